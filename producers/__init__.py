@@ -1,0 +1,1 @@
+"""The ways in: client library, emit, import and the adapters of the tools."""

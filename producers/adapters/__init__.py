@@ -1,0 +1,1 @@
+"""One module a tool: its records in, events out."""

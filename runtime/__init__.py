@@ -1,0 +1,1 @@
+"""What holds the parts together: settings, the local stack, supervisor, metrics, logging."""

@@ -1,0 +1,1 @@
+"""The vocabulary: Avro schemas, framing, event types, codec. Imports nothing of ours."""

@@ -1,0 +1,77 @@
+"""Events to bytes and back, one at a time. Readers of many events use ``columns``."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import fastavro
+from fastavro.schema import parse_schema
+
+from .catalog import SchemaCatalog, WriterSchema, event_schema
+from .event import Event
+from .framing import prefix_of
+from .rules import check
+
+
+class DecodeError(ValueError):
+    """A value that is no event. ``code`` is a short stable word: ``schema_unknown``, ``datum_invalid`` …"""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class EventEncoder:
+    """Writes events with this version's schema behind one prefix.
+
+    Args:
+        prefix: the bytes before each datum; by default the single-object prefix of the schema. With a schema registry
+            it is the Confluent prefix of the id that the registry gave.
+    """
+
+    def __init__(self, prefix: bytes | None = None) -> None:
+        schema = event_schema()
+        self._prefix = prefix if prefix is not None else bytes(schema.prefix)
+        self._parsed = parse_schema(schema.definition)
+
+    def encode(self, event: Event) -> bytes:
+        """Check an event and return it framed.
+
+        Raises:
+            InvalidEventError: the event breaks a rule of the schema; names the field.
+        """
+        check(event)
+        out = io.BytesIO()
+        out.write(self._prefix)
+        fastavro.schemaless_writer(out, self._parsed, event.to_datum())
+        return out.getvalue()
+
+
+def decode(value: bytes, catalog: SchemaCatalog, append_time_ms: int) -> dict[str, Any]:
+    """Return the datum of a framed value as its writer schema describes it.
+
+    Raises:
+        FramingError: neither framing.
+        DecodeError: the schema is not known or not in force at that time, or the datum does not fit it.
+    """
+    prefix = prefix_of(value)
+    schema = catalog.get(prefix, append_time_ms)
+    if schema is None:
+        raise DecodeError("schema_unknown", f"schema id {prefix.hex()} is not registered")
+    return decode_datum(value[len(prefix) :], schema)
+
+
+def decode_datum(datum: bytes, schema: WriterSchema) -> dict[str, Any]:
+    """Return one datum, without its prefix, read with its writer schema.
+
+    Raises:
+        DecodeError: the datum does not fit the schema.
+    """
+    try:
+        decoded = fastavro.schemaless_reader(io.BytesIO(datum), parse_schema(schema.definition), None)
+    except Exception as error:  # fastavro raises EOFError, IndexError, UnicodeDecodeError and more for bad bytes
+        raise DecodeError("datum_invalid", f"{type(error).__name__}: {error}"[:200]) from error
+    if not isinstance(decoded, dict):
+        raise DecodeError("datum_invalid", "the schema is not a record")
+    return decoded

@@ -1,0 +1,218 @@
+"""The event: one thing that happened in the life of a temporary access (DESIGN section 3)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import uuid
+from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+EVENT_ID_NAMESPACE = uuid.UUID("6f1c0b52-5a0e-5d7c-9c55-0b8f0e6d3a41")
+"""Fixed for ever: event ids are uuid5 in this namespace."""
+
+REQUEST_TYPES = ("request.created", "request.approved", "request.denied", "request.cancelled", "request.expired")
+GRANT_TYPES = ("grant.activated", "grant.extended", "grant.revoked", "grant.expired", "grant.failed")
+SESSION_TYPES = (
+    "session.started",
+    "session.command",
+    "session.query",
+    "session.ended",
+    "session.denied",
+    "session.recording_failed",
+)
+ACCESS_TYPES = REQUEST_TYPES + GRANT_TYPES + SESSION_TYPES
+"""What access systems may say. The pipeline's own types are written with the pipeline's credentials only."""
+
+PIPELINE_TYPES = (
+    "finding.opened",
+    "finding.resolved",
+    "revoke.requested",
+    "revoke.attempted",
+    "revoke.confirmed",
+    "revoke.failed",
+    "key.changed",
+    "schema.registered",
+    "payload.erased",
+    "epoch.opened",
+)
+
+LIFECYCLE_TOPIC = "access.lifecycle"
+ACTIVITY_TOPIC = "access.activity"
+FINDINGS_TOPIC = "access.findings"
+ACTIVITY_TYPES = frozenset({"session.command", "session.query", "session.denied", "session.recording_failed"})
+"""Per-action events, the high rate; every other ``session.*`` belongs to the lifecycle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Which tool said so. ``native_id`` and ``native_type`` are the tool's own names for its record."""
+
+    system: str
+    instance: str
+    native_id: str
+    native_type: str
+    seq: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Who holds the access. ``kind``: human, service, agent, system or unknown."""
+
+    id: str
+    kind: str = "unknown"
+    email: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who caused the event. ``kind``: human, service, agent, system or unknown."""
+
+    id: str
+    kind: str = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """What is accessed."""
+
+    kind: str
+    id: str
+    environment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """One decision of one reviewer. ``decision``: approved, denied or pending."""
+
+    reviewer: str
+    decision: str
+    group: str | None = None
+    at: datetime | None = None
+    reason: str | None = None
+    forced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What was done inside a session."""
+
+    command: str | None = None
+    args: tuple[str, ...] = ()
+    query: str | None = None
+    exit_code: int | None = None
+    redacted: bool = False
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the pipeline itself says. ``evidence`` is a JSON object as text."""
+
+    rule: str
+    key: str
+    severity: str
+    deadline: datetime | None = None
+    evidence: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredSchema:
+    """A writer schema put on record. ``prefix``: hex; ``sha256``: hex of ``json`` as UTF-8."""
+
+    prefix: str
+    sha256: str
+    json: str
+    initial: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One event, as the Avro schema ``event.avsc`` has it. All datetimes carry a zone; they are written as UTC micros.
+
+    ``event_id`` is derived from ``source``, ``event_type`` and ``ordinal`` (which of several events made from one
+    record). ``raw`` is the tool's record as it came; ``raw_sha256`` is computed from it unless it is given, as it
+    must be where ``raw`` is left out on purpose.
+    """
+
+    event_type: str
+    occurred_at: datetime
+    source: Source
+    subject: Subject
+    actor: Actor
+    tenant: str = "default"
+    resource: Resource | None = None
+    entitlement: str | None = None
+    grant_id: str | None = None
+    grant_id_kind: str | None = None
+    request_id: str | None = None
+    session_id: str | None = None
+    approvals: tuple[Approval, ...] = ()
+    starts_at: datetime | None = None
+    expires_at: datetime | None = None
+    requested_seconds: int | None = None
+    expiry_source: str | None = None
+    removal_evidence: str | None = None
+    reason: str | None = None
+    ticket: str | None = None
+    outcome: str = "unknown"
+    error: str | None = None
+    client_ip: str | None = None
+    action: Action | None = None
+    finding: Finding | None = None
+    registered_schema: RegisteredSchema | None = None
+    raw: bytes | None = None
+    raw_sha256: bytes = b""
+    salt: bytes = field(default_factory=lambda: secrets.token_bytes(16))
+    ordinal: int = 0
+    event_id: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.raw_sha256:
+            object.__setattr__(self, "raw_sha256", hashlib.sha256(self.raw or b"").digest())
+        if not self.event_id:
+            object.__setattr__(self, "event_id", make_event_id(self.source, self.event_type, self.ordinal))
+
+    @property
+    def topic(self) -> str:
+        """The input topic this event belongs to (DESIGN section 2)."""
+        if self.event_type in PIPELINE_TYPES:
+            return FINDINGS_TOPIC
+        return ACTIVITY_TOPIC if self.event_type in ACTIVITY_TYPES else LIFECYCLE_TOPIC
+
+    @property
+    def key(self) -> str:
+        """The Kafka record key (DESIGN section 2)."""
+        if self.finding is not None:
+            return self.finding.key
+        if self.topic == ACTIVITY_TOPIC:
+            return self.grant_id or self.session_id or self.request_id or self.event_id
+        return self.grant_id or self.request_id or self.session_id or self.event_id
+
+    def to_datum(self) -> dict[str, Any]:
+        """Return the event as the dictionary that ``event.avsc`` describes."""
+        datum: dict[str, Any] = _plain(self)
+        del datum["ordinal"]
+        return datum
+
+
+def make_event_id(source: Source, event_type: str, ordinal: int = 0) -> str:
+    """Return the uuid5 of a record's own identity, so that the same record read twice has the same id."""
+    name = json.dumps(
+        [source.system, source.instance, source.native_type, source.native_id, event_type, ordinal],
+        separators=(",", ":"),
+        ensure_ascii=False,
+    )
+    return str(uuid.uuid5(EVENT_ID_NAMESPACE, name))
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime):
+        return value.astimezone(UTC)
+    return value

@@ -1,0 +1,1 @@
+"""The ways out: ClickHouse and anchor targets."""
