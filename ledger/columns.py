@@ -1,0 +1,85 @@
+"""Entries in columns: lists on one side, packed bytes on the other, with no price a field in between."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+NULL = 0xFFFFFFFF
+_SWAP = sys.byteorder == "little"
+
+
+def pack_u32(numbers: Iterable[int]) -> bytes:
+    """Return numbers as big-endian u32."""
+    return _pack("I", numbers)
+
+
+def pack_u64(numbers: Iterable[int]) -> bytes:
+    """Return numbers as big-endian u64."""
+    return _pack("Q", numbers)
+
+
+def pack_i64(numbers: Iterable[int]) -> bytes:
+    """Return numbers as big-endian i64."""
+    return _pack("q", numbers)
+
+
+def _pack(code: str, numbers: Iterable[int]) -> bytes:
+    packed = array(code, numbers)
+    if _SWAP:
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def unpack_u32(packed: bytes) -> list[int]:
+    """Return big-endian u32 as numbers."""
+    return _unpack("I", packed)
+
+
+def unpack_u64(packed: bytes) -> list[int]:
+    """Return big-endian u64 as numbers."""
+    return _unpack("Q", packed)
+
+
+def unpack_i64(packed: bytes) -> list[int]:
+    """Return big-endian i64 as numbers."""
+    return _unpack("q", packed)
+
+
+def _unpack(code: str, packed: bytes) -> list[int]:
+    numbers: array[int] = array(code)
+    numbers.frombytes(packed)
+    if _SWAP:
+        numbers.byteswap()
+    return numbers.tolist()
+
+
+def pack_blobs(blobs: Sequence[bytes | None]) -> tuple[bytes, bytes]:
+    """Return lengths (u32 each, FFFFFFFF for null) and all bytes joined."""
+    lengths = pack_u32([NULL if blob is None else len(blob) for blob in blobs])
+    return lengths, b"".join([blob for blob in blobs if blob is not None])
+
+
+def unpack_blobs(lengths: bytes, joined: bytes) -> list[bytes | None]:
+    """Undo :func:`pack_blobs`.
+
+    Raises:
+        ValueError: the lengths do not add up to the joined bytes.
+    """
+    sizes = unpack_u32(lengths)
+    ends = list(accumulate(0 if size == NULL else size for size in sizes))
+    if (ends[-1] if ends else 0) != len(joined):
+        raise ValueError(f"lengths add up to {ends[-1] if ends else 0}, there are {len(joined)} bytes")
+    return [None if size == NULL else joined[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+
+
+def pack_hashes(hashes: Sequence[bytes]) -> bytes:
+    """Return 32-byte hashes joined."""
+    return b"".join(hashes)
+
+
+def unpack_hashes(joined: bytes) -> list[bytes]:
+    """Undo :func:`pack_hashes`."""
+    return [joined[at : at + 32] for at in range(0, len(joined), 32)]

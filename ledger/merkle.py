@@ -1,0 +1,135 @@
+"""The RFC 6962 Merkle tree over leaves, grown at its right edge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+from .entry import HASH_SIZE
+
+EMPTY_ROOT = sha256(b"").digest()
+"""Root of the tree without leaves (RFC 6962 section 2.1)."""
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """Return the hash of an inner node."""
+    return sha256(b"\x01" + left + right).digest()
+
+
+def fold(nodes: Sequence[bytes]) -> bytes:
+    """Return the root over complete subtrees given from left (largest) to right (smallest)."""
+    if not nodes:
+        return EMPTY_ROOT
+    root = nodes[-1]
+    for left in reversed(nodes[:-1]):
+        root = node_hash(left, root)
+    return root
+
+
+def root_of(leaves: Sequence[bytes]) -> bytes:
+    """Return the root over leaf hashes."""
+    frontier = Frontier()
+    frontier.extend(leaves)
+    return frontier.root()
+
+
+class Frontier:
+    """The right edge of a tree: the complete subtrees that its size in binary names, at most one a level.
+
+    It is all that is needed to append and to say the root: 32 bytes a set bit of the size.
+    """
+
+    __slots__ = ("_levels", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._levels: list[bytes | None] = []
+
+    @classmethod
+    def unpack(cls, size: int, packed: bytes) -> Frontier:
+        """Rebuild from :meth:`pack`.
+
+        Raises:
+            ValueError: the bytes do not fit the size.
+        """
+        if size < 0 or len(packed) != HASH_SIZE * size.bit_count():
+            raise ValueError(f"a frontier of size {size} has {32 * size.bit_count()} bytes, these are {len(packed)}")
+        frontier = cls()
+        frontier.size = size
+        position = len(packed)
+        for level in range(size.bit_length()):
+            if size >> level & 1:
+                frontier._levels.append(packed[position - HASH_SIZE : position])
+                position -= HASH_SIZE
+            else:
+                frontier._levels.append(None)
+        return frontier
+
+    def nodes(self) -> list[bytes]:
+        """Return the complete subtrees from left (largest) to right (smallest)."""
+        return [node for node in reversed(self._levels) if node is not None]
+
+    def pack(self) -> bytes:
+        """Return the nodes joined, left to right."""
+        return b"".join(self.nodes())
+
+    def root(self) -> bytes:
+        """Return the root of the tree so far."""
+        return fold(self.nodes())
+
+    def copy(self) -> Frontier:
+        """Return an independent copy."""
+        twin = Frontier()
+        twin.size = self.size
+        twin._levels = list(self._levels)
+        return twin
+
+    def extend(self, leaves: Sequence[bytes]) -> None:
+        """Append leaf hashes. Works level by level, so that a batch pays one short loop a level."""
+        if not leaves:
+            return
+        digest_of = sha256
+        run = b"".join(leaves)
+        position = self.size
+        self.size += len(leaves)
+        level = 0
+        while run:
+            if level == len(self._levels):
+                self._levels.append(None)
+            waiting = self._levels[level]
+            if position & 1:
+                assert waiting is not None
+                run = waiting + run
+            if len(run) // HASH_SIZE & 1:
+                self._levels[level] = run[-HASH_SIZE:]
+                run = run[:-HASH_SIZE]
+            else:
+                self._levels[level] = None
+            run = b"".join([digest_of(b"\x01" + run[at : at + 64]).digest() for at in range(0, len(run), 64)])
+            position >>= 1
+            level += 1
+
+    def join(self, other: Frontier) -> None:
+        """Append a tree that was built on its own, starting at this one's size.
+
+        Raises:
+            ValueError: this size is not a multiple of the other's largest subtree; only then are the other's subtrees
+                also subtrees of the whole.
+        """
+        largest = 1 << other.size.bit_length() >> 1
+        if largest and self.size % largest:
+            raise ValueError(f"a tree of {other.size} does not fit beside one of {self.size}")
+        for level in range(other.size.bit_length() - 1, -1, -1):
+            node = other._levels[level] if level < len(other._levels) else None
+            if node is not None:
+                self._carry(level, node)
+
+    def _carry(self, level: int, node: bytes) -> None:
+        self.size += 1 << level
+        while level < len(self._levels) and (left := self._levels[level]) is not None:
+            node = node_hash(left, node)
+            self._levels[level] = None
+            level += 1
+        while len(self._levels) <= level:
+            self._levels.append(None)
+        self._levels[level] = node

@@ -1,0 +1,227 @@
+"""Every setting of grantledger, in one typed place.
+
+A setting comes, first found wins, from the command line, from the environment (``GRANTLEDGER_`` and the upper-case
+name, for example ``GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS``), from a TOML file (``--config`` or ``GRANTLEDGER_CONFIG``),
+and from what a running local stack wrote into its data folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+DEFAULT_DATA_DIR = Path("data")
+STACK_FILE = Path("run") / "stack.json"
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; the message names it and says what to do."""
+
+
+class Settings(BaseSettings):
+    """All settings. The description of each is its documentation; ``grantledger settings`` prints them."""
+
+    model_config = SettingsConfigDict(env_prefix="GRANTLEDGER_", extra="forbid", frozen=True)
+
+    data_dir: Path = Field(DEFAULT_DATA_DIR, description="Folder of the keys, the local stack and the embedded store.")
+    deployment: str = Field(
+        "",
+        max_length=150,
+        pattern=r"^[a-z0-9.-]*$",
+        description="Name of this deployment, unique in the world: the first part of every log's origin. "
+        "The local stack makes one up with a random suffix.",
+    )
+    kafka_bootstrap_servers: str = Field("", description="Kafka brokers, host:port, comma-separated.")
+    kafka_options: dict[str, str | int | float | bool] = Field(
+        default_factory=dict,
+        description="Options passed to librdkafka as they are, for TLS and SASL: a TOML table, or JSON in the "
+        'environment. Example: {"security.protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-512"}.',
+    )
+    kafka_sasl_password: SecretStr = Field(
+        SecretStr(""), description="Password for SASL, kept out of kafka_options so that it never shows."
+    )
+    kafka_replication: int = Field(
+        0,
+        ge=0,
+        le=9,
+        description="Replication factor of topics that are created; 0: 3, or 1 where there is one broker.",
+    )
+    schema_registry_url: str = Field(
+        "", description="Confluent-compatible schema registry. When set, events are framed with its schema ids."
+    )
+    activity_partitions: int = Field(4, ge=1, le=256, description="Partitions of access.activity when it is created.")
+    payload_retention_days: int = Field(0, ge=0, description="How long sealed topics keep their batches; 0: for ever.")
+    clickhouse_url: str = Field(
+        "", description="ClickHouse server, http(s)://host:port. Empty: the embedded engine in the data folder."
+    )
+    clickhouse_user: str = Field("default", description="User at the ClickHouse server.")
+    clickhouse_password: SecretStr = Field(SecretStr(""), description="Password at the ClickHouse server.")
+    clickhouse_database: str = Field("audit", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Database of the store.")
+    clickhouse_options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Arguments passed to clickhouse_connect.get_client as they are, for example ca_cert or verify.",
+    )
+    key_file: Path | None = Field(
+        None,
+        description="Ed25519 private key of the logs, PKCS#8 PEM, mode 0600. Default: keys/log.pem in the data folder.",
+    )
+    key_passphrase: SecretStr | None = Field(None, description="Passphrase of the private key.")
+    key_passphrase_file: Path | None = Field(
+        None, description="File whose first line is the passphrase of the private key."
+    )
+    sealer_instance: str = Field(
+        "0",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="Name of this sealer among several. Two with one name fence each other off.",
+    )
+    seal_linger_seconds: float = Field(
+        1.0, ge=0.0, le=60.0, description="Longest time an entry waits for company before its batch is sealed."
+    )
+    head_restate_seconds: float = Field(
+        86_400.0, ge=1.0, description="An idle log restates its signed head this often."
+    )
+    anchor_interval_seconds: float = Field(60.0, ge=0.1, description="Time between anchors.")
+    anchor_targets: tuple[Literal["file"], ...] = Field(("file",), description="Where anchors are written outside.")
+    anchor_file: Path | None = Field(
+        None,
+        description="Append-only file of the target 'file'. Default: anchors.txt in the data folder; put it on other storage.",
+    )
+    sql_port: int = Field(
+        0, ge=0, le=65_535, description="Loopback port of the embedded store's SQL endpoint; 0: any free one."
+    )
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65_535,
+        description="Loopback port of a process's Prometheus endpoint; 0: any free one, named in the log.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level that is logged."
+    )
+    log_format: Literal["json", "text"] = Field("json", description="Shape of log lines on standard error.")
+
+    @field_validator("kafka_options")
+    @classmethod
+    def _no_secret_in_options(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if "sasl.password" in options:
+            raise ValueError("give the password as kafka_sasl_password, which is never printed")
+        return options
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order of the sources: arguments, environment, the TOML file."""
+        del dotenv_settings, file_secret_settings
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+        if config := os.environ.get("GRANTLEDGER_CONFIG"):
+            sources += (TomlConfigSettingsSource(settings_cls, Path(config)),)
+        return sources
+
+    def kafka_client_options(self) -> dict[str, Any]:
+        """Return the librdkafka options that every client of ours starts from.
+
+        Raises:
+            SettingsError: no broker is named.
+        """
+        if not self.kafka_bootstrap_servers:
+            raise SettingsError(
+                "no Kafka broker: set GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS, or name the data folder of a running local "
+                f"stack with --data (looked for {self.data_dir / STACK_FILE})"
+            )
+        options: dict[str, Any] = {"bootstrap.servers": self.kafka_bootstrap_servers, **self.kafka_options}
+        if password := self.kafka_sasl_password.get_secret_value():
+            options["sasl.password"] = password
+        return options
+
+    def producer_options(self) -> dict[str, Any]:
+        """Return the librdkafka options for a sender of events."""
+        return self.kafka_client_options()
+
+    def require_deployment(self) -> str:
+        """Return the deployment's name.
+
+        Raises:
+            SettingsError: it is not set.
+        """
+        if not self.deployment:
+            raise SettingsError("no deployment name: set GRANTLEDGER_DEPLOYMENT, for example prod.example.com")
+        return self.deployment
+
+    @property
+    def private_key_path(self) -> Path:
+        """Where the private key of the logs is."""
+        return self.key_file or self.data_dir / "keys" / "log.pem"
+
+    @property
+    def public_key_path(self) -> Path:
+        """Where the public key of the logs is."""
+        return self.private_key_path.with_suffix(".pub")
+
+    @property
+    def store_path(self) -> Path:
+        """Folder of the embedded store."""
+        return self.data_dir / "clickhouse"
+
+    @property
+    def anchor_path(self) -> Path:
+        """File of the anchor target ``file``."""
+        return self.anchor_file or self.data_dir / "anchors.txt"
+
+
+def load_settings(data_dir: Path | None = None, config: Path | None = None, **overrides: Any) -> Settings:
+    """Read the settings from all their sources.
+
+    Args:
+        data_dir: the data folder, when the command line names one.
+        config: a TOML file, when the command line names one.
+        overrides: settings that the command line gives; None is left out.
+
+    Raises:
+        SettingsError: a setting is unknown or wrong, or the file cannot be read; names the setting.
+    """
+    if config is not None:
+        os.environ["GRANTLEDGER_CONFIG"] = str(config)
+    given = {name: value for name, value in overrides.items() if value is not None}
+    if data_dir is not None:
+        given["data_dir"] = data_dir
+    if (path := os.environ.get("GRANTLEDGER_CONFIG")) and not Path(path).is_file():
+        raise SettingsError(f"the settings file {path} does not exist (--config or GRANTLEDGER_CONFIG)")
+    try:
+        settings = Settings(**given)
+        missing = {
+            name: value
+            for name, value in read_stack(settings.data_dir).items()
+            if name in Settings.model_fields and not getattr(settings, name)
+        }
+        return Settings(**(given | missing)) if missing else settings
+    except ValidationError as error:
+        lines = [f"{_name(problem['loc'])}: {problem['msg']}" for problem in error.errors(include_input=False)]
+        raise SettingsError("\n".join(lines)) from None
+    except ValueError as error:  # the TOML file does not parse, or JSON in the environment
+        raise SettingsError(f"settings: {error}") from None
+
+
+def _name(loc: tuple[int | str, ...]) -> str:
+    return f"GRANTLEDGER_{str(loc[0]).upper()}" if loc else "settings"
+
+
+def read_stack(data_dir: Path) -> dict[str, Any]:
+    """Return what the local stack wrote about itself, or nothing where there is none."""
+    try:
+        stack: dict[str, Any] = json.loads((data_dir / STACK_FILE).read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{data_dir / STACK_FILE} cannot be read: {error}") from error
+    return stack

@@ -1,0 +1,411 @@
+"""Many framed values to Arrow columns: how the store and the verifier read events.
+
+pyruhvro decodes a run of datums at about 1 µs each, thirty times faster than fastavro, with two gaps that are closed
+here. It knows neither ``bytes`` nor ``fixed``: the schema handed to it says ``string`` and doubles instead, which are
+the same bytes on the wire (Avro 1.11 specification, "Binary Encoding"). And one bad datum fails the whole run: the run
+is then halved until the bad ones stand alone, and those are given to fastavro. So what becomes of an entry never
+depends on its neighbours, and the verifier, which cuts its runs elsewhere, comes to the same answer.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import fastavro
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyruhvro
+from fastavro.schema import parse_schema
+
+from .catalog import SchemaCatalog, WriterSchema
+from .framing import FramingError, Prefix, prefix_of
+
+MICROS = pa.timestamp("us", tz="UTC")
+_TEXT = pa.binary()
+"""Text is carried as bytes: what arrives is stored, valid UTF-8 or not."""
+_APPROVAL = pa.struct(
+    [
+        ("reviewer", _TEXT),
+        ("group", _TEXT),
+        ("decision", _TEXT),
+        ("at", MICROS),
+        ("reason", _TEXT),
+        ("forced", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A decoded column: its name in the store, where it stands in the datum, its type; null text reads as empty."""
+
+    name: str
+    path: tuple[str, ...]
+    type: pa.DataType
+
+
+def _column(path: str, type_: pa.DataType = _TEXT, name: str | None = None) -> Column:
+    return Column(name or path.replace(".", "_"), tuple(path.split(".")), type_)
+
+
+DECODED: tuple[Column, ...] = (
+    _column("event_id"),
+    _column("event_type"),
+    _column("occurred_at", MICROS),
+    _column("source.system"),
+    _column("source.instance"),
+    _column("source.native_id", name="native_id"),
+    _column("source.native_type", name="native_type"),
+    _column("source.seq", pa.int64()),
+    _column("tenant"),
+    _column("subject.id"),
+    _column("subject.kind"),
+    _column("subject.email"),
+    _column("actor.id"),
+    _column("actor.kind"),
+    _column("resource.kind"),
+    _column("resource.id"),
+    _column("resource.environment"),
+    _column("entitlement"),
+    _column("grant_id"),
+    _column("grant_id_kind"),
+    _column("request_id"),
+    _column("session_id"),
+    _column("approvals", pa.list_(_APPROVAL)),
+    _column("starts_at", MICROS),
+    _column("expires_at", MICROS),
+    _column("requested_seconds", pa.int64()),
+    _column("expiry_source"),
+    _column("removal_evidence"),
+    _column("reason"),
+    _column("ticket"),
+    _column("outcome"),
+    _column("error"),
+    _column("client_ip"),
+    _column("action.command", name="command"),
+    _column("action.args", pa.list_(_TEXT), name="args"),
+    _column("action.query", name="query"),
+    _column("action.exit_code", pa.int64(), name="exit_code"),
+    _column("action.redacted", pa.bool_(), name="redacted"),
+    _column("action.truncated", pa.bool_(), name="truncated"),
+    _column("finding.rule"),
+    _column("finding.key"),
+    _column("finding.severity"),
+    _column("finding.deadline", MICROS),
+    _column("finding.evidence"),
+    _column("raw"),
+    _column("raw_sha256", pa.binary(32)),
+)
+"""The columns that an event becomes in the store, in order."""
+
+DECODED_SCHEMA = pa.schema([(column.name, column.type) for column in DECODED] + [("decode_error", _TEXT)])
+
+
+def decode_values(
+    values: Sequence[bytes | None], append_times_ms: Sequence[int], catalog: SchemaCatalog
+) -> pa.RecordBatch:
+    """Decode framed values, one row each, in the columns of ``DECODED_SCHEMA``.
+
+    A value that cannot be decoded has empty columns and says why in ``decode_error``: a short stable word, a colon and
+    the detail. Nothing is raised for bad values.
+    """
+    errors: list[str | None] = [None] * len(values)
+    groups = _by_schema(values, append_times_ms, catalog, errors)
+    parts: list[pa.RecordBatch] = []
+    order: list[int] = []
+    for schema, rows in groups.items():
+        skip = len(schema.prefix)
+        datums = [values[row][skip:] for row in rows]  # type: ignore[index]
+        good, part, bad = _decode_run(datums, schema)
+        for at, message in bad:
+            errors[rows[at]] = message
+        parts.append(part)
+        order.extend(rows[at] for at in good)
+    if len(order) == len(values) and len(parts) == 1:
+        return parts[0].append_column("decode_error", pa.repeat(pa.scalar(b"", _TEXT), len(values)))
+    return _assemble(parts, order, errors)
+
+
+def _by_schema(
+    values: Sequence[bytes | None], times: Sequence[int], catalog: SchemaCatalog, errors: list[str | None]
+) -> dict[WriterSchema, Sequence[int]]:
+    """Sort rows by their writer schema; rows without one get their error."""
+    first = values[0] if values else None
+    if first:
+        try:
+            prefix = prefix_of(first)
+        except FramingError:
+            pass
+        else:
+            schema = catalog.get(prefix, min(times))
+            # Nearly always the whole run has one schema: say so with one C call a value.
+            if schema is not None and all(value is not None and value.startswith(prefix) for value in values):
+                return {schema: range(len(values))}
+    groups: dict[WriterSchema, list[int]] = {}
+    for row, (value, time) in enumerate(zip(values, times, strict=True)):
+        if value is None:
+            errors[row] = "value_null: the record has no value"
+            continue
+        try:
+            prefix = prefix_of(value)
+        except FramingError as error:
+            errors[row] = f"{error.code}: {error}"
+            continue
+        schema = catalog.get(prefix, time)
+        if schema is None:
+            errors[row] = f"schema_unknown: schema id {prefix.hex()} was not registered when this entry was appended"
+            continue
+        groups.setdefault(schema, []).append(row)
+    return dict(groups)
+
+
+def unknown_prefixes(values: Sequence[bytes | None], catalog: SchemaCatalog) -> set[Prefix]:
+    """Return the well-formed schema ids among the values that the catalog does not have at all."""
+    found = set()
+    for value in values:
+        if value:
+            try:
+                prefix = prefix_of(value)
+            except FramingError:
+                continue
+            if prefix not in catalog:
+                found.add(prefix)
+    return found
+
+
+def _decode_run(
+    datums: list[bytes], schema: WriterSchema
+) -> tuple[Sequence[int], pa.RecordBatch, list[tuple[int, str]]]:
+    """Return the positions decoded, their columns in that order, and (position, message) of those that were not."""
+    reader = _reader(schema.text)
+    if reader.fast is not None:
+        try:
+            return range(len(datums)), flatten(reader.fast(datums)), []
+        except ValueError:
+            pass
+    good: list[int] = []
+    bad: list[tuple[int, str]] = []
+    runs: list[pa.RecordBatch] = []
+    pending = [(0, len(datums))]
+    while pending:
+        start, stop = pending.pop()
+        if reader.fast is not None:
+            try:
+                runs.append(flatten(reader.fast(datums[start:stop])))
+                good.extend(range(start, stop))
+                continue
+            except ValueError:
+                if stop - start > 1:
+                    middle = (start + stop) // 2
+                    pending += [(middle, stop), (start, middle)]
+                    continue
+        for at in range(start, stop):
+            try:
+                runs.append(_from_datum(reader.slow(datums[at])))
+                good.append(at)
+            except Exception as error:  # fastavro raises EOFError, IndexError, KeyError and more for bad bytes
+                bad.append((at, f"datum_invalid: {type(error).__name__}: {error}"[:300]))
+    return good, _concat(runs), bad
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    fast: Callable[[list[bytes]], pa.RecordBatch] | None
+    slow: Callable[[bytes], Any]
+
+
+@lru_cache(maxsize=256)
+def _reader(text: str) -> _Reader:
+    definition = json.loads(text)
+    plain = parse_schema(_without_logical_types(definition))
+
+    def slow(datum: bytes) -> Any:
+        decoded = fastavro.schemaless_reader(io.BytesIO(datum), plain, None)
+        if not isinstance(decoded, dict):
+            raise ValueError("the schema is not a record")
+        return decoded
+
+    try:
+        wire = json.dumps(_wire_equal(definition, {}))
+        pa.schema(pyruhvro.avro_to_arrow_schema(wire))
+    except Exception:  # whatever it cannot take, fastavro reads, only slower
+        return _Reader(None, slow)
+
+    def fast(datums: list[bytes]) -> pa.RecordBatch:
+        decoded: pa.RecordBatch = pyruhvro.deserialize_array(datums, wire)
+        return decoded
+
+    return _Reader(fast, slow)
+
+
+class _NoFastReaderError(ValueError):
+    """The schema has a type that pyruhvro cannot read even by its wire form."""
+
+
+_FAST_PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "string"})
+
+
+def _wire_equal(schema: Any, named: dict[str, Any]) -> Any:
+    """Return a schema that reads the same bytes with only the types pyruhvro has."""
+    if isinstance(schema, list):
+        return [_wire_equal(branch, named) for branch in schema]
+    if isinstance(schema, str):
+        if schema == "bytes":
+            return "string"
+        if schema in _FAST_PRIMITIVES:
+            return schema
+        if schema in named:
+            return named[schema]
+        raise _NoFastReaderError(schema)
+    kind = schema["type"]
+    if kind == "fixed":
+        words, rest = divmod(schema["size"], 8)
+        if rest:
+            raise _NoFastReaderError("fixed whose size is no multiple of 8")
+        fields = [{"name": f"word{number}", "type": "double"} for number in range(words)]
+        result: Any = {"type": "record", "name": schema["name"], "fields": fields}
+        named[schema["name"]] = result
+        return result
+    if kind == "record":
+        fields = [{"name": f["name"], "type": _wire_equal(f["type"], named)} for f in schema["fields"]]
+        result = {"type": "record", "name": schema["name"], "fields": fields}
+        named[schema["name"]] = result
+        return result
+    if kind == "array":
+        return {"type": "array", "items": _wire_equal(schema["items"], named)}
+    if kind in ("long", "int"):
+        return kind  # the logical type is put back by the column's own type
+    if isinstance(kind, str) and kind in ("string", "bytes", "boolean", "float", "double"):
+        return _wire_equal(kind, named)
+    raise _NoFastReaderError(str(kind))
+
+
+def _without_logical_types(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_without_logical_types(item) for item in schema]
+    if isinstance(schema, dict):
+        return {name: _without_logical_types(item) for name, item in schema.items() if name != "logicalType"}
+    return schema
+
+
+def flatten(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Turn decoded datums, as nested Arrow, into the columns of ``DECODED``; a field that is not there is empty."""
+    return pa.record_batch([_take(batch, column) for column in DECODED], schema=_DECODED_ONLY)
+
+
+_DECODED_ONLY = pa.schema([(column.name, column.type) for column in DECODED])
+
+
+def _take(batch: pa.RecordBatch, column: Column) -> pa.Array:
+    at = batch.schema.get_field_index(column.path[0])
+    if at < 0:
+        return _empty(column.type, batch.num_rows)
+    array = batch.column(at)
+    for name in column.path[1:]:
+        if not pa.types.is_struct(array.type) or array.type.get_field_index(name) < 0:
+            return _empty(column.type, batch.num_rows)
+        array = pc.struct_field(array, name)  # a null parent gives null
+    if pa.types.is_fixed_size_binary(column.type) and pa.types.is_struct(array.type):
+        return _from_words(array, column.type)
+    return _fill(_cast(array, column.type), column.type)
+
+
+def _from_words(array: pa.Array, type_: pa.DataType) -> pa.Array:
+    words = np.stack([np.asarray(word) for word in array.flatten()], axis=1)
+    return pa.Array.from_buffers(type_, len(array), [None, pa.py_buffer(np.ascontiguousarray(words).tobytes())])
+
+
+def _cast(array: pa.Array, type_: pa.DataType) -> pa.Array:
+    if array.type == type_:
+        return array
+    if pa.types.is_timestamp(type_):
+        return array.cast(pa.int64()).cast(type_) if not pa.types.is_timestamp(array.type) else array.cast(type_)
+    if pa.types.is_list(type_) and pa.types.is_struct(type_.value_type):
+        return _cast_approvals(array, type_)
+    return array.cast(type_)
+
+
+def _cast_approvals(array: pa.Array, type_: pa.DataType) -> pa.Array:
+    """Give each field of the listed structs its own type; ``cast`` cannot turn a long inside them into a time."""
+    items = array.values
+    wanted = type_.value_type
+    fields = []
+    for field in wanted:
+        if items.type.get_field_index(field.name) < 0:
+            fields.append(_empty(field.type, len(items)))
+        else:
+            fields.append(_fill(_cast(pc.struct_field(items, field.name), field.type), field.type))
+    return pa.ListArray.from_arrays(array.offsets, pa.StructArray.from_arrays(fields, fields=list(wanted)), type=type_)
+
+
+_EMPTY: dict[pa.DataType, Any] = {_TEXT: b"", pa.bool_(): False, pa.binary(32): bytes(32)}
+
+
+def _fill(array: pa.Array, type_: pa.DataType) -> pa.Array:
+    if array.null_count == 0:
+        return array
+    if type_ in _EMPTY:
+        return pc.fill_null(array, pa.scalar(_EMPTY[type_], type_))
+    if pa.types.is_list(type_):
+        return pc.fill_null(array, pa.scalar([], type_))
+    return array
+
+
+def _empty(type_: pa.DataType, rows: int) -> pa.Array:
+    if type_ in _EMPTY:
+        return pa.repeat(pa.scalar(_EMPTY[type_], type_), rows)
+    if pa.types.is_list(type_):
+        return pa.array([[]] * rows, type_)
+    return pa.nulls(rows, type_)
+
+
+def _from_datum(datum: dict[str, Any]) -> pa.RecordBatch:
+    """One row from fastavro's dictionary."""
+    arrays = []
+    for column in DECODED:
+        value: Any = datum
+        for name in column.path:
+            value = value.get(name) if isinstance(value, dict) else None
+        arrays.append(_fill(_one(value, column.type), column.type))
+    return pa.record_batch(arrays, schema=_DECODED_ONLY)
+
+
+def _one(value: Any, type_: pa.DataType) -> pa.Array:
+    if pa.types.is_timestamp(type_):
+        return pa.array([value], pa.int64()).cast(type_)
+    if type_ == pa.list_(_APPROVAL):
+        items = [{field.name: _plain(item.get(field.name), field.type) for field in _APPROVAL} for item in value or []]
+        return pa.array([items], type_)
+    return pa.array([_plain(value, type_)], type_)
+
+
+def _plain(value: Any, type_: pa.DataType) -> Any:
+    if type_ == _TEXT:
+        return value.encode() if isinstance(value, str) else value or b""
+    if type_ == pa.list_(_TEXT):
+        return [item.encode() for item in value or []]
+    if type_ == pa.bool_():
+        return bool(value)
+    return value
+
+
+def _concat(runs: list[pa.RecordBatch]) -> pa.RecordBatch:
+    table = pa.Table.from_batches(runs, schema=_DECODED_ONLY).combine_chunks()
+    return table.to_batches()[0] if table.num_rows else pa.record_batch([[] for _ in DECODED], schema=_DECODED_ONLY)
+
+
+def _assemble(parts: list[pa.RecordBatch], order: list[int], errors: list[str | None]) -> pa.RecordBatch:
+    """Put decoded rows back in their places, with empty rows where there are errors."""
+    missing = [row for row, error in enumerate(errors) if error is not None]
+    blank = pa.record_batch([_empty(column.type, len(missing)) for column in DECODED], schema=_DECODED_ONLY)
+    joined = _concat([*parts, blank])
+    where = np.empty(len(errors), dtype=np.int64)
+    where[np.array([*order, *missing], dtype=np.int64)] = np.arange(len(errors))
+    texts = pa.array([(error or "").encode() for error in errors], _TEXT)
+    return joined.take(pa.array(where)).append_column("decode_error", texts)
