@@ -1,0 +1,22 @@
+"""Metrics of the processors, one line each with what it means."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+SEALED_ENTRIES = Counter("grantledger_sealed_entries_total", "Entries sealed, by input topic.", ["topic"])
+SEALED_BATCHES = Counter("grantledger_sealed_batches_total", "Batches sealed, by input topic.", ["topic"])
+SEALED_BYTES = Counter("grantledger_sealed_payload_bytes_total", "Bytes of sealed batches, by input topic.", ["topic"])
+SEAL_TRANSACTIONS = Counter("grantledger_seal_transactions_total", "Transactions, by result.", ["result"])
+SEAL_SECONDS = Histogram("grantledger_seal_transaction_seconds", "Time of one sealing transaction with its commit.")
+SEAL_LAG = Gauge("grantledger_seal_lag_records", "Records in the input topic not sealed yet.", ["topic", "partition"])
+SEAL_STOPPED = Gauge(
+    "grantledger_seal_stopped", "1 where a partition is stopped until a person looks.", ["topic", "partition"]
+)
+SENDER_TIMED = Counter(
+    "grantledger_sender_timed_entries_total", "Entries whose time the sender set, which no deadline may use.", ["topic"]
+)
+LAST_CHECKPOINT = Gauge("grantledger_last_checkpoint_timestamp_seconds", "When the last checkpoint was committed.")
+ANCHORS = Counter("grantledger_anchors_total", "Anchors committed.")
+LAST_ANCHOR = Gauge("grantledger_last_anchor_timestamp_seconds", "When the last anchor was committed.")
+ANCHOR_FAILURES = Counter("grantledger_anchor_target_failures_total", "Anchor targets that did not answer.", ["target"])

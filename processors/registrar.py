@@ -1,0 +1,65 @@
+"""Puts the writer schemas on record before anything written with them is sealed (DESIGN section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka.admin import AdminClient
+
+from ..ledger import batch as batches
+from ..schemas.catalog import WriterSchema
+from ..schemas.codec import EventEncoder
+from ..schemas.event import FINDINGS_TOPIC
+from ..schemas.topics import sealed
+from ..schemas.kafka import KafkaUnavailableError, end_offset, first_offset, read_range
+from .notices import schema_key, schema_registered
+
+log = structlog.get_logger("grantledger.registrar")
+
+
+def register_schemas(
+    options: Mapping[str, Any], admin: AdminClient, deployment: str, schemas: Iterable[WriterSchema]
+) -> list[WriterSchema]:
+    """Send ``schema.registered`` for those schemas that are not on record yet, and return them.
+
+    Schemas sent while the log of findings is still empty are marked initial: they are in force for every entry.
+
+    Raises:
+        KafkaUnavailableError: the brokers do not take the record.
+    """
+    missing = {schema_key(schema).encode(): schema for schema in schemas}
+    initial = True
+    topic = sealed(FINDINGS_TOPIC)
+    for message in read_range(options, topic, 0, first_offset(admin, topic, 0), end_offset(admin, topic, 0)):
+        batch = batches.decode(message.value() or b"")
+        initial = initial and batch.count == 0
+        for key in batch.records().keys:
+            missing.pop(key or b"", None)
+        if not missing:
+            return []
+    # What is in the input but not sealed yet counts too: a sealer may have died in between.
+    start, end = first_offset(admin, FINDINGS_TOPIC, 0), end_offset(admin, FINDINGS_TOPIC, 0)
+    for message in read_range(options, FINDINGS_TOPIC, 0, start, end):
+        initial = False
+        missing.pop(message.key() or b"", None)
+    if not missing:
+        return []
+    encoder = EventEncoder()
+    producer = Producer({**options, "enable.idempotence": True, "acks": "all"})
+    failures: list[str] = []
+
+    def delivered(error: KafkaError | None, _message: Message) -> None:
+        if error is not None:
+            failures.append(error.str())
+
+    for schema in missing.values():
+        event = schema_registered(deployment, schema, initial, datetime.now(UTC))
+        producer.produce(FINDINGS_TOPIC, encoder.encode(event), schema_key(schema), on_delivery=delivered)
+    if producer.flush(30.0) or failures:
+        raise KafkaUnavailableError(f"schemas could not be put on record: {'; '.join(failures) or 'no answer in 30 s'}")
+    log.info("schemas_registered", prefixes=[schema.prefix.hex() for schema in missing.values()], initial=initial)
+    return list(missing.values())

@@ -1,0 +1,118 @@
+"""Where sealing goes on after a start or a hand-over: the rule that a ledger is never forked or begun twice.
+
+Pure: what Kafka knows comes in, a head or a stop comes out (DESIGN section 5, rule 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..ledger.batch import BatchError, Head, SealedBatch
+from ..ledger.entry import Genesis, origin_of
+
+
+class SealingStoppedError(Exception):
+    """This partition must not be sealed until a person has looked; the message says why. ``rule`` is a short word."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """What Kafka knows of one input partition and of its sealed partition.
+
+    Attributes:
+        tail: the last committed sealed batch, or None.
+        sealed_begin: first offset that the sealed partition still has; above 0, batches were deleted.
+        committed: the sealers' committed offset, or None.
+        stored: whether the sink has committed a position in the sealed partition.
+        anchored: the largest size that the last anchor states for an origin of this partition, 0 for none.
+        input_begin, input_end: first offset and end of the input partition.
+    """
+
+    deployment: str
+    topic: str
+    partition: int
+    topic_id: bytes
+    tail: SealedBatch | None
+    sealed_begin: int
+    committed: int | None
+    stored: bool
+    anchored: int
+    input_begin: int
+    input_end: int
+
+
+def resume(state: PartitionState, public_key: bytes) -> Head:
+    """Return the head to go on from.
+
+    Raises:
+        SealingStoppedError: going on would fork the ledger, begin it twice, or leave a hole in it.
+    """
+    if state.tail is None:
+        return _begin(state)
+    return _go_on(state, state.tail, public_key)
+
+
+def _begin(state: PartitionState) -> Head:
+    where = f"{state.topic} partition {state.partition}"
+    known = []
+    if state.committed is not None:
+        known.append(f"sealers have committed offset {state.committed}")
+    if state.stored:
+        known.append("the store has read from it")
+    if state.anchored:
+        known.append(f"an anchor states {state.anchored} entries")
+    if state.sealed_begin > 0:
+        known.append(f"its first offset is {state.sealed_begin}")
+    if known:
+        raise SealingStoppedError(
+            "sealed_topic_lost",
+            f"the sealed partition of {where} is empty, yet {' and '.join(known)}: its batches are lost. Restore them, or "
+            "open a new epoch, which binds the old head and says so.",
+        )
+    origin = origin_of(state.deployment, state.topic, state.partition)
+    return Head.at_genesis(Genesis(origin, state.topic_id, state.input_begin))
+
+
+def _go_on(state: PartitionState, tail: SealedBatch, public_key: bytes) -> Head:
+    where = f"{state.topic} partition {state.partition}"
+    expected = origin_of(state.deployment, state.topic, state.partition)
+    if tail.origin.rpartition("/")[0] != expected.rpartition("/")[0]:
+        raise SealingStoppedError(
+            "origin_mismatch",
+            f"the sealed partition of {where} belongs to {tail.origin}, not to deployment {state.deployment}: "
+            "check the deployment's name and the brokers",
+        )
+    try:
+        head = tail.head(public_key)
+    except BatchError as error:
+        raise SealingStoppedError(
+            "head_mismatch", f"the last sealed batch does not verify with this key: {error}. Check key_file."
+        ) from error
+    if head.genesis.topic_id != state.topic_id:
+        raise SealingStoppedError(
+            "topic_replaced",
+            f"{where} was deleted and made again since it was sealed (topic id {head.genesis.topic_id.hex()}, now "
+            f"{state.topic_id.hex()}): open a new epoch",
+        )
+    if state.committed is not None and state.committed != head.next_offset:
+        raise SealingStoppedError(
+            "offset_mismatch",
+            f"sealers of {where} have committed offset {state.committed}, the sealed tail goes on at {head.next_offset}: "
+            "one of the two was changed from outside",
+        )
+    if state.input_begin > head.next_offset:
+        raise SealingStoppedError(
+            "input_expired",
+            f"{where} begins at offset {state.input_begin}, sealing goes on at {head.next_offset}: retention deleted "
+            "records that were never sealed",
+        )
+    if state.input_end < head.next_offset:
+        raise SealingStoppedError(
+            "input_truncated",
+            f"{where} ends at offset {state.input_end}, sealed up to {head.next_offset}: the topic lost records",
+        )
+    return head

@@ -1,0 +1,373 @@
+"""The sealer: chains and signs every committed record in partition order (DESIGN sections 4 and 5).
+
+It never decodes a value. One Kafka transaction carries the sealed batches and the input offsets, so what is sealed and
+what is read can never disagree. All of its memory is the tail of the sealed partitions: kill it at any point, and the
+next one goes on from there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from confluent_kafka import (
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+from ..ledger import batch as batches
+from ..ledger.anchor import anchored_sizes, decode_anchor
+from ..ledger.batch import MAX_ENTRIES, MAX_PAYLOAD_BYTES, Head, Records, SealedBatch
+from ..ledger.entry import FLAG_LOG_APPEND_TIME, NO_HEADERS, encode_headers, origin_of
+from ..ledger.keys import Signer
+from ..schemas import kafka
+from ..schemas.codec import EventEncoder
+from ..schemas.event import FINDINGS_TOPIC, Event
+from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, seal_group, sealed, store_group
+from . import metrics
+from .notices import finding_opened
+from .resume import PartitionState, SealingStoppedError, resume
+
+log = structlog.get_logger("grantledger.seal")
+
+CONSUME_AT_ONCE = 1000
+"""Records a poll: 100 to 1,000 is where confluent-kafka is fastest (DESIGN section 7)."""
+BATCHES_PER_TRANSACTION = 4
+"""Full batches that share one commit under load; a commit costs about as much as hashing a thousand entries."""
+
+Partition = tuple[str, int]
+
+
+class SealerLostError(Exception):
+    """This process may not go on: fenced off by another one, or its transaction failed. Starting again is safe."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealerConfig:
+    """What a sealer needs to know. Times in seconds."""
+
+    deployment: str
+    instance: str = "0"
+    linger: float = 1.0
+    restate: float = 86_400.0
+
+
+@dataclass(slots=True)
+class _Log:
+    """One partition in hand: the committed head, and what has been read since."""
+
+    head: Head
+    restated: float
+    records: Records = field(default_factory=Records)
+    payload: int = 0
+    unwritten: bool = False
+    full: list[tuple[SealedBatch, Head]] = field(default_factory=list)
+
+    @property
+    def next_head(self) -> Head:
+        return self.full[-1][1] if self.full else self.head
+
+
+class Sealer:
+    """One sealing process. ``run`` returns after ``stop``; everything happens on the calling thread."""
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        config: SealerConfig,
+        signer: Signer,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._options, self._config, self._signer = dict(options), config, signer
+        self._clock, self._now = clock, now
+        self._admin = AdminClient(self._options)
+        self._producer = Producer(
+            kafka.transactional_options(self._options, f"{config.deployment}-seal-{config.instance}")
+        )
+        self._consumer = Consumer(kafka.reader_options(self._options, seal_group(config.deployment)))
+        self._encoder = EventEncoder()
+        self._logs: dict[Partition, _Log] = {}
+        self._notices: list[Event] = []
+        self._noticed: set[tuple[str, str]] = set()
+        self._oldest: float | None = None
+        self._stopping = False
+        self._failure: BaseException | None = None
+
+    def stop(self) -> None:
+        """Ask ``run`` to seal what it has read, and to return. Safe in a signal handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Seal until stopped.
+
+        Raises:
+            SealerLostError: another process took this one's place, or a transaction cannot be finished.
+            KafkaUnavailableError: the brokers do not answer.
+        """
+        self._identities = kafka.identify_topics(self._admin, INPUT_TOPICS + tuple(map(sealed, INPUT_TOPICS)))
+        for topic in INPUT_TOPICS:
+            ours, theirs = self._identities[topic].partitions, self._identities[sealed(topic)].partitions
+            if ours != theirs:
+                raise SealingStoppedError(
+                    "partition_count",
+                    f"{topic} has {ours} partitions, {sealed(topic)} has {theirs}: they must be the same",
+                )
+        try:
+            self._producer.init_transactions(60.0)
+            self._consumer.subscribe(
+                list(INPUT_TOPICS), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+            )
+            while not self._stopping:
+                self._step()
+            self._flush()
+        except KafkaException as error:
+            raise SealerLostError(f"sealing cannot go on: {error.args[0].str()}") from error
+        finally:
+            self._consumer.close()
+
+    def _step(self) -> None:
+        # Captured before polling: if the group moves on while we hold records, the commit is refused, not forked.
+        membership = self._consumer.consumer_group_metadata()
+        wait = 0.1 if self._oldest is None else max(0.0, min(0.1, self._oldest + self._config.linger - self._clock()))
+        messages = self._consumer.consume(CONSUME_AT_ONCE, wait)
+        if self._failure is not None:
+            raise self._failure
+        if messages:
+            self._take(messages)
+        if self._due():
+            self._flush(membership)
+
+    def _due(self) -> bool:
+        if self._oldest is not None and self._clock() - self._oldest >= self._config.linger:
+            return True
+        if sum(len(log.full) for log in self._logs.values()) >= BATCHES_PER_TRANSACTION:
+            return True
+        if any(log.unwritten for log in self._logs.values()) or self._notices:
+            return True
+        now = self._clock()
+        return any(now - log.restated >= self._config.restate for log in self._logs.values())
+
+    def _take(self, messages: list[Message]) -> None:
+        """Put records into their logs' columns. The hot path: a method call a field, and nothing else."""
+        logs = self._logs
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._on_error(error, message)
+                continue
+            where = (message.topic(), message.partition())
+            held = logs.get(where)  # type: ignore[arg-type]
+            if held is None:  # a stopped partition, paused a moment ago
+                continue
+            kind, time_ms = message.timestamp()
+            key, value, headers = message.key(), message.value(), message.headers()
+            encoded = encode_headers(headers) if headers else NO_HEADERS  # type: ignore[arg-type]
+            size = (len(value) if value else 0) + (len(key) if key else 0) + len(encoded)
+            records = held.records
+            if records.offsets and (len(records.offsets) >= MAX_ENTRIES or held.payload + size > MAX_PAYLOAD_BYTES):
+                self._close_batch(held)
+                records = held.records
+            records.flags.append(FLAG_LOG_APPEND_TIME if kind == TIMESTAMP_LOG_APPEND_TIME else 0)
+            records.offsets.append(message.offset())  # type: ignore[arg-type]
+            records.append_times.append(time_ms)
+            records.keys.append(key)  # type: ignore[arg-type]
+            records.values.append(value)
+            records.headers.append(encoded)
+            held.payload += size
+        if self._oldest is None:
+            self._oldest = self._clock()
+
+    def _close_batch(self, held: _Log) -> None:
+        records = held.records
+        next_offset = records.offsets[-1] + 1 if records.offsets else held.next_head.next_offset
+        held.full.append(batches.seal(held.next_head, records, next_offset, self._now(), self._signer))
+        held.records, held.payload = Records(), 0
+
+    def _flush(self, membership: Any = None) -> None:
+        """Write everything read so far, in one transaction."""
+        now = self._clock()
+        for held in self._logs.values():
+            if len(held.records) or held.unwritten or now - held.restated >= self._config.restate:
+                self._close_batch(held)
+        work = {where: held for where, held in self._logs.items() if held.full}
+        self._oldest = None
+        if not work and not self._notices:
+            return
+        for where, held in work.items():
+            self._look_at_flags(where, held)
+        started = time.perf_counter()
+        try:
+            self._transact(work, membership or self._consumer.consumer_group_metadata())
+        except KafkaException as error:
+            metrics.SEAL_TRANSACTIONS.labels("failed").inc()
+            self._recover(error)
+            return
+        metrics.SEAL_TRANSACTIONS.labels("committed").inc()
+        metrics.SEAL_SECONDS.observe(time.perf_counter() - started)
+        metrics.LAST_CHECKPOINT.set_to_current_time()
+        self._notices.clear()
+        for (topic, _), held in work.items():
+            entries = sum(batch.count for batch, _ in held.full)
+            metrics.SEALED_ENTRIES.labels(topic).inc(entries)
+            metrics.SEALED_BATCHES.labels(topic).inc(len(held.full))
+            held.head = held.full[-1][1]
+            held.full, held.unwritten, held.restated = [], False, now
+
+    def _transact(self, work: dict[Partition, _Log], membership: Any) -> None:
+        producer = self._producer
+        producer.begin_transaction()
+        positions = []
+        for (topic, partition), held in work.items():
+            for batch, _ in held.full:
+                value = batches.encode(batch)
+                metrics.SEALED_BYTES.labels(topic).inc(len(value))
+                self._produce(sealed(topic), value, batch.origin, partition)
+            positions.append(TopicPartition(topic, partition, held.full[-1][1].next_offset))
+        for notice in self._notices:
+            self._produce(FINDINGS_TOPIC, self._encoder.encode(notice), notice.key, 0)
+        if positions:
+            _retrying(lambda: producer.send_offsets_to_transaction(positions, membership, 30.0))
+        _retrying(lambda: producer.commit_transaction(30.0))
+
+    def _produce(self, topic: str, value: bytes, key: str, partition: int) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, value, key, partition)
+            except BufferError:
+                self._producer.poll(0.5)
+            else:
+                return
+
+    def _recover(self, error: KafkaException) -> None:
+        """Throw the unfinished transaction away and read again from the last committed head, or give up the process."""
+        problem: KafkaError = error.args[0]
+        if problem.fatal() or not problem.txn_requires_abort():
+            raise SealerLostError(
+                f"the sealing transaction failed: {problem.str()}. If another sealer runs, give each its own "
+                "GRANTLEDGER_SEALER_INSTANCE."
+            ) from error
+        log.warning("transaction_aborted", error=problem.name())
+        _retrying(lambda: self._producer.abort_transaction(30.0))
+        for (topic, partition), held in self._logs.items():
+            held.full, held.records, held.payload = [], Records(), 0
+            self._consumer.seek(TopicPartition(topic, partition, held.head.next_offset))
+
+    def _on_error(self, error: KafkaError, message: Message) -> None:
+        if error.fatal() or error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            raise SealerLostError(f"reading {message.topic()} partition {message.partition()}: {error.str()}")
+        log.warning("consume_error", error=error.name(), detail=error.str())
+
+    def _look_at_flags(self, where: Partition, held: _Log) -> None:
+        """A record whose time the sender set is sealed all the same, and somebody hears of it."""
+        for batch, _ in held.full:
+            odd = batch.flags.count(0)
+            if not odd:
+                continue
+            metrics.SENDER_TIMED.labels(where[0]).inc(odd)
+            index = batch.first_index + batch.flags.find(0)
+            self._notice("sender_timed", batch.origin, "warning", {"first_index": index, "entries": odd}, str(index))
+
+    def _notice(self, rule: str, key: str, severity: str, evidence: dict[str, object], identity: str) -> None:
+        """Open a finding, once a process for each rule and key."""
+        if (rule, key) not in self._noticed:
+            self._noticed.add((rule, key))
+            self._notices.append(
+                finding_opened(self._config.deployment, rule, key, severity, evidence, self._now(), identity)
+            )
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            self._assign(consumer, partitions)
+        except BaseException as error:  # librdkafka would swallow it: raise it on our own stack instead
+            self._failure = error
+
+    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        starts, stopped = [], []
+        anchored = self._anchored_sizes()
+        committed = {(p.topic, p.partition): p.offset for p in consumer.committed(partitions, kafka.REQUEST_TIMEOUT)}
+        for partition in partitions:
+            where = (partition.topic, partition.partition)
+            try:
+                state = self._state(where, committed[where], anchored)
+                head = resume(state, self._signer.public_key)
+            except SealingStoppedError as error:
+                stopped.append(error)
+                metrics.SEAL_STOPPED.labels(*map(str, where)).set(1)
+                log.error("partition_stopped", topic=where[0], partition=where[1], rule=error.rule, reason=str(error))
+                origin = origin_of(self._config.deployment, *where)
+                self._notice(error.rule, origin, "critical", {"reason": str(error)}, self._now().isoformat())
+                continue
+            metrics.SEAL_STOPPED.labels(*map(str, where)).set(0)
+            self._logs[where] = _Log(head, self._clock(), unwritten=state.tail is None)
+            starts.append(TopicPartition(*where, head.next_offset))
+            log.info("partition_assigned", origin=head.genesis.origin, size=head.size, next_offset=head.next_offset)
+        if stopped and not starts:
+            raise SealingStoppedError(stopped[0].rule, f"every partition is stopped; the first: {stopped[0]}")
+        consumer.assign(starts)
+
+    def _state(self, where: Partition, committed: int, anchored: dict[str, int]) -> PartitionState:
+        topic, partition = where
+        sealed_topic = sealed(topic)
+        kafka.wait_without_open_transaction(self._admin, sealed_topic, partition)
+        last = kafka.last_record(self._options, self._admin, sealed_topic, partition)
+        try:
+            tail = batches.decode(last.value() or b"") if last is not None else None
+        except batches.BatchError as error:
+            raise SealingStoppedError(
+                "head_mismatch", f"the last record of {sealed_topic} is no batch: {error}"
+            ) from error
+        return PartitionState(
+            deployment=self._config.deployment,
+            topic=topic,
+            partition=partition,
+            topic_id=self._identities[topic].topic_id,
+            tail=tail,
+            sealed_begin=kafka.first_offset(self._admin, sealed_topic, partition),
+            committed=committed if committed >= 0 else None,
+            stored=self._stored(sealed_topic, partition),
+            anchored=anchored.get(f"{self._config.deployment}/{topic}/{partition}", 0),
+            input_begin=kafka.first_offset(self._admin, topic, partition),
+            input_end=kafka.end_offset(self._admin, topic, partition),
+        )
+
+    def _stored(self, topic: str, partition: int) -> bool:
+        """Whether the sink has ever committed a position past the beginning of a sealed partition."""
+        return kafka.committed_offset(self._admin, store_group(self._config.deployment), topic, partition) > 0
+
+    def _anchored_sizes(self) -> dict[str, int]:
+        """Return the sizes that the last anchor states, by origin without its epoch."""
+        message = kafka.last_record(self._options, self._admin, ANCHORS_TOPIC, 0)
+        if message is None:
+            return {}
+        return anchored_sizes(decode_anchor(message.value() or b""))
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Whatever is in hand belongs to the next owner, who reads it again."""
+        del consumer
+        for partition in partitions:
+            self._logs.pop((partition.topic, partition.partition), None)
+        self._oldest = None
+
+
+def _retrying(call: Callable[[], Any], attempts: int = 5) -> None:
+    """Repeat a transactional call that says it may be repeated: its outcome is not known until it returns."""
+    for attempt in range(attempts):
+        try:
+            call()
+        except KafkaException as error:
+            if not error.args[0].retriable() or attempt == attempts - 1:
+                raise
+        else:
+            return

@@ -1,0 +1,76 @@
+"""Making the topics of a deployment, and checking those that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from ..schemas.topics import TopicSpec
+
+TIMEOUT = 30.0
+
+
+class TopicError(Exception):
+    """A topic cannot be made, or is not as it must be; the message names it and the setting."""
+
+
+def create_topics(admin: AdminClient, specs: Iterable[TopicSpec], replication: int = 0) -> list[str]:
+    """Make those topics that are missing; return their names.
+
+    Args:
+        replication: copies of each; 0 for 3, or 1 where there is one broker.
+
+    Raises:
+        TopicError: the brokers refuse; names the topic.
+    """
+    try:
+        brokers = len(admin.list_topics(timeout=TIMEOUT).brokers)
+    except KafkaException as error:
+        raise TopicError(f"Kafka does not answer ({error.args[0].str()}): check kafka_bootstrap_servers") from error
+    copies = replication or min(3, brokers)
+    config = {"min.insync.replicas": "2"} if copies >= 3 else {}
+    new = [
+        NewTopic(
+            spec.name,
+            spec.partitions,
+            copies,
+            config=spec.config | config | {"unclean.leader.election.enable": "false"},
+        )
+        for spec in specs
+    ]
+    made = []
+    for name, future in admin.create_topics(new, operation_timeout=TIMEOUT).items():
+        try:
+            future.result(TIMEOUT)
+            made.append(name)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise TopicError(f"topic {name} cannot be made: {error.args[0].str()}") from error
+    return made
+
+
+def check_topics(admin: AdminClient, specs: Iterable[TopicSpec]) -> list[str]:
+    """Compare topics with what they must be; return one sentence a difference.
+
+    Raises:
+        TopicError: a topic is missing or the brokers do not answer.
+    """
+    specs = list(specs)
+    present = admin.list_topics(timeout=TIMEOUT).topics
+    differences = []
+    for spec in specs:
+        if spec.name not in present:
+            raise TopicError(f"topic {spec.name} does not exist: run `grantledger topics create`")
+        partitions = len(present[spec.name].partitions)
+        if partitions != spec.partitions:
+            differences.append(f"{spec.name} has {partitions} partitions, the settings say {spec.partitions}")
+    resources = [ConfigResource(ResourceType.TOPIC, spec.name) for spec in specs]
+    wanted = {spec.name: spec.config for spec in specs}
+    for resource, future in admin.describe_configs(resources, request_timeout=TIMEOUT).items():
+        actual = future.result(TIMEOUT)
+        for name, value in wanted[resource.name].items():
+            if name in actual and actual[name].value != value:
+                differences.append(f"{resource.name} has {name}={actual[name].value}, it must be {value}")
+    return differences

@@ -1,0 +1,271 @@
+"""How everybody who reads or writes the topics must do it: options, offsets, the end of a partition."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
+
+from .topics import MAX_SEALED_BYTES
+
+Answer = TypeVar("Answer")
+
+REQUEST_TIMEOUT = 30.0
+"""Seconds that one question to the brokers may take."""
+TRANSACTION_TIMEOUT_MS = 10_000
+"""After this long the broker aborts what a dead process left open, and its readers go on."""
+
+
+class KafkaUnavailableError(Exception):
+    """The brokers did not answer, or refused; the message names the setting to look at."""
+
+
+def reader_options(base: Mapping[str, Any], group: str) -> dict[str, Any]:
+    """Return the options of a consumer that sees committed records only and never guesses where to start."""
+    return {
+        **base,
+        "group.id": group,
+        "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        # Eager: a partition changes hands only while nobody works on any, which is what the hand-over rules assume.
+        "partition.assignment.strategy": "range",
+        "fetch.message.max.bytes": MAX_SEALED_BYTES,
+        "fetch.max.bytes": 2 * MAX_SEALED_BYTES,
+        "queued.max.messages.kbytes": 64 << 10,
+        "session.timeout.ms": 10_000,
+        "enable.partition.eof": False,
+    }
+
+
+def transactional_options(base: Mapping[str, Any], transactional_id: str) -> dict[str, Any]:
+    """Return the options of a transactional producer of sealed batches or anchors."""
+    return {
+        **base,
+        "transactional.id": transactional_id,
+        "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+        "enable.idempotence": True,
+        "acks": "all",
+        "message.max.bytes": MAX_SEALED_BYTES,
+        "queue.buffering.max.kbytes": 256 << 10,
+        "linger.ms": 0,
+        "compression.type": "lz4",
+    }
+
+
+_PASSING = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._WAIT_COORD,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+    }
+)
+
+
+def passes(error: BaseException) -> bool:
+    """Whether an error says that the same question may be answered later: an election, a restart, a slow broker."""
+    if not isinstance(error, KafkaException):
+        return False
+    problem: KafkaError = error.args[0]
+    return bool(problem.retriable()) or problem.code() in _PASSING
+
+
+def patiently(ask: Callable[[], Answer], limit: float = 60.0) -> Answer:
+    """Ask the brokers, and again while the answer is one that passes, for at most ``limit`` seconds.
+
+    Raises:
+        KafkaUnavailableError: no answer within the limit.
+        KafkaException: the brokers refuse.
+    """
+    retrying = Retrying(
+        retry=retry_if_exception(passes),
+        stop=stop_after_delay(limit),
+        wait=wait_exponential(0.05, max=2.0),
+        reraise=True,
+    )
+    try:
+        return retrying(ask)
+    except KafkaException as error:
+        if passes(error):
+            raise KafkaUnavailableError(
+                f"Kafka does not answer: {error.args[0].str()} (kafka_bootstrap_servers)"
+            ) from error
+        raise
+
+
+def offsets_of(
+    admin: AdminClient, partitions: list[tuple[str, int]], spec: OffsetSpec, *, committed: bool
+) -> dict[tuple[str, int], int]:
+    """Return an offset of each partition: the first, or the end as readers of committed or of all records see it."""
+    asked = {TopicPartition(topic, partition): spec for topic, partition in partitions}
+    level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+
+    def ask() -> dict[tuple[str, int], int]:
+        futures = admin.list_offsets(asked, isolation_level=level, request_timeout=REQUEST_TIMEOUT)
+        return {(at.topic, at.partition): future.result(REQUEST_TIMEOUT).offset for at, future in futures.items()}
+
+    return patiently(ask)
+
+
+def first_offset(admin: AdminClient, topic: str, partition: int) -> int:
+    """Return the earliest offset that the partition still has."""
+    return offsets_of(admin, [(topic, partition)], OffsetSpec.earliest(), committed=False)[topic, partition]
+
+
+def end_offset(admin: AdminClient, topic: str, partition: int, *, committed: bool = True) -> int:
+    """Return the offset after the last record: the last stable offset, or the high watermark."""
+    return offsets_of(admin, [(topic, partition)], OffsetSpec.latest(), committed=committed)[topic, partition]
+
+
+def committed_offset(admin: AdminClient, group: str, topic: str, partition: int) -> int:
+    """Return the offset that a consumer group has committed, or -1."""
+    where = TopicPartition(topic, partition)
+    asked = [ConsumerGroupTopicPartitions(group, [where])]
+
+    def ask() -> list[TopicPartition]:
+        futures = admin.list_consumer_group_offsets(asked, require_stable=True, request_timeout=REQUEST_TIMEOUT)
+        return futures[group].result(REQUEST_TIMEOUT).topic_partitions or []
+
+    try:
+        answered = patiently(ask)
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+            return -1
+        raise
+    return max((found.offset for found in answered), default=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicIdentity:
+    """What makes a topic the same topic: a topic deleted and made again has another id."""
+
+    topic_id: bytes
+    partitions: int
+
+
+def identify_topics(admin: AdminClient, topics: tuple[str, ...]) -> dict[str, TopicIdentity]:
+    """Ask the brokers for the identity of topics.
+
+    Raises:
+        KafkaUnavailableError: a topic is missing or the brokers do not answer; says what to do.
+    """
+    futures = admin.describe_topics(TopicCollection(list(topics)), request_timeout=REQUEST_TIMEOUT)
+    found = {}
+    for topic, future in futures.items():
+        try:
+            description = future.result(REQUEST_TIMEOUT)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise KafkaUnavailableError(f"topic {topic} does not exist: run `grantledger topics create`") from error
+            raise KafkaUnavailableError(f"Kafka does not describe topic {topic}: {error.args[0].str()}") from error
+        uuid = description.topic_id
+        high, low = uuid.get_most_significant_bits(), uuid.get_least_significant_bits()
+        topic_id = (high % (1 << 64)).to_bytes(8, "big") + (low % (1 << 64)).to_bytes(8, "big")
+        found[topic] = TopicIdentity(topic_id, len(description.partitions))
+    return found
+
+
+def wait_without_open_transaction(
+    admin: AdminClient, topic: str, partition: int, *, limit: float = 60.0, sleep: Callable[[float], None] = time.sleep
+) -> int:
+    """Wait until no transaction is open at the partition's end and return the end offset.
+
+    Raises:
+        KafkaUnavailableError: a transaction stays open longer than ``limit`` seconds.
+    """
+    waited = 0.0
+    while True:
+        stable = end_offset(admin, topic, partition, committed=True)
+        if stable == end_offset(admin, topic, partition, committed=False):
+            return stable
+        if waited >= limit:
+            raise KafkaUnavailableError(
+                f"a transaction has been open on {topic} partition {partition} for {limit:.0f} s; another process still "
+                "writes there, or the broker does not abort what a dead one left"
+            )
+        sleep(0.2)
+        waited += 0.2
+
+
+def last_record(options: Mapping[str, Any], admin: AdminClient, topic: str, partition: int) -> Message | None:
+    """Return the last committed record of a partition, or None where it has none.
+
+    Looks back further and further from the end: aborted records and transaction markers take offsets too.
+    """
+    begin = first_offset(admin, topic, partition)
+    end = end_offset(admin, topic, partition)
+    reach = 4
+    while end > begin:
+        start = max(begin, end - reach)
+        found = None
+        for message in read_range(options, topic, partition, start, end):
+            found = message
+        if found is not None:
+            return found
+        if start == begin:
+            return None
+        reach *= 8
+    return None
+
+
+def read_range(options: Mapping[str, Any], topic: str, partition: int, start: int, end: int) -> Iterator[Message]:
+    """Yield the committed records of a partition with start <= offset < end, in order.
+
+    Raises:
+        KafkaUnavailableError: the brokers stop answering for half a minute.
+    """
+    if start >= end:
+        return
+    consumer = Consumer(
+        {**reader_options(options, "unused"), "enable.partition.eof": True, "auto.offset.reset": "earliest"}
+    )
+    try:
+        consumer.assign([TopicPartition(topic, partition, start)])
+        quiet_since = time.monotonic()
+        while True:
+            for message in consumer.consume(500, 0.5):
+                quiet_since = time.monotonic()
+                error = message.error()
+                if error is not None:
+                    if error.code() == KafkaError._PARTITION_EOF:
+                        return
+                    if error.fatal() or not error.retriable():
+                        raise KafkaUnavailableError(f"reading {topic} partition {partition}: {error.str()}")
+                    continue
+                if (message.offset() or 0) >= end:
+                    return
+                yield message
+            position = consumer.position([TopicPartition(topic, partition)])[0].offset
+            if position >= end:
+                return
+            if time.monotonic() - quiet_since > REQUEST_TIMEOUT:
+                raise KafkaUnavailableError(
+                    f"no answer reading {topic} partition {partition} (kafka_bootstrap_servers)"
+                )
+    finally:
+        consumer.close()

@@ -1,0 +1,64 @@
+"""The topics (DESIGN section 2): their names, and how they must be configured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC
+
+INPUT_TOPICS = (LIFECYCLE_TOPIC, ACTIVITY_TOPIC, FINDINGS_TOPIC)
+SEALED_SUFFIX = ".sealed"
+ANCHORS_TOPIC = "access.anchors"
+RECEIPTS_TOPIC = "access.receipts"
+COMMANDS_TOPIC = "access.commands"
+MAX_SEALED_BYTES = 8 << 20
+"""Largest sealed batch as a Kafka record: 4 MiB of payload, the hashes, and one record of a MiB beyond."""
+
+
+def sealed(topic: str) -> str:
+    """Return the name of the topic that holds the sealed batches of an input topic."""
+    return topic + SEALED_SUFFIX
+
+
+SEALED_TOPICS = tuple(sealed(topic) for topic in INPUT_TOPICS)
+
+
+def seal_group(deployment: str) -> str:
+    """Return the consumer group of the sealers."""
+    return f"{deployment}-seal"
+
+
+def store_group(deployment: str) -> str:
+    """Return the consumer group of the sink."""
+    return f"{deployment}-store"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """One topic as it must be."""
+
+    name: str
+    partitions: int
+    config: dict[str, str]
+
+
+def topic_specs(activity_partitions: int, payload_retention_days: int) -> tuple[TopicSpec, ...]:
+    """Return every topic of a deployment.
+
+    Args:
+        activity_partitions: partitions of ``access.activity`` and of its sealed topic.
+        payload_retention_days: how long sealed topics keep batches; 0 for ever.
+    """
+    append_time = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
+    # Input is only a passage, but what is not sealed yet must not expire: a week covers a long outage.
+    source = append_time | {"retention.ms": str(7 * 86_400_000)}
+    keep = "-1" if payload_retention_days == 0 else str(payload_retention_days * 86_400_000)
+    batches = append_time | {"retention.ms": keep, "retention.bytes": "-1", "max.message.bytes": str(MAX_SEALED_BYTES)}
+    for_ever = append_time | {"retention.ms": "-1", "retention.bytes": "-1"}
+    specs = []
+    for topic in INPUT_TOPICS:
+        partitions = activity_partitions if topic == ACTIVITY_TOPIC else 1
+        specs += [TopicSpec(topic, partitions, source), TopicSpec(sealed(topic), partitions, batches)]
+    specs += [TopicSpec(ANCHORS_TOPIC, 1, for_ever), TopicSpec(RECEIPTS_TOPIC, 1, for_ever)]
+    specs.append(TopicSpec(COMMANDS_TOPIC, 1, source))
+    return tuple(specs)

@@ -1,0 +1,123 @@
+"""Connecting to ClickHouse: a server, or the embedded engine in a folder, through the same client calls."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+
+class StoreUnavailableError(Exception):
+    """ClickHouse cannot be reached or used; the message names the setting to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAddress:
+    """Where the store is: a server's URL, or the folder of the embedded engine when ``url`` is empty."""
+
+    path: Path
+    url: str = ""
+    user: str = "default"
+    password: str = field(default="", repr=False)
+    database: str = "audit"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the engine runs inside this process."""
+        return not self.url
+
+
+class StoreLock:
+    """The embedded engine has one owner. Held from before the engine opens until the process ends."""
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file = (path.parent / f"{path.name}.lock").open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise StoreUnavailableError(
+                f"the store in {path} is in use by another process (a running stack?); only one can open it"
+            ) from None
+
+    def release(self) -> None:
+        """Let the next process open the store."""
+        self._file.close()
+
+
+def private_temp(path: Path) -> None:
+    """Point temporary files into the store's own folder and sweep what a killed process left there.
+
+    The embedded engine writes each insert to a file first; after ``kill -9`` it stays.
+    """
+    folder = path.parent / f"{path.name}.tmp"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+    tempfile.tempdir = str(folder)
+    os.environ["TMPDIR"] = str(folder)
+
+
+def connect(address: StoreAddress) -> Client:
+    """Return a client whose database exists.
+
+    Raises:
+        StoreUnavailableError: not reachable, refused, or the address is malformed; names the setting.
+    """
+    try:
+        with _client(address, None) as first:
+            engine = " ENGINE=Atomic" if address.embedded else ""
+            first.command(f"CREATE DATABASE IF NOT EXISTS {address.database}{engine}")
+        return _client(address, address.database)
+    except ClickHouseError as error:
+        raise StoreUnavailableError(explain(address, error)) from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise StoreUnavailableError(f"{_place(address)}: {error}") from error
+
+
+def _client(address: StoreAddress, database: str | None) -> Client:
+    if address.embedded:
+        return clickhouse_connect.get_client(interface="chdb", path=str(address.path), database=database)
+    url = urlsplit(address.url)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise StoreUnavailableError(f"clickhouse_url {address.url!r} is not http(s)://host:port")
+    return clickhouse_connect.get_client(
+        host=url.hostname,
+        port=url.port or (8443 if url.scheme == "https" else 8123),
+        interface=url.scheme,
+        username=address.user,
+        password=address.password,
+        database=database or "__default__",
+        connect_timeout=10,
+        send_receive_timeout=120,
+        **address.options,
+    )
+
+
+def explain(address: StoreAddress, error: Exception) -> str:
+    """Return an error of ClickHouse in one line that names the setting to look at."""
+    text = str(error).split("\n", 1)[0][:300]
+    if "AUTHENTICATION_FAILED" in str(error) or "Code: 516" in str(error):
+        return f"{_place(address)} refuses user {address.user!r}: check clickhouse_user and clickhouse_password"
+    if "NOT_ENOUGH_SPACE" in str(error) or "No space left" in str(error) or "Code: 243" in str(error):
+        return f"{_place(address)} is out of disk space: free some, nothing is lost meanwhile ({text})"
+    return f"{_place(address)}: {text}"
+
+
+def _place(address: StoreAddress) -> str:
+    return (
+        f"the store in {address.path} (data_dir)"
+        if address.embedded
+        else f"ClickHouse at {address.url} (clickhouse_url)"
+    )

@@ -1,0 +1,121 @@
+"""What the store holds of each log, asked of ClickHouse itself: the only truth about what has been inserted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+from clickhouse_connect.driver.client import Client
+
+from ..ledger.anchor import Anchor, Receipt
+from ..ledger.entry import Genesis
+from ..ledger.registry import harvest
+from ..schemas.catalog import SchemaCatalog
+
+SYNCHRONOUS = {"async_insert": 0, "insert_deduplicate": 1, "deduplicate_blocks_in_dependent_materialized_views": 1}
+"""An insert has happened, whole, when the call returns; the same block twice is stored once."""
+ARROW = {"output_format_arrow_string_as_string": 0, "output_format_arrow_low_cardinality_as_dictionary": 0}
+"""Strings come back as the bytes that they are, valid UTF-8 or not."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """How far a log is stored: entries, and the leaf hash of the last one."""
+
+    origin: str
+    size: int
+    last_leaf: bytes
+
+
+def stored_log(client: Client, log: str) -> Stored | None:
+    """Return how far the newest epoch of a log is stored.
+
+    Args:
+        log: the origin without its epoch: ``<deployment>/<topic>/<partition>``.
+    """
+    rows = client.query(
+        "SELECT origin, max(index) + 1, hex(argMax(leaf_hash, index)) FROM entries "
+        "WHERE origin IN (SELECT origin FROM origins WHERE startsWith(origin, {prefix:String})) GROUP BY origin",
+        parameters={"prefix": log + "/"},
+    ).result_rows
+    if not rows:
+        return None
+    origin, size, leaf = max(rows, key=lambda row: int(row[0].rpartition("/")[2]))
+    return Stored(origin, int(size), bytes.fromhex(leaf))
+
+
+def insert_entries(client: Client, table: pa.Table, origin: str, first_index: int, last_index: int) -> None:
+    """Store one batch: one insert, one block."""
+    token = f"{origin}:{first_index}:{last_index}"
+    client.insert_arrow("entries", table, settings=SYNCHRONOUS | {"insert_deduplication_token": token})
+
+
+def insert_origin(client: Client, genesis: Genesis) -> None:
+    """Store what the first entry of a log binds, unless it is there."""
+    known = client.query(
+        "SELECT count() FROM origins WHERE origin = {origin:String}", parameters={"origin": genesis.origin}
+    )
+    if known.result_rows[0][0]:
+        return
+    names = ["origin", "topic_id", "first_offset", "previous_size", "previous_root", "genesis_hash"]
+    values: list[Any] = [
+        genesis.origin, genesis.topic_id, genesis.first_offset, genesis.previous_size, genesis.previous_root, genesis.hash()
+    ]  # fmt: skip
+    types = [pa.string(), pa.binary(16), pa.uint64(), pa.uint64(), pa.binary(32), pa.binary(32)]
+    table = pa.table([pa.array([value], type_) for value, type_ in zip(values, types, strict=True)], names=names)
+    client.insert_arrow("origins", table, settings=SYNCHRONOUS | {"insert_deduplication_token": genesis.origin})
+
+
+def anchors_stored(client: Client, origin: str) -> int:
+    """Return how many anchors are stored."""
+    rows = client.query(
+        "SELECT count() FROM anchors WHERE origin = {origin:String}", parameters={"origin": origin}
+    ).result_rows
+    return int(rows[0][0])
+
+
+def insert_anchor(client: Client, anchor: Anchor) -> None:
+    """Store one anchor."""
+    names = ["origin", "index", "time", "bodies", "entry", "frontier", "note"]
+    values: list[Any] = [
+        anchor.origin, anchor.index, _EPOCH + timedelta(milliseconds=anchor.time_ms), list(anchor.bodies), anchor.entry,
+        anchor.frontier, anchor.note,
+    ]  # fmt: skip
+    types = [
+        pa.string(), pa.uint64(), pa.timestamp("ms", "UTC"), pa.list_(pa.string()), pa.binary(), pa.binary(), pa.string()
+    ]  # fmt: skip
+    table = pa.table([pa.array([value], type_) for value, type_ in zip(values, types, strict=True)], names=names)
+    client.insert_arrow("anchors", table, settings=SYNCHRONOUS | {"insert_deduplication_token": f"{anchor.index}"})
+
+
+def insert_receipt(client: Client, receipt: Receipt, offset: int) -> None:
+    """Store one receipt; ``offset`` is its Kafka offset, by which the same one is known again."""
+    names = ["origin", "index", "target", "at", "receipt", "error"]
+    values: list[Any] = [receipt.origin, receipt.index, receipt.target, receipt.at, receipt.receipt, receipt.error]
+    types = [pa.string(), pa.uint64(), pa.string(), pa.timestamp("us", "UTC"), pa.binary(), pa.string()]
+    table = pa.table([pa.array([value], type_) for value, type_ in zip(values, types, strict=True)], names=names)
+    client.insert_arrow("receipts", table, settings=SYNCHRONOUS | {"insert_deduplication_token": f"{offset}"})
+
+
+def read_catalog(client: Client, findings_origins: str) -> SchemaCatalog:
+    """Return the writer schemas on record in the stored log of findings.
+
+    Args:
+        findings_origins: beginning of the origins, ``<deployment>/access.findings/0/``.
+    """
+    table = client.query_arrow(
+        "SELECT key, value, append_time FROM entries "
+        "WHERE startsWith(origin, {prefix:String}) AND event_type = 'schema.registered' ORDER BY origin, index",
+        parameters={"prefix": findings_origins},
+        settings=ARROW,
+    )
+    catalog = SchemaCatalog()
+    if table.num_rows:
+        times: Sequence[int] = table.column("append_time").cast(pa.int64()).to_pylist()
+        harvest(table.column("key").to_pylist(), table.column("value").to_pylist(), times, catalog)
+    return catalog

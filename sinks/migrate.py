@@ -1,0 +1,93 @@
+"""Numbered migrations of the store, forward only: evidence is never migrated away.
+
+A migration is a file ``NNNN_name.sql``; each of its statements ends with a semicolon at the end of a line. What was
+applied is recorded with its SHA-256, so that a file changed afterwards is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+
+from clickhouse_connect.driver.client import Client
+
+_RECORD = """
+CREATE TABLE IF NOT EXISTS migrations
+(
+    version UInt32 COMMENT 'Number of the migration',
+    name String COMMENT 'Its file',
+    sha256 String COMMENT 'Of its text',
+    applied_at DateTime64(6, 'UTC') COMMENT 'When'
+)
+ENGINE = MergeTree ORDER BY version
+COMMENT 'Migrations of this store that have been applied'
+"""
+
+
+class MigrationError(Exception):
+    """The store's migrations are not those of this version; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One migration file."""
+
+    version: int
+    name: str
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        """Hex SHA-256 of the text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def statements(self) -> list[str]:
+        """The statements, without their semicolons and without comment lines."""
+        lines = [line for line in self.text.splitlines() if not line.startswith("--")]
+        return [part.strip() for part in re.split(r";[ \t]*$", "\n".join(lines), flags=re.MULTILINE) if part.strip()]
+
+
+def available() -> list[Migration]:
+    """Return the migrations that this version ships, in order."""
+    folder = files(__package__) / "migrations"
+    found = sorted(item.name for item in folder.iterdir() if item.name.endswith(".sql"))
+    return [Migration(int(name[:4]), name, (folder / name).read_text("utf-8")) for name in found]
+
+
+def pending(client: Client) -> list[Migration]:
+    """Return the migrations not applied yet.
+
+    Raises:
+        MigrationError: one was applied with other text, or the store is from a later version.
+    """
+    client.command(_RECORD)
+    applied = {row[0]: row for row in client.query("SELECT version, name, sha256 FROM migrations").result_rows}
+    missing = []
+    for migration in available():
+        row = applied.pop(migration.version, None)
+        if row is None:
+            missing.append(migration)
+        elif row[2] != migration.sha256:
+            raise MigrationError(f"migration {migration.name} was applied with other text than this version ships")
+    if applied:
+        names = ", ".join(str(row[1]) for row in applied.values())
+        raise MigrationError(f"the store has migrations that this version does not know ({names}): upgrade grantledger")
+    return missing
+
+
+def migrate(client: Client) -> list[Migration]:
+    """Apply what is pending and return it."""
+    done = pending(client)
+    for migration in done:
+        for statement in migration.statements:
+            client.command(statement)
+        client.insert(
+            "migrations",
+            [[migration.version, migration.name, migration.sha256, datetime.now(UTC)]],
+            column_names=["version", "name", "sha256", "applied_at"],
+        )
+    return done

@@ -1,0 +1,87 @@
+"""A sealed batch as rows of ``entries``: columns stay columns, no entry is touched on its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..ledger.batch import Records, SealedBatch
+from ..ledger.columns import NULL
+from ..schemas.arrow import DECODED_SCHEMA, decode_values
+from ..schemas.catalog import SchemaCatalog
+
+MICROS = pa.timestamp("us", tz="UTC")
+MILLIS = pa.timestamp("ms", tz="UTC")
+HASH = pa.binary(32)
+
+EVIDENCE_SCHEMA = pa.schema(
+    [
+        ("origin", pa.string()),
+        ("index", pa.uint64()),
+        ("offset", pa.uint64()),
+        ("append_time", MILLIS),
+        ("flags", pa.uint8()),
+        ("previous_leaf_hash", HASH),
+        ("leaf_hash", HASH),
+        ("payload_hash", HASH),
+        ("key", pa.binary()),
+        ("value", pa.binary()),
+        ("headers", pa.binary()),
+        ("sealed_at", MICROS),
+        ("note", pa.string()),
+        ("erased_at", MICROS),
+    ]
+)
+"""The columns of ``entries`` that do not come from decoding the value."""
+
+
+def entries_table(batch: SealedBatch, records: Records, catalog: SchemaCatalog) -> pa.Table:
+    """Return the rows of a batch with at least one entry: evidence, decoded columns, and the note on the last row.
+
+    Args:
+        records: ``batch.records()``, which the caller has at hand.
+        catalog: the writer schemas on record.
+    """
+    evidence = evidence_columns(batch)
+    decoded = decode_values(records.values, records.append_times, catalog)
+    return pa.table(evidence + decoded.columns, names=EVIDENCE_SCHEMA.names + DECODED_SCHEMA.names)
+
+
+def evidence_columns(batch: SealedBatch) -> list[pa.Array]:
+    """Return the evidence columns of a batch, in the order of ``EVIDENCE_SCHEMA``."""
+    count = batch.count
+    leaves = batch.leaf_hashes
+    notes = pa.array([""] * (count - 1) + [batch.note], pa.string())
+    return [
+        pa.repeat(pa.scalar(batch.origin, pa.string()), count),
+        pa.array(np.arange(batch.first_index, batch.size, dtype=np.uint64)),
+        pa.array(np.frombuffer(batch.offsets, dtype=">u8").astype(np.uint64)),
+        pa.array(np.frombuffer(batch.append_times, dtype=">i8").astype(np.int64)).cast(MILLIS),
+        pa.array(np.frombuffer(batch.flags, dtype=np.uint8)),
+        _hashes(batch.previous_leaf_hash + leaves[:-32]),
+        _hashes(leaves),
+        _hashes(batch.payload_hashes),
+        _blobs(batch.key_lengths, batch.keys),
+        _blobs(batch.value_lengths, batch.values),
+        _blobs(batch.header_lengths, batch.headers),
+        pa.repeat(pa.scalar(batch.sealed_at, MICROS), count),
+        notes,
+        pa.nulls(count, MICROS),
+    ]
+
+
+def _hashes(joined: bytes) -> pa.Array:
+    return pa.Array.from_buffers(HASH, len(joined) // 32, [None, pa.py_buffer(joined)])
+
+
+def _blobs(lengths: bytes, joined: bytes) -> pa.Array:
+    """Return packed lengths and joined bytes as a binary array, without copying the bytes."""
+    sizes: Any = np.frombuffer(lengths, dtype=">u4").astype(np.int64)
+    null = sizes == NULL
+    sizes[null] = 0
+    ends = np.zeros(len(sizes) + 1, dtype=np.int32)
+    np.cumsum(sizes, out=ends[1:])
+    validity = pa.py_buffer(np.packbits(~null, bitorder="little").tobytes()) if null.any() else None
+    return pa.Array.from_buffers(pa.binary(), len(sizes), [validity, pa.py_buffer(ends), pa.py_buffer(joined)])

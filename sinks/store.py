@@ -1,0 +1,370 @@
+"""The sink: sealed batches, anchors and receipts into ClickHouse, each exactly once (DESIGN section 5, rules 2 to 4)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import structlog
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from ..ledger import batch as batches
+from ..ledger.anchor import Anchor, AnchorError, anchor_origin, decode_anchor, decode_receipt
+from ..ledger.batch import BatchError, SealedBatch
+from ..schemas import kafka
+from ..schemas.event import FINDINGS_TOPIC
+from ..schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_SUFFIX, SEALED_TOPICS, sealed, store_group
+from . import evidence, metrics
+from .clickhouse import StoreAddress, connect, explain
+from .evidence import Stored
+from .migrate import migrate
+from .rows import entries_table
+from .schemas_reader import SchemasReader
+
+log = structlog.get_logger("grantledger.store")
+
+MOST_WAIT = 30.0
+"""Seconds between attempts when ClickHouse keeps failing."""
+
+
+class StoringStoppedError(Exception):
+    """What Kafka holds and what ClickHouse holds do not fit together; a person must look. Says where."""
+
+
+class _RevokedError(Exception):
+    """The partition in hand went to another worker meanwhile."""
+
+
+@dataclass(slots=True)
+class _Log:
+    """One sealed partition in hand: how far its log is stored, and whether it was read from its beginning again."""
+
+    topic: str
+    partition: int
+    stored: Stored | None
+    rewound: bool = False
+
+
+class Store:
+    """The storing process. ``run`` returns after ``stop``; Kafka is used on the calling thread only.
+
+    One insert is under way at a time, on a second thread, while the next batch is decoded.
+    """
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        deployment: str,
+        address: StoreAddress,
+        *,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._options, self._deployment, self._address = dict(options), deployment, address
+        self._on_ready = on_ready
+        self._admin = AdminClient(self._options)
+        self._client: Client = connect(address)
+        self._consumer = Consumer(
+            {**kafka.reader_options(self._options, store_group(deployment)), "queued.max.messages.kbytes": 32 << 10}
+        )
+        self._logs: dict[tuple[str, int], _Log] = {}
+        self._anchors: list[tuple[Anchor, Message]] = []
+        self._stopping = False
+        self._failure: BaseException | None = None
+        self._worker = ThreadPoolExecutor(1, "insert")
+        self._under_way: tuple[Future[None], SealedBatch, pa.Table, _Log, Message] | None = None
+
+    def stop(self) -> None:
+        """Ask ``run`` to finish the insert under way and to return. Safe in a signal handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Store until stopped.
+
+        Raises:
+            StoringStoppedError: what Kafka and ClickHouse hold do not fit.
+            KafkaUnavailableError: the brokers do not answer.
+            MigrationError: the store is not one of this version.
+        """
+        for migration in migrate(self._client):
+            log.info("migrated", migration=migration.name)
+        catalog = evidence.read_catalog(self._client, f"{self._deployment}/{FINDINGS_TOPIC}/0/")
+        group, findings = store_group(self._deployment), sealed(FINDINGS_TOPIC)
+        position = kafka.committed_offset(self._admin, group, findings, 0)
+        self._schemas = SchemasReader(self._options, self._admin, catalog, max(0, position))
+        self._on_ready()
+        topics = [*SEALED_TOPICS, ANCHORS_TOPIC, RECEIPTS_TOPIC]
+        try:
+            self._consumer.subscribe(
+                topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+            )
+            while not self._stopping:
+                # Few at a time: a sealed batch may be 8 MiB.
+                for message in self._consumer.consume(4, 0.2):
+                    self._take(message)
+                    if self._stopping:
+                        break
+                else:
+                    self._finish()
+                    self._store_covered_anchors()
+                if self._failure is not None:
+                    raise self._failure
+            self._finish()
+        except KafkaException as error:
+            raise kafka.KafkaUnavailableError(f"storing cannot go on: {error.args[0].str()}") from error
+        finally:
+            self._worker.shutdown()
+            self._consumer.close()
+            self._client.close()
+
+    def _take(self, message: Message) -> None:
+        error = message.error()
+        if error is not None:
+            if error.fatal() or error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+                raise StoringStoppedError(f"reading {message.topic()}: {error.str()}")
+            log.warning("consume_error", error=error.name(), detail=error.str())
+            return
+        try:
+            if message.topic() == ANCHORS_TOPIC:
+                self._anchors.append((decode_anchor(message.value() or b""), message))
+            elif message.topic() == RECEIPTS_TOPIC:
+                receipt = decode_receipt(message.value() or b"")
+                self._insist(lambda client: evidence.insert_receipt(client, receipt, message.offset() or 0))
+                self._commit(message)
+            else:
+                self._take_batch(message)
+        except (AnchorError, BatchError) as problem:
+            where = f"{message.topic()} partition {message.partition()} offset {message.offset()}"
+            raise StoringStoppedError(f"{where}: {problem}") from problem
+        except _RevokedError:
+            log.info("partition_moved", topic=message.topic(), partition=message.partition())
+
+    def _take_batch(self, message: Message) -> None:
+        held = self._logs.get((message.topic() or "", message.partition() or 0))
+        if held is None:
+            return
+        batch = batches.decode(message.value() or b"")
+        expected = f"{self._deployment}/{held.topic.removesuffix(SEALED_SUFFIX)}/{held.partition}/"
+        if not batch.origin.startswith(expected):
+            raise StoringStoppedError(f"a batch of {batch.origin} stands in {held.topic} partition {held.partition}")
+        if self._under_way is not None and self._under_way[3] is held:
+            self._finish()
+        if self._is_new(held, batch):
+            self._store(held, batch, message)
+
+    def _is_new(self, held: _Log, batch: SealedBatch) -> bool:
+        """Decide whether a batch is the next one to store.
+
+        Raises:
+            StoringStoppedError: it contradicts what is stored, or leaves a hole.
+        """
+        stored = held.stored
+        if stored is None or stored.origin != batch.origin:
+            if batch.first_index == 0:
+                self._insist(lambda client: evidence.insert_origin(client, batch.genesis))
+                held.stored = stored = Stored(batch.origin, 0, batch.genesis.hash())
+            elif not held.rewound:
+                self._rewind(held)
+                return False
+            else:
+                raise StoringStoppedError(
+                    f"{held.topic} partition {held.partition} begins at index {batch.first_index} of {batch.origin}, of "
+                    "which the store has nothing: earlier batches were deleted"
+                )
+        if batch.size <= stored.size:
+            inside = batch.first_index <= stored.size - 1 < batch.size
+            if inside and batches.leaf_at(batch, stored.size - 1) != stored.last_leaf:
+                raise StoringStoppedError(
+                    f"{batch.origin} index {stored.size - 1}: stored leaf differs from the sealed one"
+                )
+            return False
+        if batch.first_index > stored.size and not held.rewound:
+            self._rewind(held)
+            return False
+        if batch.first_index != stored.size:
+            raise StoringStoppedError(
+                f"{batch.origin} is stored up to {stored.size} entries, the next sealed batch begins at {batch.first_index}"
+            )
+        if batch.previous_leaf_hash != stored.last_leaf:
+            raise StoringStoppedError(
+                f"{batch.origin} index {batch.first_index}: the sealed entry does not name the stored one before it"
+            )
+        return True
+
+    def _rewind(self, held: _Log) -> None:
+        """The store has less than the group has read, after a restore perhaps: read the partition again."""
+        log.warning("partition_rewound", topic=held.topic, partition=held.partition)
+        held.rewound = True
+        begin = kafka.first_offset(self._admin, held.topic, held.partition)
+        self._consumer.seek(TopicPartition(held.topic, held.partition, begin))
+
+    def _store(self, held: _Log, batch: SealedBatch, message: Message) -> None:
+        if batch.count == 0:  # restates the head
+            self._commit(message)
+            return
+        records = batch.records()
+        if held.topic == sealed(FINDINGS_TOPIC):
+            self._schemas.learn(records)
+        table = entries_table(batch, records, self._schemas.catalog)
+        if self._lacks_schema(table):
+            self._schemas.catch_up(max(records.append_times), idle=lambda: self._idle(0.1))
+            table = entries_table(batch, records, self._schemas.catalog)
+        self._finish()
+        future = self._worker.submit(self._insert, batch, table)
+        self._under_way = (future, batch, table, held, message)
+
+    def _lacks_schema(self, table: pa.Table) -> bool:
+        return bool(pc.any(pc.starts_with(table.column("decode_error"), b"schema_unknown")).as_py())
+
+    def _insert(self, batch: SealedBatch, table: pa.Table) -> None:
+        started = time.perf_counter()
+        evidence.insert_entries(self._client, table, batch.origin, batch.first_index, batch.size - 1)
+        metrics.INSERT_SECONDS.observe(time.perf_counter() - started)
+
+    def _finish(self) -> None:
+        """Wait for the insert under way; when its outcome is not known, ask ClickHouse, and insert again if need be."""
+        if self._under_way is None:
+            return
+        future, batch, table, held, message = self._under_way
+        self._under_way = None
+        try:
+            future.result()
+        except (ClickHouseError, OSError) as error:
+            self._insert_again(error, batch, table, held)
+        held.stored = Stored(batch.origin, batch.size, batch.last_leaf)
+        topic = held.topic.removesuffix(SEALED_SUFFIX)
+        metrics.STORED_ENTRIES.labels(topic).inc(batch.count)
+        metrics.STORED_BATCHES.labels(topic).inc()
+        metrics.LAST_STORED.set_to_current_time()
+        self._count_rejected(topic, table)
+        self._commit(message)
+
+    def _count_rejected(self, topic: str, table: pa.Table) -> None:
+        errors = table.column("decode_error")
+        bad = errors.filter(pc.greater(pc.binary_length(errors), 0))
+        for error in bad.to_pylist() if len(bad) else ():
+            metrics.REJECTED.labels(topic, error.partition(b":")[0].decode()).inc()
+
+    def _insert_again(self, error: Exception, batch: SealedBatch, table: pa.Table, held: _Log) -> None:
+        def attempt(client: Client) -> None:
+            found = evidence.stored_log(client, batch.origin.rpartition("/")[0])
+            if found is not None and found.origin == batch.origin and found.size == batch.size:
+                if found.last_leaf != batch.last_leaf:
+                    raise StoringStoppedError(f"{batch.origin} index {batch.size - 1}: another leaf is stored")
+                return
+            evidence.insert_entries(client, table, batch.origin, batch.first_index, batch.size - 1)
+
+        self._failed(error)
+        self._insist(attempt, held)
+
+    def _failed(self, error: Exception) -> None:
+        metrics.INSERT_FAILURES.inc()
+        log.error("insert_failed", reason=explain(self._address, error), action="tried again until it succeeds")
+
+    def _insist(self, attempt: Callable[[Client], None], held: _Log | None = None) -> None:
+        """Do something in ClickHouse, again and again until it succeeds; Kafka keeps what waits meanwhile.
+
+        Raises:
+            _RevokedError: the partition went to another worker meanwhile.
+        """
+        wait = 0.0
+        while True:
+            try:
+                attempt(self._client)
+            except (ClickHouseError, OSError) as error:
+                self._failed(error)
+                self._drain()
+                wait = min(MOST_WAIT, wait * 2 or 0.2)
+                self._idle(wait)
+                if held is not None and (held.topic, held.partition) not in self._logs:
+                    raise _RevokedError from error
+                if self._stopping:
+                    raise StoringStoppedError(f"stopped while waiting: {explain(self._address, error)}") from error
+            else:
+                return
+
+    def _drain(self) -> None:
+        """After an error the embedded engine prepends what it had to the next answer; a ping takes it away."""
+        try:
+            self._client.ping()
+        except (ClickHouseError, OSError):
+            log.debug("ping_failed")
+
+    def _idle(self, seconds: float) -> None:
+        """Wait as a living member of the group that takes no records."""
+        held = self._consumer.assignment()
+        self._consumer.pause(held)
+        until = time.monotonic() + seconds
+        while not self._stopping and time.monotonic() < until:
+            message = self._consumer.poll(min(0.1, seconds))
+            if message is not None and message.error() is None:  # fetched before the pause: read it again later
+                back = TopicPartition(message.topic() or "", message.partition() or 0, message.offset() or 0)
+                self._consumer.seek(back)
+            if self._failure is not None:
+                raise self._failure
+        self._consumer.resume([p for p in held if p in self._consumer.assignment()])
+
+    def _store_covered_anchors(self) -> None:
+        """Store an anchor once every entry it covers is stored, so that no table is ever ahead of another."""
+        while self._anchors:
+            anchor, message = self._anchors[0]
+            if not all(self._stored_size(c.origin) >= c.size for c in anchor.checkpoints()):
+                return
+            self._insist(lambda client, anchor=anchor: self._insert_anchor(client, anchor))  # type: ignore[misc]
+            self._anchors.pop(0)
+            self._commit(message)
+
+    def _insert_anchor(self, client: Client, anchor: Anchor) -> None:
+        count = evidence.anchors_stored(client, anchor.origin)
+        if anchor.origin != anchor_origin(self._deployment) or anchor.index > count:
+            raise StoringStoppedError(f"anchor {anchor.index} of {anchor.origin} comes where anchor {count} is next")
+        if anchor.index == count:
+            evidence.insert_anchor(client, anchor)
+            metrics.STORED_ANCHORS.inc()
+
+    def _stored_size(self, origin: str) -> int:
+        for held in self._logs.values():
+            if held.stored is not None and held.stored.origin == origin:
+                return held.stored.size
+        found = evidence.stored_log(self._client, origin.rpartition("/")[0])
+        return found.size if found is not None and found.origin == origin else 0
+
+    def _commit(self, message: Message) -> None:
+        """Remember the position. Only a hint: what is stored is asked of ClickHouse."""
+        self._consumer.commit(message=message, asynchronous=True)
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            self._assign(consumer, partitions)
+        except BaseException as error:  # librdkafka would swallow it: raise it on our own stack instead
+            self._failure = error
+
+    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        committed = {(p.topic, p.partition): p.offset for p in consumer.committed(partitions, kafka.REQUEST_TIMEOUT)}
+        starts = []
+        for partition in partitions:
+            where = (partition.topic, partition.partition)
+            begin = kafka.first_offset(self._admin, *where)
+            starts.append(TopicPartition(*where, max(begin, committed[where])))
+            if partition.topic in SEALED_TOPICS:
+                source = partition.topic.removesuffix(SEALED_SUFFIX)
+                stored = evidence.stored_log(self._client, f"{self._deployment}/{source}/{partition.partition}")
+                self._logs[where] = _Log(*where, stored)
+                log.info("partition_assigned", topic=where[0], partition=where[1], size=stored.size if stored else 0)
+        consumer.assign(starts)
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        del consumer
+        for partition in partitions:
+            self._logs.pop((partition.topic, partition.partition), None)
+        self._anchors.clear()
+        if self._under_way is not None:  # let it end; the next owner asks ClickHouse what became of it
+            self._under_way[0].exception()
+            self._under_way = None
