@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import fastavro
 from fastavro.schema import parse_schema
@@ -58,6 +58,31 @@ class Receipt:
     at: datetime
     receipt: bytes
     error: str = ""
+
+
+class AnchorTarget(Protocol):
+    """Somewhere outside that keeps anchors where the operators of the pipeline cannot change them unseen.
+
+    ``publish`` is called only after the anchor is committed, and again with the same anchor after a crash: taking it
+    twice must do no harm.
+    """
+
+    @property
+    def name(self) -> str:
+        """Short name, as in the setting ``anchor_targets``."""
+        ...
+
+    def publish(self, anchor: Anchor) -> bytes:
+        """Write one anchor durably and return the answer as a receipt.
+
+        Raises:
+            AnchorTargetError: it was not taken; the message says why.
+        """
+        ...
+
+
+class AnchorTargetError(Exception):
+    """A target did not take an anchor."""
 
 
 def anchor_origin(deployment: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -18,8 +18,9 @@ from . import columns
 from .entry import Genesis, chain, payload_hashes
 from .keys import Signer
 from .merkle import Frontier
-from .note import Checkpoint, NoteError, open_checkpoint, sign_checkpoint
+from .note import Checkpoint, NoteError, open_sealed_checkpoint, sign_checkpoint
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_ENTRIES = 10_000
 MAX_PAYLOAD_BYTES = 4 << 20
 
@@ -133,14 +134,21 @@ class SealedBatch:
         """
         where = f"batch of {self.origin} at index {self.first_index}"
         try:
-            checkpoint = open_checkpoint(self.note, public_key)
+            checkpoint, sealed_at = open_sealed_checkpoint(self.note, public_key)
             frontier = Frontier.unpack(self.size, self.frontier)
         except (NoteError, ValueError) as error:
             raise BatchError(f"{where}: {error}") from error
         head = Head(self.genesis, frontier, self.last_leaf, self.next_offset)
         if checkpoint != head.checkpoint():
             raise BatchError(f"{where}: its signed checkpoint is not the head that its frontier gives")
+        if sealed_at != micros_of(self.sealed_at):
+            raise BatchError(f"{where}: its time of sealing is not the one that is signed")
         return head
+
+
+def micros_of(time: datetime) -> int:
+    """Return microseconds since 1970, exactly."""
+    return (time - _EPOCH) // timedelta(microseconds=1)
 
 
 def seal(
@@ -178,7 +186,7 @@ def seal(
         next_offset=next_offset,
         frontier=frontier.pack(),
         sealed_at=sealed_at,
-        note=sign_checkpoint(new.checkpoint(), signer),
+        note=sign_checkpoint(new.checkpoint(), signer, micros_of(sealed_at)),
     )
     return batch, new
 

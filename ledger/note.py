@@ -15,6 +15,8 @@ from .keys import Signer
 
 ED25519 = b"\x01"
 """Signature type of the key hash (signed-note, "Signature types")."""
+SEALED_AT = b"\xffgrantledger/sealed-at/v1"
+"""Private signature type (FF and an identifier): i64 microseconds, then Ed25519 over the time and the body."""
 MAX_NOTE_BYTES = 1 << 20
 SIGNATURE_LINE = "— "
 
@@ -59,9 +61,9 @@ class Checkpoint:
         return cls(origin, int(size), root)
 
 
-def key_hash(name: str, public_key: bytes) -> bytes:
+def key_hash(name: str, public_key: bytes, kind: bytes = ED25519) -> bytes:
     """Return the 4 bytes that name a key in a signature line (signed-note, "Signatures")."""
-    return hashlib.sha256(name.encode() + b"\n" + ED25519 + public_key).digest()[:4]
+    return hashlib.sha256(name.encode() + b"\n" + kind + public_key).digest()[:4]
 
 
 def verifier_key(name: str, public_key: bytes) -> str:
@@ -90,12 +92,29 @@ def parse_verifier_key(text: str) -> tuple[str, bytes]:
     return name, raw[1:]
 
 
-def sign_checkpoint(checkpoint: Checkpoint, signer: Signer) -> str:
-    """Return the checkpoint as a signed note; the key name is the origin."""
-    body = checkpoint.body()
-    signature = signer.sign(body.encode())
-    encoded = base64.b64encode(key_hash(checkpoint.origin, signer.public_key) + signature).decode()
-    return f"{body}\n{SIGNATURE_LINE}{checkpoint.origin} {encoded}\n"
+def sign_checkpoint(checkpoint: Checkpoint, signer: Signer, sealed_at_micros: int | None = None) -> str:
+    """Return the checkpoint as a signed note; the key name is the origin.
+
+    Args:
+        sealed_at_micros: microseconds since 1970. When given, a second signature line of a private type binds the time
+            to the checkpoint; verifiers that do not know the type pass over it, as signed-note demands.
+    """
+    body, name = checkpoint.body(), checkpoint.origin
+    lines = [_signature_line(name, key_hash(name, signer.public_key) + signer.sign(body.encode()))]
+    if sealed_at_micros is not None:
+        signature = signer.sign(_timed_message(body, sealed_at_micros))
+        stamp = sealed_at_micros.to_bytes(8, "big", signed=True)
+        lines.append(_signature_line(name, key_hash(name, signer.public_key, SEALED_AT) + stamp + signature))
+    return f"{body}\n{''.join(lines)}"
+
+
+def _signature_line(name: str, raw: bytes) -> str:
+    return f"{SIGNATURE_LINE}{name} {base64.b64encode(raw).decode()}\n"
+
+
+def _timed_message(body: str, sealed_at_micros: int) -> bytes:
+    # As a checkpoint its root line would be an origin, which is never base64: neither signature can pass for the other.
+    return f"grantledger sealed-at v1\n{sealed_at_micros}\n{body}".encode()
 
 
 def open_checkpoint(note: str, public_key: bytes) -> Checkpoint:
@@ -119,6 +138,38 @@ def open_checkpoint(note: str, public_key: bytes) -> Checkpoint:
                 ) from error
             return checkpoint
     raise NoteError(f"no signature of the key of {checkpoint.origin} stands under its checkpoint")
+
+
+def open_sealed_checkpoint(note: str, public_key: bytes) -> tuple[Checkpoint, int]:
+    """Verify a signed checkpoint and the time of sealing that is signed with it.
+
+    Returns:
+        The checkpoint, and when it was sealed in microseconds since 1970 by the sealer's clock.
+
+    Raises:
+        NoteError: as :func:`open_checkpoint`, or the signed time is missing or its signature does not hold.
+    """
+    checkpoint = open_checkpoint(note, public_key)
+    body, signatures = split_note(note)
+    wanted = key_hash(checkpoint.origin, public_key, SEALED_AT)
+    for name, raw in signatures:
+        if name == checkpoint.origin and raw[:4] == wanted and len(raw) == 4 + 8 + 64:
+            micros = int.from_bytes(raw[4:12], "big", signed=True)
+            _verify(
+                public_key,
+                raw[12:],
+                _timed_message(body, micros),
+                f"time of {checkpoint.origin} size {checkpoint.size}",
+            )
+            return checkpoint, micros
+    raise NoteError(f"no signed time of sealing stands under the checkpoint of {checkpoint.origin}")
+
+
+def _verify(public_key: bytes, signature: bytes, message: bytes, what: str) -> None:
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+    except InvalidSignature as error:
+        raise NoteError(f"the signature over {what} is not valid") from error
 
 
 def split_note(note: str) -> tuple[str, list[tuple[str, bytes]]]:

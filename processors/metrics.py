@@ -9,7 +9,10 @@ SEALED_BATCHES = Counter("grantledger_sealed_batches_total", "Batches sealed, by
 SEALED_BYTES = Counter("grantledger_sealed_payload_bytes_total", "Bytes of sealed batches, by input topic.", ["topic"])
 SEAL_TRANSACTIONS = Counter("grantledger_seal_transactions_total", "Transactions, by result.", ["result"])
 SEAL_SECONDS = Histogram("grantledger_seal_transaction_seconds", "Time of one sealing transaction with its commit.")
-SEAL_LAG = Gauge("grantledger_seal_lag_records", "Records in the input topic not sealed yet.", ["topic", "partition"])
+LOG_SIZE = Gauge("grantledger_log_size_entries", "Entries of a log that are sealed.", ["topic", "partition"])
+SEAL_POSITION = Gauge(
+    "grantledger_seal_position_offset", "Input offset at which sealing goes on.", ["topic", "partition"]
+)
 SEAL_STOPPED = Gauge(
     "grantledger_seal_stopped", "1 where a partition is stopped until a person looks.", ["topic", "partition"]
 )

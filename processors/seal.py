@@ -218,12 +218,18 @@ class Sealer:
         metrics.SEAL_SECONDS.observe(time.perf_counter() - started)
         metrics.LAST_CHECKPOINT.set_to_current_time()
         self._notices.clear()
-        for (topic, _), held in work.items():
+        for (topic, partition), held in work.items():
             entries = sum(batch.count for batch, _ in held.full)
             metrics.SEALED_ENTRIES.labels(topic).inc(entries)
             metrics.SEALED_BATCHES.labels(topic).inc(len(held.full))
             held.head = held.full[-1][1]
+            self._gauge((topic, partition), held.head)
             held.full, held.unwritten, held.restated = [], False, now
+
+    @staticmethod
+    def _gauge(where: Partition, head: Head) -> None:
+        metrics.LOG_SIZE.labels(where[0], str(where[1])).set(head.size)
+        metrics.SEAL_POSITION.labels(where[0], str(where[1])).set(head.next_offset)
 
     def _transact(self, work: dict[Partition, _Log], membership: Any) -> None:
         producer = self._producer
@@ -311,6 +317,7 @@ class Sealer:
                 continue
             metrics.SEAL_STOPPED.labels(*map(str, where)).set(0)
             self._logs[where] = _Log(head, self._clock(), unwritten=state.tail is None)
+            self._gauge(where, head)
             starts.append(TopicPartition(*where, head.next_offset))
             log.info("partition_assigned", origin=head.genesis.origin, size=head.size, next_offset=head.next_offset)
         if stopped and not starts:

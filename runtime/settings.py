@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     anchor_targets: tuple[Literal["file"], ...] = Field(("file",), description="Where anchors are written outside.")
     anchor_file: Path | None = Field(
         None,
-        description="Append-only file of the target 'file'. Default: anchors.txt in the data folder; put it on other storage.",
+        description="Append-only file of the target 'file'. Default: anchors.jsonl in the data folder; put it on other storage.",
     )
     sql_port: int = Field(
         0, ge=0, le=65_535, description="Loopback port of the embedded store's SQL endpoint; 0: any free one."
@@ -176,7 +176,7 @@ class Settings(BaseSettings):
     @property
     def anchor_path(self) -> Path:
         """File of the anchor target ``file``."""
-        return self.anchor_file or self.data_dir / "anchors.txt"
+        return self.anchor_file or self.data_dir / "anchors.jsonl"
 
 
 def load_settings(data_dir: Path | None = None, config: Path | None = None, **overrides: Any) -> Settings:

@@ -154,8 +154,6 @@ class Store:
         expected = f"{self._deployment}/{held.topic.removesuffix(SEALED_SUFFIX)}/{held.partition}/"
         if not batch.origin.startswith(expected):
             raise StoringStoppedError(f"a batch of {batch.origin} stands in {held.topic} partition {held.partition}")
-        if self._under_way is not None and self._under_way[3] is held:
-            self._finish()
         if self._is_new(held, batch):
             self._store(held, batch, message)
 
@@ -219,6 +217,8 @@ class Store:
         self._finish()
         future = self._worker.submit(self._insert, batch, table)
         self._under_way = (future, batch, table, held, message)
+        # Stored as far as the next batch is concerned: it is inserted only after this one is known to be.
+        held.stored = Stored(batch.origin, batch.size, batch.last_leaf)
 
     def _lacks_schema(self, table: pa.Table) -> bool:
         return bool(pc.any(pc.starts_with(table.column("decode_error"), b"schema_unknown")).as_py())
@@ -238,10 +238,10 @@ class Store:
             future.result()
         except (ClickHouseError, OSError) as error:
             self._insert_again(error, batch, table, held)
-        held.stored = Stored(batch.origin, batch.size, batch.last_leaf)
         topic = held.topic.removesuffix(SEALED_SUFFIX)
         metrics.STORED_ENTRIES.labels(topic).inc(batch.count)
         metrics.STORED_BATCHES.labels(topic).inc()
+        metrics.STORED_SIZE.labels(topic, str(held.partition)).set(batch.size)
         metrics.LAST_STORED.set_to_current_time()
         self._count_rejected(topic, table)
         self._commit(message)
@@ -357,6 +357,7 @@ class Store:
                 source = partition.topic.removesuffix(SEALED_SUFFIX)
                 stored = evidence.stored_log(self._client, f"{self._deployment}/{source}/{partition.partition}")
                 self._logs[where] = _Log(*where, stored)
+                metrics.STORED_SIZE.labels(source, str(partition.partition)).set(stored.size if stored else 0)
                 log.info("partition_assigned", topic=where[0], partition=where[1], size=stored.size if stored else 0)
         consumer.assign(starts)
 

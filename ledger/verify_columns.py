@@ -1,0 +1,109 @@
+"""The verifier's Arrow side: stored rows to chunks, and decoded columns against the payload they claim to come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..schemas.arrow import DECODED_SCHEMA, decode_values
+from ..schemas.catalog import SchemaCatalog
+from .verify import CheckedChunk, Chunk, Problem, check_chunk, failed_chunk
+
+EVIDENCE = (
+    "index", "offset", "append_time", "flags", "previous_leaf_hash", "leaf_hash", "payload_hash", "key", "value",
+    "headers", "sealed_at", "note", "erased_at",
+)  # fmt: skip
+COLUMNS = (*EVIDENCE, *DECODED_SCHEMA.names)
+"""The columns of ``entries`` that a chunk needs, strings as bytes, times with their zone."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkTask:
+    """One chunk to check in any process: stored rows as an Arrow table, and what they must be."""
+
+    origin: str
+    first_index: int
+    expected: int
+    erasures: frozenset[int]
+    """Indices of this origin whose erasure is on record."""
+
+
+def check_rows(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog) -> CheckedChunk:
+    """Check stored rows: evidence first, then every decoded column against the payload, read with sealed schemas."""
+    chunk = to_chunk(task, table)
+    for position in sorted(chunk.erased):
+        index = chunk.indices[position]
+        if index not in task.erasures:
+            message = "the payload is marked as erased, and no payload.erased is on record for it"
+            return _failed(task, index, "erased", message)
+    checked = check_chunk(chunk, task.expected)
+    if checked.problem is not None:
+        return checked
+    decoded = decode_values(chunk.values, chunk.append_times, catalog)
+    difference = first_difference(table, decoded, chunk.erased)
+    if difference is None:
+        return checked
+    position, column = difference
+    message = f"column {column} is not what the sealed payload says"
+    return _failed(task, task.first_index + position, "columns", message)
+
+
+def _failed(task: ChunkTask, index: int, check: str, message: str) -> CheckedChunk:
+    return failed_chunk(Problem(task.origin, index, check, message))
+
+
+def to_chunk(task: ChunkTask, table: pa.Table) -> Chunk:
+    """Turn stored rows into what the verifier takes."""
+    columns = {name: _one_array(table, name) for name in EVIDENCE}
+    notes = columns["note"]
+    noted = np.flatnonzero(np.asarray(pc.binary_length(notes)))
+    erased = np.flatnonzero(np.asarray(pc.is_valid(columns["erased_at"])))
+    return Chunk(
+        origin=task.origin,
+        first_index=task.first_index,
+        indices=columns["index"].to_pylist(),
+        flags=columns["flags"].to_pylist(),
+        offsets=columns["offset"].to_pylist(),
+        append_times=columns["append_time"].cast(pa.int64()).to_pylist(),
+        keys=columns["key"].to_pylist(),
+        values=columns["value"].to_pylist(),
+        headers=columns["headers"].to_pylist(),
+        payload_hashes=_packed(columns["payload_hash"]),
+        previous_leaf_hashes=_packed(columns["previous_leaf_hash"]),
+        leaf_hashes=_packed(columns["leaf_hash"]),
+        sealed_at=columns["sealed_at"].cast(pa.int64()).to_pylist(),
+        notes=tuple((int(at), notes[int(at)].as_py().decode("utf-8", "replace")) for at in noted),
+        erased=frozenset(int(at) for at in erased),
+    )
+
+
+def _one_array(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name)
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _packed(array: pa.Array) -> bytes:
+    width = array.type.byte_width
+    start = array.offset * width
+    return array.buffers()[1].to_pybytes()[start : start + len(array) * width] if len(array) else b""
+
+
+def first_difference(stored: pa.Table, decoded: pa.RecordBatch, erased: frozenset[int]) -> tuple[int, str] | None:
+    """Return the first (row, column) in which stored and decoded columns differ, leaving out erased rows."""
+    found: tuple[int, str] | None = None
+    for field in DECODED_SCHEMA:
+        left = _one_array(stored, field.name)
+        right = decoded.column(field.name)
+        if left.type != field.type:
+            left = left.cast(field.type)
+        if left.equals(right):
+            continue
+        for row, (a, b) in enumerate(zip(left, right, strict=True)):
+            if row not in erased and a != b and not (not a.is_valid and not b.is_valid):
+                if found is None or row < found[0]:
+                    found = (row, field.name)
+                break
+    return found

@@ -1,0 +1,162 @@
+"""The anchor: at a fixed rhythm, one entry over the latest checkpoint of every log (DESIGN section 4, "Anchors").
+
+One process a deployment: its fixed transactional id fences any other. It goes on from its own last committed record,
+which it verifies first, and calls the targets outside only after the commit.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from ..ledger import batch as batches
+from ..ledger.anchor import (
+    Anchor,
+    AnchorError,
+    AnchorTarget,
+    AnchorTargetError,
+    Receipt,
+    anchor_origin,
+    append_anchor,
+    check_anchor,
+    decode_anchor,
+    encode_anchor,
+    encode_receipt,
+)
+from ..ledger.batch import BatchError
+from ..ledger.keys import Signer
+from ..ledger.merkle import Frontier
+from ..ledger.note import Checkpoint
+from ..schemas import kafka
+from ..schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_TOPICS
+from . import metrics
+
+log = structlog.get_logger("grantledger.anchor")
+
+
+class AnchoringStoppedError(Exception):
+    """Anchoring on would cover a contradiction; a person must look."""
+
+
+class Anchorer:
+    """The anchoring process. ``run`` returns after ``stop``."""
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        deployment: str,
+        signer: Signer,
+        targets: Sequence[AnchorTarget],
+        *,
+        interval: float = 60.0,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._options, self._deployment, self._signer, self._targets = dict(options), deployment, signer, targets
+        self._interval, self._now = interval, now
+        self._admin = AdminClient(self._options)
+        self._producer = Producer(kafka.transactional_options(self._options, f"{deployment}-anchor"))
+        self._frontier = Frontier()
+        self._sizes: dict[str, Checkpoint] = {}
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """Ask ``run`` to anchor once more and to return. Safe in a signal handler."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Anchor until stopped.
+
+        Raises:
+            AnchoringStoppedError: the last anchor or a head does not verify, or a log has become shorter.
+            KafkaUnavailableError: the brokers do not answer, or another anchor process took over.
+        """
+        try:
+            self._producer.init_transactions(60.0)
+            self._resume()
+            due = time.monotonic()
+            while not self._stop.is_set():
+                self.anchor_once()
+                due = max(due + self._interval, time.monotonic())
+                self._stop.wait(due - time.monotonic())
+            self.anchor_once()
+        except KafkaException as error:
+            raise kafka.KafkaUnavailableError(f"anchoring cannot go on: {error.args[0].str()}") from error
+
+    def _resume(self) -> None:
+        last = kafka.last_record(self._options, self._admin, ANCHORS_TOPIC, 0)
+        if last is None:
+            if kafka.first_offset(self._admin, ANCHORS_TOPIC, 0) > 0:
+                raise AnchoringStoppedError(f"{ANCHORS_TOPIC} is empty but was not always: its anchors are lost")
+            return
+        try:
+            anchor = decode_anchor(last.value() or b"")
+            if anchor.origin != anchor_origin(self._deployment):
+                raise AnchorError(f"it belongs to {anchor.origin}")
+            self._frontier = check_anchor(anchor, self._signer.public_key)
+        except AnchorError as error:
+            raise AnchoringStoppedError(f"the last anchor does not verify with this key: {error}") from error
+        self._sizes = {checkpoint.origin: checkpoint for checkpoint in anchor.checkpoints()}
+        self._publish(anchor)  # a crash may have come between its commit and the targets
+        log.info("anchor_log_resumed", size=self._frontier.size)
+
+    def anchor_once(self) -> Anchor | None:
+        """Make, commit and publish one anchor; None where no log has begun."""
+        checkpoints = self._heads()
+        if not checkpoints:
+            return None
+        time_ms = int(self._now().timestamp() * 1000)
+        anchor, frontier = append_anchor(self._frontier, self._deployment, time_ms, checkpoints, self._signer)
+        self._write(ANCHORS_TOPIC, encode_anchor(anchor))
+        self._frontier = frontier
+        self._sizes = {checkpoint.origin: checkpoint for checkpoint in checkpoints}
+        metrics.ANCHORS.inc()
+        metrics.LAST_ANCHOR.set_to_current_time()
+        self._publish(anchor)
+        return anchor
+
+    def _heads(self) -> list[Checkpoint]:
+        """Return the latest checkpoint of every log, verified, and never older than the one anchored before."""
+        heads = {}
+        for topic, identity in kafka.identify_topics(self._admin, SEALED_TOPICS).items():
+            for partition in range(identity.partitions):
+                record = kafka.last_record(self._options, self._admin, topic, partition)
+                if record is None:
+                    continue
+                try:
+                    batch = batches.decode(record.value() or b"")
+                    checkpoint = batch.head(self._signer.public_key).checkpoint()
+                except BatchError as error:
+                    raise AnchoringStoppedError(f"the head of {topic} partition {partition}: {error}") from error
+                heads[checkpoint.origin] = checkpoint
+        for origin, before in self._sizes.items():
+            now = heads.get(origin)
+            if now is None or now.size < before.size or (now.size == before.size and now.root != before.root):
+                raise AnchoringStoppedError(
+                    f"{origin} was anchored with {before.size} entries and now has "
+                    f"{'none' if now is None else f'{now.size} and another root' if now.size == before.size else now.size}"
+                )
+        return list(heads.values())
+
+    def _publish(self, anchor: Anchor) -> None:
+        """Hand an anchor to every target; one that fails is tried again with the next anchor's rhythm."""
+        for target in self._targets:
+            try:
+                receipt, problem = target.publish(anchor), ""
+            except AnchorTargetError as error:
+                receipt, problem = b"", str(error)
+                metrics.ANCHOR_FAILURES.labels(target.name).inc()
+                log.error("anchor_target_failed", target=target.name, index=anchor.index, reason=problem)
+            answer = Receipt(anchor.origin, anchor.index, target.name, self._now(), receipt, problem)
+            self._write(RECEIPTS_TOPIC, encode_receipt(answer))
+
+    def _write(self, topic: str, value: bytes) -> None:
+        self._producer.begin_transaction()
+        self._producer.produce(topic, value, self._deployment, 0)
+        self._producer.commit_transaction(30.0)
