@@ -82,7 +82,9 @@ class Anchorer:
             self._resume()
             due = time.monotonic()
             while not self._stop.is_set():
-                self.anchor_once()
+                if self.anchor_once() is None:  # no log has begun yet
+                    self._stop.wait(1.0)
+                    continue
                 due = max(due + self._interval, time.monotonic())
                 self._stop.wait(due - time.monotonic())
             self.anchor_once()

@@ -104,6 +104,7 @@ class Sealer:
         self._oldest: float | None = None
         self._stopping = False
         self._failure: BaseException | None = None
+        self._moved = False
 
     def stop(self) -> None:
         """Ask ``run`` to seal what it has read, and to return. Safe in a signal handler."""
@@ -146,7 +147,9 @@ class Sealer:
             raise self._failure
         if messages:
             self._take(messages)
-        if self._due():
+        if self._moved:  # the membership captured above is of before: write with the next one
+            self._moved = False
+        elif self._due():
             self._flush(membership)
 
     def _due(self) -> bool:
@@ -294,6 +297,7 @@ class Sealer:
             )
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._moved = True
         try:
             self._assign(consumer, partitions)
         except BaseException as error:  # librdkafka would swallow it: raise it on our own stack instead
@@ -363,6 +367,7 @@ class Sealer:
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Whatever is in hand belongs to the next owner, who reads it again."""
         del consumer
+        self._moved = True
         for partition in partitions:
             self._logs.pop((partition.topic, partition.partition), None)
         self._oldest = None

@@ -1,1 +1,68 @@
-"""The ways in: client library, emit, import and the adapters of the tools."""
+"""The ways in: client library, emit, import and the adapters of the tools.
+
+::
+
+    from grantledger.producers import Client, Resource, grant_activated
+
+    with Client({"bootstrap.servers": "kafka:9092"}, system="deploy-bot", instance="eu-1") as client:
+        client.send(
+            grant_activated(
+                subject="alice",
+                resource=Resource("database", "orders"),
+                entitlement="readwrite",
+                expires_at=datetime.now(UTC) + timedelta(hours=1),
+            )
+        )
+"""
+
+from ..schemas.event import Action, Actor, Approval, Event, Resource, Source, Subject
+from ..schemas.rules import InvalidEventError
+from .client import Client, ClientError, Delivery, DeliveryError, EventTooLargeError, QueueFullError
+from .grants import grant_activated, grant_expired, grant_extended, grant_failed, grant_revoked
+from .options import OptionError
+from .registry import RegistryError, SchemaRegistry
+from .requests import request_approved, request_cancelled, request_created, request_denied, request_expired
+from .sessions import (
+    session_command,
+    session_denied,
+    session_ended,
+    session_query,
+    session_recording_failed,
+    session_started,
+)
+
+__all__ = [
+    "Action",
+    "Actor",
+    "Approval",
+    "Client",
+    "ClientError",
+    "Delivery",
+    "DeliveryError",
+    "Event",
+    "EventTooLargeError",
+    "InvalidEventError",
+    "OptionError",
+    "QueueFullError",
+    "RegistryError",
+    "Resource",
+    "SchemaRegistry",
+    "Source",
+    "Subject",
+    "grant_activated",
+    "grant_expired",
+    "grant_extended",
+    "grant_failed",
+    "grant_revoked",
+    "request_approved",
+    "request_cancelled",
+    "request_created",
+    "request_denied",
+    "request_expired",
+    "session_command",
+    "session_denied",
+    "session_ended",
+    "session_query",
+    "session_recording_failed",
+    "session_started",
+]

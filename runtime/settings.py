@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 DEFAULT_DATA_DIR = Path("data")
 STACK_FILE = Path("run") / "stack.json"
+DEPLOYMENT_FILE = Path("deployment")
 
 
 class SettingsError(Exception):
@@ -54,6 +55,8 @@ class Settings(BaseSettings):
     schema_registry_url: str = Field(
         "", description="Confluent-compatible schema registry. When set, events are framed with its schema ids."
     )
+    schema_registry_user: str = Field("", description="User at the schema registry, where it wants one.")
+    schema_registry_password: SecretStr = Field(SecretStr(""), description="Password at the schema registry.")
     activity_partitions: int = Field(4, ge=1, le=256, description="Partitions of access.activity when it is created.")
     payload_retention_days: int = Field(0, ge=0, description="How long sealed topics keep their batches; 0: for ever.")
     clickhouse_url: str = Field(
@@ -199,9 +202,10 @@ def load_settings(data_dir: Path | None = None, config: Path | None = None, **ov
         raise SettingsError(f"the settings file {path} does not exist (--config or GRANTLEDGER_CONFIG)")
     try:
         settings = Settings(**given)
+        found = read_deployment(settings.data_dir) | read_stack(settings.data_dir)
         missing = {
             name: value
-            for name, value in read_stack(settings.data_dir).items()
+            for name, value in found.items()
             if name in Settings.model_fields and not getattr(settings, name)
         }
         return Settings(**(given | missing)) if missing else settings
@@ -216,12 +220,23 @@ def _name(loc: tuple[int | str, ...]) -> str:
     return f"GRANTLEDGER_{str(loc[0]).upper()}" if loc else "settings"
 
 
+def read_deployment(data_dir: Path) -> dict[str, Any]:
+    """Return the deployment that the data folder belongs to, if a local stack has ever run there."""
+    try:
+        return {"deployment": (data_dir / DEPLOYMENT_FILE).read_text("utf-8").strip()}
+    except OSError:
+        return {}
+
+
 def read_stack(data_dir: Path) -> dict[str, Any]:
-    """Return what the local stack wrote about itself, or nothing where there is none."""
+    """Return what the running local stack wrote about itself; nothing where none runs."""
     try:
         stack: dict[str, Any] = json.loads((data_dir / STACK_FILE).read_text("utf-8"))
-    except FileNotFoundError:
+        os.kill(int(stack["pid"]), 0)
+    except (FileNotFoundError, ProcessLookupError):
         return {}
-    except (OSError, ValueError) as error:
+    except PermissionError:  # it runs, as another user
+        return stack
+    except (OSError, ValueError, KeyError) as error:
         raise SettingsError(f"{data_dir / STACK_FILE} cannot be read: {error}") from error
     return stack

@@ -132,6 +132,11 @@ def offsets_of(
     return patiently(ask)
 
 
+def ends_of(admin: AdminClient, partitions: list[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    """Return the offset after the last committed record of each partition."""
+    return offsets_of(admin, partitions, OffsetSpec.latest(), committed=True)
+
+
 def first_offset(admin: AdminClient, topic: str, partition: int) -> int:
     """Return the earliest offset that the partition still has."""
     return offsets_of(admin, [(topic, partition)], OffsetSpec.earliest(), committed=False)[topic, partition]

@@ -9,10 +9,7 @@ STORED_BATCHES = Counter("grantledger_stored_batches_total", "Batches stored, by
 REJECTED = Counter("grantledger_rejected_entries_total", "Entries stored with a decode error.", ["topic", "code"])
 INSERT_SECONDS = Histogram("grantledger_store_insert_seconds", "Time of one insert.")
 INSERT_FAILURES = Counter("grantledger_store_insert_failures_total", "Inserts that failed and are tried again.")
-STORE_LAG = Gauge("grantledger_store_lag_batches", "Sealed batches not stored yet.", ["topic", "partition"])
-STORE_STOPPED = Gauge(
-    "grantledger_store_stopped", "1 where a partition is stopped until a person looks.", ["topic", "partition"]
-)
+STORED_SIZE = Gauge("grantledger_stored_log_size_entries", "Entries of a log that are stored.", ["topic", "partition"])
 STORED_ANCHORS = Counter("grantledger_stored_anchors_total", "Anchors stored.")
 SCHEMA_CONFLICTS = Counter("grantledger_schema_conflicts_total", "Schema ids registered twice with different schemas.")
 LAST_STORED = Gauge("grantledger_last_stored_timestamp_seconds", "When the last batch was stored.")

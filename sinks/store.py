@@ -107,15 +107,16 @@ class Store:
             )
             while not self._stopping:
                 # Few at a time: a sealed batch may be 8 MiB.
-                for message in self._consumer.consume(4, 0.2):
+                messages = self._consumer.consume(4, 0.2)
+                if self._failure is not None:
+                    raise self._failure
+                for message in messages:
                     self._take(message)
                     if self._stopping:
                         break
                 else:
                     self._finish()
                     self._store_covered_anchors()
-                if self._failure is not None:
-                    raise self._failure
             self._finish()
         except KafkaException as error:
             raise kafka.KafkaUnavailableError(f"storing cannot go on: {error.args[0].str()}") from error

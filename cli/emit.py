@@ -1,0 +1,220 @@
+"""``grantledger emit``: send one event given by flags, or many as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+
+from ..producers.adapters import Place, RecordError
+from ..producers.adapters.reading import Fields, parse_object
+from ..producers.event_json import event_from_json, event_to_json
+from ..producers.importer import MAX_RECORD_BYTES
+from ..schemas.event import ACCESS_TYPES, Event
+from ..schemas.rules import InvalidEventError
+from .sending import NOT_ALL_TAKEN, fail, open_client, reporting
+
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+
+
+def command(  # noqa: PLR0917 - one parameter a flag
+    context: typer.Context,
+    event_type: Annotated[
+        str | None, typer.Argument(help="What happened, for example grant.activated. Not with --stdin.")
+    ] = None,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Read events from standard input, one JSON object a line.")
+    ] = False,
+    subject: Annotated[str | None, typer.Option(help="Who holds the access.")] = None,
+    subject_kind: Annotated[str | None, typer.Option(help="human, service, agent or system.")] = None,
+    actor: Annotated[str | None, typer.Option(help="Who caused the event. Default: the subject.")] = None,
+    actor_kind: Annotated[str | None, typer.Option(help="human, service, agent or system.")] = None,
+    resource_kind: Annotated[str | None, typer.Option(help="Kind of what is accessed, for example database.")] = None,
+    resource: Annotated[str | None, typer.Option(help="What is accessed.")] = None,
+    environment: Annotated[str | None, typer.Option(help="Environment of the resource, for example prod.")] = None,
+    entitlement: Annotated[str | None, typer.Option(help="The role or permission.")] = None,
+    grant_id: Annotated[str | None, typer.Option(help="The grant. Made up on grant.activated.")] = None,
+    request_id: Annotated[str | None, typer.Option(help="The request. Made up on request.created.")] = None,
+    session_id: Annotated[str | None, typer.Option(help="The session. Made up on session.started.")] = None,
+    expires_in: Annotated[str | None, typer.Option(help="The access ends after so long: 90s, 45m, 1h30m, 2d.")] = None,
+    expires_at: Annotated[str | None, typer.Option(help="The access ends then: ISO 8601 with a zone.")] = None,
+    occurred_at: Annotated[str | None, typer.Option(help="When it happened: ISO 8601. Default: now.")] = None,
+    removal_evidence: Annotated[
+        str | None, typer.Option(help="On grant.revoked and grant.expired: none, deadline, api_accepted, confirmed.")
+    ] = None,
+    run: Annotated[str | None, typer.Option(help="On session.command: what was run.")] = None,
+    arg: Annotated[list[str] | None, typer.Option(help="One of its arguments; may be repeated.")] = None,
+    query: Annotated[str | None, typer.Option(help="On session.query: the statement.")] = None,
+    exit_code: Annotated[int | None, typer.Option(help="On session.command: what the command returned.")] = None,
+    approved_by: Annotated[list[str] | None, typer.Option(help="A reviewer who approved; may be repeated.")] = None,
+    denied_by: Annotated[list[str] | None, typer.Option(help="A reviewer who denied; may be repeated.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why.")] = None,
+    ticket: Annotated[str | None, typer.Option(help="The ticket behind it.")] = None,
+    outcome: Annotated[str | None, typer.Option(help="success, failure, denied, pending or unknown.")] = None,
+    error: Annotated[str | None, typer.Option(help="What went wrong.")] = None,
+    client_ip: Annotated[str | None, typer.Option(help="Address of the client.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="The tenant. Default: default.")] = None,
+    native_id: Annotated[
+        str | None, typer.Option(help="Your own name for this event: sent twice with it, it is one event.")
+    ] = None,
+    system: Annotated[str, typer.Option(help="Name of the sender, in source.system.")] = "emit",
+    instance: Annotated[str, typer.Option(help="Which of several senders, in source.instance.")] = "default",
+    strict: Annotated[bool, typer.Option("--strict", help="With --stdin: send nothing if any line is wrong.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print the events; send nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Send events about access to the ledger.
+
+    Either one event, by flags, or with --stdin any number, one JSON object a line with the fields of the event.
+    Wrong lines are named with line number and field; the good ones are sent all the same, unless --strict.
+
+    Exit codes: 0 all sent and acknowledged, 1 some refused, 2 could not send.
+    """
+    if stdin or event_type == "-":
+        lines = _numbered_lines()
+    elif event_type is None:
+        fail(f"name the event type, or --stdin; types: {', '.join(ACCESS_TYPES)}")
+    else:
+        flags: dict[str, Any] = {
+            "event_type": event_type,
+            "subject": _object(id=subject, kind=subject_kind),
+            "actor": _object(id=actor, kind=actor_kind),
+            "resource": _object(kind=resource_kind, id=resource, environment=environment),
+            "action": _object(command=run, args=arg or None, query=query, exit_code=exit_code),
+            "approvals": [
+                *({"reviewer": name, "decision": "approved"} for name in approved_by or ()),
+                *({"reviewer": name, "decision": "denied"} for name in denied_by or ()),
+            ],
+            "expires_at": _expiry(expires_in, expires_at),
+            "source": _object(native_id=native_id),
+            "occurred_at": occurred_at,
+            "entitlement": entitlement,
+            "grant_id": grant_id,
+            "request_id": request_id,
+            "session_id": session_id,
+            "removal_evidence": removal_evidence,
+            "reason": reason,
+            "ticket": ticket,
+            "outcome": outcome,
+            "error": error,
+            "client_ip": client_ip,
+            "tenant": tenant,
+        }
+        lines = iter([(Place("flags", 1), Fields(flags, Place("flags", 1)))])
+
+    result = _Result()
+    events = _read(lines, result)
+    if strict:
+        events = iter(list(events))
+        if result.refused:
+            events = iter(())
+    if dry_run:
+        for _, event in events:
+            typer.echo(json.dumps(event_to_json(_stamped(event, system, instance)), ensure_ascii=False))
+        raise typer.Exit(NOT_ALL_TAKEN if result.refused else 0)
+    with reporting(), open_client(context, system=system, instance=instance) as client:
+        _send(events, client.send, result, keep=as_json)
+    _finish(result, as_json=as_json)
+
+
+class _Result:
+    """What was sent and what was refused, in the order of the input."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.ids: list[dict[str, str]] = []
+        self.refused: list[tuple[Place, str | None, str]] = []
+
+    def refuse(self, place: Place, field: str | None, problem: str) -> None:
+        self.refused.append((place, field, problem))
+        where = f"line {place.line}: " if place.file == "stdin" else ""
+        typer.echo(f"refused: {where}{f'{field}: ' if field else ''}{problem}", err=True)
+
+
+def _read(lines: Iterator[tuple[Place, bytes | Fields]], result: _Result) -> Iterator[tuple[Place, Event]]:
+    for place, line in lines:
+        try:
+            if isinstance(line, bytes):
+                if len(line) > MAX_RECORD_BYTES:
+                    raise RecordError(place, None, f"longer than {MAX_RECORD_BYTES} bytes")
+                line = parse_object(line, place)  # noqa: PLW2901 - the line, parsed
+            yield place, event_from_json(line)
+        except RecordError as error:
+            result.refuse(place, error.field, error.problem)
+
+
+def _send(
+    events: Iterator[tuple[Place, Event]], send: Callable[[Event], Event], result: _Result, *, keep: bool
+) -> None:
+    for place, event in events:
+        try:
+            sent = send(event)
+        except InvalidEventError as error:
+            result.refuse(place, error.field, str(error).partition(": ")[2])
+            continue
+        result.sent += 1
+        # The ids of a long input are kept only where they are to be printed.
+        if keep or not result.ids:
+            result.ids.append(_ids(sent))
+
+
+def _finish(result: _Result, *, as_json: bool) -> None:
+    if as_json:
+        refused = [{"line": place.line, "field": field, "problem": text} for place, field, text in result.refused]
+        typer.echo(json.dumps({"sent": result.sent, "refused": refused, "events": result.ids}, ensure_ascii=False))
+    else:
+        if result.sent == 1:
+            typer.echo(" ".join(f"{name}={value}" for name, value in result.ids[0].items()))
+        typer.echo(f"sent {result.sent}, refused {len(result.refused)}")
+    raise typer.Exit(NOT_ALL_TAKEN if result.refused else 0)
+
+
+def _stamped(event: Event, system: str, instance: str) -> Event:
+    """Show an event as the client would send it, except for the counter."""
+    if event.source.system:
+        return event
+    return replace(event, source=replace(event.source, system=system, instance=instance), event_id="")
+
+
+def _ids(event: Event) -> dict[str, str]:
+    names = ("event_id", "event_type", "grant_id", "request_id", "session_id")
+    return {name: value for name in names if (value := getattr(event, name))}
+
+
+def _object(**members: Any) -> dict[str, Any] | None:
+    given = {name: value for name, value in members.items() if value is not None}
+    return given or None
+
+
+def _expiry(expires_in: str | None, expires_at: str | None) -> str | None:
+    if expires_in is None:
+        return expires_at
+    if expires_at is not None:
+        fail("give --expires-in or --expires-at, not both")
+    found = _DURATION.fullmatch(expires_in)
+    parts = [int(part or 0) for part in found.groups()] if found else []
+    if not any(parts):
+        fail(f"--expires-in: {expires_in!r} is not a duration; for example 90s, 45m, 1h30m, 2d")
+    days, hours, minutes, seconds = parts
+    try:
+        return (datetime.now(UTC) + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)).isoformat()
+    except OverflowError:
+        fail(f"--expires-in: {expires_in!r} is longer than the calendar")
+
+
+def _numbered_lines() -> Iterator[tuple[Place, bytes | Fields]]:
+    number = 0
+    while line := sys.stdin.buffer.readline(MAX_RECORD_BYTES + 2):
+        number += 1
+        whole = line
+        while not line.endswith(b"\n") and (line := sys.stdin.buffer.readline(MAX_RECORD_BYTES)):
+            pass
+        stripped = whole.removesuffix(b"\n").removesuffix(b"\r")
+        if stripped.strip():
+            yield Place("stdin", number), stripped

@@ -1,0 +1,22 @@
+"""``grantledger settings``: print every setting."""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+from rich.console import Console
+from rich.table import Table
+import typer
+
+from ..runtime.settings import Settings
+from .sending import settings_of
+
+
+def command(context: typer.Context) -> None:
+    """Print every setting with its meaning and its present value; secrets are not shown."""
+    settings = settings_of(context)
+    table = Table("setting", "value", "meaning", show_lines=False)
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        shown = "(secret)" if isinstance(value, SecretStr) and value.get_secret_value() else str(value)
+        table.add_row(f"GRANTLEDGER_{name.upper()}", "" if value is None or shown == "" else shown, field.description)
+    Console().print(table)

@@ -1,0 +1,251 @@
+"""Decide whether a SQL text may run: one statement that only reads, and only what is meant to be read.
+
+`readonly=1` is not enough in an embedded engine. Measured with chDB 26.9, on a handle with `readonly=1`:
+`SELECT … INTO OUTFILE` writes files; the scalar `file()` reads them; `DESCRIBE file()/url()/s3()/sqlite()/Python()`
+read files, the network and the process's variables; `KILL QUERY`, `KILL MUTATION` and `SYSTEM STOP MERGES` run;
+`a; b` runs both; a `SETTINGS` clause in a subquery is taken without a check; system tables show other queries.
+
+So a text passes twice. `screen` reads its tokens (`lexer`) and needs no engine; what it lets through is one
+statement with no comments in it. `inspect` then walks the syntax tree the engine's own parser makes of that very
+text. What comes out is what must be run, under the settings of `execution`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from .errors import (
+    ACCESS_DENIED,
+    BAD_ARGUMENTS,
+    QUERY_IS_TOO_LARGE,
+    READONLY,
+    SYNTAX_ERROR,
+    QueryRefusedError,
+)
+from .lexer import Token, tokenize
+from .policy import EXPLAINS, FIRST_WORDS, NODES, ROOTS, Policy
+from .syntax_tree import Node, read_tree
+
+MAX_QUERY_BYTES = 256 * 1024
+
+_IDENTIFIER_VALUE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,126}(?:\.[A-Za-z_][A-Za-z0-9_]{0,126})?")
+# After these a word FORMAT is a table or column of that name, not the clause.
+_BEFORE_NAME = frozenset({"FROM", "JOIN", "AS", "IN", "TABLE", "DESCRIBE", "DESC", "EXISTS", "SELECT", "BY", "VIEW"})
+_IN = frozenset({"in", "notin", "globalin", "globalnotin", "nullin", "notnullin", "globalnullin", "globalnotnullin"})
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement that may run.
+
+    `kind`: SELECT, SHOW, DESCRIBE, EXPLAIN or EXISTS. `text`: what to run, exactly this, without comments, a final
+    semicolon or a FORMAT clause. `format`: the output format the text named, None when it named none.
+    `parameters`: names of the `{name:Type}` substitutions; `identifiers`: those of them of type Identifier.
+    """
+
+    kind: str
+    text: str
+    format: str | None
+    parameters: frozenset[str]
+    identifiers: frozenset[str]
+
+
+class Gate:
+    """Judges texts against a policy. Holds no state, so one serves all threads."""
+
+    def __init__(self, policy: Policy | None = None, max_query_bytes: int = MAX_QUERY_BYTES) -> None:
+        self.policy = policy or Policy()
+        self.max_query_bytes = max_query_bytes
+
+    def check(self, sql: str, parameters: Mapping[str, str], explain: Callable[[str], Sequence[str]]) -> Statement:
+        """Return the statement to run for `sql`.
+
+        `parameters` are the values of the substitutions; `explain` takes a text to run on a read-only handle with
+        these parameters and returns the lines of the answer. Raises QueryRefusedError, and what `explain` raises.
+        """
+        statement = self.screen(sql)
+        self.confirm(statement, parameters, explain)
+        return statement
+
+    def confirm(
+        self, statement: Statement, parameters: Mapping[str, str], explain: Callable[[str], Sequence[str]]
+    ) -> None:
+        """The second half of `check`, for a statement that `screen` let through."""
+        for name in sorted(statement.identifiers & parameters.keys()):
+            if not _IDENTIFIER_VALUE.fullmatch(parameters[name]):
+                raise QueryRefusedError(BAD_ARGUMENTS, f"Value of parameter {name} is not a plain identifier.")
+        try:
+            root = read_tree(explain(f"EXPLAIN AST {statement.text}"))
+        except ValueError as error:
+            raise QueryRefusedError(SYNTAX_ERROR, f"Statement refused: {error}.") from error
+        self.inspect(statement, root)
+
+    def screen(self, sql: str) -> Statement:
+        """Judge the tokens of `sql`, without an engine.
+
+        Raises QueryRefusedError with the code a ClickHouse server would use: 229 too large, 62 not one readable
+        statement, 164 not a read or a change of settings, 497 a function that reaches outside.
+        """
+        size = len(sql.encode("utf-8", "surrogatepass"))
+        if size > self.max_query_bytes:
+            raise QueryRefusedError(
+                QUERY_IS_TOO_LARGE, f"Query of {size} bytes, at most {self.max_query_bytes} are read."
+            )
+        text, tokens = tokenize(sql)
+        while tokens and tokens[-1].text == ";":
+            text = _cut(text, tokens.pop().start)
+        if not tokens:
+            raise QueryRefusedError(SYNTAX_ERROR, "Empty query.")
+        kind = _kind(tokens)
+        text, tokens, output_format = _take_format(text, tokens)
+        self._screen_tokens(tokens)
+        if kind in {"SHOW", "EXISTS"}:
+            self._screen_show(tokens)
+        parameters = dict(_substitutions(tokens))
+        identifiers = frozenset(name for name, type_name in parameters.items() if type_name.upper() == "IDENTIFIER")
+        return Statement(kind, text.rstrip(), output_format, frozenset(parameters), identifiers)
+
+    def inspect(self, statement: Statement, root: Node) -> None:
+        """Judge the syntax tree that the engine's parser made of the statement's text; raises QueryRefusedError."""
+        kind = ROOTS.get(root.kind)
+        if kind != statement.kind:
+            raise QueryRefusedError(READONLY, f"Statement refused: {root.kind} is not a read that runs here.")
+        if kind == "EXPLAIN" and root.label not in EXPLAINS:
+            raise QueryRefusedError(ACCESS_DENIED, f"{root.label} is refused, only: {', '.join(sorted(EXPLAINS))}.")
+        if kind == "SELECT" and any(child.kind != "ExpressionList" for child in root.children[1:]):
+            # Beside its select list a root holds only an output file, a format or settings; none may be left here.
+            raise QueryRefusedError(ACCESS_DENIED, "An output clause (INTO OUTFILE, FORMAT or SETTINGS) is refused.")
+        if kind in {"SHOW", "EXISTS"}:
+            self._inspect_names(root)
+            return
+        for node, parent in root.walk():
+            if parent is not None:
+                self._inspect_node(node, parent, root)
+
+    def _screen_tokens(self, tokens: Sequence[Token]) -> None:
+        for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+            if token.text == ";":
+                raise QueryRefusedError(SYNTAX_ERROR, "Multi-statements are not allowed: send one statement at a time.")
+            after = following.keyword if following else ""
+            if (token.keyword, after) == ("INTO", "OUTFILE"):
+                raise QueryRefusedError(
+                    ACCESS_DENIED, "INTO OUTFILE is refused: it writes a file where the engine runs."
+                )
+            if (token.keyword, after) == ("FROM", "INFILE"):
+                raise QueryRefusedError(ACCESS_DENIED, "FROM INFILE is refused: it reads a file where the engine runs.")
+            if token.kind == "quoted" and "." in token.text and following is not None and following.text == ".":
+                # The tree prints `a.b`.c and a.`b.c` alike, so the database could not be told.
+                raise QueryRefusedError(
+                    ACCESS_DENIED, f"Refused: name {token.text} holds a dot and is followed by one."
+                )
+            called = following is not None and following.text == "("
+            if called and token.name is not None and (reason := self.policy.function_refusal(token.name)):
+                raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
+        for index, token in enumerate(tokens):
+            if token.keyword == "APPLY":
+                self._screen_apply(tokens[index + 1 : index + 3])
+            if token.keyword == "SETTINGS" and _assigns(tokens[index + 1 :]):
+                # The engine checks only the outermost clause against readonly=1.
+                raise QueryRefusedError(
+                    READONLY, "SETTINGS is refused: the limits of this endpoint are not up to a query."
+                )
+
+    def _screen_apply(self, tokens: Sequence[Token]) -> None:
+        # The tree does not show the function of `* APPLY name`, so the token is all there is to judge.
+        names = [token.name for token in tokens if token.text != "("][:1]
+        if names and names[0] is not None and (reason := self.policy.function_refusal(names[0])):
+            raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
+
+    def _screen_show(self, tokens: Sequence[Token]) -> None:
+        # The tree of SHOW hides its conditions and names, so only plain forms are let through.
+        if any(token.text == "(" for token in tokens):
+            raise QueryRefusedError(
+                ACCESS_DENIED, "SHOW and EXISTS take no expressions here: query system.tables instead."
+            )
+        of_table = any(
+            token.keyword in {"COLUMNS", "FIELDS", "INDEX", "INDEXES", "INDICES", "KEYS"} for token in tokens
+        )
+        sources = [
+            tokens[index + 1 : index + 4] for index, token in enumerate(tokens) if token.keyword in {"FROM", "IN"}
+        ]
+        for order, source in enumerate(sources):
+            dotted = len(source) > 1 and source[1].text == "."
+            if source and (dotted or not of_table or order > 0):
+                self._require(source[0].name, None)
+
+    def _inspect_names(self, root: Node) -> None:
+        names = [child.label for child in root.children]
+        if root.kind in {"ShowCreateDatabaseQuery", "ExistsDatabaseQuery", "ShowTables"}:
+            names = [*names, ""] if names else []
+        if len(names) > 1:
+            self._require(names[0], names[1] or None)
+
+    def _inspect_node(self, node: Node, parent: Node, root: Node) -> None:
+        if node.kind == "Set" and parent is root and root.kind == "Explain":
+            return
+        if node.kind == "Set":
+            raise QueryRefusedError(READONLY, "SETTINGS is refused: the limits of this endpoint are not up to a query.")
+        if node.kind not in NODES:
+            raise QueryRefusedError(ACCESS_DENIED, f"This part of SQL is not open here: {node.kind}.")
+        if node.kind == "TableIdentifier":
+            self._require_table(node.label)
+        if node.kind == "Function":
+            of_table = parent.kind in {"TableExpression", "Explain"}
+            judge = self.policy.table_function_refusal if of_table else self.policy.function_refusal
+            if reason := judge(node.label):
+                raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
+            if node.label.lower() in _IN and node.children:
+                # `x IN name` reads the table of that name.
+                for operand in node.children[0].children[1:]:
+                    if operand.kind in {"Identifier", "TableIdentifier"}:
+                        self._require_table(operand.label)
+
+    def _require_table(self, label: str) -> None:
+        database, dot, table = label.partition(".")
+        if dot:
+            self._require(database, table)
+
+    def _require(self, database: str | None, table: str | None) -> None:
+        if reason := self.policy.table_refusal(database, table):
+            raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
+
+
+def _kind(tokens: Sequence[Token]) -> str:
+    first = next((token for token in tokens if token.text != "("), tokens[0])
+    word = first.keyword
+    if word not in FIRST_WORDS:
+        shown = word or first.text[:20]
+        raise QueryRefusedError(
+            READONLY, f"{shown} is refused: only SELECT, SHOW, DESCRIBE, EXPLAIN and EXISTS run here."
+        )
+    return {"WITH": "SELECT", "FROM": "SELECT", "DESC": "DESCRIBE"}.get(word, word)
+
+
+def _take_format(text: str, tokens: list[Token]) -> tuple[str, list[Token], str | None]:
+    if len(tokens) < 3 or tokens[-2].keyword != "FORMAT" or tokens[-1].name is None:
+        return text, tokens, None
+    before = tokens[-3]
+    if before.keyword in _BEFORE_NAME or before.text in {".", ","}:
+        return text, tokens, None
+    return text[: tokens[-2].start], tokens[:-2], tokens[-1].name
+
+
+def _substitutions(tokens: Sequence[Token]) -> Iterator[tuple[str, str]]:
+    for brace, name, colon, type_name in zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False):
+        if brace.text == "{" and colon.text == ":" and name.name is not None and type_name.name is not None:
+            yield name.name, type_name.name
+
+
+def _assigns(tokens: Sequence[Token]) -> bool:
+    """Whether the tokens begin with `name =` or `name.name =`."""
+    for index, token in enumerate(tokens):
+        expected = token.text == "." if index % 2 else token.name is not None
+        if not expected:
+            return token.text == "=" and index % 2 == 1
+    return False
+
+
+def _cut(text: str, position: int) -> str:
+    return text[:position] + " " + text[position + 1 :]

@@ -1,0 +1,207 @@
+"""What a read-only query may name: statements, table functions, databases, system tables, formats.
+
+Allowlists wherever the list is short (statements, nodes of the syntax tree, table functions, databases, formats).
+Scalar functions are a list of refusals, because the engine has 1,500 harmless ones; it was drawn from
+`system.functions` of chDB 26.9, and `engine_refusals` adds what a running engine has beyond that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+# First words of a statement that reads; everything else is refused before the engine sees it.
+FIRST_WORDS: Final = frozenset({"SELECT", "WITH", "FROM", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS"})
+
+# Roots of the syntax tree (`EXPLAIN AST`) and the statement each stands for. Absent on purpose: SHOW PROCESSLIST (the
+# texts of other people's queries), SHOW GRANTS/USERS/ROLES, CHECK TABLE, and all that writes, kills or stops.
+ROOTS: Final = {
+    "SelectWithUnionQuery": "SELECT",
+    "SelectIntersectExceptQuery": "SELECT",
+    "ShowTables": "SHOW",
+    "ShowColumns": "SHOW",
+    "ShowIndexes": "SHOW",
+    "ShowFunctions": "SHOW",
+    "ShowEngineQuery": "SHOW",
+    "ShowSetting": "SHOW",
+    "ShowCreateTableQuery": "SHOW",
+    "ShowCreateViewQuery": "SHOW",
+    "ShowCreateDatabaseQuery": "SHOW",
+    "ShowCreateDictionaryQuery": "SHOW",
+    "DescribeQuery": "DESCRIBE",
+    "ExistsTableQuery": "EXISTS",
+    "ExistsViewQuery": "EXISTS",
+    "ExistsDatabaseQuery": "EXISTS",
+    "ExistsDictionaryQuery": "EXISTS",
+    "Explain": "EXPLAIN",
+}
+EXPLAINS: Final = frozenset(
+    {
+        "EXPLAIN",
+        "EXPLAIN AST",
+        "EXPLAIN SYNTAX",
+        "EXPLAIN QUERY TREE",
+        "EXPLAIN PIPELINE",
+        "EXPLAIN ESTIMATE",
+    }
+)
+# What a query may be built of. A part of SQL that a later engine learns is refused until it has been looked at.
+NODES: Final = frozenset(
+    {
+        "SelectWithUnionQuery",
+        "SelectIntersectExceptQuery",
+        "SelectQuery",
+        "ExpressionList",
+        "Subquery",
+        "WithElement",
+        "TablesInSelectQuery",
+        "TablesInSelectQueryElement",
+        "TableExpression",
+        "TableIdentifier",
+        "TableJoin",
+        "ArrayJoin",
+        "SampleRatio",
+        "Function",
+        "Identifier",
+        "Literal",
+        "QueryParameter",
+        "Asterisk",
+        "QualifiedAsterisk",
+        "ColumnsRegexpMatcher",
+        "ColumnsListMatcher",
+        "QualifiedColumnsRegexpMatcher",
+        "QualifiedColumnsListMatcher",
+        "ColumnsTransformerList",
+        "ColumnsApplyTransformer",
+        "ColumnsExceptTransformer",
+        "ColumnsReplaceTransformer",
+        "ColumnsReplaceTransformer::Replacement",
+        "OrderByElement",
+        "InterpolateElement",
+        "WindowListElement",
+        "WindowDefinition",
+    }
+)
+
+# Tables made of arguments alone: nothing outside the query is read. (`zeros` too, but the engine refuses it readonly.)
+TABLE_FUNCTIONS: Final = frozenset(
+    {
+        "numbers",
+        "numbers_mt",
+        "generateseries",
+        "generate_series",
+        "values",
+        "sqlstandardvalues",
+        "null",
+        "view",
+    }
+)
+
+# Functions that read files, the network, secrets or the server's insides, or that only hold a handle. Lower case.
+FUNCTIONS_REFUSED: Final = frozenset(
+    {
+        "file",
+        "catboostevaluate",
+        "evalmlmethod",
+        "aiclassify",
+        "aiembed",
+        "aiextract",
+        "aifilter",
+        "aigenerate",
+        "airedact",
+        "aisimilarity",
+        "aitranslate",
+        "addresstoline",
+        "addresstolinewithinlines",
+        "addresstosymbol",
+        "logtrace",
+        "getserversetting",
+        "getserverport",
+        "tcpport",
+        "getmacro",
+        "getclienthttpheader",
+        "currentrequesturl",
+        "currenthandler",
+        "showcertificate",
+        "filesystemavailable",
+        "filesystemcapacity",
+        "filesystemunreserved",
+        "generateserialid",
+        "zookeepersessionuptime",
+        "sleep",
+        "sleepeachrow",
+    }
+)
+
+# Of `system`: what clients and people need to know their way around. Not here: processes and query_log (texts of
+# other queries), settings of the server, users, disks, named collections, logs, dictionaries, background work.
+SYSTEM_TABLES: Final = frozenset(
+    {
+        "one",
+        "numbers",
+        "databases",
+        "tables",
+        "columns",
+        "settings",
+        "functions",
+        "formats",
+        "data_type_families",
+        "time_zones",
+        "keywords",
+        "aggregate_function_combinators",
+        "table_engines",
+        "parts",
+        "parts_columns",
+        "data_skipping_indices",
+        "projections",
+    }
+)
+INFORMATION_SCHEMA: Final = "information_schema"
+
+# Functions of the engine that the gate must know and cannot list ahead: user-defined ones (they may run a program)
+# and any new one that talks to a model over the network or looks into the process.
+ENGINE_REFUSALS: Final = (
+    "SELECT lower(name) FROM system.functions "
+    "WHERE NOT is_aggregate AND (origin != 'System' OR categories IN ('AI', 'Introspection'))"
+)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What queries may name.
+
+    `databases`: the databases whose tables may be read, the first is where unqualified names are looked up. Never
+    `default`: in the embedded engine its tables are the files of the disk.
+    `functions_refused`: lower-case names; take `FUNCTIONS_REFUSED` and add what `ENGINE_REFUSALS` lists.
+    """
+
+    databases: tuple[str, ...] = ("audit",)
+    system_tables: frozenset[str] = SYSTEM_TABLES
+    table_functions: frozenset[str] = TABLE_FUNCTIONS
+    functions_refused: frozenset[str] = FUNCTIONS_REFUSED
+
+    def __post_init__(self) -> None:
+        if not self.databases or {"default", "system"} & {name.lower() for name in self.databases}:
+            raise ValueError("databases must name at least one database, and neither 'default' nor 'system'")
+
+    def table_refusal(self, database: str | None, table: str | None) -> str | None:
+        """Why `database`.`table` may not be read, or None when it may; `table` None asks for the database as such."""
+        if database is None or database in self.databases or database.lower() == INFORMATION_SCHEMA:
+            return None
+        if database == "system":
+            if table is None or table in self.system_tables:
+                return None
+            return f"table system.{table} is not open here, of system only: {', '.join(sorted(self.system_tables))}"
+        return f"database {database} is not open here, only: {', '.join(self.databases)}"
+
+    def function_refusal(self, name: str) -> str | None:
+        """Why the scalar function `name` may not be called, or None when it may."""
+        if name.lower() in self.functions_refused or name.startswith("__"):
+            return f"function {name}() reaches outside of the tables"
+        return None
+
+    def table_function_refusal(self, name: str) -> str | None:
+        """Why the table function `name` may not be called, or None when it may."""
+        if name.lower() in self.table_functions:
+            return None
+        return f"table function {name}() reaches outside of the tables, only: {', '.join(sorted(self.table_functions))}"

@@ -1,0 +1,186 @@
+"""Read a request of ClickHouse's HTTP interface: who asks, and what (clickhouse.com/docs, "HTTP Interface").
+
+Pure: takes headers, parameters and body, and knows no socket and no engine.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import email.parser
+import email.policy
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from .access import Credential
+from .errors import (
+    ACCESS_DENIED,
+    AUTHENTICATION_FAILED,
+    BAD_ARGUMENTS,
+    NOT_IMPLEMENTED,
+    READONLY,
+    QueryRefusedError,
+)
+from .execution import Query, QueryLimits, settings_of
+from .policy import Policy
+
+# Parameters of the transport, or hints that change no row of an answer: taken and left without effect.
+IGNORED: Final = frozenset(
+    {
+        "user",
+        "password",
+        "query_id",
+        "session_id",
+        "session_timeout",
+        "session_check",
+        "quota_key",
+        "decompress",
+        "stacktrace",
+        "buffer_size",
+        "wait_end_of_query",
+        "client_protocol_version",
+        "role",
+        "readonly",
+        "enable_http_compression",
+        "http_zlib_compression_level",
+        "send_progress_in_http_headers",
+        "http_headers_progress_interval_ms",
+        "cancel_http_readonly_queries_on_client_close",
+        "add_http_cors_header",
+        "http_write_exception_in_output_format",
+        "log_queries",
+        "log_comment",
+        "max_threads",
+        "max_block_size",
+        "priority",
+        "use_query_cache",
+        "async_insert",
+        "wait_for_async_insert",
+        "connect_timeout",
+        "receive_timeout",
+        "send_timeout",
+    }
+)
+# Settings that shape an answer and open no file. Not `output_format_` as a whole: output_format_schema names a file.
+_SAFE_SETTING: Final = re.compile(
+    r"output_format_(?:arrow|parquet|json|csv|tsv|pretty|markdown|native|decimal|float|xml|values)_[a-z0-9_]+"
+    r"|join_use_nulls|session_timezone|date_time_output_format|date_time_input_format|extremes|limit|offset"
+    r"|cast_keep_nullable|cast_string_to_dynamic_use_inference|format_csv_delimiter"
+    r"|format_csv_null_representation|format_tsv_null_representation"
+)
+# Limits that a client may lower, never raise.
+_LOWERABLE: Final = frozenset({"max_execution_time", "max_memory_usage", "max_result_rows", "max_result_bytes"})
+
+
+def authenticate(headers: Mapping[str, str], parameters: Mapping[str, str], credential: Credential) -> bool | None:
+    """Whether the request carries the right user and password; None when it carries none at all.
+
+    Looks at X-ClickHouse-User and X-ClickHouse-Key, then at Basic authentication, then at `user` and `password` in
+    the address. Takes the same time for every wrong answer.
+    """
+    user, password = headers.get("x-clickhouse-user"), headers.get("x-clickhouse-key")
+    scheme, _, encoded = headers.get("authorization", "").partition(" ")
+    if user is None and password is None and scheme.lower() == "basic":
+        try:
+            user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return False
+    if user is None and password is None:
+        user, password = parameters.get("user"), parameters.get("password")
+    if user is None and password is None:
+        return None
+    # Both are always compared, as digests of one length, so that time tells neither the user nor a length.
+    same_user = hmac.compare_digest(_digest(user or ""), _digest(credential.user))
+    same_password = hmac.compare_digest(_digest(password or ""), _digest(credential.password))
+    return same_user and same_password
+
+
+def authentication_error(present: bool) -> QueryRefusedError:
+    """The error for a request with a wrong credential (`present`) or with none."""
+    what = "password is incorrect, or there is no such user" if present else "user and password are required"
+    return QueryRefusedError(AUTHENTICATION_FAILED, f"Authentication failed: {what}.")
+
+
+def read_query(
+    headers: Mapping[str, str],
+    parameters: Iterable[tuple[str, str]],
+    body: bytes,
+    policy: Policy,
+    limits: QueryLimits,
+) -> Query | None:
+    """What the request asks for; None for a request without a query, which ClickHouse answers with "Ok.".
+
+    `headers` have lower-case names. Raises QueryRefusedError for what cannot be served: a compressed body, external
+    data, a database or a setting that is not open.
+    """
+    fields = dict(parameters)
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise QueryRefusedError(NOT_IMPLEMENTED, "Compressed request bodies are not read here.")
+    if fields.pop("compress", "0") in {"1", "true"}:
+        raise QueryRefusedError(NOT_IMPLEMENTED, "compress=1 (ClickHouse's own framing) is not served: set it to 0.")
+    content_type = headers.get("content-type", "")
+    if content_type.lower().startswith("multipart/form-data"):
+        fields |= _form_fields(content_type, body)
+        body = b""
+    try:
+        sql = "\n".join(part for part in (fields.pop("query", ""), body.decode()) if part)
+    except UnicodeDecodeError as error:
+        raise QueryRefusedError(BAD_ARGUMENTS, f"Query is not UTF-8 at byte {error.start}.") from None
+    if not sql.strip():
+        return None
+    database = fields.pop("database", "") or headers.get("x-clickhouse-database") or None
+    if database is not None and database not in policy.databases:
+        reason = policy.table_refusal(database, None) or f"database {database} cannot be the current one"
+        raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
+    default_format = fields.pop("default_format", "") or headers.get("x-clickhouse-format") or "TabSeparated"
+    substitutions = {name[6:]: value for name, value in fields.items() if name.startswith("param_")}
+    settings = {name: value for name, value in fields.items() if not name.startswith("param_")}
+    return Query(sql, default_format, substitutions, database, _settings(settings, limits))
+
+
+def _settings(asked: Mapping[str, str], limits: QueryLimits) -> dict[str, str]:
+    ceilings = settings_of(limits, buffered=True)
+    settings: dict[str, str] = {}
+    for name, value in asked.items():
+        if name in IGNORED:
+            continue
+        lower = name in _LOWERABLE and _is_lower(value, ceilings[name])
+        if not lower and not _SAFE_SETTING.fullmatch(name):
+            # As a server answers a user with readonly=1. To drop it would answer another question than was asked.
+            raise QueryRefusedError(READONLY, f"Cannot modify '{name[:100]}' setting in readonly mode.")
+        settings[name] = value
+    return settings
+
+
+def _is_lower(value: str, ceiling: str) -> bool:
+    try:
+        return 0 < float(value) <= float(ceiling)
+    except ValueError:
+        return False
+
+
+def _form_fields(content_type: str, body: bytes) -> dict[str, str]:
+    parser = email.parser.BytesParser(policy=email.policy.HTTP)
+    message = parser.parsebytes(b"Content-Type: " + content_type.encode("latin-1") + b"\r\n\r\n" + body)
+    fields: dict[str, str] = {}
+    for part in message.iter_parts() if message.is_multipart() else ():
+        name = part.get_param("name", header="content-disposition")
+        if part.get_filename() is not None:
+            raise QueryRefusedError(NOT_IMPLEMENTED, "External data (an uploaded file) is not served here.")
+        payload = part.get_payload(decode=True)
+        if not isinstance(name, str) or not isinstance(payload, bytes):
+            raise QueryRefusedError(BAD_ARGUMENTS, "Form body could not be read.")
+        try:
+            fields[name] = payload.decode()
+        except UnicodeDecodeError:
+            raise QueryRefusedError(BAD_ARGUMENTS, f"Form field {name} is not UTF-8.") from None
+    if not fields:
+        raise QueryRefusedError(BAD_ARGUMENTS, "Form body could not be read.")
+    return fields
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,55 @@
+"""The syntax tree that the engine prints for `EXPLAIN AST`, read back.
+
+One line a node, depth by leading spaces: `Function file (alias f) (children 1)`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+_TAIL = re.compile(r"(?: \(alias .*\))?(?: \(children \d+\))?$")
+
+
+@dataclass
+class Node:
+    """A node: its kind (the first word), the label after it without alias and child count, its children in order."""
+
+    kind: str
+    label: str
+    children: list[Node] = field(default_factory=list)
+
+    def walk(self) -> Iterator[tuple[Node, Node | None]]:
+        """Yield this node and all below it, each with its parent (None for this one)."""
+        stack: list[tuple[Node, Node | None]] = [(self, None)]
+        while stack:
+            node, parent = stack.pop()
+            yield node, parent
+            stack.extend((child, node) for child in reversed(node.children))
+
+
+def read_tree(lines: Sequence[str]) -> Node:
+    """Build the tree from the lines of `EXPLAIN AST`.
+
+    Raises ValueError when the lines are not one tree: several roots, or a node deeper than a child can be.
+    """
+    path: list[Node] = []
+    root: Node | None = None
+    for line in lines:
+        if not line.strip():
+            continue
+        depth = len(line) - len(line.lstrip(" "))
+        kind, _, label = line.strip().partition(" ")
+        node = Node(kind, _TAIL.sub("", f" {label}").strip())
+        if depth > len(path) or (depth == 0 and root is not None):
+            raise ValueError(f"syntax tree of the engine does not read as one tree at: {kind}")
+        del path[depth:]
+        if path:
+            path[-1].children.append(node)
+        else:
+            root = node
+        path.append(node)
+    if root is None:
+        raise ValueError("the engine gave no syntax tree")
+    return root

@@ -1,0 +1,305 @@
+"""The client library: events in, acknowledged Kafka records out, nothing lost without being told."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from confluent_kafka import KafkaException, Producer
+
+from ..schemas.catalog import event_schema
+from ..schemas.codec import EventEncoder
+from ..schemas.event import PIPELINE_TYPES, Event, Source
+from ..schemas.framing import confluent_prefix
+from ..schemas.rules import InvalidEventError
+from .options import safe_options
+from .registry import SchemaRegistry
+
+FLUSH_SECONDS = 30.0
+QUEUE_SECONDS = 30.0
+_POLL_SECONDS = 0.1
+_LARGEST_RECORD = 1_000_000
+"""librdkafka's ``message.max.bytes``, unless the options set it."""
+_RECORD_OVERHEAD = 512
+"""Room for what Kafka adds to key and value."""
+
+# Kept quiet unless the application configures logging: librdkafka would print to standard error itself.
+_kafka_log = logging.getLogger("grantledger.kafka")
+_kafka_log.addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of one event. ``error`` is None where the brokers acknowledged it, on ``topic``[``partition``]."""
+
+    event_id: str
+    topic: str
+    partition: int | None = None
+    offset: int | None = None
+    error: str | None = None
+
+
+class ClientError(RuntimeError):
+    """The client could not take or deliver events."""
+
+
+class EventTooLargeError(InvalidEventError):
+    """The event is larger than one Kafka record may be. Nothing was queued. Without ``raw`` it may fit."""
+
+
+class QueueFullError(ClientError):
+    """The event was not taken: the queue stayed full. It is the caller's still, and may be sent again."""
+
+
+class DeliveryError(ClientError):
+    """Events that were taken and not acknowledged: ``failures`` has each with its reason."""
+
+    def __init__(self, failures: tuple[Delivery, ...]) -> None:
+        shown = "; ".join(f"{failure.event_id}: {failure.error}" for failure in failures[:3])
+        more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
+        super().__init__(f"{len(failures)} event(s) not delivered: {shown}{more}")
+        self.failures = failures
+
+
+class KafkaProducer(Protocol):
+    """The part of ``confluent_kafka.Producer`` that is used; tests put their own in."""
+
+    def produce(
+        self, topic: str, *, value: bytes, key: bytes, on_delivery: Callable[[Any, Any], None]
+    ) -> None:  # pragma: no cover
+        """Queue one record; BufferError when the queue is full."""
+
+    def poll(self, timeout: float) -> int:  # pragma: no cover
+        """Serve delivery reports for up to ``timeout`` seconds."""
+
+    def flush(self, timeout: float) -> int:  # pragma: no cover
+        """Wait for what is queued; return how many are still queued."""
+
+
+def _make_producer(options: dict[str, Any]) -> KafkaProducer:
+    producer: KafkaProducer = Producer(options, logger=_kafka_log)
+    return producer
+
+
+class Client:
+    """Sends events to Kafka, idempotently and with ``acks=all``.
+
+    A context manager: leaving it waits for every acknowledgement and raises :class:`DeliveryError` for those that
+    did not come. One client may be shared by threads. It does not survive ``fork``: make one in each process.
+
+    Args:
+        options: librdkafka options, ``bootstrap.servers`` at least. Options that weaken delivery are refused.
+        system: names the sender in ``source.system`` of events made with the constructors, for example ``deploy-bot``.
+        instance: which of several such senders this is; ``source.instance``.
+        tenant: for events that do not name one.
+        registry: where given, values carry the Confluent framing with the id from this registry; otherwise Avro
+            single-object encoding.
+        on_delivery: called once for each event with what became of it, from the thread that calls this client.
+        queue_timeout: seconds that ``send`` waits for room in a full queue.
+        make_producer: for tests.
+
+    Raises:
+        OptionError: an option is missing or would weaken delivery.
+        ClientError: librdkafka refuses the options.
+    """
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        *,
+        system: str | None = None,
+        instance: str = "default",
+        tenant: str = "default",
+        registry: SchemaRegistry | None = None,
+        on_delivery: Callable[[Delivery], None] | None = None,
+        queue_timeout: float = QUEUE_SECONDS,
+        make_producer: Callable[[dict[str, Any]], KafkaProducer] = _make_producer,
+    ) -> None:
+        checked = safe_options(options)
+        self._system = system
+        self._instance = instance
+        self._tenant = tenant
+        self._registry = registry
+        self._on_delivery = on_delivery
+        self._queue_timeout = queue_timeout
+        self._largest = int(checked.get("message.max.bytes", _LARGEST_RECORD)) - _RECORD_OVERHEAD
+        self._pid = os.getpid()
+        # Re-entrant: a delivery report may call back into code that sends.
+        self._lock = threading.RLock()
+        self._encoders: dict[str, EventEncoder] = {}
+        self._seq = 0
+        self._token = 0
+        self._pending: dict[int, tuple[str, str]] = {}
+        self._failures: list[Delivery] = []
+        self._last_error: str | None = None
+        self._closed = False
+        self._acknowledged = 0
+        try:
+            self._producer = make_producer({**checked, "error_cb": self._broker_error})
+        except KafkaException as error:
+            raise ClientError(f"Kafka options refused: {error.args[0].str()}") from error
+
+    def send(self, event: Event) -> Event:
+        """Check, encode and queue one event; return it as sent.
+
+        An event without a source of its own (as the constructors make them) gets this client's ``system`` and
+        ``instance`` and the next ``seq``, a counter that starts at 1 with each client so that a gap shows.
+
+        Raises:
+            InvalidEventError: the event breaks a rule; names the field. Nothing was queued.
+            EventTooLargeError: it does not fit into one record. Nothing was queued.
+            QueueFullError: no room within ``queue_timeout``. Nothing was queued, the event may be sent again.
+            DeliveryError: events sent earlier failed, or the brokers' client refuses this one (too large).
+            RegistryError: the schema could not be registered. Nothing was queued.
+        """
+        self._check_usable()
+        self._producer.poll(0)
+        self._raise_failures()
+        # One lock over numbering and queueing, so that seq rises in the order of the records.
+        with self._lock:
+            stamped = self._stamp(event)
+            if stamped.event_type in PIPELINE_TYPES:
+                raise InvalidEventError("event_type", f"{stamped.event_type} is written by the pipeline only")
+            value = self._encode(stamped)
+            if len(value) > self._largest:
+                raise EventTooLargeError("raw", f"the event has {len(value)} bytes, one record holds {self._largest}")
+            self._queue(stamped, value)
+            if stamped is not event and stamped.source.seq is not None:
+                self._seq = stamped.source.seq
+        return stamped
+
+    @property
+    def acknowledged(self) -> int:
+        """How many events the brokers have acknowledged so far."""
+        return self._acknowledged
+
+    def flush(self, timeout: float = FLUSH_SECONDS) -> None:
+        """Wait up to ``timeout`` seconds until every event sent is acknowledged.
+
+        Raises:
+            DeliveryError: some failed, or are not acknowledged yet. The latter may still arrive; flush again.
+        """
+        self._check_usable()
+        self._producer.flush(timeout)
+        self._raise_failures(include_pending=timeout)
+
+    def close(self, timeout: float = FLUSH_SECONDS) -> None:
+        """Flush for the last time. Nothing can be sent afterwards.
+
+        Raises:
+            DeliveryError: as in ``flush``; what is not acknowledged now is lost with this client.
+        """
+        if self._closed or os.getpid() != self._pid:
+            return
+        self._producer.flush(timeout)
+        self._closed = True
+        self._raise_failures(include_pending=timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except DeliveryError as undelivered:
+            if error is None:
+                raise
+            # The first error is the one to see; the events that were lost with it must not go unsaid.
+            error.add_note(str(undelivered))
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise ClientError("the client is closed")
+        if os.getpid() != self._pid:
+            raise ClientError(f"the client belongs to process {self._pid}; after a fork make a new one")
+
+    def _stamp(self, event: Event) -> Event:
+        if event.source.system:
+            return event
+        if self._system is None:
+            raise InvalidEventError("source.system", "the event names no source; give Client(system=…)")
+        source = Source(
+            self._system, self._instance, event.source.native_id, event.source.native_type, seq=self._seq + 1
+        )
+        tenant = self._tenant if event.tenant == "default" else event.tenant
+        return replace(event, source=source, tenant=tenant, event_id="")
+
+    def _encode(self, event: Event) -> bytes:
+        encoder = self._encoder(event.topic)
+        try:
+            return encoder.encode(event)
+        except InvalidEventError:
+            raise
+        except (TypeError, ValueError, OverflowError, AttributeError) as error:
+            # What the rules do not look at: a number beyond 64 bits, a lone surrogate, a value of another type.
+            raise InvalidEventError("event", f"does not fit the schema: {error}"[:300]) from error
+
+    def _encoder(self, topic: str) -> EventEncoder:
+        encoder = self._encoders.get(topic)
+        if encoder is None:
+            prefix = None
+            if self._registry is not None:
+                prefix = confluent_prefix(self._registry.register(topic, event_schema().text))
+            encoder = self._encoders[topic] = EventEncoder(prefix)
+        return encoder
+
+    def _queue(self, event: Event, value: bytes) -> None:
+        deadline = time.monotonic() + self._queue_timeout
+        self._token += 1
+        token = self._token
+        self._pending[token] = (event.event_id, event.topic)
+        report = partial(self._reported, token)
+        while True:
+            try:
+                self._producer.produce(event.topic, value=value, key=event.key.encode(), on_delivery=report)
+                return
+            except BufferError:
+                if time.monotonic() >= deadline:
+                    del self._pending[token]
+                    raise QueueFullError(
+                        f"event {event.event_id} was not taken: the queue stayed full for {self._queue_timeout:g} s"
+                        + self._broker_hint()
+                    ) from None
+                self._producer.poll(_POLL_SECONDS)
+            except KafkaException as error:
+                del self._pending[token]
+                failure = Delivery(event.event_id, event.topic, error=error.args[0].str())
+                raise DeliveryError((failure,)) from error
+
+    def _reported(self, token: int, error: Any, message: Any) -> None:
+        with self._lock:
+            event_id, topic = self._pending.pop(token)
+            if error is None:
+                self._acknowledged += 1
+                delivery = Delivery(event_id, topic, message.partition(), message.offset())
+            else:
+                delivery = Delivery(event_id, topic, error=error.str())
+                self._failures.append(delivery)
+        if self._on_delivery is not None:
+            self._on_delivery(delivery)
+
+    def _raise_failures(self, include_pending: float | None = None) -> None:
+        with self._lock:
+            failures, self._failures = self._failures, []
+            pending = list(self._pending.values()) if include_pending is not None else []
+        if pending:
+            problem = f"not acknowledged within {include_pending:g} s{self._broker_hint()}"
+            failures += [Delivery(event_id, topic, error=problem) for event_id, topic in pending]
+        if failures:
+            raise DeliveryError(tuple(failures))
+
+    def _broker_error(self, error: Any) -> None:
+        self._last_error = error.str()
+        _kafka_log.warning("%s", self._last_error)
+
+    def _broker_hint(self) -> str:
+        return f" (last error: {self._last_error})" if self._last_error else ""

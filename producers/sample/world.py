@@ -1,0 +1,96 @@
+"""The made-up company that sample lives play in: people, resources, reasons and what is typed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CLUSTER = "access.sample.example"
+VAULT_NAMESPACE = "sample/"
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who works there."""
+
+    login: str
+    address: str
+
+    @property
+    def email(self) -> str:
+        """Their name in the tools."""
+        return f"{self.login}@sample.example"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Something in production, and the role that opens it. ``kind``: db, node or kube_cluster, as Teleport says."""
+
+    kind: str
+    name: str
+    role: str
+    user: str
+    actions: tuple[str, ...]
+
+
+PEOPLE = (
+    Person("amara.okafor", "10.20.1.17"),
+    Person("ben.lindqvist", "10.20.1.23"),
+    Person("chiara.rossi", "10.20.2.5"),
+    Person("dmitri.sokolov", "10.20.2.41"),
+    Person("elif.yilmaz", "10.20.3.9"),
+    Person("farid.haddad", "10.20.3.77"),
+    Person("grace.mwangi", "10.20.4.12"),
+    Person("hiro.tanaka", "10.20.4.60"),
+)
+
+REVIEWERS = (
+    Person("ines.moreau", "10.20.9.2"),
+    Person("jonas.weber", "10.20.9.3"),
+    Person("kavya.rao", "10.20.9.4"),
+)
+
+_SQL = (
+    "SELECT id, state, updated_at FROM orders WHERE id = 4711823",
+    "SELECT count(*) FROM payments WHERE status = 'stuck'",
+    "UPDATE payments SET status = 'retry' WHERE id = 99120",
+    "EXPLAIN SELECT * FROM invoices WHERE customer_id = 20931",
+    "SELECT pid, state, query FROM pg_stat_activity WHERE state <> 'idle'",
+    "DELETE FROM job_locks WHERE acquired_at < now() - interval '1 day'",
+)
+_SHELL = (
+    "/usr/bin/systemctl status payments-api",
+    "/usr/bin/journalctl -u payments-api --since -15min",
+    "/usr/bin/systemctl restart payments-api",
+    "/usr/bin/df -h /var/lib/postgresql",
+    "/usr/bin/tail -n 200 /var/log/payments/error.log",
+    "/usr/bin/ss -tlnp",
+)
+_KUBE = (
+    "GET /api/v1/namespaces/checkout/pods",
+    "GET /api/v1/namespaces/checkout/pods/checkout-5d9f/log",
+    "PATCH /apis/apps/v1/namespaces/checkout/deployments/checkout",
+    "DELETE /api/v1/namespaces/checkout/pods/checkout-5d9f",
+)
+
+TARGETS = (
+    Target("db", "orders-prod", "orders-readwrite", "orders_rw", _SQL),
+    Target("db", "billing-prod", "billing-readonly", "billing_ro", _SQL),
+    Target("node", "payments-1.prod", "payments-operator", "ops", _SHELL),
+    Target("node", "payments-2.prod", "payments-operator", "ops", _SHELL),
+    Target("kube_cluster", "eu-prod-1", "checkout-operator", "checkout-operator", _KUBE),
+)
+
+VAULT_ROLES = ("orders-readwrite", "orders-readonly", "billing-readonly")
+VAULT_PATHS = ("kv/data/payments/api", "kv/data/orders/smtp", "kv/metadata/payments", "transit/decrypt/orders")
+VAULT_FORBIDDEN = ("kv/data/hr/salaries", "sys/policies/acl/admin", "kv/data/board/minutes")
+
+REASONS = (
+    "customer reports a stuck payment",
+    "restart after failed deploy",
+    "investigating slow checkout",
+    "data fix agreed with finance",
+    "disk almost full alert",
+    "on-call page, error rate above 2 %",
+    "verify migration result",
+)
+DENIALS = ("please use the read replica", "no ticket given", "change freeze until Monday")

@@ -1,0 +1,75 @@
+"""A client for reading the store, whoever has it open: a server, the running owner's SQL endpoint, or nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from ..console.access import Access, AccessFileError, read_access
+from ..sinks.clickhouse import StoreAddress, StoreLock, StoreUnavailableError, connect, explain
+from .settings import Settings
+from .sql_endpoint import PublishedEndpoint
+from .wiring import store_address
+
+
+@contextmanager
+def reading(settings: Settings, *, gated: bool = False) -> Iterator[Client]:
+    """Open the store for reading.
+
+    Args:
+        gated: the SQL comes from a person: it passes the gate of the SQL endpoint also where this process opens the
+            embedded engine itself. On a server the user's own rights decide, and ``readonly`` is set.
+
+    Raises:
+        StoreUnavailableError: there is no store yet, or it cannot be reached.
+    """
+    address = store_address(settings)
+    if not address.embedded:
+        with connect(address) as client:
+            if gated:
+                client.set_client_setting("readonly", "2")
+            yield client
+        return
+    try:
+        access = read_access(settings.data_dir)
+    except AccessFileError as error:
+        raise StoreUnavailableError(str(error)) from error
+    if access is not None:
+        with _through(access, address) as client:
+            yield client
+        return
+    if not address.path.exists():
+        raise StoreUnavailableError(f"there is no store in {address.path} (--data): start one with `grantledger up`")
+    lock = StoreLock(address.path)
+    try:
+        with connect(address) as owner:
+            if not gated:
+                yield owner
+                return
+            endpoint = PublishedEndpoint(settings)
+            try:
+                with _through(endpoint.start(), address) as client:
+                    yield client
+            finally:
+                endpoint.stop()
+    finally:
+        lock.release()
+
+
+def _through(access: Access, address: StoreAddress) -> Client:
+    try:
+        return clickhouse_connect.get_client(
+            host=access.host,
+            port=access.port,
+            username=access.credential.user,
+            password=access.credential.password,
+            database=address.database,
+            send_receive_timeout=600,
+            autogenerate_session_id=False,
+        )
+    except (ClickHouseError, OSError) as error:
+        raise StoreUnavailableError(explain(address, error)) from error

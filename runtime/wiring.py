@@ -1,0 +1,74 @@
+"""From settings to parts: what the commands would otherwise each build for themselves."""
+
+from __future__ import annotations
+
+import logging
+
+from confluent_kafka.admin import AdminClient
+
+from ..ledger.keys import LocalSigner
+from ..producers.registry import SchemaRegistry
+from ..schemas.catalog import WriterSchema, event_schema
+from ..schemas.framing import confluent_prefix
+from ..schemas.topics import INPUT_TOPICS
+from ..sinks.clickhouse import StoreAddress
+from .keys import create_key, load_signer
+from .ledger_exists import ledger_exists
+from .settings import Settings
+
+# librdkafka reports each refused connection by itself; what matters reaches people as our own errors.
+_quiet = logging.getLogger("grantledger.librdkafka")
+_quiet.addHandler(logging.NullHandler())
+_quiet.propagate = False
+
+
+def admin_of(settings: Settings) -> AdminClient:
+    """Return an admin client for the brokers in the settings."""
+    return AdminClient(settings.kafka_client_options(), logger=_quiet)
+
+
+def prepare_signer(settings: Settings, admin: AdminClient) -> LocalSigner:
+    """Return the signer of the logs; on the very first start of a deployment, make its key.
+
+    Raises:
+        KeyUnavailableError: the key is missing over an existing ledger, or cannot be used.
+    """
+    path = settings.private_key_path
+    if not path.exists() and not ledger_exists(admin, settings.require_deployment()):
+        return create_key(settings)
+    return load_signer(settings)
+
+
+def schema_registry(settings: Settings) -> SchemaRegistry:
+    """Return a client of the schema registry in the settings."""
+    password = settings.schema_registry_password.get_secret_value()
+    return SchemaRegistry(
+        settings.schema_registry_url, username=settings.schema_registry_user or None, password=password or None
+    )
+
+
+def writer_schemas(settings: Settings) -> list[WriterSchema]:
+    """Return the schemas that events may be written with: by fingerprint, and by registry id where there is one.
+
+    Raises:
+        RegistryError: the registry does not answer or refuses.
+    """
+    schema = event_schema()
+    schemas = [schema]
+    if settings.schema_registry_url:
+        registry = schema_registry(settings)
+        ids = {registry.register(topic, schema.text) for topic in INPUT_TOPICS}
+        schemas += [WriterSchema(confluent_prefix(number), schema.text) for number in sorted(ids)]
+    return schemas
+
+
+def store_address(settings: Settings) -> StoreAddress:
+    """Return where the store is."""
+    return StoreAddress(
+        path=settings.store_path,
+        url=settings.clickhouse_url,
+        user=settings.clickhouse_user,
+        password=settings.clickhouse_password.get_secret_value(),
+        database=settings.clickhouse_database,
+        options=settings.clickhouse_options,
+    )

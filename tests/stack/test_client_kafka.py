@@ -1,0 +1,150 @@
+"""The ways in against a real broker: what is acknowledged is there, what is not there is said."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from grantledger.producers import Client, DeliveryError, Resource, grant_activated, session_query
+from grantledger.schemas.catalog import SchemaCatalog, event_schema
+from grantledger.schemas.codec import decode
+
+TOPICS = {"access.lifecycle": 1, "access.activity": 4}
+SAMPLE = "import typer; from grantledger.cli import sample; typer.run(sample.command)"
+
+
+class Tail:
+    """Reads what arrives in the input topics from now on."""
+
+    def __init__(self, servers: str) -> None:
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": servers,
+                "group.id": f"tail-{time.monotonic_ns()}",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+            }
+        )
+        partitions = [TopicPartition(topic, number) for topic, count in TOPICS.items() for number in range(count)]
+        for partition in partitions:
+            partition.offset = self._consumer.get_watermark_offsets(partition, timeout=20)[1]
+        self._consumer.assign(partitions)
+
+    def read(self, count: int, seconds: float = 20.0) -> list[tuple[str, bytes, dict[str, Any]]]:
+        """Return up to ``count`` records as topic, key and decoded value."""
+        catalog = SchemaCatalog((event_schema(),))
+        found: list[tuple[str, bytes, dict[str, Any]]] = []
+        deadline = time.monotonic() + seconds
+        while len(found) < count and time.monotonic() < deadline:
+            for message in self._consumer.consume(500, timeout=0.2):
+                assert message.error() is None
+                found.append((message.topic(), message.key(), decode(message.value(), catalog, 0)))
+        return found
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+@pytest.fixture
+def tail(kafka: Any) -> Iterator[Tail]:
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    for topic, count in TOPICS.items():
+        try:
+            admin.create_topics([NewTopic(topic, count, 1)])[topic].result(timeout=20)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+    opened = Tail(kafka.bootstrap_servers)
+    yield opened
+    opened.close()
+
+
+def test_what_is_sent_is_there_under_its_key(kafka: Any, tail: Tail) -> None:
+    with Client({"bootstrap.servers": kafka.bootstrap_servers}, system="deploy-bot", instance="eu-1") as client:
+        granted = client.send(
+            grant_activated(
+                subject="alice",
+                resource=Resource("database", "orders"),
+                entitlement="readwrite",
+                expires_at=datetime.now(UTC) + timedelta(hours=1),
+            )
+        )
+        for number in range(2000):
+            client.send(session_query(subject="alice", session_id=f"s{number % 7}", query=f"select {number}"))
+    assert client.acknowledged == 2001
+    found = tail.read(2001)
+    assert sorted(value["source"]["seq"] for _, _, value in found) == list(range(1, 2002))
+    topic, key, value = next(record for record in found if record[0] == "access.lifecycle")
+    assert (topic, key.decode(), value["event_id"]) == ("access.lifecycle", granted.grant_id, granted.event_id)
+
+
+def test_a_broker_that_is_not_there_is_said_with_the_event(kafka: Any) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        servers = f"127.0.0.1:{unused.getsockname()[1]}"
+        client = Client({"bootstrap.servers": servers}, system="x")
+        event = client.send(session_query(subject="alice", session_id="s", query="select 1"))
+        with pytest.raises(DeliveryError, match="not acknowledged") as caught:
+            client.close(timeout=1.5)
+    assert caught.value.failures[0].event_id == event.event_id
+    assert "refused" in str(caught.value)
+
+
+def test_a_missing_topic_is_said_with_the_event(kafka: Any) -> None:
+    class Misdirected:
+        """The real producer, sent to a topic that is not there."""
+
+        def __init__(self, options: dict[str, Any]) -> None:
+            from confluent_kafka import Producer
+
+            self.real = Producer({**options, "message.timeout.ms": 3000})
+
+        def produce(self, topic: str, **record: Any) -> None:
+            self.real.produce("no.such.topic", **record)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.real, name)
+
+    servers = {"bootstrap.servers": kafka.bootstrap_servers}
+    client = Client(servers, system="x", make_producer=Misdirected)
+    event = client.send(session_query(subject="alice", session_id="s", query="select 1"))
+    with pytest.raises(DeliveryError) as caught:
+        client.flush()
+    assert caught.value.failures[0].event_id == event.event_id
+    client.close()
+
+
+def test_sample_runs_until_sigterm_then_ends_what_is_open_and_exits_0(kafka: Any, tail: Tail, tmp_path: Path) -> None:
+    environment = {**os.environ, "GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
+    child = subprocess.Popen(
+        [sys.executable, "-c", SAMPLE, "--rate", "10", "--forever"],
+        env=environment,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    found = tail.read(40)
+    child.send_signal(signal.SIGTERM)
+    out, err = child.communicate(timeout=30)
+    assert (child.returncode, err) == (0, "")
+    assert "events acknowledged" in out
+    found += tail.read(10_000, seconds=2.0)
+    acknowledged = int(out.split(" events acknowledged")[0].rsplit(" ", 1)[1])
+    assert len(found) == acknowledged
+    values = [value for _, _, value in found]
+    given = {value["grant_id"] for value in values if value["event_type"] == "grant.activated"}
+    taken = {value["grant_id"] for value in values if value["event_type"] in ("grant.revoked", "grant.expired")}
+    assert given == taken
+    assert given

@@ -1,0 +1,687 @@
+"""The SQL endpoint over a real embedded ClickHouse, asked by the clients that people use.
+
+The engine lives in a process of its own, as in production: this file run as a script is that owner. chDB allows one
+data folder a process, so the tests never open the engine themselves.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import clickhouse_connect
+import pytest
+from clickhouse_connect.driver.exceptions import DatabaseError
+from grantledger.console.access import (
+    AccessFileError,
+    Credential,
+    access_file,
+    publish_access,
+    read_access,
+    withdraw_access,
+)
+from grantledger.console.endpoint import SqlEndpoint
+from grantledger.console.execution import QueryLimits
+from grantledger.console.gate import MAX_QUERY_BYTES
+from grantledger.console.service import EndpointLimits
+
+ROWS = 300_000
+SECRET = "the-content-of-the-secret-file"
+
+
+class Owner:
+    """The owner process: `ask` sends it one operation and returns its answer."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.log = data_dir / "owner.log"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(data_dir)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=data_dir,
+            )
+        assert self._process.stdin
+        assert self._process.stdout
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        assert self._stdout.readline() == "ready\n", self.log.read_text()
+        access = read_access(data_dir)
+        assert access is not None
+        self.access = access
+
+    def ask(self, operation: str, text: str = "") -> Any:
+        self._stdin.write(json.dumps([operation, text]) + "\n")
+        self._stdin.flush()
+        return json.loads(self._stdout.readline())
+
+    def readonly_alone(self, sql: str) -> tuple[bool, str]:
+        """Run `sql` on a handle that has nothing but readonly=1."""
+        ran, text = self.ask("readonly", sql)
+        return ran, text
+
+    def stop(self) -> int:
+        self._stdin.close()
+        self._process.wait(30)
+        self._stdout.close()
+        return self._process.returncode
+
+
+@pytest.fixture(scope="module")
+def owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
+    owner = Owner(tmp_path_factory.mktemp("owner"))
+    yield owner
+    assert owner.stop() == 0, owner.log.read_text()
+    assert not access_file(owner.data_dir).exists()
+
+
+@pytest.fixture
+def client(owner: Owner) -> Iterator[Any]:
+    client = connect(owner)
+    yield client
+    client.close()
+
+
+def connect(owner: Owner, **options: Any) -> Any:
+    access = owner.access
+    return clickhouse_connect.get_client(
+        host=access.host,
+        port=access.port,
+        username=access.credential.user,
+        password=access.credential.password,
+        database="audit",
+        **options,
+    )
+
+
+def post(
+    owner: Owner, sql: str | bytes, headers: dict[str, str] | None = None, **parameters: str
+) -> tuple[int, Any, bytes]:
+    """POST a query with Basic authentication; return status, headers and body."""
+    connection = http.client.HTTPConnection(owner.access.host, owner.access.port, timeout=60)
+    user, password = owner.access.credential.user, owner.access.credential.password
+    basic = base64.b64encode(f"{user}:{password}".encode()).decode()
+    try:
+        address = "/?" + urllib.parse.urlencode(parameters)
+        body = sql.encode() if isinstance(sql, str) else sql
+        connection.request("POST", address, body, {"Authorization": f"Basic {basic}"} | (headers or {}))
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+    finally:
+        connection.close()
+
+
+def assert_refused(owner: Owner, sql: str, code: int | None = None, **parameters: str) -> str:
+    status, headers, body = post(owner, sql, **parameters)
+    assert status >= 400, (sql, body[:200])
+    if code is not None:
+        assert headers["X-ClickHouse-Exception-Code"] == str(code), body
+    return body.decode()
+
+
+# What slips through readonly=1 alone.
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "SELECT 'x' INTO OUTFILE '{}'",
+        "SELECT 'x' into/**/\n outfile '{}' TRUNCATE FORMAT CSV",
+        "SELECT 'x' --;\nINTO -- x\nOUTFILE '{}'",
+        "SELECT number FROM numbers(3) INTO OUTFILE '{}' APPEND FORMAT TSV SETTINGS max_threads = 1",
+    ],
+)
+def test_into_outfile_writes_a_file_under_readonly_and_not_through_the_gate(
+    owner: Owner, tmp_path: Path, spelling: str
+) -> None:
+    slipped = tmp_path / "slipped"
+    owner.readonly_alone(spelling.partition(" SETTINGS")[0].format(slipped))
+    assert slipped.exists()
+    gated = tmp_path / "gated"
+    body = assert_refused(owner, spelling.format(gated))
+    assert "refused" in body
+    assert not gated.exists()
+
+
+def test_scalar_file_reads_under_readonly_and_not_through_the_gate(owner: Owner) -> None:
+    secret = owner.data_dir / "secret.csv"
+    ran, text = owner.readonly_alone(f"SELECT file('{secret}')")
+    assert ran
+    assert SECRET in text
+    for sql in (
+        f"SELECT file('{secret}')",
+        f"SELECT `file`('{secret}')",
+        f"SELECT * APPLY(x -> file(x)) FROM (SELECT '{secret}' AS p)",
+        f"SELECT * APPLY file FROM (SELECT '{secret}' AS p)",
+        f"WITH file('{secret}') AS f SELECT f",
+        f"SELECT 1 WHERE 'a' IN file('{secret}')",
+        f"EXPLAIN SELECT file('{secret}')",
+        f"DESCRIBE (SELECT file('{secret}'))",
+        f"SELECT 1 ORDER BY file('{secret}')",
+        f"SELECT sum(1) OVER (PARTITION BY file('{secret}'))",
+        f"SHOW TABLES WHERE name = file('{secret}')",
+    ):
+        assert SECRET not in assert_refused(owner, sql, 497)
+
+
+def test_describe_reads_a_file_under_readonly_and_not_through_the_gate(owner: Owner) -> None:
+    secret = owner.data_dir / "secret.csv"
+    ran, text = owner.readonly_alone(f"DESCRIBE file('{secret}')")
+    assert (ran, "Nullable" in text) == (True, True)
+    assert_refused(owner, f"DESCRIBE file('{secret}')", 497)
+    assert_refused(owner, f"DESC TABLE `file`('{secret}', CSV)", 497)
+    assert_refused(owner, "DESCRIBE url('http://127.0.0.1:9/x')", 497)
+
+
+def test_describe_sees_variables_of_the_process_under_readonly(owner: Owner) -> None:
+    ran, text = owner.readonly_alone("DESCRIBE Python(variable_of_the_owner)")
+    assert (ran, "secret_column" in text) == (True, True)
+    assert_refused(owner, "DESCRIBE Python(variable_of_the_owner)", 497)
+
+
+def test_sqlite_makes_a_file_under_readonly_and_not_through_the_gate(owner: Owner, tmp_path: Path) -> None:
+    owner.readonly_alone(f"SELECT * FROM sqlite('{tmp_path}/slipped.db', 't')")
+    assert (tmp_path / "slipped.db").exists()
+    assert_refused(owner, f"SELECT * FROM sqlite('{tmp_path}/gated.db', 't')", 497)
+    assert not (tmp_path / "gated.db").exists()
+
+
+def test_kill_and_system_run_under_readonly_and_not_through_the_gate(owner: Owner) -> None:
+    for sql in ("KILL QUERY WHERE query_id = 'none'", "SYSTEM START MERGES audit.events", "CHECK TABLE audit.events"):
+        assert owner.readonly_alone(sql)[0], sql
+        assert_refused(owner, sql, 164)
+
+
+def test_two_statements_run_under_readonly_and_not_through_the_gate(owner: Owner) -> None:
+    assert owner.readonly_alone("SELECT 1; SELECT 2") == (True, "1\n2\n")
+    assert "Multi-statements" in assert_refused(owner, "SELECT 1; SELECT 2", 62)
+    assert "Multi-statements" in assert_refused(owner, "SELECT 1\n;\n-- x\nDROP TABLE events", 62)
+
+
+def test_a_subquery_lifts_its_limits_under_readonly_and_not_through_the_gate(owner: Owner) -> None:
+    sql = "SELECT * FROM (SELECT getSetting('max_threads') SETTINGS max_threads = 63)"
+    assert owner.readonly_alone(sql) == (True, "63\n")
+    assert_refused(owner, sql, 164)
+    assert_refused(owner, "WITH a AS (SELECT 1 SETTINGS max_memory_usage=0) SELECT * FROM a", 164)
+
+
+def test_other_peoples_queries_show_under_readonly_and_not_through_the_gate(owner: Owner) -> None:
+    assert "system.processes" in owner.readonly_alone("SELECT query FROM system.processes")[1]
+    for sql in (
+        "SELECT query FROM system.processes",
+        "SELECT query FROM `system`.`processes`",
+        "SELECT 1 IN system.processes",
+        "SELECT * FROM merge('system', 'processes')",
+        "SHOW PROCESSLIST",
+        "SHOW CREATE TABLE system.processes",
+        "SELECT * FROM (SELECT 1) AS a JOIN system.processes AS b ON 1 = 1",
+        "WITH p AS (SELECT * FROM system.processes) SELECT * FROM p",
+        "SELECT (SELECT any(query) FROM system.processes)",
+        "SELECT * FROM view(SELECT query FROM system.processes)",
+    ):
+        assert_refused(owner, sql)
+    assert_refused(owner, "SELECT query FROM {t:Identifier}", 497, param_t="system.processes")
+    assert_refused(owner, "SELECT query FROM processes", 497, database="system")
+
+
+def test_files_are_tables_of_the_default_database_and_it_is_closed(owner: Owner) -> None:
+    secret = owner.data_dir / "secret.csv"
+    assert owner.readonly_alone(f"EXISTS default.`{secret}`") == (True, "1\n")
+    for sql in (f"EXISTS default.`{secret}`", f"SELECT * FROM default.`{secret}`", f"DESCRIBE default.`{secret}`"):
+        assert_refused(owner, sql, 497)
+    assert_refused(owner, f"SELECT * FROM `{secret}`", 497, database="default")
+
+
+def test_every_table_function_of_the_engine_but_the_harmless_ones_is_refused(owner: Owner) -> None:
+    names = set(owner.ask("names", "SELECT name FROM system.table_functions"))
+    assert len(names) > 60
+    harmless = {
+        "numbers",
+        "numbers_mt",
+        "generateSeries",
+        "generate_series",
+        "values",
+        "SQLStandardValues",
+        "null",
+        "view",
+    }
+    for name in sorted(names - harmless):
+        assert_refused(owner, f"SELECT * FROM {name}('x')")
+        assert_refused(owner, f"DESCRIBE {name}('x')")
+    for sql in (
+        "SELECT * FROM numbers(2)",
+        "SELECT * FROM values('a UInt8', 0, 1)",
+        "SELECT * FROM generate_series(0, 1)",
+    ):
+        assert post(owner, sql)[2] == b"0\n1\n"
+
+
+def test_functions_were_looked_at_category_by_category(owner: Owner) -> None:
+    """A category that a new engine brings must be judged before it is served."""
+    known = {
+        *(
+            "",
+            "AI",
+            "Arithmetic",
+            "Arrays",
+            "Bit",
+            "Bitmap",
+            "Comparison",
+            "Conditional",
+            "Dates and Times",
+            "Dictionary",
+        ),
+        *("Distance", "Embedded Dictionary", "Encoding", "Encryption", "Financial", "Geo", "Geo Polygon", "Hash"),
+        *(
+            "IP Address",
+            "Internal",
+            "Introspection",
+            "JSON",
+            "Logical",
+            "Machine Learning",
+            "Map",
+            "Mathematical",
+            "Null",
+        ),
+        *("NumericIndexedVector", "Other", "QBit", "Random Number", "Rounding", "String", "String Replacement"),
+        *("String Search", "String Splitting", "Time Series", "Time Window", "Tuple", "Type Conversion", "URL", "UUID"),
+    }
+    found = owner.ask("names", "SELECT DISTINCT categories FROM system.functions WHERE NOT is_aggregate")
+    assert set(found) <= known
+
+
+# Clients.
+
+
+def test_clickhouse_connect(client: Any) -> None:
+    assert client.query("SELECT count(), max(id) FROM events").result_rows == [(ROWS, ROWS - 1)]
+    assert client.command("SELECT 7") == 7
+    parameters = {"low": 10, "names": ["n11", "n'1\\2\n", "ü"], "text": "a\tb'c\\d\ne", "table": "events"}
+    rows = client.query(
+        "SELECT id, {text:String}, {names:Array(String)} FROM {table:Identifier} "
+        "WHERE id > {low:UInt64} AND name IN {names:Array(String)}",
+        parameters=parameters,
+    ).result_rows
+    assert rows == [(11, parameters["text"], parameters["names"])]
+    assert client.query("SELECT id FROM events WHERE name = %(name)s", parameters={"name": "n5"}).result_rows == [(5,)]
+    assert client.raw_query("SELECT id FROM events ORDER BY id LIMIT 2", fmt="CSVWithNames") == b'"id"\n0\n1\n'
+    assert client.query("SELECT id, name FROM events LIMIT 0").column_names == ("id", "name")
+    nothing = client.query("SELECT id, name FROM events WHERE id > 10000000")
+    assert (nothing.column_names, nothing.result_rows) == (("id", "name"), [])
+
+
+def test_clickhouse_connect_streams_and_frames(client: Any) -> None:
+    table = client.query_arrow("SELECT * FROM events ORDER BY id")
+    assert (table.num_rows, table.column("name")[ROWS - 1].as_py()) == (ROWS, f"n{ROWS - 1}")
+    assert client.query_arrow("SELECT * FROM events WHERE id < 0").num_rows == 0
+    with client.query_arrow_stream("SELECT id FROM events") as stream:
+        assert sum(batch.num_rows for batch in stream) == ROWS
+    frame = client.query_df("SELECT id, name, at FROM events ORDER BY id LIMIT 100000")
+    assert (len(frame), frame["id"].sum()) == (100_000, 99_999 * 50_000)
+    assert list(client.query_df("SELECT id, name FROM events WHERE id < 0").columns) == ["id", "name"]
+    with client.query_row_block_stream("SELECT id FROM events ORDER BY id") as blocks:
+        ids = [row[0] for block in blocks for row in block]
+    assert ids == list(range(ROWS))
+
+
+def test_long_parameters_go_by_form(owner: Owner) -> None:
+    client = connect(owner, form_encode_query_params=True)
+    text = "ü'\\\r\n" * 20_000
+    assert client.query("SELECT {x:String} AS x", parameters={"x": text}).result_rows == [(text,)]
+    client.close()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_curl(owner: Owner) -> None:
+    access = owner.access
+    base = ["curl", "-sS", "--fail-with-body"]
+    user = f"{access.credential.user}:{access.credential.password}"
+
+    def curl(*arguments: str) -> tuple[int, str]:
+        done = subprocess.run([*base, *arguments], capture_output=True, text=True, timeout=30, check=False)
+        return done.returncode, done.stdout
+
+    assert curl(f"{access.url}/ping") == (0, "Ok.\n")
+    assert curl(access.url) == (22, curl(access.url)[1])
+    assert curl("-u", user, access.url) == (0, "Ok.\n")
+    assert curl("-u", user, access.url, "-d", "SELECT 1 AS a FORMAT JSONEachRow") == (0, '{"a":1}\n')
+    assert curl("-u", user, "-G", access.url, "--data-urlencode", "query=SELECT {x:UInt8}", "-d", "param_x=5") == (
+        0,
+        "5\n",
+    )
+    keys = [
+        "-H",
+        f"X-ClickHouse-User: {access.credential.user}",
+        "-H",
+        f"X-ClickHouse-Key: {access.credential.password}",
+    ]
+    assert curl(*keys, access.url, "--data-binary", "SELECT 2") == (0, "2\n")
+    assert curl(
+        f"{access.url}/?user={access.credential.user}&password={access.credential.password}&query=SELECT+3"
+    ) == (0, "3\n")
+    code, text = curl("-u", user, access.url, "-d", "SELECT nope")
+    assert code == 22
+    assert text.startswith("Code: 47. DB::Exception: Unknown expression identifier `nope`")
+
+
+@pytest.mark.parametrize(
+    "output_format",
+    [
+        *("TabSeparated", "TSVWithNames", "TSVWithNamesAndTypes", "CSV", "CSVWithNames", "CSVWithNamesAndTypes"),
+        *("JSONEachRow", "JSONCompactEachRowWithNamesAndTypes", "RowBinary", "RowBinaryWithNamesAndTypes"),
+        *("JSONCompactColumns", "Values", "Markdown"),
+    ],
+)
+@pytest.mark.parametrize("rows", [0, 1, 200_000])
+def test_a_streamed_answer_equals_one_made_in_one_piece(owner: Owner, output_format: str, rows: int) -> None:
+    sql = f"""SELECT id AS "i\n""d", name FROM events WHERE id < {rows} ORDER BY id"""
+    sql = sql if output_format.startswith("CSV") else sql.replace('\n""', "_")
+    whole = owner.ask("answer", f"{sql} FORMAT {output_format}")
+    if "\n" in sql:
+        # The gate takes no line breaks in names.
+        assert_refused(owner, sql, 62)
+        sql = sql.replace('\n""', "_")
+        whole = owner.ask("answer", f"{sql} FORMAT {output_format}")
+    status, headers, body = post(owner, sql, default_format=output_format)
+    assert (status, headers["X-ClickHouse-Format"]) == (200, output_format)
+    assert base64.b64decode(whole) == body
+
+
+def test_statements_that_are_no_select(owner: Owner) -> None:
+    assert post(owner, "SHOW TABLES")[2] == b"events\n"
+    assert post(owner, "SHOW TABLES FROM audit LIKE 'e%'")[2] == b"events\n"
+    assert b"id\tUInt64" in post(owner, "DESCRIBE TABLE events")[2]
+    assert post(owner, "EXISTS events")[2] == b"1\n"
+    assert b"MergeTree" in post(owner, "SHOW CREATE TABLE audit.events")[2]
+    assert b"id" in post(owner, "SHOW COLUMNS FROM events")[2]
+    assert b"ReadFromMergeTree" in post(owner, "EXPLAIN indexes = 1 SELECT * FROM events WHERE id = 3")[2]
+    assert b"events" in post(owner, "SELECT table_name FROM information_schema.tables")[2]
+
+
+def test_settings_that_shape_an_answer_work_and_others_are_refused(owner: Owner) -> None:
+    assert post(owner, "SELECT toUInt64(1) AS a FORMAT JSONEachRow")[2] == b'{"a":1}\n'
+    quoted = post(owner, "SELECT toUInt64(1) AS a FORMAT JSONEachRow", output_format_json_quote_64bit_integers="1")
+    assert quoted[2] == b'{"a":"1"}\n'
+    assert post(owner, "SELECT 1", wait_end_of_query="1", session_id="x", max_threads="64", readonly="0")[0] == 200
+    assert post(owner, "SELECT getSetting('max_threads')", max_threads="64")[2] == b"1\n"
+    assert post(owner, "SELECT getSetting('max_result_rows')", max_result_rows="7")[2] == b"7\n"
+    for name, value in {"output_format_schema": "x", "max_memory_usage": "0", "max_result_rows": "9" * 12}.items():
+        assert f"'{name}'" in assert_refused(owner, "SELECT 1", 164, **{name: value})
+    assert_refused(owner, "SELECT 1", 48, compress="1")
+    assert_refused(owner, "SELECT 1 FORMAT Protobuf", 73)
+
+
+# Failures.
+
+
+def test_errors_come_back_with_their_code(owner: Owner, client: Any) -> None:
+    status, headers, body = post(owner, "SELECT\n  FROM FROM", query_id="my-id")
+    assert (status, headers["X-ClickHouse-Exception-Code"], headers["X-ClickHouse-Query-Id"]) == (400, "62", "my-id")
+    assert body.startswith(b"Code: 62. DB::Exception: Syntax error: failed at position 10 (FROM)")
+    assert b"(SYNTAX_ERROR) (version 26." in body
+    with pytest.raises(DatabaseError) as caught:
+        client.query("SELECT * FROM nowhere")
+    assert (caught.value.code, caught.value.name) == (60, "UNKNOWN_TABLE")
+    assert_refused(owner, "SELECT {x:UInt8}", 456)
+    assert_refused(owner, "SELECT {x:UInt8}", 457, param_x="1; DROP")
+
+
+def test_after_an_error_answers_are_whole(owner: Owner, client: Any) -> None:
+    """The engine puts what is left of a failed answer in front of the next one on that handle."""
+    failing = "SELECT throwIf(number = 200000), number FROM numbers(300000)"
+    assert owner.ask("drain", failing) != "1\n"
+    for output_format in ("Native", "JSON", "ArrowStream"):
+        with pytest.raises((DatabaseError, clickhouse_connect.driver.exceptions.OperationalError)):
+            client.raw_query(failing, fmt=output_format)
+        assert client.query("SELECT 1").result_rows == [(1,)]
+
+
+def test_an_error_in_the_middle_of_an_answer_is_never_taken_for_its_end(owner: Owner, client: Any) -> None:
+    sql = "SELECT throwIf(number = 200000), number FROM numbers(300000)"
+    with pytest.raises(http.client.IncompleteRead) as caught:
+        post(owner, sql)
+    assert b"__exception__" in caught.value.partial
+    assert b"Code: 395." in caught.value.partial
+    with (
+        pytest.raises((DatabaseError, clickhouse_connect.driver.exceptions.Error)),
+        client.query_row_block_stream(sql) as blocks,
+    ):
+        for _ in blocks:
+            pass
+
+
+def test_a_wrong_password_is_turned_away_before_anything_is_parsed(owner: Owner) -> None:
+    for headers, status in (
+        ({"Authorization": "Basic " + base64.b64encode(b"analyst:wrong").decode()}, 403),
+        ({"Authorization": "Basic ???"}, 403),
+        ({"Authorization": "", "X-ClickHouse-User": owner.access.credential.user}, 403),
+        ({"Authorization": "Bearer x"}, 401),
+    ):
+        got, answered, body = post(owner, "\x00 not a query", headers)
+        assert (got, answered["X-ClickHouse-Exception-Code"]) == (status, "516")
+        assert b"AUTHENTICATION_FAILED" in body
+    with pytest.raises(DatabaseError, match="AUTHENTICATION_FAILED"):
+        clickhouse_connect.get_client(host=owner.access.host, port=owner.access.port, username="analyst", password="x")
+
+
+def test_a_huge_query_is_refused(owner: Owner) -> None:
+    assert_refused(owner, "SELECT '" + "x" * MAX_QUERY_BYTES + "'", 229)
+    assert_refused(owner, "SELECT '" + "x" * 5_000_000 + "'", 229)
+    literal = "x" * (MAX_QUERY_BYTES - 100)
+    assert post(owner, f"SELECT length('{literal}')")[2] == b"%d\n" % len(literal)
+    assert_refused(owner, "SELECT 1", 229, query="SELECT '" + "x" * MAX_QUERY_BYTES + "'")
+    assert_refused(owner, "SELECT " + "(" * 100_000, None)
+
+
+def test_limits_hold(owner: Owner) -> None:
+    assert_refused(
+        owner, "SELECT count() FROM numbers(1e13) WHERE sipHash64(number) = 1", 159, max_execution_time="0.5"
+    )
+    assert_refused(owner, "SELECT groupArray(number) FROM numbers(1e9)", 241)
+    big = "SELECT number, repeat('x', 1000 + number % 2) FROM numbers(200000) FORMAT JSON"
+    assert_refused(owner, big, 396)
+
+
+# Together.
+
+
+def test_long_queries_hold_up_neither_other_queries_nor_inserts(owner: Owner) -> None:
+    long_query = "SELECT count() FROM numbers(1e13) WHERE sipHash64(number) = 1"
+    ends: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: ends.append(post(owner, long_query, max_execution_time="3")[0]))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    slowest = owner.ask("insert", "20")
+    started = time.monotonic()
+    assert post(owner, "SELECT count() > 0 FROM events")[2] == b"1\n"
+    assert time.monotonic() - started < 2
+    assert slowest < 2
+    assert not ends
+    for thread in threads:
+        thread.join()
+    assert ends == [408, 408]
+    owner.ask("trim")
+
+
+def test_a_client_that_leaves_frees_its_place(owner: Owner) -> None:
+    endless = "SELECT count() FROM numbers(1e13) WHERE sipHash64(number) = 1"
+    for sql in (endless, "SELECT number FROM numbers(1e13)"):
+        for _ in range(6):
+            with pytest.raises((TimeoutError, OSError)):
+                connection = http.client.HTTPConnection(owner.access.host, owner.access.port, timeout=0.2)
+                credential = owner.access.credential
+                connection.request("POST", f"/?user={credential.user}&password={credential.password}", sql)
+                connection.getresponse()
+                connection.close()
+                raise TimeoutError
+    assert post(owner, "SELECT 1")[2] == b"1\n"
+    deadline = time.monotonic() + 10
+    while owner.ask("names", "SELECT query FROM system.processes WHERE query NOT LIKE '%processes%'"):
+        assert time.monotonic() < deadline, "queries of clients that left still run"
+        time.sleep(0.1)
+
+
+def test_no_query_and_no_secret_is_in_the_log(owner: Owner, client: Any) -> None:
+    post(owner, "SELECT 'marker-of-a-query'", param_x="marker-of-a-value")
+    assert_refused(owner, "SELECT nope_marker_of_an_error")
+    with pytest.raises(http.client.IncompleteRead):
+        post(owner, "SELECT throwIf(number = 200000, 'marker-of-a-failure') FROM numbers(300000)")
+    log = owner.log.read_text()
+    assert "query " in log
+    for marker in ("marker", owner.access.credential.password, SECRET):
+        assert marker not in log
+
+
+def test_stop_cancels_what_runs(tmp_path: Path) -> None:
+    owner = Owner(tmp_path)
+    ended = threading.Event()
+
+    def endless() -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            post(owner, "SELECT count() FROM numbers(1e13) WHERE sipHash64(number) = 1")
+        ended.set()
+
+    threading.Thread(target=endless).start()
+    time.sleep(0.5)
+    started = time.monotonic()
+    assert owner.stop() == 0, owner.log.read_text()
+    assert time.monotonic() - started < 10
+    assert ended.wait(5)
+    assert read_access(tmp_path) is None
+
+
+# The access file.
+
+
+def test_the_access_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    assert read_access(tmp_path) is None
+    credential = Credential.generate()
+    assert credential.password not in repr(credential)
+    access = publish_access(tmp_path, "http://127.0.0.1:8123", credential)
+    path = access_file(tmp_path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert read_access(tmp_path) == access
+    assert (access.host, access.port, access.pid) == ("127.0.0.1", 8123, os.getpid())
+    path.chmod(0o640)
+    with pytest.raises(AccessFileError, match="mode 0640, open to others"):
+        read_access(tmp_path)
+    path.chmod(0o600)
+    withdraw_access(tmp_path, publish_access(tmp_path, "http://127.0.0.1:8124", credential))
+    assert not path.exists()
+    withdraw_access(tmp_path, access)
+
+
+def test_an_access_file_left_behind_is_not_used(tmp_path: Path) -> None:
+    publish_access(tmp_path, "http://127.0.0.1:8123", Credential.generate())
+    path = access_file(tmp_path)
+    fields = json.loads(path.read_text())
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    for changed in ({"pid": child.pid}, {"started": 1}):
+        path.write_text(json.dumps(fields | changed))
+        if changed.keys() == {"started"} and not Path("/proc/self/stat").exists():
+            continue
+        assert read_access(tmp_path) is None
+    for damaged in ("", "{}", json.dumps(fields | {"url": "x"}), "[" * 10_000):
+        path.write_text(damaged)
+        with pytest.raises(AccessFileError, match="damaged"):
+            read_access(tmp_path)
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(AccessFileError):
+        read_access(tmp_path)
+
+
+def test_the_endpoint_binds_loopback_and_makes_no_data_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not a loopback address"):
+        SqlEndpoint(tmp_path, Credential.generate(), host="0.0.0.0")
+    with pytest.raises(ValueError, match="no data folder"):
+        SqlEndpoint(tmp_path / "none", Credential.generate()).start()
+
+
+def own(data_dir: Path) -> None:
+    """The owner process: opens the engine, serves it, and does what it is told on standard input."""
+    import logging
+
+    import pandas
+
+    logging.basicConfig(level=logging.DEBUG)
+    path = data_dir / "engine"
+    client = clickhouse_connect.get_client(interface="chdb", path=str(path))
+    client.command("CREATE DATABASE IF NOT EXISTS audit ENGINE=Atomic")
+    client.command(
+        "CREATE TABLE IF NOT EXISTS audit.events (id UInt64, name String, at DateTime64(6, 'UTC')) "
+        "ENGINE=MergeTree ORDER BY id"
+    )
+    client.command(
+        f"INSERT INTO audit.events SELECT number, concat('n', toString(number)), now64(6) FROM numbers({ROWS})"
+    )
+    (data_dir / "secret.csv").write_text(f"{SECRET},1\n")
+    # Found by the engine's Python() through the frames of this process.
+    globals()["variable_of_the_owner"] = pandas.DataFrame({"secret_column": [1]})
+    limits = EndpointLimits(query=QueryLimits(max_memory_bytes=512 << 20, max_execution_seconds=60))
+    endpoint = SqlEndpoint(path, Credential.generate(), limits=limits)
+    endpoint.start()
+    access = publish_access(data_dir, endpoint.url, endpoint.credential)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        operation, text = json.loads(line)
+        print(json.dumps(obey(client, path, operation, text)), flush=True)
+    withdraw_access(data_dir, access)
+    endpoint.stop(grace_seconds=0.5)
+    client.close()
+
+
+def obey(client: Any, path: Path, operation: str, text: str) -> Any:
+    import chdb
+
+    if operation in {"readonly", "drain", "answer"}:
+        handle = chdb.connect(os.path.realpath(path))
+        handle.query("USE audit")
+        handle.query("SET readonly = 1")
+        try:
+            answer = handle.query(text, "TabSeparated").bytes() or b""
+            return base64.b64encode(answer).decode() if operation == "answer" else (True, answer.decode())
+        except RuntimeError as error:
+            if operation == "drain":
+                return handle.query("SELECT 1", "TabSeparated").bytes().decode(errors="replace")
+            return (False, str(error))
+        finally:
+            handle.close()
+    if operation == "names":
+        return [row[0] for row in client.query(text).result_rows]
+    if operation == "insert":
+        slowest = 0.0
+        for index in range(int(text)):
+            started = time.monotonic()
+            rows = [[10**9 + index * 1000 + row, "late", 0] for row in range(1000)]
+            client.insert("audit.events", rows, column_names=["id", "name", "at"])
+            slowest = max(slowest, time.monotonic() - started)
+        return slowest
+    assert operation == "trim"
+    client.command("ALTER TABLE audit.events DELETE WHERE id >= 1000000000 SETTINGS mutations_sync = 2")
+    return None
+
+
+if __name__ == "__main__":
+    own(Path(sys.argv[1]))

@@ -1,0 +1,258 @@
+"""The part of the gate that needs no engine: tokens, policy, and syntax trees as chDB 26.9 prints them."""
+
+from __future__ import annotations
+
+import pytest
+from grantledger.console.errors import (
+    ACCESS_DENIED,
+    BAD_ARGUMENTS,
+    QUERY_IS_TOO_LARGE,
+    READONLY,
+    SYNTAX_ERROR,
+    EngineError,
+    QueryRefusedError,
+)
+from grantledger.console.gate import Gate, Statement
+from grantledger.console.lexer import tokenize
+from grantledger.console.policy import Policy
+from grantledger.console.syntax_tree import read_tree
+from hypothesis import given
+from hypothesis import strategies as st
+
+GATE = Gate()
+
+
+def refusal(sql: str) -> QueryRefusedError:
+    with pytest.raises(QueryRefusedError) as caught:
+        GATE.screen(sql)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind", "output_format"),
+    [
+        ("SELECT 1", "SELECT", None),
+        ("  select a from entries where b = ';' format csv ;; ", "SELECT", "csv"),
+        ("WITH x AS (SELECT 1) SELECT * FROM x\nFORMAT Native", "SELECT", "Native"),
+        ("(SELECT 1) UNION ALL (SELECT 2)", "SELECT", None),
+        ("FROM entries SELECT count()", "SELECT", None),
+        ("DESC entries", "DESCRIBE", None),
+        ("EXPLAIN indexes = 1 SELECT 1", "EXPLAIN", None),
+        ("SHOW TABLES FROM system LIKE 'p%'", "SHOW", None),
+        ("EXISTS TABLE audit.entries", "EXISTS", None),
+        ("SELECT 'it''s', 'a\\'b', `q``q`, \"d\" -- ; DROP TABLE t", "SELECT", None),
+        ("SELECT 1 /* ; INSERT */ # ; DROP\n, 2 // ; x", "SELECT", None),
+        ("SELECT file, url, settings FROM files", "SELECT", None),
+        ("SELECT * FROM format x", "SELECT", None),
+        ("SELECT name FROM system.settings WHERE name = 'x'", "SELECT", None),
+        ("SELECT {limit:UInt64}, {'a': 1}", "SELECT", None),
+    ],
+)
+def test_reads_pass_the_screen(sql: str, kind: str, output_format: str | None) -> None:
+    statement = GATE.screen(sql)
+    assert (statement.kind, statement.format) == (kind, output_format)
+
+
+@pytest.mark.parametrize(
+    ("sql", "code", "says"),
+    [
+        ("SELECT 1; SELECT 2", SYNTAX_ERROR, "Multi-statements"),
+        ("SELECT 1; DROP TABLE entries", SYNTAX_ERROR, "Multi-statements"),
+        (";SELECT 1", READONLY, "refused"),
+        ("", SYNTAX_ERROR, "Empty"),
+        (" -- nothing\n;", SYNTAX_ERROR, "Empty"),
+        ("SELECT 1 INTO OUTFILE 'x'", ACCESS_DENIED, "INTO OUTFILE"),
+        ("SELECT 1 iNtO/**/\t\n--x\noUtFiLe 'x' TRUNCATE FORMAT CSV", ACCESS_DENIED, "INTO OUTFILE"),
+        ("INSERT INTO t SELECT 1", READONLY, "INSERT"),
+        ("insert into function file('x') select 1", READONLY, "INSERT"),
+        ("SET readonly = 0", READONLY, "SET"),
+        ("USE default", READONLY, "USE"),
+        ("SYSTEM STOP MERGES", READONLY, "SYSTEM"),
+        ("KILL QUERY WHERE 1", READONLY, "KILL"),
+        ("BACKUP TABLE t TO File('x')", READONLY, "BACKUP"),
+        ("CREATE TEMPORARY TABLE t (a Int8)", READONLY, "CREATE"),
+        ("CHECK TABLE t", READONLY, "CHECK"),
+        ("`SELECT` 1", READONLY, "refused"),
+        ("1 + 1", READONLY, "refused"),
+        ("exit", READONLY, "EXIT"),
+        ("SELECT file('/etc/passwd')", ACCESS_DENIED, "file()"),
+        ("SELECT `file` ( '/etc/passwd')", ACCESS_DENIED, "file()"),
+        ("SELECT \"FILE\"/**/('/etc/passwd')", ACCESS_DENIED, "FILE()"),
+        ("SELECT * APPLY file FROM t", ACCESS_DENIED, "file()"),
+        ("SELECT * APPLY(`file`) FROM t", ACCESS_DENIED, "file()"),
+        ("SELECT * APPLY(x -> file(x)) FROM t", ACCESS_DENIED, "file()"),
+        ("SELECT aiGenerate('x')", ACCESS_DENIED, "aiGenerate()"),
+        ("SELECT __getScalar('x')", ACCESS_DENIED, "__getScalar()"),
+        ("SELECT 1 SETTINGS readonly = 0", READONLY, "SETTINGS"),
+        ("SELECT * FROM (SELECT 1 settings/**/max_threads=64)", READONLY, "SETTINGS"),
+        ("SELECT 1 SETTINGS a.b = 0", READONLY, "SETTINGS"),
+        ("SHOW TABLES WHERE name IN (SELECT query FROM system.processes)", ACCESS_DENIED, "expressions"),
+        ("SHOW TABLES FROM default", ACCESS_DENIED, "default"),
+        ("SHOW COLUMNS FROM `/etc/passwd` FROM default", ACCESS_DENIED, "default"),
+        ("SHOW COLUMNS FROM default.`/etc/passwd`", ACCESS_DENIED, "default"),
+        ("SELECT * FROM `audit.x`.y", ACCESS_DENIED, "dot"),
+        ("SELECT $$a$$", SYNTAX_ERROR, "heredoc"),
+        ("SELECT a$b$c", SYNTAX_ERROR, "heredoc"),
+        ("SELECT ‘a’", SYNTAX_ERROR, "typographic"),
+        ("SELECT 1 \\G", SYNTAX_ERROR, "backslash"),
+        ("SELECT 1\x00", SYNTAX_ERROR, "zero byte"),
+        ("SELECT 'a", SYNTAX_ERROR, "not closed"),
+        ("SELECT 1 /* a", SYNTAX_ERROR, "not closed"),
+        ("SELECT 1 /* a /* b */ */", SYNTAX_ERROR, "another inside"),
+        ("SELECT 1 /* /*/", SYNTAX_ERROR, "another inside"),
+        ("SELECT x'41\\', file('", SYNTAX_ERROR, "hex or binary"),
+        ("SELECT 1 AS `a\n  TableExpression`", SYNTAX_ERROR, "control"),
+        ("SELECT 1 AS `a\\n`", SYNTAX_ERROR, "control"),
+        ("SELECT '" + "x" * 300_000 + "'", QUERY_IS_TOO_LARGE, "at most 262144"),
+    ],
+)
+def test_what_is_refused_says_what_and_why(sql: str, code: int, says: str) -> None:
+    error = refusal(sql)
+    assert error.code == code
+    assert says in error.message
+
+
+def test_the_size_is_checked_before_anything_is_read() -> None:
+    assert refusal("\x00" * 300_000).code == QUERY_IS_TOO_LARGE
+
+
+def test_comments_are_blanked_and_positions_kept() -> None:
+    sql = "SELECT 1 /* a\nb */ + -- c\n 2\u00a0FORMAT CSV"
+    statement = GATE.screen(sql)
+    assert statement.text == "SELECT 1     \n     +     \n 2"
+    assert statement.text.index("2") == sql.index("2")
+
+
+def test_substitutions_are_found_and_identifiers_told_apart() -> None:
+    statement = GATE.screen("SELECT {n:UInt8}, {a : Array(String)} FROM {t:Identifier} WHERE x = '{z:UInt8}'")
+    assert statement.parameters == {"n", "a", "t"}
+    assert statement.identifiers == {"t"}
+
+
+@pytest.mark.parametrize("value", ["a b", "t`", "../x", "a.b.c", "/etc/passwd", "", "t\n"])
+def test_an_identifier_value_must_be_plain(value: str) -> None:
+    with pytest.raises(QueryRefusedError) as caught:
+        GATE.check("SELECT 1 FROM {t:Identifier}", {"t": value}, lambda sql: pytest.fail("asked the engine"))
+    assert caught.value.code == BAD_ARGUMENTS
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        blanked, tokens = tokenize(text)
+    except QueryRefusedError:
+        return
+    assert len(blanked) == len(text)
+    for token in tokens:
+        assert blanked[token.start : token.end] == token.text
+    # What was blanked is read the same again: no comment is left, none appears.
+    assert tokenize(blanked) == (blanked, tokens)
+
+
+@given(
+    st.text(alphabet="abc;'\\ \n-/*#$`\"").map(lambda body: "'" + body.replace("\\", "\\\\").replace("'", "\\'") + "'")
+)
+def test_a_quoted_string_is_one_token_whatever_is_in_it(literal: str) -> None:
+    _, tokens = tokenize(f"SELECT {literal} ;")
+    assert [token.text for token in tokens] == ["SELECT", literal, ";"]
+
+
+# Syntax trees as the engine prints them.
+SELECT_FROM = """\
+SelectWithUnionQuery (children 1)
+ ExpressionList (children 1)
+  SelectQuery (children 2)
+   ExpressionList (children 1)
+    Asterisk
+   TablesInSelectQuery (children 1)
+    TablesInSelectQueryElement (children 1)
+     TableExpression (children 1)
+      {}
+"""
+SELECT_ONE = """\
+SelectWithUnionQuery (children 1)
+ ExpressionList (children 1)
+  SelectQuery (children 1)
+   ExpressionList (children 1)
+    {}
+"""
+
+
+def inspect(kind: str, tree: str) -> None:
+    GATE.inspect(Statement(kind, "", None, frozenset(), frozenset()), read_tree(tree.split("\n")))
+
+
+@pytest.mark.parametrize(
+    ("kind", "tree"),
+    [
+        ("SELECT", SELECT_FROM.format("TableIdentifier audit.entries (alias e)")),
+        ("SELECT", SELECT_FROM.format("TableIdentifier entries")),
+        ("SELECT", SELECT_FROM.format("TableIdentifier system.columns")),
+        ("SELECT", SELECT_FROM.format("TableIdentifier INFORMATION_SCHEMA.tables")),
+        ("SELECT", SELECT_FROM.format("Function numbers (alias n) (children 1)")),
+        ("EXPLAIN", "Explain EXPLAIN (children 2)\n Set\n " + SELECT_ONE.format("Literal 1").replace("\n", "\n ")),
+        ("SHOW", "ShowTables (children 1)\n Identifier system"),
+        ("EXISTS", "ExistsTableQuery audit t (children 2)\n Identifier audit\n Identifier t"),
+    ],
+)
+def test_trees_of_reads_pass(kind: str, tree: str) -> None:
+    inspect(kind, tree)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tree", "says"),
+    [
+        ("SELECT", "InsertQuery   (children 1)\n Identifier t", "InsertQuery"),
+        ("SELECT", "ParallelWithQuery 2 SelectWithUnionQuery", "ParallelWithQuery"),
+        ("SELECT", SELECT_FROM.format("Function file (alias f) (children 1)"), "file()"),
+        ("SELECT", SELECT_FROM.format("Function merge (children 1)"), "merge()"),
+        ("SELECT", SELECT_FROM.format("Function newTableFunction (children 1)"), "newTableFunction()"),
+        ("SELECT", SELECT_FROM.format("TableIdentifier system.processes (alias p)"), "system.processes"),
+        ("SELECT", SELECT_FROM.format("TableIdentifier default./etc/passwd"), "default"),
+        ("SELECT", SELECT_ONE.format("Function file (children 1)"), "file()"),
+        ("SELECT", SELECT_ONE.format("NewKindOfNode x"), "NewKindOfNode"),
+        ("SELECT", SELECT_ONE.format("Set"), "SETTINGS"),
+        (
+            "SELECT",
+            SELECT_ONE.format(
+                "Function notIn (children 1)\n     ExpressionList (children 2)\n      Identifier x\n"
+                "      Identifier default./etc/passwd"
+            ),
+            "default",
+        ),
+        ("SELECT", SELECT_ONE.format("Literal 1") + " Literal 'outfile'", "output clause"),
+        ("SELECT", SELECT_ONE.format("Literal 1") + " Identifier CSV", "output clause"),
+        ("DESCRIBE", "DescribeQuery (children 1)\n TableExpression (children 1)\n  Function url (children 1)", "url()"),
+        ("EXPLAIN", "Explain EXPLAIN TABLE OVERRIDE (children 1)\n Function mysql (children 1)", "TABLE OVERRIDE"),
+        ("EXPLAIN", "Explain EXPLAIN CURRENT TRANSACTION", "CURRENT TRANSACTION"),
+        ("SHOW", "ShowProcesslistQuery", "ShowProcesslistQuery"),
+        ("SHOW", "ShowCreateTableQuery system x (children 2)\n Identifier system\n Identifier x", "system.x"),
+        ("EXISTS", "ExistsTableQuery default x (children 2)\n Identifier default\n Identifier /x", "default"),
+        ("SELECT", "ShowTables", "ShowTables"),
+    ],
+)
+def test_trees_that_reach_outside_are_refused(kind: str, tree: str, says: str) -> None:
+    with pytest.raises(QueryRefusedError, match=r"refused|Refused|not open") as caught:
+        inspect(kind, tree)
+    assert says in caught.value.message
+
+
+def test_lines_that_are_no_tree_are_refused() -> None:
+    for lines in ([], ["SelectWithUnionQuery", "  Literal 1"], ["SelectWithUnionQuery", "SelectWithUnionQuery"]):
+        with pytest.raises(QueryRefusedError) as caught:
+            GATE.check("SELECT 1", {}, lambda sql, lines=lines: lines)
+        assert caught.value.code == SYNTAX_ERROR
+
+
+def test_the_database_of_files_cannot_be_opened() -> None:
+    with pytest.raises(ValueError, match="neither 'default'"):
+        Policy(databases=("audit", "default"))
+
+
+def test_the_engines_errors_keep_code_and_name() -> None:
+    error = EngineError.parse(
+        "Streaming query failed: Code: 73. DB::Exception: Code: 73. DB::Exception: Unknown format X. "
+        "(UNKNOWN_FORMAT) (version 26.9.2.1). (UNKNOWN_FORMAT)"
+    )
+    assert (error.code, error.name, error.message, error.status) == (73, "UNKNOWN_FORMAT", "Unknown format X.", 400)
+    assert error.text("26.9") == "Code: 73. DB::Exception: Unknown format X. (UNKNOWN_FORMAT) (version 26.9)\n"
