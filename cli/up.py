@@ -63,7 +63,8 @@ def _stay(stack: Stack, console: Console, asked: threading.Event) -> None:
         f"  verify:  grantledger verify --data {data}\n"
         f"  send:    grantledger import vault audit.log --data {data}\n"
         f"  logs:    {data / 'logs'}\n"
-        "Ctrl-C drains and stops."
+        "Ctrl-C drains and stops.",
+        soft_wrap=True,
     )
     if console.is_terminal:
         with Live(_table(stack.status()), console=console, refresh_per_second=2) as live:

@@ -130,7 +130,7 @@ def _parse(path: Path, raw: bytes) -> Access:
         access = Access(str(fields["url"]), credential, int(fields["pid"]), None if started is None else int(started))
         if access.pid <= 0 or not access.host or not access.port:
             raise ValueError("pid or url out of range")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise AccessFileError(f"{path} is damaged; remove it and restart the owner of the data folder") from error
     return access
 

@@ -87,8 +87,7 @@ class SqlEndpoint:
             version = self._canceller.ask("SELECT version()")[0]
             refused = FUNCTIONS_REFUSED | self._policy.functions_refused | set(self._canceller.ask(ENGINE_REFUSALS))
             policy = replace(self._policy, functions_refused=refused)
-            family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-            self._socket = socket.create_server((self._host, self._port), family=family)
+            self._socket = _listen(self._host, self._port)
         except BaseException:
             self._canceller.close()
             raise
@@ -133,6 +132,20 @@ class SqlEndpoint:
         self._slots.close()
         self._canceller.close()
         logger.info("SQL endpoint has stopped")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio turns Nagle's delay (40 ms an answer) off only where the protocol number is given.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(128)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 def _is_loopback(host: str) -> bool:

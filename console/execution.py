@@ -128,7 +128,8 @@ class Execution:
         statement = gate.screen(query.sql)
         self.kind = statement.kind
         self.format = formats.resolve(statement.format) if statement.format else default_format
-        joiner = formats.joiner(self.format)
+        # The engine streams SELECT only.
+        joiner = formats.joiner(self.format) if self.kind == "SELECT" else None
         settings = settings_of(self._limits, buffered=joiner is None) | dict(query.settings)
         # readonly comes last: after it nothing can be set any more.
         settings |= {"log_comment": self._tag, "max_query_size": str(2 * gate.max_query_bytes), "readonly": "1"}

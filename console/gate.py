@@ -3,7 +3,7 @@
 `readonly=1` is not enough in an embedded engine. Measured with chDB 26.9, on a handle with `readonly=1`:
 `SELECT … INTO OUTFILE` writes files; the scalar `file()` reads them; `DESCRIBE file()/url()/s3()/sqlite()/Python()`
 read files, the network and the process's variables; `KILL QUERY`, `KILL MUTATION` and `SYSTEM STOP MERGES` run;
-`a; b` runs both; a `SETTINGS` clause in a subquery is taken without a check; system tables show other queries.
+`a; b` runs both; `SETTINGS` in a subquery passes unchecked; system tables show other queries.
 
 So a text passes twice. `screen` reads its tokens (`lexer`) and needs no engine; what it lets through is one
 statement with no comments in it. `inspect` then walks the syntax tree the engine's own parser makes of that very

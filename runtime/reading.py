@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import clickhouse_connect
+from clickhouse_connect import common
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
@@ -61,6 +62,9 @@ def reading(settings: Settings, *, gated: bool = False) -> Iterator[Client]:
 
 
 def _through(access: Access, address: StoreAddress) -> Client:
+    # The endpoint runs everything with readonly=1, so the client takes every setting for a forbidden one; the endpoint
+    # itself decides which it takes.
+    common.set_setting("invalid_setting_action", "send")
     try:
         return clickhouse_connect.get_client(
             host=access.host,

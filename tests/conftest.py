@@ -1,0 +1,66 @@
+"""Fixtures: a real Kafka, a pipeline of real processes, the folder of real records."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.pipeline import Pipeline
+
+from grantledger.runtime.broker import LocalBroker
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the longer campaigns unless they are asked for; quick tests first."""
+    del config
+    if not os.environ.get("GRANTLEDGER_TEST_SLOW"):
+        reason = pytest.mark.skip(reason="a longer campaign: run with GRANTLEDGER_TEST_SLOW=1")
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(reason)
+    order = {"unit": 0, "stack": 1, "fault": 2}
+    items.sort(key=lambda item: order.get(item.path.parent.name, 3))
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The real records of real tools, which are not ours to ship."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "samples"
+    folder = Path(os.environ.get("GRANTLEDGER_SAMPLES", default))
+    if not folder.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"the folder of real records is missing: {folder}")
+        pytest.skip(f"the folder of real records is missing: {folder} (GRANTLEDGER_SAMPLES)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
+    """One broker for tests that use topics of their own."""
+    with LocalBroker(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
+    """A broker for one module's deployment: the topics' names are fixed."""
+    with LocalBroker(tmp_path_factory.mktemp("broker")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def make_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Pipeline]]:
+    """Make pipelines over a broker, by its address; all are stopped at the end of the module."""
+    made: list[Pipeline] = []
+
+    def make(bootstrap_servers: str, environment: dict[str, str] | None = None) -> Pipeline:
+        pipeline = Pipeline(bootstrap_servers, tmp_path_factory.mktemp("data"), environment)
+        pipeline.make_topics()
+        made.append(pipeline)
+        return pipeline
+
+    yield make
+    for pipeline in made:
+        pipeline.stop()

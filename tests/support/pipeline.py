@@ -1,0 +1,116 @@
+"""The pipeline as its users run it: one process each for seal, store and anchor, on a real broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka.admin import AdminClient
+
+from grantledger.runtime.children import Child, ChildSpec
+from grantledger.runtime.settings import load_settings
+from grantledger.runtime.topics import create_topics
+from grantledger.schemas.topics import topic_specs
+
+from .waiting import wait_for
+
+PROCESSES = ("seal", "store", "anchor")
+
+
+class Pipeline:
+    """Processes over one data folder and one broker. Start what a test needs; everything is stopped at the end."""
+
+    def __init__(self, bootstrap_servers: str, data_dir: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.data_dir = data_dir
+        self.bootstrap_servers = bootstrap_servers
+        self.options = {"bootstrap.servers": bootstrap_servers}
+        self.environment = {
+            **os.environ,
+            "GRANTLEDGER_DATA_DIR": str(data_dir),
+            "GRANTLEDGER_DEPLOYMENT": "test.example",
+            "GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "GRANTLEDGER_SEAL_LINGER_SECONDS": "0.2",
+            "GRANTLEDGER_ANCHOR_INTERVAL_SECONDS": "1",
+            **(environment or {}),
+        }
+        self.children: dict[str, Child] = {}
+
+    def make_topics(self, activity_partitions: int = 4) -> None:
+        create_topics(AdminClient(self.options), topic_specs(activity_partitions, 0))
+
+    def start(self, *names: str) -> None:
+        """Start processes by name; without names, seal and store and anchor."""
+        for name in names or PROCESSES:
+            if name == "anchor":  # reads the key that the sealer makes on its first start
+                key = load_settings(self.data_dir).private_key_path
+                wait_for(key.exists, "the sealer has made the key")
+            child = self.children.get(name) or Child(ChildSpec(name, (name,)), self.data_dir, self.environment)
+            self.children[name] = child
+            child.start()
+
+    def kill(self, name: str) -> None:
+        """kill -9, and wait until it is gone."""
+        child = self.children[name]
+        if child.pid is not None:
+            os.kill(child.pid, signal.SIGKILL)
+        wait_for(lambda: not child.alive(), f"{name} is dead")
+
+    def stop(self, *names: str) -> None:
+        for name in names or ("seal", "anchor", "store"):
+            if name in self.children:
+                self.children[name].stop()
+
+    def log(self, name: str) -> str:
+        return self.children[name].log_path.read_text("utf-8", "replace")
+
+    def metric(self, name: str, metric: str) -> float:
+        """Sum of a process's metric over its labels."""
+        return sum(value for (found, _), value in self.children[name].metrics().items() if found == metric)
+
+    def run(
+        self, *arguments: str, stdin: str | None = None, timeout: float = 120.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``grantledger`` with these arguments and return what it printed."""
+        return subprocess.run(
+            [sys.executable, "-m", "grantledger.cli", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            timeout=timeout,
+            check=False,
+        )
+
+    def query(self, sql: str) -> list[dict[str, Any]]:
+        """Return the rows of a query, through the command line as a user has it."""
+        answer = self.run("query", sql, "--format", "JSONEachRow")
+        if answer.returncode != 0:
+            raise AssertionError(f"query failed with {answer.returncode}: {answer.stderr}")
+        return [json.loads(line) for line in answer.stdout.splitlines()]
+
+    def verify(self, *arguments: str) -> tuple[int, dict[str, Any]]:
+        """Return exit code and report of ``grantledger verify --json``."""
+        answer = self.run("verify", "--json", *arguments)
+        if not answer.stdout.strip():
+            raise AssertionError(f"verify printed nothing, exit {answer.returncode}: {answer.stderr}")
+        return answer.returncode, json.loads(answer.stdout)
+
+    def wait_stored(self, entries: int, *, limit: float = 90.0) -> None:
+        """Wait until so many entries of access systems (not the pipeline's own findings) are stored."""
+
+        def stored() -> bool:
+            samples = self.children["store"].metrics().items()
+            sizes = [
+                value
+                for (name, labels), value in samples
+                if name == "grantledger_stored_log_size_entries" and "access.findings" not in labels
+            ]
+            return sum(sizes) >= entries
+
+        wait_for(stored, f"{entries} entries are stored", limit=limit)

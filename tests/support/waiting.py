@@ -1,0 +1,21 @@
+"""Waiting for a condition, never for a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+def wait_for(condition: Callable[[], Result], what: str, *, limit: float = 60.0, pause: float = 0.1) -> Result:
+    """Return the first truthy value of ``condition``; fail, naming ``what``, after ``limit`` seconds."""
+    deadline = time.monotonic() + limit
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"after {limit:.0f} s still not: {what} (last: {result!r})")
+        time.sleep(pause)
