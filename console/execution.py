@@ -13,7 +13,6 @@ import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +133,7 @@ class Execution:
         # readonly comes last: after it nothing can be set any more.
         settings |= {"log_comment": self._tag, "max_query_size": str(2 * gate.max_query_bytes), "readonly": "1"}
         handle = self._handle = Handle(self._path, query.database or gate.policy.databases[0], settings)
-        gate.confirm(statement, self._parameters, partial(self._explain, handle))
+        gate.confirm(statement, self._parameters, _EngineParser(handle, self._parameters))
         self._pieces = self._answer(handle, statement.text, joiner)
 
     def piece(self) -> bytes | None:
@@ -170,14 +169,29 @@ class Execution:
         meta = json.loads(handle.query(sql, "JSONCompact", self._parameters))["meta"]
         return formats.native_header([(column["name"], column["type"]) for column in meta])
 
-    def _explain(self, handle: Handle, sql: str) -> list[str]:
+
+class _EngineParser:
+    """The engine's parser, asked over a handle that is read-only already."""
+
+    def __init__(self, handle: Handle, parameters: Mapping[str, str]) -> None:
+        self._handle = handle
+        self._parameters = parameters
+
+    def tree(self, text: str) -> list[str]:
+        prefix = "EXPLAIN AST "
         try:
-            return handle.query(sql, "TSVRaw", self._parameters).decode().split("\n")
+            return self._handle.query(prefix + text, "TSVRaw", self._parameters).decode().split("\n")
         except EngineError as error:
             # Positions are those in the text as it was sent, without the words in front of it.
-            shift = len("EXPLAIN AST ")
-            message = _POSITION.sub(lambda found: f"failed at position {max(1, int(found[1]) - shift)}", error.message)
-            raise EngineError(error.code, message, error.name) from error
+            def place(found: re.Match[str]) -> str:
+                return f"failed at position {max(1, int(found[1]) - len(prefix))}"
+
+            raise EngineError(error.code, _POSITION.sub(place, error.message), error.name) from error
+
+    def canonical(self, text: str) -> str:
+        # As the value of a parameter the text is data: nothing of it can run.
+        value = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+        return self._handle.query("SELECT formatQuerySingleLine({sql:String})", "TSVRaw", {"sql": value}).decode()
 
 
 class Canceller:

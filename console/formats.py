@@ -61,7 +61,7 @@ class _Arrow:
         self._writer: Any = None
 
     def block(self, data: bytes) -> bytes:
-        import pyarrow as pa  # type: ignore[import-untyped]
+        import pyarrow as pa
 
         with pa.ipc.open_stream(data) as reader:
             if self._writer is None:

@@ -7,14 +7,16 @@ read files, the network and the process's variables; `KILL QUERY`, `KILL MUTATIO
 
 So a text passes twice. `screen` reads its tokens (`lexer`) and needs no engine; what it lets through is one
 statement with no comments in it. `inspect` then walks the syntax tree the engine's own parser makes of that very
-text. What comes out is what must be run, under the settings of `execution`.
+text. The tree hides what stands in `APPLY(…)` and in SHOW, so these are held to plain names, and the engine's own
+rewriting of the text is counted against the tree. What comes out is what must be run, under `execution`'s settings.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from .errors import (
     ACCESS_DENIED,
@@ -33,7 +35,6 @@ MAX_QUERY_BYTES = 256 * 1024
 _IDENTIFIER_VALUE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,126}(?:\.[A-Za-z_][A-Za-z0-9_]{0,126})?")
 # After these a word FORMAT is a table or column of that name, not the clause.
 _BEFORE_NAME = frozenset({"FROM", "JOIN", "AS", "IN", "TABLE", "DESCRIBE", "DESC", "EXISTS", "SELECT", "BY", "VIEW"})
-_IN = frozenset({"in", "notin", "globalin", "globalnotin", "nullin", "notnullin", "globalnullin", "globalnotnullin"})
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,16 @@ class Statement:
     identifiers: frozenset[str]
 
 
+class Parser(Protocol):
+    """The engine's own parser, which takes the text apart and runs nothing of it."""
+
+    def tree(self, text: str) -> Sequence[str]:
+        """The lines of `EXPLAIN AST` for a text that `Gate.screen` let through, with the query's parameters."""
+
+    def canonical(self, text: str) -> str:
+        """The text as the engine writes it (`formatQuerySingleLine`)."""
+
+
 class Gate:
     """Judges texts against a policy. Holds no state, so one serves all threads."""
 
@@ -59,28 +70,32 @@ class Gate:
         self.policy = policy or Policy()
         self.max_query_bytes = max_query_bytes
 
-    def check(self, sql: str, parameters: Mapping[str, str], explain: Callable[[str], Sequence[str]]) -> Statement:
-        """Return the statement to run for `sql`.
+    def check(self, sql: str, parameters: Mapping[str, str], parser: Parser) -> Statement:
+        """Return the statement to run for `sql`; `parameters` are the values of its substitutions.
 
-        `parameters` are the values of the substitutions; `explain` takes a text to run on a read-only handle with
-        these parameters and returns the lines of the answer. Raises QueryRefusedError, and what `explain` raises.
+        Raises QueryRefusedError, and what `parser` raises.
         """
         statement = self.screen(sql)
-        self.confirm(statement, parameters, explain)
+        self.confirm(statement, parameters, parser)
         return statement
 
-    def confirm(
-        self, statement: Statement, parameters: Mapping[str, str], explain: Callable[[str], Sequence[str]]
-    ) -> None:
+    def confirm(self, statement: Statement, parameters: Mapping[str, str], parser: Parser) -> None:
         """The second half of `check`, for a statement that `screen` let through."""
         for name in sorted(statement.identifiers & parameters.keys()):
             if not _IDENTIFIER_VALUE.fullmatch(parameters[name]):
                 raise QueryRefusedError(BAD_ARGUMENTS, f"Value of parameter {name} is not a plain identifier.")
+            database, _, table = parameters[name].partition(".")
+            if table and database.lower() in self.policy.closed_databases:
+                self._require(database, table)
         try:
-            root = read_tree(explain(f"EXPLAIN AST {statement.text}"))
+            root = read_tree(parser.tree(statement.text))
         except ValueError as error:
             raise QueryRefusedError(SYNTAX_ERROR, f"Statement refused: {error}.") from error
         self.inspect(statement, root)
+        _, tokens = tokenize(parser.canonical(statement.text))
+        written = sum(token.keyword == "SELECT" for token in tokens)
+        if written != sum(node.kind == "SelectQuery" for node, _ in root.walk()):
+            raise QueryRefusedError(ACCESS_DENIED, "Refused: a subquery stands where its tables cannot be told.")
 
     def screen(self, sql: str) -> Statement:
         """Judge the tokens of `sql`, without an engine.
@@ -144,8 +159,12 @@ class Gate:
             if called and token.name is not None and (reason := self.policy.function_refusal(token.name)):
                 raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
         for index, token in enumerate(tokens):
+            database = token.name or ""
+            is_first = index == 0 or tokens[index - 1].text != "."
+            if is_first and database.lower() in self.policy.closed_databases and _followed_by_dot(tokens, index):
+                self._require(database, tokens[index + 2].name)
             if token.keyword == "APPLY":
-                self._screen_apply(tokens[index + 1 : index + 3])
+                self._screen_apply(tokens[index + 1 :])
             if token.keyword == "SETTINGS" and _assigns(tokens[index + 1 :]):
                 # The engine checks only the outermost clause against readonly=1.
                 raise QueryRefusedError(
@@ -153,10 +172,13 @@ class Gate:
                 )
 
     def _screen_apply(self, tokens: Sequence[Token]) -> None:
-        # The tree does not show the function of `* APPLY name`, so the token is all there is to judge.
-        names = [token.name for token in tokens if token.text != "("][:1]
-        if names and names[0] is not None and (reason := self.policy.function_refusal(names[0])):
+        # The tree does not show what is applied, so only the name of a function and literals may stand there.
+        applied, is_lambda = _applied(tokens)
+        names = [token.name for token in applied if token.name is not None and not token.text[0].isdigit()]
+        if names and (reason := self.policy.function_refusal(names[0])):
             raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
+        if is_lambda or len(names) > 1:
+            raise QueryRefusedError(ACCESS_DENIED, "APPLY takes the name of a function here, no expression.")
 
     def _screen_show(self, tokens: Sequence[Token]) -> None:
         # The tree of SHOW hides its conditions and names, so only plain forms are let through.
@@ -196,11 +218,6 @@ class Gate:
             judge = self.policy.table_function_refusal if of_table else self.policy.function_refusal
             if reason := judge(node.label):
                 raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
-            if node.label.lower() in _IN and node.children:
-                # `x IN name` reads the table of that name.
-                for operand in node.children[0].children[1:]:
-                    if operand.kind in {"Identifier", "TableIdentifier"}:
-                        self._require_table(operand.label)
 
     def _require_table(self, label: str) -> None:
         database, dot, table = label.partition(".")
@@ -210,6 +227,17 @@ class Gate:
     def _require(self, database: str | None, table: str | None) -> None:
         if reason := self.policy.table_refusal(database, table):
             raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
+
+
+def _applied(tokens: Sequence[Token]) -> tuple[Sequence[Token], bool]:
+    """What directly follows APPLY, a name and brackets; and whether an arrow comes next, so that it is a lambda."""
+    depth = 0
+    for index, token in enumerate(tokens):
+        depth += {"(": 1, ")": -1}.get(token.text, 0)
+        following = [other.text for other in tokens[index + 1 : index + 3]]
+        if depth <= 0 and following[:1] != ["("]:
+            return tokens[: index + 1], following == ["-", ">"]
+    return tokens, False
 
 
 def _kind(tokens: Sequence[Token]) -> str:
@@ -236,6 +264,10 @@ def _substitutions(tokens: Sequence[Token]) -> Iterator[tuple[str, str]]:
     for brace, name, colon, type_name in zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False):
         if brace.text == "{" and colon.text == ":" and name.name is not None and type_name.name is not None:
             yield name.name, type_name.name
+
+
+def _followed_by_dot(tokens: Sequence[Token], index: int) -> bool:
+    return len(tokens) > index + 2 and tokens[index + 1].text == "."
 
 
 def _assigns(tokens: Sequence[Token]) -> bool:

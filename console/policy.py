@@ -2,7 +2,7 @@
 
 Allowlists wherever the list is short (statements, nodes of the syntax tree, table functions, databases, formats).
 Scalar functions are a list of refusals, because the engine has 1,500 harmless ones; it was drawn from
-`system.functions` of chDB 26.9, and `engine_refusals` adds what a running engine has beyond that.
+`system.functions` of chDB 26.9, and `ENGINE_REFUSALS` asks for what a running engine has beyond that.
 """
 
 from __future__ import annotations
@@ -172,6 +172,8 @@ class Policy:
 
     `databases`: the databases whose tables may be read, the first is where unqualified names are looked up. Never
     `default`: in the embedded engine its tables are the files of the disk.
+    `closed_databases`: lower-case names of databases that exist and are not open, to tell `system.x` after IN, which
+    reads a table, from a column; `SqlEndpoint` adds those of the engine.
     `functions_refused`: lower-case names; take `FUNCTIONS_REFUSED` and add what `ENGINE_REFUSALS` lists.
     """
 
@@ -179,6 +181,7 @@ class Policy:
     system_tables: frozenset[str] = SYSTEM_TABLES
     table_functions: frozenset[str] = TABLE_FUNCTIONS
     functions_refused: frozenset[str] = FUNCTIONS_REFUSED
+    closed_databases: frozenset[str] = frozenset({"default", "system"})
 
     def __post_init__(self) -> None:
         if not self.databases or {"default", "system"} & {name.lower() for name in self.databases}:

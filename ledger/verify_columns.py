@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -57,10 +56,10 @@ def _failed(task: ChunkTask, index: int, check: str, message: str) -> CheckedChu
 
 def to_chunk(task: ChunkTask, table: pa.Table) -> Chunk:
     """Turn stored rows into what the verifier takes."""
-    columns = {name: _one_array(table, name) for name in EVIDENCE}
+    columns = {name: table.column(name) for name in EVIDENCE}
     notes = columns["note"]
-    noted = np.flatnonzero(np.asarray(pc.binary_length(notes)))
-    erased = np.flatnonzero(np.asarray(pc.is_valid(columns["erased_at"])))
+    noted = pc.indices_nonzero(pc.binary_length(notes)).to_pylist()
+    erased = pc.indices_nonzero(pc.is_valid(columns["erased_at"])).to_pylist()
     return Chunk(
         origin=task.origin,
         first_index=task.first_index,
@@ -75,28 +74,26 @@ def to_chunk(task: ChunkTask, table: pa.Table) -> Chunk:
         previous_leaf_hashes=_packed(columns["previous_leaf_hash"]),
         leaf_hashes=_packed(columns["leaf_hash"]),
         sealed_at=columns["sealed_at"].cast(pa.int64()).to_pylist(),
-        notes=tuple((int(at), notes[int(at)].as_py().decode("utf-8", "replace")) for at in noted),
-        erased=frozenset(int(at) for at in erased),
+        notes=tuple((at, notes[at].as_py().decode("utf-8", "replace")) for at in noted),
+        erased=frozenset(erased),
     )
 
 
-def _one_array(table: pa.Table, name: str) -> pa.Array:
-    column = table.column(name)
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def _packed(array: pa.Array) -> bytes:
-    width = array.type.byte_width
-    start = array.offset * width
-    return array.buffers()[1].to_pybytes()[start : start + len(array) * width] if len(array) else b""
+def _packed(column: pa.ChunkedArray) -> bytes:
+    """Return fixed-size binary values joined, out of their buffers."""
+    parts = []
+    for array in column.chunks:
+        start = array.offset * array.type.byte_width
+        parts.append(array.buffers()[1][start : start + len(array) * array.type.byte_width].to_pybytes())
+    return b"".join(parts)
 
 
 def first_difference(stored: pa.Table, decoded: pa.RecordBatch, erased: frozenset[int]) -> tuple[int, str] | None:
     """Return the first (row, column) in which stored and decoded columns differ, leaving out erased rows."""
     found: tuple[int, str] | None = None
     for field in DECODED_SCHEMA:
-        left = _one_array(stored, field.name)
-        right = decoded.column(field.name)
+        left = stored.column(field.name)
+        right = pa.chunked_array([decoded.column(field.name)])
         if left.type != field.type:
             left = left.cast(field.type)
         if left.equals(right):

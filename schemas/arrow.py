@@ -317,7 +317,11 @@ def _take(batch: pa.RecordBatch, column: Column) -> pa.Array:
 
 
 def _from_words(array: pa.Array, type_: pa.DataType) -> pa.Array:
-    words = np.stack([np.asarray(word) for word in array.flatten()], axis=1)
+    # Out of the buffers: pyarrow's own way to numpy imports pandas, which takes a second.
+    columns = [
+        np.frombuffer(word.buffers()[1], dtype=np.float64)[word.offset : word.offset + len(word)] for word in array.flatten()
+    ]
+    words = np.stack(columns, axis=1)
     return pa.Array.from_buffers(type_, len(array), [None, pa.py_buffer(np.ascontiguousarray(words).tobytes())])
 
 

@@ -229,6 +229,7 @@ def test_other_peoples_queries_show_under_readonly_and_not_through_the_gate(owne
         "SELECT query FROM system.processes",
         "SELECT query FROM `system`.`processes`",
         "SELECT 1 IN system.processes",
+        "SELECT * APPLY(x -> x IN (SELECT query FROM merge('system', 'processes'))) FROM (SELECT 'a')",
         "SELECT * FROM merge('system', 'processes')",
         "SHOW PROCESSLIST",
         "SHOW CREATE TABLE system.processes",

@@ -22,6 +22,19 @@ from hypothesis import strategies as st
 GATE = Gate()
 
 
+class Printed:
+    """A parser that prints what it was given."""
+
+    def __init__(self, lines: list[str], canonical: str = "") -> None:
+        self._lines, self._canonical = lines, canonical
+
+    def tree(self, text: str) -> list[str]:
+        return self._lines
+
+    def canonical(self, text: str) -> str:
+        return self._canonical
+
+
 def refusal(sql: str) -> QueryRefusedError:
     with pytest.raises(QueryRefusedError) as caught:
         GATE.screen(sql)
@@ -46,6 +59,8 @@ def refusal(sql: str) -> QueryRefusedError:
         ("SELECT * FROM format x", "SELECT", None),
         ("SELECT name FROM system.settings WHERE name = 'x'", "SELECT", None),
         ("SELECT {limit:UInt64}, {'a': 1}", "SELECT", None),
+        ("SELECT * APPLY upper, COLUMNS('x') APPLY(quantiles(0.5, 0.9)) APPLY (round) FROM t", "SELECT", None),
+        ("SELECT apply, e.system.name, 1 IN system.one FROM e", "SELECT", None),
     ],
 )
 def test_reads_pass_the_screen(sql: str, kind: str, output_format: str | None) -> None:
@@ -81,12 +96,20 @@ def test_reads_pass_the_screen(sql: str, kind: str, output_format: str | None) -
         ("SELECT * APPLY file FROM t", ACCESS_DENIED, "file()"),
         ("SELECT * APPLY(`file`) FROM t", ACCESS_DENIED, "file()"),
         ("SELECT * APPLY(x -> file(x)) FROM t", ACCESS_DENIED, "file()"),
+        ("SELECT * APPLY x -> file(x) FROM t", ACCESS_DENIED, "file()"),
+        ("SELECT * APPLY(x -> x IN (SELECT query FROM merge('system', 'p'))) FROM t", ACCESS_DENIED, "APPLY"),
+        ("SELECT * APPLY x -> x + 1 FROM t", ACCESS_DENIED, "APPLY"),
+        ("SELECT * APPLY (x) -> x + 1 FROM t", ACCESS_DENIED, "APPLY"),
+        ("SELECT * APPLY(quantile((SELECT 1))) FROM t", ACCESS_DENIED, "APPLY"),
+        ("SELECT 1 IN system.processes", ACCESS_DENIED, "system.processes"),
+        ("SELECT inIgnoreSet(1, `system` . processes)", ACCESS_DENIED, "system.processes"),
+        ("SELECT 1 IN default.`/etc/passwd`", ACCESS_DENIED, "default"),
         ("SELECT aiGenerate('x')", ACCESS_DENIED, "aiGenerate()"),
         ("SELECT __getScalar('x')", ACCESS_DENIED, "__getScalar()"),
         ("SELECT 1 SETTINGS readonly = 0", READONLY, "SETTINGS"),
         ("SELECT * FROM (SELECT 1 settings/**/max_threads=64)", READONLY, "SETTINGS"),
         ("SELECT 1 SETTINGS a.b = 0", READONLY, "SETTINGS"),
-        ("SHOW TABLES WHERE name IN (SELECT query FROM system.processes)", ACCESS_DENIED, "expressions"),
+        ("SHOW TABLES WHERE name IN (SELECT query FROM t)", ACCESS_DENIED, "expressions"),
         ("SHOW TABLES FROM default", ACCESS_DENIED, "default"),
         ("SHOW COLUMNS FROM `/etc/passwd` FROM default", ACCESS_DENIED, "default"),
         ("SHOW COLUMNS FROM default.`/etc/passwd`", ACCESS_DENIED, "default"),
@@ -132,8 +155,13 @@ def test_substitutions_are_found_and_identifiers_told_apart() -> None:
 @pytest.mark.parametrize("value", ["a b", "t`", "../x", "a.b.c", "/etc/passwd", "", "t\n"])
 def test_an_identifier_value_must_be_plain(value: str) -> None:
     with pytest.raises(QueryRefusedError) as caught:
-        GATE.check("SELECT 1 FROM {t:Identifier}", {"t": value}, lambda sql: pytest.fail("asked the engine"))
+        GATE.check("SELECT 1 FROM {t:Identifier}", {"t": value}, Printed([]))
     assert caught.value.code == BAD_ARGUMENTS
+
+
+def test_an_identifier_value_names_no_closed_table() -> None:
+    with pytest.raises(QueryRefusedError, match=r"system\.processes"):
+        GATE.check("SELECT 1 IN {t:Identifier}", {"t": "system.processes"}, Printed([]))
 
 
 @given(st.text())
@@ -212,14 +240,6 @@ def test_trees_of_reads_pass(kind: str, tree: str) -> None:
         ("SELECT", SELECT_ONE.format("Function file (children 1)"), "file()"),
         ("SELECT", SELECT_ONE.format("NewKindOfNode x"), "NewKindOfNode"),
         ("SELECT", SELECT_ONE.format("Set"), "SETTINGS"),
-        (
-            "SELECT",
-            SELECT_ONE.format(
-                "Function notIn (children 1)\n     ExpressionList (children 2)\n      Identifier x\n"
-                "      Identifier default./etc/passwd"
-            ),
-            "default",
-        ),
         ("SELECT", SELECT_ONE.format("Literal 1") + " Literal 'outfile'", "output clause"),
         ("SELECT", SELECT_ONE.format("Literal 1") + " Identifier CSV", "output clause"),
         ("DESCRIBE", "DescribeQuery (children 1)\n TableExpression (children 1)\n  Function url (children 1)", "url()"),
@@ -240,8 +260,15 @@ def test_trees_that_reach_outside_are_refused(kind: str, tree: str, says: str) -
 def test_lines_that_are_no_tree_are_refused() -> None:
     for lines in ([], ["SelectWithUnionQuery", "  Literal 1"], ["SelectWithUnionQuery", "SelectWithUnionQuery"]):
         with pytest.raises(QueryRefusedError) as caught:
-            GATE.check("SELECT 1", {}, lambda sql, lines=lines: lines)
+            GATE.check("SELECT 1", {}, Printed(lines))
         assert caught.value.code == SYNTAX_ERROR
+
+
+def test_a_subquery_that_the_tree_does_not_show_is_refused() -> None:
+    tree = SELECT_ONE.format("Literal 1").split("\n")
+    GATE.check("SELECT 1", {}, Printed(tree, "SELECT 1 AS `select`"))
+    with pytest.raises(QueryRefusedError, match="subquery"):
+        GATE.check("SELECT 1", {}, Printed(tree, "SELECT 1 HIDDEN (SELECT 2)"))
 
 
 def test_the_database_of_files_cannot_be_opened() -> None:

@@ -1,0 +1,108 @@
+"""The baseline: a plain copy from Kafka to ClickHouse. The same clients, decoding and columns; nothing is sealed.
+
+Run as a process of its own: ``python -m benchmarks.copy BOOTSTRAP FOLDER EVENTS``; prints one JSON line.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from confluent_kafka import Consumer, TopicPartition
+
+from grantledger.schemas.arrow import DECODED_SCHEMA, decode_values
+from grantledger.schemas.catalog import SchemaCatalog, event_schema
+from grantledger.schemas.event import ACTIVITY_TOPIC
+from grantledger.schemas.kafka import reader_options
+from grantledger.sinks.clickhouse import StoreAddress, connect, private_temp
+from grantledger.sinks.evidence import SYNCHRONOUS
+from grantledger.sinks.migrate import migrate
+from grantledger.sinks.rows import EVIDENCE_SCHEMA, HASH, MICROS, MILLIS
+
+BLOCK = 10_000
+
+
+def main() -> None:
+    """Copy every partition's events, in blocks of the size that the pipeline uses."""
+    servers, folder, events = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    private_temp(folder)
+    client = connect(StoreAddress(folder))
+    migrate(client)
+    consumer = Consumer(reader_options({"bootstrap.servers": servers}, "benchmark-copy"))
+    partitions = sorted(consumer.list_topics(ACTIVITY_TOPIC, 30).topics[ACTIVITY_TOPIC].partitions)
+    catalog = SchemaCatalog((event_schema(),))
+    started = time.monotonic()
+    cpu_before = _cpu()
+    consumer.assign([TopicPartition(ACTIVITY_TOPIC, partition, 0) for partition in partitions])
+    held: dict[int, list] = {partition: [] for partition in partitions}
+    stored = dict.fromkeys(partitions, 0)
+    done = 0
+    worker = ThreadPoolExecutor(1)
+    under_way: Future | None = None
+    while done < events:
+        for message in consumer.consume(1000, 0.5):
+            held[message.partition()].append(message)
+        taken = sum(map(len, held.values())) + done
+        for partition, messages in held.items():
+            while len(messages) >= BLOCK or (messages and taken >= events):
+                block, held[partition] = messages[:BLOCK], messages[BLOCK:]
+                messages = held[partition]
+                table = _table(partition, stored[partition], block, catalog)
+                if under_way is not None:
+                    under_way.result()
+                token = f"{partition}:{stored[partition]}"
+                settings = SYNCHRONOUS | {"insert_deduplication_token": token}
+                under_way = worker.submit(client.insert_arrow, "entries", table, settings=settings)
+                stored[partition] += len(block)
+                done += len(block)
+    if under_way is not None:
+        under_way.result()
+    seconds = time.monotonic() - started
+    rows = int(client.query("SELECT count() FROM entries").result_rows[0][0])
+    if rows != events:
+        raise RuntimeError(f"{rows} rows instead of {events}")
+    print(json.dumps({"seconds": seconds, "cpu_seconds": _cpu() - cpu_before}), flush=True)
+    worker.shutdown()
+    consumer.close()
+    client.close()
+
+
+def _table(partition: int, first: int, block: list, catalog: SchemaCatalog) -> pa.Table:
+    count = len(block)
+    values = [message.value() for message in block]
+    times = [message.timestamp()[1] for message in block]
+    decoded = decode_values(values, times, catalog)
+    zeros = pa.Array.from_buffers(HASH, count, [None, pa.py_buffer(bytes(32 * count))])
+    evidence = [
+        pa.repeat(pa.scalar(f"copy/{ACTIVITY_TOPIC}/{partition}/0"), count),
+        pa.array(np.arange(first, first + count, dtype=np.uint64)),
+        pa.array([message.offset() for message in block], pa.uint64()),
+        pa.array(times, pa.int64()).cast(MILLIS),
+        pa.array(np.ones(count, dtype=np.uint8)),
+        zeros,
+        zeros,
+        zeros,
+        pa.array([message.key() for message in block], pa.binary()),
+        pa.array(values, pa.binary()),
+        pa.repeat(pa.scalar(b"\0\0\0\0", pa.binary()), count),
+        pa.repeat(pa.scalar(datetime.now(UTC), MICROS), count),
+        pa.repeat(pa.scalar(""), count),
+        pa.nulls(count, MICROS),
+    ]
+    return pa.table(evidence + decoded.columns, names=EVIDENCE_SCHEMA.names + DECODED_SCHEMA.names)
+
+
+def _cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""``make bench``: copy, pipeline, sealing alone, verification; medians of three, copy and pipeline alternating.
+
+Prints a table and writes build/bench.json. Options: ``--events N``, ``--repeat N``, ``--no-memory``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from grantledger.runtime.broker import LocalBroker
+
+from . import load, pipeline
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    """Run everything and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--no-memory", action="store_true", help="leave out the run over three times the events")
+    options = parser.parse_args()
+    console = Console(highlight=False)
+    scratch = Path(tempfile.mkdtemp(prefix="grantledger-bench-"))
+    try:
+        result = measure(options, scratch, console)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    report(result, console)
+    target = ROOT / "build" / "bench.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(result, indent=2) + "\n")
+    console.print(f"written to {target.relative_to(ROOT)}")
+
+
+def measure(options: argparse.Namespace, scratch: Path, console: Console) -> dict:
+    """Fill a broker once and measure every variant over it."""
+    events = options.events
+    copies, pipelines, seals, verifies, shares, seal_walls = [], [], [], [], [], []
+    with LocalBroker(scratch / "kafka") as broker:
+        servers, pid = broker.bootstrap_servers, broker.pid or 0
+        pipeline.fresh_topics(servers)
+        size = load.fill(servers, events)
+        console.print(f"{events:,} events of {size:.0f} bytes are in Kafka")
+        for turn in range(options.repeat):
+            console.print(f"turn {turn + 1} of {options.repeat}: copy", end=" ")
+            copies.append(events / run_copy(servers, scratch / f"copy{turn}", events))
+            shutil.rmtree(scratch / f"copy{turn}", ignore_errors=True)
+            console.print(f"{copies[-1]:,.0f}/s, pipeline", end=" ")
+            folder = scratch / f"pipeline{turn}"
+            measured = pipeline.run(servers, folder, f"bench{turn}.local", events, pid, store=True)
+            pipelines.append(events / measured.seconds)
+            shares.append(measured.cpu["broker"] / sum(measured.cpu.values()))
+            memory = measured.memory
+            cpu = measured.cpu
+            console.print(f"{pipelines[-1]:,.0f}/s, verify", end=" ")
+            verifies.append(run_verify(folder))
+            console.print(f"{verifies[-1]:,.0f}/s, seal", end=" ")
+            shutil.rmtree(folder, ignore_errors=True)
+            folder = scratch / f"seal{turn}"
+            alone = pipeline.run(servers, folder, f"seal{turn}.local", events, pid, store=False)
+            shutil.rmtree(folder, ignore_errors=True)
+            seals.append(events / alone.cpu["seal"])
+            seal_walls.append(events / alone.seconds)
+            console.print(f"{seals[-1]:,.0f}/s a core")
+        larger = None
+        if not options.no_memory:
+            console.print(f"memory over {3 * events:,} events", end=" ")
+            load.fill(servers, 2 * events)
+            folder = scratch / "memory"
+            larger = pipeline.run(servers, folder, "memory.local", 3 * events, pid, store=True).memory
+            console.print("done")
+    return {
+        "copy": round(statistics.median(copies)),
+        "pipeline": round(statistics.median(pipelines)),
+        "seal_per_core": round(statistics.median(seals)),
+        "verify": round(statistics.median(verifies)),
+        "ratio": round(statistics.median(p / c for p, c in zip(pipelines, copies, strict=True)), 3),
+        "seal_wall": round(statistics.median(seal_walls)),
+        "broker_share_of_cpu": round(statistics.median(shares), 3),
+        "cpu_seconds_last_run": {name: round(value, 1) for name, value in cpu.items()},
+        "memory_mib": {name: round(value) for name, value in memory.items()},
+        "memory_mib_three_times": {name: round(value) for name, value in (larger or {}).items()},
+        "events": events,
+        "event_bytes": round(size),
+        "repeat": options.repeat,
+        "machine": {"processors": os.cpu_count(), "cpu": cpu_name(), "python": platform.python_version()},
+    }
+
+
+def run_copy(servers: str, folder: Path, events: int) -> float:
+    """Run the baseline in a process of its own and return its seconds."""
+    command = [sys.executable, "-m", "benchmarks.copy", servers, str(folder), str(events)]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        raise RuntimeError(answer.stderr[-2000:])
+    return float(json.loads(answer.stdout.splitlines()[-1])["seconds"])
+
+
+def run_verify(folder: Path) -> float:
+    """Verify what a pipeline run has stored, in a process of its own; return entries a second."""
+    command = [sys.executable, "-m", "benchmarks.verify", str(folder)]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        raise RuntimeError(answer.stderr[-2000:])
+    return float(json.loads(answer.stdout.splitlines()[-1]))
+
+
+def report(result: dict, console: Console) -> None:
+    """Print the table."""
+    table = Table("what", "events/s", "beside the copy")
+    table.add_row("plain copy Kafka to ClickHouse, no sealing", f"{result['copy']:,}", "1.00")
+    table.add_row("full pipeline: seal, sign, store", f"{result['pipeline']:,}", f"{result['ratio']:.2f}")
+    table.add_row("sealing alone, per CPU second", f"{result['seal_per_core']:,}", "")
+    table.add_row("sealing alone, on the wall", f"{result['seal_wall']:,}", "")
+    table.add_row("verify", f"{result['verify']:,}", "")
+    console.print(table)
+    console.print(
+        f"{result['events']:,} events of {result['event_bytes']} bytes, medians of {result['repeat']}; broker's share of "
+        f"CPU {result['broker_share_of_cpu']:.0%}; CPU seconds of the last pipeline run {result['cpu_seconds_last_run']}; "
+        f"memory MiB {result['memory_mib']}, with three times the events {result['memory_mib_three_times']}; "
+        f"{result['machine']['processors']} processors, {result['machine']['cpu']}, Python {result['machine']['python']}"
+    )
+
+
+def cpu_name() -> str:
+    """Return the processor's name where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""The pipeline under measurement: its real processes over topics that are filled already."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient
+
+from grantledger.runtime.children import Child, ChildSpec
+from grantledger.runtime.process import status_path
+from grantledger.runtime.topics import create_topics
+from grantledger.schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_TOPICS, topic_specs
+
+TICKS = os.sysconf("SC_CLK_TCK")
+PARTITIONS = 4
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds on the wall, CPU seconds by process, and the largest resident set by process in MiB."""
+
+    seconds: float
+    cpu: dict[str, float]
+    memory: dict[str, float]
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process with all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def resident_mib(pid: int) -> float:
+    """Resident set of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def fresh_topics(servers: str) -> None:
+    """Make the topics; empty those that a run before has written."""
+    admin = AdminClient({"bootstrap.servers": servers})
+    written = [*SEALED_TOPICS, ANCHORS_TOPIC, RECEIPTS_TOPIC]
+    present = admin.list_topics(timeout=30).topics
+    for future in admin.delete_topics([name for name in written if name in present] or ["none"]).values():
+        try:
+            future.result(30)
+        except Exception as error:
+            if "UNKNOWN_TOPIC" not in str(error):
+                raise
+    while any(name in admin.list_topics(timeout=30).topics for name in written):
+        time.sleep(0.1)
+    create_topics(admin, topic_specs(PARTITIONS, 0))
+
+
+def run(servers: str, folder: Path, deployment: str, events: int, broker_pid: int, *, store: bool) -> Measured:
+    """Seal, and with ``store`` also store, everything in the input topics once, and measure it."""
+    fresh_topics(servers)
+    environment = {
+        **os.environ,
+        "GRANTLEDGER_DATA_DIR": str(folder),
+        "GRANTLEDGER_DEPLOYMENT": deployment,
+        "GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS": servers,
+    }
+    names = ("store", "seal") if store else ("seal",)
+    children = {name: Child(ChildSpec(name, (name,)), folder, environment) for name in names}
+    metric = "grantledger_stored_log_size_entries" if store else "grantledger_log_size_entries"
+    try:
+        if store:
+            children["store"].start()
+            _await(lambda: (folder / "run" / "sql.json").exists())
+        children["seal"].start()
+        _await(lambda: status_path(folder, "seal").exists())
+        started = time.monotonic()
+        before = {name: cpu_seconds(child.pid or 0) for name, child in children.items()}
+        broker_before = cpu_seconds(broker_pid)
+        watched = children[names[0]]
+        memory = dict.fromkeys(names, 0.0)
+        while True:
+            done = sum(v for (n, label), v in watched.metrics().items() if n == metric and "access.activity" in label)
+            for name, child in children.items():
+                if child.pid is None:
+                    raise RuntimeError(f"{name} ended: {child.last_words()}")
+                memory[name] = max(memory[name], resident_mib(child.pid))
+            if done >= events:
+                break
+            time.sleep(0.05)
+        seconds = time.monotonic() - started
+        cpu = {name: cpu_seconds(child.pid or 0) - before[name] for name, child in children.items()}
+        cpu["broker"] = cpu_seconds(broker_pid) - broker_before
+    finally:
+        for name in reversed(names):
+            children[name].stop()
+    return Measured(seconds, cpu, memory)
+
+
+def _await(condition, limit: float = 60.0) -> None:
+    deadline = time.monotonic() + limit
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError("a process did not start in a minute")
+        time.sleep(0.02)
