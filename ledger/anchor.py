@@ -18,7 +18,7 @@ from ..schemas.framing import FramingError, prefix_of, single_object_prefix
 from .entry import leaf_hash
 from .keys import Signer
 from .merkle import Frontier, root_of
-from .note import Checkpoint, NoteError, open_checkpoint, sign_checkpoint
+from .note import Checkpoint, NoteError, open_own_checkpoint, sign_checkpoint
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -119,7 +119,7 @@ def check_anchor(anchor: Anchor, public_key: bytes) -> Frontier:
     try:
         checkpoints = anchor.checkpoints()
         frontier = Frontier.unpack(anchor.index + 1, anchor.frontier)
-        stated = open_checkpoint(anchor.note, public_key)
+        stated = open_own_checkpoint(anchor.note, public_key)
     except (NoteError, ValueError) as error:
         raise AnchorError(f"{where}: {error}") from error
     origins = [c.origin.encode() for c in checkpoints]
@@ -156,7 +156,14 @@ def _decode(name: str, value: bytes) -> dict[str, Any]:
     try:
         if (found := prefix_of(value)) != prefix:
             raise AnchorError(f"schema id {found.hex()} is not that of {name}")
-        datum: Any = fastavro.schemaless_reader(io.BytesIO(value[len(prefix) :]), schema, None)
+        rest = io.BytesIO(value[len(prefix) :])
+        datum: Any = fastavro.schemaless_reader(rest, schema, None)
+        if extra := len(rest.read()):
+            raise AnchorError(f"not a readable {name}: {extra} bytes follow it")
+        if datum["index"] < 0:
+            raise AnchorError(f"not a readable {name}: its index is {datum['index']}")
+    except AnchorError:
+        raise
     except (FramingError, EOFError, IndexError, ValueError, OverflowError) as error:
         raise AnchorError(f"not a readable {name}: {error}") from error
     result: dict[str, Any] = datum

@@ -15,7 +15,7 @@ from fastavro.schema import parse_schema
 from ..schemas.catalog import load
 from ..schemas.framing import FramingError, prefix_of, single_object_prefix
 from . import columns
-from .entry import Genesis, chain, payload_hashes
+from .entry import NO_HEADERS, Genesis, chain, payload_hashes
 from .keys import Signer
 from .merkle import Frontier
 from .note import Checkpoint, NoteError, open_sealed_checkpoint, sign_checkpoint
@@ -115,6 +115,8 @@ class SealedBatch:
         """
         try:
             headers = columns.unpack_blobs(self.header_lengths, self.headers)
+            if any(header is None or len(header) < len(NO_HEADERS) for header in headers):
+                raise ValueError("an entry's headers have no count")
             return Records(
                 list(self.flags),
                 columns.unpack_u64(self.offsets),
@@ -134,7 +136,7 @@ class SealedBatch:
         """
         where = f"batch of {self.origin} at index {self.first_index}"
         try:
-            checkpoint, sealed_at = open_sealed_checkpoint(self.note, public_key)
+            checkpoint, sealed_at = open_sealed_checkpoint(self.note, public_key, self.first_index)
             frontier = Frontier.unpack(self.size, self.frontier)
         except (NoteError, ValueError) as error:
             raise BatchError(f"{where}: {error}") from error
@@ -186,7 +188,7 @@ def seal(
         next_offset=next_offset,
         frontier=frontier.pack(),
         sealed_at=sealed_at,
-        note=sign_checkpoint(new.checkpoint(), signer, micros_of(sealed_at)),
+        note=sign_checkpoint(new.checkpoint(), signer, micros_of(sealed_at), head.size),
     )
     return batch, new
 
@@ -202,6 +204,7 @@ _FLAT = (
     "value_lengths", "values", "header_lengths", "headers", "payload_hashes", "leaf_hashes", "next_offset", "frontier",
     "note",
 )  # fmt: skip
+_COUNTERS = ("first_offset", "previous_size", "first_index", "count", "next_offset")
 _WIDTHS = {
     "flags": 1, "offsets": 8, "append_times": 8, "key_lengths": 4, "value_lengths": 4, "header_lengths": 4,
     "payload_hashes": 32, "leaf_hashes": 32,
@@ -237,10 +240,18 @@ def decode(value: bytes) -> SealedBatch:
         found = prefix_of(value)
         if found != prefix:
             raise BatchError(f"not a sealed batch: schema id {found.hex()}, expected {prefix.hex()}")
-        datum: Any = fastavro.schemaless_reader(io.BytesIO(value[len(prefix) :]), schema, None)
+        rest = io.BytesIO(value[len(prefix) :])
+        datum: Any = fastavro.schemaless_reader(rest, schema, None)
+        if extra := len(rest.read()):
+            raise BatchError(f"not a readable sealed batch: {extra} bytes follow it")
+        for name in _COUNTERS:
+            if datum[name] < 0:
+                raise BatchError(f"not a readable sealed batch: {name} is {datum[name]}")
         genesis = Genesis(
             datum["origin"], datum["topic_id"], datum["first_offset"], datum["previous_size"], datum["previous_root"]
         )
+    except BatchError:
+        raise
     except (FramingError, EOFError, IndexError, ValueError, OverflowError) as error:
         raise BatchError(f"not a readable sealed batch: {error}") from error
     for name, width in _WIDTHS.items():

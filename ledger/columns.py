@@ -58,8 +58,11 @@ def _unpack(code: str, packed: bytes) -> list[int]:
 
 def pack_blobs(blobs: Sequence[bytes | None]) -> tuple[bytes, bytes]:
     """Return lengths (u32 each, FFFFFFFF for null) and all bytes joined."""
-    lengths = pack_u32([NULL if blob is None else len(blob) for blob in blobs])
-    return lengths, b"".join([blob for blob in blobs if blob is not None])
+    try:  # without a null both are one call into C
+        return pack_u32(map(len, blobs)), b"".join(blobs)  # type: ignore[arg-type]
+    except TypeError:
+        lengths = pack_u32([NULL if blob is None else len(blob) for blob in blobs])
+        return lengths, b"".join([blob for blob in blobs if blob is not None])
 
 
 def unpack_blobs(lengths: bytes, joined: bytes) -> list[bytes | None]:

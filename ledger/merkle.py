@@ -98,7 +98,7 @@ class Frontier:
                 self._levels.append(None)
             waiting = self._levels[level]
             if position & 1:
-                assert waiting is not None
+                assert waiting is not None  # noqa: S101 - every set bit of the size has its subtree
                 run = waiting + run
             if len(run) // HASH_SIZE & 1:
                 self._levels[level] = run[-HASH_SIZE:]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
@@ -16,9 +17,14 @@ from .keys import Signer
 ED25519 = b"\x01"
 """Signature type of the key hash (signed-note, "Signature types")."""
 SEALED_AT = b"\xffgrantledger/sealed-at/v1"
-"""Private signature type (FF and an identifier): i64 microseconds, then Ed25519 over the time and the body."""
+"""Private signature type (FF and an identifier): i64 microseconds, then Ed25519 over time, first index and body."""
 MAX_NOTE_BYTES = 1 << 20
+MAX_SIZE = (1 << 63) - 1
+"""Largest size of a log: sizes and indices are Avro longs."""
 SIGNATURE_LINE = "— "
+_FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff]")
+"""Control characters but newline, and what is no UTF-8 (signed-note, "Format")."""
+_NOT_IN_NAMES = re.compile(r"[\s+]")
 
 
 class NoteError(ValueError):
@@ -52,13 +58,23 @@ class Checkpoint:
             raise NoteError("the checkpoint's origin is empty")
         if not size.isascii() or not size.isdigit() or (size != "0" and size.startswith("0")):
             raise NoteError(f"the checkpoint's size {size!r} is not a plain decimal number")
-        try:
-            root = base64.b64decode(root64, validate=True)
-        except binascii.Error as error:
-            raise NoteError(f"the checkpoint's root is not base64: {error}") from error
-        if len(root) != HASH_SIZE or base64.b64encode(root).decode() != root64:
-            raise NoteError("the checkpoint's root is not 32 bytes of canonical base64")
+        if len(size) > 19 or int(size) > MAX_SIZE:
+            raise NoteError(f"the checkpoint's size has {len(size)} digits: more than 64 bits with a sign hold")
+        root = _unbase64(root64, "the checkpoint's root")
+        if len(root) != HASH_SIZE:
+            raise NoteError(f"the checkpoint's root is {len(root)} bytes, not 32")
         return cls(origin, int(size), root)
+
+
+def _unbase64(text: str, what: str) -> bytes:
+    """Decode base64 in its one canonical form, so that no byte of a note can change unseen."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise NoteError(f"{what} is not base64: {error}") from error
+    if base64.b64encode(raw).decode() != text:
+        raise NoteError(f"{what} is not canonical base64")
+    return raw
 
 
 def key_hash(name: str, public_key: bytes, kind: bytes = ED25519) -> bytes:
@@ -81,10 +97,9 @@ def parse_verifier_key(text: str) -> tuple[str, bytes]:
     if len(parts) != 3:
         raise NoteError("a verifier key is name+hash+base64")
     name, stated, encoded = parts
-    try:
-        raw = base64.b64decode(encoded, validate=True)
-    except binascii.Error as error:
-        raise NoteError(f"the verifier key of {name} is not base64: {error}") from error
+    if not name or _NOT_IN_NAMES.search(name):
+        raise NoteError(f"the name {name!r} of a verifier key is empty or has a space in it")
+    raw = _unbase64(encoded, f"the verifier key of {name}")
     if raw[:1] != ED25519 or len(raw) != 33:
         raise NoteError(f"the verifier key of {name} is not an Ed25519 key")
     if key_hash(name, raw[1:]).hex() != stated:
@@ -92,29 +107,37 @@ def parse_verifier_key(text: str) -> tuple[str, bytes]:
     return name, raw[1:]
 
 
-def sign_checkpoint(checkpoint: Checkpoint, signer: Signer, sealed_at_micros: int | None = None) -> str:
+def sign_checkpoint(
+    checkpoint: Checkpoint, signer: Signer, sealed_at_micros: int | None = None, first_index: int = 0
+) -> str:
     """Return the checkpoint as a signed note; the key name is the origin.
 
     Args:
         sealed_at_micros: microseconds since 1970. When given, a second signature line of a private type binds the time
-            to the checkpoint; verifiers that do not know the type pass over it, as signed-note demands.
+            to the batch; verifiers that do not know the type pass over it, as signed-note demands.
+        first_index: where the batch begins that was sealed then. Without it, two batches could pass for one, and the
+            entries of the first for sealed with the second.
     """
     body, name = checkpoint.body(), checkpoint.origin
-    lines = [_signature_line(name, key_hash(name, signer.public_key) + signer.sign(body.encode()))]
+    signatures = [(name, key_hash(name, signer.public_key) + signer.sign(body.encode()))]
     if sealed_at_micros is not None:
-        signature = signer.sign(_timed_message(body, sealed_at_micros))
+        signature = signer.sign(_timed_message(body, sealed_at_micros, first_index))
         stamp = sealed_at_micros.to_bytes(8, "big", signed=True)
-        lines.append(_signature_line(name, key_hash(name, signer.public_key, SEALED_AT) + stamp + signature))
-    return f"{body}\n{''.join(lines)}"
+        signatures.append((name, key_hash(name, signer.public_key, SEALED_AT) + stamp + signature))
+    return _join(body, signatures)
+
+
+def _join(body: str, signatures: Sequence[tuple[str, bytes]]) -> str:
+    return f"{body}\n{''.join(_signature_line(name, raw) for name, raw in signatures)}"
 
 
 def _signature_line(name: str, raw: bytes) -> str:
     return f"{SIGNATURE_LINE}{name} {base64.b64encode(raw).decode()}\n"
 
 
-def _timed_message(body: str, sealed_at_micros: int) -> bytes:
+def _timed_message(body: str, sealed_at_micros: int, first_index: int) -> bytes:
     # As a checkpoint its root line would be an origin, which is never base64: neither signature can pass for the other.
-    return f"grantledger sealed-at v1\n{sealed_at_micros}\n{body}".encode()
+    return f"grantledger sealed-at v1\n{sealed_at_micros}\n{first_index}\n{body}".encode()
 
 
 def open_checkpoint(note: str, public_key: bytes) -> Checkpoint:
@@ -140,29 +163,43 @@ def open_checkpoint(note: str, public_key: bytes) -> Checkpoint:
     raise NoteError(f"no signature of the key of {checkpoint.origin} stands under its checkpoint")
 
 
-def open_sealed_checkpoint(note: str, public_key: bytes) -> tuple[Checkpoint, int]:
-    """Verify a signed checkpoint and the time of sealing that is signed with it.
+def open_own_checkpoint(note: str, public_key: bytes) -> Checkpoint:
+    """Verify a checkpoint that nobody but the log signs, and that must still be the very bytes that it wrote.
+
+    Raises:
+        NoteError: as :func:`open_checkpoint`, or lines were added, taken away or written differently.
+    """
+    return _open_unchanged(note, public_key, [ED25519])[0]
+
+
+def open_sealed_checkpoint(note: str, public_key: bytes, first_index: int = 0) -> tuple[Checkpoint, int]:
+    """Verify the checkpoint of a batch, and the time of sealing that is signed with it.
+
+    Args:
+        first_index: where the batch begins.
 
     Returns:
         The checkpoint, and when it was sealed in microseconds since 1970 by the sealer's clock.
 
     Raises:
-        NoteError: as :func:`open_checkpoint`, or the signed time is missing or its signature does not hold.
+        NoteError: as :func:`open_own_checkpoint`, or time and extent of the batch are not those that were signed.
     """
+    checkpoint, (_, timed) = _open_unchanged(note, public_key, [ED25519, SEALED_AT])
+    micros = int.from_bytes(timed[:8], "big", signed=True)
+    what = f"time and extent of the batch of {checkpoint.origin} from index {first_index} to size {checkpoint.size}"
+    _verify(public_key, timed[8:], _timed_message(checkpoint.body(), micros, first_index), what)
+    return checkpoint, micros
+
+
+def _open_unchanged(note: str, public_key: bytes, kinds: Sequence[bytes]) -> tuple[Checkpoint, list[bytes]]:
+    """Verify a note that must have signatures of these types, in this order, and nothing else."""
     checkpoint = open_checkpoint(note, public_key)
     body, signatures = split_note(note)
-    wanted = key_hash(checkpoint.origin, public_key, SEALED_AT)
-    for name, raw in signatures:
-        if name == checkpoint.origin and raw[:4] == wanted and len(raw) == 4 + 8 + 64:
-            micros = int.from_bytes(raw[4:12], "big", signed=True)
-            _verify(
-                public_key,
-                raw[12:],
-                _timed_message(body, micros),
-                f"time of {checkpoint.origin} size {checkpoint.size}",
-            )
-            return checkpoint, micros
-    raise NoteError(f"no signed time of sealing stands under the checkpoint of {checkpoint.origin}")
+    name = checkpoint.origin
+    wanted = [(name, key_hash(name, public_key, kind)) for kind in kinds]
+    if [(who, raw[:4]) for who, raw in signatures] != wanted or _join(body, signatures) != note:
+        raise NoteError(f"the signature lines under {name} size {checkpoint.size} are not those that the log wrote")
+    return checkpoint, [raw[4:] for _, raw in signatures]
 
 
 def _verify(public_key: bytes, signature: bytes, message: bytes, what: str) -> None:
@@ -180,6 +217,8 @@ def split_note(note: str) -> tuple[str, list[tuple[str, bytes]]]:
     """
     if len(note) > MAX_NOTE_BYTES:
         raise NoteError(f"the note has {len(note)} characters, more than {MAX_NOTE_BYTES}")
+    if bad := _FORBIDDEN.search(note):
+        raise NoteError(f"the note has the character U+{ord(bad[0]):04X}, which no note may have")
     text, found, block = note.rpartition("\n\n")
     if not found or not block.endswith("\n"):
         raise NoteError("the note has no signature block")
@@ -188,11 +227,8 @@ def split_note(note: str) -> tuple[str, list[tuple[str, bytes]]]:
         if not line.startswith(SIGNATURE_LINE):
             raise NoteError("a line of the signature block does not start with an em dash and a space")
         name, found, encoded = line[len(SIGNATURE_LINE) :].partition(" ")
-        try:
-            raw = base64.b64decode(encoded, validate=True)
-        except binascii.Error as error:
-            raise NoteError(f"the signature of {name!r} is not base64: {error}") from error
-        if not found or not name or len(raw) < 5:
+        raw = _unbase64(encoded, f"the signature of {name!r}")
+        if not found or not name or _NOT_IN_NAMES.search(name) or len(raw) < 5:
             raise NoteError("a signature line is not: name, space, base64 of key hash and signature")
         signatures.append((name, raw))
     return text + "\n", signatures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from ..ledger.keys import KeyFormatError, LocalSigner, public_pem, read_public_pem
@@ -24,7 +25,9 @@ def load_signer(settings: Settings) -> LocalSigner:
     try:
         mode = path.stat().st_mode
         if stat.S_IMODE(mode) & 0o077:
-            raise KeyUnavailableError(f"the private key {path} is open to others ({stat.filemode(mode)}): chmod 600 {path}")
+            raise KeyUnavailableError(
+                f"the private key {path} is open to others ({stat.filemode(mode)}): chmod 600 {path}"
+            )
         pem = path.read_bytes()
     except FileNotFoundError:
         raise KeyUnavailableError(
@@ -34,32 +37,60 @@ def load_signer(settings: Settings) -> LocalSigner:
     except OSError as error:
         raise KeyUnavailableError(f"the private key {path} (key_file) cannot be read: {error.strerror}") from error
     try:
-        return LocalSigner.from_pem(pem, passphrase(settings))
+        signer = LocalSigner.from_pem(pem, passphrase(settings))
     except KeyFormatError as error:
         raise KeyUnavailableError(f"{path}: {error} (key_passphrase or key_passphrase_file)") from error
+    if not settings.public_key_path.exists():  # a stop between the two halves of create_key; it may be read-only
+        with suppress(OSError):
+            _write_new(settings.public_key_path, public_pem(signer.public_key), 0o644)
+    return signer
 
 
 def create_key(settings: Settings) -> LocalSigner:
     """Make the key pair of a new ledger and write both halves; the caller knows that no ledger exists.
 
     Raises:
-        KeyUnavailableError: a key is there already, or it cannot be written.
+        KeyUnavailableError: half of a key is there already, or it cannot be written.
     """
-    path = settings.private_key_path
+    path, public_path = settings.private_key_path, settings.public_key_path
     signer = LocalSigner.generate()
+    pem = signer.to_pem(passphrase(settings))
+    if path.exists():
+        raise KeyUnavailableError(f"the private key {path} (key_file) exists already")
+    if public_path.exists():
+        raise KeyUnavailableError(
+            f"the public key {public_path} is there without its private key {path} (key_file): restore the private "
+            "key, or move the public one away; whoever verifies the old ledger needs it"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(signer.to_pem(passphrase(settings)))
-            file.flush()
-            os.fsync(file.fileno())
-        settings.public_key_path.write_bytes(public_pem(signer.public_key))
-    except FileExistsError:
-        raise KeyUnavailableError(f"the private key {path} (key_file) exists already") from None
+        _write_new(path, pem, 0o600)
+        _write_new(public_path, public_pem(signer.public_key), 0o644)
+    except FileExistsError as error:
+        raise KeyUnavailableError(f"the key {error.filename2} (key_file) exists already") from None
     except OSError as error:
         raise KeyUnavailableError(f"the private key {path} (key_file) cannot be written: {error.strerror}") from error
     return signer
+
+
+def _write_new(path: Path, content: bytes, mode: int) -> None:
+    """Write a file that must not exist yet: whole or not at all, also when the machine stops in between."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def passphrase(settings: Settings) -> bytes | None:
@@ -69,16 +100,18 @@ def passphrase(settings: Settings) -> bytes | None:
         KeyUnavailableError: its file cannot be read or is empty.
     """
     if settings.key_passphrase is not None:
-        return settings.key_passphrase.get_secret_value().encode()
+        if not (given := settings.key_passphrase.get_secret_value()):
+            raise KeyUnavailableError("the passphrase of the private key is empty (key_passphrase)")
+        return given.encode()
     if settings.key_passphrase_file is None:
         return None
     try:
-        first = settings.key_passphrase_file.read_text("utf-8").split("\n", 1)[0]
+        first = settings.key_passphrase_file.read_bytes().split(b"\n", 1)[0].removesuffix(b"\r")
     except OSError as error:
         raise KeyUnavailableError(f"{settings.key_passphrase_file} (key_passphrase_file): {error.strerror}") from error
     if not first:
         raise KeyUnavailableError(f"{settings.key_passphrase_file} (key_passphrase_file): its first line is empty")
-    return first.encode()
+    return first
 
 
 def load_public_key(settings: Settings, given: Path | None = None) -> bytes:

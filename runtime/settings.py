@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 DEFAULT_DATA_DIR = Path("data")
 STACK_FILE = Path("run") / "stack.json"
 DEPLOYMENT_FILE = Path("deployment")
+
+_SECRET_OPTION = re.compile(r"password|secret|token|pem$|key$|jaas|credential|oauthbearer\.config", re.IGNORECASE)
+"""Options of librdkafka and clickhouse-connect whose value nobody should read over a shoulder."""
+_USERINFO = re.compile(r"://[^/@\s]*@")
 
 
 class SettingsError(Exception):
@@ -92,7 +97,8 @@ class Settings(BaseSettings):
     anchor_targets: tuple[Literal["file"], ...] = Field(("file",), description="Where anchors are written outside.")
     anchor_file: Path | None = Field(
         None,
-        description="Append-only file of the target 'file'. Default: anchors.jsonl in the data folder; put it on other storage.",
+        description="Append-only file of the target 'file'. Default: anchors.jsonl in the data folder; put it on "
+        "other storage.",
     )
     sql_port: int = Field(
         0, ge=0, le=65_535, description="Loopback port of the embedded store's SQL endpoint; 0: any free one."
@@ -161,6 +167,18 @@ class Settings(BaseSettings):
             raise SettingsError("no deployment name: set GRANTLEDGER_DEPLOYMENT, for example prod.example.com")
         return self.deployment
 
+    def shown(self, name: str) -> str:
+        """Return a setting's value for people to read: empty where there is none, and never a secret."""
+        value = getattr(self, name)
+        if isinstance(value, SecretStr):
+            return "(secret)" if value.get_secret_value() else ""
+        if isinstance(value, dict):
+            safe = {key: "(secret)" if _SECRET_OPTION.search(key) else item for key, item in value.items()}
+            return json.dumps(safe, default=str) if safe else ""
+        if isinstance(value, tuple):
+            return ", ".join(value)
+        return "" if value is None else _USERINFO.sub("://(secret)@", str(value))
+
     @property
     def private_key_path(self) -> Path:
         """Where the private key of the logs is."""
@@ -212,6 +230,8 @@ def load_settings(data_dir: Path | None = None, config: Path | None = None, **ov
     except ValidationError as error:
         lines = [f"{_name(problem['loc'])}: {problem['msg']}" for problem in error.errors(include_input=False)]
         raise SettingsError("\n".join(lines)) from None
+    except OSError as error:
+        raise SettingsError(f"the settings file {error.filename} cannot be read: {error.strerror}") from None
     except ValueError as error:  # the TOML file does not parse, or JSON in the environment
         raise SettingsError(f"settings: {error}") from None
 
@@ -237,6 +257,6 @@ def read_stack(data_dir: Path) -> dict[str, Any]:
         return {}
     except PermissionError:  # it runs, as another user
         return stack
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise SettingsError(f"{data_dir / STACK_FILE} cannot be read: {error}") from error
     return stack

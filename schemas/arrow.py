@@ -13,7 +13,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import fastavro
@@ -128,7 +128,7 @@ def decode_values(
         parts.append(part)
         order.extend(rows[at] for at in good)
     if len(order) == len(values) and len(parts) == 1:
-        return parts[0].append_column("decode_error", pa.repeat(pa.scalar(b"", _TEXT), len(values)))
+        return parts[0].append_column("decode_error", _empty(_TEXT, len(values)))
     return _assemble(parts, order, errors)
 
 
@@ -319,7 +319,8 @@ def _take(batch: pa.RecordBatch, column: Column) -> pa.Array:
 def _from_words(array: pa.Array, type_: pa.DataType) -> pa.Array:
     # Out of the buffers: pyarrow's own way to numpy imports pandas, which takes a second.
     columns = [
-        np.frombuffer(word.buffers()[1], dtype=np.float64)[word.offset : word.offset + len(word)] for word in array.flatten()
+        np.frombuffer(word.buffers()[1], dtype=np.float64)[word.offset : word.offset + len(word)]
+        for word in array.flatten()
     ]
     words = np.stack(columns, axis=1)
     return pa.Array.from_buffers(type_, len(array), [None, pa.py_buffer(np.ascontiguousarray(words).tobytes())])
@@ -348,25 +349,33 @@ def _cast_approvals(array: pa.Array, type_: pa.DataType) -> pa.Array:
     return pa.ListArray.from_arrays(array.offsets, pa.StructArray.from_arrays(fields, fields=list(wanted)), type=type_)
 
 
-_EMPTY: dict[pa.DataType, Any] = {_TEXT: b"", pa.bool_(): False, pa.binary(32): bytes(32)}
+@cache
+def _blank(type_: pa.DataType) -> pa.Scalar | None:
+    """Return what stands for null in a column of this type, or None where null stays null.
+
+    Built from buffers: ``pa.scalar`` imports pandas, which takes longer than verifying a small ledger.
+    """
+    zeros = pa.py_buffer(bytes(32))
+    if pa.types.is_list(type_):
+        children = [pa.nulls(0, type_.value_type)]
+        return pa.Array.from_buffers(type_, 1, [None, zeros], children=children)[0]
+    if pa.types.is_binary(type_):
+        return pa.Array.from_buffers(type_, 1, [None, zeros, zeros])[0]
+    if pa.types.is_boolean(type_) or pa.types.is_fixed_size_binary(type_):
+        return pa.Array.from_buffers(type_, 1, [None, zeros])[0]
+    return None
 
 
 def _fill(array: pa.Array, type_: pa.DataType) -> pa.Array:
-    if array.null_count == 0:
+    blank = _blank(type_)
+    if array.null_count == 0 or blank is None:
         return array
-    if type_ in _EMPTY:
-        return pc.fill_null(array, pa.scalar(_EMPTY[type_], type_))
-    if pa.types.is_list(type_):
-        return pc.fill_null(array, pa.scalar([], type_))
-    return array
+    return pc.fill_null(array, blank)
 
 
 def _empty(type_: pa.DataType, rows: int) -> pa.Array:
-    if type_ in _EMPTY:
-        return pa.repeat(pa.scalar(_EMPTY[type_], type_), rows)
-    if pa.types.is_list(type_):
-        return pa.array([[]] * rows, type_)
-    return pa.nulls(rows, type_)
+    blank = _blank(type_)
+    return pa.nulls(rows, type_) if blank is None else pa.repeat(blank, rows)
 
 
 def _from_datum(datum: dict[str, Any]) -> pa.RecordBatch:

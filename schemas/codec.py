@@ -11,7 +11,7 @@ from fastavro.schema import parse_schema
 from .catalog import SchemaCatalog, WriterSchema, event_schema
 from .event import Event
 from .framing import prefix_of
-from .rules import check
+from .rules import InvalidEventError, check
 
 
 class DecodeError(ValueError):
@@ -41,10 +41,16 @@ class EventEncoder:
         Raises:
             InvalidEventError: the event breaks a rule of the schema; names the field.
         """
-        check(event)
         out = io.BytesIO()
         out.write(self._prefix)
-        fastavro.schemaless_writer(out, self._parsed, event.to_datum())
+        try:
+            check(event)
+            fastavro.schemaless_writer(out, self._parsed, event.to_datum())
+        except InvalidEventError:
+            raise
+        except (TypeError, ValueError, OverflowError, AttributeError) as error:
+            # What the rules do not look at: a number beyond 64 bits, a lone surrogate, a value of another type.
+            raise InvalidEventError("event", f"does not fit the schema: {error}"[:300]) from error
         return out.getvalue()
 
 

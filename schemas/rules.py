@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from .event import ACCESS_TYPES, PIPELINE_TYPES, Event
 
@@ -81,8 +81,10 @@ def _check_times(event: Event) -> None:
             continue
         if time.tzinfo is None:
             raise InvalidEventError(field, f"{time.isoformat()} has no time zone; give UTC or an offset")
-        if not EARLIEST_YEAR <= time.year <= LATEST_YEAR:
-            raise InvalidEventError(field, f"year {time.year} is outside {EARLIEST_YEAR} to {LATEST_YEAR}")
+        # The year that counts is the one in UTC, which is what is written; only near its ends the two differ.
+        year = time.astimezone(UTC).year if EARLIEST_YEAR - 1 <= time.year <= LATEST_YEAR + 1 else time.year
+        if not EARLIEST_YEAR <= year <= LATEST_YEAR:
+            raise InvalidEventError(field, f"year {year} is outside {EARLIEST_YEAR} to {LATEST_YEAR}")
     if event.requested_seconds is not None and event.requested_seconds < 0:
         raise InvalidEventError("requested_seconds", f"must not be negative, is {event.requested_seconds}")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from ..ledger.anchor import Anchor, AnchorTargetError, anchor_entry
 
@@ -45,9 +46,12 @@ class FileTarget:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             with os.fdopen(descriptor, "r+b") as file:
                 last = self._last(file)
-                if last is not None and last["index"] >= anchor.index:
-                    if last["index"] == anchor.index and last["note"] != anchor.note:
-                        raise AnchorTargetError(f"{self._path} holds another anchor {anchor.index}: two histories")
+                if last is not None and last.origin != anchor.origin:
+                    raise AnchorTargetError(
+                        f"{self._path} belongs to {last.origin}, not to {anchor.origin} (anchor_file)"
+                    )
+                if last is not None and last.index >= anchor.index:
+                    self._compare(anchor)
                 else:
                     end = file.seek(0, os.SEEK_END)
                     file.seek(max(0, end - 1))
@@ -59,17 +63,25 @@ class FileTarget:
         except OSError as error:
             raise AnchorTargetError(f"{self._path} cannot be written: {error.strerror} (anchor_file)") from error
 
+    def _compare(self, anchor: Anchor) -> None:
+        """Find the anchor of this index in the file, which was written long ago, and see that it is the same one."""
+        for known in read_anchor_file(self._path):
+            if known.index == anchor.index and known.origin == anchor.origin:
+                if known.note == anchor.note:
+                    return
+                break
+        raise AnchorTargetError(
+            f"{self._path} goes on beyond anchor {anchor.index} with another history: two histories"
+        )
+
     @staticmethod
-    def _last(file: Any) -> dict[str, Any] | None:
+    def _last(file: BinaryIO) -> Anchor | None:
         end = file.seek(0, os.SEEK_END)
         file.seek(max(0, end - MAX_LINE))
         for line in reversed(file.read().split(b"\n")):
-            try:
-                parsed = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(parsed, dict) and isinstance(parsed.get("index"), int) and "note" in parsed:
-                return parsed
+            anchor = _parse(line)
+            if anchor is not None:
+                return anchor
         return None
 
 
@@ -81,13 +93,21 @@ def read_anchor_file(path: Path) -> Iterator[Anchor]:
     """
     with path.open("rb") as file:
         for line in file:
-            try:
-                parsed = json.loads(line)
-                bodies = tuple(parsed["bodies"])
-                entry = anchor_entry(parsed["time_ms"], bodies)
-                yield Anchor(
-                    parsed["origin"], parsed["index"], parsed["time_ms"], bodies, entry,
-                    bytes.fromhex(parsed["frontier"]), parsed["note"],
-                )  # fmt: skip
-            except (ValueError, KeyError, TypeError):
-                continue
+            anchor = _parse(line)
+            if anchor is not None:
+                yield anchor
+
+
+def _parse(line: bytes) -> Anchor | None:
+    """Return the anchor that a line holds, or None: a line may be cut off, or nobody knows who wrote it."""
+    try:
+        parsed = json.loads(line)
+        origin, index, time_ms = parsed["origin"], parsed["index"], parsed["time_ms"]
+        bodies, note = tuple(parsed["bodies"]), parsed["note"]
+        frontier = bytes.fromhex(parsed["frontier"])
+        texts = all(isinstance(text, str) for text in (origin, note, *bodies))
+        if not texts or type(index) is not int or type(time_ms) is not int or index < 0:
+            return None
+        return Anchor(origin, index, time_ms, bodies, anchor_entry(time_ms, bodies), frontier, note)
+    except (ValueError, KeyError, TypeError, RecursionError, struct.error):
+        return None

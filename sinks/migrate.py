@@ -79,12 +79,17 @@ def pending(client: Client) -> list[Migration]:
     return missing
 
 
+def repeatable(statement: str) -> str:
+    """Return a statement that does no harm the second time: a crash may come before the migration is on record."""
+    return re.sub(r"^CREATE (TABLE|VIEW|MATERIALIZED VIEW) (?!IF NOT EXISTS)", r"CREATE \1 IF NOT EXISTS ", statement)
+
+
 def migrate(client: Client) -> list[Migration]:
     """Apply what is pending and return it."""
     done = pending(client)
     for migration in done:
         for statement in migration.statements:
-            client.command(statement)
+            client.command(repeatable(statement))
         client.insert(
             "migrations",
             [[migration.version, migration.name, migration.sha256, datetime.now(UTC)]],
