@@ -30,7 +30,7 @@ def reading(settings: Settings, *, gated: bool = False) -> Iterator[Client]:
     """
     address = store_address(settings)
     if not address.embedded:
-        with connect(address) as client:
+        with connect(address, create=False) as client:
             if gated:
                 client.set_client_setting("readonly", "2")
             yield client

@@ -69,13 +69,18 @@ def private_temp(path: Path) -> None:
     os.environ["TMPDIR"] = str(folder)
 
 
-def connect(address: StoreAddress) -> Client:
+def connect(address: StoreAddress, *, create: bool = True) -> Client:
     """Return a client whose database exists.
+
+    Args:
+        create: make the database if it is missing; not for readers, who may have no right to.
 
     Raises:
         StoreUnavailableError: not reachable, refused, or the address is malformed; names the setting.
     """
     try:
+        if not create:
+            return _client(address, address.database)
         with _client(address, None) as first:
             engine = " ENGINE=Atomic" if address.embedded else ""
             first.command(f"CREATE DATABASE IF NOT EXISTS {address.database}{engine}")

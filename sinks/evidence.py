@@ -12,10 +12,18 @@ from clickhouse_connect.driver.client import Client
 
 from ..ledger.anchor import Anchor, Receipt
 from ..ledger.entry import Genesis
-from ..ledger.registry import harvest
+from ..ledger.registry import KEY_PREFIX, harvest
 from ..schemas.catalog import SchemaCatalog
 
-SYNCHRONOUS = {"async_insert": 0, "insert_deduplicate": 1, "deduplicate_blocks_in_dependent_materialized_views": 1}
+SYNCHRONOUS = {
+    "async_insert": 0,
+    "insert_deduplicate": 1,
+    "deduplicate_blocks_in_dependent_materialized_views": 1,
+    # One block of ten thousand rows gains nothing from more threads; they cost a third more CPU.
+    "max_threads": 1,
+    "max_insert_threads": 1,
+    "input_format_parallel_parsing": 0,
+}
 """An insert has happened, whole, when the call returns; the same block twice is stored once."""
 ARROW = {"output_format_arrow_string_as_string": 0, "output_format_arrow_low_cardinality_as_dictionary": 0}
 """Strings come back as the bytes that they are, valid UTF-8 or not."""
@@ -110,8 +118,9 @@ def read_catalog(client: Client, findings_origins: str) -> SchemaCatalog:
     """
     table = client.query_arrow(
         "SELECT key, value, append_time FROM entries "
-        "WHERE startsWith(origin, {prefix:String}) AND event_type = 'schema.registered' ORDER BY origin, index",
-        parameters={"prefix": findings_origins},
+        "WHERE startsWith(origin, {prefix:String}) AND startsWith(ifNull(key, ''), {key:String}) "
+        "ORDER BY origin, index",
+        parameters={"prefix": findings_origins, "key": KEY_PREFIX.decode()},
         settings=ARROW,
     )
     catalog = SchemaCatalog()

@@ -1,0 +1,61 @@
+"""The sink against a ClickHouse over HTTP, with user and password: the same calls as against the embedded engine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.pipeline import Pipeline
+
+from grantledger.runtime.broker import LocalBroker
+
+SERVER = Path(__file__).parents[1] / "support" / "clickhouse_server.py"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("server")
+    command = [sys.executable, str(SERVER), str(folder / "data"), "0", "ledger", "right"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline], server: str) -> Pipeline:
+    return make_pipeline(
+        broker.bootstrap_servers,
+        {
+            "GRANTLEDGER_CLICKHOUSE_URL": server,
+            "GRANTLEDGER_CLICKHOUSE_USER": "ledger",
+            "GRANTLEDGER_CLICKHOUSE_PASSWORD": "right",
+        },
+    )
+
+
+def test_server_mode_stores_queries_and_verifies(pipeline: Pipeline) -> None:
+    pipeline.start()
+    sent = pipeline.run("sample", "--lives", "40", "--seed", "1")
+    assert sent.returncode == 0, sent.stderr
+    events = int(sent.stdout.split(" events")[0].rsplit(" ", 1)[-1])
+    pipeline.wait_stored(events)
+    assert int(pipeline.query("SELECT count() AS c FROM events WHERE event_type != 'schema.registered'")[0]["c"]) == events
+    code, report = pipeline.verify()
+    assert code == 0, report["problems"]
+    assert report["entries"] == events + 1
+    refused = pipeline.run("query", "DROP TABLE entries")
+    assert refused.returncode == 1 and "readonly" in refused.stderr
+
+
+def test_wrong_password_names_the_setting(pipeline: Pipeline) -> None:
+    pipeline.environment["GRANTLEDGER_CLICKHOUSE_PASSWORD"] = "wrong"
+    try:
+        answer = pipeline.run("query", "SELECT 1")
+    finally:
+        pipeline.environment["GRANTLEDGER_CLICKHOUSE_PASSWORD"] = "right"
+    assert answer.returncode == 2
+    assert "clickhouse_password" in answer.stderr and "Traceback" not in answer.stderr
