@@ -43,4 +43,4 @@ def _plain(error: ClickHouseError) -> str:
     """Return ClickHouse's own words without the client's wrapping."""
     text = str(error).strip()
     start = text.find("Code:")
-    return text[start if start > 0 else 0 :].split("\n", 1)[0]
+    return text[start if start > 0 else 0 :].split("\n", 1)[0].partition(" (for url ")[0]

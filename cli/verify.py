@@ -16,13 +16,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..runtime.keys import load_public_key
 from ..runtime.process import complain
-from ..runtime.reading import reading
+from ..runtime.reading import live, reading
 from ..runtime.settings import Settings
 from ..runtime.verification import Report, verify_kafka, verify_store
 from .running import settings_of, told
 
 TAMPERED = 1
 COULD_NOT_CHECK = 2
+SINK_MAY_LAG = 10.0
+"""Seconds that a running store gets to take in what the anchors outside cover already."""
 
 
 class Origin(StrEnum):
@@ -42,7 +44,8 @@ def command(
         typer.Option(help="Public key of the logs, PEM. An auditor brings it along; default: beside the private key."),
     ] = None,
     anchors: Annotated[
-        Path | None, typer.Option(help="File that the anchor target 'file' wrote. Default: that of the settings, if there.")
+        Path | None,
+        typer.Option(help="File that the anchor target 'file' wrote. Default: that of the settings, if there."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -79,7 +82,12 @@ def command(
 def _verify(settings: Settings, source: Origin, key: bytes, anchors: Path | None, *, quiet: bool) -> Report:
     console = Console(stderr=True, highlight=False)
     bar = Progress(
-        TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True
+        TextColumn("verifying"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
     )
     with nullcontext() if quiet or not console.is_terminal else bar:
         task = bar.add_task("entries", total=None)
@@ -92,19 +100,21 @@ def _verify(settings: Settings, source: Origin, key: bytes, anchors: Path | None
             return verify_kafka(options, key, anchor_file=anchors, on_progress=progress)
         deployment = settings.require_deployment()
         with reading(settings) as client:
-            return verify_store(client, deployment, key, anchor_file=anchors, on_progress=progress)
+            patience = SINK_MAY_LAG if live(settings) else 0.0
+            return verify_store(client, deployment, key, anchor_file=anchors, patience=patience, on_progress=progress)
 
 
 def _print(report: Report) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    rate = report.entries / report.seconds if report.seconds else 0
+    rate = f", {report.entries / report.seconds:,.0f} entries/s" if report.entries >= 10_000 else ""
     console.print(
         f"{report.source}: {report.entries:,} entries in {report.logs} logs, {report.checkpoints:,} checkpoints, "
-        f"{report.anchors:,} anchors, {report.outside_anchors:,} of them outside; {report.seconds:.1f} s, "
-        f"{rate:,.0f} entries/s"
+        f"{report.anchors:,} anchors, {report.outside_anchors:,} of them outside; {report.seconds:.1f} s{rate}"
     )
     for origin, (size, root) in sorted(report.heads.items()):
         console.print(f"  {origin}  {size:,} entries  root {root[:16]}…")
+    if report.outside_only:
+        console.print(f"  {report.outside_only:,} anchors outside are not in the store (yet)")
     if report.sound:
         console.print("[green]SOUND[/green]: everything is what was sealed and signed")
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,16 @@ from ..sinks.clickhouse import StoreAddress, StoreLock, StoreUnavailableError, c
 from .settings import Settings
 from .sql_endpoint import PublishedEndpoint
 from .wiring import store_address
+
+
+def live(settings: Settings) -> bool:
+    """Whether the store may be written to while it is read: only an embedded one without a running owner is not."""
+    if settings.clickhouse_url:
+        return True
+    try:
+        return read_access(settings.data_dir) is not None
+    except AccessFileError:
+        return True
 
 
 @contextmanager
@@ -65,6 +76,7 @@ def _through(access: Access, address: StoreAddress) -> Client:
     # The endpoint runs everything with readonly=1, so the client takes every setting for a forbidden one; the endpoint
     # itself decides which it takes.
     common.set_setting("invalid_setting_action", "send")
+    logging.getLogger("clickhouse_connect").setLevel(logging.ERROR)
     try:
         return clickhouse_connect.get_client(
             host=access.host,
