@@ -12,7 +12,7 @@ from .running import settings_of, told
 
 
 def command(context: typer.Context) -> None:
-    """Run the anchor until SIGTERM or Ctrl-C: every minute, the heads of all logs go into one signed entry, and outside.
+    """Run the anchor until SIGTERM or Ctrl-C: every minute the heads of all logs go into a signed entry, and outside.
 
     One process a deployment: a second one takes the first one's place.
 

@@ -87,9 +87,8 @@ class LazyGroup(TyperGroup):
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith("grantledger"):
                 raise
-            typer.echo(
-                f"grantledger: `{cmd_name}` needs the package {error.name}: pip install 'grantledger[embedded]'", err=True
-            )
+            needed = f"`{cmd_name}` needs the package {error.name}: pip install 'grantledger[embedded]'"
+            typer.echo(f"grantledger: {needed}", err=True)
             raise typer.Exit(2) from error
         single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
         single.command(short_help=summary)(with_settings(module.command))

@@ -38,8 +38,7 @@ def command(
         typer.echo(public_pem(public_key).decode(), nl=False)
         return
     partitions = {topic: settings.activity_partitions if topic == ACTIVITY_TOPIC else 1 for topic in INPUT_TOPICS}
-    origins = [
-        origin_of(deployment, topic, partition, epoch) for topic, count in partitions.items() for partition in range(count)
-    ]
+    logs = [(topic, partition) for topic, count in partitions.items() for partition in range(count)]
+    origins = [origin_of(deployment, topic, partition, epoch) for topic, partition in logs]
     keys = {origin: verifier_key(origin, public_key) for origin in [*origins, anchor_origin(deployment)]}
     typer.echo(json.dumps(keys, indent=2) if as_json else "\n".join(keys.values()))

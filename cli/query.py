@@ -17,7 +17,10 @@ def command(
     context: typer.Context,
     sql: Annotated[str, typer.Argument(help="One statement that reads; - reads it from standard input.")],
     output_format: Annotated[
-        str, typer.Option("--format", help="Any of ClickHouse's formats: PrettyCompact, JSONEachRow, CSVWithNames, Parquet …")
+        str,
+        typer.Option(
+            "--format", help="Any of ClickHouse's formats: PrettyCompact, JSONEachRow, CSVWithNames, Parquet …"
+        ),
     ] = "PrettyCompact",
 ) -> None:
     """Ask the store in SQL, while the pipeline runs and when it does not.

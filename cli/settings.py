@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import typer
 from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
-import typer
 
 from ..runtime.settings import Settings
 from .sending import settings_of

@@ -21,7 +21,8 @@ class What(StrEnum):
 
 
 def command(
-    context: typer.Context, what: Annotated[What, typer.Argument(help="create those that are missing, or check them all")]
+    context: typer.Context,
+    what: Annotated[What, typer.Argument(help="create those that are missing, or check them all")],
 ) -> None:
     """Make the topics of a deployment, or check that they are as they must be.
 

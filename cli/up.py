@@ -16,6 +16,8 @@ from rich.table import Table
 from ..runtime.stack import Stack, Status
 from .running import settings_of, told
 
+EXAMPLE = "SELECT * FROM active_grants LIMIT 10"
+
 
 def command(
     context: typer.Context,
@@ -59,7 +61,7 @@ def _stay(stack: Stack, console: Console, asked: threading.Event) -> None:
     data = stack.settings.data_dir
     console.print(
         f"Ready: deployment {stack.settings.deployment}, Kafka {stack.settings.kafka_bootstrap_servers}\n"
-        f"  query:   grantledger query --data {data} \"SELECT * FROM active_grants LIMIT 10\"\n"
+        f"  query:   grantledger query --data {data} '{EXAMPLE}'\n"
         f"  verify:  grantledger verify --data {data}\n"
         f"  send:    grantledger import vault audit.log --data {data}\n"
         f"  logs:    {data / 'logs'}\n"
@@ -85,8 +87,9 @@ def _ago(time: datetime | None) -> str:
 def _line(status: Status) -> str:
     troubles = "".join(f"; TROUBLE {trouble}" for trouble in status.troubles)
     return (
-        f"{datetime.now(UTC):%H:%M:%S} events in {status.events:,}, sealed {status.sealed:,}, stored {status.stored:,}, "
-        f"last checkpoint {_ago(status.last_checkpoint)}, last anchor {_ago(status.last_anchor)}, lag {status.lag:,}{troubles}"
+        f"{datetime.now(UTC):%H:%M:%S} events in {status.events:,}, sealed {status.sealed:,}, "
+        f"stored {status.stored:,}, last checkpoint {_ago(status.last_checkpoint)}, "
+        f"last anchor {_ago(status.last_anchor)}, lag {status.lag:,}{troubles}"
     )
 
 

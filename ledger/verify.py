@@ -92,9 +92,9 @@ def check_chunk(chunk: Chunk, expected: int, base: Frontier | None = None) -> Ch
         problem = Problem(chunk.origin, index, check, message)
         return failed_chunk(problem)
 
-    position = _first_not_dense(chunk.indices, chunk.first_index, expected)
-    if position is not None:
-        return failed(position, "index", _index_problem(chunk, position))
+    hole = _index_problem(chunk, expected)
+    if hole is not None:
+        return failed(hole[0], "index", hole[1])
     stored_payloads = unpack(chunk.payload_hashes)
     payloads = payload_hashes(chunk.keys, chunk.values, chunk.headers)
     if payloads != stored_payloads:
@@ -119,8 +119,13 @@ def check_chunk(chunk: Chunk, expected: int, base: Frontier | None = None) -> Ch
     for at, note in chunk.notes:
         frontier.extend(leaves[done : at + 1])
         notes.append((at + 1, note, frontier.pack(), frozenset(chunk.sealed_at[done : at + 1])))
+        if len(notes[-1][3]) > 1:
+            return failed(_first_change(chunk.sealed_at, done), "sealed_at", _TIME_CHANGES)
         done = at + 1
     frontier.extend(leaves[done:])
+    tail_times = frozenset(chunk.sealed_at[done:])
+    if len(tail_times) > 1:
+        return failed(_first_change(chunk.sealed_at, done), "sealed_at", _TIME_CHANGES)
     return CheckedChunk(
         chunk.origin,
         chunk.first_index,
@@ -129,7 +134,7 @@ def check_chunk(chunk: Chunk, expected: int, base: Frontier | None = None) -> Ch
         leaves[-1] if leaves else first_previous,
         frontier.pack(),
         tuple(notes),
-        frozenset(chunk.sealed_at[done:]),
+        tail_times,
         whole=base is not None,
     )
 
@@ -144,22 +149,25 @@ def unpack(packed: bytes) -> list[bytes]:
     return [packed[at : at + 32] for at in range(0, len(packed), 32)]
 
 
-def _first_not_dense(indices: Sequence[int], first: int, expected: int) -> int | None:
-    if list(indices) == list(range(first, first + expected)):
+_TIME_CHANGES = "the time of sealing changes here, where no checkpoint ends a batch"
+
+
+def _first_change(times: Sequence[int], start: int) -> int:
+    return next(at for at in range(start + 1, len(times)) if times[at] != times[at - 1])
+
+
+def _index_problem(chunk: Chunk, expected: int) -> tuple[int, str] | None:
+    """Return where the indices are not dense, and in what way."""
+    if list(chunk.indices) == list(range(chunk.first_index, chunk.first_index + expected)):
         return None
-    for position, index in enumerate(indices):
-        if index != first + position:
-            return position
-    return len(indices)
-
-
-def _index_problem(chunk: Chunk, position: int) -> str:
-    expected = chunk.first_index + position
-    if position >= len(chunk.indices):
-        return f"entry {expected} and what follows are missing"
-    if position and chunk.indices[position] == chunk.indices[position - 1]:
-        return f"entry {expected - 1} is there more than once"
-    return f"entry {expected} is missing; the next one stored is {chunk.indices[position]}"
+    for position, index in enumerate(chunk.indices):
+        wanted = chunk.first_index + position
+        if position and index == chunk.indices[position - 1]:
+            return position - 1, f"entry {index} is there more than once"
+        if index != wanted:
+            return position, f"entry {wanted} is missing; the next one stored is {index}"
+    position = len(chunk.indices)
+    return position, f"entry {chunk.first_index + position} and what follows are missing"
 
 
 def _first_difference(computed: bytes, stored: bytes) -> int:
@@ -181,7 +189,13 @@ class OriginVerifier:
     problem: Problem | None = None
     checkpoints: int = 0
     _last_leaf: bytes = b""
+    _noted: int = 0
     _open_times: frozenset[int] = frozenset()
+
+    @property
+    def last_leaf(self) -> bytes:
+        """What the next entry must name: the leaf hash of the last one, or the genesis hash."""
+        return self._last_leaf or self.genesis.hash()
 
     def add(self, chunk: CheckedChunk) -> None:
         """Take the next chunk; after the first problem nothing more is looked at."""
@@ -191,9 +205,9 @@ class OriginVerifier:
     def _join(self, chunk: CheckedChunk) -> Problem | None:
         origin = self.genesis.origin
         if chunk.first_index != self.frontier.size:
-            return Problem(origin, self.frontier.size, "index", f"entries from {self.frontier.size} on are missing")
-        before = self._last_leaf or self.genesis.hash()
-        if chunk.first_previous != before:
+            message = f"entries from {chunk.first_index} on stand where entry {self.frontier.size} comes next"
+            return Problem(origin, min(chunk.first_index, self.frontier.size), "index", message)
+        if chunk.first_previous != self.last_leaf:
             what = "the leaf hash of the entry before" if self._last_leaf else "the genesis hash of its log"
             return Problem(origin, chunk.first_index, "chain", f"the previous leaf hash is not {what}")
         for count, note, packed, times in chunk.notes:
@@ -217,7 +231,7 @@ class OriginVerifier:
     def _check_note(self, note: str, tree: Frontier, times: frozenset[int]) -> Problem | None:
         origin, index = self.genesis.origin, tree.size - 1
         try:
-            stated, sealed_at = open_sealed_checkpoint(note, self.public_key)
+            stated, sealed_at = open_sealed_checkpoint(note, self.public_key, self._noted)
         except NoteError as error:
             return Problem(origin, index, "checkpoint", str(error))
         root = tree.root()
@@ -233,15 +247,15 @@ class OriginVerifier:
                 "the time of sealing of the batch that ends here is not the one that is signed",
             )
         self.roots[tree.size] = root
+        self._noted = tree.size
         self.checkpoints += 1
         return None
 
     def finish(self) -> None:
         """Check that the log ends with a checkpoint."""
         if self.problem is None and self._open_times:
-            size = max(self.roots, default=0)
-            message = f"no checkpoint covers the last entries: the log ends inside a batch, after entry {size - 1}"
-            self.problem = Problem(self.genesis.origin, size, "checkpoint", message)
+            message = f"no checkpoint covers the entries from {self._noted} on: the log ends inside a batch"
+            self.problem = Problem(self.genesis.origin, self._noted, "checkpoint", message)
 
 
 def verify_anchors(
@@ -249,12 +263,14 @@ def verify_anchors(
     public_key: bytes,
     roots: Mapping[str, Mapping[int, bytes]],
     skip: frozenset[str] = frozenset(),
+    origin: str | None = None,
 ) -> tuple[int, Problem | None]:
     """Check the anchor log from its beginning, and that every checkpoint it covers is one of the logs verified.
 
     Args:
         roots: of each log, the root at every checkpoint by size.
         skip: logs that are not sound or were not read, about which anchors say nothing new.
+        origin: name of the anchor log; None for that of the first anchor.
 
     Returns:
         How many anchors are sound, and the first problem.
@@ -262,13 +278,13 @@ def verify_anchors(
     frontier = Frontier()
     count = 0
     for anchor in anchors:
+        origin = origin or anchor.origin
+        if anchor.origin != origin:
+            return count, Problem(origin, count, "anchor", f"an anchor of {anchor.origin} stands among them")
         if anchor.index != count:
-            text = (
-                f"anchor {count} is missing"
-                if anchor.index > count
-                else f"anchor {anchor.index} is there more than once"
-            )
-            return count, Problem(anchor.origin, count, "anchor_index", text)
+            double = anchor.index < count
+            text = f"anchor {anchor.index} is there more than once" if double else f"anchor {count} is missing"
+            return count, Problem(origin, min(anchor.index, count), "anchor_index", text)
         try:
             after = check_anchor(anchor, public_key)
         except AnchorError as error:

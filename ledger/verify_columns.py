@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from ..schemas.arrow import DECODED_SCHEMA, decode_values
 from ..schemas.catalog import SchemaCatalog
+from .entry import NO_HEADERS, payload_hash
 from .verify import CheckedChunk, Chunk, Problem, check_chunk, failed_chunk
 
 EVIDENCE = (
@@ -17,6 +18,8 @@ EVIDENCE = (
 )  # fmt: skip
 COLUMNS = (*EVIDENCE, *DECODED_SCHEMA.names)
 """The columns of ``entries`` that a chunk needs, strings as bytes, times with their zone."""
+ERASED = "erased: the payload was erased by law"
+"""``decode_error`` of an entry whose payload was erased: key, value and headers are gone, decoded columns are empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class ChunkTask:
     expected: int
     erasures: frozenset[int]
     """Indices of this origin whose erasure is on record."""
+    decoded: bool = True
+    """Whether decoded columns are checked too; without sound schemas on record nothing can be said about them."""
 
 
 def check_rows(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog) -> CheckedChunk:
@@ -41,6 +46,12 @@ def check_rows(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog) -> Chec
     checked = check_chunk(chunk, task.expected)
     if checked.problem is not None:
         return checked
+    for position in sorted(chunk.erased):
+        if not _whole_or_gone(chunk, position):
+            message = "the payload of an erased entry is neither gone nor what was sealed"
+            return _failed(task, task.first_index + position, "erased", message)
+    if not task.decoded:
+        return checked
     decoded = decode_values(chunk.values, chunk.append_times, catalog)
     difference = first_difference(table, decoded, chunk.erased)
     if difference is None:
@@ -48,6 +59,13 @@ def check_rows(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog) -> Chec
     position, column = difference
     message = f"column {column} is not what the sealed payload says"
     return _failed(task, task.first_index + position, "columns", message)
+
+
+def _whole_or_gone(chunk: Chunk, position: int) -> bool:
+    key, value, headers = chunk.keys[position], chunk.values[position], chunk.headers[position]
+    if key is None and value is None and headers in (b"", NO_HEADERS):
+        return True
+    return payload_hash(key, value, headers) == chunk.payload_hashes[32 * position : 32 * position + 32]
 
 
 def _failed(task: ChunkTask, index: int, check: str, message: str) -> CheckedChunk:
@@ -89,7 +107,7 @@ def _packed(column: pa.ChunkedArray) -> bytes:
 
 
 def first_difference(stored: pa.Table, decoded: pa.RecordBatch, erased: frozenset[int]) -> tuple[int, str] | None:
-    """Return the first (row, column) in which stored and decoded columns differ, leaving out erased rows."""
+    """Return the first (row, column) in which stored and decoded columns differ; of erased rows nothing is left."""
     found: tuple[int, str] | None = None
     for field in DECODED_SCHEMA:
         left = stored.column(field.name)
@@ -99,7 +117,9 @@ def first_difference(stored: pa.Table, decoded: pa.RecordBatch, erased: frozense
         if left.equals(right):
             continue
         for row, (a, b) in enumerate(zip(left, right, strict=True)):
-            if row not in erased and a != b and not (not a.is_valid and not b.is_valid):
+            if field.name == "decode_error" and row in erased and a.as_py() == ERASED.encode():
+                continue
+            if a != b and (a.is_valid or b.is_valid):
                 if found is None or row < found[0]:
                     found = (row, field.name)
                 break

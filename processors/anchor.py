@@ -37,6 +37,7 @@ from ..ledger.note import Checkpoint
 from ..schemas import kafka
 from ..schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_TOPICS
 from . import metrics
+from .transactions import insist
 
 log = structlog.get_logger("grantledger.anchor")
 
@@ -78,7 +79,7 @@ class Anchorer:
             KafkaUnavailableError: the brokers do not answer, or another anchor process took over.
         """
         try:
-            self._producer.init_transactions(60.0)
+            insist(self._producer.init_transactions, self._stop.is_set)
             self._resume()
             due = time.monotonic()
             while not self._stop.is_set():
@@ -89,6 +90,8 @@ class Anchorer:
                 self._stop.wait(due - time.monotonic())
             self.anchor_once()
         except KafkaException as error:
+            if kafka.passes(error):
+                raise kafka.unavailable("anchoring cannot go on", error) from error
             raise kafka.KafkaUnavailableError(f"anchoring cannot go on: {error.args[0].str()}") from error
 
     def _resume(self) -> None:
@@ -140,9 +143,9 @@ class Anchorer:
         for origin, before in self._sizes.items():
             now = heads.get(origin)
             if now is None or now.size < before.size or (now.size == before.size and now.root != before.root):
+                found = "none" if now is None else f"{now.size}, root {now.root.hex()}"
                 raise AnchoringStoppedError(
-                    f"{origin} was anchored with {before.size} entries and now has "
-                    f"{'none' if now is None else f'{now.size} and another root' if now.size == before.size else now.size}"
+                    f"{origin} was anchored with {before.size} entries, root {before.root.hex()}, and now has {found}"
                 )
         return list(heads.values())
 
@@ -161,4 +164,4 @@ class Anchorer:
     def _write(self, topic: str, value: bytes) -> None:
         self._producer.begin_transaction()
         self._producer.produce(topic, value, self._deployment, 0)
-        self._producer.commit_transaction(30.0)
+        insist(self._producer.commit_transaction, self._stop.is_set)

@@ -14,8 +14,8 @@ from ..ledger import batch as batches
 from ..schemas.catalog import WriterSchema
 from ..schemas.codec import EventEncoder
 from ..schemas.event import FINDINGS_TOPIC
-from ..schemas.topics import sealed
 from ..schemas.kafka import KafkaUnavailableError, end_offset, first_offset, read_range
+from ..schemas.topics import sealed
 from .notices import schema_key, schema_registered
 
 log = structlog.get_logger("grantledger.registrar")

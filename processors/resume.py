@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ..ledger.batch import BatchError, Head, SealedBatch
 from ..ledger.entry import Genesis, origin_of
+from ..ledger.note import Checkpoint
 
 
 class SealingStoppedError(Exception):
@@ -28,7 +29,7 @@ class PartitionState:
         sealed_begin: first offset that the sealed partition still has; above 0, batches were deleted.
         committed: the sealers' committed offset, or None.
         stored: whether the sink has committed a position in the sealed partition.
-        anchored: the largest size that the last anchor states for an origin of this partition, 0 for none.
+        anchored: the head that the last anchor states for this partition, or None.
         input_begin, input_end: first offset and end of the input partition.
     """
 
@@ -40,7 +41,7 @@ class PartitionState:
     sealed_begin: int
     committed: int | None
     stored: bool
-    anchored: int
+    anchored: Checkpoint | None
     input_begin: int
     input_end: int
 
@@ -63,15 +64,15 @@ def _begin(state: PartitionState) -> Head:
         known.append(f"sealers have committed offset {state.committed}")
     if state.stored:
         known.append("the store has read from it")
-    if state.anchored:
-        known.append(f"an anchor states {state.anchored} entries")
+    if state.anchored is not None:
+        known.append(f"an anchor states {state.anchored.size} entries")
     if state.sealed_begin > 0:
         known.append(f"its first offset is {state.sealed_begin}")
     if known:
         raise SealingStoppedError(
             "sealed_topic_lost",
-            f"the sealed partition of {where} is empty, yet {' and '.join(known)}: its batches are lost. Restore them, or "
-            "open a new epoch, which binds the old head and says so.",
+            f"the sealed partition of {where} is empty, yet {' and '.join(known)}: its batches are lost. Restore them, "
+            "or open a new epoch, which binds the old head and says so.",
         )
     origin = origin_of(state.deployment, state.topic, state.partition)
     return Head.at_genesis(Genesis(origin, state.topic_id, state.input_begin))
@@ -92,6 +93,12 @@ def _go_on(state: PartitionState, tail: SealedBatch, public_key: bytes) -> Head:
         raise SealingStoppedError(
             "head_mismatch", f"the last sealed batch does not verify with this key: {error}. Check key_file."
         ) from error
+    if state.anchored is not None and _contradicts(state.anchored, head.checkpoint()):
+        raise SealingStoppedError(
+            "head_mismatch",
+            f"an anchor states {state.anchored.size} entries of {tail.origin}, root {state.anchored.root.hex()}; the "
+            f"sealed partition ends with {head.size}, root {head.frontier.root().hex()}: batches were lost or changed",
+        )
     if head.genesis.topic_id != state.topic_id:
         raise SealingStoppedError(
             "topic_replaced",
@@ -101,8 +108,8 @@ def _go_on(state: PartitionState, tail: SealedBatch, public_key: bytes) -> Head:
     if state.committed is not None and state.committed != head.next_offset:
         raise SealingStoppedError(
             "offset_mismatch",
-            f"sealers of {where} have committed offset {state.committed}, the sealed tail goes on at {head.next_offset}: "
-            "one of the two was changed from outside",
+            f"sealers of {where} have committed offset {state.committed}, the sealed tail goes on at "
+            f"{head.next_offset}: one of the two was changed from outside",
         )
     if state.input_begin > head.next_offset:
         raise SealingStoppedError(
@@ -116,3 +123,10 @@ def _go_on(state: PartitionState, tail: SealedBatch, public_key: bytes) -> Head:
             f"{where} ends at offset {state.input_end}, sealed up to {head.next_offset}: the topic lost records",
         )
     return head
+
+
+def _contradicts(anchored: Checkpoint, found: Checkpoint) -> bool:
+    """Whether a log that once stood at ``anchored`` cannot stand at ``found``; another epoch says nothing."""
+    if anchored.origin != found.origin:
+        return False
+    return anchored.size > found.size or (anchored.size == found.size and anchored.root != found.root)

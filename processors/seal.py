@@ -7,10 +7,12 @@ next one goes on from there.
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -26,10 +28,11 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from ..ledger import batch as batches
-from ..ledger.anchor import anchored_sizes, decode_anchor
+from ..ledger.anchor import AnchorError, decode_anchor
 from ..ledger.batch import MAX_ENTRIES, MAX_PAYLOAD_BYTES, Head, Records, SealedBatch
 from ..ledger.entry import FLAG_LOG_APPEND_TIME, NO_HEADERS, encode_headers, origin_of
 from ..ledger.keys import Signer
+from ..ledger.note import Checkpoint, NoteError
 from ..schemas import kafka
 from ..schemas.codec import EventEncoder
 from ..schemas.event import FINDINGS_TOPIC, Event
@@ -37,6 +40,7 @@ from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, seal_group, sealed, st
 from . import metrics
 from .notices import finding_opened
 from .resume import PartitionState, SealingStoppedError, resume
+from .transactions import insist
 
 log = structlog.get_logger("grantledger.seal")
 
@@ -96,7 +100,8 @@ class Sealer:
         self._producer = Producer(
             kafka.transactional_options(self._options, f"{config.deployment}-seal-{config.instance}")
         )
-        self._consumer = Consumer(kafka.reader_options(self._options, seal_group(config.deployment)))
+        member = f"{config.deployment}-seal-{config.instance}"
+        self._consumer = Consumer(kafka.reader_options(self._options, seal_group(config.deployment), member=member))
         self._encoder = EventEncoder()
         self._logs: dict[Partition, _Log] = {}
         self._notices: list[Event] = []
@@ -110,33 +115,54 @@ class Sealer:
         """Ask ``run`` to seal what it has read, and to return. Safe in a signal handler."""
         self._stopping = True
 
+    def _is_stopping(self) -> bool:
+        return self._stopping
+
     def run(self) -> None:
         """Seal until stopped.
 
         Raises:
             SealerLostError: another process took this one's place, or a transaction cannot be finished.
+            SealingStoppedError: no partition may be sealed until a person has looked.
             KafkaUnavailableError: the brokers do not answer.
         """
-        self._identities = kafka.identify_topics(self._admin, INPUT_TOPICS + tuple(map(sealed, INPUT_TOPICS)))
-        for topic in INPUT_TOPICS:
-            ours, theirs = self._identities[topic].partitions, self._identities[sealed(topic)].partitions
-            if ours != theirs:
-                raise SealingStoppedError(
-                    "partition_count",
-                    f"{topic} has {ours} partitions, {sealed(topic)} has {theirs}: they must be the same",
-                )
         try:
-            self._producer.init_transactions(60.0)
+            insist(self._producer.init_transactions, self._is_stopping)
+            self._identify()
             self._consumer.subscribe(
                 list(INPUT_TOPICS), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
             )
             while not self._stopping:
                 self._step()
             self._flush()
+        except SealingStoppedError as error:
+            self._record_stop(error)
+            raise
         except KafkaException as error:
+            if kafka.passes(error):
+                raise kafka.unavailable("sealing cannot go on", error) from error
             raise SealerLostError(f"sealing cannot go on: {error.args[0].str()}") from error
         finally:
             self._consumer.close()
+
+    def _identify(self) -> None:
+        """Ask which topics these are: one deleted and made again while this process runs has another id."""
+        self._identities = kafka.identify_topics(self._admin, INPUT_TOPICS + tuple(map(sealed, INPUT_TOPICS)))
+        for topic in INPUT_TOPICS:
+            ours, theirs = self._identities[topic].partitions, self._identities[sealed(topic)].partitions
+            if ours != theirs:
+                reason = f"{topic} has {ours} partitions, {sealed(topic)} has {theirs}: they must be the same"
+                raise SealingStoppedError("partition_count", reason)
+
+    def _record_stop(self, stop: SealingStoppedError) -> None:
+        """Put the findings on record although this process seals nothing any more."""
+        if not self._notices:
+            deployment, at = self._config.deployment, self._now().isoformat()
+            self._notice(stop.rule, deployment, "critical", {"reason": str(stop)}, at)
+        try:
+            self._transact({}, None)
+        except KafkaException as error:
+            log.error("findings_not_recorded", reason=error.args[0].str(), findings=len(self._notices))
 
     def _step(self) -> None:
         # Captured before polling: if the group moves on while we hold records, the commit is refused, not forked.
@@ -192,18 +218,33 @@ class Sealer:
         if self._oldest is None:
             self._oldest = self._clock()
 
-    def _close_batch(self, held: _Log) -> None:
+    def _close_batch(self, held: _Log, position: int = 0) -> None:
+        """Seal what has been read of a partition.
+
+        Args:
+            position: where reading goes on, when everything read is in hand: transaction markers and aborted records
+                behind the last record are passed, or retention would one day seem to have taken unsealed records.
+        """
         records = held.records
-        next_offset = records.offsets[-1] + 1 if records.offsets else held.next_head.next_offset
+        next_offset = held.next_head.next_offset
+        if records.offsets:
+            if records.offsets[0] < next_offset or any(map(operator.ge, records.offsets, records.offsets[1:])):
+                raise SealerLostError(f"{held.head.genesis.origin}: records came out of order; they are read again")
+            next_offset = records.offsets[-1] + 1
+        next_offset = max(next_offset, position)
         held.full.append(batches.seal(held.next_head, records, next_offset, self._now(), self._signer))
         held.records, held.payload = Records(), 0
 
     def _flush(self, membership: Any = None) -> None:
         """Write everything read so far, in one transaction."""
         now = self._clock()
-        for held in self._logs.values():
+        positions = {
+            (at.topic, at.partition): at.offset
+            for at in self._consumer.position([TopicPartition(*where) for where in self._logs])
+        }
+        for where, held in self._logs.items():
             if len(held.records) or held.unwritten or now - held.restated >= self._config.restate:
-                self._close_batch(held)
+                self._close_batch(held, positions[where])
         work = {where: held for where, held in self._logs.items() if held.full}
         self._oldest = None
         if not work and not self._notices:
@@ -247,8 +288,9 @@ class Sealer:
         for notice in self._notices:
             self._produce(FINDINGS_TOPIC, self._encoder.encode(notice), notice.key, 0)
         if positions:
-            _retrying(lambda: producer.send_offsets_to_transaction(positions, membership, 30.0))
-        _retrying(lambda: producer.commit_transaction(30.0))
+            send = partial(producer.send_offsets_to_transaction, positions, membership)
+            insist(send, self._is_stopping)
+        insist(producer.commit_transaction, self._is_stopping)
 
     def _produce(self, topic: str, value: bytes, key: str, partition: int) -> None:
         while True:
@@ -262,19 +304,26 @@ class Sealer:
     def _recover(self, error: KafkaException) -> None:
         """Throw the unfinished transaction away and read again from the last committed head, or give up the process."""
         problem: KafkaError = error.args[0]
+        if problem.retriable() and not problem.txn_requires_abort():
+            raise kafka.unavailable("the sealing transaction did not get through", error) from error
         if problem.fatal() or not problem.txn_requires_abort():
             raise SealerLostError(
                 f"the sealing transaction failed: {problem.str()}. If another sealer runs, give each its own "
                 "GRANTLEDGER_SEALER_INSTANCE."
             ) from error
         log.warning("transaction_aborted", error=problem.name())
-        _retrying(lambda: self._producer.abort_transaction(30.0))
+        insist(self._producer.abort_transaction, self._is_stopping)
         for (topic, partition), held in self._logs.items():
             held.full, held.records, held.payload = [], Records(), 0
             self._consumer.seek(TopicPartition(topic, partition, held.head.next_offset))
 
     def _on_error(self, error: KafkaError, message: Message) -> None:
-        if error.fatal() or error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+        if error.fatal():
+            raise SealerLostError(
+                f"this sealer lost its place in the group: {error.str()}. If another sealer runs, give each its own "
+                "GRANTLEDGER_SEALER_INSTANCE."
+            )
+        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise SealerLostError(f"reading {message.topic()} partition {message.partition()}: {error.str()}")
         log.warning("consume_error", error=error.name(), detail=error.str())
 
@@ -304,9 +353,11 @@ class Sealer:
             self._failure = error
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        starts, stopped = [], []
-        anchored = self._anchored_sizes()
-        committed = {(p.topic, p.partition): p.offset for p in consumer.committed(partitions, kafka.REQUEST_TIMEOUT)}
+        starts: list[TopicPartition] = []
+        stopped: list[SealingStoppedError] = []
+        self._identify()
+        anchored = self._anchored()
+        committed = kafka.committed_offsets(consumer, partitions)
         for partition in partitions:
             where = (partition.topic, partition.partition)
             try:
@@ -320,7 +371,7 @@ class Sealer:
                 self._notice(error.rule, origin, "critical", {"reason": str(error)}, self._now().isoformat())
                 continue
             metrics.SEAL_STOPPED.labels(*map(str, where)).set(0)
-            self._logs[where] = _Log(head, self._clock(), unwritten=state.tail is None)
+            self._logs[where] = _Log(head, self._clock() - self._age(state.tail), unwritten=state.tail is None)
             self._gauge(where, head)
             starts.append(TopicPartition(*where, head.next_offset))
             log.info("partition_assigned", origin=head.genesis.origin, size=head.size, next_offset=head.next_offset)
@@ -328,7 +379,11 @@ class Sealer:
             raise SealingStoppedError(stopped[0].rule, f"every partition is stopped; the first: {stopped[0]}")
         consumer.assign(starts)
 
-    def _state(self, where: Partition, committed: int, anchored: dict[str, int]) -> PartitionState:
+    def _age(self, tail: SealedBatch | None) -> float:
+        """Seconds since the head was stated last, by whichever sealer: many short runs must not put it off for ever."""
+        return max(0.0, (self._now() - tail.sealed_at).total_seconds()) if tail is not None else 0.0
+
+    def _state(self, where: Partition, committed: int, anchored: dict[str, Checkpoint]) -> PartitionState:
         topic, partition = where
         sealed_topic = sealed(topic)
         kafka.wait_without_open_transaction(self._admin, sealed_topic, partition)
@@ -348,21 +403,25 @@ class Sealer:
             sealed_begin=kafka.first_offset(self._admin, sealed_topic, partition),
             committed=committed if committed >= 0 else None,
             stored=self._stored(sealed_topic, partition),
-            anchored=anchored.get(f"{self._config.deployment}/{topic}/{partition}", 0),
+            anchored=anchored.get(f"{self._config.deployment}/{topic}/{partition}"),
             input_begin=kafka.first_offset(self._admin, topic, partition),
             input_end=kafka.end_offset(self._admin, topic, partition),
         )
 
     def _stored(self, topic: str, partition: int) -> bool:
         """Whether the sink has ever committed a position past the beginning of a sealed partition."""
-        return kafka.committed_offset(self._admin, store_group(self._config.deployment), topic, partition) > 0
+        return kafka.committed_offset(self._options, store_group(self._config.deployment), topic, partition) > 0
 
-    def _anchored_sizes(self) -> dict[str, int]:
-        """Return the sizes that the last anchor states, by origin without its epoch."""
+    def _anchored(self) -> dict[str, Checkpoint]:
+        """Return the heads that the last anchor states, by origin without its epoch."""
         message = kafka.last_record(self._options, self._admin, ANCHORS_TOPIC, 0)
         if message is None:
             return {}
-        return anchored_sizes(decode_anchor(message.value() or b""))
+        try:
+            heads = decode_anchor(message.value() or b"").checkpoints()
+        except (AnchorError, NoteError) as error:
+            raise SealingStoppedError("anchor_mismatch", f"the last record of {ANCHORS_TOPIC}: {error}") from error
+        return {head.origin.rpartition("/")[0]: head for head in heads}
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Whatever is in hand belongs to the next owner, who reads it again."""
@@ -371,15 +430,3 @@ class Sealer:
         for partition in partitions:
             self._logs.pop((partition.topic, partition.partition), None)
         self._oldest = None
-
-
-def _retrying(call: Callable[[], Any], attempts: int = 5) -> None:
-    """Repeat a transactional call that says it may be repeated: its outcome is not known until it returns."""
-    for attempt in range(attempts):
-        try:
-            call()
-        except KafkaException as error:
-            if not error.args[0].retriable() or attempt == attempts - 1:
-                raise
-        else:
-            return

@@ -18,7 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from .java import TiedProcess
 from .process import EXIT_STOPPED, EXIT_USAGE, status_path
 
+SHORTEST_PAUSE = 0.5
 LONGEST_PAUSE = 15.0
+HEALTHY_SECONDS = 60.0
+"""A process that ran so long before it died did not die of what killed it the time before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,8 @@ class Child:
         self._data_dir, self._environment = data_dir, dict(environment)
         self._process: TiedProcess | None = None
         self._not_before = 0.0
-        self._pause = 0.5
+        self._pause = SHORTEST_PAUSE
+        self._started = 0.0
         self.restarts = 0
         self.gave_up: str | None = None
 
@@ -59,6 +63,7 @@ class Child:
             self.log_path.replace(self.log_path.with_suffix(".log.1"))
         command = [sys.executable, "-m", "grantledger.cli", *self.spec.arguments]
         self._process = TiedProcess(command, cwd=Path.cwd(), output=self.log_path, environment=self._environment)
+        self._started, self._not_before = time.monotonic(), 0.0
 
     def alive(self) -> bool:
         """Whether the process runs."""
@@ -74,10 +79,11 @@ class Child:
             return
         now = time.monotonic()
         if self._not_before == 0.0:
+            if now - self._started > HEALTHY_SECONDS:
+                self._pause = SHORTEST_PAUSE
             self._not_before = now + self._pause
             self._pause = min(LONGEST_PAUSE, self._pause * 2)
         elif now >= self._not_before:
-            self._not_before = 0.0
             self.restarts += 1
             self.start()
 
@@ -102,7 +108,7 @@ class Child:
         return False
 
     def metrics(self) -> dict[tuple[str, str], float]:
-        """Return the samples of the process's metrics endpoint, by name and labels; nothing while it does not answer."""
+        """Return the samples of the process's metrics endpoint, by name and labels; none while it does not answer."""
         try:
             status = json.loads(status_path(self._data_dir, self.spec.name).read_text())
             with urllib.request.urlopen(status["metrics"], timeout=1.0) as answer:  # noqa: S310 - our own loopback address

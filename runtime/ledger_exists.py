@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from confluent_kafka.admin import AdminClient
 
 from ..schemas import kafka
 from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, SEALED_TOPICS, seal_group
 
 
-def ledger_exists(admin: AdminClient, deployment: str) -> bool:
+def ledger_exists(options: Mapping[str, Any], admin: AdminClient, deployment: str) -> bool:
     """Return whether sealed batches or anchors exist or have existed, or sealers have committed a position.
 
     Raises:
@@ -18,4 +21,4 @@ def ledger_exists(admin: AdminClient, deployment: str) -> bool:
         for partition in range(identity.partitions):
             if kafka.end_offset(admin, topic, partition, committed=False) > 0:
                 return True
-    return any(kafka.committed_offset(admin, seal_group(deployment), topic, 0) >= 0 for topic in INPUT_TOPICS)
+    return any(kafka.committed_offset(options, seal_group(deployment), topic, 0) >= 0 for topic in INPUT_TOPICS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from confluent_kafka.admin import AdminClient
 
@@ -55,6 +55,7 @@ class Stack:
         self._broker: LocalBroker | None = None
         self._children: list[Child] = []
         self._admin: AdminClient | None = None
+        self._lock: IO[str] | None = None
         self.settings = settings
 
     def start(self) -> None:
@@ -68,11 +69,13 @@ class Stack:
         data = self._given.data_dir
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         (data / "run").mkdir(exist_ok=True, mode=0o700)
-        self._lock = (data / "run" / "up.lock").open("w")
+        lock = (data / "run" / "up.lock").open("w")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            lock.close()
             raise SettingsError(f"a stack is running in {data} already (--data)") from None
+        self._lock = lock
         deployment = self._deployment(data)
         servers = self._given.kafka_bootstrap_servers or self._start_broker(data)
         self.settings = self._given.model_copy(update={"deployment": deployment, "kafka_bootstrap_servers": servers})
@@ -83,8 +86,14 @@ class Stack:
         prepare_signer(self.settings, self._admin)
         stack = {"pid": os.getpid(), "deployment": deployment, "kafka_bootstrap_servers": servers}
         (data / STACK_FILE).write_text(json.dumps(stack))
+        # Each process has a metrics endpoint of its own: one port for all would be taken from the second one on.
         environment = environment_for(
-            {"data_dir": str(data.resolve()), "deployment": deployment, "kafka_bootstrap_servers": servers}
+            {
+                "data_dir": str(data.resolve()),
+                "deployment": deployment,
+                "kafka_bootstrap_servers": servers,
+                "metrics_port": "0",
+            }
         )
         specs_of_children = [SEAL, STORE, ANCHOR]
         if self._sample_rate:
@@ -102,7 +111,9 @@ class Stack:
             path.write_text(name + "\n")
         known = path.read_text("utf-8").strip()
         if self._given.deployment and known != self._given.deployment:
-            raise SettingsError(f"{data} belongs to deployment {known}, GRANTLEDGER_DEPLOYMENT says {self._given.deployment}")
+            raise SettingsError(
+                f"{data} belongs to deployment {known}, GRANTLEDGER_DEPLOYMENT says {self._given.deployment}"
+            )
         return known
 
     def _start_broker(self, data: Path) -> str:
@@ -130,7 +141,8 @@ class Stack:
             for key, value in child.metrics().items():
                 samples[key] = max(value, samples.get(key, 0.0))
         troubles = [f"{child.spec.name}: {child.gave_up}" for child in self._children if child.gave_up]
-        troubles += [f"{c.spec.name} is down: {c.last_words()}" for c in self._children if not c.alive() and not c.gave_up]
+        down = [child for child in self._children if not child.alive() and not child.gave_up]
+        troubles += [f"{child.spec.name} is down: {child.last_words()}" for child in down]
         stopped = [labels for (name, labels), value in samples.items() if name == "grantledger_seal_stopped" and value]
         troubles += [f"sealing is stopped on {labels}" for labels in stopped]
         return Status(
@@ -154,7 +166,12 @@ class Stack:
         return sum(ends.values())
 
     def stop(self) -> None:
-        """Stop intake, let everything drain, then stop the rest, in the order of the stream."""
+        """Stop intake, let everything drain, then stop the rest, in the order of the stream.
+
+        Does nothing where ``start`` was refused because another stack runs: what is there belongs to that one.
+        """
+        if self._lock is None:
+            return
         by_name = {child.spec.name: child for child in self._children}
         for name in ("sample", "seal", "anchor"):
             if (child := by_name.get(name)) is not None:
@@ -165,8 +182,9 @@ class Stack:
         if self._broker is not None:
             self._broker.stop()
             self._say("Kafka stopped")
-        with contextlib.suppress(FileNotFoundError):
-            (self._given.data_dir / STACK_FILE).unlink()
+        (self._given.data_dir / STACK_FILE).unlink(missing_ok=True)
+        self._lock.close()
+        self._lock = None
 
     def _stop_child(self, child: Child) -> None:
         if not child.stop():

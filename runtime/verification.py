@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
@@ -17,9 +17,10 @@ from clickhouse_connect.driver.client import Client
 from confluent_kafka.admin import AdminClient
 
 from ..ledger import batch as batches
-from ..ledger.anchor import Anchor, decode_anchor
+from ..ledger.anchor import Anchor, AnchorError, anchor_origin, check_anchor, decode_anchor
 from ..ledger.batch import BatchError
 from ..ledger.entry import Genesis
+from ..ledger.note import Checkpoint, NoteError
 from ..ledger.verify import (
     CheckedChunk,
     Chunk,
@@ -53,6 +54,8 @@ class Report:
     checkpoints: int = 0
     anchors: int = 0
     outside_anchors: int = 0
+    outside_only: int = 0
+    """Anchors written outside that the store does not have (yet): it gets an anchor last of all."""
     seconds: float = 0.0
     problems: list[Problem] = field(default_factory=list)
     heads: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -69,10 +72,11 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class StoredOrigin:
-    """One log as ClickHouse has it: what its genesis binds, and how many entries there are by the highest index."""
+    """One log as ClickHouse has it: what its genesis binds, its entries by the highest index, and its rows."""
 
     genesis: Genesis
     size: int
+    rows: int
 
 
 class VerificationError(Exception):
@@ -85,6 +89,7 @@ def verify_store(
     public_key: bytes,
     *,
     anchor_file: Path | None = None,
+    patience: float = 0.0,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     workers: int | None = None,
 ) -> Report:
@@ -92,29 +97,58 @@ def verify_store(
 
     Args:
         anchor_file: what the target ``file`` wrote: anchors from outside the store, which show when its end is cut off.
+        patience: seconds that a store which is being written to may be behind the anchors outside.
         on_progress: called with entries done and entries in all.
         workers: processes that hash; None for as many as there are processors.
     """
     started = time.monotonic()
     report = Report("clickhouse")
     # Anchors first: the sink stores an anchor only after the entries it covers, so the entries read next reach them.
-    anchors = list(_read_anchors(client))
     outside = list(read_anchor_file(anchor_file)) if anchor_file is not None else []
-    logs, problems = _read_origins(client, deployment)
-    report.problems += problems
+    anchors = list(_read_anchors(client))
+    _await_covered(client, outside, patience)
+    logs, report.problems = _read_origins(client, deployment)
     catalog = _catalog(client, deployment, report)
-    total = sum(log.size for log in logs)
+    total = sum(log.rows for log in logs)
     verifiers = {log.genesis.origin: OriginVerifier(log.genesis, public_key) for log in logs}
     erasures: Mapping[str, frozenset[int]] = _erasures(client, deployment)
+    # The findings first: where the schemas on record are not sound, decoded columns cannot be judged.
+    prefix = f"{deployment}/{FINDINGS_TOPIC}/"
+    findings = [log for log in logs if log.genesis.origin.startswith(prefix)]
+    others = [log for log in logs if log not in findings]
     with _pool(total, workers, catalog) as pool:
-        for checked in _check_all(client, logs, catalog, erasures, pool):
-            verifiers[checked.origin].add(checked)
-            report.entries += checked.count
-            on_progress(report.entries, total)
+        for some in (findings, others):
+            decoded = not any(problem.origin.startswith(prefix) for problem in _problems(report, verifiers))
+            for checked in _check_all(client, some, verifiers, erasures, pool, decoded=decoded):
+                verifiers[checked.origin].add(checked)
+                report.entries += checked.count
+                on_progress(report.entries, total)
     _conclude(report, verifiers)
-    _check_anchors(report, anchors, outside, public_key, verifiers)
+    _check_anchors(report, anchors, outside, public_key, verifiers, origin=anchor_origin(deployment))
     report.seconds = time.monotonic() - started
     return report
+
+
+def _problems(report: Report, verifiers: Mapping[str, OriginVerifier]) -> list[Problem]:
+    """Return everything that is known to be wrong so far."""
+    return report.problems + [found for verifier in verifiers.values() if (found := verifier.problem) is not None]
+
+
+def _await_covered(client: Client, outside: list[Anchor], patience: float) -> None:
+    """Give a running sink the time to store what the anchors outside cover already."""
+    covered = {c.origin: c.size for anchor in outside[-1:] for c in _checkpoints(anchor)}
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        if all(_sizes(client).get(origin, (0, 0))[0] >= size for origin, size in covered.items()):
+            return
+        time.sleep(0.2)
+
+
+def _checkpoints(anchor: Anchor) -> list[Checkpoint]:
+    try:
+        return anchor.checkpoints()
+    except NoteError:  # told when the anchor is checked
+        return []
 
 
 def _conclude(report: Report, verifiers: dict[str, OriginVerifier]) -> None:
@@ -129,39 +163,62 @@ def _conclude(report: Report, verifiers: dict[str, OriginVerifier]) -> None:
 
 
 def _check_anchors(
-    report: Report, anchors: list[Anchor], outside: list[Anchor], key: bytes, verifiers: dict[str, OriginVerifier]
+    report: Report,
+    anchors: list[Anchor],
+    outside: list[Anchor],
+    key: bytes,
+    verifiers: dict[str, OriginVerifier],
+    *,
+    origin: str,
+    complete: bool = False,
 ) -> None:
-    roots = {origin: verifier.roots for origin, verifier in verifiers.items()}
-    skip = frozenset(origin for origin, verifier in verifiers.items() if verifier.problem is not None)
-    report.anchors, problem = verify_anchors(anchors, key, roots, skip)
+    """Check the anchors here, then that those outside say the same.
+
+    Args:
+        origin: name of the anchor log.
+        complete: every anchor outside must be here as well.
+    """
+    roots = {log: verifier.roots for log, verifier in verifiers.items()}
+    skip = frozenset(log for log, verifier in verifiers.items() if verifier.problem is not None)
+    report.anchors, problem = verify_anchors(anchors, key, roots, skip, origin)
     if problem is not None:
         report.problems.append(problem)
-    inside = {anchor.index: anchor for anchor in anchors}
+    inside = {anchor.index: anchor for anchor in anchors if anchor.origin == origin}
     for anchor in outside:
         known = inside.get(anchor.index)
-        if known is not None:
-            if known.note != anchor.note:
-                message = f"anchor {anchor.index} written outside is not the one stored: two histories"
-                report.problems.append(Problem(anchor.origin, anchor.index, "anchor", message))
-                return
-        else:
-            problem = check_covered(anchor, roots, skip)
-            if problem is not None:
+        problem = _check_outside(anchor, known, origin, key) or check_covered(anchor, roots, skip)
+        if problem is None and known is None and complete:
+            message = f"anchor {anchor.index}, which was written outside, is missing"
+            problem = Problem(origin, anchor.index, "anchor_index", message)
+        if problem is not None:
+            if problem not in report.problems:
                 report.problems.append(problem)
-                return
+            return
         report.outside_anchors += 1
+        report.outside_only += known is None
+
+
+def _check_outside(anchor: Anchor, known: Anchor | None, origin: str, key: bytes) -> Problem | None:
+    try:
+        check_anchor(anchor, key)
+    except AnchorError as error:
+        return Problem(origin, anchor.index, "outside_anchor", f"in the file written outside, {error}")
+    if anchor.origin != origin:
+        return Problem(origin, anchor.index, "outside_anchor", f"the anchor written outside is one of {anchor.origin}")
+    if known is not None and known != anchor:
+        message = f"anchor {anchor.index} written outside is not the one here: two histories"
+        return Problem(origin, anchor.index, "anchor", message)
+    return None
 
 
 def _read_origins(client: Client, deployment: str) -> tuple[list[StoredOrigin], list[Problem]]:
     """Return the logs and what is wrong with their list."""
     table = client.query_arrow(
-        "SELECT origin, topic_id, first_offset, previous_size, previous_root, genesis_hash FROM origins ORDER BY origin",
+        "SELECT origin, topic_id, first_offset, previous_size, previous_root, genesis_hash FROM origins "
+        "ORDER BY origin",
         settings=ARROW,
     )
-    sizes = {
-        row[0]: int(row[1])
-        for row in client.query("SELECT origin, max(index) + 1 FROM entries GROUP BY origin").result_rows
-    }
+    sizes = _sizes(client)
     logs: list[StoredOrigin] = []
     problems = []
     for row in table.to_pylist():
@@ -169,10 +226,14 @@ def _read_origins(client: Client, deployment: str) -> tuple[list[StoredOrigin], 
         if any(log.genesis.origin == origin for log in logs):
             problems.append(Problem(origin, None, "genesis", "the log stands in origins more than once"))
             continue
-        genesis = Genesis(origin, row["topic_id"], row["first_offset"], row["previous_size"], row["previous_root"])
+        try:
+            genesis = Genesis(origin, row["topic_id"], row["first_offset"], row["previous_size"], row["previous_root"])
+        except ValueError as error:
+            problems.append(Problem(origin, None, "origin", str(error)))
+            continue
         if genesis.hash() != row["genesis_hash"]:
             problems.append(Problem(origin, None, "genesis", "the genesis hash is not that of the row in origins"))
-        logs.append(StoredOrigin(genesis, sizes.pop(origin, 0)))
+        logs.append(StoredOrigin(genesis, *sizes.pop(origin, (0, 0))))
     for origin in sizes:
         problems.append(Problem(origin, 0, "origin", "entries are stored of a log that origins does not have"))
     if deployment:
@@ -182,6 +243,15 @@ def _read_origins(client: Client, deployment: str) -> tuple[list[StoredOrigin], 
                     Problem(log.genesis.origin, None, "origin", f"the log is not of deployment {deployment}")
                 )
     return logs, problems
+
+
+def _sizes(client: Client) -> dict[str, tuple[int, int]]:
+    """Return of each log how many entries it has by its highest index, and how many rows."""
+    table = client.query_arrow(
+        "SELECT origin, max(index) AS last, count() AS entries FROM entries GROUP BY origin", settings=ARROW
+    )
+    rows = table.to_pylist()
+    return {row["origin"].decode("utf-8", "replace"): (row["last"] + 1, row["entries"]) for row in rows}
 
 
 def _catalog(client: Client, deployment: str, report: Report) -> SchemaCatalog:
@@ -194,9 +264,13 @@ def _catalog(client: Client, deployment: str, report: Report) -> SchemaCatalog:
 
 
 def _erasures(client: Client, deployment: str) -> dict[str, frozenset[int]]:
-    """Return the indices whose erasure is on record, by origin; the subject of the event names them."""
+    """Return the indices whose erasure is on record, by origin; the subject of the event names them.
+
+    A record that is itself erased says nothing: its columns cannot be checked any more.
+    """
     rows = client.query(
-        "SELECT subject_id FROM entries WHERE startsWith(origin, {p:String}) AND event_type = 'payload.erased'",
+        "SELECT subject_id FROM entries "
+        "WHERE startsWith(origin, {p:String}) AND event_type = 'payload.erased' AND erased_at IS NULL",
         parameters={"p": f"{deployment}/{FINDINGS_TOPIC}/0/"},
     ).result_rows
     found: dict[str, set[int]] = {}
@@ -223,7 +297,7 @@ _catalog_here = SchemaCatalog()
 
 
 def _prepare(catalog: SchemaCatalog) -> None:
-    global _catalog_here
+    global _catalog_here  # noqa: PLW0603 - one a process: sent once to each worker, not with every chunk
     _catalog_here = catalog
 
 
@@ -255,17 +329,24 @@ def _pool(total: int, workers: int | None, catalog: SchemaCatalog) -> Executor:
 def _check_all(
     client: Client,
     logs: list[StoredOrigin],
-    catalog: SchemaCatalog,
+    verifiers: Mapping[str, OriginVerifier],
     erasures: Mapping[str, frozenset[int]],
     pool: Executor,
+    *,
+    decoded: bool,
 ) -> Iterator[CheckedChunk]:
-    """Yield the checked chunks of every log in order; a few are under way at a time, so memory stays flat."""
-    del catalog
+    """Yield the checked chunks of every log in order; a few are under way at a time, so memory stays flat.
+
+    What comes after a log's first problem is not read: an index out of all proportion could keep us here for ever.
+    """
     waiting: deque[Future[CheckedChunk]] = deque()
     for log in logs:
+        origin = log.genesis.origin
+        erased = erasures.get(origin, frozenset())
         for first in range(0, log.size, CHUNK):
-            origin = log.genesis.origin
-            task = ChunkTask(origin, first, min(CHUNK, log.size - first), erasures.get(origin, frozenset()))
+            if verifiers[origin].problem is not None:
+                break
+            task = ChunkTask(origin, first, min(CHUNK, log.size - first), erased, decoded=decoded)
             waiting.append(pool.submit(_check_serialized, task, _read_chunk(client, task)))
             while len(waiting) > 3:
                 yield waiting.popleft().result()
@@ -299,29 +380,59 @@ def verify_kafka(
         KafkaUnavailableError: the brokers do not answer.
     """
     started = time.monotonic()
-    report = Report("kafka")
     admin = AdminClient(dict(options))
-    anchors = [decode_anchor(m.value() or b"") for m in _whole(options, admin, ANCHORS_TOPIC, 0)]
+    # What is outside was in Kafka before, and what an anchor covers before the anchor: so this order.
     outside = list(read_anchor_file(anchor_file)) if anchor_file is not None else []
-    verifiers: dict[str, OriginVerifier] = {}
-    for topic, identity in kafka.identify_topics(admin, SEALED_TOPICS).items():
-        for partition in range(identity.partitions):
-            for message in _whole(options, admin, topic, partition):
-                _add_batch(message.value() or b"", f"{topic}/{partition}", verifiers, public_key, report)
-                on_progress(report.entries, 0)
-    _conclude(report, verifiers)
-    _check_anchors(report, anchors, outside, public_key, verifiers)
+    anchors = list(_whole(options, admin, ANCHORS_TOPIC, 0))
+    partitions = [
+        (topic, partition)
+        for topic, identity in kafka.identify_topics(admin, SEALED_TOPICS).items()
+        for partition in range(identity.partitions)
+    ]
+    batches_found = (found for partition in partitions for found in _whole(options, admin, *partition))
+    report = verify_records(batches_found, anchors, public_key, outside=outside, on_progress=on_progress)
     report.seconds = time.monotonic() - started
     return report
 
 
-def _whole(options: Mapping[str, Any], admin: AdminClient, topic: str, partition: int) -> Iterator[Any]:
+KafkaRecord = tuple[str, bytes]
+"""Where a record stands, as ``<topic>/<partition> offset <offset>``, and its value."""
+
+
+def verify_records(
+    sealed: Iterable[KafkaRecord],
+    anchors: Iterable[KafkaRecord],
+    public_key: bytes,
+    *,
+    outside: list[Anchor],
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Check sealed batches and anchors as they came out of Kafka."""
+    report = Report("kafka")
+    verifiers: dict[str, OriginVerifier] = {}
+    for where, value in sealed:
+        _add_batch(where, value, verifiers, public_key, report)
+        on_progress(report.entries, 0)
+    _conclude(report, verifiers)
+    read = []
+    for where, value in anchors:
+        try:
+            read.append(decode_anchor(value))
+        except AnchorError as error:
+            report.problems.append(Problem(where, None, "anchor", str(error)))
+    name = next((anchor.origin for anchor in read + outside), "")
+    _check_anchors(report, read, outside, public_key, verifiers, origin=name, complete=True)
+    return report
+
+
+def _whole(options: Mapping[str, Any], admin: AdminClient, topic: str, partition: int) -> Iterator[KafkaRecord]:
     begin, end = kafka.first_offset(admin, topic, partition), kafka.end_offset(admin, topic, partition)
-    return kafka.read_range(options, topic, partition, begin, end)
+    for message in kafka.read_range(options, topic, partition, begin, end):
+        yield f"{topic}/{partition} offset {message.offset()}", message.value() or b""
 
 
 def _add_batch(
-    value: bytes, where: str, verifiers: dict[str, OriginVerifier], public_key: bytes, report: Report
+    where: str, value: bytes, verifiers: dict[str, OriginVerifier], public_key: bytes, report: Report
 ) -> None:
     try:
         batch = batches.decode(value)
@@ -337,7 +448,8 @@ def _add_batch(
         verifier.problem = Problem(batch.origin, batch.first_index, "genesis", "the batch names another genesis")
         return
     if batch.count == 0:
-        if batch.size != verifier.frontier.size or batch.frontier != verifier.frontier.pack():
+        head = (verifier.frontier.size, verifier.frontier.pack(), verifier.last_leaf)
+        if (batch.size, batch.frontier, batch.previous_leaf_hash) != head:
             verifier.problem = Problem(batch.origin, batch.size, "checkpoint", "the restated head is not the head")
         return
     checked = check_chunk(

@@ -34,7 +34,7 @@ def prepare_signer(settings: Settings, admin: AdminClient) -> LocalSigner:
         KeyUnavailableError: the key is missing over an existing ledger, or cannot be used.
     """
     path = settings.private_key_path
-    if not path.exists() and not ledger_exists(admin, settings.require_deployment()):
+    if not path.exists() and not ledger_exists(settings.kafka_client_options(), admin, settings.require_deployment()):
         return create_key(settings)
     return load_signer(settings)
 

@@ -43,21 +43,25 @@ _APPROVAL = pa.struct(
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A decoded column: its name in the store, where it stands in the datum, its type; null text reads as empty."""
+    """A decoded column: its name in the store, where it stands in the datum, its type; null text reads as empty.
+
+    ``nullable``: whether the store can hold null where text would be empty; if not, a missing time reads as 1970.
+    """
 
     name: str
     path: tuple[str, ...]
     type: pa.DataType
+    nullable: bool = True
 
 
-def _column(path: str, type_: pa.DataType = _TEXT, name: str | None = None) -> Column:
-    return Column(name or path.replace(".", "_"), tuple(path.split(".")), type_)
+def _column(path: str, type_: pa.DataType = _TEXT, name: str | None = None, *, nullable: bool = True) -> Column:
+    return Column(name or path.replace(".", "_"), tuple(path.split(".")), type_, nullable)
 
 
 DECODED: tuple[Column, ...] = (
     _column("event_id"),
     _column("event_type"),
-    _column("occurred_at", MICROS),
+    _column("occurred_at", MICROS, nullable=False),
     _column("source.system"),
     _column("source.instance"),
     _column("source.native_id", name="native_id"),
@@ -305,15 +309,15 @@ _DECODED_ONLY = pa.schema([(column.name, column.type) for column in DECODED])
 def _take(batch: pa.RecordBatch, column: Column) -> pa.Array:
     at = batch.schema.get_field_index(column.path[0])
     if at < 0:
-        return _empty(column.type, batch.num_rows)
+        return _empty(column.type, batch.num_rows, nullable=column.nullable)
     array = batch.column(at)
     for name in column.path[1:]:
         if not pa.types.is_struct(array.type) or array.type.get_field_index(name) < 0:
-            return _empty(column.type, batch.num_rows)
+            return _empty(column.type, batch.num_rows, nullable=column.nullable)
         array = pc.struct_field(array, name)  # a null parent gives null
     if pa.types.is_fixed_size_binary(column.type) and pa.types.is_struct(array.type):
         return _from_words(array, column.type)
-    return _fill(_cast(array, column.type), column.type)
+    return _fill(_cast(array, column.type), column.type, nullable=column.nullable)
 
 
 def _from_words(array: pa.Array, type_: pa.DataType) -> pa.Array:
@@ -350,7 +354,7 @@ def _cast_approvals(array: pa.Array, type_: pa.DataType) -> pa.Array:
 
 
 @cache
-def _blank(type_: pa.DataType) -> pa.Scalar | None:
+def _blank(type_: pa.DataType, *, nullable: bool) -> pa.Scalar | None:
     """Return what stands for null in a column of this type, or None where null stays null.
 
     Built from buffers: ``pa.scalar`` imports pandas, which takes longer than verifying a small ledger.
@@ -361,20 +365,20 @@ def _blank(type_: pa.DataType) -> pa.Scalar | None:
         return pa.Array.from_buffers(type_, 1, [None, zeros], children=children)[0]
     if pa.types.is_binary(type_):
         return pa.Array.from_buffers(type_, 1, [None, zeros, zeros])[0]
-    if pa.types.is_boolean(type_) or pa.types.is_fixed_size_binary(type_):
+    if pa.types.is_boolean(type_) or pa.types.is_fixed_size_binary(type_) or not nullable:
         return pa.Array.from_buffers(type_, 1, [None, zeros])[0]
     return None
 
 
-def _fill(array: pa.Array, type_: pa.DataType) -> pa.Array:
-    blank = _blank(type_)
+def _fill(array: pa.Array, type_: pa.DataType, *, nullable: bool = True) -> pa.Array:
+    blank = _blank(type_, nullable=nullable)
     if array.null_count == 0 or blank is None:
         return array
     return pc.fill_null(array, blank)
 
 
-def _empty(type_: pa.DataType, rows: int) -> pa.Array:
-    blank = _blank(type_)
+def _empty(type_: pa.DataType, rows: int, *, nullable: bool = True) -> pa.Array:
+    blank = _blank(type_, nullable=nullable)
     return pa.nulls(rows, type_) if blank is None else pa.repeat(blank, rows)
 
 
@@ -385,7 +389,7 @@ def _from_datum(datum: dict[str, Any]) -> pa.RecordBatch:
         value: Any = datum
         for name in column.path:
             value = value.get(name) if isinstance(value, dict) else None
-        arrays.append(_fill(_one(value, column.type), column.type))
+        arrays.append(_fill(_one(value, column.type), column.type, nullable=column.nullable))
     return pa.record_batch(arrays, schema=_DECODED_ONLY)
 
 
@@ -416,7 +420,8 @@ def _concat(runs: list[pa.RecordBatch]) -> pa.RecordBatch:
 def _assemble(parts: list[pa.RecordBatch], order: list[int], errors: list[str | None]) -> pa.RecordBatch:
     """Put decoded rows back in their places, with empty rows where there are errors."""
     missing = [row for row, error in enumerate(errors) if error is not None]
-    blank = pa.record_batch([_empty(column.type, len(missing)) for column in DECODED], schema=_DECODED_ONLY)
+    columns = [_empty(column.type, len(missing), nullable=column.nullable) for column in DECODED]
+    blank = pa.record_batch(columns, schema=_DECODED_ONLY)
     joined = _concat([*parts, blank])
     where = np.empty(len(errors), dtype=np.int64)
     where[np.array([*order, *missing], dtype=np.int64)] = np.arange(len(errors))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -17,16 +17,19 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, OffsetSpec
-
+from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
 from .topics import MAX_SEALED_BYTES
 
 Answer = TypeVar("Answer")
 
-REQUEST_TIMEOUT = 30.0
-"""Seconds that one question to the brokers may take."""
+REQUEST_TIMEOUT = 10.0
+"""Seconds that one question to the brokers may take before it is asked again."""
+PATIENCE = 30.0
+"""Seconds without an answer after which the brokers count as gone: longer than an election or a quick restart."""
+TRANSACTION_PATIENCE = 60.0
+"""The same where an answer waits for what a dead process left open: the broker aborts that in 10 to 20 s."""
 TRANSACTION_TIMEOUT_MS = 10_000
 """After this long the broker aborts what a dead process left open, and its readers go on."""
 
@@ -35,10 +38,17 @@ class KafkaUnavailableError(Exception):
     """The brokers did not answer, or refused; the message names the setting to look at."""
 
 
-def reader_options(base: Mapping[str, Any], group: str) -> dict[str, Any]:
-    """Return the options of a consumer that sees committed records only and never guesses where to start."""
+def reader_options(base: Mapping[str, Any], group: str, *, member: str = "") -> dict[str, Any]:
+    """Return the options of a consumer that sees committed records only and never guesses where to start.
+
+    Args:
+        member: a name that this member keeps across restarts. The group then gives it its old place at once; without
+            one, a member that died holds its partitions until its session has expired. Two with one name fence each
+            other off.
+    """
     return {
         **base,
+        **({"group.instance.id": member} if member else {}),
         "group.id": group,
         "isolation.level": "read_committed",
         "enable.auto.commit": False,
@@ -95,7 +105,12 @@ def passes(error: BaseException) -> bool:
     return bool(problem.retriable()) or problem.code() in _PASSING
 
 
-def patiently(ask: Callable[[], Answer], limit: float = 60.0) -> Answer:
+def unavailable(what: str, error: KafkaException) -> KafkaUnavailableError:
+    """Return the error that tells a person what could not be done, why, and which setting to look at."""
+    return KafkaUnavailableError(f"{what}: {error.args[0].str()} (kafka_bootstrap_servers)")
+
+
+def patiently(ask: Callable[[], Answer], limit: float = PATIENCE) -> Answer:
     """Ask the brokers, and again while the answer is one that passes, for at most ``limit`` seconds.
 
     Raises:
@@ -112,9 +127,7 @@ def patiently(ask: Callable[[], Answer], limit: float = 60.0) -> Answer:
         return retrying(ask)
     except KafkaException as error:
         if passes(error):
-            raise KafkaUnavailableError(
-                f"Kafka does not answer: {error.args[0].str()} (kafka_bootstrap_servers)"
-            ) from error
+            raise unavailable("Kafka does not answer", error) from error
         raise
 
 
@@ -127,7 +140,7 @@ def offsets_of(
 
     def ask() -> dict[tuple[str, int], int]:
         futures = admin.list_offsets(asked, isolation_level=level, request_timeout=REQUEST_TIMEOUT)
-        return {(at.topic, at.partition): future.result(REQUEST_TIMEOUT).offset for at, future in futures.items()}
+        return {(at.topic, at.partition): future.result().offset for at, future in futures.items()}
 
     return patiently(ask)
 
@@ -147,22 +160,28 @@ def end_offset(admin: AdminClient, topic: str, partition: int, *, committed: boo
     return offsets_of(admin, [(topic, partition)], OffsetSpec.latest(), committed=committed)[topic, partition]
 
 
-def committed_offset(admin: AdminClient, group: str, topic: str, partition: int) -> int:
-    """Return the offset that a consumer group has committed, or -1."""
-    where = TopicPartition(topic, partition)
-    asked = [ConsumerGroupTopicPartitions(group, [where])]
+def committed_offset(options: Mapping[str, Any], group: str, topic: str, partition: int) -> int:
+    """Return the offset that a consumer group has committed, negative for nothing.
 
-    def ask() -> list[TopicPartition]:
-        futures = admin.list_consumer_group_offsets(asked, require_stable=True, request_timeout=REQUEST_TIMEOUT)
-        return futures[group].result(REQUEST_TIMEOUT).topic_partitions or []
-
+    Asked as a consumer of the group that never joins it: the admin call for it crashes librdkafka 2.16.0 while the
+    group's coordinator is still loading.
+    """
+    consumer = Consumer(reader_options(options, group))
     try:
-        answered = patiently(ask)
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-            return -1
-        raise
-    return max((found.offset for found in answered), default=-1)
+        return committed_offsets(consumer, [TopicPartition(topic, partition)])[topic, partition]
+    finally:
+        consumer.close()
+
+
+def committed_offsets(consumer: Consumer, partitions: list[TopicPartition]) -> dict[tuple[str, int], int]:
+    """Return what the consumer's group has committed for each partition, negative for nothing.
+
+    Waits while an open transaction may still change it.
+    """
+    if not partitions:
+        return {}
+    found = patiently(lambda: consumer.committed(partitions, REQUEST_TIMEOUT), TRANSACTION_PATIENCE)
+    return {(at.topic, at.partition): at.offset for at in found}
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,15 +198,14 @@ def identify_topics(admin: AdminClient, topics: tuple[str, ...]) -> dict[str, To
     Raises:
         KafkaUnavailableError: a topic is missing or the brokers do not answer; says what to do.
     """
-    futures = admin.describe_topics(TopicCollection(list(topics)), request_timeout=REQUEST_TIMEOUT)
+    asked = TopicCollection(list(topics))
+
+    def ask() -> dict[str, TopicDescription]:
+        futures = admin.describe_topics(asked, request_timeout=REQUEST_TIMEOUT)
+        return {topic: future.result() for topic, future in futures.items() if not _is_missing(topic, future)}
+
     found = {}
-    for topic, future in futures.items():
-        try:
-            description = future.result(REQUEST_TIMEOUT)
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise KafkaUnavailableError(f"topic {topic} does not exist: run `grantledger topics create`") from error
-            raise KafkaUnavailableError(f"Kafka does not describe topic {topic}: {error.args[0].str()}") from error
+    for topic, description in patiently(ask).items():
         uuid = description.topic_id
         high, low = uuid.get_most_significant_bits(), uuid.get_least_significant_bits()
         topic_id = (high % (1 << 64)).to_bytes(8, "big") + (low % (1 << 64)).to_bytes(8, "big")
@@ -195,8 +213,20 @@ def identify_topics(admin: AdminClient, topics: tuple[str, ...]) -> dict[str, To
     return found
 
 
+def _is_missing(topic: str, future: Future[TopicDescription]) -> bool:
+    problem = future.exception()
+    if isinstance(problem, KafkaException) and problem.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        raise KafkaUnavailableError(f"topic {topic} does not exist: run `grantledger topics create`") from problem
+    return False
+
+
 def wait_without_open_transaction(
-    admin: AdminClient, topic: str, partition: int, *, limit: float = 60.0, sleep: Callable[[float], None] = time.sleep
+    admin: AdminClient,
+    topic: str,
+    partition: int,
+    *,
+    limit: float = TRANSACTION_PATIENCE,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> int:
     """Wait until no transaction is open at the partition's end and return the end offset.
 
@@ -210,20 +240,27 @@ def wait_without_open_transaction(
             return stable
         if waited >= limit:
             raise KafkaUnavailableError(
-                f"a transaction has been open on {topic} partition {partition} for {limit:.0f} s; another process still "
-                "writes there, or the broker does not abort what a dead one left"
+                f"a transaction has been open on {topic} partition {partition} for {limit:.0f} s; another process "
+                "still writes there, or the broker does not abort what a dead one left"
             )
         sleep(0.2)
         waited += 0.2
 
 
-def last_record(options: Mapping[str, Any], admin: AdminClient, topic: str, partition: int) -> Message | None:
+def last_record(
+    options: Mapping[str, Any], admin: AdminClient, topic: str, partition: int, *, before: int | None = None
+) -> Message | None:
     """Return the last committed record of a partition, or None where it has none.
 
     Looks back further and further from the end: aborted records and transaction markers take offsets too.
+
+    Args:
+        before: take the last one below this offset instead.
     """
     begin = first_offset(admin, topic, partition)
     end = end_offset(admin, topic, partition)
+    if before is not None:
+        end = min(end, before)
     reach = 4
     while end > begin:
         start = max(begin, end - reach)
@@ -253,7 +290,8 @@ def read_range(options: Mapping[str, Any], topic: str, partition: int, start: in
         consumer.assign([TopicPartition(topic, partition, start)])
         quiet_since = time.monotonic()
         while True:
-            for message in consumer.consume(500, 0.5):
+            # Wait for the first record only: a call for 500 would wait out its time for those that do not come.
+            for message in consumer.consume(1, 0.5) + consumer.consume(500, 0.0):
                 quiet_since = time.monotonic()
                 error = message.error()
                 if error is not None:
@@ -268,7 +306,7 @@ def read_range(options: Mapping[str, Any], topic: str, partition: int, start: in
             position = consumer.position([TopicPartition(topic, partition)])[0].offset
             if position >= end:
                 return
-            if time.monotonic() - quiet_since > REQUEST_TIMEOUT:
+            if time.monotonic() - quiet_since > PATIENCE:
                 raise KafkaUnavailableError(
                     f"no answer reading {topic} partition {partition} (kafka_bootstrap_servers)"
                 )

@@ -69,29 +69,30 @@ def private_temp(path: Path) -> None:
     os.environ["TMPDIR"] = str(folder)
 
 
-def connect(address: StoreAddress, *, create: bool = True) -> Client:
+def connect(address: StoreAddress, *, create: bool = True, answer_seconds: float = 120.0) -> Client:
     """Return a client whose database exists.
 
     Args:
         create: make the database if it is missing; not for readers, who may have no right to.
+        answer_seconds: how long a server may take to answer.
 
     Raises:
         StoreUnavailableError: not reachable, refused, or the address is malformed; names the setting.
     """
     try:
         if not create:
-            return _client(address, address.database)
-        with _client(address, None) as first:
+            return _client(address, address.database, answer_seconds)
+        with _client(address, None, answer_seconds) as first:
             engine = " ENGINE=Atomic" if address.embedded else ""
             first.command(f"CREATE DATABASE IF NOT EXISTS {address.database}{engine}")
-        return _client(address, address.database)
+        return _client(address, address.database, answer_seconds)
     except ClickHouseError as error:
         raise StoreUnavailableError(explain(address, error)) from error
     except (OSError, ValueError, RuntimeError) as error:
         raise StoreUnavailableError(f"{_place(address)}: {error}") from error
 
 
-def _client(address: StoreAddress, database: str | None) -> Client:
+def _client(address: StoreAddress, database: str | None, answer_seconds: float) -> Client:
     if address.embedded:
         return clickhouse_connect.get_client(interface="chdb", path=str(address.path), database=database)
     url = urlsplit(address.url)
@@ -105,8 +106,7 @@ def _client(address: StoreAddress, database: str | None) -> Client:
         password=address.password,
         database=database or "__default__",
         connect_timeout=10,
-        send_receive_timeout=120,
-        **address.options,
+        **{"send_receive_timeout": answer_seconds, **address.options},
     )
 
 

@@ -101,8 +101,25 @@ def insert_anchor(client: Client, anchor: Anchor) -> None:
     client.insert_arrow("anchors", table, settings=SYNCHRONOUS | {"insert_deduplication_token": f"{anchor.index}"})
 
 
+def has_receipt(client: Client, receipt: Receipt) -> bool:
+    """Whether a receipt is stored: a target answers for an anchor at one moment once."""
+    rows = client.query(
+        "SELECT count() FROM receipts WHERE origin = {origin:String} AND index = {index:UInt64} "
+        "AND target = {target:String} AND toUnixTimestamp64Micro(at) = {at:Int64}",
+        parameters={
+            "origin": receipt.origin,
+            "index": receipt.index,
+            "target": receipt.target,
+            "at": (receipt.at - _EPOCH) // timedelta(microseconds=1),
+        },
+    ).result_rows
+    return bool(rows[0][0])
+
+
 def insert_receipt(client: Client, receipt: Receipt, offset: int) -> None:
-    """Store one receipt; ``offset`` is its Kafka offset, by which the same one is known again."""
+    """Store one receipt, unless it is there; ``offset`` is its Kafka offset, by which ClickHouse knows it again."""
+    if has_receipt(client, receipt):
+        return
     names = ["origin", "index", "target", "at", "receipt", "error"]
     values: list[Any] = [receipt.origin, receipt.index, receipt.target, receipt.at, receipt.receipt, receipt.error]
     types = [pa.string(), pa.uint64(), pa.string(), pa.timestamp("us", "UTC"), pa.binary(), pa.string()]

@@ -28,9 +28,11 @@ class SchemasReader:
     everything that stands in ``access.findings`` at that moment must be sealed and read here.
     """
 
-    def __init__(self, options: Mapping[str, Any], admin: AdminClient, catalog: SchemaCatalog, position: int) -> None:
+    def __init__(self, options: Mapping[str, Any], admin: AdminClient, catalog: SchemaCatalog) -> None:
         self.catalog = catalog
-        self._options, self._admin, self._position = options, admin, position
+        self._options, self._admin = options, admin
+        # From the beginning, and not from what is stored: the store may be an older copy of itself.
+        self._position = 0
         self._next_offset = 0
         self._known_until = 0.0
 

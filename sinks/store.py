@@ -1,4 +1,8 @@
-"""The sink: sealed batches, anchors and receipts into ClickHouse, each exactly once (DESIGN section 5, rules 2 to 4)."""
+"""The sink: sealed batches, anchors and receipts into ClickHouse, each once (DESIGN section 5, rules 2 to 4).
+
+Where reading goes on is decided on assignment: from the committed position when ClickHouse holds everything before it,
+else from the beginning. A committed position is a hint; what is stored is asked of ClickHouse.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -23,7 +28,7 @@ from ..schemas import kafka
 from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_SUFFIX, SEALED_TOPICS, sealed, store_group
 from . import evidence, metrics
-from .clickhouse import StoreAddress, connect, explain
+from .clickhouse import StoreAddress, StoreUnavailableError, connect, explain
 from .evidence import Stored
 from .migrate import migrate
 from .rows import entries_table
@@ -33,24 +38,25 @@ log = structlog.get_logger("grantledger.store")
 
 MOST_WAIT = 30.0
 """Seconds between attempts when ClickHouse keeps failing."""
+ANSWER_SECONDS = 30.0
+"""Seconds that a ClickHouse server may take to answer; then it is asked what became of the insert."""
 
 
 class StoringStoppedError(Exception):
     """What Kafka holds and what ClickHouse holds do not fit together; a person must look. Says where."""
 
 
-class _RevokedError(Exception):
-    """The partition in hand went to another worker meanwhile."""
+class _GivenUpError(Exception):
+    """What is in hand is dropped: a stop was asked for, or the partitions were shared out anew. It is read again."""
 
 
 @dataclass(slots=True)
 class _Log:
-    """One sealed partition in hand: how far its log is stored, and whether it was read from its beginning again."""
+    """One sealed partition in hand, and how far its log is stored."""
 
     topic: str
     partition: int
     stored: Stored | None
-    rewound: bool = False
 
 
 class Store:
@@ -70,12 +76,15 @@ class Store:
         self._options, self._deployment, self._address = dict(options), deployment, address
         self._on_ready = on_ready
         self._admin = AdminClient(self._options)
-        self._client: Client = connect(address)
-        self._consumer = Consumer(
-            {**kafka.reader_options(self._options, store_group(deployment)), "queued.max.messages.kbytes": 32 << 10}
-        )
+        self._client: Client = connect(address, answer_seconds=ANSWER_SECONDS)
+        # The embedded engine has one owner, which takes its place in the group again at once after a restart.
+        member = f"{deployment}-store" if address.embedded else ""
+        options = kafka.reader_options(self._options, store_group(deployment), member=member)
+        self._consumer = Consumer({**options, "queued.max.messages.kbytes": 32 << 10})
         self._logs: dict[tuple[str, int], _Log] = {}
         self._anchors: list[tuple[Anchor, Message]] = []
+        self._later: list[Message] = []
+        self._generation = 0
         self._stopping = False
         self._failure: BaseException | None = None
         self._worker = ThreadPoolExecutor(1, "insert")
@@ -90,45 +99,62 @@ class Store:
 
         Raises:
             StoringStoppedError: what Kafka and ClickHouse hold do not fit.
-            KafkaUnavailableError: the brokers do not answer.
+            KafkaUnavailableError: the brokers do not answer, or another process took this one's place.
+            StoreUnavailableError: ClickHouse does not answer.
             MigrationError: the store is not one of this version.
         """
-        for migration in migrate(self._client):
-            log.info("migrated", migration=migration.name)
-        catalog = evidence.read_catalog(self._client, f"{self._deployment}/{FINDINGS_TOPIC}/0/")
-        group, findings = store_group(self._deployment), sealed(FINDINGS_TOPIC)
-        position = kafka.committed_offset(self._admin, group, findings, 0)
-        self._schemas = SchemasReader(self._options, self._admin, catalog, max(0, position))
-        self._on_ready()
-        topics = [*SEALED_TOPICS, ANCHORS_TOPIC, RECEIPTS_TOPIC]
         try:
+            for migration in migrate(self._client):
+                log.info("migrated", migration=migration.name)
+            catalog = evidence.read_catalog(self._client, f"{self._deployment}/{FINDINGS_TOPIC}/0/")
+            self._schemas = SchemasReader(self._options, self._admin, catalog)
+            self._on_ready()
+            topics = [*SEALED_TOPICS, ANCHORS_TOPIC, RECEIPTS_TOPIC]
             self._consumer.subscribe(
                 topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
             )
             while not self._stopping:
-                # Few at a time: a sealed batch may be 8 MiB.
-                messages = self._consumer.consume(4, 0.2)
-                if self._failure is not None:
-                    raise self._failure
-                for message in messages:
-                    self._take(message)
-                    if self._stopping:
-                        break
-                else:
-                    self._finish()
-                    self._store_covered_anchors()
-            self._finish()
+                self._step()
         except KafkaException as error:
+            if kafka.passes(error):
+                raise kafka.unavailable("storing cannot go on", error) from error
             raise kafka.KafkaUnavailableError(f"storing cannot go on: {error.args[0].str()}") from error
+        except ClickHouseError as error:
+            raise StoreUnavailableError(explain(self._address, error)) from error
         finally:
             self._worker.shutdown()
             self._consumer.close()
             self._client.close()
 
+    def _step(self) -> None:
+        # Few at a time: a sealed batch may be 8 MiB. What came in while waiting for ClickHouse is next.
+        messages, self._later = self._later, []
+        messages = messages or self._consumer.consume(4, 0.2)
+        self._raise_failure()
+        generation = self._generation
+        try:
+            for message in messages:
+                self._take(message)
+                if generation != self._generation:  # the rest is of before: it is read again
+                    return
+                if self._stopping:
+                    break
+            self._finish()
+            if not self._stopping:
+                self._store_covered_anchors()
+        except _GivenUpError as reason:
+            log.warning("given_up", reason=str(reason), action="it is read again")
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
     def _take(self, message: Message) -> None:
         error = message.error()
         if error is not None:
-            if error.fatal() or error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            if error.fatal():
+                raise kafka.KafkaUnavailableError(f"another store took this one's place: {error.str()}")
+            if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
                 raise StoringStoppedError(f"reading {message.topic()}: {error.str()}")
             log.warning("consume_error", error=error.name(), detail=error.str())
             return
@@ -144,8 +170,6 @@ class Store:
         except (AnchorError, BatchError) as problem:
             where = f"{message.topic()} partition {message.partition()} offset {message.offset()}"
             raise StoringStoppedError(f"{where}: {problem}") from problem
-        except _RevokedError:
-            log.info("partition_moved", topic=message.topic(), partition=message.partition())
 
     def _take_batch(self, message: Message) -> None:
         held = self._logs.get((message.topic() or "", message.partition() or 0))
@@ -157,6 +181,9 @@ class Store:
             raise StoringStoppedError(f"a batch of {batch.origin} stands in {held.topic} partition {held.partition}")
         if self._is_new(held, batch):
             self._store(held, batch, message)
+        elif batch.count == 0:  # it restates the head; the next start need not look at it again
+            self._finish()
+            self._commit(message)
 
     def _is_new(self, held: _Log, batch: SealedBatch) -> bool:
         """Decide whether a batch is the next one to store.
@@ -165,18 +192,16 @@ class Store:
             StoringStoppedError: it contradicts what is stored, or leaves a hole.
         """
         stored = held.stored
-        if stored is None or stored.origin != batch.origin:
-            if batch.first_index == 0:
-                self._insist(lambda client: evidence.insert_origin(client, batch.genesis))
-                held.stored = stored = Stored(batch.origin, 0, batch.genesis.hash())
-            elif not held.rewound:
-                self._rewind(held)
-                return False
-            else:
+        if stored is None or _epoch(batch.origin) > _epoch(stored.origin):
+            if batch.first_index != 0:
                 raise StoringStoppedError(
-                    f"{held.topic} partition {held.partition} begins at index {batch.first_index} of {batch.origin}, of "
-                    "which the store has nothing: earlier batches were deleted"
+                    f"{held.topic} partition {held.partition} begins at index {batch.first_index} of {batch.origin}, "
+                    "of which the store has nothing: earlier batches were deleted"
                 )
+            self._insist(lambda client: evidence.insert_origin(client, batch.genesis))
+            held.stored = stored = Stored(batch.origin, 0, batch.genesis.hash())
+        elif batch.origin != stored.origin:  # an epoch that ended before the one stored began
+            return False
         if batch.size <= stored.size:
             inside = batch.first_index <= stored.size - 1 < batch.size
             if inside and batches.leaf_at(batch, stored.size - 1) != stored.last_leaf:
@@ -184,12 +209,10 @@ class Store:
                     f"{batch.origin} index {stored.size - 1}: stored leaf differs from the sealed one"
                 )
             return False
-        if batch.first_index > stored.size and not held.rewound:
-            self._rewind(held)
-            return False
         if batch.first_index != stored.size:
             raise StoringStoppedError(
-                f"{batch.origin} is stored up to {stored.size} entries, the next sealed batch begins at {batch.first_index}"
+                f"{batch.origin} is stored up to {stored.size} entries, the next sealed batch begins at index "
+                f"{batch.first_index}"
             )
         if batch.previous_leaf_hash != stored.last_leaf:
             raise StoringStoppedError(
@@ -197,23 +220,13 @@ class Store:
             )
         return True
 
-    def _rewind(self, held: _Log) -> None:
-        """The store has less than the group has read, after a restore perhaps: read the partition again."""
-        log.warning("partition_rewound", topic=held.topic, partition=held.partition)
-        held.rewound = True
-        begin = kafka.first_offset(self._admin, held.topic, held.partition)
-        self._consumer.seek(TopicPartition(held.topic, held.partition, begin))
-
     def _store(self, held: _Log, batch: SealedBatch, message: Message) -> None:
-        if batch.count == 0:  # restates the head
-            self._commit(message)
-            return
         records = batch.records()
         if held.topic == sealed(FINDINGS_TOPIC):
             self._schemas.learn(records)
         table = entries_table(batch, records, self._schemas.catalog)
         if self._lacks_schema(table):
-            self._schemas.catch_up(max(records.append_times), idle=lambda: self._idle(0.1))
+            self._schemas.catch_up(max(records.append_times), idle=self._wait_a_moment)
             table = entries_table(batch, records, self._schemas.catalog)
         self._finish()
         future = self._worker.submit(self._insert, batch, table)
@@ -238,7 +251,7 @@ class Store:
         try:
             future.result()
         except (ClickHouseError, OSError) as error:
-            self._insert_again(error, batch, table, held)
+            self._insert_again(error, batch, table)
         topic = held.topic.removesuffix(SEALED_SUFFIX)
         metrics.STORED_ENTRIES.labels(topic).inc(batch.count)
         metrics.STORED_BATCHES.labels(topic).inc()
@@ -253,28 +266,29 @@ class Store:
         for error in bad.to_pylist() if len(bad) else ():
             metrics.REJECTED.labels(topic, error.partition(b":")[0].decode()).inc()
 
-    def _insert_again(self, error: Exception, batch: SealedBatch, table: pa.Table, held: _Log) -> None:
+    def _insert_again(self, error: Exception, batch: SealedBatch, table: pa.Table) -> None:
         def attempt(client: Client) -> None:
             found = evidence.stored_log(client, batch.origin.rpartition("/")[0])
-            if found is not None and found.origin == batch.origin and found.size == batch.size:
-                if found.last_leaf != batch.last_leaf:
+            if found is not None and found.origin == batch.origin and found.size >= batch.size:
+                if found.size == batch.size and found.last_leaf != batch.last_leaf:
                     raise StoringStoppedError(f"{batch.origin} index {batch.size - 1}: another leaf is stored")
                 return
             evidence.insert_entries(client, table, batch.origin, batch.first_index, batch.size - 1)
 
         self._failed(error)
-        self._insist(attempt, held)
+        self._insist(attempt)
 
     def _failed(self, error: Exception) -> None:
         metrics.INSERT_FAILURES.inc()
         log.error("insert_failed", reason=explain(self._address, error), action="tried again until it succeeds")
 
-    def _insist(self, attempt: Callable[[Client], None], held: _Log | None = None) -> None:
+    def _insist(self, attempt: Callable[[Client], None]) -> None:
         """Do something in ClickHouse, again and again until it succeeds; Kafka keeps what waits meanwhile.
 
         Raises:
-            _RevokedError: the partition went to another worker meanwhile.
+            _GivenUpError: a stop was asked for, or the partitions were shared out anew meanwhile.
         """
+        self._finish()  # a client does one thing at a time
         wait = 0.0
         while True:
             try:
@@ -284,10 +298,8 @@ class Store:
                 self._drain()
                 wait = min(MOST_WAIT, wait * 2 or 0.2)
                 self._idle(wait)
-                if held is not None and (held.topic, held.partition) not in self._logs:
-                    raise _RevokedError from error
                 if self._stopping:
-                    raise StoringStoppedError(f"stopped while waiting: {explain(self._address, error)}") from error
+                    raise _GivenUpError(f"stopped while waiting: {explain(self._address, error)}") from error
             else:
                 return
 
@@ -298,19 +310,29 @@ class Store:
         except (ClickHouseError, OSError):
             log.debug("ping_failed")
 
+    def _wait_a_moment(self) -> None:
+        self._idle(0.1)
+        if self._stopping:
+            raise _GivenUpError("stopped while waiting for the findings to be sealed")
+
     def _idle(self, seconds: float) -> None:
-        """Wait as a living member of the group that takes no records."""
+        """Wait as a living member of the group that takes no records.
+
+        Raises:
+            _GivenUpError: the partitions were shared out anew meanwhile.
+        """
+        generation = self._generation
         held = self._consumer.assignment()
         self._consumer.pause(held)
         until = time.monotonic() + seconds
         while not self._stopping and time.monotonic() < until:
             message = self._consumer.poll(min(0.1, seconds))
-            if message is not None and message.error() is None:  # fetched before the pause: read it again later
-                back = TopicPartition(message.topic() or "", message.partition() or 0, message.offset() or 0)
-                self._consumer.seek(back)
-            if self._failure is not None:
-                raise self._failure
-        self._consumer.resume([p for p in held if p in self._consumer.assignment()])
+            self._raise_failure()
+            if message is not None:  # fetched before the pause
+                self._later.append(message)
+            if generation != self._generation:
+                raise _GivenUpError("the partitions were shared out anew")
+        self._consumer.resume(held)
 
     def _store_covered_anchors(self) -> None:
         """Store an anchor once every entry it covers is stored, so that no table is ever ahead of another."""
@@ -318,11 +340,11 @@ class Store:
             anchor, message = self._anchors[0]
             if not all(self._stored_size(c.origin) >= c.size for c in anchor.checkpoints()):
                 return
-            self._insist(lambda client, anchor=anchor: self._insert_anchor(client, anchor))  # type: ignore[misc]
+            self._insist(partial(self._insert_anchor, anchor))
             self._anchors.pop(0)
             self._commit(message)
 
-    def _insert_anchor(self, client: Client, anchor: Anchor) -> None:
+    def _insert_anchor(self, anchor: Anchor, client: Client) -> None:
         count = evidence.anchors_stored(client, anchor.origin)
         if anchor.origin != anchor_origin(self._deployment) or anchor.index > count:
             raise StoringStoppedError(f"anchor {anchor.index} of {anchor.origin} comes where anchor {count} is next")
@@ -342,31 +364,75 @@ class Store:
         self._consumer.commit(message=message, asynchronous=True)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._generation += 1
         try:
             self._assign(consumer, partitions)
         except BaseException as error:  # librdkafka would swallow it: raise it on our own stack instead
             self._failure = error
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        committed = {(p.topic, p.partition): p.offset for p in consumer.committed(partitions, kafka.REQUEST_TIMEOUT)}
+        committed = kafka.committed_offsets(consumer, partitions)
         starts = []
         for partition in partitions:
             where = (partition.topic, partition.partition)
-            begin = kafka.first_offset(self._admin, *where)
-            starts.append(TopicPartition(*where, max(begin, committed[where])))
+            stored = None
             if partition.topic in SEALED_TOPICS:
                 source = partition.topic.removesuffix(SEALED_SUFFIX)
                 stored = evidence.stored_log(self._client, f"{self._deployment}/{source}/{partition.partition}")
                 self._logs[where] = _Log(*where, stored)
                 metrics.STORED_SIZE.labels(source, str(partition.partition)).set(stored.size if stored else 0)
-                log.info("partition_assigned", topic=where[0], partition=where[1], size=stored.size if stored else 0)
+            starts.append(TopicPartition(*where, self._start(where, committed[where], stored)))
+            log.info("partition_assigned", topic=where[0], partition=where[1], size=stored.size if stored else 0)
         consumer.assign(starts)
+        consumer.resume(starts)  # a partition that was paused when it went away comes back paused
+
+    def _start(self, where: tuple[str, int], committed: int, stored: Stored | None) -> int:
+        """Return where to read on: the committed position, unless something before it is not stored."""
+        begin = kafka.first_offset(self._admin, *where)
+        if committed <= begin:
+            return begin
+        last = kafka.last_record(self._options, self._admin, *where, before=committed)
+        try:
+            if last is None or self._has(where[0], last.value() or b"", stored):
+                return committed
+        except (AnchorError, BatchError) as problem:
+            raise StoringStoppedError(
+                f"{where[0]} partition {where[1]} offset {last.offset() if last else committed}: {problem}"
+            ) from problem
+        log.warning("partition_rewound", topic=where[0], partition=where[1], committed=committed, begin=begin)
+        return begin
+
+    def _has(self, topic: str, value: bytes, stored: Stored | None) -> bool:
+        """Whether ClickHouse holds what a record that the group has passed says, and so everything before it.
+
+        Raises:
+            StoringStoppedError: it holds something else in its place.
+        """
+        if topic == ANCHORS_TOPIC:
+            anchor = decode_anchor(value)
+            return evidence.anchors_stored(self._client, anchor.origin) > anchor.index
+        if topic == RECEIPTS_TOPIC:
+            return evidence.has_receipt(self._client, decode_receipt(value))
+        batch = batches.decode(value)
+        if batch.size == 0:
+            return True
+        if stored is None or _epoch(stored.origin) < _epoch(batch.origin):
+            return False
+        if stored.origin == batch.origin and stored.size == batch.size and stored.last_leaf != batch.last_leaf:
+            raise StoringStoppedError(f"{batch.origin} index {batch.size - 1}: stored leaf differs from the sealed one")
+        return stored.origin != batch.origin or stored.size >= batch.size
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer
+        self._generation += 1
+        self._later.clear()
         for partition in partitions:
             self._logs.pop((partition.topic, partition.partition), None)
         self._anchors.clear()
         if self._under_way is not None:  # let it end; the next owner asks ClickHouse what became of it
             self._under_way[0].exception()
             self._under_way = None
+
+
+def _epoch(origin: str) -> int:
+    return int(origin.rpartition("/")[2])

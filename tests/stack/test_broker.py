@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+
 from grantledger.runtime.broker import BrokerConfig, BrokerError, BrokerInUseError, BrokerStartError, LocalBroker
 from grantledger.runtime.jars import KAFKA_VERSION, ensure_jars
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+
 from grantledger.producers import Client, DeliveryError, Resource, grant_activated, session_query
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import decode

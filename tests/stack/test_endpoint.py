@@ -25,6 +25,7 @@ from typing import Any
 import clickhouse_connect
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
+
 from grantledger.console.access import (
     AccessFileError,
     Credential,

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.pipeline import Pipeline
 
 from grantledger.runtime.broker import LocalBroker
+from support.pipeline import Pipeline
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.pipeline import Pipeline
 
 from grantledger.runtime.broker import LocalBroker
+from support.pipeline import Pipeline
 
 SERVER = Path(__file__).parents[1] / "support" / "clickhouse_server.py"
 

@@ -66,6 +66,11 @@ class Pipeline:
             if name in self.children:
                 self.children[name].stop()
 
+    def watch(self) -> None:
+        """Start again what has died, as the supervisor does now and then."""
+        for child in self.children.values():
+            child.watch()
+
     def log(self, name: str) -> str:
         return self.children[name].log_path.read_text("utf-8", "replace")
 

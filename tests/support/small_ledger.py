@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import strategies as st
+
 from grantledger.ledger.batch import Head, Records, SealedBatch, micros_of, seal
 from grantledger.ledger.entry import Genesis, encode_headers
 from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.verify import Chunk
-from hypothesis import strategies as st
 
 SIGNER = LocalSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 """For tests only: everybody knows this key."""
@@ -111,6 +112,11 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def in_order(self) -> Rows:
+        """Return the rows as ``ORDER BY index`` does."""
+        places = sorted(range(len(self)), key=self.index.__getitem__)
+        return Rows(**{name: [column[at] for at in places] for name, column in self.columns().items()})  # type: ignore[arg-type]
 
     def chunk(
         self, first: int, count: int, origin: str = GENESIS.origin, erased: frozenset[int] = frozenset()

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from grantledger.producers.adapters import (
     ADAPTERS,
     Adapter,
@@ -26,8 +29,6 @@ from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder, decode
 from grantledger.schemas.event import Event
 from grantledger.schemas.rules import check
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SAMPLES = Path(os.environ.get("GRANTLEDGER_SAMPLES", REPOSITORY.parent / "shared" / "samples"))

@@ -6,6 +6,7 @@ from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
+
 from grantledger.runtime.broker import BrokerConfig, BrokerError, LocalBroker
 from grantledger.runtime.broker_config import (
     Ports,

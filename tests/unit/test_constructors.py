@@ -5,8 +5,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import grantledger.producers as producers
 import pytest
+
+import grantledger.producers as producers
 from grantledger.producers import (
     Actor,
     Approval,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from grantledger.console.errors import (
     ACCESS_DENIED,
     BAD_ARGUMENTS,
@@ -16,8 +19,6 @@ from grantledger.console.gate import Gate, Statement
 from grantledger.console.lexer import tokenize
 from grantledger.console.policy import Policy
 from grantledger.console.syntax_tree import read_tree
-from hypothesis import given
-from hypothesis import strategies as st
 
 GATE = Gate()
 

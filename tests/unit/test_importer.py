@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
+
 from grantledger.cli import emit, import_, sample
 from grantledger.producers import EventTooLargeError, InvalidEventError
 from grantledger.producers.adapters import make_adapter
 from grantledger.producers.importer import Importer, Input, InputError, Report
 from grantledger.schemas.event import ACCESS_TYPES, Event
-from typer.testing import CliRunner
 
 app = typer.Typer()
 app.command("emit")(emit.command)

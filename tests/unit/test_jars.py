@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+
 from grantledger.runtime import jars, java
 from grantledger.runtime.jars import (
     Artifact,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from grantledger.producers.adapters import Place, Skipped, make_adapter
 from grantledger.producers.sample.life import TOOLS, Deed, Ending, Life, Tool, imagine
 from grantledger.producers.sample.player import TELLERS, Player

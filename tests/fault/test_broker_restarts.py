@@ -1,0 +1,76 @@
+"""Kafka goes away in the middle of a load, in four ways: nothing lost, nothing doubled, one history."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from grantledger.runtime.broker import LocalBroker
+from support.load import Load
+from support.oracle import assert_exactly_once, wait_until_stored
+from support.pipeline import Pipeline
+from support.waiting import wait_for
+
+
+@pytest.fixture(scope="module")
+def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    running = make_pipeline(broker.bootstrap_servers)
+    running.start()
+    return running
+
+
+@contextmanager
+def watched(pipeline: Pipeline) -> Iterator[None]:
+    """Start processes again that end, as the supervisor of the local stack does."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            pipeline.watch()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def sealed(pipeline: Pipeline) -> float:
+    return pipeline.metric("seal", "grantledger_log_size_entries")
+
+
+def test_kafka_killed_frozen_and_restarted(broker: LocalBroker, pipeline: Pipeline) -> None:
+    wait_for(lambda: sealed(pipeline) > 0, "sealing has begun")
+    load = Load(pipeline.bootstrap_servers, count=24_000, rate=600, seed=2).start()
+    with watched(pipeline):
+        for away in ("killed", "restarted", "frozen", "killed for long"):
+            before = sealed(pipeline)
+            wait_for(lambda before=before: sealed(pipeline) > before + 500, f"sealing goes on before Kafka is {away}")
+            if away == "frozen":
+                # Longer than a transaction may take: its records time out and it must be thrown away and made again.
+                assert broker.pid is not None
+                os.kill(broker.pid, signal.SIGSTOP)
+                time.sleep(12)
+                os.kill(broker.pid, signal.SIGCONT)
+            elif away == "restarted":
+                broker.restart()
+            else:
+                broker.kill()
+                time.sleep(11 if away == "killed for long" else 0)  # longer than a session lasts
+                broker.start()
+        sent = load.finish()
+        wait_until_stored(pipeline)
+    assert len(sent) >= 24_000
+    assert_exactly_once(pipeline, sent)
+    for name, child in pipeline.children.items():
+        assert child.gave_up is None, (name, child.gave_up)
+        assert "Traceback" not in pipeline.log(name), pipeline.log(name)
+        print(name, "restarts", child.restarts)

@@ -1,0 +1,558 @@
+"""A second verifier of a ledger, written from docs/ledger.md alone: it shares no line with the package it checks.
+
+    python tests/second_verifier.py KEY.pub FOLDER
+
+FOLDER holds raw Kafka values, one file each, in any folders, in order of their sorted paths; sealed batches and anchors
+are told apart by their first ten bytes. ``anchors.jsonl`` in it is what the target ``file`` wrote.
+Numbers in comments are those of the page's section "Verification, step by step".
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import io
+import json
+import struct
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fastavro
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
+BATCH = bytes.fromhex("c301a8740852054ac5fb")
+ANCHOR = bytes.fromhex("c301493553ff0b00500b")
+FIRST_EVENT_SCHEMA = bytes.fromhex("c30171aa26cd3c52b2c0")
+NULL = 0xFFFFFFFF
+
+
+class UnsoundError(Exception):
+    """The ledger is not what was signed; ``index`` is the first entry concerned, as far as one can be named."""
+
+    def __init__(self, log: str, index: int | None, message: str) -> None:
+        super().__init__(f"{log} {'' if index is None else index}: {message}")
+        self.log, self.index = log, index
+
+
+# --- bytes ---------------------------------------------------------------------------------------------------------
+
+
+def sha(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+class Datum:
+    """Reads an Avro datum field by field."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def fixed(self, size: int) -> bytes:
+        if size < 0 or self.at + size > len(self.data):
+            raise ValueError("the datum ends too early")
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def long(self) -> int:
+        number, shift = 0, 0
+        while True:
+            byte = self.fixed(1)[0]
+            number |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+            if shift > 63:
+                raise ValueError("a number of more than 64 bits")
+        return (number >> 1) ^ -(number & 1)
+
+    def bytes(self) -> bytes:
+        return self.fixed(self.long())
+
+    def string(self) -> str:
+        return self.bytes().decode("utf-8")
+
+    def strings(self) -> list[str]:
+        found: list[str] = []
+        while count := self.long():
+            if count < 0:
+                count = -count
+                self.long()  # size of the block in bytes
+            found += [self.string() for _ in range(count)]
+        return found
+
+    def end(self) -> None:
+        if self.at != len(self.data):
+            raise ValueError("bytes follow the datum")
+
+
+def read_batch(value: bytes) -> dict[str, Any]:
+    if value[:10] != BATCH:
+        raise ValueError("not a sealed batch")
+    datum = Datum(value[10:])
+    batch: dict[str, Any] = {"origin": datum.string(), "topic_id": datum.fixed(16)}
+    batch |= {"first_offset": datum.long(), "previous_size": datum.long(), "previous_root": datum.fixed(32)}
+    batch |= {"first_index": datum.long(), "count": datum.long(), "previous_leaf_hash": datum.fixed(32)}
+    for name in (
+        "flags", "offsets", "append_times", "key_lengths", "keys", "value_lengths", "values", "header_lengths",
+        "headers", "payload_hashes", "leaf_hashes",
+    ):  # fmt: skip
+        batch[name] = datum.bytes()
+    batch |= {"next_offset": datum.long(), "frontier": datum.bytes(), "sealed_at": datum.long(), "note": datum.string()}
+    datum.end()
+    for name in ("first_offset", "previous_size", "first_index", "count", "next_offset"):
+        if batch[name] < 0:
+            raise ValueError(f"{name} is negative")
+    return batch
+
+
+def read_anchor(value: bytes) -> dict[str, Any]:
+    if value[:10] != ANCHOR:
+        raise ValueError("not an anchor")
+    datum = Datum(value[10:])
+    anchor = {
+        "origin": datum.string(), "index": datum.long(), "time_ms": datum.long(), "bodies": datum.strings(),
+        "entry": datum.bytes(), "frontier": datum.bytes(), "note": datum.string(),
+    }  # fmt: skip
+    datum.end()
+    return anchor
+
+
+def read_anchor_line(line: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+        anchor = {name: found[name] for name in ("origin", "index", "time_ms", "bodies", "note")}
+        anchor["frontier"] = bytes.fromhex(found["frontier"])
+        anchor["entry"] = anchor_entry(anchor["time_ms"], anchor["bodies"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return anchor
+
+
+def numbers(packed: bytes, code: str) -> list[int]:
+    return list(struct.unpack(f">{len(packed) // struct.calcsize(code)}{code}", packed))
+
+
+def blobs(lengths: bytes, joined: bytes) -> list[bytes | None]:
+    found: list[bytes | None] = []
+    at = 0
+    for length in numbers(lengths, "I"):
+        if length == NULL:
+            found.append(None)
+            continue
+        found.append(joined[at : at + length])
+        at += length
+    if at != len(joined):
+        raise ValueError("lengths do not add up")
+    return found
+
+
+def length_and(data: bytes | None) -> bytes:
+    return struct.pack(">I", NULL) if data is None else struct.pack(">I", len(data)) + data
+
+
+# --- tree ----------------------------------------------------------------------------------------------------------
+
+
+class Tree:
+    """Complete subtrees from left to right, as (height, hash)."""
+
+    def __init__(self) -> None:
+        self.size, self.subtrees = 0, list[tuple[int, bytes]]()
+
+    def append(self, leaf: bytes) -> None:
+        self.size += 1
+        height = 0
+        while self.subtrees and self.subtrees[-1][0] == height:
+            leaf = sha(b"\1" + self.subtrees.pop()[1] + leaf)
+            height += 1
+        self.subtrees.append((height, leaf))
+
+    def frontier(self) -> bytes:
+        return b"".join(node for _, node in self.subtrees)
+
+    def root(self) -> bytes:
+        return fold([node for _, node in self.subtrees])
+
+
+def fold(nodes: list[bytes]) -> bytes:
+    if not nodes:
+        return sha(b"")
+    root = nodes[-1]
+    for node in reversed(nodes[:-1]):
+        root = sha(b"\1" + node + root)
+    return root
+
+
+# --- notes ---------------------------------------------------------------------------------------------------------
+
+
+def body_of(origin: str, size: int, root: bytes) -> str:
+    return f"{origin}\n{size}\n{base64.b64encode(root).decode()}\n"
+
+
+def key_id(name: str, kind: bytes, public_key: bytes) -> bytes:
+    return sha(name.encode() + b"\n" + kind + public_key)[:4]
+
+
+def check_note(note: str, body: str, public_key: bytes, timed: tuple[int, int] | None) -> None:
+    """Check that a note is these very bytes but for its signatures, and that they hold.
+
+    ``timed``: (sealed_at, first index) of the batch, or None in anchors.
+    """
+    origin = body.split("\n", 1)[0]
+    key = Ed25519PublicKey.from_public_bytes(public_key)
+    head = f"{body}\n"
+    if not note.startswith(head):
+        raise ValueError("the checkpoint states another origin, size or root")
+    lines = note[len(head) :].split("\n")
+    if lines.pop() != "" or len(lines) != (1 if timed is None else 2):
+        raise ValueError("the note has other lines than those that the log writes")
+    raws = []
+    for line in lines:
+        start = f"— {origin} "
+        raw = base64.b64decode(line[len(start) :], validate=True)
+        if line != start + base64.b64encode(raw).decode():
+            raise ValueError("a signature line is not as the log writes it")
+        raws.append(raw)
+    try:
+        if raws[0][:4] != key_id(origin, b"\x01", public_key):
+            raise ValueError("signed with another key")
+        key.verify(raws[0][4:], body.encode())
+        if timed is not None:
+            sealed_at, first_index = timed
+            if raws[1][:4] != key_id(origin, b"\xffgrantledger/sealed-at/v1", public_key):
+                raise ValueError("the time is signed with another key")
+            if raws[1][4:12] != struct.pack(">q", sealed_at):
+                raise ValueError("the time of sealing is not the signed one")
+            key.verify(raws[1][12:], f"grantledger sealed-at v1\n{sealed_at}\n{first_index}\n{body}".encode())
+    except InvalidSignature:
+        raise ValueError("a signature does not hold") from None
+
+
+# --- one log -------------------------------------------------------------------------------------------------------
+
+
+class Log:
+    """What is known of one log after the batches so far."""
+
+    def __init__(self, batch: dict[str, Any]) -> None:
+        self.genesis = genesis_of(batch)
+        self.tree = Tree()
+        self.last = self.genesis_hash = sha(b"GLG1" + b"".join(self.genesis))
+        self.roots: dict[int, bytes] = {}
+        self.entries: list[tuple[int, bytes | None, bytes | None]] = []
+        """(append time, key, value), of the findings only."""
+
+    def add(self, batch: dict[str, Any], public_key: bytes) -> Iterator[tuple[int, bytes | None, bytes | None]]:
+        """Check one batch and yield (append time, key, value) of its entries."""
+        log, first, count = batch["origin"], batch["first_index"], batch["count"]
+        if genesis_of(batch) != self.genesis:
+            raise UnsoundError(log, first, "the batch names another genesis")  # 1
+        if first != self.tree.size:
+            raise UnsoundError(
+                log, min(first, self.tree.size), "the batch does not begin where the last one ended"
+            )  # 2
+        try:
+            records = list(rows(batch))  # 3
+        except ValueError as error:
+            raise UnsoundError(log, first, str(error)) from error
+        if batch["previous_leaf_hash"] != self.last:
+            raise UnsoundError(log, first, "the batch does not name the leaf before it")  # 6
+        offset_before = -1
+        for at, (flags, offset, time, key, value, headers, payload, leaf) in enumerate(records):
+            if sha(b"GLP1" + length_and(key) + length_and(value) + headers) != payload:
+                raise UnsoundError(log, first + at, "key, value or headers are not those that were sealed")  # 4
+            data = b"GLE1" + bytes([flags]) + self.last + struct.pack(">Qq", offset, time) + payload
+            if sha(b"\0" + data) != leaf:
+                raise UnsoundError(log, first + at, "the entry is not the one that was sealed")  # 5, 6
+            if offset <= offset_before:
+                raise UnsoundError(log, first + at, "offsets do not rise")
+            offset_before, self.last = offset, leaf
+            self.tree.append(leaf)
+            yield time, key, value
+        end = first + count - 1
+        if batch["frontier"] != self.tree.frontier():
+            raise UnsoundError(log, end, "the frontier is not that of the entries")  # 7
+        if count and batch["next_offset"] <= offset_before:
+            raise UnsoundError(log, end, "reading would go on before the last entry")
+        body = body_of(log, self.tree.size, self.tree.root())
+        try:
+            check_note(batch["note"], body, public_key, (batch["sealed_at"], first))  # 8, 9
+        except ValueError as error:
+            raise UnsoundError(log, end, str(error)) from error
+        self.roots[self.tree.size] = self.tree.root()
+
+
+def genesis_of(batch: dict[str, Any]) -> tuple[bytes, ...]:
+    origin = batch["origin"].encode()
+    sizes = struct.pack(">QQ", batch["first_offset"], batch["previous_size"])
+    return struct.pack(">H", len(origin)) + origin, batch["topic_id"], sizes, batch["previous_root"]
+
+
+def rows(batch: dict[str, Any]) -> Iterator[tuple[int, int, int, bytes | None, bytes | None, bytes, bytes, bytes]]:
+    count = batch["count"]
+    widths = {"flags": 1, "offsets": 8, "append_times": 8, "key_lengths": 4, "value_lengths": 4, "header_lengths": 4}
+    for name, width in (widths | {"payload_hashes": 32, "leaf_hashes": 32}).items():
+        if len(batch[name]) != width * count:
+            raise ValueError(f"column {name} has not {count} members")
+    headers = blobs(batch["header_lengths"], batch["headers"])
+    if any(header is None or len(header) < 4 for header in headers):
+        raise ValueError("headers are null or too short")
+    hashes = [
+        [batch[name][at : at + 32] for at in range(0, 32 * count, 32)] for name in ("payload_hashes", "leaf_hashes")
+    ]
+    columns: Any = (
+        list(batch["flags"]), numbers(batch["offsets"], "Q"), numbers(batch["append_times"], "q"),
+        blobs(batch["key_lengths"], batch["keys"]), blobs(batch["value_lengths"], batch["values"]), headers, *hashes,
+    )  # fmt: skip
+    return zip(*columns, strict=True)
+
+
+# --- anchors -------------------------------------------------------------------------------------------------------
+
+
+def anchor_entry(time_ms: int, bodies: list[str]) -> bytes:
+    tree = Tree()
+    for body in bodies:
+        tree.append(sha(b"\0" + body.encode()))
+    return b"GLA1" + struct.pack(">qI", time_ms, len(bodies)) + tree.root()
+
+
+def check_anchors(anchors: Iterable[dict[str, Any]], public_key: bytes, logs: dict[str, Log]) -> int:
+    tree = Tree()
+    for anchor in anchors:
+        log = anchor["origin"]
+        if anchor["index"] != tree.size:
+            raise UnsoundError(log, tree.size, "an anchor is missing or there twice")
+        origins = [body.split("\n", 1)[0].encode() for body in anchor["bodies"]]
+        if origins != sorted(set(origins)):
+            raise UnsoundError(log, tree.size, "bodies are not sorted by origin")
+        if anchor["entry"] != anchor_entry(anchor["time_ms"], anchor["bodies"]):
+            raise UnsoundError(log, tree.size, "the entry is not that of time and bodies")
+        tree.append(sha(b"\0" + anchor["entry"]))
+        if anchor["frontier"] != tree.frontier():
+            raise UnsoundError(log, tree.size - 1, "the frontier is not that of the anchors")
+        try:
+            check_note(anchor["note"], body_of(log, tree.size, tree.root()), public_key, None)  # 12
+        except ValueError as error:
+            raise UnsoundError(log, tree.size - 1, str(error)) from error
+        check_covered(anchor, logs)
+    return tree.size
+
+
+def check_covered(anchor: dict[str, Any], logs: dict[str, Log]) -> None:  # 13
+    for body in anchor["bodies"]:
+        origin, size_text, _, _ = body.split("\n")
+        size = int(size_text)
+        log = logs.get(origin)
+        here = log.tree.size if log else 0
+        if size > here:
+            raise UnsoundError(origin, here, f"anchor {anchor['index']} states {size} entries, {here} are here")
+        root = (log.roots if log else {}).get(size, sha(b"") if size == 0 else b"")
+        if body_of(origin, size, root) != body:
+            raise UnsoundError(origin, size - 1, f"anchor {anchor['index']} states another root")
+
+
+# --- schemas and columns -------------------------------------------------------------------------------------------
+
+SAME_NAME = (
+    "event_id", "event_type", "occurred_at", "tenant", "entitlement", "grant_id", "grant_id_kind", "request_id",
+    "session_id", "approvals", "starts_at", "expires_at", "requested_seconds", "expiry_source", "removal_evidence",
+    "reason", "ticket", "outcome", "error", "client_ip", "raw", "raw_sha256",
+)  # fmt: skip
+PLACES = {name: name for name in SAME_NAME} | {
+    "source_system": "source.system", "source_instance": "source.instance", "source_seq": "source.seq",
+    "native_id": "source.native_id", "native_type": "source.native_type", "subject_id": "subject.id",
+    "subject_kind": "subject.kind", "subject_email": "subject.email", "actor_id": "actor.id",
+    "actor_kind": "actor.kind", "resource_kind": "resource.kind", "resource_id": "resource.id",
+    "resource_environment": "resource.environment", "command": "action.command", "args": "action.args",
+    "query": "action.query", "exit_code": "action.exit_code", "redacted": "action.redacted",
+    "truncated": "action.truncated", "finding_rule": "finding.rule", "finding_key": "finding.key",
+    "finding_severity": "finding.severity", "finding_deadline": "finding.deadline",
+    "finding_evidence": "finding.evidence",
+}  # fmt: skip
+EMPTY: dict[str, Any] = {
+    "approvals": [], "args": [], "redacted": False, "truncated": False, "raw_sha256": bytes(32), "occurred_at": 0
+} | dict.fromkeys(
+    ("source_seq", "starts_at", "expires_at", "requested_seconds", "exit_code", "finding_deadline")
+)  # fmt: skip
+
+
+class Schemas:
+    """The writer schemas on record: prefix to (JSON text, in force from this append time on)."""
+
+    def __init__(self, first: str) -> None:
+        self.found: dict[bytes, tuple[str, int]] = {}
+        self.first = first
+
+    def learn(self, log: str, index: int, time: int, key: bytes | None, value: bytes | None) -> None:  # 10
+        if key is None or value is None or not key.startswith(b"schema/"):
+            return
+        event = self._event(value, time)
+        if event is None or event["event_type"] != b"schema.registered" or not event["registered_schema"]:
+            return
+        said = event["registered_schema"]
+        text = said["json"].decode()
+        if sha(text.encode()).hex().encode() != said["sha256"]:
+            return
+        prefix = bytes.fromhex(said["prefix"].decode())
+        known = self.found.setdefault(prefix, (text, -(2**63) if said["initial"] else time))
+        if known[0] != text:
+            raise UnsoundError(log, index, f"two schemas are registered as {prefix.hex()}")
+
+    def _event(self, value: bytes, time: int) -> dict[str, Any] | None:
+        try:
+            return self.decode(value, time)
+        except ValueError:
+            if value[:10] != FIRST_EVENT_SCHEMA:
+                return None
+            return read_datum(value[10:], self.first)
+
+    def decode(self, value: bytes | None, time: int) -> dict[str, Any]:
+        """Return the datum with text as bytes; the message of the error is the word of ``decode_error``."""
+        if value is None:
+            raise ValueError("value_null")
+        prefix = prefix_of(value)
+        text, since = self.found.get(prefix, ("", 2**63))
+        if time < since:
+            raise ValueError("schema_unknown")
+        return read_datum(value[len(prefix) :], text)
+
+    def columns(self, value: bytes | None, time: int) -> dict[str, Any]:  # 11
+        """Return the decoded columns of one entry, and the word of its ``decode_error``."""
+        try:
+            datum, word = self.decode(value, time), ""
+        except ValueError as error:
+            datum, word = {}, str(error)
+        found: dict[str, Any] = {"decode_error": word}
+        for column, place in PLACES.items():
+            at: Any = datum
+            for name in place.split("."):
+                at = at.get(name) if isinstance(at, dict) else None
+            found[column] = EMPTY.get(column, b"") if at is None else at
+        names = {"reviewer": b"", "group": b"", "decision": b"", "at": None, "reason": b"", "forced": False}
+        found["approvals"] = [
+            {name: blank if one.get(name) is None else one[name] for name, blank in names.items()}
+            for one in found["approvals"]
+        ]
+        return found
+
+
+def prefix_of(value: bytes) -> bytes:
+    if not value:
+        raise ValueError("framing_empty")
+    for marker, length in ((b"\xc3\x01", 10), (b"\x00", 5)):
+        if value.startswith(marker):
+            if len(value) < length:
+                raise ValueError("framing_truncated")
+            return value[:length]
+    raise ValueError("framing_unknown")
+
+
+def read_datum(datum: bytes, schema: str) -> dict[str, Any]:
+    try:
+        decoded = fastavro.schemaless_reader(io.BytesIO(datum), parsed(schema), None)
+    except Exception as error:
+        raise ValueError("datum_invalid") from error
+    if not isinstance(decoded, dict):
+        raise ValueError("datum_invalid")
+    return decoded
+
+
+_parsed: dict[str, Any] = {}
+
+
+def parsed(schema: str) -> Any:
+    """Parse a schema so that text comes as bytes (the same on the wire) and times as numbers."""
+    if schema not in _parsed:
+        _parsed[schema] = fastavro.parse_schema(_as_bytes(json.loads(schema)))
+    return copy.deepcopy(_parsed[schema])
+
+
+def _as_bytes(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_as_bytes(one) for one in node]
+    if isinstance(node, dict):
+        kept = {key: one for key, one in node.items() if key not in ("logicalType", "default", "doc")}
+        return kept | {key: _as_bytes(kept[key]) for key in ("type", "items", "values", "fields") if key in kept}
+    return "bytes" if node == "string" else node
+
+
+# --- everything ----------------------------------------------------------------------------------------------------
+
+
+def verify(
+    values: Iterable[bytes], public_key: bytes, outside: Iterable[str] = (), first_schema: str = ""
+) -> dict[str, Any]:
+    """Check sealed batches and anchors, given as raw Kafka values, each log in its order.
+
+    Returns what was found sound; raises UnsoundError at the first thing that is not.
+    """
+    logs: dict[str, Log] = {}
+    anchors: list[dict[str, Any]] = []
+    schemas = Schemas(first_schema)
+    for number, value in enumerate(values):
+        if value[:10] == ANCHOR:
+            try:
+                anchors.append(read_anchor(value))
+            except ValueError as error:
+                raise UnsoundError("anchors", len(anchors), str(error)) from error
+            continue
+        try:
+            batch = read_batch(value)
+        except ValueError as error:
+            raise UnsoundError(f"value {number}", None, str(error)) from error
+        log = logs.setdefault(batch["origin"], Log(batch))
+        of_findings = batch["origin"].split("/")[1] == "access.findings"
+        for at, (time, key, content) in enumerate(log.add(batch, public_key)):
+            if of_findings:
+                schemas.learn(batch["origin"], batch["first_index"] + at, time, key, content)
+    check_epochs(logs)
+    count = check_anchors(anchors, public_key, logs)
+    inside = {anchor["index"]: anchor for anchor in anchors}
+    for anchor in filter(None, map(read_anchor_line, outside)):
+        if anchor["index"] in inside and anchor != inside[anchor["index"]]:
+            raise UnsoundError(anchor["origin"], anchor["index"], "the anchor outside is another one: two histories")
+        nodes = [anchor["frontier"][at : at + 32] for at in range(0, len(anchor["frontier"]), 32)]
+        try:
+            check_note(anchor["note"], body_of(anchor["origin"], anchor["index"] + 1, fold(nodes)), public_key, None)
+        except ValueError as error:
+            raise UnsoundError(anchor["origin"], anchor["index"], f"outside: {error}") from error
+        check_covered(anchor, logs)
+    heads = {origin: (log.tree.size, log.tree.root().hex()) for origin, log in logs.items()}
+    return {"heads": heads, "anchors": count, "schemas": {p.hex(): since for p, (_, since) in schemas.found.items()}}
+
+
+def check_epochs(logs: dict[str, Log]) -> None:
+    for origin, log in logs.items():  # 1
+        name, _, epoch = origin.rpartition("/")
+        before = logs.get(f"{name}/{int(epoch) - 1}")
+        expected = (before.tree.size, before.tree.root()) if before else (0, bytes(32))
+        stated = struct.unpack(">QQ", log.genesis[2])[1], log.genesis[3]
+        if stated != expected and (before or epoch == "0"):
+            raise UnsoundError(origin, 0, "the genesis does not bind the head of the epoch before")
+
+
+def main(key_file: str, folder: str) -> int:
+    key = load_pem_public_key(Path(key_file).read_bytes())
+    raw = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    values = (path.read_bytes() for path in files if path.suffix != ".jsonl")
+    lines = [line for path in files if path.suffix == ".jsonl" for line in path.read_text("utf-8").splitlines()]
+    schema = Path(__file__).resolve().parents[1] / "schemas" / "released" / "event.1.avsc"
+    try:
+        found = verify((v for v in values if v[:10] in (BATCH, ANCHOR)), raw, lines, schema.read_text("utf-8"))
+    except UnsoundError as problem:
+        print(f"not sound: {problem}")
+        return 1
+    print(json.dumps({"sound": True} | found, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*sys.argv[1:3]))

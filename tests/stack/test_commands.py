@@ -1,0 +1,141 @@
+"""The commands around the road: query, keys, topics, settings; and what logs and metrics say."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import stat
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+from grantledger.ledger.note import open_checkpoint, parse_verifier_key
+from grantledger.runtime.broker import LocalBroker
+from support.pipeline import Pipeline
+
+SECRET_WORDS = ("quartz-reason-4711", "UPDATE vault_of_zanzibar")
+
+
+@pytest.fixture(scope="module")
+def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    running = make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_KEY_PASSPHRASE": "a passphrase of tests"})
+    running.start()
+    grant = running.run(
+        "emit", "grant.activated", "--subject", "alice", "--resource-kind", "database", "--resource", "orders",
+        "--entitlement", "rw", "--expires-in", "1h", "--grant-id", "g1", "--request-id", "r1",
+        "--reason", SECRET_WORDS[0],
+    )  # fmt: skip
+    assert grant.returncode == 0, grant.stderr
+    events = [
+        {"event_type": "request.created", "subject": {"id": "alice"}, "request_id": "r1", "entitlement": "rw",
+         "resource": {"kind": "database", "id": "orders"}},
+        {"event_type": "session.started", "subject": {"id": "alice"}, "session_id": "s1", "grant_id": "g1",
+         "grant_id_kind": "native"},
+        {"event_type": "session.query", "subject": {"id": "alice"}, "session_id": "s1",
+         "action": {"query": SECRET_WORDS[1]}},
+        {"event_type": "grant.activated", "subject": {"id": "bob"}, "grant_id": "g2", "entitlement": "ro",
+         "resource": {"kind": "database", "id": "orders"}, "expiry_source": "unknown"},
+        {"event_type": "grant.revoked", "subject": {"id": "bob"}, "grant_id": "g2", "entitlement": "ro",
+         "resource": {"kind": "database", "id": "orders"}, "removal_evidence": "confirmed"},
+    ]  # fmt: skip
+    sent = running.run("emit", "--stdin", stdin="\n".join(map(json.dumps, events)))
+    assert sent.returncode == 0, sent.stderr
+    running.wait_stored(6)
+    return running
+
+
+def test_active_grants_leaves_out_what_was_revoked(pipeline: Pipeline) -> None:
+    rows = pipeline.query("SELECT grant_id, subject_id, past_deadline, reason FROM active_grants")
+    assert rows == [{"grant_id": "g1", "subject_id": "alice", "past_deadline": False, "reason": SECRET_WORDS[0]}]
+
+
+def test_a_grants_timeline_has_its_request_and_its_sessions(pipeline: Pipeline) -> None:
+    rows = pipeline.query(
+        "SELECT event_type, what FROM grant_timeline WHERE grant_id = 'g1' ORDER BY append_time, index"
+    )
+    assert {row["event_type"] for row in rows} == {
+        "request.created",
+        "grant.activated",
+        "session.started",
+        "session.query",
+    }
+    assert SECRET_WORDS[1] in {row["what"] for row in rows}
+    assert len(rows) == 4
+
+
+def test_every_column_of_every_view_is_explained(pipeline: Pipeline) -> None:
+    views = pipeline.query("SELECT name FROM system.tables WHERE database = 'audit' AND engine = 'View'")
+    assert {"events", "rejected_events", "checkpoints", "grant_timeline", "active_grants"} <= {v["name"] for v in views}
+    bare = pipeline.query(
+        "SELECT table, name FROM system.columns WHERE database = 'audit' AND comment = '' AND table NOT IN "
+        "(SELECT name FROM system.tables WHERE engine = 'MaterializedView')"
+    )
+    assert bare == []
+
+
+def test_query_answers_in_any_format_and_says_what_it_refuses(pipeline: Pipeline) -> None:
+    answer = pipeline.run("query", "SELECT subject_id FROM active_grants", "--format", "CSVWithNames")
+    assert list(csv.reader(io.StringIO(answer.stdout))) == [["subject_id"], ["alice"]]
+    for sql in ("INSERT INTO entries SELECT * FROM entries", "SELECT * FROM file('/etc/passwd')", "SELEKT 1"):
+        refused = pipeline.run("query", sql)
+        assert refused.returncode == 1 and "Traceback" not in refused.stderr and "Code:" in refused.stderr
+
+
+def test_keys_verify_the_checkpoints_that_are_stored(pipeline: Pipeline) -> None:
+    keys = json.loads(pipeline.run("keys", "--json").stdout)
+    for row in pipeline.query("SELECT origin, note FROM checkpoints"):
+        name, public_key = parse_verifier_key(keys[row["origin"]])
+        assert name == row["origin"] and row["note"].startswith(f"{name}\n")
+        checkpoint = open_checkpoint(row["note"], public_key)
+        assert checkpoint.origin == name
+
+
+def test_the_private_key_is_encrypted_and_nobody_elses(pipeline: Pipeline) -> None:
+    path = pipeline.data_dir / "keys" / "log.pem"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert b"ENCRYPTED PRIVATE KEY" in path.read_bytes()
+
+
+def test_settings_never_show_a_secret(pipeline: Pipeline) -> None:
+    answer = pipeline.run("settings")
+    assert answer.returncode == 0 and "a passphrase of tests" not in answer.stdout
+
+
+def test_logs_hold_no_payload_and_no_secret(pipeline: Pipeline) -> None:
+    for name in ("seal", "store", "anchor"):
+        text = pipeline.log(name)
+        assert text
+        for word in (*SECRET_WORDS, "a passphrase of tests"):
+            assert word not in text
+
+
+def test_metrics_count_what_happened(pipeline: Pipeline) -> None:
+    assert pipeline.metric("seal", "grantledger_sealed_entries_total") >= 6
+    assert pipeline.metric("store", "grantledger_stored_entries_total") >= 6
+    assert pipeline.metric("seal", "grantledger_last_checkpoint_timestamp_seconds") > 0
+    assert pipeline.metric("anchor", "grantledger_last_anchor_timestamp_seconds") > 0
+
+
+def test_topics_check_names_what_differs(pipeline: Pipeline) -> None:
+    assert pipeline.run("topics", "check").returncode == 0
+    admin = AdminClient(pipeline.options)
+    entry = ConfigEntry("retention.ms", "60000", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, "access.lifecycle.sealed", incremental_configs=[entry])
+    for future in admin.incremental_alter_configs([resource]).values():
+        future.result(30)
+    answer = pipeline.run("topics", "check")
+    assert answer.returncode == 1 and "access.lifecycle.sealed has retention.ms=60000" in answer.stderr
+    undo = ConfigEntry("retention.ms", "-1", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, "access.lifecycle.sealed", incremental_configs=[undo])
+    for future in admin.incremental_alter_configs([resource]).values():
+        future.result(30)
+
+
+def test_query_and_verify_work_when_nothing_runs(pipeline: Pipeline) -> None:
+    pipeline.stop()
+    assert pipeline.query("SELECT count() AS c FROM active_grants") == [{"c": 1}]
+    assert pipeline.run("query", "SELECT * FROM file('/etc/passwd')").returncode == 1
+    code, report = pipeline.verify()
+    assert code == 0, report["problems"]

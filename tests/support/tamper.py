@@ -1,0 +1,200 @@
+"""A stored ledger in the hands of somebody who may change anything in it.
+
+One process can open one embedded store, so the store lives in a process of its own: this file, run as a script on a
+copy of a store's folder. A change is a query for each table that is to be different, over the tables as they were;
+after the verifier has looked, the tables are as they were before, and the next change starts from there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+TABLES = ("entries", "origins", "anchors")
+"""The evidence. ``receipts``, ``grants`` and ``migrations`` are not: the first says what others have said and can be
+asked again, the second is rebuilt from the entries, the third is about the software."""
+
+
+class TamperedStore:
+    """The store's side that tests see: ask for rows, change tables, hear what the verifier says to it.
+
+    Args:
+        folder: a store's folder. It is opened as it is: give a copy.
+    """
+
+    def __init__(self, folder: Path, deployment: str, public_key: bytes, anchor_file: Path | None) -> None:
+        self._deployment, self._public_key, self._anchor_file = deployment, public_key, anchor_file
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__)), str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._process.communicate()
+
+    def _ask(self, **request: Any) -> Any:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise AssertionError(f"the store's process ended with {self._process.wait()}")
+        parsed = json.loads(answer)
+        if "error" in parsed:
+            raise AssertionError(parsed["error"])
+        return parsed["answer"]
+
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        """Return the rows of a query; ask for bytes as ``hex(…)``."""
+        found: list[dict[str, Any]] = self._ask(sql=sql)
+        return found
+
+    def execute(self, *statements: str) -> None:
+        """Change the store for good."""
+        self._ask(statements=statements)
+
+    def verify(
+        self,
+        changed: Mapping[str, str] | None = None,
+        *,
+        public_key: bytes | None = None,
+        anchor_file: Path | str | None = "",
+    ) -> dict[str, Any]:
+        """Return the verifier's report on the store with some tables changed.
+
+        Args:
+            changed: by table, the query whose rows the table is to have.
+            public_key: instead of the one of the logs.
+            anchor_file: instead of the one given first; None for none.
+        """
+        file = self._anchor_file if anchor_file == "" else anchor_file
+        report: dict[str, Any] = self._ask(
+            verify=self._deployment,
+            changed=dict(changed or {}),
+            key=(public_key or self._public_key).hex(),
+            anchors=None if file is None else str(file),
+        )
+        return report
+
+
+def copied(folder: Path, to: Path) -> Path:
+    """Copy a data folder that no process has open."""
+    shutil.copytree(folder, to, symlinks=True)
+    return to
+
+
+def replaced(table: str, where: str, **values: str) -> str:
+    """Return the query for a table in which some rows have other values (SQL expressions)."""
+    items = ", ".join(f"if({where}, {value}, `{name}`) AS `{name}`" for name, value in values.items())
+    return f"SELECT * REPLACE ({items}) FROM {table}"
+
+
+def other_value(type_: str, name: str) -> str:
+    """Return an expression for a value of this type that is not the column's own: one byte, one tick, one item."""
+    column = f"`{name}`"
+    if type_.startswith("LowCardinality("):
+        column, type_ = f"toString({column})", type_.removeprefix("LowCardinality(").removesuffix(")")
+    if type_.startswith("Nullable("):
+        inner = type_.removeprefix("Nullable(").removesuffix(")")
+        return f"ifNull({other_value(inner, name)}, {_instead_of_null(inner)})"
+    if type_.startswith("FixedString("):
+        size = int(type_.removeprefix("FixedString(").removesuffix(")"))
+        return f"toFixedString({_last_byte_flipped(f'substring({column}, 1, {size})')}, {size})"
+    if type_ == "String":
+        return f"if({column} = '', 'x', {_last_byte_flipped(column)})"
+    if type_.startswith("DateTime64(3"):
+        return f"addMilliseconds({column}, 1)"
+    if type_.startswith("DateTime64(6"):
+        return f"addMicroseconds({column}, 1)"
+    if type_ == "Bool":
+        return f"NOT {column}"
+    if type_.startswith(("UInt", "Int")):
+        return f"{column} + 1"
+    if type_ == "Array(String)":
+        return f"arrayPushBack({column}, 'x')"
+    if type_.startswith("Array(Tuple("):
+        return f"arrayPushBack({column}, ('x', 'x', 'x', NULL, 'x', true))"
+    raise AssertionError(f"say how to change a value of type {type_}")
+
+
+def _instead_of_null(type_: str) -> str:
+    return "''" if type_ == "String" else f"CAST(1, '{type_.replace(chr(39), chr(92) + chr(39))}')"
+
+
+def _last_byte_flipped(text: str) -> str:
+    return (
+        f"concat(substring({text}, 1, length({text}) - 1), char(bitXor(reinterpretAsUInt8(substring({text}, -1)), 1)))"
+    )
+
+
+class _Engine:
+    """The other side, in the process that has the store open."""
+
+    SETTINGS: ClassVar = {"insert_deduplicate": 0, "prefer_column_name_to_alias": 1, "max_query_size": 64 << 20}
+
+    def __init__(self, folder: str) -> None:
+        import clickhouse_connect
+
+        self._client = clickhouse_connect.get_client(interface="chdb", path=folder, database="audit")
+
+    def answer(self, request: dict[str, Any]) -> Any:
+        self._client.ping()  # takes away what a failed query has left
+        if "sql" in request:
+            found = self._client.query(request["sql"])
+            return [dict(zip(found.column_names, row, strict=True)) for row in found.result_rows]
+        if "statements" in request:
+            for statement in request["statements"]:
+                self._client.command(statement, settings={"mutations_sync": 2})
+            return None
+        return self._verify(request)
+
+    def _verify(self, request: dict[str, Any]) -> dict[str, Any]:
+        from grantledger.runtime.verification import verify_store
+
+        with ExitStack() as undo:
+            for table, query in request["changed"].items():
+                self._client.command(f"CREATE TABLE tampered_{table} AS {table}")
+                undo.callback(self._client.command, f"DROP TABLE tampered_{table} SYNC")
+                self._client.command(f"INSERT INTO tampered_{table} {query}", settings=self.SETTINGS)
+            for table in request["changed"]:
+                exchange = f"EXCHANGE TABLES {table} AND tampered_{table}"
+                self._client.command(exchange)
+                undo.callback(self._client.command, exchange)
+            anchors = Path(request["anchors"]) if request["anchors"] else None
+            key = bytes.fromhex(request["key"])
+            return verify_store(self._client, request["verify"], key, anchor_file=anchors).as_json()
+
+
+def main() -> None:
+    """Answer one request a line until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever the engine prints is not an answer
+    engine = _Engine(sys.argv[1])
+    for line in sys.stdin:
+        try:
+            answer = {"answer": engine.answer(json.loads(line))}
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer, default=str), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
