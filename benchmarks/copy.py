@@ -50,10 +50,9 @@ def main() -> None:
         for message in consumer.consume(1000, 0.5):
             held[message.partition()].append(message)
         taken = sum(map(len, held.values())) + done
-        for partition, messages in held.items():
-            while len(messages) >= BLOCK or (messages and taken >= events):
-                block, held[partition] = messages[:BLOCK], messages[BLOCK:]
-                messages = held[partition]
+        for partition in partitions:
+            while len(held[partition]) >= BLOCK or (held[partition] and taken >= events):
+                block, held[partition] = held[partition][:BLOCK], held[partition][BLOCK:]
                 table = _table(partition, stored[partition], block, catalog)
                 if under_way is not None:
                     under_way.result()

@@ -1,4 +1,4 @@
-"""The events that every benchmark reads: real Avro events of about 400 bytes, written to Kafka before the clock starts."""
+"""The events that every benchmark reads: real Avro events of about 400 bytes, in Kafka before the clock starts."""
 
 from __future__ import annotations
 

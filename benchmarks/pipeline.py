@@ -69,7 +69,7 @@ def run(servers: str, folder: Path, deployment: str, events: int, broker_pid: in
     try:
         if store:
             children["store"].start()
-            _await(lambda: (folder / "run" / "sql.json").exists())
+            _await((folder / "run" / "sql.json").exists)
         children["seal"].start()
         _await(lambda: status_path(folder, "seal").exists())
         started = time.monotonic()

@@ -116,7 +116,7 @@ def chain(
 ) -> list[bytes]:
     """Return the leaf hash of each entry, each naming the one before it; ``previous`` stands before the first."""
     leaf, digest_of = _leaf, sha256
-    leaves = []
+    leaves: list[bytes] = []
     append = leaves.append
     for flag, offset, time, payload in zip(flags, offsets, append_times_ms, payloads, strict=True):
         previous = digest_of(leaf(b"\x00GLE1", flag, previous, offset, time, payload)).digest()

@@ -55,15 +55,18 @@ class Chunk:
     """Positions whose payload was erased; whether that is on record is the caller's to check."""
 
 
+Times = tuple[tuple[int, int], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class CheckedChunk:
     """What is left of a chunk once its rows are found sound: what the chunks around it must fit.
 
     Attributes:
         frontier: packed tree after the chunk; of its own entries alone, or of the whole log where ``whole`` is set.
-        notes: (entries of the chunk up to and with the noted row, note, packed frontier up to there, distinct times of
-            sealing of the rows since the note before).
-        tail_sealed_at: distinct times of sealing of the rows after the last note.
+        notes: (entries of the chunk up to and with the noted row, note, packed frontier up to there, times of sealing
+            of the rows since the note before).
+        tail_times: times of sealing of the rows after the last note. As all others: (index, time) where it changes.
     """
 
     origin: str
@@ -72,8 +75,8 @@ class CheckedChunk:
     first_previous: bytes
     last_leaf: bytes
     frontier: bytes
-    notes: tuple[tuple[int, str, bytes, frozenset[int]], ...]
-    tail_sealed_at: frozenset[int]
+    notes: tuple[tuple[int, str, bytes, Times], ...]
+    tail_times: Times
     whole: bool = False
     problem: Problem | None = None
 
@@ -118,14 +121,9 @@ def check_chunk(chunk: Chunk, expected: int, base: Frontier | None = None) -> Ch
     done = 0
     for at, note in chunk.notes:
         frontier.extend(leaves[done : at + 1])
-        notes.append((at + 1, note, frontier.pack(), frozenset(chunk.sealed_at[done : at + 1])))
-        if len(notes[-1][3]) > 1:
-            return failed(_first_change(chunk.sealed_at, done), "sealed_at", _TIME_CHANGES)
+        notes.append((at + 1, note, frontier.pack(), _times(chunk, done, at + 1)))
         done = at + 1
     frontier.extend(leaves[done:])
-    tail_times = frozenset(chunk.sealed_at[done:])
-    if len(tail_times) > 1:
-        return failed(_first_change(chunk.sealed_at, done), "sealed_at", _TIME_CHANGES)
     return CheckedChunk(
         chunk.origin,
         chunk.first_index,
@@ -134,14 +132,14 @@ def check_chunk(chunk: Chunk, expected: int, base: Frontier | None = None) -> Ch
         leaves[-1] if leaves else first_previous,
         frontier.pack(),
         tuple(notes),
-        tail_times,
+        _times(chunk, done, expected),
         whole=base is not None,
     )
 
 
 def failed_chunk(problem: Problem) -> CheckedChunk:
     """Return what is left of a chunk with a problem in it."""
-    return CheckedChunk(problem.origin, problem.index or 0, 0, b"", b"", b"", (), frozenset(), problem=problem)
+    return CheckedChunk(problem.origin, problem.index or 0, 0, b"", b"", b"", (), (), problem=problem)
 
 
 def unpack(packed: bytes) -> list[bytes]:
@@ -149,11 +147,13 @@ def unpack(packed: bytes) -> list[bytes]:
     return [packed[at : at + 32] for at in range(0, len(packed), 32)]
 
 
-_TIME_CHANGES = "the time of sealing changes here, where no checkpoint ends a batch"
-
-
-def _first_change(times: Sequence[int], start: int) -> int:
-    return next(at for at in range(start + 1, len(times)) if times[at] != times[at - 1])
+def _times(chunk: Chunk, start: int, end: int) -> Times:
+    times = chunk.sealed_at[start:end]
+    if len(set(times)) == 1:
+        return ((chunk.first_index + start, times[0]),)
+    return tuple(
+        (chunk.first_index + start + at, time) for at, time in enumerate(times) if not at or time != times[at - 1]
+    )
 
 
 def _index_problem(chunk: Chunk, expected: int) -> tuple[int, str] | None:
@@ -190,7 +190,7 @@ class OriginVerifier:
     checkpoints: int = 0
     _last_leaf: bytes = b""
     _noted: int = 0
-    _open_times: frozenset[int] = frozenset()
+    _open_times: Times = ()
 
     @property
     def last_leaf(self) -> bytes:
@@ -212,13 +212,13 @@ class OriginVerifier:
             return Problem(origin, chunk.first_index, "chain", f"the previous leaf hash is not {what}")
         for count, note, packed, times in chunk.notes:
             tree = self._tree(count, packed, chunk.whole)
-            problem = self._check_note(note, tree, times | self._open_times)
+            problem = self._check_note(note, tree, self._open_times + times)
             if problem is not None:
                 return problem
-            self._open_times = frozenset()
+            self._open_times = ()
         self.frontier = self._tree(chunk.count, chunk.frontier, chunk.whole)
         self._last_leaf = chunk.last_leaf
-        self._open_times |= chunk.tail_sealed_at
+        self._open_times += chunk.tail_times
         return None
 
     def _tree(self, count: int, packed: bytes, whole: bool) -> Frontier:
@@ -228,8 +228,18 @@ class OriginVerifier:
         tree.join(Frontier.unpack(count, packed))
         return tree
 
-    def _check_note(self, note: str, tree: Frontier, times: frozenset[int]) -> Problem | None:
+    def _one_time(self, times: Times) -> Problem | None:
+        """Check that the time of sealing does not change, which it does only where a checkpoint ends a batch."""
+        for index, time in times[1:]:
+            if time != times[0][1]:
+                message = "the time of sealing changes here, where no checkpoint ends a batch"
+                return Problem(self.genesis.origin, index, "sealed_at", message)
+        return None
+
+    def _check_note(self, note: str, tree: Frontier, times: Times) -> Problem | None:
         origin, index = self.genesis.origin, tree.size - 1
+        if (changed := self._one_time(times)) is not None:
+            return changed
         try:
             stated, sealed_at = open_sealed_checkpoint(note, self.public_key, self._noted)
         except NoteError as error:
@@ -239,7 +249,7 @@ class OriginVerifier:
             return Problem(
                 origin, index, "checkpoint", "the signed checkpoint is not the head of the entries up to here"
             )
-        if times != {sealed_at}:
+        if times[0][1] != sealed_at:
             return Problem(
                 origin,
                 index,
@@ -253,6 +263,8 @@ class OriginVerifier:
 
     def finish(self) -> None:
         """Check that the log ends with a checkpoint."""
+        if self.problem is None and self._open_times:
+            self.problem = self._one_time(self._open_times)
         if self.problem is None and self._open_times:
             message = f"no checkpoint covers the entries from {self._noted} on: the log ends inside a batch"
             self.problem = Problem(self.genesis.origin, self._noted, "checkpoint", message)

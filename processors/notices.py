@@ -12,7 +12,14 @@ SYSTEM = "grantledger"
 
 
 def finding_opened(
-    deployment: str, rule: str, key: str, severity: str, evidence: dict[str, object], at: datetime, identity: str
+    deployment: str,
+    *,
+    rule: str,
+    key: str,
+    severity: str,
+    evidence: dict[str, object],
+    at: datetime,
+    identity: str,
 ) -> Event:
     """Return the event that opens a finding. ``identity`` makes its id: the same finding met twice is one."""
     return Event(

@@ -211,7 +211,7 @@ class Sealer:
             records.flags.append(FLAG_LOG_APPEND_TIME if kind == TIMESTAMP_LOG_APPEND_TIME else 0)
             records.offsets.append(message.offset())  # type: ignore[arg-type]
             records.append_times.append(time_ms)
-            records.keys.append(key)  # type: ignore[arg-type]
+            records.keys.append(key)
             records.values.append(value)
             records.headers.append(encoded)
             held.payload += size
@@ -342,7 +342,15 @@ class Sealer:
         if (rule, key) not in self._noticed:
             self._noticed.add((rule, key))
             self._notices.append(
-                finding_opened(self._config.deployment, rule, key, severity, evidence, self._now(), identity)
+                finding_opened(
+                    self._config.deployment,
+                    rule=rule,
+                    key=key,
+                    severity=severity,
+                    evidence=evidence,
+                    at=self._now(),
+                    identity=identity,
+                )
             )
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

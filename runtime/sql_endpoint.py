@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..console.access import Access, Credential, publish_access, withdraw_access
-from ..console.endpoint import EndpointLimits, SqlEndpoint
+from ..console.endpoint import SqlEndpoint
 from ..console.policy import Policy
+from ..console.service import EndpointLimits
 from .settings import Settings
 
 

@@ -1,9 +1,10 @@
 """Whether a changed Avro schema still fits those released before: both directions, every released version.
 
 Avro's own rules ("Schema Resolution", Avro 1.11 specification) say when a reader with one schema understands what was
-written with another. This is stricter in four points, because our readers decode with the writer's schema and find
-fields by name: aliases do not count, names are compared with their namespace, a logical type must stay as it is, and
-``bytes`` must not become ``string``, which not every value survives. No library does this: fastavro finds out only
+written with another. This is stricter in five points, because our readers decode with the writer's schema and find
+fields by name: no field is ever taken away (a renamed optional field would be one gone and one new), aliases do not
+count, names are compared with their namespace, a logical type must stay as it is, and ``bytes`` must not become
+``string``, which not every value survives. No library does this: fastavro finds out only
 while reading a datum, and the checker of Apache's ``avro`` package does not look at logical types or defaults and names
 fields by their position.
 """
@@ -24,7 +25,7 @@ _PROMOTIONS = frozenset(
 )  # fmt: skip
 """(written, read): what a reader may widen."""
 _LOGICAL = ("logicalType", "precision", "scale")
-_PYTHON_TYPES: dict[str, tuple[type, ...]] = {
+_PYTHON_TYPES: dict[str, Any] = {
     "null": (type(None),), "boolean": (bool,), "int": (int,), "long": (int,), "float": (int, float),
     "double": (int, float), "string": (str,), "bytes": (str,), "fixed": (str,), "enum": (str,), "array": (list,),
     "map": (dict,), "record": (dict,), "error": (dict,),
@@ -72,7 +73,8 @@ def check_compatible(new: Any, old: Mapping[int, Any]) -> None:
     """
     problems = [f"{problem}" for problem in bad_defaults(new)]
     for version, schema in old.items():
-        problems += [f"{p} (reading version {version} with the new schema)" for p in incompatibilities(new, schema)]
+        backward = _Comparison(_names(new), _names(schema), keep=True).compare(new, schema, "", "", _root_name(new))
+        problems += [f"{p} (reading version {version} with the new schema)" for p in backward]
         problems += [f"{p} (reading the new schema with version {version})" for p in incompatibilities(schema, new)]
     if problems:
         raise IncompatibleSchemaError(problems)
@@ -133,8 +135,8 @@ def _fits(value: Any, schema: Any, namespace: str, names: dict[str, Any]) -> boo
 class _Comparison:
     """One walk over a reader's and a writer's schema."""
 
-    def __init__(self, reader_names: dict[str, Any], writer_names: dict[str, Any]) -> None:
-        self._reader_names, self._writer_names = reader_names, writer_names
+    def __init__(self, reader_names: dict[str, Any], writer_names: dict[str, Any], *, keep: bool = False) -> None:
+        self._reader_names, self._writer_names, self._keep = reader_names, writer_names, keep
         self._under_way: set[tuple[str, str]] = set()
 
     def compare(
@@ -200,6 +202,9 @@ class _Comparison:
     ) -> list[Incompatibility]:
         there = {field["name"]: field for field in written["fields"]}
         found = []
+        if self._keep:
+            kept = {field["name"] for field in read["fields"]}
+            found += [Incompatibility(_join(path, name), "is gone") for name in there if name not in kept]
         for field in read["fields"]:
             where = _join(path, field["name"])
             if field["name"] in there:

@@ -95,6 +95,8 @@ _PASSING = frozenset(
         KafkaError.UNSTABLE_OFFSET_COMMIT,
     }
 )
+_OUTDATED = frozenset({KafkaError._NOENT, KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH})
+"""Said of leaders that an admin client remembers from before a restart, and never asks for again by itself."""
 
 
 def passes(error: BaseException) -> bool:
@@ -102,7 +104,7 @@ def passes(error: BaseException) -> bool:
     if not isinstance(error, KafkaException):
         return False
     problem: KafkaError = error.args[0]
-    return bool(problem.retriable()) or problem.code() in _PASSING
+    return bool(problem.retriable()) or problem.code() in _PASSING or problem.code() in _OUTDATED
 
 
 def unavailable(what: str, error: KafkaException) -> KafkaUnavailableError:
@@ -131,6 +133,16 @@ def patiently(ask: Callable[[], Answer], limit: float = PATIENCE) -> Answer:
         raise
 
 
+def _latest() -> OffsetSpec:
+    spec: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    return spec
+
+
+def _earliest() -> OffsetSpec:
+    spec: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+    return spec
+
+
 def offsets_of(
     admin: AdminClient, partitions: list[tuple[str, int]], spec: OffsetSpec, *, committed: bool
 ) -> dict[tuple[str, int], int]:
@@ -140,24 +152,30 @@ def offsets_of(
 
     def ask() -> dict[tuple[str, int], int]:
         futures = admin.list_offsets(asked, isolation_level=level, request_timeout=REQUEST_TIMEOUT)
-        return {(at.topic, at.partition): future.result().offset for at, future in futures.items()}
+        try:
+            return {(at.topic, at.partition): future.result().offset for at, future in futures.items()}
+        except KafkaException as error:
+            if error.args[0].code() in _OUTDATED:
+                for topic in {topic for topic, _ in partitions}:
+                    admin.list_topics(topic, timeout=REQUEST_TIMEOUT)
+            raise
 
     return patiently(ask)
 
 
 def ends_of(admin: AdminClient, partitions: list[tuple[str, int]]) -> dict[tuple[str, int], int]:
     """Return the offset after the last committed record of each partition."""
-    return offsets_of(admin, partitions, OffsetSpec.latest(), committed=True)
+    return offsets_of(admin, partitions, _latest(), committed=True)
 
 
 def first_offset(admin: AdminClient, topic: str, partition: int) -> int:
     """Return the earliest offset that the partition still has."""
-    return offsets_of(admin, [(topic, partition)], OffsetSpec.earliest(), committed=False)[topic, partition]
+    return offsets_of(admin, [(topic, partition)], _earliest(), committed=False)[topic, partition]
 
 
 def end_offset(admin: AdminClient, topic: str, partition: int, *, committed: bool = True) -> int:
     """Return the offset after the last record: the last stable offset, or the high watermark."""
-    return offsets_of(admin, [(topic, partition)], OffsetSpec.latest(), committed=committed)[topic, partition]
+    return offsets_of(admin, [(topic, partition)], _latest(), committed=committed)[topic, partition]
 
 
 def committed_offset(options: Mapping[str, Any], group: str, topic: str, partition: int) -> int:
@@ -206,7 +224,7 @@ def identify_topics(admin: AdminClient, topics: tuple[str, ...]) -> dict[str, To
 
     found = {}
     for topic, description in patiently(ask).items():
-        uuid = description.topic_id
+        uuid: Any = description.topic_id
         high, low = uuid.get_most_significant_bits(), uuid.get_least_significant_bits()
         topic_id = (high % (1 << 64)).to_bytes(8, "big") + (low % (1 << 64)).to_bytes(8, "big")
         found[topic] = TopicIdentity(topic_id, len(description.partitions))

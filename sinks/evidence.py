@@ -31,6 +31,39 @@ ARROW = {"output_format_arrow_string_as_string": 0, "output_format_arrow_low_car
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+_ORIGINS = pa.schema(
+    [
+        ("origin", pa.string()),
+        ("topic_id", pa.binary(16)),
+        ("first_offset", pa.uint64()),
+        ("previous_size", pa.uint64()),
+        ("previous_root", pa.binary(32)),
+        ("genesis_hash", pa.binary(32)),
+    ]
+)
+_ANCHORS = pa.schema(
+    [
+        ("origin", pa.string()),
+        ("index", pa.uint64()),
+        ("time", pa.timestamp("ms", "UTC")),
+        ("bodies", pa.list_(pa.string())),
+        ("entry", pa.binary()),
+        ("frontier", pa.binary()),
+        ("note", pa.string()),
+    ]
+)
+_RECEIPTS = pa.schema(
+    [
+        ("origin", pa.string()),
+        ("index", pa.uint64()),
+        ("target", pa.string()),
+        ("at", pa.timestamp("us", "UTC")),
+        ("receipt", pa.binary()),
+        ("error", pa.string()),
+    ]
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """How far a log is stored: entries, and the leaf hash of the last one."""
@@ -70,13 +103,8 @@ def insert_origin(client: Client, genesis: Genesis) -> None:
     )
     if known.result_rows[0][0]:
         return
-    names = ["origin", "topic_id", "first_offset", "previous_size", "previous_root", "genesis_hash"]
-    values: list[Any] = [
-        genesis.origin, genesis.topic_id, genesis.first_offset, genesis.previous_size, genesis.previous_root, genesis.hash()
-    ]  # fmt: skip
-    types = [pa.string(), pa.binary(16), pa.uint64(), pa.uint64(), pa.binary(32), pa.binary(32)]
-    table = pa.table([pa.array([value], type_) for value, type_ in zip(values, types, strict=True)], names=names)
-    client.insert_arrow("origins", table, settings=SYNCHRONOUS | {"insert_deduplication_token": genesis.origin})
+    values = (genesis.origin, genesis.topic_id, genesis.first_offset, genesis.previous_size, genesis.previous_root)
+    _insert_row(client, "origins", _ORIGINS, (*values, genesis.hash()), token=genesis.origin)
 
 
 def anchors_stored(client: Client, origin: str) -> int:
@@ -89,16 +117,9 @@ def anchors_stored(client: Client, origin: str) -> int:
 
 def insert_anchor(client: Client, anchor: Anchor) -> None:
     """Store one anchor."""
-    names = ["origin", "index", "time", "bodies", "entry", "frontier", "note"]
-    values: list[Any] = [
-        anchor.origin, anchor.index, _EPOCH + timedelta(milliseconds=anchor.time_ms), list(anchor.bodies), anchor.entry,
-        anchor.frontier, anchor.note,
-    ]  # fmt: skip
-    types = [
-        pa.string(), pa.uint64(), pa.timestamp("ms", "UTC"), pa.list_(pa.string()), pa.binary(), pa.binary(), pa.string()
-    ]  # fmt: skip
-    table = pa.table([pa.array([value], type_) for value, type_ in zip(values, types, strict=True)], names=names)
-    client.insert_arrow("anchors", table, settings=SYNCHRONOUS | {"insert_deduplication_token": f"{anchor.index}"})
+    time = _EPOCH + timedelta(milliseconds=anchor.time_ms)
+    values = (anchor.origin, anchor.index, time, list(anchor.bodies), anchor.entry, anchor.frontier, anchor.note)
+    _insert_row(client, "anchors", _ANCHORS, values, token=str(anchor.index))
 
 
 def has_receipt(client: Client, receipt: Receipt) -> bool:
@@ -120,11 +141,15 @@ def insert_receipt(client: Client, receipt: Receipt, offset: int) -> None:
     """Store one receipt, unless it is there; ``offset`` is its Kafka offset, by which ClickHouse knows it again."""
     if has_receipt(client, receipt):
         return
-    names = ["origin", "index", "target", "at", "receipt", "error"]
-    values: list[Any] = [receipt.origin, receipt.index, receipt.target, receipt.at, receipt.receipt, receipt.error]
-    types = [pa.string(), pa.uint64(), pa.string(), pa.timestamp("us", "UTC"), pa.binary(), pa.string()]
-    table = pa.table([pa.array([value], type_) for value, type_ in zip(values, types, strict=True)], names=names)
-    client.insert_arrow("receipts", table, settings=SYNCHRONOUS | {"insert_deduplication_token": f"{offset}"})
+    values = (receipt.origin, receipt.index, receipt.target, receipt.at, receipt.receipt, receipt.error)
+    _insert_row(client, "receipts", _RECEIPTS, values, token=str(offset))
+
+
+def _insert_row(client: Client, name: str, schema: pa.Schema, values: Sequence[Any], *, token: str) -> None:
+    table = pa.table(
+        [pa.array([value], field.type) for value, field in zip(values, schema, strict=True)], schema=schema
+    )
+    client.insert_arrow(name, table, settings=SYNCHRONOUS | {"insert_deduplication_token": token})
 
 
 def read_catalog(client: Client, findings_origins: str) -> SchemaCatalog:

@@ -255,7 +255,7 @@ class Log:
             raise UnsoundError(log, first, "the batch names another genesis")  # 1
         if first != self.tree.size:
             raise UnsoundError(
-                log, min(first, self.tree.size), "the batch does not begin where the last one ended"
+                log, self.tree.size, "the batch does not begin where the last one ended"
             )  # 2
         try:
             records = list(rows(batch))  # 3

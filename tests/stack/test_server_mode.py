@@ -43,7 +43,8 @@ def test_server_mode_stores_queries_and_verifies(pipeline: Pipeline) -> None:
     assert sent.returncode == 0, sent.stderr
     events = int(sent.stdout.split(" events")[0].rsplit(" ", 1)[-1])
     pipeline.wait_stored(events)
-    assert int(pipeline.query("SELECT count() AS c FROM events WHERE event_type != 'schema.registered'")[0]["c"]) == events
+    rows = pipeline.query("SELECT count() AS c FROM events WHERE event_type != 'schema.registered'")
+    assert int(rows[0]["c"]) == events
     code, report = pipeline.verify()
     assert code == 0, report["problems"]
     assert report["entries"] == events + 1

@@ -1,4 +1,4 @@
-"""A ClickHouse server for tests: the real engine (chDB) behind the part of ClickHouse's HTTP interface that writers use.
+"""A ClickHouse server for tests: the real engine (chDB) behind the part of ClickHouse's HTTP interface we write by.
 
 No ClickHouse server can be installed from a package index, so the server mode of the sink is tested against this: the
 same SQL, settings, formats and error codes as a server's, over HTTP, with user and password. Run as

@@ -28,7 +28,7 @@ class Sent:
 
 
 class Load:
-    """Sends a fixed number of records on a thread. ``finish`` waits for the end and returns what was acknowledged.
+    """Sends up to ``count`` records on a thread. ``finish`` waits for the end and returns what was acknowledged.
 
     Most are events; some are what a broken or hostile sender would write: no value, no key, no event, headers, and a
     few are sent in transactions of which every third is aborted, so that offsets have gaps.
@@ -48,6 +48,7 @@ class Load:
         self._seed = seed
         self.failures: list[str] = []
         self.sent: list[Sent] = []
+        self._enough = threading.Event()
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
 
     def start(self) -> Load:
@@ -57,6 +58,11 @@ class Load:
     @property
     def running(self) -> bool:
         return self._thread.is_alive()
+
+    def stop(self) -> Load:
+        """Send no more, however many there were to be."""
+        self._enough.set()
+        return self
 
     def finish(self, limit: float = 150.0) -> list[Sent]:
         """Wait for the end. Every record that was not aborted must have been acknowledged."""
@@ -74,6 +80,8 @@ class Load:
     def _send_all(self) -> None:
         started = time.monotonic()
         for number in range(self._count):
+            if self._enough.is_set():
+                break
             topic, key, value, headers = self._record(number)
             while True:
                 try:

@@ -91,7 +91,7 @@ def test_every_setting_is_described(name: str) -> None:
     assert f"| `{name}` |" in SETTINGS
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")) + ["../README.md"])
+@pytest.mark.parametrize("page", [*sorted(path.name for path in (ROOT / "docs").glob("*.md")), "../README.md"])
 def test_links_between_pages_lead_somewhere(page: str) -> None:
     path = ROOT / "docs" / page
     if not path.exists():

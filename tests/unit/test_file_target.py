@@ -100,7 +100,7 @@ def test_an_old_anchor_that_the_file_never_got_is_refused(path: Path) -> None:
 
 def test_a_file_of_another_deployment_is_refused(path: Path) -> None:
     FileTarget(path).publish(anchors(1)[0])
-    with pytest.raises(AnchorTargetError, match="belongs to test.example/anchors/0/0, not to other.example"):
+    with pytest.raises(AnchorTargetError, match=r"belongs to test\.example/anchors/0/0, not to other\.example"):
         FileTarget(path).publish(anchors(2, "other.example")[1])
 
 
@@ -133,7 +133,8 @@ GOOD = {"origin": "o", "index": 0, "time_ms": 0, "bodies": [], "frontier": "", "
         b"[" * 100_000,
         *(json.dumps(GOOD | change).encode() for change in (
             {"index": "0"}, {"index": -1}, {"index": True}, {"time_ms": 2**70}, {"time_ms": None}, {"bodies": [1]},
-            {"bodies": ["\ud800"]}, {"bodies": 7}, {"frontier": "zz"}, {"frontier": None}, {"note": 5}, {"origin": None},
+            {"bodies": ["\ud800"]}, {"bodies": 7}, {"frontier": "zz"}, {"frontier": None}, {"note": 5},
+            {"origin": None},
         )),
     ],
 )  # fmt: skip

@@ -122,7 +122,7 @@ def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, valu
 
 
 def test_an_unknown_name_in_the_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="KAFKA_BOOTSTRAP_SERVER:.*not permitted"):
+    with pytest.raises(SettingsError, match=r"KAFKA_BOOTSTRAP_SERVER:.*not permitted"):
         load_settings(tmp_path, toml(tmp_path, 'kafka_bootstrap_server = "typo"\n'))
 
 
@@ -150,7 +150,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_password_does_not_belong_among_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRANTLEDGER_KAFKA_OPTIONS", '{"sasl.password": "hunter2"}')
-    with pytest.raises(SettingsError, match="KAFKA_OPTIONS.*kafka_sasl_password") as caught:
+    with pytest.raises(SettingsError, match=r"KAFKA_OPTIONS.*kafka_sasl_password") as caught:
         load_settings()
     assert "hunter2" not in str(caught.value)
 

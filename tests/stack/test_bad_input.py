@@ -1,0 +1,353 @@
+"""Records that are no events: sealed, kept and shown like all others, and no event suffers from their company."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+
+from grantledger.ledger.anchor import Receipt, encode_receipt
+from grantledger.ledger.entry import encode_headers
+from grantledger.processors.notices import schema_key, schema_registered
+from grantledger.producers import Event
+from grantledger.runtime.broker import LocalBroker
+from grantledger.schemas.catalog import WriterSchema, event_schema
+from grantledger.schemas.codec import EventEncoder
+from grantledger.schemas.framing import confluent_prefix
+from support.events import NOON, event, produce, read_datum, written
+from support.pipeline import Pipeline
+from support.waiting import wait_for
+
+DEPLOYMENT = "test.example"
+SCHEMA = event_schema()
+ENCODER = EventEncoder()
+TOPICS = ("access.lifecycle", "access.activity")
+LATER_ID = 4711
+"""Registry id of the schema that is put on record only after the first values with it."""
+
+
+def good(number: int, **fields: Any) -> bytes:
+    return ENCODER.encode(event("grant.activated", number, **fields))
+
+
+def datum_of(number: int, **fields: Any) -> bytes:
+    """An event as no client of ours would write it: fields as plain Avro values."""
+    return written(read_datum(good(number)) | fields, SCHEMA.definition, SCHEMA.prefix)
+
+
+def with_bad_text() -> bytes:
+    """An event whose reason is no UTF-8."""
+    return good(1, reason="XXXXXXXX").replace(b"XXXXXXXX", b"\xff\xfe\xfd\xfc\xc3\x28\x80\x80")
+
+
+BAD: dict[str, tuple[bytes | None, str]] = {
+    "text": (b"no event at all", "framing_unknown"),
+    "json": (b'{"event_type":"grant.activated"}', "framing_unknown"),
+    "empty": (b"", "framing_empty"),
+    "null": (None, "value_null"),
+    "cut-prefix": (SCHEMA.prefix[:5], "framing_truncated"),
+    "cut-id": (b"\x00\x00\x01", "framing_truncated"),
+    "unknown-schema": (b"\xc3\x01" + b"\x55" * 8 + good(1)[10:], "schema_unknown"),
+    "unknown-id": (confluent_prefix(99) + good(1)[10:], "schema_unknown"),
+    "no-datum": (bytes(SCHEMA.prefix), "datum_invalid"),
+    "cut-datum": (good(1)[:-20], "datum_invalid"),
+    "longer-datum": (good(1) + b"\x00", "datum_invalid"),
+    "other-type": (
+        bytes(SCHEMA.prefix) + encode_receipt(Receipt("a/anchors/0/0", 1, "file", NOON, b"r"))[10:],
+        "datum_invalid",
+    ),
+    "bad-text": (with_bad_text(), "datum_invalid"),
+    "large": (b"x" * 900_000, "framing_unknown"),
+    "large-datum": (bytes(SCHEMA.prefix) + b"\xfe" * 900_000, "datum_invalid"),
+    "huge-length": (bytes(SCHEMA.prefix) + b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01" + b"x" * 50, "datum_invalid"),
+    "negative-length": (bytes(SCHEMA.prefix) + b"\x03" + b"x" * 50, "datum_invalid"),
+}
+"""By the key of the record: its value, and the word that it is shown with."""
+
+YEAR = 31_556_952_000_000
+ODD: dict[str, bytes] = {
+    "million-years": datum_of(1, occurred_at=290_000 * YEAR, expires_at=290_000 * YEAR, starts_at=-290_000 * YEAR),
+    "long-ago": datum_of(1, occurred_at=-(2**63), expires_at=-(2**63)),
+    "end-of-time": datum_of(1, occurred_at=2**63 - 1, expires_at=2**63 - 1, starts_at=2**63 - 1),
+    "year-2300": datum_of(1, occurred_at=331 * YEAR, expires_at=331 * YEAR),
+    "unknown-type": datum_of(1, event_type="coffee.brewed"),
+    "zero-bytes": datum_of(1, reason="a\0b", subject={"id": "\0", "kind": "human", "email": None}),
+    "numbers": datum_of(1, requested_seconds=-(2**63)),
+    "no-ids": datum_of(1, grant_id=None, request_id=None, session_id=None, approvals=[]),
+    "large-event": good(1, raw=bytes(900_000)),
+}
+"""Values that are events by the schema, whatever one may think of them."""
+
+
+@dataclass
+class Sent:
+    """What went into the topics besides the pipeline's own findings."""
+
+    pipeline: Pipeline
+    entries: int = 0
+    good: list[str] = field(default_factory=list)
+    bad: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Rejected entries by topic and code."""
+
+    def add(self, topic: str, records: Sequence[dict[str, Any]]) -> None:
+        self.entries += produce(self.pipeline.options, topic, records)
+
+    def company(self, topic: str, tag: str, count: int = 1) -> list[dict[str, Any]]:
+        """Good events, to stand around records that are none."""
+        keys = [f"good-{tag}-{topic}-{number}" for number in range(count)]
+        self.good += keys
+        return [{"key": key.encode(), "value": good(number)} for number, key in enumerate(keys)]
+
+    def settle(self) -> None:
+        self.pipeline.wait_stored(self.entries, limit=180.0)
+
+    def rejected(self) -> Counter[tuple[str, str]]:
+        """What the store's metric says, by topic and code."""
+        found: Counter[tuple[str, str]] = Counter()
+        for (name, labels), value in self.pipeline.children["store"].metrics().items():
+            if name == "grantledger_rejected_entries_total":
+                parts = dict(part.split("=") for part in labels.split(","))
+                found[parts["topic"], parts["code"]] = int(value)
+        return found
+
+
+@pytest.fixture(scope="module")
+def sent(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Iterator[Sent]:
+    """Everything bad in both topics, each between two good events; it is stored when the tests begin."""
+    pipeline = make_pipeline(broker.bootstrap_servers)
+    pipeline.start()
+    everything = Sent(pipeline)
+    for topic in TOPICS:
+        records = everything.company(topic, "first")
+        for name, (value, code) in BAD.items():
+            records.append({"key": name.encode(), "value": value})
+            records += everything.company(topic, f"after-{name}")
+            everything.bad[topic, code] += 1
+        for name, value in ODD.items():
+            records.append({"key": name.encode(), "value": value})
+            records += everything.company(topic, f"after-{name}")
+        everything.add(topic, records)
+    everything.settle()
+    yield everything
+    code, report = pipeline.verify()
+    assert code == 0, report["problems"]
+
+
+@pytest.fixture(scope="module")
+def stored(sent: Sent) -> dict[tuple[str, str], dict[str, Any]]:
+    """By topic and key, what became of the records of the first hour."""
+    found = sent.pipeline.query(
+        "SELECT splitByChar('/', origin)[2] AS topic, key, decode_error, event_type, event_id, length(value) AS size, "
+        "isNull(value) AS none, toString(flags) AS flags FROM entries WHERE topic != 'access.findings'"
+    )
+    return {(row["topic"], row["key"]): row for row in found}
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+@pytest.mark.parametrize("name", BAD)
+def test_it_is_kept_with_its_error(stored: dict[tuple[str, str], dict[str, Any]], topic: str, name: str) -> None:
+    value, code = BAD[name]
+    row = stored[topic, name]
+    assert row["decode_error"].partition(":")[0] == code, row["decode_error"]
+    assert row["event_type"] == "" and row["event_id"] == ""
+    assert int(row["size"] or 0) == len(value or b"") and bool(int(row["none"])) is (value is None)
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+@pytest.mark.parametrize("name", ODD)
+def test_what_the_schema_allows_is_an_event(
+    stored: dict[tuple[str, str], dict[str, Any]], topic: str, name: str
+) -> None:
+    row = stored[topic, name]
+    assert row["decode_error"] == "" and row["event_type"] in ("grant.activated", "coffee.brewed")
+
+
+def test_the_good_ones_are_events(sent: Sent, stored: dict[tuple[str, str], dict[str, Any]]) -> None:
+    by_key = {key: row for (_, key), row in stored.items()}
+    assert len(sent.good) >= 50
+    for key in sent.good:
+        assert by_key[key]["decode_error"] == "" and by_key[key]["event_type"] == "grant.activated"
+
+
+def test_they_are_shown_and_counted(sent: Sent) -> None:
+    shown = sent.pipeline.query(
+        "SELECT splitByChar('/', origin)[2] AS topic, code, count() AS c, max(value_bytes) AS largest "
+        "FROM rejected_events GROUP BY topic, code"
+    )
+    assert {(row["topic"], row["code"]): int(row["c"]) for row in shown} == dict(sent.bad)
+    assert max(int(row["largest"]) for row in shown) > 900_000
+    assert sent.rejected() == sent.bad
+    events = sent.pipeline.query("SELECT count() AS c FROM events WHERE origin NOT LIKE '%findings%'")
+    assert int(events[0]["c"]) == sent.entries - sum(sent.bad.values())
+
+
+def test_all_of_it_is_sound(sent: Sent) -> None:
+    for arguments in ((), ("--from", "kafka")):
+        code, report = sent.pipeline.verify(*arguments)
+        assert code == 0, report["problems"]
+        assert report["entries"] >= sent.entries
+
+
+def test_keys_and_headers_are_sealed_as_they_came(sent: Sent) -> None:
+    """Null is not empty, names may come twice, and any byte may stand in a value."""
+    headers: list[tuple[str, bytes | None]] = [
+        ("trace", b"\x00\xff"), ("trace", b""), ("none", None), ("", b"x"), ("é\n", b"y" * 1000),
+    ]  # fmt: skip
+    records = [
+        {"key": b"headers", "value": good(1), "headers": headers},
+        {"key": None, "value": good(2), "headers": [("case", b"null key")]},
+        {"key": b"", "value": good(3), "headers": [("case", b"empty key")]},
+        {"key": b"\xff\xfe", "value": good(4), "headers": [("case", b"binary key")]},
+        {"key": None, "value": None, "headers": [("case", b"nothing")]},
+    ]
+    sent.add("access.lifecycle", records)
+    sent.bad["access.lifecycle", "value_null"] += 1
+    sent.settle()
+    found = sent.pipeline.query(
+        "SELECT hex(key) AS key, isNull(key) AS none, hex(headers) AS headers, event_type FROM entries "
+        f"WHERE origin LIKE '%lifecycle%' AND headers != unhex('00000000') ORDER BY index LIMIT {len(records)}"
+    )
+    assert [row["headers"].lower() for row in found] == [encode_headers(r["headers"]).hex() for r in records]
+    assert [bool(int(row["none"])) for row in found] == [False, True, False, False, True]
+    assert [row["key"] for row in found] == [b"headers".hex().upper(), None, "", "FFFE", None]
+    assert [row["event_type"] for row in found] == ["grant.activated"] * 4 + [""]
+
+
+def test_a_flood_of_garbage(sent: Sent) -> None:
+    """A hundred thousand records of noise, some of which look like ours, with an event here and there."""
+    noise = random.Random(7)
+    starts = [b"", b"\x00", b"\xc3\x01", bytes(SCHEMA.prefix), b"\x00\x00\x00\x12\x34"]
+
+    def records() -> Iterator[dict[str, Any]]:
+        for number in range(100_000):
+            yield {
+                "key": b"noise",
+                "value": noise.choice(starts) + noise.randbytes(noise.randrange(60)),
+                "partition": number % 4,
+            }
+            if number % 1000 == 0:
+                yield from sent.company("access.activity", f"noise-{number}")
+
+    sent.entries += produce(sent.pipeline.options, "access.activity", records())
+    sent.settle()
+    found = sent.pipeline.query(
+        "SELECT count() AS c, countIf(decode_error = '') AS events, uniqExact(index, origin) AS places FROM entries "
+        "WHERE origin LIKE '%activity%' AND key = 'noise'"
+    )[0]
+    assert int(found["c"]) == 100_000 == int(found["places"])
+    assert int(found["events"]) < 10, "noise is no event, but for a stroke of luck"
+    events = sent.pipeline.query(
+        "SELECT count() AS c FROM entries WHERE key LIKE 'good-noise-%' AND decode_error = '' "
+    )
+    assert int(events[0]["c"]) == 100
+    shown = sent.pipeline.query(
+        "SELECT splitByChar('/', origin)[2] AS topic, code, count() AS c FROM rejected_events GROUP BY topic, code"
+    )
+    sent.bad = Counter({(row["topic"], row["code"]): int(row["c"]) for row in shown})
+    wait_for(lambda: sent.rejected() == sent.bad, "the metric counts what is shown")
+
+
+@pytest.fixture
+def sender_timed(sent: Sent) -> Iterator[None]:
+    """The topic takes the senders' word for the time, as somebody may set it by mistake."""
+    set_timestamp_type(sent.pipeline, "CreateTime")
+    yield
+    set_timestamp_type(sent.pipeline, "LogAppendTime")
+
+
+def set_timestamp_type(pipeline: Pipeline, value: str) -> None:
+    entry = ConfigEntry("message.timestamp.type", value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, "access.activity", incremental_configs=[entry])
+    admin = AdminClient(pipeline.options)
+    for future in admin.incremental_alter_configs([resource]).values():
+        future.result(30)
+    described = ConfigResource(ResourceType.TOPIC, "access.activity")
+
+    def taken() -> bool:
+        for future in admin.describe_configs([described]).values():
+            return bool(future.result(30)["message.timestamp.type"].value == value)
+        return False
+
+    wait_for(taken, f"the topic has {value}")
+
+
+@pytest.mark.usefixtures("sender_timed")
+def test_a_time_that_the_sender_set(sent: Sent) -> None:
+    """Sealed with the flag that says so, and told as a finding; one for the log, not one for every record."""
+    times = [1, 1_000_000_000_000, int(datetime.now(UTC).timestamp() * 1000) - 5000]
+    sent.add(
+        "access.activity",
+        [{"key": b"timed-%d" % t, "value": good(5), "timestamp": t, "partition": 2} for t in times],
+    )
+    sent.settle()
+    found = sent.pipeline.query(
+        "SELECT flags, toUnixTimestamp64Milli(append_time) AS time, event_type, index, origin FROM entries "
+        "WHERE key LIKE 'timed-%' ORDER BY index"
+    )
+    assert [(int(row["flags"]), int(row["time"]), row["event_type"]) for row in found] == [
+        (0, time, "grant.activated") for time in times
+    ]
+    origin, index = found[0]["origin"], found[0]["index"]
+
+    def finding() -> list[dict[str, Any]]:
+        return sent.pipeline.query(
+            "SELECT e.event_type, subject_id, finding_rule, finding_severity, "
+            "JSONExtractInt(finding_evidence, 'first_index') AS first FROM entries AS e "
+            "WHERE event_type = 'finding.opened'"
+        )
+
+    opened = wait_for(finding, "the finding is stored")
+    assert opened == [
+        {
+            "event_type": "finding.opened",
+            "subject_id": origin,
+            "finding_rule": "sender_timed",
+            "finding_severity": "warning",
+            "first": index,
+        }
+    ]
+    shown = sent.pipeline.query("SELECT origin FROM events WHERE event_type = 'finding.opened'")
+    assert [row["origin"] for row in shown] == [f"{DEPLOYMENT}/access.findings/0/0"]
+    assert sent.pipeline.metric("seal", "grantledger_sender_timed_entries_total") == len(times)
+
+
+def test_a_schema_that_is_registered_later(sent: Sent) -> None:
+    """What was sealed before the registration stays what it was; what comes after is read. Also after a restart."""
+    prefix = confluent_prefix(LATER_ID)
+    value = bytes(prefix) + good(6)[10:]
+    sent.pipeline.stop("store")
+    sent.pipeline.start("store")  # it must not need to have seen the findings itself
+    sent.bad.clear()
+    sent.add("access.lifecycle", [{"key": b"before", "value": value}, *sent.company("access.lifecycle", "later")])
+    wait_for(lambda: sent.rejected() == Counter({("access.lifecycle", "schema_unknown"): 1}), "it is rejected")
+    registered: Event = schema_registered(
+        DEPLOYMENT, WriterSchema(prefix, SCHEMA.text), initial=False, at=datetime.now(UTC)
+    )
+    key = schema_key(WriterSchema(prefix, SCHEMA.text)).encode()
+    produce(sent.pipeline.options, "access.findings", [{"key": key, "value": ENCODER.encode(registered)}])
+    for topic in TOPICS:
+        sent.add(topic, [{"key": b"after", "value": value}])
+    sent.settle()
+
+    def found() -> list[tuple[str, str]]:
+        rows = sent.pipeline.query(
+            "SELECT key, decode_error, event_type FROM entries WHERE key IN ('before', 'after') "
+            "ORDER BY key DESC, origin"
+        )
+        return [(row["key"], row["decode_error"].partition(":")[0] or row["event_type"]) for row in rows]
+
+    assert found() == [("before", "schema_unknown"), ("after", "grant.activated"), ("after", "grant.activated")]
+    code, report = sent.pipeline.verify()
+    assert code == 0, report["problems"]

