@@ -318,7 +318,7 @@ class Sealer:
             self._consumer.seek(TopicPartition(topic, partition, held.head.next_offset))
 
     def _on_error(self, error: KafkaError, message: Message) -> None:
-        if error.fatal():
+        if kafka.is_fatal(error):
             raise SealerLostError(
                 f"this sealer lost its place in the group: {error.str()}. If another sealer runs, give each its own "
                 "GRANTLEDGER_SEALER_INSTANCE."

@@ -1,30 +1,24 @@
 """Many framed values to Arrow columns: how the store and the verifier read events.
 
-pyruhvro decodes a run of datums at about 1 µs each, thirty times faster than fastavro, with two gaps that are closed
-here. It knows neither ``bytes`` nor ``fixed``: the schema handed to it says ``string`` and doubles instead, which are
-the same bytes on the wire (Avro 1.11 specification, "Binary Encoding"). And one bad datum fails the whole run: the run
-is then halved until the bad ones stand alone, and those are given to fastavro. So what becomes of an entry never
-depends on its neighbours, and the verifier, which cuts its runs elsewhere, comes to the same answer.
+One bad datum fails pyruhvro's whole run: the run is then halved until the bad ones stand alone, and those are given to
+fastavro. So what becomes of an entry never depends on its neighbours, and the verifier, which cuts its runs elsewhere,
+comes to the same answer.
 """
 
 from __future__ import annotations
 
-import io
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
-import fastavro
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyruhvro
-from fastavro.schema import parse_schema
 
 from .catalog import SchemaCatalog, WriterSchema
 from .framing import FramingError, Prefix, prefix_of
+from .readers import readers_of
 
 MICROS = pa.timestamp("us", tz="UTC")
 _TEXT = pa.binary()
@@ -187,7 +181,7 @@ def _decode_run(
     datums: list[bytes], schema: WriterSchema
 ) -> tuple[Sequence[int], pa.RecordBatch, list[tuple[int, str]]]:
     """Return the positions decoded, their columns in that order, and (position, message) of those that were not."""
-    reader = _reader(schema.text)
+    reader = readers_of(schema.text)
     if reader.fast is not None:
         try:
             return range(len(datums)), flatten(reader.fast(datums)), []
@@ -216,86 +210,6 @@ def _decode_run(
             except Exception as error:  # fastavro raises EOFError, IndexError, KeyError and more for bad bytes
                 bad.append((at, f"datum_invalid: {type(error).__name__}: {error}"[:300]))
     return good, _concat(runs), bad
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    fast: Callable[[list[bytes]], pa.RecordBatch] | None
-    slow: Callable[[bytes], Any]
-
-
-@lru_cache(maxsize=256)
-def _reader(text: str) -> _Reader:
-    definition = json.loads(text)
-    plain = parse_schema(_without_logical_types(definition))
-
-    def slow(datum: bytes) -> Any:
-        decoded = fastavro.schemaless_reader(io.BytesIO(datum), plain, None)
-        if not isinstance(decoded, dict):
-            raise ValueError("the schema is not a record")
-        return decoded
-
-    try:
-        wire = json.dumps(_wire_equal(definition, {}))
-        pa.schema(pyruhvro.avro_to_arrow_schema(wire))
-    except Exception:  # whatever it cannot take, fastavro reads, only slower
-        return _Reader(None, slow)
-
-    def fast(datums: list[bytes]) -> pa.RecordBatch:
-        decoded: pa.RecordBatch = pyruhvro.deserialize_array(datums, wire)
-        return decoded
-
-    return _Reader(fast, slow)
-
-
-class _NoFastReaderError(ValueError):
-    """The schema has a type that pyruhvro cannot read even by its wire form."""
-
-
-_FAST_PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "string"})
-
-
-def _wire_equal(schema: Any, named: dict[str, Any]) -> Any:
-    """Return a schema that reads the same bytes with only the types pyruhvro has."""
-    if isinstance(schema, list):
-        return [_wire_equal(branch, named) for branch in schema]
-    if isinstance(schema, str):
-        if schema == "bytes":
-            return "string"
-        if schema in _FAST_PRIMITIVES:
-            return schema
-        if schema in named:
-            return named[schema]
-        raise _NoFastReaderError(schema)
-    kind = schema["type"]
-    if kind == "fixed":
-        words, rest = divmod(schema["size"], 8)
-        if rest:
-            raise _NoFastReaderError("fixed whose size is no multiple of 8")
-        fields = [{"name": f"word{number}", "type": "double"} for number in range(words)]
-        result: Any = {"type": "record", "name": schema["name"], "fields": fields}
-        named[schema["name"]] = result
-        return result
-    if kind == "record":
-        fields = [{"name": f["name"], "type": _wire_equal(f["type"], named)} for f in schema["fields"]]
-        result = {"type": "record", "name": schema["name"], "fields": fields}
-        named[schema["name"]] = result
-        return result
-    if kind == "array":
-        return {"type": "array", "items": _wire_equal(schema["items"], named)}
-    if kind in ("long", "int"):
-        return kind  # the logical type is put back by the column's own type
-    if isinstance(kind, str) and kind in ("string", "bytes", "boolean", "float", "double"):
-        return _wire_equal(kind, named)
-    raise _NoFastReaderError(str(kind))
-
-
-def _without_logical_types(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_without_logical_types(item) for item in schema]
-    if isinstance(schema, dict):
-        return {name: _without_logical_types(item) for name, item in schema.items() if name != "logicalType"}
-    return schema
 
 
 def flatten(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -107,6 +107,11 @@ def passes(error: BaseException) -> bool:
     return bool(problem.retriable()) or problem.code() in _PASSING or problem.code() in _OUTDATED
 
 
+def is_fatal(error: KafkaError) -> bool:
+    """Whether a client is of no use any more. An error that comes as a message says so by its code only."""
+    return bool(error.fatal()) or error.code() == KafkaError._FATAL
+
+
 def unavailable(what: str, error: KafkaException) -> KafkaUnavailableError:
     """Return the error that tells a person what could not be done, why, and which setting to look at."""
     return KafkaUnavailableError(f"{what}: {error.args[0].str()} (kafka_bootstrap_servers)")

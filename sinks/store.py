@@ -152,8 +152,8 @@ class Store:
     def _take(self, message: Message) -> None:
         error = message.error()
         if error is not None:
-            if error.fatal():
-                raise kafka.KafkaUnavailableError(f"another store took this one's place: {error.str()}")
+            if kafka.is_fatal(error):
+                raise kafka.KafkaUnavailableError(f"this store lost its place in the group: {error.str()}")
             if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
                 raise StoringStoppedError(f"reading {message.topic()}: {error.str()}")
             log.warning("consume_error", error=error.name(), detail=error.str())

@@ -17,6 +17,7 @@ from grantledger.schemas import arrow
 from grantledger.schemas.arrow import DECODED_SCHEMA, decode_values, unknown_prefixes
 from grantledger.schemas.catalog import SchemaCatalog, WriterSchema, event_schema, load
 from grantledger.schemas.framing import Prefix, compact_json, confluent_prefix
+from grantledger.schemas.readers import Readers
 from grantledger.sinks.migrate import available
 
 SCHEMA = event_schema()
@@ -97,11 +98,11 @@ def test_events_become_the_columns_that_the_second_verifier_computes(values: lis
 
 @given(st.lists(EVENTS, max_size=6))
 def test_the_slow_reader_agrees_with_the_fast_one(values: list[bytes]) -> None:
-    assert arrow._reader(SCHEMA.text).fast is not None
+    assert arrow.readers_of(SCHEMA.text).fast is not None
     fast = decode_values(values, [0] * len(values), CATALOG)
     with pytest.MonkeyPatch.context() as patch:
-        reader = arrow._Reader(None, arrow._reader(SCHEMA.text).slow)
-        patch.setattr(arrow, "_reader", lambda text: reader)
+        reader = Readers(None, arrow.readers_of(SCHEMA.text).slow)
+        patch.setattr(arrow, "readers_of", lambda text: reader)
         slow = decode_values(values, [0] * len(values), CATALOG)
     assert fast.equals(slow)
 
