@@ -136,7 +136,7 @@ def _signature_line(name: str, raw: bytes) -> str:
 
 
 def _timed_message(body: str, sealed_at_micros: int, first_index: int) -> bytes:
-    # As a checkpoint its root line would be an origin, which is never base64: neither signature can pass for the other.
+    # As a checkpoint its root line would be a number, never 32 bytes of base64: neither signature passes for the other.
     return f"grantledger sealed-at v1\n{sealed_at_micros}\n{first_index}\n{body}".encode()
 
 

@@ -49,6 +49,12 @@ CONSUME_AT_ONCE = 1000
 BATCHES_PER_TRANSACTION = 4
 """Full batches that share one commit under load; a commit costs about as much as hashing a thousand entries."""
 
+UNREADABLE_HEADERS: list[tuple[str, bytes | None]] = [("grantledger/unreadable-headers", None)]
+"""Sealed in the place of headers that the client library cannot read, so that such a record stops nobody."""
+_headers_of = operator.methodcaller("headers")
+"""For a name that is no UTF-8, confluent-kafka (2.16) returns a tuple with a hole and leaves an exception behind. Called
+this way that is a SystemError; called as a method in a hot loop, Python does not look, and the hole ends the process."""
+
 Partition = tuple[str, int]
 
 
@@ -190,7 +196,7 @@ class Sealer:
 
     def _take(self, messages: list[Message]) -> None:
         """Put records into their logs' columns. The hot path: a method call a field, and nothing else."""
-        logs = self._logs
+        logs, headers_of = self._logs, _headers_of
         for message in messages:
             error = message.error()
             if error is not None:
@@ -201,7 +207,11 @@ class Sealer:
             if held is None:  # a stopped partition, paused a moment ago
                 continue
             kind, time_ms = message.timestamp()
-            key, value, headers = message.key(), message.value(), message.headers()
+            key, value = message.key(), message.value()
+            try:
+                headers = headers_of(message)
+            except SystemError:
+                headers = UNREADABLE_HEADERS
             encoded = encode_headers(headers) if headers else NO_HEADERS  # type: ignore[arg-type]
             size = (len(value) if value else 0) + (len(key) if key else 0) + len(encoded)
             records = held.records

@@ -15,9 +15,9 @@ from confluent_kafka import KafkaException
 
 log = structlog.get_logger("grantledger.transactions")
 
-SLICE = 5.0
+SLICE = 4.0
 """Seconds that one call may block: in between, a signal reaches us."""
-HANG = 10.0
+HANG = 7.0
 """Seconds after which a call will never return."""
 PATIENCE = 60.0
 """Seconds in which a call must get through, or the process gives up."""

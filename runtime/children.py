@@ -69,12 +69,16 @@ class Child:
         """Whether the process runs."""
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """How the process ended; None while it runs, and before it was started."""
+        return self._process.returncode if self._process is not None else None
+
     def watch(self) -> None:
         """Start a dead process again, after a pause that grows; give up where starting again changes nothing."""
         if self.gave_up is not None or self.alive():
             return
-        code = self._process.returncode if self._process is not None else None
-        if code in (EXIT_USAGE, EXIT_STOPPED):
+        if self.exit_code in (EXIT_USAGE, EXIT_STOPPED):
             self.gave_up = self.last_words()
             return
         now = time.monotonic()

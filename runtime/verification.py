@@ -1,73 +1,39 @@
-"""Verification end to end: rows out of ClickHouse or batches out of Kafka, through the verifier, to a report."""
+"""Verification of what ClickHouse stores: rows in chunks, shared out over processes, joined log by log."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
-from confluent_kafka.admin import AdminClient
 
-from ..ledger import batch as batches
-from ..ledger.anchor import Anchor, AnchorError, anchor_origin, check_anchor, decode_anchor
-from ..ledger.batch import BatchError
+from ..ledger.anchor import Anchor, anchor_origin
 from ..ledger.entry import Genesis
 from ..ledger.note import Checkpoint, NoteError
 from ..ledger.verify import (
     CheckedChunk,
-    Chunk,
     OriginVerifier,
     Problem,
-    check_chunk,
-    check_covered,
-    verify_anchors,
 )
 from ..ledger.verify_columns import COLUMNS, ChunkTask, check_rows
-from ..schemas import kafka
 from ..schemas.catalog import SchemaCatalog, SchemaConflictError
 from ..schemas.event import FINDINGS_TOPIC
-from ..schemas.topics import ANCHORS_TOPIC, SEALED_TOPICS
 from ..sinks.evidence import ARROW, read_catalog
 from ..sinks.file_target import read_anchor_file
+from .verification_report import Report, check_anchors, conclude
 
 CHUNK = 1 << 16
 """Rows a chunk: a power of two, so that the tree over a chunk is a subtree of the log's."""
 PARALLEL_FROM = 4 * CHUNK
 """With fewer rows than this, starting processes costs more than it saves."""
-
-
-@dataclass(slots=True)
-class Report:
-    """What a verification found. ``sound`` is false with the first problem."""
-
-    source: str
-    logs: int = 0
-    entries: int = 0
-    checkpoints: int = 0
-    anchors: int = 0
-    outside_anchors: int = 0
-    outside_only: int = 0
-    """Anchors written outside that the store does not have (yet): it gets an anchor last of all."""
-    seconds: float = 0.0
-    problems: list[Problem] = field(default_factory=list)
-    heads: dict[str, tuple[int, str]] = field(default_factory=dict)
-
-    @property
-    def sound(self) -> bool:
-        """Whether everything that was read is as it was signed."""
-        return not self.problems
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the report for programs."""
-        return {"sound": self.sound} | asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +43,6 @@ class StoredOrigin:
     genesis: Genesis
     size: int
     rows: int
-
-
-class VerificationError(Exception):
-    """The verification could not be carried out; nothing is said about the ledger."""
 
 
 def verify_store(
@@ -123,8 +85,8 @@ def verify_store(
                 verifiers[checked.origin].add(checked)
                 report.entries += checked.count
                 on_progress(report.entries, total)
-    _conclude(report, verifiers)
-    _check_anchors(report, anchors, outside, public_key, verifiers, origin=anchor_origin(deployment))
+    conclude(report, verifiers)
+    check_anchors(report, anchors, outside, public_key, verifiers, origin=anchor_origin(deployment))
     report.seconds = time.monotonic() - started
     return report
 
@@ -149,66 +111,6 @@ def _checkpoints(anchor: Anchor) -> list[Checkpoint]:
         return anchor.checkpoints()
     except NoteError:  # told when the anchor is checked
         return []
-
-
-def _conclude(report: Report, verifiers: dict[str, OriginVerifier]) -> None:
-    for origin, verifier in verifiers.items():
-        verifier.finish()
-        report.logs += 1
-        report.checkpoints += verifier.checkpoints
-        if verifier.problem is not None:
-            report.problems.append(verifier.problem)
-        else:
-            report.heads[origin] = (verifier.frontier.size, verifier.frontier.root().hex())
-
-
-def _check_anchors(
-    report: Report,
-    anchors: list[Anchor],
-    outside: list[Anchor],
-    key: bytes,
-    verifiers: dict[str, OriginVerifier],
-    *,
-    origin: str,
-    complete: bool = False,
-) -> None:
-    """Check the anchors here, then that those outside say the same.
-
-    Args:
-        origin: name of the anchor log.
-        complete: every anchor outside must be here as well.
-    """
-    roots = {log: verifier.roots for log, verifier in verifiers.items()}
-    skip = frozenset(log for log, verifier in verifiers.items() if verifier.problem is not None)
-    report.anchors, problem = verify_anchors(anchors, key, roots, skip, origin)
-    if problem is not None:
-        report.problems.append(problem)
-    inside = {anchor.index: anchor for anchor in anchors if anchor.origin == origin}
-    for anchor in outside:
-        known = inside.get(anchor.index)
-        problem = _check_outside(anchor, known, origin, key) or check_covered(anchor, roots, skip)
-        if problem is None and known is None and complete:
-            message = f"anchor {anchor.index}, which was written outside, is missing"
-            problem = Problem(origin, anchor.index, "anchor_index", message)
-        if problem is not None:
-            if problem not in report.problems:
-                report.problems.append(problem)
-            return
-        report.outside_anchors += 1
-        report.outside_only += known is None
-
-
-def _check_outside(anchor: Anchor, known: Anchor | None, origin: str, key: bytes) -> Problem | None:
-    try:
-        check_anchor(anchor, key)
-    except AnchorError as error:
-        return Problem(origin, anchor.index, "outside_anchor", f"in the file written outside, {error}")
-    if anchor.origin != origin:
-        return Problem(origin, anchor.index, "outside_anchor", f"the anchor written outside is one of {anchor.origin}")
-    if known is not None and known != anchor:
-        message = f"anchor {anchor.index} written outside is not the one here: two histories"
-        return Problem(origin, anchor.index, "anchor", message)
-    return None
 
 
 def _read_origins(client: Client, deployment: str) -> tuple[list[StoredOrigin], list[Problem]]:
@@ -365,112 +267,3 @@ def _read_chunk(client: Client, task: ChunkTask) -> bytes:
         fmt="ArrowStream",
     )
     return bytes(body) if not isinstance(body, bytes) else body
-
-
-def verify_kafka(
-    options: Mapping[str, Any],
-    public_key: bytes,
-    *,
-    anchor_file: Path | None = None,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Report:
-    """Check everything that the sealed topics and the anchor topic hold.
-
-    Raises:
-        KafkaUnavailableError: the brokers do not answer.
-    """
-    started = time.monotonic()
-    admin = AdminClient(dict(options))
-    # What is outside was in Kafka before, and what an anchor covers before the anchor: so this order.
-    outside = list(read_anchor_file(anchor_file)) if anchor_file is not None else []
-    anchors = list(_whole(options, admin, ANCHORS_TOPIC, 0))
-    partitions = [
-        (topic, partition)
-        for topic, identity in kafka.identify_topics(admin, SEALED_TOPICS).items()
-        for partition in range(identity.partitions)
-    ]
-    batches_found = (found for partition in partitions for found in _whole(options, admin, *partition))
-    report = verify_records(batches_found, anchors, public_key, outside=outside, on_progress=on_progress)
-    report.seconds = time.monotonic() - started
-    return report
-
-
-KafkaRecord = tuple[str, bytes]
-"""Where a record stands, as ``<topic>/<partition> offset <offset>``, and its value."""
-
-
-def verify_records(
-    sealed: Iterable[KafkaRecord],
-    anchors: Iterable[KafkaRecord],
-    public_key: bytes,
-    *,
-    outside: list[Anchor],
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Report:
-    """Check sealed batches and anchors as they came out of Kafka."""
-    report = Report("kafka")
-    verifiers: dict[str, OriginVerifier] = {}
-    for where, value in sealed:
-        _add_batch(where, value, verifiers, public_key, report)
-        on_progress(report.entries, 0)
-    _conclude(report, verifiers)
-    read = []
-    for where, value in anchors:
-        try:
-            read.append(decode_anchor(value))
-        except AnchorError as error:
-            report.problems.append(Problem(where, None, "anchor", str(error)))
-    name = next((anchor.origin for anchor in read + outside), "")
-    _check_anchors(report, read, outside, public_key, verifiers, origin=name, complete=True)
-    return report
-
-
-def _whole(options: Mapping[str, Any], admin: AdminClient, topic: str, partition: int) -> Iterator[KafkaRecord]:
-    begin, end = kafka.first_offset(admin, topic, partition), kafka.end_offset(admin, topic, partition)
-    for message in kafka.read_range(options, topic, partition, begin, end):
-        yield f"{topic}/{partition} offset {message.offset()}", message.value() or b""
-
-
-def _add_batch(
-    where: str, value: bytes, verifiers: dict[str, OriginVerifier], public_key: bytes, report: Report
-) -> None:
-    try:
-        batch = batches.decode(value)
-        batch.head(public_key)
-        records = batch.records()
-    except BatchError as error:
-        report.problems.append(Problem(where, None, "batch", str(error)))
-        return
-    verifier = verifiers.setdefault(batch.origin, OriginVerifier(batch.genesis, public_key))
-    if verifier.problem is not None:
-        return
-    if batch.genesis != verifier.genesis:
-        verifier.problem = Problem(batch.origin, batch.first_index, "genesis", "the batch names another genesis")
-        return
-    if batch.count == 0:
-        head = (verifier.frontier.size, verifier.frontier.pack(), verifier.last_leaf)
-        if (batch.size, batch.frontier, batch.previous_leaf_hash) != head:
-            verifier.problem = Problem(batch.origin, batch.size, "checkpoint", "the restated head is not the head")
-        return
-    checked = check_chunk(
-        Chunk(
-            origin=batch.origin,
-            first_index=batch.first_index,
-            indices=range(batch.first_index, batch.size),
-            flags=records.flags,
-            offsets=records.offsets,
-            append_times=records.append_times,
-            keys=records.keys,
-            values=records.values,
-            headers=records.headers,
-            payload_hashes=batch.payload_hashes,
-            previous_leaf_hashes=batch.previous_leaf_hash + batch.leaf_hashes[:-32],
-            leaf_hashes=batch.leaf_hashes,
-            sealed_at=[batches.micros_of(batch.sealed_at)] * batch.count,
-            notes=((batch.count - 1, batch.note),),
-        ),
-        batch.count,
-        base=verifier.frontier,
-    )
-    verifier.add(checked)
-    report.entries += checked.count

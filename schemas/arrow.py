@@ -293,7 +293,7 @@ def _fill(array: pa.Array, type_: pa.DataType, *, nullable: bool = True) -> pa.A
 
 def _empty(type_: pa.DataType, rows: int, *, nullable: bool = True) -> pa.Array:
     blank = _blank(type_, nullable=nullable)
-    return pa.nulls(rows, type_) if blank is None else pa.repeat(blank, rows)
+    return pa.nulls(rows, type_) if blank is None or not rows else pa.repeat(blank, rows)
 
 
 def _from_datum(datum: dict[str, Any]) -> pa.RecordBatch:

@@ -72,8 +72,10 @@ def transactional_options(base: Mapping[str, Any], transactional_id: str) -> dic
         "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
         "enable.idempotence": True,
         "acks": "all",
-        "message.max.bytes": MAX_SEALED_BYTES,
-        "queue.buffering.max.kbytes": 256 << 10,
+        # Measured before compression, where brokers measure after it: a record that was small on the wire, and was
+        # taken, may be far larger than a batch should be, and is sealed all the same.
+        "message.max.bytes": 1_000_000_000,
+        "queue.buffering.max.kbytes": 1 << 20,
         "linger.ms": 0,
         "compression.type": "lz4",
     }

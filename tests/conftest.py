@@ -6,10 +6,17 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from grantledger.runtime.broker import LocalBroker
 from support.pipeline import Pipeline
+
+
+# The same examples every time, and no verdict by the clock; GRANTLEDGER_TEST_SLOW looks further.
+hypothesis.settings.register_profile("quick", deadline=None, derandomize=True, max_examples=60)
+hypothesis.settings.register_profile("slow", deadline=None, max_examples=1000)
+hypothesis.settings.load_profile("slow" if os.environ.get("GRANTLEDGER_TEST_SLOW") else "quick")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -254,9 +254,7 @@ class Log:
         if genesis_of(batch) != self.genesis:
             raise UnsoundError(log, first, "the batch names another genesis")  # 1
         if first != self.tree.size:
-            raise UnsoundError(
-                log, self.tree.size, "the batch does not begin where the last one ended"
-            )  # 2
+            raise UnsoundError(log, self.tree.size, "the batch does not begin where the last one ended")  # 2
         try:
             records = list(rows(batch))  # 3
         except ValueError as error:

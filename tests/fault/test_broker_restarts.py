@@ -1,4 +1,4 @@
-"""Kafka goes away in the middle of a load, in four ways: nothing lost, nothing doubled, one history."""
+"""Kafka goes away in the middle of a load, in more than one way: nothing lost, nothing doubled, one history."""
 
 from __future__ import annotations
 
@@ -47,12 +47,14 @@ def sealed(pipeline: Pipeline) -> float:
     return pipeline.metric("seal", "grantledger_log_size_entries")
 
 
-def test_kafka_killed_frozen_and_restarted(broker: LocalBroker, pipeline: Pipeline) -> None:
+@pytest.mark.parametrize(
+    "ways", [("killed", "restarted"), pytest.param(("frozen", "killed for long"), marks=pytest.mark.slow)]
+)
+def test_kafka_goes_away(broker: LocalBroker, pipeline: Pipeline, ways: tuple[str, ...]) -> None:
     wait_for(lambda: sealed(pipeline) > 0, "sealing has begun")
-    load = Load(pipeline.bootstrap_servers, count=100_000, rate=400, seed=2).start()
-    began = time.monotonic()
+    load = Load(pipeline.bootstrap_servers, count=100_000, rate=300, seed=2).start()
     with watched(pipeline):
-        for away in ("killed", "restarted", "frozen", "killed for long"):
+        for away in ways:
             before = sealed(pipeline)
             wait_for(lambda before=before: sealed(pipeline) > before + 500, f"sealing goes on before Kafka is {away}")
             if away == "frozen":
@@ -67,12 +69,12 @@ def test_kafka_killed_frozen_and_restarted(broker: LocalBroker, pipeline: Pipeli
                 broker.kill()
                 time.sleep(11 if away == "killed for long" else 0)  # longer than a session lasts
                 broker.start()
-            print(away, f"{time.monotonic() - began:.0f} s", {n: c.restarts for n, c in pipeline.children.items()})
+        before = sealed(pipeline)
+        wait_for(lambda: sealed(pipeline) > before + 500, "sealing goes on after all that")
         sent = load.stop().finish()
         wait_until_stored(pipeline)
-    assert len(sent) >= 5_000
+    assert len(sent) >= 2_000
     assert_exactly_once(pipeline, sent)
     for name, child in pipeline.children.items():
         assert child.gave_up is None, (name, child.gave_up)
         assert "Traceback" not in pipeline.log(name), pipeline.log(name)
-        print(name, "restarts", child.restarts)

@@ -21,12 +21,13 @@ from confluent_kafka.admin import (
 from grantledger.ledger.anchor import Receipt, encode_receipt
 from grantledger.ledger.entry import encode_headers
 from grantledger.processors.notices import schema_key, schema_registered
+from grantledger.processors.seal import UNREADABLE_HEADERS
 from grantledger.producers import Event
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.catalog import WriterSchema, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.framing import confluent_prefix
-from support.events import NOON, event, produce, read_datum, written
+from support.events import NOON, event, produce, produce_raw_header, read_datum, written
 from support.pipeline import Pipeline
 from support.waiting import wait_for
 
@@ -63,12 +64,10 @@ BAD: dict[str, tuple[bytes | None, str]] = {
     "unknown-id": (confluent_prefix(99) + good(1)[10:], "schema_unknown"),
     "no-datum": (bytes(SCHEMA.prefix), "datum_invalid"),
     "cut-datum": (good(1)[:-20], "datum_invalid"),
-    "longer-datum": (good(1) + b"\x00", "datum_invalid"),
     "other-type": (
         bytes(SCHEMA.prefix) + encode_receipt(Receipt("a/anchors/0/0", 1, "file", NOON, b"r"))[10:],
         "datum_invalid",
     ),
-    "bad-text": (with_bad_text(), "datum_invalid"),
     "large": (b"x" * 900_000, "framing_unknown"),
     "large-datum": (bytes(SCHEMA.prefix) + b"\xfe" * 900_000, "datum_invalid"),
     "huge-length": (bytes(SCHEMA.prefix) + b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01" + b"x" * 50, "datum_invalid"),
@@ -87,13 +86,15 @@ ODD: dict[str, bytes] = {
     "numbers": datum_of(1, requested_seconds=-(2**63)),
     "no-ids": datum_of(1, grant_id=None, request_id=None, session_id=None, approvals=[]),
     "large-event": good(1, raw=bytes(900_000)),
+    "bad-text": with_bad_text(),
+    "bytes-after-it": good(1) + b"\x00and more",
 }
 """Values that are events by the schema, whatever one may think of them."""
 
 
 @dataclass
 class Sent:
-    """What went into the topics besides the pipeline's own findings."""
+    """What was put into the topics besides the pipeline's own findings."""
 
     pipeline: Pipeline
     entries: int = 0
@@ -111,7 +112,7 @@ class Sent:
         return [{"key": key.encode(), "value": good(number)} for number, key in enumerate(keys)]
 
     def settle(self) -> None:
-        self.pipeline.wait_stored(self.entries, limit=180.0)
+        self.pipeline.wait_stored(self.entries, limit=60.0)
 
     def rejected(self) -> Counter[tuple[str, str]]:
         """What the store's metric says, by topic and code."""
@@ -124,7 +125,7 @@ class Sent:
 
 
 @pytest.fixture(scope="module")
-def sent(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Iterator[Sent]:
+def sent(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Sent:
     """Everything bad in both topics, each between two good events; it is stored when the tests begin."""
     pipeline = make_pipeline(broker.bootstrap_servers)
     pipeline.start()
@@ -140,14 +141,12 @@ def sent(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Iterato
             records += everything.company(topic, f"after-{name}")
         everything.add(topic, records)
     everything.settle()
-    yield everything
-    code, report = pipeline.verify()
-    assert code == 0, report["problems"]
+    return everything
 
 
 @pytest.fixture(scope="module")
 def stored(sent: Sent) -> dict[tuple[str, str], dict[str, Any]]:
-    """By topic and key, what became of the records of the first hour."""
+    """By topic and key, what became of the records that stood there first."""
     found = sent.pipeline.query(
         "SELECT splitByChar('/', origin)[2] AS topic, key, decode_error, event_type, event_id, length(value) AS size, "
         "isNull(value) AS none, toString(flags) AS flags FROM entries WHERE topic != 'access.findings'"
@@ -216,13 +215,36 @@ def test_keys_and_headers_are_sealed_as_they_came(sent: Sent) -> None:
     sent.bad["access.lifecycle", "value_null"] += 1
     sent.settle()
     found = sent.pipeline.query(
-        "SELECT hex(key) AS key, isNull(key) AS none, hex(headers) AS headers, event_type FROM entries "
+        "SELECT hex(key) AS key, isNull(key) AS none, hex(headers) AS h, event_type FROM entries "
         f"WHERE origin LIKE '%lifecycle%' AND headers != unhex('00000000') ORDER BY index LIMIT {len(records)}"
     )
-    assert [row["headers"].lower() for row in found] == [encode_headers(r["headers"]).hex() for r in records]
+    assert [row["h"].lower() for row in found] == [encode_headers(r["headers"]).hex() for r in records]
     assert [bool(int(row["none"])) for row in found] == [False, True, False, False, True]
     assert [row["key"] for row in found] == [b"headers".hex().upper(), None, "", "FFFE", None]
     assert [row["event_type"] for row in found] == ["grant.activated"] * 4 + [""]
+
+
+def test_header_names_that_are_no_text(sent: Sent) -> None:
+    """Kafka takes them, our client library cannot read them: the record is sealed, and says so in their place."""
+    produce_raw_header(sent.pipeline.bootstrap_servers, "access.lifecycle", b"\xff\xfe", good(7), b"raw-header")
+    sent.entries += 1
+    sent.add("access.lifecycle", sent.company("access.lifecycle", "after-raw-header"))
+    sent.settle()
+    found = sent.pipeline.query("SELECT hex(headers) AS h, event_type FROM entries WHERE key = 'raw-header'")
+    expected = encode_headers(UNREADABLE_HEADERS).hex().upper()
+    assert found == [{"h": expected, "event_type": "grant.activated"}]
+
+
+def test_a_value_that_was_small_on_the_wire(sent: Sent) -> None:
+    """Brokers measure what is compressed: a value may be far larger than a batch should be."""
+    options = {"compression.type": "zstd", "message.max.bytes": 1_000_000_000, "queue.buffering.max.kbytes": 1 << 20}
+    records = [{"key": b"bomb", "value": bytes(40_000_000)}, *sent.company("access.lifecycle", "after-bomb")]
+    sent.entries += produce(sent.pipeline.options | options, "access.lifecycle", records)
+    sent.settle()
+    found = sent.pipeline.query("SELECT length(value) AS size, decode_error FROM entries WHERE key = 'bomb'")
+    assert [int(row["size"]) for row in found] == [40_000_000]
+    sent.bad["access.lifecycle", found[0]["decode_error"].partition(":")[0]] += 1
+    assert sent.rejected() == +sent.bad
 
 
 def test_a_flood_of_garbage(sent: Sent) -> None:

@@ -29,7 +29,7 @@ from grantledger.ledger.note import Checkpoint, NoteError, open_sealed_checkpoin
 from grantledger.ledger.verify_columns import ERASED
 from grantledger.producers import Actor, Client, Event, Source, Subject
 from grantledger.runtime.broker import LocalBroker
-from grantledger.runtime.verification import verify_records
+from grantledger.runtime.verification_kafka import verify_records
 from grantledger.schemas import kafka
 from grantledger.schemas.arrow import DECODED_SCHEMA
 from grantledger.schemas.catalog import event_schema

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import confluent_kafka
 import fastavro
+import pytest
 from confluent_kafka import Producer
 
 from grantledger.producers import Action, Actor, Approval, Event, Resource, Source, Subject
@@ -81,3 +85,31 @@ def produce(options: dict[str, Any], topic: str, records: Iterable[dict[str, Any
     producer.flush(60.0)
     assert not failures, failures[:3]
     return count
+
+
+def produce_raw_header(servers: str, topic: str, name: bytes, value: bytes, key: bytes) -> None:
+    """Produce one record whose header has any bytes for a name, which only librdkafka itself does."""
+    folder = Path(confluent_kafka.__file__).parent
+    found = sorted(folder.with_name(f"{folder.name}.libs").glob("librdkafka*.so*"))
+    if not found:
+        pytest.skip("confluent-kafka was not installed from a wheel: librdkafka is elsewhere")
+    library = ctypes.CDLL(str(found[0]))
+    for function in ("conf_new", "new", "topic_new", "headers_new"):
+        getattr(library, f"rd_kafka_{function}").restype = ctypes.c_void_p
+    problem = ctypes.create_string_buffer(512)
+    conf = ctypes.c_void_p(library.rd_kafka_conf_new())
+    library.rd_kafka_conf_set(conf, b"bootstrap.servers", servers.encode(), problem, ctypes.c_size_t(512))
+    producer = ctypes.c_void_p(library.rd_kafka_new(0, conf, problem, ctypes.c_size_t(512)))
+    handle = ctypes.c_void_p(library.rd_kafka_topic_new(producer, topic.encode(), None))
+    headers = ctypes.c_void_p(library.rd_kafka_headers_new(ctypes.c_size_t(1)))
+    library.rd_kafka_header_add(headers, name, ctypes.c_ssize_t(len(name)), b"v", ctypes.c_ssize_t(1))
+    # enum rd_kafka_vtype_t of rdkafka.h: 0 END, 2 RKT, 4 VALUE, 5 KEY, 10 HEADERS
+    tags = {kind: ctypes.c_int(kind) for kind in (0, 2, 4, 5, 10)}
+    error = library.rd_kafka_producev(
+        producer, tags[2], handle, tags[4], value, ctypes.c_size_t(len(value)), tags[5], key, ctypes.c_size_t(len(key)),
+        tags[10], headers, tags[0],
+    )  # fmt: skip
+    assert error == 0
+    assert library.rd_kafka_flush(producer, 30_000) == 0
+    library.rd_kafka_topic_destroy(handle)
+    library.rd_kafka_destroy(producer)

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from grantledger.runtime.children import Child, ChildSpec
 from grantledger.runtime.settings import load_settings
-from grantledger.runtime.topics import create_topics
+from grantledger.runtime.topics import TopicError, create_topics
 from grantledger.schemas.topics import topic_specs
 
 from .waiting import wait_for
@@ -44,6 +44,23 @@ class Pipeline:
     def make_topics(self, activity_partitions: int = 4) -> None:
         create_topics(AdminClient(self.options), topic_specs(activity_partitions, 0))
 
+    def remake_topics(self, *names: str) -> None:
+        """Delete topics, all without names, and make them again."""
+        admin = AdminClient(self.options)
+        specs = [spec for spec in topic_specs(4, 0) if not names or spec.name in names]
+        for future in admin.delete_topics([spec.name for spec in specs]).values():
+            future.result(30)
+
+        def made() -> bool:
+            try:
+                return len(create_topics(admin, specs)) == len(specs)
+            except TopicError:
+                return False
+
+        gone = {spec.name for spec in specs}
+        wait_for(lambda: gone.isdisjoint(admin.list_topics(timeout=10).topics), "the topics are gone")
+        wait_for(made, "the topics are made again")
+
     def start(self, *names: str) -> None:
         """Start processes by name; without names, seal and store and anchor."""
         for name in names or PROCESSES:
@@ -54,6 +71,16 @@ class Pipeline:
             self.children[name] = child
             child.start()
 
+    def twin(self, name: str, *arguments: str, **environment: str) -> Child:
+        """Start one more process over the same brokers with the same key, in a data folder of its own."""
+        data_dir = self.data_dir.parent / f"{self.data_dir.name}-{name}"
+        key = load_settings(self.data_dir).private_key_path
+        own = {"GRANTLEDGER_DATA_DIR": str(data_dir), "GRANTLEDGER_KEY_FILE": str(key)}
+        child = Child(ChildSpec(arguments[0], arguments), data_dir, {**self.environment, **own, **environment})
+        self.children[name] = child
+        child.start()
+        return child
+
     def kill(self, name: str) -> None:
         """kill -9, and wait until it is gone."""
         child = self.children[name]
@@ -62,7 +89,8 @@ class Pipeline:
         wait_for(lambda: not child.alive(), f"{name} is dead")
 
     def stop(self, *names: str) -> None:
-        for name in names or ("seal", "anchor", "store"):
+        order = ("seal", "anchor", "store")
+        for name in names or (*order, *(name for name in self.children if name not in order)):
             if name in self.children:
                 self.children[name].stop()
 

@@ -1,0 +1,285 @@
+"""When sealing must not go on: every way in which Kafka contradicts the ledger stops it, says so and forks nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from grantledger.ledger.keys import LocalSigner, public_pem
+from grantledger.runtime.broker import LocalBroker
+from grantledger.runtime.settings import load_settings
+from support.load import Load
+from support.oracle import committed_records
+from support.pipeline import Pipeline
+from support.waiting import wait_for
+
+LIFECYCLE = "access.lifecycle"
+
+
+class Ledger:
+    """One deployment with a little in it, whose sealer is stopped."""
+
+    def __init__(self, pipeline: Pipeline, name: str) -> None:
+        self.pipeline = pipeline
+        self.name = name
+        self.admin = AdminClient(pipeline.options)
+        self.seal_until_done(60)
+        self.tail = committed_records(pipeline.bootstrap_servers, [f"{LIFECYCLE}.sealed"])
+
+    def seal_until_done(self, count: int) -> None:
+        """Let a sealer seal everything and stop it."""
+        Load(self.pipeline.bootstrap_servers, count, 2000, seed=count, odd=False).start().finish()
+        self.pipeline.start("seal")
+        wait_for(self._all_sealed, "everything is sealed")
+        self.pipeline.stop("seal")
+        assert self.pipeline.children["seal"].exit_code == 0
+
+    def _all_sealed(self) -> bool:
+        topics = (LIFECYCLE, "access.activity", "access.findings")
+        wanted = sum(map(len, committed_records(self.pipeline.bootstrap_servers, topics).values()))
+        return self.pipeline.metric("seal", "grantledger_log_size_entries") >= wanted
+
+    def sealed_stays(self) -> bool:
+        """Whether nothing was added to the log since the ledger was made."""
+        return committed_records(self.pipeline.bootstrap_servers, [f"{LIFECYCLE}.sealed"]) == self.tail
+
+    def refuses(self, *words: str, rule: str = "", code: int = 3) -> str:
+        """Start a sealer that must end with a message and, by ``rule``, a finding on record."""
+        answer = self.pipeline.run("seal", timeout=60)
+        assert answer.returncode == code, answer.stderr[-2000:]
+        assert "Traceback" not in answer.stderr, answer.stderr[-2000:]
+        told = [line for line in answer.stderr.splitlines() if line.startswith("grantledger: ")][-1]
+        for word in words:
+            assert word in told, told
+        if rule:
+            assert self.findings(rule), f"no finding {rule}"
+        return told
+
+    def stops_one(self, rule: str) -> None:
+        """Start a sealer that must stop the log of lifecycle, say so, and seal the other logs."""
+        self.pipeline.start("seal")
+        wait_for(lambda: self.pipeline.metric("seal", "grantledger_seal_stopped") == 1, "one log is stopped")
+        wait_for(lambda: self.findings(rule), f"the finding {rule} is on record")
+        position = self.pipeline.metric("seal", "grantledger_log_size_entries")
+        Load(self.pipeline.bootstrap_servers, 50, 2000, seed=5, odd=False).start().finish()
+        wait_for(
+            lambda: self.pipeline.metric("seal", "grantledger_log_size_entries") > position + 10, "other logs go on"
+        )
+        self.pipeline.stop("seal")
+        assert f'"rule": "{rule}"' in self.pipeline.log("seal")
+        assert self.pipeline.children["seal"].exit_code == 0
+
+    def findings(self, rule: str) -> list[str]:
+        records = committed_records(self.pipeline.bootstrap_servers, ["access.findings"])["access.findings", 0]
+        return [
+            value
+            for _, _, value in records
+            if value and rule.encode().hex() in value and self.name.encode().hex() in value
+        ]
+
+    def alter(self, offset: int) -> None:
+        """Move the sealers' committed offset by hand, as an operator can."""
+        where = ConsumerGroupTopicPartitions(f"{self.name}-seal", [TopicPartition(LIFECYCLE, 0, offset)])
+
+        def altered() -> bool:  # the group must be empty first: its static member leaves when its session ends
+            try:
+                done = self.admin.alter_consumer_group_offsets([where])[where.group_id].result(10)
+            except Exception:
+                return False
+            return all(partition.error is None for partition in done.topic_partitions or [])
+
+        wait_for(altered, "the offset is moved")
+
+
+@pytest.fixture(scope="module")
+def make(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Callable[..., Ledger]:
+    made: list[str] = []
+
+    def ledger(name: str, **environment: str) -> Ledger:
+        pipeline = make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_DEPLOYMENT": name, **environment})
+        if made:
+            pipeline.remake_topics()
+        made.append(name)
+        return Ledger(pipeline, name)
+
+    return ledger
+
+
+@pytest.fixture(scope="module")
+def ledger(make: Callable[..., Ledger]) -> Ledger:
+    return make("keys.example")
+
+
+@pytest.fixture
+def key(ledger: Ledger) -> Path:
+    """The private key, which is put back after the test."""
+    path = load_settings(ledger.pipeline.data_dir).private_key_path
+    before, public = path.read_bytes(), path.with_suffix(".pub").read_bytes()
+    yield path
+    path.write_bytes(before)
+    path.chmod(0o600)
+    path.with_suffix(".pub").write_bytes(public)
+
+
+def test_a_missing_key_is_never_replaced(ledger: Ledger, key: Path) -> None:
+    key.unlink()
+    ledger.refuses(str(key), "key_file", "backup", code=2)
+    assert not key.exists() and ledger.sealed_stays()
+
+
+def test_a_key_that_others_can_read_is_refused(ledger: Ledger, key: Path) -> None:
+    key.chmod(0o644)
+    ledger.refuses(str(key), "chmod 600", code=2)
+
+
+def test_a_wrong_passphrase_names_the_setting(ledger: Ledger, key: Path) -> None:
+    signer = LocalSigner.from_pem(key.read_bytes(), None)
+    key.write_bytes(signer.to_pem(b"right"))
+    environment = ledger.pipeline.environment
+    ledger.refuses("key_passphrase", code=2)  # none given
+    environment["GRANTLEDGER_KEY_PASSPHRASE"] = "wrong"
+    try:
+        ledger.refuses("key_passphrase", code=2)
+    finally:
+        del environment["GRANTLEDGER_KEY_PASSPHRASE"]
+    assert ledger.sealed_stays()
+
+
+def test_another_key_stops_every_log(ledger: Ledger, key: Path) -> None:
+    other = LocalSigner.generate()
+    key.write_bytes(other.to_pem(None))
+    key.with_suffix(".pub").write_bytes(public_pem(other.public_key))
+    ledger.refuses("every partition is stopped", "key_file", rule="head_mismatch")
+    assert ledger.sealed_stays()
+
+
+def test_a_committed_offset_moved_by_hand_stops_that_log(ledger: Ledger) -> None:
+    group = f"{ledger.name}-seal"
+    asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(LIFECYCLE, 0)])]
+    [right] = ledger.admin.list_consumer_group_offsets(asked)[group].result(10).topic_partitions
+    ledger.alter(right.offset - 5)
+    ledger.stops_one("offset_mismatch")
+    assert ledger.sealed_stays()
+    ledger.alter(right.offset)
+
+
+def test_an_expired_group_is_restored_from_the_sealed_tail(ledger: Ledger) -> None:
+    def deleted() -> bool:
+        try:
+            ledger.admin.delete_consumer_groups([f"{ledger.name}-seal"])[f"{ledger.name}-seal"].result(10)
+        except Exception:
+            return False
+        return True
+
+    wait_for(deleted, "the group is deleted")
+    ledger.seal_until_done(70)
+    code, report = ledger.pipeline.verify("--from", "kafka")
+    assert code == 0, report["problems"]
+
+
+def test_a_record_from_elsewhere_in_a_sealed_topic_is_noticed(ledger: Ledger) -> None:
+    producer = Producer(ledger.pipeline.options)
+    producer.produce(f"{LIFECYCLE}.sealed", b"\x00not a batch", b"someone", 0)
+    assert producer.flush(20) == 0
+    code, report = ledger.pipeline.verify("--from", "kafka")
+    assert code == 1 and report["problems"]
+    ledger.stops_one("head_mismatch")
+    store = ledger.pipeline.run("store", timeout=60)
+    assert store.returncode == 3 and "Traceback" not in store.stderr
+    assert f"{LIFECYCLE}.sealed partition 0" in store.stderr.splitlines()[-1]
+
+
+def test_lost_sealed_topics_are_never_begun_again(make: Callable[..., Ledger]) -> None:
+    ledger = make("lost.example")
+    ledger.pipeline.remake_topics(f"{LIFECYCLE}.sealed", "access.activity.sealed", "access.findings.sealed")
+    ledger.refuses("every partition is stopped", "its batches are lost", rule="sealed_topic_lost")
+    assert committed_records(ledger.pipeline.bootstrap_servers, [f"{LIFECYCLE}.sealed"]) == {
+        (f"{LIFECYCLE}.sealed", 0): []
+    }
+    # With no key as well, nobody may think that this is a new deployment.
+    shutil.rmtree(ledger.pipeline.data_dir / "keys")
+    ledger.refuses("key_file", "backup", code=2)
+
+
+def test_a_replaced_input_topic_stops_its_log(make: Callable[..., Ledger]) -> None:
+    ledger = make("replaced.example")
+    ledger.pipeline.remake_topics(LIFECYCLE)
+    # As many records as before and more: only its id tells that it is another topic.
+    Load(ledger.pipeline.bootstrap_servers, 200, 2000, seed=9, odd=False).start().finish()
+    ledger.stops_one("topic_replaced")
+    assert ledger.sealed_stays()
+
+
+def test_a_topic_replaced_under_a_running_sealer_stops_its_log(make: Callable[..., Ledger]) -> None:
+    ledger = make("running.example")
+    pipeline = ledger.pipeline
+    pipeline.start("seal")
+    wait_for(lambda: pipeline.log("seal").count("partition_assigned") >= 6, "sealing has begun")
+    pipeline.remake_topics(LIFECYCLE)
+    Load(pipeline.bootstrap_servers, 400, 2000, seed=9, odd=False).start().finish()
+
+    def stopped() -> bool:
+        pipeline.watch()
+        return pipeline.metric("seal", "grantledger_seal_stopped") == 1 and '"topic_replaced"' in pipeline.log("seal")
+
+    wait_for(stopped, "the log is stopped")
+    pipeline.stop("seal")
+    assert ledger.sealed_stays()
+
+
+def test_unsealed_input_taken_by_retention_stops_its_log(make: Callable[..., Ledger]) -> None:
+    ledger = make("expired.example")
+    Load(ledger.pipeline.bootstrap_servers, 100, 2000, seed=9, odd=False).start().finish()
+    where = TopicPartition(LIFECYCLE, 0, -1)  # everything up to its end
+    ledger.admin.delete_records([where])[where].result(20)
+    ledger.stops_one("input_expired")
+    assert ledger.sealed_stays()
+
+
+def test_markers_taken_by_retention_are_no_unsealed_input(make: Callable[..., Ledger]) -> None:
+    """The end of the findings is a transaction marker: it is no record, and expires like one."""
+    ledger = make("markers.example", GRANTLEDGER_HEAD_RESTATE_SECONDS="1")
+    pipeline = ledger.pipeline
+    producer = Producer({**pipeline.options, "transactional.id": "markers"})
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    for _ in range(3):
+        producer.produce(LIFECYCLE, b"the last record before a long silence", b"k")
+    producer.commit_transaction(20)
+    pipeline.start("seal")
+
+    def passed() -> bool:
+        samples = pipeline.children["seal"].metrics().items()
+        end = max(offset for offset, _, _ in committed_records(pipeline.bootstrap_servers, [LIFECYCLE])[LIFECYCLE, 0])
+        return any(
+            name == "grantledger_seal_position_offset" and LIFECYCLE in labels and value == end + 2
+            for name, labels, value in ((name, labels, value) for (name, labels), value in samples)
+        )
+
+    wait_for(passed, "the restated head has passed the marker")
+    pipeline.stop("seal")
+    where = TopicPartition(LIFECYCLE, 0, -1)
+    ledger.admin.delete_records([where])[where].result(20)
+    pipeline.start("seal")
+    wait_for(lambda: pipeline.log("seal").count("partition_assigned") >= 6, "sealing goes on")
+    assert pipeline.metric("seal", "grantledger_seal_stopped") == 0
+
+    # The idle log has restated its head again and again, and everything is sound.
+    def restated() -> int:
+        return len(committed_records(pipeline.bootstrap_servers, [f"{LIFECYCLE}.sealed"])[f"{LIFECYCLE}.sealed", 0])
+
+    before = restated()
+    wait_for(lambda: restated() >= before + 2, "an idle log restates its head")
+    pipeline.start("store")
+    wanted = pipeline.metric("seal", "grantledger_log_size_entries")
+    wait_for(lambda: pipeline.metric("store", "grantledger_stored_log_size_entries") >= wanted, "everything is stored")
+    for source in ("clickhouse", "kafka"):
+        code, report = pipeline.verify("--from", source)
+        assert code == 0, json.dumps(report["problems"])
+    pipeline.stop()

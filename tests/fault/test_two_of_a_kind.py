@@ -1,0 +1,68 @@
+"""Two sealers, two stores: they share, replace or refuse each other, and never make two histories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from grantledger.runtime.broker import LocalBroker
+from grantledger.runtime.children import Child
+from support.load import Load
+from support.oracle import assert_exactly_once, wait_until_stored
+from support.pipeline import Pipeline
+from support.waiting import wait_for
+
+
+@pytest.fixture(scope="module")
+def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    running = make_pipeline(broker.bootstrap_servers)
+    running.start("seal", "store")
+    return running
+
+
+def assigned(child: Child) -> int:
+    return child.log_path.read_text().count('"partition_assigned"')
+
+
+def test_sealers_replace_and_relieve_each_other(pipeline: Pipeline) -> None:
+    first = pipeline.children["seal"]
+    wait_for(lambda: assigned(first) >= 6, "the first sealer has its partitions")
+    load = Load(pipeline.bootstrap_servers, count=100_000, rate=300, seed=3).start()
+
+    # The same name twice: the newer one takes the place, the older one ends and says why.
+    same = pipeline.twin("same", "seal")
+    wait_for(lambda: first.exit_code == 1, "the older sealer has lost its place")
+    assert "GRANTLEDGER_SEALER_INSTANCE" in first.last_words()
+    wait_for(lambda: assigned(same) >= 6, "the newer sealer has the partitions")
+
+    # Another name: they share the partitions, in the middle of the load.
+    pipeline.twin("other", "seal", GRANTLEDGER_SEALER_INSTANCE="other")
+    wait_for(lambda: 0 < assigned(pipeline.children["other"]) < 6, "the second sealer has some partitions")
+    before = assigned(same)
+    pipeline.kill("other")
+    wait_for(lambda: assigned(same) >= before + 6, "the one that is left has taken over")
+
+    # Comings and goings, while transactions are under way.
+    again = pipeline.twin("again", "seal", GRANTLEDGER_SEALER_INSTANCE="other")
+    wait_for(lambda: assigned(again) > 0, "the second sealer is back")
+    third = pipeline.twin("third", "seal", GRANTLEDGER_SEALER_INSTANCE="third")
+    wait_for(lambda: assigned(third) > 0, "there are three")
+    pipeline.kill("same")
+    total = "grantledger_sealed_entries_total"
+    lately = len(load.sent)
+    wait_for(lambda: len(load.sent) > lately + 300, "the load goes on")
+    sent = load.stop().finish()
+    wait_until_stored(pipeline)
+    assert_exactly_once(pipeline, sent)
+    assert pipeline.metric("again", total) > 0 and pipeline.metric("third", total) > 0
+    for name in ("seal", "same", "other", "again", "third"):
+        assert "Traceback" not in pipeline.log(name)
+
+
+def test_a_second_store_is_refused(pipeline: Pipeline) -> None:
+    answer = pipeline.run("store", timeout=30)
+    assert answer.returncode == 1
+    assert "in use by another process" in answer.stderr and "Traceback" not in answer.stderr
+    assert pipeline.children["store"].alive()
+    assert pipeline.query("SELECT count() > 0 AS c FROM entries") == [{"c": 1}]
