@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import typer
-from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 
@@ -16,7 +15,5 @@ def command(context: typer.Context) -> None:
     settings = settings_of(context)
     table = Table("setting", "value", "meaning", show_lines=False)
     for name, field in Settings.model_fields.items():
-        value = getattr(settings, name)
-        shown = "(secret)" if isinstance(value, SecretStr) and value.get_secret_value() else str(value)
-        table.add_row(f"GRANTLEDGER_{name.upper()}", "" if value is None or shown == "" else shown, field.description)
+        table.add_row(f"GRANTLEDGER_{name.upper()}", settings.shown(name), field.description)
     Console().print(table)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from functools import cache
 
 from ..schemas.catalog import ALWAYS, SchemaCatalog, WriterSchema, event_schema
 from ..schemas.codec import DecodeError, decode
-from ..schemas.framing import FramingError, Prefix
+from ..schemas.compatibility import released
+from ..schemas.framing import SINGLE_OBJECT_MARKER, FramingError, Prefix, compact_json, single_object_prefix
 
 KEY_PREFIX = b"schema/"
 
@@ -23,7 +26,7 @@ def harvest(
         SchemaConflictError: a schema id is registered twice with different schemas.
     """
     added = []
-    bootstrap = SchemaCatalog((event_schema(),))
+    bootstrap = _bootstrap()
     for key, value, time in zip(keys, values, append_times_ms, strict=True):
         if value is None or key is None or not key.startswith(KEY_PREFIX):
             continue
@@ -42,6 +45,24 @@ def harvest(
         except ValueError:
             continue
         schema = WriterSchema(prefix, registered["json"], ALWAYS if registered["initial"] else time)
-        if schema.sha256 == registered["sha256"] and catalog.add(schema):
+        if schema.sha256 == registered["sha256"] and _names(prefix, schema) and catalog.add(schema):
             added.append(schema)
     return added
+
+
+@cache
+def _bootstrap() -> SchemaCatalog:
+    """Every version of the event schema that was ever released: one of them wrote the first registration."""
+    texts = [compact_json(definition) for definition in released("event").values()]
+    versions = [WriterSchema(single_object_prefix(json.loads(text)), text) for text in texts]
+    return SchemaCatalog((event_schema(), *versions))
+
+
+def _names(prefix: Prefix, schema: WriterSchema) -> bool:
+    """Whether a prefix may stand for a schema: a fingerprint must be the schema's own; a registry's id may be any."""
+    if not prefix.startswith(SINGLE_OBJECT_MARKER):
+        return True
+    try:
+        return single_object_prefix(schema.definition) == prefix
+    except Exception:  # fastavro raises all kinds for what is no schema
+        return False

@@ -52,8 +52,8 @@ BATCHES_PER_TRANSACTION = 4
 UNREADABLE_HEADERS: list[tuple[str, bytes | None]] = [("grantledger/unreadable-headers", None)]
 """Sealed in the place of headers that the client library cannot read, so that such a record stops nobody."""
 _headers_of = operator.methodcaller("headers")
-"""For a name that is no UTF-8, confluent-kafka (2.16) returns a tuple with a hole and leaves an exception behind. Called
-this way that is a SystemError; called as a method in a hot loop, Python does not look, and the hole ends the process."""
+"""For a name that is no UTF-8, confluent-kafka 2.16 returns a tuple with a hole in it and leaves an exception behind.
+Called this way that is a SystemError; as a method call in a hot loop, Python does not look, and crashes on the hole."""
 
 Partition = tuple[str, int]
 
@@ -160,6 +160,17 @@ class Sealer:
                 reason = f"{topic} has {ours} partitions, {sealed(topic)} has {theirs}: they must be the same"
                 raise SealingStoppedError("partition_count", reason)
 
+    def _check_topics(self) -> None:
+        """Make sure that what was read came from the topics that were assigned.
+
+        Nothing else tells: a topic that was deleted and made again is read on at the old offset as if nothing were. A
+        topic id never comes back, so an id that is still the same now was the same while we read.
+        """
+        before = self._identities
+        self._identify()
+        if self._identities != before:
+            raise SealerLostError("a topic was deleted and made again, or has other partitions: start again")
+
     def _record_stop(self, stop: SealingStoppedError) -> None:
         """Put the findings on record although this process seals nothing any more."""
         if not self._notices:
@@ -212,7 +223,7 @@ class Sealer:
                 headers = headers_of(message)
             except SystemError:
                 headers = UNREADABLE_HEADERS
-            encoded = encode_headers(headers) if headers else NO_HEADERS  # type: ignore[arg-type]
+            encoded = encode_headers(headers) if headers else NO_HEADERS
             size = (len(value) if value else 0) + (len(key) if key else 0) + len(encoded)
             records = held.records
             if records.offsets and (len(records.offsets) >= MAX_ENTRIES or held.payload + size > MAX_PAYLOAD_BYTES):
@@ -261,6 +272,7 @@ class Sealer:
             return
         for where, held in work.items():
             self._look_at_flags(where, held)
+        self._check_topics()
         started = time.perf_counter()
         try:
             self._transact(work, membership or self._consumer.consumer_group_metadata())

@@ -1,8 +1,7 @@
 """Many framed values to Arrow columns: how the store and the verifier read events.
 
-One bad datum fails pyruhvro's whole run: the run is then halved until the bad ones stand alone, and those are given to
-fastavro. So what becomes of an entry never depends on its neighbours, and the verifier, which cuts its runs elsewhere,
-comes to the same answer.
+One bad datum fails pyruhvro's whole run: the run is then halved until the bad ones stand alone. So what becomes of an
+entry never depends on its neighbours, and the verifier, which cuts its runs elsewhere, comes to the same answer.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import pyarrow.compute as pc
 
 from .catalog import SchemaCatalog, WriterSchema
 from .framing import FramingError, Prefix, prefix_of
-from .readers import readers_of
+from .readers import Readers, readers_of
 
 MICROS = pa.timestamp("us", tz="UTC")
 _TEXT = pa.binary()
@@ -180,36 +179,42 @@ def unknown_prefixes(values: Sequence[bytes | None], catalog: SchemaCatalog) -> 
 def _decode_run(
     datums: list[bytes], schema: WriterSchema
 ) -> tuple[Sequence[int], pa.RecordBatch, list[tuple[int, str]]]:
-    """Return the positions decoded, their columns in that order, and (position, message) of those that were not."""
+    """Return the positions decoded, their columns in that order, and (position, message) of those that were not.
+
+    The message has no word of a library in it: the verifier, with other versions of them, must come to the same text.
+    """
     reader = readers_of(schema.text)
-    if reader.fast is not None:
-        try:
-            return range(len(datums)), flatten(reader.fast(datums)), []
-        except ValueError:
-            pass
+    whole = _attempt(reader, datums)
+    if whole is not None:
+        return range(len(datums)), whole, []
     good: list[int] = []
     bad: list[tuple[int, str]] = []
     runs: list[pa.RecordBatch] = []
     pending = [(0, len(datums))]
     while pending:
         start, stop = pending.pop()
-        if reader.fast is not None:
-            try:
-                runs.append(flatten(reader.fast(datums[start:stop])))
-                good.extend(range(start, stop))
-                continue
-            except ValueError:
-                if stop - start > 1:
-                    middle = (start + stop) // 2
-                    pending += [(middle, stop), (start, middle)]
-                    continue
-        for at in range(start, stop):
-            try:
-                runs.append(_from_datum(reader.slow(datums[at])))
-                good.append(at)
-            except Exception as error:  # fastavro raises EOFError, IndexError, KeyError and more for bad bytes
-                bad.append((at, f"datum_invalid: {type(error).__name__}: {error}"[:300]))
+        part = _attempt(reader, datums[start:stop])
+        if part is not None:
+            runs.append(part)
+            good.extend(range(start, stop))
+        elif stop - start > 1:
+            middle = (start + stop) // 2
+            pending += [(middle, stop), (start, middle)]
+        else:
+            bad.append((start, f"datum_invalid: the datum does not fit the schema {schema.prefix.hex()}"))
     return good, _concat(runs), bad
+
+
+def _attempt(reader: Readers, datums: list[bytes]) -> pa.RecordBatch | None:
+    """Return the columns of a run of datums, or None where one of them cannot be read."""
+    try:
+        if reader.fast is not None:
+            return flatten(reader.fast(datums))
+        return _concat([_from_datum(reader.slow(datum)) for datum in datums])
+    except BaseException as error:  # a panic inside pyruhvro is no Exception; bad bytes raise all kinds in fastavro
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        return None
 
 
 def flatten(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -240,6 +245,8 @@ def _from_words(array: pa.Array, type_: pa.DataType) -> pa.Array:
         np.frombuffer(word.buffers()[1], dtype=np.float64)[word.offset : word.offset + len(word)]
         for word in array.flatten()
     ]
+    if len(columns) * 8 != type_.byte_width:
+        raise ValueError(f"{len(columns) * 8} bytes where {type_.byte_width} belong")
     words = np.stack(columns, axis=1)
     return pa.Array.from_buffers(type_, len(array), [None, pa.py_buffer(np.ascontiguousarray(words).tobytes())])
 

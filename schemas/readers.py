@@ -28,11 +28,18 @@ class Readers:
     slow: Callable[[bytes], Any]
 
 
+def _unusable(_datum: bytes) -> Any:
+    raise ValueError("the schema on record is no Avro schema")
+
+
 @lru_cache(maxsize=256)
 def readers_of(text: str) -> Readers:
     """Return the readers of a writer schema, given as JSON."""
-    definition = json.loads(text)
-    plain = parse_schema(_without_logical_types(definition))
+    try:
+        definition = json.loads(text)
+        plain = parse_schema(_without_logical_types(definition))
+    except Exception:  # whatever was registered, reading with it must fail entry by entry
+        return Readers(None, _unusable)
 
     def slow(datum: bytes) -> Any:
         decoded = fastavro.schemaless_reader(io.BytesIO(datum), plain, None)
@@ -43,7 +50,9 @@ def readers_of(text: str) -> Readers:
     try:
         wire = json.dumps(_wire_equal(definition, {}))
         pa.schema(pyruhvro.avro_to_arrow_schema(wire))
-    except Exception:  # whatever it cannot take, fastavro reads, only slower
+    except BaseException as error:  # whatever it cannot take, fastavro reads, only slower; a panic is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         return Readers(None, slow)
 
     def fast(datums: list[bytes]) -> pa.RecordBatch:
@@ -82,6 +91,8 @@ def _wire_equal(schema: Any, named: dict[str, Any]) -> Any:
         named[schema["name"]] = result
         return result
     if kind == "record":
+        if not schema["fields"]:
+            raise _NoFastReaderError("a record without fields")
         fields = [{"name": f["name"], "type": _wire_equal(f["type"], named)} for f in schema["fields"]]
         result = {"type": "record", "name": schema["name"], "fields": fields}
         named[schema["name"]] = result

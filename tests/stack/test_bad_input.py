@@ -112,7 +112,7 @@ class Sent:
         return [{"key": key.encode(), "value": good(number)} for number, key in enumerate(keys)]
 
     def settle(self) -> None:
-        self.pipeline.wait_stored(self.entries, limit=60.0)
+        self.pipeline.wait_stored(self.entries, limit=180.0)
 
     def rejected(self) -> Counter[tuple[str, str]]:
         """What the store's metric says, by topic and code."""
