@@ -132,8 +132,9 @@ def report(result: dict, console: Console) -> None:
         f"{result['events']:,} events of {result['event_bytes']} bytes, medians of {result['repeat']}; "
         f"broker's share of CPU {result['broker_share_of_cpu']:.0%}; "
         f"CPU seconds of the last pipeline run {result['cpu_seconds_last_run']}; memory MiB {result['memory_mib']}, "
-        f"with three times the events {result['memory_mib_three_times']}; {result['machine']['processors']} processors, "
-        f"{result['machine']['cpu']}, Python {result['machine']['python']}"
+        f"with three times the events {result['memory_mib_three_times']}; "
+        f"{result['machine']['processors']} processors, {result['machine']['cpu']}, "
+        f"Python {result['machine']['python']}"
     )
 
 

@@ -19,7 +19,7 @@ from ..producers.client import Client, ClientError
 from ..producers.importer import Importer, Input, InputError, Report
 from ..producers.registry import RegistryError
 from ..schemas.event import Event
-from .sending import NOT_ALL_TAKEN, NOT_SENT, fail, open_client
+from .sending import NOT_ALL_TAKEN, NOT_SENT, fail, open_client, plain
 
 
 def command(  # noqa: PLR0917 - one parameter a flag
@@ -57,7 +57,7 @@ def command(  # noqa: PLR0917 - one parameter a flag
                         progress.begin(source)
                         importer.run(source)
         except (ClientError, RegistryError, InputError) as error:
-            problem = str(error)
+            problem = plain(error)
     _show(importer.report, client, problem, as_json=as_json)
     if problem is not None:
         fail(problem)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from ..producers.client import Client, ClientError
+from ..producers.client import Client, ClientError, DeliveryError, QueueFullError
 from ..producers.options import OptionError
 from ..producers.registry import RegistryError, SchemaRegistry
 
@@ -63,4 +63,9 @@ def reporting() -> Iterator[None]:
     try:
         yield
     except (ClientError, RegistryError) as error:
-        fail(str(error))
+        fail(plain(error))
+
+
+def plain(error: Exception) -> str:
+    """Return what the client raised as a sentence that names the setting to look at."""
+    return f"{error} (kafka_bootstrap_servers)" if isinstance(error, DeliveryError | QueueFullError) else str(error)

@@ -79,6 +79,7 @@ class Anchorer:
             KafkaUnavailableError: the brokers do not answer, or another anchor process took over.
         """
         try:
+            kafka.identify_topics(self._admin, (ANCHORS_TOPIC, RECEIPTS_TOPIC))
             insist(self._producer.init_transactions, self._stop.is_set)
             self._resume()
             due = time.monotonic()

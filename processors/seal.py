@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -28,18 +28,18 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from ..ledger import batch as batches
-from ..ledger.anchor import AnchorError, decode_anchor
 from ..ledger.batch import MAX_ENTRIES, MAX_PAYLOAD_BYTES, Head, Records, SealedBatch
 from ..ledger.entry import FLAG_LOG_APPEND_TIME, NO_HEADERS, encode_headers, origin_of
 from ..ledger.keys import Signer
-from ..ledger.note import Checkpoint, NoteError
 from ..schemas import kafka
 from ..schemas.codec import EventEncoder
 from ..schemas.event import FINDINGS_TOPIC, Event
-from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, seal_group, sealed, store_group
+from ..schemas.topics import INPUT_TOPICS, seal_group, sealed
 from . import metrics
+from .held_log import HeldLog
 from .notices import finding_opened
-from .resume import PartitionState, SealingStoppedError, resume
+from .partition_state import anchored_heads, identify, read_state
+from .resume import SealingStoppedError, resume
 from .transactions import insist
 
 log = structlog.get_logger("grantledger.seal")
@@ -48,7 +48,6 @@ CONSUME_AT_ONCE = 1000
 """Records a poll: 100 to 1,000 is where confluent-kafka is fastest (DESIGN section 7)."""
 BATCHES_PER_TRANSACTION = 4
 """Full batches that share one commit under load; a commit costs about as much as hashing a thousand entries."""
-
 UNREADABLE_HEADERS: list[tuple[str, bytes | None]] = [("grantledger/unreadable-headers", None)]
 """Sealed in the place of headers that the client library cannot read, so that such a record stops nobody."""
 _headers_of = operator.methodcaller("headers")
@@ -72,22 +71,6 @@ class SealerConfig:
     restate: float = 86_400.0
 
 
-@dataclass(slots=True)
-class _Log:
-    """One partition in hand: the committed head, and what has been read since."""
-
-    head: Head
-    restated: float
-    records: Records = field(default_factory=Records)
-    payload: int = 0
-    unwritten: bool = False
-    full: list[tuple[SealedBatch, Head]] = field(default_factory=list)
-
-    @property
-    def next_head(self) -> Head:
-        return self.full[-1][1] if self.full else self.head
-
-
 class Sealer:
     """One sealing process. ``run`` returns after ``stop``; everything happens on the calling thread."""
 
@@ -103,26 +86,22 @@ class Sealer:
         self._options, self._config, self._signer = dict(options), config, signer
         self._clock, self._now = clock, now
         self._admin = AdminClient(self._options)
-        self._producer = Producer(
-            kafka.transactional_options(self._options, f"{config.deployment}-seal-{config.instance}")
-        )
         member = f"{config.deployment}-seal-{config.instance}"
+        self._producer = Producer(kafka.transactional_options(self._options, member))
         self._consumer = Consumer(kafka.reader_options(self._options, seal_group(config.deployment), member=member))
         self._encoder = EventEncoder()
-        self._logs: dict[Partition, _Log] = {}
+        self._logs: dict[Partition, HeldLog] = {}
         self._notices: list[Event] = []
         self._noticed: set[tuple[str, str]] = set()
         self._oldest: float | None = None
         self._stopping = False
         self._failure: BaseException | None = None
         self._moved = False
+        self._identities: dict[str, kafka.TopicIdentity] = {}
 
     def stop(self) -> None:
         """Ask ``run`` to seal what it has read, and to return. Safe in a signal handler."""
         self._stopping = True
-
-    def _is_stopping(self) -> bool:
-        return self._stopping
 
     def run(self) -> None:
         """Seal until stopped.
@@ -133,8 +112,8 @@ class Sealer:
             KafkaUnavailableError: the brokers do not answer.
         """
         try:
-            insist(self._producer.init_transactions, self._is_stopping)
-            self._identify()
+            insist(self._producer.init_transactions, lambda: self._stopping)
+            self._identities = identify(self._admin)
             self._consumer.subscribe(
                 list(INPUT_TOPICS), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
             )
@@ -151,24 +130,13 @@ class Sealer:
         finally:
             self._consumer.close()
 
-    def _identify(self) -> None:
-        """Ask which topics these are: one deleted and made again while this process runs has another id."""
-        self._identities = kafka.identify_topics(self._admin, INPUT_TOPICS + tuple(map(sealed, INPUT_TOPICS)))
-        for topic in INPUT_TOPICS:
-            ours, theirs = self._identities[topic].partitions, self._identities[sealed(topic)].partitions
-            if ours != theirs:
-                reason = f"{topic} has {ours} partitions, {sealed(topic)} has {theirs}: they must be the same"
-                raise SealingStoppedError("partition_count", reason)
-
     def _check_topics(self) -> None:
         """Make sure that what was read came from the topics that were assigned.
 
         Nothing else tells: a topic that was deleted and made again is read on at the old offset as if nothing were. A
         topic id never comes back, so an id that is still the same now was the same while we read.
         """
-        before = self._identities
-        self._identify()
-        if self._identities != before:
+        if identify(self._admin) != self._identities:
             raise SealerLostError("a topic was deleted and made again, or has other partitions: start again")
 
     def _record_stop(self, stop: SealingStoppedError) -> None:
@@ -239,7 +207,7 @@ class Sealer:
         if self._oldest is None:
             self._oldest = self._clock()
 
-    def _close_batch(self, held: _Log, position: int = 0) -> None:
+    def _close_batch(self, held: HeldLog, position: int = 0) -> None:
         """Seal what has been read of a partition.
 
         Args:
@@ -297,7 +265,7 @@ class Sealer:
         metrics.LOG_SIZE.labels(where[0], str(where[1])).set(head.size)
         metrics.SEAL_POSITION.labels(where[0], str(where[1])).set(head.next_offset)
 
-    def _transact(self, work: dict[Partition, _Log], membership: Any) -> None:
+    def _transact(self, work: dict[Partition, HeldLog], membership: Any) -> None:
         producer = self._producer
         producer.begin_transaction()
         positions = []
@@ -311,8 +279,8 @@ class Sealer:
             self._produce(FINDINGS_TOPIC, self._encoder.encode(notice), notice.key, 0)
         if positions:
             send = partial(producer.send_offsets_to_transaction, positions, membership)
-            insist(send, self._is_stopping)
-        insist(producer.commit_transaction, self._is_stopping)
+            insist(send, lambda: self._stopping)
+        insist(producer.commit_transaction, lambda: self._stopping)
 
     def _produce(self, topic: str, value: bytes, key: str, partition: int) -> None:
         while True:
@@ -334,7 +302,7 @@ class Sealer:
                 "GRANTLEDGER_SEALER_INSTANCE."
             ) from error
         log.warning("transaction_aborted", error=problem.name())
-        insist(self._producer.abort_transaction, self._is_stopping)
+        insist(self._producer.abort_transaction, lambda: self._stopping)
         for (topic, partition), held in self._logs.items():
             held.full, held.records, held.payload = [], Records(), 0
             self._consumer.seek(TopicPartition(topic, partition, held.head.next_offset))
@@ -349,7 +317,7 @@ class Sealer:
             raise SealerLostError(f"reading {message.topic()} partition {message.partition()}: {error.str()}")
         log.warning("consume_error", error=error.name(), detail=error.str())
 
-    def _look_at_flags(self, where: Partition, held: _Log) -> None:
+    def _look_at_flags(self, where: Partition, held: HeldLog) -> None:
         """A record whose time the sender set is sealed all the same, and somebody hears of it."""
         for batch, _ in held.full:
             odd = batch.flags.count(0)
@@ -385,13 +353,21 @@ class Sealer:
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         starts: list[TopicPartition] = []
         stopped: list[SealingStoppedError] = []
-        self._identify()
-        anchored = self._anchored()
+        self._identities = identify(self._admin)
+        anchored = anchored_heads(self._options, self._admin)
         committed = kafka.committed_offsets(consumer, partitions)
         for partition in partitions:
             where = (partition.topic, partition.partition)
             try:
-                state = self._state(where, committed[where], anchored)
+                state = read_state(
+                    self._options,
+                    self._admin,
+                    self._config.deployment,
+                    where,
+                    topic_id=self._identities[where[0]].topic_id,
+                    committed=committed[where],
+                    anchored=anchored,
+                )
                 head = resume(state, self._signer.public_key)
             except SealingStoppedError as error:
                 stopped.append(error)
@@ -401,7 +377,7 @@ class Sealer:
                 self._notice(error.rule, origin, "critical", {"reason": str(error)}, self._now().isoformat())
                 continue
             metrics.SEAL_STOPPED.labels(*map(str, where)).set(0)
-            self._logs[where] = _Log(head, self._clock() - self._age(state.tail), unwritten=state.tail is None)
+            self._logs[where] = HeldLog(head, self._clock() - self._age(state.tail), unwritten=state.tail is None)
             self._gauge(where, head)
             starts.append(TopicPartition(*where, head.next_offset))
             log.info("partition_assigned", origin=head.genesis.origin, size=head.size, next_offset=head.next_offset)
@@ -412,46 +388,6 @@ class Sealer:
     def _age(self, tail: SealedBatch | None) -> float:
         """Seconds since the head was stated last, by whichever sealer: many short runs must not put it off for ever."""
         return max(0.0, (self._now() - tail.sealed_at).total_seconds()) if tail is not None else 0.0
-
-    def _state(self, where: Partition, committed: int, anchored: dict[str, Checkpoint]) -> PartitionState:
-        topic, partition = where
-        sealed_topic = sealed(topic)
-        kafka.wait_without_open_transaction(self._admin, sealed_topic, partition)
-        last = kafka.last_record(self._options, self._admin, sealed_topic, partition)
-        try:
-            tail = batches.decode(last.value() or b"") if last is not None else None
-        except batches.BatchError as error:
-            raise SealingStoppedError(
-                "head_mismatch", f"the last record of {sealed_topic} is no batch: {error}"
-            ) from error
-        return PartitionState(
-            deployment=self._config.deployment,
-            topic=topic,
-            partition=partition,
-            topic_id=self._identities[topic].topic_id,
-            tail=tail,
-            sealed_begin=kafka.first_offset(self._admin, sealed_topic, partition),
-            committed=committed if committed >= 0 else None,
-            stored=self._stored(sealed_topic, partition),
-            anchored=anchored.get(f"{self._config.deployment}/{topic}/{partition}"),
-            input_begin=kafka.first_offset(self._admin, topic, partition),
-            input_end=kafka.end_offset(self._admin, topic, partition),
-        )
-
-    def _stored(self, topic: str, partition: int) -> bool:
-        """Whether the sink has ever committed a position past the beginning of a sealed partition."""
-        return kafka.committed_offset(self._options, store_group(self._config.deployment), topic, partition) > 0
-
-    def _anchored(self) -> dict[str, Checkpoint]:
-        """Return the heads that the last anchor states, by origin without its epoch."""
-        message = kafka.last_record(self._options, self._admin, ANCHORS_TOPIC, 0)
-        if message is None:
-            return {}
-        try:
-            heads = decode_anchor(message.value() or b"").checkpoints()
-        except (AnchorError, NoteError) as error:
-            raise SealingStoppedError("anchor_mismatch", f"the last record of {ANCHORS_TOPIC}: {error}") from error
-        return {head.origin.rpartition("/")[0]: head for head in heads}
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Whatever is in hand belongs to the next owner, who reads it again."""

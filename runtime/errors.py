@@ -8,8 +8,8 @@ from ..processors.seal import SealerLostError
 from ..producers.registry import RegistryError
 from ..schemas.kafka import KafkaUnavailableError
 from ..sinks.clickhouse import StoreUnavailableError
+from ..sinks.follow import StoringStoppedError
 from ..sinks.migrate import MigrationError
-from ..sinks.store import StoringStoppedError
 from .broker_config import BrokerError
 from .java import RuntimeUnavailable
 from .keys import KeyUnavailableError

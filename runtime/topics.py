@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
+from ..schemas import kafka
 from ..schemas.topics import TopicSpec
 
 TIMEOUT = 30.0
@@ -24,11 +25,12 @@ def create_topics(admin: AdminClient, specs: Iterable[TopicSpec], replication: i
 
     Raises:
         TopicError: the brokers refuse; names the topic.
+        KafkaUnavailableError: they do not answer.
     """
     try:
         brokers = len(admin.list_topics(timeout=TIMEOUT).brokers)
     except KafkaException as error:
-        raise TopicError(f"Kafka does not answer ({error.args[0].str()}): check kafka_bootstrap_servers") from error
+        raise kafka.unavailable("Kafka does not answer", error) from error
     copies = replication or min(3, brokers)
     config = {"min.insync.replicas": "2"} if copies >= 3 else {}
     new = [
@@ -55,10 +57,14 @@ def check_topics(admin: AdminClient, specs: Iterable[TopicSpec]) -> list[str]:
     """Compare topics with what they must be; return one sentence a difference.
 
     Raises:
-        TopicError: a topic is missing or the brokers do not answer.
+        TopicError: a topic is missing.
+        KafkaUnavailableError: the brokers do not answer.
     """
     specs = list(specs)
-    present = admin.list_topics(timeout=TIMEOUT).topics
+    try:
+        present = admin.list_topics(timeout=TIMEOUT).topics
+    except KafkaException as error:
+        raise kafka.unavailable("Kafka does not answer", error) from error
     differences = []
     for spec in specs:
         if spec.name not in present:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..ledger.batch import Records, SealedBatch
 from ..ledger.columns import NULL
@@ -85,3 +86,15 @@ def _blobs(lengths: bytes, joined: bytes) -> pa.Array:
     np.cumsum(sizes, out=ends[1:])
     validity = pa.py_buffer(np.packbits(~null, bitorder="little").tobytes()) if null.any() else None
     return pa.Array.from_buffers(pa.binary(), len(sizes), [validity, pa.py_buffer(ends), pa.py_buffer(joined)])
+
+
+def lacks_schema(table: pa.Table) -> bool:
+    """Whether a row could not be decoded for want of its schema."""
+    return bool(pc.any(pc.starts_with(table.column("decode_error"), b"schema_unknown")).as_py())
+
+
+def rejected_codes(table: pa.Table) -> list[str]:
+    """Return the short word of every decode error in the rows."""
+    errors = table.column("decode_error")
+    bad = errors.filter(pc.greater(pc.binary_length(errors), 0))
+    return [error.partition(b":")[0].decode() for error in bad.to_pylist()] if len(bad) else []

@@ -9,12 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import structlog
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -30,8 +28,9 @@ from ..schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_SUFFIX, SEALE
 from . import evidence, metrics
 from .clickhouse import StoreAddress, StoreUnavailableError, connect, explain
 from .evidence import Stored
+from .follow import HeldLog, StoringStoppedError, epoch_of, follows
 from .migrate import migrate
-from .rows import entries_table
+from .rows import entries_table, lacks_schema, rejected_codes
 from .schemas_reader import SchemasReader
 
 log = structlog.get_logger("grantledger.store")
@@ -42,21 +41,8 @@ ANSWER_SECONDS = 30.0
 """Seconds that a ClickHouse server may take to answer; then it is asked what became of the insert."""
 
 
-class StoringStoppedError(Exception):
-    """What Kafka holds and what ClickHouse holds do not fit together; a person must look. Says where."""
-
-
 class _GivenUpError(Exception):
     """What is in hand is dropped: a stop was asked for, or the partitions were shared out anew. It is read again."""
-
-
-@dataclass(slots=True)
-class _Log:
-    """One sealed partition in hand, and how far its log is stored."""
-
-    topic: str
-    partition: int
-    stored: Stored | None
 
 
 class Store:
@@ -81,14 +67,14 @@ class Store:
         member = f"{deployment}-store" if address.embedded else ""
         options = kafka.reader_options(self._options, store_group(deployment), member=member)
         self._consumer = Consumer({**options, "queued.max.messages.kbytes": 32 << 10})
-        self._logs: dict[tuple[str, int], _Log] = {}
+        self._logs: dict[tuple[str, int], HeldLog] = {}
         self._anchors: list[tuple[Anchor, Message]] = []
         self._later: list[Message] = []
         self._generation = 0
         self._stopping = False
         self._failure: BaseException | None = None
         self._worker = ThreadPoolExecutor(1, "insert")
-        self._under_way: tuple[Future[None], SealedBatch, pa.Table, _Log, Message] | None = None
+        self._under_way: tuple[Future[None], SealedBatch, pa.Table, HeldLog, Message] | None = None
 
     def stop(self) -> None:
         """Ask ``run`` to finish the insert under way and to return. Safe in a signal handler."""
@@ -108,10 +94,11 @@ class Store:
                 log.info("migrated", migration=migration.name)
             catalog = evidence.read_catalog(self._client, f"{self._deployment}/{FINDINGS_TOPIC}/0/")
             self._schemas = SchemasReader(self._options, self._admin, catalog)
-            self._on_ready()
-            topics = [*SEALED_TOPICS, ANCHORS_TOPIC, RECEIPTS_TOPIC]
+            self._on_ready()  # who asks in SQL need not wait for Kafka
+            topics = (*SEALED_TOPICS, ANCHORS_TOPIC, RECEIPTS_TOPIC)
+            kafka.identify_topics(self._admin, topics)  # a consumer would wait in silence for ever
             self._consumer.subscribe(
-                topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+                list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
             )
             while not self._stopping:
                 self._step()
@@ -185,14 +172,14 @@ class Store:
             self._finish()
             self._commit(message)
 
-    def _is_new(self, held: _Log, batch: SealedBatch) -> bool:
+    def _is_new(self, held: HeldLog, batch: SealedBatch) -> bool:
         """Decide whether a batch is the next one to store.
 
         Raises:
             StoringStoppedError: it contradicts what is stored, or leaves a hole.
         """
         stored = held.stored
-        if stored is None or _epoch(batch.origin) > _epoch(stored.origin):
+        if stored is None or epoch_of(batch.origin) > epoch_of(stored.origin):
             if batch.first_index != 0:
                 raise StoringStoppedError(
                     f"{held.topic} partition {held.partition} begins at index {batch.first_index} of {batch.origin}, "
@@ -202,30 +189,14 @@ class Store:
             held.stored = stored = Stored(batch.origin, 0, batch.genesis.hash())
         elif batch.origin != stored.origin:  # an epoch that ended before the one stored began
             return False
-        if batch.size <= stored.size:
-            inside = batch.first_index <= stored.size - 1 < batch.size
-            if inside and batches.leaf_at(batch, stored.size - 1) != stored.last_leaf:
-                raise StoringStoppedError(
-                    f"{batch.origin} index {stored.size - 1}: stored leaf differs from the sealed one"
-                )
-            return False
-        if batch.first_index != stored.size:
-            raise StoringStoppedError(
-                f"{batch.origin} is stored up to {stored.size} entries, the next sealed batch begins at index "
-                f"{batch.first_index}"
-            )
-        if batch.previous_leaf_hash != stored.last_leaf:
-            raise StoringStoppedError(
-                f"{batch.origin} index {batch.first_index}: the sealed entry does not name the stored one before it"
-            )
-        return True
+        return follows(stored, batch)
 
-    def _store(self, held: _Log, batch: SealedBatch, message: Message) -> None:
+    def _store(self, held: HeldLog, batch: SealedBatch, message: Message) -> None:
         records = batch.records()
         if held.topic == sealed(FINDINGS_TOPIC):
             self._schemas.learn(records)
         table = entries_table(batch, records, self._schemas.catalog)
-        if self._lacks_schema(table):
+        if lacks_schema(table):
             self._schemas.catch_up(max(records.append_times), idle=self._wait_a_moment)
             table = entries_table(batch, records, self._schemas.catalog)
         self._finish()
@@ -233,9 +204,6 @@ class Store:
         self._under_way = (future, batch, table, held, message)
         # Stored as far as the next batch is concerned: it is inserted only after this one is known to be.
         held.stored = Stored(batch.origin, batch.size, batch.last_leaf)
-
-    def _lacks_schema(self, table: pa.Table) -> bool:
-        return bool(pc.any(pc.starts_with(table.column("decode_error"), b"schema_unknown")).as_py())
 
     def _insert(self, batch: SealedBatch, table: pa.Table) -> None:
         started = time.perf_counter()
@@ -257,14 +225,9 @@ class Store:
         metrics.STORED_BATCHES.labels(topic).inc()
         metrics.STORED_SIZE.labels(topic, str(held.partition)).set(batch.size)
         metrics.LAST_STORED.set_to_current_time()
-        self._count_rejected(topic, table)
+        for code in rejected_codes(table):
+            metrics.REJECTED.labels(topic, code).inc()
         self._commit(message)
-
-    def _count_rejected(self, topic: str, table: pa.Table) -> None:
-        errors = table.column("decode_error")
-        bad = errors.filter(pc.greater(pc.binary_length(errors), 0))
-        for error in bad.to_pylist() if len(bad) else ():
-            metrics.REJECTED.labels(topic, error.partition(b":")[0].decode()).inc()
 
     def _insert_again(self, error: Exception, batch: SealedBatch, table: pa.Table) -> None:
         def attempt(client: Client) -> None:
@@ -379,7 +342,7 @@ class Store:
             if partition.topic in SEALED_TOPICS:
                 source = partition.topic.removesuffix(SEALED_SUFFIX)
                 stored = evidence.stored_log(self._client, f"{self._deployment}/{source}/{partition.partition}")
-                self._logs[where] = _Log(*where, stored)
+                self._logs[where] = HeldLog(*where, stored)
                 metrics.STORED_SIZE.labels(source, str(partition.partition)).set(stored.size if stored else 0)
             starts.append(TopicPartition(*where, self._start(where, committed[where], stored)))
             log.info("partition_assigned", topic=where[0], partition=where[1], size=stored.size if stored else 0)
@@ -416,7 +379,7 @@ class Store:
         batch = batches.decode(value)
         if batch.size == 0:
             return True
-        if stored is None or _epoch(stored.origin) < _epoch(batch.origin):
+        if stored is None or epoch_of(stored.origin) < epoch_of(batch.origin):
             return False
         if stored.origin == batch.origin and stored.size == batch.size and stored.last_leaf != batch.last_leaf:
             raise StoringStoppedError(f"{batch.origin} index {batch.size - 1}: stored leaf differs from the sealed one")
@@ -432,7 +395,3 @@ class Store:
         if self._under_way is not None:  # let it end; the next owner asks ClickHouse what became of it
             self._under_way[0].exception()
             self._under_way = None
-
-
-def _epoch(origin: str) -> int:
-    return int(origin.rpartition("/")[2])

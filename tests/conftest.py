@@ -12,7 +12,6 @@ import pytest
 from grantledger.runtime.broker import LocalBroker
 from support.pipeline import Pipeline
 
-
 # The same examples every time, and no verdict by the clock; GRANTLEDGER_TEST_SLOW looks further.
 hypothesis.settings.register_profile("quick", deadline=None, derandomize=True, max_examples=60)
 hypothesis.settings.register_profile("slow", deadline=None, max_examples=1000)

@@ -90,7 +90,7 @@ class Ledger:
     @cached_property
     def full(self) -> tuple[int, int]:
         """A batch of the lifecycle log of full events, with batches before and after it."""
-        return next(b for b in self.batches[LIFECYCLE][1:-2] if b[1] - b[0] >= 8)
+        return next(batch for batch in reversed(self.batches[LIFECYCLE][1:-2]) if batch[1] - batch[0] >= 6)
 
     @cached_property
     def single(self) -> int:
@@ -834,7 +834,6 @@ class TestCommandLine:
         ("statement", "check"),
         [
             ("ALTER TABLE entries UPDATE subject_id = 'mallory' WHERE {row}", "columns"),
-            ("ALTER TABLE entries DELETE WHERE {row}", "index"),
             ("DELETE FROM entries WHERE {row}", "index"),
             ("INSERT INTO entries SELECT * FROM entries WHERE {row}", "index"),
         ],

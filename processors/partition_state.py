@@ -1,0 +1,82 @@
+"""What a sealer asks Kafka before it takes a partition: the edge beneath the rules of ``resume``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka.admin import AdminClient
+
+from ..ledger import batch as batches
+from ..ledger.anchor import AnchorError, decode_anchor
+from ..ledger.note import Checkpoint, NoteError
+from ..schemas import kafka
+from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, sealed, store_group
+from .resume import PartitionState, SealingStoppedError
+
+
+def identify(admin: AdminClient) -> dict[str, kafka.TopicIdentity]:
+    """Ask which topics these are: one deleted and made again while this process runs has another id."""
+    identities = kafka.identify_topics(admin, INPUT_TOPICS + tuple(map(sealed, INPUT_TOPICS)))
+    for topic in INPUT_TOPICS:
+        ours, theirs = identities[topic].partitions, identities[sealed(topic)].partitions
+        if ours != theirs:
+            reason = f"{topic} has {ours} partitions, {sealed(topic)} has {theirs}: they must be the same"
+            raise SealingStoppedError("partition_count", reason)
+    return identities
+
+
+def read_state(
+    options: Mapping[str, Any],
+    admin: AdminClient,
+    deployment: str,
+    where: tuple[str, int],
+    *,
+    topic_id: bytes,
+    committed: int,
+    anchored: Mapping[str, Checkpoint],
+) -> PartitionState:
+    """Return what Kafka knows of an input partition and of its sealed one.
+
+    Raises:
+        SealingStoppedError: the last record of the sealed partition is no batch.
+        KafkaUnavailableError: a transaction stays open there, or the brokers do not answer.
+    """
+    topic, partition = where
+    sealed_topic = sealed(topic)
+    kafka.wait_without_open_transaction(admin, sealed_topic, partition)
+    last = kafka.last_record(options, admin, sealed_topic, partition)
+    try:
+        tail = batches.decode(last.value() or b"") if last is not None else None
+    except batches.BatchError as error:
+        raise SealingStoppedError("head_mismatch", f"the last record of {sealed_topic} is no batch: {error}") from error
+    return PartitionState(
+        deployment=deployment,
+        topic=topic,
+        partition=partition,
+        topic_id=topic_id,
+        tail=tail,
+        sealed_begin=kafka.first_offset(admin, sealed_topic, partition),
+        committed=committed if committed >= 0 else None,
+        stored=_stored(options, deployment, sealed_topic, partition),
+        anchored=anchored.get(f"{deployment}/{topic}/{partition}"),
+        input_begin=kafka.first_offset(admin, topic, partition),
+        input_end=kafka.end_offset(admin, topic, partition),
+    )
+
+
+def _stored(options: Mapping[str, Any], deployment: str, topic: str, partition: int) -> bool:
+    """Whether the sink has ever committed a position past the beginning of a sealed partition."""
+    return kafka.committed_offset(options, store_group(deployment), topic, partition) > 0
+
+
+def anchored_heads(options: Mapping[str, Any], admin: AdminClient) -> dict[str, Checkpoint]:
+    """Return the heads that the last anchor states, by origin without its epoch."""
+    message = kafka.last_record(options, admin, ANCHORS_TOPIC, 0)
+    if message is None:
+        return {}
+    try:
+        heads = decode_anchor(message.value() or b"").checkpoints()
+    except (AnchorError, NoteError) as error:
+        raise SealingStoppedError("anchor_mismatch", f"the last record of {ANCHORS_TOPIC}: {error}") from error
+    return {head.origin.rpartition("/")[0]: head for head in heads}

@@ -1,0 +1,128 @@
+"""Addresses where nothing is, passwords that are wrong: a sentence that names the setting, within a bounded time."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from grantledger.runtime.broker import LocalBroker
+from support.pipeline import Pipeline
+
+DEAD = "127.0.0.1:1"
+BOUND = 75.0
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> Pipeline:
+    """A pipeline without a broker."""
+    return Pipeline(DEAD, tmp_path)
+
+
+@pytest.fixture
+def key(nowhere: Pipeline, pipeline: Pipeline) -> None:
+    """A key as an older ledger has one."""
+    source = pipeline.data_dir / "keys"
+    target = nowhere.data_dir / "keys"
+    target.mkdir(mode=0o700)
+    for file in source.iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+        (target / file.name).chmod(0o600)
+
+
+@pytest.fixture(scope="module")
+def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    running = make_pipeline(broker.bootstrap_servers)
+    running.start("seal", "anchor")  # makes the key
+    return running
+
+
+EMIT = ("emit", "session.started", "--subject", "alice", "--resource-kind", "host", "--resource", "db1")
+COMMANDS: dict[tuple[str, ...], int] = {
+    ("seal",): 1,
+    ("store",): 1,
+    ("anchor",): 1,
+    ("topics", "check"): 1,
+    ("topics", "create"): 1,
+    ("verify", "--from", "kafka"): 2,
+    EMIT: 2,
+    ("import", "vault"): 2,
+}
+"""Commands, and the exit code that each documents for brokers that do not answer."""
+
+
+def test_a_dead_broker_is_named_by_every_command(nowhere: Pipeline, key: None, samples: Path) -> None:
+    del key
+
+    def run(arguments: tuple[str, ...]) -> tuple[subprocess.CompletedProcess[str], float]:
+        began = time.monotonic()
+        files = (str(samples / "vault" / "audit.log"),) if arguments[0] == "import" else ()
+        return nowhere.run(*arguments, *files, timeout=BOUND + 15), time.monotonic() - began
+
+    with ThreadPoolExecutor(len(COMMANDS)) as pool:  # each waits for half a minute
+        answers = dict(zip(COMMANDS, pool.map(run, COMMANDS), strict=True))
+    for arguments, (answer, seconds) in answers.items():
+        assert seconds < BOUND, arguments
+        assert "Traceback" not in answer.stderr, (arguments, answer.stderr)
+        assert answer.returncode == COMMANDS[arguments], (arguments, answer.stderr[-1000:])
+        told = [line for line in answer.stderr.splitlines() if line.startswith("grantledger: ")]
+        assert told and "kafka_bootstrap_servers" in told[-1].lower(), (arguments, answer.stderr[-1000:])
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    """A server that knows nobody, in ClickHouse's words."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._refuse()
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self._refuse()
+
+        def _refuse(self) -> None:
+            body = (
+                b"Code: 516. DB::Exception: default: Authentication failed: password is incorrect, or there is no user "
+                b"with such name. (AUTHENTICATION_FAILED) (version 25.8.1.1 (official build))\n"
+            )
+            self.send_response(403)
+            self.send_header("X-ClickHouse-Exception-Code", "516")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def refused(pipeline: Pipeline, url: str) -> str:
+    pipeline.environment["GRANTLEDGER_CLICKHOUSE_URL"] = url
+    try:
+        answer = pipeline.run("store", timeout=BOUND)
+    finally:
+        del pipeline.environment["GRANTLEDGER_CLICKHOUSE_URL"]
+    assert answer.returncode == 1 and "Traceback" not in answer.stderr, answer.stderr[-1000:]
+    return answer.stderr.splitlines()[-1]
+
+
+def test_a_wrong_password_names_the_settings(pipeline: Pipeline, refusing: str) -> None:
+    told = refused(pipeline, refusing)
+    assert "clickhouse_user" in told and "clickhouse_password" in told
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "tcp://127.0.0.1:9000", "http://"])
+def test_a_wrong_clickhouse_url_names_the_setting(pipeline: Pipeline, url: str) -> None:
+    assert "clickhouse_url" in refused(pipeline, url)

@@ -1,0 +1,225 @@
+"""ClickHouse fails, fills up, forgets, or does not answer: Kafka keeps what waits, and it is stored once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from grantledger.runtime.broker import LocalBroker
+from support.faulty_proxy import FaultyProxy
+from support.load import Load, Sent
+from support.oracle import assert_exactly_once, wait_until_stored
+from support.pipeline import Pipeline
+from support.waiting import wait_for
+
+SERVER = Path(__file__).parents[1] / "support" / "clickhouse_server.py"
+
+
+@pytest.fixture(scope="module")
+def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    running = make_pipeline(broker.bootstrap_servers)
+    running.start()
+    return running
+
+
+@pytest.fixture(scope="module")
+def sent() -> list[Sent]:
+    """Everything that was acknowledged in this module."""
+    return []
+
+
+def send(pipeline: Pipeline, sent: list[Sent], count: int, seed: int) -> None:
+    sent += Load(pipeline.bootstrap_servers, count, 2000, seed=seed).start().finish()
+
+
+def test_a_store_restored_from_an_older_copy_catches_up(pipeline: Pipeline, sent: list[Sent]) -> None:
+    send(pipeline, sent, 600, 11)
+    wait_until_stored(pipeline)
+    wait_for(lambda: pipeline.metric("store", "grantledger_stored_anchors_total") >= 2, "anchors are stored")
+    pipeline.stop("store")
+    folder = pipeline.data_dir / "clickhouse"
+    shutil.copytree(folder, pipeline.data_dir / "copy")
+    pipeline.start("store")
+    send(pipeline, sent, 600, 12)
+    wait_until_stored(pipeline)
+    count = int(pipeline.query("SELECT count() AS c FROM anchors")[0]["c"])
+    wait_for(
+        lambda: int(pipeline.query("SELECT count() AS c FROM anchors")[0]["c"]) > count, "one more anchor is stored"
+    )
+    pipeline.stop("seal")  # nothing new comes: what is missing must be noticed all the same
+    pipeline.stop("store")
+    shutil.rmtree(folder)
+    (pipeline.data_dir / "copy").rename(folder)
+    pipeline.start("store")
+    wait_until_stored(pipeline)
+    assert "partition_rewound" in pipeline.log("store")
+    pipeline.start("seal")
+    assert_exactly_once(pipeline, sent)
+    anchors = pipeline.query("SELECT count() AS c, uniqExact(index) AS u FROM anchors")[0]
+    assert anchors["c"] == anchors["u"]
+    receipts = pipeline.query("SELECT count() AS c, uniqExact((origin, index, target, at)) AS u FROM receipts")[0]
+    assert receipts["c"] == receipts["u"]
+
+
+def test_an_unknown_schema_after_a_restart_blocks_nothing(pipeline: Pipeline, sent: list[Sent]) -> None:
+    """The store must see that the findings are sealed up to the present although it has read them all before."""
+    wait_until_stored(pipeline)
+    pipeline.stop("store")
+    pipeline.start("store")
+    wait_for(lambda: pipeline.metric("store", "grantledger_stored_log_size_entries") > 0, "the store is back")
+    sent += Load(pipeline.bootstrap_servers, 200, 2000, seed=13).start().finish()
+    wait_until_stored(pipeline, limit=25)
+    assert pipeline.query("SELECT count() > 0 AS c FROM entries WHERE decode_error LIKE 'schema_unknown%'") == [
+        {"c": 1}
+    ]
+    assert pipeline.children["store"].alive()
+
+
+@pytest.fixture
+def small_disk(pipeline: Pipeline) -> Iterator[Path]:
+    """A disk of its own, and a small one, under the store's folder."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    folder = pipeline.data_dir / "clickhouse"
+    pipeline.stop("store")
+    kept = pipeline.data_dir / "kept"
+    folder.rename(kept)
+    folder.mkdir()
+    size = sum(file.stat().st_size for file in kept.rglob("*") if file.is_file())
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={(size >> 20) + 40}m", "grantledger-test", str(folder)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if mounted.returncode != 0:
+        folder.rmdir()
+        kept.rename(folder)
+        pipeline.start("store")
+        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
+    shutil.copytree(kept, folder, dirs_exist_ok=True, symlinks=True)
+    try:
+        yield folder
+    finally:
+        pipeline.stop("store")
+        shutil.copytree(folder, pipeline.data_dir / "after", symlinks=True)
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+        folder.rmdir()
+        (pipeline.data_dir / "after").rename(folder)
+        pipeline.start("store")
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost(pipeline: Pipeline, sent: list[Sent], small_disk: Path) -> None:
+    pipeline.start("store")
+    wait_until_stored(pipeline)
+    ballast = small_disk / "ballast"
+    free = shutil.disk_usage(small_disk).free
+    with ballast.open("wb") as file:
+        file.write(bytes(max(0, free - (64 << 10))))
+    send(pipeline, sent, 1500, 14)
+    words = ("out of disk space", "data_dir", "nothing is lost")
+    wait_for(lambda: all(word in pipeline.log("store") for word in words), "the full disk is told")
+    assert pipeline.children["store"].alive()
+    ballast.unlink()
+    wait_until_stored(pipeline)
+    assert_exactly_once(pipeline, sent)
+    assert "Traceback" not in pipeline.log("store")
+
+
+def test_a_stop_is_heard_while_the_disk_is_full(pipeline: Pipeline, sent: list[Sent], small_disk: Path) -> None:
+    pipeline.start("store")
+    wait_until_stored(pipeline)
+    ballast = small_disk / "ballast"
+    with ballast.open("wb") as file:
+        file.write(bytes(max(0, shutil.disk_usage(small_disk).free - (64 << 10))))
+    send(pipeline, sent, 1500, 15)
+    wait_for(lambda: "out of disk space" in pipeline.log("store"), "the full disk is told")
+    began = time.monotonic()
+    pipeline.stop("store")
+    assert time.monotonic() - began < 10
+    assert pipeline.children["store"].exit_code == 0
+    ballast.unlink()
+    pipeline.start("store")
+    wait_until_stored(pipeline)
+
+
+class Server:
+    """The ClickHouse server of the tests, which can be killed and started again in its place."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._command = [sys.executable, str(SERVER), str(folder / "data"), str(self.port), "ledger", "right"]
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        assert int(self.process.stdout.readline()) == self.port
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    made = Server(tmp_path_factory.mktemp("server"))
+    made.start()
+    yield made
+    made.kill()
+
+
+def test_lost_answers_and_a_dead_server_double_nothing(
+    pipeline: Pipeline, sent: list[Sent], server: Server, make_pipeline: Callable[..., Pipeline]
+) -> None:
+    """The same deployment, stored once more in a server, through a connection that loses answers."""
+    pipeline.stop("store")
+    with FaultyProxy(server.url, seed=5, lose=0.3) as proxy:
+        login = {"GRANTLEDGER_CLICKHOUSE_USER": "ledger", "GRANTLEDGER_CLICKHOUSE_PASSWORD": "right"}
+        environment = {**pipeline.environment, **login, "GRANTLEDGER_CLICKHOUSE_URL": proxy.url}
+        second = Pipeline(pipeline.bootstrap_servers, pipeline.data_dir, environment)
+        second.start("store")
+        load = Load(pipeline.bootstrap_servers, 2500, 250, seed=16).start()
+        wait_for(lambda: proxy.lost >= 5, "answers were lost")
+        server.kill()
+        wait_for(lambda: "clickhouse_url" in second.log("store"), "the dead server is told")
+        server.start()
+        wait_for(lambda: len(load.sent) > 1800, "the load goes on")
+        proxy.broken = True
+        time.sleep(1)
+        proxy.broken = False
+        sent += load.finish()
+
+        def stored() -> bool:
+            second.watch()
+            return True
+
+        wait_for(stored, "the store runs")
+        wait_until_stored(second, watch=True)
+        second.environment["GRANTLEDGER_CLICKHOUSE_URL"] = server.url
+        assert_exactly_once(second, sent)
+        assert "Traceback" not in second.log("store")
+
+        # A server that does not answer, and a stop all the same.
+        assert server.process is not None
+        server.process.send_signal(signal.SIGSTOP)
+        sent += Load(pipeline.bootstrap_servers, 100, 2000, seed=17).start().finish()
+        wait_for(lambda: pipeline.metric("seal", "grantledger_log_size_entries") >= 0, "sealed")
+        began = time.monotonic()
+        second.stop("store")
+        assert time.monotonic() - began < 39, "the store had to be killed"
+        server.process.send_signal(signal.SIGCONT)
+    pipeline.start("store")
+    wait_until_stored(pipeline)
+    assert_exactly_once(pipeline, sent)
