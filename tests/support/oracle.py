@@ -59,8 +59,11 @@ def wait_until_stored(pipeline: Pipeline, limit: float = 120.0, *, watch: bool =
     """
 
     def stored() -> int:
+        store = pipeline.children["store"]
         if watch:
             pipeline.watch()
+        elif not store.alive():
+            raise AssertionError(f"the store ended with {store.exit_code}: {store.last_words()}")
         if not pipeline.children["store"].metrics():
             return 0
         wanted = sum(map(len, committed_records(pipeline.bootstrap_servers, INPUT_TOPICS).values()))
