@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -74,10 +75,12 @@ def _stay(stack: Stack, console: Console, asked: threading.Event) -> None:
                 stack.watch()
                 live.update(_table(stack.status()))
     else:
-        while not asked.is_set():
+        told_at = 0.0
+        while not asked.wait(1.0):
             stack.watch()
-            console.print(_line(stack.status()), soft_wrap=True)
-            asked.wait(10.0)
+            if time.monotonic() - told_at >= 10.0:
+                told_at = time.monotonic()
+                console.print(_line(stack.status()), soft_wrap=True)
 
 
 def _ago(time: datetime | None) -> str:

@@ -6,15 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.pipeline import Pipeline
 from support.waiting import wait_for
 
-pytestmark = pytest.mark.slow
 """Not yet proven to run in bounded time beside everything else."""
 
 
@@ -133,15 +131,15 @@ def test_a_second_one_is_refused_and_does_no_harm(up: Up) -> None:
     up.send(1)  # which finds the brokers through the folder
 
 
-@pytest.mark.parametrize("name", ["seal", "store", "anchor"])
-def test_a_child_that_dies_is_started_again(up: Up, name: str) -> None:
-    before = pid_of(up, name)
-    os.kill(before, signal.SIGKILL)
+def test_children_that_die_are_started_again(up: Up) -> None:
+    before = {name: pid_of(up, name) for name in ("seal", "store", "anchor")}
+    for pid in before.values():
+        os.kill(pid, signal.SIGKILL)
 
-    def back() -> bool:
-        return any(f"grantledger.cli {name}" in command and pid != before for pid, command in up.family().items())
+    def back(name: str) -> bool:
+        return any(f"grantledger.cli {name}" in command and pid != before[name] for pid, command in up.family().items())
 
-    wait_for(back, f"{name} is started again")
+    wait_for(lambda: all(map(back, before)), "they are started again", limit=20)
     assert up.process is not None and up.process.poll() is None
 
 
@@ -172,8 +170,7 @@ def test_killed_it_leaves_no_orphan_and_comes_back(up: Up) -> None:
     assert up.family() == {}
 
 
-def test_a_stop_while_it_starts_is_heard(up: Up, make_pipeline: Callable[..., Pipeline]) -> None:
-    del make_pipeline
+def test_a_stop_while_it_starts_is_heard(up: Up) -> None:
     with up.output.open("w") as output:
         up.process = subprocess.Popen(
             up._command("up"), stdout=output, stderr=subprocess.STDOUT, text=True, env=up.environment

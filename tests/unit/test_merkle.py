@@ -52,7 +52,7 @@ def test_the_roots_are_those_of_pymerkle() -> None:
     for entry in data:
         tree.append_entry(entry)
         frontier.extend([leaf_hash(entry)])
-        assert frontier.root() == tree.get_root()
+        assert frontier.root() == tree.get_state()
 
 
 def test_known_roots() -> None:
