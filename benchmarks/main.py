@@ -57,12 +57,13 @@ def measure(options: argparse.Namespace, scratch: Path, console: Console) -> dic
         console.print(f"{events:,} events of {size:.0f} bytes are in Kafka")
         for turn in range(options.repeat):
             console.print(f"turn {turn + 1} of {options.repeat}: copy", end=" ")
-            copies.append(events / run_copy(servers, scratch / f"copy{turn}", events))
+            copied = run_copy(servers, scratch / f"copy{turn}", events)
+            copies.append(copied["events"] / copied["seconds"])
             shutil.rmtree(scratch / f"copy{turn}", ignore_errors=True)
             console.print(f"{copies[-1]:,.0f}/s, pipeline", end=" ")
             folder = scratch / f"pipeline{turn}"
             measured = pipeline.run(servers, folder, f"bench{turn}.local", events, pid, store=True)
-            pipelines.append(events / measured.seconds)
+            pipelines.append(measured.events / measured.seconds)
             shares.append(measured.cpu["broker"] / sum(measured.cpu.values()))
             memory = measured.memory
             cpu = measured.cpu
@@ -73,8 +74,8 @@ def measure(options: argparse.Namespace, scratch: Path, console: Console) -> dic
             folder = scratch / f"seal{turn}"
             alone = pipeline.run(servers, folder, f"seal{turn}.local", events, pid, store=False)
             shutil.rmtree(folder, ignore_errors=True)
-            seals.append(events / alone.cpu["seal"])
-            seal_walls.append(events / alone.seconds)
+            seals.append(alone.events / alone.cpu["seal"])
+            seal_walls.append(alone.events / alone.seconds)
             console.print(f"{seals[-1]:,.0f}/s a core")
         larger = None
         if not options.no_memory:
@@ -91,6 +92,7 @@ def measure(options: argparse.Namespace, scratch: Path, console: Console) -> dic
         "ratio": round(statistics.median(p / c for p, c in zip(pipelines, copies, strict=True)), 3),
         "seal_wall": round(statistics.median(seal_walls)),
         "broker_share_of_cpu": round(statistics.median(shares), 3),
+        "cpu_seconds_copy": round(copied["cpu_seconds"], 1),
         "cpu_seconds_last_run": {name: round(value, 1) for name, value in cpu.items()},
         "memory_mib": {name: round(value) for name, value in memory.items()},
         "memory_mib_three_times": {name: round(value) for name, value in (larger or {}).items()},
@@ -101,13 +103,13 @@ def measure(options: argparse.Namespace, scratch: Path, console: Console) -> dic
     }
 
 
-def run_copy(servers: str, folder: Path, events: int) -> float:
-    """Run the baseline in a process of its own and return its seconds."""
+def run_copy(servers: str, folder: Path, events: int) -> dict:
+    """Run the baseline in a process of its own and return what it measured."""
     command = [sys.executable, "-m", "benchmarks.copy", servers, str(folder), str(events)]
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if answer.returncode != 0:
         raise RuntimeError(answer.stderr[-2000:])
-    return float(json.loads(answer.stdout.splitlines()[-1])["seconds"])
+    return json.loads(answer.stdout.splitlines()[-1])
 
 
 def run_verify(folder: Path) -> float:
@@ -131,7 +133,8 @@ def report(result: dict, console: Console) -> None:
     console.print(
         f"{result['events']:,} events of {result['event_bytes']} bytes, medians of {result['repeat']}; "
         f"broker's share of CPU {result['broker_share_of_cpu']:.0%}; "
-        f"CPU seconds of the last pipeline run {result['cpu_seconds_last_run']}; memory MiB {result['memory_mib']}, "
+        f"CPU seconds of the last copy {result['cpu_seconds_copy']}, "
+        f"of the last pipeline run {result['cpu_seconds_last_run']}; memory MiB {result['memory_mib']}, "
         f"with three times the events {result['memory_mib_three_times']}; "
         f"{result['machine']['processors']} processors, {result['machine']['cpu']}, "
         f"Python {result['machine']['python']}"

@@ -20,8 +20,12 @@ PARTITIONS = 4
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds on the wall, CPU seconds by process, and the largest resident set by process in MiB."""
+    """From the first entry stored to the last: events, seconds on the wall, CPU seconds by process.
 
+    Memory is the largest resident set by process in MiB.
+    """
+
+    events: int
     seconds: float
     cpu: dict[str, float]
     memory: dict[str, float]
@@ -72,27 +76,30 @@ def run(servers: str, folder: Path, deployment: str, events: int, broker_pid: in
             _await((folder / "run" / "sql.json").exists)
         children["seal"].start()
         _await(lambda: status_path(folder, "seal").exists())
-        started = time.monotonic()
-        before = {name: cpu_seconds(child.pid or 0) for name, child in children.items()}
-        broker_before = cpu_seconds(broker_pid)
-        watched = children[names[0]]
         memory = dict.fromkeys(names, 0.0)
-        while True:
-            done = sum(v for (n, label), v in watched.metrics().items() if n == metric and "access.activity" in label)
+
+        def done() -> int:
             for name, child in children.items():
                 if child.pid is None:
                     raise RuntimeError(f"{name} ended: {child.last_words()}")
                 memory[name] = max(memory[name], resident_mib(child.pid))
-            if done >= events:
-                break
-            time.sleep(0.05)
+            metrics = children[names[0]].metrics()
+            return int(sum(v for (n, label), v in metrics.items() if n == metric and "access.activity" in label))
+
+        _await(done)  # the clock runs while events flow, as for the copy, not while processes start
+        first = done()
+        started = time.monotonic()
+        before = {name: cpu_seconds(child.pid or 0) for name, child in children.items()}
+        broker_before = cpu_seconds(broker_pid)
+        while done() < events:
+            time.sleep(0.1)
         seconds = time.monotonic() - started
         cpu = {name: cpu_seconds(child.pid or 0) - before[name] for name, child in children.items()}
         cpu["broker"] = cpu_seconds(broker_pid) - broker_before
     finally:
         for name in reversed(names):
             children[name].stop()
-    return Measured(seconds, cpu, memory)
+    return Measured(events - first, seconds, cpu, memory)
 
 
 def _await(condition, limit: float = 60.0) -> None:

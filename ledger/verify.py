@@ -164,6 +164,8 @@ def _index_problem(chunk: Chunk, expected: int) -> tuple[int, str] | None:
         wanted = chunk.first_index + position
         if position and index == chunk.indices[position - 1]:
             return position - 1, f"entry {index} is there more than once"
+        if index < wanted:  # its twin is the last row of the chunk before
+            return index - chunk.first_index, f"entry {index} is there more than once"
         if index != wanted:
             return position, f"entry {wanted} is missing; the next one stored is {index}"
     position = len(chunk.indices)

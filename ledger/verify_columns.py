@@ -52,7 +52,8 @@ def check_rows(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog) -> Chec
             return _failed(task, task.first_index + position, "erased", message)
     if not task.decoded:
         return checked
-    decoded = decode_values(chunk.values, chunk.append_times, catalog)
+    values = table.column("value").combine_chunks()
+    decoded = decode_values(values, chunk.append_times, catalog)
     difference = first_difference(table, decoded, chunk.erased)
     if difference is None:
         return checked

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
@@ -23,16 +23,23 @@ from ..ledger.verify import (
     OriginVerifier,
     Problem,
 )
-from ..ledger.verify_columns import COLUMNS, ChunkTask, check_rows
+from ..ledger.verify_columns import COLUMNS, ChunkTask
 from ..schemas.catalog import SchemaCatalog, SchemaConflictError
 from ..schemas.event import FINDINGS_TOPIC
+from ..sinks.clickhouse import is_embedded
 from ..sinks.evidence import ARROW, read_catalog
 from ..sinks.file_target import read_anchor_file
 from .verification_report import Report, check_anchors, conclude
+from .verification_workers import check_file, pool
 
-CHUNK = 1 << 16
-"""Rows a chunk: a power of two, so that the tree over a chunk is a subtree of the log's."""
-PARALLEL_FROM = 4 * CHUNK
+READ = 1 << 16
+"""Rows read at a time: a multiple of the rows that are checked at a time."""
+READ_SETTINGS = ARROW | {
+    "output_format_arrow_low_cardinality_as_dictionary": 1,
+    "output_format_arrow_compression_method": "none",
+}
+"""What is read a moment later on the same machine is not worth compressing."""
+PARALLEL_FROM = 4 * READ
 """With fewer rows than this, starting processes costs more than it saves."""
 
 
@@ -78,10 +85,15 @@ def verify_store(
     prefix = f"{deployment}/{FINDINGS_TOPIC}/"
     findings = [log for log in logs if log.genesis.origin.startswith(prefix)]
     others = [log for log in logs if log not in findings]
-    with _pool(total, workers, catalog) as pool:
+    processes = workers if workers is not None else os.cpu_count() or 1
+    with (
+        TemporaryDirectory(prefix="grantledger-verify-") as folder,
+        pool(processes if total >= PARALLEL_FROM else 1, catalog) as workplace,
+    ):
         for some in (findings, others):
             decoded = not any(problem.origin.startswith(prefix) for problem in _problems(report, verifiers))
-            for checked in _check_all(client, some, verifiers, erasures, pool, decoded=decoded):
+            tasks = _tasks(some, verifiers, erasures, decoded=decoded)
+            for checked in _check_all(partial(_read, client), tasks, workplace, Path(folder)):
                 verifiers[checked.origin].add(checked)
                 report.entries += checked.count
                 on_progress(report.entries, total)
@@ -195,75 +207,58 @@ def _read_anchors(client: Client) -> Iterator[Anchor]:
         yield Anchor(origin, row["index"], time_ms, bodies, row["entry"], row["frontier"], note)
 
 
-_catalog_here = SchemaCatalog()
-
-
-def _prepare(catalog: SchemaCatalog) -> None:
-    global _catalog_here  # noqa: PLW0603 - one a process: sent once to each worker, not with every chunk
-    _catalog_here = catalog
-
-
-def _check_serialized(task: ChunkTask, buffer: bytes) -> CheckedChunk:
-    return check_rows(task, pa.ipc.open_stream(buffer).read_all(), _catalog_here)
-
-
-class _Inline(Executor):
-    """Runs on the spot, for ledgers too small to share out."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except BaseException as error:
-            future.set_exception(error)
-        return future
-
-
-def _pool(total: int, workers: int | None, catalog: SchemaCatalog) -> Executor:
-    count = workers if workers is not None else os.cpu_count() or 1
-    if count <= 1 or total < PARALLEL_FROM:
-        _prepare(catalog)
-        return _Inline()
-    # Spawned, not forked: the embedded engine's threads do not survive a fork.
-    return ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_prepare, initargs=(catalog,))
-
-
 def _check_all(
-    client: Client,
+    read: Callable[[ChunkTask, Path], None],
+    tasks: Iterable[ChunkTask],
+    workplace: Executor,
+    folder: Path,
+) -> Iterator[CheckedChunk]:
+    """Yield the checked chunks of every log in order; a few are under way at a time, so memory stays flat."""
+    waiting: deque[Future[list[CheckedChunk]]] = deque()
+    for number, task in enumerate(tasks):
+        path = folder / str(number)
+        read(task, path)
+        waiting.append(workplace.submit(check_file, task, path))
+        while len(waiting) > 3:
+            yield from waiting.popleft().result()
+    while waiting:
+        yield from waiting.popleft().result()
+
+
+def _tasks(
     logs: list[StoredOrigin],
     verifiers: Mapping[str, OriginVerifier],
     erasures: Mapping[str, frozenset[int]],
-    pool: Executor,
     *,
     decoded: bool,
-) -> Iterator[CheckedChunk]:
-    """Yield the checked chunks of every log in order; a few are under way at a time, so memory stays flat.
+) -> Iterator[ChunkTask]:
+    """Yield what there is to check of each log.
 
-    What comes after a log's first problem is not read: an index out of all proportion could keep us here for ever.
+    What comes after a log's first problem is left out: an index out of all proportion could keep us here for ever.
     """
-    waiting: deque[Future[CheckedChunk]] = deque()
     for log in logs:
         origin = log.genesis.origin
         erased = erasures.get(origin, frozenset())
-        for first in range(0, log.size, CHUNK):
+        for first in range(0, log.size, READ):
             if verifiers[origin].problem is not None:
                 break
-            task = ChunkTask(origin, first, min(CHUNK, log.size - first), erased, decoded=decoded)
-            waiting.append(pool.submit(_check_serialized, task, _read_chunk(client, task)))
-            while len(waiting) > 3:
-                yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+            yield ChunkTask(origin, first, min(READ, log.size - first), erased, decoded=decoded)
 
 
-def _read_chunk(client: Client, task: ChunkTask) -> bytes:
-    """Read rows as an Arrow stream, which goes to whoever checks it as it is."""
+def _read(client: Client, task: ChunkTask, path: Path) -> None:
+    """Write rows as an Arrow stream to a file, which goes to whoever checks it as it is.
+
+    The embedded engine writes the file itself: half the price of taking the bytes from it.
+    """
     names = ", ".join(f"`{name}`" for name in COLUMNS)
+    embedded = is_embedded(client)
+    quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
     body = client.raw_query(
         f"SELECT {names} FROM entries WHERE origin = {{origin:String}} AND index >= {{first:UInt64}} "  # noqa: S608 - our names
-        "AND index < {end:UInt64} ORDER BY index",
+        "AND index < {end:UInt64} ORDER BY index" + (f" INTO OUTFILE '{quoted}'" if embedded else ""),
         parameters={"origin": task.origin, "first": task.first_index, "end": task.first_index + task.expected},
-        settings=ARROW,
+        settings=READ_SETTINGS,
         fmt="ArrowStream",
     )
-    return bytes(body) if not isinstance(body, bytes) else body
+    if not embedded:
+        path.write_bytes(body)

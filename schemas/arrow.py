@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -105,45 +106,67 @@ DECODED_SCHEMA = pa.schema([(column.name, column.type) for column in DECODED] + 
 
 
 def decode_values(
-    values: Sequence[bytes | None], append_times_ms: Sequence[int], catalog: SchemaCatalog
+    values: pa.BinaryArray, append_times_ms: Sequence[int] | npt.NDArray[np.int64], catalog: SchemaCatalog
 ) -> pa.RecordBatch:
     """Decode framed values, one row each, in the columns of ``DECODED_SCHEMA``.
 
     A value that cannot be decoded has empty columns and says why in ``decode_error``: a short stable word, a colon and
     the detail. Nothing is raised for bad values.
     """
+    times = np.asarray(append_times_ms, dtype=np.int64)
+    schema = _only_schema(values, times, catalog)
+    if schema is not None:
+        whole = _attempt(readers_of(schema.text), _datums(values, len(schema.prefix)))
+        if whole is not None:
+            return whole.append_column("decode_error", _empty(_TEXT, len(values)))
     errors: list[str | None] = [None] * len(values)
-    groups = _by_schema(values, append_times_ms, catalog, errors)
     parts: list[pa.RecordBatch] = []
     order: list[int] = []
-    for schema, rows in groups.items():
-        skip = len(schema.prefix)
-        datums = [values[row][skip:] for row in rows]  # type: ignore[index]
+    listed = values.to_pylist()
+    for schema, rows in _by_schema(listed, times.tolist(), catalog, errors).items():
+        datums = [listed[row][len(schema.prefix) :] for row in rows]
         good, part, bad = _decode_run(datums, schema)
         for at, message in bad:
             errors[rows[at]] = message
         parts.append(part)
         order.extend(rows[at] for at in good)
-    if len(order) == len(values) and len(parts) == 1:
-        return parts[0].append_column("decode_error", _empty(_TEXT, len(values)))
     return _assemble(parts, order, errors)
+
+
+def _spans(values: pa.BinaryArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return where each value starts and ends in the array's third buffer."""
+    bounds = np.frombuffer(values.buffers()[1], dtype=np.int32)[values.offset : values.offset + len(values) + 1]
+    return bounds[:-1].astype(np.int64), bounds[1:].astype(np.int64)
+
+
+def _only_schema(values: pa.BinaryArray, times: npt.NDArray[np.int64], catalog: SchemaCatalog) -> WriterSchema | None:
+    """Return the schema that all values name, where it is one: nearly always so, and seen without a loop."""
+    if values.null_count or not len(values):
+        return None
+    try:
+        prefix = prefix_of(values[0].as_py())
+    except FramingError:
+        return None
+    schema = catalog.get(prefix, int(times.min()))
+    starts, ends = _spans(values)
+    if schema is None or (ends - starts < len(prefix)).any():
+        return None
+    joined = np.frombuffer(values.buffers()[2], dtype=np.uint8)
+    heads = joined[starts[:, None] + np.arange(len(prefix))]
+    return schema if (heads == np.frombuffer(prefix, dtype=np.uint8)).all() else None
+
+
+def _datums(values: pa.BinaryArray, skip: int) -> list[bytes]:
+    """Return what follows the schema id in each value."""
+    starts, ends = _spans(values)
+    joined = values.buffers()[2].to_pybytes()
+    return [joined[start:end] for start, end in zip((starts + skip).tolist(), ends.tolist(), strict=True)]
 
 
 def _by_schema(
     values: Sequence[bytes | None], times: Sequence[int], catalog: SchemaCatalog, errors: list[str | None]
-) -> dict[WriterSchema, Sequence[int]]:
+) -> dict[WriterSchema, list[int]]:
     """Sort rows by their writer schema; rows without one get their error."""
-    first = values[0] if values else None
-    if first:
-        try:
-            prefix = prefix_of(first)
-        except FramingError:
-            pass
-        else:
-            schema = catalog.get(prefix, min(times))
-            # Nearly always the whole run has one schema: say so with one C call a value.
-            if schema is not None and all(value is not None and value.startswith(prefix) for value in values):
-                return {schema: range(len(values))}
     groups: dict[WriterSchema, list[int]] = {}
     for row, (value, time) in enumerate(zip(values, times, strict=True)):
         if value is None:
@@ -159,7 +182,7 @@ def _by_schema(
             errors[row] = f"schema_unknown: schema id {prefix.hex()} was not registered when this entry was appended"
             continue
         groups.setdefault(schema, []).append(row)
-    return dict(groups)
+    return groups
 
 
 def unknown_prefixes(values: Sequence[bytes | None], catalog: SchemaCatalog) -> set[Prefix]:

@@ -110,6 +110,11 @@ def _client(address: StoreAddress, database: str | None, answer_seconds: float) 
     )
 
 
+def is_embedded(client: Client) -> bool:
+    """Whether the engine that a client speaks to runs inside this process."""
+    return client.uri.startswith("chdb:")
+
+
 def explain(address: StoreAddress, error: Exception) -> str:
     """Return an error of ClickHouse in one line that names the setting to look at."""
     text = str(error).split("\n", 1)[0][:300]

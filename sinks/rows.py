@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..ledger.batch import Records, SealedBatch
+from ..ledger.batch import BatchError, SealedBatch
 from ..ledger.columns import NULL
 from ..schemas.arrow import DECODED_SCHEMA, decode_values
 from ..schemas.catalog import SchemaCatalog
@@ -38,15 +38,18 @@ EVIDENCE_SCHEMA = pa.schema(
 """The columns of ``entries`` that do not come from decoding the value."""
 
 
-def entries_table(batch: SealedBatch, records: Records, catalog: SchemaCatalog) -> pa.Table:
+def entries_table(batch: SealedBatch, catalog: SchemaCatalog) -> pa.Table:
     """Return the rows of a batch with at least one entry: evidence, decoded columns, and the note on the last row.
 
     Args:
-        records: ``batch.records()``, which the caller has at hand.
         catalog: the writer schemas on record.
+
+    Raises:
+        BatchError: the columns of the batch do not fit together.
     """
     evidence = evidence_columns(batch)
-    decoded = decode_values(records.values, records.append_times, catalog)
+    values = evidence[EVIDENCE_SCHEMA.get_field_index("value")]
+    decoded = decode_values(values, np.frombuffer(batch.append_times, dtype=">i8"), catalog)
     return pa.table(evidence + decoded.columns, names=EVIDENCE_SCHEMA.names + DECODED_SCHEMA.names)
 
 
@@ -84,6 +87,8 @@ def _blobs(lengths: bytes, joined: bytes) -> pa.Array:
     sizes[null] = 0
     ends = np.zeros(len(sizes) + 1, dtype=np.int32)
     np.cumsum(sizes, out=ends[1:])
+    if ends[-1] != len(joined):
+        raise BatchError(f"lengths add up to {ends[-1]}, there are {len(joined)} bytes")
     validity = pa.py_buffer(np.packbits(~null, bitorder="little").tobytes()) if null.any() else None
     return pa.Array.from_buffers(pa.binary(), len(sizes), [validity, pa.py_buffer(ends), pa.py_buffer(joined)])
 
@@ -91,6 +96,12 @@ def _blobs(lengths: bytes, joined: bytes) -> pa.Array:
 def lacks_schema(table: pa.Table) -> bool:
     """Whether a row could not be decoded for want of its schema."""
     return bool(pc.any(pc.starts_with(table.column("decode_error"), b"schema_unknown")).as_py())
+
+
+def newest_append_time(table: pa.Table) -> int:
+    """Return the latest append time of the rows, in milliseconds since 1970."""
+    newest: int = pc.max(table.column("append_time").cast(pa.int64())).as_py()
+    return newest
 
 
 def rejected_codes(table: pa.Table) -> list[str]:

@@ -30,7 +30,7 @@ from .clickhouse import StoreAddress, StoreUnavailableError, connect, explain
 from .evidence import Stored
 from .follow import HeldLog, StoringStoppedError, epoch_of, follows
 from .migrate import migrate
-from .rows import entries_table, lacks_schema, rejected_codes
+from .rows import entries_table, lacks_schema, newest_append_time, rejected_codes
 from .schemas_reader import SchemasReader
 
 log = structlog.get_logger("grantledger.store")
@@ -114,9 +114,11 @@ class Store:
             self._client.close()
 
     def _step(self) -> None:
-        # Few at a time: a sealed batch may be 8 MiB. What came in while waiting for ClickHouse is next.
+        # One at a time: a sealed batch may be 8 MiB. What came in while waiting for ClickHouse is next.
         messages, self._later = self._later, []
-        messages = messages or self._consumer.consume(4, 0.2)
+        if not messages:
+            message = self._consumer.poll(0.0 if self._under_way is not None else 0.2)
+            messages = [message] if message is not None else []
         self._raise_failure()
         generation = self._generation
         try:
@@ -126,7 +128,8 @@ class Store:
                     return
                 if self._stopping:
                     break
-            self._finish()
+            if not messages or self._stopping:
+                self._finish()
             if not self._stopping:
                 self._store_covered_anchors()
         except _GivenUpError as reason:
@@ -192,13 +195,12 @@ class Store:
         return follows(stored, batch)
 
     def _store(self, held: HeldLog, batch: SealedBatch, message: Message) -> None:
-        records = batch.records()
         if held.topic == sealed(FINDINGS_TOPIC):
-            self._schemas.learn(records)
-        table = entries_table(batch, records, self._schemas.catalog)
+            self._schemas.learn(batch.records())
+        table = entries_table(batch, self._schemas.catalog)
         if lacks_schema(table):
-            self._schemas.catch_up(max(records.append_times), idle=self._wait_a_moment)
-            table = entries_table(batch, records, self._schemas.catalog)
+            self._schemas.catch_up(newest_append_time(table), idle=self._wait_a_moment)
+            table = entries_table(batch, self._schemas.catalog)
         self._finish()
         future = self._worker.submit(self._insert, batch, table)
         self._under_way = (future, batch, table, held, message)

@@ -71,5 +71,5 @@ CREATE TABLE entries
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(sealed_at)
 ORDER BY (origin, `index`)
-SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1
+SETTINGS non_replicated_deduplication_window = 10000, min_bytes_for_wide_part = 134217728, merge_selector_base = 10, fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1
 COMMENT 'The ledger as stored: every committed record of every partition, with its place in the chain';

@@ -7,6 +7,7 @@ import io
 import json
 import random
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import fastavro
@@ -26,6 +27,12 @@ from grantledger.sinks.migrate import available
 
 SCHEMA = event_schema()
 CATALOG = SchemaCatalog((SCHEMA,))
+
+
+def decoded(values: Sequence[bytes | None], times: Sequence[int], catalog: SchemaCatalog) -> pa.RecordBatch:
+    return decode_values(pa.array(values, pa.binary()), times, catalog)
+
+
 INT64 = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([-(2**63), 2**63 - 1, -1, 0, 1, 253_402_300_799_999_999])
 quick = settings(suppress_health_check=[HealthCheck.too_slow])
 """Events are large to draw."""
@@ -104,7 +111,7 @@ def second(catalog: SchemaCatalog = CATALOG) -> second_verifier.Schemas:
 @quick
 @given(st.lists(EVENTS, max_size=8))
 def test_events_become_the_columns_that_the_second_verifier_computes(values: list[bytes]) -> None:
-    batch = decode_values(values, [0] * len(values), CATALOG)
+    batch = decoded(values, [0] * len(values), CATALOG)
     assert batch.schema == DECODED_SCHEMA
     expected = [second().columns(value, 0) for value in values]
     assert table_rows(batch) == expected
@@ -114,11 +121,11 @@ def test_events_become_the_columns_that_the_second_verifier_computes(values: lis
 @given(st.lists(EVENTS, max_size=6))
 def test_the_slow_reader_agrees_with_the_fast_one(values: list[bytes]) -> None:
     assert arrow.readers_of(SCHEMA.text).fast is not None
-    fast = decode_values(values, [0] * len(values), CATALOG)
+    fast = decoded(values, [0] * len(values), CATALOG)
     with pytest.MonkeyPatch.context() as patch:
         reader = Readers(None, arrow.readers_of(SCHEMA.text).slow)
         patch.setattr(arrow, "readers_of", lambda text: reader)
-        slow = decode_values(values, [0] * len(values), CATALOG)
+        slow = decoded(values, [0] * len(values), CATALOG)
     assert fast.equals(slow)
 
 
@@ -150,13 +157,13 @@ def test_what_becomes_of_an_entry_never_depends_on_its_neighbours(
     values: list[bytes | None], data: st.DataObject
 ) -> None:
     """And nothing escapes: the sink must not stop, the verifier cuts its runs elsewhere."""
-    together = decode_values(values, [0] * len(values), CATALOG)
-    alone = [decode_values([value], [0], CATALOG) for value in values]
+    together = decoded(values, [0] * len(values), CATALOG)
+    alone = [decoded([value], [0], CATALOG) for value in values]
     assert together.num_rows == len(values)
     for at, one in enumerate(alone):
         assert together.slice(at, 1).equals(one)
     order = data.draw(st.permutations(range(len(values))))
-    shuffled = decode_values([values[at] for at in order], [0] * len(values), CATALOG)
+    shuffled = decoded([values[at] for at in order], [0] * len(values), CATALOG)
     for at, was in enumerate(order):
         assert shuffled.slice(at, 1).equals(alone[was])
 
@@ -170,7 +177,7 @@ WORDS = {
 @given(st.lists(damaged(), min_size=1, max_size=4))
 def test_entries_that_are_no_events_have_empty_columns(values: list[bytes | None]) -> None:
     empty = {name: second_verifier.EMPTY.get(name, b"") for name in second_verifier.PLACES}
-    for row in table_rows(decode_values(values, [0] * len(values), CATALOG)):
+    for row in table_rows(decoded(values, [0] * len(values), CATALOG)):
         word = row.pop("decode_error")
         assert word in WORDS
         if word:
@@ -181,7 +188,7 @@ def test_what_the_store_cannot_hold_as_null_is_never_null() -> None:
     """Else the store fills in a value, and verification takes it for an alteration."""
     text = "".join(migration.text for migration in available())
     nullable = set(re.findall(r"^    `?(\w+)`? Nullable\(", text, re.MULTILINE))
-    batch = decode_values([None, b"", b"\0\0\0\0\1x"], [0] * 3, CATALOG)
+    batch = decoded([None, b"", b"\0\0\0\0\1x"], [0] * 3, CATALOG)
     for field in batch.schema:
         if field.name not in nullable:
             assert batch.column(field.name).null_count == 0, field.name
@@ -190,7 +197,7 @@ def test_what_the_store_cannot_hold_as_null_is_never_null() -> None:
 def test_a_value_that_is_not_utf_8_is_kept_as_it_is() -> None:
     datum = _datum() | {"reason": "XXXX", "raw": b"\xff\xfe\x00"}
     value = write(datum, load("event"), bytes(SCHEMA.prefix)).replace(b"XXXX", b"\xff\xc0\x00\xed")
-    [row] = table_rows(decode_values([value], [0], CATALOG))
+    [row] = table_rows(decoded([value], [0], CATALOG))
     assert (row["reason"], row["raw"], row["decode_error"]) == (b"\xff\xc0\x00\xed", b"\xff\xfe\x00", "")
 
 
@@ -207,14 +214,14 @@ def test_bytes_and_fixed_are_read_by_types_with_the_same_bytes_on_the_wire() -> 
     """Every pattern of a double, not-a-number and its payload bits among them, comes through unchanged."""
     for pattern in (b"\x7f\xf8" + bytes(6), b"\x01\0\0\0\0\0\xf0\x7f", b"\xff" * 8, b"\0" * 7 + b"\x80"):
         datum = _datum() | {"raw_sha256": pattern * 4}
-        [row] = table_rows(decode_values([write(datum, load("event"), bytes(SCHEMA.prefix))], [0], CATALOG))
+        [row] = table_rows(decoded([write(datum, load("event"), bytes(SCHEMA.prefix))], [0], CATALOG))
         assert row["raw_sha256"] == pattern * 4
 
 
 def test_a_schema_counts_from_its_registration_on() -> None:
     catalog = SchemaCatalog((WriterSchema(confluent_prefix(3), SCHEMA.text, in_force_ms=100),))
     value = write(_datum(), load("event"), confluent_prefix(3))
-    rows = table_rows(decode_values([value] * 4, [99, 100, 101, -5], catalog))
+    rows = table_rows(decoded([value] * 4, [99, 100, 101, -5], catalog))
     assert [row["decode_error"] for row in rows] == ["schema_unknown", "", "", "schema_unknown"]
     assert rows[1] == second(catalog).columns(value, 100)
 
@@ -265,7 +272,7 @@ def test_schemas_of_other_versions(what: str, data: st.DataObject) -> None:
         st.lists(strategies.map(lambda datum: write(datum, definition, confluent_prefix(3))), max_size=4)
     )
     catalog = SchemaCatalog((schema,))
-    rows = table_rows(decode_values(values, [0] * len(values), catalog))
+    rows = table_rows(decoded(values, [0] * len(values), catalog))
     assert [row["decode_error"] for row in rows] == [""] * len(values)
     expected = [second(catalog).columns(value, 0) for value in values]
     for row, wanted in zip(rows, expected, strict=True):
@@ -318,24 +325,24 @@ def test_a_schema_that_nobody_should_have_registered_stops_nothing(what: str) ->
     strange = [bytes(confluent_prefix(4)) + datum for datum in (b"", b"\2", good[10:], bytes(60), b"\xff" * 60)]
     if STRANGE[what].startswith('{"type":"record","name":"AccessEvent"'):
         strange += [fastavro_value(STRANGE[what], seed) for seed in range(20)]
-    rows = decode_values([good, *strange, good], [0] * (len(strange) + 2), catalog)
-    assert rows.slice(0, 1).equals(decode_values([good], [0], catalog))
+    rows = decoded([good, *strange, good], [0] * (len(strange) + 2), catalog)
+    assert rows.slice(0, 1).equals(decoded([good], [0], catalog))
     assert rows.slice(len(strange) + 1, 1).equals(rows.slice(0, 1))
     for at, value in enumerate(strange):
-        assert rows.slice(at + 1, 1).equals(decode_values([value], [0], catalog))
+        assert rows.slice(at + 1, 1).equals(decoded([value], [0], catalog))
 
 
 def test_two_schemas_in_one_batch() -> None:
     """A batch in which a registry begins to be used, or another version of a sender."""
     catalog = SchemaCatalog((SCHEMA, WriterSchema(confluent_prefix(3), SCHEMA.text)))
     values = [write(_datum(), load("event"), prefix) for prefix in (bytes(SCHEMA.prefix), confluent_prefix(3))]
-    rows = decode_values(values * 2, [0] * 4, catalog)
+    rows = decoded(values * 2, [0] * 4, catalog)
     assert rows.column("decode_error").to_pylist() == [b""] * 4
     assert rows.slice(0, 1).equals(rows.slice(1, 1))
 
 
 def test_no_values_are_no_rows() -> None:
-    assert decode_values([], [], CATALOG).num_rows == 0
+    assert decoded([], [], CATALOG).num_rows == 0
 
 
 def fastavro_value(text: str, seed: int) -> bytes:
