@@ -18,7 +18,7 @@ from . import columns
 from .entry import NO_HEADERS, Genesis, chain, payload_hashes
 from .keys import Signer
 from .merkle import Frontier
-from .note import Checkpoint, NoteError, open_sealed_checkpoint, sign_checkpoint
+from .note import BatchFacts, Checkpoint, NoteError, open_sealed_checkpoint, sign_checkpoint
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_ENTRIES = 10_000
@@ -136,15 +136,17 @@ class SealedBatch:
         """
         where = f"batch of {self.origin} at index {self.first_index}"
         try:
-            checkpoint, sealed_at = open_sealed_checkpoint(self.note, public_key, self.first_index)
+            checkpoint, signed = open_sealed_checkpoint(self.note, public_key, self.first_index, self.last_leaf)
             frontier = Frontier.unpack(self.size, self.frontier)
         except (NoteError, ValueError) as error:
             raise BatchError(f"{where}: {error}") from error
         head = Head(self.genesis, frontier, self.last_leaf, self.next_offset)
         if checkpoint != head.checkpoint():
             raise BatchError(f"{where}: its signed checkpoint is not the head that its frontier gives")
-        if sealed_at != micros_of(self.sealed_at):
+        if signed.sealed_at != micros_of(self.sealed_at):
             raise BatchError(f"{where}: its time of sealing is not the one that is signed")
+        if signed.next_offset != self.next_offset:
+            raise BatchError(f"{where}: its next offset is not the one that is signed")
         return head
 
 
@@ -188,7 +190,9 @@ def seal(
         next_offset=next_offset,
         frontier=frontier.pack(),
         sealed_at=sealed_at,
-        note=sign_checkpoint(new.checkpoint(), signer, micros_of(sealed_at), head.size),
+        note=sign_checkpoint(
+            new.checkpoint(), signer, BatchFacts(micros_of(sealed_at), head.size, next_offset, new.last_leaf)
+        ),
     )
     return batch, new
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,8 +17,9 @@ from .keys import Signer
 
 ED25519 = b"\x01"
 """Signature type of the key hash (signed-note, "Signature types")."""
-SEALED_AT = b"\xffgrantledger/sealed-at/v1"
-"""Private signature type (FF and an identifier): i64 microseconds, then Ed25519 over time, first index and body."""
+BATCH = b"\xffgrantledger/batch/v1"
+"""Private signature type (FF and an identifier): i64 time of sealing, u64 next offset, then Ed25519 over what
+:class:`BatchFacts` has and the body."""
 MAX_NOTE_BYTES = 1 << 20
 MAX_SIZE = (1 << 63) - 1
 """Largest size of a log: sizes and indices are Avro longs."""
@@ -107,23 +109,49 @@ def parse_verifier_key(text: str) -> tuple[str, bytes]:
     return name, raw[1:]
 
 
-def sign_checkpoint(
-    checkpoint: Checkpoint, signer: Signer, sealed_at_micros: int | None = None, first_index: int = 0
-) -> str:
+@dataclass(frozen=True, slots=True)
+class BatchFacts:
+    """What is signed about a batch beside the head after it.
+
+    Attributes:
+        sealed_at: microseconds since 1970, by the sealer's clock.
+        first_index: where the batch begins. Without it, two batches could pass for one, and the entries of the first
+            for sealed with the second.
+        next_offset: where reading the input goes on.
+        last_leaf: the 32 bytes that the next entry names.
+    """
+
+    sealed_at: int
+    first_index: int
+    next_offset: int
+    last_leaf: bytes
+
+    def message(self, body: str) -> bytes:
+        """Return what is signed."""
+        # As a checkpoint its third line would be a number, never a root: neither signature passes for the other.
+        leaf = base64.b64encode(self.last_leaf).decode()
+        return (
+            f"grantledger batch v1\n{self.sealed_at}\n{self.first_index}\n{self.next_offset}\n{leaf}\n{body}".encode()
+        )
+
+
+_STATED = struct.Struct(">qQ")
+"""What the batch's signature line states before the signature: time of sealing and next offset."""
+
+
+def sign_checkpoint(checkpoint: Checkpoint, signer: Signer, batch: BatchFacts | None = None) -> str:
     """Return the checkpoint as a signed note; the key name is the origin.
 
     Args:
-        sealed_at_micros: microseconds since 1970. When given, a second signature line of a private type binds the time
-            to the batch; verifiers that do not know the type pass over it, as signed-note demands.
-        first_index: where the batch begins that was sealed then. Without it, two batches could pass for one, and the
-            entries of the first for sealed with the second.
+        batch: when given, a second signature line of a private type binds it; verifiers that do not know the type pass
+            over it, as signed-note demands.
     """
     body, name = checkpoint.body(), checkpoint.origin
     signatures = [(name, key_hash(name, signer.public_key) + signer.sign(body.encode()))]
-    if sealed_at_micros is not None:
-        signature = signer.sign(_timed_message(body, sealed_at_micros, first_index))
-        stamp = sealed_at_micros.to_bytes(8, "big", signed=True)
-        signatures.append((name, key_hash(name, signer.public_key, SEALED_AT) + stamp + signature))
+    if batch is not None:
+        stated = _STATED.pack(batch.sealed_at, batch.next_offset)
+        signature = signer.sign(batch.message(body))
+        signatures.append((name, key_hash(name, signer.public_key, BATCH) + stated + signature))
     return _join(body, signatures)
 
 
@@ -133,11 +161,6 @@ def _join(body: str, signatures: Sequence[tuple[str, bytes]]) -> str:
 
 def _signature_line(name: str, raw: bytes) -> str:
     return f"{SIGNATURE_LINE}{name} {base64.b64encode(raw).decode()}\n"
-
-
-def _timed_message(body: str, sealed_at_micros: int, first_index: int) -> bytes:
-    # As a checkpoint its root line would be a number, never 32 bytes of base64: neither signature passes for the other.
-    return f"grantledger sealed-at v1\n{sealed_at_micros}\n{first_index}\n{body}".encode()
 
 
 def open_checkpoint(note: str, public_key: bytes) -> Checkpoint:
@@ -172,23 +195,26 @@ def open_own_checkpoint(note: str, public_key: bytes) -> Checkpoint:
     return _open_unchanged(note, public_key, [ED25519])[0]
 
 
-def open_sealed_checkpoint(note: str, public_key: bytes, first_index: int = 0) -> tuple[Checkpoint, int]:
-    """Verify the checkpoint of a batch, and the time of sealing that is signed with it.
+def open_sealed_checkpoint(
+    note: str, public_key: bytes, first_index: int, last_leaf: bytes
+) -> tuple[Checkpoint, BatchFacts]:
+    """Verify the checkpoint of a batch, and what is signed about the batch with it.
 
     Args:
         first_index: where the batch begins.
-
-    Returns:
-        The checkpoint, and when it was sealed in microseconds since 1970 by the sealer's clock.
+        last_leaf: the leaf hash of its last entry.
 
     Raises:
-        NoteError: as :func:`open_own_checkpoint`, or time and extent of the batch are not those that were signed.
+        NoteError: as :func:`open_own_checkpoint`, or these facts of the batch are not those that were signed.
     """
-    checkpoint, (_, timed) = _open_unchanged(note, public_key, [ED25519, SEALED_AT])
-    micros = int.from_bytes(timed[:8], "big", signed=True)
-    what = f"time and extent of the batch of {checkpoint.origin} from index {first_index} to size {checkpoint.size}"
-    _verify(public_key, timed[8:], _timed_message(checkpoint.body(), micros, first_index), what)
-    return checkpoint, micros
+    checkpoint, (_, line) = _open_unchanged(note, public_key, [ED25519, BATCH])
+    if len(line) < _STATED.size:
+        raise NoteError(f"the second signature line under {checkpoint.origin} size {checkpoint.size} is too short")
+    sealed_at, next_offset = _STATED.unpack_from(line)
+    batch = BatchFacts(sealed_at, first_index, next_offset, last_leaf)
+    what = f"the batch of {checkpoint.origin} from index {first_index} to size {checkpoint.size}"
+    _verify(public_key, line[_STATED.size :], batch.message(checkpoint.body()), what)
+    return checkpoint, batch
 
 
 def _open_unchanged(note: str, public_key: bytes, kinds: Sequence[bytes]) -> tuple[Checkpoint, list[bytes]]:

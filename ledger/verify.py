@@ -59,13 +59,30 @@ Times = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
+class NotedRow:
+    """A row with a note, which ends a batch.
+
+    Attributes:
+        count: entries of the chunk up to and with it.
+        frontier: packed tree up to there.
+        leaf: its leaf hash.
+        times: times of sealing of the rows since the note before.
+    """
+
+    count: int
+    note: str
+    frontier: bytes
+    leaf: bytes
+    times: Times
+
+
+@dataclass(frozen=True, slots=True)
 class CheckedChunk:
     """What is left of a chunk once its rows are found sound: what the chunks around it must fit.
 
     Attributes:
         frontier: packed tree after the chunk; of its own entries alone, or of the whole log where ``whole`` is set.
-        notes: (entries of the chunk up to and with the noted row, note, packed frontier up to there, times of sealing
-            of the rows since the note before).
+        notes: the rows with a note, in order.
         tail_times: times of sealing of the rows after the last note. As all others: (index, time) where it changes.
     """
 
@@ -75,7 +92,7 @@ class CheckedChunk:
     first_previous: bytes
     last_leaf: bytes
     frontier: bytes
-    notes: tuple[tuple[int, str, bytes, Times], ...]
+    notes: tuple[NotedRow, ...]
     tail_times: Times
     whole: bool = False
     problem: Problem | None = None
@@ -121,7 +138,7 @@ def check_chunk(chunk: Chunk, expected: int, base: Frontier | None = None) -> Ch
     done = 0
     for at, note in chunk.notes:
         frontier.extend(leaves[done : at + 1])
-        notes.append((at + 1, note, frontier.pack(), _times(chunk, done, at + 1)))
+        notes.append(NotedRow(at + 1, note, frontier.pack(), leaves[at], _times(chunk, done, at + 1)))
         done = at + 1
     frontier.extend(leaves[done:])
     return CheckedChunk(
@@ -212,9 +229,9 @@ class OriginVerifier:
         if chunk.first_previous != self.last_leaf:
             what = "the leaf hash of the entry before" if self._last_leaf else "the genesis hash of its log"
             return Problem(origin, chunk.first_index, "chain", f"the previous leaf hash is not {what}")
-        for count, note, packed, times in chunk.notes:
-            tree = self._tree(count, packed, chunk.whole)
-            problem = self._check_note(note, tree, self._open_times + times)
+        for row in chunk.notes:
+            tree = self._tree(row.count, row.frontier, chunk.whole)
+            problem = self._check_note(row, tree, self._open_times + row.times)
             if problem is not None:
                 return problem
             self._open_times = ()
@@ -238,12 +255,12 @@ class OriginVerifier:
                 return Problem(self.genesis.origin, index, "sealed_at", message)
         return None
 
-    def _check_note(self, note: str, tree: Frontier, times: Times) -> Problem | None:
+    def _check_note(self, row: NotedRow, tree: Frontier, times: Times) -> Problem | None:
         origin, index = self.genesis.origin, tree.size - 1
         if (changed := self._one_time(times)) is not None:
             return changed
         try:
-            stated, sealed_at = open_sealed_checkpoint(note, self.public_key, self._noted)
+            stated, signed = open_sealed_checkpoint(row.note, self.public_key, self._noted, row.leaf)
         except NoteError as error:
             return Problem(origin, index, "checkpoint", str(error))
         root = tree.root()
@@ -251,7 +268,7 @@ class OriginVerifier:
             return Problem(
                 origin, index, "checkpoint", "the signed checkpoint is not the head of the entries up to here"
             )
-        if times[0][1] != sealed_at:
+        if times[0][1] != signed.sealed_at:
             return Problem(
                 origin,
                 index,

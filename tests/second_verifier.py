@@ -199,10 +199,10 @@ def key_id(name: str, kind: bytes, public_key: bytes) -> bytes:
     return sha(name.encode() + b"\n" + kind + public_key)[:4]
 
 
-def check_note(note: str, body: str, public_key: bytes, timed: tuple[int, int] | None) -> None:
+def check_note(note: str, body: str, public_key: bytes, batch: tuple[int, int, int, bytes] | None) -> None:
     """Check that a note is these very bytes but for its signatures, and that they hold.
 
-    ``timed``: (sealed_at, first index) of the batch, or None in anchors.
+    ``batch``: (sealed_at, first index, next offset, last leaf) of the batch, or None in anchors.
     """
     origin = body.split("\n", 1)[0]
     key = Ed25519PublicKey.from_public_bytes(public_key)
@@ -210,7 +210,7 @@ def check_note(note: str, body: str, public_key: bytes, timed: tuple[int, int] |
     if not note.startswith(head):
         raise ValueError("the checkpoint states another origin, size or root")
     lines = note[len(head) :].split("\n")
-    if lines.pop() != "" or len(lines) != (1 if timed is None else 2):
+    if lines.pop() != "" or len(lines) != (1 if batch is None else 2):
         raise ValueError("the note has other lines than those that the log writes")
     raws = []
     for line in lines:
@@ -223,13 +223,15 @@ def check_note(note: str, body: str, public_key: bytes, timed: tuple[int, int] |
         if raws[0][:4] != key_id(origin, b"\x01", public_key):
             raise ValueError("signed with another key")
         key.verify(raws[0][4:], body.encode())
-        if timed is not None:
-            sealed_at, first_index = timed
-            if raws[1][:4] != key_id(origin, b"\xffgrantledger/sealed-at/v1", public_key):
-                raise ValueError("the time is signed with another key")
-            if raws[1][4:12] != struct.pack(">q", sealed_at):
-                raise ValueError("the time of sealing is not the signed one")
-            key.verify(raws[1][12:], f"grantledger sealed-at v1\n{sealed_at}\n{first_index}\n{body}".encode())
+        if batch is not None:
+            sealed_at, first_index, next_offset, leaf = batch
+            if raws[1][:4] != key_id(origin, b"\xffgrantledger/batch/v1", public_key):
+                raise ValueError("the batch is signed with another key")
+            if raws[1][4:20] != struct.pack(">qQ", sealed_at, next_offset):
+                raise ValueError("the time of sealing or the next offset is not the signed one")
+            last = base64.b64encode(leaf).decode()
+            message = f"grantledger batch v1\n{sealed_at}\n{first_index}\n{next_offset}\n{last}\n{body}"
+            key.verify(raws[1][20:], message.encode())
     except InvalidSignature:
         raise ValueError("a signature does not hold") from None
 
@@ -280,7 +282,9 @@ class Log:
             raise UnsoundError(log, end, "reading would go on before the last entry")
         body = body_of(log, self.tree.size, self.tree.root())
         try:
-            check_note(batch["note"], body, public_key, (batch["sealed_at"], first))  # 8, 9
+            check_note(
+                batch["note"], body, public_key, (batch["sealed_at"], first, batch["next_offset"], self.last)
+            )  # 8, 9
         except ValueError as error:
             raise UnsoundError(log, end, str(error)) from error
         self.roots[self.tree.size] = self.tree.root()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.note import (
+    BatchFacts,
     Checkpoint,
     NoteError,
     key_hash,
@@ -60,9 +61,10 @@ WITNESSED_KEY = "transparency.dev-aw-ftlog-ci-3+3f689522+Aa1Eifq6rRC8qiK+bya07yV
 
 ORIGIN = "test.example/access.lifecycle/0/0"
 CHECKPOINT = Checkpoint(ORIGIN, 3, hashlib.sha256(b"root").digest())
-SEALED_AT = 1_772_366_400_000_001
 FIRST_INDEX = 1
-NOTE = sign_checkpoint(CHECKPOINT, SIGNER, SEALED_AT, FIRST_INDEX)
+LEAF = hashlib.sha256(b"leaf").digest()
+FACTS = BatchFacts(1_772_366_400_000_001, FIRST_INDEX, 12, LEAF)
+NOTE = sign_checkpoint(CHECKPOINT, SIGNER, FACTS)
 KEY = SIGNER.public_key
 
 
@@ -119,7 +121,7 @@ def test_lines_of_witnesses_are_passed_over() -> None:
     for note in (NOTE + witness, f"{body}\n\n{witness}{block}"):
         assert open_checkpoint(note, KEY) == CHECKPOINT
         with pytest.raises(NoteError, match="are not those that the log wrote"):  # in a batch nobody else signs
-            open_sealed_checkpoint(note, KEY, FIRST_INDEX)
+            open_sealed_checkpoint(note, KEY, FIRST_INDEX, LEAF)
 
 
 def _ordinary_verifier(note: str, name: str, key: bytes) -> str:
@@ -139,49 +141,65 @@ def _ordinary_verifier(note: str, name: str, key: bytes) -> str:
     return text
 
 
-def test_the_private_sealed_at_line_does_not_disturb_an_ordinary_verifier() -> None:
+def test_the_private_line_of_the_batch_does_not_disturb_an_ordinary_verifier() -> None:
     assert _ordinary_verifier(NOTE, ORIGIN, KEY) == CHECKPOINT.body()
     assert NOTE.count("\n— ") == 2
 
 
-def test_the_sealed_at_line_byte_by_byte() -> None:
+def message_of(facts: BatchFacts) -> str:
+    leaf = base64.b64encode(facts.last_leaf).decode()
+    numbers = f"{facts.sealed_at}\n{facts.first_index}\n{facts.next_offset}"
+    return f"grantledger batch v1\n{numbers}\n{leaf}\n{CHECKPOINT.body()}"
+
+
+def test_the_line_of_the_batch_byte_by_byte() -> None:
     _, signatures = split_note(NOTE)
     (_, first), (name, second) = signatures
     assert first[:4] == hashlib.sha256(f"{ORIGIN}\n".encode() + b"\x01" + KEY).digest()[:4]
-    kind = b"\xff" + b"grantledger/sealed-at/v1"
+    kind = b"\xff" + b"grantledger/batch/v1"
     assert name == ORIGIN
     assert second[:4] == hashlib.sha256(f"{ORIGIN}\n".encode() + kind + KEY).digest()[:4]
-    assert int.from_bytes(second[4:12], "big", signed=True) == SEALED_AT
-    message = f"grantledger sealed-at v1\n{SEALED_AT}\n{FIRST_INDEX}\n{CHECKPOINT.body()}"
-    Ed25519PublicKey.from_public_bytes(KEY).verify(second[12:], message.encode())
-    assert len(second) == 4 + 8 + 64
+    assert int.from_bytes(second[4:12], "big", signed=True) == FACTS.sealed_at
+    assert int.from_bytes(second[12:20], "big") == FACTS.next_offset
+    Ed25519PublicKey.from_public_bytes(KEY).verify(second[20:], message_of(FACTS).encode())
+    assert len(second) == 4 + 8 + 8 + 64
 
 
-def test_the_timed_message_is_no_checkpoint() -> None:
-    """What the log key signs for the time can never be shown as a checkpoint: its third line is no root."""
+def test_what_is_signed_of_the_batch_is_no_checkpoint() -> None:
+    """What the log key signs of a batch can never be shown as a checkpoint: its third line is no root."""
     with pytest.raises(NoteError):
-        Checkpoint.parse(f"grantledger sealed-at v1\n{SEALED_AT}\n{FIRST_INDEX}\n{CHECKPOINT.body()}")
+        Checkpoint.parse(message_of(FACTS))
 
 
-def test_a_note_without_the_time_is_a_checkpoint_but_no_sealed_one() -> None:
+def test_a_note_without_the_batch_is_a_checkpoint_but_no_sealed_one() -> None:
     note = sign_checkpoint(CHECKPOINT, SIGNER)
     assert open_checkpoint(note, KEY) == CHECKPOINT
     with pytest.raises(NoteError, match="are not those that the log wrote"):
-        open_sealed_checkpoint(note, KEY)
+        open_sealed_checkpoint(note, KEY, FIRST_INDEX, LEAF)
 
 
-def test_the_time_of_another_checkpoint_does_not_fit() -> None:
-    other = sign_checkpoint(Checkpoint(ORIGIN, 4, CHECKPOINT.root), SIGNER, SEALED_AT, FIRST_INDEX)
+def test_a_line_of_the_batch_that_is_too_short_is_refused() -> None:
+    lines = NOTE.split("\n")
+    key_id = base64.b64decode(lines[-2].rpartition(" ")[2])[:4]
+    lines[-2] = f"— {ORIGIN} {base64.b64encode(key_id + b'short').decode()}"
+    with pytest.raises(NoteError, match="too short"):
+        open_sealed_checkpoint("\n".join(lines), KEY, FIRST_INDEX, LEAF)
+
+
+def test_the_line_of_another_checkpoint_does_not_fit() -> None:
+    other = sign_checkpoint(Checkpoint(ORIGIN, 4, CHECKPOINT.root), SIGNER, FACTS)
     mixed = "\n".join([*NOTE.split("\n")[:5], *other.split("\n")[5:]])
     assert open_checkpoint(mixed, KEY) == CHECKPOINT
-    with pytest.raises(NoteError, match=r"time and extent of .* is not valid"):
-        open_sealed_checkpoint(mixed, KEY, FIRST_INDEX)
+    with pytest.raises(NoteError, match=r"the signature over the batch of .* is not valid"):
+        open_sealed_checkpoint(mixed, KEY, FIRST_INDEX, LEAF)
 
 
-def test_where_the_batch_begins_is_signed_with_it() -> None:
-    assert open_sealed_checkpoint(NOTE, KEY, FIRST_INDEX) == (CHECKPOINT, SEALED_AT)
+def test_where_the_batch_begins_and_what_it_ends_with_are_signed() -> None:
+    assert open_sealed_checkpoint(NOTE, KEY, FIRST_INDEX, LEAF) == (CHECKPOINT, FACTS)
     with pytest.raises(NoteError, match="from index 2 to size 3 is not valid"):
-        open_sealed_checkpoint(NOTE, KEY, FIRST_INDEX + 1)
+        open_sealed_checkpoint(NOTE, KEY, FIRST_INDEX + 1, LEAF)
+    with pytest.raises(NoteError, match="from index 1 to size 3 is not valid"):
+        open_sealed_checkpoint(NOTE, KEY, FIRST_INDEX, bytes(32))
 
 
 @given(st.data())
@@ -194,7 +212,7 @@ def test_no_single_change_of_our_note_goes_unseen(data: st.DataObject) -> None:
     if changed == NOTE:
         return
     with pytest.raises(NoteError):
-        open_sealed_checkpoint(changed, KEY, FIRST_INDEX)
+        open_sealed_checkpoint(changed, KEY, FIRST_INDEX, LEAF)
 
 
 def _resigned(body: str, name: str = ORIGIN) -> str:
@@ -273,7 +291,7 @@ def test_another_key_does_not_open_it() -> None:
 def test_no_text_gives_anything_but_a_note_error(text: str) -> None:
     for note in (text, NOTE + text, text + NOTE):
         try:
-            open_sealed_checkpoint(note, KEY, FIRST_INDEX)
+            open_sealed_checkpoint(note, KEY, FIRST_INDEX, LEAF)
         except NoteError:
             pass
         else:
