@@ -39,12 +39,31 @@ def conclude(report: Report, verifiers: dict[str, OriginVerifier]) -> None:
     """Finish every log and take what it found into the report."""
     for origin, verifier in verifiers.items():
         verifier.finish()
+        verifier.problem = verifier.problem or _check_epoch(origin, verifier, verifiers, report.source)
         report.logs += 1
         report.checkpoints += verifier.checkpoints
         if verifier.problem is not None:
             report.problems.append(verifier.problem)
         else:
             report.heads[origin] = (verifier.frontier.size, verifier.frontier.root().hex())
+
+
+def _check_epoch(
+    origin: str, verifier: OriginVerifier, verifiers: dict[str, OriginVerifier], source: str
+) -> Problem | None:
+    """Compare what a genesis binds with the last head of the epoch before; epoch 0 binds nothing."""
+    log, _, number = origin.rpartition("/")
+    genesis = verifier.genesis
+    bound = (genesis.previous_size, genesis.previous_root)
+    if not number.isdigit() or int(number) == 0:
+        return None if bound == (0, bytes(32)) else Problem(origin, 0, "genesis", "epoch 0 names an epoch before it")
+    before = verifiers.get(f"{log}/{int(number) - 1}")
+    if before is None:  # an epoch may begin because Kafka lost the one before; the store keeps them all
+        return None if source == "kafka" else Problem(origin, 0, "genesis", "the epoch before it is not here")
+    size = max(before.roots)
+    if before.problem is not None or bound == (size, before.roots[size]):
+        return None
+    return Problem(origin, 0, "genesis", "its genesis does not bind the last head of the epoch before")
 
 
 def check_anchors(

@@ -13,9 +13,6 @@ from support.oracle import assert_exactly_once, wait_until_stored
 from support.pipeline import Pipeline
 from support.waiting import wait_for
 
-pytestmark = pytest.mark.slow
-"""Not yet proven to run in bounded time beside everything else."""
-
 
 @pytest.fixture(scope="module")
 def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:

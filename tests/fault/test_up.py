@@ -13,8 +13,6 @@ import pytest
 
 from support.waiting import wait_for
 
-"""Not yet proven to run in bounded time beside everything else."""
-
 
 class Up:
     """A stack in a data folder, run as a user runs it."""

@@ -68,8 +68,8 @@ def test_an_empty_log_that_anybody_remembers_is_never_begun_again(
     committed: int | None, stored: bool, anchored: Checkpoint | None, sealed_begin: int, input_begin: int
 ) -> None:
     state = replace(
-        EMPTY, committed=committed, stored=stored, anchored=anchored, sealed_begin=sealed_begin, input_begin=input_begin,
-        input_end=input_begin,
+        EMPTY, committed=committed, stored=stored, anchored=anchored, sealed_begin=sealed_begin,
+        input_begin=input_begin, input_end=input_begin,
     )  # fmt: skip
     if committed is not None or stored or anchored is not None or sealed_begin > 0:
         assert stops(state) == "sealed_topic_lost"

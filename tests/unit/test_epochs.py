@@ -1,0 +1,75 @@
+"""A new epoch of a log binds the last head of the one before it, and both verifiers look."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import second_verifier
+
+from grantledger.ledger.batch import SealedBatch, encode
+from grantledger.ledger.entry import NO_HEADERS
+from grantledger.ledger.merkle import EMPTY_ROOT
+from grantledger.ledger.verify import OriginVerifier
+from grantledger.runtime.verification_kafka import verify_records
+from grantledger.runtime.verification_report import Report, conclude
+from support.small_ledger import GENESIS, SIGNER, Entry, seal_parts
+
+ENTRIES: list[Entry] = [(1, offset, 5, b"k", b"v", NO_HEADERS) for offset in range(10, 15)]
+BEFORE, HEAD = seal_parts([ENTRIES[:3], ENTRIES[3:]])
+RIGHT = replace(GENESIS, origin=GENESIS.origin[:-1] + "1", previous_size=HEAD.size, previous_root=HEAD.frontier.root())
+
+
+def verified(batches: list[SealedBatch]) -> list[str]:
+    records = [(f"t/0 offset {at}", encode(batch)) for at, batch in enumerate(batches)]
+    return [problem.message for problem in verify_records(records, [], SIGNER.public_key, outside=[]).problems]
+
+
+def accepted_by_the_second(batches: list[SealedBatch]) -> bool:
+    logs: dict[str, second_verifier.Log] = {}
+    for batch in map(second_verifier.read_batch, map(encode, batches)):
+        log = logs.setdefault(batch["origin"], second_verifier.Log(batch))
+        list(log.add(batch, SIGNER.public_key))
+    try:
+        second_verifier.check_epochs(logs)
+    except second_verifier.UnsoundError:
+        return False
+    return True
+
+
+def test_the_next_epoch_binds_the_last_head() -> None:
+    after, _ = seal_parts([ENTRIES[:2]], RIGHT)
+    assert verified(BEFORE + after) == []
+    assert accepted_by_the_second(BEFORE + after)
+    assert verified(after) == []  # Kafka lost the epoch before: that is why there is a new one
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"previous_size": 3}, {"previous_root": bytes(32)}, {"previous_size": 0, "previous_root": bytes(32)}],
+)
+def test_another_head_is_found(wrong: dict[str, object]) -> None:
+    after, _ = seal_parts([ENTRIES[:2]], replace(RIGHT, **wrong))  # type: ignore[arg-type]
+    assert verified(BEFORE + after) == ["its genesis does not bind the last head of the epoch before"]
+    assert not accepted_by_the_second(BEFORE + after)
+
+
+def test_an_epoch_after_an_empty_one_binds_the_empty_tree() -> None:
+    empty, _ = seal_parts([[]])
+    right, _ = seal_parts([ENTRIES[:2]], replace(RIGHT, previous_size=0, previous_root=EMPTY_ROOT))
+    assert verified(empty + right) == []
+    assert accepted_by_the_second(empty + right)
+
+
+def test_epoch_0_names_none_before_it() -> None:
+    odd, _ = seal_parts([ENTRIES], replace(GENESIS, previous_size=1))
+    assert verified(odd) == ["epoch 0 names an epoch before it"]
+    assert not accepted_by_the_second(odd)
+
+
+def test_the_store_keeps_every_epoch() -> None:
+    """What is gone from the store is gone from the evidence."""
+    report = Report("clickhouse")
+
+    conclude(report, {RIGHT.origin: OriginVerifier(RIGHT, SIGNER.public_key)})
+    assert [problem.message for problem in report.problems] == ["the epoch before it is not here"]
