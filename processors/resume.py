@@ -71,8 +71,8 @@ def _begin(state: PartitionState) -> Head:
     if known:
         raise SealingStoppedError(
             "sealed_topic_lost",
-            f"the sealed partition of {where} is empty, yet {' and '.join(known)}: its batches are lost. Restore them, "
-            "or open a new epoch, which binds the old head and says so.",
+            f"the sealed partition of {where} is empty, yet {' and '.join(known)}: its batches are lost. "
+            'Restore them (docs/operations.md, "What stops a partition").',
         )
     origin = origin_of(state.deployment, state.topic, state.partition)
     return Head.at_genesis(Genesis(origin, state.topic_id, state.input_begin))
@@ -103,7 +103,7 @@ def _go_on(state: PartitionState, tail: SealedBatch, public_key: bytes) -> Head:
         raise SealingStoppedError(
             "topic_replaced",
             f"{where} was deleted and made again since it was sealed (topic id {head.genesis.topic_id.hex()}, now "
-            f"{state.topic_id.hex()}): open a new epoch",
+            f'{state.topic_id.hex()}). See docs/operations.md, "What stops a partition".',
         )
     if state.committed is not None and state.committed != head.next_offset:
         raise SealingStoppedError(
