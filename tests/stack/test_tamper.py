@@ -21,11 +21,11 @@ from confluent_kafka.admin import AdminClient
 
 from grantledger.ledger import batch as batches
 from grantledger.ledger.anchor import Anchor, anchor_origin, append_anchor, decode_anchor, encode_anchor
-from grantledger.ledger.batch import SealedBatch, leaf_at
+from grantledger.ledger.batch import SealedBatch, leaf_at, micros_of
 from grantledger.ledger.entry import Genesis, chain, payload_hash
 from grantledger.ledger.keys import LocalSigner, public_pem, read_public_pem
 from grantledger.ledger.merkle import Frontier, root_of
-from grantledger.ledger.note import Checkpoint, NoteError, open_sealed_checkpoint, sign_checkpoint
+from grantledger.ledger.note import BatchFacts, Checkpoint, NoteError, open_sealed_checkpoint, sign_checkpoint
 from grantledger.ledger.verify_columns import ERASED
 from grantledger.producers import Actor, Client, Event, Source, Subject
 from grantledger.runtime.broker import LocalBroker
@@ -364,7 +364,8 @@ class TestEveryColumn:
         first, last = ledger.full
         note = ledger.rows[last]["note"].encode()
         key = ledger.signer.public_key
-        assert open_sealed_checkpoint(note.decode(), key, first)[0].size == last + 1
+        leaf = bytes.fromhex(ledger.rows[last]["leaf"])
+        assert open_sealed_checkpoint(note.decode(), key, first, leaf)[0].size == last + 1
         body, _, lines = note.decode().partition("\n\n")
         one, two = lines.splitlines(keepends=True)
         witness = f"— witness {one.split()[2]}\n"
@@ -374,7 +375,7 @@ class TestEveryColumn:
                 forged.append((note[:at] + bytes([note[at] ^ bit]) + note[at + 1 :]).decode("utf-8", "replace"))
         for text in forged:
             with pytest.raises(NoteError):
-                open_sealed_checkpoint(text, key, first)
+                open_sealed_checkpoint(text, key, first, leaf)
 
 
 class TestRows:
@@ -554,7 +555,9 @@ class Forgery:
         for first, last in self.ledger.batches[LIFECYCLE]:
             if last >= self.index:
                 checkpoint = Checkpoint(LIFECYCLE, last + 1, self.root(last + 1))
-                note = sign_checkpoint(checkpoint, signer, self.ledger.rows[last]["sealed_at"], first)
+                row = self.ledger.rows[last]
+                facts = BatchFacts(row["sealed_at"], first, row["offset"] + 1, self.leaves[last])
+                note = sign_checkpoint(checkpoint, signer, facts)
                 notes[last] = raw(note.encode())
         return notes
 
@@ -899,6 +902,7 @@ class TestKafka:
         "genesis": lambda batch: replace(batch.genesis, first_offset=99),
         "first_index": lambda batch: batch.first_index + 1,
         "count": lambda batch: batch.count - 1,
+        "next_offset": lambda batch: batch.next_offset + 1,
         "sealed_at": lambda batch: batch.sealed_at + timedelta(microseconds=1),
         "note": lambda batch: batch.note.replace("\n\n", "\n\n— witness AAAAAAAA\n"),
     } | {
@@ -910,8 +914,7 @@ class TestKafka:
     }  # fmt: skip
 
     def test_no_field_is_left_out(self) -> None:
-        """``next_offset`` is where the sealer goes on, which it compares with the offsets that it has committed."""
-        assert {field.name for field in fields(SealedBatch)} == {*self.FIELDS, "next_offset"}
+        assert {field.name for field in fields(SealedBatch)} == set(self.FIELDS)
 
     @pytest.mark.parametrize("field", FIELDS)
     def test_a_field_of_a_batch(self, ledger: Ledger, sealed: dict[str, list[bytes]], field: str) -> None:
@@ -931,7 +934,9 @@ class TestKafka:
         at = self.at(sealed, ledger.full[0])
         values = list(sealed[self.LOG])
         batch = batches.decode(values[at])
-        note = sign_checkpoint(Checkpoint.parse(batch.note.split("\n\n")[0] + "\n"), LocalSigner.generate(), 0)
+        checkpoint = Checkpoint.parse(batch.note.split("\n\n")[0] + "\n")
+        facts = BatchFacts(micros_of(batch.sealed_at), batch.first_index, batch.next_offset, batch.last_leaf)
+        note = sign_checkpoint(checkpoint, LocalSigner.generate(), facts)
         expected: tuple[str, int | None, str] = (LIFECYCLE, ledger.full[0], "index")
         match change:
             case "removed":
@@ -965,6 +970,11 @@ class TestKafka:
         assert problems(self.verify(ledger, restated)) == []
         wrong = replace(empty, previous_leaf_hash=bytes(32))
         restated[self.LOG][-1] = batches.encode(wrong)
+        assert problems(self.verify(ledger, restated)) == [(self.LOG, None, "batch")]
+        second, _ = batches.seal(
+            replace(head, last_leaf=bytes(32)), batches.Records(), 99, last.sealed_at, ledger.signer
+        )
+        restated[self.LOG][-1] = batches.encode(second)  # signed by the log itself, and wrong all the same
         assert problems(self.verify(ledger, restated)) == [(LIFECYCLE, last.size, "checkpoint")]
 
     @pytest.mark.parametrize("change", ["removed", "last removed", "garbage", "doubled"])
