@@ -9,11 +9,12 @@ INSTALLED := .venv/.installed
 run: $(INSTALLED)
 	$(BIN)/grantledger up --data $(DATA) --sample
 
+# Two files at a time: most tests wait for processes that they start.
 test: $(INSTALLED)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: $(INSTALLED)
-	GRANTLEDGER_TEST_SLOW=1 $(BIN)/pytest
+	GRANTLEDGER_TEST_SLOW=1 $(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

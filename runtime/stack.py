@@ -173,11 +173,14 @@ class Stack:
         if self._lock is None:
             return
         by_name = {child.spec.name: child for child in self._children}
+        sealed = 0
         for name in ("sample", "seal", "anchor"):
             if (child := by_name.get(name)) is not None:
+                if name == "seal":
+                    sealed = self._let_seal_drain(child)
                 self._stop_child(child)
         if (store := by_name.get("store")) is not None:
-            self._let_store_drain(store)
+            self._let_store_drain(store, sealed)
             self._stop_child(store)
         if self._broker is not None:
             self._broker.stop()
@@ -190,14 +193,24 @@ class Stack:
         if not child.stop():
             self._say(f"{child.spec.name} did not drain in {child.spec.drain:.0f} s; what it had in hand is read again")
 
-    def _let_store_drain(self, store: Child, limit: float = 30.0) -> None:
+    def _let_seal_drain(self, seal: Child, limit: float = 20.0) -> int:
+        """Wait until all events in Kafka are sealed; those that are not wait there. Returns the entries sealed."""
+        events, deadline = self._events(), time.monotonic() + limit
+        while True:
+            samples = seal.metrics()
+            stopped = any(value for (name, _), value in samples.items() if name == "grantledger_seal_stopped")
+            done = _total(samples, "grantledger_seal_position_offset") >= events
+            if done or stopped or not seal.alive() or time.monotonic() > deadline:
+                return _total(samples, "grantledger_log_size_entries")
+            time.sleep(0.2)
+
+    def _let_store_drain(self, store: Child, sealed: int, limit: float = 30.0) -> None:
         """Wait until everything sealed is stored; what is not, Kafka keeps for the next start."""
         deadline = time.monotonic() + limit
-        before = -1.0
+        before = -1
         while store.alive() and time.monotonic() < deadline:
-            samples = store.metrics()
-            now = sum(value for (name, _), value in samples.items() if name == "grantledger_stored_log_size_entries")
-            if now == before:
+            now = _total(store.metrics(), "grantledger_stored_log_size_entries")
+            if now >= sealed and now == before:  # the sealer's last batch came after it was asked
                 return
             before = now
             time.sleep(1.0)

@@ -18,6 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from grantledger.producers import Client, DeliveryError, Resource, grant_activated, session_query
+from grantledger.schemas import kafka as kafka_ends
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import decode
 
@@ -38,8 +39,9 @@ class Tail:
             }
         )
         partitions = [TopicPartition(topic, number) for topic, count in TOPICS.items() for number in range(count)]
-        for partition in partitions:
-            partition.offset = self._consumer.get_watermark_offsets(partition, timeout=20)[1]
+        admin = AdminClient({"bootstrap.servers": servers})
+        for partition in partitions:  # which may have no leader yet
+            partition.offset = kafka_ends.end_offset(admin, partition.topic, partition.partition)
         self._consumer.assign(partitions)
 
     def read(self, count: int, seconds: float = 20.0) -> list[tuple[str, bytes, dict[str, Any]]]:
