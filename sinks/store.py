@@ -321,6 +321,7 @@ class Store:
         for held in self._logs.values():
             if held.stored is not None and held.stored.origin == origin:
                 return held.stored.size
+        self._finish()  # a client does one thing at a time
         found = evidence.stored_log(self._client, origin.rpartition("/")[0])
         return found.size if found is not None and found.origin == origin else 0
 
