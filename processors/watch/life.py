@@ -1,0 +1,247 @@
+"""One grant, one request, one session: the facts known of it, in the log's order, whatever order they came in."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from .facts import Access, Decision, Fact, Source
+from .policy import SECOND, Limits
+
+NEVER = 1 << 62
+"""A time that does not come."""
+
+
+NOBODY = Source("", "")
+
+
+class Stage(StrEnum):
+    """Where a grant is in its life."""
+
+    REQUESTED = "requested"
+    APPROVED = "approved"
+    DENIED = "denied"
+    CANCELLED = "cancelled"
+    LAPSED = "lapsed"
+    ACTIVE = "active"
+    EXTENDED = "extended"
+    FAILED = "failed"
+    REMOVAL_ACCEPTED = "removal accepted"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Granted:
+    """An activation or extension."""
+
+    index: int
+    append: int
+    starts: int
+    expires: int | None
+    ahead: int
+    """By how much the source's clock was fast: the deadline is that much earlier (DESIGN section 6)."""
+    extended: bool
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Removal:
+    """A revocation or expiry that a tool reported."""
+
+    index: int
+    append: int
+    occurred: int
+    evidence: str
+
+
+class Episode(NamedTuple):
+    """The time from one activation or extension to the next, or to the end.
+
+    Attributes:
+        deadline: when access must have ended, or ``NEVER`` where nobody says.
+        superseded: append time of the activation or extension that followed, or ``NEVER``.
+    """
+
+    granted: Granted
+    first: Granted
+    deadline: int
+    superseded: int
+    removals: tuple[Removal, ...]
+
+    def removed(self, limits: Limits) -> int:
+        """Return when a removal that counts was reported, or ``NEVER``."""
+        reported = (removal.append for removal in self.removals if removal.evidence in limits.removal)
+        by_itself = self.deadline if "deadline" in limits.removal else NEVER
+        return min(by_itself, next(reported, NEVER))
+
+    def left(self, limits: Limits) -> int:
+        """Return when the subject left by the word of the source that removed it, or ``NEVER``."""
+        counting = (one for one in self.removals if one.evidence in limits.removal)
+        return next((min(one.occurred, one.append) for one in counting), NEVER)
+
+    @property
+    def best_evidence(self) -> str:
+        """The strongest word for a removal so far."""
+        return max((removal.evidence for removal in self.removals), key=_STRENGTH.__getitem__, default="")
+
+
+_STRENGTH = {"none": 0, "deadline": 1, "api_accepted": 2, "confirmed": 3}
+
+
+@dataclass(slots=True)
+class Grant:
+    """What is known of one grant. Who and what come from its first event."""
+
+    grant_id: str
+    first: int
+    access: Access
+    environment: str
+    source: Source
+    person: tuple[str, ...]
+    named: tuple[int, str] = (NEVER, "")
+    """The earliest fact that names a request, and the request."""
+    granted: list[Granted] = field(default_factory=list)
+    removals: list[Removal] = field(default_factory=list)
+    decisions: list[tuple[int, int, Decision]] = field(default_factory=list)
+    failed: list[int] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, fact: Fact) -> Grant:
+        """Return a grant of which this is the first thing heard."""
+        access = fact.access or Access("", "", "", "", "")
+        return cls(fact.grant_id, fact.index, access, fact.environment, fact.source, fact.person)
+
+    @property
+    def request_id(self) -> str:
+        """The request it came from, or nothing."""
+        return self.named[1]
+
+    def add(self, fact: Fact) -> None:
+        """Take a fact that was not taken before."""
+        if fact.index < self.first and fact.access is not None:
+            self.first, self.access, self.environment = fact.index, fact.access, fact.environment
+            self.source, self.person = fact.source, fact.person
+        if fact.request_id:
+            self.named = min(self.named, (fact.index, fact.request_id))
+        if fact.event_type in ("grant.activated", "grant.extended"):
+            starts = fact.starts if fact.starts is not None else fact.append
+            extended = fact.event_type == "grant.extended"
+            insort(self.granted, Granted(fact.index, fact.append, starts, fact.expires, fact.fast_by, extended))
+        elif fact.event_type in ("grant.revoked", "grant.expired"):
+            insort(self.removals, Removal(fact.index, fact.append, fact.occurred, fact.removal))
+        elif fact.event_type == "grant.failed":
+            insort(self.failed, fact.index)
+        for decision in fact.decisions:
+            insort(self.decisions, (fact.index, fact.append, decision))
+
+    def episodes(self, limits: Limits) -> Iterator[Episode]:
+        """Yield the grant's episodes in order. One that comes back after its removal begins anew."""
+        first: Granted | None = None
+        for at, granted in enumerate(self.granted):
+            following = self.granted[at + 1] if at + 1 < len(self.granted) else None
+            until = following.index if following else NEVER
+            removals = tuple(one for one in self.removals if granted.index < one.index < until)
+            first = granted if first is None or not granted.extended else first
+            deadline = _deadline(granted, first, limits)
+            superseded = following.append if following else NEVER
+            yield Episode(granted, first, deadline, superseded, removals)
+            if any(one.evidence in limits.removal for one in removals):
+                first = None
+
+    def last(self, limits: Limits) -> Episode | None:
+        """Return the episode that counts now."""
+        return next(iter(deque(self.episodes(limits), maxlen=1)), None)
+
+    def stage(self, limits: Limits) -> Stage:
+        """Return where the grant is in its life, by what was reported. A passed deadline is not a removal."""
+        episode = self.last(limits)
+        if episode is None:
+            return Stage.FAILED if self.failed else Stage.REQUESTED
+        if any(one.evidence in limits.removal for one in episode.removals):
+            return Stage.REMOVED
+        if episode.removals:
+            return Stage.REMOVAL_ACCEPTED
+        return Stage.EXTENDED if episode.granted.extended else Stage.ACTIVE
+
+
+def _deadline(granted: Granted, first: Granted, limits: Limits) -> int:
+    """Return when access must have ended: what the tool said less its clock's lead, else what the policy allows."""
+    if granted.expires is not None:
+        return granted.expires - granted.ahead
+    if limits.max_seconds is not None:
+        return first.append + int(limits.max_seconds * SECOND)
+    return NEVER
+
+
+@dataclass(slots=True)
+class Request:
+    """What is known of one request."""
+
+    request_id: str
+    person: tuple[str, ...] = ()
+    first: int = NEVER
+    decisions: list[tuple[int, int, Decision]] = field(default_factory=list)
+    ends: list[tuple[int, str, str]] = field(default_factory=list)
+    """(index, event type, outcome) of what closes it."""
+
+    def add(self, fact: Fact) -> None:
+        """Take a fact that was not taken before."""
+        if fact.index < self.first:
+            self.first, self.person = fact.index, fact.person
+        if fact.event_type != "request.created":
+            insort(self.ends, (fact.index, fact.event_type, fact.outcome))
+        for decision in fact.decisions:
+            insort(self.decisions, (fact.index, fact.append, decision))
+
+    @property
+    def stage(self) -> Stage:
+        """Where the request is. The first of several reviews is an approval that is still pending."""
+        stage = Stage.REQUESTED
+        for _, kind, outcome in self.ends:
+            if (kind, outcome) != ("request.approved", "pending"):
+                stage = _DECIDED[kind]
+        return stage
+
+
+_DECIDED = {
+    "request.approved": Stage.APPROVED,
+    "request.denied": Stage.DENIED,
+    "request.cancelled": Stage.CANCELLED,
+    "request.expired": Stage.LAPSED,
+}
+
+
+@dataclass(slots=True)
+class Session:
+    """What is known of one session. Times are append times; ``NEVER`` where nothing was reported."""
+
+    session_id: str
+    started: int = NEVER
+    ended: int = NEVER
+    named: tuple[int, str] = (NEVER, "")
+    """The earliest fact that names a grant, and the grant."""
+    access: Access | None = None
+    environment: str = ""
+    source: Source = NOBODY
+    first: int = NEVER
+
+    @property
+    def grant_id(self) -> str:
+        """The grant it runs under, or nothing."""
+        return self.named[1]
+
+    def add(self, fact: Fact) -> None:
+        """Take a fact that was not taken before."""
+        if fact.index < self.first:
+            self.first, self.access, self.environment, self.source = (
+                fact.index, fact.access, fact.environment, fact.source,
+            )  # fmt: skip
+        if fact.grant_id:
+            self.named = min(self.named, (fact.index, fact.grant_id))
+        if fact.event_type == "session.started":
+            self.started = min(self.started, fact.append)
+        elif fact.event_type == "session.ended":
+            self.ended = min(self.ended, fact.append)

@@ -1,0 +1,187 @@
+"""What is allowed, per resource, entitlement, environment and source: a TOML file, typed and checked."""
+
+from __future__ import annotations
+
+import tomllib
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .facts import Access, Source
+
+SECOND = 1_000_000
+"""Microseconds."""
+
+Rule = Literal[
+    "overdue",
+    "session_outlived_grant",
+    "no_deadline",
+    "no_approval",
+    "self_approved",
+    "extended_beyond_policy",
+    "used_without_grant",
+    "removal_unconfirmed",
+    "clock_skew",
+    "source_silent",
+    "sequence_gap",
+    "event_conflict",
+]
+Severity = Literal["info", "warning", "critical"]
+Evidence = Literal["none", "deadline", "api_accepted", "confirmed"]
+SEVERITIES: dict[Rule, Severity] = {
+    "overdue": "critical",
+    "session_outlived_grant": "critical",
+    "no_deadline": "warning",
+    "no_approval": "critical",
+    "self_approved": "critical",
+    "extended_beyond_policy": "warning",
+    "used_without_grant": "critical",
+    "removal_unconfirmed": "warning",
+    "clock_skew": "warning",
+    "source_silent": "warning",
+    "sequence_gap": "critical",
+    "event_conflict": "critical",
+}
+
+
+class PolicyError(ValueError):
+    """The policy file is not one; the message names the file, the key and what it must be."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Limits(_Strict):
+    """What holds for one access. Times in seconds."""
+
+    grace_seconds: float = Field(
+        default=60, ge=0, description="How long after the deadline a removal is still on time."
+    )
+    max_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="Longest access, extensions included. Where a grant says no deadline, it gives one.",
+    )
+    approvals: int = Field(default=0, ge=0, description="How many others must have approved.")
+    approval_wait_seconds: float = Field(
+        default=60, ge=0, description="How long after activation an approval may arrive."
+    )
+    removal: frozenset[Evidence] = Field(
+        default=frozenset({"confirmed"}),
+        description="Evidence that counts as removal. `deadline`: the credential ends by itself when its time is up.",
+    )
+    confirm_wait_seconds: float = Field(default=900, ge=0, description="How long a removal may stay unconfirmed.")
+    sessions_need_grant: bool = Field(default=False, description="Whether a session that names no grant is a finding.")
+
+
+class Override(_Strict):
+    """Limits for some accesses. Patterns are shell-style, ``*`` and ``?``; what is not named stays as it is."""
+
+    tenant: str = "*"
+    source: str = "*"
+    instance: str = "*"
+    resource_kind: str = "*"
+    resource: str = "*"
+    environment: str = "*"
+    entitlement: str = "*"
+    grace_seconds: float | None = Field(default=None, ge=0)
+    max_seconds: float | None = Field(default=None, gt=0)
+    approvals: int | None = Field(default=None, ge=0)
+    approval_wait_seconds: float | None = Field(default=None, ge=0)
+    removal: frozenset[Evidence] | None = None
+    confirm_wait_seconds: float | None = Field(default=None, ge=0)
+    sessions_need_grant: bool | None = None
+
+    def fits(self, source: Source, access: Access | None, environment: str) -> bool:
+        """Whether it is about this access."""
+        return (
+            fnmatchcase(source.system, self.source)
+            and fnmatchcase(source.instance, self.instance)
+            and fnmatchcase(environment, self.environment)
+            and fnmatchcase(access.tenant if access else "", self.tenant)
+            and fnmatchcase(access.resource_kind if access else "", self.resource_kind)
+            and fnmatchcase(access.resource if access else "", self.resource)
+            and fnmatchcase(access.entitlement if access else "", self.entitlement)
+        )
+
+
+class SourceLimits(_Strict):
+    """What holds for the sources that fit."""
+
+    system: str = "*"
+    instance: str = "*"
+    silent_after_seconds: float | None = Field(default=None, gt=0, description="Longest silence that is normal.")
+    clock_skew_seconds: float = Field(default=300, ge=0, description="How far a source's clock may be ahead.")
+    gap_wait_seconds: float = Field(
+        default=60, ge=0, description="How long a counter's missing number may be on its way."
+    )
+
+    def fits(self, source: Source) -> bool:
+        """Whether it is about this source."""
+        return fnmatchcase(source.system, self.system) and fnmatchcase(source.instance, self.instance)
+
+
+class Policy(_Strict):
+    """The whole policy. Overrides apply in order, later ones last."""
+
+    default: Limits = Limits()
+    rule: tuple[Override, ...] = ()
+    source: tuple[SourceLimits, ...] = ()
+    severity: dict[Rule, Severity] = {}
+
+
+CERTIFICATES = Override(source="teleport", removal=frozenset({"confirmed", "deadline"}))
+"""Teleport's access is a certificate with an end of its own, and Teleport writes nothing when it comes."""
+DEFAULT = Policy(rule=(CERTIFICATES,))
+
+
+class Judge:
+    """Looks up what holds, and remembers it: a million grants have few kinds of access."""
+
+    def __init__(self, policy: Policy = DEFAULT) -> None:
+        self.policy = policy
+        self._limits: dict[tuple[Source, Access | None, str], Limits] = {}
+        self._sources: dict[Source, SourceLimits] = {}
+
+    def limits(self, source: Source, access: Access | None, environment: str) -> Limits:
+        """Return what holds for an access, whoever holds it."""
+        about = (source, access._replace(subject="") if access else None, environment)
+        if about not in self._limits:
+            found = self.policy.default.model_dump()
+            for one in self.policy.rule:
+                if one.fits(source, access, environment):
+                    own = one.model_dump(include=set(found), exclude_none=True)
+                    found |= own
+            self._limits[about] = Limits.model_validate(found)
+        return self._limits[about]
+
+    def source(self, source: Source) -> SourceLimits:
+        """Return what holds for a source: the last entry that fits."""
+        if source not in self._sources:
+            fitting = [one for one in self.policy.source if one.fits(source)]
+            self._sources[source] = fitting[-1] if fitting else SourceLimits()
+        return self._sources[source]
+
+    def severity(self, rule: Rule) -> Severity:
+        """Return how bad a finding of a rule is."""
+        return self.policy.severity.get(rule, SEVERITIES[rule])
+
+
+def read_policy(path: Path) -> Policy:
+    """Read a policy file. Its rules come after the built-in one for certificates, so they can take it back.
+
+    Raises:
+        PolicyError: the file is missing, no TOML, or a key in it is wrong.
+    """
+    try:
+        found = Policy.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise PolicyError(f"policy {path}: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise PolicyError(f"policy {path}: {where}: {first['msg']}") from error
+    return found.model_copy(update={"rule": (CERTIFICATES, *found.rule)})

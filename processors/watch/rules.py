@@ -1,0 +1,199 @@
+"""The rules: what is wrong with a grant, a session or a source, given everything reported so far. No clock, no Kafka.
+
+Each rule yields candidates: from when on something is wrong, and when that ended. What is a finding at a given time
+follows from these two. A fact that arrives later may end a finding; none makes it as if it had not been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from .facts import Decision
+from .life import NEVER, Episode, Grant, Request, Session
+from .policy import SECOND, Limits, Rule
+
+
+class Candidate(NamedTuple):
+    """Something that is, was or will be wrong.
+
+    Attributes:
+        key: what it is about: grant, session, request, event or source.
+        deadline: with rule and key its identity; the deadline concerned, or 0 where there is none.
+        opens: from when on it is wrong; nothing is said before.
+        ends: since when it is not wrong any more, or ``NEVER``.
+        evidence: what a person needs to know.
+    """
+
+    rule: Rule
+    key: str
+    deadline: int
+    opens: int
+    ends: int
+    evidence: Mapping[str, object]
+
+    @property
+    def real(self) -> bool:
+        """Whether it ever is wrong."""
+        return self.opens < self.ends
+
+
+def on_grant(
+    grant: Grant, request: Request | None, limits: Limits, held_until: Callable[[int], int]
+) -> Iterator[Candidate]:
+    """Yield what is wrong with a grant.
+
+    Args:
+        request: the request it came from, where known.
+        held_until: until when the grants of the same access, taken together, hold it without a break from a time on.
+    """
+    for episode in grant.episodes(limits):
+        removed = episode.removed(limits)
+        over = min(removed, episode.superseded)
+        yield from _overdue(grant, episode, limits, over, held_until)
+        yield from _unconfirmed(grant, episode, limits, over)
+        yield from _too_long(grant, episode, limits, over)
+        if episode.deadline == NEVER:
+            yield _of("no_deadline", grant, 0, (episode.granted.append, over), {"index": episode.granted.index})
+        if not episode.granted.extended:
+            yield from _no_approval(grant, episode, request, limits, removed)
+    yield from _self_approved(grant.grant_id, grant.person, grant.decisions)
+
+
+def on_request(request: Request) -> Iterator[Candidate]:
+    """Yield what is wrong with a request."""
+    yield from _self_approved(request.request_id, request.person, request.decisions)
+
+
+def on_session(
+    session: Session, grant: Grant | None, limits: Limits, grant_limits: Limits | None
+) -> Iterator[Candidate]:
+    """Yield what is wrong with a session.
+
+    Args:
+        limits: those of the session's own resource.
+        grant_limits: those of the grant that it names, where that is known.
+    """
+    if session.started == NEVER:
+        return
+    if not session.grant_id:
+        if limits.sessions_need_grant:
+            wait = session.started + _span(limits.approval_wait_seconds)
+            yield Candidate("used_without_grant", session.session_id, 0, wait, session.ended, {"named": "no grant"})
+        return
+    ends = list(_ends_of(grant, grant_limits)) if grant is not None and grant_limits is not None else []
+    started = session.started + _span((grant_limits or limits).approval_wait_seconds)
+    covering = [(begin, end, deadline) for begin, end, deadline in ends if begin <= started and session.started <= end]
+    if not covering:
+        evidence = {"grant": session.grant_id, "known": bool(ends)}
+        yield Candidate("used_without_grant", session.session_id, 0, started, session.ended, evidence)
+        return
+    _, end, deadline = max(covering, key=lambda one: one[1])
+    if end < NEVER:
+        evidence = {"grant": session.grant_id, "session_started": session.started}
+        yield Candidate("session_outlived_grant", session.session_id, deadline, end, session.ended, evidence)
+
+
+def cover(episode: Episode, limits: Limits) -> tuple[int, int]:
+    """Return from when until when an episode lets its subject in, rightly."""
+    end = min(episode.removed(limits), episode.superseded, _due(episode, limits))
+    return episode.granted.append, end
+
+
+def _ends_of(grant: Grant, limits: Limits) -> Iterator[tuple[int, int, int]]:
+    """Yield (from, until, deadline) of each stretch in which sessions may run: episodes that follow at once are one."""
+    stretch: tuple[int, int, int] | None = None
+    for episode in grant.episodes(limits):
+        removed = episode.removed(limits)
+        end = min(_later(removed, limits), _due(episode, limits))
+        deadline = 0 if episode.deadline == NEVER else episode.deadline
+        begin = episode.granted.append
+        if stretch is not None and begin <= stretch[1]:
+            stretch = (stretch[0], end, deadline)
+        else:
+            if stretch is not None:
+                yield stretch
+            stretch = (begin, end, deadline)
+    if stretch is not None:
+        yield stretch
+
+
+def _overdue(
+    grant: Grant, episode: Episode, limits: Limits, over: int, held_until: Callable[[int], int]
+) -> Iterator[Candidate]:
+    due = _due(episode, limits)
+    if due < NEVER:  # as long as one more grant of this access holds, the access may be there
+        due = max(due, held_until(due))
+    if due >= NEVER:
+        return
+    evidence: dict[str, object] = {"removal": episode.best_evidence or "not reported"}
+    if over < NEVER:
+        evidence["late_seconds"] = (min(over, episode.left(limits)) - episode.deadline) / SECOND
+    yield _of("overdue", grant, episode.deadline, (due, over), evidence)
+
+
+def _unconfirmed(grant: Grant, episode: Episode, limits: Limits, over: int) -> Iterator[Candidate]:
+    weak = [one for one in episode.removals if one.evidence not in limits.removal]
+    if weak:
+        opens = weak[0].append + _span(limits.confirm_wait_seconds)
+        deadline = 0 if episode.deadline == NEVER else episode.deadline
+        yield _of("removal_unconfirmed", grant, deadline, (opens, over), {"evidence": weak[0].evidence})
+
+
+def _too_long(grant: Grant, episode: Episode, limits: Limits, over: int) -> Iterator[Candidate]:
+    if limits.max_seconds is None or episode.granted.expires is None:
+        return
+    begin = min(episode.first.starts, episode.first.append)
+    allowed = begin + _span(limits.max_seconds)
+    if episode.deadline > allowed:
+        evidence = {"allowed_seconds": limits.max_seconds, "seconds": (episode.deadline - begin) / SECOND}
+        yield _of("extended_beyond_policy", grant, episode.deadline, (episode.granted.append, over), evidence)
+
+
+def _no_approval(
+    grant: Grant, episode: Episode, request: Request | None, limits: Limits, removed: int
+) -> Iterator[Candidate]:
+    if not limits.approvals:
+        return
+    own = set(grant.person)
+    heard = sorted(grant.decisions + (request.decisions if request is not None else []))
+    reviewers: set[str] = set()
+    enough = NEVER
+    for _, append, decision in heard:
+        if decision.decision == "approved" and decision.reviewer not in own:
+            reviewers.add(decision.reviewer)
+            if len(reviewers) >= limits.approvals:
+                enough = append
+                break
+    opens = episode.granted.append + _span(limits.approval_wait_seconds)
+    evidence = {"needed": limits.approvals, "heard": sorted(reviewers)}
+    yield _of("no_approval", grant, episode.granted.append, (opens, min(enough, removed)), evidence)
+
+
+def _self_approved(
+    key: str, person: tuple[str, ...], decisions: list[tuple[int, int, Decision]]
+) -> Iterator[Candidate]:
+    for _, append, decision in decisions:
+        if decision.decision == "approved" and decision.reviewer and decision.reviewer in person:
+            evidence = {"reviewer": decision.reviewer, "forced": decision.forced}
+            yield Candidate("self_approved", key, 0, append, NEVER, evidence)
+            return
+
+
+def _of(rule: Rule, grant: Grant, deadline: int, span: tuple[int, int], evidence: Mapping[str, object]) -> Candidate:
+    access = grant.access
+    who = {"subject": access.subject, "resource": access.resource, "entitlement": access.entitlement}
+    return Candidate(rule, grant.grant_id, deadline, *span, who | dict(evidence))
+
+
+def _due(episode: Episode, limits: Limits) -> int:
+    """Return the last moment at which a removal is on time: of a grant heard of late, counted from then."""
+    return _later(max(episode.deadline, episode.granted.append), limits)
+
+
+def _later(time: int, limits: Limits) -> int:
+    return NEVER if time >= NEVER else time + _span(limits.grace_seconds)
+
+
+def _span(seconds: float) -> int:
+    return int(seconds * SECOND)

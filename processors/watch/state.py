@@ -1,0 +1,224 @@
+"""Everything the watch knows: facts in, changes of findings out, and when to look again. Pure; time is given.
+
+What is found depends on the facts and the time alone, never on the order in which they came or on how often.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping
+from typing import Literal, NamedTuple
+
+from . import rules
+from .facts import Access, Fact, Source
+from .islands import Islands, joined
+from .life import NEVER, Grant, Request, Session
+from .policy import DEFAULT, Judge, Policy
+from .rules import Candidate
+from .sources import SourceLife
+
+Kind = Literal["grant", "request", "session", "source", "event"]
+About = tuple[Kind, str]
+"""What a judgement is about."""
+Identity = tuple[str, str, int]
+"""Rule, key and deadline: what makes a finding the same finding."""
+
+
+class Change(NamedTuple):
+    """A finding that opens or is resolved. ``at``: the moment from which on that is so."""
+
+    what: Literal["opened", "resolved"]
+    at: int
+    finding: Candidate
+
+
+class WatchState:
+    """The state. ``add`` takes facts in any order; ``judge`` says what has changed at a time.
+
+    Args:
+        known: findings said before, and whether they are open still: what is on record is not said again.
+    """
+
+    def __init__(self, policy: Policy = DEFAULT, known: Mapping[Identity, bool] | None = None) -> None:
+        self.judge_by = Judge(policy)
+        self.grants: dict[str, Grant] = {}
+        self.requests: dict[str, Request] = {}
+        self.sessions: dict[str, Session] = {}
+        self.sources: dict[Source, SourceLife] = {}
+        self.seen = Islands()
+        self._known: dict[Identity, bool] = dict(known or {})
+        self._open: dict[About, set[Identity]] = {}
+        self._of_access: dict[Access, set[str]] = {}
+        self._held: dict[Access, Islands] = {}
+        self._waiting: dict[Access, set[str]] = {}
+        self._grants_of: dict[str, set[str]] = {}
+        self._sessions_of: dict[str, set[str]] = {}
+        self._contents: dict[str, tuple[bytes, int]] = {}
+        self._conflicts: dict[str, dict[bytes, int]] = {}
+        self._touched: dict[About, None] = {}
+        self._later: list[tuple[int, About]] = []
+
+    def add(self, fact: Fact) -> None:
+        """Take a fact; one whose index was taken before changes nothing."""
+        if fact.index in self.seen:
+            return
+        self.seen.add(fact.index)
+        self._compare(fact)
+        limits = self.judge_by.source(fact.source)
+        source = self.sources.setdefault(fact.source, SourceLife.of(fact.source, limits))
+        source.add(fact, limits)
+        self._touch("source", str(fact.source))
+        family = fact.event_type.partition(".")[0]
+        if family == "grant" and fact.grant_id:
+            self._add_grant(fact)
+        elif family == "request" and fact.request_id:
+            self.requests.setdefault(fact.request_id, Request(fact.request_id)).add(fact)
+            self._touch("request", fact.request_id)
+        elif family == "session" and fact.session_id:
+            session = self.sessions.setdefault(fact.session_id, Session(fact.session_id))
+            session.add(fact)
+            self._sessions_of.setdefault(session.grant_id, set()).add(fact.session_id)
+            self._touch("session", fact.session_id)
+        if fact.request_id:
+            for grant_id in self._grants_of.get(fact.request_id, ()):
+                self._touch("grant", grant_id)
+
+    def _add_grant(self, fact: Fact) -> None:
+        grant = self.grants.get(fact.grant_id)
+        if grant is None:
+            grant = self.grants[fact.grant_id] = Grant.of(fact)
+        self._of_access.get(grant.access, set()).discard(grant.grant_id)
+        self._changed(grant.access)
+        grant.add(fact)
+        self._of_access.setdefault(grant.access, set()).add(grant.grant_id)
+        self._changed(grant.access)
+        if grant.request_id:
+            self._grants_of.setdefault(grant.request_id, set()).add(grant.grant_id)
+        self._touch("grant", grant.grant_id)
+        for session_id in self._sessions_of.get(grant.grant_id, ()):
+            self._touch("session", session_id)
+
+    def _changed(self, access: Access) -> None:
+        """Forget until when an access is held; grants that waited for another one are looked at again."""
+        self._held.pop(access, None)
+        for grant_id in self._waiting.pop(access, ()):
+            self._touch("grant", grant_id)
+
+    def _compare(self, fact: Fact) -> None:
+        content, append = self._contents.get(fact.event_id, (fact.content, fact.append))
+        if content == fact.content:
+            self._contents[fact.event_id] = (content, min(append, fact.append))
+        else:
+            self._conflicts.setdefault(fact.event_id, {})
+            self._touch("event", fact.event_id)
+        if (contents := self._conflicts.get(fact.event_id)) is not None:
+            first, first_append = self._contents[fact.event_id]
+            contents[first] = min(first_append, contents.get(first, NEVER))
+            contents[fact.content] = min(fact.append, contents.get(fact.content, NEVER))
+
+    def _touch(self, kind: Kind, key: str) -> None:
+        self._touched[kind, key] = None
+
+    @property
+    def next_look(self) -> int:
+        """When something falls due next, or ``NEVER``; at once where facts are waiting."""
+        if self._touched:
+            return 0
+        return self._later[0][0] if self._later else NEVER
+
+    def judge(self, now: int) -> list[Change]:
+        """Return what has changed by a time: work for what was touched or falls due, not for what is merely there.
+
+        Args:
+            now: microseconds since 1970. Every fact appended up to then must have been added.
+        """
+        touched, self._touched = self._touched, {}
+        while self._later and self._later[0][0] < now:
+            touched[heapq.heappop(self._later)[1]] = None
+        changes: list[Change] = []
+        for about in touched:
+            changes += self._judge_one(about, now)
+        changes.sort(key=lambda change: (change.at, change.finding[:3], change.what))
+        return changes
+
+    def _judge_one(self, about: About, now: int) -> Iterator[Change]:
+        open_before = self._open.get(about, set())
+        open_now: set[Identity] = set()
+        following = NEVER
+        there: set[Identity] = set()
+        for candidate in self.candidates(about):
+            if not candidate.real:
+                continue
+            if candidate.opens >= now:
+                following = min(following, candidate.opens)
+                continue
+            identity = (candidate.rule, candidate.key, candidate.deadline)
+            there.add(identity)
+            if identity not in self._known:
+                self._known[identity] = True
+                yield Change("opened", candidate.opens, candidate)
+            if candidate.ends <= now and self._known[identity]:
+                self._known[identity] = False
+                yield Change("resolved", candidate.ends, candidate)
+            if self._known[identity]:
+                open_now.add(identity)
+                following = min(following, candidate.ends)
+        for rule, key, deadline in open_before - there:  # filled in meanwhile, as a gap is
+            self._known[rule, key, deadline] = False
+            yield Change("resolved", now, Candidate(rule, key, deadline, now, now, {}))  # type: ignore[arg-type]
+        if open_now:
+            self._open[about] = open_now
+        else:
+            self._open.pop(about, None)
+        if following < NEVER:
+            heapq.heappush(self._later, (following, about))
+
+    def candidates(self, about: About) -> Iterator[Candidate]:
+        """Yield everything that is, was or will be wrong with one thing."""
+        kind, key = about
+        if kind == "grant":
+            yield from self._on_grant(self.grants[key])
+        elif kind == "request":
+            yield from rules.on_request(self.requests[key])
+        elif kind == "session":
+            yield from self._on_session(self.sessions[key])
+        elif kind == "source":
+            system, _, instance = key.partition("/")
+            source = Source(system, instance)
+            yield from self.sources[source].candidates(self.judge_by.source(source))
+        else:
+            contents = self._conflicts[key]
+            yield Candidate("event_conflict", key, 0, sorted(contents.values())[1], NEVER, {"contents": len(contents)})
+
+    def _on_grant(self, grant: Grant) -> Iterator[Candidate]:
+        limits = self.judge_by.limits(grant.source, grant.access, grant.environment)
+        request = self.requests.get(grant.request_id) if grant.request_id else None
+
+        def held_until(time: int) -> int:
+            until = self._held_by(grant.access).end_of(time)
+            if until > time:
+                self._waiting.setdefault(grant.access, set()).add(grant.grant_id)
+            return until
+
+        yield from rules.on_grant(grant, request, limits, held_until)
+
+    def _held_by(self, access: Access) -> Islands:
+        """Return the stretches in which any grant of an access holds it."""
+        held = self._held.get(access)
+        if held is None:
+            stretches = []
+            for grant_id in self._of_access.get(access, ()):
+                grant = self.grants[grant_id]
+                limits = self.judge_by.limits(grant.source, grant.access, grant.environment)
+                for episode in grant.episodes(limits):
+                    begin, end = rules.cover(episode, limits)
+                    if begin < end:
+                        stretches.append((begin, end))
+            held = self._held[access] = joined(stretches)
+        return held
+
+    def _on_session(self, session: Session) -> Iterator[Candidate]:
+        limits = self.judge_by.limits(session.source, session.access, session.environment)
+        grant = self.grants.get(session.grant_id)
+        own = self.judge_by.limits(grant.source, grant.access, grant.environment) if grant is not None else None
+        yield from rules.on_session(session, grant, limits, own)

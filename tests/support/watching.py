@@ -1,0 +1,119 @@
+"""Facts for the watch, in seconds: short to write, and drawn at random."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+from grantledger.processors.watch.facts import Access, Decision, Fact, Source
+from grantledger.processors.watch.policy import SECOND, Policy
+from grantledger.processors.watch.state import Change, WatchState
+
+VAULT = Source("vault", "prod")
+START = 1_772_366_400
+"""Seconds since 1970 at which every story begins."""
+
+
+def at(seconds: float) -> int:
+    """Return a time of the story in microseconds."""
+    return int((START + seconds) * SECOND)
+
+
+class Story:
+    """Facts in the order in which the broker took them."""
+
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
+
+    def say(self, when: float, event_type: str, grant: str = "", **more: Any) -> Fact:
+        """Add one event, appended at a second of the story.
+
+        Args:
+            more: fields of the fact; ``ends`` is the deadline in seconds of the story, ``who`` the subject.
+        """
+        who, what = more.pop("who", "alice"), more.pop("what", "db")
+        ends = more.pop("ends", None)
+        index = more.pop("index", len(self.facts))
+        fields: dict[str, Any] = {
+            "index": index,
+            "append": at(when),
+            "occurred": at(when),
+            "event_id": f"e{index}",
+            "event_type": event_type,
+            "source": VAULT,
+            "content": b"%d" % index,
+            "access": Access("default", who, "database", what, "admin"),
+            "person": (who, f"{who}@example.com"),
+            "grant_id": grant,
+            "expires": None if ends is None else at(ends),
+        }
+        fact = Fact(**fields | more)
+        self.facts.append(fact)
+        return fact
+
+    def granted(self, when: float, grant: str, ends: float | None, **more: Any) -> Fact:
+        """Activate a grant."""
+        return self.say(when, "grant.activated", grant, ends=ends, **more)
+
+    def removed(self, when: float, grant: str, evidence: str = "confirmed", **more: Any) -> Fact:
+        """Revoke a grant."""
+        return self.say(when, "grant.revoked", grant, removal=evidence, **more)
+
+    def watched(self, until: float, policy: Policy | None = None) -> WatchState:
+        """Return the state with everything heard."""
+        state = WatchState(policy or Policy())
+        for fact in self.facts:
+            if fact.append <= at(until):
+                state.add(fact)
+        return state
+
+    def findings(self, until: float, policy: Policy | None = None) -> list[tuple[str, str, str, float]]:
+        """Return what a watch says until a second: (opened or resolved, rule, key, second)."""
+        return said(self.watched(until, policy).judge(at(until)))
+
+
+def said(changes: list[Change]) -> list[tuple[str, str, str, float]]:
+    """Return changes in short."""
+    return [(change.what, change.finding.rule, change.finding.key, change.at / SECOND - START) for change in changes]
+
+
+def lives(draw: random.Random, count: int) -> list[Fact]:
+    """Return the facts of random lives: overlaps, extensions, weak and late removals, sessions, approvals, gaps."""
+    story = Story()
+    events: list[tuple[float, str, dict[str, Any]]] = []
+    for number in range(draw.randint(1, 5)):
+        grant = f"g{number}"
+        who, what = draw.choice(["alice", "bob"]), draw.choice(["db", "host"])
+        common = {"grant": grant, "who": who, "what": what, "request_id": draw.choice(["", f"r{number}"])}
+        begin = draw.randint(0, 400)
+        ends = draw.choice([None, begin + draw.randint(-50, 300), begin + 200])
+        events.append((begin, "grant.activated", common | {"ends": ends}))
+        for _ in range(draw.randint(0, 2)):
+            events.append(
+                (begin + draw.randint(0, 400), "grant.extended", common | {"ends": begin + draw.randint(0, 600)})
+            )
+        for _ in range(draw.randint(0, 3)):
+            evidence = draw.choice(["none", "deadline", "api_accepted", "confirmed", "confirmed"])
+            events.append((begin + draw.randint(1, 900), "grant.revoked", common | {"removal": evidence}))
+        if common["request_id"]:
+            reviewer = draw.choice([who, "carol", "dan"])
+            decision = Decision(reviewer, draw.choice(["approved", "pending"]))
+            events.append((begin + draw.randint(-30, 90), "request.approved", common | {"decisions": (decision,)}))
+        if draw.random() < 0.6:
+            named = draw.choice([grant, "", "unheard of"])
+            session = {"who": who, "what": what, "session_id": f"s{number}", "grant": named}
+            begun = begin + draw.randint(-100, 500)
+            events.append((begun, "session.started", session))
+            if draw.random() < 0.7:
+                events.append((begun + draw.randint(0, 500), "session.ended", session))
+    events.sort(key=lambda one: one[0])
+    seq = 0
+    for when, kind, more in events[:count]:
+        seq += draw.choice([1, 1, 1, 2])
+        lead = draw.choice([0, 0, 0, -40, 500])
+        story.say(when, kind, **more, seq=seq, occurred=at(when + lead))
+        if draw.random() < 0.1:  # the same event once more, or something else under its id
+            again = replace(story.facts[-1], index=len(story.facts), content=draw.choice([b"other", b"another"]))
+            story.facts.append(again)
+    return story.facts

@@ -1,0 +1,471 @@
+"""Whether access ended on time: every rule by example, and what must hold for any story in any order."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grantledger.processors.watch.facts import Decision, Fact, Source
+from grantledger.processors.watch.life import NEVER, Stage
+from grantledger.processors.watch.policy import (
+    DEFAULT,
+    SECOND,
+    Limits,
+    Override,
+    Policy,
+    PolicyError,
+    SourceLimits,
+    read_policy,
+)
+from grantledger.processors.watch.state import Change, WatchState
+from support.watching import START, Story, at, lives, said
+
+GRACE = Limits(grace_seconds=10, confirm_wait_seconds=100, approval_wait_seconds=5)
+PLAIN = Policy(default=GRACE)
+
+
+def of_rule(found: list[tuple[str, str, str, float]], rule: str) -> list[tuple[str, str, float]]:
+    return [(what, key, when) for what, name, key, when in found if name == rule]
+
+
+def test_removed_in_time_is_no_finding() -> None:
+    story = Story()
+    story.granted(0, "g", 100)
+    story.removed(110, "g")  # the last moment
+    assert story.findings(1000, PLAIN) == []
+
+
+def test_overdue_opens_after_the_grace_and_is_resolved_with_its_lateness() -> None:
+    story = Story()
+    story.granted(0, "g", 100)
+    assert story.findings(110, PLAIN) == []
+    assert story.findings(110.001, PLAIN) == [("opened", "overdue", "g", 110)]
+    story.removed(160, "g")
+    state = story.watched(500, PLAIN)
+    changes = state.judge(at(500))
+    assert said(changes) == [("opened", "overdue", "g", 110), ("resolved", "overdue", "g", 160)]
+    assert changes[1].finding.evidence["late_seconds"] == 60
+    assert changes[1].finding.deadline == at(100)
+
+
+@pytest.mark.parametrize("evidence", ["none", "deadline", "api_accepted"])
+def test_only_what_the_policy_counts_is_a_removal(evidence: str) -> None:
+    story = Story()
+    story.granted(0, "g", 100)
+    story.removed(50, "g", evidence)
+    found = story.findings(1000, PLAIN)
+    assert found == [("opened", "overdue", "g", 110), ("opened", "removal_unconfirmed", "g", 150)]
+    lenient = Policy(default=GRACE.model_copy(update={"removal": frozenset({"confirmed", evidence})}))
+    assert story.findings(1000, lenient) == []
+    story.removed(180, "g")
+    assert of_rule(story.findings(1000, PLAIN), "removal_unconfirmed")[1] == ("resolved", "g", 180)
+
+
+def test_a_credential_that_ends_by_itself_needs_no_removal() -> None:
+    story = Story()
+    story.granted(0, "g", 100, source=Source("teleport", "prod"))
+    assert story.findings(1000, DEFAULT) == []
+    story.granted(0, "h", 100)
+    assert of_rule(story.findings(1000, DEFAULT), "overdue") == [("opened", "h", 160)]
+
+
+def test_a_fast_clock_cannot_lengthen_access() -> None:
+    story = Story()
+    story.granted(0, "g", 100 + 600, occurred=at(600))
+    story.removed(400, "g")
+    found = story.findings(1000, PLAIN)
+    assert of_rule(found, "overdue") == [("opened", "g", 110), ("resolved", "g", 400)]
+    assert [what for what, _, _ in of_rule(found, "clock_skew")] == ["opened"]
+
+
+def test_an_extension_moves_the_deadline_and_one_that_comes_late_resolves() -> None:
+    story = Story()
+    story.granted(0, "g", 100)
+    story.say(50, "grant.extended", "g", ends=200)
+    story.removed(205, "g")
+    assert story.findings(1000, PLAIN) == []
+    late = Story()
+    late.granted(0, "g", 100)
+    late.say(150, "grant.extended", "g", ends=200)
+    assert of_rule(late.findings(180, PLAIN), "overdue") == [("opened", "g", 110), ("resolved", "g", 150)]
+    assert of_rule(late.findings(1000, PLAIN), "overdue")[-1] == ("opened", "g", 210)
+
+
+def test_a_deadline_changed_backwards_counts_from_when_it_was_heard() -> None:
+    story = Story()
+    story.granted(0, "g", 500)
+    story.say(100, "grant.extended", "g", ends=50)
+    assert of_rule(story.findings(1000, PLAIN), "overdue") == [("opened", "g", 110)]
+
+
+def test_a_grant_that_ends_before_it_begins_and_one_far_away() -> None:
+    story = Story()
+    story.granted(100, "before", 20, starts=at(90))
+    story.granted(100, "far", 8_000_000_000, what="host")
+    assert story.findings(1000, PLAIN) == [("opened", "overdue", "before", 110)]
+
+
+def test_history_that_is_imported_is_judged_from_when_it_came() -> None:
+    story = Story()
+    story.granted(10_000, "g", -5000, occurred=at(-6000))
+    story.removed(10_001, "g", occurred=at(-5001))
+    assert story.findings(20_000, PLAIN) == []
+
+
+def test_a_removal_heard_late_says_how_late_it_was_in_truth() -> None:
+    story = Story()
+    story.granted(0, "g", 100)
+    story.removed(300, "g", occurred=at(130))
+    changes = story.watched(400, PLAIN).judge(at(400))
+    assert changes[1].finding.evidence["late_seconds"] == 30
+
+
+def test_overlapping_grants_of_one_access_are_a_union() -> None:
+    story = Story()
+    story.granted(0, "one", 100)
+    story.granted(50, "two", 200)
+    story.removed(205, "two")
+    assert story.findings(150, PLAIN) == []
+    assert story.findings(1000, PLAIN) == [("opened", "overdue", "one", 205)]
+    other = Story()
+    other.granted(0, "one", 100)
+    other.granted(50, "two", 200, what="host")
+    assert other.findings(150, PLAIN) == [("opened", "overdue", "one", 110)]
+
+
+def test_the_one_that_holds_may_go_early() -> None:
+    story = Story()
+    story.granted(0, "one", 100)
+    story.granted(50, "two", 1000)
+    state = story.watched(150, PLAIN)
+    assert state.judge(at(150)) == []
+    state.add(story.removed(160, "two"))
+    assert said(state.judge(at(170))) == [("opened", "overdue", "one", 160)]
+
+
+def test_a_grant_that_comes_back_is_judged_anew() -> None:
+    story = Story()
+    story.granted(0, "g", 100)
+    story.removed(90, "g")
+    story.granted(500, "g", 600)
+    found = story.findings(1000, PLAIN)
+    assert found == [("opened", "overdue", "g", 610)]
+
+
+def test_no_deadline() -> None:
+    story = Story()
+    story.granted(0, "g", None)
+    assert story.findings(1000, PLAIN) == [("opened", "no_deadline", "g", 0)]
+    limited = Policy(default=GRACE.model_copy(update={"max_seconds": 300.0}))
+    assert story.findings(1000, limited) == [("opened", "overdue", "g", 310)]
+    story.say(50, "grant.extended", "g", ends=70)
+    assert ("resolved", "g", 50) in of_rule(story.findings(1000, PLAIN), "no_deadline")
+
+
+def test_longer_than_the_policy_allows() -> None:
+    limited = Policy(default=GRACE.model_copy(update={"max_seconds": 300.0}))
+    story = Story()
+    story.granted(0, "g", 300)
+    story.say(100, "grant.extended", "g", ends=301)
+    story.removed(200, "g")
+    found = of_rule(story.findings(1000, limited), "extended_beyond_policy")
+    assert found == [("opened", "g", 100), ("resolved", "g", 200)]
+
+
+APPROVED = Policy(default=GRACE.model_copy(update={"approvals": 2}))
+
+
+def approve(reviewer: str, decision: str = "approved") -> tuple[Decision, ...]:
+    return (Decision(reviewer, decision),)
+
+
+def test_approvals_of_enough_others() -> None:
+    story = Story()
+    story.say(0, "request.approved", request_id="r", decisions=approve("bob"), outcome="pending")
+    story.say(1, "request.approved", request_id="r", decisions=approve("bob"))
+    story.say(2, "request.approved", request_id="r", decisions=approve("carol", "pending"))
+    story.granted(3, "g", 100, request_id="r")
+    story.removed(100, "g")
+    found = story.findings(1000, APPROVED)
+    assert found == [("opened", "no_approval", "g", 8), ("resolved", "no_approval", "g", 100)]
+    story.say(7, "request.approved", request_id="r", decisions=approve("dan"))
+    assert story.findings(1000, APPROVED) == []
+
+
+@pytest.mark.parametrize("reviewer", ["alice", "alice@example.com"])
+def test_nobody_approves_for_themselves(reviewer: str) -> None:
+    story = Story()
+    story.say(0, "request.approved", request_id="r", decisions=approve(reviewer))
+    story.granted(3, "g", 100, request_id="r")
+    story.removed(4, "g")
+    assert story.findings(10, PLAIN) == [("opened", "self_approved", "r", 0)]
+    one = Policy(default=GRACE.model_copy(update={"approvals": 1}))
+    late = Story()
+    late.say(0, "request.approved", request_id="r", decisions=approve(reviewer))
+    late.granted(3, "g", 100, request_id="r")
+    assert of_rule(late.findings(50, one), "no_approval") == [("opened", "g", 8)]
+
+
+def test_a_session_must_not_outlive_its_grant() -> None:
+    story = Story()
+    story.granted(0, "g", 100)
+    story.say(10, "session.started", "g", session_id="s")
+    story.removed(50, "g")
+    assert story.findings(60, PLAIN) == []
+    assert story.findings(61, PLAIN) == [("opened", "session_outlived_grant", "s", 60)]
+    story.say(70, "session.ended", "g", session_id="s")
+    assert story.findings(80, PLAIN)[-1] == ("resolved", "session_outlived_grant", "s", 70)
+    kept = Story()
+    kept.granted(0, "g", 100)
+    kept.say(10, "session.started", "g", session_id="s")
+    kept.say(90, "grant.extended", "g", ends=200)
+    kept.say(190, "session.ended", "g", session_id="s")
+    kept.removed(200, "g")
+    assert kept.findings(1000, PLAIN) == []
+
+
+def test_a_session_needs_the_grant_that_it_names() -> None:
+    story = Story()
+    story.say(10, "session.started", "g", session_id="unheard")
+    story.say(11, "session.ended", "g", session_id="unheard")
+    story.say(20, "session.started", "g", session_id="early")
+    story.granted(24, "g", 100)  # a moment later, as events of two tools come
+    story.removed(90, "g")
+    story.say(95, "session.ended", "g", session_id="early")
+    story.say(200, "session.started", "g", session_id="after")
+    story.say(300, "session.started", "", session_id="free")
+    found = story.findings(1000, PLAIN)
+    assert found == [("opened", "used_without_grant", "after", 205)]
+    strict = Policy(default=GRACE.model_copy(update={"sessions_need_grant": True}))
+    assert ("opened", "free", 305) in of_rule(story.findings(1000, strict), "used_without_grant")
+
+
+def test_a_source_that_falls_silent() -> None:
+    policy = Policy(default=GRACE, source=(SourceLimits(system="vault", silent_after_seconds=50),))
+    story = Story()
+    for when in (0, 40, 90, 300):
+        story.say(when, "request.created", request_id=f"r{when}")
+    found = story.findings(320, policy)
+    assert found == [("opened", "source_silent", "vault/prod", 140), ("resolved", "source_silent", "vault/prod", 300)]
+    assert story.findings(351, policy)[-1] == ("opened", "source_silent", "vault/prod", 350)
+
+
+def test_a_missing_number() -> None:
+    story = Story()
+    for when, seq in ((0, 5), (1, 6), (2, 9), (3, 10)):
+        story.say(when, "request.created", request_id=f"r{seq}", seq=seq)
+    state = story.watched(30, PLAIN)
+    assert state.judge(at(30)) == []
+    [gap] = state.judge(at(63))
+    assert (gap.finding.key, gap.finding.evidence) == ("vault/prod#7", {"first_missing": 7, "last_missing": 8})
+    for when, seq in ((70, 7), (71, 8)):
+        state.add(story.say(when, "request.created", request_id=f"r{seq}", seq=seq))
+    assert said(state.judge(at(72))) == [("resolved", "sequence_gap", "vault/prod#7", 72)]
+
+
+def test_one_id_with_two_contents() -> None:
+    story = Story()
+    story.say(0, "request.created", request_id="r", event_id="e", content=b"a")
+    story.say(1, "request.created", request_id="r", event_id="e", content=b"a")
+    assert story.findings(10, PLAIN) == []
+    story.say(2, "request.created", request_id="r", event_id="e", content=b"b")
+    assert story.findings(10, PLAIN) == [("opened", "event_conflict", "e", 2)]
+
+
+def test_stages() -> None:
+    story = Story()
+    story.say(0, "request.created", request_id="r")
+    story.say(1, "request.approved", request_id="r", outcome="pending")
+    state = story.watched(1)
+    assert state.requests["r"].stage == Stage.REQUESTED
+    for kind, stage in (("approved", Stage.APPROVED), ("cancelled", Stage.CANCELLED), ("expired", Stage.LAPSED)):
+        state.add(story.say(2, f"request.{kind}", request_id="r"))
+        assert state.requests["r"].stage == stage
+    steps = [
+        ("grant.failed", {}, Stage.FAILED),
+        ("grant.activated", {"ends": 50}, Stage.ACTIVE),
+        ("grant.extended", {"ends": 60}, Stage.EXTENDED),
+        ("grant.revoked", {"removal": "api_accepted"}, Stage.REMOVAL_ACCEPTED),
+        ("grant.expired", {"removal": "confirmed"}, Stage.REMOVED),
+        ("grant.activated", {"ends": 90}, Stage.ACTIVE),
+    ]
+    for when, (kind, more, stage) in enumerate(steps):
+        state.add(story.say(10 + when, kind, "g", **more))
+        assert state.grants["g"].stage(GRACE) == stage
+
+
+Found = dict[tuple[str, str, int], tuple[int, int]]
+
+
+def everything(facts: list[Fact], policy: Policy, now: int) -> Found:
+    """What there is to find at a time: identity to (opens, ends)."""
+    state = WatchState(policy)
+    for fact in facts:
+        state.add(fact)
+    found: Found = {}
+    for change in state.judge(now):
+        identity = (change.finding.rule, change.finding.key, change.finding.deadline)
+        opens, _ = found.get(identity, (change.at, NEVER))
+        found[identity] = (opens, change.at if change.what == "resolved" else NEVER)
+    return found
+
+
+POLICIES = st.sampled_from(
+    [
+        PLAIN,
+        Policy(
+            default=Limits(grace_seconds=0, max_seconds=250, approvals=1, sessions_need_grant=True),
+            source=(SourceLimits(silent_after_seconds=120),),
+        ),
+        Policy(default=GRACE, rule=(Override(resource="host", removal=frozenset({"api_accepted", "confirmed"})),)),
+    ]
+)
+
+
+@given(st.randoms(use_true_random=False), POLICIES)
+def test_order_and_repetition_change_nothing(draw: random.Random, policy: Policy) -> None:
+    facts = lives(draw, 40)
+    end = at(3000)
+    expected = everything(facts, policy, end)
+    mixed = facts + draw.sample(facts, draw.randint(0, len(facts)))
+    draw.shuffle(mixed)
+    assert everything(mixed, policy, end) == expected
+
+
+@given(st.randoms(use_true_random=False), POLICIES)
+def test_looking_often_says_the_same_as_looking_once_and_nothing_twice(draw: random.Random, policy: Policy) -> None:
+    """Also with restarts from nothing but what was said before."""
+    facts = lives(draw, 40)
+    end = at(3000)
+    changes: list[Change] = []
+    state = WatchState(policy)
+    heard = 0
+    for now in [*sorted(at(draw.randint(0, 2000)) for _ in range(12)), end]:
+        while heard < len(facts) and facts[heard].append <= now:
+            state.add(facts[heard])
+            heard += 1
+        changes += state.judge(now)
+        if draw.random() < 0.3:  # killed: everything is read again
+            known: dict[tuple[str, str, int], bool] = {}
+            for change in changes:
+                known[change.finding[:3]] = change.what == "opened"
+            state = WatchState(policy, known)
+            for fact in facts[:heard]:
+                state.add(fact)
+    told = [(change.what, *change.finding[:3]) for change in changes]
+    assert len(told) == len(set(told))
+    once = everything(facts, policy, end)
+    gone = {one[1:] for one in told} - set(once)
+    assert all(rule == "sequence_gap" for rule, _, _ in gone)  # filled since: looking once, there never was one
+    for change in changes:
+        identity = change.finding[:3]
+        if identity in once:
+            opens, ends = once[identity]
+            assert change.at == (opens if change.what == "opened" else ends)
+
+
+def overdue_by_definition(facts: list[Fact], limits: Limits, now: int) -> set[tuple[str, int]]:
+    """(grant, second) at which each grant is first overdue in each of its episodes: looked at second by second."""
+    grants: dict[str, list[Fact]] = {}
+    seen: set[int] = set()
+    for fact in facts:
+        if fact.event_type.startswith("grant.") and fact.index not in seen:
+            seen.add(fact.index)
+            grants.setdefault(fact.grant_id, []).append(fact)
+
+    def holding(grant: str, time: int) -> tuple[Fact | None, bool]:
+        """The activation or extension that counts at a time, and whether it was removed since."""
+        given, removed = None, False
+        for fact in grants[grant]:
+            if fact.append > time:
+                break
+            if fact.event_type in ("grant.activated", "grant.extended"):
+                given, removed = fact, False
+            elif fact.removal in limits.removal:
+                removed = True
+        return given, removed
+
+    def last_moment(given: Fact) -> int:
+        if given.expires is None:
+            return NEVER
+        deadline = given.expires - max(0, given.occurred - given.append)
+        return max(deadline, given.append) + int(limits.grace_seconds * SECOND)
+
+    found: set[tuple[str, int]] = set()
+    told: set[tuple[str, int]] = set()
+    first = {name: min(grants[name], key=lambda fact: fact.index).access for name in grants}
+    for second in range(now // SECOND - START):
+        time = at(second) + SECOND // 2
+        for name in grants:
+            given, removed = holding(name, time)
+            if given is None or removed or last_moment(given) > time or (name, given.index) in told:
+                continue
+            others = [
+                other
+                for other in grants
+                if other != name
+                and first[other] == first[name]
+                and (has := holding(other, time))[0] is not None
+                and not has[1]
+                and last_moment(has[0]) > time
+            ]
+            if not others:
+                told.add((name, given.index))
+                found.add((name, second))
+    return found
+
+
+@given(st.randoms(use_true_random=False))
+def test_overdue_is_what_the_definition_says(draw: random.Random) -> None:
+    facts = lives(draw, 25)
+    found = everything(facts, PLAIN, at(1500))
+    ours = {(key, opens // SECOND - START) for (rule, key, _), (opens, _) in found.items() if rule == "overdue"}
+    assert ours == overdue_by_definition(facts, GRACE, at(1500))
+
+
+def test_a_million_grants_of_one_subject_are_judged_in_bounded_work() -> None:
+    """Ten thousand here: judging one of them must not look at all others."""
+    story = Story()
+    for number in range(10_000):
+        story.granted(number / 100, f"g{number}", 200 + number / 100)
+    state = story.watched(150, PLAIN)
+    assert state.judge(at(150)) == []
+    assert state.judge(at(160)) == []
+    for number in range(10_000):
+        state.add(story.removed(170 + number / 1000, f"g{number}"))
+    assert state.judge(at(1000)) == []
+
+
+def test_a_policy_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(
+        '[default]\ngrace_seconds = 5\n[[rule]]\nsource = "vault"\nresource = "pay*"\napprovals = 2\n'
+        '[severity]\noverdue = "warning"\n'
+    )
+    policy = read_policy(path)
+    assert policy.default.grace_seconds == 5 and policy.severity == {"overdue": "warning"}
+    assert policy.rule[0] == DEFAULT.rule[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[default]\ngrace = 5\n", "default.grace: Extra inputs are not permitted"),
+        ("[default]\ngrace_seconds = -5\n", "default.grace_seconds: Input should be greater than or equal to 0"),
+        ('[[rule]]\nremoval = ["sure"]\n', "rule.0.removal"),
+        ('[severity]\noverdu = "info"\n', "severity.overdu"),
+        ("grace", "policy "),
+    ],
+)
+def test_a_wrong_policy_names_the_key(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    with pytest.raises(PolicyError, match="policy ") as told:
+        read_policy(path)
+    assert words in str(told.value) and str(path) in str(told.value)
+    with pytest.raises(PolicyError, match="missing"):
+        read_policy(tmp_path / "missing.toml")
