@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from bisect import insort
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from .facts import Access, Decision, Fact, Source
 from .policy import SECOND, Limits
 
+Item = TypeVar("Item")
 NEVER = 1 << 62
 """A time that does not come."""
 
@@ -103,10 +103,11 @@ class Grant:
     person: tuple[str, ...]
     named: tuple[int, str] = (NEVER, "")
     """The earliest fact that names a request, and the request."""
-    granted: list[Granted] = field(default_factory=list)
-    removals: list[Removal] = field(default_factory=list)
-    decisions: list[tuple[int, int, Decision]] = field(default_factory=list)
-    failed: list[int] = field(default_factory=list)
+    # Tuples, because an empty one takes no memory, and most grants have few of each.
+    granted: tuple[Granted, ...] = ()
+    removals: tuple[Removal, ...] = ()
+    decisions: tuple[tuple[int, int, Decision], ...] = ()
+    failed: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, fact: Fact) -> Grant:
@@ -129,13 +130,15 @@ class Grant:
         if fact.event_type in ("grant.activated", "grant.extended"):
             starts = fact.starts if fact.starts is not None else fact.append
             extended = fact.event_type == "grant.extended"
-            insort(self.granted, Granted(fact.index, fact.append, starts, fact.expires, fact.fast_by, extended))
+            granted = Granted(fact.index, fact.append, starts, fact.expires, fact.fast_by, extended)
+            self.granted = _with(self.granted, granted)
         elif fact.event_type in ("grant.revoked", "grant.expired"):
-            insort(self.removals, Removal(fact.index, fact.append, fact.occurred, fact.removal))
+            removal = Removal(fact.index, fact.append, fact.occurred, fact.removal)
+            self.removals = _with(self.removals, removal)
         elif fact.event_type == "grant.failed":
-            insort(self.failed, fact.index)
+            self.failed = _with(self.failed, fact.index)
         for decision in fact.decisions:
-            insort(self.decisions, (fact.index, fact.append, decision))
+            self.decisions = _with(self.decisions, (fact.index, fact.append, decision))
 
     def episodes(self, limits: Limits) -> Iterator[Episode]:
         """Yield the grant's episodes in order. One that comes back after its removal begins anew."""
@@ -167,6 +170,13 @@ class Grant:
         return Stage.EXTENDED if episode.granted.extended else Stage.ACTIVE
 
 
+def _with(sorted_items: tuple[Item, ...], item: Item) -> tuple[Item, ...]:
+    """Return the items with one more in its place; nearly always that is the end."""
+    if not sorted_items or sorted_items[-1] <= item:  # type: ignore[operator]
+        return (*sorted_items, item)
+    return tuple(sorted((*sorted_items, item)))  # type: ignore[type-var]
+
+
 def _deadline(granted: Granted, first: Granted, limits: Limits) -> int:
     """Return when access must have ended: what the tool said less its clock's lead, else what the policy allows."""
     if granted.expires is not None:
@@ -183,8 +193,8 @@ class Request:
     request_id: str
     person: tuple[str, ...] = ()
     first: int = NEVER
-    decisions: list[tuple[int, int, Decision]] = field(default_factory=list)
-    ends: list[tuple[int, str, str]] = field(default_factory=list)
+    decisions: tuple[tuple[int, int, Decision], ...] = ()
+    ends: tuple[tuple[int, str, str], ...] = ()
     """(index, event type, outcome) of what closes it."""
 
     def add(self, fact: Fact) -> None:
@@ -192,9 +202,9 @@ class Request:
         if fact.index < self.first:
             self.first, self.person = fact.index, fact.person
         if fact.event_type != "request.created":
-            insort(self.ends, (fact.index, fact.event_type, fact.outcome))
+            self.ends = _with(self.ends, (fact.index, fact.event_type, fact.outcome))
         for decision in fact.decisions:
-            insort(self.decisions, (fact.index, fact.append, decision))
+            self.decisions = _with(self.decisions, (fact.index, fact.append, decision))
 
     @property
     def stage(self) -> Stage:

@@ -156,7 +156,7 @@ def _no_approval(
     if not limits.approvals:
         return
     own = set(grant.person)
-    heard = sorted(grant.decisions + (request.decisions if request is not None else []))
+    heard = sorted(grant.decisions + (request.decisions if request is not None else ()))
     reviewers: set[str] = set()
     enough = NEVER
     for _, append, decision in heard:
@@ -171,7 +171,7 @@ def _no_approval(
 
 
 def _self_approved(
-    key: str, person: tuple[str, ...], decisions: list[tuple[int, int, Decision]]
+    key: str, person: tuple[str, ...], decisions: tuple[tuple[int, int, Decision], ...]
 ) -> Iterator[Candidate]:
     for _, append, decision in decisions:
         if decision.decision == "approved" and decision.reviewer and decision.reviewer in person:

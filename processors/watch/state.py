@@ -5,6 +5,7 @@ What is found depends on the facts and the time alone, never on the order in whi
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
@@ -32,6 +33,11 @@ class Change(NamedTuple):
     finding: Candidate
 
 
+def _identity_of(event_id: str) -> bytes:
+    """Return an event id in 16 bytes."""
+    return hashlib.blake2b(event_id.encode(), digest_size=16).digest()
+
+
 class WatchState:
     """The state. ``add`` takes facts in any order; ``judge`` says what has changed at a time.
 
@@ -48,15 +54,17 @@ class WatchState:
         self.seen = Islands()
         self._known: dict[Identity, bool] = dict(known or {})
         self._open: dict[About, set[Identity]] = {}
-        self._of_access: dict[Access, set[str]] = {}
+        self._of_access: dict[Access, str | set[str]] = {}
+        """The grants of each access: one, or several."""
         self._held: dict[Access, Islands] = {}
         self._waiting: dict[Access, set[str]] = {}
         self._grants_of: dict[str, set[str]] = {}
         self._sessions_of: dict[str, set[str]] = {}
-        self._contents: dict[str, tuple[bytes, int]] = {}
+        self._contents: dict[bytes, bytes] = {}
+        """By event id: content and append time of its first telling, packed, because there is one for every event."""
         self._conflicts: dict[str, dict[bytes, int]] = {}
         self._touched: dict[About, None] = {}
-        self._later: list[tuple[int, About]] = []
+        self._later: list[tuple[int, Kind, str]] = []
 
     def add(self, fact: Fact) -> None:
         """Take a fact; one whose index was taken before changes nothing."""
@@ -87,16 +95,28 @@ class WatchState:
         grant = self.grants.get(fact.grant_id)
         if grant is None:
             grant = self.grants[fact.grant_id] = Grant.of(fact)
-        self._of_access.get(grant.access, set()).discard(grant.grant_id)
-        self._changed(grant.access)
+        before = grant.access
         grant.add(fact)
-        self._of_access.setdefault(grant.access, set()).add(grant.grant_id)
+        if grant.access != before:  # an earlier event, heard later, says otherwise
+            self._sharing(before).discard(grant.grant_id)
+            self._changed(before)
+        together = self._of_access.setdefault(grant.access, grant.grant_id)
+        if together != grant.grant_id:
+            self._sharing(grant.access).add(grant.grant_id)
         self._changed(grant.access)
         if grant.request_id:
             self._grants_of.setdefault(grant.request_id, set()).add(grant.grant_id)
         self._touch("grant", grant.grant_id)
         for session_id in self._sessions_of.get(grant.grant_id, ()):
             self._touch("session", session_id)
+
+    def _sharing(self, access: Access) -> set[str]:
+        """Return the grants of an access as a set that can be changed."""
+        found = self._of_access.get(access, "")
+        if isinstance(found, str):
+            found = {found} - {""}
+            self._of_access[access] = found
+        return found
 
     def _changed(self, access: Access) -> None:
         """Forget until when an access is held; grants that waited for another one are looked at again."""
@@ -105,16 +125,19 @@ class WatchState:
             self._touch("grant", grant_id)
 
     def _compare(self, fact: Fact) -> None:
-        content, append = self._contents.get(fact.event_id, (fact.content, fact.append))
-        if content == fact.content:
-            self._contents[fact.event_id] = (content, min(append, fact.append))
-        else:
-            self._conflicts.setdefault(fact.event_id, {})
-            self._touch("event", fact.event_id)
-        if (contents := self._conflicts.get(fact.event_id)) is not None:
-            first, first_append = self._contents[fact.event_id]
-            contents[first] = min(first_append, contents.get(first, NEVER))
-            contents[fact.content] = min(fact.append, contents.get(fact.content, NEVER))
+        """Remember what an event id stands for; another content under it is a conflict."""
+        event = _identity_of(fact.event_id)
+        here = fact.content + fact.append.to_bytes(8, "big")
+        known = self._contents.setdefault(event, here)
+        if known[:-8] == fact.content:
+            self._contents[event] = min(known, here)
+            if fact.event_id not in self._conflicts:
+                return
+        contents = self._conflicts.setdefault(fact.event_id, {})
+        for told in (self._contents[event], here):
+            append = int.from_bytes(told[-8:], "big")
+            contents[told[:-8]] = min(append, contents.get(told[:-8], NEVER))
+        self._touch("event", fact.event_id)
 
     def _touch(self, kind: Kind, key: str) -> None:
         self._touched[kind, key] = None
@@ -134,7 +157,7 @@ class WatchState:
         """
         touched, self._touched = self._touched, {}
         while self._later and self._later[0][0] < now:
-            touched[heapq.heappop(self._later)[1]] = None
+            touched[heapq.heappop(self._later)[1:]] = None
         changes: list[Change] = []
         for about in touched:
             changes += self._judge_one(about, now)
@@ -171,7 +194,7 @@ class WatchState:
         else:
             self._open.pop(about, None)
         if following < NEVER:
-            heapq.heappush(self._later, (following, about))
+            heapq.heappush(self._later, (following, *about))
 
     def candidates(self, about: About) -> Iterator[Candidate]:
         """Yield everything that is, was or will be wrong with one thing."""
@@ -195,6 +218,8 @@ class WatchState:
         request = self.requests.get(grant.request_id) if grant.request_id else None
 
         def held_until(time: int) -> int:
+            if self._of_access[grant.access] == grant.grant_id:  # the only one, as nearly always
+                return time
             until = self._held_by(grant.access).end_of(time)
             if until > time:
                 self._waiting.setdefault(grant.access, set()).add(grant.grant_id)
@@ -207,7 +232,7 @@ class WatchState:
         held = self._held.get(access)
         if held is None:
             stretches = []
-            for grant_id in self._of_access.get(access, ()):
+            for grant_id in self._sharing(access):
                 grant = self.grants[grant_id]
                 limits = self.judge_by.limits(grant.source, grant.access, grant.environment)
                 for episode in grant.episodes(limits):
