@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 from confluent_kafka import KafkaError, KafkaException
@@ -27,6 +28,7 @@ def create_topics(admin: AdminClient, specs: Iterable[TopicSpec], replication: i
         TopicError: the brokers refuse; names the topic.
         KafkaUnavailableError: they do not answer.
     """
+    specs = list(specs)
     try:
         brokers = len(admin.list_topics(timeout=TIMEOUT).brokers)
     except KafkaException as error:
@@ -50,7 +52,32 @@ def create_topics(admin: AdminClient, specs: Iterable[TopicSpec], replication: i
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise TopicError(f"topic {name} cannot be made: {error.args[0].str()}") from error
+    if made:
+        _await_leaders(admin, {spec.name: spec.partitions for spec in specs if spec.name in made})
     return made
+
+
+def _await_leaders(admin: AdminClient, partitions: dict[str, int]) -> None:
+    """Wait until the brokers know the topics: the controller has made them, the others hear of it a moment later."""
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            present = admin.list_topics(timeout=TIMEOUT).topics
+        except KafkaException as error:
+            raise kafka.unavailable("Kafka does not answer", error) from error
+        missing = [
+            name
+            for name, count in partitions.items()
+            if name not in present
+            or sum(partition.leader >= 0 for partition in present[name].partitions.values()) < count
+        ]
+        if not missing:
+            return
+        if time.monotonic() > deadline:
+            raise TopicError(
+                f"topic {missing[0]} was made, and has no leader after {TIMEOUT:.0f} s: look at the brokers"
+            )
+        time.sleep(0.05)
 
 
 def check_topics(admin: AdminClient, specs: Iterable[TopicSpec]) -> list[str]:
