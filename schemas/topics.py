@@ -11,8 +11,10 @@ SEALED_SUFFIX = ".sealed"
 ANCHORS_TOPIC = "access.anchors"
 RECEIPTS_TOPIC = "access.receipts"
 COMMANDS_TOPIC = "access.commands"
+MAX_INPUT_BYTES = 4 << 20
+"""Largest batch of records in an input topic, as it is stored there: uncompressed."""
 MAX_SEALED_BYTES = 8 << 20
-"""Largest sealed batch as a Kafka record: 4 MiB of payload, the hashes, and one record of a MiB beyond."""
+"""Largest sealed batch as a Kafka record: 4 MiB of payload, or one record as large as the input takes, and the hashes."""
 
 
 def sealed(topic: str) -> str:
@@ -51,7 +53,13 @@ def topic_specs(activity_partitions: int, payload_retention_days: int) -> tuple[
     """
     append_time = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
     # Input is only a passage, but what is not sealed yet must not expire: a week covers a long outage.
-    source = append_time | {"retention.ms": str(7 * 86_400_000)}
+    # Stored uncompressed, so that the broker measures what is inside: a record that a sender's compression made small
+    # could be too large to seal. Senders compress on the wire all the same.
+    source = append_time | {
+        "retention.ms": str(7 * 86_400_000),
+        "compression.type": "uncompressed",
+        "max.message.bytes": str(MAX_INPUT_BYTES),
+    }
     keep = "-1" if payload_retention_days == 0 else str(payload_retention_days * 86_400_000)
     batches = append_time | {"retention.ms": keep, "retention.bytes": "-1", "max.message.bytes": str(MAX_SEALED_BYTES)}
     for_ever = append_time | {"retention.ms": "-1", "retention.bytes": "-1"}

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -236,13 +237,23 @@ def test_header_names_that_are_no_text(sent: Sent) -> None:
 
 
 def test_a_value_that_was_small_on_the_wire(sent: Sent) -> None:
-    """Brokers measure what is compressed: a value may be far larger than a batch should be."""
+    """What a sender's compression made small is measured as it is: too large, and the sender hears of it."""
     options = {"compression.type": "zstd", "message.max.bytes": 1_000_000_000, "queue.buffering.max.kbytes": 1 << 20}
-    records = [{"key": b"bomb", "value": bytes(40_000_000)}, *sent.company("access.lifecycle", "after-bomb")]
+    noise = random.Random(3).randbytes(200_000)
+    refused = []
+    producer = Producer(sent.pipeline.options | options)
+    for value in (bytes(40_000_000), noise * 100):
+        producer.produce("access.lifecycle", value, b"bomb", on_delivery=lambda error, _: refused.append(error))
+        producer.flush(30)
+    assert [error.code() for error in refused] == [KafkaError.MSG_SIZE_TOO_LARGE] * 2
+    large = {"key": b"twentieth", "value": noise * 20}  # just what the topic takes, and zstd to a twentieth
+    records = [large, *sent.company("access.lifecycle", "after-bomb")]
     sent.entries += produce(sent.pipeline.options | options, "access.lifecycle", records)
     sent.settle()
-    found = sent.pipeline.query("SELECT length(value) AS size, decode_error FROM entries WHERE key = 'bomb'")
-    assert [int(row["size"]) for row in found] == [40_000_000]
+    found = sent.pipeline.query(
+        "SELECT key, length(value) AS size, decode_error FROM entries WHERE key IN ('bomb', 'twentieth')"
+    )
+    assert [(row["key"], int(row["size"])) for row in found] == [("twentieth", 4_000_000)]
     sent.bad["access.lifecycle", found[0]["decode_error"].partition(":")[0]] += 1
     assert sent.rejected() == +sent.bad
 
