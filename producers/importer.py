@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import sys
 import zlib
 from collections import Counter
@@ -16,6 +17,7 @@ from typing import IO, Self
 from ..schemas.event import Action, Event
 from ..schemas.rules import InvalidEventError
 from .adapters import Adapter, Place, RecordError, Skipped
+from .adapters.wrapping import Cutter, begins_wrapped
 from .client import EventTooLargeError
 
 MAX_RECORD_BYTES = 1024 * 1024
@@ -152,33 +154,56 @@ class Importer:
         Raises:
             InputError: the file is damaged. The records before the damage have been imported.
         """
-        for number, raw in self._records(source):
+        for number, (place, raw) in enumerate(self._records(source), 1):
             if raw is not None:
-                self._record(raw, Place(source.name, number))
+                self._record(raw, place)
             if number % 500 == 0:
                 self._progress(source.position())
         self._progress(source.position())
 
-    def _records(self, source: Input) -> Iterator[tuple[int, bytes | None]]:
+    def _records(self, source: Input) -> Iterator[tuple[Place, bytes | None]]:
+        """Return every record with its place; None for one that has failed already."""
         if self._adapter.UNIT == "document":
             raw = source.read(self._limit + 1)
             if len(raw) > self._limit:
                 self._fail(Place(source.name, 1), self._too_long())
                 return
-            yield 1, raw
+            yield Place(source.name, 1), raw
             return
+        head = b""
+        if self._adapter.WRAPPER is not None:
+            wrapped = None
+            while wrapped is None and (line := source.line(self._limit + 2)):
+                head += line
+                wrapped = begins_wrapped(head, self._adapter.WRAPPER)
+            if wrapped:
+                yield from self._wrapped(source, head, self._adapter.WRAPPER)
+                return
+        yield from self._by_line(source, head)
+
+    def _wrapped(self, source: Input, head: bytes, member: str) -> Iterator[tuple[Place, bytes | None]]:
+        for cut in Cutter(head, source.read, member, self._limit, self._reject):
+            place = Place(source.name, cut.line, cut.number)
+            if cut.problem is not None:
+                self._fail(place, cut.problem)
+            yield place, cut.raw
+
+    def _by_line(self, source: Input, head: bytes) -> Iterator[tuple[Place, bytes | None]]:
+        """Return the lines, first those of ``head``, which have been read already; the last of them may go on."""
+        begun = io.BytesIO(head).readlines()
         number = 0
-        while line := source.line(self._limit + 2):
+        while line := begun.pop(0) if begun else source.line(self._limit + 2):
             number += 1
+            place = Place(source.name, number)
             stripped = line.removesuffix(b"\n").removesuffix(b"\r")
             if len(stripped) > self._limit:
-                self._fail(Place(source.name, number), self._too_long())
+                self._fail(place, self._too_long())
                 self._reject(line)
                 while not line.endswith(b"\n") and (line := source.line(_PIECE_BYTES)):
                     self._reject(line)
-                yield number, None
+                yield place, None
                 continue
-            yield number, stripped
+            yield place, stripped
 
     def _record(self, raw: bytes, place: Place) -> None:
         try:

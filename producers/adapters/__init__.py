@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from .cloudtrail import CloudTrailAdapter
 from .contract import Adapter, Mapped, Skipped
+from .hoop import HoopAdapter
 from .reading import Place, RecordError
 from .teleport import TeleportAdapter
 from .vault import VaultAdapter
 
-ADAPTERS: dict[str, type[Adapter]] = {adapter.SYSTEM: adapter for adapter in (TeleportAdapter, VaultAdapter)}
+_ALL: tuple[type[Adapter], ...] = (CloudTrailAdapter, HoopAdapter, TeleportAdapter, VaultAdapter)
+ADAPTERS: dict[str, type[Adapter]] = {adapter.SYSTEM: adapter for adapter in _ALL}
 
 __all__ = ["ADAPTERS", "Adapter", "Mapped", "Place", "RecordError", "Skipped", "UnknownToolError", "make_adapter"]
 

@@ -49,6 +49,9 @@ class Adapter(ABC):
     """Every word that ``Skipped.reason`` may hold, with what it means."""
     UNIT: ClassVar[Literal["line", "document"]] = "line"
     """How a file is cut into records: one a line, or the whole file."""
+    WRAPPER: ClassVar[str | None] = None
+    """The member under which the tool keeps its records, where it writes files of ``{"<member>": [record, …]}``. Such a
+    file is told from one record a line by its beginning."""
 
     def __init__(self, *, instance: str | None = None, tenant: str = "default") -> None:
         self.instance = instance

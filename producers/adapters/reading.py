@@ -14,13 +14,17 @@ INT64_MAX = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a record stands: the file's name as the user gave it and the line, counted from 1."""
+    """Where a record stands: the file's name as the user gave it and the line, counted from 1.
+
+    ``record`` counts from 1 the records of a file that holds them in a list, often all in one line.
+    """
 
     file: str
     line: int
+    record: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{self.file}:{self.line}" + ("" if self.record is None else f" (record {self.record})")
 
 
 class RecordError(ValueError):

@@ -30,15 +30,20 @@ def imported(pipeline: Pipeline, tool: str, file: Path) -> int:
 def test_all_real_records_are_stored_and_sound(pipeline: Pipeline, samples: Path) -> None:
     teleport = imported(pipeline, "teleport", samples / "teleport" / "audit_fixtures.jsonl")
     vault = imported(pipeline, "vault", samples / "vault" / "audit.log")
+    hoop = imported(pipeline, "hoop", samples / "hoop" / "events.jsonl")
+    cloudtrail = imported(pipeline, "cloudtrail", samples / "aws_cloudtrail" / "cloudtrail.jsonl")
     assert teleport >= 100 and vault >= 500
-    pipeline.wait_stored(teleport + vault)
+    assert (hoop, cloudtrail) == (5, 699)
+    sent = teleport + vault + hoop + cloudtrail
+    pipeline.wait_stored(sent)
     counts = {row["source_system"]: int(row["c"]) for row in pipeline.query(
         "SELECT source_system, count() AS c FROM events GROUP BY source_system"
     )}  # fmt: skip
     assert counts["teleport"] == teleport and counts["vault"] == vault
+    assert counts["hoop"] == hoop and counts["cloudtrail"] == cloudtrail
     assert pipeline.query("SELECT count() AS c FROM rejected_events")[0]["c"] in (0, "0")
     code, report = pipeline.verify()
     assert code == 0, report["problems"]
-    assert report["entries"] == teleport + vault + 1  # and the registered schema
+    assert report["entries"] == sent + 1  # and the registered schema
     code, report = pipeline.verify("--from", "kafka")
     assert code == 0, report["problems"]

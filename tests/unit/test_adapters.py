@@ -32,13 +32,20 @@ from grantledger.schemas.rules import check
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SAMPLES = Path(os.environ.get("GRANTLEDGER_SAMPLES", REPOSITORY.parent / "shared" / "samples"))
-FILES = {"teleport": "teleport/audit_fixtures.jsonl", "vault": "vault/audit.log"}
+FILES = {
+    "cloudtrail": "aws_cloudtrail/cloudtrail.jsonl",
+    "hoop": "hoop/events.jsonl",
+    "teleport": "teleport/audit_fixtures.jsonl",
+    "vault": "vault/audit.log",
+}
 """Records that the tools themselves wrote; see the README there."""
 EXPECTED = {
+    "cloudtrail": {"mapped": 699, "skipped": 2201},
+    "hoop": {"mapped": 5, "skipped": 7},
     "teleport": {"mapped": 109, "skipped": 56},
     "vault": {"mapped": 564, "skipped": 833},
 }
-REPEATED_IDENTITIES = {"teleport": 2, "vault": 0}
+REPEATED_IDENTITIES = {"cloudtrail": 0, "hoop": 0, "teleport": 2, "vault": 0}
 """Pairs of records in those files to which the tool's fixture gave one uid, type and code, with other content."""
 
 PLACE = Place("file", 7)
@@ -195,16 +202,66 @@ SOME_TYPES = (
     "kube.request",
     "session.command",
 )
+HOOP_TYPES = ("access.jit_approved", "session.started", "session.closed", "session.open", "session.guardrail_violation")
+CLOUDTRAIL_CALLS = (
+    ("sts", "AssumeRole"),
+    ("sts", "AssumeRoot"),
+    ("sso", "CreateAccountAssignment"),
+    ("sso", "Federate"),
+    ("signin", "ConsoleLogin"),
+    ("ssm", "StartSession"),
+    ("ec2", "RunInstances"),
+)
 
 
 def skeleton(tool: str, draw: st.DrawFn) -> dict[str, Any]:
     if tool == "teleport":
         return {"event": draw(st.sampled_from(SOME_TYPES)), "time": "2024-05-01T10:00:00Z", "id": "r"}
+    if tool == "hoop":
+        return {"event_type": draw(st.sampled_from(HOOP_TYPES)), "payload": {"occurred_at": "2026-05-01T10:00:00Z"}}
+    if tool == "cloudtrail":
+        service, name = draw(st.sampled_from(CLOUDTRAIL_CALLS))
+        return {
+            "eventSource": f"{service}.amazonaws.com",
+            "eventName": name,
+            "eventTime": "2024-05-01T10:00:00Z",
+            "eventID": "e",
+            "userIdentity": {"type": "AssumedRole", "arn": "arn:aws:sts::1:assumed-role/r/s"},
+        }
     request = {"id": "i", "path": draw(st.sampled_from(["auth/token/revoke", "pki/issue/x", "kv/a"])), "operation": "x"}
     return {"type": "response", "time": "2024-05-01T10:00:00Z", "request": request}
 
 
 MEMBERS = {
+    "cloudtrail": [
+        "requestParameters",
+        "responseElements",
+        "userIdentity",
+        "additionalEventData",
+        "serviceEventDetails",
+        "resources",
+        "errorCode",
+        "errorMessage",
+        "eventType",
+        "eventTime",
+        "recipientAccountId",
+        "sourceIPAddress",
+        "detail",
+        "Records",
+    ],
+    "hoop": [
+        "payload",
+        "event_type",
+        "occurred_at",
+        "id",
+        "session_id",
+        "review",
+        "review_owner",
+        "status",
+        "input",
+        "command",
+        "exit_code",
+    ],
     "teleport": [
         "user",
         "code",

@@ -160,7 +160,7 @@ def test_import_command_reads_standard_input() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("import", "telepor", "x", "--dry-run"), "there are teleport, vault"),
+        (("import", "telepor", "x", "--dry-run"), "there are cloudtrail, hoop, teleport, vault"),
         (("import", "teleport", "/no/such/file", "--dry-run"), "/no/such/file: cannot be read"),
         (("import", "teleport", "/", "--dry-run"), "/: cannot be read"),
         (("import", "teleport", "/dev/null", "--dry-run", "--rejects", "/no/such/dir/x"), "--rejects"),
