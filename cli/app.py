@@ -20,6 +20,8 @@ COMMANDS = {
     "import": ("import_", "Send the records of a tool's audit files, through its adapter."),
     "sample": ("sample", "Send made-up lives of grants, in the tools' own formats, through the adapters."),
     "query": ("query", "Ask the store in SQL, read-only."),
+    "grants": ("grants", "List grants: who has what, until when, and what should be gone."),
+    "grant": ("grant", "Tell one grant from its request to its removal."),
     "verify": ("verify", "Check that everything stored is what was sealed and signed."),
     "keys": ("keys", "Print the verifier keys of the logs."),
     "topics": ("topics", "Make the topics, or check that they are as they must be."),

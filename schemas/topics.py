@@ -14,7 +14,7 @@ COMMANDS_TOPIC = "access.commands"
 MAX_INPUT_BYTES = 4 << 20
 """Largest batch of records in an input topic, as it is stored there: uncompressed."""
 MAX_SEALED_BYTES = 8 << 20
-"""Largest sealed batch as a Kafka record: 4 MiB of payload, or one record as large as the input takes, and the hashes."""
+"""Largest sealed batch as a Kafka record: payloads (4 MiB, or one record as large as the input takes) and hashes."""
 
 
 def sealed(topic: str) -> str:

@@ -1,0 +1,319 @@
+"""``grantledger grants`` and ``grantledger grant``: as a user runs them, on a store at rest and on one in use."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import unicodedata
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grantledger.cli.terminal import moment, printable, shortened, span
+from grantledger.console.access import read_access
+from grantledger.schemas.event import Actor, Approval
+from support.access_store import DEPLOYMENT, Story, fill
+
+EVIL = "\x1b]0;pwned\x07\x1b[2J\r\n\u202egnp.\u2066 [red]bold[/red] \x9b31m"
+AWKWARD = "lease/a'b\\c\t\"d"
+FORBIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def told() -> Story:
+    story = Story()
+    alice = {"subject": "alice@example.com", "actor": Actor("alice@example.com", "human")}
+    ask = {"request_id": "r-1", **alice}
+    story.add(story.event("request.created", -130, "r-1", reason="INC-4711: stuck migration", **ask), -130)
+    approvals = (Approval("bob@example.com", "approved", at=story.at(-128)),)
+    story.add(story.event("request.approved", -128, "r-1", approvals=approvals, **ask), -128)
+    story.give("g-late-1", -120, -90, request_id="r-1", ticket="INC-4711", **alice)
+    story.add(story.event("session.started", -119, "s-1", session_id="s-1", grant_id="g-late-1", **alice), -119)
+    for number in range(5):
+        story.act("s-1", -118 + number, f"psql -c {number}")
+    story.give("g-late-1", -95, -60, again=True, actor=Actor("bob@example.com", "human"))
+    story.add(story.remove("g-late-1", -61, "api_accepted"), -58)
+    story.remove("g-late-1", -50)
+    story.give("g-overdue", -200, -125.5, subject="mallory")
+    story.remove("g-overdue", -125, "api_accepted")
+    story.give("g-soon", -5, 12.5, subject="bob")
+    story.give("g-endless", -5, None, subject="carol")
+    story.give("g-covered", -50, -10, subject="dave")
+    story.give("g-covering", -50, 40, subject="dave")
+    story.give(f"evil-1{EVIL}", -50, 30, subject=EVIL, reason=EVIL, entitlement=EVIL, ticket=EVIL)
+    story.act(f"s{EVIL}", -40, EVIL, grant_id=f"evil-1{EVIL}")
+    story.give(f"evil-2{EVIL}", -50, 30, subject=EVIL)
+    story.give(AWKWARD, -50, 30, subject="erin")
+    story.remove("only-removed", -40)
+    return story
+
+
+@pytest.fixture(scope="module")
+def story() -> Story:
+    return told()
+
+
+@pytest.fixture(scope="module")
+def data_dir(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    fill(folder, story.records, cuts=(4,))
+    return folder
+
+
+def run(data_dir: Path, *arguments: str) -> tuple[int, str, str]:
+    """Return exit code, output and complaints of a command, and see that nothing in them can steer a terminal."""
+    command = [sys.executable, "-m", "grantledger.cli", *arguments, "--data", str(data_dir)]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    out, complaint = done.stdout.decode(), done.stderr.decode()
+    for text in (out, complaint):
+        assert not {char for char in text if unicodedata.category(char) in FORBIDDEN} - {"\n"}, ascii(text)
+    assert "Traceback" not in complaint
+    return done.returncode, out, complaint
+
+
+def listed(data_dir: Path, *arguments: str) -> dict[str, dict[str, Any]]:
+    code, out, _ = run(data_dir, "grants", "--json", *arguments)
+    assert code == 0
+    answer = json.loads(out)
+    assert answer["total"] == len(answer["grants"])
+    return {row["grant_id"]: row for row in answer["grants"]}
+
+
+def line_of(text: str, word: str) -> str:
+    [line] = [line for line in text.splitlines() if word in line]
+    return line
+
+
+def test_every_grant_has_its_state(story: Story, data_dir: Path) -> None:
+    rows = listed(data_dir, "--all")
+    states = {name: row["state"] for name, row in rows.items() if not name.startswith("evil")}
+    assert states == {
+        "g-late-1": "removed",
+        "g-overdue": "overdue",
+        "g-soon": "active",
+        "g-endless": "no deadline",
+        "g-covered": "covered",
+        "g-covering": "active",
+        AWKWARD: "active",
+    }
+    assert datetime.fromisoformat(rows["g-overdue"]["deadline"]) == story.at(-125.5)
+    assert set(listed(data_dir)) == set(rows) - {"g-late-1"} == set(listed(data_dir, "--active"))
+    assert set(listed(data_dir, "--overdue")) == {"g-overdue"}
+
+
+def test_grants_are_filtered_and_cut(data_dir: Path) -> None:
+    assert set(listed(data_dir, "--subject", "DAVE")) == {"g-covered", "g-covering"}
+    assert set(listed(data_dir, "--all", "--subject", "alice", "--resource", "ord")) == {"g-late-1"}
+    assert listed(data_dir, "--resource", "billing") == listed(data_dir, "--subject", "' OR ''='") == {}
+    answer = json.loads(run(data_dir, "grants", "--json", "--limit", "2")[1])
+    assert (answer["total"], [row["grant_id"] for row in answer["grants"]]) == (8, ["g-overdue", "g-covered"])
+    assert "2 of 8: --limit shows more" in run(data_dir, "grants", "--limit", "2")[1]
+    assert "more" not in run(data_dir, "grants", "--limit", "8")[1]
+
+
+def test_the_table_says_how_far_away_a_deadline_is(story: Story, data_dir: Path) -> None:
+    code, out, _ = run(data_dir, "grants", "--all")
+    assert code == 0
+    overdue = line_of(out, "g-overdue")
+    assert f"{moment(story.at(-125.5))}, 2 h 5 min late" in overdue and "overdue, api_accepted" in overdue
+    assert "mallory" in overdue and "database orders" in overdue and moment(story.at(-200)) in overdue
+    assert "database orders (production)" in line_of(run(data_dir, "grants", "--overdue")[1], "g-overdue")
+    assert f"{moment(story.at(12.5))}, in 12 min" in line_of(out, "g-soon")
+    assert f"{moment(story.at(-10))}, 10 min ago" in line_of(out, "g-covered ")
+    assert "none given" in line_of(out, "g-endless")
+    assert f"{moment(story.at(-60))}, removed 10 min late" in line_of(out, "g-late-1")
+
+
+def test_nothing_found_says_so(data_dir: Path) -> None:
+    code, out, _ = run(data_dir, "grants", "--overdue", "--subject", "nobody\x1b[2J", "--resource", "x")
+    assert (code, out) == (0, "No overdue grant is on record for subject nobody\\x1b[2J and resource x.\n")
+
+
+def test_options_that_contradict_each_other_are_refused(data_dir: Path) -> None:
+    code, out, complaint = run(data_dir, "grants", "--all", "--overdue")
+    assert (code, out) == (2, "") and "one of --active, --overdue and --all" in complaint
+
+
+def test_a_grant_is_told_in_order(story: Story, data_dir: Path) -> None:
+    code, out, _ = run(data_dir, "grant", "g-late-1")
+    assert code == 0
+    words = [
+        "request.created", "INC-4711: stuck migration", "request.approved", "bob@example.com approved",
+        "grant.activated", f"until {moment(story.at(-90))}", "session.started", "5 commands in session s-1",
+        "psql -c 0; psql -c 1; psql -c 2 … 2 more", "grant.extended", f"until {moment(story.at(-60))}",
+        "evidence: api_accepted", "evidence: confirmed; removed 10 min late", "Proof:",
+    ]  # fmt: skip
+    body = out[out.index("when (UTC)") :]
+    places = [body.find(word) for word in words]
+    assert -1 not in places and places == sorted(places), dict(zip(words, places, strict=True))
+    assert f"removed {moment(story.at(-50))}, confirmed" in out
+    assert moment(story.at(-128)) in line_of(out, "request.approved")
+    accepted = line_of(out, "api_accepted")
+    assert "#5, again #6" in accepted, "a record that was read twice is told once, with both places"
+
+
+def test_the_proof_is_told_as_it_is(data_dir: Path) -> None:
+    _, out, _ = run(data_dir, "grant", "g-late-1")
+    lifecycle = line_of(out, f"{DEPLOYMENT}/access.lifecycle/0/0")
+    assert "8 entries up to #7, covered by its signed checkpoint of size 8" in lifecycle
+    activity = line_of(out, f"{DEPLOYMENT}/access.activity/0/0")
+    assert "5 entries up to #4, covered by its signed checkpoint of size 6" in activity
+    assert "run `grantledger verify` to check it" in out
+    assert "SOUND" not in out
+
+
+def test_an_entry_without_a_checkpoint_is_not_called_covered(story: Story, tmp_path: Path) -> None:
+    folder = fill(tmp_path, story.records)
+    program = (
+        "import clickhouse_connect, sys; c = clickhouse_connect.get_client(interface='chdb', path=sys.argv[1], "
+        "database='audit'); c.command(\"ALTER TABLE entries UPDATE note = '' WHERE 1\", settings={'mutations_sync': 2})"
+    )
+    subprocess.run([sys.executable, "-c", program, str(folder)], check=True, timeout=60)
+    _, out, _ = run(tmp_path, "grant", "g-soon")
+    assert "NO signed checkpoint in the store covers" in line_of(out, "access.lifecycle/0/0:")
+    assert json.loads(run(tmp_path, "grant", "g-soon", "--json")[1])["proof"][0]["checkpoint_size"] is None
+
+
+def test_the_same_as_json(story: Story, data_dir: Path) -> None:
+    code, out, _ = run(data_dir, "grant", "g-late", "--json")
+    answer = json.loads(out)
+    assert (code, answer["grant_id"], answer["verified"], answer["events_cut"]) == (0, "g-late-1", False, False)
+    assert (answer["grant"]["state"], answer["grant"]["late_seconds"]) == ("removed", 600.0)
+    kinds = [event["event_type"] for event in answer["events"]]
+    assert kinds == ["request.created", "request.approved", "grant.activated", "session.started", "grant.extended",
+                     "grant.revoked", "grant.revoked"]  # fmt: skip
+    assert [len(event["again"]) for event in answer["events"]] == [0, 0, 0, 0, 0, 1, 0]
+    assert answer["events"][1]["approvals"][0]["reviewer"] == "bob@example.com"
+    [session] = answer["sessions"]
+    assert (session["session_id"], session["commands"], len(session["first"])) == ("s-1", 5, 3)
+    sizes = {proof["origin"].split("/")[1]: proof["checkpoint_size"] for proof in answer["proof"]}
+    assert sizes == {"access.lifecycle": 8, "access.activity": 6}
+
+
+def test_a_grant_that_is_open_says_what_is_known(data_dir: Path) -> None:
+    assert "overdue; best evidence of a removal: api_accepted" in run(data_dir, "grant", "g-overdue")[1]
+    assert "covered by another open grant of the same access" in run(data_dir, "grant", "g-covered")[1]
+    assert "open, without a deadline; no removal on record" in run(data_dir, "grant", "g-endless")[1]
+    code, out, _ = run(data_dir, "grant", "only-removed")
+    assert code == 0 and "was never activated" in out and "evidence: confirmed" in out
+
+
+def test_an_ambiguous_beginning_lists_the_candidates(data_dir: Path) -> None:
+    code, out, complaint = run(data_dir, "grant", "g-cover")
+    assert (code, out) == (1, "") and "2 grants begin with" in complaint
+    assert "g-covered  dave, orders" in complaint and "g-covering  dave, orders" in complaint
+    code, _, complaint = run(data_dir, "grant", "evil")
+    assert code == 1 and "evil-2\\x1b]0;pwned" in complaint
+
+
+@pytest.mark.parametrize("grant", ["nothing-like-it", "' OR 1=1 --", "G-LATE-1", "%", f"x{EVIL}"])
+def test_an_unknown_grant_is_said_to_be_unknown(grant: str, data_dir: Path) -> None:
+    code, out, complaint = run(data_dir, "grant", grant)
+    assert (code, out) == (1, "")
+    assert "no grant on record begins with" in complaint and "grantledger grants --all" in complaint
+
+
+def test_awkward_ids_are_bound_not_pasted(data_dir: Path) -> None:
+    for beginning in (AWKWARD, "lease/a'b\\c\t", "lease/a'"):
+        answer = json.loads(run(data_dir, "grant", beginning, "--json")[1])
+        assert answer["grant_id"] == AWKWARD and len(answer["events"]) == 1
+
+
+def test_what_senders_wrote_cannot_steer_the_terminal(data_dir: Path) -> None:
+    _, out, _ = run(data_dir, "grants")  # run() looks for control characters
+    assert "\\x1b]0;pwned\\x07" in out.replace("│", "").replace(" ", "").replace("\n", "")
+    _, out, _ = run(data_dir, "grant", "evil-1")
+    for word in (r"\x1b]0;pwned\x07", r"\x0d\x0a", r"\u202e", r"\x9b31m", "[red]bold[/red]"):
+        assert word in out
+
+
+def test_there_is_no_store_yet(tmp_path: Path) -> None:
+    for arguments in (("grants",), ("grant", "x")):
+        code, _, complaint = run(tmp_path, *arguments)
+        assert code == 2 and "there is no store" in complaint
+
+
+@contextmanager
+def in_use(data_dir: Path) -> Iterator[None]:
+    """Another process has the store open and answers SQL, as ``grantledger store`` does."""
+    program = (
+        "import sys; from pathlib import Path; from grantledger.runtime.reading import reading; "
+        "from grantledger.runtime.settings import load_settings\n"
+        "with reading(load_settings(Path(sys.argv[1])), gated=True): print('ready', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(data_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        yield
+    finally:
+        process.communicate(timeout=30)
+
+
+def test_a_store_in_use_answers_the_same(data_dir: Path) -> None:
+    alone = [run(data_dir, "grant", grant) for grant in ("g-late-1", "evil-1")]
+    rows = listed(data_dir, "--all")
+    with in_use(data_dir):
+        assert [run(data_dir, "grant", grant) for grant in ("g-late-1", "evil-1")] == alone
+        assert listed(data_dir, "--all") == rows
+        review = asked(data_dir, "SELECT * FROM access_review WHERE activated_at < now() AND "
+                       "(removed_at IS NULL OR removed_at >= now() - 3600) FORMAT CSVWithNames")  # fmt: skip
+    found = {row["grant_id"]: row for row in csv.DictReader(io.StringIO(review, newline=""))}
+    assert set(found) == set(rows), "an auditor's file lacks a grant"
+    assert found["g-late-1"]["late_seconds"] == "600" and found["g-late-1"]["commands"] == "5"
+    assert found["g-overdue"]["removed_at"] == "\\N" and found[AWKWARD]["subject_id"] == "erin"
+
+
+def asked(data_dir: Path, sql: str) -> str:
+    """Return what the SQL endpoint answers, as curl has it."""
+    access = read_access(data_dir)
+    assert access is not None
+    credential = access.credential
+    headers = {"X-ClickHouse-User": credential.user, "X-ClickHouse-Key": credential.password}
+    url = f"http://{access.host}:{access.port}/?database=audit"
+    with urllib.request.urlopen(urllib.request.Request(url, sql.encode(), headers), timeout=30) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+def test_an_older_store_says_what_to_do(story: Story, tmp_path: Path) -> None:
+    folder = fill(tmp_path, story.records[:3])
+    program = (
+        "import clickhouse_connect, sys; c = clickhouse_connect.get_client(interface='chdb', path=sys.argv[1], "
+        "database='audit'); c.command('DROP VIEW overdue_grants'); c.command('DROP VIEW grant_states')"
+    )
+    subprocess.run([sys.executable, "-c", program, str(folder)], check=True, timeout=60)
+    for arguments in (("grants",), ("grant", "g-late-1")):
+        code, _, complaint = run(tmp_path, *arguments)
+        assert code == 2 and "an earlier version" in complaint
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (59.9, "59 s"), (60, "1 min"), (3599, "59 min"), (3600, "1 h"), (7500, "2 h 5 min"),
+     (86_399, "23 h 59 min"), (86_400, "1 d"), (90_000, "1 d 1 h"), (864_000 + 59, "10 d")],
+)  # fmt: skip
+def test_lengths_of_time_in_words(seconds: float, words: str) -> None:
+    assert span(seconds) == words
+
+
+def test_times_are_utc() -> None:
+    elsewhere = datetime(2026, 3, 1, 1, 30, tzinfo=UTC).astimezone(tz=None) + timedelta(0)
+    assert moment(elsewhere) == "2026-03-01 01:30:00"
+
+
+def test_only_what_prints_is_printed() -> None:
+    for code in range(0x110000):
+        shown = printable(chr(code))
+        assert shown.isprintable(), hex(code)
+    assert printable("é 漢字 ok") == "é 漢字 ok"
+    assert printable("a\tb\x00\x7f\x85\u2028\U000e0001") == r"a\x09b\x00\x7f\x85\u2028\U000e0001"
+    assert shortened("abcdef", 4) == "abc…" and shortened("abcd", 4) == "abcd"

@@ -1,0 +1,193 @@
+"""A store filled with chosen events at chosen times, through the real codec, sealing, decoding and migrations.
+
+One process can open one embedded store, so it is filled in a process of its own: this file, run as a script.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from grantledger.ledger.batch import Head, Records, micros_of, seal
+from grantledger.ledger.entry import NO_HEADERS, Genesis, origin_of
+from grantledger.ledger.keys import LocalSigner
+from grantledger.schemas.codec import EventEncoder
+from grantledger.schemas.event import Action, Actor, Event, Finding, Resource, Source, Subject
+
+DEPLOYMENT = "test.example"
+SIGNER = LocalSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
+"""For tests only: everybody knows this key."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One Kafka record: which log, its key and value, its time in ms, and whether the broker set that time."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    time_ms: int
+    by_broker: bool = True
+
+
+@dataclass
+class Story:
+    """What happened, in the order in which Kafka took it. Times are minutes from ``now``, negative in the past."""
+
+    now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    records: list[Record] = field(default_factory=list)
+
+    def at(self, minutes: float) -> datetime:
+        return self.now + timedelta(minutes=minutes)
+
+    def add(self, event: Event, taken: float, *, topic: str | None = None, by_broker: bool = True) -> Event:
+        """Append an event that the broker takes at ``taken``; the same event may be added again."""
+        time_ms = micros_of(self.at(taken)) // 1000
+        value = EventEncoder().encode(event)
+        self.records.append(Record(topic or event.topic, event.key.encode(), value, time_ms, by_broker))
+        return event
+
+    def event(self, event_type: str, minutes: float, native_id: str, **fields: Any) -> Event:
+        """Return an event that its source saw at ``minutes``, with the fields that its type demands."""
+        subject = fields.pop("subject", f"user-{fields.get('grant_id', native_id)}")
+        system = fields.pop("system", "bot")
+        given: dict[str, Any] = {
+            "event_type": event_type,
+            "occurred_at": self.at(minutes),
+            "source": Source(system, "eu-1", native_id, "record"),
+            "subject": Subject(subject, "human"),
+            "actor": Actor("robot", "service"),
+            "outcome": "success",
+            "grant_id_kind": "native" if fields.get("grant_id") else None,
+        }
+        if event_type.startswith(("grant.", "request.")):
+            given |= {"resource": Resource("database", "orders", "production"), "entitlement": "rw"}
+        return Event(**(given | fields))
+
+    def give(
+        self,
+        grant: str,
+        taken: float,
+        ends: float | None,
+        *,
+        seen: float | None = None,
+        again: bool = False,
+        **fields: Any,
+    ) -> Event:
+        """A grant is activated, or ``again`` extended, until ``ends``; its source saw it at ``seen``, else as taken."""
+        kind = "grant.extended" if again else "grant.activated"
+        source = "unknown" if ends is None else "native"
+        by_broker = fields.pop("by_broker", True)
+        given = {"expires_at": None if ends is None else self.at(ends), "expiry_source": source, "grant_id": grant}
+        event = self.event(kind, taken if seen is None else seen, f"{grant}-{len(self.records)}", **(given | fields))
+        return self.add(event, taken, by_broker=by_broker)
+
+    def remove(
+        self, grant: str, taken: float, evidence: str = "confirmed", *, topic: str | None = None, **fields: Any
+    ) -> Event:
+        """A removal of a grant is taken, with this evidence."""
+        kind = "grant.expired" if evidence == "deadline" else "grant.revoked"
+        seen = fields.pop("seen", taken)
+        given = {"grant_id": grant, "removal_evidence": evidence}
+        event = self.event(kind, seen, f"{grant}-{len(self.records)}", **(given | fields))
+        return self.add(event, taken, topic=topic)
+
+    def act(self, session: str, taken: float, command: str, **fields: Any) -> Event:
+        """A command runs in a session."""
+        action = Action(command=command)
+        event = self.event(
+            "session.command", taken, f"{session}-{len(self.records)}", session_id=session, action=action, **fields
+        )
+        return self.add(event, taken)
+
+    def find(
+        self, rule: str, key: str, taken: float, *, resolved: bool = False, deadline: float | None = None, **fields: Any
+    ) -> Event:
+        """The pipeline opens or resolves a finding."""
+        topic = fields.pop("topic", None)
+        finding = Finding(
+            rule,
+            key,
+            fields.pop("severity", "warning"),
+            None if deadline is None else self.at(deadline),
+            fields.pop("evidence", "{}"),
+        )
+        kind = "finding.resolved" if resolved else "finding.opened"
+        event = self.event(kind, taken, f"{rule}:{key}:{len(self.records)}", finding=finding, **fields)
+        return self.add(event, taken, topic=topic)
+
+
+def fill(data_dir: Path, records: Sequence[Record], *, cuts: Sequence[int] = (1000,), merge: bool = False) -> Path:
+    """Make a data folder with a store that holds these records, and return the store's folder.
+
+    Args:
+        cuts: sizes of the sealed batches of a log, repeated as long as needed: each batch is one part of the table.
+        merge: make one part of all of them.
+    """
+    folder = data_dir / "clickhouse"
+    folder.mkdir(parents=True)
+    rows = [(record.topic, record.key, record.value, record.time_ms, record.by_broker) for record in records]
+    subprocess.run(
+        [sys.executable, str(Path(__file__)), str(folder)],
+        input=pickle.dumps((rows, list(cuts), merge)),
+        stdout=sys.stderr,
+        check=True,
+        timeout=120,
+    )
+    return folder
+
+
+def main() -> None:
+    """Fill the store named on the command line with the rows that come on standard input."""
+    import clickhouse_connect
+
+    from grantledger.schemas.catalog import SchemaCatalog, event_schema
+    from grantledger.sinks.clickhouse import StoreAddress, connect
+    from grantledger.sinks.evidence import insert_entries, insert_origin
+    from grantledger.sinks.migrate import migrate
+    from grantledger.sinks.rows import entries_table
+
+    rows, cuts, merge = pickle.loads(sys.stdin.buffer.read())
+    assert clickhouse_connect
+    client = connect(StoreAddress(Path(sys.argv[1])))
+    migrate(client)
+    client.command("SYSTEM STOP MERGES entries")
+    catalog = SchemaCatalog((event_schema(),))
+    for topic in sorted({row[0] for row in rows}):
+        own = [row for row in rows if row[0] == topic]
+        genesis = Genesis(origin_of(DEPLOYMENT, topic, 0), bytes(range(16)), 0)
+        insert_origin(client, genesis)
+        head, sizes, at = Head.at_genesis(genesis), itertools.cycle(cuts), 0
+        while at < len(own):
+            part = own[at : at + next(sizes)]
+            times = [row[3] for row in part]
+            records = Records(
+                flags=[int(row[4]) for row in part],
+                offsets=list(range(at, at + len(part))),
+                append_times=times,
+                keys=[row[1] for row in part],
+                values=[row[2] for row in part],
+                headers=[NO_HEADERS] * len(part),
+            )
+            at += len(part)
+            set_by_broker = [row[3] for row in part if row[4]]
+            sealed_at = datetime.fromtimestamp((max(set_by_broker, default=0) + 200) / 1000, UTC)
+            batch, head = seal(head, records, at, sealed_at, SIGNER)
+            insert_entries(client, entries_table(batch, catalog), batch.origin, batch.first_index, batch.size - 1)
+    if merge:
+        client.command("SYSTEM START MERGES entries")
+        client.command("OPTIMIZE TABLE entries FINAL")
+    client.close()
+
+
+if __name__ == "__main__":
+    main()
