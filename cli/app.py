@@ -27,6 +27,7 @@ COMMANDS = {
     "topics": ("topics", "Make the topics, or check that they are as they must be."),
     "seal": ("seal", "Run a sealer: chain and sign every record."),
     "store": ("store", "Run the sink: write sealed batches to ClickHouse."),
+    "watch": ("watch", "Run the watch: follow every grant, and say where access did not end on time."),
     "anchor": ("anchor", "Run the anchor: write the heads of all logs outside at a fixed rhythm."),
     "settings": ("settings", "Print every setting with its meaning and its value."),
 }

@@ -100,6 +100,15 @@ class Settings(BaseSettings):
         description="Append-only file of the target 'file'. Default: anchors.jsonl in the data folder; put it on "
         "other storage.",
     )
+    watch_policy: Path | None = Field(
+        None, description="TOML file with what is allowed: grace, longest access, approvals, evidence of removal."
+    )
+    watch_lag_bound_seconds: float = Field(
+        300.0,
+        ge=1.0,
+        le=86_400.0,
+        description="When sealing lags so long that the watch cannot know, it says what it has found all the same.",
+    )
     sql_port: int = Field(
         0, ge=0, le=65_535, description="Loopback port of the embedded store's SQL endpoint; 0: any free one."
     )
@@ -198,6 +207,11 @@ class Settings(BaseSettings):
     def anchor_path(self) -> Path:
         """File of the anchor target ``file``."""
         return self.anchor_file or self.data_dir / "anchors.jsonl"
+
+    @property
+    def alert_outbox_path(self) -> Path:
+        """File of the alerts' outbox."""
+        return self.alert_outbox or self.data_dir / "alerts" / "outbox.sqlite3"
 
 
 def load_settings(data_dir: Path | None = None, config: Path | None = None, **overrides: Any) -> Settings:

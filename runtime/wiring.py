@@ -9,7 +9,8 @@ from confluent_kafka.admin import AdminClient
 from ..ledger.keys import LocalSigner
 from ..producers.registry import SchemaRegistry
 from ..schemas.catalog import WriterSchema, event_schema
-from ..schemas.framing import confluent_prefix
+from ..schemas.compatibility import released
+from ..schemas.framing import compact_json, confluent_prefix, single_object_prefix
 from ..schemas.topics import INPUT_TOPICS
 from ..sinks.clickhouse import StoreAddress
 from .keys import create_key, load_signer
@@ -60,6 +61,16 @@ def writer_schemas(settings: Settings) -> list[WriterSchema]:
         ids = {registry.register(topic, schema.text) for topic in INPUT_TOPICS}
         schemas += [WriterSchema(confluent_prefix(number), schema.text) for number in sorted(ids)]
     return schemas
+
+
+def known_schemas(settings: Settings) -> tuple[WriterSchema, ...]:
+    """Return the schemas that events may have been written with, also by earlier versions.
+
+    Raises:
+        RegistryError: the registry does not answer or refuses.
+    """
+    earlier = [WriterSchema(single_object_prefix(one), compact_json(one)) for one in released("event").values()]
+    return tuple({schema.prefix: schema for schema in (*earlier, *writer_schemas(settings))}.values())
 
 
 def store_address(settings: Settings) -> StoreAddress:

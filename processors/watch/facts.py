@@ -43,6 +43,7 @@ class Fact:
         occurred: when it happened by the source's clock.
         content: digest of everything in the event but its salt: one event id with two contents is a conflict.
         seq: counter of the sending instance, where there is one.
+        native: the tool itself ends the access at ``expires``.
         person: the subject's id and mail address, either of which may stand for them as a reviewer.
     """
 
@@ -56,13 +57,16 @@ class Fact:
     seq: int | None = None
     access: Access | None = None
     environment: str = ""
+    subject_kind: str = "unknown"
     person: tuple[str, ...] = ()
     grant_id: str = ""
+    grant_id_kind: str = ""
     request_id: str = ""
     session_id: str = ""
     decisions: tuple[Decision, ...] = ()
     starts: int | None = None
     expires: int | None = None
+    native: bool = False
     removal: str = "none"
     outcome: str = "unknown"
 

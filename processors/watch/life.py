@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 from .facts import Access, Decision, Fact, Source
@@ -45,6 +46,8 @@ class Granted:
     ahead: int
     """By how much the source's clock was fast: the deadline is that much earlier (DESIGN section 6)."""
     extended: bool
+    native: bool = False
+    """Whether the tool itself ends the access at ``expires``."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -101,6 +104,8 @@ class Grant:
     environment: str
     source: Source
     person: tuple[str, ...]
+    kinds: tuple[str, str]
+    """Kind of the subject, and of the grant's id."""
     named: tuple[int, str] = (NEVER, "")
     """The earliest fact that names a request, and the request."""
     # Tuples, because an empty one takes no memory, and most grants have few of each.
@@ -113,7 +118,8 @@ class Grant:
     def of(cls, fact: Fact) -> Grant:
         """Return a grant of which this is the first thing heard."""
         access = fact.access or Access("", "", "", "", "")
-        return cls(fact.grant_id, fact.index, access, fact.environment, fact.source, fact.person)
+        kinds = _kinds(fact.subject_kind, fact.grant_id_kind)
+        return cls(fact.grant_id, fact.index, access, fact.environment, fact.source, fact.person, kinds)
 
     @property
     def request_id(self) -> str:
@@ -125,12 +131,14 @@ class Grant:
         if fact.index < self.first and fact.access is not None:
             self.first, self.access, self.environment = fact.index, fact.access, fact.environment
             self.source, self.person = fact.source, fact.person
+            self.kinds = _kinds(fact.subject_kind, fact.grant_id_kind)
         if fact.request_id:
             self.named = min(self.named, (fact.index, fact.request_id))
         if fact.event_type in ("grant.activated", "grant.extended"):
             starts = fact.starts if fact.starts is not None else fact.append
             extended = fact.event_type == "grant.extended"
-            granted = Granted(fact.index, fact.append, starts, fact.expires, fact.fast_by, extended)
+            native = fact.native and fact.expires is not None
+            granted = Granted(fact.index, fact.append, starts, fact.expires, fact.fast_by, extended, native)
             self.granted = _with(self.granted, granted)
         elif fact.event_type in ("grant.revoked", "grant.expired"):
             removal = Removal(fact.index, fact.append, fact.occurred, fact.removal)
@@ -168,6 +176,12 @@ class Grant:
         if episode.removals:
             return Stage.REMOVAL_ACCEPTED
         return Stage.EXTENDED if episode.granted.extended else Stage.ACTIVE
+
+
+@lru_cache(maxsize=256)
+def _kinds(subject: str, grant_id: str) -> tuple[str, str]:
+    """Return one object for all grants of the same kinds."""
+    return subject or "unknown", grant_id or "derived"
 
 
 def _with(sorted_items: tuple[Item, ...], item: Item) -> tuple[Item, ...]:

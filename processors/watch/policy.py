@@ -29,6 +29,7 @@ Rule = Literal[
     "event_conflict",
 ]
 Severity = Literal["info", "warning", "critical"]
+Revoke = Literal["auto", "never", "deadline", "overdue"]
 Evidence = Literal["none", "deadline", "api_accepted", "confirmed"]
 SEVERITIES: dict[Rule, Severity] = {
     "overdue": "critical",
@@ -75,6 +76,12 @@ class Limits(_Strict):
     )
     confirm_wait_seconds: float = Field(default=900, ge=0, description="How long a removal may stay unconfirmed.")
     sessions_need_grant: bool = Field(default=False, description="Whether a session that names no grant is a finding.")
+    revoke: Revoke = Field(
+        default="auto",
+        description="When enforcers are told to take the access away: `deadline`, as soon as that has passed; "
+        "`overdue`, when the grace has too; `never`; `auto`: `overdue` where the tool itself ends the access, else "
+        "`deadline`.",
+    )
 
 
 class Override(_Strict):
@@ -94,6 +101,7 @@ class Override(_Strict):
     removal: frozenset[Evidence] | None = None
     confirm_wait_seconds: float | None = Field(default=None, ge=0)
     sessions_need_grant: bool | None = None
+    revoke: Revoke | None = None
 
     def fits(self, source: Source, access: Access | None, environment: str) -> bool:
         """Whether it is about this access."""

@@ -17,7 +17,7 @@ from .facts import Access, Decision, Fact, Source
 _TEXTS = (
     "event_id", "event_type", "source_system", "source_instance", "tenant", "subject_id", "subject_email",
     "resource_kind", "resource_id", "resource_environment", "entitlement", "grant_id", "request_id", "session_id",
-    "removal_evidence", "outcome",
+    "removal_evidence", "outcome", "subject_kind", "grant_id_kind", "expiry_source",
 )  # fmt: skip
 _TIMES = ("occurred_at", "starts_at", "expires_at")
 
@@ -61,13 +61,16 @@ def facts_of(batch: SealedBatch, catalog: SchemaCatalog) -> Iterator[Fact]:
                 said["tenant"], said["subject_id"], said["resource_kind"], said["resource_id"], said["entitlement"]
             ),
             environment=_shared(said["resource_environment"]),
+            subject_kind=_shared(said["subject_kind"]),
             person=_person(said["subject_id"], said["subject_email"]),
             grant_id=said["grant_id"],
+            grant_id_kind=_shared(said["grant_id_kind"]),
             request_id=said["request_id"],
             session_id=said["session_id"],
             decisions=_decisions(approvals[row]),
             starts=times["starts_at"][row],
             expires=times["expires_at"][row],
+            native=said["expiry_source"] == "native",
             removal=_shared(said["removal_evidence"]) or "none",
             outcome=_shared(said["outcome"]),
         )

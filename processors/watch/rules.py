@@ -7,11 +7,14 @@ follows from these two. A fact that arrives later may end a finding; none makes 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from .facts import Decision
 from .life import NEVER, Episode, Grant, Request, Session
 from .policy import SECOND, Limits, Rule
+
+REVOKE: Literal["revoke"] = "revoke"
+"""No finding: what the enforcers are told to do."""
 
 
 class Candidate(NamedTuple):
@@ -25,7 +28,7 @@ class Candidate(NamedTuple):
         evidence: what a person needs to know.
     """
 
-    rule: Rule
+    rule: Rule | Literal["revoke"]
     key: str
     deadline: int
     opens: int
@@ -39,18 +42,24 @@ class Candidate(NamedTuple):
 
 
 def on_grant(
-    grant: Grant, request: Request | None, limits: Limits, held_until: Callable[[int], int]
+    grant: Grant, request: Request | None, limits: Limits, held_until: Callable[[int], int], *, alone: bool = False
 ) -> Iterator[Candidate]:
-    """Yield what is wrong with a grant.
+    """Yield what is wrong with a grant, and what enforcers are to do about it.
 
     Args:
         request: the request it came from, where known.
         held_until: until when the grants of the same access, taken together, hold it without a break from a time on.
+        alone: no other grant of the same access is known.
     """
     for episode in grant.episodes(limits):
         removed = episode.removed(limits)
         over = min(removed, episode.superseded)
-        yield from _overdue(grant, episode, limits, over, held_until)
+        due = _due(episode, limits)
+        if due < NEVER:  # as long as one more grant of this access holds, the access may be there
+            due = max(due, held_until(due))
+        if due < NEVER:
+            yield from _overdue(grant, episode, limits, over, due)
+            yield from _revoke(grant, episode, limits, (due, over), alone=alone)
         yield from _unconfirmed(grant, episode, limits, over)
         yield from _too_long(grant, episode, limits, over)
         if episode.deadline == NEVER:
@@ -118,18 +127,22 @@ def _ends_of(grant: Grant, limits: Limits) -> Iterator[tuple[int, int, int]]:
         yield stretch
 
 
-def _overdue(
-    grant: Grant, episode: Episode, limits: Limits, over: int, held_until: Callable[[int], int]
-) -> Iterator[Candidate]:
-    due = _due(episode, limits)
-    if due < NEVER:  # as long as one more grant of this access holds, the access may be there
-        due = max(due, held_until(due))
-    if due >= NEVER:
-        return
+def _overdue(grant: Grant, episode: Episode, limits: Limits, over: int, due: int) -> Iterator[Candidate]:
     evidence: dict[str, object] = {"removal": episode.best_evidence or "not reported"}
     if over < NEVER:
         evidence["late_seconds"] = (min(over, episode.left(limits)) - episode.deadline) / SECOND
     yield _of("overdue", grant, episode.deadline, (due, over), evidence)
+
+
+def _revoke(
+    grant: Grant, episode: Episode, limits: Limits, span: tuple[int, int], *, alone: bool
+) -> Iterator[Candidate]:
+    due, over = span
+    # Before the grace is over only where no other grant can cover the access meanwhile.
+    if alone and (limits.revoke == "deadline" or (limits.revoke == "auto" and not episode.granted.native)):
+        due = max(episode.deadline, episode.granted.append)
+    if limits.revoke != "never":
+        yield _of(REVOKE, grant, episode.deadline, (due, over), {})
 
 
 def _unconfirmed(grant: Grant, episode: Episode, limits: Limits, over: int) -> Iterator[Candidate]:
@@ -180,7 +193,9 @@ def _self_approved(
             return
 
 
-def _of(rule: Rule, grant: Grant, deadline: int, span: tuple[int, int], evidence: Mapping[str, object]) -> Candidate:
+def _of(
+    rule: Rule | Literal["revoke"], grant: Grant, deadline: int, span: tuple[int, int], evidence: Mapping[str, object]
+) -> Candidate:
     access = grant.access
     who = {"subject": access.subject, "resource": access.resource, "entitlement": access.entitlement}
     return Candidate(rule, grant.grant_id, deadline, *span, who | dict(evidence))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from . import rules
@@ -15,7 +16,7 @@ from .facts import Access, Fact, Source
 from .islands import Islands, joined
 from .life import NEVER, Grant, Request, Session
 from .policy import DEFAULT, Judge, Policy
-from .rules import Candidate
+from .rules import REVOKE, Candidate
 from .sources import SourceLife
 
 Kind = Literal["grant", "request", "session", "source", "event"]
@@ -65,6 +66,12 @@ class WatchState:
         self._conflicts: dict[str, dict[bytes, int]] = {}
         self._touched: dict[About, None] = {}
         self._later: list[tuple[int, Kind, str]] = []
+        self.faults: list[tuple[About, Exception]] = []
+        """What could not be judged, until somebody takes note. It is tried again when something new is heard of it."""
+
+    def knows(self, known: Mapping[Identity, bool]) -> None:
+        """Learn what is on record: findings said before, and whether they are open still."""
+        self._known.update(known)
 
     def add(self, fact: Fact) -> None:
         """Take a fact; one whose index was taken before changes nothing."""
@@ -149,18 +156,22 @@ class WatchState:
             return 0
         return self._later[0][0] if self._later else NEVER
 
-    def judge(self, now: int) -> list[Change]:
+    def judge(self, now: int, at_most: int = NEVER) -> list[Change]:
         """Return what has changed by a time: work for what was touched or falls due, not for what is merely there.
 
         Args:
             now: microseconds since 1970. Every fact appended up to then must have been added.
+            at_most: how many things to look at. There are more while ``next_look`` is before ``now``.
         """
-        touched, self._touched = self._touched, {}
-        while self._later and self._later[0][0] < now:
-            touched[heapq.heappop(self._later)[1:]] = None
+        while self._later and self._later[0][0] < now and len(self._touched) < at_most:
+            self._touched[heapq.heappop(self._later)[1:]] = None
         changes: list[Change] = []
-        for about in touched:
-            changes += self._judge_one(about, now)
+        for about in list(islice(self._touched, at_most)):
+            del self._touched[about]
+            try:
+                changes += self._judge_one(about, now)
+            except Exception as error:  # a fault in one judgement must not keep the others back
+                self.faults.append((about, error))
         changes.sort(key=lambda change: (change.at, change.finding[:3], change.what))
         return changes
 
@@ -177,6 +188,11 @@ class WatchState:
                 continue
             identity = (candidate.rule, candidate.key, candidate.deadline)
             there.add(identity)
+            if candidate.rule == REVOKE:  # done once, and never taken back; in vain where the access is gone
+                if identity not in self._known and candidate.ends > now:
+                    self._known[identity] = False
+                    yield Change("opened", candidate.opens, candidate)
+                continue
             if identity not in self._known:
                 self._known[identity] = True
                 yield Change("opened", candidate.opens, candidate)
@@ -225,7 +241,8 @@ class WatchState:
                 self._waiting.setdefault(grant.access, set()).add(grant.grant_id)
             return until
 
-        yield from rules.on_grant(grant, request, limits, held_until)
+        alone = self._of_access[grant.access] == grant.grant_id
+        yield from rules.on_grant(grant, request, limits, held_until, alone=alone)
 
     def _held_by(self, access: Access) -> Islands:
         """Return the stretches in which any grant of an access holds it."""

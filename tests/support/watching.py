@@ -8,6 +8,7 @@ from typing import Any
 
 from grantledger.processors.watch.facts import Access, Decision, Fact, Source
 from grantledger.processors.watch.policy import SECOND, Policy
+from grantledger.processors.watch.rules import REVOKE
 from grantledger.processors.watch.state import Change, WatchState
 
 VAULT = Source("vault", "prod")
@@ -74,8 +75,17 @@ class Story:
 
 
 def said(changes: list[Change]) -> list[tuple[str, str, str, float]]:
-    """Return changes in short."""
-    return [(change.what, change.finding.rule, change.finding.key, change.at / SECOND - START) for change in changes]
+    """Return findings in short."""
+    return [
+        (change.what, change.finding.rule, change.finding.key, change.at / SECOND - START)
+        for change in changes
+        if change.finding.rule != REVOKE
+    ]
+
+
+def ordered(changes: list[Change]) -> list[tuple[str, float]]:
+    """Return what enforcers are told to take away: the grant, and from when on."""
+    return [(change.finding.key, change.at / SECOND - START) for change in changes if change.finding.rule == REVOKE]
 
 
 def lives(draw: random.Random, count: int) -> list[Fact]:

@@ -21,8 +21,9 @@ from grantledger.processors.watch.policy import (
     SourceLimits,
     read_policy,
 )
+from grantledger.processors.watch.rules import REVOKE
 from grantledger.processors.watch.state import Change, WatchState
-from support.watching import START, Story, at, lives, said
+from support.watching import START, Story, at, lives, ordered, said
 
 GRACE = Limits(grace_seconds=10, confirm_wait_seconds=100, approval_wait_seconds=5)
 PLAIN = Policy(default=GRACE)
@@ -47,6 +48,7 @@ def test_overdue_opens_after_the_grace_and_is_resolved_with_its_lateness() -> No
     story.removed(160, "g")
     state = story.watched(500, PLAIN)
     changes = state.judge(at(500))
+    assert ordered(changes) == []  # it is gone: nothing is left to be done
     assert said(changes) == [("opened", "overdue", "g", 110), ("resolved", "overdue", "g", 160)]
     assert changes[1].finding.evidence["late_seconds"] == 60
     assert changes[1].finding.deadline == at(100)
@@ -154,6 +156,60 @@ def test_a_grant_that_comes_back_is_judged_anew() -> None:
     story.granted(500, "g", 600)
     found = story.findings(1000, PLAIN)
     assert found == [("opened", "overdue", "g", 610)]
+
+
+def revoking(when: str) -> Policy:
+    return Policy(default=GRACE.model_copy(update={"revoke": when}))
+
+
+@pytest.mark.parametrize(
+    ("when", "native", "begins"),
+    [
+        ("auto", False, 100),
+        ("auto", True, 110),
+        ("deadline", True, 100),
+        ("overdue", False, 110),
+        ("never", False, None),
+    ],
+)
+def test_enforcers_are_told_once_and_when_the_policy_says(when: str, native: bool, begins: float | None) -> None:
+    story = Story()
+    story.granted(0, "g", 100, native=native)
+    story.granted(0, "in time", 100, what="other")
+    story.removed(99, "in time")
+    state = story.watched(500, revoking(when))
+    told = [one for now in (99, 100.5, 105, 110.5, 400) for one in ordered(state.judge(at(now)))]
+    assert told == ([("g", begins)] if begins else [])
+
+
+def test_an_overlapped_grant_is_not_torn_down() -> None:
+    story = Story()
+    story.granted(0, "a", 100)
+    story.granted(50, "b", 300)
+    state = story.watched(500, revoking("deadline"))
+    assert ordered(state.judge(at(300))) == []
+    assert ordered(state.judge(at(311))) == [("a", 310), ("b", 310)]
+
+
+def test_a_command_given_before_is_not_given_again() -> None:
+    story = Story()
+    story.granted(0, "g", 100)
+    [change] = [one for one in story.watched(500, PLAIN).judge(at(500)) if one.finding.rule == REVOKE]
+    state = WatchState(PLAIN, {change.finding[:3]: True})
+    for fact in story.facts:
+        state.add(fact)
+    assert ordered(state.judge(at(900))) == []
+
+
+def test_work_can_be_cut_in_slices() -> None:
+    story = Story()
+    for number in range(50):
+        story.granted(number / 100, f"g{number}", 100, what=f"db{number}")
+    whole = story.watched(500, PLAIN).judge(at(500))
+    state, pieces = story.watched(500, PLAIN), []
+    while state.next_look < at(500):
+        pieces.append(state.judge(at(500), 7))
+    assert sorted(change for piece in pieces for change in piece) == sorted(whole) and len(pieces) > 7
 
 
 def test_no_deadline() -> None:
@@ -358,6 +414,8 @@ def test_looking_often_says_the_same_as_looking_once_and_nothing_twice(draw: ran
                 state.add(fact)
     told = [(change.what, *change.finding[:3]) for change in changes]
     assert len(told) == len(set(told))
+    changes = [change for change in changes if change.finding.rule != REVOKE]  # what is to be done depends on now
+    told = [(change.what, *change.finding[:3]) for change in changes]
     once = everything(facts, policy, end)
     gone = {one[1:] for one in told} - set(once)
     assert all(rule == "sequence_gap" for rule, _, _ in gone)  # filled since: looking once, there never was one

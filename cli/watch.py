@@ -1,0 +1,70 @@
+"""``grantledger watch``: run the watch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import typer
+
+from ..processors.watch.app import WatchLostError, make_app, run_app
+from ..processors.watch.clock import Clock, since_boot
+from ..processors.watch.journal import Journal
+from ..processors.watch.policy import DEFAULT, SECOND, PolicyError, read_policy
+from ..processors.watch.watch import Watch
+from ..runtime.process import EXIT_LOST, complain, serving
+from ..runtime.settings import Settings, SettingsError
+from ..runtime.wiring import known_schemas
+from ..schemas.catalog import SchemaCatalog
+from .running import settings_of, told
+
+
+def command(context: typer.Context) -> None:
+    """Run the watch until SIGTERM or Ctrl-C: follow every grant, and say where access did not end on time.
+
+    Findings go into access.findings, revoke commands into access.commands. Start several: one watches, the others
+    stand by and take over within seconds.
+
+    Exit codes: 0 stopped when asked, 1 lost its brokers or its place (start it again), 2 a setting or the policy is
+    wrong.
+    """
+    settings = settings_of(context)
+    # Faust wants a folder, and keeps nothing of ours in it.
+    with told(), TemporaryDirectory(prefix="grantledger-watch-") as folder, serving("watch", settings):
+        _quieten()
+        try:
+            asyncio.run(_run(settings, Path(folder)))
+        except WatchLostError as error:
+            complain(str(error))
+            raise typer.Exit(EXIT_LOST) from error
+
+
+async def _run(settings: Settings, folder: Path) -> None:
+    options, deployment = settings.kafka_client_options(), settings.require_deployment()
+    try:
+        policy = read_policy(settings.watch_policy) if settings.watch_policy else DEFAULT
+    except PolicyError as error:
+        raise SettingsError(str(error)) from error
+    catalog = SchemaCatalog(known_schemas(settings))
+    stop = asyncio.Event()
+    journal = Journal(options, deployment, catalog)
+    journal.stopping = stop.is_set
+    bound = int(settings.watch_lag_bound_seconds * SECOND)
+    watch = Watch(policy, deployment, journal, catalog, bound=bound, clock=Clock(), boot=since_boot)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        app = make_app(options, deployment, folder, watch)
+    except (ValueError, OSError) as error:
+        raise SettingsError(str(error)) from error
+    await run_app(app, stop)
+
+
+def _quieten() -> None:
+    """Faust and its Kafka client log every step; what matters reaches people as our own lines."""
+    for name in ("faust", "mode", "aiokafka"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,156 @@
+"""The watch as a Faust app: an agent over the sealed log of ``access.lifecycle``, and a timer that judges.
+
+Faust carries what it is good at: the membership that lets one process watch and others stand by, and the loop of agent
+and timer. Several processes form one group; the log has one partition, so one of them has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import faust
+import structlog
+from faust.auth import SASLCredentials, SSLCredentials
+from faust.types import TP
+
+from ...schemas.event import LIFECYCLE_TOPIC
+from ...schemas.topics import MAX_SEALED_BYTES, sealed
+from .transport import Transport
+from .watch import Watch
+
+log = structlog.get_logger("grantledger.watch")
+
+LOG = sealed(LIFECYCLE_TOPIC)
+RHYTHM = 0.1
+"""Seconds between two looks at what is due."""
+SESSION_SECONDS = 10.0
+"""After this long without a sign of life another process takes over."""
+
+
+class WatchLostError(Exception):
+    """The watch ended by itself; the message says why. Start it again."""
+
+
+def make_app(options: Mapping[str, Any], deployment: str, folder: Path, watch: Watch) -> faust.App:
+    """Return the app; nothing runs yet.
+
+    Args:
+        options: librdkafka's options, of which brokers, TLS and SASL are carried over.
+        folder: where Faust may write. It has nothing to keep there.
+
+    Raises:
+        ValueError: an option has no counterpart in Faust.
+    """
+    servers = str(options["bootstrap.servers"]).split(",")
+    app = faust.App(
+        f"{deployment}-watch",
+        broker=[f"kafka://{server.strip()}" for server in servers],
+        broker_credentials=credentials_of(options),
+        datadir=str(folder),
+        key_serializer="raw",
+        value_serializer="raw",
+        store="memory://",
+        processing_guarantee="at_least_once",
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=2 * MAX_SEALED_BYTES,
+        broker_session_timeout=SESSION_SECONDS,
+        broker_heartbeat_interval=SESSION_SECONDS / 5,
+        stream_buffer_maxsize=16,
+        stream_wait_empty=False,
+        stream_recovery_delay=0.0,
+        topic_disable_leader=True,
+        topic_partitions=1,
+        autodiscover=False,
+        web_enabled=False,
+        debug=False,
+    )
+    app.transport = Transport(app.conf.broker_consumer, app, loop=app.loop)
+    records = app.topic(LOG, key_type=bytes, value_type=bytes)
+    mine = TP(LOG, 0)
+
+    @app.agent(records, concurrency=1)
+    async def follow(stream: Any) -> None:
+        async for event in stream.events():
+            await watch.take(event.value, event.message.offset)
+
+    @app.timer(RHYTHM)
+    async def look() -> None:
+        await watch.tick()
+
+    took_over = False
+
+    @app.on_partitions_assigned.connect  # type: ignore[arg-type]
+    async def assigned(_app: Any, assigned: Any = (), *_: Any, **_more: Any) -> None:
+        nonlocal took_over
+        if mine not in assigned:
+            log.info("standing_by")
+        elif took_over:
+            watch.go_on()
+        else:
+            took_over = True
+            await watch.take_over()
+
+    @app.on_partitions_revoked.connect  # type: ignore[arg-type]
+    async def revoked(_app: Any, revoked: Any = (), *_: Any, **_more: Any) -> None:
+        if mine in revoked:
+            watch.stand_by()
+
+    return app
+
+
+async def run_app(app: faust.App, stop: asyncio.Event) -> None:
+    """Run the app until ``stop`` is set.
+
+    Raises:
+        WatchLostError: the app broke down.
+    """
+    await app.start()
+    try:
+        waiting = asyncio.create_task(stop.wait())
+        ended = asyncio.create_task(app.wait_until_stopped())
+        await asyncio.wait((waiting, ended), return_when=asyncio.FIRST_COMPLETED)
+        for task in (waiting, ended):
+            task.cancel()
+        if (reason := app.crash_reason) is not None:
+            raise WatchLostError(f"the watch broke down: {reason}") from reason
+        if not stop.is_set():
+            raise WatchLostError("the watch stopped by itself")
+    finally:
+        await app.stop()
+
+
+def credentials_of(options: Mapping[str, Any]) -> SSLCredentials | SASLCredentials | None:
+    """Return TLS and SASL as Faust wants them.
+
+    Raises:
+        ValueError: an option or a value of it has no counterpart; names it.
+    """
+    protocol = str(options.get("security.protocol", "plaintext")).lower()
+    if protocol not in ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl"):
+        raise ValueError(f"kafka_options: security.protocol {protocol} is none that the watch knows")
+    context = None
+    if protocol.endswith("ssl"):
+        context = ssl.create_default_context(cafile=options.get("ssl.ca.location"))
+        if options.get("ssl.certificate.location"):
+            context.load_cert_chain(
+                str(options["ssl.certificate.location"]),
+                options.get("ssl.key.location"),
+                options.get("ssl.key.password"),
+            )
+        if str(options.get("ssl.endpoint.identification.algorithm", "https")).lower() == "none":
+            context.check_hostname = False
+    if not protocol.startswith("sasl"):
+        return SSLCredentials(context) if context is not None else None
+    mechanism = str(options.get("sasl.mechanism", options.get("sasl.mechanisms", "PLAIN"))).upper()
+    if mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
+        raise ValueError(f"kafka_options: sasl.mechanism {mechanism} is none that the watch knows (PLAIN, SCRAM-SHA-…)")
+    return SASLCredentials(
+        username=options.get("sasl.username"),
+        password=options.get("sasl.password"),
+        mechanism=mechanism,
+        ssl_context=context,
+    )

@@ -1,0 +1,222 @@
+"""The watch at work, between what Faust brings and what the journal writes. It knows neither Faust's parts nor Kafka's.
+
+One process watches; every other stands by. Nothing is kept but what is on record: after a start the sealed log is read
+again, what was said before is read back, and only what is new is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+import structlog
+
+from ...ledger.batch import decode
+from ...schemas.catalog import SchemaCatalog
+from ...schemas.event import FINDINGS_TOPIC, Event
+from . import metrics
+from .clock import Clock
+from .facts import Fact
+from .gate import Gate, Verdict
+from .life import NEVER
+from .policy import SECOND, Policy
+from .reading import facts_of
+from .reports import FAULT, Reporter
+from .rules import REVOKE
+from .state import Change, Identity, WatchState
+
+Answer = TypeVar("Answer")
+log = structlog.get_logger("grantledger.watch")
+
+SLICE = 500
+"""Facts or judgements after which others get their turn: the timer must not wait for a large batch."""
+ASK_EVERY = SECOND
+"""Microseconds after which the end of the log is asked for though nothing is due, so that our lag is known."""
+EMPTY_AFTER = SECOND
+"""Microseconds of waiting after which it is asked whether there is anything to wait for."""
+
+
+class Words(Protocol):
+    """Where findings go, and what it takes to know that everything was heard. Every call may block."""
+
+    def take_over(self) -> dict[Identity, bool]:
+        """Return what was said before; from now on nobody else's word counts."""
+        ...
+
+    def write(self, events: list[tuple[str, Event]]) -> int | None:
+        """Write events, all or none; return the brokers' time in microseconds since 1970."""
+        ...
+
+    def end(self) -> int:
+        """Return the offset after the last record of ``access.lifecycle``."""
+        ...
+
+    def is_empty(self, start: int, end: int) -> bool:
+        """Whether a stretch of it holds nothing that will ever be sealed."""
+        ...
+
+
+class Watch:
+    """Takes sealed batches in, and looks at a rhythm whether something is due.
+
+    Args:
+        boot: microseconds since boot, suspension included.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        deployment: str,
+        words: Words,
+        catalog: SchemaCatalog,
+        *,
+        bound: int,
+        clock: Clock,
+        boot: Callable[[], int],
+    ) -> None:
+        self._policy, self._words, self._catalog, self._clock, self._boot = policy, words, catalog, clock, boot
+        self.gate = Gate(bound)
+        self.state = WatchState(policy)
+        self._reporter = Reporter(deployment, self.state.judge_by)
+        self._next_index = 0
+        self._asked = -NEVER
+        self._faults: list[tuple[str, Exception]] = []
+        self._fault_names: set[str] = set()
+        self.active = False
+        self._reading = ThreadPoolExecutor(1, "watch-read")
+        self._writing = ThreadPoolExecutor(1, "watch-write")
+
+    async def take_over(self) -> None:
+        """Begin to watch: nobody else's word counts from now on."""
+        known = await self._blocking(self._words.take_over)
+        self.state.knows(known)
+        self._fault_names.update(key for rule, key, _ in known if rule == FAULT)
+        self.active = True
+        metrics.ACTIVE.set(1)
+        log.info("watching", findings=len(known), open=sum(known.values()))
+
+    def stand_by(self) -> None:
+        """Say nothing until ``go_on``: another one may be watching."""
+        self.active = False
+        metrics.ACTIVE.set(0)
+
+    def go_on(self) -> None:
+        """Watch again. Had another one watched meanwhile, the next word of ours would be refused."""
+        self.active = True
+        metrics.ACTIVE.set(1)
+
+    async def take(self, value: bytes, offset: int) -> None:
+        """Apply one sealed batch. What cannot be read is put on record as a finding, never passed over in silence."""
+        loop = asyncio.get_running_loop()
+        try:
+            batch = decode(value)
+            if batch.size <= self._next_index:  # read again after a rebalance
+                return
+            facts = await loop.run_in_executor(self._reading, lambda: list(facts_of(batch, self._catalog)))
+        except Exception as error:
+            self._fault(f"sealed record {offset}", error)
+            return
+        if batch.first_index > self._next_index:
+            log.warning("batches_missing", first=self._next_index, next=batch.first_index)
+        for number, fact in enumerate(facts):
+            self._add(fact)
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+        self._next_index = batch.size
+        self.gate.take(batch.next_offset)
+        metrics.GRANTS.set(len(self.state.grants))
+
+    def _add(self, fact: Fact) -> None:
+        try:
+            self.state.add(fact)
+        except Exception as error:
+            self._fault(f"event {fact.event_id}", error)
+
+    def _fault(self, where: str, error: Exception) -> None:
+        log.error("fault", where=where, fault=type(error).__name__, exc_info=error)
+        metrics.FAULTS.inc()
+        self._faults.append((where, error))
+
+    async def tick(self) -> None:
+        """Look whether something is due, and judge it once everything is applied that was in Kafka by then.
+
+        Raises:
+            KafkaException, KafkaUnavailableError: what was found is not on record; start again.
+        """
+        if not self.active:
+            return
+        now, boot = self._clock.now(), self._boot()
+        await self._report_jumps()
+        await self._report_faults(now)
+        due = self.state.next_look < now
+        if self.gate.ticket is None and (due or boot - self._asked >= ASK_EVERY):
+            self._asked = boot
+            self.gate.ask(now, await self._blocking(self._words.end), boot)
+        verdict = self.gate.answer(boot)
+        metrics.LAG.set(verdict.lag if verdict else self.gate.lag)
+        metrics.UNCONFIRMED.set(due and (verdict is None or verdict.lag > 0))
+        if verdict is not None:
+            await self._judge(verdict)
+        elif (ticket := self.gate.ticket) is not None and self.gate.waited(boot) >= EMPTY_AFTER:
+            applied = self.gate.applied
+            if await self._blocking(lambda: self._words.is_empty(applied, ticket.end)):
+                self.gate.take(ticket.end)
+
+    async def _judge(self, verdict: Verdict) -> None:
+        remark: dict[str, object] = {}
+        if verdict.lag:
+            remark = {"unconfirmed": f"lag {verdict.lag}: judged without it, because it lasts too long"}
+            log.error("judged_in_spite_of_lag", lag=verdict.lag)
+        while True:
+            changes = self.state.judge(verdict.moment, SLICE)
+            for about, error in self.state.faults:
+                self._fault(f"{about[0]} {about[1]}", error)
+            self.state.faults.clear()
+            await self._say(changes, remark)
+            if self.state.next_look >= verdict.moment:
+                break
+            await asyncio.sleep(0)
+        metrics.JUDGED_UNTIL.set(verdict.moment / SECOND)
+
+    async def _say(self, changes: list[Change], remark: dict[str, object]) -> None:
+        events: list[tuple[str, Event]] = []
+        for change in changes:
+            rule, opened = change.finding.rule, change.what == "opened"
+            events += self._reporter.report(change, self.state.grants.get(change.finding.key), remark if opened else {})
+            counter = (
+                metrics.COMMANDS if rule == REVOKE else (metrics.FINDINGS if opened else metrics.RESOLVED).labels(rule)
+            )
+            counter.inc()
+            log.info("found", what=change.what, rule=rule, key=change.finding.key)
+        await self._write(events)
+
+    async def _report_jumps(self) -> None:
+        jumps, self._clock.jumps = self._clock.jumps, []
+        for jump in jumps:
+            metrics.JUMPS.labels(jump.kind).inc()
+            log.warning("clock_jumped", kind=jump.kind, seconds=jump.seconds)
+            if jump.kind == "step":
+                # Written first of all for the answer: the brokers' stamp says what time it is.
+                for resolved in (False, True):
+                    event = self._reporter.jumped(jump.at, jump.seconds, resolved=resolved)
+                    await self._write([(FINDINGS_TOPIC, event)])
+
+    async def _report_faults(self, now: int) -> None:
+        faults, self._faults = self._faults, []
+        new = [(where, error) for where, error in faults if where not in self._fault_names]
+        self._fault_names.update(where for where, _ in new)
+        await self._write(
+            [(FINDINGS_TOPIC, self._reporter.fault(where, now, type(error).__name__)) for where, error in new]
+        )
+
+    async def _write(self, events: list[tuple[str, Event]]) -> None:
+        if not events:
+            return
+        stamp = await self._blocking(lambda: self._words.write(events))
+        if stamp is not None:
+            self._clock.hear(stamp)
+
+    async def _blocking(self, call: Callable[[], Answer]) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._writing, call)

@@ -1,0 +1,189 @@
+"""The watch on a real broker: found in time, once each, whatever is killed, and no alarm for our own lag."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+
+from grantledger.producers import Actor, Client, Event, Resource, Source, Subject
+from grantledger.runtime.broker import LocalBroker
+from grantledger.schemas import kafka
+from grantledger.schemas.codec import EventEncoder
+from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
+from grantledger.schemas.topics import COMMANDS_TOPIC
+from support.events import read_datum
+from support.oracle import committed_records
+from support.pipeline import Pipeline
+from support.waiting import wait_for
+
+GRACE = 1.0
+POLICY = f"[default]\ngrace_seconds = {GRACE}\nconfirm_wait_seconds = 3600\nrevoke = 'overdue'\n"
+Said = tuple[str, str, str]
+
+
+@pytest.fixture(scope="module")
+def pipeline(
+    broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
+) -> Pipeline:
+    policy = tmp_path_factory.mktemp("policy") / "policy.toml"
+    policy.write_text(POLICY)
+    running = make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_WATCH_POLICY": str(policy)})
+    running.start("seal", "watch")
+    return running
+
+
+def activated(name: str, seconds: float) -> Event:
+    now = datetime.now(UTC)
+    return Event(
+        event_type="grant.activated",
+        occurred_at=now,
+        source=Source("bot", "test", f"{name}:activated", "grant"),
+        subject=Subject("alice", "human"),
+        actor=Actor("alice", "human"),
+        resource=Resource("database", name, "production"),
+        entitlement="rw",
+        grant_id=name,
+        grant_id_kind="native",
+        expires_at=now + timedelta(seconds=seconds),
+        expiry_source="native",
+    )
+
+
+def revoked(name: str) -> Event:
+    return Event(
+        event_type="grant.revoked",
+        occurred_at=datetime.now(UTC),
+        source=Source("bot", "test", f"{name}:revoked", "grant"),
+        subject=Subject("alice", "human"),
+        actor=Actor("bot", "system"),
+        resource=Resource("database", name, "production"),
+        entitlement="rw",
+        grant_id=name,
+        grant_id_kind="native",
+        removal_evidence="confirmed",
+    )
+
+
+def send(pipeline: Pipeline, *events: Event) -> None:
+    with Client(pipeline.options, system="bot") as client:
+        for event in events:
+            client.send(event)
+
+
+def said(pipeline: Pipeline, topic: str = FINDINGS_TOPIC) -> list[Said]:
+    """What the watch has said, in order, from the brokers themselves: (type, rule, key)."""
+    found = []
+    for _, _, value in committed_records(pipeline.bootstrap_servers, [topic])[topic, 0]:
+        datum = read_datum(bytes.fromhex(value or ""))
+        if datum["source"]["system"] == "grantledger-watch":
+            found.append((datum["event_type"], datum["finding"]["rule"], datum["finding"]["key"]))
+    return found
+
+
+def about(pipeline: Pipeline, name: str) -> list[Said]:
+    return [one for one in said(pipeline) if one[2] == name]
+
+
+def watched(pipeline: Pipeline, name: str = "watch") -> float:
+    return pipeline.metric(name, "grantledger_watch_judged_until_seconds")
+
+
+def test_overdue_is_found_commanded_and_resolved(pipeline: Pipeline) -> None:
+    send(pipeline, activated("late", 0.5), activated("in time", 600), revoked("in time"))
+    opened = [("finding.opened", "overdue", "late"), ("revoke.requested", "overdue", "late")]
+    wait_for(lambda: about(pipeline, "late") == opened, "the overdue grant is found")
+    assert said(pipeline, COMMANDS_TOPIC) == opened[1:]
+    send(pipeline, revoked("late"))
+    wait_for(lambda: about(pipeline, "late") == [*opened, ("finding.resolved", "overdue", "late")], "it is resolved")
+    assert about(pipeline, "in time") == []
+    assert "Traceback" not in pipeline.log("watch")
+
+
+def test_our_own_lag_raises_no_alarm(pipeline: Pipeline) -> None:
+    send(pipeline, activated("lagged", 3.0))
+    wait_for(lambda: pipeline.metric("watch", "grantledger_watch_grants") >= 3, "the grant is followed")
+    pipeline.kill("seal")
+    send(pipeline, revoked("lagged"))
+    due = time.time() + 3.0 + GRACE
+    waits = lambda: pipeline.metric("watch", "grantledger_watch_unconfirmed") == 1  # noqa: E731
+    wait_for(lambda: time.time() > due and waits(), "the watch says that it cannot know")
+    assert pipeline.metric("watch", "grantledger_watch_lag_entries") == 1
+    assert watched(pipeline) < due
+    pipeline.start("seal")
+    wait_for(lambda: watched(pipeline) > due, "everything is judged")
+    assert about(pipeline, "lagged") == []
+
+
+def test_an_aborted_transaction_at_the_end_of_the_log_holds_nothing_up(pipeline: Pipeline) -> None:
+    send(pipeline, activated("marked", 4.0))
+    producer = Producer(kafka.transactional_options(pipeline.options, "somebody"))
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(LIFECYCLE_TOPIC, EventEncoder().encode(revoked("marked")), b"marked")
+    producer.flush(10)
+    producer.abort_transaction(30)
+    wait_for(lambda: len(about(pipeline, "marked")) == 2, "what was aborted is no removal, and is not waited for")
+
+
+def test_a_second_watch_stands_by_and_takes_over(pipeline: Pipeline) -> None:
+    pipeline.twin("standby", "watch")
+    wait_for(lambda: '"standing_by"' in pipeline.log("standby") or active(pipeline, "standby"), "it stands by")
+    first, second = ("watch", "standby") if active(pipeline, "watch") else ("standby", "watch")
+    wait_for(lambda: active(pipeline, first) and not active(pipeline, second), "one of them watches")
+    send(pipeline, activated("orphan", 0.5))
+    pipeline.kill(first)
+    wait_for(lambda: len(about(pipeline, "orphan")) == 2, "the other one has found it", limit=90)
+    assert active(pipeline, second)
+    pipeline.stop("standby")
+    if first == "watch":
+        pipeline.start("watch")
+    wait_for(lambda: active(pipeline, "watch"), "the first watches again", limit=90)
+
+
+def active(pipeline: Pipeline, name: str) -> bool:
+    return pipeline.metric(name, "grantledger_watch_active") == 1
+
+
+def test_killed_at_any_moment_it_says_everything_once(pipeline: Pipeline) -> None:
+    draw = random.Random(20261123)
+    names = [f"k-{number}" for number in range(200)]
+    late, removed_later = set(draw.sample(names, 120)), set(draw.sample(names, 40))
+    send(pipeline, *(activated(name, draw.uniform(0.5, 25.0) if name in late else 3600) for name in names))
+    began = time.monotonic()
+    for _ in range(6):
+        time.sleep(draw.uniform(0.3, 4.5))  # in the midst of its start, of reading back, of its work
+        pipeline.kill("watch")
+        send(pipeline, *(revoked(name) for name in draw.sample(sorted(removed_later), 5)))
+        pipeline.start("watch")
+    send(pipeline, *(revoked(name) for name in removed_later))
+    until = time.time() + max(0.0, 25.0 + GRACE - (time.monotonic() - began))
+    wait_for(lambda: watched(pipeline) > until, "everything is judged", limit=120)
+    found = [one for one in said(pipeline) if one[2].startswith("k-")]
+    assert len(found) == len(set(found)), "something was said twice"
+    opened = {key for what, rule, key in found if (what, rule) == ("finding.opened", "overdue")}
+    resolved = {key for what, _, key in found if what == "finding.resolved"}
+    assert late - removed_later <= opened <= late
+    assert resolved == opened & removed_later
+    assert {key for what, _, key in found if what == "revoke.requested"} <= opened
+    commands = [key for _, _, key in said(pipeline, COMMANDS_TOPIC) if key.startswith("k-")]
+    assert sorted(commands) == sorted(key for what, _, key in found if what == "revoke.requested")
+    assert late - removed_later <= set(commands)
+
+
+def test_a_wrong_policy_is_named(pipeline: Pipeline, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("[default]\ngrace = 5\n")
+    pipeline.environment["GRANTLEDGER_WATCH_POLICY"], kept = (
+        str(wrong),
+        pipeline.environment["GRANTLEDGER_WATCH_POLICY"],
+    )
+    answer = pipeline.run("watch")
+    pipeline.environment["GRANTLEDGER_WATCH_POLICY"] = kept
+    assert answer.returncode == 2
+    assert "wrong.toml: default.grace" in answer.stderr and "Traceback" not in answer.stderr

@@ -1,0 +1,255 @@
+"""The watch between its parts: what it says when, with Kafka's place taken by a list. Delivery is tested elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from grantledger.ledger import batch as batches
+from grantledger.ledger.entry import Genesis, encode_headers
+from grantledger.ledger.keys import LocalSigner
+from grantledger.processors.watch.clock import Clock
+from grantledger.processors.watch.policy import SECOND, Limits, Policy
+from grantledger.processors.watch.reports import said_before
+from grantledger.processors.watch.state import Identity, WatchState
+from grantledger.processors.watch.watch import Watch
+from grantledger.schemas.catalog import SchemaCatalog, event_schema
+from grantledger.schemas.codec import EventEncoder
+from grantledger.schemas.event import Actor, Event, Resource, Source, Subject
+from grantledger.schemas.topics import COMMANDS_TOPIC
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+START = int(NOON.timestamp()) * SECOND
+POLICY = Policy(default=Limits(grace_seconds=10))
+
+
+class Paper:
+    """What was said, kept in a list. ``end_offset`` is what Kafka holds."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, Event]] = []
+        self.end_offset = 0
+        self.only_markers = False
+        self.writes = 0
+
+    def take_over(self) -> dict[Identity, bool]:
+        known: dict[Identity, bool] = {}
+        for _, event in self.said:
+            said_before(known, "test", event.to_datum())
+        return known
+
+    def write(self, events: list[tuple[str, Event]]) -> int | None:
+        self.said += events
+        self.writes += 1
+        return None
+
+    def end(self) -> int:
+        return self.end_offset
+
+    def is_empty(self, start: int, end: int) -> bool:
+        return self.only_markers
+
+    def findings(self) -> list[tuple[str, str]]:
+        return [
+            (event.event_type, event.finding.rule)
+            for topic, event in self.said
+            if event.finding and topic != COMMANDS_TOPIC
+        ]
+
+
+class World:
+    """A watch, its clocks, and the log that it reads."""
+
+    def __init__(self, paper: Paper | None = None) -> None:
+        self.paper = paper or Paper()
+        self.seconds = 0.0
+        self.step = 0.0
+        clock = Clock(lambda: START + int((self.seconds + self.step) * SECOND), self.boot, self.boot)
+        catalog = SchemaCatalog((event_schema(),))
+        self.watch = Watch(POLICY, "test", self.paper, catalog, bound=60 * SECOND, clock=clock, boot=self.boot)
+        self.signer = LocalSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
+        self.head = batches.Head.at_genesis(Genesis("test/access.lifecycle/0/0", bytes(16), 0))
+        self.records = 0
+        asyncio.run(self.watch.take_over())
+
+    def boot(self) -> int:
+        return int((1000 + self.seconds) * SECOND)
+
+    def batch(self, *events: Event) -> bytes:
+        records = batches.Records()
+        encoder = EventEncoder()
+        for event in events:
+            records.flags.append(1)
+            records.offsets.append(self.records)
+            records.append_times.append(int(event.occurred_at.timestamp() * 1000))
+            records.keys.append(event.key.encode())
+            records.values.append(encoder.encode(event))
+            records.headers.append(encode_headers([]))
+            self.records += 1
+        batch, self.head = batches.seal(self.head, records, self.records, NOON, self.signer)
+        self.paper.end_offset = self.records
+        return batches.encode(batch)
+
+    def hears(self, *events: Event) -> None:
+        asyncio.run(self.watch.take(self.batch(*events), 0))
+
+    def at(self, seconds: float) -> None:
+        self.seconds = seconds
+        asyncio.run(self.watch.tick())
+
+
+def grant(event_type: str, at: float, name: str = "g", **more: Any) -> Event:
+    given: dict[str, Any] = {
+        "event_type": event_type,
+        "occurred_at": NOON + timedelta(seconds=at),
+        "source": Source("vault", "prod", f"{name}:{event_type}:{at}", "lease"),
+        "subject": Subject("alice", "human"),
+        "actor": Actor("alice"),
+        "resource": Resource("database", f"db-{name}", "production"),
+        "entitlement": "rw",
+        "grant_id": name,
+        "grant_id_kind": "native",
+    }
+    return Event(**given | more)
+
+
+def given_until(ends: float, name: str = "g") -> Event:
+    return grant("grant.activated", 0, name, expires_at=NOON + timedelta(seconds=ends), expiry_source="native")
+
+
+def removed(at: float) -> Event:
+    return grant("grant.revoked", at, removal_evidence="confirmed")
+
+
+def test_a_finding_a_command_and_the_resolution() -> None:
+    world = World()
+    world.hears(given_until(100))
+    world.at(110)
+    assert world.paper.said == []
+    world.at(110.2)
+    assert world.paper.findings() == [("finding.opened", "overdue"), ("revoke.requested", "overdue")]
+    [command] = [event for topic, event in world.paper.said if topic == COMMANDS_TOPIC]
+    assert command.finding and command.finding.key == command.grant_id == "g"
+    assert command.finding.deadline == NOON + timedelta(seconds=100)
+    assert (command.subject.id, command.entitlement, command.grant_id_kind) == ("alice", "rw", "native")
+    assert command.resource == Resource("database", "db-g", "production")
+    world.hears(removed(150))
+    world.at(151)
+    assert world.paper.findings()[-1] == ("finding.resolved", "overdue")
+    evidence = json.loads(world.paper.said[-1][1].finding.evidence)  # type: ignore[union-attr]
+    assert evidence["late_seconds"] == 50
+
+
+def test_a_restart_says_nothing_twice_and_the_same_word_has_the_same_id() -> None:
+    first = World()
+    event = given_until(100)
+    first.hears(event)
+    first.at(120)
+    again = World(first.paper)
+    again.hears(event)
+    again.at(130)
+    assert len(first.paper.findings()) == 2
+    fresh = World()
+    fresh.hears(event)
+    fresh.at(500)  # nothing on record, and looking much later
+    assert [one.event_id for _, one in fresh.paper.said] == [one.event_id for _, one in first.paper.said]
+
+
+def test_lag_hides_the_answer_and_no_alarm_is_false() -> None:
+    world = World()
+    world.hears(given_until(100))
+    world.at(50)
+    late = world.batch(removed(105))  # in Kafka, not applied
+    for seconds in (111, 112, 150):
+        world.at(seconds)
+    assert world.paper.said == []
+    asyncio.run(world.watch.take(late, 1))
+    world.at(160)
+    world.at(161)
+    assert world.paper.said == []
+
+
+def test_after_the_bound_it_pages_and_says_why() -> None:
+    world = World()
+    world.hears(given_until(100))
+    world.at(50)
+    world.batch(removed(105))
+    world.at(111)
+    world.at(170.9)
+    assert world.paper.said == []
+    world.at(171.1)
+    assert ("finding.opened", "overdue") in world.paper.findings()
+    opened = next(event for _, event in world.paper.said if event.event_type == "finding.opened")
+    assert "lag 1" in json.loads(opened.finding.evidence)["unconfirmed"]  # type: ignore[union-attr]
+
+
+def test_markers_at_the_end_of_the_log_are_not_waited_for() -> None:
+    world = World()
+    world.hears(given_until(100))
+    world.at(50)
+    world.paper.end_offset += 1  # a transaction marker takes an offset, and nothing will ever be sealed for it
+    world.paper.only_markers = True
+    for seconds in (111, 112.5, 113):
+        world.at(seconds)
+    assert ("finding.opened", "overdue") in world.paper.findings()
+
+
+@pytest.mark.parametrize("step", [3600, -3600])
+def test_a_step_of_the_clock_fires_nothing_early_and_is_told(step: float) -> None:
+    world = World()
+    world.hears(given_until(100))
+    world.at(50)
+    world.step = step
+    world.at(60)
+    world.at(105)
+    assert {rule for _, rule in world.paper.findings()} == {"clock_skew"}
+    assert [kind for kind, _ in world.paper.findings()] == ["finding.opened", "finding.resolved"]
+
+
+def test_a_record_that_is_no_batch_is_a_finding_once() -> None:
+    world = World()
+    world.hears(given_until(100))
+    asyncio.run(world.watch.take(b"no batch", 7))
+    world.at(1)
+    world.at(2)
+    assert world.paper.findings() == [("finding.opened", "watch_fault")]
+    assert world.paper.said[0][1].finding.key == "sealed record 7"  # type: ignore[union-attr]
+    again = World(world.paper)
+    asyncio.run(again.watch.take(b"no batch", 7))
+    again.at(3)
+    assert len(world.paper.said) == 1
+    world.at(111)
+    assert ("finding.opened", "overdue") in world.paper.findings()  # the others are judged all the same
+
+
+def test_a_fault_in_one_judgement_keeps_no_other_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = WatchState._on_grant
+
+    def faulty(self: WatchState, one: Any) -> Any:
+        if one.grant_id == "bad":
+            raise KeyError("bug")
+        return judged(self, one)
+
+    monkeypatch.setattr(WatchState, "_on_grant", faulty)
+    world = World()
+    world.hears(given_until(100, "bad"), given_until(100, "good"))
+    world.at(200)
+    world.at(201)
+    found = {(event.finding.rule, event.finding.key) for _, event in world.paper.said if event.finding}
+    assert found == {("overdue", "good"), ("watch_fault", "grant bad")}
+
+
+def test_one_that_stands_by_says_nothing() -> None:
+    world = World()
+    world.hears(given_until(100))
+    world.watch.stand_by()
+    world.at(200)
+    assert world.paper.said == []
+    world.watch.go_on()
+    world.at(201)
+    assert ("finding.opened", "overdue") in world.paper.findings()

@@ -1,0 +1,110 @@
+"""The time that deadlines are judged by, and the gate before a judgement."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grantledger.processors.watch.clock import AGREED, Clock
+from grantledger.processors.watch.gate import Gate
+from grantledger.processors.watch.policy import SECOND
+
+HOUR = 3600 * SECOND
+
+
+class Machine:
+    """A machine whose clocks are set by hand. ``brokers`` is what another, right clock says."""
+
+    def __init__(self) -> None:
+        self.wall, self.boot, self.awake, self.brokers = 1000 * HOUR, HOUR, HOUR, 1000 * HOUR
+        self.clock = Clock(lambda: self.wall, lambda: self.boot, lambda: self.awake)
+
+    def passes(self, micros: int, *, slew: int = 0, asleep: bool = False) -> None:
+        self.wall += micros + slew
+        self.boot += micros
+        self.brokers += micros
+        self.awake += 0 if asleep else micros
+
+
+def test_time_goes_with_the_wall_while_nothing_jumps() -> None:
+    machine = Machine()
+    for _ in range(100):
+        machine.passes(SECOND // 10, slew=SECOND // 200)
+        assert machine.clock.now() == machine.wall
+    assert not machine.clock.jumps and not machine.clock.unsure
+
+
+@pytest.mark.parametrize("step", [HOUR, -HOUR])
+def test_after_a_step_nothing_is_early_and_the_brokers_decide(step: int) -> None:
+    machine = Machine()
+    machine.wall += step
+    machine.passes(SECOND)
+    assert machine.clock.now() == machine.brokers + min(step, 0)
+    assert [(jump.kind, jump.seconds) for jump in machine.clock.jumps] == [("step", step / SECOND)]
+    machine.clock.hear(machine.brokers)
+    machine.passes(SECOND)
+    assert machine.clock.now() == machine.brokers
+    machine.wall -= step  # set right again
+    machine.passes(SECOND)
+    assert machine.clock.now() <= machine.brokers
+    assert len(machine.clock.jumps) == 2
+    machine.clock.hear(machine.brokers)
+    assert machine.clock.now() == machine.brokers
+
+
+def test_a_step_back_that_was_right_waits_for_nothing_once_the_brokers_say_so() -> None:
+    machine = Machine()
+    machine.wall = machine.wall + HOUR  # fast from the start: the watch begins with a wrong time
+    machine.clock = Clock(lambda: machine.wall, lambda: machine.boot, lambda: machine.awake)
+    machine.passes(SECOND)
+    assert machine.clock.now() == machine.brokers + HOUR
+    machine.clock.hear(machine.brokers)
+    assert machine.clock.now() == machine.brokers
+
+
+def test_a_small_difference_to_the_brokers_is_their_way_here() -> None:
+    machine = Machine()
+    machine.clock.hear(machine.brokers - AGREED // 2)
+    machine.passes(SECOND)
+    assert machine.clock.now() == machine.wall
+
+
+def test_a_suspend_is_noticed_and_is_no_step() -> None:
+    machine = Machine()
+    machine.passes(HOUR, asleep=True)
+    assert machine.clock.now() == machine.wall
+    assert [(jump.kind, jump.seconds) for jump in machine.clock.jumps] == [("suspend", 3600.0)]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10 * SECOND), st.sampled_from([0, 0, 0, HOUR, -HOUR, 17 * SECOND])), max_size=30)
+)
+def test_never_ahead_of_the_brokers_until_they_have_spoken(moves: list[tuple[int, int]]) -> None:
+    machine = Machine()
+    for micros, step in moves:
+        machine.wall += step
+        machine.passes(micros)
+        assert machine.clock.now() <= machine.brokers
+
+
+def test_the_gate_opens_when_everything_is_applied() -> None:
+    gate = Gate(bound=5 * SECOND)
+    assert gate.answer(0) is None
+    gate.ask(100, 10, 0)
+    gate.take(9)
+    assert gate.answer(10 * SECOND) is None and gate.lag == 1  # never live yet: the past is still being read
+    gate.take(10)
+    assert gate.answer(10 * SECOND) == (100, 0)
+    assert gate.answer(10 * SECOND) is None  # asked and answered
+
+
+def test_the_gate_gives_up_at_its_bound_once_it_was_live() -> None:
+    gate = Gate(bound=5 * SECOND)
+    gate.ask(1, 0, 0)
+    assert gate.answer(0) == (1, 0)
+    gate.ask(2, 7, SECOND)
+    gate.take(4)
+    assert gate.answer(6 * SECOND - 1) is None
+    assert gate.waited(6 * SECOND - 1) == 5 * SECOND - 1
+    assert gate.answer(6 * SECOND) == (2, 3)
