@@ -28,6 +28,7 @@ COMMANDS = {
     "seal": ("seal", "Run a sealer: chain and sign every record."),
     "store": ("store", "Run the sink: write sealed batches to ClickHouse."),
     "watch": ("watch", "Run the watch: follow every grant, and say where access did not end on time."),
+    "sweep": ("sweep", "Run the sweep: hold what the watch says against what the store says."),
     "anchor": ("anchor", "Run the anchor: write the heads of all logs outside at a fixed rhythm."),
     "settings": ("settings", "Print every setting with its meaning and its value."),
 }

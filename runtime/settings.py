@@ -109,6 +109,7 @@ class Settings(BaseSettings):
         le=86_400.0,
         description="When sealing lags so long that the watch cannot know, it says what it has found all the same.",
     )
+    sweep_interval_seconds: float = Field(60.0, ge=1.0, le=86_400.0, description="Time between sweeps.")
     sql_port: int = Field(
         0, ge=0, le=65_535, description="Loopback port of the embedded store's SQL endpoint; 0: any free one."
     )
@@ -207,11 +208,6 @@ class Settings(BaseSettings):
     def anchor_path(self) -> Path:
         """File of the anchor target ``file``."""
         return self.anchor_file or self.data_dir / "anchors.jsonl"
-
-    @property
-    def alert_outbox_path(self) -> Path:
-        """File of the alerts' outbox."""
-        return self.alert_outbox or self.data_dir / "alerts" / "outbox.sqlite3"
 
 
 def load_settings(data_dir: Path | None = None, config: Path | None = None, **overrides: Any) -> Settings:

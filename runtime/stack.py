@@ -29,6 +29,7 @@ SEAL = ChildSpec("seal", ("seal",))
 STORE = ChildSpec("store", ("store",), drain=40.0)
 ANCHOR = ChildSpec("anchor", ("anchor",))
 WATCH = ChildSpec("watch", ("watch",))
+SWEEP = ChildSpec("sweep", ("sweep",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class Stack:
                 "metrics_port": "0",
             }
         )
-        specs_of_children = [SEAL, STORE, ANCHOR, WATCH]
+        specs_of_children = [SEAL, STORE, ANCHOR, WATCH, SWEEP]
         if self._sample_rate:
             specs_of_children.append(ChildSpec("sample", ("sample", "--forever", "--rate", str(self._sample_rate))))
         for spec in specs_of_children:
@@ -175,7 +176,7 @@ class Stack:
             return
         by_name = {child.spec.name: child for child in self._children}
         sealed = 0
-        for name in ("sample", "watch", "seal", "anchor"):
+        for name in ("sample", "sweep", "watch", "seal", "anchor"):
             if (child := by_name.get(name)) is not None:
                 if name == "seal":
                     sealed = self._let_seal_drain(child)

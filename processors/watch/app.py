@@ -77,7 +77,7 @@ def make_app(options: Mapping[str, Any], deployment: str, folder: Path, watch: W
         async for event in stream.events():
             await watch.take(event.value, event.message.offset)
 
-    @app.timer(RHYTHM)
+    @app.timer(RHYTHM)  # type: ignore[untyped-decorator]
     async def look() -> None:
         await watch.tick()
 

@@ -66,6 +66,8 @@ class Episode(NamedTuple):
     Attributes:
         deadline: when access must have ended, or ``NEVER`` where nobody says.
         superseded: append time of the activation or extension that followed, or ``NEVER``.
+        name: what tells its findings from those of the grant's other episodes: the deadline, 0 without one; the time of
+            the activation or extension where an earlier episode had the same.
     """
 
     granted: Granted
@@ -73,6 +75,12 @@ class Episode(NamedTuple):
     deadline: int
     superseded: int
     removals: tuple[Removal, ...]
+    name: int
+
+    def is_restated_by(self, granted: Granted, deadline: int, limits: Limits) -> bool:
+        """Whether an activation or extension that follows says nothing but the same end again."""
+        gone = any(one.evidence in limits.removal for one in self.removals)
+        return deadline == self.deadline and not gone and (granted.extended or not self.granted.extended)
 
     def removed(self, limits: Limits) -> int:
         """Return when a removal that counts was reported, or ``NEVER``."""
@@ -149,8 +157,13 @@ class Grant:
             self.decisions = _with(self.decisions, (fact.index, fact.append, decision))
 
     def episodes(self, limits: Limits) -> Iterator[Episode]:
-        """Yield the grant's episodes in order. One that comes back after its removal begins anew."""
+        """Yield the grant's episodes in order. One that comes back after its removal begins anew.
+
+        What gives the same end once more begins no new episode: else access that is overdue would pass for settled.
+        """
         first: Granted | None = None
+        open_one: Episode | None = None
+        named: set[int] = set()
         for at, granted in enumerate(self.granted):
             following = self.granted[at + 1] if at + 1 < len(self.granted) else None
             until = following.index if following else NEVER
@@ -158,9 +171,19 @@ class Grant:
             first = granted if first is None or not granted.extended else first
             deadline = _deadline(granted, first, limits)
             superseded = following.append if following else NEVER
-            yield Episode(granted, first, deadline, superseded, removals)
+            if open_one is not None and open_one.is_restated_by(granted, deadline, limits):
+                removals = open_one.removals + removals
+                open_one = open_one._replace(superseded=superseded, removals=removals)
+            else:
+                if open_one is not None:
+                    yield open_one
+                name = granted.append if deadline in named else 0 if deadline == NEVER else deadline
+                named.add(deadline)
+                open_one = Episode(granted, first, deadline, superseded, removals, name)
             if any(one.evidence in limits.removal for one in removals):
                 first = None
+        if open_one is not None:
+            yield open_one
 
     def last(self, limits: Limits) -> Episode | None:
         """Return the episode that counts now."""

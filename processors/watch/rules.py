@@ -63,7 +63,9 @@ def on_grant(
         yield from _unconfirmed(grant, episode, limits, over)
         yield from _too_long(grant, episode, limits, over)
         if episode.deadline == NEVER:
-            yield _of("no_deadline", grant, 0, (episode.granted.append, over), {"index": episode.granted.index})
+            yield _of(
+                "no_deadline", grant, episode.name, (episode.granted.append, over), {"index": episode.granted.index}
+            )
         if not episode.granted.extended:
             yield from _no_approval(grant, episode, request, limits, removed)
     yield from _self_approved(grant.grant_id, grant.person, grant.decisions)
@@ -131,7 +133,9 @@ def _overdue(grant: Grant, episode: Episode, limits: Limits, over: int, due: int
     evidence: dict[str, object] = {"removal": episode.best_evidence or "not reported"}
     if over < NEVER:
         evidence["late_seconds"] = (min(over, episode.left(limits)) - episode.deadline) / SECOND
-    yield _of("overdue", grant, episode.deadline, (due, over), evidence)
+    if episode.name != episode.deadline:
+        evidence["deadline"] = episode.deadline
+    yield _of("overdue", grant, episode.name, (due, over), evidence)
 
 
 def _revoke(
@@ -142,15 +146,14 @@ def _revoke(
     if alone and (limits.revoke == "deadline" or (limits.revoke == "auto" and not episode.granted.native)):
         due = max(episode.deadline, episode.granted.append)
     if limits.revoke != "never":
-        yield _of(REVOKE, grant, episode.deadline, (due, over), {})
+        yield _of(REVOKE, grant, episode.name, (due, over), {})
 
 
 def _unconfirmed(grant: Grant, episode: Episode, limits: Limits, over: int) -> Iterator[Candidate]:
     weak = [one for one in episode.removals if one.evidence not in limits.removal]
     if weak:
         opens = weak[0].append + _span(limits.confirm_wait_seconds)
-        deadline = 0 if episode.deadline == NEVER else episode.deadline
-        yield _of("removal_unconfirmed", grant, deadline, (opens, over), {"evidence": weak[0].evidence})
+        yield _of("removal_unconfirmed", grant, episode.name, (opens, over), {"evidence": weak[0].evidence})
 
 
 def _too_long(grant: Grant, episode: Episode, limits: Limits, over: int) -> Iterator[Candidate]:
@@ -160,7 +163,7 @@ def _too_long(grant: Grant, episode: Episode, limits: Limits, over: int) -> Iter
     allowed = begin + _span(limits.max_seconds)
     if episode.deadline > allowed:
         evidence = {"allowed_seconds": limits.max_seconds, "seconds": (episode.deadline - begin) / SECOND}
-        yield _of("extended_beyond_policy", grant, episode.deadline, (episode.granted.append, over), evidence)
+        yield _of("extended_beyond_policy", grant, episode.name, (episode.granted.append, over), evidence)
 
 
 def _no_approval(

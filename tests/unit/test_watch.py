@@ -212,6 +212,35 @@ def test_work_can_be_cut_in_slices() -> None:
     assert sorted(change for piece in pieces for change in piece) == sorted(whole) and len(pieces) > 7
 
 
+def test_the_same_end_told_again_settles_nothing() -> None:
+    story = Story()
+    story.granted(0, "g", 100)
+    story.say(150, "grant.extended", "g", ends=100)
+    story.granted(160, "g", 100)
+    assert of_rule(story.findings(1000, PLAIN), "overdue") == [("opened", "g", 110)]
+    story.removed(200, "g")
+    assert of_rule(story.findings(1000, PLAIN), "overdue") == [("opened", "g", 110), ("resolved", "g", 200)]
+
+
+def test_a_grant_that_comes_back_with_its_old_end_is_overdue_again() -> None:
+    story = Story()
+    story.granted(0, "g", 100)
+    story.removed(150, "g")
+    story.granted(200, "g", 100)
+    found = [("opened", "g", 110), ("resolved", "g", 150), ("opened", "g", 210)]
+    assert of_rule(story.findings(1000, PLAIN), "overdue") == found
+
+
+def test_without_an_end_again_and_again() -> None:
+    story = Story()
+    story.granted(0, "g", None)
+    story.say(10, "grant.extended", "g", ends=500)
+    story.say(20, "grant.extended", "g")
+    story.say(30, "grant.extended", "g")
+    found = [("opened", "g", 0), ("resolved", "g", 10), ("opened", "g", 20)]
+    assert of_rule(story.findings(400, PLAIN), "no_deadline") == found
+
+
 def test_no_deadline() -> None:
     story = Story()
     story.granted(0, "g", None)

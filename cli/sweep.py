@@ -1,0 +1,31 @@
+"""``grantledger sweep``: run the sweep."""
+
+from __future__ import annotations
+
+import typer
+
+from ..processors.watch.policy import DEFAULT, PolicyError, read_policy
+from ..runtime.process import on_stop_signal, serving
+from ..runtime.settings import SettingsError
+from ..runtime.sweeper import Sweeper
+from .running import settings_of, told
+
+
+def command(context: typer.Context) -> None:
+    """Run the sweep until SIGTERM or Ctrl-C: every minute, ask the store in SQL what is overdue.
+
+    Where the watch says otherwise twice in a row, that is itself a finding: sweep_difference. Access that several
+    grants share is left to the watch.
+
+    Exit codes: 0 stopped when asked, 1 lost its brokers (start it again), 2 a setting is wrong.
+    """
+    settings = settings_of(context)
+    with told():
+        try:
+            policy = read_policy(settings.watch_policy) if settings.watch_policy else DEFAULT
+        except PolicyError as error:
+            raise SettingsError(str(error)) from error
+        sweeper = Sweeper(settings, policy, settings.sweep_interval_seconds)
+        with serving("sweep", settings):
+            on_stop_signal(sweeper.stop)
+            sweeper.run()

@@ -1,0 +1,186 @@
+"""The sweep against the watch: two ways to the same overdue set, and what is said where they part."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grantledger.ledger.batch import Head, Records, seal
+from grantledger.ledger.entry import NO_HEADERS, Genesis, origin_of
+from grantledger.processors.watch.policy import SECOND, Limits, Override, Policy
+from grantledger.processors.watch.reading import facts_of
+from grantledger.processors.watch.state import WatchState
+from grantledger.runtime import sweep
+from grantledger.runtime.broker import LocalBroker
+from grantledger.schemas.catalog import SchemaCatalog, event_schema
+from grantledger.schemas.event import LIFECYCLE_TOPIC, Resource
+from support.access_store import DEPLOYMENT, SIGNER, Story, fill
+from support.pipeline import Pipeline
+from support.waiting import wait_for
+
+POLICIES = {
+    "plain": Policy(default=Limits(grace_seconds=120)),
+    "endless": Policy(default=Limits(grace_seconds=0, max_seconds=1800)),
+    "lenient": Policy(
+        default=Limits(grace_seconds=60),
+        rule=(
+            Override(resource="r1", removal=frozenset({"confirmed", "api_accepted"})),
+            Override(resource="r2", removal=frozenset({"confirmed", "deadline"}), grace_seconds=600),
+            Override(source="teleport", removal=frozenset({"confirmed", "deadline"})),
+        ),
+    ),
+}
+
+
+def lives(draw: random.Random, count: int) -> Story:
+    """Grants of every kind, some of which share their access; appended in the order of time."""
+    story = Story()
+    told: list[tuple[float, Callable[[], Any]]] = []
+    for number in range(count):
+        name = f"g{number}"
+        who = {"subject": draw.choice(["alice", "bob"]) if draw.random() < 0.1 else f"user-{number}"}
+        who |= {"system": draw.choice(["vault", "vault", "teleport", "bot"])}
+        about = {**who, "resource": Resource("database", draw.choice(["r0", "r1", "r2"]), "production")}
+        begin = draw.uniform(-200, -5)
+        ends = draw.choice([None, begin + draw.uniform(-5, 150), 60.0])
+        seen = begin + draw.choice([0, 0, -3, 30])
+        told.append((begin, lambda n=name, b=begin, e=ends, s=seen, a=about: story.give(n, b, e, seen=s, **a)))
+        for _ in range(draw.choice([0, 0, 1, 2])):
+            again = draw.uniform(begin, -1)
+            longer = draw.choice([None, again + draw.uniform(-10, 60), 90.0])
+            told.append((again, lambda n=name, b=again, e=longer, a=about: story.give(n, b, e, again=True, **a)))
+        for _ in range(draw.choice([0, 1, 1, 2])):
+            when = draw.uniform(begin, -1)
+            evidence = draw.choice(["confirmed", "confirmed", "api_accepted", "deadline", "none"])
+            told.append((when, lambda n=name, w=when, v=evidence, a=about: story.remove(n, w, v, **a)))
+        if draw.random() < 0.1:
+            back = draw.uniform(begin, -1)
+            told.append((back, lambda n=name, b=back, a=about: story.give(n, b, b + 20, **a)))
+    for _, tell in sorted(told, key=lambda one: one[0]):
+        tell()
+    return story
+
+
+def open_overdue(story: Story, policy: Policy, now: int) -> set[str]:
+    """What the watch says is overdue and not resolved at a time."""
+    size = len(story.records)
+    records = Records(
+        flags=[1] * size,
+        offsets=list(range(size)),
+        append_times=[record.time_ms for record in story.records],
+        keys=[record.key for record in story.records],
+        values=[record.value for record in story.records],
+        headers=[NO_HEADERS] * size,
+    )
+    head = Head.at_genesis(Genesis(origin_of(DEPLOYMENT, LIFECYCLE_TOPIC, 0), bytes(range(16)), 0))
+    batch, _ = seal(head, records, size, story.now, SIGNER)
+    state = WatchState(policy)
+    for fact in facts_of(batch, SchemaCatalog((event_schema(),))):
+        state.add(fact)
+    said: dict[tuple[str, int], bool] = {}
+    for change in state.judge(now):
+        if change.finding.rule == "overdue":
+            said[change.finding.key, change.finding.deadline] = change.what == "opened"
+    return {key for (key, _), is_open in said.items() if is_open}
+
+
+def ask(data_dir: Path, sql: str, **values: object) -> list[dict[str, Any]]:
+    for name, value in values.items():
+        sql = re.sub("{" + name + ":[^}]*}", str(value), sql)
+    command = [
+        sys.executable,
+        "-m",
+        "grantledger.cli",
+        "query",
+        "-",
+        "--format",
+        "JSONEachRow",
+        "--data",
+        str(data_dir),
+    ]
+    done = subprocess.run(command, input=sql, capture_output=True, text=True, timeout=60, check=True)
+    numbers = ("due", "given", "stretch", "sharing")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    return [
+        {name: int(value) if name in numbers and value is not None else value for name, value in row.items()}
+        for row in rows
+    ]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Story, Path]:
+    story = lives(random.Random(7), 600)
+    folder = tmp_path_factory.mktemp("lives")
+    fill(folder, story.records, cuts=(97, 5, 300))
+    return story, folder
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_sql_and_the_rules_find_the_same(told: tuple[Story, Path], name: str) -> None:
+    (story, folder), policy = told, POLICIES[name]
+    now = int(story.now.timestamp()) * SECOND
+    ending = sweep.ending_by_themselves(policy)
+    assert ending == (["teleport"] if name == "lenient" else [])
+    endless = int(policy.default.max_seconds is not None)
+    rows = ask(folder, sweep.OPEN_GRANTS, now=now, ending=str(ending), endless=endless)
+    verdict = sweep.judged(rows, policy, now)
+    watch = open_overdue(story, policy, now)
+    assert set(verdict.overdue) == watch - verdict.unsure
+    assert len(verdict.overdue) > 30 and len(verdict.unsure) < len(verdict.overdue) / 4
+
+
+def test_only_what_lasts_is_a_difference() -> None:
+    differences = sweep.Differences()
+    assert differences.compare(sweep.Verdict({"a": 1}, set()), {"b": 2}) == ([], [])
+    opened = [("a", 1, "store"), ("b", 2, "watch")]
+    assert differences.compare(sweep.Verdict({"a": 1}, set()), {"b": 2}) == (opened, [])
+    assert differences.compare(sweep.Verdict({"a": 1}, {"b"}), {"b": 2}) == ([], [("b", 2)])
+    assert differences.compare(sweep.Verdict({}, set()), {}) == ([], [("a", 1)])
+    assert differences.open == {}
+    assert sweep.Differences({"a": 1}).compare(sweep.Verdict({"a": 1}, set()), {"a": 1}) == ([], [("a", 1)])
+
+
+def test_a_rule_that_may_take_it_back_counts() -> None:
+    ends = frozenset({"deadline"})
+    assert sweep.ending_by_themselves(Policy(rule=(Override(source="a", removal=ends), Override(grace_seconds=1)))) == [
+        "a"
+    ]
+    assert sweep.ending_by_themselves(Policy(rule=(Override(source="a*", removal=ends),))) == []
+    stricter = Override(resource="x", removal=frozenset({"confirmed"}))
+    assert sweep.ending_by_themselves(Policy(rule=(Override(source="a", removal=ends), stricter))) == []
+
+
+def test_a_watch_that_says_nothing_is_found_out(
+    broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text("[default]\ngrace_seconds = 1\n")
+    settings = {"GRANTLEDGER_WATCH_POLICY": str(policy), "GRANTLEDGER_SWEEP_INTERVAL_SECONDS": "1"}
+    pipeline = make_pipeline(broker.bootstrap_servers, settings)
+    pipeline.start("seal", "store")
+    sent = pipeline.run(
+        "emit", "grant.activated", "--subject", "eve", "--resource-kind", "database", "--resource", "orders",
+        "--entitlement", "rw", "--grant-id", "g-1", "--expires-in", "1s",
+    )  # fmt: skip
+    assert sent.returncode == 0, sent.stderr
+    pipeline.wait_stored(1)
+    pipeline.start("sweep")
+
+    def differences() -> list[tuple[bool, str]]:
+        rows = pipeline.query("SELECT open, key, evidence FROM findings WHERE rule = 'sweep_difference'")
+        return [(row["open"], row["key"]) for row in rows]
+
+    wait_for(lambda: differences() == [(True, "g-1")], "the sweep says what the watch did not", limit=30)
+    assert pipeline.metric("sweep", "grantledger_watch_sweep_differences") == 1
+    pipeline.start("watch")
+    wait_for(lambda: differences() == [(False, "g-1")], "the watch has said it, and they agree", limit=30)
+    assert pipeline.metric("sweep", "grantledger_watch_sweep_differences") == 0
+    assert "Traceback" not in pipeline.log("sweep")
