@@ -100,6 +100,11 @@ class Settings(BaseSettings):
         description="Append-only file of the target 'file'. Default: anchors.jsonl in the data folder; put it on "
         "other storage.",
     )
+    watch_instance: str = Field(
+        "0",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="Name of this watch among those that stand by. Two with one name fence each other off.",
+    )
     watch_policy: Path | None = Field(
         None, description="TOML file with what is allowed: grace, longest access, approvals, evidence of removal."
     )
@@ -110,6 +115,24 @@ class Settings(BaseSettings):
         description="When sealing lags so long that the watch cannot know, it says what it has found all the same.",
     )
     sweep_interval_seconds: float = Field(60.0, ge=1.0, le=86_400.0, description="Time between sweeps.")
+    enforce_config: Path | None = Field(
+        None, description="TOML file with the enforcer's policy: which access is taken away where, and how."
+    )
+    enforce_carry_out: bool = Field(
+        False,
+        description="Whether the enforcer acts. Without it a dry run only says what would be taken away.",
+    )
+    enforce_max_per_window: int = Field(
+        20,
+        ge=1,
+        le=100_000,
+        description="How many revocations the enforcer begins in a window; one more opens its breaker, and it stops "
+        "until a person closes it.",
+    )
+    enforce_window_seconds: float = Field(3600.0, ge=1.0, le=604_800.0, description="Length of the enforcer's window.")
+    enforce_attempts: int = Field(
+        5, ge=1, le=100, description="How often the enforcer tries one revocation before it gives it up."
+    )
     sql_port: int = Field(
         0, ge=0, le=65_535, description="Loopback port of the embedded store's SQL endpoint; 0: any free one."
     )

@@ -1,0 +1,1 @@
+"""What carries out revoke commands: a process of its own, with its own credentials."""

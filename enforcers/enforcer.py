@@ -1,0 +1,216 @@
+"""The enforcer between Kafka's topics: commands in, outcomes out, and what is known read back at the start.
+
+One process a deployment: its fixed transactional id fences any other off. Outcomes and the position in the commands go
+into one transaction, so that neither is there without the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from ..schemas import kafka
+from ..schemas.catalog import SchemaCatalog
+from ..schemas.codec import DecodeError, decode
+from ..schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
+from ..schemas.framing import FramingError
+from ..schemas.topics import COMMANDS_TOPIC
+from . import metrics
+from .contract import InvalidCommandError, Key, Plugin, Target
+from .core import Decision, History, decide
+from .engine import EnforcingStoppedError, Engine, Limits, stopped
+from .events import INVALID_RULE, LOST_RULE, Recorder, target_of
+from .journal import Insist, KafkaJournal, enforce_group, kafka_errors, read_history
+from .policy import Policy
+
+log = structlog.get_logger("grantledger.enforce")
+
+LONGEST_WAIT = 0.2
+"""Seconds that a stop may have to wait for a poll."""
+LARGEST_COMMAND = 64 << 10
+"""Bytes. What is put on record about a command repeats it, and must fit into a record too."""
+LATEST_MS = 7_258_118_400_000
+"""The year 2200: a later time was set by a sender, and could not be shown."""
+
+
+class Enforcer:
+    """The enforcing process. ``run`` returns after ``stop``.
+
+    Args:
+        catalog: the schemas that events may be written with.
+        insist: see ``Insist``; the process that starts this one brings it.
+        carry_out: without it nothing is done and nothing is put on record; what would be done is logged and counted.
+    """
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        deployment: str,
+        policy: Policy,
+        plugins: Mapping[str, Plugin],
+        limits: Limits,
+        *,
+        catalog: SchemaCatalog,
+        insist: Insist,
+        carry_out: bool,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._options, self._deployment, self._policy, self._plugins = dict(options), deployment, policy, plugins
+        self._limits, self._insist, self._carry_out, self._now = limits, insist, carry_out, now
+        self._catalog = catalog
+        self._recorder = Recorder(deployment)
+        self._admin = AdminClient(self._options)
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Ask ``run`` to finish the step it is in and to return. Safe in a signal handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Carry commands out, or say what would be done, until stopped.
+
+        Raises:
+            EnforcingStoppedError: the breaker is open, or opens.
+            KafkaUnavailableError: the brokers do not answer, or another enforcer took over.
+        """
+        with kafka_errors("enforcing cannot go on"):
+            kafka.identify_topics(self._admin, (COMMANDS_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC))
+            consumer = Consumer(kafka.reader_options(self._options, enforce_group(self._deployment)))
+            try:
+                if self._carry_out:
+                    self._run(consumer)
+                else:
+                    self._dry_run(consumer)
+            finally:
+                consumer.close()
+
+    def _run(self, consumer: Consumer) -> None:
+        # First of all: from here on no other enforcer's transaction can end any more, so what is read now is all.
+        journal = KafkaJournal(self._options, self._deployment, self._insist, lambda: self._stopping)
+        history = self._history()
+        if history.breaker_opened is not None:
+            raise EnforcingStoppedError(stopped(f"since {history.breaker_opened:%Y-%m-%d %H:%M:%S} UTC"))
+        start, committed = self._seek(consumer)
+        journal.follow(consumer, committed)
+        engine = Engine(
+            journal,
+            recorder=self._recorder,
+            policy=self._policy,
+            plugins=self._plugins,
+            limits=self._limits,
+            history=history,
+            position=start,
+            now=self._now,
+        )
+        if 0 <= committed < start:
+            why = f"{start - committed} offsets of {COMMANDS_TOPIC} below {start} expired before they were read"
+            log.error("commands_lost", before=start, offsets=start - committed)
+            journal.write([self._recorder.finding(LOST_RULE, start, self._now(), why)], start)
+        log.info("enforcing", position=start, ended=len(history.outcomes), begun=len(history.attempts))
+        while not self._stopping:
+            for message in _poll(consumer, engine.wait(LONGEST_WAIT)):
+                self._take(engine, message)
+            engine.step()
+            engine.settle()
+
+    def _take(self, engine: Engine, message: Message) -> None:
+        offset = message.offset() or 0
+        try:
+            target, appended = self._command(message)
+        except InvalidCommandError as error:
+            log.error("command_invalid", offset=offset, reason=str(error))
+            # The record's own time, as far as it can be shown: the same whenever this is read again.
+            at = datetime.fromtimestamp(min(max(message.timestamp()[1], 0), LATEST_MS) / 1000, UTC)
+            engine.refuse(self._recorder.finding(INVALID_RULE, offset, at, str(error)), offset)
+        else:
+            engine.take(target, offset, appended)
+
+    def _dry_run(self, consumer: Consumer) -> None:
+        """Read along from where the work would begin; commit nothing, so that acting later begins there too."""
+        history, known = self._history(), set[Key]()
+        start, _committed = self._seek(consumer)
+        log.info(
+            "dry_run", position=start, breaker_open=history.breaker_opened is not None,
+            hint="nothing is carried out without --carry-out",
+        )  # fmt: skip
+        while not self._stopping:
+            for message in _poll(consumer, LONGEST_WAIT):
+                try:
+                    target, appended = self._command(message)
+                except InvalidCommandError as error:
+                    metrics.COMMANDS.labels("invalid").inc()
+                    log.error("command_invalid", offset=message.offset(), reason=str(error))
+                    continue
+                age = self._now() - appended
+                decision = decide(history, known, target.key, age=age, max_age=self._limits.max_age)
+                metrics.COMMANDS.labels(decision).inc()
+                if decision is Decision.work:
+                    known.add(target.key)
+                    self._say(target)
+                else:
+                    log.info("command", grant=target.key.grant_id, decision=decision, offset=message.offset())
+
+    def _say(self, target: Target) -> None:
+        name = self._policy.route(target)
+        if name is None:
+            log.warning("would_fail", grant=target.key.grant_id, reason="no route of the policy fits")
+            return
+        metrics.WOULD_REVOKE.labels(name).inc()
+        log.warning("would_revoke", grant=target.key.grant_id, target=name, plugin=self._plugins[name].kind)
+
+    def _seek(self, consumer: Consumer) -> tuple[int, int]:
+        """Start reading where the group left off, else at the first command; return that offset, and the committed one.
+
+        A position beyond the end means that the topic was made anew: then everything in it is new, the position counts
+        as none, and what is known of outcomes keeps old commands from being carried out again.
+        """
+        first = kafka.first_offset(self._admin, COMMANDS_TOPIC, 0)
+        end = kafka.end_offset(self._admin, COMMANDS_TOPIC, 0)
+        committed = kafka.committed_offsets(consumer, [TopicPartition(COMMANDS_TOPIC, 0)])[COMMANDS_TOPIC, 0]
+        if committed > end:
+            committed = -1
+        start = max(first, committed)
+        consumer.assign([TopicPartition(COMMANDS_TOPIC, 0, start)])
+        return start, committed
+
+    def _command(self, message: Message) -> tuple[Target, datetime]:
+        kind, time_ms = message.timestamp()
+        if kind != TIMESTAMP_LOG_APPEND_TIME:
+            raise InvalidCommandError(f"its sender set its time: {COMMANDS_TOPIC} must have LogAppendTime")
+        value = message.value() or b""
+        if len(value) > LARGEST_COMMAND:
+            raise InvalidCommandError(f"has {len(value)} bytes, more than {LARGEST_COMMAND}")
+        try:
+            datum = decode(value, self._catalog, time_ms)
+        except (DecodeError, FramingError) as error:
+            raise InvalidCommandError(f"{error.code}: {error}") from error
+        try:
+            return target_of(datum), datetime.fromtimestamp(time_ms / 1000, UTC)
+        except (KeyError, TypeError, AttributeError) as error:  # a schema of somebody else's
+            raise InvalidCommandError(f"is no event of ours: {type(error).__name__} {error}") from error
+
+    def _history(self) -> History:
+        history = read_history(self._options, self._admin, self._catalog, self._deployment)
+        metrics.BREAKER_OPEN.set(history.breaker_opened is not None)
+        return history
+
+
+def _poll(consumer: Consumer, seconds: float) -> list[Message]:
+    """Return the records that have come, after at most so many seconds.
+
+    Raises:
+        KafkaUnavailableError: the topic cannot be read any more.
+    """
+    found = []
+    for message in consumer.consume(100, seconds) if seconds == 0 else consumer.consume(1, seconds):
+        error = message.error()
+        if error is None:
+            found.append(message)
+        elif kafka.is_fatal(error) or not (error.retriable() or kafka.passes(KafkaException(error))):
+            raise kafka.KafkaUnavailableError(f"reading {COMMANDS_TOPIC}: {error.str()} (kafka_bootstrap_servers)")
+    return found

@@ -1,0 +1,224 @@
+"""The enforcer's work, one step at a time, between a journal and the plug-ins. Knows nothing of Kafka.
+
+An attempt is put on record before it is made, and its outcome in one go with the position up to which commands are
+done with. So a crash at any point leaves a record from which the next start goes on: it looks first whether the access
+is gone, and only then tries again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from ..schemas.event import Event
+from . import metrics
+from .contract import Attempt, Key, Plugin, Presence, Result, Seen, Target
+from .core import Backoff, Breaker, Decision, History, Offsets, Outcome, Verdict, decide, judge
+from .events import Recorder
+from .policy import Policy
+
+log = structlog.get_logger("grantledger.enforce")
+
+
+class EnforcingStoppedError(Exception):
+    """The breaker is open; a person must look. Starting again changes nothing."""
+
+
+class Journal(Protocol):
+    """Where events go. ``write`` returns only when everything is on record, or raises and nothing is."""
+
+    def write(self, events: Sequence[Event], position: int) -> None:
+        """Put events on record, and with them the offset at which a restart goes on reading commands."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds the work. ``attempts``: tries for one command."""
+
+    attempts: int
+    breaker: Breaker
+    backoff: Backoff
+    max_age: timedelta
+
+
+@dataclass(slots=True)
+class _Work:
+    target: Target
+    name: str
+    due: datetime
+
+
+class Engine:
+    """Takes commands in and works them off."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        recorder: Recorder,
+        policy: Policy,
+        plugins: Mapping[str, Plugin],
+        limits: Limits,
+        history: History,
+        position: int,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._journal, self._recorder, self._policy, self._plugins = journal, recorder, policy, plugins
+        self._limits, self._history, self._now = limits, history, now
+        self._offsets = Offsets(position)
+        self._committed = position
+        self._work: dict[Key, _Work] = {}
+
+    def take(self, target: Target, offset: int, appended: datetime) -> Decision:
+        """Take a command in. ``appended``: when the brokers took it."""
+        key, now = target.key, self._now()
+        decision = decide(self._history, self._work, key, age=now - appended, max_age=self._limits.max_age)
+        metrics.COMMANDS.labels(decision).inc()
+        log.info("command", grant=key.grant_id, decision=decision, offset=offset)
+        self._offsets.took(offset, key if decision in (Decision.work, Decision.joined) else None)
+        if decision is Decision.stale:
+            self._fail(target, "", "the command is too old to be carried out: take the access away by hand")
+        elif decision is Decision.work:
+            name = self._policy.route(target)
+            if name is None:
+                self._fail(target, "", "no route of the policy fits")
+            else:
+                self._work[key] = _Work(target, name, now)
+        metrics.OPEN.set(len(self._work))
+        return decision
+
+    def refuse(self, event: Event, offset: int) -> None:
+        """Pass over a record that is no command; ``event`` says so on record."""
+        metrics.COMMANDS.labels("invalid").inc()
+        self._offsets.took(offset, None)
+        self._write(event)
+
+    def wait(self, longest: float) -> float:
+        """Return the seconds until work is due, at most ``longest``."""
+        if not self._work:
+            return longest
+        first = min(work.due for work in self._work.values())
+        return min(longest, max(0.0, (first - self._now()).total_seconds()))
+
+    def step(self) -> bool:
+        """Work on the command that has been due the longest; return whether there was one.
+
+        Raises:
+            EnforcingStoppedError: the breaker has opened, which is on record by then.
+        """
+        now = self._now()
+        due = [work for work in self._work.values() if work.due <= now]
+        if due:
+            self._try(min(due, key=lambda work: work.due))
+        metrics.OPEN.set(len(self._work))
+        return bool(due)
+
+    def settle(self) -> None:
+        """Commit what came to its end without a word on record: copies of commands that had ended before."""
+        if self._offsets.committable() > self._committed:
+            self._write()
+
+    def _try(self, work: _Work) -> None:
+        target, name = work.target, work.name
+        key, plugin = target.key, self._plugins[work.name]
+        number = self._history.attempts.get(key, 0)
+        before = _look(plugin, target)
+        if before.presence is Presence.gone:
+            self._confirm(target, name, number, before)
+            return
+        if number >= self._limits.attempts:  # the last one was cut off, or fewer are allowed now
+            self._fail(target, name, f"given up after {number} attempts: {before.detail}")
+            return
+        self._check_breaker(key)
+        number += 1
+        begun = self._now()
+        self._write(self._recorder.begun(target, number, name, begun))
+        self._history.note_attempt(key, number, begun)
+        attempt = _attempt(plugin, target)
+        seen = _look(plugin, target)
+        metrics.ATTEMPTS.labels(name, attempt.result).inc()
+        verdict = judge(attempt, seen, number, self._limits.attempts)
+        log.info(
+            "attempted", grant=key.grant_id, target=name, attempt=number, result=attempt.result,
+            seen=seen.presence, verdict=verdict,
+        )  # fmt: skip
+        told = self._recorder.attempted(
+            target,
+            number,
+            name,
+            self._now(),
+            ok=attempt.result is Result.accepted,
+            final=verdict is Verdict.accepted,
+            details=(attempt.detail, seen.detail),
+        )
+        if verdict is Verdict.confirmed:
+            self._confirm(target, name, number, seen, told)
+        elif verdict is Verdict.accepted:
+            self._end(key, name, Outcome.accepted, told)
+        elif verdict is Verdict.failed:
+            why = attempt.detail if attempt.result is not Result.accepted else seen.detail
+            self._fail(target, name, f"attempt {number}: {why}", told)
+        else:
+            self._write(told)
+            pause = self._limits.backoff.delay(key, number, attempt.retry_after)
+            work.due = self._now() + timedelta(seconds=pause)
+
+    def _check_breaker(self, key: Key) -> None:
+        breaker, now = self._limits.breaker, self._now()
+        if breaker.allows(self._history, key, now):
+            return
+        seconds = breaker.window.total_seconds()
+        why = f"more than {breaker.limit} revocations in {seconds:g} s"
+        self._write(self._recorder.breaker(now, opened=True, limit=breaker.limit, seconds=seconds, who="", why=why))
+        self._history.note_breaker(now, opened=True)
+        metrics.BREAKER_OPEN.set(1)
+        log.error("breaker_opened", limit=breaker.limit, window_seconds=seconds)
+        raise EnforcingStoppedError(stopped(why))
+
+    def _confirm(self, target: Target, name: str, number: int, seen: Seen, *before: Event) -> None:
+        record, removal = self._recorder.confirmed(target, number, name, self._now(), seen.detail)
+        self._end(target.key, name, Outcome.confirmed, *before, record, removal)
+
+    def _fail(self, target: Target, name: str, why: str, *before: Event) -> None:
+        number = self._history.attempts.get(target.key, 0)
+        event = self._recorder.failed(target, number, name, self._now(), why)
+        self._end(target.key, name, Outcome.failed, *before, event)
+
+    def _end(self, key: Key, name: str, outcome: Outcome, *events: Event) -> None:
+        self._offsets.ended(key)
+        self._write(*events)
+        self._history.note_outcome(key, outcome)
+        self._work.pop(key, None)
+        metrics.OUTCOMES.labels(name, outcome).inc()
+        log.info("ended", grant=key.grant_id, target=name, outcome=outcome)
+
+    def _write(self, *events: Event) -> None:
+        position = self._offsets.committable()
+        self._journal.write(events, position)
+        self._committed = position
+
+
+def stopped(why: str) -> str:
+    """Return the sentence that tells a person what to do about an open breaker."""
+    return f"the breaker is open: {why}. Look into it, then: grantledger enforce --close-breaker 'reason'"
+
+
+def _look(plugin: Plugin, target: Target) -> Seen:
+    try:
+        return plugin.read_back(target)
+    except Exception as error:  # a fault in one plug-in must not keep the others' commands waiting
+        log.error("read_back_fault", plugin=plugin.kind, fault=type(error).__name__)
+        return Seen(Presence.unknown, f"fault in the plug-in: {type(error).__name__}")
+
+
+def _attempt(plugin: Plugin, target: Target) -> Attempt:
+    try:
+        return plugin.revoke(target)
+    except Exception as error:
+        log.error("revoke_fault", plugin=plugin.kind, fault=type(error).__name__)
+        return Attempt(Result.again, f"fault in the plug-in: {type(error).__name__}")

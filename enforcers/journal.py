@@ -1,0 +1,133 @@
+"""What the enforcer has put on record, in Kafka: written in transactions, and read back at a start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from ..schemas import kafka
+from ..schemas.catalog import SchemaCatalog
+from ..schemas.codec import DecodeError, EventEncoder, decode
+from ..schemas.event import FINDINGS_TOPIC, Event
+from ..schemas.framing import FramingError
+from ..schemas.topics import COMMANDS_TOPIC
+from .core import Breaker, History
+from .events import Recorder, note
+
+log = structlog.get_logger("grantledger.enforce")
+
+Insist = Callable[[Callable[[float], Any], Callable[[], bool]], None]
+"""Repeats a transactional call, which takes the seconds it may block, until it is through; the second says whether a
+stop has been asked for."""
+_FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
+
+
+def enforce_group(deployment: str) -> str:
+    """Return the consumer group whose offset says which commands are done with."""
+    return f"{deployment}-enforce"
+
+
+class KafkaJournal:
+    """Events and position, in one transaction each.
+
+    Making one fences every enforcer before it off, and ends what that one has left open.
+    """
+
+    def __init__(
+        self, options: Mapping[str, Any], deployment: str, insist: Insist, stopping: Callable[[], bool]
+    ) -> None:
+        self._insist, self._stopping = insist, stopping
+        self._producer = Producer(kafka.transactional_options(options, enforce_group(deployment)))
+        self._encoder = EventEncoder()
+        self._consumer: Consumer | None = None
+        self._position = -1
+        insist(self._producer.init_transactions, stopping)
+
+    def follow(self, consumer: Consumer, committed: int) -> None:
+        """Commit positions for this consumer's group from now on; ``committed``: its last, negative for none."""
+        self._consumer, self._position = consumer, committed
+
+    def write(self, events: Sequence[Event], position: int) -> None:
+        """Put events on record and commit the position; returns when the brokers have both.
+
+        Raises:
+            KafkaException: neither is there; the process must end, and start again.
+        """
+        moved = self._consumer is not None and position > self._position
+        if not events and not moved:
+            return
+        self._producer.begin_transaction()
+        for event in events:
+            self._producer.produce(event.topic, self._encoder.encode(event), event.key)
+        if self._consumer is not None and moved:
+            offsets, group = [TopicPartition(COMMANDS_TOPIC, 0, position)], self._consumer.consumer_group_metadata()
+            self._insist(
+                lambda seconds: self._producer.send_offsets_to_transaction(offsets, group, seconds), self._stopping
+            )
+        self._insist(self._producer.commit_transaction, self._stopping)
+        self._position = max(self._position, position)
+
+
+def read_history(options: Mapping[str, Any], admin: AdminClient, catalog: SchemaCatalog, deployment: str) -> History:
+    """Read from ``access.findings`` what has been done, however long ago it was."""
+    history = History()
+    start = kafka.first_offset(admin, FINDINGS_TOPIC, 0)
+    end = kafka.end_offset(admin, FINDINGS_TOPIC, 0)
+    for message in kafka.read_range(options, FINDINGS_TOPIC, 0, start, end):
+        try:
+            note(history, deployment, decode(message.value() or b"", catalog, message.timestamp()[1]))
+        except (DecodeError, FramingError) as error:
+            log.warning("finding_unreadable", offset=message.offset(), reason=error.code)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:  # says it is ours, and is not
+            log.warning("finding_unreadable", offset=message.offset(), reason=type(error).__name__)
+    return history
+
+
+def close_breaker(
+    options: Mapping[str, Any],
+    deployment: str,
+    breaker: Breaker,
+    *,
+    catalog: SchemaCatalog,
+    insist: Insist,
+    now: Callable[[], datetime],
+    who: str,
+    why: str,
+) -> bool:
+    """Put on record that a person has closed the breaker; return whether it was open.
+
+    Raises:
+        KafkaUnavailableError: the brokers do not answer, or refuse.
+    """
+    with kafka_errors("the breaker cannot be closed"):
+        admin = AdminClient(dict(options))
+        # Looked at first without a journal, which would push a running enforcer from its place for nothing.
+        if read_history(options, admin, catalog, deployment).breaker_opened is None:
+            return False
+        journal = KafkaJournal(options, deployment, insist, lambda: False)
+        seconds = breaker.window.total_seconds()
+        closed = Recorder(deployment).breaker(
+            now(), opened=False, limit=breaker.limit, seconds=seconds, who=who, why=why
+        )
+        journal.write([closed], -1)
+        return True
+
+
+@contextmanager
+def kafka_errors(what: str) -> Iterator[None]:
+    """Turn what the brokers refuse into a sentence for a person: ``what`` could not be done, and why."""
+    try:
+        yield
+    except KafkaException as error:
+        problem: KafkaError = error.args[0]
+        if problem.code() in _FENCED:
+            raise kafka.KafkaUnavailableError(f"{what}: another enforcer took this one's place") from error
+        if kafka.passes(error):
+            raise kafka.unavailable(what, error) from error
+        raise kafka.KafkaUnavailableError(f"{what}: {problem.str()}") from error

@@ -1,0 +1,161 @@
+"""The enforcer killed or pushed from its place in the midst of an attempt: one outcome, nothing lost."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from grantledger.runtime.broker import LocalBroker
+from grantledger.runtime.children import Child
+from support.enforcing import Enforcement, revocation
+from support.pipeline import Pipeline
+from support.receiver import Receiver, status
+from support.waiting import wait_for
+
+NUMBERS = count()
+BEGUN_AND_DONE = [("revoke.attempted", "pending"), ("revoke.attempted", "success"), ("revoke.confirmed", "success")]
+
+
+@pytest.fixture(scope="module")
+def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    return make_pipeline(broker.bootstrap_servers)
+
+
+@pytest.fixture
+def here(pipeline: Pipeline, tmp_path: Path) -> Iterator[Enforcement]:
+    one = Enforcement(pipeline, f"kills-{next(NUMBERS)}.example", tmp_path / "here")
+    yield one
+    one.stop()
+
+
+def kill(child: Child) -> None:
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    wait_for(lambda: not child.alive(), "it is dead", pause=0.02)
+
+
+def ended(here: Enforcement) -> None:
+    wait_for(lambda: here.behind() == 0, "all have ended")
+
+
+def test_killed_before_the_access_was_taken_away_it_is_taken_away_after_the_restart(here: Enforcement) -> None:
+    here.hold("before")
+    here.grant("g1", "g2")
+    child = here.acting()
+    program = here.wait_held()
+    kill(child)
+    os.kill(program, signal.SIGKILL)  # its program lives on otherwise, as after any crash
+    assert here.said("g1") == [("revoke.attempted", "pending", 1)] and here.there() == {"g1", "g2"}
+    child = here.acting()
+    ended(here)
+    here.end(child)
+    assert here.taken() == ["g1", "g1", "g2"] and here.there() == set()
+    assert here.said("g1")[1:] == [(*said, 2) for said in BEGUN_AND_DONE]
+    assert here.said("g2") == [(*said, 1) for said in BEGUN_AND_DONE]
+    assert here.removals() == ["g1", "g2"]
+
+
+def test_killed_after_the_access_was_taken_away_it_is_only_looked_for(here: Enforcement) -> None:
+    here.hold("after")
+    here.grant("g1")
+    child = here.acting()
+    program = here.wait_held()
+    kill(child)
+    os.kill(program, signal.SIGKILL)
+    assert here.said("g1") == [("revoke.attempted", "pending", 1)] and here.there() == set()
+    child = here.acting()
+    ended(here)
+    here.end(child)
+    assert here.taken() == ["g1"], "it was asked for again, though it was gone"
+    assert here.said("g1") == [("revoke.attempted", "pending", 1), ("revoke.confirmed", "success", 1)]
+    assert here.removals() == ["g1"]
+
+
+def test_killed_while_a_receiver_works_the_same_message_is_sent_again(here: Enforcement) -> None:
+    receiver = Receiver()
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        if len(receiver.got) == 1:
+            receiver.end.wait(60)
+        status(request, 204)
+
+    receiver.answer = answer
+    here.environment["BROKER_SECRET"] = "whsec_" + base64.b64encode(bytes(32)).decode()
+    here.policy(
+        f"[targets.broker]\nplugin = 'webhook'\nurl = '{receiver.url}'\nsecret = {{ env = 'BROKER_SECRET' }}\n"
+        "[[routes]]\ntarget = 'broker'\n"
+    )
+    here.send(revocation("g1"))
+    try:
+        child = here.acting()
+        wait_for(lambda: receiver.got, "the receiver has it", pause=0.02)
+        kill(child)
+        child = here.acting()
+        ended(here)
+        here.end(child)
+    finally:
+        receiver.stop()
+    (_, first, body), (_, second, again) = receiver.got
+    assert first["webhook-id"] == second["webhook-id"] and body == again
+    found = here.findings()
+    assert [(d["outcome"], d["evidence"]["attempt"]) for d in found] == [("pending", 1), ("pending", 2), ("success", 2)]
+    assert found[-1]["evidence"]["final"] is True and here.removals() == []
+
+
+def test_a_second_enforcer_takes_the_place_of_one_that_works(here: Enforcement) -> None:
+    here.hold("before")
+    here.grant("g1")
+    first = here.acting()
+    here.wait_held()
+    second = here.acting("second")
+    ended(here)
+    assert here.said("g1")[1:] == [(*said, 2) for said in BEGUN_AND_DONE]
+    # Only now the first one's program comes to its end. Its outcome is no outcome any more.
+    here.release()
+    wait_for(lambda: not first.alive(), "the first has ended")
+    assert first.exit_code == 1 and "took this one's place" in first.last_words()
+    assert "Traceback" not in first.log_path.read_text()
+    here.grant("g2")
+    ended(here)
+    here.end(second)
+    assert here.said("g1")[1:] == [(*said, 2) for said in BEGUN_AND_DONE] and len(here.said("g1")) == 4
+    assert here.taken() == ["g1", "g1", "g2"] and here.removals() == ["g1", "g2"]
+
+
+def test_one_that_was_replaced_while_it_was_idle_does_nothing_any_more(here: Enforcement) -> None:
+    first = here.acting()
+    second = here.acting("second")
+    here.grant("g1")
+    wait_for(lambda: not first.alive(), "the first has found out")
+    ended(here)
+    here.end(second)
+    assert first.exit_code == 1 and here.taken() == ["g1"] and here.removals() == ["g1"]
+    assert here.said("g1") == [(*said, 1) for said in BEGUN_AND_DONE]
+
+
+def test_asked_to_stop_it_ends_what_it_has_begun(here: Enforcement) -> None:
+    here.hold("before")
+    here.grant("g1", "g2")
+    child = here.acting()
+    here.wait_held()
+    assert child.pid is not None
+    for _ in range(3):  # somebody who is impatient
+        os.kill(child.pid, signal.SIGTERM)
+        os.kill(child.pid, signal.SIGINT)
+    (here.folder / "hold-before").touch()  # would hold the second, which must not begin
+    here.release()
+    wait_for(lambda: not child.alive(), "it has stopped")
+    assert child.exit_code == 0 and here.taken() == ["g1"] and here.behind() == 1
+    assert here.said("g1") == [(*said, 1) for said in BEGUN_AND_DONE] and here.said("g2") == []
+    (here.folder / "hold-before").unlink()
+    child = here.acting()
+    ended(here)
+    here.end(child)
+    assert here.removals() == ["g1", "g2"]

@@ -1,0 +1,295 @@
+"""The enforcer over a real Kafka: commands carried out, what goes on record, the dry run, what is passed over."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from grantledger.runtime.broker import LocalBroker
+from grantledger.schemas import kafka
+from grantledger.schemas.catalog import event_schema
+from grantledger.schemas.codec import EventEncoder
+from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Resource
+from grantledger.schemas.topics import COMMANDS_TOPIC
+from support.enforcing import DEADLINE, Enforcement, admin_of, revocation
+from support.events import event, produce, written
+from support.oracle import wait_until_stored
+from support.pipeline import Pipeline
+from support.receiver import Receiver, status
+from support.waiting import wait_for
+
+KEY = bytes(range(32))
+NUMBERS = count()
+CONFIRMED = [("revoke.attempted", "pending", 1), ("revoke.attempted", "success", 1), ("revoke.confirmed", "success", 1)]
+
+
+@pytest.fixture(scope="module")
+def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    return make_pipeline(broker.bootstrap_servers)
+
+
+@pytest.fixture
+def deploy(pipeline: Pipeline, tmp_path: Path) -> Iterator[Callable[..., Enforcement]]:
+    made: list[Enforcement] = []
+
+    def make(**settings: str) -> Enforcement:
+        number = next(NUMBERS)
+        made.append(Enforcement(pipeline, f"enforce-{number}.example", tmp_path / str(number), **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+Deploy = Callable[..., Enforcement]
+
+
+def test_a_command_through_a_program_to_a_confirmed_removal(deploy: Deploy, pipeline: Pipeline) -> None:
+    here = deploy()
+    pipeline.start("seal", "store")
+    wait_for(lambda: pipeline.metric("seal", "grantledger_sealed_entries_total"), "the schema is on record")
+    granted = event("grant.activated", 1, grant_id="g1", expires_at=DEADLINE)
+    produce(here.options, LIFECYCLE_TOPIC, [{"value": EventEncoder().encode(granted), "key": "g1"}])
+    here.grant("g1", "g2")
+    # The third is gone already: that is seen, and nothing is done.
+    here.send(revocation("g3"))
+    child = here.acting()
+    wait_for(lambda: here.behind() == 0, "all have ended")
+    assert here.there() == set() and here.taken() == ["g1", "g2"]
+    assert here.said("g1") == here.said("g2") == CONFIRMED
+    assert here.said("g3") == [("revoke.confirmed", "success", 0)]
+    assert here.removals() == ["g1", "g2", "g3"]
+    found = [datum for datum in here.findings() if datum["grant_id"] == "g1"]
+    assert [datum["removal_evidence"] for datum in found] == [None, "api_accepted", "confirmed"]
+    assert all(datum["finding"]["deadline"] == DEADLINE for datum in found)
+    assert {datum["evidence"]["target"] for datum in found} == {"files"}
+    assert (found[1]["evidence"]["answer"], found[2]["evidence"]["seen"]) == (
+        "exit code 0: taken away", "the program that reads back ended with 3",
+    )  # fmt: skip
+    assert {(datum["subject"]["id"], datum["resource"]["id"], datum["entitlement"]) for datum in found} == {
+        ("alice@example.com", "orders", "readwrite")
+    }
+    outcomes = {labels: value for (name, labels), value in child.metrics().items() if "outcomes_total" in name}
+    assert outcomes == {"outcome=confirmed,target=files": 3.0}
+    here.end(child)
+
+    # The rest of the pipeline takes it as what it is: sealed, stored, a removal like any other.
+    wait_until_stored(pipeline)
+    [row] = pipeline.query(
+        "SELECT groupArray(event_type) AS kinds, (SELECT count() FROM active_grants) AS active FROM "
+        "(SELECT event_type FROM entries WHERE grant_id = 'g1' AND decode_error = '' ORDER BY append_time)"
+    )
+    kinds = [kind for kind, _, _ in CONFIRMED]
+    assert sorted(row["kinds"]) == sorted(["grant.activated", *kinds, "grant.revoked"]) and row["active"] == 0
+    pipeline.stop()
+
+
+def test_a_command_through_a_webhook_to_a_confirmed_removal(deploy: Deploy) -> None:
+    here, receiver = deploy(), Receiver()
+    here.environment["BROKER_SECRET"] = "whsec_" + base64.b64encode(KEY).decode()
+    present = {"asked": True, "blind": True}
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        """Busy at first; then it takes the access away."""
+        grant = json.loads(receiver.got[-1][2])["data"]["grant_id"]
+        if request.path == "/look":
+            status(request, 200, json.dumps({"present": present[grant]}).encode())
+        elif len([path for path, _, _ in receiver.got if path == "/take"]) == 1:
+            status(request, 503)
+        else:
+            present[grant] = False
+            status(request, 202)
+
+    receiver.answer = answer
+    base = receiver.url.partition("/revoke")[0]
+    hook = f"plugin = 'webhook'\nurl = '{base}/take'\nsecret = {{ env = 'BROKER_SECRET' }}\n"
+    here.policy(
+        f"[targets.blind]\n{hook}[targets.asked]\n{hook}read_back = '{base}/look'\n"
+        "[[routes]]\ntarget = 'blind'\nentitlement = 'readonly'\n[[routes]]\ntarget = 'asked'\n"
+    )
+    here.send(revocation("asked"), revocation("blind", entitlement="readonly"))
+    try:
+        child = here.acting()
+        wait_for(lambda: here.behind() == 0, "both have ended")
+        here.end(child)
+    finally:
+        receiver.stop()
+    assert here.said("asked") == [
+        ("revoke.attempted", "pending", 1), ("revoke.attempted", "failure", 1),
+        ("revoke.attempted", "pending", 2), ("revoke.attempted", "success", 2), ("revoke.confirmed", "success", 2),
+    ]  # fmt: skip
+    # Where nobody can be asked, what was taken is the end, and is called no more than that.
+    assert here.said("blind") == CONFIRMED[:2]
+    assert here.removals() == ["asked"]
+    takes = [(headers, body) for path, headers, body in receiver.got if path == "/take"]
+    assert len(takes) == 3 and len({headers["webhook-id"] for headers, _ in takes}) == 2
+    for _, headers, body in receiver.got:
+        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+        expected = base64.b64encode(hmac.digest(KEY, signed, hashlib.sha256)).decode()
+        assert headers["webhook-signature"] == f"v1,{expected}"
+        assert json.loads(body)["source"] == f"grantledger/{here.deployment}"
+    log = child.log_path.read_text()
+    assert "whsec_" not in log and base64.b64encode(KEY).decode() not in log
+
+
+def test_a_dry_run_does_nothing_and_acting_afterwards_does_everything(deploy: Deploy) -> None:
+    here = deploy()
+    here.grant("g1", "g2")
+    here.send(revocation("g1"))
+    dry = here.start()
+    here.wait_log(dry, '"would_revoke"', times=2)
+    wait_for(lambda: '"decision": "joined"' in dry.log_path.read_text(), "the copy is read", pause=0.05)
+    counted = {labels: value for (name, labels), value in dry.metrics().items() if "dry_run_total" in name}
+    assert counted == {"target=files": 2.0}
+    here.end(dry)
+    assert (here.taken(), here.there()) == ([], {"g1", "g2"})
+    assert (here.findings(), here.removals(), here.behind()) == ([], [], 3)
+
+    acting = here.acting()
+    wait_for(lambda: here.behind() == 0, "all have ended")
+    here.end(acting)
+    assert here.taken() == ["g1", "g2"] and here.there() == set()
+    assert here.said("g1") == here.said("g2") == CONFIRMED and here.removals() == ["g1", "g2"]
+
+
+def test_a_dry_run_with_the_pages_policy_says_what_the_page_says(deploy: Deploy) -> None:
+    here = deploy()
+    page = (Path(__file__).resolve().parents[2] / "docs" / "enforcement.md").read_text("utf-8")
+    policy = "\n".join(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)).replace("backoff_seconds = 2\n", "")
+    (here.folder / "password").write_text("not asked for")
+    policy = policy.replace("/run/secrets/orders-db", str(here.folder / "password"))
+    here.policy(re.sub(r'"/usr/local/bin/[^"]+"', '"/bin/true"', policy))
+    here.environment |= {
+        "GRANTLEDGER_LOG_FORMAT": "text",
+        "ACCESS_BROKER_SECRET": "whsec_" + base64.b64encode(KEY).decode(),
+        "CLUSTER_TOKEN": "quartz-4711",
+    }
+    here.send(
+        revocation("g-17"),
+        revocation("g-18", resource=Resource("kubernetes", "eu-1")),
+        revocation("g-19", resource=Resource("host", "bastion")),
+    )
+    dry = here.start()
+    here.wait_log(dry, "would_revoke", times=3)
+    here.end(dry)
+    log = dry.log_path.read_text()
+    shown = re.findall(r"^\[warning  \] would_revoke .*$", page, re.MULTILINE)
+    assert len(shown) == 3 and all(f"{line} time=" in log for line in shown), log
+    assert "quartz-4711" not in log and "whsec_" not in log and "not asked for" not in log
+
+
+def test_copies_of_a_command_are_carried_out_once(deploy: Deploy) -> None:
+    here = deploy()
+    here.grant("g1")
+    here.send(revocation("g1"), revocation("g1"))
+    child = here.acting()
+    wait_for(lambda: here.behind() == 0, "it has ended with its copies")
+    (here.folder / "access" / "g1").touch()  # it came back, rightfully: an old command must not touch it
+    here.send(revocation("g1"))
+    wait_for(lambda: here.behind() == 0, "a late copy is done with")
+    here.end(child)
+    here.send(revocation("g1"))
+    child = here.acting()
+    wait_for(lambda: here.behind() == 0, "so is one after a restart")
+    assert here.taken() == ["g1"] and here.said("g1") == CONFIRMED and here.removals() == ["g1"]
+    # It was extended and is overdue again: another deadline, another command.
+    here.send(revocation("g1", DEADLINE + timedelta(hours=1)))
+    wait_for(lambda: here.behind() == 0, "the new command has ended")
+    here.end(child)
+    assert here.taken() == ["g1", "g1"] and here.removals() == ["g1", "g1"]
+
+
+def test_what_is_no_command_is_passed_over_and_on_record(deploy: Deploy) -> None:
+    here, schema = deploy(), event_schema()
+    datum = revocation("g9").to_datum()
+
+    def odd(**fields: Any) -> bytes:
+        return written(datum | fields, schema.definition, schema.prefix)
+
+    values = [
+        None, b"not an event", schema.prefix + b"\x00", odd(event_type="revoke.attempted"), odd(resource=None),
+        odd(subject=datum["subject"] | {"kind": "robot"}), odd(reason="x" * 70_000),
+    ]  # fmt: skip
+    # Nor does what others left in the findings keep it from starting, even where it claims to be its own.
+    forged = datum | {
+        "event_type": "revoke.attempted",
+        "source": datum["source"] | {"system": "grantledger-enforcer", "instance": here.deployment},
+        "finding": datum["finding"] | {"rule": "forged", "evidence": "[]"},
+    }
+    findings = [None, b"not an event", written(forged, schema.definition, schema.prefix)]
+    produce(here.options, FINDINGS_TOPIC, [{"value": value, "key": "g9"} for value in findings])
+    produce(here.options, COMMANDS_TOPIC, [{"value": value, "key": "g9"} for value in values])
+    here.grant("g1")
+    child = here.acting()
+    wait_for(lambda: here.behind() == 0, "all are read")
+    here.end(child)
+    found = [datum for datum in here.findings() if datum["finding"]["rule"] == "enforcer_command_invalid"]
+    assert {(d["event_type"], d["finding"]["severity"]) for d in found} == {("finding.opened", "critical")}
+    begin = found[0]["evidence"]["offset"]
+    assert [d["evidence"]["offset"] for d in found] == list(range(begin, begin + len(values)))
+    for said, word in zip(found[3:], ("event_type", "resource", "subject.kind", "bytes"), strict=True):
+        assert word in said["evidence"]["reason"]
+    assert here.said("g1") == CONFIRMED and here.taken() == ["g1"]
+
+
+def test_commands_that_expired_unread_are_told_once(deploy: Deploy) -> None:
+    here = deploy()
+    here.send(revocation("g1"))
+    done = kafka.end_offset(admin_of(here.options["bootstrap.servers"]), COMMANDS_TOPIC, 0)
+    consumer = Consumer(kafka.reader_options(here.options, f"{here.deployment}-enforce"))
+    consumer.commit(offsets=[TopicPartition(COMMANDS_TOPIC, 0, done)], asynchronous=False)
+    consumer.close()
+    here.send(revocation("g2"), revocation("g3"))
+    here.expire_commands()
+    for _ in range(2):
+        child = here.acting()
+        here.end(child)
+    [lost] = [datum for datum in here.findings() if datum["finding"]["rule"] == "enforcer_commands_lost"]
+    assert "2 offsets" in lost["evidence"]["reason"] and lost["finding"]["severity"] == "critical"
+
+
+def test_the_breaker_opens_stays_open_and_is_closed_by_a_person(deploy: Deploy) -> None:
+    here = deploy(max_per_window="2")
+    grants = [f"g{number}" for number in range(4)]
+    here.grant(*grants)
+    code, out, said = here.run("--carry-out")
+    assert (code, out) == (3, "") and "grantledger enforce --close-breaker" in said and "Traceback" not in said
+    assert here.taken() == grants[:2] and here.removals() == grants[:2] and here.behind() == 2
+    [opened] = [datum for datum in here.findings() if datum["finding"]["rule"] == "enforcer_breaker"]
+    assert (opened["event_type"], opened["finding"]["severity"]) == ("finding.opened", "critical")
+    assert here.run("--carry-out")[0] == 3 and here.taken() == grants[:2]
+
+    # No reason, no closing; least of all a start.
+    code, _, said = here.run("--carry-out", "--close-breaker", "  ")
+    assert code == 2 and "reason" in said
+    # A person closes it from anywhere: without the policy, and without the secrets that it names.
+    policy = here.environment.pop("GRANTLEDGER_ENFORCE_CONFIG")
+    here.environment["LOGNAME"] = "carol"
+    assert here.run("--close-breaker", "clock of vault-2 was wrong, fixed")[:2] == (0, "the breaker is closed\n")
+    resolved = here.findings()[-1]
+    assert (resolved["event_type"], resolved["reason"]) == ("finding.resolved", "clock of vault-2 was wrong, fixed")
+    assert resolved["actor"] == {"id": "carol", "kind": "human"}
+
+    here.environment["GRANTLEDGER_ENFORCE_CONFIG"] = policy
+    child = here.acting()
+    wait_for(lambda: here.behind() == 0, "the rest has ended")
+    # Closing what is not open leaves the one that runs in its place: it still commits.
+    assert here.run("--close-breaker", "just to be sure")[:2] == (0, "the breaker was not open\n")
+    here.send(revocation("g0"))
+    wait_for(lambda: here.behind() == 0, "a copy is done with")
+    here.end(child)
+    assert here.taken() == grants and here.removals() == grants
+    assert len([d for d in here.findings() if d["finding"]["rule"] == "enforcer_breaker"]) == 2

@@ -1,0 +1,242 @@
+"""The enforcer as its users run it: commands in Kafka, a policy in a file, a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from grantledger.runtime.children import Child, ChildSpec
+from grantledger.schemas import kafka
+from grantledger.schemas.catalog import event_schema
+from grantledger.schemas.codec import EventEncoder
+from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Actor, Event, Finding, Resource, Source, Subject
+from grantledger.schemas.topics import COMMANDS_TOPIC
+
+from .events import produce, read_datum
+from .pipeline import Pipeline
+from .waiting import wait_for
+
+DEADLINE = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+PROGRAM = '''
+"""Access is a file named after its grant. Looks for it, or takes it away; notes each time it was asked to."""
+import json, os, sys
+from pathlib import Path
+
+what, folder = sys.argv[1], Path(sys.argv[2])
+grant = json.load(sys.stdin)["grant_id"]
+access = folder / "access" / grant
+if what == "look":
+    sys.exit(0 if access.exists() else 3)
+with (folder / "taken").open("a") as notes:
+    notes.write(grant + "\\n")
+late = (folder / "hold-after").exists()
+if late:
+    access.unlink(missing_ok=True)
+if late or (folder / "hold-before").exists():
+    draft = folder / "pid.draft"
+    draft.write_text(str(os.getpid()))
+    draft.rename(folder / "held")
+    (folder / "go").open().read()  # a pipe: it opens when the test says so
+access.unlink(missing_ok=True)
+'''
+
+
+def revocation(grant: str, deadline: datetime = DEADLINE, **fields: Any) -> Event:
+    """Return a command to take access away, as the watch writes it."""
+    given: dict[str, Any] = {
+        "event_type": "revoke.requested",
+        "occurred_at": datetime.now(UTC),
+        "source": Source("grantledger-watch", "test.example", f"{grant}:{deadline.isoformat()}", "command"),
+        "subject": Subject("alice@example.com", "human", "alice@example.com"),
+        "actor": Actor("grantledger-watch", "system"),
+        "resource": Resource("database", "orders", "production"),
+        "entitlement": "readwrite",
+        "grant_id": grant,
+        "grant_id_kind": "native",
+        "finding": Finding("overdue", grant, "critical", deadline),
+    }
+    return Event(**(given | fields))
+
+
+@cache
+def admin_of(servers: str) -> AdminClient:
+    """Return one client for all tests: it takes seconds to close one."""
+    return AdminClient({"bootstrap.servers": servers, "log_level": 0})
+
+
+class Enforcement:
+    """One deployment's enforcers over one broker, with a folder in which each file is an access.
+
+    Every deployment begins with an empty topic of commands; the other topics it shares, and sees its own events only.
+    """
+
+    def __init__(self, pipeline: Pipeline, deployment: str, folder: Path, **settings: str) -> None:
+        self.deployment, self.folder, self.options = deployment, folder, pipeline.options
+        self.environment = {
+            **pipeline.environment,
+            "GRANTLEDGER_DEPLOYMENT": deployment,
+            "GRANTLEDGER_DATA_DIR": str(folder / "data"),
+            "GRANTLEDGER_ENFORCE_CONFIG": str(folder / "enforce.toml"),
+            **{f"GRANTLEDGER_ENFORCE_{name.upper()}": value for name, value in settings.items()},
+        }
+        self._children: list[Child] = []
+        self._programs: list[int] = []
+        self._admin = admin_of(pipeline.bootstrap_servers)
+        self.expire_commands()
+        (folder / "access").mkdir(parents=True)
+        (folder / "program.py").write_text(PROGRAM)
+        os.mkfifo(folder / "go")
+        self.policy(
+            f"[targets.files]\nplugin = 'exec'\ncommand = {self.program('take')}\nread_back = {self.program('look')}\n"
+            "[[routes]]\ntarget = 'files'\n"
+        )
+
+    def program(self, what: str) -> str:
+        """Return the program that takes or looks, as a list for the policy."""
+        return json.dumps([sys.executable, "-I", "-S", str(self.folder / "program.py"), what, str(self.folder)])
+
+    def policy(self, text: str) -> None:
+        (self.folder / "enforce.toml").write_text(f"backoff_seconds = 0.2\n{text}")
+
+    # --- what is in Kafka
+
+    def send(self, *events: Event) -> None:
+        records = [{"value": EventEncoder().encode(event), "key": event.key} for event in events]
+        produce(self.options, COMMANDS_TOPIC, records)
+
+    def grant(self, *grants: str) -> None:
+        """Make access that is there, and ask to take it away."""
+        for grant in grants:
+            (self.folder / "access" / grant).touch()
+        self.send(*map(revocation, grants))
+
+    def expire_commands(self) -> None:
+        """Delete every command, as retention does."""
+        end = kafka.end_offset(self._admin, COMMANDS_TOPIC, 0, committed=False)
+        for future in self._admin.delete_records([TopicPartition(COMMANDS_TOPIC, 0, end)]).values():
+            future.result(30)
+
+    def recorded(self, topic: str) -> list[dict[str, Any]]:
+        """Return this deployment's events of the enforcer in a topic, with the evidence read."""
+        end = kafka.end_offset(self._admin, topic, 0)
+        found = []
+        for message in kafka.read_range(self.options, topic, 0, kafka.first_offset(self._admin, topic, 0), end):
+            value = message.value() or b""
+            if not value.startswith(event_schema().prefix):
+                continue
+            datum = read_datum(value)
+            if datum["source"]["system"] == "grantledger-enforcer" and datum["source"]["instance"] == self.deployment:
+                finding = datum["finding"]
+                wanted = finding["key"] if finding else datum["grant_id"]
+                assert message.key() == wanted.encode(), "the record's key"
+                found.append(datum | {"evidence": json.loads(finding["evidence"]) if finding else {}})
+        return found
+
+    def findings(self) -> list[dict[str, Any]]:
+        return self.recorded(FINDINGS_TOPIC)
+
+    def said(self, grant: str) -> list[tuple[str, str, int]]:
+        """Return what is on record about a grant: type, outcome and number of the attempt."""
+        return [
+            (datum["event_type"], datum["outcome"], datum["evidence"]["attempt"])
+            for datum in self.findings()
+            if datum["grant_id"] == grant
+        ]
+
+    def removals(self) -> list[str]:
+        """Return the grants whose removal is on record, one entry a record."""
+        found = self.recorded(LIFECYCLE_TOPIC)
+        assert all((d["event_type"], d["removal_evidence"]) == ("grant.revoked", "confirmed") for d in found)
+        return [datum["grant_id"] for datum in found]
+
+    def behind(self) -> int:
+        """Return how many offsets of the commands are not committed; all of them where nothing is."""
+        group = f"{self.deployment}-enforce"
+        committed = kafka.committed_offset(self.options, group, COMMANDS_TOPIC, 0)
+        first, end = (ask(self._admin, COMMANDS_TOPIC, 0) for ask in (kafka.first_offset, kafka.end_offset))
+        return end - (committed if committed >= 0 else first)
+
+    # --- processes
+
+    def start(self, *arguments: str, name: str = "") -> Child:
+        """Start ``grantledger enforce``; with a name, one more beside the first, in a data folder of its own."""
+        data_dir = self.folder / f"data{name}"
+        environment = self.environment | {"GRANTLEDGER_DATA_DIR": str(data_dir)}
+        child = Child(ChildSpec("enforce", ("enforce", *arguments)), data_dir, environment)
+        self._children.append(child)
+        child.start()
+        return child
+
+    def acting(self, name: str = "") -> Child:
+        """Start one that acts, and wait until it reads commands."""
+        child = self.start("--carry-out", name=name)
+        self.wait_log(child, '"enforcing"')
+        return child
+
+    def wait_log(self, child: Child, word: str, times: int = 1) -> None:
+        def there() -> bool:
+            text = child.log_path.read_text("utf-8", "replace")
+            assert text.count(word) >= times or child.alive(), f"it ended with {child.exit_code}: {text[-2000:]}"
+            return text.count(word) >= times
+
+        wait_for(there, f"{word} in the log", pause=0.05)
+
+    def end(self, child: Child) -> None:
+        """Ask it to stop; it must end well and in time."""
+        assert child.stop(), "it did not stop when asked"
+        assert child.exit_code == 0, child.log_path.read_text("utf-8", "replace")[-2000:]
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        """Run ``grantledger enforce`` to its end; return the exit code and what it printed, errors and logs apart."""
+        command = [sys.executable, "-m", "grantledger.cli", "enforce", *arguments]
+        found = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
+        return found.returncode, found.stdout, found.stderr
+
+    def taken(self) -> list[str]:
+        """Return the grants that the program was asked to take away, one entry a time."""
+        notes = self.folder / "taken"
+        return notes.read_text().split() if notes.exists() else []
+
+    def there(self) -> set[str]:
+        """Return the access that is there."""
+        return {path.name for path in (self.folder / "access").iterdir()}
+
+    def hold(self, when: str) -> None:
+        """Make the program stop in its midst from now on: ``before`` it has taken the access away, or ``after``."""
+        (self.folder / f"hold-{when}").touch()
+
+    def wait_held(self) -> int:
+        """Wait until a program has stopped; let the others through; return its process id."""
+        wait_for((self.folder / "held").exists, "the program is in its midst", pause=0.02)
+        for hold in self.folder.glob("hold-*"):
+            hold.unlink()
+        self._programs.append(int((self.folder / "held").read_text()))
+        (self.folder / "held").unlink()
+        return self._programs[-1]
+
+    def release(self) -> None:
+        """Let the program that has stopped go on."""
+        (self.folder / "go").write_text("")
+
+    def stop(self) -> None:
+        """End every process, also a program that still waits."""
+        for child in self._children:
+            child.stop()
+        if (self.folder / "held").exists():
+            self.wait_held()
+        for program in self._programs:
+            with suppress(OSError):
+                if str(self.folder).encode() in Path(f"/proc/{program}/cmdline").read_bytes():
+                    os.kill(program, signal.SIGKILL)

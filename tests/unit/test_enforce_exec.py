@@ -1,0 +1,137 @@
+"""The plug-in that runs programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grantledger.enforcers.contract import Presence, Result
+from grantledger.enforcers.exec_ import ExecPlugin
+from grantledger.enforcers.policy import ExecTarget, PolicyError
+from support.waiting import wait_for
+
+from .test_enforce_core import target
+
+
+def plugin(text: str, **fields: Any) -> ExecPlugin:
+    given = {"plugin": "exec", "command": [sys.executable, "-I", "-c", text]}
+    return ExecPlugin(ExecTarget.model_validate(given | fields))
+
+
+@pytest.mark.parametrize(
+    ("code", "result"),
+    [(0, Result.accepted), (3, Result.accepted), (75, Result.again), (1, Result.failed), (127, Result.failed)],
+)
+def test_what_an_exit_code_means(code: int, result: Result) -> None:
+    attempt = plugin(f"raise SystemExit({code})").revoke(target())
+    assert attempt.result is result and f"exit code {code}" in attempt.detail
+
+
+def test_ended_by_a_signal_is_failed() -> None:
+    attempt = plugin("import os; os.kill(os.getpid(), 15)").revoke(target())
+    assert (attempt.result, attempt.detail) == (Result.failed, "ended by signal 15")
+
+
+@pytest.mark.parametrize(("code", "presence"), [(3, "gone"), (0, "still_there"), (1, "unknown"), (75, "unknown")])
+def test_what_reading_back_means(code: int, presence: str) -> None:
+    read_back = [sys.executable, "-I", "-c", f"raise SystemExit({code})"]
+    assert plugin("", read_back=read_back).read_back(target()).presence is Presence(presence)
+
+
+def test_without_a_program_it_cannot_be_read_back() -> None:
+    assert plugin("").read_back(target()).presence is Presence.unreadable
+
+
+def test_the_program_gets_the_command_and_little_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_PASSWORD", "hunter2")
+    monkeypatch.setenv("PASSED", "on")
+    out = tmp_path / "out"
+    text = (
+        "import json, os, sys; json.dump({'in': json.load(sys.stdin), 'env': dict(os.environ), 'cwd': os.getcwd(),"
+        f" 'argv': sys.argv}}, open({str(out)!r}, 'w'))"
+    )
+    attempt = plugin(text, environment={"GIVEN": "yes"}, pass_environment=["PASSED"]).revoke(target())
+    assert attempt.result is Result.accepted
+    got = json.loads(out.read_text())
+    assert got["in"] == target().as_json() and got["cwd"] == "/" and got["argv"] == ["-c"]
+    seen = {name: value for name, value in got["env"].items() if name != "LC_CTYPE"}  # Python's own doing
+    assert seen == {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "GIVEN": "yes", "PASSED": "on"}
+
+
+def test_nothing_goes_through_a_shell(tmp_path: Path) -> None:
+    harmless = tmp_path / "harmless"
+    found = ExecPlugin(ExecTarget(plugin="exec", command=("/bin/echo", f"; touch {harmless}", "$(false)")))
+    assert found.revoke(target()).result is Result.accepted
+    assert not harmless.exists()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_too_long_ends_the_program_with_its_children(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    text = (
+        "import os, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-I', '-c', 'import time; time.sleep(100)'])\n"
+        f"open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}} ')\n"
+        "time.sleep(100)"
+    )
+    began = time.monotonic()
+    attempt = plugin(text, timeout_seconds=1.5).revoke(target())
+    assert attempt.result is Result.again and time.monotonic() - began < 10
+    own, child = (int(pid) for pid in pids.read_text().split())
+    assert os.getpid() not in (own, child)
+    wait_for(lambda: not alive(own) and not alive(child), "both are gone", limit=5.0)
+
+
+def test_a_program_that_does_not_read_holds_nobody_up() -> None:
+    assert plugin("raise SystemExit(0)").revoke(target("g" * 1_000_000)).result is Result.accepted
+
+
+def test_what_it_prints_goes_nowhere(capfd: pytest.CaptureFixture[str]) -> None:
+    attempt = plugin("import sys; print('hunter2'); sys.exit('hunter2')").revoke(target())
+    assert attempt.result is Result.failed and "hunter2" not in attempt.detail + "".join(capfd.readouterr())
+
+
+def test_a_program_that_is_not_there_is_told_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("no program")
+    for path in (tmp_path / "missing", tmp_path, tmp_path / "plain"):
+        for words in ({"command": [str(path)]}, {"command": ["/bin/true"], "read_back": [str(path)]}):
+            with pytest.raises(PolicyError, match=f"{path} is no program"):
+                ExecPlugin(ExecTarget.model_validate({"plugin": "exec"} | words))
+
+
+def test_a_program_that_goes_away_is_waited_for(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    found = ExecPlugin(ExecTarget(plugin="exec", command=(str(program),), read_back=(str(program),)))
+    program.rename(tmp_path / "away")
+    assert found.revoke(target()).result is Result.again
+    assert found.read_back(target()).presence is Presence.unknown
+    (tmp_path / "away").rename(program)
+    assert found.revoke(target()).result is Result.accepted
+
+
+def test_what_can_be_wrong_is_refused_at_the_start() -> None:
+    with pytest.raises(ValueError, match="absolute path"):
+        ExecTarget(plugin="exec", command=("revoke.sh",))
+    with pytest.raises(ValueError, match="command"):
+        ExecTarget(plugin="exec", command=())
+    with pytest.raises(ValueError, match="NUL"):
+        ExecTarget(plugin="exec", command=("/bin/echo", "a\0b"))
+    for name, value in (("", "x"), ("A=B", "x"), ("A", "x\0")):
+        with pytest.raises(ValueError, match="no environment can hold"):
+            ExecTarget(plugin="exec", command=("/bin/echo",), environment={name: value})
+    with pytest.raises(PolicyError, match="NOT_THERE_4711"):
+        plugin("", pass_environment=["NOT_THERE_4711"])
