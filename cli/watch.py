@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from pathlib import Path
@@ -48,6 +49,8 @@ async def _run(settings: Settings, folder: Path) -> None:
         policy = read_policy(settings.watch_policy) if settings.watch_policy else DEFAULT
     except PolicyError as error:
         raise SettingsError(str(error)) from error
+    # A million grants are no garbage: looking through all of them again and again would cost more than everything else.
+    gc.set_threshold(200_000, 50, 1_000)
     catalog = SchemaCatalog(known_schemas(settings))
     stop = asyncio.Event()
     journal = Journal(options, deployment, catalog)
@@ -58,7 +61,7 @@ async def _run(settings: Settings, folder: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        app = make_app(options, deployment, folder, watch)
+        app = make_app(options, deployment, folder, watch, instance=settings.watch_instance)
     except (ValueError, OSError) as error:
         raise SettingsError(str(error)) from error
     await run_app(app, stop)

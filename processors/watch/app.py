@@ -35,10 +35,14 @@ class WatchLostError(Exception):
     """The watch ended by itself; the message says why. Start it again."""
 
 
-def make_app(options: Mapping[str, Any], deployment: str, folder: Path, watch: Watch) -> faust.App:
+def make_app(
+    options: Mapping[str, Any], deployment: str, folder: Path, watch: Watch, *, instance: str = ""
+) -> faust.App:
     """Return the app; nothing runs yet.
 
     Args:
+        instance: a name that this process keeps across restarts: it then gets its old place back at once. Two with one
+            name fence each other off.
         options: librdkafka's options, of which brokers, TLS and SASL are carried over.
         folder: where Faust may write. It has nothing to keep there.
 
@@ -51,6 +55,7 @@ def make_app(options: Mapping[str, Any], deployment: str, folder: Path, watch: W
         broker=[f"kafka://{server.strip()}" for server in servers],
         broker_credentials=credentials_of(options),
         datadir=str(folder),
+        consumer_group_instance_id=instance or None,
         key_serializer="raw",
         value_serializer="raw",
         store="memory://",
@@ -59,7 +64,7 @@ def make_app(options: Mapping[str, Any], deployment: str, folder: Path, watch: W
         consumer_max_fetch_size=2 * MAX_SEALED_BYTES,
         broker_session_timeout=SESSION_SECONDS,
         broker_heartbeat_interval=SESSION_SECONDS / 5,
-        stream_buffer_maxsize=16,
+        stream_buffer_maxsize=2,
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
         topic_disable_leader=True,

@@ -34,7 +34,7 @@ class Decision(NamedTuple):
     forced: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Fact:
     """One event. ``index`` is its place in the log, which alone says what came before what.
 

@@ -204,7 +204,7 @@ class Grant:
 @lru_cache(maxsize=256)
 def _kinds(subject: str, grant_id: str) -> tuple[str, str]:
     """Return one object for all grants of the same kinds."""
-    return subject or "unknown", grant_id or "derived"
+    return subject or "unknown", grant_id or "synthesized"
 
 
 def _with(sorted_items: tuple[Item, ...], item: Item) -> tuple[Item, ...]:

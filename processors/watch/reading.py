@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ...ledger import columns
 from ...ledger.batch import SealedBatch, micros_of
@@ -14,19 +15,19 @@ from ...schemas.arrow import decode_values
 from ...schemas.catalog import SchemaCatalog
 from .facts import Access, Decision, Fact, Source
 
-_TEXTS = (
-    "event_id", "event_type", "source_system", "source_instance", "tenant", "subject_id", "subject_email",
-    "resource_kind", "resource_id", "resource_environment", "entitlement", "grant_id", "request_id", "session_id",
-    "removal_evidence", "outcome", "subject_kind", "grant_id_kind", "expiry_source",
+_NEEDED = (
+    "decode_error", "event_id", "event_type", "source_system", "source_instance", "occurred_at", "source_seq", "tenant",
+    "subject_id", "subject_kind", "subject_email", "resource_kind", "resource_id", "resource_environment",
+    "entitlement", "grant_id", "grant_id_kind", "request_id", "session_id", "approvals", "starts_at", "expires_at",
+    "expiry_source", "removal_evidence", "outcome",
 )  # fmt: skip
-_TIMES = ("occurred_at", "starts_at", "expires_at")
 
 
-def facts_of(batch: SealedBatch, catalog: SchemaCatalog) -> Iterator[Fact]:
-    """Yield the facts of a batch of ``access.lifecycle``; an entry that cannot be decoded says nothing.
+Rows = Iterator[tuple[Any, ...]]
 
-    The time of a record is the broker's; where its sender set it, no deadline may use it, and the time of sealing
-    stands instead.
+
+def rows_of(batch: SealedBatch, catalog: SchemaCatalog) -> Rows:
+    """Return what the watch needs of each entry of a batch, column by column decoded: the costly part.
 
     Args:
         catalog: the writer schemas on record.
@@ -35,71 +36,111 @@ def facts_of(batch: SealedBatch, catalog: SchemaCatalog) -> Iterator[Fact]:
         BatchError: the columns of the batch do not fit together.
     """
     if not batch.count:
-        return
+        return iter(())
     appended = columns.unpack_i64(batch.append_times)
     table = decode_values(pa.array(batch.records().values, pa.binary()), appended, catalog)
-    texts = {name: [value.decode("utf-8", "replace") for value in table.column(name).to_pylist()] for name in _TEXTS}
-    times = {name: table.column(name).cast(pa.int64()).to_pylist() for name in _TIMES}
-    seqs, approvals = table.column("source_seq").to_pylist(), table.column("approvals").to_pylist()
-    errors = table.column("decode_error").to_pylist()
-    contents = _contents(table)
+    listed = {name: _listed(table.column(name)) for name in table.schema.names}
+    contents = _contents(list(listed.values()))
+    return zip(appended, batch.flags, contents, *(listed[name] for name in _NEEDED), strict=True)
+
+
+def facts_of(batch: SealedBatch, catalog: SchemaCatalog) -> Iterator[Fact]:
+    """Yield the facts of a batch of ``access.lifecycle``: :func:`rows_of` and :func:`facts_from` in one.
+
+    Raises:
+        BatchError: the columns of the batch do not fit together.
+    """
+    return facts_from(batch, rows_of(batch, catalog))
+
+
+def facts_from(batch: SealedBatch, rows: Rows) -> Iterator[Fact]:
+    """Yield the facts of a batch; an entry that cannot be decoded says nothing.
+
+    One at a time, so that a batch's facts do not lie between what is kept: that would cost a third more memory.
+
+    The time of a record is the broker's; where its sender set it, no deadline may use it, and the time of sealing
+    stands instead.
+
+    Args:
+        rows: of :func:`rows_of`.
+    """
     sealed_at = micros_of(batch.sealed_at)
-    for row in range(batch.count):
-        if errors[row]:
+    for index, (
+        append, flags, content, error, event_id, event_type, system, instance, occurred, seq, tenant, subject, kind,
+        email, resource_kind, resource, environment, entitlement, grant_id, grant_id_kind, request_id, session_id,
+        approvals, starts, expires, expiry_source, removal, outcome,
+    ) in enumerate(rows, batch.first_index):  # fmt: skip
+        if error:
             continue
-        said = {name: texts[name][row] for name in _TEXTS}
         yield Fact(
-            index=batch.first_index + row,
-            append=appended[row] * 1000 if batch.flags[row] & 1 else sealed_at,
-            occurred=times["occurred_at"][row],
-            event_id=said["event_id"],
-            event_type=_shared(said["event_type"]),
-            source=_source(said["source_system"], said["source_instance"]),
-            content=contents[row],
-            seq=seqs[row],
-            access=_access(
-                said["tenant"], said["subject_id"], said["resource_kind"], said["resource_id"], said["entitlement"]
-            ),
-            environment=_shared(said["resource_environment"]),
-            subject_kind=_shared(said["subject_kind"]),
-            person=_person(said["subject_id"], said["subject_email"]),
-            grant_id=said["grant_id"],
-            grant_id_kind=_shared(said["grant_id_kind"]),
-            request_id=said["request_id"],
-            session_id=said["session_id"],
-            decisions=_decisions(approvals[row]),
-            starts=times["starts_at"][row],
-            expires=times["expires_at"][row],
-            native=said["expiry_source"] == "native",
-            removal=_shared(said["removal_evidence"]) or "none",
-            outcome=_shared(said["outcome"]),
+            index=index,
+            append=append * 1000 if flags & 1 else sealed_at,
+            occurred=occurred,
+            event_id=event_id,
+            event_type=event_type,
+            source=_source(system, instance),
+            content=content,
+            seq=seq,
+            access=_access(tenant, subject, resource_kind, resource, entitlement),
+            environment=environment,
+            subject_kind=kind,
+            person=_person(subject, email),
+            grant_id=grant_id,
+            grant_id_kind=grant_id_kind,
+            request_id=grant_id if request_id == grant_id else request_id,
+            session_id=session_id,
+            decisions=_decisions(approvals) if approvals else (),
+            starts=starts,
+            expires=expires,
+            native=expiry_source == "native",
+            removal=removal or "none",
+            outcome=outcome,
         )
 
 
-def _contents(table: pa.RecordBatch) -> list[bytes]:
+def _contents(columns_of: list[list[Any]]) -> list[bytes]:
     """Return a digest of each row: everything in the event but its salt. It holds within this process only."""
-    flat = [
-        [str(value) for value in column.to_pylist()] if pa.types.is_nested(column.type) else column.to_pylist()
-        for column in (_plain(column) for column in table.columns)
-    ]
+    flat = [[str(value) for value in one] if any(type(value) is list for value in one) else one for one in columns_of]
     return [hash(row).to_bytes(8, "big", signed=True) for row in zip(*flat, strict=True)]
 
 
-def _plain(column: pa.Array) -> pa.Array:
-    return column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
+def _listed(column: pa.Array) -> list[Any]:
+    """Return the values of a column: text as text, times as microseconds, lists as lists; empty ones as None."""
+    kind = column.type
+    if pa.types.is_binary(kind) or pa.types.is_string(kind):
+        encoded = column.dictionary_encode()
+        known = encoded.dictionary.to_pylist()
+        # Names that repeat are one object for all grants; ids that do not would only push them out.
+        text = _shared if len(known) * 2 < len(column) else _text
+        values = [text(value) for value in known]
+        return [values[at] for at in encoded.indices.to_numpy(zero_copy_only=False).tolist()]
+    if pa.types.is_nested(kind):
+        lengths = column.value_lengths() if pa.types.is_list(kind) else None
+        if lengths is not None and (pc.max(lengths).as_py() or 0) == 0:
+            return [None] * len(column)
+        nested: list[Any] = column.to_pylist()
+        return nested
+    if pa.types.is_timestamp(kind):
+        column = column.cast(pa.int64())
+    plain: list[Any] = column.to_pylist() if column.null_count else column.to_numpy(zero_copy_only=False).tolist()
+    return plain
 
 
 def _decisions(approvals: list[dict[str, Any]]) -> tuple[Decision, ...]:
-    if not approvals:
-        return ()
     return tuple(
         Decision(one["reviewer"].decode("utf-8", "replace"), one["decision"].decode(), one["forced"])
         for one in approvals
     )
 
 
-# A million grants are held by few people, on few resources: each is one object.
-_shared = lru_cache(maxsize=1 << 12)(str)
+# A million grants are held by few people, on few resources: each name is one object.
+def _text(value: bytes | str) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+_shared = lru_cache(maxsize=1 << 17)(_text)
+
+
 _source = lru_cache(maxsize=1 << 12)(Source)
 _access = lru_cache(maxsize=1 << 17)(Access)
 

@@ -9,7 +9,7 @@ import hashlib
 import heapq
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from . import rules
 from .facts import Access, Fact, Source
@@ -20,6 +20,7 @@ from .rules import REVOKE, Candidate
 from .sources import SourceLife
 
 Kind = Literal["grant", "request", "session", "source", "event"]
+Key = TypeVar("Key")
 About = tuple[Kind, str]
 """What a judgement is about."""
 Identity = tuple[str, str, int]
@@ -37,6 +38,20 @@ class Change(NamedTuple):
 def _identity_of(event_id: str) -> bytes:
     """Return an event id in 16 bytes."""
     return hashlib.blake2b(event_id.encode(), digest_size=16).digest()
+
+
+def _members(found: str | set[str]) -> set[str]:
+    """Return one name, several or none as a set."""
+    return found if isinstance(found, set) else {found} - {""}
+
+
+def _join(groups: dict[Key, str | set[str]], key: Key, member: str) -> None:
+    """Add a member to a group. One of one member is no set: nearly all are, and sets are large."""
+    found = groups.setdefault(key, member)
+    if isinstance(found, set):
+        found.add(member)
+    elif found != member:
+        groups[key] = {found, member}
 
 
 class WatchState:
@@ -59,7 +74,8 @@ class WatchState:
         """The grants of each access: one, or several."""
         self._held: dict[Access, Islands] = {}
         self._waiting: dict[Access, set[str]] = {}
-        self._grants_of: dict[str, set[str]] = {}
+        self._grants_of: dict[str, str | set[str]] = {}
+        """The grants of each request: one, or several."""
         self._sessions_of: dict[str, set[str]] = {}
         self._contents: dict[bytes, bytes] = {}
         """By event id: content and append time of its first telling, packed, because there is one for every event."""
@@ -95,7 +111,7 @@ class WatchState:
             self._sessions_of.setdefault(session.grant_id, set()).add(fact.session_id)
             self._touch("session", fact.session_id)
         if fact.request_id:
-            for grant_id in self._grants_of.get(fact.request_id, ()):
+            for grant_id in _members(self._grants_of.get(fact.request_id, "")):
                 self._touch("grant", grant_id)
 
     def _add_grant(self, fact: Fact) -> None:
@@ -105,25 +121,15 @@ class WatchState:
         before = grant.access
         grant.add(fact)
         if grant.access != before:  # an earlier event, heard later, says otherwise
-            self._sharing(before).discard(grant.grant_id)
+            self._of_access[before] = _members(self._of_access.get(before, "")) - {grant.grant_id}
             self._changed(before)
-        together = self._of_access.setdefault(grant.access, grant.grant_id)
-        if together != grant.grant_id:
-            self._sharing(grant.access).add(grant.grant_id)
+        _join(self._of_access, grant.access, grant.grant_id)
         self._changed(grant.access)
         if grant.request_id:
-            self._grants_of.setdefault(grant.request_id, set()).add(grant.grant_id)
+            _join(self._grants_of, grant.request_id, grant.grant_id)
         self._touch("grant", grant.grant_id)
         for session_id in self._sessions_of.get(grant.grant_id, ()):
             self._touch("session", session_id)
-
-    def _sharing(self, access: Access) -> set[str]:
-        """Return the grants of an access as a set that can be changed."""
-        found = self._of_access.get(access, "")
-        if isinstance(found, str):
-            found = {found} - {""}
-            self._of_access[access] = found
-        return found
 
     def _changed(self, access: Access) -> None:
         """Forget until when an access is held; grants that waited for another one are looked at again."""
@@ -249,7 +255,7 @@ class WatchState:
         held = self._held.get(access)
         if held is None:
             stretches = []
-            for grant_id in self._sharing(access):
+            for grant_id in _members(self._of_access.get(access, "")):
                 grant = self.grants[grant_id]
                 limits = self.judge_by.limits(grant.source, grant.access, grant.environment)
                 for episode in grant.episodes(limits):

@@ -22,7 +22,7 @@ from .facts import Fact
 from .gate import Gate, Verdict
 from .life import NEVER
 from .policy import SECOND, Policy
-from .reading import facts_of
+from .reading import facts_from, rows_of
 from .reports import FAULT, Reporter
 from .rules import REVOKE
 from .state import Change, Identity, WatchState
@@ -114,13 +114,13 @@ class Watch:
             batch = decode(value)
             if batch.size <= self._next_index:  # read again after a rebalance
                 return
-            facts = await loop.run_in_executor(self._reading, lambda: list(facts_of(batch, self._catalog)))
+            rows = await loop.run_in_executor(self._reading, lambda: rows_of(batch, self._catalog))
         except Exception as error:
             self._fault(f"sealed record {offset}", error)
             return
         if batch.first_index > self._next_index:
             log.warning("batches_missing", first=self._next_index, next=batch.first_index)
-        for number, fact in enumerate(facts):
+        for number, fact in enumerate(facts_from(batch, rows)):
             self._add(fact)
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)

@@ -132,7 +132,7 @@ def test_an_aborted_transaction_at_the_end_of_the_log_holds_nothing_up(pipeline:
 
 
 def test_a_second_watch_stands_by_and_takes_over(pipeline: Pipeline) -> None:
-    pipeline.twin("standby", "watch")
+    pipeline.twin("standby", "watch", GRANTLEDGER_WATCH_INSTANCE="1")
     wait_for(lambda: '"standing_by"' in pipeline.log("standby") or active(pipeline, "standby"), "it stands by")
     first, second = ("watch", "standby") if active(pipeline, "watch") else ("standby", "watch")
     wait_for(lambda: active(pipeline, first) and not active(pipeline, second), "one of them watches")
