@@ -23,3 +23,10 @@ LAST_CHECKPOINT = Gauge("grantledger_last_checkpoint_timestamp_seconds", "When t
 ANCHORS = Counter("grantledger_anchors_total", "Anchors committed.")
 LAST_ANCHOR = Gauge("grantledger_last_anchor_timestamp_seconds", "When the last anchor was committed.")
 ANCHOR_FAILURES = Counter("grantledger_anchor_target_failures_total", "Anchor targets that did not answer.", ["target"])
+
+
+def stands_at(where: tuple[str, int], size: int, next_offset: int) -> None:
+    """Say how far a log is sealed, and where in its input sealing goes on."""
+    topic, partition = where
+    LOG_SIZE.labels(topic, str(partition)).set(size)
+    SEAL_POSITION.labels(topic, str(partition)).set(next_offset)

@@ -7,6 +7,7 @@ next one goes on from there.
 
 from __future__ import annotations
 
+import math
 import operator
 import time
 from collections.abc import Callable, Mapping
@@ -28,7 +29,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from ..ledger import batch as batches
-from ..ledger.batch import MAX_ENTRIES, MAX_PAYLOAD_BYTES, Head, Records, SealedBatch
+from ..ledger.batch import MAX_ENTRIES, MAX_PAYLOAD_BYTES, Records, SealedBatch
 from ..ledger.entry import FLAG_LOG_APPEND_TIME, NO_HEADERS, encode_headers, origin_of
 from ..ledger.keys import Signer
 from ..schemas import kafka
@@ -36,7 +37,7 @@ from ..schemas.codec import EventEncoder
 from ..schemas.event import FINDINGS_TOPIC, Event
 from ..schemas.topics import INPUT_TOPICS, seal_group, sealed
 from . import metrics
-from .held_log import HeldLog
+from .held_log import HeldLog, linger_of
 from .notices import finding_opened
 from .partition_state import anchored_heads, identify, read_state
 from .resume import SealingStoppedError, resume
@@ -93,7 +94,6 @@ class Sealer:
         self._logs: dict[Partition, HeldLog] = {}
         self._notices: list[Event] = []
         self._noticed: set[tuple[str, str]] = set()
-        self._oldest: float | None = None
         self._stopping = False
         self._failure: BaseException | None = None
         self._moved = False
@@ -152,7 +152,8 @@ class Sealer:
     def _step(self) -> None:
         # Captured before polling: if the group moves on while we hold records, the commit is refused, not forked.
         membership = self._consumer.consumer_group_metadata()
-        wait = 0.1 if self._oldest is None else max(0.0, min(0.1, self._oldest + self._config.linger - self._clock()))
+        ripe = min((held.ripe_at() for held in self._logs.values()), default=math.inf)
+        wait = max(0.0, min(0.1, ripe - self._clock()))
         messages = self._consumer.consume(CONSUME_AT_ONCE, wait)
         if self._failure is not None:
             raise self._failure
@@ -161,17 +162,15 @@ class Sealer:
         if self._moved:  # the membership captured above is of before: write with the next one
             self._moved = False
         elif self._due():
-            self._flush(membership)
+            self._flush(membership, self._clock())
 
     def _due(self) -> bool:
-        if self._oldest is not None and self._clock() - self._oldest >= self._config.linger:
-            return True
         if sum(len(log.full) for log in self._logs.values()) >= BATCHES_PER_TRANSACTION:
             return True
         if any(log.unwritten for log in self._logs.values()) or self._notices:
             return True
         now = self._clock()
-        return any(now - log.restated >= self._config.restate for log in self._logs.values())
+        return any(log.ripe_at() <= now or now - log.restated >= self._config.restate for log in self._logs.values())
 
     def _take(self, messages: list[Message]) -> None:
         """Put records into their logs' columns. The hot path: a method call a field, and nothing else."""
@@ -204,8 +203,10 @@ class Sealer:
             records.values.append(value)
             records.headers.append(encoded)
             held.payload += size
-        if self._oldest is None:
-            self._oldest = self._clock()
+        now = self._clock()
+        for held in logs.values():
+            if held.since is None and held.records.offsets:
+                held.since = now
 
     def _close_batch(self, held: HeldLog, position: int = 0) -> None:
         """Seal what has been read of a partition.
@@ -224,18 +225,21 @@ class Sealer:
         held.full.append(batches.seal(held.next_head, records, next_offset, self._now(), self._signer))
         held.records, held.payload = Records(), 0
 
-    def _flush(self, membership: Any = None) -> None:
-        """Write everything read so far, in one transaction."""
+    def _flush(self, membership: Any = None, ripe: float = math.inf) -> None:
+        """Write what was read of the logs that are ripe by a time, and all full batches, in one transaction."""
         now = self._clock()
         positions = {
             (at.topic, at.partition): at.offset
             for at in self._consumer.position([TopicPartition(*where) for where in self._logs])
         }
         for where, held in self._logs.items():
-            if len(held.records) or held.unwritten or now - held.restated >= self._config.restate:
+            if (
+                (held.records.offsets and held.ripe_at() <= ripe)
+                or held.unwritten
+                or now - held.restated >= self._config.restate
+            ):
                 self._close_batch(held, positions[where])
         work = {where: held for where, held in self._logs.items() if held.full}
-        self._oldest = None
         if not work and not self._notices:
             return
         for where, held in work.items():
@@ -257,13 +261,9 @@ class Sealer:
             metrics.SEALED_ENTRIES.labels(topic).inc(entries)
             metrics.SEALED_BATCHES.labels(topic).inc(len(held.full))
             held.head = held.full[-1][1]
-            self._gauge((topic, partition), held.head)
+            metrics.stands_at((topic, partition), held.head.size, held.head.next_offset)
             held.full, held.unwritten, held.restated = [], False, now
-
-    @staticmethod
-    def _gauge(where: Partition, head: Head) -> None:
-        metrics.LOG_SIZE.labels(where[0], str(where[1])).set(head.size)
-        metrics.SEAL_POSITION.labels(where[0], str(where[1])).set(head.next_offset)
+            held.since = now if held.records.offsets else None
 
     def _transact(self, work: dict[Partition, HeldLog], membership: Any) -> None:
         producer = self._producer
@@ -304,7 +304,7 @@ class Sealer:
         log.warning("transaction_aborted", error=problem.name())
         insist(self._producer.abort_transaction, lambda: self._stopping)
         for (topic, partition), held in self._logs.items():
-            held.full, held.records, held.payload = [], Records(), 0
+            held.full, held.records, held.payload, held.since = [], Records(), 0, None
             self._consumer.seek(TopicPartition(topic, partition, held.head.next_offset))
 
     def _on_error(self, error: KafkaError, message: Message) -> None:
@@ -377,8 +377,9 @@ class Sealer:
                 self._notice(error.rule, origin, "critical", {"reason": str(error)}, self._now().isoformat())
                 continue
             metrics.SEAL_STOPPED.labels(*map(str, where)).set(0)
-            self._logs[where] = HeldLog(head, self._clock() - self._age(state.tail), unwritten=state.tail is None)
-            self._gauge(where, head)
+            restated, linger = self._clock() - self._age(state.tail), linger_of(where[0], self._config.linger)
+            self._logs[where] = HeldLog(head, restated, linger, unwritten=state.tail is None)
+            metrics.stands_at(where, head.size, head.next_offset)
             starts.append(TopicPartition(*where, head.next_offset))
             log.info("partition_assigned", origin=head.genesis.origin, size=head.size, next_offset=head.next_offset)
         if stopped and not starts:
@@ -395,4 +396,3 @@ class Sealer:
         self._moved = True
         for partition in partitions:
             self._logs.pop((partition.topic, partition.partition), None)
-        self._oldest = None

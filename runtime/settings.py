@@ -88,7 +88,11 @@ class Settings(BaseSettings):
         description="Name of this sealer among several. Two with one name fence each other off.",
     )
     seal_linger_seconds: float = Field(
-        1.0, ge=0.0, le=60.0, description="Longest time an entry waits for company before its batch is sealed."
+        1.0,
+        ge=0.0,
+        le=60.0,
+        description="Longest time an entry of access.activity waits for company before its batch is sealed; what "
+        "deadlines are judged by waits for 0.2 at most.",
     )
     head_restate_seconds: float = Field(
         86_400.0, ge=1.0, description="An idle log restates its signed head this often."
