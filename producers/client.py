@@ -134,7 +134,7 @@ class Client:
         # Re-entrant: a delivery report may call back into code that sends.
         self._lock = threading.RLock()
         self._encoders: dict[str, EventEncoder] = {}
-        self._seq = 0
+        self._seqs: dict[str, int] = {}
         self._token = 0
         self._pending: dict[int, tuple[str, str]] = {}
         self._failures: list[Delivery] = []
@@ -150,7 +150,7 @@ class Client:
         """Check, encode and queue one event; return it as sent.
 
         An event without a source of its own (as the constructors make them) gets this client's ``system`` and
-        ``instance`` and the next ``seq``, a counter that starts at 1 with each client so that a gap shows.
+        ``instance`` and the next ``seq``: a counter for each topic, from 1 with each client, so that a gap shows.
 
         Raises:
             InvalidEventError: the event breaks a rule; names the field. Nothing was queued.
@@ -172,7 +172,7 @@ class Client:
                 raise EventTooLargeError("raw", f"the event has {len(value)} bytes, one record holds {self._largest}")
             self._queue(stamped, value)
             if stamped is not event and stamped.source.seq is not None:
-                self._seq = stamped.source.seq
+                self._seqs[stamped.topic] = stamped.source.seq
         return stamped
 
     @property
@@ -227,9 +227,8 @@ class Client:
             return event
         if self._system is None:
             raise InvalidEventError("source.system", "the event names no source; give Client(system=…)")
-        source = Source(
-            self._system, self._instance, event.source.native_id, event.source.native_type, seq=self._seq + 1
-        )
+        seq = self._seqs.get(event.topic, 0) + 1
+        source = Source(self._system, self._instance, event.source.native_id, event.source.native_type, seq=seq)
         tenant = self._tenant if event.tenant == "default" else event.tenant
         return replace(event, source=source, tenant=tenant, event_id="")
 

@@ -48,6 +48,8 @@ class Granted:
     extended: bool
     native: bool = False
     """Whether the tool itself ends the access at ``expires``."""
+    told: bytes = b""
+    """Digest of the event: the same one told again counts once, where it stands first."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -58,6 +60,7 @@ class Removal:
     append: int
     occurred: int
     evidence: str
+    told: bytes = b""
 
 
 class Episode(NamedTuple):
@@ -146,11 +149,13 @@ class Grant:
             starts = fact.starts if fact.starts is not None else fact.append
             extended = fact.event_type == "grant.extended"
             native = fact.native and fact.expires is not None
-            granted = Granted(fact.index, fact.append, starts, fact.expires, fact.fast_by, extended, native)
-            self.granted = _with(self.granted, granted)
+            granted = Granted(
+                fact.index, fact.append, starts, fact.expires, fact.fast_by, extended, native, fact.content
+            )
+            self.granted = _once(self.granted, granted)
         elif fact.event_type in ("grant.revoked", "grant.expired"):
-            removal = Removal(fact.index, fact.append, fact.occurred, fact.removal)
-            self.removals = _with(self.removals, removal)
+            removal = Removal(fact.index, fact.append, fact.occurred, fact.removal, fact.content)
+            self.removals = _once(self.removals, removal)
         elif fact.event_type == "grant.failed":
             self.failed = _with(self.failed, fact.index)
         for decision in fact.decisions:
@@ -205,6 +210,19 @@ class Grant:
 def _kinds(subject: str, grant_id: str) -> tuple[str, str]:
     """Return one object for all grants of the same kinds."""
     return subject or "unknown", grant_id or "synthesized"
+
+
+Event = TypeVar("Event", Granted, Removal)
+
+
+def _once(events: tuple[Event, ...], event: Event) -> tuple[Event, ...]:
+    """Return the events with one more in its place; of the same one told twice, the first stays."""
+    for at, known in enumerate(events):
+        if known.told == event.told:
+            if known.index <= event.index:
+                return events
+            return _with((*events[:at], *events[at + 1 :]), event)
+    return _with(events, event)
 
 
 def _with(sorted_items: tuple[Item, ...], item: Item) -> tuple[Item, ...]:

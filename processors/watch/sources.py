@@ -22,6 +22,8 @@ class SourceLife:
     source: Source
     heard: Islands | None
     """Append times, joined where the silence between them is normal; None where no silence is too long."""
+    last: int = 0
+    """Append time of the latest fact."""
     numbers: Islands = field(default_factory=Islands)
     revealed: dict[int, int] = field(default_factory=dict)
     """Append time of the first number after each gap."""
@@ -36,6 +38,7 @@ class SourceLife:
 
     def add(self, fact: Fact, limits: SourceLimits) -> None:
         """Take a fact that was not taken before."""
+        self.last = max(self.last, fact.append)
         if self.heard is not None:
             self.heard.add(fact.append)
         if fact.seq is not None:

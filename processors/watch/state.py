@@ -40,6 +40,17 @@ def _identity_of(event_id: str) -> bytes:
     return hashlib.blake2b(event_id.encode(), digest_size=16).digest()
 
 
+def _about(rule: str, key: str) -> About | None:
+    """Return what a finding is about; None where it can never come to nothing, or is not this state's."""
+    if rule in ("overdue", "no_deadline", "no_approval", "extended_beyond_policy", "removal_unconfirmed"):
+        return "grant", key
+    if rule in ("used_without_grant", "session_outlived_grant"):
+        return "session", key
+    if rule in ("source_silent", "sequence_gap"):
+        return "source", key.rpartition("#")[0] if rule == "sequence_gap" else key
+    return None
+
+
 def _members(found: str | set[str]) -> set[str]:
     """Return one name, several or none as a set."""
     return found if isinstance(found, set) else {found} - {""}
@@ -68,7 +79,7 @@ class WatchState:
         self.sessions: dict[str, Session] = {}
         self.sources: dict[Source, SourceLife] = {}
         self.seen = Islands()
-        self._known: dict[Identity, bool] = dict(known or {})
+        self._known: dict[Identity, bool] = {}
         self._open: dict[About, set[Identity]] = {}
         self._of_access: dict[Access, str | set[str]] = {}
         """The grants of each access: one, or several."""
@@ -84,10 +95,14 @@ class WatchState:
         self._later: list[tuple[int, Kind, str]] = []
         self.faults: list[tuple[About, Exception]] = []
         """What could not be judged, until somebody takes note. It is tried again when something new is heard of it."""
+        self.knows(known or {})
 
     def knows(self, known: Mapping[Identity, bool]) -> None:
         """Learn what is on record: findings said before, and whether they are open still."""
         self._known.update(known)
+        for identity, is_open in known.items():
+            if is_open and (about := _about(*identity[:2])) is not None:
+                self._open.setdefault(about, set()).add(identity)
 
     def add(self, fact: Fact) -> None:
         """Take a fact; one whose index was taken before changes nothing."""
@@ -210,13 +225,21 @@ class WatchState:
                 following = min(following, candidate.ends)
         for rule, key, deadline in open_before - there:  # filled in meanwhile, as a gap is
             self._known[rule, key, deadline] = False
-            yield Change("resolved", now, Candidate(rule, key, deadline, now, now, {}))  # type: ignore[arg-type]
+            since = self._heard(about, now)
+            yield Change("resolved", since, Candidate(rule, key, deadline, since, since, {}))  # type: ignore[arg-type]
         if open_now:
             self._open[about] = open_now
         else:
             self._open.pop(about, None)
         if following < NEVER:
             heapq.heappush(self._later, (following, *about))
+
+    def _heard(self, about: About, now: int) -> int:
+        """Return since when a finding that is none any more is known to be none."""
+        if about[0] != "source":
+            return now
+        system, _, instance = about[1].partition("/")
+        return self.sources[Source(system, instance)].last
 
     def candidates(self, about: About) -> Iterator[Candidate]:
         """Yield everything that is, was or will be wrong with one thing."""

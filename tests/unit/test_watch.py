@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -231,6 +232,32 @@ def test_a_grant_that_comes_back_with_its_old_end_is_overdue_again() -> None:
     assert of_rule(story.findings(1000, PLAIN), "overdue") == found
 
 
+def test_an_event_told_twice_counts_once_where_it_stands_first() -> None:
+    story = Story()
+    given = story.granted(0, "g", 100)
+    gone = story.removed(90, "g")
+    for number, again in enumerate([given, gone, given]):
+        story.facts.append(replace(again, index=10 + number, append=at(300 + number)))
+    assert story.findings(1000, PLAIN) == []
+    mixed = WatchState(PLAIN)
+    for fact in reversed(story.facts):
+        mixed.add(fact)
+    assert mixed.judge(at(1000)) == []
+
+
+def test_a_finding_that_came_to_nothing_is_resolved_after_a_restart_too() -> None:
+    story = Story()
+    story.granted(0, "g", 100, seq=1)
+    story.say(5, "session.started", session_id="s", seq=3)
+    known = {("overdue", "g", at(100)): True, ("sequence_gap", "vault/prod#2", 0): True}
+    story.removed(105, "g", seq=2)  # in time, and heard too late to prevent the finding
+    state = WatchState(PLAIN, known)
+    for fact in story.facts:
+        state.add(fact)
+    found = [("resolved", "sequence_gap", "vault/prod#2", 105), ("resolved", "overdue", "g", 900)]
+    assert sorted(said(state.judge(at(900)))) == sorted(found)
+
+
 def test_without_an_end_again_and_again() -> None:
     story = Story()
     story.granted(0, "g", None)
@@ -349,7 +376,7 @@ def test_a_missing_number() -> None:
     assert (gap.finding.key, gap.finding.evidence) == ("vault/prod#7", {"first_missing": 7, "last_missing": 8})
     for when, seq in ((70, 7), (71, 8)):
         state.add(story.say(when, "request.created", request_id=f"r{seq}", seq=seq))
-    assert said(state.judge(at(72))) == [("resolved", "sequence_gap", "vault/prod#7", 72)]
+    assert said(state.judge(at(72))) == [("resolved", "sequence_gap", "vault/prod#7", 71)]
 
 
 def test_one_id_with_two_contents() -> None:
