@@ -16,6 +16,7 @@ from ..processors.watch.clock import Clock, since_boot
 from ..processors.watch.journal import Journal
 from ..processors.watch.policy import DEFAULT, SECOND, PolicyError, read_policy
 from ..processors.watch.watch import Watch
+from ..runtime.memory import give_back_freed_memory
 from ..runtime.process import EXIT_LOST, complain, serving
 from ..runtime.settings import Settings, SettingsError
 from ..runtime.wiring import known_schemas
@@ -51,6 +52,7 @@ async def _run(settings: Settings, folder: Path) -> None:
         raise SettingsError(str(error)) from error
     # A million grants are no garbage: looking through all of them again and again would cost more than everything else.
     gc.set_threshold(200_000, 50, 1_000)
+    give_back_freed_memory()
     catalog = SchemaCatalog(known_schemas(settings))
     stop = asyncio.Event()
     journal = Journal(options, deployment, catalog)

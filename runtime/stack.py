@@ -30,6 +30,7 @@ STORE = ChildSpec("store", ("store",), drain=40.0)
 ANCHOR = ChildSpec("anchor", ("anchor",))
 WATCH = ChildSpec("watch", ("watch",))
 SWEEP = ChildSpec("sweep", ("sweep",))
+ALERT = ChildSpec("alert", ("alert",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,8 @@ class Stack:
             }
         )
         specs_of_children = [SEAL, STORE, ANCHOR, WATCH, SWEEP]
+        if self.settings.alert_config is not None:
+            specs_of_children.append(ALERT)
         if self._sample_rate:
             specs_of_children.append(ChildSpec("sample", ("sample", "--forever", "--rate", str(self._sample_rate))))
         for spec in specs_of_children:
@@ -176,7 +179,7 @@ class Stack:
             return
         by_name = {child.spec.name: child for child in self._children}
         sealed = 0
-        for name in ("sample", "sweep", "watch", "seal", "anchor"):
+        for name in ("sample", "sweep", "alert", "watch", "seal", "anchor"):
             if (child := by_name.get(name)) is not None:
                 if name == "seal":
                     sealed = self._let_seal_drain(child)

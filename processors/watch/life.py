@@ -117,8 +117,9 @@ class Grant:
     person: tuple[str, ...]
     kinds: tuple[str, str]
     """Kind of the subject, and of the grant's id."""
-    named: tuple[int, str] = (NEVER, "")
-    """The earliest fact that names a request, and the request."""
+    named_at: int = NEVER
+    request_id: str = ""
+    """The request it came from, by the earliest fact that names one, whose index ``named_at`` is; or nothing."""
     # Tuples, because an empty one takes no memory, and most grants have few of each.
     granted: tuple[Granted, ...] = ()
     removals: tuple[Removal, ...] = ()
@@ -132,19 +133,14 @@ class Grant:
         kinds = _kinds(fact.subject_kind, fact.grant_id_kind)
         return cls(fact.grant_id, fact.index, access, fact.environment, fact.source, fact.person, kinds)
 
-    @property
-    def request_id(self) -> str:
-        """The request it came from, or nothing."""
-        return self.named[1]
-
     def add(self, fact: Fact) -> None:
         """Take a fact that was not taken before."""
         if fact.index < self.first and fact.access is not None:
             self.first, self.access, self.environment = fact.index, fact.access, fact.environment
             self.source, self.person = fact.source, fact.person
             self.kinds = _kinds(fact.subject_kind, fact.grant_id_kind)
-        if fact.request_id:
-            self.named = min(self.named, (fact.index, fact.request_id))
+        if fact.request_id and fact.index < self.named_at:
+            self.named_at, self.request_id = fact.index, fact.request_id
         if fact.event_type in ("grant.activated", "grant.extended"):
             starts = fact.starts if fact.starts is not None else fact.append
             extended = fact.event_type == "grant.extended"
@@ -217,11 +213,12 @@ Event = TypeVar("Event", Granted, Removal)
 
 def _once(events: tuple[Event, ...], event: Event) -> tuple[Event, ...]:
     """Return the events with one more in its place; of the same one told twice, the first stays."""
-    for at, known in enumerate(events):
+    for known in events:
         if known.told == event.told:
             if known.index <= event.index:
                 return events
-            return _with((*events[:at], *events[at + 1 :]), event)
+            events = tuple(other for other in events if other is not known)
+            break
     return _with(events, event)
 
 

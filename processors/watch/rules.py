@@ -201,7 +201,7 @@ def _of(
 ) -> Candidate:
     access = grant.access
     who = {"subject": access.subject, "resource": access.resource, "entitlement": access.entitlement}
-    return Candidate(rule, grant.grant_id, deadline, *span, who | dict(evidence))
+    return Candidate(rule, grant.grant_id, deadline, *span, {**who, **evidence})
 
 
 def _due(episode: Episode, limits: Limits) -> int:

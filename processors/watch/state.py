@@ -9,7 +9,7 @@ import hashlib
 import heapq
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 from . import rules
 from .facts import Access, Fact, Source
@@ -86,12 +86,12 @@ class WatchState:
         self._held: dict[Access, Islands] = {}
         self._waiting: dict[Access, set[str]] = {}
         self._grants_of: dict[str, str | set[str]] = {}
-        """The grants of each request: one, or several."""
+        """The grants of each request: one, or several. Some tools call both the same; those are not here."""
         self._sessions_of: dict[str, set[str]] = {}
         self._contents: dict[bytes, bytes] = {}
         """By event id: content and append time of its first telling, packed, because there is one for every event."""
         self._conflicts: dict[str, dict[bytes, int]] = {}
-        self._touched: dict[About, None] = {}
+        self._touched: dict[Kind, dict[str, None]] = {kind: {} for kind in get_args(Kind)}
         self._later: list[tuple[int, Kind, str]] = []
         self.faults: list[tuple[About, Exception]] = []
         """What could not be judged, until somebody takes note. It is tried again when something new is heard of it."""
@@ -128,6 +128,8 @@ class WatchState:
         if fact.request_id:
             for grant_id in _members(self._grants_of.get(fact.request_id, "")):
                 self._touch("grant", grant_id)
+            if fact.request_id in self.grants:
+                self._touch("grant", fact.request_id)
 
     def _add_grant(self, fact: Fact) -> None:
         grant = self.grants.get(fact.grant_id)
@@ -140,7 +142,7 @@ class WatchState:
             self._changed(before)
         _join(self._of_access, grant.access, grant.grant_id)
         self._changed(grant.access)
-        if grant.request_id:
+        if grant.request_id and grant.request_id != grant.grant_id:
             _join(self._grants_of, grant.request_id, grant.grant_id)
         self._touch("grant", grant.grant_id)
         for session_id in self._sessions_of.get(grant.grant_id, ()):
@@ -168,12 +170,12 @@ class WatchState:
         self._touch("event", fact.event_id)
 
     def _touch(self, kind: Kind, key: str) -> None:
-        self._touched[kind, key] = None
+        self._touched[kind][key] = None
 
     @property
     def next_look(self) -> int:
         """When something falls due next, or ``NEVER``; at once where facts are waiting."""
-        if self._touched:
+        if any(self._touched.values()):
             return 0
         return self._later[0][0] if self._later else NEVER
 
@@ -184,11 +186,12 @@ class WatchState:
             now: microseconds since 1970. Every fact appended up to then must have been added.
             at_most: how many things to look at. There are more while ``next_look`` is before ``now``.
         """
-        while self._later and self._later[0][0] < now and len(self._touched) < at_most:
-            self._touched[heapq.heappop(self._later)[1:]] = None
+        while self._later and self._later[0][0] < now and sum(map(len, self._touched.values())) < at_most:
+            self._touch(*heapq.heappop(self._later)[1:])
         changes: list[Change] = []
-        for about in list(islice(self._touched, at_most)):
-            del self._touched[about]
+        touched = ((kind, key) for kind, keys in self._touched.items() for key in keys)
+        for about in list(islice(touched, at_most)):
+            del self._touched[about[0]][about[1]]
             try:
                 changes += self._judge_one(about, now)
             except Exception as error:  # a fault in one judgement must not keep the others back
@@ -242,21 +245,21 @@ class WatchState:
         return self.sources[Source(system, instance)].last
 
     def candidates(self, about: About) -> Iterator[Candidate]:
-        """Yield everything that is, was or will be wrong with one thing."""
+        """Return everything that is, was or will be wrong with one thing."""
         kind, key = about
         if kind == "grant":
-            yield from self._on_grant(self.grants[key])
-        elif kind == "request":
-            yield from rules.on_request(self.requests[key])
-        elif kind == "session":
-            yield from self._on_session(self.sessions[key])
-        elif kind == "source":
+            return self._on_grant(self.grants[key])
+        if kind == "request":
+            return rules.on_request(self.requests[key])
+        if kind == "session":
+            return self._on_session(self.sessions[key])
+        if kind == "source":
             system, _, instance = key.partition("/")
             source = Source(system, instance)
-            yield from self.sources[source].candidates(self.judge_by.source(source))
-        else:
-            contents = self._conflicts[key]
-            yield Candidate("event_conflict", key, 0, sorted(contents.values())[1], NEVER, {"contents": len(contents)})
+            return self.sources[source].candidates(self.judge_by.source(source))
+        contents = self._conflicts[key]
+        evidence = {"contents": len(contents)}
+        return iter((Candidate("event_conflict", key, 0, sorted(contents.values())[1], NEVER, evidence),))
 
     def _on_grant(self, grant: Grant) -> Iterator[Candidate]:
         limits = self.judge_by.limits(grant.source, grant.access, grant.environment)
@@ -271,7 +274,7 @@ class WatchState:
             return until
 
         alone = self._of_access[grant.access] == grant.grant_id
-        yield from rules.on_grant(grant, request, limits, held_until, alone=alone)
+        return rules.on_grant(grant, request, limits, held_until, alone=alone)
 
     def _held_by(self, access: Access) -> Islands:
         """Return the stretches in which any grant of an access holds it."""
@@ -292,4 +295,4 @@ class WatchState:
         limits = self.judge_by.limits(session.source, session.access, session.environment)
         grant = self.grants.get(session.grant_id)
         own = self.judge_by.limits(grant.source, grant.access, grant.environment) if grant is not None else None
-        yield from rules.on_session(session, grant, limits, own)
+        return rules.on_session(session, grant, limits, own)
