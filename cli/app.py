@@ -30,6 +30,7 @@ COMMANDS = {
     "watch": ("watch", "Run the watch: follow every grant, and say where access did not end on time."),
     "sweep": ("sweep", "Run the sweep: hold what the watch says against what the store says."),
     "anchor": ("anchor", "Run the anchor: write the heads of all logs outside at a fixed rhythm."),
+    "alert": ("alert", "Run the alerts: findings go to Alertmanager and webhooks, once."),
     "enforce": ("enforce", "Take access away as revoke commands say; a dry run unless told to act."),
     "settings": ("settings", "Print every setting with its meaning and its value."),
 }

@@ -118,6 +118,14 @@ class Settings(BaseSettings):
         le=86_400.0,
         description="When sealing lags so long that the watch cannot know, it says what it has found all the same.",
     )
+    alert_config: Path | None = Field(
+        None, description="TOML file with the channels that alerts go to: Alertmanager and webhooks."
+    )
+    alert_outbox: Path | None = Field(
+        None,
+        description="SQLite file in which alerts wait until they are delivered. Default: alerts/outbox.sqlite3 in the "
+        "data folder; on a local disk.",
+    )
     sweep_interval_seconds: float = Field(60.0, ge=1.0, le=86_400.0, description="Time between sweeps.")
     enforce_config: Path | None = Field(
         None, description="TOML file with the enforcer's policy: which access is taken away where, and how."
@@ -235,6 +243,11 @@ class Settings(BaseSettings):
     def anchor_path(self) -> Path:
         """File of the anchor target ``file``."""
         return self.anchor_file or self.data_dir / "anchors.jsonl"
+
+    @property
+    def alert_outbox_path(self) -> Path:
+        """File of the alerts' outbox."""
+        return self.alert_outbox or self.data_dir / "alerts" / "outbox.sqlite3"
 
 
 def load_settings(data_dir: Path | None = None, config: Path | None = None, **overrides: Any) -> Settings:

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Verify the ledger, and leave the result where node_exporter's textfile collector finds it.
+#
+#   verify-textfile.sh /var/lib/prometheus/node-exporter/grantledger_verify.prom [options of grantledger verify]
+#
+# Run it from cron or a timer, once a day for example. Ends with verify's exit code: 0 sound, 1 tampered, 2 could not
+# check. GRANTLEDGER names the program where it is not on the PATH.
+set -u
+if [ $# -lt 1 ]; then
+    echo "usage: $0 FILE.prom [options of grantledger verify]" >&2
+    exit 2
+fi
+file=$1
+shift
+"${GRANTLEDGER:-grantledger}" verify "$@"
+code=$?
+# In one step, so that a scrape sees the whole file or the one before.
+cat > "$file.$$" <<END || exit 2
+# HELP grantledger_verify_exit_code Exit code of the last verification: 0 sound, 1 tampered, more: could not check.
+# TYPE grantledger_verify_exit_code gauge
+grantledger_verify_exit_code $code
+# HELP grantledger_verify_timestamp_seconds When the last verification ended.
+# TYPE grantledger_verify_timestamp_seconds gauge
+grantledger_verify_timestamp_seconds $(date +%s)
+END
+chmod 644 "$file.$$" && mv "$file.$$" "$file" || exit 2
+exit $code

@@ -1,0 +1,153 @@
+"""The outbox's file: SQLite, of our user alone, durable at every commit, written by one process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import IO
+
+VERSION = 1
+BUSY_SECONDS = 30.0
+"""How long one writer waits for another: a channel, the reader and the command line write to one file."""
+
+_TABLES = """
+CREATE TABLE position (
+    -- Where reading goes on, in one row. It moves in the transaction that takes what was read.
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    topic_id TEXT NOT NULL,
+    next_offset INTEGER NOT NULL,
+    origin TEXT NOT NULL,        -- of the last batch
+    size INTEGER NOT NULL,       -- entries of that log that were read
+    caught_up INTEGER NOT NULL   -- whether the backlog of the first start has been read
+) STRICT;
+CREATE TABLE schemas (prefix BLOB PRIMARY KEY, text TEXT NOT NULL, in_force_ms INTEGER NOT NULL) STRICT;
+CREATE TABLE events (
+    -- Every event that was ever taken: a replay finds itself here.
+    event_id TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+CREATE TABLE findings (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    identity TEXT NOT NULL,      -- JSON: rule, key, deadline
+    opened TEXT NOT NULL,        -- the finding as it opened, JSON
+    appended REAL NOT NULL,      -- seconds since 1970, as all times below
+    ended_at REAL,
+    ending TEXT                  -- 'resolved', or 'closed' by a person
+) STRICT;
+CREATE UNIQUE INDEX one_open_finding ON findings (identity) WHERE ended_at IS NULL;
+CREATE TABLE messages (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,     -- the idempotency key
+    channel TEXT NOT NULL,
+    finding INTEGER NOT NULL REFERENCES findings (number),
+    what TEXT NOT NULL,
+    state TEXT NOT NULL,
+    text TEXT NOT NULL,
+    created REAL NOT NULL,
+    due REAL NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    failures INTEGER NOT NULL DEFAULT 0,
+    refused_since REAL,
+    posts_left INTEGER NOT NULL DEFAULT 1,
+    first_delivered REAL,
+    note TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE INDEX messages_waiting ON messages (channel, number) WHERE state IN ('held', 'due', 'repeating');
+CREATE INDEX messages_of_finding ON messages (finding);
+CREATE TABLE deliveries (
+    -- Every exchange with the other side, good or bad.
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    at REAL NOT NULL,
+    channel TEXT NOT NULL,
+    messages TEXT NOT NULL,      -- JSON list of message ids
+    result TEXT NOT NULL,
+    status INTEGER,
+    detail TEXT NOT NULL
+) STRICT;
+CREATE INDEX deliveries_of_channel ON deliveries (channel, number);
+CREATE TABLE channels (
+    name TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    failures INTEGER NOT NULL DEFAULT 0,
+    paused_until REAL NOT NULL DEFAULT 0,
+    disabled_at REAL,
+    disabled_why TEXT NOT NULL DEFAULT ''
+) STRICT;
+"""
+
+
+class OutboxError(Exception):
+    """The outbox cannot be used; the message names its file and says what to do."""
+
+
+class OutboxLock:
+    """Held by the process that delivers, until it ends: two would deliver everything twice."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file: IO[str] = path.with_name(path.name + ".lock").open("a")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise OutboxError(
+                f"the outbox {path} is in use by another `grantledger alert`; one process delivers"
+            ) from None
+
+    def release(self) -> None:
+        """Let the next process deliver."""
+        self._file.close()
+
+
+def prepare(path: Path) -> None:
+    """Make the outbox if it is not there.
+
+    Raises:
+        OutboxError: it cannot be made, or is of another version, or no outbox.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Before SQLite sees it: the files it puts beside this one take over its mode.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+        path.chmod(0o600)
+        with closing(connect(path)) as database:
+            database.execute("PRAGMA journal_mode = WAL")
+            with transaction(database):
+                found = database.execute("PRAGMA user_version").fetchone()[0]
+                if found == 0:
+                    for statement in _TABLES.split(";"):
+                        if statement.strip():
+                            database.execute(statement)
+                    database.execute(f"PRAGMA user_version = {VERSION}")
+                elif found != VERSION:
+                    raise OutboxError(f"the outbox {path} has version {found}, this program writes version {VERSION}")
+    except (OSError, sqlite3.Error) as error:
+        raise OutboxError(f"the outbox {path} cannot be used: {error}") from error
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Return a connection for one thread; every statement outside of :func:`transaction` commits by itself."""
+    mode = "ro" if read_only else "rw"
+    database = sqlite3.connect(
+        f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None
+    )
+    database.row_factory = sqlite3.Row
+    database.execute("PRAGMA synchronous = FULL")
+    database.execute("PRAGMA foreign_keys = ON")
+    return database
+
+
+@contextmanager
+def transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing, on disk when the block is left."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise

@@ -1,0 +1,221 @@
+"""``grantledger alert`` as it runs: sealed findings from a real Kafka, killed at the worst moments, told once."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+
+from grantledger.producers import Event
+from grantledger.runtime.broker import LocalBroker
+from grantledger.runtime.children import Child, ChildSpec
+from grantledger.schemas import kafka
+from grantledger.schemas.codec import EventEncoder
+from grantledger.schemas.event import FINDINGS_TOPIC
+from grantledger.schemas.topics import sealed
+from support.alerting import SECRET, Receiver, alertmanager_toml, event, receiving, soon, webhook_toml
+from support.alertmanager import Alertmanager, running
+from support.pipeline import Pipeline
+from support.waiting import wait_for
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    with receiving() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alertmanager]:
+    with running(tmp_path_factory.mktemp("alertmanager")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def pipeline(
+    broker: LocalBroker,
+    make_pipeline: Callable[..., Pipeline],
+    receiver: Receiver,
+    alertmanager: Alertmanager,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Pipeline:
+    folder = tmp_path_factory.mktemp("alerts")
+    secret = folder / "secret"
+    secret.write_text(SECRET)
+    secret.chmod(0o600)
+    config = folder / "alerts.toml"
+    config.write_text(
+        webhook_toml("tickets", receiver.url, str(secret), backoff_seconds=0.1, timeout_seconds=20)
+        + alertmanager_toml("oncall", alertmanager.url, interval_seconds=0.5, ends_after_seconds=60)
+    )
+    made = make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_ALERT_CONFIG": str(config)})
+    made.start("seal")
+    return made
+
+
+def tell(pipeline: Pipeline, *events: Event) -> None:
+    """Put findings on record, and wait until they are sealed."""
+    producer, encoder = Producer(pipeline.options), EventEncoder()
+    for one in events:
+        producer.produce(FINDINGS_TOPIC, encoder.encode(one), one.key)
+    assert producer.flush(30) == 0
+    end = kafka.end_offset(AdminClient(pipeline.options), FINDINGS_TOPIC, 0)
+    pattern = f"{FINDINGS_TOPIC}"
+
+    def is_sealed() -> bool:
+        samples = pipeline.children["seal"].metrics().items()
+        return any(n == "grantledger_seal_position_offset" and pattern in at and v >= end for (n, at), v in samples)
+
+    wait_for(is_sealed, "the findings are sealed", pause=0.05)
+
+
+def wait_read(pipeline: Pipeline) -> None:
+    """Wait until everything that is sealed has been read."""
+    last = kafka.last_record(pipeline.options, AdminClient(pipeline.options), sealed(FINDINGS_TOPIC), 0)
+    assert last is not None
+    wanted = (last.offset() or 0) + 1
+    wait_for(lambda: pipeline.metric("alert", "grantledger_alert_position_offset") >= wanted, "all is read", pause=0.05)
+
+
+def listed(pipeline: Pipeline) -> dict[str, Any]:
+    answer = pipeline.run("alert", "--list", "--json")
+    assert answer.returncode == 0, answer.stderr
+    found: dict[str, Any] = json.loads(answer.stdout)
+    return found
+
+
+def firing(alertmanager: Alertmanager) -> set[str]:
+    return {alert["labels"]["key"] for alert in alertmanager.alerts()}
+
+
+def test_killed_between_taking_and_telling_nothing_is_lost_and_nothing_told_twice(
+    pipeline: Pipeline, receiver: Receiver, alertmanager: Alertmanager
+) -> None:
+    tell(pipeline, event("opened", "past"), event("opened", "b", at=soon(-60)), event("resolved", "past"))
+    receiver.answer(0)  # takes the message, and never says so
+    pipeline.start("alert")
+    wait_for(lambda: receiver.requests, "the first message has arrived")
+    pipeline.kill("alert")
+    (taken,) = receiver.requests
+    assert taken.json["data"]["key"] == "b", "what ended before the first start is nobody's page"
+
+    receiver.answer(200)
+    pipeline.start("alert")
+    wait_for(lambda: len(receiver.requests) >= 2, "it is told again")
+    wait_for(lambda: firing(alertmanager) == {"b"}, "Alertmanager has it")
+    tell(pipeline, event("opened", "c", at=soon(0)), event("resolved", "b", at=soon(0)))
+    wait_for(lambda: len(receiver.requests) >= 4, "what followed is told")
+    wait_for(lambda: firing(alertmanager) == {"c"}, "Alertmanager shows what is open now")
+
+    tell(pipeline, event("opened", "c"), event("opened", "b"), event("resolved", "past"))  # a replay, to the letter
+    wait_read(pipeline)
+    tell(pipeline, event("opened", "last", at=soon(0)))
+    wait_for(lambda: receiver.told()[-1][1] == "last", "and what comes after the replay is told")
+    told = receiver.told()
+    assert [what for what, key in told if key == "b"] == ["finding.opened", "finding.opened", "finding.resolved"]
+    assert [one for one in told if one[1] != "b"] == [("finding.opened", "c"), ("finding.opened", "last")]
+    ids = receiver.ids()
+    assert ids[0] == ids[1] and len(set(ids)) == 4
+    assert receiver.requests[0].body == receiver.requests[1].body
+    wait_for(lambda: firing(alertmanager) == {"c", "last"}, "nothing that ended fires again")
+
+
+def test_killed_again_and_again_under_load_each_finding_is_told(pipeline: Pipeline, receiver: Receiver) -> None:
+    receiver.requests.clear()
+    keys = [f"load-{number}" for number in range(24)]
+    kills = 3
+    for part in range(kills + 1):
+        mine = keys[part * 6 : part * 6 + 6]
+        before = len(receiver.requests)
+        tell(pipeline, *(event("opened", key, at=soon(0)) for key in mine))
+        wait_for(lambda before=before: len(receiver.requests) >= before + 2, "some are told", pause=0.005)
+        if part < kills:
+            pipeline.kill("alert")
+            pipeline.start("alert")
+    wait_for(lambda: {key for _, key in receiver.told()} >= set(keys), "each is told")
+    wait_read(pipeline)
+    wait_for(lambda: all(one["pending"] == 0 for one in listed(pipeline)["channels"]), "nothing waits", pause=0.5)
+    by_key: dict[str, set[str]] = {}
+    for request in receiver.requests:
+        by_key.setdefault(request.json["data"]["key"], set()).add(request.headers["webhook-id"])
+    assert set(by_key) == set(keys)
+    assert all(len(ids) == 1 for ids in by_key.values()), "however often it is told, the receiver can tell"
+    twice = [key for key, times in Counter(key for _, key in receiver.told()).items() if times > 1]
+    assert len(twice) <= kills, "only what was on its way at a kill"
+    assert len({key for keys in [by_key] for key in keys}) == len(keys)
+
+
+def test_what_the_command_shows(pipeline: Pipeline) -> None:
+    status = listed(pipeline)
+    assert {one["key"] for one in status["open"]} == {"c", "last", *(f"load-{number}" for number in range(24))}
+    assert {one["name"]: one["state"] for one in status["channels"]} == {"oncall": "ready", "tickets": "ready"}
+    answer = pipeline.run("alert", "--list")
+    assert answer.returncode == 0 and "alice@example.com" in answer.stdout and "oncall repeating" in answer.stdout
+    number = next(one["number"] for one in status["open"] if one["key"] == "c")
+    closed = pipeline.run("alert", "--close", str(number), "--reason", "a false alarm, INC-1")
+    assert closed.returncode == 0, closed.stderr
+    assert "c" not in {one["key"] for one in listed(pipeline)["open"]}
+    for arguments, says in (
+        (["--close", "99999", "--reason", "x"], "no open finding"),
+        (["--close", "1"], "needs --reason"),
+        (["--enable", "nobody"], "there is no channel nobody; there are oncall, tickets"),
+        (["--json"], "--json goes with --list"),
+    ):
+        refused = pipeline.run("alert", *arguments)
+        assert refused.returncode == 2 and says in refused.stderr, refused.stderr
+    assert "tickets was not disabled" in pipeline.run("alert", "--enable", "tickets").stdout
+
+
+def test_a_second_process_over_the_same_outbox_is_refused(pipeline: Pipeline) -> None:
+    second = pipeline.run("alert")
+    assert second.returncode == 1 and "in use" in second.stderr
+
+
+def test_metrics_and_logs(pipeline: Pipeline) -> None:
+    wait_for(lambda: pipeline.metric("alert", "grantledger_alert_reading") == 1, "Kafka is read")
+    assert pipeline.metric("alert", "grantledger_alert_pending") == 0
+    assert pipeline.metric("alert", "grantledger_alert_deliveries_total") > 0
+    assert pipeline.metric("alert", "grantledger_alert_unreadable_total") == 0
+    assert pipeline.metric("alert", "grantledger_alert_missed_entries_total") == 0
+    text = pipeline.log("alert")
+    for word in (SECRET, SECRET.removeprefix("whsec_"), "alice@example.com"):
+        assert word not in text
+
+
+def test_what_waits_is_told_while_kafka_is_away(pipeline: Pipeline, receiver: Receiver) -> None:
+    receiver.requests.clear()
+    receiver.answer(503)
+    tell(pipeline, event("opened", "waiting", at=soon(0)))
+    wait_for(lambda: receiver.requests, "it was tried")
+    pipeline.stop("alert")
+    assert pipeline.children["alert"].exit_code == 0, "a stop is no failure"
+    receiver.answer(200)
+    count = len(receiver.requests)
+    alone = {**pipeline.environment, "GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    child = Child(ChildSpec("alert", ("alert",)), Path(pipeline.data_dir), alone)
+    child.start()
+    try:
+        wait_for(lambda: len(receiver.requests) > count, "it is told without Kafka")
+        assert receiver.told()[-1] == ("finding.opened", "waiting")
+        assert len(set(receiver.ids())) == 1
+    finally:
+        assert child.stop(), "it stops though Kafka does not answer"
+
+
+def test_a_lost_outbox_tells_what_is_open_again_under_the_same_ids(pipeline: Pipeline, receiver: Receiver) -> None:
+    known = {request.headers["webhook-id"] for request in receiver.requests}
+    receiver.requests.clear()
+    for path in (pipeline.data_dir / "alerts").glob("outbox.sqlite3*"):
+        path.unlink()
+    pipeline.start("alert")
+    told = {"b", "past"}
+    wait_for(lambda: {key for _, key in receiver.told()} >= {"c", "last", "waiting", "load-23"}, "what is open is told")
+    wait_read(pipeline)
+    assert told.isdisjoint({key for _, key in receiver.told()})
+    assert known <= set(receiver.ids())

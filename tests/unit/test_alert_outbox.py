@@ -1,0 +1,398 @@
+"""The outbox: whatever is told in whatever order, with crashes anywhere, each finding goes out, and under one id."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grantledger.sinks.alerts.channel import Envelope, Post
+from grantledger.sinks.alerts.config import AlertConfig
+from grantledger.sinks.alerts.core import Outcome, Result
+from grantledger.sinks.alerts.database import OutboxError, OutboxLock, connect, prepare
+from grantledger.sinks.alerts.delivery import Deliveries
+from grantledger.sinks.alerts.finding import FindingEvent
+from grantledger.sinks.alerts.outbox import Outbox, Position, Route
+from grantledger.sinks.alerts.status import read_status
+from support.alerting import finding
+
+HOUR = 3600.0
+START = 1_700_000_000.0
+TOPIC = "ab" * 16
+
+
+class Words:
+    """A channel's wording, without the channel."""
+
+    def message(self, finding: FindingEvent) -> str:
+        return json.dumps([finding.what, finding.key])
+
+    def ending(self, finding: FindingEvent, opened: str) -> str:
+        return json.dumps([finding.what, finding.key, json.loads(opened)])
+
+    def send(self, envelopes: Sequence[Envelope]) -> list[Post]:
+        raise AssertionError("nothing is sent here")
+
+
+def routes(**more: object) -> list[Route]:
+    config = AlertConfig.model_validate(
+        {
+            "channels": {
+                "hook": {"kind": "webhook", "url": "https://hook.example/", "secret": {"env": "X"}, **more},
+                "oncall": {"kind": "alertmanager", "url": "http://am.example:9093", "ending_posts": 2, **more},
+            }
+        }
+    )
+    return [Route(name, channel, Words()) for name, channel in config.channels.items()]
+
+
+class Process:
+    """The alerting process without Kafka and HTTP, over a folder; ``crash`` leaves only what is on disk."""
+
+    def __init__(self, path: Path, routes: list[Route]) -> None:
+        self.path, self.routes, self.now = path, routes, START
+        self.offset = 0
+        prepare(path)
+        self.start()
+
+    def start(self) -> None:
+        self.outbox = Outbox(self.path, self.routes)
+        self.outbox.configure(self.now)
+        self.out = {
+            route.name: Deliveries(self.path, route.name, route.config.delivery(), lambda: 0.5) for route in self.routes
+        }
+
+    def close(self) -> None:
+        self.outbox.close()
+        for one in self.out.values():
+            one.close()
+
+    def take(self, *findings: FindingEvent, live: bool = True) -> int:
+        self.offset += 1
+        return self.outbox.take(Position(TOPIC, self.offset), findings, [], live=live, now=self.now)
+
+    def release(self, hours: float = 168.0) -> dict[str, int]:
+        return self.outbox.release(Position(TOPIC, self.offset), self.now, hours)
+
+    def send(self, channel: str, result: Result = Result.accepted, *, record: bool = True) -> list[Envelope]:
+        """Deliver what is to leave now, and say what it was."""
+        out = self.out[channel]
+        envelopes = out.envelopes(out.plan(self.now).send)
+        if envelopes and record:
+            out.record(Post(tuple(one.number for one in envelopes), Outcome(result, 200, "said so")), self.now)
+        return envelopes
+
+    def texts(self, channel: str, result: Result = Result.accepted) -> list[str]:
+        return [" ".join(json.loads(one.text)[:2]) for one in self.send(channel, result)]
+
+    def drain(self, channel: str) -> list[str]:
+        """Deliver until nothing is left to leave now."""
+        told: list[str] = []
+        while texts := self.texts(channel):
+            told += texts
+        return told
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Process]:
+    with closing(Process(tmp_path / "alerts" / "outbox.sqlite3", routes())) as running:
+        yield running
+
+
+def test_the_file_is_ours_alone(process: Process) -> None:
+    process.take(finding("opened"))
+    assert stat.S_IMODE(process.path.parent.stat().st_mode) == 0o700
+    for path in process.path.parent.glob("outbox.sqlite3*"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+    with closing(connect(process.path)) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        assert database.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+
+def test_two_processes_do_not_share_an_outbox(tmp_path: Path) -> None:
+    lock = OutboxLock(tmp_path / "outbox.sqlite3")
+    with pytest.raises(OutboxError, match="in use"):
+        OutboxLock(tmp_path / "outbox.sqlite3")
+    lock.release()
+    OutboxLock(tmp_path / "outbox.sqlite3").release()
+
+
+def test_another_versions_file_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite3"
+    prepare(path)
+    with closing(connect(path)) as database:
+        database.execute("PRAGMA user_version = 7")
+    with pytest.raises(OutboxError, match="version 7"):
+        prepare(path)
+    path.write_bytes(b"this is no database, and much longer than a header of one would be" * 20)
+    with pytest.raises(OutboxError, match="cannot be used"):
+        prepare(path)
+
+
+def test_a_replay_enqueues_nothing(process: Process) -> None:
+    said = [finding("opened"), finding("resolved")]
+    assert process.take(*said) == 2
+    first = process.drain("hook")
+    assert first == ["opened g-1", "resolved g-1"]
+    assert process.take(*said) == 0
+    assert process.take(said[0]) == 0
+    assert process.drain("hook") == []
+
+
+def test_position_and_findings_move_together(process: Process) -> None:
+    process.take(finding("opened"))
+    with pytest.raises(AttributeError):  # in the midst: the second finding is none
+        process.outbox.take(Position(TOPIC, 9), [finding("opened", "g-2"), None], [], live=True, now=START)  # type: ignore[list-item]
+    known = process.outbox.position()
+    assert known is not None and known.next_offset == 1
+    assert process.drain("hook") == ["opened g-1"]
+    assert process.take(finding("opened", "g-2")) == 1
+
+
+def test_what_ended_within_the_backlog_is_not_sent(process: Process) -> None:
+    process.take(finding("opened", "g-1", at=START), finding("opened", "g-2", at=START), live=False)
+    assert process.send("hook") == [] and process.send("oncall") == []
+    process.take(finding("resolved", "g-1", at=START), live=False)
+    skipped = process.release()
+    assert sum(skipped.values()) == 4  # opening and end, on both channels
+    assert process.drain("hook") == ["opened g-2"]
+    assert process.texts("oncall") == ["opened g-2"]
+
+
+def test_what_has_been_open_for_too_long_is_not_sent_on_the_first_start_only(process: Process) -> None:
+    process.take(finding("opened", "old", at=START - 3 * HOUR), finding("opened", "new", at=START), live=False)
+    process.release(hours=2.0)
+    assert process.drain("hook") == ["opened new"]
+    assert {one["key"] for one in read_status(process.path, START)["open"]} == {"old", "new"}
+    process.take(finding("resolved", "old"))
+    assert process.drain("hook") == [], "whoever was not told of the opening is not told of the end"
+    channel = {one["name"]: one for one in read_status(process.path, START)["channels"]}["hook"]
+    assert channel["pending"] == 0
+    process.take(finding("opened", "away", at=START - 3 * HOUR), live=False)  # after a long time away
+    process.release(hours=2.0)
+    assert process.drain("hook") == ["opened away"]
+
+
+def test_an_end_in_the_backlog_is_sent_where_the_opening_was(process: Process) -> None:
+    process.take(finding("opened"))
+    assert process.drain("hook") == ["opened g-1"]
+    process.take(finding("resolved"), live=False)
+    assert process.drain("hook") == ["resolved g-1"]
+
+
+def test_the_end_waits_for_the_opening(process: Process) -> None:
+    process.take(finding("opened"), finding("resolved"))
+    assert process.texts("hook", Result.again) == ["opened g-1"]
+    assert process.texts("hook") == []
+    process.now += 10
+    assert process.drain("hook") == ["opened g-1", "resolved g-1"]
+
+
+def test_an_open_finding_is_posted_again_and_its_end_a_few_times(process: Process) -> None:
+    process.take(finding("opened"))
+    posts = []
+    for _ in range(3):
+        posts += process.texts("oncall")
+        assert process.texts("oncall") == []
+        process.now += 60
+    process.take(finding("resolved"))
+    for _ in range(5):
+        posts += process.texts("oncall")
+        process.now += 60
+    assert posts == ["opened g-1"] * 3 + ["resolved g-1"] * 2
+
+
+def test_an_end_that_comes_while_a_post_is_on_its_way_is_sent(process: Process) -> None:
+    process.take(finding("opened"))
+    out = process.out["oncall"]
+    leaving = out.plan(process.now).send
+    process.take(finding("resolved"))
+    out.record(Post((leaving[0].number,), Outcome(Result.accepted, 200, "")), process.now)
+    assert process.drain("oncall") == ["resolved g-1"]
+    process.now += 60
+    assert process.drain("oncall") == ["resolved g-1"]
+    process.now += 600
+    assert process.drain("oncall") == []
+
+
+def test_a_finding_that_opens_again_is_not_ended_by_the_posts_of_its_first_end(process: Process) -> None:
+    process.take(finding("opened"), finding("resolved"))
+    assert process.drain("oncall") == ["opened g-1", "resolved g-1"]
+    process.take(finding("opened", telling=1))
+    process.now += 60
+    assert process.drain("oncall") == ["opened g-1"]
+    process.now += 60
+    assert process.drain("oncall") == ["opened g-1"]
+
+
+def test_told_anew_by_another_event_a_webhook_hears_it_and_a_state_stays_one(process: Process) -> None:
+    process.take(finding("opened"), finding("opened", telling=1))
+    assert process.drain("hook") == ["opened g-1"] * 2
+    assert process.texts("oncall") == ["opened g-1"]
+    assert len(read_status(process.path, START)["open"]) == 1
+
+
+def test_a_new_channel_is_told_what_is_open(process: Process) -> None:
+    process.release()
+    process.take(finding("opened", "g-1"), finding("opened", "g-2"), finding("resolved", "g-1"))
+    process.drain("hook")
+    process.close()
+    more = AlertConfig.model_validate(
+        {"channels": {"second": {"kind": "webhook", "url": "https://x.example/", "secret": {"env": "X"}}}}
+    )
+    process.routes = [*process.routes, Route("second", more.channels["second"], Words())]
+    process.start()
+    assert process.drain("second") == ["opened g-2"]
+    assert process.drain("hook") == []
+
+
+@pytest.mark.parametrize(
+    ("filter_", "told"),
+    [({"rules": ["over*"]}, ["opened a"]), ({"min_severity": "critical"}, ["opened a", "opened b"])],
+)
+def test_a_channel_takes_what_it_is_for(tmp_path: Path, filter_: dict[str, object], told: list[str]) -> None:
+    with closing(Process(tmp_path / "outbox.sqlite3", routes(**filter_))) as process:
+        mild = finding("opened", "c", rule="clock_skew")
+        object.__setattr__(mild, "severity", "warning")
+        process.take(finding("opened", "a"), finding("opened", "b", rule="self_approved"), mild)
+        assert process.drain("hook") == told
+        process.take(finding("resolved", "c", rule="clock_skew"))
+        assert process.drain("hook") == []
+
+
+def test_410_disables_a_channel_until_it_is_enabled(process: Process) -> None:
+    process.take(finding("opened", "g-1"), finding("opened", "g-2"))
+    assert process.texts("hook", Result.gone) == ["opened g-1"]
+    process.now += HOUR
+    assert process.texts("hook") == []
+    process.take(finding("opened", "g-3"), finding("resolved", "g-2"), finding("opened", "g-4"))
+    channel = {one["name"]: one for one in read_status(process.path, process.now)["channels"]}["hook"]
+    assert channel["state"] == "disabled" and channel["pending"] == 5
+    assert process.texts("oncall") != [], "the other channel goes on"
+    assert process.outbox.enable("hook", process.now)
+    assert not process.outbox.enable("hook", process.now)
+    assert process.drain("hook") == ["opened g-1", "opened g-3", "opened g-4"]
+
+
+def test_a_person_closes_what_no_event_will_end(process: Process) -> None:
+    process.take(finding("opened", rule="head_mismatch"))
+    assert process.drain("hook") == ["opened g-1"]
+    (shown,) = read_status(process.path, START)["open"]
+    assert process.outbox.close_finding(shown["number"], "carol", "restored from a copy", START)
+    assert not process.outbox.close_finding(shown["number"], "carol", "again", START)
+    assert process.drain("hook") == ["resolved g-1"]
+    assert read_status(process.path, START)["open"] == []
+    process.take(finding("opened", rule="head_mismatch", telling=1))
+    assert process.drain("hook") == ["opened g-1"], "a new one is told again"
+
+
+def test_every_exchange_is_on_record(process: Process) -> None:
+    process.take(finding("opened"))
+    (sent,) = process.send("hook", Result.again)
+    process.now += 10
+    process.send("hook")
+    with closing(connect(process.path, read_only=True)) as database:
+        rows = [tuple(row) for row in database.execute("SELECT channel, result, messages FROM deliveries")]
+    assert rows == [
+        ("hook", "again", json.dumps([sent.message_id])),
+        ("hook", "accepted", json.dumps([sent.message_id])),
+    ]
+    (failure,) = read_status(process.path, process.now)["failures"]
+    assert (failure["channel"], failure["detail"], failure["messages"]) == ("hook", "said so", [sent.message_id])
+
+
+def test_what_is_settled_is_forgotten_in_time_and_no_replay_brings_it_back(process: Process) -> None:
+    process.take(finding("opened", "g-1"), finding("resolved", "g-1"), finding("opened", "g-2"))
+    process.drain("hook")
+    process.drain("oncall")
+    process.now += 60
+    process.drain("oncall")
+    for out in process.out.values():
+        out.prune(process.now + 1)
+    with closing(connect(process.path, read_only=True)) as database:
+        left = [row[0] for row in database.execute("SELECT identity FROM findings")]
+        assert database.execute("SELECT count(*) FROM deliveries").fetchone()[0] == 0
+    assert [json.loads(one)[1] for one in left] == ["g-2"]
+    assert process.take(finding("opened", "g-1"), finding("resolved", "g-1")) == 0
+    assert process.drain("hook") == []
+
+
+EVENTS = [finding(what, key) for key in ("a", "b", "c") for what in ("opened", "resolved")]  # type: ignore[arg-type]
+_step = st.one_of(
+    st.tuples(st.just("take"), st.integers(1, 3), st.booleans()),
+    st.tuples(st.just("send"), st.sampled_from(["hook", "oncall"]), st.sampled_from(list(Result))),
+    st.tuples(st.just("lost"), st.sampled_from(["hook", "oncall"]), st.none()),
+    st.tuples(st.just("crash"), st.integers(0, 2), st.none()),
+    st.tuples(st.just("wait"), st.integers(1, 4000), st.none()),
+)
+
+
+@given(steps=st.lists(_step, max_size=40))
+def test_whatever_happens_each_finding_goes_out_and_under_one_id(steps: list[tuple[str, object, object]]) -> None:
+    """``lost``: delivered, and killed before that was on record. ``crash``: killed, and a few events come again."""
+    with TemporaryDirectory(dir=os.environ.get("XDG_RUNTIME_DIR")) as folder:
+        process = Process(Path(folder) / "outbox.sqlite3", routes())
+        process.release()
+        try:
+            told: list[tuple[str, str, str]] = []  # channel, id, text
+            done = 0
+
+            def deliver(channel: str, result: Result, record: bool) -> None:
+                for one in process.send(channel, result, record=record):
+                    told.append((channel, one.message_id, one.text))
+
+            for kind, first, second in steps:
+                if kind == "take":
+                    process.take(*EVENTS[done : done + int(str(first))], live=True)
+                    done = min(len(EVENTS), done + int(str(first)))
+                elif kind == "send":
+                    deliver(str(first), Result(str(second)), True)
+                elif kind == "lost":
+                    deliver(str(first), Result.accepted, False)
+                    process.close()
+                    process.start()
+                elif kind == "crash":
+                    process.close()
+                    process.start()
+                    done = max(0, done - int(str(first)))  # told again from an earlier place
+                else:
+                    process.now += int(str(first))
+            process.take(*EVENTS[done:])
+            for channel in process.out:
+                process.outbox.enable(channel, process.now)
+            for _ in range(20):
+                process.now += 400
+                for channel in process.out:
+                    deliver(channel, Result.accepted, True)
+            skipped = {
+                (row["channel"], row["id"])
+                for row in process.outbox._database.execute(
+                    "SELECT channel, id FROM messages WHERE state IN ('skipped', 'given_up')"
+                )
+            }
+            every = {
+                (row["channel"], row["id"]): row["text"]
+                for row in process.outbox._database.execute("SELECT channel, id, text FROM messages")
+            }
+            assert len(every) == 2 * len(EVENTS), "each finding is in the outbox once, however often it was read"
+            assert {(channel, id_) for channel, id_, _ in told} | skipped == set(every)
+            assert all(every[channel, id_] == text for channel, id_, text in told), "the same words at every try"
+            gone = [step for step in steps if step[0] == "send" and step[2] is Result.gone]
+            refused = [step for step in steps if step[0] == "send" and step[2] is Result.refused]
+            assert not skipped or gone or refused
+            for channel in process.out:
+                assert process.drain(channel) == [], "what has ended is at rest"
+                firsts = list(dict.fromkeys(text for name, _, text in told if name == channel))
+                for key in "abc":
+                    mine = [json.loads(text)[0] for text in firsts if json.loads(text)[1] == key]
+                    assert mine in (["opened", "resolved"], []), (channel, key, mine)
+        finally:
+            process.close()

@@ -1,0 +1,234 @@
+"""The webhook channel against a real receiver on loopback: signatures, retries, 410, and answers of every kind."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+
+from grantledger.sinks.alerts.config import load_config
+from grantledger.sinks.alerts.core import Result
+from grantledger.sinks.alerts.database import connect, prepare
+from grantledger.sinks.alerts.delivery import Worker
+from grantledger.sinks.alerts.finding import FindingEvent, message_id
+from grantledger.sinks.alerts.http import Poster, judge, retry_after
+from grantledger.sinks.alerts.outbox import Outbox, Position
+from grantledger.sinks.alerts.routes import build_routes
+from grantledger.sinks.alerts.status import read_status
+from grantledger.sinks.alerts.webhook import signature
+from support.alerting import KEY, SECRET, Receiver, finding, receiving, webhook_toml
+from support.waiting import wait_for
+
+BACKOFF = 0.05
+
+
+class Channel:
+    """A webhook channel at work: an outbox, its worker, and a receiver."""
+
+    def __init__(self, folder: Path, url: str, **more: object) -> None:
+        self.folder, self.path, self.offset = folder, folder / "outbox.sqlite3", 0
+        secret = folder / "secret"
+        secret.write_text(SECRET)
+        secret.chmod(0o600)
+        text = webhook_toml("hook", url, str(secret), **{"backoff_seconds": BACKOFF, "timeout_seconds": 0.5, **more})
+        (folder / "alerts.toml").write_text(text)
+        self.routes = build_routes(load_config(folder / "alerts.toml"))
+        prepare(self.path)
+        self.outbox = Outbox(self.path, self.routes)
+        self.outbox.configure(time.time())
+        self.worker = Worker(self.path, self.routes[0], 86_400.0)
+        self.worker.start()
+
+    def take(self, *findings: FindingEvent) -> None:
+        self.offset += 1
+        self.outbox.take(Position("00", self.offset), findings, [], live=True, now=time.time())
+        self.worker.wake()
+
+    def states(self) -> list[str]:
+        with closing(connect(self.path, read_only=True)) as database:
+            return [row[0] for row in database.execute("SELECT state FROM messages ORDER BY number")]
+
+    def results(self) -> list[tuple[str, int | None]]:
+        with closing(connect(self.path, read_only=True)) as database:
+            return [tuple(row) for row in database.execute("SELECT result, status FROM deliveries ORDER BY number")]
+
+    def wait(self, *states: str) -> None:
+        wait_for(lambda: self.states() == list(states), f"messages are {states}", limit=20, pause=0.02)
+
+    def stop(self) -> None:
+        self.worker.stop()
+        self.worker.join(10)
+        assert not self.worker.is_alive() and self.worker.failure is None
+        self.outbox.close()
+
+
+@contextmanager
+def delivering(folder: Path, url: str, **more: object) -> Iterator[Channel]:
+    channel = Channel(folder, url, **more)
+    try:
+        yield channel
+    finally:
+        channel.stop()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as running:
+        yield running
+
+
+def test_a_message_is_signed_as_standard_webhooks_says(tmp_path: Path, receiver: Receiver) -> None:
+    before = int(time.time())
+    with delivering(tmp_path, receiver.url) as channel:
+        channel.take(finding("opened", at=1_700_000_000))
+        channel.wait("done")
+    (request,) = receiver.requests
+    assert request.path == "/hook?team=access"
+    sent_at = int(request.headers["webhook-timestamp"])
+    assert before <= sent_at <= time.time()
+    signed = request.headers["webhook-id"].encode() + b"." + str(sent_at).encode() + b"." + request.body
+    expected = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
+    assert request.headers["webhook-signature"] == f"v1,{expected}"
+    assert request.headers["webhook-id"] == message_id(finding("opened"), "hook")
+    assert request.json == {
+        "type": "finding.opened",
+        "timestamp": "2023-11-14T22:13:20.000000Z",
+        "data": {
+            "event_id": "overdue-g-1-opened-0", "rule": "overdue", "key": "g-1", "severity": "critical",
+            "deadline": "2026-03-01T12:00:00.000000Z", "deployment": "test.example", "tenant": "default",
+            "subject": "alice", "resource": "orders", "evidence": {},
+        },
+    }  # fmt: skip
+
+
+def test_the_signature_of_the_specifications_example() -> None:
+    """standardwebhooks.com, the example of the reference implementations."""
+    key = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    made = signature([key], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    assert made == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    assert signature([key, KEY], "a", 1, b"").count("v1,") == 2
+
+
+def test_failures_are_tried_again_under_the_same_id_with_the_same_body(tmp_path: Path, receiver: Receiver) -> None:
+    receiver.answer(500, 503, 0, 200)
+    with delivering(tmp_path, receiver.url) as channel:
+        channel.take(finding("opened"))
+        channel.wait("done")
+        assert channel.results() == [("again", 500), ("again", 503), ("again", None), ("accepted", 200)]
+    assert len(set(receiver.ids())) == 1 and len({request.body for request in receiver.requests}) == 1
+    (failure, *_) = read_status(channel.path, time.time())["failures"]
+    assert failure["detail"].startswith("no answer")
+
+
+def test_a_receiver_that_is_not_there_hears_of_it_when_it_comes(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}/"
+    with delivering(tmp_path, url) as channel:
+        channel.take(finding("opened"))
+        wait_for(lambda: len(channel.results()) >= 2, "two tries", limit=10, pause=0.02)
+        assert set(channel.results()) == {("again", None)} and channel.states() == ["due"]
+    with receiving() as receiver, delivering(tmp_path, receiver.url) as channel:  # elsewhere, and the process anew
+        channel.wait("done")
+        assert len(receiver.requests) == 1
+
+
+def test_retry_after_is_kept_to(tmp_path: Path, receiver: Receiver) -> None:
+    receiver.answer((429, {"retry-after": "1"}), 200)
+    with delivering(tmp_path, receiver.url) as channel:
+        channel.take(finding("opened"), finding("opened", "g-2"))
+        channel.wait("done", "done")
+    first, second, _third = receiver.requests
+    assert second.at - first.at >= 1.0, "nothing goes to a receiver that asks for a pause"
+
+
+def test_410_disables_and_enabling_delivers_what_waited(tmp_path: Path, receiver: Receiver) -> None:
+    receiver.answer(410, 200)
+    with delivering(tmp_path, receiver.url) as channel:
+        channel.take(finding("opened", "g-1"), finding("opened", "g-2"))
+        wait_for(lambda: read_status(channel.path, 0.0)["channels"][0]["state"] == "disabled", "it is disabled")
+        channel.take(finding("opened", "g-3"))
+        # A stop lets the worker finish what it is at: after it, nothing more can have been under way.
+    assert [key for _, key in receiver.told()] == ["g-1"]
+    with delivering(tmp_path, receiver.url) as channel:
+        assert read_status(channel.path, 0.0)["channels"][0]["disabled_why"] == "answered 410"
+        assert channel.outbox.enable("hook", time.time())
+        channel.wait("done", "done", "done")
+    assert [key for _, key in receiver.told()] == ["g-1", "g-1", "g-2", "g-3"]
+    assert receiver.ids()[0] == receiver.ids()[1]
+
+
+def test_a_refused_message_is_given_up_in_time_and_holds_up_no_other(tmp_path: Path, receiver: Receiver) -> None:
+    receiver.decide = lambda request: (400 if b'"g-1"' in request.body else 200, {})
+    with delivering(tmp_path, receiver.url, give_up_seconds=0.4) as channel:
+        channel.take(finding("opened", "g-1"), finding("opened", "g-2"), finding("resolved", "g-1"))
+        wait_for(lambda: channel.states()[:2] == ["given_up", "done"], "one is given up", limit=10, pause=0.02)
+        channel.wait("given_up", "done", "given_up")
+        status = read_status(channel.path, time.time())
+        assert status["channels"][0]["given_up"] == 2
+    assert receiver.told()[1] == ("finding.opened", "g-2"), "the other one went while it was tried"
+    assert receiver.told().count(("finding.opened", "g-1")) >= 2
+
+
+def test_a_redirect_is_not_followed(tmp_path: Path, receiver: Receiver) -> None:
+    with receiving() as elsewhere:
+        receiver.answer((307, {"location": elsewhere.url}))
+        with delivering(tmp_path, receiver.url, give_up_seconds=0) as channel:
+            channel.take(finding("opened"))
+            channel.wait("given_up")
+            assert channel.results() == [("refused", 307)]
+            (failure,) = read_status(channel.path, 0.0)["failures"]
+            assert "a redirect, which is not followed" in failure["detail"]
+        assert elsewhere.requests == []
+
+
+def test_what_goes_wrong_shows_neither_secret_nor_address(tmp_path: Path, receiver: Receiver) -> None:
+    receiver.answer(500, 410)
+    with delivering(tmp_path, receiver.url) as channel:
+        channel.take(finding("opened"))
+        wait_for(lambda: len(channel.results()) == 2, "two tries")
+        shown = str(read_status(channel.path, time.time()))
+    for word in (SECRET, SECRET.removeprefix("whsec_"), "team=access"):
+        assert word not in shown
+        assert word.encode() not in channel.path.read_bytes()
+
+
+def test_a_receiver_that_drips_is_left_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                for _ in range(200):
+                    try:
+                        connection.sendall(b"x-drip: 1\r\n")
+                    except OSError:
+                        return
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        began = time.monotonic()
+        answer = Poster(f"http://127.0.0.1:{server.getsockname()[1]}/", 0.3, None).post(b"{}", {}, 0.0)
+        assert time.monotonic() - began < 3.0
+        assert judge(answer).result is Result.again
+        thread.join(5)
+
+
+def test_retry_after_in_its_two_forms() -> None:
+    assert retry_after("120", 0.0) == 120.0
+    assert retry_after("9" * 400, 0.0) == 3600.0
+    assert retry_after(formatdate(1_000_060, usegmt=True), 1_000_000.0) == 60.0
+    assert retry_after(formatdate(999_000, usegmt=True), 1_000_000.0) == 0.0
+    for text in (None, "", "soon", "-1", "1.5", "٣"):
+        assert retry_after(text, 0.0) is None, text
