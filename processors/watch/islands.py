@@ -27,7 +27,11 @@ class Islands:
 
     def add(self, number: int) -> None:
         """Take one number."""
-        self.add_stretch(number, number)
+        ends = self._ends
+        if ends and ends[-1] < number <= ends[-1] + self.reach:  # the next one, as nearly always
+            ends[-1] = number
+        else:
+            self.add_stretch(number, number)
 
     def add_stretch(self, first: int, last: int) -> None:
         """Take all numbers from first to last."""

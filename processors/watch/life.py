@@ -87,8 +87,10 @@ class Episode(NamedTuple):
 
     def removed(self, limits: Limits) -> int:
         """Return when a removal that counts was reported, or ``NEVER``."""
-        reported = (removal.append for removal in self.removals if removal.evidence in limits.removal)
         by_itself = self.deadline if "deadline" in limits.removal else NEVER
+        if not self.removals:
+            return by_itself
+        reported = (removal.append for removal in self.removals if removal.evidence in limits.removal)
         return min(by_itself, next(reported, NEVER))
 
     def left(self, limits: Limits) -> int:
@@ -168,7 +170,7 @@ class Grant:
         for at, granted in enumerate(self.granted):
             following = self.granted[at + 1] if at + 1 < len(self.granted) else None
             until = following.index if following else NEVER
-            removals = tuple(one for one in self.removals if granted.index < one.index < until)
+            removals = self.removals and tuple(one for one in self.removals if granted.index < one.index < until)
             first = granted if first is None or not granted.extended else first
             deadline = _deadline(granted, first, limits)
             superseded = following.append if following else NEVER
@@ -181,7 +183,7 @@ class Grant:
                 name = granted.append if deadline in named else 0 if deadline == NEVER else deadline
                 named.add(deadline)
                 open_one = Episode(granted, first, deadline, superseded, removals, name)
-            if any(one.evidence in limits.removal for one in removals):
+            if removals and any(one.evidence in limits.removal for one in removals):
                 first = None
         if open_one is not None:
             yield open_one

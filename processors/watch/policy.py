@@ -151,20 +151,22 @@ class Judge:
 
     def __init__(self, policy: Policy = DEFAULT) -> None:
         self.policy = policy
-        self._limits: dict[tuple[Source, Access | None, str], Limits] = {}
+        self._limits: dict[tuple[Source, tuple[str, ...] | None, str], Limits] = {}
         self._sources: dict[Source, SourceLimits] = {}
 
     def limits(self, source: Source, access: Access | None, environment: str) -> Limits:
         """Return what holds for an access, whoever holds it."""
-        about = (source, access._replace(subject="") if access else None, environment)
-        if about not in self._limits:
+        # Everything but the subject; None is a resource that nobody named.
+        about = (source, access and (access[0], access[2], access[3], access[4]), environment)
+        limits = self._limits.get(about)
+        if limits is None:
             found = self.policy.default.model_dump()
             for one in self.policy.rule:
                 if one.fits(source, access, environment):
                     own = one.model_dump(include=set(found), exclude_none=True)
                     found |= own
-            self._limits[about] = Limits.model_validate(found)
-        return self._limits[about]
+            limits = self._limits[about] = Limits.model_validate(found)
+        return limits
 
     def source(self, source: Source) -> SourceLimits:
         """Return what holds for a source: the last entry that fits."""

@@ -19,7 +19,7 @@ DAY = 86_400 * SECOND
 class SourceLife:
     """What is known of one source."""
 
-    source: Source
+    key: str
     heard: Islands | None
     """Append times, joined where the silence between them is normal; None where no silence is too long."""
     last: int = 0
@@ -34,7 +34,7 @@ class SourceLife:
     def of(cls, source: Source, limits: SourceLimits) -> SourceLife:
         """Return a source of which nothing was heard."""
         silence = limits.silent_after_seconds
-        return cls(source, Islands(int(silence * SECOND)) if silence is not None else None)
+        return cls(str(source), Islands(int(silence * SECOND)) if silence is not None else None)
 
     def add(self, fact: Fact, limits: SourceLimits) -> None:
         """Take a fact that was not taken before."""
@@ -53,7 +53,7 @@ class SourceLife:
 
     def candidates(self, limits: SourceLimits) -> Iterator[Candidate]:
         """Yield what is wrong with the source."""
-        key = str(self.source)
+        key = self.key
         if self.heard is not None:
             spells = list(self.heard)
             for at, (_, last) in enumerate(spells):

@@ -111,9 +111,11 @@ class WatchState:
         self.seen.add(fact.index)
         self._compare(fact)
         limits = self.judge_by.source(fact.source)
-        source = self.sources.setdefault(fact.source, SourceLife.of(fact.source, limits))
+        source = self.sources.get(fact.source)
+        if source is None:
+            source = self.sources[fact.source] = SourceLife.of(fact.source, limits)
         source.add(fact, limits)
-        self._touch("source", str(fact.source))
+        self._touch("source", source.key)
         family = fact.event_type.partition(".")[0]
         if family == "grant" and fact.grant_id:
             self._add_grant(fact)
