@@ -15,9 +15,13 @@ from typing import IO, Annotated
 import typer
 
 from ..producers.adapters import Place, Skipped, make_adapter
+from ..producers.adapters.reading import parse_object
 from ..producers.client import Client
-from ..producers.sample.life import TOOLS, Tool, imagine
+from ..producers.event_json import event_from_json
+from ..producers.sample.faults import stories
+from ..producers.sample.life import TOOLS, Tool
 from ..producers.sample.player import Player, Sink, utc_now
+from ..producers.sample.policy import POLICY
 from .sending import fail, open_client, reporting
 
 DEFAULT_LIVES = 20
@@ -38,17 +42,36 @@ def command(  # noqa: PLR0917 - one parameter a flag
     tool: Annotated[str, typer.Option(help=f"Whose format: {', '.join(TOOLS)}, or all.")] = "all",
     write: Annotated[
         Path | None,
-        typer.Option(help="Only write the tools' records to files: NAME.teleport.EXT and NAME.vault.EXT of this path."),
+        typer.Option(
+            help="Only write the tools' records to files: NAME.teleport.EXT, NAME.vault.EXT and so on of this path, "
+            "and NAME.own.EXT for `grantledger emit --stdin`."
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The same lives again. Default: others each time.")] = None,
+    faults: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Let this part of the lives go wrong, 0.1 for a tenth: a lease that stays, a session that lives on, "
+            "a clock ten minutes fast and more. Best with --rate: told at once, no fault has had time to show.",
+        ),
+    ] = 0.0,
+    policy: Annotated[
+        bool, typer.Option("--policy", help="Only print the policy under which no life is a finding but planted ones.")
+    ] = False,
 ) -> None:
     """Generate lives of access: asked for, approved, used, ended; some denied, cancelled or revoked.
 
-    The records are written as Teleport and Vault write them and read by the adapters, as real ones are. Without --rate
-    every life has just ended. SIGTERM and Ctrl-C end what is open, wait for the brokers and exit with 0.
+    The records are written as Teleport, Vault, hoop and AWS write them and read by the adapters, as real ones are; what
+    the company's own checker of removals sends stands among them. Without --rate every life has just ended. SIGTERM and
+    Ctrl-C end what is open, wait for the brokers and exit with 0.
 
     Exit codes: 0 all sent and acknowledged, 2 could not send.
     """
+    if policy:
+        typer.echo(POLICY, nl=False)
+        return
     if forever and lives is not None:
         fail("give --lives or --forever, not both")
     tools = TOOLS if tool == "all" else tuple(known for known in TOOLS if known == tool)
@@ -59,14 +82,15 @@ def command(  # noqa: PLR0917 - one parameter a flag
     ids = random.Random(f"{plot} {utc_now().isoformat()}")  # noqa: S311 - a story, not a secret
     with _stopping() as time, ExitStack() as stack:
         sink, counts = _files(write, tools, stack) if write else _adapters(context, stack)
-        player = Player(imagine(random.Random(plot), tools), sink, time, ids)  # noqa: S311
+        player = Player(stories(random.Random(plot), tools, faults), sink, time, ids)  # noqa: S311
         with reporting():
             if forever or rate is not None:
                 player.as_time_goes_by(rate or DEFAULT_RATE, None if forever else lives or DEFAULT_LIVES)
             else:
                 player.at_once(lives or DEFAULT_LIVES)
             stack.close()
-    typer.echo(f"{player.told} lives (seed {plot}), {counts()}")
+    planted = ", ".join(f"{count} {name}" for name, count in sorted(player.planted.items()))
+    typer.echo(f"{player.told} lives (seed {plot}), {counts()}" + (f"; planted: {planted}" if planted else ""))
 
 
 class _WallTime:
@@ -102,7 +126,11 @@ def _adapters(context: typer.Context, stack: ExitStack) -> tuple[Sink, Callable[
 
     def sink(tool: Tool, line: bytes) -> None:
         counts["records"] += 1
-        outcome = adapters[tool].read(line, Place(f"sample {tool}", counts["records"]))
+        place = Place(f"sample {tool}", counts["records"])
+        if tool == "own":
+            client.send(event_from_json(parse_object(line, place)))
+            return
+        outcome = adapters[tool].read(line, place)
         if not isinstance(outcome, Skipped):
             for event in outcome:
                 client.send(event)
@@ -113,16 +141,22 @@ def _adapters(context: typer.Context, stack: ExitStack) -> tuple[Sink, Callable[
 def _files(path: Path, tools: tuple[Tool, ...], stack: ExitStack) -> tuple[Sink, Callable[[], str]]:
     files: dict[Tool, IO[bytes]] = {}
     counts = {"records": 0}
-    for tool in tools:
-        name = path.with_name(f"{path.stem}.{tool}{path.suffix}") if len(tools) > 1 else path
-        try:
-            files[tool] = stack.enter_context(name.open("wb"))
-        except OSError as error:
-            fail(f"--write: {name} cannot be written ({error.strerror})")
+
+    def file_of(tool: Tool) -> IO[bytes]:
+        if tool not in files:
+            alone = len(tools) == 1 and tool in tools
+            name = path if alone else path.with_name(f"{path.stem}.{tool}{path.suffix}")
+            try:
+                files[tool] = stack.enter_context(name.open("wb"))
+            except OSError as error:
+                fail(f"--write: {name} cannot be written ({error.strerror})")
+        return files[tool]
+
+    for tool in tools:  # also of a tool of which then nothing is told; what the checker says only where it does
+        file_of(tool)
 
     def sink(tool: Tool, line: bytes) -> None:
         counts["records"] += 1
-        files[tool].write(line + b"\n")
+        file_of(tool).write(line + b"\n")
 
-    written = ", ".join(str(file.name) for file in files.values())
-    return sink, lambda: f"{counts['records']} records in {written}"
+    return sink, lambda: f"{counts['records']} records in {', '.join(str(file.name) for file in files.values())}"

@@ -100,7 +100,12 @@ def facts_from(batch: SealedBatch, rows: Rows) -> Iterator[Fact]:
 
 def _contents(columns_of: list[list[Any]]) -> list[bytes]:
     """Return a digest of each row: everything in the event but its salt. It holds within this process only."""
-    flat = [[str(value) for value in one] if any(type(value) is list for value in one) else one for one in columns_of]
+    flat = [
+        [str(value) if type(value) is list else value for value in one]
+        if any(type(value) is list for value in one)
+        else one
+        for one in columns_of
+    ]
     return [hash(row).to_bytes(8, "big", signed=True) for row in zip(*flat, strict=True)]
 
 
@@ -118,8 +123,8 @@ def _listed(column: pa.Array) -> list[Any]:
         lengths = column.value_lengths() if pa.types.is_list(kind) else None
         if lengths is not None and (pc.max(lengths).as_py() or 0) == 0:
             return [None] * len(column)
-        nested: list[Any] = column.to_pylist()
-        return nested
+        # An empty one is the same whatever else is in the batch: contents are compared across batches.
+        return [value or None for value in column.to_pylist()]
     if pa.types.is_timestamp(kind):
         column = column.cast(pa.int64())
     plain: list[Any] = column.to_pylist() if column.null_count else column.to_numpy(zero_copy_only=False).tolist()

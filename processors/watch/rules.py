@@ -68,7 +68,11 @@ def on_grant(
             )
         if not episode.granted.extended:
             yield from _no_approval(grant, episode, request, limits, removed)
-    yield from _self_approved(grant.grant_id, grant.person, grant.decisions)
+    # Some tools call request and grant the same: then both say the same, the one that came first.
+    heard = grant.decisions
+    if request is not None and grant.request_id == grant.grant_id and request.decisions:
+        heard = tuple(sorted(heard + request.decisions))
+    yield from _self_approved(grant.grant_id, grant.person, heard)
 
 
 def on_request(request: Request) -> Iterator[Candidate]:

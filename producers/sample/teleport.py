@@ -6,8 +6,10 @@ import random
 from datetime import datetime, timedelta
 from typing import Any
 
+from ...schemas.event import Resource
 from .life import Deed, Life, Step
-from .teller import Teller, stamp
+from .own import Own
+from .teller import Held, Teller, stamp
 from .world import CLUSTER, Person
 
 _CODES = {
@@ -24,18 +26,40 @@ _CODES = {
     "db.session.end": "TDB01I",
     "kube.request": "T3009I",
     "lock.created": "TLK00I",
+    "access_list.member.create": "TAL005I",
+    "access_list.member.delete": "TAL007I",
 }
+ACCESS_LIST = "production-responders"
 _REQUEST_LIFETIME = timedelta(minutes=30)
 
 
 class TeleportTeller(Teller):
     """Tells a life as Teleport records."""
 
-    def __init__(self, life: Life, start: datetime, rng: random.Random) -> None:
-        super().__init__(life, start, rng)
+    DIGITS = 3
+
+    def __init__(self, life: Life, start: datetime, rng: random.Random, checker: Own | None = None) -> None:
+        super().__init__(life, start, rng, checker)
+        self.cluster = life.place or CLUSTER
         self._request = self.new_id()
         self._session = self.new_id()
         self._index = 0
+
+    @property
+    def grant_id(self) -> str:
+        """The access request, which is the grant as well; of a member the membership."""
+        joined = any(step.deed is Deed.GRANTED and step.detail == ACCESS_LIST for step in self.life.steps)
+        return f"access_list:{ACCESS_LIST}/{self.life.person.email}" if joined else self._request
+
+    @property
+    def session_id(self) -> str:
+        """Teleport's session id."""
+        return self._session
+
+    def held(self, deed: Deed) -> Held:
+        """Return the grant as the checker knows it."""
+        target = self.life.target
+        return Held(self.grant_id, self.life.person.email, Resource(target.kind, target.name), target.role)
 
     def records(self, step: Step, at: datetime) -> list[dict[str, Any]]:
         """Return the records of a step."""
@@ -52,7 +76,9 @@ class TeleportTeller(Teller):
             return [self._record("access_request.expire", at, id=self._request, expires=stamp(until))]
         if deed is Deed.EXPIRED:
             return [self._record("access_request.expire", at, id=self._request, expires=stamp(self.ends))]
-        if deed is Deed.GRANTED:
+        if step.detail == ACCESS_LIST:
+            return [self._member(at, "create" if deed is Deed.GRANTED else "delete")]
+        if deed in (Deed.GRANTED, Deed.RENEWED):
             return [self._granted(at)]
         if deed is Deed.REVOKED:
             return [self._locked(at)]
@@ -74,18 +100,18 @@ class TeleportTeller(Teller):
     def _record(self, event: str, at: datetime, **members: Any) -> dict[str, Any]:
         record = {"ei": self._index, "event": event, "uid": self.new_id(), "code": _CODES[event]}
         self._index += 1
-        return {**record, "time": stamp(at, 3), "cluster_name": CLUSTER, **members}
+        return {**record, "time": stamp(at, self.DIGITS), "cluster_name": self.cluster, **members}
 
     def _user(self, person: Person) -> dict[str, Any]:
-        return {"user": person.email, "user_kind": 1, "user_cluster_name": CLUSTER}
+        return {"user": person.email, "user_kind": 1, "user_cluster_name": self.cluster}
 
     def _asked(self) -> dict[str, Any]:
         target = self.life.target
-        asked = {"cluster": CLUSTER, "kind": target.kind, "name": target.name}
+        asked = {"cluster": self.cluster, "kind": target.kind, "name": target.name}
         return {"roles": [target.role], "id": self._request, "resource_ids": [asked]}
 
     def _until(self) -> dict[str, Any]:
-        until = self.ends if self.life.grant_ends else self.start + _REQUEST_LIFETIME
+        until = self.ends if self.life.grant_ends else self.clock(self.start) + _REQUEST_LIFETIME
         return {"max_duration": stamp(until), "expires": stamp(until)}
 
     def _requested(self, at: datetime) -> dict[str, Any]:
@@ -114,8 +140,8 @@ class TeleportTeller(Teller):
             "roles": ["engineer", self.life.target.role],
             "logins": [self.life.target.user],
             "expires": stamp(self.ends),
-            "route_to_cluster": CLUSTER,
-            "teleport_cluster": CLUSTER,
+            "route_to_cluster": self.cluster,
+            "teleport_cluster": self.cluster,
             "client_ip": self.life.person.address,
             "access_requests": [self._request],
             "allowed_resource_ids": self._asked()["resource_ids"],
@@ -128,6 +154,12 @@ class TeleportTeller(Teller):
         return self._record(
             "lock.created", at, **lock, **self._user(reviewer), target={"access_request": self._request}
         )
+
+    def _member(self, at: datetime, what: str) -> dict[str, Any]:
+        reviewer = self.life.reviewers[-1]
+        members = [{"member_name": self.life.person.email, "reason": self.life.reason}]
+        title = {"access_list_name": ACCESS_LIST, "access_list_title": "Production responders"}
+        return self._record(f"access_list.member.{what}", at, **self._user(reviewer), **title, members=members)
 
     def _in_session(self, step: Step, at: datetime) -> dict[str, Any]:
         life = self.life

@@ -7,22 +7,53 @@ import random
 from datetime import datetime
 from typing import Any
 
+from ...schemas.event import Resource
 from .life import Deed, Life, Step
-from .teller import Teller, stamp
+from .own import Own
+from .teller import Held, Teller, cut, micros, stamp
 from .world import VAULT_NAMESPACE
 
+UNREACHABLE = "failed to revoke entry: dial tcp 10.20.40.7:5432: connect: connection refused"
+"""Detail of a revocation that Vault could not carry out."""
 _POLICIES = ["default", "production-operator"]
 
 
 class VaultTeller(Teller):
     """Tells a life as Vault audit entries."""
 
-    def __init__(self, life: Life, start: datetime, rng: random.Random) -> None:
-        super().__init__(life, start, rng)
+    DIGITS = 6
+
+    def __init__(self, life: Life, start: datetime, rng: random.Random, checker: Own | None = None) -> None:
+        super().__init__(life, start, rng, checker)
         self._token = self._hmac()
         self._accessor = self._hmac()
         self._entity = self.new_id()
-        self._lease = ""
+        self.lease = ""
+        self.namespace = life.place or VAULT_NAMESPACE
+
+    @property
+    def grant_id(self) -> str:
+        """The token, by its accessor."""
+        return self._accessor
+
+    @property
+    def seconds(self) -> int:
+        """How long the token lives, from its issue and from every renewal."""
+        return max(1, round(self.life.grant_ends))
+
+    @property
+    def until(self) -> int:
+        """When the token ends by the answer to the login, in microseconds."""
+        return micros(cut(self.clock(self.start), 0)) + self.seconds * 1_000_000
+
+    def held(self, deed: Deed) -> Held:
+        """Return the lease, or the token, as the checker knows it."""
+        subject = f"oidc-{self.life.person.email}"
+        if deed is Deed.LEASE_CHECKED:
+            path = self.lease.rpartition("/")[0]
+            return Held(self.lease, subject, Resource("vault_path", path), path.rpartition("/")[2])
+        space = Resource("vault_namespace", self.namespace.rstrip("/"))
+        return Held(self._accessor, subject, space, ",".join(_POLICIES))
 
     def records(self, step: Step, at: datetime) -> list[dict[str, Any]]:
         """Return the request and the response entry of a step."""
@@ -30,14 +61,19 @@ class VaultTeller(Teller):
         if deed in (Deed.GRANTED, Deed.DENIED):
             return self._login(at, refused=deed is Deed.DENIED)
         if deed is Deed.LEASED:
-            self._lease = f"database/creds/{step.detail}/{self.new_id().replace('-', '')[:24]}"
+            self.lease = f"database/creds/{step.detail}/{self.new_id().replace('-', '')[:24]}"
             answer: dict[str, Any] = {
-                "secret": {"lease_id": self._lease},
+                "secret": {"lease_id": self.lease},
                 "data": {"password": self._hmac(), "username": self._hmac()},
             }
             return self._pair(at, "read", f"database/creds/{step.detail}", response=answer)
+        if deed is Deed.RENEWED:
+            return self._pair(at, "update", "auth/token/renew-self", response={"auth": self._auth(at)})
+        if deed is Deed.LEASE_RENEWED:
+            answer = {"secret": {"lease_id": self.lease}}
+            return self._pair(at, "update", f"sys/leases/renew/{self.lease}", response=answer)
         if deed is Deed.LEASE_REVOKED:
-            return self._pair(at, "update", f"sys/leases/revoke/{self._lease}")
+            return self._pair(at, "update", f"sys/leases/revoke/{self.lease}", failure=step.detail or None)
         if deed is Deed.REVOKED:
             return self._pair(at, "update", "auth/token/revoke-self")
         if deed is Deed.REFUSED:
@@ -55,6 +91,8 @@ class VaultTeller(Teller):
         ends = []
         if Deed.LEASED in told and Deed.LEASE_REVOKED not in told:
             ends.append(Deed.LEASE_REVOKED)
+        if Deed.LEASED in told and Deed.LEASE_CHECKED not in told:
+            ends.append(Deed.LEASE_CHECKED)
         if Deed.GRANTED in told and Deed.REVOKED not in told:
             ends.append(Deed.REVOKED)
         return ends
@@ -75,8 +113,7 @@ class VaultTeller(Teller):
             "token_type": "service",
         }
         if issued is not None:
-            seconds = max(1, round(self.life.grant_ends))
-            auth |= {"token_issue_time": issued.strftime("%Y-%m-%dT%H:%M:%SZ"), "token_ttl": seconds}
+            auth |= {"token_issue_time": stamp(issued, 0), "token_ttl": self.seconds}
         return auth
 
     def _login(self, at: datetime, *, refused: bool) -> list[dict[str, Any]]:
@@ -95,7 +132,7 @@ class VaultTeller(Teller):
         request: dict[str, Any] = {"id": self.new_id(), "operation": operation}
         if known:
             request |= {"client_token": self._token, "client_token_accessor": self._accessor}
-        request |= {"namespace": {"id": "smpl1", "path": VAULT_NAMESPACE}, "path": path}
+        request |= {"namespace": {"id": "smpl1", "path": self.namespace}, "path": path}
         if data is not None:
             request["data"] = data
         return {**request, "remote_address": self.life.person.address, "remote_port": 48210}
@@ -109,12 +146,15 @@ class VaultTeller(Teller):
         data: dict[str, Any] | None = None,
         response: dict[str, Any] | None = None,
         error: str | None = None,
+        failure: str | None = None,
     ) -> list[dict[str, Any]]:
         auth = {**self._auth(), "policy_results": {"allowed": error is None}}
         request = self._request(operation, path, data)
         entry = {"time": stamp(at), "auth": auth, "request": request}
         first = {**entry, "type": "request"}
         second = {**entry, "type": "response", "response": response or {}}
+        if failure is not None:  # allowed, and then it went wrong
+            second |= {"response": {"data": {"error": self._hmac()}}, "error": f"1 error occurred:\n\t* {failure}\n\n"}
         if error is not None:
             first["error"] = error
             second |= {"response": {"data": {"error": self._hmac()}}, "error": f"1 error occurred:\n\t* {error}\n\n"}

@@ -23,7 +23,8 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Something in production, and the role that opens it. ``kind``: db, node or kube_cluster, as Teleport says."""
+    """Something in production, and the role that opens it. ``kind`` is the tool's word: db, node or kube_cluster of
+    Teleport, connection of hoop, role or assignment of AWS."""
 
     kind: str
     name: str
@@ -42,6 +43,16 @@ PEOPLE = (
     Person("grace.mwangi", "10.20.4.12"),
     Person("hiro.tanaka", "10.20.4.60"),
 )
+
+_FIRST = ("lena", "milo", "nadia", "omar", "petra", "quinn", "rosa", "sven", "tomas", "uma", "vera", "wim")
+_LAST = ("adler", "bruno", "castro", "dahl", "evers", "fiala", "gruber", "horvat", "ivanov", "jansen", "klein")
+
+
+def somebody(number: int) -> Person:
+    """Return one of a crowd; another number is another person."""
+    name = f"{_FIRST[number % len(_FIRST)]}.{_LAST[number % len(_LAST)]}.{number}"
+    return Person(name, f"10.{30 + number // 62_500 % 200}.{number // 250 % 250}.{number % 250 + 1}")
+
 
 REVIEWERS = (
     Person("ines.moreau", "10.20.9.2"),
@@ -79,6 +90,28 @@ TARGETS = (
     Target("node", "payments-2.prod", "payments-operator", "ops", _SHELL),
     Target("kube_cluster", "eu-prod-1", "checkout-operator", "checkout-operator", _KUBE),
 )
+
+CONNECTIONS = (
+    Target("connection", "orders-postgres", "", "", _SQL),
+    Target("connection", "billing-postgres", "", "", _SQL),
+    Target("connection", "ledger-mysql", "", "", _SQL),
+)
+
+_CALLS = (
+    "rds:RebootDBInstance",
+    "ec2:DescribeInstances",
+    "ecs:UpdateService",
+    "logs:FilterLogEvents",
+    "autoscaling:SetDesiredCapacity",
+)
+AWS_REGION = "eu-central-1"
+AWS_TARGETS = (
+    Target("role", "104837261950", "IncidentResponder", "i-0d41c7aa93be52f10", _CALLS),
+    Target("role", "550173928462", "DatabaseOperator", "i-07be21f4c90a3d6e8", _CALLS),
+    Target("assignment", "104837261950", "ps-51c0a7e2f83b9d46", "ProductionSupport", _CALLS),
+    Target("assignment", "550173928462", "ps-9e27d04b61fa3c85", "PaymentsAdmin", _CALLS),
+)
+"""``name`` is the account; ``role`` the role or the permission set; ``user`` an instance or the set's name."""
 
 VAULT_ROLES = ("orders-readwrite", "orders-readonly", "billing-readonly")
 VAULT_PATHS = ("kv/data/payments/api", "kv/data/orders/smtp", "kv/metadata/payments", "transit/decrypt/orders")

@@ -1,0 +1,272 @@
+"""Thousands of simulated lives with planted faults: the watch finds every one of them, and nothing else."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from grantledger.processors.watch import reading, rules, state
+from grantledger.processors.watch.facts import Fact
+from grantledger.processors.watch.islands import Islands
+from grantledger.processors.watch.life import NEVER, Episode
+from grantledger.processors.watch.policy import SEVERITIES, Limits, Policy
+from grantledger.processors.watch.sources import SourceLife
+from grantledger.producers.sample import policy as constants
+from grantledger.producers.sample.fault import played_by
+from grantledger.producers.sample.faults import FAULTS, stories
+from grantledger.producers.sample.plots import imagine
+from grantledger.producers.sample.simulation import Simulation
+from grantledger.producers.sample.world import somebody
+from support.simulation import Reader, Watched, differences, policy_in, watch
+
+HARMLESS = {name for name, fault in FAULTS.items() if type(fault).__module__.endswith(".oddities")}
+Break = Callable[[pytest.MonkeyPatch], None]
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
+    return policy_in(tmp_path_factory.mktemp("policy"))
+
+
+def played(policy: Policy, count: int, share: float, faults: dict[str, object] | None = None, seed: int = 11) -> None:
+    """Simulate, watch, compare; fails with everything that differs."""
+    simulation = Simulation(seed, count, share=share, faults=faults or FAULTS)  # type: ignore[arg-type]
+    watched = watch(simulation, policy)
+    assert not differences(simulation.expected, watched)
+    assert len(watched.findings) == len(simulation.expected)
+    assert share == 0 or simulation.planted
+
+
+def test_every_planted_fault_is_found_and_nothing_else(policy: Policy) -> None:
+    simulation = Simulation(1, 1200, share=0.07, faults=FAULTS)
+    watched = watch(simulation, policy)
+    assert not differences(simulation.expected, watched)
+    assert len(simulation.expected) > 50
+    assert {one.rule for one in simulation.expected} == set(SEVERITIES), "every rule is needed"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_hundred_thousand_lives(policy: Policy) -> None:
+    simulation = Simulation(2, 100_000, share=0.03, faults=FAULTS)
+    watched = watch(simulation, policy)
+    assert not differences(simulation.expected, watched)
+    assert simulation.lives >= 100_000 and len(simulation.expected) > 2000
+    assert set(simulation.planted) == set(FAULTS)
+
+
+def test_lives_in_order_are_no_finding(policy: Policy) -> None:
+    played(policy, 400, 0.0)
+
+
+@pytest.mark.parametrize("name", sorted(FAULTS))
+def test_each_fault_by_itself(policy: Policy, name: str) -> None:
+    simulation = Simulation(3, 8, share=1.0, faults={name: FAULTS[name]})
+    watched = watch(simulation, policy)
+    assert not differences(simulation.expected, watched)
+    assert simulation.planted == {name: 8}
+    assert (simulation.expected == []) == (name in HARMLESS)
+
+
+def test_the_rhythm_of_batches_and_looks_changes_nothing(policy: Policy) -> None:
+    found: list[Watched] = []
+    for seconds in (0.5, 20.0):
+        simulation = Simulation(4, 150, share=0.5, faults=FAULTS)
+        found.append(watch(simulation, policy, seconds))
+        assert not differences(simulation.expected, found[-1])
+    assert found[0].findings == found[1].findings
+
+
+# What a wrong watch would do. Each must be noticed, and by the stories that are about it.
+
+
+def no_grace(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(rules, "_due", lambda episode, limits: max(episode.deadline, episode.granted.append))
+
+
+def each_grant_for_itself(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(state.WatchState, "_held_by", lambda self, access: Islands(0))
+
+
+def fast_clocks_are_believed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Fact, "fast_by", property(lambda self: 0))
+
+
+def accepted_is_removed(patch: pytest.MonkeyPatch) -> None:
+    def lenient(episode: Episode, limits: Limits) -> int:
+        return next((one.append for one in episode.removals), NEVER)
+
+    patch.setattr(Episode, "removed", lenient)
+
+
+def lateness_is_when_we_heard(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Episode, "left", lambda self, limits: NEVER)
+
+
+def anybody_may_approve(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(rules, "_self_approved", lambda *_: iter(()))
+
+
+def sessions_are_not_watched(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(rules, "on_session", lambda *_: iter(()))
+
+
+def sessions_end_at_the_deadline(patch: pytest.MonkeyPatch) -> None:
+    real = rules.on_session
+
+    def strict(session, grant, limits, own):
+        no_wait = limits.model_copy(update={"grace_seconds": 0.0})
+        return real(session, grant, limits, own and no_wait)
+
+    patch.setattr(rules, "on_session", strict)
+
+
+def the_plan_is_a_revocation(patch: pytest.MonkeyPatch) -> None:
+    """hoop's ``revoke_at``, taken for what it looks like."""
+    real = reading.facts_of
+
+    def mistaken(batch, catalog):
+        for fact in real(batch, catalog):
+            hoop = fact.source.system == "hoop" and fact.event_type == "grant.activated"
+            yield replace(fact, event_type="grant.revoked", removal="confirmed") if hoop else fact
+
+    patch.setattr("support.simulation.facts_of", mistaken)
+
+
+def gaps_are_not_seen(patch: pytest.MonkeyPatch) -> None:
+    real = SourceLife.add
+    patch.setattr(SourceLife, "add", lambda self, fact, limits: real(self, replace(fact, seq=None), limits))
+
+
+def silence_is_golden(patch: pytest.MonkeyPatch) -> None:
+    real = SourceLife.of
+    patch.setattr(
+        SourceLife, "of", lambda source, limits: real(source, limits.model_copy(update={"silent_after_seconds": None}))
+    )
+
+
+def conflicts_are_not_compared(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(state.WatchState, "_compare", lambda self, fact: None)
+
+
+def renewals_are_not_heard(patch: pytest.MonkeyPatch) -> None:
+    real = state.WatchState.add
+
+    def deaf(self, fact):
+        real(self, replace(fact, event_type="grant.other") if fact.event_type == "grant.extended" else fact)
+
+    patch.setattr(state.WatchState, "add", deaf)
+
+
+BREAKS: dict[Break, set[str]] = {
+    no_grace: {"lease_stays", "approval_looks_like_revocation", "news_comes_late"},
+    each_grant_for_itself: {"left_over_of_two", "both_left_over"},
+    fast_clocks_are_believed: {"clock_fast", "clock_hides_the_end", "clock_hides_a_session"},
+    accepted_is_removed: {"lease_only_accepted", "revoke_in_progress"},
+    lateness_is_when_we_heard: {"news_comes_late", "lease_stays", "clock_hides_the_end"},
+    anybody_may_approve: {"approved_themselves", "approved_themselves_in_hoop"},
+    sessions_are_not_watched: {"session_lives_on", "shell_lives_on", "used_after_the_end", "never_granted"},
+    sessions_end_at_the_deadline: {"session_lives_on", "shell_lives_on"},
+    the_plan_is_a_revocation: {"approval_looks_like_revocation", "left_over_of_two", "news_comes_late"},
+    gaps_are_not_seen: {"record_lost"},
+    silence_is_golden: {"falls_silent"},
+    conflicts_are_not_compared: {"told_two_ways"},
+    renewals_are_not_heard: {"renewed_too_long"},
+}
+
+
+@pytest.mark.parametrize("wrong", BREAKS, ids=lambda wrong: wrong.__name__)
+def test_a_wrong_watch_is_noticed(policy: Policy, monkeypatch: pytest.MonkeyPatch, wrong: Break) -> None:
+    wrong(monkeypatch)
+    for name in sorted(BREAKS[wrong]):
+        simulation = Simulation(5, 8, share=1.0, faults={name: FAULTS[name]})
+        noticed = differences(simulation.expected, watch(simulation, policy))
+        assert any(line.startswith(f"{name}:") for line in noticed), name
+
+
+def test_a_false_alarm_is_noticed(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under cover of another grant nothing is overdue; a watch that does not see the cover says so."""
+    each_grant_for_itself(monkeypatch)
+    simulation = Simulation(5, 8, share=1.0, faults={"lasts_as_long_as_both": FAULTS["lasts_as_long_as_both"]})
+    noticed = differences(simulation.expected, watch(simulation, policy))
+    assert any(line.startswith("not planted: ('overdue'") for line in noticed)
+    assert any(line.startswith("enforcers called without need") for line in noticed)
+
+
+# The simulation itself.
+
+
+def test_the_same_seed_gives_the_same_bytes_and_the_same_expectation() -> None:
+    one, same, other = (Simulation(seed, 60, share=0.5) for seed in (6, 6, 7))
+    told = list(one)
+    assert told == list(same)
+    assert one.expected == same.expected != []
+    assert told != list(other)
+
+
+def test_records_come_in_order_of_arrival_and_overtake_one_another() -> None:
+    simulation = Simulation(8, 200, share=0.0)
+    times, occurred = [], []
+    reader = Reader()
+    for append, tool, raw in simulation:
+        times.append(append)
+        occurred += [event.occurred_at.timestamp() for event in reader.events(tool, raw)]
+        assert not occurred or occurred[-1] <= append / 1000
+    assert times == sorted(times)
+    overtaken = sum(later < earlier for earlier, later in itertools.pairwise(occurred))
+    assert overtaken > len(occurred) / 20
+
+
+def test_all_tools_play_and_people_come_back() -> None:
+    simulation = Simulation(9, 3000, share=0.0)
+    tools = {delivery.tool for delivery in simulation}
+    assert tools == {"teleport", "vault", "hoop", "cloudtrail", "own"}
+    assert simulation._people < 2900, "some have rested and are in a second life"
+
+
+def test_no_fault_leaves_a_seed_its_lives() -> None:
+    plain = itertools.islice(imagine(random.Random(10)), 30)
+    told = itertools.islice(stories(random.Random(10)), 30)
+    assert [story.parts[0].life for story in told] == list(plain)
+
+
+def test_faults_come_in_their_share_and_of_the_tools_asked_for() -> None:
+    told = list(itertools.islice(stories(random.Random(11), ("vault",), 0.2), 2000))
+    planted = [story.fault for story in told if story.fault is not None]
+    assert 300 < len(planted) < 500
+    assert {fault.TOOL for fault in planted} == {"vault", "own"}
+    assert {part.life.tool for story in told for part in story.parts} == {"vault", "own"}
+
+
+def test_a_crowd_has_no_two_of_one_name() -> None:
+    crowd = [somebody(number) for number in range(20_000)]
+    assert len({person.email for person in crowd}) == len(crowd)
+    for life in itertools.islice(imagine(random.Random(12)), 50):
+        assert played_by(life, crowd[0]).person == crowd[0]
+
+
+def test_the_constants_are_those_of_the_policy() -> None:
+    told = tomllib.loads(constants.POLICY)
+    of = {(rule.get("source"), rule.get("resource_kind") or rule.get("entitlement")): rule for rule in told["rule"]}
+    seconds = {
+        constants.GRACE: told["default"]["grace_seconds"],
+        constants.APPROVAL_WAIT: told["default"]["approval_wait_seconds"],
+        constants.CONFIRM_WAIT: told["default"]["confirm_wait_seconds"],
+        constants.LEASE: of["vault", "vault_path"]["max_seconds"],
+        constants.ASSIGNMENT: of["cloudtrail", "arn:aws:sso:*"]["max_seconds"],
+        constants.SILENCE: told["source"][1]["silent_after_seconds"],
+        constants.GAP_WAIT: told["source"][0]["gap_wait_seconds"],
+    }
+    assert [micros / constants.SECOND for micros in seconds] == list(seconds.values())
+
+
+def test_the_documentation_names_every_story() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text("utf-8")
+    assert [name for name in FAULTS if f"`{name}`" not in text] == []
+    assert constants.POLICY in text
