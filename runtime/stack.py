@@ -16,6 +16,7 @@ from typing import IO
 from confluent_kafka.admin import AdminClient
 
 from ..console.access import read_access
+from ..producers.sample.policy import POLICY as SAMPLE_POLICY
 from ..schemas import kafka
 from ..schemas.event import ACTIVITY_TOPIC, LIFECYCLE_TOPIC
 from ..schemas.topics import topic_specs
@@ -89,6 +90,11 @@ class Stack:
         prepare_signer(self.settings, self._admin)
         stack = {"pid": os.getpid(), "deployment": deployment, "kafka_bootstrap_servers": servers}
         (data / STACK_FILE).write_text(json.dumps(stack))
+        if self._sample_rate and self.settings.watch_policy is None:
+            # The policy of the made-up company: under another one its lives would be full of findings.
+            policy = data.resolve() / "sample-policy.toml"
+            policy.write_text(SAMPLE_POLICY)
+            self.settings = self.settings.model_copy(update={"watch_policy": policy})
         # Each process has a metrics endpoint of its own: one port for all would be taken from the second one on.
         environment = environment_for(
             {
@@ -96,6 +102,7 @@ class Stack:
                 "deployment": deployment,
                 "kafka_bootstrap_servers": servers,
                 "metrics_port": "0",
+                **({"watch_policy": str(self.settings.watch_policy)} if self.settings.watch_policy else {}),
             }
         )
         specs_of_children = [SEAL, STORE, ANCHOR, WATCH, SWEEP]

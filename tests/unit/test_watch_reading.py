@@ -78,6 +78,8 @@ def test_the_content_of_an_event_is_all_of_it_but_the_salt() -> None:
     assert len({fact.event_id for fact in facts}) == 1
     assert facts[0].content == facts[1].content
     assert len({fact.content for fact in facts}) == 3
+    [alone] = facts_of(sealed([encoder.encode(first)]), CATALOG)
+    assert alone.content == facts[0].content, "whatever else is in the batch"
 
 
 @pytest.mark.parametrize(
