@@ -9,7 +9,7 @@ import pyarrow as pa
 
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
-_LARGE = 256 << 10
+_LARGE = 2 << 20
 
 
 def give_back_freed_memory() -> None:

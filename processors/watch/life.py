@@ -18,6 +18,13 @@ NEVER = 1 << 62
 
 
 NOBODY = Source("", "")
+NOBODYS_NAMES = ("", "unknown")
+"""What stands where a record names nobody (DESIGN section 3)."""
+
+
+def _rank(fact: Fact) -> int:
+    """Return an order of facts by what they say of who and what: first those that name somebody, by the log's order."""
+    return fact.index if fact.person and fact.person[0] not in NOBODYS_NAMES else fact.index + NEVER
 
 
 class Stage(StrEnum):
@@ -109,7 +116,7 @@ _STRENGTH = {"none": 0, "deadline": 1, "api_accepted": 2, "confirmed": 3}
 
 @dataclass(slots=True)
 class Grant:
-    """What is known of one grant. Who and what come from its first event."""
+    """What is known of one grant. Who and what come from the first event that names somebody."""
 
     grant_id: str
     first: int
@@ -133,12 +140,12 @@ class Grant:
         """Return a grant of which this is the first thing heard."""
         access = fact.access or Access("", "", "", "", "")
         kinds = _kinds(fact.subject_kind, fact.grant_id_kind)
-        return cls(fact.grant_id, fact.index, access, fact.environment, fact.source, fact.person, kinds)
+        return cls(fact.grant_id, _rank(fact), access, fact.environment, fact.source, fact.person, kinds)
 
     def add(self, fact: Fact) -> None:
         """Take a fact that was not taken before."""
-        if fact.index < self.first and fact.access is not None:
-            self.first, self.access, self.environment = fact.index, fact.access, fact.environment
+        if _rank(fact) < self.first and fact.access is not None:
+            self.first, self.access, self.environment = _rank(fact), fact.access, fact.environment
             self.source, self.person = fact.source, fact.person
             self.kinds = _kinds(fact.subject_kind, fact.grant_id_kind)
         if fact.request_id and fact.index < self.named_at:
@@ -171,7 +178,9 @@ class Grant:
             following = self.granted[at + 1] if at + 1 < len(self.granted) else None
             until = following.index if following else NEVER
             removals = self.removals and tuple(one for one in self.removals if granted.index < one.index < until)
-            first = granted if first is None or not granted.extended else first
+            if open_one is not None and open_one.removed(limits) <= granted.append:
+                first = None
+            first = granted if first is None else first  # giving it again does not begin its time anew
             deadline = _deadline(granted, first, limits)
             superseded = following.append if following else NEVER
             if open_one is not None and open_one.is_restated_by(granted, deadline, limits):
@@ -183,8 +192,6 @@ class Grant:
                 name = granted.append if deadline in named else 0 if deadline == NEVER else deadline
                 named.add(deadline)
                 open_one = Episode(granted, first, deadline, superseded, removals, name)
-            if removals and any(one.evidence in limits.removal for one in removals):
-                first = None
         if open_one is not None:
             yield open_one
 
@@ -246,15 +253,15 @@ class Request:
 
     request_id: str
     person: tuple[str, ...] = ()
-    first: int = NEVER
+    first: int = 2 * NEVER
     decisions: tuple[tuple[int, int, Decision], ...] = ()
     ends: tuple[tuple[int, str, str], ...] = ()
     """(index, event type, outcome) of what closes it."""
 
     def add(self, fact: Fact) -> None:
         """Take a fact that was not taken before."""
-        if fact.index < self.first:
-            self.first, self.person = fact.index, fact.person
+        if _rank(fact) < self.first:
+            self.first, self.person = _rank(fact), fact.person
         if fact.event_type != "request.created":
             self.ends = _with(self.ends, (fact.index, fact.event_type, fact.outcome))
         for decision in fact.decisions:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
 from .facts import Decision
-from .life import NEVER, Episode, Grant, Request, Session
+from .life import NEVER, NOBODYS_NAMES, Episode, Grant, Request, Session
 from .policy import SECOND, Limits, Rule
 
 REVOKE: Literal["revoke"] = "revoke"
@@ -175,13 +175,14 @@ def _no_approval(
 ) -> Iterator[Candidate]:
     if not limits.approvals:
         return
-    own = set(grant.person)
+    own = {name.casefold() for name in grant.person}
     heard = sorted(grant.decisions + (request.decisions if request is not None else ()))
     reviewers: set[str] = set()
     enough = NEVER
     for _, append, decision in heard:
-        if decision.decision == "approved" and decision.reviewer not in own:
-            reviewers.add(decision.reviewer)
+        reviewer = decision.reviewer.casefold()
+        if decision.decision == "approved" and reviewer not in own and reviewer not in NOBODYS_NAMES:
+            reviewers.add(reviewer)
             if len(reviewers) >= limits.approvals:
                 enough = append
                 break
@@ -193,8 +194,9 @@ def _no_approval(
 def _self_approved(
     key: str, person: tuple[str, ...], decisions: tuple[tuple[int, int, Decision], ...]
 ) -> Iterator[Candidate]:
+    own = {name.casefold() for name in person} - set(NOBODYS_NAMES)
     for _, append, decision in decisions:
-        if decision.decision == "approved" and decision.reviewer and decision.reviewer in person:
+        if decision.decision == "approved" and decision.reviewer.casefold() in own:
             evidence = {"reviewer": decision.reviewer, "forced": decision.forced}
             yield Candidate("self_approved", key, 0, append, NEVER, evidence)
             return

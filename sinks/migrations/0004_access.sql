@@ -21,7 +21,7 @@ CREATE VIEW grant_states
     activated_at DateTime64(6, 'UTC') COMMENT 'First activation, by the clock of the source',
     given_at DateTime64(6, 'UTC') COMMENT 'Latest activation or extension in the order of the log, by the clock of the source',
     given_recorded_at DateTime64(6, 'UTC') COMMENT 'When the broker took that activation or extension',
-    stretch_recorded_at DateTime64(6, 'UTC') COMMENT 'When the broker took the activation that the extensions since have lengthened',
+    stretch_recorded_at DateTime64(6, 'UTC') COMMENT 'When the broker took what gave the access first since it was last removed',
     starts_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When the access begins, where that is later than its activation',
     expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End that the latest activation or extension gave; null where the tool does not say',
     expiry_source String COMMENT 'native, derived, policy, unknown',
@@ -60,7 +60,7 @@ FROM
         arrayFirst(event -> event.evidence = 3, after) AS removal,
         has(after.evidence, 3) AS gone,
         arrayLast(
-            (event, before) -> event.activates OR before.2 = 0
+            (event, before) -> before.2 = 0
                 OR arrayExists(each -> each.evidence = 3 AND each.place > before.1 AND each.place < event.place, removals),
             given,
             arrayZip(arrayPushFront(arrayPopBack(given.place), (0, 0)), arrayMap(nth -> nth > 1, arrayEnumerate(given)))
@@ -72,8 +72,8 @@ FROM
         SELECT
             grant_id,
             arraySort(event -> event.place, groupArrayIf(CAST(
-                (place, event_id, occurred, taken, origin, tenant, subject_id, subject_kind, resource_kind, resource_id, resource_environment, entitlement, request_id, reason, ticket, source_system, source_instance, starts_at, expires_at, expiry_source, event_type = 'grant.activated'),
-                'Tuple(place Tuple(UInt32, UInt64), id String, occurred Int64, taken Int64, origin String, tenant String, subject_id String, subject_kind String, resource_kind String, resource_id String, resource_environment String, entitlement String, request_id String, reason String, ticket String, source_system String, source_instance String, starts_at Nullable(DateTime64(6, \'UTC\')), expires_at Nullable(DateTime64(6, \'UTC\')), expiry_source String, activates Bool)'
+                (place, event_id, occurred, taken, origin, tenant, subject_id, subject_kind, resource_kind, resource_id, resource_environment, entitlement, request_id, reason, ticket, source_system, source_instance, starts_at, expires_at, expiry_source),
+                'Tuple(place Tuple(UInt32, UInt64), id String, occurred Int64, taken Int64, origin String, tenant String, subject_id String, subject_kind String, resource_kind String, resource_id String, resource_environment String, entitlement String, request_id String, reason String, ticket String, source_system String, source_instance String, starts_at Nullable(DateTime64(6, \'UTC\')), expires_at Nullable(DateTime64(6, \'UTC\')), expiry_source String)'
             ), event_type IN ('grant.activated', 'grant.extended'))) AS all_given,
             arraySort(event -> event.place, groupArrayIf(CAST(
                 (place, event_id, occurred, taken, transform(removal_evidence, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0)),

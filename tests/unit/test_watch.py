@@ -258,6 +258,39 @@ def test_a_finding_that_came_to_nothing_is_resolved_after_a_restart_too() -> Non
     assert sorted(said(state.judge(at(900)))) == sorted(found)
 
 
+def test_giving_it_again_and_again_does_not_get_round_the_longest_access() -> None:
+    story = Story()
+    for begin in (0, 90, 180):
+        story.granted(begin, "g", None)
+    policy = Policy(default=GRACE.model_copy(update={"max_seconds": 100}))
+    assert of_rule(story.findings(1000, policy), "overdue") == [("opened", "g", 110)]
+    back = Story()
+    back.granted(0, "g", None)
+    back.removed(80, "g")
+    back.granted(90, "g", None)
+    assert of_rule(back.findings(1000, policy), "overdue") == [("opened", "g", 200)]
+
+
+def test_nobody_is_no_reviewer_and_case_makes_no_other_person() -> None:
+    policy = Policy(default=GRACE.model_copy(update={"approvals": 1}))
+    story = Story()
+    story.granted(0, "g", 500, decisions=approve("unknown"))
+    assert of_rule(story.findings(20, policy), "no_approval") == [("opened", "g", 5)]
+    named = Story()
+    named.granted(0, "g", 500, who="Alice", decisions=approve("alice"))
+    assert {rule for _, rule, _, _ in named.findings(20, policy)} == {"self_approved", "no_approval"}
+    nameless = Story()
+    nameless.granted(0, "g", 500, who="unknown", decisions=approve("unknown"))
+    assert of_rule(nameless.findings(20, PLAIN), "self_approved") == []
+
+
+def test_who_it_is_says_the_first_that_names_somebody() -> None:
+    story = Story()
+    story.say(0, "request.approved", request_id="r", who="unknown", decisions=approve("alice"))
+    story.say(1, "request.created", request_id="r", who="alice")
+    assert of_rule(story.findings(20, PLAIN), "self_approved") == [("opened", "r", 0)]
+
+
 def test_without_an_end_again_and_again() -> None:
     story = Story()
     story.granted(0, "g", None)
