@@ -148,6 +148,8 @@ def test_sample_runs_until_sigterm_then_ends_what_is_open_and_exits_0(kafka: Any
     assert len(found) == acknowledged
     values = [value for _, _, value in found]
     given = {value["grant_id"] for value in values if value["event_type"] == "grant.activated"}
+    # AWS's temporary credentials end by themselves, and AWS writes nothing when they do.
+    given = {grant for grant in given if not grant.startswith("ASIA")}
     taken = {value["grant_id"] for value in values if value["event_type"] in ("grant.revoked", "grant.expired")}
     assert given == taken
     assert given
