@@ -19,10 +19,8 @@ from ..processors.transactions import insist
 from ..runtime.logs import configure_logs
 from ..runtime.process import EXIT_STOPPED, complain, on_stop_signal, serving
 from ..runtime.settings import Settings, SettingsError
-from ..runtime.wiring import writer_schemas
-from ..schemas.catalog import SchemaCatalog, WriterSchema
-from ..schemas.compatibility import released
-from ..schemas.framing import compact_json, single_object_prefix
+from ..runtime.wiring import known_schemas
+from ..schemas.catalog import SchemaCatalog
 from .running import settings_of, told
 
 
@@ -110,9 +108,7 @@ def _breaker(settings: Settings) -> Breaker:
 
 def _catalog(settings: Settings) -> SchemaCatalog:
     # What an earlier version wrote must be known too: it says what has been done.
-    earlier = [WriterSchema(single_object_prefix(one), compact_json(one)) for one in released("event").values()]
-    schemas = {schema.prefix: schema for schema in (*earlier, *writer_schemas(settings))}
-    return SchemaCatalog(tuple(schemas.values()))
+    return SchemaCatalog(known_schemas(settings))
 
 
 def _now() -> datetime:

@@ -8,9 +8,8 @@ from confluent_kafka.admin import AdminClient
 
 from ..ledger.keys import LocalSigner
 from ..producers.registry import SchemaRegistry
-from ..schemas.catalog import WriterSchema, event_schema
-from ..schemas.compatibility import released
-from ..schemas.framing import compact_json, confluent_prefix, single_object_prefix
+from ..schemas.catalog import WriterSchema, event_schema, released_event_schemas
+from ..schemas.framing import confluent_prefix
 from ..schemas.topics import INPUT_TOPICS
 from ..sinks.clickhouse import StoreAddress
 from .keys import create_key, load_signer
@@ -69,8 +68,8 @@ def known_schemas(settings: Settings) -> tuple[WriterSchema, ...]:
     Raises:
         RegistryError: the registry does not answer or refuses.
     """
-    earlier = [WriterSchema(single_object_prefix(one), compact_json(one)) for one in released("event").values()]
-    return tuple({schema.prefix: schema for schema in (*earlier, *writer_schemas(settings))}.values())
+    every = (*released_event_schemas(), *writer_schemas(settings))
+    return tuple({schema.prefix: schema for schema in every}.values())
 
 
 def store_address(settings: Settings) -> StoreAddress:

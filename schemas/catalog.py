@@ -10,6 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from .compatibility import released
 from .framing import Prefix, compact_json, single_object_prefix
 
 ALWAYS = -(2**63)
@@ -96,3 +97,8 @@ def event_schema() -> WriterSchema:
     """Return the schema that this version of grantledger writes events with, in single-object framing."""
     definition = load("event")
     return WriterSchema(single_object_prefix(definition), compact_json(definition))
+
+
+def released_event_schemas() -> tuple[WriterSchema, ...]:
+    """Return the schemas of events that any released version wrote with: what stands in a ledger must stay readable."""
+    return tuple(WriterSchema(single_object_prefix(one), compact_json(one)) for one in released("event").values())

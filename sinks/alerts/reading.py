@@ -12,11 +12,10 @@ import structlog
 from ...ledger import batch as batches
 from ...ledger.batch import BatchError, SealedBatch, micros_of
 from ...ledger.registry import KEY_PREFIX, harvest
-from ...schemas.catalog import SchemaCatalog, SchemaConflictError, WriterSchema, event_schema
+from ...schemas.catalog import SchemaCatalog, SchemaConflictError, WriterSchema, event_schema, released_event_schemas
 from ...schemas.codec import DecodeError, decode
-from ...schemas.compatibility import released
 from ...schemas.event import FINDINGS_TOPIC
-from ...schemas.framing import FramingError, compact_json, single_object_prefix
+from ...schemas.framing import FramingError
 from .finding import FindingEvent, NoFindingError, finding_of
 from .outbox import Position
 
@@ -105,8 +104,7 @@ class SealedReader:
 @cache
 def _own_schemas() -> SchemaCatalog:
     """Every version of the event schema that was ever released, and this program's."""
-    earlier = (WriterSchema(single_object_prefix(one), compact_json(one)) for one in released("event").values())
-    return SchemaCatalog((event_schema(), *earlier))
+    return SchemaCatalog((event_schema(), *released_event_schemas()))
 
 
 def _entries(batch: SealedBatch) -> Iterator[tuple[int, int, int, bytes | None, bytes | None]]:
