@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -100,9 +101,16 @@ def _close(settings: Settings, number: int, reason: str) -> None:
     except AlertConfigError as error:
         raise SettingsError(str(error)) from error
     with closing(Outbox(settings.alert_outbox_path, routes)) as outbox:
-        if not outbox.close_finding(number, getpass.getuser(), reason.strip()[:500], time.time()):
+        if not outbox.close_finding(number, _who(), reason.strip()[:500], time.time()):
             raise SettingsError(f"no open finding has the number {number}: see grantledger alert --list")
     typer.echo(f"finding {number} is closed")
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return f"uid {os.getuid()}"
 
 
 def _config(settings: Settings) -> AlertConfig:

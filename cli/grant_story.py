@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .asking import Ask, Row
-from .grants import STATE
 
 MOST_EVENTS = 1000
 FIRST_COMMANDS = 3
 MOST_SESSIONS = 1000
 
-_STATE = f"SELECT *, {STATE} AS state FROM grant_states WHERE grant_id = {{grant:String}}"  # noqa: S608 - our own text
+_STATE = "SELECT * FROM judged_grants WHERE grant_id = {grant:String}"
 _REQUESTS = """
 SELECT DISTINCT request_id FROM events
 WHERE grant_id = {grant:String} AND request_id != '' AND event_type IN ('grant.activated', 'grant.extended')
@@ -95,7 +94,7 @@ class Story:
     """One grant.
 
     Attributes:
-        state: its row of ``grant_states`` with ``state``; None where nothing was ever activated.
+        state: its row of ``judged_grants``; None where nothing was ever activated and no finding is open.
         events: its own, those of its request and of its sessions, but for commands; in the order of the log, each event
             id once; ``again`` lists the further entries with the same id.
         cut: there are more than ``MOST_EVENTS``.

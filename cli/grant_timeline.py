@@ -11,10 +11,14 @@ from rich.text import Text
 
 from .asking import Row
 from .grant_story import Session, Story
-from .grants import lateness, thing, until
+from .grants import PAST_END, lateness, thing, until
 from .terminal import moment, printable, shortened, wide_console
 
 _LONGEST_COMMAND = 60
+_NO_FINDING = {
+    "none": "the watch has no finding: gone under the policy, within the grace, or not judged yet",
+    "resolved": "the watch has resolved its finding: gone under the policy",
+}
 _STYLES = {"grant.activated": "green", "grant.extended": "yellow", "grant.revoked": "cyan", "grant.expired": "cyan"}
 
 
@@ -46,13 +50,16 @@ def print_story(story: Story) -> None:
 def _print_head(console: Console, story: Story) -> None:
     state = story.state
     console.print(Text(f"grant {printable(story.grant_id)}", style="bold"))
+    if state is None or state["activated_at"] is None:
+        console.print("  was never activated, as far as is on record")
     if state is None:
-        console.print("  was never activated, as far as is on record\n")
+        console.print()
         return
-    who = printable(f"{state['subject_id']} ({state['subject_kind']})")
+    # Where only a finding names the grant, there is nothing to say of some of these.
+    access = (thing(state), printable(state["entitlement"]))
     lines = {
-        "who": who,
-        "what": f"{thing(state)}, {printable(state['entitlement'])}",
+        "who": printable(f"{state['subject_id']} ({state['subject_kind'] or 'unknown'})"),
+        "what": ", ".join(part for part in access if part),
         "why": printable(", ".join(part for part in (state["reason"], state["ticket"]) if part)),
         "deadline": until(state, datetime.now(UTC)),
         "state": _state(state),
@@ -65,15 +72,24 @@ def _print_head(console: Console, story: Story) -> None:
 
 def _state(state: Row) -> str:
     if state["state"] == "removed":
-        return f"removed {moment(state['removed_at'])}, confirmed"
+        return _removed(state)
+    if state["state"] == "overdue" and state["removed_at"] is not None:
+        return f"overdue: the watch has not resolved its finding yet; {_removed(state)}"
     evidence = state["removal_evidence"]
     known = "no removal on record" if evidence == "none" else f"best evidence of a removal: {evidence}"
+    if state["state"] == "overdue":
+        return f"overdue, found {moment(state['found_at'])}; {known}"
+    if state["state"] == PAST_END:
+        return f"past its end; {_NO_FINDING[state['finding']]}; {known}"
     words = {
-        "overdue": "overdue",
         "covered": "past its deadline, covered by another open grant of the same access",
         "no deadline": "open, without a deadline",
     }
     return f"{words.get(state['state'], 'active')}; {known}"
+
+
+def _removed(state: Row) -> str:
+    return f"removed {moment(state['removed_at'])}, confirmed"
 
 
 def _detail(event: Row, state: Row | None) -> str:

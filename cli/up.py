@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ..runtime.stack import Stack, Status
 from .running import settings_of, told
@@ -87,17 +88,24 @@ def _ago(time: datetime | None) -> str:
     return "none yet" if time is None else f"{max(0.0, (datetime.now(UTC) - time).total_seconds()):.0f} s ago"
 
 
+def _findings(status: Status) -> str:
+    if status.findings is None:
+        return "not known"
+    critical = f" ({status.findings.critical:,} critical)" if status.findings.critical else ""
+    return f"{status.findings.open:,}{critical}"
+
+
 def _line(status: Status) -> str:
     troubles = "".join(f"; TROUBLE {trouble}" for trouble in status.troubles)
     return (
         f"{datetime.now(UTC):%H:%M:%S} events in {status.events:,}, sealed {status.sealed:,}, "
         f"stored {status.stored:,}, last checkpoint {_ago(status.last_checkpoint)}, "
-        f"last anchor {_ago(status.last_anchor)}, lag {status.lag:,}{troubles}"
+        f"last anchor {_ago(status.last_anchor)}, lag {status.lag:,}, open findings {_findings(status)}{troubles}"
     )
 
 
 def _table(status: Status) -> Table:
-    table = Table("events in", "sealed", "stored", "last checkpoint", "last anchor", "lag", title=None)
+    table = Table("events in", "sealed", "stored", "last checkpoint", "last anchor", "lag", "findings", title=None)
     table.add_row(
         f"{status.events:,}",
         f"{status.sealed:,}",
@@ -105,6 +113,7 @@ def _table(status: Status) -> Table:
         _ago(status.last_checkpoint),
         _ago(status.last_anchor),
         f"{status.lag:,}",
+        Text(_findings(status), style="red" if status.findings is not None and status.findings.critical else ""),
     )
     for trouble in status.troubles:
         table.caption = f"[red]{escape(trouble)}[/red]"

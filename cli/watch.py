@@ -58,7 +58,10 @@ async def _run(settings: Settings, folder: Path) -> None:
     journal = Journal(options, deployment, catalog)
     journal.stopping = stop.is_set
     bound = int(settings.watch_lag_bound_seconds * SECOND)
-    watch = Watch(policy, deployment, journal, catalog, bound=bound, clock=Clock(), boot=since_boot)
+    watch = Watch(
+        policy, deployment, journal, catalog, bound=bound, keep_every=int(settings.watch_keep_seconds * SECOND),
+        keep_days=settings.watch_keep_days, clock=Clock(), boot=since_boot,
+    )  # fmt: skip
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

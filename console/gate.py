@@ -34,7 +34,7 @@ MAX_QUERY_BYTES = 256 * 1024
 
 _IDENTIFIER_VALUE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,126}(?:\.[A-Za-z_][A-Za-z0-9_]{0,126})?")
 # After these a word FORMAT is a table or column of that name, not the clause.
-_BEFORE_NAME = frozenset({"FROM", "JOIN", "AS", "IN", "TABLE", "DESCRIBE", "DESC", "EXISTS", "SELECT", "BY", "VIEW"})
+_BEFORE_NAME = frozenset({"FROM", "JOIN", "AS", "IN", "TABLE", "DESCRIBE", "EXISTS", "SELECT", "BY", "VIEW"})
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,8 @@ def _take_format(text: str, tokens: list[Token]) -> tuple[str, list[Token], str 
     if len(tokens) < 3 or tokens[-2].keyword != "FORMAT" or tokens[-1].name is None:
         return text, tokens, None
     before = tokens[-3]
-    if before.keyword in _BEFORE_NAME or before.text in {".", ","}:
+    described = before.keyword == "DESC" and len(tokens) == 3  # elsewhere it is an order
+    if described or before.keyword in _BEFORE_NAME or before.text in {".", ","}:
         return text, tokens, None
     return text[: tokens[-2].start], tokens[:-2], tokens[-1].name
 

@@ -23,6 +23,8 @@ class Outcome(StrEnum):
     """The other side took the command, and cannot be read back."""
     failed = "failed"
     """It is not carried out; a person must."""
+    superseded = "superseded"
+    """It is not carried out, and must not be: the grant was given again."""
 
 
 class Verdict(StrEnum):

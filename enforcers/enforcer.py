@@ -26,6 +26,7 @@ from .core import Decision, History, decide
 from .engine import EnforcingStoppedError, Engine, Limits, stopped
 from .events import INVALID_RULE, LOST_RULE, Recorder, target_of
 from .journal import Insist, KafkaJournal, enforce_group, kafka_errors, read_history
+from .lifecycle import Lifecycle
 from .policy import Policy
 
 log = structlog.get_logger("grantledger.enforce")
@@ -65,6 +66,7 @@ class Enforcer:
         self._catalog = catalog
         self._recorder = Recorder(deployment)
         self._admin = AdminClient(self._options)
+        self._lifecycle = Lifecycle(self._options, self._admin, catalog, now)
         self._stopping = False
 
     def stop(self) -> None:
@@ -102,6 +104,7 @@ class Enforcer:
             recorder=self._recorder,
             policy=self._policy,
             plugins=self._plugins,
+            held=self._lifecycle.held,
             limits=self._limits,
             history=history,
             position=start,
@@ -151,14 +154,19 @@ class Enforcer:
                 metrics.COMMANDS.labels(decision).inc()
                 if decision is Decision.work:
                     known.add(target.key)
-                    self._say(target)
+                    self._say(target, appended)
                 else:
                     log.info("command", grant=target.key.grant_id, decision=decision, offset=message.offset())
 
-    def _say(self, target: Target) -> None:
+    def _say(self, target: Target, appended: datetime) -> None:
         name = self._policy.route(target)
         if name is None:
             log.warning("would_fail", grant=target.key.grant_id, reason="no route of the policy fits")
+            return
+        held = self._lifecycle.held(appended)
+        holder = held.by(target, appended, self._now(), lambda one: self._policy.shared(target, name, one))
+        if holder is not None:
+            log.warning("would_spare", grant=target.key.grant_id, target=name, holder=holder.grant_id)
             return
         metrics.WOULD_REVOKE.labels(name).inc()
         log.warning("would_revoke", grant=target.key.grant_id, target=name, plugin=self._plugins[name].kind)

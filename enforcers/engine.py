@@ -2,7 +2,8 @@
 
 An attempt is put on record before it is made, and its outcome in one go with the position up to which commands are
 done with. So a crash at any point leaves a record from which the next start goes on: it looks first whether the access
-is gone, and only then tries again.
+is gone, and only then tries again. Before each attempt it looks who holds the access now: a grant that runs is not
+torn down.
 """
 
 from __future__ import annotations
@@ -16,12 +17,17 @@ import structlog
 
 from ..schemas.event import Event
 from . import metrics
-from .contract import Attempt, Key, Plugin, Presence, Result, Seen, Target
+from .contract import Attempt, Key, Plugin, Presence, Result, Seen, Target, as_text
 from .core import Backoff, Breaker, Decision, History, Offsets, Outcome, Verdict, decide, judge
 from .events import Recorder
+from .held import LATEST, Held, Holder
 from .policy import Policy
 
 log = structlog.get_logger("grantledger.enforce")
+
+TOO_OLD = "the command is too old to be carried out: take the access away by hand"
+LONGEST_PAUSE = timedelta(seconds=60)
+"""After this long it is looked again whether a grant still holds the access of a command."""
 
 
 class EnforcingStoppedError(Exception):
@@ -51,10 +57,17 @@ class _Work:
     target: Target
     name: str
     due: datetime
+    appended: datetime
+    put_off: bool = False
 
 
 class Engine:
-    """Takes commands in and works them off."""
+    """Takes commands in and works them off.
+
+    Args:
+        held: returns the grants that run, by everything that is known when it is called; takes the time of the oldest
+            command that is open.
+    """
 
     def __init__(
         self,
@@ -63,13 +76,14 @@ class Engine:
         recorder: Recorder,
         policy: Policy,
         plugins: Mapping[str, Plugin],
+        held: Callable[[datetime], Held],
         limits: Limits,
         history: History,
         position: int,
         now: Callable[[], datetime],
     ) -> None:
         self._journal, self._recorder, self._policy, self._plugins = journal, recorder, policy, plugins
-        self._limits, self._history, self._now = limits, history, now
+        self._limits, self._history, self._now, self._held = limits, history, now, held
         self._offsets = Offsets(position)
         self._committed = position
         self._work: dict[Key, _Work] = {}
@@ -82,13 +96,13 @@ class Engine:
         log.info("command", grant=key.grant_id, decision=decision, offset=offset)
         self._offsets.took(offset, key if decision in (Decision.work, Decision.joined) else None)
         if decision is Decision.stale:
-            self._fail(target, "", "the command is too old to be carried out: take the access away by hand")
+            self._fail(target, "", TOO_OLD)
         elif decision is Decision.work:
             name = self._policy.route(target)
             if name is None:
                 self._fail(target, "", "no route of the policy fits")
             else:
-                self._work[key] = _Work(target, name, now)
+                self._work[key] = _Work(target, name, now, appended)
         metrics.OPEN.set(len(self._work))
         return decision
 
@@ -111,11 +125,14 @@ class Engine:
         Raises:
             EnforcingStoppedError: the breaker has opened, which is on record by then.
         """
-        now = self._now()
-        due = [work for work in self._work.values() if work.due <= now]
+        now, cap = self._now(), self._limits.backoff.cap
+        # Later than any pause: the clock was set back, and nobody shall wait for it to catch up.
+        latest = now + max(LONGEST_PAUSE, timedelta(seconds=cap))
+        due = [work for work in self._work.values() if work.due <= now or work.due > latest]
         if due:
             self._try(min(due, key=lambda work: work.due))
         metrics.OPEN.set(len(self._work))
+        metrics.PUT_OFF.set(sum(work.put_off for work in self._work.values()))
         return bool(due)
 
     def settle(self) -> None:
@@ -126,7 +143,16 @@ class Engine:
     def _try(self, work: _Work) -> None:
         target, name = work.target, work.name
         key, plugin = target.key, self._plugins[work.name]
+        held = self._held(min(one.appended for one in self._work.values()))
+        holder = held.by(target, work.appended, self._now(), lambda one: self._policy.shared(target, name, one))
+        if holder is not None:
+            self._spare(work, holder)
+            return
+        work.put_off = False
         number = self._history.attempts.get(key, 0)
+        if not number and self._now() - work.appended > self._limits.max_age:
+            self._fail(target, name, TOO_OLD)  # it grew old here, behind others
+            return
         before = _look(plugin, target)
         if before.presence is Presence.gone:
             self._confirm(target, name, number, before)
@@ -168,6 +194,19 @@ class Engine:
             pause = self._limits.backoff.delay(key, number, attempt.retry_after)
             work.due = self._now() + timedelta(seconds=pause)
 
+    def _spare(self, work: _Work, holder: Holder) -> None:
+        """Leave access alone that a grant holds: for good where it is the command's own grant, given again."""
+        key, now = work.target.key, self._now()
+        until = "no end is known" if holder.until is None else f"until {as_text(holder.until)}"
+        if holder.grant_id == key.grant_id and superseded(work.target, holder, work.appended):
+            why = f"the grant was extended or given again, {until}"
+            self._fail(work.target, work.name, why, outcome=Outcome.superseded)
+        elif now - work.appended > self._limits.max_age:
+            self._fail(work.target, work.name, f"grant {holder.grant_id} still holds the access, {until}")
+        else:
+            work.due, work.put_off = min(now + LONGEST_PAUSE, holder.until or LATEST), True
+            log.info("put_off", grant=key.grant_id, target=work.name, holder=holder.grant_id, until=until)
+
     def _check_breaker(self, key: Key) -> None:
         breaker, now = self._limits.breaker, self._now()
         if breaker.allows(self._history, key, now):
@@ -184,10 +223,10 @@ class Engine:
         record, removal = self._recorder.confirmed(target, number, name, self._now(), seen.detail)
         self._end(target.key, name, Outcome.confirmed, *before, record, removal)
 
-    def _fail(self, target: Target, name: str, why: str, *before: Event) -> None:
-        number = self._history.attempts.get(target.key, 0)
-        event = self._recorder.failed(target, number, name, self._now(), why)
-        self._end(target.key, name, Outcome.failed, *before, event)
+    def _fail(self, target: Target, name: str, why: str, *before: Event, outcome: Outcome = Outcome.failed) -> None:
+        number, now = self._history.attempts.get(target.key, 0), self._now()
+        event = self._recorder.failed(target, number, name, now, why, superseded=outcome is Outcome.superseded)
+        self._end(target.key, name, outcome, *before, event)
 
     def _end(self, key: Key, name: str, outcome: Outcome, *events: Event) -> None:
         self._offsets.ended(key)
@@ -201,6 +240,14 @@ class Engine:
         position = self._offsets.committable()
         self._journal.write(events, position)
         self._committed = position
+
+
+def superseded(target: Target, own: Holder, commanded: datetime) -> bool:
+    """Whether a grant's own later end makes a command void. A later deadline brings a later command.
+
+    What came before the command was the watch's to know; that it runs on may only be the difference of two clocks.
+    """
+    return own.appended > commanded and (own.until is None or own.until > target.key.deadline)
 
 
 def stopped(why: str) -> str:

@@ -132,9 +132,11 @@ class Recorder:
         )
         return record, removal
 
-    def failed(self, target: Target, number: int, name: str, at: datetime, why: str) -> Event:
-        """``revoke.failed``: the command is given up; a person must take the access away."""
-        evidence = {"attempt": number, "target": name}
+    def failed(
+        self, target: Target, number: int, name: str, at: datetime, why: str, *, superseded: bool = False
+    ) -> Event:
+        """``revoke.failed``: the command is given up; a person must take the access away, unless it is superseded."""
+        evidence = {"attempt": number, "target": name} | ({"superseded": True} if superseded else {})
         return self._event("revoke.failed", target, number, at, evidence, outcome="failure", error=why)
 
     def breaker(self, at: datetime, *, opened: bool, limit: int, seconds: float, who: str, why: str) -> Event:
@@ -221,4 +223,4 @@ def note(history: History, deployment: str, datum: Mapping[str, Any]) -> None:
     elif kind == "revoke.confirmed":
         history.note_outcome(key, Outcome.confirmed)
     elif kind == "revoke.failed":
-        history.note_outcome(key, Outcome.failed)
+        history.note_outcome(key, Outcome.superseded if evidence.get("superseded") else Outcome.failed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -35,6 +36,8 @@ class ExecPlugin:
             # Said now, and not when the first access is to be taken away.
             if not (Path(path).is_file() and os.access(path, os.X_OK)):
                 raise PolicyError(f"{path} is no program that can be run")
+            if Path(path).stat().st_mode & stat.S_IWOTH:  # what is in it would run with our credentials
+                raise PolicyError(f"{path} can be written by everybody: chmod o-w")
         passed = {name: os.environ[name] for name in target.pass_environment}
         self._environment = PLAIN_ENVIRONMENT | target.environment | passed
 

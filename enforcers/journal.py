@@ -84,7 +84,8 @@ def read_history(options: Mapping[str, Any], admin: AdminClient, catalog: Schema
             note(history, deployment, decode(message.value() or b"", catalog, message.timestamp()[1]))
         except (DecodeError, FramingError) as error:
             log.warning("finding_unreadable", offset=message.offset(), reason=error.code)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:  # says it is ours, and is not
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+            # It says that it is ours, and is not.
             log.warning("finding_unreadable", offset=message.offset(), reason=type(error).__name__)
     return history
 

@@ -15,10 +15,13 @@ ATTEMPTS = Counter(
     ["target", "result"],
 )
 OUTCOMES = Counter(
-    "grantledger_enforce_outcomes_total", "Commands ended: confirmed, accepted or failed.", ["target", "outcome"]
+    "grantledger_enforce_outcomes_total",
+    "Commands ended: confirmed, accepted, failed or superseded.",
+    ["target", "outcome"],
 )
 WOULD_REVOKE = Counter(
     "grantledger_enforce_dry_run_total", "Commands that a dry run would have carried out.", ["target"]
 )
 OPEN = Gauge("grantledger_enforce_open_commands", "Commands begun and not ended.")
+PUT_OFF = Gauge("grantledger_enforce_put_off_commands", "Open commands whose access another grant holds for now.")
 BREAKER_OPEN = Gauge("grantledger_enforce_breaker_open", "1 while the breaker is open and waits for a person.")

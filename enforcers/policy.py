@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .contract import Target
+from .held import Holder, access_of
 
 
 class PolicyError(Exception):
@@ -168,6 +169,14 @@ class PostgresqlAction(_Part):
             raise ValueError("takes nothing away: give roles, privileges or nologin")
         return self
 
+    def takes_from(self, other: PostgresqlAction) -> bool:
+        """Whether it takes away what somebody who holds the other entitlement needs."""
+        return self.nologin or bool(
+            set(self.roles) & set(other.roles)
+            or {(one.on, one.name, word) for one in self.privileges for word in one.privileges}
+            & {(one.on, one.name, word) for one in other.privileges for word in one.privileges}
+        )
+
 
 class PostgresqlTarget(_Part):
     """A PostgreSQL server, 14 or later."""
@@ -205,13 +214,13 @@ class Route(_Part):
     environment: str = "*"
     entitlement: str = "*"
 
-    def fits(self, target: Target) -> bool:
-        """Whether a command goes this way. A resource without environment has the empty one."""
+    def fits(self, kind: str, resource: str, environment: str, entitlement: str) -> bool:
+        """Whether an access goes this way. A resource without environment has the empty one."""
         pairs = (
-            (target.resource.kind, self.resource_kind),
-            (target.resource.id, self.resource_id),
-            (target.resource.environment or "", self.environment),
-            (target.entitlement, self.entitlement),
+            (kind, self.resource_kind),
+            (resource, self.resource_id),
+            (environment, self.environment),
+            (entitlement, self.entitlement),
         )
         return all(fnmatchcase(value, pattern) for value, pattern in pairs)
 
@@ -234,7 +243,27 @@ class Policy(_Part):
 
     def route(self, target: Target) -> str | None:
         """Return the name of the target that takes a command, None where no route fits."""
-        return next((route.target for route in self.routes if route.fits(target)), None)
+        resource = target.resource
+        return self._route(resource.kind, resource.id, resource.environment or "", target.entitlement)
+
+    def _route(self, *access: str) -> str | None:
+        return next((route.target for route in self.routes if route.fits(*access)), None)
+
+    def shared(self, target: Target, name: str, other: Holder) -> bool:
+        """Whether carrying out a command at a target would take another grant's access too.
+
+        Several accesses may be one to the database: ``read*`` one role, ``orders*`` one server.
+        """
+        config, held = self.targets[name], other.access
+        if held == access_of(target):
+            return True
+        if not isinstance(config, PostgresqlTarget) or (
+            config.role_of(held.subject) != config.role_of(target.subject.id)
+            or self._route(held.resource_kind, held.resource, other.environment, held.entitlement) != name
+        ):
+            return False
+        action, its = config.action_for(target.entitlement), config.action_for(held.entitlement)
+        return action is not None and its is not None and action.takes_from(its)
 
 
 def load_policy(path: Path) -> Policy:

@@ -29,12 +29,13 @@ def live(settings: Settings) -> bool:
 
 
 @contextmanager
-def reading(settings: Settings, *, gated: bool = False) -> Iterator[Client]:
+def reading(settings: Settings, *, gated: bool = False, shared: bool = False) -> Iterator[Client]:
     """Open the store for reading.
 
     Args:
         gated: the SQL comes from a person: it passes the gate of the SQL endpoint also where this process opens the
             embedded engine itself. On a server the user's own rights decide, and ``readonly`` is set.
+        shared: never open the embedded engine here: its owner could not start meanwhile.
 
     Raises:
         StoreUnavailableError: there is no store yet, or it cannot be reached.
@@ -54,6 +55,8 @@ def reading(settings: Settings, *, gated: bool = False) -> Iterator[Client]:
         with _through(access, address) as client:
             yield client
         return
+    if shared:
+        raise StoreUnavailableError(f"nobody has the store in {address.path} open")
     if not address.path.exists():
         raise StoreUnavailableError(f"there is no store in {address.path} (--data): start one with `grantledger up`")
     lock = StoreLock(address.path)

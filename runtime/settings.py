@@ -118,6 +118,18 @@ class Settings(BaseSettings):
         le=86_400.0,
         description="When sealing lags so long that the watch cannot know, it says what it has found all the same.",
     )
+    watch_keep_seconds: float = Field(
+        300.0,
+        ge=0.1,
+        le=86_400.0,
+        description="How often the watch writes away what it has heard; after a start it reads the log from there on.",
+    )
+    watch_keep_days: int = Field(
+        30,
+        ge=1,
+        le=3650,
+        description="How many days the watch keeps what is over. Records sent again after that count as new.",
+    )
     alert_config: Path | None = Field(
         None, description="TOML file with the channels that alerts go to: Alertmanager and webhooks."
     )

@@ -22,6 +22,7 @@ from ..schemas.event import ACTIVITY_TOPIC, LIFECYCLE_TOPIC
 from ..schemas.topics import topic_specs
 from .broker import LocalBroker
 from .children import Child, ChildSpec, environment_for
+from .open_findings import Count, OpenFindings
 from .settings import DEPLOYMENT_FILE, STACK_FILE, Settings, SettingsError
 from .topics import create_topics
 from .wiring import admin_of, prepare_signer
@@ -36,13 +37,14 @@ ALERT = ChildSpec("alert", ("alert",))
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where the stack stands. Counts since the ledger began; times by the processes' clocks."""
+    """Where the stack stands. Counts since the ledger began; times by the processes' clocks; findings, if known."""
 
     events: int
     sealed: int
     stored: int
     last_checkpoint: datetime | None
     last_anchor: datetime | None
+    findings: Count | None
     troubles: tuple[str, ...]
 
     @property
@@ -60,6 +62,7 @@ class Stack:
         self._children: list[Child] = []
         self._admin: AdminClient | None = None
         self._lock: IO[str] | None = None
+        self._findings: OpenFindings | None = None
         self.settings = settings
 
     def start(self) -> None:
@@ -114,6 +117,8 @@ class Stack:
             child = Child(spec, data, environment)
             child.start()
             self._children.append(child)
+        self._findings = OpenFindings(self.settings)
+        self._findings.start()
         self._say(f"started {', '.join(spec.name for spec in specs_of_children)}")
 
     def _deployment(self, data: Path) -> str:
@@ -163,6 +168,7 @@ class Stack:
             stored=_total(samples, "grantledger_stored_log_size_entries"),
             last_checkpoint=_time(samples, "grantledger_last_checkpoint_timestamp_seconds"),
             last_anchor=_time(samples, "grantledger_last_anchor_timestamp_seconds"),
+            findings=self._findings.count if self._findings is not None else None,
             troubles=tuple(troubles),
         )
 
@@ -184,6 +190,8 @@ class Stack:
         """
         if self._lock is None:
             return
+        if self._findings is not None:
+            self._findings.stop()
         by_name = {child.spec.name: child for child in self._children}
         sealed = 0
         for name in ("sample", "sweep", "alert", "watch", "seal", "anchor"):

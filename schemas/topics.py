@@ -11,6 +11,8 @@ SEALED_SUFFIX = ".sealed"
 ANCHORS_TOPIC = "access.anchors"
 RECEIPTS_TOPIC = "access.receipts"
 COMMANDS_TOPIC = "access.commands"
+WATCH_TOPIC = "access.watch"
+"""What the watch keeps between two starts; all of it can be had again from the sealed log."""
 MAX_INPUT_BYTES = 4 << 20
 """Largest batch of records in an input topic, as it is stored there: uncompressed."""
 MAX_SEALED_BYTES = 8 << 20
@@ -68,5 +70,14 @@ def topic_specs(activity_partitions: int, payload_retention_days: int) -> tuple[
         partitions = activity_partitions if topic == ACTIVITY_TOPIC else 1
         specs += [TopicSpec(topic, partitions, source), TopicSpec(sealed(topic), partitions, batches)]
     specs += [TopicSpec(ANCHORS_TOPIC, 1, for_ever), TopicSpec(RECEIPTS_TOPIC, 1, for_ever)]
-    specs.append(TopicSpec(COMMANDS_TOPIC, 1, source))
+    # Rolled and cleaned soon: what was replaced would have to be read past at every start.
+    latest = {
+        "message.timestamp.type": "LogAppendTime",
+        "cleanup.policy": "compact",
+        "min.cleanable.dirty.ratio": "0.1",
+        "segment.bytes": str(64 << 20),
+        "segment.ms": str(3_600_000),
+        "max.message.bytes": str(MAX_SEALED_BYTES),
+    }
+    specs += [TopicSpec(COMMANDS_TOPIC, 1, source), TopicSpec(WATCH_TOPIC, 1, latest)]
     return tuple(specs)

@@ -73,7 +73,13 @@ def make_app(
         web_enabled=False,
         debug=False,
     )
-    app.transport = Transport(app.conf.broker_consumer, app, loop=app.loop)
+    taken_over = asyncio.Event()
+
+    async def begin() -> int:
+        await taken_over.wait()
+        return watch.position
+
+    app.transport = Transport(app.conf.broker_consumer, app, loop=app.loop, begin=begin)
     records = app.topic(LOG, key_type=bytes, value_type=bytes)
     mine = TP(LOG, 0)
 
@@ -86,18 +92,15 @@ def make_app(
     async def look() -> None:
         await watch.tick()
 
-    took_over = False
-
     @app.on_partitions_assigned.connect  # type: ignore[arg-type]
     async def assigned(_app: Any, assigned: Any = (), *_: Any, **_more: Any) -> None:
-        nonlocal took_over
         if mine not in assigned:
             log.info("standing_by")
-        elif took_over:
+        elif taken_over.is_set():
             watch.go_on()
         else:
-            took_over = True
             await watch.take_over()
+            taken_over.set()
 
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]
     async def revoked(_app: Any, revoked: Any = (), *_: Any, **_more: Any) -> None:

@@ -9,22 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import pyarrow as pa
 import structlog
 from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient
 
 from ...ledger import batch as batches
 from ...schemas import kafka
+from ...schemas.arrow import decode_values
 from ...schemas.catalog import SchemaCatalog
-from ...schemas.codec import DecodeError, EventEncoder, decode
+from ...schemas.codec import EventEncoder
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event
-from ...schemas.framing import FramingError
-from ...schemas.topics import sealed
+from ...schemas.topics import WATCH_TOPIC, sealed
 from ..transactions import insist
-from .reports import said_before
+from .memory import MANIFEST, MemoryUnreadableError
+from .reports import SYSTEM, said_before
 from .state import Identity
 
 log = structlog.get_logger("grantledger.watch")
+TOLD = ("source_system", "source_instance", "native_id", "event_type")
+Delivered = Callable[[KafkaError | None, Message], None]
 
 
 class Journal:
@@ -48,17 +52,18 @@ class Journal:
         insist(producer.init_transactions, self.stopping)
         self._producer = producer
         known: dict[Identity, bool] = {}
-        for value, append_ms in self._findings():
-            try:
-                datum = decode(value, self._catalog, append_ms)
-            except (DecodeError, FramingError) as error:
-                log.warning("finding_unreadable", reason=error.code)
-                continue
-            said_before(known, self._deployment, datum)
+        for values, append_times in self._findings():
+            rows = decode_values(pa.array(values, pa.binary()), append_times, self._catalog)
+            told = (rows.column(name).to_pylist() for name in TOLD)
+            for error, system, instance, *rest in zip(rows.column("decode_error").to_pylist(), *told, strict=True):
+                if error:
+                    log.warning("finding_unreadable", reason=error.decode().partition(":")[0])
+                elif (system, instance) == (SYSTEM.encode(), self._deployment.encode()):
+                    said_before(known, *(text.decode() for text in rest))
         return known
 
-    def _findings(self) -> Iterator[tuple[bytes, int]]:
-        """Yield all findings ever, payload and append time: what is sealed, which does not expire, then the rest."""
+    def _findings(self) -> Iterator[tuple[list[bytes], list[int]]]:
+        """Yield all findings ever, payloads and append times: what is sealed, which does not expire, then the rest."""
         end = kafka.wait_without_open_transaction(self._admin, FINDINGS_TOPIC, 0)
         begin = kafka.first_offset(self._admin, FINDINGS_TOPIC, 0)
         log_of_findings = sealed(FINDINGS_TOPIC)
@@ -67,10 +72,10 @@ class Journal:
         for message in kafka.read_range(self._options, log_of_findings, 0, first, last):
             batch = batches.decode(message.value() or b"")
             records = batch.records()
-            yield from zip((value or b"" for value in records.values), records.append_times, strict=True)
+            yield [value or b"" for value in records.values], records.append_times
             begin = max(begin, batch.next_offset)
-        for message in kafka.read_range(self._options, FINDINGS_TOPIC, 0, begin, end):
-            yield message.value() or b"", message.timestamp()[1]
+        rest = list(kafka.read_range(self._options, FINDINGS_TOPIC, 0, begin, end))
+        yield [message.value() or b"" for message in rest], [message.timestamp()[1] for message in rest]
 
     def write(self, events: Iterable[tuple[str, Event]]) -> int | None:
         """Write events, all or none; return the brokers' time in microseconds since 1970, or None where nothing was.
@@ -78,25 +83,90 @@ class Journal:
         Raises:
             KafkaException: they are not there, or another watch has taken over.
         """
-        if self._producer is None:
-            raise RuntimeError("take_over comes first")
         stamps: list[int] = []
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             if error is None:
                 stamps.append(message.timestamp()[1] * 1000)
 
-        self._producer.begin_transaction()
+        producer = self._begin()
         for topic, event in events:
-            value = self._encoder.encode(event)
-            while True:
-                try:
-                    self._producer.produce(topic, value, event.key, on_delivery=delivered)
-                    break
-                except BufferError:
-                    self._producer.poll(0.1)
-        insist(self._producer.commit_transaction, self.stopping)
+            self._produce(producer, topic, self._encoder.encode(event), event.key, delivered)
+        insist(producer.commit_transaction, self.stopping)
         return max(stamps, default=None)
+
+    def remember(
+        self, segments: Mapping[str, bytes], gone: Iterable[str], manifest: Callable[[Mapping[str, int]], bytes]
+    ) -> None:
+        """Keep segments by key, drop others, and say what counts from now on: all of it, or nothing.
+
+        Args:
+            manifest: is given the offset of each segment.
+
+        Raises:
+            KafkaException, KafkaUnavailableError: they are not kept, or another watch has taken over.
+        """
+        offsets: dict[str, int] = {}
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                offsets[str(message.key(), "utf-8")] = message.offset() or 0  # type: ignore[arg-type]
+
+        producer = self._begin()
+        for key, value in segments.items():
+            self._produce(producer, WATCH_TOPIC, value, key, delivered)
+        producer.flush(kafka.PATIENCE)
+        if len(offsets) < len(segments):
+            raise kafka.KafkaUnavailableError(f"{WATCH_TOPIC} does not take records (kafka_bootstrap_servers)")
+        for key in gone:
+            self._produce(producer, WATCH_TOPIC, None, key)
+        self._produce(producer, WATCH_TOPIC, manifest(offsets), MANIFEST)
+        insist(producer.commit_transaction, self.stopping)
+
+    def recall(self) -> tuple[str, bytes]:
+        """Return the id of the log that is read, and the manifest of what was kept; nothing where nothing was.
+
+        Raises:
+            KafkaUnavailableError: the brokers do not answer, or a topic is missing.
+        """
+        log_of_grants = sealed(LIFECYCLE_TOPIC)
+        identities = kafka.identify_topics(self._admin, (log_of_grants, WATCH_TOPIC))
+        kafka.wait_without_open_transaction(self._admin, WATCH_TOPIC, 0)
+        last = kafka.last_record(self._options, self._admin, WATCH_TOPIC, 0)
+        found = last is not None and last.key() == MANIFEST.encode() and last.value()
+        return identities[log_of_grants].topic_id.hex(), found or b""
+
+    def segments(self, offsets: Iterable[int]) -> Iterator[bytes]:
+        """Yield the segments that lie at these offsets.
+
+        Raises:
+            MemoryUnreadableError: one is missing.
+        """
+        wanted = set(offsets)
+        begin, end = min(wanted, default=0), max(wanted, default=-1) + 1
+        for message in kafka.read_range(self._options, WATCH_TOPIC, 0, begin, end):
+            if (offset := message.offset()) in wanted:
+                wanted.discard(offset)
+                yield message.value() or b""
+        if wanted:
+            raise MemoryUnreadableError(f"{WATCH_TOPIC} has nothing at offset {min(wanted)}")
+
+    def _begin(self) -> Producer:
+        if self._producer is None:
+            raise RuntimeError("take_over comes first")
+        self._producer.begin_transaction()
+        return self._producer
+
+    @staticmethod
+    def _produce(
+        producer: Producer, topic: str, value: bytes | None, key: str, on_delivery: Delivered | None = None
+    ) -> None:
+        while True:
+            try:
+                producer.produce(topic, value, key, on_delivery=on_delivery)
+                return
+            except BufferError:
+                producer.poll(0.1)
 
     def end(self) -> int:
         """Return the offset after the last record of ``access.lifecycle``, committed or not."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from bisect import insort
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
+from . import episodes
+from .episodes import Episode, Granted, Removal, episodes_of, thinned
 from .facts import Access, Decision, Fact, Source
-from .policy import SECOND, Limits
+from .policy import Limits
 
 Item = TypeVar("Item")
-NEVER = 1 << 62
+NEVER = episodes.NEVER
 """A time that does not come."""
+FEW = 16
+"""So many removals are kept without asking whether they matter."""
 
 
 NOBODY = Source("", "")
@@ -42,78 +45,6 @@ class Stage(StrEnum):
     REMOVED = "removed"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Granted:
-    """An activation or extension."""
-
-    index: int
-    append: int
-    starts: int
-    expires: int | None
-    ahead: int
-    """By how much the source's clock was fast: the deadline is that much earlier (DESIGN section 6)."""
-    extended: bool
-    native: bool = False
-    """Whether the tool itself ends the access at ``expires``."""
-    told: bytes = b""
-    """Digest of the event: the same one told again counts once, where it stands first."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Removal:
-    """A revocation or expiry that a tool reported."""
-
-    index: int
-    append: int
-    occurred: int
-    evidence: str
-    told: bytes = b""
-
-
-class Episode(NamedTuple):
-    """The time from one activation or extension to the next, or to the end.
-
-    Attributes:
-        deadline: when access must have ended, or ``NEVER`` where nobody says.
-        superseded: append time of the activation or extension that followed, or ``NEVER``.
-        name: what tells its findings from those of the grant's other episodes: the deadline, 0 without one; the time of
-            the activation or extension where an earlier episode had the same.
-    """
-
-    granted: Granted
-    first: Granted
-    deadline: int
-    superseded: int
-    removals: tuple[Removal, ...]
-    name: int
-
-    def is_restated_by(self, granted: Granted, deadline: int, limits: Limits) -> bool:
-        """Whether an activation or extension that follows says nothing but the same end again."""
-        gone = any(one.evidence in limits.removal for one in self.removals)
-        return deadline == self.deadline and not gone and (granted.extended or not self.granted.extended)
-
-    def removed(self, limits: Limits) -> int:
-        """Return when a removal that counts was reported, or ``NEVER``."""
-        by_itself = self.deadline if "deadline" in limits.removal else NEVER
-        if not self.removals:
-            return by_itself
-        reported = (removal.append for removal in self.removals if removal.evidence in limits.removal)
-        return min(by_itself, next(reported, NEVER))
-
-    def left(self, limits: Limits) -> int:
-        """Return when the subject left by the word of the source that removed it, or ``NEVER``."""
-        counting = (one for one in self.removals if one.evidence in limits.removal)
-        return next((min(one.occurred, one.append) for one in counting), NEVER)
-
-    @property
-    def best_evidence(self) -> str:
-        """The strongest word for a removal so far."""
-        return max((removal.evidence for removal in self.removals), key=_STRENGTH.__getitem__, default="")
-
-
-_STRENGTH = {"none": 0, "deadline": 1, "api_accepted": 2, "confirmed": 3}
-
-
 @dataclass(slots=True)
 class Grant:
     """What is known of one grant. Who and what come from the first event that names somebody."""
@@ -131,7 +62,9 @@ class Grant:
     """The request it came from, by the earliest fact that names one, whose index ``named_at`` is; or nothing."""
     # Tuples, because an empty one takes no memory, and most grants have few of each.
     granted: tuple[Granted, ...] = ()
-    removals: tuple[Removal, ...] = ()
+    removals: tuple[Removal, ...] | list[Removal] = ()
+    heard: dict[bytes, int] | None = None
+    """Of a grant with more than a few removals, where each was told first: also those that are not kept."""
     decisions: tuple[tuple[int, int, Decision], ...] = ()
     failed: tuple[int, ...] = ()
 
@@ -151,53 +84,40 @@ class Grant:
         if fact.request_id and fact.index < self.named_at:
             self.named_at, self.request_id = fact.index, fact.request_id
         if fact.event_type in ("grant.activated", "grant.extended"):
-            starts = fact.starts if fact.starts is not None else fact.append
-            extended = fact.event_type == "grant.extended"
-            native = fact.native and fact.expires is not None
-            granted = Granted(
-                fact.index, fact.append, starts, fact.expires, fact.fast_by, extended, native, fact.content
-            )
-            self.granted = _once(self.granted, granted)
+            self.granted = _once(self.granted, Granted.of(fact))
         elif fact.event_type in ("grant.revoked", "grant.expired"):
-            removal = Removal(fact.index, fact.append, fact.occurred, fact.removal, fact.content)
-            self.removals = _once(self.removals, removal)
+            self._add_removal(Removal(fact.index, fact.append, fact.occurred, fact.removal, fact.source, fact.content))
         elif fact.event_type == "grant.failed":
             self.failed = _with(self.failed, fact.index)
         for decision in fact.decisions:
             self.decisions = _with(self.decisions, (fact.index, fact.append, decision))
 
-    def episodes(self, limits: Limits) -> Iterator[Episode]:
-        """Yield the grant's episodes in order. One that comes back after its removal begins anew.
+    def _add_removal(self, removal: Removal) -> None:
+        if self.heard is None:
+            self.removals = _once(tuple(self.removals), removal)
+            if len(self.removals) > FEW:
+                self.heard = {one.told: one.index for one in self.removals}
+            return
+        before = self.heard.get(removal.told, NEVER)
+        if before <= removal.index:
+            return
+        self.heard[removal.told] = removal.index
+        kept = self.removals if isinstance(self.removals, list) else list(self.removals)
+        if before < NEVER:  # of facts in the log's order never so
+            kept = [one for one in kept if one.told != removal.told]
+        insort(kept, removal)
+        self.removals = kept
 
-        What gives the same end once more begins no new episode: else access that is overdue would pass for settled.
-        """
-        first: Granted | None = None
-        open_one: Episode | None = None
-        named: set[int] = set()
-        for at, granted in enumerate(self.granted):
-            following = self.granted[at + 1] if at + 1 < len(self.granted) else None
-            until = following.index if following else NEVER
-            removals = self.removals and tuple(one for one in self.removals if granted.index < one.index < until)
-            if open_one is not None and open_one.removed(limits) <= granted.append:
-                first = None
-            first = granted if first is None else first  # giving it again does not begin its time anew
-            deadline = _deadline(granted, first, limits)
-            superseded = following.append if following else NEVER
-            if open_one is not None and open_one.is_restated_by(granted, deadline, limits):
-                removals = open_one.removals + removals
-                open_one = open_one._replace(superseded=superseded, removals=removals)
-            else:
-                if open_one is not None:
-                    yield open_one
-                name = granted.append if deadline in named else 0 if deadline == NEVER else deadline
-                named.add(deadline)
-                open_one = Episode(granted, first, deadline, superseded, removals, name)
-        if open_one is not None:
-            yield open_one
+    def episodes(self, limits: Limits) -> list[Episode]:
+        """Return the grant's episodes in order. Everything in the log up to now must be known."""
+        if len(self.removals) > FEW:
+            self.removals = thinned(self.granted, self.removals)
+        return episodes_of(self.granted, self.removals, limits)
 
     def last(self, limits: Limits) -> Episode | None:
         """Return the episode that counts now."""
-        return next(iter(deque(self.episodes(limits), maxlen=1)), None)
+        episodes = self.episodes(limits)
+        return episodes[-1] if episodes else None
 
     def stage(self, limits: Limits) -> Stage:
         """Return where the grant is in its life, by what was reported. A passed deadline is not a removal."""
@@ -236,15 +156,6 @@ def _with(sorted_items: tuple[Item, ...], item: Item) -> tuple[Item, ...]:
     if not sorted_items or sorted_items[-1] <= item:  # type: ignore[operator]
         return (*sorted_items, item)
     return tuple(sorted((*sorted_items, item)))  # type: ignore[type-var]
-
-
-def _deadline(granted: Granted, first: Granted, limits: Limits) -> int:
-    """Return when access must have ended: what the tool said less its clock's lead, else what the policy allows."""
-    if granted.expires is not None:
-        return granted.expires - granted.ahead
-    if limits.max_seconds is not None:
-        return first.append + int(limits.max_seconds * SECOND)
-    return NEVER
 
 
 @dataclass(slots=True)

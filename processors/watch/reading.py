@@ -1,33 +1,49 @@
-"""Facts out of sealed batches of ``access.lifecycle``, decoded column by column like everything that is sealed."""
+"""Facts out of sealed batches of ``access.lifecycle``, decoded column by column like everything that is sealed.
+
+On the way stands a table: what the watch needs of each entry, one row an entry. It is what the watch keeps between two
+starts (:mod:`.memory`), so facts come out of what was kept just as out of what is sealed.
+"""
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Iterator
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...ledger import columns
 from ...ledger.batch import SealedBatch, micros_of
-from ...schemas.arrow import decode_values
+from ...schemas.arrow import DECODED_SCHEMA, decode_values
 from ...schemas.catalog import SchemaCatalog
 from .facts import Access, Decision, Fact, Source
 
 _NEEDED = (
-    "decode_error", "event_id", "event_type", "source_system", "source_instance", "occurred_at", "source_seq", "tenant",
-    "subject_id", "subject_kind", "subject_email", "resource_kind", "resource_id", "resource_environment",
-    "entitlement", "grant_id", "grant_id_kind", "request_id", "session_id", "approvals", "starts_at", "expires_at",
-    "expiry_source", "removal_evidence", "outcome",
+    "event_id", "event_type", "source_system", "source_instance", "occurred_at", "source_seq", "tenant", "subject_id",
+    "subject_kind", "subject_email", "resource_kind", "resource_id", "resource_environment", "entitlement", "grant_id",
+    "grant_id_kind", "request_id", "session_id", "approvals", "starts_at", "expires_at", "expiry_source",
+    "removal_evidence", "outcome",
 )  # fmt: skip
-
+TABLE = pa.schema(
+    [("index", pa.int64()), ("append", pa.int64()), ("content", pa.binary(8))]
+    + [DECODED_SCHEMA.field(name) for name in _NEEDED]
+)
+"""What is needed of an entry: its index, its time in microseconds since 1970, a digest of its content, its columns."""
 
 Rows = Iterator[tuple[Any, ...]]
 
 
-def rows_of(batch: SealedBatch, catalog: SchemaCatalog) -> Rows:
-    """Return what the watch needs of each entry of a batch, column by column decoded: the costly part.
+def read(batch: SealedBatch, catalog: SchemaCatalog) -> tuple[pa.RecordBatch, Rows]:
+    """Return the entries of a batch as a ``TABLE`` and as its rows: the costly part.
+
+    What cannot be decoded is left out.
+
+    The time of a record is the broker's; where its sender set it, no deadline may use it, and the time of sealing
+    stands instead.
 
     Args:
         catalog: the writer schemas on record.
@@ -36,45 +52,58 @@ def rows_of(batch: SealedBatch, catalog: SchemaCatalog) -> Rows:
         BatchError: the columns of the batch do not fit together.
     """
     if not batch.count:
-        return iter(())
+        return nothing(), iter(())
     appended = columns.unpack_i64(batch.append_times)
     table = decode_values(pa.array(batch.records().values, pa.binary()), appended, catalog)
-    listed = {name: _listed(table.column(name)) for name in table.schema.names}
+    stamped = np.frombuffer(batch.flags, np.uint8) & 1 == 1
+    times = np.where(stamped, np.array(appended, np.int64) * 1000, micros_of(batch.sealed_at))
+    indexes = np.arange(batch.first_index, batch.size, dtype=np.int64)
+    good = pc.equal(pc.binary_length(pc.fill_null(table.column("decode_error"), b"")), 0)
+    if not pc.all(good).as_py():
+        table, kept = table.filter(good), good.to_numpy(zero_copy_only=False)
+        times, indexes = times[kept], indexes[kept]
+    listed = {name: _listed(table.column(name)) for name in DECODED_SCHEMA.names[:-1]}
     contents = _contents(list(listed.values()))
-    return zip(appended, batch.flags, contents, *(listed[name] for name in _NEEDED), strict=True)
+    firsts = [pa.array(indexes), pa.array(times), pa.array(contents, pa.binary(8))]
+    whole = pa.RecordBatch.from_arrays([*firsts, *(table.column(name) for name in _NEEDED)], schema=TABLE)
+    return whole, zip(indexes.tolist(), times.tolist(), contents, *(listed[name] for name in _NEEDED), strict=True)
+
+
+def nothing() -> pa.RecordBatch:
+    """Return a ``TABLE`` without rows."""
+    return pa.RecordBatch.from_pylist([], TABLE)
+
+
+def rows_of(table: pa.RecordBatch) -> Rows:
+    """Return the rows of a ``TABLE``."""
+    return zip(*(_listed(table.column(name)) for name in TABLE.names), strict=True)
 
 
 def facts_of(batch: SealedBatch, catalog: SchemaCatalog) -> Iterator[Fact]:
-    """Yield the facts of a batch of ``access.lifecycle``: :func:`rows_of` and :func:`facts_from` in one.
+    """Yield the facts of a batch of ``access.lifecycle``: :func:`read` and :func:`facts_from` in one.
 
     Raises:
         BatchError: the columns of the batch do not fit together.
     """
-    return facts_from(batch, rows_of(batch, catalog))
+    return facts_from(read(batch, catalog)[1])
 
 
-def facts_from(batch: SealedBatch, rows: Rows) -> Iterator[Fact]:
-    """Yield the facts of a batch; an entry that cannot be decoded says nothing.
+def facts_from(rows: Rows) -> Iterator[Fact]:
+    """Yield the facts that rows tell.
 
     One at a time, so that a batch's facts do not lie between what is kept: that would cost a third more memory.
 
-    The time of a record is the broker's; where its sender set it, no deadline may use it, and the time of sealing
-    stands instead.
-
     Args:
-        rows: of :func:`rows_of`.
+        rows: of :func:`read` or :func:`rows_of`.
     """
-    sealed_at = micros_of(batch.sealed_at)
-    for index, (
-        append, flags, content, error, event_id, event_type, system, instance, occurred, seq, tenant, subject, kind,
-        email, resource_kind, resource, environment, entitlement, grant_id, grant_id_kind, request_id, session_id,
-        approvals, starts, expires, expiry_source, removal, outcome,
-    ) in enumerate(rows, batch.first_index):  # fmt: skip
-        if error:
-            continue
+    for (
+        index, append, content, event_id, event_type, system, instance, occurred, seq, tenant, subject, kind, email,
+        resource_kind, resource, environment, entitlement, grant_id, grant_id_kind, request_id, session_id, approvals,
+        starts, expires, expiry_source, removal, outcome,
+    ) in rows:  # fmt: skip
         yield Fact(
             index=index,
-            append=append * 1000 if flags & 1 else sealed_at,
+            append=append,
             occurred=occurred,
             event_id=event_id,
             event_type=event_type,
@@ -99,19 +128,22 @@ def facts_from(batch: SealedBatch, rows: Rows) -> Iterator[Fact]:
 
 
 def _contents(columns_of: list[list[Any]]) -> list[bytes]:
-    """Return a digest of each row: everything in the event but its salt. It holds within this process only."""
+    """Return a digest of each row: everything in the event but its salt."""
     flat = [
         [str(value) if type(value) is list else value for value in one]
         if any(type(value) is list for value in one)
         else one
         for one in columns_of
     ]
-    return [hash(row).to_bytes(8, "big", signed=True) for row in zip(*flat, strict=True)]
+    # Version 2 of the format says the same for the same values, and nothing of how they lie in memory.
+    return [blake2b(marshal.dumps(row, 2), digest_size=8).digest() for row in zip(*flat, strict=True)]
 
 
 def _listed(column: pa.Array) -> list[Any]:
     """Return the values of a column: text as text, times as microseconds, lists as lists; empty ones as None."""
     kind = column.type
+    if pa.types.is_fixed_size_binary(kind):
+        return list(column.to_pylist())
     if pa.types.is_binary(kind) or pa.types.is_string(kind):
         encoded = column.dictionary_encode()
         known = encoded.dictionary.to_pylist()

@@ -120,13 +120,14 @@ class Reporter:
         )
 
 
-def said_before(known: dict[Identity, bool], deployment: str, datum: Mapping[str, Any]) -> None:
-    """Fold one decoded event of ``access.findings`` into what has been said: identity to whether it is open."""
-    source = datum["source"]
-    if source["system"] != SYSTEM or source["instance"] != deployment:
-        return
-    rule, key, deadline = json.loads(source["native_id"])
-    if datum["event_type"] == "revoke.requested":
+def said_before(known: dict[Identity, bool], native_id: str, event_type: str) -> None:
+    """Fold one event of a watch into what has been said: identity to whether it is open.
+
+    Raises:
+        ValueError: no watch has said this.
+    """
+    rule, key, deadline = json.loads(native_id)
+    if event_type == "revoke.requested":
         known[REVOKE, key, deadline] = True
-    elif datum["event_type"] in ("finding.opened", "finding.resolved"):
-        known[rule, key, deadline] = datum["event_type"] == "finding.opened"
+    elif event_type in ("finding.opened", "finding.resolved"):
+        known[rule, key, deadline] = event_type == "finding.opened"

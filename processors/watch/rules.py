@@ -7,10 +7,11 @@ follows from these two. A fact that arrives later may end a finding; none makes 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from .episodes import NEVER, Episode
 from .facts import Decision
-from .life import NEVER, NOBODYS_NAMES, Episode, Grant, Request, Session
+from .life import NOBODYS_NAMES, Grant, Request, Session
 from .policy import SECOND, Limits, Rule
 
 REVOKE: Literal["revoke"] = "revoke"
@@ -25,7 +26,7 @@ class Candidate(NamedTuple):
         deadline: with rule and key its identity; the deadline concerned, or 0 where there is none.
         opens: from when on it is wrong; nothing is said before.
         ends: since when it is not wrong any more, or ``NEVER``.
-        evidence: what a person needs to know.
+        told: the evidence, or a function and its arguments that give it: most candidates are never reported.
     """
 
     rule: Rule | Literal["revoke"]
@@ -33,12 +34,20 @@ class Candidate(NamedTuple):
     deadline: int
     opens: int
     ends: int
-    evidence: Mapping[str, object]
+    told: Mapping[str, object] | tuple[Any, ...]
 
     @property
     def real(self) -> bool:
         """Whether it ever is wrong."""
         return self.opens < self.ends
+
+    @property
+    def evidence(self) -> Mapping[str, object]:
+        """What a person needs to know."""
+        if not isinstance(self.told, tuple):
+            return self.told
+        found: Mapping[str, object] = self.told[0](*self.told[1:])
+        return found
 
 
 def on_grant(
@@ -55,24 +64,31 @@ def on_grant(
         removed = episode.removed(limits)
         over = min(removed, episode.superseded)
         due = _due(episode, limits)
-        if due < NEVER:  # as long as one more grant of this access holds, the access may be there
-            due = max(due, held_until(due))
+        if due < over:  # as long as one more grant of this access holds, the access may be there
+            due = held_until(due)
         if due < NEVER:
-            yield from _overdue(grant, episode, limits, over, due)
-            yield from _revoke(grant, episode, limits, (due, over), alone=alone)
-        yield from _unconfirmed(grant, episode, limits, over)
-        yield from _too_long(grant, episode, limits, over)
+            told = (_lateness, grant, episode, limits, over)
+            yield Candidate("overdue", grant.grant_id, episode.name, due, over, told)
+            # Before the grace is over only where no other grant can cover the access meanwhile.
+            if alone and (limits.revoke == "deadline" or (limits.revoke == "auto" and not episode.granted.native)):
+                due = max(episode.deadline, episode.granted.append)
+            if limits.revoke != "never":
+                yield Candidate(REVOKE, grant.grant_id, episode.name, due, over, (_who, grant))
+        if episode.removals:
+            yield from _unconfirmed(grant, episode, limits, over)
+        if limits.max_seconds is not None and episode.granted.ends is not None:
+            yield from _too_long(grant, episode, limits.max_seconds, over)
         if episode.deadline == NEVER:
-            yield _of(
-                "no_deadline", grant, episode.name, (episode.granted.append, over), {"index": episode.granted.index}
-            )
-        if not episode.granted.extended:
+            evidence = {"index": episode.granted.index}
+            yield _of("no_deadline", grant, episode.name, (episode.granted.append, over), evidence)
+        if limits.approvals and not episode.granted.extended:
             yield from _no_approval(grant, episode, request, limits, removed)
     # Some tools call request and grant the same: then both say the same, the one that came first.
     heard = grant.decisions
     if request is not None and grant.request_id == grant.grant_id and request.decisions:
         heard = tuple(sorted(heard + request.decisions))
-    yield from _self_approved(grant.grant_id, grant.person, heard)
+    if heard:
+        yield from _self_approved(grant.grant_id, grant.person, heard)
 
 
 def on_request(request: Request) -> Iterator[Candidate]:
@@ -85,28 +101,35 @@ def on_session(
 ) -> Iterator[Candidate]:
     """Yield what is wrong with a session.
 
+    What was used without a grant was so, however soon it ended.
+
     Args:
         limits: those of the session's own resource.
         grant_limits: those of the grant that it names, where that is known.
     """
     if session.started == NEVER:
         return
+    began = min(session.started, session.ended)  # also where we heard of its end first
+    latest = began + _span((grant_limits or limits).approval_wait_seconds)  # to hear of a grant that was there
+    opens = max(session.started, latest)
     if not session.grant_id:
         if limits.sessions_need_grant:
-            wait = session.started + _span(limits.approval_wait_seconds)
-            yield Candidate("used_without_grant", session.session_id, 0, wait, session.ended, {"named": "no grant"})
+            yield _unfounded(session, opens, {"named": "no grant"})
         return
     ends = list(_ends_of(grant, grant_limits)) if grant is not None and grant_limits is not None else []
-    started = session.started + _span((grant_limits or limits).approval_wait_seconds)
-    covering = [(begin, end, deadline) for begin, end, deadline in ends if begin <= started and session.started <= end]
+    covering = [(begin, end, deadline) for begin, end, deadline in ends if begin <= latest and began <= end]
     if not covering:
-        evidence = {"grant": session.grant_id, "known": bool(ends)}
-        yield Candidate("used_without_grant", session.session_id, 0, started, session.ended, evidence)
+        yield _unfounded(session, opens, {"grant": session.grant_id, "known": bool(ends)})
         return
-    _, end, deadline = max(covering, key=lambda one: one[1])
+    _, end, deadline = min(covering)  # what is given after that has ended was not there in between
     if end < NEVER:
         evidence = {"grant": session.grant_id, "session_started": session.started}
         yield Candidate("session_outlived_grant", session.session_id, deadline, end, session.ended, evidence)
+
+
+def _unfounded(session: Session, opens: int, evidence: Mapping[str, object]) -> Candidate:
+    ends = max(session.ended, opens + 1)
+    return Candidate("used_without_grant", session.session_id, 0, opens, ends, evidence)
 
 
 def cover(episode: Episode, limits: Limits) -> tuple[int, int]:
@@ -118,63 +141,52 @@ def cover(episode: Episode, limits: Limits) -> tuple[int, int]:
 def _ends_of(grant: Grant, limits: Limits) -> Iterator[tuple[int, int, int]]:
     """Yield (from, until, deadline) of each stretch in which sessions may run: episodes that follow at once are one."""
     stretch: tuple[int, int, int] | None = None
-    for episode in grant.episodes(limits):
+    for episode in sorted(grant.episodes(limits), key=lambda one: one.granted.index):
         removed = episode.removed(limits)
         end = min(_later(removed, limits), _due(episode, limits))
         deadline = 0 if episode.deadline == NEVER else episode.deadline
         begin = episode.granted.append
-        if stretch is not None and begin <= stretch[1]:
-            stretch = (stretch[0], end, deadline)
-        else:
+        if stretch is None or begin > stretch[1]:
             if stretch is not None:
                 yield stretch
             stretch = (begin, end, deadline)
+        elif not episode.late or end > stretch[1]:  # what was over when it was told ends nothing else
+            stretch = (stretch[0], end, deadline)
     if stretch is not None:
         yield stretch
 
 
-def _overdue(grant: Grant, episode: Episode, limits: Limits, over: int, due: int) -> Iterator[Candidate]:
-    evidence: dict[str, object] = {"removal": episode.best_evidence or "not reported"}
+def _who(grant: Grant) -> dict[str, object]:
+    access = grant.access
+    return {"subject": access.subject, "resource": access.resource, "entitlement": access.entitlement}
+
+
+def _lateness(grant: Grant, episode: Episode, limits: Limits, over: int) -> dict[str, object]:
+    evidence = {**_who(grant), "removal": episode.best_evidence or "not reported"}
     if over < NEVER:
         evidence["late_seconds"] = (min(over, episode.left(limits)) - episode.deadline) / SECOND
     if episode.name != episode.deadline:
         evidence["deadline"] = episode.deadline
-    yield _of("overdue", grant, episode.name, (due, over), evidence)
-
-
-def _revoke(
-    grant: Grant, episode: Episode, limits: Limits, span: tuple[int, int], *, alone: bool
-) -> Iterator[Candidate]:
-    due, over = span
-    # Before the grace is over only where no other grant can cover the access meanwhile.
-    if alone and (limits.revoke == "deadline" or (limits.revoke == "auto" and not episode.granted.native)):
-        due = max(episode.deadline, episode.granted.append)
-    if limits.revoke != "never":
-        yield _of(REVOKE, grant, episode.name, (due, over), {})
+    return evidence
 
 
 def _unconfirmed(grant: Grant, episode: Episode, limits: Limits, over: int) -> Iterator[Candidate]:
-    weak = [one for one in episode.removals if one.evidence not in limits.removal]
-    if weak:
-        opens = weak[0].append + _span(limits.confirm_wait_seconds)
-        yield _of("removal_unconfirmed", grant, episode.name, (opens, over), {"evidence": weak[0].evidence})
+    weak = next((one for one in episode.removals if one.evidence not in limits.removal), None)
+    if weak is not None:
+        opens = max(weak.append, episode.granted.append) + _span(limits.confirm_wait_seconds)
+        yield _of("removal_unconfirmed", grant, episode.name, (opens, over), {"evidence": weak.evidence})
 
 
-def _too_long(grant: Grant, episode: Episode, limits: Limits, over: int) -> Iterator[Candidate]:
-    if limits.max_seconds is None or episode.granted.expires is None:
-        return
+def _too_long(grant: Grant, episode: Episode, longest: float, over: int) -> Iterator[Candidate]:
     begin = min(episode.first.starts, episode.first.append)
-    allowed = begin + _span(limits.max_seconds)
-    if episode.deadline > allowed:
-        evidence = {"allowed_seconds": limits.max_seconds, "seconds": (episode.deadline - begin) / SECOND}
+    if episode.deadline > begin + _span(longest):
+        evidence = {"allowed_seconds": longest, "seconds": (episode.deadline - begin) / SECOND}
         yield _of("extended_beyond_policy", grant, episode.name, (episode.granted.append, over), evidence)
 
 
 def _no_approval(
     grant: Grant, episode: Episode, request: Request | None, limits: Limits, removed: int
 ) -> Iterator[Candidate]:
-    if not limits.approvals:
-        return
     own = {name.casefold() for name in grant.person}
     heard = sorted(grant.decisions + (request.decisions if request is not None else ()))
     reviewers: set[str] = set()
@@ -205,9 +217,7 @@ def _self_approved(
 def _of(
     rule: Rule | Literal["revoke"], grant: Grant, deadline: int, span: tuple[int, int], evidence: Mapping[str, object]
 ) -> Candidate:
-    access = grant.access
-    who = {"subject": access.subject, "resource": access.resource, "entitlement": access.entitlement}
-    return Candidate(rule, grant.grant_id, deadline, *span, {**who, **evidence})
+    return Candidate(rule, grant.grant_id, deadline, *span, {**_who(grant), **evidence})
 
 
 def _due(episode: Episode, limits: Limits) -> int:

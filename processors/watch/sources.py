@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 
+from .episodes import NEVER
 from .facts import Fact, Source
-from .islands import Islands
-from .life import NEVER
+from .islands import Islands, Runs
 from .policy import SECOND, SourceLimits
 from .rules import Candidate
 
@@ -22,11 +21,10 @@ class SourceLife:
     key: str
     heard: Islands | None
     """Append times, joined where the silence between them is normal; None where no silence is too long."""
+    numbers: Runs
+    """Those of its counter, with their append times."""
     last: int = 0
     """Append time of the latest fact."""
-    numbers: Islands = field(default_factory=Islands)
-    revealed: dict[int, int] = field(default_factory=dict)
-    """Append time of the first number after each gap."""
     ahead: dict[int, tuple[int, int]] = field(default_factory=dict)
     """By day: when the clock was first seen to be ahead, and by how much at most."""
 
@@ -34,7 +32,8 @@ class SourceLife:
     def of(cls, source: Source, limits: SourceLimits) -> SourceLife:
         """Return a source of which nothing was heard."""
         silence = limits.silent_after_seconds
-        return cls(str(source), Islands(int(silence * SECOND)) if silence is not None else None)
+        heard = Islands(int(silence * SECOND)) if silence is not None else None
+        return cls(str(source), heard, Runs(int(limits.gap_wait_seconds * SECOND)))
 
     def add(self, fact: Fact, limits: SourceLimits) -> None:
         """Take a fact that was not taken before."""
@@ -42,10 +41,7 @@ class SourceLife:
         if self.heard is not None:
             self.heard.add(fact.append)
         if fact.seq is not None:
-            self.numbers.add(fact.seq)
-            self.revealed[fact.seq] = min(fact.append, self.revealed.get(fact.seq, NEVER))
-            starts = {first for first, _ in self.numbers}
-            self.revealed = {seq: append for seq, append in self.revealed.items() if seq in starts}
+            self.numbers.add(fact.seq, fact.append)
         if fact.fast_by > limits.clock_skew_seconds * SECOND:
             day = fact.append // DAY
             first, most = self.ahead.get(day, (NEVER, 0))
@@ -60,10 +56,8 @@ class SourceLife:
                 opens = last + self.heard.reach
                 ends = spells[at + 1][0] if at + 1 < len(spells) else NEVER
                 yield Candidate("source_silent", key, opens, opens, ends, {"last_event": last})
-        stretches = list(self.numbers)
-        for (_, before), (after, _) in pairwise(stretches):
-            opens = self.revealed.get(after, NEVER) + int(limits.gap_wait_seconds * SECOND)
-            evidence = {"first_missing": before + 1, "last_missing": after - 1}
-            yield Candidate("sequence_gap", f"{key}#{before + 1}", 0, opens, NEVER, evidence)
+        for gap in self.numbers.gaps():
+            evidence = {"first_missing": gap.first, "last_missing": gap.last}
+            yield Candidate("sequence_gap", f"{key}#{gap.first}", 0, gap.opens, gap.ends, evidence)
         for day, (first, most) in self.ahead.items():
             yield Candidate("clock_skew", key, day * DAY, first, (day + 1) * DAY, {"ahead_seconds": most / SECOND})

@@ -1,14 +1,15 @@
-"""Faust's Kafka consumer as the watch needs it: committed records only, and always from the beginning.
+"""Faust's Kafka consumer as the watch needs it: committed records only, from where the watch says.
 
 Faust reads committed records only together with its own transactions, which it then duplicates (its issue 517); and it
 counts transaction markers as records that are still missing, so the offsets that it commits lag behind or stand still.
-The watch needs neither: its state is the log, read again at every start, and what it says is in its own transactions.
+The watch needs neither: it keeps with its state how far it has read, and writes both in transactions of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import Any, cast
 
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -25,8 +26,16 @@ class _Consumer(driver.Consumer):
     def _new_consumer_thread(self) -> Any:
         return _CommittedThread(self, loop=self.loop, beacon=self.beacon)
 
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Go to the record that the watch wants next, once it knows."""
+        begin = await cast(Transport, self.transport).begin()
+        places = dict.fromkeys(self.assignment(), begin)
+        if places:
+            await self.seek_wait(places)
+        return places
+
     async def commit(self, topics: AbstractSet[str | TP] | None = None, start_new_transaction: bool = True) -> bool:
-        """Commit nothing: where there is no offset, reading begins at the first record."""
+        """Commit nothing: the watch knows by itself where to go on."""
         return True
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
@@ -34,6 +43,14 @@ class _Consumer(driver.Consumer):
 
 
 class Transport(driver.Transport):
-    """Faust's transport with the consumer above."""
+    """Faust's transport with the consumer above.
+
+    Args:
+        begin: returns the offset of the record to read first.
+    """
 
     Consumer = _Consumer
+
+    def __init__(self, *args: Any, begin: Callable[[], Awaitable[int]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.begin = begin

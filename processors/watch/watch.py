@@ -1,7 +1,7 @@
 """The watch at work, between what Faust brings and what the journal writes. It knows neither Faust's parts nor Kafka's.
 
-One process watches; every other stands by. Nothing is kept but what is on record: after a start the sealed log is read
-again, what was said before is read back, and only what is new is said.
+One process watches; every other stands by. After a start, what was kept is taken back (:mod:`.keeper`), the sealed log
+is read from there on, what was said before is read back, and only what is new is said.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from . import metrics
 from .clock import Clock
 from .facts import Fact
 from .gate import Gate, Verdict
+from .keeper import Keeper, Shelf
 from .life import NEVER
+from .memory import Place
 from .policy import SECOND, Policy
-from .reading import facts_from, rows_of
+from .reading import Rows, facts_from, read
 from .reports import FAULT, Reporter
 from .rules import REVOKE
 from .state import Change, Identity, WatchState
@@ -38,8 +40,8 @@ EMPTY_AFTER = SECOND
 """Microseconds of waiting after which it is asked whether there is anything to wait for."""
 
 
-class Words(Protocol):
-    """Where findings go, and what it takes to know that everything was heard. Every call may block."""
+class Words(Shelf, Protocol):
+    """Where findings go and facts are kept, and what it takes to know that everything was heard. Any call may block."""
 
     def take_over(self) -> dict[Identity, bool]:
         """Return what was said before; from now on nobody else's word counts."""
@@ -62,6 +64,9 @@ class Watch:
     """Takes sealed batches in, and looks at a rhythm whether something is due.
 
     Args:
+        bound: microseconds of lag after which it judges all the same.
+        keep_every: microseconds between two times that what was heard is written away.
+        keep_days: how many days what is over is kept.
         boot: microseconds since boot, suspension included.
     """
 
@@ -73,6 +78,8 @@ class Watch:
         catalog: SchemaCatalog,
         *,
         bound: int,
+        keep_every: int,
+        keep_days: int,
         clock: Clock,
         boot: Callable[[], int],
     ) -> None:
@@ -80,7 +87,12 @@ class Watch:
         self.gate = Gate(bound)
         self.state = WatchState(policy)
         self._reporter = Reporter(deployment, self.state.judge_by)
-        self._next_index = 0
+        self._keeper = Keeper(words, self._blocking, every=keep_every, days=keep_days)
+        self._place = Place()
+        self._loaded = asyncio.Event()
+        self._forgetting: asyncio.Task[None] | None = None
+        self._lost: Exception | None = None
+        """Why nothing can be kept any more."""
         self._asked = -NEVER
         self._faults: list[tuple[str, Exception]] = []
         self._fault_names: set[str] = set()
@@ -92,10 +104,16 @@ class Watch:
         """Begin to watch: nobody else's word counts from now on."""
         known = await self._blocking(self._words.take_over)
         self.state.knows(known)
+        self._place = await self._keeper.recall()
         self._fault_names.update(key for rule, key, _ in known if rule == FAULT)
         self.active = True
         metrics.ACTIVE.set(1)
         log.info("watching", findings=len(known), open=sum(known.values()))
+
+    @property
+    def position(self) -> int:
+        """Offset in the sealed topic of the record to go on with."""
+        return self._place.record
 
     def stand_by(self) -> None:
         """Say nothing until ``go_on``: another one may be watching."""
@@ -109,30 +127,79 @@ class Watch:
 
     async def take(self, value: bytes, offset: int) -> None:
         """Apply one sealed batch. What cannot be read is put on record as a finding, never passed over in silence."""
+        await self._loaded.wait()
         loop = asyncio.get_running_loop()
         try:
             batch = decode(value)
-            if batch.size <= self._next_index:  # read again after a rebalance
+            if batch.size <= self._place.size:  # read again after a rebalance
                 return
-            rows = await loop.run_in_executor(self._reading, lambda: rows_of(batch, self._catalog))
+            table, rows = await loop.run_in_executor(self._reading, lambda: read(batch, self._catalog))
+            if batch.first_index > self._place.size:
+                log.warning("batches_missing", first=self._place.size, next=batch.first_index)
+            await self._add_all(rows, self.state.add)
         except Exception as error:
             self._fault(f"sealed record {offset}", error)
             return
-        if batch.first_index > self._next_index:
-            log.warning("batches_missing", first=self._next_index, next=batch.first_index)
-        for number, fact in enumerate(facts_from(batch, rows)):
-            self._add(fact)
-            if number % SLICE == SLICE - 1:
-                await asyncio.sleep(0)
-        self._next_index = batch.size
+        self._place = Place(batch.size, batch.next_offset, offset + 1)
+        self._keeper.take(table, self._boot())
         self.gate.take(batch.next_offset)
         metrics.GRANTS.set(len(self.state.grants))
+        if self.active and self._keeper.is_due(self._boot()):
+            await self._keep(table.column("append")[-1].as_py() if table.num_rows else 0)
 
-    def _add(self, fact: Fact) -> None:
+    async def _add_all(self, rows: Rows, add: Callable[[Fact], None]) -> None:
+        for number, fact in enumerate(facts_from(rows)):
+            try:
+                add(fact)
+            except Exception as error:
+                self._fault(f"event {fact.event_id}", error)
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+
+    async def _keep(self, latest: int) -> None:
+        """Write away what was taken; forget what is over, once it is judged.
+
+        While the past is read it is judged by the time of the log, so that it need not be held whole until the end.
+
+        Args:
+            latest: when the last record was appended.
+        """
         try:
-            self.state.add(fact)
+            await self._keeper.write(self._place, self.state)
+            if self._forgetting is not None and not self._forgetting.done():
+                return
+            if self.gate.live and self._keeper.is_time_to_forget(live=True):
+                self._forgetting = asyncio.create_task(self._forget())
+            elif self._keeper.is_time_to_forget(live=self.gate.live):
+                await self._judge(Verdict(latest, 0), past=True)
+                await self._forget()
+        except Exception as error:  # what an agent raises is passed over: the timer says it
+            self._lost = error
+
+    async def _forget(self) -> None:
+        try:
+            await self._keeper.forget(self.state)
+            metrics.GRANTS.set(len(self.state.grants))
         except Exception as error:
-            self._fault(f"event {fact.event_id}", error)
+            self._lost = error
+
+    async def load(self) -> None:
+        """Take back what was kept; nothing is applied or judged before.
+
+        Raises:
+            ValueError, TypeError, KeyError: it cannot be read. It is thrown away: the next start reads the whole log.
+        """
+        try:
+            async for rows in self._keeper.load(self.state):
+                await self._add_all(rows, self.state.recall)
+        except (ValueError, TypeError, KeyError):
+            log.exception("memory_unreadable", action="it is thrown away: the next start reads the whole log")
+            await self._keeper.discard()
+            raise
+        self.gate.take(self._place.next_offset)
+        metrics.GRANTS.set(len(self.state.grants))
+        self._loaded.set()
+        log.info("recalled", entries=self._place.size, grants=len(self.state.grants))
 
     def _fault(self, where: str, error: Exception) -> None:
         log.error("fault", where=where, fault=type(error).__name__, exc_info=error)
@@ -144,9 +211,14 @@ class Watch:
 
         Raises:
             KafkaException, KafkaUnavailableError: what was found is not on record; start again.
+            ValueError, TypeError, KeyError: what was kept cannot be read, and is thrown away; start again.
         """
         if not self.active:
             return
+        if self._lost is not None:
+            raise self._lost
+        if not self._loaded.is_set():
+            await self.load()
         now, boot = self._clock.now(), self._boot()
         await self._report_jumps()
         await self._report_faults(now)
@@ -164,13 +236,13 @@ class Watch:
             if await self._blocking(lambda: self._words.is_empty(applied, ticket.end)):
                 self.gate.take(ticket.end)
 
-    async def _judge(self, verdict: Verdict) -> None:
+    async def _judge(self, verdict: Verdict, *, past: bool = False) -> None:
         remark: dict[str, object] = {}
         if verdict.lag:
             remark = {"unconfirmed": f"lag {verdict.lag}: judged without it, because it lasts too long"}
             log.error("judged_in_spite_of_lag", lag=verdict.lag)
         while True:
-            changes = self.state.judge(verdict.moment, SLICE)
+            changes = self.state.judge(verdict.moment, SLICE, past=past)
             for about, error in self.state.faults:
                 self._fault(f"{about[0]} {about[1]}", error)
             self.state.faults.clear()

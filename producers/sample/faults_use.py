@@ -101,4 +101,19 @@ class NeverGranted(Fault):
         yield Expected("used_without_grant", one.teller.session_id, 0, started + APPROVAL_WAIT)
 
 
-USE_FAULTS: tuple[type[Fault], ...] = (SessionLivesOn, ShellLivesOn, UsedAfterTheEnd, NeverGranted)
+class UsedBriefly(NeverGranted):
+    """The same, and the session is over after seconds: as a rule before anybody can know that no grant will come."""
+
+    NAME = "used_briefly"
+
+    def alter(self, rng: random.Random, life: Life) -> Life:
+        """No certificate, no end of one."""
+        return life.without(Deed.GRANTED, Deed.RENEWED, Deed.REVOKED, Deed.EXPIRED)
+
+    def expects(self, told: Sequence[Told]) -> Iterator[Expected]:
+        """Use without a grant, though it is over when it is found."""
+        [found] = super().expects(told)
+        yield found._replace(ends=max(told[0].last(Deed.SESSION_ENDED).append, found.opens + 1))
+
+
+USE_FAULTS: tuple[type[Fault], ...] = (SessionLivesOn, ShellLivesOn, UsedAfterTheEnd, NeverGranted, UsedBriefly)

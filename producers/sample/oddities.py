@@ -132,6 +132,27 @@ class ActsInBetween(_Harmless):
         return life.also(Step(life.when(Deed.SESSION_ENDED) - 0.1, Deed.ACTED, "systemctl restart payments"))
 
 
+class TakenBeforeGiven(_Harmless):
+    """CloudTrail keeps no order: the record that takes an assignment away comes before the one that gave it.
+
+    It is in a sandbox account, where nobody looks whether access is gone and the order to take it away is enough.
+    """
+
+    NAME = "taken_before_given"
+    TOOL = "cloudtrail"
+
+    def suits(self, life: Life) -> bool:
+        """It takes an assignment."""
+        return life.has(Deed.REVOKED)
+
+    def alter(self, rng: random.Random, life: Life) -> Life:
+        """The record of the assignment is on its way until it has been taken away."""
+        late = life.when(Deed.REVOKED) - life.when(Deed.GRANTED) + rng.uniform(6, 200)
+        steps = (replace(step, delay=late) if step.deed is Deed.GRANTED else step for step in life.steps)
+        life = replace(life, steps=tuple(steps), place=f"sandbox-{rng.getrandbits(48):012x}")
+        return life.without(Deed.CHECKED)
+
+
 ODDITIES: tuple[type[Fault], ...] = (
     ExpiryRepeats,
     RevokeEachOther,
@@ -140,4 +161,5 @@ ODDITIES: tuple[type[Fault], ...] = (
     ImportedHalfAgain,
     ActsInBetween,
     CameAllAtOnce,
+    TakenBeforeGiven,
 )

@@ -59,6 +59,13 @@ entitlement = "arn:aws:iam::*"
 removal = ["confirmed", "deadline"]
 max_seconds = 3600
 
+# In a sandbox nobody looks after an assignment: that AWS took the order to delete it is enough.
+[[rule]]
+source = "cloudtrail"
+instance = "sandbox-*"
+entitlement = "arn:aws:sso:*"
+removal = ["confirmed", "api_accepted"]
+
 # An assignment of Identity Center has no end, and its deletion is only ever "in progress".
 [[rule]]
 source = "cloudtrail"

@@ -17,6 +17,8 @@ State = Literal["held", "due", "repeating", "done", "given_up", "skipped"]
 WAITING: tuple[State, ...] = ("held", "due", "repeating")
 LONGEST_PAUSE = 30.0
 """Seconds that a whole channel rests after failures; a message of its own may wait longer."""
+LONGEST_RETRY_AFTER = 3600.0
+"""Seconds; who asks for more is asked again after this long."""
 FOREVER = float("inf")
 
 
@@ -66,6 +68,11 @@ class Rules:
     backoff: float = 1.0
     cap: float = 300.0
     give_up: float = 86_400.0
+
+    @property
+    def longest_pause(self) -> float:
+        """No pause is longer. Who seems to wait for longer was told to before the clock was set back."""
+        return max(self.cap, LONGEST_RETRY_AFTER if self.repeat is None else self.repeat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,19 +128,20 @@ def plan(messages: Sequence[Message], standing: Standing, rules: Rules, now: flo
     for message in messages:
         if message.state != "repeating":
             first_unsent.setdefault(message.identity, message.number)
+    latest = now + rules.longest_pause
     ready, look_again = [], FOREVER
     for message in messages:
         # Who hears of an end must have heard of the beginning; and a batch says one thing about an alert.
         blocked = first_unsent.get(message.identity, message.number) < message.number
         if message.state == "held" or blocked:
             continue
-        if message.due <= now:
+        if message.due <= now or message.due > latest:
             ready.append(message)
         else:
             look_again = min(look_again, message.due)
     if not ready:
         return Plan((), look_again)
-    if standing.paused_until > now:
+    if now < standing.paused_until <= latest:
         return Plan((), standing.paused_until)
     ready.sort(key=lambda message: (message.state == "repeating", message.failures > 0, message.number))
     return Plan(tuple(ready[: rules.batch]), now)
@@ -151,7 +159,7 @@ def after(message: Message, outcome: Outcome, rules: Rules, now: float, jitter: 
     if outcome.result is Result.accepted:
         return _accepted(replace(tried, failures=0, refused_since=None), rules, now)
     tried = replace(tried, failures=message.failures + 1)
-    tried = replace(tried, due=now + _pause(tried.failures, rules.backoff, rules.cap, outcome.retry_after, jitter))
+    tried = replace(tried, due=now + _pause(tried.failures, rules, rules.cap, outcome.retry_after, jitter))
     if outcome.result is Result.refused:
         since = message.refused_since if message.refused_since is not None else now
         given_up = now - since >= rules.give_up
@@ -177,10 +185,12 @@ def stands(standing: Standing, outcome: Outcome, rules: Rules, now: float, jitte
     if outcome.result is Result.refused:
         return standing
     failures = standing.failures + 1
-    pause = _pause(failures, rules.backoff, min(rules.cap, LONGEST_PAUSE), outcome.retry_after, jitter)
+    pause = _pause(failures, rules, min(rules.cap, LONGEST_PAUSE), outcome.retry_after, jitter)
     return replace(standing, failures=failures, paused_until=now + pause)
 
 
-def _pause(failures: int, first: float, cap: float, asked: float | None, jitter: float) -> float:
-    grown = min(cap, first * 2.0 ** min(failures - 1, 30))
-    return max(grown * (0.5 + jitter / 2), asked or 0.0)
+def _pause(failures: int, rules: Rules, cap: float, asked: float | None, jitter: float) -> float:
+    grown = min(cap, rules.backoff * 2.0 ** min(failures - 1, 30))
+    # A state that is not posted ends by itself: an hour's rest that a proxy asks for would end every open alert.
+    longest = FOREVER if rules.repeat is None else rules.repeat
+    return max(grown * (0.5 + jitter / 2), min(asked or 0.0, longest))

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO
 
-VERSION = 1
+VERSION = 2
 BUSY_SECONDS = 30.0
 """How long one writer waits for another: a channel, the reader and the command line write to one file."""
 
@@ -37,6 +37,7 @@ CREATE TABLE findings (
     ended_at REAL,
     ending TEXT                  -- 'resolved', or 'closed' by a person
 ) STRICT;
+CREATE INDEX findings_by_identity ON findings (identity);
 CREATE UNIQUE INDEX one_open_finding ON findings (identity) WHERE ended_at IS NULL;
 CREATE TABLE messages (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -121,6 +122,9 @@ def prepare(path: Path) -> None:
                     for statement in _TABLES.split(";"):
                         if statement.strip():
                             database.execute(statement)
+                    database.execute(f"PRAGMA user_version = {VERSION}")
+                elif found == 1:
+                    database.execute("CREATE INDEX findings_by_identity ON findings (identity)")
                     database.execute(f"PRAGMA user_version = {VERSION}")
                 elif found != VERSION:
                     raise OutboxError(f"the outbox {path} has version {found}, this program writes version {VERSION}")

@@ -8,18 +8,24 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
 from . import metrics
 from .channel import Envelope, Post
-from .core import FOREVER, Message, Plan, Result, Rules, Standing, after, plan, stands
+from .core import FOREVER, Message, Outcome, Plan, Result, Rules, Standing, after, plan, stands
 from .database import connect, transaction
 from .outbox import Route
 
 log = structlog.get_logger("grantledger.alert")
 
+AHEAD = 50
+"""Exchanges planned at once: where thousands of messages wait, not all of them are looked through for each."""
+ONE_RECORD = 3600.0
+"""Seconds in which posts that only repeat the same alerts, and go well, share one record."""
+MOST_REPEATED = 1000
 LONGEST_WAIT = 1.0
 """Seconds after which a channel looks for what another process did: enabled it, or closed a finding."""
 _MESSAGE = (
@@ -34,14 +40,16 @@ class Deliveries:
     def __init__(self, path: Path, channel: str, rules: Rules, jitter: Callable[[], float] = random.random) -> None:
         self._database = connect(path)
         self._channel, self._rules, self._jitter = channel, rules, jitter
+        self._repeated: dict[str, tuple[int, float]] = {}
 
     def close(self) -> None:
         """Close the connection."""
         self._database.close()
 
-    def plan(self, now: float) -> Plan:
-        """Return what leaves now."""
-        return plan(self.waiting(), self.standing(), self._rules, now)
+    def plan(self, now: float, exchanges: int = 1) -> Plan:
+        """Return what leaves now, in so many exchanges at most."""
+        rules = replace(self._rules, batch=self._rules.batch * exchanges)
+        return plan(self.waiting(), self.standing(), rules, now)
 
     def waiting(self) -> list[Message]:
         """Return the messages that are not settled, in their order."""
@@ -76,10 +84,12 @@ class Deliveries:
         outcome = post.outcome
         changed = []
         with transaction(self._database):
-            ids = []
+            ids, repeats = [], outcome.result is Result.accepted
             for number in post.numbers:
                 row = self._database.execute(f"{_MESSAGE} WHERE m.number = ?", (number,)).fetchone()
-                message = after(_message(row), outcome, self._rules, now, self._jitter())
+                before = _message(row)
+                repeats = repeats and before.state == "repeating" and not before.failures
+                message = after(before, outcome, self._rules, now, self._jitter())
                 changed.append(message)
                 ids += self._database.execute(
                     "UPDATE messages SET state = ?, due = ?, attempts = ?, failures = ?, refused_since = ?, "
@@ -91,10 +101,7 @@ class Deliveries:
                         now if outcome.result is Result.accepted else None, number,
                     ),
                 ).fetchone()  # fmt: skip
-            self._database.execute(
-                "INSERT INTO deliveries (at, channel, messages, result, status, detail) VALUES (?, ?, ?, ?, ?, ?)",
-                (now, self._channel, json.dumps(ids), outcome.result, outcome.status, outcome.detail),
-            )
+            self._keep(json.dumps(ids), outcome, now, repeats=repeats)
             standing = stands(self.standing(), outcome, self._rules, now, self._jitter())
             self._database.execute(
                 "UPDATE channels SET failures = ?, paused_until = ?, disabled_at = iif(?, coalesce(disabled_at, ?), "
@@ -105,6 +112,22 @@ class Deliveries:
                 ),
             )  # fmt: skip
         return changed
+
+    def _keep(self, ids: str, outcome: Outcome, now: float, *, repeats: bool) -> None:
+        """Put an exchange on record. Alerts may be open for years, and are posted every minute: see ``ONE_RECORD``."""
+        number, since = self._repeated.get(ids, (0, float("-inf")))
+        if repeats and 0 <= now - since < ONE_RECORD:
+            self._database.execute("UPDATE deliveries SET at = ? WHERE number = ?", (now, number))
+            return
+        (number,) = self._database.execute(
+            "INSERT INTO deliveries (at, channel, messages, result, status, detail) VALUES (?, ?, ?, ?, ?, ?) "
+            "RETURNING number",
+            (now, self._channel, ids, outcome.result, outcome.status, outcome.detail),
+        ).fetchone()
+        if len(self._repeated) >= MOST_REPEATED:
+            self._repeated.clear()
+        if repeats:
+            self._repeated[ids] = number, now
 
     def undelivered(self) -> tuple[int, float | None]:
         """Return how many messages wait for their first delivery, and since when the oldest one does."""
@@ -176,14 +199,23 @@ class Worker(threading.Thread):
             if now - pruned > 3600:
                 deliveries.prune(now - self._keep)
                 pruned = now
-            decided = deliveries.plan(now)
-            if decided.send:
-                for post in self._route.sender.send(deliveries.envelopes(decided.send)):
-                    self._tell(post, deliveries.record(post, self._clock()))
+            decided = deliveries.plan(now, AHEAD)
+            self._send(deliveries, decided.send)
             self._measure(deliveries)
             if not decided.send:
                 wait = LONGEST_WAIT if decided.look_again == FOREVER else decided.look_again - self._clock()
                 self._wake.wait(min(LONGEST_WAIT, max(0.0, wait)))
+
+    def _send(self, deliveries: Deliveries, messages: Sequence[Message]) -> None:
+        """Send what was planned, one exchange after the other, until one says that the channel needs a rest."""
+        batch = self._route.config.delivery().batch
+        for first in range(0, len(messages), batch):
+            posts = self._route.sender.send(deliveries.envelopes(messages[first : first + batch]))
+            for post in posts:
+                self._tell(post, deliveries.record(post, self._clock()))
+            rest = any(post.outcome.result in (Result.again, Result.gone) for post in posts)
+            if rest or self._stopping.is_set():
+                return
 
     def _tell(self, post: Post, messages: Sequence[Message]) -> None:
         name, outcome = self._route.name, post.outcome

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from ...ledger.batch import micros_of
 
@@ -18,6 +18,7 @@ MESSAGE_NAMESPACE = uuid.UUID("0f3c8d0e-6a0b-5c63-9f7e-5c1b5a3c2e19")
 LABEL_LENGTH = 200
 """Characters of a label; a longer text is cut and told apart by a digest."""
 EVIDENCE_LENGTH = 4000
+EVIDENCE_DEPTH = 20
 TYPES: dict[str, What] = {"finding.opened": "opened", "finding.resolved": "resolved"}
 SEVERITIES = ("info", "warning", "critical")
 """From the least to the worst."""
@@ -96,7 +97,7 @@ def finding_of(datum: Mapping[str, Any], deployment: str, place: str, appended: 
             appended=appended,
             facts={name: value for name, value in facts.items() if value} | {"evidence": evidence},
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise NoFindingError(f"{datum.get('event_type')}: {type(error).__name__} {error}"[:200]) from error
 
 
@@ -133,13 +134,25 @@ def at_least(severity: str, least: str) -> bool:
 
 
 def _evidence(text: str) -> dict[str, Any]:
+    """Return the evidence as an object; as plain text what cannot be kept, or sent on as JSON, as it is."""
     if len(text) > EVIDENCE_LENGTH:
         return {"cut": printable(text, EVIDENCE_LENGTH)}
     try:
         found = json.loads(text)
+        # A lone surrogate fits into no database, and NaN is no JSON to anybody else.
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         found = None
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else {"text": printable(text, EVIDENCE_LENGTH)}
+    if isinstance(found, dict) and _flat_enough(found, EVIDENCE_DEPTH):
+        return found
+    return {"text": printable(text, EVIDENCE_LENGTH)}
+
+
+def _flat_enough(value: object, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_flat_enough(one, levels - 1) for one in inner)
 
 
 def _who_and_what(datum: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, str]:

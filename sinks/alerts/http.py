@@ -14,13 +14,11 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .core import Outcome, Result
+from .core import LONGEST_RETRY_AFTER, Outcome, Result
 from .finding import printable
 
 MAX_ANSWER_BYTES = 16 << 10
 """As much of an answer's body as is read; what follows is left unread with its connection."""
-LONGEST_RETRY_AFTER = 3600.0
-"""Seconds; who asks for more is asked again after this long."""
 COME_AGAIN = frozenset({408, 425, 429})
 """Answers below 500 that ask us to come again (RFC 9110 section 15.5.9, RFC 8470, RFC 6585)."""
 
@@ -55,7 +53,8 @@ class Poster:
 
     def __init__(self, url: str, timeout: float, context: ssl.SSLContext | None) -> None:
         parts = urlsplit(url)
-        self._host, self._port = parts.hostname or "", parts.port
+        # The port always given: without one the client looks for it in the host, and an IPv6 address has colons.
+        self._host, self._port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._timeout, self._context = timeout, context
 

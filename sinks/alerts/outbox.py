@@ -19,6 +19,7 @@ ENDED_BEFORE = "ended before it was sent"
 TOO_OLD = "open for longer than first_start_hours at the first start"
 NOT_SENT = "its opening was not sent"
 CLOSED = "closed"
+REMOVED = "its channel was taken out of the configuration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +75,40 @@ class Outbox:
         return SchemaCatalog(tuple(WriterSchema(Prefix(prefix), text, time) for prefix, text, time in rows))
 
     def configure(self, now: float) -> None:
-        """Bring the channels up to the configuration. A new one is told what is open now."""
+        """Bring the channels up to the configuration. A new one, and one of another kind, is told what is open now.
+
+        What was given up of what is still open is tried again: a start is where what was wrong has been mended.
+        """
+        kinds = {route.name: route.config.kind for route in self._routes}
         with transaction(self._database):
+            for name, kind in self._database.execute("SELECT name, kind FROM channels").fetchall():
+                if kinds.get(name) != kind:
+                    self._remove(name)
             for route in self._routes:
                 added = self._database.execute(
                     "INSERT INTO channels (name, kind) VALUES (?, ?) ON CONFLICT DO NOTHING",
                     (route.name, route.config.kind),
                 ).rowcount
-                self._database.execute("UPDATE channels SET kind = ? WHERE name = ?", (route.config.kind, route.name))
                 if added:
                     for number, opened in self._database.execute(
                         "SELECT number, opened FROM findings WHERE ended_at IS NULL ORDER BY number"
                     ).fetchall():
                         state: State = "due" if self.caught_up else "held"
                         self._open_on(route, number, from_text(opened), state, now)
+            self._database.execute(
+                "UPDATE messages SET state = 'due', due = ?, failures = 0, refused_since = NULL "
+                "WHERE state = 'given_up' AND finding IN (SELECT number FROM findings WHERE ended_at IS NULL)",
+                (now,),
+            )
+
+    def _remove(self, channel: str) -> None:
+        """Forget a channel. What it was told of open findings counts no more: it is told anew if it ever comes back."""
+        self._database.execute(
+            "UPDATE messages SET state = 'skipped', note = ? WHERE channel = ? AND (state IN ('held', 'due', "
+            "'repeating') OR finding IN (SELECT number FROM findings WHERE ended_at IS NULL))",
+            (REMOVED, channel),
+        )
+        self._database.execute("DELETE FROM channels WHERE name = ?", (channel,))
 
     def take(
         self,
@@ -282,8 +303,10 @@ class Outbox:
     ) -> None:
         self._database.execute(
             "INSERT INTO messages (id, channel, finding, what, state, text, created, due, posts_left, note) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
-            (message_id(finding, channel), channel, number, finding.what, state, text, now, now, posts, note),
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, "
+            "text = excluded.text, created = excluded.created, due = excluded.due, attempts = 0, failures = 0, "
+            "refused_since = NULL, note = '' WHERE messages.note = ?",
+            (message_id(finding, channel), channel, number, finding.what, state, text, now, now, posts, note, REMOVED),
         )
 
     def _skip(self, which: str, arguments: Sequence[Any], note: str) -> int:

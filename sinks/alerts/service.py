@@ -32,6 +32,8 @@ log = structlog.get_logger("grantledger.alert")
 TOPIC = sealed(FINDINGS_TOPIC)
 CHUNK = 100
 """Most batches in one transaction."""
+MANY = 1000
+"""Findings after which a transaction ends before its time: the channels wait while it lasts."""
 BACKLOG_SECONDS = 60.0
 """A batch sealed longer ago than this is backlog: what it opens waits until the end has been read."""
 LOOK_SECONDS = 15.0
@@ -145,36 +147,46 @@ class Alerting:
             consumer.close()
 
     def _take(self, outbox: Outbox, reader: SealedReader, messages: Sequence[Message], read: Read) -> Read:
-        ended = False
+        ended, some = False, False
         for message in messages:
             error = message.error()
             if error is None:
                 reader.add(read, message.value(), message.offset() or 0)
-                ended = False
+                ended, some = False, True
+                if len(read.findings) >= MANY:
+                    read, some = self._store(outbox, read), False
             elif error.code() == KafkaError._PARTITION_EOF:
                 ended, self._reached = True, message.offset() or 0
             elif kafka.is_fatal(error) or not (error.retriable() or kafka.passes(KafkaException(error))):
                 raise kafka.KafkaUnavailableError(f"reading {TOPIC}: {error.str()} (kafka_bootstrap_servers)")
+        if some:
+            read = self._store(outbox, read)
+        if ended and not self._live:
+            for reason, count in outbox.release(read.position, self._clock(), self._first_start_hours).items():
+                metrics.SKIPPED.labels(reason).inc(count)
+            self._live = True
+            self._wake()
+        return read
+
+    def _store(self, outbox: Outbox, read: Read) -> Read:
+        """Put what was read into the outbox; return what to go on with."""
         now = self._clock()
         if read.oldest_sealed_at is not None and now - read.oldest_sealed_at / 1_000_000 > BACKLOG_SECONDS:
             self._live = False
-        if any(message.error() is None for message in messages):
-            new = outbox.take(read.position, read.findings, read.schemas, live=self._live, now=now)
-            metrics.POSITION.set(read.position.next_offset)
-            metrics.UNREADABLE.inc(read.unreadable)
-            metrics.MISSED.inc(read.missed)
-            for finding in read.findings:
-                metrics.FINDINGS.labels(printable(finding.rule, 60), finding.what).inc()
-            if new:
-                log.info("taken", findings=new, live=self._live, position=read.position.next_offset)
-        if ended and not self._live:
-            for reason, count in outbox.release(read.position, now, self._first_start_hours).items():
-                metrics.SKIPPED.labels(reason).inc(count)
-            self._live = True
-        if read.findings or ended:
-            for worker in self._workers:
-                worker.wake()
-        return read
+        new = outbox.take(read.position, read.findings, read.schemas, live=self._live, now=now)
+        metrics.POSITION.set(read.position.next_offset)
+        metrics.UNREADABLE.inc(read.unreadable)
+        metrics.MISSED.inc(read.missed)
+        for finding in read.findings:
+            metrics.FINDINGS.labels(printable(finding.rule, 60), finding.what).inc()
+        if new:
+            log.info("taken", findings=new, live=self._live, position=read.position.next_offset)
+            self._wake()
+        return Read(read.position)
+
+    def _wake(self) -> None:
+        for worker in self._workers:
+            worker.wake()
 
     def _measure(self, consumer: Consumer, position: int) -> None:
         try:

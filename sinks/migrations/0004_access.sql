@@ -3,6 +3,10 @@
 -- Grants are judged by the log of access.lifecycle alone, in its order (epoch, index): other logs have no order with it.
 -- A record that was read twice has the same event_id; its first entry counts. Time is the broker's where it set the
 -- time (flags bit 0), else the sealer's. Whose access it is, and to what, is said by the first activation.
+--
+-- Some tools keep no order: an activation or extension that stands after a confirmed removal, and came before it by the
+-- clock of the source of both, gives nothing. A clock without a fraction of the second, or with three digits of it, leaves
+-- open what came first within one; and what the broker has taken has happened, whatever a fast clock says.
 CREATE VIEW grant_states
 (
     grant_id String COMMENT 'The grant; filter on it',
@@ -55,15 +59,22 @@ AS SELECT
 FROM
 (
     SELECT
-        grant_id, given, given[-1] AS latest,
-        arrayFilter(event -> event.place > latest.place, removals) AS after,
+        grant_id, given,
+        arrayMap(event -> arrayFilter(
+            each -> each.place < event.place AND each.source_system = event.source_system AND each.source_instance = event.source_instance
+                AND event.occurred + multiIf(event.occurred % 1000000 = 0, 1000000, event.occurred % 1000 = 0, 1000, 1) <= least(each.occurred, each.taken),
+            removals), given) AS missed,
+        arrayFilter((event, own) -> NOT arrayExists(each -> each.evidence = 3, own), given, missed) AS live,
+        if(empty(live), given, live) AS turns,
+        turns[-1] AS latest,
+        arrayConcat(missed[indexOf(given.place, latest.place)], arrayFilter(each -> each.place > latest.place, removals)) AS after,
         arrayFirst(event -> event.evidence = 3, after) AS removal,
         has(after.evidence, 3) AS gone,
         arrayLast(
             (event, before) -> before.2 = 0
                 OR arrayExists(each -> each.evidence = 3 AND each.place > before.1 AND each.place < event.place, removals),
-            given,
-            arrayZip(arrayPushFront(arrayPopBack(given.place), (0, 0)), arrayMap(nth -> nth > 1, arrayEnumerate(given)))
+            turns,
+            arrayZip(arrayPushFront(arrayPopBack(turns.place), (0, 0)), arrayMap(nth -> nth > 1, arrayEnumerate(turns)))
         ) AS stretch,
         if(latest.expires_at IS NULL, NULL,
             greatest(0, toUnixTimestamp64Micro(assumeNotNull(latest.expires_at)) - greatest(0, latest.occurred - latest.taken))) AS due
@@ -76,8 +87,8 @@ FROM
                 'Tuple(place Tuple(UInt32, UInt64), id String, occurred Int64, taken Int64, origin String, tenant String, subject_id String, subject_kind String, resource_kind String, resource_id String, resource_environment String, entitlement String, request_id String, reason String, ticket String, source_system String, source_instance String, starts_at Nullable(DateTime64(6, \'UTC\')), expires_at Nullable(DateTime64(6, \'UTC\')), expiry_source String)'
             ), event_type IN ('grant.activated', 'grant.extended'))) AS all_given,
             arraySort(event -> event.place, groupArrayIf(CAST(
-                (place, event_id, occurred, taken, transform(removal_evidence, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0)),
-                'Tuple(place Tuple(UInt32, UInt64), id String, occurred Int64, taken Int64, evidence UInt8)'
+                (place, event_id, occurred, taken, transform(removal_evidence, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0), source_system, source_instance),
+                'Tuple(place Tuple(UInt32, UInt64), id String, occurred Int64, taken Int64, evidence UInt8, source_system String, source_instance String)'
             ), event_type IN ('grant.revoked', 'grant.expired'))) AS all_removals,
             arrayFilter((event, nth) -> nth = 1, all_given, arrayEnumerateUniq(all_given.id)) AS given,
             arrayFilter((event, nth) -> nth = 1, all_removals, arrayEnumerateUniq(all_removals.id)) AS removals

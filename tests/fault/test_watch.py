@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 
+from grantledger.processors.watch.journal import Journal
+from grantledger.processors.watch.memory import MemoryUnreadableError
 from grantledger.producers import Actor, Client, Event, Resource, Source, Subject
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas import kafka
+from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from grantledger.schemas.topics import COMMANDS_TOPIC
@@ -33,7 +37,8 @@ def pipeline(
 ) -> Pipeline:
     policy = tmp_path_factory.mktemp("policy") / "policy.toml"
     policy.write_text(POLICY)
-    running = make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_WATCH_POLICY": str(policy)})
+    settings = {"GRANTLEDGER_WATCH_POLICY": str(policy), "GRANTLEDGER_WATCH_KEEP_SECONDS": "0.2"}
+    running = make_pipeline(broker.bootstrap_servers, settings)
     running.start("seal", "watch")
     return running
 
@@ -174,6 +179,37 @@ def test_killed_at_any_moment_it_says_everything_once(pipeline: Pipeline) -> Non
     commands = [key for _, _, key in said(pipeline, COMMANDS_TOPIC) if key.startswith("k-")]
     assert sorted(commands) == sorted(key for what, _, key in found if what == "revoke.requested")
     assert late - removed_later <= set(commands)
+
+
+def test_after_a_kill_it_goes_on_from_what_it_has_kept(pipeline: Pipeline) -> None:
+    found = [json.loads(line) for line in pipeline.log("watch").splitlines() if '"recalled"' in line]
+    assert any(line["entries"] > 0 and line["grants"] > 0 for line in found), found
+
+
+def test_who_lost_the_watch_can_keep_nothing(pipeline: Pipeline) -> None:
+    def journal() -> Journal:
+        made = Journal(pipeline.options, "fenced.example", SchemaCatalog((event_schema(),)))
+        made.take_over()
+        return made
+
+    first = journal()
+    offsets: dict[str, int] = {}
+
+    def manifest(lies: Mapping[str, int]) -> bytes:
+        offsets.update(lies)
+        return json.dumps(sorted(lies)).encode()
+
+    first.remember({"a": b"1", "b": b"2"}, [], manifest)
+    assert list(first.segments(offsets.values())) == [b"1", b"2"]
+    second = journal()
+    name, value = second.recall()
+    assert (len(name), value) == (32, b'["a", "b"]')
+    with pytest.raises(KafkaException):
+        first.remember({"a": b"3"}, ["b"], manifest)
+    assert second.recall() == (name, value)
+    assert list(second.segments([offsets["b"]])) == [b"2"]
+    with pytest.raises(MemoryUnreadableError, match="access.watch has nothing at offset"):
+        list(second.segments([max(offsets.values()) + 2]))
 
 
 def test_a_wrong_policy_is_named(pipeline: Pipeline, tmp_path: Path) -> None:

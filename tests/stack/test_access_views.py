@@ -7,8 +7,9 @@ import random
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ from grantledger.sinks.migrate import available
 from support.access_store import DEPLOYMENT, Story, fill
 from support.tamper import TamperedStore
 
-VIEWS = ("grant_states", "overdue_grants", "access_review", "removal_latency", "findings")
+VIEWS = (
+    "grant_states", "judged_grants", "overdue_grants", "past_deadline_grants", "access_review", "removal_latency",
+    "findings",
+)  # fmt: skip
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "queries.md"
 LIFECYCLE = f"{DEPLOYMENT}/access.lifecycle/0/0"
 
@@ -133,6 +137,16 @@ def found(story: Story) -> None:
     story.add(resolved, -38)
     story.find("only", "resolved", -10, resolved=True)
     story.find("overdue", "silent", -58, deadline=-60, resolved=True, topic=ACTIVITY_TOPIC)
+    story.find("overdue", "time-passed", -59, deadline=-60, topic=ACTIVITY_TOPIC)
+    story.find("no_approval", "other-role", -59, deadline=-60)
+    story.find("overdue", "accepted", -59, deadline=-60)
+    story.find("overdue", "accepted", -58, deadline=-60, resolved=True)
+    story.find("overdue", "reactivated", -69, deadline=-70)
+    story.find("overdue", "reactivated", -65, deadline=-70, resolved=True)  # as it was given again
+    story.find("overdue", "no-longer-ending", -14, deadline=-15)  # an end that only the policy knows
+    deadline = f'{{"deadline": {int(story.at(-30).timestamp()) * 1_000_000}}}'  # its name was taken
+    story.find("overdue", "both-passed-2", -29, deadline=-100, evidence=deadline)
+    story.find("overdue", "nowhere", -59, deadline=-60, grant_id="nowhere", subject="ghost", tenant="blue")
 
 
 Answers = dict[str, list[dict[str, Any]]]
@@ -165,31 +179,84 @@ def time_of(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def test_what_is_overdue_and_what_is_not(story: Story, views: Answers) -> None:
+def test_what_is_overdue_is_what_the_findings_say(story: Story, views: Answers) -> None:
     overdue = by_grant(views["overdue_grants"])
-    expected = {
-        "silent": (-60, "none"),
-        "accepted": (-60, "api_accepted"),
-        "time-passed": (-60, "deadline"),
-        "both-passed-1": (-60, "none"),
-        "both-passed-2": (-30, "none"),
-        "cover-gone": (-60, "none"),
-        "cover-to-come": (-60, "none"),
-        "other-role": (-60, "none"),
-        "other-tenant": (-60, "none"),
-        "backwards": (-30, "none"),
-        "fast-clock": (-3, "none"),
-        "reactivated": (-20, "none"),
-        "wrong-log": (-60, "none"),
-        "slow-accepted": (-60, "api_accepted"),
+    told = {
+        name: (time_of(row["deadline"]), time_of(row["found_at"]), row["removal_evidence"], row["subject_id"])
+        for name, row in overdue.items()
     }
-    told = {name: (time_of(row["deadline"]), row["removal_evidence"]) for name, row in overdue.items()}
-    timed = told.pop("sender-timed")
-    assert told == {name: (story.at(minutes), evidence) for name, (minutes, evidence) in expected.items()}
-    assert timed[0] is not None and timed[0] < story.at(-1), "a time that the sender set has moved a deadline"
+    expected = {
+        "silent": (-60, -59, "none", "user-silent"),
+        "late": (-30, -20, "confirmed", "user-late"),
+        "no-longer-ending": (-15, -14, "none", "user-no-longer-ending"),
+        "both-passed-2": (-30, -29, "none", "yuri"),
+        "nowhere": (-60, -59, "none", "ghost"),
+    }
+    assert told == {name: (story.at(due), story.at(found), *rest) for name, (due, found, *rest) in expected.items()}
+    unknown = overdue["nowhere"]
+    assert (unknown["tenant"], unknown["resource_id"], unknown["origin"]) == ("blue", "", "")
     for row in overdue.values():
         since = (story.now - (time_of(row["deadline"]) or story.now)).total_seconds()
         assert since <= row["late_seconds"] <= since + 120
+
+
+def test_what_is_past_its_deadline_whatever_the_policy_says(story: Story, views: Answers) -> None:
+    past = by_grant(views["past_deadline_grants"])
+    expected = {
+        "silent": (-60, "none", "open"),
+        "accepted": (-60, "api_accepted", "resolved"),
+        "time-passed": (-60, "deadline", "none"),
+        "both-passed-1": (-60, "none", "none"),
+        "both-passed-2": (-30, "none", "open"),
+        "cover-gone": (-60, "none", "none"),
+        "cover-to-come": (-60, "none", "none"),
+        "other-role": (-60, "none", "none"),
+        "other-tenant": (-60, "none", "none"),
+        "backwards": (-30, "none", "none"),
+        "fast-clock": (-3, "none", "none"),
+        "reactivated": (-20, "none", "none"),
+        "wrong-log": (-60, "none", "none"),
+        "slow-accepted": (-60, "api_accepted", "none"),
+    }
+    told = {
+        name: (time_of(row["deadline"]), row["removal_evidence"], row["finding"])
+        for name, row in past.items()
+        if name != "sender-timed"
+    }
+    assert told == {name: (story.at(minutes), *rest) for name, (minutes, *rest) in expected.items()}
+    timed = time_of(past["sender-timed"]["deadline"])
+    assert timed is not None and timed < story.at(-1), "a time that the sender set has moved a deadline"
+    for row in past.values():
+        since = (story.now - (time_of(row["deadline"]) or story.now)).total_seconds()
+        assert since <= row["past_seconds"] <= since + 120
+
+
+def test_every_grant_is_judged_once(story: Story, views: Answers) -> None:
+    judged, states = by_grant(views["judged_grants"]), by_grant(views["grant_states"])
+    assert set(judged) == {*states, "nowhere"}
+    for name, row in states.items():
+        assert {column: judged[name][column] for column in row} == row
+    overdue = set(by_grant(views["overdue_grants"]))
+    past = set(by_grant(views["past_deadline_grants"]))
+    named = {
+        "on-time": "removed",
+        "without-end-gone": "removed",
+        "open": "active",
+        "extended": "active",
+        "covered": "covered",
+        "cover-without-end": "covered",
+        "without-end": "no deadline",
+        **dict.fromkeys(past, "past its end"),
+        **dict.fromkeys(overdue, "overdue"),
+    }
+    assert {name: judged[name]["state"] for name in named} == named
+    for name, row in judged.items():
+        assert (row["state"] == "overdue") == (name in overdue), name
+        if name not in overdue:
+            assert (row["state"] == "past its end") == (name in past), name
+    unknown = judged["nowhere"]
+    times = [name for name in unknown if name.endswith(("_at", "deadline")) and not name.startswith("found")]
+    assert [unknown[name] for name in times] == [None] * len(times), "a time that nobody said"
 
 
 def test_what_is_gone_and_how_late(story: Story, views: Answers) -> None:
@@ -257,7 +324,7 @@ def test_latencies_are_exact(views: Answers) -> None:
 
 def test_findings_are_one_row_each(story: Story, views: Answers) -> None:
     found = {(row["rule"], row["key"], time_of(row["deadline"])): row for row in views["findings"]}
-    assert len(found) == len(views["findings"]) == 5
+    assert len(found) == len(views["findings"]) == 11
     silent = found["overdue", "silent", story.at(-60)]
     assert (silent["open"], silent["severity"], silent["evidence"]) == (True, "critical", '{"n": 1}')
     assert (silent["resolved_at"], silent["grant_id"]) == (None, "silent"), "an access system resolved a finding"
@@ -276,6 +343,13 @@ def test_findings_are_one_row_each(story: Story, views: Answers) -> None:
     assert (only["open"], only["opened_at"], time_of(only["resolved_at"])) == (False, None, story.at(-10))
 
 
+def test_how_a_session_joins_changes_no_answer(story: Story, views: Answers, tmp_path: Path) -> None:
+    with TamperedStore(fill(tmp_path, story.records), DEPLOYMENT, b"", None) as store:
+        for view in ("judged_grants", "overdue_grants", "past_deadline_grants"):
+            rows = store.rows(f"SELECT * FROM {view} SETTINGS join_use_nulls = 1")
+            assert set(by_grant(rows)) == set(by_grant(views[view]))
+
+
 @pytest.mark.parametrize("how", ["small parts", "one part", "read twice"])
 def test_neither_parts_nor_records_read_twice_change_an_answer(
     how: str, story: Story, views: Answers, tmp_path: Path
@@ -290,42 +364,67 @@ def test_neither_parts_nor_records_read_twice_change_an_answer(
         found = answers(tmp_path, story, cuts=(1, 7, 3) if how == "small parts" else (5,), merge=how == "one part")
 
     def settled(rows: list[dict[str, Any]], view: str) -> list[dict[str, Any]]:
-        moving = {"late_seconds"} if view == "overdue_grants" else set()
+        moving = {"overdue_grants": "late_seconds", "past_deadline_grants": "past_seconds"}.get(view)
         kept = [row for row in rows if row.get("grant_id") != "sender-timed"]  # its time is that of the batch
-        return [{name: value for name, value in row.items() if name not in moving} for row in kept]
+        return [{name: value for name, value in row.items() if name != moving} for row in kept]
 
     for view in VIEWS:
         assert settled(found[view], view) == settled(views[view], view), view
 
 
+@dataclass
+class Taken:
+    """An event in its place: the broker took it ``at``."""
+
+    place: int
+    at: datetime
+    event: Any
+
+    def tells_of_before(self, removal: Taken) -> bool:
+        """Whether it stands after a removal and happened before it, by the clock of the one source of both."""
+        return removal.place < self.place and self.event.occurred_at < min(removal.event.occurred_at, removal.at)
+
+
 class Opinion:
-    """What the views should say of random grants, worked out one event at a time in plain Python."""
+    """What the views should say of random grants of one source, worked out in plain Python."""
 
     def __init__(self) -> None:
         self.seen: set[str] = set()
-        self.given: dict[str, tuple[Any, datetime | None]] = {}
-        self.removals: dict[str, list[tuple[str, datetime]]] = {}
+        self.given: dict[str, list[Taken]] = {}
+        self.removals: defaultdict[str, list[Taken]] = defaultdict(list)
 
-    def take(self, event: Any, taken: datetime) -> None:
+    def take(self, event: Any, at: datetime) -> None:
         if event.event_id in self.seen:
             return
         self.seen.add(event.event_id)
-        grant = event.grant_id
-        if event.event_type in ("grant.activated", "grant.extended"):
-            skew = max(timedelta(0), event.occurred_at - taken)
-            access = self.given[grant][0] if grant in self.given else (event.subject.id, event.entitlement)
-            self.given[grant] = access, None if event.expires_at is None else event.expires_at - skew
-            self.removals[grant] = []
-        elif grant in self.removals:
-            self.removals[grant].append((event.removal_evidence, taken))
+        gives = event.event_type in ("grant.activated", "grant.extended")
+        kept = self.given.setdefault(event.grant_id, []) if gives else self.removals[event.grant_id]
+        kept.append(Taken(len(self.seen), at, event))
+
+    def latest(self, grant: str) -> Taken:
+        """Return what gave the access last. What came before its confirmed removal gives nothing."""
+        gone = [one for one in self.removals[grant] if one.event.removal_evidence == "confirmed"]
+        live = [one for one in self.given[grant] if not any(map(one.tells_of_before, gone))]
+        return (live or self.given[grant])[-1]
+
+    def deadline(self, grant: str) -> datetime | None:
+        latest = self.latest(grant)
+        skew = max(timedelta(0), latest.event.occurred_at - latest.at)
+        return None if latest.event.expires_at is None else latest.event.expires_at - skew
+
+    def after(self, grant: str) -> list[Taken]:
+        """Return the removals of what was given last."""
+        latest = self.latest(grant)
+        return [one for one in self.removals[grant] if one.place > latest.place or latest.tells_of_before(one)]
 
     def gone(self, grant: str) -> datetime | None:
-        return next((taken for evidence, taken in self.removals[grant] if evidence == "confirmed"), None)
+        return next((one.at for one in self.after(grant) if one.event.removal_evidence == "confirmed"), None)
 
-    def overdue(self, now: datetime) -> set[str]:
+    def past(self, now: datetime) -> set[str]:
+        access = {grant: (one[0].event.subject.id, one[0].event.entitlement) for grant, one in self.given.items()}
         opened = {grant for grant in self.given if self.gone(grant) is None}
-        covered = {self.given[grant][0] for grant in opened if (self.given[grant][1] or now) >= now}
-        return {grant for grant in opened if self.given[grant][0] not in covered}
+        covered = {access[grant] for grant in opened if (self.deadline(grant) or now) >= now}
+        return {grant for grant in opened if access[grant] not in covered}
 
 
 def test_random_grants_are_judged_as_a_second_opinion_does(tmp_path: Path) -> None:
@@ -351,19 +450,19 @@ def test_random_grants_are_judged_as_a_second_opinion_does(tmp_path: Path) -> No
     assert set(states) == set(opinion.given)
     strength = ["none", "deadline", "api_accepted", "confirmed"]
     for grant, row in states.items():
-        best = max((evidence for evidence, _ in opinion.removals[grant]), key=strength.index, default="none")
+        best = max((one.event.removal_evidence for one in opinion.after(grant)), key=strength.index, default="none")
         told = (time_of(row["deadline"]), row["removal_evidence"], time_of(row["removal_recorded_at"]))
-        assert told == (opinion.given[grant][1], best, opinion.gone(grant)), grant
-    overdue = opinion.overdue(story.now)
-    assert set(by_grant(found["overdue_grants"])) == overdue
-    assert 10 < len(overdue) < len(states) - 10, "the random cases show nothing"
+        assert told == (opinion.deadline(grant), best, opinion.gone(grant)), grant
+    past = opinion.past(story.now)
+    assert set(by_grant(found["past_deadline_grants"])) == past
+    assert 10 < len(past) < len(states) - 10, "the random cases show nothing"
 
 
 def test_every_column_of_the_new_views_is_explained() -> None:
-    [migration] = [migration for migration in available() if migration.version == 4]
-    made = dict(re.findall(r"CREATE VIEW (\w+)\n\((.*?)\n\)\nAS", migration.text, re.DOTALL))
-    assert set(made) == set(VIEWS)
-    for view, columns in made.items():
+    text = "".join(migration.text for migration in available() if migration.version >= 4)
+    made = re.findall(r"CREATE (?:OR REPLACE )?VIEW (\w+)\n\((.*?)\n\)\nAS", text, re.DOTALL)
+    assert {view for view, _ in made} == set(VIEWS)
+    for view, columns in made:
         for line in columns.strip().splitlines():
             assert re.fullmatch(r" *`?\w+`? .* COMMENT '.+',?", line), f"{view}: {line}"
 

@@ -8,7 +8,7 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from itertools import count
 from pathlib import Path
@@ -21,7 +21,7 @@ from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas import kafka
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Resource
+from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event, Resource, Subject
 from grantledger.schemas.topics import COMMANDS_TOPIC
 from support.enforcing import DEADLINE, Enforcement, admin_of, revocation
 from support.events import event, produce, written
@@ -212,6 +212,54 @@ def test_copies_of_a_command_are_carried_out_once(deploy: Deploy) -> None:
     assert here.taken() == ["g1", "g1"] and here.removals() == ["g1", "g1"]
 
 
+def test_what_runs_again_by_the_time_a_command_is_carried_out_is_left_alone(deploy: Deploy) -> None:
+    here = deploy()
+
+    def asked(grant: str) -> Event:
+        # People of their own: other tests have their commands in the same topics.
+        return revocation(grant, subject=Subject(f"{grant}@{here.deployment}", "human"))
+
+    def given(grant: str, number: int, *, holder: str = "", kind: str = "grant.extended", **fields: Any) -> Event:
+        """An event of the grant; with a holder, of another grant of that one's access."""
+        command = asked(holder or grant)
+        about = {"subject": command.subject, "resource": command.resource, "entitlement": command.entitlement}
+        until = datetime.now(UTC) + timedelta(hours=1)
+        given = {"tenant": command.tenant, "expires_at": until, "occurred_at": datetime.now(UTC)} | about | fields
+        return event(kind, number, grant_id=grant, **given)
+
+    def told(*events: Event) -> None:
+        records = [{"value": EventEncoder().encode(one), "key": one.key} for one in events]
+        produce(here.options, LIFECYCLE_TOPIC, [{"value": b"not an event", "key": "x"}, *records])
+
+    # The commands came while no enforcer ran. One grant was extended since; another one's access was granted anew.
+    for grant in ("extended", "shared", "over"):
+        (here.folder / "access" / grant).touch()
+    here.send(asked("extended"), asked("shared"), asked("over"))
+    told(
+        given("extended", 1),
+        given("other", 2, holder="shared", kind="grant.activated"),
+        given("past", 3, holder="over", expires_at=datetime.now(UTC) - timedelta(seconds=5)),
+    )
+    dry = here.start()
+    here.wait_log(dry, '"would_spare"', times=2)
+    here.wait_log(dry, '"would_revoke"')
+    here.end(dry)
+    child = here.acting()
+    here.wait_log(child, '"put_off"')
+    wait_for(lambda: here.removals() == ["over"], "what nobody holds is taken away")
+    assert (here.taken(), here.there(), here.behind()) == (["over"], {"extended", "shared"}, 2)
+    assert here.said("shared") == []
+    [spared] = [datum for datum in here.findings() if datum["grant_id"] == "extended"]
+    assert (spared["event_type"], spared["evidence"]["superseded"]) == ("revoke.failed", True)
+    here.end(child)
+    # The other grant is taken back: now the command is carried out, by the next process as well as by this one.
+    told(given("other", 4, holder="shared", kind="grant.revoked"))
+    child = here.acting()
+    wait_for(lambda: here.behind() == 0, "all have ended")
+    here.end(child)
+    assert here.taken() == ["over", "shared"] and here.there() == {"extended"} and here.said("shared") == CONFIRMED
+
+
 def test_what_is_no_command_is_passed_over_and_on_record(deploy: Deploy) -> None:
     here, schema = deploy(), event_schema()
     datum = revocation("g9").to_datum()
@@ -224,12 +272,16 @@ def test_what_is_no_command_is_passed_over_and_on_record(deploy: Deploy) -> None
         odd(subject=datum["subject"] | {"kind": "robot"}), odd(reason="x" * 70_000),
     ]  # fmt: skip
     # Nor does what others left in the findings keep it from starting, even where it claims to be its own.
-    forged = datum | {
-        "event_type": "revoke.attempted",
-        "source": datum["source"] | {"system": "grantledger-enforcer", "instance": here.deployment},
-        "finding": datum["finding"] | {"rule": "forged", "evidence": "[]"},
-    }
-    findings = [None, b"not an event", written(forged, schema.definition, schema.prefix)]
+    forged = [
+        datum
+        | {
+            "event_type": "revoke.attempted",
+            "source": datum["source"] | {"system": "grantledger-enforcer", "instance": here.deployment},
+            "finding": datum["finding"] | {"rule": "forged", "evidence": evidence},
+        }
+        for evidence in ("[]", '{"attempt": 1e999}')
+    ]
+    findings = [None, b"not an event", *(written(one, schema.definition, schema.prefix) for one in forged)]
     produce(here.options, FINDINGS_TOPIC, [{"value": value, "key": "g9"} for value in findings])
     produce(here.options, COMMANDS_TOPIC, [{"value": value, "key": "g9"} for value in values])
     here.grant("g1")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import re
 import subprocess
 import sys
 import unicodedata
@@ -19,8 +21,13 @@ import pytest
 
 from grantledger.cli.terminal import moment, printable, shortened, span
 from grantledger.console.access import read_access
+from grantledger.runtime.open_findings import OpenFindings
+from grantledger.runtime.reading import reading
+from grantledger.runtime.settings import load_settings
 from grantledger.schemas.event import Actor, Approval
+from grantledger.sinks.clickhouse import StoreUnavailableError
 from support.access_store import DEPLOYMENT, Story, fill
+from support.waiting import wait_for
 
 EVIL = "\x1b]0;pwned\x07\x1b[2J\r\n\u202egnp.\u2066 [red]bold[/red] \x9b31m"
 AWKWARD = "lease/a'b\\c\t\"d"
@@ -43,7 +50,19 @@ def told() -> Story:
     story.remove("g-late-1", -50)
     story.give("g-overdue", -200, -125.5, subject="mallory")
     story.remove("g-overdue", -125, "api_accepted")
-    story.give("g-soon", -5, 12.5, subject="bob")
+    story.find("overdue", "g-overdue", -124, deadline=-125.5, grant_id="g-overdue", severity="critical")
+    story.give("g-policy", -90, None, subject="mallory")  # its end is one of the policy
+    story.find("overdue", "g-policy", -29, deadline=-30.5, grant_id="g-policy", severity="critical")
+    story.give("g-raced", -90, -80, subject="mallory")
+    story.find("overdue", "g-raced", -79, deadline=-80, grant_id="g-raced", severity="critical")
+    story.remove("g-raced", -50)
+    story.find("overdue", "g-lost", -89, deadline=-90.5, grant_id="g-lost", subject="mallory")
+    story.give("g-certificate", -70, -65, subject="trent")
+    story.give("g-locked", -70, -60, subject="peggy")
+    story.find("overdue", "g-locked", -59, deadline=-60, grant_id="g-locked")
+    story.remove("g-locked", -55, "api_accepted")
+    story.find("overdue", "g-locked", -55, deadline=-60, resolved=True, grant_id="g-locked")
+    story.give("g-soon", -5, 52.5, subject="bob")
     story.give("g-endless", -5, None, subject="carol")
     story.give("g-covered", -50, -10, subject="dave")
     story.give("g-covering", -50, 40, subject="dave")
@@ -60,17 +79,42 @@ def story() -> Story:
     return told()
 
 
+@contextmanager
+def in_use(data_dir: Path) -> Iterator[None]:
+    """Another process has the store open and answers SQL, as ``grantledger store`` does."""
+    program = (
+        "import sys; from pathlib import Path; from grantledger.runtime.reading import reading; "
+        "from grantledger.runtime.settings import load_settings\n"
+        "with reading(load_settings(Path(sys.argv[1])), gated=True): print('ready', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(data_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        yield
+    finally:
+        process.communicate(timeout=30)
+
+
 @pytest.fixture(scope="module")
-def data_dir(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data_dir(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A store in use, so that not every command has to start the engine."""
     folder = tmp_path_factory.mktemp("data")
     fill(folder, story.records, cuts=(4,))
-    return folder
+    with in_use(folder):
+        yield folder
 
 
-def run(data_dir: Path, *arguments: str) -> tuple[int, str, str]:
-    """Return exit code, output and complaints of a command, and see that nothing in them can steer a terminal."""
+def run(data_dir: Path, *arguments: str, narrow: bool = False) -> tuple[int, str, str]:
+    """Return exit code, output and complaints of a command, and see that nothing in them can steer a terminal.
+
+    Args:
+        narrow: let it take its output for a terminal of 80 columns that knows no colours.
+    """
     command = [sys.executable, "-m", "grantledger.cli", *arguments, "--data", str(data_dir)]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    terminal = {"TTY_COMPATIBLE": "1", "TERM": "dumb", "COLUMNS": "80"} if narrow else {}
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False, env={**os.environ, **terminal})
     out, complaint = done.stdout.decode(), done.stderr.decode()
     for text in (out, complaint):
         assert not {char for char in text if unicodedata.category(char) in FORBIDDEN} - {"\n"}, ascii(text)
@@ -91,12 +135,24 @@ def line_of(text: str, word: str) -> str:
     return line
 
 
+def distances(story: Story, minutes: float, words: str) -> str:
+    """Return a pattern of a deadline and how far away it may be said to be, by when the command ran meanwhile."""
+    passed = int((datetime.now(UTC) - story.now).total_seconds()) + 1
+    told = {span(abs(minutes * 60 - seconds)) for seconds in range(passed + 1)}
+    return rf"{moment(story.at(minutes))}, {words.format('(' + '|'.join(sorted(told)) + ')')}"
+
+
 def test_every_grant_has_its_state(story: Story, data_dir: Path) -> None:
     rows = listed(data_dir, "--all")
     states = {name: row["state"] for name, row in rows.items() if not name.startswith("evil")}
     assert states == {
         "g-late-1": "removed",
         "g-overdue": "overdue",
+        "g-policy": "overdue",
+        "g-raced": "overdue",
+        "g-lost": "overdue",
+        "g-certificate": "past its end",
+        "g-locked": "past its end",
         "g-soon": "active",
         "g-endless": "no deadline",
         "g-covered": "covered",
@@ -105,7 +161,41 @@ def test_every_grant_has_its_state(story: Story, data_dir: Path) -> None:
     }
     assert datetime.fromisoformat(rows["g-overdue"]["deadline"]) == story.at(-125.5)
     assert set(listed(data_dir)) == set(rows) - {"g-late-1"} == set(listed(data_dir, "--active"))
-    assert set(listed(data_dir, "--overdue")) == {"g-overdue"}
+    overdue = listed(data_dir, "--overdue")
+    assert list(overdue) == ["g-overdue", "g-lost", "g-raced", "g-policy"], "the earliest deadline comes first"
+    assert set(listed(data_dir, "--past-end")) == {"g-certificate", "g-locked"}
+    policy, lost = overdue["g-policy"], overdue["g-lost"]
+    assert (policy["deadline"], datetime.fromisoformat(policy["found_deadline"])) == (None, story.at(-30.5))
+    assert datetime.fromisoformat(policy["found_at"]) == story.at(-29)
+    assert (lost["subject_id"], lost["resource_id"], lost["activated_at"]) == ("mallory", "", None)
+    assert {name: row["finding"] for name, row in rows.items() if row["finding"] != "none"} == {
+        **dict.fromkeys(overdue, "open"),
+        "g-locked": "resolved",
+    }
+
+
+def test_the_page_names_the_fields_of_the_json(data_dir: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "queries.md").read_text("utf-8")
+    section = page[page.index("## On a terminal") :]
+    answer = json.loads(run(data_dir, "grants", "--overdue", "--json")[1])
+    assert [f"`{name}`" in section for name in answer] == [True] * 3 == [True] * len(answer)
+    [columns] = [line for line in section.splitlines() if line.startswith("| `grants` |")]
+    assert re.findall(r"`(\w+)`", columns)[1:] == list(answer["grants"][0])
+
+
+def test_overdue_says_how_many_others_are_past_their_end(data_dir: Path) -> None:
+    code, out, _ = run(data_dir, "grants", "--overdue")
+    assert code == 0 and line_of(out, "--past-end") == (
+        "2 are past their end, not confirmed to be gone, and without a finding: --past-end lists them."
+    )
+    _, out, _ = run(data_dir, "grants", "--overdue", "--subject", "trent")
+    assert out.splitlines() == [
+        "No overdue grant is on record for subject trent.",
+        "1 is past its end, not confirmed to be gone, and without a finding: --past-end lists them.",
+    ]
+    assert "--past-end" not in run(data_dir, "grants", "--overdue", "--subject", "mallory")[1]
+    assert json.loads(run(data_dir, "grants", "--overdue", "--json")[1])["past_end"] == 2
+    assert set(json.loads(run(data_dir, "grants", "--json")[1])) == {"total", "grants"}
 
 
 def test_grants_are_filtered_and_cut(data_dir: Path) -> None:
@@ -113,22 +203,41 @@ def test_grants_are_filtered_and_cut(data_dir: Path) -> None:
     assert set(listed(data_dir, "--all", "--subject", "alice", "--resource", "ord")) == {"g-late-1"}
     assert listed(data_dir, "--resource", "billing") == listed(data_dir, "--subject", "' OR ''='") == {}
     answer = json.loads(run(data_dir, "grants", "--json", "--limit", "2")[1])
-    assert (answer["total"], [row["grant_id"] for row in answer["grants"]]) == (8, ["g-overdue", "g-covered"])
-    assert "2 of 8: --limit shows more" in run(data_dir, "grants", "--limit", "2")[1]
-    assert "more" not in run(data_dir, "grants", "--limit", "8")[1]
+    assert (answer["total"], [row["grant_id"] for row in answer["grants"]]) == (13, ["g-overdue", "g-lost"])
+    assert "2 of 13: --limit shows more" in run(data_dir, "grants", "--limit", "2")[1]
+    assert "more" not in run(data_dir, "grants", "--limit", "13")[1]
 
 
 def test_the_table_says_how_far_away_a_deadline_is(story: Story, data_dir: Path) -> None:
     code, out, _ = run(data_dir, "grants", "--all")
     assert code == 0
     overdue = line_of(out, "g-overdue")
-    assert f"{moment(story.at(-125.5))}, 2 h 5 min late" in overdue and "overdue, api_accepted" in overdue
+    assert re.search(distances(story, -125.5, "{} late"), overdue) and "overdue, api_accepted" in overdue
     assert "mallory" in overdue and "database orders" in overdue and moment(story.at(-200)) in overdue
     assert "database orders (production)" in line_of(run(data_dir, "grants", "--overdue")[1], "g-overdue")
-    assert f"{moment(story.at(12.5))}, in 12 min" in line_of(out, "g-soon")
-    assert f"{moment(story.at(-10))}, 10 min ago" in line_of(out, "g-covered ")
+    assert re.search(distances(story, 52.5, "in {}"), line_of(out, "g-soon"))
+    assert re.search(distances(story, -10, "{} ago"), line_of(out, "g-covered "))
     assert "none given" in line_of(out, "g-endless")
+    assert re.search(distances(story, -30.5, "{} late"), line_of(out, "g-policy"))
+    assert re.search(distances(story, -90.5, "{} late"), line_of(out, "g-lost"))
+    past = line_of(out, "g-locked")
+    assert re.search(distances(story, -60, "{} ago"), past) and "past its end, api_accepted" in past
     assert f"{moment(story.at(-60))}, removed 10 min late" in line_of(out, "g-late-1")
+
+
+def test_a_narrow_terminal_has_no_cell_cut_to_pieces(story: Story, data_dir: Path) -> None:
+    _, out, _ = run(data_dir, "grants", "--overdue", "--subject", "mallory", narrow=True)
+    lines = out.splitlines()
+    assert lines[:3] == [
+        "g-overdue  overdue, api_accepted",
+        "  mallory: database orders (production), rw",
+        f"  granted {moment(story.at(-200))}",
+    ]
+    assert re.fullmatch("  deadline " + distances(story, -125.5, "{} late"), lines[3])
+    assert lines[4:6] == ["g-lost  overdue", "  mallory"], "what nobody knows is left out"
+    assert re.fullmatch("  deadline " + distances(story, -90.5, "{} late"), lines[6])
+    assert len(lines) == 15
+    run(data_dir, "grants", narrow=True)  # looks for control characters
 
 
 def test_nothing_found_says_so(data_dir: Path) -> None:
@@ -138,7 +247,7 @@ def test_nothing_found_says_so(data_dir: Path) -> None:
 
 def test_options_that_contradict_each_other_are_refused(data_dir: Path) -> None:
     code, out, complaint = run(data_dir, "grants", "--all", "--overdue")
-    assert (code, out) == (2, "") and "one of --active, --overdue and --all" in complaint
+    assert (code, out) == (2, "") and "one of --active, --overdue, --past-end and --all" in complaint
 
 
 def test_a_grant_is_told_in_order(story: Story, data_dir: Path) -> None:
@@ -197,8 +306,18 @@ def test_the_same_as_json(story: Story, data_dir: Path) -> None:
     assert sizes == {"access.lifecycle": 8, "access.activity": 6}
 
 
-def test_a_grant_that_is_open_says_what_is_known(data_dir: Path) -> None:
-    assert "overdue; best evidence of a removal: api_accepted" in run(data_dir, "grant", "g-overdue")[1]
+def test_a_grant_that_is_open_says_what_is_known(story: Story, data_dir: Path) -> None:
+    overdue = run(data_dir, "grant", "g-overdue")[1]
+    assert f"overdue, found {moment(story.at(-124))}; best evidence of a removal: api_accepted" in overdue
+    assert re.search("deadline " + distances(story, -125.5, "{} late"), overdue)
+    raced = line_of(run(data_dir, "grant", "g-raced")[1], "state")
+    assert "the watch has not resolved its finding yet; removed" in raced
+    lost = run(data_dir, "grant", "g-lost")[1]
+    assert "was never activated" in lost and "overdue, found" in lost and "mallory" in lost
+    certificate = line_of(run(data_dir, "grant", "g-certificate")[1], "state")
+    assert "past its end; the watch has no finding: gone under the policy, within the grace, or not" in certificate
+    locked = line_of(run(data_dir, "grant", "g-locked")[1], "state")
+    assert "past its end; the watch has resolved its finding: gone under the policy; best evidence" in locked
     assert "covered by another open grant of the same access" in run(data_dir, "grant", "g-covered")[1]
     assert "open, without a deadline; no removal on record" in run(data_dir, "grant", "g-endless")[1]
     code, out, _ = run(data_dir, "grant", "only-removed")
@@ -240,36 +359,31 @@ def test_there_is_no_store_yet(tmp_path: Path) -> None:
         assert code == 2 and "there is no store" in complaint
 
 
-@contextmanager
-def in_use(data_dir: Path) -> Iterator[None]:
-    """Another process has the store open and answers SQL, as ``grantledger store`` does."""
-    program = (
-        "import sys; from pathlib import Path; from grantledger.runtime.reading import reading; "
-        "from grantledger.runtime.settings import load_settings\n"
-        "with reading(load_settings(Path(sys.argv[1])), gated=True): print('ready', flush=True); sys.stdin.read()"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(data_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
-        yield
-    finally:
-        process.communicate(timeout=30)
+def test_a_store_at_rest_answers_the_same(story: Story, data_dir: Path, tmp_path: Path) -> None:
+    fill(tmp_path, story.records, cuts=(4,))
+    for arguments in (("grant", "g-late-1"), ("grant", "evil-1", "--json"), ("grants", "--all", "--json")):
+        assert run(tmp_path, *arguments) == run(data_dir, *arguments)
 
 
-def test_a_store_in_use_answers_the_same(data_dir: Path) -> None:
-    alone = [run(data_dir, "grant", grant) for grant in ("g-late-1", "evil-1")]
+def test_an_auditors_file_has_every_grant(data_dir: Path) -> None:
     rows = listed(data_dir, "--all")
-    with in_use(data_dir):
-        assert [run(data_dir, "grant", grant) for grant in ("g-late-1", "evil-1")] == alone
-        assert listed(data_dir, "--all") == rows
-        review = asked(data_dir, "SELECT * FROM access_review WHERE activated_at < now() AND "
-                       "(removed_at IS NULL OR removed_at >= now() - 3600) FORMAT CSVWithNames")  # fmt: skip
+    review = asked(data_dir, "SELECT * FROM access_review WHERE activated_at < now() AND "
+                   "(removed_at IS NULL OR removed_at >= now() - 7200) FORMAT CSVWithNames")  # fmt: skip
     found = {row["grant_id"]: row for row in csv.DictReader(io.StringIO(review, newline=""))}
-    assert set(found) == set(rows), "an auditor's file lacks a grant"
+    assert set(found) == set(rows) - {"g-lost"}, "an auditor's file lacks a grant"
     assert found["g-late-1"]["late_seconds"] == "600" and found["g-late-1"]["commands"] == "5"
     assert found["g-overdue"]["removed_at"] == "\\N" and found[AWKWARD]["subject_id"] == "erin"
+
+
+def test_open_findings_are_counted_where_somebody_has_the_store_open(data_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailableError, match="nobody has"), reading(load_settings(tmp_path), shared=True):
+        pass
+    counted = OpenFindings(load_settings(data_dir))
+    counted.start()
+    try:
+        assert wait_for(lambda: counted.count, "the findings are counted") == (4, 3)
+    finally:
+        counted.stop()
 
 
 def asked(data_dir: Path, sql: str) -> str:
@@ -288,7 +402,7 @@ def test_an_older_store_says_what_to_do(story: Story, tmp_path: Path) -> None:
     folder = fill(tmp_path, story.records[:3])
     program = (
         "import clickhouse_connect, sys; c = clickhouse_connect.get_client(interface='chdb', path=sys.argv[1], "
-        "database='audit'); c.command('DROP VIEW overdue_grants'); c.command('DROP VIEW grant_states')"
+        "database='audit'); c.command('DROP VIEW judged_grants')"
     )
     subprocess.run([sys.executable, "-c", program, str(folder)], check=True, timeout=60)
     for arguments in (("grants",), ("grant", "g-late-1")):

@@ -41,7 +41,7 @@ POLICIES = {
 
 
 def lives(draw: random.Random, count: int) -> Story:
-    """Grants of every kind, some of which share their access; appended in the order of time."""
+    """Grants of every kind, some of which share their access. Some events are long on their way, past removals too."""
     story = Story()
     told: list[tuple[float, Callable[[], Any]]] = []
     for number in range(count):
@@ -52,11 +52,15 @@ def lives(draw: random.Random, count: int) -> Story:
         begin = draw.uniform(-200, -5)
         ends = draw.choice([None, begin + draw.uniform(-5, 150), 60.0])
         seen = begin + draw.choice([0, 0, -3, 30])
-        told.append((begin, lambda n=name, b=begin, e=ends, s=seen, a=about: story.give(n, b, e, seen=s, **a)))
+        come = min(begin + draw.choice([0, 0, 0, 70]), -1)
+        told.append((come, lambda n=name, b=come, e=ends, s=seen, a=about: story.give(n, b, e, seen=s, **a)))
         for _ in range(draw.choice([0, 0, 1, 2])):
             again = draw.uniform(begin, -1)
             longer = draw.choice([None, again + draw.uniform(-10, 60), 90.0])
-            told.append((again, lambda n=name, b=again, e=longer, a=about: story.give(n, b, e, again=True, **a)))
+            come = min(again + draw.choice([0, 0, 50]), -1)
+            told.append(
+                (come, lambda n=name, b=come, e=longer, s=again, a=about: story.give(n, b, e, seen=s, again=True, **a))
+            )
         for _ in range(draw.choice([0, 1, 1, 2])):
             when = draw.uniform(begin, -1)
             evidence = draw.choice(["confirmed", "confirmed", "api_accepted", "deadline", "none"])
@@ -66,6 +70,30 @@ def lives(draw: random.Random, count: int) -> Story:
             told.append((back, lambda n=name, b=back, a=about: story.give(n, b, b + 20, **a)))
     for _, tell in sorted(told, key=lambda one: one[0]):
         tell()
+    return story
+
+
+def disordered() -> Story:
+    """One grant for each way in which a removal can stand before what it ended. All ended two hours ago, or one."""
+    story = Story()
+    give, remove = story.give, story.remove
+    remove("first-removed", -150, seen=-151)
+    give("first-removed", -149, -60, seen=-170)
+    give("back", -170, -120)
+    remove("back", -150, seen=-150)
+    give("back", -149, -60, seen=-150)  # in the same second: nobody knows, so it counts
+    give("extended-late", -170, -120)
+    remove("extended-late", -150, seen=-151)
+    give("extended-late", -149, -60, seen=-152, again=True)
+    remove("given-since", -150, seen=-151)
+    give("given-since", -140, -100, seen=-141)
+    give("given-since", -139, 60, seen=-160)
+    remove("of-another-source", -150, seen=-151, system="checker")
+    give("of-another-source", -149, -60, seen=-170)
+    remove("by-a-fast-clock", -150, seen=-100)
+    give("by-a-fast-clock", -149, -60, seen=-149)
+    remove("only-accepted", -150, "api_accepted", seen=-151)
+    give("only-accepted", -149, -60, seen=-170)
     return story
 
 
@@ -121,6 +149,28 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Story, Path]:
     folder = tmp_path_factory.mktemp("lives")
     fill(folder, story.records, cuts=(97, 5, 300))
     return story, folder
+
+
+def test_a_removal_that_stands_before_what_it_ended(tmp_path: Path) -> None:
+    story, policy = disordered(), POLICIES["plain"]
+    fill(tmp_path, story.records)
+    now = int(story.now.timestamp()) * SECOND
+    verdict = sweep.judged(ask(tmp_path, sweep.OPEN_GRANTS, now=now, ending="[]", endless=0), policy, now)
+    minutes = {name: round((due - now) / SECOND / 60) for name, due in verdict.overdue.items()}
+    expected = {
+        "back": -60,
+        "given-since": -100,
+        "of-another-source": -60,
+        "by-a-fast-clock": -60,
+        "only-accepted": -60,
+    }
+    assert (minutes, verdict.unsure) == (expected, set())
+    assert open_overdue(story, policy, now) == set(expected)
+    told = "removal_evidence AS evidence, removed_at IS NOT NULL AS gone, late_seconds AS late"
+    rows = {row["grant_id"]: row for row in ask(tmp_path, f"SELECT grant_id, {told} FROM grant_states")}
+    assert [row["late"] for row in rows.values() if row["gone"]] == [0, 0]
+    assert {name for name, row in rows.items() if row["gone"]} == {"first-removed", "extended-late"}
+    assert (rows["only-accepted"]["evidence"], rows["back"]["evidence"]) == ("api_accepted", "none")
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -5,8 +5,9 @@ One process can open one embedded store, so it is filled in a process of its own
 
 from __future__ import annotations
 
+import base64
 import itertools
-import pickle
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -135,10 +136,19 @@ def fill(data_dir: Path, records: Sequence[Record], *, cuts: Sequence[int] = (10
     """
     folder = data_dir / "clickhouse"
     folder.mkdir(parents=True)
-    rows = [(record.topic, record.key, record.value, record.time_ms, record.by_broker) for record in records]
+    rows = [
+        (
+            one.topic,
+            base64.b64encode(one.key).decode(),
+            base64.b64encode(one.value).decode(),
+            one.time_ms,
+            one.by_broker,
+        )
+        for one in records
+    ]
     subprocess.run(
         [sys.executable, str(Path(__file__)), str(folder)],
-        input=pickle.dumps((rows, list(cuts), merge)),
+        input=json.dumps({"rows": rows, "cuts": list(cuts), "merge": merge}).encode(),
         stdout=sys.stderr,
         check=True,
         timeout=120,
@@ -156,34 +166,37 @@ def main() -> None:
     from grantledger.sinks.migrate import migrate
     from grantledger.sinks.rows import entries_table
 
-    rows, cuts, merge = pickle.loads(sys.stdin.buffer.read())
+    told = json.load(sys.stdin)
+    rows = [
+        Record(topic, base64.b64decode(key), base64.b64decode(value), *time)
+        for topic, key, value, *time in told["rows"]
+    ]
     assert clickhouse_connect
     client = connect(StoreAddress(Path(sys.argv[1])))
     migrate(client)
     client.command("SYSTEM STOP MERGES entries")
     catalog = SchemaCatalog((event_schema(),))
-    for topic in sorted({row[0] for row in rows}):
-        own = [row for row in rows if row[0] == topic]
+    for topic in sorted({record.topic for record in rows}):
+        own = [record for record in rows if record.topic == topic]
         genesis = Genesis(origin_of(DEPLOYMENT, topic, 0), bytes(range(16)), 0)
         insert_origin(client, genesis)
-        head, sizes, at = Head.at_genesis(genesis), itertools.cycle(cuts), 0
+        head, sizes, at = Head.at_genesis(genesis), itertools.cycle(told["cuts"]), 0
         while at < len(own):
             part = own[at : at + next(sizes)]
-            times = [row[3] for row in part]
             records = Records(
-                flags=[int(row[4]) for row in part],
+                flags=[int(record.by_broker) for record in part],
                 offsets=list(range(at, at + len(part))),
-                append_times=times,
-                keys=[row[1] for row in part],
-                values=[row[2] for row in part],
+                append_times=[record.time_ms for record in part],
+                keys=[record.key for record in part],
+                values=[record.value for record in part],
                 headers=[NO_HEADERS] * len(part),
             )
             at += len(part)
-            set_by_broker = [row[3] for row in part if row[4]]
+            set_by_broker = [record.time_ms for record in part if record.by_broker]
             sealed_at = datetime.fromtimestamp((max(set_by_broker, default=0) + 200) / 1000, UTC)
             batch, head = seal(head, records, at, sealed_at, SIGNER)
             insert_entries(client, entries_table(batch, catalog), batch.origin, batch.first_index, batch.size - 1)
-    if merge:
+    if told["merge"]:
         client.command("SYSTEM START MERGES entries")
         client.command("OPTIMIZE TABLE entries FINAL")
     client.close()

@@ -12,6 +12,7 @@ from grantledger.processors.watch.rules import REVOKE
 from grantledger.processors.watch.state import Change, WatchState
 
 VAULT = Source("vault", "prod")
+CHECKER = Source("checker", "prod")
 START = 1_772_366_400
 """Seconds since 1970 at which every story begins."""
 
@@ -89,8 +90,10 @@ def ordered(changes: list[Change]) -> list[tuple[str, float]]:
 
 
 def lives(draw: random.Random, count: int) -> list[Fact]:
-    """Return the facts of random lives: overlaps, extensions, weak and late removals, sessions, approvals, gaps."""
-    story = Story()
+    """Return the facts of random lives: overlaps, extensions, weak, late and repeated removals, sessions, approvals.
+
+    Some come late, so that numbers of the counter are missing for a while, and a removal may come before what it ended.
+    """
     events: list[tuple[float, str, dict[str, Any]]] = []
     for number in range(draw.randint(1, 5)):
         grant = f"g{number}"
@@ -100,12 +103,14 @@ def lives(draw: random.Random, count: int) -> list[Fact]:
         ends = draw.choice([None, begin + draw.randint(-50, 300), begin + 200])
         events.append((begin, "grant.activated", common | {"ends": ends}))
         for _ in range(draw.randint(0, 2)):
-            events.append(
-                (begin + draw.randint(0, 400), "grant.extended", common | {"ends": begin + draw.randint(0, 600)})
-            )
+            kind = draw.choice(["grant.extended", "grant.extended", "grant.activated"])
+            events.append((begin + draw.randint(0, 400), kind, common | {"ends": begin + draw.randint(0, 600)}))
         for _ in range(draw.randint(0, 3)):
             evidence = draw.choice(["none", "deadline", "api_accepted", "confirmed", "confirmed"])
-            events.append((begin + draw.randint(1, 900), "grant.revoked", common | {"removal": evidence}))
+            removed = common | {"removal": evidence, "source": draw.choice([VAULT, VAULT, VAULT, CHECKER])}
+            when = begin + draw.randint(1, 900)
+            for again in range(draw.choice([1, 1, 1, 1, 30])):  # some tools say it for ever
+                events.append((when + again * draw.choice([1, 7]), "grant.revoked", removed))
         if common["request_id"]:
             reviewer = draw.choice([who, "carol", "dan"])
             decision = Decision(reviewer, draw.choice(["approved", "pending"]))
@@ -116,13 +121,16 @@ def lives(draw: random.Random, count: int) -> list[Fact]:
             begun = begin + draw.randint(-100, 500)
             events.append((begun, "session.started", session))
             if draw.random() < 0.7:
-                events.append((begun + draw.randint(0, 500), "session.ended", session))
+                events.append((begun + draw.choice([3, draw.randint(0, 500)]), "session.ended", session))
     events.sort(key=lambda one: one[0])
-    seq = 0
+    sent, seq = [], 0
     for when, kind, more in events[:count]:
         seq += draw.choice([1, 1, 1, 2])
-        lead = draw.choice([0, 0, 0, -40, 500])
-        story.say(when, kind, **more, seq=seq, occurred=at(when + lead))
+        late = draw.choice([0, 0, 0, 0, 1, 45, 300])
+        sent.append((when + late, kind, more | {"seq": seq, "occurred": at(when + draw.choice([0, 0, 0, -40, 500]))}))
+    story = Story()
+    for when, kind, more in sorted(sent, key=lambda one: one[0]):
+        story.say(when, kind, **more)
         if draw.random() < 0.1:  # the same event once more, or something else under its id
             again = replace(story.facts[-1], index=len(story.facts), content=draw.choice([b"other", b"another"]))
             story.facts.append(again)

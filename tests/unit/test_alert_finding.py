@@ -26,6 +26,7 @@ from grantledger.sinks.alerts.finding import (
 )
 from grantledger.sinks.alerts.outbox import Position
 from grantledger.sinks.alerts.reading import Read, SealedReader, starting_at
+from grantledger.sinks.alerts.webhook import body_of
 from support.alerting import DEPLOYMENT, NOON, ORIGIN, FindingsLog, event, finding
 
 NOWHERE = Position("00", 0)
@@ -158,3 +159,15 @@ def test_evidence_that_is_no_small_object_is_kept_as_text(evidence: str) -> None
     (one,) = read(event("opened", "g-1", finding=said)).findings
     (text,) = one.facts["evidence"].values()
     assert evidence.startswith(text[:100]) and len(text) <= EVIDENCE_LENGTH
+
+
+@pytest.mark.parametrize(
+    "evidence", ['{"x": "\\ud800"}', '{"\\udc00": 1}', '{"x": NaN}', '{"x": 1e999}', '{"x":' * 600 + "1" + "}" * 600]
+)
+def test_evidence_that_neither_a_database_nor_json_can_hold_is_kept_as_text(evidence: str) -> None:
+    said = Finding("overdue", "g-1", "critical", NOON, evidence)
+    (one,) = read(event("opened", "g-1", finding=said)).findings
+    assert one.facts["evidence"] == {"text": evidence}
+    # What goes into the outbox, and on to a receiver that knows no NaN.
+    assert from_text(one.as_text().encode().decode()) == one
+    json.loads(body_of(one).encode(), parse_constant=pytest.fail)

@@ -47,7 +47,7 @@ def test_the_body_of_the_example_is_what_is_sent() -> None:
 def test_every_name_is_there_and_every_name_is_told() -> None:
     told = set(re.findall(r"`(grantledger_enforce_\w+)", PAGE))
     [*known] = re.findall(r'"(grantledger_enforce_\w+)"', inspect.getsource(metrics))
-    assert told == set(known) and len(known) == 6
+    assert told == set(known) and len(known) == 7
     for name in [name for name in Settings.model_fields if name.startswith("enforce_")]:
         assert f"`{name}`" in PAGE or f"GRANTLEDGER_{name.upper()}" in PAGE
     for word in (BREAKER_RULE, INVALID_RULE, LOST_RULE, LOOK_TYPE):

@@ -13,6 +13,7 @@ from grantledger.enforcers.contract import Attempt, Presence, Result, Seen, Targ
 from grantledger.enforcers.core import Backoff, Breaker, History
 from grantledger.enforcers.engine import EnforcingStoppedError, Engine, Limits
 from grantledger.enforcers.events import Recorder, note
+from grantledger.enforcers.held import Held
 from grantledger.enforcers.policy import Policy
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Event, Resource
@@ -86,7 +87,9 @@ class Clock:
         return self.at
 
 
-def start(ledger: Ledger, world: World, clock: Clock, *, limit: int = 1000, attempts: int = 3) -> Engine:
+def start(
+    ledger: Ledger, world: World, clock: Clock, *, limit: int = 1000, attempts: int = 3, held: Held | None = None
+) -> Engine:
     """Return an engine as it is after a start: it knows what is on record and nothing else."""
     history = History()
     for event in ledger.events:
@@ -97,6 +100,7 @@ def start(ledger: Ledger, world: World, clock: Clock, *, limit: int = 1000, atte
         recorder=Recorder("test.example"),
         policy=POLICY,
         plugins={"here": world},
+        held=lambda since: held or Held(),
         limits=limits,
         history=history,
         position=ledger.position,
@@ -212,6 +216,34 @@ def test_a_command_without_a_route_and_one_too_old_fail_on_record() -> None:
     engine.take(elsewhere, 1, clock.at)
     assert ledger.kinds() == ["revoke.failed"] * 2 and ledger.position == 2 and world.calls == []
     assert "too old" in (ledger.events[0].error or "") and "route" in (ledger.events[1].error or "")
+
+
+def test_a_command_that_grew_old_behind_others_is_not_begun() -> None:
+    ledger, clock = Ledger(), Clock()
+
+    class Slow(World):
+        def revoke(self, target: Target) -> Attempt:
+            clock.at += 2 * HOUR
+            return super().revoke(target)
+
+    world = Slow({"g1", "g2"})
+    engine = start(ledger, world, clock)
+    for offset, grant in enumerate(("g1", "g2")):
+        engine.take(target(grant), offset, NOON)
+    assert engine.step() and engine.step() and ledger.position == 2
+    assert (world.calls, ledger.kinds()[-1]) == (["g1"], "revoke.failed") and "too old" in (
+        ledger.events[-1].error or ""
+    )
+
+
+def test_a_clock_that_is_set_back_keeps_nobody_waiting() -> None:
+    ledger, world, clock = Ledger(), World({"g1"}), Clock()
+    world.answers = [Attempt(Result.again, "busy")]
+    engine = start(ledger, world, clock)
+    engine.take(target(), 0, NOON)
+    assert engine.step() and not engine.step()
+    clock.at -= timedelta(days=1)
+    assert engine.step() and world.calls == ["g1", "g1"] and ledger.kinds()[-1] == "grant.revoked"
 
 
 def test_the_breaker_opens_on_record_and_holds_after_a_restart() -> None:

@@ -103,6 +103,16 @@ def test_what_it_prints_goes_nowhere(capfd: pytest.CaptureFixture[str]) -> None:
     assert attempt.result is Result.failed and "hunter2" not in attempt.detail + "".join(capfd.readouterr())
 
 
+def test_a_program_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o777)
+    with pytest.raises(PolicyError, match="chmod o-w"):
+        ExecPlugin(ExecTarget.model_validate({"plugin": "exec", "command": [str(program)]}))
+    program.chmod(0o775)
+    ExecPlugin(ExecTarget.model_validate({"plugin": "exec", "command": [str(program)]}))
+
+
 def test_a_program_that_is_not_there_is_told_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("no program")
     for path in (tmp_path / "missing", tmp_path, tmp_path / "plain"):

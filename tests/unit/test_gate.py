@@ -57,6 +57,8 @@ def refusal(sql: str) -> QueryRefusedError:
         ("SELECT 'it''s', 'a\\'b', `q``q`, \"d\" -- ; DROP TABLE t", "SELECT", None),
         ("SELECT 1 /* ; INSERT */ # ; DROP\n, 2 // ; x", "SELECT", None),
         ("SELECT file, url, settings FROM files", "SELECT", None),
+        ("SELECT a FROM entries ORDER BY a DESC FORMAT Native", "SELECT", "Native"),
+        ("DESC format x", "DESCRIBE", None),
         ("SELECT * FROM format x", "SELECT", None),
         ("SELECT name FROM system.settings WHERE name = 'x'", "SELECT", None),
         ("SELECT {limit:UInt64}, {'a': 1}", "SELECT", None),

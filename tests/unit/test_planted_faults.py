@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from grantledger.processors.watch import reading, rules, state
+from grantledger.processors.watch.episodes import NEVER, Episode, Granted
 from grantledger.processors.watch.facts import Fact
 from grantledger.processors.watch.islands import Islands
-from grantledger.processors.watch.life import NEVER, Episode
 from grantledger.processors.watch.policy import SEVERITIES, Limits, Policy
 from grantledger.processors.watch.sources import SourceLife
 from grantledger.producers.sample import policy as constants
@@ -44,7 +44,7 @@ def played(policy: Policy, count: int, share: float, faults: dict[str, object] |
 
 
 def test_every_planted_fault_is_found_and_nothing_else(policy: Policy) -> None:
-    simulation = Simulation(1, 1200, share=0.07, faults=FAULTS)
+    simulation = Simulation(1, 1200, share=0.1, faults=FAULTS)
     watched = watch(simulation, policy)
     assert not differences(simulation.expected, watched)
     assert len(simulation.expected) > 50
@@ -171,7 +171,13 @@ BREAKS: dict[Break, set[str]] = {
     accepted_is_removed: {"lease_only_accepted", "revoke_in_progress"},
     lateness_is_when_we_heard: {"news_comes_late", "lease_stays", "clock_hides_the_end"},
     anybody_may_approve: {"approved_themselves", "approved_themselves_in_hoop"},
-    sessions_are_not_watched: {"session_lives_on", "shell_lives_on", "used_after_the_end", "never_granted"},
+    sessions_are_not_watched: {
+        "session_lives_on",
+        "shell_lives_on",
+        "used_after_the_end",
+        "never_granted",
+        "used_briefly",
+    },
     sessions_end_at_the_deadline: {"session_lives_on", "shell_lives_on"},
     the_plan_is_a_revocation: {"approval_looks_like_revocation", "left_over_of_two", "news_comes_late"},
     gaps_are_not_seen: {"record_lost"},
@@ -197,6 +203,14 @@ def test_a_false_alarm_is_noticed(policy: Policy, monkeypatch: pytest.MonkeyPatc
     noticed = differences(simulation.expected, watch(simulation, policy))
     assert any(line.startswith("not planted: ('overdue'") for line in noticed)
     assert any(line.startswith("enforcers called without need") for line in noticed)
+
+
+def test_a_watch_that_believes_the_order_of_the_log_is_noticed(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Granted, "precedes", lambda *_: False)
+    name = "taken_before_given"
+    simulation = Simulation(5, 8, share=1.0, faults={name: FAULTS[name]})
+    noticed = differences(simulation.expected, watch(simulation, policy))
+    assert sum(line.startswith("not planted: ('overdue'") for line in noticed) == 8
 
 
 # The simulation itself.

@@ -14,6 +14,7 @@ from grantledger.ledger import batch as batches
 from grantledger.ledger.entry import Genesis, encode_headers
 from grantledger.ledger.keys import LocalSigner
 from grantledger.processors.watch.clock import Clock
+from grantledger.processors.watch.memory import MemoryUnreadableError
 from grantledger.processors.watch.policy import SECOND, Limits, Policy
 from grantledger.processors.watch.reports import said_before
 from grantledger.processors.watch.state import Identity, WatchState
@@ -22,30 +23,30 @@ from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Actor, Event, Resource, Source, Subject
 from grantledger.schemas.topics import COMMANDS_TOPIC
+from support.shelf import Shelf
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 START = int(NOON.timestamp()) * SECOND
 POLICY = Policy(default=Limits(grace_seconds=10))
 
 
-class Paper:
+class Paper(Shelf):
     """What was said, kept in a list. ``end_offset`` is what Kafka holds."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.said: list[tuple[str, Event]] = []
         self.end_offset = 0
         self.only_markers = False
-        self.writes = 0
 
     def take_over(self) -> dict[Identity, bool]:
         known: dict[Identity, bool] = {}
         for _, event in self.said:
-            said_before(known, "test", event.to_datum())
+            said_before(known, event.source.native_id, event.event_type)
         return known
 
     def write(self, events: list[tuple[str, Event]]) -> int | None:
         self.said += events
-        self.writes += 1
         return None
 
     def end(self) -> int:
@@ -71,11 +72,25 @@ class World:
         self.step = 0.0
         clock = Clock(lambda: START + int((self.seconds + self.step) * SECOND), self.boot, self.boot)
         catalog = SchemaCatalog((event_schema(),))
-        self.watch = Watch(POLICY, "test", self.paper, catalog, bound=60 * SECOND, clock=clock, boot=self.boot)
+        self.watch = Watch(
+            POLICY,
+            "test",
+            self.paper,
+            catalog,
+            bound=60 * SECOND,
+            keep_every=0,
+            keep_days=30,
+            clock=clock,
+            boot=self.boot,
+        )
         self.signer = LocalSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
         self.head = batches.Head.at_genesis(Genesis("test/access.lifecycle/0/0", bytes(16), 0))
         self.records = 0
-        asyncio.run(self.watch.take_over())
+        asyncio.run(self.start())
+
+    async def start(self) -> None:
+        await self.watch.take_over()
+        await self.watch.load()
 
     def boot(self) -> int:
         return int((1000 + self.seconds) * SECOND)
@@ -253,3 +268,28 @@ def test_one_that_stands_by_says_nothing() -> None:
     world.watch.go_on()
     world.at(201)
     assert ("finding.opened", "overdue") in world.paper.findings()
+
+
+def test_it_goes_on_from_what_it_has_kept_and_says_nothing_twice() -> None:
+    world = World()
+    world.hears(given_until(100), given_until(5000, "other"))
+    world.at(111)
+    said = list(world.paper.said)
+    again = World(world.paper)
+    assert again.watch.position == 1 and set(again.watch.state.grants) == {"g", "other"}
+    again.at(200)
+    assert again.paper.said == said
+    again.head, again.records = world.head, world.records
+    again.hears(removed(150))
+    again.at(201)
+    assert again.paper.findings()[-1] == ("finding.resolved", "overdue")
+
+
+def test_what_was_kept_and_cannot_be_read_is_thrown_away() -> None:
+    world = World()
+    world.hears(given_until(100))
+    [offset] = world.paper.lying
+    world.paper.lying[offset] = b"nothing of ours"
+    with pytest.raises(MemoryUnreadableError):
+        World(world.paper)
+    assert World(world.paper).watch.position == 0

@@ -1,0 +1,131 @@
+"""Kafka goes away around deadlines, a removal in flight: each access is found, taken away and settled, once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from grantledger.runtime.broker import LocalBroker
+from support.enforcing import Enforcement
+from support.on_time import (
+    ENFORCER,
+    FOUND,
+    GRACE,
+    POLICY,
+    WATCH,
+    Supervision,
+    about,
+    activated,
+    commands,
+    judged_until,
+    removal_of,
+    revoked,
+    send,
+    supervised,
+    true_lateness,
+    words,
+)
+from support.pipeline import Pipeline
+from support.waiting import wait_for
+
+LOST = 1
+"""The documented exit code of a process that its brokers left: start it again."""
+
+
+@pytest.fixture(scope="module")
+def pipeline(
+    broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
+) -> Pipeline:
+    policy = tmp_path_factory.mktemp("policy") / "policy.toml"
+    policy.write_text(POLICY)
+    running = make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_WATCH_POLICY": str(policy)})
+    running.start("seal", "watch")
+    wait_for(lambda: judged_until(running) > 0, "the watch judges")
+    return running
+
+
+@pytest.fixture(scope="module")
+def here(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Enforcement]:
+    """The enforcer of the same deployment: it takes away what the watch tells it to."""
+    folder = tmp_path_factory.mktemp("enforcer") / "here"
+    one = Enforcement(pipeline, pipeline.environment["GRANTLEDGER_DEPLOYMENT"], folder, max_per_window="1000")
+    one.policy(
+        f"[targets.files]\nplugin = 'exec'\ncommand = {one.program('take')}\nread_back = {one.program('look')}\n"
+        "timeout_seconds = 300\n[[routes]]\ntarget = 'files'\n"
+    )
+    pipeline.children["enforce"] = one.acting()
+    yield one
+    one.stop()
+
+
+@pytest.fixture(scope="module")
+def supervision(pipeline: Pipeline, here: Enforcement) -> Iterator[Supervision]:
+    """What ends is started again, as ``up`` and every service manager does."""
+    with supervised(pipeline.children) as seen:
+        yield seen
+
+
+def take_away(broker: LocalBroker, how: str) -> Callable[[], None]:
+    """Take Kafka away; return what brings it back."""
+    if how == "frozen":
+        assert broker.pid is not None
+        os.kill(pid := broker.pid, signal.SIGSTOP)
+        return lambda: os.kill(pid, signal.SIGCONT)
+    (broker.kill if how == "killed" else broker.stop)()
+    return broker.start
+
+
+AWAY = {"stopped": 6.0, "killed": 13.0, "frozen": 13.0}
+"""Seconds until Kafka comes back: most grants have fallen due by then, and the longer ones outlast sessions."""
+
+
+@pytest.mark.parametrize(
+    "how", ["stopped", *(pytest.param(how, marks=pytest.mark.slow) for how in ("killed", "frozen"))]
+)
+def test_kafka_is_away_while_access_falls_due_and_while_it_is_taken_away(
+    broker: LocalBroker, pipeline: Pipeline, here: Enforcement, supervision: Supervision, how: str
+) -> None:
+    # One falls due before Kafka goes, most while it is away, some only afterwards; as many are removed in time.
+    late = {f"{how}-late-{number}": 0.5 + 1.5 * number for number in range(8)}
+    in_time = {f"{how}-good-{number}": 3.0 + number for number in range(8)}
+    for name in late | in_time:
+        (here.folder / "access" / name).touch()
+    here.hold("before")
+    given = time.time()
+    send(pipeline, *(activated(name, seconds) for name, seconds in (late | in_time).items()), *map(revoked, in_time))
+    here.wait_held()  # the enforcer has begun with the first
+    bring_back = take_away(broker, how)
+    here.release()  # what it has to say finds no Kafka
+    wait_for(lambda: f"{how}-late-0" not in here.there(), "the access is taken away")
+    wait_for(lambda: time.time() > given + AWAY[how], "most of the others have fallen due")
+    bring_back()
+
+    def settled(name: str) -> bool:
+        return about(pipeline, name, WATCH) == [*FOUND, "finding.resolved"]
+
+    wait_for(lambda: all(map(settled, late)), "each was found and settled, once", limit=100, pause=0.5)
+    judged = given + 3.0 + len(in_time) + GRACE
+    wait_for(lambda: judged_until(pipeline) > judged, "all others are judged")
+    wait_for(lambda: all(child.alive() for child in pipeline.children.values()), "all processes run")
+    assert here.there() & set(late) == set() and here.there() >= set(in_time)
+    said = Counter((word.key, word.what) for word in words(pipeline) if word.key.startswith(how))
+    assert {name for name, _ in said} == set(late), "something was said of access that ended in time"
+    told = Counter(name for name in commands(pipeline) if name.startswith(how))
+    assert told == dict.fromkeys(late, 1)
+    taken = Counter(here.taken())
+    for name in late:
+        assert said[name, "revoke.confirmed"] == 1 and said[name, "revoke.failed"] == 0, said
+        assert removal_of(pipeline, name).system == ENFORCER
+        # Each attempt is on record before it is made, also one whose outcome Kafka never heard.
+        begun = [word for word in words(pipeline) if (word.key, word.what) == (name, "revoke.attempted")]
+        assert len([word for word in begun if word.datum["outcome"] == "pending"]) >= taken[name] >= 1
+    for word in words(pipeline):
+        if word.key in late and word.what == "finding.resolved":
+            assert word.evidence["late_seconds"] == pytest.approx(true_lateness(pipeline, word.key), abs=1e-6)
+    assert all(code == LOST for codes in supervision.ends.values() for code in codes), supervision.ends
+    assert all(child.gave_up is None for child in pipeline.children.values())

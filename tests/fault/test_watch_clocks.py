@@ -1,0 +1,138 @@
+"""The clock of the watch's machine jumps, or the machine sleeps, under a running watch; Kafka keeps the right time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from grantledger.runtime.broker import LocalBroker
+from support.on_time import (
+    FOUND,
+    GRACE,
+    POLICY,
+    WATCH,
+    Word,
+    about,
+    activated,
+    commands,
+    judged_until,
+    only,
+    removal_of,
+    revoked,
+    send,
+    words,
+)
+from support.pipeline import Pipeline
+from support.stepped_clock import SteppedChild
+from support.waiting import wait_for
+
+HOUR = 3600.0
+
+
+@pytest.fixture(scope="module")
+def pipeline(
+    broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
+) -> Pipeline:
+    policy = tmp_path_factory.mktemp("policy") / "policy.toml"
+    policy.write_text(POLICY)
+    running = make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_WATCH_POLICY": str(policy)})
+    running.start("seal")
+    watch = SteppedChild(("watch",), running.data_dir, running.environment)
+    running.children["watch"] = watch
+    watch.start()
+    wait_for(lambda: judged_until(running) > 0, "the watch judges")
+    return running
+
+
+@pytest.fixture
+def watch(pipeline: Pipeline) -> SteppedChild:
+    child = pipeline.children["watch"]
+    assert isinstance(child, SteppedChild) and child.alive(), pipeline.log("watch")
+    return child
+
+
+def follow(pipeline: Pipeline, **grants: float) -> None:
+    """Give grants their seconds, and wait until the watch follows them."""
+    before = pipeline.metric("watch", "grantledger_watch_grants")
+    send(pipeline, *(activated(name, seconds) for name, seconds in grants.items()))
+    wait_for(
+        lambda: pipeline.metric("watch", "grantledger_watch_grants") >= before + len(grants), "the grants are followed"
+    )
+
+
+def jumps(pipeline: Pipeline) -> list[Word]:
+    """What is on record about the clock of the watch's own machine."""
+    return [word for word in words(pipeline) if word.rule == "clock_skew" and word.key.startswith(WATCH)]
+
+
+@pytest.mark.parametrize("step", [HOUR, -HOUR])
+def test_a_step_of_the_clock(pipeline: Pipeline, watch: SteppedChild, step: float) -> None:
+    name, later = f"{step:+.0f}", f"{step:+.0f}-later"
+    told = len(jumps(pipeline))
+    follow(pipeline, **{name: 5.0, later: 1800.0})
+    watch.set(wall=step)
+    stepped = time.time()
+    wait_for(lambda: len(jumps(pipeline)) == told + 2, "the step is on record")
+    opened, resolved = jumps(pipeline)[told:]
+    assert (opened.what, resolved.what) == ("finding.opened", "finding.resolved")
+    assert opened.evidence["jumped_seconds"] == pytest.approx(step, abs=1.0)
+    # The record says when it was, whatever the clock says: the brokers have stamped it.
+    assert opened.appended.timestamp() > stepped - 1.0
+    wait_for(lambda: about(pipeline, name) == FOUND, "what is due is found, within the limit of this wait")
+    found = only(pipeline, "finding.opened", name)
+    assert found.appended >= found.deadline + timedelta(seconds=GRACE), "found early"
+    # What is due in half an hour is not found by a clock that is an hour ahead.
+    judged = found.appended.timestamp() + 1.0
+    wait_for(lambda: judged_until(pipeline) > judged, "more is judged")
+    assert judged_until(pipeline) < time.time() + 1.0, "the watch believes in the wrong time"
+    assert about(pipeline, later) == [] and commands(pipeline).count(name) == 1
+    # Set right again, which is another jump; nothing is said anew.
+    watch.set(wall=0.0)
+    wait_for(lambda: len(jumps(pipeline)) == told + 4, "that step is on record too")
+    send(pipeline, revoked(name), revoked(later))
+    ended = [*FOUND, "finding.resolved"]
+    wait_for(lambda: about(pipeline, name) == ended, "it is settled")
+    assert about(pipeline, later) == []
+    assert "Traceback" not in pipeline.log("watch")
+
+
+def test_a_machine_that_slept_judges_nothing_before_it_has_read_what_it_missed(
+    pipeline: Pipeline, watch: SteppedChild
+) -> None:
+    """Stopped across two deadlines; of one the removal came in time, and lies unread when the machine wakes up."""
+    told = len(jumps(pipeline))
+    follow(pipeline, slept=8.0, removed=8.0)
+    suspends = pipeline.metric("watch", "grantledger_watch_clock_jumps_total")
+    assert watch.pid is not None
+    os.kill(watch.pid, signal.SIGSTOP)
+    fell_asleep = time.monotonic()
+    try:
+        send(pipeline, revoked("removed"))
+        removal = removal_of(pipeline, "removed")
+        due = only_deadline(pipeline) + GRACE
+        assert removal.appended.timestamp() <= due, "too slow a machine for this test: the removal was late"
+        wait_for(lambda: time.time() > due + 1.0, "both would be due")
+        # While it sleeps the time since boot goes on and the time awake does not.
+        watch.set(awake=-(time.monotonic() - fell_asleep))
+    finally:
+        os.kill(watch.pid, signal.SIGCONT)
+    wait_for(lambda: about(pipeline, "slept") == FOUND, "what was not removed is found")
+    wait_for(lambda: judged_until(pipeline) > due + 1.0, "that time is judged")
+    assert about(pipeline, "removed") == [], "a false alarm"
+    assert pipeline.metric("watch", "grantledger_watch_clock_jumps_total") == suspends + 1
+    assert len(jumps(pipeline)) == told, "a suspend is no step of the clock"
+    assert watch.alive()
+    send(pipeline, revoked("slept"))
+    wait_for(lambda: about(pipeline, "slept") == [*FOUND, "finding.resolved"], "it is settled")
+
+
+def only_deadline(pipeline: Pipeline) -> float:
+    """Return the end of the grant that is removed in time, in seconds since 1970."""
+    ends = only(pipeline, "grant.activated", "removed", "access.lifecycle").datum["expires_at"]
+    seconds: float = ends.timestamp()
+    return seconds

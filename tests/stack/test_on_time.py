@@ -1,0 +1,308 @@
+"""Access that is not removed, from its deadline to its end: found, paged, taken away, looked for, settled, proved."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from grantledger.runtime.broker import LocalBroker
+from grantledger.runtime.children import Child
+from support.alerting import SECRET, receiving, webhook_toml
+from support.alerting import Receiver as Pager
+from support.enforcing import Enforcement
+from support.on_time import (
+    ENFORCER,
+    FOUND,
+    GRACE,
+    POLICY,
+    WATCH,
+    about,
+    activated,
+    commands,
+    judged_until,
+    only,
+    removal_of,
+    send,
+    true_lateness,
+    words,
+)
+from support.oracle import wait_until_stored
+from support.pipeline import Pipeline
+from support.postgresql_server import PASSWORD, PostgresqlServer
+from support.postgresql_server import running as running_postgresql
+from support.receiver import Receiver, status
+from support.waiting import wait_for
+
+ATTEMPTED = ["revoke.attempted", "revoke.attempted"]
+ROUTES = """
+[targets.files]
+plugin = 'exec'
+command = {take}
+read_back = {look}
+timeout_seconds = 300
+
+[targets.broker]
+plugin = 'webhook'
+url = '{broker}'
+secret = {{ env = 'BROKER_SECRET' }}
+timeout_seconds = 60
+
+[targets.orders]
+plugin = 'postgresql'
+conninfo = "{conninfo}"
+password = {{ env = 'ORDERS_PASSWORD' }}
+strip_domain = 'example.com'
+[[targets.orders.actions]]
+entitlement = 'readwrite'
+roles = ['orders_rw']
+nologin = true
+
+[[routes]]
+target = 'broker'
+resource_kind = 'application'
+[[routes]]
+target = 'orders'
+resource_kind = 'postgresql'
+[[routes]]
+target = 'files'
+"""
+
+
+@pytest.fixture(scope="module")
+def pager() -> Iterator[Pager]:
+    """Where on-call is told."""
+    with receiving() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def access_broker() -> Iterator[Receiver]:
+    """A tool that takes access away when it is asked to, and cannot be asked whether it is there."""
+    started = Receiver()
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresqlServer]:
+    """A database as the documentation of the enforcer has it: the enforcer is no superuser."""
+    with running_postgresql() as started:
+        with started.connect() as admin:
+            for name in ("alice", "bystander"):
+                admin.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
+            admin.execute("CREATE ROLE orders_rw")
+            admin.execute(f"CREATE ROLE grantledger_enforcer LOGIN CREATEROLE PASSWORD '{PASSWORD}'")
+            admin.execute("GRANT pg_signal_backend, pg_read_all_stats TO grantledger_enforcer")
+            admin.execute(
+                "GRANT orders_rw, alice TO grantledger_enforcer WITH ADMIN TRUE, INHERIT FALSE, SET FALSE; "
+                "SET ROLE grantledger_enforcer; GRANT orders_rw TO alice, bystander; RESET ROLE"
+            )
+        yield started
+
+
+@pytest.fixture(scope="module")
+def pipeline(
+    broker: LocalBroker,
+    make_pipeline: Callable[..., Pipeline],
+    pager: Pager,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Pipeline:
+    folder = tmp_path_factory.mktemp("on-time")
+    (folder / "policy.toml").write_text(POLICY)
+    (folder / "secret").write_text(SECRET)
+    (folder / "secret").chmod(0o600)
+    (folder / "alerts.toml").write_text(webhook_toml("oncall", pager.url, str(folder / "secret")))
+    made = make_pipeline(
+        broker.bootstrap_servers,
+        {
+            "GRANTLEDGER_WATCH_POLICY": str(folder / "policy.toml"),
+            "GRANTLEDGER_ALERT_CONFIG": str(folder / "alerts.toml"),
+        },
+    )
+    made.start("seal", "store", "anchor", "watch", "alert")
+    wait_for(lambda: judged_until(made) > 0, "the watch judges")
+    return made
+
+
+@pytest.fixture(scope="module")
+def enforcing(
+    pipeline: Pipeline,
+    access_broker: Receiver,
+    server: PostgresqlServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Enforcement, Child]]:
+    """One ``grantledger enforce --carry-out`` with all that it can reach."""
+    here = Enforcement(pipeline, pipeline.environment["GRANTLEDGER_DEPLOYMENT"], tmp_path_factory.mktemp("e") / "here")
+    here.environment |= {
+        "BROKER_SECRET": "whsec_" + base64.b64encode(bytes(range(32))).decode(),
+        "ORDERS_PASSWORD": PASSWORD,
+    }
+    here.policy(
+        ROUTES.format(
+            take=here.program("take"),
+            look=here.program("look"),
+            broker=access_broker.url,
+            conninfo=server.conninfo("grantledger_enforcer"),
+        )
+    )
+    yield here, here.acting()
+    here.stop()
+
+
+def told(pager: Pager, name: str) -> list[str]:
+    """What on-call was told about a grant; the same message twice counts once, as its receiver must take it."""
+    by_id = {request.headers["webhook-id"]: request.json for request in pager.requests}
+    return [one["type"] for one in by_id.values() if one["data"]["key"] == name]
+
+
+def test_from_the_deadline_to_the_proof(pipeline: Pipeline, enforcing: tuple[Enforcement, Child], pager: Pager) -> None:
+    here, _ = enforcing
+    here.hold("before")
+    (here.folder / "access" / "g-late").touch()
+    given = pipeline.run(
+        "emit", "grant.activated", "--grant-id", "g-late", "--subject", "alice@example.com",
+        "--resource-kind", "host", "--resource", "web-1", "--environment", "production", "--entitlement", "admin",
+        "--expires-in", "2s", "--reason", "INC-4711: disk full", "--approved-by", "bob@example.com",
+    )  # fmt: skip
+    assert given.returncode == 0, given.stderr
+
+    # The enforcer has begun, and is held up: the access is there, on-call is told, and everybody can see it.
+    here.wait_held()
+    wait_for(lambda: told(pager, "g-late") == ["finding.opened"], "on-call is told")
+    assert here.there() == {"g-late"} and about(pipeline, "g-late") == [*FOUND, "revoke.attempted"]
+
+    def listed() -> list[str]:
+        answer = pipeline.run("grants", "--overdue", "--json")
+        assert answer.returncode == 0, answer.stderr
+        return [row["grant_id"] for row in json.loads(answer.stdout)["grants"]]
+
+    wait_for(lambda: listed() == ["g-late"], "the store shows it as overdue", pause=0.5)
+    here.release()
+    wait_for(lambda: told(pager, "g-late")[1:] == ["finding.resolved"], "on-call is told that it is over")
+
+    # One order of things, in one log.
+    assert about(pipeline, "g-late") == [*FOUND, *ATTEMPTED, "revoke.confirmed", "finding.resolved"]
+    assert commands(pipeline) == ["g-late"] and here.taken() == ["g-late"] and here.there() == set()
+    opened, resolved = (only(pipeline, f"finding.{what}", "g-late") for what in ("opened", "resolved"))
+    removal = removal_of(pipeline, "g-late")
+    assert (removal.system, removal.datum["removal_evidence"]) == (ENFORCER, "confirmed")
+    assert opened.rule == resolved.rule == "overdue" and opened.deadline == resolved.deadline
+    assert opened.appended >= opened.deadline + timedelta(seconds=GRACE), "found before the grace was over"
+    assert opened.evidence["removal"] == "not reported"
+    # The watch says how late to the microsecond; the removal itself says so too.
+    assert resolved.evidence["late_seconds"] == pytest.approx(true_lateness(pipeline, "g-late"), abs=1e-6)
+    assert resolved.evidence["late_seconds"] > GRACE and resolved.evidence["removal"] == "confirmed"
+    assert about(pipeline, "g-late", ENFORCER)[-1] == "revoke.confirmed"
+
+    # What on-call was told leads to the entry of the ledger that says so.
+    page = next(request.json["data"] for request in pager.requests if request.json["data"]["key"] == "g-late")
+    assert (page["rule"], page["severity"], page["subject"]) == ("overdue", "critical", "alice@example.com")
+    assert datetime.fromisoformat(page["deadline"]) == opened.deadline
+    wait_until_stored(pipeline)
+    origin, _, index = page["entry"].partition("#")
+    [entry] = pipeline.query(
+        f"SELECT event_type, grant_id, finding_rule FROM entries WHERE origin = '{origin}' AND index = {int(index)}"
+    )
+    assert entry == {"event_type": "finding.opened", "grant_id": "g-late", "finding_rule": "overdue"}
+
+    assert listed() == []
+    whole = pipeline.run("grant", "g-late")
+    assert whole.returncode == 0, whole.stderr
+    for said in ("INC-4711: disk full", "bob@example.com approved", "evidence: confirmed", "removed ", " late"):
+        assert said in whole.stdout, whole.stdout
+    for kind in ("grant.activated", "grant.revoked", *about(pipeline, "g-late")):
+        assert kind in whole.stdout, whole.stdout
+    assert "NO signed checkpoint" not in whole.stdout
+    verified = pipeline.run("verify")
+    assert verified.returncode == 0 and "SOUND" in verified.stdout, verified.stdout + verified.stderr
+
+
+def test_where_nobody_can_look_only_the_tools_own_word_settles_it(
+    pipeline: Pipeline, enforcing: tuple[Enforcement, Child], access_broker: Receiver, pager: Pager
+) -> None:
+    assert enforcing[1].alive()
+    access_broker.answer = lambda request: status(request, 202)
+    send(pipeline, activated("g-app", 1.0, kind="application"))
+    wait_for(lambda: about(pipeline, "g-app") == [*FOUND, *ATTEMPTED], "the tool has taken the order")
+    taken = [word for word in words(pipeline) if word.key == "g-app"][-1]
+    assert taken.evidence["final"] and taken.datum["removal_evidence"] == "api_accepted"
+    assert json.loads(access_broker.got[0][2])["data"]["grant_id"] == "g-app"
+    # Taken is not gone: what was judged after it says nothing of an end.
+    wait_for(lambda: judged_until(pipeline) > taken.appended.timestamp() + 1.0, "that is judged")
+    assert about(pipeline, "g-app") == [*FOUND, *ATTEMPTED] and told(pager, "g-app") == ["finding.opened"]
+
+    gone = datetime.now(UTC)
+    word = pipeline.run(
+        "emit", "grant.revoked", "--grant-id", "g-app", "--subject", "alice@example.com", "--resource-kind",
+        "application", "--resource", "g-app", "--environment", "production", "--entitlement", "readwrite",
+        "--removal-evidence", "confirmed", "--occurred-at", gone.isoformat(), "--system", "access-broker",
+    )  # fmt: skip
+    assert word.returncode == 0, word.stderr
+    wait_for(lambda: told(pager, "g-app")[1:] == ["finding.resolved"], "on-call is told that it is over")
+    resolved, opened = only(pipeline, "finding.resolved", "g-app"), only(pipeline, "finding.opened", "g-app")
+    # It ended when the tool says, not when its word arrived.
+    assert resolved.evidence["late_seconds"] == pytest.approx((gone - opened.deadline).total_seconds(), abs=1e-6)
+    assert about(pipeline, "g-app") == [*FOUND, *ATTEMPTED, "finding.resolved"] and len(access_broker.got) == 1
+
+
+def test_a_role_of_a_real_database_is_taken_away(
+    pipeline: Pipeline, enforcing: tuple[Enforcement, Child], server: PostgresqlServer, pager: Pager
+) -> None:
+    assert enforcing[1].alive()
+    with server.connect("alice") as session, server.connect("bystander") as other, server.connect() as admin:
+        # A session keeps the role that it has set, whatever becomes of the membership.
+        session.execute("SET ROLE orders_rw")
+        send(pipeline, activated("g-pg", 1.0, kind="postgresql"))
+        wait_for(lambda: told(pager, "g-pg") == ["finding.opened", "finding.resolved"], "it is found and settled")
+        with pytest.raises(psycopg.OperationalError):
+            session.execute("SELECT 1")
+        assert other.execute("SELECT current_user").fetchone() == ("bystander",)
+        members = admin.execute(
+            "SELECT member::regrole::text FROM pg_auth_members WHERE roleid = 'orders_rw'::regrole ORDER BY 1"
+        ).fetchall()
+        assert [name for (name,) in members] == ["bystander", "grantledger_enforcer"]
+    with pytest.raises(psycopg.OperationalError, match="not permitted to log in"):
+        server.connect("alice")
+    assert about(pipeline, "g-pg") == [*FOUND, *ATTEMPTED, "revoke.confirmed", "finding.resolved"]
+    confirmed = only(pipeline, "revoke.confirmed", "g-pg")
+    assert confirmed.system == ENFORCER and confirmed.evidence["target"] == "orders"
+    assert confirmed.datum["removal_evidence"] == "confirmed"
+    assert removal_of(pipeline, "g-pg").datum["subject"]["id"] == "alice@example.com"
+    resolved = only(pipeline, "finding.resolved", "g-pg")
+    assert resolved.evidence["late_seconds"] == pytest.approx(true_lateness(pipeline, "g-pg"), abs=1e-6)
+    wait_until_stored(pipeline)
+    answer = pipeline.run("grant", "g-pg", "--json")
+    assert answer.returncode == 0, answer.stderr
+    story = json.loads(answer.stdout)
+    assert story["grant"]["state"] == "removed"
+    assert {one["event_type"] for one in story["events"]} == {
+        "grant.activated", "grant.revoked", *FOUND, *ATTEMPTED, "revoke.confirmed", "finding.resolved",
+    }  # fmt: skip
+
+
+def test_in_the_end_nothing_is_open_and_everything_is_proved(
+    pipeline: Pipeline, enforcing: tuple[Enforcement, Child]
+) -> None:
+    here, child = enforcing
+    ended = {labels: value for (name, labels), value in child.metrics().items() if name.endswith("outcomes_total")}
+    assert ended == {
+        "outcome=accepted,target=broker": 1.0, "outcome=confirmed,target=files": 1.0,
+        "outcome=confirmed,target=orders": 1.0,
+    }  # fmt: skip
+    assert not [
+        word.key for word in words(pipeline) if word.rule.startswith("enforcer_") or word.what == "revoke.failed"
+    ]
+    said = [(word.what, word.rule, word.key) for word in words(pipeline) if word.system == WATCH]
+    assert len(said) == len(set(said)), "something was said twice"
+    wait_until_stored(pipeline)
+    assert pipeline.query("SELECT rule, key FROM findings WHERE open") == []
+    for log in (child.log_path.read_text(), *(pipeline.log(name) for name in ("watch", "alert"))):
+        assert "Traceback" not in log and PASSWORD not in log
+    here.end(child)
+    code, report = pipeline.verify("--from", "kafka")
+    assert code == 0, report["problems"]

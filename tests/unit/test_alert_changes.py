@@ -1,0 +1,205 @@
+"""What changes under the outbox: the configuration between two starts, a channel that asks for rest, many at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from grantledger.cli import alert
+from grantledger.sinks.alerts.channel import Envelope, Post
+from grantledger.sinks.alerts.core import Message, Outcome, Result, Rules, Standing, after, stands
+from grantledger.sinks.alerts.database import connect, prepare
+from grantledger.sinks.alerts.delivery import ONE_RECORD, Worker
+from grantledger.sinks.alerts.outbox import Outbox, Position, Route
+from support.alerting import finding
+
+from .test_alert_outbox import HOUR, START, TOPIC, Process, Words, routes
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Process]:
+    with closing(Process(tmp_path / "alerts" / "outbox.sqlite3", routes())) as running:
+        running.release()
+        yield running
+
+
+def restarted(process: Process, configured: Sequence[Route]) -> None:
+    process.close()
+    process.routes = list(configured)
+    process.start()
+
+
+def test_a_channel_that_comes_back_is_told_what_is_open_then_and_nothing_else(process: Process) -> None:
+    hook, oncall = process.routes
+    process.take(finding("opened", "told"), finding("opened", "over"))
+    assert process.drain("hook") == ["opened told", "opened over"]
+    process.take(finding("opened", "waits"), finding("opened", "waits, and is over"))
+    restarted(process, [oncall])
+    process.take(finding("resolved", "over"), finding("resolved", "waits, and is over"), finding("opened", "new"))
+    restarted(process, [hook, oncall])
+    # The first of them again: under the same id, by which the receiver knows it.
+    assert sorted(process.drain("hook")) == ["opened new", "opened told", "opened waits"]
+    process.take(finding("resolved", "told"))
+    assert process.drain("hook") == ["resolved told"]
+
+
+def test_a_state_is_shown_again_on_a_channel_that_comes_back(process: Process) -> None:
+    hook, oncall = process.routes
+    process.take(finding("opened", "g-1"), finding("opened", "g-2"))
+    assert process.texts("oncall") == ["opened g-1", "opened g-2"]
+    restarted(process, [hook])
+    process.take(finding("resolved", "g-1"))
+    restarted(process, [hook, oncall])
+    assert process.texts("oncall") == ["opened g-2"]
+    process.now += 60
+    assert process.texts("oncall") == ["opened g-2"]
+
+
+def test_a_channel_of_another_kind_is_a_new_one(process: Process) -> None:
+    class Other(Words):
+        """Its openings are no JSON of the first one's."""
+
+        def message(self, finding: object) -> str:
+            return json.dumps({"labels": 1})
+
+        def ending(self, finding: object, opened: str) -> str:
+            return json.dumps(json.loads(opened)["labels"])
+
+    [oncall] = process.routes[1:]
+    process.take(finding("opened", "delivered"))
+    assert process.drain("hook") == ["opened delivered"]
+    process.take(finding("opened", "waiting"))
+    restarted(process, [replace(oncall, name="hook", sender=Other())])
+    assert [one.text for one in process.send("hook")] == ['{"labels": 1}'] * 2
+    process.take(finding("resolved", "delivered"), finding("resolved", "waiting"))
+    assert [one.text for one in process.send("hook")] == ["1", "1"]
+
+
+def test_a_start_tries_again_what_was_given_up_and_is_open(process: Process) -> None:
+    process.take(finding("opened", "g-1"), finding("opened", "g-2"))
+    for _ in range(10):
+        process.texts("oncall", Result.refused)
+        process.now += 24 * HOUR
+    assert process.texts("oncall") == []
+    process.take(finding("resolved", "g-1"))
+    restarted(process, process.routes)  # somebody has put the token right
+    assert sorted(process.drain("oncall")) == ["opened g-2", "resolved g-1"]
+
+
+def test_a_long_rest_that_is_asked_for_ends_no_open_alert() -> None:
+    asked, state, once = Outcome(Result.again, 503, "", 3600.0), Rules(repeat=60.0, cap=60.0), Rules()
+    message = Message(1, "a", "opened", "repeating", 0.0)
+    assert after(message, asked, state, 0.0, 1.0).due == stands(Standing(), asked, state, 0.0, 1.0).paused_until == 60.0
+    assert after(message, asked, once, 0.0, 1.0).due == stands(Standing(), asked, once, 0.0, 1.0).paused_until == 3600.0
+
+
+@pytest.mark.parametrize("result", [Result.accepted, Result.again])
+def test_a_clock_that_is_set_back_silences_no_channel(process: Process, result: Result) -> None:
+    process.take(finding("opened"))
+    assert process.texts("oncall", result) == process.texts("hook", Result.again) == ["opened g-1"]
+    process.now -= 24 * HOUR
+    assert process.texts("oncall") == process.texts("hook") == ["opened g-1"]
+    process.now += 59
+    assert process.texts("oncall") == [], "the pauses hold again"
+
+
+def test_posts_that_only_repeat_share_a_record_for_an_hour(process: Process) -> None:
+    process.take(finding("opened", "g-1"), finding("opened", "g-2"))
+
+    def posts(result: Result = Result.accepted) -> list[tuple[float, str]]:
+        process.texts("oncall", result)
+        process.now += 60
+        with closing(connect(process.path)) as database:
+            rows = database.execute("SELECT at, result FROM deliveries WHERE channel = 'oncall' ORDER BY number")
+            return [tuple(row) for row in rows]
+
+    def repeated(times: int) -> int:
+        for _ in range(times):
+            found = posts()
+        assert found[-1] == (process.now - 60, "accepted"), "the record says when it last went well"
+        return len(found)
+
+    assert len(posts()) == 1
+    assert repeated(int(ONE_RECORD / 60)) == 2, "the first delivery, and an hour of repeating it"
+    assert repeated(1) == 3
+    assert [result for _, result in posts(Result.again)][-1] == "again", "what goes wrong is on record each time"
+    assert repeated(1) == 5, "and so is that it goes well again"
+    process.take(finding("opened", "g-3"))
+    assert repeated(1) == 6, "and what is new"
+
+
+def test_an_outbox_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite3"
+    prepare(path)
+    with closing(connect(path)) as database:
+        database.execute("DROP INDEX findings_by_identity")
+        database.execute("PRAGMA user_version = 1")
+    for _ in range(2):
+        prepare(path)
+        with closing(connect(path)) as database:
+            plan = database.execute("EXPLAIN QUERY PLAN SELECT number FROM findings WHERE identity = ''").fetchone()
+            assert "findings_by_identity" in plan["detail"], "each finding would look through all that ever were"
+
+
+class Answers:
+    """A channel that answers as it is told, and then well."""
+
+    def __init__(self, *results: Result) -> None:
+        self.results = list(results)
+        self.sent: list[str] = []
+
+    message, ending = Words.message, Words.ending
+
+    def send(self, envelopes: Sequence[Envelope]) -> list[Post]:
+        self.sent += [json.loads(one.text)[1] for one in envelopes]
+        result = self.results.pop(0) if self.results else Result.accepted
+        return [Post(tuple(one.number for one in envelopes), Outcome(result, None, "said so"))]
+
+
+@pytest.mark.parametrize(
+    ("answers", "sent"),
+    [
+        ((Result.accepted, Result.refused), ["g-0", "g-1", "g-2", "g-3"]),
+        ((Result.accepted, Result.again), ["g-0", "g-1"]),
+        ((Result.accepted, Result.gone), ["g-0", "g-1"]),
+    ],
+)
+def test_what_was_planned_is_not_sent_to_a_channel_that_wants_a_rest(
+    tmp_path: Path, answers: tuple[Result, ...], sent: list[str]
+) -> None:
+    path = tmp_path / "outbox.sqlite3"
+    prepare(path)
+    sender = Answers(*answers)
+    route = replace(routes()[0], sender=sender)
+    with closing(Outbox(path, [route])) as outbox:
+        outbox.configure(START)
+        new = [finding("opened", f"g-{number}") for number in range(4)]
+        outbox.take(Position(TOPIC, 1), new, [], live=True, now=START)
+    worker = Worker(path, route, keep=HOUR, clock=lambda: START)  # a clock that stands: no rest ever ends
+    worker.wake()
+    looked = 0
+
+    def wait(_seconds: float) -> bool:
+        nonlocal looked
+        looked += 1
+        if looked > 2:  # nothing is left to do, three times over
+            worker.stop()
+        return True
+
+    worker._wake.wait = wait  # type: ignore[assignment,method-assign]
+    worker.run()
+    assert worker.failure is None and sender.sent == sent
+
+
+def test_a_person_without_a_name_closes_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    assert alert._who() == f"uid {os.getuid()}"

@@ -1,0 +1,216 @@
+"""A grant that runs is not torn down, however old the command: who holds an access, and what the enforcer does then."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from grantledger.enforcers.contract import Attempt, Result
+from grantledger.enforcers.core import History, Outcome
+from grantledger.enforcers.events import note
+from grantledger.enforcers.held import Held
+from grantledger.enforcers.policy import Policy
+from grantledger.schemas.codec import EventEncoder
+from grantledger.schemas.event import Actor, Event, Resource, Source, Subject
+from support.events import read_datum
+
+from .test_enforce_core import HOUR, NOON, target
+from .test_enforce_engine import Clock, Ledger, World, start
+
+SECOND = timedelta(seconds=1)
+BEFORE, AFTER = NOON - SECOND, NOON + SECOND
+"""Of the command, which the brokers take at noon."""
+
+
+def given(grant: str, until: datetime | None, kind: str = "grant.extended", **fields: object) -> Event:
+    about: dict[str, object] = {
+        "event_type": kind,
+        "occurred_at": NOON - HOUR,
+        "source": Source("bot", "eu-1", f"{grant}-{kind}-{until}", "record"),
+        "subject": Subject("alice", "human"),
+        "actor": Actor("bob", "human"),
+        "resource": Resource("database", "orders"),  # another environment is no other access
+        "entitlement": "readwrite",
+        "grant_id": grant,
+        "grant_id_kind": "native",
+        "expires_at": until,
+        "expiry_source": "native" if until else "unknown",
+    }
+    return Event(**(about | fields))  # type: ignore[arg-type]
+
+
+def held(*events: tuple[Event, datetime], now: datetime = AFTER) -> Held:
+    known = Held()
+    for event, appended in events:
+        known.note(read_datum(EventEncoder().encode(event)), appended, now)
+    return known
+
+
+def holder(*events: tuple[Event, datetime], now: datetime = AFTER) -> str | None:
+    found = held(*events, now=now).by(target(), NOON, now)
+    return found.grant_id if found is not None else None
+
+
+LATER = NOON + HOUR
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (given("g1", LATER), "g1"),
+        (given("g2", LATER, "grant.activated"), "g2"),
+        (given("g2", NOON), None),
+        (given("g2", LATER, tenant="blue"), None),
+        (given("g2", LATER, subject=Subject("carol", "human")), None),
+        (given("g2", LATER, resource=Resource("database", "billing")), None),
+        (given("g2", LATER, resource=Resource("host", "orders")), None),
+        (given("g2", LATER, entitlement="readonly"), None),
+        # The source's clock was two hours ahead: what it calls an hour from now has passed.
+        (given("g2", LATER, occurred_at=NOON + 2 * HOUR), None),
+        (given("g2", None), "g2"),
+    ],
+)
+def test_a_grant_of_the_same_access_that_runs_holds_it(event: Event, expected: str | None) -> None:
+    assert holder((event, AFTER)) == expected
+
+
+def test_the_last_word_about_a_grant_counts() -> None:
+    one = (given("g2", LATER), AFTER)
+    for kind in ("grant.revoked", "grant.expired"):
+        over = (given("g2", None, kind, removal_evidence="none"), AFTER)
+        assert holder(one, over) is None and holder(one, over, one) == "g2"
+    assert holder(one, (given("g2", NOON), AFTER)) is None, "its end was moved to before now"
+    assert holder(one, (given("g3", LATER + HOUR), AFTER)) == "g3", "the one that lasts longest"
+    assert holder(one, (given("g1", LATER - SECOND), AFTER)) == "g1", "its own says more than any other's"
+    assert holder(one, (given("g2", LATER, entitlement="readonly"), AFTER)) is None, "it is for something else now"
+    known = held(one)
+    known.prune(LATER)
+    assert known.by(target(), NOON, AFTER) is None
+
+
+def test_the_watch_knew_of_grants_without_an_end_when_it_sent_the_command() -> None:
+    assert holder((given("g2", None), BEFORE)) is None and holder((given("g1", None), BEFORE)) is None
+    assert holder((given("g2", LATER), BEFORE)) == "g2", "not sealed yet when the watch had to judge"
+
+
+def test_a_grant_that_was_extended_meanwhile_is_left_alone_for_good() -> None:
+    ledger, world, clock = Ledger(), World({"g1"}), Clock()
+    clock.at = AFTER
+    engine = start(ledger, world, clock, held=held((given("g1", LATER), AFTER)))
+    engine.take(target(), 0, NOON)
+    assert engine.step() and not engine.step()
+    assert (ledger.kinds(), ledger.position, world.calls) == (["revoke.failed"], 1, [])
+    [event] = ledger.events
+    assert "extended" in (event.error or "") and "13:00:00" in (event.error or "")
+    history = History()
+    note(history, "test.example", read_datum(EventEncoder().encode(event)))
+    assert history.outcomes == {target().key: Outcome.superseded}
+
+
+def test_an_access_that_another_grant_holds_waits_for_that_ones_end() -> None:
+    ledger, world, clock = Ledger(), World({"g1"}), Clock()
+    clock.at = AFTER
+    until = AFTER + timedelta(minutes=5)
+    engine = start(ledger, world, clock, held=held((given("g2", until), AFTER)))
+    engine.take(target(), 0, NOON)
+    looked = 0
+    while clock.at < until:
+        assert ledger.events == [] and world.calls == []
+        looked += engine.step()
+        clock.at += SECOND
+    assert looked == 5, "it looked each minute"
+    assert engine.step() and world.there == set() and ledger.position == 1
+    assert ledger.kinds()[-2:] == ["revoke.confirmed", "grant.revoked"]
+
+
+def test_an_access_that_is_held_for_too_long_is_left_to_a_person() -> None:
+    ledger, world, clock = Ledger(), World({"g1"}), Clock()
+    engine = start(ledger, world, clock, held=held((given("g2", NOON + 3 * HOUR), AFTER)))
+    engine.take(target(), 0, NOON)
+    while not ledger.events:
+        engine.step()
+        clock.at += SECOND
+    assert clock.at - NOON > HOUR and world.calls == [] and ledger.position == 1
+    assert ledger.kinds() == ["revoke.failed"] and "g2" in (ledger.events[0].error or "")
+
+
+def test_a_clock_that_is_behind_the_watchs_makes_no_command_void() -> None:
+    ledger, world, clock = Ledger(), World({"g1"}), Clock()
+    clock.at = NOON - 5 * SECOND
+    # The deadline is noon, and was told before the command came; here it is not noon yet.
+    engine = start(ledger, world, clock, held=held((given("g1", NOON), BEFORE), now=clock.at))
+    engine.take(target(), 0, NOON)
+    assert engine.step() and ledger.events == [] and world.calls == []
+    clock.at = NOON
+    assert engine.step() and world.calls == ["g1"] and ledger.kinds()[-1] == "grant.revoked"
+
+
+def test_a_grant_that_begins_between_two_attempts_is_not_torn_down() -> None:
+    ledger, world, clock, known = Ledger(), World({"g1"}), Clock(), Held()
+    world.answers = [Attempt(Result.again, "busy")]
+    engine = start(ledger, world, clock, held=known)
+    engine.take(target(), 0, NOON)
+    engine.step()
+    assert world.calls == ["g1"] and world.there == {"g1"}
+    known.note(read_datum(EventEncoder().encode(given("g2", LATER))), AFTER, clock.at)
+    clock.at += timedelta(minutes=10)
+    assert engine.step() and world.calls == ["g1"] and world.there == {"g1"}
+
+
+POSTGRESQL = Policy.model_validate(
+    {
+        "targets": {
+            "orders-db": {
+                "plugin": "postgresql",
+                "conninfo": "host=db",
+                "strip_domain": "example.com",
+                "actions": [
+                    {"entitlement": "read*", "roles": ["orders_rw", "orders_ro"]},
+                    {"entitlement": "look", "roles": ["orders_ro"]},
+                    {"entitlement": "admin", "roles": ["orders_owner"], "nologin": True},
+                    {
+                        "entitlement": "repair*",
+                        "privileges": [
+                            {"privileges": ["SELECT", "UPDATE"], "on": "table", "name": ["public", "orders"]}
+                        ],
+                    },
+                    {
+                        "entitlement": "count",
+                        "privileges": [{"privileges": ["SELECT"], "on": "table", "name": ["public", "orders"]}],
+                    },
+                ],
+            },
+            "other": {"plugin": "exec", "command": ["/bin/true"]},
+        },
+        "routes": [{"target": "orders-db", "resource_id": "orders*", "environment": ""}, {"target": "other"}],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("taken", "running", "shared"),
+    [
+        ("readonly", {"entitlement": "readwrite"}, True),
+        ("readonly", {"entitlement": "look", "resource": Resource("database", "orders-2")}, True),
+        ("readonly", {"entitlement": "look", "subject": Subject("alice@example.com", "human")}, True),
+        ("readonly", {"entitlement": "look", "subject": Subject("alice@example.org", "human")}, False),
+        ("readonly", {"entitlement": "look", "resource": Resource("database", "billing")}, False),
+        ("readonly", {"entitlement": "look", "resource": Resource("database", "orders", "test")}, False),
+        ("readonly", {"entitlement": "admin"}, False),
+        ("readonly", {"entitlement": "nothing here"}, False),
+        ("admin", {"entitlement": "look"}, True),
+        ("repair", {"entitlement": "count"}, True),
+        ("look", {"entitlement": "count"}, False),
+    ],
+)
+def test_what_is_one_to_the_database_is_not_torn_down_under_another_grant(
+    taken: str, running: dict[str, object], shared: bool
+) -> None:
+    command = target(entitlement=taken, resource=Resource("database", "orders"))
+    assert POSTGRESQL.route(command) == "orders-db"
+    # Also without an end, and before the command: the watch compares no policies of ours.
+    for known in (held((given("g2", LATER, **running), BEFORE)), held((given("g2", None, **running), BEFORE))):
+        found = known.by(command, NOON, AFTER, lambda one: POSTGRESQL.shared(command, "orders-db", one))
+        assert (found is not None) == shared
+        assert known.by(command, NOON, AFTER, lambda one: POSTGRESQL.shared(command, "other", one)) is None

@@ -1,0 +1,79 @@
+"""How many findings are open, as `up` shows it: a store that does not answer is no store without findings."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from grantledger.cli.up import _line, _table
+from grantledger.runtime import open_findings as module
+from grantledger.runtime.open_findings import Count, OpenFindings
+from grantledger.runtime.settings import load_settings
+from grantledger.runtime.stack import Status
+from grantledger.sinks.clickhouse import StoreUnavailableError
+from support.waiting import wait_for
+
+
+class Store:
+    """Answers, or does not."""
+
+    def __init__(self) -> None:
+        self.count = (3, 1)
+        self.answers = threading.Event()
+        self.asked = 0
+
+    @contextmanager
+    def reading(self, _settings: object, **_how: object) -> Iterator[Any]:
+        yield self
+
+    def query(self, _sql: str) -> SimpleNamespace:
+        self.asked += 1
+        if not self.answers.is_set():
+            raise StoreUnavailableError("starting")
+        return SimpleNamespace(result_rows=[self.count])
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Store:
+    store = Store()
+    monkeypatch.setattr(module, "reading", store.reading)
+    return store
+
+
+def test_it_is_known_once_the_store_answers(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAUSE", 0.01)
+    monkeypatch.setattr(module, "SHARE", 1.0)
+    counted = OpenFindings(load_settings(tmp_path))
+    assert counted.count is None
+    counted.start()
+    try:
+        wait_for(lambda: store.asked > 0, "the store is asked")
+        assert counted.count is None
+        store.answers.set()
+        wait_for(lambda: counted.count == (3, 1), "the count is known")
+        store.count = (0, 0)
+        wait_for(lambda: counted.count == (0, 0), "the count is a new one")
+        store.answers.clear()
+        wait_for(lambda: counted.count is None, "an old count is not shown for ever")
+    finally:
+        counted.stop()
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(None, "not known"), (Count(0, 0), "0"), (Count(1204, 0), "1,204"), (Count(1204, 13), "1,204 (13 critical)")],
+)
+def test_the_status_tells_critical_ones_apart(count: Count | None, words: str) -> None:
+    status = Status(5, 4, 3, None, datetime.now(UTC), count, ("seal: it is stopped",))
+    assert f", open findings {words}; TROUBLE seal" in _line(status)
+    [column] = [column for column in _table(status).columns if column.header == "findings"]
+    [cell] = column.cells
+    assert str(cell) == words
+    assert getattr(cell, "style", "") == ("red" if "critical" in words else "")

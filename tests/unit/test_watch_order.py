@@ -1,0 +1,266 @@
+"""Removals that stand before what they ended in a log that keeps no order, and removals that are told for ever."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grantledger.processors.watch import life
+from grantledger.processors.watch.facts import Fact
+from grantledger.processors.watch.life import Stage
+from grantledger.processors.watch.policy import Limits, Policy
+from grantledger.processors.watch.state import WatchState
+from support.watching import CHECKER, Story, at, ordered, said
+
+GRACE = Limits(grace_seconds=10, confirm_wait_seconds=100, approval_wait_seconds=5)
+PLAIN = Policy(default=GRACE)
+Told = tuple[str, str, float]
+
+
+def overdue(story: Story, policy: Policy = PLAIN) -> list[Told]:
+    """What was found of rule ``overdue`` in the end, the same in any order."""
+    found = [(what, key, when) for what, rule, key, when in story.findings(5000, policy) if rule == "overdue"]
+    mixed = WatchState(policy)
+    for fact in reversed(story.facts):
+        mixed.add(fact)
+    again = said(mixed.judge(at(5000)))
+    assert [(what, key, when) for what, rule, key, when in again if rule == "overdue"] == found
+    return found
+
+
+def test_a_removal_that_stands_before_its_activation_ends_it() -> None:
+    story = Story()
+    story.removed(100, "g", occurred=at(90))
+    story.granted(150, "g", 120, occurred=at(20))
+    state = story.watched(5000, PLAIN)
+    changes = state.judge(at(5000))
+    assert (said(changes), ordered(changes)) == ([], [])
+    assert state.grants["g"].stage(GRACE) == Stage.REMOVED
+
+
+def test_one_that_comes_back_in_the_same_second_or_later_is_not_taken_for_removed() -> None:
+    for back in (90, 91):
+        story = Story()
+        story.granted(0, "g", 1000)
+        story.removed(100, "g", occurred=at(90))
+        story.granted(101, "g", 200, occurred=at(back))
+        assert overdue(story) == [("opened", "g", 210)], back
+
+
+@pytest.mark.parametrize(
+    ("given_at", "removed_at", "gone"),
+    [
+        (90, 90, False),
+        (90, 90.9, False),  # nobody knows when in that second it was given
+        (90, 91, True),
+        (90.5, 90.5004, False),  # nor when in that thousandth
+        (90.5, 90.501, True),
+        (90.50001, 90.50002, True),
+        (90.50001, 90.50001, False),
+        (91, 90, False),
+    ],
+)
+def test_how_exact_a_clock_is_decides_what_came_first(given_at: float, removed_at: float, gone: bool) -> None:
+    story = Story()
+    story.removed(100, "g", occurred=at(removed_at))
+    story.granted(101, "g", 200, occurred=at(given_at))
+    assert overdue(story) == ([] if gone else [("opened", "g", 210)])
+
+
+def test_only_the_clock_of_one_source_says_so() -> None:
+    story = Story()
+    story.removed(100, "g", occurred=at(90), source=CHECKER)
+    story.granted(101, "g", 200, occurred=at(20))
+    assert overdue(story) == [("opened", "g", 210)]
+
+
+def test_a_fast_clock_removes_nothing_that_is_given_later() -> None:
+    story = Story()
+    story.granted(0, "g", 1000)
+    story.removed(100, "g", occurred=at(700))  # then the clock is put right
+    story.granted(150, "g", 200, occurred=at(150))
+    assert overdue(story) == [("opened", "g", 210)]
+
+
+def test_an_extension_that_is_told_after_the_removal_begins_nothing() -> None:
+    story = Story()
+    story.granted(0, "g", 200)
+    story.removed(100, "g")
+    story.say(101, "grant.extended", "g", ends=400, occurred=at(80))
+    assert overdue(story) == []
+    back = Story()
+    back.granted(0, "g", 200)
+    back.removed(100, "g")
+    back.say(120, "grant.extended", "g", ends=400, occurred=at(120))
+    assert overdue(back) == [("opened", "g", 410)]
+
+
+def test_several_told_too_late_are_all_over() -> None:
+    story = Story()
+    story.removed(100, "g", occurred=at(90))
+    story.granted(150, "g", 50, occurred=at(10))
+    story.say(400, "grant.extended", "g", ends=300, occurred=at(40))
+    assert overdue(story) == []
+    assert story.findings(399, PLAIN) == []  # nor does the second make the first one overdue
+
+
+def test_what_is_told_too_late_neither_ends_nor_renews_what_was_given_since() -> None:
+    story = Story()
+    story.removed(100, "g", occurred=at(90))
+    story.granted(120, "g", 300, occurred=at(110))
+    story.granted(150, "g", 50, occurred=at(10))
+    assert overdue(story) == [("opened", "g", 310)]
+    story.removed(350, "g")
+    assert overdue(story) == [("opened", "g", 310), ("resolved", "g", 350)]
+
+
+def test_the_same_end_told_again_after_the_removal_is_no_new_access() -> None:
+    story = Story()
+    story.granted(0, "g", 100)
+    story.removed(150, "g")
+    story.granted(200, "g", 100, occurred=at(0.5))
+    found = [("opened", "g", 110), ("resolved", "g", 150)]
+    assert overdue(story) == found
+    story.granted(300, "g", 100, occurred=at(300))
+    assert overdue(story) == [*found, ("opened", "g", 310)]
+
+
+def test_an_order_to_remove_that_stands_before_is_one() -> None:
+    story = Story()
+    story.removed(100, "g", "api_accepted", occurred=at(90))
+    story.granted(300, "g", 350, occurred=at(20))
+    found = story.findings(5000, PLAIN)
+    assert found == [("opened", "overdue", "g", 360), ("opened", "removal_unconfirmed", "g", 400)]
+    lenient = Policy(default=GRACE.model_copy(update={"removal": frozenset({"api_accepted"})}))
+    assert story.findings(5000, lenient) == []
+    story.removed(340, "g", source=CHECKER)
+    assert story.findings(5000, PLAIN) == []
+
+
+def test_the_session_of_a_grant_that_is_told_too_late() -> None:
+    story = Story()
+    story.removed(100, "g", occurred=at(90))
+    story.granted(150, "g", 120, occurred=at(20))
+    story.say(152, "session.started", "g", session_id="s", occurred=at(30))
+    story.say(153, "session.ended", "g", session_id="s", occurred=at(60))
+    story.say(158, "session.started", "g", session_id="stays")
+    story.say(400, "session.started", "g", session_id="after")
+    story.granted(170, "g", 300, index=100)
+    found = {one for one in story.findings(5000, PLAIN) if one[1] != "overdue"}
+    assert found == {
+        ("opened", "used_without_grant", "after", 405),
+        ("opened", "session_outlived_grant", "stays", 160),
+    }
+
+
+def test_a_session_of_what_was_given_since_is_let_in() -> None:
+    story = Story()
+    story.removed(100, "g", occurred=at(90))
+    story.granted(120, "g", 1000, occurred=at(110))
+    story.say(125, "session.started", "g", session_id="s")
+    story.granted(150, "g", 50, occurred=at(10))
+    story.say(300, "session.ended", "g", session_id="s")
+    assert story.findings(900, PLAIN) == []
+
+
+def test_one_access_is_not_held_by_what_is_told_too_late() -> None:
+    story = Story()
+    story.granted(0, "one", 100)
+    story.removed(80, "two", occurred=at(79))
+    story.granted(90, "two", 1000, occurred=at(10))
+    assert overdue(story) == [("opened", "one", 110)]
+
+
+def repeated(story: Story, begin: float, count: int, evidence: str, grant: str = "g") -> None:
+    for number in range(count):
+        story.removed(begin + number / 100, grant, evidence)
+
+
+def test_of_removals_told_for_ever_few_are_kept() -> None:
+    story = Story()
+    story.granted(0, "g", 100)
+    state = story.watched(1)
+    for number in range(5000):
+        state.add(story.removed(10 + number / 100, "g", "api_accepted"))
+        if number % 10 == 9:
+            state.judge(at(10 + number / 100))
+    state.judge(at(70))
+    assert len(state.grants["g"].removals) == 2
+    assert story.findings(5000, PLAIN) == [
+        ("opened", "overdue", "g", 110),
+        ("opened", "removal_unconfirmed", "g", 110),
+    ]
+
+
+def test_none_is_dropped_that_says_more() -> None:
+    story = Story()
+    story.granted(0, "g", 100)
+    repeated(story, 10, 50, "none")
+    repeated(story, 50, 50, "api_accepted")
+    story.removed(60, "g")
+    repeated(story, 70, 50, "api_accepted")
+    state = story.watched(80, PLAIN)
+    assert state.judge(at(80)) == []
+    assert len(state.grants["g"].removals) < 10
+    assert state.grants["g"].stage(GRACE) == Stage.REMOVED
+    assert story.findings(5000, PLAIN) == []
+
+
+def test_one_that_is_not_kept_is_known_when_it_is_told_again() -> None:
+    story = Story()
+    story.granted(0, "g", 1000)
+    repeated(story, 10, 50, "confirmed")
+    state = story.watched(20, PLAIN)
+    state.judge(at(20))
+    state.add(story.granted(30, "g", 100))
+    for fact in story.facts[1:51]:  # a file is imported once more
+        more = {"content": fact.content, "occurred": fact.occurred}
+        state.add(story.removed(40, "g", **more))
+    assert said(state.judge(at(500))) == [("opened", "overdue", "g", 110)]
+
+
+def stretches(draw: random.Random) -> list[Fact]:
+    """One grant, given again and again, with many removals of every kind in between, some of them out of order."""
+    story = Story()
+    now = 0.0
+    for _ in range(draw.randint(2, 8)):
+        now += draw.randint(1, 50)
+        kind = draw.choice(["grant.activated", "grant.extended"])
+        early = draw.choice([0, 0, 30])
+        story.say(now, kind, "g", ends=now + draw.randint(-10, 200), occurred=at(now - early))
+        for _ in range(draw.randint(0, 4)):
+            evidence = draw.choice(["none", "deadline", "api_accepted", "confirmed"])
+            source = draw.choice([story.facts[0].source, CHECKER])
+            for _ in range(draw.choice([1, 3, 20])):
+                now += draw.choice([0.1, 2])
+                wrong = draw.choice([0, 0, -20, 40])
+                story.removed(now, "g", evidence, source=source, occurred=at(now + wrong))
+    return story.facts
+
+
+def told(facts: list[Fact], policy: Policy, *, few: int, looks: int) -> list[tuple[object, ...]]:
+    """Return every word of a watch that keeps so many removals unasked, and looks after every so many facts."""
+    state, words = WatchState(policy), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(life, "FEW", few)
+        for number, fact in enumerate(facts, 1):
+            state.add(fact)
+            if number % looks == 0 or number == len(facts):
+                now = fact.append if number < len(facts) else at(5000)
+                words += [(one.what, *one.finding[:5], dict(one.finding.evidence)) for one in state.judge(now)]
+    return words
+
+
+@given(st.randoms(use_true_random=False))
+def test_what_is_left_out_changes_nothing(draw: random.Random) -> None:
+    facts = stretches(draw)
+    lenient = GRACE.model_copy(update={"removal": frozenset({"api_accepted", "confirmed"})})
+    policy = Policy(default=draw.choice([GRACE, lenient]))
+    everything = len(facts)
+    assert told(facts, policy, few=3, looks=2) == told(facts, policy, few=everything, looks=2)
+    once = told(facts, policy, few=everything, looks=everything)
+    mixed = draw.sample(facts, everything)
+    assert told(mixed, policy, few=3, looks=everything) == once

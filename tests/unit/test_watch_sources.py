@@ -1,0 +1,144 @@
+"""Sources: what was not heard of them, and what their counters miss, also where the number came in the end."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grantledger.processors.watch.episodes import NEVER
+from grantledger.processors.watch.islands import PAUSES, Gap, Runs
+from grantledger.processors.watch.policy import Limits, Policy, SourceLimits
+from support.watching import Story, at, said
+
+GRACE = Limits(grace_seconds=10)
+PLAIN = Policy(default=GRACE)
+
+
+def test_a_source_that_falls_silent() -> None:
+    policy = Policy(default=GRACE, source=(SourceLimits(system="vault", silent_after_seconds=50),))
+    story = Story()
+    for when in (0, 40, 90, 300):
+        story.say(when, "request.created", request_id=f"r{when}")
+    found = story.findings(320, policy)
+    assert found == [("opened", "source_silent", "vault/prod", 140), ("resolved", "source_silent", "vault/prod", 300)]
+    assert story.findings(351, policy)[-1] == ("opened", "source_silent", "vault/prod", 350)
+
+
+def test_a_missing_number() -> None:
+    story = Story()
+    for when, seq in ((0, 5), (1, 6), (2, 9), (3, 10)):
+        story.say(when, "request.created", request_id=f"r{seq}", seq=seq)
+    state = story.watched(30, PLAIN)
+    assert state.judge(at(30)) == []
+    [gap] = state.judge(at(63))
+    assert (gap.finding.key, gap.finding.evidence) == ("vault/prod#7", {"first_missing": 7, "last_missing": 8})
+    for when, seq in ((70, 7), (71, 8)):
+        state.add(story.say(when, "request.created", request_id=f"r{seq}", seq=seq))
+    assert said(state.judge(at(72))) == [("resolved", "sequence_gap", "vault/prod#7", 70)]
+
+
+def numbered(*told: tuple[float, int]) -> Story:
+    story = Story()
+    for when, seq in told:
+        story.say(when, "request.created", request_id=f"r{seq}", seq=seq)
+    return story
+
+
+def test_a_gap_that_was_filled_before_anybody_looked_is_found_all_the_same() -> None:
+    found = [("opened", "sequence_gap", "vault/prod#2", 62), ("resolved", "sequence_gap", "vault/prod#2", 100)]
+    assert numbered((0, 1), (2, 3), (100, 2)).findings(200, PLAIN) == found
+    assert numbered((0, 1), (2, 3), (62, 2)).findings(200, PLAIN) == []
+
+
+def test_numbers_that_come_late_together_are_one_finding() -> None:
+    gap = "vault/prod#2"
+    late = numbered((0, 1), (2, 9), *((100 + number, number) for number in range(2, 9)))
+    assert late.findings(500, PLAIN) == [("opened", "sequence_gap", gap, 62), ("resolved", "sequence_gap", gap, 102)]
+    rest = "vault/prod#5"
+    halting = numbered((0, 1), (2, 9), (100, 2), (101, 3), (102, 4), (200, 5), (201, 6), (202, 7), (203, 8))
+    assert halting.findings(500, PLAIN)[2:] == [
+        ("opened", "sequence_gap", rest, 162),  # so long after the one before it
+        ("resolved", "sequence_gap", rest, 200),
+    ]
+    [gap_told, *_] = halting.watched(500, PLAIN).judge(at(500))
+    assert gap_told.finding.evidence == {"first_missing": 2, "last_missing": 8}
+
+
+def test_a_counter_that_begins_anywhere_misses_nothing_before() -> None:
+    assert numbered((0, 500), (70, 499), (200, 501)).findings(900, PLAIN) == []
+    early = numbered((0, 500), (100, 3))
+    assert early.findings(900, PLAIN) == [("opened", "sequence_gap", "vault/prod#4", 160)]
+
+
+def gaps_by_definition(times: dict[int, int], wait: int) -> dict[int, tuple[int, int]]:
+    """First missing number to (opens, ends), looked at number by number."""
+    found = {}
+    for number, before in ((known + 1, times[known]) for known in times):
+        higher = [time for other, time in times.items() if other > number]
+        if higher or number in times:
+            opens, ends = max(min(higher, default=NEVER), before) + wait, times.get(number, NEVER)
+            if opens < ends:
+                found[number] = opens, ends
+    return found
+
+
+ARRIVALS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 12)), max_size=40)
+
+
+@given(ARRIVALS, st.integers(0, 15), st.randoms(use_true_random=False))
+def test_gaps_are_what_the_definition_says_in_any_order(
+    told: list[tuple[int, int]], wait: int, draw: random.Random
+) -> None:
+    times: dict[int, int] = {}
+    now = 0
+    for number, pause in told:
+        now += pause
+        times.setdefault(number, now)
+    expected = gaps_by_definition(times, wait)
+    mixed = list(times.items())
+    draw.shuffle(mixed)
+    for arrivals in (list(times.items()), mixed):
+        runs = Runs(wait)
+        for number, time in arrivals:
+            runs.add(number, time)
+            if draw.random() < 0.3:
+                runs.gaps()  # looking changes nothing
+            if draw.random() < 0.2:
+                runs.add(*draw.choice(arrivals[: arrivals.index((number, time)) + 1]))
+        assert {gap.first: (gap.opens, gap.ends) for gap in runs.gaps()} == expected
+        for gap in runs.gaps():
+            there = [number for number, time in times.items() if number > gap.first and time <= gap.opens]
+            assert gap.last == min(there) - 1
+        again = Runs(wait, runs)
+        assert again.gaps() == runs.gaps()
+
+
+def test_pauses_do_not_pile_up() -> None:
+    """A program that says something every two minutes, with a number that comes late now and then."""
+    runs, times, now = Runs(60), {}, 0
+    order = list(range(3000))
+    for late in range(100, 3000, 700):
+        order.insert(late + 2, order.pop(late))
+    for number in order:
+        now += 120
+        runs.add(number, now)
+        times[number] = now
+        if number % 50 == 0:
+            runs.gaps()
+    expected = [Gap(number, number, times[number + 1] + 60, times[number]) for number in range(100, 3000, 700)]
+    assert runs.gaps() == expected
+    assert len(runs._runs) < 3 * PAUSES and len(list(runs)) < 20
+
+
+def test_judging_again_asks_only_what_is_new() -> None:
+    runs = Runs(60)
+    runs.add(0, 0)
+    first = runs.gaps()
+    for number in range(2, 1000, 2):
+        runs.add(number, number)
+        assert runs.gaps() is first, "a number above all others changes no gap that there was"
+    assert first == Runs(60, runs).gaps() and len(first) == 499
+    runs.add(1, 2000)
+    assert runs.gaps()[0] == Gap(1, 1, 62, 2000)
