@@ -108,39 +108,6 @@ FROM
 )
 COMMENT 'One row a grant: what was given, until when, and whether it is known to be gone';
 
-CREATE VIEW overdue_grants
-(
-    grant_id String COMMENT 'The grant',
-    subject_id String COMMENT 'Who still holds the access, as far as is known',
-    resource_kind String COMMENT 'database, host, role …',
-    resource_id String COMMENT 'What is accessed',
-    resource_environment String COMMENT 'production, staging …, where known',
-    entitlement String COMMENT 'The role or permission',
-    deadline DateTime64(6, 'UTC') COMMENT 'When the access had to be gone',
-    late_seconds Float64 COMMENT 'From the deadline to now',
-    removal_evidence String COMMENT 'Best evidence of a removal so far: none, deadline, api_accepted; none of them is a removal',
-    source_system String COMMENT 'The tool',
-    source_instance String COMMENT 'Which installation of the tool',
-    tenant String COMMENT 'Tenant',
-    origin String COMMENT 'Log that holds the first activation',
-    `index` UInt64 COMMENT 'Its position there'
-)
-AS SELECT
-    grant_id, subject_id, resource_kind, resource_id, resource_environment, entitlement, assumeNotNull(due) AS deadline,
-    round(dateDiff('microsecond', due, now64(6, 'UTC')) / 1e6, 3) AS late_seconds, removal_evidence, source_system,
-    source_instance, tenant, origin, `index`
-FROM
-(
-    SELECT
-        *, deadline AS due,
-        max(ifNull(deadline >= now64(6, 'UTC'), true) AND ifNull(starts_at <= now64(6, 'UTC'), true))
-            OVER (PARTITION BY tenant, subject_id, resource_kind, resource_id, entitlement) AS covered
-    FROM grant_states
-    WHERE removed_at IS NULL
-)
-WHERE due < now64(6, 'UTC') AND NOT covered
-COMMENT 'Access that should be gone: past its deadline, no confirmed removal, and no other open grant of the same access covers now. No grace is given';
-
 CREATE VIEW access_review
 (
     grant_id String COMMENT 'The grant',
@@ -252,6 +219,7 @@ LEFT JOIN requests ON requests.request_id = state.request_id
 LEFT JOIN carried ON carried.grant_id = state.grant_id
 LEFT JOIN had ON had.grant_id = state.grant_id
 LEFT JOIN did ON did.grant_id = state.grant_id
+SETTINGS join_use_nulls = 0
 COMMENT 'Who had what: one row a grant, with its request, its approvals, its end, and what was done under it';
 
 CREATE VIEW removal_latency

@@ -77,7 +77,7 @@ WHERE known OR word.open_count > 0
 SETTINGS join_use_nulls = 0
 COMMENT 'One row a grant, as grant_states has it, with what the watch says of it';
 
-CREATE OR REPLACE VIEW overdue_grants
+CREATE VIEW overdue_grants
 (
     grant_id String COMMENT 'The grant',
     subject_id String COMMENT 'Who still holds the access, as far as is known',

@@ -345,7 +345,7 @@ def test_findings_are_one_row_each(story: Story, views: Answers) -> None:
 
 def test_how_a_session_joins_changes_no_answer(story: Story, views: Answers, tmp_path: Path) -> None:
     with TamperedStore(fill(tmp_path, story.records), DEPLOYMENT, b"", None) as store:
-        for view in ("judged_grants", "overdue_grants", "past_deadline_grants"):
+        for view in ("judged_grants", "overdue_grants", "past_deadline_grants", "access_review"):
             rows = store.rows(f"SELECT * FROM {view} SETTINGS join_use_nulls = 1")
             assert set(by_grant(rows)) == set(by_grant(views[view]))
 
