@@ -81,6 +81,14 @@ class Clock:
             self.jumps.append(Jump("suspend", self._time(boot), (asleep - self._asleep) / SECOND))
         self._asleep = asleep
 
+    def meet(self, brokers: int) -> None:
+        """Take the brokers' word at a start, when nothing is known of how the wall clock came to say what it says."""
+        boot = self._boot()
+        off = self._lead - (brokers - boot)
+        self.hear(brokers)
+        if abs(off) > AGREED:
+            self.jumps.append(Jump("step", self._time(boot), off / SECOND))
+
     def hear(self, brokers: int) -> None:
         """Take the brokers' word for what time it is: they stamped something just now."""
         boot = self._boot()

@@ -28,14 +28,14 @@ class Granted:
     """Whether the tool itself ends the access at its deadline."""
     source: Source
     mark: int
-    """When it occurred and the digest of the event, in one number: there are a million of these."""
+    """When it occurred and what tells the event from others, in one number: there are a million of these."""
 
     @classmethod
     def of(cls, fact: Fact) -> Granted:
         """Return what a fact gives."""
         starts = fact.append if fact.starts is None else fact.starts
         ends = None if fact.expires is None else fact.expires - fact.fast_by
-        mark = (fact.occurred << 64) + int.from_bytes(fact.content, "big")
+        mark = (fact.occurred << 64) + int.from_bytes(fact.told, "big")
         extended = fact.event_type == "grant.extended"
         native = fact.native and ends is not None
         return cls(fact.index, fact.append, starts, ends, extended, native, fact.source, mark)
@@ -48,7 +48,7 @@ class Granted:
     @property
     def told(self) -> int:
         """What tells the event from others: the same one told again counts once, where it stands first."""
-        return self.mark
+        return self.mark & ((1 << 64) - 1)
 
     def precedes(self, removal: Removal) -> bool:
         """Whether a removal came later by the word of the source of both, wherever they stand in the log.

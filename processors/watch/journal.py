@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import structlog
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient
 
 from ...ledger import batch as batches
@@ -94,6 +94,26 @@ class Journal:
             self._produce(producer, topic, self._encoder.encode(event), event.key, delivered)
         insist(producer.commit_transaction, self.stopping)
         return max(stamps, default=None)
+
+    def time(self) -> int:
+        """Return the brokers' time in microseconds since 1970: that of a record which is never committed.
+
+        Raises:
+            KafkaException, KafkaUnavailableError: they do not say.
+        """
+        stamps: list[tuple[int, int]] = []
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                stamps.append(message.timestamp())
+
+        producer = self._begin()
+        self._produce(producer, WATCH_TOPIC, None, "time", delivered)
+        producer.flush(kafka.PATIENCE)
+        insist(producer.abort_transaction, self.stopping)
+        if not stamps or stamps[0][0] != TIMESTAMP_LOG_APPEND_TIME:
+            raise kafka.KafkaUnavailableError(f"{WATCH_TOPIC} does not stamp records: run `grantledger topics check`")
+        return stamps[0][1] * 1000
 
     def remember(
         self, segments: Mapping[str, bytes], gone: Iterable[str], manifest: Callable[[Mapping[str, int]], bytes]

@@ -86,7 +86,7 @@ class Grant:
         if fact.event_type in ("grant.activated", "grant.extended"):
             self.granted = _once(self.granted, Granted.of(fact))
         elif fact.event_type in ("grant.revoked", "grant.expired"):
-            self._add_removal(Removal(fact.index, fact.append, fact.occurred, fact.removal, fact.source, fact.content))
+            self._add_removal(Removal(fact.index, fact.append, fact.occurred, fact.removal, fact.source, fact.told))
         elif fact.event_type == "grant.failed":
             self.failed = _with(self.failed, fact.index)
         for decision in fact.decisions:

@@ -16,6 +16,8 @@ from faust.types import TP
 
 
 class _CommittedThread(driver.AIOKafkaConsumerThread):
+    shutdown_timeout = 5.0  # where its client is already broken it waits this long in vain, and nobody watches
+
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"  # taken when the consumer starts

@@ -47,6 +47,10 @@ class Words(Shelf, Protocol):
         """Return what was said before; from now on nobody else's word counts."""
         ...
 
+    def time(self) -> int:
+        """Return the brokers' time, in microseconds since 1970."""
+        ...
+
     def write(self, events: list[tuple[str, Event]]) -> int | None:
         """Write events, all or none; return the brokers' time in microseconds since 1970."""
         ...
@@ -104,6 +108,7 @@ class Watch:
         """Begin to watch: nobody else's word counts from now on."""
         known = await self._blocking(self._words.take_over)
         self.state.knows(known)
+        self._clock.meet(await self._blocking(self._words.time))
         self._place = await self._keeper.recall()
         self._fault_names.update(key for rule, key, _ in known if rule == FAULT)
         self.active = True

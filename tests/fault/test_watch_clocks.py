@@ -101,6 +101,29 @@ def test_a_step_of_the_clock(pipeline: Pipeline, watch: SteppedChild, step: floa
     assert "Traceback" not in pipeline.log("watch")
 
 
+def test_a_start_with_a_clock_an_hour_ahead(pipeline: Pipeline, watch: SteppedChild) -> None:
+    """As after a boot without a battery: nothing steps while the watch runs, so only the brokers can know."""
+    watch.stop()
+    told = len(jumps(pipeline))
+    send(pipeline, activated("at-start", 5.0), activated("long-after-start", 1800.0))
+    watch.set(wall=HOUR)
+    watch.start()
+    wait_for(lambda: about(pipeline, "at-start") == FOUND, "what is due is found")
+    found = only(pipeline, "finding.opened", "at-start")
+    assert found.appended >= found.deadline + timedelta(seconds=GRACE), "found early"
+    opened, resolved = jumps(pipeline)[told:]
+    assert (opened.what, resolved.what) == ("finding.opened", "finding.resolved")
+    assert opened.evidence["jumped_seconds"] == pytest.approx(HOUR, abs=2.0)
+    judged = found.appended.timestamp() + 1.0
+    wait_for(lambda: judged_until(pipeline) > judged, "more is judged")
+    assert judged_until(pipeline) < time.time() + 1.0 and about(pipeline, "long-after-start") == []
+    told = len(jumps(pipeline))
+    watch.set(wall=0.0)
+    wait_for(lambda: len(jumps(pipeline)) == told + 2, "that it was set right is on record")
+    send(pipeline, revoked("at-start"), revoked("long-after-start"))
+    wait_for(lambda: len(about(pipeline, "at-start")) == 3, "it is settled")
+
+
 def test_a_machine_that_slept_judges_nothing_before_it_has_read_what_it_missed(
     pipeline: Pipeline, watch: SteppedChild
 ) -> None:

@@ -435,6 +435,17 @@ def test_one_id_with_two_contents() -> None:
     assert story.findings(10, PLAIN) == [("opened", "event_conflict", "e", 2)]
 
 
+def test_a_second_content_under_one_id_neither_lengthens_access_nor_ends_it() -> None:
+    story = Story()
+    story.granted(0, "g", 100, event_id="given")
+    story.granted(50, "g", 10_000, event_id="given")
+    story.removed(60, "g", "api_accepted", event_id="taken")
+    story.removed(70, "g", "confirmed", event_id="taken")
+    found = story.findings(1000, PLAIN)
+    assert ("opened", "overdue", "g", 100 + PLAIN.default.grace_seconds) in found
+    assert [one[1] for one in found].count("event_conflict") == 2
+
+
 def test_stages() -> None:
     story = Story()
     story.say(0, "request.created", request_id="r")

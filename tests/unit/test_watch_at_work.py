@@ -45,6 +45,9 @@ class Paper(Shelf):
             said_before(known, event.source.native_id, event.event_type)
         return known
 
+    def time(self) -> int:
+        return START
+
     def write(self, events: list[tuple[str, Event]]) -> int | None:
         self.said += events
         return None
@@ -66,10 +69,10 @@ class Paper(Shelf):
 class World:
     """A watch, its clocks, and the log that it reads."""
 
-    def __init__(self, paper: Paper | None = None) -> None:
+    def __init__(self, paper: Paper | None = None, step: float = 0.0) -> None:
         self.paper = paper or Paper()
         self.seconds = 0.0
-        self.step = 0.0
+        self.step = step
         clock = Clock(lambda: START + int((self.seconds + self.step) * SECOND), self.boot, self.boot)
         catalog = SchemaCatalog((event_schema(),))
         self.watch = Watch(
@@ -293,3 +296,15 @@ def test_what_was_kept_and_cannot_be_read_is_thrown_away() -> None:
     with pytest.raises(MemoryUnreadableError):
         World(world.paper)
     assert World(world.paper).watch.position == 0
+
+
+@pytest.mark.parametrize("step", [3600, -3600])
+def test_a_machine_that_starts_with_a_wrong_clock_finds_nothing_early_or_late(step: int) -> None:
+    world = World(step=step)
+    world.hears(given_until(1800))
+    world.at(1810)
+    assert world.paper.findings() == [("finding.opened", "clock_skew"), ("finding.resolved", "clock_skew")]
+    [skew, _] = [event for _, event in world.paper.said]
+    assert skew.finding and json.loads(skew.finding.evidence) == {"jumped_seconds": step}
+    world.at(1810.2)
+    assert world.paper.findings()[2:] == [("finding.opened", "overdue"), ("revoke.requested", "overdue")]

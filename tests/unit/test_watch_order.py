@@ -217,7 +217,7 @@ def test_one_that_is_not_kept_is_known_when_it_is_told_again() -> None:
     state.judge(at(20))
     state.add(story.granted(30, "g", 100))
     for fact in story.facts[1:51]:  # a file is imported once more
-        more = {"content": fact.content, "occurred": fact.occurred}
+        more = {"event_id": fact.event_id, "content": fact.content, "occurred": fact.occurred}
         state.add(story.removed(40, "g", **more))
     assert said(state.judge(at(500))) == [("opened", "overdue", "g", 110)]
 
