@@ -11,16 +11,18 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient
 
 from grantledger.processors.watch.journal import Journal
 from grantledger.processors.watch.memory import MemoryUnreadableError
 from grantledger.producers import Actor, Client, Event, Resource, Source, Subject
 from grantledger.runtime.broker import LocalBroker
+from grantledger.runtime.topics import create_topics
 from grantledger.schemas import kafka
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
-from grantledger.schemas.topics import COMMANDS_TOPIC
+from grantledger.schemas.topics import COMMANDS_TOPIC, WATCH_TOPIC, topic_specs
 from support.events import read_datum
 from support.oracle import committed_records
 from support.pipeline import Pipeline
@@ -184,6 +186,21 @@ def test_killed_at_any_moment_it_says_everything_once(pipeline: Pipeline) -> Non
 def test_after_a_kill_it_goes_on_from_what_it_has_kept(pipeline: Pipeline) -> None:
     found = [json.loads(line) for line in pipeline.log("watch").splitlines() if '"recalled"' in line]
     assert any(line["entries"] > 0 and line["grants"] > 0 for line in found), found
+
+
+def test_when_all_it_kept_is_lost_it_finds_the_same_by_the_log(pipeline: Pipeline) -> None:
+    before = said(pipeline)
+    pipeline.stop("watch")
+    admin = AdminClient(pipeline.options)
+    for deleted in admin.delete_topics([WATCH_TOPIC]).values():
+        deleted.result(30)
+    wait_for(lambda: WATCH_TOPIC not in admin.list_topics(timeout=10).topics, "it is gone")
+    create_topics(admin, topic_specs(4, 0))
+    pipeline.start("watch")
+    began = time.time()
+    wait_for(lambda: watched(pipeline) > began, "everything is judged again")
+    assert '"entries": 0' in [line for line in pipeline.log("watch").splitlines() if '"recalled"' in line][-1]
+    assert said(pipeline) == before
 
 
 def test_who_lost_the_watch_can_keep_nothing(pipeline: Pipeline) -> None:
