@@ -8,10 +8,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from .contract import Attempt, Key, Presence, Result, Seen, as_text
+
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Outcome(StrEnum):
@@ -53,14 +55,14 @@ class History:
     """What the enforcer has done, as its own events in ``access.findings`` tell.
 
     ``attempts``: how many attempts of a command have begun, also those cut off by a crash. ``begun``: when the first
-    attempt of each command began. ``breaker_opened``: when the breaker opened, None while it is closed.
+    attempt of each command began, long ago where a person has closed the breaker since. ``breaker_opened``: when the
+    breaker opened, None while it is closed.
     """
 
     attempts: dict[Key, int] = field(default_factory=dict)
     outcomes: dict[Key, Outcome] = field(default_factory=dict)
     begun: dict[Key, datetime] = field(default_factory=dict)
     breaker_opened: datetime | None = None
-    breaker_reset: datetime | None = None
 
     def note_attempt(self, key: Key, number: int, at: datetime) -> None:
         """An attempt began."""
@@ -76,7 +78,8 @@ class History:
         if opened:
             self.breaker_opened = at
         else:
-            self.breaker_opened, self.breaker_reset = None, at
+            # By the order of the log: what began while the clock was ahead shall not be counted until then.
+            self.breaker_opened, self.begun = None, dict.fromkeys(self.begun, LONG_AGO)
 
 
 def decide(history: History, working: Iterable[Key], key: Key, *, age: timedelta, max_age: timedelta) -> Decision:
@@ -151,8 +154,6 @@ class Breaker:
         if key in history.attempts:
             return True
         since = now - self.window
-        if history.breaker_reset is not None:
-            since = max(since, history.breaker_reset)
         return sum(1 for at in history.begun.values() if at > since) < self.limit
 
 
@@ -168,6 +169,10 @@ class Offsets:
         self.position = offset + 1
         if key is not None:
             self.open[offset] = key
+
+    def reached(self, end: int) -> None:
+        """Everything below an offset was read: between it and the last record lie transaction markers only."""
+        self.position = max(self.position, end)
 
     def ended(self, key: Key) -> None:
         """A command has ended, with all its copies."""

@@ -6,12 +6,13 @@ into one transaction, so that neither is there without the other.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from ..schemas import kafka
@@ -33,6 +34,8 @@ log = structlog.get_logger("grantledger.enforce")
 
 LONGEST_WAIT = 0.2
 """Seconds that a stop may have to wait for a poll."""
+LAST_LOOK = 3.0
+"""Seconds that the end of the topic is waited for before leaving. It shows half a second after the last record."""
 LARGEST_COMMAND = 64 << 10
 """Bytes. What is put on record about a command repeats it, and must fit into a record too."""
 LATEST_MS = 7_258_118_400_000
@@ -82,7 +85,8 @@ class Enforcer:
         """
         with kafka_errors("enforcing cannot go on"):
             kafka.identify_topics(self._admin, (COMMANDS_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC))
-            consumer = Consumer(kafka.reader_options(self._options, enforce_group(self._deployment)))
+            options = kafka.reader_options(self._options, enforce_group(self._deployment))
+            consumer = Consumer(options | {"enable.partition.eof": True})
             try:
                 if self._carry_out:
                     self._run(consumer)
@@ -115,11 +119,18 @@ class Enforcer:
             log.error("commands_lost", before=start, offsets=start - committed)
             journal.write([self._recorder.finding(LOST_RULE, start, self._now(), why)], start)
         log.info("enforcing", position=start, ended=len(history.outcomes), begun=len(history.attempts))
+        at_end = False
         while not self._stopping:
-            for message in _poll(consumer, engine.wait(LONGEST_WAIT)):
+            messages, end = _poll(consumer, engine.wait(LONGEST_WAIT))
+            for message in messages:
                 self._take(engine, message)
+            if end is not None:
+                engine.reached(end)
+            at_end = end is not None or (at_end and not messages)
             engine.step()
             engine.settle()
+        if not at_end:
+            _look_for_the_end(consumer, engine)
 
     def _take(self, engine: Engine, message: Message) -> None:
         offset = message.offset() or 0
@@ -142,7 +153,7 @@ class Enforcer:
             hint="nothing is carried out without --carry-out",
         )  # fmt: skip
         while not self._stopping:
-            for message in _poll(consumer, LONGEST_WAIT):
+            for message in _poll(consumer, LONGEST_WAIT)[0]:
                 try:
                     target, appended = self._command(message)
                 except InvalidCommandError as error:
@@ -208,17 +219,33 @@ class Enforcer:
         return history
 
 
-def _poll(consumer: Consumer, seconds: float) -> list[Message]:
-    """Return the records that have come, after at most so many seconds.
+def _look_for_the_end(consumer: Consumer, engine: Engine) -> None:
+    """Commit past the marker that follows the last command, so that it never looks like a command that expired."""
+    until = time.monotonic() + LAST_LOOK
+    while time.monotonic() < until:
+        messages, end = _poll(consumer, LONGEST_WAIT)
+        if messages:  # for the next start
+            return
+        if end is not None:
+            engine.reached(end)
+            engine.settle()
+            return
+
+
+def _poll(consumer: Consumer, seconds: float) -> tuple[list[Message], int | None]:
+    """Return the records that have come, after at most so many seconds, and the topic's end if they reach up to it.
 
     Raises:
         KafkaUnavailableError: the topic cannot be read any more.
     """
-    found = []
+    found, end = [], None
     for message in consumer.consume(100, seconds) if seconds == 0 else consumer.consume(1, seconds):
         error = message.error()
         if error is None:
             found.append(message)
+            end = None
+        elif error.code() == KafkaError._PARTITION_EOF:
+            end = message.offset()
         elif kafka.is_fatal(error) or not (error.retriable() or kafka.passes(KafkaException(error))):
             raise kafka.KafkaUnavailableError(f"reading {COMMANDS_TOPIC}: {error.str()} (kafka_bootstrap_servers)")
-    return found
+    return found, end

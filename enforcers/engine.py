@@ -28,6 +28,8 @@ log = structlog.get_logger("grantledger.enforce")
 TOO_OLD = "the command is too old to be carried out: take the access away by hand"
 LONGEST_PAUSE = timedelta(seconds=60)
 """After this long it is looked again whether a grant still holds the access of a command."""
+RESTATE = timedelta(days=1)
+"""The position is committed at least this often: Kafka forgets what a group has not said for 7 days."""
 
 
 class EnforcingStoppedError(Exception):
@@ -38,7 +40,10 @@ class Journal(Protocol):
     """Where events go. ``write`` returns only when everything is on record, or raises and nothing is."""
 
     def write(self, events: Sequence[Event], position: int) -> None:
-        """Put events on record, and with them the offset at which a restart goes on reading commands."""
+        """Put events on record, and with them the offset at which a restart goes on reading commands.
+
+        Without events the position is put on record once more, also where it is the same as before.
+        """
         ...
 
 
@@ -58,7 +63,15 @@ class _Work:
     name: str
     due: datetime
     appended: datetime
+    since: datetime
     put_off: bool = False
+
+    def wait(self, now: datetime) -> float:
+        """Return the seconds until it is due; none where the clock was set back to before the wait began."""
+        return 0.0 if now < self.since else max(0.0, (self.due - now).total_seconds())
+
+    def rest(self, now: datetime, until: datetime) -> None:
+        self.due, self.since = until, now
 
 
 class Engine:
@@ -86,6 +99,7 @@ class Engine:
         self._limits, self._history, self._now, self._held = limits, history, now, held
         self._offsets = Offsets(position)
         self._committed = position
+        self._stated: datetime | None = None
         self._work: dict[Key, _Work] = {}
 
     def take(self, target: Target, offset: int, appended: datetime) -> Decision:
@@ -102,7 +116,7 @@ class Engine:
             if name is None:
                 self._fail(target, "", "no route of the policy fits")
             else:
-                self._work[key] = _Work(target, name, now, appended)
+                self._work[key] = _Work(target, name, now, appended, now)
         metrics.OPEN.set(len(self._work))
         return decision
 
@@ -112,12 +126,16 @@ class Engine:
         self._offsets.took(offset, None)
         self._write(event)
 
+    def reached(self, end: int) -> None:
+        """The end of the topic was reached, and everything below it was taken in."""
+        self._offsets.reached(end)
+
     def wait(self, longest: float) -> float:
         """Return the seconds until work is due, at most ``longest``."""
         if not self._work:
             return longest
-        first = min(work.due for work in self._work.values())
-        return min(longest, max(0.0, (first - self._now()).total_seconds()))
+        now = self._now()
+        return min(longest, *(work.wait(now) for work in self._work.values()))
 
     def step(self) -> bool:
         """Work on the command that has been due the longest; return whether there was one.
@@ -125,10 +143,8 @@ class Engine:
         Raises:
             EnforcingStoppedError: the breaker has opened, which is on record by then.
         """
-        now, cap = self._now(), self._limits.backoff.cap
-        # Later than any pause: the clock was set back, and nobody shall wait for it to catch up.
-        latest = now + max(LONGEST_PAUSE, timedelta(seconds=cap))
-        due = [work for work in self._work.values() if work.due <= now or work.due > latest]
+        now = self._now()
+        due = [work for work in self._work.values() if not work.wait(now)]
         if due:
             self._try(min(due, key=lambda work: work.due))
         metrics.OPEN.set(len(self._work))
@@ -136,8 +152,10 @@ class Engine:
         return bool(due)
 
     def settle(self) -> None:
-        """Commit what came to its end without a word on record: copies of commands that had ended before."""
-        if self._offsets.committable() > self._committed:
+        """Commit what came to its end without a word on record, such as a copy; and where nothing does, once a day."""
+        # A clock that was set back must not make the day longer.
+        fresh = self._stated is not None and timedelta(0) <= self._now() - self._stated < RESTATE
+        if self._offsets.committable() > self._committed or not fresh:
             self._write()
 
     def _try(self, work: _Work) -> None:
@@ -191,8 +209,8 @@ class Engine:
             self._fail(target, name, f"attempt {number}: {why}", told)
         else:
             self._write(told)
-            pause = self._limits.backoff.delay(key, number, attempt.retry_after)
-            work.due = self._now() + timedelta(seconds=pause)
+            pause, tried = self._limits.backoff.delay(key, number, attempt.retry_after), self._now()
+            work.rest(tried, tried + timedelta(seconds=pause))
 
     def _spare(self, work: _Work, holder: Holder) -> None:
         """Leave access alone that a grant holds: for good where it is the command's own grant, given again."""
@@ -204,7 +222,8 @@ class Engine:
         elif now - work.appended > self._limits.max_age:
             self._fail(work.target, work.name, f"grant {holder.grant_id} still holds the access, {until}")
         else:
-            work.due, work.put_off = min(now + LONGEST_PAUSE, holder.until or LATEST), True
+            work.rest(now, min(now + LONGEST_PAUSE, holder.until or LATEST))
+            work.put_off = True
             log.info("put_off", grant=key.grant_id, target=work.name, holder=holder.grant_id, until=until)
 
     def _check_breaker(self, key: Key) -> None:
@@ -239,6 +258,8 @@ class Engine:
     def _write(self, *events: Event) -> None:
         position = self._offsets.committable()
         self._journal.write(events, position)
+        if position > self._committed or not events:
+            self._stated = self._now()
         self._committed = position
 
 

@@ -56,16 +56,18 @@ class KafkaJournal:
     def write(self, events: Sequence[Event], position: int) -> None:
         """Put events on record and commit the position; returns when the brokers have both.
 
+        A position that has not moved is committed where it comes alone, so that the brokers do not forget it.
+
         Raises:
             KafkaException: neither is there; the process must end, and start again.
         """
-        moved = self._consumer is not None and position > self._position
-        if not events and not moved:
+        told = self._consumer is not None and (position > self._position or not events)
+        if not events and not told:
             return
         self._producer.begin_transaction()
         for event in events:
             self._producer.produce(event.topic, self._encoder.encode(event), event.key)
-        if self._consumer is not None and moved:
+        if self._consumer is not None and told:
             offsets, group = [TopicPartition(COMMANDS_TOPIC, 0, position)], self._consumer.consumer_group_metadata()
             self._insist(
                 lambda seconds: self._producer.send_offsets_to_transaction(offsets, group, seconds), self._stopping

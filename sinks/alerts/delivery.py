@@ -26,6 +26,8 @@ AHEAD = 50
 ONE_RECORD = 3600.0
 """Seconds in which posts that only repeat the same alerts, and go well, share one record."""
 MOST_REPEATED = 1000
+SET_BACK = 1.0
+"""Seconds. Clocks that are held to the right time by little, by NTP, do not jump so far."""
 LONGEST_WAIT = 1.0
 """Seconds after which a channel looks for what another process did: enabled it, or closed a finding."""
 _MESSAGE = (
@@ -129,6 +131,18 @@ class Deliveries:
         if repeats:
             self._repeated[ids] = number, now
 
+    def set_back(self, seconds: float) -> None:
+        """The clock was set back by so much: what waits for a time goes on as if it had not been."""
+        with transaction(self._database):
+            self._database.execute(
+                "UPDATE messages SET due = due - ?1, refused_since = refused_since - ?1 "
+                "WHERE channel = ?2 AND state IN ('held', 'due', 'repeating')",
+                (seconds, self._channel),
+            )
+            self._database.execute(
+                "UPDATE channels SET paused_until = paused_until - ? WHERE name = ?", (seconds, self._channel)
+            )
+
     def undelivered(self) -> tuple[int, float | None]:
         """Return how many messages wait for their first delivery, and since when the oldest one does."""
         row = self._database.execute(
@@ -161,11 +175,20 @@ class Worker(threading.Thread):
 
     Args:
         keep: seconds for which what is settled is kept.
+        clock: seconds since 1970. It may be set; ``steady`` may not, and tells.
     """
 
-    def __init__(self, path: Path, route: Route, keep: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        route: Route,
+        keep: float,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__(name=f"alert-{route.name}", daemon=True)
-        self._path, self._route, self._keep, self._clock = path, route, keep, clock
+        self._path, self._route, self._keep = path, route, keep
+        self._clock, self._steady = clock, steady
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self.failure: BaseException | None = None
@@ -192,11 +215,15 @@ class Worker(threading.Thread):
             self.failure = error  # told by the process, which must not go on without this channel
 
     def _deliver(self, deliveries: Deliveries) -> None:
-        pruned = float("-inf")
+        pruned = ahead = float("-inf")
         while not self._stopping.is_set():
             self._wake.clear()
             now = self._clock()
-            if now - pruned > 3600:
+            before, ahead = ahead, now - self._steady()
+            if before - ahead > SET_BACK:
+                log.warning("clock_set_back", channel=self._route.name, seconds=round(before - ahead, 1))
+                deliveries.set_back(before - ahead)
+            if not 0 <= now - pruned <= 3600:
                 deliveries.prune(now - self._keep)
                 pruned = now
             decided = deliveries.plan(now, AHEAD)

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
+from grantledger.enforcers.journal import KafkaJournal
+from grantledger.processors.transactions import insist
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas import kafka
 from grantledger.schemas.catalog import event_schema
@@ -311,6 +313,51 @@ def test_commands_that_expired_unread_are_told_once(deploy: Deploy) -> None:
         here.end(child)
     [lost] = [datum for datum in here.findings() if datum["finding"]["rule"] == "enforcer_commands_lost"]
     assert "2 offsets" in lost["evidence"]["reason"] and lost["finding"]["severity"] == "critical"
+
+
+def test_commands_of_a_transaction_are_done_with_to_their_marker_and_never_count_as_lost(deploy: Deploy) -> None:
+    here = deploy()
+    (here.folder / "access" / "g1").touch()
+    watch = Producer(kafka.transactional_options(here.options, f"{here.deployment}-a-watch"))
+    watch.init_transactions(30)
+
+    def ask() -> None:
+        watch.begin_transaction()
+        watch.produce(COMMANDS_TOPIC, EventEncoder().encode(revocation("g1")), "g1")
+        watch.commit_transaction(30)
+
+    ask()
+    child = here.acting()
+    wait_for(lambda: here.behind() == 0, "all are done with, the marker too")
+    assert here.removals() == ["g1"]
+    ask()
+    wait_for(lambda: '"done"' in child.log_path.read_text(), "a copy is read", pause=0.02)
+    here.end(child)  # maybe before the end of the topic was told
+    assert here.behind() == 0
+    here.expire_commands()
+    child = here.acting()
+    here.end(child)
+    assert here.behind() == 0
+    assert [datum for datum in here.findings() if datum["finding"]["rule"] == "enforcer_commands_lost"] == []
+
+
+def test_a_position_that_the_brokers_forgot_is_told_again(deploy: Deploy) -> None:
+    here = deploy()
+    group, admin = f"{here.deployment}-enforce", admin_of(here.options["bootstrap.servers"])
+    end = kafka.end_offset(admin, COMMANDS_TOPIC, 0)
+    consumer = Consumer(kafka.reader_options(here.options, group))
+    journal = KafkaJournal(here.options, here.deployment, insist, lambda: False)
+    journal.follow(consumer, -1)
+    for _ in range(2):
+        journal.write([], end)
+        assert kafka.committed_offset(here.options, group, COMMANDS_TOPIC, 0) == end
+        for future in admin.delete_consumer_groups([group]).values():  # as after 7 days without a word
+            future.result(30)
+        assert kafka.committed_offset(here.options, group, COMMANDS_TOPIC, 0) < 0
+    consumer.close()
+    child = here.acting()
+    wait_for(lambda: kafka.committed_offset(here.options, group, COMMANDS_TOPIC, 0) == end, "told at the start")
+    here.end(child)
 
 
 def test_the_breaker_opens_stays_open_and_is_closed_by_a_person(deploy: Deploy) -> None:

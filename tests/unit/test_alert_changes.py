@@ -15,7 +15,7 @@ from grantledger.cli import alert
 from grantledger.sinks.alerts.channel import Envelope, Post
 from grantledger.sinks.alerts.core import Message, Outcome, Result, Rules, Standing, after, stands
 from grantledger.sinks.alerts.database import connect, prepare
-from grantledger.sinks.alerts.delivery import ONE_RECORD, Worker
+from grantledger.sinks.alerts.delivery import LONGEST_WAIT, ONE_RECORD, Worker
 from grantledger.sinks.alerts.outbox import Outbox, Position, Route
 from support.alerting import finding
 
@@ -181,7 +181,8 @@ def test_what_was_planned_is_not_sent_to_a_channel_that_wants_a_rest(
         outbox.configure(START)
         new = [finding("opened", f"g-{number}") for number in range(4)]
         outbox.take(Position(TOPIC, 1), new, [], live=True, now=START)
-    worker = Worker(path, route, keep=HOUR, clock=lambda: START)  # a clock that stands: no rest ever ends
+    # Clocks that stand: no rest ever ends.
+    worker = Worker(path, route, keep=HOUR, clock=lambda: START, steady=lambda: 0.0)
     worker.wake()
     looked = 0
 
@@ -195,6 +196,35 @@ def test_what_was_planned_is_not_sent_to_a_channel_that_wants_a_rest(
     worker._wake.wait = wait  # type: ignore[assignment,method-assign]
     worker.run()
     assert worker.failure is None and sender.sent == sent
+
+
+@pytest.mark.parametrize("seconds", [20, 290, 1800, 3590, 3600, 86_400])
+@pytest.mark.parametrize(("channel", "answer", "rest"), [(0, Result.again, 1.0), (1, Result.accepted, 60.0)])
+def test_a_clock_that_is_set_back_while_it_runs_makes_no_rest_longer(
+    tmp_path: Path, seconds: int, channel: int, answer: Result, rest: float
+) -> None:
+    path = tmp_path / "outbox.sqlite3"
+    prepare(path)
+    sender = Answers(answer)
+    route = replace(routes()[channel], sender=sender)
+    with closing(Outbox(path, [route])) as outbox:
+        outbox.configure(START)
+        outbox.take(Position(TOPIC, 1), [finding("opened", "g-1")], [], live=True, now=START)
+    passed, ahead = 0.0, START
+    worker = Worker(path, route, keep=HOUR, clock=lambda: ahead + passed, steady=lambda: passed)
+
+    def wait(longest: float) -> bool:
+        """Time passes; at the first rest the clock is set back."""
+        nonlocal passed, ahead
+        passed, ahead = passed + max(longest, 0.001), START - seconds
+        if len(sender.sent) > 1 or passed > 2 * rest:
+            worker.stop()
+        return True
+
+    worker._wake.wait = wait  # type: ignore[assignment,method-assign]
+    worker.run()
+    assert worker.failure is None and sender.sent == ["g-1", "g-1"]
+    assert rest / 2 < passed <= rest + LONGEST_WAIT + 0.1
 
 
 def test_a_person_without_a_name_closes_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,6 +157,18 @@ def test_what_was_counted_before_the_breaker_was_closed_counts_no_more() -> None
     assert breaker.allows(history, Key("g1", NOON), NOON + timedelta(minutes=2))
 
 
+def test_what_began_while_the_clock_was_ahead_counts_no_more_once_the_breaker_was_closed() -> None:
+    breaker, history = Breaker(1, HOUR), History()
+    history.note_attempt(Key("g0", NOON), 1, NOON + 2 * HOUR)
+    history.note_breaker(NOON + 2 * HOUR, opened=True)  # then the clock is set right
+    assert not breaker.allows(history, Key("g1", NOON), NOON)
+    history.note_breaker(NOON, opened=False)
+    history.note_attempt(Key("g0", NOON), 2, NOON)  # going on
+    assert breaker.allows(history, Key("g1", NOON), NOON)
+    history.note_attempt(Key("g1", NOON), 1, NOON)
+    assert not breaker.allows(history, Key("g2", NOON), NOON)
+
+
 @pytest.mark.parametrize("outcome", Outcome)
 def test_an_ended_command_is_done_for_ever(outcome: Outcome) -> None:
     history, key = History(), Key("g1", NOON)
@@ -181,6 +193,17 @@ def test_only_reading_back_confirms(result: Result, presence: Presence, number: 
         assert (result, presence) == (Result.accepted, Presence.unreadable)
     if verdict is Verdict.again:
         assert number < limit and result is not Result.failed
+
+
+def test_the_end_that_was_reached_is_committed_once_nothing_is_open() -> None:
+    offsets = Offsets(5)
+    offsets.took(5, Key("g1", NOON))
+    offsets.reached(7)
+    assert offsets.committable() == 5
+    offsets.ended(Key("g1", NOON))
+    assert offsets.committable() == 7
+    offsets.reached(6)
+    assert offsets.committable() == 7
 
 
 @given(st.lists(st.sampled_from(["g0", "g1", "g2", None]), max_size=20), st.data())

@@ -236,14 +236,90 @@ def test_a_command_that_grew_old_behind_others_is_not_begun() -> None:
     )
 
 
-def test_a_clock_that_is_set_back_keeps_nobody_waiting() -> None:
+@pytest.mark.parametrize("seconds", [10, 3600, 86_400])
+def test_a_clock_that_is_set_back_keeps_nobody_waiting(seconds: int) -> None:
     ledger, world, clock = Ledger(), World({"g1"}), Clock()
     world.answers = [Attempt(Result.again, "busy")]
     engine = start(ledger, world, clock)
     engine.take(target(), 0, NOON)
-    assert engine.step() and not engine.step()
-    clock.at -= timedelta(days=1)
+    assert engine.step() and not engine.step() and engine.wait(9.0) > 0
+    clock.at -= timedelta(seconds=seconds)
+    assert engine.wait(9.0) == 0
     assert engine.step() and world.calls == ["g1", "g1"] and ledger.kinds()[-1] == "grant.revoked"
+
+
+class Told(Ledger):
+    """A journal that remembers each position it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[int] = []
+
+    def write(self, events: Sequence[Event], position: int) -> None:
+        super().write(events, position)
+        self.told.append(position)
+
+
+def test_a_marker_after_the_last_command_is_passed_once_nothing_is_open() -> None:
+    ledger, world, clock = Told(), World({"g1"}), Clock()
+    world.answers = [Attempt(Result.again, "busy")]
+    engine = start(ledger, world, clock)
+    engine.take(target(), 0, NOON)
+    engine.step()
+    engine.reached(2)  # offset 1 is a transaction's marker
+    engine.settle()
+    assert ledger.position == 0 and world.there == {"g1"}
+    clock.at += timedelta(minutes=2)
+    engine.step()
+    engine.settle()
+    assert ledger.position == 2 and not world.there
+    engine.reached(1)  # said late
+    engine.take(target(), 2, NOON)
+    engine.settle()
+    assert ledger.position == 3
+
+
+def test_a_marker_that_shows_after_the_end_of_the_last_command_is_passed_too() -> None:
+    ledger, clock = Told(), Clock()
+    engine = start(ledger, World({"g1"}), clock)
+    engine.take(target(), 0, NOON)
+    engine.step()
+    engine.settle()
+    assert ledger.position == 1
+    engine.reached(2)
+    engine.settle()
+    assert ledger.position == 2
+
+
+def test_a_position_that_does_not_move_is_told_at_the_start_and_every_day() -> None:
+    ledger, clock = Told(), Clock()
+    ledger.position = 7
+    engine = start(ledger, World(set()), clock)
+    engine.settle()
+    for hours, times in ((1, 1), (22, 1), (1, 2), (23, 2), (1, 3)):
+        clock.at += hours * HOUR
+        engine.settle()
+        assert ledger.told == [7] * times, hours
+    clock.at -= 24 * HOUR  # set back: nobody knows how long ago it was
+    engine.settle()
+    engine.settle()
+    assert ledger.told == [7] * 4 and ledger.events == []
+
+
+def test_the_position_is_told_every_day_while_a_command_is_tried_again() -> None:
+    ledger, world, clock = Told(), World({"g1"}), Clock()
+    world.answers = [Attempt(Result.again, "busy")] * 2
+    engine = start(ledger, world, clock)
+    engine.take(target(), 0, NOON)
+    engine.settle()
+    for hours, told in ((0, 3), (23, 5)):  # at the start, and with what is begun and what comes of it
+        clock.at += hours * HOUR
+        engine.step()
+        engine.settle()
+        assert ledger.told == [0] * told
+    clock.at += HOUR
+    engine.settle()
+    assert ledger.told == [0] * 6, "what is said of the attempts does not commit the position"
 
 
 def test_the_breaker_opens_on_record_and_holds_after_a_restart() -> None:
