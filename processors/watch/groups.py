@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TypeVar
 
 Key = TypeVar("Key")
 
 
-def members(found: str | set[str]) -> set[str]:
-    """Return one name, several or none as a set."""
-    return found if isinstance(found, set) else {found} - {""}
+def members(found: str | set[str]) -> Collection[str]:
+    """Return one name, several or none."""
+    if isinstance(found, set):
+        return found
+    return (found,) if found else ()
 
 
 def join(groups: dict[Key, str | set[str]], key: Key, member: str) -> None:
@@ -23,8 +26,10 @@ def join(groups: dict[Key, str | set[str]], key: Key, member: str) -> None:
 
 def leave(groups: dict[Key, str | set[str]], key: Key, member: str) -> None:
     """Take a member out of a group; one without members is gone."""
-    left = members(groups.get(key, "")) - {member}
-    if left:
-        groups[key] = left if len(left) > 1 else left.pop()
-    else:
-        groups.pop(key, None)
+    found = groups.get(key)
+    if found == member:
+        del groups[key]
+    elif isinstance(found, set):
+        found.discard(member)
+        if len(found) == 1:
+            groups[key] = found.pop()

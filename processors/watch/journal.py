@@ -7,6 +7,7 @@ back is everything that was ever said.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import blake2b
 from typing import Any
 
 import pyarrow as pa
@@ -146,6 +147,8 @@ class Journal:
     def recall(self) -> tuple[str, bytes]:
         """Return the id of the log that is read, and the manifest of what was kept; nothing where nothing was.
 
+        The id stands for the schemas that are known too: what could not be decoded without one is to be read again.
+
         Raises:
             KafkaUnavailableError: the brokers do not answer, or a topic is missing.
         """
@@ -154,7 +157,9 @@ class Journal:
         kafka.wait_without_open_transaction(self._admin, WATCH_TOPIC, 0)
         last = kafka.last_record(self._options, self._admin, WATCH_TOPIC, 0)
         found = last is not None and last.key() == MANIFEST.encode() and last.value()
-        return identities[log_of_grants].topic_id.hex(), found or b""
+        known = sorted(schema.prefix.hex() for schema in self._catalog)
+        name = blake2b("/".join((identities[log_of_grants].topic_id.hex(), *known)).encode(), digest_size=16)
+        return name.hexdigest(), found or b""
 
     def segments(self, offsets: Iterable[int]) -> Iterator[bytes]:
         """Yield the segments that lie at these offsets.

@@ -26,6 +26,7 @@ from .memory import (
     decode,
     encode,
     joined,
+    keys_in,
     manifest_of,
 )  # fmt: skip
 from .reading import Rows, rows_of
@@ -78,6 +79,7 @@ class Keeper:
         self._shelf, self._blocking, self._every, self._days = shelf, blocking, every, days
         self._kept = Manifest("")
         self._pending: list[pa.RecordBatch] = []
+        self._pending_rows = self._pending_bytes = 0
         self._since = 0
         self._writing = asyncio.Lock()
         self._sorting = False
@@ -99,7 +101,7 @@ class Keeper:
         if kept is None or kept.log != name:
             if value:
                 log.warning("not_recalled", reason="of another format" if kept is None else "of another log")
-            kept = Manifest(name)
+            kept = Manifest(name, drafts=keys_in(value))  # of no use, and dropped with the next that is kept
         self._kept = kept
         self._today = kept.days[-1][0] if kept.days else -1
         return kept.place
@@ -109,7 +111,7 @@ class Keeper:
         segments = sorted(self._kept.segments, key=lambda one: one.offset)
         values = self._shelf.segments([one.offset for one in segments])
         for _ in segments:
-            rows = await self._blocking(lambda: rows_of(decode(next(values))))
+            rows = await self._blocking(lambda: rows_of(decode(next(values, b""))))
             yield rows
         state.resume(self._kept.place.size, self._kept.sources)
 
@@ -125,6 +127,8 @@ class Keeper:
         if not self._pending:
             self._since = boot
         self._pending.append(facts)
+        self._pending_rows += facts.num_rows
+        self._pending_bytes += facts.nbytes
         self._unsorted += facts.num_rows
         day, first = facts.column("append")[-1].as_py() // DAY, facts.column("index")[0].as_py()
         if day > self._today:
@@ -133,7 +137,7 @@ class Keeper:
 
     def is_due(self, boot: int) -> bool:
         """Whether there is enough to write, or it has waited long enough."""
-        rows, size = sum(one.num_rows for one in self._pending), sum(one.nbytes for one in self._pending)
+        rows, size = self._pending_rows, self._pending_bytes
         return rows >= SEGMENT_ROWS or size >= 4 * SEGMENT_BYTES or (rows > 0 and boot - self._since >= self._every)
 
     def is_time_to_forget(self, *, live: bool) -> bool:
@@ -155,9 +159,10 @@ class Keeper:
             KafkaException, KafkaUnavailableError: it is not kept.
         """
         facts, self._pending = joined(self._pending), []
-        sources = tuple(map(kept_of, state.sources.values()))
+        self._pending_rows = self._pending_bytes = 0
+        sources = tuple(kept_of(*one) for one in state.sources.items())
         async with self._writing:
-            few = [one for one in self._kept.segments if one.rows < SEGMENT_ROWS // 2]
+            few = [one for one in self._kept.segments if one.is_small]
             old = few if len(few) >= MANY and not self._sorting else []
             if old:
                 facts = joined([*await self._read(old), facts])
@@ -176,9 +181,9 @@ class Keeper:
             KafkaException, KafkaUnavailableError: it is not kept.
         """
         self._forgot = self._today
-        oldest = self._today - self._days
+        oldest = min(self._today, state.judged // DAY) - self._days  # what was not judged is not over
         index = next((first for day, first in self._kept.days if day >= oldest), 0)
-        if not index:
+        if not index or self._kept.days[0][0] > oldest:
             return
         for about in state.forget(oldest * DAY, index):
             if about is None:
@@ -238,7 +243,8 @@ class Keeper:
         new: list[Segment] = []
 
         def manifest(offsets: Mapping[str, int]) -> bytes:
-            new.extend(Segment(key, offsets[key], rows) for key, (rows, _) in zip(segments, values, strict=True))
+            for key, (rows, value) in zip(segments, values, strict=True):
+                new.append(Segment(key, offsets[key], rows, len(value)))
             return change(tuple(new)).encode()
 
         await self._blocking(lambda: self._shelf.remember(segments, gone, manifest))

@@ -16,7 +16,8 @@ from .groups import join, leave, members
 from .islands import Islands
 from .life import NEVER, Grant, Request, Session
 from .policy import Judge, Policy
-from .source_memory import recalled
+from .source_memory import forget as forget_of_source
+from .source_memory import recalled, source_of
 from .sources import SourceLife
 
 Kind = Literal["grant", "request", "session", "source", "event"]
@@ -57,7 +58,11 @@ class Lives:
         self._waiting: dict[Access, set[str]] = {}
         self._grants_of: dict[str, str | set[str]] = {}
         """The grants of each request: one, or several. Some tools call both the same; those are not here."""
-        self._sessions_of: dict[str, set[str]] = {}
+        self._sessions_of: dict[str, str | set[str]] = {}
+        """The sessions that name a grant: one, or several."""
+        self._source_of: dict[str, Source] = {}
+        self._again: dict[About, int] = {}
+        """Of lives that do not know by themselves when they were told of last: the index of that."""
         self._contents: dict[bytes, bytes] = {}
         """By event id: content and append time of its first telling, packed, because there is one for every event."""
         self._conflicts: dict[str, dict[bytes, int]] = {}
@@ -72,6 +77,7 @@ class Lives:
         source = self.sources.get(fact.source)
         if source is None:
             source = self.sources[fact.source] = SourceLife.of(fact.source, limits)
+            self._source_of[source.key] = fact.source
         source.add(fact, limits)
         self._touch("source", source.key)
 
@@ -88,10 +94,7 @@ class Lives:
             self.requests.setdefault(fact.request_id, Request(fact.request_id)).add(fact)
             self._touch("request", fact.request_id)
         elif family == "session" and fact.session_id:
-            session = self.sessions.setdefault(fact.session_id, Session(fact.session_id))
-            session.add(fact)
-            self._sessions_of.setdefault(session.grant_id, set()).add(fact.session_id)
-            self._touch("session", fact.session_id)
+            self._add_session(fact)
         if fact.request_id:
             for grant_id in members(self._grants_of.get(fact.request_id, "")):
                 self._touch("grant", grant_id)
@@ -108,27 +111,53 @@ class Lives:
         if size:
             self.seen.add_stretch(0, size - 1)
         for kept in sources:
-            system, _, instance = kept["key"].partition("/")
-            source = Source(system, instance)
-            self.sources[source] = recalled(kept, self.judge_by.source(source))
-            self._touch("source", kept["key"])
+            source = source_of(kept)
+            life = self.sources[source] = recalled(kept, self.judge_by.source(source))
+            self._source_of[life.key] = source
+            self._touch("source", life.key)
 
     def _add_grant(self, fact: Fact) -> None:
         grant = self.grants.get(fact.grant_id)
         if grant is None:
             grant = self.grants[fact.grant_id] = Grant.of(fact)
-        before = grant.access
-        grant.add(fact)
-        if grant.access != before:  # an earlier event, heard later, says otherwise
-            leave(self._of_access, before, grant.grant_id)
-            self._changed(before)
+            grant.add(fact)
+            if last_index_of_grant(grant) < fact.index:
+                self._told_again(("grant", grant.grant_id), fact.index)
+        else:
+            self._add_to(grant, fact)
         join(self._of_access, grant.access, grant.grant_id)
         self._changed(grant.access)
         if grant.request_id and grant.request_id != grant.grant_id:
             join(self._grants_of, grant.request_id, grant.grant_id)
         self._touch("grant", grant.grant_id)
-        for session_id in self._sessions_of.get(grant.grant_id, ()):
+        for session_id in members(self._sessions_of.get(grant.grant_id, "")):
             self._touch("session", session_id)
+
+    def _add_to(self, grant: Grant, fact: Fact) -> None:
+        before, request_id = grant.access, grant.request_id
+        last = max(fact.index, last_index_of_grant(grant))
+        grant.add(fact)
+        if last_index_of_grant(grant) < last or grant.heard is not None:
+            self._told_again(("grant", grant.grant_id), last)
+        if grant.access != before:  # an earlier event, heard later, says otherwise
+            leave(self._of_access, before, grant.grant_id)
+            self._changed(before)
+        if grant.request_id != request_id:
+            leave(self._grants_of, request_id, grant.grant_id)
+
+    def _add_session(self, fact: Fact) -> None:
+        session = self.sessions.setdefault(fact.session_id, Session(fact.session_id))
+        first, grant_id = session.first, session.grant_id
+        session.add(fact)
+        if first < NEVER:
+            self._told_again(("session", fact.session_id), max(first, fact.index))
+        if session.grant_id != grant_id:
+            leave(self._sessions_of, grant_id, fact.session_id)
+            join(self._sessions_of, session.grant_id, fact.session_id)
+        self._touch("session", fact.session_id)
+
+    def _told_again(self, about: About, index: int) -> None:
+        self._again[about] = max(index, self._again.get(about, 0))
 
     def _changed(self, access: Access) -> None:
         """Forget until when an access is held; grants that waited for another one are looked at again."""
@@ -175,7 +204,7 @@ class Lives:
         for number, session in enumerate(list(self.sessions.values())):
             if number % PAUSE == 0:
                 yield None
-            if self._is_over(session, before):
+            if self._is_over(session, before, index):
                 self._forget_session(session)
                 yield "session", session.session_id
         for number, access in enumerate(list(self._of_access)):
@@ -196,15 +225,22 @@ class Lives:
                 yield None
             if int.from_bytes(told[-8:], "big") < before:
                 self._contents.pop(event, None)
+        for source in self.sources.values():
+            forget_of_source(source, before)
+        for event_id, contents in list(self._conflicts.items()):
+            if max(contents.values()) < before and not self._matters(("event", event_id)):
+                del self._conflicts[event_id]
 
     def _matters(self, about: About) -> bool:
         """Whether something is to be said of it yet."""
         return about[1] in self._touched[about[0]]
 
-    def _is_over(self, session: Session, before: int) -> bool:
-        # One whose end nobody saw counts as long as its grant does.
-        over = session.ended < before or session.grant_id not in self.grants
-        return over and last_time_of_session(session) < before and not self._matters(("session", session.session_id))
+    def _is_over(self, session: Session, before: int, index: int) -> bool:
+        about: About = "session", session.session_id
+        # One whose end nobody saw counts as long as its grant does; one that never began says nothing.
+        over = session.ended < before or session.started == NEVER or session.grant_id not in self.grants
+        told = max(session.first, self._again.get(about, 0))
+        return over and told < index and last_time_of_session(session) < before and not self._matters(about)
 
     def _settled(self, access: Access, before: int, index: int) -> list[Grant]:
         """Return the grants of an access that can go: none that overlaps with one that stays."""
@@ -214,7 +250,8 @@ class Lives:
             grant = self.grants[name]
             begin = grant.granted[0].append if grant.granted else NEVER
             end = self._end_of(grant)
-            old = end < before and last_index_of_grant(grant) < index and name not in self._sessions_of
+            told = max(last_index_of_grant(grant), self._again.get(("grant", name), 0))
+            old = end < before and told < index and name not in self._sessions_of
             if old and not self._matters(("grant", name)):
                 over.append((end, begin, grant))
             else:
@@ -233,15 +270,15 @@ class Lives:
 
     def _forget_session(self, session: Session) -> None:
         del self.sessions[session.session_id]
-        for grant_id in {session.grant_id, ""}:
-            if (siblings := self._sessions_of.get(grant_id)) is not None:
-                siblings.discard(session.session_id)
-                if not siblings:
-                    del self._sessions_of[grant_id]
+        self._again.pop(("session", session.session_id), None)
+        leave(self._sessions_of, session.grant_id, session.session_id)
 
     def _forget_grant(self, grant: Grant) -> None:
         del self.grants[grant.grant_id]
+        self._again.pop(("grant", grant.grant_id), None)
         leave(self._of_access, grant.access, grant.grant_id)
         self._held.pop(grant.access, None)
+        if grant.access not in self._of_access:
+            self._waiting.pop(grant.access, None)
         if grant.request_id:
             leave(self._grants_of, grant.request_id, grant.grant_id)

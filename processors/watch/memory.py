@@ -20,7 +20,7 @@ from .reading import TABLE
 SEGMENT_ROWS = 20_000
 SEGMENT_BYTES = 4 << 20
 """Most that a segment holds: a record in Kafka, read and written as one."""
-FORMAT = "1-" + hashlib.sha256(f"{TABLE} {DECODED_SCHEMA}".encode()).hexdigest()[:16]
+FORMAT = "2-" + hashlib.sha256(f"{TABLE} {DECODED_SCHEMA}".encode()).hexdigest()[:16]
 """Names what the bytes mean, digests of contents included. Of another format nothing is read."""
 MANIFEST = "manifest"
 _WRITE = pa.ipc.IpcWriteOptions(compression="zstd")
@@ -47,11 +47,17 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment that counts: its key, where it lies in the topic, how many facts it holds."""
+    """A segment that counts: its key, where it lies in the topic, how many facts and bytes it holds."""
 
     key: str
     offset: int
     rows: int
+    size: int
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is worth joining with others: one of few facts may be as large as one may be."""
+        return self.rows < SEGMENT_ROWS // 2 and self.size < SEGMENT_BYTES // 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,16 @@ def manifest_of(value: bytes) -> Manifest | None:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MemoryUnreadableError(f"the manifest of what the watch keeps: {error!r}") from error
+
+
+def keys_in(value: bytes) -> tuple[str, ...]:
+    """Return the keys of the segments that a manifest names, of whatever format it is, as far as it can be read."""
+    try:
+        read = json.loads(value)
+        keys = [*(one["key"] for one in read["segments"]), *read["drafts"]]
+    except (ValueError, KeyError, TypeError):
+        return ()
+    return tuple(key for key in keys if isinstance(key, str))
 
 
 def encode(facts: pa.RecordBatch) -> Iterator[tuple[int, bytes]]:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from ...ledger import columns
 from ...ledger.batch import SealedBatch, micros_of
-from ...schemas.arrow import DECODED_SCHEMA, decode_values
+from ...schemas.arrow import DECODED_SCHEMA, MICROS, decode_values
 from ...schemas.catalog import SchemaCatalog
 from .facts import Access, Decision, Fact, Source
 
@@ -35,6 +35,8 @@ TABLE = pa.schema(
 """What is needed of an entry: its index, its time in microseconds since 1970, a digest of its content, its columns."""
 
 Rows = Iterator[tuple[Any, ...]]
+LATEST = 253_402_300_799_999_999
+"""The last microsecond of the year 9999. No calendar goes further, and what is later would pass for never."""
 
 
 def read(batch: SealedBatch, catalog: SchemaCatalog) -> tuple[pa.RecordBatch, Rows]:
@@ -120,7 +122,7 @@ def facts_from(rows: Rows) -> Iterator[Fact]:
             session_id=session_id,
             decisions=_decisions(approvals) if approvals else (),
             starts=starts,
-            expires=expires,
+            expires=expires if expires is None or expires <= LATEST else LATEST,
             native=expiry_source == "native",
             removal=removal or "none",
             outcome=outcome,
@@ -155,6 +157,8 @@ def _listed(column: pa.Array) -> list[Any]:
         lengths = column.value_lengths() if pa.types.is_list(kind) else None
         if lengths is not None and (pc.max(lengths).as_py() or 0) == 0:
             return [None] * len(column)
+        if column.type == _APPROVALS:  # its times may lie outside of the calendar
+            column = column.cast(_NUMBERED)
         # An empty one is the same whatever else is in the batch: contents are compared across batches.
         return [value or None for value in column.to_pylist()]
     if pa.types.is_timestamp(kind):
@@ -163,10 +167,16 @@ def _listed(column: pa.Array) -> list[Any]:
     return plain
 
 
+_APPROVALS = TABLE.field("approvals").type
+_NUMBERED = pa.list_(
+    pa.struct([(one.name, pa.int64() if one.type == MICROS else one.type) for one in _APPROVALS.value_type])
+)
+"""The same with numbers for times."""
+
+
 def _decisions(approvals: list[dict[str, Any]]) -> tuple[Decision, ...]:
     return tuple(
-        Decision(one["reviewer"].decode("utf-8", "replace"), one["decision"].decode(), one["forced"])
-        for one in approvals
+        Decision(_text(one["reviewer"] or b""), _text(one["decision"] or b""), bool(one["forced"])) for one in approvals
     )
 
 

@@ -4,20 +4,41 @@ from __future__ import annotations
 
 from typing import Any
 
+from .facts import Source
 from .islands import Islands, Runs
 from .policy import SECOND, SourceLimits
-from .sources import SourceLife
+from .sources import DAY, SourceLife
 
 
-def kept(source: SourceLife) -> dict[str, Any]:
+def kept(source: Source, life: SourceLife) -> dict[str, Any]:
     """Return what is known of a source."""
     return {
-        "key": source.key,
-        "heard": list(source.heard) if source.heard is not None else None,
-        "last": source.last,
-        "numbers": list(source.numbers),
-        "ahead": [(day, *ahead) for day, ahead in source.ahead.items()],
+        "source": list(source),
+        "heard": list(life.heard) if life.heard is not None else None,
+        "last": life.last,
+        "numbers": list(life.numbers),
+        "ahead": [(day, *ahead) for day, ahead in life.ahead.items()],
     }
+
+
+def source_of(found: dict[str, Any]) -> Source:
+    """Return which source that is.
+
+    Raises:
+        KeyError, TypeError, ValueError: it was written by something else.
+    """
+    system, instance = found["source"]
+    return Source(system, instance)
+
+
+def forget(life: SourceLife, before: int) -> None:
+    """Forget silences and a clock ahead that were over before a time. Everything up to it must be judged."""
+    life.ahead = {day: ahead for day, ahead in life.ahead.items() if (day + 1) * DAY >= before}
+    if life.heard is not None:
+        spells = list(life.heard)
+        over = sum(first < before for first, _ in spells[1:])
+        if over:
+            life.heard = _islands(spells[over:], life.heard.reach)
 
 
 def recalled(found: dict[str, Any], limits: SourceLimits) -> SourceLife:
@@ -32,7 +53,7 @@ def recalled(found: dict[str, Any], limits: SourceLimits) -> SourceLife:
         spells = found["heard"] if found["heard"] is not None else [(found["last"], found["last"])]
         heard = _islands(spells, int(silence * SECOND))
     return SourceLife(
-        key=found["key"],
+        key=str(source_of(found)),
         heard=heard,
         last=found["last"],
         numbers=Runs(int(limits.gap_wait_seconds * SECOND), found["numbers"]),

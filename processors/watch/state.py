@@ -6,12 +6,12 @@ What is found depends on the facts and the time alone, never on the order in whi
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from typing import Literal, NamedTuple
 
 from . import rules
-from .facts import Access, Source
+from .facts import Access
 from .groups import members
 from .islands import Islands, joined
 from .life import NEVER, Grant, Session
@@ -23,6 +23,9 @@ Identity = tuple[str, str, int]
 """Rule, key and deadline: what makes a finding the same finding."""
 LASTING = frozenset({"self_approved", "event_conflict"})
 """Rules whose findings nothing resolves: what they are about need not be kept for them."""
+
+UNTIMED = ("no_deadline", "removal_unconfirmed", "extended_beyond_policy")
+"""Rules that find something before a deadline has passed."""
 
 
 class Change(NamedTuple):
@@ -56,6 +59,10 @@ class WatchState(Lives):
         self._known: dict[Identity, bool] = {}
         self._open: dict[About, set[Identity]] = {}
         self._later: list[tuple[int, Kind, str]] = []
+        self._source_looks: dict[str, int] = {}
+        """When a source is looked at next: all that it tells puts that off, and nothing is to be left of each time."""
+        self.judged = -NEVER
+        """The time of the last judgement."""
         self.faults: list[tuple[About, Exception]] = []
         """What could not be judged, until somebody takes note. It is tried again when something new is heard of it."""
         self.knows(known or {})
@@ -68,7 +75,20 @@ class WatchState(Lives):
                 self._open.setdefault(about, set()).add(identity)
 
     def _matters(self, about: About) -> bool:
-        return super()._matters(about) or any(one[0] not in LASTING for one in self._open.get(about, ()))
+        return (
+            super()._matters(about)
+            or any(one[0] not in LASTING for one in self._open.get(about, ()))
+            or (about[0] == "grant" and self._may_be_named_again(self.grants[about[1]]))
+        )
+
+    def _may_be_named_again(self, grant: Grant) -> bool:
+        """Whether a finding is on record by a name that the grant, were it forgotten and came back, would use again.
+
+        So it is where there is no end, or one that is still to come: then the new finding would pass for the old one.
+        """
+        limits = self.judge_by.limits(grant.source, grant.access, grant.environment)
+        names = {one.name for one in grant.episodes(limits) if one.name == 0 or one.name > self.judged}
+        return any((rule, grant.grant_id, name) in self._known for rule in UNTIMED for name in names)
 
     @property
     def next_look(self) -> int:
@@ -85,8 +105,12 @@ class WatchState(Lives):
             at_most: how many things to look at. There are more while ``next_look`` is before ``now``.
             past: what is on record was found later than that: that there is no reason for it yet means nothing.
         """
+        self.judged = now
         while self._later and self._later[0][0] < now and sum(map(len, self._touched.values())) < at_most:
-            self._touch(*heapq.heappop(self._later)[1:])
+            _, kind, key = heapq.heappop(self._later)
+            if kind == "source":
+                self._source_looks.pop(key, None)
+            self._touch(kind, key)
         changes: list[Change] = []
         touched = ((kind, key) for kind, keys in self._touched.items() for key in keys)
         for about in list(islice(touched, at_most)):
@@ -106,15 +130,21 @@ class WatchState(Lives):
         for candidate in self.candidates(about):
             if not candidate.real:
                 continue
-            if candidate.opens >= now:
-                following = min(following, candidate.opens)
-                continue
             identity = (candidate.rule, candidate.key, candidate.deadline)
             there.add(identity)
+            if candidate.opens >= now:
+                following = min(following, candidate.opens)
+                if identity in open_before:  # by a clock ahead of this one, or under another policy
+                    open_now.add(identity)
+                continue
             if candidate.rule == REVOKE:  # done once, and never taken back; in vain where the access is gone
-                if identity not in self._known and candidate.ends > now:
-                    self._known[identity] = False
-                    yield Change("opened", candidate.opens, candidate)
+                if identity in self._known or candidate.ends <= now:
+                    continue
+                if past:  # it may be in vain by what is not read yet
+                    following = min(following, now)
+                    continue
+                self._known[identity] = False
+                yield Change("opened", candidate.opens, candidate)
                 continue
             if identity not in self._known:
                 self._known[identity] = True
@@ -130,6 +160,11 @@ class WatchState(Lives):
             there |= open_before
             following = min(following, now)
         for rule, key, deadline in open_before - there:  # filled in meanwhile, as a gap is
+            if rule in LASTING:
+                continue
+            if rule == "sequence_gap" and not self._has_come(about, key):  # its part of the log is lost
+                open_now.add((rule, key, deadline))
+                continue
             self._known[rule, key, deadline] = False
             since = self._heard(about, now)
             yield Change("resolved", since, Candidate(rule, key, deadline, since, since, {}))  # type: ignore[arg-type]
@@ -138,14 +173,36 @@ class WatchState(Lives):
         else:
             self._open.pop(about, None)
         if following < NEVER:
-            heapq.heappush(self._later, (following, *about))
+            self._look_at(following, about)
+
+    def _look_at(self, time: int, about: About) -> None:
+        if about[0] == "source":
+            if self._source_looks.get(about[1], NEVER) <= time:
+                return
+            self._source_looks[about[1]] = time
+        heapq.heappush(self._later, (time, *about))
+
+    def _has_come(self, about: About, key: str) -> bool:
+        """Whether a number of a source's counter was heard, which was missing once."""
+        number = int(key.rpartition("#")[2])
+        return any(run.first <= number <= run.last for run in self.sources[self._source_of[about[1]]].numbers)
+
+    def forget(self, before: int, index: int) -> Iterator[About | None]:
+        """Forget what is over, as :class:`Lives` does, and when to look at it again."""
+        for about in super().forget(before, index):
+            if about is not None:
+                self._open.pop(about, None)
+            yield about
+        there: dict[str, Collection[str]] = {"grant": self.grants, "session": self.sessions, "request": self.requests}
+        if len(self._later) > 1000 + 2 * sum(map(len, there.values())):
+            self._later = [one for one in self._later if one[1] not in there or one[2] in there[one[1]]]
+            heapq.heapify(self._later)
 
     def _heard(self, about: About, now: int) -> int:
         """Return since when a finding that is none any more is known to be none."""
         if about[0] != "source":
             return now
-        system, _, instance = about[1].partition("/")
-        return self.sources[Source(system, instance)].last
+        return self.sources[self._source_of[about[1]]].last
 
     def candidates(self, about: About) -> Iterator[Candidate]:
         """Return everything that is, was or will be wrong with one thing."""
@@ -157,8 +214,7 @@ class WatchState(Lives):
         if kind == "session":
             return self._on_session(self.sessions[key]) if key in self.sessions else iter(())
         if kind == "source":
-            system, _, instance = key.partition("/")
-            source = Source(system, instance)
+            source = self._source_of[key]
             return self.sources[source].candidates(self.judge_by.source(source))
         contents = self._conflicts[key]
         evidence = {"contents": len(contents)}

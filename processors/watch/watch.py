@@ -169,7 +169,10 @@ class Watch:
         Args:
             latest: when the last record was appended.
         """
+        if self._lost is not None:  # something is missing in what is kept, or was not said
+            return
         try:
+            await self._report_faults(self._clock.now())  # what was passed over is not read again
             await self._keeper.write(self._place, self.state)
             if self._forgetting is not None and not self._forgetting.done():
                 return
@@ -180,6 +183,9 @@ class Watch:
                 await self._forget()
         except Exception as error:  # what an agent raises is passed over: the timer says it
             self._lost = error
+        except asyncio.CancelledError:
+            self._lost = RuntimeError("cut off while it wrote away what it knows")
+            raise
 
     async def _forget(self) -> None:
         try:
@@ -224,6 +230,13 @@ class Watch:
             raise self._lost
         if not self._loaded.is_set():
             await self.load()
+        try:
+            await self._look()
+        except Exception as error:
+            self._lost = error
+            raise
+
+    async def _look(self) -> None:
         now, boot = self._clock.now(), self._boot()
         await self._report_jumps()
         await self._report_faults(now)

@@ -19,9 +19,10 @@ from grantledger.producers import Actor, Client, Event, Resource, Source, Subjec
 from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.topics import create_topics
 from grantledger.schemas import kafka
-from grantledger.schemas.catalog import SchemaCatalog, event_schema
+from grantledger.schemas.catalog import SchemaCatalog, WriterSchema, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
+from grantledger.schemas.framing import Prefix
 from grantledger.schemas.topics import COMMANDS_TOPIC, WATCH_TOPIC, topic_specs
 from support.events import read_datum
 from support.oracle import committed_records
@@ -221,6 +222,8 @@ def test_who_lost_the_watch_can_keep_nothing(pipeline: Pipeline) -> None:
     second = journal()
     name, value = second.recall()
     assert (len(name), value) == (32, b'["a", "b"]')
+    other = SchemaCatalog((event_schema(), WriterSchema(Prefix(b"other"), "{}")))
+    assert Journal(pipeline.options, "fenced.example", other).recall()[0] != name, "more could be decoded by it"
     with pytest.raises(KafkaException):
         first.remember({"a": b"3"}, ["b"], manifest)
     assert second.recall() == (name, value)

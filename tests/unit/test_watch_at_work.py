@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,12 +17,13 @@ from grantledger.ledger.keys import LocalSigner
 from grantledger.processors.watch.clock import Clock
 from grantledger.processors.watch.memory import MemoryUnreadableError
 from grantledger.processors.watch.policy import SECOND, Limits, Policy
+from grantledger.processors.watch.reading import LATEST
 from grantledger.processors.watch.reports import said_before
 from grantledger.processors.watch.state import Identity, WatchState
 from grantledger.processors.watch.watch import Watch
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import Actor, Event, Resource, Source, Subject
+from grantledger.schemas.event import Actor, Approval, Event, Resource, Source, Subject
 from grantledger.schemas.topics import COMMANDS_TOPIC
 from support.shelf import Shelf
 
@@ -38,6 +40,7 @@ class Paper(Shelf):
         self.said: list[tuple[str, Event]] = []
         self.end_offset = 0
         self.only_markers = False
+        self.deaf = False
 
     def take_over(self) -> dict[Identity, bool]:
         known: dict[Identity, bool] = {}
@@ -49,6 +52,8 @@ class Paper(Shelf):
         return START
 
     def write(self, events: list[tuple[str, Event]]) -> int | None:
+        if self.deaf:
+            raise OSError("the brokers do not answer")
         self.said += events
         return None
 
@@ -98,7 +103,7 @@ class World:
     def boot(self) -> int:
         return int((1000 + self.seconds) * SECOND)
 
-    def batch(self, *events: Event) -> bytes:
+    def batch(self, *events: Event, change: Callable[[bytes], bytes] = bytes) -> bytes:
         records = batches.Records()
         encoder = EventEncoder()
         for event in events:
@@ -106,7 +111,7 @@ class World:
             records.offsets.append(self.records)
             records.append_times.append(int(event.occurred_at.timestamp() * 1000))
             records.keys.append(event.key.encode())
-            records.values.append(encoder.encode(event))
+            records.values.append(change(encoder.encode(event)))
             records.headers.append(encode_headers([]))
             self.records += 1
         batch, self.head = batches.seal(self.head, records, self.records, NOON, self.signer)
@@ -119,6 +124,15 @@ class World:
     def at(self, seconds: float) -> None:
         self.seconds = seconds
         asyncio.run(self.watch.tick())
+
+
+def varint(number: int) -> bytes:
+    """Return a number as Avro writes it."""
+    left, written = (number << 1) ^ (number >> 63), bytearray()
+    while left >= 0x80:
+        written.append(left & 0x7F | 0x80)
+        left >>= 7
+    return bytes([*written, left])
 
 
 def grant(event_type: str, at: float, name: str = "g", **more: Any) -> Event:
@@ -308,3 +322,57 @@ def test_a_machine_that_starts_with_a_wrong_clock_finds_nothing_early_or_late(st
     assert skew.finding and json.loads(skew.finding.evidence) == {"jumped_seconds": step}
     world.at(1810.2)
     assert world.paper.findings()[2:] == [("finding.opened", "overdue"), ("revoke.requested", "overdue")]
+
+
+@pytest.mark.parametrize(
+    ("what", "instead"),
+    [
+        (b"approved", b"\xff\xfe\x00roved"),
+        (b"carol", b"\xff\x00\xffol"),
+        (varint(START + SECOND), varint((1 << 63) - 1)),
+        (varint(START + SECOND), varint(-(1 << 63))),
+    ],
+    ids=["a decision in no text", "a reviewer in no text", "after the calendar", "before the calendar"],
+)
+def test_an_odd_event_keeps_no_other_back(what: bytes, instead: bytes) -> None:
+    approvals = (Approval("carol", "approved", at=NOON + timedelta(seconds=1)),)
+    odd = grant("grant.activated", 0, "odd", expires_at=NOON, expiry_source="native", approvals=approvals)
+    world = World()
+    batch = world.batch(odd, given_until(100), change=lambda value: value.replace(what, instead))
+    asyncio.run(world.watch.take(batch, 0))
+    world.at(200)
+    assert set(world.watch.state.grants) == {"odd", "g"}
+    assert {rule for _, rule in world.paper.findings()} == {"overdue"}
+    assert set(World(world.paper).watch.state.grants) == {"odd", "g"}
+
+
+def test_an_end_that_no_calendar_knows_is_no_missing_one() -> None:
+    world = World()
+    ends = START + 100 * SECOND
+    batch = world.batch(given_until(100), change=lambda value: value.replace(varint(ends), varint((1 << 62) + 5)))
+    asyncio.run(world.watch.take(batch, 0))
+    [granted] = world.watch.state.grants["g"].granted
+    assert granted.ends == LATEST
+
+
+def test_what_cannot_be_said_is_not_passed_over_in_what_is_kept() -> None:
+    world = World()
+    world.hears(given_until(100))
+    asyncio.run(world.watch.take(b"no batch", 7))
+    kept = world.paper.manifest
+    world.paper.deaf = True
+    world.hears(given_until(100, "other"))
+    world.hears(given_until(100, "third"))
+    with pytest.raises(OSError, match="do not answer"):
+        world.at(1)
+    assert world.paper.manifest == kept
+    world.paper.deaf = False
+    world.hears(given_until(100, "fourth"))
+    assert world.paper.manifest == kept, "what was said is not known any more: only a start finds it out"
+
+
+def test_a_fault_is_on_record_before_it_is_passed_over_for_good() -> None:
+    world = World()
+    asyncio.run(world.watch.take(b"no batch", 0))
+    world.hears(given_until(100))
+    assert world.paper.manifest and world.paper.findings() == [("finding.opened", "watch_fault")]

@@ -184,6 +184,8 @@ def test_what_cannot_be_used_is_not_recalled(damage: str) -> None:
         shelf.log = "another"
     place, state = asyncio.run(recalled_from(shelf))
     assert place == Place() and not state.grants
+    asyncio.run(kept_by(shelf, facts))
+    assert len(shelf.lying) == (2 if damage == "no json" else 1), "what is of no use does not stay for ever"
 
 
 def test_a_segment_that_cannot_be_read_is_an_error_and_is_thrown_away() -> None:
