@@ -159,7 +159,7 @@ class WatchState(Lives):
             open_now |= open_before
             there |= open_before
             following = min(following, now)
-        for rule, key, deadline in open_before - there:  # filled in meanwhile, as a gap is
+        for rule, key, deadline in open_before - there:  # under another policy, or of another telling
             if rule in LASTING:
                 continue
             if rule == "sequence_gap" and not self._has_come(about, key):  # its part of the log is lost

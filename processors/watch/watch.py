@@ -87,7 +87,7 @@ class Watch:
         clock: Clock,
         boot: Callable[[], int],
     ) -> None:
-        self._policy, self._words, self._catalog, self._clock, self._boot = policy, words, catalog, clock, boot
+        self._words, self._catalog, self._clock, self._boot = words, catalog, clock, boot
         self.gate = Gate(bound)
         self.state = WatchState(policy)
         self._reporter = Reporter(deployment, self.state.judge_by)

@@ -14,7 +14,6 @@ from typing import Literal
 from .finding import What
 
 State = Literal["held", "due", "repeating", "done", "given_up", "skipped"]
-WAITING: tuple[State, ...] = ("held", "due", "repeating")
 LONGEST_PAUSE = 30.0
 """Seconds that a whole channel rests after failures; a message of its own may wait longer."""
 LONGEST_RETRY_AFTER = 3600.0

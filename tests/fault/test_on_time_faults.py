@@ -16,7 +16,6 @@ from support.on_time import (
     ENFORCER,
     FOUND,
     GRACE,
-    POLICY,
     WATCH,
     Supervision,
     about,
@@ -26,6 +25,7 @@ from support.on_time import (
     removal_of,
     revoked,
     send,
+    short_policy,
     supervised,
     true_lateness,
     words,
@@ -41,9 +41,7 @@ LOST = 1
 def pipeline(
     broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
 ) -> Pipeline:
-    policy = tmp_path_factory.mktemp("policy") / "policy.toml"
-    policy.write_text(POLICY)
-    running = make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_WATCH_POLICY": str(policy)})
+    running = short_policy(broker, make_pipeline, tmp_path_factory)
     running.start("seal", "watch")
     wait_for(lambda: judged_until(running) > 0, "the watch judges")
     return running

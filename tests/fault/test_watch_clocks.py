@@ -14,7 +14,6 @@ from grantledger.runtime.broker import LocalBroker
 from support.on_time import (
     FOUND,
     GRACE,
-    POLICY,
     WATCH,
     Word,
     about,
@@ -25,6 +24,7 @@ from support.on_time import (
     removal_of,
     revoked,
     send,
+    short_policy,
     words,
 )
 from support.pipeline import Pipeline
@@ -38,9 +38,7 @@ HOUR = 3600.0
 def pipeline(
     broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
 ) -> Pipeline:
-    policy = tmp_path_factory.mktemp("policy") / "policy.toml"
-    policy.write_text(POLICY)
-    running = make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_WATCH_POLICY": str(policy)})
+    running = short_policy(broker, make_pipeline, tmp_path_factory)
     running.start("seal")
     watch = SteppedChild(("watch",), running.data_dir, running.environment)
     running.children["watch"] = watch

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from grantledger.runtime.broker import LocalBroker
-from support.on_time import FOUND, POLICY, activated, commands, judged_until, revoked, send, watching, words
+from support.on_time import FOUND, activated, commands, judged_until, revoked, send, short_policy, watching, words
 from support.pipeline import Pipeline
 from support.waiting import wait_for
 
@@ -24,9 +24,7 @@ LOST = 1
 def pipeline(
     broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
 ) -> Pipeline:
-    policy = tmp_path_factory.mktemp("policy") / "policy.toml"
-    policy.write_text(POLICY)
-    running = make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_WATCH_POLICY": str(policy)})
+    running = short_policy(broker, make_pipeline, tmp_path_factory)
     running.start("seal", "watch")
     return running
 

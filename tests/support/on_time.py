@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from grantledger.producers import Client, Event, Resource, Subject, grant_activated, grant_revoked
+from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.children import Child
 from grantledger.schemas import kafka
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
@@ -26,6 +29,15 @@ POLICY = f"[default]\ngrace_seconds = {GRACE}\nconfirm_wait_seconds = 3600\nrevo
 WATCH, ENFORCER = "grantledger-watch", "grantledger-enforcer"
 FOUND = ["finding.opened", "revoke.requested"]
 """What the watch says of access that has outlived its deadline."""
+
+
+def short_policy(
+    broker: LocalBroker, make_pipeline: Callable[..., Pipeline], folders: pytest.TempPathFactory
+) -> Pipeline:
+    """Return a pipeline under ``POLICY``; nothing runs yet."""
+    policy = folders.mktemp("policy") / "policy.toml"
+    policy.write_text(POLICY)
+    return make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_WATCH_POLICY": str(policy)})
 
 
 def activated(name: str, seconds: float, *, subject: str = "alice@example.com", kind: str = "database") -> Event:
