@@ -407,7 +407,8 @@ class TestRows:
     def test_the_log_ends_at_a_batch_and_so_do_the_anchors(self, ledger: Ledger) -> None:
         """Only what was written outside knows more."""
         first = ledger.full[0]
-        sizes = [next(c.size for c in anchor.checkpoints() if c.origin == LIFECYCLE) for anchor in ledger.anchors]
+        # An anchor that is older than the log's first checkpoint knows nothing of it.
+        sizes = [{c.origin: c.size for c in anchor.checkpoints()}.get(LIFECYCLE, 0) for anchor in ledger.anchors]
         kept = sum(size <= first for size in sizes)
         assert 0 < kept < len(sizes)
         cut = without(rows(first, ledger.size())) | without(f"index >= {kept}", "anchors")
