@@ -9,12 +9,14 @@ INSTALLED := .venv/.installed
 run: $(INSTALLED)
 	$(BIN)/grantledger up --data $(DATA) --sample
 
-# Two files at a time: most tests wait for processes that they start.
+# Two files at a time: most tests wait for processes that they start. In the order of tests/conftest.py, longest first.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(INSTALLED)
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(PYTEST)
 
 test-slow: $(INSTALLED)
-	GRANTLEDGER_TEST_SLOW=1 $(BIN)/pytest -n 2 --dist loadfile
+	GRANTLEDGER_TEST_SLOW=1 $(PYTEST)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

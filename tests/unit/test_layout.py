@@ -23,6 +23,8 @@ MAY_IMPORT: dict[str, frozenset[str] | None] = {
     "cli": EVERYTHING,
 }
 MAX_LINES = 400
+MAX_BYTES = 512 * 1024
+"""Of any file that is committed; the largest is the lock file."""
 NEVER_IN_LEDGER = frozenset({"confluent_kafka", "clickhouse_connect", "chdb", "time", "os", "socket", "pathlib"})
 """The mathematics: no Kafka, no database, no clock, no environment."""
 HEAVY = (
@@ -73,6 +75,16 @@ def test_a_folder_imports_only_what_it_may(folder: str, path: Path) -> None:
 def test_a_file_has_one_subject(folder: str, path: Path) -> None:
     del folder
     assert len(path.read_text("utf-8").splitlines()) <= MAX_LINES
+
+
+def test_every_committed_file_is_one_to_read() -> None:
+    """No wheel, no data set, no build product: a clone is small, and a review sees everything in it."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone: nothing says which files are committed")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    names = [name for name in listed.split("\0") if name and (ROOT / name).exists()]
+    assert "README.md" in names
+    assert [name for name in names if (ROOT / name).stat().st_size > MAX_BYTES] == []
 
 
 def test_nothing_is_called_utils() -> None:
