@@ -21,7 +21,7 @@ hypothesis.settings.load_profile("slow" if os.environ.get("GRANTLEDGER_TEST_SLOW
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the longer campaigns unless they are asked for; quick tests first.
 
-    Where files are shared out over processes, the quick ones come last instead: they fill the gaps that long ones leave.
+    Where files are shared out over processes the quick ones come last: they fill the gaps that long ones leave.
     """
     if not os.environ.get("GRANTLEDGER_TEST_SLOW"):
         reason = pytest.mark.skip(reason="a longer campaign: run with GRANTLEDGER_TEST_SLOW=1")
