@@ -40,6 +40,10 @@ EMPTY_AFTER = SECOND
 """Microseconds of waiting after which it is asked whether there is anything to wait for."""
 
 
+class MissingEntriesError(LookupError):
+    """The sealed log has a hole: what stood there is judged by nobody."""
+
+
 class Words(Shelf, Protocol):
     """Where findings go and facts are kept, and what it takes to know that everything was heard. Any call may block."""
 
@@ -140,7 +144,8 @@ class Watch:
                 return
             table, rows = await loop.run_in_executor(self._reading, lambda: read(batch, self._catalog))
             if batch.first_index > self._place.size:
-                log.warning("batches_missing", first=self._place.size, next=batch.first_index)
+                missing = f"entries {self._place.size} to {batch.first_index - 1}"
+                self._fault(missing, MissingEntriesError("no sealed record that can be read holds them"))
             await self._add_all(rows, self.state.add)
         except Exception as error:
             self._fault(f"sealed record {offset}", error)

@@ -139,10 +139,8 @@ def test_a_full_disk_is_told_and_loses_nothing(pipeline: Pipeline, sent: list[Se
 
     wait_for(told, "the full disk is told")
     assert pipeline.children["store"].alive()
-    began = time.monotonic()
     pipeline.stop("store")  # a stop is heard meanwhile, and nothing is wrong with the ledger
-    assert time.monotonic() - began < 10
-    assert pipeline.children["store"].exit_code == 0
+    assert pipeline.children["store"].exit_code == 0, "the store had to be killed"
     pipeline.start("store")
     wait_for(lambda: "out of disk space" in pipeline.log("store") or pipeline.children["store"].exit_code == 1, "again")
     ballast.unlink()

@@ -259,6 +259,25 @@ def test_a_record_that_is_no_batch_is_a_finding_once() -> None:
     assert ("finding.opened", "overdue") in world.paper.findings()  # the others are judged all the same
 
 
+@pytest.mark.parametrize("heard", [0, 2])
+def test_entries_that_are_missing_are_a_finding_once(heard: int) -> None:
+    """Cut off at the beginning by retention, or lost in the middle."""
+    world = World()
+    for number in range(heard):
+        world.hears(given_until(5000, f"heard-{number}"))
+    world.batch(given_until(100, "lost"), given_until(100, "lost as well"))
+    world.batch(given_until(100, "lost too"))
+    world.hears(given_until(100))
+    world.hears(given_until(5000, "later"))
+    for seconds in (1, 2, 111):
+        world.at(seconds)
+    first = world.paper.said[0][1].finding
+    assert first is not None and first.rule == "watch_fault" and first.key == f"entries {heard} to {heard + 2}"
+    assert [rule for _, rule in world.paper.findings()].count("watch_fault") == 1
+    assert ("finding.opened", "overdue") in world.paper.findings()
+    assert set(world.watch.state.grants) == {"g", "later", *(f"heard-{number}" for number in range(heard))}
+
+
 def test_a_fault_in_one_judgement_keeps_no_other_back(monkeypatch: pytest.MonkeyPatch) -> None:
     judged = WatchState._on_grant
 
