@@ -34,7 +34,7 @@ log = structlog.get_logger("grantledger.enforce")
 
 LONGEST_WAIT = 0.2
 """Seconds that a stop may have to wait for a poll."""
-LAST_LOOK = 3.0
+LAST_LOOK = 10.0
 """Seconds that the end of the topic is waited for before leaving. It shows half a second after the last record."""
 LARGEST_COMMAND = 64 << 10
 """Bytes. What is put on record about a command repeats it, and must fit into a record too."""

@@ -7,10 +7,10 @@ import os
 import signal
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -117,7 +117,7 @@ class Child:
             status = json.loads(status_path(self._data_dir, self.spec.name).read_text())
             with urllib.request.urlopen(status["metrics"], timeout=1.0) as answer:  # noqa: S310 - our own loopback address
                 text = answer.read().decode()
-        except (OSError, ValueError, KeyError, urllib.error.URLError):
+        except (OSError, ValueError, KeyError, HTTPException):
             return {}
         samples = {}
         for family in text_string_to_metric_families(text):

@@ -47,12 +47,12 @@ class Clock:
         awake: Callable[[], int] = lambda: time.monotonic_ns() // 1000,
     ) -> None:
         self._wall, self._boot, self._awake = wall, boot, awake
-        self._last = boot()
-        self._wall_lead = wall() - self._last
+        self._last, now, up = self._read()
+        self._wall_lead = now - self._last
         """The wall clock less the time since boot, at the last look."""
         self._lead = self._wall_lead
         """What is added to the time since boot."""
-        self._asleep = self._last - awake()
+        self._asleep = self._last - up
         self.unsure = False
         """Whether the wall clock has jumped and the brokers have not said yet what time it is."""
         self.jumps: list[Jump] = []
@@ -60,7 +60,7 @@ class Clock:
 
     def now(self) -> int:
         """Return the time."""
-        boot, wall, awake = self._boot(), self._wall(), self._awake()
+        boot, wall, awake = self._read()
         self._notice_sleep(boot, awake)
         moved = wall - boot - self._wall_lead
         allowed = LEEWAY + (boot - self._last) // 10
@@ -71,6 +71,14 @@ class Clock:
             self.unsure = True
             self.jumps.append(Jump("step", self._time(boot), moved / SECOND))
         return self._time(boot)
+
+    def _read(self) -> tuple[int, int, int]:
+        """Return the three clocks as of one moment: a process that is held up between two of them saw no step."""
+        for _ in range(5):
+            boot, wall, awake = self._boot(), self._wall(), self._awake()
+            if self._boot() - boot < LEEWAY // 4:
+                break
+        return boot, wall, awake
 
     def _time(self, boot: int) -> int:
         return boot + (min(self._lead, self._wall_lead) if self.unsure else self._lead)

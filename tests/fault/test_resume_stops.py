@@ -270,7 +270,7 @@ def test_markers_taken_by_retention_are_no_unsealed_input(make: Callable[..., Le
     ledger.admin.delete_records([where])[where].result(20)
     pipeline.start("seal")
     wait_for(lambda: pipeline.log("seal").count("partition_assigned") >= 6, "sealing goes on")
-    assert pipeline.metric("seal", "grantledger_seal_stopped") == 0
+    assert pipeline.measured("seal", "grantledger_seal_stopped") == 0
 
     # The idle log has restated its head again and again, and everything is sound.
     def restated() -> int:

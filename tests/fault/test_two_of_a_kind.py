@@ -55,7 +55,7 @@ def test_sealers_replace_and_relieve_each_other(pipeline: Pipeline) -> None:
     sent = load.stop().finish()
     wait_until_stored(pipeline)
     assert_exactly_once(pipeline, sent)
-    assert pipeline.metric("again", total) > 0 and pipeline.metric("third", total) > 0
+    assert pipeline.measured("again", total) > 0 and pipeline.measured("third", total) > 0
     for name in ("seal", "same", "other", "again", "third"):
         assert "Traceback" not in pipeline.log(name)
 

@@ -145,7 +145,7 @@ def test_a_machine_that_slept_judges_nothing_before_it_has_read_what_it_missed(
     wait_for(lambda: about(pipeline, "slept") == FOUND, "what was not removed is found")
     wait_for(lambda: judged_until(pipeline) > due + 1.0, "that time is judged")
     assert about(pipeline, "removed") == [], "a false alarm"
-    assert pipeline.metric("watch", "grantledger_watch_clock_jumps_total") == suspends + 1
+    assert pipeline.measured("watch", "grantledger_watch_clock_jumps_total") == suspends + 1
     assert len(jumps(pipeline)) == told, "a suspend is no step of the clock"
     assert watch.alive()
     send(pipeline, revoked("slept"))

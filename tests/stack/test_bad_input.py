@@ -29,7 +29,7 @@ from grantledger.schemas.catalog import WriterSchema, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.framing import confluent_prefix
 from support.events import NOON, event, produce, produce_raw_header, read_datum, written
-from support.pipeline import Pipeline
+from support.pipeline import Pipeline, samples
 from support.waiting import wait_for
 
 DEPLOYMENT = "test.example"
@@ -118,7 +118,7 @@ class Sent:
     def rejected(self) -> Counter[tuple[str, str]]:
         """What the store's metric says, by topic and code."""
         found: Counter[tuple[str, str]] = Counter()
-        for (name, labels), value in self.pipeline.children["store"].metrics().items():
+        for (name, labels), value in samples(self.pipeline.children["store"]).items():
             if name == "grantledger_rejected_entries_total":
                 parts = dict(part.split("=") for part in labels.split(","))
                 found[parts["topic"], parts["code"]] = int(value)
@@ -353,7 +353,7 @@ def test_a_time_that_the_sender_set(sent: Sent) -> None:
     ]
     shown = sent.pipeline.query("SELECT origin FROM events WHERE event_type = 'finding.opened'")
     assert [row["origin"] for row in shown] == [f"{DEPLOYMENT}/access.findings/0/0"]
-    assert sent.pipeline.metric("seal", "grantledger_sender_timed_entries_total") == len(times)
+    assert sent.pipeline.measured("seal", "grantledger_sender_timed_entries_total") == len(times)
 
 
 def test_a_schema_that_is_registered_later(sent: Sent) -> None:

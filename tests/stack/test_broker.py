@@ -77,7 +77,7 @@ def test_a_consumer_group_commits_and_resumes(broker: LocalBroker) -> None:
     for expected, commit in ((b"1", 1), (b"2", 2)):
         consumer = Consumer({**config, "enable.auto.commit": False, **QUIET})
         consumer.subscribe(["grouped"])
-        message = consumer.poll(20)
+        message = consumer.poll(60)
         assert message is not None
         assert message.value() == expected
         consumer.commit(offsets=[TopicPartition("grouped", 0, commit)], asynchronous=False)

@@ -512,7 +512,7 @@ def test_long_queries_hold_up_neither_other_queries_nor_inserts(owner: Owner) ->
     long_query = "SELECT count() FROM numbers(1e13) WHERE sipHash64(number) = 1"
     ends: list[int] = []
     threads = [
-        threading.Thread(target=lambda: ends.append(post(owner, long_query, max_execution_time="8")[0]))
+        threading.Thread(target=lambda: ends.append(post(owner, long_query, max_execution_time="50")[0]))
         for _ in range(2)
     ]
     for thread in threads:
@@ -522,9 +522,10 @@ def test_long_queries_hold_up_neither_other_queries_nor_inserts(owner: Owner) ->
     owner.ask("insert", "20")
     assert post(owner, "SELECT count() > 0 FROM events")[2] == b"1\n"
     assert not ends
+    owner.ask("readonly", "KILL QUERY WHERE query LIKE '%1e13%' AND query NOT LIKE '%KILL%' ASYNC")
     for thread in threads:
         thread.join()
-    assert ends == [408, 408]
+    assert len(ends) == 2 and 200 not in ends
     owner.ask("trim")
 
 
@@ -532,15 +533,14 @@ def test_a_client_that_leaves_frees_its_place(owner: Owner) -> None:
     endless = "SELECT count() FROM numbers(1e13) WHERE sipHash64(number) = 1"
     for sql in (endless, "SELECT number FROM numbers(1e13)"):
         for _ in range(6):
-            with pytest.raises((TimeoutError, OSError)):
-                connection = http.client.HTTPConnection(owner.access.host, owner.access.port, timeout=0.2)
+            client = http.client.HTTPConnection(owner.access.host, owner.access.port, timeout=0.2)
+            with pytest.raises((TimeoutError, OSError)), contextlib.closing(client):
                 credential = owner.access.credential
-                connection.request("POST", f"/?user={credential.user}&password={credential.password}", sql)
-                connection.getresponse()
-                connection.close()
+                client.request("POST", f"/?user={credential.user}&password={credential.password}", sql)
+                client.getresponse()
                 raise TimeoutError
     assert post(owner, "SELECT 1")[2] == b"1\n"
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 55  # sooner than the queries end by themselves
     while owner.ask("names", "SELECT query FROM system.processes WHERE query NOT LIKE '%processes%'"):
         assert time.monotonic() < deadline, "queries of clients that left still run"
         time.sleep(0.1)
@@ -568,10 +568,8 @@ def test_stop_cancels_what_runs(tmp_path: Path) -> None:
 
     threading.Thread(target=endless).start()
     time.sleep(0.5)
-    started = time.monotonic()
-    assert owner.stop() == 0, owner.log.read_text()
-    assert time.monotonic() - started < 10
-    assert ended.wait(5)
+    assert owner.stop() == 0, owner.log.read_text()  # within 30 s; the query would go on for 60
+    assert ended.wait(30)
     assert read_access(tmp_path) is None
 
 

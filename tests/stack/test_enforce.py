@@ -28,7 +28,7 @@ from grantledger.schemas.topics import COMMANDS_TOPIC
 from support.enforcing import DEADLINE, Enforcement, admin_of, revocation
 from support.events import event, produce, written
 from support.oracle import wait_until_stored
-from support.pipeline import Pipeline
+from support.pipeline import Pipeline, samples
 from support.receiver import Receiver, status
 from support.waiting import wait_for
 
@@ -84,7 +84,7 @@ def test_a_command_through_a_program_to_a_confirmed_removal(deploy: Deploy, pipe
     assert {(datum["subject"]["id"], datum["resource"]["id"], datum["entitlement"]) for datum in found} == {
         ("alice@example.com", "orders", "readwrite")
     }
-    outcomes = {labels: value for (name, labels), value in child.metrics().items() if "outcomes_total" in name}
+    outcomes = {labels: value for (name, labels), value in samples(child).items() if "outcomes_total" in name}
     assert outcomes == {"outcome=confirmed,target=files": 3.0}
     here.end(child)
 
@@ -154,7 +154,7 @@ def test_a_dry_run_does_nothing_and_acting_afterwards_does_everything(deploy: De
     dry = here.start()
     here.wait_log(dry, '"would_revoke"', times=2)
     wait_for(lambda: '"decision": "joined"' in dry.log_path.read_text(), "the copy is read", pause=0.05)
-    counted = {labels: value for (name, labels), value in dry.metrics().items() if "dry_run_total" in name}
+    counted = {labels: value for (name, labels), value in samples(dry).items() if "dry_run_total" in name}
     assert counted == {"target=files": 2.0}
     here.end(dry)
     assert (here.taken(), here.there()) == ([], {"g1", "g2"})
@@ -378,6 +378,8 @@ def test_the_breaker_opens_stays_open_and_is_closed_by_a_person(deploy: Deploy) 
     policy = here.environment.pop("GRANTLEDGER_ENFORCE_CONFIG")
     here.environment["LOGNAME"] = "carol"
     assert here.run("--close-breaker", "clock of vault-2 was wrong, fixed")[:2] == (0, "the breaker is closed\n")
+    # Committed; its marker may reach the partition a moment later.
+    wait_for(lambda: here.findings()[-1]["event_type"] == "finding.resolved", "the closing is on record")
     resolved = here.findings()[-1]
     assert (resolved["event_type"], resolved["reason"]) == ("finding.resolved", "clock of vault-2 was wrong, fixed")
     assert resolved["actor"] == {"id": "carol", "kind": "human"}

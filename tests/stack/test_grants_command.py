@@ -114,7 +114,7 @@ def run(data_dir: Path, *arguments: str, narrow: bool = False) -> tuple[int, str
     """
     command = [sys.executable, "-m", "grantledger.cli", *arguments, "--data", str(data_dir)]
     terminal = {"TTY_COMPATIBLE": "1", "TERM": "dumb", "COLUMNS": "80"} if narrow else {}
-    done = subprocess.run(command, capture_output=True, timeout=60, check=False, env={**os.environ, **terminal})
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False, env={**os.environ, **terminal})
     out, complaint = done.stdout.decode(), done.stderr.decode()
     for text in (out, complaint):
         assert not {char for char in text if unicodedata.category(char) in FORBIDDEN} - {"\n"}, ascii(text)
@@ -284,7 +284,7 @@ def test_an_entry_without_a_checkpoint_is_not_called_covered(story: Story, tmp_p
         "import clickhouse_connect, sys; c = clickhouse_connect.get_client(interface='chdb', path=sys.argv[1], "
         "database='audit'); c.command(\"ALTER TABLE entries UPDATE note = '' WHERE 1\", settings={'mutations_sync': 2})"
     )
-    subprocess.run([sys.executable, "-c", program, str(folder)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program, str(folder)], check=True, timeout=120)
     _, out, _ = run(tmp_path, "grant", "g-soon")
     assert "NO signed checkpoint in the store covers" in line_of(out, "access.lifecycle/0/0:")
     assert json.loads(run(tmp_path, "grant", "g-soon", "--json")[1])["proof"][0]["checkpoint_size"] is None
@@ -404,7 +404,7 @@ def test_an_older_store_says_what_to_do(story: Story, tmp_path: Path) -> None:
         "import clickhouse_connect, sys; c = clickhouse_connect.get_client(interface='chdb', path=sys.argv[1], "
         "database='audit'); c.command('DROP VIEW judged_grants')"
     )
-    subprocess.run([sys.executable, "-c", program, str(folder)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program, str(folder)], check=True, timeout=120)
     for arguments in (("grants",), ("grant", "g-late-1")):
         code, _, complaint = run(tmp_path, *arguments)
         assert code == 2 and "an earlier version" in complaint

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from grantledger.runtime.broker import LocalBroker
+from support.oracle import wait_until_stored
 from support.pipeline import Pipeline
 
 
@@ -42,6 +43,7 @@ def test_all_real_records_are_stored_and_sound(pipeline: Pipeline, samples: Path
     assert counts["teleport"] == teleport and counts["vault"] == vault
     assert counts["hoop"] == hoop and counts["cloudtrail"] == cloudtrail
     assert pipeline.query("SELECT count() AS c FROM rejected_events")[0]["c"] in (0, "0")
+    wait_until_stored(pipeline)
     code, report = pipeline.verify()
     assert code == 0, report["problems"]
     assert report["entries"] == sent + 1  # and the registered schema

@@ -32,7 +32,7 @@ from support.on_time import (
     words,
 )
 from support.oracle import wait_until_stored
-from support.pipeline import Pipeline
+from support.pipeline import Pipeline, samples
 from support.postgresql_server import PASSWORD, PostgresqlServer
 from support.postgresql_server import running as running_postgresql
 from support.receiver import Receiver, status
@@ -234,6 +234,7 @@ def test_where_nobody_can_look_only_the_tools_own_word_settles_it(
     assert json.loads(access_broker.got[0][2])["data"]["grant_id"] == "g-app"
     # Taken is not gone: what was judged after it says nothing of an end.
     wait_for(lambda: judged_until(pipeline) > taken.appended.timestamp() + 1.0, "that is judged")
+    wait_for(lambda: told(pager, "g-app"), "on-call is told")
     assert about(pipeline, "g-app") == [*FOUND, *ATTEMPTED] and told(pager, "g-app") == ["finding.opened"]
 
     gone = datetime.now(UTC)
@@ -289,7 +290,7 @@ def test_in_the_end_nothing_is_open_and_everything_is_proved(
     pipeline: Pipeline, enforcing: tuple[Enforcement, Child]
 ) -> None:
     here, child = enforcing
-    ended = {labels: value for (name, labels), value in child.metrics().items() if name.endswith("outcomes_total")}
+    ended = {labels: value for (name, labels), value in samples(child).items() if name.endswith("outcomes_total")}
     assert ended == {
         "outcome=accepted,target=broker": 1.0, "outcome=confirmed,target=files": 1.0,
         "outcome=confirmed,target=orders": 1.0,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from grantledger.runtime.broker import LocalBroker
+from support.oracle import wait_until_stored
 from support.pipeline import Pipeline
 
 SERVER = Path(__file__).parents[1] / "support" / "clickhouse_server.py"
@@ -45,6 +46,7 @@ def test_server_mode_stores_queries_and_verifies(pipeline: Pipeline) -> None:
     pipeline.wait_stored(events)
     rows = pipeline.query("SELECT count() AS c FROM events WHERE event_type != 'schema.registered'")
     assert int(rows[0]["c"]) == events
+    wait_until_stored(pipeline)
     code, report = pipeline.verify()
     assert code == 0, report["problems"]
     assert report["entries"] == events + 1

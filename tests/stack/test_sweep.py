@@ -134,7 +134,7 @@ def ask(data_dir: Path, sql: str, **values: object) -> list[dict[str, Any]]:
         "--data",
         str(data_dir),
     ]
-    done = subprocess.run(command, input=sql, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, input=sql, capture_output=True, text=True, timeout=120, check=True)
     numbers = ("due", "given", "stretch", "sharing")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     return [
@@ -228,9 +228,9 @@ def test_a_watch_that_says_nothing_is_found_out(
         rows = pipeline.query("SELECT open, key, evidence FROM findings WHERE rule = 'sweep_difference'")
         return [(row["open"], row["key"]) for row in rows]
 
-    wait_for(lambda: differences() == [(True, "g-1")], "the sweep says what the watch did not", limit=30)
-    assert pipeline.metric("sweep", "grantledger_watch_sweep_differences") == 1
+    wait_for(lambda: differences() == [(True, "g-1")], "the sweep says what the watch did not", limit=120)
+    assert pipeline.measured("sweep", "grantledger_watch_sweep_differences") == 1
     pipeline.start("watch")
-    wait_for(lambda: differences() == [(False, "g-1")], "the watch has said it, and they agree", limit=30)
-    assert pipeline.metric("sweep", "grantledger_watch_sweep_differences") == 0
+    wait_for(lambda: differences() == [(False, "g-1")], "the watch has said it, and they agree", limit=120)
+    assert pipeline.measured("sweep", "grantledger_watch_sweep_differences") == 0
     assert "Traceback" not in pipeline.log("sweep")

@@ -129,6 +129,10 @@ def send_alone(pipeline: Pipeline, sent: Event, stored: int) -> None:
     pipeline.wait_stored(stored)
 
 
+def wait_for_anchors(pipeline: Pipeline, count: int) -> None:
+    wait_for(lambda: pipeline.metric("anchor", "grantledger_anchors_total") >= count, f"{count} anchors are made")
+
+
 def make(pipeline: Pipeline) -> None:
     """Let the real processes make a ledger: several batches, some of one entry, rejected records, many anchors."""
     pipeline.start()
@@ -136,6 +140,7 @@ def make(pipeline: Pipeline) -> None:
     assert answer.returncode == 0, answer.stderr
     stored = int(answer.stdout.split()[-3])
     pipeline.wait_stored(stored)
+    wait_for_anchors(pipeline, 2)  # some that do not cover what comes now
     for number in range(3):
         stored += 1
         send_alone(pipeline, event("grant.activated", number), stored)
@@ -169,6 +174,7 @@ def make(pipeline: Pipeline) -> None:
         ),
         "the erasure is on record",
     )
+    wait_for_anchors(pipeline, 5)
     # The last anchor, made when its process stops, covers everything.
     pipeline.stop("seal", "anchor")
     made = len((pipeline.data_dir / "anchors.jsonl").read_text().splitlines())

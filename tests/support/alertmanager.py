@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import urllib.request
@@ -24,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from grantledger.runtime.broker_config import choose_ports
 from grantledger.runtime.jars import default_cache
 
 from .waiting import wait_for
@@ -166,9 +166,7 @@ def running(folder: Path) -> Iterator[Alertmanager]:
     found = programs_or_skip()
     config = folder / "alertmanager.yml"
     config.write_text(CONFIG)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = choose_ports(None, None).client
     log_path = folder / "alertmanager.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
@@ -186,7 +184,7 @@ def running(folder: Path) -> Iterator[Alertmanager]:
         return False
 
     try:
-        wait_for(ready, "Alertmanager is ready", limit=30)
+        wait_for(ready, "Alertmanager is ready")
         yield Alertmanager(url, found["amtool"])
     finally:
         process.terminate()

@@ -201,7 +201,7 @@ class Enforcement:
     def run(self, *arguments: str) -> tuple[int, str, str]:
         """Run ``grantledger enforce`` to its end; return the exit code and what it printed, errors and logs apart."""
         command = [sys.executable, "-m", "grantledger.cli", "enforce", *arguments]
-        found = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
+        found = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=180, check=False)
         return found.returncode, found.stdout, found.stderr
 
     def taken(self) -> list[str]:

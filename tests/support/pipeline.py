@@ -23,6 +23,11 @@ from .waiting import wait_for
 PROCESSES = ("seal", "store", "anchor")
 
 
+def samples(child: Child, limit: float = 30.0) -> dict[tuple[str, str], float]:
+    """Return the metrics of a process that runs; one that is slow to answer is asked again."""
+    return wait_for(child.metrics, f"{child.spec.name} shows its metrics", limit=limit)
+
+
 class Pipeline:
     """Processes over one data folder and one broker. Start what a test needs; everything is stopped at the end."""
 
@@ -102,8 +107,12 @@ class Pipeline:
     def log(self, name: str) -> str:
         return self.children[name].log_path.read_text("utf-8", "replace")
 
+    def measured(self, name: str, metric: str) -> float:
+        """Return the same as ``metric``, of a process that runs: where nothing answers, nothing is measured."""
+        return sum(value for (found, _), value in samples(self.children[name]).items() if found == metric)
+
     def metric(self, name: str, metric: str) -> float:
-        """Sum of a process's metric over its labels."""
+        """Sum of a process's metric over its labels; 0 where the process does not answer. For waiting."""
         return sum(value for (found, _), value in self.children[name].metrics().items() if found == metric)
 
     def run(

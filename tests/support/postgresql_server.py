@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +15,8 @@ from typing import Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
+
+from grantledger.runtime.broker_config import choose_ports
 
 from .waiting import wait_for
 
@@ -59,9 +60,7 @@ class PostgresqlServer:
                 capture_output=True, text=True, check=False, timeout=120, cwd="/", **self._who,
             )  # fmt: skip
             assert made.returncode == 0, made.stderr
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                self.port = int(probe.getsockname()[1])
+            self.port = choose_ports(None, None).client
             with (self._folder / "log").open("wb") as log:
                 self._process = subprocess.Popen(
                     [programs / "postgres", "-D", self._data, "-p", str(self.port), "-h", "127.0.0.1",

@@ -35,6 +35,36 @@ def test_time_goes_with_the_wall_while_nothing_jumps() -> None:
     assert not machine.clock.jumps and not machine.clock.unsure
 
 
+@pytest.mark.parametrize("held_up", ["before the wall", "after the wall"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_process_that_is_held_up_while_it_looks_sees_no_step(held_up: str, first: bool) -> None:
+    """On a busy machine seconds may pass between the reading of one clock and of the next."""
+    machine = Machine()
+    waits: list[int] = []
+
+    def wall() -> int:
+        if held_up == "before the wall":
+            machine.passes(waits.pop() if waits else 0)
+        now = machine.wall
+        if held_up == "after the wall":
+            machine.passes(waits.pop() if waits else 0)
+        return now
+
+    def made() -> Clock:
+        return Clock(wall, lambda: machine.boot, lambda: machine.awake)
+
+    if first:
+        waits = [3 * SECOND, SECOND]
+        clock = made()
+    else:
+        clock = made()
+        waits = [3 * SECOND, SECOND]
+    for _ in range(3):
+        machine.passes(SECOND // 10)
+        assert clock.now() == machine.wall
+    assert not waits and not clock.jumps and not clock.unsure
+
+
 @pytest.mark.parametrize("step", [HOUR, -HOUR])
 def test_after_a_step_nothing_is_early_and_the_brokers_decide(step: int) -> None:
     machine = Machine()
