@@ -89,17 +89,27 @@ class Clock:
             self.jumps.append(Jump("suspend", self._time(boot), (asleep - self._asleep) / SECOND))
         self._asleep = asleep
 
-    def meet(self, brokers: int) -> None:
-        """Take the brokers' word at a start, when nothing is known of how the wall clock came to say what it says."""
-        boot = self._boot()
-        off = self._lead - (brokers - boot)
-        self.hear(brokers)
-        if abs(off) > AGREED:
-            self.jumps.append(Jump("step", self._time(boot), off / SECOND))
+    def meet(self, brokers: int, asked: int | None = None) -> None:
+        """Take the brokers' word at a start, when nothing is known of how the wall clock came to say what it says.
 
-    def hear(self, brokers: int) -> None:
-        """Take the brokers' word for what time it is: they stamped something just now."""
+        Args:
+            brokers: what time they said it was, in microseconds since 1970.
+            asked: time since boot at which they were asked; None for just now.
+        """
+        off = self.hear(brokers, asked)
+        if abs(off) > AGREED:
+            self.jumps.append(Jump("step", self._time(self._boot()), off / SECOND))
+
+    def hear(self, brokers: int, asked: int | None = None) -> int:
+        """Take the brokers' word for what time it is: they stamped something since they were asked.
+
+        Returns:
+            by how many microseconds our time was ahead of any that it can be; negative: behind.
+        """
         boot = self._boot()
-        if self.unsure or abs(brokers - boot - self._lead) > AGREED:
-            self._lead = brokers - boot
+        earliest, latest = brokers - boot, brokers - (boot if asked is None else asked)
+        off = self._lead - min(max(self._lead, earliest), latest)
+        if abs(off) > AGREED or (off and self.unsure):
+            self._lead = earliest
         self.unsure = False
+        return off

@@ -112,7 +112,8 @@ class Watch:
         """Begin to watch: nobody else's word counts from now on."""
         known = await self._blocking(self._words.take_over)
         self.state.knows(known)
-        self._clock.meet(await self._blocking(self._words.time))
+        asked = self._boot()
+        self._clock.meet(await self._blocking(self._words.time), asked)
         self._place = await self._keeper.recall()
         self._fault_names.update(key for rule, key, _ in known if rule == FAULT)
         self.active = True
@@ -309,9 +310,10 @@ class Watch:
     async def _write(self, events: list[tuple[str, Event]]) -> None:
         if not events:
             return
+        asked = self._boot()
         stamp = await self._blocking(lambda: self._words.write(events))
         if stamp is not None:
-            self._clock.hear(stamp)
+            self._clock.hear(stamp, asked)
 
     async def _blocking(self, call: Callable[[], Answer]) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self._writing, call)

@@ -73,7 +73,7 @@ def test_kafka_goes_away(broker: LocalBroker, pipeline: Pipeline, ways: tuple[st
         wait_for(lambda: sealed(pipeline) > before + 500, "sealing goes on after all that")
         sent = load.stop().finish()
         wait_until_stored(pipeline)
-    assert len(sent) >= 2_000
+    assert len(sent) >= 1_000
     assert_exactly_once(pipeline, sent)
     for name, child in pipeline.children.items():
         assert child.gave_up is None, (name, child.gave_up)

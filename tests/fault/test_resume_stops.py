@@ -51,7 +51,7 @@ class Ledger:
 
     def refuses(self, *words: str, rule: str = "", code: int = 3) -> str:
         """Start a sealer that must end with a message and, by ``rule``, a finding on record."""
-        answer = self.pipeline.run("seal", timeout=60)
+        answer = self.pipeline.run("seal")
         assert answer.returncode == code, answer.stderr[-2000:]
         assert "Traceback" not in answer.stderr, answer.stderr[-2000:]
         told = [line for line in answer.stderr.splitlines() if line.startswith("grantledger: ")][-1]
@@ -270,7 +270,7 @@ def test_markers_taken_by_retention_are_no_unsealed_input(make: Callable[..., Le
     ledger.admin.delete_records([where])[where].result(20)
     pipeline.start("seal")
     wait_for(lambda: pipeline.log("seal").count("partition_assigned") >= 6, "sealing goes on")
-    assert pipeline.measured("seal", "grantledger_seal_stopped") == 0
+    assert pipeline.metric("seal", "grantledger_seal_stopped") == 0
 
     # The idle log has restated its head again and again, and everything is sound.
     def restated() -> int:

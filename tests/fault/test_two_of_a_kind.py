@@ -55,13 +55,13 @@ def test_sealers_replace_and_relieve_each_other(pipeline: Pipeline) -> None:
     sent = load.stop().finish()
     wait_until_stored(pipeline)
     assert_exactly_once(pipeline, sent)
-    assert pipeline.measured("again", total) > 0 and pipeline.measured("third", total) > 0
+    assert pipeline.metric("again", total) > 0 and pipeline.metric("third", total) > 0
     for name in ("seal", "same", "other", "again", "third"):
         assert "Traceback" not in pipeline.log(name)
 
 
 def test_a_second_store_is_refused(pipeline: Pipeline) -> None:
-    answer = pipeline.run("store", timeout=30)
+    answer = pipeline.run("store")
     assert answer.returncode == 1
     assert "in use by another process" in answer.stderr and "Traceback" not in answer.stderr
     assert pipeline.children["store"].alive()

@@ -353,7 +353,7 @@ def test_a_time_that_the_sender_set(sent: Sent) -> None:
     ]
     shown = sent.pipeline.query("SELECT origin FROM events WHERE event_type = 'finding.opened'")
     assert [row["origin"] for row in shown] == [f"{DEPLOYMENT}/access.findings/0/0"]
-    assert sent.pipeline.measured("seal", "grantledger_sender_timed_entries_total") == len(times)
+    assert sent.pipeline.metric("seal", "grantledger_sender_timed_entries_total") == len(times)
 
 
 def test_a_schema_that_is_registered_later(sent: Sent) -> None:

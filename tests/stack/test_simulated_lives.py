@@ -47,7 +47,7 @@ def test_planted_faults_are_found_through_kafka_and_faust(
     now = datetime.now(UTC).timestamp()
     judged = "grantledger_watch_judged_until_seconds"
     wait_for(lambda: pipeline.metric("watch", judged) > now, "everything is judged", limit=240)
-    assert pipeline.measured("watch", "grantledger_watch_faults_total") == 0
+    assert pipeline.metric("watch", "grantledger_watch_faults_total") == 0
     watched = told(pipeline)
     expected = simulation.expected  # what is gone by then needs no enforcer
     overdue = {(one.key, one.deadline) for one in expected if one.rule == "overdue"}

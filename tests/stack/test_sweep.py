@@ -229,8 +229,8 @@ def test_a_watch_that_says_nothing_is_found_out(
         return [(row["open"], row["key"]) for row in rows]
 
     wait_for(lambda: differences() == [(True, "g-1")], "the sweep says what the watch did not", limit=120)
-    assert pipeline.measured("sweep", "grantledger_watch_sweep_differences") == 1
+    assert pipeline.metric("sweep", "grantledger_watch_sweep_differences") == 1
     pipeline.start("watch")
     wait_for(lambda: differences() == [(False, "g-1")], "the watch has said it, and they agree", limit=120)
-    assert pipeline.measured("sweep", "grantledger_watch_sweep_differences") == 0
+    assert pipeline.metric("sweep", "grantledger_watch_sweep_differences") == 0
     assert "Traceback" not in pipeline.log("sweep")

@@ -100,6 +100,7 @@ class Enforcement:
         os.mkfifo(folder / "go")
         self.policy(
             f"[targets.files]\nplugin = 'exec'\ncommand = {self.program('take')}\nread_back = {self.program('look')}\n"
+            "timeout_seconds = 300\n"
             "[[routes]]\ntarget = 'files'\n"
         )
 

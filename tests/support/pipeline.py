@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,12 @@ from .waiting import wait_for
 PROCESSES = ("seal", "store", "anchor")
 
 
-def samples(child: Child, limit: float = 30.0) -> dict[tuple[str, str], float]:
-    """Return the metrics of a process that runs; one that is slow to answer is asked again."""
-    return wait_for(child.metrics, f"{child.spec.name} shows its metrics", limit=limit)
+def samples(child: Child, limit: float = 15.0) -> dict[tuple[str, str], float]:
+    """Return a process's metrics, none once it has ended. One that runs and does not answer yet is asked again."""
+    deadline = time.monotonic() + limit
+    while not (found := child.metrics()) and child.alive() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
 
 
 class Pipeline:
@@ -107,13 +111,9 @@ class Pipeline:
     def log(self, name: str) -> str:
         return self.children[name].log_path.read_text("utf-8", "replace")
 
-    def measured(self, name: str, metric: str) -> float:
-        """Return the same as ``metric``, of a process that runs: where nothing answers, nothing is measured."""
-        return sum(value for (found, _), value in samples(self.children[name]).items() if found == metric)
-
     def metric(self, name: str, metric: str) -> float:
-        """Sum of a process's metric over its labels; 0 where the process does not answer. For waiting."""
-        return sum(value for (found, _), value in self.children[name].metrics().items() if found == metric)
+        """Sum of a process's metric over its labels."""
+        return sum(value for (found, _), value in samples(self.children[name]).items() if found == metric)
 
     def run(
         self, *arguments: str, stdin: str | None = None, timeout: float = 120.0

@@ -55,7 +55,7 @@ def shown(alertmanager: Alertmanager, key: str) -> dict[str, Any] | None:
 def test_an_alert_is_shown_repeated_and_resolved(tmp_path: Path, alertmanager: Alertmanager) -> None:
     config = tmp_path / "alerts.toml"
     config.write_text(
-        alertmanager_toml("oncall", alertmanager.url, interval_seconds=INTERVAL, ends_after_seconds=1.5)
+        alertmanager_toml("oncall", alertmanager.url, interval_seconds=INTERVAL, ends_after_seconds=120)
         + 'labels = { team = "access" }\nlink = "https://console.example/{rule}/{key}"\n'
     )
     path = tmp_path / "outbox.sqlite3"
@@ -74,7 +74,7 @@ def test_an_alert_is_shown_repeated_and_resolved(tmp_path: Path, alertmanager: A
         opened = time.time()
         outbox.take(Position("00", 1), [finding("opened", key, at=opened)], [], live=True, now=opened)
         worker.wake()
-        alert = wait_for(lambda: shown(alertmanager, key), "amtool shows the alert", limit=10)
+        alert = wait_for(lambda: shown(alertmanager, key), "amtool shows the alert")
         assert alert["labels"] == {
             "alertname": "GrantledgerOverdue", "rule": "overdue", "severity": "critical", "key": key,
             "deadline": "2026-03-01T12:00:00.000000Z", "deployment": "test.example", "tenant": "default",
@@ -85,15 +85,17 @@ def test_an_alert_is_shown_repeated_and_resolved(tmp_path: Path, alertmanager: A
         assert alert["status"]["state"] == "active"
         began, first = alert["startsAt"], ends_at()
         assert datetime.fromisoformat(began).astimezone(UTC).timestamp() == pytest.approx(opened, abs=0.002)
-        wait_for(lambda: ends_at() > first, "it is posted again, with a later end", limit=10)
+        wait_for(lambda: ends_at() > first, "it is posted again, with a later end")
         assert shown(alertmanager, key) is not None
 
         ended = time.time()
         outbox.take(Position("00", 2), [finding("resolved", key, at=ended)], [], live=True, now=ended)
         worker.wake()
-        wait_for(lambda: shown(alertmanager, key) is None, "amtool shows it no more", limit=10)
-        assert time.time() - ended < 1.5, "by the resolution, before it would have ended by itself"
-        wait_for(lambda: not _waiting(path), "the end was posted three times", limit=10)
+        wait_for(
+            lambda: shown(alertmanager, key) is None,
+            "amtool shows it no more, though it has not ended by itself",
+        )
+        wait_for(lambda: not _waiting(path), "the end was posted three times")
         assert shown(alertmanager, key) is None
         worker.stop()
         worker.join(10)
@@ -108,11 +110,11 @@ def _waiting(path: Path) -> int:
 
 
 def test_without_posts_an_alert_ends_by_itself(alertmanager: Alertmanager) -> None:
-    sender = channel(alertmanager.url, interval_seconds=0.2, ends_after_seconds=1.0)
+    sender = channel(alertmanager.url, interval_seconds=0.2, ends_after_seconds=8.0)
     (post,) = sender.send(envelopes([sender.message(finding("opened", "alone", at=time.time()))]))
     assert post.outcome.result is Result.accepted
     assert shown(alertmanager, "alone") is not None
-    wait_for(lambda: shown(alertmanager, "alone") is None, "it ends", limit=10)
+    wait_for(lambda: shown(alertmanager, "alone") is None, "it ends")
 
 
 def test_many_alerts_go_in_one_post_and_a_bad_one_spoils_no_other(alertmanager: Alertmanager) -> None:
@@ -139,7 +141,7 @@ def test_what_senders_write_is_taken(alertmanager: Alertmanager, key: str) -> No
     labels = json.loads(text)["labels"]
     assert labels in [alert["labels"] for alert in alertmanager.alerts()]
     (post,) = sender.send(envelopes([sender.ending(finding("resolved", key, at=time.time()), text)]))
-    wait_for(lambda: labels not in [a["labels"] for a in alertmanager.alerts()], "it is resolved", limit=10)
+    wait_for(lambda: labels not in [a["labels"] for a in alertmanager.alerts()], "it is resolved")
 
 
 @pytest.mark.parametrize(("began", "ended"), [(100.0, 50.0), (100.0, 100.0), (100.0, 200.0)])

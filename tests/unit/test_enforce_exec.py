@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +85,14 @@ def test_too_long_ends_the_program_with_its_children(tmp_path: Path) -> None:
         f"open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}} ')\n"
         "time.sleep(100)"
     )
-    began = time.monotonic()
-    attempt = plugin(text, timeout_seconds=1.5).revoke(target())
-    assert attempt.result is Result.again and time.monotonic() - began < 10
+    for seconds in (1.5, 6.0, 24.0):  # it must have got as far as starting its child
+        attempt = plugin(text, timeout_seconds=seconds).revoke(target())
+        assert attempt.result is Result.again
+        if pids.exists() and len(pids.read_text().split()) == 2:
+            break
     own, child = (int(pid) for pid in pids.read_text().split())
     assert os.getpid() not in (own, child)
-    wait_for(lambda: not alive(own) and not alive(child), "both are gone", limit=5.0)
+    wait_for(lambda: not alive(own) and not alive(child), "both are gone")
 
 
 def test_a_program_that_does_not_read_holds_nobody_up() -> None:

@@ -37,8 +37,14 @@ def plugin(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> WebhookPlugin
     return WebhookPlugin(config(receiver.url), "test.example")
 
 
+@pytest.fixture
+def impatient(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> WebhookPlugin:
+    monkeypatch.setenv("ORDERS_SECRET", SECRET)
+    return WebhookPlugin(config(receiver.url, timeout_seconds=1), "test.example")
+
+
 def config(url: str, **fields: Any) -> WebhookTarget:
-    given = {"plugin": "webhook", "url": url, "secret": {"env": "ORDERS_SECRET"}, "timeout_seconds": 1}
+    given = {"plugin": "webhook", "url": url, "secret": {"env": "ORDERS_SECRET"}, "timeout_seconds": 30}
     return WebhookTarget.model_validate(given | fields)
 
 
@@ -197,19 +203,19 @@ def half_a_status(_receiver: Receiver) -> Answer:
 
 @pytest.mark.parametrize("answer", [silence, drip_body, half_a_status])
 def test_a_slow_or_broken_receiver_is_tried_again(
-    receiver: Receiver, plugin: WebhookPlugin, answer: Callable[[Receiver], Answer]
+    receiver: Receiver, impatient: WebhookPlugin, answer: Callable[[Receiver], Answer]
 ) -> None:
     receiver.answer = answer(receiver)
     began = time.monotonic()
-    assert plugin.revoke(target()).result is Result.again
-    assert time.monotonic() - began < 5
+    assert impatient.revoke(target()).result is Result.again
+    assert time.monotonic() - began < 15
 
 
-def test_dripping_headers_end_at_the_limit(receiver: Receiver, plugin: WebhookPlugin) -> None:
+def test_dripping_headers_end_at_the_limit(receiver: Receiver, impatient: WebhookPlugin) -> None:
     receiver.answer = drip_head(receiver)
     began = time.monotonic()
-    assert plugin.revoke(target()).result is Result.again  # cut off by us, it is no answer, whatever it began with
-    assert time.monotonic() - began < 5
+    assert impatient.revoke(target()).result is Result.again  # cut off by us, it is no answer, whatever it began with
+    assert time.monotonic() - began < 15
 
 
 @pytest.mark.parametrize("code", [200, 500])

@@ -118,6 +118,26 @@ def test_never_ahead_of_the_brokers_until_they_have_spoken(moves: list[tuple[int
         assert machine.clock.now() <= machine.brokers
 
 
+@pytest.mark.parametrize("off", [0, HOUR, -HOUR])
+@pytest.mark.parametrize("said", [0, 2 * SECOND, 5 * SECOND])
+def test_brokers_that_are_heard_late_raise_no_alarm_and_make_nothing_early(off: int, said: int) -> None:
+    """5 s pass between the question and the answer's arrival; when in between it was stamped, nobody knows."""
+    machine = Machine()
+    machine.wall += off
+    clock = Clock(lambda: machine.wall, lambda: machine.boot, lambda: machine.awake)
+    asked = machine.boot
+    machine.passes(said)
+    stamp = machine.brokers
+    machine.passes(5 * SECOND - said)
+    clock.meet(stamp, asked)
+    assert [jump.kind for jump in clock.jumps] == (["step"] if off else [])
+    machine.passes(SECOND)
+    assert machine.brokers - 5 * SECOND <= clock.now() <= machine.brokers
+    assert off or clock.now() == machine.wall
+    clock.hear(machine.brokers, machine.boot)  # the next word, at once
+    assert abs(clock.now() - machine.brokers) <= AGREED
+
+
 def test_the_gate_opens_when_everything_is_applied() -> None:
     gate = Gate(bound=5 * SECOND)
     assert gate.answer(0) is None
