@@ -9,8 +9,8 @@ INSTALLED := .venv/.installed
 run: $(INSTALLED)
 	$(BIN)/grantledger up --data $(DATA) --sample
 
-# Three files at a time: most tests wait for processes that they start. In the order of tests/conftest.py, longest first.
-PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+# Two files at a time: most tests wait for processes that they start. In the order of tests/conftest.py, longest first.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED)
 	$(PYTEST)

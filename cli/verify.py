@@ -25,8 +25,8 @@ from .running import settings_of, told
 
 TAMPERED = 1
 COULD_NOT_CHECK = 2
-SINK_MAY_LAG = 10.0
-"""Seconds that a running store gets to take in what the anchors outside cover already."""
+SINK_MAY_LAG = 60.0
+"""Seconds that a running store may take nothing in of what the anchors outside cover already."""
 
 
 class Origin(StrEnum):
@@ -124,3 +124,8 @@ def _print(report: Report) -> None:
         where = problem.origin if problem.index is None else f"{problem.origin} index {problem.index}"
         console.print(f"[red]{where}[/red]: {problem.check}: {problem.message}", markup=True)
     console.print("[red]TAMPERED[/red]")
+    if report.source == "clickhouse" and any(problem.check == "truncated" for problem in report.problems):
+        console.print(
+            "Entries that anchors cover are missing as well where they were not stored yet: `grantledger store` has "
+            "stopped, or Kafka or ClickHouse is away. `grantledger verify --from kafka` shows whether they were sealed."
+        )

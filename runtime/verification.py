@@ -66,7 +66,7 @@ def verify_store(
 
     Args:
         anchor_file: what the target ``file`` wrote: anchors from outside the store, which show when its end is cut off.
-        patience: seconds that a store which is being written to may be behind the anchors outside.
+        patience: seconds that a store which is being written to may be behind the anchors outside and take nothing in.
         on_progress: called with entries done and entries in all.
         workers: processes that hash; None for as many as there are processors.
     """
@@ -75,7 +75,7 @@ def verify_store(
     # Anchors first: the sink stores an anchor only after the entries it covers, so the entries read next reach them.
     outside = list(read_anchor_file(anchor_file)) if anchor_file is not None else []
     anchors = list(_read_anchors(client))
-    _await_covered(client, outside, patience)
+    report.behind = await_covered(partial(_sizes, client), outside, patience) if patience else 0
     logs, report.problems = _read_origins(client, deployment)
     catalog = _catalog(client, deployment, report)
     total = sum(log.rows for log in logs)
@@ -108,14 +108,29 @@ def _problems(report: Report, verifiers: Mapping[str, OriginVerifier]) -> list[P
     return report.problems + [found for verifier in verifiers.values() if (found := verifier.problem) is not None]
 
 
-def _await_covered(client: Client, outside: list[Anchor], patience: float) -> None:
-    """Give a running sink the time to store what the anchors outside cover already."""
+def await_covered(
+    sizes: Callable[[], Mapping[str, tuple[int, int]]], outside: list[Anchor], patience: float, pause: float = 0.2
+) -> int:
+    """Give a running sink the time to store what the anchors outside cover already, for as long as it takes more in.
+
+    Args:
+        sizes: what is stored of each log now: entries by the highest index, and rows.
+        patience: seconds without progress after which it is given up.
+
+    Returns:
+        how many entries are still missing at the end of the logs.
+    """
     covered = {c.origin: c.size for anchor in outside[-1:] for c in _checkpoints(anchor)}
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
-        if all(_sizes(client).get(origin, (0, 0))[0] >= size for origin, size in covered.items()):
-            return
-        time.sleep(0.2)
+    least: int | None = None
+    deadline = 0.0
+    while True:
+        stored = sizes()
+        missing = sum(max(0, size - stored.get(origin, (0, 0))[0]) for origin, size in covered.items())
+        if least is None or missing < least:
+            least, deadline = missing, time.monotonic() + patience
+        if not missing or time.monotonic() >= deadline:
+            return missing
+        time.sleep(pause)
 
 
 def _checkpoints(anchor: Anchor) -> list[Checkpoint]:

@@ -21,6 +21,8 @@ class Report:
     outside_anchors: int = 0
     outside_only: int = 0
     """Anchors written outside that the store does not have (yet): it gets an anchor last of all."""
+    behind: int = 0
+    """Entries at the end of the logs that anchors outside cover and a store at work, waited for, did not take in."""
     seconds: float = 0.0
     problems: list[Problem] = field(default_factory=list)
     heads: dict[str, tuple[int, str]] = field(default_factory=dict)

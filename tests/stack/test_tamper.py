@@ -856,6 +856,16 @@ class TestCommandLine:
         assert code == 1
         assert problems(json.loads(printed)) == [(LIFECYCLE, ledger.middle, check)]
 
+    def test_an_end_that_is_gone_may_be_one_that_is_not_stored_yet(self, ledger: Ledger, folder: Path) -> None:
+        """What to look at is said; the verdict stays."""
+        with TamperedStore(folder / "clickhouse", DEPLOYMENT, b"", None) as store:
+            store.execute(f"DELETE FROM entries WHERE {rows(ledger.full[0], ledger.size())}")
+        environment = ledger.pipeline.environment | {"GRANTLEDGER_DATA_DIR": str(folder)}
+        answer = Pipeline(ledger.pipeline.bootstrap_servers, folder, environment).run("verify")
+        assert answer.returncode == 1 and "TAMPERED" in answer.stdout
+        assert f"{LIFECYCLE} index {ledger.full[0]}: truncated" in answer.stdout
+        assert "not stored yet" in answer.stdout and "verify --from kafka" in answer.stdout
+
 
 @pytest.fixture(scope="module")
 def sealed(ledger: Ledger) -> dict[str, list[bytes]]:
