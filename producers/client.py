@@ -12,7 +12,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from ..schemas.catalog import event_schema
 from ..schemas.codec import EventEncoder
@@ -297,8 +297,10 @@ class Client:
             raise DeliveryError(tuple(failures))
 
     def _broker_error(self, error: Any) -> None:
-        self._last_error = error.str()
-        _kafka_log.warning("%s", self._last_error)
+        # That all brokers are down follows every refused connection, and hides why.
+        if self._last_error is None or error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self._last_error = error.str()
+        _kafka_log.warning("%s", error.str())
 
     def _broker_hint(self) -> str:
         return f" (last error: {self._last_error})" if self._last_error else ""
