@@ -15,6 +15,7 @@ from ...schemas.event import FINDINGS_TOPIC, Actor, Event, Finding, Resource, So
 from ...schemas.topics import COMMANDS_TOPIC
 from .life import Grant
 from .policy import Judge, Severity
+from .reading import LATEST
 from .rules import REVOKE
 from .state import Change, Identity
 
@@ -24,12 +25,11 @@ ACTOR = Actor(SYSTEM, "system")
 FAULT = "watch_fault"
 """Rule of the finding that says that something could not be judged."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST = int((datetime.max.replace(tzinfo=UTC) - _EPOCH) / timedelta(microseconds=1))
 
 
 def moment(micros: int) -> datetime:
     """Return a time; what lies outside of the calendar, its first or last moment."""
-    return _EPOCH + timedelta(microseconds=min(max(micros, 0), _LATEST))
+    return _EPOCH + timedelta(microseconds=min(max(micros, 0), LATEST))
 
 
 def _name(identity: Identity) -> str:

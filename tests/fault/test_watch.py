@@ -151,7 +151,7 @@ def test_a_second_watch_stands_by_and_takes_over(pipeline: Pipeline) -> None:
                 return one, other
         return None
 
-    first, second = wait_for(parts, "one of them watches") or ("", "")
+    first, second = wait_for(parts, "one of them watches")
     send(pipeline, activated("orphan", 0.5))
     pipeline.kill(first)
     wait_for(lambda: len(about(pipeline, "orphan")) == 2, "the other one has found it", limit=90)

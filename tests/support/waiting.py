@@ -9,7 +9,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def wait_for(condition: Callable[[], Result], what: str, *, limit: float = 60.0, pause: float = 0.1) -> Result:
+def wait_for(condition: Callable[[], Result | None], what: str, *, limit: float = 60.0, pause: float = 0.1) -> Result:
     """Return the first truthy value of ``condition``; fail, naming ``what``, after ``limit`` seconds."""
     deadline = time.monotonic() + limit
     while True:
