@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 from confluent_kafka import Consumer, TopicPartition
 
+from grantledger.kafka.brokers import reader_options
 from grantledger.schemas.arrow import DECODED_SCHEMA, decode_values
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.event import ACTIVITY_TOPIC
-from grantledger.schemas.kafka import reader_options
 from grantledger.sinks.clickhouse import StoreAddress, connect, private_temp
 from grantledger.sinks.evidence import SYNCHRONOUS
 from grantledger.sinks.migrate import migrate

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from confluent_kafka.admin import AdminClient
 
+from grantledger.kafka.topics import create_topics
 from grantledger.runtime.children import Child, ChildSpec
 from grantledger.runtime.process import status_path
-from grantledger.runtime.topics import create_topics
 from grantledger.schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_TOPICS, topic_specs
 
 TICKS = os.sysconf("SC_CLK_TCK")

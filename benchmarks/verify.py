@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from grantledger.ledger.keys import read_public_pem
-from grantledger.runtime.verification import verify_store
 from grantledger.sinks.clickhouse import StoreAddress, connect
+from grantledger.verifier.store import verify_store
 
 
 def main() -> None:

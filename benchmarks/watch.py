@@ -27,10 +27,10 @@ from confluent_kafka.admin import AdminClient
 from rich.console import Console
 from rich.table import Table
 
+from grantledger.kafka import brokers as kafka
+from grantledger.kafka.topics import create_topics
 from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.children import Child, ChildSpec
-from grantledger.runtime.topics import create_topics
-from grantledger.schemas import kafka
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder, decode
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Actor, Event, Resource, Source, Subject

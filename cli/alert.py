@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ..runtime.process import EXIT_LOST, EXIT_USAGE, complain, on_stop_signal, serving
+from ..base.errors import EXIT_DEPENDENCY, EXIT_USAGE
+from ..runtime.process import complain, on_stop_signal, serving
 from ..runtime.settings import Settings, SettingsError
 from ..sinks.alerts.config import AlertConfig, AlertConfigError, load_config
 from ..sinks.alerts.database import OutboxError, OutboxLock
@@ -46,7 +47,7 @@ def command(
     an option is wrong.
     """
     settings = settings_of(context)
-    with told(), _outbox_errors(EXIT_USAGE if list_ or enable or close else EXIT_LOST):
+    with told(), _outbox_errors(EXIT_USAGE if list_ or enable or close else EXIT_DEPENDENCY):
         if json_ and not list_:
             raise SettingsError("--json goes with --list")
         if list_:

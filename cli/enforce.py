@@ -9,15 +9,16 @@ from typing import Annotated
 
 import typer
 
+from ..base.errors import EXIT_STOPPED
 from ..enforcers.core import Backoff, Breaker
 from ..enforcers.enforcer import Enforcer
 from ..enforcers.engine import EnforcingStoppedError, Limits
 from ..enforcers.journal import close_breaker as close
 from ..enforcers.plugins import build_plugins
 from ..enforcers.policy import PolicyError, load_policy
-from ..processors.transactions import insist
+from ..kafka.transactions import insist
 from ..runtime.logs import configure_logs
-from ..runtime.process import EXIT_STOPPED, complain, on_stop_signal, serving
+from ..runtime.process import complain, on_stop_signal, serving
 from ..runtime.settings import Settings, SettingsError
 from ..runtime.wiring import known_schemas
 from ..schemas.catalog import SchemaCatalog

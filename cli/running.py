@@ -8,7 +8,7 @@ from typing import cast
 
 import typer
 
-from ..runtime.errors import EXIT_CODES
+from ..base.errors import GrantledgerError
 from ..runtime.process import complain
 from ..runtime.settings import Settings
 
@@ -27,7 +27,6 @@ def told(code: int | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except tuple(EXIT_CODES) as error:
+    except GrantledgerError as error:
         complain(str(error))
-        own = next(value for kind, value in EXIT_CODES.items() if isinstance(error, kind))
-        raise typer.Exit(own if code is None else code) from error
+        raise typer.Exit(error.exit_code if code is None else code) from error

@@ -18,10 +18,10 @@ from ..producers.adapters import Place, Skipped, make_adapter
 from ..producers.adapters.reading import parse_object
 from ..producers.client import Client
 from ..producers.event_json import event_from_json
-from ..producers.sample.faults import stories
-from ..producers.sample.life import TOOLS, Tool
-from ..producers.sample.player import Player, Sink, utc_now
-from ..producers.sample.policy import POLICY
+from ..simulator.faults import stories
+from ..simulator.life import TOOLS, Tool
+from ..simulator.player import Player, Sink, utc_now
+from ..simulator.policy import POLICY
 from .sending import fail, open_client, reporting
 
 DEFAULT_LIVES = 20

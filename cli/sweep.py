@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import typer
 
+from ..processors.sweep.sweeper import Sweeper
 from ..processors.watch.policy import DEFAULT, PolicyError, read_policy
 from ..runtime.process import on_stop_signal, serving
 from ..runtime.settings import SettingsError
-from ..runtime.sweeper import Sweeper
+from ..runtime.sweep_store import SweepStore
+from ..runtime.wiring import admin_of
 from .running import settings_of, told
 
 
@@ -25,7 +27,14 @@ def command(context: typer.Context) -> None:
             policy = read_policy(settings.watch_policy) if settings.watch_policy else DEFAULT
         except PolicyError as error:
             raise SettingsError(str(error)) from error
-        sweeper = Sweeper(settings, policy, settings.sweep_interval_seconds)
+        sweeper = Sweeper(
+            settings.kafka_client_options(),
+            admin_of(settings),
+            settings.require_deployment(),
+            store=SweepStore(settings),
+            policy=policy,
+            interval=settings.sweep_interval_seconds,
+        )
         with serving("sweep", settings):
             on_stop_signal(sweeper.stop)
             sweeper.run()

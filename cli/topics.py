@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..runtime.topics import check_topics, create_topics
+from ..kafka.topics import check_topics, create_topics
 from ..runtime.wiring import admin_of
 from ..schemas.topics import topic_specs
 from .running import settings_of, told

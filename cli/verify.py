@@ -18,9 +18,9 @@ from ..runtime.keys import load_public_key
 from ..runtime.process import complain
 from ..runtime.reading import live, reading
 from ..runtime.settings import Settings
-from ..runtime.verification import verify_store
-from ..runtime.verification_kafka import verify_kafka
-from ..runtime.verification_report import Report
+from ..verifier.report import Report
+from ..verifier.sealed_topics import verify_kafka
+from ..verifier.store import verify_store
 from .running import settings_of, told
 
 TAMPERED = 1

@@ -11,13 +11,14 @@ from tempfile import TemporaryDirectory
 
 import typer
 
+from ..base.errors import EXIT_DEPENDENCY
 from ..processors.watch.app import WatchLostError, make_app, run_app
 from ..processors.watch.clock import Clock, since_boot
 from ..processors.watch.journal import Journal
 from ..processors.watch.policy import DEFAULT, SECOND, PolicyError, read_policy
 from ..processors.watch.watch import Watch
 from ..runtime.memory import give_back_freed_memory
-from ..runtime.process import EXIT_LOST, complain, serving
+from ..runtime.process import complain, serving
 from ..runtime.settings import Settings, SettingsError
 from ..runtime.wiring import known_schemas
 from ..schemas.catalog import SchemaCatalog
@@ -41,7 +42,7 @@ def command(context: typer.Context) -> None:
             asyncio.run(_run(settings, Path(folder)))
         except WatchLostError as error:
             complain(str(error))
-            raise typer.Exit(EXIT_LOST) from error
+            raise typer.Exit(EXIT_DEPENDENCY) from error
 
 
 async def _run(settings: Settings, folder: Path) -> None:

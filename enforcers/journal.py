@@ -11,7 +11,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from ..schemas import kafka
+from ..kafka import brokers as kafka
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.codec import DecodeError, EventEncoder, decode
 from ..schemas.event import FINDINGS_TOPIC, Event

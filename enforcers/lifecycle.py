@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from ..schemas import kafka
+from ..kafka import brokers as kafka
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.codec import DecodeError, decode
 from ..schemas.event import LIFECYCLE_TOPIC

@@ -16,6 +16,9 @@ import structlog
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
+from ..base.errors import StoppedError
+from ..kafka import brokers as kafka
+from ..kafka.transactions import insist
 from ..ledger import batch as batches
 from ..ledger.anchor import (
     Anchor,
@@ -34,15 +37,13 @@ from ..ledger.batch import BatchError
 from ..ledger.keys import Signer
 from ..ledger.merkle import Frontier
 from ..ledger.note import Checkpoint
-from ..schemas import kafka
 from ..schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_TOPICS
 from . import metrics
-from .transactions import insist
 
 log = structlog.get_logger("grantledger.anchor")
 
 
-class AnchoringStoppedError(Exception):
+class AnchoringStoppedError(StoppedError):
     """Anchoring on would cover a contradiction; a person must look."""
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from confluent_kafka.admin import AdminClient
 
+from ..kafka import brokers as kafka
 from ..ledger import batch as batches
 from ..ledger.anchor import AnchorError, decode_anchor
 from ..ledger.note import Checkpoint, NoteError
-from ..schemas import kafka
 from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, sealed, store_group
 from .resume import PartitionState, SealingStoppedError
 

@@ -10,11 +10,11 @@ import structlog
 from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient
 
+from ..kafka.brokers import KafkaUnavailableError, end_offset, first_offset, read_range
 from ..ledger import batch as batches
 from ..schemas.catalog import WriterSchema
 from ..schemas.codec import EventEncoder
 from ..schemas.event import FINDINGS_TOPIC
-from ..schemas.kafka import KafkaUnavailableError, end_offset, first_offset, read_range
 from ..schemas.topics import sealed
 from .notices import schema_key, schema_registered
 

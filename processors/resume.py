@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..base.errors import StoppedError
 from ..ledger.batch import BatchError, Head, SealedBatch
 from ..ledger.entry import Genesis, origin_of
 from ..ledger.note import Checkpoint
 
 
-class SealingStoppedError(Exception):
+class SealingStoppedError(StoppedError):
     """This partition must not be sealed until a person has looked; the message says why. ``rule`` is a short word."""
 
     def __init__(self, rule: str, message: str) -> None:

@@ -28,11 +28,13 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
+from ..base.errors import DependencyError
+from ..kafka import brokers as kafka
+from ..kafka.transactions import insist
 from ..ledger import batch as batches
 from ..ledger.batch import MAX_ENTRIES, MAX_PAYLOAD_BYTES, Records, SealedBatch
 from ..ledger.entry import FLAG_LOG_APPEND_TIME, NO_HEADERS, encode_headers, origin_of
 from ..ledger.keys import Signer
-from ..schemas import kafka
 from ..schemas.codec import EventEncoder
 from ..schemas.event import FINDINGS_TOPIC, Event
 from ..schemas.topics import INPUT_TOPICS, seal_group, sealed
@@ -41,7 +43,6 @@ from .held_log import HeldLog, linger_of
 from .notices import finding_opened
 from .partition_state import anchored_heads, identify, read_state
 from .resume import SealingStoppedError, resume
-from .transactions import insist
 
 log = structlog.get_logger("grantledger.seal")
 
@@ -58,7 +59,7 @@ Called this way that is a SystemError; as a method call in a hot loop, Python do
 Partition = tuple[str, int]
 
 
-class SealerLostError(Exception):
+class SealerLostError(DependencyError):
     """This process may not go on: fenced off by another one, or its transaction failed. Starting again is safe."""
 
 

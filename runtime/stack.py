@@ -16,15 +16,15 @@ from typing import IO
 from confluent_kafka.admin import AdminClient
 
 from ..console.access import read_access
-from ..producers.sample.policy import POLICY as SAMPLE_POLICY
-from ..schemas import kafka
+from ..kafka import brokers as kafka
+from ..kafka.topics import create_topics
 from ..schemas.event import ACTIVITY_TOPIC, LIFECYCLE_TOPIC
 from ..schemas.topics import topic_specs
+from ..simulator.policy import POLICY as SAMPLE_POLICY
 from .broker import LocalBroker
 from .children import Child, ChildSpec, environment_for
 from .open_findings import Count, OpenFindings
 from .settings import DEPLOYMENT_FILE, STACK_FILE, Settings, SettingsError
-from .topics import create_topics
 from .wiring import admin_of, prepare_signer
 
 SEAL = ChildSpec("seal", ("seal",))
@@ -70,7 +70,7 @@ class Stack:
 
         Raises:
             SettingsError: the data folder is in use by another stack.
-            BrokerError, RuntimeUnavailable: Kafka cannot be had.
+            BrokerError, PrerequisiteError: Kafka cannot be had.
             KeyUnavailableError: the key is missing over an existing ledger.
         """
         data = self._given.data_dir

@@ -16,8 +16,10 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from ..base.errors import DependencyError
 
-class StoreUnavailableError(Exception):
+
+class StoreUnavailableError(DependencyError):
     """ClickHouse cannot be reached or used; the message names the setting to look at."""
 
 

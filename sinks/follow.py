@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..base.errors import StoppedError
 from ..ledger.batch import SealedBatch, leaf_at
 from .evidence import Stored
 
@@ -17,7 +18,7 @@ class HeldLog:
     stored: Stored | None
 
 
-class StoringStoppedError(Exception):
+class StoringStoppedError(StoppedError):
     """What Kafka holds and what ClickHouse holds do not fit together; a person must look. Says where."""
 
 

@@ -14,6 +14,8 @@ from importlib.resources import files
 
 from clickhouse_connect.driver.client import Client
 
+from ..base.errors import StoppedError
+
 _RECORD = """
 CREATE TABLE IF NOT EXISTS migrations
 (
@@ -27,7 +29,7 @@ COMMENT 'Migrations of this store that have been applied'
 """
 
 
-class MigrationError(Exception):
+class MigrationError(StoppedError):
     """The store's migrations are not those of this version; the message says which."""
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import structlog
 from confluent_kafka.admin import AdminClient
 
+from ..kafka import brokers as kafka
 from ..ledger import batch as batches
 from ..ledger.batch import Records
 from ..ledger.registry import harvest
-from ..schemas import kafka
 from ..schemas.catalog import SchemaCatalog, SchemaConflictError
 from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.topics import sealed

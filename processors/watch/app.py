@@ -17,6 +17,7 @@ import structlog
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types import TP
 
+from ...base.errors import DependencyError
 from ...schemas.event import LIFECYCLE_TOPIC
 from ...schemas.topics import MAX_SEALED_BYTES, sealed
 from .transport import Transport
@@ -31,7 +32,7 @@ SESSION_SECONDS = 10.0
 """After this long without a sign of life another process takes over."""
 
 
-class WatchLostError(Exception):
+class WatchLostError(DependencyError):
     """The watch ended by itself; the message says why. Start it again."""
 
 

@@ -15,14 +15,14 @@ import structlog
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient
 
+from ...kafka import brokers as kafka
+from ...kafka.transactions import insist
 from ...ledger import batch as batches
-from ...schemas import kafka
 from ...schemas.arrow import decode_values
 from ...schemas.catalog import SchemaCatalog
 from ...schemas.codec import EventEncoder
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event
 from ...schemas.topics import WATCH_TOPIC, sealed
-from ..transactions import insist
 from .memory import MANIFEST, MemoryUnreadableError
 from .reports import SYSTEM, said_before
 from .state import Identity

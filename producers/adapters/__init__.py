@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .cloudtrail import CloudTrailAdapter
+from .cloudtrail.adapter import CloudTrailAdapter
 from .contract import Adapter, Mapped, Skipped
-from .hoop import HoopAdapter
+from .hoop.adapter import HoopAdapter
 from .reading import Place, RecordError
-from .teleport import TeleportAdapter
-from .vault import VaultAdapter
+from .teleport.adapter import TeleportAdapter
+from .vault.adapter import VaultAdapter
 
 _ALL: tuple[type[Adapter], ...] = (CloudTrailAdapter, HoopAdapter, TeleportAdapter, VaultAdapter)
 ADAPTERS: dict[str, type[Adapter]] = {adapter.SYSTEM: adapter for adapter in _ALL}

@@ -13,12 +13,12 @@ import pytest
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
+from grantledger.kafka import brokers as kafka
+from grantledger.kafka.topics import create_topics
 from grantledger.processors.watch.journal import Journal
 from grantledger.processors.watch.memory import MemoryUnreadableError
 from grantledger.producers import Actor, Client, Event, Resource, Source, Subject
 from grantledger.runtime.broker import LocalBroker
-from grantledger.runtime.topics import create_topics
-from grantledger.schemas import kafka
 from grantledger.schemas.catalog import SchemaCatalog, WriterSchema, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC

@@ -17,8 +17,8 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from grantledger.kafka import brokers as kafka_ends
 from grantledger.producers import Client, DeliveryError, Resource, grant_activated, session_query
-from grantledger.schemas import kafka as kafka_ends
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import decode
 

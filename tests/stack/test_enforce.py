@@ -18,9 +18,9 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from grantledger.enforcers.journal import KafkaJournal
-from grantledger.processors.transactions import insist
+from grantledger.kafka import brokers as kafka
+from grantledger.kafka.transactions import insist
 from grantledger.runtime.broker import LocalBroker
-from grantledger.schemas import kafka
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event, Resource, Subject

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 
+from grantledger.kafka.brokers import transactional_options
 from grantledger.ledger.batch import encode
 from grantledger.processors.watch.policy import Policy
 from grantledger.processors.watch.state import Identity, WatchState
-from grantledger.producers.sample.policy import POLICY
-from grantledger.producers.sample.simulation import Simulation
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
-from grantledger.schemas.kafka import transactional_options
+from grantledger.simulator.policy import POLICY
+from grantledger.simulator.simulation import Simulation
 from support.events import produce, read_datum
 from support.oracle import committed_records
 from support.pipeline import Pipeline

@@ -15,10 +15,10 @@ import pytest
 
 from grantledger.ledger.batch import Head, Records, seal
 from grantledger.ledger.entry import NO_HEADERS, Genesis, origin_of
+from grantledger.processors.sweep import compare as sweep
 from grantledger.processors.watch.policy import SECOND, Limits, Override, Policy
 from grantledger.processors.watch.reading import facts_of
 from grantledger.processors.watch.state import WatchState
-from grantledger.runtime import sweep
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.event import LIFECYCLE_TOPIC, Resource

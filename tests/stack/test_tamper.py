@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from grantledger.kafka import brokers as kafka
 from grantledger.ledger import batch as batches
 from grantledger.ledger.anchor import Anchor, anchor_origin, append_anchor, decode_anchor, encode_anchor
 from grantledger.ledger.batch import SealedBatch, leaf_at, micros_of
@@ -26,17 +27,16 @@ from grantledger.ledger.entry import Genesis, chain, payload_hash
 from grantledger.ledger.keys import LocalSigner, public_pem, read_public_pem
 from grantledger.ledger.merkle import Frontier, root_of
 from grantledger.ledger.note import BatchFacts, Checkpoint, NoteError, open_sealed_checkpoint, sign_checkpoint
-from grantledger.ledger.verify_columns import ERASED
 from grantledger.producers import Actor, Client, Event, Source, Subject
 from grantledger.runtime.broker import LocalBroker
-from grantledger.runtime.verification_kafka import verify_records
-from grantledger.schemas import kafka
 from grantledger.schemas.arrow import DECODED_SCHEMA
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.topics import SEALED_TOPICS
 from grantledger.sinks.file_target import read_anchor_file
 from grantledger.sinks.rows import EVIDENCE_SCHEMA
+from grantledger.verifier.columns import ERASED
+from grantledger.verifier.sealed_topics import verify_records
 from support.events import event, produce, read_datum, written
 from support.pipeline import Pipeline
 from support.tamper import TABLES, TamperedStore, copied, other_value, replaced

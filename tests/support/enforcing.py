@@ -16,8 +16,8 @@ from typing import Any
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from grantledger.kafka import brokers as kafka
 from grantledger.runtime.children import Child, ChildSpec
-from grantledger.schemas import kafka
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Actor, Event, Finding, Resource, Source, Subject

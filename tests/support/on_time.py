@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from grantledger.kafka import brokers as kafka
 from grantledger.producers import Client, Event, Resource, Subject, grant_activated, grant_revoked
 from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.children import Child
-from grantledger.schemas import kafka
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from grantledger.schemas.topics import COMMANDS_TOPIC
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from confluent_kafka.admin import AdminClient
 
+from grantledger.kafka.topics import TopicError, create_topics
 from grantledger.runtime.children import Child, ChildSpec
 from grantledger.runtime.settings import load_settings
-from grantledger.runtime.topics import TopicError, create_topics
 from grantledger.schemas.topics import topic_specs
 
 from .waiting import wait_for

@@ -16,12 +16,12 @@ from grantledger.processors.watch.state import Change, Identity, WatchState
 from grantledger.producers.adapters import ADAPTERS, Place, Skipped, make_adapter
 from grantledger.producers.adapters.reading import parse_object
 from grantledger.producers.event_json import event_from_json
-from grantledger.producers.sample.fault import Expected
-from grantledger.producers.sample.policy import POLICY
-from grantledger.producers.sample.simulation import Delivery, Simulation
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import LIFECYCLE_TOPIC, Event
+from grantledger.simulator.fault import Expected
+from grantledger.simulator.policy import POLICY
+from grantledger.simulator.simulation import Delivery, Simulation
 from support.small_ledger import SIGNER
 
 GENESIS = Genesis("sim.example/access.lifecycle/0/0", bytes(16), 0)

@@ -167,7 +167,7 @@ class _Engine:
         return self._verify(request)
 
     def _verify(self, request: dict[str, Any]) -> dict[str, Any]:
-        from grantledger.runtime.verification import verify_store
+        from grantledger.verifier.store import verify_store
 
         with ExitStack() as undo:
             for table, query in request["changed"].items():

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grantledger.producers.adapters import Place, RecordError, Skipped, make_adapter
-from grantledger.producers.adapters.cloudtrail_center import ROLE_SEARCH, ROLE_TAKEN, SIGNING_IN
-from grantledger.producers.adapters.cloudtrail_credentials import ISSUING, REVOKE_POLICY
+from grantledger.producers.adapters.cloudtrail.credentials import ISSUING, REVOKE_POLICY
+from grantledger.producers.adapters.cloudtrail.identity_center import ROLE_SEARCH, ROLE_TAKEN, SIGNING_IN
 from grantledger.producers.adapters.wrapping import Cut, Cutter, begins_wrapped
 from grantledger.producers.importer import Importer, Input, Report
 from grantledger.schemas.codec import EventEncoder

@@ -23,8 +23,8 @@ from grantledger.producers.adapters import (
     Skipped,
     UnknownToolError,
     make_adapter,
-    teleport_catalog,
 )
+from grantledger.producers.adapters.teleport import catalog as teleport_catalog
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder, decode
 from grantledger.schemas.event import Event

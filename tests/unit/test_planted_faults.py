@@ -17,12 +17,12 @@ from grantledger.processors.watch.facts import Fact
 from grantledger.processors.watch.islands import Islands
 from grantledger.processors.watch.policy import SEVERITIES, Limits, Policy
 from grantledger.processors.watch.sources import SourceLife
-from grantledger.producers.sample import policy as constants
-from grantledger.producers.sample.fault import played_by
-from grantledger.producers.sample.faults import FAULTS, stories
-from grantledger.producers.sample.plots import imagine
-from grantledger.producers.sample.simulation import Simulation
-from grantledger.producers.sample.world import somebody
+from grantledger.simulator import policy as constants
+from grantledger.simulator.fault import played_by
+from grantledger.simulator.faults import FAULTS, stories
+from grantledger.simulator.plots import imagine
+from grantledger.simulator.simulation import Simulation
+from grantledger.simulator.world import somebody
 from support.simulation import Reader, Watched, differences, policy_in, watch
 
 HARMLESS = {name for name, fault in FAULTS.items() if type(fault).__module__.endswith(".oddities")}

@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 
 from grantledger.cli import sample
 from grantledger.processors.watch.policy import read_policy
-from grantledger.producers.sample.faults import FAULTS, stories
-from grantledger.producers.sample.life import TOOLS, Deed, Ending, Life, Tool
-from grantledger.producers.sample.player import TELLERS, Player
-from grantledger.producers.sample.plots import PLOTS, imagine
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Event
+from grantledger.simulator.faults import FAULTS, stories
+from grantledger.simulator.life import TOOLS, Deed, Ending, Life, Tool
+from grantledger.simulator.player import TELLERS, Player
+from grantledger.simulator.plots import PLOTS, imagine
 from support.simulation import Reader
 
 START = datetime(2030, 1, 1, 12, tzinfo=UTC)

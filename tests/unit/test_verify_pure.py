@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from grantledger.ledger.entry import Genesis, chain, payload_hashes
 from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.merkle import Frontier
-from grantledger.ledger.verify import OriginVerifier, check_chunk
+from grantledger.verifier.logs import OriginVerifier, check_chunk
 from support.small_ledger import GENESIS, SIGNER, Rows, cut, entries, records_of, seal_parts
 
 KEY = SIGNER.public_key

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from grantledger.ledger.anchor import Anchor, append_anchor
 from grantledger.ledger.merkle import Frontier
 from grantledger.ledger.note import Checkpoint
-from grantledger.runtime.verification import await_covered
+from grantledger.verifier.store import await_covered
 from support.small_ledger import SIGNER
 
 LOGS = ("test.example/access.lifecycle/0/0", "test.example/access.activity/0/0")

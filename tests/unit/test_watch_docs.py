@@ -8,9 +8,9 @@ from typing import get_args
 
 import pytest
 
+from grantledger.processors.sweep.compare import RULE
 from grantledger.processors.watch.policy import SEVERITIES, Judge, Limits, Override, Rule, SourceLimits, read_policy
 from grantledger.processors.watch.reports import FAULT
-from grantledger.runtime.sweep import RULE
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "watch.md").read_text("utf-8")

@@ -21,9 +21,9 @@ from grantledger.processors.watch.memory import MemoryUnreadableError, Place, de
 from grantledger.processors.watch.policy import Policy
 from grantledger.processors.watch.reading import facts_from, read, rows_of
 from grantledger.processors.watch.state import Identity, WatchState
-from grantledger.producers.sample.faults import FAULTS
-from grantledger.producers.sample.simulation import Simulation
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
+from grantledger.simulator.faults import FAULTS
+from grantledger.simulator.simulation import Simulation
 from support.shelf import Power, Shelf
 from support.simulation import LONG_AFTER, LOOK, Watched, differences, policy_in, sealed_batches
 

@@ -1,0 +1,1 @@
+"""Computes in SQL what should be gone, and compares it with what the watch reports."""

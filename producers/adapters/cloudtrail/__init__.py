@@ -1,0 +1,1 @@
+"""AWS CloudTrail: STS credentials, Identity Center, sessions."""

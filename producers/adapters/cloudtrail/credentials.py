@@ -1,0 +1,159 @@
+"""CloudTrail: temporary credentials issued by STS, and the order to refuse those issued before, as ``grant.*``."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ....schemas.event import Event, Resource, Subject
+from ....schemas.rules import EARLIEST_YEAR, LATEST_YEAR
+from ..contract import Mapped, synthesized
+from ..reading import Fields
+from .call import Call
+from .identity import UNKNOWN, grant_of, session_of
+
+ISSUING = (
+    "AssumeRole",
+    "AssumeRoleWithSAML",
+    "AssumeRoleWithWebIdentity",
+    "AssumeRoot",
+    "GetFederationToken",
+    "GetSessionToken",
+)
+REVOKE_POLICY = "AWSRevokeOlderSessions"
+"""The policy that the console puts on a role to refuse all of its credentials issued until then."""
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_EXPIRATION = re.compile(r"([A-Za-z]{3}) (\d{1,2}), (\d{4}),? (\d{1,2}):(\d{2}):(\d{2})\s([AP]M)")
+_REFUSED_RESOURCE = re.compile(r" on resource: (arn:\S+)")
+
+
+def map_credentials(call: Call) -> Mapped | None:
+    """Return the event of a record that issues or refuses temporary credentials, or None for another record."""
+    if call.is_one("sts", *ISSUING):
+        return (_refused(call),) if call.error_code else (_issued(call),)
+    if call.is_one("iam", "PutRolePolicy") and call.asked.text("policyName") == REVOKE_POLICY:
+        return None if call.error_code else (_sessions_revoked(call),)
+    return None
+
+
+def _issued(call: Call) -> Event:
+    credentials = call.answer.object("credentials")
+    principal = _principal(call)
+    grant, kind = grant_of(credentials.text("accessKeyId"), principal, call.occurred_at)
+    until, source = _end(call, credentials)
+    return Event(
+        event_type="grant.activated",
+        subject=call.identity.subject,
+        resource=_account(call),
+        entitlement=_entitlement(call),
+        grant_id=grant or synthesized("credentials", call.native_id),
+        grant_id_kind=kind or "synthesized",
+        session_id=session_of(None, principal, call.occurred_at),
+        expires_at=until,
+        expiry_source=source,
+        requested_seconds=_seconds(call),
+        outcome="success",
+        **call.common(),
+    )
+
+
+def _refused(call: Call) -> Event:
+    return Event(
+        event_type="grant.failed",
+        subject=call.identity.subject,
+        resource=_account(call),
+        entitlement=_entitlement(call),
+        grant_id=synthesized("credentials", call.native_id),
+        grant_id_kind="synthesized",
+        session_id=call.identity.session_id,
+        requested_seconds=_seconds(call),
+        outcome=call.outcome,
+        **call.common(),
+    )
+
+
+def _principal(call: Call) -> str | None:
+    """Return the ARN under which the new credentials act: it stands in ``userIdentity`` of what is done with them."""
+    given = call.answer.object("assumedRoleUser").text("arn") or call.answer.object("federatedUser").text("arn")
+    if given is not None or call.operation == "GetSessionToken":
+        return given or call.record.object("userIdentity").text("arn")
+    role, session = call.asked.text("roleArn"), call.asked.text("roleSessionName")
+    parts = (role or "").split(":")
+    if session is None or len(parts) < 6:
+        return None
+    # Services that take a role get no ARN of the session in their answer; it leaves out the path of the role.
+    return f"{parts[0]}:{parts[1]}:sts::{parts[4]}:assumed-role/{parts[5].rpartition('/')[2]}/{session}"
+
+
+def _entitlement(call: Call) -> str:
+    """Return the role; for a session of a user the user; for a refused call the role that the refusal names."""
+    task = call.asked.values.get("taskPolicyArn")
+    policy = (
+        call.asked.object("taskPolicyArn").text("arn") if isinstance(task, dict) else call.asked.text("taskPolicyArn")
+    )
+    federated = call.answer.object("federatedUser").text("arn")
+    named = call.asked.text("roleArn") or policy or federated
+    if named is None and call.error_code is not None:
+        found = _REFUSED_RESOURCE.search(call.error or "")
+        named = found[1] if found else None
+    if named is None and call.operation == "GetSessionToken":
+        named = call.record.object("userIdentity").text("arn")
+    return named or UNKNOWN
+
+
+def _account(call: Call) -> Resource:
+    if call.operation == "AssumeRoot":
+        return call.resource_of(call.asked.text("targetPrincipal") or call.account or UNKNOWN)
+    parts = _entitlement(call).split(":")
+    return call.resource_of((parts[4] if len(parts) > 5 else None) or call.account or UNKNOWN)
+
+
+def _seconds(call: Call) -> int | None:
+    seconds = call.asked.integer("durationSeconds")
+    return seconds if seconds is not None and seconds >= 0 else None
+
+
+def _end(call: Call, credentials: Fields) -> tuple[datetime | None, str]:
+    """Return when the credentials end and how that is known."""
+    text = credentials.text("expiration")
+    if text is not None:
+        return _expiration(credentials, text), "native"
+    seconds = _seconds(call)
+    try:
+        until = call.occurred_at + timedelta(seconds=seconds) if seconds else None
+    except OverflowError:
+        until = None
+    return until, "derived" if until else "unknown"
+
+
+def _expiration(credentials: Fields, text: str) -> datetime:
+    """Read ``Jul 10, 2023, 12:09:47 PM``, in UTC like all times of CloudTrail; RFC 3339 is taken as well."""
+    found = _EXPIRATION.fullmatch(text.strip())
+    if found is None or found[1].lower() not in _MONTHS:
+        return credentials.required_time("expiration")
+    month = _MONTHS.index(found[1].lower()) + 1
+    hour = int(found[4]) % 12 + (12 if found[7] == "PM" else 0)
+    try:
+        if not 1 <= int(found[4]) <= 12 or not EARLIEST_YEAR <= int(found[3]) <= LATEST_YEAR:
+            raise ValueError
+        return datetime(int(found[3]), month, int(found[2]), hour, int(found[5]), int(found[6]), tzinfo=UTC)
+    except ValueError:
+        credentials.fail("expiration", f"{text[:64]!r} is not a time")
+
+
+def _sessions_revoked(call: Call) -> Event:
+    """All sessions of a role are refused from now on; whose they are the record does not say."""
+    role = call.asked.required_text("roleName")
+    own: dict[str, Any] = {**call.common(), "session_id": call.identity.session_id}
+    return Event(
+        event_type="grant.revoked",
+        subject=Subject(UNKNOWN),
+        resource=call.resource_of(call.account or UNKNOWN),
+        entitlement=role,
+        grant_id=synthesized("role_sessions", call.account or UNKNOWN, role),
+        grant_id_kind="synthesized",
+        removal_evidence="api_accepted",
+        outcome="success",
+        **own,
+    )

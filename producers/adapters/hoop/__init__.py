@@ -1,0 +1,1 @@
+"""hoop.dev: reviews and sessions."""

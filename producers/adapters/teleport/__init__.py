@@ -1,0 +1,1 @@
+"""Teleport: access requests, certificates, sessions and commands."""

@@ -1,0 +1,91 @@
+"""Teleport: what was done in a session, as ``action``, and what became of it, as ``outcome``."""
+
+from __future__ import annotations
+
+from ....schemas.event import Action
+from ..reading import Fields
+from .catalog import ARGUMENTS, FAILURES, POSITIONAL, QUERY_PREFIX, SFTP_ACTIONS
+
+
+def action_of(event: str, record: Fields) -> Action:
+    """Return the action of a record whose type is ``event``."""
+    args = _arguments(event, record)
+    exit_code = _exit_code(record)
+    if event.startswith(QUERY_PREFIX):
+        query = _query(event, record)
+        plain = event in ("db.session.query", "db.session.query.failed")
+        command = None if plain else event.removeprefix(QUERY_PREFIX)
+        return Action(command=command, args=args, query=query, exit_code=exit_code)
+    return Action(command=_command(event, record), args=args, exit_code=exit_code)
+
+
+def outcome_of(event: str, record: Fields) -> str:
+    """Return ``success``, ``failure``, ``denied`` or ``unknown``, from whatever the record says about it.
+
+    Teleport's codes end in I for what went well and in W or E for what did not; HTTP answers and exit codes say more.
+    """
+    status = record.integer("response_code") or record.integer("status_code") or 0
+    if status in (401, 403):
+        return "denied"
+    code = record.text("code") or ""
+    failed = record.flag("success") is False or code.endswith(("W", "E")) or status >= 400 or event in FAILURES
+    if failed or _exit_code(record) not in (None, 0):
+        return "denied" if "denied" in (error_of(record) or "").lower() else "failure"
+    return "success" if record.flag("success") or code.endswith("I") else "unknown"
+
+
+def error_of(record: Fields) -> str | None:
+    """Return the tool's own words for what went wrong."""
+    return record.text("error") or record.text("exitError")
+
+
+def _exit_code(record: Fields) -> int | None:
+    for name in ("exitCode", "exit_code", "return_code"):
+        code = record.integer(name)
+        if code is not None:
+            return code
+    return None
+
+
+def _command(event: str, record: Fields) -> str:
+    if event == "exec":
+        return record.text("command") or event
+    if event in ("session.command", "session.disk", "session.network"):
+        own = record.text("path") if event == "session.command" else None
+        return own or record.text("program") or event
+    if event == "scp":
+        return f"scp {record.text('action') or 'transfer'}"
+    if event == "sftp":
+        number = record.integer("action")
+        return f"sftp {SFTP_ACTIONS.get(number or 0, str(number))}"
+    if event == "kube.request":
+        return record.text("verb") or event
+    if event in ("app.session.request", "app.session.dynamodb.request"):
+        return record.text("method") or event
+    return event
+
+
+def _query(event: str, record: Fields) -> str | None:
+    if event == "db.session.cassandra.batch":
+        queries = [child.text("query") or "" for child in record.objects("children")]
+        return "\n".join(queries) or None
+    if event == "db.session.dynamodb.request":
+        return record.compact("body")
+    return record.text("db_query") or record.text("query")
+
+
+def _arguments(event: str, record: Fields) -> tuple[str, ...]:
+    if event == "sftp_summary":
+        stats = record.objects("file_transfer_stats")
+        return tuple(path for path in (stat.text("path") for stat in stats) if path)
+    found: list[str] = []
+    for name in ARGUMENTS.get(event, ()):
+        value = record.values.get(name)
+        if isinstance(value, list):
+            values = record.texts(name)
+        elif isinstance(value, str):
+            values = tuple(text for text in (record.text(name),) if text)
+        else:
+            values = tuple(text for text in (record.compact(name),) if text)
+        found += values if name in POSITIONAL else [f"{name}={value}" for value in values]
+    return tuple(found)

@@ -1,0 +1,94 @@
+"""Teleport: its audit log, one JSON object a line, as the event handler or the file backend writes it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ....schemas.event import Actor, Event, Subject
+from ..contract import Adapter, Mapped, Skipped
+from ..reading import Fields
+from . import catalog
+from .access import map_access
+from .actions import action_of, error_of, outcome_of
+from .people import (
+    SYSTEM,
+    actor_of,
+    client_ip_of,
+    entitlement_of,
+    grant_of,
+    resource_of,
+    session_id_of,
+    source_of,
+    subject_of,
+)
+
+
+class TeleportAdapter(Adapter):
+    """Maps Teleport audit events.
+
+    Three facts of Teleport shape it. An approved request is not a grant: the certificate issued under it is. A record
+    of a decision names who decided and not who asked. Sessions name the access requests that they run under, so the
+    request's id is the id of the grant.
+    """
+
+    SYSTEM: ClassVar[str] = SYSTEM
+    SKIP_REASONS: ClassVar[dict[str, str]] = catalog.SKIP_REASONS
+
+    def map(self, record: Fields) -> Mapped | Skipped:
+        """Return the events of one record; see the contract."""
+        event = record.required_text("event")
+        reason = catalog.SKIPPED.get(event)
+        if reason is not None:
+            return Skipped(reason, event)
+        base = {
+            "occurred_at": record.required_time("time"),
+            "source": source_of(record, self.instance),
+            "client_ip": client_ip_of(record),
+            "error": error_of(record),
+            "reason": record.text("reason"),
+        }
+        access = map_access(event, record, base)
+        if access is not None:
+            return access
+        event_type = _session_type(event, record)
+        if event_type is not None:
+            return (_session_event(event_type, event, record, base),)
+        for prefix, skipped in catalog.SKIPPED_PREFIXES:
+            if event.startswith(prefix):
+                return Skipped(skipped, event)
+        return Skipped("event_unknown", event)
+
+
+def _session_type(event: str, record: Fields) -> str | None:
+    failed = record.flag("success") is False or (record.text("code") or "").endswith(("W", "E"))
+    if event in catalog.SESSION_STARTS:
+        return "session.denied" if failed else "session.started"
+    if event in catalog.SESSION_ENDS:
+        return "session.ended"
+    if event in catalog.DENIALS:
+        return "session.denied"
+    if event.startswith(catalog.QUERY_PREFIX):
+        return "session.query"
+    if event in catalog.ACTIONS or event.startswith(catalog.ACTION_PREFIXES):
+        return "session.command"
+    return None
+
+
+def _session_event(event_type: str, event: str, record: Fields, base: dict[str, Any]) -> Event:
+    grant = grant_of(record)
+    discovery = event in catalog.OWN_ACTIONS
+    acts = event_type in ("session.command", "session.query")
+    return Event(
+        event_type=event_type,
+        subject=Subject(SYSTEM, "system") if discovery else subject_of(record),
+        actor=Actor(SYSTEM, "system") if discovery else actor_of(record),
+        resource=resource_of(record),
+        entitlement=entitlement_of(record),
+        grant_id=grant,
+        grant_id_kind="native" if grant else None,
+        request_id=grant,
+        session_id=session_id_of(record, base["source"]),
+        outcome="denied" if event_type == "session.denied" else outcome_of(event, record),
+        action=action_of(event, record) if acts else None,
+        **base,
+    )

@@ -1,0 +1,1 @@
+"""HashiCorp Vault and OpenBao: leases, tokens and certificates of the audit log."""

@@ -1,0 +1,1 @@
+"""Reads stored evidence, from ClickHouse or Kafka, and checks it step by step."""

@@ -1,0 +1,1 @@
+"""The one signed HTTP sender that alerts and enforcers share."""
