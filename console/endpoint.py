@@ -23,7 +23,14 @@ from starlette.routing import Route
 from .access import Credential
 from .execution import Canceller
 from .gate import MAX_QUERY_BYTES, Gate
-from .policy import ENGINE_REFUSALS, FUNCTIONS_REFUSED, INFORMATION_SCHEMA, Policy
+from .policy import (
+    ENGINE_HIGHER_ORDER,
+    ENGINE_REFUSALS,
+    FUNCTIONS_REFUSED,
+    HIGHER_ORDER,
+    INFORMATION_SCHEMA,
+    Policy,
+)
 from .service import EndpointLimits, QueryService, ping
 from .slots import Slots
 
@@ -86,10 +93,12 @@ class SqlEndpoint:
                 raise ValueError(f"no database {', '.join(sorted(missing))} in {self._path}")
             version = self._canceller.ask("SELECT version()")[0]
             refused = FUNCTIONS_REFUSED | self._policy.functions_refused | set(self._canceller.ask(ENGINE_REFUSALS))
+            higher_order = HIGHER_ORDER | self._policy.higher_order | set(self._canceller.ask(ENGINE_HIGHER_ORDER))
             closed = {name.lower() for name in set(databases) - set(self._policy.databases)} - {INFORMATION_SCHEMA}
             policy = replace(
                 self._policy,
                 functions_refused=refused,
+                higher_order=higher_order,
                 closed_databases=self._policy.closed_databases | closed,
             )
             self._socket = _listen(self._host, self._port)

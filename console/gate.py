@@ -8,7 +8,9 @@ read files, the network and the process's variables; `KILL QUERY`, `KILL MUTATIO
 So a text passes twice. `screen` reads its tokens (`lexer`) and needs no engine; what it lets through is one
 statement with no comments in it. `inspect` then walks the syntax tree the engine's own parser makes of that very
 text. The tree hides what stands in `APPLY(…)` and in SHOW, so these are held to plain names, and the engine's own
-rewriting of the text is counted against the tree. What comes out is what must be run, under `execution`'s settings.
+rewriting of the text is counted against the tree. A function is also run by its bare name (`arrayMap(file, …)`,
+`currentHandler`), so a name in an expression is judged as a call is, and where a function is expected a lambda must
+stand. What comes out is what must be run, under `execution`'s settings.
 """
 
 from __future__ import annotations
@@ -84,6 +86,8 @@ class Gate:
         for name in sorted(statement.identifiers & parameters.keys()):
             if not _IDENTIFIER_VALUE.fullmatch(parameters[name]):
                 raise QueryRefusedError(BAD_ARGUMENTS, f"Value of parameter {name} is not a plain identifier.")
+            if reason := self.policy.identifier_refusal(parameters[name]):
+                raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
             database, _, table = parameters[name].partition(".")
             if table and database.lower() in self.policy.closed_databases:
                 self._require(database, table)
@@ -218,6 +222,27 @@ class Gate:
             judge = self.policy.table_function_refusal if of_table else self.policy.function_refusal
             if reason := judge(node.label):
                 raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
+            self._require_lambda(node)
+        # The engine takes a bare name for a function: arrayMap(file, …), and some run without brackets.
+        if node.kind == "Identifier" and (reason := self.policy.identifier_refusal(node.label)):
+            raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
+
+    def _require_lambda(self, call: Node) -> None:
+        """Refuse a call that may pass a function as anything but a lambda: its name is not judged as a call is."""
+        arguments = call.children[0].children if call.children else []
+        if not self.policy.takes_function(call.label, len(arguments)):
+            return
+        first = arguments[0]
+        if (first.kind, first.label) == ("Function", "lambda"):
+            return
+        # A refused name is told as such.
+        if first.kind == "Identifier" and (reason := self.policy.identifier_refusal(first.label)):
+            raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
+        example = first.label if first.kind == "Identifier" else "f"
+        raise QueryRefusedError(
+            ACCESS_DENIED,
+            f"Refused: {call.label}() takes a lambda as its first argument here: write x -> {example}(x).",
+        )
 
     def _require_table(self, label: str) -> None:
         database, dot, table = label.partition(".")

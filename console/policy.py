@@ -130,6 +130,70 @@ FUNCTIONS_REFUSED: Final = frozenset(
         "zookeepersessionuptime",
         "sleep",
         "sleepeachrow",
+        # These take a table or a dictionary as text, so its database is not checked.
+        "hascolumnintable",
+        "joinget",
+        "joingetornull",
+        "naivebayesclassifier",
+        "naivebayesclassifierwithprob",
+        "naivebayesclassifierwithallprobs",
+    }
+)
+
+# Functions that take a function as their first argument. Lower case. The engine also takes the bare name of a function
+# there: `arrayMap(file, […])` calls file(). `ENGINE_HIGHER_ORDER` asks for what a running engine has beyond these.
+HIGHER_ORDER: Final = frozenset(
+    {
+        "arrayall",
+        "arrayavg",
+        "arraybottomk",
+        "arraycompact",
+        "arraycount",
+        "arraycumsum",
+        "arraycumsumnonnegative",
+        "arraydifference",
+        "arrayexists",
+        "arrayfill",
+        "arrayfilter",
+        "arrayfirst",
+        "arrayfirstindex",
+        "arrayfirstornull",
+        "arrayfold",
+        "arraylast",
+        "arraylastindex",
+        "arraylastornull",
+        "arraymap",
+        "arraymax",
+        "arraymin",
+        "arraypartialreversesort",
+        "arraypartialsort",
+        "arrayproduct",
+        "arrayreversefill",
+        "arrayreversesort",
+        "arrayreversesplit",
+        "arraysort",
+        "arraysplit",
+        "arraysum",
+        "arraytopk",
+        "mapall",
+        "mapapply",
+        "mapexists",
+        "mapfilter",
+        "mappartialreversesort",
+        "mappartialsort",
+        "mapreversesort",
+        "mapsort",
+    }
+)
+# Those that take a number before the array or map; with these two arguments alone they take no function.
+HIGHER_ORDER_WITH_NUMBER: Final = frozenset(
+    {
+        "arraybottomk",
+        "arraypartialreversesort",
+        "arraypartialsort",
+        "arraytopk",
+        "mappartialreversesort",
+        "mappartialsort",
     }
 )
 
@@ -158,12 +222,14 @@ SYSTEM_TABLES: Final = frozenset(
 )
 INFORMATION_SCHEMA: Final = "information_schema"
 
-# Functions of the engine that the gate must know and cannot list ahead: user-defined ones (they may run a program)
-# and any new one that talks to a model over the network or looks into the process.
+# Functions of the engine that the gate must know and cannot list ahead: user-defined ones (they may run a program),
+# those that read a dictionary, the engine's own helpers, and any new one that talks to a model over the network or
+# looks into the process.
 ENGINE_REFUSALS: Final = (
-    "SELECT lower(name) FROM system.functions "
-    "WHERE NOT is_aggregate AND (origin != 'System' OR categories IN ('AI', 'Introspection'))"
+    "SELECT lower(name) FROM system.functions WHERE NOT is_aggregate AND (origin != 'System' "
+    "OR categories IN ('AI', 'Introspection', 'Dictionary', 'Embedded Dictionary') OR startsWith(name, '__'))"
 )
+ENGINE_HIGHER_ORDER: Final = "SELECT lower(name) FROM system.functions WHERE higher_order"
 
 
 @dataclass(frozen=True)
@@ -175,12 +241,14 @@ class Policy:
     `closed_databases`: lower-case names of databases that exist and are not open, to tell `system.x` after IN, which
     reads a table, from a column; `SqlEndpoint` adds those of the engine.
     `functions_refused`: lower-case names; take `FUNCTIONS_REFUSED` and add what `ENGINE_REFUSALS` lists.
+    `higher_order`: lower-case names; take `HIGHER_ORDER` and add what `ENGINE_HIGHER_ORDER` lists.
     """
 
     databases: tuple[str, ...] = ("audit",)
     system_tables: frozenset[str] = SYSTEM_TABLES
     table_functions: frozenset[str] = TABLE_FUNCTIONS
     functions_refused: frozenset[str] = FUNCTIONS_REFUSED
+    higher_order: frozenset[str] = HIGHER_ORDER
     closed_databases: frozenset[str] = frozenset({"default", "system"})
 
     def __post_init__(self) -> None:
@@ -202,6 +270,20 @@ class Policy:
         if name.lower() in self.functions_refused or name.startswith("__"):
             return f"function {name}() reaches outside of the tables"
         return None
+
+    def identifier_refusal(self, name: str) -> str | None:
+        """Why the bare identifier `name` may not stand in an expression, or None when it may."""
+        if name.lower() in self.functions_refused:
+            return (
+                f"{name} is also a function that reaches outside of the tables, and the engine may call it by its bare "
+                f"name; qualify a column of that name, as in t.{name}"
+            )
+        return None
+
+    def takes_function(self, name: str, arguments: int) -> bool:
+        """Whether the function `name`, called with so many arguments, takes a function as the first of them."""
+        lower = name.lower()
+        return lower in self.higher_order and arguments > (2 if lower in HIGHER_ORDER_WITH_NUMBER else 1)
 
     def table_function_refusal(self, name: str) -> str | None:
         """Why the table function `name` may not be called, or None when it may."""

@@ -108,6 +108,8 @@ def test_reads_pass_the_screen(sql: str, kind: str, output_format: str | None) -
         ("SELECT inIgnoreSet(1, `system` . processes)", ACCESS_DENIED, "system.processes"),
         ("SELECT 1 IN default.`/etc/passwd`", ACCESS_DENIED, "default"),
         ("SELECT aiGenerate('x')", ACCESS_DENIED, "aiGenerate()"),
+        ("SELECT hasColumnInTable('default', '/etc/passwd', 'c1')", ACCESS_DENIED, "hasColumnInTable()"),
+        ("SELECT joinGet('system.processes', 'query', 1)", ACCESS_DENIED, "joinGet()"),
         ("SELECT __getScalar('x')", ACCESS_DENIED, "__getScalar()"),
         ("SELECT 1 SETTINGS readonly = 0", READONLY, "SETTINGS"),
         ("SELECT * FROM (SELECT 1 settings/**/max_threads=64)", READONLY, "SETTINGS"),
@@ -167,6 +169,13 @@ def test_an_identifier_value_names_no_closed_table() -> None:
         GATE.check("SELECT 1 IN {t:Identifier}", {"t": "system.processes"}, Printed([]))
 
 
+@pytest.mark.parametrize("value", ["file", "FILE", "getMacro"])
+def test_an_identifier_value_names_no_refused_function(value: str) -> None:
+    with pytest.raises(QueryRefusedError, match=f"t.{value}") as caught:
+        GATE.check("SELECT arrayMap({f:Identifier}, ['x'])", {"f": value}, Printed([]))
+    assert caught.value.code == ACCESS_DENIED
+
+
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
@@ -207,6 +216,12 @@ SelectWithUnionQuery (children 1)
    ExpressionList (children 1)
     {}
 """
+# A call as the only column, its first argument at the last place; NAMES is one argument more.
+CALL = """\
+Function {} (children 1)
+     ExpressionList (children {})
+      {}"""
+NAMES = "\n      Identifier names"
 
 
 def inspect(kind: str, tree: str) -> None:
@@ -218,6 +233,12 @@ def inspect(kind: str, tree: str) -> None:
     [
         ("SELECT", SELECT_FROM.format("TableIdentifier audit.entries (alias e)")),
         ("SELECT", SELECT_FROM.format("TableIdentifier entries")),
+        ("SELECT", SELECT_FROM.format("TableIdentifier file")),
+        ("SELECT", SELECT_ONE.format(CALL.format("upper", 1, "Identifier t.file"))),
+        ("SELECT", SELECT_ONE.format(CALL.format("arraySort", 1, "Identifier names"))),
+        ("SELECT", SELECT_ONE.format(CALL.format("arrayTopK", 2, f"Identifier n{NAMES}"))),
+        ("SELECT", SELECT_ONE.format(CALL.format("arrayMap", 2, f"Function lambda (children 1){NAMES}"))),
+        ("SELECT", SELECT_ONE.format(CALL.format("arrayReverse", 1, "Identifier upper"))),
         ("SELECT", SELECT_FROM.format("TableIdentifier system.columns")),
         ("SELECT", SELECT_FROM.format("TableIdentifier INFORMATION_SCHEMA.tables")),
         ("SELECT", SELECT_FROM.format("Function numbers (alias n) (children 1)")),
@@ -241,6 +262,18 @@ def test_trees_of_reads_pass(kind: str, tree: str) -> None:
         ("SELECT", SELECT_FROM.format("TableIdentifier system.processes (alias p)"), "system.processes"),
         ("SELECT", SELECT_FROM.format("TableIdentifier default./etc/passwd"), "default"),
         ("SELECT", SELECT_ONE.format("Function file (children 1)"), "file()"),
+        ("SELECT", SELECT_ONE.format("Identifier file (alias f)"), "file"),
+        ("SELECT", SELECT_ONE.format(CALL.format("upper", 1, "Identifier File")), "t.File"),
+        ("SELECT", SELECT_ONE.format(CALL.format("arrayMap", 2, f"Identifier file{NAMES}")), "file"),
+        (
+            "SELECT",
+            SELECT_ONE.format(CALL.format("arrayMap", 2, f"Identifier file (alias z) (children 1){NAMES}")),
+            "file",
+        ),
+        ("SELECT", SELECT_ONE.format(CALL.format("arrayMap", 2, f"Identifier upper{NAMES}")), "x -> upper(x)"),
+        ("SELECT", SELECT_ONE.format(CALL.format("ARRAYMAP", 2, f"Identifier f{NAMES}")), "lambda"),
+        ("SELECT", SELECT_ONE.format(CALL.format("arraySort", 2, f"Literal 'upper'{NAMES}")), "lambda"),
+        ("SELECT", SELECT_ONE.format(CALL.format("arrayTopK", 3, f"Identifier f{NAMES}{NAMES}")), "lambda"),
         ("SELECT", SELECT_ONE.format("NewKindOfNode x"), "NewKindOfNode"),
         ("SELECT", SELECT_ONE.format("Set"), "SETTINGS"),
         ("SELECT", SELECT_ONE.format("Literal 1") + " Literal 'outfile'", "output clause"),
