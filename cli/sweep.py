@@ -5,9 +5,8 @@ from __future__ import annotations
 import typer
 
 from ..processors.sweep.sweeper import Sweeper
-from ..processors.watch.policy import DEFAULT, PolicyError, read_policy
+from ..processors.watch.policy import DEFAULT, read_policy
 from ..runtime.process import on_stop_signal, serving
-from ..runtime.settings import SettingsError
 from ..runtime.sweep_store import SweepStore
 from ..runtime.wiring import admin_of
 from .running import settings_of, told
@@ -23,10 +22,7 @@ def command(context: typer.Context) -> None:
     """
     settings = settings_of(context)
     with told():
-        try:
-            policy = read_policy(settings.watch_policy) if settings.watch_policy else DEFAULT
-        except PolicyError as error:
-            raise SettingsError(str(error)) from error
+        policy = read_policy(settings.watch_policy) if settings.watch_policy else DEFAULT
         sweeper = Sweeper(
             settings.kafka_client_options(),
             admin_of(settings),

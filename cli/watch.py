@@ -15,7 +15,7 @@ from ..base.errors import EXIT_DEPENDENCY
 from ..processors.watch.app import WatchLostError, make_app, run_app
 from ..processors.watch.clock import Clock, since_boot
 from ..processors.watch.journal import Journal
-from ..processors.watch.policy import DEFAULT, SECOND, PolicyError, read_policy
+from ..processors.watch.policy import DEFAULT, SECOND, read_policy
 from ..processors.watch.watch import Watch
 from ..runtime.memory import give_back_freed_memory
 from ..runtime.process import complain, serving
@@ -47,10 +47,7 @@ def command(context: typer.Context) -> None:
 
 async def _run(settings: Settings, folder: Path) -> None:
     options, deployment = settings.kafka_client_options(), settings.require_deployment()
-    try:
-        policy = read_policy(settings.watch_policy) if settings.watch_policy else DEFAULT
-    except PolicyError as error:
-        raise SettingsError(str(error)) from error
+    policy = read_policy(settings.watch_policy) if settings.watch_policy else DEFAULT
     # A million grants are no garbage: looking through all of them again and again would cost more than everything else.
     gc.set_threshold(200_000, 50, 1_000)
     give_back_freed_memory()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from ...base.toml import load_toml
 from .facts import Access, Source
 
 SECOND = 1_000_000
@@ -45,10 +45,6 @@ SEVERITIES: dict[Rule, Severity] = {
     "sequence_gap": "critical",
     "event_conflict": "critical",
 }
-
-
-class PolicyError(ValueError):
-    """The policy file is not one; the message names the file, the key and what it must be."""
 
 
 class _Strict(BaseModel):
@@ -184,14 +180,7 @@ def read_policy(path: Path) -> Policy:
     """Read a policy file. Its rules come after the built-in one for certificates, so they can take it back.
 
     Raises:
-        PolicyError: the file is missing, no TOML, or a key in it is wrong.
+        ConfigError: the file is missing, is not TOML, or has wrong keys.
     """
-    try:
-        found = Policy.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise PolicyError(f"policy {path}: {error}") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise PolicyError(f"policy {path}: {where}: {first['msg']}") from error
+    found = load_toml(path, Policy)
     return found.model_copy(update={"rule": (CERTIFICATES, *found.rule)})
