@@ -164,5 +164,5 @@ def _contains(value: Any, keys: Sequence[str | int]) -> bool:
                 return False
         elif not (isinstance(value, list) and isinstance(part, int) and part < len(value)):
             return False
-        value = value[part]  # type: ignore[index]
+        value = value[part]
     return True
