@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from .event import ACCESS_TYPES, PIPELINE_TYPES, Event
+from .finding_rules import SEVERITIES
 
 PRINCIPAL_KINDS = frozenset({"human", "service", "agent", "system", "unknown"})
 OUTCOMES = frozenset({"success", "failure", "denied", "pending", "unknown"})
@@ -12,7 +13,6 @@ DECISIONS = frozenset({"approved", "denied", "pending"})
 EXPIRY_SOURCES = frozenset({"native", "derived", "policy", "unknown"})
 GRANT_ID_KINDS = frozenset({"native", "synthesized"})
 REMOVAL_EVIDENCE = frozenset({"none", "deadline", "api_accepted", "confirmed"})
-SEVERITIES = frozenset({"info", "warning", "critical"})
 EARLIEST_YEAR, LATEST_YEAR = 1970, 2299
 """The years that the store's microsecond timestamps can show (ClickHouse DateTime64)."""
 
@@ -53,7 +53,7 @@ def _check_words(event: Event) -> None:
     for number, approval in enumerate(event.approvals):
         _one_of(f"approvals[{number}].decision", approval.decision, DECISIONS)
     if event.finding is not None:
-        _one_of("finding.severity", event.finding.severity, SEVERITIES)
+        _one_of("finding.severity", event.finding.severity, frozenset(SEVERITIES))
     for field, text in (
         ("source.system", event.source.system),
         ("source.instance", event.source.instance),
