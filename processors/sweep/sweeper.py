@@ -20,6 +20,7 @@ from ...schemas.codec import EventEncoder
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event
 from ...schemas.topics import sealed
 from ..watch.policy import Policy
+from ..watch.reports import short
 from . import compare as sweep
 
 log = structlog.get_logger("grantledger.sweep")
@@ -122,7 +123,7 @@ class Sweeper:
             verdict = sweep.judged(ask(sweep.OPEN_GRANTS, **values), self._policy, now)
             said: dict[str, sweep.Cases] = {"overdue": {}, sweep.RULE: {}}
             for row in ask(sweep.OPEN_FINDINGS):
-                said[row["rule"]][row["key"]] = row["due"]
+                said[row["rule"]][short(row["key"])] = row["due"]
         if self._differences is None:
             self._differences = sweep.Differences(said[sweep.RULE])
         found = said["overdue"]

@@ -20,11 +20,10 @@ from ...kafka.transactions import insist
 from ...ledger import batch as batches
 from ...schemas.arrow import decode_values
 from ...schemas.catalog import SchemaCatalog
-from ...schemas.codec import EventEncoder
-from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event
+from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from ...schemas.topics import WATCH_TOPIC, sealed
 from .memory import MANIFEST, MemoryUnreadableError
-from .reports import SYSTEM, said_before
+from .reports import SYSTEM, Word, said_before
 from .state import Identity
 
 log = structlog.get_logger("grantledger.watch")
@@ -38,7 +37,6 @@ class Journal:
     def __init__(self, options: Mapping[str, Any], deployment: str, catalog: SchemaCatalog) -> None:
         self._options, self._deployment, self._catalog = dict(options), deployment, catalog
         self._admin = AdminClient(self._options)
-        self._encoder = EventEncoder()
         self._producer: Producer | None = None
         self.stopping: Callable[[], bool] = lambda: False
 
@@ -78,7 +76,7 @@ class Journal:
         rest = list(kafka.read_range(self._options, FINDINGS_TOPIC, 0, begin, end))
         yield [message.value() or b"" for message in rest], [message.timestamp()[1] for message in rest]
 
-    def write(self, events: Iterable[tuple[str, Event]]) -> int | None:
+    def write(self, words: Iterable[Word]) -> int | None:
         """Write events, all or none; return the brokers' time in microseconds since 1970, or None where nothing was.
 
         Raises:
@@ -91,8 +89,8 @@ class Journal:
                 stamps.append(message.timestamp()[1] * 1000)
 
         producer = self._begin()
-        for topic, event in events:
-            self._produce(producer, topic, self._encoder.encode(event), event.key, delivered)
+        for word in words:
+            self._produce(producer, word.topic, word.value, word.event.key, delivered)
         insist(producer.commit_transaction, self.stopping)
         return max(stamps, default=None)
 

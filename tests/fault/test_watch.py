@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from grantledger.schemas.framing import Prefix
 from grantledger.schemas.topics import COMMANDS_TOPIC, WATCH_TOPIC, topic_specs
-from support.events import read_datum
+from support.events import produce, read_datum, written
 from support.oracle import committed_records
 from support.pipeline import Pipeline
 from support.waiting import wait_for
@@ -139,6 +140,25 @@ def test_an_aborted_transaction_at_the_end_of_the_log_holds_nothing_up(pipeline:
     producer.flush(10)
     producer.abort_transaction(30)
     wait_for(lambda: len(about(pipeline, "marked")) == 2, "what was aborted is no removal, and is not waited for")
+
+
+def test_an_event_that_the_rules_forbid_keeps_no_other_back(pipeline: Pipeline) -> None:
+    schema = event_schema()
+    odd, huge = replace(activated("odd", 0.5), grant_id_kind="nativ"), activated("huge" + "\0" * 300_000, 0.5)
+    values = [written(one.to_datum(), schema.definition, schema.prefix) for one in (odd, huge)]
+    produce(pipeline.options, LIFECYCLE_TOPIC, [{"value": value} for value in values])
+    send(pipeline, activated("after odd", 0.5))
+    wait_for(lambda: len(about(pipeline, "after odd")) == 2, "the other one is found")
+
+    def faults() -> list[str]:
+        return [key for _, rule, key in said(pipeline) if rule == "watch_fault"]
+
+    wait_for(lambda: len(faults()) == 2, "both are on record")
+    begun = time.time()
+    wait_for(lambda: watched(pipeline) > begun, "the watch goes on")
+    entry, grant = sorted(faults())
+    assert entry.startswith("entry ") and grant.startswith("grant huge") and len(grant) < 1000
+    assert about(pipeline, "odd") == []
 
 
 def test_a_second_watch_stands_by_and_takes_over(pipeline: Pipeline) -> None:

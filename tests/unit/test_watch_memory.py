@@ -78,7 +78,7 @@ class Restarting:
 
     async def take(self, number: int) -> int:
         batch = self.batches[number]
-        table, rows = read(batch, CATALOG)
+        table, rows, _ = read(batch, CATALOG)
         for fact in facts_from(rows):
             self.state.add(fact)
         self.place = Place(batch.size, batch.next_offset, number + 1)
