@@ -98,8 +98,7 @@ def _verify(settings: Settings, source: Origin, key: bytes, anchors: Path | None
             bar.update(task, completed=done, total=total or None)
 
         if source is Origin.kafka:
-            options = settings.kafka_client_options()
-            return verify_kafka(options, key, anchor_file=anchors, on_progress=progress)
+            return verify_kafka(settings.cluster(), key, anchor_file=anchors, on_progress=progress)
         deployment = settings.require_deployment()
         with reading(settings) as client:
             patience = SINK_MAY_LAG if live(settings) else 0.0

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-from confluent_kafka.admin import AdminClient
-
-from ..kafka import brokers as kafka
+from ..kafka.cluster import Cluster
+from ..kafka.identity import identify_topics
+from ..kafka.offsets import end_offset, first_offset
+from ..kafka.records import read_range
 from ..ledger import batch as batches
 from ..ledger.anchor import Anchor, AnchorError, decode_anchor
 from ..ledger.batch import BatchError
@@ -20,7 +20,7 @@ from .report import Report, check_anchors, conclude
 
 
 def verify_kafka(
-    options: Mapping[str, Any],
+    cluster: Cluster,
     public_key: bytes,
     *,
     anchor_file: Path | None = None,
@@ -32,16 +32,15 @@ def verify_kafka(
         KafkaUnavailableError: the brokers do not answer.
     """
     started = time.monotonic()
-    admin = AdminClient(dict(options))
     # What is outside was in Kafka before, and what an anchor covers before the anchor: so this order.
     outside = list(read_anchor_file(anchor_file)) if anchor_file is not None else []
-    anchors = list(_whole(options, admin, ANCHORS_TOPIC, 0))
+    anchors = list(_whole(cluster, ANCHORS_TOPIC, 0))
     partitions = [
         (topic, partition)
-        for topic, identity in kafka.identify_topics(admin, SEALED_TOPICS).items()
+        for topic, identity in identify_topics(cluster, SEALED_TOPICS).items()
         for partition in range(identity.partitions)
     ]
-    batches_found = (found for partition in partitions for found in _whole(options, admin, *partition))
+    batches_found = (found for partition in partitions for found in _whole(cluster, *partition))
     report = verify_records(batches_found, anchors, public_key, outside=outside, on_progress=on_progress)
     report.seconds = time.monotonic() - started
     return report
@@ -77,9 +76,9 @@ def verify_records(
     return report
 
 
-def _whole(options: Mapping[str, Any], admin: AdminClient, topic: str, partition: int) -> Iterator[KafkaRecord]:
-    begin, end = kafka.first_offset(admin, topic, partition), kafka.end_offset(admin, topic, partition)
-    for message in kafka.read_range(options, topic, partition, begin, end):
+def _whole(cluster: Cluster, topic: str, partition: int) -> Iterator[KafkaRecord]:
+    begin, end = first_offset(cluster, topic, partition), end_offset(cluster, topic, partition)
+    for message in read_range(cluster, topic, partition, begin, end):
         yield f"{topic}/{partition} offset {message.offset()}", message.value() or b""
 
 

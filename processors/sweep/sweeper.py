@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import structlog
 from confluent_kafka import KafkaError, Message, Producer
-from confluent_kafka.admin import AdminClient
 from prometheus_client import Counter, Gauge
 
 from ...base.errors import DependencyError
-from ...kafka import brokers as kafka
+from ...kafka.cluster import Cluster
+from ...kafka.errors import KafkaUnavailableError
+from ...kafka.records import last_record
 from ...ledger import batch as batches
 from ...schemas.codec import EventEncoder
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event
@@ -71,15 +71,14 @@ class Sweeper:
 
     def __init__(
         self,
-        options: Mapping[str, Any],
-        admin: AdminClient,
+        cluster: Cluster,
         deployment: str,
         *,
         store: StoreReader,
         policy: Policy,
         interval: float,
     ) -> None:
-        self._options, self._admin, self._deployment = dict(options), admin, deployment
+        self._cluster, self._deployment = cluster, deployment
         self._store, self._policy, self._interval = store, policy, interval
         self._ending = sweep.ending_by_themselves(policy)
         longest = (policy.default.max_seconds, *(rule.max_seconds for rule in policy.rule))
@@ -138,7 +137,7 @@ class Sweeper:
 
     def _sealed(self, topic: str) -> tuple[str, int]:
         """Return origin and size of a log as Kafka has it."""
-        record = kafka.last_record(self._options, self._admin, sealed(topic), 0)
+        record = last_record(self._cluster, sealed(topic), 0)
         if record is None:
             return "", 0
         batch = batches.decode(record.value() or b"")
@@ -155,7 +154,7 @@ class Sweeper:
     def _say(self, found: list[Event]) -> None:
         if not found:
             return
-        producer = Producer({**self._options, "enable.idempotence": True, "acks": "all"})
+        producer = Producer({**self._cluster.options, "enable.idempotence": True, "acks": "all"})
         encoder, failures = EventEncoder(), list[str]()
 
         def delivered(error: KafkaError | None, _message: Message) -> None:
@@ -163,9 +162,9 @@ class Sweeper:
                 failures.append(error.str())
 
         for event in found:
-            producer.produce(FINDINGS_TOPIC, encoder.encode(event), event.key, on_delivery=delivered)
+            producer.produce(
+                self._cluster.physical(FINDINGS_TOPIC), encoder.encode(event), event.key, on_delivery=delivered
+            )
             log.warning("difference", what=event.event_type, key=event.key)
         if producer.flush(30.0) or failures:
-            raise kafka.KafkaUnavailableError(
-                f"findings could not be put on record: {'; '.join(failures) or 'no answer'}"
-            )
+            raise KafkaUnavailableError(f"findings could not be put on record: {'; '.join(failures) or 'no answer'}")

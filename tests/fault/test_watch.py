@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from grantledger.kafka import brokers as kafka
+from grantledger.kafka.options import transactional_options
 from grantledger.kafka.topics import create_topics
 from grantledger.processors.watch.journal import Journal
 from grantledger.processors.watch.memory import MemoryUnreadableError
@@ -133,7 +133,7 @@ def test_our_own_lag_raises_no_alarm(pipeline: Pipeline) -> None:
 
 def test_an_aborted_transaction_at_the_end_of_the_log_holds_nothing_up(pipeline: Pipeline) -> None:
     send(pipeline, activated("marked", 4.0))
-    producer = Producer(kafka.transactional_options(pipeline.options, "somebody"))
+    producer = Producer(transactional_options(pipeline.cluster, "somebody"))
     producer.init_transactions(30)
     producer.begin_transaction()
     producer.produce(LIFECYCLE_TOPIC, EventEncoder().encode(revoked("marked")), b"marked")
@@ -224,7 +224,7 @@ def test_when_all_it_kept_is_lost_it_finds_the_same_by_the_log(pipeline: Pipelin
     for deleted in admin.delete_topics([WATCH_TOPIC]).values():
         deleted.result(30)
     wait_for(lambda: WATCH_TOPIC not in admin.list_topics(timeout=10).topics, "it is gone")
-    create_topics(admin, topic_specs(4, 0))
+    create_topics(pipeline.cluster, topic_specs(4, 0))
     pipeline.start("watch")
     began = time.time()
     wait_for(lambda: watched(pipeline) > began, "everything is judged again")
@@ -234,7 +234,7 @@ def test_when_all_it_kept_is_lost_it_finds_the_same_by_the_log(pipeline: Pipelin
 
 def test_who_lost_the_watch_can_keep_nothing(pipeline: Pipeline) -> None:
     def journal() -> Journal:
-        made = Journal(pipeline.options, "fenced.example", SchemaCatalog((event_schema(),)))
+        made = Journal(pipeline.cluster, "fenced.example", SchemaCatalog((event_schema(),)))
         made.take_over()
         return made
 
@@ -251,7 +251,7 @@ def test_who_lost_the_watch_can_keep_nothing(pipeline: Pipeline) -> None:
     name, value = second.recall()
     assert (len(name), value) == (32, b'["a", "b"]')
     other = SchemaCatalog((event_schema(), WriterSchema(Prefix(b"other"), "{}")))
-    assert Journal(pipeline.options, "fenced.example", other).recall()[0] != name, "more could be decoded by it"
+    assert Journal(pipeline.cluster, "fenced.example", other).recall()[0] != name, "more could be decoded by it"
     with pytest.raises(KafkaException):
         first.remember({"a": b"3"}, ["b"], manifest)
     assert second.recall() == (name, value)

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from confluent_kafka.admin import AdminClient
 
-from grantledger.kafka import brokers as kafka
+from grantledger.kafka.identity import identify_topics
+from grantledger.kafka.offsets import end_offset
+from grantledger.kafka.records import read_range
 from grantledger.ledger import batch as batches
 from grantledger.ledger.anchor import Anchor, anchor_origin, append_anchor, decode_anchor, encode_anchor
 from grantledger.ledger.batch import SealedBatch, leaf_at, micros_of
@@ -145,8 +146,8 @@ def make(pipeline: Pipeline) -> None:
         stored += 1
         send_alone(pipeline, event("grant.activated", number), stored)
     garbage = [{"value": b"no event", "key": b"k"}, {"value": None, "key": b"k"}, {"value": b"", "key": None}]
-    stored += produce(pipeline.options, "access.lifecycle", garbage)
-    stored += produce(pipeline.options, "access.activity", garbage)
+    stored += produce(pipeline.cluster, "access.lifecycle", garbage)
+    stored += produce(pipeline.cluster, "access.activity", garbage)
     pipeline.wait_stored(stored)
     with Client(pipeline.options) as client:
         for number in range(10, 30):
@@ -165,7 +166,7 @@ def make(pipeline: Pipeline) -> None:
         actor=Actor("privacy-officer", "human"),
         outcome="success",
     )
-    produce(pipeline.options, "access.findings", [{"value": EventEncoder().encode(erased), "key": b"erasure"}])
+    produce(pipeline.cluster, "access.findings", [{"value": EventEncoder().encode(erased), "key": b"erasure"}])
     findings = "topic=access.findings"
     wait_for(
         lambda: any(
@@ -870,13 +871,12 @@ class TestCommandLine:
 @pytest.fixture(scope="module")
 def sealed(ledger: Ledger) -> dict[str, list[bytes]]:
     """The records of every sealed partition, in order, as long as nobody has written to them."""
-    options = ledger.pipeline.options
-    admin = AdminClient(options)
+    cluster = ledger.pipeline.cluster
     found = {}
-    for topic, identity in kafka.identify_topics(admin, SEALED_TOPICS).items():
+    for topic, identity in identify_topics(cluster, SEALED_TOPICS).items():
         for partition in range(identity.partitions):
-            end = kafka.end_offset(admin, topic, partition)
-            read = kafka.read_range(options, topic, partition, 0, end)
+            end = end_offset(cluster, topic, partition)
+            read = read_range(cluster, topic, partition, 0, end)
             found[f"{topic}/{partition}"] = [message.value() or b"" for message in read]
     return found
 
@@ -1018,9 +1018,9 @@ class TestKafka:
         assert code == 0, report["problems"]
         batch = batches.decode(sealed[self.LOG][self.at(sealed, ledger.full[0])])
         forged = batches.encode(replace(batch, values=flipped(batch.values)))
-        produce(ledger.pipeline.options, "access.lifecycle.sealed", [{"value": forged}])
-        produce(ledger.pipeline.options, "access.activity.sealed", [{"value": b"no batch", "partition": 2}])
-        produce(ledger.pipeline.options, "access.anchors", [{"value": b"no anchor"}])
+        produce(ledger.pipeline.cluster, "access.lifecycle.sealed", [{"value": forged}])
+        produce(ledger.pipeline.cluster, "access.activity.sealed", [{"value": b"no batch", "partition": 2}])
+        produce(ledger.pipeline.cluster, "access.anchors", [{"value": b"no anchor"}])
         code, report = ledger.pipeline.verify("--from", "kafka")
         assert code == 1
         found = problems(report)
