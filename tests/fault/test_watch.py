@@ -88,7 +88,7 @@ def send(pipeline: Pipeline, *events: Event) -> None:
 def said(pipeline: Pipeline, topic: str = FINDINGS_TOPIC) -> list[Said]:
     """What the watch has said, in order, from the brokers themselves: (type, rule, key)."""
     found = []
-    for _, _, value in committed_records(pipeline.bootstrap_servers, [topic])[topic, 0]:
+    for _, _, value in committed_records(pipeline.cluster, [topic])[topic, 0]:
         datum = read_datum(bytes.fromhex(value or ""))
         if datum["source"]["system"] == "grantledger-watch":
             found.append((datum["event_type"], datum["finding"]["rule"], datum["finding"]["key"]))

@@ -62,7 +62,7 @@ def told(pipeline: Pipeline) -> Watched:
     """What the watch has put on record, and who was to be revoked."""
     findings: dict[Identity, Seen] = {}
     revokes: set[tuple[str, int]] = set()
-    for _, _, value in committed_records(pipeline.bootstrap_servers, [FINDINGS_TOPIC])[FINDINGS_TOPIC, 0]:
+    for _, _, value in committed_records(pipeline.cluster, [FINDINGS_TOPIC])[FINDINGS_TOPIC, 0]:
         datum = read_datum(bytes.fromhex(value or ""))
         rule, key, deadline = json.loads(datum["source"]["native_id"])
         at = round(datum["occurred_at"].timestamp() * 1_000_000)
