@@ -13,7 +13,7 @@ from ..kafka.offsets import end_offset, first_offset
 from ..kafka.records import last_record, read_range
 from ..ledger import batch as batches
 from ..ledger.batch import Records
-from ..ledger.registry import harvest
+from ..ledger.registered_schemas import collect_schemas
 from ..schemas.catalog import SchemaCatalog, SchemaConflictError
 from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.topics import sealed
@@ -40,7 +40,7 @@ class SchemasReader:
     def learn(self, records: Records) -> None:
         """Take the schemas that entries of the findings put on record."""
         try:
-            added = harvest(records.keys, records.values, records.append_times, self.catalog)
+            added = collect_schemas(records.keys, records.values, records.append_times, self.catalog)
         except SchemaConflictError as error:
             metrics.SCHEMA_CONFLICTS.inc()
             log.error("schema_conflict", reason=str(error))

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...ledger import columns
+from ...ledger import packing
 from ...ledger.batch import SealedBatch, micros_of
 from ...schemas.arrow import DECODED_SCHEMA, MICROS, decode_values
 from ...schemas.catalog import SchemaCatalog
@@ -71,7 +71,7 @@ def read(batch: SealedBatch, catalog: SchemaCatalog) -> Entries:
     """
     if not batch.count:
         return Entries(nothing(), iter(()), {})
-    appended = columns.unpack_i64(batch.append_times)
+    appended = packing.unpack_i64(batch.append_times)
     table = decode_values(pa.array(batch.records().values, pa.binary()), appended, catalog)
     stamped = np.frombuffer(batch.flags, np.uint8) & 1 == 1
     times = np.where(stamped, np.array(appended, np.int64) * 1000, micros_of(batch.sealed_at))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from grantledger.ledger.registry import harvest
+from grantledger.ledger.registered_schemas import collect_schemas
 from grantledger.processors.notices import schema_key, schema_registered
 from grantledger.schemas.catalog import (
     ALWAYS,
@@ -78,12 +78,12 @@ def registration(schema: WriterSchema, *, initial: bool = False, encoder: EventE
 def test_registrations_are_found_among_the_findings() -> None:
     catalog = SchemaCatalog()
     keys, values = zip(registration(SCHEMA, initial=True), (b"x", b"y"), (None, None), registration(OTHER), strict=True)
-    added = harvest(keys, values, [10, 20, 30, 40], catalog)
+    added = collect_schemas(keys, values, [10, 20, 30, 40], catalog)
     assert [schema.prefix for schema in added] == [SCHEMA.prefix, OTHER.prefix]
     assert catalog.get(SCHEMA.prefix, 0) is not None
     assert catalog.get(OTHER.prefix, 39) is None
     assert catalog.get(OTHER.prefix, 40) is not None
-    assert harvest(keys, values, [50] * 4, catalog) == []
+    assert collect_schemas(keys, values, [50] * 4, catalog) == []
 
 
 def test_a_registration_may_be_written_with_a_schema_that_is_on_record() -> None:
@@ -94,7 +94,7 @@ def test_a_registration_may_be_written_with_a_schema_that_is_on_record() -> None
     keys, values = zip(
         registration(OTHER, encoder=encoder), registration(confluent), registration(OTHER, encoder=encoder), strict=True
     )
-    added = harvest(keys, values, [1, 2, 3], catalog)
+    added = collect_schemas(keys, values, [1, 2, 3], catalog)
     assert [schema.prefix for schema in added] == [confluent.prefix, OTHER.prefix]
     assert catalog.get(OTHER.prefix, 2) is None
 
@@ -109,11 +109,11 @@ def test_a_registration_whose_hash_does_not_fit_is_none() -> None:
     ]
     catalog = SchemaCatalog()
     values = [encoder.encode(other) for other in wrong]
-    assert harvest([b"schema/0000000007"] * 2, values, [1, 1], catalog) == []
+    assert collect_schemas([b"schema/0000000007"] * 2, values, [1, 1], catalog) == []
 
 
 def test_two_schemas_with_one_id_raise() -> None:
     forged = WriterSchema(OTHER.prefix, '{"type":"record","name":"Forged","fields":[]}')
     keys, values = zip(registration(OTHER), registration(forged), strict=True)
     with pytest.raises(SchemaConflictError):
-        harvest(keys, values, [1, 2], SchemaCatalog())
+        collect_schemas(keys, values, [1, 2], SchemaCatalog())
