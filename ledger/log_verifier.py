@@ -98,6 +98,9 @@ class LogVerifier:
             raise InvalidNoteError(f"{batch.origin} index {index}: {error}", error.check, index) from error
         except BatchError as error:
             raise InvalidNoteError(str(error), error.check) from error
+        if batch.first_index == 0 and batch.previous_leaf_hash != batch.genesis.hash():
+            message = f"{batch.origin}: the previous leaf hash of entry 0 is not the genesis hash of its log"
+            raise InvalidNoteError(message, "chain", 0)
         return head
 
     def _check_continuity(self, batch: SealedBatch, after: Head) -> None:
@@ -115,8 +118,8 @@ class LogVerifier:
             raise DiscontinuityError(message, "offset", index)
         # Step 6, Chain: the first entry contains the leaf hash before it.
         if batch.previous_leaf_hash != before.last_leaf:
-            what = "the leaf hash of the entry before" if before.size else "the genesis hash of its log"
-            raise DiscontinuityError(f"{where}: the previous leaf hash is not {what}", "chain", index)
+            message = f"{where}: the previous leaf hash is not the leaf hash of the entry before"
+            raise DiscontinuityError(message, "chain", index)
         # Step 7, Checkpoint: the signed root is that of the tree extended by these leaves.
         frontier = before.frontier.copy()
         frontier.extend(unpack_hashes(batch.leaf_hashes))
@@ -130,7 +133,7 @@ class LogVerifier:
         genesis, head = batch.genesis, self.head
         if head is not None and genesis.origin == head.genesis.origin:
             if genesis != head.genesis:
-                raise DiscontinuityError("the batch names another genesis", "genesis", batch.first_index)
+                raise InvalidNoteError("the batch names another genesis", "genesis", batch.first_index)
             return head
         epoch = split_origin(genesis.origin)[1]
         bound = (genesis.previous_size, genesis.previous_root)

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from ..ledger.anchor import Anchor, anchor_origin
 from ..ledger.keys import LogKeys
@@ -48,12 +48,16 @@ Progress = Callable[[int, int], None]
 class Evidence(Protocol):
     """A copy of a ledger: the tables in ClickHouse, or the topics in Kafka."""
 
-    name: str
-    deployment: str
-    complete_epochs: bool
+    name: ClassVar[str]
+    complete_epochs: ClassVar[bool]
     """Whether every epoch must be here."""
-    complete_anchors: bool
+    complete_anchors: ClassVar[bool]
     """Whether every anchor from outside must be here."""
+
+    @property
+    def deployment(self) -> str:
+        """The deployment's name, which the caller must know."""
+        ...
 
     def read_anchors(self, report: Report) -> Sequence[Anchor]:
         """Return all anchors; record those that cannot be read as problems."""

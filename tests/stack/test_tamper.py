@@ -993,7 +993,9 @@ class TestKafka:
         assert problems(self.verify(ledger, restated)) == []
         wrong = replace(empty, previous_leaf_hash=bytes(32))
         restated[self.LOG][-1] = batches.encode(wrong)
-        assert problems(self.verify(ledger, restated)) == [(f"{self.LOG} offset {len(sealed[self.LOG])}", None, "checkpoint")]
+        assert problems(self.verify(ledger, restated)) == [
+            (f"{self.LOG} offset {len(sealed[self.LOG])}", None, "checkpoint")
+        ]
         second, _ = batches.seal(
             replace(head, last_leaf=bytes(32)), batches.Records(), 99, last.sealed_at, ledger.signer
         )
