@@ -63,13 +63,13 @@ def command(
 
 def _run(settings: Settings) -> None:
     config = _config(settings)
-    cluster, deployment = settings.cluster(), settings.require_deployment()
+    options, deployment = settings.kafka_client_options(), settings.require_deployment()
     try:
         routes = build_routes(config)
     except AlertConfigError as error:
         raise SettingsError(str(error)) from error
     alerting = Alerting(
-        cluster,
+        options,
         deployment,
         settings.alert_outbox_path,
         routes,

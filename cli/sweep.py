@@ -8,6 +8,7 @@ from ..processors.sweep.sweeper import Sweeper
 from ..processors.watch.policy import DEFAULT, read_policy
 from ..runtime.process import on_stop_signal, serving
 from ..runtime.sweep_store import SweepStore
+from ..runtime.wiring import admin_of
 from .running import settings_of, told
 
 
@@ -23,7 +24,8 @@ def command(context: typer.Context) -> None:
     with told():
         policy = read_policy(settings.watch_policy) if settings.watch_policy else DEFAULT
         sweeper = Sweeper(
-            settings.cluster(),
+            settings.kafka_client_options(),
+            admin_of(settings),
             settings.require_deployment(),
             store=SweepStore(settings),
             policy=policy,

@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from .access import Credential
-from .execution import Canceller
+from .engine import ControlConnection
 from .gate import MAX_QUERY_BYTES, Gate
 from .policy import (
     ENGINE_HIGHER_ORDER,
@@ -31,8 +31,8 @@ from .policy import (
     INFORMATION_SCHEMA,
     Policy,
 )
+from .runner import QueryRunner
 from .service import EndpointLimits, QueryService, ping
-from .slots import Slots
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +70,8 @@ class SqlEndpoint:
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
-        self._canceller: Canceller | None = None
-        self._slots: Slots | None = None
+        self._control: ControlConnection | None = None
+        self._runner: QueryRunner | None = None
 
     @property
     def url(self) -> str:
@@ -86,14 +86,14 @@ class SqlEndpoint:
         engine or the database is not there."""
         if not self._path.is_dir():
             raise ValueError(f"{self._path} is no data folder")
-        self._canceller = Canceller(self._path)
+        self._control = ControlConnection(self._path)
         try:
-            databases = self._canceller.ask("SELECT name FROM system.databases")
+            databases = self._control.lines("SELECT name FROM system.databases")
             if missing := set(self._policy.databases) - set(databases):
                 raise ValueError(f"no database {', '.join(sorted(missing))} in {self._path}")
-            version = self._canceller.ask("SELECT version()")[0]
-            refused = FUNCTIONS_REFUSED | self._policy.functions_refused | set(self._canceller.ask(ENGINE_REFUSALS))
-            higher_order = HIGHER_ORDER | self._policy.higher_order | set(self._canceller.ask(ENGINE_HIGHER_ORDER))
+            version = self._control.lines("SELECT version()")[0]
+            refused = FUNCTIONS_REFUSED | self._policy.functions_refused | set(self._control.lines(ENGINE_REFUSALS))
+            higher_order = HIGHER_ORDER | self._policy.higher_order | set(self._control.lines(ENGINE_HIGHER_ORDER))
             closed = {name.lower() for name in set(databases) - set(self._policy.databases)} - {INFORMATION_SCHEMA}
             policy = replace(
                 self._policy,
@@ -103,11 +103,12 @@ class SqlEndpoint:
             )
             self._socket = _listen(self._host, self._port)
         except BaseException:
-            self._canceller.close()
+            self._control.close()
             raise
-        self._slots = Slots(self._limits.concurrent_queries, self._canceller)
         gate = Gate(policy, self._limits.max_query_bytes)
-        service = QueryService(self._path, gate, self.credential, self._limits, self._slots, version=version)
+        limits = self._limits
+        self._runner = QueryRunner(self._path, gate, limits.query, limits.concurrent_queries, self._control)
+        service = QueryService(gate, self.credential, limits, self._runner, version=version)
         config = uvicorn.Config(
             Starlette(routes=[Route("/ping", ping), Route("/", service)]),
             # Neither the access log nor uvicorn's own set-up of logging: addresses hold query texts and passwords.
@@ -133,18 +134,18 @@ class SqlEndpoint:
 
     def stop(self, grace_seconds: float = 5) -> None:
         """Take no more requests, let running ones finish for `grace_seconds`, cancel the rest, end the thread."""
-        if self._server is None or self._thread is None or self._slots is None or self._canceller is None:
+        if self._server is None or self._thread is None or self._runner is None or self._control is None:
             return
         self._server.should_exit = True
         self._thread.join(grace_seconds)
         deadline = time.monotonic() + grace_seconds
         while self._thread.is_alive():
-            self._canceller.cancel(self._slots.prefix)
+            self._runner.cancel_all()
             # A client that no longer reads holds its answer up even when the query has ended.
             self._server.force_exit = time.monotonic() > deadline
             self._thread.join(0.2)
-        self._slots.close()
-        self._canceller.close()
+        self._runner.close()
+        self._control.close()
         logger.info("SQL endpoint has stopped")
 
 

@@ -16,9 +16,11 @@ NAMES: Final = {
     62: "SYNTAX_ERROR",
     73: "UNKNOWN_FORMAT",
     115: "UNKNOWN_SETTING",
+    159: "TIMEOUT_EXCEEDED",
     164: "READONLY",
     202: "TOO_MANY_SIMULTANEOUS_QUERIES",
     229: "QUERY_IS_TOO_LARGE",
+    271: "CANNOT_DECOMPRESS",
     497: "ACCESS_DENIED",
     516: "AUTHENTICATION_FAILED",
     1002: "UNKNOWN_EXCEPTION",
@@ -28,16 +30,18 @@ NOT_IMPLEMENTED: Final = 48
 SYNTAX_ERROR: Final = 62
 UNKNOWN_FORMAT: Final = 73
 UNKNOWN_SETTING: Final = 115
+TIMEOUT_EXCEEDED: Final = 159
 READONLY: Final = 164
 TOO_MANY_SIMULTANEOUS_QUERIES: Final = 202
 QUERY_IS_TOO_LARGE: Final = 229
+CANNOT_DECOMPRESS: Final = 271
 ACCESS_DENIED: Final = 497
 AUTHENTICATION_FAILED: Final = 516
 UNKNOWN_EXCEPTION: Final = 1002
 
 # HTTP statuses after ClickHouse, src/Server/HTTP/exceptionCodeToHTTPStatus.cpp; a code not named here is a 500.
 _STATUS: Final = {
-    **dict.fromkeys((6, 26, 27, 33, 36, 38, 41, 43, 44, 46, 50, 53, 62, 69, 70, 72, 73, 117, 456, 457), 400),
+    **dict.fromkeys((6, 26, 27, 33, 36, 38, 41, 43, 44, 46, 50, 53, 62, 69, 70, 72, 73, 117, 271, 456, 457), 400),
     **dict.fromkeys((47, 60, 81, 115), 404),
     **dict.fromkeys((164, 497, 516), 403),
     159: 408,

@@ -15,15 +15,12 @@ from ...schemas.event import Actor, Event, Finding, Subject
 from ..watch.facts import Access, Source
 from ..watch.life import NEVER
 from ..watch.policy import SECOND, Judge, Policy
-from ..watch.reports import moment, short
+from ..watch.reports import moment
 
 SYSTEM = "grantledger-sweep"
 RULE = "sweep_difference"
 Cases = dict[str, int]
-"""Grants by their short names, and the deadline that each has outlived, in microseconds since 1970.
-
-A tool may make an id so long that a finding which repeats it would fit into no record.
-"""
+"""Grants, and the deadline that each has outlived, in microseconds since 1970."""
 
 OPEN_GRANTS = """
 SELECT
@@ -90,11 +87,10 @@ def judged(rows: Iterable[Mapping[str, Any]], policy: Policy, now: int) -> Verdi
         ends_by_itself = "deadline" in limits.removal or row["removal_evidence"] in limits.removal
         if ends_by_itself or max(deadline, row["given"]) + int(limits.grace_seconds * SECOND) >= now:
             continue
-        name = short(row["grant_id"])
         if row["sharing"] > 1:
-            unsure.add(name)
+            unsure.add(row["grant_id"])
         else:
-            overdue[name] = deadline
+            overdue[row["grant_id"]] = deadline
     return Verdict(overdue, unsure)
 
 

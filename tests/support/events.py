@@ -14,7 +14,6 @@ import fastavro
 import pytest
 from confluent_kafka import Producer
 
-from grantledger.kafka.cluster import Cluster
 from grantledger.producers import Action, Actor, Approval, Event, Resource, Source, Subject
 from grantledger.schemas.catalog import event_schema
 
@@ -74,13 +73,13 @@ def read_datum(value: bytes) -> dict[str, Any]:
     return result
 
 
-def produce(cluster: Cluster, topic: str, records: Iterable[dict[str, Any]]) -> int:
+def produce(options: dict[str, Any], topic: str, records: Iterable[dict[str, Any]]) -> int:
     """Put records into a topic as they are, bypassing the client that would refuse them; return how many."""
-    producer = Producer({**cluster.options, "enable.idempotence": True, "queue.buffering.max.messages": 1_000_000})
-    name, failures = cluster.physical(topic), list[str]()
+    producer = Producer({**options, "enable.idempotence": True, "queue.buffering.max.messages": 1_000_000})
+    failures: list[str] = []
     count = 0
     for record in records:
-        producer.produce(name, **record, on_delivery=lambda error, _: failures.append(str(error)) if error else None)
+        producer.produce(topic, **record, on_delivery=lambda error, _: failures.append(str(error)) if error else None)
         producer.poll(0)
         count += 1
     producer.flush(60.0)

@@ -1,6 +1,6 @@
-"""Read a request of ClickHouse's HTTP interface: who asks, and what (clickhouse.com/docs, "HTTP Interface").
+"""Read a request of ClickHouse's HTTP interface: the credential and the query (clickhouse.com/docs, "HTTP Interface").
 
-Pure: takes headers, parameters and body, and knows no socket and no engine.
+Pure: takes headers, parameters and body; no socket and no engine.
 """
 
 from __future__ import annotations
@@ -15,58 +15,31 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from . import formats, native
 from .access import Credential
 from .errors import (
     ACCESS_DENIED,
-    AUTHENTICATION_FAILED,
     BAD_ARGUMENTS,
     NOT_IMPLEMENTED,
     READONLY,
     QueryRefusedError,
 )
-from .execution import Query, QueryLimits, settings_of
+from .execution import Query, QueryLimits
 from .policy import Policy
 
-# Parameters of the transport, or hints that change no row of an answer: taken and left without effect.
-IGNORED: Final = frozenset(
-    {
-        "user",
-        "password",
-        "query_id",
-        "session_id",
-        "session_timeout",
-        "session_check",
-        "quota_key",
-        "decompress",
-        "stacktrace",
-        "buffer_size",
-        "wait_end_of_query",
-        "client_protocol_version",
-        "role",
-        "readonly",
-        "enable_http_compression",
-        "http_zlib_compression_level",
-        "send_progress_in_http_headers",
-        "http_headers_progress_interval_ms",
-        "cancel_http_readonly_queries_on_client_close",
-        "add_http_cors_header",
-        "http_write_exception_in_output_format",
-        "log_queries",
-        "log_comment",
-        "max_threads",
-        "max_block_size",
-        "priority",
-        "use_query_cache",
-        "async_insert",
-        "wait_for_async_insert",
-        "connect_timeout",
-        "receive_timeout",
-        "send_timeout",
-    }
-)
-# Settings that shape an answer and open no file. Not `output_format_` as a whole: output_format_schema names a file.
+# Parameters of the transport, and hints that change no row of an answer: accepted without effect.
+IGNORED: Final = frozenset({
+    "user", "password", "query_id", "session_id", "session_timeout", "session_check", "quota_key", "stacktrace",
+    "buffer_size", "wait_end_of_query", "client_protocol_version", "role", "readonly", "enable_http_compression",
+    "http_zlib_compression_level", "send_progress_in_http_headers", "http_headers_progress_interval_ms",
+    "cancel_http_readonly_queries_on_client_close", "add_http_cors_header",
+    "http_write_exception_in_output_format", "log_queries", "log_comment", "max_threads", "max_block_size",
+    "priority", "use_query_cache", "async_insert", "wait_for_async_insert", "connect_timeout", "receive_timeout",
+    "send_timeout",
+})  # fmt: skip
+# Settings that shape an answer and open no file. Not all of `output_format_`: output_format_schema names a file.
 _SAFE_SETTING: Final = re.compile(
-    r"output_format_(?:arrow|parquet|json|csv|tsv|pretty|markdown|native|decimal|float|xml|values)_[a-z0-9_]+"
+    r"output_format_(?:arrow|parquet|json|csv|tsv|pretty|markdown|native|binary|decimal|float|xml|values)_[a-z0-9_]+"
     r"|join_use_nulls|session_timezone|date_time_output_format|date_time_input_format|extremes|limit|offset"
     r"|cast_keep_nullable|cast_string_to_dynamic_use_inference|format_csv_delimiter"
     r"|format_csv_null_representation|format_tsv_null_representation"
@@ -76,10 +49,10 @@ _LOWERABLE: Final = frozenset({"max_execution_time", "max_memory_usage", "max_re
 
 
 def authenticate(headers: Mapping[str, str], parameters: Mapping[str, str], credential: Credential) -> bool | None:
-    """Whether the request carries the right user and password; None when it carries none at all.
+    """Return whether the request carries the right user and password; None when it carries neither.
 
-    Looks at X-ClickHouse-User and X-ClickHouse-Key, then at Basic authentication, then at `user` and `password` in
-    the address. Takes the same time for every wrong answer.
+    Reads X-ClickHouse-User and X-ClickHouse-Key, then Basic authentication, then `user` and `password` in the URL.
+    Takes the same time for every wrong password.
     """
     user, password = headers.get("x-clickhouse-user"), headers.get("x-clickhouse-key")
     scheme, _, encoded = headers.get("authorization", "").partition(" ")
@@ -92,35 +65,36 @@ def authenticate(headers: Mapping[str, str], parameters: Mapping[str, str], cred
         user, password = parameters.get("user"), parameters.get("password")
     if user is None and password is None:
         return None
-    # Both are always compared, as digests of one length, so that time tells neither the user nor a length.
+    # Always compare both, as digests of one length: the time reveals neither the user nor a length.
     same_user = hmac.compare_digest(_digest(user or ""), _digest(credential.user))
     same_password = hmac.compare_digest(_digest(password or ""), _digest(credential.password))
     return same_user and same_password
-
-
-def authentication_error(present: bool) -> QueryRefusedError:
-    """The error for a request with a wrong credential (`present`) or with none."""
-    what = "password is incorrect, or there is no such user" if present else "user and password are required"
-    return QueryRefusedError(AUTHENTICATION_FAILED, f"Authentication failed: {what}.")
 
 
 def read_query(
     headers: Mapping[str, str],
     parameters: Iterable[tuple[str, str]],
     body: bytes,
+    *,
     policy: Policy,
     limits: QueryLimits,
+    max_query_bytes: int,
 ) -> Query | None:
-    """What the request asks for; None for a request without a query, which ClickHouse answers with "Ok.".
+    """Return the query of a request; None for a request without one, which ClickHouse answers with "Ok.".
 
-    `headers` have lower-case names. Raises QueryRefusedError for what cannot be served: a compressed body, external
-    data, a database or a setting that is not open.
+    `headers` have lower-case names; `max_query_bytes` bounds the content of a compressed body.
+
+    Raises:
+        QueryRefusedError: an HTTP-compressed or damaged body, external data, a database or setting that is not open.
     """
     fields = dict(parameters)
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise QueryRefusedError(NOT_IMPLEMENTED, "Compressed request bodies are not read here.")
-    if fields.pop("compress", "0") in {"1", "true"}:
-        raise QueryRefusedError(NOT_IMPLEMENTED, "compress=1 (ClickHouse's own framing) is not served: set it to 0.")
+    encoding = headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise QueryRefusedError(
+            NOT_IMPLEMENTED, f"Request bodies with Content-Encoding {encoding[:20]} are not supported: send plain text."
+        )
+    if _is_true(fields.pop("decompress", "")):
+        body = native.decompress(body, max_query_bytes)
     content_type = headers.get("content-type", "")
     if content_type.lower().startswith("multipart/form-data"):
         fields |= _form_fields(content_type, body)
@@ -135,21 +109,25 @@ def read_query(
     if database is not None and database not in policy.databases:
         reason = policy.table_refusal(database, None) or f"database {database} cannot be the current one"
         raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
-    default_format = fields.pop("default_format", "") or headers.get("x-clickhouse-format") or "TabSeparated"
-    substitutions = {name[6:]: value for name, value in fields.items() if name.startswith("param_")}
-    settings = {name: value for name, value in fields.items() if not name.startswith("param_")}
-    return Query(sql, default_format, substitutions, database, _settings(settings, limits))
+    return Query(
+        sql,
+        default_format=fields.pop("default_format", "") or headers.get("x-clickhouse-format") or formats.DEFAULT,
+        compress=_is_true(fields.pop("compress", "")),
+        parameters={name[6:]: value for name, value in fields.items() if name.startswith("param_")},
+        database=database,
+        settings=_settings({name: fields[name] for name in fields if not name.startswith("param_")}, limits),
+    )
 
 
-def _settings(asked: Mapping[str, str], limits: QueryLimits) -> dict[str, str]:
-    ceilings = settings_of(limits, buffered=True)
+def _settings(requested: Mapping[str, str], limits: QueryLimits) -> dict[str, str]:
+    ceilings = limits.settings()
     settings: dict[str, str] = {}
-    for name, value in asked.items():
+    for name, value in requested.items():
         if name in IGNORED:
             continue
         lower = name in _LOWERABLE and _is_lower(value, ceilings[name])
         if not lower and not _SAFE_SETTING.fullmatch(name):
-            # As a server answers a user with readonly=1. To drop it would answer another question than was asked.
+            # As a server answers a user with readonly=1. Dropping it would answer another question.
             raise QueryRefusedError(READONLY, f"Cannot modify '{name[:100]}' setting in readonly mode.")
         settings[name] = value
     return settings
@@ -162,6 +140,10 @@ def _is_lower(value: str, ceiling: str) -> bool:
         return False
 
 
+def _is_true(value: str) -> bool:
+    return value.lower() in {"1", "true"}
+
+
 def _form_fields(content_type: str, body: bytes) -> dict[str, str]:
     parser = email.parser.BytesParser(policy=email.policy.HTTP)
     message = parser.parsebytes(b"Content-Type: " + content_type.encode("latin-1") + b"\r\n\r\n" + body)
@@ -169,16 +151,16 @@ def _form_fields(content_type: str, body: bytes) -> dict[str, str]:
     for part in message.iter_parts() if message.is_multipart() else ():
         name = part.get_param("name", header="content-disposition")
         if part.get_filename() is not None:
-            raise QueryRefusedError(NOT_IMPLEMENTED, "External data (an uploaded file) is not served here.")
+            raise QueryRefusedError(NOT_IMPLEMENTED, "External data (an uploaded file) is not supported.")
         payload = part.get_payload(decode=True)
         if not isinstance(name, str) or not isinstance(payload, bytes):
-            raise QueryRefusedError(BAD_ARGUMENTS, "Form body could not be read.")
+            raise QueryRefusedError(BAD_ARGUMENTS, "The form in the request body cannot be parsed.")
         try:
             fields[name] = payload.decode()
         except UnicodeDecodeError:
             raise QueryRefusedError(BAD_ARGUMENTS, f"Form field {name} is not UTF-8.") from None
     if not fields:
-        raise QueryRefusedError(BAD_ARGUMENTS, "Form body could not be read.")
+        raise QueryRefusedError(BAD_ARGUMENTS, "The form in the request body cannot be parsed.")
     return fields
 
 

@@ -1,7 +1,4 @@
-"""Columns of a sealed batch: Python lists to packed big-endian bytes and back (docs/ledger.md, "Sealed batch").
-
-A whole column costs one call, so an entry costs almost nothing.
-"""
+"""Entries in columns: lists on one side, packed bytes on the other, with no price a field in between."""
 
 from __future__ import annotations
 
@@ -11,22 +8,21 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 NULL = 0xFFFFFFFF
-"""The length of a null key or value."""
 _SWAP = sys.byteorder == "little"
 
 
 def pack_u32(numbers: Iterable[int]) -> bytes:
-    """Pack numbers as big-endian u32."""
+    """Return numbers as big-endian u32."""
     return _pack("I", numbers)
 
 
 def pack_u64(numbers: Iterable[int]) -> bytes:
-    """Pack numbers as big-endian u64."""
+    """Return numbers as big-endian u64."""
     return _pack("Q", numbers)
 
 
 def pack_i64(numbers: Iterable[int]) -> bytes:
-    """Pack numbers as big-endian i64."""
+    """Return numbers as big-endian i64."""
     return _pack("q", numbers)
 
 
@@ -38,17 +34,17 @@ def _pack(code: str, numbers: Iterable[int]) -> bytes:
 
 
 def unpack_u32(packed: bytes) -> list[int]:
-    """Unpack big-endian u32."""
+    """Return big-endian u32 as numbers."""
     return _unpack("I", packed)
 
 
 def unpack_u64(packed: bytes) -> list[int]:
-    """Unpack big-endian u64."""
+    """Return big-endian u64 as numbers."""
     return _unpack("Q", packed)
 
 
 def unpack_i64(packed: bytes) -> list[int]:
-    """Unpack big-endian i64."""
+    """Return big-endian i64 as numbers."""
     return _unpack("q", packed)
 
 
@@ -61,8 +57,8 @@ def _unpack(code: str, packed: bytes) -> list[int]:
 
 
 def pack_blobs(blobs: Sequence[bytes | None]) -> tuple[bytes, bytes]:
-    """Return the lengths (u32 each, FFFFFFFF for null) and all bytes joined."""
-    try:  # without a null, both are one call into C
+    """Return lengths (u32 each, FFFFFFFF for null) and all bytes joined."""
+    try:  # without a null both are one call into C
         return pack_u32(map(len, blobs)), b"".join(blobs)  # type: ignore[arg-type]
     except TypeError:
         lengths = pack_u32([NULL if blob is None else len(blob) for blob in blobs])
@@ -82,6 +78,11 @@ def unpack_blobs(lengths: bytes, joined: bytes) -> list[bytes | None]:
     return [None if size == NULL else joined[end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
+def pack_hashes(hashes: Sequence[bytes]) -> bytes:
+    """Return 32-byte hashes joined."""
+    return b"".join(hashes)
+
+
 def unpack_hashes(joined: bytes) -> list[bytes]:
-    """Split joined 32-byte hashes."""
+    """Undo :func:`pack_hashes`."""
     return [joined[at : at + 32] for at in range(0, len(joined), 32)]

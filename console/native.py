@@ -1,0 +1,99 @@
+"""ClickHouse's own byte formats over HTTP: compressed frames (`compress=1`, `decompress=1`) and an empty Native block.
+
+A frame is: a 16-byte CityHash128 (version 1.0.2) of everything after it, one byte for the method, the size of the frame
+without the checksum and the size of the data (both 32-bit little-endian), then the data. JDBC drivers ask for frames by
+default. See clickhouse.com/docs, "Compression in Native protocol" (`src/Compression/CompressedWriteBuffer.cpp`).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import Final
+
+from .errors import CANNOT_DECOMPRESS, QUERY_IS_TOO_LARGE, QueryRefusedError
+
+_HEADER = struct.Struct("<BII")
+_CHECKSUM = struct.Struct("<QQ")
+_NONE: Final = 0x02
+_LZ4: Final = 0x82
+
+
+def compress(data: bytes) -> bytes:
+    """Return `data` as one LZ4 frame; empty data needs none."""
+    import lz4.block
+
+    if not data:
+        return b""
+    packed: bytes = lz4.block.compress(data, store_size=False)
+    frame = _HEADER.pack(_LZ4, _HEADER.size + len(packed), len(data)) + packed
+    return _checksum(frame) + frame
+
+
+def decompress(data: bytes, max_bytes: int) -> bytes:
+    """Return the content of the frames in `data`, which may use LZ4 or no compression.
+
+    Raises:
+        QueryRefusedError: a frame is damaged, uses another method (271), or the content exceeds `max_bytes` (229).
+    """
+    import lz4.block
+
+    parts: list[bytes] = []
+    position = size = 0
+    while position < len(data):
+        start = position + _CHECKSUM.size
+        if len(data) < start + _HEADER.size:
+            raise _damaged("it ends inside a frame")
+        method, frame_size, content_size = _HEADER.unpack_from(data, start)
+        position = start + frame_size
+        if frame_size < _HEADER.size or position > len(data):
+            raise _damaged("it ends inside a frame")
+        if data[start - _CHECKSUM.size : start] != _checksum(data[start:position]):
+            raise _damaged("the checksum of a frame does not match")
+        size += content_size
+        if size > max_bytes:
+            raise QueryRefusedError(QUERY_IS_TOO_LARGE, f"Query exceeds the limit of {max_bytes} bytes.")
+        content = data[start + _HEADER.size : position]
+        if method == _LZ4:
+            try:
+                content = lz4.block.decompress(content, uncompressed_size=content_size)
+            except lz4.block.LZ4BlockError as error:
+                raise _damaged("a frame is not valid LZ4") from error
+        elif method != _NONE:
+            raise _damaged(f"compression method 0x{method:02x} is not supported, use LZ4")
+        if len(content) != content_size:
+            raise _damaged("a frame does not have the announced size")
+        parts.append(content)
+    return b"".join(parts)
+
+
+def empty_block(columns: Iterable[tuple[str, str]]) -> bytes:
+    """Return a block of the Native format without rows: names and types of the columns."""
+    encoded = [_string(name) + _string(type_name) for name, type_name in columns]
+    return _varint(len(encoded)) + _varint(0) + b"".join(encoded)
+
+
+def _checksum(frame: bytes) -> bytes:
+    from clickhouse_cityhash.cityhash import CityHash128
+
+    value = CityHash128(frame)
+    return _CHECKSUM.pack(value >> 64, value & (1 << 64) - 1)
+
+
+def _damaged(reason: str) -> QueryRefusedError:
+    return QueryRefusedError(CANNOT_DECOMPRESS, f"Cannot read the compressed request body: {reason}.")
+
+
+def _string(text: str) -> bytes:
+    data = text.encode()
+    return _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    """Encode a non-negative integer in LEB128."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

@@ -1,0 +1,89 @@
+"""Write a response of ClickHouse's HTTP interface: the answer piece by piece, or an error in ClickHouse's form."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import secrets
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from typing import Any
+
+from . import formats, native
+from .errors import SqlError
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_SECONDS_TO_READ_AN_ERROR = 5
+_QUERY_ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+
+
+class QueryResponse:
+    """The response to one request."""
+
+    def __init__(self, send: Send, query_id: str | None, version: str) -> None:
+        """`query_id` is the one that the client chose; `version` is the engine's, for the text of errors."""
+        self._send = send
+        self._version = version
+        self._exception_tag: str | None = None
+        self._encode: Callable[[bytes], bytes] = bytes
+        self.query_id = query_id if query_id and _QUERY_ID.fullmatch(query_id) else str(uuid.uuid4())
+        self.bytes_sent = 0
+
+    async def begin(self, output_format: str, rows: int | None, *, compress: bool) -> None:
+        """Send the head of an answer: its number of rows where it is known already, and whether it is in frames."""
+        self._exception_tag = secrets.token_hex(8)
+        if compress:
+            self._encode = native.compress
+        headers = {
+            "content-type": formats.content_type(output_format),
+            "x-clickhouse-format": output_format,
+            "x-clickhouse-exception-tag": self._exception_tag,
+        }
+        if rows is not None:
+            # JDBC drivers read the answers to some of their own queries only where this gives a number of rows.
+            headers["x-clickhouse-summary"] = json.dumps({"result_rows": str(rows)})
+        await self._head(200, headers)
+
+    async def write(self, piece: bytes) -> None:
+        """Send a piece of the body; returns when the client has room for the next."""
+        if piece:
+            data = self._encode(piece)
+            self.bytes_sent += len(data)
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self) -> None:
+        """End the body: the answer is complete."""
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def plain(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
+        """Send a short text as the whole response."""
+        data = text.encode("utf-8", "replace")
+        fixed = {"content-type": "text/plain; charset=UTF-8", "content-length": str(len(data))}
+        await self._head(status, fixed | (headers or {}))
+        await self._send({"type": "http.response.body", "body": data})
+
+    async def fail(self, error: SqlError, status: int | None = None) -> None:
+        """Report that the query failed; after the head, leave the body incomplete, which every client notices."""
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_SECONDS_TO_READ_AN_ERROR):
+                await self._fail(error, status)
+
+    async def _fail(self, error: SqlError, status: int | None) -> None:
+        text = error.text(self._version)
+        if self._exception_tag is None:
+            headers = {"x-clickhouse-exception-code": str(error.code)}
+            if status == 401:
+                headers["www-authenticate"] = 'Basic realm="grantledger"'
+            await self.plain(status or error.status, text, headers)
+            return
+        # ClickHouse's block for an exception in the middle of a body.
+        data, tag = text.encode("utf-8", "replace"), self._exception_tag.encode()
+        await self.write(b"\r\n__exception__\r\n%s\r\n%s%d %s\r\n__exception__\r\n" % (tag, data, len(data), tag))
+
+    async def _head(self, status: int, headers: dict[str, str]) -> None:
+        headers |= {"x-clickhouse-query-id": self.query_id, "cache-control": "no-store"}
+        raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})
