@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 from confluent_kafka import Consumer, TopicPartition
 
-from grantledger.kafka.brokers import reader_options
+from grantledger.kafka.cluster import Cluster
+from grantledger.kafka.options import reader_options
 from grantledger.schemas.arrow import DECODED_SCHEMA, decode_values
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.event import ACTIVITY_TOPIC
@@ -35,7 +36,7 @@ def main() -> None:
     private_temp(folder)
     client = connect(StoreAddress(folder))
     migrate(client)
-    consumer = Consumer(reader_options({"bootstrap.servers": servers}, "benchmark-copy"))
+    consumer = Consumer(reader_options(Cluster({"bootstrap.servers": servers}), "benchmark-copy"))
     partitions = sorted(consumer.list_topics(ACTIVITY_TOPIC, 30).topics[ACTIVITY_TOPIC].partitions)
     catalog = SchemaCatalog((event_schema(),))
     consumer.assign([TopicPartition(ACTIVITY_TOPIC, partition, 0) for partition in partitions])

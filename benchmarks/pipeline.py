@@ -7,8 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from confluent_kafka.admin import AdminClient
-
+from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.topics import create_topics
 from grantledger.runtime.children import Child, ChildSpec
 from grantledger.runtime.process import status_path
@@ -44,18 +43,18 @@ def resident_mib(pid: int) -> float:
 
 def fresh_topics(servers: str) -> None:
     """Make the topics; empty those that a run before has written."""
-    admin = AdminClient({"bootstrap.servers": servers})
+    cluster = Cluster({"bootstrap.servers": servers})
     written = [*SEALED_TOPICS, ANCHORS_TOPIC, RECEIPTS_TOPIC]
-    present = admin.list_topics(timeout=30).topics
-    for future in admin.delete_topics([name for name in written if name in present] or ["none"]).values():
+    present = cluster.admin.list_topics(timeout=30).topics
+    for future in cluster.admin.delete_topics([name for name in written if name in present] or ["none"]).values():
         try:
             future.result(30)
         except Exception as error:
             if "UNKNOWN_TOPIC" not in str(error):
                 raise
-    while any(name in admin.list_topics(timeout=30).topics for name in written):
+    while any(name in cluster.admin.list_topics(timeout=30).topics for name in written):
         time.sleep(0.1)
-    create_topics(admin, topic_specs(PARTITIONS, 0))
+    create_topics(cluster, topic_specs(PARTITIONS, 0))
 
 
 def run(servers: str, folder: Path, deployment: str, events: int, broker_pid: int, *, store: bool) -> Measured:

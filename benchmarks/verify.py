@@ -6,9 +6,10 @@ import json
 import sys
 from pathlib import Path
 
-from grantledger.ledger.keys import read_public_pem
+from grantledger.ledger.keys import LogKeys, read_public_pem
 from grantledger.sinks.clickhouse import StoreAddress, connect
-from grantledger.verifier.store import verify_store
+from grantledger.verifier.clickhouse_source import ClickHouseEvidence
+from grantledger.verifier.procedure import verify
 
 
 def main() -> None:
@@ -17,7 +18,7 @@ def main() -> None:
     key = read_public_pem((folder / "keys" / "log.pub").read_bytes())
     with connect(StoreAddress(folder / "clickhouse")) as client:
         origin = client.query("SELECT any(origin) FROM origins").result_rows[0][0]
-        result = verify_store(client, origin.split("/")[0], key)
+        result = verify(ClickHouseEvidence(client, origin.split("/")[0]), LogKeys.single(key))
     if not result.sound:
         raise RuntimeError(str(result.problems))
     print(json.dumps(result.entries / result.seconds))

@@ -23,11 +23,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
 from rich.console import Console
 from rich.table import Table
 
-from grantledger.kafka import brokers as kafka
+from grantledger.kafka.cluster import Cluster
+from grantledger.kafka.offsets import end_offset
+from grantledger.kafka.records import read_range
 from grantledger.kafka.topics import create_topics
 from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.children import Child, ChildSpec
@@ -94,7 +95,7 @@ class Bench:
 
     def __init__(self, folder: Path, servers: str, console: Console) -> None:
         self.folder, self.servers, self.console = folder, servers, console
-        self.options = {"bootstrap.servers": servers}
+        self.cluster = Cluster({"bootstrap.servers": servers})
         policy = folder / "policy.toml"
         policy.write_text(f"[default]\ngrace_seconds = {GRACE}\n")
         environment = {
@@ -115,9 +116,11 @@ class Bench:
 
     def run(self, grants: int, seconds: int) -> Measured:
         """Measure everything."""
-        create_topics(AdminClient(self.options), topic_specs(4, 0))
+        create_topics(self.cluster, topic_specs(4, 0))
         self.seal.start()
-        producer = Producer({**self.options, "acks": "all", "linger.ms": 20, "queue.buffering.max.messages": 500_000})
+        producer = Producer(
+            self.cluster.options | {"acks": "all", "linger.ms": 20, "queue.buffering.max.messages": 500_000}
+        )
         for key, value in many(grants):
             while True:
                 try:
@@ -167,8 +170,8 @@ class Bench:
         until = time.time() + 5 + GRACE + 2
         while self.metric(self.watch, "grantledger_watch_judged_until_seconds") < until:
             time.sleep(0.2)
-        admin, catalog, late = AdminClient(self.options), SchemaCatalog((event_schema(),)), []
-        for message in kafka.read_range(self.options, FINDINGS_TOPIC, 0, 0, kafka.end_offset(admin, FINDINGS_TOPIC, 0)):
+        catalog, late = SchemaCatalog((event_schema(),)), []
+        for message in read_range(self.cluster, FINDINGS_TOPIC, 0, 0, end_offset(self.cluster, FINDINGS_TOPIC, 0)):
             datum = decode(message.value() or b"", catalog, message.timestamp()[1])
             if datum["event_type"] == "finding.opened" and datum["finding"]["rule"] == "overdue":
                 due = datum["finding"]["deadline"].timestamp() + GRACE

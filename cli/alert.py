@@ -63,13 +63,13 @@ def command(
 
 def _run(settings: Settings) -> None:
     config = _config(settings)
-    options, deployment = settings.kafka_client_options(), settings.require_deployment()
+    cluster, deployment = settings.cluster(), settings.require_deployment()
     try:
         routes = build_routes(config)
     except AlertConfigError as error:
         raise SettingsError(str(error)) from error
     alerting = Alerting(
-        options,
+        cluster,
         deployment,
         settings.alert_outbox_path,
         routes,

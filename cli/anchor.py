@@ -21,10 +21,10 @@ def command(context: typer.Context) -> None:
     """
     settings = settings_of(context)
     with told():
-        options, deployment = settings.kafka_client_options(), settings.require_deployment()
+        cluster, deployment = settings.cluster(), settings.require_deployment()
         signer = load_signer(settings)
         with serving("anchor", settings):
             targets = [FileTarget(settings.anchor_path)] if "file" in settings.anchor_targets else []
-            anchorer = Anchorer(options, deployment, signer, targets, interval=settings.anchor_interval_seconds)
+            anchorer = Anchorer(cluster, deployment, signer, targets, interval=settings.anchor_interval_seconds)
             on_stop_signal(anchorer.stop)
             anchorer.run()

@@ -58,7 +58,7 @@ def command(
 
 
 def _enforcer(settings: Settings, carry_out: bool) -> Enforcer:
-    options, deployment = settings.kafka_client_options(), settings.require_deployment()
+    cluster, deployment = settings.cluster(), settings.require_deployment()
     if settings.enforce_config is None:
         raise SettingsError("no policy: set GRANTLEDGER_ENFORCE_CONFIG to the enforcer's TOML file")
     try:
@@ -73,7 +73,7 @@ def _enforcer(settings: Settings, carry_out: bool) -> Enforcer:
         timedelta(seconds=policy.max_age_seconds),
     )
     return Enforcer(
-        options,
+        cluster,
         deployment,
         policy,
         plugins,
@@ -91,7 +91,7 @@ def _close_breaker(settings: Settings, reason: str) -> None:
         raise SettingsError("--close-breaker needs the reason, which goes on record")
     configure_logs(settings.log_level, settings.log_format)
     was_open = close(
-        settings.kafka_client_options(),
+        settings.cluster(),
         settings.require_deployment(),
         _breaker(settings),
         catalog=_catalog(settings),

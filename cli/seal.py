@@ -7,7 +7,7 @@ import typer
 from ..processors.registrar import register_schemas
 from ..processors.seal import Sealer, SealerConfig
 from ..runtime.process import on_stop_signal, serving
-from ..runtime.wiring import admin_of, prepare_signer, writer_schemas
+from ..runtime.wiring import prepare_signer, writer_schemas
 from .running import settings_of, told
 
 
@@ -22,17 +22,16 @@ def command(context: typer.Context) -> None:
     """
     settings = settings_of(context)
     with told():
-        options, deployment = settings.kafka_client_options(), settings.require_deployment()
-        admin = admin_of(settings)
-        signer = prepare_signer(settings, admin)
+        cluster, deployment = settings.cluster(), settings.require_deployment()
+        signer = prepare_signer(settings, cluster)
         with serving("seal", settings):
-            register_schemas(options, admin, deployment, writer_schemas(settings))
+            register_schemas(cluster, deployment, writer_schemas(settings))
             config = SealerConfig(
                 deployment,
                 instance=settings.sealer_instance,
                 linger=settings.seal_linger_seconds,
                 restate=settings.head_restate_seconds,
             )
-            sealer = Sealer(options, config, signer)
+            sealer = Sealer(cluster, config, signer)
             on_stop_signal(sealer.stop)
             sealer.run()

@@ -52,7 +52,13 @@ def open_client(context: typer.Context, *, system: str | None = None, instance: 
                 username=settings.schema_registry_user or None,
                 password=settings.schema_registry_password.get_secret_value() or None,
             )
-        return Client(settings.producer_options(), system=system, instance=instance, registry=registry)
+        return Client(
+            settings.kafka_client_options(),
+            system=system,
+            instance=instance,
+            registry=registry,
+            topic_prefix=settings.topic_prefix,
+        )
     except (SettingsError, OptionError, ClientError, RegistryError) as error:
         fail(str(error))
 

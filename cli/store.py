@@ -24,7 +24,7 @@ def command(context: typer.Context) -> None:
     settings = settings_of(context)
     with told():
         address = store_address(settings)
-        options, deployment = settings.kafka_client_options(), settings.require_deployment()
+        cluster, deployment = settings.cluster(), settings.require_deployment()
         lock = StoreLock(address.path) if address.embedded else None
         if lock is not None:
             private_temp(address.path)
@@ -35,7 +35,7 @@ def command(context: typer.Context) -> None:
                 endpoint.start()
 
         with serving("store", settings):
-            store = Store(options, deployment, address, on_ready=open_endpoint)
+            store = Store(cluster, deployment, address, on_ready=open_endpoint)
             on_stop_signal(store.stop)
             try:
                 store.run()

@@ -8,7 +8,6 @@ from ..processors.sweep.sweeper import Sweeper
 from ..processors.watch.policy import DEFAULT, read_policy
 from ..runtime.process import on_stop_signal, serving
 from ..runtime.sweep_store import SweepStore
-from ..runtime.wiring import admin_of
 from .running import settings_of, told
 
 
@@ -24,8 +23,7 @@ def command(context: typer.Context) -> None:
     with told():
         policy = read_policy(settings.watch_policy) if settings.watch_policy else DEFAULT
         sweeper = Sweeper(
-            settings.kafka_client_options(),
-            admin_of(settings),
+            settings.cluster(),
             settings.require_deployment(),
             store=SweepStore(settings),
             policy=policy,

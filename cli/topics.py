@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from ..kafka.topics import check_topics, create_topics
-from ..runtime.wiring import admin_of
 from ..schemas.topics import topic_specs
 from .running import settings_of, told
 
@@ -32,11 +31,11 @@ def command(
     settings = settings_of(context)
     specs = topic_specs(settings.activity_partitions, settings.payload_retention_days)
     with told():
-        admin = admin_of(settings)
+        cluster = settings.cluster()
         if what is What.create:
-            made = create_topics(admin, specs, settings.kafka_replication)
+            made = create_topics(cluster, specs, settings.kafka_replication)
             typer.echo(f"made {len(made)} topics, {len(specs) - len(made)} were there")
-        differences = check_topics(admin, specs)
+        differences = check_topics(cluster, specs)
     for difference in differences:
         typer.echo(difference, err=True)
     if differences:

@@ -46,14 +46,14 @@ def command(context: typer.Context) -> None:
 
 
 async def _run(settings: Settings, folder: Path) -> None:
-    options, deployment = settings.kafka_client_options(), settings.require_deployment()
+    cluster, deployment = settings.cluster(), settings.require_deployment()
     policy = read_policy(settings.watch_policy) if settings.watch_policy else DEFAULT
     # A million grants are no garbage: looking through all of them again and again would cost more than everything else.
     gc.set_threshold(200_000, 50, 1_000)
     give_back_freed_memory()
     catalog = SchemaCatalog(known_schemas(settings))
     stop = asyncio.Event()
-    journal = Journal(options, deployment, catalog)
+    journal = Journal(cluster, deployment, catalog)
     journal.stopping = stop.is_set
     bound = int(settings.watch_lag_bound_seconds * SECOND)
     watch = Watch(
@@ -64,7 +64,7 @@ async def _run(settings: Settings, folder: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        app = make_app(options, deployment, folder, watch, instance=settings.watch_instance)
+        app = make_app(cluster, deployment, folder, watch, instance=settings.watch_instance)
     except (ValueError, OSError) as error:
         raise SettingsError(str(error)) from error
     await run_app(app, stop)

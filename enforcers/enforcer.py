@@ -9,13 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Message
 
-from ..kafka import brokers as kafka
+from ..kafka.cluster import Cluster
+from ..kafka.errors import KafkaUnavailableError, is_fatal, is_transient
+from ..kafka.identity import identify_topics
+from ..kafka.offsets import committed_offsets, end_offset, first_offset
+from ..kafka.options import reader_options
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.codec import DecodeError, decode
 from ..schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
@@ -53,7 +55,7 @@ class Enforcer:
 
     def __init__(
         self,
-        options: Mapping[str, Any],
+        cluster: Cluster,
         deployment: str,
         policy: Policy,
         plugins: Mapping[str, Plugin],
@@ -64,12 +66,11 @@ class Enforcer:
         carry_out: bool,
         now: Callable[[], datetime],
     ) -> None:
-        self._options, self._deployment, self._policy, self._plugins = dict(options), deployment, policy, plugins
+        self._cluster, self._deployment, self._policy, self._plugins = cluster, deployment, policy, plugins
         self._limits, self._insist, self._carry_out, self._now = limits, insist, carry_out, now
         self._catalog = catalog
         self._recorder = Recorder(deployment)
-        self._admin = AdminClient(self._options)
-        self._lifecycle = Lifecycle(self._options, self._admin, catalog, now)
+        self._lifecycle = Lifecycle(self._cluster, catalog, now)
         self._stopping = False
 
     def stop(self) -> None:
@@ -84,8 +85,8 @@ class Enforcer:
             KafkaUnavailableError: the brokers do not answer, or another enforcer took over.
         """
         with kafka_errors("enforcing cannot go on"):
-            kafka.identify_topics(self._admin, (COMMANDS_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC))
-            options = kafka.reader_options(self._options, enforce_group(self._deployment))
+            identify_topics(self._cluster, (COMMANDS_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC))
+            options = reader_options(self._cluster, enforce_group(self._deployment))
             consumer = Consumer(options | {"enable.partition.eof": True})
             try:
                 if self._carry_out:
@@ -97,7 +98,7 @@ class Enforcer:
 
     def _run(self, consumer: Consumer) -> None:
         # First of all: from here on no other enforcer's transaction can end any more, so what is read now is all.
-        journal = KafkaJournal(self._options, self._deployment, self._insist, lambda: self._stopping)
+        journal = KafkaJournal(self._cluster, self._deployment, self._insist, lambda: self._stopping)
         history = self._history()
         if history.breaker_opened is not None:
             raise EnforcingStoppedError(stopped(f"since {history.breaker_opened:%Y-%m-%d %H:%M:%S} UTC"))
@@ -188,13 +189,15 @@ class Enforcer:
         A position beyond the end means that the topic was made anew: then everything in it is new, the position counts
         as none, and what is known of outcomes keeps old commands from being carried out again.
         """
-        first = kafka.first_offset(self._admin, COMMANDS_TOPIC, 0)
-        end = kafka.end_offset(self._admin, COMMANDS_TOPIC, 0)
-        committed = kafka.committed_offsets(consumer, [TopicPartition(COMMANDS_TOPIC, 0)])[COMMANDS_TOPIC, 0]
+        first = first_offset(self._cluster, COMMANDS_TOPIC, 0)
+        end = end_offset(self._cluster, COMMANDS_TOPIC, 0)
+        committed = committed_offsets(self._cluster, consumer, [self._cluster.partition(COMMANDS_TOPIC, 0)])[
+            COMMANDS_TOPIC, 0
+        ]
         if committed > end:
             committed = -1
         start = max(first, committed)
-        consumer.assign([TopicPartition(COMMANDS_TOPIC, 0, start)])
+        consumer.assign([self._cluster.partition(COMMANDS_TOPIC, 0, start)])
         return start, committed
 
     def _command(self, message: Message) -> tuple[Target, datetime]:
@@ -214,7 +217,7 @@ class Enforcer:
             raise InvalidCommandError(f"is no event of ours: {type(error).__name__} {error}") from error
 
     def _history(self) -> History:
-        history = read_history(self._options, self._admin, self._catalog, self._deployment)
+        history = read_history(self._cluster, self._catalog, self._deployment)
         metrics.BREAKER_OPEN.set(history.breaker_opened is not None)
         return history
 
@@ -246,6 +249,6 @@ def _poll(consumer: Consumer, seconds: float) -> tuple[list[Message], int | None
             end = None
         elif error.code() == KafkaError._PARTITION_EOF:
             end = message.offset()
-        elif kafka.is_fatal(error) or not (error.retriable() or kafka.passes(KafkaException(error))):
-            raise kafka.KafkaUnavailableError(f"reading {COMMANDS_TOPIC}: {error.str()} (kafka_bootstrap_servers)")
+        elif is_fatal(error) or not (error.retriable() or is_transient(KafkaException(error))):
+            raise KafkaUnavailableError(f"reading {COMMANDS_TOPIC}: {error.str()} (kafka_bootstrap_servers)")
     return found, end

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from ..schemas.codec import EventEncoder
 from ..schemas.event import Actor, Event, Finding, Resource, Source, Subject, make_event_id
-from ..schemas.rules import InvalidEventError, check
+from ..schemas.rules import InvalidEventError
 from .contract import InvalidCommandError, Key, Target, as_text
 from .core import History, Outcome
 
@@ -26,6 +27,8 @@ INVALID_RULE = "enforcer_command_invalid"
 LOST_RULE = "enforcer_commands_lost"
 LONGEST_TEXT = 500
 """Characters of a detail that go on record."""
+
+_ENCODER = EventEncoder()
 
 
 def target_of(datum: Mapping[str, Any]) -> Target:
@@ -61,9 +64,10 @@ def target_of(datum: Mapping[str, Any]) -> Target:
         requested_at=datum["occurred_at"].astimezone(UTC),
     )
     try:
-        # Whoever wrote it may know other words than the schema allows. What cannot be put on record is not begun.
+        # Whoever wrote it may know other words than the schema allows, and numbers where it has text. What cannot be
+        # put on record is not begun.
         for event in Recorder(SYSTEM).confirmed(target, 0, "", target.requested_at, ""):
-            check(event)
+            _ENCODER.encode(event)
     except InvalidEventError as error:
         raise InvalidCommandError(str(error)) from error
     return target

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
-from ..kafka import brokers as kafka
+from ..kafka.cluster import Cluster
+from ..kafka.errors import KafkaUnavailableError, is_transient, unavailable
+from ..kafka.offsets import end_offset, first_offset
+from ..kafka.options import transactional_options
+from ..kafka.records import read_range
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.codec import DecodeError, EventEncoder, decode
 from ..schemas.event import FINDINGS_TOPIC, Event
@@ -39,11 +42,9 @@ class KafkaJournal:
     Making one fences every enforcer before it off, and ends what that one has left open.
     """
 
-    def __init__(
-        self, options: Mapping[str, Any], deployment: str, insist: Insist, stopping: Callable[[], bool]
-    ) -> None:
-        self._insist, self._stopping = insist, stopping
-        self._producer = Producer(kafka.transactional_options(options, enforce_group(deployment)))
+    def __init__(self, cluster: Cluster, deployment: str, insist: Insist, stopping: Callable[[], bool]) -> None:
+        self._cluster, self._insist, self._stopping = cluster, insist, stopping
+        self._producer = Producer(transactional_options(cluster, enforce_group(deployment)))
         self._encoder = EventEncoder()
         self._consumer: Consumer | None = None
         self._position = -1
@@ -66,9 +67,12 @@ class KafkaJournal:
             return
         self._producer.begin_transaction()
         for event in events:
-            self._producer.produce(event.topic, self._encoder.encode(event), event.key)
+            self._producer.produce(self._cluster.physical(event.topic), self._encoder.encode(event), event.key)
         if self._consumer is not None and told:
-            offsets, group = [TopicPartition(COMMANDS_TOPIC, 0, position)], self._consumer.consumer_group_metadata()
+            offsets, group = (
+                [self._cluster.partition(COMMANDS_TOPIC, 0, position)],
+                self._consumer.consumer_group_metadata(),
+            )
             self._insist(
                 lambda seconds: self._producer.send_offsets_to_transaction(offsets, group, seconds), self._stopping
             )
@@ -76,12 +80,12 @@ class KafkaJournal:
         self._position = max(self._position, position)
 
 
-def read_history(options: Mapping[str, Any], admin: AdminClient, catalog: SchemaCatalog, deployment: str) -> History:
+def read_history(cluster: Cluster, catalog: SchemaCatalog, deployment: str) -> History:
     """Read from ``access.findings`` what has been done, however long ago it was."""
     history = History()
-    start = kafka.first_offset(admin, FINDINGS_TOPIC, 0)
-    end = kafka.end_offset(admin, FINDINGS_TOPIC, 0)
-    for message in kafka.read_range(options, FINDINGS_TOPIC, 0, start, end):
+    start = first_offset(cluster, FINDINGS_TOPIC, 0)
+    end = end_offset(cluster, FINDINGS_TOPIC, 0)
+    for message in read_range(cluster, FINDINGS_TOPIC, 0, start, end):
         try:
             note(history, deployment, decode(message.value() or b"", catalog, message.timestamp()[1]))
         except (DecodeError, FramingError) as error:
@@ -93,7 +97,7 @@ def read_history(options: Mapping[str, Any], admin: AdminClient, catalog: Schema
 
 
 def close_breaker(
-    options: Mapping[str, Any],
+    cluster: Cluster,
     deployment: str,
     breaker: Breaker,
     *,
@@ -109,11 +113,10 @@ def close_breaker(
         KafkaUnavailableError: the brokers do not answer, or refuse.
     """
     with kafka_errors("the breaker cannot be closed"):
-        admin = AdminClient(dict(options))
         # Looked at first without a journal, which would push a running enforcer from its place for nothing.
-        if read_history(options, admin, catalog, deployment).breaker_opened is None:
+        if read_history(cluster, catalog, deployment).breaker_opened is None:
             return False
-        journal = KafkaJournal(options, deployment, insist, lambda: False)
+        journal = KafkaJournal(cluster, deployment, insist, lambda: False)
         seconds = breaker.window.total_seconds()
         closed = Recorder(deployment).breaker(
             now(), opened=False, limit=breaker.limit, seconds=seconds, who=who, why=why
@@ -130,7 +133,7 @@ def kafka_errors(what: str) -> Iterator[None]:
     except KafkaException as error:
         problem: KafkaError = error.args[0]
         if problem.code() in _FENCED:
-            raise kafka.KafkaUnavailableError(f"{what}: another enforcer took this one's place") from error
-        if kafka.passes(error):
-            raise kafka.unavailable(what, error) from error
-        raise kafka.KafkaUnavailableError(f"{what}: {problem.str()}") from error
+            raise KafkaUnavailableError(f"{what}: another enforcer took this one's place") from error
+        if is_transient(error):
+            raise unavailable(what, error) from error
+        raise KafkaUnavailableError(f"{what}: {problem.str()}") from error

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import structlog
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import OffsetSpec
 
-from ..kafka import brokers as kafka
+from ..kafka.cluster import Cluster
+from ..kafka.offsets import end_offset, offsets_at
+from ..kafka.records import read_range
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.codec import DecodeError, decode
 from ..schemas.event import LIFECYCLE_TOPIC
@@ -31,10 +32,8 @@ class Lifecycle:
         catalog: the schemas that events may be written with.
     """
 
-    def __init__(
-        self, options: Mapping[str, Any], admin: AdminClient, catalog: SchemaCatalog, now: Callable[[], datetime]
-    ) -> None:
-        self._options, self._admin, self._catalog, self._now = dict(options), admin, catalog, now
+    def __init__(self, cluster: Cluster, catalog: SchemaCatalog, now: Callable[[], datetime]) -> None:
+        self._cluster, self._catalog, self._now = cluster, catalog, now
         self._held = Held()
         self._next = -1
 
@@ -47,12 +46,12 @@ class Lifecycle:
         Raises:
             KafkaUnavailableError: the brokers do not answer.
         """
-        end = kafka.end_offset(self._admin, LIFECYCLE_TOPIC, 0)
+        end = end_offset(self._cluster, LIFECYCLE_TOPIC, 0)
         start = self._first_at(since - LOOK_BACK, end)
         if not start <= self._next <= end:
             # The first time; or nothing was open for long, and what lies between is not read; or a topic made anew.
             self._held, self._next = Held(), start
-        now, reading = self._now(), kafka.read_range(self._options, LIFECYCLE_TOPIC, 0, self._next, end)
+        now, reading = self._now(), read_range(self._cluster, LIFECYCLE_TOPIC, 0, self._next, end)
         for message in reading:
             appended, value = message.timestamp()[1], message.value() or b""
             if not any(kind in value for kind in _KINDS):
@@ -71,5 +70,5 @@ class Lifecycle:
     def _first_at(self, time: datetime, end: int) -> int:
         """Return the offset of the first record that the brokers took at a time or later."""
         at: OffsetSpec = OffsetSpec.for_timestamp(max(0, int(time.timestamp() * 1000)))
-        found = kafka.offsets_of(self._admin, [(LIFECYCLE_TOPIC, 0)], at, committed=False)[LIFECYCLE_TOPIC, 0]
+        found = offsets_at(self._cluster, [(LIFECYCLE_TOPIC, 0)], at, committed=False)[LIFECYCLE_TOPIC, 0]
         return min(found, end) if found >= 0 else end

@@ -1,39 +1,41 @@
-"""Making the topics of a deployment, and checking those that are there."""
+"""Creating the topics of a deployment, and checking existing ones."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType, TopicMetadata
 
 from ..base.errors import UsageError
 from ..schemas.topics import TopicSpec
-from . import brokers as kafka
+from .cluster import Cluster
+from .errors import unavailable
 
 TIMEOUT = 30.0
 
 
 class TopicError(UsageError):
-    """A topic cannot be made, or is not as it must be; the message names it and the setting."""
+    """A topic cannot be created or does not match its specification. The message names the topic and the setting."""
 
 
-def create_topics(admin: AdminClient, specs: Iterable[TopicSpec], replication: int = 0) -> list[str]:
-    """Make those topics that are missing; return their names.
+def create_topics(cluster: Cluster, specs: Iterable[TopicSpec], replication: int = 0) -> list[str]:
+    """Create the missing topics; return their logical names.
 
     Args:
-        replication: copies of each; 0 for 3, or 1 where there is one broker.
+        replication: replication factor; 0 for 3, or 1 where there is one broker.
 
     Raises:
         TopicError: the brokers refuse; names the topic.
         KafkaUnavailableError: they do not answer.
     """
-    specs = list(specs)
+    specs = _physical(cluster, specs)
     try:
-        brokers = len(admin.list_topics(timeout=TIMEOUT).brokers)
+        brokers = len(cluster.admin.list_topics(timeout=TIMEOUT).brokers)
     except KafkaException as error:
-        raise kafka.unavailable("Kafka does not answer", error) from error
+        raise unavailable("Kafka does not answer", error) from error
     copies = replication or min(3, brokers)
     config = {"min.insync.replicas": "2"} if copies >= 3 else {}
     new = [
@@ -45,27 +47,61 @@ def create_topics(admin: AdminClient, specs: Iterable[TopicSpec], replication: i
         )
         for spec in specs
     ]
-    made = []
-    for name, future in admin.create_topics(new, operation_timeout=TIMEOUT).items():
+    created = []
+    for name, future in cluster.admin.create_topics(new, operation_timeout=TIMEOUT).items():
         try:
             future.result(TIMEOUT)
-            made.append(name)
+            created.append(name)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise TopicError(f"topic {name} cannot be made: {error.args[0].str()}") from error
-    if made:
-        _await_leaders(admin, {spec.name: spec.partitions for spec in specs if spec.name in made})
-    return made
+                raise TopicError(f"topic {name} cannot be created: {error.args[0].str()}") from error
+    if created:
+        _await_leaders(cluster, {spec.name: spec.partitions for spec in specs if spec.name in created})
+    return [cluster.logical(name) for name in created]
 
 
-def _await_leaders(admin: AdminClient, partitions: dict[str, int]) -> None:
-    """Wait until the brokers know the topics: the controller has made them, the others hear of it a moment later."""
+def check_topics(cluster: Cluster, specs: Iterable[TopicSpec]) -> list[str]:
+    """Compare topics with their specifications; return one sentence per difference.
+
+    Raises:
+        TopicError: a topic is missing.
+        KafkaUnavailableError: the brokers do not answer.
+    """
+    specs = _physical(cluster, specs)
+    present = _topics(cluster)
+    differences = []
+    for spec in specs:
+        if spec.name not in present:
+            raise TopicError(f"topic {spec.name} does not exist: run `grantledger topics create`")
+        partitions = len(present[spec.name].partitions)
+        if partitions != spec.partitions:
+            differences.append(f"{spec.name} has {partitions} partitions; the settings require {spec.partitions}")
+    resources = [ConfigResource(ResourceType.TOPIC, spec.name) for spec in specs]
+    required = {spec.name: spec.config for spec in specs}
+    for resource, future in cluster.admin.describe_configs(resources, request_timeout=TIMEOUT).items():
+        actual = future.result(TIMEOUT)
+        for name, value in required[resource.name].items():
+            if name in actual and actual[name].value != value:
+                differences.append(f"{resource.name} has {name}={actual[name].value}; it must be {value}")
+    return differences
+
+
+def _physical(cluster: Cluster, specs: Iterable[TopicSpec]) -> list[TopicSpec]:
+    return [replace(spec, name=cluster.physical(spec.name)) for spec in specs]
+
+
+def _topics(cluster: Cluster) -> dict[str, TopicMetadata]:
+    try:
+        return cluster.admin.list_topics(timeout=TIMEOUT).topics
+    except KafkaException as error:
+        raise unavailable("Kafka does not answer", error) from error
+
+
+def _await_leaders(cluster: Cluster, partitions: dict[str, int]) -> None:
+    """Wait until every partition has a leader: brokers learn of new topics a moment after the controller."""
     deadline = time.monotonic() + TIMEOUT
     while True:
-        try:
-            present = admin.list_topics(timeout=TIMEOUT).topics
-        except KafkaException as error:
-            raise kafka.unavailable("Kafka does not answer", error) from error
+        present = _topics(cluster)
         missing = [
             name
             for name, count in partitions.items()
@@ -76,35 +112,6 @@ def _await_leaders(admin: AdminClient, partitions: dict[str, int]) -> None:
             return
         if time.monotonic() > deadline:
             raise TopicError(
-                f"topic {missing[0]} was made, and has no leader after {TIMEOUT:.0f} s: look at the brokers"
+                f"topic {missing[0]} was created but has no leader after {TIMEOUT:.0f} s: check the brokers"
             )
         time.sleep(0.05)
-
-
-def check_topics(admin: AdminClient, specs: Iterable[TopicSpec]) -> list[str]:
-    """Compare topics with what they must be; return one sentence a difference.
-
-    Raises:
-        TopicError: a topic is missing.
-        KafkaUnavailableError: the brokers do not answer.
-    """
-    specs = list(specs)
-    try:
-        present = admin.list_topics(timeout=TIMEOUT).topics
-    except KafkaException as error:
-        raise kafka.unavailable("Kafka does not answer", error) from error
-    differences = []
-    for spec in specs:
-        if spec.name not in present:
-            raise TopicError(f"topic {spec.name} does not exist: run `grantledger topics create`")
-        partitions = len(present[spec.name].partitions)
-        if partitions != spec.partitions:
-            differences.append(f"{spec.name} has {partitions} partitions, the settings say {spec.partitions}")
-    resources = [ConfigResource(ResourceType.TOPIC, spec.name) for spec in specs]
-    wanted = {spec.name: spec.config for spec in specs}
-    for resource, future in admin.describe_configs(resources, request_timeout=TIMEOUT).items():
-        actual = future.result(TIMEOUT)
-        for name, value in wanted[resource.name].items():
-            if name in actual and actual[name].value != value:
-                differences.append(f"{resource.name} has {name}={actual[name].value}, it must be {value}")
-    return differences

@@ -1,1 +1,1 @@
-"""The mathematics: leaves, chain, tree, notes, checkpoints, keys, the verifier. No Kafka, no database, no clock."""
+"""The mathematics of the ledger: leaves, chain, tree, notes, keys, proofs. No Kafka, no database, no clock."""

@@ -1,4 +1,4 @@
-"""The anchor log: one entry a minute that covers the latest checkpoint of every log (DESIGN section 4, "Anchors")."""
+"""The anchor log: each entry covers the latest checkpoint of every log (docs/ledger.md, "Anchors")."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class AnchorError(ValueError):
-    """An anchor that cannot be read, or does not agree with itself or with the anchor log."""
+    """An anchor cannot be read, or contradicts itself or the anchor log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """One anchor as it stands in ``access.anchors``. ``time_ms``: milliseconds since 1970 by the anchor's clock."""
+    """One record of ``access.anchors``. ``time_ms``: milliseconds since 1970 by the anchor process's clock."""
 
     origin: str
     index: int
@@ -40,7 +40,7 @@ class Anchor:
     note: str
 
     def checkpoints(self) -> list[Checkpoint]:
-        """Return the checkpoints that the bodies state.
+        """Parse the checkpoint bodies.
 
         Raises:
             NoteError: a body is malformed.
@@ -50,7 +50,7 @@ class Anchor:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a target answered for one anchor; ``error`` is empty where it took it."""
+    """The answer of a target for one anchor; ``error`` is empty if the target accepted it."""
 
     origin: str
     index: int
@@ -61,37 +61,37 @@ class Receipt:
 
 
 class AnchorTarget(Protocol):
-    """Somewhere outside that keeps anchors where the operators of the pipeline cannot change them unseen.
+    """A place outside the pipeline that keeps anchors, so that operators cannot change them unnoticed.
 
-    ``publish`` is called only after the anchor is committed, and again with the same anchor after a crash: taking it
-    twice must do no harm.
+    ``publish`` is called only after the anchor is committed, and again with the same anchor after a crash. It must be
+    idempotent.
     """
 
     @property
     def name(self) -> str:
-        """Short name, as in the setting ``anchor_targets``."""
+        """Its name in the setting ``anchor_targets``."""
         ...
 
     def publish(self, anchor: Anchor) -> bytes:
-        """Write one anchor durably and return the answer as a receipt.
+        """Write one anchor durably and return the receipt.
 
         Raises:
-            AnchorTargetError: it was not taken; the message says why.
+            AnchorTargetError: the target did not accept it; the message contains the reason.
         """
         ...
 
 
 class AnchorTargetError(Exception):
-    """A target did not take an anchor."""
+    """A target did not accept an anchor."""
 
 
 def anchor_origin(deployment: str) -> str:
-    """Return the name of a deployment's anchor log."""
+    """Return the origin of a deployment's anchor log."""
     return f"{deployment}/anchors/0/0"
 
 
 def anchor_entry(time_ms: int, bodies: Sequence[str]) -> bytes:
-    """Return the leaf data over checkpoint bodies, which must be sorted by the bytes of their origin."""
+    """Return the leaf data over checkpoint bodies, which must be sorted by the bytes of their origins."""
     root = root_of([leaf_hash(body.encode()) for body in bodies])
     return b"GLA1" + struct.pack(">qI", time_ms, len(bodies)) + root
 
@@ -110,10 +110,10 @@ def append_anchor(
 
 
 def check_anchor(anchor: Anchor, public_key: bytes) -> Frontier:
-    """Verify what one anchor says of itself and return the anchor log's frontier after it.
+    """Verify one anchor on its own and return the anchor log's frontier after it.
 
     Raises:
-        AnchorError: entry, bodies, frontier and note do not all agree, or the note is not signed by this key.
+        AnchorError: entry, bodies, frontier and note contradict one another, or this key did not sign the note.
     """
     where = f"anchor {anchor.index} of {anchor.origin}"
     try:
@@ -124,16 +124,16 @@ def check_anchor(anchor: Anchor, public_key: bytes) -> Frontier:
         raise AnchorError(f"{where}: {error}") from error
     origins = [c.origin.encode() for c in checkpoints]
     if origins != sorted(set(origins)):
-        raise AnchorError(f"{where}: its checkpoint bodies are not sorted by origin, each once")
+        raise AnchorError(f"{where}: the checkpoint bodies are not sorted by origin, each origin once")
     if anchor.entry != anchor_entry(anchor.time_ms, anchor.bodies):
-        raise AnchorError(f"{where}: its entry is not the one that its time and checkpoint bodies give")
+        raise AnchorError(f"{where}: the entry does not follow from the time and the checkpoint bodies")
     if stated != Checkpoint(anchor.origin, frontier.size, frontier.root()):
-        raise AnchorError(f"{where}: its signed checkpoint is not the head that its frontier gives")
+        raise AnchorError(f"{where}: the signed checkpoint is not the head of the frontier")
     return frontier
 
 
 def anchored_sizes(anchor: Anchor) -> dict[str, int]:
-    """Return how many entries an anchor states for each log, by origin without the epoch."""
+    """Return the size of each log that an anchor covers, by origin without the epoch."""
     return {c.origin.rpartition("/")[0]: c.size for c in anchor.checkpoints()}
 
 
@@ -159,7 +159,7 @@ def _decode(name: str, value: bytes) -> dict[str, Any]:
         rest = io.BytesIO(value[len(prefix) :])
         datum: Any = fastavro.schemaless_reader(rest, schema, None)
         if extra := len(rest.read()):
-            raise AnchorError(f"not a readable {name}: {extra} bytes follow it")
+            raise AnchorError(f"not a readable {name}: {extra} bytes follow the datum")
         if datum["index"] < 0:
             raise AnchorError(f"not a readable {name}: its index is {datum['index']}")
     except AnchorError:
@@ -171,7 +171,7 @@ def _decode(name: str, value: bytes) -> dict[str, Any]:
 
 
 def encode_anchor(anchor: Anchor) -> bytes:
-    """Return an anchor as the value of one Kafka record, in single-object encoding."""
+    """Encode an anchor as the value of a Kafka record, in Avro single-object encoding."""
     return _encode(
         "anchor",
         {
@@ -187,7 +187,7 @@ def encode_anchor(anchor: Anchor) -> bytes:
 
 
 def decode_anchor(value: bytes) -> Anchor:
-    """Read an anchor; :func:`check_anchor` verifies it.
+    """Decode an anchor without verifying it: :func:`check_anchor` does that.
 
     Raises:
         AnchorError: not an anchor.
@@ -199,13 +199,13 @@ def decode_anchor(value: bytes) -> Anchor:
 
 
 def encode_receipt(receipt: Receipt) -> bytes:
-    """Return a receipt as the value of one Kafka record."""
+    """Encode a receipt as the value of a Kafka record."""
     names = ("origin", "index", "target", "at", "receipt", "error")
     return _encode("receipt", {name: getattr(receipt, name) for name in names})
 
 
 def decode_receipt(value: bytes) -> Receipt:
-    """Read a receipt.
+    """Decode a receipt.
 
     Raises:
         AnchorError: not a receipt.

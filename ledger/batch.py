@@ -1,9 +1,11 @@
-"""Sealed batches: what the sealer writes, one Kafka record each, and everything that reads the ledger reads."""
+"""Sealed batches: the sealer writes one per Kafka record, and every reader of the ledger reads them.
+
+Bytes: docs/ledger.md, "Sealed batch".
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -14,7 +16,7 @@ from fastavro.schema import parse_schema
 
 from ..schemas.catalog import load
 from ..schemas.framing import FramingError, prefix_of, single_object_prefix
-from . import columns
+from . import packing
 from .entry import NO_HEADERS, Genesis, chain, payload_hashes
 from .keys import Signer
 from .merkle import Frontier
@@ -26,12 +28,21 @@ MAX_PAYLOAD_BYTES = 4 << 20
 
 
 class BatchError(ValueError):
-    """A sealed batch that cannot be read, or does not agree with itself or with its log."""
+    """A sealed batch that cannot be read, or that contradicts itself or its log.
+
+    Attributes:
+        check: the failed check as one stable word, as in the verifier's report.
+        index: the first entry concerned; None if it cannot be named.
+    """
+
+    def __init__(self, message: str, check: str = "batch", index: int | None = None) -> None:
+        super().__init__(message)
+        self.check, self.index = check, index
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where a log stands: everything needed to append to it and to say its root."""
+    """The state of a log after some batch: all that is needed to append to it and to compute its root."""
 
     genesis: Genesis
     frontier: Frontier
@@ -40,7 +51,7 @@ class Head:
 
     @property
     def size(self) -> int:
-        """Entries so far, which is the index of the next one."""
+        """Number of entries, which is the index of the next one."""
         return self.frontier.size
 
     @classmethod
@@ -49,13 +60,13 @@ class Head:
         return cls(genesis, Frontier(), genesis.hash(), genesis.first_offset)
 
     def checkpoint(self) -> Checkpoint:
-        """Return the checkpoint, not yet signed."""
+        """Return the unsigned checkpoint."""
         return Checkpoint(self.genesis.origin, self.size, self.frontier.root())
 
 
 @dataclass(slots=True)
 class Records:
-    """Kafka records of one partition in offset order, in columns. ``headers`` as :func:`entry.encode_headers` gives."""
+    """Kafka records of one partition in offset order, as columns. ``headers`` are encoded for the payload hash."""
 
     flags: list[int] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
@@ -70,7 +81,7 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class SealedBatch:
-    """One sealed batch. Columns stay packed until somebody asks."""
+    """One sealed batch. Columns stay packed until :meth:`records` unpacks them."""
 
     genesis: Genesis
     first_index: int
@@ -94,99 +105,100 @@ class SealedBatch:
 
     @property
     def origin(self) -> str:
-        """The log that this batch belongs to."""
+        """The log to which this batch belongs."""
         return self.genesis.origin
 
     @property
     def size(self) -> int:
-        """Entries in the log after this batch."""
+        """Number of entries in the log after this batch."""
         return self.first_index + self.count
 
     @property
     def last_leaf(self) -> bytes:
-        """The leaf hash that the next entry names."""
+        """The previous leaf hash of the next entry."""
         return self.leaf_hashes[-32:] or self.previous_leaf_hash
 
     def records(self) -> Records:
-        """Return the entries as lists.
+        """Unpack the entries.
 
         Raises:
             BatchError: lengths do not add up.
         """
         try:
-            headers = columns.unpack_blobs(self.header_lengths, self.headers)
+            headers = packing.unpack_blobs(self.header_lengths, self.headers)
             if any(header is None or len(header) < len(NO_HEADERS) for header in headers):
                 raise ValueError("an entry's headers have no count")
             return Records(
                 list(self.flags),
-                columns.unpack_u64(self.offsets),
-                columns.unpack_i64(self.append_times),
-                columns.unpack_blobs(self.key_lengths, self.keys),
-                columns.unpack_blobs(self.value_lengths, self.values),
+                packing.unpack_u64(self.offsets),
+                packing.unpack_i64(self.append_times),
+                packing.unpack_blobs(self.key_lengths, self.keys),
+                packing.unpack_blobs(self.value_lengths, self.values),
                 [header or b"" for header in headers],
             )
         except ValueError as error:
             raise BatchError(f"batch of {self.origin} at index {self.first_index}: {error}") from error
 
     def head(self, public_key: bytes) -> Head:
-        """Verify this batch's note and root and return where the log stands after it.
+        """Verify the note over this batch's head and return the head. The entries are not hashed here.
 
         Raises:
-            BatchError: the note is not ours, names another origin or size, or its root is not the frontier's.
+            BatchError: the key did not sign the note, or the note states another origin, size, root, last leaf, next
+                offset or time of sealing.
         """
         where = f"batch of {self.origin} at index {self.first_index}"
         try:
             checkpoint, signed = open_sealed_checkpoint(self.note, public_key, self.first_index, self.last_leaf)
             frontier = Frontier.unpack(self.size, self.frontier)
         except (NoteError, ValueError) as error:
-            raise BatchError(f"{where}: {error}") from error
+            raise BatchError(f"{where}: {error}", "checkpoint") from error
         head = Head(self.genesis, frontier, self.last_leaf, self.next_offset)
         if checkpoint != head.checkpoint():
-            raise BatchError(f"{where}: its signed checkpoint is not the head that its frontier gives")
+            raise BatchError(f"{where}: the signed checkpoint is not the head of its frontier", "checkpoint")
         if signed.sealed_at != micros_of(self.sealed_at):
-            raise BatchError(f"{where}: its time of sealing is not the one that is signed")
+            raise BatchError(f"{where}: the time of sealing is not the signed one", "sealed_at")
         if signed.next_offset != self.next_offset:
-            raise BatchError(f"{where}: its next offset is not the one that is signed")
+            raise BatchError(f"{where}: the next offset is not the signed one", "sealed_at")
         return head
 
 
 def micros_of(time: datetime) -> int:
-    """Return microseconds since 1970, exactly."""
+    """Return microseconds since 1970 without rounding."""
     return (time - _EPOCH) // timedelta(microseconds=1)
 
 
 def seal(
     head: Head, records: Records, next_offset: int, sealed_at: datetime, signer: Signer
 ) -> tuple[SealedBatch, Head]:
-    """Append records to a log and sign the new head; an empty ``records`` restates it.
+    """Append records to a log and sign the new head. Without records, the batch restates the head.
 
     Args:
-        next_offset: the input offset at which reading goes on; beyond the last record where markers follow it.
+        next_offset: the input offset from which to read next; transaction markers may follow the last record.
     """
     payloads = payload_hashes(records.keys, records.values, records.headers)
     leaves = chain(head.last_leaf, records.flags, records.offsets, records.append_times, payloads)
     frontier = head.frontier.copy()
     frontier.extend(leaves)
     new = Head(head.genesis, frontier, leaves[-1] if leaves else head.last_leaf, next_offset)
-    key_lengths, keys = columns.pack_blobs(records.keys)
-    value_lengths, values = columns.pack_blobs(records.values)
-    header_lengths, headers = columns.pack_blobs(records.headers)
+    key_lengths, keys = packing.pack_blobs(records.keys)
+    value_lengths, values = packing.pack_blobs(records.values)
+    header_lengths, headers = packing.pack_blobs(records.headers)
     batch = SealedBatch(
         genesis=head.genesis,
         first_index=head.size,
         count=len(records),
         previous_leaf_hash=head.last_leaf,
         flags=bytes(records.flags),
-        offsets=columns.pack_u64(records.offsets),
-        append_times=columns.pack_i64(records.append_times),
+        offsets=packing.pack_u64(records.offsets),
+        append_times=packing.pack_i64(records.append_times),
         key_lengths=key_lengths,
         keys=keys,
         value_lengths=value_lengths,
         values=values,
         header_lengths=header_lengths,
         headers=headers,
-        payload_hashes=columns.pack_hashes(payloads),
-        leaf_hashes=columns.pack_hashes(leaves),
+        payload_hashes=b"".join(payloads),
+        leaf_hashes=b"".join(leaves),
         next_offset=next_offset,
         frontier=frontier.pack(),
         sealed_at=sealed_at,
@@ -234,10 +246,10 @@ def encode(batch: SealedBatch) -> bytes:
 
 
 def decode(value: bytes) -> SealedBatch:
-    """Read a sealed batch. Its hashes and signature are not checked here: see :meth:`SealedBatch.head` and ``verify``.
+    """Read a sealed batch without checking hashes or signatures: :class:`log_verifier.LogVerifier` does that.
 
     Raises:
-        BatchError: not a sealed batch, or its columns do not all have ``count`` entries.
+        BatchError: not a sealed batch, or a column does not have ``count`` members.
     """
     prefix, schema = _schema()
     try:
@@ -247,7 +259,7 @@ def decode(value: bytes) -> SealedBatch:
         rest = io.BytesIO(value[len(prefix) :])
         datum: Any = fastavro.schemaless_reader(rest, schema, None)
         if extra := len(rest.read()):
-            raise BatchError(f"not a readable sealed batch: {extra} bytes follow it")
+            raise BatchError(f"not a readable sealed batch: {extra} bytes follow the datum")
         for name in _COUNTERS:
             if datum[name] < 0:
                 raise BatchError(f"not a readable sealed batch: {name} is {datum[name]}")
@@ -277,9 +289,5 @@ def leaf_at(batch: SealedBatch, index: int) -> bytes:
 
 
 def payload_bytes(records: Records) -> int:
-    """Return how many bytes of keys, values and headers the records hold together."""
-    return sum(len(blob) for column in _blob_columns(records) for blob in column if blob is not None)
-
-
-def _blob_columns(records: Records) -> tuple[Sequence[bytes | None], ...]:
-    return records.keys, records.values, records.headers
+    """Return the number of bytes in all keys, values and headers together."""
+    return sum(len(blob or b"") for column in (records.keys, records.values, records.headers) for blob in column)

@@ -1,36 +1,47 @@
-"""Entries: how one Kafka record becomes one leaf that names the leaf before it (docs/ledger.md).
+"""Entries: how one Kafka record becomes one leaf that contains the leaf hash before it (docs/ledger.md, "Entries").
 
-All integers are big-endian. ``bytes(x)`` is a u32 length and x; null is FFFFFFFF.
+All integers are big-endian. ``bytes(x)`` is a u32 length followed by x; null is FFFFFFFF.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from operator import lt
 
 HASH_SIZE = 32
 NULL_LENGTH = b"\xff\xff\xff\xff"
 NO_HEADERS = b"\x00\x00\x00\x00"
 FLAG_LOG_APPEND_TIME = 1
-"""Bit 0 of the flags: the record's time was set by the broker, not by the sender."""
+"""Bit 0 of the flags: the broker set the record's time, not the sender."""
 MAX_ORIGIN_BYTES = 255
+_ORIGIN = re.compile(r"([^/\s+]+/[^/\s+]+/(?:0|[1-9][0-9]*))/(0|[1-9][0-9]*)")
 
 _u32 = struct.Struct(">I").pack
 _leaf = struct.Struct(">5sB32sQq32s").pack
 
 
+class EntryError(ValueError):
+    """An entry is not the sealed one. ``position`` counts from 0; ``check`` is ``payload``, ``leaf`` or ``offset``."""
+
+    def __init__(self, position: int, check: str, message: str) -> None:
+        super().__init__(message)
+        self.position, self.check = position, check
+
+
 @dataclass(frozen=True, slots=True)
 class Genesis:
-    """What the first leaf of an origin binds.
+    """The inputs of a log's genesis hash, which stands as previous leaf hash in entry 0.
 
     Attributes:
         origin: ``<deployment>/<topic>/<partition>/<epoch>``, at most 255 bytes of UTF-8.
-        topic_id: the 16-byte Kafka topic id of the input topic.
-        first_offset: the first offset of the input partition that this epoch covers.
-        previous_size: entries of the previous epoch, 0 in epoch 0.
-        previous_root: 32 bytes, the root of the previous epoch, zeros in epoch 0.
+        topic_id: 16-byte Kafka topic id of the input topic.
+        first_offset: first offset of the input partition that this epoch covers.
+        previous_size: number of entries in the previous epoch; 0 in epoch 0.
+        previous_root: 32-byte root of the previous epoch; zeros in epoch 0.
     """
 
     origin: str
@@ -42,11 +53,12 @@ class Genesis:
     def __post_init__(self) -> None:
         if not 0 < len(self.origin.encode()) <= MAX_ORIGIN_BYTES:
             raise ValueError(f"origin must be 1 to {MAX_ORIGIN_BYTES} bytes, is {len(self.origin.encode())}")
+        split_origin(self.origin)
         if len(self.topic_id) != 16 or len(self.previous_root) != HASH_SIZE:
             raise ValueError("topic_id must be 16 bytes and previous_root 32")
 
     def hash(self) -> bytes:
-        """Return the 32 bytes that stand as previous leaf hash in entry 0."""
+        """Return the 32-byte genesis hash."""
         origin = self.origin.encode()
         return sha256(
             b"GLG1"
@@ -59,8 +71,19 @@ class Genesis:
 
 
 def origin_of(deployment: str, topic: str, partition: int, epoch: int = 0) -> str:
-    """Return the name of the log of one partition."""
+    """Return the origin, the name of one partition's log."""
     return f"{deployment}/{topic}/{partition}/{epoch}"
+
+
+def split_origin(origin: str) -> tuple[str, int]:
+    """Return an origin without its epoch, and the epoch.
+
+    Raises:
+        ValueError: not ``<deployment>/<topic>/<partition>/<epoch>`` with plain decimal numbers.
+    """
+    if (parts := _ORIGIN.fullmatch(origin)) is None:
+        raise ValueError(f"origin {origin!r} is not <deployment>/<topic>/<partition>/<epoch>")
+    return parts[1], int(parts[2])
 
 
 def encode_bytes(data: bytes | None) -> bytes:
@@ -69,7 +92,7 @@ def encode_bytes(data: bytes | None) -> bytes:
 
 
 def encode_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> bytes:
-    """Return a record's headers as the payload hash takes them: u32 count, then name and value of each, in order."""
+    """Encode a record's headers for the payload hash: u32 count, then name and value of each, in record order."""
     if not headers:
         return NO_HEADERS
     parts = [encode_bytes(name.encode()) + encode_bytes(value) for name, value in headers]
@@ -77,14 +100,14 @@ def encode_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> bytes:
 
 
 def payload_hash(key: bytes | None, value: bytes | None, headers: bytes = NO_HEADERS) -> bytes:
-    """Return the 32-byte hash of what a record carried. ``headers`` is the output of :func:`encode_headers`."""
+    """Return the 32-byte hash of a record's key, value and headers; ``headers`` as :func:`encode_headers` returns."""
     return sha256(b"GLP1" + encode_bytes(key) + encode_bytes(value) + headers).digest()
 
 
 def payload_hashes(
     keys: Sequence[bytes | None], values: Sequence[bytes | None], headers: Sequence[bytes]
 ) -> list[bytes]:
-    """Return the payload hash of each of many records. One loop with nothing in it that is not needed: the hot path."""
+    """Return the payload hash of each of many records. This is the hot path: one loop, inlined by hand."""
     u32, digest_of = _u32, sha256
     return [
         digest_of(
@@ -98,12 +121,12 @@ def payload_hashes(
 
 
 def leaf_data(flags: int, previous: bytes, offset: int, append_time_ms: int, payload: bytes) -> bytes:
-    """Return the 85 bytes of an entry, which the tree's leaf hashes with a leading zero byte (RFC 6962)."""
+    """Return the 85 bytes of an entry: the leaf data of RFC 6962 section 2.1."""
     return _leaf(b"\x00GLE1", flags, previous, offset, append_time_ms, payload)[1:]
 
 
 def leaf_hash(data: bytes) -> bytes:
-    """Return the RFC 6962 leaf hash of any leaf data."""
+    """Return the RFC 6962 section 2.1 leaf hash of any leaf data."""
     return sha256(b"\x00" + data).digest()
 
 
@@ -114,11 +137,63 @@ def chain(
     append_times_ms: Sequence[int],
     payloads: Sequence[bytes],
 ) -> list[bytes]:
-    """Return the leaf hash of each entry, each naming the one before it; ``previous`` stands before the first."""
+    """Return the leaf hash of each entry. Each leaf contains the one before it, the first one ``previous``."""
     leaf, digest_of = _leaf, sha256
     leaves: list[bytes] = []
     append = leaves.append
     for flag, offset, time, payload in zip(flags, offsets, append_times_ms, payloads, strict=True):
         previous = digest_of(leaf(b"\x00GLE1", flag, previous, offset, time, payload)).digest()
         append(previous)
+    return leaves
+
+
+def first_difference(computed: bytes, stored: bytes) -> int:
+    """Return the position of the first of two runs of joined 32-byte hashes that differs."""
+    for at in range(0, len(computed), HASH_SIZE):
+        if computed[at : at + HASH_SIZE] != stored[at : at + HASH_SIZE]:
+            return at // HASH_SIZE
+    return len(computed) // HASH_SIZE
+
+
+def check_payloads(
+    keys: Sequence[bytes | None],
+    values: Sequence[bytes | None],
+    headers: Sequence[bytes],
+    stored: Sequence[bytes],
+    erased: frozenset[int] = frozenset(),
+) -> None:
+    """Compare records with their payload hashes, except at the positions of erased payloads.
+
+    Raises:
+        EntryError: the first one that differs.
+    """
+    computed = payload_hashes(keys, values, headers)
+    if computed != stored:
+        for position, (one, other) in enumerate(zip(computed, stored, strict=True)):
+            if one != other and position not in erased:
+                raise EntryError(position, "payload", "key, value or headers are not the sealed ones")
+
+
+def check_leaves(
+    previous: bytes,
+    flags: Sequence[int],
+    offsets: Sequence[int],
+    append_times_ms: Sequence[int],
+    payloads: Sequence[bytes],
+    *,
+    stored: bytes,
+) -> list[bytes]:
+    """Recompute leaf hashes and return them; ``stored`` are the joined leaf hashes to compare them with.
+
+    Raises:
+        EntryError: the first one that differs, or whose offset is not greater than the one before.
+    """
+    leaves = chain(previous, flags, offsets, append_times_ms, payloads)
+    packed = b"".join(leaves)
+    if packed != stored:
+        message = "offset, time, flags, payload hash or leaf hash are not the sealed ones"
+        raise EntryError(first_difference(packed, stored), "leaf", message)
+    if not all(map(lt, offsets, offsets[1:])):
+        position = next(at for at in range(1, len(offsets)) if offsets[at] <= offsets[at - 1])
+        raise EntryError(position, "offset", "the offset is not greater than the one before")
     return leaves

@@ -1,7 +1,9 @@
-"""Ed25519 keys: making them, PKCS#8 PEM, and what signs."""
+"""Ed25519 keys (RFC 8032): the signer, PEM files, and which public key a log was signed with at which size."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -19,11 +21,41 @@ from cryptography.hazmat.primitives.serialization import (
 
 
 class KeyFormatError(ValueError):
-    """Key material that cannot be read; the message never contains any of it."""
+    """Key material that cannot be read. The message never contains any of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogKey:
+    """One public key, 32 raw bytes, and by origin the smallest checkpoint size that it signs; 0 where none is given."""
+
+    public_key: bytes
+    first_sizes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LogKeys:
+    """The public keys of a deployment's logs, oldest first (DESIGN section 4).
+
+    A deployment begins with one key. Each entry of type ``key.changed``, sealed under the old key, adds the next one.
+    """
+
+    keys: tuple[LogKey, ...]
+
+    @classmethod
+    def single(cls, public_key: bytes) -> LogKeys:
+        """Return the keys of a deployment whose key never changed."""
+        return cls((LogKey(public_key),))
+
+    def at(self, origin: str, size: int) -> bytes:
+        """Return the public key that signs the checkpoint of this size: the newest key that holds by then."""
+        for key in reversed(self.keys[1:]):
+            if key.first_sizes.get(origin, 0) <= size:
+                return key.public_key
+        return self.keys[0].public_key
 
 
 class Signer(Protocol):
-    """Anything that signs with one Ed25519 key: a key in memory, or one kept elsewhere."""
+    """Signs with one Ed25519 key, which may be in memory or in another service."""
 
     @property
     def public_key(self) -> bytes:
@@ -31,12 +63,12 @@ class Signer(Protocol):
         ...
 
     def sign(self, message: bytes) -> bytes:
-        """Return the 64-byte Ed25519 signature (RFC 8032) over the message."""
+        """Return the 64-byte Ed25519 signature (RFC 8032 section 5.1.6) over the message."""
         ...
 
 
 class LocalSigner:
-    """Signs with a private key held in this process."""
+    """Signs with a private key in the memory of this process."""
 
     def __init__(self, private_key: Ed25519PrivateKey) -> None:
         self._private = private_key
@@ -44,7 +76,7 @@ class LocalSigner:
 
     @classmethod
     def generate(cls) -> LocalSigner:
-        """Make a new key from the operating system's randomness."""
+        """Generate a new key from the operating system's randomness."""
         return cls(Ed25519PrivateKey.generate())
 
     @classmethod
@@ -52,17 +84,17 @@ class LocalSigner:
         """Read a PKCS#8 PEM.
 
         Raises:
-            KeyFormatError: not PEM, not Ed25519, or the passphrase is missing, wrong or superfluous.
+            KeyFormatError: not PEM, not Ed25519, or the passphrase is missing, wrong or not needed.
         """
         try:
             key = load_pem_private_key(pem, passphrase)
         except TypeError as error:
-            wanted = (
+            problem = (
                 "is encrypted and no passphrase is given"
                 if passphrase is None
                 else "is not encrypted, a passphrase is given"
             )
-            raise KeyFormatError(f"the private key {wanted}") from error
+            raise KeyFormatError(f"the private key {problem}") from error
         except (ValueError, UnsupportedAlgorithm) as error:
             hint = "" if passphrase is None else ", or the passphrase is wrong"
             raise KeyFormatError(f"the private key is not a readable PKCS#8 PEM{hint}") from error
@@ -80,7 +112,7 @@ class LocalSigner:
         return self._private.sign(message)
 
     def to_pem(self, passphrase: bytes | None) -> bytes:
-        """Return the private key as PKCS#8 PEM, encrypted where a passphrase is given."""
+        """Return the private key as PKCS#8 PEM, encrypted if a passphrase is given."""
         encryption: KeySerializationEncryption = (
             BestAvailableEncryption(passphrase) if passphrase is not None else NoEncryption()
         )
@@ -96,7 +128,7 @@ def read_public_pem(pem: bytes) -> bytes:
     """Return the 32 raw bytes of an Ed25519 public key in PEM.
 
     Raises:
-        KeyFormatError: it is not that.
+        KeyFormatError: not PEM, or not an Ed25519 public key.
     """
     try:
         key = load_pem_public_key(pem)

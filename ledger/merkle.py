@@ -1,4 +1,4 @@
-"""The RFC 6962 Merkle tree over leaves, grown at its right edge."""
+"""The Merkle tree of RFC 6962 section 2.1, appended to at its right edge."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from hashlib import sha256
 from .entry import HASH_SIZE
 
 EMPTY_ROOT = sha256(b"").digest()
-"""Root of the tree without leaves (RFC 6962 section 2.1)."""
+"""Root of the empty tree (RFC 6962 section 2.1)."""
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
-    """Return the hash of an inner node."""
+    """Return the hash of an inner node (RFC 6962 section 2.1)."""
     return sha256(b"\x01" + left + right).digest()
 
 
 def fold(nodes: Sequence[bytes]) -> bytes:
-    """Return the root over complete subtrees given from left (largest) to right (smallest)."""
+    """Return the root over complete subtrees, given from left (largest) to right (smallest)."""
     if not nodes:
         return EMPTY_ROOT
     root = nodes[-1]
@@ -34,10 +34,7 @@ def root_of(leaves: Sequence[bytes]) -> bytes:
 
 
 class Frontier:
-    """The right edge of a tree: the complete subtrees that its size in binary names, at most one a level.
-
-    It is all that is needed to append and to say the root: 32 bytes a set bit of the size.
-    """
+    """The complete subtrees of a tree, one per set bit of its size: enough to append and to compute the root."""
 
     __slots__ = ("_levels", "size")
 
@@ -47,10 +44,10 @@ class Frontier:
 
     @classmethod
     def unpack(cls, size: int, packed: bytes) -> Frontier:
-        """Rebuild from :meth:`pack`.
+        """Undo :meth:`pack`.
 
         Raises:
-            ValueError: the bytes do not fit the size.
+            ValueError: not 32 bytes per set bit of the size.
         """
         if size < 0 or len(packed) != HASH_SIZE * size.bit_count():
             raise ValueError(f"a frontier of size {size} has {32 * size.bit_count()} bytes, these are {len(packed)}")
@@ -70,7 +67,7 @@ class Frontier:
         return [node for node in reversed(self._levels) if node is not None]
 
     def pack(self) -> bytes:
-        """Return the nodes joined, left to right."""
+        """Return the subtrees joined, left to right."""
         return b"".join(self.nodes())
 
     def root(self) -> bytes:
@@ -85,7 +82,7 @@ class Frontier:
         return twin
 
     def extend(self, leaves: Sequence[bytes]) -> None:
-        """Append leaf hashes. Works level by level, so that a batch pays one short loop a level."""
+        """Append leaf hashes level by level, so that a batch costs one short loop per level."""
         if not leaves:
             return
         digest_of = sha256
@@ -96,10 +93,10 @@ class Frontier:
         while run:
             if level == len(self._levels):
                 self._levels.append(None)
-            waiting = self._levels[level]
+            left = self._levels[level]
             if position & 1:
-                assert waiting is not None  # noqa: S101 - every set bit of the size has its subtree
-                run = waiting + run
+                assert left is not None  # noqa: S101 - every set bit of the size has its subtree
+                run = left + run
             if len(run) // HASH_SIZE & 1:
                 self._levels[level] = run[-HASH_SIZE:]
                 run = run[:-HASH_SIZE]
@@ -110,15 +107,15 @@ class Frontier:
             level += 1
 
     def join(self, other: Frontier) -> None:
-        """Append a tree that was built on its own, starting at this one's size.
+        """Append a tree that was built separately, whose first leaf has this tree's size as its index.
 
         Raises:
-            ValueError: this size is not a multiple of the other's largest subtree; only then are the other's subtrees
-                also subtrees of the whole.
+            ValueError: this size is not a multiple of the other's largest subtree, so the other's subtrees are not
+                subtrees of the whole.
         """
         largest = 1 << other.size.bit_length() >> 1
         if largest and self.size % largest:
-            raise ValueError(f"a tree of {other.size} does not fit beside one of {self.size}")
+            raise ValueError(f"a tree of {other.size} leaves cannot be joined at size {self.size}")
         for level in range(other.size.bit_length() - 1, -1, -1):
             node = other._levels[level] if level < len(other._levels) else None
             if node is not None:

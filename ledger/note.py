@@ -1,4 +1,4 @@
-"""Signed notes and checkpoints, as the public formats have them: C2SP signed-note v1 and tlog-checkpoint v1."""
+"""Signed notes and checkpoints: https://c2sp.org/signed-note and https://c2sp.org/tlog-checkpoint."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from .keys import Signer
 ED25519 = b"\x01"
 """Signature type of the key hash (signed-note, "Signature types")."""
 BATCH = b"\xffgrantledger/batch/v1"
-"""Private signature type (FF and an identifier): i64 time of sealing, u64 next offset, then Ed25519 over what
-:class:`BatchFacts` has and the body."""
+"""Our own signature type (signed-note, "Signature types": FF and an identifier). The signature line contains the i64
+time of sealing, the u64 next offset and an Ed25519 signature over :meth:`BatchFacts.message`."""
 MAX_NOTE_BYTES = 1 << 20
 MAX_SIZE = (1 << 63) - 1
-"""Largest size of a log: sizes and indices are Avro longs."""
+"""Largest size of a log, because sizes and indices are Avro longs."""
 SIGNATURE_LINE = "— "
 _FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff]")
-"""Control characters but newline, and what is no UTF-8 (signed-note, "Format")."""
+"""Control characters except newline, and surrogates, which are not UTF-8 (signed-note, "Format")."""
 _NOT_IN_NAMES = re.compile(r"[\s+]")
 
 
 class NoteError(ValueError):
-    """A note or checkpoint that is malformed, or whose signature does not hold."""
+    """A note or checkpoint is malformed, or its signature is not valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The head of a log: its origin, how many entries, and the 32-byte Merkle root over them."""
+    """The head of a log: origin, number of entries, and the 32-byte Merkle root over them (tlog-checkpoint)."""
 
     origin: str
     size: int
     root: bytes
 
     def body(self) -> str:
-        """Return the text that is signed: three lines, no extension lines."""
+        """Return the signed text: three lines, no extension lines."""
         return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
 
     @classmethod
@@ -50,7 +50,7 @@ class Checkpoint:
         """Read a checkpoint body.
 
         Raises:
-            NoteError: says which line is wrong.
+            NoteError: a line is malformed; the message names it.
         """
         lines = body.split("\n")
         if len(lines) != 4 or lines[3]:
@@ -61,7 +61,7 @@ class Checkpoint:
         if not size.isascii() or not size.isdigit() or (size != "0" and size.startswith("0")):
             raise NoteError(f"the checkpoint's size {size!r} is not a plain decimal number")
         if len(size) > 19 or int(size) > MAX_SIZE:
-            raise NoteError(f"the checkpoint's size has {len(size)} digits: more than 64 bits with a sign hold")
+            raise NoteError(f"the checkpoint's size has {len(size)} digits, more than a signed 64-bit number")
         root = _unbase64(root64, "the checkpoint's root")
         if len(root) != HASH_SIZE:
             raise NoteError(f"the checkpoint's root is {len(root)} bytes, not 32")
@@ -69,7 +69,7 @@ class Checkpoint:
 
 
 def _unbase64(text: str, what: str) -> bytes:
-    """Decode base64 in its one canonical form, so that no byte of a note can change unseen."""
+    """Decode base64 in its one canonical form, so that any changed byte of a note is found."""
     try:
         raw = base64.b64decode(text, validate=True)
     except ValueError as error:
@@ -80,45 +80,45 @@ def _unbase64(text: str, what: str) -> bytes:
 
 
 def key_hash(name: str, public_key: bytes, kind: bytes = ED25519) -> bytes:
-    """Return the 4 bytes that name a key in a signature line (signed-note, "Signatures")."""
+    """Return the 4-byte key ID of a signature line (signed-note, "Signatures")."""
     return hashlib.sha256(name.encode() + b"\n" + kind + public_key).digest()[:4]
 
 
 def verifier_key(name: str, public_key: bytes) -> str:
-    """Return the verifier key string ``name+hash+base64`` that others paste into their verifiers."""
+    """Return the verifier key ``name+hash+base64`` for other people's verifiers (signed-note, "Verifier keys")."""
     return f"{name}+{key_hash(name, public_key).hex()}+{base64.b64encode(ED25519 + public_key).decode()}"
 
 
 def parse_verifier_key(text: str) -> tuple[str, bytes]:
-    """Return name and 32-byte Ed25519 public key of a verifier key string.
+    """Return the name and the 32-byte Ed25519 public key of a verifier key.
 
     Raises:
-        NoteError: it is malformed, of another signature type, or its hash does not fit.
+        NoteError: it is malformed, of another signature type, or its key ID is wrong.
     """
     parts = text.strip().split("+", 2)
     if len(parts) != 3:
         raise NoteError("a verifier key is name+hash+base64")
     name, stated, encoded = parts
     if not name or _NOT_IN_NAMES.search(name):
-        raise NoteError(f"the name {name!r} of a verifier key is empty or has a space in it")
+        raise NoteError(f"the name {name!r} of a verifier key is empty or contains a space or +")
     raw = _unbase64(encoded, f"the verifier key of {name}")
     if raw[:1] != ED25519 or len(raw) != 33:
         raise NoteError(f"the verifier key of {name} is not an Ed25519 key")
     if key_hash(name, raw[1:]).hex() != stated:
-        raise NoteError(f"the verifier key of {name} states hash {stated}, its key has another")
+        raise NoteError(f"the verifier key of {name} states key ID {stated}, its key has another")
     return name, raw[1:]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchFacts:
-    """What is signed about a batch beside the head after it.
+    """The facts about a batch that are signed in addition to the head after it.
 
     Attributes:
         sealed_at: microseconds since 1970, by the sealer's clock.
-        first_index: where the batch begins. Without it, two batches could pass for one, and the entries of the first
-            for sealed with the second.
-        next_offset: where reading the input goes on.
-        last_leaf: the 32 bytes that the next entry names.
+        first_index: index of the first entry. Without it, two batches could pass for one, and the entries of the first
+            would appear to be sealed with the second.
+        next_offset: the input offset from which to read next.
+        last_leaf: the 32-byte previous leaf hash of the next entry.
     """
 
     sealed_at: int
@@ -127,8 +127,8 @@ class BatchFacts:
     last_leaf: bytes
 
     def message(self, body: str) -> bytes:
-        """Return what is signed."""
-        # As a checkpoint its third line would be a number, never a root: neither signature passes for the other.
+        """Return the signed bytes."""
+        # Read as a checkpoint, its third line is a number, never a root: neither signature passes for the other.
         leaf = base64.b64encode(self.last_leaf).decode()
         return (
             f"grantledger batch v1\n{self.sealed_at}\n{self.first_index}\n{self.next_offset}\n{leaf}\n{body}".encode()
@@ -136,15 +136,15 @@ class BatchFacts:
 
 
 _STATED = struct.Struct(">qQ")
-"""What the batch's signature line states before the signature: time of sealing and next offset."""
+"""Time of sealing and next offset, which precede the signature in the batch's signature line."""
 
 
 def sign_checkpoint(checkpoint: Checkpoint, signer: Signer, batch: BatchFacts | None = None) -> str:
     """Return the checkpoint as a signed note; the key name is the origin.
 
     Args:
-        batch: when given, a second signature line of a private type binds it; verifiers that do not know the type pass
-            over it, as signed-note demands.
+        batch: if given, a second signature line of our own type signs it. Verifiers that do not support the type ignore
+            the line (signed-note, "Signatures").
     """
     body, name = checkpoint.body(), checkpoint.origin
     signatures = [(name, key_hash(name, signer.public_key) + signer.sign(body.encode()))]
@@ -164,12 +164,12 @@ def _signature_line(name: str, raw: bytes) -> str:
 
 
 def open_checkpoint(note: str, public_key: bytes) -> Checkpoint:
-    """Verify a signed checkpoint with the log's public key and return what it says.
+    """Verify a signed checkpoint with the log's public key and return it.
 
-    Lines of other signers (witnesses) are passed over, as the format demands.
+    Signatures by other keys, such as witnesses, are ignored (signed-note, "Signatures").
 
     Raises:
-        NoteError: malformed, not signed by this key under the checkpoint's origin, or the signature does not hold.
+        NoteError: malformed, or without a valid signature by this key under the checkpoint's origin.
     """
     body, signatures = split_note(note)
     checkpoint = Checkpoint.parse(body)
@@ -183,14 +183,14 @@ def open_checkpoint(note: str, public_key: bytes) -> Checkpoint:
                     f"the signature over {checkpoint.origin} size {checkpoint.size} is not valid"
                 ) from error
             return checkpoint
-    raise NoteError(f"no signature of the key of {checkpoint.origin} stands under its checkpoint")
+    raise NoteError(f"the checkpoint of {checkpoint.origin} has no signature by the given key")
 
 
 def open_own_checkpoint(note: str, public_key: bytes) -> Checkpoint:
-    """Verify a checkpoint that nobody but the log signs, and that must still be the very bytes that it wrote.
+    """Verify a checkpoint that only the log signs and whose bytes must be unchanged.
 
     Raises:
-        NoteError: as :func:`open_checkpoint`, or lines were added, taken away or written differently.
+        NoteError: as :func:`open_checkpoint`, or a signature line was added, removed or changed.
     """
     return _open_unchanged(note, public_key, [ED25519])[0]
 
@@ -198,14 +198,14 @@ def open_own_checkpoint(note: str, public_key: bytes) -> Checkpoint:
 def open_sealed_checkpoint(
     note: str, public_key: bytes, first_index: int, last_leaf: bytes
 ) -> tuple[Checkpoint, BatchFacts]:
-    """Verify the checkpoint of a batch, and what is signed about the batch with it.
+    """Verify the checkpoint of a batch and the signed facts about the batch.
 
     Args:
-        first_index: where the batch begins.
-        last_leaf: the leaf hash of its last entry.
+        first_index: index of the first entry of the batch.
+        last_leaf: leaf hash of its last entry.
 
     Raises:
-        NoteError: as :func:`open_own_checkpoint`, or these facts of the batch are not those that were signed.
+        NoteError: as :func:`open_own_checkpoint`, or the signature does not cover these facts.
     """
     checkpoint, (_, line) = _open_unchanged(note, public_key, [ED25519, BATCH])
     if len(line) < _STATED.size:
@@ -218,13 +218,13 @@ def open_sealed_checkpoint(
 
 
 def _open_unchanged(note: str, public_key: bytes, kinds: Sequence[bytes]) -> tuple[Checkpoint, list[bytes]]:
-    """Verify a note that must have signatures of these types, in this order, and nothing else."""
+    """Verify a note that must have exactly one signature of each of these types, in this order."""
     checkpoint = open_checkpoint(note, public_key)
     body, signatures = split_note(note)
     name = checkpoint.origin
     wanted = [(name, key_hash(name, public_key, kind)) for kind in kinds]
-    if [(who, raw[:4]) for who, raw in signatures] != wanted or _join(body, signatures) != note:
-        raise NoteError(f"the signature lines under {name} size {checkpoint.size} are not those that the log wrote")
+    if [(signer, raw[:4]) for signer, raw in signatures] != wanted or _join(body, signatures) != note:
+        raise NoteError(f"the signature lines under {name} size {checkpoint.size} are not the ones that the log wrote")
     return checkpoint, [raw[4:] for _, raw in signatures]
 
 
@@ -236,15 +236,15 @@ def _verify(public_key: bytes, signature: bytes, message: bytes, what: str) -> N
 
 
 def split_note(note: str) -> tuple[str, list[tuple[str, bytes]]]:
-    """Return a note's text, with its final newline, and its signatures as (key name, 4-byte hash and signature).
+    """Return a note's text, with its final newline, and its signatures as (key name, 4-byte key ID and signature).
 
     Raises:
-        NoteError: it is malformed or larger than 1 MiB.
+        NoteError: it is malformed or longer than 1,048,576 characters.
     """
     if len(note) > MAX_NOTE_BYTES:
         raise NoteError(f"the note has {len(note)} characters, more than {MAX_NOTE_BYTES}")
     if bad := _FORBIDDEN.search(note):
-        raise NoteError(f"the note has the character U+{ord(bad[0]):04X}, which no note may have")
+        raise NoteError(f"the note has the character U+{ord(bad[0]):04X}, which is not allowed in a note")
     text, found, block = note.rpartition("\n\n")
     if not found or not block.endswith("\n"):
         raise NoteError("the note has no signature block")
@@ -255,6 +255,6 @@ def split_note(note: str) -> tuple[str, list[tuple[str, bytes]]]:
         name, found, encoded = line[len(SIGNATURE_LINE) :].partition(" ")
         raw = _unbase64(encoded, f"the signature of {name!r}")
         if not found or not name or _NOT_IN_NAMES.search(name) or len(raw) < 5:
-            raise NoteError("a signature line is not: name, space, base64 of key hash and signature")
+            raise NoteError("a signature line is not name, space, base64 of key ID and signature")
         signatures.append((name, raw))
     return text + "\n", signatures

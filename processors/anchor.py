@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 from confluent_kafka import KafkaException, Producer
-from confluent_kafka.admin import AdminClient
 
 from ..base.errors import StoppedError
-from ..kafka import brokers as kafka
+from ..kafka.cluster import Cluster
+from ..kafka.errors import KafkaUnavailableError, is_transient, unavailable
+from ..kafka.identity import identify_topics
+from ..kafka.offsets import first_offset
+from ..kafka.options import transactional_options
+from ..kafka.records import last_record
 from ..kafka.transactions import insist
 from ..ledger import batch as batches
 from ..ledger.anchor import (
@@ -52,7 +55,7 @@ class Anchorer:
 
     def __init__(
         self,
-        options: Mapping[str, Any],
+        cluster: Cluster,
         deployment: str,
         signer: Signer,
         targets: Sequence[AnchorTarget],
@@ -60,10 +63,9 @@ class Anchorer:
         interval: float = 60.0,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._options, self._deployment, self._signer, self._targets = dict(options), deployment, signer, targets
+        self._cluster, self._deployment, self._signer, self._targets = cluster, deployment, signer, targets
         self._interval, self._now = interval, now
-        self._admin = AdminClient(self._options)
-        self._producer = Producer(kafka.transactional_options(self._options, f"{deployment}-anchor"))
+        self._producer = Producer(transactional_options(self._cluster, f"{deployment}-anchor"))
         self._frontier = Frontier()
         self._sizes: dict[str, Checkpoint] = {}
         self._stop = threading.Event()
@@ -80,7 +82,7 @@ class Anchorer:
             KafkaUnavailableError: the brokers do not answer, or another anchor process took over.
         """
         try:
-            kafka.identify_topics(self._admin, (ANCHORS_TOPIC, RECEIPTS_TOPIC))
+            identify_topics(self._cluster, (ANCHORS_TOPIC, RECEIPTS_TOPIC))
             insist(self._producer.init_transactions, self._stop.is_set)
             self._resume()
             due = time.monotonic()
@@ -92,14 +94,14 @@ class Anchorer:
                 self._stop.wait(due - time.monotonic())
             self.anchor_once()
         except KafkaException as error:
-            if kafka.passes(error):
-                raise kafka.unavailable("anchoring cannot go on", error) from error
-            raise kafka.KafkaUnavailableError(f"anchoring cannot go on: {error.args[0].str()}") from error
+            if is_transient(error):
+                raise unavailable("anchoring cannot go on", error) from error
+            raise KafkaUnavailableError(f"anchoring cannot go on: {error.args[0].str()}") from error
 
     def _resume(self) -> None:
-        last = kafka.last_record(self._options, self._admin, ANCHORS_TOPIC, 0)
+        last = last_record(self._cluster, ANCHORS_TOPIC, 0)
         if last is None:
-            if kafka.first_offset(self._admin, ANCHORS_TOPIC, 0) > 0:
+            if first_offset(self._cluster, ANCHORS_TOPIC, 0) > 0:
                 raise AnchoringStoppedError(f"{ANCHORS_TOPIC} is empty but was not always: its anchors are lost")
             return
         try:
@@ -131,9 +133,9 @@ class Anchorer:
     def _heads(self) -> list[Checkpoint]:
         """Return the latest checkpoint of every log, verified, and never older than the one anchored before."""
         heads = {}
-        for topic, identity in kafka.identify_topics(self._admin, SEALED_TOPICS).items():
+        for topic, identity in identify_topics(self._cluster, SEALED_TOPICS).items():
             for partition in range(identity.partitions):
-                record = kafka.last_record(self._options, self._admin, topic, partition)
+                record = last_record(self._cluster, topic, partition)
                 if record is None:
                     continue
                 try:
@@ -165,5 +167,5 @@ class Anchorer:
 
     def _write(self, topic: str, value: bytes) -> None:
         self._producer.begin_transaction()
-        self._producer.produce(topic, value, self._deployment, 0)
+        self._producer.produce(self._cluster.physical(topic), value, self._deployment, 0)
         insist(self._producer.commit_transaction, self._stop.is_set)

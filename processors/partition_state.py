@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from confluent_kafka.admin import AdminClient
-
-from ..kafka import brokers as kafka
+from ..kafka.cluster import Cluster
+from ..kafka.identity import TopicIdentity, identify_topics
+from ..kafka.offsets import committed_offset, end_offset, first_offset, wait_without_open_transaction
+from ..kafka.records import last_record
 from ..ledger import batch as batches
 from ..ledger.anchor import AnchorError, decode_anchor
 from ..ledger.note import Checkpoint, NoteError
@@ -15,9 +15,9 @@ from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, sealed, store_group
 from .resume import PartitionState, SealingStoppedError
 
 
-def identify(admin: AdminClient) -> dict[str, kafka.TopicIdentity]:
+def identify(cluster: Cluster) -> dict[str, TopicIdentity]:
     """Ask which topics these are: one deleted and made again while this process runs has another id."""
-    identities = kafka.identify_topics(admin, INPUT_TOPICS + tuple(map(sealed, INPUT_TOPICS)))
+    identities = identify_topics(cluster, INPUT_TOPICS + tuple(map(sealed, INPUT_TOPICS)))
     for topic in INPUT_TOPICS:
         ours, theirs = identities[topic].partitions, identities[sealed(topic)].partitions
         if ours != theirs:
@@ -27,8 +27,7 @@ def identify(admin: AdminClient) -> dict[str, kafka.TopicIdentity]:
 
 
 def read_state(
-    options: Mapping[str, Any],
-    admin: AdminClient,
+    cluster: Cluster,
     deployment: str,
     where: tuple[str, int],
     *,
@@ -44,8 +43,8 @@ def read_state(
     """
     topic, partition = where
     sealed_topic = sealed(topic)
-    kafka.wait_without_open_transaction(admin, sealed_topic, partition)
-    last = kafka.last_record(options, admin, sealed_topic, partition)
+    wait_without_open_transaction(cluster, sealed_topic, partition)
+    last = last_record(cluster, sealed_topic, partition)
     try:
         tail = batches.decode(last.value() or b"") if last is not None else None
     except batches.BatchError as error:
@@ -56,23 +55,23 @@ def read_state(
         partition=partition,
         topic_id=topic_id,
         tail=tail,
-        sealed_begin=kafka.first_offset(admin, sealed_topic, partition),
+        sealed_begin=first_offset(cluster, sealed_topic, partition),
         committed=committed if committed >= 0 else None,
-        stored=_stored(options, deployment, sealed_topic, partition),
+        stored=_stored(cluster, deployment, sealed_topic, partition),
         anchored=anchored.get(f"{deployment}/{topic}/{partition}"),
-        input_begin=kafka.first_offset(admin, topic, partition),
-        input_end=kafka.end_offset(admin, topic, partition),
+        input_begin=first_offset(cluster, topic, partition),
+        input_end=end_offset(cluster, topic, partition),
     )
 
 
-def _stored(options: Mapping[str, Any], deployment: str, topic: str, partition: int) -> bool:
+def _stored(cluster: Cluster, deployment: str, topic: str, partition: int) -> bool:
     """Whether the sink has ever committed a position past the beginning of a sealed partition."""
-    return kafka.committed_offset(options, store_group(deployment), topic, partition) > 0
+    return committed_offset(cluster, store_group(deployment), topic, partition) > 0
 
 
-def anchored_heads(options: Mapping[str, Any], admin: AdminClient) -> dict[str, Checkpoint]:
+def anchored_heads(cluster: Cluster) -> dict[str, Checkpoint]:
     """Return the heads that the last anchor states, by origin without its epoch."""
-    message = kafka.last_record(options, admin, ANCHORS_TOPIC, 0)
+    message = last_record(cluster, ANCHORS_TOPIC, 0)
     if message is None:
         return {}
     try:

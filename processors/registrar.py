@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 from confluent_kafka import KafkaError, Message, Producer
-from confluent_kafka.admin import AdminClient
 
-from ..kafka.brokers import KafkaUnavailableError, end_offset, first_offset, read_range
+from ..kafka.cluster import Cluster
+from ..kafka.errors import KafkaUnavailableError
+from ..kafka.offsets import end_offset, first_offset
+from ..kafka.records import read_range
 from ..ledger import batch as batches
 from ..schemas.catalog import WriterSchema
 from ..schemas.codec import EventEncoder
@@ -21,9 +22,7 @@ from .notices import schema_key, schema_registered
 log = structlog.get_logger("grantledger.registrar")
 
 
-def register_schemas(
-    options: Mapping[str, Any], admin: AdminClient, deployment: str, schemas: Iterable[WriterSchema]
-) -> list[WriterSchema]:
+def register_schemas(cluster: Cluster, deployment: str, schemas: Iterable[WriterSchema]) -> list[WriterSchema]:
     """Send ``schema.registered`` for those schemas that are not on record yet, and return them.
 
     Schemas sent while the log of findings is still empty are marked initial: they are in force for every entry.
@@ -34,7 +33,7 @@ def register_schemas(
     missing = {schema_key(schema).encode(): schema for schema in schemas}
     initial = True
     topic = sealed(FINDINGS_TOPIC)
-    for message in read_range(options, topic, 0, first_offset(admin, topic, 0), end_offset(admin, topic, 0)):
+    for message in read_range(cluster, topic, 0, first_offset(cluster, topic, 0), end_offset(cluster, topic, 0)):
         batch = batches.decode(message.value() or b"")
         initial = initial and batch.count == 0
         for key in batch.records().keys:
@@ -42,14 +41,14 @@ def register_schemas(
         if not missing:
             return []
     # What is in the input but not sealed yet counts too: a sealer may have died in between.
-    start, end = first_offset(admin, FINDINGS_TOPIC, 0), end_offset(admin, FINDINGS_TOPIC, 0)
-    for message in read_range(options, FINDINGS_TOPIC, 0, start, end):
+    start, end = first_offset(cluster, FINDINGS_TOPIC, 0), end_offset(cluster, FINDINGS_TOPIC, 0)
+    for message in read_range(cluster, FINDINGS_TOPIC, 0, start, end):
         initial = False
         missing.pop(message.key() or b"", None)
     if not missing:
         return []
     encoder = EventEncoder()
-    producer = Producer({**options, "enable.idempotence": True, "acks": "all"})
+    producer = Producer({**cluster.options, "enable.idempotence": True, "acks": "all"})
     failures: list[str] = []
 
     def delivered(error: KafkaError | None, _message: Message) -> None:
@@ -58,7 +57,9 @@ def register_schemas(
 
     for schema in missing.values():
         event = schema_registered(deployment, schema, initial, datetime.now(UTC))
-        producer.produce(FINDINGS_TOPIC, encoder.encode(event), schema_key(schema), on_delivery=delivered)
+        producer.produce(
+            cluster.physical(FINDINGS_TOPIC), encoder.encode(event), schema_key(schema), on_delivery=delivered
+        )
     if producer.flush(30.0) or failures:
         raise KafkaUnavailableError(f"schemas could not be put on record: {'; '.join(failures) or 'no answer in 30 s'}")
     log.info("schemas_registered", prefixes=[schema.prefix.hex() for schema in missing.values()], initial=initial)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -26,10 +26,13 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
 
 from ..base.errors import DependencyError
-from ..kafka import brokers as kafka
+from ..kafka.cluster import Cluster
+from ..kafka.errors import is_fatal, is_transient, unavailable
+from ..kafka.identity import TopicIdentity
+from ..kafka.offsets import committed_offsets
+from ..kafka.options import reader_options, transactional_options
 from ..kafka.transactions import insist
 from ..ledger import batch as batches
 from ..ledger.batch import MAX_ENTRIES, MAX_PAYLOAD_BYTES, Records, SealedBatch
@@ -78,19 +81,18 @@ class Sealer:
 
     def __init__(
         self,
-        options: Mapping[str, Any],
+        cluster: Cluster,
         config: SealerConfig,
         signer: Signer,
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._options, self._config, self._signer = dict(options), config, signer
+        self._cluster, self._config, self._signer = cluster, config, signer
         self._clock, self._now = clock, now
-        self._admin = AdminClient(self._options)
         member = f"{config.deployment}-seal-{config.instance}"
-        self._producer = Producer(kafka.transactional_options(self._options, member))
-        self._consumer = Consumer(kafka.reader_options(self._options, seal_group(config.deployment), member=member))
+        self._producer = Producer(transactional_options(self._cluster, member))
+        self._consumer = Consumer(reader_options(self._cluster, seal_group(config.deployment), member=member))
         self._encoder = EventEncoder()
         self._logs: dict[Partition, HeldLog] = {}
         self._notices: list[Event] = []
@@ -98,7 +100,8 @@ class Sealer:
         self._stopping = False
         self._failure: BaseException | None = None
         self._moved = False
-        self._identities: dict[str, kafka.TopicIdentity] = {}
+        self._identities: dict[str, TopicIdentity] = {}
+        self._topics = {cluster.physical(topic): topic for topic in INPUT_TOPICS}
 
     def stop(self) -> None:
         """Ask ``run`` to seal what it has read, and to return. Safe in a signal handler."""
@@ -114,10 +117,9 @@ class Sealer:
         """
         try:
             insist(self._producer.init_transactions, lambda: self._stopping)
-            self._identities = identify(self._admin)
-            self._consumer.subscribe(
-                list(INPUT_TOPICS), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
-            )
+            self._identities = identify(self._cluster)
+            names, on_revoke = list(self._topics), self._on_revoke
+            self._consumer.subscribe(names, on_assign=self._on_assign, on_revoke=on_revoke, on_lost=on_revoke)
             while not self._stopping:
                 self._step()
             self._flush()
@@ -125,8 +127,8 @@ class Sealer:
             self._record_stop(error)
             raise
         except KafkaException as error:
-            if kafka.passes(error):
-                raise kafka.unavailable("sealing cannot go on", error) from error
+            if is_transient(error):
+                raise unavailable("sealing cannot go on", error) from error
             raise SealerLostError(f"sealing cannot go on: {error.args[0].str()}") from error
         finally:
             self._consumer.close()
@@ -137,7 +139,7 @@ class Sealer:
         Nothing else tells: a topic that was deleted and made again is read on at the old offset as if nothing were. A
         topic id never comes back, so an id that is still the same now was the same while we read.
         """
-        if identify(self._admin) != self._identities:
+        if identify(self._cluster) != self._identities:
             raise SealerLostError("a topic was deleted and made again, or has other partitions: start again")
 
     def _record_stop(self, stop: SealingStoppedError) -> None:
@@ -175,13 +177,13 @@ class Sealer:
 
     def _take(self, messages: list[Message]) -> None:
         """Put records into their logs' columns. The hot path: a method call a field, and nothing else."""
-        logs, headers_of = self._logs, _headers_of
+        logs, topics, headers_of = self._logs, self._topics, _headers_of
         for message in messages:
             error = message.error()
             if error is not None:
                 self._on_error(error, message)
                 continue
-            where = (message.topic(), message.partition())
+            where = (topics[message.topic()], message.partition())  # type: ignore[index]
             held = logs.get(where)  # type: ignore[arg-type]
             if held is None:  # a stopped partition, paused a moment ago
                 continue
@@ -230,8 +232,8 @@ class Sealer:
         """Write what was read of the logs that are ripe by a time, and all full batches, in one transaction."""
         now = self._clock()
         positions = {
-            (at.topic, at.partition): at.offset
-            for at in self._consumer.position([TopicPartition(*where) for where in self._logs])
+            (self._topics[at.topic], at.partition): at.offset
+            for at in self._consumer.position([self._cluster.partition(*where) for where in self._logs])
         }
         for where, held in self._logs.items():
             if (
@@ -275,7 +277,7 @@ class Sealer:
                 value = batches.encode(batch)
                 metrics.SEALED_BYTES.labels(topic).inc(len(value))
                 self._produce(sealed(topic), value, batch.origin, partition)
-            positions.append(TopicPartition(topic, partition, held.full[-1][1].next_offset))
+            positions.append(self._cluster.partition(topic, partition, held.full[-1][1].next_offset))
         for notice in self._notices:
             self._produce(FINDINGS_TOPIC, self._encoder.encode(notice), notice.key, 0)
         if positions:
@@ -286,7 +288,7 @@ class Sealer:
     def _produce(self, topic: str, value: bytes, key: str, partition: int) -> None:
         while True:
             try:
-                self._producer.produce(topic, value, key, partition)
+                self._producer.produce(self._cluster.physical(topic), value, key, partition)
             except BufferError:
                 self._producer.poll(0.5)
             else:
@@ -296,7 +298,7 @@ class Sealer:
         """Throw the unfinished transaction away and read again from the last committed head, or give up the process."""
         problem: KafkaError = error.args[0]
         if problem.retriable() and not problem.txn_requires_abort():
-            raise kafka.unavailable("the sealing transaction did not get through", error) from error
+            raise unavailable("the sealing transaction did not get through", error) from error
         if problem.fatal() or not problem.txn_requires_abort():
             raise SealerLostError(
                 f"the sealing transaction failed: {problem.str()}. If another sealer runs, give each its own "
@@ -306,10 +308,10 @@ class Sealer:
         insist(self._producer.abort_transaction, lambda: self._stopping)
         for (topic, partition), held in self._logs.items():
             held.full, held.records, held.payload, held.since = [], Records(), 0, None
-            self._consumer.seek(TopicPartition(topic, partition, held.head.next_offset))
+            self._consumer.seek(self._cluster.partition(topic, partition, held.head.next_offset))
 
     def _on_error(self, error: KafkaError, message: Message) -> None:
-        if kafka.is_fatal(error):
+        if is_fatal(error):
             raise SealerLostError(
                 f"this sealer lost its place in the group: {error.str()}. If another sealer runs, give each its own "
                 "GRANTLEDGER_SEALER_INSTANCE."
@@ -354,15 +356,14 @@ class Sealer:
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         starts: list[TopicPartition] = []
         stopped: list[SealingStoppedError] = []
-        self._identities = identify(self._admin)
-        anchored = anchored_heads(self._options, self._admin)
-        committed = kafka.committed_offsets(consumer, partitions)
+        self._identities = identify(self._cluster)
+        anchored = anchored_heads(self._cluster)
+        committed = committed_offsets(self._cluster, consumer, partitions)
         for partition in partitions:
-            where = (partition.topic, partition.partition)
+            where = (self._topics[partition.topic], partition.partition)
             try:
                 state = read_state(
-                    self._options,
-                    self._admin,
+                    self._cluster,
                     self._config.deployment,
                     where,
                     topic_id=self._identities[where[0]].topic_id,
@@ -381,7 +382,7 @@ class Sealer:
             restated, linger = self._clock() - self._age(state.tail), linger_of(where[0], self._config.linger)
             self._logs[where] = HeldLog(head, restated, linger, unwritten=state.tail is None)
             metrics.stands_at(where, head.size, head.next_offset)
-            starts.append(TopicPartition(*where, head.next_offset))
+            starts.append(self._cluster.partition(*where, head.next_offset))
             log.info("partition_assigned", origin=head.genesis.origin, size=head.size, next_offset=head.next_offset)
         if stopped and not starts:
             raise SealingStoppedError(stopped[0].rule, f"every partition is stopped; the first: {stopped[0]}")
@@ -396,4 +397,4 @@ class Sealer:
         del consumer
         self._moved = True
         for partition in partitions:
-            self._logs.pop((partition.topic, partition.partition), None)
+            self._logs.pop((self._topics[partition.topic], partition.partition), None)

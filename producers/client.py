@@ -99,6 +99,7 @@ class Client:
         system: names the sender in ``source.system`` of events made with the constructors, for example ``deploy-bot``.
         instance: which of several such senders this is; ``source.instance``.
         tenant: for events that do not name one.
+        topic_prefix: stands before each topic name, where several deployments share a Kafka cluster.
         registry: where given, values carry the Confluent framing with the id from this registry; otherwise Avro
             single-object encoding.
         on_delivery: called once for each event with what became of it, from the thread that calls this client.
@@ -117,6 +118,7 @@ class Client:
         system: str | None = None,
         instance: str = "default",
         tenant: str = "default",
+        topic_prefix: str = "",
         registry: SchemaRegistry | None = None,
         on_delivery: Callable[[Delivery], None] | None = None,
         queue_timeout: float = QUEUE_SECONDS,
@@ -126,6 +128,7 @@ class Client:
         self._system = system
         self._instance = instance
         self._tenant = tenant
+        self._topic_prefix = topic_prefix
         self._registry = registry
         self._on_delivery = on_delivery
         self._queue_timeout = queue_timeout
@@ -247,7 +250,7 @@ class Client:
         if encoder is None:
             prefix = None
             if self._registry is not None:
-                prefix = confluent_prefix(self._registry.register(topic, event_schema().text))
+                prefix = confluent_prefix(self._registry.register(self._topic_prefix + topic, event_schema().text))
             encoder = self._encoders[topic] = EventEncoder(prefix)
         return encoder
 
@@ -259,7 +262,9 @@ class Client:
         report = partial(self._reported, token)
         while True:
             try:
-                self._producer.produce(event.topic, value=value, key=event.key.encode(), on_delivery=report)
+                self._producer.produce(
+                    self._topic_prefix + event.topic, value=value, key=event.key.encode(), on_delivery=report
+                )
                 return
             except BufferError:
                 if time.monotonic() >= deadline:

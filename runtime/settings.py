@@ -11,12 +11,15 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from ..base.errors import UsageError
+
+if TYPE_CHECKING:
+    from ..kafka.cluster import Cluster
 
 DEFAULT_DATA_DIR = Path("data")
 STACK_FILE = Path("run") / "stack.json"
@@ -58,6 +61,12 @@ class Settings(BaseSettings):
         ge=0,
         le=9,
         description="Replication factor of topics that are created; 0: 3, or 1 where there is one broker.",
+    )
+    topic_prefix: str = Field(
+        "",
+        max_length=150,
+        pattern=r"^[A-Za-z0-9._-]*$",
+        description="Stands before the name of every topic, so that several deployments can share a Kafka cluster.",
     )
     schema_registry_url: str = Field(
         "", description="Confluent-compatible schema registry. When set, events are framed with its schema ids."
@@ -212,9 +221,15 @@ class Settings(BaseSettings):
             options["sasl.password"] = password
         return options
 
-    def producer_options(self) -> dict[str, Any]:
-        """Return the librdkafka options for a sender of events."""
-        return self.kafka_client_options()
+    def cluster(self) -> Cluster:
+        """Return the Kafka cluster of this deployment.
+
+        Raises:
+            SettingsError: no broker is named.
+        """
+        from ..kafka.cluster import Cluster
+
+        return Cluster(self.kafka_client_options(), self.topic_prefix)
 
     def require_deployment(self) -> str:
         """Return the deployment's name.

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from confluent_kafka.admin import AdminClient
-
 from ..console.access import read_access
-from ..kafka import brokers as kafka
+from ..kafka.cluster import Cluster
+from ..kafka.errors import KafkaUnavailableError
+from ..kafka.offsets import end_offsets
 from ..kafka.topics import create_topics
 from ..schemas.event import ACTIVITY_TOPIC, LIFECYCLE_TOPIC
 from ..schemas.topics import topic_specs
@@ -25,7 +25,7 @@ from .broker import LocalBroker
 from .children import Child, ChildSpec, environment_for
 from .open_findings import Count, OpenFindings
 from .settings import DEPLOYMENT_FILE, STACK_FILE, Settings, SettingsError
-from .wiring import admin_of, prepare_signer
+from .wiring import prepare_signer
 
 SEAL = ChildSpec("seal", ("seal",))
 STORE = ChildSpec("store", ("store",), drain=40.0)
@@ -60,7 +60,7 @@ class Stack:
         self._given, self._say, self._sample_rate = settings, say, sample_rate
         self._broker: LocalBroker | None = None
         self._children: list[Child] = []
-        self._admin: AdminClient | None = None
+        self._cluster: Cluster | None = None
         self._lock: IO[str] | None = None
         self._findings: OpenFindings | None = None
         self.settings = settings
@@ -86,12 +86,14 @@ class Stack:
         deployment = self._deployment(data)
         servers = self._given.kafka_bootstrap_servers or self._start_broker(data)
         self.settings = self._given.model_copy(update={"deployment": deployment, "kafka_bootstrap_servers": servers})
-        self._admin = admin_of(self.settings)
+        self._cluster = self.settings.cluster()
         specs = topic_specs(self.settings.activity_partitions, self.settings.payload_retention_days)
-        if made := create_topics(self._admin, specs, self.settings.kafka_replication):
+        if made := create_topics(self._cluster, specs, self.settings.kafka_replication):
             self._say(f"{len(made)} topics made")
-        prepare_signer(self.settings, self._admin)
+        prepare_signer(self.settings, self._cluster)
         stack = {"pid": os.getpid(), "deployment": deployment, "kafka_bootstrap_servers": servers}
+        if self.settings.topic_prefix:
+            stack["topic_prefix"] = self.settings.topic_prefix
         (data / STACK_FILE).write_text(json.dumps(stack))
         if self._sample_rate and self.settings.watch_policy is None:
             # The policy of the made-up company: under another one its lives would be full of findings.
@@ -104,6 +106,7 @@ class Stack:
                 "data_dir": str(data.resolve()),
                 "deployment": deployment,
                 "kafka_bootstrap_servers": servers,
+                "topic_prefix": self.settings.topic_prefix,
                 "metrics_port": "0",
                 **({"watch_policy": str(self.settings.watch_policy)} if self.settings.watch_policy else {}),
             }
@@ -174,12 +177,12 @@ class Stack:
 
     def _events(self) -> int:
         """Events of access systems in Kafka; the pipeline's own findings are not counted here."""
-        if self._admin is None:
+        if self._cluster is None:
             return 0
         partitions = [(LIFECYCLE_TOPIC, 0), *((ACTIVITY_TOPIC, p) for p in range(self.settings.activity_partitions))]
         try:
-            ends = kafka.ends_of(self._admin, partitions)
-        except kafka.KafkaUnavailableError:
+            ends = end_offsets(self._cluster, partitions)
+        except KafkaUnavailableError:
             return 0
         return sum(ends.values())
 

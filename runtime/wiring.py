@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-
-from confluent_kafka.admin import AdminClient
-
+from ..kafka.cluster import Cluster
 from ..ledger.keys import LocalSigner
 from ..producers.registry import SchemaRegistry
 from ..schemas.catalog import WriterSchema, event_schema, released_event_schemas
@@ -16,25 +13,15 @@ from .keys import create_key, load_signer
 from .ledger_exists import ledger_exists
 from .settings import Settings
 
-# librdkafka reports each refused connection by itself; what matters reaches people as our own errors.
-_quiet = logging.getLogger("grantledger.librdkafka")
-_quiet.addHandler(logging.NullHandler())
-_quiet.propagate = False
 
-
-def admin_of(settings: Settings) -> AdminClient:
-    """Return an admin client for the brokers in the settings."""
-    return AdminClient(settings.kafka_client_options(), logger=_quiet)
-
-
-def prepare_signer(settings: Settings, admin: AdminClient) -> LocalSigner:
+def prepare_signer(settings: Settings, cluster: Cluster) -> LocalSigner:
     """Return the signer of the logs; on the very first start of a deployment, make its key.
 
     Raises:
         KeyUnavailableError: the key is missing over an existing ledger, or cannot be used.
     """
     path = settings.private_key_path
-    if not path.exists() and not ledger_exists(settings.kafka_client_options(), admin, settings.require_deployment()):
+    if not path.exists() and not ledger_exists(cluster, settings.require_deployment()):
         return create_key(settings)
     return load_signer(settings)
 
@@ -57,7 +44,8 @@ def writer_schemas(settings: Settings) -> list[WriterSchema]:
     schemas = [schema]
     if settings.schema_registry_url:
         registry = schema_registry(settings)
-        ids = {registry.register(topic, schema.text) for topic in INPUT_TOPICS}
+        cluster = settings.cluster()
+        ids = {registry.register(cluster.physical(topic), schema.text) for topic in INPUT_TOPICS}
         schemas += [WriterSchema(confluent_prefix(number), schema.text) for number in sorted(ids)]
     return schemas
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 EVENT_ID_NAMESPACE = uuid.UUID("6f1c0b52-5a0e-5d7c-9c55-0b8f0e6d3a41")
-"""Fixed for ever: event ids are uuid5 in this namespace."""
+"""Never changes: event ids are uuid5 in this namespace."""
 
 REQUEST_TYPES = ("request.created", "request.approved", "request.denied", "request.cancelled", "request.expired")
 GRANT_TYPES = ("grant.activated", "grant.extended", "grant.revoked", "grant.expired", "grant.failed")
@@ -24,17 +24,21 @@ SESSION_TYPES = (
     "session.recording_failed",
 )
 ACCESS_TYPES = REQUEST_TYPES + GRANT_TYPES + SESSION_TYPES
-"""What access systems may say. The pipeline's own types are written with the pipeline's credentials only."""
+"""Types that access systems report. Only the pipeline's own credentials can write the other types."""
 
 PIPELINE_TYPES = (
     "finding.opened",
     "finding.resolved",
+    "finding.acknowledged",
+    "finding.closed",
     "revoke.requested",
     "revoke.attempted",
     "revoke.confirmed",
     "revoke.failed",
     "key.changed",
     "schema.registered",
+    "source.registered",
+    "config.changed",
     "payload.erased",
     "epoch.opened",
 )
@@ -43,18 +47,26 @@ LIFECYCLE_TOPIC = "access.lifecycle"
 ACTIVITY_TOPIC = "access.activity"
 FINDINGS_TOPIC = "access.findings"
 ACTIVITY_TYPES = frozenset({"session.command", "session.query", "session.denied", "session.recording_failed"})
-"""Per-action events, the high rate; every other ``session.*`` belongs to the lifecycle."""
+"""High-rate events, one per action; every other ``session.*`` event belongs to the lifecycle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Which tool said so. ``native_id`` and ``native_type`` are the tool's own names for its record."""
+    """The tool that reported an event. ``native_id`` and ``native_type`` are its own names for the record."""
 
     system: str
     instance: str
     native_id: str
     native_type: str
     seq: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IssuingSource:
+    """The source that issued an id, if it is not the event's own source."""
+
+    system: str
+    instance: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +88,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """What is accessed."""
+    """The accessed resource."""
 
     kind: str
     id: str
@@ -85,7 +97,7 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """One decision of one reviewer. ``decision``: approved, denied or pending."""
+    """One decision by one reviewer. ``decision``: approved, denied or pending."""
 
     reviewer: str
     decision: str
@@ -97,7 +109,7 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What was done inside a session."""
+    """A command or query in a session."""
 
     command: str | None = None
     args: tuple[str, ...] = ()
@@ -109,18 +121,23 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the pipeline itself says. ``evidence`` is a JSON object as text."""
+    """A finding of the pipeline.
+
+    ``evidence`` is a JSON object as text, for people only. ``accept_index`` is set when a person closes an
+    ``event_conflict``: the index of the entry that holds the accepted version.
+    """
 
     rule: str
     key: str
     severity: str
     deadline: datetime | None = None
     evidence: str = "{}"
+    accept_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RegisteredSchema:
-    """A writer schema put on record. ``prefix``: hex; ``sha256``: hex of ``json`` as UTF-8."""
+    """A registered writer schema. ``prefix`` is hex; ``sha256`` is the hex digest of ``json`` as UTF-8."""
 
     prefix: str
     sha256: str
@@ -130,11 +147,11 @@ class RegisteredSchema:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One event, as the Avro schema ``event.avsc`` has it. All datetimes carry a zone; they are written as UTC micros.
+    """One event, with the fields of ``event.avsc``. Datetimes carry a time zone and are written as UTC microseconds.
 
-    ``event_id`` is derived from ``source``, ``event_type`` and ``ordinal`` (which of several events made from one
-    record). ``raw`` is the tool's record as it came; ``raw_sha256`` is computed from it unless it is given, as it
-    must be where ``raw`` is left out on purpose.
+    ``event_id`` is derived from ``source``, ``event_type`` and ``ordinal``, which numbers the events made from one
+    record. ``raw`` is the tool's record, unchanged. ``raw_sha256`` is computed from it unless given; give it when you
+    leave ``raw`` out.
     """
 
     event_type: str
@@ -142,6 +159,9 @@ class Event:
     source: Source
     subject: Subject
     actor: Actor
+    grant_source: IssuingSource | None = None
+    request_source: IssuingSource | None = None
+    session_source: IssuingSource | None = None
     tenant: str = "default"
     resource: Resource | None = None
     entitlement: str | None = None
@@ -177,7 +197,7 @@ class Event:
 
     @property
     def topic(self) -> str:
-        """The input topic this event belongs to (DESIGN section 2)."""
+        """The input topic that the event belongs to (DESIGN section 2)."""
         if self.event_type in PIPELINE_TYPES:
             return FINDINGS_TOPIC
         return ACTIVITY_TOPIC if self.event_type in ACTIVITY_TYPES else LIFECYCLE_TOPIC
@@ -192,14 +212,14 @@ class Event:
         return self.grant_id or self.request_id or self.session_id or self.event_id
 
     def to_datum(self) -> dict[str, Any]:
-        """Return the event as the dictionary that ``event.avsc`` describes."""
+        """Return the event as the datum that ``event.avsc`` describes."""
         datum: dict[str, Any] = _plain(self)
         del datum["ordinal"]
         return datum
 
 
 def make_event_id(source: Source, event_type: str, ordinal: int = 0) -> str:
-    """Return the uuid5 of a record's own identity, so that the same record read twice has the same id."""
+    """Return the uuid5 over a record's identity, so that reading the same record twice gives the same id."""
     name = json.dumps(
         [source.system, source.instance, source.native_type, source.native_id, event_type, ordinal],
         separators=(",", ":"),

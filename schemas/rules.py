@@ -1,4 +1,4 @@
-"""What the schema demands beyond types: which fields an event type must have, and which words they may hold."""
+"""Validation beyond Avro types: the fields that each event type requires, and the values that they may have."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ EXPIRY_SOURCES = frozenset({"native", "derived", "policy", "unknown"})
 GRANT_ID_KINDS = frozenset({"native", "synthesized"})
 REMOVAL_EVIDENCE = frozenset({"none", "deadline", "api_accepted", "confirmed"})
 EARLIEST_YEAR, LATEST_YEAR = 1970, 2299
-"""The years that the store's microsecond timestamps can show (ClickHouse DateTime64)."""
+"""The years that ClickHouse's DateTime64 can hold with microseconds."""
+BY_PERSON = frozenset({"finding.acknowledged", "finding.closed", "source.registered", "payload.erased", "epoch.opened"})
+"""Types that record a person's decision: they name the person and the reason."""
 
 
 class InvalidEventError(ValueError):
-    """An event that the schema forbids. ``field`` names where, as a dotted path."""
+    """An event that breaks a rule. ``field`` is the dotted path of the bad field."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
@@ -29,9 +31,9 @@ def check(event: Event) -> None:
     """Check one event against the rules of DESIGN section 3.
 
     Raises:
-        InvalidEventError: names the first field that is wrong and what it must be.
+        InvalidEventError: names the first bad field and what it must be.
     """
-    _check_words(event)
+    _check_values(event)
     _check_times(event)
     _check_required(event)
 
@@ -41,7 +43,7 @@ def _one_of(field: str, value: str | None, allowed: frozenset[str]) -> None:
         raise InvalidEventError(field, f"{value!r} is not one of {', '.join(sorted(allowed))}")
 
 
-def _check_words(event: Event) -> None:
+def _check_values(event: Event) -> None:
     if event.event_type not in ACCESS_TYPES + PIPELINE_TYPES:
         raise InvalidEventError("event_type", f"{event.event_type!r} is not a known type")
     _one_of("subject.kind", event.subject.kind, PRINCIPAL_KINDS)
@@ -54,15 +56,17 @@ def _check_words(event: Event) -> None:
         _one_of(f"approvals[{number}].decision", approval.decision, DECISIONS)
     if event.finding is not None:
         _one_of("finding.severity", event.finding.severity, frozenset(SEVERITIES))
-    for field, text in (
-        ("source.system", event.source.system),
-        ("source.instance", event.source.instance),
-        ("source.native_id", event.source.native_id),
-        ("source.native_type", event.source.native_type),
-        ("tenant", event.tenant),
-    ):
+    texts = [
+        ("source", name, getattr(event.source, name)) for name in ("system", "instance", "native_id", "native_type")
+    ]
+    for issuer in ("grant_source", "request_source", "session_source"):
+        if (named := getattr(event, issuer)) is not None:
+            texts += [(issuer, "system", named.system), (issuer, "instance", named.instance)]
+    for field, name, text in texts:
         if not text:
-            raise InvalidEventError(field, "must not be empty")
+            raise InvalidEventError(f"{field}.{name}", "must not be empty")
+    if not event.tenant:
+        raise InvalidEventError("tenant", "must not be empty")
     if len(event.salt) != 16:
         raise InvalidEventError("salt", f"must be 16 bytes, is {len(event.salt)}")
     if len(event.raw_sha256) != 32:
@@ -81,7 +85,7 @@ def _check_times(event: Event) -> None:
             continue
         if time.tzinfo is None:
             raise InvalidEventError(field, f"{time.isoformat()} has no time zone; give UTC or an offset")
-        # The year that counts is the one in UTC, which is what is written; only near its ends the two differ.
+        # The year in UTC counts, because UTC is written; the two differ only near the ends of a year.
         year = time.astimezone(UTC).year if EARLIEST_YEAR - 1 <= time.year <= LATEST_YEAR + 1 else time.year
         if not EARLIEST_YEAR <= year <= LATEST_YEAR:
             raise InvalidEventError(field, f"year {year} is outside {EARLIEST_YEAR} to {LATEST_YEAR}")
@@ -113,7 +117,23 @@ def _check_required(event: Event) -> None:
         raise InvalidEventError("removal_evidence", f"is required on {event.event_type}")
     if event.event_type in ("session.command", "session.query") and event.action is None:
         raise InvalidEventError("action", f"is required on {event.event_type}")
+    _check_pipeline(event, family)
+
+
+def _check_pipeline(event: Event, family: str) -> None:
     if family in ("finding", "revoke") and event.finding is None:
         raise InvalidEventError("finding", f"is required on {event.event_type}")
     if event.event_type == "schema.registered" and event.registered_schema is None:
         raise InvalidEventError("registered_schema", "is required on schema.registered")
+    if event.event_type == "config.changed":
+        if event.resource is None:
+            raise InvalidEventError("resource", "is required on config.changed: the file's kind and name")
+        if event.raw is None:
+            raise InvalidEventError("raw", "is required on config.changed: the file's content")
+    if event.event_type in BY_PERSON:
+        if event.actor.kind != "human" or not event.actor.id:
+            raise InvalidEventError("actor", f"must be a person (kind human) on {event.event_type}")
+        if not event.reason:
+            raise InvalidEventError("reason", f"is required on {event.event_type}")
+    if event.finding is not None and event.finding.accept_index is not None and event.event_type != "finding.closed":
+        raise InvalidEventError("finding.accept_index", "is allowed on finding.closed only")

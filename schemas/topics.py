@@ -15,6 +15,8 @@ WATCH_TOPIC = "access.watch"
 """What the watch keeps between two starts; all of it can be had again from the sealed log."""
 MAX_INPUT_BYTES = 4 << 20
 """Largest batch of records in an input topic, as it is stored there: uncompressed."""
+MAX_RECORD_BYTES = MAX_INPUT_BYTES - 1024
+"""Most that key and value of a record in an input topic may have: the rest is for what Kafka writes around them."""
 MAX_SEALED_BYTES = 8 << 20
 """Largest sealed batch as a Kafka record: payloads (4 MiB, or one record as large as the input takes) and hashes."""
 

@@ -12,7 +12,7 @@ from clickhouse_connect.driver.client import Client
 
 from ..ledger.anchor import Anchor, Receipt
 from ..ledger.entry import Genesis
-from ..ledger.registry import KEY_PREFIX, harvest
+from ..ledger.registered_schemas import KEY_PREFIX, collect_schemas
 from ..schemas.catalog import SchemaCatalog
 
 SYNCHRONOUS = {
@@ -31,7 +31,7 @@ ARROW = {"output_format_arrow_string_as_string": 0, "output_format_arrow_low_car
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-_ORIGINS = pa.schema(
+ORIGINS_SCHEMA = pa.schema(
     [
         ("origin", pa.string()),
         ("topic_id", pa.binary(16)),
@@ -41,7 +41,7 @@ _ORIGINS = pa.schema(
         ("genesis_hash", pa.binary(32)),
     ]
 )
-_ANCHORS = pa.schema(
+ANCHORS_SCHEMA = pa.schema(
     [
         ("origin", pa.string()),
         ("index", pa.uint64()),
@@ -104,7 +104,7 @@ def insert_origin(client: Client, genesis: Genesis) -> None:
     if known.result_rows[0][0]:
         return
     values = (genesis.origin, genesis.topic_id, genesis.first_offset, genesis.previous_size, genesis.previous_root)
-    _insert_row(client, "origins", _ORIGINS, (*values, genesis.hash()), token=genesis.origin)
+    _insert_row(client, "origins", ORIGINS_SCHEMA, (*values, genesis.hash()), token=genesis.origin)
 
 
 def anchors_stored(client: Client, origin: str) -> int:
@@ -119,7 +119,7 @@ def insert_anchor(client: Client, anchor: Anchor) -> None:
     """Store one anchor."""
     time = _EPOCH + timedelta(milliseconds=anchor.time_ms)
     values = (anchor.origin, anchor.index, time, list(anchor.bodies), anchor.entry, anchor.frontier, anchor.note)
-    _insert_row(client, "anchors", _ANCHORS, values, token=str(anchor.index))
+    _insert_row(client, "anchors", ANCHORS_SCHEMA, values, token=str(anchor.index))
 
 
 def has_receipt(client: Client, receipt: Receipt) -> bool:
@@ -168,5 +168,5 @@ def read_catalog(client: Client, findings_origins: str) -> SchemaCatalog:
     catalog = SchemaCatalog()
     if table.num_rows:
         times: Sequence[int] = table.column("append_time").cast(pa.int64()).to_pylist()
-        harvest(table.column("key").to_pylist(), table.column("value").to_pylist(), times, catalog)
+        collect_schemas(table.column("key").to_pylist(), table.column("value").to_pylist(), times, catalog)
     return catalog

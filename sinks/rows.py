@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..ledger.batch import BatchError, SealedBatch
-from ..ledger.columns import NULL
+from ..ledger.packing import NULL
 from ..schemas.arrow import DECODED_SCHEMA, decode_values
 from ..schemas.catalog import SchemaCatalog
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import structlog
-from confluent_kafka.admin import AdminClient
 
-from ..kafka import brokers as kafka
+from ..kafka.cluster import Cluster
+from ..kafka.errors import KafkaUnavailableError
+from ..kafka.offsets import end_offset, first_offset
+from ..kafka.records import last_record, read_range
 from ..ledger import batch as batches
 from ..ledger.batch import Records
-from ..ledger.registry import harvest
+from ..ledger.registered_schemas import collect_schemas
 from ..schemas.catalog import SchemaCatalog, SchemaConflictError
 from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.topics import sealed
@@ -28,9 +29,9 @@ class SchemasReader:
     everything that stands in ``access.findings`` at that moment must be sealed and read here.
     """
 
-    def __init__(self, options: Mapping[str, Any], admin: AdminClient, catalog: SchemaCatalog) -> None:
+    def __init__(self, cluster: Cluster, catalog: SchemaCatalog) -> None:
         self.catalog = catalog
-        self._options, self._admin = options, admin
+        self._cluster = cluster
         # From the beginning, and not from what is stored: the store may be an older copy of itself.
         self._position = 0
         self._next_offset = 0
@@ -39,7 +40,7 @@ class SchemasReader:
     def learn(self, records: Records) -> None:
         """Take the schemas that entries of the findings put on record."""
         try:
-            added = harvest(records.keys, records.values, records.append_times, self.catalog)
+            added = collect_schemas(records.keys, records.values, records.append_times, self.catalog)
         except SchemaConflictError as error:
             metrics.SCHEMA_CONFLICTS.inc()
             log.error("schema_conflict", reason=str(error))
@@ -61,7 +62,7 @@ class SchemasReader:
         if newest_entry_ms / 1000 < self._known_until:
             return
         asked_at = time.time() - 5.0  # room for a broker whose clock is behind ours
-        last = kafka.last_record(self._options, self._admin, FINDINGS_TOPIC, 0)
+        last = last_record(self._cluster, FINDINGS_TOPIC, 0)
         wanted = (last.offset() or 0) + 1 if last is not None else 0
         deadline = time.monotonic() + limit
         while self._next_offset < wanted:
@@ -69,7 +70,7 @@ class SchemasReader:
             if self._next_offset >= wanted:
                 break
             if time.monotonic() > deadline:
-                raise kafka.KafkaUnavailableError(
+                raise KafkaUnavailableError(
                     f"the findings are sealed only up to offset {self._next_offset} of {wanted}: is the sealer running?"
                 )
             idle()
@@ -77,9 +78,9 @@ class SchemasReader:
 
     def _read_sealed(self) -> None:
         topic = sealed(FINDINGS_TOPIC)
-        start = max(self._position, kafka.first_offset(self._admin, topic, 0))
-        end = kafka.end_offset(self._admin, topic, 0)
-        for message in kafka.read_range(self._options, topic, 0, start, end):
+        start = max(self._position, first_offset(self._cluster, topic, 0))
+        end = end_offset(self._cluster, topic, 0)
+        for message in read_range(self._cluster, topic, 0, start, end):
             batch = batches.decode(message.value() or b"")
             self.learn(batch.records())
             self._next_offset = batch.next_offset

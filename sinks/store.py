@@ -7,19 +7,22 @@ else from the beginning. A committed position is a hint; what is stored is asked
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
 import pyarrow as pa
 import structlog
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
 
-from ..kafka import brokers as kafka
+from ..kafka.cluster import Cluster
+from ..kafka.errors import KafkaUnavailableError, is_fatal, is_transient, unavailable
+from ..kafka.identity import identify_topics
+from ..kafka.offsets import committed_offsets, first_offset
+from ..kafka.options import reader_options
+from ..kafka.records import last_record
 from ..ledger import batch as batches
 from ..ledger.anchor import Anchor, AnchorError, anchor_origin, decode_anchor, decode_receipt
 from ..ledger.batch import BatchError, SealedBatch
@@ -53,19 +56,18 @@ class Store:
 
     def __init__(
         self,
-        options: Mapping[str, Any],
+        cluster: Cluster,
         deployment: str,
         address: StoreAddress,
         *,
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
-        self._options, self._deployment, self._address = dict(options), deployment, address
+        self._cluster, self._deployment, self._address = cluster, deployment, address
         self._on_ready = on_ready
-        self._admin = AdminClient(self._options)
         self._client: Client = connect(address, answer_seconds=ANSWER_SECONDS)
         # The embedded engine has one owner, which takes its place in the group again at once after a restart.
         member = f"{deployment}-store" if address.embedded else ""
-        options = kafka.reader_options(self._options, store_group(deployment), member=member)
+        options = reader_options(self._cluster, store_group(deployment), member=member)
         self._consumer = Consumer({**options, "queued.max.messages.kbytes": 32 << 10})
         self._logs: dict[tuple[str, int], HeldLog] = {}
         self._anchors: list[tuple[Anchor, Message]] = []
@@ -93,19 +95,18 @@ class Store:
             for migration in migrate(self._client):
                 log.info("migrated", migration=migration.name)
             catalog = evidence.read_catalog(self._client, f"{self._deployment}/{FINDINGS_TOPIC}/0/")
-            self._schemas = SchemasReader(self._options, self._admin, catalog)
+            self._schemas = SchemasReader(self._cluster, catalog)
             self._on_ready()  # who asks in SQL need not wait for Kafka
             topics = (*SEALED_TOPICS, ANCHORS_TOPIC, RECEIPTS_TOPIC)
-            kafka.identify_topics(self._admin, topics)  # a consumer would wait in silence for ever
-            self._consumer.subscribe(
-                list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
-            )
+            identify_topics(self._cluster, topics)  # a consumer would wait in silence for ever
+            names, on_revoke = [self._cluster.physical(topic) for topic in topics], self._on_revoke
+            self._consumer.subscribe(names, on_assign=self._on_assign, on_revoke=on_revoke, on_lost=on_revoke)
             while not self._stopping:
                 self._step()
         except KafkaException as error:
-            if kafka.passes(error):
-                raise kafka.unavailable("storing cannot go on", error) from error
-            raise kafka.KafkaUnavailableError(f"storing cannot go on: {error.args[0].str()}") from error
+            if is_transient(error):
+                raise unavailable("storing cannot go on", error) from error
+            raise KafkaUnavailableError(f"storing cannot go on: {error.args[0].str()}") from error
         except ClickHouseError as error:
             raise StoreUnavailableError(explain(self._address, error)) from error
         finally:
@@ -119,7 +120,8 @@ class Store:
         if not messages:
             message = self._consumer.poll(0.0 if self._under_way is not None else 0.2)
             messages = [message] if message is not None else []
-        self._raise_failure()
+        if self._failure is not None:
+            raise self._failure
         generation = self._generation
         try:
             for message in messages:
@@ -135,23 +137,20 @@ class Store:
         except _GivenUpError as reason:
             log.warning("given_up", reason=str(reason), action="it is read again")
 
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
     def _take(self, message: Message) -> None:
         error = message.error()
         if error is not None:
-            if kafka.is_fatal(error):
-                raise kafka.KafkaUnavailableError(f"this store lost its place in the group: {error.str()}")
+            if is_fatal(error):
+                raise KafkaUnavailableError(f"this store lost its place in the group: {error.str()}")
             if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
                 raise StoringStoppedError(f"reading {message.topic()}: {error.str()}")
             log.warning("consume_error", error=error.name(), detail=error.str())
             return
         try:
-            if message.topic() == ANCHORS_TOPIC:
+            topic = self._cluster.logical(message.topic())
+            if topic == ANCHORS_TOPIC:
                 self._anchors.append((decode_anchor(message.value() or b""), message))
-            elif message.topic() == RECEIPTS_TOPIC:
+            elif topic == RECEIPTS_TOPIC:
                 receipt = decode_receipt(message.value() or b"")
                 self._insist(lambda client: evidence.insert_receipt(client, receipt, message.offset() or 0))
                 self._commit(message)
@@ -162,7 +161,7 @@ class Store:
             raise StoringStoppedError(f"{where}: {problem}") from problem
 
     def _take_batch(self, message: Message) -> None:
-        held = self._logs.get((message.topic() or "", message.partition() or 0))
+        held = self._logs.get((self._cluster.logical(message.topic()), message.partition() or 0))
         if held is None:
             return
         batch = batches.decode(message.value() or b"")
@@ -292,7 +291,8 @@ class Store:
         until = time.monotonic() + seconds
         while not self._stopping and time.monotonic() < until:
             message = self._consumer.poll(min(0.1, seconds))
-            self._raise_failure()
+            if self._failure is not None:
+                raise self._failure
             if message is not None:  # fetched before the pause
                 self._later.append(message)
             if generation != self._generation:
@@ -337,27 +337,27 @@ class Store:
             self._failure = error
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        committed = kafka.committed_offsets(consumer, partitions)
+        committed = committed_offsets(self._cluster, consumer, partitions)
         starts = []
         for partition in partitions:
-            where = (partition.topic, partition.partition)
+            where = (self._cluster.logical(partition.topic), partition.partition)
             stored = None
-            if partition.topic in SEALED_TOPICS:
-                source = partition.topic.removesuffix(SEALED_SUFFIX)
+            if where[0] in SEALED_TOPICS:
+                source = where[0].removesuffix(SEALED_SUFFIX)
                 stored = evidence.stored_log(self._client, f"{self._deployment}/{source}/{partition.partition}")
                 self._logs[where] = HeldLog(*where, stored)
                 metrics.STORED_SIZE.labels(source, str(partition.partition)).set(stored.size if stored else 0)
-            starts.append(TopicPartition(*where, self._start(where, committed[where], stored)))
+            starts.append(self._cluster.partition(*where, self._start(where, committed[where], stored)))
             log.info("partition_assigned", topic=where[0], partition=where[1], size=stored.size if stored else 0)
         consumer.assign(starts)
         consumer.resume(starts)  # a partition that was paused when it went away comes back paused
 
     def _start(self, where: tuple[str, int], committed: int, stored: Stored | None) -> int:
         """Return where to read on: the committed position, unless something before it is not stored."""
-        begin = kafka.first_offset(self._admin, *where)
+        begin = first_offset(self._cluster, *where)
         if committed <= begin:
             return begin
-        last = kafka.last_record(self._options, self._admin, *where, before=committed)
+        last = last_record(self._cluster, *where, before=committed)
         try:
             if last is None or self._has(where[0], last.value() or b"", stored):
                 return committed
@@ -393,7 +393,7 @@ class Store:
         self._generation += 1
         self._later.clear()
         for partition in partitions:
-            self._logs.pop((partition.topic, partition.partition), None)
+            self._logs.pop((self._cluster.logical(partition.topic), partition.partition), None)
         self._anchors.clear()
         if self._under_way is not None:  # let it end; the next owner asks ClickHouse what became of it
             self._under_way[0].exception()

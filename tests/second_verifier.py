@@ -16,8 +16,9 @@ import io
 import json
 import struct
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import fastavro
@@ -27,7 +28,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 BATCH = bytes.fromhex("c301a8740852054ac5fb")
 ANCHOR = bytes.fromhex("c301493553ff0b00500b")
-FIRST_EVENT_SCHEMA = bytes.fromhex("c30171aa26cd3c52b2c0")
+RELEASED = {
+    bytes.fromhex("c30171aa26cd3c52b2c0"): "event.1.avsc",
+    bytes.fromhex("c301d92064a650958dcb"): "event.2.avsc",
+}
+"""The released event schemas: prefix to file."""
 NULL = 0xFFFFFFFF
 
 
@@ -376,21 +381,25 @@ PLACES = {name: name for name in SAME_NAME} | {
     "query": "action.query", "exit_code": "action.exit_code", "redacted": "action.redacted",
     "truncated": "action.truncated", "finding_rule": "finding.rule", "finding_key": "finding.key",
     "finding_severity": "finding.severity", "finding_deadline": "finding.deadline",
-    "finding_evidence": "finding.evidence",
+    "finding_evidence": "finding.evidence", "finding_accept_index": "finding.accept_index",
+    "grant_source_system": "grant_source.system", "grant_source_instance": "grant_source.instance",
+    "request_source_system": "request_source.system", "request_source_instance": "request_source.instance",
+    "session_source_system": "session_source.system", "session_source_instance": "session_source.instance",
 }  # fmt: skip
 EMPTY: dict[str, Any] = {
     "approvals": [], "args": [], "redacted": False, "truncated": False, "raw_sha256": bytes(32), "occurred_at": 0
 } | dict.fromkeys(
-    ("source_seq", "starts_at", "expires_at", "requested_seconds", "exit_code", "finding_deadline")
+    ("source_seq", "starts_at", "expires_at", "requested_seconds", "exit_code", "finding_deadline",
+     "finding_accept_index")
 )  # fmt: skip
 
 
 class Schemas:
     """The writer schemas on record: prefix to (JSON text, in force from this append time on)."""
 
-    def __init__(self, first: str) -> None:
+    def __init__(self, released: Mapping[bytes, str]) -> None:
         self.found: dict[bytes, tuple[str, int]] = {}
-        self.first = first
+        self.released = released
 
     def learn(self, log: str, index: int, time: int, key: bytes | None, value: bytes | None) -> None:  # 10
         if key is None or value is None or not key.startswith(b"schema/"):
@@ -411,9 +420,9 @@ class Schemas:
         try:
             return self.decode(value, time)
         except ValueError:
-            if value[:10] != FIRST_EVENT_SCHEMA:
+            if value[:10] not in self.released:
                 return None
-            return read_datum(value[10:], self.first)
+            return read_datum(value[10:], self.released[value[:10]])
 
     def decode(self, value: bytes | None, time: int) -> dict[str, Any]:
         """Return the datum with text as bytes; the message of the error is the word of ``decode_error``."""
@@ -489,7 +498,10 @@ def _as_bytes(node: Any) -> Any:
 
 
 def verify(
-    values: Iterable[bytes], public_key: bytes, outside: Iterable[str] = (), first_schema: str = ""
+    values: Iterable[bytes],
+    public_key: bytes,
+    outside: Iterable[str] = (),
+    released: Mapping[bytes, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Check sealed batches and anchors, given as raw Kafka values, each log in its order.
 
@@ -497,7 +509,7 @@ def verify(
     """
     logs: dict[str, Log] = {}
     anchors: list[dict[str, Any]] = []
-    schemas = Schemas(first_schema)
+    schemas = Schemas(released)
     for number, value in enumerate(values):
         if value[:10] == ANCHOR:
             try:
@@ -540,15 +552,19 @@ def check_epochs(logs: dict[str, Log]) -> None:
             raise UnsoundError(origin, 0, "the genesis does not bind the head of the epoch before")
 
 
+def released_schemas() -> dict[bytes, str]:
+    folder = Path(__file__).resolve().parents[1] / "schemas" / "released"
+    return {prefix: (folder / name).read_text("utf-8") for prefix, name in RELEASED.items()}
+
+
 def main(key_file: str, folder: str) -> int:
     key = load_pem_public_key(Path(key_file).read_bytes())
     raw = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
     files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
     values = (path.read_bytes() for path in files if path.suffix != ".jsonl")
     lines = [line for path in files if path.suffix == ".jsonl" for line in path.read_text("utf-8").splitlines()]
-    schema = Path(__file__).resolve().parents[1] / "schemas" / "released" / "event.1.avsc"
     try:
-        found = verify((v for v in values if v[:10] in (BATCH, ANCHOR)), raw, lines, schema.read_text("utf-8"))
+        found = verify((v for v in values if v[:10] in (BATCH, ANCHOR)), raw, lines, released_schemas())
     except UnsoundError as problem:
         print(f"not sound: {problem}")
         return 1

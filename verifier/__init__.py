@@ -1,1 +1,1 @@
-"""Reads stored evidence, from ClickHouse or Kafka, and checks it step by step."""
+"""Reads stored evidence from ClickHouse or Kafka and verifies it in numbered steps: start with ``procedure``."""

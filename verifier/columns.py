@@ -1,4 +1,4 @@
-"""The verifier's Arrow side: stored rows to chunks, and decoded columns against the payload they claim to come from."""
+"""Stored rows as Arrow tables: their format (step 1), erased payloads (step 4) and decoded columns (step 10)."""
 
 from __future__ import annotations
 
@@ -7,74 +7,84 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..ledger.entry import NO_HEADERS, payload_hash
+from ..ledger.entry import NO_HEADERS
 from ..schemas.arrow import DECODED_SCHEMA, decode_values
 from ..schemas.catalog import SchemaCatalog
-from .logs import CheckedChunk, Chunk, Problem, check_chunk, failed_chunk
+from ..sinks.rows import EVIDENCE_SCHEMA
+from .entries import CheckedChunk, Chunk, check_chunk, failed_chunk
 
-EVIDENCE = (
-    "index", "offset", "append_time", "flags", "previous_leaf_hash", "leaf_hash", "payload_hash", "key", "value",
-    "headers", "sealed_at", "note", "erased_at",
-)  # fmt: skip
+EVIDENCE = tuple(name for name in EVIDENCE_SCHEMA.names if name != "origin")
 COLUMNS = (*EVIDENCE, *DECODED_SCHEMA.names)
 """The columns of ``entries`` that a chunk needs, strings as bytes, times with their zone."""
+NULLABLE = ("key", "value", "erased_at")
 ERASED = "erased: the payload was erased by law"
-"""``decode_error`` of an entry whose payload was erased: key, value and headers are gone, decoded columns are empty."""
+"""``decode_error`` of an entry whose payload was erased."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkTask:
-    """One chunk to check in any process: stored rows as an Arrow table, and what they must be."""
+    """One chunk to check in any process: which rows a table of stored rows must contain."""
 
     origin: str
     first_index: int
     expected: int
     erasures: frozenset[int]
-    """Indices of this origin whose erasure is on record."""
+    """Indices of this log whose erasure is on record."""
     decoded: bool = True
-    """Whether decoded columns are checked too; without sound schemas on record nothing can be said about them."""
+    """Whether to check decoded columns: not possible if the schemas on record are not sound."""
 
 
 def check_rows(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog) -> CheckedChunk:
-    """Check stored rows: evidence first, then every decoded column against the payload, read with sealed schemas."""
+    """Check stored rows: evidence first, then every decoded column against the payload."""
+    # Step 1, Format: the evidence has the types of the ledger.
+    if (column := wrong_type(table, EVIDENCE_SCHEMA, NULLABLE)) is not None:
+        message = f"column {column} has another type than the ledger's, or nulls"
+        return failed_chunk(task.origin, task.first_index, "format", message)
     chunk = to_chunk(task, table)
+    # Step 4, Payload: an entry marked as erased has its erasure on record, and its payload is gone.
     for position in sorted(chunk.erased):
         index = chunk.indices[position]
         if index not in task.erasures:
             message = "the payload is marked as erased, and no payload.erased is on record for it"
-            return _failed(task, index, "erased", message)
+            return failed_chunk(task.origin, index, "erased", message)
     checked = check_chunk(chunk, task.expected)
     if checked.problem is not None:
         return checked
     for position in sorted(chunk.erased):
-        if not _whole_or_gone(chunk, position):
-            message = "the payload of an erased entry is neither gone nor what was sealed"
-            return _failed(task, task.first_index + position, "erased", message)
+        payload = (chunk.keys[position], chunk.values[position], chunk.headers[position] or NO_HEADERS)
+        if payload != (None, None, NO_HEADERS):
+            message = "the payload is marked as erased, but key, value or headers are still there"
+            return failed_chunk(task.origin, task.first_index + position, "erased", message)
     if not task.decoded:
         return checked
-    values = table.column("value").combine_chunks()
-    decoded = decode_values(values, chunk.append_times, catalog)
+    # Step 10, Decoded columns: decoding the payload with the schema in force gives the same columns.
+    decoded = decode_values(table.column("value").combine_chunks(), chunk.append_times, catalog)
     difference = first_difference(table, decoded, chunk.erased)
     if difference is None:
         return checked
     position, column = difference
-    message = f"column {column} is not what the sealed payload says"
-    return _failed(task, task.first_index + position, "columns", message)
+    message = f"column {column} is not what the sealed payload contains"
+    return failed_chunk(task.origin, task.first_index + position, "columns", message)
 
 
-def _whole_or_gone(chunk: Chunk, position: int) -> bool:
-    key, value, headers = chunk.keys[position], chunk.values[position], chunk.headers[position]
-    if key is None and value is None and headers in (b"", NO_HEADERS):
-        return True
-    return payload_hash(key, value, headers) == chunk.payload_hashes[32 * position : 32 * position + 32]
-
-
-def _failed(task: ChunkTask, index: int, check: str, message: str) -> CheckedChunk:
-    return failed_chunk(Problem(task.origin, index, check, message))
+def wrong_type(table: pa.Table, schema: pa.Schema, nullable: tuple[str, ...] = ()) -> str | None:
+    """Return the first column of a table that cannot hold what the schema describes, or None."""
+    for name in table.column_names:
+        place = schema.get_field_index(name)
+        if place < 0:
+            continue
+        wanted, column = schema.field(place).type, table.column(name)
+        if wanted == pa.list_(pa.string()):
+            wanted = pa.list_(pa.binary())
+        if column.type != (pa.binary() if wanted == pa.string() else wanted):
+            return str(name)
+        if column.null_count and name not in nullable:
+            return str(name)
+    return None
 
 
 def to_chunk(task: ChunkTask, table: pa.Table) -> Chunk:
-    """Turn stored rows into what the verifier takes."""
+    """Convert stored rows of the right types to Python columns."""
     columns = {name: table.column(name) for name in EVIDENCE}
     notes = columns["note"]
     noted = pc.indices_nonzero(pc.binary_length(notes)).to_pylist()
@@ -99,7 +109,7 @@ def to_chunk(task: ChunkTask, table: pa.Table) -> Chunk:
 
 
 def _packed(column: pa.ChunkedArray) -> bytes:
-    """Return fixed-size binary values joined, out of their buffers."""
+    """Join fixed-size binary values straight from their buffers."""
     parts = []
     for array in column.chunks:
         start = array.offset * array.type.byte_width
@@ -108,13 +118,16 @@ def _packed(column: pa.ChunkedArray) -> bytes:
 
 
 def first_difference(stored: pa.Table, decoded: pa.RecordBatch, erased: frozenset[int]) -> tuple[int, str] | None:
-    """Return the first (row, column) in which stored and decoded columns differ; of erased rows nothing is left."""
+    """Return the first (row, column) where stored and decoded columns differ. Erased rows must decode to nothing."""
     found: tuple[int, str] | None = None
     for field in DECODED_SCHEMA:
         left = stored.column(field.name)
         right = pa.chunked_array([decoded.column(field.name)])
         if left.type != field.type:
-            left = left.cast(field.type)
+            try:
+                left = left.cast(field.type)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                return 0, field.name
         if left.equals(right):
             continue
         for row, (a, b) in enumerate(zip(left, right, strict=True)):

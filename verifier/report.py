@@ -1,117 +1,129 @@
-"""What a verification found, and how logs and anchors come together in it, wherever the evidence was read."""
+"""The report of a verification: for programs as JSON, for people as text."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..ledger.anchor import Anchor, AnchorError, check_anchor
-from .logs import OriginVerifier, Problem, check_covered, verify_anchors
+from .steps import STEPS, Problem, Step
+
+EXIT_SOUND = 0
+EXIT_TAMPERED = 1
+EXIT_COULD_NOT_CHECK = 2
 
 
 @dataclass(slots=True)
 class Report:
-    """What a verification found. ``sound`` is false with the first problem."""
+    """The findings of a verification.
+
+    Attributes:
+        source: ``clickhouse`` or ``kafka``.
+        schemas: writer schemas on record; None if decoded columns were not checked.
+        anchors: sound anchors stored here.
+        outside_anchors: sound anchors from outside.
+        outside_only: those of them that are not stored here (yet): a store receives an anchor last of all.
+        behind: entries at the end of the logs that outside anchors cover and a running store has not stored in time.
+        heads: size and root of each sound log.
+    """
 
     source: str
+    deployment: str
     logs: int = 0
     entries: int = 0
     checkpoints: int = 0
+    schemas: int | None = None
     anchors: int = 0
     outside_anchors: int = 0
     outside_only: int = 0
-    """Anchors written outside that the store does not have (yet): it gets an anchor last of all."""
     behind: int = 0
-    """Entries at the end of the logs that anchors outside cover and a store at work, waited for, did not take in."""
     seconds: float = 0.0
     problems: list[Problem] = field(default_factory=list)
     heads: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     @property
     def sound(self) -> bool:
-        """Whether everything that was read is as it was signed."""
+        """Whether all evidence is as it was signed."""
         return not self.problems
+
+    @property
+    def exit_code(self) -> int:
+        """0 sound, 1 tampered, 2 there is nothing to check."""
+        if not self.sound:
+            return EXIT_TAMPERED
+        checked = self.entries or self.anchors or self.outside_anchors
+        return EXIT_SOUND if checked else EXIT_COULD_NOT_CHECK
+
+    def add(self, problem: Problem | None) -> None:
+        """Record a problem once."""
+        if problem is not None and problem not in self.problems:
+            self.problems.append(problem)
+
+    def result_of(self, step: Step) -> str:
+        """Return ``passed``, ``failed``, ``not checked``, or ``incomplete``: checking ended early at a problem."""
+        if any(problem.step is step for problem in self.problems):
+            return "failed"
+        if not self._count(step):
+            return "not checked"
+        return "passed" if self.sound else "incomplete"
+
+    def _count(self, step: Step) -> int:
+        if step.name == "Decoded columns" and self.schemas is None:
+            return 0
+        return getattr(self, step.unit) or 0
+
+    def not_proved(self) -> list[str]:
+        """Return what this verification does not prove, as sentences for people."""
+        outside = (
+            "that nothing was removed after the last anchor from outside"
+            if self.outside_anchors
+            else "that no log was cut off at its end: no anchors from outside were compared (--anchors)"
+        )
+        other = (
+            "that ClickHouse stores the same: run `grantledger verify` without --from"
+            if self.source == "kafka"
+            else "that views, receipts and derived tables are right: only entries, origins and anchors were checked"
+        )
+        return [
+            f"that the public key and the name {self.deployment} are the right ones: compare both with a copy that you "
+            "did not get from this ledger",
+            outside,
+            other,
+            "that the events are true and complete: the ledger holds what senders sent",
+            "that the clocks were right: times are signed, but nobody outside confirmed them",
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """Return the report for programs."""
-        return {"sound": self.sound} | asdict(self)
+        steps = [
+            {"number": step.number, "name": step.name, "result": self.result_of(step), "checked": self._count(step)}
+            for step in STEPS
+        ]
+        problems = [asdict(problem) | {"step": problem.step.number} for problem in self.problems]
+        fields = asdict(self) | {"problems": problems, "steps": steps, "not_proved": self.not_proved()}
+        return {"sound": self.sound} | fields
 
-
-def conclude(report: Report, verifiers: dict[str, OriginVerifier]) -> None:
-    """Finish every log and take what it found into the report."""
-    for origin, verifier in verifiers.items():
-        verifier.finish()
-        verifier.problem = verifier.problem or _check_epoch(origin, verifier, verifiers, report.source)
-        report.logs += 1
-        report.checkpoints += verifier.checkpoints
-        if verifier.problem is not None:
-            report.problems.append(verifier.problem)
-        else:
-            report.heads[origin] = (verifier.frontier.size, verifier.frontier.root().hex())
-
-
-def _check_epoch(
-    origin: str, verifier: OriginVerifier, verifiers: dict[str, OriginVerifier], source: str
-) -> Problem | None:
-    """Compare what a genesis binds with the last head of the epoch before; epoch 0 binds nothing."""
-    log, _, number = origin.rpartition("/")
-    genesis = verifier.genesis
-    bound = (genesis.previous_size, genesis.previous_root)
-    if not number.isdigit() or int(number) == 0:
-        return None if bound == (0, bytes(32)) else Problem(origin, 0, "genesis", "epoch 0 names an epoch before it")
-    before = verifiers.get(f"{log}/{int(number) - 1}")
-    if before is None:  # an epoch may begin because Kafka lost the one before; the store keeps them all
-        return None if source == "kafka" else Problem(origin, 0, "genesis", "the epoch before it is not here")
-    size = max(before.roots)
-    if before.problem is not None or bound == (size, before.roots[size]):
-        return None
-    return Problem(origin, 0, "genesis", "its genesis does not bind the last head of the epoch before")
-
-
-def check_anchors(
-    report: Report,
-    anchors: list[Anchor],
-    outside: list[Anchor],
-    key: bytes,
-    verifiers: dict[str, OriginVerifier],
-    *,
-    origin: str,
-    complete: bool = False,
-) -> None:
-    """Check the anchors here, then that those outside say the same.
-
-    Args:
-        origin: name of the anchor log.
-        complete: every anchor outside must be here as well.
-    """
-    roots = {log: verifier.roots for log, verifier in verifiers.items()}
-    skip = frozenset(log for log, verifier in verifiers.items() if verifier.problem is not None)
-    report.anchors, problem = verify_anchors(anchors, key, roots, skip, origin)
-    if problem is not None:
-        report.problems.append(problem)
-    inside = {anchor.index: anchor for anchor in anchors if anchor.origin == origin}
-    for anchor in outside:
-        known = inside.get(anchor.index)
-        problem = _check_outside(anchor, known, origin, key) or check_covered(anchor, roots, skip)
-        if problem is None and known is None and complete:
-            message = f"anchor {anchor.index}, which was written outside, is missing"
-            problem = Problem(origin, anchor.index, "anchor_index", message)
-        if problem is not None:
-            if problem not in report.problems:
-                report.problems.append(problem)
-            return
-        report.outside_anchors += 1
-        report.outside_only += known is None
-
-
-def _check_outside(anchor: Anchor, known: Anchor | None, origin: str, key: bytes) -> Problem | None:
-    try:
-        check_anchor(anchor, key)
-    except AnchorError as error:
-        return Problem(origin, anchor.index, "outside_anchor", f"in the file written outside, {error}")
-    if anchor.origin != origin:
-        return Problem(origin, anchor.index, "outside_anchor", f"the anchor written outside is one of {anchor.origin}")
-    if known is not None and known != anchor:
-        message = f"anchor {anchor.index} written outside is not the one here: two histories"
-        return Problem(origin, anchor.index, "anchor", message)
-    return None
+    def as_text(self) -> Iterator[str]:
+        """Yield the report for people, line by line."""
+        rate = f", {self.entries / self.seconds:,.0f} entries/s" if self.entries >= 10_000 else ""
+        yield f"Verified {self.deployment} from {self.source} in {self.seconds:.1f} s{rate}"
+        for step in STEPS:
+            count = f"{self._count(step):,} {step.unit.replace('_', ' ')}"
+            yield f"  {step.number:>2} {step.name:<16} {self.result_of(step):<12} {count}"
+        for origin, (size, root) in sorted(self.heads.items()):
+            yield f"  {origin}  {size:,} entries  root {root[:16]}…"
+        if self.outside_only:
+            yield f"  {self.outside_only:,} anchors from outside are not stored here (yet)"
+        for problem in self.problems:
+            where = problem.origin if problem.index is None else f"{problem.origin} index {problem.index}"
+            yield f"Problem: {where}: {problem.check}: {problem.message}"
+        if self.source == "clickhouse" and any(problem.check == "truncated" for problem in self.problems):
+            yield (
+                "Entries that anchors cover are also missing if they are not stored yet: `grantledger run store` has "
+                "stopped, or cannot reach Kafka or ClickHouse. `grantledger verify --from kafka` shows whether they "
+                "were sealed."
+            )
+        yield "This does not prove:"
+        for sentence in self.not_proved():
+            yield f"  - {sentence}"
+        yield "SOUND: everything checked is as it was sealed and signed" if self.sound else "TAMPERED"

@@ -1,4 +1,4 @@
-"""The processes that hash for the verifier. Chunks go to them as files: copying through pipes took as long again."""
+"""Processes that hash. Chunks travel as files: copying them through pipes took as long as checking them."""
 
 from __future__ import annotations
 
@@ -14,26 +14,28 @@ import pyarrow as pa
 
 from ..schemas.catalog import SchemaCatalog
 from .columns import ChunkTask, check_rows
-from .logs import CheckedChunk
+from .entries import CheckedChunk
 
 CHUNK = 1 << 13
-"""Rows checked at a time: what belongs to them stays in the processor's caches. A power of two, so that the tree over a
-chunk is a subtree of the log's."""
+"""Rows checked at a time: few enough for the processor's caches, and a power of two, so that the tree over a chunk is a
+subtree of the log's."""
 
-_catalog_here = SchemaCatalog()
+_catalog = SchemaCatalog()
 
 
 def pool(processes: int, catalog: SchemaCatalog) -> Executor:
-    """Return what runs :func:`check_file`: that many processes, or this one for one or none."""
+    """Return an executor for :func:`check_file`: this process for one or none, else that many processes."""
     if processes <= 1:
-        _prepare(catalog)
+        _set_catalog(catalog)
         return _Inline()
     # Spawned, not forked: the embedded engine's threads do not survive a fork.
-    return ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_prepare, initargs=(catalog,))
+    return ProcessPoolExecutor(
+        processes, mp_context=get_context("spawn"), initializer=_set_catalog, initargs=(catalog,)
+    )
 
 
 def check_file(task: ChunkTask, path: Path) -> list[CheckedChunk]:
-    """Check the rows that stand in an Arrow stream in a file, and remove the file; ends at the first problem."""
+    """Check the rows in a file, an Arrow stream, up to the first problem, and remove the file."""
     checked: list[CheckedChunk] = []
     with pa.memory_map(os.fspath(path)) as source:
         path.unlink()
@@ -41,19 +43,19 @@ def check_file(task: ChunkTask, path: Path) -> list[CheckedChunk]:
         for done in range(0, task.expected, CHUNK):
             last = done + CHUNK >= task.expected
             part = replace(task, first_index=task.first_index + done, expected=min(CHUNK, task.expected - done))
-            checked.append(check_rows(part, table.slice(done, None if last else CHUNK), _catalog_here))
+            checked.append(check_rows(part, table.slice(done, None if last else CHUNK), _catalog))
             if checked[-1].problem is not None:
                 break
     return checked
 
 
-def _prepare(catalog: SchemaCatalog) -> None:
-    global _catalog_here  # noqa: PLW0603 - one a process: sent once to each worker, not with every chunk
-    _catalog_here = catalog
+def _set_catalog(catalog: SchemaCatalog) -> None:
+    global _catalog  # noqa: PLW0603 - once per process: sent once to each worker, not with every chunk
+    _catalog = catalog
 
 
 class _Inline(Executor):
-    """Runs on the spot, for ledgers too small to share out."""
+    """Runs calls immediately in this process, for ledgers too small to share out."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()

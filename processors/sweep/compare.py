@@ -15,12 +15,15 @@ from ...schemas.event import Actor, Event, Finding, Subject
 from ..watch.facts import Access, Source
 from ..watch.life import NEVER
 from ..watch.policy import SECOND, Judge, Policy
-from ..watch.reports import moment
+from ..watch.reports import moment, short
 
 SYSTEM = "grantledger-sweep"
 RULE = "sweep_difference"
 Cases = dict[str, int]
-"""Grants, and the deadline that each has outlived, in microseconds since 1970."""
+"""Grants by their short names, and the deadline that each has outlived, in microseconds since 1970.
+
+A tool may make an id so long that a finding which repeats it would fit into no record.
+"""
 
 OPEN_GRANTS = """
 SELECT
@@ -87,10 +90,11 @@ def judged(rows: Iterable[Mapping[str, Any]], policy: Policy, now: int) -> Verdi
         ends_by_itself = "deadline" in limits.removal or row["removal_evidence"] in limits.removal
         if ends_by_itself or max(deadline, row["given"]) + int(limits.grace_seconds * SECOND) >= now:
             continue
+        name = short(row["grant_id"])
         if row["sharing"] > 1:
-            unsure.add(row["grant_id"])
+            unsure.add(name)
         else:
-            overdue[row["grant_id"]] = deadline
+            overdue[name] = deadline
     return Verdict(overdue, unsure)
 
 

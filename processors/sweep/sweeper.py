@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import structlog
 from confluent_kafka import KafkaError, Message, Producer
-from confluent_kafka.admin import AdminClient
 from prometheus_client import Counter, Gauge
 
 from ...base.errors import DependencyError
-from ...kafka import brokers as kafka
+from ...kafka.cluster import Cluster
+from ...kafka.errors import KafkaUnavailableError
+from ...kafka.records import last_record
 from ...ledger import batch as batches
 from ...schemas.codec import EventEncoder
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event
 from ...schemas.topics import sealed
 from ..watch.policy import Policy
+from ..watch.reports import short
 from . import compare as sweep
 
 log = structlog.get_logger("grantledger.sweep")
@@ -70,15 +71,14 @@ class Sweeper:
 
     def __init__(
         self,
-        options: Mapping[str, Any],
-        admin: AdminClient,
+        cluster: Cluster,
         deployment: str,
         *,
         store: StoreReader,
         policy: Policy,
         interval: float,
     ) -> None:
-        self._options, self._admin, self._deployment = dict(options), admin, deployment
+        self._cluster, self._deployment = cluster, deployment
         self._store, self._policy, self._interval = store, policy, interval
         self._ending = sweep.ending_by_themselves(policy)
         longest = (policy.default.max_seconds, *(rule.max_seconds for rule in policy.rule))
@@ -122,7 +122,7 @@ class Sweeper:
             verdict = sweep.judged(ask(sweep.OPEN_GRANTS, **values), self._policy, now)
             said: dict[str, sweep.Cases] = {"overdue": {}, sweep.RULE: {}}
             for row in ask(sweep.OPEN_FINDINGS):
-                said[row["rule"]][row["key"]] = row["due"]
+                said[row["rule"]][short(row["key"])] = row["due"]
         if self._differences is None:
             self._differences = sweep.Differences(said[sweep.RULE])
         found = said["overdue"]
@@ -137,7 +137,7 @@ class Sweeper:
 
     def _sealed(self, topic: str) -> tuple[str, int]:
         """Return origin and size of a log as Kafka has it."""
-        record = kafka.last_record(self._options, self._admin, sealed(topic), 0)
+        record = last_record(self._cluster, sealed(topic), 0)
         if record is None:
             return "", 0
         batch = batches.decode(record.value() or b"")
@@ -154,7 +154,7 @@ class Sweeper:
     def _say(self, found: list[Event]) -> None:
         if not found:
             return
-        producer = Producer({**self._options, "enable.idempotence": True, "acks": "all"})
+        producer = Producer({**self._cluster.options, "enable.idempotence": True, "acks": "all"})
         encoder, failures = EventEncoder(), list[str]()
 
         def delivered(error: KafkaError | None, _message: Message) -> None:
@@ -162,9 +162,9 @@ class Sweeper:
                 failures.append(error.str())
 
         for event in found:
-            producer.produce(FINDINGS_TOPIC, encoder.encode(event), event.key, on_delivery=delivered)
+            producer.produce(
+                self._cluster.physical(FINDINGS_TOPIC), encoder.encode(event), event.key, on_delivery=delivered
+            )
             log.warning("difference", what=event.event_type, key=event.key)
         if producer.flush(30.0) or failures:
-            raise kafka.KafkaUnavailableError(
-                f"findings could not be put on record: {'; '.join(failures) or 'no answer'}"
-            )
+            raise KafkaUnavailableError(f"findings could not be put on record: {'; '.join(failures) or 'no answer'}")

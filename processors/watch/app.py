@@ -18,6 +18,7 @@ from faust.auth import SASLCredentials, SSLCredentials
 from faust.types import TP
 
 from ...base.errors import DependencyError
+from ...kafka.cluster import Cluster
 from ...schemas.event import LIFECYCLE_TOPIC
 from ...schemas.topics import MAX_SEALED_BYTES, sealed
 from .transport import Transport
@@ -36,25 +37,23 @@ class WatchLostError(DependencyError):
     """The watch ended by itself; the message says why. Start it again."""
 
 
-def make_app(
-    options: Mapping[str, Any], deployment: str, folder: Path, watch: Watch, *, instance: str = ""
-) -> faust.App:
+def make_app(cluster: Cluster, deployment: str, folder: Path, watch: Watch, *, instance: str = "") -> faust.App:
     """Return the app; nothing runs yet.
 
     Args:
         instance: a name that this process keeps across restarts: it then gets its old place back at once. Two with one
             name fence each other off.
-        options: librdkafka's options, of which brokers, TLS and SASL are carried over.
+        cluster: brokers, TLS and SASL of its librdkafka options are carried over.
         folder: where Faust may write. It has nothing to keep there.
 
     Raises:
         ValueError: an option has no counterpart in Faust.
     """
-    servers = str(options["bootstrap.servers"]).split(",")
+    servers = str(cluster.options["bootstrap.servers"]).split(",")
     app = faust.App(
         f"{deployment}-watch",
         broker=[f"kafka://{server.strip()}" for server in servers],
-        broker_credentials=credentials_of(options),
+        broker_credentials=credentials_of(cluster.options),
         datadir=str(folder),
         consumer_group_instance_id=instance or None,
         key_serializer="raw",
@@ -81,8 +80,8 @@ def make_app(
         return watch.position
 
     app.transport = Transport(app.conf.broker_consumer, app, loop=app.loop, begin=begin)
-    records = app.topic(LOG, key_type=bytes, value_type=bytes)
-    mine = TP(LOG, 0)
+    records = app.topic(cluster.physical(LOG), key_type=bytes, value_type=bytes)
+    mine = TP(cluster.physical(LOG), 0)
 
     @app.agent(records, concurrency=1)
     async def follow(stream: Any) -> None:

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
-from typing import Any
 
 import pyarrow as pa
 import structlog
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, Message, Producer
-from confluent_kafka.admin import AdminClient
 
-from ...kafka import brokers as kafka
+from ...kafka.cluster import Cluster
+from ...kafka.errors import PATIENCE, KafkaUnavailableError
+from ...kafka.identity import identify_topics
+from ...kafka.offsets import end_offset, first_offset, wait_without_open_transaction
+from ...kafka.options import transactional_options
+from ...kafka.records import last_record, read_range
 from ...kafka.transactions import insist
 from ...ledger import batch as batches
 from ...schemas.arrow import decode_values
 from ...schemas.catalog import SchemaCatalog
-from ...schemas.codec import EventEncoder
-from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event
+from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from ...schemas.topics import WATCH_TOPIC, sealed
 from .memory import MANIFEST, MemoryUnreadableError
-from .reports import SYSTEM, said_before
+from .reports import SYSTEM, Word, said_before
 from .state import Identity
 
 log = structlog.get_logger("grantledger.watch")
@@ -35,10 +37,8 @@ Delivered = Callable[[KafkaError | None, Message], None]
 class Journal:
     """The watch's Kafka client beside Faust's. Its calls block; they are made in a thread of their own."""
 
-    def __init__(self, options: Mapping[str, Any], deployment: str, catalog: SchemaCatalog) -> None:
-        self._options, self._deployment, self._catalog = dict(options), deployment, catalog
-        self._admin = AdminClient(self._options)
-        self._encoder = EventEncoder()
+    def __init__(self, cluster: Cluster, deployment: str, catalog: SchemaCatalog) -> None:
+        self._cluster, self._deployment, self._catalog = cluster, deployment, catalog
         self._producer: Producer | None = None
         self.stopping: Callable[[], bool] = lambda: False
 
@@ -49,7 +49,7 @@ class Journal:
             KafkaException, KafkaUnavailableError: the brokers do not answer.
             BatchError: the log of findings holds what is no sealed batch.
         """
-        producer = Producer(kafka.transactional_options(self._options, f"{self._deployment}-watch"))
+        producer = Producer(transactional_options(self._cluster, f"{self._deployment}-watch"))
         insist(producer.init_transactions, self.stopping)
         self._producer = producer
         known: dict[Identity, bool] = {}
@@ -65,20 +65,20 @@ class Journal:
 
     def _findings(self) -> Iterator[tuple[list[bytes], list[int]]]:
         """Yield all findings ever, payloads and append times: what is sealed, which does not expire, then the rest."""
-        end = kafka.wait_without_open_transaction(self._admin, FINDINGS_TOPIC, 0)
-        begin = kafka.first_offset(self._admin, FINDINGS_TOPIC, 0)
+        end = wait_without_open_transaction(self._cluster, FINDINGS_TOPIC, 0)
+        begin = first_offset(self._cluster, FINDINGS_TOPIC, 0)
         log_of_findings = sealed(FINDINGS_TOPIC)
-        first = kafka.first_offset(self._admin, log_of_findings, 0)
-        last = kafka.end_offset(self._admin, log_of_findings, 0)
-        for message in kafka.read_range(self._options, log_of_findings, 0, first, last):
+        first = first_offset(self._cluster, log_of_findings, 0)
+        last = end_offset(self._cluster, log_of_findings, 0)
+        for message in read_range(self._cluster, log_of_findings, 0, first, last):
             batch = batches.decode(message.value() or b"")
             records = batch.records()
             yield [value or b"" for value in records.values], records.append_times
             begin = max(begin, batch.next_offset)
-        rest = list(kafka.read_range(self._options, FINDINGS_TOPIC, 0, begin, end))
+        rest = list(read_range(self._cluster, FINDINGS_TOPIC, 0, begin, end))
         yield [message.value() or b"" for message in rest], [message.timestamp()[1] for message in rest]
 
-    def write(self, events: Iterable[tuple[str, Event]]) -> int | None:
+    def write(self, words: Iterable[Word]) -> int | None:
         """Write events, all or none; return the brokers' time in microseconds since 1970, or None where nothing was.
 
         Raises:
@@ -91,8 +91,8 @@ class Journal:
                 stamps.append(message.timestamp()[1] * 1000)
 
         producer = self._begin()
-        for topic, event in events:
-            self._produce(producer, topic, self._encoder.encode(event), event.key, delivered)
+        for word in words:
+            self._produce(producer, word.topic, word.value, word.event.key, delivered)
         insist(producer.commit_transaction, self.stopping)
         return max(stamps, default=None)
 
@@ -110,10 +110,10 @@ class Journal:
 
         producer = self._begin()
         self._produce(producer, WATCH_TOPIC, None, "time", delivered)
-        producer.flush(kafka.PATIENCE)
+        producer.flush(PATIENCE)
         insist(producer.abort_transaction, self.stopping)
         if not stamps or stamps[0][0] != TIMESTAMP_LOG_APPEND_TIME:
-            raise kafka.KafkaUnavailableError(f"{WATCH_TOPIC} does not stamp records: run `grantledger topics check`")
+            raise KafkaUnavailableError(f"{WATCH_TOPIC} does not stamp records: run `grantledger topics check`")
         return stamps[0][1] * 1000
 
     def remember(
@@ -136,9 +136,9 @@ class Journal:
         producer = self._begin()
         for key, value in segments.items():
             self._produce(producer, WATCH_TOPIC, value, key, delivered)
-        producer.flush(kafka.PATIENCE)
+        producer.flush(PATIENCE)
         if len(offsets) < len(segments):
-            raise kafka.KafkaUnavailableError(f"{WATCH_TOPIC} does not take records (kafka_bootstrap_servers)")
+            raise KafkaUnavailableError(f"{WATCH_TOPIC} does not take records (kafka_bootstrap_servers)")
         for key in gone:
             self._produce(producer, WATCH_TOPIC, None, key)
         self._produce(producer, WATCH_TOPIC, manifest(offsets), MANIFEST)
@@ -153,9 +153,9 @@ class Journal:
             KafkaUnavailableError: the brokers do not answer, or a topic is missing.
         """
         log_of_grants = sealed(LIFECYCLE_TOPIC)
-        identities = kafka.identify_topics(self._admin, (log_of_grants, WATCH_TOPIC))
-        kafka.wait_without_open_transaction(self._admin, WATCH_TOPIC, 0)
-        last = kafka.last_record(self._options, self._admin, WATCH_TOPIC, 0)
+        identities = identify_topics(self._cluster, (log_of_grants, WATCH_TOPIC))
+        wait_without_open_transaction(self._cluster, WATCH_TOPIC, 0)
+        last = last_record(self._cluster, WATCH_TOPIC, 0)
         found = last is not None and last.key() == MANIFEST.encode() and last.value()
         known = sorted(schema.prefix.hex() for schema in self._catalog)
         name = blake2b("/".join((identities[log_of_grants].topic_id.hex(), *known)).encode(), digest_size=16)
@@ -169,7 +169,7 @@ class Journal:
         """
         wanted = set(offsets)
         begin, end = min(wanted, default=0), max(wanted, default=-1) + 1
-        for message in kafka.read_range(self._options, WATCH_TOPIC, 0, begin, end):
+        for message in read_range(self._cluster, WATCH_TOPIC, 0, begin, end):
             if (offset := message.offset()) in wanted:
                 wanted.discard(offset)
                 yield message.value() or b""
@@ -182,28 +182,27 @@ class Journal:
         self._producer.begin_transaction()
         return self._producer
 
-    @staticmethod
     def _produce(
-        producer: Producer, topic: str, value: bytes | None, key: str, on_delivery: Delivered | None = None
+        self, producer: Producer, topic: str, value: bytes | None, key: str, on_delivery: Delivered | None = None
     ) -> None:
         while True:
             try:
-                producer.produce(topic, value, key, on_delivery=on_delivery)
+                producer.produce(self._cluster.physical(topic), value, key, on_delivery=on_delivery)
                 return
             except BufferError:
                 producer.poll(0.1)
 
     def end(self) -> int:
         """Return the offset after the last record of ``access.lifecycle``, committed or not."""
-        return kafka.end_offset(self._admin, LIFECYCLE_TOPIC, 0, committed=False)
+        return end_offset(self._cluster, LIFECYCLE_TOPIC, 0, committed=False)
 
     def is_empty(self, start: int, end: int) -> bool:
         """Whether a stretch of ``access.lifecycle`` holds nothing that will ever be sealed: markers, aborted records.
 
         False while a transaction is open in it.
         """
-        if kafka.end_offset(self._admin, LIFECYCLE_TOPIC, 0, committed=True) < end:
+        if end_offset(self._cluster, LIFECYCLE_TOPIC, 0, committed=True) < end:
             return False
-        first = kafka.first_offset(self._admin, LIFECYCLE_TOPIC, 0)
-        records = kafka.read_range(self._options, LIFECYCLE_TOPIC, 0, max(start, first), end)
+        first = first_offset(self._cluster, LIFECYCLE_TOPIC, 0)
+        records = read_range(self._cluster, LIFECYCLE_TOPIC, 0, max(start, first), end)
         return next(iter(records), None) is None

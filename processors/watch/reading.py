@@ -10,16 +10,17 @@ import marshal
 from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...ledger import columns
+from ...ledger import packing
 from ...ledger.batch import SealedBatch, micros_of
 from ...schemas.arrow import DECODED_SCHEMA, MICROS, decode_values
 from ...schemas.catalog import SchemaCatalog
+from ...schemas.column_rules import forbidden
 from .facts import Access, Decision, Fact, Source
 
 _NEEDED = (
@@ -39,10 +40,25 @@ LATEST = 253_402_300_799_999_999
 """The last microsecond of the year 9999. No calendar goes further, and what is later would pass for never."""
 
 
-def read(batch: SealedBatch, catalog: SchemaCatalog) -> tuple[pa.RecordBatch, Rows]:
-    """Return the entries of a batch as a ``TABLE`` and as its rows: the costly part.
+class Entries(NamedTuple):
+    """What a sealed batch tells.
 
-    What cannot be decoded is left out.
+    Attributes:
+        table: a ``TABLE`` of the events that the rules of the schema allow.
+        rows: its rows.
+        wrong: index of each entry that the rules forbid, and the field that is wrong. It is in neither of the others.
+    """
+
+    table: pa.RecordBatch
+    rows: Rows
+    wrong: dict[int, str]
+
+
+def read(batch: SealedBatch, catalog: SchemaCatalog) -> Entries:
+    """Return the entries of a batch: the costly part.
+
+    What cannot be decoded is left out. What the rules forbid is named and left out too: fields of it would go into
+    events of ours, which the rules forbid as well.
 
     The time of a record is the broker's; where its sender set it, no deadline may use it, and the time of sealing
     stands instead.
@@ -54,8 +70,8 @@ def read(batch: SealedBatch, catalog: SchemaCatalog) -> tuple[pa.RecordBatch, Ro
         BatchError: the columns of the batch do not fit together.
     """
     if not batch.count:
-        return nothing(), iter(())
-    appended = columns.unpack_i64(batch.append_times)
+        return Entries(nothing(), iter(()), {})
+    appended = packing.unpack_i64(batch.append_times)
     table = decode_values(pa.array(batch.records().values, pa.binary()), appended, catalog)
     stamped = np.frombuffer(batch.flags, np.uint8) & 1 == 1
     times = np.where(stamped, np.array(appended, np.int64) * 1000, micros_of(batch.sealed_at))
@@ -64,11 +80,18 @@ def read(batch: SealedBatch, catalog: SchemaCatalog) -> tuple[pa.RecordBatch, Ro
     if not pc.all(good).as_py():
         table, kept = table.filter(good), good.to_numpy(zero_copy_only=False)
         times, indexes = times[kept], indexes[kept]
+    wrong = forbidden(table)
+    if wrong:
+        kept = np.ones(len(indexes), np.bool_)
+        kept[list(wrong)] = False
+        wrong = {int(indexes[row]): field for row, field in wrong.items()}
+        table, times, indexes = table.filter(pa.array(kept)), times[kept], indexes[kept]
     listed = {name: _listed(table.column(name)) for name in DECODED_SCHEMA.names[:-1]}
     contents = _contents(list(listed.values()))
     firsts = [pa.array(indexes), pa.array(times), pa.array(contents, pa.binary(8))]
     whole = pa.RecordBatch.from_arrays([*firsts, *(table.column(name) for name in _NEEDED)], schema=TABLE)
-    return whole, zip(indexes.tolist(), times.tolist(), contents, *(listed[name] for name in _NEEDED), strict=True)
+    rows = zip(indexes.tolist(), times.tolist(), contents, *(listed[name] for name in _NEEDED), strict=True)
+    return Entries(whole, rows, wrong)
 
 
 def nothing() -> pa.RecordBatch:
@@ -87,7 +110,7 @@ def facts_of(batch: SealedBatch, catalog: SchemaCatalog) -> Iterator[Fact]:
     Raises:
         BatchError: the columns of the batch do not fit together.
     """
-    return facts_from(read(batch, catalog)[1])
+    return facts_from(read(batch, catalog).rows)
 
 
 def facts_from(rows: Rows) -> Iterator[Fact]:

@@ -9,10 +9,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from hashlib import sha256
+from typing import Any, NamedTuple
 
+from ...schemas.codec import EventEncoder
 from ...schemas.event import FINDINGS_TOPIC, Actor, Event, Finding, Resource, Source, Subject
-from ...schemas.topics import COMMANDS_TOPIC
+from ...schemas.rules import InvalidEventError
+from ...schemas.topics import COMMANDS_TOPIC, MAX_RECORD_BYTES
 from .life import Grant
 from .policy import Judge, Severity
 from .reading import LATEST
@@ -24,6 +27,8 @@ SYSTEM = "grantledger-watch"
 ACTOR = Actor(SYSTEM, "system")
 FAULT = "watch_fault"
 """Rule of the finding that says that something could not be judged."""
+LONGEST_NAME = 500
+"""Characters of a sender's name of something, where a longer one would not fit into a record."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -34,6 +39,41 @@ def moment(micros: int) -> datetime:
 
 def _name(identity: Identity) -> str:
     return json.dumps(identity, separators=(",", ":"), ensure_ascii=False)
+
+
+def short(name: str) -> str:
+    """Return a name that fits into a record, however long a sender made it. A name that was cut ends in a digest."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = sha256(name.encode("utf-8", "replace")).hexdigest()[:32]
+    return f"{name[: LONGEST_NAME - 33]}~{digest}"
+
+
+class Word(NamedTuple):
+    """An event as it is written: where it goes, and its bytes."""
+
+    topic: str
+    event: Event
+    value: bytes
+
+
+class Writer:
+    """Turns events into bytes that a topic takes."""
+
+    def __init__(self) -> None:
+        self._encoder = EventEncoder()
+
+    def word(self, topic: str, event: Event) -> Word:
+        """Return an event as it is written.
+
+        Raises:
+            InvalidEventError: the event breaks a rule of the schema, or is too large for a record; names the field.
+        """
+        value = self._encoder.encode(event)
+        size = len(value) + len(event.key.encode())
+        if size > MAX_RECORD_BYTES:
+            raise InvalidEventError("event", f"has {size} bytes, more than the {MAX_RECORD_BYTES} of a record")
+        return Word(topic, event, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +129,15 @@ class Reporter:
             **about,
         )
 
-    def fault(self, where: str, at: int, why: str) -> Event:
-        """Return the finding that something could not be judged.
+    def fault(self, where: str, at: int, error: Exception) -> Event:
+        """Return the finding that something could not be judged or reported. It says nothing of the payload.
 
         Args:
-            where: which sealed record or event; makes the id.
-            why: the error, without anything of the payload.
+            where: which sealed record, entry or grant; makes the id.
         """
+        why = type(error).__name__
+        if isinstance(error, InvalidEventError):
+            why = f"{why}: {error.field}"
         return self._own(FAULT, where, 0, at, {"error": why})
 
     def jumped(self, at: int, seconds: float, *, resolved: bool) -> Event:

@@ -47,6 +47,13 @@ def _about(rule: str, key: str) -> About | None:
     return None
 
 
+def about_of(finding: Candidate) -> tuple[str, str]:
+    """Return what a finding is about, in words: all that is said of one grant is about that grant."""
+    if finding.rule == REVOKE:
+        return "grant", finding.key
+    return _about(finding.rule, finding.key) or (finding.rule, finding.key)
+
+
 class WatchState(Lives):
     """The state. ``add`` takes facts in any order; ``judge`` says what has changed at a time.
 

@@ -15,7 +15,8 @@ import structlog
 
 from ...ledger.batch import decode
 from ...schemas.catalog import SchemaCatalog
-from ...schemas.event import FINDINGS_TOPIC, Event
+from ...schemas.event import FINDINGS_TOPIC
+from ...schemas.rules import InvalidEventError
 from . import metrics
 from .clock import Clock
 from .facts import Fact
@@ -25,9 +26,9 @@ from .life import NEVER
 from .memory import Place
 from .policy import SECOND, Policy
 from .reading import Rows, facts_from, read
-from .reports import FAULT, Reporter
+from .reports import FAULT, Reporter, Word, Writer, short
 from .rules import REVOKE
-from .state import Change, Identity, WatchState
+from .state import Change, Identity, WatchState, about_of
 
 Answer = TypeVar("Answer")
 log = structlog.get_logger("grantledger.watch")
@@ -55,7 +56,7 @@ class Words(Shelf, Protocol):
         """Return the brokers' time, in microseconds since 1970."""
         ...
 
-    def write(self, events: list[tuple[str, Event]]) -> int | None:
+    def write(self, words: list[Word]) -> int | None:
         """Write events, all or none; return the brokers' time in microseconds since 1970."""
         ...
 
@@ -94,7 +95,7 @@ class Watch:
         self._words, self._catalog, self._clock, self._boot = words, catalog, clock, boot
         self.gate = Gate(bound)
         self.state = WatchState(policy)
-        self._reporter = Reporter(deployment, self.state.judge_by)
+        self._reporter, self._writer = Reporter(deployment, self.state.judge_by), Writer()
         self._keeper = Keeper(words, self._blocking, every=keep_every, days=keep_days)
         self._place = Place()
         self._loaded = asyncio.Event()
@@ -104,6 +105,8 @@ class Watch:
         self._asked = -NEVER
         self._faults: list[tuple[str, Exception]] = []
         self._fault_names: set[str] = set()
+        self._unsaid: set[Identity] = set()
+        """Findings that could not be put on record: their resolutions are not either."""
         self.active = False
         self._reading = ThreadPoolExecutor(1, "watch-read")
         self._writing = ThreadPoolExecutor(1, "watch-write")
@@ -143,10 +146,12 @@ class Watch:
             batch = decode(value)
             if batch.size <= self._place.size:  # read again after a rebalance
                 return
-            table, rows = await loop.run_in_executor(self._reading, lambda: read(batch, self._catalog))
+            table, rows, wrong = await loop.run_in_executor(self._reading, lambda: read(batch, self._catalog))
             if batch.first_index > self._place.size:
                 missing = f"entries {self._place.size} to {batch.first_index - 1}"
                 self._fault(missing, MissingEntriesError("no sealed record that can be read holds them"))
+            for index, field in wrong.items():
+                self._fault(f"entry {index}", InvalidEventError(field, "the rules of the schema forbid it"))
             await self._add_all(rows, self.state.add)
         except Exception as error:
             self._fault(f"sealed record {offset}", error)
@@ -163,7 +168,7 @@ class Watch:
             try:
                 add(fact)
             except Exception as error:
-                self._fault(f"event {fact.event_id}", error)
+                self._fault(f"entry {fact.index}", error)
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
 
@@ -219,6 +224,7 @@ class Watch:
         log.info("recalled", entries=self._place.size, grants=len(self.state.grants))
 
     def _fault(self, where: str, error: Exception) -> None:
+        where = short(where)
         log.error("fault", where=where, fault=type(error).__name__, exc_info=error)
         metrics.FAULTS.inc()
         self._faults.append((where, error))
@@ -277,16 +283,29 @@ class Watch:
         metrics.JUDGED_UNTIL.set(verdict.moment / SECOND)
 
     async def _say(self, changes: list[Change], remark: dict[str, object]) -> None:
-        events: list[tuple[str, Event]] = []
+        words: list[Word] = []
         for change in changes:
             rule, opened = change.finding.rule, change.what == "opened"
-            events += self._reporter.report(change, self.state.grants.get(change.finding.key), remark if opened else {})
+            identity: Identity = change.finding[:3]
+            if not opened and identity in self._unsaid:
+                self._unsaid.discard(identity)
+                continue
+            try:
+                words += self._report(change, remark if opened else {})
+            except Exception as error:  # what cannot be said of one thing must not keep the others back
+                self._unsaid.add(identity)
+                self._fault(" ".join(about_of(change.finding)), error)
+                continue
             counter = (
                 metrics.COMMANDS if rule == REVOKE else (metrics.FINDINGS if opened else metrics.RESOLVED).labels(rule)
             )
             counter.inc()
             log.info("found", what=change.what, rule=rule, key=change.finding.key)
-        await self._write(events)
+        await self._write(words)
+
+    def _report(self, change: Change, remark: dict[str, object]) -> list[Word]:
+        grant = self.state.grants.get(change.finding.key)
+        return [self._writer.word(*one) for one in self._reporter.report(change, grant, remark)]
 
     async def _report_jumps(self) -> None:
         jumps, self._clock.jumps = self._clock.jumps, []
@@ -297,21 +316,20 @@ class Watch:
                 # Written first of all for the answer: the brokers' stamp says what time it is.
                 for resolved in (False, True):
                     event = self._reporter.jumped(jump.at, jump.seconds, resolved=resolved)
-                    await self._write([(FINDINGS_TOPIC, event)])
+                    await self._write([self._writer.word(FINDINGS_TOPIC, event)])
 
     async def _report_faults(self, now: int) -> None:
         faults, self._faults = self._faults, []
-        new = [(where, error) for where, error in faults if where not in self._fault_names]
-        self._fault_names.update(where for where, _ in new)
-        await self._write(
-            [(FINDINGS_TOPIC, self._reporter.fault(where, now, type(error).__name__)) for where, error in new]
-        )
+        new = {where: error for where, error in reversed(faults) if where not in self._fault_names}
+        self._fault_names.update(new)
+        events = [self._reporter.fault(where, now, error) for where, error in reversed(new.items())]
+        await self._write([self._writer.word(FINDINGS_TOPIC, event) for event in events])
 
-    async def _write(self, events: list[tuple[str, Event]]) -> None:
-        if not events:
+    async def _write(self, words: list[Word]) -> None:
+        if not words:
             return
         asked = self._boot()
-        stamp = await self._blocking(lambda: self._words.write(events))
+        stamp = await self._blocking(lambda: self._words.write(words))
         if stamp is not None:
             self._clock.hear(stamp, asked)
 

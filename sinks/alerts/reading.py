@@ -11,7 +11,7 @@ import structlog
 
 from ...ledger import batch as batches
 from ...ledger.batch import BatchError, SealedBatch, micros_of
-from ...ledger.registry import KEY_PREFIX, harvest
+from ...ledger.registered_schemas import KEY_PREFIX, collect_schemas
 from ...schemas.catalog import SchemaCatalog, SchemaConflictError, WriterSchema, event_schema, released_event_schemas
 from ...schemas.codec import DecodeError, decode
 from ...schemas.event import FINDINGS_TOPIC
@@ -96,7 +96,7 @@ class SealedReader:
     def _learn(self, read: Read, batch: SealedBatch) -> None:
         records = batch.records()
         try:
-            read.schemas += harvest(records.keys, records.values, records.append_times, self._catalog)
+            read.schemas += collect_schemas(records.keys, records.values, records.append_times, self._catalog)
         except SchemaConflictError as error:
             log.error("schema_conflict", reason=str(error))
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
-from ...kafka import brokers as kafka
+from ...kafka.cluster import Cluster
+from ...kafka.errors import KafkaUnavailableError, is_fatal, is_transient
+from ...kafka.identity import identify_topics
+from ...kafka.offsets import end_offset, first_offset
+from ...kafka.options import reader_options
 from ...schemas.event import FINDINGS_TOPIC
 from ...schemas.topics import sealed
 from . import metrics
@@ -58,7 +60,7 @@ class Alerting:
 
     def __init__(
         self,
-        options: Mapping[str, Any],
+        cluster: Cluster,
         deployment: str,
         path: Path,
         routes: Sequence[Route],
@@ -67,7 +69,7 @@ class Alerting:
         keep: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._options, self._deployment, self._path = dict(options), deployment, path
+        self._cluster, self._deployment, self._path = cluster, deployment, path
         self._routes, self._clock = list(routes), clock
         self._first_start_hours, self._keep = first_start_hours, keep
         self._stopping = threading.Event()
@@ -112,7 +114,7 @@ class Alerting:
     def _read_while_kafka_is_there(self, outbox: Outbox) -> None:
         try:
             self._read(outbox)
-        except (kafka.KafkaUnavailableError, KafkaException) as error:
+        except (KafkaUnavailableError, KafkaException) as error:
             metrics.READING.set(0)
             reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
             log.error("kafka_away", reason=reason, action="channels go on; asked again")
@@ -121,17 +123,19 @@ class Alerting:
                 self._raise_a_workers_failure()
 
     def _read(self, outbox: Outbox) -> None:
-        admin = AdminClient(self._options)
-        admin.list_topics(TOPIC, timeout=PROBE_SECONDS)  # what follows is patient, and would keep a stop waiting
-        identity = kafka.identify_topics(admin, (TOPIC,))[TOPIC]
-        first, end = kafka.first_offset(admin, TOPIC, 0), kafka.end_offset(admin, TOPIC, 0)
+        cluster = self._cluster
+        cluster.admin.list_topics(
+            cluster.physical(TOPIC), timeout=PROBE_SECONDS
+        )  # what follows is patient, and would keep a stop waiting
+        identity = identify_topics(cluster, (TOPIC,))[TOPIC]
+        first, end = first_offset(cluster, TOPIC, 0), end_offset(cluster, TOPIC, 0)
         position = starting_at(outbox.position(), identity.topic_id.hex(), first, end)
         reader = SealedReader(self._deployment, outbox.catalog())
         # The group is named because a consumer must name one; it is never joined.
-        options = kafka.reader_options(self._options, f"{self._deployment}-alert") | {"enable.partition.eof": True}
+        options = reader_options(self._cluster, f"{self._deployment}-alert") | {"enable.partition.eof": True}
         consumer = Consumer(options)
         try:
-            consumer.assign([TopicPartition(TOPIC, 0, position.next_offset)])
+            consumer.assign([cluster.partition(TOPIC, 0, position.next_offset)])
             log.info("reading", position=position.next_offset, end=end, first_start=not outbox.caught_up)
             self._live, self._reached = False, position.next_offset
             look = 0.0
@@ -157,8 +161,8 @@ class Alerting:
                     read, some = self._store(outbox, read), False
             elif error.code() == KafkaError._PARTITION_EOF:
                 ended, self._reached = True, message.offset() or 0
-            elif kafka.is_fatal(error) or not (error.retriable() or kafka.passes(KafkaException(error))):
-                raise kafka.KafkaUnavailableError(f"reading {TOPIC}: {error.str()} (kafka_bootstrap_servers)")
+            elif is_fatal(error) or not (error.retriable() or is_transient(KafkaException(error))):
+                raise KafkaUnavailableError(f"reading {TOPIC}: {error.str()} (kafka_bootstrap_servers)")
         if some:
             read = self._store(outbox, read)
         if ended and not self._live:
@@ -190,7 +194,7 @@ class Alerting:
 
     def _measure(self, consumer: Consumer, position: int) -> None:
         try:
-            _low, high = consumer.get_watermark_offsets(TopicPartition(TOPIC, 0), timeout=5.0)
+            _low, high = consumer.get_watermark_offsets(self._cluster.partition(TOPIC, 0), timeout=5.0)
         except KafkaException as error:
             metrics.READING.set(0)
             log.warning("kafka_silent", reason=error.args[0].str())

@@ -30,7 +30,7 @@ class Ledger:
         self.name = name
         self.admin = AdminClient(pipeline.options)
         self.seal_until_done(60)
-        self.tail = committed_records(pipeline.bootstrap_servers, [f"{LIFECYCLE}.sealed"])
+        self.tail = committed_records(pipeline.cluster, [f"{LIFECYCLE}.sealed"])
 
     def seal_until_done(self, count: int) -> None:
         """Let a sealer seal everything and stop it."""
@@ -42,12 +42,12 @@ class Ledger:
 
     def _all_sealed(self) -> bool:
         topics = (LIFECYCLE, "access.activity", "access.findings")
-        wanted = sum(map(len, committed_records(self.pipeline.bootstrap_servers, topics).values()))
+        wanted = sum(map(len, committed_records(self.pipeline.cluster, topics).values()))
         return self.pipeline.metric("seal", "grantledger_log_size_entries") >= wanted
 
     def sealed_stays(self) -> bool:
         """Whether nothing was added to the log since the ledger was made."""
-        return committed_records(self.pipeline.bootstrap_servers, [f"{LIFECYCLE}.sealed"]) == self.tail
+        return committed_records(self.pipeline.cluster, [f"{LIFECYCLE}.sealed"]) == self.tail
 
     def refuses(self, *words: str, rule: str = "", code: int = 3) -> str:
         """Start a sealer that must end with a message and, by ``rule``, a finding on record."""
@@ -76,7 +76,7 @@ class Ledger:
         assert self.pipeline.children["seal"].exit_code == 0
 
     def findings(self, rule: str) -> list[str]:
-        records = committed_records(self.pipeline.bootstrap_servers, ["access.findings"])["access.findings", 0]
+        records = committed_records(self.pipeline.cluster, ["access.findings"])["access.findings", 0]
         return [
             value
             for _, _, value in records
@@ -199,9 +199,7 @@ def test_lost_sealed_topics_are_never_begun_again(make: Callable[..., Ledger]) -
     ledger = make("lost.example")
     ledger.pipeline.remake_topics(f"{LIFECYCLE}.sealed", "access.activity.sealed", "access.findings.sealed")
     ledger.refuses("every partition is stopped", "its batches are lost", rule="sealed_topic_lost")
-    assert committed_records(ledger.pipeline.bootstrap_servers, [f"{LIFECYCLE}.sealed"]) == {
-        (f"{LIFECYCLE}.sealed", 0): []
-    }
+    assert committed_records(ledger.pipeline.cluster, [f"{LIFECYCLE}.sealed"]) == {(f"{LIFECYCLE}.sealed", 0): []}
     # With no key as well, nobody may think that this is a new deployment.
     shutil.rmtree(ledger.pipeline.data_dir / "keys")
     ledger.refuses("key_file", "backup", code=2)
@@ -258,7 +256,7 @@ def test_markers_taken_by_retention_are_no_unsealed_input(make: Callable[..., Le
 
     def passed() -> bool:
         samples = pipeline.children["seal"].metrics().items()
-        end = max(offset for offset, _, _ in committed_records(pipeline.bootstrap_servers, [LIFECYCLE])[LIFECYCLE, 0])
+        end = max(offset for offset, _, _ in committed_records(pipeline.cluster, [LIFECYCLE])[LIFECYCLE, 0])
         return any(
             name == "grantledger_seal_position_offset" and LIFECYCLE in labels and value == end + 2
             for name, labels, value in ((name, labels, value) for (name, labels), value in samples)
@@ -274,7 +272,7 @@ def test_markers_taken_by_retention_are_no_unsealed_input(make: Callable[..., Le
 
     # The idle log has restated its head again and again, and everything is sound.
     def restated() -> int:
-        return len(committed_records(pipeline.bootstrap_servers, [f"{LIFECYCLE}.sealed"])[f"{LIFECYCLE}.sealed", 0])
+        return len(committed_records(pipeline.cluster, [f"{LIFECYCLE}.sealed"])[f"{LIFECYCLE}.sealed", 0])
 
     before = restated()
     wait_for(lambda: restated() >= before + 2, "an idle log restates its head")

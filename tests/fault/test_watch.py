@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from grantledger.kafka import brokers as kafka
+from grantledger.kafka.options import transactional_options
 from grantledger.kafka.topics import create_topics
 from grantledger.processors.watch.journal import Journal
 from grantledger.processors.watch.memory import MemoryUnreadableError
@@ -24,7 +25,7 @@ from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from grantledger.schemas.framing import Prefix
 from grantledger.schemas.topics import COMMANDS_TOPIC, WATCH_TOPIC, topic_specs
-from support.events import read_datum
+from support.events import produce, read_datum, written
 from support.oracle import committed_records
 from support.pipeline import Pipeline
 from support.waiting import wait_for
@@ -87,7 +88,7 @@ def send(pipeline: Pipeline, *events: Event) -> None:
 def said(pipeline: Pipeline, topic: str = FINDINGS_TOPIC) -> list[Said]:
     """What the watch has said, in order, from the brokers themselves: (type, rule, key)."""
     found = []
-    for _, _, value in committed_records(pipeline.bootstrap_servers, [topic])[topic, 0]:
+    for _, _, value in committed_records(pipeline.cluster, [topic])[topic, 0]:
         datum = read_datum(bytes.fromhex(value or ""))
         if datum["source"]["system"] == "grantledger-watch":
             found.append((datum["event_type"], datum["finding"]["rule"], datum["finding"]["key"]))
@@ -132,13 +133,32 @@ def test_our_own_lag_raises_no_alarm(pipeline: Pipeline) -> None:
 
 def test_an_aborted_transaction_at_the_end_of_the_log_holds_nothing_up(pipeline: Pipeline) -> None:
     send(pipeline, activated("marked", 4.0))
-    producer = Producer(kafka.transactional_options(pipeline.options, "somebody"))
+    producer = Producer(transactional_options(pipeline.cluster, "somebody"))
     producer.init_transactions(30)
     producer.begin_transaction()
     producer.produce(LIFECYCLE_TOPIC, EventEncoder().encode(revoked("marked")), b"marked")
     producer.flush(10)
     producer.abort_transaction(30)
     wait_for(lambda: len(about(pipeline, "marked")) == 2, "what was aborted is no removal, and is not waited for")
+
+
+def test_an_event_that_the_rules_forbid_keeps_no_other_back(pipeline: Pipeline) -> None:
+    schema = event_schema()
+    odd, huge = replace(activated("odd", 0.5), grant_id_kind="nativ"), activated("huge" + "\0" * 300_000, 0.5)
+    values = [written(one.to_datum(), schema.definition, schema.prefix) for one in (odd, huge)]
+    produce(pipeline.options, LIFECYCLE_TOPIC, [{"value": value} for value in values])
+    send(pipeline, activated("after odd", 0.5))
+    wait_for(lambda: len(about(pipeline, "after odd")) == 2, "the other one is found")
+
+    def faults() -> list[str]:
+        return [key for _, rule, key in said(pipeline) if rule == "watch_fault"]
+
+    wait_for(lambda: len(faults()) == 2, "both are on record")
+    begun = time.time()
+    wait_for(lambda: watched(pipeline) > begun, "the watch goes on")
+    entry, grant = sorted(faults())
+    assert entry.startswith("entry ") and grant.startswith("grant huge") and len(grant) < 1000
+    assert about(pipeline, "odd") == []
 
 
 def test_a_second_watch_stands_by_and_takes_over(pipeline: Pipeline) -> None:
@@ -204,7 +224,7 @@ def test_when_all_it_kept_is_lost_it_finds_the_same_by_the_log(pipeline: Pipelin
     for deleted in admin.delete_topics([WATCH_TOPIC]).values():
         deleted.result(30)
     wait_for(lambda: WATCH_TOPIC not in admin.list_topics(timeout=10).topics, "it is gone")
-    create_topics(admin, topic_specs(4, 0))
+    create_topics(pipeline.cluster, topic_specs(4, 0))
     pipeline.start("watch")
     began = time.time()
     wait_for(lambda: watched(pipeline) > began, "everything is judged again")
@@ -214,7 +234,7 @@ def test_when_all_it_kept_is_lost_it_finds_the_same_by_the_log(pipeline: Pipelin
 
 def test_who_lost_the_watch_can_keep_nothing(pipeline: Pipeline) -> None:
     def journal() -> Journal:
-        made = Journal(pipeline.options, "fenced.example", SchemaCatalog((event_schema(),)))
+        made = Journal(pipeline.cluster, "fenced.example", SchemaCatalog((event_schema(),)))
         made.take_over()
         return made
 
@@ -231,7 +251,7 @@ def test_who_lost_the_watch_can_keep_nothing(pipeline: Pipeline) -> None:
     name, value = second.recall()
     assert (len(name), value) == (32, b'["a", "b"]')
     other = SchemaCatalog((event_schema(), WriterSchema(Prefix(b"other"), "{}")))
-    assert Journal(pipeline.options, "fenced.example", other).recall()[0] != name, "more could be decoded by it"
+    assert Journal(pipeline.cluster, "fenced.example", other).recall()[0] != name, "more could be decoded by it"
     with pytest.raises(KafkaException):
         first.remember({"a": b"3"}, ["b"], manifest)
     assert second.recall() == (name, value)

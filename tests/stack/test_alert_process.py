@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
 
-from grantledger.kafka import brokers as kafka
+from grantledger.kafka.offsets import end_offset
+from grantledger.kafka.records import last_record
 from grantledger.producers import Event
 from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.children import Child, ChildSpec
@@ -65,7 +65,7 @@ def tell(pipeline: Pipeline, *events: Event) -> None:
     for one in events:
         producer.produce(FINDINGS_TOPIC, encoder.encode(one), one.key)
     assert producer.flush(30) == 0
-    end = kafka.end_offset(AdminClient(pipeline.options), FINDINGS_TOPIC, 0)
+    end = end_offset(pipeline.cluster, FINDINGS_TOPIC, 0)
     pattern = f"{FINDINGS_TOPIC}"
 
     def is_sealed() -> bool:
@@ -77,7 +77,7 @@ def tell(pipeline: Pipeline, *events: Event) -> None:
 
 def wait_read(pipeline: Pipeline) -> None:
     """Wait until everything that is sealed has been read."""
-    last = kafka.last_record(pipeline.options, AdminClient(pipeline.options), sealed(FINDINGS_TOPIC), 0)
+    last = last_record(pipeline.cluster, sealed(FINDINGS_TOPIC), 0)
     assert last is not None
     wanted = (last.offset() or 0) + 1
     wait_for(lambda: pipeline.metric("alert", "grantledger_alert_position_offset") >= wanted, "all is read", pause=0.05)

@@ -19,6 +19,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from grantledger.kafka.cluster import Cluster
 from grantledger.ledger.anchor import Receipt, encode_receipt
 from grantledger.ledger.entry import encode_headers
 from grantledger.processors.notices import schema_key, schema_registered
@@ -104,7 +105,7 @@ class Sent:
     """Rejected entries by topic and code."""
 
     def add(self, topic: str, records: Sequence[dict[str, Any]]) -> None:
-        self.entries += produce(self.pipeline.options, topic, records)
+        self.entries += produce(self.pipeline.cluster, topic, records)
 
     def company(self, topic: str, tag: str, count: int = 1) -> list[dict[str, Any]]:
         """Good events, to stand around records that are none."""
@@ -248,7 +249,7 @@ def test_a_value_that_was_small_on_the_wire(sent: Sent) -> None:
     assert [error.code() for error in refused] == [KafkaError.MSG_SIZE_TOO_LARGE] * 2
     large = {"key": b"twentieth", "value": noise * 20}  # just what the topic takes, and zstd to a twentieth
     records = [large, *sent.company("access.lifecycle", "after-bomb")]
-    sent.entries += produce(sent.pipeline.options | options, "access.lifecycle", records)
+    sent.entries += produce(Cluster(sent.pipeline.options | options), "access.lifecycle", records)
     sent.settle()
     found = sent.pipeline.query(
         "SELECT key, length(value) AS size, decode_error FROM entries WHERE key IN ('bomb', 'twentieth')"
@@ -273,7 +274,7 @@ def test_a_flood_of_garbage(sent: Sent) -> None:
             if number % 1000 == 0:
                 yield from sent.company("access.activity", f"noise-{number}")
 
-    sent.entries += produce(sent.pipeline.options, "access.activity", records())
+    sent.entries += produce(sent.pipeline.cluster, "access.activity", records())
     sent.settle()
     found = sent.pipeline.query(
         "SELECT count() AS c, countIf(decode_error = '') AS events, uniqExact(index, origin) AS places FROM entries "
@@ -369,7 +370,7 @@ def test_a_schema_that_is_registered_later(sent: Sent) -> None:
         DEPLOYMENT, WriterSchema(prefix, SCHEMA.text), initial=False, at=datetime.now(UTC)
     )
     key = schema_key(WriterSchema(prefix, SCHEMA.text)).encode()
-    produce(sent.pipeline.options, "access.findings", [{"key": key, "value": ENCODER.encode(registered)}])
+    produce(sent.pipeline.cluster, "access.findings", [{"key": key, "value": ENCODER.encode(registered)}])
     for topic in TOPICS:
         sent.add(topic, [{"key": b"after", "value": value}])
     sent.settle()

@@ -17,7 +17,8 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from grantledger.kafka import brokers as kafka_ends
+from grantledger.kafka.cluster import Cluster
+from grantledger.kafka.offsets import end_offset
 from grantledger.producers import Client, DeliveryError, Resource, grant_activated, session_query
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import decode
@@ -39,9 +40,9 @@ class Tail:
             }
         )
         partitions = [TopicPartition(topic, number) for topic, count in TOPICS.items() for number in range(count)]
-        admin = AdminClient({"bootstrap.servers": servers})
+        cluster = Cluster({"bootstrap.servers": servers})
         for partition in partitions:  # which may have no leader yet
-            partition.offset = kafka_ends.end_offset(admin, partition.topic, partition.partition)
+            partition.offset = end_offset(cluster, partition.topic, partition.partition)
         self._consumer.assign(partitions)
 
     def read(self, count: int, seconds: float = 20.0) -> list[tuple[str, bytes, dict[str, Any]]]:

@@ -18,14 +18,15 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from grantledger.enforcers.journal import KafkaJournal
-from grantledger.kafka import brokers as kafka
+from grantledger.kafka.offsets import committed_offset, end_offset
+from grantledger.kafka.options import reader_options, transactional_options
 from grantledger.kafka.transactions import insist
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event, Resource, Subject
 from grantledger.schemas.topics import COMMANDS_TOPIC
-from support.enforcing import DEADLINE, Enforcement, admin_of, revocation
+from support.enforcing import DEADLINE, Enforcement, revocation
 from support.events import event, produce, written
 from support.oracle import wait_until_stored
 from support.pipeline import Pipeline, samples
@@ -64,7 +65,7 @@ def test_a_command_through_a_program_to_a_confirmed_removal(deploy: Deploy, pipe
     pipeline.start("seal", "store")
     wait_for(lambda: pipeline.metric("seal", "grantledger_sealed_entries_total"), "the schema is on record")
     granted = event("grant.activated", 1, grant_id="g1", expires_at=DEADLINE)
-    produce(here.options, LIFECYCLE_TOPIC, [{"value": EventEncoder().encode(granted), "key": "g1"}])
+    produce(here.cluster, LIFECYCLE_TOPIC, [{"value": EventEncoder().encode(granted), "key": "g1"}])
     here.grant("g1", "g2")
     # The third is gone already: that is seen, and nothing is done.
     here.send(revocation("g3"))
@@ -231,7 +232,7 @@ def test_what_runs_again_by_the_time_a_command_is_carried_out_is_left_alone(depl
 
     def told(*events: Event) -> None:
         records = [{"value": EventEncoder().encode(one), "key": one.key} for one in events]
-        produce(here.options, LIFECYCLE_TOPIC, [{"value": b"not an event", "key": "x"}, *records])
+        produce(here.cluster, LIFECYCLE_TOPIC, [{"value": b"not an event", "key": "x"}, *records])
 
     # The commands came while no enforcer ran. One grant was extended since; another one's access was granted anew.
     for grant in ("extended", "shared", "over"):
@@ -284,8 +285,8 @@ def test_what_is_no_command_is_passed_over_and_on_record(deploy: Deploy) -> None
         for evidence in ("[]", '{"attempt": 1e999}')
     ]
     findings = [None, b"not an event", *(written(one, schema.definition, schema.prefix) for one in forged)]
-    produce(here.options, FINDINGS_TOPIC, [{"value": value, "key": "g9"} for value in findings])
-    produce(here.options, COMMANDS_TOPIC, [{"value": value, "key": "g9"} for value in values])
+    produce(here.cluster, FINDINGS_TOPIC, [{"value": value, "key": "g9"} for value in findings])
+    produce(here.cluster, COMMANDS_TOPIC, [{"value": value, "key": "g9"} for value in values])
     here.grant("g1")
     child = here.acting()
     wait_for(lambda: here.behind() == 0, "all are read")
@@ -302,8 +303,8 @@ def test_what_is_no_command_is_passed_over_and_on_record(deploy: Deploy) -> None
 def test_commands_that_expired_unread_are_told_once(deploy: Deploy) -> None:
     here = deploy()
     here.send(revocation("g1"))
-    done = kafka.end_offset(admin_of(here.options["bootstrap.servers"]), COMMANDS_TOPIC, 0)
-    consumer = Consumer(kafka.reader_options(here.options, f"{here.deployment}-enforce"))
+    done = end_offset(here.cluster, COMMANDS_TOPIC, 0)
+    consumer = Consumer(reader_options(here.cluster, f"{here.deployment}-enforce"))
     consumer.commit(offsets=[TopicPartition(COMMANDS_TOPIC, 0, done)], asynchronous=False)
     consumer.close()
     here.send(revocation("g2"), revocation("g3"))
@@ -318,7 +319,7 @@ def test_commands_that_expired_unread_are_told_once(deploy: Deploy) -> None:
 def test_commands_of_a_transaction_are_done_with_to_their_marker_and_never_count_as_lost(deploy: Deploy) -> None:
     here = deploy()
     (here.folder / "access" / "g1").touch()
-    watch = Producer(kafka.transactional_options(here.options, f"{here.deployment}-a-watch"))
+    watch = Producer(transactional_options(here.cluster, f"{here.deployment}-a-watch"))
     watch.init_transactions(30)
 
     def ask() -> None:
@@ -343,20 +344,20 @@ def test_commands_of_a_transaction_are_done_with_to_their_marker_and_never_count
 
 def test_a_position_that_the_brokers_forgot_is_told_again(deploy: Deploy) -> None:
     here = deploy()
-    group, admin = f"{here.deployment}-enforce", admin_of(here.options["bootstrap.servers"])
-    end = kafka.end_offset(admin, COMMANDS_TOPIC, 0)
-    consumer = Consumer(kafka.reader_options(here.options, group))
-    journal = KafkaJournal(here.options, here.deployment, insist, lambda: False)
+    group = f"{here.deployment}-enforce"
+    end = end_offset(here.cluster, COMMANDS_TOPIC, 0)
+    consumer = Consumer(reader_options(here.cluster, group))
+    journal = KafkaJournal(here.cluster, here.deployment, insist, lambda: False)
     journal.follow(consumer, -1)
     for _ in range(2):
         journal.write([], end)
-        assert kafka.committed_offset(here.options, group, COMMANDS_TOPIC, 0) == end
-        for future in admin.delete_consumer_groups([group]).values():  # as after 7 days without a word
+        assert committed_offset(here.cluster, group, COMMANDS_TOPIC, 0) == end
+        for future in here.cluster.admin.delete_consumer_groups([group]).values():  # as after 7 days without a word
             future.result(30)
-        assert kafka.committed_offset(here.options, group, COMMANDS_TOPIC, 0) < 0
+        assert committed_offset(here.cluster, group, COMMANDS_TOPIC, 0) < 0
     consumer.close()
     child = here.acting()
-    wait_for(lambda: kafka.committed_offset(here.options, group, COMMANDS_TOPIC, 0) == end, "told at the start")
+    wait_for(lambda: committed_offset(here.cluster, group, COMMANDS_TOPIC, 0) == end, "told at the start")
     here.end(child)
 
 

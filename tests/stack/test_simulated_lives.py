@@ -9,7 +9,7 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 
-from grantledger.kafka.brokers import transactional_options
+from grantledger.kafka.options import transactional_options
 from grantledger.ledger.batch import encode
 from grantledger.processors.watch.policy import Policy
 from grantledger.processors.watch.state import Identity, WatchState
@@ -34,14 +34,14 @@ def test_planted_faults_are_found_through_kafka_and_faust(
     pipeline = make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_WATCH_POLICY": str(policy)})
     # A week ago, so that everything has fallen due. The broker would stamp today: the batches are sealed here.
     simulation = Simulation(11, LIVES, share=0.07, start=datetime.now(UTC) - timedelta(days=7))
-    producer = Producer(transactional_options(pipeline.options, "simulation"))
+    producer = Producer(transactional_options(pipeline.cluster, "simulation"))
     producer.init_transactions(30)
     for batch, _ in sealed_batches(simulation, 20.0):
         producer.begin_transaction()
         producer.produce("access.lifecycle.sealed", encode(batch), batch.origin, 0)
         producer.commit_transaction(30)
     # What was sealed here never stood in the input; something must, or the watch would not wait for it.
-    produce(pipeline.options, LIFECYCLE_TOPIC, ({"value": b"sealed already"} for _ in range(batch.next_offset)))
+    produce(pipeline.cluster, LIFECYCLE_TOPIC, ({"value": b"sealed already"} for _ in range(batch.next_offset)))
     assert simulation.lives >= LIVES and len(simulation.planted) > 20
     pipeline.start("watch")
     now = datetime.now(UTC).timestamp()
@@ -62,7 +62,7 @@ def told(pipeline: Pipeline) -> Watched:
     """What the watch has put on record, and who was to be revoked."""
     findings: dict[Identity, Seen] = {}
     revokes: set[tuple[str, int]] = set()
-    for _, _, value in committed_records(pipeline.bootstrap_servers, [FINDINGS_TOPIC])[FINDINGS_TOPIC, 0]:
+    for _, _, value in committed_records(pipeline.cluster, [FINDINGS_TOPIC])[FINDINGS_TOPIC, 0]:
         datum = read_datum(bytes.fromhex(value or ""))
         rule, key, deadline = json.loads(datum["source"]["native_id"])
         at = round(datum["occurred_at"].timestamp() * 1_000_000)

@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from confluent_kafka.admin import AdminClient
 
-from grantledger.kafka import brokers as kafka
+from grantledger.kafka.identity import identify_topics
+from grantledger.kafka.offsets import end_offset
+from grantledger.kafka.records import read_range
 from grantledger.ledger import batch as batches
 from grantledger.ledger.anchor import Anchor, anchor_origin, append_anchor, decode_anchor, encode_anchor
 from grantledger.ledger.batch import SealedBatch, leaf_at, micros_of
 from grantledger.ledger.entry import Genesis, chain, payload_hash
-from grantledger.ledger.keys import LocalSigner, public_pem, read_public_pem
+from grantledger.ledger.keys import LocalSigner, LogKeys, public_pem, read_public_pem
 from grantledger.ledger.merkle import Frontier, root_of
 from grantledger.ledger.note import BatchFacts, Checkpoint, NoteError, open_sealed_checkpoint, sign_checkpoint
 from grantledger.producers import Actor, Client, Event, Source, Subject
@@ -36,7 +37,8 @@ from grantledger.schemas.topics import SEALED_TOPICS
 from grantledger.sinks.file_target import read_anchor_file
 from grantledger.sinks.rows import EVIDENCE_SCHEMA
 from grantledger.verifier.columns import ERASED
-from grantledger.verifier.sealed_topics import verify_records
+from grantledger.verifier.kafka_source import KafkaEvidence, Record
+from grantledger.verifier.procedure import verify
 from support.events import event, produce, read_datum, written
 from support.pipeline import Pipeline
 from support.tamper import TABLES, TamperedStore, copied, other_value, replaced
@@ -145,8 +147,8 @@ def make(pipeline: Pipeline) -> None:
         stored += 1
         send_alone(pipeline, event("grant.activated", number), stored)
     garbage = [{"value": b"no event", "key": b"k"}, {"value": None, "key": b"k"}, {"value": b"", "key": None}]
-    stored += produce(pipeline.options, "access.lifecycle", garbage)
-    stored += produce(pipeline.options, "access.activity", garbage)
+    stored += produce(pipeline.cluster, "access.lifecycle", garbage)
+    stored += produce(pipeline.cluster, "access.activity", garbage)
     pipeline.wait_stored(stored)
     with Client(pipeline.options) as client:
         for number in range(10, 30):
@@ -165,7 +167,7 @@ def make(pipeline: Pipeline) -> None:
         actor=Actor("privacy-officer", "human"),
         outcome="success",
     )
-    produce(pipeline.options, "access.findings", [{"value": EventEncoder().encode(erased), "key": b"erasure"}])
+    produce(pipeline.cluster, "access.findings", [{"value": EventEncoder().encode(erased), "key": b"erasure"}])
     findings = "topic=access.findings"
     wait_for(
         lambda: any(
@@ -611,7 +613,7 @@ class TestForgery:
     def test_with_the_stolen_key(self, ledger: Ledger) -> None:
         changed = Forgery.of(ledger, ledger.middle).entries(signer=ledger.signer)
         ((origin, index, check),) = problems(ledger.store.verify(changed, anchor_file=None))
-        assert (origin, check) == (LIFECYCLE, "anchor")
+        assert (origin, check) == (LIFECYCLE, "anchored_head")
         assert index is not None and index >= ledger.full[1]
 
     def test_with_the_stolen_key_and_the_anchors(self, ledger: Ledger) -> None:
@@ -621,7 +623,7 @@ class TestForgery:
         changed = forgery.entries(signer=ledger.signer) | anchor_rows(made)
         assert problems(ledger.store.verify(changed, anchor_file=None)) == []
         first = next(new.index for new, old in zip(made, ledger.anchors, strict=True) if new != old)
-        assert problems(ledger.store.verify(changed)) == [(ANCHORS, first, "anchor")]
+        assert problems(ledger.store.verify(changed)) == [(ANCHORS, first, "outside_anchor")]
 
     def test_the_schemas_on_record(self, ledger: Ledger) -> None:
         """A schema changed is one problem, not one of every entry that was written with it."""
@@ -779,7 +781,7 @@ class TestOriginsAndAnchors:
         ("change", "problem"),
         [
             ({"note": "x"}, "outside_anchor"), ({"bodies": ["x"]}, "outside_anchor"),
-            ({"frontier": "00" * 32}, "outside_anchor"), ({"time_ms": 1}, "anchor"),
+            ({"frontier": "00" * 32}, "outside_anchor"), ({"time_ms": 1}, "outside_anchor"),
             ({"origin": "other.example/anchors/0/0"}, "outside_anchor"), ({"index": 9_999}, "outside_anchor"),
         ],
     )  # fmt: skip
@@ -870,13 +872,12 @@ class TestCommandLine:
 @pytest.fixture(scope="module")
 def sealed(ledger: Ledger) -> dict[str, list[bytes]]:
     """The records of every sealed partition, in order, as long as nobody has written to them."""
-    options = ledger.pipeline.options
-    admin = AdminClient(options)
+    cluster = ledger.pipeline.cluster
     found = {}
-    for topic, identity in kafka.identify_topics(admin, SEALED_TOPICS).items():
+    for topic, identity in identify_topics(cluster, SEALED_TOPICS).items():
         for partition in range(identity.partitions):
-            end = kafka.end_offset(admin, topic, partition)
-            read = kafka.read_range(options, topic, partition, 0, end)
+            end = end_offset(cluster, topic, partition)
+            read = read_range(cluster, topic, partition, 0, end)
             found[f"{topic}/{partition}"] = [message.value() or b"" for message in read]
     return found
 
@@ -895,12 +896,17 @@ class TestKafka:
     ) -> dict[str, Any]:
         if anchors is None:
             anchors = [encode_anchor(anchor) for anchor in ledger.anchors]
-        return verify_records(
-            [(where, value) for where, values in sealed.items() for value in values],
-            [("access.anchors/0", value) for value in anchors],
-            ledger.signer.public_key,
-            outside=ledger.anchors,
-        ).as_json()
+        evidence = KafkaEvidence(
+            DEPLOYMENT,
+            [
+                Record(topic, int(partition), at, value)
+                for where, values in sealed.items()
+                for topic, _, partition in [where.partition("/")]
+                for at, value in enumerate(values)
+            ],
+            [Record("access.anchors", 0, at, value) for at, value in enumerate(anchors)],
+        )
+        return verify(evidence, LogKeys.single(ledger.signer.public_key), outside=ledger.anchors).as_json()
 
     def at(self, sealed: dict[str, list[bytes]], first: int) -> int:
         """Which record of the lifecycle log is the batch that begins at an index."""
@@ -940,11 +946,11 @@ class TestKafka:
         batch = batches.decode(values[at])
         values[at] = batches.encode(replace(batch, **{field: self.FIELDS[field](batch)}))
         origin, index, check = problems(self.verify(ledger, sealed | {self.LOG: values}))[0]
-        assert origin in (LIFECYCLE, self.LOG)
+        assert origin in (LIFECYCLE, f"{self.LOG} offset {at}")
         if origin == LIFECYCLE:
             assert index is not None and ledger.full[0] <= index <= ledger.full[1]
         else:
-            assert (index, check) == (None, "batch")
+            assert index is None and check in ("batch", "checkpoint", "sealed_at")
 
     @pytest.mark.parametrize("change", ["removed", "doubled", "swapped", "cut off", "garbage", "signed anew"])
     def test_a_whole_batch(self, ledger: Ledger, sealed: dict[str, list[bytes]], change: str) -> None:
@@ -967,10 +973,10 @@ class TestKafka:
                 expected = (LIFECYCLE, ledger.full[0], "truncated")
             case "garbage":
                 values.insert(at, b"no batch")
-                expected = (self.LOG, None, "batch")
+                expected = (f"{self.LOG} offset {at}", None, "batch")
             case "signed anew":
                 values[at] = batches.encode(replace(batch, note=note))
-                expected = (self.LOG, None, "batch")
+                expected = (f"{self.LOG} offset {at}", None, "checkpoint")
         found = problems(self.verify(ledger, sealed | {self.LOG: values}))
         assert found[0] == expected
 
@@ -987,12 +993,14 @@ class TestKafka:
         assert problems(self.verify(ledger, restated)) == []
         wrong = replace(empty, previous_leaf_hash=bytes(32))
         restated[self.LOG][-1] = batches.encode(wrong)
-        assert problems(self.verify(ledger, restated)) == [(self.LOG, None, "batch")]
+        assert problems(self.verify(ledger, restated)) == [
+            (f"{self.LOG} offset {len(sealed[self.LOG])}", None, "checkpoint")
+        ]
         second, _ = batches.seal(
             replace(head, last_leaf=bytes(32)), batches.Records(), 99, last.sealed_at, ledger.signer
         )
         restated[self.LOG][-1] = batches.encode(second)  # signed by the log itself, and wrong all the same
-        assert problems(self.verify(ledger, restated)) == [(LIFECYCLE, last.size, "checkpoint")]
+        assert problems(self.verify(ledger, restated)) == [(LIFECYCLE, last.size, "chain")]
 
     @pytest.mark.parametrize("change", ["removed", "last removed", "garbage", "doubled"])
     def test_an_anchor(self, ledger: Ledger, sealed: dict[str, list[bytes]], change: str) -> None:
@@ -1007,7 +1015,7 @@ class TestKafka:
                 expected = (ANCHORS, len(anchors), "anchor_index")
             case "garbage":
                 anchors.insert(2, b"no anchor")
-                expected = ("access.anchors/0", None, "anchor")
+                expected = ("access.anchors/0 offset 2", None, "anchor")
             case "doubled":
                 anchors.insert(2, anchors[2])
         assert expected in problems(self.verify(ledger, sealed, anchors))
@@ -1018,9 +1026,9 @@ class TestKafka:
         assert code == 0, report["problems"]
         batch = batches.decode(sealed[self.LOG][self.at(sealed, ledger.full[0])])
         forged = batches.encode(replace(batch, values=flipped(batch.values)))
-        produce(ledger.pipeline.options, "access.lifecycle.sealed", [{"value": forged}])
-        produce(ledger.pipeline.options, "access.activity.sealed", [{"value": b"no batch", "partition": 2}])
-        produce(ledger.pipeline.options, "access.anchors", [{"value": b"no anchor"}])
+        produce(ledger.pipeline.cluster, "access.lifecycle.sealed", [{"value": forged}])
+        produce(ledger.pipeline.cluster, "access.activity.sealed", [{"value": b"no batch", "partition": 2}])
+        produce(ledger.pipeline.cluster, "access.anchors", [{"value": b"no anchor"}])
         code, report = ledger.pipeline.verify("--from", "kafka")
         assert code == 1
         found = problems(report)

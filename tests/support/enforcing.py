@@ -9,14 +9,11 @@ import subprocess
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
-
-from grantledger.kafka import brokers as kafka
+from grantledger.kafka.offsets import committed_offset, end_offset, first_offset
+from grantledger.kafka.records import read_range
 from grantledger.runtime.children import Child, ChildSpec
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
@@ -70,12 +67,6 @@ def revocation(grant: str, deadline: datetime = DEADLINE, **fields: Any) -> Even
     return Event(**(given | fields))
 
 
-@cache
-def admin_of(servers: str) -> AdminClient:
-    """Return one client for all tests: it takes seconds to close one."""
-    return AdminClient({"bootstrap.servers": servers, "log_level": 0})
-
-
 class Enforcement:
     """One deployment's enforcers over one broker, with a folder in which each file is an access.
 
@@ -83,7 +74,7 @@ class Enforcement:
     """
 
     def __init__(self, pipeline: Pipeline, deployment: str, folder: Path, **settings: str) -> None:
-        self.deployment, self.folder, self.options = deployment, folder, pipeline.options
+        self.deployment, self.folder, self.cluster = deployment, folder, pipeline.cluster
         self.environment = {
             **pipeline.environment,
             "GRANTLEDGER_DEPLOYMENT": deployment,
@@ -93,7 +84,6 @@ class Enforcement:
         }
         self._children: list[Child] = []
         self._programs: list[int] = []
-        self._admin = admin_of(pipeline.bootstrap_servers)
         self.expire_commands()
         (folder / "access").mkdir(parents=True)
         (folder / "program.py").write_text(PROGRAM)
@@ -115,7 +105,7 @@ class Enforcement:
 
     def send(self, *events: Event) -> None:
         records = [{"value": EventEncoder().encode(event), "key": event.key} for event in events]
-        produce(self.options, COMMANDS_TOPIC, records)
+        produce(self.cluster, COMMANDS_TOPIC, records)
 
     def grant(self, *grants: str) -> None:
         """Make access that is there, and ask to take it away."""
@@ -125,15 +115,15 @@ class Enforcement:
 
     def expire_commands(self) -> None:
         """Delete every command, as retention does."""
-        end = kafka.end_offset(self._admin, COMMANDS_TOPIC, 0, committed=False)
-        for future in self._admin.delete_records([TopicPartition(COMMANDS_TOPIC, 0, end)]).values():
+        end = end_offset(self.cluster, COMMANDS_TOPIC, 0, committed=False)
+        for future in self.cluster.admin.delete_records([self.cluster.partition(COMMANDS_TOPIC, 0, end)]).values():
             future.result(30)
 
     def recorded(self, topic: str) -> list[dict[str, Any]]:
         """Return this deployment's events of the enforcer in a topic, with the evidence read."""
-        end = kafka.end_offset(self._admin, topic, 0)
+        end = end_offset(self.cluster, topic, 0)
         found = []
-        for message in kafka.read_range(self.options, topic, 0, kafka.first_offset(self._admin, topic, 0), end):
+        for message in read_range(self.cluster, topic, 0, first_offset(self.cluster, topic, 0), end):
             value = message.value() or b""
             if not value.startswith(event_schema().prefix):
                 continue
@@ -165,8 +155,8 @@ class Enforcement:
     def behind(self) -> int:
         """Return how many offsets of the commands are not committed; all of them where nothing is."""
         group = f"{self.deployment}-enforce"
-        committed = kafka.committed_offset(self.options, group, COMMANDS_TOPIC, 0)
-        first, end = (ask(self._admin, COMMANDS_TOPIC, 0) for ask in (kafka.first_offset, kafka.end_offset))
+        committed = committed_offset(self.cluster, group, COMMANDS_TOPIC, 0)
+        first, end = (ask(self.cluster, COMMANDS_TOPIC, 0) for ask in (first_offset, end_offset))
         return end - (committed if committed >= 0 else first)
 
     # --- processes

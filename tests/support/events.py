@@ -14,6 +14,7 @@ import fastavro
 import pytest
 from confluent_kafka import Producer
 
+from grantledger.kafka.cluster import Cluster
 from grantledger.producers import Action, Actor, Approval, Event, Resource, Source, Subject
 from grantledger.schemas.catalog import event_schema
 
@@ -73,13 +74,13 @@ def read_datum(value: bytes) -> dict[str, Any]:
     return result
 
 
-def produce(options: dict[str, Any], topic: str, records: Iterable[dict[str, Any]]) -> int:
+def produce(cluster: Cluster, topic: str, records: Iterable[dict[str, Any]]) -> int:
     """Put records into a topic as they are, bypassing the client that would refuse them; return how many."""
-    producer = Producer({**options, "enable.idempotence": True, "queue.buffering.max.messages": 1_000_000})
-    failures: list[str] = []
+    producer = Producer({**cluster.options, "enable.idempotence": True, "queue.buffering.max.messages": 1_000_000})
+    name, failures = cluster.physical(topic), list[str]()
     count = 0
     for record in records:
-        producer.produce(topic, **record, on_delivery=lambda error, _: failures.append(str(error)) if error else None)
+        producer.produce(name, **record, on_delivery=lambda error, _: failures.append(str(error)) if error else None)
         producer.poll(0)
         count += 1
     producer.flush(60.0)

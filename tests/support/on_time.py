@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from grantledger.kafka import brokers as kafka
+from grantledger.kafka.records import read_whole
 from grantledger.producers import Client, Event, Resource, Subject, grant_activated, grant_revoked
 from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.children import Child
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from grantledger.schemas.topics import COMMANDS_TOPIC
 
-from .enforcing import admin_of
 from .events import read_datum
 from .pipeline import Pipeline
 
@@ -96,10 +95,8 @@ class Word:
 
 def words(pipeline: Pipeline, topic: str = FINDINGS_TOPIC) -> list[Word]:
     """Return what a topic of one partition holds, committed, in order. A word's key is mostly a grant."""
-    admin = admin_of(pipeline.bootstrap_servers)
-    start, end = kafka.first_offset(admin, topic, 0), kafka.end_offset(admin, topic, 0)
     found = []
-    for message in kafka.read_range(pipeline.options, topic, 0, start, end):
+    for message in read_whole(pipeline.cluster, topic, 0):
         datum = read_datum(message.value() or b"")
         finding = datum["finding"] or {"key": datum["grant_id"], "rule": ""}
         appended = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)

@@ -7,8 +7,9 @@ import struct
 from collections import defaultdict
 from collections.abc import Iterable
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError
 
+from grantledger.kafka.cluster import Cluster
 from grantledger.schemas.topics import INPUT_TOPICS
 
 from .load import Sent
@@ -19,22 +20,24 @@ Row = tuple[int, str | None, str | None]
 """Offset, key and value in hex."""
 
 
-def committed_records(bootstrap_servers: str, topics: Iterable[str]) -> dict[tuple[str, int], list[Row]]:
+def committed_records(cluster: Cluster, topics: Iterable[str]) -> dict[tuple[str, int], list[Row]]:
     """Read topics from beginning to end as any reader of committed records would."""
     consumer = Consumer(
         {
-            "bootstrap.servers": bootstrap_servers, "group.id": "oracle", "isolation.level": "read_committed",
+            **cluster.options, "group.id": "oracle", "isolation.level": "read_committed",
             "enable.auto.commit": False, "enable.partition.eof": True, "auto.offset.reset": "earliest", "log_level": 0,
         }
     )  # fmt: skip
     metadata = consumer.list_topics(timeout=30).topics
-    partitions = [TopicPartition(topic, p, 0) for topic in topics for p in metadata[topic].partitions]
-    found: dict[tuple[str, int], list[Row]] = {(p.topic, p.partition): [] for p in partitions}
+    partitions = [
+        cluster.partition(topic, p, 0) for topic in topics for p in metadata[cluster.physical(topic)].partitions
+    ]
+    found: dict[tuple[str, int], list[Row]] = {(cluster.logical(p.topic), p.partition): [] for p in partitions}
     consumer.assign(partitions)
     open_ones = set(found)
     while open_ones:
         for message in consumer.consume(1000, 1.0):
-            where = (message.topic() or "", message.partition() or 0)
+            where = (cluster.logical(message.topic()), message.partition() or 0)
             error = message.error()
             if error is not None:
                 assert error.code() == KafkaError._PARTITION_EOF, error.str()
@@ -66,7 +69,7 @@ def wait_until_stored(pipeline: Pipeline, limit: float = 120.0, *, watch: bool =
             raise AssertionError(f"the store ended with {store.exit_code}: {store.last_words()}")
         if not pipeline.children["store"].metrics():
             return 0
-        wanted = sum(map(len, committed_records(pipeline.bootstrap_servers, INPUT_TOPICS).values()))
+        wanted = sum(map(len, committed_records(pipeline.cluster, INPUT_TOPICS).values()))
         return wanted if pipeline.metric("store", "grantledger_stored_log_size_entries") >= wanted else 0
 
     return wait_for(stored, "everything committed is stored", limit=limit, pause=0.3)
@@ -78,7 +81,7 @@ def assert_exactly_once(pipeline: Pipeline, sent: Iterable[Sent] = ()) -> int:
     Returns:
         how many entries there are.
     """
-    inputs = committed_records(pipeline.bootstrap_servers, INPUT_TOPICS)
+    inputs = committed_records(pipeline.cluster, INPUT_TOPICS)
     _assert_acknowledged(inputs, sent)
     stored: dict[tuple[str, int], list[Row]] = defaultdict(list)
     indices: dict[tuple[str, int], list[int]] = defaultdict(list)
@@ -125,7 +128,7 @@ def assert_sound(pipeline: Pipeline) -> None:
         assert report["sound"] and report["problems"] == []
         heads.append({origin: tuple(head) for origin, head in report["heads"].items()})
     assert heads[0] == heads[1], "the heads differ between ClickHouse and Kafka"
-    for (topic, partition), records in committed_records(pipeline.bootstrap_servers, INPUT_TOPICS).items():
+    for (topic, partition), records in committed_records(pipeline.cluster, INPUT_TOPICS).items():
         size, _root = heads[0][f"test.example/{topic}/{partition}/0"]
         assert size == len(records)
 

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka.admin import AdminClient
-
+from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.topics import TopicError, create_topics
 from grantledger.runtime.children import Child, ChildSpec
 from grantledger.runtime.settings import load_settings
@@ -35,15 +34,24 @@ def samples(child: Child, limit: float = 15.0) -> dict[tuple[str, str], float]:
 class Pipeline:
     """Processes over one data folder and one broker. Start what a test needs; everything is stopped at the end."""
 
-    def __init__(self, bootstrap_servers: str, data_dir: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        data_dir: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        topic_prefix: str = "",
+    ) -> None:
         self.data_dir = data_dir
         self.bootstrap_servers = bootstrap_servers
         self.options = {"bootstrap.servers": bootstrap_servers}
+        self.cluster = Cluster(self.options, topic_prefix)
         self.environment = {
             **os.environ,
             "GRANTLEDGER_DATA_DIR": str(data_dir),
             "GRANTLEDGER_DEPLOYMENT": "test.example",
             "GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "GRANTLEDGER_TOPIC_PREFIX": topic_prefix,
             "GRANTLEDGER_SEAL_LINGER_SECONDS": "0.2",
             "GRANTLEDGER_ANCHOR_INTERVAL_SECONDS": "1",
             **(environment or {}),
@@ -51,23 +59,22 @@ class Pipeline:
         self.children: dict[str, Child] = {}
 
     def make_topics(self, activity_partitions: int = 4) -> None:
-        create_topics(AdminClient(self.options), topic_specs(activity_partitions, 0))
+        create_topics(self.cluster, topic_specs(activity_partitions, 0))
 
     def remake_topics(self, *names: str) -> None:
         """Delete topics, all without names, and make them again."""
-        admin = AdminClient(self.options)
         specs = [spec for spec in topic_specs(4, 0) if not names or spec.name in names]
-        for future in admin.delete_topics([spec.name for spec in specs]).values():
+        gone = {self.cluster.physical(spec.name) for spec in specs}
+        for future in self.cluster.admin.delete_topics(list(gone)).values():
             future.result(30)
 
         def made() -> bool:
             try:
-                return len(create_topics(admin, specs)) == len(specs)
+                return len(create_topics(self.cluster, specs)) == len(specs)
             except TopicError:
                 return False
 
-        gone = {spec.name for spec in specs}
-        wait_for(lambda: gone.isdisjoint(admin.list_topics(timeout=10).topics), "the topics are gone")
+        wait_for(lambda: gone.isdisjoint(self.cluster.admin.list_topics(timeout=10).topics), "the topics are gone")
         wait_for(made, "the topics are made again")
 
     def start(self, *names: str) -> None:

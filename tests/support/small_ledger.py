@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from grantledger.ledger.batch import Head, Records, SealedBatch, micros_of, seal
 from grantledger.ledger.entry import Genesis, encode_headers
 from grantledger.ledger.keys import LocalSigner
-from grantledger.verifier.logs import Chunk
+from grantledger.verifier.entries import Chunk
 
 SIGNER = LocalSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 """For tests only: everybody knows this key."""

@@ -167,7 +167,10 @@ class _Engine:
         return self._verify(request)
 
     def _verify(self, request: dict[str, Any]) -> dict[str, Any]:
-        from grantledger.verifier.store import verify_store
+        from grantledger.ledger.keys import LogKeys
+        from grantledger.sinks.file_target import read_anchor_file
+        from grantledger.verifier.clickhouse_source import ClickHouseEvidence
+        from grantledger.verifier.procedure import verify
 
         with ExitStack() as undo:
             for table, query in request["changed"].items():
@@ -178,9 +181,9 @@ class _Engine:
                 exchange = f"EXCHANGE TABLES {table} AND tampered_{table}"
                 self._client.command(exchange)
                 undo.callback(self._client.command, exchange)
-            anchors = Path(request["anchors"]) if request["anchors"] else None
-            key = bytes.fromhex(request["key"])
-            return verify_store(self._client, request["verify"], key, anchor_file=anchors).as_json()
+            outside = list(read_anchor_file(Path(request["anchors"]))) if request["anchors"] else []
+            keys = LogKeys.single(bytes.fromhex(request["key"]))
+            return verify(ClickHouseEvidence(self._client, request["verify"]), keys, outside=outside).as_json()
 
 
 def main() -> None:

@@ -25,10 +25,13 @@ from grantledger.ledger.anchor import (
     encode_anchor,
     encode_receipt,
 )
-from grantledger.ledger.entry import leaf_hash
-from grantledger.ledger.merkle import Frontier, root_of
+from grantledger.ledger.entry import Genesis, leaf_hash
+from grantledger.ledger.keys import LogKeys
+from grantledger.ledger.merkle import EMPTY_ROOT, Frontier, root_of
 from grantledger.ledger.note import Checkpoint, open_own_checkpoint
-from grantledger.verifier.logs import check_covered, verify_anchors
+from grantledger.verifier.anchors import check_covered, verify_anchors
+from grantledger.verifier.logs import VerifiedLog
+from grantledger.verifier.steps import Problem
 from support.small_ledger import SIGNER
 
 KEY = SIGNER.public_key
@@ -106,15 +109,32 @@ def test_truncated_and_prolonged_anchors_are_refused() -> None:
     for end in range(len(value)):
         with pytest.raises(AnchorError):
             decode_anchor(value[:end])
-    with pytest.raises(AnchorError, match="1 bytes follow it"):
+    with pytest.raises(AnchorError, match="1 bytes follow the datum"):
         decode_anchor(value + b"\0")
     with pytest.raises(AnchorError, match="its index is -1"):
         decode_anchor(encode_anchor(dataclasses.replace(anchor, index=-1)))
 
 
+def logs_of(roots: dict[str, dict[int, bytes]], unsound: str = "") -> dict[str, VerifiedLog]:
+    problem = Problem(unsound, 0, "leaf", "it is not sound")
+    return {
+        origin: VerifiedLog(Genesis(origin, bytes(16), 0), known, problem=problem if origin == unsound else None)
+        for origin, known in roots.items()
+    }
+
+
+def verify(
+    made: list[Anchor], roots: dict[str, dict[int, bytes]] = ROOTS, unsound: str = ""
+) -> tuple[int, Problem | None]:
+    """Return the number of sound anchors, and the first problem."""
+    logs = logs_of(roots, unsound)
+    sound, problem = verify_anchors(made, LogKeys.single(KEY), logs, anchor_origin("test.example"))
+    return len(sound), problem
+
+
 def test_sound_anchors_are_sound() -> None:
-    assert verify_anchors(anchors(4), KEY, ROOTS) == (4, None)
-    assert verify_anchors([], KEY, ROOTS) == (0, None)
+    assert verify(anchors(4)) == (4, None)
+    assert verify([]) == (0, None)
 
 
 MUTATIONS = {
@@ -135,7 +155,7 @@ def test_a_change_of_any_field_of_any_anchor_is_found_where_it_is(field: str, at
     made[at] = dataclasses.replace(made[at], **{field: MUTATIONS[field]})
     if made[at] == anchors(5)[at]:
         return
-    count, problem = verify_anchors(made, KEY, ROOTS)
+    count, problem = verify(made)
     assert count == at
     assert problem is not None
     assert problem.index == at
@@ -156,7 +176,7 @@ def test_a_change_of_any_character_of_an_anchor_is_found(data: st.DataObject) ->
     if new == old:
         return
     made[at] = dataclasses.replace(made[at], **{field: new})
-    assert verify_anchors(made, KEY, ROOTS)[0] == at
+    assert verify(made)[0] == at
 
 
 def _changed(data: st.DataObject, old: str | bytes) -> str | bytes:
@@ -169,9 +189,9 @@ def _changed(data: st.DataObject, old: str | bytes) -> str | bytes:
 @pytest.mark.parametrize("gone", range(3))
 def test_an_anchor_left_out_or_doubled_is_found(gone: int) -> None:
     made = anchors(4)
-    count, problem = verify_anchors(made[:gone] + made[gone + 1 :], KEY, ROOTS)
+    count, problem = verify(made[:gone] + made[gone + 1 :])
     assert (count, problem and problem.check) == (gone, "anchor_index")
-    count, problem = verify_anchors(made[: gone + 1] + made[gone:], KEY, ROOTS)
+    count, problem = verify(made[: gone + 1] + made[gone:])
     assert (count, problem and problem.check) == (gone + 1, "anchor_index")
 
 
@@ -185,34 +205,34 @@ def test_bodies_out_of_order_or_doubled_are_refused() -> None:
 
 def test_a_log_that_became_shorter_is_found_by_the_anchor_that_covers_it() -> None:
     shorter = {**ROOTS, LOGS[1]: {size: root for size, root in ROOTS[LOGS[1]].items() if size < 21}}
-    count, problem = verify_anchors(anchors(4), KEY, shorter)
+    count, problem = verify(anchors(4), shorter)
     assert count == 2
     assert problem is not None
     assert (problem.origin, problem.check, problem.index) == (LOGS[1], "truncated", 11)
 
 
 def test_a_log_that_is_gone_is_found() -> None:
-    count, problem = verify_anchors(anchors(4), KEY, {origin: ROOTS[origin] for origin in LOGS[:2]})
+    count, problem = verify(anchors(4), {origin: ROOTS[origin] for origin in LOGS[:2]})
     assert (count, problem and problem.check, problem and problem.origin) == (0, "truncated", LOGS[2])
 
 
 def test_a_rewritten_history_is_found() -> None:
     rewritten = {**ROOTS, LOGS[0]: {**ROOTS[LOGS[0]], 20: root("another")}}
-    count, problem = verify_anchors(anchors(4), KEY, rewritten)
-    assert (count, problem and problem.check, problem and problem.index) == (2, "anchor", 19)
+    count, problem = verify(anchors(4), rewritten)
+    assert (count, problem and problem.check, problem and problem.index) == (2, "anchored_head", 19)
     assert problem is not None
     assert "history was rewritten" in problem.message
 
 
 def test_a_checkpoint_that_is_gone_is_found() -> None:
     without = {**ROOTS, LOGS[0]: {size: root for size, root in ROOTS[LOGS[0]].items() if size != 10}}
-    count, problem = verify_anchors(anchors(4), KEY, without)
-    assert (count, problem and problem.check, problem and problem.index) == (1, "checkpoint", 9)
+    count, problem = verify(anchors(4), without)
+    assert (count, problem and problem.check, problem and problem.index) == (1, "anchored_head", 9)
 
 
 def test_logs_that_are_known_to_be_unsound_are_passed_over() -> None:
-    without = {origin: ROOTS[origin] for origin in LOGS[:2]}
-    assert verify_anchors(anchors(4), KEY, without, frozenset(LOGS[2:])) == (4, None)
+    without = ROOTS | {LOGS[2]: {0: EMPTY_ROOT}}
+    assert verify(anchors(4), without, unsound=LOGS[2]) == (4, None)
 
 
 def test_a_log_without_entries_may_be_missing() -> None:

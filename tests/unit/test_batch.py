@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grantledger.ledger import columns
+from grantledger.ledger import packing
 from grantledger.ledger.batch import (
     BatchError,
     Head,
@@ -56,7 +56,7 @@ def test_entries_and_roots_do_not_depend_on_where_batches_are_cut(found, sizes: 
     assert head.frontier.pack() == expected.frontier.pack()
     if found:
         assert head.last_leaf == expected.last_leaf
-    leaves = columns.unpack_hashes(whole.leaf_hashes)
+    leaves = packing.unpack_hashes(whole.leaf_hashes)
     for batch in batches:
         assert batch.head(KEY).checkpoint().root == root_of(leaves[: batch.size])
 
@@ -127,7 +127,7 @@ def test_every_truncation_and_every_addition_is_refused() -> None:
     for end in range(len(value)):
         with pytest.raises(BatchError):
             decode(value[:end])
-    with pytest.raises(BatchError, match="1 bytes follow it"):
+    with pytest.raises(BatchError, match="1 bytes follow the datum"):
         decode(value + b"\0")
 
 
@@ -154,10 +154,10 @@ def test_columns_that_make_no_sense_are_refused(changes: dict, message: str) -> 
     [
         {"keys": b""},
         {"values": b"value!"},
-        {"key_lengths": columns.pack_u32([2, columns.NULL])},
-        {"value_lengths": columns.pack_u32([0, 2**32 - 2])},
-        {"header_lengths": columns.pack_u32([columns.NULL, 4]), "headers": NO_HEADERS},
-        {"header_lengths": columns.pack_u32([0, 4]), "headers": NO_HEADERS},
+        {"key_lengths": packing.pack_u32([2, packing.NULL])},
+        {"value_lengths": packing.pack_u32([0, 2**32 - 2])},
+        {"header_lengths": packing.pack_u32([packing.NULL, 4]), "headers": NO_HEADERS},
+        {"header_lengths": packing.pack_u32([0, 4]), "headers": NO_HEADERS},
     ],
 )
 def test_lengths_that_do_not_add_up_are_refused(changes: dict) -> None:
@@ -175,7 +175,7 @@ def test_lengths_that_do_not_add_up_are_refused(changes: dict) -> None:
         {"sealed_at": START + timedelta(microseconds=1)},
         {"note": ""},
         {"note": "x"},
-        {"genesis": Genesis(GENESIS.origin + "1", GENESIS.topic_id, 7)},
+        {"genesis": Genesis(GENESIS.origin[:-1] + "1", GENESIS.topic_id, 7)},
     ],
 )
 def test_a_head_that_is_not_the_signed_one_is_refused(changes: dict) -> None:
@@ -184,7 +184,7 @@ def test_a_head_that_is_not_the_signed_one_is_refused(changes: dict) -> None:
 
 
 def test_a_head_signed_with_another_key_is_refused() -> None:
-    with pytest.raises(BatchError, match="no signature of the key"):
+    with pytest.raises(BatchError, match="has no signature by the given key"):
         small().head(LocalSigner.generate().public_key)
 
 
@@ -207,13 +207,13 @@ def test_leaves_by_index() -> None:
 
 @given(st.lists(st.none() | st.binary(max_size=5)))
 def test_blobs_come_back(blobs: list[bytes | None]) -> None:
-    lengths, joined = columns.pack_blobs(blobs)
-    assert columns.unpack_blobs(lengths, joined) == blobs
+    lengths, joined = packing.pack_blobs(blobs)
+    assert packing.unpack_blobs(lengths, joined) == blobs
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1)), st.lists(st.integers(0, 2**64 - 1)))
 def test_packed_integers_are_big_endian(signed: list[int], unsigned: list[int]) -> None:
-    assert columns.pack_i64(signed) == b"".join(number.to_bytes(8, "big", signed=True) for number in signed)
-    assert columns.unpack_i64(columns.pack_i64(signed)) == signed
-    assert columns.pack_u64(unsigned) == b"".join(number.to_bytes(8, "big") for number in unsigned)
-    assert columns.unpack_u64(columns.pack_u64(unsigned)) == unsigned
+    assert packing.pack_i64(signed) == b"".join(number.to_bytes(8, "big", signed=True) for number in signed)
+    assert packing.unpack_i64(packing.pack_i64(signed)) == signed
+    assert packing.pack_u64(unsigned) == b"".join(number.to_bytes(8, "big") for number in unsigned)
+    assert packing.unpack_u64(packing.pack_u64(unsigned)) == unsigned

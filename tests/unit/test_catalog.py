@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from grantledger.ledger.registry import harvest
+from grantledger.ledger.registered_schemas import collect_schemas
 from grantledger.processors.notices import schema_key, schema_registered
 from grantledger.schemas.catalog import (
     ALWAYS,
@@ -30,7 +30,7 @@ OTHER = WriterSchema(confluent_prefix(7), '{"type":"record","name":"Other","fiel
 @pytest.mark.parametrize(
     ("name", "prefix", "sha256"),
     [
-        ("event", "c30171aa26cd3c52b2c0", "fe1cb751bd3f7b3edc1fa987d2110313d0f91c96913ee52d4865406ae3369180"),
+        ("event", "c301d92064a650958dcb", "fe4876b12e60001685950406c7e8b401c94f031a661ea5ea6a11afd3e63ec8a3"),
         ("sealed_batch", "c301a8740852054ac5fb", "acdf6517d95ce1bf3e9c53e77582d652770544e92290b86dd7630365c9ab4a8c"),
         ("anchor", "c301493553ff0b00500b", "f5bd09e2323af89296acbc7111388d6ccea16136eeac73ec5dce9afad20f43c5"),
         ("receipt", "c301233d343419c32426", "298830c566525a823cb200c69f00c5bfd2251418d1ce9e244f6e8e238869e039"),
@@ -78,12 +78,12 @@ def registration(schema: WriterSchema, *, initial: bool = False, encoder: EventE
 def test_registrations_are_found_among_the_findings() -> None:
     catalog = SchemaCatalog()
     keys, values = zip(registration(SCHEMA, initial=True), (b"x", b"y"), (None, None), registration(OTHER), strict=True)
-    added = harvest(keys, values, [10, 20, 30, 40], catalog)
+    added = collect_schemas(keys, values, [10, 20, 30, 40], catalog)
     assert [schema.prefix for schema in added] == [SCHEMA.prefix, OTHER.prefix]
     assert catalog.get(SCHEMA.prefix, 0) is not None
     assert catalog.get(OTHER.prefix, 39) is None
     assert catalog.get(OTHER.prefix, 40) is not None
-    assert harvest(keys, values, [50] * 4, catalog) == []
+    assert collect_schemas(keys, values, [50] * 4, catalog) == []
 
 
 def test_a_registration_may_be_written_with_a_schema_that_is_on_record() -> None:
@@ -94,7 +94,7 @@ def test_a_registration_may_be_written_with_a_schema_that_is_on_record() -> None
     keys, values = zip(
         registration(OTHER, encoder=encoder), registration(confluent), registration(OTHER, encoder=encoder), strict=True
     )
-    added = harvest(keys, values, [1, 2, 3], catalog)
+    added = collect_schemas(keys, values, [1, 2, 3], catalog)
     assert [schema.prefix for schema in added] == [confluent.prefix, OTHER.prefix]
     assert catalog.get(OTHER.prefix, 2) is None
 
@@ -109,11 +109,11 @@ def test_a_registration_whose_hash_does_not_fit_is_none() -> None:
     ]
     catalog = SchemaCatalog()
     values = [encoder.encode(other) for other in wrong]
-    assert harvest([b"schema/0000000007"] * 2, values, [1, 1], catalog) == []
+    assert collect_schemas([b"schema/0000000007"] * 2, values, [1, 1], catalog) == []
 
 
 def test_two_schemas_with_one_id_raise() -> None:
     forged = WriterSchema(OTHER.prefix, '{"type":"record","name":"Forged","fields":[]}')
     keys, values = zip(registration(OTHER), registration(forged), strict=True)
     with pytest.raises(SchemaConflictError):
-        harvest(keys, values, [1, 2], SchemaCatalog())
+        collect_schemas(keys, values, [1, 2], SchemaCatalog())

@@ -17,6 +17,7 @@ from grantledger.schemas.event import (
     Approval,
     Event,
     Finding,
+    IssuingSource,
     RegisteredSchema,
     Resource,
     Source,
@@ -94,6 +95,7 @@ def test_the_same_record_read_twice_has_the_same_id() -> None:
     assert len(others - {GRANT.event_id}) == 3  # the counter is no part of the identity
 
 
+PERSON = {"actor": Actor("carol", "human"), "reason": "checked with the owner"}
 PROBLEMS = {
     "event_type": {"event_type": "grant.activate"},
     "subject.kind": {"subject": Subject("alice", "person")},
@@ -109,6 +111,10 @@ PROBLEMS = {
     "source.native_id": {"source": replace(GRANT.source, native_id="")},
     "source.native_type": {"source": replace(GRANT.source, native_type="")},
     "tenant": {"tenant": ""},
+    "grant_source.system": {"grant_source": IssuingSource("", "prod")},
+    "request_source.instance": {"request_source": IssuingSource("teleport", "")},
+    "session_source.instance": {"session_source": IssuingSource("teleport", "")},
+    "finding.accept_index": {"finding": Finding("r", "k", "info", accept_index=3)},
     "salt": {"salt": bytes(15)},
     "raw_sha256": {"raw_sha256": bytes(31)},
     "occurred_at": {"occurred_at": NOW.replace(tzinfo=None)},
@@ -135,6 +141,17 @@ MISSING = {
     ("finding", "finding.opened"): {},
     ("finding", "revoke.requested"): {},
     ("registered_schema", "schema.registered"): {},
+    ("finding", "finding.acknowledged"): {**PERSON},
+    ("finding", "finding.closed"): {**PERSON},
+    ("actor", "finding.closed"): {"finding": Finding("r", "k", "info"), "actor": Actor("grantledger-watch", "system")},
+    ("reason", "finding.closed"): {"finding": Finding("r", "k", "info"), **PERSON, "reason": None},
+    ("reason", "finding.acknowledged"): {"finding": Finding("r", "k", "info"), **PERSON, "reason": ""},
+    ("actor", "payload.erased"): {"actor": Actor("", "human")},
+    ("reason", "payload.erased"): {**PERSON, "reason": None},
+    ("actor", "source.registered"): {"actor": Actor("robot", "service")},
+    ("reason", "epoch.opened"): {**PERSON, "reason": None},
+    ("resource", "config.changed"): {"resource": None},
+    ("raw", "config.changed"): {"raw": None},
 }
 
 
@@ -164,6 +181,11 @@ def test_a_missing_field_is_named(field: str, event_type: str) -> None:
         {"event_type": "finding.resolved", "finding": Finding("r", "k", "info"), "grant_id": None},
         {"event_type": "schema.registered", "registered_schema": RegisteredSchema("00", "", "{}"), "grant_id": None},
         {"event_type": "key.changed", "grant_id": None, "resource": None},
+        {"event_type": "finding.closed", "finding": Finding("r", "k", "info", accept_index=3), **PERSON},
+        {"event_type": "finding.acknowledged", "finding": Finding("r", "k", "info"), **PERSON},
+        {"event_type": "config.changed", "resource": Resource("config", "watch-policy"), "raw": b"[default]"},
+        {"event_type": "payload.erased", **PERSON},
+        {"grant_source": IssuingSource("teleport", "root.example.com")},
         {"occurred_at": datetime(1970, 1, 1, tzinfo=UTC)},
         {"occurred_at": datetime(2299, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)},
     ],

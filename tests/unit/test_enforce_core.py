@@ -94,6 +94,13 @@ def test_what_is_no_command_is_named(change: dict[str, object], named: str) -> N
         target(**change)
 
 
+def test_a_command_of_another_schema_with_a_number_for_a_text_is_none() -> None:
+    schema = event_schema()
+    datum = read_datum(written(command().to_datum(), schema.definition, schema.prefix))
+    with pytest.raises(InvalidCommandError, match="event"):
+        target_of({**datum, "tenant": 7})
+
+
 def test_the_id_of_a_command_follows_from_grant_and_deadline_alone() -> None:
     one = target(occurred_at=NOON + HOUR, source=Source("other", "x", "y", "z"))
     assert one.command_id == target().command_id

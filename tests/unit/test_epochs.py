@@ -9,10 +9,11 @@ import second_verifier
 
 from grantledger.ledger.batch import SealedBatch, encode
 from grantledger.ledger.entry import NO_HEADERS
+from grantledger.ledger.keys import LogKeys
 from grantledger.ledger.merkle import EMPTY_ROOT
-from grantledger.verifier.logs import OriginVerifier
-from grantledger.verifier.report import Report, conclude
-from grantledger.verifier.sealed_topics import verify_records
+from grantledger.verifier.kafka_source import KafkaEvidence, Record
+from grantledger.verifier.logs import VerifiedLog, check_epochs
+from grantledger.verifier.procedure import verify
 from support.small_ledger import GENESIS, SIGNER, Entry, seal_parts
 
 ENTRIES: list[Entry] = [(1, offset, 5, b"k", b"v", NO_HEADERS) for offset in range(10, 15)]
@@ -21,8 +22,9 @@ RIGHT = replace(GENESIS, origin=GENESIS.origin[:-1] + "1", previous_size=HEAD.si
 
 
 def verified(batches: list[SealedBatch]) -> list[str]:
-    records = [(f"t/0 offset {at}", encode(batch)) for at, batch in enumerate(batches)]
-    return [problem.message for problem in verify_records(records, [], SIGNER.public_key, outside=[]).problems]
+    records = [Record("access.lifecycle.sealed", 0, at, encode(batch)) for at, batch in enumerate(batches)]
+    evidence = KafkaEvidence("test.example", records, [])
+    return [problem.message for problem in verify(evidence, LogKeys.single(SIGNER.public_key)).problems]
 
 
 def accepted_by_the_second(batches: list[SealedBatch]) -> bool:
@@ -69,7 +71,6 @@ def test_epoch_0_names_none_before_it() -> None:
 
 def test_the_store_keeps_every_epoch() -> None:
     """What is gone from the store is gone from the evidence."""
-    report = Report("clickhouse")
-
-    conclude(report, {RIGHT.origin: OriginVerifier(RIGHT, SIGNER.public_key)})
-    assert [problem.message for problem in report.problems] == ["the epoch before it is not here"]
+    log = VerifiedLog(RIGHT)
+    check_epochs({RIGHT.origin: log}, complete=True)
+    assert log.problem is not None and log.problem.message == "the epoch before it is not here"

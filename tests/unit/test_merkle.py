@@ -136,7 +136,7 @@ def test_joining_where_it_does_not_fit_is_refused_and_elsewhere_right(first: int
     own.extend(LEAVES[first : first + second])
     largest = 1 << second.bit_length() >> 1
     if second and first % largest:
-        with pytest.raises(ValueError, match="does not fit beside"):
+        with pytest.raises(ValueError, match="cannot be joined at size"):
             frontier.join(own)
     else:
         frontier.join(own)

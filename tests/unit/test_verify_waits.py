@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from grantledger.ledger.anchor import Anchor, append_anchor
 from grantledger.ledger.merkle import Frontier
 from grantledger.ledger.note import Checkpoint
-from grantledger.verifier.store import await_covered
+from grantledger.verifier.clickhouse_source import await_covered
+from grantledger.verifier.procedure import covered_sizes
 from support.small_ledger import SIGNER
 
 LOGS = ("test.example/access.lifecycle/0/0", "test.example/access.activity/0/0")
@@ -36,27 +37,27 @@ class Store:
 
 def test_one_that_has_everything_is_not_waited_for() -> None:
     store = Store((40, 39))
-    assert await_covered(store.sizes, [anchor(99, 99), anchor(30, 39)], 3600.0) == 0
+    assert await_covered(store.sizes, covered_sizes([anchor(99, 99), anchor(30, 39)]), 3600.0) == 0
     assert store.asked == 1
 
 
 def test_without_anchors_outside_there_is_nothing_to_wait_for() -> None:
-    assert await_covered(Store((1, 1)).sizes, [], 3600.0) == 0
+    assert await_covered(Store((1, 1)).sizes, covered_sizes([]), 3600.0) == 0
 
 
 def test_one_that_goes_on_is_waited_for_much_longer_than_the_patience() -> None:
     steps = [*((size, 0) for size in range(30)), *((30, size) for size in range(1, 40))]
     store = Store(*steps)
-    assert await_covered(store.sizes, [anchor(30, 39)], 0.05, pause=0.01) == 0
+    assert await_covered(store.sizes, covered_sizes([anchor(30, 39)]), 0.05, pause=0.01) == 0
     assert store.asked == len(steps)
 
 
 def test_one_that_stands_still_is_given_up_and_what_is_missing_is_said() -> None:
     store = Store((10, 0), (30, 5), (30, 30))
-    assert await_covered(store.sizes, [anchor(30, 39)], 0.05, pause=0.001) == 9
+    assert await_covered(store.sizes, covered_sizes([anchor(30, 39)]), 0.05, pause=0.001) == 9
     assert store.asked > 3
 
 
 def test_what_goes_away_is_no_progress() -> None:
     store = Store((30, 30), *[(30, 20), (30, 30)] * 100_000)
-    assert await_covered(store.sizes, [anchor(30, 39)], 0.05, pause=0.001) in (9, 19)
+    assert await_covered(store.sizes, covered_sizes([anchor(30, 39)]), 0.05, pause=0.001) in (9, 19)

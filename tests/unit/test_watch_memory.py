@@ -12,7 +12,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pytest
 
-from grantledger.ledger import columns
+from grantledger.ledger import packing
 from grantledger.ledger.batch import SealedBatch
 from grantledger.processors.watch import keeper as keeping
 from grantledger.processors.watch import memory
@@ -42,7 +42,7 @@ async def at_once(call: Callable[[], Answer]) -> Answer:
 
 
 def first_append(batch: SealedBatch) -> int:
-    return columns.unpack_i64(batch.append_times)[0] * 1000
+    return packing.unpack_i64(batch.append_times)[0] * 1000
 
 
 def keeper_of(shelf: Shelf, days: int = 3) -> Keeper:
@@ -78,7 +78,7 @@ class Restarting:
 
     async def take(self, number: int) -> int:
         batch = self.batches[number]
-        table, rows = read(batch, CATALOG)
+        table, rows, _ = read(batch, CATALOG)
         for fact in facts_from(rows):
             self.state.add(fact)
         self.place = Place(batch.size, batch.next_offset, number + 1)

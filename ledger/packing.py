@@ -1,4 +1,7 @@
-"""Entries in columns: lists on one side, packed bytes on the other, with no price a field in between."""
+"""Columns of a sealed batch: Python lists to packed big-endian bytes and back (docs/ledger.md, "Sealed batch").
+
+A whole column costs one call, so an entry costs almost nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,22 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 NULL = 0xFFFFFFFF
+"""The length of a null key or value."""
 _SWAP = sys.byteorder == "little"
 
 
 def pack_u32(numbers: Iterable[int]) -> bytes:
-    """Return numbers as big-endian u32."""
+    """Pack numbers as big-endian u32."""
     return _pack("I", numbers)
 
 
 def pack_u64(numbers: Iterable[int]) -> bytes:
-    """Return numbers as big-endian u64."""
+    """Pack numbers as big-endian u64."""
     return _pack("Q", numbers)
 
 
 def pack_i64(numbers: Iterable[int]) -> bytes:
-    """Return numbers as big-endian i64."""
+    """Pack numbers as big-endian i64."""
     return _pack("q", numbers)
 
 
@@ -34,17 +38,17 @@ def _pack(code: str, numbers: Iterable[int]) -> bytes:
 
 
 def unpack_u32(packed: bytes) -> list[int]:
-    """Return big-endian u32 as numbers."""
+    """Unpack big-endian u32."""
     return _unpack("I", packed)
 
 
 def unpack_u64(packed: bytes) -> list[int]:
-    """Return big-endian u64 as numbers."""
+    """Unpack big-endian u64."""
     return _unpack("Q", packed)
 
 
 def unpack_i64(packed: bytes) -> list[int]:
-    """Return big-endian i64 as numbers."""
+    """Unpack big-endian i64."""
     return _unpack("q", packed)
 
 
@@ -57,8 +61,8 @@ def _unpack(code: str, packed: bytes) -> list[int]:
 
 
 def pack_blobs(blobs: Sequence[bytes | None]) -> tuple[bytes, bytes]:
-    """Return lengths (u32 each, FFFFFFFF for null) and all bytes joined."""
-    try:  # without a null both are one call into C
+    """Return the lengths (u32 each, FFFFFFFF for null) and all bytes joined."""
+    try:  # without a null, both are one call into C
         return pack_u32(map(len, blobs)), b"".join(blobs)  # type: ignore[arg-type]
     except TypeError:
         lengths = pack_u32([NULL if blob is None else len(blob) for blob in blobs])
@@ -78,11 +82,6 @@ def unpack_blobs(lengths: bytes, joined: bytes) -> list[bytes | None]:
     return [None if size == NULL else joined[end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
-def pack_hashes(hashes: Sequence[bytes]) -> bytes:
-    """Return 32-byte hashes joined."""
-    return b"".join(hashes)
-
-
 def unpack_hashes(joined: bytes) -> list[bytes]:
-    """Undo :func:`pack_hashes`."""
+    """Split joined 32-byte hashes."""
     return [joined[at : at + 32] for at in range(0, len(joined), 32)]

@@ -1,0 +1,47 @@
+"""The one retry policy: exponential backoff up to a cap, until a call succeeds, times out, or fails for good."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, stop_never, wait_exponential
+
+Returned = TypeVar("Returned")
+
+
+def retry(
+    call: Callable[[], Returned],
+    *,
+    retryable: Callable[[BaseException], bool],
+    timeout: float | None = None,
+    first_wait: float = 0.05,
+    longest_wait: float = 2.0,
+    on_retry: Callable[[BaseException], None] = lambda error: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Returned:
+    """Return the result of ``call``; repeat it while it raises a retryable error.
+
+    Args:
+        retryable: whether an error is worth another attempt. It may also look at the clock or at a stop flag.
+        timeout: seconds after which the last error is raised instead. None: no limit.
+        first_wait: seconds before the second attempt; each further wait is twice as long.
+        longest_wait: cap of a single wait, in seconds.
+        on_retry: called with the error before each wait.
+        sleep: waits so many seconds. An exception that it raises ends the retries.
+    """
+
+    def before_sleep(state: RetryCallState) -> None:
+        if state.outcome is not None and (error := state.outcome.exception()) is not None:
+            on_retry(error)
+
+    retrying = Retrying(
+        retry=retry_if_exception(retryable),
+        stop=stop_never if timeout is None else stop_after_delay(timeout),
+        wait=wait_exponential(first_wait, max=longest_wait),
+        before_sleep=before_sleep,
+        sleep=sleep,
+        reraise=True,
+    )
+    return retrying(call)

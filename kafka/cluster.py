@@ -1,0 +1,51 @@
+"""Which Kafka cluster a deployment uses, and how its topics are named there.
+
+Our code uses logical topic names (``access.lifecycle``). Brokers and messages carry physical ones: the deployment's
+prefix and the logical name. Origins, consumer groups and transactional ids do not contain the prefix.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from confluent_kafka import OFFSET_INVALID, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+# librdkafka logs each refused connection. Our own errors report what matters.
+_quiet = logging.getLogger("grantledger.librdkafka")
+_quiet.addHandler(logging.NullHandler())
+_quiet.propagate = False
+
+
+@dataclass(frozen=True, eq=False)
+class Cluster:
+    """The brokers of a deployment.
+
+    Attributes:
+        options: librdkafka options that every client starts from; at least ``bootstrap.servers``.
+        topic_prefix: stands before each topic name on the brokers.
+    """
+
+    options: Mapping[str, Any]
+    topic_prefix: str = ""
+
+    def physical(self, topic: str) -> str:
+        """Return the name that a topic has on the brokers."""
+        return self.topic_prefix + topic
+
+    def logical(self, name: str | None) -> str:
+        """Return the topic that a name on the brokers, such as that of a message, stands for."""
+        return (name or "").removeprefix(self.topic_prefix)
+
+    def partition(self, topic: str, partition: int, offset: int = OFFSET_INVALID) -> TopicPartition:
+        """Return librdkafka's handle of a partition."""
+        return TopicPartition(self.physical(topic), partition, offset)
+
+    @cached_property
+    def admin(self) -> AdminClient:
+        """The admin client, created on first use. Threads may share it."""
+        return AdminClient(dict(self.options), logger=_quiet)

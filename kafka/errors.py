@@ -1,0 +1,80 @@
+"""Kafka errors: which ones a retry may cure, which ones end a client, and how people see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+
+from ..base.errors import DependencyError
+from ..base.retry import retry
+
+Returned = TypeVar("Returned")
+
+REQUEST_TIMEOUT = 10.0
+"""Seconds that one request to the brokers may take before it is retried."""
+PATIENCE = 30.0
+"""Seconds without an answer after which the brokers count as unavailable: longer than an election or a restart."""
+TRANSACTION_PATIENCE = 60.0
+"""The same where a request waits for the open transaction of a dead process: the broker aborts it in 10 to 20 s."""
+
+_TRANSIENT = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._WAIT_COORD,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+    }
+)
+_STALE_LEADER = frozenset({KafkaError._NOENT, KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH})
+
+
+class KafkaUnavailableError(DependencyError):
+    """The brokers did not answer, or refused. The message names the setting to check."""
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may succeed later: an election, a restart, a slow broker."""
+    if not isinstance(error, KafkaException):
+        return False
+    problem: KafkaError = error.args[0]
+    return bool(problem.retriable()) or problem.code() in _TRANSIENT or problem.code() in _STALE_LEADER
+
+
+def has_stale_leader(error: KafkaException) -> bool:
+    """Whether an admin client still uses leaders from before a restart. It never refreshes them automatically."""
+    return error.args[0].code() in _STALE_LEADER
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """Whether a client is unusable from now on. Errors that arrive as messages show this in their code only."""
+    return bool(error.fatal()) or error.code() == KafkaError._FATAL
+
+
+def unavailable(action: str, error: KafkaException) -> KafkaUnavailableError:
+    """Return the error for people: the action that failed, why, and the setting to check."""
+    return KafkaUnavailableError(f"{action}: {error.args[0].str()} (kafka_bootstrap_servers)")
+
+
+def retry_transient(request: Callable[[], Returned], timeout: float = PATIENCE) -> Returned:
+    """Send a request to the brokers and retry transient errors for at most ``timeout`` seconds.
+
+    Raises:
+        KafkaUnavailableError: no success within the timeout.
+        KafkaException: the brokers refuse.
+    """
+    try:
+        return retry(request, retryable=is_transient, timeout=timeout)
+    except KafkaException as error:
+        if is_transient(error):
+            raise unavailable("Kafka does not answer", error) from error
+        raise

@@ -1,0 +1,87 @@
+"""Reading a known stretch of a partition, outside of any consumer group."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from confluent_kafka import Consumer, KafkaError, Message
+
+from .cluster import Cluster
+from .errors import PATIENCE, KafkaUnavailableError
+from .offsets import end_offset, first_offset
+from .options import reader_options
+
+
+def last_record(cluster: Cluster, topic: str, partition: int, *, before: int | None = None) -> Message | None:
+    """Return the last committed record of a partition, or None if there is none.
+
+    Looks back further and further from the end: aborted records and transaction markers take offsets too.
+
+    Args:
+        before: return the last record below this offset instead.
+    """
+    begin = first_offset(cluster, topic, partition)
+    end = end_offset(cluster, topic, partition)
+    if before is not None:
+        end = min(end, before)
+    reach = 4
+    while end > begin:
+        start = max(begin, end - reach)
+        found = None
+        for message in read_range(cluster, topic, partition, start, end):
+            found = message
+        if found is not None:
+            return found
+        if start == begin:
+            return None
+        reach *= 8
+    return None
+
+
+def read_whole(cluster: Cluster, topic: str, partition: int) -> Iterator[Message]:
+    """Yield every committed record that the partition has when this is called, in order.
+
+    Raises:
+        KafkaUnavailableError: the brokers stop answering for half a minute.
+    """
+    begin, end = first_offset(cluster, topic, partition), end_offset(cluster, topic, partition)
+    return read_range(cluster, topic, partition, begin, end)
+
+
+def read_range(cluster: Cluster, topic: str, partition: int, start: int, end: int) -> Iterator[Message]:
+    """Yield the committed records of a partition with start <= offset < end, in order.
+
+    Raises:
+        KafkaUnavailableError: the brokers stop answering for half a minute.
+    """
+    if start >= end:
+        return
+    name = cluster.physical(topic)
+    consumer = Consumer(
+        {**reader_options(cluster, "unused"), "enable.partition.eof": True, "auto.offset.reset": "earliest"}
+    )
+    try:
+        consumer.assign([cluster.partition(topic, partition, start)])
+        quiet_since = time.monotonic()
+        while True:
+            # Block for the first record only: a call for 500 would block its full timeout at the end of the range.
+            for message in consumer.consume(1, 0.5) + consumer.consume(500, 0.0):
+                quiet_since = time.monotonic()
+                error = message.error()
+                if error is not None:
+                    if error.code() == KafkaError._PARTITION_EOF:
+                        return
+                    if error.fatal() or not error.retriable():
+                        raise KafkaUnavailableError(f"reading {name} partition {partition}: {error.str()}")
+                    continue
+                if (message.offset() or 0) >= end:
+                    return
+                yield message
+            position = consumer.position([cluster.partition(topic, partition)])[0].offset
+            if position >= end:
+                return
+            if time.monotonic() - quiet_since > PATIENCE:
+                raise KafkaUnavailableError(f"no answer reading {name} partition {partition} (kafka_bootstrap_servers)")
+    finally:
+        consumer.close()

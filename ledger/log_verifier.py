@@ -1,0 +1,149 @@
+"""Verify the sealed batches of one partition in order: the rule by which every reader of a sealed topic accepts them.
+
+Pure: keys, the last verified head and a batch go in; the new head or an error comes out. Step numbers are those of
+docs/ledger.md, "How to verify".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .batch import BatchError, Head, SealedBatch
+from .entry import EntryError, check_leaves, check_payloads, split_origin
+from .keys import LogKeys
+from .packing import unpack_hashes, unpack_i64, unpack_u64
+
+
+class InvalidNoteError(BatchError):
+    """The log did not sign this record as it is. Skip it and publish a critical finding.
+
+    Anyone who can write to the topic can cause this, so it must not stop the partition.
+    """
+
+
+class DiscontinuityError(BatchError):
+    """The log signed this batch, but it does not continue the verified head. Stop this partition."""
+
+
+def check_contents(batch: SealedBatch) -> None:
+    """Recompute all payload hashes and leaves: required of readers that act on the payloads.
+
+    Raises:
+        EntryError: an entry differs.
+        BatchError: the lengths do not add up.
+    """
+    records = batch.records()
+    check_payloads(records.keys, records.values, records.headers, unpack_hashes(batch.payload_hashes))
+    check_hashes(batch)
+
+
+def check_hashes(batch: SealedBatch) -> None:
+    """Recompute all leaves from the stated payload hashes: the minimum, for readers that only store the batch.
+
+    Raises:
+        EntryError: an entry differs.
+    """
+    columns = (list(batch.flags), unpack_u64(batch.offsets), unpack_i64(batch.append_times))
+    check_leaves(batch.previous_leaf_hash, *columns, unpack_hashes(batch.payload_hashes), stored=batch.leaf_hashes)
+
+
+@dataclass(slots=True)
+class LogVerifier:
+    """Verifies one partition, epoch after epoch.
+
+    Attributes:
+        log: the origin without its epoch: ``<deployment>/<topic>/<partition>``.
+        keys: the log's public keys, from a source other than the topic.
+        head: the last verified head. None at the beginning of a partition: an epoch must then begin at index 0.
+        check: :func:`check_contents` or :func:`check_hashes`.
+    """
+
+    log: str
+    keys: LogKeys
+    head: Head | None = None
+    check: Callable[[SealedBatch], None] = check_contents
+
+    def accept(self, batch: SealedBatch) -> Head:
+        """Verify the next batch and return the new head.
+
+        Raises:
+            InvalidNoteError: the log did not sign this record: skip it.
+            DiscontinuityError: the batch does not continue the head: stop. The head is unchanged.
+        """
+        after = self._signed_head(batch)
+        self._check_continuity(batch, after)
+        self.head = after
+        return after
+
+    def start_at(self, batch: SealedBatch) -> Head:
+        """Take a batch in the middle of the log as the first one: as :meth:`accept`, without the head before it.
+
+        Raises:
+            InvalidNoteError: the log did not sign this record.
+        """
+        self.head = self._signed_head(batch)
+        return self.head
+
+    def _signed_head(self, batch: SealedBatch) -> Head:
+        if split_origin(batch.origin)[0] != self.log:
+            raise InvalidNoteError(f"batch of {batch.origin} in the partition of {self.log}", "origin")
+        try:
+            # Steps 7 and 8, Checkpoint and Batch: the log signed this head, and the extent and time of this batch.
+            head = batch.head(self.keys.at(batch.origin, batch.size))
+            # Steps 4 to 6, Payload, Leaf and Chain: the signed last leaf covers these entries and no others.
+            self.check(batch)
+        except EntryError as error:
+            index = batch.first_index + error.position
+            raise InvalidNoteError(f"{batch.origin} index {index}: {error}", error.check, index) from error
+        except BatchError as error:
+            raise InvalidNoteError(str(error), error.check) from error
+        if batch.first_index == 0 and batch.previous_leaf_hash != batch.genesis.hash():
+            message = f"{batch.origin}: the previous leaf hash of entry 0 is not the genesis hash of its log"
+            raise InvalidNoteError(message, "chain", 0)
+        return head
+
+    def _check_continuity(self, batch: SealedBatch, after: Head) -> None:
+        before = self._head_before(batch)
+        index = min(batch.first_index, before.size)
+        where = f"batch of {batch.origin} at index {batch.first_index}"
+        # Step 3, Order: indices are dense and offsets increase.
+        if batch.first_index != before.size:
+            raise DiscontinuityError(f"{where}: entry {before.size} comes next", "index", index)
+        first, last = batch.offsets[:8], batch.offsets[-8:]
+        begin = int.from_bytes(first) if first else batch.next_offset
+        end = int.from_bytes(last) + 1 if last else batch.next_offset
+        if begin < before.next_offset or end > batch.next_offset:
+            message = f"{where}: its offsets do not lie from {before.next_offset} to its next offset"
+            raise DiscontinuityError(message, "offset", index)
+        # Step 6, Chain: the first entry contains the leaf hash before it.
+        if batch.previous_leaf_hash != before.last_leaf:
+            message = f"{where}: the previous leaf hash is not the leaf hash of the entry before"
+            raise DiscontinuityError(message, "chain", index)
+        # Step 7, Checkpoint: the signed root is that of the tree extended by these leaves.
+        frontier = before.frontier.copy()
+        frontier.extend(unpack_hashes(batch.leaf_hashes))
+        if frontier.pack() != after.frontier.pack():
+            message = f"{where}: the signed checkpoint is not the head of the entries up to here"
+            raise DiscontinuityError(message, "checkpoint", max(batch.size - 1, index))
+
+    def _head_before(self, batch: SealedBatch) -> Head:
+        """Return the head that the batch must continue: the verified one, or that of a new epoch's genesis."""
+        # Step 2, Genesis: all batches name the same one, and that of a new epoch binds the head of the one before.
+        genesis, head = batch.genesis, self.head
+        if head is not None and genesis.origin == head.genesis.origin:
+            if genesis != head.genesis:
+                raise InvalidNoteError("the batch names another genesis", "genesis", batch.first_index)
+            return head
+        epoch = split_origin(genesis.origin)[1]
+        bound = (genesis.previous_size, genesis.previous_root)
+        if epoch == 0 and bound != (0, bytes(32)):
+            raise DiscontinuityError("epoch 0 names an epoch before it", "genesis", 0)
+        if head is not None:
+            if epoch != split_origin(head.genesis.origin)[1] + 1:
+                message = f"epoch {epoch} does not follow {head.genesis.origin}"
+                raise DiscontinuityError(message, "genesis", batch.first_index)
+            if bound != (head.size, head.frontier.root()):
+                message = "its genesis does not bind the last head of the epoch before"
+                raise DiscontinuityError(message, "genesis", 0)
+        return Head.at_genesis(genesis)

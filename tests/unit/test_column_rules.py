@@ -1,0 +1,106 @@
+"""The rules over columns say the same as the rules over one event."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from grantledger.schemas.arrow import decode_values
+from grantledger.schemas.catalog import SchemaCatalog, event_schema
+from grantledger.schemas.column_rules import forbidden
+from grantledger.schemas.event import (
+    ACCESS_TYPES,
+    PIPELINE_TYPES,
+    Approval,
+    Event,
+    Finding,
+    RegisteredSchema,
+    Resource,
+    Source,
+    Subject,
+)
+from grantledger.schemas.rules import InvalidEventError, check
+from support.events import event, written
+
+SCHEMA = event_schema()
+CATALOG = SchemaCatalog((SCHEMA,))
+TIMES = st.sampled_from(
+    [
+        datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+        datetime(1970, 1, 1, tzinfo=UTC),
+        datetime(2026, 3, 1, tzinfo=UTC),
+        datetime(2299, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+        datetime(2300, 1, 1, tzinfo=UTC),
+        datetime(9999, 12, 31, tzinfo=UTC),
+    ]
+)
+KINDS = st.sampled_from(["human", "unknown", "robot", "human\0"])
+NAMES = st.sampled_from(["", "a", "\0"])
+IDS = st.sampled_from([None, "a", "b"])
+CHANGES: dict[str, st.SearchStrategy[Any]] = {
+    "event_type": st.sampled_from([*ACCESS_TYPES, *PIPELINE_TYPES, "", "grant.given", "request."]),
+    "occurred_at": TIMES,
+    "starts_at": st.none() | TIMES,
+    "expires_at": st.none() | TIMES,
+    "source": st.builds(Source, NAMES, NAMES, NAMES, NAMES),
+    "subject": st.builds(Subject, NAMES, KINDS),
+    "tenant": NAMES,
+    "resource": st.sampled_from([None, Resource("", "b"), Resource("a", "")]),
+    "entitlement": IDS,
+    "grant_id": IDS,
+    "grant_id_kind": st.sampled_from([None, "native", "synthesized", "nativ"]),
+    "request_id": IDS,
+    "session_id": IDS,
+    "approvals": st.lists(
+        st.builds(Approval, NAMES, st.sampled_from(["approved", "pending", "", "maybe"]), at=st.none() | TIMES),
+        max_size=3,
+    ).map(tuple),
+    "requested_seconds": st.sampled_from([None, 0, 1, -1]),
+    "expiry_source": st.sampled_from([None, "native", "unknown", "nativ"]),
+    "removal_evidence": st.sampled_from([None, "none", "confirmed", "sworn"]),
+    "outcome": st.sampled_from(["success", "unknown", "perhaps"]),
+    "finding": st.sampled_from([None, Finding("a", "b", "info"), Finding("a", "b", "bad")]),
+}
+
+
+@st.composite
+def events(draw: st.DrawFn) -> Event:
+    """An event of which at most a few fields are other than good ones."""
+    made = event(draw(st.sampled_from(ACCESS_TYPES)), 1, registered_schema=RegisteredSchema("", "", ""))
+    names = draw(st.lists(st.sampled_from(sorted(CHANGES)), max_size=4, unique=True))
+    return replace(made, **{name: draw(CHANGES[name]) for name in names})
+
+
+def wrong_field(one: Event) -> str | None:
+    try:
+        check(one)
+    except InvalidEventError as error:
+        return error.field
+    return None
+
+
+def table_of(some: list[Event]) -> pa.RecordBatch:
+    values = [written(one.to_datum(), SCHEMA.definition, SCHEMA.prefix) for one in some]
+    return decode_values(pa.array(values, pa.binary()), [0] * len(values), CATALOG)
+
+
+@given(st.lists(events(), min_size=1, max_size=12))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_columns_and_single_events_are_judged_alike(some: list[Event]) -> None:
+    expected = {row: field for row, one in enumerate(some) if (field := wrong_field(one)) is not None}
+    assert forbidden(table_of(some)) == expected
+
+
+def test_every_column_of_an_event_that_is_good_is_good_by_itself() -> None:
+    assert forbidden(table_of([event(kind, number) for number, kind in enumerate(ACCESS_TYPES)])) == {}
+    assert forbidden(table_of([event("grant.activated", 1)]).slice(0, 0)) == {}
+
+
+def test_words_that_an_older_schema_may_leave_out_are_not_wrong() -> None:
+    left_out = replace(event("grant.activated", 1), subject=Subject("alice", ""), outcome="")
+    assert forbidden(table_of([left_out])) == {}

@@ -1,0 +1,262 @@
+"""Evidence in ClickHouse: the tables ``entries``, ``origins`` and ``anchors``. Rows are hashed here, never there."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import ClassVar
+
+import pyarrow as pa
+from clickhouse_connect.driver.client import Client
+
+from ..ledger.anchor import Anchor, anchor_origin
+from ..ledger.entry import Genesis
+from ..ledger.keys import LogKeys
+from ..schemas.catalog import SchemaCatalog, SchemaConflictError
+from ..schemas.event import FINDINGS_TOPIC
+from ..sinks.clickhouse import is_embedded
+from ..sinks.evidence import ANCHORS_SCHEMA, ARROW, ORIGINS_SCHEMA, read_catalog
+from .columns import COLUMNS, ChunkTask, wrong_type
+from .entries import CheckedChunk
+from .logs import ChunkJoiner, VerifiedLog
+from .procedure import Progress
+from .report import Report
+from .steps import Problem
+from .workers import check_file, pool
+
+READ = 1 << 16
+"""Rows per query: a multiple of the rows that are checked at a time."""
+READ_SETTINGS = ARROW | {
+    "output_format_arrow_low_cardinality_as_dictionary": 1,
+    "output_format_arrow_compression_method": "none",
+}
+"""Uncompressed, because the rows are read at once on the same machine."""
+PARALLEL_FROM = 4 * READ
+"""With fewer rows, starting processes costs more than it saves."""
+UNDER_WAY = 4
+"""Chunks read but not yet joined, so that memory use stays constant."""
+
+Sizes = Mapping[str, tuple[int, int]]
+"""By origin: entries according to the highest index, and rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClickHouseEvidence:
+    """The stored evidence of one deployment.
+
+    Attributes:
+        patience: seconds without progress after which a running store no longer counts as catching up with the anchors
+            from outside; 0 if no store is running.
+        workers: number of hashing processes; None for one per processor.
+    """
+
+    client: Client
+    deployment: str
+    patience: float = 0.0
+    workers: int | None = None
+    name: ClassVar[str] = "clickhouse"
+    complete_epochs: ClassVar[bool] = True
+    complete_anchors: ClassVar[bool] = False
+
+    def read_anchors(self, report: Report) -> Sequence[Anchor]:
+        """Read the table ``anchors``."""
+        table = self.client.query_arrow(
+            "SELECT origin, index, time, bodies, entry, frontier, note FROM anchors ORDER BY origin, index",
+            settings=ARROW,
+        )
+        if (column := wrong_type(table, ANCHORS_SCHEMA)) is not None:
+            message = f"column {column} of the table anchors has another type than the ledger's, or nulls"
+            report.add(Problem(anchor_origin(self.deployment), None, "format", message))
+            return []
+        times = table.column("time").cast(pa.int64()).to_pylist()
+        return [
+            Anchor(
+                _text(row["origin"]), row["index"], time_ms, tuple(map(_text, row["bodies"])), row["entry"],
+                row["frontier"], _text(row["note"]),
+            )
+            for row, time_ms in zip(table.to_pylist(), times, strict=True)
+        ]  # fmt: skip
+
+    def verify_logs(
+        self, keys: LogKeys, covered: Mapping[str, int], report: Report, progress: Progress
+    ) -> Mapping[str, VerifiedLog]:
+        """Check all rows in chunks, in several processes, and join them log by log."""
+        if self.patience:
+            report.behind = await_covered(self._sizes, covered, self.patience)
+        sizes = self._sizes()
+        # Step 2, Genesis: one row per log in origins, and its hash is right.
+        logs = self._read_logs(sizes, report)
+        # Step 9, Schemas: the writer schemas on record do not contradict one another.
+        prefix = f"{self.deployment}/{FINDINGS_TOPIC}/"
+        catalog = self._read_catalog(prefix, report)
+        joiners = {origin: ChunkJoiner(log, keys) for origin, log in logs.items()}
+        total = sum(rows for origin, (_, rows) in sizes.items() if origin in logs)
+        processes = self.workers if self.workers is not None else os.cpu_count() or 1
+        with (
+            TemporaryDirectory(prefix="grantledger-verify-") as folder,
+            pool(processes if total >= PARALLEL_FROM else 1, catalog) as executor,
+        ):
+            # The findings first: they contain the schemas. If these are not sound, decoded columns cannot be judged.
+            for of_findings in (True, False):
+                group = {o: log for o, log in logs.items() if o.startswith(prefix) is of_findings}
+                found = report.problems + [log.problem for log in logs.values() if log.problem is not None]
+                decoded = not any(problem.origin.startswith(prefix) for problem in found)
+                report.schemas = len(catalog) if decoded else None
+                tasks = self._tasks(group, sizes, decoded=decoded)
+                for checked in _check_all(partial(_read, self.client), tasks, executor, Path(folder)):
+                    joiners[checked.origin].add(checked)
+                    report.entries += checked.count
+                    progress(report.entries, total)
+        for joiner in joiners.values():
+            joiner.finish()
+        return logs
+
+    def _sizes(self) -> Sizes:
+        table = self.client.query_arrow(
+            "SELECT origin, max(index) AS last, count() AS entries FROM entries GROUP BY origin", settings=ARROW
+        )
+        return {_text(row["origin"]): (row["last"] + 1, row["entries"]) for row in table.to_pylist()}
+
+    def _read_logs(self, sizes: Sizes, report: Report) -> dict[str, VerifiedLog]:
+        """Read the table ``origins`` and compare it with the logs that have entries."""
+        table = self.client.query_arrow(
+            "SELECT origin, topic_id, first_offset, previous_size, previous_root, genesis_hash FROM origins "
+            "ORDER BY origin",
+            settings=ARROW,
+        )
+        if (column := wrong_type(table, ORIGINS_SCHEMA)) is not None:
+            message = f"column {column} of the table origins has another type than the ledger's, or nulls"
+            report.add(Problem(self.deployment, None, "format", message))
+            return {}
+        logs: dict[str, VerifiedLog] = {}
+        listed = set()
+        for row in table.to_pylist():
+            origin = _text(row["origin"])
+            if origin in listed:
+                report.add(Problem(origin, None, "genesis", "the log is in the table origins more than once"))
+                continue
+            listed.add(origin)
+            try:
+                genesis = Genesis(
+                    origin, row["topic_id"], row["first_offset"], row["previous_size"], row["previous_root"]
+                )
+            except ValueError as error:
+                report.add(Problem(origin, None, "origin", str(error)))
+                continue
+            if genesis.hash() != row["genesis_hash"]:
+                report.add(Problem(origin, None, "genesis", "the genesis hash is not that of the row in origins"))
+            if not origin.startswith(self.deployment + "/"):
+                report.add(Problem(origin, None, "origin", f"the log is not of deployment {self.deployment}"))
+            logs[origin] = VerifiedLog(genesis)
+        for origin in sizes.keys() - listed:
+            report.add(Problem(origin, 0, "origin", "entries are stored of a log that is not in the table origins"))
+        return logs
+
+    def _read_catalog(self, prefix: str, report: Report) -> SchemaCatalog:
+        try:
+            return read_catalog(self.client, prefix)
+        except SchemaConflictError as error:
+            report.add(Problem(prefix, None, "schema", str(error)))
+            return SchemaCatalog()
+
+    def _tasks(self, logs: Mapping[str, VerifiedLog], sizes: Sizes, *, decoded: bool) -> Iterator[ChunkTask]:
+        """Yield the chunks of each log up to its first problem: a forged index may be as large as 2**64 - 1."""
+        erasures = self._erasures()
+        for origin, log in logs.items():
+            size = sizes.get(origin, (0, 0))[0]
+            for first in range(0, size, READ):
+                if log.problem is not None:
+                    break
+                erased = erasures.get(origin, frozenset())
+                yield ChunkTask(origin, first, min(READ, size - first), erased, decoded=decoded)
+
+    def _erasures(self) -> dict[str, frozenset[int]]:
+        """Return the indices whose erasure is on record, by origin.
+
+        Records of erasures that are themselves erased do not count: nothing can be checked about them.
+        """
+        rows = self.client.query(
+            "SELECT subject_id FROM entries "
+            "WHERE startsWith(origin, {p:String}) AND event_type = 'payload.erased' AND erased_at IS NULL",
+            parameters={"p": f"{self.deployment}/{FINDINGS_TOPIC}/0/"},
+        ).result_rows
+        found: dict[str, set[int]] = {}
+        for (subject,) in rows:
+            origin, _, index = str(subject).rpartition("#")
+            if index.isascii() and index.isdigit() and len(index) <= 20:  # anyone who may publish can write nonsense
+                found.setdefault(origin, set()).add(int(index))
+        return {origin: frozenset(indices) for origin, indices in found.items()}
+
+
+def await_covered(sizes: Callable[[], Sizes], covered: Mapping[str, int], patience: float, pause: float = 0.2) -> int:
+    """Wait for a running store to reach the sizes that outside anchors cover, as long as it makes progress.
+
+    Args:
+        sizes: returns the current sizes of the logs.
+        patience: seconds without progress after which to give up.
+
+    Returns:
+        The number of entries that are still missing.
+    """
+    least: int | None = None
+    deadline = 0.0
+    while True:
+        stored = sizes()
+        missing = sum(max(0, size - stored.get(origin, (0, 0))[0]) for origin, size in covered.items())
+        if least is None or missing < least:
+            least, deadline = missing, time.monotonic() + patience
+        if not missing or time.monotonic() >= deadline:
+            return missing
+        time.sleep(pause)
+
+
+def _text(stored: bytes) -> str:
+    return stored.decode("utf-8", "replace")
+
+
+def _check_all(
+    read: Callable[[ChunkTask, Path], None], tasks: Iterable[ChunkTask], executor: Executor, folder: Path
+) -> Iterator[CheckedChunk]:
+    """Yield the checked chunks of every log in order."""
+    waiting: deque[Future[list[CheckedChunk]]] = deque()
+    for number, task in enumerate(tasks):
+        path = folder / str(number)
+        read(task, path)
+        waiting.append(executor.submit(check_file, task, path))
+        while len(waiting) >= UNDER_WAY:
+            yield from waiting.popleft().result()
+    while waiting:
+        yield from waiting.popleft().result()
+
+
+def _read(client: Client, task: ChunkTask, path: Path) -> None:
+    """Write rows to a file as an Arrow stream, for whichever process checks them.
+
+    The embedded engine writes the file itself, which costs half as much as passing the bytes through Python. One row
+    more than expected is enough to find duplicates.
+    """
+    names = ", ".join(f"`{name}`" for name in COLUMNS)
+    embedded = is_embedded(client)
+    quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    body = client.raw_query(
+        f"SELECT {names} FROM entries WHERE origin = {{origin:String}} AND index >= {{first:UInt64}} "  # noqa: S608 - our names
+        "AND index < {end:UInt64} ORDER BY index LIMIT {limit:UInt64}"
+        + (f" INTO OUTFILE '{quoted}'" if embedded else ""),
+        parameters={
+            "origin": task.origin,
+            "first": task.first_index,
+            "end": task.first_index + task.expected,
+            "limit": task.expected + 1,
+        },
+        settings=READ_SETTINGS,
+        fmt="ArrowStream",
+    )
+    if not embedded:
+        path.write_bytes(body)

@@ -1,0 +1,130 @@
+"""Verify a ledger. Start reading here.
+
+A sound report proves: every entry of every log is as it was sealed, in its place, none missing between the genesis and
+the last checkpoint; the key that you brought signed all checkpoints; every anchor covers these logs and no others; and,
+for ClickHouse, the decoded columns are those of the sealed payloads.
+
+The caller must still:
+
+- **Bring the public key** from a source other than the ledger. Whoever can replace the key can replace the ledger.
+- **Check the deployment's name**: a sound ledger may be the wrong one.
+- **Bring anchors from outside**, from storage that the ledger's operators cannot change. Without them, a log that was
+  cut off at its end is sound.
+- **Compare heads** with a witness or with the last report: the key's holder can sign a second history.
+- **Judge the events**: the ledger proves what senders sent, not that it is true.
+
+The steps are numbered as in docs/ledger.md, "How to verify", and :mod:`.steps` lists them:
+
+====  ===================  =======================================================================
+1     Format               :mod:`.columns` (rows), ``ledger.batch.decode`` (records)
+2     Genesis              :func:`.logs.check_epochs`, and the evidence sources
+3-6   Order to Chain       :func:`.entries.check_chunk` (rows), ``ledger.log_verifier`` (records)
+7-8   Checkpoint, Batch    :class:`.logs.ChunkJoiner` (rows), ``ledger.log_verifier`` (records)
+9     Schemas              :mod:`.clickhouse_source`
+10    Decoded columns      :mod:`.columns`
+11    Anchors              :func:`.anchors.verify_anchors`
+12    Anchored heads       :func:`.anchors.check_covered`
+13    Outside anchors      :func:`.anchors.verify_outside`
+====  ===================  =======================================================================
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Protocol
+
+from ..ledger.anchor import Anchor, anchor_origin
+from ..ledger.keys import LogKeys
+from ..ledger.note import NoteError
+from .anchors import verify_anchors, verify_outside
+from .logs import VerifiedLog, check_epochs
+from .report import Report
+
+Progress = Callable[[int, int], None]
+"""Called with the number of entries checked, and of all entries or 0 if it is not known."""
+
+
+class Evidence(Protocol):
+    """A copy of a ledger: the tables in ClickHouse, or the topics in Kafka."""
+
+    name: ClassVar[str]
+    complete_epochs: ClassVar[bool]
+    """Whether every epoch must be here."""
+    complete_anchors: ClassVar[bool]
+    """Whether every anchor from outside must be here."""
+
+    @property
+    def deployment(self) -> str:
+        """The deployment's name, which the caller must know."""
+        ...
+
+    def read_anchors(self, report: Report) -> Sequence[Anchor]:
+        """Return all anchors; record those that cannot be read as problems."""
+        ...
+
+    def verify_logs(
+        self, keys: LogKeys, covered: Mapping[str, int], report: Report, progress: Progress
+    ) -> Mapping[str, VerifiedLog]:
+        """Perform steps 1 to 10 and return the logs by origin.
+
+        Args:
+            covered: sizes that the logs must reach, by origin.
+        """
+        ...
+
+
+def verify(
+    evidence: Evidence,
+    keys: LogKeys,
+    *,
+    outside: Sequence[Anchor] = (),
+    progress: Progress = lambda done, total: None,
+) -> Report:
+    """Verify all evidence of a deployment.
+
+    Args:
+        keys: the public keys of the logs.
+        outside: anchors from outside, which show that a log was cut off at its end.
+
+    Raises:
+        Exception: the evidence cannot be read; nothing is known then.
+    """
+    started = time.monotonic()
+    report = Report(evidence.name, evidence.deployment)
+    # Anchors are written after the entries that they cover. So anchors are read first: the entries read next must
+    # reach them, also while the pipeline runs.
+    anchors = evidence.read_anchors(report)
+    # Steps 1 to 10: each log on its own, from the genesis to the last checkpoint.
+    logs = evidence.verify_logs(keys, covered_sizes(outside), report, progress)
+    # Step 2, Genesis: each epoch binds the one before.
+    check_epochs(logs, complete=evidence.complete_epochs)
+    for origin, log in logs.items():
+        report.logs += 1
+        report.checkpoints += log.checkpoints
+        report.add(log.problem)
+        if log.problem is None:
+            size, root = log.head
+            report.heads[origin] = (size, root.hex())
+    # Steps 11 and 12: the anchor log, and the heads that it covers.
+    origin = anchor_origin(evidence.deployment)
+    inside, problem = verify_anchors(anchors, keys, logs, origin)
+    report.anchors = len(inside)
+    report.add(problem)
+    # Step 13: the same against anchors that nobody with access to the ledger can change.
+    report.outside_anchors, problem = verify_outside(
+        outside, {anchor.index: anchor for anchor in anchors}, keys, logs, origin, complete=evidence.complete_anchors
+    )
+    stored = {anchor.index for anchor in anchors}
+    report.outside_only = sum(anchor.index not in stored for anchor in outside[: report.outside_anchors])
+    report.add(problem)
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def covered_sizes(outside: Sequence[Anchor]) -> dict[str, int]:
+    """Return the sizes of the logs that the last anchor from outside covers; none if it is malformed."""
+    try:
+        return {head.origin: head.size for anchor in outside[-1:] for head in anchor.checkpoints()}
+    except NoteError:  # step 13 reports it
+        return {}

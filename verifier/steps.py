@@ -1,0 +1,61 @@
+"""The numbered steps of verification. docs/ledger.md, "How to verify", explains each one under the same number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step.
+
+    Attributes:
+        number: as in docs/ledger.md.
+        unit: what the step checks, as the report counts it.
+        checks: the stable words that name this step's problems in the report.
+    """
+
+    number: int
+    name: str
+    unit: str
+    checks: tuple[str, ...]
+
+
+STEPS = (
+    Step(1, "Format", "entries", ("batch", "format")),
+    Step(2, "Genesis", "logs", ("origin", "genesis")),
+    Step(3, "Order", "entries", ("index", "offset")),
+    Step(4, "Payload", "entries", ("payload", "erased")),
+    Step(5, "Leaf", "entries", ("leaf",)),
+    Step(6, "Chain", "entries", ("chain",)),
+    Step(7, "Checkpoint", "checkpoints", ("checkpoint",)),
+    Step(8, "Batch", "checkpoints", ("sealed_at",)),
+    Step(9, "Schemas", "schemas", ("schema",)),
+    Step(10, "Decoded columns", "entries", ("columns",)),
+    Step(11, "Anchors", "anchors", ("anchor", "anchor_index")),
+    Step(12, "Anchored heads", "anchors", ("truncated", "anchored_head")),
+    Step(13, "Outside anchors", "outside_anchors", ("outside_anchor",)),
+)
+_STEP_OF = {check: step for step in STEPS for check in step.checks}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Evidence that differs from what was signed.
+
+    Attributes:
+        origin: the log, or the Kafka record if the log cannot be named.
+        index: the first entry concerned; None if the problem concerns the whole log.
+        check: the failed check, one of the words in ``STEPS``.
+        message: the problem in one sentence.
+    """
+
+    origin: str
+    index: int | None
+    check: str
+    message: str
+
+    @property
+    def step(self) -> Step:
+        """The step that found it."""
+        return _STEP_OF[self.check]
