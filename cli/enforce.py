@@ -16,7 +16,6 @@ from ..enforcers.engine import EnforcingStoppedError, Limits
 from ..enforcers.journal import close_breaker as close
 from ..enforcers.plugins import build_plugins
 from ..enforcers.policy import PolicyError, load_policy
-from ..kafka.transactions import insist
 from ..runtime.logs import configure_logs
 from ..runtime.process import complain, on_stop_signal, serving
 from ..runtime.settings import Settings, SettingsError
@@ -79,7 +78,6 @@ def _enforcer(settings: Settings, carry_out: bool) -> Enforcer:
         plugins,
         limits,
         catalog=_catalog(settings),
-        insist=insist,
         carry_out=carry_out,
         now=_now,
     )
@@ -95,7 +93,6 @@ def _close_breaker(settings: Settings, reason: str) -> None:
         settings.require_deployment(),
         _breaker(settings),
         catalog=_catalog(settings),
-        insist=insist,
         now=_now,
         who=_who(),
         why=reason,

@@ -28,7 +28,7 @@ from .contract import InvalidCommandError, Key, Plugin, Target
 from .core import Decision, History, decide
 from .engine import EnforcingStoppedError, Engine, Limits, stopped
 from .events import INVALID_RULE, LOST_RULE, Recorder, target_of
-from .journal import Insist, KafkaJournal, enforce_group, kafka_errors, read_history
+from .journal import KafkaJournal, enforce_group, kafka_errors, read_history
 from .lifecycle import Lifecycle
 from .policy import Policy
 
@@ -49,7 +49,6 @@ class Enforcer:
 
     Args:
         catalog: the schemas that events may be written with.
-        insist: see ``Insist``; the process that starts this one brings it.
         carry_out: without it nothing is done and nothing is put on record; what would be done is logged and counted.
     """
 
@@ -62,12 +61,11 @@ class Enforcer:
         limits: Limits,
         *,
         catalog: SchemaCatalog,
-        insist: Insist,
         carry_out: bool,
         now: Callable[[], datetime],
     ) -> None:
         self._cluster, self._deployment, self._policy, self._plugins = cluster, deployment, policy, plugins
-        self._limits, self._insist, self._carry_out, self._now = limits, insist, carry_out, now
+        self._limits, self._carry_out, self._now = limits, carry_out, now
         self._catalog = catalog
         self._recorder = Recorder(deployment)
         self._lifecycle = Lifecycle(self._cluster, catalog, now)
@@ -98,7 +96,7 @@ class Enforcer:
 
     def _run(self, consumer: Consumer) -> None:
         # First of all: from here on no other enforcer's transaction can end any more, so what is read now is all.
-        journal = KafkaJournal(self._cluster, self._deployment, self._insist, lambda: self._stopping)
+        journal = KafkaJournal(self._cluster, self._deployment, lambda: self._stopping)
         history = self._history()
         if history.breaker_opened is not None:
             raise EnforcingStoppedError(stopped(f"since {history.breaker_opened:%Y-%m-%d %H:%M:%S} UTC"))

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from ..kafka.cluster import Cluster
 from ..kafka.errors import KafkaUnavailableError, is_transient, unavailable
 from ..kafka.offsets import end_offset, first_offset
-from ..kafka.options import transactional_options
 from ..kafka.records import read_range
+from ..kafka.transactional_writer import TransactionalWriter
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.codec import DecodeError, EventEncoder, decode
 from ..schemas.event import FINDINGS_TOPIC, Event
@@ -25,9 +24,6 @@ from .events import Recorder, note
 
 log = structlog.get_logger("grantledger.enforce")
 
-Insist = Callable[[Callable[[float], Any], Callable[[], bool]], None]
-"""Repeats a transactional call, which takes the seconds it may block, until it is through; the second says whether a
-stop has been asked for."""
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 
 
@@ -42,13 +38,12 @@ class KafkaJournal:
     Making one fences every enforcer before it off, and ends what that one has left open.
     """
 
-    def __init__(self, cluster: Cluster, deployment: str, insist: Insist, stopping: Callable[[], bool]) -> None:
-        self._cluster, self._insist, self._stopping = cluster, insist, stopping
-        self._producer = Producer(transactional_options(cluster, enforce_group(deployment)))
+    def __init__(self, cluster: Cluster, deployment: str, stopping: Callable[[], bool]) -> None:
+        self._writer = TransactionalWriter(cluster, enforce_group(deployment), stopping=stopping)
         self._encoder = EventEncoder()
         self._consumer: Consumer | None = None
         self._position = -1
-        insist(self._producer.init_transactions, stopping)
+        self._writer.init()
 
     def follow(self, consumer: Consumer, committed: int) -> None:
         """Commit positions for this consumer's group from now on; ``committed``: its last, negative for none."""
@@ -65,18 +60,12 @@ class KafkaJournal:
         told = self._consumer is not None and (position > self._position or not events)
         if not events and not told:
             return
-        self._producer.begin_transaction()
+        self._writer.begin()
         for event in events:
-            self._producer.produce(self._cluster.physical(event.topic), self._encoder.encode(event), event.key)
+            self._writer.produce(event.topic, self._encoder.encode(event), event.key)
         if self._consumer is not None and told:
-            offsets, group = (
-                [self._cluster.partition(COMMANDS_TOPIC, 0, position)],
-                self._consumer.consumer_group_metadata(),
-            )
-            self._insist(
-                lambda seconds: self._producer.send_offsets_to_transaction(offsets, group, seconds), self._stopping
-            )
-        self._insist(self._producer.commit_transaction, self._stopping)
+            self._writer.send_offsets({(COMMANDS_TOPIC, 0): position}, self._consumer.consumer_group_metadata())
+        self._writer.commit()
         self._position = max(self._position, position)
 
 
@@ -102,7 +91,6 @@ def close_breaker(
     breaker: Breaker,
     *,
     catalog: SchemaCatalog,
-    insist: Insist,
     now: Callable[[], datetime],
     who: str,
     why: str,
@@ -116,7 +104,7 @@ def close_breaker(
         # Looked at first without a journal, which would push a running enforcer from its place for nothing.
         if read_history(cluster, catalog, deployment).breaker_opened is None:
             return False
-        journal = KafkaJournal(cluster, deployment, insist, lambda: False)
+        journal = KafkaJournal(cluster, deployment, lambda: False)
         seconds = breaker.window.total_seconds()
         closed = Recorder(deployment).breaker(
             now(), opened=False, limit=breaker.limit, seconds=seconds, who=who, why=why

@@ -12,16 +12,15 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import structlog
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaException
 
 from ..base.errors import StoppedError
 from ..kafka.cluster import Cluster
 from ..kafka.errors import KafkaUnavailableError, is_transient, unavailable
 from ..kafka.identity import identify_topics
 from ..kafka.offsets import first_offset
-from ..kafka.options import transactional_options
 from ..kafka.records import last_record
-from ..kafka.transactions import insist
+from ..kafka.transactional_writer import TransactionalWriter
 from ..ledger import batch as batches
 from ..ledger.anchor import (
     Anchor,
@@ -65,10 +64,10 @@ class Anchorer:
     ) -> None:
         self._cluster, self._deployment, self._signer, self._targets = cluster, deployment, signer, targets
         self._interval, self._now = interval, now
-        self._producer = Producer(transactional_options(self._cluster, f"{deployment}-anchor"))
         self._frontier = Frontier()
         self._sizes: dict[str, Checkpoint] = {}
         self._stop = threading.Event()
+        self._writer = TransactionalWriter(cluster, f"{deployment}-anchor", stopping=self._stop.is_set)
 
     def stop(self) -> None:
         """Ask ``run`` to anchor once more and to return. Safe in a signal handler."""
@@ -83,7 +82,7 @@ class Anchorer:
         """
         try:
             identify_topics(self._cluster, (ANCHORS_TOPIC, RECEIPTS_TOPIC))
-            insist(self._producer.init_transactions, self._stop.is_set)
+            self._writer.init()
             self._resume()
             due = time.monotonic()
             while not self._stop.is_set():
@@ -166,6 +165,6 @@ class Anchorer:
             self._write(RECEIPTS_TOPIC, encode_receipt(answer))
 
     def _write(self, topic: str, value: bytes) -> None:
-        self._producer.begin_transaction()
-        self._producer.produce(self._cluster.physical(topic), value, self._deployment, 0)
-        insist(self._producer.commit_transaction, self._stop.is_set)
+        self._writer.begin()
+        self._writer.produce(topic, value, self._deployment, 0)
+        self._writer.commit()

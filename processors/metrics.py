@@ -11,13 +11,15 @@ SEAL_TRANSACTIONS = Counter("grantledger_seal_transactions_total", "Transactions
 SEAL_SECONDS = Histogram("grantledger_seal_transaction_seconds", "Time of one sealing transaction with its commit.")
 LOG_SIZE = Gauge("grantledger_log_size_entries", "Entries of a log that are sealed.", ["topic", "partition"])
 SEAL_POSITION = Gauge(
-    "grantledger_seal_position_offset", "Input offset at which sealing goes on.", ["topic", "partition"]
+    "grantledger_seal_position_offset", "Input offset at which sealing continues.", ["topic", "partition"]
 )
 SEAL_STOPPED = Gauge(
-    "grantledger_seal_stopped", "1 where a partition is stopped until a person looks.", ["topic", "partition"]
+    "grantledger_seal_stopped",
+    "1 if a partition is stopped until a person has looked.",
+    ["topic", "partition"],
 )
 SENDER_TIMED = Counter(
-    "grantledger_sender_timed_entries_total", "Entries whose time the sender set, which no deadline may use.", ["topic"]
+    "grantledger_sender_timed_entries_total", "Entries whose time the sender set. No deadline uses it.", ["topic"]
 )
 LAST_CHECKPOINT = Gauge("grantledger_last_checkpoint_timestamp_seconds", "When the last checkpoint was committed.")
 ANCHORS = Counter("grantledger_anchors_total", "Anchors committed.")
@@ -25,8 +27,8 @@ LAST_ANCHOR = Gauge("grantledger_last_anchor_timestamp_seconds", "When the last 
 ANCHOR_FAILURES = Counter("grantledger_anchor_target_failures_total", "Anchor targets that did not answer.", ["target"])
 
 
-def stands_at(where: tuple[str, int], size: int, next_offset: int) -> None:
-    """Say how far a log is sealed, and where in its input sealing goes on."""
-    topic, partition = where
-    LOG_SIZE.labels(topic, str(partition)).set(size)
-    SEAL_POSITION.labels(topic, str(partition)).set(next_offset)
+def show_head(partition: tuple[str, int], size: int, next_offset: int) -> None:
+    """Set the gauges of a log's head."""
+    topic, number = partition
+    LOG_SIZE.labels(topic, str(number)).set(size)
+    SEAL_POSITION.labels(topic, str(number)).set(next_offset)

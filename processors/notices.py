@@ -1,4 +1,4 @@
-"""What the processors themselves put on record: findings and schemas, as events in ``access.findings``."""
+"""The events that the sealer itself writes to ``access.findings``: findings and writer schemas."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import datetime
 
 from ..schemas.catalog import WriterSchema
 from ..schemas.event import Actor, Event, Finding, RegisteredSchema, Source, Subject
+from ..schemas.finding_rules import FINDING_RULES
 
 SYSTEM = "grantledger"
 
@@ -16,12 +17,11 @@ def finding_opened(
     *,
     rule: str,
     key: str,
-    severity: str,
     evidence: dict[str, object],
     at: datetime,
     identity: str,
 ) -> Event:
-    """Return the event that opens a finding. ``identity`` makes its id: the same finding met twice is one."""
+    """Return the event that opens a finding. Events with the same rule, key and identity have the same id."""
     return Event(
         event_type="finding.opened",
         occurred_at=at,
@@ -29,15 +29,15 @@ def finding_opened(
         subject=Subject(key, "system"),
         actor=Actor("grantledger-seal", "system"),
         outcome="failure",
-        finding=Finding(rule, key, severity, evidence=json.dumps(evidence, sort_keys=True)),
+        finding=Finding(rule, key, FINDING_RULES[rule].severity, evidence=json.dumps(evidence, sort_keys=True)),
     )
 
 
 def schema_registered(deployment: str, schema: WriterSchema, initial: bool, at: datetime) -> Event:
-    """Return the event that puts a writer schema on record.
+    """Return the event that registers a writer schema.
 
     Args:
-        initial: the deployment begins with it, so that it is in force for every entry.
+        initial: the deployment begins with this schema, so it is valid for every entry.
     """
     return Event(
         event_type="schema.registered",

@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import structlog
-from confluent_kafka import KafkaError, Message, Producer
 
 from ..kafka.cluster import Cluster
-from ..kafka.errors import KafkaUnavailableError
 from ..kafka.offsets import end_offset, first_offset
+from ..kafka.publisher import Publisher, Record
 from ..kafka.records import read_range
 from ..ledger import batch as batches
 from ..schemas.catalog import WriterSchema
@@ -47,20 +46,10 @@ def register_schemas(cluster: Cluster, deployment: str, schemas: Iterable[Writer
         missing.pop(message.key() or b"", None)
     if not missing:
         return []
-    encoder = EventEncoder()
-    producer = Producer({**cluster.options, "enable.idempotence": True, "acks": "all"})
-    failures: list[str] = []
-
-    def delivered(error: KafkaError | None, _message: Message) -> None:
-        if error is not None:
-            failures.append(error.str())
-
-    for schema in missing.values():
-        event = schema_registered(deployment, schema, initial, datetime.now(UTC))
-        producer.produce(
-            cluster.physical(FINDINGS_TOPIC), encoder.encode(event), schema_key(schema), on_delivery=delivered
-        )
-    if producer.flush(30.0) or failures:
-        raise KafkaUnavailableError(f"schemas could not be put on record: {'; '.join(failures) or 'no answer in 30 s'}")
+    encoder, now = EventEncoder(), datetime.now(UTC)
+    Publisher(cluster).publish(
+        Record(FINDINGS_TOPIC, encoder.encode(schema_registered(deployment, schema, initial, now)), schema_key(schema))
+        for schema in missing.values()
+    )
     log.info("schemas_registered", prefixes=[schema.prefix.hex() for schema in missing.values()], initial=initial)
     return list(missing.values())

@@ -1,8 +1,7 @@
 """The sealer: chains and signs every committed record in partition order (DESIGN sections 4 and 5).
 
-It never decodes a value. One Kafka transaction carries the sealed batches and the input offsets, so what is sealed and
-what is read can never disagree. All of its memory is the tail of the sealed partitions: kill it at any point, and the
-next one goes on from there.
+It never decodes a value. One Kafka transaction contains the sealed batches and the input offsets, so they can never
+disagree. The sealer's only memory is the end of the sealed partitions: after ``kill -9`` the next one resumes there.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import structlog
@@ -23,7 +21,6 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
-    Producer,
     TopicPartition,
 )
 
@@ -31,44 +28,43 @@ from ..base.errors import DependencyError
 from ..kafka.cluster import Cluster
 from ..kafka.errors import is_fatal, is_transient, unavailable
 from ..kafka.identity import TopicIdentity
-from ..kafka.offsets import committed_offsets
-from ..kafka.options import reader_options, transactional_options
-from ..kafka.transactions import insist
+from ..kafka.offsets import Partition, committed_offsets
+from ..kafka.options import reader_options
+from ..kafka.transactional_writer import TransactionalWriter
 from ..ledger import batch as batches
-from ..ledger.batch import MAX_ENTRIES, MAX_PAYLOAD_BYTES, Records, SealedBatch
+from ..ledger.batch import MAX_ENTRIES, MAX_PAYLOAD_BYTES
 from ..ledger.entry import FLAG_LOG_APPEND_TIME, NO_HEADERS, encode_headers, origin_of
 from ..ledger.keys import Signer
 from ..schemas.codec import EventEncoder
 from ..schemas.event import FINDINGS_TOPIC, Event
 from ..schemas.topics import INPUT_TOPICS, seal_group, sealed
 from . import metrics
-from .held_log import HeldLog, linger_of
 from .notices import finding_opened
+from .partition_buffer import PartitionBuffer, RecordOrderError, linger_of
 from .partition_state import anchored_heads, identify, read_state
 from .resume import SealingStoppedError, resume
 
 log = structlog.get_logger("grantledger.seal")
 
-CONSUME_AT_ONCE = 1000
-"""Records a poll: 100 to 1,000 is where confluent-kafka is fastest (DESIGN section 7)."""
+RECORDS_PER_POLL = 1000
+"""confluent-kafka is fastest at 100 to 1,000 (DESIGN section 8)."""
 BATCHES_PER_TRANSACTION = 4
-"""Full batches that share one commit under load; a commit costs about as much as hashing a thousand entries."""
+"""Full batches per transaction under load; a commit costs about as much as hashing a thousand entries."""
 UNREADABLE_HEADERS: list[tuple[str, bytes | None]] = [("grantledger/unreadable-headers", None)]
-"""Sealed in the place of headers that the client library cannot read, so that such a record stops nobody."""
+"""Sealed instead of headers that the client library cannot read. Such a record blocks nothing."""
+SAME_INSTANCE = "If another sealer runs, give each its own GRANTLEDGER_SEALER_INSTANCE."
 _headers_of = operator.methodcaller("headers")
-"""For a name that is no UTF-8, confluent-kafka 2.16 returns a tuple with a hole in it and leaves an exception behind.
-Called this way that is a SystemError; as a method call in a hot loop, Python does not look, and crashes on the hole."""
-
-Partition = tuple[str, int]
+"""If a header name is not UTF-8, confluent-kafka 2.16 returns a tuple with a null pointer and leaves an exception set.
+``methodcaller`` turns that into a SystemError. A plain method call in a hot loop does not check, and crashes."""
 
 
 class SealerLostError(DependencyError):
-    """This process may not go on: fenced off by another one, or its transaction failed. Starting again is safe."""
+    """This process cannot continue: another one fenced it off, or a transaction failed. A restart is safe."""
 
 
 @dataclass(frozen=True, slots=True)
 class SealerConfig:
-    """What a sealer needs to know. Times in seconds."""
+    """Settings of a sealer. Times in seconds."""
 
     deployment: str
     instance: str = "0"
@@ -91,32 +87,32 @@ class Sealer:
         self._cluster, self._config, self._signer = cluster, config, signer
         self._clock, self._now = clock, now
         member = f"{config.deployment}-seal-{config.instance}"
-        self._producer = Producer(transactional_options(self._cluster, member))
-        self._consumer = Consumer(reader_options(self._cluster, seal_group(config.deployment), member=member))
+        self._writer = TransactionalWriter(cluster, member, stopping=lambda: self._stopping)
+        self._consumer = Consumer(reader_options(cluster, seal_group(config.deployment), member=member))
+        self._topics = {cluster.physical(topic): topic for topic in INPUT_TOPICS}
         self._encoder = EventEncoder()
-        self._logs: dict[Partition, HeldLog] = {}
-        self._notices: list[Event] = []
-        self._noticed: set[tuple[str, str]] = set()
+        self._buffers: dict[Partition, PartitionBuffer] = {}
+        self._findings: list[Event] = []
+        self._reported: set[tuple[str, str]] = set()
         self._stopping = False
         self._failure: BaseException | None = None
-        self._moved = False
+        self._rebalanced = False
         self._identities: dict[str, TopicIdentity] = {}
-        self._topics = {cluster.physical(topic): topic for topic in INPUT_TOPICS}
 
     def stop(self) -> None:
-        """Ask ``run`` to seal what it has read, and to return. Safe in a signal handler."""
+        """Ask ``run`` to seal the records it has read, and to return. Safe in a signal handler."""
         self._stopping = True
 
     def run(self) -> None:
         """Seal until stopped.
 
         Raises:
-            SealerLostError: another process took this one's place, or a transaction cannot be finished.
-            SealingStoppedError: no partition may be sealed until a person has looked.
+            SealerLostError: another process took over, or a transaction cannot be finished.
+            SealingStoppedError: every partition is stopped until a person has looked.
             KafkaUnavailableError: the brokers do not answer.
         """
         try:
-            insist(self._producer.init_transactions, lambda: self._stopping)
+            self._writer.init()
             self._identities = identify(self._cluster)
             names, on_revoke = list(self._topics), self._on_revoke
             self._consumer.subscribe(names, on_assign=self._on_assign, on_revoke=on_revoke, on_lost=on_revoke)
@@ -126,66 +122,64 @@ class Sealer:
         except SealingStoppedError as error:
             self._record_stop(error)
             raise
+        except RecordOrderError as error:
+            raise SealerLostError(str(error)) from error
         except KafkaException as error:
             if is_transient(error):
-                raise unavailable("sealing cannot go on", error) from error
-            raise SealerLostError(f"sealing cannot go on: {error.args[0].str()}") from error
+                raise unavailable("sealing cannot continue", error) from error
+            raise SealerLostError(f"sealing cannot continue: {error.args[0].str()}") from error
         finally:
             self._consumer.close()
 
     def _check_topics(self) -> None:
-        """Make sure that what was read came from the topics that were assigned.
+        """Make sure that the records came from the topics that were assigned.
 
-        Nothing else tells: a topic that was deleted and made again is read on at the old offset as if nothing were. A
-        topic id never comes back, so an id that is still the same now was the same while we read.
+        Clients do not notice when a topic is deleted and created again: they continue at the old offset. Topic ids are
+        never reused, so an id that is unchanged now was unchanged while we read.
         """
         if identify(self._cluster) != self._identities:
-            raise SealerLostError("a topic was deleted and made again, or has other partitions: start again")
+            raise SealerLostError("a topic was deleted and created again, or its partitions changed: restart")
 
     def _record_stop(self, stop: SealingStoppedError) -> None:
-        """Put the findings on record although this process seals nothing any more."""
-        if not self._notices:
+        """Write the findings although this process seals nothing any more."""
+        if not self._findings:
             deployment, at = self._config.deployment, self._now().isoformat()
-            self._notice(stop.rule, deployment, "critical", {"reason": str(stop)}, at)
+            self._report(stop.rule, deployment, {"reason": str(stop)}, at)
         try:
             self._transact({}, None)
         except KafkaException as error:
-            log.error("findings_not_recorded", reason=error.args[0].str(), findings=len(self._notices))
+            log.error("findings_not_recorded", reason=error.args[0].str(), findings=len(self._findings))
 
     def _step(self) -> None:
-        # Captured before polling: if the group moves on while we hold records, the commit is refused, not forked.
+        # Captured before polling: if the group moves on while we hold records, the commit is refused and nothing forks.
         membership = self._consumer.consumer_group_metadata()
-        ripe = min((held.ripe_at() for held in self._logs.values()), default=math.inf)
-        wait = max(0.0, min(0.1, ripe - self._clock()))
-        messages = self._consumer.consume(CONSUME_AT_ONCE, wait)
+        due_at = min((buffer.due_at() for buffer in self._buffers.values()), default=math.inf)
+        messages = self._consumer.consume(RECORDS_PER_POLL, max(0.0, min(0.1, due_at - self._clock())))
         if self._failure is not None:
             raise self._failure
         if messages:
             self._take(messages)
-        if self._moved:  # the membership captured above is of before: write with the next one
-            self._moved = False
-        elif self._due():
+        if self._rebalanced:  # the membership above is outdated: write with the next one
+            self._rebalanced = False
+        elif self._is_due():
             self._flush(membership, self._clock())
 
-    def _due(self) -> bool:
-        if sum(len(log.full) for log in self._logs.values()) >= BATCHES_PER_TRANSACTION:
+    def _is_due(self) -> bool:
+        buffers, now = self._buffers.values(), self._clock()
+        if self._findings or sum(len(buffer.batches) for buffer in buffers) >= BATCHES_PER_TRANSACTION:
             return True
-        if any(log.unwritten for log in self._logs.values()) or self._notices:
-            return True
-        now = self._clock()
-        return any(log.ripe_at() <= now or now - log.restated >= self._config.restate for log in self._logs.values())
+        return any(buffer.due_at() <= now or buffer.must_state_head(now, self._config.restate) for buffer in buffers)
 
     def _take(self, messages: list[Message]) -> None:
-        """Put records into their logs' columns. The hot path: a method call a field, and nothing else."""
-        logs, topics, headers_of = self._logs, self._topics, _headers_of
+        """Append records to the columns of their buffers. The hot path: one method call per field, nothing else."""
+        buffers, topics, headers_of = self._buffers, self._topics, _headers_of
         for message in messages:
             error = message.error()
             if error is not None:
                 self._on_error(error, message)
                 continue
-            where = (topics[message.topic()], message.partition())  # type: ignore[index]
-            held = logs.get(where)  # type: ignore[arg-type]
-            if held is None:  # a stopped partition, paused a moment ago
+            buffer = buffers.get((topics[message.topic()], message.partition()))  # type: ignore[index, arg-type]
+            if buffer is None:  # of a stopped partition, or of one that was revoked a moment ago
                 continue
             kind, time_ms = message.timestamp()
             key, value = message.key(), message.value()
@@ -195,162 +189,129 @@ class Sealer:
                 headers = UNREADABLE_HEADERS
             encoded = encode_headers(headers) if headers else NO_HEADERS
             size = (len(value) if value else 0) + (len(key) if key else 0) + len(encoded)
-            records = held.records
-            if records.offsets and (len(records.offsets) >= MAX_ENTRIES or held.payload + size > MAX_PAYLOAD_BYTES):
-                self._close_batch(held)
-                records = held.records
+            records = buffer.records
+            if records.offsets and (len(records.offsets) >= MAX_ENTRIES or buffer.payload + size > MAX_PAYLOAD_BYTES):
+                buffer.seal(self._signer, self._now())
+                records = buffer.records
             records.flags.append(FLAG_LOG_APPEND_TIME if kind == TIMESTAMP_LOG_APPEND_TIME else 0)
             records.offsets.append(message.offset())  # type: ignore[arg-type]
             records.append_times.append(time_ms)
             records.keys.append(key)
             records.values.append(value)
             records.headers.append(encoded)
-            held.payload += size
+            buffer.payload += size
         now = self._clock()
-        for held in logs.values():
-            if held.since is None and held.records.offsets:
-                held.since = now
+        for buffer in buffers.values():
+            if buffer.oldest_at is None and buffer.records.offsets:
+                buffer.oldest_at = now
 
-    def _close_batch(self, held: HeldLog, position: int = 0) -> None:
-        """Seal what has been read of a partition.
+    def _flush(self, membership: Any = None, due_by: float = math.inf) -> None:
+        """Commit everything that is due in one transaction. The order of the steps is what makes it exactly once.
 
         Args:
-            position: where reading goes on, when everything read is in hand: transaction markers and aborted records
-                behind the last record are passed, or retention would one day seem to have taken unsealed records.
+            membership: this process's place in the group from before the records were read.
+            due_by: seal the records of buffers that are due at this time or earlier.
         """
-        records = held.records
-        next_offset = held.next_head.next_offset
-        if records.offsets:
-            if records.offsets[0] < next_offset or any(map(operator.ge, records.offsets, records.offsets[1:])):
-                raise SealerLostError(f"{held.head.genesis.origin}: records came out of order; they are read again")
-            next_offset = records.offsets[-1] + 1
-        next_offset = max(next_offset, position)
-        held.full.append(batches.seal(held.next_head, records, next_offset, self._now(), self._signer))
-        held.records, held.payload = Records(), 0
-
-    def _flush(self, membership: Any = None, ripe: float = math.inf) -> None:
-        """Write what was read of the logs that are ripe by a time, and all full batches, in one transaction."""
+        # 1. Seal the buffers that are due. All records before a consumer position are in the buffers.
         now = self._clock()
-        positions = {
-            (self._topics[at.topic], at.partition): at.offset
-            for at in self._consumer.position([self._cluster.partition(*where) for where in self._logs])
-        }
-        for where, held in self._logs.items():
-            if (
-                (held.records.offsets and held.ripe_at() <= ripe)
-                or held.unwritten
-                or now - held.restated >= self._config.restate
-            ):
-                self._close_batch(held, positions[where])
-        work = {where: held for where, held in self._logs.items() if held.full}
-        if not work and not self._notices:
+        partitions = [self._cluster.partition(*partition) for partition in self._buffers]
+        positions = {(self._topics[at.topic], at.partition): at.offset for at in self._consumer.position(partitions)}
+        for partition, buffer in self._buffers.items():
+            records_due = buffer.records.offsets and buffer.due_at() <= due_by
+            if records_due or buffer.must_state_head(now, self._config.restate):
+                buffer.seal(self._signer, self._now(), positions[partition])
+        sealed_buffers = {partition: buffer for partition, buffer in self._buffers.items() if buffer.batches}
+        if not sealed_buffers and not self._findings:
             return
-        for where, held in work.items():
-            self._look_at_flags(where, held)
+        # 2. Report records whose sender set the time. The findings go into the same transaction.
+        for (topic, _), buffer in sealed_buffers.items():
+            self._report_sender_times(topic, buffer)
+        # 3. Check that the topics are still those that were read.
         self._check_topics()
+        # 4. Write the transaction. If it fails, discard the batches and read the records again.
         started = time.perf_counter()
         try:
-            self._transact(work, membership or self._consumer.consumer_group_metadata())
+            self._transact(sealed_buffers, membership or self._consumer.consumer_group_metadata())
         except KafkaException as error:
             metrics.SEAL_TRANSACTIONS.labels("failed").inc()
             self._recover(error)
             return
+        # 5. Only now advance the heads.
         metrics.SEAL_TRANSACTIONS.labels("committed").inc()
         metrics.SEAL_SECONDS.observe(time.perf_counter() - started)
         metrics.LAST_CHECKPOINT.set_to_current_time()
-        self._notices.clear()
-        for (topic, partition), held in work.items():
-            entries = sum(batch.count for batch, _ in held.full)
-            metrics.SEALED_ENTRIES.labels(topic).inc(entries)
-            metrics.SEALED_BATCHES.labels(topic).inc(len(held.full))
-            held.head = held.full[-1][1]
-            metrics.stands_at((topic, partition), held.head.size, held.head.next_offset)
-            held.full, held.unwritten, held.restated = [], False, now
-            held.since = now if held.records.offsets else None
+        self._findings.clear()
+        for (topic, number), buffer in sealed_buffers.items():
+            metrics.SEALED_ENTRIES.labels(topic).inc(sum(batch.count for batch, _ in buffer.batches))
+            metrics.SEALED_BATCHES.labels(topic).inc(len(buffer.batches))
+            buffer.committed(now)
+            metrics.show_head((topic, number), buffer.head.size, buffer.head.next_offset)
 
-    def _transact(self, work: dict[Partition, HeldLog], membership: Any) -> None:
-        producer = self._producer
-        producer.begin_transaction()
-        positions = []
-        for (topic, partition), held in work.items():
-            for batch, _ in held.full:
+    def _transact(self, sealed_buffers: dict[Partition, PartitionBuffer], membership: Any) -> None:
+        writer = self._writer
+        # 1. Begin.
+        writer.begin()
+        # 2. Add the sealed batches, and the findings.
+        for (topic, partition), buffer in sealed_buffers.items():
+            for batch, _ in buffer.batches:
                 value = batches.encode(batch)
                 metrics.SEALED_BYTES.labels(topic).inc(len(value))
-                self._produce(sealed(topic), value, batch.origin, partition)
-            positions.append(self._cluster.partition(topic, partition, held.full[-1][1].next_offset))
-        for notice in self._notices:
-            self._produce(FINDINGS_TOPIC, self._encoder.encode(notice), notice.key, 0)
-        if positions:
-            send = partial(producer.send_offsets_to_transaction, positions, membership)
-            insist(send, lambda: self._stopping)
-        insist(producer.commit_transaction, lambda: self._stopping)
-
-    def _produce(self, topic: str, value: bytes, key: str, partition: int) -> None:
-        while True:
-            try:
-                self._producer.produce(self._cluster.physical(topic), value, key, partition)
-            except BufferError:
-                self._producer.poll(0.5)
-            else:
-                return
+                writer.produce(sealed(topic), value, batch.origin, partition)
+        for finding in self._findings:
+            writer.produce(FINDINGS_TOPIC, self._encoder.encode(finding), finding.key, 0)
+        # 3. Add the input offsets at which these batches end. The broker refuses them if the group has moved on.
+        offsets = {partition: buffer.next_head.next_offset for partition, buffer in sealed_buffers.items()}
+        if offsets:
+            writer.send_offsets(offsets, membership)
+        # 4. Commit. Batches and offsets become visible together.
+        writer.commit()
 
     def _recover(self, error: KafkaException) -> None:
-        """Throw the unfinished transaction away and read again from the last committed head, or give up the process."""
+        """Abort a failed transaction and return to the committed heads, or give up the process."""
         problem: KafkaError = error.args[0]
+        # 1. Give up if the brokers did not answer in time: the result is unknown, and only a new start finds it out.
         if problem.retriable() and not problem.txn_requires_abort():
-            raise unavailable("the sealing transaction did not get through", error) from error
+            raise unavailable("the sealing transaction did not succeed", error) from error
+        # 2. Give up if another process has fenced this one off.
         if problem.fatal() or not problem.txn_requires_abort():
-            raise SealerLostError(
-                f"the sealing transaction failed: {problem.str()}. If another sealer runs, give each its own "
-                "GRANTLEDGER_SEALER_INSTANCE."
-            ) from error
+            raise SealerLostError(f"the sealing transaction failed: {problem.str()}. {SAME_INSTANCE}") from error
+        # 3. Abort the transaction.
         log.warning("transaction_aborted", error=problem.name())
-        insist(self._producer.abort_transaction, lambda: self._stopping)
-        for (topic, partition), held in self._logs.items():
-            held.full, held.records, held.payload, held.since = [], Records(), 0, None
-            self._consumer.seek(self._cluster.partition(topic, partition, held.head.next_offset))
+        self._writer.abort()
+        # 4. Discard what was read since the committed heads, and read it again from there.
+        for (topic, partition), buffer in self._buffers.items():
+            buffer.discard()
+            self._consumer.seek(self._cluster.partition(topic, partition, buffer.head.next_offset))
 
     def _on_error(self, error: KafkaError, message: Message) -> None:
         if is_fatal(error):
-            raise SealerLostError(
-                f"this sealer lost its place in the group: {error.str()}. If another sealer runs, give each its own "
-                "GRANTLEDGER_SEALER_INSTANCE."
-            )
+            raise SealerLostError(f"this sealer lost its place in the group: {error.str()}. {SAME_INSTANCE}")
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise SealerLostError(f"reading {message.topic()} partition {message.partition()}: {error.str()}")
         log.warning("consume_error", error=error.name(), detail=error.str())
 
-    def _look_at_flags(self, where: Partition, held: HeldLog) -> None:
-        """A record whose time the sender set is sealed all the same, and somebody hears of it."""
-        for batch, _ in held.full:
-            odd = batch.flags.count(0)
-            if not odd:
-                continue
-            metrics.SENDER_TIMED.labels(where[0]).inc(odd)
-            index = batch.first_index + batch.flags.find(0)
-            self._notice("sender_timed", batch.origin, "warning", {"first_index": index, "entries": odd}, str(index))
+    def _report_sender_times(self, topic: str, buffer: PartitionBuffer) -> None:
+        """Report records whose time the sender set. They are sealed all the same."""
+        for batch, _ in buffer.batches:
+            if count := batch.flags.count(0):
+                metrics.SENDER_TIMED.labels(topic).inc(count)
+                index = batch.first_index + batch.flags.find(0)
+                self._report("sender_timed", batch.origin, {"first_index": index, "entries": count}, str(index))
 
-    def _notice(self, rule: str, key: str, severity: str, evidence: dict[str, object], identity: str) -> None:
-        """Open a finding, once a process for each rule and key."""
-        if (rule, key) not in self._noticed:
-            self._noticed.add((rule, key))
-            self._notices.append(
-                finding_opened(
-                    self._config.deployment,
-                    rule=rule,
-                    key=key,
-                    severity=severity,
-                    evidence=evidence,
-                    at=self._now(),
-                    identity=identity,
-                )
+    def _report(self, rule: str, key: str, evidence: dict[str, object], identity: str) -> None:
+        """Open a finding, once per process for each rule and key."""
+        if (rule, key) not in self._reported:
+            self._reported.add((rule, key))
+            deployment, at = self._config.deployment, self._now()
+            self._findings.append(
+                finding_opened(deployment, rule=rule, key=key, evidence=evidence, at=at, identity=identity)
             )
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._moved = True
+        self._rebalanced = True
         try:
             self._assign(consumer, partitions)
-        except BaseException as error:  # librdkafka would swallow it: raise it on our own stack instead
+        except BaseException as error:  # librdkafka would swallow it: it is raised by the next step
             self._failure = error
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -359,42 +320,40 @@ class Sealer:
         self._identities = identify(self._cluster)
         anchored = anchored_heads(self._cluster)
         committed = committed_offsets(self._cluster, consumer, partitions)
-        for partition in partitions:
-            where = (self._topics[partition.topic], partition.partition)
+        for partition in committed:
+            topic, number = partition
             try:
                 state = read_state(
                     self._cluster,
                     self._config.deployment,
-                    where,
-                    topic_id=self._identities[where[0]].topic_id,
-                    committed=committed[where],
+                    partition,
+                    topic_id=self._identities[topic].topic_id,
+                    committed=committed[partition],
                     anchored=anchored,
                 )
                 head = resume(state, self._signer.public_key)
             except SealingStoppedError as error:
                 stopped.append(error)
-                metrics.SEAL_STOPPED.labels(*map(str, where)).set(1)
-                log.error("partition_stopped", topic=where[0], partition=where[1], rule=error.rule, reason=str(error))
-                origin = origin_of(self._config.deployment, *where)
-                self._notice(error.rule, origin, "critical", {"reason": str(error)}, self._now().isoformat())
+                metrics.SEAL_STOPPED.labels(topic, str(number)).set(1)
+                log.error("partition_stopped", topic=topic, partition=number, rule=error.rule, reason=str(error))
+                origin = origin_of(self._config.deployment, *partition)
+                self._report(error.rule, origin, {"reason": str(error)}, self._now().isoformat())
                 continue
-            metrics.SEAL_STOPPED.labels(*map(str, where)).set(0)
-            restated, linger = self._clock() - self._age(state.tail), linger_of(where[0], self._config.linger)
-            self._logs[where] = HeldLog(head, restated, linger, unwritten=state.tail is None)
-            metrics.stands_at(where, head.size, head.next_offset)
-            starts.append(self._cluster.partition(*where, head.next_offset))
+            metrics.SEAL_STOPPED.labels(topic, str(number)).set(0)
+            # Seconds since any sealer stated the head: many short runs must not postpone the next statement forever.
+            age = max(0.0, (self._now() - state.tail.sealed_at).total_seconds()) if state.tail is not None else 0.0
+            linger = linger_of(topic, self._config.linger)
+            self._buffers[partition] = PartitionBuffer(head, self._clock() - age, linger, is_new=state.tail is None)
+            metrics.show_head(partition, head.size, head.next_offset)
+            starts.append(self._cluster.partition(*partition, head.next_offset))
             log.info("partition_assigned", origin=head.genesis.origin, size=head.size, next_offset=head.next_offset)
         if stopped and not starts:
             raise SealingStoppedError(stopped[0].rule, f"every partition is stopped; the first: {stopped[0]}")
         consumer.assign(starts)
 
-    def _age(self, tail: SealedBatch | None) -> float:
-        """Seconds since the head was stated last, by whichever sealer: many short runs must not put it off for ever."""
-        return max(0.0, (self._now() - tail.sealed_at).total_seconds()) if tail is not None else 0.0
-
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Whatever is in hand belongs to the next owner, who reads it again."""
+        """Discard the buffers: the next owner reads the records again."""
         del consumer
-        self._moved = True
+        self._rebalanced = True
         for partition in partitions:
-            self._logs.pop((self._topics[partition.topic], partition.partition), None)
+            self._buffers.pop((self._topics[partition.topic], partition.partition), None)

@@ -8,12 +8,11 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import structlog
-from confluent_kafka import KafkaError, Message, Producer
 from prometheus_client import Counter, Gauge
 
 from ...base.errors import DependencyError
 from ...kafka.cluster import Cluster
-from ...kafka.errors import KafkaUnavailableError
+from ...kafka.publisher import Publisher, Record
 from ...kafka.records import last_record
 from ...ledger import batch as batches
 from ...schemas.codec import EventEncoder
@@ -154,17 +153,7 @@ class Sweeper:
     def _say(self, found: list[Event]) -> None:
         if not found:
             return
-        producer = Producer({**self._cluster.options, "enable.idempotence": True, "acks": "all"})
-        encoder, failures = EventEncoder(), list[str]()
-
-        def delivered(error: KafkaError | None, _message: Message) -> None:
-            if error is not None:
-                failures.append(error.str())
-
+        encoder = EventEncoder()
+        Publisher(self._cluster).publish(Record(event.topic, encoder.encode(event), event.key) for event in found)
         for event in found:
-            producer.produce(
-                self._cluster.physical(FINDINGS_TOPIC), encoder.encode(event), event.key, on_delivery=delivered
-            )
             log.warning("difference", what=event.event_type, key=event.key)
-        if producer.flush(30.0) or failures:
-            raise KafkaUnavailableError(f"findings could not be put on record: {'; '.join(failures) or 'no answer'}")

@@ -11,15 +11,14 @@ from hashlib import blake2b
 
 import pyarrow as pa
 import structlog
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, Message, Producer
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, Message
 
 from ...kafka.cluster import Cluster
 from ...kafka.errors import PATIENCE, KafkaUnavailableError
 from ...kafka.identity import identify_topics
 from ...kafka.offsets import end_offset, first_offset, wait_without_open_transaction
-from ...kafka.options import transactional_options
 from ...kafka.records import last_record, read_range
-from ...kafka.transactions import insist
+from ...kafka.transactional_writer import TransactionalWriter
 from ...ledger import batch as batches
 from ...schemas.arrow import decode_values
 from ...schemas.catalog import SchemaCatalog
@@ -39,7 +38,7 @@ class Journal:
 
     def __init__(self, cluster: Cluster, deployment: str, catalog: SchemaCatalog) -> None:
         self._cluster, self._deployment, self._catalog = cluster, deployment, catalog
-        self._producer: Producer | None = None
+        self._writer: TransactionalWriter | None = None
         self.stopping: Callable[[], bool] = lambda: False
 
     def take_over(self) -> dict[Identity, bool]:
@@ -49,9 +48,9 @@ class Journal:
             KafkaException, KafkaUnavailableError: the brokers do not answer.
             BatchError: the log of findings holds what is no sealed batch.
         """
-        producer = Producer(transactional_options(self._cluster, f"{self._deployment}-watch"))
-        insist(producer.init_transactions, self.stopping)
-        self._producer = producer
+        writer = TransactionalWriter(self._cluster, f"{self._deployment}-watch", stopping=lambda: bool(self.stopping()))
+        writer.init()
+        self._writer = writer
         known: dict[Identity, bool] = {}
         for values, append_times in self._findings():
             rows = decode_values(pa.array(values, pa.binary()), append_times, self._catalog)
@@ -90,10 +89,10 @@ class Journal:
             if error is None:
                 stamps.append(message.timestamp()[1] * 1000)
 
-        producer = self._begin()
+        writer = self._begin()
         for word in words:
-            self._produce(producer, word.topic, word.value, word.event.key, delivered)
-        insist(producer.commit_transaction, self.stopping)
+            writer.produce(word.topic, word.value, word.event.key, on_delivery=delivered)
+        writer.commit()
         return max(stamps, default=None)
 
     def time(self) -> int:
@@ -108,10 +107,10 @@ class Journal:
             if error is None:
                 stamps.append(message.timestamp())
 
-        producer = self._begin()
-        self._produce(producer, WATCH_TOPIC, None, "time", delivered)
-        producer.flush(PATIENCE)
-        insist(producer.abort_transaction, self.stopping)
+        writer = self._begin()
+        writer.produce(WATCH_TOPIC, None, "time", on_delivery=delivered)
+        writer.flush(PATIENCE)
+        writer.abort()
         if not stamps or stamps[0][0] != TIMESTAMP_LOG_APPEND_TIME:
             raise KafkaUnavailableError(f"{WATCH_TOPIC} does not stamp records: run `grantledger topics check`")
         return stamps[0][1] * 1000
@@ -133,16 +132,16 @@ class Journal:
             if error is None:
                 offsets[str(message.key(), "utf-8")] = message.offset() or 0  # type: ignore[arg-type]
 
-        producer = self._begin()
+        writer = self._begin()
         for key, value in segments.items():
-            self._produce(producer, WATCH_TOPIC, value, key, delivered)
-        producer.flush(PATIENCE)
+            writer.produce(WATCH_TOPIC, value, key, on_delivery=delivered)
+        writer.flush(PATIENCE)
         if len(offsets) < len(segments):
             raise KafkaUnavailableError(f"{WATCH_TOPIC} does not take records (kafka_bootstrap_servers)")
         for key in gone:
-            self._produce(producer, WATCH_TOPIC, None, key)
-        self._produce(producer, WATCH_TOPIC, manifest(offsets), MANIFEST)
-        insist(producer.commit_transaction, self.stopping)
+            writer.produce(WATCH_TOPIC, None, key)
+        writer.produce(WATCH_TOPIC, manifest(offsets), MANIFEST)
+        writer.commit()
 
     def recall(self) -> tuple[str, bytes]:
         """Return the id of the log that is read, and the manifest of what was kept; nothing where nothing was.
@@ -176,21 +175,11 @@ class Journal:
         if wanted:
             raise MemoryUnreadableError(f"{WATCH_TOPIC} has nothing at offset {min(wanted)}")
 
-    def _begin(self) -> Producer:
-        if self._producer is None:
+    def _begin(self) -> TransactionalWriter:
+        if self._writer is None:
             raise RuntimeError("take_over comes first")
-        self._producer.begin_transaction()
-        return self._producer
-
-    def _produce(
-        self, producer: Producer, topic: str, value: bytes | None, key: str, on_delivery: Delivered | None = None
-    ) -> None:
-        while True:
-            try:
-                producer.produce(self._cluster.physical(topic), value, key, on_delivery=on_delivery)
-                return
-            except BufferError:
-                producer.poll(0.1)
+        self._writer.begin()
+        return self._writer
 
     def end(self) -> int:
         """Return the offset after the last record of ``access.lifecycle``, committed or not."""

@@ -20,7 +20,6 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from grantledger.enforcers.journal import KafkaJournal
 from grantledger.kafka.offsets import committed_offset, end_offset
 from grantledger.kafka.options import reader_options, transactional_options
-from grantledger.kafka.transactions import insist
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
@@ -347,7 +346,7 @@ def test_a_position_that_the_brokers_forgot_is_told_again(deploy: Deploy) -> Non
     group = f"{here.deployment}-enforce"
     end = end_offset(here.cluster, COMMANDS_TOPIC, 0)
     consumer = Consumer(reader_options(here.cluster, group))
-    journal = KafkaJournal(here.cluster, here.deployment, insist, lambda: False)
+    journal = KafkaJournal(here.cluster, here.deployment, lambda: False)
     journal.follow(consumer, -1)
     for _ in range(2):
         journal.write([], end)

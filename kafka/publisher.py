@@ -1,0 +1,60 @@
+"""Publishing records outside of transactions: all of them are acknowledged by all replicas, or an error is raised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from .cluster import Cluster
+from .errors import PATIENCE, KafkaUnavailableError
+
+
+class Record(NamedTuple):
+    """A record to publish. The topic name is logical."""
+
+    topic: str
+    value: bytes | None
+    key: str | bytes | None = None
+
+
+class Publisher:
+    """An idempotent producer with ``acks=all``. Threads must not share it."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._producer = Producer({**cluster.options, "enable.idempotence": True, "acks": "all"})
+
+    def publish(self, records: Iterable[Record], timeout: float = PATIENCE) -> int:
+        """Send records and wait until the brokers have acknowledged all of them; return their number.
+
+        Raises:
+            KafkaUnavailableError: some are not acknowledged within ``timeout`` seconds. They may still arrive.
+        """
+        failures: list[str] = []
+        count = 0
+
+        def delivered(error: KafkaError | None, _message: Message) -> None:
+            if error is not None:
+                failures.append(error.str())
+
+        for record in records:
+            self._produce(record, delivered)
+            count += 1
+        if missing := self._producer.flush(timeout):
+            failures.append(f"{missing} not acknowledged within {timeout:.0f} s")
+        if failures:
+            reasons = "; ".join(dict.fromkeys(failures))
+            raise KafkaUnavailableError(f"records were not published: {reasons} (kafka_bootstrap_servers)")
+        return count
+
+    def _produce(self, record: Record, delivered: object) -> None:
+        name = self._cluster.physical(record.topic)
+        while True:
+            try:
+                self._producer.produce(name, record.value, record.key, on_delivery=delivered)  # type: ignore[arg-type]
+            except BufferError:
+                self._producer.poll(0.5)
+            else:
+                return

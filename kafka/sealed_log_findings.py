@@ -1,0 +1,59 @@
+"""Findings about sealed topics. Every reader that meets a record makes the same event, so there is one finding."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import structlog
+
+from ..schemas.codec import EventEncoder
+from ..schemas.event import Actor, Event, Finding, Source, Subject
+from ..schemas.finding_rules import FINDING_RULES
+from .cluster import Cluster
+from .errors import KafkaUnavailableError
+from .publisher import Publisher, Record
+from .sealed_log import SealedLogProblem
+
+log = structlog.get_logger("grantledger.kafka")
+
+SYSTEM = "grantledger-reader"
+"""``source.system`` of the findings of every reader."""
+
+
+def finding_about(deployment: str, problem: SealedLogProblem) -> Event:
+    """Return the finding about a record. It contains nothing that differs from reader to reader."""
+    place = f"{problem.topic}/{problem.partition}"
+    return Event(
+        event_type="finding.opened",
+        occurred_at=datetime.fromtimestamp(max(problem.append_time_ms, 0) / 1000, UTC),
+        source=Source(SYSTEM, deployment, f"{problem.rule}:{place}@{problem.offset}", "finding"),
+        subject=Subject(place, "system"),
+        actor=Actor(SYSTEM, "system"),
+        outcome="failure",
+        finding=Finding(
+            problem.rule,
+            f"{place}@{problem.offset}",
+            FINDING_RULES[problem.rule].severity,
+            evidence=json.dumps({"topic": problem.topic, "partition": problem.partition, "offset": problem.offset}),
+        ),
+    )
+
+
+class ProblemPublisher:
+    """Publishes problems as findings, each once per process. If the brokers refuse, it logs: reading continues."""
+
+    def __init__(self, cluster: Cluster, deployment: str) -> None:
+        self._cluster, self._deployment = cluster, deployment
+        self._published: set[str] = set()
+
+    def __call__(self, problem: SealedLogProblem) -> None:
+        """Publish the finding about a problem."""
+        event = finding_about(self._deployment, problem)
+        if event.source.native_id in self._published:
+            return
+        self._published.add(event.source.native_id)
+        try:
+            Publisher(self._cluster).publish([Record(event.topic, EventEncoder().encode(event), event.key)])
+        except KafkaUnavailableError as error:
+            log.error("finding_not_published", rule=problem.rule, offset=problem.offset, reason=str(error))

@@ -1,0 +1,142 @@
+"""Kafka transactions: records and consumer offsets, written together or not at all.
+
+The result of a transactional call is unknown until it returns. So calls are retried, but a stop request shortens the
+wait, and a call that can never return ends the process.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from ..base.errors import EXIT_DEPENDENCY
+from ..base.retry import retry
+from .cluster import Cluster
+from .offsets import Partition
+from .options import transactional_options
+
+log = structlog.get_logger("grantledger.kafka")
+
+CALL_SECONDS = 4.0
+"""Seconds that one call may block. Signals are delivered between calls."""
+HANG_SECONDS = 7.0
+"""Seconds after which a call will never return."""
+PATIENCE = 60.0
+"""Seconds until a call that keeps failing is given up."""
+STOP_PATIENCE = 10.0
+"""The same once a stop has been requested."""
+ANY_PARTITION = -1
+
+Delivered = Callable[[KafkaError | None, Message], None]
+
+
+class TransactionalWriter:
+    """A transactional producer. Topic names are logical.
+
+    Usage: ``init`` once; then ``begin``, ``produce`` and ``send_offsets``, and ``commit`` or ``abort``.
+
+    Args:
+        transactional_id: of several writers with the same id, the latest to call ``init`` fences off the others.
+        stopping: whether a stop has been requested.
+    """
+
+    def __init__(
+        self, cluster: Cluster, transactional_id: str, *, stopping: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._cluster, self._stopping = cluster, stopping
+        self._producer = Producer(transactional_options(cluster, transactional_id))
+
+    def init(self) -> None:
+        """Fence off earlier writers with the same id and abort the transactions that they left open.
+
+        Raises:
+            KafkaException: it failed for good, or did not succeed in time. The same holds for all methods below.
+        """
+        self._retry(self._producer.init_transactions)
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        self._producer.begin_transaction()
+
+    def produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: str | bytes | None = None,
+        partition: int = ANY_PARTITION,
+        on_delivery: Delivered | None = None,
+    ) -> None:
+        """Add a record to the transaction; wait while the local queue is full."""
+        name = self._cluster.physical(topic)
+        while True:
+            try:
+                self._producer.produce(name, value, key, partition, on_delivery=on_delivery)
+            except BufferError:
+                self._producer.poll(0.5)
+            else:
+                return
+
+    def send_offsets(self, offsets: Mapping[Partition, int], group_metadata: Any) -> None:
+        """Add the offsets at which a consumer group continues to the transaction."""
+        positions = [self._cluster.partition(*partition, offset) for partition, offset in offsets.items()]
+        self._retry(lambda seconds: self._producer.send_offsets_to_transaction(positions, group_metadata, seconds))
+
+    def flush(self, timeout: float) -> int:
+        """Wait for the delivery reports of the records so far; return how many are missing."""
+        return self._producer.flush(timeout)
+
+    def commit(self) -> None:
+        """Commit the transaction."""
+        self._retry(self._producer.commit_transaction)
+
+    def abort(self) -> None:
+        """Abort the transaction."""
+        self._retry(self._producer.abort_transaction)
+
+    def _retry(self, call: Callable[[float], Any]) -> None:
+        began = time.monotonic()
+
+        def attempt() -> None:
+            with _end_process_if_hung():
+                call(CALL_SECONDS)
+
+        def retryable(error: BaseException) -> bool:
+            limit = STOP_PATIENCE if self._stopping() else PATIENCE
+            in_time = time.monotonic() - began < limit
+            return in_time and isinstance(error, KafkaException) and bool(error.args[0].retriable())
+
+        def report(error: BaseException) -> None:
+            log.warning("transaction_waits", reason=error.args[0].str(), seconds=round(time.monotonic() - began, 1))
+
+        # Some errors come back at once, hence the pause.
+        retry(attempt, retryable=retryable, on_retry=report, first_wait=0.1, longest_wait=0.1)
+
+
+@contextmanager
+def _end_process_if_hung() -> Iterator[None]:
+    """End the process if a call does not return long after its timeout.
+
+    After a restart of the group coordinator librdkafka may wait forever and ignore its timeout and signals (its issues
+    5456 and 5511). Ending the process is as safe as ``kill -9``: the next start resumes.
+    """
+    timer = threading.Timer(HANG_SECONDS, _end_process)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _end_process() -> None:
+    log.error("transaction_hangs", seconds=HANG_SECONDS, action="the process ends; restart it")
+    print("grantledger: a transaction hangs after a restart of the brokers: restart", file=sys.stderr, flush=True)
+    os._exit(EXIT_DEPENDENCY)
