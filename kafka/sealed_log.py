@@ -7,21 +7,23 @@ It skips records without a valid note and stops at a batch that does not continu
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Self
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
-from ..ledger.batch import Head
+from ..ledger import batch as batches
+from ..ledger.batch import BatchError, Head, SealedBatch
+from ..ledger.keys import LogKeys
+from ..ledger.log_verifier import DiscontinuityError, LogVerifier, check_contents
 from ..schemas.topics import sealed
 from .cluster import Cluster
 from .errors import PATIENCE, KafkaUnavailableError, is_fatal, is_transient
 from .offsets import end_offset, first_offset
 from .options import reader_options
 from .records import last_record
-from .sealed_log_verifier import DiscontinuousLogError, InvalidRecordError, SealedLogVerifier, VerifiedBatch
 
 log = structlog.get_logger("grantledger.kafka")
 
@@ -49,29 +51,80 @@ class SealedLogProblem:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class VerifiedBatch:
+    """A verified batch and its offset in the sealed topic."""
+
+    batch: SealedBatch
+    offset: int
+
+
 OnProblem = Callable[[SealedLogProblem], None]
+Check = Callable[[SealedBatch], None]
 
 
-def verify_record(
-    verifier: SealedLogVerifier, topic: str, message: Message, on_problem: OnProblem
-) -> VerifiedBatch | None:
-    """Verify one record of a sealed topic; report it and return None if it is not valid.
+class SealedPartition:
+    """Verifies the records of one sealed partition, in order, and reports those that it does not accept.
 
-    Raises:
-        DiscontinuousLogError: the log is not continued. It is reported; nothing after it may be read.
+    Pure but for ``on_problem``: for readers that get the records in another way than :class:`SealedLogReader`.
+
+    Args:
+        topic: the input topic.
+        check: :func:`check_contents` for those who act on the payloads, else :func:`check_hashes`.
+        begin: first offset of the sealed partition. Above 0 retention has deleted batches, and the first valid batch
+            is accepted without the head before it.
     """
-    offset, rule = message.offset() or 0, "sealed_record_invalid"
-    try:
-        return verifier.verify(message.value(), offset)
-    except (InvalidRecordError, DiscontinuousLogError) as error:
-        if isinstance(error, DiscontinuousLogError):
-            rule = "sealed_log_discontinuous"
-        partition, appended = message.partition() or 0, message.timestamp()[1]
-        log.error(rule, topic=topic, partition=partition, offset=offset, reason=str(error))
-        on_problem(SealedLogProblem(rule, topic, partition, offset, appended, str(error)))  # type: ignore[arg-type]
-        if isinstance(error, DiscontinuousLogError):
-            raise
-    return None
+
+    def __init__(
+        self,
+        deployment: str,
+        topic: str,
+        partition: int,
+        *,
+        keys: LogKeys,
+        on_problem: OnProblem,
+        check: Check = check_contents,
+        begin: int = 0,
+    ) -> None:
+        self._verifier = LogVerifier(f"{deployment}/{topic}/{partition}", keys, check=check)
+        self._topic, self._partition, self._on_problem = sealed(topic), partition, on_problem
+        self._begin = begin
+        self.stopped = False
+        """Whether a batch did not continue the log. No later record is accepted."""
+
+    @property
+    def head(self) -> Head | None:
+        """The last verified head."""
+        return self._verifier.head
+
+    def accept(self, message: Message) -> SealedBatch | None:
+        """Return the batch in the next record, or None if it is skipped or the partition is stopped."""
+        if self.stopped:
+            return None
+        expired = self._begin > 0 and self.head is None
+        return self._verified(message, self._verifier.start_at if expired else self._verifier.accept)
+
+    def start_at(self, message: Message) -> SealedBatch | None:
+        """Take the batch in a record as the first one, without the head before it. None if its note is not valid."""
+        return self._verified(message, self._verifier.start_at)
+
+    def _verified(self, message: Message, verify: Callable[[SealedBatch], Head]) -> SealedBatch | None:
+        try:
+            batch = batches.decode(message.value() or b"")
+            verify(batch)
+        except DiscontinuityError as error:
+            self.stopped = True
+            self._report("sealed_log_discontinuous", message, error)
+        except BatchError as error:
+            self._report("sealed_record_invalid", message, error)
+        else:
+            return batch
+        return None
+
+    def _report(self, rule: Rule, message: Message, error: BatchError) -> None:
+        offset, appended = message.offset() or 0, message.timestamp()[1]
+        log.error(rule, topic=self._topic, partition=self._partition, offset=offset, reason=str(error))
+        self._on_problem(SealedLogProblem(rule, self._topic, self._partition, offset, appended, str(error)))
 
 
 class SealedLogReader:
@@ -79,9 +132,9 @@ class SealedLogReader:
 
     Args:
         topic: the input topic; the reader reads its sealed topic.
-        public_keys: keys of the log.
+        keys: the log's public keys.
         start: offset in the sealed topic; None for its beginning. The batch before it provides the verified head.
-        payloads: recompute payload hashes, as everyone must who decides by the payloads.
+        check: :func:`check_contents` for those who act on the payloads, else :func:`check_hashes`.
     """
 
     def __init__(
@@ -90,18 +143,18 @@ class SealedLogReader:
         deployment: str,
         topic: str,
         partition: int,
-        public_keys: Sequence[bytes],
+        keys: LogKeys,
         *,
         on_problem: OnProblem,
         start: int | None = None,
-        payloads: bool = True,
+        check: Check = check_contents,
     ) -> None:
-        self._cluster, self._on_problem = cluster, on_problem
+        self._cluster = cluster
         self.topic, self.partition = sealed(topic), partition
-        self._verifier = SealedLogVerifier(f"{deployment}/{topic}/{partition}", public_keys, payloads=payloads)
-        self.stopped = False
-        """Whether a batch did not continue the log. Nothing is read any more."""
         begin = first_offset(cluster, self.topic, partition)
+        self._sealed = SealedPartition(
+            deployment, topic, partition, keys=keys, on_problem=on_problem, check=check, begin=begin
+        )
         self.position = max(begin, start or 0)
         """Offset in the sealed topic at which reading continues."""
         if self.position > begin:
@@ -112,7 +165,12 @@ class SealedLogReader:
     @property
     def head(self) -> Head | None:
         """The last verified head."""
-        return self._verifier.head
+        return self._sealed.head
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a batch did not continue the log. Nothing is read any more."""
+        return self._sealed.stopped
 
     def __enter__(self) -> Self:
         return self
@@ -139,15 +197,12 @@ class SealedLogReader:
         found = []
         for message in messages:
             if self._is_record(message):
-                self.position = (message.offset() or 0) + 1
-                try:
-                    batch = verify_record(self._verifier, self.topic, message, self._on_problem)
-                except DiscontinuousLogError:
-                    self.position = message.offset() or 0
-                    self.stopped = True
+                batch = self._sealed.accept(message)
+                if self.stopped:
                     break
+                self.position = (message.offset() or 0) + 1
                 if batch is not None:
-                    found.append(batch)
+                    found.append(VerifiedBatch(batch, message.offset() or 0))
         return found
 
     def read_to_end(self) -> Iterator[VerifiedBatch]:
@@ -180,13 +235,9 @@ class SealedLogReader:
         return False
 
     def _take_head_before(self, begin: int) -> None:
-        before = self.position
-        while before > begin and self.head is None:
+        before, batch = self.position, None
+        while batch is None and before > begin:
             last = last_record(self._cluster, self.topic, self.partition, before=before)
             if last is None:
                 return
-            before = last.offset() or 0
-            try:
-                verify_record(self._verifier, self.topic, last, self._on_problem)
-            except DiscontinuousLogError:  # pragma: no cover - without a head every valid batch is accepted
-                return
+            batch, before = self._sealed.start_at(last), last.offset() or 0
