@@ -235,9 +235,9 @@ class SealedLogReader:
         return False
 
     def _take_head_before(self, begin: int) -> None:
-        before, batch = self.position, None
-        while batch is None and before > begin:
+        before = self.position
+        while before > begin:
             last = last_record(self._cluster, self.topic, self.partition, before=before)
-            if last is None:
+            if last is None or self._sealed.start_at(last) is not None:
                 return
-            batch, before = self._sealed.start_at(last), last.offset() or 0
+            before = last.offset() or 0
