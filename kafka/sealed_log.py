@@ -188,21 +188,18 @@ class SealedLogReader:
         Raises:
             KafkaUnavailableError: the topic cannot be read any more.
         """
-        if self.stopped:
-            time.sleep(timeout)
-            return []
         messages = self._consumer.consume(1, timeout)
         if messages and messages[0].error() is None:
             messages += self._consumer.consume(MANY - 1, 0.0)
         found = []
-        for message in messages:
-            if self._is_record(message):
-                batch = self._sealed.accept(message)
-                if self.stopped:
-                    break
+        for message in filter(self._is_record, messages):
+            batch = self._sealed.accept(message)
+            if not self.stopped:
                 self.position = (message.offset() or 0) + 1
-                if batch is not None:
-                    found.append(VerifiedBatch(batch, message.offset() or 0))
+            if batch is not None:
+                found.append(VerifiedBatch(batch, message.offset() or 0))
+        if self.stopped:
+            self._consumer.pause(self._consumer.assignment())
         return found
 
     def read_to_end(self) -> Iterator[VerifiedBatch]:
