@@ -12,11 +12,13 @@ from tempfile import TemporaryDirectory
 import typer
 
 from ..base.errors import EXIT_DEPENDENCY
+from ..processors.access import SECOND
+from ..processors.policy import load_policy
 from ..processors.watch.app import WatchLostError, make_app, run_app
 from ..processors.watch.clock import Clock, since_boot
-from ..processors.watch.journal import Journal
-from ..processors.watch.policy import DEFAULT, SECOND, read_policy
-from ..processors.watch.watch import Watch
+from ..processors.watch.kafka_findings import KafkaFindings
+from ..processors.watch.kafka_snapshots import KafkaSnapshots
+from ..processors.watch.watcher import Watcher
 from ..runtime.memory import give_back_freed_memory
 from ..runtime.process import complain, serving
 from ..runtime.settings import Settings, SettingsError
@@ -26,16 +28,16 @@ from .running import settings_of, told
 
 
 def command(context: typer.Context) -> None:
-    """Run the watch until SIGTERM or Ctrl-C: follow every grant, and say where access did not end on time.
+    """Run the watch until SIGTERM or Ctrl-C: follow every grant, and report access that did not end on time.
 
     Findings go into access.findings, revoke commands into access.commands. Start several: one watches, the others
     stand by and take over within seconds.
 
-    Exit codes: 0 stopped when asked, 1 lost its brokers or its place (start it again), 2 a setting or the policy is
-    wrong.
+    Exit codes: 0 stopped on request, 1 lost the brokers or was replaced by another watch (restart it), 2 a setting or
+    the policy is wrong.
     """
     settings = settings_of(context)
-    # Faust wants a folder, and keeps nothing of ours in it.
+    # Faust needs a folder, although nothing of ours is stored in it.
     with told(), TemporaryDirectory(prefix="grantledger-watch-") as folder, serving("watch", settings):
         _quieten()
         try:
@@ -47,30 +49,32 @@ def command(context: typer.Context) -> None:
 
 async def _run(settings: Settings, folder: Path) -> None:
     cluster, deployment = settings.cluster(), settings.require_deployment()
-    policy = read_policy(settings.watch_policy) if settings.watch_policy else DEFAULT
-    # A million grants are no garbage: looking through all of them again and again would cost more than everything else.
+    policy = load_policy(settings.watch_policy)
+    # Scanning a million live grants for garbage again and again would cost more than everything else.
     gc.set_threshold(200_000, 50, 1_000)
     give_back_freed_memory()
     catalog = SchemaCatalog(known_schemas(settings))
     stop = asyncio.Event()
-    journal = Journal(cluster, deployment, catalog)
-    journal.stopping = stop.is_set
+    findings = KafkaFindings(cluster, deployment, catalog)
+    snapshots = KafkaSnapshots(cluster, deployment, catalog)
+    findings.stopping = snapshots.stopping = stop.is_set
     bound = int(settings.watch_lag_bound_seconds * SECOND)
-    watch = Watch(
-        policy, deployment, journal, catalog, bound=bound, keep_every=int(settings.watch_keep_seconds * SECOND),
-        keep_days=settings.watch_keep_days, clock=Clock(), boot=since_boot,
+    watcher = Watcher(
+        policy, deployment, findings, snapshots, catalog, lag_bound=bound,
+        snapshot_every=int(settings.watch_snapshot_seconds * SECOND), keep_days=settings.watch_keep_days,
+        clock=Clock(), boot=since_boot,
     )  # fmt: skip
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        app = make_app(cluster, deployment, folder, watch, instance=settings.watch_instance)
+        app = make_app(cluster, deployment, folder, watcher, instance=settings.watch_instance)
     except (ValueError, OSError) as error:
         raise SettingsError(str(error)) from error
     await run_app(app, stop)
 
 
 def _quieten() -> None:
-    """Faust and its Kafka client log every step; what matters reaches people as our own lines."""
+    """Silence Faust and its Kafka client, which log every step; our own log lines contain what matters."""
     for name in ("faust", "mode", "aiokafka"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -21,7 +21,7 @@ from ..base.errors import EXIT_DEPENDENCY
 from ..base.retry import retry
 from .cluster import Cluster
 from .offsets import Partition
-from .options import transactional_options
+from .options import TRANSACTION_TIMEOUT_MS, transactional_options
 
 log = structlog.get_logger("grantledger.kafka")
 
@@ -46,13 +46,20 @@ class TransactionalWriter:
     Args:
         transactional_id: of several writers with the same id, the latest to call ``init`` fences off the others.
         stopping: whether a stop has been requested.
+        timeout_ms: the brokers abort a transaction that is open for longer.
     """
 
     def __init__(
-        self, cluster: Cluster, transactional_id: str, *, stopping: Callable[[], bool] = lambda: False
+        self,
+        cluster: Cluster,
+        transactional_id: str,
+        *,
+        stopping: Callable[[], bool] = lambda: False,
+        timeout_ms: int = TRANSACTION_TIMEOUT_MS,
     ) -> None:
         self._cluster, self._stopping = cluster, stopping
-        self._producer = Producer(transactional_options(cluster, transactional_id))
+        options = transactional_options(cluster, transactional_id)
+        self._producer = Producer(options | {"transaction.timeout.ms": timeout_ms})
 
     def init(self) -> None:
         """Fence off earlier writers with the same id and abort the transactions that they left open.

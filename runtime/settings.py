@@ -118,28 +118,28 @@ class Settings(BaseSettings):
     watch_instance: str = Field(
         "0",
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
-        description="Name of this watch among those that stand by. Two with one name fence each other off.",
+        description="Name of this watch process within its group. Two processes with one name fence each other off.",
     )
     watch_policy: Path | None = Field(
-        None, description="TOML file with what is allowed: grace, longest access, approvals, evidence of removal."
+        None, description="TOML file with the watch policy: grace, longest access, approvals, evidence of removal."
     )
     watch_lag_bound_seconds: float = Field(
         300.0,
         ge=1.0,
         le=86_400.0,
-        description="When sealing lags so long that the watch cannot know, it says what it has found all the same.",
+        description="If sealing lags longer than this, the watch judges anyway and marks findings as unconfirmed.",
     )
-    watch_keep_seconds: float = Field(
+    watch_snapshot_seconds: float = Field(
         300.0,
         ge=0.1,
         le=86_400.0,
-        description="How often the watch writes away what it has heard; after a start it reads the log from there on.",
+        description="Time between snapshots of the watch. After a start it reads the log from the last snapshot.",
     )
     watch_keep_days: int = Field(
         30,
         ge=1,
         le=3650,
-        description="How many days the watch keeps what is over. Records sent again after that count as new.",
+        description="How many days the watch keeps grants and sessions after their end. Later records count as new.",
     )
     alert_config: Path | None = Field(
         None, description="TOML file with the channels that alerts go to: Alertmanager and webhooks."

@@ -1,1 +1,1 @@
-"""Computes in SQL what should be gone, and compares it with what the watch reports."""
+"""The sweep: computes overdue access in SQL, and compares it with the findings of the watch."""

@@ -1,4 +1,4 @@
-"""Runs the sweep: asks Kafka how far the logs go, waits until ClickHouse has that much, asks it, says what differs."""
+"""Runs the sweep: reads the ends of the sealed logs, waits until the store has them, and compares."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ...ledger import batch as batches
 from ...schemas.codec import EventEncoder
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event
 from ...schemas.topics import sealed
-from ..watch.policy import Policy
-from ..watch.reports import short
-from . import compare as sweep
+from ..access import shorten
+from ..policy import WatchPolicy
+from . import compare
 
 log = structlog.get_logger("grantledger.sweep")
 
 DIFFERENCES = Gauge(
-    "grantledger_watch_sweep_differences", "Grants on which the watch and the store do not agree, two sweeps in a row."
+    "grantledger_watch_sweep_differences", "Grants on which watch and store differed in two sweeps in a row."
 )
-SWEEPS = Counter("grantledger_sweeps_total", "Sweeps, by result: done, or why not.", ["result"])
-LAST_SWEEP = Gauge("grantledger_last_sweep_timestamp_seconds", "When the last sweep was done.")
-PATIENCE = 50.0
-"""Seconds to wait until the store has what is sealed."""
+SWEEPS = Counter("grantledger_sweeps_total", "Sweeps by result: done, or the reason why not.", ["result"])
+LAST_SWEEP = Gauge("grantledger_last_sweep_timestamp_seconds", "Time of the last completed sweep.")
+STORE_WAIT_SECONDS = 50.0
+"""How long to wait until the store has caught up with the sealed logs."""
 
 
 class Ask(Protocol):
@@ -49,7 +49,7 @@ class StoreReader(Protocol):
     """How the sweep reads the store. The runtime passes it in: a processor imports no sink."""
 
     def is_live(self) -> bool:
-        """Whether something writes to the store now."""
+        """Whether a process writes to the store now."""
         ...
 
     def open(self) -> AbstractContextManager[Ask]:
@@ -74,15 +74,15 @@ class Sweeper:
         deployment: str,
         *,
         store: StoreReader,
-        policy: Policy,
+        policy: WatchPolicy,
         interval: float,
     ) -> None:
         self._cluster, self._deployment = cluster, deployment
         self._store, self._policy, self._interval = store, policy, interval
-        self._ending = sweep.ending_by_themselves(policy)
+        self._expiring = compare.systems_that_expire(policy)
         longest = (policy.default.max_seconds, *(rule.max_seconds for rule in policy.rule))
         self._endless = any(seconds is not None for seconds in longest)
-        self._differences: sweep.Differences | None = None
+        self._differences: compare.Differences | None = None
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -109,7 +109,7 @@ class Sweeper:
             self._stop.wait(self._interval if result == "done" else min(self._interval, 5.0))
 
     def sweep_once(self) -> str:
-        """Sweep, and return ``done`` or why it could not be done."""
+        """Sweep, and return ``done`` or the reason why not."""
         if not self._store.is_live():
             return "no store is running"
         now = time.time_ns() // 1000
@@ -117,25 +117,25 @@ class Sweeper:
         with self._store.open() as ask:
             if not self._stored(ask, sizes):
                 return "the store lags"
-            values = {"now": now, "ending": self._ending, "endless": int(self._endless)}
-            verdict = sweep.judged(ask(sweep.OPEN_GRANTS, **values), self._policy, now)
-            said: dict[str, sweep.Cases] = {"overdue": {}, sweep.RULE: {}}
-            for row in ask(sweep.OPEN_FINDINGS):
-                said[row["rule"]][short(row["key"])] = row["due"]
+            values = {"now": now, "ending": self._expiring, "endless": int(self._endless)}
+            view = compare.view_of_store(ask(compare.OPEN_GRANTS, **values), self._policy, now)
+            open_findings: dict[str, compare.Deadlines] = {"overdue": {}, compare.RULE: {}}
+            for row in ask(compare.OPEN_FINDINGS):
+                open_findings[row["rule"]][shorten(row["key"])] = row["due"]
         if self._differences is None:
-            self._differences = sweep.Differences(said[sweep.RULE])
-        found = said["overdue"]
-        opened, resolved = self._differences.compare(verdict, found)
-        self._say(
-            [sweep.difference(self._deployment, (key, due), now, by=by) for key, due, by in opened]
-            + [sweep.difference(self._deployment, case, now, resolved=True) for case in resolved]
+            self._differences = compare.Differences(open_findings[compare.RULE])
+        found = open_findings["overdue"]
+        opened, resolved = self._differences.compare(view, found)
+        self._publish(
+            [compare.difference(self._deployment, (key, due), now, by=by) for key, due, by in opened]
+            + [compare.difference(self._deployment, grant, now, resolved=True) for grant in resolved]
         )
         DIFFERENCES.set(len(self._differences.open))
-        log.info("swept", overdue=len(verdict.overdue), found=len(found), unsure=len(verdict.unsure), new=len(opened))
+        log.info("swept", overdue=len(view.overdue), found=len(found), undecided=len(view.undecided), new=len(opened))
         return "done"
 
     def _sealed(self, topic: str) -> tuple[str, int]:
-        """Return origin and size of a log as Kafka has it."""
+        """Return origin and size of a sealed log."""
         record = last_record(self._cluster, sealed(topic), 0)
         if record is None:
             return "", 0
@@ -143,17 +143,17 @@ class Sweeper:
         return batch.origin, batch.size
 
     def _stored(self, ask: Ask, sizes: list[tuple[str, int]]) -> bool:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + STORE_WAIT_SECONDS
         while True:
-            if all(size == 0 or ask(sweep.STORED, origin=origin)[0]["size"] >= size for origin, size in sizes):
+            if all(size == 0 or ask(compare.STORED, origin=origin)[0]["size"] >= size for origin, size in sizes):
                 return True
             if time.monotonic() > until or self._stop.wait(0.5):
                 return False
 
-    def _say(self, found: list[Event]) -> None:
+    def _publish(self, found: list[Event]) -> None:
         if not found:
             return
         encoder = EventEncoder()
         Publisher(self._cluster).publish(Record(event.topic, encoder.encode(event), event.key) for event in found)
         for event in found:
-            log.warning("difference", what=event.event_type, key=event.key)
+            log.warning("difference", change=event.event_type, key=event.key)

@@ -1,1 +1,1 @@
-"""The watch's rules: whether access ended on time. Pure: facts and a time in, findings out."""
+"""The watch: whether access ended on time. ``core`` judges; the other modules connect it to Kafka and the clock."""

@@ -1,7 +1,9 @@
-"""The watch as a Faust app: an agent over the sealed log of ``access.lifecycle``, and a timer that judges.
+"""The watch as a Faust app.
 
-Faust carries what it is good at: the membership that lets one process watch and others stand by, and the loop of agent
-and timer. Several processes form one group; the log has one partition, so one of them has it.
+Faust provides the consumer group, in which one process watches and the others stand by (the log has one partition), the
+delivery of sealed batches to an agent, and a timer. Everything else is ours: reading committed records only, from the
+position of a snapshot (:mod:`.transport`); snapshots instead of Faust's tables and offsets (:mod:`.snapshot`); and
+fenced transactions, so that a finding is published once although Faust delivers at least once (:mod:`.kafka_findings`).
 """
 
 from __future__ import annotations
@@ -22,32 +24,32 @@ from ...kafka.cluster import Cluster
 from ...schemas.event import LIFECYCLE_TOPIC
 from ...schemas.topics import MAX_SEALED_BYTES, sealed
 from .transport import Transport
-from .watch import Watch
+from .watcher import Watcher
 
 log = structlog.get_logger("grantledger.watch")
 
 LOG = sealed(LIFECYCLE_TOPIC)
-RHYTHM = 0.1
-"""Seconds between two looks at what is due."""
+TICK_SECONDS = 0.1
+"""Seconds between two checks of what is due."""
 SESSION_SECONDS = 10.0
-"""After this long without a sign of life another process takes over."""
+"""After this long without a heartbeat another process takes over."""
 
 
 class WatchLostError(DependencyError):
-    """The watch ended by itself; the message says why. Start it again."""
+    """The watch failed; the message contains the reason. Restart it."""
 
 
-def make_app(cluster: Cluster, deployment: str, folder: Path, watch: Watch, *, instance: str = "") -> faust.App:
+def make_app(cluster: Cluster, deployment: str, folder: Path, watcher: Watcher, *, instance: str = "") -> faust.App:
     """Return the app; nothing runs yet.
 
     Args:
-        instance: a name that this process keeps across restarts: it then gets its old place back at once. Two with one
-            name fence each other off.
         cluster: brokers, TLS and SASL of its librdkafka options are carried over.
-        folder: where Faust may write. It has nothing to keep there.
+        folder: where Faust may write temporary files.
+        instance: a name that this process keeps across restarts, so that it resumes at once. Two processes with one
+            name fence each other off.
 
     Raises:
-        ValueError: an option has no counterpart in Faust.
+        ValueError: Faust does not support an option.
     """
     servers = str(cluster.options["bootstrap.servers"]).split(",")
     app = faust.App(
@@ -61,7 +63,7 @@ def make_app(cluster: Cluster, deployment: str, folder: Path, watch: Watch, *, i
         store="memory://",
         processing_guarantee="at_least_once",
         consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=MAX_SEALED_BYTES // 8,  # compressed; one record comes at any size
+        consumer_max_fetch_size=MAX_SEALED_BYTES // 8,  # compressed; a single larger record is delivered all the same
         broker_session_timeout=SESSION_SECONDS,
         broker_heartbeat_interval=SESSION_SECONDS / 5,
         stream_buffer_maxsize=2,
@@ -77,7 +79,7 @@ def make_app(cluster: Cluster, deployment: str, folder: Path, watch: Watch, *, i
 
     async def begin() -> int:
         await taken_over.wait()
-        return watch.position
+        return watcher.position
 
     app.transport = Transport(app.conf.broker_consumer, app, loop=app.loop, begin=begin)
     records = app.topic(cluster.physical(LOG), key_type=bytes, value_type=bytes)
@@ -86,26 +88,26 @@ def make_app(cluster: Cluster, deployment: str, folder: Path, watch: Watch, *, i
     @app.agent(records, concurrency=1)
     async def follow(stream: Any) -> None:
         async for event in stream.events():
-            await watch.take(event.value, event.message.offset)
+            await watcher.take(event.value, event.message.offset)
 
-    @app.timer(RHYTHM)  # type: ignore[untyped-decorator]
-    async def look() -> None:
-        await watch.tick()
+    @app.timer(TICK_SECONDS)  # type: ignore[untyped-decorator]
+    async def tick() -> None:
+        await watcher.tick()
 
     @app.on_partitions_assigned.connect  # type: ignore[arg-type]
     async def assigned(_app: Any, assigned: Any = (), *_: Any, **_more: Any) -> None:
         if mine not in assigned:
             log.info("standing_by")
         elif taken_over.is_set():
-            watch.go_on()
+            watcher.resume()
         else:
-            await watch.take_over()
+            await watcher.take_over()
             taken_over.set()
 
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]
     async def revoked(_app: Any, revoked: Any = (), *_: Any, **_more: Any) -> None:
         if mine in revoked:
-            watch.stand_by()
+            watcher.stand_by()
 
     return app
 
@@ -114,7 +116,7 @@ async def run_app(app: faust.App, stop: asyncio.Event) -> None:
     """Run the app until ``stop`` is set.
 
     Raises:
-        WatchLostError: the app broke down.
+        WatchLostError: the app failed.
     """
     await app.start()
     try:
@@ -124,22 +126,22 @@ async def run_app(app: faust.App, stop: asyncio.Event) -> None:
         for task in (waiting, ended):
             task.cancel()
         if (reason := app.crash_reason) is not None:
-            raise WatchLostError(f"the watch broke down: {reason}") from reason
+            raise WatchLostError(f"the watch failed: {reason}") from reason
         if not stop.is_set():
-            raise WatchLostError("the watch stopped by itself")
+            raise WatchLostError("the watch stopped unexpectedly")
     finally:
         await app.stop()
 
 
 def credentials_of(options: Mapping[str, Any]) -> SSLCredentials | SASLCredentials | None:
-    """Return TLS and SASL as Faust wants them.
+    """Return the TLS and SASL options in the form that Faust expects.
 
     Raises:
-        ValueError: an option or a value of it has no counterpart; names it.
+        ValueError: Faust does not support an option or its value; names it.
     """
     protocol = str(options.get("security.protocol", "plaintext")).lower()
     if protocol not in ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl"):
-        raise ValueError(f"kafka_options: security.protocol {protocol} is none that the watch knows")
+        raise ValueError(f"kafka_options: security.protocol {protocol} is not supported by the watch")
     context = None
     if protocol.endswith("ssl"):
         context = ssl.create_default_context(cafile=options.get("ssl.ca.location"))
@@ -155,7 +157,9 @@ def credentials_of(options: Mapping[str, Any]) -> SSLCredentials | SASLCredentia
         return SSLCredentials(context) if context is not None else None
     mechanism = str(options.get("sasl.mechanism", options.get("sasl.mechanisms", "PLAIN"))).upper()
     if mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
-        raise ValueError(f"kafka_options: sasl.mechanism {mechanism} is none that the watch knows (PLAIN, SCRAM-SHA-…)")
+        raise ValueError(
+            f"kafka_options: sasl.mechanism {mechanism} is not supported by the watch (PLAIN, SCRAM-SHA-…)"
+        )
     return SASLCredentials(
         username=options.get("sasl.username"),
         password=options.get("sasl.password"),

@@ -1,7 +1,7 @@
-"""The time that deadlines are judged by: the wall's, held against the time since boot, which nobody can set.
+"""The time by which deadlines are judged: the wall clock, checked against the time since boot, which cannot be set.
 
-The brokers' clock is the law, because they stamp what happened (DESIGN section 6). Where the wall clock jumps, the
-earlier of the two possible times holds until the brokers have said what time it is: nothing is found early.
+The brokers' clock decides, because they stamp the records (DESIGN section 6). When the wall clock jumps, the earlier of
+the two possible times counts until the brokers confirm one, so that nothing is found early.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .policy import SECOND
+from ..access import SECOND
 
 LEEWAY = SECOND // 5
-"""Microseconds by which the wall may part from the time since boot between two looks, beside a slew of a tenth."""
-AGREED = 2 * SECOND
-"""Microseconds by which the brokers may differ: their word takes a while to arrive."""
+"""Microseconds by which the wall clock may deviate between two readings, in addition to a slew of one tenth."""
+TOLERANCE = 2 * SECOND
+"""Microseconds by which the brokers' time may differ: their answer takes a while to arrive."""
 
 
 class Jump(NamedTuple):
-    """What was noticed. ``seconds``: how far the wall clock jumped, or how long the machine was suspended."""
+    """A step of the wall clock or a suspension of the machine. ``seconds``: how far or how long."""
 
     kind: str
     at: int
@@ -32,12 +32,12 @@ def since_boot() -> int:
 
 
 class Clock:
-    """Microseconds since 1970, never ahead of what the brokers confirm after a jump.
+    """Microseconds since 1970; after a jump, never ahead of the time that the brokers confirm.
 
     Args:
         wall: the wall clock in microseconds since 1970.
         boot: microseconds since boot, suspension included.
-        awake: microseconds since boot, suspension left out.
+        awake: microseconds since boot, suspension excluded.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class Clock:
         self._wall, self._boot, self._awake = wall, boot, awake
         self._last, now, up = self._read()
         self._wall_lead = now - self._last
-        """The wall clock less the time since boot, at the last look."""
+        """The wall clock minus the time since boot, at the last reading."""
         self._lead = self._wall_lead
-        """What is added to the time since boot."""
+        """The offset that is added to the time since boot."""
         self._asleep = self._last - up
         self.unsure = False
-        """Whether the wall clock has jumped and the brokers have not said yet what time it is."""
+        """Whether the wall clock has jumped and the brokers have not confirmed a time yet."""
         self.jumps: list[Jump] = []
-        """What was noticed and not taken note of yet."""
+        """Jumps that were not collected yet."""
 
     def now(self) -> int:
         """Return the time."""
@@ -73,7 +73,7 @@ class Clock:
         return self._time(boot)
 
     def _read(self) -> tuple[int, int, int]:
-        """Return the three clocks as of one moment: a process that is held up between two of them saw no step."""
+        """Read the three clocks at one moment: a process that is suspended between two of them must not see a step."""
         for _ in range(5):
             boot, wall, awake = self._boot(), self._wall(), self._awake()
             if self._boot() - boot < LEEWAY // 4:
@@ -89,27 +89,27 @@ class Clock:
             self.jumps.append(Jump("suspend", self._time(boot), (asleep - self._asleep) / SECOND))
         self._asleep = asleep
 
-    def meet(self, brokers: int, asked: int | None = None) -> None:
-        """Take the brokers' word at a start, when nothing is known of how the wall clock came to say what it says.
+    def start_from(self, brokers: int, asked: int | None = None) -> None:
+        """Take the brokers' time at a start, when the wall clock cannot be trusted.
 
         Args:
-            brokers: what time they said it was, in microseconds since 1970.
-            asked: time since boot at which they were asked; None for just now.
+            brokers: their time, in microseconds since 1970.
+            asked: time since boot at which they were asked; None for now.
         """
-        off = self.hear(brokers, asked)
-        if abs(off) > AGREED:
+        off = self.confirm(brokers, asked)
+        if abs(off) > TOLERANCE:
             self.jumps.append(Jump("step", self._time(self._boot()), off / SECOND))
 
-    def hear(self, brokers: int, asked: int | None = None) -> int:
-        """Take the brokers' word for what time it is: they stamped something since they were asked.
+    def confirm(self, brokers: int, asked: int | None = None) -> int:
+        """Take the brokers' time: they stamped a record since they were asked.
 
         Returns:
-            by how many microseconds our time was ahead of any that it can be; negative: behind.
+            by how many microseconds our time was ahead of any possible time; negative: behind.
         """
         boot = self._boot()
         earliest, latest = brokers - boot, brokers - (boot if asked is None else asked)
         off = self._lead - min(max(self._lead, earliest), latest)
-        if abs(off) > AGREED or (off and self.unsure):
+        if abs(off) > TOLERANCE or (off and self.unsure):
             self._lead = earliest
         self.unsure = False
         return off

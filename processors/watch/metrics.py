@@ -1,4 +1,4 @@
-"""Metrics of the watch, one line each with what it means."""
+"""Metrics of the watch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ JUDGED_UNTIL = Gauge(
 LAG = Gauge("grantledger_watch_lag_entries", "Records of access.lifecycle that the watch has not applied yet.")
 UNCONFIRMED = Gauge(
     "grantledger_watch_unconfirmed",
-    "1 while something is due and lag hides the answer: what is found then is not confirmed yet.",
+    "1 while something is due and lag hides the answer; findings are then unconfirmed.",
 )
 FINDINGS = Counter("grantledger_watch_findings_total", "Findings opened, by rule.", ["rule"])
 RESOLVED = Counter("grantledger_watch_resolved_total", "Findings resolved, by rule.", ["rule"])
-COMMANDS = Counter("grantledger_watch_commands_total", "Revoke commands given.")
+COMMANDS = Counter("grantledger_watch_commands_total", "Revoke commands published.")
 FAULTS = Counter("grantledger_watch_faults_total", "Sealed records or events that could not be judged.")
 GRANTS = Gauge("grantledger_watch_grants", "Grants that the watch follows.")
-ACTIVE = Gauge("grantledger_watch_active", "1 where this process watches, 0 where it stands by.")
+ACTIVE = Gauge("grantledger_watch_active", "1 if this process watches, 0 if it stands by.")
 JUMPS = Counter("grantledger_watch_clock_jumps_total", "Jumps of this machine's clock, by kind.", ["kind"])

@@ -1,8 +1,8 @@
-"""Faust's Kafka consumer as the watch needs it: committed records only, from where the watch says.
+"""Faust's Kafka consumer, changed to read committed records only, from the position that the watch gives it.
 
-Faust reads committed records only together with its own transactions, which it then duplicates (its issue 517); and it
-counts transaction markers as records that are still missing, so the offsets that it commits lag behind or stand still.
-The watch needs neither: it keeps with its state how far it has read, and writes both in transactions of its own.
+Faust reads committed records only in combination with its own transactions, which duplicate output (its issue 517), and
+it counts transaction markers as missing records, so its committed offsets stall. The watch needs neither: its snapshots
+contain its position, and it publishes in transactions of its own.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from faust.types import TP
 
 
 class _CommittedThread(driver.AIOKafkaConsumerThread):
-    shutdown_timeout = 5.0  # where its client is already broken it waits this long in vain, and nobody watches
+    shutdown_timeout = 5.0  # a broken client waits this long in vain, and no process watches meanwhile
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        consumer._isolation_level = "read_committed"  # taken when the consumer starts
+        consumer._isolation_level = "read_committed"  # read when the consumer starts
         return consumer
 
 
@@ -29,26 +29,26 @@ class _Consumer(driver.Consumer):
         return _CommittedThread(self, loop=self.loop, beacon=self.beacon)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Go to the record that the watch wants next, once it knows."""
+        """Seek to the record that the watch needs next, once it is known."""
         begin = await cast(Transport, self.transport).begin()
-        places = dict.fromkeys(self.assignment(), begin)
-        if places:
-            await self.seek_wait(places)
-        return places
+        positions = dict.fromkeys(self.assignment(), begin)
+        if positions:
+            await self.seek_wait(positions)
+        return positions
 
     async def commit(self, topics: AbstractSet[str | TP] | None = None, start_new_transaction: bool = True) -> bool:
-        """Commit nothing: the watch knows by itself where to go on."""
+        """Commit nothing: snapshots contain the position."""
         return True
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Forget markers at once; nothing is counted."""
+        """Ignore transaction markers."""
 
 
 class Transport(driver.Transport):
     """Faust's transport with the consumer above.
 
     Args:
-        begin: returns the offset of the record to read first.
+        begin: returns the offset of the first record to read.
     """
 
     Consumer = _Consumer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,8 +16,7 @@ from confluent_kafka.admin import AdminClient
 
 from grantledger.kafka.options import transactional_options
 from grantledger.kafka.topics import create_topics
-from grantledger.processors.watch.journal import Journal
-from grantledger.processors.watch.memory import MemoryUnreadableError
+from grantledger.processors.watch.kafka_snapshots import KafkaSnapshots
 from grantledger.producers import Actor, Client, Event, Resource, Source, Subject
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.catalog import SchemaCatalog, WriterSchema, event_schema
@@ -41,7 +40,7 @@ def pipeline(
 ) -> Pipeline:
     policy = tmp_path_factory.mktemp("policy") / "policy.toml"
     policy.write_text(POLICY)
-    settings = {"GRANTLEDGER_WATCH_POLICY": str(policy), "GRANTLEDGER_WATCH_KEEP_SECONDS": "0.2"}
+    settings = {"GRANTLEDGER_WATCH_POLICY": str(policy), "GRANTLEDGER_WATCH_SNAPSHOT_SECONDS": "0.2"}
     running = make_pipeline(broker.bootstrap_servers, settings)
     running.start("seal", "watch")
     return running
@@ -146,7 +145,7 @@ def test_an_event_that_the_rules_forbid_keeps_no_other_back(pipeline: Pipeline) 
     schema = event_schema()
     odd, huge = replace(activated("odd", 0.5), grant_id_kind="nativ"), activated("huge" + "\0" * 300_000, 0.5)
     values = [written(one.to_datum(), schema.definition, schema.prefix) for one in (odd, huge)]
-    produce(pipeline.options, LIFECYCLE_TOPIC, [{"value": value} for value in values])
+    produce(pipeline.cluster, LIFECYCLE_TOPIC, [{"value": value} for value in values])
     send(pipeline, activated("after odd", 0.5))
     wait_for(lambda: len(about(pipeline, "after odd")) == 2, "the other one is found")
 
@@ -213,7 +212,7 @@ def test_killed_at_any_moment_it_says_everything_once(pipeline: Pipeline) -> Non
 
 
 def test_after_a_kill_it_goes_on_from_what_it_has_kept(pipeline: Pipeline) -> None:
-    found = [json.loads(line) for line in pipeline.log("watch").splitlines() if '"recalled"' in line]
+    found = [json.loads(line) for line in pipeline.log("watch").splitlines() if '"restored"' in line]
     assert any(line["entries"] > 0 and line["grants"] > 0 for line in found), found
 
 
@@ -228,36 +227,40 @@ def test_when_all_it_kept_is_lost_it_finds_the_same_by_the_log(pipeline: Pipelin
     pipeline.start("watch")
     began = time.time()
     wait_for(lambda: watched(pipeline) > began, "everything is judged again")
-    assert '"entries": 0' in [line for line in pipeline.log("watch").splitlines() if '"recalled"' in line][-1]
+    assert '"entries": 0' in [line for line in pipeline.log("watch").splitlines() if '"restored"' in line][-1]
     assert said(pipeline) == before
 
 
-def test_who_lost_the_watch_can_keep_nothing(pipeline: Pipeline) -> None:
-    def journal() -> Journal:
-        made = Journal(pipeline.cluster, "fenced.example", SchemaCatalog((event_schema(),)))
-        made.take_over()
-        return made
+def test_a_watch_that_was_replaced_can_store_no_snapshot(pipeline: Pipeline) -> None:
+    catalog = SchemaCatalog((event_schema(),))
 
-    first = journal()
-    offsets: dict[str, int] = {}
+    def taken_over() -> tuple[KafkaSnapshots, list[bytes]]:
+        made = KafkaSnapshots(pipeline.cluster, "fenced.example", catalog)
+        return made, list(made.manifests())
 
-    def manifest(lies: Mapping[str, int]) -> bytes:
-        offsets.update(lies)
-        return json.dumps(sorted(lies)).encode()
+    locations: dict[bytes, list[int]] = {}
 
-    first.remember({"a": b"1", "b": b"2"}, [], manifest)
-    assert list(first.segments(offsets.values())) == [b"1", b"2"]
-    second = journal()
-    name, value = second.recall()
-    assert (len(name), value) == (32, b'["a", "b"]')
-    other = SchemaCatalog((event_schema(), WriterSchema(Prefix(b"other"), "{}")))
-    assert Journal(pipeline.cluster, "fenced.example", other).recall()[0] != name, "more could be decoded by it"
+    def manifest(name: bytes) -> Callable[[Sequence[int]], bytes]:
+        def named(found: Sequence[int]) -> bytes:
+            locations[name] = list(found)
+            return name
+
+        return named
+
+    first, before = taken_over()
+    for name in (b"one", b"two", b"three"):
+        first.write_snapshot([name + b"-a", name + b"-b"], manifest(name))
+    second, found = taken_over()
+    assert found == [b"three", b"two"], before
+    for name in found:
+        assert second.read_parts(locations[name]) == [name + b"-a", name + b"-b"]
     with pytest.raises(KafkaException):
-        first.remember({"a": b"3"}, ["b"], manifest)
-    assert second.recall() == (name, value)
-    assert list(second.segments([offsets["b"]])) == [b"2"]
-    with pytest.raises(MemoryUnreadableError, match="access.watch has nothing at offset"):
-        list(second.segments([max(offsets.values()) + 2]))
+        first.write_snapshot([b"late"], manifest(b"late"))
+    second.write_snapshot([], manifest(b"four"))
+    assert taken_over()[1] == [b"four", b"three"]
+    assert second.read_parts([max(locations[b"three"]) + 1000]) == []
+    other = SchemaCatalog((event_schema(), WriterSchema(Prefix(b"other"), "{}")))
+    assert KafkaSnapshots(pipeline.cluster, "fenced.example", other).log_id() != second.log_id(), "it may decode more"
 
 
 def test_a_wrong_policy_is_named(pipeline: Pipeline, tmp_path: Path) -> None:

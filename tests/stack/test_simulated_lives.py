@@ -11,8 +11,8 @@ from confluent_kafka import Producer
 
 from grantledger.kafka.options import transactional_options
 from grantledger.ledger.batch import encode
-from grantledger.processors.watch.policy import Policy
-from grantledger.processors.watch.state import Identity, WatchState
+from grantledger.processors.policy import WatchPolicy
+from grantledger.processors.watch.core.judge import Identity, Judge
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from grantledger.simulator.policy import POLICY
@@ -76,4 +76,4 @@ def told(pipeline: Pipeline) -> Watched:
             seen = findings[rule, key, deadline]
             assert seen.ends is None, "resolved twice"
             seen.ends, seen.late = at, evidence.get("late_seconds")
-    return Watched(findings, revokes, WatchState(Policy()))
+    return Watched(findings, revokes, Judge(WatchPolicy()))

@@ -15,26 +15,27 @@ import pytest
 
 from grantledger.ledger.batch import Head, Records, seal
 from grantledger.ledger.entry import NO_HEADERS, Genesis, origin_of
+from grantledger.processors.access import SECOND
+from grantledger.processors.policy import AccessLimits, AccessRule, WatchPolicy
 from grantledger.processors.sweep import compare as sweep
-from grantledger.processors.watch.policy import SECOND, Limits, Override, Policy
-from grantledger.processors.watch.reading import facts_of
-from grantledger.processors.watch.state import WatchState
+from grantledger.processors.watch.core.judge import Judge
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.event import LIFECYCLE_TOPIC, Resource
 from support.access_store import DEPLOYMENT, SIGNER, Story, fill
+from support.decoded import facts_of
 from support.pipeline import Pipeline
 from support.waiting import wait_for
 
 POLICIES = {
-    "plain": Policy(default=Limits(grace_seconds=120)),
-    "endless": Policy(default=Limits(grace_seconds=0, max_seconds=1800)),
-    "lenient": Policy(
-        default=Limits(grace_seconds=60),
+    "plain": WatchPolicy(default=AccessLimits(grace_seconds=120)),
+    "endless": WatchPolicy(default=AccessLimits(grace_seconds=0, max_seconds=1800)),
+    "lenient": WatchPolicy(
+        default=AccessLimits(grace_seconds=60),
         rule=(
-            Override(resource="r1", removal=frozenset({"confirmed", "api_accepted"})),
-            Override(resource="r2", removal=frozenset({"confirmed", "deadline"}), grace_seconds=600),
-            Override(source="teleport", removal=frozenset({"confirmed", "deadline"})),
+            AccessRule(resource="r1", removal=frozenset({"confirmed", "api_accepted"})),
+            AccessRule(resource="r2", removal=frozenset({"confirmed", "deadline"}), grace_seconds=600),
+            AccessRule(source="teleport", removal=frozenset({"confirmed", "deadline"})),
         ),
     ),
 }
@@ -97,7 +98,7 @@ def disordered() -> Story:
     return story
 
 
-def open_overdue(story: Story, policy: Policy, now: int) -> set[str]:
+def open_overdue(story: Story, policy: WatchPolicy, now: int) -> set[str]:
     """What the watch says is overdue and not resolved at a time."""
     size = len(story.records)
     records = Records(
@@ -110,13 +111,13 @@ def open_overdue(story: Story, policy: Policy, now: int) -> set[str]:
     )
     head = Head.at_genesis(Genesis(origin_of(DEPLOYMENT, LIFECYCLE_TOPIC, 0), bytes(range(16)), 0))
     batch, _ = seal(head, records, size, story.now, SIGNER)
-    state = WatchState(policy)
+    judge = Judge(policy)
     for fact in facts_of(batch, SchemaCatalog((event_schema(),))):
-        state.add(fact)
+        judge.add(fact)
     said: dict[tuple[str, int], bool] = {}
-    for change in state.judge(now):
+    for change in judge.judge(now):
         if change.finding.rule == "overdue":
-            said[change.finding.key, change.finding.deadline] = change.what == "opened"
+            said[change.finding.key, change.finding.deadline] = change.kind == "opened"
     return {key for (key, _), is_open in said.items() if is_open}
 
 
@@ -155,8 +156,8 @@ def test_a_removal_that_stands_before_what_it_ended(tmp_path: Path) -> None:
     story, policy = disordered(), POLICIES["plain"]
     fill(tmp_path, story.records)
     now = int(story.now.timestamp()) * SECOND
-    verdict = sweep.judged(ask(tmp_path, sweep.OPEN_GRANTS, now=now, ending="[]", endless=0), policy, now)
-    minutes = {name: round((due - now) / SECOND / 60) for name, due in verdict.overdue.items()}
+    view = sweep.view_of_store(ask(tmp_path, sweep.OPEN_GRANTS, now=now, ending="[]", endless=0), policy, now)
+    minutes = {name: round((due - now) / SECOND / 60) for name, due in view.overdue.items()}
     expected = {
         "back": -60,
         "given-since": -100,
@@ -164,7 +165,7 @@ def test_a_removal_that_stands_before_what_it_ended(tmp_path: Path) -> None:
         "by-a-fast-clock": -60,
         "only-accepted": -60,
     }
-    assert (minutes, verdict.unsure) == (expected, set())
+    assert (minutes, view.undecided) == (expected, set())
     assert open_overdue(story, policy, now) == set(expected)
     told = "removal_evidence AS evidence, removed_at IS NOT NULL AS gone, late_seconds AS late"
     rows = {row["grant_id"]: row for row in ask(tmp_path, f"SELECT grant_id, {told} FROM grant_states")}
@@ -177,35 +178,35 @@ def test_a_removal_that_stands_before_what_it_ended(tmp_path: Path) -> None:
 def test_sql_and_the_rules_find_the_same(told: tuple[Story, Path], name: str) -> None:
     (story, folder), policy = told, POLICIES[name]
     now = int(story.now.timestamp()) * SECOND
-    ending = sweep.ending_by_themselves(policy)
+    ending = sweep.systems_that_expire(policy)
     assert ending == (["teleport"] if name == "lenient" else [])
     endless = int(policy.default.max_seconds is not None)
     rows = ask(folder, sweep.OPEN_GRANTS, now=now, ending=str(ending), endless=endless)
-    verdict = sweep.judged(rows, policy, now)
+    view = sweep.view_of_store(rows, policy, now)
     watch = open_overdue(story, policy, now)
-    assert set(verdict.overdue) == watch - verdict.unsure
-    assert len(verdict.overdue) > 30 and len(verdict.unsure) < len(verdict.overdue) / 4
+    assert set(view.overdue) == watch - view.undecided
+    assert len(view.overdue) > 30 and len(view.undecided) < len(view.overdue) / 4
 
 
 def test_only_what_lasts_is_a_difference() -> None:
     differences = sweep.Differences()
-    assert differences.compare(sweep.Verdict({"a": 1}, set()), {"b": 2}) == ([], [])
+    assert differences.compare(sweep.StoreView({"a": 1}, set()), {"b": 2}) == ([], [])
     opened = [("a", 1, "store"), ("b", 2, "watch")]
-    assert differences.compare(sweep.Verdict({"a": 1}, set()), {"b": 2}) == (opened, [])
-    assert differences.compare(sweep.Verdict({"a": 1}, {"b"}), {"b": 2}) == ([], [("b", 2)])
-    assert differences.compare(sweep.Verdict({}, set()), {}) == ([], [("a", 1)])
+    assert differences.compare(sweep.StoreView({"a": 1}, set()), {"b": 2}) == (opened, [])
+    assert differences.compare(sweep.StoreView({"a": 1}, {"b"}), {"b": 2}) == ([], [("b", 2)])
+    assert differences.compare(sweep.StoreView({}, set()), {}) == ([], [("a", 1)])
     assert differences.open == {}
-    assert sweep.Differences({"a": 1}).compare(sweep.Verdict({"a": 1}, set()), {"a": 1}) == ([], [("a", 1)])
+    assert sweep.Differences({"a": 1}).compare(sweep.StoreView({"a": 1}, set()), {"a": 1}) == ([], [("a", 1)])
 
 
 def test_a_rule_that_may_take_it_back_counts() -> None:
     ends = frozenset({"deadline"})
-    assert sweep.ending_by_themselves(Policy(rule=(Override(source="a", removal=ends), Override(grace_seconds=1)))) == [
-        "a"
-    ]
-    assert sweep.ending_by_themselves(Policy(rule=(Override(source="a*", removal=ends),))) == []
-    stricter = Override(resource="x", removal=frozenset({"confirmed"}))
-    assert sweep.ending_by_themselves(Policy(rule=(Override(source="a", removal=ends), stricter))) == []
+    assert sweep.systems_that_expire(
+        WatchPolicy(rule=(AccessRule(source="a", removal=ends), AccessRule(grace_seconds=1)))
+    ) == ["a"]
+    assert sweep.systems_that_expire(WatchPolicy(rule=(AccessRule(source="a*", removal=ends),))) == []
+    stricter = AccessRule(resource="x", removal=frozenset({"confirmed"}))
+    assert sweep.systems_that_expire(WatchPolicy(rule=(AccessRule(source="a", removal=ends), stricter))) == []
 
 
 def test_a_watch_that_says_nothing_is_found_out(

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from grantledger.ledger.batch import Head, Records, SealedBatch, decode, encode, seal
 from grantledger.ledger.entry import NO_HEADERS, Genesis
-from grantledger.processors.watch.policy import Policy, read_policy
-from grantledger.processors.watch.reading import facts_of
-from grantledger.processors.watch.state import Change, Identity, WatchState
+from grantledger.processors.policy import WatchPolicy, load_policy
+from grantledger.processors.watch.core.judge import Change, Identity, Judge
 from grantledger.producers.adapters import ADAPTERS, Place, Skipped, make_adapter
 from grantledger.producers.adapters.reading import parse_object
 from grantledger.producers.event_json import event_from_json
@@ -22,6 +21,7 @@ from grantledger.schemas.event import LIFECYCLE_TOPIC, Event
 from grantledger.simulator.fault import Expected
 from grantledger.simulator.policy import POLICY
 from grantledger.simulator.simulation import Delivery, Simulation
+from support.decoded import facts_of
 from support.small_ledger import SIGNER
 
 GENESIS = Genesis("sim.example/access.lifecycle/0/0", bytes(16), 0)
@@ -49,12 +49,12 @@ class Watched:
     Attributes:
         findings: by rule, key and deadline.
         revokes: grants and deadlines for which enforcers were called.
-        state: where the watch stands in the end.
+        judge: the judge in its final state.
     """
 
     findings: dict[Identity, Seen]
     revokes: set[tuple[str, int]]
-    state: WatchState
+    judge: Judge
 
     def note(self, changes: list[Change]) -> None:
         """Take what the watch says."""
@@ -63,7 +63,7 @@ class Watched:
             if change.finding.rule == "revoke":
                 assert identity[1:] not in self.revokes, "enforcers are called once"
                 self.revokes.add(identity[1:])
-            elif change.what == "opened":
+            elif change.kind == "opened":
                 seen = self.findings.setdefault(identity, Seen(change.at, times=0))
                 seen.times += 1
             else:
@@ -131,31 +131,31 @@ def sealed_batches(deliveries: Iterable[Delivery], seconds: float = 5.0) -> Iter
         yield batch, (ends - 1) * 1000
 
 
-def policy_in(folder: Path) -> Policy:
+def policy_in(folder: Path) -> WatchPolicy:
     """Return the made-up company's policy, read from a file as the watch would."""
     path = folder / "policy.toml"
     path.write_text(POLICY)
-    return read_policy(path)
+    return load_policy(path)
 
 
-def watch(simulation: Simulation, policy: Policy, seconds: float = 5.0) -> Watched:
+def watch(simulation: Simulation, policy: WatchPolicy, seconds: float = 5.0) -> Watched:
     """Return everything the watch says of a simulation.
 
     It looks after every batch, where something falls due before the next one, and long after the end.
     """
-    catalog, state = SchemaCatalog((event_schema(),)), WatchState(policy)
-    watched, now = Watched({}, set(), state), 0
+    catalog, judge = SchemaCatalog((event_schema(),)), Judge(policy)
+    watched, now = Watched({}, set(), judge), 0
     for batch, now in sealed_batches(simulation, seconds):
         facts = list(facts_of(batch, catalog))
-        while (look := state.next_look + LOOK) < facts[0].append:
-            watched.note(state.judge(look))
+        while (look := judge.next_time + LOOK) < facts[0].append:
+            watched.note(judge.judge(look))
         for fact in facts:
-            state.add(fact)
-        watched.note(state.judge(now))
-    while (look := state.next_look + LOOK) < now + LONG_AFTER:
-        watched.note(state.judge(look))
-    watched.note(state.judge(now + LONG_AFTER))
-    assert state.faults == []
+            judge.add(fact)
+        watched.note(judge.judge(now))
+    while (look := judge.next_time + LOOK) < now + LONG_AFTER:
+        watched.note(judge.judge(look))
+    watched.note(judge.judge(now + LONG_AFTER))
+    assert judge.faults == []
     return watched
 
 

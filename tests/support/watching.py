@@ -6,10 +6,11 @@ import random
 from dataclasses import replace
 from typing import Any
 
-from grantledger.processors.watch.facts import Access, Decision, Fact, Source
-from grantledger.processors.watch.policy import SECOND, Policy
-from grantledger.processors.watch.rules import REVOKE
-from grantledger.processors.watch.state import Change, WatchState
+from grantledger.processors.access import SECOND, Access, Source
+from grantledger.processors.policy import WatchPolicy
+from grantledger.processors.watch.core.facts import Decision, Fact
+from grantledger.processors.watch.core.judge import Change, Judge
+from grantledger.processors.watch.core.rules import REVOKE
 
 VAULT = Source("vault", "prod")
 CHECKER = Source("checker", "prod")
@@ -62,15 +63,15 @@ class Story:
         """Revoke a grant."""
         return self.say(when, "grant.revoked", grant, removal=evidence, **more)
 
-    def watched(self, until: float, policy: Policy | None = None) -> WatchState:
-        """Return the state with everything heard."""
-        state = WatchState(policy or Policy())
+    def watched(self, until: float, policy: WatchPolicy | None = None) -> Judge:
+        """Return the judge with everything heard."""
+        judge = Judge(policy or WatchPolicy())
         for fact in self.facts:
             if fact.append <= at(until):
-                state.add(fact)
-        return state
+                judge.add(fact)
+        return judge
 
-    def findings(self, until: float, policy: Policy | None = None) -> list[tuple[str, str, str, float]]:
+    def findings(self, until: float, policy: WatchPolicy | None = None) -> list[tuple[str, str, str, float]]:
         """Return what a watch says until a second: (opened or resolved, rule, key, second)."""
         return said(self.watched(until, policy).judge(at(until)))
 
@@ -78,7 +79,7 @@ class Story:
 def said(changes: list[Change]) -> list[tuple[str, str, str, float]]:
     """Return findings in short."""
     return [
-        (change.what, change.finding.rule, change.finding.key, change.at / SECOND - START)
+        (change.kind, change.finding.rule, change.finding.key, change.at / SECOND - START)
         for change in changes
         if change.finding.rule != REVOKE
     ]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from grantledger.enforcers.contract import Attempt, InvalidCommandError, Key, Presence, Result, Seen, Target
 from grantledger.enforcers.core import Backoff, Breaker, Decision, History, Offsets, Outcome, Verdict, decide, judge
 from grantledger.enforcers.events import target_of
-from grantledger.processors.watch.reports import Reporter
-from grantledger.processors.watch.rules import REVOKE
+from grantledger.processors.watch.core.rules import REVOKE
+from grantledger.processors.watch.findings import FindingEvents
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Actor, Event, Finding, Resource, Source, Subject
@@ -66,8 +66,8 @@ def test_what_the_watch_writes_is_a_command() -> None:
     story.granted(0, "g1", 60, grant_id_kind="native")
     state = story.watched(10_000)
     [change] = [change for change in state.judge(at(10_000)) if change.finding.rule == REVOKE]
-    said = Reporter("test.example", state.judge_by).report(change, state.grants["g1"], {})
-    [event] = [event for topic, event in said if topic == COMMANDS_TOPIC]
+    said = FindingEvents("test.example", state.lookup, EventEncoder()).of_change(change, state.state, {})
+    [event] = [event for topic, event, _ in said if topic == COMMANDS_TOPIC]
     found = target_of(read_datum(EventEncoder().encode(event)))
     assert found.key == Key("g1", datetime.fromtimestamp(START + 60, UTC))
     assert (found.rule, found.subject.id, found.resource.id, found.entitlement) == ("overdue", "alice", "db", "admin")

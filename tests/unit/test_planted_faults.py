@@ -11,18 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from grantledger.processors.watch import reading, rules, state
-from grantledger.processors.watch.episodes import NEVER, Episode, Granted
-from grantledger.processors.watch.facts import Fact
-from grantledger.processors.watch.islands import Islands
-from grantledger.processors.watch.policy import SEVERITIES, Limits, Policy
-from grantledger.processors.watch.sources import SourceLife
+from grantledger.processors.access import NEVER
+from grantledger.processors.policy import WATCH_RULES, AccessLimits, WatchPolicy
+from grantledger.processors.watch.core import rules
+from grantledger.processors.watch.core.facts import Fact
+from grantledger.processors.watch.core.judge import Judge
+from grantledger.processors.watch.core.periods import Activation, Period
+from grantledger.processors.watch.core.sources import SourceHistory
+from grantledger.processors.watch.core.state import AccessState
 from grantledger.simulator import policy as constants
 from grantledger.simulator.fault import played_by
 from grantledger.simulator.faults import FAULTS, stories
 from grantledger.simulator.plots import imagine
 from grantledger.simulator.simulation import Simulation
 from grantledger.simulator.world import somebody
+from support.decoded import facts_of
 from support.simulation import Reader, Watched, differences, policy_in, watch
 
 HARMLESS = {name for name, fault in FAULTS.items() if type(fault).__module__.endswith(".oddities")}
@@ -30,11 +33,13 @@ Break = Callable[[pytest.MonkeyPatch], None]
 
 
 @pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
+def policy(tmp_path_factory: pytest.TempPathFactory) -> WatchPolicy:
     return policy_in(tmp_path_factory.mktemp("policy"))
 
 
-def played(policy: Policy, count: int, share: float, faults: dict[str, object] | None = None, seed: int = 11) -> None:
+def played(
+    policy: WatchPolicy, count: int, share: float, faults: dict[str, object] | None = None, seed: int = 11
+) -> None:
     """Simulate, watch, compare; fails with everything that differs."""
     simulation = Simulation(seed, count, share=share, faults=faults or FAULTS)  # type: ignore[arg-type]
     watched = watch(simulation, policy)
@@ -43,17 +48,17 @@ def played(policy: Policy, count: int, share: float, faults: dict[str, object] |
     assert share == 0 or simulation.planted
 
 
-def test_every_planted_fault_is_found_and_nothing_else(policy: Policy) -> None:
+def test_every_planted_fault_is_found_and_nothing_else(policy: WatchPolicy) -> None:
     simulation = Simulation(1, 1200, share=0.1, faults=FAULTS)
     watched = watch(simulation, policy)
     assert not differences(simulation.expected, watched)
     assert len(simulation.expected) > 50
-    assert {one.rule for one in simulation.expected} == set(SEVERITIES), "every rule is needed"
+    assert {one.rule for one in simulation.expected} == WATCH_RULES - {"watch_fault"}, "every rule is needed"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_a_hundred_thousand_lives(policy: Policy) -> None:
+def test_a_hundred_thousand_lives(policy: WatchPolicy) -> None:
     simulation = Simulation(2, 100_000, share=0.03, faults=FAULTS)
     watched = watch(simulation, policy)
     assert not differences(simulation.expected, watched)
@@ -61,12 +66,12 @@ def test_a_hundred_thousand_lives(policy: Policy) -> None:
     assert set(simulation.planted) == set(FAULTS)
 
 
-def test_lives_in_order_are_no_finding(policy: Policy) -> None:
+def test_lives_in_order_are_no_finding(policy: WatchPolicy) -> None:
     played(policy, 400, 0.0)
 
 
 @pytest.mark.parametrize("name", sorted(FAULTS))
-def test_each_fault_by_itself(policy: Policy, name: str) -> None:
+def test_each_fault_by_itself(policy: WatchPolicy, name: str) -> None:
     simulation = Simulation(3, 8, share=1.0, faults={name: FAULTS[name]})
     watched = watch(simulation, policy)
     assert not differences(simulation.expected, watched)
@@ -74,7 +79,7 @@ def test_each_fault_by_itself(policy: Policy, name: str) -> None:
     assert (simulation.expected == []) == (name in HARMLESS)
 
 
-def test_the_rhythm_of_batches_and_looks_changes_nothing(policy: Policy) -> None:
+def test_the_rhythm_of_batches_and_looks_changes_nothing(policy: WatchPolicy) -> None:
     found: list[Watched] = []
     for seconds in (0.5, 20.0):
         simulation = Simulation(4, 150, share=0.5, faults=FAULTS)
@@ -87,26 +92,26 @@ def test_the_rhythm_of_batches_and_looks_changes_nothing(policy: Policy) -> None
 
 
 def no_grace(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(rules, "_due", lambda episode, limits: max(episode.deadline, episode.granted.append))
+    patch.setattr(Period, "due", lambda period, limits: max(period.deadline, period.activation.append))
 
 
 def each_grant_for_itself(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(state.WatchState, "_held_by", lambda self, access: Islands(0))
+    patch.setattr(AccessState, "covered_until", lambda self, grant, time: time)
 
 
 def fast_clocks_are_believed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Fact, "fast_by", property(lambda self: 0))
+    patch.setattr(Fact, "clock_lead", property(lambda self: 0))
 
 
 def accepted_is_removed(patch: pytest.MonkeyPatch) -> None:
-    def lenient(episode: Episode, limits: Limits) -> int:
-        return next((one.append for one in episode.removals), NEVER)
+    def lenient(period: Period, limits: AccessLimits) -> int:
+        return next((one.append for one in period.removals), NEVER)
 
-    patch.setattr(Episode, "removed", lenient)
+    patch.setattr(Period, "removed", lenient)
 
 
 def lateness_is_when_we_heard(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Episode, "left", lambda self, limits: NEVER)
+    patch.setattr(Period, "left", lambda self, limits: NEVER)
 
 
 def anybody_may_approve(patch: pytest.MonkeyPatch) -> None:
@@ -114,22 +119,22 @@ def anybody_may_approve(patch: pytest.MonkeyPatch) -> None:
 
 
 def sessions_are_not_watched(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(rules, "on_session", lambda *_: iter(()))
+    patch.setattr(rules, "session_candidates", lambda *_: iter(()))
 
 
 def sessions_end_at_the_deadline(patch: pytest.MonkeyPatch) -> None:
-    real = rules.on_session
+    real = rules.session_candidates
 
     def strict(session, grant, limits, own):
         no_wait = limits.model_copy(update={"grace_seconds": 0.0})
         return real(session, grant, limits, own and no_wait)
 
-    patch.setattr(rules, "on_session", strict)
+    patch.setattr(rules, "session_candidates", strict)
 
 
 def the_plan_is_a_revocation(patch: pytest.MonkeyPatch) -> None:
     """hoop's ``revoke_at``, taken for what it looks like."""
-    real = reading.facts_of
+    real = facts_of
 
     def mistaken(batch, catalog):
         for fact in real(batch, catalog):
@@ -140,28 +145,30 @@ def the_plan_is_a_revocation(patch: pytest.MonkeyPatch) -> None:
 
 
 def gaps_are_not_seen(patch: pytest.MonkeyPatch) -> None:
-    real = SourceLife.add
-    patch.setattr(SourceLife, "add", lambda self, fact, limits: real(self, replace(fact, seq=None), limits))
+    real = SourceHistory.add
+    patch.setattr(SourceHistory, "add", lambda self, fact, limits: real(self, replace(fact, seq=None), limits))
 
 
 def silence_is_golden(patch: pytest.MonkeyPatch) -> None:
-    real = SourceLife.of
+    real = SourceHistory.of
     patch.setattr(
-        SourceLife, "of", lambda source, limits: real(source, limits.model_copy(update={"silent_after_seconds": None}))
+        SourceHistory,
+        "of",
+        lambda source, limits: real(source, limits.model_copy(update={"silent_after_seconds": None})),
     )
 
 
 def conflicts_are_not_compared(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(state.WatchState, "_compare", lambda self, fact: None)
+    patch.setattr(AccessState, "_compare_content", lambda self, fact: None)
 
 
 def renewals_are_not_heard(patch: pytest.MonkeyPatch) -> None:
-    real = state.WatchState.add
+    real = Judge.add
 
     def deaf(self, fact):
         real(self, replace(fact, event_type="grant.other") if fact.event_type == "grant.extended" else fact)
 
-    patch.setattr(state.WatchState, "add", deaf)
+    patch.setattr(Judge, "add", deaf)
 
 
 BREAKS: dict[Break, set[str]] = {
@@ -188,7 +195,7 @@ BREAKS: dict[Break, set[str]] = {
 
 
 @pytest.mark.parametrize("wrong", BREAKS, ids=lambda wrong: wrong.__name__)
-def test_a_wrong_watch_is_noticed(policy: Policy, monkeypatch: pytest.MonkeyPatch, wrong: Break) -> None:
+def test_a_wrong_watch_is_noticed(policy: WatchPolicy, monkeypatch: pytest.MonkeyPatch, wrong: Break) -> None:
     wrong(monkeypatch)
     for name in sorted(BREAKS[wrong]):
         simulation = Simulation(5, 8, share=1.0, faults={name: FAULTS[name]})
@@ -196,7 +203,7 @@ def test_a_wrong_watch_is_noticed(policy: Policy, monkeypatch: pytest.MonkeyPatc
         assert any(line.startswith(f"{name}:") for line in noticed), name
 
 
-def test_a_false_alarm_is_noticed(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_false_alarm_is_noticed(policy: WatchPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under cover of another grant nothing is overdue; a watch that does not see the cover says so."""
     each_grant_for_itself(monkeypatch)
     simulation = Simulation(5, 8, share=1.0, faults={"lasts_as_long_as_both": FAULTS["lasts_as_long_as_both"]})
@@ -205,8 +212,10 @@ def test_a_false_alarm_is_noticed(policy: Policy, monkeypatch: pytest.MonkeyPatc
     assert any(line.startswith("enforcers called without need") for line in noticed)
 
 
-def test_a_watch_that_believes_the_order_of_the_log_is_noticed(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Granted, "precedes", lambda *_: False)
+def test_a_watch_that_believes_the_order_of_the_log_is_noticed(
+    policy: WatchPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Activation, "precedes", lambda *_: False)
     name = "taken_before_given"
     simulation = Simulation(5, 8, share=1.0, faults={name: FAULTS[name]})
     noticed = differences(simulation.expected, watch(simulation, policy))

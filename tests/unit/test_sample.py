@@ -14,7 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from grantledger.cli import sample
-from grantledger.processors.watch.policy import read_policy
+from grantledger.processors.policy import load_policy
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Event
 from grantledger.simulator.faults import FAULTS, stories
@@ -247,4 +247,4 @@ def test_the_command_plants_faults_and_says_which(tmp_path: Path) -> None:
 def test_the_command_prints_a_policy_that_can_be_read(tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     path.write_text(run("--policy"))
-    assert len(read_policy(path).rule) > 5
+    assert len(load_policy(path).rule) > 5

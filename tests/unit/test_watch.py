@@ -11,23 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grantledger.base.toml import ConfigError
-from grantledger.processors.watch.facts import Decision, Fact, Source
-from grantledger.processors.watch.life import NEVER, Stage
-from grantledger.processors.watch.policy import (
-    DEFAULT,
-    SECOND,
-    Limits,
-    Override,
-    Policy,
+from grantledger.processors.access import NEVER, SECOND, Source
+from grantledger.processors.policy import (
+    BUILT_IN,
+    AccessLimits,
+    AccessRule,
     SourceLimits,
-    read_policy,
+    WatchPolicy,
+    load_policy,
 )
-from grantledger.processors.watch.rules import REVOKE
-from grantledger.processors.watch.state import Change, WatchState
+from grantledger.processors.watch.core.facts import Decision, Fact
+from grantledger.processors.watch.core.judge import Change, Judge
+from grantledger.processors.watch.core.rules import REVOKE
 from support.watching import START, Story, at, lives, ordered, said
 
-GRACE = Limits(grace_seconds=10, confirm_wait_seconds=100, approval_wait_seconds=5)
-PLAIN = Policy(default=GRACE)
+GRACE = AccessLimits(grace_seconds=10, confirm_wait_seconds=100, approval_wait_seconds=5)
+PLAIN = WatchPolicy(default=GRACE)
 
 
 def of_rule(found: list[tuple[str, str, str, float]], rule: str) -> list[tuple[str, str, float]]:
@@ -47,8 +46,8 @@ def test_overdue_opens_after_the_grace_and_is_resolved_with_its_lateness() -> No
     assert story.findings(110, PLAIN) == []
     assert story.findings(110.001, PLAIN) == [("opened", "overdue", "g", 110)]
     story.removed(160, "g")
-    state = story.watched(500, PLAIN)
-    changes = state.judge(at(500))
+    judge = story.watched(500, PLAIN)
+    changes = judge.judge(at(500))
     assert ordered(changes) == []  # it is gone: nothing is left to be done
     assert said(changes) == [("opened", "overdue", "g", 110), ("resolved", "overdue", "g", 160)]
     assert changes[1].finding.evidence["late_seconds"] == 60
@@ -62,7 +61,7 @@ def test_only_what_the_policy_counts_is_a_removal(evidence: str) -> None:
     story.removed(50, "g", evidence)
     found = story.findings(1000, PLAIN)
     assert found == [("opened", "overdue", "g", 110), ("opened", "removal_unconfirmed", "g", 150)]
-    lenient = Policy(default=GRACE.model_copy(update={"removal": frozenset({"confirmed", evidence})}))
+    lenient = WatchPolicy(default=GRACE.model_copy(update={"removal": frozenset({"confirmed", evidence})}))
     assert story.findings(1000, lenient) == []
     story.removed(180, "g")
     assert of_rule(story.findings(1000, PLAIN), "removal_unconfirmed")[1] == ("resolved", "g", 180)
@@ -71,9 +70,9 @@ def test_only_what_the_policy_counts_is_a_removal(evidence: str) -> None:
 def test_a_credential_that_ends_by_itself_needs_no_removal() -> None:
     story = Story()
     story.granted(0, "g", 100, source=Source("teleport", "prod"))
-    assert story.findings(1000, DEFAULT) == []
+    assert story.findings(1000, BUILT_IN) == []
     story.granted(0, "h", 100)
-    assert of_rule(story.findings(1000, DEFAULT), "overdue") == [("opened", "h", 160)]
+    assert of_rule(story.findings(1000, BUILT_IN), "overdue") == [("opened", "h", 160)]
 
 
 def test_a_fast_clock_cannot_lengthen_access() -> None:
@@ -144,10 +143,10 @@ def test_the_one_that_holds_may_go_early() -> None:
     story = Story()
     story.granted(0, "one", 100)
     story.granted(50, "two", 1000)
-    state = story.watched(150, PLAIN)
-    assert state.judge(at(150)) == []
-    state.add(story.removed(160, "two"))
-    assert said(state.judge(at(170))) == [("opened", "overdue", "one", 160)]
+    judge = story.watched(150, PLAIN)
+    assert judge.judge(at(150)) == []
+    judge.add(story.removed(160, "two"))
+    assert said(judge.judge(at(170))) == [("opened", "overdue", "one", 160)]
 
 
 def test_a_grant_that_comes_back_is_judged_anew() -> None:
@@ -159,8 +158,8 @@ def test_a_grant_that_comes_back_is_judged_anew() -> None:
     assert found == [("opened", "overdue", "g", 610)]
 
 
-def revoking(when: str) -> Policy:
-    return Policy(default=GRACE.model_copy(update={"revoke": when}))
+def revoking(when: str) -> WatchPolicy:
+    return WatchPolicy(default=GRACE.model_copy(update={"revoke": when}))
 
 
 @pytest.mark.parametrize(
@@ -178,8 +177,8 @@ def test_enforcers_are_told_once_and_when_the_policy_says(when: str, native: boo
     story.granted(0, "g", 100, native=native)
     story.granted(0, "in time", 100, what="other")
     story.removed(99, "in time")
-    state = story.watched(500, revoking(when))
-    told = [one for now in (99, 100.5, 105, 110.5, 400) for one in ordered(state.judge(at(now)))]
+    judge = story.watched(500, revoking(when))
+    told = [one for now in (99, 100.5, 105, 110.5, 400) for one in ordered(judge.judge(at(now)))]
     assert told == ([("g", begins)] if begins else [])
 
 
@@ -187,19 +186,19 @@ def test_an_overlapped_grant_is_not_torn_down() -> None:
     story = Story()
     story.granted(0, "a", 100)
     story.granted(50, "b", 300)
-    state = story.watched(500, revoking("deadline"))
-    assert ordered(state.judge(at(300))) == []
-    assert ordered(state.judge(at(311))) == [("a", 310), ("b", 310)]
+    judge = story.watched(500, revoking("deadline"))
+    assert ordered(judge.judge(at(300))) == []
+    assert ordered(judge.judge(at(311))) == [("a", 310), ("b", 310)]
 
 
 def test_a_command_given_before_is_not_given_again() -> None:
     story = Story()
     story.granted(0, "g", 100)
     [change] = [one for one in story.watched(500, PLAIN).judge(at(500)) if one.finding.rule == REVOKE]
-    state = WatchState(PLAIN, {change.finding[:3]: True})
+    judge = Judge(PLAIN, {change.finding[:3]: True})
     for fact in story.facts:
-        state.add(fact)
-    assert ordered(state.judge(at(900))) == []
+        judge.add(fact)
+    assert ordered(judge.judge(at(900))) == []
 
 
 def test_work_can_be_cut_in_slices() -> None:
@@ -207,9 +206,9 @@ def test_work_can_be_cut_in_slices() -> None:
     for number in range(50):
         story.granted(number / 100, f"g{number}", 100, what=f"db{number}")
     whole = story.watched(500, PLAIN).judge(at(500))
-    state, pieces = story.watched(500, PLAIN), []
-    while state.next_look < at(500):
-        pieces.append(state.judge(at(500), 7))
+    judge, pieces = story.watched(500, PLAIN), []
+    while judge.next_time < at(500):
+        pieces.append(judge.judge(at(500), 7))
     assert sorted(change for piece in pieces for change in piece) == sorted(whole) and len(pieces) > 7
 
 
@@ -239,7 +238,7 @@ def test_an_event_told_twice_counts_once_where_it_stands_first() -> None:
     for number, again in enumerate([given, gone, given]):
         story.facts.append(replace(again, index=10 + number, append=at(300 + number)))
     assert story.findings(1000, PLAIN) == []
-    mixed = WatchState(PLAIN)
+    mixed = Judge(PLAIN)
     for fact in reversed(story.facts):
         mixed.add(fact)
     assert mixed.judge(at(1000)) == []
@@ -251,18 +250,18 @@ def test_a_finding_that_came_to_nothing_is_resolved_after_a_restart_too() -> Non
     story.say(5, "session.started", session_id="s", seq=3)
     known = {("overdue", "g", at(100)): True, ("sequence_gap", "vault/prod#2", 0): True}
     story.removed(105, "g", seq=2)  # in time, and heard too late to prevent the finding
-    state = WatchState(PLAIN, known)
+    judge = Judge(PLAIN, known)
     for fact in story.facts:
-        state.add(fact)
+        judge.add(fact)
     found = [("resolved", "sequence_gap", "vault/prod#2", 105), ("resolved", "overdue", "g", 900)]
-    assert sorted(said(state.judge(at(900)))) == sorted(found)
+    assert sorted(said(judge.judge(at(900)))) == sorted(found)
 
 
 def test_giving_it_again_and_again_does_not_get_round_the_longest_access() -> None:
     story = Story()
     for begin in (0, 90, 180):
         story.granted(begin, "g", None)
-    policy = Policy(default=GRACE.model_copy(update={"max_seconds": 100}))
+    policy = WatchPolicy(default=GRACE.model_copy(update={"max_seconds": 100}))
     assert of_rule(story.findings(1000, policy), "overdue") == [("opened", "g", 110)]
     back = Story()
     back.granted(0, "g", None)
@@ -272,7 +271,7 @@ def test_giving_it_again_and_again_does_not_get_round_the_longest_access() -> No
 
 
 def test_nobody_is_no_reviewer_and_case_makes_no_other_person() -> None:
-    policy = Policy(default=GRACE.model_copy(update={"approvals": 1}))
+    policy = WatchPolicy(default=GRACE.model_copy(update={"approvals": 1}))
     story = Story()
     story.granted(0, "g", 500, decisions=approve("unknown"))
     assert of_rule(story.findings(20, policy), "no_approval") == [("opened", "g", 5)]
@@ -305,14 +304,14 @@ def test_no_deadline() -> None:
     story = Story()
     story.granted(0, "g", None)
     assert story.findings(1000, PLAIN) == [("opened", "no_deadline", "g", 0)]
-    limited = Policy(default=GRACE.model_copy(update={"max_seconds": 300.0}))
+    limited = WatchPolicy(default=GRACE.model_copy(update={"max_seconds": 300.0}))
     assert story.findings(1000, limited) == [("opened", "overdue", "g", 310)]
     story.say(50, "grant.extended", "g", ends=70)
     assert ("resolved", "g", 50) in of_rule(story.findings(1000, PLAIN), "no_deadline")
 
 
 def test_longer_than_the_policy_allows() -> None:
-    limited = Policy(default=GRACE.model_copy(update={"max_seconds": 300.0}))
+    limited = WatchPolicy(default=GRACE.model_copy(update={"max_seconds": 300.0}))
     story = Story()
     story.granted(0, "g", 300)
     story.say(100, "grant.extended", "g", ends=301)
@@ -321,7 +320,7 @@ def test_longer_than_the_policy_allows() -> None:
     assert found == [("opened", "g", 100), ("resolved", "g", 200)]
 
 
-APPROVED = Policy(default=GRACE.model_copy(update={"approvals": 2}))
+APPROVED = WatchPolicy(default=GRACE.model_copy(update={"approvals": 2}))
 
 
 def approve(reviewer: str, decision: str = "approved") -> tuple[Decision, ...]:
@@ -348,7 +347,7 @@ def test_nobody_approves_for_themselves(reviewer: str) -> None:
     story.granted(3, "g", 100, request_id="r")
     story.removed(4, "g")
     assert story.findings(10, PLAIN) == [("opened", "self_approved", "r", 0)]
-    one = Policy(default=GRACE.model_copy(update={"approvals": 1}))
+    one = WatchPolicy(default=GRACE.model_copy(update={"approvals": 1}))
     late = Story()
     late.say(0, "request.approved", request_id="r", decisions=approve(reviewer))
     late.granted(3, "g", 100, request_id="r")
@@ -398,7 +397,7 @@ def test_a_session_needs_the_grant_that_it_names() -> None:
     found = of_rule(story.findings(1000, PLAIN), "used_without_grant")
     assert [one for one in found if one[1] != "unheard"] == [("opened", "after", 205)]
     assert found[:1] == [("opened", "unheard", 15)]
-    strict = Policy(default=GRACE.model_copy(update={"sessions_need_grant": True}))
+    strict = WatchPolicy(default=GRACE.model_copy(update={"sessions_need_grant": True}))
     assert ("opened", "free", 305) in of_rule(story.findings(1000, strict), "used_without_grant")
 
 
@@ -408,7 +407,7 @@ def test_a_short_session_without_a_grant_is_found_and_is_over_at_once() -> None:
     story.say(11, "session.ended", "g", session_id="s")
     assert story.findings(15, PLAIN) == []  # its grant may be on its way
     changes = story.watched(16, PLAIN).judge(at(16))
-    assert [(change.what, change.at - at(15)) for change in changes] == [("opened", 0), ("resolved", 1)]
+    assert [(change.kind, change.at - at(15)) for change in changes] == [("opened", 0), ("resolved", 1)]
     story.granted(14, "g", 100)
     assert story.findings(16, PLAIN) == []
 
@@ -446,58 +445,38 @@ def test_a_second_content_under_one_id_neither_lengthens_access_nor_ends_it() ->
     assert [one[1] for one in found].count("event_conflict") == 2
 
 
-def test_stages() -> None:
-    story = Story()
-    story.say(0, "request.created", request_id="r")
-    story.say(1, "request.approved", request_id="r", outcome="pending")
-    state = story.watched(1)
-    assert state.requests["r"].stage == Stage.REQUESTED
-    for kind, stage in (("approved", Stage.APPROVED), ("cancelled", Stage.CANCELLED), ("expired", Stage.LAPSED)):
-        state.add(story.say(2, f"request.{kind}", request_id="r"))
-        assert state.requests["r"].stage == stage
-    steps = [
-        ("grant.failed", {}, Stage.FAILED),
-        ("grant.activated", {"ends": 50}, Stage.ACTIVE),
-        ("grant.extended", {"ends": 60}, Stage.EXTENDED),
-        ("grant.revoked", {"removal": "api_accepted"}, Stage.REMOVAL_ACCEPTED),
-        ("grant.expired", {"removal": "confirmed"}, Stage.REMOVED),
-        ("grant.activated", {"ends": 90}, Stage.ACTIVE),
-    ]
-    for when, (kind, more, stage) in enumerate(steps):
-        state.add(story.say(10 + when, kind, "g", **more))
-        assert state.grants["g"].stage(GRACE) == stage
-
-
 Found = dict[tuple[str, str, int], tuple[int, int]]
 
 
-def everything(facts: list[Fact], policy: Policy, now: int) -> Found:
+def everything(facts: list[Fact], policy: WatchPolicy, now: int) -> Found:
     """What there is to find at a time: identity to (opens, ends)."""
-    state = WatchState(policy)
+    judge = Judge(policy)
     for fact in facts:
-        state.add(fact)
+        judge.add(fact)
     found: Found = {}
-    for change in state.judge(now):
+    for change in judge.judge(now):
         identity = (change.finding.rule, change.finding.key, change.finding.deadline)
         opens, _ = found.get(identity, (change.at, NEVER))
-        found[identity] = (opens, change.at if change.what == "resolved" else NEVER)
+        found[identity] = (opens, change.at if change.kind == "resolved" else NEVER)
     return found
 
 
 POLICIES = st.sampled_from(
     [
         PLAIN,
-        Policy(
-            default=Limits(grace_seconds=0, max_seconds=250, approvals=1, sessions_need_grant=True),
+        WatchPolicy(
+            default=AccessLimits(grace_seconds=0, max_seconds=250, approvals=1, sessions_need_grant=True),
             source=(SourceLimits(silent_after_seconds=120),),
         ),
-        Policy(default=GRACE, rule=(Override(resource="host", removal=frozenset({"api_accepted", "confirmed"})),)),
+        WatchPolicy(
+            default=GRACE, rule=(AccessRule(resource="host", removal=frozenset({"api_accepted", "confirmed"})),)
+        ),
     ]
 )
 
 
 @given(st.randoms(use_true_random=False), POLICIES)
-def test_order_and_repetition_change_nothing(draw: random.Random, policy: Policy) -> None:
+def test_order_and_repetition_change_nothing(draw: random.Random, policy: WatchPolicy) -> None:
     facts = lives(draw, 40)
     end = at(3000)
     expected = everything(facts, policy, end)
@@ -507,36 +486,38 @@ def test_order_and_repetition_change_nothing(draw: random.Random, policy: Policy
 
 
 @given(st.randoms(use_true_random=False), POLICIES)
-def test_looking_often_says_the_same_as_looking_once_and_nothing_twice(draw: random.Random, policy: Policy) -> None:
+def test_looking_often_says_the_same_as_looking_once_and_nothing_twice(
+    draw: random.Random, policy: WatchPolicy
+) -> None:
     """Also with restarts from nothing but what was said before."""
     facts = lives(draw, 40)
     end = at(3000)
     changes: list[Change] = []
-    state = WatchState(policy)
+    judge = Judge(policy)
     heard = 0
     for now in [*sorted(at(draw.randint(0, 2000)) for _ in range(12)), end]:
         while heard < len(facts) and facts[heard].append <= now:
-            state.add(facts[heard])
+            judge.add(facts[heard])
             heard += 1
-        changes += state.judge(now)
+        changes += judge.judge(now)
         if draw.random() < 0.3:  # killed: everything is read again
             known: dict[tuple[str, str, int], bool] = {}
             for change in changes:
-                known[change.finding[:3]] = change.what == "opened"
-            state = WatchState(policy, known)
+                known[change.finding[:3]] = change.kind == "opened"
+            judge = Judge(policy, known)
             for fact in facts[:heard]:
-                state.add(fact)
-    told = [(change.what, *change.finding[:3]) for change in changes]
+                judge.add(fact)
+    told = [(change.kind, *change.finding[:3]) for change in changes]
     assert len(told) == len(set(told))
     changes = [change for change in changes if change.finding.rule != REVOKE]  # what is to be done depends on now
-    told = [(change.what, *change.finding[:3]) for change in changes]
+    told = [(change.kind, *change.finding[:3]) for change in changes]
     once = everything(facts, policy, end)
     for change in changes:
         opens, ends = once[change.finding[:3]]
-        assert change.at == (opens if change.what == "opened" else ends)
+        assert change.at == (opens if change.kind == "opened" else ends)
 
 
-def overdue_by_definition(facts: list[Fact], limits: Limits, now: int) -> set[tuple[str, int]]:
+def overdue_by_definition(facts: list[Fact], limits: AccessLimits, now: int) -> set[tuple[str, int]]:
     """(grant, second) at which each grant is first overdue in each of its episodes: looked at second by second."""
     grants: dict[str, list[Fact]] = {}
     seen: set[int] = set()
@@ -611,12 +592,12 @@ def test_a_million_grants_of_one_subject_are_judged_in_bounded_work() -> None:
     story = Story()
     for number in range(10_000):
         story.granted(number / 100, f"g{number}", 200 + number / 100)
-    state = story.watched(150, PLAIN)
-    assert state.judge(at(150)) == []
-    assert state.judge(at(160)) == []
+    judge = story.watched(150, PLAIN)
+    assert judge.judge(at(150)) == []
+    assert judge.judge(at(160)) == []
     for number in range(10_000):
-        state.add(story.removed(170 + number / 1000, f"g{number}"))
-    assert state.judge(at(1000)) == []
+        judge.add(story.removed(170 + number / 1000, f"g{number}"))
+    assert judge.judge(at(1000)) == []
 
 
 def test_a_policy_from_a_file(tmp_path: Path) -> None:
@@ -625,9 +606,9 @@ def test_a_policy_from_a_file(tmp_path: Path) -> None:
         '[default]\ngrace_seconds = 5\n[[rule]]\nsource = "vault"\nresource = "pay*"\napprovals = 2\n'
         '[severity]\noverdue = "warning"\n'
     )
-    policy = read_policy(path)
+    policy = load_policy(path)
     assert policy.default.grace_seconds == 5 and policy.severity == {"overdue": "warning"}
-    assert policy.rule[0] == DEFAULT.rule[0]
+    assert policy.rule[0] == BUILT_IN.rule[0]
 
 
 @pytest.mark.parametrize(
@@ -644,7 +625,7 @@ def test_a_wrong_policy_names_the_key(tmp_path: Path, text: str, words: str) -> 
     path = tmp_path / "policy.toml"
     path.write_text(text)
     with pytest.raises(ConfigError) as raised:
-        read_policy(path)
+        load_policy(path)
     assert f"{path}{words}" in str(raised.value)
     with pytest.raises(ConfigError, match="missing"):
-        read_policy(tmp_path / "missing.toml")
+        load_policy(tmp_path / "missing.toml")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,26 +15,26 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from grantledger.ledger import batch as batches
 from grantledger.ledger.entry import Genesis, encode_headers
 from grantledger.ledger.keys import LocalSigner
-from grantledger.processors.watch import reading
+from grantledger.processors.access import SECOND
+from grantledger.processors.policy import AccessLimits, WatchPolicy
+from grantledger.processors.watch import decoding
 from grantledger.processors.watch.clock import Clock
-from grantledger.processors.watch.memory import MemoryUnreadableError
-from grantledger.processors.watch.policy import SECOND, Limits, Policy
-from grantledger.processors.watch.reports import Reporter, Word, said_before
-from grantledger.processors.watch.state import Identity, WatchState
-from grantledger.processors.watch.watch import Watch
+from grantledger.processors.watch.core.judge import Identity, Judge
+from grantledger.processors.watch.findings import FindingEvents, Outgoing, fold_finding
+from grantledger.processors.watch.watcher import Watcher
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Actor, Approval, Event, Resource, Source, Subject
 from grantledger.schemas.topics import COMMANDS_TOPIC
 from support.events import written
-from support.shelf import Shelf
+from support.snapshot_memory import MemorySnapshots
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 START = int(NOON.timestamp()) * SECOND
-POLICY = Policy(default=Limits(grace_seconds=10))
+POLICY = WatchPolicy(default=AccessLimits(grace_seconds=10))
 
 
-class Paper(Shelf):
+class Paper(MemorySnapshots):
     """What was said, kept in a list. ``end_offset`` is what Kafka holds."""
 
     def __init__(self) -> None:
@@ -47,19 +47,22 @@ class Paper(Shelf):
     def take_over(self) -> dict[Identity, bool]:
         known: dict[Identity, bool] = {}
         for _, event in self.said:
-            said_before(known, event.source.native_id, event.event_type)
+            finding = event.finding
+            assert finding is not None
+            deadline = round(finding.deadline.timestamp() * SECOND) if finding.deadline else 0
+            fold_finding(known, (finding.rule, finding.key, deadline), event.event_type)
         return known
 
     def time(self) -> int:
         return START
 
-    def write(self, words: list[Word]) -> int | None:
+    def publish(self, records: Sequence[Outgoing]) -> int | None:
         if self.deaf:
             raise OSError("the brokers do not answer")
-        self.said += [(word.topic, word.event) for word in words]
+        self.said += [(record.topic, record.event) for record in records]
         return None
 
-    def end(self) -> int:
+    def log_end(self) -> int:
         return self.end_offset
 
     def is_empty(self, start: int, end: int) -> bool:
@@ -82,13 +85,14 @@ class World:
         self.step = step
         clock = Clock(lambda: START + int((self.seconds + self.step) * SECOND), self.boot, self.boot)
         catalog = SchemaCatalog((event_schema(),))
-        self.watch = Watch(
+        self.watch = Watcher(
             POLICY,
             "test",
             self.paper,
+            self.paper,
             catalog,
-            bound=60 * SECOND,
-            keep_every=0,
+            lag_bound=60 * SECOND,
+            snapshot_every=0,
             keep_days=30,
             clock=clock,
             boot=self.boot,
@@ -100,7 +104,7 @@ class World:
 
     async def start(self) -> None:
         await self.watch.take_over()
-        await self.watch.load()
+        await self.watch.restore()
 
     def boot(self) -> int:
         return int((1000 + self.seconds) * SECOND)
@@ -123,11 +127,19 @@ class World:
         return batches.encode(batch)
 
     def hears(self, *events: Event) -> None:
-        asyncio.run(self.watch.take(self.batch(*events), 0))
+        self.take(self.batch(*events), 0)
+
+    def take(self, value: bytes, offset: int) -> None:
+        async def take() -> None:
+            await self.watch.take(value, offset)
+            if self.watch.maintenance is not None:
+                await self.watch.maintenance
+
+        asyncio.run(take())
 
     def hears_unchecked(self, *events: Event) -> None:
         """Hear events as another program may write them: without a look at our rules."""
-        asyncio.run(self.watch.take(self.batch(*events, encode=unchecked), 0))
+        self.take(self.batch(*events, encode=unchecked), 0)
 
     def at(self, seconds: float) -> None:
         self.seconds = seconds
@@ -214,7 +226,7 @@ def test_lag_hides_the_answer_and_no_alarm_is_false() -> None:
     for seconds in (111, 112, 150):
         world.at(seconds)
     assert world.paper.said == []
-    asyncio.run(world.watch.take(late, 1))
+    world.take(late, 1)
     world.at(160)
     world.at(161)
     assert world.paper.said == []
@@ -260,13 +272,13 @@ def test_a_step_of_the_clock_fires_nothing_early_and_is_told(step: float) -> Non
 def test_a_record_that_is_no_batch_is_a_finding_once() -> None:
     world = World()
     world.hears(given_until(100))
-    asyncio.run(world.watch.take(b"no batch", 7))
+    world.take(b"no batch", 7)
     world.at(1)
     world.at(2)
     assert world.paper.findings() == [("finding.opened", "watch_fault")]
     assert world.paper.said[0][1].finding.key == "sealed record 7"  # type: ignore[union-attr]
     again = World(world.paper)
-    asyncio.run(again.watch.take(b"no batch", 7))
+    again.take(b"no batch", 7)
     again.at(3)
     assert len(world.paper.said) == 1
     world.at(111)
@@ -289,18 +301,18 @@ def test_entries_that_are_missing_are_a_finding_once(heard: int) -> None:
     assert first is not None and first.rule == "watch_fault" and first.key == f"entries {heard} to {heard + 2}"
     assert [rule for _, rule in world.paper.findings()].count("watch_fault") == 1
     assert ("finding.opened", "overdue") in world.paper.findings()
-    assert set(world.watch.state.grants) == {"g", "later", *(f"heard-{number}" for number in range(heard))}
+    assert set(world.watch.judge.state.grants) == {"g", "later", *(f"heard-{number}" for number in range(heard))}
 
 
 def test_a_fault_in_one_judgement_keeps_no_other_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    judged = WatchState._on_grant
+    judged = Judge._grant_candidates
 
-    def faulty(self: WatchState, one: Any) -> Any:
+    def faulty(self: Judge, one: Any) -> Any:
         if one.grant_id == "bad":
             raise KeyError("bug")
         return judged(self, one)
 
-    monkeypatch.setattr(WatchState, "_on_grant", faulty)
+    monkeypatch.setattr(Judge, "_grant_candidates", faulty)
     world = World()
     world.hears(given_until(100, "bad"), given_until(100, "good"))
     world.at(200)
@@ -353,7 +365,7 @@ def test_an_event_that_the_rules_forbid_is_one_fault_and_the_others_are_judged(
     for seconds in (100, 101, 200):
         world.at(seconds)
     assert faults(world) == [("entry 1", f"InvalidEventError: {field}")]
-    assert sorted(world.watch.state.grants) == ["before", "g"]
+    assert sorted(world.watch.judge.state.grants) == ["before", "g"]
     overdue = {event.finding.key for _, event in world.paper.said if event.finding and event.finding.rule == "overdue"}
     assert overdue == {"before", "g"}
     said = len(world.paper.said)
@@ -389,7 +401,7 @@ def test_a_report_that_cannot_be_encoded_is_one_fault_and_the_others_are_written
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As where an earlier version has kept an event that the rules forbid."""
-    monkeypatch.setattr(reading, "forbidden", lambda _: {})
+    monkeypatch.setattr(decoding, "forbidden", lambda _: {})
     world = World()
     odd = grant("grant.activated", 0, "odd", expires_at=NOON, expiry_source="native", grant_id_kind="nativ")
     world.hears_unchecked(odd, given_until(100))
@@ -419,14 +431,14 @@ def test_a_report_that_is_too_large_is_one_fault_and_the_others_are_written(lett
 
 
 def test_a_fault_in_one_report_keeps_no_other_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    reported = Reporter.report
+    reported = FindingEvents.of_change
 
-    def faulty(self: Reporter, change: Any, one: Any, remark: Any) -> Any:
+    def faulty(self: FindingEvents, change: Any, state: Any, remark: Any) -> Any:
         if change.finding.key == "bad":
             raise KeyError("bug")
-        return reported(self, change, one, remark)
+        return reported(self, change, state, remark)
 
-    monkeypatch.setattr(Reporter, "report", faulty)
+    monkeypatch.setattr(FindingEvents, "of_change", faulty)
     world = World()
     world.hears(given_until(100, "bad"), given_until(100, "good"))
     world.at(200)
@@ -441,7 +453,7 @@ def test_one_that_stands_by_says_nothing() -> None:
     world.watch.stand_by()
     world.at(200)
     assert world.paper.said == []
-    world.watch.go_on()
+    world.watch.resume()
     world.at(201)
     assert ("finding.opened", "overdue") in world.paper.findings()
 
@@ -452,7 +464,7 @@ def test_it_goes_on_from_what_it_has_kept_and_says_nothing_twice() -> None:
     world.at(111)
     said = list(world.paper.said)
     again = World(world.paper)
-    assert again.watch.position == 1 and set(again.watch.state.grants) == {"g", "other"}
+    assert again.watch.position == 1 and set(again.watch.judge.state.grants) == {"g", "other"}
     again.at(200)
     assert again.paper.said == said
     again.head, again.records = world.head, world.records
@@ -461,14 +473,17 @@ def test_it_goes_on_from_what_it_has_kept_and_says_nothing_twice() -> None:
     assert again.paper.findings()[-1] == ("finding.resolved", "overdue")
 
 
-def test_what_was_kept_and_cannot_be_read_is_thrown_away() -> None:
+def test_a_start_falls_back_to_the_snapshot_before_and_then_to_the_whole_log() -> None:
     world = World()
     world.hears(given_until(100))
-    [offset] = world.paper.lying
-    world.paper.lying[offset] = b"nothing of ours"
-    with pytest.raises(MemoryUnreadableError):
-        World(world.paper)
-    assert World(world.paper).watch.position == 0
+    world.hears(given_until(100, "other"))
+    first, second = sorted(world.paper.parts)
+    world.paper.parts[second] = b"nothing of ours"
+    again = World(world.paper)
+    assert again.watch.position == 1 and set(again.watch.judge.state.grants) == {"g"}
+    world.paper.parts[first] = b"nothing of ours"
+    again = World(world.paper)
+    assert again.watch.position == 0 and again.watch.judge.state.grants == {}
 
 
 @pytest.mark.parametrize("step", [3600, -3600])
@@ -503,34 +518,34 @@ def test_an_odd_event_keeps_no_other_back(what: bytes, instead: bytes, wrong: st
     odd = replace(given_until(50, "odd"), approvals=approvals)
     world = World()
     batch = world.batch(odd, given_until(100), change=lambda value: value.replace(what, instead))
-    asyncio.run(world.watch.take(batch, 0))
+    world.take(batch, 0)
     world.at(200)
     grants = {"g"} if wrong else {"odd", "g"}
-    assert set(world.watch.state.grants) == grants
+    assert set(world.watch.judge.state.grants) == grants
     assert faults(world) == ([("entry 0", f"InvalidEventError: {wrong}")] if wrong else [])
     overdue = {event.finding.key for _, event in world.paper.said if event.finding and event.finding.rule == "overdue"}
     assert overdue == grants
-    assert set(World(world.paper).watch.state.grants) == grants
+    assert set(World(world.paper).watch.judge.state.grants) == grants
 
 
 def test_what_cannot_be_said_is_not_passed_over_in_what_is_kept() -> None:
     world = World()
     world.hears(given_until(100))
-    asyncio.run(world.watch.take(b"no batch", 7))
-    kept = world.paper.manifest
+    world.take(b"no batch", 7)
+    kept = list(world.paper.stored)
     world.paper.deaf = True
     world.hears(given_until(100, "other"))
     world.hears(given_until(100, "third"))
     with pytest.raises(OSError, match="do not answer"):
         world.at(1)
-    assert world.paper.manifest == kept
+    assert world.paper.stored == kept
     world.paper.deaf = False
     world.hears(given_until(100, "fourth"))
-    assert world.paper.manifest == kept, "what was said is not known any more: only a start finds it out"
+    assert world.paper.stored == kept, "what was said is not known any more: only a start finds it out"
 
 
 def test_a_fault_is_on_record_before_it_is_passed_over_for_good() -> None:
     world = World()
-    asyncio.run(world.watch.take(b"no batch", 0))
+    world.take(b"no batch", 0)
     world.hears(given_until(100))
-    assert world.paper.manifest and world.paper.findings() == [("finding.opened", "watch_fault")]
+    assert world.paper.stored and world.paper.findings() == [("finding.opened", "watch_fault")]

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grantledger.processors.watch.clock import AGREED, Clock
-from grantledger.processors.watch.gate import Gate
-from grantledger.processors.watch.policy import SECOND
+from grantledger.processors.access import SECOND
+from grantledger.processors.watch.clock import TOLERANCE, Clock
+from grantledger.processors.watch.lag_gate import LagGate
 
 HOUR = 3600 * SECOND
 
@@ -72,14 +72,14 @@ def test_after_a_step_nothing_is_early_and_the_brokers_decide(step: int) -> None
     machine.passes(SECOND)
     assert machine.clock.now() == machine.brokers + min(step, 0)
     assert [(jump.kind, jump.seconds) for jump in machine.clock.jumps] == [("step", step / SECOND)]
-    machine.clock.hear(machine.brokers)
+    machine.clock.confirm(machine.brokers)
     machine.passes(SECOND)
     assert machine.clock.now() == machine.brokers
     machine.wall -= step  # set right again
     machine.passes(SECOND)
     assert machine.clock.now() <= machine.brokers
     assert len(machine.clock.jumps) == 2
-    machine.clock.hear(machine.brokers)
+    machine.clock.confirm(machine.brokers)
     assert machine.clock.now() == machine.brokers
 
 
@@ -89,13 +89,13 @@ def test_a_step_back_that_was_right_waits_for_nothing_once_the_brokers_say_so() 
     machine.clock = Clock(lambda: machine.wall, lambda: machine.boot, lambda: machine.awake)
     machine.passes(SECOND)
     assert machine.clock.now() == machine.brokers + HOUR
-    machine.clock.hear(machine.brokers)
+    machine.clock.confirm(machine.brokers)
     assert machine.clock.now() == machine.brokers
 
 
 def test_a_small_difference_to_the_brokers_is_their_way_here() -> None:
     machine = Machine()
-    machine.clock.hear(machine.brokers - AGREED // 2)
+    machine.clock.confirm(machine.brokers - TOLERANCE // 2)
     machine.passes(SECOND)
     assert machine.clock.now() == machine.wall
 
@@ -129,32 +129,32 @@ def test_brokers_that_are_heard_late_raise_no_alarm_and_make_nothing_early(off: 
     machine.passes(said)
     stamp = machine.brokers
     machine.passes(5 * SECOND - said)
-    clock.meet(stamp, asked)
+    clock.start_from(stamp, asked)
     assert [jump.kind for jump in clock.jumps] == (["step"] if off else [])
     machine.passes(SECOND)
     assert machine.brokers - 5 * SECOND <= clock.now() <= machine.brokers
     assert off or clock.now() == machine.wall
-    clock.hear(machine.brokers, machine.boot)  # the next word, at once
-    assert abs(clock.now() - machine.brokers) <= AGREED
+    clock.confirm(machine.brokers, machine.boot)  # the next word, at once
+    assert abs(clock.now() - machine.brokers) <= TOLERANCE
 
 
 def test_the_gate_opens_when_everything_is_applied() -> None:
-    gate = Gate(bound=5 * SECOND)
+    gate = LagGate(bound=5 * SECOND)
     assert gate.answer(0) is None
     gate.ask(100, 10, 0)
-    gate.take(9)
+    gate.advance(9)
     assert gate.answer(10 * SECOND) is None and gate.lag == 1  # never live yet: the past is still being read
-    gate.take(10)
+    gate.advance(10)
     assert gate.answer(10 * SECOND) == (100, 0)
     assert gate.answer(10 * SECOND) is None  # asked and answered
 
 
 def test_the_gate_gives_up_at_its_bound_once_it_was_live() -> None:
-    gate = Gate(bound=5 * SECOND)
+    gate = LagGate(bound=5 * SECOND)
     gate.ask(1, 0, 0)
     assert gate.answer(0) == (1, 0)
     gate.ask(2, 7, SECOND)
-    gate.take(4)
+    gate.advance(4)
     assert gate.answer(6 * SECOND - 1) is None
     assert gate.waited(6 * SECOND - 1) == 5 * SECOND - 1
     assert gate.answer(6 * SECOND) == (2, 3)

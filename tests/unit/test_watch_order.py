@@ -8,22 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grantledger.processors.watch import life
-from grantledger.processors.watch.facts import Fact
-from grantledger.processors.watch.life import Stage
-from grantledger.processors.watch.policy import Limits, Policy
-from grantledger.processors.watch.state import WatchState
+from grantledger.processors.access import NEVER
+from grantledger.processors.policy import AccessLimits, WatchPolicy
+from grantledger.processors.watch.core import grants
+from grantledger.processors.watch.core.facts import Fact
+from grantledger.processors.watch.core.judge import Judge
 from support.watching import CHECKER, Story, at, ordered, said
 
-GRACE = Limits(grace_seconds=10, confirm_wait_seconds=100, approval_wait_seconds=5)
-PLAIN = Policy(default=GRACE)
+GRACE = AccessLimits(grace_seconds=10, confirm_wait_seconds=100, approval_wait_seconds=5)
+PLAIN = WatchPolicy(default=GRACE)
 Told = tuple[str, str, float]
 
 
-def overdue(story: Story, policy: Policy = PLAIN) -> list[Told]:
+def overdue(story: Story, policy: WatchPolicy = PLAIN) -> list[Told]:
     """What was found of rule ``overdue`` in the end, the same in any order."""
     found = [(what, key, when) for what, rule, key, when in story.findings(5000, policy) if rule == "overdue"]
-    mixed = WatchState(policy)
+    mixed = Judge(policy)
     for fact in reversed(story.facts):
         mixed.add(fact)
     again = said(mixed.judge(at(5000)))
@@ -35,10 +35,10 @@ def test_a_removal_that_stands_before_its_activation_ends_it() -> None:
     story = Story()
     story.removed(100, "g", occurred=at(90))
     story.granted(150, "g", 120, occurred=at(20))
-    state = story.watched(5000, PLAIN)
-    changes = state.judge(at(5000))
+    judge = story.watched(5000, PLAIN)
+    changes = judge.judge(at(5000))
     assert (said(changes), ordered(changes)) == ([], [])
-    assert state.grants["g"].stage(GRACE) == Stage.REMOVED
+    assert judge.state.grants["g"].removed(GRACE) < NEVER
 
 
 def test_one_that_comes_back_in_the_same_second_or_later_is_not_taken_for_removed() -> None:
@@ -134,7 +134,7 @@ def test_an_order_to_remove_that_stands_before_is_one() -> None:
     story.granted(300, "g", 350, occurred=at(20))
     found = story.findings(5000, PLAIN)
     assert found == [("opened", "overdue", "g", 360), ("opened", "removal_unconfirmed", "g", 400)]
-    lenient = Policy(default=GRACE.model_copy(update={"removal": frozenset({"api_accepted"})}))
+    lenient = WatchPolicy(default=GRACE.model_copy(update={"removal": frozenset({"api_accepted"})}))
     assert story.findings(5000, lenient) == []
     story.removed(340, "g", source=CHECKER)
     assert story.findings(5000, PLAIN) == []
@@ -182,13 +182,13 @@ def repeated(story: Story, begin: float, count: int, evidence: str, grant: str =
 def test_of_removals_told_for_ever_few_are_kept() -> None:
     story = Story()
     story.granted(0, "g", 100)
-    state = story.watched(1)
+    judge = story.watched(1)
     for number in range(5000):
-        state.add(story.removed(10 + number / 100, "g", "api_accepted"))
+        judge.add(story.removed(10 + number / 100, "g", "api_accepted"))
         if number % 10 == 9:
-            state.judge(at(10 + number / 100))
-    state.judge(at(70))
-    assert len(state.grants["g"].removals) == 2
+            judge.judge(at(10 + number / 100))
+    judge.judge(at(70))
+    assert len(judge.state.grants["g"].removals) == 2
     assert story.findings(5000, PLAIN) == [
         ("opened", "overdue", "g", 110),
         ("opened", "removal_unconfirmed", "g", 110),
@@ -202,10 +202,10 @@ def test_none_is_dropped_that_says_more() -> None:
     repeated(story, 50, 50, "api_accepted")
     story.removed(60, "g")
     repeated(story, 70, 50, "api_accepted")
-    state = story.watched(80, PLAIN)
-    assert state.judge(at(80)) == []
-    assert len(state.grants["g"].removals) < 10
-    assert state.grants["g"].stage(GRACE) == Stage.REMOVED
+    judge = story.watched(80, PLAIN)
+    assert judge.judge(at(80)) == []
+    assert len(judge.state.grants["g"].removals) < 10
+    assert judge.state.grants["g"].removed(GRACE) < NEVER
     assert story.findings(5000, PLAIN) == []
 
 
@@ -213,13 +213,13 @@ def test_one_that_is_not_kept_is_known_when_it_is_told_again() -> None:
     story = Story()
     story.granted(0, "g", 1000)
     repeated(story, 10, 50, "confirmed")
-    state = story.watched(20, PLAIN)
-    state.judge(at(20))
-    state.add(story.granted(30, "g", 100))
+    judge = story.watched(20, PLAIN)
+    judge.judge(at(20))
+    judge.add(story.granted(30, "g", 100))
     for fact in story.facts[1:51]:  # a file is imported once more
         more = {"event_id": fact.event_id, "content": fact.content, "occurred": fact.occurred}
-        state.add(story.removed(40, "g", **more))
-    assert said(state.judge(at(500))) == [("opened", "overdue", "g", 110)]
+        judge.add(story.removed(40, "g", **more))
+    assert said(judge.judge(at(500))) == [("opened", "overdue", "g", 110)]
 
 
 def stretches(draw: random.Random) -> list[Fact]:
@@ -241,16 +241,16 @@ def stretches(draw: random.Random) -> list[Fact]:
     return story.facts
 
 
-def told(facts: list[Fact], policy: Policy, *, few: int, looks: int) -> list[tuple[object, ...]]:
+def told(facts: list[Fact], policy: WatchPolicy, *, few: int, looks: int) -> list[tuple[object, ...]]:
     """Return every word of a watch that keeps so many removals unasked, and looks after every so many facts."""
-    state, words = WatchState(policy), []
+    judge, words = Judge(policy), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(life, "FEW", few)
+        patch.setattr(grants, "MAX_UNTHINNED", few)
         for number, fact in enumerate(facts, 1):
-            state.add(fact)
+            judge.add(fact)
             if number % looks == 0 or number == len(facts):
                 now = fact.append if number < len(facts) else at(5000)
-                words += [(one.what, *one.finding[:5], dict(one.finding.evidence)) for one in state.judge(now)]
+                words += [(one.kind, *one.finding[:5], dict(one.finding.evidence)) for one in judge.judge(now)]
     return words
 
 
@@ -258,7 +258,7 @@ def told(facts: list[Fact], policy: Policy, *, few: int, looks: int) -> list[tup
 def test_what_is_left_out_changes_nothing(draw: random.Random) -> None:
     facts = stretches(draw)
     lenient = GRACE.model_copy(update={"removal": frozenset({"api_accepted", "confirmed"})})
-    policy = Policy(default=draw.choice([GRACE, lenient]))
+    policy = WatchPolicy(default=draw.choice([GRACE, lenient]))
     everything = len(facts)
     assert told(facts, policy, few=3, looks=2) == told(facts, policy, few=everything, looks=2)
     once = told(facts, policy, few=everything, looks=everything)

@@ -12,14 +12,15 @@ import pytest
 
 from grantledger.ledger.batch import Head, Records, SealedBatch, decode, encode, micros_of, seal
 from grantledger.ledger.entry import NO_HEADERS, Genesis
-from grantledger.processors.watch.facts import Access, Decision
-from grantledger.processors.watch.policy import DEFAULT
-from grantledger.processors.watch.reading import facts_of
-from grantledger.processors.watch.state import WatchState
+from grantledger.processors.access import Access
+from grantledger.processors.policy import BUILT_IN
+from grantledger.processors.watch.core.facts import Decision
+from grantledger.processors.watch.core.judge import Judge
 from grantledger.producers.adapters import Place, Skipped, make_adapter
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import LIFECYCLE_TOPIC, Actor, Approval, Event, Resource, Source, Subject
+from support.decoded import facts_of
 from support.small_ledger import SIGNER
 
 CATALOG = SchemaCatalog((event_schema(),))
@@ -97,13 +98,13 @@ def test_real_records_can_be_judged(samples: Path, tool: str, file: str) -> None
     batch = sealed(map(encoder.encode, events))
     facts = list(facts_of(batch, CATALOG))
     assert len(facts) == len(events) > 0
-    state = WatchState(DEFAULT)
+    judge = Judge(BUILT_IN)
     for fact in facts:
-        state.add(fact)
-    changes = state.judge(MS * 1000 + 10 * 365 * 86_400_000_000)
+        judge.add(fact)
+    changes = judge.judge(MS * 1000 + 10 * 365 * 86_400_000_000)
     granted = {fact.grant_id for fact in facts if fact.event_type == "grant.activated"}
-    assert granted == {name for name, grant in state.grants.items() if grant.granted}
-    found = Counter(change.finding.rule for change in changes if change.what == "opened")
+    assert granted == {name for name, grant in judge.state.grants.items() if grant.activations}
+    found = Counter(change.finding.rule for change in changes if change.kind == "opened")
     if tool == "vault":  # its audit log says neither how long a lease runs nor that it ran out
         assert found["no_deadline"] > 0
     if tool == "teleport":  # certificates end by themselves

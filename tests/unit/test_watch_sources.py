@@ -7,17 +7,17 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grantledger.processors.watch.episodes import NEVER
-from grantledger.processors.watch.islands import PAUSES, Gap, Runs
-from grantledger.processors.watch.policy import Limits, Policy, SourceLimits
+from grantledger.processors.access import NEVER
+from grantledger.processors.policy import AccessLimits, SourceLimits, WatchPolicy
+from grantledger.processors.watch.core.sequences import MAX_PAUSES, Gap, SequenceRuns
 from support.watching import Story, at, said
 
-GRACE = Limits(grace_seconds=10)
-PLAIN = Policy(default=GRACE)
+GRACE = AccessLimits(grace_seconds=10)
+PLAIN = WatchPolicy(default=GRACE)
 
 
 def test_a_source_that_falls_silent() -> None:
-    policy = Policy(default=GRACE, source=(SourceLimits(system="vault", silent_after_seconds=50),))
+    policy = WatchPolicy(default=GRACE, source=(SourceLimits(system="vault", silent_after_seconds=50),))
     story = Story()
     for when in (0, 40, 90, 300):
         story.say(when, "request.created", request_id=f"r{when}")
@@ -30,13 +30,13 @@ def test_a_missing_number() -> None:
     story = Story()
     for when, seq in ((0, 5), (1, 6), (2, 9), (3, 10)):
         story.say(when, "request.created", request_id=f"r{seq}", seq=seq)
-    state = story.watched(30, PLAIN)
-    assert state.judge(at(30)) == []
-    [gap] = state.judge(at(63))
+    judge = story.watched(30, PLAIN)
+    assert judge.judge(at(30)) == []
+    [gap] = judge.judge(at(63))
     assert (gap.finding.key, gap.finding.evidence) == ("vault/prod#7", {"first_missing": 7, "last_missing": 8})
     for when, seq in ((70, 7), (71, 8)):
-        state.add(story.say(when, "request.created", request_id=f"r{seq}", seq=seq))
-    assert said(state.judge(at(72))) == [("resolved", "sequence_gap", "vault/prod#7", 70)]
+        judge.add(story.say(when, "request.created", request_id=f"r{seq}", seq=seq))
+    assert said(judge.judge(at(72))) == [("resolved", "sequence_gap", "vault/prod#7", 70)]
 
 
 def numbered(*told: tuple[float, int]) -> Story:
@@ -100,7 +100,7 @@ def test_gaps_are_what_the_definition_says_in_any_order(
     mixed = list(times.items())
     draw.shuffle(mixed)
     for arrivals in (list(times.items()), mixed):
-        runs = Runs(wait)
+        runs = SequenceRuns(wait)
         for number, time in arrivals:
             runs.add(number, time)
             if draw.random() < 0.3:
@@ -111,13 +111,13 @@ def test_gaps_are_what_the_definition_says_in_any_order(
         for gap in runs.gaps():
             there = [number for number, time in times.items() if number > gap.first and time <= gap.opens]
             assert gap.last == min(there) - 1
-        again = Runs(wait, runs)
+        again = SequenceRuns(wait, runs)
         assert again.gaps() == runs.gaps()
 
 
 def test_pauses_do_not_pile_up() -> None:
     """A program that says something every two minutes, with a number that comes late now and then."""
-    runs, times, now = Runs(60), {}, 0
+    runs, times, now = SequenceRuns(60), {}, 0
     order = list(range(3000))
     for late in range(100, 3000, 700):
         order.insert(late + 2, order.pop(late))
@@ -129,16 +129,16 @@ def test_pauses_do_not_pile_up() -> None:
             runs.gaps()
     expected = [Gap(number, number, times[number + 1] + 60, times[number]) for number in range(100, 3000, 700)]
     assert runs.gaps() == expected
-    assert len(runs._runs) < 3 * PAUSES and len(list(runs)) < 20
+    assert len(runs._runs) < 3 * MAX_PAUSES and len(list(runs)) < 20
 
 
 def test_judging_again_asks_only_what_is_new() -> None:
-    runs = Runs(60)
+    runs = SequenceRuns(60)
     runs.add(0, 0)
     first = runs.gaps()
     for number in range(2, 1000, 2):
         runs.add(number, number)
         assert runs.gaps() is first, "a number above all others changes no gap that there was"
-    assert first == Runs(60, runs).gaps() and len(first) == 499
+    assert first == SequenceRuns(60, runs).gaps() and len(first) == 499
     runs.add(1, 2000)
     assert runs.gaps()[0] == Gap(1, 1, 62, 2000)

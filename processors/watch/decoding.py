@@ -1,7 +1,7 @@
-"""Facts out of sealed batches of ``access.lifecycle``, decoded column by column like everything that is sealed.
+"""Decodes sealed batches of ``access.lifecycle`` into facts, column by column.
 
-On the way stands a table: what the watch needs of each entry, one row an entry. It is what the watch keeps between two
-starts (:mod:`.memory`), so facts come out of what was kept just as out of what is sealed.
+In between stands a fact table: the columns that the watch needs, one row per event. Snapshots store these tables, so
+facts from a snapshot and facts from the log go through the same code.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from ...ledger.batch import SealedBatch, micros_of
 from ...schemas.arrow import DECODED_SCHEMA, MICROS, decode_values
 from ...schemas.catalog import SchemaCatalog
 from ...schemas.column_rules import forbidden
-from .facts import Access, Decision, Fact, Source
+from ..access import LATEST, Access, Source
+from .core.facts import Decision, Fact
 
 _NEEDED = (
     "event_id", "event_type", "source_system", "source_instance", "occurred_at", "source_seq", "tenant", "subject_id",
@@ -29,48 +30,43 @@ _NEEDED = (
     "grant_id_kind", "request_id", "session_id", "approvals", "starts_at", "expires_at", "expiry_source",
     "removal_evidence", "outcome",
 )  # fmt: skip
-TABLE = pa.schema(
+FACT_SCHEMA = pa.schema(
     [("index", pa.int64()), ("append", pa.int64()), ("content", pa.binary(8))]
     + [DECODED_SCHEMA.field(name) for name in _NEEDED]
 )
-"""What is needed of an entry: its index, its time in microseconds since 1970, a digest of its content, its columns."""
+"""A fact table: index, append time in microseconds since 1970, digest of the content, and the event's columns."""
 
 Rows = Iterator[tuple[Any, ...]]
-LATEST = 253_402_300_799_999_999
-"""The last microsecond of the year 9999. No calendar goes further, and what is later would pass for never."""
 
 
-class Entries(NamedTuple):
-    """What a sealed batch tells.
+class DecodedBatch(NamedTuple):
+    """A sealed batch as facts.
 
     Attributes:
-        table: a ``TABLE`` of the events that the rules of the schema allow.
-        rows: its rows.
-        wrong: index of each entry that the rules forbid, and the field that is wrong. It is in neither of the others.
+        table: the fact table.
+        rows: its rows as Python values.
+        invalid: index of each event that the schema's rules forbid, and the wrong field. The facts do not include it.
     """
 
     table: pa.RecordBatch
     rows: Rows
-    wrong: dict[int, str]
+    invalid: dict[int, str]
 
 
-def read(batch: SealedBatch, catalog: SchemaCatalog) -> Entries:
-    """Return the entries of a batch: the costly part.
+def decode_batch(batch: SealedBatch, catalog: SchemaCatalog) -> DecodedBatch:
+    """Decode a batch: the expensive part. Events that cannot be decoded are left out.
 
-    What cannot be decoded is left out. What the rules forbid is named and left out too: fields of it would go into
-    events of ours, which the rules forbid as well.
-
-    The time of a record is the broker's; where its sender set it, no deadline may use it, and the time of sealing
-    stands instead.
+    The append time is the broker's. If the sender set the timestamp of a record, no deadline may use it, and the
+    sealing time replaces it.
 
     Args:
-        catalog: the writer schemas on record.
+        catalog: the registered writer schemas.
 
     Raises:
         BatchError: the columns of the batch do not fit together.
     """
     if not batch.count:
-        return Entries(nothing(), iter(()), {})
+        return DecodedBatch(empty_table(), iter(()), {})
     appended = packing.unpack_i64(batch.append_times)
     table = decode_values(pa.array(batch.records().values, pa.binary()), appended, catalog)
     stamped = np.frombuffer(batch.flags, np.uint8) & 1 == 1
@@ -80,47 +76,32 @@ def read(batch: SealedBatch, catalog: SchemaCatalog) -> Entries:
     if not pc.all(good).as_py():
         table, kept = table.filter(good), good.to_numpy(zero_copy_only=False)
         times, indexes = times[kept], indexes[kept]
-    wrong = forbidden(table)
-    if wrong:
+    invalid = forbidden(table)
+    if invalid:
         kept = np.ones(len(indexes), np.bool_)
-        kept[list(wrong)] = False
-        wrong = {int(indexes[row]): field for row, field in wrong.items()}
+        kept[list(invalid)] = False
+        invalid = {int(indexes[row]): field for row, field in invalid.items()}
         table, times, indexes = table.filter(pa.array(kept)), times[kept], indexes[kept]
-    listed = {name: _listed(table.column(name)) for name in DECODED_SCHEMA.names[:-1]}
-    contents = _contents(list(listed.values()))
+    values = {name: _values(table.column(name)) for name in DECODED_SCHEMA.names[:-1]}
+    contents = _contents(list(values.values()))
     firsts = [pa.array(indexes), pa.array(times), pa.array(contents, pa.binary(8))]
-    whole = pa.RecordBatch.from_arrays([*firsts, *(table.column(name) for name in _NEEDED)], schema=TABLE)
-    rows = zip(indexes.tolist(), times.tolist(), contents, *(listed[name] for name in _NEEDED), strict=True)
-    return Entries(whole, rows, wrong)
+    facts = pa.RecordBatch.from_arrays([*firsts, *(table.column(name) for name in _NEEDED)], schema=FACT_SCHEMA)
+    rows = zip(indexes.tolist(), times.tolist(), contents, *(values[name] for name in _NEEDED), strict=True)
+    return DecodedBatch(facts, rows, invalid)
 
 
-def nothing() -> pa.RecordBatch:
-    """Return a ``TABLE`` without rows."""
-    return pa.RecordBatch.from_pylist([], TABLE)
+def empty_table() -> pa.RecordBatch:
+    """Return a fact table without rows."""
+    return pa.RecordBatch.from_pylist([], FACT_SCHEMA)
 
 
 def rows_of(table: pa.RecordBatch) -> Rows:
-    """Return the rows of a ``TABLE``."""
-    return zip(*(_listed(table.column(name)) for name in TABLE.names), strict=True)
-
-
-def facts_of(batch: SealedBatch, catalog: SchemaCatalog) -> Iterator[Fact]:
-    """Yield the facts of a batch of ``access.lifecycle``: :func:`read` and :func:`facts_from` in one.
-
-    Raises:
-        BatchError: the columns of the batch do not fit together.
-    """
-    return facts_from(read(batch, catalog).rows)
+    """Return the rows of a fact table as Python values."""
+    return zip(*(_values(table.column(name)) for name in FACT_SCHEMA.names), strict=True)
 
 
 def facts_from(rows: Rows) -> Iterator[Fact]:
-    """Yield the facts that rows tell.
-
-    One at a time, so that a batch's facts do not lie between what is kept: that would cost a third more memory.
-
-    Args:
-        rows: of :func:`read` or :func:`rows_of`.
-    """
+    """Yield the facts of rows, one at a time: a list of them between long-lived objects would fragment memory."""
     for (
         index, append, content, event_id, event_type, system, instance, occurred, seq, tenant, subject, kind, email,
         resource_kind, resource, environment, entitlement, grant_id, grant_id_kind, request_id, session_id, approvals,
@@ -153,26 +134,26 @@ def facts_from(rows: Rows) -> Iterator[Fact]:
 
 
 def _contents(columns_of: list[list[Any]]) -> list[bytes]:
-    """Return a digest of each row: everything in the event but its salt."""
+    """Return a digest of each row: everything in the event except its salt."""
     flat = [
         [str(value) if type(value) is list else value for value in one]
         if any(type(value) is list for value in one)
         else one
         for one in columns_of
     ]
-    # Version 2 of the format says the same for the same values, and nothing of how they lie in memory.
+    # Version 2 of the format encodes equal values equally, whatever objects they share.
     return [blake2b(marshal.dumps(row, 2), digest_size=8).digest() for row in zip(*flat, strict=True)]
 
 
-def _listed(column: pa.Array) -> list[Any]:
-    """Return the values of a column: text as text, times as microseconds, lists as lists; empty ones as None."""
+def _values(column: pa.Array) -> list[Any]:
+    """Return a column as Python values: text as str, times as microseconds, lists as lists or None if empty."""
     kind = column.type
     if pa.types.is_fixed_size_binary(kind):
         return list(column.to_pylist())
     if pa.types.is_binary(kind) or pa.types.is_string(kind):
         encoded = column.dictionary_encode()
         known = encoded.dictionary.to_pylist()
-        # Names that repeat are one object for all grants; ids that do not would only push them out.
+        # Repeated names become one object for all grants; unique ids would only evict them from the cache.
         text = _shared if len(known) * 2 < len(column) else _text
         values = [text(value) for value in known]
         return [values[at] for at in encoded.indices.to_numpy(zero_copy_only=False).tolist()]
@@ -180,9 +161,9 @@ def _listed(column: pa.Array) -> list[Any]:
         lengths = column.value_lengths() if pa.types.is_list(kind) else None
         if lengths is not None and (pc.max(lengths).as_py() or 0) == 0:
             return [None] * len(column)
-        if column.type == _APPROVALS:  # its times may lie outside of the calendar
-            column = column.cast(_NUMBERED)
-        # An empty one is the same whatever else is in the batch: contents are compared across batches.
+        if column.type == _APPROVALS:  # its times may be outside of the calendar
+            column = column.cast(_APPROVALS_AS_INTEGERS)
+        # Contents are compared across batches, so an empty list must not depend on the rest of the batch.
         return [value or None for value in column.to_pylist()]
     if pa.types.is_timestamp(kind):
         column = column.cast(pa.int64())
@@ -190,11 +171,11 @@ def _listed(column: pa.Array) -> list[Any]:
     return plain
 
 
-_APPROVALS = TABLE.field("approvals").type
-_NUMBERED = pa.list_(
+_APPROVALS = FACT_SCHEMA.field("approvals").type
+_APPROVALS_AS_INTEGERS = pa.list_(
     pa.struct([(one.name, pa.int64() if one.type == MICROS else one.type) for one in _APPROVALS.value_type])
 )
-"""The same with numbers for times."""
+"""The same type with integers for times."""
 
 
 def _decisions(approvals: list[dict[str, Any]]) -> tuple[Decision, ...]:
@@ -203,7 +184,6 @@ def _decisions(approvals: list[dict[str, Any]]) -> tuple[Decision, ...]:
     )
 
 
-# A million grants are held by few people, on few resources: each name is one object.
 def _text(value: bytes | str) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 

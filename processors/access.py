@@ -1,0 +1,51 @@
+"""Names and times that the watch and the sweep share. Times are microseconds since 1970, by UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import NamedTuple
+
+SECOND = 1_000_000
+"""Microseconds."""
+DAY = 86_400 * SECOND
+NEVER = 1 << 62
+"""A time that never comes."""
+LATEST = 253_402_300_799_999_999
+"""The last microsecond of the year 9999, where the calendar ends."""
+MAX_NAME_LENGTH = 500
+"""Characters of a name that a sender chose; a longer one might not fit into a Kafka record."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Access(NamedTuple):
+    """Who may do what. Grants of one access overlap: it lasts as long as their union."""
+
+    tenant: str
+    subject: str
+    resource_kind: str
+    resource: str
+    entitlement: str
+
+
+class Source(NamedTuple):
+    """A reporting tool, and which installation of it."""
+
+    system: str
+    instance: str
+
+    def __str__(self) -> str:
+        return f"{self.system}/{self.instance}"
+
+
+def to_datetime(micros: int) -> datetime:
+    """Return a time as a datetime, limited to the years 1970 to 9999."""
+    return _EPOCH + timedelta(microseconds=min(max(micros, 0), LATEST))
+
+
+def shorten(name: str) -> str:
+    """Return a name that fits into a record. A name that was cut ends with a digest of the whole name."""
+    if len(name) <= MAX_NAME_LENGTH:
+        return name
+    digest = sha256(name.encode("utf-8", "replace")).hexdigest()[:32]
+    return f"{name[: MAX_NAME_LENGTH - 33]}~{digest}"

@@ -1,0 +1,167 @@
+"""The watch policy: what is allowed per resource, entitlement, environment and source. Read from a TOML file."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from ..base.toml import load_toml
+from ..schemas.finding_rules import FINDING_RULES, Severity
+from .access import Access, Source
+
+Revoke = Literal["auto", "never", "deadline", "overdue"]
+Evidence = Literal["none", "deadline", "api_accepted", "confirmed"]
+WATCH_RULES = frozenset(rule.name for rule in FINDING_RULES.values() if rule.process == "watch")
+
+
+def _watch_rule(name: str) -> str:
+    if name not in WATCH_RULES:
+        raise ValueError("is not a rule of the watch")
+    return name
+
+
+RuleName = Annotated[str, AfterValidator(_watch_rule)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AccessLimits(_Strict):
+    """The limits of one access. Times in seconds."""
+
+    grace_seconds: float = Field(
+        default=60, ge=0, description="How long after the deadline a removal is still on time."
+    )
+    max_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="Longest access, extensions included. It sets the deadline of grants that have none.",
+    )
+    approvals: int = Field(default=0, ge=0, description="How many other people must have approved.")
+    approval_wait_seconds: float = Field(
+        default=60, ge=0, description="How long after activation an approval may arrive."
+    )
+    removal: frozenset[Evidence] = Field(
+        default=frozenset({"confirmed"}),
+        description="Evidence that counts as removal. `deadline`: the credential stops working at its deadline.",
+    )
+    confirm_wait_seconds: float = Field(default=900, ge=0, description="How long a removal may stay unconfirmed.")
+    sessions_need_grant: bool = Field(default=False, description="Whether a session that names no grant is a finding.")
+    revoke: Revoke = Field(
+        default="auto",
+        description="When enforcers are asked to revoke the access: `deadline`, as soon as it has passed; `overdue`, "
+        "after the grace as well; `never`; `auto`: `overdue` if the tool itself ends the access, else `deadline`.",
+    )
+
+
+class AccessRule(_Strict):
+    """Limits for matching accesses. Patterns use ``*`` and ``?``; limits that are not set stay unchanged."""
+
+    tenant: str = "*"
+    source: str = "*"
+    instance: str = "*"
+    resource_kind: str = "*"
+    resource: str = "*"
+    environment: str = "*"
+    entitlement: str = "*"
+    grace_seconds: float | None = Field(default=None, ge=0)
+    max_seconds: float | None = Field(default=None, gt=0)
+    approvals: int | None = Field(default=None, ge=0)
+    approval_wait_seconds: float | None = Field(default=None, ge=0)
+    removal: frozenset[Evidence] | None = None
+    confirm_wait_seconds: float | None = Field(default=None, ge=0)
+    sessions_need_grant: bool | None = None
+    revoke: Revoke | None = None
+
+    def matches(self, source: Source, access: Access | None, environment: str) -> bool:
+        """Whether the rule applies to an access."""
+        return (
+            fnmatchcase(source.system, self.source)
+            and fnmatchcase(source.instance, self.instance)
+            and fnmatchcase(environment, self.environment)
+            and fnmatchcase(access.tenant if access else "", self.tenant)
+            and fnmatchcase(access.resource_kind if access else "", self.resource_kind)
+            and fnmatchcase(access.resource if access else "", self.resource)
+            and fnmatchcase(access.entitlement if access else "", self.entitlement)
+        )
+
+
+class SourceLimits(_Strict):
+    """The limits of matching sources."""
+
+    system: str = "*"
+    instance: str = "*"
+    silent_after_seconds: float | None = Field(
+        default=None, gt=0, description="Longest normal silence; without it, none is too long."
+    )
+    clock_skew_seconds: float = Field(default=300, ge=0, description="How far a source's clock may be ahead.")
+    gap_wait_seconds: float = Field(
+        default=60, ge=0, description="How long a missing number of the sequence may be late."
+    )
+
+    def matches(self, source: Source) -> bool:
+        """Whether the limits apply to a source."""
+        return fnmatchcase(source.system, self.system) and fnmatchcase(source.instance, self.instance)
+
+
+class WatchPolicy(_Strict):
+    """The whole policy. Rules apply in order; later ones win."""
+
+    default: AccessLimits = AccessLimits()
+    rule: tuple[AccessRule, ...] = ()
+    source: tuple[SourceLimits, ...] = ()
+    severity: dict[RuleName, Severity] = {}
+
+
+CERTIFICATES = AccessRule(source="teleport", removal=frozenset({"confirmed", "deadline"}))
+"""Teleport grants access by certificates, which expire without a record."""
+BUILT_IN = WatchPolicy(rule=(CERTIFICATES,))
+
+
+class PolicyLookup:
+    """Looks up limits, with a cache: a million grants have few kinds of access."""
+
+    def __init__(self, policy: WatchPolicy = BUILT_IN) -> None:
+        self.policy = policy
+        self._limits: dict[tuple[Source, tuple[str, ...] | None, str], AccessLimits] = {}
+        self._sources: dict[Source, SourceLimits] = {}
+
+    def limits(self, source: Source, access: Access | None, environment: str) -> AccessLimits:
+        """Return the limits of an access, whoever has it."""
+        # Everything except the subject; None if no event names the resource.
+        key = (source, access and (access[0], access[2], access[3], access[4]), environment)
+        limits = self._limits.get(key)
+        if limits is None:
+            values = self.policy.default.model_dump()
+            for rule in self.policy.rule:
+                if rule.matches(source, access, environment):
+                    values |= rule.model_dump(include=set(values), exclude_none=True)
+            limits = self._limits[key] = AccessLimits.model_validate(values)
+        return limits
+
+    def source_limits(self, source: Source) -> SourceLimits:
+        """Return the limits of a source: the last entry that matches."""
+        if source not in self._sources:
+            matching = [one for one in self.policy.source if one.matches(source)]
+            self._sources[source] = matching[-1] if matching else SourceLimits()
+        return self._sources[source]
+
+    def severity(self, rule: str) -> Severity:
+        """Return the severity of a finding rule."""
+        return self.policy.severity.get(rule, FINDING_RULES[rule].severity)
+
+
+def load_policy(path: Path | None) -> WatchPolicy:
+    """Read a policy file, or return the built-in policy. The built-in rule comes first, so the file can override it.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or has wrong keys.
+    """
+    if path is None:
+        return BUILT_IN
+    found = load_toml(path, WatchPolicy)
+    return found.model_copy(update={"rule": (CERTIFICATES, *found.rule)})

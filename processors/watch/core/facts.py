@@ -1,0 +1,64 @@
+"""The fields of one sealed event of ``access.lifecycle`` that the watch judges by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import NamedTuple
+
+from ...access import Access, Source
+
+
+class Decision(NamedTuple):
+    """One reviewer's decision: approved, denied or pending."""
+
+    reviewer: str
+    decision: str
+    forced: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Fact:
+    """One event. ``index`` is its position in the log, which alone defines the order of events.
+
+    Attributes:
+        append: when the broker appended it. Judgement uses this time.
+        occurred: when it happened, by the source's clock.
+        content: digest of the whole event except its salt. Two contents under one event id are a conflict.
+        seq: the source's own counter, if it has one.
+        native: the tool itself ends the access at ``expires``.
+        person: the subject's id and email address. A reviewer with either name is the subject.
+    """
+
+    index: int
+    append: int
+    occurred: int
+    event_id: str
+    event_type: str
+    source: Source
+    content: bytes = b""
+    seq: int | None = None
+    access: Access | None = None
+    environment: str = ""
+    subject_kind: str = "unknown"
+    person: tuple[str, ...] = ()
+    grant_id: str = ""
+    grant_id_kind: str = ""
+    request_id: str = ""
+    session_id: str = ""
+    decisions: tuple[Decision, ...] = ()
+    starts: int | None = None
+    expires: int | None = None
+    native: bool = False
+    removal: str = "none"
+    outcome: str = "unknown"
+
+    @property
+    def event_key(self) -> bytes:
+        """Digest of the event id, 8 bytes. Of duplicates, the first in the log counts."""
+        return blake2b(self.event_id.encode("utf-8", "replace"), digest_size=8).digest()
+
+    @property
+    def clock_lead(self) -> int:
+        """How far the source's clock was ahead of the broker's; 0 if it was not."""
+        return max(0, self.occurred - self.append)

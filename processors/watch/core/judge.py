@@ -1,0 +1,250 @@
+"""Judges everything that is known at a given time: which findings open, and which are resolved.
+
+The findings depend on the facts and the time alone, never on the order in which facts arrive or on how often.
+:mod:`.rules` states what is wrong and for how long; this module turns that into findings that open and resolve once.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
+from typing import Literal, NamedTuple
+
+from ....schemas.finding_rules import FINDING_RULES
+from ...access import NEVER
+from ...policy import BUILT_IN, PolicyLookup, WatchPolicy
+from . import rules
+from .facts import Fact
+from .grants import Grant
+from .rules import REVOKE, Candidate
+from .sessions import Session
+from .state import AccessState, Entity, Kind
+
+Identity = tuple[str, str, int]
+"""Rule, key and deadline: together they identify a finding."""
+EARLY_RULES = ("no_deadline", "removal_unconfirmed", "extended_beyond_policy")
+"""Rules that open findings before a deadline has passed."""
+_GRANT_RULES = (*EARLY_RULES, "overdue", "no_approval")
+_SESSION_RULES = ("used_without_grant", "session_outlived_grant")
+
+
+class Change(NamedTuple):
+    """A finding that opens or is resolved. ``at``: from when on that holds."""
+
+    kind: Literal["opened", "resolved"]
+    at: int
+    finding: Candidate
+
+    @property
+    def identity(self) -> Identity:
+        """What identifies the finding."""
+        return self.finding.rule, self.finding.key, self.finding.deadline
+
+
+def entity_of_finding(rule: str, key: str) -> Entity | None:
+    """Return the entity that can resolve a finding; None if nothing resolves it, or another process does."""
+    if rule in _GRANT_RULES:
+        return "grant", key
+    if rule in _SESSION_RULES:
+        return "session", key
+    if rule in ("source_silent", "sequence_gap"):
+        return "source", key.rpartition("#")[0] if rule == "sequence_gap" else key
+    return None
+
+
+class Judge:
+    """Holds the state and the findings on record. ``add`` takes facts in any order; ``judge`` returns the changes.
+
+    Args:
+        known: findings on record, and whether each is open: they are not reported again.
+    """
+
+    def __init__(self, policy: WatchPolicy = BUILT_IN, known: Mapping[Identity, bool] | None = None) -> None:
+        self.lookup = PolicyLookup(policy)
+        self.state = AccessState(self.lookup)
+        self.known: dict[Identity, bool] = {}
+        self.judged_until = -NEVER
+        """The time of the last judgement."""
+        self.faults: list[tuple[Entity, Exception]] = []
+        """Entities that could not be judged, for the caller to collect. A new fact has them judged again."""
+        self._open: dict[Entity, set[Identity]] = {}
+        self._schedule: list[tuple[int, Kind, str]] = []
+        """Heap of times at which entities are to be judged again."""
+        self._source_times: dict[str, int] = {}
+        """The earliest scheduled time per source: each event postpones it, and old times must not pile up."""
+        self.learn(known or {})
+
+    def learn(self, known: Mapping[Identity, bool]) -> None:
+        """Add findings on record, and whether each is open."""
+        self.known.update(known)
+        for identity, is_open in known.items():
+            entity = entity_of_finding(*identity[:2])
+            if entity is None:
+                continue
+            if is_open:
+                self._open.setdefault(entity, set()).add(identity)
+            elif entity in self._open:
+                self._open[entity].discard(identity)
+
+    def add(self, fact: Fact) -> None:
+        """Add a fact from the log."""
+        self.state.add(fact)
+
+    @property
+    def next_time(self) -> int:
+        """When something falls due next, or ``NEVER``; 0 if something has changed."""
+        if any(self.state.changed.values()):
+            return 0
+        return self._schedule[0][0] if self._schedule else NEVER
+
+    def judge(self, now: int, limit: int = NEVER, *, past: bool = False) -> list[Change]:
+        """Return what has changed by a time. Only what has changed or falls due costs time, not what is merely known.
+
+        Args:
+            now: every fact appended up to then must have been added.
+            limit: the number of entities to judge. More remain while ``next_time`` is before ``now``.
+            past: ``now`` is before the findings on record were judged, so a finding without a reason yet stays open.
+        """
+        self.judged_until = now
+        changed = self.state.changed
+        while self._schedule and self._schedule[0][0] < now and sum(map(len, changed.values())) < limit:
+            _, kind, key = heapq.heappop(self._schedule)
+            if kind == "source":
+                self._source_times.pop(key, None)
+            self.state.mark(kind, key)
+        changes: list[Change] = []
+        marked = ((kind, key) for kind, keys in changed.items() for key in keys)
+        for entity in list(islice(marked, limit)):
+            del changed[entity[0]][entity[1]]
+            try:
+                changes += self._judge_entity(entity, now, past=past)
+            except Exception as error:  # one entity must not stop the judgement of the others
+                self.faults.append((entity, error))
+        changes.sort(key=lambda change: (change.at, change.identity, change.kind))
+        return changes
+
+    def _judge_entity(self, entity: Entity, now: int, *, past: bool) -> Iterator[Change]:
+        open_before = self._open.get(entity, set())
+        open_now: set[Identity] = set()
+        possible: set[Identity] = set()
+        next_time = NEVER
+        for candidate in self.candidates(entity):
+            if not candidate.is_real:
+                continue
+            identity = (candidate.rule, candidate.key, candidate.deadline)
+            possible.add(identity)
+            if candidate.opens >= now:
+                next_time = min(next_time, candidate.opens)
+                if identity in open_before:  # opened by a clock that was ahead, or under another policy
+                    open_now.add(identity)
+                continue
+            if candidate.rule == REVOKE:  # sent once and never withdrawn; pointless if the access is gone
+                if identity in self.known or candidate.ends <= now:
+                    continue
+                if past:  # the access may be gone by a record that was not read yet
+                    next_time = min(next_time, now)
+                    continue
+                self.known[identity] = False
+                yield Change("opened", candidate.opens, candidate)
+                continue
+            if identity not in self.known:
+                self.known[identity] = True
+                yield Change("opened", candidate.opens, candidate)
+            if candidate.ends <= now and self.known[identity]:
+                self.known[identity] = False
+                yield Change("resolved", candidate.ends, candidate)
+            if self.known[identity]:
+                open_now.add(identity)
+                next_time = min(next_time, candidate.ends)
+        unexplained = open_before - possible
+        if past and unexplained:  # judged again later
+            open_now |= open_before
+            unexplained = set()
+            next_time = min(next_time, now)
+        for identity in unexplained:  # opened under another policy, or for a fact that an earlier one replaced
+            rule, key, deadline = identity
+            if FINDING_RULES[rule].persists:
+                continue
+            if rule == "sequence_gap" and not self._has_arrived(key):  # its part of the log is lost
+                open_now.add(identity)
+                continue
+            self.known[identity] = False
+            since = self.state.source(entity[1]).last if entity[0] == "source" else now
+            yield Change("resolved", since, Candidate(rule, key, deadline, since, since, {}))
+        if open_now:
+            self._open[entity] = open_now
+        else:
+            self._open.pop(entity, None)
+        if next_time < NEVER:
+            self._schedule_at(next_time, entity)
+
+    def _schedule_at(self, time: int, entity: Entity) -> None:
+        if entity[0] == "source":
+            if self._source_times.get(entity[1], NEVER) <= time:
+                return
+            self._source_times[entity[1]] = time
+        heapq.heappush(self._schedule, (time, *entity))
+
+    def _has_arrived(self, gap_key: str) -> bool:
+        source, _, number = gap_key.rpartition("#")
+        return self.state.source(source).has_number(int(number))
+
+    def forget(self, before: int, index: int) -> Iterator[Entity | None]:
+        """Forget entities that are over (:meth:`.AccessState.forget`), and when to judge them again."""
+        for entity in self.state.forget(before, index, self._is_needed):
+            if entity is not None:
+                self._open.pop(entity, None)
+            yield entity
+        state = self.state
+        known: dict[str, Collection[str]] = {
+            "grant": state.grants, "session": state.sessions, "request": state.requests,
+        }  # fmt: skip
+        if len(self._schedule) > 1000 + 2 * sum(map(len, known.values())):
+            self._schedule = [one for one in self._schedule if one[1] not in known or one[2] in known[one[1]]]
+            heapq.heapify(self._schedule)
+
+    def _is_needed(self, entity: Entity) -> bool:
+        return (
+            self.state.is_marked(entity)
+            or any(not FINDING_RULES[one[0]].persists for one in self._open.get(entity, ()))
+            or (entity[0] == "grant" and self._would_hide_a_finding(self.state.grants[entity[1]]))
+        )
+
+    def _would_hide_a_finding(self, grant: Grant) -> bool:
+        """Whether the grant, if it were forgotten and came back, would open a finding with an identity on record.
+
+        That is so without an end, or with one in the future: the new finding would pass for the old one.
+        """
+        periods = grant.periods(self.state.limits_of(grant))
+        names = {one.name for one in periods if one.name == 0 or one.name > self.judged_until}
+        return any((rule, grant.grant_id, name) in self.known for rule in EARLY_RULES for name in names)
+
+    def candidates(self, entity: Entity) -> Iterator[Candidate]:
+        """Return everything that is, was or will be wrong with an entity."""
+        kind, key = entity
+        state = self.state
+        if kind == "grant":
+            return self._grant_candidates(state.grants[key]) if key in state.grants else iter(())
+        if kind == "request":
+            return rules.request_candidates(state.requests[key]) if key in state.requests else iter(())
+        if kind == "session":
+            return self._session_candidates(state.sessions[key]) if key in state.sessions else iter(())
+        if kind == "source":
+            return state.source(key).candidates()
+        contents = state.conflicts[key]
+        opens = sorted(contents.values())[1]
+        return iter((Candidate("event_conflict", key, 0, opens, NEVER, {"contents": len(contents)}),))
+
+    def _grant_candidates(self, grant: Grant) -> Iterator[Candidate]:
+        state = self.state
+        request = state.requests.get(grant.request_id) if grant.request_id else None
+        return rules.grant_candidates(
+            grant, request, state.limits_of(grant), lambda time: state.covered_until(grant, time),
+            alone=state.is_alone(grant),
+        )  # fmt: skip
+
+    def _session_candidates(self, session: Session) -> Iterator[Candidate]:
+        limits = self.lookup.limits(session.source, session.access, session.environment)
+        grant = self.state.grants.get(session.grant_id)
+        return rules.session_candidates(session, grant, limits, self.state.limits_of(grant) if grant else None)

@@ -1,0 +1,220 @@
+"""The periods of a grant: they follow from its activations and removals. A deadline belongs to a period."""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ...access import NEVER, SECOND, Source
+from ...policy import AccessLimits
+from .facts import Fact
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Activation:
+    """An activation or extension."""
+
+    index: int
+    append: int
+    starts: int
+    ends: int | None
+    """The deadline: the reported end, minus the lead of the source's clock (DESIGN section 6)."""
+    extended: bool
+    native: bool
+    """Whether the tool itself ends the access at the deadline."""
+    source: Source
+    packed: int
+    """``occurred`` and ``event_key`` in one integer: there may be a million of these."""
+
+    @classmethod
+    def of(cls, fact: Fact) -> Activation:
+        """Return the activation that a fact reports."""
+        starts = fact.append if fact.starts is None else fact.starts
+        # At least 1: 0 stands for no deadline, and a finding has no field for a deadline before 1970.
+        ends = None if fact.expires is None else max(1, fact.expires - fact.clock_lead)
+        packed = (fact.occurred << 64) + int.from_bytes(fact.event_key, "big")
+        extended = fact.event_type == "grant.extended"
+        native = fact.native and ends is not None
+        return cls(fact.index, fact.append, starts, ends, extended, native, fact.source, packed)
+
+    @property
+    def occurred(self) -> int:
+        """When it happened, by the source's clock."""
+        return self.packed >> 64
+
+    @property
+    def event_key(self) -> int:
+        """Digest of the event id. Of duplicates, the first in the log counts."""
+        return self.packed & ((1 << 64) - 1)
+
+    def precedes(self, removal: Removal) -> bool:
+        """Whether a removal came later by the clock of their common source, whatever their order in the log.
+
+        Times in whole seconds or milliseconds may have been truncated, so they order events no more finely than that.
+        """
+        occurred = self.occurred
+        precision = SECOND if occurred % SECOND == 0 else 1000 if occurred % 1000 == 0 else 1
+        return self.source == removal.source and occurred + precision <= removal.left
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Removal:
+    """A revocation or expiry that a tool reported."""
+
+    index: int
+    append: int
+    occurred: int
+    evidence: str
+    source: Source
+    event_key: bytes = b""
+
+    @property
+    def left(self) -> int:
+        """When the subject lost the access: by the source's clock, but not after the broker received the report."""
+        return min(self.occurred, self.append)
+
+
+class Period(NamedTuple):
+    """The time from one activation or extension to the next, or to the end.
+
+    Attributes:
+        first: the activation with which this continuous access began.
+        deadline: when access must have ended, or ``NEVER``.
+        superseded: append time of the next activation or extension, or ``NEVER``.
+        name: distinguishes its findings from those of the grant's other periods: the deadline, or 0 without one; the
+            append time of the activation if an earlier period had the same deadline.
+        late: already over when it was reported: by the source's clock, a removal earlier in the log came after it.
+    """
+
+    activation: Activation
+    first: Activation
+    deadline: int
+    superseded: int
+    removals: tuple[Removal, ...]
+    name: int
+    late: bool = False
+
+    def is_repeated_by(self, activation: Activation, deadline: int, limits: AccessLimits) -> bool:
+        """Whether the next activation or extension only repeats the same end."""
+        gone = any(one.evidence in limits.removal for one in self.removals)
+        return deadline == self.deadline and not gone and (activation.extended or not self.activation.extended)
+
+    def removed(self, limits: AccessLimits) -> int:
+        """Return when a removal that counts was reported, or ``NEVER``."""
+        ends_by_itself = self.deadline if "deadline" in limits.removal else NEVER
+        if not self.removals:
+            return ends_by_itself
+        reported = next((one.append for one in self.removals if one.evidence in limits.removal), NEVER)
+        return min(ends_by_itself, max(reported, self.activation.append))  # both reports must have arrived
+
+    def left(self, limits: AccessLimits) -> int:
+        """Return when the subject lost the access, by the source that removed it, or ``NEVER``."""
+        counting = (one for one in self.removals if one.evidence in limits.removal)
+        return next((one.left for one in counting), NEVER)
+
+    def due(self, limits: AccessLimits) -> int:
+        """Return the last moment at which a removal is on time. If the grant arrived late, it counts from then."""
+        return add_grace(max(self.deadline, self.activation.append), limits)
+
+    def cover(self, limits: AccessLimits) -> tuple[int, int]:
+        """Return from when to when it rightly gives its subject the access."""
+        return self.activation.append, min(self.removed(limits), self.superseded, self.due(limits))
+
+    @property
+    def best_evidence(self) -> str:
+        """The strongest evidence of a removal so far."""
+        return max((removal.evidence for removal in self.removals), key=_STRENGTH.__getitem__, default="")
+
+
+_STRENGTH = {"none": 0, "deadline": 1, "api_accepted": 2, "confirmed": 3}
+
+
+def add_grace(time: int, limits: AccessLimits) -> int:
+    """Return a time plus the grace."""
+    return NEVER if time >= NEVER else time + int(limits.grace_seconds * SECOND)
+
+
+def thin_removals(activations: Sequence[Activation], removals: Iterable[Removal]) -> tuple[Removal, ...]:
+    """Return the removals that can matter, however often a tool repeats them.
+
+    From one activation to the next, these are the first of each source and evidence, and the last by the source's
+    clock. Exact if everything in the log so far is known, as it is whenever something is judged: what arrives later has
+    a higher index, so it does not come between removals that are already here.
+    """
+    starts = [activation.index for activation in activations]
+    first: dict[tuple[int, Source, str], Removal] = {}
+    last: dict[tuple[int, Source, str], Removal] = {}
+    for one in removals:
+        key = bisect(starts, one.index), one.source, one.evidence
+        if one.left > last.setdefault(key, first.setdefault(key, one)).left:
+            last[key] = one
+    return tuple(sorted({*first.values(), *last.values()}))
+
+
+def periods_of(activations: Sequence[Activation], removals: Sequence[Removal], limits: AccessLimits) -> list[Period]:
+    """Return the periods of a grant in order. A grant that returns after its removal starts anew.
+
+    An activation that repeats the current end starts no new period: otherwise overdue access would look settled.
+    """
+    if len(activations) == 1 and not removals:  # nearly all active grants
+        only = activations[0]
+        deadline = _deadline(only, only, limits)
+        return [Period(only, only, deadline, NEVER, (), 0 if deadline == NEVER else deadline)]
+    live, periods = _assign_removals(activations, removals, limits)
+    first: Activation | None = None
+    before: Period | None = None
+    names: set[int] = set()
+    for at, (activation, own) in enumerate(live):
+        if before is not None and before.removed(limits) <= activation.append:
+            first = None
+        first = activation if first is None else first  # a repeated activation does not restart the longest time
+        deadline = _deadline(activation, first, limits)
+        superseded = live[at + 1][0].append if at + 1 < len(live) else NEVER
+        if before is not None and before.is_repeated_by(activation, deadline, limits):
+            before = periods[-1] = before._replace(superseded=superseded, removals=(*before.removals, *own))
+        else:
+            name = activation.append if deadline in names else 0 if deadline == NEVER else deadline
+            names.add(deadline)
+            before = Period(activation, first, deadline, superseded, tuple(own), name)
+            periods.append(before)
+    return periods
+
+
+def _assign_removals(
+    activations: Sequence[Activation], removals: Sequence[Removal], limits: AccessLimits
+) -> tuple[list[tuple[Activation, list[Removal]]], list[Period]]:
+    """Return the activations, each with its removals up to the next; and the periods that were reported too late.
+
+    A removal belongs to the activation before it in the log. It also belongs to a later activation that came before it
+    by the clock of their common source, because some tools do not keep order. If such a removal counts, the activation
+    grants nothing and supersedes nothing. Otherwise the activation counts from when it was reported, as usual.
+    """
+    live: list[tuple[Activation, list[Removal]]] = []
+    late: list[Period] = []
+    latest: dict[tuple[Source, str], Removal] = {}  # by source and evidence: the latest so far by the source's clock
+    reports: list[Activation | Removal] = sorted((*activations, *removals), key=lambda one: one.index)
+    for one in reports:
+        if isinstance(one, Removal):
+            if live:
+                live[-1][1].append(one)
+            if one.left > latest.setdefault((one.source, one.evidence), one).left:
+                latest[one.source, one.evidence] = one
+            continue
+        preceded = sorted(removal for removal in latest.values() if one.precedes(removal))
+        if any(removal.evidence in limits.removal for removal in preceded):
+            deadline = _deadline(one, one, limits)
+            late.append(Period(one, one, deadline, one.append, tuple(preceded), deadline, late=True))
+        else:
+            live.append((one, preceded))
+    return live, late
+
+
+def _deadline(activation: Activation, first: Activation, limits: AccessLimits) -> int:
+    """Return when access must have ended: the reported end without the clock's lead, or else the policy's limit."""
+    if activation.ends is not None:
+        return activation.ends
+    if limits.max_seconds is not None:
+        return first.append + int(limits.max_seconds * SECOND)
+    return NEVER

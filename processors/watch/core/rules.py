@@ -1,0 +1,241 @@
+"""The rules: what is wrong with a grant, a request or a session, given everything reported so far.
+
+Each rule yields candidates: from when something is wrong, and when that ended. Which of them are findings at a given
+time follows from these two (:mod:`.judge`). A later fact may end a finding; it never makes it as if it had not been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ...access import NEVER, SECOND
+from ...policy import AccessLimits
+from .facts import Decision
+from .grants import PLACEHOLDER_NAMES, Grant
+from .periods import Period, add_grace
+from .sessions import Request, Session
+
+REVOKE = "revoke"
+"""Not a finding, but a command to the enforcers."""
+
+
+class Candidate(NamedTuple):
+    """Something that is, was or will be wrong.
+
+    Attributes:
+        rule: the name of the rule, or ``REVOKE``.
+        key: what it is about: a grant, session, request, event or source.
+        deadline: with rule and key, the identity of the finding: the deadline concerned, or 0 without one.
+        opens: from when it is wrong; it is reported after that moment.
+        ends: since when it is no longer wrong, or ``NEVER``.
+        evidence_source: the evidence, or a function and its arguments that return it: most candidates are never
+            reported.
+    """
+
+    rule: str
+    key: str
+    deadline: int
+    opens: int
+    ends: int
+    evidence_source: Mapping[str, object] | tuple[Any, ...]
+
+    @property
+    def is_real(self) -> bool:
+        """Whether it is wrong at any time."""
+        return self.opens < self.ends
+
+    @property
+    def evidence(self) -> Mapping[str, object]:
+        """The facts that a person needs."""
+        if not isinstance(self.evidence_source, tuple):
+            return self.evidence_source
+        evidence: Mapping[str, object] = self.evidence_source[0](*self.evidence_source[1:])
+        return evidence
+
+
+def grant_candidates(
+    grant: Grant,
+    request: Request | None,
+    limits: AccessLimits,
+    covered_until: Callable[[int], int],
+    *,
+    alone: bool = False,
+) -> Iterator[Candidate]:
+    """Yield every possible finding about a grant, and the commands to the enforcers.
+
+    Args:
+        request: the request that led to the grant, if known.
+        covered_until: until when all grants of the same access cover it without a break, from a time on.
+        alone: no other grant of the same access is known.
+    """
+    for period in grant.periods(limits):
+        removed = period.removed(limits)
+        over = min(removed, period.superseded)
+        yield from _overdue(grant, period, limits, over, covered_until, alone=alone)
+        if period.removals:
+            yield from _unconfirmed(grant, period, limits, over)
+        if limits.max_seconds is not None and period.activation.ends is not None:
+            yield from _too_long(grant, period, limits.max_seconds, over)
+        if period.deadline == NEVER:
+            evidence = {"index": period.activation.index}
+            yield _about("no_deadline", grant, period.name, (period.activation.append, over), evidence)
+        if limits.approvals and not period.activation.extended:
+            yield from _no_approval(grant, period, request, limits, removed)
+    # Some tools use one id for request and grant: then the two share one finding, and the first decision counts.
+    decisions = grant.decisions
+    if request is not None and grant.request_id == grant.grant_id and request.decisions:
+        decisions = tuple(sorted(decisions + request.decisions))
+    if decisions:
+        yield from _self_approved(grant.grant_id, grant.person, decisions)
+
+
+def request_candidates(request: Request) -> Iterator[Candidate]:
+    """Yield every possible finding about a request."""
+    yield from _self_approved(request.request_id, request.person, request.decisions)
+
+
+def session_candidates(
+    session: Session, grant: Grant | None, limits: AccessLimits, grant_limits: AccessLimits | None
+) -> Iterator[Candidate]:
+    """Yield every possible finding about a session. However short it was, it needed a grant.
+
+    Args:
+        limits: those of the session's own resource.
+        grant_limits: those of the grant that the session names, if it is known.
+    """
+    if session.started == NEVER:
+        return
+    began = min(session.started, session.ended)  # the end may have arrived first
+    latest = began + _micros((grant_limits or limits).approval_wait_seconds)  # an earlier grant may arrive until then
+    opens = max(session.started, latest)
+    if not session.grant_id:
+        if limits.sessions_need_grant:
+            yield _without_grant(session, opens, {"named": "no grant"})
+        return
+    spans = list(_session_spans(grant, grant_limits)) if grant is not None and grant_limits is not None else []
+    covering = [(begin, end, deadline) for begin, end, deadline in spans if begin <= latest and began <= end]
+    if not covering:
+        yield _without_grant(session, opens, {"grant": session.grant_id, "known": bool(spans)})
+        return
+    _, end, deadline = min(covering)  # a span that begins after this one leaves a gap between the two
+    if end < NEVER:
+        evidence = {"grant": session.grant_id, "session_started": session.started}
+        yield Candidate("session_outlived_grant", session.session_id, deadline, end, session.ended, evidence)
+
+
+def _overdue(
+    grant: Grant,
+    period: Period,
+    limits: AccessLimits,
+    over: int,
+    covered_until: Callable[[int], int],
+    *,
+    alone: bool,
+) -> Iterator[Candidate]:
+    """Judge a deadline: access is overdue if nothing ended it by the deadline plus the grace.
+
+    Args:
+        over: when a removal or the next activation ended the period, or ``NEVER``.
+    """
+    due = period.due(limits)
+    if due < over:  # while another grant of this access lasts, the access may still be there
+        due = covered_until(due)
+    if due == NEVER:
+        return
+    yield Candidate(
+        "overdue", grant.grant_id, period.name, due, over, (_lateness_evidence, grant, period, limits, over)
+    )
+    # Before the grace is over, only if no other grant can cover the access meanwhile.
+    if alone and (limits.revoke == "deadline" or (limits.revoke == "auto" and not period.activation.native)):
+        due = max(period.deadline, period.activation.append)
+    if limits.revoke != "never":
+        yield Candidate(REVOKE, grant.grant_id, period.name, due, over, (_access_evidence, grant))
+
+
+def _without_grant(session: Session, opens: int, evidence: Mapping[str, object]) -> Candidate:
+    ends = max(session.ended, opens + 1)
+    return Candidate("used_without_grant", session.session_id, 0, opens, ends, evidence)
+
+
+def _session_spans(grant: Grant, limits: AccessLimits) -> Iterator[tuple[int, int, int]]:
+    """Yield (from, until, deadline) of each span in which sessions may run: adjacent periods form one span."""
+    span: tuple[int, int, int] | None = None
+    for period in sorted(grant.periods(limits), key=lambda one: one.activation.index):
+        end = min(add_grace(period.removed(limits), limits), period.due(limits))
+        deadline = 0 if period.deadline == NEVER else period.deadline
+        begin = period.activation.append
+        if span is None or begin > span[1]:
+            if span is not None:
+                yield span
+            span = (begin, end, deadline)
+        elif not period.late or end > span[1]:  # a period that was reported too late does not end another one
+            span = (span[0], end, deadline)
+    if span is not None:
+        yield span
+
+
+def _access_evidence(grant: Grant) -> dict[str, object]:
+    access = grant.access
+    return {"subject": access.subject, "resource": access.resource, "entitlement": access.entitlement}
+
+
+def _lateness_evidence(grant: Grant, period: Period, limits: AccessLimits, over: int) -> dict[str, object]:
+    evidence = {**_access_evidence(grant), "removal": period.best_evidence or "not reported"}
+    if over < NEVER:
+        evidence["late_seconds"] = (min(over, period.left(limits)) - period.deadline) / SECOND
+    if period.name != period.deadline:
+        evidence["deadline"] = period.deadline
+    return evidence
+
+
+def _unconfirmed(grant: Grant, period: Period, limits: AccessLimits, over: int) -> Iterator[Candidate]:
+    weak = next((one for one in period.removals if one.evidence not in limits.removal), None)
+    if weak is not None:
+        opens = max(weak.append, period.activation.append) + _micros(limits.confirm_wait_seconds)
+        yield _about("removal_unconfirmed", grant, period.name, (opens, over), {"evidence": weak.evidence})
+
+
+def _too_long(grant: Grant, period: Period, longest: float, over: int) -> Iterator[Candidate]:
+    begin = min(period.first.starts, period.first.append)
+    if period.deadline > begin + _micros(longest):
+        evidence = {"allowed_seconds": longest, "seconds": (period.deadline - begin) / SECOND}
+        yield _about("extended_beyond_policy", grant, period.name, (period.activation.append, over), evidence)
+
+
+def _no_approval(
+    grant: Grant, period: Period, request: Request | None, limits: AccessLimits, removed: int
+) -> Iterator[Candidate]:
+    own = {name.casefold() for name in grant.person}
+    decisions = sorted(grant.decisions + (request.decisions if request is not None else ()))
+    reviewers: set[str] = set()
+    enough = NEVER
+    for _, append, decision in decisions:
+        reviewer = decision.reviewer.casefold()
+        if decision.decision == "approved" and reviewer not in own and reviewer not in PLACEHOLDER_NAMES:
+            reviewers.add(reviewer)
+            if len(reviewers) >= limits.approvals:
+                enough = append
+                break
+    opens = period.activation.append + _micros(limits.approval_wait_seconds)
+    evidence = {"needed": limits.approvals, "approved_by": sorted(reviewers)}
+    yield _about("no_approval", grant, period.activation.append, (opens, min(enough, removed)), evidence)
+
+
+def _self_approved(
+    key: str, person: tuple[str, ...], decisions: tuple[tuple[int, int, Decision], ...]
+) -> Iterator[Candidate]:
+    own = {name.casefold() for name in person} - set(PLACEHOLDER_NAMES)
+    for _, append, decision in decisions:
+        if decision.decision == "approved" and decision.reviewer.casefold() in own:
+            evidence = {"reviewer": decision.reviewer, "forced": decision.forced}
+            yield Candidate("self_approved", key, 0, append, NEVER, evidence)
+            return
+
+
+def _about(rule: str, grant: Grant, deadline: int, span: tuple[int, int], evidence: Mapping[str, object]) -> Candidate:
+    return Candidate(rule, grant.grant_id, deadline, *span, {**_access_evidence(grant), **evidence})
+
+
+def _micros(seconds: float) -> int:
+    return int(seconds * SECOND)

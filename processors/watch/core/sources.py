@@ -1,0 +1,102 @@
+"""One source: whether it is silent, its clock is fast, or numbers of its sequence are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...access import DAY, NEVER, SECOND, Source
+from ...policy import SourceLimits
+from .facts import Fact
+from .intervals import IntervalUnion
+from .rules import Candidate
+from .sequences import SequenceRuns
+
+
+@dataclass(slots=True)
+class SourceHistory:
+    """What is known of one source. It is stored as JSON: most facts behind it are forgotten."""
+
+    source: Source
+    active: IntervalUnion | None
+    """Append times, merged if the silence between them is normal. None if no silence is too long."""
+    sequence: SequenceRuns
+    """The numbers of its counter, with their append times."""
+    last: int = 0
+    """Append time of the latest fact."""
+    fast_days: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By day: when the clock was first seen ahead, and the largest lead."""
+
+    @classmethod
+    def of(cls, source: Source, limits: SourceLimits) -> SourceHistory:
+        """Return the history of a source that has reported nothing."""
+        silence = limits.silent_after_seconds
+        active = IntervalUnion(int(silence * SECOND)) if silence is not None else None
+        return cls(source, active, SequenceRuns(int(limits.gap_wait_seconds * SECOND)))
+
+    def add(self, fact: Fact, limits: SourceLimits) -> None:
+        """Add a fact that was not added before."""
+        self.last = max(self.last, fact.append)
+        if self.active is not None:
+            self.active.add(fact.append)
+        if fact.seq is not None:
+            self.sequence.add(fact.seq, fact.append)
+        if fact.clock_lead > limits.clock_skew_seconds * SECOND:
+            day = fact.append // DAY
+            first, most = self.fast_days.get(day, (NEVER, 0))
+            self.fast_days[day] = (min(first, fact.append), max(most, fact.clock_lead))
+
+    def candidates(self) -> Iterator[Candidate]:
+        """Yield every possible finding about the source."""
+        key = str(self.source)
+        if self.active is not None:
+            spells = list(self.active)
+            for at, (_, last) in enumerate(spells):
+                opens = last + self.active.reach
+                ends = spells[at + 1][0] if at + 1 < len(spells) else NEVER
+                yield Candidate("source_silent", key, opens, opens, ends, {"last_event": last})
+        for gap in self.sequence.gaps():
+            evidence = {"first_missing": gap.first, "last_missing": gap.last}
+            yield Candidate("sequence_gap", f"{key}#{gap.first}", 0, gap.opens, gap.ends, evidence)
+        for day, (first, most) in self.fast_days.items():
+            yield Candidate("clock_skew", key, day * DAY, first, (day + 1) * DAY, {"ahead_seconds": most / SECOND})
+
+    def has_number(self, number: int) -> bool:
+        """Whether a number of the sequence has arrived."""
+        return any(run.first <= number <= run.last for run in self.sequence)
+
+    def forget(self, before: int) -> None:
+        """Forget silences and clock leads that were over before a time. Everything up to it must have been judged."""
+        self.fast_days = {day: lead for day, lead in self.fast_days.items() if (day + 1) * DAY >= before}
+        if self.active is not None:
+            spells = list(self.active)
+            over = sum(first < before for first, _ in spells[1:])
+            if over:
+                self.active = IntervalUnion(self.active.reach, spells[over:])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the history as JSON."""
+        return {
+            "source": list(self.source),
+            "active": list(self.active) if self.active is not None else None,
+            "last": self.last,
+            "sequence": list(self.sequence),
+            "fast_days": [(day, *lead) for day, lead in self.fast_days.items()],
+        }
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any], source: Source, limits: SourceLimits) -> SourceHistory:
+        """Return the history that was stored. The policy may have changed meanwhile.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not such a history.
+        """
+        history = cls.of(source, limits)
+        if history.active is not None:
+            spells = stored["active"] if stored["active"] is not None else [(stored["last"], stored["last"])]
+            history.active = IntervalUnion(history.active.reach, spells)
+        history.last = stored["last"]
+        history.sequence = SequenceRuns(int(limits.gap_wait_seconds * SECOND), stored["sequence"])
+        history.fast_days = {day: (first, most) for day, first, most in stored["fast_days"]}
+        return history

@@ -1,0 +1,173 @@
+"""Turns changes into events: findings for ``access.findings``, and commands, which go to ``access.commands`` as well.
+
+The id of an event follows from its content, so publishing it twice makes one event.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from ...schemas.codec import EventEncoder
+from ...schemas.event import FINDINGS_TOPIC, Actor, Event, Finding, IssuingSource, Resource, Source, Subject
+from ...schemas.finding_rules import Severity
+from ...schemas.rules import InvalidEventError
+from ...schemas.topics import COMMANDS_TOPIC, MAX_RECORD_BYTES
+from ..access import Access, to_datetime
+from ..policy import PolicyLookup
+from .core.judge import Change, Identity, entity_of_finding
+from .core.rules import REVOKE
+from .core.state import AccessState
+
+SYSTEM = "grantledger-watch"
+"""``source.system`` of every event of the watch."""
+ACTOR = Actor(SYSTEM, "system")
+FAULT = "watch_fault"
+"""The rule of findings about records that could not be judged."""
+_OUTCOMES = {"finding.opened": "failure", "finding.resolved": "success", "revoke.requested": "pending"}
+
+
+class Outgoing(NamedTuple):
+    """A record to publish."""
+
+    topic: str
+    event: Event
+    value: bytes
+
+
+def _name(identity: Identity) -> str:
+    return json.dumps(identity, separators=(",", ":"), ensure_ascii=False)
+
+
+def fold_finding(known: dict[Identity, bool], identity: Identity, event_type: str) -> None:
+    """Update the findings on record (identity to whether it is open) with one event about a finding."""
+    if event_type == "revoke.requested":
+        known[REVOKE, identity[1], identity[2]] = True
+    elif event_type == "finding.opened":
+        known[identity] = True
+    elif event_type in ("finding.resolved", "finding.closed"):
+        known[identity] = False
+
+
+@dataclass(frozen=True)
+class FindingEvents:
+    """Makes the watch's events. ``deployment`` is the instance of their source."""
+
+    deployment: str
+    lookup: PolicyLookup
+    encoder: EventEncoder
+
+    def of_change(self, change: Change, state: AccessState, remark: Mapping[str, object]) -> list[Outgoing]:
+        """Return the records that report a change.
+
+        Args:
+            state: what is known of the entity that the change is about.
+            remark: an addition to the evidence, such as that lag may hide the answer.
+
+        Raises:
+            InvalidEventError: the event breaks a rule of the schema, or is too large for a record; names the field.
+        """
+        found = change.finding
+        is_command = found.rule == REVOKE
+        rule = "overdue" if is_command else found.rule
+        event_type = "revoke.requested" if is_command else f"finding.{change.kind}"
+        about = _about(change, state)
+        if is_command and "grant_id" not in about:
+            return []
+        event = self._event(
+            event_type, (rule, found.key, found.deadline), change.at, {**found.evidence, **remark},
+            self.lookup.severity(rule), native_id=_name(change.identity), about=about,
+        )  # fmt: skip
+        topics = (COMMANDS_TOPIC, FINDINGS_TOPIC) if is_command else (FINDINGS_TOPIC,)
+        return [self._outgoing(topic, event) for topic in topics]
+
+    def of_fault(self, where: str, at: int, error: Exception) -> Outgoing:
+        """Return the finding that something could not be judged or reported. It contains nothing of the payload.
+
+        Args:
+            where: the sealed record, entry or grant; makes the id.
+        """
+        reason = type(error).__name__
+        if isinstance(error, InvalidEventError):
+            reason = f"{reason}: {error.field}"
+        return self._own("opened", (FAULT, where, 0), at, {"error": reason})
+
+    def of_clock_jump(self, kind: Literal["opened", "resolved"], at: int, seconds: float) -> Outgoing:
+        """Return the finding that this machine's clock jumped, or that the brokers have confirmed the time since."""
+        return self._own(kind, ("clock_skew", f"{SYSTEM}/{self.deployment}", at), at, {"jumped_seconds": seconds})
+
+    def _own(
+        self, kind: Literal["opened", "resolved"], identity: Identity, at: int, evidence: Mapping[str, object]
+    ) -> Outgoing:
+        about = {"subject": Subject(SYSTEM, "system")}
+        event = self._event(
+            f"finding.{kind}", identity, at, evidence, "critical", native_id=_name(identity), about=about
+        )
+        return self._outgoing(FINDINGS_TOPIC, event)
+
+    def _outgoing(self, topic: str, event: Event) -> Outgoing:
+        value = self.encoder.encode(event)
+        size = len(value) + len(event.key.encode())
+        if size > MAX_RECORD_BYTES:
+            raise InvalidEventError("event", f"has {size} bytes, more than the {MAX_RECORD_BYTES} of a record")
+        return Outgoing(topic, event, value)
+
+    def _event(
+        self,
+        event_type: str,
+        identity: Identity,
+        at: int,
+        evidence: Mapping[str, object],
+        severity: Severity,
+        *,
+        native_id: str,
+        about: Mapping[str, Any],
+    ) -> Event:
+        rule, key, deadline = identity
+        due = to_datetime(deadline) if deadline else None
+        return Event(
+            event_type=event_type,
+            occurred_at=to_datetime(at),
+            source=Source(SYSTEM, self.deployment, native_id, "finding"),
+            actor=ACTOR,
+            outcome=_OUTCOMES[event_type],
+            finding=Finding(rule, key, severity, due, json.dumps(evidence, sort_keys=True)),
+            **about,
+        )
+
+
+def _about(change: Change, state: AccessState) -> dict[str, Any]:
+    """Return the event fields that name whose access a change is about."""
+    rule, key, _ = change.identity
+    entity = ("grant", key) if rule in (REVOKE, "self_approved") else entity_of_finding(rule, key)
+    if entity == ("grant", key) and (grant := state.grants.get(key)) is not None:
+        subject_kind, id_kind = grant.kinds
+        return _access_fields(grant.access, subject_kind, grant.environment) | {
+            "grant_id": key,
+            "grant_id_kind": id_kind,
+            "grant_source": IssuingSource(*grant.source),
+            "request_id": grant.request_id or None,
+        }
+    if entity == ("session", key) and (session := state.sessions.get(key)) is not None:
+        fields: dict[str, Any] = {"session_id": key, "session_source": IssuingSource(*session.source)}
+        fields |= {"subject": Subject(key, "system")}
+        if session.access is not None:
+            fields |= _access_fields(session.access, session.subject_kind, session.environment)
+        if (grant := state.grants.get(session.grant_id)) is not None:
+            fields |= {"grant_id": grant.grant_id, "grant_id_kind": grant.kinds[1]}
+            fields |= {"grant_source": IssuingSource(*grant.source)}
+        return fields
+    if rule == "self_approved" and key in state.requests:
+        return {"request_id": key, "subject": Subject(next(iter(state.requests[key].person), ""))}
+    return {"subject": Subject(key, "system")}
+
+
+def _access_fields(access: Access, subject_kind: str, environment: str) -> dict[str, Any]:
+    return {
+        "tenant": access.tenant,
+        "subject": Subject(access.subject, subject_kind),
+        "resource": Resource(access.resource_kind, access.resource, environment or None),
+        "entitlement": access.entitlement or None,
+    }

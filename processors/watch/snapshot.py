@@ -1,0 +1,295 @@
+"""Snapshots: all facts that the state needs, so that a start does not read the whole log.
+
+The facts stay in memory, compressed, in parts of at most 1 MiB. A snapshot is those parts and a manifest with their
+locations and the position in the log. All of it can be computed again from the sealed log, so an unusable snapshot is
+ignored: the previous one replaces it, or else the whole log is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, Protocol
+
+import pyarrow as pa
+import structlog
+
+from ...schemas.arrow import DECODED_SCHEMA
+from ..access import DAY
+from .core.state import AccessState, Entity, FactKey, entity_of
+from .decoding import FACT_SCHEMA, empty_table
+
+log = structlog.get_logger("grantledger.watch")
+
+PART_ROWS = 8_000
+MAX_PART_BYTES = 1 << 20
+MANY_ROWS = 100_000
+"""New facts that are worth a snapshot, and a look for what is over, while a long log is read."""
+FORMAT = "3-" + hashlib.sha256(f"{FACT_SCHEMA} {DECODED_SCHEMA}".encode()).hexdigest()[:16]
+"""Identifies what the bytes mean, content digests included. Snapshots of other formats are ignored."""
+_WRITE = pa.ipc.IpcWriteOptions(compression="zstd")
+
+
+class SnapshotUnusableError(ValueError):
+    """A snapshot is damaged, incomplete, or of another log or format."""
+
+
+class SnapshotPort(Protocol):
+    """Where snapshots are stored. Every call may block."""
+
+    def log_id(self) -> str:
+        """Return an id of the sealed log and of the schemas that decode it."""
+        ...
+
+    def manifests(self) -> Iterator[bytes]:
+        """Yield the manifests of the last snapshots, newest first."""
+        ...
+
+    def read_parts(self, locations: Sequence[int]) -> list[bytes]:
+        """Return the parts at these locations; parts that no longer exist are missing from the list."""
+        ...
+
+    def write_snapshot(self, parts: Sequence[bytes], manifest: Callable[[Sequence[int]], bytes]) -> None:
+        """Store the parts and the manifest, which is given the locations of the parts: all of it, or nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far the log was applied.
+
+    Attributes:
+        size: number of entries applied, and so the index of the next one.
+        next_offset: offset in ``access.lifecycle`` after the last applied record.
+        record: offset in the sealed topic of the next record to read.
+    """
+
+    size: int = 0
+    next_offset: int = 0
+    record: int = 0
+
+
+class Part(NamedTuple):
+    """A compressed fact table and its number of rows."""
+
+    rows: int
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that a start needs.
+
+    Attributes:
+        days: (day since 1970, index of its first entry), by append time.
+        sources: the source histories as JSON.
+    """
+
+    position: Position = Position()
+    days: tuple[tuple[int, int], ...] = ()
+    sources: tuple[dict[str, Any], ...] = ()
+    parts: tuple[Part, ...] = ()
+
+    def store(self, port: SnapshotPort) -> None:
+        """Write the snapshot."""
+        log_id = port.log_id()
+
+        def manifest(locations: Sequence[int]) -> bytes:
+            parts = [
+                (location, part.rows, _digest(part.value)) for location, part in zip(locations, self.parts, strict=True)
+            ]
+            content = {"position": asdict(self.position), "days": self.days, "sources": self.sources, "parts": parts}
+            return json.dumps({"format": FORMAT, "log": log_id, **content}).encode()
+
+        port.write_snapshot([part.value for part in self.parts], manifest)
+
+    @classmethod
+    def load(cls, port: SnapshotPort) -> Snapshot:
+        """Return the newest usable snapshot, or an empty one."""
+        log_id = port.log_id()
+        for value in port.manifests():
+            try:
+                return cls._from_manifest(value, log_id, port)
+            except (ValueError, KeyError, TypeError) as error:
+                log.warning("snapshot_unusable", reason=f"{type(error).__name__}: {error}")
+        return cls()
+
+    @classmethod
+    def _from_manifest(cls, value: bytes, log_id: str, port: SnapshotPort) -> Snapshot:
+        content = json.loads(value)
+        for name, expected in (("format", FORMAT), ("log", log_id)):
+            if content[name] != expected:
+                raise SnapshotUnusableError(f"it is of another {name}")
+        values = port.read_parts([location for location, _, _ in content["parts"]])
+        digests = [digest for _, _, digest in content["parts"]]
+        if [_digest(part) for part in values] != digests:
+            raise SnapshotUnusableError("parts are missing or damaged")
+        return cls(
+            Position(**content["position"]),
+            tuple((day, index) for day, index in content["days"]),
+            tuple(content["sources"]),
+            tuple(Part(rows, part) for (_, rows, _), part in zip(content["parts"], values, strict=True)),
+        )
+
+
+class FactArchive:
+    """The facts that the state needs, compressed.
+
+    Args:
+        snapshot: the facts to begin with.
+        keep_days: how many days entities stay after they ended.
+    """
+
+    def __init__(self, snapshot: Snapshot, keep_days: int) -> None:
+        self._keep_days = keep_days
+        self._parts = list(snapshot.parts)
+        self._frozen = 0
+        """Parts that must not change while facts are dropped."""
+        self._recent: list[pa.RecordBatch] = []
+        self._days = snapshot.days
+        self._forgot = -1
+        """The last day on which entities were forgotten."""
+        self.new_rows = 0
+        """Facts since the last snapshot."""
+        self._unpruned_rows = 0
+        """Facts since entities were last forgotten."""
+
+    @property
+    def rows(self) -> int:
+        """The number of facts."""
+        return sum(part.rows for part in self._parts) + self._recent_rows
+
+    def add(self, facts: pa.RecordBatch) -> None:
+        """Add facts that the state has taken."""
+        if not facts.num_rows:
+            return
+        self._recent.append(facts)
+        self.new_rows += facts.num_rows
+        self._unpruned_rows += facts.num_rows
+        day, first = facts.column("append")[-1].as_py() // DAY, facts.column("index")[0].as_py()
+        if day > self._today:
+            self._days = (*self._days[-self._keep_days :], (day, first))
+        if self._recent_rows >= PART_ROWS:
+            self._pack()
+
+    @property
+    def _recent_rows(self) -> int:
+        return sum(int(table.num_rows) for table in self._recent)
+
+    @property
+    def _today(self) -> int:
+        return self._days[-1][0] if self._days else -1
+
+    def _pack(self) -> None:
+        """Compress recent facts, together with the last part if that is small."""
+        tables, self._recent = self._recent, []
+        if tables and len(self._parts) > self._frozen and self._parts[-1].rows < PART_ROWS // 2:
+            tables.insert(0, decode_part(self._parts.pop().value))
+        self._parts += encode_parts(tables)
+
+    def has_many_new_rows(self) -> bool:
+        """Whether enough facts are new for a snapshot ahead of time."""
+        return self.new_rows >= max(MANY_ROWS, self.rows // 2)
+
+    def snapshot(self, position: Position, state: AccessState) -> Snapshot:
+        """Return a snapshot. The state must have taken everything before the position, and nothing else."""
+        self._pack()
+        self.new_rows = 0
+        sources = tuple(history.to_json() for history in state.sources.values())
+        return Snapshot(position, self._days, sources, tuple(self._parts))
+
+    def is_time_to_forget(self, *, live: bool) -> bool:
+        """Whether a day has begun, by append time, since entities were last forgotten.
+
+        Args:
+            live: the log was read to its end. Before that, days pass quickly, so many facts must be new as well.
+        """
+        return self._forgot < self._today and (live or self._unpruned_rows >= max(MANY_ROWS, self.rows // 4))
+
+    def forgettable_before(self, judged_until: int) -> tuple[int, int]:
+        """Return the time and the index before which entities may be forgotten: what was not judged is not over."""
+        self._forgot = self._today
+        oldest = min(self._today, judged_until // DAY) - self._keep_days
+        index = next((first for day, first in self._days if day >= oldest), 0)
+        if not index or self._days[0][0] > oldest:
+            return 0, 0
+        return oldest * DAY, index
+
+    def prune(self, forgotten: set[Entity], index: int, state: AccessState) -> Iterator[None]:
+        """Drop the facts that the state no longer needs; yield now and then so that other work can proceed.
+
+        All parts change at once, at the end: with only some of its facts, an entity would be judged wrongly.
+
+        Args:
+            forgotten: entities that were forgotten, and of which only later facts may stay.
+            index: facts at or after this index stay.
+        """
+        self._pack()
+        self._frozen = old = len(self._parts)
+        kept: list[Part] = []
+        remaining: list[pa.RecordBatch] = []
+        for part in self._parts[:old]:
+            facts = decode_part(part.value)
+            stay = [
+                key[0] >= index or (entity_of(key) not in forgotten and state.keeps(key)) for key in _fact_keys(facts)
+            ]
+            yield
+            if all(stay) and not remaining and part.rows >= PART_ROWS // 2:
+                kept.append(part)
+                continue
+            remaining.append(facts.filter(pa.array(stay, pa.bool_())))
+            if sum(one.num_rows for one in remaining) >= PART_ROWS:
+                kept += encode_parts(remaining)
+                remaining = []
+            yield
+        self._parts[:old] = [*kept, *encode_parts(remaining)]
+        self._frozen = self._unpruned_rows = 0
+
+    def tables(self) -> Iterator[pa.RecordBatch]:
+        """Yield the facts, part by part."""
+        for part in self._parts:
+            yield decode_part(part.value)
+
+
+def encode_parts(tables: Sequence[pa.RecordBatch]) -> list[Part]:
+    """Compress fact tables into as few parts as fit the limit; a single larger fact is a part of its own."""
+    return list(_encode(join_tables(tables)))
+
+
+def _encode(facts: pa.RecordBatch) -> Iterator[Part]:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, FACT_SCHEMA, options=_WRITE) as writer:
+        writer.write_batch(facts)
+    rows, value = facts.num_rows, sink.getvalue().to_pybytes()
+    if rows > 1 and len(value) > MAX_PART_BYTES:
+        yield from _encode(facts.slice(0, rows // 2))
+        yield from _encode(facts.slice(rows // 2))
+    elif rows:
+        yield Part(rows, value)
+
+
+def decode_part(value: bytes) -> pa.RecordBatch:
+    """Return the facts of a part."""
+    return join_tables(pa.ipc.open_stream(value).read_all().cast(FACT_SCHEMA).to_batches())
+
+
+def join_tables(tables: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Return several fact tables as one."""
+    joined = pa.Table.from_batches(tables, FACT_SCHEMA).combine_chunks().to_batches()
+    return joined[0] if joined else empty_table()
+
+
+def _digest(value: bytes) -> str:
+    return hashlib.blake2b(value, digest_size=16).hexdigest()
+
+
+def _fact_keys(facts: pa.RecordBatch) -> Iterator[FactKey]:
+    """Yield what identifies the entity of each fact."""
+    names = ("event_type", "grant_id", "request_id", "session_id")
+    texts = (
+        [value.decode("utf-8", "replace") if value else "" for value in facts.column(name).to_pylist()]
+        for name in names
+    )
+    return zip(facts.column("index").to_pylist(), *texts, strict=True)

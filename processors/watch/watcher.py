@@ -1,0 +1,353 @@
+"""The watch at work, between Faust, which delivers sealed batches, and the ports, which publish and store.
+
+One process watches; the others stand by. A start restores the newest snapshot, reads the sealed log from its position,
+reads back the findings on record, and publishes only what is new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+import structlog
+
+from ...ledger.batch import decode
+from ...schemas.catalog import SchemaCatalog
+from ...schemas.codec import EventEncoder
+from ...schemas.rules import InvalidEventError
+from ..access import NEVER, SECOND, shorten
+from ..policy import WatchPolicy
+from . import metrics
+from .clock import Clock
+from .core.facts import Fact
+from .core.judge import Change, Identity, Judge, entity_of_finding
+from .core.rules import REVOKE
+from .core.state import Entity
+from .decoding import Rows, decode_batch, facts_from, rows_of
+from .findings import FAULT, FindingEvents, Outgoing
+from .lag_gate import LagGate, Permission
+from .snapshot import FactArchive, Position, Snapshot, SnapshotPort
+
+Answer = TypeVar("Answer")
+log = structlog.get_logger("grantledger.watch")
+
+SLICE = 500
+"""Facts or judgements after which other tasks may run: the timer must not wait for a large batch."""
+ASK_EVERY = SECOND
+"""Microseconds after which the end of the log is read although nothing is due, so that our lag is known."""
+EMPTY_AFTER = SECOND
+"""Microseconds of waiting after which the watch checks whether there is anything to wait for."""
+
+
+class MissingEntriesError(LookupError):
+    """The sealed log has a gap: its entries cannot be judged."""
+
+
+class FindingsPort(Protocol):
+    """Publishes findings, and reads what is needed to know that every record was applied. Every call may block."""
+
+    def take_over(self) -> dict[Identity, bool]:
+        """Return the findings on record; from now on no other process can publish."""
+        ...
+
+    def time(self) -> int:
+        """Return the brokers' time, in microseconds since 1970."""
+        ...
+
+    def publish(self, records: Sequence[Outgoing]) -> int | None:
+        """Publish records, all or none; return the brokers' time in microseconds since 1970."""
+        ...
+
+    def log_end(self) -> int:
+        """Return the offset after the last record of ``access.lifecycle``."""
+        ...
+
+    def is_empty(self, start: int, end: int) -> bool:
+        """Whether a range of it contains nothing that will be sealed."""
+        ...
+
+
+class Watcher:
+    """Applies sealed batches, and checks at an interval whether something is due.
+
+    Args:
+        lag_bound: microseconds of lag after which it judges all the same.
+        snapshot_every: microseconds between two snapshots.
+        keep_days: how many days entities stay after they ended.
+        boot: microseconds since boot, suspension included.
+    """
+
+    def __init__(
+        self,
+        policy: WatchPolicy,
+        deployment: str,
+        findings: FindingsPort,
+        snapshots: SnapshotPort,
+        catalog: SchemaCatalog,
+        *,
+        lag_bound: int,
+        snapshot_every: int,
+        keep_days: int,
+        clock: Clock,
+        boot: Callable[[], int],
+    ) -> None:
+        self._findings, self._snapshots, self._catalog = findings, snapshots, catalog
+        self._clock, self._boot = clock, boot
+        self._snapshot_every, self._keep_days = snapshot_every, keep_days
+        self.gate = LagGate(lag_bound)
+        self.judge = Judge(policy)
+        self._events = FindingEvents(deployment, self.judge.lookup, EventEncoder())
+        self._position = Position()
+        self._snapshot: Snapshot | None = None
+        """The snapshot to restore, until that is done."""
+        self._archive = FactArchive(Snapshot(), keep_days)
+        self._restored = asyncio.Event()
+        self._snapshot_at = boot()
+        self.maintenance: asyncio.Task[None] | None = None
+        """Forgets what is over and writes a snapshot, in the background."""
+        self._failure: Exception | None = None
+        """Why this process must end: something was not published or not stored."""
+        self._asked = -NEVER
+        self._faults: list[tuple[str, Exception]] = []
+        self._reported_faults: set[str] = set()
+        self._unpublished: set[Identity] = set()
+        """Findings that could not be published; neither are their resolutions."""
+        self.active = False
+        self._decode_thread = ThreadPoolExecutor(1, "watch-decode")
+        self._publish_thread = ThreadPoolExecutor(1, "watch-publish")
+        self._snapshot_thread = ThreadPoolExecutor(1, "watch-snapshot")
+
+    async def take_over(self) -> None:
+        """Begin to watch: from now on no other process can publish."""
+        known = await self._blocking(self._findings.take_over)
+        self.judge.learn(known)
+        asked = self._boot()
+        self._clock.start_from(await self._blocking(self._findings.time), asked)
+        self._snapshot = await self._blocking(lambda: Snapshot.load(self._snapshots))
+        self._position = self._snapshot.position
+        self._reported_faults.update(key for rule, key, _ in known if rule == FAULT)
+        self.resume()
+        log.info("watching", findings=len(known), open=sum(known.values()))
+
+    @property
+    def position(self) -> int:
+        """Offset in the sealed topic of the next record to read."""
+        return self._position.record
+
+    def stand_by(self) -> None:
+        """Publish nothing until ``resume``: another process may be watching."""
+        self.active = False
+        metrics.ACTIVE.set(0)
+
+    def resume(self) -> None:
+        """Watch again. If another process has watched meanwhile, the next publication fails."""
+        self.active = True
+        metrics.ACTIVE.set(1)
+
+    async def restore(self) -> None:
+        """Restore the snapshot. Nothing is applied or judged before."""
+        snapshot, self._snapshot = self._snapshot or Snapshot(), None
+        self._archive = FactArchive(snapshot, self._keep_days)
+        for table in self._archive.tables():
+            await self._add_all(rows_of(table), self.judge.state.restore)
+        self.judge.state.resume(snapshot.position.size, snapshot.sources)
+        self.gate.advance(snapshot.position.next_offset)
+        metrics.GRANTS.set(len(self.judge.state.grants))
+        self._restored.set()
+        log.info("restored", entries=snapshot.position.size, grants=len(self.judge.state.grants))
+
+    async def take(self, value: bytes, offset: int) -> None:
+        """Apply one sealed batch. Whatever cannot be read becomes a finding."""
+        await self._restored.wait()
+        try:
+            batch = decode(value)
+            if batch.size <= self._position.size:  # delivered again after a rebalance
+                return
+            table, rows, invalid = await self._in(self._decode_thread, lambda: decode_batch(batch, self._catalog))
+            if batch.first_index > self._position.size:
+                missing = f"entries {self._position.size} to {batch.first_index - 1}"
+                self._note_fault(missing, MissingEntriesError("no readable sealed record contains them"))
+            for index, field in invalid.items():
+                self._note_fault(f"entry {index}", InvalidEventError(field, "forbidden by the rules of the schema"))
+            await self._add_all(rows, self.judge.add)
+        except Exception as error:
+            self._note_fault(f"sealed record {offset}", error)
+            return
+        self._position = Position(batch.size, batch.next_offset, offset + 1)
+        self._archive.add(table)
+        self.gate.advance(batch.next_offset)
+        metrics.GRANTS.set(len(self.judge.state.grants))
+        if self._is_snapshot_due():
+            latest = table.column("append")[-1].as_py() if table.num_rows else 0
+            self.maintenance = asyncio.create_task(self._maintain(latest, live=self.gate.live))
+            if not self.gate.live:  # the past is judged up to here, before more of it is applied
+                await self.maintenance
+
+    async def _add_all(self, rows: Rows, add: Callable[[Fact], None]) -> None:
+        for number, fact in enumerate(facts_from(rows)):
+            try:
+                add(fact)
+            except Exception as error:
+                self._note_fault(f"entry {fact.index}", error)
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+
+    def _is_snapshot_due(self) -> bool:
+        if not self.active or self._failure is not None or not self._archive.new_rows:
+            return False
+        if self.maintenance is not None and not self.maintenance.done():
+            return False
+        return self._boot() - self._snapshot_at >= self._snapshot_every or self._archive.has_many_new_rows()
+
+    async def _maintain(self, latest: int, *, live: bool) -> None:
+        """Forget what is over, and write a snapshot.
+
+        Args:
+            latest: append time of the last entry.
+            live: the log was read to its end. Before that, the past is judged by the time of the log, so that it need
+                not be kept until the end.
+        """
+        try:
+            if self._archive.is_time_to_forget(live=live):
+                if not live:
+                    await self._judge(Permission(latest, 0), past=True)
+                await self._forget()
+            while self._faults:  # a skipped record is not read again: the finding comes before the snapshot
+                await self._report_faults(self._clock.now())
+            self._snapshot_at = self._boot()
+            snapshot = self._archive.snapshot(self._position, self.judge.state)
+            await self._in(self._snapshot_thread, lambda: snapshot.store(self._snapshots))
+            log.info("snapshot", entries=snapshot.position.size, parts=len(snapshot.parts), facts=self._archive.rows)
+        except Exception as error:  # Faust passes over errors of tasks and agents: the timer raises it
+            self._failure = error
+
+    async def _forget(self) -> None:
+        before, index = self._archive.forgettable_before(self.judge.judged_until)
+        if not index:
+            return
+        forgotten: set[Entity] = set()
+        for entity in self.judge.forget(before, index):
+            if entity is None:
+                await asyncio.sleep(0)
+            else:
+                forgotten.add(entity)
+        for _ in self._archive.prune(forgotten, index, self.judge.state):
+            await asyncio.sleep(0)
+        metrics.GRANTS.set(len(self.judge.state.grants))
+
+    def _note_fault(self, where: str, error: Exception) -> None:
+        where = shorten(where)
+        log.error("fault", where=where, fault=type(error).__name__, exc_info=error)
+        metrics.FAULTS.inc()
+        self._faults.append((where, error))
+
+    async def tick(self) -> None:
+        """Check whether something is due, and judge it once every record that was in Kafka by then is applied.
+
+        Raises:
+            KafkaException, KafkaUnavailableError: something was not published or stored; restart.
+        """
+        if not self.active:
+            return
+        if self._failure is not None:
+            raise self._failure
+        if not self._restored.is_set():
+            await self.restore()
+        try:
+            await self._check()
+        except Exception as error:
+            self._failure = error
+            raise
+
+    async def _check(self) -> None:
+        now, boot = self._clock.now(), self._boot()
+        await self._report_jumps()
+        await self._report_faults(now)
+        due = self.judge.next_time < now
+        if self.gate.question is None and (due or boot - self._asked >= ASK_EVERY):
+            self._asked = boot
+            self.gate.ask(now, await self._blocking(self._findings.log_end), boot)
+        permission = self.gate.answer(boot)
+        metrics.LAG.set(permission.lag if permission else self.gate.lag)
+        metrics.UNCONFIRMED.set(due and (permission is None or permission.lag > 0))
+        if permission is not None:
+            await self._judge(permission)
+        elif (question := self.gate.question) is not None and self.gate.waited(boot) >= EMPTY_AFTER:
+            applied = self.gate.applied
+            if await self._blocking(lambda: self._findings.is_empty(applied, question.end)):
+                self.gate.advance(question.end)
+
+    async def _judge(self, permission: Permission, *, past: bool = False) -> None:
+        remark: dict[str, object] = {}
+        if permission.lag:
+            remark = {"unconfirmed": f"lag {permission.lag}: judged despite the lag, which lasts too long"}
+            log.error("judged_despite_lag", lag=permission.lag)
+        while True:
+            changes = self.judge.judge(permission.moment, SLICE, past=past)
+            for entity, error in self.judge.faults:
+                self._note_fault(f"{entity[0]} {entity[1]}", error)
+            self.judge.faults.clear()
+            await self._publish_changes(changes, remark)
+            if self.judge.next_time >= permission.moment:
+                break
+            await asyncio.sleep(0)
+        metrics.JUDGED_UNTIL.set(permission.moment / SECOND)
+
+    async def _publish_changes(self, changes: list[Change], remark: dict[str, object]) -> None:
+        records: list[Outgoing] = []
+        for change in changes:
+            rule, opened = change.finding.rule, change.kind == "opened"
+            if not opened and change.identity in self._unpublished:
+                self._unpublished.discard(change.identity)
+                continue
+            try:
+                records += self._events.of_change(change, self.judge.state, remark if opened else {})
+            except Exception as error:  # one finding must not keep the others back
+                self._unpublished.add(change.identity)
+                self._note_fault(" ".join(_subject(change)), error)
+                continue
+            counter = (
+                metrics.COMMANDS if rule == REVOKE else (metrics.FINDINGS if opened else metrics.RESOLVED).labels(rule)
+            )
+            counter.inc()
+            log.info("finding", change=change.kind, rule=rule, key=change.finding.key)
+        await self._publish(records)
+
+    async def _report_jumps(self) -> None:
+        jumps, self._clock.jumps = self._clock.jumps, []
+        for jump in jumps:
+            metrics.JUMPS.labels(jump.kind).inc()
+            log.warning("clock_jumped", kind=jump.kind, seconds=jump.seconds)
+            if jump.kind == "step":
+                # Publishing also confirms the time: the brokers stamp the records.
+                await self._publish([self._events.of_clock_jump("opened", jump.at, jump.seconds)])
+                await self._publish([self._events.of_clock_jump("resolved", jump.at, jump.seconds)])
+
+    async def _report_faults(self, now: int) -> None:
+        faults, self._faults = self._faults, []
+        new = {where: error for where, error in reversed(faults) if where not in self._reported_faults}
+        self._reported_faults.update(new)
+        await self._publish([self._events.of_fault(where, now, error) for where, error in reversed(new.items())])
+
+    async def _publish(self, records: list[Outgoing]) -> None:
+        if not records:
+            return
+        asked = self._boot()
+        stamp = await self._blocking(lambda: self._findings.publish(records))
+        if stamp is not None:
+            self._clock.confirm(stamp, asked)
+
+    async def _blocking(self, call: Callable[[], Answer]) -> Answer:
+        return await self._in(self._publish_thread, call)
+
+    @staticmethod
+    async def _in(thread: ThreadPoolExecutor, call: Callable[[], Answer]) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(thread, call)
+
+
+def _subject(change: Change) -> tuple[str, str]:
+    """Return what a finding or command is about."""
+    rule, key, _ = change.identity
+    return ("grant", key) if rule == REVOKE else entity_of_finding(rule, key) or (rule, key)

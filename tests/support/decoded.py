@@ -1,0 +1,15 @@
+"""The facts of a sealed batch, as the watch decodes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from grantledger.ledger.batch import SealedBatch
+from grantledger.processors.watch.core.facts import Fact
+from grantledger.processors.watch.decoding import decode_batch, facts_from
+from grantledger.schemas.catalog import SchemaCatalog
+
+
+def facts_of(batch: SealedBatch, catalog: SchemaCatalog) -> Iterator[Fact]:
+    """Yield the facts of a batch of ``access.lifecycle``."""
+    return facts_from(decode_batch(batch, catalog).rows)

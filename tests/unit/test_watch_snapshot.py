@@ -1,0 +1,229 @@
+"""Snapshots of the watch: nothing is found twice or lost by a restart, and facts of what is over are dropped."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pyarrow as pa
+import pytest
+
+from grantledger.ledger import packing
+from grantledger.ledger.batch import SealedBatch
+from grantledger.processors.policy import WatchPolicy
+from grantledger.processors.watch import snapshot as snapshots
+from grantledger.processors.watch.core.judge import Identity, Judge
+from grantledger.processors.watch.decoding import decode_batch, facts_from, rows_of
+from grantledger.processors.watch.snapshot import (
+    FactArchive,
+    Position,
+    Snapshot,
+    decode_part,
+    encode_parts,
+    join_tables,
+)
+from grantledger.schemas.catalog import SchemaCatalog, event_schema
+from grantledger.simulator.faults import FAULTS
+from grantledger.simulator.simulation import Simulation
+from support.simulation import LONG_AFTER, LOOK, Watched, differences, policy_in, sealed_batches
+from support.snapshot_memory import MemorySnapshots
+
+CATALOG = SchemaCatalog((event_schema(),))
+MINUTE = 60 * 1_000_000
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> WatchPolicy:
+    return policy_in(tmp_path_factory.mktemp("policy"))
+
+
+def first_append(batch: SealedBatch) -> int:
+    return packing.unpack_i64(batch.append_times)[0] * 1000
+
+
+class Restarting:
+    """A watch without Kafka that dies again and again, and continues from its last snapshot."""
+
+    def __init__(self, policy: WatchPolicy, port: MemorySnapshots) -> None:
+        self.policy, self.port = policy, port
+        self.known: dict[Identity, bool] = {}
+        self.batches: list[SealedBatch] = []
+        self.watched = Watched({}, set(), Judge(policy))
+        self.most = self.read_again = self.forgot_in_the_past = 0
+
+    def start(self) -> None:
+        self.judge = Judge(self.policy, self.known)
+        snapshot = Snapshot.load(self.port)
+        self.position = snapshot.position
+        self.archive = FactArchive(snapshot, 3)
+        restore(self.judge, self.archive, snapshot)
+        for number in range(self.position.record, len(self.batches)):
+            self.read_again += 1
+            latest = self.take(number)
+            if self.archive.new_rows and number % 5 == 0:
+                if self.archive.is_time_to_forget(live=False):
+                    self.find(latest, past=True)
+                    self.forget()
+                    self.forgot_in_the_past += 1
+                self.archive.snapshot(self.position, self.judge.state).store(self.port)
+
+    def take(self, number: int) -> int:
+        batch = self.batches[number]
+        table, rows, _ = decode_batch(batch, CATALOG)
+        for fact in facts_from(rows):
+            self.judge.add(fact)
+        self.position = Position(batch.size, batch.next_offset, number + 1)
+        self.archive.add(table)
+        self.most = max(self.most, len(self.judge.state.grants))
+        latest: int = table.column("append")[-1].as_py()
+        return latest
+
+    def forget(self) -> None:
+        before, index = self.archive.forgettable_before(self.judge.judged_until)
+        if index:
+            forgotten = {entity for entity in self.judge.forget(before, index) if entity is not None}
+            list(self.archive.prune(forgotten, index, self.judge.state))
+
+    def find(self, now: int, *, past: bool = False) -> None:
+        changes = self.judge.judge(now, past=past)
+        assert self.judge.faults == []
+        self.watched.note(changes)
+        self.known |= {change.identity: change.kind == "opened" for change in changes}
+
+    def run(self, simulation: Simulation, draw: random.Random) -> None:
+        self.start()
+        now = 0
+        for batch, now in sealed_batches(simulation):
+            while (look := max(now, self.judge.next_time + LOOK)) < first_append(batch):
+                self.find(look)
+            self.batches.append(batch)
+            self.take(len(self.batches) - 1)
+            self.find(now)
+            if draw.random() < 0.5:
+                if self.archive.is_time_to_forget(live=True):
+                    self.forget()
+                self.archive.snapshot(self.position, self.judge.state).store(self.port)
+            if draw.random() < 0.06:
+                if draw.random() < 0.3:
+                    self.port.lose()
+                elif draw.random() < 0.5 and self.port.stored:
+                    self.port.stored[0] = b"{"
+                self.start()
+        while (look := max(now, self.judge.next_time + LOOK)) < now + LONG_AFTER:
+            self.find(look)
+        self.find(now + LONG_AFTER)
+
+
+def restore(judge: Judge, archive: FactArchive, snapshot: Snapshot) -> None:
+    for table in archive.tables():
+        for fact in facts_from(rows_of(table)):
+            judge.state.restore(fact)
+    judge.state.resume(snapshot.position.size, snapshot.sources)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_it_finds_the_same_however_often_it_is_restarted(
+    policy: WatchPolicy, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(snapshots, "DAY", MINUTE)
+    monkeypatch.setattr(snapshots, "PART_ROWS", 300)
+    monkeypatch.setattr(snapshots, "MANY_ROWS", 1500)
+    simulation, port = Simulation(seed, 1200, share=0.07, rate=1.0, faults=FAULTS), MemorySnapshots()
+    watch = Restarting(policy, port)
+    watch.run(simulation, random.Random(seed))
+    assert not differences(simulation.expected, watch.watched)
+    everything = sum(batch.count for batch in watch.batches)
+    assert watch.archive.rows < everything / 3, "facts of what is over are dropped"
+    assert watch.most < simulation.lives * 0.8 and len(watch.judge.state.grants) < watch.most
+    assert watch.read_again and watch.forgot_in_the_past
+
+
+def some_facts(count: int = 10, seed: int = 5) -> pa.RecordBatch:
+    simulation = Simulation(seed, count, share=0.0, faults=FAULTS)
+    return join_tables([decode_batch(batch, CATALOG).table for batch, _ in sealed_batches(simulation)])
+
+
+def test_facts_are_the_same_after_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = some_facts()
+    [part] = encode_parts([facts])
+    assert part.rows == facts.num_rows
+    assert list(facts_from(rows_of(decode_part(part.value)))) == list(facts_from(rows_of(facts)))
+    monkeypatch.setattr(snapshots, "MAX_PART_BYTES", 2000)
+    parts = encode_parts([facts])
+    assert len(parts) > 1 and all(len(value) <= 2000 or rows == 1 for rows, value in parts)
+    assert join_tables([decode_part(value) for _, value in parts]).equals(facts)
+    assert encode_parts([facts.slice(0, 0)]) == []
+
+
+def stored(port: MemorySnapshots, facts: pa.RecordBatch, size: int) -> None:
+    """Store a snapshot of the first facts."""
+    judge, archive = Judge(), FactArchive(Snapshot(), 30)
+    for fact in facts_from(rows_of(facts.slice(0, size))):
+        judge.add(fact)
+    archive.add(facts.slice(0, size))
+    archive.snapshot(Position(size, size, size), judge.state).store(port)
+
+
+@pytest.mark.parametrize(
+    "damage", ["no json", "json of something else", "another format", "a part is changed", "a part is gone"]
+)
+def test_an_unusable_snapshot_falls_back_to_the_one_before_and_then_to_the_log(damage: str) -> None:
+    port, facts = MemorySnapshots(), some_facts(40)
+    for size in (50, 100):
+        stored(port, facts, size)
+    assert Snapshot.load(port).position.size == 100
+    for expected in (50, 0):
+        at = 0 if expected else 1
+        manifest = json.loads(port.stored[at])
+        if damage == "no json":
+            port.stored[at] = b"{"
+        elif damage == "json of something else":
+            port.stored[at] = b"[1, 2]"
+        elif damage == "another format":
+            port.stored[at] = json.dumps(manifest | {"format": "0"}).encode()
+        elif damage == "a part is changed":
+            location = manifest["parts"][0][0]
+            port.parts[location] = port.parts[location][:-1] + b"?"
+        else:
+            del port.parts[manifest["parts"][0][0]]
+        snapshot = Snapshot.load(port)
+        assert snapshot.position == Position(expected, expected, expected)
+        judge = Judge()
+        restore(judge, FactArchive(snapshot, 30), snapshot)
+        assert bool(judge.state.grants) == bool(expected)
+
+
+def test_a_snapshot_of_another_log_is_not_used() -> None:
+    port = MemorySnapshots()
+    stored(port, some_facts(), 50)
+    port.log = "another"
+    assert Snapshot.load(port) == Snapshot()
+
+
+def test_facts_that_arrive_while_others_are_dropped_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, "PART_ROWS", 40)
+    facts = some_facts(40)
+    half = facts.num_rows // 2
+    judge, archive = Judge(), FactArchive(Snapshot(), 30)
+    for at in range(0, half, 10):
+        archive.add(facts.slice(at, min(10, half - at)))
+    for fact in facts_from(rows_of(facts)):
+        judge.add(fact)
+    grants = list(judge.state.grants)[::2]
+    forgotten = {("grant", name) for name in grants}
+    before = archive.snapshot(Position(), judge.state)
+    pruning = archive.prune(forgotten, half, judge.state)  # type: ignore[arg-type]
+    for at in range(half, facts.num_rows, 7):
+        next(pruning, None)
+        archive.add(facts.slice(at, min(7, facts.num_rows - at)))
+        if at == half:
+            assert archive.snapshot(Position(), judge.state).parts[: len(before.parts) - 1] == before.parts[:-1]
+    list(pruning)
+    left = [fact for table in FactArchive(archive.snapshot(Position(), judge.state), 30).tables()
+            for fact in facts_from(rows_of(table))]  # fmt: skip
+    expected = [
+        fact for fact in facts_from(rows_of(facts)) if fact.index >= half or ("grant", fact.grant_id) not in forgotten
+        or not fact.event_type.startswith("grant.")
+    ]  # fmt: skip
+    assert [fact.index for fact in left] == [fact.index for fact in expected]
+    assert archive.rows == len(left) < facts.num_rows
