@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from grantledger.processors.sweep.compare import Differences, difference, judged
-from grantledger.processors.watch.policy import SECOND, Policy
-from grantledger.processors.watch.reports import Writer, short
-from grantledger.schemas.event import FINDINGS_TOPIC
+from grantledger.processors.access import SECOND, shorten
+from grantledger.processors.policy import WatchPolicy
+from grantledger.processors.sweep.compare import Differences, difference, view_of_store
+from grantledger.schemas.codec import EventEncoder
 
 NOON = 1_772_366_400 * SECOND
 FITS = 1_000_000
@@ -28,17 +28,16 @@ def open_grant(name: str, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["x" * 3_000_000, "\0" * 3_000_000, "é" * 501, "", "\0", "\ufffd"])
 @pytest.mark.parametrize("deadline", [NOON, -(1 << 63), 0])
 def test_a_difference_about_any_grant_fits_into_a_record(name: str, deadline: int) -> None:
-    verdict = judged([open_grant(name, due=deadline)], Policy(), NOON + 3600 * SECOND)
+    view = view_of_store([open_grant(name, due=deadline)], WatchPolicy(), NOON + 3600 * SECOND)
     differences = Differences()
-    assert differences.compare(verdict, {}) == ([], [])
-    [(grant_id, due, by)], [] = differences.compare(verdict, {})
+    assert differences.compare(view, {}) == ([], [])
+    [(grant_id, due, by)], [] = differences.compare(view, {})
     event = difference("test", (grant_id, due), NOON, by=by)
-    word = Writer().word(FINDINGS_TOPIC, event)
-    assert len(word.value) + len(event.key) < FITS
-    known = Differences({short(grant_id): due})
-    assert known.compare(verdict, {short(name): due}) == ([], [(grant_id, due)])
+    assert len(EventEncoder().encode(event)) + len(event.key) < FITS
+    known = Differences({shorten(grant_id): due})
+    assert known.compare(view, {shorten(name): due}) == ([], [(grant_id, due)])
 
 
 def test_names_that_are_cut_stay_apart() -> None:
-    verdict = judged([open_grant("x" * 9_000 + end) for end in "ab"], Policy(), NOON + 3600 * SECOND)
-    assert len(verdict.overdue) == 2
+    view = view_of_store([open_grant("x" * 9_000 + end) for end in "ab"], WatchPolicy(), NOON + 3600 * SECOND)
+    assert len(view.overdue) == 2
