@@ -55,9 +55,8 @@ async def _run(settings: Settings, folder: Path) -> None:
     give_back_freed_memory()
     catalog = SchemaCatalog(known_schemas(settings))
     stop = asyncio.Event()
-    findings = KafkaFindings(cluster, deployment, catalog)
-    snapshots = KafkaSnapshots(cluster, deployment, catalog)
-    findings.stopping = snapshots.stopping = stop.is_set
+    findings = KafkaFindings(cluster, deployment, catalog, stopping=stop.is_set)
+    snapshots = KafkaSnapshots(cluster, deployment, catalog, stopping=stop.is_set)
     bound = int(settings.watch_lag_bound_seconds * SECOND)
     watcher = Watcher(
         policy, deployment, findings, snapshots, catalog, lag_bound=bound,

@@ -33,10 +33,12 @@ _COLUMNS = ("event_type", "source_system", "source_instance", "finding_rule", "f
 class KafkaFindings:
     """The watch's Kafka client for everything except the log, which Faust reads. Its calls block."""
 
-    def __init__(self, cluster: Cluster, deployment: str, catalog: SchemaCatalog) -> None:
+    def __init__(
+        self, cluster: Cluster, deployment: str, catalog: SchemaCatalog, *, stopping: Callable[[], bool] = lambda: False
+    ) -> None:
         self._cluster, self._deployment, self._catalog = cluster, deployment, catalog
+        self._stopping = stopping
         self._writer: TransactionalWriter | None = None
-        self.stopping: Callable[[], bool] = lambda: False
 
     def take_over(self) -> dict[Identity, bool]:
         """Fence off the previous watch, and return the findings on record: identity to whether it is open.
@@ -45,7 +47,7 @@ class KafkaFindings:
             KafkaException, KafkaUnavailableError: the brokers do not answer.
             BatchError: the log of findings contains something other than sealed batches.
         """
-        writer = TransactionalWriter(self._cluster, f"{self._deployment}-watch", stopping=lambda: self.stopping())
+        writer = TransactionalWriter(self._cluster, f"{self._deployment}-watch", stopping=self._stopping)
         writer.init()
         self._writer = writer
         known: dict[Identity, bool] = {}

@@ -44,8 +44,10 @@ class _Stored:
     @classmethod
     def of(cls, record: Message | None) -> _Stored | None:
         """Return the snapshot of a manifest; None if the record is not one."""
-        found = record and _KEY.fullmatch(str(record.key() or b"", "utf-8", "replace"))  # type: ignore[arg-type]
-        return cls(*map(int, found.groups()), record.offset() or 0) if record and found else None
+        if record is None or (found := _KEY.fullmatch(str(record.key() or b"", "utf-8", "replace"))) is None:
+            return None
+        number, parts, previous = map(int, found.groups())
+        return cls(number, parts, previous, record.offset() or 0)
 
     @property
     def manifest_key(self) -> str:
@@ -61,12 +63,14 @@ class _Stored:
 class KafkaSnapshots:
     """Stores and reads snapshots. Its calls block. It has its own producer, so findings never wait for a snapshot."""
 
-    def __init__(self, cluster: Cluster, deployment: str, catalog: SchemaCatalog) -> None:
+    def __init__(
+        self, cluster: Cluster, deployment: str, catalog: SchemaCatalog, *, stopping: Callable[[], bool] = lambda: False
+    ) -> None:
         self._cluster, self._deployment, self._catalog = cluster, deployment, catalog
+        self._stopping = stopping
         self._writer: TransactionalWriter | None = None
         self._stored: list[_Stored] = []
         """The last snapshots, newest first."""
-        self.stopping: Callable[[], bool] = lambda: False
 
     def log_id(self) -> str:
         """Return an id of the sealed topic and the registered schemas: a new schema may decode more of the log.
@@ -87,7 +91,7 @@ class KafkaSnapshots:
         """
         writer = TransactionalWriter(
             self._cluster, f"{self._deployment}-watch-snapshots", timeout_ms=TRANSACTION_TIMEOUT_MS,
-            stopping=lambda: self.stopping(),
+            stopping=self._stopping,
         )  # fmt: skip
         writer.init()
         self._writer, self._stored = writer, []
