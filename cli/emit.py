@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ..producers.adapters import Place, RecordError
-from ..producers.adapters.reading import Fields, parse_object
+from ..producers.adapters import Location, RecordError
 from ..producers.event_json import event_from_json, event_to_json
 from ..producers.importer import MAX_RECORD_BYTES
+from ..producers.json_fields import Fields, parse_object
 from ..schemas.event import ACCESS_TYPES, Event
 from ..schemas.rules import InvalidEventError
 from .sending import NOT_ALL_TAKEN, fail, open_client, reporting
@@ -106,7 +106,7 @@ def command(  # noqa: PLR0917 - one parameter a flag
             "client_ip": client_ip,
             "tenant": tenant,
         }
-        lines = iter([(Place("flags", 1), Fields(flags, Place("flags", 1)))])
+        lines = iter([(Location("flags", 1), Fields(flags, Location("flags", 1)))])
 
     result = _Result()
     events = _read(lines, result)
@@ -129,15 +129,15 @@ class _Result:
     def __init__(self) -> None:
         self.sent = 0
         self.ids: list[dict[str, str]] = []
-        self.refused: list[tuple[Place, str | None, str]] = []
+        self.refused: list[tuple[Location, str | None, str]] = []
 
-    def refuse(self, place: Place, field: str | None, problem: str) -> None:
+    def refuse(self, place: Location, field: str | None, problem: str) -> None:
         self.refused.append((place, field, problem))
         where = f"line {place.line}: " if place.file == "stdin" else ""
         typer.echo(f"refused: {where}{f'{field}: ' if field else ''}{problem}", err=True)
 
 
-def _read(lines: Iterator[tuple[Place, bytes | Fields]], result: _Result) -> Iterator[tuple[Place, Event]]:
+def _read(lines: Iterator[tuple[Location, bytes | Fields]], result: _Result) -> Iterator[tuple[Location, Event]]:
     for place, line in lines:
         try:
             if isinstance(line, bytes):
@@ -150,13 +150,13 @@ def _read(lines: Iterator[tuple[Place, bytes | Fields]], result: _Result) -> Ite
 
 
 def _send(
-    events: Iterator[tuple[Place, Event]], send: Callable[[Event], Event], result: _Result, *, keep: bool
+    events: Iterator[tuple[Location, Event]], send: Callable[[Event], Event], result: _Result, *, keep: bool
 ) -> None:
     for place, event in events:
         try:
             sent = send(event)
         except InvalidEventError as error:
-            result.refuse(place, error.field, str(error).partition(": ")[2])
+            result.refuse(place, error.field, error.problem)
             continue
         result.sent += 1
         # The ids of a long input are kept only where they are to be printed.
@@ -208,7 +208,7 @@ def _expiry(expires_in: str | None, expires_at: str | None) -> str | None:
         fail(f"--expires-in: {expires_in!r} is longer than the calendar")
 
 
-def _numbered_lines() -> Iterator[tuple[Place, bytes | Fields]]:
+def _numbered_lines() -> Iterator[tuple[Location, bytes | Fields]]:
     number = 0
     while line := sys.stdin.buffer.readline(MAX_RECORD_BYTES + 2):
         number += 1
@@ -217,4 +217,4 @@ def _numbered_lines() -> Iterator[tuple[Place, bytes | Fields]]:
             pass
         stripped = whole.removesuffix(b"\n").removesuffix(b"\r")
         if stripped.strip():
-            yield Place("stdin", number), stripped
+            yield Location("stdin", number), stripped

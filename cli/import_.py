@@ -16,7 +16,8 @@ from rich.table import Table
 
 from ..producers.adapters import ADAPTERS, UnknownToolError, make_adapter
 from ..producers.client import Client, ClientError
-from ..producers.importer import Importer, Input, InputError, Report
+from ..producers.importer import Importer, Report
+from ..producers.input_files import InputError, InputFile
 from ..producers.registry import RegistryError
 from ..schemas.event import Event
 from .sending import NOT_ALL_TAKEN, NOT_SENT, fail, open_client, plain
@@ -43,9 +44,9 @@ def command(  # noqa: PLR0917 - one parameter a flag
     """
     try:
         adapter = make_adapter(tool, instance=instance, tenant=tenant)
-        inputs = [Input(name) for name in files]
+        inputs = [InputFile(name) for name in files]
     except (UnknownToolError, InputError) as error:
-        fail(str(error.args[0]))
+        fail(str(error))
     client = None if dry_run else open_client(context)
     problem: str | None = None
     with _reject_file(rejects) as reject, _progress(inputs) as progress:
@@ -88,7 +89,7 @@ class _Bar:
         self._bar = bar
         self._task: Any = None
 
-    def begin(self, source: Input) -> None:
+    def begin(self, source: InputFile) -> None:
         if self._bar is None:
             typer.echo(f"reading {source.name}", err=True)
         else:
@@ -100,7 +101,7 @@ class _Bar:
 
 
 @contextmanager
-def _progress(inputs: list[Input]) -> Iterator[_Bar]:
+def _progress(inputs: list[InputFile]) -> Iterator[_Bar]:
     if not sys.stderr.isatty():
         yield _Bar(None)
         return
@@ -117,7 +118,7 @@ def _show(report: Report, client: Client | None, problem: str | None, *, as_json
             "mapped": report.mapped,
             "skipped": dict(sorted(report.skipped.items())),
             "failed": report.failed,
-            "failures": [{"place": str(failure.place), "problem": failure.problem} for failure in report.failures],
+            "failures": [{"place": str(failure.location), "problem": failure.problem} for failure in report.failures],
             "events": report.events,
             "acknowledged": acknowledged,
             "without_raw": report.without_raw,
@@ -140,6 +141,6 @@ def _show(report: Report, client: Client | None, problem: str | None, *, as_json
         table.add_row("sent without raw (too large)", f"{report.without_raw:,}")
     Console().print(table)
     for failure in report.failures:
-        typer.echo(f"failed: {failure.place}: {failure.problem}", err=True)
+        typer.echo(f"failed: {failure.location}: {failure.problem}", err=True)
     if report.failed > len(report.failures):
         typer.echo(f"failed: and {report.failed - len(report.failures):,} more; see --rejects", err=True)

@@ -14,10 +14,10 @@ from typing import IO, Annotated
 
 import typer
 
-from ..producers.adapters import Place, Skipped, make_adapter
-from ..producers.adapters.reading import parse_object
+from ..producers.adapters import Location, Skipped, make_adapter
 from ..producers.client import Client
 from ..producers.event_json import event_from_json
+from ..producers.json_fields import parse_object
 from ..simulator.faults import stories
 from ..simulator.life import TOOLS, Tool
 from ..simulator.player import Player, Sink, utc_now
@@ -126,7 +126,7 @@ def _adapters(context: typer.Context, stack: ExitStack) -> tuple[Sink, Callable[
 
     def sink(tool: Tool, line: bytes) -> None:
         counts["records"] += 1
-        place = Place(f"sample {tool}", counts["records"])
+        place = Location(f"sample {tool}", counts["records"])
         if tool == "own":
             client.send(event_from_json(parse_object(line, place)))
             return

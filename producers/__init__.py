@@ -1,6 +1,6 @@
-"""The ways in: client library, emit, import and the adapters of the tools.
+"""Sends events to the ledger: the client library, the event constructors, file import and the tool adapters.
 
-::
+Example::
 
     from grantledger.producers import Client, Resource, grant_activated
 
@@ -18,11 +18,9 @@
 from ..schemas.event import Action, Actor, Approval, Event, Resource, Source, Subject
 from ..schemas.rules import InvalidEventError
 from .client import Client, ClientError, Delivery, DeliveryError, EventTooLargeError, QueueFullError
-from .grants import grant_activated, grant_expired, grant_extended, grant_failed, grant_revoked
-from .options import OptionError
-from .registry import RegistryError, SchemaRegistry
-from .requests import request_approved, request_cancelled, request_created, request_denied, request_expired
-from .sessions import (
+from .constructors.grants import grant_activated, grant_expired, grant_extended, grant_failed, grant_revoked
+from .constructors.requests import request_approved, request_cancelled, request_created, request_denied, request_expired
+from .constructors.sessions import (
     session_command,
     session_denied,
     session_ended,
@@ -30,6 +28,8 @@ from .sessions import (
     session_recording_failed,
     session_started,
 )
+from .options import OptionError
+from .registry import RegistryError, SchemaRegistry
 
 __all__ = [
     "Action",

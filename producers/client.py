@@ -1,4 +1,4 @@
-"""The client library: events in, acknowledged Kafka records out, nothing lost without being told."""
+"""The client library: sends events to Kafka and reports every event that was not acknowledged."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from typing import Any, Protocol, Self
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from ..base.errors import DependencyError
 from ..schemas.catalog import event_schema
 from ..schemas.codec import EventEncoder
 from ..schemas.event import PIPELINE_TYPES, Event, Source
 from ..schemas.framing import confluent_prefix
 from ..schemas.rules import InvalidEventError
-from .options import safe_options
+from .options import OptionError, safe_options
 from .registry import SchemaRegistry
 
 FLUSH_SECONDS = 30.0
 QUEUE_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 _LARGEST_RECORD = 1_000_000
-"""librdkafka's ``message.max.bytes``, unless the options set it."""
+"""The default of librdkafka's ``message.max.bytes``."""
 _RECORD_OVERHEAD = 512
-"""Room for what Kafka adds to key and value."""
+"""An upper bound for the bytes that Kafka adds to key and value."""
 
-# Kept quiet unless the application configures logging: librdkafka would print to standard error itself.
+# Silent unless the application configures logging; librdkafka would write to standard error.
 _kafka_log = logging.getLogger("grantledger.kafka")
 _kafka_log.addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of one event. ``error`` is None where the brokers acknowledged it, on ``topic``[``partition``]."""
+    """The delivery report of one event. ``error`` is None if the brokers acknowledged it."""
 
     event_id: str
     topic: str
@@ -46,20 +47,20 @@ class Delivery:
     error: str | None = None
 
 
-class ClientError(RuntimeError):
-    """The client could not take or deliver events."""
+class ClientError(DependencyError):
+    """The client could not accept or deliver events."""
 
 
 class EventTooLargeError(InvalidEventError):
-    """The event is larger than one Kafka record may be. Nothing was queued. Without ``raw`` it may fit."""
+    """The event does not fit into one Kafka record and was not queued. It may fit without ``raw``."""
 
 
 class QueueFullError(ClientError):
-    """The event was not taken: the queue stayed full. It is the caller's still, and may be sent again."""
+    """The event was not queued because the queue stayed full. The caller may send it again."""
 
 
 class DeliveryError(ClientError):
-    """Events that were taken and not acknowledged: ``failures`` has each with its reason."""
+    """Queued events were not acknowledged. ``failures`` lists each event with the reason."""
 
     def __init__(self, failures: tuple[Delivery, ...]) -> None:
         shown = "; ".join(f"{failure.event_id}: {failure.error}" for failure in failures[:3])
@@ -69,18 +70,18 @@ class DeliveryError(ClientError):
 
 
 class KafkaProducer(Protocol):
-    """The part of ``confluent_kafka.Producer`` that is used; tests put their own in."""
+    """The methods of ``confluent_kafka.Producer`` that the client uses, so that tests can replace it."""
 
     def produce(
         self, topic: str, *, value: bytes, key: bytes, on_delivery: Callable[[Any, Any], None]
     ) -> None:  # pragma: no cover
-        """Queue one record; BufferError when the queue is full."""
+        """Queue one record; BufferError if the queue is full."""
 
     def poll(self, timeout: float) -> int:  # pragma: no cover
         """Serve delivery reports for up to ``timeout`` seconds."""
 
     def flush(self, timeout: float) -> int:  # pragma: no cover
-        """Wait for what is queued; return how many are still queued."""
+        """Wait for queued records; return how many remain."""
 
 
 def _make_producer(options: dict[str, Any]) -> KafkaProducer:
@@ -89,26 +90,25 @@ def _make_producer(options: dict[str, Any]) -> KafkaProducer:
 
 
 class Client:
-    """Sends events to Kafka, idempotently and with ``acks=all``.
+    """Sends events to Kafka with an idempotent producer and ``acks=all``.
 
-    A context manager: leaving it waits for every acknowledgement and raises :class:`DeliveryError` for those that
-    did not come. One client may be shared by threads. It does not survive ``fork``: make one in each process.
+    Use it as a context manager: on exit it waits for every acknowledgement and raises :class:`DeliveryError` for
+    events without one. Threads may share a client. After ``fork``, create a new client in each process.
 
     Args:
-        options: librdkafka options, ``bootstrap.servers`` at least. Options that weaken delivery are refused.
-        system: names the sender in ``source.system`` of events made with the constructors, for example ``deploy-bot``.
-        instance: which of several such senders this is; ``source.instance``.
-        tenant: for events that do not name one.
-        topic_prefix: stands before each topic name, where several deployments share a Kafka cluster.
-        registry: where given, values carry the Confluent framing with the id from this registry; otherwise Avro
+        options: librdkafka options; at least ``bootstrap.servers``. Options that weaken delivery are rejected.
+        system: the sender's name, for example ``deploy-bot``; ``source.system`` of events made with the constructors.
+        instance: the installation of that sender; ``source.instance``.
+        tenant: the tenant of events that do not name one.
+        topic_prefix: the deployment's prefix of all topic names on the brokers.
+        registry: if given, values use the Confluent framing with schema ids from this registry; otherwise Avro
             single-object encoding.
-        on_delivery: called once for each event with what became of it, from the thread that calls this client.
-        queue_timeout: seconds that ``send`` waits for room in a full queue.
+        on_delivery: called once per event with its delivery report, in a thread that is using this client.
+        queue_timeout: how many seconds ``send`` waits while the queue is full.
         make_producer: for tests.
 
     Raises:
-        OptionError: an option is missing or would weaken delivery.
-        ClientError: librdkafka refuses the options.
+        OptionError: an option is missing, unknown to librdkafka, or would weaken delivery.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Client:
         self._queue_timeout = queue_timeout
         self._largest = int(checked.get("message.max.bytes", _LARGEST_RECORD)) - _RECORD_OVERHEAD
         self._pid = os.getpid()
-        # Re-entrant: a delivery report may call back into code that sends.
+        # Re-entrant: the delivery callback may send events.
         self._lock = threading.RLock()
         self._encoders: dict[str, EventEncoder] = {}
         self._seqs: dict[str, int] = {}
@@ -147,32 +147,32 @@ class Client:
         try:
             self._producer = make_producer({**checked, "error_cb": self._broker_error})
         except KafkaException as error:
-            raise ClientError(f"Kafka options refused: {error.args[0].str()}") from error
+            raise OptionError("Kafka options", error.args[0].str()) from error
 
     def send(self, event: Event) -> Event:
         """Check, encode and queue one event; return it as sent.
 
-        An event without a source of its own (as the constructors make them) gets this client's ``system`` and
-        ``instance`` and the next ``seq``: a counter for each topic, from 1 with each client, so that a gap shows.
+        An event without a source, as the constructors return it, gets this client's ``system`` and ``instance`` and the
+        next ``seq``. That is a counter per topic, starting at 1 with each client, which makes a gap visible.
 
         Raises:
-            InvalidEventError: the event breaks a rule; names the field. Nothing was queued.
-            EventTooLargeError: it does not fit into one record. Nothing was queued.
-            QueueFullError: no room within ``queue_timeout``. Nothing was queued, the event may be sent again.
-            DeliveryError: events sent earlier failed, or the brokers' client refuses this one (too large).
-            RegistryError: the schema could not be registered. Nothing was queued.
+            InvalidEventError: the event breaks a rule. The message names the field. The event was not queued.
+            EventTooLargeError: the event does not fit into one record. It was not queued.
+            QueueFullError: the queue stayed full for ``queue_timeout``. The event was not queued; send it again.
+            DeliveryError: earlier events failed, or librdkafka rejected this one.
+            RegistryError: the schema could not be registered. The event was not queued.
         """
         self._check_usable()
         self._producer.poll(0)
         self._raise_failures()
-        # One lock over numbering and queueing, so that seq rises in the order of the records.
+        # One lock around numbering and queueing keeps seq in the order of the records.
         with self._lock:
             stamped = self._stamp(event)
             if stamped.event_type in PIPELINE_TYPES:
-                raise InvalidEventError("event_type", f"{stamped.event_type} is written by the pipeline only")
+                raise InvalidEventError("event_type", f"{stamped.event_type} is reserved for the pipeline")
             value = self._encode(stamped)
             if len(value) > self._largest:
-                raise EventTooLargeError("raw", f"the event has {len(value)} bytes, one record holds {self._largest}")
+                raise EventTooLargeError("raw", f"the event has {len(value)} bytes; the limit is {self._largest}")
             self._queue(stamped, value)
             if stamped is not event and stamped.source.seq is not None:
                 self._seqs[stamped.topic] = stamped.source.seq
@@ -180,24 +180,24 @@ class Client:
 
     @property
     def acknowledged(self) -> int:
-        """How many events the brokers have acknowledged so far."""
+        """The number of events acknowledged so far."""
         return self._acknowledged
 
     def flush(self, timeout: float = FLUSH_SECONDS) -> None:
-        """Wait up to ``timeout`` seconds until every event sent is acknowledged.
+        """Wait up to ``timeout`` seconds for all acknowledgements.
 
         Raises:
-            DeliveryError: some failed, or are not acknowledged yet. The latter may still arrive; flush again.
+            DeliveryError: events failed or are not acknowledged yet. Flush again to wait longer for the latter.
         """
         self._check_usable()
         self._producer.flush(timeout)
         self._raise_failures(include_pending=timeout)
 
     def close(self, timeout: float = FLUSH_SECONDS) -> None:
-        """Flush for the last time. Nothing can be sent afterwards.
+        """Flush and close the client.
 
         Raises:
-            DeliveryError: as in ``flush``; what is not acknowledged now is lost with this client.
+            DeliveryError: as in ``flush``. Events without an acknowledgement may be lost.
         """
         if self._closed or os.getpid() != self._pid:
             return
@@ -216,20 +216,20 @@ class Client:
         except DeliveryError as undelivered:
             if error is None:
                 raise
-            # The first error is the one to see; the events that were lost with it must not go unsaid.
+            # Raise the first error, and note the lost events on it.
             error.add_note(str(undelivered))
 
     def _check_usable(self) -> None:
         if self._closed:
             raise ClientError("the client is closed")
         if os.getpid() != self._pid:
-            raise ClientError(f"the client belongs to process {self._pid}; after a fork make a new one")
+            raise ClientError(f"the client belongs to process {self._pid}; create a new one after a fork")
 
     def _stamp(self, event: Event) -> Event:
         if event.source.system:
             return event
         if self._system is None:
-            raise InvalidEventError("source.system", "the event names no source; give Client(system=…)")
+            raise InvalidEventError("source.system", "the event has no source; pass system=… to Client")
         seq = self._seqs.get(event.topic, 0) + 1
         source = Source(self._system, self._instance, event.source.native_id, event.source.native_type, seq=seq)
         tenant = self._tenant if event.tenant == "default" else event.tenant
@@ -242,7 +242,7 @@ class Client:
         except InvalidEventError:
             raise
         except (TypeError, ValueError, OverflowError, AttributeError) as error:
-            # What the rules do not look at: a number beyond 64 bits, a lone surrogate, a value of another type.
+            # The rules do not cover all: a number beyond 64 bits, a lone surrogate, a value of a wrong type.
             raise InvalidEventError("event", f"does not fit the schema: {error}"[:300]) from error
 
     def _encoder(self, topic: str) -> EventEncoder:
@@ -270,7 +270,7 @@ class Client:
                 if time.monotonic() >= deadline:
                     del self._pending[token]
                     raise QueueFullError(
-                        f"event {event.event_id} was not taken: the queue stayed full for {self._queue_timeout:g} s"
+                        f"event {event.event_id} was not queued: the queue stayed full for {self._queue_timeout:g} s"
                         + self._broker_hint()
                     ) from None
                 self._producer.poll(_POLL_SECONDS)
@@ -302,7 +302,7 @@ class Client:
             raise DeliveryError(tuple(failures))
 
     def _broker_error(self, error: Any) -> None:
-        # That all brokers are down follows every refused connection, and hides why.
+        # librdkafka reports "all brokers down" after every failed connection; keep the reason instead.
         if self._last_error is None or error.code() != KafkaError._ALL_BROKERS_DOWN:
             self._last_error = error.str()
         _kafka_log.warning("%s", error.str())

@@ -1,8 +1,8 @@
-"""Events as JSON: the shape that ``grantledger emit --stdin`` reads and ``--dry-run`` prints.
+"""Events as JSON, as ``grantledger emit --stdin`` reads them and ``--dry-run`` prints them.
 
-One JSON object an event, with the fields of ``event.avsc`` under their own names; times are ISO 8601 with a zone.
-``subject`` and ``actor`` may be a text instead of an object, meaning the id. What is not given gets a default:
-``occurred_at`` is now, ``actor`` the subject, ``outcome`` what the type says, ids that begin with the event are made.
+Each event is one JSON object with the field names of ``event.avsc``. Times are ISO 8601 with a time zone. ``subject``
+and ``actor`` may be a string, which is the id. Defaults: ``occurred_at`` is now, ``actor`` is the subject, ``outcome``
+follows from the type, and an id that the event introduces is generated.
 """
 
 from __future__ import annotations
@@ -12,10 +12,20 @@ import dataclasses
 from datetime import datetime
 from typing import Any
 
-from ..schemas.event import ACCESS_TYPES, Action, Actor, Approval, Event, Resource, Source, Subject
+from ..schemas.event import (
+    ACCESS_TYPES,
+    Action,
+    Actor,
+    Approval,
+    Event,
+    IssuingSource,
+    Resource,
+    Source,
+    Subject,
+)
 from ..schemas.rules import InvalidEventError
-from .adapters.reading import Fields
-from .drafting import draft
+from .constructors.draft import draft
+from .json_fields import Fields
 
 _TEXTS = (
     "tenant",
@@ -33,19 +43,21 @@ _TEXTS = (
     "client_ip",
 )
 _TIMES = ("occurred_at", "starts_at", "expires_at")
+_ISSUERS = ("grant_source", "request_source", "session_source")
 _MEMBERS = frozenset(
     {"event_type", "source", "subject", "actor", "resource", "requested_seconds", "approvals", "action", "raw"}
     | set(_TEXTS)
     | set(_TIMES)
+    | set(_ISSUERS)
 )
 _COMPUTED = frozenset({"event_id", "raw_sha256", "salt"})
 
 
 def event_from_json(record: Fields) -> Event:
-    """Return the event that a JSON object describes, checked.
+    """Return the checked event that a JSON object describes.
 
     Raises:
-        RecordError: an unknown member, a wrong type, or a broken rule; names the member and the place.
+        RecordError: an unknown member, a wrong type or a broken rule. The message names the member.
     """
     _known(record, _MEMBERS)
     event_type = record.required_text("event_type")
@@ -67,19 +79,21 @@ def event_from_json(record: Fields) -> Event:
         fields["action"] = _action(record.object("action"))
     if record.has("raw"):
         fields["raw"] = record.required_text("raw").encode()
-    if event_type in ("grant.activated", "grant.extended"):
-        fields.setdefault("expiry_source", "native" if fields.get("expires_at") else "unknown")
+    for name in _ISSUERS:
+        if record.has(name):
+            issuer = _known(record.object(name), {"system", "instance"})
+            fields[name] = IssuingSource(issuer.required_text("system"), issuer.required_text("instance"))
     source = _known(record.object("source"), {"system", "instance", "native_id", "native_type", "seq"})
     fields["native_id"] = source.text("native_id")
     try:
-        event = draft(event_type, _subject(record), {}, fields)
+        event = draft(event_type, fields, subject=_subject(record))
     except InvalidEventError as error:
-        record.fail(error.field, str(error).partition(": ")[2])
+        record.fail(error.field, error.problem)
     return dataclasses.replace(event, source=_source(source), event_id="") if source.has("system") else event
 
 
 def event_to_json(event: Event) -> dict[str, Any]:
-    """Return an event as a JSON object; empty members are left out, ``raw`` that is no text is ``raw_base64``."""
+    """Return an event as a JSON object without empty members. ``raw_base64`` replaces a ``raw`` that is not text."""
     shown: dict[str, Any] = _plain(event)
     del shown["ordinal"]
     if event.raw is not None:

@@ -20,11 +20,12 @@ BY_PERSON = frozenset({"finding.acknowledged", "finding.closed", "source.registe
 
 
 class InvalidEventError(ValueError):
-    """An event that breaks a rule. ``field`` is the dotted path of the bad field."""
+    """An event that breaks a rule. ``field`` is the dotted path of the bad field, ``problem`` what is wrong with it."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
         self.field = field
+        self.problem = problem
 
 
 def check(event: Event) -> None:

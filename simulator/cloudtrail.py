@@ -7,7 +7,7 @@ import random
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..producers.adapters.contract import synthesized
+from ..producers.adapters.values import synthesized
 from ..schemas.event import Resource
 from .life import Deed, Life, Step
 from .own import Own

@@ -1,36 +1,66 @@
-"""The adapters of the tools, by name. ``docs/adapters.md`` says what each makes of its records."""
+"""The adapters: each maps the audit records of one tool to events. ``docs/adapters.md`` documents every mapping.
+
+To add a tool:
+
+1. Create the package ``producers/adapters/<tool>/`` with an ``adapter.py`` that defines a subclass of
+   :class:`Adapter`. "Write an adapter" in ``docs/adapters.md`` has a complete example.
+2. Add the class to ``_ALL`` below.
+3. Add sample records and the expected counts to ``tests/unit/test_adapters.py``; its contract test then covers the
+   adapter.
+4. Document the mapping and the skip reasons in ``docs/adapters.md``.
+
+Shared by all adapters: ``contract.py`` (the base class), ``values.py`` (ids, addresses, times) and
+``producers/json_fields.py`` (typed access to JSON members).
+"""
 
 from __future__ import annotations
 
+import difflib
+
+from ...base.errors import UsageError
+from ..json_fields import Fields, Location, RecordError
 from .cloudtrail.adapter import CloudTrailAdapter
 from .contract import Adapter, Mapped, Skipped
 from .hoop.adapter import HoopAdapter
-from .reading import Place, RecordError
 from .teleport.adapter import TeleportAdapter
 from .vault.adapter import VaultAdapter
 
 _ALL: tuple[type[Adapter], ...] = (CloudTrailAdapter, HoopAdapter, TeleportAdapter, VaultAdapter)
 ADAPTERS: dict[str, type[Adapter]] = {adapter.SYSTEM: adapter for adapter in _ALL}
 
-__all__ = ["ADAPTERS", "Adapter", "Mapped", "Place", "RecordError", "Skipped", "UnknownToolError", "make_adapter"]
+__all__ = [
+    "ADAPTERS",
+    "Adapter",
+    "Fields",
+    "Location",
+    "Mapped",
+    "RecordError",
+    "Skipped",
+    "UnknownToolError",
+    "make_adapter",
+]
 
 
-class UnknownToolError(LookupError):
-    """There is no adapter of that name; the message lists those there are."""
+class UnknownToolError(UsageError):
+    """There is no adapter for this tool. The message suggests a similar name and lists all tools."""
+
+    def __init__(self, tool: str) -> None:
+        similar = difflib.get_close_matches(tool, ADAPTERS, n=1)
+        hint = f"Did you mean {similar[0]!r}? " if similar else ""
+        super().__init__(f"no adapter for {tool!r}. {hint}Available: {', '.join(sorted(ADAPTERS))}")
 
 
 def make_adapter(tool: str, *, instance: str | None = None, tenant: str = "default") -> Adapter:
-    """Return the adapter of a tool.
+    """Return the adapter for a tool.
 
     Args:
-        tool: its name in the registry.
-        instance: ``source.instance``; where None, what each record says.
+        tool: its name in ``ADAPTERS``.
+        instance: ``source.instance``; default: taken from each record.
         tenant: ``tenant`` of every event.
 
     Raises:
-        UnknownToolError: no adapter of that name.
+        UnknownToolError: there is no adapter for this tool.
     """
-    adapter = ADAPTERS.get(tool)
-    if adapter is None:
-        raise UnknownToolError(f"no adapter for {tool!r}; there are {', '.join(sorted(ADAPTERS))}")
-    return adapter(instance=instance, tenant=tenant)
+    if tool not in ADAPTERS:
+        raise UnknownToolError(tool)
+    return ADAPTERS[tool](instance=instance, tenant=tenant)

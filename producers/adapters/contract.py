@@ -1,23 +1,23 @@
-"""What every adapter keeps to: one native record in; events, a stated reason to skip it, or a named failure out."""
+"""The contract of every adapter: one native record in; events, or a reason to skip the record, out."""
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, final
+from typing import ClassVar, final
 
 from ...schemas.event import Event
 from ...schemas.rules import InvalidEventError, check
-from .reading import Fields, Place, RecordError, parse_object
+from ..json_fields import Fields, Location, RecordError, parse_object
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A record that is no event, on purpose.
+    """A record that does not become an event, on purpose.
 
-    ``reason`` is a short stable word, counted in reports and listed in ``Adapter.SKIP_REASONS``; ``detail`` says it
-    for a reader, with the tool's own word for the record.
+    ``reason`` is one of the keys of ``Adapter.SKIP_REASONS``; reports count the reasons. ``detail`` is for people and
+    contains the tool's name for the record.
     """
 
     reason: str
@@ -25,77 +25,68 @@ class Skipped:
 
 
 Mapped = tuple[Event, ...]
-"""One or more events from one record, in the order in which they are to be sent."""
+"""The events made from one record, in the order to send them. Never empty."""
 
 
 class Adapter(ABC):
-    """Turns the records of one tool into events.
+    """Maps the records of one tool to events.
 
-    A subclass gives ``SYSTEM``, ``SKIP_REASONS`` and ``map``; ``read`` is the same for all. What a subclass promises
-    (and ``tests/unit/test_adapters.py`` checks for every adapter in the registry):
+    A subclass defines ``SYSTEM``, ``SKIP_REASONS`` and ``map``. It promises the following, and the contract test in
+    ``tests/unit/test_adapters.py`` checks it:
 
-    - a pure function of the record: no clock, no state, so that reading a file again gives the same event ids;
-    - nothing is made up: an id that the record does not hold is marked as synthesized;
-    - a skipped record is lost from the ledger, so what is about somebody's access or action is mapped.
+    - ``map`` is a pure function of the record: no clock and no state, so reading a file twice gives the same event ids.
+    - It invents nothing: an id that is not in the record is marked as synthesized.
+    - A skipped record never reaches the ledger, so ``map`` skips nothing that concerns a person's access or actions.
 
     Args:
-        instance: ``source.instance``; where None, what the record itself says.
+        instance: ``source.instance``; default: taken from each record.
         tenant: ``tenant`` of every event.
     """
 
     SYSTEM: ClassVar[str]
-    """``source.system``, and the name in the registry."""
+    """``source.system``, and the tool's name in ``grantledger import``."""
     SKIP_REASONS: ClassVar[dict[str, str]]
-    """Every word that ``Skipped.reason`` may hold, with what it means."""
-    UNIT: ClassVar[Literal["line", "document"]] = "line"
-    """How a file is cut into records: one a line, or the whole file."""
-    WRAPPER: ClassVar[str | None] = None
-    """The member under which the tool keeps its records, where it writes files of ``{"<member>": [record, …]}``. Such a
-    file is told from one record a line by its beginning."""
+    """Every possible ``Skipped.reason``, with its meaning. ``blank_line`` is added automatically."""
+    LIST_MEMBER: ClassVar[str | None] = None
+    """If the tool writes files of the form ``{"<member>": [record, …]}``: the member. Such a file is recognized by its
+    beginning; any other file has one record per line."""
+
+    def __init_subclass__(cls) -> None:
+        cls.SKIP_REASONS = {"blank_line": "an empty line", **cls.SKIP_REASONS}
 
     def __init__(self, *, instance: str | None = None, tenant: str = "default") -> None:
         self.instance = instance
         self.tenant = tenant
 
     @final
-    def read(self, raw: bytes, place: Place) -> Mapped | Skipped:
-        """Return the events of one record, or why it is none.
+    def read(self, raw: bytes, location: Location) -> Mapped | Skipped:
+        """Return the events of one record, or the reason to skip it.
 
         Args:
-            raw: the record as it came, without the end of the line.
-            place: where it stands, for messages.
+            raw: the record's bytes, without the line end.
+            location: the position of the record, for messages.
 
         Raises:
-            RecordError: the record is not what this tool writes, or breaks a rule of the events. Nothing else is
-                raised, whatever the bytes.
+            RecordError: the record is not valid for this tool, or an event breaks a rule. Nothing else is raised.
         """
         if not raw.strip():
             return Skipped("blank_line", "an empty line")
-        outcome = self.map(parse_object(raw, place))
-        if isinstance(outcome, Skipped):
-            return outcome
+        mapped = self.map(parse_object(raw, location))
+        if isinstance(mapped, Skipped):
+            return mapped
         digest = hashlib.sha256(raw).digest()
-        events = tuple(replace(event, tenant=self.tenant, raw=raw, raw_sha256=digest) for event in outcome)
+        events = tuple(replace(event, tenant=self.tenant, raw=raw, raw_sha256=digest) for event in mapped)
         for event in events:
             try:
                 check(event)
             except InvalidEventError as error:
-                raise RecordError(place, error.field, str(error).partition(": ")[2]) from error
+                raise RecordError(location, error.field, error.problem) from error
         return events
 
     @abstractmethod
     def map(self, record: Fields) -> Mapped | Skipped:
-        """Return the events of one parsed record. ``raw``, its digest and the tenant are filled in by ``read``.
+        """Return the events of one parsed record, or the reason to skip it. ``read`` adds ``tenant`` and ``raw``.
 
         Raises:
-            RecordError: by way of the readers of ``Fields``.
+            RecordError: a reader of ``Fields`` rejected a member.
         """
-
-
-def synthesized(kind: str, *parts: str) -> str:
-    """Return an id for what the tool left without one; the prefix says that it is ours.
-
-    The same parts give the same id.
-    """
-    name = "\x1f".join(parts).encode()
-    return f"synthesized:{kind}:{hashlib.sha256(name).hexdigest()[:32]}"

@@ -12,9 +12,9 @@ from grantledger.ledger.batch import Head, Records, SealedBatch, decode, encode,
 from grantledger.ledger.entry import NO_HEADERS, Genesis
 from grantledger.processors.policy import WatchPolicy, load_policy
 from grantledger.processors.watch.core.judge import Change, Identity, Judge
-from grantledger.producers.adapters import ADAPTERS, Place, Skipped, make_adapter
-from grantledger.producers.adapters.reading import parse_object
+from grantledger.producers.adapters import ADAPTERS, Location, Skipped, make_adapter
 from grantledger.producers.event_json import event_from_json
+from grantledger.producers.json_fields import parse_object
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import LIFECYCLE_TOPIC, Event
@@ -82,7 +82,7 @@ class Reader:
 
     def events(self, tool: str, raw: bytes) -> tuple[Event, ...]:
         """Return the events of a line. Of what is skipped, only Vault's request entries may be among the lives."""
-        place = Place(tool, next(self._number))
+        place = Location(tool, next(self._number))
         if tool == "own":
             return (event_from_json(parse_object(raw, place)),)
         outcome = self._adapters[tool].read(raw, place)

@@ -14,18 +14,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grantledger.producers.adapters import Place, RecordError, Skipped, make_adapter
+from grantledger.producers.adapters import Location, RecordError, Skipped, make_adapter
 from grantledger.producers.adapters.cloudtrail.credentials import ISSUING, REVOKE_POLICY
 from grantledger.producers.adapters.cloudtrail.identity_center import ROLE_SEARCH, ROLE_TAKEN, SIGNING_IN
-from grantledger.producers.adapters.wrapping import Cut, Cutter, begins_wrapped
-from grantledger.producers.importer import Importer, Input, Report
+from grantledger.producers.importer import Importer, Report
+from grantledger.producers.input_files import InputFile
+from grantledger.producers.record_list import ListItem, RecordList, is_record_list
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Event
 from support.mangling import mangled
 
 Outcome = tuple[Event, ...] | Skipped
 REPOSITORY = Path(__file__).resolve().parents[2]
-PLACE = Place("trail.json", 5)
+HERE = Location("trail.json", 5)
 AT = datetime(2026, 7, 1, 10, 0, tzinfo=UTC)
 ACCOUNT = "111122223333"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/ops/breakglass"
@@ -70,7 +71,7 @@ def record(service: str, operation: str, **members: Any) -> dict[str, Any]:
 
 
 def read(found: dict[str, Any], **more: Any) -> Outcome:
-    return make_adapter("cloudtrail", **more).read(json.dumps(found).encode(), PLACE)
+    return make_adapter("cloudtrail", **more).read(json.dumps(found).encode(), HERE)
 
 
 def call(service: str, operation: str, **members: Any) -> Outcome:
@@ -97,7 +98,7 @@ def assume(**members: Any) -> Outcome:
 def outcomes(samples: Path) -> list[tuple[dict[str, Any], Outcome]]:
     lines = (samples / "aws_cloudtrail" / "cloudtrail.jsonl").read_bytes().splitlines()
     adapter = make_adapter("cloudtrail")
-    return [(json.loads(line), adapter.read(line, Place("s", number))) for number, line in enumerate(lines, 1)]
+    return [(json.loads(line), adapter.read(line, Location("s", number))) for number, line in enumerate(lines, 1)]
 
 
 class TestRealRecords:
@@ -559,7 +560,7 @@ class TestShapes:
         assert (event.event_type, event.source.native_id) == ("session.command", "e1")
 
     def test_a_whole_file_among_lines_is_named(self) -> None:
-        with pytest.raises(RecordError, match=r"^trail.json:5: Records: is a whole log file"):
+        with pytest.raises(RecordError, match=r"^trail.json:5: Records: this is a whole log file"):
             read({"Records": [record("ec2", "RunInstances")]})
 
     @pytest.mark.parametrize("name", ["eventName", "eventSource", "eventTime", "eventID"])
@@ -575,7 +576,7 @@ class TestShapes:
 def feed(path: Path, **more: Any) -> tuple[Report, list[Event]]:
     sent: list[Event] = []
     importer = Importer(make_adapter("cloudtrail"), sent.append, **more)
-    with Input(str(path)) as source:
+    with InputFile(str(path)) as source:
         importer.run(source)
     return importer.report, sent
 
@@ -623,7 +624,7 @@ class TestFiles:
         rejected: list[bytes] = []
         report, _ = feed(path, reject=rejected.append)
         assert (report.mapped, report.failed) == (2, 1)
-        assert str(report.failures[0].place) == f"{path}:1 (record 2)"
+        assert str(report.failures[0].location) == f"{path}:1 (record 2)"
         assert report.failures[0].problem == "eventTime: 'yesterday' is not an RFC 3339 time"
         assert b"".join(rejected) == json.dumps(records[1]).encode() + b"\n"
 
@@ -631,7 +632,7 @@ class TestFiles:
         path = tmp_path / "a.json"
         path.write_text('\n{"Records": [\n{"eventName": 1},\n\n{"eventName": 2}\n]}')
         report, _ = feed(path)
-        assert [str(failure.place) for failure in report.failures] == [
+        assert [str(failure.location) for failure in report.failures] == [
             f"{path}:3 (record 1)",
             f"{path}:5 (record 2)",
         ]
@@ -650,11 +651,11 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("end", "problem"),
         [
-            (b"", "the file ends within Records; the rest of the file was not read"),
-            (b',{"eventName": "x', "the file ends within Records; the rest of the file was not read"),
-            (b" 7]}", "not JSON: a comma or ] must stand here; the rest of the file was not read"),
-            (b",7]}", "not JSON: a record must stand here; the rest of the file was not read"),
-            (b"]} rubbish", 'not JSON: {"Records": [ must stand here; the rest of the file was not read'),
+            (b"", "the file ends inside Records; the rest of the file was not read"),
+            (b',{"eventName": "x', "the file ends inside Records; the rest of the file was not read"),
+            (b" 7]}", "not JSON: expected a comma or ]; the rest of the file was not read"),
+            (b",7]}", "not JSON: expected a record; the rest of the file was not read"),
+            (b"]} rubbish", 'not JSON: expected {"Records": [; the rest of the file was not read'),
         ],
     )
     def test_a_damaged_file_fails_after_what_could_be_read(self, tmp_path: Path, end: bytes, problem: str) -> None:
@@ -663,7 +664,7 @@ class TestFiles:
         report, sent = feed(path)
         assert (len(sent), report.failed, report.records) == (1, 1, 2)
         assert report.failures[0].problem == problem
-        assert report.failures[0].place.record == 2
+        assert report.failures[0].location.record == 2
 
     @pytest.mark.parametrize("content", [b"", b"\n\n", b"{", b'{"Rec', b'{"records": []}', b"[]", b"{\n}\n", b"\xff"])
     def test_what_is_no_log_file_is_read_by_line(self, tmp_path: Path, content: bytes) -> None:
@@ -672,14 +673,14 @@ class TestFiles:
         report, sent = feed(path)
         assert not sent
         assert report.records == len(content.removesuffix(b"\n").split(b"\n") if content else [])
-        assert all(failure.place.record is None for failure in report.failures)
+        assert all(failure.location.record is None for failure in report.failures)
 
     def test_blank_lines_before_lines_are_counted(self, tmp_path: Path) -> None:
         path = tmp_path / "a"
         path.write_bytes(b"\n\r\n" + json.dumps(several(1)[0]).encode() + b"\nbad")
         report, sent = feed(path)
         assert (len(sent), report.skipped["blank_line"]) == (1, 2)
-        assert [str(failure.place) for failure in report.failures] == [f"{path}:4"]
+        assert [str(failure.location) for failure in report.failures] == [f"{path}:4"]
 
     def test_an_empty_list_is_no_record(self, tmp_path: Path) -> None:
         path = tmp_path / "a"
@@ -710,10 +711,10 @@ def pieces(content: bytes, size: int) -> tuple[bytes, Any]:
     return content[:size], more
 
 
-def cut(content: bytes, size: int, limit: int = 10_000) -> tuple[list[Cut], bytes]:
+def cut(content: bytes, size: int, limit: int = 10_000) -> tuple[list[ListItem], bytes]:
     rejected: list[bytes] = []
     head, more = pieces(content, size)
-    return list(Cutter(head, more, "Records", limit, rejected.append)), b"".join(rejected)
+    return list(RecordList(head, more, "Records", limit, rejected.append)), b"".join(rejected)
 
 
 OBJECTS = st.dictionaries(
@@ -772,8 +773,8 @@ def test_any_bytes_are_cut_or_said_to_be_damaged(content: bytes) -> None:
 
 @given(st.binary(max_size=40))
 def test_telling_the_shape_never_fails(head: bytes) -> None:
-    assert begins_wrapped(head, "Records") in (True, False, None)
-    assert begins_wrapped(b' {\n"Records" : [' + head, "Records") is True
+    assert is_record_list(head, "Records") in (True, False, None)
+    assert is_record_list(b' {\n"Records" : [' + head, "Records") is True
 
 
 WHOLE = [
@@ -792,7 +793,7 @@ def test_a_mangled_record_raises_nothing_but_a_record_error(found: dict[str, Any
     try:
         outcome = read(found)
     except RecordError as error:
-        assert error.place == PLACE
+        assert error.location == HERE
         return
     for event in () if isinstance(outcome, Skipped) else outcome:
         EventEncoder().encode(event)

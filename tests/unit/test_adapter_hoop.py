@@ -13,20 +13,20 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from grantledger.producers.adapters import Place, RecordError, Skipped, make_adapter
+from grantledger.producers.adapters import Location, RecordError, Skipped, make_adapter
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Event
 from support.mangling import mangled
 
 Outcome = tuple[Event, ...] | Skipped
 REPOSITORY = Path(__file__).resolve().parents[2]
-PLACE = Place("hoop.jsonl", 3)
+HERE = Location("hoop.jsonl", 3)
 TIME = "2026-05-04T15:30:00Z"
 AT = datetime(2026, 5, 4, 15, 30, tzinfo=UTC)
 
 
 def read(record: dict[str, Any], **more: Any) -> Outcome:
-    return make_adapter("hoop", **more).read(json.dumps(record).encode(), PLACE)
+    return make_adapter("hoop", **more).read(json.dumps(record).encode(), HERE)
 
 
 def event(event_type: str, **payload: Any) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class TestRealRecords:
         lines = (samples / "hoop" / "events.jsonl").read_bytes().splitlines()
         found = []
         for number, line in enumerate(lines, 1):
-            outcome = make_adapter("hoop").read(line, Place("events.jsonl", number))
+            outcome = make_adapter("hoop").read(line, Location("events.jsonl", number))
             word = outcome.reason if isinstance(outcome, Skipped) else "+".join(one.event_type for one in outcome)
             found.append((json.loads(line)["event_type"], word))
         assert found == [
@@ -77,7 +77,7 @@ class TestRealRecords:
 
     def test_the_documentation_gives_these_counts(self, samples: Path) -> None:
         lines = (samples / "hoop" / "events.jsonl").read_bytes().splitlines()
-        outcomes = [make_adapter("hoop").read(line, PLACE) for line in lines]
+        outcomes = [make_adapter("hoop").read(line, HERE) for line in lines]
         skipped = Counter(outcome.reason for outcome in outcomes if isinstance(outcome, Skipped))
         text = (REPOSITORY / "docs" / "adapters.md").read_text("utf-8")
         line = next(line for line in text.splitlines() if line.startswith(f"The {len(outcomes)} records"))
@@ -89,7 +89,7 @@ class TestRealRecords:
         """No record there says that access began, until when, or that it was taken away."""
         kinds: Counter[str] = Counter()
         for line in (samples / "hoop" / "events.jsonl").read_bytes().splitlines():
-            outcome = make_adapter("hoop").read(line, PLACE)
+            outcome = make_adapter("hoop").read(line, HERE)
             for found in () if isinstance(outcome, Skipped) else outcome:
                 kinds[found.event_type.partition(".")[0]] += 1
                 assert (found.grant_id, found.expires_at, found.removal_evidence) == (None, None, None)
@@ -341,7 +341,7 @@ def test_a_mangled_record_raises_nothing_but_a_record_error(record: dict[str, An
     try:
         outcome = read(record)
     except RecordError as error:
-        assert error.place == PLACE
+        assert error.location == HERE
         return
     for found in () if isinstance(outcome, Skipped) else outcome:
         EventEncoder().encode(found)

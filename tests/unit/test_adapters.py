@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,13 +19,13 @@ from hypothesis import strategies as st
 from grantledger.producers.adapters import (
     ADAPTERS,
     Adapter,
-    Place,
+    Location,
     RecordError,
     Skipped,
     UnknownToolError,
     make_adapter,
 )
-from grantledger.producers.adapters.teleport import catalog as teleport_catalog
+from grantledger.producers.adapters.teleport import event_types
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder, decode
 from grantledger.schemas.event import Event
@@ -48,7 +49,7 @@ EXPECTED = {
 REPEATED_IDENTITIES = {"cloudtrail": 0, "hoop": 0, "teleport": 2, "vault": 0}
 """Pairs of records in those files to which the tool's fixture gave one uid, type and code, with other content."""
 
-PLACE = Place("file", 7)
+HERE = Location("file", 7)
 
 
 def samples(tool: str) -> list[bytes]:
@@ -62,7 +63,7 @@ def samples(tool: str) -> list[bytes]:
 
 
 def read_all(adapter: Adapter, lines: list[bytes]) -> list[tuple[Event, ...] | Skipped]:
-    return [adapter.read(line, Place("samples", number)) for number, line in enumerate(lines, 1)]
+    return [adapter.read(line, Location("samples", number)) for number, line in enumerate(lines, 1)]
 
 
 def events_of(adapter: Adapter, lines: list[bytes]) -> Iterator[tuple[bytes, Event]]:
@@ -146,17 +147,17 @@ class TestContract:
             b"1" * 6000,
         ):
             with pytest.raises(RecordError, match=r"^file:7: ") as caught:
-                adapter.read(raw, PLACE)
-            assert caught.value.place == PLACE
+                adapter.read(raw, HERE)
+            assert caught.value.location == HERE
 
     def test_a_cut_off_record_fails(self, tool: str) -> None:
         adapter = make_adapter(tool)
         for line in samples(tool)[:40]:
             with pytest.raises(RecordError):
-                adapter.read(line[: len(line) // 2], PLACE)
+                adapter.read(line[: len(line) // 2], HERE)
 
     def test_a_blank_line_is_skipped(self, tool: str) -> None:
-        assert make_adapter(tool).read(b"  \r", PLACE) == Skipped("blank_line", "an empty line")
+        assert make_adapter(tool).read(b"  \r", HERE) == Skipped("blank_line", "an empty line")
 
 
 def strings(value: Any) -> Iterator[str]:
@@ -302,9 +303,9 @@ def test_no_json_value_raises_anything_but_a_record_error(tool: str, data: st.Da
         record = {**data.draw(st.composite(lambda draw: skeleton(tool, draw))()), **record}
     raw = json.dumps(record).encode()
     try:
-        outcome = make_adapter(tool).read(raw, PLACE)
+        outcome = make_adapter(tool).read(raw, HERE)
     except RecordError as error:
-        assert error.place == PLACE
+        assert error.location == HERE
         return
     if not isinstance(outcome, Skipped):
         for event in outcome:
@@ -316,19 +317,23 @@ def test_no_json_value_raises_anything_but_a_record_error(tool: str, data: st.Da
 def test_no_bytes_raise_anything_but_a_record_error(raw: bytes) -> None:
     for name in ADAPTERS:
         try:
-            make_adapter(name).read(raw, PLACE)
+            make_adapter(name).read(raw, HERE)
         except RecordError:
             continue
 
 
-def test_an_unknown_tool_lists_the_known() -> None:
-    with pytest.raises(UnknownToolError, match="teleport, vault"):
-        make_adapter("telepor")
+@pytest.mark.parametrize(
+    ("tool", "message"),
+    [("telepor", "Did you mean 'teleport'? Available: cloudtrail, "), ("sudo", "no adapter for 'sudo'. Available: ")],
+)
+def test_an_unknown_tool_gets_a_suggestion_and_the_list(tool: str, message: str) -> None:
+    with pytest.raises(UnknownToolError, match=re.escape(message)):
+        make_adapter(tool)
 
 
 def teleport(event: str, **members: Any) -> tuple[Event, ...] | Skipped:
     record = {"event": event, "uid": "u1", "time": "2024-05-01T10:00:00.123Z", "cluster_name": "prod", **members}
-    return make_adapter("teleport").read(json.dumps(record).encode(), PLACE)
+    return make_adapter("teleport").read(json.dumps(record).encode(), HERE)
 
 
 def one(outcome: tuple[Event, ...] | Skipped) -> Event:
@@ -517,7 +522,7 @@ def vault(path: str, operation: str = "read", **parts: Any) -> tuple[Event, ...]
     auth = {"accessor": "hmac-a", "display_name": "oidc-alice", "policies": ["ops"], "metadata": {"username": "alice"}}
     entry = {"time": "2024-05-01T10:00:00.5Z", "type": "response", "auth": auth, "response": {}}
     request |= parts.pop("request", {})
-    return make_adapter("vault").read(json.dumps({**entry, "request": request, **parts}).encode(), PLACE)
+    return make_adapter("vault").read(json.dumps({**entry, "request": request, **parts}).encode(), HERE)
 
 
 class TestVault:
@@ -665,6 +670,6 @@ class TestDocumentation:
             assert f"`{reason}`" in self.TEXT
 
     def test_every_teleport_type_that_is_named_in_the_code_is_documented(self) -> None:
-        named = set(teleport_catalog.SKIPPED) | teleport_catalog.SESSION_STARTS | teleport_catalog.SESSION_ENDS
-        for event in named | teleport_catalog.DENIALS | teleport_catalog.ACTIONS:
+        named = set(event_types.SKIPPED) | event_types.SESSION_STARTS | event_types.SESSION_ENDS
+        for event in named | event_types.DENIALS | event_types.ACTIONS:
             assert f"`{event}`" in self.TEXT, event

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from grantledger.base.errors import EXIT_DEPENDENCY, EXIT_USAGE, GrantledgerError
 from grantledger.producers import (
     Client,
     ClientError,
@@ -31,6 +32,8 @@ from grantledger.producers import (
     session_command,
     session_started,
 )
+from grantledger.producers.adapters import Location, RecordError, UnknownToolError
+from grantledger.producers.input_files import InputError
 from grantledger.producers.options import safe_options
 from grantledger.schemas.catalog import SchemaCatalog, WriterSchema, event_schema
 from grantledger.schemas.codec import decode
@@ -146,7 +149,7 @@ def test_safe_options_are_set_and_may_be_repeated() -> None:
 
 def test_real_librdkafka_accepts_the_options_and_names_a_bad_one() -> None:
     Client(BROKERS).close(timeout=0)
-    with pytest.raises(ClientError, match="nonsense"):
+    with pytest.raises(OptionError, match="nonsense"):
         Client({**BROKERS, "nonsense": 1})
 
 
@@ -413,13 +416,13 @@ def test_registry_framing(registry: Registry) -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        ((401, b"{}"), "username and password"),
+        ((401, b"{}"), "user name and password"),
         ((409, b"reader field missing"), "incompatible"),
-        ((500, b"boom"), "answered 500"),
+        ((500, b"boom"), "HTTP 500"),
         ((200, b"<html>"), "not JSON"),
         ((200, b"[]"), "not a JSON object"),
-        ((200, b'{"id": "x"}'), "without a schema id"),
-        ((200, b'{"id": true}'), "without a schema id"),
+        ((200, b'{"id": "x"}'), "no schema id"),
+        ((200, b'{"id": true}'), "no schema id"),
     ],
 )
 def test_registry_refusals_are_clear(registry: Registry, answer: tuple[int, bytes], said: str) -> None:
@@ -432,12 +435,12 @@ def test_registry_refusals_are_clear(registry: Registry, answer: tuple[int, byte
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "localhost:8081", "http://user:pass@h:1", "http://"])
 def test_registry_addresses_that_are_refused(url: str) -> None:
-    with pytest.raises(RegistryError, match="url"):
+    with pytest.raises(OptionError, match="url"):
         SchemaRegistry(url)
 
 
 def test_registry_needs_both_or_neither_credential() -> None:
-    with pytest.raises(RegistryError, match="both"):
+    with pytest.raises(OptionError, match="both"):
         SchemaRegistry("http://h:1", username="u")
 
 
@@ -447,3 +450,22 @@ def test_registry_not_reachable(registry: Registry) -> None:
     registry.server_close()
     with pytest.raises(RegistryError, match="not reachable"):
         SchemaRegistry(url, timeout=1).register("t", "{}")
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "retryable"),
+    [
+        (OptionError("acks", "wrong"), EXIT_USAGE, False),
+        (UnknownToolError("x"), EXIT_USAGE, False),
+        (InputError("x"), EXIT_USAGE, False),
+        (RecordError(Location("f", 1), None, "wrong"), EXIT_USAGE, False),
+        (ClientError("x"), EXIT_DEPENDENCY, True),
+        (DeliveryError(()), EXIT_DEPENDENCY, True),
+        (QueueFullError("x"), EXIT_DEPENDENCY, True),
+        (RegistryError("x"), EXIT_DEPENDENCY, True),
+    ],
+)
+def test_errors_have_an_exit_code_and_state_whether_a_retry_helps(
+    error: GrantledgerError, exit_code: int, retryable: bool
+) -> None:
+    assert (error.exit_code, error.retryable) == (exit_code, retryable)

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from grantledger.cli import emit, import_, sample
 from grantledger.producers import EventTooLargeError, InvalidEventError
 from grantledger.producers.adapters import make_adapter
-from grantledger.producers.importer import Importer, Input, InputError, Report
+from grantledger.producers.importer import Importer, Report
+from grantledger.producers.input_files import InputError, InputFile
 from grantledger.schemas.event import ACCESS_TYPES, Event
 
 app = typer.Typer()
@@ -33,7 +34,7 @@ def record(number: int, **members: Any) -> bytes:
 
 def feed(path: Path, send: Any = lambda event: None, **more: Any) -> Report:
     importer = Importer(make_adapter("teleport"), send, **more)
-    with Input(str(path)) as source:
+    with InputFile(str(path)) as source:
         importer.run(source)
     return importer.report
 
@@ -50,7 +51,7 @@ def test_every_record_is_counted_once(tmp_path: Path) -> None:
     report = feed(path, sent.append, reject=rejected.append)
     assert (report.records, report.mapped, report.failed, report.events) == (5, 2, 1, 2)
     assert report.skipped == {"blank_line": 1, "authentication": 1}
-    assert str(report.failures[0].place) == f"{path}:3"
+    assert str(report.failures[0].location) == f"{path}:3"
     assert report.failures[0].problem.startswith("not JSON")
     assert b"".join(rejected) == b"nonsense\n"
     assert sent[1].raw == record(3)
@@ -73,7 +74,7 @@ def test_a_damaged_gzip_is_named_after_what_could_be_read(tmp_path: Path) -> Non
     lines = b"".join(record(number, sid=f"{number:06}") + b"\n" for number in range(5000))
     path.write_bytes(gzip.compress(lines)[:-2000])
     importer = Importer(make_adapter("teleport"), lambda event: None)
-    with pytest.raises(InputError, match="damaged"), Input(str(path)) as source:
+    with pytest.raises(InputError, match="damaged"), InputFile(str(path)) as source:
         importer.run(source)
     assert importer.report.mapped > 0
 
@@ -160,7 +161,10 @@ def test_import_command_reads_standard_input() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("import", "telepor", "x", "--dry-run"), "there are cloudtrail, hoop, teleport, vault"),
+        (
+            ("import", "telepor", "x", "--dry-run"),
+            "Did you mean 'teleport'? Available: cloudtrail, hoop",
+        ),
         (("import", "teleport", "/no/such/file", "--dry-run"), "/no/such/file: cannot be read"),
         (("import", "teleport", "/", "--dry-run"), "/: cannot be read"),
         (("import", "teleport", "/dev/null", "--dry-run", "--rejects", "/no/such/dir/x"), "--rejects"),
@@ -277,7 +281,7 @@ def test_input_is_standard_input_only_for_a_dash(monkeypatch: pytest.MonkeyPatch
         buffer = io.BufferedReader(io.BytesIO(b"a\n"))  # type: ignore[arg-type]
 
     monkeypatch.setattr("sys.stdin", Stdin())
-    with Input("-") as source:
+    with InputFile("-") as source:
         assert source.name == "standard input"
         assert source.line(10) == b"a\n"
         assert source.position() == 0

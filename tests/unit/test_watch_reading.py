@@ -16,7 +16,7 @@ from grantledger.processors.access import Access
 from grantledger.processors.policy import BUILT_IN
 from grantledger.processors.watch.core.facts import Decision
 from grantledger.processors.watch.core.judge import Judge
-from grantledger.producers.adapters import Place, Skipped, make_adapter
+from grantledger.producers.adapters import Location, Skipped, make_adapter
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import LIFECYCLE_TOPIC, Actor, Approval, Event, Resource, Source, Subject
@@ -92,7 +92,7 @@ def test_real_records_can_be_judged(samples: Path, tool: str, file: str) -> None
     adapter, encoder = make_adapter(tool), EventEncoder()
     events: list[Event] = []
     for number, line in enumerate((samples / file).read_bytes().splitlines(), 1):
-        mapped = adapter.read(line, Place(file, number))
+        mapped = adapter.read(line, Location(file, number))
         if not isinstance(mapped, Skipped):
             events += [one for one in mapped if one.topic == LIFECYCLE_TOPIC]
     batch = sealed(map(encoder.encode, events))

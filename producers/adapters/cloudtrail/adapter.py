@@ -1,15 +1,15 @@
-"""AWS CloudTrail: its log files as they lie in S3, or one record a line.
+"""AWS CloudTrail: log files as stored in S3, or one record per line.
 
-After "CloudTrail record contents" and "userIdentity element" in the CloudTrail user guide, and the pages on logging in
-the guides of IAM, STS, IAM Identity Center and Session Manager.
+Sources: "CloudTrail record contents" and "userIdentity element" in the CloudTrail user guide, and the pages about
+logging in the guides of IAM, STS, IAM Identity Center and Session Manager.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+from ...json_fields import Fields
 from ..contract import Adapter, Mapped, Skipped
-from ..reading import Fields
 from .call import Call
 from .credentials import map_credentials
 from .identity_center import map_center
@@ -19,30 +19,29 @@ from .sessions import map_command, map_sessions
 class CloudTrailAdapter(Adapter):
     """Maps CloudTrail records.
 
-    Three facts of AWS shape it. Temporary credentials are a grant: the record that issues them says until when, and
-    every later call names them. Nothing is written when they end. And what Identity Center answers to a new or deleted
-    assignment is that it has begun: no record says that it was done.
+    Three properties of AWS determine the mapping. Temporary credentials are a grant: the record of their issue contains
+    the end, and every later call names them. AWS records nothing when they expire. Identity Center only reports that
+    the creation or deletion of an assignment has begun; no record reports its completion.
     """
 
     SYSTEM: ClassVar[str] = "cloudtrail"
-    WRAPPER: ClassVar[str | None] = "Records"
+    LIST_MEMBER: ClassVar[str | None] = "Records"
     SKIP_REASONS: ClassVar[dict[str, str]] = {
-        "authentication": "signing in, second factors and passwords: who somebody is, not what they may do",
-        "aws_service": "what an AWS service does for itself, in nobody's name",
-        "blank_line": "an empty line",
-        "insight": "CloudTrail's own finding about how many calls there were",
-        "no_subject": "a call whose record names nobody",
-        "role_search": "the access portal showing which accounts and roles somebody may take",
-        "service_linked_role": "a role that only one AWS service can take, and what that service does with it",
-        "standing_access": "a call with lasting keys, of a user, the root user or another account: standing access",
+        "authentication": "sign-ins, second factors and passwords: identity, not access",
+        "aws_service": "an AWS service acting on its own behalf",
+        "insight": "a CloudTrail Insights finding about call rates",
+        "no_subject": "a call without a caller",
+        "role_search": "the access portal listing available accounts and roles",
+        "service_linked_role": "a role that only one AWS service can assume, and the calls made with it",
+        "standing_access": "a call with long-term keys of a user, the root user or another account",
     }
 
     def map(self, record: Fields) -> Mapped | Skipped:
-        """Return the events of one record; see the contract."""
+        """Return the events of one record, or the reason to skip it."""
         if record.has("Records") and not record.has("eventName"):
-            record.fail("Records", "is a whole log file; give it as a file of its own, not as a line among others")
+            record.fail("Records", "this is a whole log file on one line; import it as a separate file")
         if record.has("detail") and not record.has("eventName"):
-            # EventBridge puts its envelope around the same record.
+            # EventBridge wraps the same record in an envelope.
             record = record.object("detail")
         call = Call(record, self.instance)
         if call.event_type == "AwsCloudTrailInsight":

@@ -1,21 +1,20 @@
-"""CloudTrail: one record taken apart: what was called, by whom, on what, and what came of it."""
+"""CloudTrail: one parsed record: the call, the caller, the resource and the result."""
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
 from ....schemas.event import Resource, Source
-from ..contract import synthesized
-from ..reading import Fields
-from .identity import UNKNOWN, Identity, is_service_linked, read_identity
+from ...json_fields import Fields
+from ..values import UNKNOWN, ip_address_in, synthesized
+from .identity import Identity, is_service_linked, read_identity
 
 _REFUSALS = ("accessdenied", "unauthorized", "notauthorized", "forbidden", "authfailure", "invalidclienttokenid")
 _EXPIRED = ("expiredtoken", "expiredcredentials", "requestexpired")
 
 
 class Call:
-    """A record, read once. Raises RecordError where a member that every record has is missing or wrong."""
+    """A record. The constructor raises RecordError if a required member is missing or wrong."""
 
     def __init__(self, record: Fields, instance: str | None) -> None:
         self.record = record
@@ -36,23 +35,23 @@ class Call:
 
     @property
     def name(self) -> str:
-        """The call in one word, for example ``ec2:RunInstances``."""
+        """The name of the call, for example ``ec2:RunInstances``."""
         return f"{self.service.removesuffix('.amazonaws.com')}:{self.operation}"
 
     def is_one(self, service: str, *operations: str) -> bool:
-        """Whether this is one of the operations of a service; its name is given without ``.amazonaws.com``."""
+        """Return whether this is one of the operations of a service, given without ``.amazonaws.com``."""
         return self.service == f"{service}.amazonaws.com" and self.operation in operations
 
     @property
     def service_linked(self) -> bool:
-        """Whether a service-linked role made this call, or is what it takes."""
+        """Whether a service-linked role made this call or is assumed by it."""
         return self.identity.service_linked or (
             self.service == "sts.amazonaws.com" and is_service_linked(self.asked.text("roleArn"))
         )
 
     @property
     def error(self) -> str | None:
-        """AWS's own words for what went wrong."""
+        """AWS's error message."""
         return self.record.text("errorMessage") or self.error_code
 
     @property
@@ -60,40 +59,32 @@ class Call:
         """``success``, ``denied`` or ``failure``."""
         if self.error_code is None:
             return "success"
-        word = self.error_code.lower()
-        return "denied" if any(part in word for part in (*_REFUSALS, *_EXPIRED)) else "failure"
+        code = self.error_code.lower()
+        return "denied" if any(part in code for part in (*_REFUSALS, *_EXPIRED)) else "failure"
 
     @property
     def session_id(self) -> str:
-        """The session of the caller's credentials, or one of ours for a call that tells none."""
+        """The session of the caller's credentials, or a synthesized one if the record has none."""
         return self.identity.session_id or synthesized("session", self.native_id)
 
     def resource_of(self, account: str | None = None) -> Resource:
-        """Return what the call was on: the one resource that it names, else the account."""
+        """Return the resource of the call if it names exactly one, else the account."""
         named = [item for item in self.record.objects("resources") if item.text("ARN")]
         if account is None and len(named) == 1:
             return Resource(named[0].text("type") or "aws_resource", named[0].required_text("ARN"))
         return Resource("aws_account", account or self.account or UNKNOWN)
 
     def common(self) -> dict[str, Any]:
-        """Return the fields of every event made from this record."""
+        """Return the fields that all events of this record share."""
         return {
             "occurred_at": self.occurred_at,
             "source": Source("cloudtrail", self.instance, self.native_id, f"{self.service}/{self.operation}"),
             "actor": self.identity.actor,
-            "client_ip": _address(self.record.text("sourceIPAddress")),
+            "client_ip": ip_address_in(self.record.text("sourceIPAddress")),  # or the name of an AWS service
             "error": self.error,
         }
 
-    def under(self) -> dict[str, Any]:
-        """Return the ids of the credentials that the call was made with."""
+    def credential_ids(self, session: str | None = None) -> dict[str, Any]:
+        """Return the ids of the caller's credentials and the session."""
         who = self.identity
-        return {"grant_id": who.grant_id, "grant_id_kind": who.grant_id_kind, "session_id": self.session_id}
-
-
-def _address(text: str | None) -> str | None:
-    """Calls by services have a name there instead of an address."""
-    try:
-        return str(ipaddress.ip_address(text)) if text else None
-    except ValueError:
-        return None
+        return {"grant_id": who.grant_id, "grant_id_kind": who.grant_id_kind, "session_id": session or self.session_id}

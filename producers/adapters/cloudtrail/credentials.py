@@ -1,17 +1,17 @@
-"""CloudTrail: temporary credentials issued by STS, and the order to refuse those issued before, as ``grant.*``."""
+"""CloudTrail: the issue of temporary credentials by STS, and their revocation, as ``grant.*``."""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
 
 from ....schemas.event import Event, Resource, Subject
 from ....schemas.rules import EARLIEST_YEAR, LATEST_YEAR
-from ..contract import Mapped, synthesized
-from ..reading import Fields
+from ...json_fields import Fields
+from ..contract import Mapped
+from ..values import UNKNOWN, grant_ids, time_after
 from .call import Call
-from .identity import UNKNOWN, grant_of, session_of
+from .identity import grant_of, session_of
 
 ISSUING = (
     "AssumeRole",
@@ -22,14 +22,14 @@ ISSUING = (
     "GetSessionToken",
 )
 REVOKE_POLICY = "AWSRevokeOlderSessions"
-"""The policy that the console puts on a role to refuse all of its credentials issued until then."""
+"""The policy that the console attaches to a role to revoke all credentials issued so far."""
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _EXPIRATION = re.compile(r"([A-Za-z]{3}) (\d{1,2}), (\d{4}),? (\d{1,2}):(\d{2}):(\d{2})\s([AP]M)")
 _REFUSED_RESOURCE = re.compile(r" on resource: (arn:\S+)")
 
 
 def map_credentials(call: Call) -> Mapped | None:
-    """Return the event of a record that issues or refuses temporary credentials, or None for another record."""
+    """Return the event of a record that issues, refuses or revokes credentials, or None for any other record."""
     if call.is_one("sts", *ISSUING):
         return (_refused(call),) if call.error_code else (_issued(call),)
     if call.is_one("iam", "PutRolePolicy") and call.asked.text("policyName") == REVOKE_POLICY:
@@ -40,15 +40,16 @@ def map_credentials(call: Call) -> Mapped | None:
 def _issued(call: Call) -> Event:
     credentials = call.answer.object("credentials")
     principal = _principal(call)
-    grant, kind = grant_of(credentials.text("accessKeyId"), principal, call.occurred_at)
+    ids = grant_of(credentials.text("accessKeyId"), principal, call.occurred_at)
+    if ids["grant_id"] is None:
+        ids = grant_ids(None, "credentials", call.native_id)
     until, source = _end(call, credentials)
     return Event(
         event_type="grant.activated",
         subject=call.identity.subject,
         resource=_account(call),
         entitlement=_entitlement(call),
-        grant_id=grant or synthesized("credentials", call.native_id),
-        grant_id_kind=kind or "synthesized",
+        **ids,
         session_id=session_of(None, principal, call.occurred_at),
         expires_at=until,
         expiry_source=source,
@@ -64,8 +65,7 @@ def _refused(call: Call) -> Event:
         subject=call.identity.subject,
         resource=_account(call),
         entitlement=_entitlement(call),
-        grant_id=synthesized("credentials", call.native_id),
-        grant_id_kind="synthesized",
+        **grant_ids(None, "credentials", call.native_id),
         session_id=call.identity.session_id,
         requested_seconds=_seconds(call),
         outcome=call.outcome,
@@ -74,7 +74,7 @@ def _refused(call: Call) -> Event:
 
 
 def _principal(call: Call) -> str | None:
-    """Return the ARN under which the new credentials act: it stands in ``userIdentity`` of what is done with them."""
+    """Return the ARN that calls with the new credentials have in ``userIdentity``."""
     given = call.answer.object("assumedRoleUser").text("arn") or call.answer.object("federatedUser").text("arn")
     if given is not None or call.operation == "GetSessionToken":
         return given or call.record.object("userIdentity").text("arn")
@@ -82,12 +82,12 @@ def _principal(call: Call) -> str | None:
     parts = (role or "").split(":")
     if session is None or len(parts) < 6:
         return None
-    # Services that take a role get no ARN of the session in their answer; it leaves out the path of the role.
+    # The response to a service has no session ARN. The ARN omits the path of the role.
     return f"{parts[0]}:{parts[1]}:sts::{parts[4]}:assumed-role/{parts[5].rpartition('/')[2]}/{session}"
 
 
 def _entitlement(call: Call) -> str:
-    """Return the role; for a session of a user the user; for a refused call the role that the refusal names."""
+    """Return the role; the user for a user session; the role in the error message for a refused call."""
     task = call.asked.values.get("taskPolicyArn")
     policy = (
         call.asked.object("taskPolicyArn").text("arn") if isinstance(task, dict) else call.asked.text("taskPolicyArn")
@@ -115,20 +115,16 @@ def _seconds(call: Call) -> int | None:
 
 
 def _end(call: Call, credentials: Fields) -> tuple[datetime | None, str]:
-    """Return when the credentials end and how that is known."""
+    """Return the end of the credentials and the origin of that time."""
     text = credentials.text("expiration")
     if text is not None:
         return _expiration(credentials, text), "native"
-    seconds = _seconds(call)
-    try:
-        until = call.occurred_at + timedelta(seconds=seconds) if seconds else None
-    except OverflowError:
-        until = None
+    until = time_after(call.occurred_at, _seconds(call))
     return until, "derived" if until else "unknown"
 
 
 def _expiration(credentials: Fields, text: str) -> datetime:
-    """Read ``Jul 10, 2023, 12:09:47 PM``, in UTC like all times of CloudTrail; RFC 3339 is taken as well."""
+    """Parse ``Jul 10, 2023, 12:09:47 PM`` (UTC) or RFC 3339."""
     found = _EXPIRATION.fullmatch(text.strip())
     if found is None or found[1].lower() not in _MONTHS:
         return credentials.required_time("expiration")
@@ -143,17 +139,16 @@ def _expiration(credentials: Fields, text: str) -> datetime:
 
 
 def _sessions_revoked(call: Call) -> Event:
-    """All sessions of a role are refused from now on; whose they are the record does not say."""
+    """Map the revocation of all sessions of a role. The record does not name the users."""
     role = call.asked.required_text("roleName")
-    own: dict[str, Any] = {**call.common(), "session_id": call.identity.session_id}
     return Event(
         event_type="grant.revoked",
         subject=Subject(UNKNOWN),
         resource=call.resource_of(call.account or UNKNOWN),
         entitlement=role,
-        grant_id=synthesized("role_sessions", call.account or UNKNOWN, role),
-        grant_id_kind="synthesized",
+        **grant_ids(None, "role_sessions", call.account or UNKNOWN, role),
+        session_id=call.identity.session_id,
         removal_evidence="api_accepted",
         outcome="success",
-        **own,
+        **call.common(),
     )

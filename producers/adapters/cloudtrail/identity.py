@@ -1,21 +1,20 @@
-"""CloudTrail: who called and with which credentials, from ``userIdentity``."""
+"""CloudTrail: the caller and the credentials, from ``userIdentity``."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from ....schemas.event import Actor, Subject
-from ..contract import synthesized
-from ..reading import Fields
+from ...json_fields import Fields
+from ..values import UNKNOWN, email_in, grant_ids, synthesized
 
-UNKNOWN = "unknown"
-"""Stands where a rule of ours asks for a text that the record does not hold."""
 HIDDEN = "HIDDEN_DUE_TO_SECURITY_REASONS"
-"""What CloudTrail writes in the place of a secret, or of a user name that may be a mistyped password."""
+"""CloudTrail's replacement for a secret, or for a user name that may be a mistyped password."""
 TEMPORARY_KEY = re.compile(r"ASIA[A-Z0-9]{12,124}")
-"""Access key ids of temporary credentials begin so; those of lasting keys with AKIA ("IAM identifiers")."""
+"""The access key ids of temporary credentials; those of long-term keys start with AKIA ("IAM identifiers")."""
 IDENTITY_CENTER_ROLE = "AWSReservedSSO_"
 _NAMES: dict[str, tuple[str, ...]] = {
     "AWSService": ("invokedBy",),
@@ -28,9 +27,9 @@ _STANDING = frozenset({"IAMUser", "Root", "AWSAccount", "Role"})
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who made a call, with which credentials.
+    """The caller and the credentials of a call.
 
-    ``grant_id`` names the temporary credentials, ``session_id`` what is done with them; ``role`` what they allow.
+    ``grant_id`` identifies the temporary credentials, ``session_id`` their use and ``role`` their permissions.
     """
 
     subject: Subject
@@ -59,56 +58,54 @@ def read_identity(who: Fields) -> Identity:
     key = who.text("accessKeyId")
     arn = who.text("arn")
     role = issuer.text("arn") or (_role_name(arn) if kind == "AssumedRole" else None)
-    # In another account's trail a caller is its account and its id; ids of roles begin with AROA.
+    # The trail of another account shows only the caller's account and id. Ids of roles start with AROA.
     foreign_role = kind == "AWSAccount" and (who.text("principalId") or "").startswith("AROA")
     service = kind == "AWSService" or (kind in ("", "Unknown") and invoked_by is not None)
     temporary = bool(
         kind in _ALWAYS_TEMPORARY or created or foreign_role or (key is not None and TEMPORARY_KEY.fullmatch(key))
     )
     subject = Subject(_name(kind, who), _kind(kind, who), _email(kind, who))
-    grant_id, grant_id_kind = grant_of(key, arn, created)
+    ids = grant_of(key if temporary else None, arn if temporary else None, created)
     return Identity(
         subject=subject,
-        # What a service does in somebody's name is done by the service.
+        # A service that acts on behalf of the subject is the actor.
         actor=Actor(invoked_by, "service") if invoked_by and not service else Actor(subject.id, subject.kind),
         temporary=temporary and not service,
         standing=not temporary and kind in _STANDING,
         service=service,
         service_linked=is_service_linked(role),
-        grant_id=grant_id if temporary else None,
-        grant_id_kind=grant_id_kind if temporary else None,
+        **ids,
         session_id=who.text("credentialId") or session_of(key, arn, created),
         role=role,
     )
 
 
-def grant_of(key: str | None, arn: str | None, created: datetime | None) -> tuple[str | None, str | None]:
-    """Return the id of temporary credentials and its kind.
+def grant_of(key: str | None, arn: str | None, created: datetime | None) -> dict[str, Any]:
+    """Return the ``grant_id`` of temporary credentials and its kind, both None if the record has no usable id.
 
-    The key id, by which AWS names them; where the record has none, or a masked one, the principal and the second in
-    which the credentials were made.
+    It is AWS's access key id. If that is missing or masked, it is made from the principal and the creation time.
     """
     if key is not None and TEMPORARY_KEY.fullmatch(key):
-        return key, "native"
+        return grant_ids(key, "credentials")
     if arn is None or created is None:
-        return None, None
-    return synthesized("credentials", arn, created.isoformat()), "synthesized"
+        return {"grant_id": None, "grant_id_kind": None}
+    return grant_ids(None, "credentials", arn, created.isoformat())
 
 
 def session_of(key: str | None, arn: str | None, created: datetime | None) -> str | None:
-    """Return the session: one principal since one second. The console and Identity Center change keys within it."""
+    """Return the session id: principal and creation time. The console and the portal change keys within a session."""
     if arn is not None and created is not None:
         return synthesized("session", arn, created.isoformat())
     return key if key is not None and TEMPORARY_KEY.fullmatch(key) else None
 
 
 def is_service_linked(role: str | None) -> bool:
-    """Whether a role's ARN is of a service-linked role, which its one service alone can take."""
+    """Return whether the ARN is of a service-linked role, which only its service can assume."""
     return role is not None and ":role/aws-service-role/" in role
 
 
 def _role_name(arn: str | None) -> str | None:
-    """``arn:aws:sts::<account>:assumed-role/<role>/<session>``: sign-ins name the role nowhere else."""
+    """Return the role in ``arn:aws:sts::<account>:assumed-role/<role>/<session>``; sign-ins name it nowhere else."""
     parts = (arn or "").split("/")
     return parts[1] or None if len(parts) == 3 and parts[0].endswith(":assumed-role") else None
 
@@ -121,7 +118,7 @@ def _name(kind: str, who: Fields) -> str:
 
 
 def _kind(kind: str, who: Fields) -> str:
-    """A second factor or a sign-in to Identity Center is a person's; other principals may be anything."""
+    """Return ``human`` for callers with a second factor or from Identity Center, who are certainly people."""
     if kind == "AWSService":
         return "service"
     context = who.object("sessionContext")
@@ -132,9 +129,9 @@ def _kind(kind: str, who: Fields) -> str:
 
 
 def _email(kind: str, who: Fields) -> str | None:
-    """A user name that is an email. Of role sessions only Identity Center's: others take any name they like."""
+    """Return an email used as user name. In role sessions only Identity Center's names are reliable."""
     name = who.text("userName")
     if kind == "AssumedRole":
         arn = who.text("arn") or ""
         name = arn.rpartition("/")[2] if f"/{IDENTITY_CENTER_ROLE}" in arn else None
-    return name if name and "@" in name else None
+    return email_in(name)

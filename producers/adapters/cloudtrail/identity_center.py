@@ -1,14 +1,14 @@
-"""CloudTrail: IAM Identity Center: assignments to accounts, and the access portal handing out roles."""
+"""CloudTrail: IAM Identity Center: account assignments, and roles fetched in the access portal."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ....schemas.event import Event, Resource, Subject
-from ..contract import Mapped, Skipped, synthesized
-from ..reading import Fields
+from ...json_fields import Fields
+from ..contract import Mapped, Skipped
+from ..values import UNKNOWN, grant_ids, synthesized
 from .call import Call
-from .identity import UNKNOWN
 
 SIGNING_IN = (
     "Authenticate",
@@ -27,9 +27,9 @@ _SERVICES = ("sso", "sso-oauth", "sso-directory", "signin")
 
 
 def map_center(call: Call) -> Mapped | Skipped | None:
-    """Return what a record of Identity Center says, or None for another record.
+    """Return the event of an Identity Center record, or None for any other record.
 
-    A deletion that failed takes nothing away, so it is no revocation: that call is left to whoever made it.
+    A failed deletion removes nothing: it is not a revocation but an ordinary call.
     """
     if call.is_one("sso", "CreateAccountAssignment"):
         return (_assigned(call),)
@@ -46,7 +46,7 @@ def map_center(call: Call) -> Mapped | Skipped | None:
 
 
 def _assignment(call: Call) -> dict[str, Any]:
-    """Return what an assignment is about. It has no id: the same four parts are the same assignment."""
+    """Return the fields of an assignment. It has no native id: instance, role, account and principal identify it."""
     asked = call.asked
     instance, account = asked.text("instanceArn") or UNKNOWN, asked.text("targetId") or UNKNOWN
     role, holder = asked.text("permissionSetArn") or UNKNOWN, asked.text("principalId") or UNKNOWN
@@ -54,26 +54,25 @@ def _assignment(call: Call) -> dict[str, Any]:
         "subject": Subject(holder, "human" if asked.text("principalType") == "USER" else UNKNOWN),
         "resource": Resource("aws_account", account),
         "entitlement": role,
-        "grant_id": synthesized("assignment", instance, role, account, holder),
-        "grant_id_kind": "synthesized",
+        **grant_ids(None, "assignment", instance, role, account, holder),
         "session_id": call.identity.session_id,
     }
 
 
 def _assigned(call: Call) -> Event:
-    """An assignment has no end of its own; whoever made it for a while deletes it."""
+    """Map the creation of an assignment, which has no end."""
     status = call.answer.object("accountAssignmentCreationStatus")
-    word = status.text("status")
-    if call.error_code or word == "FAILED":
+    state = status.text("status")
+    if call.error_code or state == "FAILED":
         own = {**_assignment(call), "grant_id": synthesized("assignment_refused", call.native_id), **call.common()}
         reason = call.error or status.text("failureReason")
         return Event(event_type="grant.failed", outcome=_failure(call), **{**own, "error": reason})
     fields = {**_assignment(call), **call.common()}
-    return Event(event_type="grant.activated", expiry_source="unknown", outcome=_progress(word), **fields)
+    return Event(event_type="grant.activated", expiry_source="unknown", outcome=_progress(state), **fields)
 
 
 def _unassigned(call: Call, status: str | None) -> Event:
-    """Identity Center has taken the order. That is all that any record says: never that the access is gone."""
+    """Map a deletion. Records only show that Identity Center accepted it, never that the access is gone."""
     fields = {**_assignment(call), **call.common()}
     return Event(event_type="grant.revoked", removal_evidence="api_accepted", outcome=_progress(status), **fields)
 
@@ -87,7 +86,7 @@ def _failure(call: Call) -> str:
 
 
 def _role_taken(call: Call) -> Event:
-    """Somebody took a role in the portal. Its credentials are STS's: they stand in the trail of that account."""
+    """Map a role fetched in the portal. STS issues the credentials; their record is in the trail of that account."""
     account, role = (_either(call.details, call.asked, *names) for names in (_ACCOUNT, _ROLE))
     failed = call.error_code is not None or call.details.text(call.operation) == "Failure"
     return Event(
@@ -106,5 +105,5 @@ _ROLE = ("role_name", "roleName")
 
 
 def _either(details: Fields, asked: Fields, written: str, also: str) -> str | None:
-    """The portal's records have such members in ``serviceEventDetails``, some in ``requestParameters``."""
+    """Return a member from ``serviceEventDetails``, where the portal usually puts it, or from ``requestParameters``."""
     return details.text(written) or asked.text(also) or asked.text(written)

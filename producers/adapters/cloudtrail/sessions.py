@@ -1,25 +1,23 @@
-"""CloudTrail: sign-ins to the console, sessions of Session Manager, and every call made with temporary credentials."""
+"""CloudTrail: console sign-ins, Session Manager sessions, and all calls with temporary credentials."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from ....schemas.event import Action, Actor, Event, Resource, Subject
-from ..contract import Mapped, Skipped, synthesized
-from ..reading import Fields
+from ...json_fields import Fields
+from ..contract import Mapped, Skipped
+from ..values import UNKNOWN, synthesized
 from .call import Call
-from .identity import HIDDEN, UNKNOWN, session_of
+from .identity import HIDDEN, session_of
 
 _MASKED = (HIDDEN, "****", "***", "Value hidden due to security reasons.", "HIDDEN_FOR_SECURITY_REASONS")
 
 
 def map_sessions(call: Call) -> Mapped | Skipped | None:
-    """Return the event of a session that began, ended or was refused, or None for another record."""
+    """Return the event of a session that started, ended or was denied, or None for any other record."""
     if call.is_one("signin", "ConsoleLogin", "SwitchRole"):
         return (_console(call),)
     if call.is_one("signin", "ExitRole"):
-        ended = {"subject": call.identity.subject, "outcome": call.outcome, **_ids(call, _console_session(call))}
-        return (Event(event_type="session.ended", resource=call.resource_of(call.account), **ended, **call.common()),)
+        return (_role_left(call),)
     if call.is_one("ssm", "StartSession"):
         return (_shell(call),)
     if call.is_one("ssm", "TerminateSession") and call.error_code is None:
@@ -30,7 +28,7 @@ def map_sessions(call: Call) -> Mapped | Skipped | None:
 
 
 def map_command(call: Call) -> Mapped | None:
-    """Return the event of a call made with temporary credentials, or None where it was not."""
+    """Return the event of a call with temporary credentials, or None for any other call."""
     who = call.identity
     if not who.temporary or who.subject.id == UNKNOWN:
         return None
@@ -42,38 +40,44 @@ def map_command(call: Call) -> Mapped | None:
             entitlement=who.role,
             outcome=call.outcome,
             action=_action(call),
-            **call.under(),
+            **call.credential_ids(),
             **call.common(),
         ),
     )
 
 
-def _ids(call: Call, session: str) -> dict[str, Any]:
-    who = call.identity
-    return {"session_id": session, "grant_id": who.grant_id, "grant_id_kind": who.grant_id_kind}
-
-
 def _console(call: Call) -> Event:
-    """A sign-in to the console, or a change of role within it. The answer tells whether it went well."""
-    went_well = call.answer.text(call.operation) == "Success" and call.error_code is None
+    """Map a console sign-in or a switch of roles. The response contains the result."""
+    succeeded = call.answer.text(call.operation) == "Success" and call.error_code is None
     before = call.more.text("SwitchFrom")
     common = call.common()
     return Event(
-        event_type="session.started" if went_well else "session.denied",
+        event_type="session.started" if succeeded else "session.denied",
         subject=call.identity.subject,
         resource=call.resource_of(call.account or UNKNOWN),
         entitlement=call.identity.role,
-        outcome="success" if went_well else "denied",
-        **_ids(call, _console_session(call)),
-        # Who changed the role is whoever they were before.
+        outcome="success" if succeeded else "denied",
+        **call.credential_ids(_console_session(call)),
+        # The actor is the identity before the switch.
         **{**common, "actor": Actor(before) if before else common["actor"]},
     )
 
 
-def _console_session(call: Call) -> str:
-    """Return the console session: what is done in it has the time of the sign-in as time of its credentials.
+def _role_left(call: Call) -> Event:
+    return Event(
+        event_type="session.ended",
+        subject=call.identity.subject,
+        resource=call.resource_of(call.account),
+        outcome=call.outcome,
+        **call.credential_ids(_console_session(call)),
+        **call.common(),
+    )
 
-    A role is left under the ARN under which it was taken, and neither record holds the time of the other.
+
+def _console_session(call: Call) -> str:
+    """Return the id of the console session, whose calls use the sign-in time as the creation time of credentials.
+
+    ``SwitchRole`` and ``ExitRole`` share only the ARN of the role session.
     """
     arn = call.record.object("userIdentity").text("arn")
     if call.operation in ("SwitchRole", "ExitRole"):
@@ -83,7 +87,7 @@ def _console_session(call: Call) -> str:
 
 
 def _shell(call: Call) -> Event:
-    """A session of Session Manager on an instance; its id is the tool's own."""
+    """Map the start of a Session Manager session, which has a native id."""
     failed = call.error_code is not None
     session = call.answer.text("sessionId") or synthesized("session", call.native_id)
     return Event(
@@ -93,13 +97,13 @@ def _shell(call: Call) -> Event:
         entitlement=call.asked.text("documentName"),
         reason=call.asked.text("reason"),
         outcome=call.outcome,
-        **_ids(call, session),
+        **call.credential_ids(session),
         **call.common(),
     )
 
 
 def _shell_ended(call: Call) -> Event:
-    """Ended by whoever called; that need not be who opened it, so the subject is not known."""
+    """Map the end of a Session Manager session. The caller need not be its user, so the subject is unknown."""
     session = call.asked.text("sessionId") or call.answer.required_text("sessionId")
     return Event(
         event_type="session.ended", subject=Subject(UNKNOWN), session_id=session, outcome="success", **call.common()
@@ -112,7 +116,7 @@ def _action(call: Call) -> Action:
         command=call.name,
         args=arguments,
         redacted=any(mask in argument for argument in arguments for mask in _MASKED),
-        # CloudTrail leaves out parameters that are too long for a record, and says so.
+        # CloudTrail omits parameters that are too long, and marks the omission.
         truncated=call.asked.has("omitted"),
     )
 
@@ -122,6 +126,6 @@ def _arguments(asked: Fields) -> tuple[str, ...]:
     for name in asked.values:
         text = asked.text(name) if isinstance(asked.values[name], str) else asked.compact(name)
         if text is not None:
-            # A name may hold a lone surrogate as well; one that does is written with its escape.
+            # Escape lone surrogates in the name.
             found.append(f"{name.encode('utf-8', 'backslashreplace').decode()}={text}")
     return tuple(found)

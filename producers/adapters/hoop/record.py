@@ -1,4 +1,4 @@
-"""hoop.dev: one event taken apart: its type, its time, who and on which connection."""
+"""hoop.dev: one parsed event: its type, time, user and connection."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ from datetime import datetime
 from typing import Any
 
 from ....schemas.event import Action, Actor, Resource, Source, Subject
-from ..reading import Fields
+from ...json_fields import Fields
+from ..values import UNKNOWN, email_in
 
 SYSTEM = "hoop"
-UNKNOWN = "unknown"
-"""Stands where a rule of ours asks for a text that the record does not hold."""
 _TIMES = ("occurred_at", "timestamp", "created_at")
 
 
 class HoopRecord:
-    """An event, read once. Raises RecordError where a member that every event has is missing or wrong.
+    """An event. The constructor raises RecordError if a required member is missing or wrong.
 
     Args:
-        record: ``{"event_type", "payload"}``, or a webhook's payload alone, which names its type itself.
-        instance: ``source.instance``; ``hoop`` where None, for no event names its gateway.
+        record: ``{"event_type", "payload"}``, or a webhook's payload alone, which contains its type.
+        instance: ``source.instance``; default: ``hoop``, because no event names its gateway.
     """
 
     def __init__(self, record: Fields, instance: str | None) -> None:
@@ -30,24 +29,24 @@ class HoopRecord:
 
     @property
     def subject(self) -> Subject:
-        """Who used the access; hoop names people and machines alike, by email."""
+        """Who used the access. hoop identifies people and machines by email."""
         return person(self.payload.text("user") or self.payload.text("user_email"))
 
     @property
     def connection(self) -> Resource:
-        """What was accessed."""
+        """The accessed resource."""
         return Resource("connection", self.payload.text("connection") or UNKNOWN)
 
     def source(self, native_id: str, native_type: str | None = None) -> Source:
-        """Return the source. hoop publishes each type of event once for a session or review, and knows it by that."""
+        """Return the source. hoop publishes each event type once per session or review, whose id is ``native_id``."""
         return Source(SYSTEM, self.instance, native_id, native_type or self.event_type)
 
     def common(self, native_id: str, actor: Actor | None = None) -> dict[str, Any]:
-        """Return the fields of every event made from this record.
+        """Return the fields that all events of this record share.
 
         Args:
-            native_id: what it is about.
-            actor: who caused it; the subject where None.
+            native_id: the id of the session or review.
+            actor: who caused the event; default: the subject.
         """
         return {
             "occurred_at": self.time or self.payload.required_time("occurred_at"),
@@ -56,16 +55,16 @@ class HoopRecord:
         }
 
     def excerpt(self) -> Action | None:
-        """Return the words on which a rule fired: not the statement, so they are arguments and marked as truncated."""
-        words = self.payload.text("query_excerpt")
-        return Action(args=(words,), truncated=True) if words else None
+        """Return the text that matched a guardrail, as a truncated argument: it is not the whole statement."""
+        excerpt = self.payload.text("query_excerpt")
+        return Action(args=(excerpt,), truncated=True) if excerpt else None
 
 
 def person(name: str | None) -> Subject:
-    """Return somebody by the name that hoop gives, as a rule an email; ``unknown`` where it gives none."""
-    return Subject(name, email=name if "@" in name else None) if name else Subject(UNKNOWN)
+    """Return the user with this name, usually an email; ``unknown`` without a name."""
+    return Subject(name, email=email_in(name)) if name else Subject(UNKNOWN)
 
 
 def _first_time(record: Fields) -> datetime | None:
-    """Whoever kept a webhook may have put a time around it."""
+    """Return the time that whoever stored a webhook added to it."""
     return next((time for time in (record.time(name) for name in _TIMES) if time is not None), None)

@@ -1,39 +1,39 @@
-"""hoop.dev: reviews, as the decisions that are published and as the resource that the API returns."""
+"""hoop.dev: reviews, both as published decisions and as the resource that the API returns."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from ....schemas.event import Actor, Approval, Event, Resource, Source
+from ...json_fields import Fields
 from ..contract import Mapped, Skipped
-from ..reading import Fields
-from .record import SYSTEM, UNKNOWN, HoopRecord, person
+from ..values import UNKNOWN, time_after
+from .record import SYSTEM, HoopRecord, person
 
 _DECISIONS = {"APPROVED": "approved", "REJECTED": "denied"}
 _RAN = frozenset({"PROCESSING", "EXECUTED", "UNKNOWN"})
 
 
-def map_decision(found: HoopRecord) -> Mapped:
-    """Return the event of a review that was approved or rejected.
+def map_decision(hoop: HoopRecord) -> Mapped:
+    """Return the event of an approved or rejected review.
 
-    An approval is published for reviews of every type, also for one that lets a single statement through, and says
-    nothing of an end: it is no grant.
+    An approval is not a grant: hoop publishes it for every type of review, even for a single statement, without an end.
     """
-    payload = found.payload
-    approved = found.event_type == "access.jit_approved"
+    payload = hoop.payload
+    approved = hoop.event_type == "access.jit_approved"
     review = payload.required_text("review_id")
     reviewer = payload.text("reviewer")
-    common = found.common(review, Actor(reviewer or UNKNOWN))
+    common = hoop.common(review, Actor(reviewer or UNKNOWN))
     reason = payload.text("reason")
     decision = "approved" if approved else "denied"
     approval = Approval(reviewer or UNKNOWN, decision, at=common["occurred_at"], reason=reason)
     return (
         Event(
             event_type=f"request.{decision}",
-            subject=found.subject,
-            resource=found.connection,
-            # A connection is reviewed as a whole; hoop has no roles within one.
+            subject=hoop.subject,
+            resource=hoop.connection,
+            # A review covers the whole connection; hoop has no roles within one.
             entitlement=UNKNOWN,
             request_id=review,
             session_id=payload.text("session_id"),
@@ -46,16 +46,16 @@ def map_decision(found: HoopRecord) -> Mapped:
 
 
 def is_review(record: Fields) -> bool:
-    """Whether this is a review as ``GET /api/reviews`` returns it: it names no event."""
+    """Return whether this is a review as ``GET /api/reviews`` returns it: it has no event type."""
     return not record.has("event_type") and record.has("review_owner") and record.has("status")
 
 
 def map_review(record: Fields, instance: str | None) -> Mapped | Skipped:
-    """Return what the state of a review says; a review holds its last state only.
+    """Return the events for the state of a review. A review contains only its last state.
 
     Args:
         record: the review.
-        instance: ``source.instance``; ``hoop`` where None.
+        instance: ``source.instance``; default: ``hoop``.
     """
     status = record.required_text("status")
     if status in _RAN:
@@ -63,7 +63,7 @@ def map_review(record: Fields, instance: str | None) -> Mapped | Skipped:
     review = _Review(record, status, instance)
     time = review.time
     if time is None:
-        return Skipped("no_time", f"a review in state {status} that does not say since when")
+        return Skipped("no_time", f"a review in state {status} without the time of the decision")
     if status == "PENDING":
         return (review.event("request.created", time, outcome="pending", requested_seconds=review.seconds),)
     if status == "APPROVED":
@@ -81,7 +81,7 @@ def map_review(record: Fields, instance: str | None) -> Mapped | Skipped:
 
 
 class _Review:
-    """A review resource, read once."""
+    """A review resource."""
 
     def __init__(self, record: Fields, status: str, instance: str | None) -> None:
         self.record = record
@@ -94,7 +94,7 @@ class _Review:
 
     @property
     def time(self) -> datetime | None:
-        """When the review came into its state: the last decision that says the same."""
+        """When the review reached its state: the last decision with that status."""
         if self.status == "PENDING":
             return self.record.time("created_at")
         if self.status == "EXPIRED":
@@ -104,7 +104,7 @@ class _Review:
 
     @property
     def seconds(self) -> int | None:
-        """How long the access may last, from nanoseconds; None for a review of a single statement."""
+        """The duration of the access; None for a review of a single statement. hoop stores nanoseconds."""
         nanoseconds = self.record.integer("access_duration") or 0
         return nanoseconds // 1_000_000_000 if self.jit and nanoseconds > 0 else None
 
@@ -126,28 +126,28 @@ class _Review:
         )
 
     def approved(self, time: datetime) -> Mapped:
-        """An approved review. Of type ``jit`` it opens the connection until ``revoke_at``, which is set now."""
+        """Map an approved review. Type ``jit`` opens the connection until ``revoke_at``, which the approval sets."""
         events = (self.event("request.approved", time, outcome="success", requested_seconds=self.seconds),)
         if not self.jit:
             return events
         planned = self.record.time("revoke_at")
-        until = planned or _later(time, self.seconds)
+        until = planned or time_after(time, self.seconds)
         source = "native" if planned else "derived" if until else "unknown"
         given = {"outcome": "success", "expires_at": until, "expiry_source": source, **self.grant}
         return (*events, self.event("grant.activated", time, **given))
 
     def event(self, event_type: str, time: datetime, **own: Any) -> Event:
-        deciders = [_reviewer(group) for group in self.groups if group.text("status") == self.status]
-        decider = next((name for name in deciders if name), None)
+        deciders = (_reviewer(group) for group in self.groups if group.text("status") == self.status)
+        decider = next(filter(None, deciders), None)
         owner = person(self.owner.text("email") or self.owner.text("id"))
-        # A pending review was caused by who asks; an expired one by nobody.
-        asked = {"PENDING": Actor(owner.id), "EXPIRED": Actor(SYSTEM, "system")}.get(self.status)
+        # The owner creates a review; hoop itself lets it expire.
+        actor = {"PENDING": Actor(owner.id), "EXPIRED": Actor(SYSTEM, "system")}.get(self.status)
         return Event(
             event_type=event_type,
             occurred_at=time,
             source=self.source,
             subject=owner,
-            actor=asked or Actor(decider or UNKNOWN),
+            actor=actor or Actor(decider or UNKNOWN),
             resource=Resource("connection", self.record.object("review_connection").text("name") or UNKNOWN),
             entitlement=UNKNOWN,
             request_id=self.id,
@@ -160,10 +160,3 @@ class _Review:
 def _reviewer(group: Fields) -> str | None:
     by = group.object("reviewed_by")
     return by.text("email") or by.text("id")
-
-
-def _later(start: datetime, seconds: int | None) -> datetime | None:
-    try:
-        return start + timedelta(seconds=seconds) if seconds else None
-    except OverflowError:
-        return None

@@ -1,10 +1,10 @@
-"""Teleport: what was done in a session, as ``action``, and what became of it, as ``outcome``."""
+"""Teleport: ``action`` and ``outcome`` of a record about a session."""
 
 from __future__ import annotations
 
 from ....schemas.event import Action
-from ..reading import Fields
-from .catalog import ARGUMENTS, FAILURES, POSITIONAL, QUERY_PREFIX, SFTP_ACTIONS
+from ...json_fields import Fields
+from .event_types import ARGUMENTS, FAILURES, POSITIONAL, QUERY_PREFIX, SFTP_ACTIONS
 
 
 def action_of(event: str, record: Fields) -> Action:
@@ -20,22 +20,23 @@ def action_of(event: str, record: Fields) -> Action:
 
 
 def outcome_of(event: str, record: Fields) -> str:
-    """Return ``success``, ``failure``, ``denied`` or ``unknown``, from whatever the record says about it.
-
-    Teleport's codes end in I for what went well and in W or E for what did not; HTTP answers and exit codes say more.
-    """
+    """Return the outcome that the code, the HTTP status, the exit code and ``success`` indicate."""
     status = record.integer("response_code") or record.integer("status_code") or 0
     if status in (401, 403):
         return "denied"
     code = record.text("code") or ""
-    failed = record.flag("success") is False or code.endswith(("W", "E")) or status >= 400 or event in FAILURES
-    if failed or _exit_code(record) not in (None, 0):
+    if has_failed(record) or status >= 400 or event in FAILURES or _exit_code(record) not in (None, 0):
         return "denied" if "denied" in (error_of(record) or "").lower() else "failure"
     return "success" if record.flag("success") or code.endswith("I") else "unknown"
 
 
+def has_failed(record: Fields) -> bool:
+    """Return whether Teleport reports a failure. Its codes end in I for success, and in W or E for failure."""
+    return record.flag("success") is False or (record.text("code") or "").endswith(("W", "E"))
+
+
 def error_of(record: Fields) -> str | None:
-    """Return the tool's own words for what went wrong."""
+    """Return Teleport's error message."""
     return record.text("error") or record.text("exitError")
 
 
@@ -51,8 +52,8 @@ def _command(event: str, record: Fields) -> str:
     if event == "exec":
         return record.text("command") or event
     if event in ("session.command", "session.disk", "session.network"):
-        own = record.text("path") if event == "session.command" else None
-        return own or record.text("program") or event
+        path = record.text("path") if event == "session.command" else None
+        return path or record.text("program") or event
     if event == "scp":
         return f"scp {record.text('action') or 'transfer'}"
     if event == "sftp":

@@ -1,16 +1,16 @@
-"""Teleport: its audit log, one JSON object a line, as the event handler or the file backend writes it."""
+"""Teleport: the audit log of the event handler or the file backend, one JSON object per line."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
 from ....schemas.event import Actor, Event, Subject
+from ...json_fields import Fields
 from ..contract import Adapter, Mapped, Skipped
-from ..reading import Fields
-from . import catalog
-from .access import map_access
-from .actions import action_of, error_of, outcome_of
-from .people import (
+from . import event_types
+from .actions import action_of, error_of, has_failed, outcome_of
+from .grants import map_access
+from .identity import (
     SYSTEM,
     actor_of,
     client_ip_of,
@@ -26,18 +26,18 @@ from .people import (
 class TeleportAdapter(Adapter):
     """Maps Teleport audit events.
 
-    Three facts of Teleport shape it. An approved request is not a grant: the certificate issued under it is. A record
-    of a decision names who decided and not who asked. Sessions name the access requests that they run under, so the
-    request's id is the id of the grant.
+    Three properties of Teleport determine the mapping. An approved request is not a grant; the certificate issued for
+    it is. A decision record names the reviewer but not the requester. Sessions name their access requests, so the id
+    of the request is also the id of the grant.
     """
 
     SYSTEM: ClassVar[str] = SYSTEM
-    SKIP_REASONS: ClassVar[dict[str, str]] = catalog.SKIP_REASONS
+    SKIP_REASONS: ClassVar[dict[str, str]] = event_types.SKIP_REASONS
 
     def map(self, record: Fields) -> Mapped | Skipped:
-        """Return the events of one record; see the contract."""
+        """Return the events of one record, or the reason to skip it."""
         event = record.required_text("event")
-        reason = catalog.SKIPPED.get(event)
+        reason = event_types.SKIPPED.get(event)
         if reason is not None:
             return Skipped(reason, event)
         base = {
@@ -53,30 +53,30 @@ class TeleportAdapter(Adapter):
         event_type = _session_type(event, record)
         if event_type is not None:
             return (_session_event(event_type, event, record, base),)
-        for prefix, skipped in catalog.SKIPPED_PREFIXES:
+        for prefix, skipped in event_types.SKIPPED_PREFIXES:
             if event.startswith(prefix):
                 return Skipped(skipped, event)
         return Skipped("event_unknown", event)
 
 
 def _session_type(event: str, record: Fields) -> str | None:
-    failed = record.flag("success") is False or (record.text("code") or "").endswith(("W", "E"))
-    if event in catalog.SESSION_STARTS:
+    failed = has_failed(record)
+    if event in event_types.SESSION_STARTS:
         return "session.denied" if failed else "session.started"
-    if event in catalog.SESSION_ENDS:
+    if event in event_types.SESSION_ENDS:
         return "session.ended"
-    if event in catalog.DENIALS:
+    if event in event_types.DENIALS:
         return "session.denied"
-    if event.startswith(catalog.QUERY_PREFIX):
+    if event.startswith(event_types.QUERY_PREFIX):
         return "session.query"
-    if event in catalog.ACTIONS or event.startswith(catalog.ACTION_PREFIXES):
+    if event in event_types.ACTIONS or event.startswith(event_types.ACTION_PREFIXES):
         return "session.command"
     return None
 
 
 def _session_event(event_type: str, event: str, record: Fields, base: dict[str, Any]) -> Event:
     grant = grant_of(record)
-    discovery = event in catalog.OWN_ACTIONS
+    discovery = event in event_types.DISCOVERY_ACTIONS
     acts = event_type in ("session.command", "session.query")
     return Event(
         event_type=event_type,

@@ -1,37 +1,36 @@
-"""HashiCorp Vault: its audit log, one JSON object a line, two lines a request.
+"""HashiCorp Vault: the audit log, one JSON object per line and two lines per request.
 
-After "Audit log entry schema" in Vault's documentation.
+Source: "Audit log entry schema" in Vault's documentation.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+from ...json_fields import Fields
 from ..contract import Adapter, Mapped, Skipped
-from ..reading import Fields
 from .entry import Entry
 from .grants import map_grant
-from .paths import Deed
+from .request_kind import RequestKind
 
 
 class VaultAdapter(Adapter):
     """Maps Vault audit entries.
 
-    The answer carries the outcome, so the ``response`` entry makes the event and the ``request`` entry is skipped: one
-    thing happens once. A token is a grant, named by its accessor: what is done with it names it as grant and session.
-    Vault writes accessors as HMAC, the same wherever one device writes them. Audit entries hold no lease duration, and
-    what Vault revokes by itself at the end of a TTL is not in this log at all.
+    The ``response`` entry contains the outcome and becomes the event; the ``request`` entry is skipped. A token is a
+    grant, identified by its accessor; events of requests made with the token carry the accessor as grant and session.
+    Vault writes accessors as an HMAC that is constant per audit device. Audit entries contain no lease duration, and
+    revocations at the end of a TTL are not in this log.
     """
 
     SYSTEM: ClassVar[str] = "vault"
     SKIP_REASONS: ClassVar[dict[str, str]] = {
-        "blank_line": "an empty line",
-        "request_half": "the entry before the answer; the response entry of the same request id is mapped",
-        "ui_lookup": "the command line and the web page asking which mounts there are, answered",
+        "request_half": "the request entry; the response entry with the same request id is mapped",
+        "ui_lookup": "a successful lookup of mounts by the command line or the web page",
     }
 
     def map(self, record: Fields) -> Mapped | Skipped:
-        """Return the events of one entry; see the contract."""
+        """Return the events of one record, or the reason to skip it."""
         kind = record.required_text("type")
         request = record.object("request")
         path = request.required_text("path")
@@ -40,7 +39,7 @@ class VaultAdapter(Adapter):
         if kind != "response":
             record.fail("type", f"{kind[:40]!r} is neither request nor response")
         entry = Entry(record, self.instance)
-        if entry.deed is Deed.UI_LOOKUP and not entry.refused and not entry.failed:
+        if entry.kind is RequestKind.UI_LOOKUP and not entry.refused and not entry.failed:
             return Skipped("ui_lookup", path)
         if entry.refused:
             return (entry.session_event("session.denied", "denied"),)

@@ -1,4 +1,4 @@
-"""Vault: tokens, leases and certificates given, prolonged and taken away, as ``grant.*``."""
+"""Vault: the issue, renewal and revocation of tokens, leases and certificates, as ``grant.*``."""
 
 from __future__ import annotations
 
@@ -6,34 +6,35 @@ from datetime import datetime
 from typing import Any
 
 from ....schemas.event import Event, Resource, Subject
-from ..contract import Mapped, synthesized
-from .entry import UNKNOWN, Entry, later, policies
-from .paths import LEASE_RENEWALS, LEASE_REVOKES, OLD_LEASE_REVOKES, Deed, below
+from ..contract import Mapped
+from ..values import UNKNOWN, grant_ids, time_after
+from .entry import Entry, policies
+from .request_kind import LEASE_RENEWALS, LEASE_REVOKES, OLD_LEASE_REVOKES, RequestKind, below
 
 _HMAC = "hmac-"
 
 
 def map_grant(entry: Entry) -> Mapped | None:
-    """Return the events of a request that went well, where it gave or took access; None where it was something else."""
-    deed = entry.deed
-    if deed in (Deed.LOGIN, Deed.TOKEN_ISSUED) and entry.response.has("auth"):
+    """Return the events of a successful request that changed access; None for any other request."""
+    kind = entry.kind
+    if kind in (RequestKind.LOGIN, RequestKind.TOKEN_ISSUED) and entry.response.has("auth"):
         return (_token(entry, "grant.activated"),)
-    if deed is Deed.TOKEN_RENEWED and entry.response.has("auth"):
+    if kind is RequestKind.TOKEN_RENEWED and entry.response.has("auth"):
         return (_token(entry, "grant.extended"),)
-    if deed is Deed.TOKEN_REVOKED:
+    if kind is RequestKind.TOKEN_REVOKED:
         return (_token_revoked(entry),)
-    if deed is Deed.LEASE_ISSUED:
+    if kind is RequestKind.LEASE_ISSUED:
         return (_lease(entry, "grant.activated", entry.response.object("secret").required_text("lease_id")),)
-    if deed is Deed.LEASE_RENEWED:
+    if kind is RequestKind.LEASE_RENEWED:
         lease = entry.response.object("secret").text("lease_id") or _asked(entry, LEASE_RENEWALS)
         return (_lease(entry, "grant.extended", lease or UNKNOWN),)
-    if deed is Deed.LEASE_REVOKED:
+    if kind is RequestKind.LEASE_REVOKED:
         return (_lease_revoked(entry),)
-    if deed is Deed.CERTIFICATE_ISSUED:
+    if kind is RequestKind.CERTIFICATE_ISSUED:
         return (_certificate(entry),)
-    if deed is Deed.CERTIFICATE_REVOKED and _serial(entry) is not None:
+    if kind is RequestKind.CERTIFICATE_REVOKED and _serial(entry) is not None:
         return (_certificate_revoked(entry),)
-    if deed is Deed.WRAPPED:
+    if kind is RequestKind.WRAPPED:
         return _wrapped(entry)
     return None
 
@@ -50,16 +51,14 @@ def _expiry(until: datetime | None, source: str) -> dict[str, Any]:
 def _token(entry: Entry, event_type: str) -> Event:
     auth = entry.response.object("auth")
     renewed = event_type == "grant.extended"
-    # Batch tokens have no accessor; only the request that made one can name it.
-    accessor = auth.text("accessor")
+    # Batch tokens have no accessor; only the request that created one can identify it.
     return _event(
         entry,
         event_type,
         subject=entry.holder(auth),
         resource=Resource("vault_namespace", entry.namespace),
         entitlement=policies(auth) or UNKNOWN,
-        grant_id=accessor or synthesized("token", entry.source.native_id),
-        grant_id_kind="native" if accessor else "synthesized",
+        **grant_ids(auth.text("accessor"), "token", entry.source.native_id),
         **_expiry(entry.ends_after(auth, renewed=renewed), "derived"),
     )
 
@@ -75,8 +74,7 @@ def _token_revoked(entry: Entry) -> Event:
         subject=entry.holder(entry.auth) if own else Subject(UNKNOWN),
         resource=Resource("vault_namespace", entry.namespace),
         entitlement=(own and policies(entry.auth)) or UNKNOWN,
-        grant_id=target or synthesized("token", entry.source.native_id),
-        grant_id_kind="native" if target else "synthesized",
+        **grant_ids(target, "token", entry.source.native_id),
         removal_evidence="api_accepted",
     )
 
@@ -91,7 +89,7 @@ def _lease(entry: Entry, event_type: str, lease: str) -> Event:
         entitlement=role,
         grant_id=lease,
         grant_id_kind="native",
-        # Audit entries hold no lease duration.
+        # Audit entries contain no lease duration.
         **_expiry(None, UNKNOWN),
     )
 
@@ -104,27 +102,28 @@ def _lease_revoked(entry: Entry) -> Event:
     )
     if many and lease:
         resource, role = Resource("vault_path", lease), "*"
-    named = f"prefix:{lease}" if many else lease
+    ids = grant_ids(lease, "lease", entry.source.native_id)
+    if many and lease:
+        ids = {"grant_id": f"prefix:{lease}", "grant_id_kind": "synthesized"}
     return _event(
         entry,
         "grant.revoked",
         subject=Subject(UNKNOWN),
         resource=resource,
         entitlement=role,
-        grant_id=named or synthesized("lease", entry.source.native_id),
-        grant_id_kind="synthesized" if many or not lease else "native",
+        **ids,
         removal_evidence="api_accepted",
     )
 
 
 def _asked(entry: Entry, prefixes: tuple[str, ...]) -> str | None:
-    """Return the lease that a request names: in its path as it is, or in its data, where Vault writes an HMAC."""
+    """Return the lease that a request names: verbatim in its path, or as an HMAC in its data."""
     data = entry.request.object("data")
     return below(entry.path, prefixes) or data.text("lease_id") or data.text("prefix")
 
 
 def _leased(lease: str) -> tuple[Resource, str]:
-    """Return the engine's path and the role: ``database/creds/readonly/<id>`` is of role ``readonly``."""
+    """Return the engine's path and the role: the role of ``database/creds/readonly/<id>`` is ``readonly``."""
     parts = [part for part in lease.split("/") if part]
     path = parts[:-1] if len(parts) > 2 else parts
     return Resource("vault_path", "/".join(path) or UNKNOWN), (path[-1] if path else UNKNOWN)
@@ -162,10 +161,11 @@ def _certificate_revoked(entry: Entry) -> Event:
 
 
 def _wrapped(entry: Entry) -> Mapped:
-    """A wrapped answer: a token that is good for one look inside, and a token within, where there is one."""
+    """Map a wrapped response: a token for one unwrapping, and the wrapped token if there is one."""
     wrap = entry.response.object("wrap_info")
     start = wrap.time("creation_time") or entry.occurred_at
-    until = later(start, wrap.integer("ttl") or 0)
+    ttl = wrap.integer("ttl")
+    until = time_after(start, ttl) if ttl else start
     events = [
         _event(
             entry,

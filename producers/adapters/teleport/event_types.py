@@ -1,24 +1,23 @@
-"""What Teleport's audit events are about: which are skipped and why, and how the others are put into words.
+"""Teleport's audit event types: which ones are skipped and why, and which members become action arguments.
 
-After "Audit Event Reference" in Teleport's documentation and the messages of its ``events.proto``.
+Sources: "Audit Event Reference" in Teleport's documentation, and ``events.proto``.
 """
 
 from __future__ import annotations
 
 SKIP_REASONS = {
-    "blank_line": "an empty line",
-    "authentication": "signing in, tokens, second factors and passwords: who somebody is, not what they may do",
+    "authentication": "sign-ins, tokens, second factors and passwords: identity, not access",
     "billing": "the account with the vendor",
-    "configuration_change": "users, roles, resources and settings of the cluster: standing, not temporary, access",
-    "device_inventory": "registering and recognising devices",
-    "event_unknown": "a type that this version does not know and that names no session",
-    "lock_not_a_person": "a lock on a role, login, node or device: nobody's access in particular",
-    "lock_target_unknown": "a lock whose record does not say what it locks",
-    "machine_identity": "hosts, agents and bots joining the cluster and getting host certificates",
-    "no_subject": "a connection whose record names no user",
-    "nothing_changed": "a change that failed, or a state that stays as it was",
-    "recording_bookkeeping": "parts and uploads of recordings; the actions in them have records of their own",
-    "resource_search": "looking for what could be asked for; nothing was asked or given",
+    "configuration_change": "users, roles, resources and cluster settings: standing access, not temporary access",
+    "device_inventory": "registration and recognition of devices",
+    "event_unknown": "an unknown type that names no session",
+    "lock_not_a_person": "a lock on a role, login, node or device, not on a user or access request",
+    "lock_target_unknown": "a lock record without a target",
+    "machine_identity": "hosts, agents and bots that join the cluster or get host certificates",
+    "no_subject": "a connection without a user",
+    "nothing_changed": "a failed change, or an unchanged state",
+    "recording_bookkeeping": "chunks and uploads of recordings; the recorded actions have their own records",
+    "resource_search": "searches for requestable resources; nothing was requested or granted",
     "telemetry": "window sizes and byte counts of a session",
 }
 
@@ -75,7 +74,7 @@ SKIPPED_PREFIXES = (
     ("windows.desktop.delete", "configuration_change"),
     ("windows.desktop.update", "configuration_change"),
 )
-"""Tried in order, after everything that is mapped."""
+"""Checked in order, after all mapped types."""
 
 SESSION_STARTS = frozenset({"session.start", "db.session.start", "app.session.start", "windows.desktop.session.start"})
 SESSION_ENDS = frozenset(
@@ -93,11 +92,11 @@ ACTIONS = frozenset(
     {"exec", "kube.request", "port", "scp", "sftp", "sftp_summary", "ssm.run", "subsystem", "x11-forward"}
 )
 ACTION_PREFIXES = ("session.", "app.session.", "desktop.", "windows.desktop.session.", "port.")
-"""What is done in a session; a type that is new in Teleport and starts so is mapped too."""
-OWN_ACTIONS = frozenset({"ssm.run"})
-"""Done by Teleport itself: discovery runs its script, and no user is behind it."""
+"""Actions in a session. New Teleport types with these prefixes are mapped as well."""
+DISCOVERY_ACTIONS = frozenset({"ssm.run"})
+"""Scripts that Teleport's discovery runs, without a user."""
 FAILURES = frozenset({"db.session.malformed_packet"})
-"""Their code ends in I all the same."""
+"""Failures whose code nevertheless ends in I."""
 QUERY_PREFIX = "db.session."
 
 SFTP_ACTIONS = {
@@ -126,7 +125,7 @@ SFTP_ACTIONS = {
 POSITIONAL = frozenset(
     {"argv", "path", "target_path", "request_path", "file_path", "parameters", "function_args", "addr", "name"}
 )
-"""Arguments that stand alone; the others are written ``name=value``."""
+"""Arguments that are written without a name; the others become ``name=value``."""
 
 ARGUMENTS = {
     "app.session.dynamodb.request": ("target", "path", "raw_query", "aws_region", "status_code"),
@@ -171,4 +170,4 @@ ARGUMENTS = {
     "ssm.run": ("instance_id", "region", "account_id"),
     "subsystem": ("name",),
 }
-"""Which members of a record become ``action.args``, in this order."""
+"""The members of a record that become ``action.args``, in this order."""

@@ -1,6 +1,7 @@
-"""Cutting the records out of a file that holds them in a list, as it streams by: ``{"Records": [{…}, {…}]}``.
+"""A streaming splitter for files that are one JSON list of records: ``{"Records": [{…}, {…}]}``.
 
-Such a file is often one line of many megabytes. It is never held as a whole, and every record keeps its own bytes.
+Such a file is often a single line of many megabytes. It is never loaded completely, and every record keeps its original
+bytes.
 """
 
 from __future__ import annotations
@@ -11,19 +12,18 @@ from dataclasses import dataclass
 
 PIECE_BYTES = 64 * 1024
 _HEAD_BYTES = 4096
-"""No head is longer: what stands before the first record, with any white space."""
+"""The maximum length of the text before the first record, including white space."""
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _MARK = re.compile(rb'(?:[^"{}\[\]]++|"[^"\\]*+")*+(["{}\[\]])')
-"""The next bracket. Plain texts are passed over in one go; a quotation mark begins one that is not plain."""
-_MARK_IN_TEXT = re.compile(rb'[^"\\]*+(["\\])')
+"""The next bracket. Strings without escapes are skipped at once; a quotation mark starts any other string."""
+_MARK_IN_STRING = re.compile(rb'[^"\\]*+(["\\])')
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """One record of the list, or what is wrong where one was looked for.
+class ListItem:
+    """One record of the list, or a problem in its place; ``raw`` is then None.
 
-    ``line`` is where it begins, ``number`` which record of the file it is, both counted from 1. ``raw`` is None where
-    there is a ``problem``.
+    ``line`` is the line on which the record starts and ``number`` its number in the file, both from 1.
     """
 
     line: int
@@ -32,8 +32,8 @@ class Cut:
     problem: str | None = None
 
 
-def begins_wrapped(head: bytes, member: str) -> bool | None:
-    """Whether a file that begins with these bytes holds its records in a list; None where they are too few to tell."""
+def is_record_list(head: bytes, member: str) -> bool | None:
+    """Return whether a file that starts with these bytes is a list of records; None if more bytes are needed."""
     if _head(member).match(head):
         return True
     stripped = b"".join(head.split())
@@ -46,22 +46,22 @@ def _head(member: str) -> re.Pattern[bytes]:
 
 
 class _EndError(Exception):
-    """The file ends where more must come."""
+    """The file ends inside the list."""
 
 
 class _BrokenError(Exception):
-    """Something else stands where the list or a record must go on."""
+    """The file is damaged here."""
 
 
-class Cutter:
-    """Cuts one file into its records. Several such objects may follow one another, as in files that were joined.
+class RecordList:
+    """Iterates over the records of one file. The file may contain several such objects in a row, as joined files do.
 
     Args:
-        head: what has been read of the file.
-        more: returns up to so many further bytes; empty at the end.
+        head: the bytes of the file that were already read.
+        more: returns up to the given number of further bytes; empty at the end of the file.
         member: the name of the list.
-        limit: longer records are passed over with a problem.
-        reject: takes the bytes of what cannot be read, in pieces.
+        limit: longer records become problems.
+        reject: receives the bytes of unreadable records, in pieces.
     """
 
     def __init__(
@@ -82,34 +82,34 @@ class Cutter:
         self._line = 1
         self._number = 0
 
-    def __iter__(self) -> Iterator[Cut]:
-        """Return the records. After damage there are no more: nobody can tell where the next one begins."""
+    def __iter__(self) -> Iterator[ListItem]:
+        """Yield the records. Damage to the list ends the iteration: the start of the next record is unknown."""
         try:
             while self._space():
                 self._open()
                 yield from self._list()
         except _EndError:
-            yield self._damage(f"the file ends within {self._member}")
+            yield self._damage(f"the file ends inside {self._member}")
         except _BrokenError as error:
             yield self._damage(str(error))
 
-    def _damage(self, problem: str) -> Cut:
-        cut = Cut(self._line, self._number + 1, None, f"{problem}; the rest of the file was not read")
+    def _damage(self, problem: str) -> ListItem:
+        item = ListItem(self._line, self._number + 1, None, f"{problem}; the rest of the file was not read")
         self._reject(self._data[self._at :])
         while piece := self._more(PIECE_BYTES):
             self._reject(piece)
         self._reject(b"\n")
-        return cut
+        return item
 
     def _open(self) -> None:
         while len(self._data) - self._at < _HEAD_BYTES and self._fill():
             pass
         found = self._head.match(self._data, self._at)
         if found is None:
-            raise _BrokenError(f'not JSON: {{"{self._member}": [ must stand here')
+            raise _BrokenError(f'not JSON: expected {{"{self._member}": [')
         self._go(found.end())
 
-    def _list(self) -> Iterator[Cut]:
+    def _list(self) -> Iterator[ListItem]:
         first = True
         while True:
             mark = self._next()
@@ -118,31 +118,31 @@ class Cutter:
                 break
             if not first:
                 if mark != b",":
-                    raise _BrokenError("not JSON: a comma or ] must stand here")
+                    raise _BrokenError("not JSON: expected a comma or ]")
                 self._go(self._at + 1)
                 mark = self._next()
             if mark != b"{":
-                raise _BrokenError("not JSON: a record must stand here")
+                raise _BrokenError("not JSON: expected a record")
             first = False
             yield self._record()
-        # Whatever else the object holds behind its list is no record.
+        # Other members after the list are not records.
         self._skip(1, wanted=False)
 
-    def _record(self) -> Cut:
+    def _record(self) -> ListItem:
         line = self._line
         raw = self._skip(0)
         self._number += 1
         problem = None if raw is not None else f"longer than {self._limit} bytes"
-        return Cut(line, self._number, raw, problem)
+        return ListItem(line, self._number, raw, problem)
 
     def _skip(self, depth: int, *, wanted: bool = True) -> bytes | None:
-        """Go to the end of a value, from ``depth`` brackets within; return its bytes, None where they are too many.
+        """Go to the end of a value, starting ``depth`` brackets inside it.
 
-        The bytes of one that is not ``wanted`` are let go.
+        Return its bytes, or None if there are too many or they are not ``wanted``.
         """
-        scan, text, whole = self._at, False, wanted
+        scan, in_string, whole = self._at, False, wanted
         while True:
-            found = (_MARK_IN_TEXT if text else _MARK).match(self._data, scan)
+            found = (_MARK_IN_STRING if in_string else _MARK).match(self._data, scan)
             if found is None:
                 scan = max(scan, len(self._data))
                 if not whole or len(self._data) - self._at > self._limit:
@@ -154,10 +154,10 @@ class Cutter:
                 continue
             mark, scan = found[1], found.end()
             if mark == b"\\":
-                # Whatever it escapes is no mark, also where that is the first byte of the next piece.
+                # Skip the escaped byte, which may be the first byte of the next piece.
                 scan += 1
             elif mark == b'"':
-                text = not text
+                in_string = not in_string
             else:
                 depth += 1 if mark in b"{[" else -1
                 if depth == 0:
@@ -171,7 +171,7 @@ class Cutter:
         return None
 
     def _drop(self, wanted: bool) -> None:
-        """Let go what has been scanned of a value."""
+        """Discard the scanned part of a value."""
         if wanted:
             self._reject(self._data[self._at :])
         self._go(len(self._data))
@@ -182,7 +182,7 @@ class Cutter:
         return self._data[self._at : self._at + 1]
 
     def _space(self) -> bool:
-        """Pass over white space; return whether anything comes behind it."""
+        """Skip white space; return whether more bytes follow."""
         while True:
             found = _SPACE.match(self._data, self._at)
             self._go(found.end() if found else self._at)

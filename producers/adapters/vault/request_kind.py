@@ -1,17 +1,17 @@
-"""Vault: what a request was about, from its operation, its path and the parts that its answer has."""
+"""Vault: the kind of a request, from its operation, its path and the members of its response."""
 
 from __future__ import annotations
 
 from enum import Enum
 
-from ..reading import Fields
+from ...json_fields import Fields
 
 
-class Deed(Enum):
-    """What a Vault request did."""
+class RequestKind(Enum):
+    """The effect of a Vault request."""
 
     LOGIN = "login"
-    TOKEN_ISSUED = "token_issued"  # noqa: S105 - a word, not a secret
+    TOKEN_ISSUED = "token_issued"  # noqa: S105 - not a secret
     TOKEN_RENEWED = "token_renewed"  # noqa: S105
     TOKEN_REVOKED = "token_revoked"  # noqa: S105
     LEASE_ISSUED = "lease_issued"
@@ -39,60 +39,60 @@ LEASE_RENEWALS = ("sys/leases/renew", "sys/renew")
 UI_LOOKUPS = "sys/internal/ui/"
 
 
-def deed_of(path: str, operation: str, response: Fields) -> Deed:
-    """Return what a request did, by its path without the namespace. A failed request is judged by what it asked for."""
+def request_kind_of(path: str, operation: str, response: Fields) -> RequestKind:
+    """Return the kind of a request, given its path without the namespace. A failed request has the intended kind."""
     if path.startswith(UI_LOOKUPS):
-        return Deed.UI_LOOKUP
+        return RequestKind.UI_LOOKUP
     if under(path, TOKEN_RENEWALS):
-        return Deed.TOKEN_RENEWED
+        return RequestKind.TOKEN_RENEWED
     if under(path, TOKEN_REVOKES):
-        return Deed.TOKEN_REVOKED
+        return RequestKind.TOKEN_REVOKED
     if under(path, LEASE_RENEWALS):
-        return Deed.LEASE_RENEWED
+        return RequestKind.LEASE_RENEWED
     if under(path, (*LEASE_REVOKES, *OLD_LEASE_REVOKES)):
-        return Deed.LEASE_REVOKED
+        return RequestKind.LEASE_REVOKED
     if response.object("wrap_info").has("accessor"):
-        return Deed.WRAPPED
+        return RequestKind.WRAPPED
     if is_login(path):
-        return Deed.LOGIN
+        return RequestKind.LOGIN
     if response.has("auth"):
-        return Deed.TOKEN_ISSUED
+        return RequestKind.TOKEN_ISSUED
     if response.object("secret").text("lease_id"):
-        return Deed.LEASE_ISSUED
+        return RequestKind.LEASE_ISSUED
     return _certificate(path, operation, response)
 
 
-def _certificate(path: str, operation: str, response: Fields) -> Deed:
-    """``<mount>/issue/<role>`` and ``<mount>/sign/<role>`` of the PKI and SSH engines answer with a serial number."""
+def _certificate(path: str, operation: str, response: Fields) -> RequestKind:
+    """Recognize ``<mount>/issue/<role>`` and ``<mount>/sign/<role>`` (PKI, SSH) by their serial number."""
     parts = path.split("/")
     if response.object("data").has("serial_number"):
         if any(step in ("issue", "sign", "sign-verbatim") for step in parts[-2:-1]) or parts[-1] == "sign-verbatim":
-            return Deed.CERTIFICATE_ISSUED
+            return RequestKind.CERTIFICATE_ISSUED
         if parts[-1] == "revoke":
-            return Deed.CERTIFICATE_REVOKED
-    # Revoking answers without the serial number; the request has it.
+            return RequestKind.CERTIFICATE_REVOKED
+    # The response to a revocation has no serial number; the request has.
     if (
         parts[-1] == "revoke"
         and len(parts) > 1
         and parts[0] not in ("auth", "sys")
         and operation in ("update", "create")
     ):
-        return Deed.CERTIFICATE_REVOKED
-    return Deed.OTHER
+        return RequestKind.CERTIFICATE_REVOKED
+    return RequestKind.OTHER
 
 
 def is_login(path: str) -> bool:
-    """Whether this is ``auth/<mount>/login``, with or without a name or role behind it; a mount may have slashes."""
+    """Return whether this is ``auth/<mount>/login[/<name>]``; the mount may contain slashes."""
     return path.startswith("auth/") and "/login" in path and "login" in path.split("/")[2:]
 
 
 def under(path: str, prefixes: tuple[str, ...] | frozenset[str]) -> bool:
-    """Whether the path is one of these, or below one."""
+    """Return whether the path equals one of the prefixes or is below it."""
     return any(path == prefix or path.startswith(prefix + "/") for prefix in prefixes)
 
 
 def below(path: str, prefixes: tuple[str, ...]) -> str | None:
-    """Return what stands behind the longest of the prefixes, None where nothing does."""
+    """Return the rest of the path after the longest matching prefix, or None."""
     for prefix in sorted(prefixes, key=len, reverse=True):
         if path.startswith(prefix + "/"):
             return path.removeprefix(prefix + "/") or None

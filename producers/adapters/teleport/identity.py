@@ -1,19 +1,16 @@
-"""Teleport: who, where and on what, from the members that its records share."""
+"""Teleport: source, people, resource and session, from the members that all records share."""
 
 from __future__ import annotations
 
-import ipaddress
 import json
 
 from ....schemas.event import Actor, Resource, Source, Subject
-from ..contract import synthesized
-from ..reading import Fields
+from ...json_fields import Fields
+from ..values import UNKNOWN, email_in, ip_address_in, synthesized
 
 SYSTEM = "teleport"
 USER_KINDS = {1: "human", 2: "service", 3: "system"}
 """``UserKind`` of ``events.proto``."""
-UNKNOWN = "unknown"
-"""Stands where a rule of ours asks for a text that the record does not hold."""
 
 _RESOURCES = (
     ("database", "db_service"),
@@ -30,9 +27,9 @@ _ENTITLEMENTS = ("db_user", "windows_user", "aws_role_arn", "login")
 
 
 def source_of(record: Fields, instance: str | None) -> Source:
-    """Return the source. Type and code together name what happened; ``uid`` names the record.
+    """Return the source. Event and code form ``native_type``; ``uid`` is ``native_id``.
 
-    Old records have no ``uid``: then the content itself is the name, so that reading it again gives the same id.
+    Old records have no ``uid``: their id is made from the content, so reading them again gives the same id.
     """
     event = record.required_text("event")
     code = record.text("code")
@@ -44,22 +41,21 @@ def source_of(record: Fields, instance: str | None) -> Source:
 
 
 def subject_of(record: Fields) -> Subject:
-    """Return who used the access; ``unknown`` where the record names nobody."""
+    """Return who used the access; ``unknown`` if the record names no user."""
     user = record.text("user")
     if user is None:
         return Subject(UNKNOWN)
-    return Subject(user, _kind(record), user if "@" in user else None)
+    return Subject(user, _kind(record), email_in(user))
 
 
 def actor_of(record: Fields) -> Actor:
-    """Return who caused the record: the impersonator where there was one, else whom it names as the doer."""
+    """Return who caused the event: the impersonator if there is one, else the reviewer, updater or user."""
     impersonator = record.text("impersonator")
     if impersonator is not None:
         return Actor(impersonator)
-    for name in ("reviewer", "updated_by"):
-        doer = record.text(name)
-        if doer is not None:
-            return Actor(doer)
+    decider = record.text("reviewer") or record.text("updated_by")
+    if decider is not None:
+        return Actor(decider)
     user = record.text("user")
     return Actor(UNKNOWN) if user is None else Actor(user, _kind(record))
 
@@ -71,7 +67,7 @@ def _kind(record: Fields) -> str:
 
 
 def resource_of(record: Fields) -> Resource:
-    """Return what was accessed; the cluster itself where the record names nothing smaller."""
+    """Return the accessed resource; the cluster if the record names nothing more specific."""
     for kind, name in _RESOURCES:
         value = record.text(name)
         if value is not None:
@@ -85,7 +81,7 @@ def cluster_of(record: Fields) -> Resource:
 
 
 def entitlement_of(record: Fields) -> str | None:
-    """Return as whom the resource was used: database user, Windows user, AWS role or login."""
+    """Return the account used on the resource: database user, Windows user, AWS role or login."""
     for name in _ENTITLEMENTS:
         value = record.text(name)
         if value is not None:
@@ -94,26 +90,22 @@ def entitlement_of(record: Fields) -> str | None:
 
 
 def client_ip_of(record: Fields) -> str | None:
-    """Return the client's address without its port. Records of desktops name the desktop there, not the client."""
+    """Return the client's address without its port. Desktop records contain the desktop's address instead."""
     address = record.text("addr.remote")
     if address is None or address == record.text("desktop_addr"):
         return None
     host = address.rsplit(":", 1)[0] if address.count(":") == 1 or "]:" in address else address
-    host = host.strip("[]")
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        return None
+    return ip_address_in(host.strip("[]"))
 
 
 def grant_of(record: Fields) -> str | None:
-    """Return the access request that a session runs under. Of several none can be named."""
+    """Return the access request of a session; None if there are several."""
     requests = record.texts("access_requests")
     return requests[0] if len(requests) == 1 else None
 
 
 def session_id_of(record: Fields, source: Source) -> str:
-    """Return the session's own id, or one of ours for an action that Teleport records without a session."""
+    """Return the session's id, or a synthesized one if Teleport records the action without a session."""
     for name in ("sid", "session_chunk_id", "command_id"):
         value = record.text(name)
         if value is not None:

@@ -5,21 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from ....schemas.event import Actor, Approval, Event, Resource, Subject
+from ...json_fields import Fields
 from ..contract import Mapped, Skipped
-from ..reading import Fields
-from .people import UNKNOWN, actor_of, cluster_of, subject_of
+from ..values import UNKNOWN
+from .identity import actor_of, cluster_of, subject_of
 
 _DECISIONS = {"APPROVED": "approved", "DENIED": "denied", "PROMOTED": "approved"}
 _TYPES = {"approved": "request.approved", "denied": "request.denied"}
 
 
 def map_access(event: str, record: Fields, base: dict[str, Any]) -> Mapped | Skipped | None:
-    """Return the events of a record about access, or None when its type is about something else.
+    """Return the events of a record about access, or None for any other type.
 
     Args:
         event: the record's type.
         record: the record.
-        base: ``occurred_at``, ``source``, ``client_ip``, ``error``, ``reason`` of every event made from it.
+        base: the fields that all events of the record share: ``occurred_at``, ``source``, ``client_ip`` and so on.
     """
     if event == "access_request.create":
         return _created(record, base)
@@ -28,7 +29,7 @@ def map_access(event: str, record: Fields, base: dict[str, Any]) -> Mapped | Ski
     if event == "access_request.delete":
         return _each_resource(record, "request.cancelled", base, subject=Subject(UNKNOWN), outcome="success")
     if event == "access_request.expire":
-        return _lapsed(record, base)
+        return _expired(record, base)
     if event == "cert.create":
         return _certificate(record, base)
     if event == "lock.created":
@@ -39,24 +40,17 @@ def map_access(event: str, record: Fields, base: dict[str, Any]) -> Mapped | Ski
 
 
 def _each_resource(record: Fields, event_type: str, base: dict[str, Any], **more: Any) -> Mapped:
-    """One event for each resource that the request names, or one for the cluster where it names roles only."""
+    """Return one event per requested resource, or one for the cluster if the request names only roles."""
     resources = tuple(_requested(item) for item in record.objects("resource_ids")) or (cluster_of(record),)
-    entitlement = ",".join(record.texts("roles")) or UNKNOWN
-    return tuple(
-        Event(
-            **{
-                "event_type": event_type,
-                "request_id": record.required_text("id"),
-                "actor": actor_of(record),
-                "resource": resource,
-                "entitlement": entitlement,
-                "ordinal": ordinal,
-                **base,
-                **more,
-            }
-        )
-        for ordinal, resource in enumerate(resources)
-    )
+    fields = {
+        "event_type": event_type,
+        "request_id": record.required_text("id"),
+        "actor": actor_of(record),
+        "entitlement": ",".join(record.texts("roles")) or UNKNOWN,
+        **base,
+        **more,
+    }
+    return tuple(Event(**fields, resource=resource, ordinal=ordinal) for ordinal, resource in enumerate(resources))
 
 
 def _requested(item: Fields) -> Resource:
@@ -65,20 +59,25 @@ def _requested(item: Fields) -> Resource:
     return Resource(item.required_text("kind"), f"{name}/{inner}" if inner else name)
 
 
-def _created(record: Fields, base: dict[str, Any]) -> Mapped:
+def _requested_end(record: Fields) -> dict[str, Any]:
     until = record.time("max_duration") or record.time("expires")
+    return {"expires_at": until, "expiry_source": "native" if until else None}
+
+
+def _created(record: Fields, base: dict[str, Any]) -> Mapped:
+    end = _requested_end(record)
+    until = end["expires_at"]
     seconds = int((until - base["occurred_at"]).total_seconds()) if until else None
     asked = {
         "subject": subject_of(record),
         "starts_at": record.time("assume_start_time"),
-        "expires_at": until,
-        "expiry_source": "native" if until else None,
+        **end,
         "requested_seconds": seconds if seconds is not None and seconds >= 0 else None,
     }
     events = _each_resource(record, "request.created", base, outcome="pending", **asked)
     decision = _DECISIONS.get(record.text("state") or "")
     if decision is not None:
-        # A request may be created as already decided, by an administrator or a plugin.
+        # An administrator or a plugin can create a request that is already decided.
         events += _each_resource(record, _TYPES[decision], base, outcome=_outcome(decision), **asked)
     return events
 
@@ -88,12 +87,11 @@ def _decided(event: str, record: Fields, base: dict[str, Any]) -> Mapped | Skipp
     review = event == "access_request.review"
     decision = _DECISIONS.get((record.text("proposed_state") if review else None) or state)
     if decision is None:
-        return Skipped("nothing_changed", f"{event} leaves the request {state or 'without a state'}")
-    # A review that is one of several needed leaves the request as it was: the decision stands, its effect is pending.
+        return Skipped("nothing_changed", f"{event} leaves the request in state {state or UNKNOWN}")
+    # One of several required reviews does not decide the request: its outcome is pending.
     settled = _DECISIONS.get(state) == decision
     reviewer = record.text("reviewer") or record.text("delegator") or record.text("updated_by") or record.text("user")
     approval = Approval(reviewer or UNKNOWN, decision, at=base["occurred_at"], reason=base["reason"])
-    until = record.time("max_duration") or record.time("expires")
     return _each_resource(
         record,
         _TYPES[decision],
@@ -101,8 +99,7 @@ def _decided(event: str, record: Fields, base: dict[str, Any]) -> Mapped | Skipp
         subject=Subject(UNKNOWN),
         actor=Actor(reviewer) if reviewer else Actor(UNKNOWN),
         approvals=(approval,),
-        expires_at=until,
-        expiry_source="native" if until else None,
+        **_requested_end(record),
         outcome=_outcome(decision) if settled else "pending",
     )
 
@@ -111,14 +108,13 @@ def _outcome(decision: str) -> str:
     return "success" if decision == "approved" else "denied"
 
 
-def _lapsed(record: Fields, base: dict[str, Any]) -> Mapped:
-    """A request that expired; and the grant made from it, where the end of the access itself has passed.
+def _expired(record: Fields, base: dict[str, Any]) -> Mapped:
+    """Return the expiry of a request, and of its grant if the end of the access (``expires``) has passed.
 
-    ``expires`` is the end of the access. No certificate of the request outlives it, and after this record Teleport
-    has deleted the request. A pending request lapses before that end: then there is no grant that could have ended.
+    No certificate of the request outlives that end. A pending request expires earlier; it has no grant to end.
     """
-    nobody = {"subject": Subject(UNKNOWN), "actor": Actor("teleport", "system"), "outcome": "success"}
-    events = _each_resource(record, "request.expired", base, **nobody)
+    by_teleport = {"subject": Subject(UNKNOWN), "actor": Actor("teleport", "system"), "outcome": "success"}
+    events = _each_resource(record, "request.expired", base, **by_teleport)
     until = record.time("expires")
     if until is not None and until <= base["occurred_at"]:
         events += _each_resource(
@@ -130,7 +126,7 @@ def _lapsed(record: Fields, base: dict[str, Any]) -> Mapped:
             expires_at=until,
             expiry_source="native",
             removal_evidence="deadline",
-            **nobody,
+            **by_teleport,
         )
     return events
 
@@ -155,8 +151,8 @@ def _certificate(record: Fields, base: dict[str, Any]) -> Mapped | Skipped:
     }
     requests = identity.texts("access_requests")
     if not requests:
-        own = f"certificate:{base['source'].native_id}"
-        return (Event(**grant, grant_id=own, grant_id_kind="synthesized"),)
+        certificate = f"certificate:{base['source'].native_id}"
+        return (Event(**grant, grant_id=certificate, grant_id_kind="synthesized"),)
     return tuple(
         Event(**grant, grant_id=request, grant_id_kind="native", request_id=request, ordinal=ordinal)
         for ordinal, request in enumerate(requests)
@@ -181,13 +177,14 @@ def _certified(identity: Fields, record: Fields) -> Resource:
 
 
 def _locked(record: Fields, base: dict[str, Any]) -> Mapped | Skipped:
-    """A lock ends sessions and keeps new ones from starting, at once."""
+    """Map a lock: it ends sessions and blocks new ones immediately."""
+    name = record.text("name") or ""
     if not record.has("target"):
-        return Skipped("lock_target_unknown", f"lock {record.text('name') or ''} does not say what it locks")
+        return Skipped("lock_target_unknown", f"lock {name} has no target")
     target = record.object("target")
     request, user = target.text("access_request"), target.text("user")
     if request is None and user is None:
-        return Skipped("lock_not_a_person", f"lock {record.text('name') or ''} is on no user and no access request")
+        return Skipped("lock_not_a_person", f"lock {name} targets neither a user nor an access request")
     return (
         Event(
             event_type="grant.revoked",
@@ -214,7 +211,7 @@ def _members(event: str, record: Fields, base: dict[str, Any]) -> Mapped | Skipp
     event_type = kinds.get(event)
     members = record.objects("members")
     if event_type is None or not members:
-        return Skipped("nothing_changed", f"{event} {record.text('code') or ''} gives and takes nobody's membership")
+        return Skipped("nothing_changed", f"{event} {record.text('code') or ''} changes no membership")
     name = record.text("access_list_name") or UNKNOWN
     more: dict[str, Any] = {"outcome": "failure" if failed else "success"}
     if event_type == "grant.activated":

@@ -1,0 +1,45 @@
+"""Values that several adapters derive from records in the same way."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from datetime import datetime, timedelta
+from typing import Any
+
+UNKNOWN = "unknown"
+"""For a required field that the record does not contain."""
+
+
+def synthesized(kind: str, *parts: str) -> str:
+    """Return an id for something that the tool left without one. The same parts give the same id."""
+    name = "\x1f".join(parts).encode()
+    return f"synthesized:{kind}:{hashlib.sha256(name).hexdigest()[:32]}"
+
+
+def grant_ids(native: str | None, kind: str, *parts: str) -> dict[str, Any]:
+    """Return ``grant_id`` and ``grant_id_kind``: the tool's own id, or an id made from ``kind`` and ``parts``."""
+    if native:
+        return {"grant_id": native, "grant_id_kind": "native"}
+    return {"grant_id": synthesized(kind, *parts), "grant_id_kind": "synthesized"}
+
+
+def email_in(name: str | None) -> str | None:
+    """Return a user name if it is an email address."""
+    return name if name and "@" in name else None
+
+
+def ip_address_in(text: str | None) -> str | None:
+    """Return an IP address in canonical form, or None if the text is not one."""
+    try:
+        return str(ipaddress.ip_address(text)) if text else None
+    except ValueError:
+        return None
+
+
+def time_after(start: datetime, seconds: int | None) -> datetime | None:
+    """Return the time some seconds after a start; None without seconds, or if the calendar cannot represent it."""
+    try:
+        return start + timedelta(seconds=seconds) if seconds else None
+    except OverflowError:
+        return None
