@@ -122,9 +122,11 @@ class Gate:
         self._screen_tokens(tokens)
         if kind in {"SHOW", "EXISTS"}:
             self._screen_show(tokens)
-        parameters = dict(_substitutions(tokens))
-        identifiers = frozenset(name for name, type_name in parameters.items() if type_name.upper() == "IDENTIFIER")
-        return Statement(kind, text.rstrip(), output_format, frozenset(parameters), identifiers)
+        substitutions = list(_substitutions(tokens))
+        parameters = frozenset(name for name, _ in substitutions)
+        # The same parameter may be substituted more than once, with different types.
+        identifiers = frozenset(name for name, type_name in substitutions if type_name.upper() == "IDENTIFIER")
+        return Statement(kind, text.rstrip(), output_format, parameters, identifiers)
 
     def inspect(self, statement: Statement, root: Node) -> None:
         """Judge the syntax tree that the engine's parser made of the statement's text; raises QueryRefusedError."""
@@ -166,7 +168,8 @@ class Gate:
             database = token.name or ""
             is_first = index == 0 or tokens[index - 1].text != "."
             if is_first and database.lower() in self.policy.closed_databases and _followed_by_dot(tokens, index):
-                self._require(database, tokens[index + 2].name)
+                # A substitution in place of the table is not a name: refused as an unknown table.
+                self._require(database, tokens[index + 2].name or "")
             if token.keyword == "APPLY":
                 self._screen_apply(tokens[index + 1 :])
             if token.keyword == "SETTINGS" and _assigns(tokens[index + 1 :]):
@@ -186,7 +189,7 @@ class Gate:
 
     def _screen_show(self, tokens: Sequence[Token]) -> None:
         # The tree of SHOW hides its conditions and names, so only plain forms are let through.
-        if any(token.text == "(" for token in tokens):
+        if any(token.text in {"(", "{"} or token.keyword == "WHERE" for token in tokens):
             raise QueryRefusedError(
                 ACCESS_DENIED, "SHOW and EXISTS take no expressions here: query system.tables instead."
             )
@@ -224,8 +227,12 @@ class Gate:
                 raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
             self._require_lambda(node)
         # The engine takes a bare name for a function: arrayMap(file, …), and some run without brackets.
-        if node.kind == "Identifier" and (reason := self.policy.identifier_refusal(node.label)):
-            raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
+        if node.kind == "Identifier":
+            if reason := self.policy.identifier_refusal(node.label):
+                raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
+            # IN reads a table by its name; here the values of substitutions have been put in.
+            if node.label.partition(".")[0].lower() in self.policy.closed_databases:
+                self._require_table(node.label)
 
     def _require_lambda(self, call: Node) -> None:
         """Refuse a call that may pass a function as anything but a lambda: its name is not judged as a call is."""

@@ -84,15 +84,14 @@ NODES: Final = frozenset(
 )
 
 # Tables made of arguments alone: nothing outside the query is read. (`zeros` too, but the engine refuses it readonly.)
+# Not `values` and `null`: their structure is a text that may define columns by expressions, `ALIAS file(…)` included.
 TABLE_FUNCTIONS: Final = frozenset(
     {
         "numbers",
         "numbers_mt",
         "generateseries",
         "generate_series",
-        "values",
         "sqlstandardvalues",
-        "null",
         "view",
     }
 )
@@ -130,6 +129,12 @@ FUNCTIONS_REFUSED: Final = frozenset(
         "zookeepersessionuptime",
         "sleep",
         "sleepeachrow",
+        # These evaluate a text as SQL: the structure of a table, or the parameters of an aggregate function.
+        "arrayreduce",
+        "arrayreduceinranges",
+        "initializeaggregation",
+        "structuretocapnprotoschema",
+        "structuretoprotobufschema",
         # These take a table or a dictionary as text, so its database is not checked.
         "hascolumnintable",
         "joinget",
