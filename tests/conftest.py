@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from support.pipeline import Pipeline
 hypothesis.settings.register_profile("quick", deadline=None, derandomize=True, max_examples=60)
 hypothesis.settings.register_profile("slow", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("slow" if os.environ.get("GRANTLEDGER_TEST_SLOW") else "quick")
+
+_prefixes = itertools.count(1)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -47,26 +50,31 @@ def samples() -> Path:
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
-    """One broker for tests that use topics of their own."""
-    with LocalBroker(tmp_path_factory.mktemp("kafka")) as broker:
-        yield broker
-
-
-@pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
-    """A broker for one module's deployment: the topics' names are fixed."""
+    """One broker per test process. Each pipeline has its own topic prefix on it."""
     with LocalBroker(tmp_path_factory.mktemp("broker")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
+def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
+    """A broker for one module alone, which may stop it."""
+    with LocalBroker(tmp_path_factory.mktemp("own-broker")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
 def make_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Pipeline]]:
-    """Make pipelines over a broker, by its address; all are stopped at the end of the module."""
+    """Make pipelines over a broker, by its address; all are stopped at the end of the module.
+
+    Each has its own topic prefix, so that all tests of a process can share one broker.
+    """
     made: list[Pipeline] = []
 
     def make(bootstrap_servers: str, environment: dict[str, str] | None = None) -> Pipeline:
-        pipeline = Pipeline(bootstrap_servers, tmp_path_factory.mktemp("data"), environment)
+        pipeline = Pipeline(
+            bootstrap_servers, tmp_path_factory.mktemp("data"), environment, topic_prefix=f"test{next(_prefixes)}-"
+        )
         pipeline.make_topics()
         made.append(pipeline)
         return pipeline

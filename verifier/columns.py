@@ -74,9 +74,10 @@ def wrong_type(table: pa.Table, schema: pa.Schema, nullable: tuple[str, ...] = (
         if place < 0:
             continue
         wanted, column = schema.field(place).type, table.column(name)
-        if wanted == pa.list_(pa.string()):
-            wanted = pa.list_(pa.binary())
-        if column.type != (pa.binary() if wanted == pa.string() else wanted):
+        found = column.type
+        if pa.types.is_list(wanted) and pa.types.is_list(found):  # the names and nullability of items differ
+            wanted, found = wanted.value_type, found.value_type
+        if found != (pa.binary() if wanted == pa.string() else wanted):
             return str(name)
         if column.null_count and name not in nullable:
             return str(name)

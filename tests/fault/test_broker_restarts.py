@@ -19,8 +19,8 @@ from support.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
-def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
-    running = make_pipeline(broker.bootstrap_servers)
+def pipeline(own_broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    running = make_pipeline(own_broker.bootstrap_servers)
     running.start()
     return running
 
@@ -50,25 +50,25 @@ def sealed(pipeline: Pipeline) -> float:
 @pytest.mark.parametrize(
     "ways", [("killed", "restarted"), pytest.param(("frozen", "killed for long"), marks=pytest.mark.slow)]
 )
-def test_kafka_goes_away(broker: LocalBroker, pipeline: Pipeline, ways: tuple[str, ...]) -> None:
+def test_kafka_goes_away(own_broker: LocalBroker, pipeline: Pipeline, ways: tuple[str, ...]) -> None:
     wait_for(lambda: sealed(pipeline) > 0, "sealing has begun")
-    load = Load(pipeline.bootstrap_servers, count=100_000, rate=300, seed=2).start()
+    load = Load(pipeline.cluster, count=100_000, rate=300, seed=2).start()
     with watched(pipeline):
         for away in ways:
             before = sealed(pipeline)
             wait_for(lambda before=before: sealed(pipeline) > before + 500, f"sealing goes on before Kafka is {away}")
             if away == "frozen":
                 # Longer than a transaction may take: its records time out and it must be thrown away and made again.
-                assert broker.pid is not None
-                os.kill(broker.pid, signal.SIGSTOP)
+                assert own_broker.pid is not None
+                os.kill(own_broker.pid, signal.SIGSTOP)
                 time.sleep(12)
-                os.kill(broker.pid, signal.SIGCONT)
+                os.kill(own_broker.pid, signal.SIGCONT)
             elif away == "restarted":
-                broker.restart()
+                own_broker.restart()
             else:
-                broker.kill()
+                own_broker.kill()
                 time.sleep(11 if away == "killed for long" else 0)  # longer than a session lasts
-                broker.start()
+                own_broker.start()
         before = sealed(pipeline)
         wait_for(lambda: sealed(pipeline) > before + 500, "sealing goes on after all that")
         sent = load.stop().finish()

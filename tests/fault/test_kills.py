@@ -28,7 +28,7 @@ def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pip
 
 def test_twenty_kills_of_sealer_and_store(pipeline: Pipeline) -> None:
     draw = random.Random(20260301)
-    load = Load(pipeline.bootstrap_servers, count=24_000, rate=450, seed=1).start()
+    load = Load(pipeline.cluster, count=24_000, rate=450, seed=1).start()
     victims = ["seal", "store"] * (KILLS // 2)
     draw.shuffle(victims)
     began = time.monotonic()

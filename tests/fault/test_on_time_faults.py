@@ -39,9 +39,9 @@ LOST = 1
 
 @pytest.fixture(scope="module")
 def pipeline(
-    broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
+    own_broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
 ) -> Pipeline:
-    running = short_policy(broker, make_pipeline, tmp_path_factory)
+    running = short_policy(own_broker, make_pipeline, tmp_path_factory)
     running.start("seal", "watch")
     wait_for(lambda: judged_until(running) > 0, "the watch judges")
     return running
@@ -68,14 +68,14 @@ def supervision(pipeline: Pipeline, here: Enforcement) -> Iterator[Supervision]:
         yield seen
 
 
-def take_away(broker: LocalBroker, how: str) -> Callable[[], None]:
+def take_away(own_broker: LocalBroker, how: str) -> Callable[[], None]:
     """Take Kafka away; return what brings it back."""
     if how == "frozen":
-        assert broker.pid is not None
-        os.kill(pid := broker.pid, signal.SIGSTOP)
+        assert own_broker.pid is not None
+        os.kill(pid := own_broker.pid, signal.SIGSTOP)
         return lambda: os.kill(pid, signal.SIGCONT)
-    (broker.kill if how == "killed" else broker.stop)()
-    return broker.start
+    (own_broker.kill if how == "killed" else own_broker.stop)()
+    return own_broker.start
 
 
 AWAY = {"stopped": 6.0, "killed": 13.0, "frozen": 13.0}
@@ -86,7 +86,7 @@ AWAY = {"stopped": 6.0, "killed": 13.0, "frozen": 13.0}
     "how", ["stopped", *(pytest.param(how, marks=pytest.mark.slow) for how in ("killed", "frozen"))]
 )
 def test_kafka_is_away_while_access_falls_due_and_while_it_is_taken_away(
-    broker: LocalBroker, pipeline: Pipeline, here: Enforcement, supervision: Supervision, how: str
+    own_broker: LocalBroker, pipeline: Pipeline, here: Enforcement, supervision: Supervision, how: str
 ) -> None:
     # One falls due before Kafka goes, most while it is away, some only afterwards; as many are removed in time.
     late = {f"{how}-late-{number}": 0.5 + 1.5 * number for number in range(8)}
@@ -97,7 +97,7 @@ def test_kafka_is_away_while_access_falls_due_and_while_it_is_taken_away(
     given = time.time()
     send(pipeline, *(activated(name, seconds) for name, seconds in (late | in_time).items()), *map(revoked, in_time))
     here.wait_held()  # the enforcer has begun with the first
-    bring_back = take_away(broker, how)
+    bring_back = take_away(own_broker, how)
     here.release()  # what it has to say finds no Kafka
     wait_for(lambda: f"{how}-late-0" not in here.there(), "the access is taken away")
     wait_for(lambda: time.time() > given + AWAY[how], "most of the others have fallen due")

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from grantledger.ledger.keys import LocalSigner, public_pem
 from grantledger.runtime.broker import LocalBroker
@@ -28,13 +27,14 @@ class Ledger:
     def __init__(self, pipeline: Pipeline, name: str) -> None:
         self.pipeline = pipeline
         self.name = name
-        self.admin = AdminClient(pipeline.options)
+        self.admin = pipeline.cluster.admin
+        self.lifecycle = pipeline.cluster.physical(LIFECYCLE)
         self.seal_until_done(60)
         self.tail = committed_records(pipeline.cluster, [f"{LIFECYCLE}.sealed"])
 
     def seal_until_done(self, count: int) -> None:
         """Let a sealer seal everything and stop it."""
-        Load(self.pipeline.bootstrap_servers, count, 2000, seed=count, odd=False).start().finish()
+        Load(self.pipeline.cluster, count, 2000, seed=count, odd=False).start().finish()
         self.pipeline.start("seal")
         wait_for(self._all_sealed, "everything is sealed")
         self.pipeline.stop("seal")
@@ -67,7 +67,7 @@ class Ledger:
         wait_for(lambda: self.pipeline.metric("seal", "grantledger_seal_stopped") == 1, "one log is stopped")
         wait_for(lambda: self.findings(rule), f"the finding {rule} is on record")
         position = self.pipeline.metric("seal", "grantledger_log_size_entries")
-        Load(self.pipeline.bootstrap_servers, 50, 2000, seed=5, odd=False).start().finish()
+        Load(self.pipeline.cluster, 50, 2000, seed=5, odd=False).start().finish()
         wait_for(
             lambda: self.pipeline.metric("seal", "grantledger_log_size_entries") > position + 10, "other logs go on"
         )
@@ -85,7 +85,7 @@ class Ledger:
 
     def alter(self, offset: int) -> None:
         """Move the sealers' committed offset by hand, as an operator can."""
-        where = ConsumerGroupTopicPartitions(f"{self.name}-seal", [TopicPartition(LIFECYCLE, 0, offset)])
+        where = ConsumerGroupTopicPartitions(f"{self.name}-seal", [TopicPartition(self.lifecycle, 0, offset)])
 
         def altered() -> bool:  # the group must be empty first: its static member leaves when its session ends
             try:
@@ -99,13 +99,8 @@ class Ledger:
 
 @pytest.fixture(scope="module")
 def make(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Callable[..., Ledger]:
-    made: list[str] = []
-
     def ledger(name: str, **environment: str) -> Ledger:
         pipeline = make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_DEPLOYMENT": name, **environment})
-        if made:
-            pipeline.remake_topics()
-        made.append(name)
         return Ledger(pipeline, name)
 
     return ledger
@@ -185,7 +180,7 @@ def test_an_expired_group_is_restored_from_the_sealed_tail(ledger: Ledger) -> No
 
 def test_a_record_from_elsewhere_in_a_sealed_topic_is_noticed(ledger: Ledger) -> None:
     producer = Producer(ledger.pipeline.options)
-    producer.produce(f"{LIFECYCLE}.sealed", b"\x00not a batch", b"someone", 0)
+    producer.produce(f"{ledger.lifecycle}.sealed", b"\x00not a batch", b"someone", 0)
     assert producer.flush(20) == 0
     code, report = ledger.pipeline.verify("--from", "kafka")
     assert code == 1 and report["problems"]
@@ -210,7 +205,7 @@ def test_a_replaced_input_topic_stops_its_log(make: Callable[..., Ledger]) -> No
     ledger = make("replaced.example")
     ledger.pipeline.remake_topics(LIFECYCLE)
     # As many records as before and more: only its id tells that it is another topic.
-    Load(ledger.pipeline.bootstrap_servers, 200, 2000, seed=9, odd=False).start().finish()
+    Load(ledger.pipeline.cluster, 200, 2000, seed=9, odd=False).start().finish()
     ledger.stops_one("topic_replaced")
     assert ledger.sealed_stays()
 
@@ -221,7 +216,7 @@ def test_a_topic_replaced_under_a_running_sealer_stops_its_log(make: Callable[..
     pipeline.start("seal")
     wait_for(lambda: pipeline.log("seal").count("partition_assigned") >= 6, "sealing has begun")
     pipeline.remake_topics(LIFECYCLE)
-    Load(pipeline.bootstrap_servers, 400, 2000, seed=9, odd=False).start().finish()
+    Load(pipeline.cluster, 400, 2000, seed=9, odd=False).start().finish()
 
     def stopped() -> bool:
         pipeline.watch()
@@ -235,8 +230,8 @@ def test_a_topic_replaced_under_a_running_sealer_stops_its_log(make: Callable[..
 @pytest.mark.slow
 def test_unsealed_input_taken_by_retention_stops_its_log(make: Callable[..., Ledger]) -> None:
     ledger = make("expired.example")
-    Load(ledger.pipeline.bootstrap_servers, 100, 2000, seed=9, odd=False).start().finish()
-    where = TopicPartition(LIFECYCLE, 0, -1)  # everything up to its end
+    Load(ledger.pipeline.cluster, 100, 2000, seed=9, odd=False).start().finish()
+    where = TopicPartition(ledger.lifecycle, 0, -1)  # everything up to its end
     ledger.admin.delete_records([where])[where].result(20)
     ledger.stops_one("input_expired")
     assert ledger.sealed_stays()
@@ -250,7 +245,7 @@ def test_markers_taken_by_retention_are_no_unsealed_input(make: Callable[..., Le
     producer.init_transactions(20)
     producer.begin_transaction()
     for _ in range(3):
-        producer.produce(LIFECYCLE, b"the last record before a long silence", b"k")
+        producer.produce(ledger.lifecycle, b"the last record before a long silence", b"k")
     producer.commit_transaction(20)
     pipeline.start("seal")
 
@@ -264,7 +259,7 @@ def test_markers_taken_by_retention_are_no_unsealed_input(make: Callable[..., Le
 
     wait_for(passed, "the restated head has passed the marker")
     pipeline.stop("seal")
-    where = TopicPartition(LIFECYCLE, 0, -1)
+    where = TopicPartition(ledger.lifecycle, 0, -1)
     ledger.admin.delete_records([where])[where].result(20)
     pipeline.start("seal")
     wait_for(lambda: pipeline.log("seal").count("partition_assigned") >= 6, "sealing goes on")

@@ -39,7 +39,7 @@ def sent() -> list[Sent]:
 
 
 def send(pipeline: Pipeline, sent: list[Sent], count: int, seed: int) -> None:
-    sent += Load(pipeline.bootstrap_servers, count, 2000, seed=seed).start().finish()
+    sent += Load(pipeline.cluster, count, 2000, seed=seed).start().finish()
 
 
 def test_a_store_restored_from_an_older_copy_catches_up(pipeline: Pipeline, sent: list[Sent]) -> None:
@@ -77,7 +77,7 @@ def test_an_unknown_schema_after_a_restart_blocks_nothing(pipeline: Pipeline, se
     pipeline.stop("store")
     pipeline.start("store")
     wait_for(lambda: pipeline.metric("store", "grantledger_stored_log_size_entries") > 0, "the store is back")
-    sent += Load(pipeline.bootstrap_servers, 200, 2000, seed=13).start().finish()
+    sent += Load(pipeline.cluster, 200, 2000, seed=13).start().finish()
     wait_until_stored(pipeline)
     assert pipeline.query("SELECT count() > 0 AS c FROM entries WHERE decode_error LIKE 'schema_unknown%'") == [
         {"c": 1}
@@ -193,7 +193,7 @@ def test_lost_answers_and_a_dead_server_double_nothing(
         environment = {**pipeline.environment, **login, "GRANTLEDGER_CLICKHOUSE_URL": proxy.url}
         second = Pipeline(pipeline.bootstrap_servers, pipeline.data_dir, environment)
         second.start("store")
-        load = Load(pipeline.bootstrap_servers, 2500, 250, seed=16).start()
+        load = Load(pipeline.cluster, 2500, 250, seed=16).start()
         wait_for(lambda: proxy.lost >= 5, "answers were lost")
         server.kill()
         wait_for(lambda: "clickhouse_url" in second.log("store"), "the dead server is told")
@@ -232,7 +232,7 @@ def test_a_server_that_does_not_answer_holds_no_stop_up(pipeline: Pipeline, sent
     server.process.send_signal(signal.SIGSTOP)
     try:
         sealed = pipeline.metric("seal", "grantledger_log_size_entries")
-        sent += Load(pipeline.bootstrap_servers, 100, 2000, seed=17).start().finish()
+        sent += Load(pipeline.cluster, 100, 2000, seed=17).start().finish()
         wait_for(lambda: pipeline.metric("seal", "grantledger_log_size_entries") >= sealed + 100, "sealed")
         began = time.monotonic()
         second.stop("store")

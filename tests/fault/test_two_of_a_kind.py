@@ -28,7 +28,7 @@ def assigned(child: Child) -> int:
 def test_sealers_replace_and_relieve_each_other(pipeline: Pipeline) -> None:
     first = pipeline.children["seal"]
     wait_for(lambda: assigned(first) >= 6, "the first sealer has its partitions")
-    load = Load(pipeline.bootstrap_servers, count=100_000, rate=300, seed=3).start()
+    load = Load(pipeline.cluster, count=100_000, rate=300, seed=3).start()
 
     # The same name twice: the newer one takes the place, the older one ends and says why.
     same = pipeline.twin("same", "seal")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaException, Producer
-from confluent_kafka.admin import AdminClient
 
 from grantledger.kafka.options import transactional_options
 from grantledger.kafka.topics import create_topics
@@ -79,7 +78,7 @@ def revoked(name: str) -> Event:
 
 
 def send(pipeline: Pipeline, *events: Event) -> None:
-    with Client(pipeline.options, system="bot") as client:
+    with Client(pipeline.options, system="bot", topic_prefix=pipeline.cluster.topic_prefix) as client:
         for event in events:
             client.send(event)
 
@@ -135,7 +134,7 @@ def test_an_aborted_transaction_at_the_end_of_the_log_holds_nothing_up(pipeline:
     producer = Producer(transactional_options(pipeline.cluster, "somebody"))
     producer.init_transactions(30)
     producer.begin_transaction()
-    producer.produce(LIFECYCLE_TOPIC, EventEncoder().encode(revoked("marked")), b"marked")
+    producer.produce(pipeline.cluster.physical(LIFECYCLE_TOPIC), EventEncoder().encode(revoked("marked")), b"marked")
     producer.flush(10)
     producer.abort_transaction(30)
     wait_for(lambda: len(about(pipeline, "marked")) == 2, "what was aborted is no removal, and is not waited for")
@@ -219,10 +218,11 @@ def test_after_a_kill_it_goes_on_from_what_it_has_kept(pipeline: Pipeline) -> No
 def test_when_all_it_kept_is_lost_it_finds_the_same_by_the_log(pipeline: Pipeline) -> None:
     before = said(pipeline)
     pipeline.stop("watch")
-    admin = AdminClient(pipeline.options)
-    for deleted in admin.delete_topics([WATCH_TOPIC]).values():
+    admin = pipeline.cluster.admin
+    topic = pipeline.cluster.physical(WATCH_TOPIC)
+    for deleted in admin.delete_topics([topic]).values():
         deleted.result(30)
-    wait_for(lambda: WATCH_TOPIC not in admin.list_topics(timeout=10).topics, "it is gone")
+    wait_for(lambda: topic not in admin.list_topics(timeout=10).topics, "it is gone")
     create_topics(pipeline.cluster, topic_specs(4, 0))
     pipeline.start("watch")
     began = time.time()

@@ -63,7 +63,7 @@ def tell(pipeline: Pipeline, *events: Event) -> None:
     """Put findings on record, and wait until they are sealed."""
     producer, encoder = Producer(pipeline.options), EventEncoder()
     for one in events:
-        producer.produce(FINDINGS_TOPIC, encoder.encode(one), one.key)
+        producer.produce(pipeline.cluster.physical(FINDINGS_TOPIC), encoder.encode(one), one.key)
     assert producer.flush(30) == 0
     end = end_offset(pipeline.cluster, FINDINGS_TOPIC, 0)
     pattern = f"{FINDINGS_TOPIC}"

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import (
-    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
@@ -228,7 +227,8 @@ def test_keys_and_headers_are_sealed_as_they_came(sent: Sent) -> None:
 
 def test_header_names_that_are_no_text(sent: Sent) -> None:
     """Kafka takes them, our client library cannot read them: the record is sealed, and says so in their place."""
-    produce_raw_header(sent.pipeline.bootstrap_servers, "access.lifecycle", b"\xff\xfe", good(7), b"raw-header")
+    topic = sent.pipeline.cluster.physical("access.lifecycle")
+    produce_raw_header(sent.pipeline.bootstrap_servers, topic, b"\xff\xfe", good(7), b"raw-header")
     sent.entries += 1
     sent.add("access.lifecycle", sent.company("access.lifecycle", "after-raw-header"))
     sent.settle()
@@ -242,14 +242,15 @@ def test_a_value_that_was_small_on_the_wire(sent: Sent) -> None:
     options = {"compression.type": "zstd", "message.max.bytes": 1_000_000_000, "queue.buffering.max.kbytes": 1 << 20}
     noise = random.Random(3).randbytes(200_000)
     refused = []
-    producer = Producer(sent.pipeline.options | options)
+    cluster = Cluster(sent.pipeline.options | options, sent.pipeline.cluster.topic_prefix)
+    producer, topic = Producer(cluster.options), cluster.physical("access.lifecycle")
     for value in (bytes(40_000_000), noise * 100):
-        producer.produce("access.lifecycle", value, b"bomb", on_delivery=lambda error, _: refused.append(error))
+        producer.produce(topic, value, b"bomb", on_delivery=lambda error, _: refused.append(error))
         producer.flush(30)
     assert [error.code() for error in refused] == [KafkaError.MSG_SIZE_TOO_LARGE] * 2
     large = {"key": b"twentieth", "value": noise * 20}  # just what the topic takes, and zstd to a twentieth
     records = [large, *sent.company("access.lifecycle", "after-bomb")]
-    sent.entries += produce(Cluster(sent.pipeline.options | options), "access.lifecycle", records)
+    sent.entries += produce(cluster, "access.lifecycle", records)
     sent.settle()
     found = sent.pipeline.query(
         "SELECT key, length(value) AS size, decode_error FROM entries WHERE key IN ('bomb', 'twentieth')"
@@ -303,11 +304,12 @@ def sender_timed(sent: Sent) -> Iterator[None]:
 
 def set_timestamp_type(pipeline: Pipeline, value: str) -> None:
     entry = ConfigEntry("message.timestamp.type", value, incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, "access.activity", incremental_configs=[entry])
-    admin = AdminClient(pipeline.options)
+    topic = pipeline.cluster.physical("access.activity")
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = pipeline.cluster.admin
     for future in admin.incremental_alter_configs([resource]).values():
         future.result(30)
-    described = ConfigResource(ResourceType.TOPIC, "access.activity")
+    described = ConfigResource(ResourceType.TOPIC, topic)
 
     def taken() -> bool:
         for future in admin.describe_configs([described]).values():

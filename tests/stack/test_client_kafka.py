@@ -20,6 +20,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.offsets import end_offset
 from grantledger.producers import Client, DeliveryError, Resource, grant_activated, session_query
+from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import decode
 
@@ -61,21 +62,21 @@ class Tail:
 
 
 @pytest.fixture
-def tail(kafka: Any) -> Iterator[Tail]:
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+def tail(broker: LocalBroker) -> Iterator[Tail]:
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
     for topic, count in TOPICS.items():
         try:
             admin.create_topics([NewTopic(topic, count, 1)])[topic].result(timeout=20)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
-    opened = Tail(kafka.bootstrap_servers)
+    opened = Tail(broker.bootstrap_servers)
     yield opened
     opened.close()
 
 
-def test_what_is_sent_is_there_under_its_key(kafka: Any, tail: Tail) -> None:
-    with Client({"bootstrap.servers": kafka.bootstrap_servers}, system="deploy-bot", instance="eu-1") as client:
+def test_what_is_sent_is_there_under_its_key(broker: LocalBroker, tail: Tail) -> None:
+    with Client({"bootstrap.servers": broker.bootstrap_servers}, system="deploy-bot", instance="eu-1") as client:
         granted = client.send(
             grant_activated(
                 subject="alice",
@@ -93,7 +94,7 @@ def test_what_is_sent_is_there_under_its_key(kafka: Any, tail: Tail) -> None:
     assert (topic, key.decode(), value["event_id"]) == ("access.lifecycle", granted.grant_id, granted.event_id)
 
 
-def test_a_broker_that_is_not_there_is_said_with_the_event(kafka: Any) -> None:
+def test_a_broker_that_is_not_there_is_said_with_the_event(broker: LocalBroker) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         servers = f"127.0.0.1:{unused.getsockname()[1]}"
@@ -105,7 +106,7 @@ def test_a_broker_that_is_not_there_is_said_with_the_event(kafka: Any) -> None:
     assert "refused" in str(caught.value)
 
 
-def test_a_missing_topic_is_said_with_the_event(kafka: Any) -> None:
+def test_a_missing_topic_is_said_with_the_event(broker: LocalBroker) -> None:
     class Misdirected:
         """The real producer, sent to a topic that is not there."""
 
@@ -120,7 +121,7 @@ def test_a_missing_topic_is_said_with_the_event(kafka: Any) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(self.real, name)
 
-    servers = {"bootstrap.servers": kafka.bootstrap_servers}
+    servers = {"bootstrap.servers": broker.bootstrap_servers}
     client = Client(servers, system="x", make_producer=Misdirected)
     event = client.send(session_query(subject="alice", session_id="s", query="select 1"))
     with pytest.raises(DeliveryError) as caught:
@@ -129,8 +130,10 @@ def test_a_missing_topic_is_said_with_the_event(kafka: Any) -> None:
     client.close()
 
 
-def test_sample_runs_until_sigterm_then_ends_what_is_open_and_exits_0(kafka: Any, tail: Tail, tmp_path: Path) -> None:
-    environment = {**os.environ, "GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
+def test_sample_runs_until_sigterm_then_ends_what_is_open_and_exits_0(
+    broker: LocalBroker, tail: Tail, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
     child = subprocess.Popen(
         [sys.executable, "-c", SAMPLE, "--rate", "10", "--forever"],
         env=environment,

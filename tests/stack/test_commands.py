@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable
 
 import pytest
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from grantledger.ledger.note import open_checkpoint, parse_verifier_key
 from grantledger.runtime.broker import LocalBroker
@@ -121,15 +121,15 @@ def test_metrics_count_what_happened(pipeline: Pipeline) -> None:
 
 def test_topics_check_names_what_differs(pipeline: Pipeline) -> None:
     assert pipeline.run("topics", "check").returncode == 0
-    admin = AdminClient(pipeline.options)
+    admin, topic = pipeline.cluster.admin, pipeline.cluster.physical("access.lifecycle.sealed")
     entry = ConfigEntry("retention.ms", "60000", incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, "access.lifecycle.sealed", incremental_configs=[entry])
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     for future in admin.incremental_alter_configs([resource]).values():
         future.result(30)
     answer = pipeline.run("topics", "check")
     assert answer.returncode == 1 and "access.lifecycle.sealed has retention.ms=60000" in answer.stderr
     undo = ConfigEntry("retention.ms", "-1", incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, "access.lifecycle.sealed", incremental_configs=[undo])
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[undo])
     for future in admin.incremental_alter_configs([resource]).values():
         future.result(30)
 

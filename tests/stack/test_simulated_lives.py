@@ -38,7 +38,7 @@ def test_planted_faults_are_found_through_kafka_and_faust(
     producer.init_transactions(30)
     for batch, _ in sealed_batches(simulation, 20.0):
         producer.begin_transaction()
-        producer.produce("access.lifecycle.sealed", encode(batch), batch.origin, 0)
+        producer.produce(pipeline.cluster.physical("access.lifecycle.sealed"), encode(batch), batch.origin, 0)
         producer.commit_transaction(30)
     # What was sealed here never stood in the input; something must, or the watch would not wait for it.
     produce(pipeline.cluster, LIFECYCLE_TOPIC, ({"value": b"sealed already"} for _ in range(batch.next_offset)))

@@ -126,7 +126,7 @@ class Ledger:
 
 def send_alone(pipeline: Pipeline, sent: Event, stored: int) -> None:
     """Send an event that is alone in its batch: the next one is sent once it is stored."""
-    with Client(pipeline.options) as client:
+    with Client(pipeline.options, topic_prefix=pipeline.cluster.topic_prefix) as client:
         client.send(sent)
     pipeline.wait_stored(stored)
 
@@ -150,7 +150,7 @@ def make(pipeline: Pipeline) -> None:
     stored += produce(pipeline.cluster, "access.lifecycle", garbage)
     stored += produce(pipeline.cluster, "access.activity", garbage)
     pipeline.wait_stored(stored)
-    with Client(pipeline.options) as client:
+    with Client(pipeline.options, topic_prefix=pipeline.cluster.topic_prefix) as client:
         for number in range(10, 30):
             client.send(event("grant.activated", number))
             client.send(event("session.query", number))

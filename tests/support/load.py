@@ -10,6 +10,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message, Producer
 
+from grantledger.kafka.cluster import Cluster
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC, Finding
 
@@ -34,15 +35,16 @@ class Load:
     few are sent in transactions of which every third is aborted, so that offsets have gaps.
     """
 
-    def __init__(self, bootstrap_servers: str, count: int, rate: float, seed: int, *, odd: bool = True) -> None:
+    def __init__(self, cluster: Cluster, count: int, rate: float, seed: int, *, odd: bool = True) -> None:
         self._count, self._rate, self._odd = count, rate, odd
         self._random = random.Random(seed)
         self._encoder = EventEncoder()
         # Idempotent and patient: a broker that is away for a while loses nothing and doubles nothing.
         options: dict[str, Any] = {
-            "bootstrap.servers": bootstrap_servers, "enable.idempotence": True, "acks": "all", "linger.ms": 5,
+            **cluster.options, "enable.idempotence": True, "acks": "all", "linger.ms": 5,
             "message.timeout.ms": 120_000, "log_level": 0, "reconnect.backoff.max.ms": 500,
         }  # fmt: skip
+        self._cluster = cluster
         self._producer = Producer(options)
         self._options = options
         self._seed = seed
@@ -83,9 +85,10 @@ class Load:
             if self._enough.is_set():
                 break
             topic, key, value, headers = self._record(number)
+            name = self._cluster.physical(topic)
             while True:
                 try:
-                    self._producer.produce(topic, value, key, headers=headers, on_delivery=self._delivered)
+                    self._producer.produce(name, value, key, headers=headers, on_delivery=self._delivered)
                     break
                 except BufferError:
                     self._producer.poll(0.1)
@@ -126,7 +129,7 @@ class Load:
         if error is not None:
             self.failures.append(error.str())
             return
-        where = (message.topic() or "", message.partition() or 0, message.offset() or 0)
+        where = (self._cluster.logical(message.topic() or ""), message.partition() or 0, message.offset() or 0)
         self.sent.append(Sent(*where, message.key() or None, message.value() or None))  # type: ignore[arg-type]
 
     def _transaction(self, number: int) -> None:
@@ -137,7 +140,9 @@ class Load:
         producer.init_transactions(60)
         producer.begin_transaction()
         for topic in (LIFECYCLE_TOPIC, ACTIVITY_TOPIC):
-            producer.produce(topic, f"in a transaction {number}".encode(), f"t{number}".encode())
+            producer.produce(
+                self._cluster.physical(topic), f"in a transaction {number}".encode(), f"t{number}".encode()
+            )
         if number % 1500 == 250:
             producer.flush(60)
             producer.abort_transaction(60)

@@ -65,7 +65,7 @@ def revoked(name: str) -> Event:
 
 def send(pipeline: Pipeline, *events: Event) -> None:
     """Have Kafka take events from an access tool."""
-    with Client(pipeline.options, system="bot", instance="test") as client:
+    with Client(pipeline.options, system="bot", instance="test", topic_prefix=pipeline.cluster.topic_prefix) as client:
         for event in events:
             client.send(event)
 
