@@ -1,10 +1,10 @@
-"""A second verifier of a ledger, written from docs/ledger.md alone: it shares no line with the package it checks.
+"""A second verifier of a ledger, written from docs/ledger.md alone. It shares no code with the package it checks.
 
     python tests/second_verifier.py KEY.pub FOLDER
 
-FOLDER holds raw Kafka values, one file each, in any folders, in order of their sorted paths; sealed batches and anchors
-are told apart by their first ten bytes. ``anchors.jsonl`` in it is what the target ``file`` wrote.
-Numbers in comments are those of the page's section "Verification, step by step".
+FOLDER contains raw Kafka values, one file each, in any folders, in the order of their sorted paths. The first ten bytes
+distinguish sealed batches and anchors. ``anchors.jsonl`` in it is the file that the target ``file`` wrote.
+Step numbers in comments are those of the page's section "How to verify".
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import copy
 import hashlib
 import io
 import json
+import re
 import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,10 +35,11 @@ RELEASED = {
 }
 """The released event schemas: prefix to file."""
 NULL = 0xFFFFFFFF
+ORIGIN = re.compile(r"[^/\s+]+/[^/\s+]+/(0|[1-9][0-9]*)/(0|[1-9][0-9]*)")
 
 
 class UnsoundError(Exception):
-    """The ledger is not what was signed; ``index`` is the first entry concerned, as far as one can be named."""
+    """The ledger differs from what was signed. ``index`` is the first entry concerned, if it can be named."""
 
     def __init__(self, log: str, index: int | None, message: str) -> None:
         super().__init__(f"{log} {'' if index is None else index}: {message}")
@@ -205,7 +207,7 @@ def key_id(name: str, kind: bytes, public_key: bytes) -> bytes:
 
 
 def check_note(note: str, body: str, public_key: bytes, batch: tuple[int, int, int, bytes] | None) -> None:
-    """Check that a note is these very bytes but for its signatures, and that they hold.
+    """Check that a note has exactly this body and these lines, and that its signatures are valid.
 
     ``batch``: (sealed_at, first index, next offset, last leaf) of the batch, or None in anchors.
     """
@@ -216,13 +218,13 @@ def check_note(note: str, body: str, public_key: bytes, batch: tuple[int, int, i
         raise ValueError("the checkpoint states another origin, size or root")
     lines = note[len(head) :].split("\n")
     if lines.pop() != "" or len(lines) != (1 if batch is None else 2):
-        raise ValueError("the note has other lines than those that the log writes")
+        raise ValueError("the note has other lines than the log writes")
     raws = []
     for line in lines:
         start = f"— {origin} "
         raw = base64.b64decode(line[len(start) :], validate=True)
         if line != start + base64.b64encode(raw).decode():
-            raise ValueError("a signature line is not as the log writes it")
+            raise ValueError("a signature line differs from what the log writes")
         raws.append(raw)
     try:
         if raws[0][:4] != key_id(origin, b"\x01", public_key):
@@ -238,14 +240,14 @@ def check_note(note: str, body: str, public_key: bytes, batch: tuple[int, int, i
             message = f"grantledger batch v1\n{sealed_at}\n{first_index}\n{next_offset}\n{last}\n{body}"
             key.verify(raws[1][20:], message.encode())
     except InvalidSignature:
-        raise ValueError("a signature does not hold") from None
+        raise ValueError("a signature is not valid") from None
 
 
 # --- one log -------------------------------------------------------------------------------------------------------
 
 
 class Log:
-    """What is known of one log after the batches so far."""
+    """The state of one log after the batches so far."""
 
     def __init__(self, batch: dict[str, Any]) -> None:
         self.genesis = genesis_of(batch)
@@ -259,43 +261,48 @@ class Log:
         """Check one batch and yield (append time, key, value) of its entries."""
         log, first, count = batch["origin"], batch["first_index"], batch["count"]
         if genesis_of(batch) != self.genesis:
-            raise UnsoundError(log, first, "the batch names another genesis")  # 1
+            raise UnsoundError(log, first, "the batch names another genesis")  # Step 2, Genesis
         if first != self.tree.size:
-            raise UnsoundError(log, self.tree.size, "the batch does not begin where the last one ended")  # 2
+            raise UnsoundError(
+                log, self.tree.size, "the batch does not begin where the last one ended"
+            )  # Step 3, Order
         try:
-            records = list(rows(batch))  # 3
+            records = list(rows(batch))  # Step 1, Format
         except ValueError as error:
             raise UnsoundError(log, first, str(error)) from error
         if batch["previous_leaf_hash"] != self.last:
-            raise UnsoundError(log, first, "the batch does not name the leaf before it")  # 6
+            raise UnsoundError(log, first, "the batch does not name the leaf before it")  # Step 6, Chain
         offset_before = -1
         for at, (flags, offset, time, key, value, headers, payload, leaf) in enumerate(records):
             if sha(b"GLP1" + length_and(key) + length_and(value) + headers) != payload:
-                raise UnsoundError(log, first + at, "key, value or headers are not those that were sealed")  # 4
+                # Step 4, Payload
+                raise UnsoundError(log, first + at, "key, value or headers are not the sealed ones")
             data = b"GLE1" + bytes([flags]) + self.last + struct.pack(">Qq", offset, time) + payload
             if sha(b"\0" + data) != leaf:
-                raise UnsoundError(log, first + at, "the entry is not the one that was sealed")  # 5, 6
+                raise UnsoundError(log, first + at, "the entry is not the sealed one")  # Step 5, Leaf
             if offset <= offset_before:
-                raise UnsoundError(log, first + at, "offsets do not rise")
+                raise UnsoundError(log, first + at, "offsets do not increase")  # Step 3, Order
             offset_before, self.last = offset, leaf
             self.tree.append(leaf)
             yield time, key, value
         end = first + count - 1
         if batch["frontier"] != self.tree.frontier():
-            raise UnsoundError(log, end, "the frontier is not that of the entries")  # 7
+            raise UnsoundError(log, end, "the frontier is not that of the entries")  # Step 7, Checkpoint
         if count and batch["next_offset"] <= offset_before:
             raise UnsoundError(log, end, "reading would go on before the last entry")
         body = body_of(log, self.tree.size, self.tree.root())
         try:
             check_note(
                 batch["note"], body, public_key, (batch["sealed_at"], first, batch["next_offset"], self.last)
-            )  # 8, 9
+            )  # Step 8, Batch
         except ValueError as error:
             raise UnsoundError(log, end, str(error)) from error
         self.roots[self.tree.size] = self.tree.root()
 
 
 def genesis_of(batch: dict[str, Any]) -> tuple[bytes, ...]:
+    if not ORIGIN.fullmatch(batch["origin"]):
+        raise UnsoundError(batch["origin"], None, "not <deployment>/<topic>/<partition>/<epoch>")
     origin = batch["origin"].encode()
     sizes = struct.pack(">QQ", batch["first_offset"], batch["previous_size"])
     return struct.pack(">H", len(origin)) + origin, batch["topic_id"], sizes, batch["previous_root"]
@@ -335,7 +342,7 @@ def check_anchors(anchors: Iterable[dict[str, Any]], public_key: bytes, logs: di
     for anchor in anchors:
         log = anchor["origin"]
         if anchor["index"] != tree.size:
-            raise UnsoundError(log, tree.size, "an anchor is missing or there twice")
+            raise UnsoundError(log, tree.size, "an anchor is missing or duplicated")
         origins = [body.split("\n", 1)[0].encode() for body in anchor["bodies"]]
         if origins != sorted(set(origins)):
             raise UnsoundError(log, tree.size, "bodies are not sorted by origin")
@@ -345,24 +352,24 @@ def check_anchors(anchors: Iterable[dict[str, Any]], public_key: bytes, logs: di
         if anchor["frontier"] != tree.frontier():
             raise UnsoundError(log, tree.size - 1, "the frontier is not that of the anchors")
         try:
-            check_note(anchor["note"], body_of(log, tree.size, tree.root()), public_key, None)  # 12
+            check_note(anchor["note"], body_of(log, tree.size, tree.root()), public_key, None)  # Step 11, Anchors
         except ValueError as error:
             raise UnsoundError(log, tree.size - 1, str(error)) from error
         check_covered(anchor, logs)
     return tree.size
 
 
-def check_covered(anchor: dict[str, Any], logs: dict[str, Log]) -> None:  # 13
+def check_covered(anchor: dict[str, Any], logs: dict[str, Log]) -> None:  # Step 12, Anchored heads
     for body in anchor["bodies"]:
         origin, size_text, _, _ = body.split("\n")
         size = int(size_text)
         log = logs.get(origin)
         here = log.tree.size if log else 0
         if size > here:
-            raise UnsoundError(origin, here, f"anchor {anchor['index']} states {size} entries, {here} are here")
+            raise UnsoundError(origin, here, f"anchor {anchor['index']} covers {size} entries, {here} are here")
         root = (log.roots if log else {}).get(size, sha(b"") if size == 0 else b"")
         if body_of(origin, size, root) != body:
-            raise UnsoundError(origin, size - 1, f"anchor {anchor['index']} states another root")
+            raise UnsoundError(origin, size - 1, f"anchor {anchor['index']} covers another root")
 
 
 # --- schemas and columns -------------------------------------------------------------------------------------------
@@ -401,18 +408,18 @@ class Schemas:
         self.found: dict[bytes, tuple[str, int]] = {}
         self.released = released
 
-    def learn(self, log: str, index: int, time: int, key: bytes | None, value: bytes | None) -> None:  # 10
+    def learn(self, log: str, index: int, time: int, key: bytes | None, value: bytes | None) -> None:  # Step 9, Schemas
         if key is None or value is None or not key.startswith(b"schema/"):
             return
         event = self._event(value, time)
         if event is None or event["event_type"] != b"schema.registered" or not event["registered_schema"]:
             return
-        said = event["registered_schema"]
-        text = said["json"].decode()
-        if sha(text.encode()).hex().encode() != said["sha256"]:
+        stated = event["registered_schema"]
+        text = stated["json"].decode()
+        if sha(text.encode()).hex().encode() != stated["sha256"]:
             return
-        prefix = bytes.fromhex(said["prefix"].decode())
-        known = self.found.setdefault(prefix, (text, -(2**63) if said["initial"] else time))
+        prefix = bytes.fromhex(stated["prefix"].decode())
+        known = self.found.setdefault(prefix, (text, -(2**63) if stated["initial"] else time))
         if known[0] != text:
             raise UnsoundError(log, index, f"two schemas are registered as {prefix.hex()}")
 
@@ -425,7 +432,7 @@ class Schemas:
             return read_datum(value[10:], self.released[value[:10]])
 
     def decode(self, value: bytes | None, time: int) -> dict[str, Any]:
-        """Return the datum with text as bytes; the message of the error is the word of ``decode_error``."""
+        """Return the datum with text as bytes; the message of the error is the code of ``decode_error``."""
         if value is None:
             raise ValueError("value_null")
         prefix = prefix_of(value)
@@ -434,8 +441,8 @@ class Schemas:
             raise ValueError("schema_unknown")
         return read_datum(value[len(prefix) :], text)
 
-    def columns(self, value: bytes | None, time: int) -> dict[str, Any]:  # 11
-        """Return the decoded columns of one entry, and the word of its ``decode_error``."""
+    def columns(self, value: bytes | None, time: int) -> dict[str, Any]:  # Step 10, Decoded columns
+        """Return the decoded columns of one entry, and the code of its ``decode_error``."""
         try:
             datum, word = self.decode(value, time), ""
         except ValueError as error:
@@ -505,7 +512,7 @@ def verify(
 ) -> dict[str, Any]:
     """Check sealed batches and anchors, given as raw Kafka values, each log in its order.
 
-    Returns what was found sound; raises UnsoundError at the first thing that is not.
+    Returns the sound heads; raises UnsoundError at the first problem.
     """
     logs: dict[str, Log] = {}
     anchors: list[dict[str, Any]] = []
@@ -529,7 +536,7 @@ def verify(
     check_epochs(logs)
     count = check_anchors(anchors, public_key, logs)
     inside = {anchor["index"]: anchor for anchor in anchors}
-    for anchor in filter(None, map(read_anchor_line, outside)):
+    for anchor in filter(None, map(read_anchor_line, outside)):  # Step 13, Outside anchors
         if anchor["index"] in inside and anchor != inside[anchor["index"]]:
             raise UnsoundError(anchor["origin"], anchor["index"], "the anchor outside is another one: two histories")
         nodes = [anchor["frontier"][at : at + 32] for at in range(0, len(anchor["frontier"]), 32)]
@@ -543,7 +550,7 @@ def verify(
 
 
 def check_epochs(logs: dict[str, Log]) -> None:
-    for origin, log in logs.items():  # 1
+    for origin, log in logs.items():  # Step 2, Genesis
         name, _, epoch = origin.rpartition("/")
         before = logs.get(f"{name}/{int(epoch) - 1}")
         expected = (before.tree.size, before.tree.root()) if before else (0, bytes(32))

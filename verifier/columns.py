@@ -74,12 +74,11 @@ def wrong_type(table: pa.Table, schema: pa.Schema, nullable: tuple[str, ...] = (
         if place < 0:
             continue
         wanted, column = schema.field(place).type, table.column(name)
-        found = column.type
-        if pa.types.is_list(wanted) and pa.types.is_list(found):  # the names and nullability of items differ
-            wanted, found = wanted.value_type, found.value_type
-        if found != (pa.binary() if wanted == pa.string() else wanted):
-            return str(name)
-        if column.null_count and name not in nullable:
+        nulls = column.null_count if name not in nullable else 0
+        if pa.types.is_list(wanted) and pa.types.is_list(column.type):  # the name of the items differs
+            wanted, column = wanted.value_type, pc.list_flatten(column)
+            nulls += column.null_count
+        if nulls or column.type != (pa.binary() if wanted == pa.string() else wanted):
             return str(name)
     return None
 

@@ -165,6 +165,7 @@ def make(pipeline: Pipeline) -> None:
         source=Source("grantledger", DEPLOYMENT, "erasure-1", "erasure"),
         subject=Subject(f"{LIFECYCLE}#{ERASED_INDEX}", "system"),
         actor=Actor("privacy-officer", "human"),
+        reason="GDPR Article 17",
         outcome="success",
     )
     produce(pipeline.cluster, "access.findings", [{"value": EventEncoder().encode(erased), "key": b"erasure"}])

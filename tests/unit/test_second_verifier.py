@@ -1,4 +1,4 @@
-"""The verifier that was written from docs/ledger.md alone, against ledgers that the sealer's code makes."""
+"""The second verifier, written from docs/ledger.md alone, on ledgers that the sealer's code creates."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_it_shares_nothing_with_what_it_checks() -> None:
     }
     assert imported <= {
         "__future__", "base64", "collections", "copy", "cryptography", "fastavro", "hashlib", "io", "json", "pathlib",
-        "struct", "sys", "types", "typing",
+        "re", "struct", "sys", "types", "typing",
     }  # fmt: skip
 
 
@@ -127,14 +127,14 @@ def test_it_finds_an_end_cut_off_only_by_an_anchor(tmp_path: Path) -> None:
         anchors.append(anchor)
     assert check(values + [encode_anchor(anchor) for anchor in anchors])["anchors"] == 4
     assert check(values[:1])["heads"][GENESIS.origin][0] == 3  # nothing says that there was more
-    with pytest.raises(UnsoundError, match="states 4 entries, 3 are here"):
+    with pytest.raises(UnsoundError, match="covers 4 entries, 3 are here"):
         check(values[:1] + [encode_anchor(anchor) for anchor in anchors])
     target = FileTarget(tmp_path / "anchors.jsonl")
     for anchor in anchors:
         target.publish(anchor)
     outside = (tmp_path / "anchors.jsonl").read_text("utf-8").splitlines()
     assert check(values, outside)["anchors"] == 0
-    with pytest.raises(UnsoundError, match="states 4 entries, 3 are here"):
+    with pytest.raises(UnsoundError, match="covers 4 entries, 3 are here"):
         check([*values[:1], encode_anchor(anchors[0])], outside)
     forged = json.loads(outside[0]) | {"time_ms": 99}
     with pytest.raises(UnsoundError, match="two histories"):
