@@ -475,7 +475,10 @@ class TestRows:
         name = "��" if "x" in origin and "\\" in origin else origin
         assert problems(report) == [(name, 0, "origin")]
 
-    @pytest.mark.parametrize("origin", ["other.example/access.lifecycle/0/0", "", "'a' || repeat('x', 300)"])
+    @pytest.mark.parametrize(
+        "origin",
+        ["other.example/access.lifecycle/0/0", "", "'a' || repeat('x', 300)", f"{LIFECYCLE[:-1]}²", f"{LIFECYCLE}1"],
+    )
     def test_a_log_is_added(self, ledger: Ledger, origin: str) -> None:
         name = origin if "'" in origin else f"'{origin}'"
         added = f"SELECT * FROM origins UNION ALL SELECT * REPLACE ({name} AS origin) FROM origins LIMIT 1 BY origin"
@@ -665,8 +668,11 @@ class TestErasure:
     def test_on_record(self, ledger: Ledger) -> None:
         gone = {"entries": replaced("entries", row(ERASED_INDEX), **self.GONE)}
         assert problems(ledger.store.verify(gone)) == []
+
+    def test_marked_with_the_payload_left(self, ledger: Ledger) -> None:
+        """Who asks for an erasure must not be told that it happened."""
         marked = {"entries": replaced("entries", row(ERASED_INDEX), erased_at="now64(6)")}
-        assert problems(ledger.store.verify(marked)) == []
+        assert problems(ledger.store.verify(marked)) == [(LIFECYCLE, ERASED_INDEX, "erased")]
 
     def test_not_on_record(self, ledger: Ledger) -> None:
         gone = {"entries": replaced("entries", row(ERASED_INDEX + 1), **self.GONE)}
@@ -859,6 +865,22 @@ class TestCommandLine:
         assert code == 1
         assert problems(json.loads(printed)) == [(LIFECYCLE, ledger.middle, check)]
 
+    @pytest.mark.parametrize(
+        ("statement", "origin"),
+        [
+            ("ALTER TABLE entries MODIFY COLUMN leaf_hash String", f"{DEPLOYMENT}/access.activity/0/0"),
+            ("ALTER TABLE origins MODIFY COLUMN topic_id String", DEPLOYMENT),
+            ("ALTER TABLE anchors MODIFY COLUMN time DateTime64(6, 'UTC')", ANCHORS),
+        ],
+    )
+    def test_a_column_of_another_type(self, ledger: Ledger, folder: Path, statement: str, origin: str) -> None:
+        """It is reported, and does not end the command."""
+        with TamperedStore(folder / "clickhouse", DEPLOYMENT, b"", None) as store:
+            store.execute(statement)
+        code, printed = self.verify(ledger, folder)
+        found = [where for where, _, check in problems(json.loads(printed)) if check == "format"]
+        assert code == 1 and origin in found
+
     def test_an_end_that_is_gone_may_be_one_that_is_not_stored_yet(self, ledger: Ledger, folder: Path) -> None:
         """What to look at is said; the verdict stays."""
         with TamperedStore(folder / "clickhouse", DEPLOYMENT, b"", None) as store:
@@ -980,6 +1002,20 @@ class TestKafka:
                 expected = (f"{self.LOG} offset {at}", None, "checkpoint")
         found = problems(self.verify(ledger, sealed | {self.LOG: values}))
         assert found[0] == expected
+
+    def test_two_partitions_change_places(self, ledger: Ledger, sealed: dict[str, list[bytes]]) -> None:
+        """Each log is sound in itself, and is not where it was sealed."""
+        one, other = (f"access.activity.sealed/{partition}" for partition in (0, 1))
+        found = problems(self.verify(ledger, sealed | {one: sealed[other], other: sealed[one]}))
+        assert {(where, check) for where, _, check in found} >= {
+            (f"{one} offset 0", "origin"),
+            (f"{other} offset 0", "origin"),
+        }
+
+    def test_of_another_deployment(self, ledger: Ledger, sealed: dict[str, list[bytes]]) -> None:
+        evidence = KafkaEvidence("other.example", [Record("access.lifecycle.sealed", 0, 0, sealed[self.LOG][0])], [])
+        report = verify(evidence, LogKeys.single(ledger.signer.public_key)).as_json()
+        assert problems(report) == [(f"{self.LOG} offset 0", None, "origin")]
 
     def test_a_log_is_gone(self, ledger: Ledger, sealed: dict[str, list[bytes]]) -> None:
         assert problems(self.verify(ledger, sealed | {self.LOG: []})) == [(LIFECYCLE, 0, "truncated")]
