@@ -132,11 +132,6 @@ def check_anchor(anchor: Anchor, public_key: bytes) -> Frontier:
     return frontier
 
 
-def anchored_sizes(anchor: Anchor) -> dict[str, int]:
-    """Return the size of each log that an anchor covers, by origin without the epoch."""
-    return {c.origin.rpartition("/")[0]: c.size for c in anchor.checkpoints()}
-
-
 @cache
 def _schema(name: str) -> tuple[bytes, Any]:
     definition = load(name)

@@ -286,8 +286,3 @@ def leaf_at(batch: SealedBatch, index: int) -> bytes:
     if not 0 <= index - batch.first_index < batch.count:
         raise IndexError(f"index {index} is not in {batch.first_index} to {batch.size - 1}")
     return batch.leaf_hashes[at : at + 32]
-
-
-def payload_bytes(records: Records) -> int:
-    """Return the number of bytes in all keys, values and headers together."""
-    return sum(len(blob or b"") for column in (records.keys, records.values, records.headers) for blob in column)
