@@ -1,4 +1,4 @@
-"""The application: which commands there are, and the options that all of them have."""
+"""The application: it builds the tree of commands and gives each the options that all of them share."""
 
 from __future__ import annotations
 
@@ -10,116 +10,153 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from ..runtime.settings import SettingsError, load_settings
-
-COMMANDS = {
-    "up": ("up", "Start the local stack: Kafka, sealer, store, anchor; Ctrl-C drains and stops it."),
-    "emit": ("emit", "Send events given by flags or as JSON lines."),
-    "import": ("import_", "Send the records of a tool's audit files, through its adapter."),
-    "sample": ("sample", "Send made-up lives of grants, in the tools' own formats, through the adapters."),
-    "query": ("query", "Ask the store in SQL, read-only."),
-    "grants": ("grants", "List grants: who has what, until when, and what should be gone."),
-    "grant": ("grant", "Tell one grant from its request to its removal."),
-    "verify": ("verify", "Check that everything stored is what was sealed and signed."),
-    "keys": ("keys", "Print the verifier keys of the logs."),
-    "topics": ("topics", "Make the topics, or check that they are as they must be."),
-    "seal": ("seal", "Run a sealer: chain and sign every record."),
-    "store": ("store", "Run the sink: write sealed batches to ClickHouse."),
-    "watch": ("watch", "Run the watch: follow every grant, and say where access did not end on time."),
-    "sweep": ("sweep", "Run the sweep: hold what the watch says against what the store says."),
-    "anchor": ("anchor", "Run the anchor: write the heads of all logs outside at a fixed rhythm."),
-    "alert": ("alert", "Run the alerts: findings go to Alertmanager and webhooks, once."),
-    "enforce": ("enforce", "Take access away as revoke commands say; a dry run unless told to act."),
-    "settings": ("settings", "Print every setting with its meaning and its value."),
-}
-"""Name of each command, its module here, and its one line of help."""
-
+from ..base.errors import EXIT_USAGE, GrantledgerError
+from ..runtime.settings import load_settings
+from .errors import fail
+from .output import Format, Output, timezone
+from .tree import COMMANDS, Command, Group
 
 DataOption = Annotated[
     Path | None,
     typer.Option(
         "--data",
         file_okay=False,
-        help="Folder of the keys, the local stack and the embedded store. [GRANTLEDGER_DATA_DIR; default: data]",
+        help="Folder with the keys, the local stack and the embedded store. [GRANTLEDGER_DATA_DIR; default: data]",
     ),
 ]
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", dir_okay=False, help="TOML file of settings. [GRANTLEDGER_CONFIG]")
+    Path | None, typer.Option("--config", dir_okay=False, help="TOML file with settings. [GRANTLEDGER_CONFIG]")
 ]
+FormatOption = Annotated[Format, typer.Option("-o", "--output", help="Output format.")]
+ZoneOption = Annotated[
+    str, typer.Option("--tz", metavar="ZONE", help="Time zone of the output: an IANA name, or local.")
+]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print only what a script needs: ids, one per line.")]
+
+_OUTPUT_OPTIONS = {
+    "output_format": (FormatOption, Format.table),
+    "zone": (ZoneOption, "UTC"),
+    "quiet": (QuietOption, False),
+}
+_INJECTED = ("settings", "output")
+_SETTINGS_OPTIONS = {"data_dir": (DataOption, None), "config": (ConfigOption, None)}
 
 
-def with_settings(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command ``--data`` and ``--config``, and put the settings they lead to into ``context.obj``."""
+def with_common_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the common options to a command.
+
+    Every command gets ``--data`` and ``--config``; their settings are passed as the parameter ``settings``. A command
+    with a parameter ``output`` also gets ``-o``, ``--tz`` and ``-q``. Errors of ours become one line on standard error
+    and the exit code that they carry.
+    """
+    own = inspect.signature(function, eval_str=True)
+    prints = "output" in own.parameters
+    options: dict[str, tuple[Any, Any]] = (_OUTPUT_OPTIONS if prints else {}) | _SETTINGS_OPTIONS
 
     @functools.wraps(function)
-    def wrapper(*, data_dir: Path | None, config: Path | None, **arguments: Any) -> None:
+    def wrapper(**arguments: Any) -> None:
+        common = {name: arguments.pop(name) for name in options}
         try:
-            arguments["context"].obj = load_settings(data_dir, config)
-        except SettingsError as error:
-            typer.echo(f"grantledger: {error}", err=True)
-            raise typer.Exit(2) from error
-        function(**arguments)
+            if prints:
+                zone = timezone(common["zone"])
+                arguments["output"] = Output(common["output_format"], zone, common["quiet"])
+            function(settings=load_settings(common["data_dir"], common["config"]), **arguments)
+        except GrantledgerError as error:
+            fail(str(error), error.exit_code)
 
-    own = inspect.signature(function, eval_str=True)
     keyword = inspect.Parameter.KEYWORD_ONLY
-    added = [
-        inspect.Parameter("data_dir", keyword, default=None, annotation=DataOption),
-        inspect.Parameter("config", keyword, default=None, annotation=ConfigOption),
+    parameters = [each.replace(kind=keyword) for each in own.parameters.values() if each.name not in _INJECTED]
+    parameters += [
+        inspect.Parameter(name, keyword, default=default, annotation=option)
+        for name, (option, default) in options.items()
     ]
-    parameters = [parameter.replace(kind=keyword) for parameter in own.parameters.values()] + added
     wrapper.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
 
 
-class LazyGroup(TyperGroup):
-    """Lists every command, and imports one only when it is asked for: sending needs none of the pipeline."""
+class LazyCommand(TyperCommand):
+    """Stands for a command in help and completion, and imports it when it is invoked.
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Return the commands in the order in which a newcomer meets them."""
-        del ctx
-        return list(COMMANDS)
+    Sending events needs none of the packages that the pipeline needs.
+    """
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import and return a command."""
-        del ctx
-        if cmd_name not in COMMANDS:
-            return None
-        module_name, summary = COMMANDS[cmd_name]
+    def __init__(self, name: str, command: Command) -> None:
+        super().__init__(name, help=command.summary, short_help=command.summary)
+        self._command = command
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Import the command and let it parse its arguments."""
+        return self.load().make_context(info_name, args, parent, **extra)
+
+    def load(self) -> Any:
+        """Import the command."""
+        module_name, _, function_name = self._command.target.partition(":")
         try:
             module = importlib.import_module(f".{module_name}", __package__)
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith("grantledger"):
                 raise
-            needed = f"`{cmd_name}` needs the package {error.name}: pip install 'grantledger[embedded]'"
-            typer.echo(f"grantledger: {needed}", err=True)
-            raise typer.Exit(2) from error
-        single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        single.command(short_help=summary)(with_settings(module.command))
-        command = typer.main.get_command(single)
-        command.name = cmd_name
+            fail(f"`{self.name}` needs the package {error.name}: pip install 'grantledger[embedded]'", EXIT_USAGE)
+        app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+        app.command(short_help=self._command.summary)(with_common_options(getattr(module, function_name)))
+        command = typer.main.get_command(app)
+        command.name = self.name
         return command
 
 
-def _group() -> Any:
-    app = typer.Typer(
-        cls=LazyGroup, name="grantledger", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
-    )
+class LazyGroup(TyperGroup):
+    """A group whose commands are lazy. Without a command, or with options only, ``default`` runs."""
 
-    @app.callback(invoke_without_command=True, no_args_is_help=True)
-    def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
-        """The record of temporary production access that nobody can quietly change."""
-        if version:
-            from .. import __version__
+    default: str | None = None
 
-            typer.echo(f"grantledger {__version__}")
-            raise typer.Exit
+    @classmethod
+    def of(cls, name: str, group: Group) -> LazyGroup:
+        """Build a group from the tree."""
+        commands: Any = {each: LazyCommand(each, command) for each, command in group.commands.items()}
+        summary = group.summary + (f" Without a command: {group.default}." if group.default else "")
+        built = cls(
+            name=name, commands=commands, help=summary, short_help=group.summary, no_args_is_help=not group.default
+        )
+        built.rich_markup_mode = None
+        built.default = group.default
+        return built
 
-    return typer.main.get_command(app)
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put in the default command where none is given."""
+        if self.default and (not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names)):
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+
+class RootGroup(TyperGroup):
+    """The root of the tree."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, entry in COMMANDS.items():
+            lazy: Any = LazyGroup.of(name, entry) if isinstance(entry, Group) else LazyCommand(name, entry)
+            self.add_command(lazy)
+
+
+app = typer.Typer(cls=RootGroup, name="grantledger", rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True, no_args_is_help=True)
+def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    """Record temporary production access so that nobody can change the record unnoticed.
+
+    `grantledger demo` shows everything with simulated traffic.
+    """
+    if version:
+        from .. import __version__
+
+        typer.echo(f"grantledger {__version__}")
+        raise typer.Exit
 
 
 def main() -> None:
     """Run the command line."""
-    _group()(prog_name="grantledger")
+    app(prog_name="grantledger")

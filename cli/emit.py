@@ -1,4 +1,4 @@
-"""``grantledger emit``: send one event given by flags, or many as JSON lines."""
+"""``grantledger emit``."""
 
 from __future__ import annotations
 
@@ -16,65 +16,68 @@ from ..producers.adapters import Location, RecordError
 from ..producers.event_json import event_from_json, event_to_json
 from ..producers.importer import MAX_RECORD_BYTES
 from ..producers.json_fields import Fields, parse_object
+from ..runtime.settings import Settings
 from ..schemas.event import ACCESS_TYPES, Event
 from ..schemas.rules import InvalidEventError
-from .sending import NOT_ALL_TAKEN, fail, open_client, reporting
+from .errors import fail
+from .output import Format, Output
+from .sending import SOME_REFUSED, open_client, sending_errors
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
-def command(  # noqa: PLR0917 - one parameter a flag
-    context: typer.Context,
+def command(  # noqa: PLR0917 - one parameter per flag
+    settings: Settings,
+    output: Output,
     event_type: Annotated[
-        str | None, typer.Argument(help="What happened, for example grant.activated. Not with --stdin.")
+        str | None, typer.Argument(help="Type of the event, for example grant.activated. Not with --stdin.")
     ] = None,
     stdin: Annotated[
-        bool, typer.Option("--stdin", help="Read events from standard input, one JSON object a line.")
+        bool, typer.Option("--stdin", help="Read events from standard input, one JSON object per line.")
     ] = False,
-    subject: Annotated[str | None, typer.Option(help="Who holds the access.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Holder of the access.")] = None,
     subject_kind: Annotated[str | None, typer.Option(help="human, service, agent or system.")] = None,
     actor: Annotated[str | None, typer.Option(help="Who caused the event. Default: the subject.")] = None,
     actor_kind: Annotated[str | None, typer.Option(help="human, service, agent or system.")] = None,
-    resource_kind: Annotated[str | None, typer.Option(help="Kind of what is accessed, for example database.")] = None,
-    resource: Annotated[str | None, typer.Option(help="What is accessed.")] = None,
+    resource_kind: Annotated[str | None, typer.Option(help="Kind of the resource, for example database.")] = None,
+    resource: Annotated[str | None, typer.Option(help="Id of the resource.")] = None,
     environment: Annotated[str | None, typer.Option(help="Environment of the resource, for example prod.")] = None,
     entitlement: Annotated[str | None, typer.Option(help="The role or permission.")] = None,
-    grant_id: Annotated[str | None, typer.Option(help="The grant. Made up on grant.activated.")] = None,
-    request_id: Annotated[str | None, typer.Option(help="The request. Made up on request.created.")] = None,
-    session_id: Annotated[str | None, typer.Option(help="The session. Made up on session.started.")] = None,
-    expires_in: Annotated[str | None, typer.Option(help="The access ends after so long: 90s, 45m, 1h30m, 2d.")] = None,
-    expires_at: Annotated[str | None, typer.Option(help="The access ends then: ISO 8601 with a zone.")] = None,
-    occurred_at: Annotated[str | None, typer.Option(help="When it happened: ISO 8601. Default: now.")] = None,
+    grant_id: Annotated[str | None, typer.Option(help="Id of the grant. Generated on grant.activated.")] = None,
+    request_id: Annotated[str | None, typer.Option(help="Id of the request. Generated on request.created.")] = None,
+    session_id: Annotated[str | None, typer.Option(help="Id of the session. Generated on session.started.")] = None,
+    expires_in: Annotated[str | None, typer.Option(help="Duration of the access: 90s, 45m, 1h30m, 2d.")] = None,
+    expires_at: Annotated[str | None, typer.Option(help="End of the access: ISO 8601 with a zone.")] = None,
+    occurred_at: Annotated[str | None, typer.Option(help="Time of the event: ISO 8601. Default: now.")] = None,
     removal_evidence: Annotated[
         str | None, typer.Option(help="On grant.revoked and grant.expired: none, deadline, api_accepted, confirmed.")
     ] = None,
-    run: Annotated[str | None, typer.Option(help="On session.command: what was run.")] = None,
-    arg: Annotated[list[str] | None, typer.Option(help="One of its arguments; may be repeated.")] = None,
+    run: Annotated[str | None, typer.Option(help="On session.command: the command.")] = None,
+    arg: Annotated[list[str] | None, typer.Option(help="On session.command: an argument; repeatable.")] = None,
     query: Annotated[str | None, typer.Option(help="On session.query: the statement.")] = None,
-    exit_code: Annotated[int | None, typer.Option(help="On session.command: what the command returned.")] = None,
-    approved_by: Annotated[list[str] | None, typer.Option(help="A reviewer who approved; may be repeated.")] = None,
-    denied_by: Annotated[list[str] | None, typer.Option(help="A reviewer who denied; may be repeated.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Why.")] = None,
-    ticket: Annotated[str | None, typer.Option(help="The ticket behind it.")] = None,
+    exit_code: Annotated[int | None, typer.Option(help="On session.command: the exit code.")] = None,
+    approved_by: Annotated[list[str] | None, typer.Option(help="A reviewer who approved; repeatable.")] = None,
+    denied_by: Annotated[list[str] | None, typer.Option(help="A reviewer who denied; repeatable.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Reason for the access.")] = None,
+    ticket: Annotated[str | None, typer.Option(help="Ticket that justifies it.")] = None,
     outcome: Annotated[str | None, typer.Option(help="success, failure, denied, pending or unknown.")] = None,
-    error: Annotated[str | None, typer.Option(help="What went wrong.")] = None,
-    client_ip: Annotated[str | None, typer.Option(help="Address of the client.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="The tenant. Default: default.")] = None,
+    error: Annotated[str | None, typer.Option(help="Error message.")] = None,
+    client_ip: Annotated[str | None, typer.Option(help="IP address of the client.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Tenant. Default: default.")] = None,
     native_id: Annotated[
-        str | None, typer.Option(help="Your own name for this event: sent twice with it, it is one event.")
+        str | None, typer.Option(help="Your own id of this event: sent twice with it, the event counts once.")
     ] = None,
     system: Annotated[str, typer.Option(help="Name of the sender, in source.system.")] = "emit",
-    instance: Annotated[str, typer.Option(help="Which of several senders, in source.instance.")] = "default",
+    instance: Annotated[str, typer.Option(help="Name of this sender among several, in source.instance.")] = "default",
     strict: Annotated[bool, typer.Option("--strict", help="With --stdin: send nothing if any line is wrong.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print the events; send nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Send events about access to the ledger.
 
-    Either one event, by flags, or with --stdin any number, one JSON object a line with the fields of the event.
-    Wrong lines are named with line number and field; the good ones are sent all the same, unless --strict.
+    Either one event by flags, or with --stdin any number, one JSON object per line with the fields of an event. A wrong
+    line is reported with its number and field; the others are sent, unless --strict.
 
-    Exit codes: 0 all sent and acknowledged, 1 some refused, 2 could not send.
+    Exit codes: 0 all sent and acknowledged; 1 some refused; 2 could not send.
     """
     if stdin or event_type == "-":
         lines = _numbered_lines()
@@ -108,7 +111,7 @@ def command(  # noqa: PLR0917 - one parameter a flag
         }
         lines = iter([(Location("flags", 1), Fields(flags, Location("flags", 1)))])
 
-    result = _Result()
+    result = _Sending()
     events = _read(lines, result)
     if strict:
         events = iter(list(events))
@@ -117,14 +120,15 @@ def command(  # noqa: PLR0917 - one parameter a flag
     if dry_run:
         for _, event in events:
             typer.echo(json.dumps(event_to_json(_stamped(event, system, instance)), ensure_ascii=False))
-        raise typer.Exit(NOT_ALL_TAKEN if result.refused else 0)
-    with reporting(), open_client(context, system=system, instance=instance) as client:
-        _send(events, client.send, result, keep=as_json)
-    _finish(result, as_json=as_json)
+        raise typer.Exit(SOME_REFUSED if result.refused else 0)
+    keep = output.quiet or output.format is not Format.table
+    with sending_errors(), open_client(settings, system=system, instance=instance) as client:
+        _send(events, client.send, result, keep=keep)
+    _finish(result, output)
 
 
-class _Result:
-    """What was sent and what was refused, in the order of the input."""
+class _Sending:
+    """The events that were sent and those that were refused, in the order of the input."""
 
     def __init__(self) -> None:
         self.sent = 0
@@ -137,7 +141,7 @@ class _Result:
         typer.echo(f"refused: {where}{f'{field}: ' if field else ''}{problem}", err=True)
 
 
-def _read(lines: Iterator[tuple[Location, bytes | Fields]], result: _Result) -> Iterator[tuple[Location, Event]]:
+def _read(lines: Iterator[tuple[Location, bytes | Fields]], result: _Sending) -> Iterator[tuple[Location, Event]]:
     for place, line in lines:
         try:
             if isinstance(line, bytes):
@@ -150,7 +154,7 @@ def _read(lines: Iterator[tuple[Location, bytes | Fields]], result: _Result) -> 
 
 
 def _send(
-    events: Iterator[tuple[Location, Event]], send: Callable[[Event], Event], result: _Result, *, keep: bool
+    events: Iterator[tuple[Location, Event]], send: Callable[[Event], Event], result: _Sending, *, keep: bool
 ) -> None:
     for place, event in events:
         try:
@@ -159,24 +163,28 @@ def _send(
             result.refuse(place, error.field, error.problem)
             continue
         result.sent += 1
-        # The ids of a long input are kept only where they are to be printed.
+        # The ids of a long input are kept only if they will be printed.
         if keep or not result.ids:
             result.ids.append(_ids(sent))
 
 
-def _finish(result: _Result, *, as_json: bool) -> None:
-    if as_json:
-        refused = [{"line": place.line, "field": field, "problem": text} for place, field, text in result.refused]
-        typer.echo(json.dumps({"sent": result.sent, "refused": refused, "events": result.ids}, ensure_ascii=False))
-    else:
+def _finish(result: _Sending, output: Output) -> None:
+    def show(_console: object) -> None:
         if result.sent == 1:
             typer.echo(" ".join(f"{name}={value}" for name, value in result.ids[0].items()))
         typer.echo(f"sent {result.sent}, refused {len(result.refused)}")
-    raise typer.Exit(NOT_ALL_TAKEN if result.refused else 0)
+
+    if output.quiet:
+        for ids in result.ids:
+            typer.echo(ids["event_id"])
+    else:
+        refused = [{"line": place.line, "field": field, "problem": text} for place, field, text in result.refused]
+        output.record({"sent": result.sent, "refused": refused, "events": result.ids}, show)
+    raise typer.Exit(SOME_REFUSED if result.refused else 0)
 
 
 def _stamped(event: Event, system: str, instance: str) -> Event:
-    """Show an event as the client would send it, except for the counter."""
+    """Return an event as the client would send it, except for its counter."""
     if event.source.system:
         return event
     return replace(event, source=replace(event.source, system=system, instance=instance), event_id="")

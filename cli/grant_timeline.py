@@ -1,4 +1,4 @@
-"""A grant's story on the terminal: a line an event, what was done in each session, and where the proof stands."""
+"""The history of a grant on a terminal: one line per event, the commands of each session, and the proof."""
 
 from __future__ import annotations
 
@@ -9,60 +9,59 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .asking import Row
-from .grant_story import Session, Story
-from .grants import PAST_END, lateness, thing, until
-from .terminal import moment, printable, shortened, wide_console
+from .grant_history import History, Session
+from .grants import PAST_END, access_of, lateness, until
+from .output import Output, Row, printable, shortened
 
 _LONGEST_COMMAND = 60
 _NO_FINDING = {
-    "none": "the watch has no finding: gone under the policy, within the grace, or not judged yet",
-    "resolved": "the watch has resolved its finding: gone under the policy",
+    "none": "no finding: ended under the policy, within the grace period, or not judged yet",
+    "resolved": "the finding is resolved: ended under the policy",
 }
 _STYLES = {"grant.activated": "green", "grant.extended": "yellow", "grant.revoked": "cyan", "grant.expired": "cyan"}
 
 
-def print_story(story: Story) -> None:
-    """Print one grant. Everything that a sender chose is escaped."""
-    console = wide_console()
-    _print_head(console, story)
-    table = Table("when (UTC)", "event", "who", "what", "entry", box=None, pad_edge=False, header_style="dim")
+def print_history(console: Console, output: Output, history: History) -> None:
+    """Print one grant. All text from senders is escaped."""
+    _print_head(console, output, history)
+    when = f"when ({output.zone_name})"
+    table = Table(when, "event", "who", "what", "entry", box=None, pad_edge=False, header_style="dim")
     for column in table.columns:
         column.overflow = "fold"
-    told: set[str] = set()
-    for event in story.events:
+    shown: set[str] = set()
+    for event in history.events:
         kind, session_id = event["event_type"], event["session_id"]
-        cells = [moment(event["occurred_at"]), kind, event["actor_id"] or event["subject_id"]]
-        cells += [_detail(event, story.state), _entry(event)]
+        cells = [output.moment(event["occurred_at"]), kind, event["actor_id"] or event["subject_id"]]
+        cells += [_detail(output, event, history.state), _entry(event)]
         table.add_row(*(Text(printable(cell), style=_STYLES.get(kind, "")) for cell in cells))
-        if kind == "session.started" and session_id in story.sessions and session_id not in told:
-            told.add(session_id)
-            _add_session(table, story.sessions[session_id])
-    for session in story.sessions.values():
-        if session.session_id not in told:
+        if kind == "session.started" and session_id in history.sessions and session_id not in shown:
+            shown.add(session_id)
+            _add_session(table, history.sessions[session_id])
+    for session in history.sessions.values():
+        if session.session_id not in shown:
             _add_session(table, session)
     console.print(table)
-    if story.cut:
-        console.print(f"… and more: only the first {len(story.events):,} are shown, `grantledger query` has them all")
-    _print_proof(console, story)
+    if history.cut:
+        console.print(f"… and more: only the first {len(history.events):,} are shown; `grantledger query` has them all")
+    _print_proof(console, history)
 
 
-def _print_head(console: Console, story: Story) -> None:
-    state = story.state
-    console.print(Text(f"grant {printable(story.grant_id)}", style="bold"))
+def _print_head(console: Console, output: Output, history: History) -> None:
+    state = history.state
+    console.print(Text(f"grant {printable(history.grant_id)}", style="bold"))
     if state is None or state["activated_at"] is None:
-        console.print("  was never activated, as far as is on record")
+        console.print("  no activation on record")
     if state is None:
         console.print()
         return
-    # Where only a finding names the grant, there is nothing to say of some of these.
-    access = (thing(state), printable(state["entitlement"]))
+    # Some of these are empty where only a finding names the grant.
+    access = (access_of(state), printable(state["entitlement"]))
     lines = {
         "who": printable(f"{state['subject_id']} ({state['subject_kind'] or 'unknown'})"),
         "what": ", ".join(part for part in access if part),
         "why": printable(", ".join(part for part in (state["reason"], state["ticket"]) if part)),
-        "deadline": until(state, datetime.now(UTC)),
-        "state": _state(state),
+        "deadline": until(output, state, datetime.now(UTC)),
+        "state": _state(output, state),
     }
     for name, text in lines.items():
         if text:
@@ -70,36 +69,36 @@ def _print_head(console: Console, story: Story) -> None:
     console.print()
 
 
-def _state(state: Row) -> str:
+def _state(output: Output, state: Row) -> str:
     if state["state"] == "removed":
-        return _removed(state)
+        return _removed(output, state)
     if state["state"] == "overdue" and state["removed_at"] is not None:
-        return f"overdue: the watch has not resolved its finding yet; {_removed(state)}"
+        return f"overdue: the finding is not resolved yet; {_removed(output, state)}"
     evidence = state["removal_evidence"]
     known = "no removal on record" if evidence == "none" else f"best evidence of a removal: {evidence}"
     if state["state"] == "overdue":
-        return f"overdue, found {moment(state['found_at'])}; {known}"
+        return f"overdue, found {output.moment(state['found_at'])}; {known}"
     if state["state"] == PAST_END:
         return f"past its end; {_NO_FINDING[state['finding']]}; {known}"
-    words = {
-        "covered": "past its deadline, covered by another open grant of the same access",
+    texts = {
+        "covered": "past its deadline, but another open grant covers the same access",
         "no deadline": "open, without a deadline",
     }
-    return f"{words.get(state['state'], 'active')}; {known}"
+    return f"{texts.get(state['state'], 'active')}; {known}"
 
 
-def _removed(state: Row) -> str:
-    return f"removed {moment(state['removed_at'])}, confirmed"
+def _removed(output: Output, state: Row) -> str:
+    return f"removed {output.moment(state['removed_at'])}, confirmed"
 
 
-def _detail(event: Row, state: Row | None) -> str:
-    """Return what an event says beyond its type, not yet escaped."""
+def _detail(output: Output, event: Row, state: Row | None) -> str:
+    """Return the details of an event, not yet escaped."""
     kind = event["event_type"]
     parts = []
     if kind in ("grant.activated", "grant.extended"):
-        parts.append(f"until {moment(event['expires_at'])}" if event["expires_at"] else "no end given")
+        parts.append(f"until {output.moment(event['expires_at'])}" if event["expires_at"] else "no end given")
         if event["starts_at"]:
-            parts.append(f"from {moment(event['starts_at'])}")
+            parts.append(f"from {output.moment(event['starts_at'])}")
     if kind in ("grant.revoked", "grant.expired"):
         parts.append(f"evidence: {event['removal_evidence']}")
         counts = state is not None and event["removal_evidence"] == "confirmed"
@@ -111,7 +110,7 @@ def _detail(event: Row, state: Row | None) -> str:
         ):
             parts.append(lateness(state["late_seconds"]))
     if event["approvals"]:
-        parts.append(", ".join(_decision(each) for each in event["approvals"]))
+        parts.append(", ".join(_decision(output, each) for each in event["approvals"]))
     if kind.startswith("session."):
         parts.append(f"session {event['session_id']}" + (f" from {event['client_ip']}" if event["client_ip"] else ""))
     if event["reason"]:
@@ -123,11 +122,11 @@ def _detail(event: Row, state: Row | None) -> str:
     return "; ".join(parts)
 
 
-def _decision(approval: Mapping[str, object]) -> str:
+def _decision(output: Output, approval: Mapping[str, object]) -> str:
     forced = " (forced)" if approval["forced"] else ""
     at = approval["at"]
     return f"{approval['reviewer']} {approval['decision']}{forced}" + (
-        f" {moment(at.replace(tzinfo=UTC) if at.tzinfo is None else at)}" if isinstance(at, datetime) else ""
+        f" {output.moment(at.replace(tzinfo=UTC) if at.tzinfo is None else at)}" if isinstance(at, datetime) else ""
     )
 
 
@@ -156,15 +155,15 @@ def _add_session(table: Table, session: Session) -> None:
     table.add_row(*(Text(cell, style="dim") for cell in cells))
 
 
-def _print_proof(console: Console, story: Story) -> None:
+def _print_proof(console: Console, history: History) -> None:
     console.print("\nProof:")
-    for proof in story.proof:
+    for proof in history.proof:
         entries = f"{proof.entries:,} entr{'y' if proof.entries == 1 else 'ies'}"
         covered = (
-            f"covered by its signed checkpoint of size {proof.checkpoint_size:,}"
+            f"covered by the signed checkpoint of size {proof.checkpoint_size:,}"
             if proof.checkpoint_size is not None
             else "and NO signed checkpoint in the store covers them"
         )
         origin = printable(proof.origin)
         console.print(Text(f"  sealed in {origin}: {entries} up to #{proof.last_index}, {covered}"), soft_wrap=True)
-    console.print("  Nothing of this was checked just now: run `grantledger verify` to check it.")
+    console.print("  Nothing of this has been verified: run `grantledger verify`.")

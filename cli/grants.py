@@ -1,25 +1,26 @@
-"""``grantledger grants``: who has what now, and what should be gone."""
+"""``grantledger grants list``."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from textwrap import indent
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from ..runtime.process import complain
-from .asking import Row, asking
-from .running import settings_of
-from .terminal import WIDE, as_json, moment, printable, span, wide_console
+from ..runtime.settings import Settings
+from .errors import fail
+from .output import Column, Output, Row, printable, span, table_of, text_column
+from .store_reader import read_store
 
 NARROW = 120
-"""Columns below which a table would cut every cell to pieces: grants are printed one below the other."""
+"""Columns of a terminal below which grants are printed one below the other: a table would cut every cell to pieces."""
 PAST_END = "past its end"
-"""State of a grant past its end that nobody confirmed to be gone and of which the watch has no open finding."""
+"""State of a grant that has ended, whose removal is not confirmed, and that has no open finding."""
 _COLOURS = {
     "overdue": "red", "active": "green", "covered": "yellow", PAST_END: "yellow", "no deadline": "yellow",
     "removed": "dim",
@@ -35,6 +36,12 @@ _NOTHING = {
     "past end": "No grant past its end without a finding",
     "all": "No grant",
 }
+_FIELDS = (
+    "grant_id", "state", "subject_id", "resource_kind", "resource_id", "resource_environment", "entitlement",
+    "activated_at", "expires_at", "deadline", "removal_evidence", "removed_at", "removal_recorded_at", "late_seconds",
+    "finding", "found_deadline", "found_at", "reason", "ticket", "request_id", "source_system", "source_instance",
+    "tenant", "origin", "index",
+)  # fmt: skip
 
 _FILTER = """
 WHERE positionCaseInsensitiveUTF8(subject_id, {subject:String}) > 0
@@ -42,10 +49,7 @@ WHERE positionCaseInsensitiveUTF8(subject_id, {subject:String}) > 0
     AND (empty({states:Array(String)}) OR has({states:Array(String)}, state))
 """
 _QUERY = f"""
-SELECT
-    grant_id, state, subject_id, resource_kind, resource_id, resource_environment, entitlement, activated_at,
-    expires_at, deadline, removal_evidence, removed_at, removal_recorded_at, late_seconds, finding, found_deadline,
-    found_at, reason, ticket, request_id, source_system, source_instance, tenant, origin, `index`,
+SELECT {", ".join(f"`{name}`" for name in _FIELDS)},
     if(state = 'overdue', found_deadline, deadline) AS due, count() OVER () AS total
 FROM judged_grants
 {_FILTER}
@@ -55,101 +59,87 @@ LIMIT {{limit:UInt32}}
 _COUNT = f"SELECT count() AS count FROM judged_grants {_FILTER}"  # noqa: S608 - our own text
 
 
-def command(  # noqa: PLR0917 - one parameter a flag
-    context: typer.Context,
+def list_command(  # noqa: PLR0917 - one parameter per flag
+    settings: Settings,
+    output: Output,
     active: Annotated[bool, typer.Option("--active", help="Grants without a confirmed removal: the default.")] = False,
-    overdue: Annotated[bool, typer.Option("--overdue", help="Only those that should be gone.")] = False,
+    overdue: Annotated[bool, typer.Option("--overdue", help="Only grants that should be gone.")] = False,
     past_end: Annotated[
-        bool, typer.Option("--past-end", help="Only those past their end: not confirmed to be gone, and no finding.")
+        bool,
+        typer.Option("--past-end", help="Only grants past their end, neither removed nor overdue."),
     ] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Removed ones too.")] = False,
-    subject: Annotated[str, typer.Option(help="Only where who holds the access contains this text.")] = "",
-    resource: Annotated[str, typer.Option(help="Only where what is accessed contains this text.")] = "",
-    limit: Annotated[int, typer.Option(help="Rows at most.", min=1, max=100_000)] = 50,
-    as_json_: Annotated[bool, typer.Option("--json", help="Print an object with total and grants.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Removed grants too.")] = False,
+    subject: Annotated[str, typer.Option(help="Only where the holder of the access contains this text.")] = "",
+    resource: Annotated[str, typer.Option(help="Only where the resource contains this text.")] = "",
+    limit: Annotated[int, typer.Option(help="Maximum number of rows.", min=1, max=100_000)] = 50,
 ) -> None:
-    """List grants: who has what, until when, and whether it is gone.
+    """List grants: who has access to what, until when, and whether it is gone. The next deadline comes first.
 
-    The next deadline comes first. Overdue is what the watch has an open finding of, under its policy. A grant counts as
-    removed only where its removal is confirmed. Past its end is what nobody confirmed to be gone, without a finding:
-    the policy takes it for gone, the grace is not over, or the watch has not judged it yet. Times are UTC.
-    `grantledger grant ID` tells one of them in full.
+    A grant is overdue when the watch has an open finding about it under the policy. It is removed only when its removal
+    is confirmed. It is past its end when its removal is not confirmed and there is no finding: it ended under the
+    policy, the grace period is not over, or the watch has not judged it yet.
 
-    Exit codes: 0 listed, also where there is none; 2 the store cannot be read, or the options contradict each other.
+    Exit codes: 0 listed, even if nothing matches; 2 the store cannot be read, or the options contradict each other.
     """
-    settings = settings_of(context)
     if active + overdue + past_end + everything > 1:
-        complain("give one of --active, --overdue, --past-end and --all")
-        raise typer.Exit(2)
+        fail("give only one of --active, --overdue, --past-end and --all")
     which = "overdue" if overdue else "past end" if past_end else "all" if everything else "active"
     filters = {"subject": subject, "resource": resource}
-    with asking(settings) as ask:
+    with read_store(settings) as ask:
         rows = ask(_QUERY, **filters, states=_STATES.get(which, []), limit=limit)
         others = ask(_COUNT, **filters, states=[PAST_END])[0]["count"] if overdue else 0
     total = rows[0]["total"] if rows else 0
     for row in rows:
         del row["total"], row["due"]
-    if as_json_:
-        typer.echo(as_json({"total": total, "grants": rows} | ({"past_end": others} if overdue else {})))
-        return
-    if rows:
-        _print(rows, total)
-    else:
-        given = [printable(f"{name} {text}") for name, text in filters.items() if text]
-        typer.echo(f"{_NOTHING[which]} is on record{' for ' + ' and '.join(given) if given else ''}.")
+    given = [printable(f"{name} {text}") for name, text in filters.items() if text]
+    empty = f"{_NOTHING[which]} on record{' for ' + ' and '.join(given) if given else ''}."
+    output.rows(rows, identity="grant_id", fields=_FIELDS, show=partial(_print, output, rows), empty=empty)
+    if total > len(rows):
+        output.note(f"{len(rows):,} of {total:,}: --limit shows more")
     if others:
         past = "is past its" if others == 1 else "are past their"
-        typer.echo(f"{others:,} {past} end, not confirmed to be gone, and without a finding: --past-end lists them.")
+        output.note(f"{others:,} more {past} end, not confirmed as removed, without a finding: see --past-end")
 
 
-def _print(rows: list[Row], total: int) -> None:
-    console, now = wide_console(), datetime.now(UTC)
+def _print(output: Output, rows: Sequence[Row], console: Console) -> None:
+    now = datetime.now(UTC)
     if console.width < NARROW:
-        _print_stacked(console, rows, now)
-    else:
-        _print_table(console, rows, now)
-    if total > len(rows):
-        console.print(f"{len(rows):,} of {total:,}: --limit shows more")
+        _print_stacked(console, output, rows, now)
+        return
+    columns = [
+        text_column("grant", "grant_id"),
+        text_column("who", "subject_id"),
+        Column("what", access_of),
+        text_column("entitlement", "entitlement"),
+        Column("granted", lambda row: output.moment(row["activated_at"]), whole=True),
+        Column(f"deadline ({output.zone_name})", lambda row: until(output, row, now), whole=True),
+        Column("state", _state, style=lambda row: _COLOURS[row["state"]], whole=True),
+    ]
+    console.print(table_of(rows, columns, console.width))
 
 
-def _print_table(console: Console, rows: list[Row], now: datetime) -> None:
-    table = Table("grant", "who", "what", "entitlement", "granted", "deadline", "state", caption_justify="left")
-    for column in table.columns:
-        column.overflow = "fold"
-        # Long names give way to times and states, where there is room for both.
-        column.no_wrap = console.width >= WIDE and column.header in {"granted", "deadline", "state"}
-    for row in rows:
-        cells = [printable(row["grant_id"]), printable(row["subject_id"]), thing(row), printable(row["entitlement"])]
-        times = [_granted(row), until(row, now)]
-        table.add_row(*map(Text, [*cells, *times]), Text(_state(row), style=_COLOURS[row["state"]]))
-    console.print(table)
-
-
-def _print_stacked(console: Console, rows: list[Row], now: datetime) -> None:
+def _print_stacked(console: Console, output: Output, rows: Sequence[Row], now: datetime) -> None:
     for row in rows:
         head = (printable(row["grant_id"]), "bold"), "  ", (_state(row), _COLOURS[row["state"]])
-        who, access = printable(row["subject_id"]), ", ".join(filter(None, (thing(row), printable(row["entitlement"]))))
+        who = printable(row["subject_id"])
+        access = ", ".join(filter(None, (access_of(row), printable(row["entitlement"]))))
         lines = [f"{who}: {access}" if access else who]
         if row["activated_at"] is not None:
-            lines.append(f"granted {_granted(row)}")
-        lines.append(f"deadline {until(row, now)}")
+            lines.append(f"granted {output.moment(row['activated_at'])}")
+        lines.append(f"deadline {until(output, row, now)}")
         console.print(Text.assemble(*head), soft_wrap=True)
         console.print(Text(indent("\n".join(lines), "  ")), soft_wrap=True)
 
 
-def _granted(row: Row) -> str:
-    return moment(row["activated_at"]) if row["activated_at"] else ""
-
-
-def thing(row: Row) -> str:
-    """Return what is accessed, for a terminal: kind, id and environment."""
+def access_of(row: Row) -> str:
+    """Return the resource for a terminal: kind, id and environment."""
     environment = row["resource_environment"]
     named = f"{row['resource_kind']} {row['resource_id']}".strip()
     return printable(named + (f" ({environment})" if environment else ""))
 
 
-def until(row: Row, now: datetime) -> str:
-    """Return the deadline of a row, and how far away it is, or how late the removal was."""
+def until(output: Output, row: Row, now: datetime) -> str:
+    """Return the deadline of a row and its distance, or how late the removal was."""
     overdue = row["state"] == "overdue"
     deadline = row["found_deadline"] if overdue else row["deadline"]
     if deadline is None:
@@ -160,12 +150,12 @@ def until(row: Row, now: datetime) -> str:
         distance = f"in {span((deadline - now).total_seconds())}"
     else:
         distance = span((now - deadline).total_seconds()) + (" late" if overdue else " ago")
-    return f"{moment(deadline)}, {distance}"
+    return f"{output.moment(deadline)}, {distance}"
 
 
 def lateness(seconds: float) -> str:
     """Return how late a removal was, in words."""
-    return f"removed {span(seconds)} late" if seconds > 0 else "removed in time"
+    return f"removed {span(seconds)} late" if seconds > 0 else "removed on time"
 
 
 def _state(row: Row) -> str:

@@ -1,8 +1,7 @@
-"""``grantledger keys``: print the verifier keys."""
+"""``grantledger keys``."""
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -12,33 +11,39 @@ from ..ledger.entry import origin_of
 from ..ledger.keys import public_pem
 from ..ledger.note import verifier_key
 from ..runtime.keys import load_public_key
+from ..runtime.settings import Settings
 from ..schemas.event import ACTIVITY_TOPIC
 from ..schemas.topics import INPUT_TOPICS
-from .running import settings_of, told
+from .output import Output, text_column
 
 
 def command(
-    context: typer.Context,
+    settings: Settings,
+    output: Output,
     epoch: Annotated[int, typer.Option(help="Epoch of the logs.", min=0)] = 0,
     pem: Annotated[bool, typer.Option("--pem", help="Print the public key as PEM instead.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print an object from origin to verifier key.")] = False,
 ) -> None:
-    """Print the verifier key of every log (C2SP signed-note), one a line.
+    """Print the verifier key of every log (C2SP signed-note). With -q, only the keys, one per line.
 
-    One key pair signs all logs of a deployment; the name in front is the log's origin. Give them to whoever checks
-    checkpoints, on another way than the checkpoints themselves.
+    One key pair signs all logs of a deployment; each verifier key starts with the origin of its log. Hand the keys to
+    auditors over a channel that the operators of the ledger do not control.
 
-    Exit codes: 0 printed, 2 the public key or the deployment's name is missing.
+    Exit codes: 0 printed; 2 the public key or the deployment's name is missing.
     """
-    settings = settings_of(context)
-    with told():
-        public_key = load_public_key(settings)
-        deployment = settings.require_deployment()
+    public_key = load_public_key(settings)
     if pem:
         typer.echo(public_pem(public_key).decode(), nl=False)
         return
+    rows = verifier_keys(settings, public_key, epoch)
+    columns = [text_column("origin", "origin"), text_column("verifier key", "verifier_key")]
+    output.rows(rows, identity="verifier_key", fields=(), show=columns, empty="")
+
+
+def verifier_keys(settings: Settings, public_key: bytes, epoch: int = 0) -> list[dict[str, str]]:
+    """Return the verifier key of every log of the deployment."""
+    deployment = settings.require_deployment()
     partitions = {topic: settings.activity_partitions if topic == ACTIVITY_TOPIC else 1 for topic in INPUT_TOPICS}
     logs = [(topic, partition) for topic, count in partitions.items() for partition in range(count)]
     origins = [origin_of(deployment, topic, partition, epoch) for topic, partition in logs]
-    keys = {origin: verifier_key(origin, public_key) for origin in [*origins, anchor_origin(deployment)]}
-    typer.echo(json.dumps(keys, indent=2) if as_json else "\n".join(keys.values()))
+    origins.append(anchor_origin(deployment))
+    return [{"origin": origin, "verifier_key": verifier_key(origin, public_key)} for origin in origins]

@@ -1,49 +1,57 @@
-"""``grantledger query``: SQL, read-only."""
+"""``grantledger query``."""
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Annotated
 
 import typer
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from ..runtime.process import complain
+from ..base.errors import EXIT_USAGE
 from ..runtime.reading import reading
-from .running import settings_of, told
+from ..runtime.settings import Settings
+from .errors import exit_code, fail
+from .output import Format, Output
+
+REFUSED = 1
+_FORMATS = {Format.table: "PrettyCompact", Format.csv: "CSVWithNames"}
 
 
 def command(
-    context: typer.Context,
+    settings: Settings,
+    output: Output,
     sql: Annotated[str, typer.Argument(help="One statement that reads; - reads it from standard input.")],
-    output_format: Annotated[
+    native_format: Annotated[
         str,
-        typer.Option(
-            "--format", help="Any of ClickHouse's formats: PrettyCompact, JSONEachRow, CSVWithNames, Parquet …"
-        ),
-    ] = "PrettyCompact",
+        typer.Option("--format", help="Any of ClickHouse's formats in place of -o: JSONEachRow, TSV, Parquet …"),
+    ] = "",
 ) -> None:
-    """Ask the store in SQL, while the pipeline runs and when it does not.
+    """Query the store in SQL, whether the pipeline runs or not.
 
-    Start with the views: events, rejected_events, grant_timeline, active_grants, checkpoints; DESCRIBE explains their
-    columns. Only statements that read are taken.
+    Start with the views events, rejected_events, grant_timeline, active_grants and checkpoints; DESCRIBE TABLE explains
+    their columns. Only statements that read are accepted. ClickHouse prints times in UTC: use toTimeZone in the
+    statement for another zone.
 
-    Exit codes: 0 answered, 1 ClickHouse refused or failed, 2 the store cannot be reached.
+    Exit codes: 0 answered; 1 ClickHouse refused or failed; 2 the store cannot be reached.
     """
-    settings = settings_of(context)
     text = sys.stdin.read() if sql == "-" else sql
-    with told(2), reading(settings, gated=True) as client:
+    native = native_format or _FORMATS.get(output.format)
+    with exit_code(EXIT_USAGE), reading(settings, gated=True) as client:
         try:
-            answer = client.raw_query(text, fmt=output_format)
+            answer = client.raw_query(text, fmt=native or "JSONEachRow")
         except ClickHouseError as error:
-            complain(_plain(error))
-            raise typer.Exit(1) from error
+            fail(_plain(error), REFUSED)
+    if native:
         sys.stdout.buffer.write(answer)
         sys.stdout.buffer.flush()
+    else:
+        output.data([json.loads(line) for line in answer.splitlines()])
 
 
 def _plain(error: ClickHouseError) -> str:
-    """Return ClickHouse's own words without the client's wrapping."""
+    """Return ClickHouse's own message without the client's wrapping."""
     text = str(error).strip()
     start = text.find("Code:")
     return text[start if start > 0 else 0 :].split("\n", 1)[0].partition(" (for url ")[0]

@@ -1,19 +1,24 @@
-"""``grantledger settings``: print every setting."""
+"""``grantledger settings``."""
 
 from __future__ import annotations
 
-import typer
-from rich.console import Console
-from rich.table import Table
-
 from ..runtime.settings import Settings
-from .sending import settings_of
+from .output import Output, text_column
 
 
-def command(context: typer.Context) -> None:
-    """Print every setting with its meaning and its present value; secrets are not shown."""
-    settings = settings_of(context)
-    table = Table("setting", "value", "meaning", show_lines=False)
-    for name, field in Settings.model_fields.items():
-        table.add_row(f"GRANTLEDGER_{name.upper()}", settings.shown(name), field.description)
-    Console().print(table)
+def command(settings: Settings, output: Output) -> None:
+    """Print every setting with its value and meaning; secrets are not shown. docs/settings.md has the defaults.
+
+    Exit codes: 0 printed; 2 a setting is wrong.
+    """
+    rows = [
+        {
+            "setting": name,
+            "variable": f"GRANTLEDGER_{name.upper()}",
+            "value": settings.shown(name),
+            "meaning": each.description,
+        }
+        for name, each in Settings.model_fields.items()
+    ]
+    columns = [text_column("setting", "variable"), text_column("value", "value"), text_column("meaning", "meaning")]
+    output.rows(rows, identity="variable", fields=(), show=columns, empty="")

@@ -1,8 +1,7 @@
-"""``grantledger verify``: check everything."""
+"""``grantledger verify``."""
 
 from __future__ import annotations
 
-import json
 from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +15,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..ledger.keys import LogKeys
 from ..runtime.keys import load_public_key
-from ..runtime.process import complain
 from ..runtime.reading import live, reading
 from ..runtime.settings import Settings
 from ..sinks.file_target import read_anchor_file
@@ -24,33 +22,34 @@ from ..verifier.clickhouse_source import ClickHouseEvidence
 from ..verifier.kafka_source import KafkaEvidence
 from ..verifier.procedure import verify
 from ..verifier.report import EXIT_COULD_NOT_CHECK, Report
-from .running import settings_of, told
+from .errors import exit_code, fail
+from .output import Output
 
 STORE_PATIENCE = 60.0
 """Seconds without progress after which a running store no longer counts as catching up."""
 
 
 class Origin(StrEnum):
-    """Where the evidence is read."""
+    """Where the evidence comes from."""
 
     clickhouse = "clickhouse"
     kafka = "kafka"
 
 
 def command(
-    context: typer.Context,
-    source: Annotated[Origin, typer.Option("--from", help="Read what ClickHouse stores, or the sealed topics.")] = (
-        Origin.clickhouse
-    ),
+    settings: Settings,
+    output: Output,
+    source: Annotated[
+        Origin, typer.Option("--from", help="Verify the rows in ClickHouse, or the sealed topics.")
+    ] = Origin.clickhouse,
     public_key: Annotated[
         Path | None,
-        typer.Option(help="Public key of the logs, PEM. An auditor brings it along; default: beside the private key."),
+        typer.Option(help="Public key of the logs, PEM: auditors bring their copy. Default: beside the private key."),
     ] = None,
     anchors: Annotated[
         Path | None,
-        typer.Option(help="File that the anchor target 'file' wrote. Default: that of the settings, if there."),
+        typer.Option(help="File of the anchor target 'file'. Default: the one in the settings, if it exists."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Verify that all stored evidence is as it was sealed and signed.
 
@@ -58,27 +57,20 @@ def command(
     and the signatures of every checkpoint. Every anchor: the checkpoints that it covers. All hashing happens in this
     command, none in the database. docs/ledger.md explains each numbered step.
 
-    Exit codes: 0 sound, 1 tampered (names the first bad entry of each log), 2 could not check.
+    Exit codes: 0 sound; 1 tampered: the first bad entry of each log is named; 2 could not check.
     """
-    settings = settings_of(context)
-    with told(EXIT_COULD_NOT_CHECK):
+    with exit_code(EXIT_COULD_NOT_CHECK):
         key = load_public_key(settings, public_key)
         file = anchors or settings.anchor_path
         if anchors is not None and not anchors.is_file():
-            complain(f"the anchor file {anchors} does not exist (--anchors)")
-            raise typer.Exit(EXIT_COULD_NOT_CHECK)
+            fail(f"the anchor file {anchors} does not exist (--anchors)", EXIT_COULD_NOT_CHECK)
         try:
-            report = _verify(settings, source, key, file if file.is_file() else None, quiet=as_json)
+            report = _verify(settings, source, key, file if file.is_file() else None, quiet=output.quiet)
         except (ClickHouseError, KafkaException, OSError) as error:
-            complain(f"could not check: {str(error).splitlines()[0]}")
-            raise typer.Exit(EXIT_COULD_NOT_CHECK) from error
+            fail(f"could not check: {str(error).splitlines()[0]}", EXIT_COULD_NOT_CHECK)
     if report.exit_code == EXIT_COULD_NOT_CHECK:
-        complain(f"nothing is stored of deployment {settings.deployment}: there is nothing to check")
-    elif as_json:
-        typer.echo(json.dumps(report.as_json(), indent=2))
-    else:
-        for line in report.as_text():
-            typer.echo(line)
+        fail(f"nothing is stored of deployment {settings.deployment}: there is nothing to check", EXIT_COULD_NOT_CHECK)
+    output.record(report.as_json(), lambda _console: typer.echo("\n".join(report.as_text())))
     raise typer.Exit(report.exit_code)
 
 

@@ -273,7 +273,7 @@ def superseded(target: Target, own: Holder, commanded: datetime) -> bool:
 
 def stopped(why: str) -> str:
     """Return the sentence that tells a person what to do about an open breaker."""
-    return f"the breaker is open: {why}. Look into it, then: grantledger enforce --close-breaker 'reason'"
+    return f"the breaker is open: {why}. Look into it, then: grantledger breaker close --reason '…'"
 
 
 def _look(plugin: Plugin, target: Target) -> Seen:

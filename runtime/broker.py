@@ -66,17 +66,18 @@ class LocalBroker:
         data_dir: Path,
         port: int | None = None,
         *,
+        preferred_port: int | None = None,
         config: BrokerConfig | None = None,
         on_progress: Progress | None = None,
     ) -> None:
         """Name the folder; nothing is done to it before `start`.
 
-        `port` is for clients on 127.0.0.1; None takes the one this folder had before, or a free one. `on_progress` gets
-        short lines for a person while something slow happens (the first fetch of the jars, formatting).
+        `port` is for clients on 127.0.0.1. None takes the port this folder had before, else `preferred_port`, else any
+        free one. `on_progress` gets a line for people before each slow step (download of the jars, formatting).
         """
         self.data_dir = data_dir.absolute()
         self.config = config or BrokerConfig()
-        self._wanted_port = port
+        self._wanted_port, self._preferred_port = port, preferred_port
         self._report: Progress = on_progress or (lambda line: None)
         self._process: TiedProcess | None = None
         self._ports: Ports | None = None
@@ -200,7 +201,7 @@ class LocalBroker:
             time.sleep(0.05)
 
     def _launch(self, java: Java, jars: list[Path]) -> None:
-        ports = choose_ports(self._remembered_ports(), self._wanted_port)
+        ports = choose_ports(self._remembered_ports(), self._wanted_port, self._preferred_port)
         (self.data_dir / "ports.json").write_text(
             json.dumps({"client": ports.client, "controller": ports.controller}) + "\n", encoding="utf-8"
         )

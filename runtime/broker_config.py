@@ -181,8 +181,8 @@ def _ephemeral_start() -> int:
         return 32768
 
 
-def choose_ports(remembered: Ports | None, wanted: int | None) -> Ports:
-    """Choose two free loopback ports: `wanted` for clients if given, else the remembered ones where still free.
+def choose_ports(remembered: Ports | None, wanted: int | None, preferred: int | None = None) -> Ports:
+    """Choose two free loopback ports: `wanted` for clients if given, else the remembered one, else `preferred`.
 
     New ones lie below the range of outgoing connections: a client that retries while Kafka is down could otherwise be
     given Kafka's own port as its source and connect to itself. Raises `BrokerError` when `wanted` is taken.
@@ -200,5 +200,5 @@ def choose_ports(remembered: Ports | None, wanted: int | None) -> Ports:
                 return port
         raise BrokerError(f"no free port on {HOST} between 10000 and {top}")
 
-    client = choose(wanted, remembered.client if remembered else None)
+    client = choose(wanted, remembered.client if remembered else None, preferred)
     return Ports(client, choose(remembered.controller if remembered else None))

@@ -1,41 +1,45 @@
-"""Child processes of the local stack: started, watched, started again when they die, stopped in order."""
+"""Child processes of the local stack: start, supervise, restart after a failure, stop in order."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 import time
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
-from prometheus_client.parser import text_string_to_metric_families
-
-from ..base.errors import EXIT_STOPPED, EXIT_USAGE
+from ..base.errors import EXIT_OK, EXIT_STOPPED, EXIT_USAGE
 from .java import TiedProcess
+from .metrics_reader import Samples, read_samples
 from .process import status_path
 
 SHORTEST_PAUSE = 0.5
 LONGEST_PAUSE = 15.0
 HEALTHY_SECONDS = 60.0
-"""A process that ran so long before it died did not die of what killed it the time before."""
+"""A restarted process counts as healthy after this time: it then did not die of the previous failure."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
-    """One process: its name, the arguments of ``grantledger``, and how long it may take to drain, in seconds."""
+    """One process.
+
+    Attributes:
+        name: for people; the process writes its status file under this name.
+        arguments: those of ``grantledger``.
+        drain: how long it may take to stop, in seconds.
+        ends: exit code 0 means that it is done; any other process is restarted.
+    """
 
     name: str
     arguments: tuple[str, ...]
     drain: float = 20.0
+    ends: bool = False
 
 
 class Child:
-    """One process of the stack. ``watch`` is called now and then and starts it again when it has died."""
+    """One supervised process. Call ``watch`` regularly: it restarts the process after a failure."""
 
     def __init__(self, spec: ChildSpec, data_dir: Path, environment: Mapping[str, str]) -> None:
         self.spec = spec
@@ -44,12 +48,13 @@ class Child:
         self._not_before = 0.0
         self._pause = SHORTEST_PAUSE
         self._started = 0.0
+        self._failure = ""
         self.restarts = 0
         self.gave_up: str | None = None
 
     @property
     def log_path(self) -> Path:
-        """Where the process writes its log."""
+        """The log of the process."""
         return self._data_dir / "logs" / f"{self.spec.name}.log"
 
     @property
@@ -76,14 +81,15 @@ class Child:
         return self._process.returncode if self._process is not None else None
 
     def watch(self) -> None:
-        """Start a dead process again, after a pause that grows; give up where starting again changes nothing."""
-        if self.gave_up is not None or self.alive():
+        """Restart a failed process after a growing pause; give up where a restart changes nothing."""
+        if self.gave_up is not None or self.alive() or self._done():
             return
         if self.exit_code in (EXIT_USAGE, EXIT_STOPPED):
-            self.gave_up = self.last_words()
+            self.gave_up = self.last_error()
             return
         now = time.monotonic()
         if self._not_before == 0.0:
+            self._failure = self.last_error()  # before the restart moves the log away
             if now - self._started > HEALTHY_SECONDS:
                 self._pause = SHORTEST_PAUSE
             self._not_before = now + self._pause
@@ -92,14 +98,29 @@ class Child:
             self.restarts += 1
             self.start()
 
-    def last_words(self) -> str:
-        """Return the last line of the log that is a plain sentence, for people."""
+    def _done(self) -> bool:
+        return self.spec.ends and self.exit_code == EXIT_OK
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with the process, for people; None once it has been healthy for a minute."""
+        if self.gave_up is not None:
+            return f"{self.spec.name} has stopped: {self.gave_up}"
+        if not self.alive() and not self._done():
+            return f"{self.spec.name} is down: {self._failure or self.last_error()}"
+        if self.restarts and time.monotonic() - self._started < HEALTHY_SECONDS:
+            times = "once" if self.restarts == 1 else f"{self.restarts} times"
+            return f"{self.spec.name} was restarted {times}: {self._failure}"
+        return None
+
+    def last_error(self) -> str:
+        """Return the last error message in the log, or where the log is."""
         try:
             lines = self.log_path.read_text("utf-8", "replace").splitlines()[-20:]
         except OSError:
             return f"see {self.log_path}"
-        plain = [line for line in lines if line.startswith("grantledger: ")]
-        return plain[-1].removeprefix("grantledger: ") if plain else f"see {self.log_path}"
+        errors = [line for line in lines if line.startswith("grantledger: ")]
+        return errors[-1].removeprefix("grantledger: ") if errors else f"see {self.log_path}"
 
     def stop(self) -> bool:
         """Ask the process to drain and wait; kill it when it takes too long. Returns whether it drained."""
@@ -112,22 +133,11 @@ class Child:
         self._process.wait(5.0)
         return False
 
-    def metrics(self) -> dict[tuple[str, str], float]:
-        """Return the samples of the process's metrics endpoint, by name and labels; none while it does not answer."""
-        try:
-            status = json.loads(status_path(self._data_dir, self.spec.name).read_text())
-            with urllib.request.urlopen(status["metrics"], timeout=1.0) as answer:  # noqa: S310 - our own loopback address
-                text = answer.read().decode()
-        except (OSError, ValueError, KeyError, HTTPException):
-            return {}
-        samples = {}
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
-                samples[sample.name, labels] = sample.value
-        return samples
+    def metrics(self) -> Samples:
+        """Return the samples of the metrics endpoint; none while it does not answer."""
+        return read_samples(status_path(self._data_dir, self.spec.name))
 
 
 def environment_for(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's environment with settings for children put in."""
+    """Return the environment of this process with settings for children added."""
     return {**os.environ, **{f"GRANTLEDGER_{name.upper()}": value for name, value in settings.items()}}

@@ -1,4 +1,4 @@
-"""The key pair of the logs on disk: made once, mode 0600, never replaced over an old ledger."""
+"""The key pair of the logs on disk: created once, mode 0600, never replaced."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def load_signer(settings: Settings) -> LocalSigner:
     """Read the private key of the logs.
 
     Raises:
-        KeyUnavailableError: missing, readable by others, unreadable, or the passphrase does not fit.
+        KeyUnavailableError: it is missing, unreadable or readable by others, or the passphrase is wrong.
     """
     path = settings.private_key_path
     try:
@@ -32,8 +32,8 @@ def load_signer(settings: Settings) -> LocalSigner:
         pem = path.read_bytes()
     except FileNotFoundError:
         raise KeyUnavailableError(
-            f"the private key {path} (key_file) does not exist. Restore it from your backup; without it this ledger "
-            "cannot go on, and no new key is made over an old ledger."
+            f"the private key {path} (key_file) does not exist. A new ledger: create it with `grantledger init`. An "
+            "existing ledger cannot continue without its key: restore it from your backup."
         ) from None
     except OSError as error:
         raise KeyUnavailableError(f"the private key {path} (key_file) cannot be read: {error.strerror}") from error
@@ -41,17 +41,17 @@ def load_signer(settings: Settings) -> LocalSigner:
         signer = LocalSigner.from_pem(pem, passphrase(settings))
     except KeyFormatError as error:
         raise KeyUnavailableError(f"{path}: {error} (key_passphrase or key_passphrase_file)") from error
-    if not settings.public_key_path.exists():  # a stop between the two halves of create_key; it may be read-only
+    if not settings.public_key_path.exists():  # create_key was interrupted; the folder may be read-only
         with suppress(OSError):
             _write_new(settings.public_key_path, public_pem(signer.public_key), 0o644)
     return signer
 
 
 def create_key(settings: Settings) -> LocalSigner:
-    """Make the key pair of a new ledger and write both halves; the caller knows that no ledger exists.
+    """Create the key pair of a new ledger. The caller has made sure that no ledger exists.
 
     Raises:
-        KeyUnavailableError: half of a key is there already, or it cannot be written.
+        KeyUnavailableError: a part of a key exists already, or it cannot be written.
     """
     path, public_path = settings.private_key_path, settings.public_key_path
     signer = LocalSigner.generate()
@@ -60,8 +60,8 @@ def create_key(settings: Settings) -> LocalSigner:
         raise KeyUnavailableError(f"the private key {path} (key_file) exists already")
     if public_path.exists():
         raise KeyUnavailableError(
-            f"the public key {public_path} is there without its private key {path} (key_file): restore the private "
-            "key, or move the public one away; whoever verifies the old ledger needs it"
+            f"the public key {public_path} exists without its private key {path} (key_file): restore the private key, "
+            "or move the public key away; keep it, because the old ledger can only be verified with it"
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -75,7 +75,7 @@ def create_key(settings: Settings) -> LocalSigner:
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:
-    """Write a file that must not exist yet: whole or not at all, also when the machine stops in between."""
+    """Write a file that must not exist yet, completely or not at all, even if the machine crashes."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -95,7 +95,7 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
 
 
 def passphrase(settings: Settings) -> bytes | None:
-    """Return the passphrase of the private key, or None where there is none.
+    """Return the passphrase of the private key; None if there is none.
 
     Raises:
         KeyUnavailableError: its file cannot be read or is empty.
@@ -116,10 +116,10 @@ def passphrase(settings: Settings) -> bytes | None:
 
 
 def load_public_key(settings: Settings, given: Path | None = None) -> bytes:
-    """Return the 32 raw bytes of the public key that signatures are checked with.
+    """Return the 32 raw bytes of the public key that verifies the signatures.
 
     Args:
-        given: a PEM file that the command line names, as an auditor does who got it on another way.
+        given: a PEM file from the command line, such as an auditor's own copy.
 
     Raises:
         KeyUnavailableError: it is missing or unreadable.

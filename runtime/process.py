@@ -1,4 +1,4 @@
-"""What every long-running process does the same way: signals, metrics endpoint, a status file, exit codes."""
+"""What all long-running processes have in common: logs, a metrics endpoint, a status file, stop signals."""
 
 from __future__ import annotations
 
@@ -14,17 +14,25 @@ import structlog
 from prometheus_client import start_http_server
 
 from .logs import configure_logs
-from .settings import Settings
+from .settings import Settings, SettingsError
 
 log = structlog.get_logger("grantledger.process")
 
 
 @contextmanager
 def serving(name: str, settings: Settings) -> Iterator[None]:
-    """Run a process's work with logs, a metrics endpoint on loopback, and its status file in the data folder."""
+    """Run a process with logs, a metrics endpoint, and a status file in the data folder."""
     configure_logs(settings.log_level, settings.log_format)
-    server, _thread = start_http_server(settings.metrics_port, addr="127.0.0.1")
-    url = f"http://127.0.0.1:{server.server_port}/metrics"
+    host = settings.metrics_host
+    try:
+        server, _thread = start_http_server(settings.metrics_port, addr=host)
+    except OSError as error:
+        raise SettingsError(
+            f"metrics cannot be served on {host}:{settings.metrics_port}: {error.strerror or error} (metrics_host, "
+            "metrics_port)"
+        ) from error
+    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    url = f"http://{f'[{near}]' if ':' in near else near}:{server.server_port}/metrics"
     path = status_path(settings.data_dir, name)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.write_text(json.dumps({"pid": os.getpid(), "metrics": url}))
@@ -38,7 +46,7 @@ def serving(name: str, settings: Settings) -> Iterator[None]:
 
 
 def status_path(data_dir: Path, name: str) -> Path:
-    """Return where a process of this name says its pid and metrics address."""
+    """Return the file with the pid and metrics address of the process with this name."""
     return data_dir / "run" / f"{name}.json"
 
 
@@ -53,5 +61,5 @@ def on_stop_signal(stop: Callable[[], None]) -> None:
 
 
 def complain(message: str) -> None:
-    """Say on standard error what is wrong."""
+    """Print an error."""
     print(f"grantledger: {message}", file=sys.stderr, flush=True)

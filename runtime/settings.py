@@ -168,14 +168,28 @@ class Settings(BaseSettings):
     enforce_attempts: int = Field(
         5, ge=1, le=100, description="How often the enforcer tries one revocation before it gives it up."
     )
-    sql_port: int = Field(
-        0, ge=0, le=65_535, description="Loopback port of the embedded store's SQL endpoint; 0: any free one."
-    )
-    metrics_port: int = Field(
-        0,
+    kafka_port: int | None = Field(
+        None,
         ge=0,
         le=65_535,
-        description="Loopback port of a process's Prometheus endpoint; 0: any free one, named in the log.",
+        description="Loopback port of the local Kafka; 0: any free port. Default: the port that the data folder had "
+        "before, or 19092, or any free port if that is taken.",
+    )
+    sql_port: int | None = Field(
+        None,
+        ge=0,
+        le=65_535,
+        description="Loopback port of the SQL endpoint of the embedded store; 0: any free port. Default: 18123, or any "
+        "free port if that is taken.",
+    )
+    metrics_host: str = Field(
+        "127.0.0.1",
+        description="Address on which a process serves its Prometheus metrics. For a Prometheus on another machine, an "
+        "address of this one, or 0.0.0.0; metrics contain names and numbers, but anybody who reaches them can read "
+        "them.",
+    )
+    metrics_port: int = Field(
+        0, ge=0, le=65_535, description="Port of the Prometheus metrics; 0: any free port, which the log names."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe level that is logged."

@@ -1,6 +1,8 @@
-"""The SQL endpoint of whoever has the embedded store open, with its address and password in the data folder."""
+"""The SQL endpoint of the process that owns the embedded store; its address and password are in the data folder."""
 
 from __future__ import annotations
+
+import errno
 
 from ..console.access import Access, Credential, publish_access, withdraw_access
 from ..console.endpoint import SqlEndpoint
@@ -8,31 +10,47 @@ from ..console.policy import Policy
 from ..console.service import EndpointLimits
 from .settings import Settings
 
+DEFAULT_PORT = 18123
+
 
 class PublishedEndpoint:
-    """An endpoint that others find through the data folder. ``start`` and ``stop`` once each."""
+    """An endpoint that other processes find through the data folder. Call ``start`` and ``stop`` once each."""
 
     def __init__(self, settings: Settings, limits: EndpointLimits | None = None) -> None:
-        self._data_dir = settings.data_dir
+        self._settings, self._limits = settings, limits
         self._credential = Credential.generate()
-        self._endpoint = SqlEndpoint(
-            settings.store_path,
-            self._credential,
-            port=settings.sql_port,
-            limits=limits,
-            policy=Policy(databases=(settings.clickhouse_database,)),
-        )
+        self._endpoint: SqlEndpoint | None = None
         self._access: Access | None = None
 
     def start(self) -> Access:
-        """Answer from now on, and say where; OSError when the port is taken."""
-        self._endpoint.start()
-        self._access = publish_access(self._data_dir, self._endpoint.url, self._credential)
+        """Serve queries and publish the address.
+
+        Raises:
+            OSError: the port in the settings is taken.
+        """
+        port = self._settings.sql_port
+        try:
+            self._endpoint = self._listen(DEFAULT_PORT if port is None else port)
+        except OSError as error:
+            if port is not None or error.errno != errno.EADDRINUSE:
+                raise
+            self._endpoint = self._listen(0)
+        self._access = publish_access(self._settings.data_dir, self._endpoint.url, self._credential)
         return self._access
 
+    def _listen(self, port: int) -> SqlEndpoint:
+        policy = Policy(databases=(self._settings.clickhouse_database,))
+        endpoint = SqlEndpoint(
+            self._settings.store_path, self._credential, port=port, limits=self._limits, policy=policy
+        )
+        endpoint.start()
+        return endpoint
+
     def stop(self) -> None:
-        """Withdraw the address and stop answering."""
+        """Withdraw the address and stop serving."""
         if self._access is not None:
-            withdraw_access(self._data_dir, self._access)
+            withdraw_access(self._settings.data_dir, self._access)
             self._access = None
+        if self._endpoint is not None:
             self._endpoint.stop()
+            self._endpoint = None

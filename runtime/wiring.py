@@ -1,29 +1,13 @@
-"""From settings to parts: what the commands would otherwise each build for themselves."""
+"""Objects that several commands build from the settings: schemas, the schema registry, the address of the store."""
 
 from __future__ import annotations
 
-from ..kafka.cluster import Cluster
-from ..ledger.keys import LocalSigner
 from ..producers.registry import SchemaRegistry
 from ..schemas.catalog import WriterSchema, event_schema, released_event_schemas
 from ..schemas.framing import confluent_prefix
 from ..schemas.topics import INPUT_TOPICS
 from ..sinks.clickhouse import StoreAddress
-from .keys import create_key, load_signer
-from .ledger_exists import ledger_exists
 from .settings import Settings
-
-
-def prepare_signer(settings: Settings, cluster: Cluster) -> LocalSigner:
-    """Return the signer of the logs; on the very first start of a deployment, make its key.
-
-    Raises:
-        KeyUnavailableError: the key is missing over an existing ledger, or cannot be used.
-    """
-    path = settings.private_key_path
-    if not path.exists() and not ledger_exists(cluster, settings.require_deployment()):
-        return create_key(settings)
-    return load_signer(settings)
 
 
 def schema_registry(settings: Settings) -> SchemaRegistry:

@@ -112,7 +112,7 @@ def refusing() -> Iterator[str]:
 def refused(pipeline: Pipeline, url: str) -> str:
     pipeline.environment["GRANTLEDGER_CLICKHOUSE_URL"] = url
     try:
-        answer = pipeline.run("store", timeout=BOUND)
+        answer = pipeline.run("run", "store", timeout=BOUND)
     finally:
         del pipeline.environment["GRANTLEDGER_CLICKHOUSE_URL"]
     assert answer.returncode == 1 and "Traceback" not in answer.stderr, answer.stderr[-1000:]

@@ -51,7 +51,7 @@ class Ledger:
 
     def refuses(self, *words: str, rule: str = "", code: int = 3) -> str:
         """Start a sealer that must end with a message and, by ``rule``, a finding on record."""
-        answer = self.pipeline.run("seal")
+        answer = self.pipeline.run("run", "seal")
         assert answer.returncode == code, answer.stderr[-2000:]
         assert "Traceback" not in answer.stderr, answer.stderr[-2000:]
         told = [line for line in answer.stderr.splitlines() if line.startswith("grantledger: ")][-1]
@@ -185,7 +185,7 @@ def test_a_record_from_elsewhere_in_a_sealed_topic_is_noticed(ledger: Ledger) ->
     code, report = ledger.pipeline.verify("--from", "kafka")
     assert code == 1 and report["problems"]
     ledger.stops_one("head_mismatch")
-    store = ledger.pipeline.run("store", timeout=60)
+    store = ledger.pipeline.run("run", "store", timeout=60)
     assert store.returncode == 3 and "Traceback" not in store.stderr
     assert f"{LIFECYCLE}.sealed partition 0" in store.stderr.splitlines()[-1]
 

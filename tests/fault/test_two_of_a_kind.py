@@ -61,7 +61,7 @@ def test_sealers_replace_and_relieve_each_other(pipeline: Pipeline) -> None:
 
 
 def test_a_second_store_is_refused(pipeline: Pipeline) -> None:
-    answer = pipeline.run("store")
+    answer = pipeline.run("run", "store")
     assert answer.returncode == 1
     assert "in use by another process" in answer.stderr and "Traceback" not in answer.stderr
     assert pipeline.children["store"].alive()

@@ -23,6 +23,7 @@ class Up:
         self.environment = {n: v for n, v in os.environ.items() if n.removeprefix("GRANTLEDGER_") not in names}
         self.environment["GRANTLEDGER_ANCHOR_INTERVAL_SECONDS"] = "1"
         self.environment["GRANTLEDGER_SEAL_LINGER_SECONDS"] = "0.2"
+        self.environment |= {"GRANTLEDGER_KAFKA_PORT": "0", "GRANTLEDGER_SQL_PORT": "0"}  # others test at the same time
         self.process: subprocess.Popen[str] | None = None
         self.output = data_dir.parent / f"{data_dir.name}.out"
 
@@ -72,7 +73,7 @@ class Up:
         return found
 
     def send(self, count: int) -> None:
-        sent = self.run("sample", "--lives", str(count), "--seed", "3")
+        sent = self.run("demo", "--traffic-only", "--lives", str(count), "--seed", "3")
         assert sent.returncode == 0, sent.stderr
 
     def entries(self) -> int:
@@ -99,7 +100,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 def pid_of(up: Up, word: str) -> int:
-    [pid] = [pid for pid, command in up.family().items() if f"grantledger.cli {word}" in command]
+    [pid] = [pid for pid, command in up.family().items() if f"grantledger.cli run {word}" in command]
     return pid
 
 
@@ -140,7 +141,9 @@ def test_children_that_die_are_started_again(up: Up) -> None:
         os.kill(pid, signal.SIGKILL)
 
     def back(name: str) -> bool:
-        return any(f"grantledger.cli {name}" in command and pid != before[name] for pid, command in up.family().items())
+        return any(
+            f"grantledger.cli run {name}" in command and pid != before[name] for pid, command in up.family().items()
+        )
 
     wait_for(lambda: all(map(back, before)), "they are started again", limit=20)
     assert up.process is not None and up.process.poll() is None

@@ -84,7 +84,7 @@ def wait_read(pipeline: Pipeline) -> None:
 
 
 def listed(pipeline: Pipeline) -> dict[str, Any]:
-    answer = pipeline.run("alert", "--list", "--json")
+    answer = pipeline.run("channels", "-o", "json")
     assert answer.returncode == 0, answer.stderr
     found: dict[str, Any] = json.loads(answer.stdout)
     return found
@@ -155,25 +155,17 @@ def test_what_the_command_shows(pipeline: Pipeline) -> None:
     status = listed(pipeline)
     assert {one["key"] for one in status["open"]} == {"c", "last", *(f"load-{number}" for number in range(24))}
     assert {one["name"]: one["state"] for one in status["channels"]} == {"oncall": "ready", "tickets": "ready"}
-    answer = pipeline.run("alert", "--list")
+    answer = pipeline.run("channels")
     assert answer.returncode == 0 and "alice@example.com" in answer.stdout and "oncall repeating" in answer.stdout
-    number = next(one["number"] for one in status["open"] if one["key"] == "c")
-    closed = pipeline.run("alert", "--close", str(number), "--reason", "a false alarm, INC-1")
-    assert closed.returncode == 0, closed.stderr
-    assert "c" not in {one["key"] for one in listed(pipeline)["open"]}
-    for arguments, says in (
-        (["--close", "99999", "--reason", "x"], "no open finding"),
-        (["--close", "1"], "needs --reason"),
-        (["--enable", "nobody"], "there is no channel nobody; there are oncall, tickets"),
-        (["--json"], "--json goes with --list"),
-    ):
-        refused = pipeline.run("alert", *arguments)
-        assert refused.returncode == 2 and says in refused.stderr, refused.stderr
-    assert "tickets was not disabled" in pipeline.run("alert", "--enable", "tickets").stdout
+    assert pipeline.run("channels", "-q").stdout.split() == ["oncall", "tickets"]
+    refused = pipeline.run("channels", "enable", "oncal")
+    assert refused.returncode == 2
+    assert "there is no channel oncal; there are oncall, tickets. Did you mean 'oncall'?" in refused.stderr
+    assert "tickets was not disabled" in pipeline.run("channels", "enable", "tickets").stdout
 
 
 def test_a_second_process_over_the_same_outbox_is_refused(pipeline: Pipeline) -> None:
-    second = pipeline.run("alert")
+    second = pipeline.run("run", "alert")
     assert second.returncode == 1 and "in use" in second.stderr
 
 
@@ -198,7 +190,7 @@ def test_what_waits_is_told_while_kafka_is_away(pipeline: Pipeline, receiver: Re
     receiver.answer(200)
     count = len(receiver.requests)
     alone = {**pipeline.environment, "GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
-    child = Child(ChildSpec("alert", ("alert",)), Path(pipeline.data_dir), alone)
+    child = Child(ChildSpec("alert", ("run", "alert")), Path(pipeline.data_dir), alone)
     child.start()
     try:
         wait_for(lambda: len(receiver.requests) > count, "it is told without Kafka")

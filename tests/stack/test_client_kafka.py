@@ -25,7 +25,6 @@ from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import decode
 
 TOPICS = {"access.lifecycle": 1, "access.activity": 4}
-SAMPLE = "import typer; from grantledger.cli import sample; typer.run(sample.command)"
 
 
 class Tail:
@@ -135,7 +134,7 @@ def test_sample_runs_until_sigterm_then_ends_what_is_open_and_exits_0(
 ) -> None:
     environment = {**os.environ, "GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
     child = subprocess.Popen(
-        [sys.executable, "-c", SAMPLE, "--rate", "10", "--forever"],
+        [sys.executable, "-m", "grantledger.cli", "demo", "--traffic-only", "--rate", "10"],
         env=environment,
         cwd=tmp_path,
         stdout=subprocess.PIPE,

@@ -364,20 +364,24 @@ def test_the_breaker_opens_stays_open_and_is_closed_by_a_person(deploy: Deploy) 
     here = deploy(max_per_window="2")
     grants = [f"g{number}" for number in range(4)]
     here.grant(*grants)
-    code, out, said = here.run("--carry-out")
-    assert (code, out) == (3, "") and "grantledger enforce --close-breaker" in said and "Traceback" not in said
+    code, out, said = here.run("run", "enforce", "--carry-out")
+    assert (code, out) == (3, "") and "grantledger breaker close" in said and "Traceback" not in said
     assert here.taken() == grants[:2] and here.removals() == grants[:2] and here.behind() == 2
     [opened] = [datum for datum in here.findings() if datum["finding"]["rule"] == "enforcer_breaker"]
     assert (opened["event_type"], opened["finding"]["severity"]) == ("finding.opened", "critical")
-    assert here.run("--carry-out")[0] == 3 and here.taken() == grants[:2]
+    assert here.run("run", "enforce", "--carry-out")[0] == 3 and here.taken() == grants[:2]
 
-    # No reason, no closing; least of all a start.
-    code, _, said = here.run("--carry-out", "--close-breaker", "  ")
+    # Without a reason it stays open.
+    code, _, said = here.run("breaker", "close", "--reason", "  ")
     assert code == 2 and "reason" in said
+    assert json.loads(here.run("breaker", "-o", "json")[1])["state"] == "open"
     # A person closes it from anywhere: without the policy, and without the secrets that it names.
     policy = here.environment.pop("GRANTLEDGER_ENFORCE_CONFIG")
     here.environment["LOGNAME"] = "carol"
-    assert here.run("--close-breaker", "clock of vault-2 was wrong, fixed")[:2] == (0, "the breaker is closed\n")
+    assert here.run("breaker", "close", "--reason", "clock of vault-2 was wrong, fixed")[:2] == (
+        0,
+        "the breaker is closed\n",
+    )
     # Committed; its marker may reach the partition a moment later.
     wait_for(lambda: here.findings()[-1]["event_type"] == "finding.resolved", "the closing is on record")
     resolved = here.findings()[-1]
@@ -388,7 +392,7 @@ def test_the_breaker_opens_stays_open_and_is_closed_by_a_person(deploy: Deploy) 
     child = here.acting()
     wait_for(lambda: here.behind() == 0, "the rest has ended")
     # Closing what is not open leaves the one that runs in its place: it still commits.
-    assert here.run("--close-breaker", "just to be sure")[:2] == (0, "the breaker was not open\n")
+    assert here.run("breaker", "close", "--reason", "just to be sure")[:2] == (0, "the breaker was not open\n")
     here.send(revocation("g0"))
     wait_for(lambda: here.behind() == 0, "a copy is done with")
     here.end(child)

@@ -22,7 +22,7 @@ def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pip
 
 def imported(pipeline: Pipeline, tool: str, file: Path) -> int:
     """Import a file and return how many events were acknowledged."""
-    answer = pipeline.run("import", tool, str(file), "--json")
+    answer = pipeline.run("import", tool, str(file), "-o", "json")
     assert answer.returncode == 0, answer.stderr
     report = json.loads(answer.stdout)
     return int(report["acknowledged"])

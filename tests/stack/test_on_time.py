@@ -177,7 +177,7 @@ def test_from_the_deadline_to_the_proof(pipeline: Pipeline, enforcing: tuple[Enf
     assert here.there() == {"g-late"} and about(pipeline, "g-late") == [*FOUND, "revoke.attempted"]
 
     def listed() -> list[str]:
-        answer = pipeline.run("grants", "--overdue", "--json")
+        answer = pipeline.run("grants", "--overdue", "-o", "json")
         assert answer.returncode == 0, answer.stderr
         return [row["grant_id"] for row in json.loads(answer.stdout)["grants"]]
 
@@ -211,7 +211,7 @@ def test_from_the_deadline_to_the_proof(pipeline: Pipeline, enforcing: tuple[Enf
     assert entry == {"event_type": "finding.opened", "grant_id": "g-late", "finding_rule": "overdue"}
 
     assert listed() == []
-    whole = pipeline.run("grant", "g-late")
+    whole = pipeline.run("grants", "show", "g-late")
     assert whole.returncode == 0, whole.stderr
     for said in ("INC-4711: disk full", "bob@example.com approved", "evidence: confirmed", "removed ", " late"):
         assert said in whole.stdout, whole.stdout
@@ -277,7 +277,7 @@ def test_a_role_of_a_real_database_is_taken_away(
     resolved = only(pipeline, "finding.resolved", "g-pg")
     assert resolved.evidence["late_seconds"] == pytest.approx(true_lateness(pipeline, "g-pg"), abs=1e-6)
     wait_until_stored(pipeline)
-    answer = pipeline.run("grant", "g-pg", "--json")
+    answer = pipeline.run("grants", "show", "g-pg", "-o", "json")
     assert answer.returncode == 0, answer.stderr
     story = json.loads(answer.stdout)
     assert story["grant"]["state"] == "removed"

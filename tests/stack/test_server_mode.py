@@ -40,7 +40,7 @@ def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline], server
 
 def test_server_mode_stores_queries_and_verifies(pipeline: Pipeline) -> None:
     pipeline.start()
-    sent = pipeline.run("sample", "--lives", "40", "--seed", "1")
+    sent = pipeline.run("demo", "--traffic-only", "--lives", "40", "--seed", "1")
     assert sent.returncode == 0, sent.stderr
     events = int(sent.stdout.split(" events")[0].rsplit(" ", 1)[-1])
     pipeline.wait_stored(events)

@@ -138,7 +138,7 @@ def wait_for_anchors(pipeline: Pipeline, count: int) -> None:
 def make(pipeline: Pipeline) -> None:
     """Let the real processes make a ledger: several batches, some of one entry, rejected records, many anchors."""
     pipeline.start()
-    answer = pipeline.run("sample", "--lives", "12", "--seed", "5")
+    answer = pipeline.run("demo", "--traffic-only", "--lives", "12", "--seed", "5")
     assert answer.returncode == 0, answer.stderr
     stored = int(answer.stdout.split()[-3])
     pipeline.wait_stored(stored)
@@ -817,7 +817,7 @@ class TestCommandLine:
         environment = ledger.pipeline.environment | {"GRANTLEDGER_DATA_DIR": str(folder)}
         broken = Pipeline(ledger.pipeline.bootstrap_servers, folder, environment)
         broken.environment["GRANTLEDGER_DATA_DIR"] = str(folder)
-        answer = broken.run("verify", "--json", *arguments)
+        answer = broken.run("verify", "-o", "json", *arguments)
         return answer.returncode, answer.stdout
 
     @pytest.fixture

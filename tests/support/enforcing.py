@@ -165,7 +165,7 @@ class Enforcement:
         """Start ``grantledger enforce``; with a name, one more beside the first, in a data folder of its own."""
         data_dir = self.folder / f"data{name}"
         environment = self.environment | {"GRANTLEDGER_DATA_DIR": str(data_dir)}
-        child = Child(ChildSpec("enforce", ("enforce", *arguments)), data_dir, environment)
+        child = Child(ChildSpec("enforce", ("run", "enforce", *arguments)), data_dir, environment)
         self._children.append(child)
         child.start()
         return child
@@ -190,8 +190,8 @@ class Enforcement:
         assert child.exit_code == 0, child.log_path.read_text("utf-8", "replace")[-2000:]
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
-        """Run ``grantledger enforce`` to its end; return the exit code and what it printed, errors and logs apart."""
-        command = [sys.executable, "-m", "grantledger.cli", "enforce", *arguments]
+        """Run ``grantledger`` to its end; return the exit code and what it printed, errors and logs apart."""
+        command = [sys.executable, "-m", "grantledger.cli", *arguments]
         found = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=180, check=False)
         return found.returncode, found.stdout, found.stderr
 

@@ -15,7 +15,8 @@ from typing import Any
 from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.topics import TopicError, create_topics
 from grantledger.runtime.children import Child, ChildSpec
-from grantledger.runtime.settings import load_settings
+from grantledger.runtime.keys import create_key
+from grantledger.runtime.settings import Settings, load_settings
 from grantledger.schemas.topics import topic_specs
 
 from .waiting import wait_for
@@ -61,6 +62,13 @@ class Pipeline:
     def make_topics(self, activity_partitions: int = 4) -> None:
         create_topics(self.cluster, topic_specs(activity_partitions, 0))
 
+    def make_key(self) -> None:
+        """Create the key pair of the ledger, unless the settings name one that exists."""
+        secret = {name: self.environment.get(f"GRANTLEDGER_{name.upper()}") for name in ("key_passphrase", "key_file")}
+        settings = Settings(data_dir=self.data_dir, **{name: value for name, value in secret.items() if value})
+        if not settings.private_key_path.exists():
+            create_key(settings)
+
     def remake_topics(self, *names: str) -> None:
         """Delete topics, all without names, and make them again."""
         specs = [spec for spec in topic_specs(4, 0) if not names or spec.name in names]
@@ -80,10 +88,9 @@ class Pipeline:
     def start(self, *names: str) -> None:
         """Start processes by name; without names, seal and store and anchor."""
         for name in names or PROCESSES:
-            if name == "anchor":  # reads the key that the sealer makes on its first start
-                key = load_settings(self.data_dir).private_key_path
-                wait_for(key.exists, "the sealer has made the key")
-            child = self.children.get(name) or Child(ChildSpec(name, (name,)), self.data_dir, self.environment)
+            if name in ("seal", "anchor"):
+                self.make_key()
+            child = self.children.get(name) or Child(ChildSpec(name, ("run", name)), self.data_dir, self.environment)
             self.children[name] = child
             child.start()
 
@@ -92,7 +99,9 @@ class Pipeline:
         data_dir = self.data_dir.parent / f"{self.data_dir.name}-{name}"
         key = load_settings(self.data_dir).private_key_path
         own = {"GRANTLEDGER_DATA_DIR": str(data_dir), "GRANTLEDGER_KEY_FILE": str(key)}
-        child = Child(ChildSpec(arguments[0], arguments), data_dir, {**self.environment, **own, **environment})
+        child = Child(
+            ChildSpec(arguments[0], ("run", *arguments)), data_dir, {**self.environment, **own, **environment}
+        )
         self.children[name] = child
         child.start()
         return child
@@ -145,7 +154,7 @@ class Pipeline:
 
     def verify(self, *arguments: str) -> tuple[int, dict[str, Any]]:
         """Return exit code and report of ``grantledger verify --json``."""
-        answer = self.run("verify", "--json", *arguments)
+        answer = self.run("verify", "-o", "json", *arguments)
         if not answer.stdout.strip():
             raise AssertionError(f"verify printed nothing, exit {answer.returncode}: {answer.stderr}")
         return answer.returncode, json.loads(answer.stdout)

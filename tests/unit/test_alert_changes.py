@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from grantledger.cli import alert
 from grantledger.sinks.alerts.channel import Envelope, Post
 from grantledger.sinks.alerts.core import Message, Outcome, Result, Rules, Standing, after, stands
 from grantledger.sinks.alerts.database import connect, prepare
@@ -225,11 +223,3 @@ def test_a_clock_that_is_set_back_while_it_runs_makes_no_rest_longer(
     worker.run()
     assert worker.failure is None and sender.sent == ["g-1", "g-1"]
     assert rest / 2 < passed <= rest + LONGEST_WAIT + 0.1
-
-
-def test_a_person_without_a_name_closes_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nobody() -> str:
-        raise KeyError("uid not found")
-
-    monkeypatch.setattr("getpass.getuser", nobody)
-    assert alert._who() == f"uid {os.getuid()}"

@@ -325,7 +325,7 @@ def test_the_position_is_told_every_day_while_a_command_is_tried_again() -> None
 def test_the_breaker_opens_on_record_and_holds_after_a_restart() -> None:
     ledger, world, clock = Ledger(), World({"g0", "g1", "g2"}), Clock()
     commands = [target(f"g{number}") for number in range(3)]
-    with pytest.raises(EnforcingStoppedError, match="--close-breaker"):
+    with pytest.raises(EnforcingStoppedError, match="breaker close --reason"):
         run(ledger, world, commands, clock, limit=2)
     assert world.there == {"g2"} and ledger.events[-1].event_type == "finding.opened" and ledger.position == 2
     with pytest.raises(EnforcingStoppedError):

@@ -113,7 +113,7 @@ def test_the_public_half_of_a_lost_key_is_never_overwritten(tmp_path: Path) -> N
     create_key(here)
     old = here.public_key_path.read_bytes()
     here.private_key_path.unlink()
-    with pytest.raises(KeyUnavailableError, match="is there without its private key"):
+    with pytest.raises(KeyUnavailableError, match="exists without its private key"):
         create_key(here)
     assert here.public_key_path.read_bytes() == old
     assert not here.private_key_path.exists()
@@ -162,7 +162,7 @@ def test_a_key_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
 
 
 def test_a_missing_key_says_that_none_is_made_over_an_old_ledger(tmp_path: Path) -> None:
-    with pytest.raises(KeyUnavailableError, match="Restore it from your backup"):
+    with pytest.raises(KeyUnavailableError, match="restore it from your backup"):
         load_signer(settings(tmp_path))
     with pytest.raises(KeyUnavailableError, match=r"the public key .* cannot be read"):
         load_public_key(settings(tmp_path))

@@ -131,7 +131,7 @@ sys.meta_path.insert(0, Block())
         "import grantledger.producers.adapters",
         "import grantledger.cli.emit",
         "import grantledger.cli.import_",
-        "import grantledger.cli.sample",
+        "import grantledger.cli.demo",
         "from grantledger.cli import main",
         "import grantledger.schemas.codec",
         "import grantledger.runtime.settings",
@@ -142,7 +142,10 @@ def test_sending_needs_only_the_light_install(statement: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["emit", "--help"], ["import", "--help"], ["sample", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["emit", "--help"], ["import", "--help"], ["demo", "--help"], ["--help"], ["run", "--help"], ["--version"]],
+)
 def test_the_sending_commands_run_on_the_light_install(arguments: list[str]) -> None:
     program = BLOCKED + f"sys.argv = ['grantledger', *{arguments!r}]\nfrom grantledger.cli import main\nmain()"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -11,12 +11,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.table import Table
 
-from grantledger.cli.up import _line, _table
+from grantledger.cli.stack_view import status_line, status_table
 from grantledger.runtime import open_findings as module
-from grantledger.runtime.open_findings import Count, OpenFindings
+from grantledger.runtime.open_findings import FindingCount, OpenFindings
 from grantledger.runtime.settings import load_settings
-from grantledger.runtime.stack import Status
+from grantledger.runtime.status import Status
 from grantledger.sinks.clickhouse import StoreUnavailableError
 from support.waiting import wait_for
 
@@ -68,12 +69,19 @@ def test_it_is_known_once_the_store_answers(store: Store, tmp_path: Path, monkey
 
 @pytest.mark.parametrize(
     ("count", "words"),
-    [(None, "not known"), (Count(0, 0), "0"), (Count(1204, 0), "1,204"), (Count(1204, 13), "1,204 (13 critical)")],
+    [
+        (None, "unknown"),
+        (FindingCount(0, 0), "0"),
+        (FindingCount(1204, 0), "1,204"),
+        (FindingCount(1204, 13), "1,204 (13 critical)"),
+    ],
 )
-def test_the_status_tells_critical_ones_apart(count: Count | None, words: str) -> None:
-    status = Status(5, 4, 3, None, datetime.now(UTC), count, ("seal: it is stopped",))
-    assert f", open findings {words}; TROUBLE seal" in _line(status)
-    [column] = [column for column in _table(status).columns if column.header == "findings"]
+def test_the_status_tells_critical_ones_apart(count: FindingCount | None, words: str) -> None:
+    status = Status(5, 4, 3, None, datetime.now(UTC), count, (), ("seal has stopped: why",))
+    assert f", open findings {words}; TROUBLE seal" in status_line(status)
+    [table, trouble] = status_table(status).renderables
+    assert isinstance(table, Table) and str(trouble) == "seal has stopped: why"
+    [column] = [column for column in table.columns if column.header == "open findings"]
     [cell] = column.cells
     assert str(cell) == words
     assert getattr(cell, "style", "") == ("red" if "critical" in words else "")

@@ -10,10 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from grantledger.cli import sample
 from grantledger.processors.policy import load_policy
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Event
@@ -21,6 +18,7 @@ from grantledger.simulator.faults import FAULTS, stories
 from grantledger.simulator.life import TOOLS, Deed, Ending, Life, Tool
 from grantledger.simulator.player import TELLERS, Player
 from grantledger.simulator.plots import PLOTS, imagine
+from support.commands import invoke
 from support.simulation import Reader
 
 START = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -224,9 +222,7 @@ def test_late_records_are_sent_late_with_their_own_time() -> None:
 
 
 def run(*arguments: str) -> str:
-    app = typer.Typer()
-    app.command()(sample.command)
-    result = CliRunner().invoke(app, list(arguments))
+    result = invoke("demo", *arguments)
     assert result.exit_code == 0, result.output
     return result.stdout
 

@@ -1,4 +1,4 @@
-"""Our own questions to the store: SQL with bound values, rows as dictionaries."""
+"""How commands read the store: SQL with bound values, rows as dictionaries."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-import typer
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from ..runtime.process import complain
+from ..base.errors import EXIT_USAGE
 from ..runtime.reading import reading
 from ..runtime.settings import Settings
-from .running import told
-
-CANNOT_READ = 2
-"""Exit code where the store cannot be reached, or does not answer as it should."""
+from .errors import exit_code, fail
 
 Row = dict[str, Any]
 Ask = Callable[..., list[Row]]
@@ -24,33 +20,32 @@ Ask = Callable[..., list[Row]]
 
 
 @contextmanager
-def asking(settings: Settings) -> Iterator[Ask]:
-    """Open the store for reading as ``grantledger query`` does; times come back with their zone, UTC.
+def read_store(settings: Settings) -> Iterator[Ask]:
+    """Open the store for reading, with the rights of ``grantledger query``; times are in UTC, with their zone.
 
-    Errors are told in one line and end the command with ``CANNOT_READ``.
+    Ends the command with exit code 2 when the store cannot be read.
     """
-    with told(CANNOT_READ), reading(settings, gated=True) as client:
+    with exit_code(EXIT_USAGE), reading(settings, gated=True) as client:
 
         def ask(sql: str, **values: object) -> list[Row]:
             found = client.query(sql, parameters=values)
             return [
-                {name: _zoned(value) for name, value in zip(found.column_names, row, strict=True)}
+                {name: _with_zone(value) for name, value in zip(found.column_names, row, strict=True)}
                 for row in found.result_rows
             ]
 
         try:
             yield ask
         except ClickHouseError as error:
-            complain(_advice(str(error)))
-            raise typer.Exit(CANNOT_READ) from error
+            fail(_advice(str(error)))
 
 
-def _zoned(value: Any) -> Any:
+def _with_zone(value: Any) -> Any:
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value
 
 
 def _advice(text: str) -> str:
     if "UNKNOWN_TABLE" in text or "Code: 60" in text:
-        return "the store is one of an earlier version: start it once (`grantledger up` or `grantledger store`)"
+        return "an earlier version made this store; start it once to migrate it: `grantledger up`, or `run store`"
     start = max(text.find("Code:"), 0)
     return text[start:].split("\n", 1)[0].partition(" (for url ")[0]

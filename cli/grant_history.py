@@ -1,4 +1,4 @@
-"""Everything that the ledger holds about one grant."""
+"""Everything in the ledger about one grant."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from .asking import Ask, Row
+from .store_reader import Ask, Row
 
 MOST_EVENTS = 1000
 FIRST_COMMANDS = 3
@@ -65,7 +65,7 @@ _CHECKPOINT = "SELECT min(size) AS covering FROM checkpoints WHERE origin = {ori
 
 @dataclass(slots=True)
 class Session:
-    """What was done in one session: how many commands and statements, each event id once, and the first few."""
+    """One session: the number of commands and statements, each event id counted once, and the first few of them."""
 
     session_id: str
     commands: int = 0
@@ -75,12 +75,12 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Where the entries of one log stand.
+    """The entries of a grant in one log, and the checkpoint that covers them.
 
     Attributes:
-        entries: entries of the grant, those of commands included.
+        entries: number of entries, commands included.
         last_index: the highest index among them.
-        checkpoint_size: size of the first signed checkpoint over all of them, None where the store has none.
+        checkpoint_size: size of the first signed checkpoint over all of them; None if the store has none.
     """
 
     origin: str
@@ -90,13 +90,13 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class History:
     """One grant.
 
     Attributes:
-        state: its row of ``judged_grants``; None where nothing was ever activated and no finding is open.
-        events: its own, those of its request and of its sessions, but for commands; in the order of the log, each event
-            id once; ``again`` lists the further entries with the same id.
+        state: its row of ``judged_grants``; None if it was never activated and has no open finding.
+        events: its own and those of its request and sessions, without commands, in the order of the log. Each event id
+            stands once; ``again`` lists the duplicates.
         cut: there are more than ``MOST_EVENTS``.
     """
 
@@ -108,7 +108,7 @@ class Story:
     cut: bool
 
     def as_json(self) -> dict[str, Any]:
-        """Return the story as an object for JSON."""
+        """Return the history as plain values."""
         return {
             "grant_id": self.grant_id,
             "grant": self.state,
@@ -131,7 +131,7 @@ class Story:
         }
 
 
-def read_story(ask: Ask, grant: str) -> Story:
+def read_history(ask: Ask, grant: str) -> History:
     """Read one grant by its whole id."""
     state = ask(_STATE, grant=grant)
     requests = [row["request_id"] for row in ask(_REQUESTS, grant=grant)]
@@ -147,11 +147,11 @@ def read_story(ask: Ask, grant: str) -> Story:
         session.entries.append({name: row[name] for name in ("origin", "commands", "first_index", "last_index")})
     for row in ask(_FIRST, **bound, limit=FIRST_COMMANDS):
         sessions[row["session_id"]].first.append(row["what"])
-    return Story(grant, state[0] if state else None, _once(rows), sessions, _proof(ask, rows, counted), cut)
+    return History(grant, state[0] if state else None, _once(rows), sessions, _proof(ask, rows, counted), cut)
 
 
 def _once(rows: list[Row]) -> list[Row]:
-    """Return the first entry of every event id; its further entries are named in ``again``."""
+    """Return the first entry of every event id, with its duplicates in ``again``."""
     kept: dict[str, Row] = {}
     for row in rows:
         if (first := kept.get(row["event_id"])) is None:

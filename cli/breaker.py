@@ -1,0 +1,69 @@
+"""``grantledger breaker``: the enforcer's circuit breaker."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from ..enforcers.journal import close_breaker, read_history
+from ..runtime.configuration import breaker_limits
+from ..runtime.logs import configure_logs
+from ..runtime.settings import Settings
+from ..runtime.wiring import known_schemas
+from ..schemas.catalog import SchemaCatalog
+from .errors import fail
+from .output import Output
+from .person import PersonOption, person
+
+
+def show(settings: Settings, output: Output) -> None:
+    """Show whether the breaker is open. It opens when the enforcer would revoke too much at once, and stops it.
+
+    Exit codes: 0 shown; 1 Kafka does not answer; 2 a setting is wrong.
+    """
+    configure_logs(settings.log_level, settings.log_format)
+    history = read_history(settings.cluster(), SchemaCatalog(known_schemas(settings)), settings.require_deployment())
+    opened = history.breaker_opened
+    record = {
+        "state": "closed" if opened is None else "open",
+        "opened_at": opened,
+        "max_per_window": settings.enforce_max_per_window,
+        "window_seconds": settings.enforce_window_seconds,
+    }
+
+    def text(_console: object) -> None:
+        since = f" since {output.moment(opened)} {output.zone_name}" if opened else ""
+        typer.echo(
+            f"the breaker is {record['state']}{since}; it opens at more than {settings.enforce_max_per_window} "
+            f"revocations in {settings.enforce_window_seconds:g} s"
+        )
+        if opened:
+            typer.echo("look into the revocations, then run: grantledger breaker close --reason …")
+
+    output.record(record, text, identity="state")
+
+
+def close(
+    settings: Settings,
+    reason: Annotated[str, typer.Option(help="Why the revocations may continue; goes on record.")],
+    name: PersonOption = "",
+) -> None:
+    """Close the breaker, so that the enforcer continues. The decision is sealed, with your name and reason.
+
+    Exit codes: 0 closed, or it was not open; 1 Kafka does not answer; 2 a setting or an option is wrong.
+    """
+    if not reason.strip():
+        fail("--reason must not be empty: it goes on record")
+    configure_logs(settings.log_level, settings.log_format)
+    was_open = close_breaker(
+        settings.cluster(),
+        settings.require_deployment(),
+        breaker_limits(settings),
+        catalog=SchemaCatalog(known_schemas(settings)),
+        now=lambda: datetime.now(UTC),
+        who=person(name),
+        why=reason.strip(),
+    )
+    typer.echo("the breaker is closed" if was_open else "the breaker was not open")

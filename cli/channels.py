@@ -1,0 +1,100 @@
+"""``grantledger channels``: the channels that alerts go to."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from ..runtime.settings import Settings
+from ..sinks.alerts.database import OutboxError
+from ..sinks.alerts.outbox import Outbox
+from ..sinks.alerts.status import read_status
+from .errors import fail, suggestion
+from .output import Column, Output, Row, shortened, span, table_of, text_column
+
+_SHOWN_FAILURES = 5
+
+
+def list_command(settings: Settings, output: Output) -> None:
+    """List the alert channels, their undelivered alerts and their failures. JSON and YAML add the open alerts.
+
+    Exit codes: 0 listed; 2 there is no outbox yet, or it cannot be read.
+    """
+    status = _status(settings)
+    if output.quiet:
+        for channel in status["channels"]:
+            typer.echo(channel["name"])
+    elif output.format == "csv":
+        output.data(status["channels"])
+    else:
+        output.record(status, lambda console: _print(console, output, status))
+
+
+def enable(
+    settings: Settings,
+    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="Name of the channel.")],
+) -> None:
+    """Resume the deliveries of a channel that was disabled because its receiver answered 410 Gone.
+
+    Exit codes: 0 enabled, or it was not disabled; 2 there is no such channel or no outbox.
+    """
+    known = [each["name"] for each in _status(settings)["channels"]]
+    if channel not in known:
+        fail(f"there is no channel {channel}; there are {', '.join(known) or 'none'}{suggestion(channel, known)}")
+    try:
+        with closing(Outbox(settings.alert_outbox_path, [])) as outbox:
+            enabled = outbox.enable(channel, time.time())
+    except OutboxError as error:
+        fail(str(error))
+    typer.echo(f"{channel} is enabled" if enabled else f"{channel} was not disabled")
+
+
+def _status(settings: Settings) -> dict[str, Any]:
+    try:
+        return read_status(settings.alert_outbox_path, time.time())
+    except OutboxError as error:
+        fail(str(error))
+
+
+def _print(console: Console, output: Output, status: dict[str, Any]) -> None:
+    def oldest(row: Row) -> str:
+        seconds = row["oldest_pending_seconds"]
+        return span(seconds) if seconds is not None else ""
+
+    def failure(row: Row) -> str:
+        failed = row["last_failure"]
+        return shortened(f"{output.moment(failed)} {row['last_failure_detail']}", 60) if failed else ""
+
+    columns = [
+        text_column("channel", "name"),
+        text_column("kind", "kind"),
+        Column("state", lambda row: f"disabled: {row['disabled_why']}" if row["disabled_at"] else row["state"]),
+        text_column("pending", "pending"),
+        Column("oldest", oldest),
+        text_column("given up", "given_up"),
+        Column("last delivery", lambda row: output.moment(row["last_delivery"]) or "never"),
+        Column("last failure", failure),
+    ]
+    console.print(table_of(status["channels"], columns, console.width))
+    alerts = [
+        text_column("rule", "rule", 30),
+        text_column("severity", "severity", 10),
+        text_column("key", "key", 40),
+        text_column("subject", "subject", 30),
+        text_column("resource", "resource", 30),
+        Column("opened", lambda row: output.moment(row["opened_at"])),
+        Column("channels", _deliveries),
+    ]
+    if status["open"]:
+        console.print(table_of(status["open"], alerts, console.width))
+    for each in status["failures"][:_SHOWN_FAILURES]:
+        line = f"{output.moment(each['at'])} {each['channel']}: {each['detail']}, {len(each['messages'])} messages"
+        console.print(shortened(line, 160), markup=False)
+
+
+def _deliveries(row: Row) -> str:
+    return ", ".join(f"{channel} {delivery['state']}" for channel, delivery in row["told"].items())

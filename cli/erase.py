@@ -1,0 +1,58 @@
+"""``grantledger erase``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..runtime.decisions import erase_payload
+from ..runtime.settings import Settings
+from .errors import fail
+from .output import printable
+from .person import PersonOption, person
+from .store_reader import read_store
+
+_ENTRY = """
+SELECT event_type, subject_id, append_time, erased_at IS NOT NULL AS erased
+FROM entries WHERE origin = {origin:String} AND `index` = {index:UInt64}
+"""
+
+
+def command(
+    settings: Settings,
+    entry: Annotated[str, typer.Argument(metavar="ORIGIN:INDEX", help="The entry, as `grants show` names it.")],
+    legal_basis: Annotated[
+        str, typer.Option(help="Why the payload must go, for example 'GDPR art. 17, request 4711'; goes on record.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    name: PersonOption = "",
+) -> None:
+    """Erase the payload of one entry by law. The ledger still verifies: it holds only the hash of a payload.
+
+    The erasure is sealed as an event itself, payload.erased, with your name and the legal basis. The stores then delete
+    the payload and its decoded columns. This cannot be undone. Kafka keeps its copy until the retention of the topics
+    ends (payload_retention_days).
+
+    Exit codes: 0 on record; 1 Kafka does not answer, or you declined; 2 there is no such entry, or an option is wrong.
+    """
+    origin, _, number = entry.replace("#", ":").rpartition(":")
+    deployment = settings.require_deployment()
+    if not number.isdigit() or not origin.startswith(f"{deployment}/"):
+        fail(f"give the entry as ORIGIN:INDEX, for example {deployment}/access.lifecycle/0/0:17")
+    if not (basis := legal_basis.strip()):
+        fail("--legal-basis must not be empty: it goes on record")
+    index = int(number)
+    with read_store(settings) as ask:
+        found = ask(_ENTRY, origin=origin, index=index)
+    if not found:
+        fail(f"the store has no entry {printable(origin)}:{index}")
+    row = found[0]
+    if row["erased"]:
+        fail(f"the payload of {printable(origin)}:{index} is erased already")
+    about = f"{printable(row['event_type'] or 'undecoded record')} of {printable(row['subject_id'] or 'nobody')}"
+    if not yes and not typer.confirm(f"Erase the payload of {printable(origin)}:{index}, {about}? There is no undo."):
+        raise typer.Exit(1)
+    who = person(name)
+    erase_payload(settings.cluster(), deployment, origin, index, person=who, legal_basis=basis)
+    typer.echo(f"the erasure of {printable(origin)}:{index} is on record as {who}; the stores carry it out")

@@ -1,0 +1,214 @@
+"""``grantledger findings``: list and show findings, acknowledge and close them."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from ..runtime.decisions import decide_finding
+from ..runtime.settings import Settings
+from ..schemas.finding_rules import FINDING_RULES, SEVERITIES
+from .errors import fail, suggestion
+from .grants import access_of
+from .output import Column, Output, Row, printable, shortened, table_of, text_column
+from .person import PersonOption, person
+from .store_reader import Ask, read_store
+
+_STYLES = {"critical": "red", "warning": "yellow"}
+_FIELDS = (
+    "id", "rule", "key", "deadline", "severity", "summary", "open", "opened_at", "resolved_at", "acknowledged_at",
+    "acknowledged_by", "closed_at", "closed_by", "closed_reason", "times_opened", "evidence", "tenant",
+    "grant_source_system", "grant_source_instance", "grant_id", "request_id", "session_id", "subject_id",
+    "resource_kind", "resource_id", "resource_environment", "entitlement", "origin", "index",
+)  # fmt: skip
+# A finding is identified by rule, key and deadline. The id is the beginning of their hash, short enough to type.
+_WITH_ID = """
+SELECT lower(substring(hex(SHA256(concat(rule, '\\n', key, '\\n', ifNull(toString(deadline), '')))), 1, 10)) AS id, *
+FROM findings
+"""
+_LIST = f"""
+SELECT *, count() OVER () AS total FROM ({_WITH_ID})
+WHERE (open OR {{all:Bool}}) AND (empty({{rule:String}}) OR rule = {{rule:String}})
+    AND (empty({{severities:Array(String)}}) OR has({{severities:Array(String)}}, severity))
+ORDER BY open DESC, indexOf(['critical', 'warning', 'info'], severity), opened_at DESC
+LIMIT {{limit:UInt32}}
+"""  # noqa: S608 - our own text
+_ONE = f"SELECT * FROM ({_WITH_ID}) WHERE startsWith(id, {{id:String}}) LIMIT 20"  # noqa: S608 - our own text
+_EVENTS = """
+SELECT occurred_at, event_type, actor_id, reason, origin, `index` FROM events
+WHERE startsWith(event_type, 'finding.') AND finding_rule = {rule:String} AND finding_key = {key:String}
+    AND ifNull(toString(finding_deadline), '') = ifNull(toString({deadline:Nullable(DateTime64(6, 'UTC'))}), '')
+ORDER BY append_time, origin, `index` LIMIT 1000
+"""
+
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the finding, or the beginning of it.")]
+
+
+def list_command(  # noqa: PLR0917 - one parameter per flag
+    settings: Settings,
+    output: Output,
+    everything: Annotated[bool, typer.Option("--all", help="Resolved and closed findings too.")] = False,
+    rule: Annotated[str, typer.Option(help="Only findings of this rule, for example overdue.")] = "",
+    severity: Annotated[str, typer.Option(help="Only this severity and above: info, warning, critical.")] = "",
+    limit: Annotated[int, typer.Option(help="Maximum number of rows.", min=1, max=100_000)] = 50,
+) -> None:
+    """List open findings, the most severe and latest first. docs/findings.md explains every rule.
+
+    Exit codes: 0 listed, even if there are none; 2 the store cannot be read, or an option is wrong.
+    """
+    if rule and rule not in FINDING_RULES:
+        fail(f"--rule: there is no rule {rule!r}{suggestion(rule, FINDING_RULES)}; docs/findings.md lists them")
+    if severity and severity not in SEVERITIES:
+        fail(f"--severity: {severity!r} is not one of {', '.join(SEVERITIES)}")
+    severities = list(SEVERITIES[SEVERITIES.index(severity) :]) if severity else []
+    with read_store(settings) as ask:
+        rows = ask(_LIST, all=everything, rule=rule, severities=severities, limit=limit)
+    total = rows[0]["total"] if rows else 0
+    for row in rows:
+        del row["total"]
+    columns = [
+        text_column("id", "id"),
+        Column("severity", lambda row: str(row["severity"]), style=lambda row: _STYLES.get(row["severity"], "")),
+        text_column("rule", "rule"),
+        Column("about", _about),
+        Column(f"opened ({output.zone_name})", lambda row: output.moment(row["opened_at"]), whole=True),
+        Column("state", _state),
+    ]
+    empty = "No findings on record." if everything else "No open findings."
+    output.rows(rows, identity="id", fields=_FIELDS, show=columns, empty=empty)
+    if total > len(rows):
+        output.note(f"{len(rows):,} of {total:,}: --limit shows more")
+
+
+def show(settings: Settings, output: Output, finding: IdArgument) -> None:
+    """Show one finding: its meaning, evidence and events, and what to do about it.
+
+    Exit codes: 0 shown; 1 no finding has this id, or several ids begin with it: they are listed; 2 the store cannot be
+    read.
+    """
+    with read_store(settings) as ask:
+        row = _resolved(ask, finding)
+        events = ask(_EVENTS, rule=row["rule"], key=row["key"], deadline=row["deadline"])
+    record = {**row, "events": events}
+    output.record(record, lambda console: _print(console, output, row, events), identity="id")
+
+
+def acknowledge(
+    settings: Settings,
+    finding: IdArgument,
+    reason: Annotated[str, typer.Option(help="Note for the record.")] = "acknowledged",
+    name: PersonOption = "",
+) -> None:
+    """Put on record that you know of a finding and work on it. It stays open.
+
+    Writes to access.findings, with the credentials of the pipeline.
+
+    Exit codes: 0 on record; 1 no such finding, or Kafka does not answer; 2 the store cannot be read.
+    """
+    with read_store(settings) as ask:
+        row = _resolved(ask, finding)
+    who = person(name)
+    decide_finding(
+        settings.cluster(), settings.require_deployment(), row, "acknowledged", person=who, reason=_given(reason)
+    )
+    typer.echo(f"acknowledged {row['id']} ({row['rule']}) as {who}")
+
+
+def close(
+    settings: Settings,
+    finding: IdArgument,
+    reason: Annotated[str, typer.Option(help="Why the finding needs no more attention; goes on record.")],
+    accept: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="INDEX", help="On an event_conflict: index of the entry with the right version."),
+    ] = None,
+    name: PersonOption = "",
+) -> None:
+    """Close a finding that nothing resolves automatically. The decision is sealed, with your name and reason.
+
+    A finding opens again if its cause occurs again. Writes to access.findings, with the credentials of the pipeline.
+
+    Exit codes: 0 on record; 1 no such finding, or Kafka does not answer; 2 the store cannot be read, or an option is
+    wrong.
+    """
+    reason = _given(reason)
+    with read_store(settings) as ask:
+        row = _resolved(ask, finding)
+    if accept is not None and row["rule"] != "event_conflict":
+        fail(f"--accept decides an event_conflict; {row['id']} is a finding of the rule {printable(row['rule'])}")
+    if not row["open"]:
+        fail(f"{row['id']} is not open; `grantledger findings show {row['id']}` shows its events")
+    who = person(name)
+    cluster, deployment = settings.cluster(), settings.require_deployment()
+    decide_finding(cluster, deployment, row, "closed", person=who, reason=reason, accept_index=accept)
+    typer.echo(f"closed {row['id']} ({row['rule']}) as {who}")
+
+
+def _given(reason: str) -> str:
+    if not (stripped := reason.strip()):
+        fail("--reason must not be empty: it goes on record")
+    return stripped
+
+
+def _resolved(ask: Ask, prefix: str) -> Row:
+    """Return the only finding with this id or prefix; otherwise end the command."""
+    found = ask(_ONE, id=prefix.lower()) if prefix else []
+    if not found:
+        fail(f"no finding has the id {shortened(prefix, 40)!r}; `grantledger findings list --all` lists them", 1)
+    if len(found) > 1:
+        lines = [f"  {row['id']}  {printable(row['rule'])}, {_about(row)}" for row in found]
+        fail("\n".join([f"several findings begin with {shortened(prefix, 40)!r}; give more of the id:", *lines]), 1)
+    return found[0]
+
+
+def _about(row: Row) -> str:
+    """Return the object of a finding: who, on what, else its key."""
+    parts = [printable(row["subject_id"]), access_of(row), printable(row["entitlement"])]
+    named = ", ".join(part for part in parts if part)
+    grant = f" (grant {printable(row['grant_id'])})" if row["grant_id"] else ""
+    return (named or printable(row["key"])) + grant
+
+
+def _state(row: Row) -> str:
+    if row["open"]:
+        return f"acknowledged by {printable(row['acknowledged_by'])}" if row["acknowledged_at"] else "open"
+    return f"closed by {printable(row['closed_by'])}" if row["closed_at"] else "resolved"
+
+
+def _print(console: Console, output: Output, row: Row, events: list[dict[str, object]]) -> None:
+    known = FINDING_RULES.get(row["rule"])
+    console.print(Text(f"finding {row['id']}: {printable(row['rule'])}", style="bold"))
+    lines = {
+        "summary": known.summary if known else "",
+        "severity": row["severity"],
+        "about": _about(row),
+        "key": printable(row["key"]),
+        "deadline": f"{output.moment(row['deadline'])} {output.zone_name}" if row["deadline"] else "",
+        "state": _state(row),
+        "evidence": printable(_compact(row["evidence"])),
+    }
+    for name, text in lines.items():
+        if text:
+            console.print(Text(f"  {name:<9}{text}"), soft_wrap=True)
+    columns = [
+        Column(f"when ({output.zone_name})", lambda event: output.moment(event["occurred_at"]), whole=True),
+        text_column("event", "event_type"),
+        text_column("who", "actor_id"),
+        text_column("reason", "reason"),
+        Column("entry", lambda event: f"{printable(event['origin'])} #{event['index']}"),
+    ]
+    console.print(table_of(events, columns, console.width))
+    if known:
+        console.print(Text(f"What it means: {known.meaning}"), soft_wrap=True)
+        console.print(Text(f"What to do: {known.action}"), soft_wrap=True)
+
+
+def _compact(evidence: str) -> str:
+    try:
+        return json.dumps(json.loads(evidence), ensure_ascii=False)
+    except ValueError:
+        return evidence

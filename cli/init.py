@@ -1,0 +1,25 @@
+"""``grantledger init``."""
+
+from __future__ import annotations
+
+from ..runtime.initialise import initialise
+from ..runtime.keys import load_public_key
+from ..runtime.settings import Settings
+from .keys import verifier_keys
+from .output import Output, text_column
+
+
+def command(settings: Settings, output: Output) -> None:
+    """Create a new ledger on your own Kafka cluster: its topics and its key pair. Run it once per deployment.
+
+    It refuses if a ledger or a key exists. It prints the verifier keys: hand them to your auditors over a channel that
+    the operators of the ledger do not control. Back up the private key: without it the ledger cannot continue.
+
+    Exit codes: 0 created; 1 Kafka does not answer; 2 a ledger or a key exists, or a setting is wrong.
+    """
+    created = initialise(settings)
+    rows = verifier_keys(settings, load_public_key(settings))
+    columns = [text_column("origin", "origin"), text_column("verifier key", "verifier_key")]
+    output.rows(rows, identity="verifier_key", fields=(), show=columns, empty="")
+    output.note(f"created {created} topics and the private key {settings.private_key_path}: back it up now")
+    output.note("next: grantledger run seal, and the other processes (docs/operations.md)")

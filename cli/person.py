@@ -1,0 +1,23 @@
+"""Who runs a command: the name that goes on record with a decision."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from typing import Annotated
+
+import typer
+
+PersonOption = Annotated[
+    str, typer.Option("--as", metavar="NAME", help="Your name for the record. Default: the user of this machine.")
+]
+
+
+def person(given: str) -> str:
+    """Return the given name, else the name of the user who ran the command, through sudo or not."""
+    if given.strip():
+        return given.strip()
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a user of a container, without a name
+        return f"uid {os.getuid()}"

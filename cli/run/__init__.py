@@ -1,0 +1,1 @@
+"""``grantledger run``: one module for each process of the pipeline."""

@@ -1,0 +1,26 @@
+"""``grantledger run anchor``."""
+
+from __future__ import annotations
+
+from ...processors.anchor import Anchorer
+from ...runtime.keys import load_signer
+from ...runtime.process import on_stop_signal, serving
+from ...runtime.settings import Settings
+from ...sinks.file_target import FileTarget
+
+
+def command(settings: Settings) -> None:
+    """Anchor the heads of all logs: every minute they go into one signed entry, which every target stores outside.
+
+    Run one per deployment: a second one fences off the first.
+
+    Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting is wrong; 3 a log became
+    shorter or a head does not verify: a person must look.
+    """
+    cluster, deployment = settings.cluster(), settings.require_deployment()
+    signer = load_signer(settings)
+    with serving("anchor", settings):
+        targets = [FileTarget(settings.anchor_path)] if "file" in settings.anchor_targets else []
+        anchorer = Anchorer(cluster, deployment, signer, targets, interval=settings.anchor_interval_seconds)
+        on_stop_signal(anchorer.stop)
+        anchorer.run()

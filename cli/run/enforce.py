@@ -1,0 +1,64 @@
+"""``grantledger run enforce``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from ...base.errors import EXIT_STOPPED
+from ...enforcers.core import Backoff
+from ...enforcers.enforcer import Enforcer
+from ...enforcers.engine import EnforcingStoppedError, Limits
+from ...enforcers.plugins import build_plugins
+from ...enforcers.policy import PolicyError
+from ...runtime.configuration import breaker_limits, enforcement_policy
+from ...runtime.process import on_stop_signal, serving
+from ...runtime.settings import Settings, SettingsError
+from ...runtime.wiring import known_schemas
+from ...schemas.catalog import SchemaCatalog
+from ..errors import fail
+
+
+def command(
+    settings: Settings,
+    carry_out: Annotated[
+        bool, typer.Option("--carry-out", help="Revoke. Without it, only report what would be revoked.")
+    ] = False,
+) -> None:
+    """Revoke access as the commands in access.commands demand.
+
+    Run one per deployment: a second one fences off the first.
+
+    Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting or the policy is wrong;
+    3 the breaker is open: look into it, then `grantledger breaker close --reason …`.
+    """
+    cluster, deployment = settings.cluster(), settings.require_deployment()
+    policy = enforcement_policy(settings)
+    try:
+        plugins = build_plugins(policy, deployment)
+    except PolicyError as error:
+        raise SettingsError(str(error)) from error
+    limits = Limits(
+        settings.enforce_attempts,
+        breaker_limits(settings),
+        Backoff(policy.backoff_seconds, policy.backoff_cap_seconds),
+        timedelta(seconds=policy.max_age_seconds),
+    )
+    enforcer = Enforcer(
+        cluster,
+        deployment,
+        policy,
+        plugins,
+        limits,
+        catalog=SchemaCatalog(known_schemas(settings)),
+        carry_out=carry_out or settings.enforce_carry_out,
+        now=lambda: datetime.now(UTC),
+    )
+    with serving("enforce", settings):
+        on_stop_signal(enforcer.stop)
+        try:
+            enforcer.run()
+        except EnforcingStoppedError as error:
+            fail(str(error), EXIT_STOPPED)

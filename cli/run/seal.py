@@ -1,0 +1,34 @@
+"""``grantledger run seal``."""
+
+from __future__ import annotations
+
+from ...processors.registrar import register_schemas
+from ...processors.seal import Sealer, SealerConfig
+from ...runtime.keys import load_signer
+from ...runtime.process import on_stop_signal, serving
+from ...runtime.settings import Settings
+from ...runtime.wiring import writer_schemas
+
+
+def command(settings: Settings) -> None:
+    """Chain and sign every record in partition order.
+
+    Several may run, each with its own GRANTLEDGER_SEALER_INSTANCE; they share the partitions. A new ledger is created
+    with `grantledger init`, never by the sealer.
+
+    Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting is wrong; 3 the ledger
+    contradicts Kafka: a person must look.
+    """
+    cluster, deployment = settings.cluster(), settings.require_deployment()
+    signer = load_signer(settings)
+    with serving("seal", settings):
+        register_schemas(cluster, deployment, writer_schemas(settings))
+        config = SealerConfig(
+            deployment,
+            instance=settings.sealer_instance,
+            linger=settings.seal_linger_seconds,
+            restate=settings.head_restate_seconds,
+        )
+        sealer = Sealer(cluster, config, signer)
+        on_stop_signal(sealer.stop)
+        sealer.run()

@@ -1,0 +1,41 @@
+"""``grantledger run store``."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from ...runtime.process import on_stop_signal, serving
+from ...runtime.settings import Settings
+from ...runtime.sql_endpoint import PublishedEndpoint
+from ...runtime.wiring import store_address
+from ...sinks.clickhouse import StoreLock, private_temp
+from ...sinks.store import Store
+
+
+def command(settings: Settings) -> None:
+    """Write every sealed batch to ClickHouse, exactly once.
+
+    With the embedded engine, this process owns the store. It serves the queries of other processes on loopback,
+    read-only, with the credential in run/sql.json in the data folder.
+
+    Exit codes: 0 stopped on request; 1 lost Kafka or ClickHouse: restart it; 2 a setting is wrong; 3 Kafka and
+    ClickHouse contradict each other: a person must look.
+    """
+    address = store_address(settings)
+    cluster, deployment = settings.cluster(), settings.require_deployment()
+    with ExitStack() as stack:
+        endpoint: PublishedEndpoint | None = None
+        if address.embedded:
+            stack.callback(StoreLock(address.path).release)
+            private_temp(address.path)
+            endpoint = PublishedEndpoint(settings)
+        stack.enter_context(serving("store", settings))
+
+        def open_endpoint() -> None:
+            if endpoint is not None:
+                stack.callback(endpoint.stop)
+                endpoint.start()
+
+        store = Store(cluster, deployment, address, on_ready=open_endpoint)
+        on_stop_signal(store.stop)
+        store.run()

@@ -1,0 +1,64 @@
+"""``grantledger run watch``."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ...processors.access import SECOND
+from ...processors.policy import load_policy
+from ...processors.watch.app import make_app, run_app
+from ...processors.watch.clock import Clock, since_boot
+from ...processors.watch.kafka_findings import KafkaFindings
+from ...processors.watch.kafka_snapshots import KafkaSnapshots
+from ...processors.watch.watcher import Watcher
+from ...runtime.memory import give_back_freed_memory
+from ...runtime.process import serving
+from ...runtime.settings import Settings, SettingsError
+from ...runtime.wiring import known_schemas
+from ...schemas.catalog import SchemaCatalog
+
+
+def command(settings: Settings) -> None:
+    """Follow every grant and report access that did not end on time.
+
+    Findings go to access.findings, revoke commands to access.commands. Several may run, each with its own
+    GRANTLEDGER_WATCH_INSTANCE: one watches, the others stand by and take over within seconds.
+
+    Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting or the policy is wrong.
+    """
+    # Faust requires a folder and stores nothing of ours in it.
+    with TemporaryDirectory(prefix="grantledger-watch-") as folder, serving("watch", settings):
+        for name in ("faust", "mode", "aiokafka"):  # they log every step; our own log has what matters
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        asyncio.run(_run(settings, Path(folder)))
+
+
+async def _run(settings: Settings, folder: Path) -> None:
+    cluster, deployment = settings.cluster(), settings.require_deployment()
+    policy = load_policy(settings.watch_policy)
+    # Scanning a million live grants for garbage again and again would cost more than everything else.
+    gc.set_threshold(200_000, 50, 1_000)
+    give_back_freed_memory()
+    catalog = SchemaCatalog(known_schemas(settings))
+    stop = asyncio.Event()
+    findings = KafkaFindings(cluster, deployment, catalog, stopping=stop.is_set)
+    snapshots = KafkaSnapshots(cluster, deployment, catalog, stopping=stop.is_set)
+    bound = int(settings.watch_lag_bound_seconds * SECOND)
+    watcher = Watcher(
+        policy, deployment, findings, snapshots, catalog, lag_bound=bound,
+        snapshot_every=int(settings.watch_snapshot_seconds * SECOND), keep_days=settings.watch_keep_days,
+        clock=Clock(), boot=since_boot,
+    )  # fmt: skip
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        app = make_app(cluster, deployment, folder, watcher, instance=settings.watch_instance)
+    except (ValueError, OSError) as error:
+        raise SettingsError(str(error)) from error
+    await run_app(app, stop)

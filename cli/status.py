@@ -1,0 +1,52 @@
+"""``grantledger status``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import typer
+from rich.console import Console
+
+from ..base.errors import EXIT_DEPENDENCY
+from ..runtime.open_findings import count_open_findings
+from ..runtime.settings import Settings
+from ..runtime.status import ProcessStatus, processes_here, read_status
+from .errors import fail
+from .output import Column, Output, table_of, text_column
+from .stack_view import status_table
+
+
+def command(settings: Settings, output: Output) -> None:
+    """Show the status of the stack in the data folder, as `grantledger up` does, whoever started it.
+
+    Without a stack: the processes that `grantledger run` started with this data folder. With -q, only the troubles.
+
+    Exit codes: 0 no trouble; 1 a process or a partition has trouble; 2 nothing runs here.
+    """
+    processes = processes_here(settings)
+    if not processes:
+        fail(f"nothing runs in {settings.data_dir}: start it with `grantledger up`, or name another folder with --data")
+    status = read_status(settings, settings.cluster(), processes, count_open_findings(settings))
+    if output.quiet:
+        for trouble in status.troubles:
+            typer.echo(trouble)
+    else:
+
+        def show(console: Console) -> None:
+            console.print(status_table(status))
+            console.print(_processes(processes))
+
+        output.record(status.as_json(), show)
+    if status.troubles:
+        raise typer.Exit(EXIT_DEPENDENCY)
+
+
+def _processes(processes: Sequence[ProcessStatus]) -> object:
+    rows = [{"name": o.name, "pid": o.pid, "restarts": o.restarts, "trouble": o.trouble or "none"} for o in processes]
+    columns = [
+        text_column("process", "name"),
+        text_column("pid", "pid"),
+        text_column("restarts", "restarts"),
+        Column("trouble", text_column("", "trouble").cell, lambda row: "red" if row["trouble"] != "none" else ""),
+    ]
+    return table_of(rows, columns)

@@ -1,0 +1,86 @@
+"""Decisions of people as sealed events: a finding acknowledged or closed, a payload erased."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from ..kafka.cluster import Cluster
+from ..kafka.publisher import Publisher, Record
+from ..schemas.codec import EventEncoder
+from ..schemas.event import Actor, Event, Finding, IssuingSource, Resource, Source, Subject
+
+SYSTEM = "grantledger"
+
+
+def decide_finding(
+    cluster: Cluster,
+    deployment: str,
+    finding: Mapping[str, Any],
+    decision: Literal["acknowledged", "closed"],
+    *,
+    person: str,
+    reason: str,
+    accept_index: int | None = None,
+) -> None:
+    """Publish that a person has acknowledged or closed a finding.
+
+    Args:
+        finding: its row of the view ``findings``; the event gets the same fields.
+        accept_index: on an ``event_conflict``: index of the entry with the accepted version.
+
+    Raises:
+        KafkaUnavailableError: Kafka has not acknowledged the event.
+    """
+    now = datetime.now(UTC)
+    rule, key, deadline = finding["rule"], finding["key"], finding["deadline"]
+
+    def text(name: str) -> str | None:
+        return finding.get(name) or None
+
+    issuer = IssuingSource(finding["grant_source_system"], finding["grant_source_instance"])
+    resource = Resource(finding["resource_kind"], finding["resource_id"], text("resource_environment"))
+    event = Event(
+        event_type=f"finding.{decision}",
+        occurred_at=now,
+        source=Source(SYSTEM, deployment, f"{rule}:{key}:{deadline}:{now.isoformat()}", "decision"),
+        subject=Subject(finding["subject_id"] or key),
+        actor=Actor(person, "human"),
+        tenant=finding["tenant"],
+        grant_id=text("grant_id"),
+        grant_id_kind="native" if finding["grant_id"] else None,
+        grant_source=issuer if issuer.system and issuer.instance else None,
+        request_id=text("request_id"),
+        session_id=text("session_id"),
+        resource=resource if resource.id else None,
+        entitlement=text("entitlement"),
+        outcome="success",
+        reason=reason,
+        finding=Finding(rule, key, finding["severity"], deadline, accept_index=accept_index),
+    )
+    _publish(cluster, event)
+
+
+def erase_payload(cluster: Cluster, deployment: str, origin: str, index: int, *, person: str, legal_basis: str) -> None:
+    """Publish that the payload of an entry must be erased; the stores act on this event.
+
+    Raises:
+        KafkaUnavailableError: Kafka has not acknowledged the event.
+    """
+    now = datetime.now(UTC)
+    place = f"{origin}#{index}"
+    event = Event(
+        event_type="payload.erased",
+        occurred_at=now,
+        source=Source(SYSTEM, deployment, f"{place}:{now.isoformat()}", "decision"),
+        subject=Subject(place, "system"),
+        actor=Actor(person, "human"),
+        outcome="success",
+        reason=legal_basis,
+    )
+    _publish(cluster, event)
+
+
+def _publish(cluster: Cluster, event: Event) -> None:
+    Publisher(cluster).publish([Record(event.topic, EventEncoder().encode(event), event.key)])

@@ -1,0 +1,45 @@
+"""The creation of a ledger: its topics and its key pair, once, on purpose, and never over an existing one."""
+
+from __future__ import annotations
+
+from ..kafka.cluster import Cluster
+from ..kafka.identity import identify_topics
+from ..kafka.offsets import committed_offset, end_offset
+from ..kafka.topics import create_topics
+from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, SEALED_TOPICS, seal_group, topic_specs
+from .keys import KeyUnavailableError, create_key
+from .settings import Settings
+
+
+def initialise(settings: Settings) -> int:
+    """Create the topics that are missing and the key pair. Returns the number of topics created.
+
+    Raises:
+        KeyUnavailableError: a ledger or a key exists, or the key cannot be written.
+        KafkaUnavailableError: Kafka does not answer.
+    """
+    cluster, deployment = settings.cluster(), settings.require_deployment()
+    if settings.private_key_path.exists():
+        raise KeyUnavailableError(f"the private key {settings.private_key_path} (key_file) exists already")
+    if ledger_exists(cluster, deployment):
+        raise KeyUnavailableError(
+            f"the ledger of {deployment} exists already: restore its private key to {settings.private_key_path} "
+            "(key_file), or choose another deployment or topic_prefix"
+        )
+    specs = topic_specs(settings.activity_partitions, settings.payload_retention_days)
+    created = create_topics(cluster, specs, settings.kafka_replication)
+    create_key(settings)
+    return len(created)
+
+
+def ledger_exists(cluster: Cluster, deployment: str) -> bool:
+    """Return whether sealed batches or anchors exist or have existed, or sealers have committed an offset.
+
+    Raises:
+        KafkaUnavailableError: Kafka does not answer, so nobody can tell.
+    """
+    for topic, identity in identify_topics(cluster, (*SEALED_TOPICS, ANCHORS_TOPIC)).items():
+        for partition in range(identity.partitions):
+            if end_offset(cluster, topic, partition, committed=False) > 0:
+                return True
+    return any(committed_offset(cluster, seal_group(deployment), topic, 0) >= 0 for topic in INPUT_TOPICS)

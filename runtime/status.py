@@ -1,0 +1,154 @@
+"""The status of a pipeline: how far it is, and which process has trouble. `up` and `status` show the same."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..kafka.cluster import Cluster
+from ..kafka.errors import KafkaUnavailableError
+from ..kafka.offsets import end_offsets
+from ..schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC
+from .metrics_reader import Samples, read_samples
+from .open_findings import FindingCount
+from .process import status_path
+from .settings import Settings, read_stack
+
+PROCESSES = ("seal", "store", "anchor", "watch", "sweep", "alert", "enforce")
+SUPERVISOR_FILE = Path("run") / "processes.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatus:
+    """One process on this machine. ``trouble`` is a message for people."""
+
+    name: str
+    pid: int | None
+    restarts: int = 0
+    trouble: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far a pipeline is. Counts are totals of the ledger; ``findings`` is None while the store does not answer."""
+
+    events: int
+    sealed: int
+    stored: int
+    last_checkpoint: datetime | None
+    last_anchor: datetime | None
+    findings: FindingCount | None
+    processes: tuple[ProcessStatus, ...]
+    troubles: tuple[str, ...]
+
+    @property
+    def lag(self) -> int:
+        """Events in Kafka that cannot be queried yet."""
+        return max(0, self.events - self.stored)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the status as plain values."""
+        return {
+            "events": self.events,
+            "sealed": self.sealed,
+            "stored": self.stored,
+            "lag": self.lag,
+            "last_checkpoint": self.last_checkpoint,
+            "last_anchor": self.last_anchor,
+            "open_findings": self.findings.open if self.findings else None,
+            "critical_findings": self.findings.critical if self.findings else None,
+            "processes": [
+                {"name": one.name, "pid": one.pid, "restarts": one.restarts, "trouble": one.trouble}
+                for one in self.processes
+            ],
+            "troubles": list(self.troubles),
+        }
+
+
+def read_status(
+    settings: Settings,
+    cluster: Cluster | None,
+    processes: Sequence[ProcessStatus],
+    findings: FindingCount | None,
+) -> Status:
+    """Read the status from Kafka and from the metrics of the processes on this machine."""
+    samples: Samples = {}
+    for process in processes:
+        for key, value in read_samples(status_path(settings.data_dir, process.name)).items():
+            samples[key] = max(value, samples.get(key, 0.0))
+    troubles = [process.trouble for process in processes if process.trouble]
+    stopped = [labels for (name, labels), value in samples.items() if name == "grantledger_seal_stopped" and value]
+    troubles += [f"sealing is stopped on {labels}" for labels in stopped]
+    return Status(
+        events=events_in_kafka(settings, cluster) if cluster is not None else 0,
+        sealed=total(samples, "grantledger_log_size_entries"),
+        stored=total(samples, "grantledger_stored_log_size_entries"),
+        last_checkpoint=_time(samples, "grantledger_last_checkpoint_timestamp_seconds"),
+        last_anchor=_time(samples, "grantledger_last_anchor_timestamp_seconds"),
+        findings=findings,
+        processes=tuple(processes),
+        troubles=tuple(troubles),
+    )
+
+
+def processes_here(settings: Settings) -> list[ProcessStatus]:
+    """Return the processes of the data folder: those of the running stack, else those that run on their own."""
+    if read_stack(settings.data_dir):
+        try:
+            found = json.loads((settings.data_dir / SUPERVISOR_FILE).read_text())
+            return [ProcessStatus(**one) for one in found]
+        except (OSError, ValueError, TypeError):
+            return []  # it is still starting
+    alone = []
+    for name in PROCESSES:
+        try:
+            pid = int(json.loads(status_path(settings.data_dir, name).read_text())["pid"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        trouble = None if _runs(pid) else f"{name} (pid {pid}) ended without a clean stop"
+        alone.append(ProcessStatus(name, pid, trouble=trouble))
+    return alone
+
+
+def write_processes(data_dir: Path, processes: Sequence[ProcessStatus]) -> None:
+    """Let other commands read the state of supervised processes."""
+    path = data_dir / SUPERVISOR_FILE
+    draft = path.with_suffix(".draft")
+    rows = [{"name": o.name, "pid": o.pid, "restarts": o.restarts, "trouble": o.trouble} for o in processes]
+    draft.write_text(json.dumps(rows))
+    draft.replace(path)
+
+
+def events_in_kafka(settings: Settings, cluster: Cluster) -> int:
+    """Return the number of events of access systems in Kafka, without the findings of the pipeline."""
+    partitions = [(LIFECYCLE_TOPIC, 0), *((ACTIVITY_TOPIC, p) for p in range(settings.activity_partitions))]
+    try:
+        return sum(end_offsets(cluster, partitions).values())
+    except KafkaUnavailableError:
+        return 0
+
+
+def total(samples: Samples, name: str) -> int:
+    """Return the sum of a metric over its labels, without the log of findings."""
+    own = f"topic={FINDINGS_TOPIC}"
+    return int(sum(value for (metric, labels), value in samples.items() if metric == name and own not in labels))
+
+
+def _time(samples: Samples, name: str) -> datetime | None:
+    seconds = samples.get((name, ""), 0.0)
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,159 @@
+"""The tree of commands: what can be typed, what is suggested, what every help contains, and which output all share."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from grantledger.cli.output import Format, Output, moment, timezone
+from grantledger.cli.person import person
+from grantledger.cli.tree import COMMANDS, Group
+from support.commands import invoke
+
+
+def commands() -> Iterator[tuple[str, ...]]:
+    for name, entry in COMMANDS.items():
+        if isinstance(entry, Group):
+            yield from ((name, each) for each in entry.commands)
+        else:
+            yield (name,)
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("GRANTLEDGER_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GRANTLEDGER_DATA_DIR", str(tmp_path))
+
+
+@pytest.mark.parametrize("command", list(commands()), ids=" ".join)
+def test_every_help_names_its_exit_codes_and_the_common_options(command: tuple[str, ...]) -> None:
+    result = invoke(*command, "--help")
+    assert result.exit_code == 0
+    for text in ("Exit codes: 0 ", "--data", "--config"):
+        assert text in result.stdout
+
+
+def test_the_root_lists_every_command_without_importing_it() -> None:
+    result = invoke("--help")
+    for name in COMMANDS:
+        assert f"\n  {name} " in result.stdout
+    for name, entry in COMMANDS.items():
+        if isinstance(entry, Group):
+            shown = invoke(name, "--help").stdout
+            assert all(f"\n  {each} " in shown for each in entry.commands)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "suggested"),
+    [
+        (("grnts",), "Did you mean 'grants'?"),
+        (("run", "sael"), "Did you mean 'seal'?"),
+        (("findings", "clsoe", "x"), "Did you mean 'close'?"),
+        (("import", "telport", "x"), "Did you mean 'teleport'?"),
+        (("findings", "--rule", "overdeu"), "Did you mean 'overdue'?"),
+    ],
+)
+def test_a_typo_is_answered_with_a_suggestion(arguments: tuple[str, ...], suggested: str) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert suggested in result.stderr
+
+
+@pytest.mark.parametrize("gone", ["sample", "grant", "seal", "alert", "enforce"])
+def test_old_names_are_gone(gone: str) -> None:
+    assert invoke(gone).exit_code == 2
+
+
+def test_tool_names_are_in_the_help() -> None:
+    assert "cloudtrail, hoop, teleport" in invoke("import", "--help").stdout
+
+
+def test_shell_completion_completes_commands_and_subcommands() -> None:
+    for typed, expected in (("grantledger ver", "verify"), ("grantledger run se", "seal")):
+        environment = {**os.environ, "_GRANTLEDGER_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": "9"}
+        environment["COMP_CWORD"] = str(len(typed.split()) - 1)
+        done = subprocess.run(
+            [sys.executable, "-c", "from grantledger.cli import main; main()"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert expected in done.stdout.split(), done.stderr
+
+
+def rows(format_: Format, zone: str = "UTC", *, quiet: bool = False, count: int = 1) -> str:
+    row = {"id": "a\x1b", "at": datetime(2026, 3, 1, 12, tzinfo=UTC), "list": [1, 2], "none": None}
+    app = Output(format_, timezone(zone), quiet)
+    stream, kept = io.StringIO(), sys.stdout
+    sys.stdout = stream
+    try:
+        app.rows([row] * count, identity="id", fields=list(row), show=[], empty="Nothing.")
+    finally:
+        sys.stdout = kept
+    return stream.getvalue()
+
+
+def test_one_list_in_every_format() -> None:
+    yaml = pytest.importorskip("yaml")
+    plain = {"id": "a\x1b", "at": "2026-03-01T12:00:00+00:00", "list": [1, 2], "none": None}
+    assert json.loads(rows(Format.json)) == [plain]
+    assert yaml.safe_load(rows(Format.yaml)) == [plain]
+    assert list(csv.DictReader(io.StringIO(rows(Format.csv)))) == [plain | {"list": "[1, 2]", "none": ""}]
+    assert rows(Format.table, quiet=True) == "a\\x1b\n"
+    assert rows(Format.table, count=0) == "Nothing.\n"
+    assert (rows(Format.json, count=0), rows(Format.csv, count=0)) == ("[]\n", "id,at,list,none\n")
+
+
+def test_times_in_another_zone() -> None:
+    assert json.loads(rows(Format.json, "Asia/Tokyo"))[0]["at"] == "2026-03-01T21:00:00+09:00"
+    assert moment(datetime(2026, 7, 1, 22, tzinfo=UTC), timezone("Europe/Berlin")) == "2026-07-02 00:00:00"
+    assert timezone("local") is not None
+    result = invoke("settings", "--tz", "Mars/Olympus")
+    assert result.exit_code == 2
+    assert "--tz: there is no time zone 'Mars/Olympus'" in result.stderr
+
+
+@pytest.mark.parametrize("format_", ["json", "yaml"])
+def test_settings_as_data(format_: str) -> None:
+    if format_ == "yaml":
+        pytest.importorskip("yaml")
+    result = invoke("settings", "-o", format_)
+    found = json.loads(result.stdout) if format_ == "json" else pytest.importorskip("yaml").safe_load(result.stdout)
+    assert {"setting", "variable", "value", "meaning"} == set(found[0])
+    assert "GRANTLEDGER_DATA_DIR" in invoke("settings", "-q").stdout.splitlines()
+
+
+def test_a_person_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("uid not found")
+
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    monkeypatch.setattr("getpass.getuser", nobody)
+    assert person("") == f"uid {os.getuid()}"
+    assert person(" carol ") == "carol"
+
+
+def test_status_where_nothing_runs(tmp_path: Path) -> None:
+    result = invoke("status")
+    assert result.exit_code == 2
+    assert f"nothing runs in {tmp_path}" in result.stderr
+
+
+@pytest.mark.parametrize("command", [("findings", "close", "x"), ("breaker", "close")])
+def test_closing_needs_a_reason(command: tuple[str, ...]) -> None:
+    result = invoke(*command)
+    assert (result.exit_code, "--reason" in result.stderr) == (2, True)
+    result = invoke(*command, "--reason", " ")
+    assert result.exit_code == 2
+    assert "--reason must not be empty" in result.stderr
