@@ -19,9 +19,11 @@ from grantledger.runtime.keys import create_key
 from grantledger.runtime.settings import Settings, load_settings
 from grantledger.schemas.topics import topic_specs
 
+from .command import run_command
 from .waiting import wait_for
 
 PROCESSES = ("seal", "store", "anchor")
+LONG_RUNNING = ("seal", "store", "anchor", "watch", "sweep", "alert", "enforce", "up")
 
 
 def samples(child: Child, limit: float = 15.0) -> dict[tuple[str, str], float]:
@@ -134,7 +136,9 @@ class Pipeline:
     def run(
         self, *arguments: str, stdin: str | None = None, timeout: float = 120.0
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``grantledger`` with these arguments and return what it printed."""
+        """Run ``grantledger`` with these arguments; a command that runs until it is stopped gets its own process."""
+        if arguments[0] not in LONG_RUNNING:
+            return run_command(*arguments, environment=self.environment, stdin=stdin)
         return subprocess.run(
             [sys.executable, "-m", "grantledger.cli", *arguments],
             input=stdin,
