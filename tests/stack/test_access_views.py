@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from grantledger.schemas.event import ACTIVITY_TOPIC, Actor, Approval
+from grantledger.schemas.event import ACTIVITY_TOPIC, Actor, Approval, IssuingSource, Resource
+from grantledger.schemas.finding_rules import FINDING_RULES
 from grantledger.sinks.migrate import available
 from support.access_store import DEPLOYMENT, Story, fill
 from support.tamper import TamperedStore
@@ -144,9 +145,22 @@ def found(story: Story) -> None:
     story.find("overdue", "reactivated", -69, deadline=-70)
     story.find("overdue", "reactivated", -65, deadline=-70, resolved=True)  # as it was given again
     story.find("overdue", "no-longer-ending", -14, deadline=-15)  # an end that only the policy knows
-    deadline = f'{{"deadline": {int(story.at(-30).timestamp()) * 1_000_000}}}'  # its name was taken
-    story.find("overdue", "both-passed-2", -29, deadline=-100, evidence=deadline)
-    story.find("overdue", "nowhere", -59, deadline=-60, grant_id="nowhere", subject="ghost", tenant="blue")
+    story.find("overdue", "both-passed-2", -29, deadline=-30)
+    place: dict[str, Any] = {
+        "grant_source": IssuingSource("teleport", "root"), "resource": Resource("database", "ledger", "production"),
+        "entitlement": "admin",
+    }  # fmt: skip
+    story.find("overdue", "nowhere", -59, deadline=-60, grant_id="nowhere", subject="ghost", tenant="blue", **place)
+    story.find("self_approved", "closed", -50, grant_id="closed", session_id="s-1", subject="mallory", **place)
+    story.decide("finding.acknowledged", "self_approved", "closed", -49, "carol", "looking into it")
+    story.decide("finding.closed", "self_approved", "closed", -48, "dave", "reviewed by the team lead")
+    story.find("watch_fault", "again", -50)
+    story.decide("finding.acknowledged", "watch_fault", "again", -49, "carol", "known")
+    story.decide("finding.closed", "watch_fault", "again", -48, "carol", "repaired")
+    story.find("watch_fault", "again", -47)
+    story.find("event_conflict", "seen", -50)
+    story.decide("finding.acknowledged", "event_conflict", "seen", -49, "carol", "asked the vendor")
+    story.decide("finding.closed", "event_conflict", "never-opened", -48, "carol", "by mistake")
 
 
 Answers = dict[str, list[dict[str, Any]]]
@@ -194,7 +208,12 @@ def test_what_is_overdue_is_what_the_findings_say(story: Story, views: Answers) 
     }
     assert told == {name: (story.at(due), story.at(found), *rest) for name, (due, found, *rest) in expected.items()}
     unknown = overdue["nowhere"]
-    assert (unknown["tenant"], unknown["resource_id"], unknown["origin"]) == ("blue", "", "")
+    assert (unknown["tenant"], unknown["resource_id"], unknown["origin"]) == ("blue", "ledger", "")
+    assert (unknown["entitlement"], unknown["source_system"], unknown["source_instance"]) == (
+        "admin",
+        "teleport",
+        "root",
+    )
     for row in overdue.values():
         since = (story.now - (time_of(row["deadline"]) or story.now)).total_seconds()
         assert since <= row["late_seconds"] <= since + 120
@@ -324,7 +343,7 @@ def test_latencies_are_exact(views: Answers) -> None:
 
 def test_findings_are_one_row_each(story: Story, views: Answers) -> None:
     found = {(row["rule"], row["key"], time_of(row["deadline"])): row for row in views["findings"]}
-    assert len(found) == len(views["findings"]) == 11
+    assert len(found) == len(views["findings"]) == 15
     silent = found["overdue", "silent", story.at(-60)]
     assert (silent["open"], silent["severity"], silent["evidence"]) == (True, "critical", '{"n": 1}')
     assert (silent["resolved_at"], silent["grant_id"]) == (None, "silent"), "an access system resolved a finding"
@@ -341,6 +360,37 @@ def test_findings_are_one_row_each(story: Story, views: Answers) -> None:
     assert (time_of(again["opened_at"]), again["resolved_at"]) == (story.at(-59), None)
     only = found["only", "resolved", None]
     assert (only["open"], only["opened_at"], time_of(only["resolved_at"])) == (False, None, story.at(-10))
+    assert (only["summary"], silent["summary"]) == ("only", FINDING_RULES["overdue"].summary)
+
+
+def test_people_acknowledge_and_close_findings(story: Story, views: Answers) -> None:
+    found = {(row["rule"], row["key"]): row for row in views["findings"]}
+    decisions = ("open", "acknowledged_by", "acknowledged_at", "closed_by", "closed_at", "closed_reason", "resolved_at")
+
+    def decided(rule: str, key: str) -> tuple[Any, ...]:
+        row = found[rule, key]
+        return tuple(time_of(row[name]) if name.endswith("_at") else row[name] for name in decisions)
+
+    reason = "reviewed by the team lead"
+    assert decided("self_approved", "closed") == (
+        False, "carol", story.at(-49), "dave", story.at(-48), reason, None
+    )  # fmt: skip
+    again = found["watch_fault", "again"]
+    assert decided("watch_fault", "again") == (True, "", None, "", None, "", None), "a decision outlived a new opening"
+    assert again["times_opened"] == 2
+    assert decided("event_conflict", "seen") == (True, "carol", story.at(-49), "", None, "", None)
+    assert decided("event_conflict", "never-opened")[0] is False
+
+
+def test_what_a_finding_is_about_stands_in_columns(views: Answers) -> None:
+    [row] = [row for row in views["findings"] if row["key"] == "closed"]
+    named = ("grant", "resource_", "subject", "session", "entitlement")
+    assert {name: row[name] for name in row if name.startswith(named)} == {
+        "grant_source_system": "teleport", "grant_source_instance": "root", "grant_id": "closed", "session_id": "s-1",
+        "subject_id": "mallory", "resource_kind": "database", "resource_id": "ledger",
+        "resource_environment": "production", "entitlement": "admin",
+    }  # fmt: skip
+    assert row["severity"] == "warning", "the person who closed it changed its severity"
 
 
 def test_how_a_session_joins_changes_no_answer(story: Story, views: Answers, tmp_path: Path) -> None:
@@ -459,9 +509,9 @@ def test_random_grants_are_judged_as_a_second_opinion_does(tmp_path: Path) -> No
 
 
 def test_every_column_of_the_new_views_is_explained() -> None:
-    text = "".join(migration.text for migration in available() if migration.version >= 4)
+    text = "".join(migration.text for migration in available() if migration.version >= 3)
     made = re.findall(r"CREATE (?:OR REPLACE )?VIEW (\w+)\n\((.*?)\n\)\nAS", text, re.DOTALL)
-    assert {view for view, _ in made} == set(VIEWS)
+    assert {view for view, _ in made} == {*VIEWS, "active_grants", "grant_timeline", "finding_rules"}
     for view, columns in made:
         for line in columns.strip().splitlines():
             assert re.fullmatch(r" *`?\w+`? .* COMMENT '.+',?", line), f"{view}: {line}"
@@ -476,7 +526,7 @@ def test_every_query_of_the_page_runs_and_answers(story: Story, tmp_path: Path) 
     """As a user runs it: through the gate of ``grantledger query``. What the page asks has an answer here."""
     fill(tmp_path, story.records)
     found = list(blocks())
-    for view in (*VIEWS, "active_grants", "grant_timeline"):
+    for view in (*VIEWS, "active_grants", "grant_timeline", "finding_rules"):
         assert any(re.search(rf"\b(?:FROM|JOIN) {view}\b", sql) for sql in found), f"the page has no query of {view}"
     for sql in found:
         command = [sys.executable, "-m", "grantledger.cli", "query", sql, "--format", "TSV", "--data", str(tmp_path)]

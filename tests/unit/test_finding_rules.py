@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from grantledger.schemas.finding_rules import FINDING_RULES, SEVERITIES, FindingRule, page
+from grantledger.sinks.migrate import available
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "schemas" / "finding_rules.py"
@@ -82,3 +83,16 @@ def test_a_rule_reads_well(rule: FindingRule) -> None:
     assert rule.action.endswith(".")
     assert rule.meaning.endswith(".")
     assert f"\n## {rule.runbook.partition('#')[2]}\n" in page()
+
+
+def test_the_view_of_rules_is_the_table() -> None:
+    """A changed rule needs a migration with ``CREATE OR REPLACE VIEW finding_rules``."""
+    view = [text for one in available() for text in one.statements if re.match(r"CREATE .*VIEW finding_rules\n", text)][
+        -1
+    ]
+    rows = re.findall(r"^ +\('(\w+)', '(\w+)', (\w+), '((?:[^']|'')+)', '([^']+)'\),?$", view, re.MULTILINE)
+    expected = [
+        (one.name, one.severity, str(one.persists).lower(), one.summary.replace("'", "''"), one.runbook)
+        for one in FINDING_RULES.values()
+    ]
+    assert rows == expected

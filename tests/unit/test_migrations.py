@@ -92,7 +92,7 @@ def test_a_text_that_changed_after_it_was_applied_is_noticed() -> None:
     client = Fake()
     migrate(client)
     client.applied[0][2] = "0" * 64
-    with pytest.raises(MigrationError, match=r"migration 0001_entries\.sql was applied with other text"):
+    with pytest.raises(MigrationError, match=r"migration 0001_evidence\.sql was applied with other text"):
         migrate(client)
 
 

@@ -1,41 +1,41 @@
--- What people ask of the ledger: what should be gone, who had what, how fast it was taken away, what was found.
+-- Grants: their state, their story, and how fast they are removed.
 --
--- Grants are judged by the log of access.lifecycle alone, in its order (epoch, index): other logs have no order with it.
--- A record that was read twice has the same event_id; its first entry counts. Time is the broker's where it set the
--- time (flags bit 0), else the sealer's. Whose access it is, and to what, is said by the first activation.
+-- Only the log of access.lifecycle decides, in its order (epoch, index): other logs are not ordered with it. If a record was
+-- read twice, both entries have the same event_id, and the first one counts. Time is the broker's append time where the
+-- broker set it (flags bit 0), otherwise the time of sealing. The first activation names the holder and the resource.
 --
--- Some tools keep no order: an activation or extension that stands after a confirmed removal, and came before it by the
--- clock of the source of both, gives nothing. A clock without a fraction of the second, or with three digits of it, leaves
--- open what came first within one; and what the broker has taken has happened, whatever a fast clock says.
+-- Some tools do not write in order. An activation or extension that stands after a confirmed removal, but is older by the
+-- clock of their common source, grants nothing. A clock without fractions of a second, or with milliseconds only, cannot
+-- order two events within that unit. A record that the broker has is in the past, even if a fast clock disagrees.
 CREATE VIEW grant_states
 (
     grant_id String COMMENT 'The grant; filter on it',
     tenant String COMMENT 'Tenant',
-    subject_id String COMMENT 'Who holds the access',
+    subject_id String COMMENT 'Holder of the access',
     subject_kind String COMMENT 'human, service, agent, system, unknown',
     resource_kind String COMMENT 'database, host, role …',
-    resource_id String COMMENT 'What is accessed',
-    resource_environment String COMMENT 'production, staging …, where known',
-    entitlement String COMMENT 'The role or permission',
-    request_id String COMMENT 'The request, where an activation or extension names it',
-    reason String COMMENT 'Why, as the latest activation or extension that says so has it',
-    ticket String COMMENT 'Ticket or incident, likewise',
+    resource_id String COMMENT 'Accessed resource',
+    resource_environment String COMMENT 'production, staging …, if known',
+    entitlement String COMMENT 'Role or permission',
+    request_id String COMMENT 'The request, if an activation or extension names it',
+    reason String COMMENT 'Reason in the latest activation or extension that gives one',
+    ticket String COMMENT 'Ticket or incident in the latest activation or extension that gives one',
     source_system String COMMENT 'The tool',
-    source_instance String COMMENT 'Which installation of the tool',
+    source_instance String COMMENT 'Installation of the tool',
     activated_at DateTime64(6, 'UTC') COMMENT 'First activation, by the clock of the source',
-    given_at DateTime64(6, 'UTC') COMMENT 'Latest activation or extension in the order of the log, by the clock of the source',
-    given_recorded_at DateTime64(6, 'UTC') COMMENT 'When the broker took that activation or extension',
-    stretch_recorded_at DateTime64(6, 'UTC') COMMENT 'When the broker took what gave the access first since it was last removed',
-    starts_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When the access begins, where that is later than its activation',
-    expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End that the latest activation or extension gave; null where the tool does not say',
+    given_at DateTime64(6, 'UTC') COMMENT 'Latest activation or extension in log order, by the clock of the source',
+    given_recorded_at DateTime64(6, 'UTC') COMMENT 'Append time of that activation or extension',
+    stretch_recorded_at DateTime64(6, 'UTC') COMMENT 'Append time of the first activation or extension since the last removal',
+    starts_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Start of the access, if later than its activation',
+    expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End in the latest activation or extension; null if the tool gives none',
     expiry_source String COMMENT 'native, derived, policy, unknown',
-    deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'expires_at, earlier by as much as the source clock was ahead of the broker; null where there is no end',
+    deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'expires_at minus the lead of the source clock over the broker; null if there is no end',
     removal_evidence String COMMENT 'Best evidence of a removal after the latest activation or extension: none, deadline, api_accepted, confirmed',
     removed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source; null while open',
-    removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When the broker took that removal',
+    removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal',
     late_seconds Nullable(Float64) COMMENT 'From the deadline to removal_recorded_at, 0 if in time; null while open or without a deadline',
-    origin String COMMENT 'Log that holds the first activation',
-    `index` UInt64 COMMENT 'Its position there'
+    origin String COMMENT 'Log of the first activation',
+    `index` UInt64 COMMENT 'Position in that log'
 )
 AS SELECT
     grant_id, given[1].tenant AS tenant, given[1].subject_id AS subject_id, given[1].subject_kind AS subject_kind,
@@ -106,34 +106,107 @@ FROM
     )
     WHERE notEmpty(given)
 )
-COMMENT 'One row a grant: what was given, until when, and whether it is known to be gone';
+COMMENT 'One row per grant: its access, its deadline, and its removal';
+
+CREATE VIEW active_grants
+(
+    grant_id String COMMENT 'The grant',
+    subject_id String COMMENT 'Holder of the access',
+    resource_kind String COMMENT 'database, host, role …',
+    resource_id String COMMENT 'Accessed resource',
+    resource_environment String COMMENT 'production, staging …, if known',
+    entitlement String COMMENT 'Role or permission',
+    activated_at DateTime64(6, 'UTC') COMMENT 'First activation, by the clock of the source',
+    expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End of the access; null if the tool gives none',
+    expiry_source String COMMENT 'native, derived, policy, unknown',
+    past_deadline Bool COMMENT 'The deadline has passed',
+    reason String COMMENT 'Reason for the access',
+    ticket String COMMENT 'Ticket or incident',
+    request_id String COMMENT 'The request, if known',
+    source_system String COMMENT 'The tool',
+    source_instance String COMMENT 'Installation of the tool',
+    tenant String COMMENT 'Tenant'
+)
+AS SELECT
+    grant_id, subject_id, resource_kind, resource_id, resource_environment, entitlement, activated_at, expires_at,
+    expiry_source, ifNull(deadline < now64(6, 'UTC'), false) AS past_deadline, reason, ticket, request_id, source_system,
+    source_instance, tenant
+FROM grant_states
+WHERE removal_evidence = 'none'
+COMMENT 'Grants without any reported removal, past their deadline or not';
+
+CREATE VIEW grant_timeline
+(
+    grant_id String COMMENT 'The grant; filter on it',
+    append_time DateTime64(3, 'UTC') COMMENT 'Append time of the broker',
+    occurred_at DateTime64(6, 'UTC') COMMENT 'Time of the event, by the clock of the source',
+    event_type LowCardinality(String) COMMENT 'Type of the event',
+    outcome LowCardinality(String) COMMENT 'success, failure, denied, pending, unknown',
+    actor_id String COMMENT 'Principal that caused the event',
+    subject_id String COMMENT 'Holder of the access',
+    resource_id String COMMENT 'Accessed resource',
+    entitlement String COMMENT 'Role or permission',
+    expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End of the access',
+    removal_evidence LowCardinality(String) COMMENT 'How certain the removal is',
+    what String COMMENT 'Command, statement or reason',
+    request_id String COMMENT 'The request',
+    session_id String COMMENT 'The session',
+    origin LowCardinality(String) COMMENT 'Log of the entry',
+    `index` UInt64 COMMENT 'Position in that log'
+)
+AS SELECT
+    grant_id, append_time, occurred_at, event_type, outcome, actor_id, subject_id, resource_id, entitlement, expires_at,
+    removal_evidence, multiIf(command != '', trim(concat(command, ' ', arrayStringConcat(args, ' '))), query != '', query, reason) AS what,
+    request_id, session_id, origin, `index`
+FROM entries
+WHERE decode_error = '' AND grant_id != ''
+UNION ALL
+SELECT
+    link.linked_grant AS grant_id, append_time, occurred_at, event_type, outcome, actor_id, subject_id, resource_id,
+    entitlement, expires_at, removal_evidence,
+    multiIf(command != '', trim(concat(command, ' ', arrayStringConcat(args, ' '))), query != '', query, reason) AS what,
+    request_id, session_id, origin, `index`
+FROM
+(
+    SELECT *, arrayJoin(arrayFilter(id -> id != ('', ''), [('request', request_id), ('session', session_id)])) AS linked
+    FROM entries
+    WHERE decode_error = '' AND grant_id = '' AND (request_id != '' OR session_id != '')
+) AS event
+INNER JOIN
+(
+    SELECT DISTINCT grant_id AS linked_grant, arrayJoin([('request', request_id), ('session', session_id)]) AS linked
+    FROM entries
+    WHERE decode_error = '' AND grant_id != ''
+) AS link USING linked
+WHERE linked.2 != ''
+COMMENT 'All events of a grant, of its request and of its sessions';
 
 CREATE VIEW access_review
 (
     grant_id String COMMENT 'The grant',
-    subject_id String COMMENT 'Who had the access',
+    subject_id String COMMENT 'Holder of the access',
     resource_kind String COMMENT 'database, host, role …',
-    resource_id String COMMENT 'What was accessed',
-    resource_environment String COMMENT 'production, staging …, where known',
-    entitlement String COMMENT 'The role or permission',
+    resource_id String COMMENT 'Accessed resource',
+    resource_environment String COMMENT 'production, staging …, if known',
+    entitlement String COMMENT 'Role or permission',
     request_id String COMMENT 'The request',
-    requested_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When it was asked for, by the clock of the source; null where no request is on record',
-    requested_by String COMMENT 'Who asked for it',
-    reason String COMMENT 'Why',
+    requested_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Time of the request, by the clock of the source; null if no request is on record',
+    requested_by String COMMENT 'Requester',
+    reason String COMMENT 'Reason',
     ticket String COMMENT 'Ticket or incident',
-    approvals String COMMENT 'Reviewer, decision and time of every decision, with semicolons between',
+    approvals String COMMENT 'Reviewer, decision and time of every decision, separated by semicolons',
     activated_at DateTime64(6, 'UTC') COMMENT 'First activation, by the clock of the source',
-    deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'When it had to be gone; null where the tool does not say',
+    deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Deadline; null if the tool gives no end',
     removed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source; null while open',
     removal_evidence String COMMENT 'Best evidence of a removal: none, deadline, api_accepted, confirmed',
-    removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When the broker took that removal',
+    removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal',
     late_seconds Nullable(Float64) COMMENT 'From the deadline to removal_recorded_at, 0 if in time; null while open or without a deadline',
     sessions UInt64 COMMENT 'Sessions under the grant',
     commands UInt64 COMMENT 'Commands and statements in them',
     source_system String COMMENT 'The tool',
     tenant String COMMENT 'Tenant',
-    origin String COMMENT 'Log that holds the first activation',
-    `index` UInt64 COMMENT 'Its position there'
+    origin String COMMENT 'Log of the first activation',
+    `index` UInt64 COMMENT 'Position in that log'
 )
 AS WITH
     requests AS
@@ -159,7 +232,7 @@ AS WITH
         WHERE decode_error = '' AND grant_id != '' AND event_type IN ('grant.activated', 'grant.extended') AND notEmpty(approvals)
         GROUP BY grant_id
     ),
-    held AS
+    used AS
     (
         SELECT grant_id, session_id
         FROM entries
@@ -188,18 +261,18 @@ AS WITH
             FROM entries
             WHERE decode_error = '' AND grant_id != '' AND event_type IN ('session.command', 'session.query')
             UNION ALL
-            SELECT held.grant_id AS grant_id, loose.id AS id
+            SELECT used.grant_id AS grant_id, loose.id AS id
             FROM
             (
                 SELECT DISTINCT session_id, sipHash128(event_id) AS id
                 FROM entries
                 WHERE decode_error = '' AND grant_id = '' AND event_type IN ('session.command', 'session.query')
             ) AS loose
-            INNER JOIN held ON held.session_id = loose.session_id
+            INNER JOIN used ON used.session_id = loose.session_id
         )
         GROUP BY grant_id
     ),
-    had AS (SELECT grant_id, uniqExact(session_id) AS sessions FROM held GROUP BY grant_id)
+    had AS (SELECT grant_id, uniqExact(session_id) AS sessions FROM used GROUP BY grant_id)
 SELECT
     state.grant_id AS grant_id, subject_id, resource_kind, resource_id, resource_environment, entitlement,
     state.request_id AS request_id, requests.requested_at AS requested_at, requests.requested_by AS requested_by, reason,
@@ -220,18 +293,18 @@ LEFT JOIN carried ON carried.grant_id = state.grant_id
 LEFT JOIN had ON had.grant_id = state.grant_id
 LEFT JOIN did ON did.grant_id = state.grant_id
 SETTINGS join_use_nulls = 0
-COMMENT 'Who had what: one row a grant, with its request, its approvals, its end, and what was done under it';
+COMMENT 'Access review: one row per grant with its request, approvals, end and activity';
 
 CREATE VIEW removal_latency
 (
     source_system String COMMENT 'The tool',
-    confirmed UInt64 COMMENT 'Grants with a deadline whose removal is confirmed: what the quantiles are over',
-    late UInt64 COMMENT 'Those of them that were removed after their deadline',
-    p50_seconds Nullable(Float64) COMMENT 'Median of the time from the deadline to the removal as the broker took it; negative is before the deadline',
-    p95_seconds Nullable(Float64) COMMENT '95 of 100 were faster',
-    p99_seconds Nullable(Float64) COMMENT '99 of 100 were faster',
-    confirmed_without_deadline UInt64 COMMENT 'Grants without a deadline whose removal is confirmed',
-    accepted_only UInt64 COMMENT 'Grants of which the tool took the order to remove them, and nobody saw them gone'
+    confirmed UInt64 COMMENT 'Grants with a deadline and a confirmed removal: the base of the quantiles',
+    late UInt64 COMMENT 'Of these, the ones removed after their deadline',
+    p50_seconds Nullable(Float64) COMMENT 'Median of the seconds from the deadline to the append time of the removal; negative: before the deadline',
+    p95_seconds Nullable(Float64) COMMENT '95th percentile',
+    p99_seconds Nullable(Float64) COMMENT '99th percentile',
+    confirmed_without_deadline UInt64 COMMENT 'Grants with a confirmed removal and no deadline',
+    accepted_only UInt64 COMMENT 'Grants whose removal the tool accepted and nothing confirmed'
 )
 AS SELECT
     source_system, countIf(seconds IS NOT NULL) AS confirmed, countIf(seconds > 0) AS late,
@@ -246,45 +319,4 @@ FROM
     FROM grant_states
 )
 GROUP BY source_system
-COMMENT 'How long after their deadline grants are removed, by tool';
-
-CREATE VIEW findings
-(
-    rule String COMMENT 'Which rule found it',
-    key String COMMENT 'What the finding is about',
-    deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'The deadline that the finding is about, if any',
-    severity String COMMENT 'info, warning, critical; as it was opened last',
-    open Bool COMMENT 'Opened and not resolved since, in the order of the log',
-    opened_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When it was opened first; null where only its resolution is on record',
-    resolved_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When it was resolved; null while open',
-    times_opened UInt64 COMMENT 'How often it was opened',
-    evidence String COMMENT 'JSON object of the latest of its events',
-    grant_id String COMMENT 'The grant, if it is about one',
-    subject_id String COMMENT 'Who or what it is about',
-    tenant String COMMENT 'Tenant',
-    origin String COMMENT 'Log that holds the latest of its events',
-    `index` UInt64 COMMENT 'Its position there'
-)
-AS SELECT
-    rule, key, deadline, if(empty(opened), latest.severity, opened[-1].severity) AS severity,
-    latest.opens AS open, if(empty(opened), NULL, opened[1].occurred_at) AS opened_at,
-    if(open, NULL, latest.occurred_at) AS resolved_at, length(opened) AS times_opened, latest.evidence AS evidence,
-    arrayFirst(id -> id != '', arrayReverse(events.grant_id)) AS grant_id, latest.subject_id AS subject_id,
-    latest.tenant AS tenant, latest.origin AS origin, latest.place.2 AS `index`
-FROM
-(
-    SELECT
-        finding_rule AS rule, finding_key AS key, finding_deadline AS deadline,
-        arraySort(event -> event.place, groupArray(CAST(
-            ((toUInt32OrZero(splitByChar('/', origin)[-1]), `index`), event_id, event_type = 'finding.opened', occurred_at, finding_severity, finding_evidence, grant_id, subject_id, tenant, origin),
-            'Tuple(place Tuple(UInt32, UInt64), id String, opens Bool, occurred_at DateTime64(6, \'UTC\'), severity String, evidence String, grant_id String, subject_id String, tenant String, origin String)'
-        ))) AS every,
-        arrayFilter((event, nth) -> nth = 1, every, arrayEnumerateUniq(every.id)) AS events,
-        arrayFilter(event -> event.opens, events) AS opened,
-        events[-1] AS latest
-    FROM entries
-    WHERE decode_error = '' AND event_type IN ('finding.opened', 'finding.resolved')
-        AND splitByChar('/', origin)[-3] = 'access.findings'
-    GROUP BY rule, key, deadline
-)
-COMMENT 'What the pipeline itself found: one row a finding. Only what stands in the log of findings counts: access systems cannot write there';
+COMMENT 'Time from the deadline to the confirmed removal, by tool';
