@@ -181,7 +181,7 @@ def test_every_grant_has_its_state(story: Story, data_dir: Path) -> None:
 
 def test_the_page_names_the_fields_of_the_json(data_dir: Path) -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "queries.md").read_text("utf-8")
-    section = page[page.index("## On a terminal") :]
+    section = page[page.index("## In a terminal") :]
     answer = json.loads(run(data_dir, "grants", "--overdue", "-o", "json")[1])
     [columns] = [line for line in section.splitlines() if line.startswith("| `grants` |")]
     assert re.findall(r"`(\w+)`", columns)[1:] == list(answer[0]) == list(_FIELDS)
