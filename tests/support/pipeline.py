@@ -23,7 +23,7 @@ from .command import run_command
 from .waiting import wait_for
 
 PROCESSES = ("seal", "store", "anchor")
-LONG_RUNNING = ("seal", "store", "anchor", "watch", "sweep", "alert", "enforce", "up")
+LONG_RUNNING = ("run", "up", "demo")
 
 
 def samples(child: Child, limit: float = 15.0) -> dict[tuple[str, str], float]:
