@@ -11,7 +11,7 @@ from ..enforcers.journal import close_breaker, read_history
 from ..runtime.configuration import breaker_limits
 from ..runtime.logs import configure_logs
 from ..runtime.settings import Settings
-from ..runtime.wiring import known_schemas
+from ..runtime.wiring import known_schemas, sealed_logs
 from ..schemas.catalog import SchemaCatalog
 from .errors import fail
 from .output import Output
@@ -24,7 +24,7 @@ def show(settings: Settings, output: Output) -> None:
     Exit codes: 0 shown; 1 Kafka does not answer; 2 a setting is wrong.
     """
     configure_logs(settings.log_level, settings.log_format)
-    history = read_history(settings.cluster(), SchemaCatalog(known_schemas(settings)), settings.require_deployment())
+    history = read_history(sealed_logs(settings), SchemaCatalog(known_schemas(settings)))
     opened = history.breaker_opened
     record = {
         "state": "closed" if opened is None else "open",
@@ -58,8 +58,7 @@ def close(
         fail("--reason must not be empty: it goes on record")
     configure_logs(settings.log_level, settings.log_format)
     was_open = close_breaker(
-        settings.cluster(),
-        settings.require_deployment(),
+        sealed_logs(settings),
         breaker_limits(settings),
         catalog=SchemaCatalog(known_schemas(settings)),
         now=lambda: datetime.now(UTC),

@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 import structlog
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Message
 
-from ..kafka.cluster import Cluster
 from ..kafka.errors import KafkaUnavailableError, is_fatal, is_transient
 from ..kafka.identity import identify_topics
 from ..kafka.offsets import committed_offsets, end_offset, first_offset
 from ..kafka.options import reader_options
+from ..kafka.sealed_log import SealedLogs
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.codec import DecodeError, decode
 from ..schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
@@ -54,8 +54,7 @@ class Enforcer:
 
     def __init__(
         self,
-        cluster: Cluster,
-        deployment: str,
+        logs: SealedLogs,
         policy: Policy,
         plugins: Mapping[str, Plugin],
         limits: Limits,
@@ -64,11 +63,12 @@ class Enforcer:
         carry_out: bool,
         now: Callable[[], datetime],
     ) -> None:
-        self._cluster, self._deployment, self._policy, self._plugins = cluster, deployment, policy, plugins
+        self._logs, self._policy, self._plugins = logs, policy, plugins
+        self._cluster, self._deployment = logs.cluster, logs.deployment
         self._limits, self._carry_out, self._now = limits, carry_out, now
         self._catalog = catalog
-        self._recorder = Recorder(deployment)
-        self._lifecycle = Lifecycle(self._cluster, catalog, now)
+        self._recorder = Recorder(logs.deployment)
+        self._lifecycle = Lifecycle(logs.cluster, catalog, now)
         self._stopping = False
 
     def stop(self) -> None:
@@ -215,7 +215,7 @@ class Enforcer:
             raise InvalidCommandError(f"is no event of ours: {type(error).__name__} {error}") from error
 
     def _history(self) -> History:
-        history = read_history(self._cluster, self._catalog, self._deployment)
+        history = read_history(self._logs, self._catalog)
         metrics.BREAKER_OPEN.set(history.breaker_opened is not None)
         return history
 

@@ -11,8 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from ..kafka.cluster import Cluster
 from ..kafka.errors import KafkaUnavailableError, is_transient, unavailable
-from ..kafka.offsets import end_offset, first_offset
-from ..kafka.records import read_range
+from ..kafka.sealed_log import SealedLogs
 from ..kafka.transactional_writer import TransactionalWriter
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.codec import DecodeError, EventEncoder, decode
@@ -69,25 +68,26 @@ class KafkaJournal:
         self._position = max(self._position, position)
 
 
-def read_history(cluster: Cluster, catalog: SchemaCatalog, deployment: str) -> History:
-    """Read from ``access.findings`` what has been done, however long ago it was."""
+def read_history(logs: SealedLogs, catalog: SchemaCatalog) -> History:
+    """Read the enforcer's events, however old: the input topic forgets after a week, the sealed log does not.
+
+    Raises:
+        SealedLogStoppedError: the sealed log of findings is discontinuous.
+    """
     history = History()
-    start = first_offset(cluster, FINDINGS_TOPIC, 0)
-    end = end_offset(cluster, FINDINGS_TOPIC, 0)
-    for message in read_range(cluster, FINDINGS_TOPIC, 0, start, end):
+    for value, append_time_ms in logs.read_all(FINDINGS_TOPIC):
         try:
-            note(history, deployment, decode(message.value() or b"", catalog, message.timestamp()[1]))
+            note(history, logs.deployment, decode(value or b"", catalog, append_time_ms))
         except (DecodeError, FramingError) as error:
-            log.warning("finding_unreadable", offset=message.offset(), reason=error.code)
+            log.warning("finding_unreadable", append_time_ms=append_time_ms, reason=error.code)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             # It says that it is ours, and is not.
-            log.warning("finding_unreadable", offset=message.offset(), reason=type(error).__name__)
+            log.warning("finding_unreadable", append_time_ms=append_time_ms, reason=type(error).__name__)
     return history
 
 
 def close_breaker(
-    cluster: Cluster,
-    deployment: str,
+    logs: SealedLogs,
     breaker: Breaker,
     *,
     catalog: SchemaCatalog,
@@ -102,11 +102,11 @@ def close_breaker(
     """
     with kafka_errors("the breaker cannot be closed"):
         # Looked at first without a journal, which would push a running enforcer from its place for nothing.
-        if read_history(cluster, catalog, deployment).breaker_opened is None:
+        if read_history(logs, catalog).breaker_opened is None:
             return False
-        journal = KafkaJournal(cluster, deployment, lambda: False)
+        journal = KafkaJournal(logs.cluster, logs.deployment, lambda: False)
         seconds = breaker.window.total_seconds()
-        closed = Recorder(deployment).breaker(
+        closed = Recorder(logs.deployment).breaker(
             now(), opened=False, limit=breaker.limit, seconds=seconds, who=who, why=why
         )
         journal.write([closed], -1)

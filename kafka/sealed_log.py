@@ -14,6 +14,7 @@ from typing import Literal, Self
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
+from ..base.errors import StoppedError
 from ..ledger import batch as batches
 from ..ledger.batch import BatchError, Head, SealedBatch
 from ..ledger.keys import LogKeys
@@ -23,7 +24,7 @@ from .cluster import Cluster
 from .errors import PATIENCE, KafkaUnavailableError, is_fatal, is_transient
 from .offsets import end_offset, first_offset
 from .options import reader_options
-from .records import last_record
+from .records import last_record, read_range
 
 log = structlog.get_logger("grantledger.kafka")
 
@@ -61,6 +62,10 @@ class VerifiedBatch:
 
 OnProblem = Callable[[SealedLogProblem], None]
 Check = Callable[[SealedBatch], None]
+
+
+class SealedLogStoppedError(StoppedError):
+    """A sealed log is discontinuous; nothing after that point can be trusted. A person must look."""
 
 
 class SealedPartition:
@@ -224,8 +229,10 @@ class SealedLogReader:
         error = message.error()
         if error is None:
             return True
-        if error.code() == KafkaError._PARTITION_EOF:
+        if error.code() == KafkaError._PARTITION_EOF and not self.stopped:
             self.position = max(self.position, message.offset() or 0)  # transaction markers end the partition
+        elif error.code() == KafkaError._PARTITION_EOF:
+            pass
         elif is_fatal(error) or not (error.retriable() or is_transient(KafkaException(error))):
             name = self._cluster.physical(self.topic)
             raise KafkaUnavailableError(f"reading {name}: {error.str()} (kafka_bootstrap_servers)")
@@ -238,3 +245,58 @@ class SealedLogReader:
             if last is None or self._sealed.start_at(last) is not None:
                 return
             before = last.offset() or 0
+
+
+@dataclass(frozen=True, slots=True)
+class SealedLogs:
+    """All that a process needs to read the sealed logs of its deployment. The runtime makes it from the settings."""
+
+    cluster: Cluster
+    deployment: str
+    keys: LogKeys
+    on_problem: OnProblem
+
+    def open(
+        self, topic: str, partition: int = 0, *, start: int | None = None, check: Check = check_contents
+    ) -> SealedLogReader:
+        """Return a reader of the sealed partition of an input partition; see :class:`SealedLogReader`."""
+        return SealedLogReader(
+            self.cluster,
+            self.deployment,
+            topic,
+            partition,
+            self.keys,
+            on_problem=self.on_problem,
+            start=start,
+            check=check,
+        )
+
+    def partition(self, topic: str, partition: int, *, check: Check, begin: int) -> SealedPartition:
+        """Return the verifier of a sealed partition for records that a consumer group delivers."""
+        return SealedPartition(
+            self.deployment, topic, partition, keys=self.keys, on_problem=self.on_problem, check=check, begin=begin
+        )
+
+    def read_all(self, topic: str, partition: int = 0) -> Iterator[tuple[bytes | None, int]]:
+        """Yield value and append time in ms of every record: from the sealed log, then the records not sealed yet.
+
+        The input topic forgets after its retention. The sealed log does not.
+
+        Raises:
+            SealedLogStoppedError: the sealed log is discontinuous.
+            KafkaUnavailableError: the brokers do not answer.
+        """
+        end = end_offset(self.cluster, topic, partition)
+        with self.open(topic, partition) as reader:
+            for found in reader.read_to_end():
+                records = found.batch.records()
+                yield from zip(records.values, records.append_times, strict=True)
+            if reader.stopped:
+                raise SealedLogStoppedError(
+                    f"{self.cluster.physical(reader.topic)} partition {partition} does not continue the log at offset "
+                    f"{reader.position}: run `grantledger verify --from kafka`"
+                )
+            head = reader.head
+        begin = max(first_offset(self.cluster, topic, partition), head.next_offset if head is not None else 0)
+        for message in read_range(self.cluster, topic, partition, begin, end):
+            yield message.value(), message.timestamp()[1]

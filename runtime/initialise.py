@@ -21,13 +21,13 @@ def initialise(settings: Settings) -> int:
     cluster, deployment = settings.cluster(), settings.require_deployment()
     if settings.private_key_path.exists():
         raise KeyUnavailableError(f"the private key {settings.private_key_path} (key_file) exists already")
+    specs = topic_specs(settings.activity_partitions, settings.payload_retention_days)
+    created = create_topics(cluster, specs, settings.kafka_replication)
     if ledger_exists(cluster, deployment):
         raise KeyUnavailableError(
             f"the ledger of {deployment} exists already: restore its private key to {settings.private_key_path} "
             "(key_file), or choose another deployment or topic_prefix"
         )
-    specs = topic_specs(settings.activity_partitions, settings.payload_retention_days)
-    created = create_topics(cluster, specs, settings.kafka_replication)
     create_key(settings)
     return len(created)
 

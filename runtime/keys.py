@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..base.errors import UsageError
-from ..ledger.keys import KeyFormatError, LocalSigner, public_pem, read_public_pem
+from ..ledger.keys import KeyFormatError, LocalSigner, LogKeys, public_pem, read_public_pem
 from .settings import Settings
 
 
@@ -115,6 +115,15 @@ def passphrase(settings: Settings) -> bytes | None:
     return first
 
 
+def load_log_keys(settings: Settings) -> LogKeys:
+    """Return the public keys with which readers of the sealed logs check every record.
+
+    Raises:
+        KeyUnavailableError: no public key is configured, or it is unreadable.
+    """
+    return LogKeys.single(load_public_key(settings))
+
+
 def load_public_key(settings: Settings, given: Path | None = None) -> bytes:
     """Return the 32 raw bytes of the public key that verifies the signatures.
 
@@ -127,6 +136,11 @@ def load_public_key(settings: Settings, given: Path | None = None) -> bytes:
     path = given or settings.public_key_path
     try:
         return read_public_pem(path.read_bytes())
+    except FileNotFoundError:
+        raise KeyUnavailableError(
+            f"the public key of the logs {path} (public_key_file) does not exist. Copy log.pub from where the sealer "
+            "runs; `grantledger init` creates it."
+        ) from None
     except OSError as error:
         raise KeyUnavailableError(f"the public key {path} cannot be read: {error.strerror}") from error
     except KeyFormatError as error:

@@ -89,6 +89,11 @@ class Settings(BaseSettings):
         None,
         description="Ed25519 private key of the logs, PKCS#8 PEM, mode 0600. Default: keys/log.pem in the data folder.",
     )
+    public_key_file: Path | None = Field(
+        None,
+        description="Public key of the logs, PEM. Every process that reads sealed topics needs it. Default: beside the "
+        "private key, with the suffix .pub.",
+    )
     key_passphrase: SecretStr | None = Field(None, description="Passphrase of the private key.")
     key_passphrase_file: Path | None = Field(
         None, description="File whose first line is the passphrase of the private key."
@@ -275,7 +280,7 @@ class Settings(BaseSettings):
     @property
     def public_key_path(self) -> Path:
         """Where the public key of the logs is."""
-        return self.private_key_path.with_suffix(".pub")
+        return self.public_key_file or self.private_key_path.with_suffix(".pub")
 
     @property
     def store_path(self) -> Path:

@@ -72,6 +72,8 @@ class Stack:
             self._report(f"created {initialise(self.settings)} topics and the keys of the ledger")
         load_signer(self.settings)
         stack = {"pid": os.getpid(), "deployment": deployment, "kafka_bootstrap_servers": servers}
+        if self.settings.topic_prefix:
+            stack["topic_prefix"] = self.settings.topic_prefix
         (data / STACK_FILE).write_text(json.dumps(stack))
         # Each process has a metrics endpoint of its own: with one port for all, the second process would not start.
         environment = environment_for(
@@ -79,6 +81,7 @@ class Stack:
                 "data_dir": str(data.resolve()),
                 "deployment": deployment,
                 "kafka_bootstrap_servers": servers,
+                "topic_prefix": self.settings.topic_prefix,
                 "metrics_port": "0",
                 **({"watch_policy": str(self.settings.watch_policy)} if self.settings.watch_policy else {}),
             }

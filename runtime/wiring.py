@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from ..kafka.sealed_log import SealedLogs
+from ..kafka.sealed_log_findings import ProblemPublisher
 from ..producers.registry import SchemaRegistry
 from ..schemas.catalog import WriterSchema, event_schema, released_event_schemas
 from ..schemas.framing import confluent_prefix
 from ..schemas.topics import INPUT_TOPICS
 from ..sinks.clickhouse import StoreAddress
+from .keys import load_log_keys
 from .settings import Settings
+
+
+def sealed_logs(settings: Settings) -> SealedLogs:
+    """Return how this process reads the sealed logs.
+
+    Raises:
+        KeyUnavailableError: the public key of the logs is not configured.
+    """
+    cluster, deployment = settings.cluster(), settings.require_deployment()
+    return SealedLogs(cluster, deployment, load_log_keys(settings), ProblemPublisher(cluster, deployment))
 
 
 def schema_registry(settings: Settings) -> SchemaRegistry:

@@ -1,52 +1,55 @@
-"""Whether a sealed batch is the next one to store: the rule that ClickHouse never holds a fork or a hole. Pure."""
+"""Whether a sealed batch is the next one to store: ClickHouse never contains a fork or a gap. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from ..base.errors import StoppedError
+from ..kafka.sealed_log import SealedPartition
 from ..ledger.batch import SealedBatch, leaf_at
 from .evidence import Stored
 
 
 @dataclass(slots=True)
-class HeldLog:
-    """One sealed partition in hand, and how far its log is stored."""
+class StoredPartition:
+    """An assigned sealed partition: its verifier, and how much of its log is stored."""
 
     topic: str
     partition: int
+    sealed: SealedPartition
     stored: Stored | None
 
 
 class StoringStoppedError(StoppedError):
-    """What Kafka holds and what ClickHouse holds do not fit together; a person must look. Says where."""
+    """Kafka and ClickHouse contradict each other; a person must look. The message names the place."""
 
 
 def follows(stored: Stored, batch: SealedBatch) -> bool:
-    """Return whether a batch of the stored log comes next; False where it is stored already.
+    """Return whether a batch of the stored log comes next; False if it is stored already.
 
     Raises:
-        StoringStoppedError: it contradicts what is stored, or leaves a hole.
+        StoringStoppedError: it contradicts the stored entries, or leaves a gap.
     """
     if batch.size <= stored.size:
         inside = batch.first_index <= stored.size - 1 < batch.size
         if inside and leaf_at(batch, stored.size - 1) != stored.last_leaf:
             raise StoringStoppedError(
-                f"{batch.origin} index {stored.size - 1}: stored leaf differs from the sealed one"
+                f"{batch.origin} index {stored.size - 1}: the stored leaf differs from the sealed one"
             )
         return False
     if batch.first_index != stored.size:
         raise StoringStoppedError(
-            f"{batch.origin} is stored up to {stored.size} entries, the next sealed batch begins at index "
+            f"{batch.origin} has {stored.size} stored entries; the next sealed batch begins at index "
             f"{batch.first_index}"
         )
     if batch.previous_leaf_hash != stored.last_leaf:
         raise StoringStoppedError(
-            f"{batch.origin} index {batch.first_index}: the sealed entry does not name the stored one before it"
+            f"{batch.origin} index {batch.first_index}: the sealed entry does not contain the leaf hash of the stored "
+            "entry before it"
         )
     return True
 
 
 def epoch_of(origin: str) -> int:
-    """Return the epoch that an origin names."""
+    """Return the epoch in an origin."""
     return int(origin.rpartition("/")[2])

@@ -1,4 +1,4 @@
-"""The sink's view of the schemas on record, which must never be behind the entry that it decodes."""
+"""The store's catalog of the registered writer schemas. It must never lag behind the entries that it decodes."""
 
 from __future__ import annotations
 
@@ -7,38 +7,34 @@ from collections.abc import Callable
 
 import structlog
 
-from ..kafka.cluster import Cluster
 from ..kafka.errors import KafkaUnavailableError
-from ..kafka.offsets import end_offset, first_offset
-from ..kafka.records import last_record, read_range
-from ..ledger import batch as batches
+from ..kafka.records import last_record
+from ..kafka.sealed_log import SealedLogReader, SealedLogs
 from ..ledger.batch import Records
 from ..ledger.registered_schemas import collect_schemas
 from ..schemas.catalog import SchemaCatalog, SchemaConflictError
 from ..schemas.event import FINDINGS_TOPIC
-from ..schemas.topics import sealed
 from . import metrics
 
 log = structlog.get_logger("grantledger.store")
 
 
 class SchemasReader:
-    """Keeps a catalog of the schemas on record, and can bring it up to the present.
+    """Maintains the catalog, and brings it up to date on demand.
 
-    An entry is undecodable for want of a schema only if no registration was appended before it. So before saying so,
-    everything that stands in ``access.findings`` at that moment must be sealed and read here.
+    An entry may be stored as undecodable for want of its schema only if no registration was appended before it. So
+    first everything that ``access.findings`` contains at that moment must be sealed and read here.
     """
 
-    def __init__(self, cluster: Cluster, catalog: SchemaCatalog) -> None:
+    def __init__(self, logs: SealedLogs, catalog: SchemaCatalog) -> None:
         self.catalog = catalog
-        self._cluster = cluster
-        # From the beginning, and not from what is stored: the store may be an older copy of itself.
-        self._position = 0
+        self._logs = logs
+        self._reader: SealedLogReader | None = None
         self._next_offset = 0
-        self._known_until = 0.0
+        self._complete_until = 0.0
 
     def learn(self, records: Records) -> None:
-        """Take the schemas that entries of the findings put on record."""
+        """Add the schemas that entries of the findings log register."""
         try:
             added = collect_schemas(records.keys, records.values, records.append_times, self.catalog)
         except SchemaConflictError as error:
@@ -52,36 +48,36 @@ class SchemasReader:
         """Read every registration that may have been appended before an entry.
 
         Args:
-            newest_entry_ms: append time of the newest entry in question; nothing is asked when that was settled before.
+            newest_entry_ms: append time of the newest such entry. Nothing is read if that is settled already.
             idle: called while waiting, so that the caller stays a member of its consumer group.
             limit: seconds to wait for the sealer.
 
         Raises:
-            KafkaUnavailableError: the log of findings is not sealed up to the present within the limit.
+            KafkaUnavailableError: the findings log is not sealed up to the present within the limit.
         """
-        if newest_entry_ms / 1000 < self._known_until:
+        if newest_entry_ms / 1000 < self._complete_until:
             return
-        asked_at = time.time() - 5.0  # room for a broker whose clock is behind ours
-        last = last_record(self._cluster, FINDINGS_TOPIC, 0)
-        wanted = (last.offset() or 0) + 1 if last is not None else 0
+        began = time.time() - 5.0  # tolerance for a broker whose clock is behind ours
+        last = last_record(self._logs.cluster, FINDINGS_TOPIC, 0)
+        required = (last.offset() or 0) + 1 if last is not None else 0
         deadline = time.monotonic() + limit
-        while self._next_offset < wanted:
-            self._read_sealed()
-            if self._next_offset >= wanted:
-                break
+        while not self._has_read(required):
             if time.monotonic() > deadline:
                 raise KafkaUnavailableError(
-                    f"the findings are sealed only up to offset {self._next_offset} of {wanted}: is the sealer running?"
+                    f"the findings are sealed only up to offset {self._next_offset} of {required}: is the sealer "
+                    "running?"
                 )
             idle()
-        self._known_until = asked_at
+        self._complete_until = began
 
-    def _read_sealed(self) -> None:
-        topic = sealed(FINDINGS_TOPIC)
-        start = max(self._position, first_offset(self._cluster, topic, 0))
-        end = end_offset(self._cluster, topic, 0)
-        for message in read_range(self._cluster, topic, 0, start, end):
-            batch = batches.decode(message.value() or b"")
-            self.learn(batch.records())
-            self._next_offset = batch.next_offset
-            self._position = (message.offset() or 0) + 1
+    def _has_read(self, required: int) -> bool:
+        """Read the new sealed findings; return whether they reach an input offset, or end at a discontinuity."""
+        if self._next_offset >= required:
+            return True
+        if self._reader is None:
+            # From the beginning, not from the last stored entry: the store may be an older copy of itself.
+            self._reader = self._logs.open(FINDINGS_TOPIC)
+        for found in self._reader.read_to_end():
+            self.learn(found.batch.records())
+            self._next_offset = found.batch.next_offset
+        return self._reader.stopped or self._next_offset >= required

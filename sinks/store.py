@@ -17,21 +17,22 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from ..kafka.cluster import Cluster
 from ..kafka.errors import KafkaUnavailableError, is_fatal, is_transient, unavailable
 from ..kafka.identity import identify_topics
-from ..kafka.offsets import committed_offsets, first_offset
+from ..kafka.offsets import Partition, committed_offsets, first_offset
 from ..kafka.options import reader_options
 from ..kafka.records import last_record
+from ..kafka.sealed_log import SealedLogs
 from ..ledger import batch as batches
 from ..ledger.anchor import Anchor, AnchorError, anchor_origin, decode_anchor, decode_receipt
 from ..ledger.batch import BatchError, SealedBatch
+from ..ledger.log_verifier import check_contents, check_hashes
 from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_SUFFIX, SEALED_TOPICS, sealed, store_group
 from . import evidence, metrics
 from .clickhouse import StoreAddress, StoreUnavailableError, connect, explain
 from .evidence import Stored
-from .follow import HeldLog, StoringStoppedError, epoch_of, follows
+from .follow import StoredPartition, StoringStoppedError, epoch_of, follows
 from .migrate import migrate
 from .rows import entries_table, lacks_schema, newest_append_time, rejected_codes
 from .schemas_reader import SchemasReader
@@ -56,27 +57,26 @@ class Store:
 
     def __init__(
         self,
-        cluster: Cluster,
-        deployment: str,
+        logs: SealedLogs,
         address: StoreAddress,
         *,
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
-        self._cluster, self._deployment, self._address = cluster, deployment, address
+        self._logs, self._cluster, self._deployment, self._address = logs, logs.cluster, logs.deployment, address
         self._on_ready = on_ready
         self._client: Client = connect(address, answer_seconds=ANSWER_SECONDS)
         # The embedded engine has one owner, which takes its place in the group again at once after a restart.
-        member = f"{deployment}-store" if address.embedded else ""
-        options = reader_options(self._cluster, store_group(deployment), member=member)
+        member = f"{logs.deployment}-store" if address.embedded else ""
+        options = reader_options(self._cluster, store_group(logs.deployment), member=member)
         self._consumer = Consumer({**options, "queued.max.messages.kbytes": 32 << 10})
-        self._logs: dict[tuple[str, int], HeldLog] = {}
+        self._partitions: dict[Partition, StoredPartition] = {}
         self._anchors: list[tuple[Anchor, Message]] = []
         self._later: list[Message] = []
         self._generation = 0
         self._stopping = False
         self._failure: BaseException | None = None
         self._worker = ThreadPoolExecutor(1, "insert")
-        self._under_way: tuple[Future[None], SealedBatch, pa.Table, HeldLog, Message] | None = None
+        self._under_way: tuple[Future[None], SealedBatch, pa.Table, StoredPartition, Message] | None = None
 
     def stop(self) -> None:
         """Ask ``run`` to finish the insert under way and to return. Safe in a signal handler."""
@@ -95,7 +95,7 @@ class Store:
             for migration in migrate(self._client):
                 log.info("migrated", migration=migration.name)
             catalog = evidence.read_catalog(self._client, f"{self._deployment}/{FINDINGS_TOPIC}/0/")
-            self._schemas = SchemasReader(self._cluster, catalog)
+            self._schemas = SchemasReader(self._logs, catalog)
             self._on_ready()  # who asks in SQL need not wait for Kafka
             topics = (*SEALED_TOPICS, ANCHORS_TOPIC, RECEIPTS_TOPIC)
             identify_topics(self._cluster, topics)  # a consumer would wait in silence for ever
@@ -161,20 +161,17 @@ class Store:
             raise StoringStoppedError(f"{where}: {problem}") from problem
 
     def _take_batch(self, message: Message) -> None:
-        held = self._logs.get((self._cluster.logical(message.topic()), message.partition() or 0))
-        if held is None:
+        held = self._partitions.get((self._cluster.logical(message.topic()), message.partition() or 0))
+        batch = held.sealed.accept(message) if held is not None else None
+        if held is None or batch is None:  # of a revoked or stopped partition, or not valid: the verifier reports it
             return
-        batch = batches.decode(message.value() or b"")
-        expected = f"{self._deployment}/{held.topic.removesuffix(SEALED_SUFFIX)}/{held.partition}/"
-        if not batch.origin.startswith(expected):
-            raise StoringStoppedError(f"a batch of {batch.origin} stands in {held.topic} partition {held.partition}")
         if self._is_new(held, batch):
             self._store(held, batch, message)
         elif batch.count == 0:  # it restates the head; the next start need not look at it again
             self._finish()
             self._commit(message)
 
-    def _is_new(self, held: HeldLog, batch: SealedBatch) -> bool:
+    def _is_new(self, held: StoredPartition, batch: SealedBatch) -> bool:
         """Decide whether a batch is the next one to store.
 
         Raises:
@@ -193,7 +190,7 @@ class Store:
             return False
         return follows(stored, batch)
 
-    def _store(self, held: HeldLog, batch: SealedBatch, message: Message) -> None:
+    def _store(self, held: StoredPartition, batch: SealedBatch, message: Message) -> None:
         if held.topic == sealed(FINDINGS_TOPIC):
             self._schemas.learn(batch.records())
         table = entries_table(batch, self._schemas.catalog)
@@ -318,7 +315,7 @@ class Store:
             metrics.STORED_ANCHORS.inc()
 
     def _stored_size(self, origin: str) -> int:
-        for held in self._logs.values():
+        for held in self._partitions.values():
             if held.stored is not None and held.stored.origin == origin:
                 return held.stored.size
         self._finish()  # a client does one thing at a time
@@ -345,28 +342,35 @@ class Store:
             if where[0] in SEALED_TOPICS:
                 source = where[0].removesuffix(SEALED_SUFFIX)
                 stored = evidence.stored_log(self._client, f"{self._deployment}/{source}/{partition.partition}")
-                self._logs[where] = HeldLog(*where, stored)
                 metrics.STORED_SIZE.labels(source, str(partition.partition)).set(stored.size if stored else 0)
-            starts.append(self._cluster.partition(*where, self._start(where, committed[where], stored)))
+            start, before = self._start(where, committed[where], stored)
+            if where[0] in SEALED_TOPICS:
+                # The findings register schemas, so their payloads are verified before they are stored.
+                check = check_contents if source == FINDINGS_TOPIC else check_hashes
+                verified = self._logs.partition(source, where[1], check=check, begin=start)
+                if before is not None:
+                    verified.start_at(before)
+                self._partitions[where] = StoredPartition(*where, verified, stored)
+            starts.append(self._cluster.partition(*where, start))
             log.info("partition_assigned", topic=where[0], partition=where[1], size=stored.size if stored else 0)
         consumer.assign(starts)
         consumer.resume(starts)  # a partition that was paused when it went away comes back paused
 
-    def _start(self, where: tuple[str, int], committed: int, stored: Stored | None) -> int:
-        """Return where to read on: the committed position, unless something before it is not stored."""
+    def _start(self, where: Partition, committed: int, stored: Stored | None) -> tuple[int, Message | None]:
+        """Return where to continue, and the record before: the committed offset, unless something before is missing."""
         begin = first_offset(self._cluster, *where)
         if committed <= begin:
-            return begin
+            return begin, None
         last = last_record(self._cluster, *where, before=committed)
         try:
             if last is None or self._has(where[0], last.value() or b"", stored):
-                return committed
+                return committed, last
         except (AnchorError, BatchError) as problem:
             raise StoringStoppedError(
                 f"{where[0]} partition {where[1]} offset {last.offset() if last else committed}: {problem}"
             ) from problem
         log.warning("partition_rewound", topic=where[0], partition=where[1], committed=committed, begin=begin)
-        return begin
+        return begin, None
 
     def _has(self, topic: str, value: bytes, stored: Stored | None) -> bool:
         """Whether ClickHouse holds what a record that the group has passed says, and so everything before it.
@@ -393,7 +397,7 @@ class Store:
         self._generation += 1
         self._later.clear()
         for partition in partitions:
-            self._logs.pop((self._cluster.logical(partition.topic), partition.partition), None)
+            self._partitions.pop((self._cluster.logical(partition.topic), partition.partition), None)
         self._anchors.clear()
         if self._under_way is not None:  # let it end; the next owner asks ClickHouse what became of it
             self._under_way[0].exception()

@@ -16,7 +16,7 @@ from ...enforcers.policy import PolicyError
 from ...runtime.configuration import breaker_limits, enforcement_policy
 from ...runtime.process import on_stop_signal, serving
 from ...runtime.settings import Settings, SettingsError
-from ...runtime.wiring import known_schemas
+from ...runtime.wiring import known_schemas, sealed_logs
 from ...schemas.catalog import SchemaCatalog
 from ..errors import fail
 
@@ -34,10 +34,10 @@ def command(
     Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting or the policy is wrong;
     3 the breaker is open: look into it, then `grantledger breaker close --reason …`.
     """
-    cluster, deployment = settings.cluster(), settings.require_deployment()
+    logs = sealed_logs(settings)
     policy = enforcement_policy(settings)
     try:
-        plugins = build_plugins(policy, deployment)
+        plugins = build_plugins(policy, logs.deployment)
     except PolicyError as error:
         raise SettingsError(str(error)) from error
     limits = Limits(
@@ -47,8 +47,7 @@ def command(
         timedelta(seconds=policy.max_age_seconds),
     )
     enforcer = Enforcer(
-        cluster,
-        deployment,
+        logs,
         policy,
         plugins,
         limits,

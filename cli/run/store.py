@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from ...runtime.process import on_stop_signal, serving
 from ...runtime.settings import Settings
 from ...runtime.sql_endpoint import PublishedEndpoint
-from ...runtime.wiring import store_address
+from ...runtime.wiring import sealed_logs, store_address
 from ...sinks.clickhouse import StoreLock, private_temp
 from ...sinks.store import Store
 
@@ -22,7 +22,6 @@ def command(settings: Settings) -> None:
     ClickHouse contradict each other: a person must look.
     """
     address = store_address(settings)
-    cluster, deployment = settings.cluster(), settings.require_deployment()
     with ExitStack() as stack:
         endpoint: PublishedEndpoint | None = None
         if address.embedded:
@@ -36,6 +35,6 @@ def command(settings: Settings) -> None:
                 stack.callback(endpoint.stop)
                 endpoint.start()
 
-        store = Store(cluster, deployment, address, on_ready=open_endpoint)
+        store = Store(sealed_logs(settings), address, on_ready=open_endpoint)
         on_stop_signal(store.stop)
         store.run()

@@ -59,10 +59,10 @@ def deploy(pipeline: Pipeline, tmp_path: Path) -> Iterator[Callable[..., Enforce
 Deploy = Callable[..., Enforcement]
 
 
-def test_a_command_through_a_program_to_a_confirmed_removal(deploy: Deploy, pipeline: Pipeline) -> None:
+def test_a_command_through_a_program_to_a_confirmed_removal(deploy: Deploy) -> None:
     here = deploy()
-    pipeline.start("seal", "store")
-    wait_for(lambda: pipeline.metric("seal", "grantledger_sealed_entries_total"), "the schema is on record")
+    here.pipeline.start("seal", "store")
+    wait_for(lambda: here.pipeline.metric("seal", "grantledger_sealed_entries_total"), "the schema is on record")
     granted = event("grant.activated", 1, grant_id="g1", expires_at=DEADLINE)
     produce(here.cluster, LIFECYCLE_TOPIC, [{"value": EventEncoder().encode(granted), "key": "g1"}])
     here.grant("g1", "g2")
@@ -89,14 +89,14 @@ def test_a_command_through_a_program_to_a_confirmed_removal(deploy: Deploy, pipe
     here.end(child)
 
     # The rest of the pipeline takes it as what it is: sealed, stored, a removal like any other.
-    wait_until_stored(pipeline)
-    [row] = pipeline.query(
+    wait_until_stored(here.pipeline)
+    [row] = here.pipeline.query(
         "SELECT groupArray(event_type) AS kinds, (SELECT count() FROM active_grants) AS active FROM "
         "(SELECT event_type FROM entries WHERE grant_id = 'g1' AND decode_error = '' ORDER BY append_time)"
     )
     kinds = [kind for kind, _, _ in CONFIRMED]
     assert sorted(row["kinds"]) == sorted(["grant.activated", *kinds, "grant.revoked"]) and row["active"] == 0
-    pipeline.stop()
+    here.pipeline.stop()
 
 
 def test_a_command_through_a_webhook_to_a_confirmed_removal(deploy: Deploy) -> None:
@@ -398,3 +398,21 @@ def test_the_breaker_opens_stays_open_and_is_closed_by_a_person(deploy: Deploy) 
     here.end(child)
     assert here.taken() == grants and here.removals() == grants
     assert len([d for d in here.findings() if d["finding"]["rule"] == "enforcer_breaker"]) == 2
+
+
+def test_the_breaker_stays_open_when_the_input_has_forgotten_it(deploy: Deploy) -> None:
+    here = deploy(max_per_window="1")
+    here.grant("g0", "g1")
+    assert here.run("--carry-out")[0] == 3
+    here.pipeline.start("seal")
+    end = end_offset(here.cluster, FINDINGS_TOPIC, 0)
+    group = f"{here.deployment}-seal"
+    wait_for(lambda: committed_offset(here.cluster, group, FINDINGS_TOPIC, 0) >= end, "the findings are sealed")
+    here.pipeline.stop("seal")
+    expired = here.cluster.partition(FINDINGS_TOPIC, 0, end_offset(here.cluster, FINDINGS_TOPIC, 0))
+    for future in here.cluster.admin.delete_records([expired]).values():  # as retention does after a week
+        future.result(30)
+    code, _, printed = here.run("--carry-out")
+    assert code == 3 and "--close-breaker" in printed
+    assert here.taken() == ["g0"]
+    assert here.run("--close-breaker", "the clock is fixed")[:2] == (0, "the breaker is closed\n")

@@ -31,8 +31,7 @@ def test_two_prefixes_on_one_cluster(broker: LocalBroker, tmp_path: Path) -> Non
             (tmp_path / name).mkdir()
             running = Pipeline(broker.bootstrap_servers, tmp_path / name, environment, topic_prefix=prefix)
             pipelines[prefix] = running
-            made = running.run("topics", "create")
-            assert made.returncode == 0, made.stderr
+            running.make_topics()
             running.start("seal", "store", "anchor", "watch")
             with Client(running.cluster.options, system="test", topic_prefix=prefix) as client:
                 for number in range(count):

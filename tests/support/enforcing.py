@@ -70,22 +70,28 @@ def revocation(grant: str, deadline: datetime = DEADLINE, **fields: Any) -> Even
 class Enforcement:
     """One deployment's enforcers over one broker, with a folder in which each file is an access.
 
-    Every deployment begins with an empty topic of commands; the other topics it shares, and sees its own events only.
+    Every deployment has topics and a key of its own.
     """
 
     def __init__(self, pipeline: Pipeline, deployment: str, folder: Path, **settings: str) -> None:
-        self.deployment, self.folder, self.cluster = deployment, folder, pipeline.cluster
+        self.deployment, self.folder = deployment, folder
+        (folder / "data").mkdir(parents=True)
+        self.pipeline = Pipeline(
+            pipeline.bootstrap_servers,
+            folder / "data",
+            {"GRANTLEDGER_DEPLOYMENT": deployment},
+            topic_prefix=f"{deployment}.",
+        )
+        self.pipeline.make_topics(activity_partitions=1)
+        self.cluster = self.pipeline.cluster
         self.environment = {
-            **pipeline.environment,
-            "GRANTLEDGER_DEPLOYMENT": deployment,
-            "GRANTLEDGER_DATA_DIR": str(folder / "data"),
+            **self.pipeline.environment,
             "GRANTLEDGER_ENFORCE_CONFIG": str(folder / "enforce.toml"),
             **{f"GRANTLEDGER_ENFORCE_{name.upper()}": value for name, value in settings.items()},
         }
         self._children: list[Child] = []
         self._programs: list[int] = []
-        self.expire_commands()
-        (folder / "access").mkdir(parents=True)
+        (folder / "access").mkdir()
         (folder / "program.py").write_text(PROGRAM)
         os.mkfifo(folder / "go")
         self.policy(

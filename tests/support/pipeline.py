@@ -62,7 +62,9 @@ class Pipeline:
         self.children: dict[str, Child] = {}
 
     def make_topics(self, activity_partitions: int = 4) -> None:
+        """Create topics and key, as ``grantledger init`` does."""
         create_topics(self.cluster, topic_specs(activity_partitions, 0))
+        self.make_key()
 
     def make_key(self) -> None:
         """Create the key pair of the ledger, unless the settings name one that exists."""
