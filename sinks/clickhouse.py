@@ -117,7 +117,7 @@ def is_embedded(client: Client) -> bool:
     return client.uri.startswith("chdb:")
 
 
-def explain(address: StoreAddress, error: Exception) -> str:
+def explain(address: StoreAddress, error: BaseException) -> str:
     """Return an error of ClickHouse in one line that names the setting to look at."""
     text = str(error).split("\n", 1)[0][:300]
     if "AUTHENTICATION_FAILED" in str(error) or "Code: 516" in str(error):

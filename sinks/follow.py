@@ -31,11 +31,7 @@ def follows(stored: Stored, batch: SealedBatch) -> bool:
         StoringStoppedError: it contradicts the stored entries, or leaves a gap.
     """
     if batch.size <= stored.size:
-        inside = batch.first_index <= stored.size - 1 < batch.size
-        if inside and leaf_at(batch, stored.size - 1) != stored.last_leaf:
-            raise StoringStoppedError(
-                f"{batch.origin} index {stored.size - 1}: the stored leaf differs from the sealed one"
-            )
+        check_stored_leaf(stored, batch)
         return False
     if batch.first_index != stored.size:
         raise StoringStoppedError(
@@ -48,6 +44,17 @@ def follows(stored: Stored, batch: SealedBatch) -> bool:
             "entry before it"
         )
     return True
+
+
+def check_stored_leaf(stored: Stored, batch: SealedBatch) -> None:
+    """Compare the last stored leaf with the sealed one, if the batch contains it.
+
+    Raises:
+        StoringStoppedError: they differ.
+    """
+    index = stored.size - 1
+    if batch.first_index <= index < batch.size and leaf_at(batch, index) != stored.last_leaf:
+        raise StoringStoppedError(f"{batch.origin} index {index}: the stored leaf differs from the sealed one")
 
 
 def epoch_of(origin: str) -> int:

@@ -1,7 +1,7 @@
-"""The sink: sealed batches, anchors and receipts into ClickHouse, each once (DESIGN section 5, rules 2 to 4).
+"""The store: sealed batches, anchors and receipts go into ClickHouse, each exactly once (DESIGN section 5, rules 2-4).
 
-Where reading goes on is decided on assignment: from the committed position when ClickHouse holds everything before it,
-else from the beginning. A committed position is a hint; what is stored is asked of ClickHouse.
+On assignment it decides where to continue: at the committed offset if ClickHouse contains everything before it, else at
+the beginning. A committed offset is only a hint. ClickHouse itself is asked which entries it contains.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from ..base.retry import retry
 from ..kafka.errors import KafkaUnavailableError, is_fatal, is_transient, unavailable
 from ..kafka.identity import identify_topics
 from ..kafka.offsets import Partition, committed_offsets, first_offset
@@ -39,20 +40,20 @@ from .schemas_reader import SchemasReader
 
 log = structlog.get_logger("grantledger.store")
 
-MOST_WAIT = 30.0
-"""Seconds between attempts when ClickHouse keeps failing."""
+LONGEST_WAIT = 30.0
+"""Seconds between attempts while ClickHouse keeps failing."""
 ANSWER_SECONDS = 30.0
-"""Seconds that a ClickHouse server may take to answer; then it is asked what became of the insert."""
+"""Seconds that a ClickHouse server may take to answer. After that the store asks whether the insert happened."""
 
 
 class _GivenUpError(Exception):
-    """What is in hand is dropped: a stop was asked for, or the partitions were shared out anew. It is read again."""
+    """A stop was requested, or the partitions were reassigned: the current batches are dropped and read again."""
 
 
 class Store:
     """The storing process. ``run`` returns after ``stop``; Kafka is used on the calling thread only.
 
-    One insert is under way at a time, on a second thread, while the next batch is decoded.
+    One insert runs at a time, on a second thread, while the next batch is decoded.
     """
 
     def __init__(
@@ -65,48 +66,48 @@ class Store:
         self._logs, self._cluster, self._deployment, self._address = logs, logs.cluster, logs.deployment, address
         self._on_ready = on_ready
         self._client: Client = connect(address, answer_seconds=ANSWER_SECONDS)
-        # The embedded engine has one owner, which takes its place in the group again at once after a restart.
+        # The embedded engine has one owner, which rejoins the group at once after a restart.
         member = f"{logs.deployment}-store" if address.embedded else ""
         options = reader_options(self._cluster, store_group(logs.deployment), member=member)
         self._consumer = Consumer({**options, "queued.max.messages.kbytes": 32 << 10})
         self._partitions: dict[Partition, StoredPartition] = {}
         self._anchors: list[tuple[Anchor, Message]] = []
-        self._later: list[Message] = []
+        self._waiting: list[Message] = []
         self._generation = 0
         self._stopping = False
         self._failure: BaseException | None = None
         self._worker = ThreadPoolExecutor(1, "insert")
-        self._under_way: tuple[Future[None], SealedBatch, pa.Table, StoredPartition, Message] | None = None
+        self._inserting: tuple[Future[None], SealedBatch, pa.Table, StoredPartition, Message] | None = None
 
     def stop(self) -> None:
-        """Ask ``run`` to finish the insert under way and to return. Safe in a signal handler."""
+        """Ask ``run`` to finish the current insert and to return. Safe in a signal handler."""
         self._stopping = True
 
     def run(self) -> None:
         """Store until stopped.
 
         Raises:
-            StoringStoppedError: what Kafka and ClickHouse hold do not fit.
-            KafkaUnavailableError: the brokers do not answer, or another process took this one's place.
+            StoringStoppedError: Kafka and ClickHouse contradict each other.
+            KafkaUnavailableError: the brokers do not answer, or another process took over.
             StoreUnavailableError: ClickHouse does not answer.
-            MigrationError: the store is not one of this version.
+            MigrationError: the store was written by another version.
         """
         try:
             for migration in migrate(self._client):
                 log.info("migrated", migration=migration.name)
             catalog = evidence.read_catalog(self._client, f"{self._deployment}/{FINDINGS_TOPIC}/0/")
             self._schemas = SchemasReader(self._logs, catalog)
-            self._on_ready()  # who asks in SQL need not wait for Kafka
+            self._on_ready()  # SQL queries do not depend on Kafka
             topics = (*SEALED_TOPICS, ANCHORS_TOPIC, RECEIPTS_TOPIC)
-            identify_topics(self._cluster, topics)  # a consumer would wait in silence for ever
+            identify_topics(self._cluster, topics)  # a consumer would wait for missing topics forever
             names, on_revoke = [self._cluster.physical(topic) for topic in topics], self._on_revoke
             self._consumer.subscribe(names, on_assign=self._on_assign, on_revoke=on_revoke, on_lost=on_revoke)
             while not self._stopping:
                 self._step()
         except KafkaException as error:
             if is_transient(error):
-                raise unavailable("storing cannot go on", error) from error
-            raise KafkaUnavailableError(f"storing cannot go on: {error.args[0].str()}") from error
+                raise unavailable("storing cannot continue", error) from error
+            raise KafkaUnavailableError(f"storing cannot continue: {error.args[0].str()}") from error
         except ClickHouseError as error:
             raise StoreUnavailableError(explain(self._address, error)) from error
         finally:
@@ -115,10 +116,10 @@ class Store:
             self._client.close()
 
     def _step(self) -> None:
-        # One at a time: a sealed batch may be 8 MiB. What came in while waiting for ClickHouse is next.
-        messages, self._later = self._later, []
+        # One at a time: a sealed batch may be 8 MiB. Messages that arrived while waiting for ClickHouse come first.
+        messages, self._waiting = self._waiting, []
         if not messages:
-            message = self._consumer.poll(0.0 if self._under_way is not None else 0.2)
+            message = self._consumer.poll(0.0 if self._inserting is not None else 0.2)
             messages = [message] if message is not None else []
         if self._failure is not None:
             raise self._failure
@@ -126,7 +127,7 @@ class Store:
         try:
             for message in messages:
                 self._take(message)
-                if generation != self._generation:  # the rest is of before: it is read again
+                if generation != self._generation:  # the rest belongs to the old assignment and is read again
                     return
                 if self._stopping:
                     break
@@ -135,7 +136,7 @@ class Store:
             if not self._stopping:
                 self._store_covered_anchors()
         except _GivenUpError as reason:
-            log.warning("given_up", reason=str(reason), action="it is read again")
+            log.warning("given_up", reason=str(reason), action="the batches are read again")
 
     def _take(self, message: Message) -> None:
         error = message.error()
@@ -152,7 +153,7 @@ class Store:
                 self._anchors.append((decode_anchor(message.value() or b""), message))
             elif topic == RECEIPTS_TOPIC:
                 receipt = decode_receipt(message.value() or b"")
-                self._insist(lambda client: evidence.insert_receipt(client, receipt, message.offset() or 0))
+                self._persist(lambda client: evidence.insert_receipt(client, receipt, message.offset() or 0))
                 self._commit(message)
             else:
                 self._take_batch(message)
@@ -167,7 +168,7 @@ class Store:
             return
         if self._is_new(held, batch):
             self._store(held, batch, message)
-        elif batch.count == 0:  # it restates the head; the next start need not look at it again
+        elif batch.count == 0:  # a restated head: the next start can skip it
             self._finish()
             self._commit(message)
 
@@ -175,18 +176,18 @@ class Store:
         """Decide whether a batch is the next one to store.
 
         Raises:
-            StoringStoppedError: it contradicts what is stored, or leaves a hole.
+            StoringStoppedError: it contradicts the stored entries, or leaves a gap.
         """
         stored = held.stored
         if stored is None or epoch_of(batch.origin) > epoch_of(stored.origin):
             if batch.first_index != 0:
                 raise StoringStoppedError(
                     f"{held.topic} partition {held.partition} begins at index {batch.first_index} of {batch.origin}, "
-                    "of which the store has nothing: earlier batches were deleted"
+                    "and the store contains no earlier entry: batches were deleted"
                 )
-            self._insist(lambda client: evidence.insert_origin(client, batch.genesis))
+            self._persist(lambda client: evidence.insert_origin(client, batch.genesis))
             held.stored = stored = Stored(batch.origin, 0, batch.genesis.hash())
-        elif batch.origin != stored.origin:  # an epoch that ended before the one stored began
+        elif batch.origin != stored.origin:  # an epoch before the stored one
             return False
         return follows(stored, batch)
 
@@ -195,12 +196,12 @@ class Store:
             self._schemas.learn(batch.records())
         table = entries_table(batch, self._schemas.catalog)
         if lacks_schema(table):
-            self._schemas.catch_up(newest_append_time(table), idle=self._wait_a_moment)
+            self._schemas.catch_up(newest_append_time(table), idle=partial(self._wait, 0.1))
             table = entries_table(batch, self._schemas.catalog)
         self._finish()
         future = self._worker.submit(self._insert, batch, table)
-        self._under_way = (future, batch, table, held, message)
-        # Stored as far as the next batch is concerned: it is inserted only after this one is known to be.
+        self._inserting = (future, batch, table, held, message)
+        # The next batch may rely on this: it is inserted only once this one is known to be stored.
         held.stored = Stored(batch.origin, batch.size, batch.last_leaf)
 
     def _insert(self, batch: SealedBatch, table: pa.Table) -> None:
@@ -209,11 +210,11 @@ class Store:
         metrics.INSERT_SECONDS.observe(time.perf_counter() - started)
 
     def _finish(self) -> None:
-        """Wait for the insert under way; when its outcome is not known, ask ClickHouse, and insert again if need be."""
-        if self._under_way is None:
+        """Wait for the current insert. If its result is unknown, ask ClickHouse, and insert again if necessary."""
+        if self._inserting is None:
             return
-        future, batch, table, held, message = self._under_way
-        self._under_way = None
+        future, batch, table, held, message = self._inserting
+        self._inserting = None
         try:
             future.result()
         except (ClickHouseError, OSError) as error:
@@ -231,56 +232,55 @@ class Store:
         def attempt(client: Client) -> None:
             found = evidence.stored_log(client, batch.origin.rpartition("/")[0])
             if found is not None and found.origin == batch.origin and found.size >= batch.size:
-                if found.size == batch.size and found.last_leaf != batch.last_leaf:
-                    raise StoringStoppedError(f"{batch.origin} index {batch.size - 1}: another leaf is stored")
+                check_stored_leaf(found, batch)
                 return
             evidence.insert_entries(client, table, batch.origin, batch.first_index, batch.size - 1)
 
         self._failed(error)
-        self._insist(attempt)
+        self._persist(attempt)
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         metrics.INSERT_FAILURES.inc()
-        log.error("insert_failed", reason=explain(self._address, error), action="tried again until it succeeds")
+        log.error("insert_failed", reason=explain(self._address, error), action="retried until it succeeds")
 
-    def _insist(self, attempt: Callable[[Client], None]) -> None:
-        """Do something in ClickHouse, again and again until it succeeds; Kafka keeps what waits meanwhile.
+    def _persist(self, attempt: Callable[[Client], None]) -> None:
+        """Retry a write to ClickHouse until it succeeds. Meanwhile Kafka keeps the backlog.
 
         Raises:
-            _GivenUpError: a stop was asked for, or the partitions were shared out anew meanwhile.
+            _GivenUpError: a stop was requested, or the partitions were reassigned meanwhile.
         """
         self._finish()  # a client does one thing at a time
-        wait = 0.0
-        while True:
-            try:
-                attempt(self._client)
-            except (ClickHouseError, OSError) as error:
-                self._failed(error)
-                self._drain()
-                wait = min(MOST_WAIT, wait * 2 or 0.2)
-                self._idle(wait)
-                if self._stopping:
-                    raise _GivenUpError(f"stopped while waiting: {explain(self._address, error)}") from error
-            else:
-                return
+
+        def failed(error: BaseException) -> None:
+            self._failed(error)
+            self._drain()
+
+        retry(
+            lambda: attempt(self._client),
+            retryable=lambda error: isinstance(error, ClickHouseError | OSError),
+            first_wait=0.2,
+            longest_wait=LONGEST_WAIT,
+            on_retry=failed,
+            sleep=self._wait,
+        )
 
     def _drain(self) -> None:
-        """After an error the embedded engine prepends what it had to the next answer; a ping takes it away."""
+        """After an error the embedded engine prepends partial output to the next answer. A ping discards it."""
         try:
             self._client.ping()
         except (ClickHouseError, OSError):
             log.debug("ping_failed")
 
-    def _wait_a_moment(self) -> None:
-        self._idle(0.1)
+    def _wait(self, seconds: float) -> None:
+        self._idle(seconds)
         if self._stopping:
-            raise _GivenUpError("stopped while waiting for the findings to be sealed")
+            raise _GivenUpError("stopped while waiting")
 
     def _idle(self, seconds: float) -> None:
-        """Wait as a living member of the group that takes no records.
+        """Wait without taking records, and stay a member of the group.
 
         Raises:
-            _GivenUpError: the partitions were shared out anew meanwhile.
+            _GivenUpError: the partitions were reassigned meanwhile.
         """
         generation = self._generation
         held = self._consumer.assignment()
@@ -291,25 +291,25 @@ class Store:
             if self._failure is not None:
                 raise self._failure
             if message is not None:  # fetched before the pause
-                self._later.append(message)
+                self._waiting.append(message)
             if generation != self._generation:
-                raise _GivenUpError("the partitions were shared out anew")
+                raise _GivenUpError("the partitions were reassigned")
         self._consumer.resume(held)
 
     def _store_covered_anchors(self) -> None:
-        """Store an anchor once every entry it covers is stored, so that no table is ever ahead of another."""
+        """Store an anchor once every entry that it covers is stored, so that no table is ever ahead of another."""
         while self._anchors:
             anchor, message = self._anchors[0]
             if not all(self._stored_size(c.origin) >= c.size for c in anchor.checkpoints()):
                 return
-            self._insist(partial(self._insert_anchor, anchor))
+            self._persist(partial(self._insert_anchor, anchor))
             self._anchors.pop(0)
             self._commit(message)
 
     def _insert_anchor(self, anchor: Anchor, client: Client) -> None:
         count = evidence.anchors_stored(client, anchor.origin)
         if anchor.origin != anchor_origin(self._deployment) or anchor.index > count:
-            raise StoringStoppedError(f"anchor {anchor.index} of {anchor.origin} comes where anchor {count} is next")
+            raise StoringStoppedError(f"anchor {anchor.index} of {anchor.origin} instead of anchor {count}")
         if anchor.index == count:
             evidence.insert_anchor(client, anchor)
             metrics.STORED_ANCHORS.inc()
@@ -323,38 +323,37 @@ class Store:
         return found.size if found is not None and found.origin == origin else 0
 
     def _commit(self, message: Message) -> None:
-        """Remember the position. Only a hint: what is stored is asked of ClickHouse."""
+        """Commit the offset. It is only a hint for the next start."""
         self._consumer.commit(message=message, asynchronous=True)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._generation += 1
         try:
             self._assign(consumer, partitions)
-        except BaseException as error:  # librdkafka would swallow it: raise it on our own stack instead
+        except BaseException as error:  # librdkafka would swallow it: it is raised by the next step
             self._failure = error
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         committed = committed_offsets(self._cluster, consumer, partitions)
         starts = []
         for partition in partitions:
-            where = (self._cluster.logical(partition.topic), partition.partition)
-            stored = None
-            if where[0] in SEALED_TOPICS:
-                source = where[0].removesuffix(SEALED_SUFFIX)
-                stored = evidence.stored_log(self._client, f"{self._deployment}/{source}/{partition.partition}")
-                metrics.STORED_SIZE.labels(source, str(partition.partition)).set(stored.size if stored else 0)
+            where = topic, number = self._cluster.logical(partition.topic), partition.partition
+            source, stored = topic.removesuffix(SEALED_SUFFIX), None
+            if topic in SEALED_TOPICS:
+                stored = evidence.stored_log(self._client, f"{self._deployment}/{source}/{number}")
+                metrics.STORED_SIZE.labels(source, str(number)).set(stored.size if stored else 0)
             start, before = self._start(where, committed[where], stored)
-            if where[0] in SEALED_TOPICS:
+            if topic in SEALED_TOPICS:
                 # The findings register schemas, so their payloads are verified before they are stored.
                 check = check_contents if source == FINDINGS_TOPIC else check_hashes
-                verified = self._logs.partition(source, where[1], check=check, begin=start)
+                verified = self._logs.partition(source, number, check=check, begin=start)
                 if before is not None:
                     verified.start_at(before)
                 self._partitions[where] = StoredPartition(*where, verified, stored)
             starts.append(self._cluster.partition(*where, start))
-            log.info("partition_assigned", topic=where[0], partition=where[1], size=stored.size if stored else 0)
+            log.info("partition_assigned", topic=topic, partition=number, size=stored.size if stored else 0)
         consumer.assign(starts)
-        consumer.resume(starts)  # a partition that was paused when it went away comes back paused
+        consumer.resume(starts)  # a partition that was revoked while paused returns paused
 
     def _start(self, where: Partition, committed: int, stored: Stored | None) -> tuple[int, Message | None]:
         """Return where to continue, and the record before: the committed offset, unless something before is missing."""
@@ -373,10 +372,10 @@ class Store:
         return begin, None
 
     def _has(self, topic: str, value: bytes, stored: Stored | None) -> bool:
-        """Whether ClickHouse holds what a record that the group has passed says, and so everything before it.
+        """Whether ClickHouse contains the contents of a record that the group has passed, and so everything before it.
 
         Raises:
-            StoringStoppedError: it holds something else in its place.
+            StoringStoppedError: it contains something else instead.
         """
         if topic == ANCHORS_TOPIC:
             anchor = decode_anchor(value)
@@ -388,17 +387,17 @@ class Store:
             return True
         if stored is None or epoch_of(stored.origin) < epoch_of(batch.origin):
             return False
-        if stored.origin == batch.origin and stored.size == batch.size and stored.last_leaf != batch.last_leaf:
-            raise StoringStoppedError(f"{batch.origin} index {batch.size - 1}: stored leaf differs from the sealed one")
+        if stored.origin == batch.origin:
+            check_stored_leaf(stored, batch)
         return stored.origin != batch.origin or stored.size >= batch.size
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer
         self._generation += 1
-        self._later.clear()
+        self._waiting.clear()
         for partition in partitions:
             self._partitions.pop((self._cluster.logical(partition.topic), partition.partition), None)
         self._anchors.clear()
-        if self._under_way is not None:  # let it end; the next owner asks ClickHouse what became of it
-            self._under_way[0].exception()
-            self._under_way = None
+        if self._inserting is not None:  # let it end; the next owner asks ClickHouse for its result
+            self._inserting[0].exception()
+            self._inserting = None
