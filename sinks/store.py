@@ -33,7 +33,7 @@ from ..schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_SUFFIX, SEALE
 from . import evidence, metrics
 from .clickhouse import StoreAddress, StoreUnavailableError, connect, explain
 from .evidence import Stored
-from .follow import StoredPartition, StoringStoppedError, epoch_of, follows
+from .follow import StoredPartition, StoringStoppedError, check_stored_leaf, epoch_of, follows
 from .migrate import migrate
 from .rows import entries_table, lacks_schema, newest_append_time, rejected_codes
 from .schemas_reader import SchemasReader
@@ -242,6 +242,10 @@ class Store:
     def _failed(self, error: BaseException) -> None:
         metrics.INSERT_FAILURES.inc()
         log.error("insert_failed", reason=explain(self._address, error), action="retried until it succeeds")
+        try:
+            self._client.ping()  # after an error the embedded engine prepends partial output to the next answer
+        except (ClickHouseError, OSError):
+            log.debug("ping_failed")
 
     def _persist(self, attempt: Callable[[Client], None]) -> None:
         """Retry a write to ClickHouse until it succeeds. Meanwhile Kafka keeps the backlog.
@@ -250,26 +254,14 @@ class Store:
             _GivenUpError: a stop was requested, or the partitions were reassigned meanwhile.
         """
         self._finish()  # a client does one thing at a time
-
-        def failed(error: BaseException) -> None:
-            self._failed(error)
-            self._drain()
-
         retry(
             lambda: attempt(self._client),
             retryable=lambda error: isinstance(error, ClickHouseError | OSError),
             first_wait=0.2,
             longest_wait=LONGEST_WAIT,
-            on_retry=failed,
+            on_retry=self._failed,
             sleep=self._wait,
         )
-
-    def _drain(self) -> None:
-        """After an error the embedded engine prepends partial output to the next answer. A ping discards it."""
-        try:
-            self._client.ping()
-        except (ClickHouseError, OSError):
-            log.debug("ping_failed")
 
     def _wait(self, seconds: float) -> None:
         self._idle(seconds)
