@@ -74,6 +74,8 @@ class Stack:
         stack = {"pid": os.getpid(), "deployment": deployment, "kafka_bootstrap_servers": servers}
         if self.settings.topic_prefix:
             stack["topic_prefix"] = self.settings.topic_prefix
+        if self.settings.topic_prefix:
+            stack["topic_prefix"] = self.settings.topic_prefix
         (data / STACK_FILE).write_text(json.dumps(stack))
         # Each process has a metrics endpoint of its own: with one port for all, the second process would not start.
         environment = environment_for(

@@ -413,6 +413,6 @@ def test_the_breaker_stays_open_when_the_input_has_forgotten_it(deploy: Deploy) 
     for future in here.cluster.admin.delete_records([expired]).values():  # as retention does after a week
         future.result(30)
     code, _, printed = here.run("--carry-out")
-    assert code == 3 and "--close-breaker" in printed
+    assert code == 3 and "grantledger breaker close" in printed
     assert here.taken() == ["g0"]
-    assert here.run("--close-breaker", "the clock is fixed")[:2] == (0, "the breaker is closed\n")
+    assert here.run("breaker", "close", "--reason", "the clock is fixed")[:2] == (0, "the breaker is closed\n")
