@@ -403,7 +403,7 @@ def test_the_breaker_opens_stays_open_and_is_closed_by_a_person(deploy: Deploy) 
 def test_the_breaker_stays_open_when_the_input_has_forgotten_it(deploy: Deploy) -> None:
     here = deploy(max_per_window="1")
     here.grant("g0", "g1")
-    assert here.run("--carry-out")[0] == 3
+    assert here.run("run", "enforce", "--carry-out")[0] == 3
     here.pipeline.start("seal")
     end = end_offset(here.cluster, FINDINGS_TOPIC, 0)
     group = f"{here.deployment}-seal"
@@ -412,7 +412,7 @@ def test_the_breaker_stays_open_when_the_input_has_forgotten_it(deploy: Deploy) 
     expired = here.cluster.partition(FINDINGS_TOPIC, 0, end_offset(here.cluster, FINDINGS_TOPIC, 0))
     for future in here.cluster.admin.delete_records([expired]).values():  # as retention does after a week
         future.result(30)
-    code, _, printed = here.run("--carry-out")
+    code, _, printed = here.run("run", "enforce", "--carry-out")
     assert code == 3 and "grantledger breaker close" in printed
     assert here.taken() == ["g0"]
     assert here.run("breaker", "close", "--reason", "the clock is fixed")[:2] == (0, "the breaker is closed\n")

@@ -86,6 +86,7 @@ class Enforcement:
         self.cluster = self.pipeline.cluster
         self.environment = {
             **self.pipeline.environment,
+            "GRANTLEDGER_PUBLIC_KEY_FILE": str(folder / "data" / "keys" / "log.pub"),
             "GRANTLEDGER_ENFORCE_CONFIG": str(folder / "enforce.toml"),
             **{f"GRANTLEDGER_ENFORCE_{name.upper()}": value for name, value in settings.items()},
         }
