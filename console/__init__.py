@@ -1,6 +1,5 @@
-"""The ways to look: the read-only SQL endpoint over the embedded ClickHouse, and the web pages.
+"""The SQL endpoint: read-only SQL over the embedded ClickHouse, for analysts and their tools.
 
-Reading order for the SQL way in: `gate` decides whether a text may run, `execution` runs it under limits,
-`endpoint` serves it over HTTP as a ClickHouse server would, `access` tells other processes where it is and what its
-password is.
+Reading order: `sql_gate` decides whether a text may run, `execution` runs it within limits, `runner` streams its
+answer, `service` answers HTTP requests, `endpoint` starts and stops it all, `address` is how other processes find it.
 """

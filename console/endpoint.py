@@ -1,13 +1,11 @@
-"""The SQL endpoint: a ClickHouse-compatible HTTP face, read-only, over the embedded engine of this process.
+"""The SQL endpoint: ClickHouse's HTTP interface, read-only, over the embedded engine of this process.
 
-Works with curl, clickhouse-connect and whatever speaks ClickHouse's HTTP interface without its own compression.
-Answers come in blocks as the engine makes them, where the format allows it. Nothing of a query, a value or a secret
-is logged.
+It works with curl, clickhouse-connect, JDBC drivers, and other clients of ClickHouse's HTTP interface. The engine
+writes answers while it runs. No query, value or secret is logged.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import socket
 import threading
@@ -20,53 +18,41 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from .access import Credential
+from ..base.errors import UsageError
+from .address import EndpointCredential
 from .engine import ControlConnection
-from .gate import MAX_QUERY_BYTES, Gate
-from .policy import (
-    ENGINE_HIGHER_ORDER,
-    ENGINE_REFUSALS,
-    FUNCTIONS_REFUSED,
-    HIGHER_ORDER,
-    INFORMATION_SCHEMA,
-    Policy,
-)
+from .policy import ENGINE_HIGHER_ORDER, ENGINE_REFUSALS, INFORMATION_SCHEMA, SqlPolicy
 from .runner import QueryRunner
 from .service import EndpointLimits, QueryService, ping
+from .sql_gate import MAX_QUERY_BYTES, SqlGate
 
 logger = logging.getLogger(__name__)
 
-# A query text within the limit may come in the address, where each byte takes up to three.
+# A query may come in the URL, where each of its bytes takes up to three.
 _MAX_HEADER_BYTES: Final = 4 * MAX_QUERY_BYTES
 
 
 class SqlEndpoint:
-    """Serves the data folder that this process has open in the embedded engine, from a thread of its own.
+    """Serves the embedded engine of this process on loopback, from its own thread.
 
     `path` is the folder given to `clickhouse_connect.get_client(interface="chdb", path=…)`; the owner must hold it
-    open. `port` 0 takes a free one. `start` and `stop` may each be called once, from any thread.
+    open. `port` 0 takes any free port. Call `start` and `stop` once each, from any thread.
     """
 
     def __init__(
         self,
         path: Path,
-        credential: Credential,
+        credential: EndpointCredential,
         *,
-        host: str = "127.0.0.1",
         port: int = 0,
         limits: EndpointLimits | None = None,
-        policy: Policy | None = None,
-        allow_remote: bool = False,
+        policy: SqlPolicy | None = None,
     ) -> None:
-        """Raises ValueError for a `host` beyond loopback unless `allow_remote`: the password would cross the network
-        in clear, so a proxy with TLS has to stand in front."""
-        if not allow_remote and not _is_loopback(host):
-            raise ValueError(f"{host} is not a loopback address: put a TLS proxy in front, or set allow_remote")
         self._path = path
         self.credential = credential
-        self._host, self._port = host, port
+        self._port = port
         self._limits = limits or EndpointLimits()
-        self._policy = policy or Policy()
+        self._policy = policy or SqlPolicy()
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -75,43 +61,36 @@ class SqlEndpoint:
 
     @property
     def url(self) -> str:
-        """The address to give to clients, `http://host:port`; raises RuntimeError before `start`."""
+        """The address for clients, `http://127.0.0.1:port`. Raises RuntimeError before `start`."""
         if self._socket is None:
             raise RuntimeError("the SQL endpoint has not been started")
-        host, port = self._socket.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
     def start(self) -> None:
-        """Bind, and answer from now on. Raises OSError when the address is taken, EngineError or ValueError when the
-        engine or the database is not there."""
+        """Bind and serve.
+
+        Raises:
+            OSError: the port is taken.
+            EngineError: the engine cannot be opened.
+            UsageError: the folder or a database does not exist.
+        """
         if not self._path.is_dir():
-            raise ValueError(f"{self._path} is no data folder")
-        self._control = ControlConnection(self._path)
+            raise UsageError(f"{self._path} is not a data folder")
+        control = self._control = ControlConnection(self._path)
         try:
-            databases = self._control.lines("SELECT name FROM system.databases")
-            if missing := set(self._policy.databases) - set(databases):
-                raise ValueError(f"no database {', '.join(sorted(missing))} in {self._path}")
-            version = self._control.lines("SELECT version()")[0]
-            refused = FUNCTIONS_REFUSED | self._policy.functions_refused | set(self._control.lines(ENGINE_REFUSALS))
-            higher_order = HIGHER_ORDER | self._policy.higher_order | set(self._control.lines(ENGINE_HIGHER_ORDER))
-            closed = {name.lower() for name in set(databases) - set(self._policy.databases)} - {INFORMATION_SCHEMA}
-            policy = replace(
-                self._policy,
-                functions_refused=refused,
-                higher_order=higher_order,
-                closed_databases=self._policy.closed_databases | closed,
-            )
-            self._socket = _listen(self._host, self._port)
+            policy = self._complete_policy(control)
+            version = control.lines("SELECT version()")[0]
+            self._socket = _listen(self._port)
         except BaseException:
-            self._control.close()
+            control.close()
             raise
-        gate = Gate(policy, self._limits.max_query_bytes)
         limits = self._limits
-        self._runner = QueryRunner(self._path, gate, limits.query, limits.concurrent_queries, self._control)
+        gate = SqlGate(policy, limits.max_query_bytes)
+        self._runner = QueryRunner(self._path, gate, limits.query, limits.concurrent_queries, control)
         service = QueryService(gate, self.credential, limits, self._runner, version=version)
         config = uvicorn.Config(
             Starlette(routes=[Route("/ping", ping), Route("/", service)]),
-            # Neither the access log nor uvicorn's own set-up of logging: addresses hold query texts and passwords.
+            # No access log and no logging set-up of uvicorn: URLs contain query texts and passwords.
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -133,7 +112,7 @@ class SqlEndpoint:
         logger.info("SQL endpoint answers at %s", self.url)
 
     def stop(self, grace_seconds: float = 5) -> None:
-        """Take no more requests, let running ones finish for `grace_seconds`, cancel the rest, end the thread."""
+        """Refuse new requests, let running ones finish for `grace_seconds`, cancel the rest, end the thread."""
         if self._server is None or self._thread is None or self._runner is None or self._control is None:
             return
         self._server.should_exit = True
@@ -141,30 +120,37 @@ class SqlEndpoint:
         deadline = time.monotonic() + grace_seconds
         while self._thread.is_alive():
             self._runner.cancel_all()
-            # A client that no longer reads holds its answer up even when the query has ended.
+            # A client that does not read its answer would block the server although the query has ended.
             self._server.force_exit = time.monotonic() > deadline
             self._thread.join(0.2)
         self._runner.close()
         self._control.close()
         logger.info("SQL endpoint has stopped")
 
+    def _complete_policy(self, control: ControlConnection) -> SqlPolicy:
+        """Return the policy with the names that only the running engine knows."""
+        policy = self._policy
+        databases = set(control.lines("SELECT name FROM system.databases"))
+        if missing := set(policy.databases) - databases:
+            raise UsageError(f"no database {', '.join(sorted(missing))} in {self._path}")
+        closed = {name.lower() for name in databases - set(policy.databases)} - {INFORMATION_SCHEMA}
+        return replace(
+            policy,
+            functions_refused=policy.functions_refused | set(control.lines(ENGINE_REFUSALS)),
+            higher_order=policy.higher_order | set(control.lines(ENGINE_HIGHER_ORDER)),
+            closed_databases=policy.closed_databases | closed,
+        )
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's delay (40 ms an answer) off only where the protocol number is given.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+
+def _listen(port: int) -> socket.socket:
+    # asyncio turns Nagle's delay (40 ms per answer) off only when the protocol number is given.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
+        # Loopback only: the password crosses the connection unencrypted.
+        listener.bind(("127.0.0.1", port))
         listener.listen(128)
     except BaseException:
         listener.close()
         raise
     return listener
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

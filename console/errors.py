@@ -1,45 +1,37 @@
-"""What the SQL way in answers when it does not answer with rows: ClickHouse's own codes and text shape.
+"""Errors of the SQL endpoint, with ClickHouse's own codes and in its form of text.
 
-Clients of ClickHouse read the numeric code from a header and the symbolic name from the end of the text,
-so a refusal of ours is understood by them as one of the server's.
+Clients of ClickHouse read the numeric code from a header and the symbolic name at the end of the text, so they
+understand our refusals like those of a server.
 """
 
 from __future__ import annotations
 
 import re
+from enum import IntEnum
 from typing import Final
 
-# Codes and names from ClickHouse, src/Common/ErrorCodes.cpp.
-NAMES: Final = {
-    36: "BAD_ARGUMENTS",
-    48: "NOT_IMPLEMENTED",
-    62: "SYNTAX_ERROR",
-    73: "UNKNOWN_FORMAT",
-    115: "UNKNOWN_SETTING",
-    159: "TIMEOUT_EXCEEDED",
-    164: "READONLY",
-    202: "TOO_MANY_SIMULTANEOUS_QUERIES",
-    229: "QUERY_IS_TOO_LARGE",
-    271: "CANNOT_DECOMPRESS",
-    497: "ACCESS_DENIED",
-    516: "AUTHENTICATION_FAILED",
-    1002: "UNKNOWN_EXCEPTION",
-}
-BAD_ARGUMENTS: Final = 36
-NOT_IMPLEMENTED: Final = 48
-SYNTAX_ERROR: Final = 62
-UNKNOWN_FORMAT: Final = 73
-UNKNOWN_SETTING: Final = 115
-TIMEOUT_EXCEEDED: Final = 159
-READONLY: Final = 164
-TOO_MANY_SIMULTANEOUS_QUERIES: Final = 202
-QUERY_IS_TOO_LARGE: Final = 229
-CANNOT_DECOMPRESS: Final = 271
-ACCESS_DENIED: Final = 497
-AUTHENTICATION_FAILED: Final = 516
-UNKNOWN_EXCEPTION: Final = 1002
+from ..base.errors import GrantledgerError
 
-# HTTP statuses after ClickHouse, src/Server/HTTP/exceptionCodeToHTTPStatus.cpp; a code not named here is a 500.
+
+class ErrorCode(IntEnum):
+    """Codes and names from ClickHouse, src/Common/ErrorCodes.cpp."""
+
+    BAD_ARGUMENTS = 36
+    NOT_IMPLEMENTED = 48
+    SYNTAX_ERROR = 62
+    UNKNOWN_FORMAT = 73
+    UNKNOWN_SETTING = 115
+    TIMEOUT_EXCEEDED = 159
+    READONLY = 164
+    TOO_MANY_SIMULTANEOUS_QUERIES = 202
+    QUERY_IS_TOO_LARGE = 229
+    CANNOT_DECOMPRESS = 271
+    ACCESS_DENIED = 497
+    AUTHENTICATION_FAILED = 516
+    UNKNOWN_EXCEPTION = 1002
+
+
+# HTTP statuses as in ClickHouse, src/Server/HTTP/exceptionCodeToHTTPStatus.cpp; every other code is a 500.
 _STATUS: Final = {
     **dict.fromkeys((6, 26, 27, 33, 36, 38, 41, 43, 44, 46, 50, 53, 62, 69, 70, 72, 73, 117, 271, 456, 457), 400),
     **dict.fromkeys((47, 60, 81, 115), 404),
@@ -47,7 +39,7 @@ _STATUS: Final = {
     159: 408,
     229: 413,
     48: 501,
-    # 503 makes clients try again, which is right when only the queue was full.
+    # 503 makes clients retry.
     202: 503,
 }
 
@@ -55,43 +47,45 @@ _CODE = re.compile(r"Code: (\d+)\.")
 _NAME = re.compile(r"\(([A-Z][A-Z0-9_]+)\)")
 
 
-class SqlError(Exception):
-    """A query that did not succeed.
+class SqlError(GrantledgerError):
+    """A query failed.
 
-    `code` is ClickHouse's numeric error code, `name` its symbolic name, `message` the text for the person who asked.
+    `code` is ClickHouse's numeric error code, `name` its symbolic name, `message` the text for people.
     """
 
     def __init__(self, code: int, message: str, name: str | None = None) -> None:
         super().__init__(message)
         self.code = code
-        self.name = name or NAMES.get(code, "UNKNOWN_EXCEPTION")
+        self.name = name or ErrorCode(code).name
         self.message = message
 
     @property
     def status(self) -> int:
-        """The HTTP status a ClickHouse server would answer with."""
+        """The HTTP status that a ClickHouse server would send."""
         return _STATUS.get(self.code, 500)
 
     def text(self, version: str) -> str:
-        """The body of an error answer, as a ClickHouse server of `version` words it."""
+        """Return the body of an error response, as a ClickHouse server of `version` writes it."""
         return f"Code: {self.code}. DB::Exception: {self.message} ({self.name}) (version {version})\n"
 
 
 class QueryRefusedError(SqlError):
-    """The gate does not let this text run; `message` says what was refused and why."""
+    """The query is not admitted; `message` gives the reason."""
 
 
 class EngineError(SqlError):
-    """The engine itself refused or failed the query."""
+    """The engine refused the query, or failed to run it."""
 
     @classmethod
     def parse(cls, text: str) -> EngineError:
-        """Read code and name out of the engine's own exception text; code 1002 when it carries none."""
+        """Parse code and name from the text of an engine's exception; code 1002 when it has none."""
         start = text.find("Code: ")
         text = text[start:].strip() if start >= 0 else text.strip()
         code = _CODE.match(text)
         names = _NAME.findall(text)
         message = re.sub(r"^(?:Code: \d+\. DB::\w+: )+", "", text)
-        # The name and the version are put back by `text`, once.
+        # `text` adds name and version again.
         message = re.sub(r"(?:\s*\((?:[A-Z][A-Z0-9_]+|version [^)]*)\)\.?)+\s*$", "", message)
-        return cls(int(code[1]) if code else UNKNOWN_EXCEPTION, message, names[-1] if names else None)
+        return cls(
+            int(code[1]) if code else ErrorCode.UNKNOWN_EXCEPTION, message, names[-1] if names else "UNKNOWN_EXCEPTION"
+        )

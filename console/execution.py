@@ -16,7 +16,7 @@ from pathlib import Path
 from . import formats, native
 from .engine import EngineConnection
 from .errors import EngineError
-from .gate import Gate
+from .sql_gate import SqlGate
 
 _POSITION = re.compile(r"failed at position (\d+)")
 
@@ -84,7 +84,7 @@ class Execution:
         rows: the number of rows of a SELECT, known at its end.
     """
 
-    def __init__(self, path: Path, gate: Gate, limits: QueryLimits, query: Query, tag: str) -> None:
+    def __init__(self, path: Path, gate: SqlGate, limits: QueryLimits, query: Query, tag: str) -> None:
         """`tag` marks the query in system.processes, so that it can be cancelled."""
         self._path = path
         self._gate = gate
@@ -117,15 +117,14 @@ class Execution:
     def _admit(self) -> tuple[EngineConnection, str]:
         """Return a read-only connection for the query and the statement to run on it."""
         query, gate = self._query, self._gate
-        statement = gate.screen(query.sql)
-        self.kind = statement.kind
-        self.format = formats.resolve(statement.format or query.default_format)
         settings = self._limits.settings() | dict(query.settings)
         # readonly comes last: nothing can be set after it.
         settings |= {"log_comment": self._tag, "max_query_size": str(2 * gate.max_query_bytes), "readonly": "1"}
         connection = EngineConnection(self._path, query.database or gate.policy.databases[0], settings)
         try:
-            gate.confirm(statement, self._parameters, _EngineParser(connection, self._parameters))
+            statement = gate.check(query.sql, self._parameters, _EngineParser(connection, self._parameters))
+            self.kind = statement.kind
+            self.format = formats.resolve(statement.format or query.default_format)
         except BaseException:
             connection.close()
             raise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .errors import UNKNOWN_FORMAT, QueryRefusedError
+from .errors import ErrorCode, QueryRefusedError
 
 DEFAULT: Final = "TabSeparated"
 NATIVE: Final = "Native"
@@ -42,7 +42,7 @@ def resolve(name: str) -> str:
     except KeyError:
         served = ", ".join(_CONTENT_TYPES)
         raise QueryRefusedError(
-            UNKNOWN_FORMAT, f"Format {name[:100]} is not supported by this endpoint. Use one of: {served}."
+            ErrorCode.UNKNOWN_FORMAT, f"Format {name[:100]} is not supported by this endpoint. Use one of: {served}."
         ) from None
 
 

@@ -1,8 +1,7 @@
-"""Cut a SQL text into tokens, in a subset of ClickHouse's lexical rules in which no two readers can disagree.
+"""Split a SQL text into tokens, by an unambiguous subset of ClickHouse's lexical rules.
 
-Whatever could be read in two ways is refused instead of guessed: heredocs, typographic quotes, backslashes and
-control characters outside of quotes, nested comments. Comments are blanked, so that the engine never sees one and
-error positions stay those of the text as it was sent.
+Everything ambiguous is refused: heredocs, typographic quotes, backslashes and control characters outside of quotes,
+nested comments. Comments are replaced by spaces, so the engine never sees one, and error positions stay the same.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from .errors import SYNTAX_ERROR, QueryRefusedError
+from .errors import ErrorCode, QueryRefusedError
 
 Kind = Literal["word", "string", "quoted", "mark"]
 
@@ -35,7 +34,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token: its kind, its text as written, and where it stands in the text (characters from 0)."""
+    """One token: its kind, its text, and its position (in characters, from 0)."""
 
     kind: Kind
     text: str
@@ -48,12 +47,12 @@ class Token:
 
     @property
     def keyword(self) -> str:
-        """The word in upper case; empty for anything that is not a bare word, for a quoted name is never a keyword."""
+        """The word in upper case; empty for all other tokens, because a quoted name is never a keyword."""
         return self.text.upper() if self.kind == "word" else ""
 
     @property
     def name(self) -> str | None:
-        """The name that a word or a quoted identifier stands for, None for strings and marks."""
+        """The name of a word or a quoted identifier, None for strings and marks."""
         if self.kind == "word":
             return self.text
         if self.kind == "quoted":
@@ -65,7 +64,7 @@ class Token:
 def tokenize(sql: str) -> tuple[str, list[Token]]:
     """Return `sql` with comments blanked (same length, same lines) and its tokens.
 
-    Raises QueryRefusedError (62, SYNTAX_ERROR) for what is outside of the subset, naming it and its place.
+    Raises QueryRefusedError (62) for a text outside of the subset, with the position.
     """
     parts: list[str] = []
     tokens: list[Token] = []
@@ -93,10 +92,14 @@ def tokenize(sql: str) -> tuple[str, list[Token]]:
 def _end_of_comment(sql: str, start: int) -> int:
     end = sql.find("*/", start + 2)
     if end < 0:
-        raise QueryRefusedError(SYNTAX_ERROR, f"Comment that opens at position {start + 1} is not closed.")
-    # ClickHouse nests comments and most other readers do not: what is inside would depend on who reads.
+        raise QueryRefusedError(
+            ErrorCode.SYNTAX_ERROR, f"The comment that opens at position {start + 1} is not closed."
+        )
+    # ClickHouse nests comments and most other parsers do not.
     if "/*" in sql[start + 2 : end + 1]:
-        raise QueryRefusedError(SYNTAX_ERROR, f"Comment at position {start + 1} has another inside: not read here.")
+        raise QueryRefusedError(
+            ErrorCode.SYNTAX_ERROR, f"Comment at position {start + 1} contains another one: remove it."
+        )
     return end + 2
 
 
@@ -104,15 +107,17 @@ def _check(sql: str, token: Token) -> None:
     if token.kind == "quoted" and (found := _CONTROL.search(token.text)):
         # The engine prints names raw in its syntax tree, where a line break would look like a node of the tree.
         raise QueryRefusedError(
-            SYNTAX_ERROR,
+            ErrorCode.SYNTAX_ERROR,
             f"Quoted name at position {token.start + 1} holds {found[0]!r}: names with backslashes or control "
-            "characters are not read here.",
+            "characters are not supported.",
         )
     # x'…' and b'…' know no escapes, so a quote in them would end at another place than in a plain string.
     if token.kind == "word" and token.text[-1] in "xXbB" and sql.startswith("'", token.end):
         literal = _HEX.match(sql, token.end)
         if literal is None:
-            raise QueryRefusedError(SYNTAX_ERROR, f"Malformed hex or binary literal at position {token.start + 1}.")
+            raise QueryRefusedError(
+                ErrorCode.SYNTAX_ERROR, f"Malformed hex or binary literal at position {token.start + 1}."
+            )
 
 
 def _unreadable(sql: str, position: int) -> QueryRefusedError:
@@ -120,7 +125,7 @@ def _unreadable(sql: str, position: int) -> QueryRefusedError:
     if character in "'\"`":
         reason = "a quote that is not closed"
     elif character == "$":
-        reason = "'$': heredoc strings and names with '$' are not read here, use plain quotes"
+        reason = "'$': heredoc strings and names with '$' are not supported, use plain quotes"
     elif character == "\\":
         reason = "a backslash outside of quotes"
     elif character == "\x00":
@@ -129,4 +134,4 @@ def _unreadable(sql: str, position: int) -> QueryRefusedError:
         reason = f"{character!r}: a typographic quote, use ' or \" instead"
     else:
         reason = repr(character)
-    return QueryRefusedError(SYNTAX_ERROR, f"Syntax error at position {position + 1}: {reason}.")
+    return QueryRefusedError(ErrorCode.SYNTAX_ERROR, f"Syntax error at position {position + 1}: {reason}.")

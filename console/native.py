@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable
 from typing import Final
 
-from .errors import CANNOT_DECOMPRESS, QUERY_IS_TOO_LARGE, QueryRefusedError
+from .errors import ErrorCode, QueryRefusedError
 
 _HEADER = struct.Struct("<BII")
 _CHECKSUM = struct.Struct("<QQ")
@@ -52,7 +52,7 @@ def decompress(data: bytes, max_bytes: int) -> bytes:
             raise _damaged("the checksum of a frame does not match")
         size += content_size
         if size > max_bytes:
-            raise QueryRefusedError(QUERY_IS_TOO_LARGE, f"Query exceeds the limit of {max_bytes} bytes.")
+            raise QueryRefusedError(ErrorCode.QUERY_IS_TOO_LARGE, f"Query exceeds the limit of {max_bytes} bytes.")
         content = data[start + _HEADER.size : position]
         if method == _LZ4:
             try:
@@ -81,7 +81,7 @@ def _checksum(frame: bytes) -> bytes:
 
 
 def _damaged(reason: str) -> QueryRefusedError:
-    return QueryRefusedError(CANNOT_DECOMPRESS, f"Cannot read the compressed request body: {reason}.")
+    return QueryRefusedError(ErrorCode.CANNOT_DECOMPRESS, f"Cannot read the compressed request body: {reason}.")
 
 
 def _string(text: str) -> bytes:

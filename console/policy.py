@@ -1,8 +1,8 @@
-"""What a read-only query may name: statements, table functions, databases, system tables, formats.
+"""What a read-only query may use: statements, functions, databases and system tables.
 
-Allowlists wherever the list is short (statements, nodes of the syntax tree, table functions, databases, formats).
-Scalar functions are a list of refusals, because the engine has 1,500 harmless ones; it was drawn from
-`system.functions` of chDB 26.9, and `ENGINE_REFUSALS` asks for what a running engine has beyond that.
+Allowlists where the list is short (statements, nodes of the syntax tree, table functions, databases). Scalar functions
+are a list of refusals, because the engine has 1,500 harmless ones. It was made from `system.functions` of chDB 26.9;
+`ENGINE_REFUSALS` adds those of the running engine.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Final
 # First words of a statement that reads; everything else is refused before the engine sees it.
 FIRST_WORDS: Final = frozenset({"SELECT", "WITH", "FROM", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS"})
 
-# Roots of the syntax tree (`EXPLAIN AST`) and the statement each stands for. Absent on purpose: SHOW PROCESSLIST (the
-# texts of other people's queries), SHOW GRANTS/USERS/ROLES, CHECK TABLE, and all that writes, kills or stops.
+# Roots of the syntax tree (`EXPLAIN AST`) and their statements. Absent on purpose: SHOW PROCESSLIST (the texts of other
+# people's queries), SHOW GRANTS/USERS/ROLES, CHECK TABLE, and everything that writes, kills or stops.
 ROOTS: Final = {
     "SelectWithUnionQuery": "SELECT",
     "SelectIntersectExceptQuery": "SELECT",
@@ -35,201 +35,68 @@ ROOTS: Final = {
     "ExistsDictionaryQuery": "EXISTS",
     "Explain": "EXPLAIN",
 }
-EXPLAINS: Final = frozenset(
-    {
-        "EXPLAIN",
-        "EXPLAIN AST",
-        "EXPLAIN SYNTAX",
-        "EXPLAIN QUERY TREE",
-        "EXPLAIN PIPELINE",
-        "EXPLAIN ESTIMATE",
-    }
-)
-# What a query may be built of. A part of SQL that a later engine learns is refused until it has been looked at.
-NODES: Final = frozenset(
-    {
-        "SelectWithUnionQuery",
-        "SelectIntersectExceptQuery",
-        "SelectQuery",
-        "ExpressionList",
-        "Subquery",
-        "WithElement",
-        "TablesInSelectQuery",
-        "TablesInSelectQueryElement",
-        "TableExpression",
-        "TableIdentifier",
-        "TableJoin",
-        "ArrayJoin",
-        "SampleRatio",
-        "Function",
-        "Identifier",
-        "Literal",
-        "QueryParameter",
-        "Asterisk",
-        "QualifiedAsterisk",
-        "ColumnsRegexpMatcher",
-        "ColumnsListMatcher",
-        "QualifiedColumnsRegexpMatcher",
-        "QualifiedColumnsListMatcher",
-        "ColumnsTransformerList",
-        "ColumnsApplyTransformer",
-        "ColumnsExceptTransformer",
-        "ColumnsReplaceTransformer",
-        "ColumnsReplaceTransformer::Replacement",
-        "OrderByElement",
-        "InterpolateElement",
-        "WindowListElement",
-        "WindowDefinition",
-    }
-)
+EXPLAINS: Final = frozenset({
+    "EXPLAIN", "EXPLAIN AST", "EXPLAIN SYNTAX", "EXPLAIN QUERY TREE", "EXPLAIN PIPELINE", "EXPLAIN ESTIMATE",
+})  # fmt: skip
+# The nodes that a query may consist of. New parts of SQL in a later engine are refused until reviewed.
+NODES: Final = frozenset({
+    "SelectWithUnionQuery", "SelectIntersectExceptQuery", "SelectQuery", "ExpressionList", "Subquery",
+    "WithElement", "TablesInSelectQuery", "TablesInSelectQueryElement", "TableExpression", "TableIdentifier",
+    "TableJoin", "ArrayJoin", "SampleRatio", "Function", "Identifier", "Literal", "QueryParameter", "Asterisk",
+    "QualifiedAsterisk", "ColumnsRegexpMatcher", "ColumnsListMatcher", "QualifiedColumnsRegexpMatcher",
+    "QualifiedColumnsListMatcher", "ColumnsTransformerList", "ColumnsApplyTransformer", "ColumnsExceptTransformer",
+    "ColumnsReplaceTransformer", "ColumnsReplaceTransformer::Replacement", "OrderByElement", "InterpolateElement",
+    "WindowListElement", "WindowDefinition",
+})  # fmt: skip
 
 # Tables made of arguments alone: nothing outside the query is read. (`zeros` too, but the engine refuses it readonly.)
 # Not `values` and `null`: their structure is a text that may define columns by expressions, `ALIAS file(…)` included.
-TABLE_FUNCTIONS: Final = frozenset(
-    {
-        "numbers",
-        "numbers_mt",
-        "generateseries",
-        "generate_series",
-        "sqlstandardvalues",
-        "view",
-    }
-)
+TABLE_FUNCTIONS: Final = frozenset({
+    "numbers", "numbers_mt", "generateseries", "generate_series", "sqlstandardvalues", "view",
+})  # fmt: skip
 
-# Functions that read files, the network, secrets or the server's insides, or that only hold a handle. Lower case.
-FUNCTIONS_REFUSED: Final = frozenset(
-    {
-        "file",
-        "catboostevaluate",
-        "evalmlmethod",
-        "aiclassify",
-        "aiembed",
-        "aiextract",
-        "aifilter",
-        "aigenerate",
-        "airedact",
-        "aisimilarity",
-        "aitranslate",
-        "addresstoline",
-        "addresstolinewithinlines",
-        "addresstosymbol",
-        "logtrace",
-        "getserversetting",
-        "getserverport",
-        "tcpport",
-        "getmacro",
-        "getclienthttpheader",
-        "currentrequesturl",
-        "currenthandler",
-        "showcertificate",
-        "filesystemavailable",
-        "filesystemcapacity",
-        "filesystemunreserved",
-        "generateserialid",
-        "zookeepersessionuptime",
-        "sleep",
-        "sleepeachrow",
-        # These evaluate a text as SQL: the structure of a table, or the parameters of an aggregate function.
-        "arrayreduce",
-        "arrayreduceinranges",
-        "initializeaggregation",
-        "structuretocapnprotoschema",
-        "structuretoprotobufschema",
-        # These take a table or a dictionary as text, so its database is not checked.
-        "hascolumnintable",
-        "joinget",
-        "joingetornull",
-        "naivebayesclassifier",
-        "naivebayesclassifierwithprob",
-        "naivebayesclassifierwithallprobs",
-    }
-)
+# Functions that read files, the network, secrets or the state of the server, or that only block. Lower case.
+FUNCTIONS_REFUSED: Final = frozenset({
+    "file", "catboostevaluate", "evalmlmethod", "aiclassify", "aiembed", "aiextract", "aifilter", "aigenerate",
+    "airedact", "aisimilarity", "aitranslate", "addresstoline", "addresstolinewithinlines", "addresstosymbol",
+    "logtrace", "getserversetting", "getserverport", "tcpport", "getmacro", "getclienthttpheader",
+    "currentrequesturl", "currenthandler", "showcertificate", "filesystemavailable", "filesystemcapacity",
+    "filesystemunreserved", "generateserialid", "zookeepersessionuptime", "sleep", "sleepeachrow",
+    # These evaluate a text as SQL: the structure of a table, or the parameters of an aggregate function.
+    "arrayreduce", "arrayreduceinranges", "initializeaggregation", "structuretocapnprotoschema",
+    "structuretoprotobufschema",
+    # These take a table or a dictionary as text, so its database is not checked.
+    "hascolumnintable", "joinget", "joingetornull", "naivebayesclassifier", "naivebayesclassifierwithprob",
+    "naivebayesclassifierwithallprobs",
+})  # fmt: skip
 
 # Functions that take a function as their first argument. Lower case. The engine also takes the bare name of a function
-# there: `arrayMap(file, […])` calls file(). `ENGINE_HIGHER_ORDER` asks for what a running engine has beyond these.
-HIGHER_ORDER: Final = frozenset(
-    {
-        "arrayall",
-        "arrayavg",
-        "arraybottomk",
-        "arraycompact",
-        "arraycount",
-        "arraycumsum",
-        "arraycumsumnonnegative",
-        "arraydifference",
-        "arrayexists",
-        "arrayfill",
-        "arrayfilter",
-        "arrayfirst",
-        "arrayfirstindex",
-        "arrayfirstornull",
-        "arrayfold",
-        "arraylast",
-        "arraylastindex",
-        "arraylastornull",
-        "arraymap",
-        "arraymax",
-        "arraymin",
-        "arraypartialreversesort",
-        "arraypartialsort",
-        "arrayproduct",
-        "arrayreversefill",
-        "arrayreversesort",
-        "arrayreversesplit",
-        "arraysort",
-        "arraysplit",
-        "arraysum",
-        "arraytopk",
-        "mapall",
-        "mapapply",
-        "mapexists",
-        "mapfilter",
-        "mappartialreversesort",
-        "mappartialsort",
-        "mapreversesort",
-        "mapsort",
-    }
-)
+# there: `arrayMap(file, […])` calls file(). `ENGINE_HIGHER_ORDER` adds those of the running engine.
+HIGHER_ORDER: Final = frozenset({
+    "arrayall", "arrayavg", "arraybottomk", "arraycompact", "arraycount", "arraycumsum", "arraycumsumnonnegative",
+    "arraydifference", "arrayexists", "arrayfill", "arrayfilter", "arrayfirst", "arrayfirstindex",
+    "arrayfirstornull", "arrayfold", "arraylast", "arraylastindex", "arraylastornull", "arraymap", "arraymax",
+    "arraymin", "arraypartialreversesort", "arraypartialsort", "arrayproduct", "arrayreversefill",
+    "arrayreversesort", "arrayreversesplit", "arraysort", "arraysplit", "arraysum", "arraytopk", "mapall",
+    "mapapply", "mapexists", "mapfilter", "mappartialreversesort", "mappartialsort", "mapreversesort", "mapsort",
+})  # fmt: skip
 # Those that take a number before the array or map; with these two arguments alone they take no function.
-HIGHER_ORDER_WITH_NUMBER: Final = frozenset(
-    {
-        "arraybottomk",
-        "arraypartialreversesort",
-        "arraypartialsort",
-        "arraytopk",
-        "mappartialreversesort",
-        "mappartialsort",
-    }
-)
+HIGHER_ORDER_WITH_NUMBER: Final = frozenset({
+    "arraybottomk", "arraypartialreversesort", "arraypartialsort", "arraytopk", "mappartialreversesort",
+    "mappartialsort",
+})  # fmt: skip
 
-# Of `system`: what clients and people need to know their way around. Not here: processes and query_log (texts of
-# other queries), settings of the server, users, disks, named collections, logs, dictionaries, background work.
-SYSTEM_TABLES: Final = frozenset(
-    {
-        "one",
-        "numbers",
-        "databases",
-        "tables",
-        "columns",
-        "settings",
-        "functions",
-        "formats",
-        "data_type_families",
-        "time_zones",
-        "keywords",
-        "aggregate_function_combinators",
-        "table_engines",
-        "parts",
-        "parts_columns",
-        "data_skipping_indices",
-        "projections",
-    }
-)
+# Tables of `system` that clients and people need to find their way. Absent on purpose: processes and query_log (the
+# texts of other queries), settings of the server, users, disks, named collections, logs, dictionaries, background work.
+SYSTEM_TABLES: Final = frozenset({
+    "one", "numbers", "databases", "tables", "columns", "settings", "functions", "formats", "data_type_families",
+    "time_zones", "keywords", "aggregate_function_combinators", "table_engines", "parts", "parts_columns",
+    "data_skipping_indices", "projections",
+})  # fmt: skip
 INFORMATION_SCHEMA: Final = "information_schema"
 
-# Functions of the engine that the gate must know and cannot list ahead: user-defined ones (they may run a program),
-# those that read a dictionary, the engine's own helpers, and any new one that talks to a model over the network or
-# looks into the process.
+# Functions that cannot be listed ahead: user-defined ones (they may run a program), those that read a dictionary, the
+# engine's own helpers, and any new one that calls a model over the network or inspects the process.
 ENGINE_REFUSALS: Final = (
     "SELECT lower(name) FROM system.functions WHERE NOT is_aggregate AND (origin != 'System' "
     "OR categories IN ('AI', 'Introspection', 'Dictionary', 'Embedded Dictionary') OR startsWith(name, '__'))"
@@ -238,15 +105,18 @@ ENGINE_HIGHER_ORDER: Final = "SELECT lower(name) FROM system.functions WHERE hig
 
 
 @dataclass(frozen=True)
-class Policy:
-    """What queries may name.
+class SqlPolicy:
+    """What queries may use. `SqlEndpoint` adds the names of the running engine to the last three.
 
-    `databases`: the databases whose tables may be read, the first is where unqualified names are looked up. Never
-    `default`: in the embedded engine its tables are the files of the disk.
-    `closed_databases`: lower-case names of databases that exist and are not open, to tell `system.x` after IN, which
-    reads a table, from a column; `SqlEndpoint` adds those of the engine.
-    `functions_refused`: lower-case names; take `FUNCTIONS_REFUSED` and add what `ENGINE_REFUSALS` lists.
-    `higher_order`: lower-case names; take `HIGHER_ORDER` and add what `ENGINE_HIGHER_ORDER` lists.
+    Attributes:
+        databases: the databases whose tables may be read; unqualified names belong to the first. Never `default`: in
+            the embedded engine its tables are the files of the disk.
+        system_tables: tables of `system` that may be read.
+        table_functions: lower-case names of the functions that may stand in FROM.
+        functions_refused: lower-case names of scalar functions.
+        higher_order: lower-case names of functions that take a lambda.
+        closed_databases: lower-case names of existing databases that are not open, to distinguish `system.x` after
+            IN, which reads a table, from a column.
     """
 
     databases: tuple[str, ...] = ("audit",)
@@ -261,23 +131,24 @@ class Policy:
             raise ValueError("databases must name at least one database, and neither 'default' nor 'system'")
 
     def table_refusal(self, database: str | None, table: str | None) -> str | None:
-        """Why `database`.`table` may not be read, or None when it may; `table` None asks for the database as such."""
+        """Return why `database`.`table` may not be read, or None when it may; `table` None is the database itself."""
         if database is None or database in self.databases or database.lower() == INFORMATION_SCHEMA:
             return None
         if database == "system":
             if table is None or table in self.system_tables:
                 return None
-            return f"table system.{table} is not open here, of system only: {', '.join(sorted(self.system_tables))}"
-        return f"database {database} is not open here, only: {', '.join(self.databases)}"
+            allowed = ", ".join(sorted(self.system_tables))
+            return f"table system.{table} cannot be read through this endpoint; of system, only: {allowed}"
+        return f"database {database} cannot be read through this endpoint, only: {', '.join(self.databases)}"
 
     def function_refusal(self, name: str) -> str | None:
-        """Why the scalar function `name` may not be called, or None when it may."""
+        """Return why the scalar function `name` may not be called, or None when it may."""
         if name.lower() in self.functions_refused or name.startswith("__"):
             return f"function {name}() reaches outside of the tables"
         return None
 
     def identifier_refusal(self, name: str) -> str | None:
-        """Why the bare identifier `name` may not stand in an expression, or None when it may."""
+        """Return why the bare identifier `name` may not stand in an expression, or None when it may."""
         if name.lower() in self.functions_refused:
             return (
                 f"{name} is also a function that reaches outside of the tables, and the engine may call it by its bare "
@@ -286,12 +157,12 @@ class Policy:
         return None
 
     def takes_function(self, name: str, arguments: int) -> bool:
-        """Whether the function `name`, called with so many arguments, takes a function as the first of them."""
+        """Return whether the function `name` takes a function as the first of so many `arguments`."""
         lower = name.lower()
         return lower in self.higher_order and arguments > (2 if lower in HIGHER_ORDER_WITH_NUMBER else 1)
 
     def table_function_refusal(self, name: str) -> str | None:
-        """Why the table function `name` may not be called, or None when it may."""
+        """Return why the table function `name` may not be called, or None when it may."""
         if name.lower() in self.table_functions:
             return None
         return f"table function {name}() reaches outside of the tables, only: {', '.join(sorted(self.table_functions))}"

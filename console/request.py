@@ -16,16 +16,10 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from . import formats, native
-from .access import Credential
-from .errors import (
-    ACCESS_DENIED,
-    BAD_ARGUMENTS,
-    NOT_IMPLEMENTED,
-    READONLY,
-    QueryRefusedError,
-)
+from .address import EndpointCredential
+from .errors import ErrorCode, QueryRefusedError
 from .execution import Query, QueryLimits
-from .policy import Policy
+from .policy import SqlPolicy
 
 # Parameters of the transport, and hints that change no row of an answer: accepted without effect.
 IGNORED: Final = frozenset({
@@ -48,7 +42,9 @@ _SAFE_SETTING: Final = re.compile(
 _LOWERABLE: Final = frozenset({"max_execution_time", "max_memory_usage", "max_result_rows", "max_result_bytes"})
 
 
-def authenticate(headers: Mapping[str, str], parameters: Mapping[str, str], credential: Credential) -> bool | None:
+def authenticate(
+    headers: Mapping[str, str], parameters: Mapping[str, str], credential: EndpointCredential
+) -> bool | None:
     """Return whether the request carries the right user and password; None when it carries neither.
 
     Reads X-ClickHouse-User and X-ClickHouse-Key, then Basic authentication, then `user` and `password` in the URL.
@@ -76,7 +72,7 @@ def read_query(
     parameters: Iterable[tuple[str, str]],
     body: bytes,
     *,
-    policy: Policy,
+    policy: SqlPolicy,
     limits: QueryLimits,
     max_query_bytes: int,
 ) -> Query | None:
@@ -91,7 +87,8 @@ def read_query(
     encoding = headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
         raise QueryRefusedError(
-            NOT_IMPLEMENTED, f"Request bodies with Content-Encoding {encoding[:20]} are not supported: send plain text."
+            ErrorCode.NOT_IMPLEMENTED,
+            f"Content-Encoding {encoding[:20]} is not supported in requests: send plain text.",
         )
     if _is_true(fields.pop("decompress", "")):
         body = native.decompress(body, max_query_bytes)
@@ -102,13 +99,13 @@ def read_query(
     try:
         sql = "\n".join(part for part in (fields.pop("query", ""), body.decode()) if part)
     except UnicodeDecodeError as error:
-        raise QueryRefusedError(BAD_ARGUMENTS, f"Query is not UTF-8 at byte {error.start}.") from None
+        raise QueryRefusedError(ErrorCode.BAD_ARGUMENTS, f"Query is not UTF-8 at byte {error.start}.") from None
     if not sql.strip():
         return None
     database = fields.pop("database", "") or headers.get("x-clickhouse-database") or None
     if database is not None and database not in policy.databases:
         reason = policy.table_refusal(database, None) or f"database {database} cannot be the current one"
-        raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
+        raise QueryRefusedError(ErrorCode.ACCESS_DENIED, f"Refused: {reason}.")
     return Query(
         sql,
         default_format=fields.pop("default_format", "") or headers.get("x-clickhouse-format") or formats.DEFAULT,
@@ -128,7 +125,7 @@ def _settings(requested: Mapping[str, str], limits: QueryLimits) -> dict[str, st
         lower = name in _LOWERABLE and _is_lower(value, ceilings[name])
         if not lower and not _SAFE_SETTING.fullmatch(name):
             # As a server answers a user with readonly=1. Dropping it would answer another question.
-            raise QueryRefusedError(READONLY, f"Cannot modify '{name[:100]}' setting in readonly mode.")
+            raise QueryRefusedError(ErrorCode.READONLY, f"Cannot modify '{name[:100]}' setting in readonly mode.")
         settings[name] = value
     return settings
 
@@ -151,16 +148,16 @@ def _form_fields(content_type: str, body: bytes) -> dict[str, str]:
     for part in message.iter_parts() if message.is_multipart() else ():
         name = part.get_param("name", header="content-disposition")
         if part.get_filename() is not None:
-            raise QueryRefusedError(NOT_IMPLEMENTED, "External data (an uploaded file) is not supported.")
+            raise QueryRefusedError(ErrorCode.NOT_IMPLEMENTED, "External data (an uploaded file) is not supported.")
         payload = part.get_payload(decode=True)
         if not isinstance(name, str) or not isinstance(payload, bytes):
-            raise QueryRefusedError(BAD_ARGUMENTS, "The form in the request body cannot be parsed.")
+            raise QueryRefusedError(ErrorCode.BAD_ARGUMENTS, "The form in the request body cannot be parsed.")
         try:
             fields[name] = payload.decode()
         except UnicodeDecodeError:
-            raise QueryRefusedError(BAD_ARGUMENTS, f"Form field {name} is not UTF-8.") from None
+            raise QueryRefusedError(ErrorCode.BAD_ARGUMENTS, f"Form field {name} is not UTF-8.") from None
     if not fields:
-        raise QueryRefusedError(BAD_ARGUMENTS, "The form in the request body cannot be parsed.")
+        raise QueryRefusedError(ErrorCode.BAD_ARGUMENTS, "The form in the request body cannot be parsed.")
     return fields
 
 

@@ -15,9 +15,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from .engine import ControlConnection
-from .errors import TOO_MANY_SIMULTANEOUS_QUERIES, SqlError
+from .errors import ErrorCode, SqlError
 from .execution import Execution, Query, QueryLimits
-from .gate import Gate
+from .sql_gate import SqlGate
 
 # The engine may not have registered a query yet when the first request to cancel it comes.
 _CANCEL_AGAIN_SECONDS = 0.2
@@ -51,7 +51,7 @@ class QueryRunner:
     """Runs at most `concurrent` queries at once, each in its own thread. Used from one event loop."""
 
     def __init__(
-        self, path: Path, gate: Gate, limits: QueryLimits, concurrent: int, control: ControlConnection
+        self, path: Path, gate: SqlGate, limits: QueryLimits, concurrent: int, control: ControlConnection
     ) -> None:
         self._path, self._gate, self._limits, self._control = path, gate, limits, control
         self._concurrent = concurrent
@@ -71,7 +71,7 @@ class QueryRunner:
             await asyncio.wait_for(self._free.acquire(), wait_seconds)
         except TimeoutError:
             message = f"Too many simultaneous queries: {self._concurrent} have been running for {wait_seconds:g} s."
-            raise SqlError(TOO_MANY_SIMULTANEOUS_QUERIES, message) from None
+            raise SqlError(ErrorCode.TOO_MANY_SIMULTANEOUS_QUERIES, message) from None
         try:
             async with self._started(query) as running:
                 yield running

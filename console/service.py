@@ -16,20 +16,13 @@ from typing import Any, Final, cast
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from .access import Credential
-from .errors import (
-    AUTHENTICATION_FAILED,
-    QUERY_IS_TOO_LARGE,
-    TIMEOUT_EXCEEDED,
-    UNKNOWN_EXCEPTION,
-    QueryRefusedError,
-    SqlError,
-)
+from .address import EndpointCredential
+from .errors import ErrorCode, QueryRefusedError, SqlError
 from .execution import Query, QueryLimits
-from .gate import MAX_QUERY_BYTES, Gate
 from .request import authenticate, read_query
 from .response import QueryResponse, Send
 from .runner import QueryRunner
+from .sql_gate import MAX_QUERY_BYTES, SqlGate
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +67,13 @@ class QueryService:
     """The ASGI application behind `/`. Every exception ends here: none may carry a query text into a log."""
 
     def __init__(
-        self, gate: Gate, credential: Credential, limits: EndpointLimits, runner: QueryRunner, *, version: str
+        self,
+        gate: SqlGate,
+        credential: EndpointCredential,
+        limits: EndpointLimits,
+        runner: QueryRunner,
+        *,
+        version: str,
     ) -> None:
         """`version` is the engine's, for the text of errors."""
         self._gate = gate
@@ -98,7 +97,9 @@ class QueryService:
             # The message may quote the query, so only the type and the lines of code are logged.
             lines = "".join(traceback.format_tb(error.__traceback__))
             logger.error("query %s: %s\n%s", response.query_id, type(error).__name__, lines)
-            await response.fail(SqlError(UNKNOWN_EXCEPTION, "Internal error of the SQL endpoint; see its log."))
+            await response.fail(
+                SqlError(ErrorCode.UNKNOWN_EXCEPTION, "Internal error of the SQL endpoint; see its log.")
+            )
 
     async def _serve(self, request: Request, response: QueryResponse) -> None:
         if request.method not in {"GET", "POST"}:
@@ -109,7 +110,7 @@ class QueryService:
         if not authentic:
             await _drain(request)
             reason = "user and password are required" if authentic is None else "wrong user or password"
-            error = QueryRefusedError(AUTHENTICATION_FAILED, f"Authentication failed: {reason}.")
+            error = QueryRefusedError(ErrorCode.AUTHENTICATION_FAILED, f"Authentication failed: {reason}.")
             await response.fail(error, status=401 if authentic is None else 403)
             return
         query = read_query(
@@ -132,7 +133,9 @@ class QueryService:
                 raise ClientGoneError from None
             raise
         except TimeoutError:
-            raise SqlError(TIMEOUT_EXCEEDED, "Timeout exceeded: the client did not read the answer in time.") from None
+            raise SqlError(
+                ErrorCode.TIMEOUT_EXCEEDED, "Timeout exceeded: the client did not read the answer in time."
+            ) from None
         finally:
             watcher.cancel()
 
@@ -169,7 +172,7 @@ class QueryService:
             elif size > _MAX_DRAINED_BYTES:
                 break
         if size > limit:
-            raise QueryRefusedError(QUERY_IS_TOO_LARGE, f"Query exceeds the limit of {limit} bytes.")
+            raise QueryRefusedError(ErrorCode.QUERY_IS_TOO_LARGE, f"Query exceeds the limit of {limit} bytes.")
         return b"".join(parts)
 
 

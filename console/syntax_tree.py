@@ -1,6 +1,6 @@
-"""The syntax tree that the engine prints for `EXPLAIN AST`, read back.
+"""Parse the syntax tree that the engine prints for `EXPLAIN AST`.
 
-One line a node, depth by leading spaces: `Function file (alias f) (children 1)`.
+One line per node, with leading spaces for its depth: `Function file (alias f) (children 1)`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Node:
 def read_tree(lines: Sequence[str]) -> Node:
     """Build the tree from the lines of `EXPLAIN AST`.
 
-    Raises ValueError when the lines are not one tree: several roots, or a node deeper than a child can be.
+    Raises ValueError when the lines are not one tree: no root, several roots, or a node that skips a level.
     """
     path: list[Node] = []
     root: Node | None = None
@@ -43,7 +43,7 @@ def read_tree(lines: Sequence[str]) -> Node:
         kind, _, label = line.strip().partition(" ")
         node = Node(kind, _TAIL.sub("", f" {label}").strip())
         if depth > len(path) or (depth == 0 and root is not None):
-            raise ValueError(f"syntax tree of the engine does not read as one tree at: {kind}")
+            raise ValueError(f"the engine's syntax tree is malformed at: {kind}")
         del path[depth:]
         if path:
             path[-1].children.append(node)
@@ -51,5 +51,5 @@ def read_tree(lines: Sequence[str]) -> Node:
             root = node
         path.append(node)
     if root is None:
-        raise ValueError("the engine gave no syntax tree")
+        raise ValueError("the engine returned no syntax tree")
     return root

@@ -11,7 +11,7 @@ from clickhouse_connect import common
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from ..console.access import Access, AccessFileError, read_access
+from ..console.address import AddressFileError, EndpointAddress, read_address
 from ..sinks.clickhouse import StoreAddress, StoreLock, StoreUnavailableError, connect, explain
 from .settings import Settings
 from .sql_endpoint import PublishedEndpoint
@@ -23,8 +23,8 @@ def live(settings: Settings) -> bool:
     if settings.clickhouse_url:
         return True
     try:
-        return read_access(settings.data_dir) is not None
-    except AccessFileError:
+        return read_address(settings.data_dir) is not None
+    except AddressFileError:
         return True
 
 
@@ -48,8 +48,8 @@ def reading(settings: Settings, *, gated: bool = False, shared: bool = False) ->
             yield client
         return
     try:
-        access = read_access(settings.data_dir)
-    except AccessFileError as error:
+        access = read_address(settings.data_dir)
+    except AddressFileError as error:
         raise StoreUnavailableError(str(error)) from error
     if access is not None:
         with _through(access, address) as client:
@@ -75,7 +75,7 @@ def reading(settings: Settings, *, gated: bool = False, shared: bool = False) ->
         lock.release()
 
 
-def _through(access: Access, address: StoreAddress) -> Client:
+def _through(access: EndpointAddress, address: StoreAddress) -> Client:
     # The endpoint runs everything with readonly=1, so the client takes every setting for a forbidden one; the endpoint
     # itself decides which it takes.
     common.set_setting("invalid_setting_action", "send")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 
-from ..console.access import Access, Credential, publish_access, withdraw_access
+from ..console.address import EndpointAddress, EndpointCredential, publish_address, withdraw_address
 from ..console.endpoint import SqlEndpoint
-from ..console.policy import Policy
+from ..console.policy import SqlPolicy
 from ..console.service import EndpointLimits
 from .settings import Settings
 
@@ -18,11 +18,11 @@ class PublishedEndpoint:
 
     def __init__(self, settings: Settings, limits: EndpointLimits | None = None) -> None:
         self._settings, self._limits = settings, limits
-        self._credential = Credential.generate()
+        self._credential = EndpointCredential.generate()
         self._endpoint: SqlEndpoint | None = None
-        self._access: Access | None = None
+        self._address: EndpointAddress | None = None
 
-    def start(self) -> Access:
+    def start(self) -> EndpointAddress:
         """Serve queries and publish the address.
 
         Raises:
@@ -35,11 +35,11 @@ class PublishedEndpoint:
             if port is not None or error.errno != errno.EADDRINUSE:
                 raise
             self._endpoint = self._listen(0)
-        self._access = publish_access(self._settings.data_dir, self._endpoint.url, self._credential)
-        return self._access
+        self._address = publish_address(self._settings.data_dir, self._endpoint.url, self._credential)
+        return self._address
 
     def _listen(self, port: int) -> SqlEndpoint:
-        policy = Policy(databases=(self._settings.clickhouse_database,))
+        policy = SqlPolicy(databases=(self._settings.clickhouse_database,))
         endpoint = SqlEndpoint(
             self._settings.store_path, self._credential, port=port, limits=self._limits, policy=policy
         )
@@ -48,9 +48,9 @@ class PublishedEndpoint:
 
     def stop(self) -> None:
         """Withdraw the address and stop serving."""
-        if self._access is not None:
-            withdraw_access(self._settings.data_dir, self._access)
-            self._access = None
+        if self._address is not None:
+            withdraw_address(self._settings.data_dir, self._address)
+            self._address = None
         if self._endpoint is not None:
             self._endpoint.stop()
             self._endpoint = None

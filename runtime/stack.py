@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
-from ..console.access import read_access
+from ..console.address import read_address
 from ..kafka.cluster import Cluster
 from .broker import LocalBroker
 from .children import Child, ChildSpec, environment_for
@@ -136,7 +136,7 @@ class Stack:
 
     def ready(self) -> bool:
         """Whether the store answers queries."""
-        return bool(self.settings.clickhouse_url) or read_access(self.settings.data_dir) is not None
+        return bool(self.settings.clickhouse_url) or read_address(self.settings.data_dir) is not None
 
     def status(self) -> Status:
         """Return how far everything is."""

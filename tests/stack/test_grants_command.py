@@ -21,7 +21,7 @@ import pytest
 
 from grantledger.cli.grants import _FIELDS
 from grantledger.cli.output import moment, printable, shortened, span
-from grantledger.console.access import read_access
+from grantledger.console.address import read_address
 from grantledger.runtime.open_findings import OpenFindings
 from grantledger.runtime.reading import reading
 from grantledger.runtime.settings import load_settings
@@ -391,7 +391,7 @@ def test_open_findings_are_counted_where_somebody_has_the_store_open(data_dir: P
 
 def asked(data_dir: Path, sql: str) -> str:
     """Return what the SQL endpoint answers, as curl has it."""
-    access = read_access(data_dir)
+    access = read_address(data_dir)
     assert access is not None
     credential = access.credential
     headers = {"X-ClickHouse-User": credential.user, "X-ClickHouse-Key": credential.password}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grantledger.console.errors import CANNOT_DECOMPRESS, QUERY_IS_TOO_LARGE, QueryRefusedError
+from grantledger.console.errors import ErrorCode, QueryRefusedError
 from grantledger.console.native import compress, decompress, empty_block
 
 # `SELECT version() as server_version`, in the first frame of an answer that the JDBC driver 0.9.4 read.
@@ -51,13 +51,13 @@ def test_a_frame_without_compression_is_read() -> None:
 def test_damaged_frames_are_refused(data: bytes, reason: str) -> None:
     with pytest.raises(QueryRefusedError, match=reason) as caught:
         decompress(data, 1000)
-    assert caught.value.code == CANNOT_DECOMPRESS
+    assert caught.value.code == ErrorCode.CANNOT_DECOMPRESS
 
 
 def test_the_announced_size_is_checked_before_anything_is_decompressed() -> None:
     with pytest.raises(QueryRefusedError) as caught:
         decompress(compress(bytes(1 << 20)), 1000)
-    assert caught.value.code == QUERY_IS_TOO_LARGE
+    assert caught.value.code == ErrorCode.QUERY_IS_TOO_LARGE
 
 
 def test_an_empty_block_has_names_and_types() -> None:

@@ -1,16 +1,17 @@
-"""Decide whether a SQL text may run: one statement that only reads, and only what is meant to be read.
+"""Decide whether a SQL text may run: one statement that only reads, and only tables that are open.
 
-`readonly=1` is not enough in an embedded engine. Measured with chDB 26.9, on a handle with `readonly=1`:
+`readonly=1` is not enough in an embedded engine. Measured with chDB 26.9, on a connection with `readonly=1`:
 `SELECT … INTO OUTFILE` writes files; the scalar `file()` reads them; `DESCRIBE file()/url()/s3()/sqlite()/Python()`
-read files, the network and the process's variables; `KILL QUERY`, `KILL MUTATION` and `SYSTEM STOP MERGES` run;
-`a; b` runs both; `SETTINGS` in a subquery passes unchecked; system tables show other queries.
+read files, the network and variables of the process; `KILL QUERY`, `KILL MUTATION` and `SYSTEM STOP MERGES` run;
+`a; b` runs both; `SETTINGS` in a subquery is not checked; system tables show other queries.
 
-So a text passes twice. `screen` reads its tokens (`lexer`) and needs no engine; what it lets through is one
-statement with no comments in it. `inspect` then walks the syntax tree the engine's own parser makes of that very
-text. The tree hides what stands in `APPLY(…)` and in SHOW, so these are held to plain names, and the engine's own
-rewriting of the text is counted against the tree. A function is also run by its bare name (`arrayMap(file, …)`,
-`currentHandler`), so a name in an expression is judged as a call is, and where a function is expected a lambda must
-stand. What comes out is what must be run, under `execution`'s settings.
+So the gate checks a text twice:
+1. `screen` checks its tokens (`lexer`), without an engine. Its result is one statement without comments.
+2. `inspect` checks the syntax tree that the engine's own parser builds from that text. The tree does not show the
+   arguments of `APPLY(…)` and SHOW, so only plain names may stand there, and the SELECTs in the engine's own rewriting
+   of the text must all appear in the tree. The engine also calls a function by its bare name (`arrayMap(file, …)`,
+   `currentHandler`), so a name in an expression is checked like a call, and higher-order functions take lambdas only.
+Run the text of the resulting statement, and nothing else, with the settings of `execution`.
 """
 
 from __future__ import annotations
@@ -20,22 +21,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .errors import (
-    ACCESS_DENIED,
-    BAD_ARGUMENTS,
-    QUERY_IS_TOO_LARGE,
-    READONLY,
-    SYNTAX_ERROR,
-    QueryRefusedError,
-)
+from .errors import ErrorCode, QueryRefusedError
 from .lexer import Token, tokenize
-from .policy import EXPLAINS, FIRST_WORDS, NODES, ROOTS, Policy
+from .policy import EXPLAINS, FIRST_WORDS, NODES, ROOTS, SqlPolicy
 from .syntax_tree import Node, read_tree
 
 MAX_QUERY_BYTES = 256 * 1024
 
 _IDENTIFIER_VALUE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,126}(?:\.[A-Za-z_][A-Za-z0-9_]{0,126})?")
-# After these a word FORMAT is a table or column of that name, not the clause.
+# After these words FORMAT is the name of a table or column, not the clause.
 _BEFORE_NAME = frozenset({"FROM", "JOIN", "AS", "IN", "TABLE", "DESCRIBE", "EXISTS", "SELECT", "BY", "VIEW"})
 
 
@@ -43,9 +37,12 @@ _BEFORE_NAME = frozenset({"FROM", "JOIN", "AS", "IN", "TABLE", "DESCRIBE", "EXIS
 class Statement:
     """A statement that may run.
 
-    `kind`: SELECT, SHOW, DESCRIBE, EXPLAIN or EXISTS. `text`: what to run, exactly this, without comments, a final
-    semicolon or a FORMAT clause. `format`: the output format the text named, None when it named none.
-    `parameters`: names of the `{name:Type}` substitutions; `identifiers`: those of them of type Identifier.
+    Attributes:
+        kind: SELECT, SHOW, DESCRIBE, EXPLAIN or EXISTS.
+        text: the text to run, without comments, a final semicolon or a FORMAT clause.
+        format: the output format of its FORMAT clause, None without one.
+        parameters: names of the `{name:Type}` substitutions.
+        identifiers: those of them that have the type Identifier.
     """
 
     kind: str
@@ -56,53 +53,52 @@ class Statement:
 
 
 class Parser(Protocol):
-    """The engine's own parser, which takes the text apart and runs nothing of it."""
+    """The engine's own parser; it runs no part of the text."""
 
     def tree(self, text: str) -> Sequence[str]:
-        """The lines of `EXPLAIN AST` for a text that `Gate.screen` let through, with the query's parameters."""
+        """Return the lines of `EXPLAIN AST` for a text from `SqlGate.screen`, with the query's parameters."""
 
     def canonical(self, text: str) -> str:
-        """The text as the engine writes it (`formatQuerySingleLine`)."""
+        """Return the text as the engine formats it (`formatQuerySingleLine`)."""
 
 
-class Gate:
-    """Judges texts against a policy. Holds no state, so one serves all threads."""
+class SqlGate:
+    """Checks SQL texts against a policy. It has no state, so all threads share one."""
 
-    def __init__(self, policy: Policy | None = None, max_query_bytes: int = MAX_QUERY_BYTES) -> None:
-        self.policy = policy or Policy()
+    def __init__(self, policy: SqlPolicy | None = None, max_query_bytes: int = MAX_QUERY_BYTES) -> None:
+        self.policy = policy or SqlPolicy()
         self.max_query_bytes = max_query_bytes
 
     def check(self, sql: str, parameters: Mapping[str, str], parser: Parser) -> Statement:
         """Return the statement to run for `sql`; `parameters` are the values of its substitutions.
 
-        Raises QueryRefusedError, and what `parser` raises.
+        Raises QueryRefusedError, and the exceptions of `parser`.
         """
         statement = self.screen(sql)
-        self.confirm(statement, parameters, parser)
-        return statement
-
-    def confirm(self, statement: Statement, parameters: Mapping[str, str], parser: Parser) -> None:
-        """The second half of `check`, for a statement that `screen` let through."""
         for name in sorted(statement.identifiers & parameters.keys()):
             if not _IDENTIFIER_VALUE.fullmatch(parameters[name]):
-                raise QueryRefusedError(BAD_ARGUMENTS, f"Value of parameter {name} is not a plain identifier.")
+                raise QueryRefusedError(
+                    ErrorCode.BAD_ARGUMENTS,
+                    f"Value of parameter {name} is not a plain identifier: use letters, digits and _.",
+                )
             if reason := self.policy.identifier_refusal(parameters[name]):
-                raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
+                raise _denied(f"Refused: {reason}.")
             database, _, table = parameters[name].partition(".")
             if table and database.lower() in self.policy.closed_databases:
                 self._require(database, table)
         try:
             root = read_tree(parser.tree(statement.text))
         except ValueError as error:
-            raise QueryRefusedError(SYNTAX_ERROR, f"Statement refused: {error}.") from error
+            raise QueryRefusedError(ErrorCode.SYNTAX_ERROR, f"Statement refused: {error}.") from error
         self.inspect(statement, root)
         _, tokens = tokenize(parser.canonical(statement.text))
         written = sum(token.keyword == "SELECT" for token in tokens)
         if written != sum(node.kind == "SelectQuery" for node, _ in root.walk()):
-            raise QueryRefusedError(ACCESS_DENIED, "Refused: a subquery stands where its tables cannot be told.")
+            raise _denied("Refused: a subquery stands where its tables cannot be checked; write it as a WITH clause.")
+        return statement
 
     def screen(self, sql: str) -> Statement:
-        """Judge the tokens of `sql`, without an engine.
+        """Check the tokens of `sql`, without an engine.
 
         Raises QueryRefusedError with the code a ClickHouse server would use: 229 too large, 62 not one readable
         statement, 164 not a read or a change of settings, 497 a function that reaches outside.
@@ -110,13 +106,14 @@ class Gate:
         size = len(sql.encode("utf-8", "surrogatepass"))
         if size > self.max_query_bytes:
             raise QueryRefusedError(
-                QUERY_IS_TOO_LARGE, f"Query of {size} bytes, at most {self.max_query_bytes} are read."
+                ErrorCode.QUERY_IS_TOO_LARGE,
+                f"Query of {size} bytes exceeds the limit of {self.max_query_bytes} bytes.",
             )
         text, tokens = tokenize(sql)
         while tokens and tokens[-1].text == ";":
             text = _cut(text, tokens.pop().start)
         if not tokens:
-            raise QueryRefusedError(SYNTAX_ERROR, "Empty query.")
+            raise QueryRefusedError(ErrorCode.SYNTAX_ERROR, "Empty query.")
         kind = _kind(tokens)
         text, tokens, output_format = _take_format(text, tokens)
         self._screen_tokens(tokens)
@@ -129,15 +126,18 @@ class Gate:
         return Statement(kind, text.rstrip(), output_format, parameters, identifiers)
 
     def inspect(self, statement: Statement, root: Node) -> None:
-        """Judge the syntax tree that the engine's parser made of the statement's text; raises QueryRefusedError."""
+        """Check the syntax tree that the engine's parser built from the statement's text. Raises QueryRefusedError."""
         kind = ROOTS.get(root.kind)
         if kind != statement.kind:
-            raise QueryRefusedError(READONLY, f"Statement refused: {root.kind} is not a read that runs here.")
+            raise QueryRefusedError(
+                ErrorCode.READONLY,
+                f"{root.kind} is refused: only SELECT, SHOW, DESCRIBE, EXPLAIN and EXISTS run here.",
+            )
         if kind == "EXPLAIN" and root.label not in EXPLAINS:
-            raise QueryRefusedError(ACCESS_DENIED, f"{root.label} is refused, only: {', '.join(sorted(EXPLAINS))}.")
+            raise _denied(f"{root.label} is refused, only: {', '.join(sorted(EXPLAINS))}.")
         if kind == "SELECT" and any(child.kind != "ExpressionList" for child in root.children[1:]):
-            # Beside its select list a root holds only an output file, a format or settings; none may be left here.
-            raise QueryRefusedError(ACCESS_DENIED, "An output clause (INTO OUTFILE, FORMAT or SETTINGS) is refused.")
+            # Apart from its select list a root contains only an output file, a format or settings; all are refused.
+            raise _denied("An output clause (INTO OUTFILE, FORMAT or SETTINGS) is refused.")
         if kind in {"SHOW", "EXISTS"}:
             self._inspect_names(root)
             return
@@ -148,51 +148,47 @@ class Gate:
     def _screen_tokens(self, tokens: Sequence[Token]) -> None:
         for token, following in zip(tokens, [*tokens[1:], None], strict=True):
             if token.text == ";":
-                raise QueryRefusedError(SYNTAX_ERROR, "Multi-statements are not allowed: send one statement at a time.")
+                raise QueryRefusedError(
+                    ErrorCode.SYNTAX_ERROR, "Multi-statements are not allowed: send one statement at a time."
+                )
             after = following.keyword if following else ""
             if (token.keyword, after) == ("INTO", "OUTFILE"):
-                raise QueryRefusedError(
-                    ACCESS_DENIED, "INTO OUTFILE is refused: it writes a file where the engine runs."
-                )
+                raise _denied("INTO OUTFILE is refused: it writes a file where the engine runs.")
             if (token.keyword, after) == ("FROM", "INFILE"):
-                raise QueryRefusedError(ACCESS_DENIED, "FROM INFILE is refused: it reads a file where the engine runs.")
+                raise _denied("FROM INFILE is refused: it reads a file where the engine runs.")
             if token.kind == "quoted" and "." in token.text and following is not None and following.text == ".":
-                # The tree prints `a.b`.c and a.`b.c` alike, so the database could not be told.
-                raise QueryRefusedError(
-                    ACCESS_DENIED, f"Refused: name {token.text} holds a dot and is followed by one."
-                )
+                # The tree prints `a.b`.c and a.`b.c` alike, so the database would be ambiguous.
+                raise _denied(f"Refused: name {token.text} holds a dot and is followed by one.")
             called = following is not None and following.text == "("
             if called and token.name is not None and (reason := self.policy.function_refusal(token.name)):
-                raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
+                raise _denied(f"Refused: {reason}.")
         for index, token in enumerate(tokens):
             database = token.name or ""
             is_first = index == 0 or tokens[index - 1].text != "."
             if is_first and database.lower() in self.policy.closed_databases and _followed_by_dot(tokens, index):
-                # A substitution in place of the table is not a name: refused as an unknown table.
+                # A substitution is not a name: require an empty one, which is refused.
                 self._require(database, tokens[index + 2].name or "")
             if token.keyword == "APPLY":
                 self._screen_apply(tokens[index + 1 :])
             if token.keyword == "SETTINGS" and _assigns(tokens[index + 1 :]):
                 # The engine checks only the outermost clause against readonly=1.
                 raise QueryRefusedError(
-                    READONLY, "SETTINGS is refused: the limits of this endpoint are not up to a query."
+                    ErrorCode.READONLY, "SETTINGS is refused: a query cannot change the limits of this endpoint."
                 )
 
     def _screen_apply(self, tokens: Sequence[Token]) -> None:
-        # The tree does not show what is applied, so only the name of a function and literals may stand there.
+        # The tree does not show the applied function, so only its name and literals may stand here.
         applied, is_lambda = _applied(tokens)
         names = [token.name for token in applied if token.name is not None and not token.text[0].isdigit()]
         if names and (reason := self.policy.function_refusal(names[0])):
-            raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
+            raise _denied(f"Refused: {reason}.")
         if is_lambda or len(names) > 1:
-            raise QueryRefusedError(ACCESS_DENIED, "APPLY takes the name of a function here, no expression.")
+            raise _denied("APPLY takes only the name of a function here, not an expression.")
 
     def _screen_show(self, tokens: Sequence[Token]) -> None:
-        # The tree of SHOW hides its conditions and names, so only plain forms are let through.
+        # The tree of SHOW does not show its conditions and names, so only plain forms are admitted.
         if any(token.text in {"(", "{"} or token.keyword == "WHERE" for token in tokens):
-            raise QueryRefusedError(
-                ACCESS_DENIED, "SHOW and EXISTS take no expressions here: query system.tables instead."
-            )
+            raise _denied("SHOW and EXISTS take no expressions here: query system.tables instead.")
         of_table = any(
             token.keyword in {"COLUMNS", "FIELDS", "INDEX", "INDEXES", "INDICES", "KEYS"} for token in tokens
         )
@@ -215,39 +211,41 @@ class Gate:
         if node.kind == "Set" and parent is root and root.kind == "Explain":
             return
         if node.kind == "Set":
-            raise QueryRefusedError(READONLY, "SETTINGS is refused: the limits of this endpoint are not up to a query.")
+            raise QueryRefusedError(
+                ErrorCode.READONLY, "SETTINGS is refused: a query cannot change the limits of this endpoint."
+            )
         if node.kind not in NODES:
-            raise QueryRefusedError(ACCESS_DENIED, f"This part of SQL is not open here: {node.kind}.")
+            raise _denied(f"Refused: this part of SQL is not supported by the endpoint: {node.kind}.")
         if node.kind == "TableIdentifier":
             self._require_table(node.label)
         if node.kind == "Function":
             of_table = parent.kind in {"TableExpression", "Explain"}
             judge = self.policy.table_function_refusal if of_table else self.policy.function_refusal
             if reason := judge(node.label):
-                raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
+                raise _denied(f"Refused: {reason}.")
             self._require_lambda(node)
-        # The engine takes a bare name for a function: arrayMap(file, …), and some run without brackets.
+        # The engine accepts a bare name as a function, arrayMap(file, …), and runs some without parentheses.
         if node.kind == "Identifier":
             if reason := self.policy.identifier_refusal(node.label):
-                raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
-            # IN reads a table by its name; here the values of substitutions have been put in.
-            if node.label.partition(".")[0].lower() in self.policy.closed_databases:
-                self._require_table(node.label)
+                raise _denied(f"Refused: {reason}.")
+            # IN reads a table by its name. The tree contains the values of substitutions. A third part is a column.
+            database, *names = node.label.split(".")
+            if names and database.lower() in self.policy.closed_databases:
+                self._require(database, names[0])
 
     def _require_lambda(self, call: Node) -> None:
-        """Refuse a call that may pass a function as anything but a lambda: its name is not judged as a call is."""
+        """Refuse a call that may pass a function as anything but a lambda: the name alone is not checked as a call."""
         arguments = call.children[0].children if call.children else []
         if not self.policy.takes_function(call.label, len(arguments)):
             return
         first = arguments[0]
         if (first.kind, first.label) == ("Function", "lambda"):
             return
-        # A refused name is told as such.
+        # A refused name gets its own reason.
         if first.kind == "Identifier" and (reason := self.policy.identifier_refusal(first.label)):
-            raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
+            raise _denied(f"Refused: {reason}.")
         example = first.label if first.kind == "Identifier" else "f"
-        raise QueryRefusedError(
-            ACCESS_DENIED,
+        raise _denied(
             f"Refused: {call.label}() takes a lambda as its first argument here: write x -> {example}(x).",
         )
 
@@ -258,7 +256,11 @@ class Gate:
 
     def _require(self, database: str | None, table: str | None) -> None:
         if reason := self.policy.table_refusal(database, table):
-            raise QueryRefusedError(ACCESS_DENIED, f"Refused: {reason}.")
+            raise _denied(f"Refused: {reason}.")
+
+
+def _denied(message: str) -> QueryRefusedError:
+    return QueryRefusedError(ErrorCode.ACCESS_DENIED, message)
 
 
 def _applied(tokens: Sequence[Token]) -> tuple[Sequence[Token], bool]:
@@ -278,7 +280,7 @@ def _kind(tokens: Sequence[Token]) -> str:
     if word not in FIRST_WORDS:
         shown = word or first.text[:20]
         raise QueryRefusedError(
-            READONLY, f"{shown} is refused: only SELECT, SHOW, DESCRIBE, EXPLAIN and EXISTS run here."
+            ErrorCode.READONLY, f"{shown} is refused: only SELECT, SHOW, DESCRIBE, EXPLAIN and EXISTS run here."
         )
     return {"WITH": "SELECT", "FROM": "SELECT", "DESC": "DESCRIBE"}.get(word, word)
 
