@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ..console.access import read_access
+from ..console.address import read_address
 from ..runtime.children import ChildSpec
 from ..runtime.settings import DEFAULT_DATA_DIR, Settings
 from ..runtime.stack import Stack
@@ -93,7 +93,7 @@ def executable(settings: Settings, *arguments: str) -> str:
 def _print_ready(stack: Stack, console: Console) -> None:
     settings = stack.settings
     where = [f"deployment {settings.deployment}", f"Kafka {settings.kafka_bootstrap_servers}"]
-    if not settings.clickhouse_url and (access := read_access(settings.data_dir)) is not None:
+    if not settings.clickhouse_url and (access := read_address(settings.data_dir)) is not None:
         where.append(f"SQL {access.url}")
     lines = {
         "query": executable(settings, "query", EXAMPLE),
