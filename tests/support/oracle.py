@@ -1,4 +1,4 @@
-"""What must be true after any fault, found without the pipeline: a plain consumer, plain SQL and the verifier."""
+"""Invariants that hold after any fault, checked with a plain consumer, plain SQL and the verifier."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def wait_until_stored(pipeline: Pipeline, limit: float = 120.0, *, watch: bool =
     The pipeline may itself add findings meanwhile, so both sides are asked each time.
 
     Args:
-        watch: start processes again that end meanwhile, as the supervisor does.
+        watch: restart processes that end meanwhile, as the supervisor does.
     """
 
     def stored() -> int:
@@ -76,10 +76,10 @@ def wait_until_stored(pipeline: Pipeline, limit: float = 120.0, *, watch: bool =
 
 
 def assert_exactly_once(pipeline: Pipeline, sent: Iterable[Sent] = ()) -> int:
-    """Compare the input topics with ``entries``, row by row, and let the verifier look at both sides.
+    """Compare the input topics with ``entries`` row by row, and verify both sides.
 
     Returns:
-        how many entries there are.
+        The number of entries.
     """
     inputs = committed_records(pipeline.cluster, INPUT_TOPICS)
     _assert_acknowledged(inputs, sent)
@@ -120,7 +120,7 @@ def _difference(wanted: list[Row], found: list[Row]) -> str:
 
 
 def assert_sound(pipeline: Pipeline) -> None:
-    """Both verifications succeed, and they see the same heads: ClickHouse and Kafka hold one history."""
+    """Both verifications succeed with the same heads: ClickHouse and Kafka store one history."""
     heads = []
     for source in ("clickhouse", "kafka"):
         code, report = pipeline.verify("--from", source)
@@ -134,9 +134,9 @@ def assert_sound(pipeline: Pipeline) -> None:
 
 
 def chain_by_hand(pipeline: Pipeline, topic: str, partition: int) -> str:
-    """Recompute the last leaf hash of a log from its input records and its genesis, as DESIGN section 4 writes it down.
+    """Recompute the last leaf hash of a log from its input records and its genesis (docs/ledger.md, "Entries").
 
-    An implementation of its own: it shares nothing with ``ledger``. Records with headers are not for it.
+    This is an independent implementation that shares no code with ``ledger``.
     """
     [genesis] = pipeline.query(
         f"SELECT hex(genesis_hash) AS g FROM origins WHERE origin = 'test.example/{topic}/{partition}/0'"

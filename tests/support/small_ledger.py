@@ -1,4 +1,4 @@
-"""Small ledgers in memory: a fixed key, generated records, sealed in any batches, as batches or as stored rows."""
+"""Small ledgers in memory: a fixed key, generated records, any batch boundaries, as batches or as stored rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from grantledger.ledger.keys import LocalSigner
 from grantledger.verifier.entries import Chunk
 
 SIGNER = LocalSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
-"""For tests only: everybody knows this key."""
+"""For tests only: this key is public."""
 GENESIS = Genesis("test.example/access.lifecycle/0/0", bytes(range(16)), 7)
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -47,7 +47,7 @@ def records_of(found: Sequence[Entry]) -> Records:
 
 
 def seal_parts(parts: Sequence[Sequence[Entry]], genesis: Genesis = GENESIS) -> tuple[list[SealedBatch], Head]:
-    """Seal each part as one batch; every batch a second after the one before."""
+    """Seal each part as one batch, one second after the one before."""
     head = Head.at_genesis(genesis)
     batches = []
     for number, part in enumerate(parts):
@@ -72,7 +72,7 @@ def cut(found: Sequence[Entry], sizes: Sequence[int]) -> list[Sequence[Entry]]:
 
 @dataclass
 class Rows:
-    """The rows of one log as the store has them, one list a column, so that a test can change a single cell."""
+    """The rows of one log as stored, one list per column, so that a test can change a single cell."""
 
     index: list[int] = field(default_factory=list)
     flags: list[int] = field(default_factory=list)

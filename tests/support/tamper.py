@@ -1,8 +1,8 @@
-"""A stored ledger in the hands of somebody who may change anything in it.
+"""A stored ledger that an attacker with all rights on the database may change.
 
-One process can open one embedded store, so the store lives in a process of its own: this file, run as a script on a
-copy of a store's folder. A change is a query for each table that is to be different, over the tables as they were;
-after the verifier has looked, the tables are as they were before, and the next change starts from there.
+A process can open only one embedded store, so the store has its own process: this file, run as a script on a copy of a
+store's folder. A change is one query per changed table, over the original tables. After the verification, the original
+tables are back, and the next change starts from them.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 TABLES = ("entries", "origins", "anchors")
-"""The evidence. ``receipts``, ``grants`` and ``migrations`` are not: the first says what others have said and can be
-asked again, the second is rebuilt from the entries, the third is about the software."""
+"""The evidence. ``receipts`` can be requested again, ``grants`` is rebuilt from the entries, and ``migrations`` is about
+the software."""
 
 
 class TamperedStore:
-    """The store's side that tests see: ask for rows, change tables, hear what the verifier says to it.
+    """The tests' handle on the store: query rows, change tables, verify.
 
     Args:
-        folder: a store's folder. It is opened as it is: give a copy.
+        folder: a store's folder, which the tests change: pass a copy.
     """
 
     def __init__(self, folder: Path, deployment: str, public_key: bytes, anchor_file: Path | None) -> None:
@@ -63,12 +63,12 @@ class TamperedStore:
         return parsed["answer"]
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
-        """Return the rows of a query; ask for bytes as ``hex(…)``."""
+        """Return the rows of a query; select bytes as ``hex(…)``."""
         found: list[dict[str, Any]] = self._ask(sql=sql)
         return found
 
     def execute(self, *statements: str) -> None:
-        """Change the store for good."""
+        """Change the store permanently."""
         self._ask(statements=statements)
 
     def verify(
@@ -81,9 +81,9 @@ class TamperedStore:
         """Return the verifier's report on the store with some tables changed.
 
         Args:
-            changed: by table, the query whose rows the table is to have.
+            changed: by table, the query for the table's new rows.
             public_key: instead of the one of the logs.
-            anchor_file: instead of the one given first; None for none.
+            anchor_file: instead of the default one; None for none.
         """
         file = self._anchor_file if anchor_file == "" else anchor_file
         report: dict[str, Any] = self._ask(
@@ -108,7 +108,7 @@ def replaced(table: str, where: str, **values: str) -> str:
 
 
 def other_value(type_: str, name: str) -> str:
-    """Return an expression for a value of this type that is not the column's own: one byte, one tick, one item."""
+    """Return an expression for another value of this type that differs as little as possible."""
     column = f"`{name}`"
     if type_.startswith("LowCardinality("):
         column, type_ = f"toString({column})", type_.removeprefix("LowCardinality(").removesuffix(")")
@@ -132,7 +132,7 @@ def other_value(type_: str, name: str) -> str:
         return f"arrayPushBack({column}, 'x')"
     if type_.startswith("Array(Tuple("):
         return f"arrayPushBack({column}, ('x', 'x', 'x', NULL, 'x', true))"
-    raise AssertionError(f"say how to change a value of type {type_}")
+    raise AssertionError(f"no rule for changing a value of type {type_}")
 
 
 def _instead_of_null(type_: str) -> str:
@@ -146,7 +146,7 @@ def _last_byte_flipped(text: str) -> str:
 
 
 class _Engine:
-    """The other side, in the process that has the store open."""
+    """The server side, in the process that has the store open."""
 
     SETTINGS: ClassVar = {"insert_deduplicate": 0, "prefer_column_name_to_alias": 1, "max_query_size": 64 << 20}
 
@@ -156,7 +156,7 @@ class _Engine:
         self._client = clickhouse_connect.get_client(interface="chdb", path=folder, database="audit")
 
     def answer(self, request: dict[str, Any]) -> Any:
-        self._client.ping()  # takes away what a failed query has left
+        self._client.ping()  # drains what a failed query has left
         if "sql" in request:
             found = self._client.query(request["sql"])
             return [dict(zip(found.column_names, row, strict=True)) for row in found.result_rows]
@@ -187,9 +187,9 @@ class _Engine:
 
 
 def main() -> None:
-    """Answer one request a line until standard input ends."""
+    """Answer one request per line until standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever the engine prints is not an answer
+    os.dup2(2, 1)  # the engine may print; its output is not an answer
     engine = _Engine(sys.argv[1])
     for line in sys.stdin:
         try:

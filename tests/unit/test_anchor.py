@@ -1,4 +1,4 @@
-"""Anchors: entry and note against hand-made bytes, and no field of an anchor can change unseen."""
+"""Anchors: entry and note compared with hand-made bytes; any changed field is found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A new epoch of a log binds the last head of the one before it, and both verifiers look."""
+"""A new epoch binds the last head of the epoch before, and both verifiers check it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_next_epoch_binds_the_last_head() -> None:
     after, _ = seal_parts([ENTRIES[:2]], RIGHT)
     assert verified(BEFORE + after) == []
     assert accepted_by_the_second(BEFORE + after)
-    assert verified(after) == []  # Kafka lost the epoch before: that is why there is a new one
+    assert verified(after) == []  # Kafka lost the epoch before, so a new one was opened
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_epoch_0_names_none_before_it() -> None:
 
 
 def test_the_store_keeps_every_epoch() -> None:
-    """What is gone from the store is gone from the evidence."""
+    """ClickHouse keeps the evidence of every epoch."""
     log = VerifiedLog(RIGHT)
     check_epochs({RIGHT.origin: log}, complete=True)
     assert log.problem is not None and log.problem.message == "the epoch before it is not here"

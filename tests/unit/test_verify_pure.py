@@ -1,4 +1,4 @@
-"""The pure verifier: a sound ledger passes however it is cut; any change of any cell is found, and where it is."""
+"""The pure verifier: a sound ledger passes with any batch boundaries; any changed cell is found and located."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHUNK = 8
 def verify(
     rows: Rows, size: int, *, key: bytes = KEY, genesis: Genesis = GENESIS, erased: frozenset[int] = frozenset()
 ):
-    """Check rows as `grantledger verify` does: in chunks that know nothing of each other, joined in order."""
+    """Check rows as `grantledger verify` does: in independent chunks, joined in order."""
     log = VerifiedLog(genesis)
     joiner = ChunkJoiner(log, LogKeys.single(key))
     rows = rows.in_order()  # as the store gives them
@@ -102,7 +102,7 @@ def test_any_change_of_any_cell_is_found_and_located(
     assert problem is not None
     assert problem.origin == GENESIS.origin
     assert problem.index is not None
-    if column in ("sealed_at", "note"):  # these say something of a whole batch, which ends at a row with a note
+    if column in ("sealed_at", "note"):  # these belong to a whole batch, which ends at a row with a note
         ends = [index for index, cell in enumerate(rows.note) if cell and index > at]
         assert problem.index <= min(ends, default=size)
     elif column == "index":
@@ -135,7 +135,7 @@ def test_a_row_that_is_gone_doubled_or_swapped_is_found_where_it_is(
 
 @given(ledgers(min_size=2), st.data())
 def test_rows_rewritten_with_hashes_that_fit_are_found_by_the_signature(ledger, data: st.DataObject) -> None:
-    """Who can write to the store can also compute hashes; who has no key cannot sign."""
+    """An attacker who can write to the store can also compute hashes, but cannot sign."""
 
     rows, size = ledger
     at = data.draw(st.integers(0, size - 1))
@@ -159,7 +159,7 @@ def test_a_log_cut_off_inside_a_batch_is_found(ledger: tuple[Rows, int], keep: i
     for cells in rows.columns().values():
         del cells[keep:]
     problem = verify(rows, keep).problem
-    if ends_a_batch:  # only an anchor outside can say that there was more
+    if ends_a_batch:  # only an anchor outside shows that there was more
         assert problem is None
     else:
         assert problem is not None
@@ -210,7 +210,7 @@ def test_an_older_checkpoint_in_place_of_a_newer_one_is_found() -> None:
 
 
 def test_a_batch_boundary_that_was_never_signed_is_found() -> None:
-    """The checkpoint of a middle batch and its time taken away: its entries pass for the next batch's."""
+    """Without the checkpoint and time of a middle batch, its entries appear to belong to the next batch."""
     found = [(1, 7 + at, 0, b"k", b"v", bytes(4)) for at in range(6)]
     rows = Rows.of(seal_parts([found[:3], found[3:]])[0])
     rows.note[2] = ""

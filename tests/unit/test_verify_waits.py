@@ -1,4 +1,4 @@
-"""A store at work may be behind what was anchored outside: it is waited for as long as it takes more in."""
+"""A running store may be behind the anchors outside: the verifier waits as long as the store makes progress."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def anchor(*sizes: int) -> Anchor:
 
 
 class Store:
-    """What is stored of both logs, one step further each time it is asked."""
+    """Both logs' stored sizes, one step further at each query."""
 
     def __init__(self, *steps: tuple[int, int]) -> None:
         self.steps: Iterator[tuple[int, int]] = iter(steps)
@@ -35,29 +35,29 @@ class Store:
         return {log: (size, size) for log, size in zip(LOGS, self.now, strict=True) if size}
 
 
-def test_one_that_has_everything_is_not_waited_for() -> None:
+def test_it_does_not_wait_for_a_complete_store() -> None:
     store = Store((40, 39))
     assert await_covered(store.sizes, covered_sizes([anchor(99, 99), anchor(30, 39)]), 3600.0) == 0
     assert store.asked == 1
 
 
-def test_without_anchors_outside_there_is_nothing_to_wait_for() -> None:
+def test_it_does_not_wait_without_anchors_outside() -> None:
     assert await_covered(Store((1, 1)).sizes, covered_sizes([]), 3600.0) == 0
 
 
-def test_one_that_goes_on_is_waited_for_much_longer_than_the_patience() -> None:
+def test_it_waits_much_longer_than_its_patience_during_progress() -> None:
     steps = [*((size, 0) for size in range(30)), *((30, size) for size in range(1, 40))]
     store = Store(*steps)
     assert await_covered(store.sizes, covered_sizes([anchor(30, 39)]), 0.05, pause=0.01) == 0
     assert store.asked == len(steps)
 
 
-def test_one_that_stands_still_is_given_up_and_what_is_missing_is_said() -> None:
+def test_it_gives_up_without_progress_and_counts_missing_entries() -> None:
     store = Store((10, 0), (30, 5), (30, 30))
     assert await_covered(store.sizes, covered_sizes([anchor(30, 39)]), 0.05, pause=0.001) == 9
     assert store.asked > 3
 
 
-def test_what_goes_away_is_no_progress() -> None:
+def test_removed_entries_are_no_progress() -> None:
     store = Store((30, 30), *[(30, 20), (30, 30)] * 100_000)
     assert await_covered(store.sizes, covered_sizes([anchor(30, 39)]), 0.05, pause=0.001) in (9, 19)
