@@ -19,8 +19,8 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 TABLES = ("entries", "origins", "anchors")
-"""The evidence. ``receipts`` can be requested again, ``grants`` is rebuilt from the entries, and ``migrations`` is about
-the software."""
+"""The evidence. ``receipts`` can be requested again, ``grants`` is rebuilt from entries, ``migrations`` describes the
+software."""
 
 
 class TamperedStore:
