@@ -107,19 +107,20 @@ class LogVerifier:
         before = self._head_before(batch)
         index = min(batch.first_index, before.size)
         where = f"batch of {batch.origin} at index {batch.first_index}"
-        # Step 3, Order: indices are dense and offsets increase.
+        # Step 3, Order: no index is missing or duplicated.
         if batch.first_index != before.size:
             raise DiscontinuityError(f"{where}: entry {before.size} comes next", "index", index)
+        # Step 6, Chain: the first entry contains the leaf hash before it.
+        if batch.previous_leaf_hash != before.last_leaf:
+            message = f"{where}: the previous leaf hash is not the leaf hash of the entry before"
+            raise DiscontinuityError(message, "chain", index)
+        # Step 3, Order: offsets increase.
         first, last = batch.offsets[:8], batch.offsets[-8:]
         begin = int.from_bytes(first) if first else batch.next_offset
         end = int.from_bytes(last) + 1 if last else batch.next_offset
         if begin < before.next_offset or end > batch.next_offset:
             message = f"{where}: its offsets do not lie from {before.next_offset} to its next offset"
             raise DiscontinuityError(message, "offset", index)
-        # Step 6, Chain: the first entry contains the leaf hash before it.
-        if batch.previous_leaf_hash != before.last_leaf:
-            message = f"{where}: the previous leaf hash is not the leaf hash of the entry before"
-            raise DiscontinuityError(message, "chain", index)
         # Step 7, Checkpoint: the signed root is that of the tree extended by these leaves.
         frontier = before.frontier.copy()
         frontier.extend(unpack_hashes(batch.leaf_hashes))

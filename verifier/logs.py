@@ -61,16 +61,17 @@ class ChunkJoiner:
 
     def _join(self, chunk: CheckedChunk) -> Problem | None:
         origin, size = self.log.genesis.origin, self._frontier.size
-        # Step 3, Order: the chunk begins where the one before ended, with a greater offset.
+        # Step 3, Order: the chunk begins where the one before ended.
         if chunk.first_index != size:
             message = f"entries from {chunk.first_index} on are stored where entry {size} comes next"
             return Problem(origin, min(chunk.first_index, size), "index", message)
-        if chunk.offsets[0] <= max(self._last_offset, self.log.genesis.first_offset - 1):
-            return Problem(origin, size, "offset", "the offset is not greater than the one before")
         # Step 6, Chain: the first entry contains the leaf hash before it; entry 0 contains the genesis hash.
         if chunk.first_previous != (self._last_leaf or self.log.genesis.hash()):
             what = "the leaf hash of the entry before" if self._last_leaf else "the genesis hash of its log"
             return Problem(origin, size, "chain", f"the previous leaf hash is not {what}")
+        # Step 3, Order: offsets increase.
+        if chunk.offsets[0] <= max(self._last_offset, self.log.genesis.first_offset - 1):
+            return Problem(origin, size, "offset", "the offset is not greater than the one before")
         for row in chunk.notes:
             problem = self._check_note(row, self._tree(row.count, row.frontier), self._open_times + row.times)
             if problem is not None:
