@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from ..enforcers.journal import close_breaker, read_history
-from ..runtime.configuration import breaker_limits
 from ..runtime.logs import configure_logs
 from ..runtime.settings import Settings
 from ..runtime.wiring import known_schemas, sealed_logs
@@ -59,10 +58,9 @@ def close(
     configure_logs(settings.log_level, settings.log_format)
     was_open = close_breaker(
         sealed_logs(settings),
-        breaker_limits(settings),
         catalog=SchemaCatalog(known_schemas(settings)),
         now=lambda: datetime.now(UTC),
-        who=person(name),
-        why=reason.strip(),
+        person=person(name),
+        reason=reason.strip(),
     )
     typer.echo("the breaker is closed" if was_open else "the breaker was not open")

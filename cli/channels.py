@@ -97,4 +97,4 @@ def _print(console: Console, output: Output, status: dict[str, Any]) -> None:
 
 
 def _deliveries(row: Row) -> str:
-    return ", ".join(f"{channel} {delivery['state']}" for channel, delivery in row["told"].items())
+    return ", ".join(f"{channel} {delivery['state']}" for channel, delivery in row["channels"].items())

@@ -1,4 +1,4 @@
-"""What an enforcer's plug-in must do, and the words it answers with."""
+"""The interface of an enforcer plug-in."""
 
 from __future__ import annotations
 
@@ -11,31 +11,34 @@ from ..schemas.event import Resource, Subject
 
 
 class InvalidCommandError(ValueError):
-    """A record in ``access.commands`` that is no revoke command; the message says why."""
+    """A record in ``access.commands`` is not a valid revoke command. The message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
-    """What makes two commands the same: the grant, and the deadline it has outlived (UTC)."""
+    """Identifies a command: the grant, and the deadline that it has passed (UTC).
+
+    ``issuer``: system and instance that issued the grant id, empty if the command does not name them.
+    """
 
     grant_id: str
     deadline: datetime
+    tenant: str = "default"
+    issuer: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The access to take away, as the command has it.
+    """The access that a command asks to remove.
 
-    ``command_id`` is derived from the key alone, so that it is the same at every try and in every copy of a command:
-    a receiver that has seen it need not act again. ``requested_at``: when the command was written, by its sender's
-    clock.
+    ``command_id`` depends on the key alone. It is the same at every attempt and in every copy of a command, so that a
+    receiver can ignore duplicates. ``requested_at`` is by the clock of the command's sender.
     """
 
     key: Key
     command_id: str
     rule: str
     severity: str
-    tenant: str
     subject: Subject
     resource: Resource
     entitlement: str
@@ -44,13 +47,15 @@ class Target:
     requested_at: datetime
 
     def as_json(self) -> dict[str, Any]:
-        """Return what plug-ins hand to other programs: the same bytes at every try, when dumped with sorted keys."""
+        """Return the command for other programs. Dumped with sorted keys, it has the same bytes at every attempt."""
+        system, instance = self.key.issuer
         return {
             "command_id": self.command_id,
             "grant_id": self.key.grant_id,
             "deadline": as_text(self.key.deadline),
             "rule": self.rule,
-            "tenant": self.tenant,
+            "tenant": self.key.tenant,
+            "grant_source": {"system": system, "instance": instance} if system else None,
             "subject": {"id": self.subject.id, "kind": self.subject.kind, "email": self.subject.email},
             "resource": {
                 "kind": self.resource.kind,
@@ -64,66 +69,66 @@ class Target:
 
 
 def as_text(time: datetime) -> str:
-    """Return a time as RFC 3339 in UTC with microseconds, always of the same length."""
+    """Return a time as RFC 3339 in UTC with microseconds, with a fixed length."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-class Result(StrEnum):
-    """How an attempt went, as far as the other side says."""
+class AttemptStatus(StrEnum):
+    """The result of an attempt, as the target system reports it."""
 
     accepted = "accepted"
-    """It took the command. Only reading back tells whether the access is gone."""
-    again = "again"
-    """Not now: unreachable, busy, too slow. The same attempt may go well later."""
+    """The target accepted the command. Only reading back shows whether the access is gone."""
+    retry = "retry"
+    """The target is unreachable, busy or too slow. The same attempt may succeed later."""
     failed = "failed"
-    """Refused, or impossible. Trying again changes nothing until a person has looked."""
+    """Rejected or impossible. A retry fails until a person has changed something."""
 
 
 class Presence(StrEnum):
-    """What reading back saw."""
+    """Whether the access exists."""
 
-    gone = "gone"
-    still_there = "still_there"
+    absent = "absent"
+    present = "present"
     unknown = "unknown"
-    """It could not be read this time."""
+    """Reading failed this time."""
     unreadable = "unreadable"
-    """There is no way to read it."""
+    """The plug-in cannot read it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt's answer.
+    """The result of one attempt.
 
-    ``detail``: a short sentence for the record, without any secret. ``retry_after``: seconds that the other side asks
-    us to wait, None where it does not.
+    ``detail``: a short sentence for the record, without secrets. ``retry_after``: seconds that the target asks us to
+    wait, None if it does not.
     """
 
-    result: Result
+    status: AttemptStatus
     detail: str
     retry_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What reading back saw, and a short sentence for the record, without any secret."""
+class Observation:
+    """The result of reading back, with a short sentence for the record, without secrets."""
 
     presence: Presence
     detail: str
 
 
 class Plugin(Protocol):
-    """One way to take access away. Neither method raises for what the other side does, and both return in bounded time.
+    """One way to remove access. The methods never raise for what the target does, and return in bounded time.
 
-    ``revoke`` is called again after a crash in its midst, so it must be harmless where the access is gone already.
+    ``revoke`` is repeated after a crash, so it must be harmless when the access is gone already.
     """
 
     kind: str
-    """Name of the plug-in, as it stands in the policy."""
+    """Name of the plug-in in the policy."""
 
     def revoke(self, target: Target) -> Attempt:
-        """Take the access away."""
+        """Remove the access."""
         ...
 
-    def read_back(self, target: Target) -> Seen:
-        """Look whether the access is there. Only what is seen here is ever recorded as confirmed."""
+    def read_back(self, target: Target) -> Observation:
+        """Check whether the access exists. Only this can confirm a removal."""
         ...

@@ -1,7 +1,7 @@
-"""The enforcer between Kafka's topics: commands in, outcomes out, and what is known read back at the start.
+"""The enforcing process: reads commands from Kafka, records results, and rebuilds its history at the start.
 
-One process a deployment: its fixed transactional id fences any other off. Outcomes and the position in the commands go
-into one transaction, so that neither is there without the other.
+One process per deployment: the fixed transactional id fences any other. Results and the position in the commands are
+written in one transaction.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from .contract import InvalidCommandError, Key, Plugin, Target
 from .core import Decision, History, decide
 from .engine import EnforcingStoppedError, Engine, Limits, stopped
 from .events import INVALID_RULE, LOST_RULE, Recorder, target_of
-from .journal import KafkaJournal, enforce_group, kafka_errors, read_history
+from .journal import TransactionalEventWriter, enforce_group, kafka_errors, read_history
 from .lifecycle import Lifecycle
-from .policy import Policy
+from .policy import EnforcementPolicy
 
 log = structlog.get_logger("grantledger.enforce")
 
 LONGEST_WAIT = 0.2
-"""Seconds that a stop may have to wait for a poll."""
+"""Seconds of a poll, and so the longest delay of a stop."""
 LAST_LOOK = 10.0
-"""Seconds that the end of the topic is waited for before leaving. It shows half a second after the last record."""
+"""Seconds to wait for the end of the topic before exiting. It appears half a second after the last record."""
 LARGEST_COMMAND = 64 << 10
-"""Bytes. What is put on record about a command repeats it, and must fit into a record too."""
+"""Bytes. The events about a command repeat it, and must fit into a record too."""
 LATEST_MS = 7_258_118_400_000
-"""The year 2200: a later time was set by a sender, and could not be shown."""
+"""The year 2200. A later time was set by a sender and cannot be represented."""
 
 
 class Enforcer:
@@ -49,13 +49,13 @@ class Enforcer:
 
     Args:
         catalog: the schemas that events may be written with.
-        carry_out: without it nothing is done and nothing is put on record; what would be done is logged and counted.
+        carry_out: False for a dry run, which only logs and counts the commands that it would carry out.
     """
 
     def __init__(
         self,
         logs: SealedLogs,
-        policy: Policy,
+        policy: EnforcementPolicy,
         plugins: Mapping[str, Plugin],
         limits: Limits,
         *,
@@ -72,17 +72,17 @@ class Enforcer:
         self._stopping = False
 
     def stop(self) -> None:
-        """Ask ``run`` to finish the step it is in and to return. Safe in a signal handler."""
+        """Ask ``run`` to return after the current step. Safe in a signal handler."""
         self._stopping = True
 
     def run(self) -> None:
-        """Carry commands out, or say what would be done, until stopped.
+        """Carry out commands until stopped, or log them in a dry run.
 
         Raises:
             EnforcingStoppedError: the breaker is open, or opens.
-            KafkaUnavailableError: the brokers do not answer, or another enforcer took over.
+            KafkaUnavailableError: the brokers do not answer, or another enforcer has taken over.
         """
-        with kafka_errors("enforcing cannot go on"):
+        with kafka_errors("the enforcer cannot continue"):
             identify_topics(self._cluster, (COMMANDS_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC))
             options = reader_options(self._cluster, enforce_group(self._deployment))
             consumer = Consumer(options | {"enable.partition.eof": True})
@@ -95,19 +95,19 @@ class Enforcer:
                 consumer.close()
 
     def _run(self, consumer: Consumer) -> None:
-        # First of all: from here on no other enforcer's transaction can end any more, so what is read now is all.
-        journal = KafkaJournal(self._cluster, self._deployment, lambda: self._stopping)
+        # First, because it fences other enforcers: the history that is read next is complete.
+        writer = TransactionalEventWriter(self._cluster, self._deployment, lambda: self._stopping)
         history = self._history()
         if history.breaker_opened is not None:
             raise EnforcingStoppedError(stopped(f"since {history.breaker_opened:%Y-%m-%d %H:%M:%S} UTC"))
         start, committed = self._seek(consumer)
-        journal.follow(consumer, committed)
+        writer.follow(consumer, committed)
         engine = Engine(
-            journal,
+            writer,
             recorder=self._recorder,
             policy=self._policy,
             plugins=self._plugins,
-            held=self._lifecycle.held,
+            running=self._lifecycle.running,
             limits=self._limits,
             history=history,
             position=start,
@@ -116,8 +116,8 @@ class Enforcer:
         if 0 <= committed < start:
             why = f"{start - committed} offsets of {COMMANDS_TOPIC} below {start} expired before they were read"
             log.error("commands_lost", before=start, offsets=start - committed)
-            journal.write([self._recorder.finding(LOST_RULE, start, self._now(), why)], start)
-        log.info("enforcing", position=start, ended=len(history.outcomes), begun=len(history.attempts))
+            writer.write([self._recorder.offset_finding(LOST_RULE, start, self._now(), why)], start)
+        log.info("enforcing", position=start, ended=len(history.ended), begun=len(history.attempts))
         at_end = False
         while not self._stopping:
             messages, end = _poll(consumer, engine.wait(LONGEST_WAIT))
@@ -129,7 +129,7 @@ class Enforcer:
             engine.step()
             engine.settle()
         if not at_end:
-            _look_for_the_end(consumer, engine)
+            _commit_end(consumer, engine)
 
     def _take(self, engine: Engine, message: Message) -> None:
         offset = message.offset() or 0
@@ -137,14 +137,14 @@ class Enforcer:
             target, appended = self._command(message)
         except InvalidCommandError as error:
             log.error("command_invalid", offset=offset, reason=str(error))
-            # The record's own time, as far as it can be shown: the same whenever this is read again.
+            # The time of the record, so that the event is the same when it is read again.
             at = datetime.fromtimestamp(min(max(message.timestamp()[1], 0), LATEST_MS) / 1000, UTC)
-            engine.refuse(self._recorder.finding(INVALID_RULE, offset, at, str(error)), offset)
+            engine.refuse(self._recorder.offset_finding(INVALID_RULE, offset, at, str(error)), offset)
         else:
             engine.take(target, offset, appended)
 
     def _dry_run(self, consumer: Consumer) -> None:
-        """Read along from where the work would begin; commit nothing, so that acting later begins there too."""
+        """Read from the position of the group and commit nothing, so that carrying out later starts there too."""
         history, known = self._history(), set[Key]()
         start, _committed = self._seek(consumer)
         log.info(
@@ -164,28 +164,28 @@ class Enforcer:
                 metrics.COMMANDS.labels(decision).inc()
                 if decision is Decision.work:
                     known.add(target.key)
-                    self._say(target, appended)
+                    self._report(target, appended)
                 else:
                     log.info("command", grant=target.key.grant_id, decision=decision, offset=message.offset())
 
-    def _say(self, target: Target, appended: datetime) -> None:
+    def _report(self, target: Target, appended: datetime) -> None:
         name = self._policy.route(target)
         if name is None:
-            log.warning("would_fail", grant=target.key.grant_id, reason="no route of the policy fits")
+            log.warning("would_fail", grant=target.key.grant_id, reason="no route of the policy matches")
             return
-        held = self._lifecycle.held(appended)
-        holder = held.by(target, appended, self._now(), lambda one: self._policy.shared(target, name, one))
-        if holder is not None:
-            log.warning("would_spare", grant=target.key.grant_id, target=name, holder=holder.grant_id)
+        running = self._lifecycle.running(appended)
+        covering = running.covering(target, appended, self._now(), lambda one: self._policy.shared(target, name, one))
+        if covering is not None:
+            log.warning("would_postpone", grant=target.key.grant_id, target=name, covered_by=covering.grant_id)
             return
         metrics.WOULD_REVOKE.labels(name).inc()
         log.warning("would_revoke", grant=target.key.grant_id, target=name, plugin=self._plugins[name].kind)
 
     def _seek(self, consumer: Consumer) -> tuple[int, int]:
-        """Start reading where the group left off, else at the first command; return that offset, and the committed one.
+        """Start reading at the committed offset, else at the first command. Return both offsets.
 
-        A position beyond the end means that the topic was made anew: then everything in it is new, the position counts
-        as none, and what is known of outcomes keeps old commands from being carried out again.
+        A committed offset beyond the end means that the topic was recreated. It is ignored then, and the history keeps
+        old commands from being carried out again.
         """
         first = first_offset(self._cluster, COMMANDS_TOPIC, 0)
         end = end_offset(self._cluster, COMMANDS_TOPIC, 0)
@@ -201,7 +201,9 @@ class Enforcer:
     def _command(self, message: Message) -> tuple[Target, datetime]:
         kind, time_ms = message.timestamp()
         if kind != TIMESTAMP_LOG_APPEND_TIME:
-            raise InvalidCommandError(f"its sender set its time: {COMMANDS_TOPIC} must have LogAppendTime")
+            raise InvalidCommandError(
+                f"its timestamp was set by the sender: {COMMANDS_TOPIC} needs message.timestamp.type=LogAppendTime"
+            )
         value = message.value() or b""
         if len(value) > LARGEST_COMMAND:
             raise InvalidCommandError(f"has {len(value)} bytes, more than {LARGEST_COMMAND}")
@@ -211,8 +213,8 @@ class Enforcer:
             raise InvalidCommandError(f"{error.code}: {error}") from error
         try:
             return target_of(datum), datetime.fromtimestamp(time_ms / 1000, UTC)
-        except (KeyError, TypeError, AttributeError) as error:  # a schema of somebody else's
-            raise InvalidCommandError(f"is no event of ours: {type(error).__name__} {error}") from error
+        except (KeyError, TypeError, AttributeError) as error:  # a foreign schema
+            raise InvalidCommandError(f"is not an access event: {type(error).__name__} {error}") from error
 
     def _history(self) -> History:
         history = read_history(self._logs, self._catalog)
@@ -220,12 +222,12 @@ class Enforcer:
         return history
 
 
-def _look_for_the_end(consumer: Consumer, engine: Engine) -> None:
-    """Commit past the marker that follows the last command, so that it never looks like a command that expired."""
+def _commit_end(consumer: Consumer, engine: Engine) -> None:
+    """Commit past the marker after the last command, so that it never looks like an expired command."""
     until = time.monotonic() + LAST_LOOK
     while time.monotonic() < until:
         messages, end = _poll(consumer, LONGEST_WAIT)
-        if messages:  # for the next start
+        if messages:  # they are for the next start
             return
         if end is not None:
             engine.reached(end)
@@ -234,10 +236,10 @@ def _look_for_the_end(consumer: Consumer, engine: Engine) -> None:
 
 
 def _poll(consumer: Consumer, seconds: float) -> tuple[list[Message], int | None]:
-    """Return the records that have come, after at most so many seconds, and the topic's end if they reach up to it.
+    """Return new records within so many seconds, and the end of the topic if they reach it.
 
     Raises:
-        KafkaUnavailableError: the topic cannot be read any more.
+        KafkaUnavailableError: the topic cannot be read.
     """
     found, end = [], None
     for message in consumer.consume(100, seconds) if seconds == 0 else consumer.consume(1, seconds):

@@ -1,9 +1,8 @@
-"""The enforcer's work, one step at a time, between a journal and the plug-ins. Knows nothing of Kafka.
+"""Carries out commands, one step at a time, through plug-ins and an event writer. Independent of Kafka.
 
-An attempt is put on record before it is made, and its outcome in one go with the position up to which commands are
-done with. So a crash at any point leaves a record from which the next start goes on: it looks first whether the access
-is gone, and only then tries again. Before each attempt it looks who holds the access now: a grant that runs is not
-torn down.
+An attempt is recorded before it starts. Its result is recorded in one transaction with the commands' position. After a
+crash at any point the next start reads back first, and retries only if the access still exists. Before each attempt the
+engine checks which grants are running now, and does not remove access that one of them covers.
 """
 
 from __future__ import annotations
@@ -15,41 +14,42 @@ from typing import Protocol
 
 import structlog
 
+from ..base.errors import StoppedError
 from ..schemas.event import Event
 from . import metrics
-from .contract import Attempt, Key, Plugin, Presence, Result, Seen, Target, as_text
-from .core import Backoff, Breaker, Decision, History, Offsets, Outcome, Verdict, decide, judge
+from .contract import Attempt, AttemptStatus, Key, Observation, Plugin, Presence, Target, as_text
+from .core import Backoff, Breaker, Decision, FinalStatus, History, Offsets, decide, final_status
 from .events import Recorder
-from .held import LATEST, Held, Holder
-from .policy import Policy
+from .policy import EnforcementPolicy
+from .running_grants import LATEST, RunningGrant, RunningGrants
 
 log = structlog.get_logger("grantledger.enforce")
 
-TOO_OLD = "the command is too old to be carried out: take the access away by hand"
+TOO_OLD = "the command is too old to be carried out: remove the access by hand"
 LONGEST_PAUSE = timedelta(seconds=60)
-"""After this long it is looked again whether a grant still holds the access of a command."""
+"""Longest pause until the engine checks again whether a grant covers the access of a command."""
 RESTATE = timedelta(days=1)
-"""The position is committed at least this often: Kafka forgets what a group has not said for 7 days."""
+"""The position is committed at least this often, because Kafka deletes group offsets after 7 days."""
 
 
-class EnforcingStoppedError(Exception):
-    """The breaker is open; a person must look. Starting again changes nothing."""
+class EnforcingStoppedError(StoppedError):
+    """The breaker is open. A person must look into it; a restart changes nothing."""
 
 
-class Journal(Protocol):
-    """Where events go. ``write`` returns only when everything is on record, or raises and nothing is."""
+class EventWriter(Protocol):
+    """Records events. ``write`` records everything before it returns, or raises and records nothing."""
 
     def write(self, events: Sequence[Event], position: int) -> None:
-        """Put events on record, and with them the offset at which a restart goes on reading commands.
+        """Record events together with the command offset from which a restart must read.
 
-        Without events the position is put on record once more, also where it is the same as before.
+        Without events the position is committed again even if it has not changed.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds the work. ``attempts``: tries for one command."""
+    """The limits of the work. ``attempts``: most attempts per command."""
 
     attempts: int
     breaker: Breaker
@@ -58,16 +58,16 @@ class Limits:
 
 
 @dataclass(slots=True)
-class _Work:
+class _Task:
     target: Target
     name: str
     due: datetime
     appended: datetime
     since: datetime
-    put_off: bool = False
+    postponed: bool = False
 
     def wait(self, now: datetime) -> float:
-        """Return the seconds until it is due; none where the clock was set back to before the wait began."""
+        """Return the seconds until the task is due: 0 if the clock was set back to before the wait began."""
         return 0.0 if now < self.since else max(0.0, (self.due - now).total_seconds())
 
     def rest(self, now: datetime, until: datetime) -> None:
@@ -75,213 +75,217 @@ class _Work:
 
 
 class Engine:
-    """Takes commands in and works them off.
+    """Accepts commands and carries them out.
 
     Args:
-        held: returns the grants that run, by everything that is known when it is called; takes the time of the oldest
-            command that is open.
+        running: returns the grants that are running when it is called; its argument is the append time of the oldest
+            open command.
     """
 
     def __init__(
         self,
-        journal: Journal,
+        writer: EventWriter,
         *,
         recorder: Recorder,
-        policy: Policy,
+        policy: EnforcementPolicy,
         plugins: Mapping[str, Plugin],
-        held: Callable[[datetime], Held],
+        running: Callable[[datetime], RunningGrants],
         limits: Limits,
         history: History,
         position: int,
         now: Callable[[], datetime],
     ) -> None:
-        self._journal, self._recorder, self._policy, self._plugins = journal, recorder, policy, plugins
-        self._limits, self._history, self._now, self._held = limits, history, now, held
+        self._writer, self._recorder, self._policy, self._plugins = writer, recorder, policy, plugins
+        self._limits, self._history, self._now, self._running = limits, history, now, running
         self._offsets = Offsets(position)
         self._committed = position
         self._stated: datetime | None = None
-        self._work: dict[Key, _Work] = {}
+        self._work: dict[Key, _Task] = {}
 
     def take(self, target: Target, offset: int, appended: datetime) -> Decision:
-        """Take a command in. ``appended``: when the brokers took it."""
+        """Accept a command. ``appended``: when it was appended."""
         key, now = target.key, self._now()
         decision = decide(self._history, self._work, key, age=now - appended, max_age=self._limits.max_age)
         metrics.COMMANDS.labels(decision).inc()
         log.info("command", grant=key.grant_id, decision=decision, offset=offset)
-        self._offsets.took(offset, key if decision in (Decision.work, Decision.joined) else None)
+        self._offsets.add(offset, key if decision in (Decision.work, Decision.joined) else None)
         if decision is Decision.stale:
             self._fail(target, "", TOO_OLD)
         elif decision is Decision.work:
             name = self._policy.route(target)
             if name is None:
-                self._fail(target, "", "no route of the policy fits")
+                self._fail(target, "", "no route of the policy matches")
             else:
-                self._work[key] = _Work(target, name, now, appended, now)
+                self._work[key] = _Task(target, name, now, appended, now)
         metrics.OPEN.set(len(self._work))
         return decision
 
     def refuse(self, event: Event, offset: int) -> None:
-        """Pass over a record that is no command; ``event`` says so on record."""
+        """Skip an invalid command and record ``event`` about it."""
         metrics.COMMANDS.labels("invalid").inc()
-        self._offsets.took(offset, None)
+        self._offsets.add(offset, None)
         self._write(event)
 
     def reached(self, end: int) -> None:
-        """The end of the topic was reached, and everything below it was taken in."""
+        """The end of the topic was reached, and everything below it was read."""
         self._offsets.reached(end)
 
     def wait(self, longest: float) -> float:
-        """Return the seconds until work is due, at most ``longest``."""
+        """Return the seconds until a task is due, at most ``longest``."""
         if not self._work:
             return longest
         now = self._now()
         return min(longest, *(work.wait(now) for work in self._work.values()))
 
     def step(self) -> bool:
-        """Work on the command that has been due the longest; return whether there was one.
+        """Process the command that has been due longest. Return whether there was one.
 
         Raises:
-            EnforcingStoppedError: the breaker has opened, which is on record by then.
+            EnforcingStoppedError: the breaker opened, and this is recorded.
         """
         now = self._now()
         due = [work for work in self._work.values() if not work.wait(now)]
         if due:
             self._try(min(due, key=lambda work: work.due))
         metrics.OPEN.set(len(self._work))
-        metrics.PUT_OFF.set(sum(work.put_off for work in self._work.values()))
+        metrics.POSTPONED.set(sum(work.postponed for work in self._work.values()))
         return bool(due)
 
     def settle(self) -> None:
-        """Commit what came to its end without a word on record, such as a copy; and where nothing does, once a day."""
-        # A clock that was set back must not make the day longer.
+        """Commit the position past records without events of their own, such as copies; at least once a day."""
+        # Also if the clock was set back.
         fresh = self._stated is not None and timedelta(0) <= self._now() - self._stated < RESTATE
         if self._offsets.committable() > self._committed or not fresh:
             self._write()
 
-    def _try(self, work: _Work) -> None:
+    def _try(self, work: _Task) -> None:
         target, name = work.target, work.name
         key, plugin = target.key, self._plugins[work.name]
-        held = self._held(min(one.appended for one in self._work.values()))
-        holder = held.by(target, work.appended, self._now(), lambda one: self._policy.shared(target, name, one))
-        if holder is not None:
-            self._spare(work, holder)
+        running = self._running(min(one.appended for one in self._work.values()))
+        covering = running.covering(
+            target, work.appended, self._now(), lambda one: self._policy.shared(target, name, one)
+        )
+        if covering is not None:
+            self._postpone(work, covering)
             return
-        work.put_off = False
+        work.postponed = False
         number = self._history.attempts.get(key, 0)
         if not number and self._now() - work.appended > self._limits.max_age:
-            self._fail(target, name, TOO_OLD)  # it grew old here, behind others
+            self._fail(target, name, TOO_OLD)  # it expired while it waited behind others
             return
-        before = _look(plugin, target)
-        if before.presence is Presence.gone:
+        before = _read_back(plugin, target)
+        if before.presence is Presence.absent:
             self._confirm(target, name, number, before)
             return
-        if number >= self._limits.attempts:  # the last one was cut off, or fewer are allowed now
+        if number >= self._limits.attempts:  # the last one was interrupted, or the limit was lowered
             self._fail(target, name, f"given up after {number} attempts: {before.detail}")
             return
         self._check_breaker(key)
         number += 1
         begun = self._now()
         self._write(self._recorder.begun(target, number, name, begun))
-        self._history.note_attempt(key, number, begun)
+        self._history.add_attempt(key, number, begun)
         attempt = _attempt(plugin, target)
-        seen = _look(plugin, target)
-        metrics.ATTEMPTS.labels(name, attempt.result).inc()
-        verdict = judge(attempt, seen, number, self._limits.attempts)
+        after = _read_back(plugin, target)
+        metrics.ATTEMPTS.labels(name, attempt.status).inc()
+        final = final_status(attempt, after, number, self._limits.attempts)
         log.info(
-            "attempted", grant=key.grant_id, target=name, attempt=number, result=attempt.result,
-            seen=seen.presence, verdict=verdict,
+            "attempted", grant=key.grant_id, target=name, attempt=number, result=attempt.status,
+            presence=after.presence, final=final,
         )  # fmt: skip
-        told = self._recorder.attempted(
+        event = self._recorder.attempted(
             target,
             number,
             name,
             self._now(),
-            ok=attempt.result is Result.accepted,
-            final=verdict is Verdict.accepted,
-            details=(attempt.detail, seen.detail),
+            ok=attempt.status is AttemptStatus.accepted,
+            final=final is FinalStatus.accepted,
+            details=(attempt.detail, after.detail),
         )
-        if verdict is Verdict.confirmed:
-            self._confirm(target, name, number, seen, told)
-        elif verdict is Verdict.accepted:
-            self._end(key, name, Outcome.accepted, told)
-        elif verdict is Verdict.failed:
-            why = attempt.detail if attempt.result is not Result.accepted else seen.detail
-            self._fail(target, name, f"attempt {number}: {why}", told)
+        if final is FinalStatus.confirmed:
+            self._confirm(target, name, number, after, event)
+        elif final is FinalStatus.accepted:
+            self._end(key, name, FinalStatus.accepted, event)
+        elif final is FinalStatus.failed:
+            reason = attempt.detail if attempt.status is not AttemptStatus.accepted else after.detail
+            self._fail(target, name, f"attempt {number}: {reason}", event)
         else:
-            self._write(told)
+            self._write(event)
             pause, tried = self._limits.backoff.delay(key, number, attempt.retry_after), self._now()
             work.rest(tried, tried + timedelta(seconds=pause))
 
-    def _spare(self, work: _Work, holder: Holder) -> None:
-        """Leave access alone that a grant holds: for good where it is the command's own grant, given again."""
+    def _postpone(self, work: _Task, covering: RunningGrant) -> None:
+        """Do not remove access that a grant covers. If the command's own grant was renewed, end the command."""
         key, now = work.target.key, self._now()
-        until = "no end is known" if holder.until is None else f"until {as_text(holder.until)}"
-        if holder.grant_id == key.grant_id and superseded(work.target, holder, work.appended):
-            why = f"the grant was extended or given again, {until}"
-            self._fail(work.target, work.name, why, outcome=Outcome.superseded)
+        until = "no end is known" if covering.until is None else f"until {as_text(covering.until)}"
+        if covering.is_grant_of(key) and superseded(work.target, covering, work.appended):
+            reason = f"the grant was extended or given again, {until}"
+            self._fail(work.target, work.name, reason, status=FinalStatus.superseded)
         elif now - work.appended > self._limits.max_age:
-            self._fail(work.target, work.name, f"grant {holder.grant_id} still holds the access, {until}")
+            self._fail(work.target, work.name, f"grant {covering.grant_id} still covers the access, {until}")
         else:
-            work.rest(now, min(now + LONGEST_PAUSE, holder.until or LATEST))
-            work.put_off = True
-            log.info("put_off", grant=key.grant_id, target=work.name, holder=holder.grant_id, until=until)
+            work.rest(now, min(now + LONGEST_PAUSE, covering.until or LATEST))
+            work.postponed = True
+            log.info("postponed", grant=key.grant_id, target=work.name, covered_by=covering.grant_id, until=until)
 
     def _check_breaker(self, key: Key) -> None:
         breaker, now = self._limits.breaker, self._now()
         if breaker.allows(self._history, key, now):
             return
         seconds = breaker.window.total_seconds()
-        why = f"more than {breaker.limit} revocations in {seconds:g} s"
-        self._write(self._recorder.breaker(now, opened=True, limit=breaker.limit, seconds=seconds, who="", why=why))
-        self._history.note_breaker(now, opened=True)
+        reason = f"more than {breaker.limit} revocations in {seconds:g} s"
+        self._write(self._recorder.breaker_opened(now, breaker, reason))
+        self._history.open_breaker(now)
         metrics.BREAKER_OPEN.set(1)
         log.error("breaker_opened", limit=breaker.limit, window_seconds=seconds)
-        raise EnforcingStoppedError(stopped(why))
+        raise EnforcingStoppedError(stopped(reason))
 
-    def _confirm(self, target: Target, name: str, number: int, seen: Seen, *before: Event) -> None:
-        record, removal = self._recorder.confirmed(target, number, name, self._now(), seen.detail)
-        self._end(target.key, name, Outcome.confirmed, *before, record, removal)
+    def _confirm(self, target: Target, name: str, number: int, after: Observation, *before: Event) -> None:
+        record, removal = self._recorder.confirmed(target, number, name, self._now(), after.detail)
+        self._end(target.key, name, FinalStatus.confirmed, *before, record, removal)
 
-    def _fail(self, target: Target, name: str, why: str, *before: Event, outcome: Outcome = Outcome.failed) -> None:
+    def _fail(
+        self, target: Target, name: str, reason: str, *before: Event, status: FinalStatus = FinalStatus.failed
+    ) -> None:
         number, now = self._history.attempts.get(target.key, 0), self._now()
-        event = self._recorder.failed(target, number, name, now, why, superseded=outcome is Outcome.superseded)
-        self._end(target.key, name, outcome, *before, event)
+        event = self._recorder.failed(target, number, name, now, reason, superseded=status is FinalStatus.superseded)
+        self._end(target.key, name, status, *before, event)
 
-    def _end(self, key: Key, name: str, outcome: Outcome, *events: Event) -> None:
+    def _end(self, key: Key, name: str, status: FinalStatus, *events: Event) -> None:
         self._offsets.ended(key)
         self._write(*events)
-        self._history.note_outcome(key, outcome)
+        self._history.add_end(key, status)
         self._work.pop(key, None)
-        metrics.OUTCOMES.labels(name, outcome).inc()
-        log.info("ended", grant=key.grant_id, target=name, outcome=outcome)
+        metrics.OUTCOMES.labels(name, status).inc()
+        log.info("ended", grant=key.grant_id, target=name, outcome=status)
 
     def _write(self, *events: Event) -> None:
         position = self._offsets.committable()
-        self._journal.write(events, position)
+        self._writer.write(events, position)
         if position > self._committed or not events:
             self._stated = self._now()
         self._committed = position
 
 
-def superseded(target: Target, own: Holder, commanded: datetime) -> bool:
-    """Whether a grant's own later end makes a command void. A later deadline brings a later command.
+def superseded(target: Target, own: RunningGrant, commanded: datetime) -> bool:
+    """Whether a later end of the grant makes a command void. The later deadline has a command of its own.
 
-    What came before the command was the watch's to know; that it runs on may only be the difference of two clocks.
+    The watch considered everything before the command. That such a grant seems to run may be a clock difference.
     """
     return own.appended > commanded and (own.until is None or own.until > target.key.deadline)
 
 
 def stopped(why: str) -> str:
-    """Return the sentence that tells a person what to do about an open breaker."""
-    return f"the breaker is open: {why}. Look into it, then: grantledger breaker close --reason '…'"
+    """Return the message about an open breaker, with the remedy."""
+    return f"the breaker is open: {why}. Find the cause, then run: grantledger breaker close --reason '…'"
 
 
-def _look(plugin: Plugin, target: Target) -> Seen:
+def _read_back(plugin: Plugin, target: Target) -> Observation:
     try:
         return plugin.read_back(target)
-    except Exception as error:  # a fault in one plug-in must not keep the others' commands waiting
+    except Exception as error:  # a fault in one plug-in must not block the commands of others
         log.error("read_back_fault", plugin=plugin.kind, fault=type(error).__name__)
-        return Seen(Presence.unknown, f"fault in the plug-in: {type(error).__name__}")
+        return Observation(Presence.unknown, f"fault in the plug-in: {type(error).__name__}")
 
 
 def _attempt(plugin: Plugin, target: Target) -> Attempt:
@@ -289,4 +293,4 @@ def _attempt(plugin: Plugin, target: Target) -> Attempt:
         return plugin.revoke(target)
     except Exception as error:
         log.error("revoke_fault", plugin=plugin.kind, fault=type(error).__name__)
-        return Attempt(Result.again, f"fault in the plug-in: {type(error).__name__}")
+        return Attempt(AttemptStatus.retry, f"fault in the plug-in: {type(error).__name__}")

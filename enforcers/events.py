@@ -1,7 +1,7 @@
-"""Commands in, outcomes out: the events of ``access.commands`` and what the enforcer puts on record.
+"""Translates commands into targets, and results into events.
 
-Every event of the enforcer has an id made from the command's key and the number of the attempt, so that the same
-outcome written twice is one.
+The id of each event depends on the command's key and the number of the attempt, so that an event written twice counts
+once.
 """
 
 from __future__ import annotations
@@ -13,29 +13,30 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..schemas.codec import EventEncoder
-from ..schemas.event import Actor, Event, Finding, Resource, Source, Subject, make_event_id
+from ..schemas.event import Actor, Event, Finding, IssuingSource, Resource, Source, Subject, make_event_id
+from ..schemas.finding_rules import FINDING_RULES
 from ..schemas.rules import InvalidEventError
 from .contract import InvalidCommandError, Key, Target, as_text
-from .core import History, Outcome
+from .core import Breaker, FinalStatus, History
 
 SYSTEM = "grantledger-enforcer"
-"""``source.system`` of everything the enforcer writes."""
+"""``source.system`` of all events of the enforcer."""
 ACTOR = Actor(SYSTEM, "system")
 COMMAND_TYPE = "revoke.requested"
 BREAKER_RULE = "enforcer_breaker"
 INVALID_RULE = "enforcer_command_invalid"
 LOST_RULE = "enforcer_commands_lost"
 LONGEST_TEXT = 500
-"""Characters of a detail that go on record."""
+"""Characters of a recorded detail."""
 
 _ENCODER = EventEncoder()
 
 
 def target_of(datum: Mapping[str, Any]) -> Target:
-    """Return the access that a decoded command asks to take away.
+    """Return the access that a decoded command asks to remove.
 
     Raises:
-        InvalidCommandError: something that a command must have is missing or wrong; names the field.
+        InvalidCommandError: a required field is missing or wrong; names the field.
     """
     if datum.get("event_type") != COMMAND_TYPE:
         raise InvalidCommandError(f"event_type is {datum.get('event_type')!r}, not {COMMAND_TYPE}")
@@ -49,13 +50,12 @@ def target_of(datum: Mapping[str, Any]) -> Target:
         raise InvalidCommandError("finding.deadline is missing")
     if not subject["id"]:
         raise InvalidCommandError("subject.id is empty")
-    key = Key(datum["grant_id"], finding["deadline"].astimezone(UTC))
+    key = _key(datum["grant_id"], datum)
     target = Target(
         key=key,
         command_id=make_event_id(Source(SYSTEM, "", _identity(key), "command"), COMMAND_TYPE),
         rule=finding["rule"],
         severity=finding["severity"],
-        tenant=datum["tenant"],
         subject=Subject(subject["id"], subject["kind"], subject["email"]),
         resource=Resource(resource["kind"], resource["id"], resource["environment"]),
         entitlement=datum["entitlement"],
@@ -64,8 +64,7 @@ def target_of(datum: Mapping[str, Any]) -> Target:
         requested_at=datum["occurred_at"].astimezone(UTC),
     )
     try:
-        # Whoever wrote it may know other words than the schema allows, and numbers where it has text. What cannot be
-        # put on record is not begun.
+        # The sender may use values or types that our schema rejects. A command that cannot be recorded is not started.
         for event in Recorder(SYSTEM).confirmed(target, 0, "", target.requested_at, ""):
             _ENCODER.encode(event)
     except InvalidEventError as error:
@@ -73,22 +72,29 @@ def target_of(datum: Mapping[str, Any]) -> Target:
     return target
 
 
+def _key(grant_id: str, datum: Mapping[str, Any]) -> Key:
+    issuer = datum.get("grant_source") or {"system": "", "instance": ""}
+    deadline = datum["finding"]["deadline"].astimezone(UTC)
+    return Key(grant_id, deadline, datum["tenant"], (issuer["system"], issuer["instance"]))
+
+
 def _identity(key: Key, *more: int) -> str:
-    return json.dumps([key.grant_id, as_text(key.deadline), *more], separators=(",", ":"), ensure_ascii=False)
+    parts = [key.tenant, *key.issuer, key.grant_id, as_text(key.deadline), *more]
+    return json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """Makes the enforcer's events. ``deployment`` is the source's instance."""
+    """Creates the enforcer's events. ``deployment`` is the instance of their source."""
 
     deployment: str
 
     def begun(self, target: Target, number: int, name: str, at: datetime) -> Event:
-        """``revoke.attempted``, outcome pending: written before anything is done, so that no attempt goes unrecorded.
+        """``revoke.attempted``, outcome pending: recorded before the attempt starts, so that none is unrecorded.
 
         Args:
-            number: which attempt it is, from 1.
-            name: the target in the policy that carries it out.
+            number: of the attempt, from 1.
+            name: of the target in the policy.
         """
         evidence = {"attempt": number, "target": name}
         return self._event("revoke.attempted", target, number, at, evidence, outcome="pending")
@@ -96,14 +102,14 @@ class Recorder:
     def attempted(
         self, target: Target, number: int, name: str, at: datetime, *, ok: bool, final: bool, details: tuple[str, str]
     ) -> Event:
-        """``revoke.attempted``: what an attempt came to.
+        """``revoke.attempted``: the result of an attempt.
 
         Args:
-            ok: the other side took the command.
+            ok: the target accepted the command.
             final: nothing more will be done, and nothing can be read back.
-            details: what the other side said, and what was seen after it.
+            details: of the attempt, and of reading back after it.
         """
-        evidence = {"attempt": number, "target": name, "answer": details[0], "seen": details[1], "final": final}
+        evidence = {"attempt": number, "target": name, "answer": details[0], "observed": details[1], "final": final}
         return self._event(
             "revoke.attempted",
             target,
@@ -116,63 +122,65 @@ class Recorder:
             ordinal=1,
         )
 
-    def confirmed(self, target: Target, number: int, name: str, at: datetime, seen: str) -> tuple[Event, Event]:
-        """``revoke.confirmed`` for the record, and ``grant.revoked`` for everybody who follows the grant's life.
+    def confirmed(self, target: Target, number: int, name: str, at: datetime, observed: str) -> tuple[Event, Event]:
+        """``revoke.confirmed`` for the record, and ``grant.revoked`` for readers of the grant's lifecycle.
 
         Args:
-            number: attempts begun; 0 where the access was gone before the first.
-            seen: what was seen when reading back.
+            number: of attempts; 0 if the access was gone before the first.
+            observed: the detail of reading back.
         """
-        evidence = {"attempt": number, "target": name, "seen": seen}
+        evidence = {"attempt": number, "target": name, "observed": observed}
         common: dict[str, Any] = {"outcome": "success", "removal_evidence": "confirmed"}
         record = self._event("revoke.confirmed", target, number, at, evidence, **common)
         removal = Event(
             event_type="grant.revoked",
             occurred_at=at,
             source=self._source(target, number),
-            reason=f"taken away after its deadline ({target.rule})",
+            reason=f"removed after its deadline ({target.rule})",
             **self._about(target),
             **common,
         )
         return record, removal
 
     def failed(
-        self, target: Target, number: int, name: str, at: datetime, why: str, *, superseded: bool = False
+        self, target: Target, number: int, name: str, at: datetime, reason: str, *, superseded: bool = False
     ) -> Event:
-        """``revoke.failed``: the command is given up; a person must take the access away, unless it is superseded."""
+        """``revoke.failed``: the command is given up. Unless it is superseded, a person must remove the access."""
         evidence = {"attempt": number, "target": name} | ({"superseded": True} if superseded else {})
-        return self._event("revoke.failed", target, number, at, evidence, outcome="failure", error=why)
+        return self._event("revoke.failed", target, number, at, evidence, outcome="failure", error=reason)
 
-    def breaker(self, at: datetime, *, opened: bool, limit: int, seconds: float, who: str, why: str) -> Event:
-        """The breaker opened, or a person has closed it.
+    def breaker_opened(self, at: datetime, breaker: Breaker, reason: str) -> Event:
+        """``finding.opened`` of the breaker."""
+        evidence = {"max_per_window": breaker.limit, "window_seconds": breaker.window.total_seconds()}
+        return self._finding(BREAKER_RULE, at, as_text(at), evidence, reason=reason[:LONGEST_TEXT])
 
-        Args:
-            who: the person who closes it; the enforcer itself where it opens.
-            why: for the record.
-        """
-        evidence = {"max_per_window": limit, "window_seconds": seconds}
+    def breaker_closed(self, at: datetime, person: str, reason: str) -> Event:
+        """``finding.closed`` of the breaker, by a person."""
         return Event(
-            event_type="finding.opened" if opened else "finding.resolved",
+            event_type="finding.closed",
             occurred_at=at,
             source=Source(SYSTEM, self.deployment, f"{BREAKER_RULE}:{as_text(at)}", "finding"),
             subject=Subject(SYSTEM, "system"),
-            actor=ACTOR if opened else Actor(who, "human"),
-            outcome="failure" if opened else "success",
-            reason=why[:LONGEST_TEXT],
-            finding=Finding(BREAKER_RULE, SYSTEM, "critical", evidence=json.dumps(evidence, sort_keys=True)),
+            actor=Actor(person, "human"),
+            outcome="success",
+            reason=reason[:LONGEST_TEXT],
+            finding=Finding(BREAKER_RULE, SYSTEM, FINDING_RULES[BREAKER_RULE].severity),
         )
 
-    def finding(self, rule: str, offset: int, at: datetime, why: str) -> Event:
-        """A finding about the commands' topic itself. ``offset``: of the record in question, which makes the id."""
-        evidence = json.dumps({"offset": offset, "reason": why[:LONGEST_TEXT]}, sort_keys=True)
+    def offset_finding(self, rule: str, offset: int, at: datetime, reason: str) -> Event:
+        """``finding.opened`` about the record at an offset of the commands topic, which determines the id."""
+        return self._finding(rule, at, str(offset), {"offset": offset, "reason": reason[:LONGEST_TEXT]})
+
+    def _finding(self, rule: str, at: datetime, identity: str, evidence: dict[str, Any], **fields: Any) -> Event:
         return Event(
             event_type="finding.opened",
             occurred_at=at,
-            source=Source(SYSTEM, self.deployment, f"{rule}:{offset}", "finding"),
+            source=Source(SYSTEM, self.deployment, f"{rule}:{identity}", "finding"),
             subject=Subject(SYSTEM, "system"),
             actor=ACTOR,
             outcome="failure",
-            finding=Finding(rule, SYSTEM, "critical", evidence=evidence),
+            finding=Finding(rule, SYSTEM, FINDING_RULES[rule].severity, evidence=json.dumps(evidence, sort_keys=True)),
+            **fields,
         )
 
     def _source(self, target: Target, number: int) -> Source:
@@ -180,7 +188,8 @@ class Recorder:
 
     def _about(self, target: Target) -> dict[str, Any]:
         return {
-            "tenant": target.tenant,
+            "tenant": target.key.tenant,
+            "grant_source": IssuingSource(*target.key.issuer) if any(target.key.issuer) else None,
             "subject": target.subject,
             "actor": ACTOR,
             "resource": target.resource,
@@ -196,35 +205,46 @@ class Recorder:
         short = {name: text[:LONGEST_TEXT] if isinstance(text, str) else text for name, text in evidence.items()}
         if fields.get("error"):
             fields["error"] = fields["error"][:LONGEST_TEXT]
-        told = json.dumps(short, sort_keys=True)
         return Event(
             event_type=event_type,
             occurred_at=at,
             source=self._source(target, number),
-            finding=Finding(target.rule, target.key.grant_id, target.severity, target.key.deadline, told),
+            finding=Finding(
+                target.rule,
+                target.key.grant_id,
+                target.severity,
+                target.key.deadline,
+                json.dumps(short, sort_keys=True),
+            ),
             **self._about(target),
             **fields,
         )
 
 
-def note(history: History, deployment: str, datum: Mapping[str, Any]) -> None:
-    """Fold one decoded event of ``access.findings`` into the history; events of others change nothing."""
+def apply(history: History, deployment: str, datum: Mapping[str, Any]) -> None:
+    """Apply one decoded event of ``access.findings`` to the history. Events of others change nothing.
+
+    The evidence that is parsed here was written by this module.
+    """
     finding, source = datum["finding"], datum["source"]
     if finding is None or source["system"] != SYSTEM or source["instance"] != deployment:
         return
     kind, at = datum["event_type"], datum["occurred_at"].astimezone(UTC)
     if finding["rule"] == BREAKER_RULE and finding["key"] == SYSTEM:
-        history.note_breaker(at, opened=kind == "finding.opened")
+        if kind == "finding.opened":
+            history.open_breaker(at)
+        elif kind in ("finding.closed", "finding.resolved"):
+            history.close_breaker()
         return
     if not kind.startswith("revoke.") or finding["deadline"] is None:
         return
-    key = Key(finding["key"], finding["deadline"].astimezone(UTC))
+    key = _key(finding["key"], datum)
     evidence = json.loads(finding["evidence"])
     if kind == "revoke.attempted":
-        history.note_attempt(key, int(evidence["attempt"]), at)
+        history.add_attempt(key, int(evidence["attempt"]), at)
         if evidence.get("final"):
-            history.note_outcome(key, Outcome.accepted)
+            history.add_end(key, FinalStatus.accepted)
     elif kind == "revoke.confirmed":
-        history.note_outcome(key, Outcome.confirmed)
+        history.add_end(key, FinalStatus.confirmed)
     elif kind == "revoke.failed":
-        history.note_outcome(key, Outcome.superseded if evidence.get("superseded") else Outcome.failed)
+        history.add_end(key, FinalStatus.superseded if evidence.get("superseded") else FinalStatus.failed)

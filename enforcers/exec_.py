@@ -1,7 +1,7 @@
-"""Plug-in ``exec``: a program on this machine, without a shell, with the command as JSON on its standard input.
+"""Plug-in ``exec``: runs a program on this machine, without a shell, with the command as JSON on its standard input.
 
-Exit codes of ``command``: 0 taken away; 3 it was gone already; 75 not now, try again (EX_TEMPFAIL of sysexits.h);
-anything else failed. Exit codes of ``read_back``: 3 gone; 0 still there; anything else unknown this time.
+Exit codes of ``command``: 0 removed; 3 was gone already; 75 retry later (EX_TEMPFAIL of sysexits.h); others failed.
+Exit codes of ``read_back``: 3 absent; 0 present; others unknown.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from .contract import Attempt, Presence, Result, Seen, Target
-from .policy import ExecTarget, PolicyError
+from ..base.toml import ConfigError
+from .contract import Attempt, AttemptStatus, Observation, Presence, Target
+from .policy import ExecTarget
 
-DONE, GONE, AGAIN = 0, 3, 75
+DONE, GONE, RETRY = 0, 3, 75
 PLAIN_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
-"""All that a program sees of our environment, besides what the policy gives it."""
+"""The whole environment of a program, besides the variables in the policy."""
 
 
 class ExecPlugin:
@@ -27,17 +28,17 @@ class ExecPlugin:
 
     kind = "exec"
 
-    def __init__(self, target: ExecTarget) -> None:
+    def __init__(self, target: ExecTarget, key: str = "targets") -> None:
         self._config = target
         missing = [name for name in target.pass_environment if name not in os.environ]
         if missing:
-            raise PolicyError(f"pass_environment names {', '.join(missing)}, which the environment does not have")
+            raise ConfigError(f"{key}.pass_environment: not in the environment: {', '.join(missing)}")
         for path in {command[0] for command in (target.command, target.read_back) if command}:
-            # Said now, and not when the first access is to be taken away.
+            # Fail at the start, not at the first command.
             if not (Path(path).is_file() and os.access(path, os.X_OK)):
-                raise PolicyError(f"{path} is no program that can be run")
-            if Path(path).stat().st_mode & stat.S_IWOTH:  # what is in it would run with our credentials
-                raise PolicyError(f"{path} can be written by everybody: chmod o-w")
+                raise ConfigError(f"{key}: {path} is not an executable program")
+            if Path(path).stat().st_mode & stat.S_IWOTH:  # anybody could run programs with our credentials
+                raise ConfigError(f"{key}: anybody can write {path}; run: chmod o-w {path}")
         passed = {name: os.environ[name] for name in target.pass_environment}
         self._environment = PLAIN_ENVIRONMENT | target.environment | passed
 
@@ -46,33 +47,35 @@ class ExecPlugin:
         try:
             code = self._run(self._config.command, target)
         except subprocess.TimeoutExpired:
-            return Attempt(Result.again, f"the program took longer than {self._config.timeout_seconds:g} s: killed")
+            return Attempt(
+                AttemptStatus.retry, f"the program took longer than {self._config.timeout_seconds:g} s: killed"
+            )
         except OSError as error:
-            # It was there at the start: it is being replaced, or the machine is short of something.
-            return Attempt(Result.again, f"the program cannot be run: {error.strerror}")
+            # It was executable at the start: it is being replaced, or the machine is out of resources.
+            return Attempt(AttemptStatus.retry, f"the program cannot be run: {error.strerror}")
         if code in (DONE, GONE):
-            return Attempt(Result.accepted, f"exit code {code}: {'taken away' if code == DONE else 'gone already'}")
-        if code == AGAIN:
-            return Attempt(Result.again, f"exit code {code}: try again")
-        return Attempt(Result.failed, f"exit code {code}" if code > 0 else f"ended by signal {-code}")
+            return Attempt(AttemptStatus.accepted, f"exit code {code}: {'removed' if code == DONE else 'gone already'}")
+        if code == RETRY:
+            return Attempt(AttemptStatus.retry, f"exit code {code}: retry later")
+        return Attempt(AttemptStatus.failed, f"exit code {code}" if code > 0 else f"ended by signal {-code}")
 
-    def read_back(self, target: Target) -> Seen:
-        """Run ``read_back``, where the policy has it."""
+    def read_back(self, target: Target) -> Observation:
+        """Run ``read_back`` if the policy has it."""
         if not self._config.read_back:
-            return Seen(Presence.unreadable, "the policy has no program to read back")
+            return Observation(Presence.unreadable, "the policy has no program to read back")
         try:
             code = self._run(self._config.read_back, target)
         except subprocess.TimeoutExpired:
-            return Seen(Presence.unknown, "the program that reads back took too long: killed")
+            return Observation(Presence.unknown, "the read_back program took too long: killed")
         except OSError as error:
-            return Seen(Presence.unknown, f"the program that reads back cannot be run: {error.strerror}")
-        presence = {GONE: Presence.gone, DONE: Presence.still_there}.get(code, Presence.unknown)
-        return Seen(presence, f"the program that reads back ended with {code}")
+            return Observation(Presence.unknown, f"the read_back program cannot be run: {error.strerror}")
+        presence = {GONE: Presence.absent, DONE: Presence.present}.get(code, Presence.unknown)
+        return Observation(presence, f"the read_back program exited with {code}")
 
     def _run(self, command: tuple[str, ...], target: Target) -> int:
-        """Return the exit code, minus the signal where one ended it.
+        """Return the exit code; a negative signal number if a signal ended the program.
 
-        The program's output goes nowhere: it may hold what must not be logged, and we decide by the exit code alone.
+        Its output is discarded, because it may contain secrets. Only the exit code counts.
         """
         with subprocess.Popen(
             command,
@@ -86,7 +89,7 @@ class ExecPlugin:
             try:
                 process.communicate(json.dumps(target.as_json(), sort_keys=True).encode(), self._config.timeout_seconds)
             except BaseException:
-                # The group is its own, and its leader not reaped yet, so its number cannot belong to anybody else.
+                # The leader of its process group is not reaped yet, so the group id cannot have been reused.
                 if process.returncode is None:
                     with suppress(ProcessLookupError):
                         os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What the enforcer has put on record, in Kafka: written in transactions, and read back at a start."""
+"""The enforcer's own events in Kafka: written in transactions, and read back at the start."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ..schemas.codec import DecodeError, EventEncoder, decode
 from ..schemas.event import FINDINGS_TOPIC, Event
 from ..schemas.framing import FramingError
 from ..schemas.topics import COMMANDS_TOPIC
-from .core import Breaker, History
-from .events import Recorder, note
+from .core import History
+from .events import Recorder, apply
 
 log = structlog.get_logger("grantledger.enforce")
 
@@ -27,14 +27,14 @@ _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.
 
 
 def enforce_group(deployment: str) -> str:
-    """Return the consumer group whose offset says which commands are done with."""
+    """Return the consumer group whose offset is below all open commands."""
     return f"{deployment}-enforce"
 
 
-class KafkaJournal:
-    """Events and position, in one transaction each.
+class TransactionalEventWriter:
+    """Writes events and the position in one transaction.
 
-    Making one fences every enforcer before it off, and ends what that one has left open.
+    Creating it fences earlier enforcers and aborts their open transactions.
     """
 
     def __init__(self, cluster: Cluster, deployment: str, stopping: Callable[[], bool]) -> None:
@@ -45,31 +45,31 @@ class KafkaJournal:
         self._writer.init()
 
     def follow(self, consumer: Consumer, committed: int) -> None:
-        """Commit positions for this consumer's group from now on; ``committed``: its last, negative for none."""
+        """Commit positions for this consumer's group from now on. ``committed``: the last one, negative for none."""
         self._consumer, self._position = consumer, committed
 
     def write(self, events: Sequence[Event], position: int) -> None:
-        """Put events on record and commit the position; returns when the brokers have both.
+        """Write events and commit the position, and return when the brokers have both.
 
-        A position that has not moved is committed where it comes alone, so that the brokers do not forget it.
+        An unchanged position is committed only without events, to keep the brokers from expiring it.
 
         Raises:
-            KafkaException: neither is there; the process must end, and start again.
+            KafkaException: neither is written. The process must restart.
         """
-        told = self._consumer is not None and (position > self._position or not events)
-        if not events and not told:
+        moves = self._consumer is not None and (position > self._position or not events)
+        if not events and not moves:
             return
         self._writer.begin()
         for event in events:
             self._writer.produce(event.topic, self._encoder.encode(event), event.key)
-        if self._consumer is not None and told:
+        if self._consumer is not None and moves:
             self._writer.send_offsets({(COMMANDS_TOPIC, 0): position}, self._consumer.consumer_group_metadata())
         self._writer.commit()
         self._position = max(self._position, position)
 
 
 def read_history(logs: SealedLogs, catalog: SchemaCatalog) -> History:
-    """Read the enforcer's events, however old: the input topic forgets after a week, the sealed log does not.
+    """Rebuild the history from the sealed log, which keeps events forever, and from the events not sealed yet.
 
     Raises:
         SealedLogStoppedError: the sealed log of findings is discontinuous.
@@ -77,51 +77,46 @@ def read_history(logs: SealedLogs, catalog: SchemaCatalog) -> History:
     history = History()
     for value, append_time_ms in logs.read_all(FINDINGS_TOPIC):
         try:
-            note(history, logs.deployment, decode(value or b"", catalog, append_time_ms))
+            apply(history, logs.deployment, decode(value or b"", catalog, append_time_ms))
         except (DecodeError, FramingError) as error:
             log.warning("finding_unreadable", append_time_ms=append_time_ms, reason=error.code)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-            # It says that it is ours, and is not.
+            # It claims to be ours, but is not.
             log.warning("finding_unreadable", append_time_ms=append_time_ms, reason=type(error).__name__)
     return history
 
 
 def close_breaker(
     logs: SealedLogs,
-    breaker: Breaker,
     *,
     catalog: SchemaCatalog,
     now: Callable[[], datetime],
-    who: str,
-    why: str,
+    person: str,
+    reason: str,
 ) -> bool:
-    """Put on record that a person has closed the breaker; return whether it was open.
+    """Record that a person closes the breaker. Return whether it was open.
 
     Raises:
         KafkaUnavailableError: the brokers do not answer, or refuse.
     """
     with kafka_errors("the breaker cannot be closed"):
-        # Looked at first without a journal, which would push a running enforcer from its place for nothing.
+        # Checked before creating a writer, which would fence a running enforcer for nothing.
         if read_history(logs, catalog).breaker_opened is None:
             return False
-        journal = KafkaJournal(logs.cluster, logs.deployment, lambda: False)
-        seconds = breaker.window.total_seconds()
-        closed = Recorder(logs.deployment).breaker(
-            now(), opened=False, limit=breaker.limit, seconds=seconds, who=who, why=why
-        )
-        journal.write([closed], -1)
+        writer = TransactionalEventWriter(logs.cluster, logs.deployment, lambda: False)
+        writer.write([Recorder(logs.deployment).breaker_closed(now(), person, reason)], -1)
         return True
 
 
 @contextmanager
 def kafka_errors(what: str) -> Iterator[None]:
-    """Turn what the brokers refuse into a sentence for a person: ``what`` could not be done, and why."""
+    """Turn errors of the brokers into messages for people: ``what`` failed, and why."""
     try:
         yield
     except KafkaException as error:
         problem: KafkaError = error.args[0]
         if problem.code() in _FENCED:
-            raise KafkaUnavailableError(f"{what}: another enforcer took this one's place") from error
+            raise KafkaUnavailableError(f"{what}: another enforcer has taken over") from error
         if is_transient(error):
             raise unavailable(what, error) from error
         raise KafkaUnavailableError(f"{what}: {problem.str()}") from error

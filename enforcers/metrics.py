@@ -1,4 +1,4 @@
-"""Metrics of the enforcer, one line each with what it means."""
+"""Metrics of the enforcer. The help texts define them."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from prometheus_client import Counter, Gauge
 
 COMMANDS = Counter(
     "grantledger_enforce_commands_total",
-    "Revoke commands read, by what became of them: work, done, joined, stale, invalid.",
+    "Revoke commands read, by decision: work, done, joined, stale, invalid.",
     ["decision"],
 )
 ATTEMPTS = Counter(
     "grantledger_enforce_attempts_total",
-    "Attempts, by target and answer: accepted, again, failed.",
+    "Attempts by target and status: accepted, retry, failed.",
     ["target", "result"],
 )
 OUTCOMES = Counter(
     "grantledger_enforce_outcomes_total",
-    "Commands ended: confirmed, accepted, failed or superseded.",
+    "Ended commands: confirmed, accepted, failed or superseded.",
     ["target", "outcome"],
 )
 WOULD_REVOKE = Counter(
     "grantledger_enforce_dry_run_total", "Commands that a dry run would have carried out.", ["target"]
 )
-OPEN = Gauge("grantledger_enforce_open_commands", "Commands begun and not ended.")
-PUT_OFF = Gauge("grantledger_enforce_put_off_commands", "Open commands whose access another grant holds for now.")
-BREAKER_OPEN = Gauge("grantledger_enforce_breaker_open", "1 while the breaker is open and waits for a person.")
+OPEN = Gauge("grantledger_enforce_open_commands", "Commands accepted and not ended.")
+POSTPONED = Gauge("grantledger_enforce_postponed_commands", "Open commands whose access is covered by a running grant.")
+BREAKER_OPEN = Gauge("grantledger_enforce_breaker_open", "1 while the breaker is open.")

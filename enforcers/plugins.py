@@ -1,33 +1,32 @@
-"""From the policy to plug-ins."""
+"""Builds the plug-ins of a policy."""
 
 from __future__ import annotations
 
+from ..base.toml import ConfigError
 from .contract import Plugin
 from .exec_ import ExecPlugin
-from .policy import ExecTarget, Policy, PolicyError, WebhookTarget
+from .policy import EnforcementPolicy, ExecTarget, WebhookTarget
 from .webhook import WebhookPlugin
 
 
-def build_plugins(policy: Policy, deployment: str) -> dict[str, Plugin]:
-    """Return the plug-in of each target, by its name in the policy. Reads every secret, contacts nobody.
+def build_plugins(policy: EnforcementPolicy, deployment: str) -> dict[str, Plugin]:
+    """Return the plug-in of each target by name. Reads all secrets and connects to nothing.
 
     Raises:
-        PolicyError: a secret is missing, or what a plug-in needs is not installed; names the target.
+        ConfigError: a secret is missing, or a plug-in's requirements are not installed; names the target.
     """
     plugins: dict[str, Plugin] = {}
     for name, target in policy.targets.items():
-        try:
-            if isinstance(target, WebhookTarget):
-                plugins[name] = WebhookPlugin(target, deployment)
-            elif isinstance(target, ExecTarget):
-                plugins[name] = ExecPlugin(target)
-            else:
-                # Only those who use it need the database's client.
+        key = f"targets.{name}"
+        if isinstance(target, WebhookTarget):
+            plugins[name] = WebhookPlugin(target, deployment, key)
+        elif isinstance(target, ExecTarget):
+            plugins[name] = ExecPlugin(target, key)
+        else:
+            try:
+                # Only this plug-in needs the database client.
                 from .postgresql import PostgresqlPlugin
-
-                plugins[name] = PostgresqlPlugin(target)
-        except PolicyError as error:
-            raise PolicyError(f"targets.{name}: {error}") from None
-        except ImportError as error:
-            raise PolicyError(f"targets.{name} needs {error.name}: pip install 'grantledger[enforce]'") from None
+            except ImportError as error:
+                raise ConfigError(f"{key} needs {error.name}: pip install 'grantledger[enforce]'") from None
+            plugins[name] = PostgresqlPlugin(target, key)
     return plugins

@@ -1,102 +1,41 @@
-"""The enforcer's policy: a TOML file that says which access is taken away where, and how.
+"""The enforcement policy: a TOML file that defines where and how each access is removed.
 
-It holds no secret: passwords and signing secrets are named by the environment variable or the file they are in.
+It contains no secrets: passwords and signing secrets are in environment variables or files that it names.
 """
 
 from __future__ import annotations
 
-import os
-import stat
-import tomllib
 from fnmatch import fnmatchcase
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ..base.secret import SecretReference
+from ..webhooks.endpoint import SignedEndpoint, Url, is_exposed
 from .contract import Target
-from .held import Holder, access_of
-
-
-class PolicyError(Exception):
-    """The policy is wrong, or a secret it names is not there; the message names the place."""
+from .running_grants import RunningGrant, access_of
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Secret(_Part):
-    """Where a secret is: the name of an environment variable, or a file (its first line). Exactly one of them."""
-
-    env: str = ""
-    file: Path | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Secret:
-        if bool(self.env) == (self.file is not None):
-            raise ValueError("name either env or file")
-        return self
-
-    def read(self) -> str:
-        """Return the secret.
-
-        Raises:
-            PolicyError: it is not there, or empty.
-        """
-        if self.file is None:
-            found, place = os.environ.get(self.env, ""), f"environment variable {self.env}"
-        else:
-            place = f"file {self.file}"
-            try:
-                found = _read_ours(self.file).partition("\n")[0]
-            except (OSError, UnicodeDecodeError) as error:
-                raise PolicyError(f"the secret in {place} cannot be read: {type(error).__name__}") from None
-        if not found.strip():
-            raise PolicyError(f"the secret in {place} is missing or empty")
-        return found.strip()
-
-
-def _read_ours(path: Path) -> str:
-    """Return a file's text; refuse a file that anybody on this machine may write, for it decides what we do."""
-    with path.open(encoding="utf-8") as file:
-        if os.fstat(file.fileno()).st_mode & stat.S_IWOTH:
-            raise PolicyError(f"{path} can be written by everybody: chmod o-w")
-        return file.read()
-
-
-class WebhookTarget(_Part):
-    """HTTP POST to a receiver of ours. ``read_back``: the address that says whether the access is there."""
+class WebhookTarget(SignedEndpoint):
+    """HTTP POST to a receiver of yours. ``read_back``: the address that answers whether the access exists."""
 
     plugin: Literal["webhook"]
-    url: str
-    read_back: str = ""
-    secret: Secret
-    timeout_seconds: float = Field(10.0, gt=0, le=120)
+    read_back: Url | Literal[""] = ""
+    secret: SecretReference
 
-    @field_validator("url", "read_back")
-    @classmethod
-    def _safe(cls, url: str) -> str:
-        if any(not "!" <= character <= "~" for character in url):
-            raise ValueError("holds a space or another character that must be written as %XX")
-        parts = urlsplit(url)
-        _ = parts.port  # raises where it is no port
-        if parts.username or parts.password:
-            raise ValueError("holds a password; the receiver knows us by the signature")
-        if not parts.hostname or parts.scheme not in ("https", "http"):
-            raise ValueError("must be https://host/path")
-        if parts.scheme == "http" and not _is_loopback(parts.hostname):
-            raise ValueError("http is for loopback addresses only; use https")
-        return url
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    @model_validator(mode="after")
+    def _private_lookup(self) -> WebhookTarget:
+        if self.read_back and is_exposed(self.read_back):
+            raise ValueError("read_back: http is for loopback addresses only; use https")
+        if (self.ca_file or self.cert_file) and urlsplit(self.read_back).scheme == "http":
+            raise ValueError("read_back: ca_file and cert_file need an https url")
+        return self
 
 
 class ExecTarget(_Part):
@@ -114,21 +53,21 @@ class ExecTarget(_Part):
     def _absolute(cls, command: tuple[str, ...]) -> tuple[str, ...]:
         if command and not Path(command[0]).is_absolute():
             raise ValueError("must begin with the absolute path of a program")
-        if any("\0" in word for word in command):
-            raise ValueError("holds a NUL character")
+        if any("\0" in argument for argument in command):
+            raise ValueError("contains a NUL character")
         return command
 
     @field_validator("environment")
     @classmethod
-    def _possible(cls, environment: dict[str, str]) -> dict[str, str]:
+    def _valid_environment(cls, environment: dict[str, str]) -> dict[str, str]:
         for name, value in environment.items():
             if not name or "=" in name or "\0" in name + value:
-                raise ValueError("has a name or a value that no environment can hold")
+                raise ValueError("contains a name or a value that is not possible in an environment")
         return environment
 
 
 class Privileges(_Part):
-    """Privileges on one object. ``name`` has its parts apart: ``["public", "orders"]``, or ``["orders"]``."""
+    """Privileges on one object. ``name`` is a list of its parts: ``["public", "orders"]``, or ``["orders"]``."""
 
     privileges: tuple[
         Literal[
@@ -140,7 +79,7 @@ class Privileges(_Part):
     name: tuple[str, ...] = Field(min_length=1, max_length=2)
 
     @model_validator(mode="after")
-    def _fits(self) -> Privileges:
+    def _consistent(self) -> Privileges:
         if len(self.name) != (2 if self.on == "table" else 1):
             raise ValueError(f"name of a {self.on} must be {'[schema, table]' if self.on == 'table' else '[name]'}")
         allowed = {
@@ -154,7 +93,7 @@ class Privileges(_Part):
 
 
 class PostgresqlAction(_Part):
-    """What an entitlement is in this database. The first whose ``entitlement`` (shell pattern) fits is taken."""
+    """An entitlement in this database. The first action whose ``entitlement`` (shell pattern) matches applies."""
 
     entitlement: str
     roles: tuple[str, ...] = ()
@@ -164,17 +103,17 @@ class PostgresqlAction(_Part):
     cascade: bool = False
 
     @model_validator(mode="after")
-    def _does_something(self) -> PostgresqlAction:
+    def _not_empty(self) -> PostgresqlAction:
         if not (self.roles or self.privileges or self.nologin):
-            raise ValueError("takes nothing away: give roles, privileges or nologin")
+            raise ValueError("removes nothing: give roles, privileges or nologin")
         return self
 
-    def takes_from(self, other: PostgresqlAction) -> bool:
-        """Whether it takes away what somebody who holds the other entitlement needs."""
+    def affects(self, other: PostgresqlAction) -> bool:
+        """Whether this action removes something that the other entitlement includes."""
         return self.nologin or bool(
             set(self.roles) & set(other.roles)
-            or {(one.on, one.name, word) for one in self.privileges for word in one.privileges}
-            & {(one.on, one.name, word) for one in other.privileges for word in one.privileges}
+            or {(one.on, one.name, name) for one in self.privileges for name in one.privileges}
+            & {(one.on, one.name, name) for one in other.privileges for name in one.privileges}
         )
 
 
@@ -183,7 +122,7 @@ class PostgresqlTarget(_Part):
 
     plugin: Literal["postgresql"]
     conninfo: str
-    password: Secret | None = None
+    password: SecretReference | None = None
     timeout_seconds: float = Field(10.0, ge=1, le=120)
     strip_domain: str = ""
     subjects: dict[str, str] = Field(default_factory=dict)
@@ -191,11 +130,11 @@ class PostgresqlTarget(_Part):
     actions: tuple[PostgresqlAction, ...] = Field(min_length=1)
 
     def action_for(self, entitlement: str) -> PostgresqlAction | None:
-        """Return what the entitlement is here, None where the policy does not say."""
+        """Return the action for an entitlement, None if the policy has none."""
         return next((action for action in self.actions if fnmatchcase(entitlement, action.entitlement)), None)
 
     def role_of(self, subject: str) -> str:
-        """Return the database role of a subject: as mapped, else without the domain, else as it is."""
+        """Return the database role of a subject: as mapped, else without the domain, else unchanged."""
         if subject in self.subjects:
             return self.subjects[subject]
         suffix = f"@{self.strip_domain}"
@@ -206,7 +145,7 @@ AnyTarget = Annotated[WebhookTarget | ExecTarget | PostgresqlTarget, Field(discr
 
 
 class Route(_Part):
-    """Which commands go to which target. All four are shell patterns; the first route that fits is taken."""
+    """Assigns commands to a target. The four criteria are shell patterns; the first route that matches applies."""
 
     target: str
     resource_kind: str = "*"
@@ -214,8 +153,8 @@ class Route(_Part):
     environment: str = "*"
     entitlement: str = "*"
 
-    def fits(self, kind: str, resource: str, environment: str, entitlement: str) -> bool:
-        """Whether an access goes this way. A resource without environment has the empty one."""
+    def matches(self, kind: str, resource: str, environment: str, entitlement: str) -> bool:
+        """Whether an access takes this route. A resource without an environment has the empty one."""
         pairs = (
             (kind, self.resource_kind),
             (resource, self.resource_id),
@@ -225,8 +164,8 @@ class Route(_Part):
         return all(fnmatchcase(value, pattern) for value, pattern in pairs)
 
 
-class Policy(_Part):
-    """The whole file. ``max_age_seconds``: a command older than that is not begun any more."""
+class EnforcementPolicy(_Part):
+    """The whole file. ``max_age_seconds``: a command older than this is not started."""
 
     max_age_seconds: float = Field(86_400.0, gt=0)
     backoff_seconds: float = Field(2.0, gt=0)
@@ -235,53 +174,32 @@ class Policy(_Part):
     routes: tuple[Route, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _known(self) -> Policy:
+    def _known_targets(self) -> EnforcementPolicy:
         for number, route in enumerate(self.routes):
             if route.target not in self.targets:
-                raise ValueError(f"routes[{number}].target names {route.target!r}, which is not among the targets")
+                raise ValueError(f"routes[{number}].target names {route.target!r}, which is not a target")
         return self
 
     def route(self, target: Target) -> str | None:
-        """Return the name of the target that takes a command, None where no route fits."""
+        """Return the name of the target for a command, None if no route matches."""
         resource = target.resource
         return self._route(resource.kind, resource.id, resource.environment or "", target.entitlement)
 
     def _route(self, *access: str) -> str | None:
-        return next((route.target for route in self.routes if route.fits(*access)), None)
+        return next((route.target for route in self.routes if route.matches(*access)), None)
 
-    def shared(self, target: Target, name: str, other: Holder) -> bool:
-        """Whether carrying out a command at a target would take another grant's access too.
+    def shared(self, target: Target, name: str, other: RunningGrant) -> bool:
+        """Whether carrying out a command at a target would also remove the access of another grant.
 
-        Several accesses may be one to the database: ``read*`` one role, ``orders*`` one server.
+        Different accesses may be one thing in the database: ``read*`` one role, ``orders*`` one server.
         """
-        config, held = self.targets[name], other.access
-        if held == access_of(target):
+        config, access = self.targets[name], other.access
+        if access == access_of(target):
             return True
         if not isinstance(config, PostgresqlTarget) or (
-            config.role_of(held.subject) != config.role_of(target.subject.id)
-            or self._route(held.resource_kind, held.resource, other.environment, held.entitlement) != name
+            config.role_of(access.subject) != config.role_of(target.subject.id)
+            or self._route(access.resource_kind, access.resource, other.environment, access.entitlement) != name
         ):
             return False
-        action, its = config.action_for(target.entitlement), config.action_for(held.entitlement)
-        return action is not None and its is not None and action.takes_from(its)
-
-
-def load_policy(path: Path) -> Policy:
-    """Read the policy.
-
-    Raises:
-        PolicyError: the file cannot be read or is wrong; names the place, and shows no value.
-    """
-    try:
-        found: dict[str, Any] = tomllib.loads(_read_ours(path))
-        return Policy.model_validate(found)
-    except OSError as error:
-        raise PolicyError(f"the policy {path} cannot be read: {error.strerror}") from None
-    except ValidationError as error:
-        lines = [
-            f"{path}: {'.'.join(map(str, problem['loc'])) or 'policy'}: {problem['msg']}"
-            for problem in error.errors(include_input=False, include_url=False)
-        ]
-        raise PolicyError("\n".join(lines)) from None
-    except ValueError as error:  # no TOML, or no UTF-8
-        raise PolicyError(f"the policy {path} does not parse: {error}") from None
+        action, others = config.action_for(target.entitlement), config.action_for(access.entitlement)
+        return action is not None and others is not None and action.affects(others)

@@ -1,4 +1,4 @@
-"""Plug-in ``postgresql``: takes away memberships and privileges, closes logins, ends sessions, and looks afterwards.
+"""Plug-in ``postgresql``: removes memberships, privileges and logins, ends sessions, and reads all of it back.
 
 Reads ``pg_auth_members``, ``pg_roles`` and ``pg_stat_activity`` (PostgreSQL documentation, chapters "System Catalogs"
 and "Monitoring"). Every name goes into a statement through ``psycopg.sql``.
@@ -19,24 +19,25 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from .contract import Attempt, Key, Presence, Result, Seen, Target
-from .policy import PolicyError, PostgresqlAction, PostgresqlTarget, Privileges
+from ..base.toml import ConfigError
+from .contract import Attempt, AttemptStatus, Key, Observation, Presence, Target
+from .policy import PostgresqlAction, PostgresqlTarget, Privileges
 
-PASSING = ("08", "40", "53", "55", "57")
-"""Classes of SQLSTATE that may go well later: connection, rollback, resources, locks, operator's intervention."""
+TRANSIENT = ("08", "40", "53", "55", "57")
+"""Classes of SQLSTATE worth a retry: connection, rollback, resources, locks, operator intervention."""
 GRANTORS_SINCE = 160_000
-"""Since this version a membership has one row for each grantor, and a plain REVOKE takes only our own."""
+"""From this version on, a membership has one row per grantor, and a plain REVOKE removes only our own."""
 REMEMBERED = 10_000
 OVERALL = 4
-"""How many times the limit of one statement a whole conversation may take."""
+"""Limit of a whole connection, as a multiple of the limit of one statement."""
 COLUMNWISE = frozenset({"SELECT", "INSERT", "UPDATE", "REFERENCES"})
-"""Privileges on a table that somebody may also hold on some of its columns only."""
+"""Table privileges that can also be granted on single columns."""
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 class _RefusedError(Exception):
-    """The policy or the database makes this impossible; a person must look."""
+    """The policy or the database does not permit this. A person must look into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +48,27 @@ class _Plan:
 
 
 class PostgresqlPlugin:
-    """Takes access away in one database server, with the role that the policy's ``conninfo`` names."""
+    """Removes access in one database server, with the role in the policy's ``conninfo``.
+
+    Args:
+        key: of the target in the policy, for errors.
+    """
 
     kind = "postgresql"
 
-    def __init__(self, target: PostgresqlTarget) -> None:
+    def __init__(self, target: PostgresqlTarget, key: str = "targets") -> None:
         self._config = target
         limit = int(target.timeout_seconds * 1000)
         try:
             given = conninfo_to_dict(target.conninfo)
         except psycopg.ProgrammingError:
-            raise PolicyError("conninfo is no connection string of PostgreSQL") from None
+            raise ConfigError(f"{key}.conninfo: is not a PostgreSQL connection string") from None
         for secret in ("password", "sslpassword"):
             if secret in given:
-                raise PolicyError(f"conninfo holds a {secret}, which has no place in this file")
+                raise ConfigError(f"{key}.conninfo: contains a {secret}, which does not belong in this file")
         self._conninfo = make_conninfo(
             target.conninfo,
-            **({"password": target.password.read()} if target.password else {}),
+            **({"password": target.password.read(f"{key}.password")} if target.password else {}),
             application_name="grantledger-enforcer",
             connect_timeout=max(2, int(target.timeout_seconds)),
             tcp_user_timeout=limit,
@@ -75,21 +80,21 @@ class PostgresqlPlugin:
         self._ended: dict[Key, datetime] = {}
 
     def revoke(self, target: Target) -> Attempt:
-        """Take everything away that the policy's action names, in one transaction, then end the role's sessions."""
+        """Remove everything in the policy's action in one transaction, then end the role's sessions."""
         try:
             with self._connected() as connection:
                 plan = self._plan(connection, target)
                 with connection.transaction():
-                    self._take_away(connection, plan)
+                    self._remove(connection, plan)
                 ended = self._terminate(connection, plan, target.key) if plan.action.terminate else 0
         except _RefusedError as error:
-            return Attempt(Result.failed, str(error))
+            return Attempt(AttemptStatus.failed, str(error))
         except psycopg.Error as error:
-            return Attempt(_result_of(error), _told(error))
-        return Attempt(Result.accepted, f"taken from role {plan.role}; {ended} sessions ended")
+            return Attempt(_status_of(error), _message(error))
+        return Attempt(AttemptStatus.accepted, f"removed from role {plan.role}; {ended} sessions ended")
 
-    def read_back(self, target: Target) -> Seen:
-        """Look for the memberships (also through other roles), the privileges, the login and the sessions."""
+    def read_back(self, target: Target) -> Observation:
+        """Check the memberships (also through other roles), the privileges, the login and the sessions."""
         try:
             with self._connected() as connection:
                 plan = self._plan(connection, target)
@@ -100,12 +105,12 @@ class PostgresqlPlugin:
                     *self._sessions(connection, plan, target.key),
                 ]
         except _RefusedError as error:
-            return Seen(Presence.unknown, str(error))
+            return Observation(Presence.unknown, str(error))
         except psycopg.Error as error:
-            return Seen(Presence.unknown, _told(error))
+            return Observation(Presence.unknown, _message(error))
         if left:
-            return Seen(Presence.still_there, f"role {plan.role} still has {', '.join(left)}")
-        return Seen(Presence.gone, f"role {plan.role} has nothing of it")
+            return Observation(Presence.present, f"role {plan.role} still has {', '.join(left)}")
+        return Observation(Presence.absent, f"role {plan.role} has nothing left")
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
@@ -113,7 +118,7 @@ class PostgresqlPlugin:
             psycopg.connect(self._conninfo, autocommit=True) as connection,
             socket.socket(fileno=os.dup(connection.fileno())) as ours,
         ):
-            # The server ends a statement by its own clock. One that is frozen has none, so the socket ends by ours.
+            # The server enforces statement_timeout. If the server itself hangs, this timer closes the socket.
             watchdog = threading.Timer(OVERALL * self._config.timeout_seconds, _shut, [ours])
             watchdog.daemon = True
             watchdog.start()
@@ -123,9 +128,9 @@ class PostgresqlPlugin:
                 watchdog.cancel()
 
     def _plan(self, connection: Connection, target: Target) -> _Plan:
-        """Return what to do to which role.
+        """Return the role and the action.
 
-        A role that is not there is never taken for access that is gone: a wrong mapping would look the same.
+        A missing role does not prove that the access is gone: a wrong mapping would look the same.
         """
         action = self._config.action_for(target.entitlement)
         if action is None:
@@ -137,16 +142,16 @@ class PostgresqlPlugin:
             (role,),
         )
         if found is None:
-            raise _RefusedError(f"there is no role {role}")
+            raise _RefusedError(f"role {role} does not exist")
         oid, superuser, ourselves = found
         if superuser or ourselves or role.startswith("pg_") or role in self._config.protected:
-            raise _RefusedError(f"role {role} is a superuser, the enforcer's own, or protected: left alone")
+            raise _RefusedError(f"role {role} is a superuser, the enforcer's own role, or protected: not changed")
         there = {name for (name,) in _rows(connection, "SELECT rolname FROM pg_roles", ())} if action.roles else set()
         if missing := sorted(set(action.roles) - there):
-            raise _RefusedError(f"the policy names a role that is not there: {', '.join(missing)}")
+            raise _RefusedError(f"roles in the policy do not exist: {', '.join(missing)}")
         return _Plan(role, oid, action)
 
-    def _take_away(self, connection: Connection, plan: _Plan) -> None:
+    def _remove(self, connection: Connection, plan: _Plan) -> None:
         tail = sql.SQL(" CASCADE") if plan.action.cascade else sql.SQL(" RESTRICT")
         member = sql.Identifier(plan.role)
         with_grantor = connection.info.server_version >= GRANTORS_SINCE
@@ -160,11 +165,11 @@ class PostgresqlPlugin:
             by = sql.SQL(" GRANTED BY {}").format(sql.Identifier(grantor)) if with_grantor and grantor else sql.SQL("")
             connection.execute(sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(role), member) + by + tail)
         for privileges in plan.action.privileges:
-            words = sql.SQL(", ").join([sql.SQL(word) for word in privileges.privileges])
+            names = sql.SQL(", ").join([sql.SQL(name) for name in privileges.privileges])
             kind = {"table": sql.SQL("TABLE"), "schema": sql.SQL("SCHEMA"), "database": sql.SQL("DATABASE")}
             connection.execute(
                 sql.SQL("REVOKE {} ON {} {} FROM {}").format(
-                    words, kind[privileges.on], sql.Identifier(*privileges.name), member
+                    names, kind[privileges.on], sql.Identifier(*privileges.name), member
                 )
                 + tail
             )
@@ -172,9 +177,9 @@ class PostgresqlPlugin:
             connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(member))
 
     def _terminate(self, connection: Connection, plan: _Plan, key: Key) -> int:
-        """End the role's sessions, which keep a role they have SET even when the membership is gone.
+        """End the role's sessions: a session keeps a role that it has SET after the membership is gone.
 
-        A session that begins from now on has nothing of the access any more, so only older ones count when looking.
+        Sessions that start later do not have the access, so reading back counts only older ones.
         """
         now = _row(connection, "SELECT clock_timestamp()", ())
         whose = "FROM pg_stat_activity WHERE usesysid = %s AND pid <> pg_backend_pid()"
@@ -197,12 +202,12 @@ class PostgresqlPlugin:
         return [f"role {name}" for (name,) in rows]
 
     def _privileges(self, connection: Connection, plan: _Plan) -> list[str]:
-        """Return the privileges that the role has, or that a role it is in has: it may be able to become that one."""
+        """Return the privileges of the role and of roles that it is a member of and may SET."""
         left = []
         for privileges in plan.action.privileges:
             oid = _object(connection, privileges)
-            for word in privileges.privileges:
-                columnwise = privileges.on == "table" and word in COLUMNWISE
+            for name in privileges.privileges:
+                columnwise = privileges.on == "table" and name in COLUMNWISE
                 function = "has_any_column_privilege" if columnwise else f"has_{privileges.on}_privilege"
                 query = sql.SQL(
                     "WITH RECURSIVE above(oid) AS (SELECT %s::oid UNION"
@@ -210,9 +215,9 @@ class PostgresqlPlugin:
                     " SELECT rolname FROM pg_roles JOIN above USING (oid) WHERE {}(oid, %s::oid, %s)"
                     " ORDER BY oid <> %s, rolname LIMIT 1"
                 ).format(sql.Identifier(function))
-                for (holder,) in connection.execute(query, (plan.oid, oid, word, plan.oid)).fetchall():
+                for (holder,) in connection.execute(query, (plan.oid, oid, name, plan.oid)).fetchall():
                     through = "" if holder == plan.role else f" through role {holder}"
-                    left.append(f"{word} on {'.'.join(privileges.name)}{through}")
+                    left.append(f"{name} on {'.'.join(privileges.name)}{through}")
         return left
 
     def _login(self, connection: Connection, plan: _Plan) -> list[str]:
@@ -222,14 +227,14 @@ class PostgresqlPlugin:
         return ["the login"] if found is None or found[0] else []
 
     def _sessions(self, connection: Connection, plan: _Plan, key: Key) -> list[str]:
-        """Return the sessions that may still hold the access: all, where we do not know of having ended the older."""
+        """Return the sessions that may still have the access: all of them, unless we ended the older ones."""
         if not plan.action.terminate:
             return []
         since = None if plan.action.nologin else self._ended.get(key)
         found = _row(
             connection,
             "SELECT count(*) FROM pg_stat_activity WHERE usesysid = %s AND pid <> pg_backend_pid()"
-            # Null, to a role that may not see when others began: then it counts.
+            # NULL if our role may not see the start of other sessions: then it counts.
             " AND coalesce(backend_start <= %s::timestamptz, true)",
             (plan.oid, since),
         )
@@ -237,7 +242,7 @@ class PostgresqlPlugin:
 
 
 def _shut(sock: socket.socket) -> None:
-    with suppress(OSError):  # it was closed in between
+    with suppress(OSError):  # it was closed meanwhile
         sock.shutdown(socket.SHUT_RDWR)
 
 
@@ -250,7 +255,7 @@ def _object(connection: Connection, privileges: Privileges) -> int:
     }[privileges.on]
     found = _row(connection, query, privileges.name)
     if found is None:
-        raise _RefusedError(f"the policy names a {privileges.on} that is not there: {'.'.join(privileges.name)}")
+        raise _RefusedError(f"the {privileges.on} in the policy does not exist: {'.'.join(privileges.name)}")
     oid: int = found[0]
     return oid
 
@@ -263,13 +268,14 @@ def _row(connection: Connection, query: str, values: tuple[Any, ...]) -> tuple[A
     return connection.execute(query.encode(), values).fetchone()
 
 
-def _result_of(error: psycopg.Error) -> Result:
-    """A connection that fails has no SQLSTATE, whatever the reason."""
-    return Result.again if error.sqlstate is None or error.sqlstate[:2] in PASSING else Result.failed
+def _status_of(error: psycopg.Error) -> AttemptStatus:
+    """Return the status of an error. A failed connection has no SQLSTATE."""
+    transient = error.sqlstate is None or error.sqlstate[:2] in TRANSIENT
+    return AttemptStatus.retry if transient else AttemptStatus.failed
 
 
-def _told(error: psycopg.Error) -> str:
-    """Return the server's first line, never the statement; without a server, what the client says in one line."""
+def _message(error: psycopg.Error) -> str:
+    """Return the first line of the server's message, without the statement; without a server, the client's message."""
     if error.sqlstate is None:
         return f"no connection to the database: {' '.join(str(error).split())}"
     return f"{error.sqlstate}: {error.diag.message_primary or type(error).__name__}"

@@ -8,32 +8,28 @@ from .settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from ..enforcers.core import Breaker
-    from ..enforcers.policy import Policy as EnforcementPolicy
+    from ..enforcers.policy import EnforcementPolicy
     from ..sinks.alerts.config import AlertConfig
 
 
 def alert_config(settings: Settings) -> AlertConfig:
     """Return the alert channels."""
-    from ..sinks.alerts.config import AlertConfigError, load_config
+    from ..base.toml import load_toml
+    from ..sinks.alerts.config import AlertConfig
 
     if settings.alert_config is None:
         raise SettingsError("there are no alert channels: set GRANTLEDGER_ALERT_CONFIG to the TOML file that has them")
-    try:
-        return load_config(settings.alert_config)
-    except AlertConfigError as error:
-        raise SettingsError(str(error)) from error
+    return load_toml(settings.alert_config, AlertConfig)
 
 
 def enforcement_policy(settings: Settings) -> EnforcementPolicy:
     """Return the policy of the enforcer."""
-    from ..enforcers.policy import PolicyError, load_policy
+    from ..base.toml import load_toml
+    from ..enforcers.policy import EnforcementPolicy
 
     if settings.enforce_config is None:
         raise SettingsError("there is no enforcement policy: set GRANTLEDGER_ENFORCE_CONFIG to its TOML file")
-    try:
-        return load_policy(settings.enforce_config)
-    except PolicyError as error:
-        raise SettingsError(str(error)) from error
+    return load_toml(settings.enforce_config, EnforcementPolicy)
 
 
 def breaker_limits(settings: Settings) -> Breaker:

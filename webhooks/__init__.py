@@ -1,1 +1,1 @@
-"""The one signed HTTP sender that alerts and enforcers share."""
+"""The HTTP sender that alerts and enforcers share: signing, TLS, timeouts, and the meaning of an answer."""

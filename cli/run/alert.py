@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from ...base.errors import EXIT_DEPENDENCY
 from ...runtime.configuration import alert_config
 from ...runtime.process import on_stop_signal, serving
-from ...runtime.settings import Settings, SettingsError
-from ...sinks.alerts.config import AlertConfigError
-from ...sinks.alerts.database import OutboxError, OutboxLock
+from ...runtime.settings import Settings
+from ...sinks.alerts.database import OutboxLock
 from ...sinks.alerts.routes import build_routes
 from ...sinks.alerts.service import Alerting
-from ..errors import fail
 
 
 def command(settings: Settings) -> None:
@@ -24,14 +21,8 @@ def command(settings: Settings) -> None:
     """
     config = alert_config(settings)
     cluster, deployment = settings.cluster(), settings.require_deployment()
-    try:
-        routes = build_routes(config)
-    except AlertConfigError as error:
-        raise SettingsError(str(error)) from error
-    try:
-        lock = OutboxLock(settings.alert_outbox_path)  # before anything else: a second process must not fence the first
-    except OutboxError as error:
-        fail(str(error), EXIT_DEPENDENCY)
+    routes = build_routes(config)
+    lock = OutboxLock(settings.alert_outbox_path)  # before anything else: a second process must not fence the first
     try:
         alerting = Alerting(
             cluster,
@@ -44,7 +35,5 @@ def command(settings: Settings) -> None:
         with serving("alert", settings):
             on_stop_signal(alerting.stop)
             alerting.run()
-    except OutboxError as error:
-        fail(str(error), EXIT_DEPENDENCY)
     finally:
         lock.release()

@@ -7,18 +7,15 @@ from typing import Annotated
 
 import typer
 
-from ...base.errors import EXIT_STOPPED
 from ...enforcers.core import Backoff
 from ...enforcers.enforcer import Enforcer
-from ...enforcers.engine import EnforcingStoppedError, Limits
+from ...enforcers.engine import Limits
 from ...enforcers.plugins import build_plugins
-from ...enforcers.policy import PolicyError
 from ...runtime.configuration import breaker_limits, enforcement_policy
 from ...runtime.process import on_stop_signal, serving
-from ...runtime.settings import Settings, SettingsError
+from ...runtime.settings import Settings
 from ...runtime.wiring import known_schemas, sealed_logs
 from ...schemas.catalog import SchemaCatalog
-from ..errors import fail
 
 
 def command(
@@ -36,10 +33,7 @@ def command(
     """
     logs = sealed_logs(settings)
     policy = enforcement_policy(settings)
-    try:
-        plugins = build_plugins(policy, logs.deployment)
-    except PolicyError as error:
-        raise SettingsError(str(error)) from error
+    plugins = build_plugins(policy, logs.deployment)
     limits = Limits(
         settings.enforce_attempts,
         breaker_limits(settings),
@@ -57,7 +51,4 @@ def command(
     )
     with serving("enforce", settings):
         on_stop_signal(enforcer.stop)
-        try:
-            enforcer.run()
-        except EnforcingStoppedError as error:
-            fail(str(error), EXIT_STOPPED)
+        enforcer.run()

@@ -1,7 +1,7 @@
-"""Channel ``alertmanager``: API v2 of Prometheus Alertmanager, posted again and again as Prometheus itself does.
+"""Channel ``alertmanager``: API v2 of Prometheus Alertmanager, posted repeatedly as Prometheus itself does.
 
-An alert is the same as long as its labels are. Alertmanager forgets what is not repeated before its ``endsAt``, and
-its own memory when it is replaced; repeating brings an alert back there and never pages twice.
+Equal labels make the same alert. Alertmanager forgets an alert that is not repeated before its ``endsAt``, and forgets
+all of them when it is replaced; repeating restores an alert and never pages twice. An acknowledgement is a silence.
 """
 
 from __future__ import annotations
@@ -10,103 +10,110 @@ import base64
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from ...ledger.batch import micros_of
-from .channel import USER_AGENT, Envelope, Post, poster
+from ...webhooks.answer import Answer, Delivery
+from ...webhooks.sender import Sender
+from .channel import USER_AGENT, Envelope, Exchange
 from .config import AlertmanagerChannel
-from .core import Result
 from .finding import FindingEvent, label, printable, rfc3339
-from .http import Answer, judge
 
-API_PATH = "/api/v2/alerts"
+API_PATH = "/api/v2"
 ANNOTATION_LENGTH = 2000
 MILLISECOND = 1000
-"""Microseconds: an alert must end after it began."""
+"""Microseconds. An alert must end after it began."""
 SPLIT_ON = frozenset({400, 413, 422})
-"""Answers that one bad alert may bring upon a batch."""
-
-SUMMARIES = {
-    "overdue": "access is past its deadline and its removal is not on record",
-    "session_outlived_grant": "a session goes on after its grant ended",
-    "no_deadline": "access was granted without a deadline",
-    "no_approval": "access was granted without the approvals that the policy asks for",
-    "self_approved": "the holder approved the access",
-    "extended_beyond_policy": "access was extended beyond what the policy allows",
-    "used_without_grant": "a session has no grant that covers it",
-    "removal_unconfirmed": "a removal was asked for and is not confirmed",
-    "clock_skew": "a source's clock is ahead",
-    "source_silent": "a source that used to report is silent",
-    "sequence_gap": "events of a source are missing",
-    "event_conflict": "one event id stands for two different events",
-}
-"""What a rule means, for a person who is woken."""
+"""Statuses of a batch that one bad alert can cause."""
+SILENCE_SECONDS = 30 * 86_400
+"""How long an acknowledgement lasts. A finding that is open for longer notifies again."""
 
 
 class Alertmanager:
-    """Posts alerts.
+    """Posts alerts, and silences for acknowledged findings.
 
     Args:
+        key: of the channel in the configuration, for errors.
         clock: seconds since 1970.
 
     Raises:
-        AlertConfigError: a secret or a TLS file is not there, or not right.
+        ConfigError: a secret or a TLS file is missing or unusable.
     """
 
-    def __init__(self, name: str, config: AlertmanagerChannel, clock: Callable[[], float]) -> None:
-        place = f"channels.{name}"
+    def __init__(self, key: str, config: AlertmanagerChannel, clock: Callable[[], float]) -> None:
         self._config, self._clock = config, clock
         self._headers = {"content-type": "application/json", "user-agent": USER_AGENT}
         if config.password is not None:
-            pair = f"{config.user}:{config.password.read(f'{place}.password')}"
+            pair = f"{config.user}:{config.password.read(f'{key}.password')}"
             self._headers["authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
         elif config.token is not None:
-            self._headers["authorization"] = f"Bearer {config.token.read(f'{place}.token')}"
+            self._headers["authorization"] = f"Bearer {config.token.read(f'{key}.token')}"
         parts = urlsplit(config.url)
-        path = parts.path.rstrip("/").removesuffix(API_PATH) + API_PATH
-        self._poster = poster(place, urlunsplit((parts.scheme, parts.netloc, path, "", "")), config)
+        path = parts.path.rstrip("/").removesuffix("/alerts").removesuffix(API_PATH) + API_PATH
+        address = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+        self._alerts = Sender(config, key, f"{address}/alerts", clock)
+        self._silences = Sender(config, key, f"{address}/silences", clock)
 
-    def message(self, finding: FindingEvent) -> str:
-        """Return the alert without its end, as it is kept in the outbox."""
-        alert: dict[str, Any] = {
-            "labels": labels_of(finding) | self._config.labels,
-            "annotations": annotations_of(finding),
-            "startsAt": rfc3339(min(finding.at, finding.appended)),
-        }
-        if self._config.link:
-            alert["generatorURL"] = _filled(self._config.link, finding)
-        return json.dumps(alert, ensure_ascii=False)
-
-    def ending(self, finding: FindingEvent, opened: str) -> str:
-        """Return the ended alert: labels and beginning of the opening, whatever the configuration says meanwhile."""
-        alert: dict[str, Any] = json.loads(opened)
+    def message(self, finding: FindingEvent, opened: str = "") -> str:
+        """Return the alert without its end, or ended, or its silence: always with the labels of the opening."""
+        if finding.change == "opened":
+            alert: dict[str, Any] = {
+                "labels": labels_of(finding) | self._config.labels,
+                "annotations": annotations_of(finding),
+                "startsAt": rfc3339(min(finding.at, finding.appended)),
+            }
+            if self._config.link:
+                alert["generatorURL"] = _filled(self._config.link, finding)
+            return json.dumps(alert, ensure_ascii=False)
+        alert = json.loads(opened)
+        if finding.change == "acknowledged":
+            equal = {"isRegex": False, "isEqual": True}
+            silence = {
+                "matchers": [{"name": name, "value": value, **equal} for name, value in alert["labels"].items()],
+                "startsAt": rfc3339(finding.at),
+                "endsAt": rfc3339(finding.at + SILENCE_SECONDS * 1_000_000),
+                "createdBy": finding.facts.get("actor") or "unknown",
+                "comment": printable(finding.facts.get("reason") or "acknowledged", ANNOTATION_LENGTH),
+            }
+            return json.dumps(silence, ensure_ascii=False)
         ended = max(rfc3339(min(finding.at, finding.appended)), _just_after(alert["startsAt"]))
         alert["annotations"] |= {"resolved_at": ended, "resolution": evidence_of(finding)}
+        if finding.change == "closed":
+            alert["annotations"] |= {
+                f"closed_{name}": printable(finding.facts.get(fact, ""), ANNOTATION_LENGTH)
+                for name, fact in (("by", "actor"), ("reason", "reason"))
+            }
         return json.dumps(alert | {"endsAt": ended}, ensure_ascii=False)
 
-    def send(self, envelopes: Sequence[Envelope]) -> list[Post]:
-        """Post all alerts together; where Alertmanager refuses, in halves, so that a bad one is alone in the end."""
-        outcome = judge(self._post(envelopes), show_text=True)
-        if outcome.result is Result.refused and outcome.status in SPLIT_ON and len(envelopes) > 1:
-            middle = len(envelopes) // 2
-            return self.send(envelopes[:middle]) + self.send(envelopes[middle:])
-        return [Post(tuple(envelope.number for envelope in envelopes), outcome)]
+    def send(self, envelopes: Sequence[Envelope]) -> list[Exchange]:
+        """Post silences one by one and alerts together. A rejected batch is split until the bad alert is alone."""
+        silences = [one for one in envelopes if one.change == "acknowledged"]
+        exchanges = [
+            Exchange((one.number,), _explained(self._silences.post(one.text.encode(), self._headers)))
+            for one in silences
+        ]
+        alerts = [one for one in envelopes if one.change != "acknowledged"]
+        return exchanges + (self._send_alerts(alerts) if alerts else [])
 
-    def _post(self, envelopes: Sequence[Envelope]) -> Answer:
-        now = self._clock()
-        open_until = rfc3339(int((now + self._config.ends_after_seconds) * 1_000_000))
+    def _send_alerts(self, envelopes: Sequence[Envelope]) -> list[Exchange]:
+        open_until = rfc3339(int((self._clock() + self._config.ends_after_seconds) * 1_000_000))
         alerts = [{"endsAt": open_until} | json.loads(envelope.text) for envelope in envelopes]
-        return self._poster.post(json.dumps(alerts, ensure_ascii=False).encode(), self._headers, now)
+        answer = self._alerts.post(json.dumps(alerts, ensure_ascii=False).encode(), self._headers)
+        if answer.delivery is Delivery.rejected and answer.status in SPLIT_ON and len(envelopes) > 1:
+            middle = len(envelopes) // 2
+            return self._send_alerts(envelopes[:middle]) + self._send_alerts(envelopes[middle:])
+        return [Exchange(tuple(envelope.number for envelope in envelopes), _explained(answer))]
 
 
 def labels_of(finding: FindingEvent) -> dict[str, str]:
-    """Return what makes an alert the same alert. Alertmanager takes no empty label."""
+    """Return the labels, which identify an alert. Alertmanager accepts no empty label."""
     facts = finding.facts
-    words = re.findall(r"[A-Za-z0-9]+", finding.rule)
+    parts = re.findall(r"[A-Za-z0-9]+", finding.rule)
     found = {
-        "alertname": "Grantledger" + "".join(word[0].upper() + word[1:] for word in words),
+        "alertname": "Grantledger" + "".join(part[0].upper() + part[1:] for part in parts),
         "rule": finding.rule,
         "severity": finding.severity,
         "key": finding.key,
@@ -120,10 +127,11 @@ def labels_of(finding: FindingEvent) -> dict[str, str]:
 
 
 def annotations_of(finding: FindingEvent) -> dict[str, str]:
-    """Return what a person needs to know: a sentence, the evidence, and where in the ledger it stands."""
+    """Return the information for a person: summary, runbook, evidence, and the position in the ledger."""
     facts = finding.facts
     found = {
-        "summary": summary_of(finding),
+        "summary": headline(finding),
+        "runbook_url": finding.runbook,
         "evidence": evidence_of(finding),
         "opened_at": rfc3339(finding.at),
         "event_id": finding.event_id,
@@ -137,13 +145,12 @@ def evidence_of(finding: FindingEvent) -> str:
     return printable(json.dumps(finding.facts.get("evidence", {}), ensure_ascii=False), ANNOTATION_LENGTH)
 
 
-def summary_of(finding: FindingEvent) -> str:
-    """Return one sentence: what, who, on what, since when."""
+def headline(finding: FindingEvent) -> str:
+    """Return one sentence: the rule's summary, who, on which resource, since when."""
     facts = finding.facts
-    what = SUMMARIES.get(finding.rule, finding.rule.replace("_", " "))
     where = " ".join(facts.get(name, "") for name in ("entitlement", "resource") if facts.get(name))
     environment = f" ({facts['environment']})" if facts.get("environment") else ""
-    parts = [f"{what}: {facts.get('subject') or finding.key}"]
+    parts = [f"{finding.summary}: {facts.get('subject') or finding.key}"]
     if where:
         parts.append(f"{where}{environment}")
     if finding.deadline:
@@ -151,6 +158,14 @@ def summary_of(finding: FindingEvent) -> str:
     if finding.key != facts.get("subject"):
         parts.append(f"key {finding.key}")
     return ", ".join(parts)
+
+
+def _explained(answer: Answer) -> Answer:
+    """Return an answer whose detail quotes Alertmanager's error, which contains nothing secret."""
+    text = answer.body.decode("utf-8", "replace").strip()
+    if (answer.status or 0) < 400 or not text:
+        return answer
+    return replace(answer, detail=f"{answer.detail}: {printable(text, 200)}")
 
 
 def _filled(link: str, finding: FindingEvent) -> str:

@@ -1,94 +1,56 @@
-"""What a channel is to the rest: it words messages for the outbox, and delivers them."""
+"""The interface of a channel: it formats messages for the outbox, and delivers them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from .config import AlertConfigError
-from .core import Outcome
-from .finding import FindingEvent, What
-from .http import Poster, tls_context
+from ...webhooks.answer import Answer
+from .config import AnyChannel
+from .finding import Change, FindingEvent
 
 USER_AGENT = "grantledger-alert"
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """One message to deliver: its place in the outbox, its idempotency key, and the text that was kept for it."""
+    """One message to deliver: its number in the outbox, its idempotency key, and its stored text."""
 
     number: int
     message_id: str
-    what: What
+    change: Change
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
-    """One exchange with the other side, and the messages that it carried."""
+class Exchange:
+    """One request and its answer, with the messages that it carried."""
 
     numbers: tuple[int, ...]
-    outcome: Outcome
+    answer: Answer
 
 
-class Sender(Protocol):
-    """One channel. ``send`` never raises for what the other side does, and returns in bounded time."""
+class Channel(Protocol):
+    """One channel. ``send`` never raises for what the receiver does, and returns in bounded time."""
 
-    def message(self, finding: FindingEvent) -> str:
-        """Return the text that is kept for an opening and sent at every try."""
-        ...
-
-    def ending(self, finding: FindingEvent, opened: str) -> str:
-        """Return the same for an end.
+    def message(self, finding: FindingEvent, opened: str) -> str:
+        """Return the text to store for a change of a finding. The same text is sent at every attempt.
 
         Args:
-            opened: the text that was kept for the opening.
+            opened: the text stored for the opening; empty for the opening itself.
         """
         ...
 
-    def send(self, envelopes: Sequence[Envelope]) -> list[Post]:
-        """Deliver, and say for every message what became of it."""
+    def send(self, envelopes: Sequence[Envelope]) -> list[Exchange]:
+        """Deliver messages; return the exchanges, which together cover all of them."""
         ...
 
 
-class Tls(Protocol):
-    """The TLS files of a channel's configuration."""
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A configured channel with its name."""
 
-    @property
-    def ca_file(self) -> Path | None:
-        """Certificates to trust instead of the system's."""
-        ...
-
-    @property
-    def cert_file(self) -> Path | None:
-        """Our own certificate."""
-        ...
-
-    @property
-    def key_file(self) -> Path | None:
-        """The key of our own certificate."""
-        ...
-
-    @property
-    def timeout_seconds(self) -> float:
-        """Longest exchange."""
-        ...
-
-
-def poster(place: str, url: str, config: Tls) -> Poster:
-    """Return what posts to a channel's address.
-
-    Args:
-        place: the channel in the configuration, for the error.
-
-    Raises:
-        AlertConfigError: a TLS file cannot be used.
-    """
-    try:
-        secure = url.startswith("https:")
-        context = tls_context(config.ca_file, config.cert_file, config.key_file) if secure else None
-    except OSError as error:
-        raise AlertConfigError(f"{place}: the TLS files cannot be used: {error.strerror or error}") from None
-    return Poster(url, config.timeout_seconds, context)
+    name: str
+    config: AnyChannel
+    channel: Channel

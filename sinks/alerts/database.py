@@ -1,4 +1,4 @@
-"""The outbox's file: SQLite, of our user alone, durable at every commit, written by one process."""
+"""The outbox file: SQLite, private to our user, durable at every commit, written by one process."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO
 
-VERSION = 2
+from ...base.errors import DependencyError
+
+VERSION = 3
 BUSY_SECONDS = 30.0
-"""How long one writer waits for another: a channel, the reader and the command line write to one file."""
+"""How long a writer waits for another: channels, the reader and the command line write to one file."""
 
 _TABLES = """
 CREATE TABLE position (
-    -- Where reading goes on, in one row. It moves in the transaction that takes what was read.
+    -- The next offset to read, in one row. It moves in the transaction that stores the findings read before it.
     one INTEGER PRIMARY KEY CHECK (one = 1),
     topic_id TEXT NOT NULL,
     next_offset INTEGER NOT NULL,
     origin TEXT NOT NULL,        -- of the last batch
-    size INTEGER NOT NULL,       -- entries of that log that were read
+    size INTEGER NOT NULL,       -- entries read of that log
     caught_up INTEGER NOT NULL   -- whether the backlog of the first start has been read
 ) STRICT;
 CREATE TABLE schemas (prefix BLOB PRIMARY KEY, text TEXT NOT NULL, in_force_ms INTEGER NOT NULL) STRICT;
 CREATE TABLE events (
-    -- Every event that was ever taken: a replay finds itself here.
+    -- Every event ever stored, to detect replays.
     event_id TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE findings (
@@ -35,7 +37,8 @@ CREATE TABLE findings (
     opened TEXT NOT NULL,        -- the finding as it opened, JSON
     appended REAL NOT NULL,      -- seconds since 1970, as all times below
     ended_at REAL,
-    ending TEXT                  -- 'resolved', or 'closed' by a person
+    ending TEXT,                 -- resolved or closed
+    acknowledged TEXT            -- the acknowledgement, JSON
 ) STRICT;
 CREATE INDEX findings_by_identity ON findings (identity);
 CREATE UNIQUE INDEX one_open_finding ON findings (identity) WHERE ended_at IS NULL;
@@ -44,7 +47,7 @@ CREATE TABLE messages (
     id TEXT NOT NULL UNIQUE,     -- the idempotency key
     channel TEXT NOT NULL,
     finding INTEGER NOT NULL REFERENCES findings (number),
-    what TEXT NOT NULL,
+    change TEXT NOT NULL,
     state TEXT NOT NULL,
     text TEXT NOT NULL,
     created REAL NOT NULL,
@@ -56,10 +59,10 @@ CREATE TABLE messages (
     first_delivered REAL,
     note TEXT NOT NULL DEFAULT ''
 ) STRICT;
-CREATE INDEX messages_waiting ON messages (channel, number) WHERE state IN ('held', 'due', 'repeating');
+CREATE INDEX messages_waiting ON messages (channel, number) WHERE state IN ('backlog', 'due', 'repeating');
 CREATE INDEX messages_of_finding ON messages (finding);
 CREATE TABLE deliveries (
-    -- Every exchange with the other side, good or bad.
+    -- Every exchange with a receiver, successful or not.
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     at REAL NOT NULL,
     channel TEXT NOT NULL,
@@ -80,12 +83,12 @@ CREATE TABLE channels (
 """
 
 
-class OutboxError(Exception):
-    """The outbox cannot be used; the message names its file and says what to do."""
+class OutboxError(DependencyError):
+    """The outbox cannot be used. The message names its file and the remedy."""
 
 
 class OutboxLock:
-    """Held by the process that delivers, until it ends: two would deliver everything twice."""
+    """Taken by the delivering process until it exits. Two processes would deliver everything twice."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -94,24 +97,22 @@ class OutboxLock:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
-            raise OutboxError(
-                f"the outbox {path} is in use by another `grantledger alert`; one process delivers"
-            ) from None
+            raise OutboxError(f"the outbox {path} is in use by another alert process") from None
 
     def release(self) -> None:
-        """Let the next process deliver."""
+        """Allow another process to deliver."""
         self._file.close()
 
 
 def prepare(path: Path) -> None:
-    """Make the outbox if it is not there.
+    """Create the outbox if it does not exist.
 
     Raises:
-        OutboxError: it cannot be made, or is of another version, or no outbox.
+        OutboxError: it cannot be created, has another version, or is not an outbox.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Before SQLite sees it: the files it puts beside this one take over its mode.
+        # Before SQLite opens it, because the files that SQLite creates beside it inherit its mode.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
         path.chmod(0o600)
         with closing(connect(path)) as database:
@@ -123,17 +124,14 @@ def prepare(path: Path) -> None:
                         if statement.strip():
                             database.execute(statement)
                     database.execute(f"PRAGMA user_version = {VERSION}")
-                elif found == 1:
-                    database.execute("CREATE INDEX findings_by_identity ON findings (identity)")
-                    database.execute(f"PRAGMA user_version = {VERSION}")
                 elif found != VERSION:
-                    raise OutboxError(f"the outbox {path} has version {found}, this program writes version {VERSION}")
+                    raise OutboxError(f"the outbox {path} has version {found}, this program needs version {VERSION}")
     except (OSError, sqlite3.Error) as error:
         raise OutboxError(f"the outbox {path} cannot be used: {error}") from error
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Return a connection for one thread; every statement outside of :func:`transaction` commits by itself."""
+    """Return a connection for one thread. A statement outside :func:`transaction` commits immediately."""
     mode = "ro" if read_only else "rw"
     database = sqlite3.connect(
         f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None
@@ -146,7 +144,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 @contextmanager
 def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing, on disk when the block is left."""
+    """Commit the block as a whole, on disk when it ends, or not at all."""
     database.execute("BEGIN IMMEDIATE")
     try:
         yield

@@ -1,4 +1,4 @@
-"""The outbox's way out: one worker a channel, which decides by the rules, delivers, and records every exchange."""
+"""Reads the outbox: one worker per channel plans, delivers, and records every exchange."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from pathlib import Path
 
 import structlog
 
+from ...webhooks.answer import Answer, Delivery
 from . import metrics
-from .channel import Envelope, Post
-from .core import FOREVER, Message, Outcome, Plan, Result, Rules, Standing, after, plan, stands
+from .channel import Envelope, Exchange, Route
 from .database import connect, transaction
-from .outbox import Route
+from .schedule import FOREVER, ChannelState, DeliveryRules, Message, Plan, channel_after, message_after, plan
 
 log = structlog.get_logger("grantledger.alert")
 
 AHEAD = 50
-"""Exchanges planned at once: where thousands of messages wait, not all of them are looked through for each."""
+"""Exchanges planned at once, so that a backlog of thousands of messages is not scanned for each exchange."""
 ONE_RECORD = 3600.0
-"""Seconds in which posts that only repeat the same alerts, and go well, share one record."""
+"""Seconds in which successful posts that only repeat the same alerts share one record."""
 MOST_REPEATED = 1000
 SET_BACK = 1.0
-"""Seconds. Clocks that are held to the right time by little, by NTP, do not jump so far."""
+"""Seconds. NTP does not step a synchronized clock so far."""
 LONGEST_WAIT = 1.0
-"""Seconds after which a channel looks for what another process did: enabled it, or closed a finding."""
+"""Seconds after which a channel checks whether another process has enabled it."""
 _MESSAGE = (
-    "SELECT m.number, f.identity, m.what, m.state, m.due, f.ended_at IS NOT NULL, m.attempts, m.failures, "
+    "SELECT m.number, f.identity, m.change, m.state, m.due, f.ended_at IS NOT NULL, m.attempts, m.failures, "
     "m.refused_since, m.posts_left FROM messages m JOIN findings f ON f.number = m.finding "
 )
 
@@ -39,7 +39,9 @@ _MESSAGE = (
 class Deliveries:
     """The delivering side of the outbox for one channel and one thread. Times in seconds since 1970."""
 
-    def __init__(self, path: Path, channel: str, rules: Rules, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self, path: Path, channel: str, rules: DeliveryRules, jitter: Callable[[], float] = random.random
+    ) -> None:
         self._database = connect(path)
         self._channel, self._rules, self._jitter = channel, rules, jitter
         self._repeated: dict[str, tuple[int, float]] = {}
@@ -49,49 +51,50 @@ class Deliveries:
         self._database.close()
 
     def plan(self, now: float, exchanges: int = 1) -> Plan:
-        """Return what leaves now, in so many exchanges at most."""
+        """Return the messages to send now, for at most so many exchanges."""
         rules = replace(self._rules, batch=self._rules.batch * exchanges)
-        return plan(self.waiting(), self.standing(), rules, now)
+        return plan(self.waiting(), self.state(), rules, now)
 
     def waiting(self) -> list[Message]:
-        """Return the messages that are not settled, in their order."""
+        """Return the unsettled messages, ordered by number."""
         rows = self._database.execute(
-            f"{_MESSAGE} WHERE m.channel = ? AND m.state IN ('held', 'due', 'repeating') ORDER BY m.number",
+            f"{_MESSAGE} WHERE m.channel = ? AND m.state IN ('backlog', 'due', 'repeating') ORDER BY m.number",
             (self._channel,),
         )
         return [_message(row) for row in rows]
 
-    def standing(self) -> Standing:
-        """Return how the channel stands."""
+    def state(self) -> ChannelState:
+        """Return the state of the channel."""
         row = self._database.execute(
             "SELECT failures, paused_until, disabled_at IS NOT NULL FROM channels WHERE name = ?", (self._channel,)
         ).fetchone()
-        return Standing(row[0], row[1], bool(row[2]))
+        return ChannelState(row[0], row[1], bool(row[2]))
 
     def envelopes(self, messages: Sequence[Message]) -> list[Envelope]:
-        """Return messages with their texts."""
+        """Return messages with their stored texts."""
         found = []
         for message in messages:
             row = self._database.execute(
-                "SELECT id, what, text FROM messages WHERE number = ?", (message.number,)
+                "SELECT id, change, text FROM messages WHERE number = ?", (message.number,)
             ).fetchone()
-            found.append(Envelope(message.number, row["id"], row["what"], row["text"]))
+            found.append(Envelope(message.number, row["id"], row["change"], row["text"]))
         return found
 
-    def record(self, post: Post, now: float) -> list[Message]:
-        """Put an exchange on record, with what it changes, all or nothing; return the messages as they are now.
+    def record(self, exchange: Exchange, now: float) -> list[Message]:
+        """Record an exchange and its effects in one transaction; return the messages after it.
 
-        Each message is read anew: while it was on its way its finding may have ended.
+        Each message is read again, because its finding may have ended during the exchange.
         """
-        outcome = post.outcome
+        answer = exchange.answer
+        delivered = answer.delivery is Delivery.delivered
         changed = []
         with transaction(self._database):
-            ids, repeats = [], outcome.result is Result.accepted
-            for number in post.numbers:
+            ids, repeats = [], delivered
+            for number in exchange.numbers:
                 row = self._database.execute(f"{_MESSAGE} WHERE m.number = ?", (number,)).fetchone()
                 before = _message(row)
                 repeats = repeats and before.state == "repeating" and not before.failures
-                message = after(before, outcome, self._rules, now, self._jitter())
+                message = message_after(before, answer, self._rules, now, self._jitter())
                 changed.append(message)
                 ids += self._database.execute(
                     "UPDATE messages SET state = ?, due = ?, attempts = ?, failures = ?, refused_since = ?, "
@@ -99,24 +102,23 @@ class Deliveries:
                     "RETURNING id",
                     (
                         message.state, message.due, message.attempts, message.failures, message.refused_since,
-                        message.posts_left, "" if outcome.result is Result.accepted else outcome.detail,
-                        now if outcome.result is Result.accepted else None, number,
+                        message.posts_left, "" if delivered else answer.detail, now if delivered else None, number,
                     ),
                 ).fetchone()  # fmt: skip
-            self._keep(json.dumps(ids), outcome, now, repeats=repeats)
-            standing = stands(self.standing(), outcome, self._rules, now, self._jitter())
+            self._keep(json.dumps(ids), answer, now, repeats=repeats)
+            state = channel_after(self.state(), answer, self._rules, now, self._jitter())
             self._database.execute(
                 "UPDATE channels SET failures = ?, paused_until = ?, disabled_at = iif(?, coalesce(disabled_at, ?), "
                 "NULL), disabled_why = ? WHERE name = ?",
                 (
-                    standing.failures, standing.paused_until, standing.disabled, now,
-                    outcome.detail if standing.disabled else "", self._channel,
+                    state.failures, state.paused_until, state.disabled, now,
+                    answer.detail if state.disabled else "", self._channel,
                 ),
             )  # fmt: skip
         return changed
 
-    def _keep(self, ids: str, outcome: Outcome, now: float, *, repeats: bool) -> None:
-        """Put an exchange on record. Alerts may be open for years, and are posted every minute: see ``ONE_RECORD``."""
+    def _keep(self, ids: str, answer: Answer, now: float, *, repeats: bool) -> None:
+        """Record an exchange. Alerts may stay open for years and are posted every minute: see ``ONE_RECORD``."""
         number, since = self._repeated.get(ids, (0, float("-inf")))
         if repeats and 0 <= now - since < ONE_RECORD:
             self._database.execute("UPDATE deliveries SET at = ? WHERE number = ?", (now, number))
@@ -124,7 +126,7 @@ class Deliveries:
         (number,) = self._database.execute(
             "INSERT INTO deliveries (at, channel, messages, result, status, detail) VALUES (?, ?, ?, ?, ?, ?) "
             "RETURNING number",
-            (now, self._channel, ids, outcome.result, outcome.status, outcome.detail),
+            (now, self._channel, ids, answer.delivery, answer.status, answer.detail),
         ).fetchone()
         if len(self._repeated) >= MOST_REPEATED:
             self._repeated.clear()
@@ -132,11 +134,11 @@ class Deliveries:
             self._repeated[ids] = number, now
 
     def set_back(self, seconds: float) -> None:
-        """The clock was set back by so much: what waits for a time goes on as if it had not been."""
+        """Shift all due times after the clock was set back by so much."""
         with transaction(self._database):
             self._database.execute(
                 "UPDATE messages SET due = due - ?1, refused_since = refused_since - ?1 "
-                "WHERE channel = ?2 AND state IN ('held', 'due', 'repeating')",
+                "WHERE channel = ?2 AND state IN ('backlog', 'due', 'repeating')",
                 (seconds, self._channel),
             )
             self._database.execute(
@@ -144,15 +146,15 @@ class Deliveries:
             )
 
     def undelivered(self) -> tuple[int, float | None]:
-        """Return how many messages wait for their first delivery, and since when the oldest one does."""
+        """Return the number of messages that were never delivered, and when the oldest was created."""
         row = self._database.execute(
-            "SELECT count(*), min(created) FROM messages WHERE channel = ? AND state IN ('held', 'due')",
+            "SELECT count(*), min(created) FROM messages WHERE channel = ? AND state IN ('backlog', 'due')",
             (self._channel,),
         ).fetchone()
         return int(row[0]), row[1]
 
     def prune(self, before: float) -> None:
-        """Forget what was settled before a time. What identifies a replay is kept."""
+        """Delete records settled before a time. The event ids that identify a replay are kept."""
         with transaction(self._database):
             self._database.execute("DELETE FROM deliveries WHERE channel = ? AND at < ?", (self._channel, before))
             self._database.execute(
@@ -166,16 +168,17 @@ class Deliveries:
 
 
 def _message(row: sqlite3.Row) -> Message:
-    number, identity, what, state, due, ended, attempts, failures, refused_since, posts_left = row
-    return Message(number, identity, what, state, due, bool(ended), attempts, failures, refused_since, posts_left)
+    number, identity, change, state, due, ended, attempts, failures, refused_since, posts_left = row
+    return Message(number, identity, change, state, due, bool(ended), attempts, failures, refused_since, posts_left)
 
 
 class Worker(threading.Thread):
-    """Delivers one channel's messages until told to stop.
+    """Delivers one channel's messages until stopped.
 
     Args:
-        keep: seconds for which what is settled is kept.
-        clock: seconds since 1970. It may be set; ``steady`` may not, and tells.
+        keep: retention of settled records in seconds.
+        clock: seconds since 1970.
+        steady: a clock that cannot be set, to detect that ``clock`` was.
     """
 
     def __init__(
@@ -192,19 +195,19 @@ class Worker(threading.Thread):
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self.failure: BaseException | None = None
-        metrics.GIVEN_UP.labels(route.name)  # from 0 on, so that the first one shows as a rise
+        metrics.GIVEN_UP.labels(route.name)  # start at 0, so that the first one is an increase
 
     def wake(self) -> None:
-        """Say that there may be something to deliver."""
+        """Check for messages now."""
         self._wake.set()
 
     def stop(self) -> None:
-        """Ask the worker to end after the exchange that is under way."""
+        """Ask the worker to exit after the current exchange."""
         self._stopping.set()
         self._wake.set()
 
     def run(self) -> None:
-        """Deliver."""
+        """Deliver until stopped. An exception ends the thread and is kept in ``failure``."""
         try:
             deliveries = Deliveries(self._path, self._route.name, self._route.config.delivery())
             try:
@@ -212,7 +215,7 @@ class Worker(threading.Thread):
             finally:
                 deliveries.close()
         except BaseException as error:
-            self.failure = error  # told by the process, which must not go on without this channel
+            self.failure = error  # the service raises it: the process must not run without this channel
 
     def _deliver(self, deliveries: Deliveries) -> None:
         pruned = ahead = float("-inf")
@@ -234,29 +237,29 @@ class Worker(threading.Thread):
                 self._wake.wait(min(LONGEST_WAIT, max(0.0, wait)))
 
     def _send(self, deliveries: Deliveries, messages: Sequence[Message]) -> None:
-        """Send what was planned, one exchange after the other, until one says that the channel needs a rest."""
+        """Send the planned messages, one exchange after the other, until one fails for the whole channel."""
         batch = self._route.config.delivery().batch
         for first in range(0, len(messages), batch):
-            posts = self._route.sender.send(deliveries.envelopes(messages[first : first + batch]))
-            for post in posts:
-                self._tell(post, deliveries.record(post, self._clock()))
-            rest = any(post.outcome.result in (Result.again, Result.gone) for post in posts)
-            if rest or self._stopping.is_set():
+            exchanges = self._route.channel.send(deliveries.envelopes(messages[first : first + batch]))
+            for exchange in exchanges:
+                self._report(exchange.answer, deliveries.record(exchange, self._clock()))
+            failed = any(one.answer.delivery in (Delivery.retry, Delivery.gone) for one in exchanges)
+            if failed or self._stopping.is_set():
                 return
 
-    def _tell(self, post: Post, messages: Sequence[Message]) -> None:
-        name, outcome = self._route.name, post.outcome
-        metrics.DELIVERIES.labels(name, outcome.result).inc()
-        if outcome.result is Result.accepted:
+    def _report(self, answer: Answer, messages: Sequence[Message]) -> None:
+        name = self._route.name
+        metrics.DELIVERIES.labels(name, answer.delivery).inc()
+        if answer.delivery is Delivery.delivered:
             metrics.LAST_DELIVERY.labels(name).set(self._clock())
-            log.info("delivered", channel=name, messages=len(messages), status=outcome.status)
+            log.info("delivered", channel=name, messages=len(messages), status=answer.status)
             return
         log.warning(
-            "delivery_failed", channel=name, messages=len(messages), result=outcome.result, reason=outcome.detail
+            "delivery_failed", channel=name, messages=len(messages), result=answer.delivery, reason=answer.detail
         )
-        if outcome.result is Result.gone:
+        if answer.delivery is Delivery.gone:
             log.error(
-                "channel_disabled", channel=name, reason=outcome.detail, action=f"grantledger alert --enable {name}"
+                "channel_disabled", channel=name, reason=answer.detail, action=f"grantledger channels enable {name}"
             )
         for message in messages:
             if message.state == "given_up":
@@ -268,5 +271,5 @@ class Worker(threading.Thread):
         count, since = deliveries.undelivered()
         metrics.PENDING.labels(name).set(count)
         metrics.OLDEST.labels(name).set(max(0.0, self._clock() - since) if since is not None else 0.0)
-        metrics.DISABLED.labels(name).set(deliveries.standing().disabled)
+        metrics.DISABLED.labels(name).set(deliveries.state().disabled)
         metrics.WORKED.labels(name).set(self._clock())

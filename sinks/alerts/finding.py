@@ -1,4 +1,4 @@
-"""Findings as the alerts need them: out of sealed entries, with everything that senders chose bounded and printable."""
+"""Findings as the alerts need them, made from sealed entries. Text that senders chose is bounded and printable."""
 
 from __future__ import annotations
 
@@ -8,41 +8,40 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ...ledger.batch import micros_of
+from ...schemas.finding_rules import FINDING_RULES, SEVERITIES
 
-What = Literal["opened", "resolved"]
+Change = Literal["opened", "acknowledged", "resolved", "closed"]
+"""The change of a finding that an event records. ``closed``: a person ended it."""
 MESSAGE_NAMESPACE = uuid.UUID("0f3c8d0e-6a0b-5c63-9f7e-5c1b5a3c2e19")
-"""Fixed for ever: idempotency keys are uuid5 in this namespace."""
+"""Fixed forever: idempotency keys are uuid5 in this namespace."""
 LABEL_LENGTH = 200
-"""Characters of a label; a longer text is cut and told apart by a digest."""
+"""Characters of a label. A longer text is cut, and a digest keeps it distinct."""
 EVIDENCE_LENGTH = 4000
 EVIDENCE_DEPTH = 20
-TYPES: dict[str, What] = {"finding.opened": "opened", "finding.resolved": "resolved"}
-SEVERITIES = ("info", "warning", "critical")
-"""From the least to the worst."""
+TYPES: dict[str, Change] = {f"finding.{change}": change for change in get_args(Change)}
 _ABOUT = ("grant_id", "request_id", "session_id")
 
 
-class NoFindingError(ValueError):
-    """An event that calls itself a finding and is none; says what is missing."""
+class InvalidFindingError(ValueError):
+    """An event has the type of a finding but lacks a required field."""
 
 
 @dataclass(frozen=True, slots=True)
 class FindingEvent:
-    """A finding that opens, or is resolved. Times in microseconds since 1970.
+    """One change of a finding. Times in microseconds since 1970.
 
     Attributes:
-        event_id: of the event that says so; the same event read twice is one.
-        deadline: RFC 3339 in UTC, empty where there is none. With rule and key it makes a finding the same finding.
-        at: when it opened or ended, by whoever said so.
-        appended: when Kafka took it.
-        facts: who, what and where, with the evidence: strings, and ``evidence`` as an object.
+        deadline: RFC 3339 in UTC, empty if there is none.
+        at: when the finding changed, by the clock of the process that recorded it.
+        appended: when Kafka appended the event.
+        facts: who, what and where as strings, and ``evidence`` as an object.
     """
 
     event_id: str
-    what: What
+    change: Change
     rule: str
     key: str
     deadline: str
@@ -53,74 +52,88 @@ class FindingEvent:
 
     @property
     def identity(self) -> str:
-        """Rule, key and deadline as one text."""
+        """Rule, key and deadline as one text: findings that agree in them are one finding."""
         return json.dumps([self.rule, self.key, self.deadline], ensure_ascii=False)
 
+    @property
+    def summary(self) -> str:
+        """The rule in plain English."""
+        known = FINDING_RULES.get(self.rule)
+        return known.summary if known else f"Finding of the unknown rule {self.rule}"
+
+    @property
+    def runbook(self) -> str:
+        """Address of the rule's runbook; empty for an unknown rule."""
+        known = FINDING_RULES.get(self.rule)
+        return known.runbook if known else ""
+
     def as_text(self) -> str:
-        """Return it as JSON, which :func:`from_text` reads."""
+        """Return it as JSON for :func:`from_text`."""
         return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
 
 
 def from_text(text: str) -> FindingEvent:
-    """Return what :meth:`FindingEvent.as_text` wrote."""
+    """Return the finding that :meth:`FindingEvent.as_text` wrote."""
     return FindingEvent(**json.loads(text))
 
 
 def finding_of(datum: Mapping[str, Any], deployment: str, place: str, appended: int) -> FindingEvent | None:
-    """Return the finding in a decoded event, None where the event is about something else.
+    """Return the finding in a decoded event, None if the event is about something else.
 
     Args:
         datum: the event as its writer schema describes it.
-        place: origin and index of the entry, for people who follow an alert back to the proof.
-        appended: microseconds since 1970 at which Kafka took it.
+        place: origin and index of the entry, so that people can trace an alert to its proof.
+        appended: when Kafka appended the event, in microseconds since 1970.
 
     Raises:
-        NoFindingError: its type says finding, and it holds none.
+        InvalidFindingError: a required field is missing or has the wrong type.
     """
-    what = TYPES.get(str(datum.get("event_type")))
-    if what is None:
+    change = TYPES.get(str(datum.get("event_type")))
+    if change is None:
         return None
     try:
-        said, deadline = datum["finding"], datum["finding"].get("deadline")
-        evidence = _evidence(said.get("evidence") or "{}")
+        finding, deadline = datum["finding"], datum["finding"].get("deadline")
+        evidence = _evidence(finding.get("evidence") or "{}")
         facts = {"deployment": deployment, "tenant": _text(datum.get("tenant")), "entry": place}
-        facts |= _who_and_what(datum, evidence)
+        facts |= _access(datum)
         facts |= {name: _text(datum.get(name)) for name in _ABOUT}
+        if change in ("acknowledged", "closed"):
+            facts["actor"] = _text((datum.get("actor") or {}).get("id"))
         return FindingEvent(
             event_id=_text(datum["event_id"]),
-            what=what,
-            rule=_text(said["rule"]),
-            key=_text(said["key"]),
+            change=change,
+            rule=_text(finding["rule"]),
+            key=_text(finding["key"]),
             deadline=rfc3339(micros_of(deadline)) if deadline is not None else "",
-            severity=_text(said["severity"]),
+            severity=_text(finding["severity"]),
             at=micros_of(datum["occurred_at"]),
             appended=appended,
             facts={name: value for name, value in facts.items() if value} | {"evidence": evidence},
         )
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        raise NoFindingError(f"{datum.get('event_type')}: {type(error).__name__} {error}"[:200]) from error
+        raise InvalidFindingError(f"{datum.get('event_type')}: {type(error).__name__} {error}"[:200]) from error
 
 
 def message_id(finding: FindingEvent, channel: str) -> str:
-    """Return the idempotency key of one message: the same whenever, and however often, it is made."""
-    name = [finding.rule, finding.key, finding.deadline, finding.what, finding.event_id, channel]
+    """Return the idempotency key of one message, which depends on nothing but its arguments."""
+    name = [finding.rule, finding.key, finding.deadline, finding.change, finding.event_id, channel]
     return str(uuid.uuid5(MESSAGE_NAMESPACE, json.dumps(name, separators=(",", ":"), ensure_ascii=False)))
 
 
 def rfc3339(micros: int) -> str:
-    """Return microseconds since 1970 as RFC 3339 in UTC, always of the same length."""
+    """Return microseconds since 1970 as RFC 3339 in UTC, with a fixed length."""
     seconds, rest = divmod(micros, 1_000_000)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:06d}Z"
 
 
 def printable(text: str, limit: int) -> str:
-    """Return a text of at most ``limit`` characters that all simply print: no line ends, no marks of direction."""
+    """Return a text of at most ``limit`` printable characters: no line ends and no direction marks."""
     shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[: limit + 1])
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
 def label(text: str) -> str:
-    """Return a text as the value of a label. What had to be changed ends in a digest, so that two stay two."""
+    """Return a text as the value of a label. A changed text ends in a digest to stay unique."""
     shown = printable(text, LABEL_LENGTH)
     if shown == text:
         return text
@@ -128,18 +141,18 @@ def label(text: str) -> str:
 
 
 def at_least(severity: str, least: str) -> bool:
-    """Whether a severity is not below another; a word that is not known counts as the worst."""
-    rank = {word: number for number, word in enumerate(SEVERITIES)}
+    """Whether a severity is at least another. An unknown severity counts as the highest."""
+    rank: dict[str, int] = {name: number for number, name in enumerate(SEVERITIES)}
     return rank.get(severity, len(SEVERITIES)) >= rank[least]
 
 
 def _evidence(text: str) -> dict[str, Any]:
-    """Return the evidence as an object; as plain text what cannot be kept, or sent on as JSON, as it is."""
+    """Return the evidence as an object. Anything that SQLite or JSON cannot represent is kept as plain text."""
     if len(text) > EVIDENCE_LENGTH:
         return {"cut": printable(text, EVIDENCE_LENGTH)}
     try:
         found = json.loads(text)
-        # A lone surrogate fits into no database, and NaN is no JSON to anybody else.
+        # SQLite cannot store a lone surrogate, and NaN is not JSON.
         json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         found = None
@@ -155,20 +168,20 @@ def _flat_enough(value: object, levels: int) -> bool:
     return levels > 0 and all(_flat_enough(one, levels - 1) for one in inner)
 
 
-def _who_and_what(datum: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, str]:
-    """Return subject and resource. The pipeline may be the event's own subject; then the evidence names the holder."""
+def _access(datum: Mapping[str, Any]) -> dict[str, str]:
+    """Return the access that a finding is about."""
     subject, resource = datum.get("subject") or {}, datum.get("resource") or {}
-    holder = evidence.get("subject") if subject.get("kind") == "system" else None
     return {
-        "subject": _text(holder or subject.get("id")),
+        "subject": _text(subject.get("id")),
         "subject_email": _text(subject.get("email")),
-        "resource": _text(resource.get("id") or evidence.get("resource")),
+        "resource": _text(resource.get("id")),
         "resource_kind": _text(resource.get("kind")),
         "environment": _text(resource.get("environment")),
-        "entitlement": _text(datum.get("entitlement") or evidence.get("entitlement")),
+        "entitlement": _text(datum.get("entitlement")),
+        "reason": _text(datum.get("reason")),
     }
 
 
 def _text(value: object) -> str:
-    """Return what a sender chose as text that a database and JSON can hold, however long."""
+    """Return a sender's value as text that SQLite and JSON can represent."""
     return "" if value is None else str(value).encode("utf-8", "replace").decode()[:4096]

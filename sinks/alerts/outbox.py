@@ -1,35 +1,33 @@
-"""The outbox's way in: findings and the position they were read at, in one transaction (DESIGN section 5, rule 7)."""
+"""Writes the outbox: findings and the position after them, in one transaction (DESIGN section 5, rule 7)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ...schemas.catalog import SchemaCatalog, WriterSchema
 from ...schemas.framing import Prefix
-from .channel import Sender
-from .config import Channel
-from .core import State
+from .channel import Route
 from .database import connect, transaction
 from .finding import FindingEvent, from_text, message_id
+from .schedule import State
 
 ENDED_BEFORE = "ended before it was sent"
 TOO_OLD = "open for longer than first_start_hours at the first start"
 NOT_SENT = "its opening was not sent"
-CLOSED = "closed"
-REMOVED = "its channel was taken out of the configuration"
+REMOVED = "its channel was removed from the configuration"
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where reading goes on, and what the log must continue with.
+    """The next offset to read, and the state of the log there.
 
     Attributes:
-        topic_id: hex of the Kafka topic id; a topic made anew has another.
+        topic_id: hex of the Kafka topic id; a recreated topic has another.
         origin: of the last batch read, empty before the first.
-        size: entries of that log that were read.
+        size: entries read of that log.
     """
 
     topic_id: str
@@ -38,17 +36,8 @@ class Position:
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One channel as configured: what it takes, and how it words it."""
-
-    name: str
-    config: Channel
-    sender: Sender
-
-
 class Outbox:
-    """The writing side, for one thread. Times given are seconds since 1970."""
+    """The writing side, for one thread. Times are seconds since 1970."""
 
     def __init__(self, path: Path, routes: Sequence[Route]) -> None:
         self._database = connect(path)
@@ -59,7 +48,7 @@ class Outbox:
         self._database.close()
 
     def position(self) -> Position | None:
-        """Return where reading goes on, None before the first start."""
+        """Return the next position to read, None before the first start."""
         row = self._database.execute("SELECT topic_id, next_offset, origin, size FROM position").fetchone()
         return Position(*row) if row is not None else None
 
@@ -70,14 +59,14 @@ class Outbox:
         return bool(row and row[0])
 
     def catalog(self) -> SchemaCatalog:
-        """Return the writer schemas that were read."""
+        """Return the writer schemas read so far."""
         rows = self._database.execute("SELECT prefix, text, in_force_ms FROM schemas ORDER BY rowid").fetchall()
         return SchemaCatalog(tuple(WriterSchema(Prefix(prefix), text, time) for prefix, text, time in rows))
 
     def configure(self, now: float) -> None:
-        """Bring the channels up to the configuration. A new one, and one of another kind, is told what is open now.
+        """Apply the configuration. A new channel, or one of another kind, receives the findings that are open now.
 
-        What was given up of what is still open is tried again: a start is where what was wrong has been mended.
+        Messages of open findings that were given up are retried, because a restart often follows a repair.
         """
         kinds = {route.name: route.config.kind for route in self._routes}
         with transaction(self._database):
@@ -93,7 +82,7 @@ class Outbox:
                     for number, opened in self._database.execute(
                         "SELECT number, opened FROM findings WHERE ended_at IS NULL ORDER BY number"
                     ).fetchall():
-                        state: State = "due" if self.caught_up else "held"
+                        state: State = "due" if self.caught_up else "backlog"
                         self._open_on(route, number, from_text(opened), state, now)
             self._database.execute(
                 "UPDATE messages SET state = 'due', due = ?, failures = 0, refused_since = NULL "
@@ -102,9 +91,9 @@ class Outbox:
             )
 
     def _remove(self, channel: str) -> None:
-        """Forget a channel. What it was told of open findings counts no more: it is told anew if it ever comes back."""
+        """Delete a channel. If it is added again, it receives all findings that are open then."""
         self._database.execute(
-            "UPDATE messages SET state = 'skipped', note = ? WHERE channel = ? AND (state IN ('held', 'due', "
+            "UPDATE messages SET state = 'skipped', note = ? WHERE channel = ? AND (state IN ('backlog', 'due', "
             "'repeating') OR finding IN (SELECT number FROM findings WHERE ended_at IS NULL))",
             (REMOVED, channel),
         )
@@ -119,13 +108,13 @@ class Outbox:
         live: bool,
         now: float,
     ) -> int:
-        """Take what a batch says and move the position past it, together.
+        """Store the findings of some batches and move the position past them, in one transaction.
 
         Args:
-            live: False while the backlog is read: what opens is held until it is known whether it ended as well.
+            live: False while the backlog is read. Messages then wait until it is known whether their finding ended.
 
         Returns:
-            How many findings were new.
+            The number of new events.
         """
         new = 0
         with transaction(self._database):
@@ -140,38 +129,38 @@ class Outbox:
                 )
                 if seen.rowcount:
                     new += 1
-                    if finding.what == "opened":
-                        self._opened(finding, "due" if live else "held", now)
+                    if finding.change == "opened":
+                        self._opened(finding, "due" if live else "backlog", now)
                     else:
-                        self._ended(finding, "resolved", now)
+                        self._changed(finding, now)
             self._move(position)
         return new
 
     def release(self, position: Position, now: float, first_start_hours: float) -> dict[str, int]:
-        """Let go what was held: the backlog has been read, up to a position.
+        """Release the messages of the backlog, which has been read up to a position.
 
-        What opened and ended meanwhile is not sent. On the first start, neither is what has been open for too long.
+        Findings that ended within the backlog are skipped. At the first start, so are findings open for too long.
 
         Returns:
-            How many messages were not sent, by reason.
+            The number of skipped messages by reason.
         """
         with transaction(self._database):
-            held = "state = 'held' AND finding IN (SELECT number FROM findings WHERE ended_at IS NOT NULL)"
-            ended = self._skip(held, (), ENDED_BEFORE)
+            ended_within = "state = 'backlog' AND finding IN (SELECT number FROM findings WHERE ended_at IS NOT NULL)"
+            ended = self._skip(ended_within, (), ENDED_BEFORE)
             too_old = 0
             if not self.caught_up:
                 too_old = self._skip(
-                    "state = 'held' AND finding IN (SELECT number FROM findings WHERE appended < ?)",
+                    "state = 'backlog' AND finding IN (SELECT number FROM findings WHERE appended < ?)",
                     (now - first_start_hours * 3600,),
                     TOO_OLD,
                 )
-            self._database.execute("UPDATE messages SET state = 'due', due = ? WHERE state = 'held'", (now,))
-            self._move(position)  # nothing may have been there to take
+            self._database.execute("UPDATE messages SET state = 'due', due = ? WHERE state = 'backlog'", (now,))
+            self._move(position)  # the backlog may have been empty
             self._database.execute("UPDATE position SET caught_up = 1")
         return {ENDED_BEFORE: ended, TOO_OLD: too_old}
 
     def enable(self, channel: str, now: float) -> bool:
-        """Let a disabled channel deliver again; what ended in between is not sent. Returns whether it was disabled."""
+        """Re-enable a disabled channel, skipping findings that ended meanwhile. Return whether it was disabled."""
         with transaction(self._database):
             row = self._database.execute("SELECT disabled_at FROM channels WHERE name = ?", (channel,)).fetchone()
             if row is None or row[0] is None:
@@ -181,39 +170,18 @@ class Outbox:
                 "WHERE name = ?",
                 (channel,),
             )
-            never_told = self._database.execute(
+            never_sent = self._database.execute(
                 "SELECT finding FROM messages JOIN findings ON findings.number = finding WHERE channel = ? "
-                "AND what = 'opened' AND state = 'due' AND attempts = 0 AND ended_at IS NOT NULL",
+                "AND change = 'opened' AND state = 'due' AND attempts = 0 AND ended_at IS NOT NULL",
                 (channel,),
             ).fetchall()
-            for (number,) in never_told:
+            for (number,) in never_sent:
                 self._skip("state = 'due' AND channel = ? AND finding = ?", (channel, number), ENDED_BEFORE)
             self._database.execute(
                 "UPDATE messages SET due = ?, failures = 0, refused_since = NULL "
                 "WHERE channel = ? AND state IN ('due', 'repeating')",
                 (now, channel),
             )
-        return True
-
-    def close_finding(self, number: int, who: str, why: str, now: float) -> bool:
-        """End the alerts of a finding because a person says so. Returns whether it was open."""
-        with transaction(self._database):
-            row = self._database.execute(
-                "SELECT opened FROM findings WHERE number = ? AND ended_at IS NULL", (number,)
-            ).fetchone()
-            if row is None:
-                return False
-            opened = from_text(row[0])
-            micros = int(now * 1_000_000)
-            ended = replace(
-                opened,
-                event_id=f"{opened.event_id}:{CLOSED}",
-                what="resolved",
-                at=micros,
-                appended=micros,
-                facts=opened.facts | {"evidence": {"closed_by": who, "reason": why}},
-            )
-            self._ended(ended, CLOSED, now)
         return True
 
     def _move(self, position: Position) -> None:
@@ -236,46 +204,51 @@ class Outbox:
         for route in self._routes:
             repeats = route.config.delivery().repeat is not None
             if repeats and known is not None:
-                continue  # it shows the state, and that is the same
-            if repeats:  # the end of an earlier finding of this name must not end this one
+                continue  # the channel shows the state, which has not changed
+            if repeats:  # the end of an earlier finding with this identity must not end this one
                 self._settle_repeats(route.name, finding.identity)
             self._open_on(route, number, finding, state, now)
 
     def _open_on(self, route: Route, number: int, finding: FindingEvent, state: State, now: float) -> None:
-        if route.config.takes(finding):
-            self._insert(route.name, number, finding, route.sender.message(finding), state=state, now=now)
+        if route.config.accepts(finding):
+            self._insert(route.name, number, finding, route.channel.message(finding, ""), state=state, now=now)
 
-    def _ended(self, finding: FindingEvent, ending: str, now: float) -> None:
+    def _changed(self, finding: FindingEvent, now: float) -> None:
+        """Store the acknowledgement or the end of an open finding, and the messages about it."""
         known = self._open_finding(finding.identity)
         if known is None:
             return
-        self._database.execute(
-            "UPDATE findings SET ended_at = ?, ending = ? WHERE number = ?", (now, ending, known["number"])
-        )
-        self._settle_repeats(None, finding.identity)
+        ended = finding.change != "acknowledged"
+        if ended:
+            self._database.execute(
+                "UPDATE findings SET ended_at = ?, ending = ? WHERE number = ?", (now, finding.change, known["number"])
+            )
+            self._settle_repeats(None, finding.identity)
+        else:
+            self._database.execute(
+                "UPDATE findings SET acknowledged = ? WHERE number = ?", (finding.as_text(), known["number"])
+            )
         opened = from_text(known["opened"])
-        # By channel: what became of the openings that were worded for it. Nothing was, where it takes no such findings.
-        told: dict[str, list[Any]] = {}
+        merged = replace(finding, facts=opened.facts | finding.facts)
+        routes = {route.name: route for route in self._routes}
+        # A channel without a message about the opening does not accept such findings.
+        openings: dict[str, list[Any]] = {}
         for row in self._database.execute(
-            "SELECT channel, state, text, what FROM messages WHERE finding = ? AND what = 'opened' ORDER BY number",
+            "SELECT channel, state, text FROM messages WHERE finding = ? AND change = 'opened' ORDER BY number",
             (known["number"],),
         ):
-            told.setdefault(row["channel"], []).append(row)
-        words: Mapping[str, Route] = {route.name: route for route in self._routes}
-        for channel, rows in told.items():
-            route = words.get(channel)
-            if route is None:
-                continue
-            states = {row["state"] for row in rows}
+            openings.setdefault(row["channel"], []).append(row)
+        for name in (name for name in openings if name in routes):
+            route, states = routes[name], {row["state"] for row in openings[name]}
             state: State = "due"
             if states == {"skipped"}:
                 state = "skipped"
-            elif states <= {"held", "skipped"}:
-                state = "held"
-            text = route.sender.ending(replace(finding, facts=opened.facts | finding.facts), rows[0]["text"])
-            posts = getattr(route.config, "ending_posts", 1)
+            elif states <= {"backlog", "skipped"}:
+                state = "backlog"
+            text = route.channel.message(merged, openings[name][0]["text"])
+            posts = route.config.delivery().ending_posts if ended else 1
             note = NOT_SENT if state == "skipped" else ""
-            self._insert(channel, known["number"], finding, text, state=state, now=now, posts=posts, note=note)
+            self._insert(name, known["number"], finding, text, state=state, now=now, posts=posts, note=note)
 
     def _open_finding(self, identity: str) -> Any:
         return self._database.execute(
@@ -302,11 +275,23 @@ class Outbox:
         note: str = "",
     ) -> None:
         self._database.execute(
-            "INSERT INTO messages (id, channel, finding, what, state, text, created, due, posts_left, note) "
+            "INSERT INTO messages (id, channel, finding, change, state, text, created, due, posts_left, note) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, "
             "text = excluded.text, created = excluded.created, due = excluded.due, attempts = 0, failures = 0, "
             "refused_since = NULL, note = '' WHERE messages.note = ?",
-            (message_id(finding, channel), channel, number, finding.what, state, text, now, now, posts, note, REMOVED),
+            (
+                message_id(finding, channel),
+                channel,
+                number,
+                finding.change,
+                state,
+                text,
+                now,
+                now,
+                posts,
+                note,
+                REMOVED,
+            ),
         )
 
     def _skip(self, which: str, arguments: Sequence[Any], note: str) -> int:

@@ -1,4 +1,4 @@
-"""Findings out of sealed batches of ``access.findings``, and where reading goes on. No Kafka, no clock."""
+"""Extracts findings from sealed batches of ``access.findings``. No Kafka, no clock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...schemas.catalog import SchemaCatalog, SchemaConflictError, WriterSchema,
 from ...schemas.codec import DecodeError, decode
 from ...schemas.event import FINDINGS_TOPIC
 from ...schemas.framing import FramingError
-from .finding import FindingEvent, NoFindingError, finding_of
+from .finding import FindingEvent, InvalidFindingError, finding_of
 from .outbox import Position
 
 log = structlog.get_logger("grantledger.alert")
@@ -24,13 +24,13 @@ log = structlog.get_logger("grantledger.alert")
 
 @dataclass(slots=True)
 class Read:
-    """What a few sealed batches said.
+    """The contents of a few sealed batches.
 
     Attributes:
         position: after the last of them.
-        unreadable: entries that could not be read; each may have held a finding.
-        missed: entries that the log has and Kafka no longer had.
-        oldest_sealed_at: of these batches, microseconds since 1970; None without any.
+        unreadable: entries that could not be decoded; each may be a finding.
+        missed: entries of the log that Kafka has deleted.
+        oldest_sealed_at: of these batches, in microseconds since 1970; None without batches.
     """
 
     position: Position
@@ -42,20 +42,19 @@ class Read:
 
 
 class SealedReader:
-    """Reads batches one after the other. What cannot be read is counted and named, and stops nothing: the next
-    finding must still reach somebody."""
+    """Reads batches in order. An unreadable batch is logged and counted, and does not stop the reader."""
 
     def __init__(self, deployment: str, catalog: SchemaCatalog) -> None:
         self._deployment, self._catalog = deployment, catalog
         self._prefix = f"{deployment}/{FINDINGS_TOPIC}/0/"
 
     def add(self, read: Read, value: bytes | None, offset: int) -> None:
-        """Add what the record at an offset of the sealed topic says to ``read``."""
+        """Add the record at an offset of the sealed topic to ``read``."""
         read.position = replace(read.position, next_offset=offset + 1)
         try:
             batch = batches.decode(value or b"")
             if not batch.origin.startswith(self._prefix):
-                raise BatchError(f"a batch of {batch.origin} stands among those of {self._prefix}")
+                raise BatchError(f"its origin {batch.origin} does not begin with {self._prefix}")
             entries = list(_entries(batch))
         except BatchError as error:
             log.error("batch_unreadable", offset=offset, reason=str(error))
@@ -76,7 +75,7 @@ class SealedReader:
             try:
                 datum = self._decoded(entry, time_ms)
                 finding = finding_of(datum, self._deployment, f"{batch.origin}#{index}", appended)
-            except (DecodeError, FramingError, NoFindingError) as error:
+            except (DecodeError, FramingError, InvalidFindingError) as error:
                 log.error("entry_unreadable", origin=batch.origin, index=index, reason=type(error).__name__)
                 read.unreadable += 1
                 continue
@@ -84,9 +83,9 @@ class SealedReader:
                 read.findings.append(finding)
 
     def _decoded(self, entry: bytes, time_ms: int) -> dict[str, Any]:
-        """Decode by what is on record; else by the schemas we came with, whose fingerprint says the same.
+        """Decode with the sealed schemas, else with the schemas of this program.
 
-        A proof may only use what is on record. Here nobody must wait for that to hear of a finding.
+        A proof may use sealed schemas only, but an alert must not wait until its schema is sealed.
         """
         try:
             return decode(entry, self._catalog, time_ms)
@@ -103,15 +102,15 @@ class SealedReader:
 
 @cache
 def _own_schemas() -> SchemaCatalog:
-    """Every version of the event schema that was ever released, and this program's."""
+    """Every released version of the event schema, and this program's."""
     return SchemaCatalog((event_schema(), *released_event_schemas()))
 
 
 def _entries(batch: SealedBatch) -> Iterator[tuple[int, int, int, bytes | None, bytes | None]]:
-    """Yield index, append time in ms and in microseconds, key and value. A time that its sender set counts for nothing.
+    """Yield index, append time in ms and in microseconds, key and value. A time set by the sender is ignored.
 
     Raises:
-        BatchError: the columns do not fit together.
+        BatchError: the columns disagree.
     """
     records, sealed_at = batch.records(), micros_of(batch.sealed_at)
     for number, time_ms in enumerate(records.append_times):
@@ -120,17 +119,16 @@ def _entries(batch: SealedBatch) -> Iterator[tuple[int, int, int, bytes | None, 
 
 
 def starting_at(known: Position | None, topic_id: str, first: int, end: int) -> Position:
-    """Return where to read from.
+    """Return the position to read from.
 
     Args:
         known: from the outbox; None on the first start.
-        first, end: offsets that the topic has now.
+        first, end: current offsets of the topic.
     """
     if known is None:
         return Position(topic_id, first)
     if known.topic_id != topic_id or known.next_offset > end:
-        # The topic was made anew, or put back from a copy: everything is read again, and the outbox knows what it
-        # knows.
+        # The topic was recreated or restored from a copy. Read all of it; the outbox detects the duplicates.
         log.warning("topic_replaced", position=known.next_offset, reading_from=first)
         return Position(topic_id, first)
     return replace(known, next_offset=max(known.next_offset, first))

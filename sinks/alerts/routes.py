@@ -1,4 +1,4 @@
-"""From the configuration to channels that can be used: secrets are read here, once."""
+"""Builds the channels of a configuration. Secrets are read here, once."""
 
 from __future__ import annotations
 
@@ -6,24 +6,27 @@ import time
 from collections.abc import Callable
 
 from .alertmanager import Alertmanager
+from .channel import Channel, Route
 from .config import AlertConfig, AlertmanagerChannel
-from .outbox import Route
 from .webhook import Webhook
 
 
 def build_routes(config: AlertConfig, clock: Callable[[], float] = time.time) -> list[Route]:
     """Return every channel of a configuration.
 
+    Args:
+        clock: seconds since 1970.
+
     Raises:
-        AlertConfigError: a secret or a TLS file is not there, or not right; names the field.
+        ConfigError: a secret or a TLS file is missing or unusable; names the key.
     """
-    return [
-        Route(
-            name,
-            channel,
-            Alertmanager(name, channel, clock)
-            if isinstance(channel, AlertmanagerChannel)
-            else Webhook(name, channel, clock),
-        )
-        for name, channel in config.channels.items()
-    ]
+    routes = []
+    for name, given in config.channels.items():
+        key = f"channels.{name}"
+        channel: Channel
+        if isinstance(given, AlertmanagerChannel):
+            channel = Alertmanager(key, given, clock)
+        else:
+            channel = Webhook(key, given, clock)
+        routes.append(Route(name, given, channel))
+    return routes

@@ -1,7 +1,7 @@
-"""The alerting process: the sealed findings into the outbox, while each channel has a worker that empties it.
+"""The alerting process: reads sealed findings into the outbox, while one worker per channel delivers from it.
 
-Channels go on while Kafka is away, and reading goes on while they are. The position stands in the outbox, in the
-transaction with what was read there: no consumer group has a say.
+Kafka and the channels fail independently. The position is in the outbox, written in the transaction that stores the
+findings before it; consumer group offsets are not used.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from ...kafka.options import reader_options
 from ...schemas.event import FINDINGS_TOPIC
 from ...schemas.topics import sealed
 from . import metrics
+from .channel import Route
 from .database import OutboxError, prepare
 from .delivery import Worker
 from .finding import printable
-from .outbox import Outbox, Route
+from .outbox import Outbox
 from .reading import Read, SealedReader, starting_at
 
 log = structlog.get_logger("grantledger.alert")
@@ -35,26 +36,26 @@ TOPIC = sealed(FINDINGS_TOPIC)
 CHUNK = 100
 """Most batches in one transaction."""
 MANY = 1000
-"""Findings after which a transaction ends before its time: the channels wait while it lasts."""
+"""Findings after which a transaction ends early, because channels wait for it."""
 BACKLOG_SECONDS = 60.0
-"""A batch sealed longer ago than this is backlog: what it opens waits until the end has been read."""
+"""A batch sealed longer ago is backlog: its messages wait until the end of the topic has been read."""
 LOOK_SECONDS = 15.0
-"""How often the brokers are asked whether they are there and how far behind we are."""
+"""Interval of the check of brokers and lag."""
 PROBE_SECONDS = 3.0
-"""How long the brokers have to say that they are there."""
+"""Timeout of the first request to the brokers."""
 PAUSE_SECONDS = 5.0
-"""Before Kafka is asked again after it was away."""
+"""Before Kafka is tried again after a failure."""
 DRAIN_SECONDS = 70.0
-"""Longest exchange with a channel (60 s), and a little: what is under way at a stop is let finish."""
+"""At a stop, the current exchange may finish: the longest one takes 60 s."""
 
 
 class Alerting:
-    """The process. ``run`` returns after ``stop``. Whoever starts it holds the outbox's lock.
+    """The process. ``run`` returns after ``stop``. The caller holds the outbox lock.
 
     Args:
-        path: the outbox's file.
+        path: the outbox file.
         first_start_hours: see :class:`.config.AlertConfig`.
-        keep: seconds for which what is settled is kept.
+        keep: retention of settled records in seconds.
         clock: seconds since 1970.
     """
 
@@ -78,7 +79,7 @@ class Alerting:
         self._reached = 0
 
     def stop(self) -> None:
-        """Ask ``run`` to return once what is under way has been told or has failed. Safe in a signal handler."""
+        """Ask ``run`` to return after the current exchanges. Safe in a signal handler."""
         self._stopping.set()
 
     def run(self) -> None:
@@ -96,7 +97,7 @@ class Alerting:
                 for worker in self._workers:
                     worker.start()
                 while not self._stopping.is_set():
-                    self._read_while_kafka_is_there(outbox)
+                    self._read_until_failure(outbox)
             finally:
                 self._end_workers()
                 outbox.close()
@@ -111,27 +112,26 @@ class Alerting:
             if worker.ident is not None:
                 worker.join(max(0.0, until - time.monotonic()))
 
-    def _read_while_kafka_is_there(self, outbox: Outbox) -> None:
+    def _read_until_failure(self, outbox: Outbox) -> None:
         try:
             self._read(outbox)
         except (KafkaUnavailableError, KafkaException) as error:
             metrics.READING.set(0)
             reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
-            log.error("kafka_away", reason=reason, action="channels go on; asked again")
+            log.error("kafka_unavailable", reason=reason, action="channels continue; Kafka is retried")
             until = time.monotonic() + PAUSE_SECONDS
             while not self._stopping.wait(0.2) and time.monotonic() < until:
-                self._raise_a_workers_failure()
+                self._raise_worker_failure()
 
     def _read(self, outbox: Outbox) -> None:
         cluster = self._cluster
-        cluster.admin.list_topics(
-            cluster.physical(TOPIC), timeout=PROBE_SECONDS
-        )  # what follows is patient, and would keep a stop waiting
+        # The calls below retry for long, which would delay a stop.
+        cluster.admin.list_topics(cluster.physical(TOPIC), timeout=PROBE_SECONDS)
         identity = identify_topics(cluster, (TOPIC,))[TOPIC]
         first, end = first_offset(cluster, TOPIC, 0), end_offset(cluster, TOPIC, 0)
         position = starting_at(outbox.position(), identity.topic_id.hex(), first, end)
         reader = SealedReader(self._deployment, outbox.catalog())
-        # The group is named because a consumer must name one; it is never joined.
+        # A consumer needs a group name; the group is never joined.
         options = reader_options(self._cluster, f"{self._deployment}-alert") | {"enable.partition.eof": True}
         consumer = Consumer(options)
         try:
@@ -140,7 +140,7 @@ class Alerting:
             self._live, self._reached = False, position.next_offset
             look = 0.0
             while not self._stopping.is_set():
-                self._raise_a_workers_failure()
+                self._raise_worker_failure()
                 messages = consumer.consume(1, 0.2)
                 messages += consumer.consume(CHUNK - 1, 0.0) if messages else []
                 position = self._take(outbox, reader, messages, Read(position)).position
@@ -173,7 +173,7 @@ class Alerting:
         return read
 
     def _store(self, outbox: Outbox, read: Read) -> Read:
-        """Put what was read into the outbox; return what to go on with."""
+        """Store the read findings in the outbox; return an empty ``Read`` at the same position."""
         now = self._clock()
         if read.oldest_sealed_at is not None and now - read.oldest_sealed_at / 1_000_000 > BACKLOG_SECONDS:
             self._live = False
@@ -182,9 +182,9 @@ class Alerting:
         metrics.UNREADABLE.inc(read.unreadable)
         metrics.MISSED.inc(read.missed)
         for finding in read.findings:
-            metrics.FINDINGS.labels(printable(finding.rule, 60), finding.what).inc()
+            metrics.FINDINGS.labels(printable(finding.rule, 60), finding.change).inc()
         if new:
-            log.info("taken", findings=new, live=self._live, position=read.position.next_offset)
+            log.info("findings_stored", events=new, live=self._live, position=read.position.next_offset)
             self._wake()
         return Read(read.position)
 
@@ -197,12 +197,12 @@ class Alerting:
             _low, high = consumer.get_watermark_offsets(self._cluster.partition(TOPIC, 0), timeout=5.0)
         except KafkaException as error:
             metrics.READING.set(0)
-            log.warning("kafka_silent", reason=error.args[0].str())
+            log.warning("kafka_unavailable", reason=error.args[0].str())
             return
         metrics.READING.set(1)
         metrics.LAG.set(max(0, high - max(position, self._reached)))
 
-    def _raise_a_workers_failure(self) -> None:
+    def _raise_worker_failure(self) -> None:
         for worker in self._workers:
             if worker.failure is not None:
                 raise OutboxError(f"{worker.name} ended: {worker.failure}") from worker.failure

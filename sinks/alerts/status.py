@@ -1,4 +1,4 @@
-"""What stands in the outbox, for people and programs: channels, open alerts, and what went wrong of late."""
+"""Alert status for people and programs: channels, open alerts, and recent failures."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ...base.errors import UsageError
 from .database import OutboxError, connect
 from .finding import from_text
 
@@ -16,16 +17,17 @@ MOST_FAILURES = 20
 
 
 def read_status(path: Path, now: float) -> dict[str, Any]:
-    """Return ``channels``, ``open``, ``failures`` and ``position``. Times are datetimes in UTC, ages are seconds.
+    """Return ``channels``, ``open``, ``failures`` and ``position``. Times are datetimes in UTC, ages in seconds.
 
     Args:
         now: seconds since 1970.
 
     Raises:
-        OutboxError: there is no outbox, or it cannot be read.
+        UsageError: the outbox does not exist.
+        OutboxError: it cannot be read.
     """
     if not path.is_file():
-        raise OutboxError(f"there is no outbox {path}: has `grantledger alert` ever run here? (alert_outbox, --data)")
+        raise UsageError(f"there is no outbox {path}: has the alert process ever run here? (alert_outbox, --data)")
     try:
         with closing(connect(path, read_only=True)) as database:
             return {
@@ -40,21 +42,21 @@ def read_status(path: Path, now: float) -> dict[str, Any]:
 
 _CHANNELS = """
 SELECT c.name, c.kind, c.disabled_at, c.disabled_why, c.paused_until,
-    (SELECT count(*) FROM messages WHERE channel = c.name AND state IN ('held', 'due')) AS pending,
-    (SELECT min(created) FROM messages WHERE channel = c.name AND state IN ('held', 'due')) AS since,
+    (SELECT count(*) FROM messages WHERE channel = c.name AND state IN ('backlog', 'due')) AS pending,
+    (SELECT min(created) FROM messages WHERE channel = c.name AND state IN ('backlog', 'due')) AS since,
     (SELECT count(*) FROM messages WHERE channel = c.name AND state = 'given_up') AS given_up,
-    (SELECT max(at) FROM deliveries WHERE channel = c.name AND result = 'accepted') AS delivered
+    (SELECT max(at) FROM deliveries WHERE channel = c.name AND result = 'delivered') AS delivered
 FROM channels c ORDER BY c.name"""
-_OPEN = "SELECT number, opened FROM findings WHERE ended_at IS NULL ORDER BY number"
+_OPEN = "SELECT number, opened, acknowledged FROM findings WHERE ended_at IS NULL ORDER BY number"
 _FAILURES = (
-    "SELECT at, channel, result, status, detail, messages FROM deliveries WHERE result != 'accepted' "
+    "SELECT at, channel, result, status, detail, messages FROM deliveries WHERE result != 'delivered' "
     "ORDER BY number DESC LIMIT ?"
 )
 
 
 def _channel(database: sqlite3.Connection, row: sqlite3.Row, now: float) -> dict[str, Any]:
     last = database.execute(
-        "SELECT at, detail FROM deliveries WHERE channel = ? AND result != 'accepted' ORDER BY number DESC LIMIT 1",
+        "SELECT at, detail FROM deliveries WHERE channel = ? AND result != 'delivered' ORDER BY number DESC LIMIT 1",
         (row["name"],),
     ).fetchone()
     return {
@@ -74,9 +76,10 @@ def _channel(database: sqlite3.Connection, row: sqlite3.Row, now: float) -> dict
 
 def _finding(database: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
     opened = from_text(row["opened"])
-    told = database.execute(
+    messages = database.execute(
         "SELECT channel, state, note FROM messages WHERE finding = ? ORDER BY number", (row["number"],)
     )
+    acknowledged = from_text(row["acknowledged"]) if row["acknowledged"] else None
     return {
         "number": row["number"],
         "rule": opened.rule,
@@ -86,7 +89,10 @@ def _finding(database: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
         "opened_at": _time(opened.at / 1_000_000),
         "subject": opened.facts.get("subject", ""),
         "resource": opened.facts.get("resource", ""),
-        "told": {one["channel"]: {"state": one["state"], "note": one["note"]} for one in told},
+        "acknowledged_at": _time(acknowledged.at / 1_000_000) if acknowledged else None,
+        "acknowledged_by": acknowledged.facts.get("actor", "") if acknowledged else "",
+        "summary": opened.summary,
+        "channels": {one["channel"]: {"state": one["state"], "note": one["note"]} for one in messages},
     }
 
 

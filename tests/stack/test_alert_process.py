@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 
 from grantledger.kafka.offsets import end_offset
 from grantledger.kafka.records import last_record
-from grantledger.producers import Event
+from grantledger.producers import Actor, Event
 from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.children import Child, ChildSpec
 from grantledger.schemas.codec import EventEncoder
@@ -162,6 +162,14 @@ def test_what_the_command_shows(pipeline: Pipeline) -> None:
     assert refused.returncode == 2
     assert "there is no channel oncal; there are oncall, tickets. Did you mean 'oncall'?" in refused.stderr
     assert "tickets was not disabled" in pipeline.run("channels", "enable", "tickets").stdout
+    person = {"actor": Actor("carol", "human"), "reason": "a false alarm, INC-1"}
+    tell(pipeline, event("acknowledged", "c", at=soon(0), **person))
+    wait_read(pipeline)
+    (shown,) = [one for one in listed(pipeline)["open"] if one["key"] == "c"]
+    assert shown["acknowledged_by"] == "carol"
+    tell(pipeline, event("closed", "c", at=soon(0), **person))
+    wait_read(pipeline)
+    assert "c" not in {one["key"] for one in listed(pipeline)["open"]}
 
 
 def test_a_second_process_over_the_same_outbox_is_refused(pipeline: Pipeline) -> None:
@@ -206,8 +214,8 @@ def test_a_lost_outbox_tells_what_is_open_again_under_the_same_ids(pipeline: Pip
     for path in (pipeline.data_dir / "alerts").glob("outbox.sqlite3*"):
         path.unlink()
     pipeline.start("alert")
-    told = {"b", "past"}
-    wait_for(lambda: {key for _, key in receiver.told()} >= {"c", "last", "waiting", "load-23"}, "what is open is told")
+    told = {"b", "c", "past"}
+    wait_for(lambda: {key for _, key in receiver.told()} >= {"last", "waiting", "load-23"}, "what is open is told")
     wait_read(pipeline)
     assert told.isdisjoint({key for _, key in receiver.told()})
     assert known <= set(receiver.ids())

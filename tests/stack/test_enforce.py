@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from grantledger.enforcers.journal import KafkaJournal
+from grantledger.enforcers.journal import TransactionalEventWriter
 from grantledger.kafka.offsets import committed_offset, end_offset
 from grantledger.kafka.options import reader_options, transactional_options
 from grantledger.runtime.broker import LocalBroker
@@ -78,7 +78,7 @@ def test_a_command_through_a_program_to_a_confirmed_removal(deploy: Deploy) -> N
     assert [datum["removal_evidence"] for datum in found] == [None, "api_accepted", "confirmed"]
     assert all(datum["finding"]["deadline"] == DEADLINE for datum in found)
     assert {datum["evidence"]["target"] for datum in found} == {"files"}
-    assert (found[1]["evidence"]["answer"], found[2]["evidence"]["seen"]) == (
+    assert (found[1]["evidence"]["answer"], found[2]["evidence"]["observed"]) == (
         "exit code 0: taken away", "the program that reads back ended with 3",
     )  # fmt: skip
     assert {(datum["subject"]["id"], datum["resource"]["id"], datum["entitlement"]) for datum in found} == {
@@ -172,6 +172,7 @@ def test_a_dry_run_with_the_pages_policy_says_what_the_page_says(deploy: Deploy)
     page = (Path(__file__).resolve().parents[2] / "docs" / "enforcement.md").read_text("utf-8")
     policy = "\n".join(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)).replace("backoff_seconds = 2\n", "")
     (here.folder / "password").write_text("not asked for")
+    (here.folder / "password").chmod(0o600)
     policy = policy.replace("/run/secrets/orders-db", str(here.folder / "password"))
     here.policy(re.sub(r'"/usr/local/bin/[^"]+"', '"/bin/true"', policy))
     here.environment |= {
@@ -243,7 +244,7 @@ def test_what_runs_again_by_the_time_a_command_is_carried_out_is_left_alone(depl
         given("past", 3, holder="over", expires_at=datetime.now(UTC) - timedelta(seconds=5)),
     )
     dry = here.start()
-    here.wait_log(dry, '"would_spare"', times=2)
+    here.wait_log(dry, '"would_postpone"', times=2)
     here.wait_log(dry, '"would_revoke"')
     here.end(dry)
     child = here.acting()
@@ -346,7 +347,7 @@ def test_a_position_that_the_brokers_forgot_is_told_again(deploy: Deploy) -> Non
     group = f"{here.deployment}-enforce"
     end = end_offset(here.cluster, COMMANDS_TOPIC, 0)
     consumer = Consumer(reader_options(here.cluster, group))
-    journal = KafkaJournal(here.cluster, here.deployment, lambda: False)
+    journal = TransactionalEventWriter(here.cluster, here.deployment, lambda: False)
     journal.follow(consumer, -1)
     for _ in range(2):
         journal.write([], end)
@@ -383,9 +384,9 @@ def test_the_breaker_opens_stays_open_and_is_closed_by_a_person(deploy: Deploy) 
         "the breaker is closed\n",
     )
     # Committed; its marker may reach the partition a moment later.
-    wait_for(lambda: here.findings()[-1]["event_type"] == "finding.resolved", "the closing is on record")
+    wait_for(lambda: here.findings()[-1]["event_type"] == "finding.closed", "the closing is on record")
     resolved = here.findings()[-1]
-    assert (resolved["event_type"], resolved["reason"]) == ("finding.resolved", "clock of vault-2 was wrong, fixed")
+    assert (resolved["event_type"], resolved["reason"]) == ("finding.closed", "clock of vault-2 was wrong, fixed")
     assert resolved["actor"] == {"id": "carol", "kind": "human"}
 
     here.environment["GRANTLEDGER_ENFORCE_CONFIG"] = policy

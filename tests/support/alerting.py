@@ -20,7 +20,7 @@ from grantledger.producers import Actor, Event, Resource, Source, Subject
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Finding
-from grantledger.sinks.alerts.finding import FindingEvent, What, rfc3339
+from grantledger.sinks.alerts.finding import Change, FindingEvent, rfc3339
 
 from .small_ledger import SIGNER, records_of
 
@@ -31,12 +31,14 @@ KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
 
 
-def finding(what: What, key: str = "g-1", *, at: float = 0.0, rule: str = "overdue", telling: int = 0) -> FindingEvent:
-    """Return a finding's event as the outbox takes it; ``at`` in seconds since 1970."""
+def finding(
+    change: Change, key: str = "g-1", *, at: float = 0.0, rule: str = "overdue", telling: int = 0
+) -> FindingEvent:
+    """Return a finding's event as the outbox stores it; ``at`` in seconds since 1970."""
     micros = int(at * 1_000_000)
     return FindingEvent(
-        event_id=f"{rule}-{key}-{what}-{telling}",
-        what=what,
+        event_id=f"{rule}-{key}-{change}-{telling}",
+        change=change,
         rule=rule,
         key=key,
         deadline=rfc3339(micros_of(NOON)),
@@ -47,10 +49,10 @@ def finding(what: What, key: str = "g-1", *, at: float = 0.0, rule: str = "overd
     )
 
 
-def event(what: What, key: str, *, rule: str = "overdue", at: datetime = NOON, **fields: Any) -> Event:
+def event(change: Change, key: str, *, rule: str = "overdue", at: datetime = NOON, **fields: Any) -> Event:
     """Return a finding as the watch puts it on record."""
     given: dict[str, Any] = {
-        "event_type": f"finding.{what}",
+        "event_type": f"finding.{change}",
         "occurred_at": at,
         "source": Source("grantledger-watch", DEPLOYMENT, f"{rule}:{key}", "finding"),
         "subject": Subject("alice@example.com", "human"),

@@ -13,15 +13,16 @@ from typing import Any
 
 import pytest
 
+from grantledger.base.toml import load_toml
 from grantledger.sinks.alerts.alertmanager import Alertmanager as Channel
 from grantledger.sinks.alerts.channel import Envelope
-from grantledger.sinks.alerts.config import AlertConfig, load_config
-from grantledger.sinks.alerts.core import Result
+from grantledger.sinks.alerts.config import AlertConfig
 from grantledger.sinks.alerts.database import prepare
 from grantledger.sinks.alerts.delivery import Worker
 from grantledger.sinks.alerts.finding import FindingEvent, rfc3339
 from grantledger.sinks.alerts.outbox import Outbox, Position
 from grantledger.sinks.alerts.routes import build_routes
+from grantledger.webhooks.answer import Delivery
 from support.alerting import alertmanager_toml, finding, receiving
 from support.alertmanager import Alertmanager, running
 from support.waiting import wait_for
@@ -39,7 +40,7 @@ def channel(url: str, **more: Any) -> Channel:
     config = AlertConfig.model_validate({"channels": {"oncall": {"kind": "alertmanager", "url": url, **more}}})
     found = config.channels["oncall"]
     assert found.kind == "alertmanager"
-    return Channel("oncall", found, time.time)
+    return Channel("channels.oncall", found, time.time)
 
 
 def envelopes(texts: Sequence[str]) -> list[Envelope]:
@@ -60,7 +61,7 @@ def test_an_alert_is_shown_repeated_and_resolved(tmp_path: Path, alertmanager: A
     )
     path = tmp_path / "outbox.sqlite3"
     prepare(path)
-    routes = build_routes(load_config(config))
+    routes = build_routes(load_toml(config, AlertConfig))
     key = "grant/1 ü"
 
     def ends_at() -> str:
@@ -80,7 +81,7 @@ def test_an_alert_is_shown_repeated_and_resolved(tmp_path: Path, alertmanager: A
             "deadline": "2026-03-01T12:00:00.000000Z", "deployment": "test.example", "tenant": "default",
             "subject": "alice", "resource": "orders", "team": "access",
         }  # fmt: skip
-        assert alert["annotations"]["summary"].startswith("access is past its deadline")
+        assert alert["annotations"]["summary"].startswith("Access is past its deadline")
         assert alert["generatorURL"] == "https://console.example/overdue/grant%2F1%20%C3%BC"
         assert alert["status"]["state"] == "active"
         began, first = alert["startsAt"], ends_at()
@@ -112,7 +113,7 @@ def _waiting(path: Path) -> int:
 def test_without_posts_an_alert_ends_by_itself(alertmanager: Alertmanager) -> None:
     sender = channel(alertmanager.url, interval_seconds=0.2, ends_after_seconds=8.0)
     (post,) = sender.send(envelopes([sender.message(finding("opened", "alone", at=time.time()))]))
-    assert post.outcome.result is Result.accepted
+    assert post.answer.delivery is Delivery.delivered
     assert shown(alertmanager, "alone") is not None
     wait_for(lambda: shown(alertmanager, "alone") is None, "it ends")
 
@@ -121,13 +122,13 @@ def test_many_alerts_go_in_one_post_and_a_bad_one_spoils_no_other(alertmanager: 
     sender = channel(alertmanager.url)
     texts = [sender.message(finding("opened", f"many-{number}", at=time.time())) for number in range(8)]
     posts = sender.send(envelopes(texts))
-    assert [(post.numbers, post.outcome.result) for post in posts] == [(tuple(range(8)), Result.accepted)]
+    assert [(post.numbers, post.answer.delivery) for post in posts] == [(tuple(range(8)), Delivery.delivered)]
     bad = json.loads(texts[5])
     bad["labels"] = {"not a name": "x"}
     posts = sender.send(envelopes([*texts[:5], json.dumps(bad), *texts[6:]]))
-    refused = [post for post in posts if post.outcome.result is Result.refused]
+    refused = [post for post in posts if post.answer.delivery is Delivery.rejected]
     assert [post.numbers for post in refused] == [(5,)]
-    assert "label" in refused[0].outcome.detail
+    assert "label" in refused[0].answer.detail
     assert sorted(number for post in posts for number in post.numbers) == list(range(8))
 
 
@@ -137,10 +138,10 @@ def test_what_senders_write_is_taken(alertmanager: Alertmanager, key: str) -> No
     odd = finding("opened", key, rule="odd rule-é!", at=time.time())
     text = sender.message(odd)
     (post,) = sender.send(envelopes([text]))
-    assert post.outcome.result is Result.accepted, post.outcome.detail
+    assert post.answer.delivery is Delivery.delivered, post.answer.detail
     labels = json.loads(text)["labels"]
     assert labels in [alert["labels"] for alert in alertmanager.alerts()]
-    (post,) = sender.send(envelopes([sender.ending(finding("resolved", key, at=time.time()), text)]))
+    (post,) = sender.send(envelopes([sender.message(finding("resolved", key, at=time.time()), text)]))
     wait_for(lambda: labels not in [a["labels"] for a in alertmanager.alerts()], "it is resolved")
 
 
@@ -149,7 +150,7 @@ def test_an_alert_ends_after_it_began_and_keeps_its_labels(began: float, ended: 
     sender = channel("http://127.0.0.1:9", labels={"team": "access"})
     later = channel("http://127.0.0.1:9", labels={"team": "other"})
     opened = sender.message(finding("opened", at=began))
-    alert = json.loads(later.ending(finding("resolved", at=ended), opened))
+    alert = json.loads(later.message(finding("resolved", at=ended), opened))
     assert alert["labels"] == json.loads(opened)["labels"]
     assert alert["startsAt"] == rfc3339(100_000_000) < alert["endsAt"]
     assert alert["annotations"]["summary"] == json.loads(opened)["annotations"]["summary"]
@@ -169,8 +170,8 @@ def test_who_we_are_and_where_it_goes(path: str, monkeypatch: pytest.MonkeyPatch
         token = channel(base, token={"env": "AM_SECRET"})
         basic = channel(base, user="grantledger", password={"env": "AM_SECRET"})
         text = token.message(finding("opened"))
-        assert [post.outcome.result for one in (token, basic) for post in one.send(envelopes([text]))] == [
-            "accepted"
+        assert [post.answer.delivery for one in (token, basic) for post in one.send(envelopes([text]))] == [
+            "delivered"
         ] * 2
     first, second = receiver.requests
     assert first.path == second.path == ("/am" if path.startswith("/am") else "") + "/api/v2/alerts"
@@ -181,5 +182,5 @@ def test_who_we_are_and_where_it_goes(path: str, monkeypatch: pytest.MonkeyPatch
 def test_a_finding_without_a_holder_has_a_sentence_too() -> None:
     one = FindingEvent("e", "opened", "source_silent", "vault/eu-1", "", "warning", 0, 0, {})
     alert = json.loads(channel("http://127.0.0.1:9").message(one))
-    assert alert["annotations"]["summary"] == "a source that used to report is silent: vault/eu-1, key vault/eu-1"
+    assert alert["annotations"]["summary"] == "A source that used to report is silent: vault/eu-1, key vault/eu-1"
     assert "deadline" not in alert["labels"] and "" not in alert["labels"].values()

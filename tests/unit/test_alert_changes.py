@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from grantledger.sinks.alerts.channel import Envelope, Post
-from grantledger.sinks.alerts.core import Message, Outcome, Result, Rules, Standing, after, stands
+from grantledger.sinks.alerts.channel import Envelope, Exchange, Route
 from grantledger.sinks.alerts.database import connect, prepare
 from grantledger.sinks.alerts.delivery import LONGEST_WAIT, ONE_RECORD, Worker
-from grantledger.sinks.alerts.outbox import Outbox, Position, Route
+from grantledger.sinks.alerts.outbox import Outbox, Position
+from grantledger.sinks.alerts.schedule import ChannelState, DeliveryRules, Message, channel_after, message_after
+from grantledger.webhooks.answer import Answer, Delivery
 from support.alerting import finding
 
-from .test_alert_outbox import HOUR, START, TOPIC, Process, Words, routes
+from .test_alert_outbox import HOUR, START, TOPIC, Process, Texts, routes
 
 
 @pytest.fixture
@@ -60,20 +61,17 @@ def test_a_state_is_shown_again_on_a_channel_that_comes_back(process: Process) -
 
 
 def test_a_channel_of_another_kind_is_a_new_one(process: Process) -> None:
-    class Other(Words):
+    class Other(Texts):
         """Its openings are no JSON of the first one's."""
 
-        def message(self, finding: object) -> str:
-            return json.dumps({"labels": 1})
-
-        def ending(self, finding: object, opened: str) -> str:
-            return json.dumps(json.loads(opened)["labels"])
+        def message(self, finding: object, opened: str) -> str:
+            return json.dumps(json.loads(opened)["labels"] if opened else {"labels": 1})
 
     [oncall] = process.routes[1:]
     process.take(finding("opened", "delivered"))
     assert process.drain("hook") == ["opened delivered"]
     process.take(finding("opened", "waiting"))
-    restarted(process, [replace(oncall, name="hook", sender=Other())])
+    restarted(process, [replace(oncall, name="hook", channel=Other())])
     assert [one.text for one in process.send("hook")] == ['{"labels": 1}'] * 2
     process.take(finding("resolved", "delivered"), finding("resolved", "waiting"))
     assert [one.text for one in process.send("hook")] == ["1", "1"]
@@ -82,7 +80,7 @@ def test_a_channel_of_another_kind_is_a_new_one(process: Process) -> None:
 def test_a_start_tries_again_what_was_given_up_and_is_open(process: Process) -> None:
     process.take(finding("opened", "g-1"), finding("opened", "g-2"))
     for _ in range(10):
-        process.texts("oncall", Result.refused)
+        process.texts("oncall", Delivery.rejected)
         process.now += 24 * HOUR
     assert process.texts("oncall") == []
     process.take(finding("resolved", "g-1"))
@@ -91,16 +89,17 @@ def test_a_start_tries_again_what_was_given_up_and_is_open(process: Process) -> 
 
 
 def test_a_long_rest_that_is_asked_for_ends_no_open_alert() -> None:
-    asked, state, once = Outcome(Result.again, 503, "", 3600.0), Rules(repeat=60.0, cap=60.0), Rules()
+    asked, state, once = Answer(Delivery.retry, 503, "", 3600.0), DeliveryRules(repeat=60.0, cap=60.0), DeliveryRules()
     message = Message(1, "a", "opened", "repeating", 0.0)
-    assert after(message, asked, state, 0.0, 1.0).due == stands(Standing(), asked, state, 0.0, 1.0).paused_until == 60.0
-    assert after(message, asked, once, 0.0, 1.0).due == stands(Standing(), asked, once, 0.0, 1.0).paused_until == 3600.0
+    for rules, due in ((state, 60.0), (once, 3600.0)):
+        assert message_after(message, asked, rules, 0.0, 1.0).due == due
+        assert channel_after(ChannelState(), asked, rules, 0.0, 1.0).paused_until == due
 
 
-@pytest.mark.parametrize("result", [Result.accepted, Result.again])
-def test_a_clock_that_is_set_back_silences_no_channel(process: Process, result: Result) -> None:
+@pytest.mark.parametrize("result", [Delivery.delivered, Delivery.retry])
+def test_a_clock_that_is_set_back_silences_no_channel(process: Process, result: Delivery) -> None:
     process.take(finding("opened"))
-    assert process.texts("oncall", result) == process.texts("hook", Result.again) == ["opened g-1"]
+    assert process.texts("oncall", result) == process.texts("hook", Delivery.retry) == ["opened g-1"]
     process.now -= 24 * HOUR
     assert process.texts("oncall") == process.texts("hook") == ["opened g-1"]
     process.now += 59
@@ -110,7 +109,7 @@ def test_a_clock_that_is_set_back_silences_no_channel(process: Process, result: 
 def test_posts_that_only_repeat_share_a_record_for_an_hour(process: Process) -> None:
     process.take(finding("opened", "g-1"), finding("opened", "g-2"))
 
-    def posts(result: Result = Result.accepted) -> list[tuple[float, str]]:
+    def posts(result: Delivery = Delivery.delivered) -> list[tuple[float, str]]:
         process.texts("oncall", result)
         process.now += 60
         with closing(connect(process.path)) as database:
@@ -120,61 +119,48 @@ def test_posts_that_only_repeat_share_a_record_for_an_hour(process: Process) -> 
     def repeated(times: int) -> int:
         for _ in range(times):
             found = posts()
-        assert found[-1] == (process.now - 60, "accepted"), "the record says when it last went well"
+        assert found[-1] == (process.now - 60, "delivered"), "the record says when it last went well"
         return len(found)
 
     assert len(posts()) == 1
     assert repeated(int(ONE_RECORD / 60)) == 2, "the first delivery, and an hour of repeating it"
     assert repeated(1) == 3
-    assert [result for _, result in posts(Result.again)][-1] == "again", "what goes wrong is on record each time"
+    assert [result for _, result in posts(Delivery.retry)][-1] == "retry", "what goes wrong is on record each time"
     assert repeated(1) == 5, "and so is that it goes well again"
     process.take(finding("opened", "g-3"))
     assert repeated(1) == 6, "and what is new"
 
 
-def test_an_outbox_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = tmp_path / "outbox.sqlite3"
-    prepare(path)
-    with closing(connect(path)) as database:
-        database.execute("DROP INDEX findings_by_identity")
-        database.execute("PRAGMA user_version = 1")
-    for _ in range(2):
-        prepare(path)
-        with closing(connect(path)) as database:
-            plan = database.execute("EXPLAIN QUERY PLAN SELECT number FROM findings WHERE identity = ''").fetchone()
-            assert "findings_by_identity" in plan["detail"], "each finding would look through all that ever were"
-
-
 class Answers:
     """A channel that answers as it is told, and then well."""
 
-    def __init__(self, *results: Result) -> None:
+    def __init__(self, *results: Delivery) -> None:
         self.results = list(results)
         self.sent: list[str] = []
 
-    message, ending = Words.message, Words.ending
+    message = Texts.message
 
-    def send(self, envelopes: Sequence[Envelope]) -> list[Post]:
+    def send(self, envelopes: Sequence[Envelope]) -> list[Exchange]:
         self.sent += [json.loads(one.text)[1] for one in envelopes]
-        result = self.results.pop(0) if self.results else Result.accepted
-        return [Post(tuple(one.number for one in envelopes), Outcome(result, None, "said so"))]
+        result = self.results.pop(0) if self.results else Delivery.delivered
+        return [Exchange(tuple(one.number for one in envelopes), Answer(result, None, "said so"))]
 
 
 @pytest.mark.parametrize(
     ("answers", "sent"),
     [
-        ((Result.accepted, Result.refused), ["g-0", "g-1", "g-2", "g-3"]),
-        ((Result.accepted, Result.again), ["g-0", "g-1"]),
-        ((Result.accepted, Result.gone), ["g-0", "g-1"]),
+        ((Delivery.delivered, Delivery.rejected), ["g-0", "g-1", "g-2", "g-3"]),
+        ((Delivery.delivered, Delivery.retry), ["g-0", "g-1"]),
+        ((Delivery.delivered, Delivery.gone), ["g-0", "g-1"]),
     ],
 )
 def test_what_was_planned_is_not_sent_to_a_channel_that_wants_a_rest(
-    tmp_path: Path, answers: tuple[Result, ...], sent: list[str]
+    tmp_path: Path, answers: tuple[Delivery, ...], sent: list[str]
 ) -> None:
     path = tmp_path / "outbox.sqlite3"
     prepare(path)
     sender = Answers(*answers)
-    route = replace(routes()[0], sender=sender)
+    route = replace(routes()[0], channel=sender)
     with closing(Outbox(path, [route])) as outbox:
         outbox.configure(START)
         new = [finding("opened", f"g-{number}") for number in range(4)]
@@ -197,14 +183,14 @@ def test_what_was_planned_is_not_sent_to_a_channel_that_wants_a_rest(
 
 
 @pytest.mark.parametrize("seconds", [20, 290, 1800, 3590, 3600, 86_400])
-@pytest.mark.parametrize(("channel", "answer", "rest"), [(0, Result.again, 1.0), (1, Result.accepted, 60.0)])
+@pytest.mark.parametrize(("channel", "answer", "rest"), [(0, Delivery.retry, 1.0), (1, Delivery.delivered, 60.0)])
 def test_a_clock_that_is_set_back_while_it_runs_makes_no_rest_longer(
-    tmp_path: Path, seconds: int, channel: int, answer: Result, rest: float
+    tmp_path: Path, seconds: int, channel: int, answer: Delivery, rest: float
 ) -> None:
     path = tmp_path / "outbox.sqlite3"
     prepare(path)
     sender = Answers(answer)
-    route = replace(routes()[channel], sender=sender)
+    route = replace(routes()[channel], channel=sender)
     with closing(Outbox(path, [route])) as outbox:
         outbox.configure(START)
         outbox.take(Position(TOPIC, 1), [finding("opened", "g-1")], [], live=True, now=START)

@@ -8,48 +8,47 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grantledger.sinks.alerts.core import (
+from grantledger.sinks.alerts.schedule import (
     FOREVER,
     LONGEST_PAUSE,
+    ChannelState,
+    DeliveryRules,
     Message,
-    Outcome,
-    Result,
-    Rules,
-    Standing,
-    after,
+    channel_after,
+    message_after,
     plan,
-    stands,
 )
+from grantledger.webhooks.answer import Answer, Delivery
 
-RULES = Rules(backoff=1.0, cap=300.0, give_up=100.0)
-STATES = Rules(repeat=60.0, batch=3)
+RULES = DeliveryRules(backoff=1.0, cap=300.0, give_up=100.0)
+STATES = DeliveryRules(repeat=60.0, batch=3)
 FRESH = Message(1, "a", "opened", "due", due=0.0)
-AGAIN = Outcome(Result.again, 503, "answered 503")
-REFUSED = Outcome(Result.refused, 400, "answered 400")
-ACCEPTED = Outcome(Result.accepted, 200, "answered 200")
+AGAIN = Answer(Delivery.retry, 503, "answered 503")
+REFUSED = Answer(Delivery.rejected, 400, "answered 400")
+ACCEPTED = Answer(Delivery.delivered, 200, "answered 200")
 
 
 def test_pauses_double_up_to_the_cap_and_a_success_forgets_them() -> None:
     message, pauses = FRESH, []
     for _ in range(11):
-        message = after(message, AGAIN, RULES, 1000.0, jitter=1.0)
+        message = message_after(message, AGAIN, RULES, 1000.0, jitter=1.0)
         pauses.append(message.due - 1000.0)
     assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
     assert message.attempts == 11
-    assert after(replace(message, state="repeating"), ACCEPTED, STATES, 0.0, 1.0).failures == 0
+    assert message_after(replace(message, state="repeating"), ACCEPTED, STATES, 0.0, 1.0).failures == 0
 
 
 @given(failures=st.integers(0, 10_000), jitter=st.floats(0, 1))
 def test_jitter_takes_at_most_half_of_a_pause(failures: int, jitter: float) -> None:
-    tried = after(replace(FRESH, failures=failures), AGAIN, RULES, 0.0, jitter)
+    tried = message_after(replace(FRESH, failures=failures), AGAIN, RULES, 0.0, jitter)
     whole = min(300.0, 2.0 ** min(failures, 30))
     assert whole / 2 <= tried.due <= whole
 
 
 def test_retry_after_is_waited_out_by_the_message_and_by_its_channel() -> None:
-    busy = Outcome(Result.again, 429, "answered 429", retry_after=120.0)
-    assert after(FRESH, busy, RULES, 1000.0, 0.0).due == 1120.0
-    standing = stands(Standing(), busy, RULES, 1000.0, 0.0)
+    busy = Answer(Delivery.retry, 429, "answered 429", retry_after=120.0)
+    assert message_after(FRESH, busy, RULES, 1000.0, 0.0).due == 1120.0
+    standing = channel_after(ChannelState(), busy, RULES, 1000.0, 0.0)
     assert standing.paused_until == 1120.0
     waiting = plan([replace(FRESH, number=2)], standing, RULES, 1100.0)
     assert waiting.send == () and waiting.look_again == 1120.0
@@ -57,33 +56,33 @@ def test_retry_after_is_waited_out_by_the_message_and_by_its_channel() -> None:
 
 
 def test_no_answer_is_tried_for_ever_and_a_refusal_for_its_time() -> None:
-    assert after(FRESH, AGAIN, RULES, 1e9, 0.5).state == "due"
-    refused = after(FRESH, REFUSED, RULES, 1000.0, 0.5)
+    assert message_after(FRESH, AGAIN, RULES, 1e9, 0.5).state == "due"
+    refused = message_after(FRESH, REFUSED, RULES, 1000.0, 0.5)
     assert (refused.state, refused.refused_since) == ("due", 1000.0)
-    refused = after(refused, REFUSED, RULES, 1099.0, 0.5)
+    refused = message_after(refused, REFUSED, RULES, 1099.0, 0.5)
     assert refused.state == "due"
-    assert after(refused, AGAIN, RULES, 1200.0, 0.5).state == "due"
-    assert after(refused, REFUSED, RULES, 1100.0, 0.5).state == "given_up"
+    assert message_after(refused, AGAIN, RULES, 1200.0, 0.5).state == "due"
+    assert message_after(refused, REFUSED, RULES, 1100.0, 0.5).state == "given_up"
 
 
 def test_a_channel_that_is_away_is_not_asked_for_each_message() -> None:
     messages = [replace(FRESH, number=number, identity=str(number)) for number in range(50)]
-    standing, now, posts = Standing(), 0.0, 0
+    standing, now, posts = ChannelState(), 0.0, 0
     while now < 600.0:
         decided = plan(messages, standing, RULES, now)
         for sent in decided.send:
             posts += 1
-            messages[sent.number] = after(sent, AGAIN, RULES, now, 1.0)
-            standing = stands(standing, AGAIN, RULES, now, 1.0)
+            messages[sent.number] = message_after(sent, AGAIN, RULES, now, 1.0)
+            standing = channel_after(standing, AGAIN, RULES, now, 1.0)
         now = max(now + 0.01, decided.look_again)
     assert posts <= 600 / LONGEST_PAUSE + 6
-    assert stands(standing, ACCEPTED, RULES, now, 1.0) == Standing()
+    assert channel_after(standing, ACCEPTED, RULES, now, 1.0) == ChannelState()
 
 
 def test_a_refused_message_holds_up_no_other() -> None:
     other = replace(FRESH, number=2, identity="b")
-    bad = after(FRESH, REFUSED, RULES, 0.0, 1.0)
-    standing = stands(Standing(), REFUSED, RULES, 0.0, 1.0)
+    bad = message_after(FRESH, REFUSED, RULES, 0.0, 1.0)
+    standing = channel_after(ChannelState(), REFUSED, RULES, 0.0, 1.0)
     assert plan([bad, other], standing, RULES, 0.0).send == (other,)
     assert plan([bad, other], standing, RULES, 5.0).send == (other,), (
         "and one that failed goes after those that did not"
@@ -93,23 +92,23 @@ def test_a_refused_message_holds_up_no_other() -> None:
 def test_new_alerts_leave_before_repeated_ones_and_many_in_one_post() -> None:
     repeated = [replace(FRESH, number=n, identity=str(n), state="repeating") for n in range(1, 5)]
     new = [replace(FRESH, number=n, identity=str(n)) for n in range(5, 7)]
-    sent = plan([*repeated, *new], Standing(), STATES, 0.0).send
+    sent = plan([*repeated, *new], ChannelState(), STATES, 0.0).send
     assert [message.number for message in sent] == [5, 6, 1]
 
 
 def test_held_messages_hold_back_what_follows_them() -> None:
-    held, end = replace(FRESH, state="held"), replace(FRESH, number=2, what="resolved")
-    assert plan([held, end], Standing(), RULES, 1e9).send == ()  # type: ignore[list-item]
-    assert plan([held, replace(end, identity="b")], Standing(), RULES, 1e9).send  # type: ignore[list-item,type-var]
+    held, end = replace(FRESH, state="backlog"), replace(FRESH, number=2, change="resolved")
+    assert plan([held, end], ChannelState(), RULES, 1e9).send == ()  # type: ignore[list-item]
+    assert plan([held, replace(end, identity="b")], ChannelState(), RULES, 1e9).send  # type: ignore[list-item,type-var]
 
 
 def test_a_disabled_channel_rests_until_somebody_comes() -> None:
-    gone = stands(Standing(), Outcome(Result.gone, 410, "answered 410"), RULES, 0.0, 0.0)
+    gone = channel_after(ChannelState(), Answer(Delivery.gone, 410, "answered 410"), RULES, 0.0, 0.0)
     assert plan([FRESH], gone, RULES, 1e9).look_again == FOREVER
-    assert stands(gone, ACCEPTED, RULES, 0.0, 0.0).disabled, "one that was on its way changes nothing"
+    assert channel_after(gone, ACCEPTED, RULES, 0.0, 0.0).disabled, "one that was on its way changes nothing"
 
 
 @pytest.mark.parametrize("settled", ["done", "given_up", "skipped"])
 def test_what_was_settled_while_it_was_on_its_way_stays_settled(settled: str) -> None:
-    assert after(replace(FRESH, state=settled), AGAIN, STATES, 0.0, 0.0).state == settled  # type: ignore[arg-type]
-    assert after(replace(FRESH, state=settled), ACCEPTED, STATES, 0.0, 0.0).state == settled  # type: ignore[arg-type]
+    assert message_after(replace(FRESH, state=settled), AGAIN, STATES, 0.0, 0.0).state == settled  # type: ignore[arg-type]
+    assert message_after(replace(FRESH, state=settled), ACCEPTED, STATES, 0.0, 0.0).state == settled  # type: ignore[arg-type]

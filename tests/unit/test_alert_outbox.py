@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grantledger.sinks.alerts.channel import Envelope, Post
+from grantledger.sinks.alerts.channel import Envelope, Exchange, Route
 from grantledger.sinks.alerts.config import AlertConfig
-from grantledger.sinks.alerts.core import Outcome, Result
 from grantledger.sinks.alerts.database import OutboxError, OutboxLock, connect, prepare
 from grantledger.sinks.alerts.delivery import Deliveries
 from grantledger.sinks.alerts.finding import FindingEvent
-from grantledger.sinks.alerts.outbox import Outbox, Position, Route
+from grantledger.sinks.alerts.outbox import Outbox, Position
 from grantledger.sinks.alerts.status import read_status
+from grantledger.webhooks.answer import Answer, Delivery
 from support.alerting import finding
 
 HOUR = 3600.0
@@ -29,16 +29,13 @@ START = 1_700_000_000.0
 TOPIC = "ab" * 16
 
 
-class Words:
-    """A channel's wording, without the channel."""
+class Texts:
+    """Formats messages and sends nothing."""
 
-    def message(self, finding: FindingEvent) -> str:
-        return json.dumps([finding.what, finding.key])
+    def message(self, finding: FindingEvent, opened: str) -> str:
+        return json.dumps([finding.change, finding.key, *([json.loads(opened)] if opened else [])])
 
-    def ending(self, finding: FindingEvent, opened: str) -> str:
-        return json.dumps([finding.what, finding.key, json.loads(opened)])
-
-    def send(self, envelopes: Sequence[Envelope]) -> list[Post]:
+    def send(self, envelopes: Sequence[Envelope]) -> list[Exchange]:
         raise AssertionError("nothing is sent here")
 
 
@@ -51,7 +48,7 @@ def routes(**more: object) -> list[Route]:
             }
         }
     )
-    return [Route(name, channel, Words()) for name, channel in config.channels.items()]
+    return [Route(name, channel, Texts()) for name, channel in config.channels.items()]
 
 
 class Process:
@@ -82,15 +79,15 @@ class Process:
     def release(self, hours: float = 168.0) -> dict[str, int]:
         return self.outbox.release(Position(TOPIC, self.offset), self.now, hours)
 
-    def send(self, channel: str, result: Result = Result.accepted, *, record: bool = True) -> list[Envelope]:
+    def send(self, channel: str, result: Delivery = Delivery.delivered, *, record: bool = True) -> list[Envelope]:
         """Deliver what is to leave now, and say what it was."""
         out = self.out[channel]
         envelopes = out.envelopes(out.plan(self.now).send)
         if envelopes and record:
-            out.record(Post(tuple(one.number for one in envelopes), Outcome(result, 200, "said so")), self.now)
+            out.record(Exchange(tuple(one.number for one in envelopes), Answer(result, 200, "said so")), self.now)
         return envelopes
 
-    def texts(self, channel: str, result: Result = Result.accepted) -> list[str]:
+    def texts(self, channel: str, result: Delivery = Delivery.delivered) -> list[str]:
         return [" ".join(json.loads(one.text)[:2]) for one in self.send(channel, result)]
 
     def drain(self, channel: str) -> list[str]:
@@ -190,7 +187,7 @@ def test_an_end_in_the_backlog_is_sent_where_the_opening_was(process: Process) -
 
 def test_the_end_waits_for_the_opening(process: Process) -> None:
     process.take(finding("opened"), finding("resolved"))
-    assert process.texts("hook", Result.again) == ["opened g-1"]
+    assert process.texts("hook", Delivery.retry) == ["opened g-1"]
     assert process.texts("hook") == []
     process.now += 10
     assert process.drain("hook") == ["opened g-1", "resolved g-1"]
@@ -215,7 +212,7 @@ def test_an_end_that_comes_while_a_post_is_on_its_way_is_sent(process: Process) 
     out = process.out["oncall"]
     leaving = out.plan(process.now).send
     process.take(finding("resolved"))
-    out.record(Post((leaving[0].number,), Outcome(Result.accepted, 200, "")), process.now)
+    out.record(Exchange((leaving[0].number,), Answer(Delivery.delivered, 200, "")), process.now)
     assert process.drain("oncall") == ["resolved g-1"]
     process.now += 60
     assert process.drain("oncall") == ["resolved g-1"]
@@ -248,7 +245,7 @@ def test_a_new_channel_is_told_what_is_open(process: Process) -> None:
     more = AlertConfig.model_validate(
         {"channels": {"second": {"kind": "webhook", "url": "https://x.example/", "secret": {"env": "X"}}}}
     )
-    process.routes = [*process.routes, Route("second", more.channels["second"], Words())]
+    process.routes = [*process.routes, Route("second", more.channels["second"], Texts())]
     process.start()
     assert process.drain("second") == ["opened g-2"]
     assert process.drain("hook") == []
@@ -270,7 +267,7 @@ def test_a_channel_takes_what_it_is_for(tmp_path: Path, filter_: dict[str, objec
 
 def test_410_disables_a_channel_until_it_is_enabled(process: Process) -> None:
     process.take(finding("opened", "g-1"), finding("opened", "g-2"))
-    assert process.texts("hook", Result.gone) == ["opened g-1"]
+    assert process.texts("hook", Delivery.gone) == ["opened g-1"]
     process.now += HOUR
     assert process.texts("hook") == []
     process.take(finding("opened", "g-3"), finding("resolved", "g-2"), finding("opened", "g-4"))
@@ -282,28 +279,55 @@ def test_410_disables_a_channel_until_it_is_enabled(process: Process) -> None:
     assert process.drain("hook") == ["opened g-1", "opened g-3", "opened g-4"]
 
 
-def test_a_person_closes_what_no_event_will_end(process: Process) -> None:
+def test_a_person_closes_a_finding(process: Process) -> None:
     process.take(finding("opened", rule="head_mismatch"))
     assert process.drain("hook") == ["opened g-1"]
-    (shown,) = read_status(process.path, START)["open"]
-    assert process.outbox.close_finding(shown["number"], "carol", "restored from a copy", START)
-    assert not process.outbox.close_finding(shown["number"], "carol", "again", START)
-    assert process.drain("hook") == ["resolved g-1"]
+    process.take(finding("closed", rule="head_mismatch"))
+    assert process.take(finding("closed", rule="head_mismatch")) == 0
+    assert process.drain("hook") == ["closed g-1"]
     assert read_status(process.path, START)["open"] == []
+    with closing(connect(process.path, read_only=True)) as database:
+        assert [row[0] for row in database.execute("SELECT ending FROM findings")] == ["closed"]
     process.take(finding("opened", rule="head_mismatch", telling=1))
-    assert process.drain("hook") == ["opened g-1"], "a new one is told again"
+    assert process.drain("hook") == ["opened g-1"], "a new finding is sent again"
+
+
+def test_an_acknowledged_finding_stays_open_and_each_channel_gets_one_message(process: Process) -> None:
+    acknowledged = finding("acknowledged", at=START)
+    acknowledged.facts["actor"] = "carol"
+    process.take(finding("opened"), acknowledged)
+    assert process.texts("oncall") == ["opened g-1"]
+    assert process.texts("oncall") == ["acknowledged g-1"]
+    assert process.drain("hook") == ["opened g-1", "acknowledged g-1"]
+    (shown,) = read_status(process.path, START)["open"]
+    assert (shown["acknowledged_by"], shown["acknowledged_at"].timestamp()) == ("carol", START)
+    posts = []
+    for _ in range(3):
+        process.now += 60
+        posts += process.drain("oncall")
+    assert posts == ["opened g-1"] * 3, "the state is repeated, the acknowledgement is not"
+    process.take(finding("resolved"))
+    assert process.drain("hook") == ["resolved g-1"]
+    assert process.drain("oncall") == ["resolved g-1"]
+
+
+def test_an_acknowledgement_in_the_backlog_follows_its_opening(process: Process) -> None:
+    process.take(finding("opened", at=START), finding("acknowledged", at=START), live=False)
+    assert process.drain("hook") == []
+    process.release()
+    assert process.drain("hook") == ["opened g-1", "acknowledged g-1"]
 
 
 def test_every_exchange_is_on_record(process: Process) -> None:
     process.take(finding("opened"))
-    (sent,) = process.send("hook", Result.again)
+    (sent,) = process.send("hook", Delivery.retry)
     process.now += 10
     process.send("hook")
     with closing(connect(process.path, read_only=True)) as database:
         rows = [tuple(row) for row in database.execute("SELECT channel, result, messages FROM deliveries")]
     assert rows == [
-        ("hook", "again", json.dumps([sent.message_id])),
-        ("hook", "accepted", json.dumps([sent.message_id])),
+        ("hook", "retry", json.dumps([sent.message_id])),
+        ("hook", "delivered", json.dumps([sent.message_id])),
     ]
     (failure,) = read_status(process.path, process.now)["failures"]
     assert (failure["channel"], failure["detail"], failure["messages"]) == ("hook", "said so", [sent.message_id])
@@ -328,7 +352,7 @@ def test_what_is_settled_is_forgotten_in_time_and_no_replay_brings_it_back(proce
 EVENTS = [finding(what, key) for key in ("a", "b", "c") for what in ("opened", "resolved")]  # type: ignore[arg-type]
 _step = st.one_of(
     st.tuples(st.just("take"), st.integers(1, 3), st.booleans()),
-    st.tuples(st.just("send"), st.sampled_from(["hook", "oncall"]), st.sampled_from(list(Result))),
+    st.tuples(st.just("send"), st.sampled_from(["hook", "oncall"]), st.sampled_from(list(Delivery))),
     st.tuples(st.just("lost"), st.sampled_from(["hook", "oncall"]), st.none()),
     st.tuples(st.just("crash"), st.integers(0, 2), st.none()),
     st.tuples(st.just("wait"), st.integers(1, 4000), st.none()),
@@ -345,7 +369,7 @@ def test_whatever_happens_each_finding_goes_out_and_under_one_id(steps: list[tup
             told: list[tuple[str, str, str]] = []  # channel, id, text
             done = 0
 
-            def deliver(channel: str, result: Result, record: bool) -> None:
+            def deliver(channel: str, result: Delivery, record: bool) -> None:
                 for one in process.send(channel, result, record=record):
                     told.append((channel, one.message_id, one.text))
 
@@ -354,9 +378,9 @@ def test_whatever_happens_each_finding_goes_out_and_under_one_id(steps: list[tup
                     process.take(*EVENTS[done : done + int(str(first))], live=True)
                     done = min(len(EVENTS), done + int(str(first)))
                 elif kind == "send":
-                    deliver(str(first), Result(str(second)), True)
+                    deliver(str(first), Delivery(str(second)), True)
                 elif kind == "lost":
-                    deliver(str(first), Result.accepted, False)
+                    deliver(str(first), Delivery.delivered, False)
                     process.close()
                     process.start()
                 elif kind == "crash":
@@ -371,7 +395,7 @@ def test_whatever_happens_each_finding_goes_out_and_under_one_id(steps: list[tup
             for _ in range(20):
                 process.now += 400
                 for channel in process.out:
-                    deliver(channel, Result.accepted, True)
+                    deliver(channel, Delivery.delivered, True)
             skipped = {
                 (row["channel"], row["id"])
                 for row in process.outbox._database.execute(
@@ -385,8 +409,8 @@ def test_whatever_happens_each_finding_goes_out_and_under_one_id(steps: list[tup
             assert len(every) == 2 * len(EVENTS), "each finding is in the outbox once, however often it was read"
             assert {(channel, id_) for channel, id_, _ in told} | skipped == set(every)
             assert all(every[channel, id_] == text for channel, id_, text in told), "the same words at every try"
-            gone = [step for step in steps if step[0] == "send" and step[2] is Result.gone]
-            refused = [step for step in steps if step[0] == "send" and step[2] is Result.refused]
+            gone = [step for step in steps if step[0] == "send" and step[2] is Delivery.gone]
+            refused = [step for step in steps if step[0] == "send" and step[2] is Delivery.rejected]
             assert not skipped or gone or refused
             for channel in process.out:
                 assert process.drain(channel) == [], "what has ended is at rest"

@@ -8,8 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grantledger.enforcers.contract import Attempt, InvalidCommandError, Key, Presence, Result, Seen, Target
-from grantledger.enforcers.core import Backoff, Breaker, Decision, History, Offsets, Outcome, Verdict, decide, judge
+from grantledger.enforcers.contract import (
+    Attempt,
+    AttemptStatus,
+    InvalidCommandError,
+    Key,
+    Observation,
+    Presence,
+    Target,
+)
+from grantledger.enforcers.core import Backoff, Breaker, Decision, FinalStatus, History, Offsets, decide, final_status
 from grantledger.enforcers.events import target_of
 from grantledger.processors.watch.core.rules import REVOKE
 from grantledger.processors.watch.findings import FindingEvents
@@ -69,7 +77,7 @@ def test_what_the_watch_writes_is_a_command() -> None:
     said = FindingEvents("test.example", state.lookup, EventEncoder()).of_change(change, state.state, {})
     [event] = [event for topic, event, _ in said if topic == COMMANDS_TOPIC]
     found = target_of(read_datum(EventEncoder().encode(event)))
-    assert found.key == Key("g1", datetime.fromtimestamp(START + 60, UTC))
+    assert found.key == Key("g1", datetime.fromtimestamp(START + 60, UTC), issuer=("vault", "prod"))
     assert (found.rule, found.subject.id, found.resource.id, found.entitlement) == ("overdue", "alice", "db", "admin")
 
 
@@ -139,7 +147,7 @@ def test_never_more_begin_in_a_window_than_the_breaker_allows(seconds: list[int]
         before = sum(1 for other in begun if other > second - window)
         assert breaker.allows(history, key, now) == (before < limit)
         if before < limit:
-            history.note_attempt(key, 1, now)
+            history.add_attempt(key, 1, now)
             begun.append(second)
             assert breaker.allows(history, key, now)  # going on is no new beginning
     assert all(sum(1 for other in begun if one - window < other <= one) <= limit for one in begun)
@@ -147,39 +155,39 @@ def test_never_more_begin_in_a_window_than_the_breaker_allows(seconds: list[int]
 
 def test_an_open_breaker_stays_open_until_a_person_closes_it() -> None:
     breaker, history = Breaker(1, HOUR), History()
-    history.note_attempt(Key("g0", NOON), 1, NOON)
-    history.note_breaker(NOON, opened=True)
+    history.add_attempt(Key("g0", NOON), 1, NOON)
+    history.open_breaker(NOON)
     later = NOON + timedelta(days=30)
     assert not breaker.allows(history, Key("g1", NOON), later)
     assert not breaker.allows(history, Key("g0", NOON), later)  # not even what was begun
-    history.note_breaker(later, opened=False)
+    history.close_breaker()
     assert breaker.allows(history, Key("g1", NOON), later)
 
 
 def test_what_was_counted_before_the_breaker_was_closed_counts_no_more() -> None:
     breaker, history = Breaker(1, HOUR), History()
-    history.note_attempt(Key("g0", NOON), 1, NOON)
-    history.note_breaker(NOON, opened=True)
-    history.note_breaker(NOON + timedelta(minutes=1), opened=False)
+    history.add_attempt(Key("g0", NOON), 1, NOON)
+    history.open_breaker(NOON)
+    history.close_breaker()
     assert breaker.allows(history, Key("g1", NOON), NOON + timedelta(minutes=2))
 
 
 def test_what_began_while_the_clock_was_ahead_counts_no_more_once_the_breaker_was_closed() -> None:
     breaker, history = Breaker(1, HOUR), History()
-    history.note_attempt(Key("g0", NOON), 1, NOON + 2 * HOUR)
-    history.note_breaker(NOON + 2 * HOUR, opened=True)  # then the clock is set right
+    history.add_attempt(Key("g0", NOON), 1, NOON + 2 * HOUR)
+    history.open_breaker(NOON + 2 * HOUR)  # then the clock is set right
     assert not breaker.allows(history, Key("g1", NOON), NOON)
-    history.note_breaker(NOON, opened=False)
-    history.note_attempt(Key("g0", NOON), 2, NOON)  # going on
+    history.close_breaker()
+    history.add_attempt(Key("g0", NOON), 2, NOON)  # going on
     assert breaker.allows(history, Key("g1", NOON), NOON)
-    history.note_attempt(Key("g1", NOON), 1, NOON)
+    history.add_attempt(Key("g1", NOON), 1, NOON)
     assert not breaker.allows(history, Key("g2", NOON), NOON)
 
 
-@pytest.mark.parametrize("outcome", Outcome)
-def test_an_ended_command_is_done_for_ever(outcome: Outcome) -> None:
+@pytest.mark.parametrize("outcome", FinalStatus)
+def test_an_ended_command_is_done_for_ever(outcome: FinalStatus) -> None:
     history, key = History(), Key("g1", NOON)
-    history.note_outcome(key, outcome)
+    history.add_end(key, outcome)
     assert decide(history, [], key, age=10 * HOUR, max_age=HOUR) is Decision.done
     assert decide(history, [], Key("g1", NOON + HOUR), age=HOUR, max_age=HOUR) is Decision.work
 
@@ -188,23 +196,23 @@ def test_a_command_too_old_is_not_begun_but_finished_if_it_was() -> None:
     history, key = History(), Key("g1", NOON)
     assert decide(history, [], key, age=2 * HOUR, max_age=HOUR) is Decision.stale
     assert decide(history, [key], key, age=2 * HOUR, max_age=HOUR) is Decision.joined
-    history.note_attempt(key, 1, NOON)
+    history.add_attempt(key, 1, NOON)
     assert decide(history, [], key, age=2 * HOUR, max_age=HOUR) is Decision.work
 
 
-@given(st.sampled_from(Result), st.sampled_from(Presence), st.integers(1, 9), st.integers(1, 9))
-def test_only_reading_back_confirms(result: Result, presence: Presence, number: int, limit: int) -> None:
-    verdict = judge(Attempt(result, ""), Seen(presence, ""), number, limit)
-    assert (verdict is Verdict.confirmed) == (presence is Presence.gone)
-    if verdict is Verdict.accepted:
-        assert (result, presence) == (Result.accepted, Presence.unreadable)
-    if verdict is Verdict.again:
-        assert number < limit and result is not Result.failed
+@given(st.sampled_from(AttemptStatus), st.sampled_from(Presence), st.integers(1, 9), st.integers(1, 9))
+def test_only_reading_back_confirms(result: AttemptStatus, presence: Presence, number: int, limit: int) -> None:
+    verdict = final_status(Attempt(result, ""), Observation(presence, ""), number, limit)
+    assert (verdict is FinalStatus.confirmed) == (presence is Presence.absent)
+    if verdict is FinalStatus.accepted:
+        assert (result, presence) == (AttemptStatus.accepted, Presence.unreadable)
+    if verdict is None:
+        assert number < limit and result is not AttemptStatus.failed
 
 
 def test_the_end_that_was_reached_is_committed_once_nothing_is_open() -> None:
     offsets = Offsets(5)
-    offsets.took(5, Key("g1", NOON))
+    offsets.add(5, Key("g1", NOON))
     offsets.reached(7)
     assert offsets.committable() == 5
     offsets.ended(Key("g1", NOON))
@@ -217,7 +225,7 @@ def test_the_end_that_was_reached_is_committed_once_nothing_is_open() -> None:
 def test_no_offset_is_committed_before_its_command_has_ended(keys: list[str | None], data: st.DataObject) -> None:
     offsets, waiting = Offsets(100), set[str]()
     for number, grant in enumerate(keys):
-        offsets.took(100 + number, Key(grant, NOON) if grant else None)
+        offsets.add(100 + number, Key(grant, NOON) if grant else None)
         waiting |= {grant} if grant else set()
         if waiting and data.draw(st.booleans()):
             gone = data.draw(st.sampled_from(sorted(waiting)))

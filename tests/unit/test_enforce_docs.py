@@ -13,14 +13,15 @@ from typing import Any
 import psycopg
 import pytest
 
+from grantledger.base.toml import load_toml
 from grantledger.enforcers import metrics
-from grantledger.enforcers.contract import Presence, Result, Target
+from grantledger.enforcers.contract import AttemptStatus, Presence, Target
 from grantledger.enforcers.events import BREAKER_RULE, INVALID_RULE, LOST_RULE
-from grantledger.enforcers.policy import PostgresqlTarget, load_policy
+from grantledger.enforcers.policy import EnforcementPolicy, PostgresqlTarget
 from grantledger.enforcers.postgresql import PostgresqlPlugin
-from grantledger.enforcers.webhook import EVENT_TYPE, LOOK_TYPE, cloud_event
+from grantledger.enforcers.webhook import EVENT_TYPE, LOOKUP_TYPE, cloud_event
 from grantledger.runtime.settings import Settings
-from grantledger.schemas.event import Resource, Subject
+from grantledger.schemas.event import IssuingSource, Resource, Subject
 from support.postgresql_server import PASSWORD, running
 
 from .test_enforce_core import target
@@ -37,6 +38,7 @@ def test_the_body_of_the_example_is_what_is_sent() -> None:
     shown = target(
         "g-17",
         subject=Subject("alice@example.com", "human"),
+        grant_source=IssuingSource("teleport", "eu-1"),
         occurred_at=datetime(2026, 3, 1, 12, 0, 1, tzinfo=UTC),
     )
     assert shown.resource == Resource("database", "orders", "production")
@@ -50,7 +52,7 @@ def test_every_name_is_there_and_every_name_is_told() -> None:
     assert told == set(known) and len(known) == 7
     for name in [name for name in Settings.model_fields if name.startswith("enforce_")]:
         assert f"`{name}`" in PAGE or f"GRANTLEDGER_{name.upper()}" in PAGE
-    for word in (BREAKER_RULE, INVALID_RULE, LOST_RULE, LOOK_TYPE):
+    for word in (BREAKER_RULE, INVALID_RULE, LOST_RULE, LOOKUP_TYPE):
         assert f"`{word}`" in PAGE
 
 
@@ -59,9 +61,10 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Postgresq
     """The page's target over a server on which the page's statements have run; and a connection that sees all."""
     folder = tmp_path_factory.mktemp("page")
     (folder / "enforce.toml").write_text("\n".join(blocks("toml")))
-    config = load_policy(folder / "enforce.toml").targets["orders-db"]
+    config = load_toml(folder / "enforce.toml", EnforcementPolicy).targets["orders-db"]
     assert isinstance(config, PostgresqlTarget) and config.password is not None
     (folder / "password").write_text(PASSWORD)
+    (folder / "password").chmod(0o600)
     password = config.password.model_copy(update={"file": folder / "password"})
     with running() as server, server.connect() as admin:
         for name in ("alice", "robert", "app"):
@@ -83,11 +86,11 @@ def of(subject: str, entitlement: str) -> Target:
 
 
 def take(plugin: PostgresqlPlugin, asked: Target) -> None:
-    assert plugin.read_back(asked).presence is Presence.still_there
+    assert plugin.read_back(asked).presence is Presence.present
     attempt = plugin.revoke(asked)
-    assert attempt.result is Result.accepted, attempt
+    assert attempt.status is AttemptStatus.accepted, attempt
     seen = plugin.read_back(asked)
-    assert seen.presence is Presence.gone, seen
+    assert seen.presence is Presence.absent, seen
 
 
 def test_the_pages_role_takes_memberships_away(plugin: tuple[PostgresqlPlugin, Any]) -> None:
@@ -124,5 +127,5 @@ def test_the_pages_role_closes_logins_and_ends_sessions(plugin: tuple[Postgresql
 def test_what_the_page_protects_is_left_alone(plugin: tuple[PostgresqlPlugin, Any]) -> None:
     taking, (_, admin) = plugin
     admin.execute("GRANT orders_rw TO app GRANTED BY access_tool")
-    assert taking.revoke(of("app", "readwrite")).result is Result.failed
+    assert taking.revoke(of("app", "readwrite")).status is AttemptStatus.failed
     assert admin.execute("SELECT pg_has_role('app', 'orders_rw', 'MEMBER')").fetchone() == (True,)

@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grantledger.enforcers.contract import Attempt, Presence, Result, Seen, Target
+from grantledger.enforcers.contract import Attempt, AttemptStatus, Observation, Presence, Target
 from grantledger.enforcers.core import Backoff, Breaker, History
 from grantledger.enforcers.engine import EnforcingStoppedError, Engine, Limits
-from grantledger.enforcers.events import Recorder, note
-from grantledger.enforcers.held import Held
-from grantledger.enforcers.policy import Policy
+from grantledger.enforcers.events import Recorder, apply
+from grantledger.enforcers.policy import EnforcementPolicy
+from grantledger.enforcers.running_grants import RunningGrants
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Event, Resource
 from support.events import read_datum
 
 from .test_enforce_core import HOUR, NOON, target
 
-POLICY = Policy.model_validate(
+POLICY = EnforcementPolicy.model_validate(
     {
         "targets": {"here": {"plugin": "exec", "command": ["/bin/true"]}},
         "routes": [{"target": "here", "resource_kind": "database"}],
@@ -66,17 +66,17 @@ class World:
 
     def revoke(self, target: Target) -> Attempt:
         self.calls.append(target.key.grant_id)
-        answer = self.answers.pop(0) if self.answers else Attempt(Result.accepted, "done")
-        if answer.result is Result.accepted:
+        answer = self.answers.pop(0) if self.answers else Attempt(AttemptStatus.accepted, "done")
+        if answer.status is AttemptStatus.accepted:
             self.there.discard(target.key.grant_id)
         if len(self.calls) in self.crash_at:
             raise Crash
         return answer
 
-    def read_back(self, target: Target) -> Seen:
+    def read_back(self, target: Target) -> Observation:
         if not self.readable:
-            return Seen(Presence.unreadable, "cannot be read")
-        return Seen(Presence.still_there if target.key.grant_id in self.there else Presence.gone, "looked")
+            return Observation(Presence.unreadable, "cannot be read")
+        return Observation(Presence.present if target.key.grant_id in self.there else Presence.absent, "looked")
 
 
 class Clock:
@@ -88,19 +88,25 @@ class Clock:
 
 
 def start(
-    ledger: Ledger, world: World, clock: Clock, *, limit: int = 1000, attempts: int = 3, held: Held | None = None
+    ledger: Ledger,
+    world: World,
+    clock: Clock,
+    *,
+    limit: int = 1000,
+    attempts: int = 3,
+    running: RunningGrants | None = None,
 ) -> Engine:
     """Return an engine as it is after a start: it knows what is on record and nothing else."""
     history = History()
     for event in ledger.events:
-        note(history, "test.example", read_datum(EventEncoder().encode(event)))
+        apply(history, "test.example", read_datum(EventEncoder().encode(event)))
     limits = Limits(attempts, Breaker(limit, HOUR), Backoff(1, 60), HOUR)
     return Engine(
         ledger,
         recorder=Recorder("test.example"),
         policy=POLICY,
         plugins={"here": world},
-        held=lambda since: held or Held(),
+        running=lambda since: running or RunningGrants(),
         limits=limits,
         history=history,
         position=ledger.position,
@@ -175,9 +181,9 @@ def test_a_look_that_fails_is_no_answer_and_is_taken_again() -> None:
     class Blinking(World):
         looks = 0
 
-        def read_back(self, target: Target) -> Seen:
+        def read_back(self, target: Target) -> Observation:
             self.looks += 1
-            return super().read_back(target) if self.looks > 2 else Seen(Presence.unknown, "no answer")
+            return super().read_back(target) if self.looks > 2 else Observation(Presence.unknown, "no answer")
 
     ledger, world = Ledger(), Blinking({"g1"})
     run(ledger, world, [target()])
@@ -193,7 +199,7 @@ def test_access_that_is_gone_already_is_confirmed_without_an_attempt() -> None:
 
 def test_tries_again_waits_and_gives_up() -> None:
     ledger, world, clock = Ledger(), World({"g1"}), Clock()
-    world.answers = [Attempt(Result.again, "busy", retry_after=30.0)] * 3
+    world.answers = [Attempt(AttemptStatus.retry, "busy", retry_after=30.0)] * 3
     run(ledger, world, [target()], clock)
     assert len(world.calls) == 3 and clock.at >= NOON + timedelta(seconds=60)
     assert ledger.kinds() == ["revoke.attempted"] * 6 + ["revoke.failed"]
@@ -202,7 +208,7 @@ def test_tries_again_waits_and_gives_up() -> None:
 
 def test_a_refusal_is_not_tried_again() -> None:
     ledger, world = Ledger(), World({"g1"})
-    world.answers = [Attempt(Result.failed, "no such role")]
+    world.answers = [Attempt(AttemptStatus.failed, "no such role")]
     run(ledger, world, [target()])
     assert world.calls == ["g1"] and ledger.kinds()[-1] == "revoke.failed"
 
@@ -239,7 +245,7 @@ def test_a_command_that_grew_old_behind_others_is_not_begun() -> None:
 @pytest.mark.parametrize("seconds", [10, 3600, 86_400])
 def test_a_clock_that_is_set_back_keeps_nobody_waiting(seconds: int) -> None:
     ledger, world, clock = Ledger(), World({"g1"}), Clock()
-    world.answers = [Attempt(Result.again, "busy")]
+    world.answers = [Attempt(AttemptStatus.retry, "busy")]
     engine = start(ledger, world, clock)
     engine.take(target(), 0, NOON)
     assert engine.step() and not engine.step() and engine.wait(9.0) > 0
@@ -262,7 +268,7 @@ class Told(Ledger):
 
 def test_a_marker_after_the_last_command_is_passed_once_nothing_is_open() -> None:
     ledger, world, clock = Told(), World({"g1"}), Clock()
-    world.answers = [Attempt(Result.again, "busy")]
+    world.answers = [Attempt(AttemptStatus.retry, "busy")]
     engine = start(ledger, world, clock)
     engine.take(target(), 0, NOON)
     engine.step()
@@ -308,7 +314,7 @@ def test_a_position_that_does_not_move_is_told_at_the_start_and_every_day() -> N
 
 def test_the_position_is_told_every_day_while_a_command_is_tried_again() -> None:
     ledger, world, clock = Told(), World({"g1"}), Clock()
-    world.answers = [Attempt(Result.again, "busy")] * 2
+    world.answers = [Attempt(AttemptStatus.retry, "busy")] * 2
     engine = start(ledger, world, clock)
     engine.take(target(), 0, NOON)
     engine.settle()
@@ -325,16 +331,14 @@ def test_the_position_is_told_every_day_while_a_command_is_tried_again() -> None
 def test_the_breaker_opens_on_record_and_holds_after_a_restart() -> None:
     ledger, world, clock = Ledger(), World({"g0", "g1", "g2"}), Clock()
     commands = [target(f"g{number}") for number in range(3)]
-    with pytest.raises(EnforcingStoppedError, match="breaker close --reason"):
+    with pytest.raises(EnforcingStoppedError, match="grantledger breaker close"):
         run(ledger, world, commands, clock, limit=2)
     assert world.there == {"g2"} and ledger.events[-1].event_type == "finding.opened" and ledger.position == 2
     with pytest.raises(EnforcingStoppedError):
         run(ledger, world, commands, clock, limit=2)
     assert world.there == {"g2"}
     clock.at += timedelta(minutes=1)
-    ledger.events.append(
-        Recorder("test.example").breaker(clock.at, opened=False, limit=2, seconds=3600, who="carol", why="looked")
-    )
+    ledger.events.append(Recorder("test.example").breaker_closed(clock.at, "carol", "looked"))
     run(ledger, world, commands, clock, limit=2)
     assert not world.there and ledger.position == 3
 
@@ -356,5 +360,5 @@ def test_events_of_another_deployment_are_not_ours() -> None:
     run(ledger, World({"g1"}), [target()])
     history = History()
     for event in ledger.events:
-        note(history, "other.example", read_datum(EventEncoder().encode(event)))
+        apply(history, "other.example", read_datum(EventEncoder().encode(event)))
     assert history == History()

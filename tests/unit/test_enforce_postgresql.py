@@ -12,8 +12,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from grantledger.enforcers.contract import Attempt, Presence, Result, Target
-from grantledger.enforcers.policy import PolicyError, PostgresqlTarget
+from grantledger.base.toml import ConfigError
+from grantledger.enforcers.contract import Attempt, AttemptStatus, Presence, Target
+from grantledger.enforcers.policy import PostgresqlTarget
 from grantledger.enforcers.postgresql import PostgresqlPlugin
 from grantledger.schemas.event import Subject
 from support.postgresql_server import PASSWORD, PostgresqlServer, running
@@ -57,6 +58,7 @@ def roles(server: PostgresqlServer) -> Iterator[psycopg.Connection[tuple[Any, ..
 
 def plugin(server: PostgresqlServer, tmp_path: Path, *, user: str = ENFORCER, **fields: Any) -> PostgresqlPlugin:
     (tmp_path / "password").write_text(f"{PASSWORD}\n")
+    (tmp_path / "password").chmod(0o600)
     action = {"entitlement": "readwrite"} | fields.pop("action", {"roles": ["orders_rw"]})
     return PostgresqlPlugin(
         PostgresqlTarget.model_validate(
@@ -88,12 +90,12 @@ Admin = psycopg.Connection[tuple[Any, ...]]
 
 def test_a_membership_is_taken_away_and_nothing_else(server: PostgresqlServer, roles: Admin, tmp_path: Path) -> None:
     enforcer = plugin(server, tmp_path)
-    assert enforcer.read_back(of()).presence is Presence.still_there
+    assert enforcer.read_back(of()).presence is Presence.present
     attempt = enforcer.revoke(of())
-    assert attempt.result is Result.accepted, attempt
-    assert enforcer.read_back(of()).presence is Presence.gone
+    assert attempt.status is AttemptStatus.accepted, attempt
+    assert enforcer.read_back(of()).presence is Presence.absent
     assert members(roles, "orders_rw") == {"bystander"} and members(roles, "orders_ro") == {"alice", "bystander"}
-    assert enforcer.revoke(of()).result is Result.accepted  # once more is harmless
+    assert enforcer.revoke(of()).status is AttemptStatus.accepted  # once more is harmless
 
 
 def test_reading_back_sees_a_membership_that_somebody_put_back(
@@ -101,10 +103,10 @@ def test_reading_back_sees_a_membership_that_somebody_put_back(
 ) -> None:
     enforcer = plugin(server, tmp_path)
     enforcer.revoke(of())
-    assert enforcer.read_back(of()).presence is Presence.gone
+    assert enforcer.read_back(of()).presence is Presence.absent
     roles.execute("GRANT orders_rw TO alice")
     seen = enforcer.read_back(of())
-    assert seen.presence is Presence.still_there and "orders_rw" in seen.detail
+    assert seen.presence is Presence.present and "orders_rw" in seen.detail
 
 
 def test_a_membership_through_another_role_is_still_there(
@@ -114,15 +116,15 @@ def test_a_membership_through_another_role_is_still_there(
     enforcer = plugin(server, tmp_path)
     enforcer.revoke(of())
     assert members(roles, "orders_rw") == {"bystander", "team"}
-    assert enforcer.read_back(of()).presence is Presence.still_there
+    assert enforcer.read_back(of()).presence is Presence.present
 
 
 def test_every_grantors_membership_is_taken_away(server: PostgresqlServer, roles: Admin, tmp_path: Path) -> None:
     roles.execute("GRANT orders_rw TO granter WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
     roles.execute("GRANT orders_rw TO alice GRANTED BY granter")
     enforcer = plugin(server, tmp_path, user="postgres")
-    assert enforcer.revoke(of()).result is Result.accepted
-    assert enforcer.read_back(of()).presence is Presence.gone
+    assert enforcer.revoke(of()).status is AttemptStatus.accepted
+    assert enforcer.read_back(of()).presence is Presence.absent
 
 
 def test_the_login_is_closed_and_open_sessions_are_ended(
@@ -131,11 +133,11 @@ def test_the_login_is_closed_and_open_sessions_are_ended(
     enforcer = plugin(server, tmp_path, action={"nologin": True, "roles": ["orders_rw"]})
     with server.connect("alice") as session, server.connect("bystander") as other:
         session.execute("SET ROLE orders_rw")  # a session keeps that, whatever happens to the membership
-        assert enforcer.revoke(of()).result is Result.accepted
+        assert enforcer.revoke(of()).status is AttemptStatus.accepted
         with pytest.raises(psycopg.OperationalError):
             session.execute("SELECT 1")
         assert other.execute("SELECT 1").fetchone() == (1,)
-    assert enforcer.read_back(of()).presence is Presence.gone
+    assert enforcer.read_back(of()).presence is Presence.absent
     with pytest.raises(psycopg.OperationalError, match="not permitted to log in"):
         server.connect("alice")
     roles.execute("ALTER ROLE alice LOGIN")
@@ -151,12 +153,12 @@ def test_a_session_from_before_is_access_and_one_from_afterwards_is_not(
         roles.execute(f"SET ROLE {ENFORCER}; REVOKE orders_rw FROM alice; RESET ROLE")
         assert session.execute("SELECT current_user").fetchone() == ("orders_rw",)
         assert "session" in enforcer.read_back(of()).detail
-        assert enforcer.revoke(of()).result is Result.accepted
+        assert enforcer.revoke(of()).status is AttemptStatus.accepted
         with pytest.raises(psycopg.OperationalError):
             session.execute("SELECT 1")
     with server.connect("alice"):
-        assert enforcer.read_back(of()).presence is Presence.gone
-        assert after_restart.read_back(of()).presence is Presence.still_there  # it cannot know: it will make sure
+        assert enforcer.read_back(of()).presence is Presence.absent
+        assert after_restart.read_back(of()).presence is Presence.present  # it cannot know: it will make sure
 
 
 def test_privileges_are_taken_away_and_read_back_as_they_work(
@@ -166,13 +168,13 @@ def test_privileges_are_taken_away_and_read_back_as_they_work(
     privileges = [{"privileges": ["SELECT", "INSERT"], "on": "table", "name": ["public", "orders"]}]
     enforcer = plugin(server, tmp_path, user="postgres", action={"privileges": privileges})
     assert "SELECT on public.orders, INSERT" in enforcer.read_back(of()).detail
-    assert enforcer.revoke(of()).result is Result.accepted
-    assert enforcer.read_back(of()).presence is Presence.gone
+    assert enforcer.revoke(of()).status is AttemptStatus.accepted
+    assert enforcer.read_back(of()).presence is Presence.absent
     held = "SELECT has_table_privilege(%s, 'orders', %s)"
     assert roles.execute(held, ("alice", "DELETE")).fetchone() == (True,)
     assert roles.execute(held, ("bystander", "SELECT")).fetchone() == (True,)
     roles.execute("GRANT SELECT ON orders TO PUBLIC")
-    assert enforcer.read_back(of()).presence is Presence.still_there
+    assert enforcer.read_back(of()).presence is Presence.present
     roles.execute("REVOKE SELECT ON orders FROM PUBLIC")
 
 
@@ -180,10 +182,10 @@ def test_a_privilege_on_one_column_is_still_there(server: PostgresqlServer, role
     privileges = [{"privileges": ["SELECT", "UPDATE"], "on": "table", "name": ["public", "orders"]}]
     enforcer = plugin(server, tmp_path, user="postgres", action={"privileges": privileges})
     roles.execute("GRANT UPDATE (id) ON orders TO alice; GRANT SELECT (id) ON orders TO PUBLIC")
-    assert enforcer.revoke(of()).result is Result.accepted
+    assert enforcer.revoke(of()).status is AttemptStatus.accepted
     assert enforcer.read_back(of()).detail == "role alice still has SELECT on public.orders"
     roles.execute("REVOKE SELECT (id) ON orders FROM PUBLIC")
-    assert enforcer.read_back(of()).presence is Presence.gone
+    assert enforcer.read_back(of()).presence is Presence.absent
 
 
 def test_a_privilege_of_a_role_that_one_can_become_is_still_there(
@@ -196,15 +198,15 @@ def test_a_privilege_of_a_role_that_one_can_become_is_still_there(
     assert roles.execute(held).fetchone() == (False,)  # not at once: only after SET ROLE
     assert enforcer.read_back(of()).detail == "role alice still has DELETE on public.orders through role team"
     roles.execute("REVOKE team FROM alice")
-    assert enforcer.read_back(of()).presence is Presence.gone
+    assert enforcer.read_back(of()).presence is Presence.absent
 
 
 def test_names_are_names_whatever_they_hold(server: PostgresqlServer, roles: Admin, tmp_path: Path) -> None:
     quoted = psycopg.sql.Identifier(ODD).as_string()
     roles.execute(f"CREATE ROLE {quoted} LOGIN; GRANT orders_rw TO {quoted}".encode())
     enforcer = plugin(server, tmp_path, user="postgres", action={"roles": ["orders_rw"], "nologin": True})
-    assert enforcer.revoke(of(ODD)).result is Result.accepted
-    assert enforcer.read_back(of(ODD)).presence is Presence.gone
+    assert enforcer.revoke(of(ODD)).status is AttemptStatus.accepted
+    assert enforcer.read_back(of(ODD)).presence is Presence.absent
     assert members(roles, "orders_rw") == {"alice", "bystander"}
 
 
@@ -217,7 +219,7 @@ def test_a_role_that_is_not_there_is_never_taken_for_access_that_is_gone(
         (plugin(server, tmp_path), of(entitlement="admin")),
     ):
         assert enforcer.read_back(asked).presence is Presence.unknown
-        assert enforcer.revoke(asked).result is Result.failed
+        assert enforcer.revoke(asked).status is AttemptStatus.failed
 
 
 @pytest.mark.parametrize("subject", ["postgres", ENFORCER, "bystander", "pg_monitor"])
@@ -228,7 +230,7 @@ def test_superusers_itself_and_protected_roles_are_left_alone(
     action = {"nologin": True, "roles": ["orders_rw"]}
     enforcer = plugin(server, tmp_path, user=user, protected=["bystander"], action=action)
     before = roles.execute("SELECT rolname, rolcanlogin FROM pg_roles ORDER BY 1").fetchall()
-    assert enforcer.revoke(of(subject)).result is Result.failed
+    assert enforcer.revoke(of(subject)).status is AttemptStatus.failed
     assert roles.execute("SELECT rolname, rolcanlogin FROM pg_roles ORDER BY 1").fetchall() == before
 
 
@@ -238,7 +240,7 @@ def test_without_the_right_to_it_the_attempt_fails_and_says_why(
     roles.execute(f"REVOKE ADMIN OPTION FOR orders_rw FROM {ENFORCER} CASCADE")
     roles.execute("GRANT orders_rw TO alice")
     attempt = plugin(server, tmp_path).revoke(of())
-    assert attempt.result is Result.failed and attempt.detail.startswith("42501: permission denied")
+    assert attempt.status is AttemptStatus.failed and attempt.detail.startswith("42501: permission denied")
     assert "alice" in members(roles, "orders_rw")
 
 
@@ -248,9 +250,9 @@ def test_what_was_handed_on_goes_too_only_where_the_policy_says_so(
     roles.execute("REVOKE orders_rw FROM alice GRANTED BY grantledger_enforcer")
     roles.execute("GRANT orders_rw TO alice WITH ADMIN OPTION; GRANT orders_rw TO team GRANTED BY alice")
     refused = plugin(server, tmp_path, user="postgres").revoke(of())
-    assert refused.result is Result.failed and refused.detail.startswith("2BP01")
+    assert refused.status is AttemptStatus.failed and refused.detail.startswith("2BP01")
     enforcer = plugin(server, tmp_path, user="postgres", action={"roles": ["orders_rw"], "cascade": True})
-    assert enforcer.revoke(of()).result is Result.accepted
+    assert enforcer.revoke(of()).status is AttemptStatus.accepted
     assert members(roles, "orders_rw") == {"bystander"}
 
 
@@ -259,7 +261,7 @@ def test_a_lock_is_waited_for_no_longer_than_the_limit(server: PostgresqlServer,
     with server.connect() as blocker, blocker.transaction():
         blocker.execute("LOCK TABLE pg_auth_members IN SHARE ROW EXCLUSIVE MODE")
         attempt = enforcer.revoke(of())
-    assert attempt.result is Result.again and attempt.detail.startswith(("55P03", "57014"))
+    assert attempt.status is AttemptStatus.retry and attempt.detail.startswith(("55P03", "57014"))
     assert "alice" in members(roles, "orders_rw")
 
 
@@ -267,11 +269,12 @@ def test_a_server_that_is_away_or_refuses_us_is_tried_again(server: PostgresqlSe
     config = {"plugin": "postgresql", "conninfo": "host=127.0.0.1 port=1 dbname=x user=y", "actions": [
         {"entitlement": "*", "nologin": True}]}  # fmt: skip
     away = PostgresqlPlugin(PostgresqlTarget.model_validate(config))
-    assert away.revoke(of()).result is Result.again and away.read_back(of()).presence is Presence.unknown
+    assert away.revoke(of()).status is AttemptStatus.retry and away.read_back(of()).presence is Presence.unknown
     (tmp_path / "wrong").write_text("wrong-password-4711")
+    (tmp_path / "wrong").chmod(0o600)
     config |= {"conninfo": server.conninfo(), "password": {"file": tmp_path / "wrong"}}
     refused = PostgresqlPlugin(PostgresqlTarget.model_validate(config)).revoke(of())
-    assert refused.result is Result.again and "4711" not in refused.detail
+    assert refused.status is AttemptStatus.retry and "4711" not in refused.detail
 
 
 def test_a_server_that_never_answers_holds_nobody_up(tmp_path: Path) -> None:
@@ -288,7 +291,7 @@ def test_a_server_that_never_answers_holds_nobody_up(tmp_path: Path) -> None:
         thread.start()
         wait_for(lambda: answers, "the attempt ends", limit=60.0)
         thread.join()
-    assert answers[0].result is Result.again
+    assert answers[0].status is AttemptStatus.retry
 
 
 def test_a_server_that_freezes_holds_nobody_up(server: PostgresqlServer, roles: Admin, tmp_path: Path) -> None:
@@ -307,7 +310,7 @@ def test_a_server_that_freezes_holds_nobody_up(server: PostgresqlServer, roles: 
         finally:
             os.kill(pid, signal.SIGCONT)
             thread.join()
-    assert answers[0].result is Result.again and answers[0].detail.startswith("no connection")
+    assert answers[0].status is AttemptStatus.retry and answers[0].detail.startswith("no connection")
     assert "alice" in members(roles, "orders_rw")
 
 
@@ -317,7 +320,7 @@ def test_a_server_that_freezes_holds_nobody_up(server: PostgresqlServer, roles: 
 )
 def test_a_password_in_the_connection_string_is_refused(conninfo: str) -> None:
     config = {"plugin": "postgresql", "conninfo": conninfo, "actions": [{"entitlement": "*", "nologin": True}]}
-    with pytest.raises(PolicyError) as refused:
+    with pytest.raises(ConfigError) as refused:
         PostgresqlPlugin(PostgresqlTarget.model_validate(config))
     assert "hunter2" not in str(refused.value)
 

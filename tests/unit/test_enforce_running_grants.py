@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from grantledger.enforcers.contract import Attempt, Result
-from grantledger.enforcers.core import History, Outcome
-from grantledger.enforcers.events import note
-from grantledger.enforcers.held import Held
-from grantledger.enforcers.policy import Policy
+from grantledger.enforcers.contract import Attempt, AttemptStatus
+from grantledger.enforcers.core import FinalStatus, History
+from grantledger.enforcers.events import apply
+from grantledger.enforcers.policy import EnforcementPolicy
+from grantledger.enforcers.running_grants import RunningGrants
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Actor, Event, Resource, Source, Subject
 from support.events import read_datum
@@ -40,15 +40,15 @@ def given(grant: str, until: datetime | None, kind: str = "grant.extended", **fi
     return Event(**(about | fields))  # type: ignore[arg-type]
 
 
-def held(*events: tuple[Event, datetime], now: datetime = AFTER) -> Held:
-    known = Held()
+def running(*events: tuple[Event, datetime], now: datetime = AFTER) -> RunningGrants:
+    known = RunningGrants()
     for event, appended in events:
-        known.note(read_datum(EventEncoder().encode(event)), appended, now)
+        known.add(read_datum(EventEncoder().encode(event)), appended, now)
     return known
 
 
 def holder(*events: tuple[Event, datetime], now: datetime = AFTER) -> str | None:
-    found = held(*events, now=now).by(target(), NOON, now)
+    found = running(*events, now=now).covering(target(), NOON, now)
     return found.grant_id if found is not None else None
 
 
@@ -84,9 +84,9 @@ def test_the_last_word_about_a_grant_counts() -> None:
     assert holder(one, (given("g3", LATER + HOUR), AFTER)) == "g3", "the one that lasts longest"
     assert holder(one, (given("g1", LATER - SECOND), AFTER)) == "g1", "its own says more than any other's"
     assert holder(one, (given("g2", LATER, entitlement="readonly"), AFTER)) is None, "it is for something else now"
-    known = held(one)
+    known = running(one)
     known.prune(LATER)
-    assert known.by(target(), NOON, AFTER) is None
+    assert known.covering(target(), NOON, AFTER) is None
 
 
 def test_the_watch_knew_of_grants_without_an_end_when_it_sent_the_command() -> None:
@@ -97,22 +97,22 @@ def test_the_watch_knew_of_grants_without_an_end_when_it_sent_the_command() -> N
 def test_a_grant_that_was_extended_meanwhile_is_left_alone_for_good() -> None:
     ledger, world, clock = Ledger(), World({"g1"}), Clock()
     clock.at = AFTER
-    engine = start(ledger, world, clock, held=held((given("g1", LATER), AFTER)))
+    engine = start(ledger, world, clock, running=running((given("g1", LATER), AFTER)))
     engine.take(target(), 0, NOON)
     assert engine.step() and not engine.step()
     assert (ledger.kinds(), ledger.position, world.calls) == (["revoke.failed"], 1, [])
     [event] = ledger.events
     assert "extended" in (event.error or "") and "13:00:00" in (event.error or "")
     history = History()
-    note(history, "test.example", read_datum(EventEncoder().encode(event)))
-    assert history.outcomes == {target().key: Outcome.superseded}
+    apply(history, "test.example", read_datum(EventEncoder().encode(event)))
+    assert history.ended == {target().key: FinalStatus.superseded}
 
 
 def test_an_access_that_another_grant_holds_waits_for_that_ones_end() -> None:
     ledger, world, clock = Ledger(), World({"g1"}), Clock()
     clock.at = AFTER
     until = AFTER + timedelta(minutes=5)
-    engine = start(ledger, world, clock, held=held((given("g2", until), AFTER)))
+    engine = start(ledger, world, clock, running=running((given("g2", until), AFTER)))
     engine.take(target(), 0, NOON)
     looked = 0
     while clock.at < until:
@@ -126,7 +126,7 @@ def test_an_access_that_another_grant_holds_waits_for_that_ones_end() -> None:
 
 def test_an_access_that_is_held_for_too_long_is_left_to_a_person() -> None:
     ledger, world, clock = Ledger(), World({"g1"}), Clock()
-    engine = start(ledger, world, clock, held=held((given("g2", NOON + 3 * HOUR), AFTER)))
+    engine = start(ledger, world, clock, running=running((given("g2", NOON + 3 * HOUR), AFTER)))
     engine.take(target(), 0, NOON)
     while not ledger.events:
         engine.step()
@@ -139,7 +139,7 @@ def test_a_clock_that_is_behind_the_watchs_makes_no_command_void() -> None:
     ledger, world, clock = Ledger(), World({"g1"}), Clock()
     clock.at = NOON - 5 * SECOND
     # The deadline is noon, and was told before the command came; here it is not noon yet.
-    engine = start(ledger, world, clock, held=held((given("g1", NOON), BEFORE), now=clock.at))
+    engine = start(ledger, world, clock, running=running((given("g1", NOON), BEFORE), now=clock.at))
     engine.take(target(), 0, NOON)
     assert engine.step() and ledger.events == [] and world.calls == []
     clock.at = NOON
@@ -147,18 +147,18 @@ def test_a_clock_that_is_behind_the_watchs_makes_no_command_void() -> None:
 
 
 def test_a_grant_that_begins_between_two_attempts_is_not_torn_down() -> None:
-    ledger, world, clock, known = Ledger(), World({"g1"}), Clock(), Held()
-    world.answers = [Attempt(Result.again, "busy")]
-    engine = start(ledger, world, clock, held=known)
+    ledger, world, clock, known = Ledger(), World({"g1"}), Clock(), RunningGrants()
+    world.answers = [Attempt(AttemptStatus.retry, "busy")]
+    engine = start(ledger, world, clock, running=known)
     engine.take(target(), 0, NOON)
     engine.step()
     assert world.calls == ["g1"] and world.there == {"g1"}
-    known.note(read_datum(EventEncoder().encode(given("g2", LATER))), AFTER, clock.at)
+    known.add(read_datum(EventEncoder().encode(given("g2", LATER))), AFTER, clock.at)
     clock.at += timedelta(minutes=10)
     assert engine.step() and world.calls == ["g1"] and world.there == {"g1"}
 
 
-POSTGRESQL = Policy.model_validate(
+POSTGRESQL = EnforcementPolicy.model_validate(
     {
         "targets": {
             "orders-db": {
@@ -189,7 +189,7 @@ POSTGRESQL = Policy.model_validate(
 
 
 @pytest.mark.parametrize(
-    ("taken", "running", "shared"),
+    ("taken", "other", "shared"),
     [
         ("readonly", {"entitlement": "readwrite"}, True),
         ("readonly", {"entitlement": "look", "resource": Resource("database", "orders-2")}, True),
@@ -205,12 +205,12 @@ POSTGRESQL = Policy.model_validate(
     ],
 )
 def test_what_is_one_to_the_database_is_not_torn_down_under_another_grant(
-    taken: str, running: dict[str, object], shared: bool
+    taken: str, other: dict[str, object], shared: bool
 ) -> None:
     command = target(entitlement=taken, resource=Resource("database", "orders"))
     assert POSTGRESQL.route(command) == "orders-db"
     # Also without an end, and before the command: the watch compares no policies of ours.
-    for known in (held((given("g2", LATER, **running), BEFORE)), held((given("g2", None, **running), BEFORE))):
-        found = known.by(command, NOON, AFTER, lambda one: POSTGRESQL.shared(command, "orders-db", one))
+    for known in (running((given("g2", LATER, **other), BEFORE)), running((given("g2", None, **other), BEFORE))):
+        found = known.covering(command, NOON, AFTER, lambda one: POSTGRESQL.shared(command, "orders-db", one))
         assert (found is not None) == shared
-        assert known.by(command, NOON, AFTER, lambda one: POSTGRESQL.shared(command, "other", one)) is None
+        assert known.covering(command, NOON, AFTER, lambda one: POSTGRESQL.shared(command, "other", one)) is None

@@ -1,8 +1,7 @@
-"""The webhook plug-in over TLS and IPv6."""
+"""The webhook sender over TLS and IPv6, as alerts and as enforcers use it."""
 
 from __future__ import annotations
 
-import base64
 import socket
 import ssl
 import threading
@@ -18,17 +17,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from grantledger.enforcers.contract import Result
-from grantledger.enforcers.policy import WebhookTarget
-from grantledger.enforcers.webhook import WebhookPlugin
+from support.callers import CALLERS, DELIVERED, RETRY, Caller, Sent
 from support.receiver import Receiver
-
-from .test_enforce_core import target
-
-
-@pytest.fixture(autouse=True)
-def secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ORDERS_SECRET", "whsec_" + base64.b64encode(bytes(32)).decode())
 
 
 @pytest.fixture
@@ -67,36 +57,55 @@ def receiver(certificate: Path) -> Iterator[Receiver]:
     receiver.stop()
 
 
-def plugin(url: str, timeout_seconds: float = 30.0) -> WebhookPlugin:
-    given = {"plugin": "webhook", "url": url, "secret": {"env": "ORDERS_SECRET"}, "timeout_seconds": timeout_seconds}
-    return WebhookPlugin(WebhookTarget.model_validate(given), "test.example")
+@pytest.fixture(params=list(CALLERS))
+def send(request: pytest.FixtureRequest, tmp_path: Path) -> Caller:
+    def call(url: str, **keys: object) -> Sent:
+        return CALLERS[request.param](tmp_path, url, **keys)
+
+    return call
 
 
-def test_a_certificate_of_a_known_authority_is_taken(
-    receiver: Receiver, certificate: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    attempt = plugin(receiver.url).revoke(target())
-    assert attempt.result is Result.accepted, attempt
+def test_a_certificate_of_the_given_authority_is_accepted(receiver: Receiver, certificate: Path, send: Caller) -> None:
+    sent = send(receiver.url, ca_file=str(certificate))
+    assert sent.status == DELIVERED, sent
     assert len(receiver.got) == 1 and receiver.got[0][1]["host"] == receiver.url.split("/")[2]
 
 
-def test_an_unknown_certificate_gets_nothing(receiver: Receiver) -> None:
-    attempt = plugin(receiver.url).revoke(target())
-    assert attempt.result is Result.failed and "certificate" in attempt.detail
-    assert receiver.got == []
-
-
-def test_a_certificate_for_another_name_gets_nothing(
-    receiver: Receiver, certificate: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_certificate_of_a_system_authority_is_accepted(
+    receiver: Receiver, certificate: Path, send: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    attempt = plugin(receiver.url.replace("127.0.0.1", "localhost")).revoke(target())
-    assert attempt.result is Result.failed and "certificate" in attempt.detail
+    assert send(receiver.url).status == DELIVERED
+
+
+def test_an_unknown_certificate_gets_nothing(receiver: Receiver, send: Caller) -> None:
+    sent = send(receiver.url)
+    assert sent.status == RETRY and "the certificate is not trusted: " in sent.detail
     assert receiver.got == []
 
 
-def test_a_handshake_that_drips_ends_at_the_limit() -> None:
+def test_a_certificate_for_another_name_gets_nothing(receiver: Receiver, certificate: Path, send: Caller) -> None:
+    sent = send(receiver.url.replace("127.0.0.1", "localhost"), ca_file=str(certificate))
+    assert sent.status == RETRY and "certificate" in sent.detail
+    assert receiver.got == []
+
+
+def test_a_client_certificate_is_shown_to_a_receiver_that_asks(certificate: Path, send: Caller) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    context.load_verify_locations(certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    receiver = Receiver(tls=context)
+    try:
+        assert send(receiver.url, ca_file=str(certificate)).status == RETRY
+        assert receiver.got == []
+        sent = send(receiver.url, ca_file=str(certificate), cert_file=str(certificate))
+        assert sent.status == DELIVERED, sent
+    finally:
+        receiver.stop()
+
+
+def test_a_handshake_that_drips_ends_at_the_limit(send: Caller) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         end = threading.Event()
 
@@ -110,30 +119,20 @@ def test_a_handshake_that_drips_ends_at_the_limit() -> None:
         thread.start()
         try:
             began = time.monotonic()
-            url = f"https://127.0.0.1:{server.getsockname()[1]}/"
-            assert plugin(url, 1.5).revoke(target()).result is Result.again
-            assert time.monotonic() - began < 15
+            assert send(f"https://127.0.0.1:{server.getsockname()[1]}/", timeout_seconds=1.5).status == RETRY
+            assert time.monotonic() - began < 10
         finally:
             end.set()
             thread.join()
 
 
-def test_an_ipv6_address_is_reached_with_and_without_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ipv6_address_is_reached(send: Caller) -> None:
     try:
         receiver = Receiver("::1")
     except OSError:
         pytest.skip("this machine has no IPv6")
     try:
-        assert plugin(receiver.url).revoke(target()).result is Result.accepted
-        asked: list[tuple[str, int]] = []
-        real = socket.create_connection
-
-        def connect(address: tuple[str, int], *rest: object, **named: object) -> socket.socket:
-            asked.append(address)
-            return real(("::1", receiver.server.server_port))
-
-        monkeypatch.setattr(socket, "create_connection", connect)
-        assert plugin("http://[::1]/revoke").revoke(target()).result is Result.accepted
-        assert asked == [("::1", 80)] and receiver.got[1][1]["host"] == "[::1]"
+        assert send(receiver.url).status == DELIVERED
+        assert receiver.got[0][1]["host"] == receiver.url.split("/")[2]
     finally:
         receiver.stop()

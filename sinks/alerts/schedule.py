@@ -1,0 +1,167 @@
+"""Which messages to send now, and what an answer changes: pure rules without clock, disk or network.
+
+Times are seconds since 1970. A message waits as ``backlog`` until the backlog has been read, then as ``due``. Where the
+channel shows states it is sent repeatedly as ``repeating``. It ends as ``done``, ``given_up`` or ``skipped``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ...webhooks.answer import LONGEST_RETRY_AFTER, Answer, Delivery
+from .finding import Change
+
+State = Literal["backlog", "due", "repeating", "done", "given_up", "skipped"]
+LONGEST_PAUSE = 30.0
+"""Seconds that a whole channel pauses after failures. A single message may back off for longer."""
+FOREVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRules:
+    """How a channel delivers. Times in seconds.
+
+    Attributes:
+        repeat: pause between posts of a state; None for a channel that sends each message once.
+        ending_posts: how often the end of a state is sent.
+        batch: most messages in one exchange.
+        backoff, cap: first and longest pause after a failure; it doubles in between.
+        give_up: how long a rejected message is retried.
+    """
+
+    repeat: float | None = None
+    ending_posts: int = 1
+    batch: int = 1
+    backoff: float = 1.0
+    cap: float = 300.0
+    give_up: float = 86_400.0
+
+    @property
+    def longest_pause(self) -> float:
+        """The longest possible pause. A due time further ahead was set before the clock was set back."""
+        return max(self.cap, LONGEST_RETRY_AFTER if self.repeat is None else self.repeat)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message in the outbox, as far as the schedule needs it.
+
+    Attributes:
+        number: position in the outbox; messages of one identity are sent in this order.
+        identity: of the finding.
+        ended: whether the finding has ended.
+        failures: since the last successful delivery.
+        refused_since: when it was first rejected, None if it was not.
+    """
+
+    number: int
+    identity: str
+    change: Change
+    state: State
+    due: float
+    ended: bool = False
+    attempts: int = 0
+    failures: int = 0
+    refused_since: float | None = None
+    posts_left: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelState:
+    """The state of a whole channel."""
+
+    failures: int = 0
+    paused_until: float = 0.0
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The messages to send now, or when to check again if there are none."""
+
+    send: tuple[Message, ...]
+    look_again: float
+
+
+def plan(messages: Sequence[Message], channel: ChannelState, rules: DeliveryRules, now: float) -> Plan:
+    """Choose the messages to send now. New messages precede repeated ones.
+
+    Args:
+        messages: the channel's unsettled messages, ordered by number.
+    """
+    if channel.disabled:
+        return Plan((), FOREVER)
+    first_unsent: dict[str, int] = {}
+    for message in messages:
+        if message.state != "repeating":
+            first_unsent.setdefault(message.identity, message.number)
+    latest = now + rules.longest_pause
+    ready, look_again = [], FOREVER
+    for message in messages:
+        # The opening is delivered before the end, and a batch has one message per alert.
+        blocked = first_unsent.get(message.identity, message.number) < message.number
+        if message.state == "backlog" or blocked:
+            continue
+        if message.due <= now or message.due > latest:
+            ready.append(message)
+        else:
+            look_again = min(look_again, message.due)
+    if not ready:
+        return Plan((), look_again)
+    if now < channel.paused_until <= latest:
+        return Plan((), channel.paused_until)
+    ready.sort(key=lambda message: (message.state == "repeating", message.failures > 0, message.number))
+    return Plan(tuple(ready[: rules.batch]), now)
+
+
+def message_after(message: Message, answer: Answer, rules: DeliveryRules, now: float, jitter: float) -> Message:
+    """Return a message after an exchange.
+
+    Args:
+        jitter: uniform in 0 to 1, so that messages that failed together are not retried together.
+    """
+    tried = replace(message, attempts=message.attempts + 1)
+    if message.state not in ("due", "repeating"):  # settled during the exchange: sent once more, which is harmless
+        return tried
+    if answer.delivery is Delivery.delivered:
+        return _delivered(replace(tried, failures=0, refused_since=None), rules, now)
+    tried = replace(tried, failures=message.failures + 1)
+    tried = replace(tried, due=now + _pause(tried.failures, rules, rules.cap, answer.retry_after, jitter))
+    if answer.delivery is Delivery.rejected:
+        since = message.refused_since if message.refused_since is not None else now
+        given_up = now - since >= rules.give_up
+        return replace(tried, refused_since=since, state="given_up" if given_up else message.state)
+    return tried
+
+
+def _delivered(message: Message, rules: DeliveryRules, now: float) -> Message:
+    if rules.repeat is None or message.change == "acknowledged":
+        return replace(message, state="done")
+    if message.change == "opened":
+        return replace(message, state="done" if message.ended else "repeating", due=now + rules.repeat)
+    left = message.posts_left - 1
+    return replace(message, state="repeating" if left > 0 else "done", posts_left=left, due=now + rules.repeat)
+
+
+def channel_after(
+    channel: ChannelState, answer: Answer, rules: DeliveryRules, now: float, jitter: float
+) -> ChannelState:
+    """Return a channel after an exchange. A rejection concerns one message and does not slow the others."""
+    if answer.delivery is Delivery.delivered:
+        return ChannelState(disabled=channel.disabled)
+    if answer.delivery is Delivery.gone:
+        return replace(channel, disabled=True)
+    if answer.delivery is Delivery.rejected:
+        return channel
+    failures = channel.failures + 1
+    pause = _pause(failures, rules, min(rules.cap, LONGEST_PAUSE), answer.retry_after, jitter)
+    return replace(channel, failures=failures, paused_until=now + pause)
+
+
+def _pause(failures: int, rules: DeliveryRules, cap: float, requested: float | None, jitter: float) -> float:
+    grown = min(cap, rules.backoff * 2.0 ** min(failures - 1, 30))
+    # A state that is not repeated expires: an hour's pause requested by a proxy would end every open alert.
+    longest = FOREVER if rules.repeat is None else rules.repeat
+    return max(grown * (0.5 + jitter / 2), min(requested or 0.0, longest))
