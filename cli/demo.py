@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..runtime.settings import Settings
-from ..simulator.life import TOOLS
+from ..simulator.lifecycle import TOOLS
 from ..simulator.policy import POLICY
 from .errors import fail
 from .traffic import DEFAULT_LIVES, Traffic, send_traffic, tools_named
@@ -47,7 +47,7 @@ def command(  # noqa: PLR0917 - one parameter per flag
         Path | None,
         typer.Option(
             help="Start nothing; write the records to files: NAME.teleport.EXT, NAME.vault.EXT and so on of this path, "
-            "and NAME.own.EXT for `grantledger emit --stdin`."
+            "and NAME.emit.EXT for `grantledger emit --stdin`."
         ),
     ] = None,
     policy: Annotated[

@@ -20,9 +20,9 @@ from ..producers.client import Client
 from ..producers.event_json import event_from_json
 from ..producers.json_fields import parse_object
 from ..runtime.settings import Settings
-from ..simulator.faults import stories
-from ..simulator.life import TOOLS, Tool
-from ..simulator.player import Player, Sink, utc_now
+from ..simulator.lifecycle import TOOLS, Tool
+from ..simulator.playback import Playback, RecordSink, utc_now
+from ..simulator.scenario import scenarios
 from .errors import fail, suggestion
 from .sending import open_client, sending_errors
 
@@ -59,19 +59,19 @@ def send_traffic(settings: Settings, traffic: Traffic, write: Path | None = None
     """Send simulated traffic to the brokers in the settings, or write it to files, until it ends or SIGTERM."""
     seed = traffic.seed if traffic.seed is not None else secrets.randbits(32)
     # The ids depend on the time as well: one id must never name records with different times.
-    ids = random.Random(f"{seed} {utc_now().isoformat()}")  # noqa: S311 - a story, not a secret
+    ids = random.Random(f"{seed} {utc_now().isoformat()}")  # noqa: S311 - not for secrets
     with _stopping() as time, ExitStack() as stack:
         sink, counts = _files(write, traffic.tools, stack) if write else _adapters(settings, stack)
-        lives = stories(random.Random(seed), traffic.tools, traffic.faults)  # noqa: S311
-        player = Player(lives, sink, time, ids)
+        lives = scenarios(random.Random(seed), traffic.tools, traffic.faults)  # noqa: S311
+        player = Playback(lives, sink, time, ids)
         with sending_errors():
             if traffic.rate is not None:
-                player.as_time_goes_by(traffic.rate, traffic.lives)
+                player.in_real_time(traffic.rate, traffic.lives)
             else:
-                player.at_once(traffic.lives or DEFAULT_LIVES)
+                player.all_at_once(traffic.lives or DEFAULT_LIVES)
             stack.close()
     planted = ", ".join(f"{count} {name}" for name, count in sorted(player.planted.items()))
-    typer.echo(f"{player.told} lives (seed {seed}), {counts()}" + (f"; planted: {planted}" if planted else ""))
+    typer.echo(f"{player.played} lives (seed {seed}), {counts()}" + (f"; planted: {planted}" if planted else ""))
 
 
 class _WallTime:
@@ -100,7 +100,7 @@ def _stopping() -> Iterator[_WallTime]:
             signal.signal(name, handler)
 
 
-def _adapters(settings: Settings, stack: ExitStack) -> tuple[Sink, Callable[[], str]]:
+def _adapters(settings: Settings, stack: ExitStack) -> tuple[RecordSink, Callable[[], str]]:
     client: Client = stack.enter_context(open_client(settings))
     adapters = {tool: make_adapter(tool) for tool in TOOLS}
     counts = {"records": 0}
@@ -108,7 +108,7 @@ def _adapters(settings: Settings, stack: ExitStack) -> tuple[Sink, Callable[[], 
     def sink(tool: Tool, line: bytes) -> None:
         counts["records"] += 1
         place = Location(f"simulated {tool}", counts["records"])
-        if tool == "own":
+        if tool == "emit":
             client.send(event_from_json(parse_object(line, place)))
             return
         outcome = adapters[tool].read(line, place)
@@ -119,7 +119,7 @@ def _adapters(settings: Settings, stack: ExitStack) -> tuple[Sink, Callable[[], 
     return sink, lambda: f"{counts['records']} records, {client.acknowledged} events acknowledged"
 
 
-def _files(path: Path, tools: tuple[Tool, ...], stack: ExitStack) -> tuple[Sink, Callable[[], str]]:
+def _files(path: Path, tools: tuple[Tool, ...], stack: ExitStack) -> tuple[RecordSink, Callable[[], str]]:
     files: dict[Tool, IO[bytes]] = {}
     counts = {"records": 0}
 

@@ -61,6 +61,10 @@ class Fields:
             return None
         return self._text(name, value)
 
+    def first_text(self, *names: str) -> str | None:
+        """Return the first string present among several members."""
+        return next((value for value in map(self.text, names) if value is not None), None)
+
     def required_text(self, name: str) -> str:
         """Return a string that must be present."""
         value = self.text(name)

@@ -1,7 +1,13 @@
-"""Our own generator: whole lives of grants, told in the tools' own formats and read by the real adapters.
+"""Simulated access lifecycles in the tools' own record formats, for ``demo``, benchmarks and tests.
 
-``plots`` imagine what happens, from ``world``; ``faults`` let some of it go wrong; ``teleport``, ``vault``, ``hoop``
-and ``cloudtrail`` tell it as the tools would write it, ``own`` and ``deploys`` as a company's programs would.
-``player`` tells it in real time, ``simulation`` in virtual time and says what a watch must find in it. Nothing here
-makes an event: that is the adapters' work. ``docs/simulator.md`` tells the stories.
+- ``lifecycle.py``: the plan of one lifecycle, from the request to the removal. ``generator.py`` draws random ones, with
+  the people and resources of ``company.py``.
+- ``records/``: writes a lifecycle as native records of Teleport, Vault, hoop and CloudTrail, or as events of two of the
+  company's own programs.
+- ``faults/``: what goes wrong in a lifecycle, and which findings the watch must report for it (``expected.py``).
+- ``scenario.py``: a stream of scenarios, some of them with a fault. ``playback.py`` sends them in real time;
+  ``simulation.py`` plays them in virtual time, with the expected findings.
+- ``policy.py``: the watch policy under which only faults cause findings.
+
+The simulator never builds events: the adapters read the native records. ``docs/simulator.md`` lists all scenarios.
 """

@@ -1,6 +1,6 @@
-"""The policy of the made-up company, as a policy file for the watch: under it a life in order is no finding.
+"""The watch policy of the simulated company: under it, only faults cause findings.
 
-The times are short, because sample lives last minutes and not hours.
+The limits are short because simulated lifecycles last minutes, not hours.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ grace_seconds = 10
 approval_wait_seconds = 20
 confirm_wait_seconds = 60
 
-# A Vault token is dead when Vault says so, and when its time is up.
+# A Vault token ends when Vault revokes it or when its TTL has passed.
 [[rule]]
 source = "vault"
 resource_kind = "vault_namespace"
 removal = ["confirmed", "api_accepted", "deadline"]
 max_seconds = 600
 
-# A lease is an account in some database. Its entry in the log has no end, and that Vault took the order to revoke it
-# does not say that the database did: only a look there does.
+# A lease is an account in a database. The audit log contains no end, and an accepted revocation does not prove that the
+# database removed the account: only a check does.
 [[rule]]
 source = "vault"
 resource_kind = "vault_path"
 max_seconds = 240
 
-# A certificate ends by itself, and a lock shuts it out at once.
+# A certificate expires automatically, and a lock blocks it immediately.
 [[rule]]
 source = "teleport"
 removal = ["confirmed", "api_accepted", "deadline"]
@@ -46,27 +46,27 @@ source = "teleport"
 resource_kind = "access_list"
 approvals = 0
 
-# hoop writes nothing when a review's time is up: somebody has to look.
+# hoop records nothing when a review expires: a check is needed.
 [[rule]]
 source = "hoop"
 approvals = 1
 max_seconds = 600
 
-# Credentials of STS end by themselves.
+# STS credentials expire automatically.
 [[rule]]
 source = "cloudtrail"
 entitlement = "arn:aws:iam::*"
 removal = ["confirmed", "deadline"]
 max_seconds = 3600
 
-# In a sandbox nobody looks after an assignment: that AWS took the order to delete it is enough.
+# In a sandbox an accepted deletion is enough.
 [[rule]]
 source = "cloudtrail"
 instance = "sandbox-*"
 entitlement = "arn:aws:sso:*"
 removal = ["confirmed", "api_accepted"]
 
-# An assignment of Identity Center has no end, and its deletion is only ever "in progress".
+# An Identity Center assignment has no end, and AWS only ever reports its deletion as "in progress".
 [[rule]]
 source = "cloudtrail"
 entitlement = "arn:aws:sso:*"

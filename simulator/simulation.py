@@ -1,7 +1,7 @@
-"""Lives in virtual time, as a broker would take their records: in order of arrival, with what must be found in them.
+"""Plays scenarios in virtual time: records in the order in which a broker receives them, and the expected findings.
 
-The same seed and count give the same records, byte for byte. Lives begin one after the other and run beside each other;
-records are on their way for a moment, so that those of one tool overtake those of another.
+The same seed and count give the same records, byte for byte. Scenarios overlap, and records take a moment to arrive, so
+records of one tool overtake those of another.
 """
 
 from __future__ import annotations
@@ -9,28 +9,29 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from .fault import Expected, Fault, Moment, Told, played_by
-from .faults import DEFAULT_SHARE, FAULTS, Story, stories
-from .life import TOOLS, Deed, Step, Tool
-from .own import CHECKS, Own
-from .player import TELLERS
-from .teller import Line, micros
-from .world import Person, somebody
+from .company import Person, person_number
+from .expected import ExpectedFinding, RecordTimes, Trace
+from .faults import FAULTS, Fault
+from .lifecycle import CHECKS, TOOLS, Step, StepKind, Tool
+from .records import WRITERS
+from .records.program import Program
+from .records.writer import NativeRecord, micros
+from .scenario import DEFAULT_SHARE, Scenario, scenarios
 
 START = datetime(2030, 1, 1, 12, tzinfo=UTC)
 _REST = timedelta(minutes=20)
-"""A person who has ended one story waits so long before the next: nothing of the one reaches into the other."""
-_OF_SESSIONS = frozenset({Deed.SESSION_STARTED, Deed.ACTED, Deed.REFUSED, Deed.SESSION_ENDED})
+"""How long a person waits between two scenarios, so that one cannot affect the other."""
+_SESSION_STEPS = frozenset({StepKind.SESSION_STARTED, StepKind.ACTION, StepKind.ACTION_DENIED, StepKind.SESSION_ENDED})
 
 
-class Delivery(NamedTuple):
-    """One native line, and when the broker takes it, in milliseconds since 1970. Deliveries come in that order."""
+class ArrivedRecord(NamedTuple):
+    """A native record, and its append time in milliseconds since 1970. Records are in order of that time."""
 
     append_ms: int
     tool: Tool
@@ -39,28 +40,31 @@ class Delivery(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class _Run:
-    """A story that is under way."""
+    """A scenario in progress.
 
-    story: Story
+    Attributes:
+        pending: steps and records still to come.
+        last_append: the append time of the last record, by stream.
+    """
+
+    scenario: Scenario
     person: Person
-    told: list[Told] = field(default_factory=list)
-    open: int = 0
-    """Steps and lines that are still to come."""
-    last: dict[str, int] = field(default_factory=dict)
-    """By stream: when its last record arrived."""
+    traces: list[Trace] = field(default_factory=list)
+    pending: int = 0
+    last_append: dict[str, int] = field(default_factory=dict)
 
 
 class Simulation:
-    """So many stories from a seed. Iterate once; ``expected`` and ``planted`` are whole when that has ended.
+    """A number of scenarios from a seed. Iterate over it once; ``expected`` and ``planted`` are complete afterwards.
 
     Args:
-        seed: which stories.
-        count: how many; a few have more than one life.
-        share: which part of them goes wrong.
-        rate: how many begin in a second of virtual time.
-        start: when the first begins.
-        faults: what may go wrong.
-        tools: whose lives.
+        seed: selects the scenarios.
+        count: the number of scenarios; some have more than one lifecycle.
+        share: the share of scenarios with a fault.
+        rate: scenarios started per second of virtual time.
+        start: when the first one starts.
+        faults: the faults to choose from.
+        tools: the tools to simulate.
     """
 
     def __init__(
@@ -74,94 +78,93 @@ class Simulation:
         faults: Mapping[str, Fault] = FAULTS,
         tools: tuple[Tool, ...] = TOOLS,
     ) -> None:
-        self.expected: list[Expected] = []
-        self.planted: dict[str, int] = {}
-        self.lives = 0
+        self.expected: list[ExpectedFinding] = []
+        self.planted: Counter[str] = Counter()
+        self.lifecycles = 0
         self._count = count
         self._rate = rate
         self._start = start
-        self._rng = random.Random(f"{seed} ids")  # noqa: S311 - a story, not a secret
-        self._stories = stories(random.Random(seed), tools, share, faults)  # noqa: S311
-        self._checker = Own()
+        self._rng = random.Random(f"{seed} ids")  # noqa: S311 - not for secrets
+        self._scenarios = scenarios(random.Random(seed), tools, share, faults)  # noqa: S311
+        self._checker = Program()
         self._order = itertools.count()
         self._people = 0
         self._resting: deque[tuple[datetime, Person]] = deque()
-        self._due: list[tuple[datetime, int, _Run, Told, Step]] = []
-        self._under_way: list[tuple[int, int, _Run, Line]] = []
+        self._steps: list[tuple[datetime, int, _Run, Trace, Step]] = []
+        self._in_flight: list[tuple[int, int, _Run, NativeRecord]] = []
         self._last_check = 0
 
-    def __iter__(self) -> Iterator[Delivery]:
-        """Yield every record in the order in which the broker takes it."""
+    def __iter__(self) -> Iterator[ArrivedRecord]:
+        """Yield every record in the order of arrival."""
         for number in range(self._count):
-            begins = self._start + timedelta(seconds=number / self._rate)
-            yield from self._until(begins)
-            self._begin(next(self._stories), begins)
-        yield from self._until(None)
+            start = self._start + timedelta(seconds=number / self._rate)
+            yield from self._advance(start)
+            self._begin(next(self._scenarios), start)
+        yield from self._advance(None)
 
-    def _begin(self, story: Story, begins: datetime) -> None:
-        run = _Run(story, self._somebody(begins))
-        if story.fault is not None:
-            self.planted[story.fault.NAME] = self.planted.get(story.fault.NAME, 0) + 1
-        for life, offset in story.parts:
-            self.lives += 1
-            start = begins + timedelta(seconds=offset)
-            told = Told(TELLERS[life.tool](played_by(life, run.person), start, self._rng, self._checker))
-            run.told.append(told)
-            for step in life.steps:
-                run.open += 1
-                at = start + timedelta(seconds=step.after)
-                heapq.heappush(self._due, (at, next(self._order), run, told, step))
+    def _begin(self, scenario: Scenario, start: datetime) -> None:
+        run = _Run(scenario, self._free_person(start))
+        if scenario.fault is not None:
+            self.planted[scenario.fault.NAME] += 1
+        for lifecycle, offset in scenario.parts:
+            self.lifecycles += 1
+            begins = start + timedelta(seconds=offset)
+            trace = Trace(WRITERS[lifecycle.tool](lifecycle.of(run.person), begins, self._rng, self._checker))
+            run.traces.append(trace)
+            for step in lifecycle.steps:
+                run.pending += 1
+                at = begins + timedelta(seconds=step.after)
+                heapq.heappush(self._steps, (at, next(self._order), run, trace, step))
 
-    def _somebody(self, now: datetime) -> Person:
+    def _free_person(self, now: datetime) -> Person:
         if self._resting and self._resting[0][0] <= now:
             return self._resting.popleft()[1]
         self._people += 1
-        return somebody(self._people)
+        return person_number(self._people)
 
-    def _until(self, end: datetime | None) -> Iterator[Delivery]:
-        """Let time pass; yield what arrives."""
-        while self._due and (end is None or self._due[0][0] < end):
-            at, _, run, told, step = heapq.heappop(self._due)
-            yield from self._arrived(micros(at) // 1000)
-            run.open -= 1
-            for line in told.teller.tell(step, at):
-                self._send(run, told, step, at, line)
-            self._end_if_over(run, at)
-        yield from self._arrived(None if end is None else micros(end) // 1000)
+    def _advance(self, end: datetime | None) -> Iterator[ArrivedRecord]:
+        """Let time pass until ``end``; yield the records that arrive."""
+        while self._steps and (end is None or self._steps[0][0] < end):
+            at, _, run, trace, step = heapq.heappop(self._steps)
+            yield from self._arrivals(micros(at) // 1000)
+            run.pending -= 1
+            for record in trace.writer.write(step, at):
+                self._send(run, trace, step, at, record)
+            self._finish(run, at)
+        yield from self._arrivals(None if end is None else micros(end) // 1000)
 
-    def _send(self, run: _Run, told: Told, step: Step, at: datetime, line: Line) -> None:
-        append = micros(at) // 1000 + 20 + round(self._delay() * 1000) + round(step.delay * 1000)
-        stream = f"{run.told.index(told)} access"
+    def _send(self, run: _Run, trace: Trace, step: Step, at: datetime, record: NativeRecord) -> None:
+        append = micros(at) // 1000 + 20 + round(self._latency() * 1000) + round(step.delay * 1000)
+        stream = f"{run.traces.index(trace)} access"
         if step.delay:
             stream = "late"
-        elif step.deed in CHECKS and told.teller.checker is self._checker:
-            # One program sends one after the other, whomever it is about.
+        elif step.kind in CHECKS and trace.writer.checker is self._checker:
+            # The checker is one program: its records keep their order across all lifecycles.
             append = self._last_check = max(append, self._last_check)
-        elif step.deed in _OF_SESSIONS:
-            stream = f"{run.told.index(told)} sessions"
-        append = run.last[stream] = max(append, run.last.get(stream, 0))
-        run.open += 1
-        told.moments.append(Moment(step.deed, told.teller.written(step.deed, at), append * 1000))
-        heapq.heappush(self._under_way, (append, next(self._order), run, line))
+        elif step.kind in _SESSION_STEPS:
+            stream = f"{run.traces.index(trace)} sessions"
+        append = run.last_append[stream] = max(append, run.last_append.get(stream, 0))
+        run.pending += 1
+        trace.records.append(RecordTimes(step.kind, trace.writer.written_time(step.kind, at), append * 1000))
+        heapq.heappush(self._in_flight, (append, next(self._order), run, record))
 
-    def _delay(self) -> float:
-        """Return how long a record is on its way: a moment, sometimes seconds."""
+    def _latency(self) -> float:
+        """Return how many seconds a record takes to arrive: usually a moment, sometimes longer."""
         return self._rng.uniform(1.5, 5.0) if self._rng.random() < 0.03 else self._rng.uniform(0.0, 1.5)
 
-    def _arrived(self, end_ms: int | None) -> Iterator[Delivery]:
-        """Yield what arrives before a time: nothing that is told from then on can arrive earlier."""
-        while self._under_way and (end_ms is None or self._under_way[0][0] < end_ms):
-            append, _, run, line = heapq.heappop(self._under_way)
-            yield Delivery(append, *line)
-            run.open -= 1
-            self._end_if_over(run, datetime.fromtimestamp(append / 1000, UTC))
+    def _arrivals(self, end_ms: int | None) -> Iterator[ArrivedRecord]:
+        """Yield the records that arrive before a time. Records written after it cannot arrive earlier."""
+        while self._in_flight and (end_ms is None or self._in_flight[0][0] < end_ms):
+            append, _, run, record = heapq.heappop(self._in_flight)
+            yield ArrivedRecord(append, *record)
+            run.pending -= 1
+            self._finish(run, datetime.fromtimestamp(append / 1000, UTC))
 
-    def _end_if_over(self, run: _Run, now: datetime) -> None:
-        if run.open:
+    def _finish(self, run: _Run, now: datetime) -> None:
+        if run.pending:
             return
-        if run.story.fault is None:
+        if run.scenario.fault is None:
             self._resting.append((now + _REST, run.person))
-            return
-        # Whoever was in a story that went wrong is in no other: their access may still be there.
-        found = run.story.fault.expects(run.told)
-        self.expected += (one._replace(fault=run.story.fault.NAME) for one in found)
+        else:
+            # The person is not used again: their access may still exist.
+            self.expected += run.scenario.fault.expected(run.traces)

@@ -42,7 +42,7 @@ def test_planted_faults_are_found_through_kafka_and_faust(
         producer.commit_transaction(30)
     # What was sealed here never stood in the input; something must, or the watch would not wait for it.
     produce(pipeline.cluster, LIFECYCLE_TOPIC, ({"value": b"sealed already"} for _ in range(batch.next_offset)))
-    assert simulation.lives >= LIVES and len(simulation.planted) > 20
+    assert simulation.lifecycles >= LIVES and len(simulation.planted) > 20
     pipeline.start("watch")
     now = datetime.now(UTC).timestamp()
     judged = "grantledger_watch_judged_until_seconds"

@@ -18,9 +18,9 @@ from grantledger.producers.json_fields import parse_object
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import LIFECYCLE_TOPIC, Event
-from grantledger.simulator.fault import Expected
+from grantledger.simulator.expected import ExpectedFinding
 from grantledger.simulator.policy import POLICY
-from grantledger.simulator.simulation import Delivery, Simulation
+from grantledger.simulator.simulation import ArrivedRecord, Simulation
 from support.decoded import facts_of
 from support.small_ledger import SIGNER
 
@@ -83,7 +83,7 @@ class Reader:
     def events(self, tool: str, raw: bytes) -> tuple[Event, ...]:
         """Return the events of a line. Of what is skipped, only Vault's request entries may be among the lives."""
         place = Location(tool, next(self._number))
-        if tool == "own":
+        if tool == "emit":
             return (event_from_json(parse_object(raw, place)),)
         outcome = self._adapters[tool].read(raw, place)
         if isinstance(outcome, Skipped):
@@ -92,7 +92,7 @@ class Reader:
         return outcome
 
 
-def sealed_batches(deliveries: Iterable[Delivery], seconds: float = 5.0) -> Iterator[tuple[SealedBatch, int]]:
+def sealed_batches(deliveries: Iterable[ArrivedRecord], seconds: float = 5.0) -> Iterator[tuple[SealedBatch, int]]:
     """Yield the sealed batches of ``access.lifecycle``, and up to when everything is in them, in microseconds.
 
     Args:
@@ -159,7 +159,7 @@ def watch(simulation: Simulation, policy: WatchPolicy, seconds: float = 5.0) -> 
     return watched
 
 
-def differences(expected: Iterable[Expected], watched: Watched) -> list[str]:
+def differences(expected: Iterable[ExpectedFinding], watched: Watched) -> list[str]:
     """Return what was planted and not found as it must be, and what was found and not planted; one line each.
 
     Enforcers must have been called for whatever was overdue, and for nothing else.

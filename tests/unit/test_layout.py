@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,13 @@ def test_no_large_file_is_committed() -> None:
     names = [name for name in listed.split("\0") if name and (ROOT / name).exists()]
     assert "README.md" in names
     assert [name for name in names if (ROOT / name).stat().st_size > MAX_BYTES] == []
+
+
+def test_the_distribution_contains_every_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    folders = {path.parent.relative_to(ROOT) for room in MAY_IMPORT for path in (ROOT / room).rglob("__init__.py")}
+    packages = {".".join(("grantledger", *folder.parts)) for folder in folders}
+    assert set(project["tool"]["setuptools"]["packages"]) == {"grantledger", *packages}
 
 
 def test_nothing_is_called_utils() -> None:

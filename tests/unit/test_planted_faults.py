@@ -20,15 +20,14 @@ from grantledger.processors.watch.core.periods import Activation, Period
 from grantledger.processors.watch.core.sources import SourceHistory
 from grantledger.processors.watch.core.state import AccessState
 from grantledger.simulator import policy as constants
-from grantledger.simulator.fault import played_by
-from grantledger.simulator.faults import FAULTS, stories
-from grantledger.simulator.plots import imagine
+from grantledger.simulator.company import person_number
+from grantledger.simulator.faults import FAULTS
+from grantledger.simulator.generator import lifecycles
+from grantledger.simulator.scenario import scenarios
 from grantledger.simulator.simulation import Simulation
-from grantledger.simulator.world import somebody
 from support.decoded import facts_of
 from support.simulation import Reader, Watched, differences, policy_in, watch
 
-HARMLESS = {name for name, fault in FAULTS.items() if type(fault).__module__.endswith(".oddities")}
 Break = Callable[[pytest.MonkeyPatch], None]
 
 
@@ -62,7 +61,7 @@ def test_a_hundred_thousand_lives(policy: WatchPolicy) -> None:
     simulation = Simulation(2, 100_000, share=0.03, faults=FAULTS)
     watched = watch(simulation, policy)
     assert not differences(simulation.expected, watched)
-    assert simulation.lives >= 100_000 and len(simulation.expected) > 2000
+    assert simulation.lifecycles >= 100_000 and len(simulation.expected) > 2000
     assert set(simulation.planted) == set(FAULTS)
 
 
@@ -76,7 +75,7 @@ def test_each_fault_by_itself(policy: WatchPolicy, name: str) -> None:
     watched = watch(simulation, policy)
     assert not differences(simulation.expected, watched)
     assert simulation.planted == {name: 8}
-    assert (simulation.expected == []) == (name in HARMLESS)
+    assert (simulation.expected == []) == (FAULTS[name].HARMLESS)
 
 
 def test_the_rhythm_of_batches_and_looks_changes_nothing(policy: WatchPolicy) -> None:
@@ -172,24 +171,24 @@ def renewals_are_not_heard(patch: pytest.MonkeyPatch) -> None:
 
 
 BREAKS: dict[Break, set[str]] = {
-    no_grace: {"lease_stays", "approval_looks_like_revocation", "news_comes_late"},
-    each_grant_for_itself: {"left_over_of_two", "both_left_over"},
+    no_grace: {"lease_stays", "approval_looks_like_revocation", "removal_reported_late"},
+    each_grant_for_itself: {"first_of_two_stays", "both_stay"},
     fast_clocks_are_believed: {"clock_fast", "clock_hides_the_end", "clock_hides_a_session"},
     accepted_is_removed: {"lease_only_accepted", "revoke_in_progress"},
-    lateness_is_when_we_heard: {"news_comes_late", "lease_stays", "clock_hides_the_end"},
-    anybody_may_approve: {"approved_themselves", "approved_themselves_in_hoop"},
+    lateness_is_when_we_heard: {"removal_reported_late", "lease_stays", "clock_hides_the_end"},
+    anybody_may_approve: {"self_approved", "self_approved_in_hoop"},
     sessions_are_not_watched: {
-        "session_lives_on",
-        "shell_lives_on",
+        "session_outlives_grant",
+        "shell_outlives_grant",
         "used_after_the_end",
         "never_granted",
         "used_briefly",
     },
-    sessions_end_at_the_deadline: {"session_lives_on", "shell_lives_on"},
-    the_plan_is_a_revocation: {"approval_looks_like_revocation", "left_over_of_two", "news_comes_late"},
+    sessions_end_at_the_deadline: {"session_outlives_grant", "shell_outlives_grant"},
+    the_plan_is_a_revocation: {"approval_looks_like_revocation", "first_of_two_stays", "removal_reported_late"},
     gaps_are_not_seen: {"record_lost"},
     silence_is_golden: {"falls_silent"},
-    conflicts_are_not_compared: {"told_two_ways"},
+    conflicts_are_not_compared: {"record_altered"},
     renewals_are_not_heard: {"renewed_too_long"},
 }
 
@@ -206,7 +205,7 @@ def test_a_wrong_watch_is_noticed(policy: WatchPolicy, monkeypatch: pytest.Monke
 def test_a_false_alarm_is_noticed(policy: WatchPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under cover of another grant nothing is overdue; a watch that does not see the cover says so."""
     each_grant_for_itself(monkeypatch)
-    simulation = Simulation(5, 8, share=1.0, faults={"lasts_as_long_as_both": FAULTS["lasts_as_long_as_both"]})
+    simulation = Simulation(5, 8, share=1.0, faults={"covered_by_second_review": FAULTS["covered_by_second_review"]})
     noticed = differences(simulation.expected, watch(simulation, policy))
     assert any(line.startswith("not planted: ('overdue'") for line in noticed)
     assert any(line.startswith("enforcers called without need") for line in noticed)
@@ -216,7 +215,7 @@ def test_a_watch_that_believes_the_order_of_the_log_is_noticed(
     policy: WatchPolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Activation, "precedes", lambda *_: False)
-    name = "taken_before_given"
+    name = "removal_arrives_first"
     simulation = Simulation(5, 8, share=1.0, faults={name: FAULTS[name]})
     noticed = differences(simulation.expected, watch(simulation, policy))
     assert sum(line.startswith("not planted: ('overdue'") for line in noticed) == 8
@@ -249,29 +248,29 @@ def test_records_come_in_order_of_arrival_and_overtake_one_another() -> None:
 def test_all_tools_play_and_people_come_back() -> None:
     simulation = Simulation(9, 3000, share=0.0)
     tools = {delivery.tool for delivery in simulation}
-    assert tools == {"teleport", "vault", "hoop", "cloudtrail", "own"}
+    assert tools == {"teleport", "vault", "hoop", "cloudtrail", "emit"}
     assert simulation._people < 2900, "some have rested and are in a second life"
 
 
 def test_no_fault_leaves_a_seed_its_lives() -> None:
-    plain = itertools.islice(imagine(random.Random(10)), 30)
-    told = itertools.islice(stories(random.Random(10)), 30)
-    assert [story.parts[0].life for story in told] == list(plain)
+    plain = itertools.islice(lifecycles(random.Random(10)), 30)
+    told = itertools.islice(scenarios(random.Random(10)), 30)
+    assert [story.parts[0].lifecycle for story in told] == list(plain)
 
 
 def test_faults_come_in_their_share_and_of_the_tools_asked_for() -> None:
-    told = list(itertools.islice(stories(random.Random(11), ("vault",), 0.2), 2000))
+    told = list(itertools.islice(scenarios(random.Random(11), ("vault",), 0.2), 2000))
     planted = [story.fault for story in told if story.fault is not None]
     assert 300 < len(planted) < 500
-    assert {fault.TOOL for fault in planted} == {"vault", "own"}
-    assert {part.life.tool for story in told for part in story.parts} == {"vault", "own"}
+    assert {fault.TOOL for fault in planted} == {"vault", "emit"}
+    assert {part.lifecycle.tool for story in told for part in story.parts} == {"vault", "emit"}
 
 
 def test_a_crowd_has_no_two_of_one_name() -> None:
-    crowd = [somebody(number) for number in range(20_000)]
+    crowd = [person_number(number) for number in range(20_000)]
     assert len({person.email for person in crowd}) == len(crowd)
-    for life in itertools.islice(imagine(random.Random(12)), 50):
-        assert played_by(life, crowd[0]).person == crowd[0]
+    for life in itertools.islice(lifecycles(random.Random(12)), 50):
+        assert life.of(crowd[0]).person == crowd[0]
 
 
 def test_the_constants_are_those_of_the_policy() -> None:

@@ -14,18 +14,21 @@ import pytest
 from grantledger.processors.policy import load_policy
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Event
-from grantledger.simulator.faults import FAULTS, stories
-from grantledger.simulator.life import TOOLS, Deed, Ending, Life, Tool
-from grantledger.simulator.player import TELLERS, Player
-from grantledger.simulator.plots import PLOTS, imagine
+from grantledger.simulator.faults import FAULTS
+from grantledger.simulator.generator import GENERATORS, lifecycles
+from grantledger.simulator.lifecycle import TOOLS, Ending, Lifecycle, StepKind, Tool
+from grantledger.simulator.playback import Playback
+from grantledger.simulator.records import WRITERS
+from grantledger.simulator.records.program import Program
+from grantledger.simulator.scenario import scenarios
 from support.commands import invoke
 from support.simulation import Reader
 
 START = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
-def lives(count: int, seed: int = 1, tools: tuple[Tool, ...] = TOOLS) -> list[Life]:
-    return list(itertools.islice(imagine(random.Random(seed), tools), count))
+def drawn(count: int, seed: int = 1, tools: tuple[Tool, ...] = TOOLS) -> list[Lifecycle]:
+    return list(itertools.islice(lifecycles(random.Random(seed), tools), count))
 
 
 class FakeTime:
@@ -64,33 +67,33 @@ class Ledger:
 
 
 def play(
-    action: Callable[[Player], None], stop_at: datetime | None = None, seed: int = 1, share: float = 0.0
+    action: Callable[[Playback], None], stop_at: datetime | None = None, seed: int = 1, share: float = 0.0
 ) -> Ledger:
     time = FakeTime(stop_at)
     ledger = Ledger(time)
-    action(Player(stories(random.Random(seed), TOOLS, share), ledger, time, random.Random(seed)))
+    action(Playback(scenarios(random.Random(seed), TOOLS, share), ledger, time, random.Random(seed)))
     return ledger
 
 
 def test_the_same_seed_imagines_the_same_lives() -> None:
-    assert lives(50, seed=3) == lives(50, seed=3)
-    assert lives(50, seed=3) != lives(50, seed=4)
+    assert drawn(50, seed=3) == drawn(50, seed=3)
+    assert drawn(50, seed=3) != drawn(50, seed=4)
 
 
 def test_steps_are_in_order_and_every_ending_happens() -> None:
-    many = lives(400)
+    many = drawn(400)
     assert {life.ending for life in many} == set(Ending)
     assert {life.tool for life in many} == set(TOOLS)
     for life in many:
         times = [step.after for step in life.steps]
         assert times == sorted(times)
         assert times[0] == 0.0
-        if life.has(Deed.GRANTED) and life.target.kind != "role":  # credentials of STS end without a word
-            assert life.steps[-1].deed in (Deed.REVOKED, Deed.EXPIRED, Deed.CHECKED)
+        if life.has(StepKind.GRANTED) and life.target.kind != "role":  # credentials of STS end without a word
+            assert life.steps[-1].kind in (StepKind.REVOKED, StepKind.EXPIRED, StepKind.CHECKED)
 
 
 def test_every_line_is_read_and_ids_are_unique() -> None:
-    ledger = play(lambda player: player.at_once(300))
+    ledger = play(lambda player: player.all_at_once(300))
     ids = [event.event_id for _, event in ledger.events]
     assert len(ids) == len(set(ids))
     types = {event.event_type for _, event in ledger.events}
@@ -121,10 +124,10 @@ def ends_by_itself(event: Event) -> bool:
 @pytest.mark.parametrize("how", ["at once", "as time goes by", "stopped halfway"])
 def test_every_grant_that_is_given_is_taken_away_in_time(how: str) -> None:
     if how == "at once":
-        ledger = play(lambda player: player.at_once(200))
+        ledger = play(lambda player: player.all_at_once(200))
     else:
         stop_at = START + timedelta(seconds=25) if how == "stopped halfway" else None
-        ledger = play(lambda player: player.as_time_goes_by(5.0, 200), stop_at)
+        ledger = play(lambda player: player.in_real_time(5.0, 200), stop_at)
     removed = {event.grant_id: at for at, event in ledger.of_type("grant.revoked", "grant.expired")}
     given = {event.grant_id: event for _, event in ledger.of_type("grant.activated") if not ends_by_itself(event)}
     assert len(given) > 20
@@ -135,7 +138,7 @@ def test_every_grant_that_is_given_is_taken_away_in_time(how: str) -> None:
 
 
 def test_sessions_end_and_what_is_done_in_them_names_the_grant() -> None:
-    ledger = play(lambda player: player.at_once(200))
+    ledger = play(lambda player: player.all_at_once(200))
     started = {
         event.session_id
         for _, event in ledger.of_type("session.started")
@@ -154,7 +157,7 @@ def test_sessions_end_and_what_is_done_in_them_names_the_grant() -> None:
 
 
 def test_events_of_a_life_come_in_the_order_in_which_they_happened() -> None:
-    ledger = play(lambda player: player.as_time_goes_by(10.0, 50))
+    ledger = play(lambda player: player.in_real_time(10.0, 50))
     by_grant: dict[str | None, list[datetime]] = defaultdict(list)
     for _, event in ledger.events:
         by_grant[event.grant_id or event.request_id or event.session_id].append(event.occurred_at)
@@ -163,48 +166,48 @@ def test_events_of_a_life_come_in_the_order_in_which_they_happened() -> None:
 
 
 def test_live_records_are_told_at_their_time() -> None:
-    ledger = play(lambda player: player.as_time_goes_by(2.0, 30))
+    ledger = play(lambda player: player.in_real_time(2.0, 30))
     for at, event in ledger.events:
         written = 1.0 if event.source.system == "cloudtrail" else 0.01  # CloudTrail's times are whole seconds
         assert abs((at - event.occurred_at).total_seconds()) < written
 
 
 def test_the_rate_is_kept() -> None:
-    ledger = play(lambda player: player.as_time_goes_by(4.0, 40))
+    ledger = play(lambda player: player.in_real_time(4.0, 40))
     first = [at for at, event in ledger.of_type("request.created")]
     assert max(first) <= START + timedelta(seconds=10)
 
 
 def test_every_life_told_at_once_has_just_ended() -> None:
-    ledger = play(lambda player: player.at_once(50))
+    ledger = play(lambda player: player.all_at_once(50))
     assert max(event.occurred_at for _, event in ledger.events) <= START
     assert min(event.occurred_at for _, event in ledger.events) > START - timedelta(minutes=10)
 
 
 def test_a_stop_before_the_first_life_tells_nothing() -> None:
-    assert play(lambda player: player.at_once(5), stop_at=START).lines == []
+    assert play(lambda player: player.all_at_once(5), stop_at=START).lines == []
 
 
-@pytest.mark.parametrize("tool", PLOTS)
+@pytest.mark.parametrize("tool", GENERATORS)
 def test_wind_down_ends_a_life_from_every_point(tool: Tool) -> None:
-    for life in lives(40, tools=(tool,)):
+    for life in drawn(40, tools=(tool,)):
         for stop in range(len(life.steps) + 1):
-            teller = TELLERS[tool](life, START, random.Random(1))
+            writer = WRITERS[tool](life, START, random.Random(1), Program())
             for step in life.steps[:stop]:
-                teller.tell(step)
-            teller.wind_down(START + timedelta(minutes=1))
-            assert teller.open_ends() == []
+                writer.write(step)
+            writer.close(START + timedelta(minutes=1))
+            assert writer.open_ends() == []
 
 
 @pytest.mark.parametrize("how", ["at once", "as time goes by", "stopped halfway"])
 def test_faults_are_told_in_real_time_too(how: str) -> None:
     planted: dict[str, int] = {}
 
-    def act(player: Player) -> None:
+    def act(player: Playback) -> None:
         if how == "at once":
-            player.at_once(200)
+            player.all_at_once(200)
         else:
-            player.as_time_goes_by(2.0, 200)
+            player.in_real_time(2.0, 200)
         planted.update(player.planted)
 
     ledger = play(act, START + timedelta(seconds=60) if how == "stopped halfway" else None, share=0.5)
@@ -215,8 +218,8 @@ def test_faults_are_told_in_real_time_too(how: str) -> None:
 def test_late_records_are_sent_late_with_their_own_time() -> None:
     time = FakeTime()
     ledger = Ledger(time)
-    told = stories(random.Random(1), TOOLS, 1.0, {"news_comes_late": FAULTS["news_comes_late"]})
-    Player(told, ledger, time, random.Random(1)).as_time_goes_by(1.0, 3)
+    told = scenarios(random.Random(1), TOOLS, 1.0, {"removal_reported_late": FAULTS["removal_reported_late"]})
+    Playback(told, ledger, time, random.Random(1)).in_real_time(1.0, 3)
     late = [(at - event.occurred_at).total_seconds() for at, event in ledger.of_type("grant.revoked")]
     assert len(late) == 3 and min(late) > 29
 
@@ -233,7 +236,7 @@ def test_the_command_plants_faults_and_says_which(tmp_path: Path) -> None:
     planted = dict(reversed(one.split(" ")) for one in said.partition("; planted: ")[2].strip().split(", "))
     assert len(planted) > 5 and set(planted) <= set(FAULTS)
     reader = Reader()
-    for tool in PLOTS:
+    for tool in GENERATORS:
         lines = (tmp_path / f"s.{tool}.jsonl").read_bytes().splitlines()
         assert any(reader.events(tool, line) for line in lines)
     assert "planted" not in run("--lives", "5", "--write", str(tmp_path / "none.jsonl"))

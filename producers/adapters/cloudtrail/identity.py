@@ -113,7 +113,7 @@ def _role_name(arn: str | None) -> str | None:
 def _name(kind: str, who: Fields) -> str:
     names = _NAMES.get(kind, ("arn", "userName", "principalId", "invokedBy", "accountId"))
     person = who.object("onBehalfOf").text("userId") if kind == "IdentityCenterUser" else None
-    found = person or next((name for name in (who.text(member) for member in names) if name), None)
+    found = person or who.first_text(*names)
     return UNKNOWN if found is None or HIDDEN in found else found
 
 

@@ -58,7 +58,8 @@ def _command(event: str, record: Fields) -> str:
         return f"scp {record.text('action') or 'transfer'}"
     if event == "sftp":
         number = record.integer("action")
-        return f"sftp {SFTP_ACTIONS.get(number or 0, str(number))}"
+        known = number is not None and 0 < number < len(SFTP_ACTIONS)
+        return f"sftp {SFTP_ACTIONS[number] if known and number else number}"
     if event == "kube.request":
         return record.text("verb") or event
     if event in ("app.session.request", "app.session.dynamodb.request"):

@@ -37,9 +37,9 @@ class TeleportAdapter(Adapter):
     def map(self, record: Fields) -> Mapped | Skipped:
         """Return the events of one record, or the reason to skip it."""
         event = record.required_text("event")
-        reason = event_types.SKIPPED.get(event)
-        if reason is not None:
-            return Skipped(reason, event)
+        for reason, types in event_types.SKIPPED_TYPES.items():
+            if event in types:
+                return Skipped(reason, event)
         base = {
             "occurred_at": record.required_time("time"),
             "source": source_of(record, self.instance),
@@ -53,9 +53,9 @@ class TeleportAdapter(Adapter):
         event_type = _session_type(event, record)
         if event_type is not None:
             return (_session_event(event_type, event, record, base),)
-        for prefix, skipped in event_types.SKIPPED_PREFIXES:
-            if event.startswith(prefix):
-                return Skipped(skipped, event)
+        for reason, prefixes in event_types.SKIPPED_PREFIXES.items():
+            if event.startswith(prefixes):
+                return Skipped(reason, event)
         return Skipped("event_unknown", event)
 
 

@@ -21,60 +21,34 @@ SKIP_REASONS = {
     "telemetry": "window sizes and byte counts of a session",
 }
 
-SKIPPED = {
-    "access_request.search": "resource_search",
-    "app.session.chunk": "recording_bookkeeping",
-    "bot.join": "machine_identity",
-    "cert.generation_mismatch": "machine_identity",
-    "desktop.recording": "recording_bookkeeping",
-    "device": "device_inventory",
-    "instance.join": "machine_identity",
-    "lock.deleted": "configuration_change",
-    "print": "telemetry",
-    "privilege_token.create": "authentication",
-    "recovery_code.generated": "authentication",
-    "recovery_code.used": "authentication",
-    "recovery_token.create": "authentication",
-    "reset_password_token.create": "authentication",
-    "resize": "telemetry",
-    "session.connect": "no_subject",
-    "session.data": "telemetry",
-    "session.upload": "recording_bookkeeping",
-    "upgradewindowstart.update": "configuration_change",
-    "user.login": "authentication",
-    "user.password_change": "authentication",
-}
+SKIPPED_TYPES: dict[str, tuple[str, ...]] = {
+    "resource_search": ("access_request.search",),
+    "recording_bookkeeping": ("app.session.chunk", "desktop.recording", "session.upload"),
+    "machine_identity": ("bot.join", "cert.generation_mismatch", "instance.join"),
+    "device_inventory": ("device",),
+    "configuration_change": ("lock.deleted", "upgradewindowstart.update"),
+    "telemetry": ("print", "resize", "session.data"),
+    "authentication": (
+        "privilege_token.create", "recovery_code.generated", "recovery_code.used", "recovery_token.create",
+        "reset_password_token.create", "user.login", "user.password_change",
+    ),
+    "no_subject": ("session.connect",),
+}  # fmt: skip
+"""Skipped types by reason, checked before the mapped types."""
 
-SKIPPED_PREFIXES = (
-    ("app.", "configuration_change"),
-    ("auth_preference.", "configuration_change"),
-    ("billing.", "billing"),
-    ("bot.", "configuration_change"),
-    ("cluster_networking_config.", "configuration_change"),
-    ("db.", "configuration_change"),
-    ("device.", "device_inventory"),
-    ("discovery_config.", "configuration_change"),
-    ("github.", "configuration_change"),
-    ("integration.", "configuration_change"),
-    ("join_token.", "machine_identity"),
-    ("kube.", "configuration_change"),
-    ("login_rule.", "configuration_change"),
-    ("mfa.", "authentication"),
-    ("mfa_auth_challenge.", "authentication"),
-    ("oidc.", "configuration_change"),
-    ("okta.", "configuration_change"),
-    ("plugin.", "configuration_change"),
-    ("role.", "configuration_change"),
-    ("saml.", "configuration_change"),
-    ("session_recording_config.", "configuration_change"),
-    ("spiffe.", "machine_identity"),
-    ("trusted_cluster", "configuration_change"),
-    ("user.", "configuration_change"),
-    ("windows.desktop.create", "configuration_change"),
-    ("windows.desktop.delete", "configuration_change"),
-    ("windows.desktop.update", "configuration_change"),
-)
-"""Checked in order, after all mapped types."""
+SKIPPED_PREFIXES: dict[str, tuple[str, ...]] = {
+    "configuration_change": (
+        "app.", "auth_preference.", "bot.", "cluster_networking_config.", "db.", "discovery_config.", "github.",
+        "integration.", "kube.", "login_rule.", "oidc.", "okta.", "plugin.", "role.", "saml.",
+        "session_recording_config.", "trusted_cluster", "user.", "windows.desktop.create", "windows.desktop.delete",
+        "windows.desktop.update",
+    ),
+    "billing": ("billing.",),
+    "device_inventory": ("device.",),
+    "machine_identity": ("join_token.", "spiffe."),
+    "authentication": ("mfa.", "mfa_auth_challenge."),
+}  # fmt: skip
+"""Prefixes of skipped types by reason, checked after the mapped types."""
 
 SESSION_STARTS = frozenset({"session.start", "db.session.start", "app.session.start", "windows.desktop.session.start"})
 SESSION_ENDS = frozenset(
@@ -99,28 +73,11 @@ FAILURES = frozenset({"db.session.malformed_packet"})
 """Failures whose code nevertheless ends in I."""
 QUERY_PREFIX = "db.session."
 
-SFTP_ACTIONS = {
-    1: "open",
-    2: "close",
-    3: "read",
-    4: "write",
-    5: "lstat",
-    6: "fstat",
-    7: "setstat",
-    8: "fsetstat",
-    9: "opendir",
-    10: "readdir",
-    11: "remove",
-    12: "mkdir",
-    13: "rmdir",
-    14: "realpath",
-    15: "stat",
-    16: "rename",
-    17: "readlink",
-    18: "symlink",
-    19: "link",
-}
-"""``SFTPAction`` of ``events.proto``."""
+SFTP_ACTIONS = (
+    "", "open", "close", "read", "write", "lstat", "fstat", "setstat", "fsetstat", "opendir", "readdir", "remove",
+    "mkdir", "rmdir", "realpath", "stat", "rename", "readlink", "symlink", "link",
+)  # fmt: skip
+"""``SFTPAction`` of ``events.proto``, by number."""
 
 POSITIONAL = frozenset(
     {"argv", "path", "target_path", "request_path", "file_path", "parameters", "function_args", "addr", "name"}

@@ -90,7 +90,7 @@ def _decided(event: str, record: Fields, base: dict[str, Any]) -> Mapped | Skipp
         return Skipped("nothing_changed", f"{event} leaves the request in state {state or UNKNOWN}")
     # One of several required reviews does not decide the request: its outcome is pending.
     settled = _DECISIONS.get(state) == decision
-    reviewer = record.text("reviewer") or record.text("delegator") or record.text("updated_by") or record.text("user")
+    reviewer = record.first_text("reviewer", "delegator", "updated_by", "user")
     approval = Approval(reviewer or UNKNOWN, decision, at=base["occurred_at"], reason=base["reason"])
     return _each_resource(
         record,

@@ -23,7 +23,6 @@ _RESOURCES = (
     ("ec2_instance", "instance_id"),
 )
 _LABELS = ("db_labels", "kubernetes_labels", "kube_labels", "app_labels", "desktop_labels", "server_labels")
-_ENTITLEMENTS = ("db_user", "windows_user", "aws_role_arn", "login")
 
 
 def source_of(record: Fields, instance: str | None) -> Source:
@@ -53,7 +52,7 @@ def actor_of(record: Fields) -> Actor:
     impersonator = record.text("impersonator")
     if impersonator is not None:
         return Actor(impersonator)
-    decider = record.text("reviewer") or record.text("updated_by")
+    decider = record.first_text("reviewer", "updated_by")
     if decider is not None:
         return Actor(decider)
     user = record.text("user")
@@ -82,11 +81,7 @@ def cluster_of(record: Fields) -> Resource:
 
 def entitlement_of(record: Fields) -> str | None:
     """Return the account used on the resource: database user, Windows user, AWS role or login."""
-    for name in _ENTITLEMENTS:
-        value = record.text(name)
-        if value is not None:
-            return value
-    return None
+    return record.first_text("db_user", "windows_user", "aws_role_arn", "login")
 
 
 def client_ip_of(record: Fields) -> str | None:
@@ -106,18 +101,10 @@ def grant_of(record: Fields) -> str | None:
 
 def session_id_of(record: Fields, source: Source) -> str:
     """Return the session's id, or a synthesized one if Teleport records the action without a session."""
-    for name in ("sid", "session_chunk_id", "command_id"):
-        value = record.text(name)
-        if value is not None:
-            return value
-    return synthesized("session", source.native_type, source.native_id)
+    native = record.first_text("sid", "session_chunk_id", "command_id")
+    return native or synthesized("session", source.native_type, source.native_id)
 
 
 def _environment(record: Fields) -> str | None:
-    for labels in _LABELS:
-        found = record.object(labels)
-        for name in ("env", "environment"):
-            value = found.text(name)
-            if value is not None:
-                return value
-    return None
+    found = (record.object(labels).first_text("env", "environment") for labels in _LABELS)
+    return next(filter(None, found), None)

@@ -1,4 +1,4 @@
-"""The made-up company that sample lives play in: people, resources, reasons and what is typed."""
+"""The simulated company: its people, resources, reasons, and the statements and commands they use."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ VAULT_NAMESPACE = "sample/"
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody who works there."""
+    """An employee."""
 
     login: str
     address: str
 
     @property
     def email(self) -> str:
-        """Their name in the tools."""
+        """The user name in the tools."""
         return f"{self.login}@sample.example"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Something in production, and the role that opens it. ``kind`` is the tool's word: db, node or kube_cluster of
-    Teleport, connection of hoop, role or assignment of AWS."""
+    """A production resource, and the role that gives access to it.
+
+    ``kind`` is the tool's term: db, node or kube_cluster (Teleport), connection (hoop), role or assignment (AWS).
+    """
 
     kind: str
     name: str
@@ -48,8 +50,8 @@ _FIRST = ("lena", "milo", "nadia", "omar", "petra", "quinn", "rosa", "sven", "to
 _LAST = ("adler", "bruno", "castro", "dahl", "evers", "fiala", "gruber", "horvat", "ivanov", "jansen", "klein")
 
 
-def somebody(number: int) -> Person:
-    """Return one of a crowd; another number is another person."""
+def person_number(number: int) -> Person:
+    """Return one of many people; each number is a different person."""
     name = f"{_FIRST[number % len(_FIRST)]}.{_LAST[number % len(_LAST)]}.{number}"
     return Person(name, f"10.{30 + number // 62_500 % 200}.{number // 250 % 250}.{number % 250 + 1}")
 
@@ -111,7 +113,7 @@ AWS_TARGETS = (
     Target("assignment", "104837261950", "ps-51c0a7e2f83b9d46", "ProductionSupport", _CALLS),
     Target("assignment", "550173928462", "ps-9e27d04b61fa3c85", "PaymentsAdmin", _CALLS),
 )
-"""``name`` is the account; ``role`` the role or the permission set; ``user`` an instance or the set's name."""
+"""``name`` is the account, ``role`` the role or permission set, ``user`` an instance or the permission set's name."""
 
 VAULT_ROLES = ("orders-readwrite", "orders-readonly", "billing-readonly")
 VAULT_PATHS = ("kv/data/payments/api", "kv/data/orders/smtp", "kv/metadata/payments", "transit/decrypt/orders")

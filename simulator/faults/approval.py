@@ -1,0 +1,112 @@
+"""Faults: access that nobody else approved, that has no end, or that lasts longer than the policy allows."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ..expected import ExpectedFinding, Trace
+from ..lifecycle import Ending, Lifecycle, Step, StepKind
+from ..policy import APPROVAL_WAIT, SECOND
+from ..records.teleport import ACCESS_LIST
+from .fault import SingleFault
+
+
+def _no_approval(trace: Trace, ends: int) -> ExpectedFinding:
+    known = trace.arrived(StepKind.GRANTED)
+    return ExpectedFinding("no_approval", trace.key, known, known + APPROVAL_WAIT, ends)
+
+
+class SelfApproved(SingleFault):
+    """The requester in Teleport is also the reviewer."""
+
+    NAME = "self_approved"
+    TOOL = "teleport"
+    WITHOUT = (StepKind.RENEWED,)
+    ENDING = Ending.EXPIRED
+
+    def _suits(self, lifecycle: Lifecycle) -> bool:
+        return super()._suits(lifecycle) and len(lifecycle.reviewers) == 1 and lifecycle.grant_ends > 45
+
+    def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
+        # Lifecycle.of fills in the person, who is not known yet.
+        return replace(lifecycle, reviewers=())
+
+    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
+        yield ExpectedFinding("self_approved", trace.key, 0, trace.arrived(StepKind.APPROVED))
+        yield _no_approval(trace, trace.deadline)
+
+
+class SelfApprovedInHoop(SingleFault):
+    """The requester in hoop is also the reviewer, as a member of the reviewing group."""
+
+    NAME = "self_approved_in_hoop"
+    TOOL = "hoop"
+    ENDING = Ending.EXPIRED
+
+    def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
+        return replace(lifecycle, reviewers=())
+
+    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
+        approved = min(trace.arrived(StepKind.APPROVED), trace.arrived(StepKind.GRANTED))
+        yield ExpectedFinding("self_approved", trace.key, 0, approved)
+        yield _no_approval(trace, trace.arrived(StepKind.CHECKED))
+
+
+class NotApproved(SingleFault):
+    """A certificate is issued for an undecided request. Sometimes the approval follows too late."""
+
+    NAME = "not_approved"
+    TOOL = "teleport"
+    WITHOUT = (StepKind.RENEWED,)
+    ENDING = Ending.EXPIRED
+
+    def _suits(self, lifecycle: Lifecycle) -> bool:
+        return super()._suits(lifecycle) and lifecycle.grant_ends > 60
+
+    def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
+        lifecycle = lifecycle.without(StepKind.REVIEWED, StepKind.APPROVED)
+        late = lifecycle.when(StepKind.GRANTED) + rng.uniform(27, 40)
+        return lifecycle if rng.random() < 0.5 else lifecycle.adding(Step(late, StepKind.APPROVED))
+
+    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
+        yield _no_approval(trace, min(trace.arrived_if_any(StepKind.APPROVED) or trace.deadline, trace.deadline))
+
+
+class RenewedTooLong(SingleFault):
+    """A Vault token is renewed for longer than the policy allows, and revoked some time later."""
+
+    NAME = "renewed_too_long"
+    TOOL = "vault"
+    WITHOUT = (StepKind.RENEWED,)
+
+    def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
+        ends = rng.uniform(400, 590)
+        renewed = max(lifecycle.when(StepKind.REVOKED), 620 - ends) + rng.uniform(2, 90)
+        lifecycle = replace(lifecycle, grant_ends=ends).without(StepKind.REVOKED)
+        revoked = Step(renewed + rng.uniform(5, 200), StepKind.REVOKED)
+        return lifecycle.adding(Step(renewed, StepKind.RENEWED), revoked)
+
+    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
+        renewed = trace.last(StepKind.RENEWED)
+        deadline = renewed.occurred + round(trace.writer.lifecycle.grant_ends) * SECOND
+        ends = min(trace.arrived(StepKind.REVOKED), deadline)
+        yield ExpectedFinding("extended_beyond_policy", trace.key, deadline, renewed.append, ends)
+
+
+class MemberForever(SingleFault):
+    """A person joins a Teleport access list without an end date, and leaves it later or never."""
+
+    NAME = "member_forever"
+    TOOL = "teleport"
+    ENDING = Ending.EXPIRED
+
+    def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
+        joined = Step(0.0, StepKind.GRANTED, ACCESS_LIST)
+        left = Step(rng.uniform(30, 500), StepKind.REVOKED, ACCESS_LIST)
+        return replace(lifecycle, steps=(joined,) if rng.random() < 0.5 else (joined, left))
+
+    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
+        joined, left = trace.arrived(StepKind.GRANTED), trace.arrived_if_any(StepKind.REVOKED)
+        yield ExpectedFinding("no_deadline", trace.key, 0, joined, left)

@@ -1,0 +1,88 @@
+"""The base classes of faults: a scenario in which something goes wrong, and the findings it must cause."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import ClassVar, NamedTuple
+
+from ..expected import ExpectedFinding, Trace
+from ..generator import GENERATORS
+from ..lifecycle import Ending, Lifecycle, StepKind, Tool
+
+
+class Part(NamedTuple):
+    """One lifecycle of a scenario, which starts ``offset`` seconds after the scenario."""
+
+    lifecycle: Lifecycle
+    offset: float = 0.0
+
+
+FAULTS: dict[str, Fault] = {}
+"""All faults by name, in the order of their definition. Each class registers itself."""
+
+
+class Fault(ABC):
+    """Something that goes wrong, as it has in real installations. The docstring of each class describes the scenario.
+
+    ``NEEDS``, ``WITHOUT`` and ``ENDING`` restrict the lifecycles in which it can happen. A ``HARMLESS`` scenario only
+    looks like a fault: the watch must report nothing.
+    """
+
+    NAME: ClassVar[str]
+    TOOL: ClassVar[Tool]
+    NEEDS: ClassVar[tuple[StepKind, ...]] = (StepKind.GRANTED,)
+    WITHOUT: ClassVar[tuple[StepKind, ...]] = ()
+    ENDING: ClassVar[Ending | None] = None
+    HARMLESS: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        if "NAME" in vars(cls):
+            FAULTS[cls.NAME] = cls()
+
+    def expected(self, traces: Sequence[Trace]) -> list[ExpectedFinding]:
+        """Return all findings that the watch must report for the scenario."""
+        return [finding._replace(fault=self.NAME) for finding in self._findings(traces)]
+
+    @abstractmethod
+    def scenario(self, rng: random.Random) -> tuple[Part, ...]:
+        """Return the lifecycles of the scenario, all of the same person."""
+
+    @abstractmethod
+    def _findings(self, traces: Sequence[Trace]) -> Iterator[ExpectedFinding]: ...
+
+    def _suits(self, lifecycle: Lifecycle) -> bool:
+        steps = lifecycle.has(*self.NEEDS) and not any(lifecycle.has(kind) for kind in self.WITHOUT)
+        return steps and self.ENDING in (None, lifecycle.ending)
+
+    def _draw(self, rng: random.Random, also: Callable[[Lifecycle], bool] = lambda _: True) -> Lifecycle:
+        while True:
+            lifecycle = GENERATORS[self.TOOL](rng)
+            if self._suits(lifecycle) and also(lifecycle):
+                return lifecycle
+
+    def _draw_overlapping(self, rng: random.Random) -> tuple[Lifecycle, Lifecycle, float]:
+        """Return two lifecycles with one target, and the offset of the second, which outlasts the first."""
+        first = self._draw(rng, lambda lifecycle: lifecycle.grant_ends < 110)
+        second = self._draw(rng, lambda lifecycle: lifecycle.grant_ends > first.grant_ends + 15)
+        return first, replace(second, target=first.target), rng.uniform(5, 20)
+
+
+class SingleFault(Fault):
+    """A fault in one lifecycle."""
+
+    def scenario(self, rng: random.Random) -> tuple[Part, ...]:
+        """Return one lifecycle with the fault in it."""
+        return (Part(self._alter(rng, self._draw(rng))),)
+
+    def _findings(self, traces: Sequence[Trace]) -> Iterator[ExpectedFinding]:
+        [trace] = traces
+        return self._finding(trace)
+
+    @abstractmethod
+    def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle: ...
+
+    @abstractmethod
+    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]: ...

@@ -1,0 +1,178 @@
+"""Faults: access that should have been removed but was not."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from ..expected import ExpectedFinding, Trace, overdue
+from ..lifecycle import Ending, Lifecycle, Step, StepKind
+from ..policy import ASSIGNMENT, CONFIRM_WAIT, GRACE, LEASE, SECOND
+from ..records.vault import UNREACHABLE
+from .fault import Fault, Part, SingleFault
+
+
+def _seconds_with_grace(limit: int) -> float:
+    return (limit + GRACE) / SECOND
+
+
+def _lease_overdue(trace: Trace) -> ExpectedFinding:
+    known = trace.arrived(StepKind.LEASED)
+    return overdue(trace.writer.lease_id, known + LEASE, known, trace.find(StepKind.LEASE_CHECKED))
+
+
+class LeaseStays(SingleFault):
+    """Vault cannot reach the database to revoke a lease: it returns an error and the account stays.
+
+    Sometimes a second attempt succeeds much later, and the checker finds the account removed.
+    """
+
+    NAME = "lease_stays"
+    TOOL = "vault"
+    NEEDS = (StepKind.LEASED,)
+
+    def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
+        lifecycle = lifecycle.changing(StepKind.LEASE_REVOKED, detail=UNREACHABLE).without(StepKind.LEASE_CHECKED)
+        if rng.random() < 0.5:
+            return lifecycle
+        again = lifecycle.when(StepKind.LEASED) + _seconds_with_grace(LEASE) + rng.uniform(20, 400)
+        return lifecycle.adding(Step(again, StepKind.LEASE_REVOKED), Step(again + 2, StepKind.LEASE_CHECKED))
+
+    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
+        yield _lease_overdue(trace)
+
+
+class LeaseOnlyAccepted(SingleFault):
+    """Vault accepts and queues the revocation of a lease, but the database never executes it."""
+
+    NAME = "lease_only_accepted"
+    TOOL = "vault"
+    NEEDS = (StepKind.LEASED,)
+
+    def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
+        return lifecycle.without(StepKind.LEASE_CHECKED)
+
+    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
+        finding = _lease_overdue(trace)
+        opens = trace.arrived(StepKind.LEASE_REVOKED) + CONFIRM_WAIT
+        yield ExpectedFinding("removal_unconfirmed", finding.key, finding.deadline, opens)
+        yield finding
+
+
+class RenewedWhileOverdue(SingleFault):
+    """An overdue lease is renewed. The renewal has no end, so the lease stays overdue under the policy."""
+
+    NAME = "renewed_while_overdue"
+    TOOL = "vault"
+    NEEDS = (StepKind.LEASED,)
+    WITHOUT = (StepKind.LEASE_RENEWED,)
+
+    def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
+        renewed = lifecycle.when(StepKind.LEASED) + _seconds_with_grace(LEASE) + rng.uniform(20, 100)
+        lifecycle = lifecycle.without(StepKind.LEASE_REVOKED, StepKind.LEASE_CHECKED)
+        gone = renewed + rng.uniform(300, 400)
+        return lifecycle.adding(Step(renewed, StepKind.LEASE_RENEWED), Step(gone, StepKind.LEASE_CHECKED))
+
+    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
+        yield _lease_overdue(trace)
+
+
+class RevokeInProgress(SingleFault):
+    """Identity Center answers the deletion of an assignment with IN_PROGRESS and never completes it.
+
+    Sometimes the checker finds the assignment removed much later.
+    """
+
+    NAME = "revoke_in_progress"
+    TOOL = "cloudtrail"
+    NEEDS = (StepKind.REVOKED,)
+
+    def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
+        lifecycle = lifecycle.without(StepKind.CHECKED)
+        if rng.random() < 0.5:
+            return lifecycle
+        return lifecycle.adding(Step(_seconds_with_grace(ASSIGNMENT) + rng.uniform(20, 400), StepKind.CHECKED))
+
+    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
+        known = trace.arrived(StepKind.GRANTED)
+        opens = trace.arrived(StepKind.REVOKED) + CONFIRM_WAIT
+        deadline, gone = known + ASSIGNMENT, trace.arrived_if_any(StepKind.CHECKED)
+        yield ExpectedFinding("removal_unconfirmed", trace.key, deadline, opens, gone)
+        yield overdue(trace.key, deadline, known, trace.find(StepKind.CHECKED))
+
+
+class ApprovalLooksLikeRevocation(SingleFault):
+    """hoop's review has ``revoke_at`` from its approval on. It is a plan, which nobody carries out here.
+
+    Whoever mistakes it for a revocation believes that the access was removed before it was ever used.
+    """
+
+    NAME = "approval_looks_like_revocation"
+    TOOL = "hoop"
+    ENDING = Ending.EXPIRED
+
+    def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
+        lifecycle = lifecycle.without(StepKind.CHECKED)
+        if rng.random() < 0.5:
+            return lifecycle
+        return lifecycle.adding(Step(lifecycle.grant_ends + rng.uniform(20, 300), StepKind.CHECKED))
+
+    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
+        yield overdue(trace.key, trace.deadline, trace.arrived(StepKind.GRANTED), trace.find(StepKind.CHECKED))
+
+
+class RemovalReportedLate(SingleFault):
+    """The access ended on time, but the record of its removal is delayed by minutes.
+
+    The finding opens because the watch cannot know, and is resolved with the true lateness, which is zero.
+    """
+
+    NAME = "removal_reported_late"
+    TOOL = "hoop"
+    ENDING = Ending.EXPIRED
+
+    def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
+        lifecycle = lifecycle.changing(StepKind.CHECKED, delay=rng.uniform(30, 300))
+        return replace(lifecycle, checker=f"slow-{rng.getrandbits(48):012x}")
+
+    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
+        yield overdue(trace.key, trace.deadline, trace.arrived(StepKind.GRANTED), trace.last(StepKind.CHECKED))
+
+
+class FirstOfTwoStays(Fault):
+    """Two reviews give one person the same connection. Both end, but only the later one is ever removed.
+
+    Nothing is wrong while the later one is active: access is overdue only when the union of its grants has ended.
+    """
+
+    NAME = "first_of_two_stays"
+    TOOL = "hoop"
+    ENDING = Ending.EXPIRED
+
+    def scenario(self, rng: random.Random) -> tuple[Part, ...]:
+        """Return two overlapping lifecycles; the first is never found removed."""
+        first, second, offset = self._draw_overlapping(rng)
+        return Part(first.without(StepKind.CHECKED)), Part(second, offset)
+
+    def _findings(self, traces: Sequence[Trace]) -> Iterator[ExpectedFinding]:
+        first, second = traces
+        yield ExpectedFinding("overdue", first.key, first.deadline, second.arrived(StepKind.CHECKED))
+
+
+class BothStay(Fault):
+    """Two reviews give one person the same connection, and neither is ever removed."""
+
+    NAME = "both_stay"
+    TOOL = "hoop"
+    ENDING = Ending.EXPIRED
+
+    def scenario(self, rng: random.Random) -> tuple[Part, ...]:
+        """Return two overlapping lifecycles; neither is found removed."""
+        first, second, offset = self._draw_overlapping(rng)
+        return Part(first.without(StepKind.CHECKED)), Part(second.without(StepKind.CHECKED), offset)
+
+    def _findings(self, traces: Sequence[Trace]) -> Iterator[ExpectedFinding]:
+        opens = traces[1].deadline + GRACE
+        for trace in traces:
+            yield ExpectedFinding("overdue", trace.key, trace.deadline, opens)

@@ -1,0 +1,95 @@
+"""Faults: access that is used without a grant, or after its end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+from ..expected import ExpectedFinding, Trace
+from ..lifecycle import Ending, Lifecycle, Step, StepKind
+from ..policy import APPROVAL_WAIT, GRACE
+from .fault import SingleFault
+
+
+class SessionOutlivesGrant(SingleFault):
+    """A Teleport session continues after its certificate expired, or after a lock that should have ended it."""
+
+    NAME = "session_outlives_grant"
+    TOOL = "teleport"
+    NEEDS = (StepKind.SESSION_STARTED,)
+
+    def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
+        revoked = lifecycle.ending is Ending.REVOKED
+        ends = lifecycle.when(StepKind.REVOKED) if revoked else lifecycle.grant_ends
+        lifecycle = lifecycle.without(StepKind.SESSION_ENDED)
+        if rng.random() < 0.3:
+            return lifecycle
+        return lifecycle.adding(Step(ends + rng.uniform(30, 300), StepKind.SESSION_ENDED))
+
+    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
+        opens = min(trace.arrived_if_any(StepKind.REVOKED) or trace.deadline, trace.deadline) + GRACE
+        ends = trace.arrived_if_any(StepKind.SESSION_ENDED)
+        yield ExpectedFinding("session_outlived_grant", trace.session, trace.deadline, opens, ends)
+
+
+class ShellOutlivesGrant(SingleFault):
+    """A Session Manager shell stays open for minutes after its credentials expired."""
+
+    NAME = "shell_outlives_grant"
+    TOOL = "cloudtrail"
+    NEEDS = (StepKind.SESSION_STARTED,)
+
+    def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
+        ended = Step(lifecycle.grant_ends + rng.uniform(30, 300), StepKind.SESSION_ENDED)
+        return lifecycle.without(StepKind.SESSION_ENDED).adding(ended)
+
+    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
+        opens, ends = trace.deadline + GRACE, trace.arrived(StepKind.SESSION_ENDED)
+        yield ExpectedFinding("session_outlived_grant", trace.session, trace.deadline, opens, ends)
+
+
+class UsedAfterTheEnd(SingleFault):
+    """A session starts under a request whose certificate expired long ago: someone kept a way in."""
+
+    NAME = "used_after_the_end"
+    TOOL = "teleport"
+    ENDING = Ending.EXPIRED
+
+    def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
+        starts = lifecycle.grant_ends + rng.uniform(40, 300)
+        session = (StepKind.SESSION_STARTED, StepKind.ACTION, StepKind.ACTION_DENIED, StepKind.SESSION_ENDED)
+        ended = Step(starts + rng.uniform(40, 200), StepKind.SESSION_ENDED)
+        return lifecycle.without(*session).adding(Step(starts, StepKind.SESSION_STARTED), ended)
+
+    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
+        opens = trace.arrived(StepKind.SESSION_STARTED) + APPROVAL_WAIT
+        yield ExpectedFinding("used_without_grant", trace.session, 0, opens, trace.arrived(StepKind.SESSION_ENDED))
+
+
+class NeverGranted(SingleFault):
+    """A session names a request for which no certificate was ever issued. It never ends."""
+
+    NAME = "never_granted"
+    TOOL = "teleport"
+    NEEDS = (StepKind.SESSION_STARTED,)
+
+    def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
+        lifecycle = lifecycle.without(StepKind.GRANTED, StepKind.RENEWED, StepKind.SESSION_ENDED)
+        return lifecycle.without(StepKind.REVOKED, StepKind.EXPIRED)
+
+    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
+        opens = trace.arrived(StepKind.SESSION_STARTED) + APPROVAL_WAIT
+        yield ExpectedFinding("used_without_grant", trace.session, 0, opens)
+
+
+class UsedBriefly(NeverGranted):
+    """The same, but the session ends within seconds, usually before it is certain that no grant will arrive."""
+
+    NAME = "used_briefly"
+
+    def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
+        return lifecycle.without(StepKind.GRANTED, StepKind.RENEWED, StepKind.REVOKED, StepKind.EXPIRED)
+
+    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
+        [finding] = super()._finding(trace)
+        yield finding._replace(ends=max(trace.arrived(StepKind.SESSION_ENDED), finding.opens + 1))
