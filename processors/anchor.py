@@ -1,7 +1,7 @@
-"""The anchor: at a fixed rhythm, one entry over the latest checkpoint of every log (DESIGN section 4, "Anchors").
+"""The anchor: at a fixed interval, one entry over the latest checkpoint of every log (DESIGN section 4, "Anchors").
 
-One process a deployment: its fixed transactional id fences any other. It goes on from its own last committed record,
-which it verifies first, and calls the targets outside only after the commit.
+One process per deployment: its fixed transactional id fences off any other. It verifies its own last committed record,
+resumes from it, and calls the external targets only after the commit.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ log = structlog.get_logger("grantledger.anchor")
 
 
 class AnchoringStoppedError(StoppedError):
-    """Anchoring on would cover a contradiction; a person must look."""
+    """Another anchor would cover up a contradiction; a person must look."""
 
 
 class Anchorer:
@@ -70,7 +70,7 @@ class Anchorer:
         self._writer = TransactionalWriter(cluster, f"{deployment}-anchor", stopping=self._stop.is_set)
 
     def stop(self) -> None:
-        """Ask ``run`` to anchor once more and to return. Safe in a signal handler."""
+        """Ask ``run`` to write one more anchor and to return. Safe in a signal handler."""
         self._stop.set()
 
     def run(self) -> None:
@@ -86,7 +86,7 @@ class Anchorer:
             self._resume()
             due = time.monotonic()
             while not self._stop.is_set():
-                if self.anchor_once() is None:  # no log has begun yet
+                if self.anchor_once() is None:  # no log has begun
                     self._stop.wait(1.0)
                     continue
                 due = max(due + self._interval, time.monotonic())
@@ -94,14 +94,14 @@ class Anchorer:
             self.anchor_once()
         except KafkaException as error:
             if is_transient(error):
-                raise unavailable("anchoring cannot go on", error) from error
-            raise KafkaUnavailableError(f"anchoring cannot go on: {error.args[0].str()}") from error
+                raise unavailable("anchoring cannot continue", error) from error
+            raise KafkaUnavailableError(f"anchoring cannot continue: {error.args[0].str()}") from error
 
     def _resume(self) -> None:
         last = last_record(self._cluster, ANCHORS_TOPIC, 0)
         if last is None:
             if first_offset(self._cluster, ANCHORS_TOPIC, 0) > 0:
-                raise AnchoringStoppedError(f"{ANCHORS_TOPIC} is empty but was not always: its anchors are lost")
+                raise AnchoringStoppedError(f"{ANCHORS_TOPIC} is empty but has contained anchors: they are lost")
             return
         try:
             anchor = decode_anchor(last.value() or b"")
@@ -111,11 +111,11 @@ class Anchorer:
         except AnchorError as error:
             raise AnchoringStoppedError(f"the last anchor does not verify with this key: {error}") from error
         self._sizes = {checkpoint.origin: checkpoint for checkpoint in anchor.checkpoints()}
-        self._publish(anchor)  # a crash may have come between its commit and the targets
+        self._publish(anchor)  # the process may have died between the commit and the targets
         log.info("anchor_log_resumed", size=self._frontier.size)
 
     def anchor_once(self) -> Anchor | None:
-        """Make, commit and publish one anchor; None where no log has begun."""
+        """Write, commit and publish one anchor; None if no log has begun."""
         checkpoints = self._heads()
         if not checkpoints:
             return None
@@ -130,7 +130,7 @@ class Anchorer:
         return anchor
 
     def _heads(self) -> list[Checkpoint]:
-        """Return the latest checkpoint of every log, verified, and never older than the one anchored before."""
+        """Return the verified latest checkpoint of every log, never older than the one in the last anchor."""
         heads = {}
         for topic, identity in identify_topics(self._cluster, SEALED_TOPICS).items():
             for partition in range(identity.partitions):
@@ -153,7 +153,7 @@ class Anchorer:
         return list(heads.values())
 
     def _publish(self, anchor: Anchor) -> None:
-        """Hand an anchor to every target; one that fails is tried again with the next anchor's rhythm."""
+        """Send an anchor to every target. One that fails gets the next anchor."""
         for target in self._targets:
             try:
                 receipt, problem = target.publish(anchor), ""

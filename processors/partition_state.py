@@ -1,4 +1,4 @@
-"""What a sealer asks Kafka before it takes a partition: the edge beneath the rules of ``resume``."""
+"""Reads the state of a partition from Kafka before a sealer takes it. The rules are in ``resume``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .resume import PartitionState, SealingStoppedError
 
 
 def identify(cluster: Cluster) -> dict[str, TopicIdentity]:
-    """Ask which topics these are: one deleted and made again while this process runs has another id."""
+    """Return the identities of the topics. A topic that is deleted and created again gets another id."""
     identities = identify_topics(cluster, INPUT_TOPICS + tuple(map(sealed, INPUT_TOPICS)))
     for topic in INPUT_TOPICS:
         ours, theirs = identities[topic].partitions, identities[sealed(topic)].partitions
@@ -35,10 +35,10 @@ def read_state(
     committed: int,
     anchored: Mapping[str, Checkpoint],
 ) -> PartitionState:
-    """Return what Kafka knows of an input partition and of its sealed one.
+    """Return the state of an input partition and of its sealed partition.
 
     Raises:
-        SealingStoppedError: the last record of the sealed partition is no batch.
+        SealingStoppedError: the last record of the sealed partition is not a batch.
         KafkaUnavailableError: a transaction stays open there, or the brokers do not answer.
     """
     topic, partition = where
@@ -48,7 +48,9 @@ def read_state(
     try:
         tail = batches.decode(last.value() or b"") if last is not None else None
     except batches.BatchError as error:
-        raise SealingStoppedError("head_mismatch", f"the last record of {sealed_topic} is no batch: {error}") from error
+        raise SealingStoppedError(
+            "head_mismatch", f"the last record of {sealed_topic} is not a batch: {error}"
+        ) from error
     return PartitionState(
         deployment=deployment,
         topic=topic,
@@ -65,12 +67,12 @@ def read_state(
 
 
 def _stored(cluster: Cluster, deployment: str, topic: str, partition: int) -> bool:
-    """Whether the sink has ever committed a position past the beginning of a sealed partition."""
+    """Whether the store has ever committed an offset after the beginning of a sealed partition."""
     return committed_offset(cluster, store_group(deployment), topic, partition) > 0
 
 
 def anchored_heads(cluster: Cluster) -> dict[str, Checkpoint]:
-    """Return the heads that the last anchor states, by origin without its epoch."""
+    """Return the heads in the last anchor, by origin without the epoch."""
     message = last_record(cluster, ANCHORS_TOPIC, 0)
     if message is None:
         return {}

@@ -1,4 +1,4 @@
-"""Puts the writer schemas on record before anything written with them is sealed (DESIGN section 3)."""
+"""Registers the writer schemas in the ledger before anything written with them is sealed (DESIGN section 3)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ log = structlog.get_logger("grantledger.registrar")
 
 
 def register_schemas(cluster: Cluster, deployment: str, schemas: Iterable[WriterSchema]) -> list[WriterSchema]:
-    """Send ``schema.registered`` for those schemas that are not on record yet, and return them.
+    """Publish ``schema.registered`` for the schemas that are not registered yet, and return them.
 
-    Schemas sent while the log of findings is still empty are marked initial: they are in force for every entry.
+    Schemas registered while the findings log is empty are marked initial: they are valid for every entry.
 
     Raises:
-        KafkaUnavailableError: the brokers do not take the record.
+        KafkaUnavailableError: the brokers do not acknowledge the record.
     """
     missing = {schema_key(schema).encode(): schema for schema in schemas}
     initial = True
@@ -39,7 +39,7 @@ def register_schemas(cluster: Cluster, deployment: str, schemas: Iterable[Writer
             missing.pop(key or b"", None)
         if not missing:
             return []
-    # What is in the input but not sealed yet counts too: a sealer may have died in between.
+    # Records that are not sealed yet count too: a sealer may have died in between.
     start, end = first_offset(cluster, FINDINGS_TOPIC, 0), end_offset(cluster, FINDINGS_TOPIC, 0)
     for message in read_range(cluster, FINDINGS_TOPIC, 0, start, end):
         initial = False

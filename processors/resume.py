@@ -1,6 +1,6 @@
-"""Where sealing goes on after a start or a hand-over: the rule that a ledger is never forked or begun twice.
+"""Where sealing resumes after a start or a rebalance, so that a ledger is never forked or begun twice.
 
-Pure: what Kafka knows comes in, a head or a stop comes out (DESIGN section 5, rule 1).
+Pure: the state of Kafka in, a head or a stop out (DESIGN section 5, rule 1).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..ledger.note import Checkpoint
 
 
 class SealingStoppedError(StoppedError):
-    """This partition must not be sealed until a person has looked; the message says why. ``rule`` is a short word."""
+    """This partition must not be sealed until a person has looked. ``rule`` is the finding rule."""
 
     def __init__(self, rule: str, message: str) -> None:
         super().__init__(message)
@@ -23,14 +23,14 @@ class SealingStoppedError(StoppedError):
 
 @dataclass(frozen=True, slots=True)
 class PartitionState:
-    """What Kafka knows of one input partition and of its sealed partition.
+    """The state of one input partition and of its sealed partition in Kafka.
 
     Attributes:
         tail: the last committed sealed batch, or None.
-        sealed_begin: first offset that the sealed partition still has; above 0, batches were deleted.
+        sealed_begin: first offset of the sealed partition; above 0, batches were deleted.
         committed: the sealers' committed offset, or None.
-        stored: whether the sink has committed a position in the sealed partition.
-        anchored: the head that the last anchor states for this partition, or None.
+        stored: whether the store has committed an offset in the sealed partition.
+        anchored: the head of this partition in the last anchor, or None.
         input_begin, input_end: first offset and end of the input partition.
     """
 
@@ -48,14 +48,14 @@ class PartitionState:
 
 
 def resume(state: PartitionState, public_key: bytes) -> Head:
-    """Return the head to go on from.
+    """Return the head from which sealing resumes.
 
     Raises:
-        SealingStoppedError: going on would fork the ledger, begin it twice, or leave a hole in it.
+        SealingStoppedError: resuming would fork the ledger, begin it twice, or leave a gap in it.
     """
     if state.tail is None:
         return _begin(state)
-    return _go_on(state, state.tail, public_key)
+    return _continue(state, state.tail, public_key)
 
 
 def _begin(state: PartitionState) -> Head:
@@ -79,7 +79,7 @@ def _begin(state: PartitionState) -> Head:
     return Head.at_genesis(Genesis(origin, state.topic_id, state.input_begin))
 
 
-def _go_on(state: PartitionState, tail: SealedBatch, public_key: bytes) -> Head:
+def _continue(state: PartitionState, tail: SealedBatch, public_key: bytes) -> Head:
     where = f"{state.topic} partition {state.partition}"
     expected = origin_of(state.deployment, state.topic, state.partition)
     if tail.origin.rpartition("/")[0] != expected.rpartition("/")[0]:
@@ -127,7 +127,7 @@ def _go_on(state: PartitionState, tail: SealedBatch, public_key: bytes) -> Head:
 
 
 def _contradicts(anchored: Checkpoint, found: Checkpoint) -> bool:
-    """Whether a log that once stood at ``anchored`` cannot stand at ``found``; another epoch says nothing."""
+    """Whether a log that had the head ``anchored`` cannot have the head ``found``. Other epochs do not count."""
     if anchored.origin != found.origin:
         return False
     return anchored.size > found.size or (anchored.size == found.size and anchored.root != found.root)
