@@ -104,7 +104,14 @@ class Report:
         return {"sound": self.sound} | fields
 
     def as_text(self) -> Iterator[str]:
-        """Yield the report for people, line by line."""
+        """Yield the report for people, line by line.
+
+        Names may come from an attacker: control characters, which could overwrite lines of a terminal, are escaped.
+        """
+        for line in self._lines():
+            yield "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+
+    def _lines(self) -> Iterator[str]:
         rate = f", {self.entries / self.seconds:,.0f} entries/s" if self.entries >= 10_000 else ""
         yield f"Verified {self.deployment} from {self.source} in {self.seconds:.1f} s{rate}"
         for step in STEPS:

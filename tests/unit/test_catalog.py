@@ -117,3 +117,12 @@ def test_two_schemas_with_one_id_raise() -> None:
     keys, values = zip(registration(OTHER), registration(forged), strict=True)
     with pytest.raises(SchemaConflictError):
         collect_schemas(keys, values, [1, 2], SchemaCatalog())
+
+
+def test_a_registration_of_another_shape_is_ignored() -> None:
+    """Who registers a schema of their own can write any record with it."""
+    fields = [{"name": name, "type": "string"} for name in ("event_type", "registered_schema")]
+    shape = WriterSchema(confluent_prefix(9), json.dumps({"type": "record", "name": "Odd", "fields": fields}))
+    catalog = SchemaCatalog((shape,))
+    value = bytes(shape.prefix) + b"\x22schema.registered\x06abc"
+    assert collect_schemas([b"schema/x"], [value], [1], catalog) == []

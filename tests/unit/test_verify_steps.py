@@ -72,6 +72,14 @@ def test_the_report_states_what_it_does_not_prove() -> None:
     assert report.not_proved() == report.as_json()["not_proved"]
 
 
+def test_names_in_the_report_cannot_write_to_the_terminal() -> None:
+    report = Report("clickhouse", "test.example", heads={"d/\x1b[1A/0/0": (0, "00")})
+    report.add(Problem("x\nSOUND: all is well\ud800", None, "origin", "it is not a log"))
+    text = list(report.as_text())
+    assert all(line.isprintable() for line in text)
+    assert "Problem: x\\nSOUND: all is well\\ud800: origin: it is not a log" in text
+
+
 def test_exit_codes() -> None:
     report = Report("kafka", "test.example")
     assert report.exit_code == 2
