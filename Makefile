@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 .PHONY: run test test-slow lint bench lock clean
 
 run: $(INSTALLED)
-	$(BIN)/grantledger up --data $(DATA) --sample
+	$(BIN)/grantledger demo --data $(DATA)
 
 # Two files at a time: most tests wait for processes that they start. In the order of tests/conftest.py, longest first.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -39,13 +39,21 @@ LIMIT {{limit:UInt32}}
 """  # noqa: S608 - our own text
 _ONE = f"SELECT * FROM ({_WITH_ID}) WHERE startsWith(id, {{id:String}}) LIMIT 20"  # noqa: S608 - our own text
 _EVENTS = """
-SELECT occurred_at, event_type, actor_id, reason, origin, `index` FROM events
+SELECT occurred_at, event_type, actor_id, reason, origin, `index` FROM entries
 WHERE startsWith(event_type, 'finding.') AND finding_rule = {rule:String} AND finding_key = {key:String}
-    AND ifNull(toString(finding_deadline), '') = ifNull(toString({deadline:Nullable(DateTime64(6, 'UTC'))}), '')
+    AND ifNull(toString(finding_deadline), '') = (
+        SELECT ifNull(toString(deadline), '') FROM (SELECT * FROM findings WHERE rule = {rule:String})
+        WHERE origin = {origin:String} AND `index` = {index:UInt64}
+    )
 ORDER BY append_time, origin, `index` LIMIT 1000
 """
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the finding, or the beginning of it.")]
+
+
+def _rows(ask: Ask, sql: str, **values: object) -> list[dict[str, Any]]:
+    """Return findings with every field; a store of an earlier version lacks some."""
+    return [dict.fromkeys(_FIELDS, "") | row for row in ask(sql, **values)]
 
 
 def list_command(  # noqa: PLR0917 - one parameter per flag
@@ -66,7 +74,7 @@ def list_command(  # noqa: PLR0917 - one parameter per flag
         fail(f"--severity: {severity!r} is not one of {', '.join(SEVERITIES)}")
     severities = list(SEVERITIES[SEVERITIES.index(severity) :]) if severity else []
     with read_store(settings) as ask:
-        rows = ask(_LIST, all=everything, rule=rule, severities=severities, limit=limit)
+        rows = _rows(ask, _LIST, all=everything, rule=rule, severities=severities, limit=limit)
     total = rows[0]["total"] if rows else 0
     for row in rows:
         del row["total"]
@@ -92,7 +100,7 @@ def show(settings: Settings, output: Output, finding: IdArgument) -> None:
     """
     with read_store(settings) as ask:
         row = _resolved(ask, finding)
-        events = ask(_EVENTS, rule=row["rule"], key=row["key"], deadline=row["deadline"])
+        events = ask(_EVENTS, **{name: row[name] for name in ("rule", "key", "origin", "index")})
     record = {**row, "events": events}
     output.record(record, lambda console: _print(console, output, row, events), identity="id")
 
@@ -156,7 +164,7 @@ def _given(reason: str) -> str:
 
 def _resolved(ask: Ask, prefix: str) -> Row:
     """Return the only finding with this id or prefix; otherwise end the command."""
-    found = ask(_ONE, id=prefix.lower()) if prefix else []
+    found = _rows(ask, _ONE, id=prefix.lower()) if prefix else []
     if not found:
         fail(f"no finding has the id {shortened(prefix, 40)!r}; `grantledger findings list --all` lists them", 1)
     if len(found) > 1:
@@ -179,7 +187,7 @@ def _state(row: Row) -> str:
     return f"closed by {printable(row['closed_by'])}" if row["closed_at"] else "resolved"
 
 
-def _print(console: Console, output: Output, row: Row, events: list[dict[str, object]]) -> None:
+def _print(console: Console, output: Output, row: Row, events: list[dict[str, Any]]) -> None:
     known = FINDING_RULES.get(row["rule"])
     console.print(Text(f"finding {row['id']}: {printable(row['rule'])}", style="bold"))
     lines = {

@@ -18,18 +18,27 @@ def initialise(settings: Settings) -> int:
         KeyUnavailableError: a ledger or a key exists, or the key cannot be written.
         KafkaUnavailableError: Kafka does not answer.
     """
-    cluster, deployment = settings.cluster(), settings.require_deployment()
+    deployment = settings.require_deployment()
     if settings.private_key_path.exists():
         raise KeyUnavailableError(f"the private key {settings.private_key_path} (key_file) exists already")
-    specs = topic_specs(settings.activity_partitions, settings.payload_retention_days)
-    created = create_topics(cluster, specs, settings.kafka_replication)
-    if ledger_exists(cluster, deployment):
+    created = ensure_topics(settings)  # first: only existing topics can be asked for a ledger
+    if ledger_exists(settings.cluster(), deployment):
         raise KeyUnavailableError(
             f"the ledger of {deployment} exists already: restore its private key to {settings.private_key_path} "
             "(key_file), or choose another deployment or topic_prefix"
         )
     create_key(settings)
-    return len(created)
+    return created
+
+
+def ensure_topics(settings: Settings) -> int:
+    """Create the topics that are missing, and return their number.
+
+    Raises:
+        KafkaUnavailableError: Kafka does not answer.
+    """
+    specs = topic_specs(settings.activity_partitions, settings.payload_retention_days)
+    return len(create_topics(settings.cluster(), specs, settings.kafka_replication))
 
 
 def ledger_exists(cluster: Cluster, deployment: str) -> bool:

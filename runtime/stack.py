@@ -15,7 +15,7 @@ from ..console.address import read_address
 from ..kafka.cluster import Cluster
 from .broker import LocalBroker
 from .children import Child, ChildSpec, environment_for
-from .initialise import initialise
+from .initialise import ensure_topics, initialise
 from .keys import load_signer
 from .open_findings import OpenFindings
 from .settings import DEPLOYMENT_FILE, STACK_FILE, Settings, SettingsError, read_stack
@@ -68,8 +68,10 @@ class Stack:
         self.settings = self._given.model_copy(update={"deployment": deployment, "kafka_bootstrap_servers": servers})
         self._cluster = self.settings.cluster()
         # On somebody's own cluster a ledger is created on purpose only, with `grantledger init`.
-        if self._broker is not None and not self.settings.private_key_path.exists():
-            self._report(f"created {initialise(self.settings)} topics and the keys of the ledger")
+        if self._broker is not None:
+            create = ensure_topics if self.settings.private_key_path.exists() else initialise
+            if created := create(self.settings):
+                self._report(f"created {created} topics")
         load_signer(self.settings)
         stack = {"pid": os.getpid(), "deployment": deployment, "kafka_bootstrap_servers": servers}
         if self.settings.topic_prefix:

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from grantledger.cli.findings import _FIELDS as _FINDING_FIELDS
 from grantledger.cli.grants import _FIELDS
 from grantledger.cli.output import moment, printable, shortened, span
 from grantledger.console.address import read_address
@@ -28,7 +29,7 @@ from grantledger.runtime.settings import load_settings
 from grantledger.schemas.event import Actor, Approval
 from grantledger.sinks.clickhouse import StoreUnavailableError
 from support.access_store import DEPLOYMENT, Story, fill
-from support.commands import invoke
+from support.command import invoke
 from support.waiting import wait_for
 
 EVIL = "\x1b]0;pwned\x07\x1b[2J\r\n\u202egnp.\u2066 [red]bold[/red] \x9b31m"
@@ -237,6 +238,27 @@ def test_a_narrow_terminal_has_no_cell_cut_to_pieces(story: Story, data_dir: Pat
     assert re.fullmatch("  deadline " + distances(story, -90.5, "{} late"), lines[6])
     assert len(lines) == 15
     run(data_dir, "grants", narrow=True)  # looks for control characters
+
+
+def test_findings_are_listed_and_shown(story: Story, data_dir: Path) -> None:
+    code, out, _ = run(data_dir, "findings", "-o", "json")
+    found = {row["grant_id"]: row for row in json.loads(out)}
+    assert code == 0 and set(found) == {"g-overdue", "g-policy", "g-raced", "g-lost"}
+    assert all(set(_FINDING_FIELDS) <= set(row) for row in found.values())
+    ids = run(data_dir, "findings", "-q")[1].split()
+    assert sorted(ids) == sorted(row["id"] for row in found.values())
+    assert len(run(data_dir, "findings", "--severity", "critical", "-q")[1].split()) == 3
+    assert len(run(data_dir, "findings", "--all", "-q")[1].split()) == 5
+    assert run(data_dir, "findings", "--rule", "no_deadline")[1] == "No open findings.\n"
+    assert "overdue" in line_of(run(data_dir, "findings")[1], "g-policy")
+    lost = found["g-overdue"]["id"]
+    code, out, _ = run(data_dir, "findings", "show", lost[:6])
+    assert code == 0 and f"finding {lost}: overdue" in out and "What to do: Run `grantledger grants show" in out
+    assert f"  deadline {moment(story.at(-125.5))} UTC" in out
+    code, _, complaint = run(data_dir, "findings", "show", "zzz")
+    assert code == 1 and "no finding has the id 'zzz'" in complaint
+    code, _, complaint = run(data_dir, "findings", "close", lost, "--reason", "x", "--accept", "3")
+    assert code == 2 and "--accept decides an event_conflict" in complaint
 
 
 def test_nothing_found_says_so(data_dir: Path) -> None:

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import traceback
 from collections.abc import Mapping
-from unittest import mock
 
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from grantledger.cli import main
+from grantledger.cli.app import app
+
+
+def invoke(*arguments: str, stdin: str | bytes | None = None, env: Mapping[str, str] | None = None) -> Result:
+    """Run ``grantledger`` with these arguments; an exception that it does not handle fails the test."""
+    result = CliRunner().invoke(app, list(arguments), input=stdin, env=dict(env or {}), prog_name="grantledger")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
 
 
 def run_command(
     *arguments: str, environment: Mapping[str, str], stdin: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run ``grantledger`` with these arguments and return its exit code and output."""
-    code = 0
-    with CliRunner().isolation(stdin, environment) as (output, errors, _):
-        try:
-            with mock.patch.object(sys, "argv", ["grantledger", *arguments]):
-                main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        except Exception:
-            traceback.print_exc(file=sys.stderr)
-            code = 1
-        sys.stdout.flush()
-        sys.stderr.flush()
-        stdout, stderr = output.getvalue(), errors.getvalue()
-    return subprocess.CompletedProcess(list(arguments), code, stdout.decode(), stderr.decode())
+    result = CliRunner().invoke(app, list(arguments), input=stdin, env=dict(environment), prog_name="grantledger")
+    errors = result.stderr
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        errors += "".join(traceback.format_exception(result.exception))
+    return subprocess.CompletedProcess(list(arguments), result.exit_code, result.stdout, errors)

@@ -17,7 +17,7 @@ import pytest
 from grantledger.cli.output import Format, Output, moment, timezone
 from grantledger.cli.person import person
 from grantledger.cli.tree import COMMANDS, Group
-from support.commands import invoke
+from support.command import invoke
 
 
 def commands() -> Iterator[tuple[str, ...]]:

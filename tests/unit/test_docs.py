@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import second_verifier
 
+from grantledger.cli.docs import page as commands_page
 from grantledger.runtime import settings_doc
 from grantledger.runtime.settings import Settings
 from grantledger.schemas.arrow import DECODED_SCHEMA
@@ -81,6 +83,13 @@ def test_the_page_of_settings_is_generated_and_current() -> None:
         [sys.executable, "-m", "grantledger.runtime.settings_doc"], capture_output=True, text=True, check=True
     ).stdout
     assert printed == SETTINGS
+
+
+def test_the_page_of_commands_is_generated_and_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("GRANTLEDGER_")]:
+        monkeypatch.delenv(name)
+    shown = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    assert commands_page() == shown, "run: python -m grantledger.cli.docs > docs/cli.md"
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)

@@ -13,7 +13,7 @@ from grantledger.producers.adapters import make_adapter
 from grantledger.producers.importer import Importer, Report
 from grantledger.producers.input_files import InputError, InputFile
 from grantledger.schemas.event import ACCESS_TYPES, Event
-from support.commands import invoke as run
+from support.command import invoke as run
 
 
 def record(number: int, **members: Any) -> bytes:

@@ -21,7 +21,7 @@ from grantledger.simulator.playback import Playback
 from grantledger.simulator.records import WRITERS
 from grantledger.simulator.records.program import Program
 from grantledger.simulator.scenario import scenarios
-from support.commands import invoke
+from support.command import invoke
 from support.simulation import Reader
 
 START = datetime(2030, 1, 1, 12, tzinfo=UTC)
