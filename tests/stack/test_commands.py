@@ -85,7 +85,8 @@ def test_query_answers_in_any_format_and_says_what_it_refuses(pipeline: Pipeline
 
 
 def test_keys_verify_the_checkpoints_that_are_stored(pipeline: Pipeline) -> None:
-    keys = json.loads(pipeline.run("keys", "-o", "json").stdout)
+    printed = json.loads(pipeline.run("keys", "-o", "json").stdout)
+    keys = {row["origin"]: row["verifier_key"] for row in printed}
     for row in pipeline.query("SELECT origin, note FROM checkpoints"):
         name, public_key = parse_verifier_key(keys[row["origin"]])
         assert name == row["origin"] and row["note"].startswith(f"{name}\n")
