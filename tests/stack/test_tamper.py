@@ -1,7 +1,7 @@
-"""Whatever is changed in a stored ledger, the verifier finds it, and says where.
+"""The verifier finds and locates every change of a stored ledger.
 
-One real ledger is made by the real processes. Every test then changes a copy of what was stored, or of what stands in
-Kafka, as an operator with every right on the database and the brokers could.
+The real processes make one real ledger. Every test then changes a copy of the stored rows, or of the Kafka records, as an
+operator with all rights on the database and the brokers could.
 
 Evidence are the tables ``entries``, ``origins`` and ``anchors``; support/tamper.py says why the others are not.
 """

@@ -1,4 +1,4 @@
-"""The worked example of docs/ledger.md, made by the code that seals: ``python tests/support/worked_example.py``."""
+"""The worked example of docs/ledger.md, computed by the sealer's code: ``python tests/support/worked_example.py``."""
 
 from __future__ import annotations
 

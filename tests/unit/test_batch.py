@@ -1,4 +1,4 @@
-"""Sealed batches: they come back as written, say the same ledger however they are cut, and refuse anything corrupt."""
+"""Sealed batches: decoding returns what was encoded, batch boundaries do not change the ledger, corruption is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Payload hash, leaf and genesis against bytes written down by hand (DESIGN section 4), not against the code itself."""
+"""Payload hash, leaf and genesis compared with bytes written by hand from DESIGN section 4."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys: in PEM, and on disk, where they are made once, for their owner only, and never over an old one."""
+"""Keys: in PEM and on disk, created once, readable by their owner only, never overwritten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tree against the recursion that RFC 6962 writes down, and against pymerkle, which others wrote."""
+"""The tree compared with the recursion in RFC 6962 and with pymerkle, an independent implementation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signed notes and checkpoints: published ones of others open, malformed ones never, and every byte of ours counts."""
+"""Signed notes and checkpoints: published notes open, malformed ones are refused, any changed byte of ours is found."""
 
 from __future__ import annotations
 
