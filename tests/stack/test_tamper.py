@@ -1,7 +1,7 @@
 """The verifier finds and locates every change of a stored ledger.
 
-The real processes make one real ledger. Every test then changes a copy of the stored rows, or of the Kafka records, as an
-operator with all rights on the database and the brokers could.
+The real processes make one real ledger. Every test then changes a copy of the stored rows, or of the Kafka records, as
+an operator with all rights on the database and the brokers could.
 
 Evidence are the tables ``entries``, ``origins`` and ``anchors``; support/tamper.py says why the others are not.
 """

@@ -1,4 +1,4 @@
-"""Sealed batches: decoding returns what was encoded, batch boundaries do not change the ledger, corruption is refused."""
+"""Sealed batches: they decode to what was encoded, batch boundaries do not change the ledger, corruption is refused."""
 
 from __future__ import annotations
 
