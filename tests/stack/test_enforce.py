@@ -79,7 +79,7 @@ def test_a_command_through_a_program_to_a_confirmed_removal(deploy: Deploy) -> N
     assert all(datum["finding"]["deadline"] == DEADLINE for datum in found)
     assert {datum["evidence"]["target"] for datum in found} == {"files"}
     assert (found[1]["evidence"]["answer"], found[2]["evidence"]["observed"]) == (
-        "exit code 0: taken away", "the program that reads back ended with 3",
+        "exit code 0: removed", "the read_back program exited with 3",
     )  # fmt: skip
     assert {(datum["subject"]["id"], datum["resource"]["id"], datum["entitlement"]) for datum in found} == {
         ("alice@example.com", "orders", "readwrite")
@@ -248,7 +248,7 @@ def test_what_runs_again_by_the_time_a_command_is_carried_out_is_left_alone(depl
     here.wait_log(dry, '"would_revoke"')
     here.end(dry)
     child = here.acting()
-    here.wait_log(child, '"put_off"')
+    here.wait_log(child, '"postponed"')
     wait_for(lambda: here.removals() == ["over"], "what nobody holds is taken away")
     assert (here.taken(), here.there(), here.behind()) == (["over"], {"extended", "shared"}, 2)
     assert here.said("shared") == []
