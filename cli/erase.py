@@ -8,6 +8,7 @@ import typer
 
 from ..runtime.decisions import erase_payload
 from ..runtime.settings import Settings
+from ..schemas.event import NEVER_ERASED
 from .errors import fail
 from .output import printable
 from .person import PersonOption, person
@@ -50,6 +51,8 @@ def command(
     row = found[0]
     if row["erased"]:
         fail(f"the payload of {printable(origin)}:{index} is erased already")
+    if row["event_type"] in NEVER_ERASED:
+        fail(f"{row['event_type']} cannot be erased: verification needs it")
     about = f"{printable(row['event_type'] or 'undecoded record')} of {printable(row['subject_id'] or 'nobody')}"
     if not yes and not typer.confirm(f"Erase the payload of {printable(origin)}:{index}, {about}? There is no undo."):
         raise typer.Exit(1)

@@ -109,6 +109,8 @@ DECODED: tuple[Column, ...] = (
 )
 """The columns that an event becomes in the store, in order."""
 
+ERASED = "erased: the payload was erased by law"
+"""``decode_error`` of an entry whose payload was erased: every decoded column is empty."""
 DECODED_SCHEMA = pa.schema([(column.name, column.type) for column in DECODED] + [("decode_error", _TEXT)])
 
 

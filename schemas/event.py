@@ -43,6 +43,11 @@ PIPELINE_TYPES = (
     "epoch.opened",
 )
 
+NEVER_ERASED = frozenset(
+    {"key.changed", "schema.registered", "source.registered", "config.changed", "payload.erased", "epoch.opened"}
+)
+"""Types whose payload a verifier needs: an erasure of one is refused."""
+
 LIFECYCLE_TOPIC = "access.lifecycle"
 ACTIVITY_TOPIC = "access.activity"
 FINDINGS_TOPIC = "access.findings"

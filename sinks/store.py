@@ -32,6 +32,7 @@ from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_SUFFIX, SEALED_TOPICS, sealed, store_group
 from . import evidence, metrics
 from .clickhouse import StoreAddress, StoreUnavailableError, connect, explain
+from .erasure import Erasures
 from .evidence import Stored
 from .follow import StoredPartition, StoringStoppedError, check_stored_leaf, epoch_of, follows
 from .migrate import migrate
@@ -56,13 +57,7 @@ class Store:
     One insert runs at a time, on a second thread, while the next batch is decoded.
     """
 
-    def __init__(
-        self,
-        logs: SealedLogs,
-        address: StoreAddress,
-        *,
-        on_ready: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, logs: SealedLogs, address: StoreAddress, *, on_ready: Callable[[], None] = lambda: None) -> None:
         self._logs, self._cluster, self._deployment, self._address = logs, logs.cluster, logs.deployment, address
         self._on_ready = on_ready
         self._client: Client = connect(address, answer_seconds=ANSWER_SECONDS)
@@ -97,6 +92,7 @@ class Store:
                 log.info("migrated", migration=migration.name)
             catalog = evidence.read_catalog(self._client, f"{self._deployment}/{FINDINGS_TOPIC}/0/")
             self._schemas = SchemasReader(self._logs, catalog)
+            self._erasures = Erasures(self._client, self._deployment)
             self._on_ready()  # SQL queries do not depend on Kafka
             topics = (*SEALED_TOPICS, ANCHORS_TOPIC, RECEIPTS_TOPIC)
             identify_topics(self._cluster, topics)  # a consumer would wait for missing topics forever
@@ -226,6 +222,7 @@ class Store:
         metrics.LAST_STORED.set_to_current_time()
         for code in rejected_codes(table):
             metrics.REJECTED.labels(topic, code).inc()
+        self._persist(partial(self._erasures.follow, table))
         self._commit(message)
 
     def _insert_again(self, error: Exception, batch: SealedBatch, table: pa.Table) -> None:

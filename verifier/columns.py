@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..ledger.entry import NO_HEADERS
-from ..schemas.arrow import DECODED_SCHEMA, decode_values
+from ..schemas.arrow import DECODED_SCHEMA, ERASED, decode_values
 from ..schemas.catalog import SchemaCatalog
 from ..sinks.rows import EVIDENCE_SCHEMA
 from .entries import CheckedChunk, Chunk, check_chunk, failed_chunk
@@ -17,8 +17,6 @@ EVIDENCE = tuple(name for name in EVIDENCE_SCHEMA.names if name != "origin")
 COLUMNS = (*EVIDENCE, *DECODED_SCHEMA.names)
 """The columns of ``entries`` that a chunk needs, strings as bytes, times with their zone."""
 NULLABLE = ("key", "value", "erased_at")
-ERASED = "erased: the payload was erased by law"
-"""``decode_error`` of an entry whose payload was erased."""
 
 
 @dataclass(frozen=True, slots=True)

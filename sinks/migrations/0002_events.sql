@@ -64,7 +64,7 @@ AS SELECT
     append_time, origin, `index`, `offset`, splitByChar(':', decode_error)[1] AS code, decode_error, key,
     toUInt64(ifNull(length(value), 0)) AS value_bytes, value
 FROM entries
-WHERE decode_error != ''
+WHERE decode_error != '' AND erased_at IS NULL
 COMMENT 'Records that are not valid events: sealed and kept like all others';
 
 CREATE VIEW checkpoints

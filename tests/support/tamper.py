@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 TABLES = ("entries", "origins", "anchors")
-"""The evidence. ``receipts`` can be requested again, ``grants`` is rebuilt from entries, ``migrations`` describes the
+"""The evidence. ``receipts`` and ``migrations`` are not: the first can be requested again, the second is about the
 software."""
 
 

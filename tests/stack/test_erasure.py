@@ -1,0 +1,134 @@
+"""Erasure on the embedded engine: the payload leaves every table, the row and its hashes stay, and verify agrees."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from grantledger.ledger.batch import micros_of
+from grantledger.ledger.entry import origin_of
+from grantledger.processors.notices import schema_key, schema_registered
+from grantledger.schemas.catalog import event_schema
+from grantledger.schemas.codec import EventEncoder
+from grantledger.schemas.event import Actor, Event, Source, Subject
+from support.access_store import DEPLOYMENT, SIGNER, Record, Story, fill
+from support.tamper import TamperedStore, replaced
+
+MARKER = "marker-4711"
+SINK = """
+import sys
+from pathlib import Path
+from grantledger.sinks.clickhouse import StoreAddress, connect
+from grantledger.sinks.erasure import Erasures
+Erasures(connect(StoreAddress(Path(sys.argv[1]))), sys.argv[2])
+"""
+"""The sink's side of an erasure at its start. One process can open one embedded store, so it gets its own."""
+LIFECYCLE, FINDINGS = (origin_of(DEPLOYMENT, f"access.{name}", 0) for name in ("lifecycle", "findings"))
+
+
+def erased(story: Story, place: str, taken: float) -> Event:
+    event = Event(
+        event_type="payload.erased",
+        occurred_at=story.now,
+        source=Source("grantledger", DEPLOYMENT, f"{place}:{taken}", "decision"),
+        subject=Subject(place, "system"),
+        actor=Actor("privacy-officer", "human"),
+        reason="GDPR Art. 17",
+        outcome="success",
+    )
+    return story.add(event, taken)
+
+
+def told() -> Story:
+    story = Story(now=datetime(2026, 3, 1, 12, tzinfo=UTC))
+    registered = EventEncoder().encode(schema_registered(DEPLOYMENT, event_schema(), True, story.at(-90)))
+    time_ms = micros_of(story.at(-90)) // 1000
+    story.records.append(Record("access.findings", schema_key(event_schema()).encode(), registered, time_ms))
+    story.give("kept", -60, 60)
+    story.give(MARKER, -50, 60, subject=MARKER, reason=f"for {MARKER}", raw=f"raw {MARKER}".encode(), ticket=MARKER)
+    story.give("also-kept", -40, 60)
+    return story
+
+
+def carry_out(data_dir: Path) -> None:
+    """Run the sink's side on a filled store, as its start does."""
+    subprocess.run([sys.executable, "-c", SINK, str(data_dir / "clickhouse"), DEPLOYMENT], check=True, timeout=120)
+
+
+def report(data_dir: Path, changed: dict[str, str] | None = None) -> list[tuple[str, int, str]]:
+    with TamperedStore(data_dir / "clickhouse", DEPLOYMENT, SIGNER.public_key, None) as store:
+        found: dict[str, Any] = store.verify(changed)
+    return [(one["origin"], one["index"], one["check"]) for one in found["problems"] if one["check"] != "anchor"]
+
+
+def rows(data_dir: Path, sql: str) -> list[dict[str, Any]]:
+    with TamperedStore(data_dir / "clickhouse", DEPLOYMENT, b"", None) as store:
+        return store.rows(sql)
+
+
+def places_of(data_dir: Path, text: str) -> list[str]:
+    """Return the columns of all tables that contain a text, views left out: they are computed."""
+    found = []
+    with TamperedStore(data_dir / "clickhouse", DEPLOYMENT, b"", None) as store:
+        columns = store.rows(
+            "SELECT table, name FROM system.columns WHERE database = 'audit' AND table IN "
+            "(SELECT name FROM system.tables WHERE database = 'audit' AND engine NOT LIKE '%View')"
+        )
+        assert len(columns) > 80
+        for one in columns:
+            where = f"position(toString(`{one['name']}`), '{text}') > 0"
+            if store.rows(f"SELECT count() AS c FROM {one['table']} WHERE {where}")[0]["c"]:
+                found.append(f"{one['table']}.{one['name']}")
+    return found
+
+
+def test_a_payload_leaves_every_table_and_the_ledger_stays_sound(tmp_path: Path) -> None:
+    story = told()
+    erased(story, f"{LIFECYCLE}#1", -30)
+    fill(tmp_path, story.records)
+    assert "entries.subject_id" in places_of(tmp_path, MARKER)
+    before = rows(tmp_path, "SELECT hex(leaf_hash) AS leaf, hex(payload_hash) AS payload FROM entries ORDER BY ALL")
+    carry_out(tmp_path)
+    carry_out(tmp_path)
+    assert places_of(tmp_path, MARKER) == []
+    after = rows(tmp_path, "SELECT hex(leaf_hash) AS leaf, hex(payload_hash) AS payload FROM entries ORDER BY ALL")
+    assert after == before
+    [row] = rows(
+        tmp_path,
+        "SELECT `index`, decode_error, key IS NULL AND value IS NULL AND headers = '' AS gone FROM entries "
+        "WHERE erased_at IS NOT NULL",
+    )
+    assert (row["index"], row["decode_error"][:7], row["gone"]) == (1, "erased:", 1)
+    assert report(tmp_path) == []
+    assert rows(tmp_path, "SELECT count() AS c FROM rejected_events") == [{"c": 0}]
+
+
+def test_an_entry_emptied_without_an_erasure_on_record_is_tampered(tmp_path: Path) -> None:
+    story = told()
+    erased(story, f"{LIFECYCLE}#1", -30)
+    fill(tmp_path, story.records)
+    carry_out(tmp_path)
+    another = f"origin = '{LIFECYCLE}' AND `index` IN (1, 2)"
+    gone = {
+        name: f"(SELECT any({name}) FROM entries WHERE erased_at IS NOT NULL)"
+        for name in ("headers", "erased_at", "decode_error", "event_type", "subject_id")
+    }
+    changed = replaced("entries", another, key="NULL", value="NULL", **gone)
+    assert report(tmp_path, {"entries": changed}) == [(LIFECYCLE, 2, "erased")]
+
+
+def test_what_verification_needs_is_never_erased_and_nonsense_is_passed_over(tmp_path: Path) -> None:
+    story = told()
+    erased(story, f"{LIFECYCLE}#0", -30)
+    for number, place in enumerate(
+        (f"{FINDINGS}#0", f"{FINDINGS}#1", f"{LIFECYCLE}#99", f"{LIFECYCLE}#x", "nothing", f"{LIFECYCLE}#-1")
+    ):
+        erased(story, place, -29 + number)
+    fill(tmp_path, story.records)
+    carry_out(tmp_path)
+    found = rows(tmp_path, "SELECT origin, `index` FROM entries WHERE erased_at IS NOT NULL")
+    assert [(row["origin"], row["index"]) for row in found] == [(LIFECYCLE, 0)]
+    assert report(tmp_path) == []
