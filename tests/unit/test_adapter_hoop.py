@@ -21,6 +21,7 @@ from support.mangling import mangled
 Outcome = tuple[Event, ...] | Skipped
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = Location("hoop.jsonl", 3)
+ENCODER = EventEncoder()
 TIME = "2026-05-04T15:30:00Z"
 AT = datetime(2026, 5, 4, 15, 30, tzinfo=UTC)
 
@@ -344,4 +345,4 @@ def test_a_mangled_record_raises_nothing_but_a_record_error(record: dict[str, An
         assert error.location == HERE
         return
     for found in () if isinstance(outcome, Skipped) else outcome:
-        EventEncoder().encode(found)
+        ENCODER.encode(found)

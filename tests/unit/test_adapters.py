@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -50,6 +51,7 @@ REPEATED_IDENTITIES = {"cloudtrail": 0, "hoop": 0, "teleport": 2, "vault": 0}
 """Pairs of records in those files to which the tool's fixture gave one uid, type and code, with other content."""
 
 HERE = Location("file", 7)
+ENCODER = EventEncoder()
 
 
 def samples(tool: str) -> list[bytes]:
@@ -60,6 +62,19 @@ def samples(tool: str) -> list[bytes]:
             pytest.fail(reason)
         pytest.skip(reason)
     return path.read_bytes().splitlines()
+
+
+@functools.cache
+def plain_outcomes(tool: str) -> tuple[tuple[bytes, tuple[Event, ...] | Skipped], ...]:
+    """Return every sample record with its outcome, read once for all tests."""
+    lines = samples(tool)
+    return tuple(zip(lines, read_all(make_adapter(tool), lines), strict=True))
+
+
+def plain_events(tool: str) -> Iterator[tuple[bytes, Event]]:
+    for line, outcome in plain_outcomes(tool):
+        for event in () if isinstance(outcome, Skipped) else outcome:
+            yield line, event
 
 
 def read_all(adapter: Adapter, lines: list[bytes]) -> list[tuple[Event, ...] | Skipped]:
@@ -86,7 +101,7 @@ class TestContract:
     def test_every_record_is_mapped_or_skipped_for_a_stated_reason(self, tool: str) -> None:
         adapter = make_adapter(tool)
         counts: Counter[str] = Counter()
-        for outcome in read_all(adapter, samples(tool)):
+        for _, outcome in plain_outcomes(tool):
             if isinstance(outcome, Skipped):
                 assert outcome.reason in adapter.SKIP_REASONS
                 assert outcome.detail
@@ -98,25 +113,24 @@ class TestContract:
 
     def test_events_keep_the_rules_and_survive_the_codec(self, tool: str) -> None:
         encoder, catalog = EventEncoder(), SchemaCatalog((event_schema(),))
-        for _, event in events_of(make_adapter(tool), samples(tool)):
+        for _, event in plain_events(tool):
             check(event)
             datum = decode(encoder.encode(event), catalog, 0)
             assert datum == event.to_datum()
 
     def test_ids_are_the_same_on_every_reading_and_name_one_record(self, tool: str) -> None:
-        lines = samples(tool)
-        first = [event.event_id for _, event in events_of(make_adapter(tool), lines)]
-        assert first == [event.event_id for _, event in events_of(make_adapter(tool), lines)]
+        first = [event.event_id for _, event in plain_events(tool)]
+        assert first == [event.event_id for _, event in events_of(make_adapter(tool), samples(tool))]
         assert len(first) - len(set(first)) == REPEATED_IDENTITIES[tool]
 
     def test_raw_is_the_line(self, tool: str) -> None:
-        for line, event in events_of(make_adapter(tool), samples(tool)):
+        for line, event in plain_events(tool):
             assert event.raw == line
             assert event.raw_sha256 == hashlib.sha256(line).digest()
 
     def test_every_text_of_an_event_comes_from_the_record_or_is_marked(self, tool: str) -> None:
         """No ids, names or secrets appear that the record does not hold."""
-        for line, event in events_of(make_adapter(tool), samples(tool)):
+        for line, event in plain_events(tool):
             text = " ".join(strings(json.loads(line)))
             for value in (event.subject.id, event.actor.id, event.request_id, event.reason, event.error):
                 assert value is None or value in text or value in ("unknown", tool), value
@@ -126,7 +140,7 @@ class TestContract:
                 assert event.grant_id_kind == "synthesized"
 
     def test_instance_and_tenant_are_stamped(self, tool: str) -> None:
-        plain = list(events_of(make_adapter(tool), samples(tool)))
+        plain = list(plain_events(tool))
         stamped = list(events_of(make_adapter(tool, instance="eu-1", tenant="acme"), samples(tool)))
         assert {(event.source.instance, event.tenant) for _, event in stamped} == {("eu-1", "acme")}
         assert {event.tenant for _, event in plain} == {"default"}
@@ -295,7 +309,7 @@ MEMBERS = {
 
 
 @pytest.mark.parametrize("tool", sorted(ADAPTERS))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=1000 if os.environ.get("GRANTLEDGER_TEST_SLOW") else 100, deadline=None)
 @given(data=st.data())
 def test_no_json_value_raises_anything_but_a_record_error(tool: str, data: st.DataObject) -> None:
     record = data.draw(JSON | st.dictionaries(st.sampled_from(MEMBERS[tool]) | TEXTS, JSON, max_size=5))
@@ -309,7 +323,7 @@ def test_no_json_value_raises_anything_but_a_record_error(tool: str, data: st.Da
         return
     if not isinstance(outcome, Skipped):
         for event in outcome:
-            EventEncoder().encode(event)
+            ENCODER.encode(event)
             assert event.key.encode()
 
 
@@ -664,6 +678,25 @@ class TestDocumentation:
     """docs/adapters.md names everything that an adapter may answer."""
 
     TEXT = (REPOSITORY / "docs" / "adapters.md").read_text("utf-8")
+
+    def test_the_example_adapter_keeps_the_contract(self) -> None:
+        section = self.TEXT.partition("## Write an adapter")[2]
+        code = section.partition("```python\n")[2].partition("```")[0]
+        lines = section.partition("```json\n")[2].partition("```")[0].encode().splitlines()
+        namespace: dict[str, Any] = {}
+        exec(compile(code, "adapters.md", "exec"), namespace)
+        adapter: Adapter = namespace["DoormanAdapter"](tenant="acme")
+        opened, closed, tested = read_all(adapter, lines)
+        granted, removed = one(opened), one(closed)
+        assert (granted.event_type, granted.expiry_source) == ("grant.activated", "native")
+        assert (removed.event_type, removed.removal_evidence) == ("grant.revoked", "confirmed")
+        assert granted.grant_id == removed.grant_id and granted.event_id != removed.event_id
+        assert (granted.tenant, granted.raw) == ("acme", lines[0])
+        assert tested == Skipped("door_test", "a test of vault-2")
+        assert set(adapter.SKIP_REASONS) == {"blank_line", "door_test"}
+        for raw in (b'{"kind": "slammed"}', b'{"kind": "opened"}', b'{"kind": "opened", "person": 7}'):
+            with pytest.raises(RecordError, match="^file:7: "):
+                adapter.read(raw, HERE)
 
     def test_every_skip_reason_is_documented(self, tool: str) -> None:
         for reason in make_adapter(tool).SKIP_REASONS:

@@ -48,7 +48,7 @@ def played(
 
 
 def test_every_planted_fault_is_found_and_nothing_else(policy: WatchPolicy) -> None:
-    simulation = Simulation(1, 1200, share=0.1, faults=FAULTS)
+    simulation = Simulation(1, 400, share=0.4, faults=FAULTS)
     watched = watch(simulation, policy)
     assert not differences(simulation.expected, watched)
     assert len(simulation.expected) > 50
@@ -66,7 +66,7 @@ def test_a_hundred_thousand_lives(policy: WatchPolicy) -> None:
 
 
 def test_lives_in_order_are_no_finding(policy: WatchPolicy) -> None:
-    played(policy, 400, 0.0)
+    played(policy, 250, 0.0)
 
 
 @pytest.mark.parametrize("name", sorted(FAULTS))
@@ -81,7 +81,7 @@ def test_each_fault_by_itself(policy: WatchPolicy, name: str) -> None:
 def test_the_rhythm_of_batches_and_looks_changes_nothing(policy: WatchPolicy) -> None:
     found: list[Watched] = []
     for seconds in (0.5, 20.0):
-        simulation = Simulation(4, 150, share=0.5, faults=FAULTS)
+        simulation = Simulation(4, 80, share=0.5, faults=FAULTS)
         found.append(watch(simulation, policy, seconds))
         assert not differences(simulation.expected, found[-1])
     assert found[0].findings == found[1].findings
@@ -197,7 +197,7 @@ BREAKS: dict[Break, set[str]] = {
 def test_a_wrong_watch_is_noticed(policy: WatchPolicy, monkeypatch: pytest.MonkeyPatch, wrong: Break) -> None:
     wrong(monkeypatch)
     for name in sorted(BREAKS[wrong]):
-        simulation = Simulation(5, 8, share=1.0, faults={name: FAULTS[name]})
+        simulation = Simulation(5, 4, share=1.0, faults={name: FAULTS[name]})
         noticed = differences(simulation.expected, watch(simulation, policy))
         assert any(line.startswith(f"{name}:") for line in noticed), name
 
@@ -246,10 +246,10 @@ def test_records_come_in_order_of_arrival_and_overtake_one_another() -> None:
 
 
 def test_all_tools_play_and_people_come_back() -> None:
-    simulation = Simulation(9, 3000, share=0.0)
+    simulation = Simulation(9, 400, share=0.0, rate=0.2)
     tools = {delivery.tool for delivery in simulation}
     assert tools == {"teleport", "vault", "hoop", "cloudtrail", "emit"}
-    assert simulation._people < 2900, "some have rested and are in a second life"
+    assert simulation._people < 390, "some people return for a second lifecycle"
 
 
 def test_no_fault_leaves_a_seed_its_lives() -> None:

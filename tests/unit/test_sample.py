@@ -75,6 +75,21 @@ def play(
     return ledger
 
 
+@pytest.fixture(scope="module")
+def at_once() -> Ledger:
+    return play(lambda player: player.all_at_once(300))
+
+
+@pytest.fixture(scope="module")
+def in_real_time() -> Ledger:
+    return play(lambda player: player.in_real_time(5.0, 200))
+
+
+@pytest.fixture(scope="module")
+def stopped_halfway() -> Ledger:
+    return play(lambda player: player.in_real_time(5.0, 200), START + timedelta(seconds=25))
+
+
 def test_the_same_seed_imagines_the_same_lives() -> None:
     assert drawn(50, seed=3) == drawn(50, seed=3)
     assert drawn(50, seed=3) != drawn(50, seed=4)
@@ -92,11 +107,10 @@ def test_steps_are_in_order_and_every_ending_happens() -> None:
             assert life.steps[-1].kind in (StepKind.REVOKED, StepKind.EXPIRED, StepKind.CHECKED)
 
 
-def test_every_line_is_read_and_ids_are_unique() -> None:
-    ledger = play(lambda player: player.all_at_once(300))
-    ids = [event.event_id for _, event in ledger.events]
+def test_every_line_is_read_and_ids_are_unique(at_once: Ledger) -> None:
+    ids = [event.event_id for _, event in at_once.events]
     assert len(ids) == len(set(ids))
-    types = {event.event_type for _, event in ledger.events}
+    types = {event.event_type for _, event in at_once.events}
     assert types >= {
         "request.created",
         "request.approved",
@@ -121,13 +135,9 @@ def ends_by_itself(event: Event) -> bool:
     return event.source.native_type.startswith("sts.")
 
 
-@pytest.mark.parametrize("how", ["at once", "as time goes by", "stopped halfway"])
-def test_every_grant_that_is_given_is_taken_away_in_time(how: str) -> None:
-    if how == "at once":
-        ledger = play(lambda player: player.all_at_once(200))
-    else:
-        stop_at = START + timedelta(seconds=25) if how == "stopped halfway" else None
-        ledger = play(lambda player: player.in_real_time(5.0, 200), stop_at)
+@pytest.mark.parametrize("how", ["at_once", "in_real_time", "stopped_halfway"])
+def test_every_grant_that_is_given_is_taken_away_in_time(how: str, request: pytest.FixtureRequest) -> None:
+    ledger: Ledger = request.getfixturevalue(how)
     removed = {event.grant_id: at for at, event in ledger.of_type("grant.revoked", "grant.expired")}
     given = {event.grant_id: event for _, event in ledger.of_type("grant.activated") if not ends_by_itself(event)}
     assert len(given) > 20
@@ -137,8 +147,8 @@ def test_every_grant_that_is_given_is_taken_away_in_time(how: str) -> None:
             assert removed[grant_id] <= event.expires_at + timedelta(seconds=5)
 
 
-def test_sessions_end_and_what_is_done_in_them_names_the_grant() -> None:
-    ledger = play(lambda player: player.all_at_once(200))
+def test_sessions_end_and_what_is_done_in_them_names_the_grant(at_once: Ledger) -> None:
+    ledger = at_once
     started = {
         event.session_id
         for _, event in ledger.of_type("session.started")
@@ -165,9 +175,8 @@ def test_events_of_a_life_come_in_the_order_in_which_they_happened() -> None:
         assert times == sorted(times)
 
 
-def test_live_records_are_told_at_their_time() -> None:
-    ledger = play(lambda player: player.in_real_time(2.0, 30))
-    for at, event in ledger.events:
+def test_live_records_are_told_at_their_time(in_real_time: Ledger) -> None:
+    for at, event in in_real_time.events:
         written = 1.0 if event.source.system == "cloudtrail" else 0.01  # CloudTrail's times are whole seconds
         assert abs((at - event.occurred_at).total_seconds()) < written
 
@@ -178,10 +187,9 @@ def test_the_rate_is_kept() -> None:
     assert max(first) <= START + timedelta(seconds=10)
 
 
-def test_every_life_told_at_once_has_just_ended() -> None:
-    ledger = play(lambda player: player.all_at_once(50))
-    assert max(event.occurred_at for _, event in ledger.events) <= START
-    assert min(event.occurred_at for _, event in ledger.events) > START - timedelta(minutes=10)
+def test_every_life_told_at_once_has_just_ended(at_once: Ledger) -> None:
+    assert max(event.occurred_at for _, event in at_once.events) <= START
+    assert min(event.occurred_at for _, event in at_once.events) > START - timedelta(minutes=10)
 
 
 def test_a_stop_before_the_first_life_tells_nothing() -> None:
@@ -205,9 +213,9 @@ def test_faults_are_told_in_real_time_too(how: str) -> None:
 
     def act(player: Playback) -> None:
         if how == "at once":
-            player.all_at_once(200)
+            player.all_at_once(120)
         else:
-            player.in_real_time(2.0, 200)
+            player.in_real_time(2.0, 120)
         planted.update(player.planted)
 
     ledger = play(act, START + timedelta(seconds=60) if how == "stopped halfway" else None, share=0.5)
