@@ -20,14 +20,12 @@ from grantledger.producers.adapters.cloudtrail.identity_center import ROLE_SEARC
 from grantledger.producers.importer import Importer, Report
 from grantledger.producers.input_files import InputFile
 from grantledger.producers.record_list import ListItem, RecordList, is_record_list
-from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Event
+from support.adapters import Result, assert_maps_or_fails, one, reason
+from support.adapters import read as read_record
 from support.mangling import mangled
 
-Outcome = tuple[Event, ...] | Skipped
 REPOSITORY = Path(__file__).resolve().parents[2]
-HERE = Location("trail.json", 5)
-ENCODER = EventEncoder()
 AT = datetime(2026, 7, 1, 10, 0, tzinfo=UTC)
 ACCOUNT = "111122223333"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/ops/breakglass"
@@ -71,32 +69,21 @@ def record(service: str, operation: str, **members: Any) -> dict[str, Any]:
     }
 
 
-def read(found: dict[str, Any], **more: Any) -> Outcome:
-    return make_adapter("cloudtrail", **more).read(json.dumps(found).encode(), HERE)
+def read(found: dict[str, Any], **options: Any) -> Result:
+    return read_record("cloudtrail", found, **options)
 
 
-def call(service: str, operation: str, **members: Any) -> Outcome:
+def call(service: str, operation: str, **members: Any) -> Result:
     return read(record(service, operation, **members))
 
 
-def one(outcome: Outcome) -> Event:
-    assert not isinstance(outcome, Skipped), outcome
-    (found,) = outcome
-    return found
-
-
-def reason(outcome: Outcome) -> str:
-    assert isinstance(outcome, Skipped), outcome
-    return outcome.reason
-
-
-def assume(**members: Any) -> Outcome:
+def assume(**members: Any) -> Result:
     asked = {"roleArn": ROLE, "roleSessionName": "alice", "durationSeconds": 3600}
     return call("sts", "AssumeRole", **{"requestParameters": asked, "responseElements": ISSUED, **members})
 
 
 @pytest.fixture(scope="module")
-def outcomes(samples: Path) -> list[tuple[dict[str, Any], Outcome]]:
+def outcomes(samples: Path) -> list[tuple[dict[str, Any], Result]]:
     lines = (samples / "aws_cloudtrail" / "cloudtrail.jsonl").read_bytes().splitlines()
     adapter = make_adapter("cloudtrail")
     return [(json.loads(line), adapter.read(line, Location("s", number))) for number, line in enumerate(lines, 1)]
@@ -105,7 +92,7 @@ def outcomes(samples: Path) -> list[tuple[dict[str, Any], Outcome]]:
 class TestRealRecords:
     """A recorded attack on an account of its own, with the key ids replaced."""
 
-    def test_what_becomes_of_them(self, outcomes: list[tuple[dict[str, Any], Outcome]]) -> None:
+    def test_what_becomes_of_them(self, outcomes: list[tuple[dict[str, Any], Result]]) -> None:
         counts: Counter[str] = Counter()
         for _, outcome in outcomes:
             counts[outcome.reason if isinstance(outcome, Skipped) else one(outcome).event_type] += 1
@@ -120,7 +107,7 @@ class TestRealRecords:
             "authentication": 1,
         }
 
-    def test_the_documentation_gives_these_counts(self, outcomes: list[tuple[dict[str, Any], Outcome]]) -> None:
+    def test_the_documentation_gives_these_counts(self, outcomes: list[tuple[dict[str, Any], Result]]) -> None:
         counts: Counter[str] = Counter()
         for _, outcome in outcomes:
             counts["mapped" if not isinstance(outcome, Skipped) else outcome.reason] += 1
@@ -131,7 +118,7 @@ class TestRealRecords:
         for word in counts.keys() - {"mapped"}:
             assert f"{counts[word]:,} `{word}`" in line
 
-    def test_every_issue_of_credentials_is_accounted_for(self, outcomes: list[tuple[dict[str, Any], Outcome]]) -> None:
+    def test_every_issue_of_credentials_is_accounted_for(self, outcomes: list[tuple[dict[str, Any], Result]]) -> None:
         """The 49 calls of AssumeRole: given, refused, or taken by a service for its own role."""
         calls = [(found, outcome) for found, outcome in outcomes if found["eventName"] == "AssumeRole"]
         assert len(calls) == 49
@@ -151,7 +138,7 @@ class TestRealRecords:
                     assert event.expires_at == event.occurred_at + timedelta(seconds=seconds)
 
     def test_what_is_done_with_credentials_leads_back_to_their_issue(
-        self, outcomes: list[tuple[dict[str, Any], Outcome]]
+        self, outcomes: list[tuple[dict[str, Any], Result]]
     ) -> None:
         """The sample's key ids are all the same, so principal and time must do: they do, for every role session."""
         given: dict[str | None, str | None] = {}
@@ -167,14 +154,14 @@ class TestRealRecords:
             assert sessions == {given[grant]}
 
     def test_what_is_done_in_the_console_leads_back_to_the_sign_in(
-        self, outcomes: list[tuple[dict[str, Any], Outcome]]
+        self, outcomes: list[tuple[dict[str, Any], Result]]
     ) -> None:
         events = [event for _, found in outcomes if not isinstance(found, Skipped) for event in found]
         signed_in = {event.session_id for event in events if event.event_type == "session.started"}
         done = Counter(event.session_id for event in events if event.event_type == "session.command")
         assert [done[session] for session in signed_in if done[session]] == [217]
 
-    def test_nothing_is_said_to_be_removed(self, outcomes: list[tuple[dict[str, Any], Outcome]]) -> None:
+    def test_nothing_is_said_to_be_removed(self, outcomes: list[tuple[dict[str, Any], Result]]) -> None:
         for _, outcome in outcomes:
             for event in () if isinstance(outcome, Skipped) else outcome:
                 assert event.removal_evidence is None
@@ -236,7 +223,7 @@ class TestCredentials:
         "text", ["Jul 32, 2026, 1:00:00 PM", "Foo 1, 2026, 1:00:00 PM", "soon", 7, "Jul 1, 2026, 13:00:00 PM"]
     )
     def test_an_end_that_is_no_time_fails(self, text: Any) -> None:
-        with pytest.raises(RecordError, match=r"^trail.json:5: responseElements.credentials.expiration: "):
+        with pytest.raises(RecordError, match=r"^records.jsonl:7: responseElements.credentials.expiration: "):
             assume(responseElements={"credentials": {"accessKeyId": KEY, "expiration": text}})
 
     def test_without_an_end_it_is_reckoned_from_what_was_asked(self) -> None:
@@ -339,7 +326,7 @@ PORTAL_USER = {
 }
 
 
-def assignment(verb: str, status: str | None, **members: Any) -> Outcome:
+def assignment(verb: str, status: str | None, **members: Any) -> Result:
     word = {"Create": "Creation", "Delete": "Deletion"}[verb]
     answer = {f"accountAssignment{word}Status": {"status": status}}
     more = {"requestParameters": ASSIGNMENT, "responseElements": answer, "userIdentity": TAKEN, **members}
@@ -432,7 +419,7 @@ class TestIdentityCenter:
 
 
 class TestSessions:
-    def console(self, operation: str, answer: str, **members: Any) -> Outcome:
+    def console(self, operation: str, answer: str, **members: Any) -> Result:
         more = {"eventType": "AwsConsoleSignIn", "responseElements": {operation: answer}, **members}
         return call("signin", operation, **more)
 
@@ -561,12 +548,12 @@ class TestShapes:
         assert (event.event_type, event.source.native_id) == ("session.command", "e1")
 
     def test_a_whole_file_among_lines_is_named(self) -> None:
-        with pytest.raises(RecordError, match=r"^trail.json:5: Records: this is a whole log file"):
+        with pytest.raises(RecordError, match=r"^records.jsonl:7: Records: this is a whole log file"):
             read({"Records": [record("ec2", "RunInstances")]})
 
     @pytest.mark.parametrize("name", ["eventName", "eventSource", "eventTime", "eventID"])
     def test_what_is_missing_is_named(self, name: str) -> None:
-        with pytest.raises(RecordError, match=rf"^trail.json:5: {name}: is missing$"):
+        with pytest.raises(RecordError, match=rf"^records.jsonl:7: {name}: is missing$"):
             read({**record("ec2", "RunInstances"), name: None})
 
     def test_instance_and_tenant(self) -> None:
@@ -582,7 +569,7 @@ def feed(path: Path, **more: Any) -> tuple[Report, list[Event]]:
     return importer.report, sent
 
 
-def several(count: int) -> list[dict[str, Any]]:
+def calls(count: int) -> list[dict[str, Any]]:
     return [record("ec2", "RunInstances", userIdentity=TAKEN, eventID=f"e{number}") for number in range(count)]
 
 
@@ -590,7 +577,7 @@ class TestFiles:
     """Log files as CloudTrail puts them into S3."""
 
     def test_every_shape_gives_the_same_events(self, tmp_path: Path) -> None:
-        records = several(5)
+        records = calls(5)
         lines = b"".join(json.dumps(found).encode() + b"\n" for found in records)
         whole = json.dumps({"Records": records}).encode()
         shapes = {
@@ -612,13 +599,13 @@ class TestFiles:
         assert all(found == ids["lines"] for found in ids.values())
 
     def test_a_record_keeps_its_own_bytes(self, tmp_path: Path) -> None:
-        records = [json.dumps(found).encode() for found in several(3)]
+        records = [json.dumps(found).encode() for found in calls(3)]
         (tmp_path / "a").write_bytes(b'{"Records": [' + b" ,\n".join(records) + b"]}")
         _, sent = feed(tmp_path / "a")
         assert [event.raw for event in sent] == records
 
     def test_a_bad_record_is_named_and_the_others_are_read(self, tmp_path: Path) -> None:
-        records: list[Any] = several(3)
+        records: list[Any] = calls(3)
         records[1]["eventTime"] = "yesterday"
         path = tmp_path / "a.json"
         path.write_text(json.dumps({"Records": records}))
@@ -639,7 +626,7 @@ class TestFiles:
         ]
 
     def test_a_record_that_is_too_long_is_passed_over(self, tmp_path: Path) -> None:
-        records = several(3)
+        records = calls(3)
         records[1]["requestParameters"] = {"padding": '\\"]}' * 100_000}
         path = tmp_path / "a.json"
         path.write_text(json.dumps({"Records": records}))
@@ -661,7 +648,7 @@ class TestFiles:
     )
     def test_a_damaged_file_fails_after_what_could_be_read(self, tmp_path: Path, end: bytes, problem: str) -> None:
         path = tmp_path / "a.json"
-        path.write_bytes(b'{"Records":[' + json.dumps(several(1)[0]).encode() + end)
+        path.write_bytes(b'{"Records":[' + json.dumps(calls(1)[0]).encode() + end)
         report, sent = feed(path)
         assert (len(sent), report.failed, report.records) == (1, 1, 2)
         assert report.failures[0].problem == problem
@@ -678,7 +665,7 @@ class TestFiles:
 
     def test_blank_lines_before_lines_are_counted(self, tmp_path: Path) -> None:
         path = tmp_path / "a"
-        path.write_bytes(b"\n\r\n" + json.dumps(several(1)[0]).encode() + b"\nbad")
+        path.write_bytes(b"\n\r\n" + json.dumps(calls(1)[0]).encode() + b"\nbad")
         report, sent = feed(path)
         assert (len(sent), report.skipped["blank_line"]) == (1, 2)
         assert [str(failure.location) for failure in report.failures] == [f"{path}:4"]
@@ -690,7 +677,7 @@ class TestFiles:
         assert report.records == 0
 
     def test_the_real_records_in_one_file_are_the_real_records(
-        self, tmp_path: Path, samples: Path, outcomes: list[tuple[dict[str, Any], Outcome]]
+        self, tmp_path: Path, samples: Path, outcomes: list[tuple[dict[str, Any], Result]]
     ) -> None:
         lines = (samples / "aws_cloudtrail" / "cloudtrail.jsonl").read_bytes().splitlines()
         path = tmp_path / "whole.json.gz"
@@ -795,10 +782,4 @@ WHOLE = [
 
 @given(mangled(WHOLE))
 def test_a_mangled_record_raises_nothing_but_a_record_error(found: dict[str, Any]) -> None:
-    try:
-        outcome = read(found)
-    except RecordError as error:
-        assert error.location == HERE
-        return
-    for event in () if isinstance(outcome, Skipped) else outcome:
-        ENCODER.encode(event)
+    assert_maps_or_fails("cloudtrail", found)

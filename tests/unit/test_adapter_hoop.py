@@ -14,41 +14,22 @@ import pytest
 from hypothesis import given
 
 from grantledger.producers.adapters import Location, RecordError, Skipped, make_adapter
-from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import Event
+from support.adapters import HERE, Result, assert_maps_or_fails, one, reason, several
+from support.adapters import read as read_record
 from support.mangling import mangled
 
-Outcome = tuple[Event, ...] | Skipped
 REPOSITORY = Path(__file__).resolve().parents[2]
-HERE = Location("hoop.jsonl", 3)
-ENCODER = EventEncoder()
 TIME = "2026-05-04T15:30:00Z"
 AT = datetime(2026, 5, 4, 15, 30, tzinfo=UTC)
 
 
-def read(record: dict[str, Any], **more: Any) -> Outcome:
-    return make_adapter("hoop", **more).read(json.dumps(record).encode(), HERE)
+def read(record: dict[str, Any], **options: Any) -> Result:
+    return read_record("hoop", record, **options)
 
 
 def event(event_type: str, **payload: Any) -> dict[str, Any]:
     base = {"session_id": "s1", "user": "drew@example.com", "connection": "pg-prod", "occurred_at": TIME}
     return {"event_type": event_type, "payload": {**base, **payload}}
-
-
-def one(outcome: Outcome) -> Event:
-    assert not isinstance(outcome, Skipped), outcome
-    (found,) = outcome
-    return found
-
-
-def several(outcome: Outcome) -> tuple[Event, ...]:
-    assert not isinstance(outcome, Skipped), outcome
-    return outcome
-
-
-def reason(outcome: Outcome) -> str:
-    assert isinstance(outcome, Skipped), outcome
-    return outcome.reason
 
 
 class TestRealRecords:
@@ -133,7 +114,7 @@ class TestDecisions:
 
     @pytest.mark.parametrize("name", ["review_id", "occurred_at"])
     def test_what_is_missing_is_named(self, name: str) -> None:
-        with pytest.raises(RecordError, match=rf"^hoop.jsonl:3: payload.{name}: is missing$"):
+        with pytest.raises(RecordError, match=rf"^records.jsonl:7: payload.{name}: is missing$"):
             read(event("access.jit_approved", **{"reviewer": "a", "review_id": "r1", name: None}))
 
 
@@ -172,7 +153,7 @@ class TestWebhooks:
             assert reason(read({"event_type": event_type, "payload": payload})) == "no_time"
             assert reason(read(payload)) == "no_time"
 
-    def webhook(self, text: str = "", **payload: Any) -> Outcome:
+    def webhook(self, text: str = "", **payload: Any) -> Result:
         base = {
             "event_type": "session.open",
             "id": "s1",
@@ -214,7 +195,7 @@ class TestWebhooks:
         assert asked.action is not None and asked.action.query == "a\\xff"
 
     def test_input_that_is_not_base64_fails(self) -> None:
-        with pytest.raises(RecordError, match=r"^hoop.jsonl:3: payload.input: is not base64$"):
+        with pytest.raises(RecordError, match=r"^records.jsonl:7: payload.input: is not base64$"):
             self.webhook(input="%%%")
 
     def test_a_close_names_nobody(self) -> None:
@@ -313,7 +294,7 @@ def test_a_type_of_a_later_version_is_counted() -> None:
 
 
 def test_a_record_without_a_type_names_what_is_missing() -> None:
-    with pytest.raises(RecordError, match=r"^hoop.jsonl:3: event_type: is missing$"):
+    with pytest.raises(RecordError, match=r"^records.jsonl:7: event_type: is missing$"):
         read({"payload": {}})
 
 
@@ -339,10 +320,4 @@ WHOLE = [
 
 @given(mangled(WHOLE))
 def test_a_mangled_record_raises_nothing_but_a_record_error(record: dict[str, Any]) -> None:
-    try:
-        outcome = read(record)
-    except RecordError as error:
-        assert error.location == HERE
-        return
-    for found in () if isinstance(outcome, Skipped) else outcome:
-        ENCODER.encode(found)
+    assert_maps_or_fails("hoop", record)
