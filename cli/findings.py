@@ -51,11 +51,6 @@ ORDER BY append_time, origin, `index` LIMIT 1000
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the finding, or the beginning of it.")]
 
 
-def _rows(ask: Ask, sql: str, **values: object) -> list[dict[str, Any]]:
-    """Return findings with every field; a store of an earlier version lacks some."""
-    return [dict.fromkeys(_FIELDS, "") | row for row in ask(sql, **values)]
-
-
 def list_command(  # noqa: PLR0917 - one parameter per flag
     settings: Settings,
     output: Output,
@@ -74,7 +69,7 @@ def list_command(  # noqa: PLR0917 - one parameter per flag
         fail(f"--severity: {severity!r} is not one of {', '.join(SEVERITIES)}")
     severities = list(SEVERITIES[SEVERITIES.index(severity) :]) if severity else []
     with read_store(settings) as ask:
-        rows = _rows(ask, _LIST, all=everything, rule=rule, severities=severities, limit=limit)
+        rows = ask(_LIST, all=everything, rule=rule, severities=severities, limit=limit)
     total = rows[0]["total"] if rows else 0
     for row in rows:
         del row["total"]
@@ -164,7 +159,7 @@ def _given(reason: str) -> str:
 
 def _resolved(ask: Ask, prefix: str) -> Row:
     """Return the only finding with this id or prefix; otherwise end the command."""
-    found = _rows(ask, _ONE, id=prefix.lower()) if prefix else []
+    found = ask(_ONE, id=prefix.lower()) if prefix else []
     if not found:
         fail(f"no finding has the id {shortened(prefix, 40)!r}; `grantledger findings list --all` lists them", 1)
     if len(found) > 1:

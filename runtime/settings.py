@@ -11,79 +11,84 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_origin
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from ..base.errors import UsageError
+from ..base.toml import ConfigError, load_toml
 
 if TYPE_CHECKING:
     from ..kafka.cluster import Cluster
 
+PREFIX = "GRANTLEDGER_"
 DEFAULT_DATA_DIR = Path("data")
 STACK_FILE = Path("run") / "stack.json"
 DEPLOYMENT_FILE = Path("deployment")
+_FROM_STACK = ("deployment", "kafka_bootstrap_servers")
 
 _SECRET_OPTION = re.compile(r"password|secret|token|pem$|key$|jaas|credential|oauthbearer\.config", re.IGNORECASE)
-"""Options of librdkafka and clickhouse-connect whose value nobody should read over a shoulder."""
+"""Options of librdkafka and clickhouse-connect whose values are secrets."""
 _USERINFO = re.compile(r"://[^/@\s]*@")
 
 
 class SettingsError(UsageError):
-    """A setting is missing or wrong; the message names it and says what to do."""
+    """A setting is missing or wrong; the message names it and what to do."""
 
 
-class Settings(BaseSettings):
-    """All settings. The description of each is its documentation; ``grantledger settings`` prints them."""
+class Settings(BaseModel):
+    """All settings. Their descriptions are the documentation: ``grantledger settings`` and docs/settings.md."""
 
-    model_config = SettingsConfigDict(env_prefix="GRANTLEDGER_", extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data_dir: Path = Field(DEFAULT_DATA_DIR, description="Folder of the keys, the local stack and the embedded store.")
+    data_dir: Path = Field(
+        DEFAULT_DATA_DIR, description="Folder with the keys, the local stack and the embedded store."
+    )
+    config: Path | None = Field(None, description="TOML file with settings, in place of --config.")
     deployment: str = Field(
         "",
         max_length=150,
         pattern=r"^[a-z0-9.-]*$",
-        description="Name of this deployment, unique in the world: the first part of every log's origin. "
-        "The local stack makes one up with a random suffix.",
+        description="Name of this deployment, unique in the world: the first part of the origin of every log. "
+        "The local stack generates one with a random suffix.",
     )
     kafka_bootstrap_servers: str = Field("", description="Kafka brokers, host:port, comma-separated.")
     kafka_options: dict[str, str | int | float | bool] = Field(
         default_factory=dict,
-        description="Options passed to librdkafka as they are, for TLS and SASL: a TOML table, or JSON in the "
+        description="Options passed through to librdkafka, for TLS and SASL: a TOML table, or JSON in the "
         'environment. Example: {"security.protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-512"}.',
     )
     kafka_sasl_password: SecretStr = Field(
-        SecretStr(""), description="Password for SASL, kept out of kafka_options so that it never shows."
+        SecretStr(""), description="Password for SASL. It is not part of kafka_options, so that it is never printed."
     )
     kafka_replication: int = Field(
         0,
         ge=0,
         le=9,
-        description="Replication factor of topics that are created; 0: 3, or 1 where there is one broker.",
+        description="Replication factor of new topics; 0: 3, or 1 with a single broker.",
     )
     topic_prefix: str = Field(
         "",
         max_length=150,
         pattern=r"^[A-Za-z0-9._-]*$",
-        description="Stands before the name of every topic, so that several deployments can share a Kafka cluster.",
+        description="Prefix of every topic name, so that several deployments can share a Kafka cluster.",
     )
     schema_registry_url: str = Field(
-        "", description="Confluent-compatible schema registry. When set, events are framed with its schema ids."
+        "", description="Confluent-compatible schema registry. If set, events are framed with its schema ids."
     )
-    schema_registry_user: str = Field("", description="User at the schema registry, where it wants one.")
-    schema_registry_password: SecretStr = Field(SecretStr(""), description="Password at the schema registry.")
-    activity_partitions: int = Field(4, ge=1, le=256, description="Partitions of access.activity when it is created.")
-    payload_retention_days: int = Field(0, ge=0, description="How long sealed topics keep their batches; 0: for ever.")
+    schema_registry_user: str = Field("", description="User for the schema registry, if it requires one.")
+    schema_registry_password: SecretStr = Field(SecretStr(""), description="Password for the schema registry.")
+    activity_partitions: int = Field(4, ge=1, le=256, description="Number of partitions of a new access.activity.")
+    payload_retention_days: int = Field(0, ge=0, description="How long sealed topics keep their batches; 0: forever.")
     clickhouse_url: str = Field(
         "", description="ClickHouse server, http(s)://host:port. Empty: the embedded engine in the data folder."
     )
-    clickhouse_user: str = Field("default", description="User at the ClickHouse server.")
-    clickhouse_password: SecretStr = Field(SecretStr(""), description="Password at the ClickHouse server.")
+    clickhouse_user: str = Field("default", description="User for the ClickHouse server.")
+    clickhouse_password: SecretStr = Field(SecretStr(""), description="Password for the ClickHouse server.")
     clickhouse_database: str = Field("audit", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Database of the store.")
     clickhouse_options: dict[str, Any] = Field(
         default_factory=dict,
-        description="Arguments passed to clickhouse_connect.get_client as they are, for example ca_cert or verify.",
+        description="Arguments passed through to clickhouse_connect.get_client, for example ca_cert or verify.",
     )
     key_file: Path | None = Field(
         None,
@@ -101,29 +106,29 @@ class Settings(BaseSettings):
     sealer_instance: str = Field(
         "0",
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
-        description="Name of this sealer among several. Two with one name fence each other off.",
+        description="Name of this sealer among several. Two with the same name fence each other off.",
     )
     seal_linger_seconds: float = Field(
         1.0,
         ge=0.0,
         le=60.0,
-        description="Longest time an entry of access.activity waits for company before its batch is sealed; what "
-        "deadlines are judged by waits for 0.2 at most.",
+        description="Longest time that an entry of access.activity waits before its batch is sealed. Entries that "
+        "deadlines depend on wait 0.2 s at most.",
     )
-    head_restate_seconds: float = Field(
-        86_400.0, ge=1.0, description="An idle log restates its signed head this often."
-    )
+    head_restate_seconds: float = Field(86_400.0, ge=1.0, description="How often an idle log restates its signed head.")
     anchor_interval_seconds: float = Field(60.0, ge=0.1, description="Time between anchors.")
-    anchor_targets: tuple[Literal["file"], ...] = Field(("file",), description="Where anchors are written outside.")
+    anchor_targets: tuple[Literal["file"], ...] = Field(
+        ("file",), description="Outside targets that anchors are written to."
+    )
     anchor_file: Path | None = Field(
         None,
-        description="Append-only file of the target 'file'. Default: anchors.jsonl in the data folder; put it on "
-        "other storage.",
+        description="Append-only file of the target 'file'. Default: anchors.jsonl in the data folder. In production, "
+        "put it where the operators of Kafka and ClickHouse cannot write.",
     )
     watch_instance: str = Field(
         "0",
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
-        description="Name of this watch process within its group. Two processes with one name fence each other off.",
+        description="Name of this watch process within its group. Two with the same name fence each other off.",
     )
     watch_policy: Path | None = Field(
         None, description="TOML file with the watch policy: grace, longest access, approvals, evidence of removal."
@@ -146,32 +151,30 @@ class Settings(BaseSettings):
         le=3650,
         description="How many days the watch keeps grants and sessions after their end. Later records count as new.",
     )
-    alert_config: Path | None = Field(
-        None, description="TOML file with the channels that alerts go to: Alertmanager and webhooks."
-    )
+    alert_config: Path | None = Field(None, description="TOML file with the alert channels: Alertmanager and webhooks.")
     alert_outbox: Path | None = Field(
         None,
-        description="SQLite file in which alerts wait until they are delivered. Default: alerts/outbox.sqlite3 in the "
-        "data folder; on a local disk.",
+        description="SQLite file with undelivered alerts, on a local disk. Default: alerts/outbox.sqlite3 in the data "
+        "folder.",
     )
     sweep_interval_seconds: float = Field(60.0, ge=1.0, le=86_400.0, description="Time between sweeps.")
     enforce_config: Path | None = Field(
-        None, description="TOML file with the enforcer's policy: which access is taken away where, and how."
+        None, description="TOML file with the enforcement policy: which access is revoked where, and how."
     )
     enforce_carry_out: bool = Field(
         False,
-        description="Whether the enforcer acts. Without it a dry run only says what would be taken away.",
+        description="Whether the enforcer revokes. Otherwise a dry run reports what would be revoked.",
     )
     enforce_max_per_window: int = Field(
         20,
         ge=1,
         le=100_000,
-        description="How many revocations the enforcer begins in a window; one more opens its breaker, and it stops "
-        "until a person closes it.",
+        description="How many revocations the enforcer starts in a window. One more opens its breaker, and it stops "
+        "until a person closes the breaker.",
     )
-    enforce_window_seconds: float = Field(3600.0, ge=1.0, le=604_800.0, description="Length of the enforcer's window.")
+    enforce_window_seconds: float = Field(3600.0, ge=1.0, le=604_800.0, description="Length of this window.")
     enforce_attempts: int = Field(
-        5, ge=1, le=100, description="How often the enforcer tries one revocation before it gives it up."
+        5, ge=1, le=100, description="How often the enforcer attempts one revocation before it gives up."
     )
     kafka_port: int | None = Field(
         None,
@@ -199,41 +202,25 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe level that is logged."
     )
-    log_format: Literal["json", "text"] = Field("json", description="Shape of log lines on standard error.")
+    log_format: Literal["json", "text"] = Field("json", description="Format of log lines on standard error.")
 
     @field_validator("kafka_options")
     @classmethod
     def _no_secret_in_options(cls, options: dict[str, Any]) -> dict[str, Any]:
         if "sasl.password" in options:
-            raise ValueError("give the password as kafka_sasl_password, which is never printed")
+            raise ValueError("set the password as kafka_sasl_password, which is never printed")
         return options
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Order of the sources: arguments, environment, the TOML file."""
-        del dotenv_settings, file_secret_settings
-        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
-        if config := os.environ.get("GRANTLEDGER_CONFIG"):
-            sources += (TomlConfigSettingsSource(settings_cls, Path(config)),)
-        return sources
-
     def kafka_client_options(self) -> dict[str, Any]:
-        """Return the librdkafka options that every client of ours starts from.
+        """Return the librdkafka options that all clients have in common.
 
         Raises:
-            SettingsError: no broker is named.
+            SettingsError: no broker is set.
         """
         if not self.kafka_bootstrap_servers:
             raise SettingsError(
-                "no Kafka broker: set GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS, or name the data folder of a running local "
-                f"stack with --data (looked for {self.data_dir / STACK_FILE})"
+                "no Kafka broker: set GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS, or give the data folder of a running local "
+                f"stack with --data (there is no {self.data_dir / STACK_FILE})"
             )
         options: dict[str, Any] = {"bootstrap.servers": self.kafka_bootstrap_servers, **self.kafka_options}
         if password := self.kafka_sasl_password.get_secret_value():
@@ -244,14 +231,14 @@ class Settings(BaseSettings):
         """Return the Kafka cluster of this deployment.
 
         Raises:
-            SettingsError: no broker is named.
+            SettingsError: no broker is set.
         """
         from ..kafka.cluster import Cluster
 
         return Cluster(self.kafka_client_options(), self.topic_prefix)
 
     def require_deployment(self) -> str:
-        """Return the deployment's name.
+        """Return the name of the deployment.
 
         Raises:
             SettingsError: it is not set.
@@ -261,7 +248,7 @@ class Settings(BaseSettings):
         return self.deployment
 
     def shown(self, name: str) -> str:
-        """Return a setting's value for people to read: empty where there is none, and never a secret."""
+        """Return the value of a setting for people: empty if there is none, and never a secret."""
         value = getattr(self, name)
         if isinstance(value, SecretStr):
             return "(secret)" if value.get_secret_value() else ""
@@ -274,12 +261,12 @@ class Settings(BaseSettings):
 
     @property
     def private_key_path(self) -> Path:
-        """Where the private key of the logs is."""
+        """File with the private key of the logs."""
         return self.key_file or self.data_dir / "keys" / "log.pem"
 
     @property
     def public_key_path(self) -> Path:
-        """Where the public key of the logs is."""
+        """File with the public key of the logs."""
         return self.public_key_file or self.private_key_path.with_suffix(".pub")
 
     @property
@@ -302,44 +289,67 @@ def load_settings(data_dir: Path | None = None, config: Path | None = None, **ov
     """Read the settings from all their sources.
 
     Args:
-        data_dir: the data folder, when the command line names one.
-        config: a TOML file, when the command line names one.
-        overrides: settings that the command line gives; None is left out.
+        data_dir: the data folder from the command line.
+        config: the TOML file from the command line.
+        overrides: settings from the command line; None is left out.
 
     Raises:
-        SettingsError: a setting is unknown or wrong, or the file cannot be read; names the setting.
+        SettingsError: settings are unknown or wrong, or a file cannot be read; names every one of them.
     """
-    if config is not None:
-        os.environ["GRANTLEDGER_CONFIG"] = str(config)
-    given = {name: value for name, value in overrides.items() if value is not None}
-    if data_dir is not None:
-        given["data_dir"] = data_dir
-    if (path := os.environ.get("GRANTLEDGER_CONFIG")) and not Path(path).is_file():
-        raise SettingsError(f"the settings file {path} does not exist (--config or GRANTLEDGER_CONFIG)")
+    line = overrides | {"data_dir": data_dir, "config": config}
+    given = {name: value for name, value in line.items() if value is not None}
+    problems: list[str] = []
+    environment = _from_environment(problems)
+    values: dict[str, Any] = environment | given
+    if path := values.get("config"):
+        try:
+            # The file alone is validated first: its errors then name their lines.
+            found = load_toml(Path(path), Settings)
+            values = {name: getattr(found, name) for name in found.model_fields_set} | values
+        except ConfigError as error:
+            problems += str(error).splitlines()
+    if problems:
+        raise SettingsError("\n".join(problems))
     try:
-        settings = Settings(**given)
-        found = read_deployment(settings.data_dir) | read_stack(settings.data_dir)
-        missing = {
-            name: value
-            for name, value in found.items()
-            if name in Settings.model_fields and not getattr(settings, name)
-        }
-        return Settings(**(given | missing)) if missing else settings
+        settings = Settings(**values)
+        stack = read_deployment(settings.data_dir) | read_stack(settings.data_dir)
+        missing = {name: stack[name] for name in _FROM_STACK if name in stack and not getattr(settings, name)}
+        return Settings(**(values | missing)) if missing else settings
     except ValidationError as error:
-        lines = [f"{_name(problem['loc'])}: {problem['msg']}" for problem in error.errors(include_input=False)]
-        raise SettingsError("\n".join(lines)) from None
-    except OSError as error:
-        raise SettingsError(f"the settings file {error.filename} cannot be read: {error.strerror}") from None
-    except ValueError as error:  # the TOML file does not parse, or JSON in the environment
-        raise SettingsError(f"settings: {error}") from None
+        raise SettingsError("\n".join(_problems(error, ""))) from None
 
 
-def _name(loc: tuple[int | str, ...]) -> str:
-    return f"GRANTLEDGER_{str(loc[0]).upper()}" if loc else "settings"
+def _from_environment(problems: list[str]) -> dict[str, Any]:
+    """Return the settings in the environment; tables and lists are JSON there."""
+    values: dict[str, Any] = {}
+    for name, field in Settings.model_fields.items():
+        if (text := os.environ.get(PREFIX + name.upper())) is None or (name == "config" and not text):
+            continue
+        values[name] = text
+        if get_origin(field.annotation) in (dict, tuple):
+            try:
+                values[name] = json.loads(text)
+            except ValueError as error:
+                problems.append(f"{PREFIX}{name.upper()}: is not JSON: {error}")
+                del values[name]
+    try:
+        return {name: getattr(Settings(**values), name) for name in values}
+    except ValidationError as error:
+        problems += _problems(error, PREFIX)
+        return {}
+
+
+def _problems(error: ValidationError, prefix: str) -> list[str]:
+    """Return one line per problem. Values are left out: they may be secrets."""
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        name = str(problem["loc"][0]) if problem["loc"] else "settings"
+        lines.append(f"{prefix}{name.upper() if prefix else name}: {problem['msg'].removeprefix('Value error, ')}")
+    return lines
 
 
 def read_deployment(data_dir: Path) -> dict[str, Any]:
-    """Return the deployment that the data folder belongs to, if a local stack has ever run there."""
+    """Return the deployment that the data folder belongs to, if a local stack has run there."""
     try:
         return {"deployment": (data_dir / DEPLOYMENT_FILE).read_text("utf-8").strip()}
     except OSError:
@@ -347,13 +357,13 @@ def read_deployment(data_dir: Path) -> dict[str, Any]:
 
 
 def read_stack(data_dir: Path) -> dict[str, Any]:
-    """Return what the running local stack wrote about itself; nothing where none runs."""
+    """Return the settings of the running local stack; empty if none runs."""
     try:
         stack: dict[str, Any] = json.loads((data_dir / STACK_FILE).read_text("utf-8"))
         os.kill(int(stack["pid"]), 0)
     except (FileNotFoundError, ProcessLookupError):
         return {}
-    except PermissionError:  # it runs, as another user
+    except PermissionError:  # it runs as another user
         return stack
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise SettingsError(f"{data_dir / STACK_FILE} cannot be read: {error}") from error

@@ -87,7 +87,7 @@ class Stack:
                 "kafka_bootstrap_servers": servers,
                 "topic_prefix": self.settings.topic_prefix,
                 "metrics_port": "0",
-                **({"watch_policy": str(self.settings.watch_policy)} if self.settings.watch_policy else {}),
+                **{name: str(path) for name in ("config", "watch_policy") if (path := getattr(self.settings, name))},
             }
         )
         names = [*_START_ORDER, *(["alert"] if self.settings.alert_config is not None else [])]
