@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import EngineError
+from clickhouse_connect.driver.binding import format_str, quote_identifier
 
-_SETTING_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
+from .errors import EngineError
 
 
 class EngineConnection:
@@ -28,9 +26,10 @@ class EngineConnection:
             self._connection: Any = chdb.connect(str(path.resolve()))
         try:
             if database is not None:
-                self.query("USE " + _quote_name(database), "TabSeparated")
+                self.query(f"USE {quote_identifier(database)}", "Null")
             if settings:
-                self.query("SET " + ", ".join(_assignment(*item) for item in settings.items()), "TabSeparated")
+                assignments = (f"{name} = {format_str(value)}" for name, value in settings.items())
+                self.query(f"SET {', '.join(assignments)}", "Null")
         except BaseException:
             self.close()
             raise
@@ -39,6 +38,10 @@ class EngineConnection:
         """Run `sql` and return its complete answer. Raises EngineError."""
         data: bytes = self._run(sql, output_format, parameters or {}).bytes() or b""
         return data
+
+    def lines(self, sql: str) -> list[str]:
+        """Run a constant query and return the lines of its answer."""
+        return self.query(sql, "TabSeparated").decode().split("\n")[:-1]
 
     def write_answer(self, sql: str, output_format: str, parameters: Mapping[str, str], pipe: int) -> int:
         """Run a SELECT and let the engine write the answer to the file descriptor `pipe` as it produces it.
@@ -52,38 +55,20 @@ class EngineConnection:
         ).rows_read()
         return rows
 
-    def _run(self, sql: str, output_format: str, parameters: Mapping[str, str]) -> Any:
-        with _engine_errors():
-            return self._connection.query(sql, output_format, params=dict(parameters))
-
     def close(self) -> None:
         """Close the connection; the engine stays open."""
         self._connection.close()
 
+    def _run(self, sql: str, output_format: str, parameters: Mapping[str, str]) -> Any:
+        with _engine_errors():
+            return self._connection.query(sql, output_format, params=dict(parameters))
 
-class ControlConnection:
-    """The endpoint's own connection, without limits: cancels queries and reads facts about the engine. Thread-safe."""
 
-    def __init__(self, path: Path) -> None:
-        self._connection = EngineConnection(path)
-        self._lock = threading.Lock()
-
-    def cancel(self, tag: str) -> None:
-        """Ask the engine to cancel every query whose tag starts with `tag`; do not wait until they have ended."""
-        with self._lock:
-            self._connection.query(
-                "KILL QUERY WHERE startsWith(Settings['log_comment'], {tag:String}) ASYNC", "Null", {"tag": tag}
-            )
-
-    def lines(self, sql: str) -> list[str]:
-        """Run a constant query and return the lines of its answer."""
-        with self._lock:
-            return self._connection.query(sql, "TabSeparated").decode().split("\n")[:-1]
-
-    def close(self) -> None:
-        """Close the connection."""
-        with self._lock:
-            self._connection.close()
+def cancel_queries(path: Path, tag: str) -> None:
+    """Ask the engine to cancel every query whose tag starts with `tag`; do not wait until they have ended."""
+    with closing(EngineConnection(path)) as connection:
+        sql = "KILL QUERY WHERE startsWith(Settings['log_comment'], {tag:String}) ASYNC"
+        connection.query(sql, "Null", {"tag": tag})
 
 
 @contextmanager
@@ -93,14 +78,3 @@ def _engine_errors() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise EngineError.parse(str(error)) from error
-
-
-def _assignment(name: str, value: str) -> str:
-    if not _SETTING_NAME.fullmatch(name):
-        raise ValueError(f"not a setting name: {name!r}")
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{name} = '{escaped}'"
-
-
-def _quote_name(name: str) -> str:
-    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"

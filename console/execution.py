@@ -7,51 +7,35 @@ an error the embedded engine would put the rest of the failed answer in front of
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from . import formats, native
 from .engine import EngineConnection
 from .errors import EngineError
-from .sql_gate import SqlGate
+from .sql_gate import MAX_QUERY_BYTES, SqlGate
 
-_POSITION = re.compile(r"failed at position (\d+)")
-
-
-@dataclass(frozen=True)
-class QueryLimits:
-    """Limits of one query; the defaults leave room for the owner's own inserts on two cores.
-
-    The time limit includes the time that a client takes to read the answer. `nice` is the scheduling priority of the
-    query's threads: inserts go first.
-    """
-
-    max_execution_seconds: float = 300
-    max_memory_bytes: int = 1 << 30
-    max_result_rows: int = 50_000_000
-    max_result_bytes: int = 16 << 30
-    max_threads: int = 1
-    nice: int = 10
-
-    def settings(self) -> dict[str, str]:
-        """Return these limits as settings of the engine."""
-        return {
-            "max_execution_time": str(self.max_execution_seconds),
-            "max_memory_usage": str(self.max_memory_bytes),
-            "max_result_rows": str(self.max_result_rows),
-            "max_result_bytes": str(self.max_result_bytes),
-            "result_overflow_mode": "throw",
-            "timeout_overflow_mode": "throw",
-            "max_threads": str(self.max_threads),
-            "os_threads_nice_value_query": str(self.nice),
-            # The embedded engine accepts a bare expression as a query; the gate admits statements only.
-            "implicit_select": "0",
-            "output_format_parallel_formatting": "0",
-            "allow_introspection_functions": "0",
-        }
+# Limits of one query, as settings of the engine. They leave room for the owner's own inserts on two cores. The time
+# includes the time that a client takes to read the answer.
+QUERY_LIMITS: Final[Mapping[str, str]] = {
+    "max_execution_time": "300",
+    "max_memory_usage": str(1 << 30),
+    "max_result_rows": "50000000",
+    "max_result_bytes": str(16 << 30),
+    "result_overflow_mode": "throw",
+    "timeout_overflow_mode": "throw",
+    "max_threads": "1",
+    # Inserts go first.
+    "os_threads_nice_value_query": "10",
+    # The embedded engine accepts a bare expression as a query; the gate admits statements only.
+    "implicit_select": "0",
+    "output_format_parallel_formatting": "0",
+    "allow_introspection_functions": "0",
+    "max_query_size": str(2 * MAX_QUERY_BYTES),
+}
 
 
 @dataclass(frozen=True)
@@ -62,17 +46,15 @@ class Query:
         sql: the text, one statement.
         default_format: the output format for a text that names none.
         parameters: values of `{name:Type}` substitutions, in ClickHouse's escaped form.
-        database: the database for unqualified names; None is the first one of the policy.
         settings: settings in addition to the limits.
-        compress: whether the answer is sent in compressed frames (`compress=1`).
+        encoding: how the body of the answer is encoded (`encoders`); None for not at all.
     """
 
     sql: str
     default_format: str = formats.DEFAULT
     parameters: Mapping[str, str] = field(default_factory=dict)
-    database: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
-    compress: bool = False
+    encoding: str | None = None
 
 
 class Execution:
@@ -84,14 +66,13 @@ class Execution:
         rows: the number of rows of a SELECT, known at its end.
     """
 
-    def __init__(self, path: Path, gate: SqlGate, limits: QueryLimits, query: Query, tag: str) -> None:
+    def __init__(self, path: Path, gate: SqlGate, limits: Mapping[str, str], query: Query, tag: str) -> None:
         """`tag` marks the query in system.processes, so that it can be cancelled."""
         self._path = path
         self._gate = gate
-        self._limits = limits
         self._query = query
-        self._tag = tag
-        self._parameters = dict(query.parameters)
+        # readonly comes last: nothing can be set after it.
+        self._settings = {**limits, **query.settings, "log_comment": tag, "readonly": "1"}
         self.kind = ""
         self.format = ""
         self.rows: int | None = None
@@ -101,34 +82,24 @@ class Execution:
 
         Raises QueryRefusedError and EngineError; part of the answer may have been written by then.
         """
-        with open(pipe, "wb") as file:
-            connection, sql = self._admit()
-            with closing(connection):
-                if self.kind != "SELECT":
-                    # These answers are small. The engine would run EXPLAIN … INTO OUTFILE on the query inside.
-                    file.write(connection.query(sql, self.format, self._parameters))
-                    return
-                self.rows = connection.write_answer(sql, self.format, self._parameters, pipe)
-                if self.rows == 0 and self.format == formats.NATIVE:
-                    # The engine writes nothing, but clients want names and types.
-                    meta = json.loads(connection.query(sql, "JSONCompact", self._parameters))["meta"]
-                    file.write(native.empty_block((column["name"], column["type"]) for column in meta))
-
-    def _admit(self) -> tuple[EngineConnection, str]:
-        """Return a read-only connection for the query and the statement to run on it."""
-        query, gate = self._query, self._gate
-        settings = self._limits.settings() | dict(query.settings)
-        # readonly comes last: nothing can be set after it.
-        settings |= {"log_comment": self._tag, "max_query_size": str(2 * gate.max_query_bytes), "readonly": "1"}
-        connection = EngineConnection(self._path, query.database or gate.policy.databases[0], settings)
-        try:
-            statement = gate.check(query.sql, self._parameters, _EngineParser(connection, self._parameters))
+        parameters = self._query.parameters
+        database = self._gate.policy.database
+        with (
+            open(pipe, "wb") as file,
+            closing(EngineConnection(self._path, database, self._settings)) as connection,
+        ):
+            statement = self._gate.check(self._query.sql, parameters, _EngineParser(connection, parameters))
             self.kind = statement.kind
-            self.format = formats.resolve(statement.format or query.default_format)
-        except BaseException:
-            connection.close()
-            raise
-        return connection, statement.text
+            self.format = formats.resolve(statement.format or self._query.default_format)
+            if self.kind != "SELECT":
+                # These answers are small. The engine would run EXPLAIN … INTO OUTFILE on the query inside.
+                file.write(connection.query(statement.text, self.format, parameters))
+                return
+            self.rows = connection.write_answer(statement.text, self.format, parameters, pipe)
+            if self.rows == 0 and self.format == formats.NATIVE:
+                # The engine writes nothing, but clients want names and types.
+                meta = json.loads(connection.query(statement.text, "JSONCompact", parameters))["meta"]
+                file.write(native.empty_block((column["name"], column["type"]) for column in meta))
 
 
 class _EngineParser:
@@ -138,18 +109,16 @@ class _EngineParser:
         self._connection = connection
         self._parameters = parameters
 
-    def tree(self, text: str) -> list[str]:
-        prefix = "EXPLAIN AST "
-        try:
-            return self._connection.query(prefix + text, "TSVRaw", self._parameters).decode().split("\n")
-        except EngineError as error:
-            # Report positions in the text as the client sent it, without the prefix.
-            def shift(found: re.Match[str]) -> str:
-                return f"failed at position {max(1, int(found[1]) - len(prefix))}"
-
-            raise EngineError(error.code, _POSITION.sub(shift, error.message), error.name) from error
-
     def canonical(self, text: str) -> str:
         # As the value of a parameter the text is data: nothing of it can run.
         value = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
-        return self._connection.query("SELECT formatQuerySingleLine({sql:String})", "TSVRaw", {"sql": value}).decode()
+        sql = "SELECT formatQuerySingleLine({sql:String})"
+        try:
+            return self._connection.query(sql, "TSVRaw", {"sql": value}).decode()
+        except EngineError as error:
+            # The engine adds the call of the function, which quotes the whole text.
+            message = error.message.partition(": In scope SELECT formatQuery")[0]
+            raise EngineError(error.code, message, error.name) from error
+
+    def tree(self, text: str) -> list[str]:
+        return self._connection.query(f"EXPLAIN AST {text}", "TSVRaw", self._parameters).decode().split("\n")

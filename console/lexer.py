@@ -30,6 +30,11 @@ _TOKEN = re.compile(
 _NOT_NEWLINE = re.compile(r"[^\n]")
 _HEX = re.compile(r"'[0-9A-Fa-f]*'")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
+_REASONS = {
+    "$": "'$': heredoc strings and names with '$' are not supported, use plain quotes",
+    "\\": "a backslash outside of quotes",
+    "\x00": "a zero byte",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ def tokenize(sql: str) -> tuple[str, list[Token]]:
     while position < len(sql):
         match = _TOKEN.match(sql, position)
         if match is None:
-            raise _unreadable(sql, position)
+            raise _unreadable(position, _reason(sql[position]))
         text, end = match[0], match.end()
         match match.lastgroup:
             case "space" | "comment":
@@ -92,46 +97,32 @@ def tokenize(sql: str) -> tuple[str, list[Token]]:
 def _end_of_comment(sql: str, start: int) -> int:
     end = sql.find("*/", start + 2)
     if end < 0:
-        raise QueryRefusedError(
-            ErrorCode.SYNTAX_ERROR, f"The comment that opens at position {start + 1} is not closed."
-        )
+        raise _unreadable(start, "a comment that is not closed")
     # ClickHouse nests comments and most other parsers do not.
     if "/*" in sql[start + 2 : end + 1]:
-        raise QueryRefusedError(
-            ErrorCode.SYNTAX_ERROR, f"Comment at position {start + 1} contains another one: remove it."
-        )
+        raise _unreadable(start, "a comment that contains another one")
     return end + 2
 
 
 def _check(sql: str, token: Token) -> None:
     if token.kind == "quoted" and (found := _CONTROL.search(token.text)):
         # The engine prints names raw in its syntax tree, where a line break would look like a node of the tree.
-        raise QueryRefusedError(
-            ErrorCode.SYNTAX_ERROR,
-            f"Quoted name at position {token.start + 1} holds {found[0]!r}: names with backslashes or control "
-            "characters are not supported.",
+        raise _unreadable(
+            token.start, f"{found[0]!r} in a quoted name: names cannot contain backslashes or control characters"
         )
-    # x'…' and b'…' know no escapes, so a quote in them would end at another place than in a plain string.
-    if token.kind == "word" and token.text[-1] in "xXbB" and sql.startswith("'", token.end):
-        literal = _HEX.match(sql, token.end)
-        if literal is None:
-            raise QueryRefusedError(
-                ErrorCode.SYNTAX_ERROR, f"Malformed hex or binary literal at position {token.start + 1}."
-            )
+    # x'…' and b'…' have no escapes, so a quote in them would end at another place than in a plain string.
+    opens_literal = token.kind == "word" and token.text[-1] in "xXbB" and sql.startswith("'", token.end)
+    if opens_literal and _HEX.match(sql, token.end) is None:
+        raise _unreadable(token.start, "a malformed hex or binary literal")
 
 
-def _unreadable(sql: str, position: int) -> QueryRefusedError:
-    character = sql[position]
+def _reason(character: str) -> str:
     if character in "'\"`":
-        reason = "a quote that is not closed"
-    elif character == "$":
-        reason = "'$': heredoc strings and names with '$' are not supported, use plain quotes"
-    elif character == "\\":
-        reason = "a backslash outside of quotes"
-    elif character == "\x00":
-        reason = "a zero byte"
-    elif character in "‘’“”":
-        reason = f"{character!r}: a typographic quote, use ' or \" instead"
-    else:
-        reason = repr(character)
+        return "a quote that is not closed"
+    if character in "‘’“”":
+        return f"{character!r}: a typographic quote, use ' or \" instead"
+    return _REASONS.get(character, repr(character))
+
+
+def _unreadable(position: int, reason: str) -> QueryRefusedError:
     return QueryRefusedError(ErrorCode.SYNTAX_ERROR, f"Syntax error at position {position + 1}: {reason}.")

@@ -11,6 +11,10 @@ import struct
 from collections.abc import Iterable
 from typing import Final
 
+import lz4.block
+from clickhouse_cityhash.cityhash import CityHash128
+from clickhouse_connect.driver.common import write_leb128
+
 from .errors import ErrorCode, QueryRefusedError
 
 _HEADER = struct.Struct("<BII")
@@ -21,8 +25,6 @@ _LZ4: Final = 0x82
 
 def compress(data: bytes) -> bytes:
     """Return `data` as one LZ4 frame; empty data needs none."""
-    import lz4.block
-
     if not data:
         return b""
     packed: bytes = lz4.block.compress(data, store_size=False)
@@ -36,8 +38,6 @@ def decompress(data: bytes, max_bytes: int) -> bytes:
     Raises:
         QueryRefusedError: a frame is damaged, uses another method (271), or the content exceeds `max_bytes` (229).
     """
-    import lz4.block
-
     parts: list[bytes] = []
     position = size = 0
     while position < len(data):
@@ -69,31 +69,20 @@ def decompress(data: bytes, max_bytes: int) -> bytes:
 
 def empty_block(columns: Iterable[tuple[str, str]]) -> bytes:
     """Return a block of the Native format without rows: names and types of the columns."""
-    encoded = [_string(name) + _string(type_name) for name, type_name in columns]
-    return _varint(len(encoded)) + _varint(0) + b"".join(encoded)
+    texts = [text.encode() for column in columns for text in column]
+    block = bytearray()
+    write_leb128(len(texts) // 2, block)
+    write_leb128(0, block)
+    for text in texts:
+        write_leb128(len(text), block)
+        block += text
+    return bytes(block)
 
 
 def _checksum(frame: bytes) -> bytes:
-    from clickhouse_cityhash.cityhash import CityHash128
-
     value = CityHash128(frame)
     return _CHECKSUM.pack(value >> 64, value & (1 << 64) - 1)
 
 
 def _damaged(reason: str) -> QueryRefusedError:
     return QueryRefusedError(ErrorCode.CANNOT_DECOMPRESS, f"Cannot read the compressed request body: {reason}.")
-
-
-def _string(text: str) -> bytes:
-    data = text.encode()
-    return _varint(len(data)) + data
-
-
-def _varint(value: int) -> bytes:
-    """Encode a non-negative integer in LEB128."""
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

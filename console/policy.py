@@ -10,29 +10,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-# First words of a statement that reads; everything else is refused before the engine sees it.
-FIRST_WORDS: Final = frozenset({"SELECT", "WITH", "FROM", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS"})
+from ..base.errors import UsageError
+from .engine import EngineConnection
+from .errors import ErrorCode, QueryRefusedError
 
-# Roots of the syntax tree (`EXPLAIN AST`) and their statements. Absent on purpose: SHOW PROCESSLIST (the texts of other
-# people's queries), SHOW GRANTS/USERS/ROLES, CHECK TABLE, and everything that writes, kills or stops.
+# First words of a statement that reads, and its kind; all others are refused before the engine receives the text.
+FIRST_WORDS: Final = {
+    **dict.fromkeys(("SELECT", "WITH", "FROM"), "SELECT"),
+    **dict.fromkeys(("DESCRIBE", "DESC"), "DESCRIBE"),
+    "SHOW": "SHOW",
+    "EXPLAIN": "EXPLAIN",
+    "EXISTS": "EXISTS",
+}
+
+# Roots of the syntax tree (`EXPLAIN AST`) and the kind of statement. Absent on purpose: SHOW PROCESSLIST (the texts of
+# other people's queries), SHOW GRANTS/USERS/ROLES, CHECK TABLE, and everything that writes, kills or stops.
+_SHOWN = ("Tables", "Columns", "Indexes", "Functions", "EngineQuery", "Setting")
+_OBJECTS = ("Table", "View", "Database", "Dictionary")
 ROOTS: Final = {
-    "SelectWithUnionQuery": "SELECT",
-    "SelectIntersectExceptQuery": "SELECT",
-    "ShowTables": "SHOW",
-    "ShowColumns": "SHOW",
-    "ShowIndexes": "SHOW",
-    "ShowFunctions": "SHOW",
-    "ShowEngineQuery": "SHOW",
-    "ShowSetting": "SHOW",
-    "ShowCreateTableQuery": "SHOW",
-    "ShowCreateViewQuery": "SHOW",
-    "ShowCreateDatabaseQuery": "SHOW",
-    "ShowCreateDictionaryQuery": "SHOW",
+    **dict.fromkeys(("SelectWithUnionQuery", "SelectIntersectExceptQuery"), "SELECT"),
+    **{f"Show{name}": "SHOW" for name in _SHOWN},
+    **{f"ShowCreate{name}Query": "SHOW" for name in _OBJECTS},
+    **{f"Exists{name}Query": "EXISTS" for name in _OBJECTS},
     "DescribeQuery": "DESCRIBE",
-    "ExistsTableQuery": "EXISTS",
-    "ExistsViewQuery": "EXISTS",
-    "ExistsDatabaseQuery": "EXISTS",
-    "ExistsDictionaryQuery": "EXISTS",
     "Explain": "EXPLAIN",
 }
 EXPLAINS: Final = frozenset({
@@ -70,16 +70,9 @@ FUNCTIONS_REFUSED: Final = frozenset({
     "naivebayesclassifierwithallprobs",
 })  # fmt: skip
 
-# Functions that take a function as their first argument. Lower case. The engine also takes the bare name of a function
-# there: `arrayMap(file, […])` calls file(). `ENGINE_HIGHER_ORDER` adds those of the running engine.
-HIGHER_ORDER: Final = frozenset({
-    "arrayall", "arrayavg", "arraybottomk", "arraycompact", "arraycount", "arraycumsum", "arraycumsumnonnegative",
-    "arraydifference", "arrayexists", "arrayfill", "arrayfilter", "arrayfirst", "arrayfirstindex",
-    "arrayfirstornull", "arrayfold", "arraylast", "arraylastindex", "arraylastornull", "arraymap", "arraymax",
-    "arraymin", "arraypartialreversesort", "arraypartialsort", "arrayproduct", "arrayreversefill",
-    "arrayreversesort", "arrayreversesplit", "arraysort", "arraysplit", "arraysum", "arraytopk", "mapall",
-    "mapapply", "mapexists", "mapfilter", "mappartialreversesort", "mappartialsort", "mapreversesort", "mapsort",
-})  # fmt: skip
+# Functions that take a function as their first argument. The engine also takes the bare name of a function there:
+# `arrayMap(file, […])` calls file().
+HIGHER_ORDER: Final = "SELECT lower(name) FROM system.functions WHERE higher_order"
 # Those that take a number before the array or map; with these two arguments alone they take no function.
 HIGHER_ORDER_WITH_NUMBER: Final = frozenset({
     "arraybottomk", "arraypartialreversesort", "arraypartialsort", "arraytopk", "mappartialreversesort",
@@ -101,68 +94,86 @@ ENGINE_REFUSALS: Final = (
     "SELECT lower(name) FROM system.functions WHERE NOT is_aggregate AND (origin != 'System' "
     "OR categories IN ('AI', 'Introspection', 'Dictionary', 'Embedded Dictionary') OR startsWith(name, '__'))"
 )
-ENGINE_HIGHER_ORDER: Final = "SELECT lower(name) FROM system.functions WHERE higher_order"
 
 
 @dataclass(frozen=True)
 class SqlPolicy:
-    """What queries may use. `SqlEndpoint` adds the names of the running engine to the last three.
+    """The databases and functions that queries may use. Its methods raise QueryRefusedError (497).
 
     Attributes:
-        databases: the databases whose tables may be read; unqualified names belong to the first. Never `default`: in
-            the embedded engine its tables are the files of the disk.
-        system_tables: tables of `system` that may be read.
-        table_functions: lower-case names of the functions that may stand in FROM.
+        database: the database whose tables may be read; unqualified names belong to it. Never `default`: in the
+            embedded engine its tables are the files of the disk.
         functions_refused: lower-case names of scalar functions.
         higher_order: lower-case names of functions that take a lambda.
         closed_databases: lower-case names of existing databases that are not open, to distinguish `system.x` after
             IN, which reads a table, from a column.
     """
 
-    databases: tuple[str, ...] = ("audit",)
-    system_tables: frozenset[str] = SYSTEM_TABLES
-    table_functions: frozenset[str] = TABLE_FUNCTIONS
+    database: str = "audit"
     functions_refused: frozenset[str] = FUNCTIONS_REFUSED
-    higher_order: frozenset[str] = HIGHER_ORDER
+    higher_order: frozenset[str] = frozenset()
     closed_databases: frozenset[str] = frozenset({"default", "system"})
 
     def __post_init__(self) -> None:
-        if not self.databases or {"default", "system"} & {name.lower() for name in self.databases}:
-            raise ValueError("databases must name at least one database, and neither 'default' nor 'system'")
+        if self.database.lower() in {"", "default", "system"}:
+            raise ValueError("the database must have a name, neither 'default' nor 'system'")
 
-    def table_refusal(self, database: str | None, table: str | None) -> str | None:
-        """Return why `database`.`table` may not be read, or None when it may; `table` None is the database itself."""
-        if database is None or database in self.databases or database.lower() == INFORMATION_SCHEMA:
-            return None
-        if database == "system":
-            if table is None or table in self.system_tables:
-                return None
-            allowed = ", ".join(sorted(self.system_tables))
-            return f"table system.{table} cannot be read through this endpoint; of system, only: {allowed}"
-        return f"database {database} cannot be read through this endpoint, only: {', '.join(self.databases)}"
+    @classmethod
+    def of_engine(cls, database: str, connection: EngineConnection) -> SqlPolicy:
+        """Return the policy for one database, with the names that only the running engine has.
 
-    def function_refusal(self, name: str) -> str | None:
-        """Return why the scalar function `name` may not be called, or None when it may."""
+        Raises:
+            UsageError: the database does not exist.
+        """
+        databases = set(connection.lines("SELECT name FROM system.databases"))
+        if database not in databases:
+            raise UsageError(f"the store has no database {database}")
+        return cls(
+            database,
+            FUNCTIONS_REFUSED | set(connection.lines(ENGINE_REFUSALS)),
+            frozenset(connection.lines(HIGHER_ORDER)),
+            frozenset(name.lower() for name in databases - {database}) - {INFORMATION_SCHEMA},
+        )
+
+    def admit_table(self, database: str | None, table: str | None) -> None:
+        """Refuse a table that may not be read; `table` None is the database itself."""
+        if database is None or database == self.database or database.lower() == INFORMATION_SCHEMA:
+            return
+        if database != "system":
+            raise refused(f"database {database} cannot be read through this endpoint, only: {self.database}")
+        if table is not None and table not in SYSTEM_TABLES:
+            allowed = ", ".join(sorted(SYSTEM_TABLES))
+            raise refused(f"table system.{table} cannot be read through this endpoint; of system, only: {allowed}")
+
+    def admit_function(self, name: str) -> None:
+        """Refuse a scalar function that may not be called."""
         if name.lower() in self.functions_refused or name.startswith("__"):
-            return f"function {name}() reaches outside of the tables"
-        return None
+            raise refused(f"function {name}() reaches outside of the tables")
 
-    def identifier_refusal(self, name: str) -> str | None:
-        """Return why the bare identifier `name` may not stand in an expression, or None when it may."""
+    def admit_identifier(self, name: str) -> None:
+        """Refuse a bare identifier that may not stand in an expression, or that names a table that is not open."""
         if name.lower() in self.functions_refused:
-            return (
+            raise refused(
                 f"{name} is also a function that reaches outside of the tables, and the engine may call it by its bare "
                 f"name; qualify a column of that name, as in t.{name}"
             )
-        return None
+        # IN reads a table by its name. A third part is a column.
+        database, *names = name.split(".")
+        if names and database.lower() in self.closed_databases:
+            self.admit_table(database, names[0])
+
+    def admit_table_function(self, name: str) -> None:
+        """Refuse a table function that may not be called."""
+        if name.lower() not in TABLE_FUNCTIONS:
+            allowed = ", ".join(sorted(TABLE_FUNCTIONS))
+            raise refused(f"table function {name}() reaches outside of the tables, only: {allowed}")
 
     def takes_function(self, name: str, arguments: int) -> bool:
         """Return whether the function `name` takes a function as the first of so many `arguments`."""
         lower = name.lower()
         return lower in self.higher_order and arguments > (2 if lower in HIGHER_ORDER_WITH_NUMBER else 1)
 
-    def table_function_refusal(self, name: str) -> str | None:
-        """Return why the table function `name` may not be called, or None when it may."""
-        if name.lower() in self.table_functions:
-            return None
-        return f"table function {name}() reaches outside of the tables, only: {', '.join(sorted(self.table_functions))}"
+
+def refused(reason: str) -> QueryRefusedError:
+    """Return the refusal of a query that would reach something that is not open."""
+    return QueryRefusedError(ErrorCode.ACCESS_DENIED, f"Refused: {reason}.")

@@ -9,23 +9,23 @@ import base64
 import binascii
 import email.parser
 import email.policy
-import hashlib
-import hmac
 import re
+import secrets
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from . import formats, native
 from .address import EndpointCredential
+from .encoders import FRAMES, HTTP_ENCODINGS
 from .errors import ErrorCode, QueryRefusedError
-from .execution import Query, QueryLimits
-from .policy import SqlPolicy
+from .execution import Query
+from .sql_gate import MAX_QUERY_BYTES
 
 # Parameters of the transport, and hints that change no row of an answer: accepted without effect.
 IGNORED: Final = frozenset({
     "user", "password", "query_id", "session_id", "session_timeout", "session_check", "quota_key", "stacktrace",
-    "buffer_size", "wait_end_of_query", "client_protocol_version", "role", "readonly", "enable_http_compression",
-    "http_zlib_compression_level", "send_progress_in_http_headers", "http_headers_progress_interval_ms",
+    "buffer_size", "wait_end_of_query", "client_protocol_version", "role", "readonly", "http_zlib_compression_level",
+    "send_progress_in_http_headers", "http_headers_progress_interval_ms",
     "cancel_http_readonly_queries_on_client_close", "add_http_cors_header",
     "http_write_exception_in_output_format", "log_queries", "log_comment", "max_threads", "max_block_size",
     "priority", "use_query_cache", "async_insert", "wait_for_async_insert", "connect_timeout", "receive_timeout",
@@ -48,7 +48,7 @@ def authenticate(
     """Return whether the request carries the right user and password; None when it carries neither.
 
     Reads X-ClickHouse-User and X-ClickHouse-Key, then Basic authentication, then `user` and `password` in the URL.
-    Takes the same time for every wrong password.
+    Takes the same time for every wrong password of the right length.
     """
     user, password = headers.get("x-clickhouse-user"), headers.get("x-clickhouse-key")
     scheme, _, encoded = headers.get("authorization", "").partition(" ")
@@ -61,10 +61,8 @@ def authenticate(
         user, password = parameters.get("user"), parameters.get("password")
     if user is None and password is None:
         return None
-    # Always compare both, as digests of one length: the time reveals neither the user nor a length.
-    same_user = hmac.compare_digest(_digest(user or ""), _digest(credential.user))
-    same_password = hmac.compare_digest(_digest(password or ""), _digest(credential.password))
-    return same_user and same_password
+    same_password = secrets.compare_digest((password or "").encode(), credential.password.encode())
+    return same_password and user == credential.user
 
 
 def read_query(
@@ -72,13 +70,12 @@ def read_query(
     parameters: Iterable[tuple[str, str]],
     body: bytes,
     *,
-    policy: SqlPolicy,
-    limits: QueryLimits,
-    max_query_bytes: int,
+    database: str,
+    limits: Mapping[str, str],
 ) -> Query | None:
     """Return the query of a request; None for a request without one, which ClickHouse answers with "Ok.".
 
-    `headers` have lower-case names; `max_query_bytes` bounds the content of a compressed body.
+    `headers` have lower-case names; `database` is the only one that can be the current database.
 
     Raises:
         QueryRefusedError: an HTTP-compressed or damaged body, external data, a database or setting that is not open.
@@ -91,7 +88,7 @@ def read_query(
             f"Content-Encoding {encoding[:20]} is not supported in requests: send plain text.",
         )
     if _is_true(fields.pop("decompress", "")):
-        body = native.decompress(body, max_query_bytes)
+        body = native.decompress(body, MAX_QUERY_BYTES)
     content_type = headers.get("content-type", "")
     if content_type.lower().startswith("multipart/form-data"):
         fields |= _form_fields(content_type, body)
@@ -102,27 +99,34 @@ def read_query(
         raise QueryRefusedError(ErrorCode.BAD_ARGUMENTS, f"Query is not UTF-8 at byte {error.start}.") from None
     if not sql.strip():
         return None
-    database = fields.pop("database", "") or headers.get("x-clickhouse-database") or None
-    if database is not None and database not in policy.databases:
-        reason = policy.table_refusal(database, None) or f"database {database} cannot be the current one"
-        raise QueryRefusedError(ErrorCode.ACCESS_DENIED, f"Refused: {reason}.")
+    requested = fields.pop("database", "") or headers.get("x-clickhouse-database") or database
+    if requested != database:
+        raise QueryRefusedError(
+            ErrorCode.ACCESS_DENIED, f"Refused: database {requested} cannot be the current one, only {database}."
+        )
     return Query(
         sql,
         default_format=fields.pop("default_format", "") or headers.get("x-clickhouse-format") or formats.DEFAULT,
-        compress=_is_true(fields.pop("compress", "")),
+        encoding=_encoding(headers, fields),
         parameters={name[6:]: value for name, value in fields.items() if name.startswith("param_")},
-        database=database,
         settings=_settings({name: fields[name] for name in fields if not name.startswith("param_")}, limits),
     )
 
 
-def _settings(requested: Mapping[str, str], limits: QueryLimits) -> dict[str, str]:
-    ceilings = limits.settings()
+def _encoding(headers: Mapping[str, str], fields: dict[str, str]) -> str | None:
+    http = _is_true(fields.pop("enable_http_compression", ""))
+    if _is_true(fields.pop("compress", "")):
+        return FRAMES
+    accepted = {name.strip() for name in headers.get("accept-encoding", "").split(",")}
+    return next((name for name in HTTP_ENCODINGS if http and name in accepted), None)
+
+
+def _settings(requested: Mapping[str, str], limits: Mapping[str, str]) -> dict[str, str]:
     settings: dict[str, str] = {}
     for name, value in requested.items():
         if name in IGNORED:
             continue
-        lower = name in _LOWERABLE and _is_lower(value, ceilings[name])
+        lower = name in _LOWERABLE and _is_lower(value, limits[name])
         if not lower and not _SAFE_SETTING.fullmatch(name):
             # As a server answers a user with readonly=1. Dropping it would answer another question.
             raise QueryRefusedError(ErrorCode.READONLY, f"Cannot modify '{name[:100]}' setting in readonly mode.")
@@ -159,7 +163,3 @@ def _form_fields(content_type: str, body: bytes) -> dict[str, str]:
     if not fields:
         raise QueryRefusedError(ErrorCode.BAD_ARGUMENTS, "The form in the request body cannot be parsed.")
     return fields
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

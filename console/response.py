@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
-from . import formats, native
+from . import formats
+from .encoders import HTTP_ENCODINGS, Encoder, Plain, encoder
 from .errors import SqlError
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -28,20 +29,21 @@ class QueryResponse:
         self._send = send
         self._version = version
         self._exception_tag: str | None = None
-        self._encode: Callable[[bytes], bytes] = bytes
+        self._encoder: Encoder = Plain()
         self.query_id = query_id if query_id and _QUERY_ID.fullmatch(query_id) else str(uuid.uuid4())
         self.bytes_sent = 0
 
-    async def begin(self, output_format: str, rows: int | None, *, compress: bool) -> None:
-        """Send the head of an answer: its number of rows where it is known already, and whether it is in frames."""
+    async def begin(self, output_format: str, rows: int | None, encoding: str | None) -> None:
+        """Send the head of an answer, with its number of rows if that is already known."""
         self._exception_tag = secrets.token_hex(8)
-        if compress:
-            self._encode = native.compress
+        self._encoder = encoder(encoding)
         headers = {
             "content-type": formats.content_type(output_format),
             "x-clickhouse-format": output_format,
             "x-clickhouse-exception-tag": self._exception_tag,
         }
+        if encoding in HTTP_ENCODINGS:
+            headers["content-encoding"] = encoding
         if rows is not None:
             # JDBC drivers read the answers to some of their own queries only where this gives a number of rows.
             headers["x-clickhouse-summary"] = json.dumps({"result_rows": str(rows)})
@@ -49,41 +51,44 @@ class QueryResponse:
 
     async def write(self, piece: bytes) -> None:
         """Send a piece of the body; returns when the client has room for the next."""
-        if piece:
-            data = self._encode(piece)
-            self.bytes_sent += len(data)
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        await self._body(self._encoder.compress(piece))
 
     async def end(self) -> None:
         """End the body: the answer is complete."""
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._body(self._encoder.flush())
+        await self._body(b"", more=False)
 
     async def plain(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
         """Send a short text as the whole response."""
         data = text.encode("utf-8", "replace")
         fixed = {"content-type": "text/plain; charset=UTF-8", "content-length": str(len(data))}
         await self._head(status, fixed | (headers or {}))
-        await self._send({"type": "http.response.body", "body": data})
+        await self._body(data, more=False)
 
     async def fail(self, error: SqlError, status: int | None = None) -> None:
         """Report that the query failed; after the head, leave the body incomplete, which every client notices."""
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(_SECONDS_TO_READ_AN_ERROR):
-                await self._fail(error, status)
+                await self._fail(error, status or error.status)
 
-    async def _fail(self, error: SqlError, status: int | None) -> None:
+    async def _fail(self, error: SqlError, status: int) -> None:
         text = error.text(self._version)
         if self._exception_tag is None:
             headers = {"x-clickhouse-exception-code": str(error.code)}
             if status == 401:
                 headers["www-authenticate"] = 'Basic realm="grantledger"'
-            await self.plain(status or error.status, text, headers)
+            await self.plain(status, text, headers)
             return
         # ClickHouse's block for an exception in the middle of a body.
         data, tag = text.encode("utf-8", "replace"), self._exception_tag.encode()
         await self.write(b"\r\n__exception__\r\n%s\r\n%s%d %s\r\n__exception__\r\n" % (tag, data, len(data), tag))
+        await self._body(self._encoder.flush())
 
     async def _head(self, status: int, headers: dict[str, str]) -> None:
         headers |= {"x-clickhouse-query-id": self.query_id, "cache-control": "no-store"}
         raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
+
+    async def _body(self, data: bytes, *, more: bool = True) -> None:
+        self.bytes_sent += len(data)
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})

@@ -9,16 +9,15 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from .address import EndpointCredential
 from .errors import ErrorCode, QueryRefusedError, SqlError
-from .execution import Query, QueryLimits
+from .execution import Query
 from .request import authenticate, read_query
 from .response import QueryResponse, Send
 from .runner import QueryRunner
@@ -28,34 +27,11 @@ logger = logging.getLogger(__name__)
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
-# A larger request body is cut off; a smaller one is read to its end, so that the client receives the refusal.
-_MAX_DRAINED_BYTES: Final = 16 << 20
+# For parameters that are too long for the URL.
+_MAX_FORM_BYTES: Final = 4 << 20
 # The engine's own time limit strikes first, except while it waits for a client that does not read.
 _TIME_TO_FAIL_SECONDS: Final = 2
 _OK: Final = "Ok.\n"
-
-
-@dataclass(frozen=True)
-class EndpointLimits:
-    """Limits of the endpoint.
-
-    Attributes:
-        concurrent_queries: how many queries run at once.
-        wait_seconds: how long one more waits for its turn.
-        max_query_bytes: the size of a query text.
-        max_form_bytes: the size of a form, for parameters that are too long for the URL.
-        query: the limits of each query.
-    """
-
-    concurrent_queries: int = 4
-    wait_seconds: float = 10
-    max_query_bytes: int = MAX_QUERY_BYTES
-    max_form_bytes: int = 4 << 20
-    query: QueryLimits = field(default_factory=QueryLimits)
-
-
-class ClientGoneError(Exception):
-    """The client closed its connection before the answer was complete."""
 
 
 async def ping(request: Request) -> Response:
@@ -70,7 +46,7 @@ class QueryService:
         self,
         gate: SqlGate,
         credential: EndpointCredential,
-        limits: EndpointLimits,
+        limits: Mapping[str, str],
         runner: QueryRunner,
         *,
         version: str,
@@ -91,8 +67,6 @@ class QueryService:
         except SqlError as error:
             logger.info("query %s: code %d %s", response.query_id, error.code, error.name)
             await response.fail(error)
-        except ClientGoneError:
-            logger.info("query %s: cancelled, the client closed its connection", response.query_id)
         except Exception as error:
             # The message may quote the query, so only the type and the lines of code are logged.
             lines = "".join(traceback.format_tb(error.__traceback__))
@@ -105,10 +79,9 @@ class QueryService:
         if request.method not in {"GET", "POST"}:
             await response.plain(405, _OK, {"allow": "GET, POST"})
             return
-        # Parse nothing, and keep no body in memory, before the password is right.
-        authentic = authenticate(request.headers, dict(request.query_params), self._credential)
+        # Parse nothing, and keep no body in memory, before the password is right: the server discards the body.
+        authentic = authenticate(request.headers, request.query_params, self._credential)
         if not authentic:
-            await _drain(request)
             reason = "user and password are required" if authentic is None else "wrong user or password"
             error = QueryRefusedError(ErrorCode.AUTHENTICATION_FAILED, f"Authentication failed: {reason}.")
             await response.fail(error, status=401 if authentic is None else 403)
@@ -116,22 +89,20 @@ class QueryService:
         query = read_query(
             request.headers,
             request.query_params.items(),
-            await self._body(request),
-            policy=self._gate.policy,
-            limits=self._limits.query,
-            max_query_bytes=self._limits.max_query_bytes,
+            await _body(request),
+            database=self._gate.policy.database,
+            limits=self._limits,
         )
         if query is None:
             await response.plain(200, _OK)
             return
-        task = cast("asyncio.Task[Any]", asyncio.current_task())
-        watcher = asyncio.create_task(_cancel_when_gone(request.receive, task))
+        watcher = asyncio.create_task(_cancel_when_gone(request.receive, asyncio.current_task()))
         try:
             await self._answer(query, response)
         except asyncio.CancelledError:
-            if watcher.done() and task.uncancel() == 0:
-                raise ClientGoneError from None
-            raise
+            if not watcher.done():
+                raise
+            logger.info("query %s: cancelled, the client closed its connection", response.query_id)
         except TimeoutError:
             raise SqlError(
                 ErrorCode.TIMEOUT_EXCEEDED, "Timeout exceeded: the client did not read the answer in time."
@@ -141,14 +112,13 @@ class QueryService:
 
     async def _answer(self, query: Query, response: QueryResponse) -> None:
         started = time.monotonic()
-        seconds = float(query.settings.get("max_execution_time", self._limits.query.max_execution_seconds))
+        seconds = float(query.settings.get("max_execution_time", self._limits["max_execution_time"]))
         timeout = asyncio.timeout(seconds + _TIME_TO_FAIL_SECONDS)
-        async with self._runner.run(query, self._limits.wait_seconds) as running, timeout:
-            execution, begun = running.execution, False
-            async for piece in running.pieces():
-                if not begun:
-                    await response.begin(execution.format, execution.rows, compress=query.compress)
-                    begun = True
+        async with self._runner.run(query) as (execution, pieces), timeout:
+            first = await anext(pieces)
+            await response.begin(execution.format, execution.rows, query.encoding)
+            await response.write(first)
+            async for piece in pieces:
                 await response.write(piece)
             await response.end()
         logger.info(
@@ -160,31 +130,21 @@ class QueryService:
             1e3 * (time.monotonic() - started),
         )
 
-    async def _body(self, request: Request) -> bytes:
-        form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
-        limit = self._limits.max_form_bytes if form else self._limits.max_query_bytes
-        parts: list[bytes] = []
-        size = 0
-        async for part in request.stream():
-            size += len(part)
-            if size <= limit:
-                parts.append(part)
-            elif size > _MAX_DRAINED_BYTES:
-                break
-        if size > limit:
+
+async def _body(request: Request) -> bytes:
+    form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+    limit = _MAX_FORM_BYTES if form else MAX_QUERY_BYTES
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > limit:
+            # The server discards the rest, so that the client receives the refusal.
             raise QueryRefusedError(ErrorCode.QUERY_IS_TOO_LARGE, f"Query exceeds the limit of {limit} bytes.")
-        return b"".join(parts)
+    return bytes(body)
 
 
-async def _cancel_when_gone(receive: Receive, task: asyncio.Task[Any]) -> None:
+async def _cancel_when_gone(receive: Receive, task: asyncio.Task[Any] | None) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    task.cancel()
-
-
-async def _drain(request: Request) -> None:
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > _MAX_DRAINED_BYTES:
-            return
+    if task is not None:
+        task.cancel()

@@ -19,11 +19,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 from .errors import ErrorCode, QueryRefusedError
 from .lexer import Token, tokenize
-from .policy import EXPLAINS, FIRST_WORDS, NODES, ROOTS, SqlPolicy
+from .policy import EXPLAINS, FIRST_WORDS, NODES, ROOTS, SqlPolicy, refused
 from .syntax_tree import Node, read_tree
 
 MAX_QUERY_BYTES = 256 * 1024
@@ -31,6 +32,9 @@ MAX_QUERY_BYTES = 256 * 1024
 _IDENTIFIER_VALUE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,126}(?:\.[A-Za-z_][A-Za-z0-9_]{0,126})?")
 # After these words FORMAT is the name of a table or column, not the clause.
 _BEFORE_NAME = frozenset({"FROM", "JOIN", "AS", "IN", "TABLE", "DESCRIBE", "EXISTS", "SELECT", "BY", "VIEW"})
+# Of the function after APPLY and its literals: a bound for the work on brackets that are not closed.
+_MAX_APPLIED_TOKENS = 256
+_PARTS_OF_TABLES = frozenset({"COLUMNS", "FIELDS", "INDEX", "INDEXES", "INDICES", "KEYS"})
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,12 @@ class Statement:
         kind: SELECT, SHOW, DESCRIBE, EXPLAIN or EXISTS.
         text: the text to run, without comments, a final semicolon or a FORMAT clause.
         format: the output format of its FORMAT clause, None without one.
-        parameters: names of the `{name:Type}` substitutions.
-        identifiers: those of them that have the type Identifier.
+        identifiers: names of the `{name:Identifier}` substitutions.
     """
 
     kind: str
     text: str
     format: str | None
-    parameters: frozenset[str]
     identifiers: frozenset[str]
 
 
@@ -65,9 +67,8 @@ class Parser(Protocol):
 class SqlGate:
     """Checks SQL texts against a policy. It has no state, so all threads share one."""
 
-    def __init__(self, policy: SqlPolicy | None = None, max_query_bytes: int = MAX_QUERY_BYTES) -> None:
-        self.policy = policy or SqlPolicy()
-        self.max_query_bytes = max_query_bytes
+    def __init__(self, policy: SqlPolicy) -> None:
+        self.policy = policy
 
     def check(self, sql: str, parameters: Mapping[str, str], parser: Parser) -> Statement:
         """Return the statement to run for `sql`; `parameters` are the values of its substitutions.
@@ -81,20 +82,16 @@ class SqlGate:
                     ErrorCode.BAD_ARGUMENTS,
                     f"Value of parameter {name} is not a plain identifier: use letters, digits and _.",
                 )
-            if reason := self.policy.identifier_refusal(parameters[name]):
-                raise _denied(f"Refused: {reason}.")
-            database, _, table = parameters[name].partition(".")
-            if table and database.lower() in self.policy.closed_databases:
-                self._require(database, table)
+            self.policy.admit_identifier(parameters[name])
+        _, tokens = tokenize(parser.canonical(statement.text))
         try:
             root = read_tree(parser.tree(statement.text))
         except ValueError as error:
             raise QueryRefusedError(ErrorCode.SYNTAX_ERROR, f"Statement refused: {error}.") from error
         self.inspect(statement, root)
-        _, tokens = tokenize(parser.canonical(statement.text))
         written = sum(token.keyword == "SELECT" for token in tokens)
         if written != sum(node.kind == "SelectQuery" for node, _ in root.walk()):
-            raise _denied("Refused: a subquery stands where its tables cannot be checked; write it as a WITH clause.")
+            raise refused("a subquery stands where its tables cannot be checked; write it as a WITH clause")
         return statement
 
     def screen(self, sql: str) -> Statement:
@@ -104,14 +101,13 @@ class SqlGate:
         statement, 164 not a read or a change of settings, 497 a function that reaches outside.
         """
         size = len(sql.encode("utf-8", "surrogatepass"))
-        if size > self.max_query_bytes:
+        if size > MAX_QUERY_BYTES:
             raise QueryRefusedError(
-                ErrorCode.QUERY_IS_TOO_LARGE,
-                f"Query of {size} bytes exceeds the limit of {self.max_query_bytes} bytes.",
+                ErrorCode.QUERY_IS_TOO_LARGE, f"Query of {size} bytes exceeds the limit of {MAX_QUERY_BYTES} bytes."
             )
         text, tokens = tokenize(sql)
         while tokens and tokens[-1].text == ";":
-            text = _cut(text, tokens.pop().start)
+            text = text[: tokens.pop().start]
         if not tokens:
             raise QueryRefusedError(ErrorCode.SYNTAX_ERROR, "Empty query.")
         kind = _kind(tokens)
@@ -119,11 +115,7 @@ class SqlGate:
         self._screen_tokens(tokens)
         if kind in {"SHOW", "EXISTS"}:
             self._screen_show(tokens)
-        substitutions = list(_substitutions(tokens))
-        parameters = frozenset(name for name, _ in substitutions)
-        # The same parameter may be substituted more than once, with different types.
-        identifiers = frozenset(name for name, type_name in substitutions if type_name.upper() == "IDENTIFIER")
-        return Statement(kind, text.rstrip(), output_format, parameters, identifiers)
+        return Statement(kind, text.rstrip(), output_format, frozenset(_identifiers(tokens)))
 
     def inspect(self, statement: Statement, root: Node) -> None:
         """Check the syntax tree that the engine's parser built from the statement's text. Raises QueryRefusedError."""
@@ -134,10 +126,10 @@ class SqlGate:
                 f"{root.kind} is refused: only SELECT, SHOW, DESCRIBE, EXPLAIN and EXISTS run here.",
             )
         if kind == "EXPLAIN" and root.label not in EXPLAINS:
-            raise _denied(f"{root.label} is refused, only: {', '.join(sorted(EXPLAINS))}.")
+            raise refused(f"{root.label} is not supported, only: {', '.join(sorted(EXPLAINS))}")
         if kind == "SELECT" and any(child.kind != "ExpressionList" for child in root.children[1:]):
             # Apart from its select list a root contains only an output file, a format or settings; all are refused.
-            raise _denied("An output clause (INTO OUTFILE, FORMAT or SETTINGS) is refused.")
+            raise refused("the statement has an output clause (INTO OUTFILE, FORMAT or SETTINGS)")
         if kind in {"SHOW", "EXISTS"}:
             self._inspect_names(root)
             return
@@ -146,92 +138,88 @@ class SqlGate:
                 self._inspect_node(node, parent, root)
 
     def _screen_tokens(self, tokens: Sequence[Token]) -> None:
-        for token, following in zip(tokens, [*tokens[1:], None], strict=True):
-            if token.text == ";":
-                raise QueryRefusedError(
-                    ErrorCode.SYNTAX_ERROR, "Multi-statements are not allowed: send one statement at a time."
-                )
-            after = following.keyword if following else ""
-            if (token.keyword, after) == ("INTO", "OUTFILE"):
-                raise _denied("INTO OUTFILE is refused: it writes a file where the engine runs.")
-            if (token.keyword, after) == ("FROM", "INFILE"):
-                raise _denied("FROM INFILE is refused: it reads a file where the engine runs.")
-            if token.kind == "quoted" and "." in token.text and following is not None and following.text == ".":
-                # The tree prints `a.b`.c and a.`b.c` alike, so the database would be ambiguous.
-                raise _denied(f"Refused: name {token.text} holds a dot and is followed by one.")
-            called = following is not None and following.text == "("
-            if called and token.name is not None and (reason := self.policy.function_refusal(token.name)):
-                raise _denied(f"Refused: {reason}.")
+        if any(token.text == ";" for token in tokens):
+            raise QueryRefusedError(
+                ErrorCode.SYNTAX_ERROR, "Multi-statements are not allowed: send one statement at a time."
+            )
+        for token, after in pairwise(tokens):
+            self._screen_pair(token, after)
         for index, token in enumerate(tokens):
-            database = token.name or ""
+            following = tokens[index + 1 : index + 3]
             is_first = index == 0 or tokens[index - 1].text != "."
-            if is_first and database.lower() in self.policy.closed_databases and _followed_by_dot(tokens, index):
+            database = token.name or ""
+            closed = is_first and database.lower() in self.policy.closed_databases
+            if closed and len(following) > 1 and following[0].text == ".":
                 # A substitution is not a name: require an empty one, which is refused.
-                self._require(database, tokens[index + 2].name or "")
+                self.policy.admit_table(database, following[1].name or "")
             if token.keyword == "APPLY":
-                self._screen_apply(tokens[index + 1 :])
-            if token.keyword == "SETTINGS" and _assigns(tokens[index + 1 :]):
+                self._screen_apply(tokens[index + 1 : index + 3 + _MAX_APPLIED_TOKENS])
+            if token.keyword == "SETTINGS" and _assigns(tokens, index + 1):
                 # The engine checks only the outermost clause against readonly=1.
-                raise QueryRefusedError(
-                    ErrorCode.READONLY, "SETTINGS is refused: a query cannot change the limits of this endpoint."
-                )
+                raise _settings_refused()
+
+    def _screen_pair(self, token: Token, after: Token) -> None:
+        if (token.keyword, after.keyword) == ("INTO", "OUTFILE"):
+            raise refused("INTO OUTFILE writes a file where the engine runs")
+        if (token.keyword, after.keyword) == ("FROM", "INFILE"):
+            raise refused("FROM INFILE reads a file where the engine runs")
+        if token.kind == "quoted" and "." in token.text and after.text == ".":
+            # The tree prints `a.b`.c and a.`b.c` alike, so the database would be ambiguous.
+            raise refused(f"name {token.text} contains a dot and is followed by one")
+        if after.text == "(" and token.name is not None:
+            self.policy.admit_function(token.name)
 
     def _screen_apply(self, tokens: Sequence[Token]) -> None:
         # The tree does not show the applied function, so only its name and literals may stand here.
-        applied, is_lambda = _applied(tokens)
+        applied, is_open = _applied(tokens)
         names = [token.name for token in applied if token.name is not None and not token.text[0].isdigit()]
-        if names and (reason := self.policy.function_refusal(names[0])):
-            raise _denied(f"Refused: {reason}.")
-        if is_lambda or len(names) > 1:
-            raise _denied("APPLY takes only the name of a function here, not an expression.")
+        if names:
+            self.policy.admit_function(names[0])
+        if is_open or len(names) > 1:
+            raise refused("APPLY takes only the name of a function here, not an expression")
 
     def _screen_show(self, tokens: Sequence[Token]) -> None:
         # The tree of SHOW does not show its conditions and names, so only plain forms are admitted.
         if any(token.text in {"(", "{"} or token.keyword == "WHERE" for token in tokens):
-            raise _denied("SHOW and EXISTS take no expressions here: query system.tables instead.")
-        of_table = any(
-            token.keyword in {"COLUMNS", "FIELDS", "INDEX", "INDEXES", "INDICES", "KEYS"} for token in tokens
-        )
+            raise refused("SHOW and EXISTS take no expressions here: query system.tables instead")
+        of_table = any(token.keyword in _PARTS_OF_TABLES for token in tokens)
         sources = [
-            tokens[index + 1 : index + 4] for index, token in enumerate(tokens) if token.keyword in {"FROM", "IN"}
+            tokens[index + 1 : index + 3] for index, token in enumerate(tokens) if token.keyword in {"FROM", "IN"}
         ]
         for order, source in enumerate(sources):
             dotted = len(source) > 1 and source[1].text == "."
             if source and (dotted or not of_table or order > 0):
-                self._require(source[0].name, None)
+                self.policy.admit_table(source[0].name, None)
 
     def _inspect_names(self, root: Node) -> None:
         names = [child.label for child in root.children]
         if root.kind in {"ShowCreateDatabaseQuery", "ExistsDatabaseQuery", "ShowTables"}:
             names = [*names, ""] if names else []
         if len(names) > 1:
-            self._require(names[0], names[1] or None)
+            self.policy.admit_table(names[0], names[1] or None)
 
     def _inspect_node(self, node: Node, parent: Node, root: Node) -> None:
         if node.kind == "Set" and parent is root and root.kind == "Explain":
             return
         if node.kind == "Set":
-            raise QueryRefusedError(
-                ErrorCode.READONLY, "SETTINGS is refused: a query cannot change the limits of this endpoint."
-            )
+            raise _settings_refused()
         if node.kind not in NODES:
-            raise _denied(f"Refused: this part of SQL is not supported by the endpoint: {node.kind}.")
-        if node.kind == "TableIdentifier":
-            self._require_table(node.label)
-        if node.kind == "Function":
-            of_table = parent.kind in {"TableExpression", "Explain"}
-            judge = self.policy.table_function_refusal if of_table else self.policy.function_refusal
-            if reason := judge(node.label):
-                raise _denied(f"Refused: {reason}.")
-            self._require_lambda(node)
-        # The engine accepts a bare name as a function, arrayMap(file, …), and runs some without parentheses.
-        if node.kind == "Identifier":
-            if reason := self.policy.identifier_refusal(node.label):
-                raise _denied(f"Refused: {reason}.")
-            # IN reads a table by its name. The tree contains the values of substitutions. A third part is a column.
-            database, *names = node.label.split(".")
-            if names and database.lower() in self.policy.closed_databases:
-                self._require(database, names[0])
+            raise refused(f"this part of SQL is not supported by the endpoint: {node.kind}")
+        match node.kind:
+            case "TableIdentifier":
+                database, dot, table = node.label.partition(".")
+                if dot:
+                    self.policy.admit_table(database, table)
+            case "Function" if parent.kind in {"TableExpression", "Explain"}:
+                self.policy.admit_table_function(node.label)
+                self._require_lambda(node)
+            case "Function":
+                self.policy.admit_function(node.label)
+                self._require_lambda(node)
+            case "Identifier":
+                # The engine accepts a bare name as a function, arrayMap(file, …), and runs some without parentheses.
+                # The tree contains the values of substitutions.
+                self.policy.admit_identifier(node.label)
 
     def _require_lambda(self, call: Node) -> None:
         """Refuse a call that may pass a function as anything but a lambda: the name alone is not checked as a call."""
@@ -241,37 +229,29 @@ class SqlGate:
         first = arguments[0]
         if (first.kind, first.label) == ("Function", "lambda"):
             return
-        # A refused name gets its own reason.
-        if first.kind == "Identifier" and (reason := self.policy.identifier_refusal(first.label)):
-            raise _denied(f"Refused: {reason}.")
-        example = first.label if first.kind == "Identifier" else "f"
-        raise _denied(
-            f"Refused: {call.label}() takes a lambda as its first argument here: write x -> {example}(x).",
-        )
-
-    def _require_table(self, label: str) -> None:
-        database, dot, table = label.partition(".")
-        if dot:
-            self._require(database, table)
-
-    def _require(self, database: str | None, table: str | None) -> None:
-        if reason := self.policy.table_refusal(database, table):
-            raise _denied(f"Refused: {reason}.")
+        example = "f"
+        if first.kind == "Identifier":
+            # A refused name gets its own reason.
+            self.policy.admit_identifier(first.label)
+            example = first.label
+        raise refused(f"{call.label}() takes a lambda as its first argument here: write x -> {example}(x)")
 
 
-def _denied(message: str) -> QueryRefusedError:
-    return QueryRefusedError(ErrorCode.ACCESS_DENIED, message)
+def _settings_refused() -> QueryRefusedError:
+    return QueryRefusedError(
+        ErrorCode.READONLY, "SETTINGS is refused: a query cannot change the limits of this endpoint."
+    )
 
 
 def _applied(tokens: Sequence[Token]) -> tuple[Sequence[Token], bool]:
-    """What directly follows APPLY, a name and brackets; and whether an arrow comes next, so that it is a lambda."""
+    """Return the name and brackets directly after APPLY, and whether they do not end here or begin a lambda."""
     depth = 0
-    for index, token in enumerate(tokens):
+    for index, token in enumerate(tokens[:_MAX_APPLIED_TOKENS]):
         depth += {"(": 1, ")": -1}.get(token.text, 0)
         following = [other.text for other in tokens[index + 1 : index + 3]]
         if depth <= 0 and following[:1] != ["("]:
             return tokens[: index + 1], following == ["-", ">"]
-    return tokens, False
+    return tokens, bool(tokens)
 
 
 def _kind(tokens: Sequence[Token]) -> str:
@@ -282,7 +262,7 @@ def _kind(tokens: Sequence[Token]) -> str:
         raise QueryRefusedError(
             ErrorCode.READONLY, f"{shown} is refused: only SELECT, SHOW, DESCRIBE, EXPLAIN and EXISTS run here."
         )
-    return {"WITH": "SELECT", "FROM": "SELECT", "DESC": "DESCRIBE"}.get(word, word)
+    return FIRST_WORDS[word]
 
 
 def _take_format(text: str, tokens: list[Token]) -> tuple[str, list[Token], str | None]:
@@ -295,24 +275,19 @@ def _take_format(text: str, tokens: list[Token]) -> tuple[str, list[Token], str 
     return text[: tokens[-2].start], tokens[:-2], tokens[-1].name
 
 
-def _substitutions(tokens: Sequence[Token]) -> Iterator[tuple[str, str]]:
+def _identifiers(tokens: Sequence[Token]) -> Iterator[str]:
+    """Yield the names of `{name:Identifier}`; the same name may also be substituted with another type."""
     for brace, name, colon, type_name in zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False):
-        if brace.text == "{" and colon.text == ":" and name.name is not None and type_name.name is not None:
-            yield name.name, type_name.name
+        if brace.text == "{" and colon.text == ":" and name.name and (type_name.name or "").upper() == "IDENTIFIER":
+            yield name.name
 
 
-def _followed_by_dot(tokens: Sequence[Token], index: int) -> bool:
-    return len(tokens) > index + 2 and tokens[index + 1].text == "."
-
-
-def _assigns(tokens: Sequence[Token]) -> bool:
-    """Whether the tokens begin with `name =` or `name.name =`."""
-    for index, token in enumerate(tokens):
-        expected = token.text == "." if index % 2 else token.name is not None
-        if not expected:
-            return token.text == "=" and index % 2 == 1
+def _assigns(tokens: Sequence[Token], start: int) -> bool:
+    """Return whether the tokens from `start` on begin with `name =` or `name.name =`."""
+    for index in range(start, len(tokens)):
+        token, is_dot = tokens[index], (index - start) % 2 == 1
+        if is_dot and token.text == "=":
+            return True
+        if not (token.text == "." if is_dot else token.name is not None):
+            return False
     return False
-
-
-def _cut(text: str, position: int) -> str:
-    return text[:position] + " " + text[position + 1 :]

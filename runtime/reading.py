@@ -14,7 +14,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from ..console.address import AddressFileError, EndpointAddress, read_address
 from ..sinks.clickhouse import StoreAddress, StoreLock, StoreUnavailableError, connect, explain
 from .settings import Settings
-from .sql_endpoint import PublishedEndpoint
+from .sql_endpoint import published_endpoint
 from .wiring import store_address
 
 
@@ -65,12 +65,8 @@ def reading(settings: Settings, *, gated: bool = False, shared: bool = False) ->
             if not gated:
                 yield owner
                 return
-            endpoint = PublishedEndpoint(settings)
-            try:
-                with _through(endpoint.start(), address) as client:
-                    yield client
-            finally:
-                endpoint.stop()
+            with published_endpoint(settings) as access, _through(access, address) as client:
+                yield client
     finally:
         lock.release()
 

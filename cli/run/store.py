@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 from ...runtime.process import on_stop_signal, serving
 from ...runtime.settings import Settings
-from ...runtime.sql_endpoint import PublishedEndpoint
+from ...runtime.sql_endpoint import published_endpoint
 from ...runtime.wiring import sealed_logs, store_address
 from ...sinks.clickhouse import StoreLock, private_temp
 from ...sinks.store import Store
@@ -23,17 +23,14 @@ def command(settings: Settings) -> None:
     """
     address = store_address(settings)
     with ExitStack() as stack:
-        endpoint: PublishedEndpoint | None = None
         if address.embedded:
             stack.callback(StoreLock(address.path).release)
             private_temp(address.path)
-            endpoint = PublishedEndpoint(settings)
         stack.enter_context(serving("store", settings))
 
         def open_endpoint() -> None:
-            if endpoint is not None:
-                stack.callback(endpoint.stop)
-                endpoint.start()
+            if address.embedded:
+                stack.enter_context(published_endpoint(settings))
 
         store = Store(sealed_logs(settings), address, on_ready=open_endpoint)
         on_stop_signal(store.stop)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
 import http.client
 import json
 import os
@@ -20,27 +21,28 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import clickhouse_connect
+import lz4.frame
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from grantledger.base.errors import UsageError
 from grantledger.console.address import (
     AddressFileError,
+    EndpointAddress,
     EndpointCredential,
     address_file,
-    publish_address,
+    published,
     read_address,
-    withdraw_address,
 )
 from grantledger.console.endpoint import SqlEndpoint
-from grantledger.console.execution import QueryLimits
+from grantledger.console.execution import QUERY_LIMITS
 from grantledger.console.native import compress, decompress
-from grantledger.console.policy import HIGHER_ORDER
-from grantledger.console.service import EndpointLimits
 from grantledger.console.sql_gate import MAX_QUERY_BYTES
 
 ROWS = 300_000
@@ -161,7 +163,7 @@ def test_into_outfile_writes_a_file_under_readonly_and_not_through_the_gate(
     assert slipped.exists()
     gated = tmp_path / "gated"
     body = assert_refused(owner, spelling.format(gated))
-    assert "refused" in body
+    assert "INTO OUTFILE writes a file" in body
     assert not gated.exists()
 
 
@@ -239,7 +241,7 @@ def test_a_function_given_by_its_name_runs_under_readonly_and_not_through_the_ga
 def test_every_higher_order_function_of_the_engine_takes_a_lambda_and_no_name(owner: Owner) -> None:
     names = set(owner.ask("names", "SELECT name FROM system.functions WHERE higher_order"))
     assert len(names) > 35
-    assert {name.lower() for name in names} == HIGHER_ORDER
+    assert {"arrayMap", "arraySort", "arrayTopK", "mapApply"} <= names
     for name in sorted(names):
         assert_refused(owner, f"SELECT {name}(file, ['x'])", 497)
         assert "x -> identity(x)" in assert_refused(owner, f"SELECT {name}(identity, [1], [2])", 497)
@@ -589,6 +591,23 @@ def test_a_format_that_is_not_served_is_refused_with_those_that_are(owner: Owner
         assert "JSONEachRow" in body
 
 
+@pytest.mark.parametrize(("accepted", "encoding"), [("lz4", "lz4"), ("gzip, deflate", "gzip"), ("br, gzip;q=0", None)])
+def test_answers_are_compressed_in_an_encoding_that_the_client_accepts(
+    owner: Owner, accepted: str, encoding: str | None
+) -> None:
+    decode = {"lz4": lz4.frame.decompress, "gzip": gzip.decompress, None: bytes}[encoding]
+    sql, headers = "SELECT id, name FROM events ORDER BY id", {"Accept-Encoding": accepted}
+    _, head, plain = post(owner, sql, headers)
+    assert head["Content-Encoding"] is None
+    for text, expected in ((sql, plain), ("SELECT 1 WHERE 0", b"")):
+        status, head, body = post(owner, text, headers, enable_http_compression="1")
+        assert (status, head["Content-Encoding"]) == (200, encoding)
+        assert decode(body) == expected
+    assert encoding is None or len(post(owner, sql, headers, enable_http_compression="1")[2]) < 0.6 * len(plain)
+    body = post(owner, "SELECT nope", headers, enable_http_compression="1")[2]
+    assert body.startswith(b"Code: 47.")
+
+
 def test_compressed_requests_are_read(owner: Owner) -> None:
     assert post(owner, compress(b"SELECT 41 + 1"), decompress="1")[2] == b"42\n"
     frames = compress(b"SELECT ") + compress(b"1 FORMAT CSV")
@@ -778,49 +797,72 @@ def test_stop_cancels_what_runs(tmp_path: Path) -> None:
 # The access file.
 
 
-def test_the_access_file_is_for_its_owner_only(tmp_path: Path) -> None:
+ADDRESS = EndpointAddress("127.0.0.1", 8123, EndpointCredential.generate())
+
+
+def test_the_address_file_is_for_its_owner_only(tmp_path: Path) -> None:
     assert read_address(tmp_path) is None
-    credential = EndpointCredential.generate()
-    assert credential.password not in repr(credential)
-    access = publish_address(tmp_path, "http://127.0.0.1:8123", credential)
+    assert ADDRESS.credential.password not in repr(ADDRESS)
     path = address_file(tmp_path)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert read_address(tmp_path) == access
-    assert (access.host, access.port, access.pid) == ("127.0.0.1", 8123, os.getpid())
-    path.chmod(0o640)
-    with pytest.raises(AddressFileError, match="mode 0640, open to others"):
-        read_address(tmp_path)
-    path.chmod(0o600)
-    withdraw_address(tmp_path, publish_address(tmp_path, "http://127.0.0.1:8124", credential))
-    assert not path.exists()
-    withdraw_address(tmp_path, access)
-
-
-def test_an_access_file_left_behind_is_not_used(tmp_path: Path) -> None:
-    publish_address(tmp_path, "http://127.0.0.1:8123", EndpointCredential.generate())
-    path = address_file(tmp_path)
-    fields = json.loads(path.read_text())
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    for changed in ({"pid": child.pid}, {"started": 1}):
-        path.write_text(json.dumps(fields | changed))
-        if changed.keys() == {"started"} and not Path("/proc/self/stat").exists():
-            continue
-        assert read_address(tmp_path) is None
-    for damaged in ("", "{}", json.dumps(fields | {"url": "x"}), "[" * 10_000):
-        path.write_text(damaged)
-        with pytest.raises(AddressFileError, match="damaged"):
+    with published(tmp_path, ADDRESS):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert read_address(tmp_path) == ADDRESS
+        assert ADDRESS.url == "http://127.0.0.1:8123"
+        path.chmod(0o640)
+        with pytest.raises(AddressFileError, match="mode 0640, open to others"):
             read_address(tmp_path)
-    path.unlink()
-    path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(AddressFileError):
-        read_address(tmp_path)
+        newer = replace(ADDRESS, port=8124)
+        with published(tmp_path, newer):
+            assert read_address(tmp_path) == newer
+        assert read_address(tmp_path) is None
+        with published(tmp_path, newer):
+            pass
+    assert list(path.parent.iterdir()) == []
+
+
+def test_the_address_file_of_a_newer_owner_stays(tmp_path: Path) -> None:
+    with ExitStack() as older, ExitStack() as newer:
+        older.enter_context(published(tmp_path, ADDRESS))
+        newer.enter_context(published(tmp_path, replace(ADDRESS, port=8124)))
+        older.close()
+        assert read_address(tmp_path) == replace(ADDRESS, port=8124)
+
+
+def test_the_address_file_of_a_killed_owner_is_not_used(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom grantledger.console.address import *\n"
+        "with published(Path(sys.argv[1]), EndpointAddress('127.0.0.1', 1, EndpointCredential.generate())):\n"
+        "    print('ready', flush=True)\n    time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        assert read_address(tmp_path) is not None
+        child.kill()
+    assert address_file(tmp_path).exists()
+    assert read_address(tmp_path) is None
+
+
+def test_a_damaged_address_file_is_an_error_that_does_not_quote_it(tmp_path: Path) -> None:
+    path = address_file(tmp_path)
+    with published(tmp_path, ADDRESS):
+        fields = json.loads(path.read_text())
+        for damaged in ("", "{}", json.dumps(fields | {"port": "x"}), "[" * 10_000):
+            path.write_text(damaged)
+            with pytest.raises(AddressFileError, match=r"is damaged; remove it and restart the owner") as caught:
+                read_address(tmp_path)
+            assert caught.value.__cause__ is None
+        path.unlink()
+        path.symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(AddressFileError):
+            read_address(tmp_path)
+        path.unlink()
 
 
 def test_the_endpoint_makes_no_data_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a data folder"):
-        SqlEndpoint(tmp_path / "none", EndpointCredential.generate()).start()
+        SqlEndpoint(tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
@@ -844,15 +886,13 @@ def own(data_dir: Path) -> None:
     (data_dir / "secret.csv").write_text(f"{SECRET},1\n")
     # Found by the engine's Python() through the frames of this process.
     globals()["variable_of_the_owner"] = pandas.DataFrame({"secret_column": [1]})
-    limits = EndpointLimits(query=QueryLimits(max_memory_bytes=512 << 20, max_execution_seconds=60))
-    endpoint = SqlEndpoint(path, EndpointCredential.generate(), limits=limits)
-    endpoint.start()
-    access = publish_address(data_dir, endpoint.url, endpoint.credential)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        operation, text = json.loads(line)
-        print(json.dumps(obey(client, path, operation, text)), flush=True)
-    withdraw_address(data_dir, access)
+    limits = {**QUERY_LIMITS, "max_memory_usage": str(512 << 20), "max_execution_time": "60"}
+    endpoint = SqlEndpoint(path, limits=limits)
+    with published(data_dir, endpoint.address):
+        print("ready", flush=True)
+        for line in sys.stdin:
+            operation, text = json.loads(line)
+            print(json.dumps(obey(client, path, operation, text)), flush=True)
     endpoint.stop(grace_seconds=0.5)
     client.close()
 
