@@ -37,17 +37,9 @@ def grant_activated(
         starts_at: the start of the access, if it is later than this event.
         common: see :class:`GrantFields`.
     """
-    return draft(
-        "grant.activated",
-        common,
-        subject=subject,
-        resource=resource,
-        entitlement=entitlement,
-        grant_id=grant_id,
-        expires_at=expires_at,
-        expiry_source=expiry_source,
-        starts_at=starts_at,
-    )
+    access = {"resource": resource, "entitlement": entitlement, "grant_id": grant_id}
+    end = {"expires_at": expires_at, "expiry_source": expiry_source}
+    return draft("grant.activated", common, subject=subject, starts_at=starts_at, **access, **end)
 
 
 def grant_extended(
@@ -71,16 +63,9 @@ def grant_extended(
         expiry_source: default: ``native`` if ``expires_at`` is given, else ``unknown``.
         common: see :class:`GrantFields`.
     """
-    return draft(
-        "grant.extended",
-        common,
-        subject=subject,
-        resource=resource,
-        entitlement=entitlement,
-        grant_id=grant_id,
-        expires_at=expires_at,
-        expiry_source=expiry_source,
-    )
+    access = {"resource": resource, "entitlement": entitlement, "grant_id": grant_id}
+    end = {"expires_at": expires_at, "expiry_source": expiry_source}
+    return draft("grant.extended", common, subject=subject, **access, **end)
 
 
 def grant_revoked(
@@ -102,8 +87,8 @@ def grant_revoked(
         removal_evidence: ``api_accepted`` if the tool accepted the removal, ``confirmed`` if a check found it gone.
         common: see :class:`GrantFields`; ``actor`` is who removed it.
     """
-    removed = {"resource": resource, "entitlement": entitlement, "grant_id": grant_id}
-    return draft("grant.revoked", common, subject=subject, removal_evidence=removal_evidence, **removed)
+    access = {"resource": resource, "entitlement": entitlement, "grant_id": grant_id}
+    return draft("grant.revoked", common, subject=subject, removal_evidence=removal_evidence, **access)
 
 
 def grant_expired(
@@ -125,8 +110,8 @@ def grant_expired(
         removal_evidence: ``deadline`` if only the time has passed, ``confirmed`` if a check found it gone.
         common: see :class:`GrantFields`.
     """
-    removed = {"resource": resource, "entitlement": entitlement, "grant_id": grant_id}
-    return draft("grant.expired", common, subject=subject, removal_evidence=removal_evidence, **removed)
+    access = {"resource": resource, "entitlement": entitlement, "grant_id": grant_id}
+    return draft("grant.expired", common, subject=subject, removal_evidence=removal_evidence, **access)
 
 
 def grant_failed(
@@ -146,5 +131,5 @@ def grant_failed(
         grant_id: default: a new id.
         common: see :class:`GrantFields`; ``error`` gives the reason.
     """
-    wanted = {"resource": resource, "entitlement": entitlement, "grant_id": grant_id}
-    return draft("grant.failed", common, subject=subject, **wanted)
+    access = {"resource": resource, "entitlement": entitlement, "grant_id": grant_id}
+    return draft("grant.failed", common, subject=subject, **access)

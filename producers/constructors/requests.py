@@ -33,16 +33,9 @@ def request_created(
         expires_at: the requested end, if a fixed time was requested.
         common: see :class:`CommonFields`.
     """
-    return draft(
-        "request.created",
-        common,
-        subject=subject,
-        resource=resource,
-        entitlement=entitlement,
-        request_id=request_id,
-        requested_seconds=requested_seconds,
-        expires_at=expires_at,
-    )
+    request = {"resource": resource, "entitlement": entitlement, "request_id": request_id}
+    duration = {"requested_seconds": requested_seconds, "expires_at": expires_at}
+    return draft("request.created", common, subject=subject, **request, **duration)
 
 
 def request_approved(

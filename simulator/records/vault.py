@@ -106,18 +106,14 @@ class VaultWriter(RecordWriter):
 
     def _login(self, at: datetime, *, refused: bool) -> list[dict[str, Any]]:
         request = self._request("update", "auth/oidc/login", {"jwt": self._hmac(), "role": self._hmac()}, known=False)
-        auth = {"token_type": "default"}
+        auth: dict[str, Any] = {"token_type": "default"}
+        issued = auth if refused else self._auth(at)
+        response: dict[str, Any] = (
+            {"data": {"error": self._hmac()}} if refused else {"auth": issued, "mount_type": "oidc"}
+        )
         first = {"time": rfc3339(at), "type": "request", "auth": auth, "request": request}
-        if refused:
-            answer: dict[str, Any] = {"data": {"error": self._hmac()}}
-            second = {"time": rfc3339(at), "type": "response", "auth": auth, "request": request, "response": answer}
-            return [first, {**second, "error": "permission denied"}]
-        issued = self._auth(at)
-        answer = {"auth": issued, "mount_type": "oidc"}
-        return [
-            first,
-            {"time": rfc3339(at), "type": "response", "auth": issued, "request": request, "response": answer},
-        ]
+        second = {"time": rfc3339(at), "type": "response", "auth": issued, "request": request, "response": response}
+        return [first, {**second, "error": "permission denied"} if refused else second]
 
     def _request(self, operation: str, path: str, data: dict[str, Any] | None, *, known: bool = True) -> dict[str, Any]:
         request: dict[str, Any] = {"id": self.new_id(), "operation": operation}
@@ -144,9 +140,9 @@ class VaultWriter(RecordWriter):
         entry = {"time": rfc3339(at), "auth": auth, "request": request}
         first = {**entry, "type": "request"}
         second = {**entry, "type": "response", "response": response or {}}
-        if failure is not None:  # allowed by policy, but failed
-            second |= {"response": {"data": {"error": self._hmac()}}, "error": f"1 error occurred:\n\t* {failure}\n\n"}
         if error is not None:
             first["error"] = error
-            second |= {"response": {"data": {"error": self._hmac()}}, "error": f"1 error occurred:\n\t* {error}\n\n"}
+        problem = failure or error  # a failure was allowed by policy
+        if problem is not None:
+            second |= {"response": {"data": {"error": self._hmac()}}, "error": f"1 error occurred:\n\t* {problem}\n\n"}
         return [first, second]

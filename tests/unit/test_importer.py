@@ -241,6 +241,7 @@ def test_what_dry_run_prints_can_be_read_again_except_what_is_computed(event_typ
         "requested_seconds": 60,
         "action": {"command": "ls", "args": ["-l"], "exit_code": 0, "redacted": True},
         "source": {"system": "x", "instance": "y", "native_id": "z", "native_type": "t", "seq": 4},
+        "grant_source": {"system": "teleport", "instance": "root"},
         "raw": "ä",
     }
     first = json.loads(run("emit", "--stdin", "--dry-run", stdin=json.dumps(shape).encode()).stdout)

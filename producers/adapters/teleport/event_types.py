@@ -51,16 +51,10 @@ SKIPPED_PREFIXES: dict[str, tuple[str, ...]] = {
 """Prefixes of skipped types by reason, checked after the mapped types."""
 
 SESSION_STARTS = frozenset({"session.start", "db.session.start", "app.session.start", "windows.desktop.session.start"})
-SESSION_ENDS = frozenset(
-    {
-        "session.end",
-        "db.session.end",
-        "app.session.end",
-        "app.session.expire",
-        "windows.desktop.session.end",
-        "client.disconnect",
-    }
-)
+SESSION_ENDS = frozenset({
+    "session.end", "db.session.end", "app.session.end", "app.session.expire", "windows.desktop.session.end",
+    "client.disconnect",
+})  # fmt: skip
 DENIALS = frozenset({"auth", "session.rejected"})
 ACTIONS = frozenset(
     {"exec", "kube.request", "port", "scp", "sftp", "sftp_summary", "ssm.run", "subsystem", "x11-forward"}
