@@ -7,12 +7,18 @@ import io
 import json
 import stat
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
+from grantledger.kafka.publisher import Publisher, Record
 from grantledger.ledger.note import open_checkpoint, parse_verifier_key
+from grantledger.processors.notices import finding_opened
 from grantledger.runtime.broker import LocalBroker
+from grantledger.schemas.codec import EventEncoder
+from support.command import run_command
 from support.pipeline import Pipeline
 from support.waiting import wait_for
 
@@ -133,6 +139,86 @@ def test_topics_check_names_what_differs(pipeline: Pipeline) -> None:
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[undo])
     for future in admin.incremental_alter_configs([resource]).values():
         future.result(30)
+
+
+def test_a_person_acknowledges_and_closes_a_finding(pipeline: Pipeline) -> None:
+    event = finding_opened(
+        "test.example", rule="head_mismatch", key="access.activity/0", evidence={}, at=datetime.now(UTC), identity="1"
+    )
+    record = Record(event.topic, EventEncoder().encode(event), event.key)
+    Publisher(pipeline.cluster).publish([record])
+
+    def listed() -> list[str]:
+        return pipeline.run("findings", "-q").stdout.split()
+
+    [found] = wait_for(listed, "the finding is stored")
+    for decision, arguments in (("ack", ()), ("close", ("--reason", "restored from a copy"))):
+        answer = pipeline.run("findings", decision, found[:6], "--as", "carol", *arguments)
+        assert answer.returncode == 0, answer.stderr
+
+    def closed() -> bool:
+        return pipeline.run("findings").stdout == "No open findings.\n"
+
+    wait_for(closed, "the finding is closed")
+    [shown] = [json.loads(pipeline.run("findings", "show", found, "-o", "json").stdout)]
+    assert [each["event_type"] for each in shown["events"]] == [
+        "finding.opened",
+        "finding.acknowledged",
+        "finding.closed",
+    ]
+    assert (shown["closed_by"], shown["closed_reason"]) == ("carol", "restored from a copy")
+    kinds = pipeline.query("SELECT DISTINCT actor_kind FROM entries WHERE event_type = 'finding.closed'")
+    assert kinds == [{"actor_kind": "human"}]
+    again = pipeline.run("findings", "close", found, "--reason", "once more")
+    assert again.returncode == 2 and "is not open" in again.stderr
+
+
+def test_erase_asks_and_puts_the_erasure_on_record(pipeline: Pipeline) -> None:
+    [row] = pipeline.query("SELECT origin, index FROM entries WHERE event_type = 'session.query'")
+    entry = f"{row['origin']}:{row['index']}"
+    for arguments, code, text in (
+        ((entry, "--legal-basis", " "), 2, "must not be empty"),
+        ((f"{row['origin']}:999", "--legal-basis", "x", "--yes"), 2, "has no entry"),
+        (("elsewhere/a/0/0:1", "--legal-basis", "x", "--yes"), 2, "give the entry as ORIGIN:INDEX"),
+        ((entry, "--legal-basis", "x"), 1, ""),
+    ):
+        refused = pipeline.run("erase", *arguments)
+        assert refused.returncode == code and text in refused.stderr, refused.stderr
+    erased = pipeline.run("erase", entry, "--legal-basis", "GDPR art. 17, request 4711", "--as", "carol", "--yes")
+    assert erased.returncode == 0, erased.stderr
+    sql = "SELECT subject_id, actor_id, actor_kind, reason FROM entries WHERE event_type = 'payload.erased'"
+    [event] = wait_for(lambda: pipeline.query(sql), "the erasure is sealed and stored")
+    assert event == {
+        "subject_id": entry.replace(":", "#"),
+        "actor_id": "carol",
+        "actor_kind": "human",
+        "reason": "GDPR art. 17, request 4711",
+    }
+
+
+def test_init_refuses_an_existing_ledger(pipeline: Pipeline, tmp_path: Path) -> None:
+    refused = pipeline.run("init")
+    assert refused.returncode == 2 and "exists already" in refused.stderr
+    elsewhere = pipeline.run("init", "--data", str(tmp_path))  # without the key, over the same ledger
+    assert elsewhere.returncode == 2 and "the ledger of test.example exists already" in elsewhere.stderr
+    assert not (tmp_path / "keys").exists()
+
+
+def test_init_creates_topics_and_keys_on_an_empty_cluster(pipeline: Pipeline, tmp_path: Path) -> None:
+    environment = {**pipeline.environment, "GRANTLEDGER_TOPIC_PREFIX": "new.", "GRANTLEDGER_DEPLOYMENT": "new.example"}
+    environment["GRANTLEDGER_DATA_DIR"] = str(tmp_path)
+    missing = run_command("run", "seal", environment=environment)
+    assert missing.returncode == 2 and "create it with `grantledger init`" in missing.stderr
+    created = run_command("init", "-o", "json", environment=environment)
+    assert created.returncode == 0, created.stderr
+    assert all(row["verifier_key"].startswith(row["origin"]) for row in json.loads(created.stdout))
+    assert "back it up now" in created.stderr and (tmp_path / "keys" / "log.pem").exists()
+
+
+def test_status_shows_processes_that_run_on_their_own(pipeline: Pipeline) -> None:
+    status = json.loads(pipeline.run("status", "-o", "json").stdout)
+    assert {each["name"] for each in status["processes"]} == {"seal", "store", "anchor"}
+    assert status["stored"] >= 6 and status["troubles"] == []
 
 
 def test_query_and_verify_work_when_nothing_runs(pipeline: Pipeline) -> None:

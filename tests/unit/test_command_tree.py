@@ -16,7 +16,9 @@ import pytest
 
 from grantledger.cli.output import Format, Output, moment, timezone
 from grantledger.cli.person import person
+from grantledger.cli.stack_view import executable
 from grantledger.cli.tree import COMMANDS, Group
+from grantledger.runtime.settings import Settings
 from support.command import invoke
 
 
@@ -132,6 +134,22 @@ def test_settings_as_data(format_: str) -> None:
     found = json.loads(result.stdout) if format_ == "json" else pytest.importorskip("yaml").safe_load(result.stdout)
     assert {"setting", "variable", "value", "meaning"} == set(found[0])
     assert "GRANTLEDGER_DATA_DIR" in invoke("settings", "-q").stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("data", "argv", "printed"),
+    [
+        ("data", ".venv/bin/grantledger", ".venv/bin/grantledger query 'SELECT 1'"),
+        ("other data", ".venv/bin/grantledger", ".venv/bin/grantledger query 'SELECT 1' --data 'other data'"),
+        ("data", "/opt/bin/grantledger", "/opt/bin/grantledger query 'SELECT 1'"),
+    ],
+)
+def test_printed_commands_can_be_copied(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: str, argv: str, printed: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [argv])
+    assert executable(Settings(data_dir=Path(data)), "query", "SELECT 1") == printed
 
 
 def test_a_person_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
