@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from ..schemas.catalog import ALWAYS, SchemaCatalog, WriterSchema, event_schema
+from ..schemas.catalog import ALWAYS, SchemaCatalog, WriterSchema, event_schema, released
 from ..schemas.codec import DecodeError, decode
-from ..schemas.compatibility import released
 from ..schemas.framing import SINGLE_OBJECT_MARKER, FramingError, Prefix, compact_json, single_object_prefix
 
 KEY_PREFIX = b"schema/"

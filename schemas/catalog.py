@@ -10,7 +10,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from .compatibility import released
 from .framing import Prefix, compact_json, single_object_prefix
 
 ALWAYS = -(2**63)
@@ -90,6 +89,13 @@ def load(name: str) -> dict[str, Any]:
     """Return one of the project's own Avro schemas, for example ``event``, as parsed JSON."""
     parsed: dict[str, Any] = json.loads((files(__package__) / f"{name}.avsc").read_text("utf-8"))
     return parsed
+
+
+def released(name: str) -> dict[int, dict[str, Any]]:
+    """Return the released versions of one of the project's own Avro schemas, by number."""
+    versions = (files(__package__) / "released").iterdir()
+    numbers = sorted(int(item.name.split(".")[1]) for item in versions if item.name.startswith(f"{name}."))
+    return {number: load(f"released/{name}.{number}") for number in numbers}
 
 
 @cache

@@ -15,8 +15,7 @@ from grantledger.cli.docs import page as commands_page
 from grantledger.runtime import settings_doc
 from grantledger.runtime.settings import Settings
 from grantledger.schemas.arrow import DECODED_SCHEMA
-from grantledger.schemas.catalog import load
-from grantledger.schemas.compatibility import released
+from grantledger.schemas.catalog import load, released
 from grantledger.schemas.framing import single_object_prefix
 from grantledger.sinks.migrate import available
 from support.worked_example import example, made
