@@ -68,7 +68,7 @@ class Enforcer:
         self._limits, self._carry_out, self._now = limits, carry_out, now
         self._catalog = catalog
         self._recorder = Recorder(logs.deployment)
-        self._lifecycle = Lifecycle(logs.cluster, catalog, now)
+        self._lifecycle = Lifecycle(logs, catalog, now)
         self._stopping = False
 
     def stop(self) -> None:
@@ -80,6 +80,7 @@ class Enforcer:
 
         Raises:
             EnforcingStoppedError: the breaker is open, or opens.
+            SealedLogStoppedError: the sealed log of findings or of lifecycle events is discontinuous.
             KafkaUnavailableError: the brokers do not answer, or another enforcer has taken over.
         """
         with kafka_errors("the enforcer cannot continue"):
@@ -92,6 +93,7 @@ class Enforcer:
                 else:
                     self._dry_run(consumer)
             finally:
+                self._lifecycle.close()
                 consumer.close()
 
     def _run(self, consumer: Consumer) -> None:

@@ -14,9 +14,8 @@ from ..kafka.errors import KafkaUnavailableError, is_transient, unavailable
 from ..kafka.sealed_log import SealedLogs
 from ..kafka.transactional_writer import TransactionalWriter
 from ..schemas.catalog import SchemaCatalog
-from ..schemas.codec import DecodeError, EventEncoder, decode
+from ..schemas.codec import EventEncoder, decode
 from ..schemas.event import FINDINGS_TOPIC, Event
-from ..schemas.framing import FramingError
 from ..schemas.topics import COMMANDS_TOPIC
 from .core import History
 from .events import Recorder, apply
@@ -75,14 +74,13 @@ def read_history(logs: SealedLogs, catalog: SchemaCatalog) -> History:
         SealedLogStoppedError: the sealed log of findings is discontinuous.
     """
     history = History()
-    for value, append_time_ms in logs.read_all(FINDINGS_TOPIC):
-        try:
-            apply(history, logs.deployment, decode(value or b"", catalog, append_time_ms))
-        except (DecodeError, FramingError) as error:
-            log.warning("finding_unreadable", append_time_ms=append_time_ms, reason=error.code)
-        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-            # It claims to be ours, but is not.
-            log.warning("finding_unreadable", append_time_ms=append_time_ms, reason=type(error).__name__)
+    with logs.open(FINDINGS_TOPIC) as reader:
+        for offset, value, append_time_ms in reader.read_records():
+            try:
+                apply(history, logs.deployment, decode(value or b"", catalog, append_time_ms))
+            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+                # Unreadable, or it claims to be ours but is not.
+                log.warning("finding_unreadable", offset=offset, reason=type(error).__name__)
     return history
 
 

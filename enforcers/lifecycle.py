@@ -1,4 +1,4 @@
-"""Reads ``access.lifecycle`` to its end right before each removal."""
+"""Reads the log of ``access.lifecycle`` to its end right before each removal."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from confluent_kafka.admin import OffsetSpec
 
-from ..kafka.cluster import Cluster
 from ..kafka.offsets import end_offset, offsets_at
-from ..kafka.records import read_range
+from ..kafka.sealed_log import SealedLogReader, SealedLogs
 from ..schemas.catalog import SchemaCatalog
-from ..schemas.codec import DecodeError, decode
+from ..schemas.codec import decode
 from ..schemas.event import LIFECYCLE_TOPIC
-from ..schemas.framing import FramingError
+from ..schemas.topics import sealed
 from .running_grants import GIVEN, TAKEN, RunningGrants
 
 log = structlog.get_logger("grantledger.enforce")
@@ -26,49 +25,60 @@ know which accesses are the same in a target."""
 
 
 class Lifecycle:
-    """Reads new events from the input topic at each call, because the sealed log may lag.
+    """Reads new events at each call: the sealed ones, then those in the input topic that are not sealed yet.
 
     Args:
         catalog: the schemas that events may be written with.
     """
 
-    def __init__(self, cluster: Cluster, catalog: SchemaCatalog, now: Callable[[], datetime]) -> None:
-        self._cluster, self._catalog, self._now = cluster, catalog, now
+    def __init__(self, logs: SealedLogs, catalog: SchemaCatalog, now: Callable[[], datetime]) -> None:
+        self._logs, self._catalog, self._now = logs, catalog, now
         self._grants = RunningGrants()
-        self._next = -1
+        self._reader: SealedLogReader | None = None
+        self._next = 0
 
     def running(self, since: datetime) -> RunningGrants:
-        """Return the running grants, according to everything in the topic at the time of the call.
+        """Return the running grants, according to every record that the log has at the time of the call.
 
         Args:
             since: when the oldest open command was appended.
 
         Raises:
+            SealedLogStoppedError: the sealed log is discontinuous.
             KafkaUnavailableError: the brokers do not answer.
         """
-        end = end_offset(self._cluster, LIFECYCLE_TOPIC, 0)
-        start = self._first_at(since - LOOK_BACK, end)
-        if not start <= self._next <= end:
-            # The first call, a gap after a time without open commands, or a recreated topic.
-            self._grants, self._next = RunningGrants(), start
-        now, reading = self._now(), read_range(self._cluster, LIFECYCLE_TOPIC, 0, self._next, end)
-        for message in reading:
-            appended, value = message.timestamp()[1], message.value() or b""
-            if not any(kind in value for kind in _KINDS):
-                continue  # a scan costs a hundredth of decoding
-            try:
-                datum = decode(value, self._catalog, appended)
-                self._grants.add(datum, datetime.fromtimestamp(appended / 1000, UTC), now)
-            except (DecodeError, FramingError):
-                continue  # it is sealed, stored and shown elsewhere; the watch skips it too
-            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-                log.warning("event_unreadable", offset=message.offset(), reason=type(error).__name__)
-        self._next = end
+        reader, now = self._reader_from(since - LOOK_BACK), self._now()
+        for offset, value, append_time_ms in reader.read_records():
+            if offset < self._next:  # read before it was sealed
+                continue
+            self._next = offset + 1
+            if any(kind in (value or b"") for kind in _KINDS):  # a scan costs a hundredth of decoding
+                self._add(value or b"", offset, append_time_ms, now)
         self._grants.prune(now)
         return self._grants
 
-    def _first_at(self, time: datetime, end: int) -> int:
-        """Return the offset of the first record appended at a time or later."""
+    def close(self) -> None:
+        """Close the reader."""
+        if self._reader is not None:
+            self._reader.close()
+
+    def _reader_from(self, time: datetime) -> SealedLogReader:
+        """Return the open reader; a new one on the first call and after a time without open commands."""
         at: OffsetSpec = OffsetSpec.for_timestamp(max(0, int(time.timestamp() * 1000)))
-        found = offsets_at(self._cluster, [(LIFECYCLE_TOPIC, 0)], at, committed=False)[LIFECYCLE_TOPIC, 0]
-        return min(found, end) if found >= 0 else end
+        topic, cluster = sealed(LIFECYCLE_TOPIC), self._logs.cluster
+        end = end_offset(cluster, topic, 0)
+        found = offsets_at(cluster, [(topic, 0)], at, committed=False)[topic, 0]
+        start = min(found, end) if found >= 0 else end
+        if self._reader is None or not start <= self._reader.position <= end:
+            self.close()
+            self._reader = self._logs.open(LIFECYCLE_TOPIC, start=start)
+            self._grants, self._next = RunningGrants(), 0
+        return self._reader
+
+    def _add(self, value: bytes, offset: int, append_time_ms: int, now: datetime) -> None:
+        try:
+            datum = decode(value, self._catalog, append_time_ms)
+            self._grants.add(datum, datetime.fromtimestamp(append_time_ms / 1000, UTC), now)
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            # It is sealed, stored and shown elsewhere. The watch skips it too.
+            log.warning("event_unreadable", offset=offset, reason=type(error).__name__)

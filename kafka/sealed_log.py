@@ -154,7 +154,7 @@ class SealedLogReader:
         start: int | None = None,
         check: Check = check_contents,
     ) -> None:
-        self._cluster = cluster
+        self._cluster, self._input = cluster, topic
         self.topic, self.partition = sealed(topic), partition
         begin = first_offset(cluster, self.topic, partition)
         self._sealed = SealedPartition(
@@ -162,6 +162,8 @@ class SealedLogReader:
         )
         self.position = max(begin, start or 0)
         """Offset in the sealed topic at which reading continues."""
+        self.at_end = False
+        """Whether everything in the partition has been read."""
         if self.position > begin:
             self._take_head_before(begin)
         self._consumer = Consumer({**reader_options(cluster, "unused"), "enable.partition.eof": True})
@@ -225,12 +227,41 @@ class SealedLogReader:
                     f"no answer reading {self._cluster.physical(self.topic)} (kafka_bootstrap_servers)"
                 )
 
+    def read_records(self) -> Iterator[tuple[int, bytes | None, int]]:
+        """Yield offset, value and append time in ms of every record: first the sealed ones, then those not sealed yet.
+
+        The input topic forgets after its retention. The sealed log does not.
+
+        Raises:
+            SealedLogStoppedError: the sealed log is discontinuous.
+            KafkaUnavailableError: the brokers do not answer.
+        """
+        end = end_offset(self._cluster, self._input, self.partition)
+        for found in self.read_to_end():
+            records = found.batch.records()
+            yield from zip(records.offsets, records.values, records.append_times, strict=True)
+        self.check_not_stopped()
+        begin = first_offset(self._cluster, self._input, self.partition)
+        begin = max(begin, self.head.next_offset if self.head is not None else 0)
+        for message in read_range(self._cluster, self._input, self.partition, begin, end):
+            yield message.offset() or 0, message.value(), message.timestamp()[1]
+
+    def check_not_stopped(self) -> None:
+        """Raise SealedLogStoppedError if a batch did not continue the log."""
+        if self.stopped:
+            raise SealedLogStoppedError(
+                f"{self._cluster.physical(self.topic)} partition {self.partition} does not continue the log at offset "
+                f"{self.position}: run `grantledger verify --from kafka`"
+            )
+
     def _is_record(self, message: Message) -> bool:
         error = message.error()
         if error is None:
+            self.at_end = False
             return True
         if error.code() == KafkaError._PARTITION_EOF and not self.stopped:
             self.position = max(self.position, message.offset() or 0)  # transaction markers end the partition
+            self.at_end = True
         elif error.code() == KafkaError._PARTITION_EOF:
             pass
         elif is_fatal(error) or not (error.retriable() or is_transient(KafkaException(error))):
@@ -276,27 +307,3 @@ class SealedLogs:
         return SealedPartition(
             self.deployment, topic, partition, keys=self.keys, on_problem=self.on_problem, check=check, begin=begin
         )
-
-    def read_all(self, topic: str, partition: int = 0) -> Iterator[tuple[bytes | None, int]]:
-        """Yield value and append time in ms of every record: from the sealed log, then the records not sealed yet.
-
-        The input topic forgets after its retention. The sealed log does not.
-
-        Raises:
-            SealedLogStoppedError: the sealed log is discontinuous.
-            KafkaUnavailableError: the brokers do not answer.
-        """
-        end = end_offset(self.cluster, topic, partition)
-        with self.open(topic, partition) as reader:
-            for found in reader.read_to_end():
-                records = found.batch.records()
-                yield from zip(records.values, records.append_times, strict=True)
-            if reader.stopped:
-                raise SealedLogStoppedError(
-                    f"{self.cluster.physical(reader.topic)} partition {partition} does not continue the log at offset "
-                    f"{reader.position}: run `grantledger verify --from kafka`"
-                )
-            head = reader.head
-        begin = max(first_offset(self.cluster, topic, partition), head.next_offset if head is not None else 0)
-        for message in read_range(self.cluster, topic, partition, begin, end):
-            yield message.value(), message.timestamp()[1]

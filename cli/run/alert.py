@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...runtime.configuration import alert_config
 from ...runtime.process import on_stop_signal, serving
 from ...runtime.settings import Settings
+from ...runtime.wiring import sealed_logs
 from ...sinks.alerts.database import OutboxLock
 from ...sinks.alerts.routes import build_routes
 from ...sinks.alerts.service import Alerting
@@ -17,16 +18,15 @@ def command(settings: Settings) -> None:
     `grantledger channels` lists them.
 
     Exit codes: 0 stopped on request; 1 the outbox cannot be used: restart it; 2 a setting or the channels' file is
-    wrong.
+    wrong; 3 the sealed log of findings is discontinuous: an alert reports it, and a person must look.
     """
     config = alert_config(settings)
-    cluster, deployment = settings.cluster(), settings.require_deployment()
+    logs = sealed_logs(settings)
     routes = build_routes(config)
     lock = OutboxLock(settings.alert_outbox_path)  # before anything else: a second process must not fence the first
     try:
         alerting = Alerting(
-            cluster,
-            deployment,
+            logs,
             settings.alert_outbox_path,
             routes,
             first_start_hours=config.first_start_hours,

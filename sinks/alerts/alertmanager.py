@@ -20,7 +20,7 @@ from ...webhooks.answer import Answer, Delivery
 from ...webhooks.sender import Sender
 from .channel import USER_AGENT, Envelope, Exchange
 from .config import AlertmanagerChannel
-from .finding import FindingEvent, label, printable, rfc3339
+from .finding import SCOPE, FindingEvent, label, printable, rfc3339
 
 API_PATH = "/api/v2"
 ANNOTATION_LENGTH = 2000
@@ -38,13 +38,16 @@ class Alertmanager:
     Args:
         key: of the channel in the configuration, for errors.
         clock: seconds since 1970.
+        runbook_base_url: see :class:`.config.AlertConfig`.
 
     Raises:
         ConfigError: a secret or a TLS file is missing or unusable.
     """
 
-    def __init__(self, key: str, config: AlertmanagerChannel, clock: Callable[[], float]) -> None:
-        self._config, self._clock = config, clock
+    def __init__(
+        self, key: str, config: AlertmanagerChannel, clock: Callable[[], float], runbook_base_url: str = ""
+    ) -> None:
+        self._config, self._clock, self._runbook_base_url = config, clock, runbook_base_url
         self._headers = {"content-type": "application/json", "user-agent": USER_AGENT}
         if config.password is not None:
             pair = f"{config.user}:{config.password.read(f'{key}.password')}"
@@ -62,7 +65,7 @@ class Alertmanager:
         if finding.change == "opened":
             alert: dict[str, Any] = {
                 "labels": labels_of(finding) | self._config.labels,
-                "annotations": annotations_of(finding),
+                "annotations": annotations_of(finding, self._runbook_base_url),
                 "startsAt": rfc3339(min(finding.at, finding.appended)),
             }
             if self._config.link:
@@ -120,18 +123,18 @@ def labels_of(finding: FindingEvent) -> dict[str, str]:
         "deadline": finding.deadline,
         **{
             name: facts.get(name, "")
-            for name in ("deployment", "tenant", "subject", "resource", "resource_kind", "environment", "entitlement")
+            for name in ("deployment", *SCOPE, "subject", "resource", "resource_kind", "environment", "entitlement")
         },
     }
     return {name: label(text) for name, text in found.items() if text}
 
 
-def annotations_of(finding: FindingEvent) -> dict[str, str]:
+def annotations_of(finding: FindingEvent, runbook_base_url: str = "") -> dict[str, str]:
     """Return the information for a person: summary, runbook, evidence, and the position in the ledger."""
     facts = finding.facts
     found = {
         "summary": headline(finding),
-        "runbook_url": finding.runbook,
+        "runbook_url": finding.runbook_at(runbook_base_url),
         "evidence": evidence_of(finding),
         "opened_at": rfc3339(finding.at),
         "event_id": finding.event_id,

@@ -7,20 +7,29 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ...base.secret import SecretReference
 from ...webhooks.endpoint import Endpoint, SignedEndpoint, is_exposed
-from .finding import FindingEvent, at_least
+from .finding import SCOPE, FindingEvent, at_least
 from .schedule import DeliveryRules
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 OWN_LABELS = (
-    "alertname", "rule", "severity", "key", "deadline", "deployment", "tenant", "subject", "resource",
+    "alertname", "rule", "severity", "key", "deadline", "deployment", *SCOPE, "subject", "resource",
     "resource_kind", "environment", "entitlement",
 )  # fmt: skip
 """Labels of every alert whose finding has the fact. Another value in one of them would make it another alert."""
+
+
+def _web_address(text: str) -> str:
+    if text and urlsplit(text).scheme not in ("http", "https"):
+        raise ValueError("must be http(s)://…")
+    return text
+
+
+WebAddress = Annotated[str, AfterValidator(_web_address)]
 
 
 class _Channel(Endpoint):
@@ -49,7 +58,7 @@ class AlertmanagerChannel(_Channel):
     password: SecretReference | None = None
     token: SecretReference | None = None
     labels: dict[str, str] = Field(default_factory=dict)
-    link: str = ""
+    link: WebAddress = ""
 
     @field_validator("labels")
     @classmethod
@@ -60,13 +69,6 @@ class AlertmanagerChannel(_Channel):
             if name in OWN_LABELS:
                 raise ValueError(f"{name!r} is a label of every alert already")
         return labels
-
-    @field_validator("link")
-    @classmethod
-    def _web_address(cls, link: str) -> str:
-        if link and urlsplit(link).scheme not in ("http", "https"):
-            raise ValueError("must be http(s)://…, with the placeholders {key}, {rule} and {deadline}")
-        return link
 
     @model_validator(mode="after")
     def _consistent(self) -> AlertmanagerChannel:
@@ -112,12 +114,14 @@ class AlertConfig(BaseModel):
     Attributes:
         first_start_hours: findings that opened longer ago than this before the very first start are not sent.
         keep_days: retention of deliveries and of settled messages.
+        runbook_base_url: where people read this repository's files; alerts link to ``docs/findings.md`` under it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     first_start_hours: float = Field(168.0, ge=0)
     keep_days: float = Field(90.0, ge=1)
+    runbook_base_url: WebAddress = ""
     channels: dict[str, AnyChannel] = Field(min_length=1)
 
     @field_validator("channels")

@@ -12,7 +12,7 @@ from typing import IO
 
 from ...base.errors import DependencyError
 
-VERSION = 3
+VERSION = 4
 BUSY_SECONDS = 30.0
 """How long a writer waits for another: channels, the reader and the command line write to one file."""
 
@@ -29,11 +29,12 @@ CREATE TABLE position (
 CREATE TABLE schemas (prefix BLOB PRIMARY KEY, text TEXT NOT NULL, in_force_ms INTEGER NOT NULL) STRICT;
 CREATE TABLE events (
     -- Every event ever stored, to detect replays.
-    event_id TEXT PRIMARY KEY
+    replay_key TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE findings (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
-    identity TEXT NOT NULL,      -- JSON: rule, key, deadline
+    identity TEXT NOT NULL,      -- JSON: rule, key, deadline, tenant, grant source
+    rule_key TEXT NOT NULL,      -- JSON: rule, key, deadline
     opened TEXT NOT NULL,        -- the finding as it opened, JSON
     appended REAL NOT NULL,      -- seconds since 1970, as all times below
     ended_at REAL,
@@ -41,6 +42,7 @@ CREATE TABLE findings (
     acknowledged TEXT            -- the acknowledgement, JSON
 ) STRICT;
 CREATE INDEX findings_by_identity ON findings (identity);
+CREATE INDEX open_findings_by_key ON findings (rule_key) WHERE ended_at IS NULL;
 CREATE UNIQUE INDEX one_open_finding ON findings (identity) WHERE ended_at IS NULL;
 CREATE TABLE messages (
     number INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -22,6 +22,8 @@ LABEL_LENGTH = 200
 EVIDENCE_LENGTH = 4000
 EVIDENCE_DEPTH = 20
 TYPES: dict[str, Change] = {f"finding.{change}": change for change in get_args(Change)}
+SCOPE = ("tenant", "grant_source_system", "grant_source_instance")
+"""Facts that distinguish findings with equal keys: an id belongs to its issuing source (DESIGN section 6)."""
 _ABOUT = ("grant_id", "request_id", "session_id")
 
 
@@ -52,8 +54,24 @@ class FindingEvent:
 
     @property
     def identity(self) -> str:
-        """Rule, key and deadline as one text: findings that agree in them are one finding."""
+        """Rule, key, deadline, tenant and grant source as one text: findings that agree in them are one finding."""
+        scope = [self.facts.get(name, "") for name in SCOPE]
+        return json.dumps([self.rule, self.key, self.deadline, *scope], ensure_ascii=False)
+
+    @property
+    def rule_key(self) -> str:
+        """Rule, key and deadline as one text."""
         return json.dumps([self.rule, self.key, self.deadline], ensure_ascii=False)
+
+    @property
+    def has_grant_source(self) -> bool:
+        """Whether the event names the source that issued the grant id."""
+        return bool(self.facts.get("grant_source_system"))
+
+    @property
+    def replay_key(self) -> str:
+        """Tenant and event id, which identify an event."""
+        return json.dumps([self.facts.get("tenant", ""), self.event_id], ensure_ascii=False)
 
     @property
     def summary(self) -> str:
@@ -61,11 +79,16 @@ class FindingEvent:
         known = FINDING_RULES.get(self.rule)
         return known.summary if known else f"Finding of the unknown rule {self.rule}"
 
-    @property
-    def runbook(self) -> str:
-        """Address of the rule's runbook; empty for an unknown rule."""
+    def runbook_at(self, base_url: str) -> str:
+        """Return the address of the rule's runbook; empty for an unknown rule.
+
+        Args:
+            base_url: of the repository's files; empty for a path in the repository.
+        """
         known = FINDING_RULES.get(self.rule)
-        return known.runbook if known else ""
+        if known is None:
+            return ""
+        return f"{base_url.rstrip('/')}/{known.runbook}" if base_url else known.runbook
 
     def as_text(self) -> str:
         """Return it as JSON for :func:`from_text`."""
@@ -116,7 +139,7 @@ def finding_of(datum: Mapping[str, Any], deployment: str, place: str, appended: 
 
 def message_id(finding: FindingEvent, channel: str) -> str:
     """Return the idempotency key of one message, which depends on nothing but its arguments."""
-    name = [finding.rule, finding.key, finding.deadline, finding.change, finding.event_id, channel]
+    name = [finding.identity, finding.change, finding.event_id, channel]
     return str(uuid.uuid5(MESSAGE_NAMESPACE, json.dumps(name, separators=(",", ":"), ensure_ascii=False)))
 
 
@@ -171,7 +194,10 @@ def _flat_enough(value: object, levels: int) -> bool:
 def _access(datum: Mapping[str, Any]) -> dict[str, str]:
     """Return the access that a finding is about."""
     subject, resource = datum.get("subject") or {}, datum.get("resource") or {}
+    issuer = datum.get("grant_source") or {}
     return {
+        "grant_source_system": _text(issuer.get("system")),
+        "grant_source_instance": _text(issuer.get("instance")),
         "subject": _text(subject.get("id")),
         "subject_email": _text(subject.get("email")),
         "resource": _text(resource.get("id")),

@@ -11,7 +11,7 @@ from ...schemas.catalog import SchemaCatalog, WriterSchema
 from ...schemas.framing import Prefix
 from .channel import Route
 from .database import connect, transaction
-from .finding import FindingEvent, from_text, message_id
+from .finding import SCOPE, FindingEvent, from_text, message_id
 from .schedule import State
 
 ENDED_BEFORE = "ended before it was sent"
@@ -125,7 +125,7 @@ class Outbox:
                 )
             for finding in findings:
                 seen = self._database.execute(
-                    "INSERT INTO events VALUES (?) ON CONFLICT DO NOTHING", (finding.event_id,)
+                    "INSERT INTO events VALUES (?) ON CONFLICT DO NOTHING", (finding.replay_key,)
                 )
                 if seen.rowcount:
                     new += 1
@@ -184,6 +184,13 @@ class Outbox:
             )
         return True
 
+    def undelivered(self) -> bool:
+        """Whether messages are due on a channel that is not disabled."""
+        row = self._database.execute(
+            "SELECT count(*) FROM messages JOIN channels ON name = channel WHERE state = 'due' AND disabled_at IS NULL"
+        ).fetchone()
+        return bool(row[0])
+
     def _move(self, position: Position) -> None:
         self._database.execute(
             "INSERT INTO position VALUES (1, ?, ?, ?, ?, 0) ON CONFLICT (one) DO UPDATE SET "
@@ -193,11 +200,11 @@ class Outbox:
         )
 
     def _opened(self, finding: FindingEvent, state: State, now: float) -> None:
-        known = self._open_finding(finding.identity)
+        known = self._open_finding(finding)
         if known is None:
             (number,) = self._database.execute(
-                "INSERT INTO findings (identity, opened, appended) VALUES (?, ?, ?) RETURNING number",
-                (finding.identity, finding.as_text(), finding.appended / 1_000_000),
+                "INSERT INTO findings (identity, rule_key, opened, appended) VALUES (?, ?, ?, ?) RETURNING number",
+                (finding.identity, finding.rule_key, finding.as_text(), finding.appended / 1_000_000),
             ).fetchone()
         else:
             number = known["number"]
@@ -215,21 +222,23 @@ class Outbox:
 
     def _changed(self, finding: FindingEvent, now: float) -> None:
         """Store the acknowledgement or the end of an open finding, and the messages about it."""
-        known = self._open_finding(finding.identity)
+        known = self._open_finding(finding)
         if known is None:
             return
+        opened = from_text(known["opened"])
         ended = finding.change != "acknowledged"
         if ended:
             self._database.execute(
                 "UPDATE findings SET ended_at = ?, ending = ? WHERE number = ?", (now, finding.change, known["number"])
             )
-            self._settle_repeats(None, finding.identity)
+            self._settle_repeats(None, opened.identity)
         else:
             self._database.execute(
                 "UPDATE findings SET acknowledged = ? WHERE number = ?", (finding.as_text(), known["number"])
             )
-        opened = from_text(known["opened"])
-        merged = replace(finding, facts=opened.facts | finding.facts)
+        merged = replace(
+            finding, facts=opened.facts | finding.facts | {name: opened.facts.get(name, "") for name in SCOPE}
+        )
         routes = {route.name: route for route in self._routes}
         # A channel without a message about the opening does not accept such findings.
         openings: dict[str, list[Any]] = {}
@@ -248,12 +257,20 @@ class Outbox:
             text = route.channel.message(merged, openings[name][0]["text"])
             posts = route.config.delivery().ending_posts if ended else 1
             note = NOT_SENT if state == "skipped" else ""
-            self._insert(name, known["number"], finding, text, state=state, now=now, posts=posts, note=note)
+            self._insert(name, known["number"], merged, text, state=state, now=now, posts=posts, note=note)
 
-    def _open_finding(self, identity: str) -> Any:
-        return self._database.execute(
-            "SELECT number, opened FROM findings WHERE identity = ? AND ended_at IS NULL", (identity,)
-        ).fetchone()
+    def _open_finding(self, finding: FindingEvent) -> Any:
+        """Return the open finding that an event is about.
+
+        An end or an acknowledgement may name a grant source that the opening did not name yet, or not name it any more.
+        """
+        query = "SELECT number, opened FROM findings WHERE ended_at IS NULL AND "
+        known = self._database.execute(f"{query} identity = ?", (finding.identity,)).fetchone()
+        if known is not None or finding.change == "opened":
+            return known
+        same = self._database.execute(f"{query} rule_key = ?", (finding.rule_key,)).fetchall()
+        fits = [row for row in same if not finding.has_grant_source or not from_text(row["opened"]).has_grant_source]
+        return fits[0] if len(fits) == 1 else None
 
     def _settle_repeats(self, channel: str | None, identity: str) -> None:
         self._database.execute(

@@ -1,4 +1,4 @@
-"""Extracts findings from sealed batches of ``access.findings``. No Kafka, no clock."""
+"""Extracts findings from verified batches of ``access.findings``. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 import structlog
 
-from ...ledger import batch as batches
-from ...ledger.batch import BatchError, SealedBatch, micros_of
+from ...kafka.sealed_log import SealedLogProblem, VerifiedBatch
+from ...kafka.sealed_log_findings import finding_about
+from ...ledger.batch import SealedBatch, micros_of
 from ...ledger.registered_schemas import KEY_PREFIX, collect_schemas
 from ...schemas.catalog import SchemaCatalog, SchemaConflictError, WriterSchema, event_schema, released_event_schemas
-from ...schemas.codec import DecodeError, decode
-from ...schemas.event import FINDINGS_TOPIC
+from ...schemas.codec import DecodeError, EventEncoder, decode
 from ...schemas.framing import FramingError
 from .finding import FindingEvent, InvalidFindingError, finding_of
 from .outbox import Position
@@ -41,25 +41,15 @@ class Read:
     oldest_sealed_at: int | None = None
 
 
-class SealedReader:
-    """Reads batches in order. An unreadable batch is logged and counted, and does not stop the reader."""
+class FindingsReader:
+    """Reads verified batches in order."""
 
     def __init__(self, deployment: str, catalog: SchemaCatalog) -> None:
         self._deployment, self._catalog = deployment, catalog
-        self._prefix = f"{deployment}/{FINDINGS_TOPIC}/0/"
 
-    def add(self, read: Read, value: bytes | None, offset: int) -> None:
-        """Add the record at an offset of the sealed topic to ``read``."""
-        read.position = replace(read.position, next_offset=offset + 1)
-        try:
-            batch = batches.decode(value or b"")
-            if not batch.origin.startswith(self._prefix):
-                raise BatchError(f"its origin {batch.origin} does not begin with {self._prefix}")
-            entries = list(_entries(batch))
-        except BatchError as error:
-            log.error("batch_unreadable", offset=offset, reason=str(error))
-            read.unreadable += 1
-            return
+    def add(self, read: Read, found: VerifiedBatch) -> None:
+        """Add a batch to ``read``."""
+        batch = found.batch
         sealed_at = micros_of(batch.sealed_at)
         read.oldest_sealed_at = min(sealed_at, read.oldest_sealed_at or sealed_at)
         known = read.position.size if read.position.origin == batch.origin else 0
@@ -67,9 +57,10 @@ class SealedReader:
             missed = batch.first_index - known
             log.error("entries_missed", origin=batch.origin, index=known, entries=missed)
             read.missed += missed
-        read.position = replace(read.position, origin=batch.origin, size=max(known, batch.size))
+        size = max(known, batch.size)
+        read.position = replace(read.position, next_offset=found.offset + 1, origin=batch.origin, size=size)
         self._learn(read, batch)
-        for index, time_ms, appended, key, entry in entries:
+        for index, time_ms, appended, key, entry in _entries(batch):
             if entry is None or (key or b"").startswith(KEY_PREFIX):
                 continue
             try:
@@ -100,6 +91,16 @@ class SealedReader:
             log.error("schema_conflict", reason=str(error))
 
 
+def finding_of_problem(deployment: str, problem: SealedLogProblem) -> FindingEvent:
+    """Return the finding that the readers publish about a problem, with the same event id."""
+    datum = decode(EventEncoder().encode(finding_about(deployment, problem)), _own_schemas(), problem.append_time_ms)
+    place = f"{problem.topic}/{problem.partition}@{problem.offset}"
+    finding = finding_of(datum, deployment, place, problem.append_time_ms * 1000)
+    if finding is None:
+        raise InvalidFindingError(f"{problem.rule} is not a finding")
+    return finding
+
+
 @cache
 def _own_schemas() -> SchemaCatalog:
     """Every released version of the event schema, and this program's."""
@@ -107,11 +108,7 @@ def _own_schemas() -> SchemaCatalog:
 
 
 def _entries(batch: SealedBatch) -> Iterator[tuple[int, int, int, bytes | None, bytes | None]]:
-    """Yield index, append time in ms and in microseconds, key and value. A time set by the sender is ignored.
-
-    Raises:
-        BatchError: the columns disagree.
-    """
+    """Yield index, append time in ms and in microseconds, key and value. A time set by the sender is ignored."""
     records, sealed_at = batch.records(), micros_of(batch.sealed_at)
     for number, time_ms in enumerate(records.append_times):
         appended = time_ms * 1000 if records.flags[number] & 1 else sealed_at

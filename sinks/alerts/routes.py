@@ -25,8 +25,8 @@ def build_routes(config: AlertConfig, clock: Callable[[], float] = time.time) ->
         key = f"channels.{name}"
         channel: Channel
         if isinstance(given, AlertmanagerChannel):
-            channel = Alertmanager(key, given, clock)
+            channel = Alertmanager(key, given, clock, config.runbook_base_url)
         else:
-            channel = Webhook(key, given, clock)
+            channel = Webhook(key, given, clock, config.runbook_base_url)
         routes.append(Route(name, given, channel))
     return routes

@@ -1,4 +1,4 @@
-"""The alerting process: reads sealed findings into the outbox, while one worker per channel delivers from it.
+"""The alerting process: reads verified findings into the outbox, while one worker per channel delivers from it.
 
 Kafka and the channels fail independently. The position is in the outbox, written in the transaction that stores the
 findings before it; consumer group offsets are not used.
@@ -10,16 +10,16 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import KafkaException
 
-from ...kafka.cluster import Cluster
-from ...kafka.errors import KafkaUnavailableError, is_fatal, is_transient
+from ...kafka.errors import KafkaUnavailableError
 from ...kafka.identity import identify_topics
 from ...kafka.offsets import end_offset, first_offset
-from ...kafka.options import reader_options
+from ...kafka.sealed_log import SealedLogProblem, SealedLogReader, SealedLogs
 from ...schemas.event import FINDINGS_TOPIC
 from ...schemas.topics import sealed
 from . import metrics
@@ -27,14 +27,12 @@ from .channel import Route
 from .database import OutboxError, prepare
 from .delivery import Worker
 from .finding import printable
-from .outbox import Outbox
-from .reading import Read, SealedReader, starting_at
+from .outbox import Outbox, Position
+from .reading import FindingsReader, Read, finding_of_problem, starting_at
 
 log = structlog.get_logger("grantledger.alert")
 
 TOPIC = sealed(FINDINGS_TOPIC)
-CHUNK = 100
-"""Most batches in one transaction."""
 MANY = 1000
 """Findings after which a transaction ends early, because channels wait for it."""
 BACKLOG_SECONDS = 60.0
@@ -61,8 +59,7 @@ class Alerting:
 
     def __init__(
         self,
-        cluster: Cluster,
-        deployment: str,
+        logs: SealedLogs,
         path: Path,
         routes: Sequence[Route],
         *,
@@ -70,22 +67,29 @@ class Alerting:
         keep: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._cluster, self._deployment, self._path = cluster, deployment, path
+        self._problems: list[SealedLogProblem] = []
+        self._logs, self._path = replace(logs, on_problem=self._on_problem), path
+        self._publish_problem = logs.on_problem
         self._routes, self._clock = list(routes), clock
         self._first_start_hours, self._keep = first_start_hours, keep
         self._stopping = threading.Event()
         self._workers: list[Worker] = []
         self._live = False
-        self._reached = 0
 
     def stop(self) -> None:
         """Ask ``run`` to return after the current exchanges. Safe in a signal handler."""
         self._stopping.set()
 
+    def _on_problem(self, problem: SealedLogProblem) -> None:
+        self._publish_problem(problem)
+        if problem.rule == "sealed_log_discontinuous":
+            self._problems.append(problem)
+
     def run(self) -> None:
         """Deliver until stopped.
 
         Raises:
+            SealedLogStoppedError: the sealed log of findings is discontinuous, and an alert reports it.
             OutboxError: the outbox cannot be used.
         """
         try:
@@ -124,56 +128,39 @@ class Alerting:
                 self._raise_worker_failure()
 
     def _read(self, outbox: Outbox) -> None:
-        cluster = self._cluster
+        cluster = self._logs.cluster
         # The calls below retry for long, which would delay a stop.
         cluster.admin.list_topics(cluster.physical(TOPIC), timeout=PROBE_SECONDS)
-        identity = identify_topics(cluster, (TOPIC,))[TOPIC]
-        first, end = first_offset(cluster, TOPIC, 0), end_offset(cluster, TOPIC, 0)
-        position = starting_at(outbox.position(), identity.topic_id.hex(), first, end)
-        reader = SealedReader(self._deployment, outbox.catalog())
-        # A consumer needs a group name; the group is never joined.
-        options = reader_options(self._cluster, f"{self._deployment}-alert") | {"enable.partition.eof": True}
-        consumer = Consumer(options)
-        try:
-            consumer.assign([cluster.partition(TOPIC, 0, position.next_offset)])
-            log.info("reading", position=position.next_offset, end=end, first_start=not outbox.caught_up)
-            self._live, self._reached = False, position.next_offset
-            look = 0.0
+        topic_id = identify_topics(cluster, (TOPIC,))[TOPIC].topic_id.hex()
+        position = starting_at(
+            outbox.position(), topic_id, first_offset(cluster, TOPIC, 0), end_offset(cluster, TOPIC, 0)
+        )
+        findings = FindingsReader(self._logs.deployment, outbox.catalog())
+        self._live, measured = False, 0.0
+        with self._logs.open(FINDINGS_TOPIC, start=position.next_offset) as reader:
+            log.info("reading", position=reader.position, first_start=not outbox.caught_up)
             while not self._stopping.is_set():
                 self._raise_worker_failure()
-                messages = consumer.consume(1, 0.2)
-                messages += consumer.consume(CHUNK - 1, 0.0) if messages else []
-                position = self._take(outbox, reader, messages, Read(position)).position
-                if time.monotonic() >= look:
-                    self._measure(consumer, position.next_offset)
-                    look = time.monotonic() + LOOK_SECONDS
-        finally:
-            consumer.close()
+                read = Read(position)
+                for found in reader.poll(0.2):
+                    findings.add(read, found)
+                    if len(read.findings) >= MANY:
+                        read = Read(self._store(outbox, read))
+                if read.oldest_sealed_at is not None:
+                    read.position = replace(read.position, next_offset=reader.position)
+                    self._store(outbox, read)
+                position = read.position
+                if reader.at_end or reader.stopped:
+                    self._release(outbox, position)
+                if reader.stopped:
+                    self._alert_and_stop(outbox, position, reader)
+                if time.monotonic() >= measured + LOOK_SECONDS:
+                    measured = time.monotonic()
+                    metrics.READING.set(1)
+                    metrics.LAG.set(max(0, end_offset(cluster, TOPIC, 0) - reader.position))
 
-    def _take(self, outbox: Outbox, reader: SealedReader, messages: Sequence[Message], read: Read) -> Read:
-        ended, some = False, False
-        for message in messages:
-            error = message.error()
-            if error is None:
-                reader.add(read, message.value(), message.offset() or 0)
-                ended, some = False, True
-                if len(read.findings) >= MANY:
-                    read, some = self._store(outbox, read), False
-            elif error.code() == KafkaError._PARTITION_EOF:
-                ended, self._reached = True, message.offset() or 0
-            elif is_fatal(error) or not (error.retriable() or is_transient(KafkaException(error))):
-                raise KafkaUnavailableError(f"reading {TOPIC}: {error.str()} (kafka_bootstrap_servers)")
-        if some:
-            read = self._store(outbox, read)
-        if ended and not self._live:
-            for reason, count in outbox.release(read.position, self._clock(), self._first_start_hours).items():
-                metrics.SKIPPED.labels(reason).inc(count)
-            self._live = True
-            self._wake()
-        return read
-
-    def _store(self, outbox: Outbox, read: Read) -> Read:
-        """Store the read findings in the outbox; return an empty ``Read`` at the same position."""
+    def _store(self, outbox: Outbox, read: Read) -> Position:
+        """Store the read findings in the outbox; return the position after them."""
         now = self._clock()
         if read.oldest_sealed_at is not None and now - read.oldest_sealed_at / 1_000_000 > BACKLOG_SECONDS:
             self._live = False
@@ -186,21 +173,33 @@ class Alerting:
         if new:
             log.info("findings_stored", events=new, live=self._live, position=read.position.next_offset)
             self._wake()
-        return Read(read.position)
+        return read.position
+
+    def _release(self, outbox: Outbox, position: Position) -> None:
+        """Release the messages of the backlog at its end."""
+        if not self._live:
+            for reason, count in outbox.release(position, self._clock(), self._first_start_hours).items():
+                metrics.SKIPPED.labels(reason).inc(count)
+            self._live = True
+            self._wake()
+
+    def _alert_and_stop(self, outbox: Outbox, position: Position, reader: SealedLogReader) -> None:
+        """Alert that the log of findings cannot be read any more, wait until all channels have it, and stop.
+
+        Raises:
+            SealedLogStoppedError: always.
+        """
+        problems = [finding_of_problem(self._logs.deployment, one) for one in self._problems]
+        outbox.take(position, problems, [], live=True, now=self._clock())
+        self._wake()
+        metrics.READING.set(0)
+        while outbox.undelivered() and not self._stopping.wait(0.2):
+            self._raise_worker_failure()
+        reader.check_not_stopped()
 
     def _wake(self) -> None:
         for worker in self._workers:
             worker.wake()
-
-    def _measure(self, consumer: Consumer, position: int) -> None:
-        try:
-            _low, high = consumer.get_watermark_offsets(self._cluster.partition(TOPIC, 0), timeout=5.0)
-        except KafkaException as error:
-            metrics.READING.set(0)
-            log.warning("kafka_unavailable", reason=error.args[0].str())
-            return
-        metrics.READING.set(1)
-        metrics.LAG.set(max(0, high - max(position, self._reached)))
 
     def _raise_worker_failure(self) -> None:
         for worker in self._workers:

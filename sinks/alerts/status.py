@@ -11,7 +11,7 @@ from typing import Any
 
 from ...base.errors import UsageError
 from .database import OutboxError, connect
-from .finding import from_text
+from .finding import SCOPE, from_text
 
 MOST_FAILURES = 20
 
@@ -85,6 +85,7 @@ def _finding(database: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
         "rule": opened.rule,
         "key": opened.key,
         "deadline": opened.deadline,
+        **{name: opened.facts.get(name, "") for name in SCOPE},
         "severity": opened.severity,
         "opened_at": _time(opened.at / 1_000_000),
         "subject": opened.facts.get("subject", ""),

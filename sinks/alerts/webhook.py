@@ -18,12 +18,16 @@ class Webhook:
     Args:
         key: of the channel in the configuration, for errors.
         clock: seconds since 1970.
+        runbook_base_url: see :class:`.config.AlertConfig`.
 
     Raises:
         ConfigError: the secret or a TLS file is missing or unusable.
     """
 
-    def __init__(self, key: str, config: WebhookChannel, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, key: str, config: WebhookChannel, clock: Callable[[], float], runbook_base_url: str = ""
+    ) -> None:
+        self._runbook_base_url = runbook_base_url
         keys = parse_signing_keys(config.secret.read(f"{key}.secret"), f"{key}.secret")
         headers = {"content-type": "application/json", "user-agent": USER_AGENT}
         self._sender = SignedSender(Sender(config, key, clock=clock), keys, headers)
@@ -39,7 +43,7 @@ class Webhook:
             "severity": finding.severity,
             "deadline": finding.deadline or None,
             "summary": finding.summary,
-            "runbook": finding.runbook,
+            "runbook": finding.runbook_at(self._runbook_base_url),
             **facts,
             "evidence": finding.facts.get("evidence", {}),
         }

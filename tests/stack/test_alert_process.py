@@ -1,4 +1,4 @@
-"""``grantledger alert`` as it runs: sealed findings from a real Kafka, killed at the worst moments, told once."""
+"""``grantledger run alert`` with real Kafka: killed at the worst moments, each finding is delivered once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import pytest
 from confluent_kafka import Producer
 
 from grantledger.kafka.offsets import end_offset
-from grantledger.kafka.records import last_record
+from grantledger.kafka.records import last_record, read_whole
+from grantledger.ledger import batch as batches
 from grantledger.producers import Actor, Event
 from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.children import Child, ChildSpec
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import FINDINGS_TOPIC
 from grantledger.schemas.topics import sealed
-from support.alerting import SECRET, Receiver, alertmanager_toml, event, receiving, soon, webhook_toml
+from support.alerting import SECRET, FindingsLog, Receiver, alertmanager_toml, event, receiving, soon, webhook_toml
 from support.alertmanager import Alertmanager, running
 from support.pipeline import Pipeline
 from support.waiting import wait_for
@@ -219,3 +220,33 @@ def test_a_lost_outbox_tells_what_is_open_again_under_the_same_ids(pipeline: Pip
     wait_read(pipeline)
     assert told.isdisjoint({key for _, key in receiver.told()})
     assert known <= set(receiver.ids())
+
+
+def append(pipeline: Pipeline, value: bytes | None) -> None:
+    """Write a record to the sealed topic, as only the sealer should."""
+    producer = Producer(pipeline.options)
+    producer.produce(pipeline.cluster.physical(sealed(FINDINGS_TOPIC)), value)
+    assert producer.flush(30) == 0
+
+
+def test_a_forged_batch_is_skipped_and_a_discontinuity_is_alerted_before_the_process_stops(
+    pipeline: Pipeline, receiver: Receiver, alertmanager: Alertmanager
+) -> None:
+    wait_read(pipeline)
+    append(pipeline, batches.encode(FindingsLog().batch(event("opened", "forged", at=soon(0)))))
+    tell(pipeline, event("opened", "genuine", at=soon(0)))
+    wait_for(lambda: receiver.told()[-1][1] == "genuine", "reading continues after the forged record")
+
+    def rules() -> list[str]:
+        return [request.json["data"]["rule"] for request in receiver.requests]
+
+    wait_for(lambda: "sealed_record_invalid" in rules(), "the forged record is a finding")
+    assert "forged" not in {key for _, key in receiver.told()}
+
+    receiver.answer(503, 503, 200)
+    append(pipeline, next(read_whole(pipeline.cluster, sealed(FINDINGS_TOPIC), 0)).value())
+    alert = pipeline.children["alert"]
+    wait_for(lambda: not alert.alive(), "the process stops")
+    assert alert.exit_code == 3 and "does not continue the log" in pipeline.log("alert")
+    assert rules()[-3:] == ["sealed_log_discontinuous"] * 3, "it stops only after the alert is delivered"
+    assert {"sealed_log_discontinuous"} <= {one["labels"]["rule"] for one in alertmanager.alerts()}

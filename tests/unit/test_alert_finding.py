@@ -1,4 +1,4 @@
-"""Findings out of sealed entries, and the labels made of them: valid, bounded, and apart where they differ."""
+"""Findings from sealed entries, and their labels: valid, bounded, and distinct where the findings differ."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grantledger.ledger import batch as batches
+from grantledger.kafka.sealed_log import SealedLogProblem, VerifiedBatch
+from grantledger.kafka.sealed_log_findings import finding_about
+from grantledger.ledger.batch import SealedBatch
 from grantledger.producers import Event
 from grantledger.schemas.catalog import SchemaCatalog
-from grantledger.schemas.event import Finding
+from grantledger.schemas.event import Finding, IssuingSource
 from grantledger.sinks.alerts.alertmanager import annotations_of, labels_of
+from grantledger.sinks.alerts.config import AlertConfig
 from grantledger.sinks.alerts.finding import (
     EVIDENCE_LENGTH,
     LABEL_LENGTH,
@@ -25,18 +28,20 @@ from grantledger.sinks.alerts.finding import (
     rfc3339,
 )
 from grantledger.sinks.alerts.outbox import Position
-from grantledger.sinks.alerts.reading import Read, SealedReader, starting_at
-from grantledger.sinks.alerts.webhook import Webhook
-from support.alerting import DEPLOYMENT, NOON, ORIGIN, FindingsLog, event, finding
+from grantledger.sinks.alerts.reading import FindingsReader, Read, finding_of_problem, starting_at
+from grantledger.sinks.alerts.routes import build_routes
+from support.alerting import DEPLOYMENT, NOON, ORIGIN, SECRET, FindingsLog, event, finding
 
 NOWHERE = Position("00", 0)
 
 
-def read(*values: Event | bytes | None, reader: SealedReader | None = None) -> Read:
+def read(*values: Event | bytes | None) -> Read:
+    return read_batch(FindingsLog().batch(*values))
+
+
+def read_batch(batch: SealedBatch) -> Read:
     found = Read(NOWHERE)
-    (reader or SealedReader(DEPLOYMENT, SchemaCatalog())).add(
-        found, batches.encode(FindingsLog().batch(*values)), offset=0
-    )
+    FindingsReader(DEPLOYMENT, SchemaCatalog()).add(found, VerifiedBatch(batch, 0))
     return found
 
 
@@ -63,60 +68,93 @@ def test_a_finding_is_read_with_everything_that_an_alert_needs() -> None:
     assert found.position == Position("00", 1, ORIGIN, 2) and len(found.schemas) == 1
 
 
-def test_a_finding_older_than_its_schema_on_record_is_read_all_the_same() -> None:
-    found = Read(NOWHERE)
-    batch = FindingsLog(registered=False).batch(event("opened", "g-1"), b"\xc3\x01" + bytes(8) + b"unknown")
-    SealedReader(DEPLOYMENT, SchemaCatalog()).add(found, batches.encode(batch), 0)
+def test_equal_grant_ids_of_two_tenants_or_two_sources_are_different_findings() -> None:
+    teleport, vault = IssuingSource("teleport", "root"), IssuingSource("vault", "root")
+    found = read(
+        event("opened", "g-1", tenant="a"),
+        event("opened", "g-1", tenant="b"),
+        event("opened", "g-1", tenant="a", grant_source=teleport),
+        event("opened", "g-1", tenant="a", grant_source=vault),
+    ).findings
+    assert len({one.identity for one in found}) == len({tuple(labels_of(one).values()) for one in found}) == 4
+    assert labels_of(found[2]) == labels_of(found[0]) | {
+        "grant_source_system": "teleport", "grant_source_instance": "root",
+    }  # fmt: skip
+
+
+def test_the_alert_about_a_discontinuous_log_is_the_finding_that_readers_publish() -> None:
+    problem = SealedLogProblem("sealed_log_discontinuous", "access.findings.sealed", 0, 7, 1_700_000_000_000, "why")
+    alert, published = finding_of_problem(DEPLOYMENT, problem), finding_about(DEPLOYMENT, problem)
+    (read_back,) = read(published).findings
+    assert (alert.event_id, alert.identity) == (published.event_id, read_back.identity)
+    assert alert.severity == "critical" and alert.at == alert.appended == 1_700_000_000_000_000
+    assert annotations_of(alert)["entry"] == "access.findings.sealed/0@7"
+
+
+@pytest.mark.parametrize(
+    ("base", "address"),
+    [
+        ("", "docs/findings.md#overdue"),
+        ("https://git.example/ledger/blob/main/", "https://git.example/ledger/blob/main/docs/findings.md#overdue"),
+    ],
+)
+def test_the_runbook_is_a_link_under_the_configured_address(base: str, address: str) -> None:
+    one = finding("opened")
+    assert annotations_of(one, base)["runbook_url"] == one.runbook_at(base) == address
+    assert "runbook_url" not in annotations_of(replace(one, rule="unknown"), base)
+
+
+def test_a_finding_sealed_before_its_schema_is_read() -> None:
+    found = read_batch(FindingsLog(registered=False).batch(event("opened", "g-1"), b"\xc3\x01" + bytes(8) + b"unknown"))
     assert ([one.key for one in found.findings], found.schemas, found.unreadable) == (["g-1"], [], 1)
 
 
-def test_other_events_say_nothing_and_what_is_unreadable_is_counted() -> None:
+def test_other_events_are_ignored_and_unreadable_entries_are_counted() -> None:
     found = read(event("opened", "g-1"), b"no event", None, b"", event("resolved", "g-1"))
     assert [one.change for one in found.findings] == ["opened", "resolved"]
     assert found.unreadable == 2
-    other = Read(NOWHERE)
-    SealedReader("another.example", SchemaCatalog()).add(other, batches.encode(FindingsLog().batch()), 5)
-    SealedReader(DEPLOYMENT, SchemaCatalog()).add(other, b"no batch", 6)
-    assert (other.unreadable, other.position.next_offset, other.findings) == (2, 7, [])
 
 
-def test_a_time_that_its_sender_set_counts_for_nothing() -> None:
-    found = Read(NOWHERE)
+def test_a_time_set_by_the_sender_is_ignored() -> None:
     batch = FindingsLog().batch(event("opened", "g-1"), flags=0)
-    late = replace(batch, sealed_at=NOON + timedelta(hours=1))
-    SealedReader(DEPLOYMENT, SchemaCatalog()).add(found, batches.encode(late), 0)
+    found = read_batch(replace(batch, sealed_at=NOON + timedelta(hours=1)))
     assert rfc3339(found.findings[0].appended) == "2026-03-01T13:00:00.000000Z"
 
 
-def test_entries_that_kafka_lost_are_counted_and_reading_goes_on() -> None:
-    log, reader, found = FindingsLog(), SealedReader(DEPLOYMENT, SchemaCatalog()), Read(NOWHERE)
+def test_entries_that_kafka_deleted_are_counted_and_reading_continues() -> None:
+    log, reader, found = FindingsLog(), FindingsReader(DEPLOYMENT, SchemaCatalog()), Read(NOWHERE)
     every = [log.batch(event("opened", f"g-{number}")) for number in range(4)]
     for offset in (0, 3, 3, 1):
-        reader.add(found, batches.encode(every[offset]), offset)
+        reader.add(found, VerifiedBatch(every[offset], offset))
     assert found.missed == 2
     assert [one.key for one in found.findings] == ["g-0", "g-3", "g-3", "g-1"]
     assert found.position.size == 5
 
 
-def test_where_reading_goes_on() -> None:
+def test_the_position_from_which_reading_continues() -> None:
     known = Position("aa", 10, ORIGIN, 7)
     assert starting_at(None, "aa", 3, 20) == Position("aa", 3)
     assert starting_at(known, "aa", 3, 20) == known
-    assert starting_at(known, "aa", 15, 20) == replace(known, next_offset=15), "what is missing shows by its index"
-    assert starting_at(known, "bb", 0, 20) == Position("bb", 0), "made anew"
-    assert starting_at(known, "aa", 0, 9) == Position("aa", 0), "put back from an older copy"
+    assert starting_at(known, "aa", 15, 20) == replace(known, next_offset=15), "the index shows missing entries"
+    assert starting_at(known, "bb", 0, 20) == Position("bb", 0), "recreated"
+    assert starting_at(known, "aa", 0, 9) == Position("aa", 0), "restored from an older copy"
 
 
-def test_the_idempotency_key_is_made_of_the_finding_and_the_channel() -> None:
+def scoped(one: FindingEvent, **scope: str) -> FindingEvent:
+    return replace(one, facts=one.facts | scope)
+
+
+def test_the_idempotency_key_depends_on_the_finding_and_the_channel() -> None:
     one = finding("opened")
-    assert message_id(one, "hook") == "2455ce98-9216-50d4-aaa9-79d684032149", "fixed for ever"
+    assert message_id(one, "hook") == "2be42086-f63e-5fae-aeb0-3df9402eb1f5", "fixed forever"
     others = [
         replace(one, rule="x"), replace(one, key="x"), replace(one, deadline=""), replace(one, event_id="x"),
-        replace(one, change="resolved"),
+        replace(one, change="resolved"), scoped(one, tenant="x"), scoped(one, grant_source_system="x"),
+        scoped(one, grant_source_instance="x"),
     ]  # fmt: skip
     ids = [message_id(one, "hook"), message_id(one, "oncall"), *(message_id(other, "hook") for other in others)]
     assert len(set(ids)) == len(ids)
-    assert message_id(replace(one, severity="info", facts={}), "hook") == ids[0]
+    assert message_id(replace(one, severity="info", facts={"tenant": "default"}), "hook") == ids[0]
 
 
 @given(text=st.text())
@@ -158,10 +196,16 @@ def test_evidence_that_is_no_small_object_is_kept_as_text(evidence: str) -> None
 @pytest.mark.parametrize(
     "evidence", ['{"x": "\\ud800"}', '{"\\udc00": 1}', '{"x": NaN}', '{"x": 1e999}', '{"x":' * 600 + "1" + "}" * 600]
 )
-def test_evidence_that_neither_a_database_nor_json_can_hold_is_kept_as_text(evidence: str) -> None:
+def test_evidence_that_neither_a_database_nor_json_can_hold_is_kept_as_text(
+    evidence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said = Finding("overdue", "g-1", "critical", NOON, evidence)
     (one,) = read(event("opened", "g-1", finding=said)).findings
     assert one.facts["evidence"] == {"text": evidence}
-    # What goes into the outbox, and on to a receiver that knows no NaN.
+    # This text goes into the outbox, and on to a receiver that may not parse NaN.
     assert from_text(one.as_text().encode().decode()) == one
-    json.loads(Webhook.message(object(), one).encode(), parse_constant=pytest.fail)
+    channel = {"kind": "webhook", "url": "https://hook.example/", "secret": {"env": "HOOK_SECRET"}}
+    config = AlertConfig.model_validate({"channels": {"hook": channel}})
+    monkeypatch.setenv("HOOK_SECRET", SECRET)
+    webhook = build_routes(config)[0].channel
+    json.loads(webhook.message(one, "").encode(), parse_constant=pytest.fail)

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,6 +28,11 @@ from support.alerting import finding
 HOUR = 3600.0
 START = 1_700_000_000.0
 TOPIC = "ab" * 16
+
+
+def scoped(one: FindingEvent, **scope: str) -> FindingEvent:
+    """Return a finding's event with another tenant or grant source."""
+    return replace(one, facts=one.facts | scope)
 
 
 class Texts:
@@ -420,3 +426,35 @@ def test_whatever_happens_each_finding_goes_out_and_under_one_id(steps: list[tup
                     assert mine in (["opened", "resolved"], []), (channel, key, mine)
         finally:
             process.close()
+
+
+def test_equal_keys_of_two_tenants_and_two_sources_are_separate_alerts(process: Process) -> None:
+    process.release()
+    scopes = [
+        {"tenant": "a"},
+        {"tenant": "b"},
+        {"tenant": "b", "grant_source_system": "vault", "grant_source_instance": "root"},
+        {"tenant": "b", "grant_source_system": "vault", "grant_source_instance": "lab"},
+    ]
+    # Even their event ids are equal: an event is identified by tenant and id.
+    opened = [scoped(finding("opened", telling=max(0, number - 1)), **one) for number, one in enumerate(scopes)]
+    assert process.take(*opened) == 4
+    assert len(process.send("oncall")) == 4
+    process.take(scoped(finding("resolved"), **scopes[2]))
+    open_now = read_status(process.path, process.now)["open"]
+    assert [one["tenant"] for one in open_now] == ["a", "b", "b"]
+    process.take(scoped(finding("resolved", telling=1), **(scopes[3] | {"grant_source_instance": "new"})))
+    assert len(read_status(process.path, process.now)["open"]) == 3, "the grant of a third source"
+
+
+@pytest.mark.parametrize("known_at", ["opened", "resolved"])
+def test_an_end_is_matched_although_only_one_of_the_events_names_the_grant_source(
+    process: Process, known_at: str
+) -> None:
+    process.release()
+    vault = {"grant_source_system": "vault", "grant_source_instance": "root"}
+    for change in ("opened", "resolved"):
+        one = finding(change)  # type: ignore[arg-type]
+        process.take(scoped(one, **vault) if change == known_at else one)
+    assert read_status(process.path, process.now)["open"] == []
+    assert process.drain("hook") == ["opened g-1", "resolved g-1"]
