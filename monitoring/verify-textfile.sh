@@ -1,10 +1,10 @@
 #!/bin/sh
-# Verify the ledger, and leave the result where node_exporter's textfile collector finds it.
+# Verify the ledger and write the result for node_exporter's textfile collector.
 #
 #   verify-textfile.sh /var/lib/prometheus/node-exporter/grantledger_verify.prom [options of grantledger verify]
 #
-# Run it from cron or a timer, once a day for example. Ends with verify's exit code: 0 sound, 1 tampered, 2 could not
-# check. GRANTLEDGER names the program where it is not on the PATH.
+# Run it from cron or a timer, for example once a day. The exit code is that of verify: 0 sound, 1 tampered, 2 could not
+# check. Set GRANTLEDGER to the path of the program if it is not on the PATH.
 set -u
 if [ $# -lt 1 ]; then
     echo "usage: $0 FILE.prom [options of grantledger verify]" >&2
@@ -14,7 +14,7 @@ file=$1
 shift
 "${GRANTLEDGER:-grantledger}" verify "$@"
 code=$?
-# In one step, so that a scrape sees the whole file or the one before.
+# Replace the file atomically, so that a scrape never reads half of it.
 cat > "$file.$$" <<END || exit 2
 # HELP grantledger_verify_exit_code Exit code of the last verification: 0 sound, 1 tampered, more: could not check.
 # TYPE grantledger_verify_exit_code gauge
