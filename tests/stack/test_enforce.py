@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer
 
 from grantledger.enforcers.journal import TransactionalEventWriter
 from grantledger.kafka.offsets import committed_offset, end_offset
@@ -305,7 +305,7 @@ def test_commands_that_expired_unread_are_told_once(deploy: Deploy) -> None:
     here.send(revocation("g1"))
     done = end_offset(here.cluster, COMMANDS_TOPIC, 0)
     consumer = Consumer(reader_options(here.cluster, f"{here.deployment}-enforce"))
-    consumer.commit(offsets=[TopicPartition(COMMANDS_TOPIC, 0, done)], asynchronous=False)
+    consumer.commit(offsets=[here.cluster.partition(COMMANDS_TOPIC, 0, done)], asynchronous=False)
     consumer.close()
     here.send(revocation("g2"), revocation("g3"))
     here.expire_commands()
@@ -324,7 +324,7 @@ def test_commands_of_a_transaction_are_done_with_to_their_marker_and_never_count
 
     def ask() -> None:
         watch.begin_transaction()
-        watch.produce(COMMANDS_TOPIC, EventEncoder().encode(revocation("g1")), "g1")
+        watch.produce(here.cluster.physical(COMMANDS_TOPIC), EventEncoder().encode(revocation("g1")), "g1")
         watch.commit_transaction(30)
 
     ask()
