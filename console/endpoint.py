@@ -58,9 +58,9 @@ class SqlEndpoint:
         credential = EndpointCredential.generate()
         self.address = EndpointAddress("127.0.0.1", listener.getsockname()[1], credential)
         self._runner = QueryRunner(path, gate, limits)
-        service = QueryService(gate, credential, limits, self._runner, version=version)
+        service = QueryService(self._runner, credential, database, limits, version)
         config = uvicorn.Config(
-            Starlette(routes=[Route("/ping", ping), Route("/", service)]),
+            Starlette(routes=[Route("/ping", ping), Route("/", service, methods=["GET", "POST"])]),
             # No access log and no logging set-up of uvicorn: URLs contain query texts and passwords.
             log_config=None,
             access_log=False,

@@ -1,7 +1,7 @@
-"""Errors of the SQL endpoint, with ClickHouse's own codes and in its form of text.
+"""Errors of the SQL endpoint, with the codes and the text format of ClickHouse.
 
-Clients of ClickHouse read the numeric code from a header and the symbolic name at the end of the text, so they
-understand our refusals like those of a server.
+ClickHouse clients read the numeric code from a header and the symbolic name at the end of the text, so they treat our
+refusals like those of a server.
 """
 
 from __future__ import annotations

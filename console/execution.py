@@ -57,40 +57,42 @@ class Query:
     encoding: str | None = None
 
 
+@dataclass
 class Execution:
     """One query on its way through gate and engine.
 
     Attributes:
+        limits: settings for every query.
+        tag: marks the query in system.processes, so that it can be cancelled.
         kind: SELECT, SHOW, DESCRIBE, EXPLAIN or EXISTS.
         format: the output format; like `kind` it is set before the first byte of the answer.
         rows: the number of rows of a SELECT, known at its end.
     """
 
-    def __init__(self, path: Path, gate: SqlGate, limits: Mapping[str, str], query: Query, tag: str) -> None:
-        """`tag` marks the query in system.processes, so that it can be cancelled."""
-        self._path = path
-        self._gate = gate
-        self._query = query
-        # readonly comes last: nothing can be set after it.
-        self._settings = {**limits, **query.settings, "log_comment": tag, "readonly": "1"}
-        self.kind = ""
-        self.format = ""
-        self.rows: int | None = None
+    path: Path
+    gate: SqlGate
+    limits: Mapping[str, str]
+    query: Query
+    tag: str
+    kind: str = ""
+    format: str = ""
+    rows: int | None = None
 
     def run(self, pipe: int) -> None:
         """Admit the query, run it, and write its answer to the file descriptor `pipe`, which is closed at the end.
 
         Raises QueryRefusedError and EngineError; part of the answer may have been written by then.
         """
-        parameters = self._query.parameters
-        database = self._gate.policy.database
+        parameters = self.query.parameters
+        # readonly comes last: nothing can be set after it.
+        settings = {**self.limits, **self.query.settings, "log_comment": self.tag, "readonly": "1"}
         with (
             open(pipe, "wb") as file,
-            closing(EngineConnection(self._path, database, self._settings)) as connection,
+            closing(EngineConnection(self.path, self.gate.policy.database, settings)) as connection,
         ):
-            statement = self._gate.check(self._query.sql, parameters, _EngineParser(connection, parameters))
+            statement = self.gate.check(self.query.sql, parameters, _EngineParser(connection, parameters))
             self.kind = statement.kind
-            self.format = formats.resolve(statement.format or self._query.default_format)
+            self.format = formats.resolve(statement.format or self.query.default_format)
             if self.kind != "SELECT":
                 # These answers are small. The engine would run EXPLAIN … INTO OUTFILE on the query inside.
                 file.write(connection.query(statement.text, self.format, parameters))

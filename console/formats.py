@@ -17,7 +17,7 @@ _TEXT = "text/plain; charset=UTF-8"
 _TAB_SEPARATED = "text/tab-separated-values; charset=UTF-8"
 # Media types as a ClickHouse server sends them. clickhouse-connect and Grafana ask for Native, JDBC drivers for
 # RowBinaryWithNamesAndTypes and TSKV.
-_CONTENT_TYPES: Final = {
+CONTENT_TYPES: Final = {
     **dict.fromkeys(("TabSeparated", "TabSeparatedWithNames", "TabSeparatedWithNamesAndTypes"), _TAB_SEPARATED),
     **dict.fromkeys(("TabSeparatedRaw", "TSKV"), _TAB_SEPARATED),
     **dict.fromkeys(("CSV", "CSVWithNames"), "text/csv; charset=UTF-8"),
@@ -26,7 +26,7 @@ _CONTENT_TYPES: Final = {
     **dict.fromkeys(("Arrow", "ArrowStream", "Parquet", NATIVE, "RowBinaryWithNamesAndTypes"), _BINARY),
     **dict.fromkeys(("Pretty", "PrettyCompact", "Vertical", "Null"), _TEXT),
 }
-_CANONICAL: Final = {name.lower(): name for name in _CONTENT_TYPES}
+_CANONICAL: Final = {name.lower(): name for name in CONTENT_TYPES}
 
 
 def resolve(name: str) -> str:
@@ -40,12 +40,7 @@ def resolve(name: str) -> str:
     try:
         return _CANONICAL[full]
     except KeyError:
-        served = ", ".join(_CONTENT_TYPES)
+        served = ", ".join(CONTENT_TYPES)
         raise QueryRefusedError(
             ErrorCode.UNKNOWN_FORMAT, f"Format {name[:100]} is not supported by this endpoint. Use one of: {served}."
         ) from None
-
-
-def content_type(name: str) -> str:
-    """Return the media type of a format; `name` is a canonical name."""
-    return _CONTENT_TYPES[name]

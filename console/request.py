@@ -90,13 +90,13 @@ def read_query(
     if _is_true(fields.pop("decompress", "")):
         body = native.decompress(body, MAX_QUERY_BYTES)
     content_type = headers.get("content-type", "")
-    if content_type.lower().startswith("multipart/form-data"):
-        fields |= _form_fields(content_type, body)
-        body = b""
     try:
+        if content_type.lower().startswith("multipart/form-data"):
+            fields |= _form_fields(content_type, body)
+            body = b""
         sql = "\n".join(part for part in (fields.pop("query", ""), body.decode()) if part)
     except UnicodeDecodeError as error:
-        raise QueryRefusedError(ErrorCode.BAD_ARGUMENTS, f"Query is not UTF-8 at byte {error.start}.") from None
+        raise QueryRefusedError(ErrorCode.BAD_ARGUMENTS, f"The request is not UTF-8 at byte {error.start}.") from None
     if not sql.strip():
         return None
     requested = fields.pop("database", "") or headers.get("x-clickhouse-database") or database
@@ -150,16 +150,12 @@ def _form_fields(content_type: str, body: bytes) -> dict[str, str]:
     message = parser.parsebytes(b"Content-Type: " + content_type.encode("latin-1") + b"\r\n\r\n" + body)
     fields: dict[str, str] = {}
     for part in message.iter_parts() if message.is_multipart() else ():
-        name = part.get_param("name", header="content-disposition")
         if part.get_filename() is not None:
             raise QueryRefusedError(ErrorCode.NOT_IMPLEMENTED, "External data (an uploaded file) is not supported.")
         payload = part.get_payload(decode=True)
-        if not isinstance(name, str) or not isinstance(payload, bytes):
-            raise QueryRefusedError(ErrorCode.BAD_ARGUMENTS, "The form in the request body cannot be parsed.")
-        try:
+        name = part.get_param("name", header="content-disposition")
+        if isinstance(name, str) and isinstance(payload, bytes):
             fields[name] = payload.decode()
-        except UnicodeDecodeError:
-            raise QueryRefusedError(ErrorCode.BAD_ARGUMENTS, f"Form field {name} is not UTF-8.") from None
     if not fields:
         raise QueryRefusedError(ErrorCode.BAD_ARGUMENTS, "The form in the request body cannot be parsed.")
     return fields

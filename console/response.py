@@ -7,15 +7,13 @@ import json
 import re
 import secrets
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
-from typing import Any
+
+from starlette.types import Send
 
 from . import formats
-from .encoders import HTTP_ENCODINGS, Encoder, Plain, encoder
+from .encoders import HTTP_ENCODINGS, encoder
 from .errors import SqlError
-
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _SECONDS_TO_READ_AN_ERROR = 5
 _QUERY_ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
@@ -29,16 +27,16 @@ class QueryResponse:
         self._send = send
         self._version = version
         self._exception_tag: str | None = None
-        self._encoder: Encoder = Plain()
+        _, self._encode, self._end = encoder(None)
         self.query_id = query_id if query_id and _QUERY_ID.fullmatch(query_id) else str(uuid.uuid4())
         self.bytes_sent = 0
 
     async def begin(self, output_format: str, rows: int | None, encoding: str | None) -> None:
         """Send the head of an answer, with its number of rows if that is already known."""
         self._exception_tag = secrets.token_hex(8)
-        self._encoder = encoder(encoding)
+        start, self._encode, self._end = encoder(encoding)
         headers = {
-            "content-type": formats.content_type(output_format),
+            "content-type": formats.CONTENT_TYPES[output_format],
             "x-clickhouse-format": output_format,
             "x-clickhouse-exception-tag": self._exception_tag,
         }
@@ -48,14 +46,15 @@ class QueryResponse:
             # JDBC drivers read the answers to some of their own queries only where this gives a number of rows.
             headers["x-clickhouse-summary"] = json.dumps({"result_rows": str(rows)})
         await self._head(200, headers)
+        await self._body(start)
 
     async def write(self, piece: bytes) -> None:
         """Send a piece of the body; returns when the client has room for the next."""
-        await self._body(self._encoder.compress(piece))
+        await self._body(self._encode(piece))
 
     async def end(self) -> None:
         """End the body: the answer is complete."""
-        await self._body(self._encoder.flush())
+        await self._body(self._end())
         await self._body(b"", more=False)
 
     async def plain(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
@@ -69,20 +68,18 @@ class QueryResponse:
         """Report that the query failed; after the head, leave the body incomplete, which every client notices."""
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(_SECONDS_TO_READ_AN_ERROR):
-                await self._fail(error, status or error.status)
-
-    async def _fail(self, error: SqlError, status: int) -> None:
-        text = error.text(self._version)
-        if self._exception_tag is None:
-            headers = {"x-clickhouse-exception-code": str(error.code)}
-            if status == 401:
-                headers["www-authenticate"] = 'Basic realm="grantledger"'
-            await self.plain(status, text, headers)
-            return
-        # ClickHouse's block for an exception in the middle of a body.
-        data, tag = text.encode("utf-8", "replace"), self._exception_tag.encode()
-        await self.write(b"\r\n__exception__\r\n%s\r\n%s%d %s\r\n__exception__\r\n" % (tag, data, len(data), tag))
-        await self._body(self._encoder.flush())
+                text = error.text(self._version)
+                if self._exception_tag is None:
+                    headers = {"x-clickhouse-exception-code": str(error.code)}
+                    if status == 401:
+                        headers["www-authenticate"] = 'Basic realm="grantledger"'
+                    await self.plain(status or error.status, text, headers)
+                    return
+                # ClickHouse's block for an exception in the middle of a body.
+                data, tag = text.encode("utf-8", "replace"), self._exception_tag.encode()
+                block = b"\r\n__exception__\r\n%s\r\n%s%d %s\r\n__exception__\r\n" % (tag, data, len(data), tag)
+                await self.write(block)
+                await self._body(self._end())
 
     async def _head(self, status: int, headers: dict[str, str]) -> None:
         headers |= {"x-clickhouse-query-id": self.query_id, "cache-control": "no-store"}

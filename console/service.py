@@ -9,23 +9,23 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from .address import EndpointCredential
 from .errors import ErrorCode, QueryRefusedError, SqlError
 from .execution import Query
 from .request import authenticate, read_query
-from .response import QueryResponse, Send
+from .response import QueryResponse
 from .runner import QueryRunner
-from .sql_gate import MAX_QUERY_BYTES, SqlGate
+from .sql_gate import MAX_QUERY_BYTES
 
 logger = logging.getLogger(__name__)
-
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 # For parameters that are too long for the URL.
 _MAX_FORM_BYTES: Final = 4 << 20
@@ -39,29 +39,24 @@ async def ping(request: Request) -> Response:
     return PlainTextResponse(_OK)
 
 
+@dataclass(frozen=True)
 class QueryService:
-    """The ASGI application behind `/`. Every exception ends here: none may carry a query text into a log."""
+    """The ASGI application behind `/`. Every exception ends here: none may carry a query text into a log.
 
-    def __init__(
-        self,
-        gate: SqlGate,
-        credential: EndpointCredential,
-        limits: Mapping[str, str],
-        runner: QueryRunner,
-        *,
-        version: str,
-    ) -> None:
-        """`version` is the engine's, for the text of errors."""
-        self._gate = gate
-        self._credential = credential
-        self._limits = limits
-        self._runner = runner
-        self._version = version
+    `database` is the one that queries read, `limits` are the settings of every query, and `version` is the engine's,
+    for the text of errors.
+    """
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    runner: QueryRunner
+    credential: EndpointCredential
+    database: str
+    limits: Mapping[str, str]
+    version: str
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, up to its last byte or an error in ClickHouse's form."""
         request = Request(scope, receive)
-        response = QueryResponse(send, request.query_params.get("query_id"), self._version)
+        response = QueryResponse(send, request.query_params.get("query_id"), self.version)
         try:
             await self._serve(request, response)
         except SqlError as error:
@@ -76,11 +71,8 @@ class QueryService:
             )
 
     async def _serve(self, request: Request, response: QueryResponse) -> None:
-        if request.method not in {"GET", "POST"}:
-            await response.plain(405, _OK, {"allow": "GET, POST"})
-            return
         # Parse nothing, and keep no body in memory, before the password is right: the server discards the body.
-        authentic = authenticate(request.headers, request.query_params, self._credential)
+        authentic = authenticate(request.headers, request.query_params, self.credential)
         if not authentic:
             reason = "user and password are required" if authentic is None else "wrong user or password"
             error = QueryRefusedError(ErrorCode.AUTHENTICATION_FAILED, f"Authentication failed: {reason}.")
@@ -90,8 +82,8 @@ class QueryService:
             request.headers,
             request.query_params.items(),
             await _body(request),
-            database=self._gate.policy.database,
-            limits=self._limits,
+            database=self.database,
+            limits=self.limits,
         )
         if query is None:
             await response.plain(200, _OK)
@@ -112,9 +104,9 @@ class QueryService:
 
     async def _answer(self, query: Query, response: QueryResponse) -> None:
         started = time.monotonic()
-        seconds = float(query.settings.get("max_execution_time", self._limits["max_execution_time"]))
+        seconds = float(query.settings.get("max_execution_time", self.limits["max_execution_time"]))
         timeout = asyncio.timeout(seconds + _TIME_TO_FAIL_SECONDS)
-        async with self._runner.run(query) as (execution, pieces), timeout:
+        async with self.runner.run(query) as (execution, pieces), timeout:
             first = await anext(pieces)
             await response.begin(execution.format, execution.rows, query.encoding)
             await response.write(first)

@@ -84,10 +84,7 @@ class SqlGate:
                 )
             self.policy.admit_identifier(parameters[name])
         _, tokens = tokenize(parser.canonical(statement.text))
-        try:
-            root = read_tree(parser.tree(statement.text))
-        except ValueError as error:
-            raise QueryRefusedError(ErrorCode.SYNTAX_ERROR, f"Statement refused: {error}.") from error
+        root = read_tree(parser.tree(statement.text))
         self.inspect(statement, root)
         written = sum(token.keyword == "SELECT" for token in tokens)
         if written != sum(node.kind == "SelectQuery" for node, _ in root.walk()):
@@ -121,10 +118,7 @@ class SqlGate:
         """Check the syntax tree that the engine's parser built from the statement's text. Raises QueryRefusedError."""
         kind = ROOTS.get(root.kind)
         if kind != statement.kind:
-            raise QueryRefusedError(
-                ErrorCode.READONLY,
-                f"{root.kind} is refused: only SELECT, SHOW, DESCRIBE, EXPLAIN and EXISTS run here.",
-            )
+            raise _not_a_read(root.kind)
         if kind == "EXPLAIN" and root.label not in EXPLAINS:
             raise refused(f"{root.label} is not supported, only: {', '.join(sorted(EXPLAINS))}")
         if kind == "SELECT" and any(child.kind != "ExpressionList" for child in root.children[1:]):
@@ -237,6 +231,12 @@ class SqlGate:
         raise refused(f"{call.label}() takes a lambda as its first argument here: write x -> {example}(x)")
 
 
+def _not_a_read(statement: str) -> QueryRefusedError:
+    return QueryRefusedError(
+        ErrorCode.READONLY, f"{statement} is refused: only SELECT, SHOW, DESCRIBE, EXPLAIN and EXISTS run here."
+    )
+
+
 def _settings_refused() -> QueryRefusedError:
     return QueryRefusedError(
         ErrorCode.READONLY, "SETTINGS is refused: a query cannot change the limits of this endpoint."
@@ -256,13 +256,9 @@ def _applied(tokens: Sequence[Token]) -> tuple[Sequence[Token], bool]:
 
 def _kind(tokens: Sequence[Token]) -> str:
     first = next((token for token in tokens if token.text != "("), tokens[0])
-    word = first.keyword
-    if word not in FIRST_WORDS:
-        shown = word or first.text[:20]
-        raise QueryRefusedError(
-            ErrorCode.READONLY, f"{shown} is refused: only SELECT, SHOW, DESCRIBE, EXPLAIN and EXISTS run here."
-        )
-    return FIRST_WORDS[word]
+    if first.keyword not in FIRST_WORDS:
+        raise _not_a_read(first.keyword or first.text[:20])
+    return FIRST_WORDS[first.keyword]
 
 
 def _take_format(text: str, tokens: list[Token]) -> tuple[str, list[Token], str | None]:

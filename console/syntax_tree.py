@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from .errors import ErrorCode, QueryRefusedError
+
 _TAIL = re.compile(r"(?: \(alias .*\))?(?: \(children \d+\))?$")
 
 
@@ -32,7 +34,7 @@ class Node:
 def read_tree(lines: Sequence[str]) -> Node:
     """Build the tree from the lines of `EXPLAIN AST`.
 
-    Raises ValueError when the lines are not one tree: no root, several roots, or a node that skips a level.
+    Raises QueryRefusedError when the lines are not one tree: no root, several roots, or a node that skips a level.
     """
     path: list[Node] = []
     root: Node | None = None
@@ -43,7 +45,7 @@ def read_tree(lines: Sequence[str]) -> Node:
         kind, _, label = line.strip().partition(" ")
         node = Node(kind, _TAIL.sub("", f" {label}").strip())
         if depth > len(path) or (depth == 0 and root is not None):
-            raise ValueError(f"the engine's syntax tree is malformed at: {kind}")
+            raise QueryRefusedError(ErrorCode.SYNTAX_ERROR, f"The engine's syntax tree is malformed at: {kind}.")
         del path[depth:]
         if path:
             path[-1].children.append(node)
@@ -51,5 +53,5 @@ def read_tree(lines: Sequence[str]) -> Node:
             root = node
         path.append(node)
     if root is None:
-        raise ValueError("the engine returned no syntax tree")
+        raise QueryRefusedError(ErrorCode.SYNTAX_ERROR, "The engine returned no syntax tree.")
     return root

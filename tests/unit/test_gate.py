@@ -1,4 +1,4 @@
-"""The part of the gate that needs no engine: tokens, policy, and syntax trees as chDB 26.9 prints them."""
+"""The SqlGate without an engine: tokens, policy, and syntax trees as chDB 26.9 prints them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from grantledger.console.syntax_tree import read_tree
 GATE = SqlGate(SqlPolicy(higher_order=frozenset({"arraymap", "arraysort", "arraytopk"})))
 
 
-class Printed:
-    """A parser that prints what it was given."""
+class FixedParser:
+    """A parser with fixed answers."""
 
     def __init__(self, lines: list[str], canonical: str = "") -> None:
         self._lines, self._canonical = lines, canonical
@@ -64,7 +64,7 @@ def test_reads_pass_the_screen(sql: str, kind: str, output_format: str | None) -
 
 
 @pytest.mark.parametrize(
-    ("sql", "code", "says"),
+    ("sql", "code", "part"),
     [
         ("SELECT 1; SELECT 2", ErrorCode.SYNTAX_ERROR, "Multi-statements"),
         ("SELECT 1; DROP TABLE entries", ErrorCode.SYNTAX_ERROR, "Multi-statements"),
@@ -126,13 +126,13 @@ def test_reads_pass_the_screen(sql: str, kind: str, output_format: str | None) -
         ("SELECT '" + "x" * 300_000 + "'", ErrorCode.QUERY_IS_TOO_LARGE, "limit of 262144"),
     ],
 )
-def test_what_is_refused_says_what_and_why(sql: str, code: int, says: str) -> None:
+def test_a_refusal_names_the_cause(sql: str, code: int, part: str) -> None:
     error = refusal(sql)
     assert error.code == code
-    assert says in error.message
+    assert part in error.message
 
 
-def test_the_size_is_checked_before_anything_is_read() -> None:
+def test_the_size_is_checked_before_parsing() -> None:
     assert refusal("\x00" * 300_000).code == ErrorCode.QUERY_IS_TOO_LARGE
 
 
@@ -143,7 +143,7 @@ def test_comments_are_blanked_and_positions_kept() -> None:
     assert statement.text.index("2") == sql.index("2")
 
 
-def test_substitutions_are_found_and_identifiers_told_apart() -> None:
+def test_identifier_substitutions_are_found() -> None:
     statement = GATE.screen("SELECT {n:UInt8}, {a : Array(String)} FROM {t:Identifier} WHERE x = '{z:UInt8}'")
     assert statement.identifiers == {"t"}
 
@@ -151,24 +151,24 @@ def test_substitutions_are_found_and_identifiers_told_apart() -> None:
 @pytest.mark.parametrize("value", ["a b", "t`", "../x", "a.b.c", "/etc/passwd", "", "t\n"])
 def test_an_identifier_value_must_be_plain(value: str) -> None:
     with pytest.raises(QueryRefusedError) as caught:
-        GATE.check("SELECT 1 FROM {t:Identifier}", {"t": value}, Printed([]))
+        GATE.check("SELECT 1 FROM {t:Identifier}", {"t": value}, FixedParser([]))
     assert caught.value.code == ErrorCode.BAD_ARGUMENTS
 
 
-def test_an_identifier_value_names_no_closed_table() -> None:
+def test_an_identifier_value_cannot_name_a_closed_table() -> None:
     with pytest.raises(QueryRefusedError, match=r"system\.processes"):
-        GATE.check("SELECT 1 IN {t:Identifier}", {"t": "system.processes"}, Printed([]))
+        GATE.check("SELECT 1 IN {t:Identifier}", {"t": "system.processes"}, FixedParser([]))
 
 
 @pytest.mark.parametrize("value", ["file", "FILE", "getMacro"])
-def test_an_identifier_value_names_no_refused_function(value: str) -> None:
+def test_an_identifier_value_cannot_name_a_refused_function(value: str) -> None:
     with pytest.raises(QueryRefusedError, match=f"t.{value}") as caught:
-        GATE.check("SELECT arrayMap({f:Identifier}, ['x'])", {"f": value}, Printed([]))
+        GATE.check("SELECT arrayMap({f:Identifier}, ['x'])", {"f": value}, FixedParser([]))
     assert caught.value.code == ErrorCode.ACCESS_DENIED
 
 
 @given(st.text())
-def test_any_text_is_read_or_refused(text: str) -> None:
+def test_any_text_is_tokenized_or_refused(text: str) -> None:
     try:
         blanked, tokens = tokenize(text)
     except QueryRefusedError:
@@ -176,14 +176,14 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     assert len(blanked) == len(text)
     for token in tokens:
         assert blanked[token.start : token.end] == token.text
-    # What was blanked is read the same again: no comment is left, none appears.
+    # The blanked text gives the same tokens: no comment remains and none appears.
     assert tokenize(blanked) == (blanked, tokens)
 
 
 @given(
     st.text(alphabet="abc;'\\ \n-/*#$`\"").map(lambda body: "'" + body.replace("\\", "\\\\").replace("'", "\\'") + "'")
 )
-def test_a_quoted_string_is_one_token_whatever_is_in_it(literal: str) -> None:
+def test_a_quoted_string_is_one_token(literal: str) -> None:
     _, tokens = tokenize(f"SELECT {literal} ;")
     assert [token.text for token in tokens] == ["SELECT", literal, ";"]
 
@@ -243,7 +243,7 @@ def test_trees_of_reads_pass(kind: str, tree: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "tree", "says"),
+    ("kind", "tree", "part"),
     [
         ("SELECT", "InsertQuery   (children 1)\n Identifier t", "InsertQuery"),
         ("SELECT", "ParallelWithQuery 2 SelectWithUnionQuery", "ParallelWithQuery"),
@@ -278,24 +278,24 @@ def test_trees_of_reads_pass(kind: str, tree: str) -> None:
         ("SELECT", "ShowTables", "ShowTables"),
     ],
 )
-def test_trees_that_reach_outside_are_refused(kind: str, tree: str, says: str) -> None:
+def test_trees_that_reach_outside_are_refused(kind: str, tree: str, part: str) -> None:
     with pytest.raises(QueryRefusedError, match=r"refused|Refused") as caught:
         inspect(kind, tree)
-    assert says in caught.value.message
+    assert part in caught.value.message
 
 
-def test_lines_that_are_no_tree_are_refused() -> None:
+def test_malformed_trees_are_refused() -> None:
     for lines in ([], ["SelectWithUnionQuery", "  Literal 1"], ["SelectWithUnionQuery", "SelectWithUnionQuery"]):
         with pytest.raises(QueryRefusedError) as caught:
-            GATE.check("SELECT 1", {}, Printed(lines))
+            GATE.check("SELECT 1", {}, FixedParser(lines))
         assert caught.value.code == ErrorCode.SYNTAX_ERROR
 
 
-def test_a_subquery_that_the_tree_does_not_show_is_refused() -> None:
+def test_a_subquery_missing_from_the_tree_is_refused() -> None:
     tree = SELECT_ONE.format("Literal 1").split("\n")
-    GATE.check("SELECT 1", {}, Printed(tree, "SELECT 1 AS `select`"))
+    GATE.check("SELECT 1", {}, FixedParser(tree, "SELECT 1 AS `select`"))
     with pytest.raises(QueryRefusedError, match="subquery"):
-        GATE.check("SELECT 1", {}, Printed(tree, "SELECT 1 HIDDEN (SELECT 2)"))
+        GATE.check("SELECT 1", {}, FixedParser(tree, "SELECT 1 HIDDEN (SELECT 2)"))
 
 
 def test_the_database_of_files_cannot_be_opened() -> None:
@@ -303,7 +303,7 @@ def test_the_database_of_files_cannot_be_opened() -> None:
         SqlPolicy("default")
 
 
-def test_the_engines_errors_keep_code_and_name() -> None:
+def test_engine_errors_keep_code_and_name() -> None:
     error = EngineError.parse(
         "Streaming query failed: Code: 73. DB::Exception: Code: 73. DB::Exception: Unknown format X. "
         "(UNKNOWN_FORMAT) (version 26.9.2.1). (UNKNOWN_FORMAT)"

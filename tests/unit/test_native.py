@@ -19,18 +19,18 @@ READ_BY_JDBC = (
 
 
 @given(st.lists(st.binary(max_size=5000), max_size=4))
-def test_frames_give_back_what_was_compressed(pieces: list[bytes]) -> None:
+def test_frames_round_trip(pieces: list[bytes]) -> None:
     whole = b"".join(pieces)
     assert decompress(b"".join(map(compress, pieces)), len(whole)) == whole
 
 
-def test_the_checksum_is_the_one_that_drivers_compute() -> None:
+def test_the_checksum_matches_the_jdbc_driver() -> None:
     content = b"\x01\x0eserver_version\x06String\x0826.9.2.1"
     assert compress(content) == READ_BY_JDBC
     assert decompress(READ_BY_JDBC, 100) == content
 
 
-def test_a_frame_without_compression_is_read() -> None:
+def test_an_uncompressed_frame_is_read() -> None:
     from clickhouse_cityhash.cityhash import CityHash128
 
     frame = struct.pack("<BII", 0x02, 9 + 8, 8) + b"SELECT 1"
@@ -54,7 +54,7 @@ def test_damaged_frames_are_refused(data: bytes, reason: str) -> None:
     assert caught.value.code == ErrorCode.CANNOT_DECOMPRESS
 
 
-def test_the_announced_size_is_checked_before_anything_is_decompressed() -> None:
+def test_the_declared_size_is_checked_before_decompression() -> None:
     with pytest.raises(QueryRefusedError) as caught:
         decompress(compress(bytes(1 << 20)), 1000)
     assert caught.value.code == ErrorCode.QUERY_IS_TOO_LARGE
