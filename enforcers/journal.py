@@ -75,7 +75,7 @@ def read_history(logs: SealedLogs, catalog: SchemaCatalog) -> History:
     """
     history = History()
     with logs.open(FINDINGS_TOPIC) as reader:
-        for offset, value, append_time_ms in reader.read_records():
+        for offset, _, value, append_time_ms in reader.read_records():
             try:
                 apply(history, logs.deployment, decode(value or b"", catalog, append_time_ms))
             except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:

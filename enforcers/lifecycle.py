@@ -48,7 +48,7 @@ class Lifecycle:
             KafkaUnavailableError: the brokers do not answer.
         """
         reader, now = self._reader_from(since - LOOK_BACK), self._now()
-        for offset, value, append_time_ms in reader.read_records():
+        for offset, _, value, append_time_ms in reader.read_records():
             if offset < self._next:  # read before it was sealed
                 continue
             self._next = offset + 1

@@ -13,30 +13,28 @@ from .offsets import end_offset, first_offset
 from .options import reader_options
 
 
-def last_record(cluster: Cluster, topic: str, partition: int, *, before: int | None = None) -> Message | None:
-    """Return the last committed record of a partition, or None if there is none.
+def last_record(cluster: Cluster, topic: str, partition: int) -> Message | None:
+    """Return the last committed record of a partition, or None if there is none."""
+    return next(read_backward(cluster, topic, partition), None)
 
-    Looks back further and further from the end: aborted records and transaction markers take offsets too.
+
+def read_backward(cluster: Cluster, topic: str, partition: int, *, before: int | None = None) -> Iterator[Message]:
+    """Yield the committed records of a partition from the last one to the first.
 
     Args:
-        before: return the last record below this offset instead.
+        before: begin with the last record below this offset instead.
     """
-    begin = first_offset(cluster, topic, partition)
-    end = end_offset(cluster, topic, partition)
+    begin, end = first_offset(cluster, topic, partition), end_offset(cluster, topic, partition)
     if before is not None:
         end = min(end, before)
     reach = 4
     while end > begin:
         start = max(begin, end - reach)
-        found = None
-        for message in read_range(cluster, topic, partition, start, end):
-            found = message
-        if found is not None:
-            return found
-        if start == begin:
-            return None
-        reach *= 8
-    return None
+        found = list(read_range(cluster, topic, partition, start, end))
+        yield from reversed(found)
+        if not found:  # aborted records and transaction markers have offsets too
+            reach *= 8
+        end = start
 
 
 def read_whole(cluster: Cluster, topic: str, partition: int) -> Iterator[Message]:

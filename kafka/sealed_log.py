@@ -7,26 +7,23 @@ It skips records without a valid note and stops at a batch that does not continu
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Self
 
-import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from ..base.errors import StoppedError
 from ..ledger import batch as batches
 from ..ledger.batch import BatchError, Head, SealedBatch
 from ..ledger.keys import LogKeys
-from ..ledger.log_verifier import DiscontinuityError, LogVerifier, check_contents
+from ..ledger.log_verifier import DiscontinuityError, LogVerifier, check_contents, check_hashes
 from ..schemas.topics import sealed
 from .cluster import Cluster
 from .errors import PATIENCE, KafkaUnavailableError, is_fatal, is_transient
 from .offsets import end_offset, first_offset
 from .options import reader_options
-from .records import last_record, read_range
-
-log = structlog.get_logger("grantledger.kafka")
+from .records import read_backward, read_range
 
 Rule = Literal["sealed_record_invalid", "sealed_log_discontinuous"]
 MANY = 100
@@ -54,9 +51,10 @@ class SealedLogProblem:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedBatch:
-    """A verified batch and its offset in the sealed topic."""
+    """A verified batch, the head of the log after it, and its offset in the sealed topic."""
 
     batch: SealedBatch
+    head: Head
     offset: int
 
 
@@ -78,6 +76,7 @@ class SealedPartition:
         check: :func:`check_contents` for those who act on the payloads, else :func:`check_hashes`.
         begin: first offset of the sealed partition. Above 0 retention has deleted batches, and the first valid batch
             is accepted without the head before it.
+        head: the verified head after which reading begins, if there is one.
     """
 
     def __init__(
@@ -90,8 +89,9 @@ class SealedPartition:
         on_problem: OnProblem,
         check: Check = check_contents,
         begin: int = 0,
+        head: Head | None = None,
     ) -> None:
-        self._verifier = LogVerifier(f"{deployment}/{topic}/{partition}", keys, check=check)
+        self._verifier = LogVerifier(f"{deployment}/{topic}/{partition}", keys, head, check)
         self._topic, self._partition, self._on_problem = sealed(topic), partition, on_problem
         self._begin = begin
         self.stopped = False
@@ -102,33 +102,34 @@ class SealedPartition:
         """The last verified head."""
         return self._verifier.head
 
-    def accept(self, message: Message) -> SealedBatch | None:
+    def accept(self, message: Message) -> VerifiedBatch | None:
         """Return the batch in the next record, or None if it is skipped or the partition is stopped."""
         if self.stopped:
             return None
         expired = self._begin > 0 and self.head is None
         return self._verified(message, self._verifier.start_at if expired else self._verifier.accept)
 
-    def start_at(self, message: Message) -> SealedBatch | None:
-        """Take the batch in a record as the first one, without the head before it. None if its note is not valid."""
-        return self._verified(message, self._verifier.start_at)
+    def start_after(self, records: Iterable[Message]) -> VerifiedBatch | None:
+        """Continue after the first record that has a valid note, without the head before it, and return its batch.
 
-    def _verified(self, message: Message, verify: Callable[[SealedBatch], Head]) -> SealedBatch | None:
+        Args:
+            records: backward from the place where reading continues.
+        """
+        return next(filter(None, (self._verified(record, self._verifier.start_at) for record in records)), None)
+
+    def _verified(self, message: Message, verify: Callable[[SealedBatch], Head]) -> VerifiedBatch | None:
         try:
             batch = batches.decode(message.value() or b"")
-            verify(batch)
+            return VerifiedBatch(batch, verify(batch), message.offset() or 0)
         except DiscontinuityError as error:
             self.stopped = True
             self._report("sealed_log_discontinuous", message, error)
         except BatchError as error:
             self._report("sealed_record_invalid", message, error)
-        else:
-            return batch
         return None
 
     def _report(self, rule: Rule, message: Message, error: BatchError) -> None:
         offset, appended = message.offset() or 0, message.timestamp()[1]
-        log.error(rule, topic=self._topic, partition=self._partition, offset=offset, reason=str(error))
         self._on_problem(SealedLogProblem(rule, self._topic, self._partition, offset, appended, str(error)))
 
 
@@ -165,7 +166,7 @@ class SealedLogReader:
         self.at_end = False
         """Whether everything in the partition has been read."""
         if self.position > begin:
-            self._take_head_before(begin)
+            self._sealed.start_after(read_backward(cluster, self.topic, partition, before=self.position))
         self._consumer = Consumer({**reader_options(cluster, "unused"), "enable.partition.eof": True})
         self._consumer.assign([cluster.partition(self.topic, partition, self.position)])
 
@@ -200,11 +201,11 @@ class SealedLogReader:
             messages += self._consumer.consume(MANY - 1, 0.0)
         found = []
         for message in filter(self._is_record, messages):
-            batch = self._sealed.accept(message)
+            verified = self._sealed.accept(message)
             if not self.stopped:
                 self.position = (message.offset() or 0) + 1
-            if batch is not None:
-                found.append(VerifiedBatch(batch, message.offset() or 0))
+            if verified is not None:
+                found.append(verified)
         if self.stopped:
             self._consumer.pause(self._consumer.assignment())
         return found
@@ -227,8 +228,8 @@ class SealedLogReader:
                     f"no answer reading {self._cluster.physical(self.topic)} (kafka_bootstrap_servers)"
                 )
 
-    def read_records(self) -> Iterator[tuple[int, bytes | None, int]]:
-        """Yield offset, value and append time in ms of every record: first the sealed ones, then those not sealed yet.
+    def read_records(self) -> Iterator[tuple[int, bytes | None, bytes | None, int]]:
+        """Yield offset, key, value and append time in ms of every record: the sealed ones, then those not sealed yet.
 
         The input topic forgets after its retention. The sealed log does not.
 
@@ -239,12 +240,12 @@ class SealedLogReader:
         end = end_offset(self._cluster, self._input, self.partition)
         for found in self.read_to_end():
             records = found.batch.records()
-            yield from zip(records.offsets, records.values, records.append_times, strict=True)
+            yield from zip(records.offsets, records.keys, records.values, records.append_times, strict=True)
         self.check_not_stopped()
         begin = first_offset(self._cluster, self._input, self.partition)
         begin = max(begin, self.head.next_offset if self.head is not None else 0)
         for message in read_range(self._cluster, self._input, self.partition, begin, end):
-            yield message.offset() or 0, message.value(), message.timestamp()[1]
+            yield message.offset() or 0, message.key(), message.value(), message.timestamp()[1]
 
     def check_not_stopped(self) -> None:
         """Raise SealedLogStoppedError if a batch did not continue the log."""
@@ -268,14 +269,6 @@ class SealedLogReader:
             name = self._cluster.physical(self.topic)
             raise KafkaUnavailableError(f"reading {name}: {error.str()} (kafka_bootstrap_servers)")
         return False
-
-    def _take_head_before(self, begin: int) -> None:
-        before = self.position
-        while before > begin:
-            last = last_record(self._cluster, self.topic, self.partition, before=before)
-            if last is None or self._sealed.start_at(last) is not None:
-                return
-            before = last.offset() or 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,8 +295,41 @@ class SealedLogs:
             check=check,
         )
 
-    def partition(self, topic: str, partition: int, *, check: Check, begin: int) -> SealedPartition:
+    def partition(self, topic: str, partition: int, *, check: Check, begin: int, head: Head | None) -> SealedPartition:
         """Return the verifier of a sealed partition for records that a consumer group delivers."""
         return SealedPartition(
-            self.deployment, topic, partition, keys=self.keys, on_problem=self.on_problem, check=check, begin=begin
+            self.deployment,
+            topic,
+            partition,
+            keys=self.keys,
+            on_problem=self.on_problem,
+            check=check,
+            begin=begin,
+            head=head,
         )
+
+    def last(self, topic: str, partition: int = 0, *, before: int | None = None) -> VerifiedBatch | None:
+        """Return the last batch with a valid note, or None if the sealed partition has no record.
+
+        The records after it are reported. If no record has a valid note, the key or the brokers are probably the wrong
+        ones, and nothing is reported.
+
+        Args:
+            before: return the last batch below this offset in the sealed topic instead.
+
+        Raises:
+            SealedLogStoppedError: the sealed partition has records, and none of them has a valid note.
+        """
+        problems: list[SealedLogProblem] = []
+        verified = SealedPartition(
+            self.deployment, topic, partition, keys=self.keys, on_problem=problems.append, check=check_hashes
+        )
+        found = verified.start_after(read_backward(self.cluster, sealed(topic), partition, before=before))
+        if found is None and problems:
+            raise SealedLogStoppedError(
+                f"no record of {self.cluster.physical(sealed(topic))} partition {partition} verifies. The last one: "
+                f"{problems[0].reason}. Check key_file, deployment, topic_prefix and kafka_bootstrap_servers"
+            )
+        for problem in problems:
+            self.on_problem(problem)
+        return found

@@ -53,6 +53,8 @@ class ProblemPublisher:
         if event.source.native_id in self._published:
             return
         self._published.add(event.source.native_id)
+        place = {"topic": problem.topic, "partition": problem.partition, "offset": problem.offset}
+        log.error(problem.rule, **place, reason=problem.reason)
         try:
             Publisher(self._cluster).publish([Record(event.topic, EventEncoder().encode(event), event.key)])
         except KafkaUnavailableError as error:

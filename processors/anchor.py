@@ -15,13 +15,12 @@ import structlog
 from confluent_kafka import KafkaException
 
 from ..base.errors import StoppedError
-from ..kafka.cluster import Cluster
 from ..kafka.errors import KafkaUnavailableError, is_transient, unavailable
 from ..kafka.identity import identify_topics
 from ..kafka.offsets import first_offset
 from ..kafka.records import last_record
+from ..kafka.sealed_log import SealedLogs
 from ..kafka.transactional_writer import TransactionalWriter
-from ..ledger import batch as batches
 from ..ledger.anchor import (
     Anchor,
     AnchorError,
@@ -35,11 +34,10 @@ from ..ledger.anchor import (
     encode_anchor,
     encode_receipt,
 )
-from ..ledger.batch import BatchError
 from ..ledger.keys import Signer
 from ..ledger.merkle import Frontier
 from ..ledger.note import Checkpoint
-from ..schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_TOPICS
+from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, RECEIPTS_TOPIC
 from . import metrics
 
 log = structlog.get_logger("grantledger.anchor")
@@ -54,20 +52,20 @@ class Anchorer:
 
     def __init__(
         self,
-        cluster: Cluster,
-        deployment: str,
+        logs: SealedLogs,
         signer: Signer,
         targets: Sequence[AnchorTarget],
         *,
         interval: float = 60.0,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._cluster, self._deployment, self._signer, self._targets = cluster, deployment, signer, targets
+        self._logs, self._cluster, self._deployment = logs, logs.cluster, logs.deployment
+        self._signer, self._targets = signer, targets
         self._interval, self._now = interval, now
         self._frontier = Frontier()
         self._sizes: dict[str, Checkpoint] = {}
         self._stop = threading.Event()
-        self._writer = TransactionalWriter(cluster, f"{deployment}-anchor", stopping=self._stop.is_set)
+        self._writer = TransactionalWriter(logs.cluster, f"{logs.deployment}-anchor", stopping=self._stop.is_set)
 
     def stop(self) -> None:
         """Ask ``run`` to write one more anchor and to return. Safe in a signal handler."""
@@ -132,17 +130,10 @@ class Anchorer:
     def _heads(self) -> list[Checkpoint]:
         """Return the verified latest checkpoint of every log, never older than the one in the last anchor."""
         heads = {}
-        for topic, identity in identify_topics(self._cluster, SEALED_TOPICS).items():
+        for topic, identity in identify_topics(self._cluster, INPUT_TOPICS).items():
             for partition in range(identity.partitions):
-                record = last_record(self._cluster, topic, partition)
-                if record is None:
-                    continue
-                try:
-                    batch = batches.decode(record.value() or b"")
-                    checkpoint = batch.head(self._signer.public_key).checkpoint()
-                except BatchError as error:
-                    raise AnchoringStoppedError(f"the head of {topic} partition {partition}: {error}") from error
-                heads[checkpoint.origin] = checkpoint
+                if (last := self._logs.last(topic, partition)) is not None:
+                    heads[last.batch.origin] = last.head.checkpoint()
         for origin, before in self._sizes.items():
             now = heads.get(origin)
             if now is None or now.size < before.size or (now.size == before.size and now.root != before.root):

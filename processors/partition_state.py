@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from ..kafka.cluster import Cluster
 from ..kafka.identity import TopicIdentity, identify_topics
-from ..kafka.offsets import committed_offset, end_offset, first_offset, wait_without_open_transaction
+from ..kafka.offsets import Partition, committed_offset, end_offset, first_offset, wait_without_open_transaction
 from ..kafka.records import last_record
-from ..ledger import batch as batches
+from ..kafka.sealed_log import SealedLogs, SealedLogStoppedError
 from ..ledger.anchor import AnchorError, decode_anchor
 from ..ledger.note import Checkpoint, NoteError
 from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, sealed, store_group
@@ -27,48 +27,33 @@ def identify(cluster: Cluster) -> dict[str, TopicIdentity]:
 
 
 def read_state(
-    cluster: Cluster,
-    deployment: str,
-    where: tuple[str, int],
-    *,
-    topic_id: bytes,
-    committed: int,
-    anchored: Mapping[str, Checkpoint],
+    logs: SealedLogs, where: Partition, *, topic_id: bytes, committed: int, anchored: Mapping[str, Checkpoint]
 ) -> PartitionState:
     """Return the state of an input partition and of its sealed partition.
 
     Raises:
-        SealingStoppedError: the last record of the sealed partition is not a batch.
+        SealingStoppedError: no record of the sealed partition has a valid note.
         KafkaUnavailableError: a transaction stays open there, or the brokers do not answer.
     """
-    topic, partition = where
-    sealed_topic = sealed(topic)
-    wait_without_open_transaction(cluster, sealed_topic, partition)
-    last = last_record(cluster, sealed_topic, partition)
+    cluster, sealed_topic = logs.cluster, sealed(where[0])
+    wait_without_open_transaction(cluster, sealed_topic, where[1])
     try:
-        tail = batches.decode(last.value() or b"") if last is not None else None
-    except batches.BatchError as error:
-        raise SealingStoppedError(
-            "head_mismatch", f"the last record of {sealed_topic} is not a batch: {error}"
-        ) from error
+        tail = logs.last(*where)
+    except SealedLogStoppedError as error:
+        raise SealingStoppedError("head_mismatch", str(error)) from error
     return PartitionState(
-        deployment=deployment,
-        topic=topic,
-        partition=partition,
+        deployment=logs.deployment,
+        topic=where[0],
+        partition=where[1],
         topic_id=topic_id,
         tail=tail,
-        sealed_begin=first_offset(cluster, sealed_topic, partition),
+        sealed_begin=first_offset(cluster, sealed_topic, where[1]),
         committed=committed if committed >= 0 else None,
-        stored=_stored(cluster, deployment, sealed_topic, partition),
-        anchored=anchored.get(f"{deployment}/{topic}/{partition}"),
-        input_begin=first_offset(cluster, topic, partition),
-        input_end=end_offset(cluster, topic, partition),
+        stored=committed_offset(cluster, store_group(logs.deployment), sealed_topic, where[1]) > 0,
+        anchored=anchored.get(f"{logs.deployment}/{where[0]}/{where[1]}"),
+        input_begin=first_offset(cluster, *where),
+        input_end=end_offset(cluster, *where),
     )
-
-
-def _stored(cluster: Cluster, deployment: str, topic: str, partition: int) -> bool:
-    """Whether the store has ever committed an offset after the beginning of a sealed partition."""
-    return committed_offset(cluster, store_group(deployment), topic, partition) > 0
 
 
 def anchored_heads(cluster: Cluster) -> dict[str, Checkpoint]:

@@ -7,49 +7,39 @@ from datetime import UTC, datetime
 
 import structlog
 
-from ..kafka.cluster import Cluster
-from ..kafka.offsets import end_offset, first_offset
 from ..kafka.publisher import Publisher, Record
-from ..kafka.records import read_range
-from ..ledger import batch as batches
+from ..kafka.sealed_log import SealedLogs, SealedLogStoppedError
 from ..schemas.catalog import WriterSchema
 from ..schemas.codec import EventEncoder
 from ..schemas.event import FINDINGS_TOPIC
-from ..schemas.topics import sealed
 from .notices import schema_key, schema_registered
 
 log = structlog.get_logger("grantledger.registrar")
 
 
-def register_schemas(cluster: Cluster, deployment: str, schemas: Iterable[WriterSchema]) -> list[WriterSchema]:
-    """Publish ``schema.registered`` for the schemas that are not registered yet, and return them.
+def register_schemas(logs: SealedLogs, schemas: Iterable[WriterSchema]) -> None:
+    """Publish ``schema.registered`` for the schemas that are not registered yet.
 
-    Schemas registered while the findings log is empty are marked initial: they are valid for every entry.
+    Schemas registered while the findings log is empty are marked initial: they are valid for every entry. If the sealed
+    findings are discontinuous, nothing is published: the sealer stops that log until a person has looked.
 
     Raises:
         KafkaUnavailableError: the brokers do not acknowledge the record.
     """
     missing = {schema_key(schema).encode(): schema for schema in schemas}
     initial = True
-    topic = sealed(FINDINGS_TOPIC)
-    for message in read_range(cluster, topic, 0, first_offset(cluster, topic, 0), end_offset(cluster, topic, 0)):
-        batch = batches.decode(message.value() or b"")
-        initial = initial and batch.count == 0
-        for key in batch.records().keys:
-            missing.pop(key or b"", None)
-        if not missing:
-            return []
-    # Records that are not sealed yet count too: a sealer may have died in between.
-    start, end = first_offset(cluster, FINDINGS_TOPIC, 0), end_offset(cluster, FINDINGS_TOPIC, 0)
-    for message in read_range(cluster, FINDINGS_TOPIC, 0, start, end):
-        initial = False
-        missing.pop(message.key() or b"", None)
-    if not missing:
-        return []
+    try:
+        logs.last(FINDINGS_TOPIC)  # with a wrong key, fails before every record is reported
+        with logs.open(FINDINGS_TOPIC) as reader:
+            for _, key, _, _ in reader.read_records():
+                initial = False
+                missing.pop(key or b"", None)
+                if not missing:
+                    return
+    except SealedLogStoppedError as error:
+        log.error("schemas_not_registered", reason=str(error))
+        return
     encoder, now = EventEncoder(), datetime.now(UTC)
-    Publisher(cluster).publish(
-        Record(FINDINGS_TOPIC, encoder.encode(schema_registered(deployment, schema, initial, now)), schema_key(schema))
-        for schema in missing.values()
-    )
+    events = [(schema_registered(logs.deployment, schema, initial, now), key) for key, schema in missing.items()]
+    Publisher(logs.cluster).publish(Record(FINDINGS_TOPIC, encoder.encode(event), key) for event, key in events)
     log.info("schemas_registered", prefixes=[schema.prefix.hex() for schema in missing.values()], initial=initial)
-    return list(missing.values())

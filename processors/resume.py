@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..base.errors import StoppedError
-from ..ledger.batch import BatchError, Head, SealedBatch
+from ..kafka.sealed_log import VerifiedBatch
+from ..ledger.batch import Head
 from ..ledger.entry import Genesis, origin_of
 from ..ledger.note import Checkpoint
 
@@ -26,7 +27,7 @@ class PartitionState:
     """The state of one input partition and of its sealed partition in Kafka.
 
     Attributes:
-        tail: the last committed sealed batch, or None.
+        tail: the last batch in the sealed partition that has a valid note, or None if it is empty.
         sealed_begin: first offset of the sealed partition; above 0, batches were deleted.
         committed: the sealers' committed offset, or None.
         stored: whether the store has committed an offset in the sealed partition.
@@ -38,7 +39,7 @@ class PartitionState:
     topic: str
     partition: int
     topic_id: bytes
-    tail: SealedBatch | None
+    tail: VerifiedBatch | None
     sealed_begin: int
     committed: int | None
     stored: bool
@@ -47,15 +48,13 @@ class PartitionState:
     input_end: int
 
 
-def resume(state: PartitionState, public_key: bytes) -> Head:
+def resume(state: PartitionState) -> Head:
     """Return the head from which sealing resumes.
 
     Raises:
         SealingStoppedError: resuming would fork the ledger, begin it twice, or leave a gap in it.
     """
-    if state.tail is None:
-        return _begin(state)
-    return _continue(state, state.tail, public_key)
+    return _begin(state) if state.tail is None else _continue(state, state.tail.head)
 
 
 def _begin(state: PartitionState) -> Head:
@@ -79,49 +78,37 @@ def _begin(state: PartitionState) -> Head:
     return Head.at_genesis(Genesis(origin, state.topic_id, state.input_begin))
 
 
-def _continue(state: PartitionState, tail: SealedBatch, public_key: bytes) -> Head:
+def _continue(state: PartitionState, head: Head) -> Head:
     where = f"{state.topic} partition {state.partition}"
-    expected = origin_of(state.deployment, state.topic, state.partition)
-    if tail.origin.rpartition("/")[0] != expected.rpartition("/")[0]:
-        raise SealingStoppedError(
-            "origin_mismatch",
-            f"the sealed partition of {where} belongs to {tail.origin}, not to deployment {state.deployment}: "
-            "check the deployment's name and the brokers",
-        )
-    try:
-        head = tail.head(public_key)
-    except BatchError as error:
-        raise SealingStoppedError(
-            "head_mismatch", f"the last sealed batch does not verify with this key: {error}. Check key_file."
-        ) from error
     if state.anchored is not None and _contradicts(state.anchored, head.checkpoint()):
         raise SealingStoppedError(
             "head_mismatch",
-            f"an anchor states {state.anchored.size} entries of {tail.origin}, root {state.anchored.root.hex()}; the "
-            f"sealed partition ends with {head.size}, root {head.frontier.root().hex()}: batches were lost or changed",
+            f"an anchor states {state.anchored.size} entries of {state.anchored.origin}, root "
+            f"{state.anchored.root.hex()}; the sealed partition ends with {head.size}, root "
+            f"{head.frontier.root().hex()}: batches were lost or changed",
         )
     if head.genesis.topic_id != state.topic_id:
         raise SealingStoppedError(
             "topic_replaced",
-            f"{where} was deleted and made again since it was sealed (topic id {head.genesis.topic_id.hex()}, now "
+            f"{where} was deleted and created again after it was sealed (topic id {head.genesis.topic_id.hex()}, now "
             f'{state.topic_id.hex()}). See docs/operations.md, "What stops a partition".',
         )
     if state.committed is not None and state.committed != head.next_offset:
         raise SealingStoppedError(
             "offset_mismatch",
-            f"sealers of {where} have committed offset {state.committed}, the sealed tail goes on at "
-            f"{head.next_offset}: one of the two was changed from outside",
+            f"sealers of {where} have committed offset {state.committed}, the sealed tail ends at "
+            f"{head.next_offset}: one of them was changed from outside",
         )
     if state.input_begin > head.next_offset:
         raise SealingStoppedError(
             "input_expired",
-            f"{where} begins at offset {state.input_begin}, sealing goes on at {head.next_offset}: retention deleted "
+            f"{where} begins at offset {state.input_begin}, sealing continues at {head.next_offset}: retention deleted "
             "records that were never sealed",
         )
     if state.input_end < head.next_offset:
         raise SealingStoppedError(
             "input_truncated",
-            f"{where} ends at offset {state.input_end}, sealed up to {head.next_offset}: the topic lost records",
+            f"{where} ends at offset {state.input_end}, but is sealed up to {head.next_offset}: the topic lost records",
         )
     return head
 

@@ -25,11 +25,11 @@ from confluent_kafka import (
 )
 
 from ..base.errors import DependencyError
-from ..kafka.cluster import Cluster
 from ..kafka.errors import is_fatal, is_transient, unavailable
 from ..kafka.identity import TopicIdentity
 from ..kafka.offsets import Partition, committed_offsets
 from ..kafka.options import reader_options
+from ..kafka.sealed_log import SealedLogs
 from ..kafka.transactional_writer import TransactionalWriter
 from ..ledger import batch as batches
 from ..ledger.batch import MAX_ENTRIES, MAX_PAYLOAD_BYTES
@@ -66,7 +66,6 @@ class SealerLostError(DependencyError):
 class SealerConfig:
     """Settings of a sealer. Times in seconds."""
 
-    deployment: str
     instance: str = "0"
     linger: float = 1.0
     restate: float = 86_400.0
@@ -77,19 +76,19 @@ class Sealer:
 
     def __init__(
         self,
-        cluster: Cluster,
+        logs: SealedLogs,
         config: SealerConfig,
         signer: Signer,
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._cluster, self._config, self._signer = cluster, config, signer
+        self._logs, self._cluster, self._config, self._signer = logs, logs.cluster, config, signer
         self._clock, self._now = clock, now
-        member = f"{config.deployment}-seal-{config.instance}"
-        self._writer = TransactionalWriter(cluster, member, stopping=lambda: self._stopping)
-        self._consumer = Consumer(reader_options(cluster, seal_group(config.deployment), member=member))
-        self._topics = {cluster.physical(topic): topic for topic in INPUT_TOPICS}
+        member = f"{logs.deployment}-seal-{config.instance}"
+        self._writer = TransactionalWriter(self._cluster, member, stopping=lambda: self._stopping)
+        self._consumer = Consumer(reader_options(self._cluster, seal_group(logs.deployment), member=member))
+        self._topics = {self._cluster.physical(topic): topic for topic in INPUT_TOPICS}
         self._encoder = EventEncoder()
         self._buffers: dict[Partition, PartitionBuffer] = {}
         self._findings: list[Event] = []
@@ -143,7 +142,7 @@ class Sealer:
     def _record_stop(self, stop: SealingStoppedError) -> None:
         """Write the findings although this process seals nothing any more."""
         if not self._findings:
-            deployment, at = self._config.deployment, self._now().isoformat()
+            deployment, at = self._logs.deployment, self._now().isoformat()
             self._report(stop.rule, deployment, {"reason": str(stop)}, at)
         try:
             self._transact({}, None)
@@ -302,7 +301,7 @@ class Sealer:
         """Open a finding, once per process for each rule and key."""
         if (rule, key) not in self._reported:
             self._reported.add((rule, key))
-            deployment, at = self._config.deployment, self._now()
+            deployment, at = self._logs.deployment, self._now()
             self._findings.append(
                 finding_opened(deployment, rule=rule, key=key, evidence=evidence, at=at, identity=identity)
             )
@@ -324,24 +323,24 @@ class Sealer:
             topic, number = partition
             try:
                 state = read_state(
-                    self._cluster,
-                    self._config.deployment,
+                    self._logs,
                     partition,
                     topic_id=self._identities[topic].topic_id,
                     committed=committed[partition],
                     anchored=anchored,
                 )
-                head = resume(state, self._signer.public_key)
+                head = resume(state)
             except SealingStoppedError as error:
                 stopped.append(error)
                 metrics.SEAL_STOPPED.labels(topic, str(number)).set(1)
                 log.error("partition_stopped", topic=topic, partition=number, rule=error.rule, reason=str(error))
-                origin = origin_of(self._config.deployment, *partition)
+                origin = origin_of(self._logs.deployment, *partition)
                 self._report(error.rule, origin, {"reason": str(error)}, self._now().isoformat())
                 continue
             metrics.SEAL_STOPPED.labels(topic, str(number)).set(0)
             # Seconds since any sealer stated the head: many short runs must not postpone the next statement forever.
-            age = max(0.0, (self._now() - state.tail.sealed_at).total_seconds()) if state.tail is not None else 0.0
+            sealed_at = state.tail.batch.sealed_at if state.tail is not None else self._now()
+            age = max(0.0, (self._now() - sealed_at).total_seconds())
             linger = linger_of(topic, self._config.linger)
             self._buffers[partition] = PartitionBuffer(head, self._clock() - age, linger, is_new=state.tail is None)
             metrics.show_head(partition, head.size, head.next_offset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..kafka.sealed_log import SealedLogs
 from ..kafka.sealed_log_findings import ProblemPublisher
+from ..ledger.keys import LogKeys
 from ..producers.registry import SchemaRegistry
 from ..schemas.catalog import WriterSchema, event_schema, released_event_schemas
 from ..schemas.framing import confluent_prefix
@@ -13,14 +14,17 @@ from .keys import load_log_keys
 from .settings import Settings
 
 
-def sealed_logs(settings: Settings) -> SealedLogs:
+def sealed_logs(settings: Settings, keys: LogKeys | None = None) -> SealedLogs:
     """Return how this process reads the sealed logs.
+
+    Args:
+        keys: of a process that has the private key; others read the public key from its file.
 
     Raises:
         KeyUnavailableError: the public key of the logs is not configured.
     """
     cluster, deployment = settings.cluster(), settings.require_deployment()
-    return SealedLogs(cluster, deployment, load_log_keys(settings), ProblemPublisher(cluster, deployment))
+    return SealedLogs(cluster, deployment, keys or load_log_keys(settings), ProblemPublisher(cluster, deployment))
 
 
 def schema_registry(settings: Settings) -> SchemaRegistry:

@@ -174,18 +174,12 @@ _SEAL = (
         persists=True,
     ),
     FindingRule(
-        "origin_mismatch", "seal", "critical",
-        "Sealing stopped: the sealed partition belongs to another deployment",
-        "The last sealed batch names another origin than the one that this deployment would continue.",
-        "Check `deployment` and `kafka_bootstrap_servers`.",
-        persists=True,
-    ),
-    FindingRule(
         "head_mismatch", "seal", "critical",
-        "Sealing stopped: the last sealed batch does not verify",
-        "The last sealed batch is unreadable, does not verify with this key, or contradicts an anchor.",
-        "Check `key_file`. If the key is right, the sealed topic was changed: preserve it as evidence, run "
-        "`grantledger verify`, and restore the topic from a copy.",
+        "Sealing stopped: the end of the sealed partition does not verify",
+        "No record of the sealed partition verifies with this key as a batch of this deployment, or the last valid "
+        "batch contradicts an anchor.",
+        "Check `key_file`, `deployment`, `topic_prefix` and `kafka_bootstrap_servers`. If they are right, the sealed "
+        "topic was changed: preserve it as evidence, run `grantledger verify`, and restore the topic from a copy.",
         persists=True,
     ),
     FindingRule(

@@ -46,6 +46,22 @@ def follows(stored: Stored, batch: SealedBatch) -> bool:
     return True
 
 
+def contains(stored: Stored | None, batch: SealedBatch) -> bool:
+    """Whether the store contains a batch that the group has passed, and so everything before it.
+
+    Raises:
+        StoringStoppedError: it contains something else instead.
+    """
+    if batch.size == 0:
+        return True
+    if stored is None or epoch_of(stored.origin) < epoch_of(batch.origin):
+        return False
+    if stored.origin != batch.origin:
+        return True
+    check_stored_leaf(stored, batch)
+    return stored.size >= batch.size
+
+
 def check_stored_leaf(stored: Stored, batch: SealedBatch) -> None:
     """Compare the last stored leaf with the sealed one, if the batch contains it.
 

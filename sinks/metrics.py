@@ -10,6 +10,11 @@ REJECTED = Counter("grantledger_rejected_entries_total", "Entries stored with a 
 INSERT_SECONDS = Histogram("grantledger_store_insert_seconds", "Time of one insert.")
 INSERT_FAILURES = Counter("grantledger_store_insert_failures_total", "Inserts that failed and are tried again.")
 STORED_SIZE = Gauge("grantledger_stored_log_size_entries", "Entries of a log that are stored.", ["topic", "partition"])
+STORE_STOPPED = Gauge(
+    "grantledger_store_stopped",
+    "1 if a sealed log is discontinuous and is not stored any further.",
+    ["topic", "partition"],
+)
 STORED_ANCHORS = Counter("grantledger_stored_anchors_total", "Anchors stored.")
 SCHEMA_CONFLICTS = Counter("grantledger_schema_conflicts_total", "Schema ids registered twice with different schemas.")
 LAST_STORED = Gauge("grantledger_last_stored_timestamp_seconds", "When the last batch was stored.")

@@ -22,9 +22,8 @@ from ..kafka.errors import KafkaUnavailableError, is_fatal, is_transient, unavai
 from ..kafka.identity import identify_topics
 from ..kafka.offsets import Partition, committed_offsets, first_offset
 from ..kafka.options import reader_options
-from ..kafka.records import last_record
+from ..kafka.records import read_backward
 from ..kafka.sealed_log import SealedLogs
-from ..ledger import batch as batches
 from ..ledger.anchor import Anchor, AnchorError, anchor_origin, decode_anchor, decode_receipt
 from ..ledger.batch import BatchError, SealedBatch
 from ..ledger.log_verifier import check_contents, check_hashes
@@ -34,7 +33,7 @@ from . import evidence, metrics
 from .clickhouse import StoreAddress, StoreUnavailableError, connect, explain
 from .erasure import Erasures
 from .evidence import Stored
-from .follow import StoredPartition, StoringStoppedError, check_stored_leaf, epoch_of, follows
+from .follow import StoredPartition, StoringStoppedError, check_stored_leaf, contains, epoch_of, follows
 from .migrate import migrate
 from .rows import entries_table, lacks_schema, newest_append_time, rejected_codes
 from .schemas_reader import SchemasReader
@@ -158,37 +157,57 @@ class Store:
             raise StoringStoppedError(f"{where}: {problem}") from problem
 
     def _take_batch(self, message: Message) -> None:
-        held = self._partitions.get((self._cluster.logical(message.topic()), message.partition() or 0))
-        batch = held.sealed.accept(message) if held is not None else None
-        if held is None or batch is None:  # of a revoked or stopped partition, or not valid: the verifier reports it
+        where = self._cluster.logical(message.topic()), message.partition() or 0
+        partition = self._partitions.get(where)
+        if partition is None:  # revoked, or stopped
             return
-        if self._is_new(held, batch):
-            self._store(held, batch, message)
-        elif batch.count == 0:  # a restated head: the next start can skip it
+        verified = partition.sealed.accept(message)
+        if verified is not None and self._is_new(partition, verified.batch):
+            self._store(partition, verified.batch, message)
+        elif verified is not None and verified.batch.count == 0:  # a restated head: the next start can skip it
             self._finish()
             self._commit(message)
+        elif partition.sealed.stopped:
+            self._stop_partition(where, message)
 
-    def _is_new(self, held: StoredPartition, batch: SealedBatch) -> bool:
+    def _stop_partition(self, where: Partition, message: Message) -> None:
+        """Store no more of a log that is discontinuous. The others go on.
+
+        Raises:
+            StoringStoppedError: every log is stopped.
+        """
+        self._finish()
+        topic, number = where
+        del self._partitions[where]
+        metrics.STORE_STOPPED.labels(topic.removesuffix(SEALED_SUFFIX), str(number)).set(1)
+        log.error("partition_stopped", topic=topic, partition=number, offset=message.offset())
+        if not self._partitions:
+            raise StoringStoppedError(
+                f"every log is stopped; the last: {topic} partition {number} does not continue its log at offset "
+                f"{message.offset()}. Run `grantledger verify --from kafka`"
+            )
+
+    def _is_new(self, partition: StoredPartition, batch: SealedBatch) -> bool:
         """Decide whether a batch is the next one to store.
 
         Raises:
             StoringStoppedError: it contradicts the stored entries, or leaves a gap.
         """
-        stored = held.stored
+        stored = partition.stored
         if stored is None or epoch_of(batch.origin) > epoch_of(stored.origin):
             if batch.first_index != 0:
                 raise StoringStoppedError(
-                    f"{held.topic} partition {held.partition} begins at index {batch.first_index} of {batch.origin}, "
-                    "and the store contains no earlier entry: batches were deleted"
+                    f"{partition.topic} begins at index {batch.first_index} of {batch.origin}, and the store has no "
+                    "earlier entry: batches were deleted"
                 )
             self._persist(lambda client: evidence.insert_origin(client, batch.genesis))
-            held.stored = stored = Stored(batch.origin, 0, batch.genesis.hash())
+            partition.stored = stored = Stored(batch.origin, 0, batch.genesis.hash())
         elif batch.origin != stored.origin:  # an epoch before the stored one
             return False
         return follows(stored, batch)
 
-    def _store(self, held: StoredPartition, batch: SealedBatch, message: Message) -> None:
-        if held.topic == sealed(FINDINGS_TOPIC):
+    def _store(self, partition: StoredPartition, batch: SealedBatch, message: Message) -> None:
+        if partition.topic == sealed(FINDINGS_TOPIC):
             self._schemas.learn(batch.records())
         table = entries_table(batch, self._schemas.catalog)
         if lacks_schema(table):
@@ -196,9 +215,9 @@ class Store:
             table = entries_table(batch, self._schemas.catalog)
         self._finish()
         future = self._worker.submit(self._insert, batch, table)
-        self._inserting = (future, batch, table, held, message)
-        # The next batch may rely on this: it is inserted only once this one is known to be stored.
-        held.stored = Stored(batch.origin, batch.size, batch.last_leaf)
+        self._inserting = (future, batch, table, partition, message)
+        # The next batch may rely on this: it is inserted only after this one is stored.
+        partition.stored = Stored(batch.origin, batch.size, batch.last_leaf)
 
     def _insert(self, batch: SealedBatch, table: pa.Table) -> None:
         started = time.perf_counter()
@@ -209,16 +228,16 @@ class Store:
         """Wait for the current insert. If its result is unknown, ask ClickHouse, and insert again if necessary."""
         if self._inserting is None:
             return
-        future, batch, table, held, message = self._inserting
+        future, batch, table, partition, message = self._inserting
         self._inserting = None
         try:
             future.result()
         except (ClickHouseError, OSError) as error:
             self._insert_again(error, batch, table)
-        topic = held.topic.removesuffix(SEALED_SUFFIX)
+        topic = partition.topic.removesuffix(SEALED_SUFFIX)
         metrics.STORED_ENTRIES.labels(topic).inc(batch.count)
         metrics.STORED_BATCHES.labels(topic).inc()
-        metrics.STORED_SIZE.labels(topic, str(held.partition)).set(batch.size)
+        metrics.STORED_SIZE.labels(topic, str(partition.partition)).set(batch.size)
         metrics.LAST_STORED.set_to_current_time()
         for code in rejected_codes(table):
             metrics.REJECTED.labels(topic, code).inc()
@@ -272,8 +291,8 @@ class Store:
             _GivenUpError: the partitions were reassigned meanwhile.
         """
         generation = self._generation
-        held = self._consumer.assignment()
-        self._consumer.pause(held)
+        assigned = self._consumer.assignment()
+        self._consumer.pause(assigned)
         until = time.monotonic() + seconds
         while not self._stopping and time.monotonic() < until:
             message = self._consumer.poll(min(0.1, seconds))
@@ -283,7 +302,7 @@ class Store:
                 self._waiting.append(message)
             if generation != self._generation:
                 raise _GivenUpError("the partitions were reassigned")
-        self._consumer.resume(held)
+        self._consumer.resume(assigned)
 
     def _store_covered_anchors(self) -> None:
         """Store an anchor once every entry that it covers is stored, so that no table is ever ahead of another."""
@@ -304,9 +323,9 @@ class Store:
             metrics.STORED_ANCHORS.inc()
 
     def _stored_size(self, origin: str) -> int:
-        for held in self._partitions.values():
-            if held.stored is not None and held.stored.origin == origin:
-                return held.stored.size
+        for partition in self._partitions.values():
+            if partition.stored is not None and partition.stored.origin == origin:
+                return partition.stored.size
         self._finish()  # a client does one thing at a time
         found = evidence.stored_log(self._client, origin.rpartition("/")[0])
         return found.size if found is not None and found.origin == origin else 0
@@ -323,62 +342,48 @@ class Store:
             self._failure = error
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        committed = committed_offsets(self._cluster, consumer, partitions)
         starts = []
-        for partition in partitions:
-            where = topic, number = self._cluster.logical(partition.topic), partition.partition
-            source, stored = topic.removesuffix(SEALED_SUFFIX), None
-            if topic in SEALED_TOPICS:
-                stored = evidence.stored_log(self._client, f"{self._deployment}/{source}/{number}")
-                metrics.STORED_SIZE.labels(source, str(number)).set(stored.size if stored else 0)
-            start, before = self._start(where, committed[where], stored)
-            if topic in SEALED_TOPICS:
-                # The findings register schemas, so their payloads are verified before they are stored.
-                check = check_contents if source == FINDINGS_TOPIC else check_hashes
-                verified = self._logs.partition(source, number, check=check, begin=start)
-                if before is not None:
-                    verified.start_at(before)
-                self._partitions[where] = StoredPartition(*where, verified, stored)
+        for where, committed in committed_offsets(self._cluster, consumer, partitions).items():
+            begin = first_offset(self._cluster, *where)
+            start = (self._start_log if where[0] in SEALED_TOPICS else self._start_anchors)(where, begin, committed)
+            if start < committed:
+                log.warning("partition_rewound", topic=where[0], partition=where[1], committed=committed, begin=begin)
             starts.append(self._cluster.partition(*where, start))
-            log.info("partition_assigned", topic=topic, partition=number, size=stored.size if stored else 0)
+            log.info("partition_assigned", topic=where[0], partition=where[1], start=start)
         consumer.assign(starts)
         consumer.resume(starts)  # a partition that was revoked while paused returns paused
 
-    def _start(self, where: Partition, committed: int, stored: Stored | None) -> tuple[int, Message | None]:
-        """Return where to continue, and the record before: the committed offset, unless something before is missing."""
-        begin = first_offset(self._cluster, *where)
+    def _start_log(self, where: Partition, begin: int, committed: int) -> int:
+        """Take over a sealed partition, and return where to continue."""
+        topic, number = where[0].removesuffix(SEALED_SUFFIX), where[1]
+        stored = evidence.stored_log(self._client, f"{self._deployment}/{topic}/{number}")
+        last = self._logs.last(topic, number, before=committed) if committed > begin else None
+        start = committed if committed > begin and (last is None or contains(stored, last.batch)) else begin
+        # The findings register schemas, so their payloads are verified before they are stored.
+        check = check_contents if topic == FINDINGS_TOPIC else check_hashes
+        head = last.head if last is not None and start == committed else None
+        verifier = self._logs.partition(topic, number, check=check, begin=begin, head=head)
+        self._partitions[where] = StoredPartition(*where, verifier, stored)
+        metrics.STORED_SIZE.labels(topic, str(number)).set(stored.size if stored else 0)
+        metrics.STORE_STOPPED.labels(topic, str(number)).set(0)
+        return start
+
+    def _start_anchors(self, where: Partition, begin: int, committed: int) -> int:
+        """Return where to continue with the anchors or the receipts."""
         if committed <= begin:
-            return begin, None
-        last = last_record(self._cluster, *where, before=committed)
+            return begin
+        record = next(read_backward(self._cluster, *where, before=committed), None)
         try:
-            if last is None or self._has(where[0], last.value() or b"", stored):
-                return committed, last
-        except (AnchorError, BatchError) as problem:
-            raise StoringStoppedError(
-                f"{where[0]} partition {where[1]} offset {last.offset() if last else committed}: {problem}"
-            ) from problem
-        log.warning("partition_rewound", topic=where[0], partition=where[1], committed=committed, begin=begin)
-        return begin, None
+            return committed if record is None or self._has(where[0], record.value() or b"") else begin
+        except AnchorError as problem:
+            raise StoringStoppedError(f"{where[0]} before offset {committed}: {problem}") from problem
 
-    def _has(self, topic: str, value: bytes, stored: Stored | None) -> bool:
-        """Whether ClickHouse contains the contents of a record that the group has passed, and so everything before it.
-
-        Raises:
-            StoringStoppedError: it contains something else instead.
-        """
+    def _has(self, topic: str, value: bytes) -> bool:
+        """Whether ClickHouse contains an anchor or a receipt that the group has passed, and so those before it."""
         if topic == ANCHORS_TOPIC:
             anchor = decode_anchor(value)
             return evidence.anchors_stored(self._client, anchor.origin) > anchor.index
-        if topic == RECEIPTS_TOPIC:
-            return evidence.has_receipt(self._client, decode_receipt(value))
-        batch = batches.decode(value)
-        if batch.size == 0:
-            return True
-        if stored is None or epoch_of(stored.origin) < epoch_of(batch.origin):
-            return False
-        if stored.origin == batch.origin:
-            check_stored_leaf(stored, batch)
-        return stored.origin != batch.origin or stored.size >= batch.size
+        return evidence.has_receipt(self._client, decode_receipt(value))
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from ...ledger.keys import LogKeys
 from ...processors.anchor import Anchorer
 from ...runtime.keys import load_signer
 from ...runtime.process import on_stop_signal, serving
 from ...runtime.settings import Settings
+from ...runtime.wiring import sealed_logs
 from ...sinks.file_target import FileTarget
 
 
@@ -17,10 +19,10 @@ def command(settings: Settings) -> None:
     Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting is wrong; 3 a log became
     shorter or a head does not verify: a person must look.
     """
-    cluster, deployment = settings.cluster(), settings.require_deployment()
     signer = load_signer(settings)
+    logs = sealed_logs(settings, LogKeys.single(signer.public_key))
     with serving("anchor", settings):
         targets = [FileTarget(settings.anchor_path)] if "file" in settings.anchor_targets else []
-        anchorer = Anchorer(cluster, deployment, signer, targets, interval=settings.anchor_interval_seconds)
+        anchorer = Anchorer(logs, signer, targets, interval=settings.anchor_interval_seconds)
         on_stop_signal(anchorer.stop)
         anchorer.run()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from ...ledger.keys import LogKeys
 from ...processors.registrar import register_schemas
 from ...processors.seal import Sealer, SealerConfig
 from ...runtime.keys import load_signer
 from ...runtime.process import on_stop_signal, serving
 from ...runtime.settings import Settings
-from ...runtime.wiring import writer_schemas
+from ...runtime.wiring import sealed_logs, writer_schemas
 
 
 def command(settings: Settings) -> None:
@@ -19,16 +20,15 @@ def command(settings: Settings) -> None:
     Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting is wrong; 3 the ledger
     contradicts Kafka: a person must look.
     """
-    cluster, deployment = settings.cluster(), settings.require_deployment()
     signer = load_signer(settings)
+    logs = sealed_logs(settings, LogKeys.single(signer.public_key))
     with serving("seal", settings):
-        register_schemas(cluster, deployment, writer_schemas(settings))
+        register_schemas(logs, writer_schemas(settings))
         config = SealerConfig(
-            deployment,
             instance=settings.sealer_instance,
             linger=settings.seal_linger_seconds,
             restate=settings.head_restate_seconds,
         )
-        sealer = Sealer(cluster, config, signer)
+        sealer = Sealer(logs, config, signer)
         on_stop_signal(sealer.stop)
         sealer.run()

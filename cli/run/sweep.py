@@ -7,6 +7,7 @@ from ...processors.sweep.sweeper import Sweeper
 from ...runtime.process import on_stop_signal, serving
 from ...runtime.settings import Settings
 from ...runtime.sweep_store import SweepStore
+from ...runtime.wiring import sealed_logs
 
 
 def command(settings: Settings) -> None:
@@ -18,8 +19,7 @@ def command(settings: Settings) -> None:
     Exit codes: 0 stopped on request; 1 lost Kafka: restart it; 2 a setting or the policy is wrong.
     """
     sweeper = Sweeper(
-        settings.cluster(),
-        settings.require_deployment(),
+        sealed_logs(settings),
         store=SweepStore(settings),
         policy=load_policy(settings.watch_policy),
         interval=settings.sweep_interval_seconds,

@@ -11,13 +11,10 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from ...base.errors import DependencyError
-from ...kafka.cluster import Cluster
 from ...kafka.publisher import Publisher, Record
-from ...kafka.records import last_record
-from ...ledger import batch as batches
+from ...kafka.sealed_log import SealedLogs
 from ...schemas.codec import EventEncoder
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event
-from ...schemas.topics import sealed
 from ..access import shorten
 from ..policy import WatchPolicy
 from . import compare
@@ -70,14 +67,13 @@ class Sweeper:
 
     def __init__(
         self,
-        cluster: Cluster,
-        deployment: str,
+        logs: SealedLogs,
         *,
         store: StoreReader,
         policy: WatchPolicy,
         interval: float,
     ) -> None:
-        self._cluster, self._deployment = cluster, deployment
+        self._logs, self._deployment = logs, logs.deployment
         self._store, self._policy, self._interval = store, policy, interval
         self._expiring = compare.systems_that_expire(policy)
         longest = (policy.default.max_seconds, *(rule.max_seconds for rule in policy.rule))
@@ -113,7 +109,8 @@ class Sweeper:
         if not self._store.is_live():
             return "no store is running"
         now = time.time_ns() // 1000
-        sizes = [self._sealed(LIFECYCLE_TOPIC), self._sealed(FINDINGS_TOPIC)]
+        ends = [self._logs.last(topic) for topic in (LIFECYCLE_TOPIC, FINDINGS_TOPIC)]
+        sizes = [(end.batch.origin, end.head.size) for end in ends if end is not None]
         with self._store.open() as ask:
             if not self._stored(ask, sizes):
                 return "the store lags"
@@ -134,14 +131,6 @@ class Sweeper:
         log.info("swept", overdue=len(view.overdue), found=len(found), undecided=len(view.undecided), new=len(opened))
         return "done"
 
-    def _sealed(self, topic: str) -> tuple[str, int]:
-        """Return origin and size of a sealed log."""
-        record = last_record(self._cluster, sealed(topic), 0)
-        if record is None:
-            return "", 0
-        batch = batches.decode(record.value() or b"")
-        return batch.origin, batch.size
-
     def _stored(self, ask: Ask, sizes: list[tuple[str, int]]) -> bool:
         until = time.monotonic() + STORE_WAIT_SECONDS
         while True:
@@ -154,6 +143,6 @@ class Sweeper:
         if not found:
             return
         encoder = EventEncoder()
-        Publisher(self._cluster).publish(Record(event.topic, encoder.encode(event), event.key) for event in found)
+        Publisher(self._logs.cluster).publish(Record(event.topic, encoder.encode(event), event.key) for event in found)
         for event in found:
             log.warning("difference", change=event.event_type, key=event.key)

@@ -1,16 +1,21 @@
-"""When sealing must not go on: every way in which Kafka contradicts the ledger stops it, says so and forks nothing."""
+"""Every way in which Kafka contradicts the ledger: the partition stops, a finding reports it, and nothing forks."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 
-from grantledger.ledger.keys import LocalSigner, public_pem
+from grantledger.kafka.sealed_log import SealedLogs
+from grantledger.ledger import batch as batches
+from grantledger.ledger.batch import Records
+from grantledger.ledger.entry import NO_HEADERS
+from grantledger.ledger.keys import LocalSigner, LogKeys, public_pem
 from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.settings import load_settings
 from support.load import Load
@@ -36,14 +41,21 @@ class Ledger:
         """Let a sealer seal everything and stop it."""
         Load(self.pipeline.cluster, count, 2000, seed=count, odd=False).start().finish()
         self.pipeline.start("seal")
-        wait_for(self._all_sealed, "everything is sealed")
+        wait_for(self.all_sealed, "everything is sealed")
         self.pipeline.stop("seal")
         assert self.pipeline.children["seal"].exit_code == 0
 
-    def _all_sealed(self) -> bool:
-        topics = (LIFECYCLE, "access.activity", "access.findings")
-        wanted = sum(map(len, committed_records(self.pipeline.cluster, topics).values()))
-        return self.pipeline.metric("seal", "grantledger_log_size_entries") >= wanted
+    def all_sealed(self) -> bool:
+        return self.pipeline.metric("seal", "grantledger_log_size_entries") >= self._records()
+
+    def all_stored(self) -> bool:
+        """Whether everything is stored, except findings of the store itself that no sealer has sealed."""
+        topics = (LIFECYCLE, "access.activity")
+        return self.pipeline.metric("store", "grantledger_stored_log_size_entries") >= self._records(*topics)
+
+    def _records(self, *topics: str) -> int:
+        topics = topics or (LIFECYCLE, "access.activity", "access.findings")
+        return sum(map(len, committed_records(self.pipeline.cluster, topics).values()))
 
     def sealed_stays(self) -> bool:
         """Whether nothing was added to the log since the ledger was made."""
@@ -178,16 +190,62 @@ def test_an_expired_group_is_restored_from_the_sealed_tail(ledger: Ledger) -> No
     assert code == 0, report["problems"]
 
 
-def test_a_record_from_elsewhere_in_a_sealed_topic_is_noticed(ledger: Ledger) -> None:
-    producer = Producer(ledger.pipeline.options)
-    producer.produce(f"{ledger.lifecycle}.sealed", b"\x00not a batch", b"someone", 0)
+def test_a_record_from_elsewhere_in_a_sealed_topic_is_skipped(ledger: Ledger) -> None:
+    pipeline = ledger.pipeline
+    producer = Producer(pipeline.options)
+    for topic in (f"{ledger.lifecycle}.sealed", pipeline.cluster.physical("access.findings.sealed")):
+        producer.produce(topic, b"\x00not a batch", b"someone", 0)
     assert producer.flush(20) == 0
-    code, report = ledger.pipeline.verify("--from", "kafka")
-    assert code == 1 and report["problems"]
-    ledger.stops_one("head_mismatch")
-    store = ledger.pipeline.run("run", "store", timeout=60)
-    assert store.returncode == 3 and "Traceback" not in store.stderr
-    assert f"{LIFECYCLE}.sealed partition 0" in store.stderr.splitlines()[-1]
+    before = pipeline.verify("--from", "kafka")
+    assert before[0] == 1 and before[1]["problems"]
+    pipeline.start()
+    Load(pipeline.cluster, 50, 2000, seed=7, odd=False).start().finish()
+    wait_for(ledger.all_sealed, "sealing goes on")
+    wait_for(lambda: len(ledger.findings("sealed_record_invalid")) >= 2, "the findings are on record")
+    wait_for(ledger.all_stored, "storing goes on")
+    wait_for(lambda: pipeline.metric("anchor", "grantledger_anchors_total") >= 1, "anchoring goes on")
+    pipeline.stop()
+    assert [pipeline.children[name].exit_code for name in ("seal", "store", "anchor")] == [0, 0, 0]
+    assert len(ledger.findings("sealed_record_invalid")) == len(set(ledger.findings("sealed_record_invalid")))
+    assert pipeline.verify("--from", "clickhouse")[0] == 0
+    code, report = pipeline.verify("--from", "kafka")
+    assert code == 1 and len(report["problems"]) == len(before[1]["problems"])
+
+
+def foreign_batch(ledger: Ledger, topic: str, partition: int) -> bytes:
+    """Return a batch with a valid note that does not continue the log: the one before it was never written."""
+    settings = load_settings(ledger.pipeline.data_dir)
+    signer = LocalSigner.from_pem(settings.private_key_path.read_bytes(), None)
+    logs = SealedLogs(ledger.pipeline.cluster, ledger.name, LogKeys.single(signer.public_key), on_problem=print)
+    last = logs.last(topic, partition)
+    assert last is not None
+    head = last.head
+    for _ in range(2):
+        records = Records([1], [head.next_offset], [7], [b"k"], [b"v"], [NO_HEADERS])
+        batch, head = batches.seal(head, records, head.next_offset + 1, datetime.now(UTC), signer)
+    return batches.encode(batch)
+
+
+def test_the_store_stops_at_discontinuous_logs(make: Callable[..., Ledger]) -> None:
+    ledger = make("discontinuous.example")
+    pipeline, producer = ledger.pipeline, Producer(ledger.pipeline.options)
+    partitions = [(topic, 0) for topic in (LIFECYCLE, "access.findings", "access.queries")]
+    partitions += [("access.activity", number) for number in range(4)]
+    for number, (topic, partition) in enumerate(partitions):
+        physical = pipeline.cluster.physical(f"{topic}.sealed")
+        producer.produce(physical, foreign_batch(ledger, topic, partition), b"k", partition)
+        assert producer.flush(20) == 0
+        if number == 0:
+            pipeline.start("store")
+            wait_for(lambda: pipeline.metric("store", "grantledger_store_stopped") == 1, "one log is stopped")
+            wait_for(ledger.all_stored, "the other logs are stored")
+            assert '"partition_stopped"' in pipeline.log("store")
+            assert ledger.findings("sealed_log_discontinuous")
+            pipeline.stop("store")
+            assert pipeline.children["store"].exit_code == 0
+    answer = pipeline.run("run", "store", timeout=60)
+    assert answer.returncode == 3 and "Traceback" not in answer.stderr, answer.stderr[-2000:]
+    assert "every log is stopped" in answer.stderr.splitlines()[-1]
 
 
 def test_lost_sealed_topics_are_never_begun_again(make: Callable[..., Ledger]) -> None:

@@ -57,6 +57,20 @@ def test_a_changed_field_is_never_accepted_and_the_sealed_batch_still_is(field: 
     assert verifier.accept(BATCHES[1]).size == 6
 
 
+@pytest.mark.parametrize(
+    ("number", "field"),
+    [(1, name) for name in ("first_index", "count", "next_offset", "sealed_at", "note", "frontier", "leaf_hashes")]
+    + [(2, "previous_leaf_hash")],
+)
+def test_no_reader_starts_at_a_changed_batch(number: int, field: str) -> None:
+    batch = BATCHES[number]
+    changed = replace(batch, **{field: CHANGES.get(field) or flipped(getattr(batch, field))})
+    verifier = LogVerifier(LOG, KEYS, check=check_hashes)
+    with pytest.raises(InvalidNoteError):
+        verifier.start_at(changed)
+    assert verifier.start_at(batch).size == batch.size
+
+
 def test_another_genesis_than_the_one_in_entry_0_is_not_signed() -> None:
     with pytest.raises(InvalidNoteError, match="not the genesis hash"):
         reader().accept(replace(BATCHES[0], genesis=replace(GENESIS, first_offset=6)))

@@ -38,7 +38,7 @@ def read(*values: bytes | None, begin: int = 0) -> tuple[list[SealedBatch], list
     keys = LogKeys.single(SIGNER.public_key)
     partition = SealedPartition("test.example", TOPIC, PARTITION, keys=keys, on_problem=problems.append, begin=begin)
     found = [partition.accept(Record(offset, value)) for offset, value in enumerate(values, begin)]  # type: ignore[arg-type]
-    return [batch for batch in found if batch is not None], problems, partition
+    return [verified.batch for verified in found if verified is not None], problems, partition
 
 
 def test_a_sound_log_is_read_without_a_problem() -> None:
@@ -62,6 +62,20 @@ def test_a_signed_batch_that_does_not_continue_the_log_stops_the_partition() -> 
     assert found == BATCHES[:1] and partition.stopped
     assert [(problem.rule, problem.offset) for problem in problems] == [("sealed_log_discontinuous", 1)]
     assert partition.head is not None and partition.head.size == BATCHES[0].size
+
+
+def test_reading_continues_after_the_last_record_with_a_valid_note() -> None:
+    problems: list[SealedLogProblem] = []
+    keys = LogKeys.single(SIGNER.public_key)
+    partition = SealedPartition("test.example", TOPIC, PARTITION, keys=keys, on_problem=problems.append)
+    records = [Record(offset, value) for offset, value in enumerate([*map(encode, BATCHES[:2]), b"no batch", None])]
+    found = partition.start_after(reversed(records))  # type: ignore[arg-type]
+    assert found is not None and (found.batch, found.offset, found.head.size) == (BATCHES[1], 1, 8)
+    assert [(problem.rule, problem.offset) for problem in problems] == [
+        ("sealed_record_invalid", 3), ("sealed_record_invalid", 2)
+    ]  # fmt: skip
+    verified = partition.accept(Record(4, encode(BATCHES[2])))  # type: ignore[arg-type]
+    assert verified is not None and verified.head.size == 12 and not partition.stopped
 
 
 def test_a_log_whose_first_batches_are_missing_is_read_only_where_retention_deleted_them() -> None:

@@ -1,0 +1,110 @@
+"""The reader of sealed logs on a real broker: batches sealed so far, then new ones; what it skips; where it stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+from confluent_kafka import Producer
+
+from grantledger.kafka.sealed_log import SealedLogProblem, SealedLogReader, SealedLogs, SealedLogStoppedError
+from grantledger.kafka.sealed_log_findings import ProblemPublisher
+from grantledger.ledger.batch import SealedBatch, encode
+from grantledger.ledger.entry import NO_HEADERS
+from grantledger.ledger.keys import LocalSigner, LogKeys
+from grantledger.runtime.broker import LocalBroker
+from grantledger.schemas.topics import FINDINGS_TOPIC, LIFECYCLE_TOPIC
+from support.oracle import committed_records
+from support.pipeline import Pipeline
+from support.small_ledger import SIGNER, Entry, seal_parts
+
+ENTRIES: list[Entry] = [(1, offset, 5, b"k", b"v", NO_HEADERS) for offset in range(8, 20)]
+BATCHES, _ = seal_parts([ENTRIES[at : at + 3] for at in range(0, 12, 3)])
+KEYS = LogKeys.single(SIGNER.public_key)
+
+
+class SealedTopic:
+    """The sealed lifecycle topic of a deployment without a sealer."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.cluster = pipeline.cluster
+        self.problems: list[SealedLogProblem] = []
+        self.logs = SealedLogs(self.cluster, "test.example", KEYS, self.problems.append)
+
+    def append(self, *values: SealedBatch | bytes) -> None:
+        producer = Producer(self.cluster.options)
+        for value in values:
+            content = value if isinstance(value, bytes) else encode(value)
+            producer.produce(self.cluster.physical(f"{LIFECYCLE_TOPIC}.sealed"), content, b"k", 0)
+        assert producer.flush(20) == 0
+
+    def problem_offsets(self) -> list[tuple[str, int]]:
+        return [(problem.rule, problem.offset) for problem in self.problems]
+
+
+@pytest.fixture
+def topic(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> SealedTopic:
+    return SealedTopic(make_pipeline(broker.bootstrap_servers))
+
+
+def to_end(reader: SealedLogReader) -> Sequence[SealedBatch]:
+    return [found.batch for found in reader.read_to_end()]
+
+
+def test_a_reader_returns_the_batches_so_far_and_then_new_ones(topic: SealedTopic) -> None:
+    topic.append(*BATCHES[:2])
+    with topic.logs.open(LIFECYCLE_TOPIC) as reader:
+        assert to_end(reader) == BATCHES[:2] and reader.poll(0.1) == []
+        topic.append(BATCHES[2])
+        assert [found.batch for found in reader.poll(10.0)] == [BATCHES[2]]
+    with topic.logs.open(LIFECYCLE_TOPIC, start=2) as reader:
+        assert to_end(reader) == [BATCHES[2]]
+        assert reader.head is not None and reader.head.size == 9
+    assert topic.problems == []
+
+
+def test_a_record_without_a_valid_note_is_skipped_with_one_finding(topic: SealedTopic) -> None:
+    topic.append(BATCHES[0], b"no batch", BATCHES[1], b"no batch either")
+    publisher = ProblemPublisher(topic.cluster, "test.example")
+    for on_problem in (publisher, ProblemPublisher(topic.cluster, "test.example"), publisher):
+        logs = SealedLogs(topic.cluster, "test.example", KEYS, on_problem)
+        with logs.open(LIFECYCLE_TOPIC) as reader:
+            assert to_end(reader) == BATCHES[:2] and not reader.stopped
+    found = committed_records(topic.cluster, [FINDINGS_TOPIC])[FINDINGS_TOPIC, 0]
+    assert len(found) == 4, "one per record and process; the same events, so two findings"
+    identities = {offset: b"sealed_record_invalid:access.lifecycle.sealed/0@%d" % offset for offset in (1, 3)}
+    for identity in identities.values():
+        assert sum(identity.hex() in (value or "") for _, _, value in found) == 2
+    # A reader that starts after such a record continues from the last batch before it.
+    with topic.logs.open(LIFECYCLE_TOPIC, start=4) as reader:
+        topic.append(BATCHES[2])
+        assert to_end(reader) == [BATCHES[2]]
+
+
+def test_the_last_batch_is_the_last_one_with_a_valid_note(topic: SealedTopic) -> None:
+    assert topic.logs.last(LIFECYCLE_TOPIC) is None
+    topic.append(*BATCHES[:2], *[b"no batch"] * 50)
+    last = topic.logs.last(LIFECYCLE_TOPIC)
+    assert last is not None and (last.batch, last.offset, last.head.size) == (BATCHES[1], 1, 6)
+    assert topic.problem_offsets() == [("sealed_record_invalid", offset) for offset in range(51, 1, -1)]
+    last = topic.logs.last(LIFECYCLE_TOPIC, before=1)
+    assert last is not None and last.batch == BATCHES[0]
+
+
+def test_with_another_key_there_is_no_last_batch_and_nothing_is_reported(topic: SealedTopic) -> None:
+    topic.append(*BATCHES)
+    other = LogKeys.single(LocalSigner.generate().public_key)
+    logs = SealedLogs(topic.cluster, "test.example", other, topic.problems.append)
+    with pytest.raises(SealedLogStoppedError, match="key_file"):
+        logs.last(LIFECYCLE_TOPIC)
+    assert topic.problems == []
+
+
+def test_a_reader_stops_at_a_batch_that_does_not_continue_the_log(topic: SealedTopic) -> None:
+    topic.append(BATCHES[0], BATCHES[2], BATCHES[1])
+    with topic.logs.open(LIFECYCLE_TOPIC) as reader:
+        assert to_end(reader) == BATCHES[:1] and reader.stopped and reader.position == 1
+        assert reader.poll(0.1) == []
+    assert topic.problem_offsets() == [("sealed_log_discontinuous", 1)]
+    with pytest.raises(SealedLogStoppedError, match="offset 1"):
+        list(topic.logs.read_all(LIFECYCLE_TOPIC))
