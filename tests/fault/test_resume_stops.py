@@ -168,7 +168,7 @@ def test_another_key_stops_every_log(ledger: Ledger, key: Path) -> None:
 
 def test_a_committed_offset_moved_by_hand_stops_that_log(ledger: Ledger) -> None:
     group = f"{ledger.name}-seal"
-    asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(LIFECYCLE, 0)])]
+    asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(ledger.lifecycle, 0)])]
     [right] = ledger.admin.list_consumer_group_offsets(asked)[group].result(10).topic_partitions
     ledger.alter(right.offset - 5)
     ledger.stops_one("offset_mismatch")
