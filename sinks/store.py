@@ -280,20 +280,14 @@ class Store:
         )
 
     def _wait(self, seconds: float) -> None:
-        self._idle(seconds)
-        if self._stopping:
-            raise _GivenUpError("stopped while waiting")
-
-    def _idle(self, seconds: float) -> None:
         """Wait without taking records, and stay a member of the group.
 
         Raises:
-            _GivenUpError: the partitions were reassigned meanwhile.
+            _GivenUpError: a stop was requested, or the partitions were reassigned meanwhile.
         """
-        generation = self._generation
+        generation, until = self._generation, time.monotonic() + seconds
         assigned = self._consumer.assignment()
         self._consumer.pause(assigned)
-        until = time.monotonic() + seconds
         while not self._stopping and time.monotonic() < until:
             message = self._consumer.poll(min(0.1, seconds))
             if self._failure is not None:
@@ -302,6 +296,8 @@ class Store:
                 self._waiting.append(message)
             if generation != self._generation:
                 raise _GivenUpError("the partitions were reassigned")
+        if self._stopping:
+            raise _GivenUpError("stopped while waiting")
         self._consumer.resume(assigned)
 
     def _store_covered_anchors(self) -> None:
@@ -358,32 +354,30 @@ class Store:
         topic, number = where[0].removesuffix(SEALED_SUFFIX), where[1]
         stored = evidence.stored_log(self._client, f"{self._deployment}/{topic}/{number}")
         last = self._logs.last(topic, number, before=committed) if committed > begin else None
-        start = committed if committed > begin and (last is None or contains(stored, last.batch)) else begin
+        resumes = last is None or contains(stored, last.batch)
+        head = last.head if last is not None and resumes else None
         # The findings register schemas, so their payloads are verified before they are stored.
         check = check_contents if topic == FINDINGS_TOPIC else check_hashes
-        head = last.head if last is not None and start == committed else None
         verifier = self._logs.partition(topic, number, check=check, begin=begin, head=head)
         self._partitions[where] = StoredPartition(*where, verifier, stored)
         metrics.STORED_SIZE.labels(topic, str(number)).set(stored.size if stored else 0)
         metrics.STORE_STOPPED.labels(topic, str(number)).set(0)
-        return start
+        return max(begin, committed) if resumes else begin
 
     def _start_anchors(self, where: Partition, begin: int, committed: int) -> int:
         """Return where to continue with the anchors or the receipts."""
-        if committed <= begin:
-            return begin
-        record = next(read_backward(self._cluster, *where, before=committed), None)
-        try:
-            return committed if record is None or self._has(where[0], record.value() or b"") else begin
-        except AnchorError as problem:
-            raise StoringStoppedError(f"{where[0]} before offset {committed}: {problem}") from problem
-
-    def _has(self, topic: str, value: bytes) -> bool:
-        """Whether ClickHouse contains an anchor or a receipt that the group has passed, and so those before it."""
-        if topic == ANCHORS_TOPIC:
-            anchor = decode_anchor(value)
-            return evidence.anchors_stored(self._client, anchor.origin) > anchor.index
-        return evidence.has_receipt(self._client, decode_receipt(value))
+        records = read_backward(self._cluster, *where, before=committed) if committed > begin else iter(())
+        for record in records:
+            try:
+                if where[0] == RECEIPTS_TOPIC:
+                    stored = evidence.has_receipt(self._client, decode_receipt(record.value() or b""))
+                else:
+                    anchor = decode_anchor(record.value() or b"")
+                    stored = evidence.anchors_stored(self._client, anchor.origin) > anchor.index
+            except AnchorError as problem:
+                raise StoringStoppedError(f"{where[0]} before offset {committed}: {problem}") from problem
+            return committed if stored else begin
+        return max(begin, committed)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer

@@ -229,8 +229,7 @@ def foreign_batch(ledger: Ledger, topic: str, partition: int) -> bytes:
 def test_the_store_stops_at_discontinuous_logs(make: Callable[..., Ledger]) -> None:
     ledger = make("discontinuous.example")
     pipeline, producer = ledger.pipeline, Producer(ledger.pipeline.options)
-    partitions = [(topic, 0) for topic in (LIFECYCLE, "access.findings", "access.queries")]
-    partitions += [("access.activity", number) for number in range(4)]
+    partitions = [(LIFECYCLE, 0), ("access.findings", 0), *(("access.activity", number) for number in range(4))]
     for number, (topic, partition) in enumerate(partitions):
         physical = pipeline.cluster.physical(f"{topic}.sealed")
         producer.produce(physical, foreign_batch(ledger, topic, partition), b"k", partition)
