@@ -10,7 +10,9 @@ from pathlib import Path
 from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.topics import create_topics
 from grantledger.runtime.children import Child, ChildSpec
+from grantledger.runtime.keys import create_key
 from grantledger.runtime.process import status_path
+from grantledger.runtime.settings import Settings
 from grantledger.schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_TOPICS, topic_specs
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -60,6 +62,7 @@ def fresh_topics(servers: str) -> None:
 def run(servers: str, folder: Path, deployment: str, events: int, broker_pid: int, *, store: bool) -> Measured:
     """Seal, and with ``store`` also store, everything in the input topics once, and measure it."""
     fresh_topics(servers)
+    create_key(Settings(data_dir=folder))
     environment = {
         **os.environ,
         "GRANTLEDGER_DATA_DIR": str(folder),
@@ -67,7 +70,7 @@ def run(servers: str, folder: Path, deployment: str, events: int, broker_pid: in
         "GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS": servers,
     }
     names = ("store", "seal") if store else ("seal",)
-    children = {name: Child(ChildSpec(name, (name,)), folder, environment) for name in names}
+    children = {name: Child(ChildSpec(name, ("run", name)), folder, environment) for name in names}
     metric = "grantledger_stored_log_size_entries" if store else "grantledger_log_size_entries"
     try:
         if store:
@@ -80,7 +83,7 @@ def run(servers: str, folder: Path, deployment: str, events: int, broker_pid: in
         def done() -> int:
             for name, child in children.items():
                 if child.pid is None:
-                    raise RuntimeError(f"{name} ended: {child.last_words()}")
+                    raise RuntimeError(f"{name} ended: {child.last_error()}")
                 memory[name] = max(memory[name], resident_mib(child.pid))
             metrics = children[names[0]].metrics()
             return int(sum(v for (n, label), v in metrics.items() if n == metric and "access.activity" in label))

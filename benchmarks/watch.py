@@ -32,6 +32,8 @@ from grantledger.kafka.records import read_range
 from grantledger.kafka.topics import create_topics
 from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.children import Child, ChildSpec
+from grantledger.runtime.keys import create_key
+from grantledger.runtime.settings import Settings
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder, decode
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Actor, Event, Resource, Source, Subject
@@ -96,6 +98,7 @@ class Bench:
     def __init__(self, folder: Path, servers: str, console: Console) -> None:
         self.folder, self.servers, self.console = folder, servers, console
         self.cluster = Cluster({"bootstrap.servers": servers})
+        create_key(Settings(data_dir=folder))
         policy = folder / "policy.toml"
         policy.write_text(f"[default]\ngrace_seconds = {GRACE}\n")
         environment = {
@@ -105,13 +108,15 @@ class Bench:
             "GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS": servers,
             "GRANTLEDGER_WATCH_POLICY": str(policy),
         }
-        self.seal, self.watch = (Child(ChildSpec(name, (name,)), folder, environment) for name in ("seal", "watch"))
+        self.seal, self.watch = (
+            Child(ChildSpec(name, ("run", name)), folder, environment) for name in ("seal", "watch")
+        )
         self.peak = 0.0
 
     def metric(self, child: Child, name: str) -> float:
         """Return the sum of a metric over its labels."""
         if not child.alive():
-            raise RuntimeError(f"{child.spec.name} ended: {child.last_words()}")
+            raise RuntimeError(f"{child.spec.name} ended: {child.last_error()}")
         return sum(value for (found, _), value in child.metrics().items() if found == name)
 
     def run(self, grants: int, seconds: int) -> Measured:
