@@ -106,5 +106,5 @@ def test_a_reader_stops_at_a_batch_that_does_not_continue_the_log(topic: SealedT
         assert to_end(reader) == BATCHES[:1] and reader.stopped and reader.position == 1
         assert reader.poll(0.1) == []
     assert topic.problem_offsets() == [("sealed_log_discontinuous", 1)]
-    with pytest.raises(SealedLogStoppedError, match="offset 1"):
-        list(topic.logs.read_all(LIFECYCLE_TOPIC))
+    with topic.logs.open(LIFECYCLE_TOPIC) as reader, pytest.raises(SealedLogStoppedError, match="offset 1"):
+        list(reader.read_records())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from grantledger.kafka.sealed_log import SealedLogProblem, VerifiedBatch
 from grantledger.kafka.sealed_log_findings import finding_about
-from grantledger.ledger.batch import SealedBatch
+from grantledger.ledger.batch import Head, SealedBatch
 from grantledger.producers import Event
 from grantledger.schemas.catalog import SchemaCatalog
 from grantledger.schemas.event import Finding, IssuingSource
@@ -41,7 +41,7 @@ def read(*values: Event | bytes | None) -> Read:
 
 def read_batch(batch: SealedBatch) -> Read:
     found = Read(NOWHERE)
-    FindingsReader(DEPLOYMENT, SchemaCatalog()).add(found, VerifiedBatch(batch, 0))
+    FindingsReader(DEPLOYMENT, SchemaCatalog()).add(found, VerifiedBatch(batch, Head.at_genesis(batch.genesis), 0))
     return found
 
 
@@ -125,7 +125,7 @@ def test_entries_that_kafka_deleted_are_counted_and_reading_continues() -> None:
     log, reader, found = FindingsLog(), FindingsReader(DEPLOYMENT, SchemaCatalog()), Read(NOWHERE)
     every = [log.batch(event("opened", f"g-{number}")) for number in range(4)]
     for offset in (0, 3, 3, 1):
-        reader.add(found, VerifiedBatch(every[offset], offset))
+        reader.add(found, VerifiedBatch(every[offset], Head.at_genesis(every[offset].genesis), offset))
     assert found.missed == 2
     assert [one.key for one in found.findings] == ["g-0", "g-3", "g-3", "g-1"]
     assert found.position.size == 5
