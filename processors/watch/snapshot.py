@@ -17,7 +17,6 @@ import pyarrow as pa
 import structlog
 
 from ...schemas.arrow import DECODED_SCHEMA
-from ..access import DAY
 from .core.state import AccessState, Entity, FactKey, entity_of
 from .decoding import FACT_SCHEMA, empty_table
 
@@ -26,7 +25,7 @@ log = structlog.get_logger("grantledger.watch")
 PART_ROWS = 8_000
 MAX_PART_BYTES = 1 << 20
 MANY_ROWS = 100_000
-"""New facts that are worth a snapshot, and a look for what is over, while a long log is read."""
+"""The fewest new facts that are worth a snapshot before its time."""
 FORMAT = "3-" + hashlib.sha256(f"{FACT_SCHEMA} {DECODED_SCHEMA}".encode()).hexdigest()[:16]
 """Identifies what the bytes mean, content digests included. Snapshots of other formats are ignored."""
 _WRITE = pa.ipc.IpcWriteOptions(compression="zstd")
@@ -83,12 +82,10 @@ class Snapshot:
     """Everything that a start needs.
 
     Attributes:
-        days: (day since 1970, index of its first entry), by append time.
         sources: the source histories as JSON.
     """
 
     position: Position = Position()
-    days: tuple[tuple[int, int], ...] = ()
     sources: tuple[dict[str, Any], ...] = ()
     parts: tuple[Part, ...] = ()
 
@@ -100,7 +97,7 @@ class Snapshot:
             parts = [
                 (location, part.rows, _digest(part.value)) for location, part in zip(locations, self.parts, strict=True)
             ]
-            content = {"position": asdict(self.position), "days": self.days, "sources": self.sources, "parts": parts}
+            content = {"position": asdict(self.position), "sources": self.sources, "parts": parts}
             return json.dumps({"format": FORMAT, "log": log_id, **content}).encode()
 
         port.write_snapshot([part.value for part in self.parts], manifest)
@@ -128,7 +125,6 @@ class Snapshot:
             raise SnapshotUnusableError("parts are missing or damaged")
         return cls(
             Position(**content["position"]),
-            tuple((day, index) for day, index in content["days"]),
             tuple(content["sources"]),
             tuple(Part(rows, part) for (_, rows, _), part in zip(content["parts"], values, strict=True)),
         )
@@ -139,22 +135,19 @@ class FactArchive:
 
     Args:
         snapshot: the facts to begin with.
-        keep_days: how many days entities stay after they ended.
     """
 
-    def __init__(self, snapshot: Snapshot, keep_days: int) -> None:
-        self._keep_days = keep_days
+    def __init__(self, snapshot: Snapshot) -> None:
         self._parts = list(snapshot.parts)
         self._frozen = 0
         """Parts that must not change while facts are dropped."""
         self._recent: list[pa.RecordBatch] = []
-        self._days = snapshot.days
-        self._forgot = -1
-        """The last day on which entities were forgotten."""
+        self.latest = 0
+        """Append time of the latest fact since the start."""
         self.new_rows = 0
         """Facts since the last snapshot."""
-        self._unpruned_rows = 0
-        """Facts since entities were last forgotten."""
+        self.unpruned_rows = 0
+        """Facts since some were last dropped."""
 
     @property
     def rows(self) -> int:
@@ -167,20 +160,14 @@ class FactArchive:
             return
         self._recent.append(facts)
         self.new_rows += facts.num_rows
-        self._unpruned_rows += facts.num_rows
-        day, first = facts.column("append")[-1].as_py() // DAY, facts.column("index")[0].as_py()
-        if day > self._today:
-            self._days = (*self._days[-self._keep_days :], (day, first))
+        self.unpruned_rows += facts.num_rows
+        self.latest = max(self.latest, facts.column("append")[-1].as_py())
         if self._recent_rows >= PART_ROWS:
             self._pack()
 
     @property
     def _recent_rows(self) -> int:
         return sum(int(table.num_rows) for table in self._recent)
-
-    @property
-    def _today(self) -> int:
-        return self._days[-1][0] if self._days else -1
 
     def _pack(self) -> None:
         """Compress recent facts, together with the last part if that is small."""
@@ -189,33 +176,16 @@ class FactArchive:
             tables.insert(0, decode_part(self._parts.pop().value))
         self._parts += encode_parts(tables)
 
-    def has_many_new_rows(self) -> bool:
-        """Whether enough facts are new for a snapshot ahead of time."""
-        return self.new_rows >= max(MANY_ROWS, self.rows // 2)
+    def is_many(self, rows: int) -> bool:
+        """Whether so many new facts are worth a snapshot, or a look for facts to drop, before its time."""
+        return rows >= max(MANY_ROWS, self.rows // 3)
 
     def snapshot(self, position: Position, state: AccessState) -> Snapshot:
         """Return a snapshot. The state must have taken everything before the position, and nothing else."""
         self._pack()
         self.new_rows = 0
         sources = tuple(history.to_json() for history in state.sources.values())
-        return Snapshot(position, self._days, sources, tuple(self._parts))
-
-    def is_time_to_forget(self, *, live: bool) -> bool:
-        """Whether a day has begun, by append time, since entities were last forgotten.
-
-        Args:
-            live: the log was read to its end. Before that, days pass quickly, so many facts must be new as well.
-        """
-        return self._forgot < self._today and (live or self._unpruned_rows >= max(MANY_ROWS, self.rows // 4))
-
-    def forgettable_before(self, judged_until: int) -> tuple[int, int]:
-        """Return the time and the index before which entities may be forgotten: what was not judged is not over."""
-        self._forgot = self._today
-        oldest = min(self._today, judged_until // DAY) - self._keep_days
-        index = next((first for day, first in self._days if day >= oldest), 0)
-        if not index or self._days[0][0] > oldest:
-            return 0, 0
-        return oldest * DAY, index
+        return Snapshot(position, sources, tuple(self._parts))
 
     def prune(self, forgotten: set[Entity], index: int, state: AccessState) -> Iterator[None]:
         """Drop the facts that the state no longer needs; yield now and then so that other work can proceed.
@@ -223,8 +193,8 @@ class FactArchive:
         All parts change at once, at the end: with only some of its facts, an entity would be judged wrongly.
 
         Args:
-            forgotten: entities that were forgotten, and of which only later facts may stay.
-            index: facts at or after this index stay.
+            forgotten: entities that were forgotten.
+            index: facts at or after this index stay: they arrived since.
         """
         self._pack()
         self._frozen = old = len(self._parts)
@@ -245,7 +215,7 @@ class FactArchive:
                 remaining = []
             yield
         self._parts[:old] = [*kept, *encode_parts(remaining)]
-        self._frozen = self._unpruned_rows = 0
+        self._frozen = self.unpruned_rows = 0
 
     def tables(self) -> Iterator[pa.RecordBatch]:
         """Yield the facts, part by part."""

@@ -17,7 +17,7 @@ from ...ledger.batch import decode
 from ...schemas.catalog import SchemaCatalog
 from ...schemas.codec import EventEncoder
 from ...schemas.rules import InvalidEventError
-from ..access import NEVER, SECOND, shorten
+from ..access import DAY, NEVER, SECOND, shorten
 from ..policy import WatchPolicy
 from . import metrics
 from .clock import Clock
@@ -102,9 +102,10 @@ class Watcher:
         self._position = Position()
         self._snapshot: Snapshot | None = None
         """The snapshot to restore, until that is done."""
-        self._archive = FactArchive(Snapshot(), keep_days)
+        self._archive = FactArchive(Snapshot())
         self._restored = asyncio.Event()
         self._snapshot_at = boot()
+        self._forgot_day = -1
         self.maintenance: asyncio.Task[None] | None = None
         """Forgets what is over and writes a snapshot, in the background."""
         self._failure: Exception | None = None
@@ -149,7 +150,7 @@ class Watcher:
     async def restore(self) -> None:
         """Restore the snapshot. Nothing is applied or judged before."""
         snapshot, self._snapshot = self._snapshot or Snapshot(), None
-        self._archive = FactArchive(snapshot, self._keep_days)
+        self._archive = FactArchive(snapshot)
         for table in self._archive.tables():
             await self._add_all(rows_of(table), self.judge.state.restore)
         self.judge.state.resume(snapshot.position.size, snapshot.sources)
@@ -180,8 +181,7 @@ class Watcher:
         self.gate.advance(batch.next_offset)
         metrics.GRANTS.set(len(self.judge.state.grants))
         if self._is_snapshot_due():
-            latest = table.column("append")[-1].as_py() if table.num_rows else 0
-            self.maintenance = asyncio.create_task(self._maintain(latest, live=self.gate.live))
+            self.maintenance = asyncio.create_task(self._maintain(live=self.gate.live))
             if not self.gate.live:  # the past is judged up to here, before more of it is applied
                 await self.maintenance
 
@@ -199,20 +199,22 @@ class Watcher:
             return False
         if self.maintenance is not None and not self.maintenance.done():
             return False
-        return self._boot() - self._snapshot_at >= self._snapshot_every or self._archive.has_many_new_rows()
+        return self._boot() - self._snapshot_at >= self._snapshot_every or self._archive.is_many(self._archive.new_rows)
 
-    async def _maintain(self, latest: int, *, live: bool) -> None:
+    async def _maintain(self, *, live: bool) -> None:
         """Forget what is over, and write a snapshot.
 
         Args:
-            latest: append time of the last entry.
             live: the log was read to its end. Before that, the past is judged by the time of the log, so that it need
                 not be kept until the end.
         """
         try:
-            if self._archive.is_time_to_forget(live=live):
+            day = self._archive.latest // DAY
+            # While the past is read, days pass quickly: many facts must be new as well.
+            if self._forgot_day < day and (live or self._archive.is_many(self._archive.unpruned_rows)):
+                self._forgot_day = day
                 if not live:
-                    await self._judge(Permission(latest, 0), past=True)
+                    await self._judge(Permission(self._archive.latest, 0), past=True)
                 await self._forget()
             while self._faults:  # a skipped record is not read again: the finding comes before the snapshot
                 await self._report_faults(self._clock.now())
@@ -224,11 +226,10 @@ class Watcher:
             self._failure = error
 
     async def _forget(self) -> None:
-        before, index = self._archive.forgettable_before(self.judge.judged_until)
-        if not index:
-            return
-        forgotten: set[Entity] = set()
-        for entity in self.judge.forget(before, index):
+        """Forget entities that ended more than ``keep_days`` ago, and drop their facts. Unjudged time is not over."""
+        index, forgotten = self._position.size, set[Entity]()
+        before = (min(self._archive.latest, self.judge.judged_until) // DAY - self._keep_days) * DAY
+        for entity in self.judge.forget(before):
             if entity is None:
                 await asyncio.sleep(0)
             else:

@@ -549,3 +549,20 @@ def test_a_fault_is_on_record_before_it_is_passed_over_for_good() -> None:
     world.take(b"no batch", 0)
     world.hears(given_until(100))
     assert world.paper.stored and world.paper.findings() == [("finding.opened", "watch_fault")]
+
+
+def test_what_is_not_judged_yet_is_not_over_however_far_the_brokers_clock_jumps() -> None:
+    world = World()
+    world.hears(grant("request.approved", 0, "q", request_id="q"))
+    world.at(1)
+    world.hears(given_at(90))
+    assert "q" in world.watch.judge.state.requests
+    world.at(91 * 86_400)
+    world.at(91 * 86_400 + 1)
+    world.hears(given_at(91))
+    assert "q" not in world.watch.judge.state.requests
+    assert World(world.paper).watch.judge.state.requests == {}
+
+
+def given_at(days: float) -> Event:
+    return grant("grant.activated", days * 86_400, expires_at=NOON + timedelta(days=200), expiry_source="native")

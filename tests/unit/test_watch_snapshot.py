@@ -55,19 +55,19 @@ class Restarting:
         self.judge = Judge(self.policy, self.known)
         snapshot = Snapshot.load(self.port)
         self.position = snapshot.position
-        self.archive = FactArchive(snapshot, 3)
+        self.archive = FactArchive(snapshot)
         restore(self.judge, self.archive, snapshot)
         for number in range(self.position.record, len(self.batches)):
             self.read_again += 1
-            latest = self.take(number)
+            self.take(number)
             if self.archive.new_rows and number % 5 == 0:
-                if self.archive.is_time_to_forget(live=False):
-                    self.find(latest, past=True)
+                if self.archive.is_many(self.archive.unpruned_rows):
+                    self.find(self.archive.latest, past=True)
                     self.forget()
                     self.forgot_in_the_past += 1
                 self.archive.snapshot(self.position, self.judge.state).store(self.port)
 
-    def take(self, number: int) -> int:
+    def take(self, number: int) -> None:
         batch = self.batches[number]
         table, rows, _ = decode_batch(batch, CATALOG)
         for fact in facts_from(rows):
@@ -75,14 +75,11 @@ class Restarting:
         self.position = Position(batch.size, batch.next_offset, number + 1)
         self.archive.add(table)
         self.most = max(self.most, len(self.judge.state.grants))
-        latest: int = table.column("append")[-1].as_py()
-        return latest
 
     def forget(self) -> None:
-        before, index = self.archive.forgettable_before(self.judge.judged_until)
-        if index:
-            forgotten = {entity for entity in self.judge.forget(before, index) if entity is not None}
-            list(self.archive.prune(forgotten, index, self.judge.state))
+        before = min(self.archive.latest, self.judge.judged_until) - 3 * MINUTE
+        forgotten = {entity for entity in self.judge.forget(before) if entity is not None}
+        list(self.archive.prune(forgotten, self.position.size, self.judge.state))
 
     def find(self, now: int, *, past: bool = False) -> None:
         changes = self.judge.judge(now, past=past)
@@ -100,7 +97,7 @@ class Restarting:
             self.take(len(self.batches) - 1)
             self.find(now)
             if draw.random() < 0.5:
-                if self.archive.is_time_to_forget(live=True):
+                if draw.random() < 0.3:
                     self.forget()
                 self.archive.snapshot(self.position, self.judge.state).store(self.port)
             if draw.random() < 0.06:
@@ -125,7 +122,6 @@ def restore(judge: Judge, archive: FactArchive, snapshot: Snapshot) -> None:
 def test_it_finds_the_same_however_often_it_is_restarted(
     policy: WatchPolicy, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    monkeypatch.setattr(snapshots, "DAY", MINUTE)
     monkeypatch.setattr(snapshots, "PART_ROWS", 300)
     monkeypatch.setattr(snapshots, "MANY_ROWS", 1500)
     simulation, port = Simulation(seed, 1200, share=0.07, rate=1.0, faults=FAULTS), MemorySnapshots()
@@ -157,7 +153,7 @@ def test_facts_are_the_same_after_encoding(monkeypatch: pytest.MonkeyPatch) -> N
 
 def stored(port: MemorySnapshots, facts: pa.RecordBatch, size: int) -> None:
     """Store a snapshot of the first facts."""
-    judge, archive = Judge(), FactArchive(Snapshot(), 30)
+    judge, archive = Judge(), FactArchive(Snapshot())
     for fact in facts_from(rows_of(facts.slice(0, size))):
         judge.add(fact)
     archive.add(facts.slice(0, size))
@@ -189,7 +185,7 @@ def test_an_unusable_snapshot_falls_back_to_the_one_before_and_then_to_the_log(d
         snapshot = Snapshot.load(port)
         assert snapshot.position == Position(expected, expected, expected)
         judge = Judge()
-        restore(judge, FactArchive(snapshot, 30), snapshot)
+        restore(judge, FactArchive(snapshot), snapshot)
         assert bool(judge.state.grants) == bool(expected)
 
 
@@ -204,7 +200,7 @@ def test_facts_that_arrive_while_others_are_dropped_stay(monkeypatch: pytest.Mon
     monkeypatch.setattr(snapshots, "PART_ROWS", 40)
     facts = some_facts(40)
     half = facts.num_rows // 2
-    judge, archive = Judge(), FactArchive(Snapshot(), 30)
+    judge, archive = Judge(), FactArchive(Snapshot())
     for at in range(0, half, 10):
         archive.add(facts.slice(at, min(10, half - at)))
     for fact in facts_from(rows_of(facts)):
@@ -219,7 +215,7 @@ def test_facts_that_arrive_while_others_are_dropped_stay(monkeypatch: pytest.Mon
         if at == half:
             assert archive.snapshot(Position(), judge.state).parts[: len(before.parts) - 1] == before.parts[:-1]
     list(pruning)
-    left = [fact for table in FactArchive(archive.snapshot(Position(), judge.state), 30).tables()
+    left = [fact for table in FactArchive(archive.snapshot(Position(), judge.state)).tables()
             for fact in facts_from(rows_of(table))]  # fmt: skip
     expected = [
         fact for fact in facts_from(rows_of(facts)) if fact.index >= half or ("grant", fact.grant_id) not in forgotten

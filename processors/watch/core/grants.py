@@ -46,8 +46,8 @@ class Grant:
     """If there are many removals: the first index of each by event key, also of those that were dropped."""
     decisions: tuple[tuple[int, int, Decision], ...] = ()
     """(index, append time, decision)."""
-    last_index: int = 0
-    """The highest index of a fact about the grant."""
+    last_append: int = 0
+    """Append time of the latest fact about the grant."""
 
     @classmethod
     def of(cls, fact: Fact) -> Grant:
@@ -58,7 +58,7 @@ class Grant:
 
     def add(self, fact: Fact) -> None:
         """Add a fact that was not added before."""
-        self.last_index = max(self.last_index, fact.index)
+        self.last_append = max(self.last_append, fact.append)
         if naming_rank(fact) < self.rank and fact.access is not None:
             self.rank, self.access, self.environment = naming_rank(fact), fact.access, fact.environment
             self.source, self.person = fact.source, fact.person

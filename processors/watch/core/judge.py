@@ -190,9 +190,9 @@ class Judge:
         source, _, number = gap_key.rpartition("#")
         return self.state.source(source).has_number(int(number))
 
-    def forget(self, before: int, index: int) -> Iterator[Entity | None]:
+    def forget(self, before: int) -> Iterator[Entity | None]:
         """Forget entities that are over (:meth:`.AccessState.forget`), and when to judge them again."""
-        for entity in self.state.forget(before, index, self._is_needed):
+        for entity in self.state.forget(before, self._is_needed):
             if entity is not None:
                 self._open.pop(entity, None)
             yield entity

@@ -20,14 +20,14 @@ class Request:
     rank: int = 2 * NEVER
     decisions: tuple[tuple[int, int, Decision], ...] = ()
     """(index, append time, decision)."""
-    last_index: int = 0
-    """The highest index of a fact about the request."""
+    last_append: int = 0
+    """Append time of the latest fact about the request."""
 
     def add(self, fact: Fact) -> None:
         """Add a fact that was not added before."""
         if naming_rank(fact) < self.rank:
             self.rank, self.person = naming_rank(fact), fact.person
-        self.last_index = max(self.last_index, fact.index)
+        self.last_append = max(self.last_append, fact.append)
         for decision in fact.decisions:
             self.decisions = with_item(self.decisions, (fact.index, fact.append, decision))
 
@@ -46,24 +46,20 @@ class Session:
     subject_kind: str = "unknown"
     source: Source = NO_SOURCE
     first_index: int = NEVER
-    last_index: int = 0
+    last_append: int = 0
+    """Append time of the latest fact about the session."""
 
     @property
     def grant_id(self) -> str:
         """The grant that the session uses, or empty."""
         return self.grant_named_at[1]
 
-    @property
-    def last_time(self) -> int:
-        """When the end was reported, or else the start; 0 if neither was."""
-        return max((time for time in (self.started, self.ended) if time < NEVER), default=0)
-
     def add(self, fact: Fact) -> None:
         """Add a fact that was not added before."""
         if fact.index < self.first_index:
             self.first_index, self.access = fact.index, fact.access
             self.environment, self.subject_kind, self.source = fact.environment, fact.subject_kind, fact.source
-        self.last_index = max(self.last_index, fact.index)
+        self.last_append = max(self.last_append, fact.append)
         if fact.grant_id:
             self.grant_named_at = min(self.grant_named_at, (fact.index, fact.grant_id))
         if fact.event_type == "session.started":

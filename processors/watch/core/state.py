@@ -206,21 +206,20 @@ class AccessState:
             return grant is not None and grant.keeps(key[0], key[1])
         return name in (self.sessions if kind == "session" else self.requests)
 
-    def forget(self, before: int, index: int, is_needed: Callable[[Entity], bool]) -> Iterator[Entity | None]:
+    def forget(self, before: int, is_needed: Callable[[Entity], bool]) -> Iterator[Entity | None]:
         """Forget entities that are over; yield each of them, and None now and then so that other work can proceed.
 
         Anything that is open, falls due or was not judged yet stays, however old it is. A fact about a forgotten entity
         starts a new one.
 
         Args:
-            before: a time; entities that ended later stay.
-            index: entities with a fact at or after this index stay.
+            before: entities that ended at or after this time, or with a fact appended since, stay.
             is_needed: whether an entity is needed for other reasons.
         """
         for session in _sliced(self.sessions.values()):
             if session is None:
                 yield None
-            elif self._is_over(session, before, index) and not is_needed(("session", session.session_id)):
+            elif self._is_over(session, before) and not is_needed(("session", session.session_id)):
                 del self.sessions[session.session_id]
                 self._sessions_of_grant.discard(session.grant_id, session.session_id)
                 yield "session", session.session_id
@@ -228,7 +227,7 @@ class AccessState:
             if access is None:
                 yield None
                 continue
-            for grant in self._removable(access, before, index, is_needed):
+            for grant in self._removable(access, before, is_needed):
                 self._forget_grant(grant)
                 yield "grant", grant.grant_id
         for request in _sliced(self.requests.values()):
@@ -237,7 +236,7 @@ class AccessState:
                 continue
             name = request.request_id
             used = name in self.grants or name in self._grants_of_request
-            if not used and request.last_index < index and not is_needed(("request", name)):
+            if not used and request.last_append < before and not is_needed(("request", name)):
                 del self.requests[name]
                 yield "request", name
         for item in _sliced(self._contents.items()):
@@ -251,12 +250,12 @@ class AccessState:
             if max(contents.values()) < before and not is_needed(("event", event_id)):
                 del self.conflicts[event_id]
 
-    def _is_over(self, session: Session, before: int, index: int) -> bool:
+    def _is_over(self, session: Session, before: int) -> bool:
         # Without a reported end it lasts as long as its grant is known; without a start it needs no judgement.
         over = session.ended < before or session.started == NEVER or session.grant_id not in self.grants
-        return over and session.last_index < index and session.last_time < before
+        return over and session.last_append < before
 
-    def _removable(self, access: Access, before: int, index: int, is_needed: Callable[[Entity], bool]) -> list[Grant]:
+    def _removable(self, access: Access, before: int, is_needed: Callable[[Entity], bool]) -> list[Grant]:
         """Return the grants of an access that are over and do not overlap with one that stays."""
         over: list[tuple[int, int, Grant]] = []
         earliest = NEVER
@@ -264,7 +263,7 @@ class AccessState:
             grant = self.grants[name]
             begin = grant.activations[0].append if grant.activations else NEVER
             end = grant.removed(self.limits_of(grant))
-            old = end < before and grant.last_index < index and name not in self._sessions_of_grant
+            old = end < before and grant.last_append < before and name not in self._sessions_of_grant
             if old and not is_needed(("grant", name)):
                 over.append((end, begin, grant))
             else:
