@@ -273,4 +273,4 @@ def test_a_wrong_policy_is_named(pipeline: Pipeline, tmp_path: Path) -> None:
     answer = pipeline.run("run", "watch")
     pipeline.environment["GRANTLEDGER_WATCH_POLICY"] = kept
     assert answer.returncode == 2
-    assert "wrong.toml: default.grace" in answer.stderr and "Traceback" not in answer.stderr
+    assert "wrong.toml:2: default.grace" in answer.stderr and "Traceback" not in answer.stderr
