@@ -130,7 +130,7 @@ def test_it_finds_the_same_however_often_it_is_restarted(
     assert not differences(simulation.expected, watch.watched)
     everything = sum(batch.count for batch in watch.batches)
     assert watch.archive.rows < everything / 3, "facts of what is over are dropped"
-    assert watch.most < simulation.lives * 0.8 and len(watch.judge.state.grants) < watch.most
+    assert watch.most < simulation.lifecycles * 0.8 and len(watch.judge.state.grants) < watch.most
     assert watch.read_again and watch.forgot_in_the_past
 
 
