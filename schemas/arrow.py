@@ -1,7 +1,7 @@
-"""Many framed values to Arrow columns: how the store and the verifier read events.
+"""Decode many framed values to Arrow columns, for the store and the verifier.
 
-One bad datum fails pyruhvro's whole run: the run is then halved until the bad ones stand alone. So what becomes of an
-entry never depends on its neighbours, and the verifier, which cuts its runs elsewhere, comes to the same answer.
+One bad datum fails pyruhvro's whole run. The run is then split in halves until each bad datum is isolated. The result
+for an entry therefore never depends on its neighbors, and the verifier, which forms other runs, gets the same result.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .readers import Readers, readers_of
 
 MICROS = pa.timestamp("us", tz="UTC")
 _TEXT = pa.binary()
-"""Text is carried as bytes: what arrives is stored, valid UTF-8 or not."""
+"""Text stays bytes, and is stored as it arrived, valid UTF-8 or not."""
 _APPROVAL = pa.struct(
     [
         ("reviewer", _TEXT),
@@ -37,7 +37,7 @@ _APPROVAL = pa.struct(
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A decoded column: its name in the store, where it stands in the datum, its type; null text reads as empty.
+    """A decoded column: its name in the store, its path in the datum and its type. Null text reads as empty.
 
     ``nullable``: whether the store can hold null where text would be empty; if not, a missing time reads as 1970.
     """
@@ -119,8 +119,8 @@ def decode_values(
 ) -> pa.RecordBatch:
     """Decode framed values, one row each, in the columns of ``DECODED_SCHEMA``.
 
-    A value that cannot be decoded has empty columns and says why in ``decode_error``: a short stable word, a colon and
-    the detail. Nothing is raised for bad values.
+    A value that cannot be decoded has empty columns, and the reason in ``decode_error``: a short stable code, a colon and
+    the detail. Bad values raise nothing.
     """
     times = np.asarray(append_times_ms, dtype=np.int64)
     schema = _only_schema(values, times, catalog)
@@ -149,7 +149,7 @@ def _spans(values: pa.BinaryArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[n
 
 
 def _only_schema(values: pa.BinaryArray, times: npt.NDArray[np.int64], catalog: SchemaCatalog) -> WriterSchema | None:
-    """Return the schema that all values name, where it is one: nearly always so, and seen without a loop."""
+    """Return the schema if all values name the same one. That is nearly always so, and checked without a loop."""
     if values.null_count or not len(values):
         return None
     try:
@@ -166,7 +166,7 @@ def _only_schema(values: pa.BinaryArray, times: npt.NDArray[np.int64], catalog: 
 
 
 def _datums(values: pa.BinaryArray, skip: int) -> list[bytes]:
-    """Return what follows the schema id in each value."""
+    """Return each value without its schema id."""
     starts, ends = _spans(values)
     joined = values.buffers()[2].to_pybytes()
     return [joined[start:end] for start, end in zip((starts + skip).tolist(), ends.tolist(), strict=True)]
@@ -175,7 +175,7 @@ def _datums(values: pa.BinaryArray, skip: int) -> list[bytes]:
 def _by_schema(
     values: Sequence[bytes | None], times: Sequence[int], catalog: SchemaCatalog, errors: list[str | None]
 ) -> dict[WriterSchema, list[int]]:
-    """Sort rows by their writer schema; rows without one get their error."""
+    """Group rows by their writer schema; rows without one get an error."""
     groups: dict[WriterSchema, list[int]] = {}
     for row, (value, time) in enumerate(zip(values, times, strict=True)):
         if value is None:
@@ -213,7 +213,7 @@ def _decode_run(
 ) -> tuple[Sequence[int], pa.RecordBatch, list[tuple[int, str]]]:
     """Return the positions decoded, their columns in that order, and (position, message) of those that were not.
 
-    The message has no word of a library in it: the verifier, with other versions of them, must come to the same text.
+    The message contains no text of a library: a verifier with other library versions must produce the same one.
     """
     reader = readers_of(schema.text)
     whole = _attempt(reader, datums)
@@ -238,19 +238,19 @@ def _decode_run(
 
 
 def _attempt(reader: Readers, datums: list[bytes]) -> pa.RecordBatch | None:
-    """Return the columns of a run of datums, or None where one of them cannot be read."""
+    """Return the columns of a run of datums, or None if one of them cannot be read."""
     try:
         if reader.fast is not None:
             return flatten(reader.fast(datums))
         return _concat([_from_datum(reader.slow(datum)) for datum in datums])
-    except BaseException as error:  # a panic inside pyruhvro is no Exception; bad bytes raise all kinds in fastavro
+    except BaseException as error:  # a pyruhvro panic is not an Exception; fastavro raises many kinds for bad bytes
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         return None
 
 
 def flatten(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Turn decoded datums, as nested Arrow, into the columns of ``DECODED``; a field that is not there is empty."""
+    """Turn decoded datums, as nested Arrow, into the columns of ``DECODED``; a missing field is empty."""
     return pa.record_batch([_take(batch, column) for column in DECODED], schema=_DECODED_ONLY)
 
 
@@ -272,7 +272,7 @@ def _take(batch: pa.RecordBatch, column: Column) -> pa.Array:
 
 
 def _from_words(array: pa.Array, type_: pa.DataType) -> pa.Array:
-    # Out of the buffers: pyarrow's own way to numpy imports pandas, which takes a second.
+    # Read the buffers directly: pyarrow's conversion to numpy imports pandas, which takes a second.
     columns = [
         np.frombuffer(word.buffers()[1], dtype=np.float64)[word.offset : word.offset + len(word)]
         for word in array.flatten()
@@ -308,7 +308,7 @@ def _cast_approvals(array: pa.Array, type_: pa.DataType) -> pa.Array:
 
 @cache
 def _blank(type_: pa.DataType, *, nullable: bool) -> pa.Scalar | None:
-    """Return what stands for null in a column of this type, or None where null stays null.
+    """Return the value that replaces null in a column of this type, or None if null stays null.
 
     Built from buffers: ``pa.scalar`` imports pandas, which takes longer than verifying a small ledger.
     """
@@ -371,7 +371,7 @@ def _concat(runs: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def _assemble(parts: list[pa.RecordBatch], order: list[int], errors: list[str | None]) -> pa.RecordBatch:
-    """Put decoded rows back in their places, with empty rows where there are errors."""
+    """Restore the order of the decoded rows, with empty rows for errors."""
     missing = [row for row, error in enumerate(errors) if error is not None]
     columns = [_empty(column.type, len(missing), nullable=column.nullable) for column in DECODED]
     blank = pa.record_batch(columns, schema=_DECODED_ONLY)

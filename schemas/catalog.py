@@ -1,4 +1,4 @@
-"""The writer schemas a reader knows, by the prefix that names them."""
+"""The registered writer schemas, by prefix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SchemaConflictError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class WriterSchema:
-    """One Avro schema as some producer writes with it.
+    """One Avro schema that producers write with.
 
     ``in_force_ms``: the broker append time, in ms since 1970, from which entries are decoded with it.
     """
@@ -44,7 +44,7 @@ class WriterSchema:
 
 
 class SchemaCatalog:
-    """Writer schemas by prefix. Later registrations of the same schema change nothing; of another, raise."""
+    """Writer schemas by prefix. Registering the same schema again changes nothing; a different one raises."""
 
     def __init__(self, schemas: tuple[WriterSchema, ...] = ()) -> None:
         self._by_prefix: dict[Prefix, WriterSchema] = {}
@@ -106,5 +106,5 @@ def event_schema() -> WriterSchema:
 
 
 def released_event_schemas() -> tuple[WriterSchema, ...]:
-    """Return the schemas of events that any released version wrote with: what stands in a ledger must stay readable."""
+    """Return the schemas of events that any released version wrote with. Old ledgers must stay readable."""
     return tuple(WriterSchema(single_object_prefix(one), compact_json(one)) for one in released("event").values())

@@ -1,4 +1,4 @@
-"""Events to bytes and back, one at a time. Readers of many events use ``columns``."""
+"""Events to bytes and back, one at a time. Readers of many events use ``arrow``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .rules import InvalidEventError, check
 
 
 class DecodeError(ValueError):
-    """A value that is no event. ``code`` is a short stable word: ``schema_unknown``, ``datum_invalid`` …"""
+    """A value that is not an event. ``code`` is a short stable name: ``schema_unknown``, ``datum_invalid`` …"""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class EventEncoder:
         except InvalidEventError:
             raise
         except (TypeError, ValueError, OverflowError, AttributeError) as error:
-            # What the rules do not look at: a number beyond 64 bits, a lone surrogate, a value of another type.
+            # Not covered by the rules: a number beyond 64 bits, a lone surrogate, a value of another type.
             raise InvalidEventError("event", f"does not fit the schema: {error}"[:300]) from error
         return out.getvalue()
 
@@ -58,7 +58,7 @@ def decode(value: bytes, catalog: SchemaCatalog, append_time_ms: int) -> dict[st
     """Return the datum of a framed value as its writer schema describes it.
 
     Raises:
-        FramingError: neither framing.
+        FramingError: the value has neither framing.
         DecodeError: the schema is not known or not in force at that time, or the datum does not fit it.
     """
     prefix = prefix_of(value)

@@ -1,8 +1,8 @@
-"""How a datum on the wire says which schema wrote it.
+"""Framing: the bytes before a datum that identify its writer schema.
 
-Two framings are read: Avro single-object encoding (Avro 1.11 specification, "Single-object encoding": ``C3 01``, the
+Readers accept two framings: Avro single-object encoding (Avro 1.11 specification, "Single-object encoding": ``C3 01``, the
 8-byte little-endian CRC-64-AVRO of the writer schema, the datum) and the Confluent wire format (``00``, a big-endian
-u32 schema id, the datum). The bytes before the datum are called the *prefix* here; they name the schema.
+u32 schema id, the datum). The bytes before the datum are the *prefix*.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CONFLUENT_LENGTH = 5
 
 
 class FramingError(ValueError):
-    """The value does not begin with either framing; ``code`` is a short stable word for it."""
+    """The value begins with neither framing; ``code`` is a short stable name of the problem."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -30,14 +30,14 @@ class FramingError(ValueError):
 
 
 def single_object_prefix(schema: dict[str, Any]) -> Prefix:
-    """Return the 10 bytes that stand before every datum written with this Avro schema."""
+    """Return the 10 bytes before every datum written with this Avro schema."""
     crc = fingerprint(to_parsing_canonical_form(parse_schema(schema, _write_hint=False)), "CRC-64-AVRO")
-    # fastavro prints the fingerprint as the bytes of the little-endian form, which is the order on the wire.
+    # fastavro prints the fingerprint in little-endian byte order, which is the order on the wire.
     return Prefix(SINGLE_OBJECT_MARKER + bytes.fromhex(crc))
 
 
 def confluent_prefix(schema_id: int) -> Prefix:
-    """Return the 5 bytes that stand before every datum of a schema with this registry id."""
+    """Return the 5 bytes before every datum of a schema with this registry id."""
     return Prefix(CONFLUENT_MARKER + struct.pack(">I", schema_id))
 
 

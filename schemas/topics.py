@@ -12,13 +12,13 @@ ANCHORS_TOPIC = "access.anchors"
 RECEIPTS_TOPIC = "access.receipts"
 COMMANDS_TOPIC = "access.commands"
 WATCH_TOPIC = "access.watch"
-"""What the watch keeps between two starts; all of it can be had again from the sealed log."""
+"""Snapshots of the watch. The sealed log can rebuild all of them."""
 MAX_INPUT_BYTES = 4 << 20
-"""Largest batch of records in an input topic, as it is stored there: uncompressed."""
+"""Largest batch of records in an input topic, as stored: uncompressed."""
 MAX_RECORD_BYTES = MAX_INPUT_BYTES - 1024
-"""Most that key and value of a record in an input topic may have: the rest is for what Kafka writes around them."""
+"""Limit for key and value of a record in an input topic; the rest is for Kafka's own framing."""
 MAX_SEALED_BYTES = 8 << 20
-"""Largest sealed batch as a Kafka record: payloads (4 MiB, or one record as large as the input takes) and hashes."""
+"""Largest sealed batch as a Kafka record: 4 MiB of payloads, or one record of the largest input size, and hashes."""
 
 
 def sealed(topic: str) -> str:
@@ -41,7 +41,7 @@ def store_group(deployment: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """One topic as it must be."""
+    """The required configuration of one topic."""
 
     name: str
     partitions: int
@@ -53,12 +53,12 @@ def topic_specs(activity_partitions: int, payload_retention_days: int) -> tuple[
 
     Args:
         activity_partitions: partitions of ``access.activity`` and of its sealed topic.
-        payload_retention_days: how long sealed topics keep batches; 0 for ever.
+        payload_retention_days: how long sealed topics keep batches; 0 means forever.
     """
     append_time = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
-    # Input is only a passage, but what is not sealed yet must not expire: a week covers a long outage.
-    # Stored uncompressed, so that the broker measures what is inside: a record that a sender's compression made small
-    # could be too large to seal. Senders compress on the wire all the same.
+    # Records must not expire before they are sealed: a week covers a long outage.
+    # The broker stores them uncompressed, so its size limit applies to the content: a record that a sender's
+    # compression made small could be too large to seal. Senders can still compress on the wire.
     source = append_time | {
         "retention.ms": str(7 * 86_400_000),
         "compression.type": "uncompressed",
@@ -66,13 +66,13 @@ def topic_specs(activity_partitions: int, payload_retention_days: int) -> tuple[
     }
     keep = "-1" if payload_retention_days == 0 else str(payload_retention_days * 86_400_000)
     batches = append_time | {"retention.ms": keep, "retention.bytes": "-1", "max.message.bytes": str(MAX_SEALED_BYTES)}
-    for_ever = append_time | {"retention.ms": "-1", "retention.bytes": "-1"}
+    forever = append_time | {"retention.ms": "-1", "retention.bytes": "-1"}
     specs = []
     for topic in INPUT_TOPICS:
         partitions = activity_partitions if topic == ACTIVITY_TOPIC else 1
         specs += [TopicSpec(topic, partitions, source), TopicSpec(sealed(topic), partitions, batches)]
-    specs += [TopicSpec(ANCHORS_TOPIC, 1, for_ever), TopicSpec(RECEIPTS_TOPIC, 1, for_ever)]
-    # Rolled and cleaned soon: what was replaced would have to be read past at every start.
+    specs += [TopicSpec(ANCHORS_TOPIC, 1, forever), TopicSpec(RECEIPTS_TOPIC, 1, forever)]
+    # Roll and compact early: every start reads past the replaced records.
     latest = {
         "message.timestamp.type": "LogAppendTime",
         "cleanup.policy": "compact",

@@ -1,4 +1,4 @@
-"""Connecting to ClickHouse: a server, or the embedded engine in a folder, through the same client calls."""
+"""Connect to ClickHouse: a server, or the embedded engine in a folder, with the same client."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ class StoreLock:
 
 
 def private_temp(path: Path) -> None:
-    """Point temporary files into the store's own folder and sweep what a killed process left there.
+    """Put temporary files next to the store and delete those that a killed process left.
 
-    The embedded engine writes each insert to a file first; after ``kill -9`` it stays.
+    The embedded engine writes each insert to a file first, and the file survives ``kill -9``.
     """
     folder = path.parent / f"{path.name}.tmp"
     shutil.rmtree(folder, ignore_errors=True)
@@ -75,7 +75,7 @@ def connect(address: StoreAddress, *, create: bool = True, answer_seconds: float
     """Return a client whose database exists.
 
     Args:
-        create: make the database if it is missing; not for readers, who may have no right to.
+        create: create a missing database. Readers do not: they may lack the right.
         answer_seconds: how long a server may take to answer.
 
     Raises:
@@ -113,7 +113,7 @@ def _client(address: StoreAddress, database: str | None, answer_seconds: float) 
 
 
 def is_embedded(client: Client) -> bool:
-    """Whether the engine that a client speaks to runs inside this process."""
+    """Whether the client's engine runs inside this process."""
     return client.uri.startswith("chdb:")
 
 

@@ -1,4 +1,4 @@
-"""What the store holds of each log, asked of ClickHouse itself: the only truth about what has been inserted."""
+"""Read and insert the evidence of each log. ClickHouse itself is the only authority on what has been inserted."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ SYNCHRONOUS = {
     "async_insert": 0,
     "insert_deduplicate": 1,
     "deduplicate_blocks_in_dependent_materialized_views": 1,
-    # One block of ten thousand rows gains nothing from more threads; they cost a third more CPU.
+    # More threads do not speed up a block of ten thousand rows, and cost a third more CPU.
     "max_threads": 1,
     "max_insert_threads": 1,
     "input_format_parallel_parsing": 0,
 }
-"""An insert has happened, whole, when the call returns; the same block twice is stored once."""
+"""An insert is complete when the call returns; a repeated block is stored once."""
 ARROW = {"output_format_arrow_string_as_string": 0, "output_format_arrow_low_cardinality_as_dictionary": 0}
-"""Strings come back as the bytes that they are, valid UTF-8 or not."""
+"""Strings are returned as bytes, valid UTF-8 or not."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 ORIGINS_SCHEMA = pa.schema(
     [
@@ -97,7 +96,7 @@ def insert_entries(client: Client, table: pa.Table, origin: str, first_index: in
 
 
 def insert_origin(client: Client, genesis: Genesis) -> None:
-    """Store what the first entry of a log binds, unless it is there."""
+    """Store the genesis of a log unless it is stored already."""
     known = client.query(
         "SELECT count() FROM origins WHERE origin = {origin:String}", parameters={"origin": genesis.origin}
     )
@@ -123,7 +122,7 @@ def insert_anchor(client: Client, anchor: Anchor) -> None:
 
 
 def has_receipt(client: Client, receipt: Receipt) -> bool:
-    """Whether a receipt is stored: a target answers for an anchor at one moment once."""
+    """Whether a receipt is stored: a target sends one receipt for an anchor at a time."""
     rows = client.query(
         "SELECT count() FROM receipts WHERE origin = {origin:String} AND index = {index:UInt64} "
         "AND target = {target:String} AND toUnixTimestamp64Micro(at) = {at:Int64}",
@@ -138,7 +137,7 @@ def has_receipt(client: Client, receipt: Receipt) -> bool:
 
 
 def insert_receipt(client: Client, receipt: Receipt, offset: int) -> None:
-    """Store one receipt, unless it is there; ``offset`` is its Kafka offset, by which ClickHouse knows it again."""
+    """Store one receipt unless it is stored already; ``offset`` is its Kafka offset, the deduplication token."""
     if has_receipt(client, receipt):
         return
     values = (receipt.origin, receipt.index, receipt.target, receipt.at, receipt.receipt, receipt.error)

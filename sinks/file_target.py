@@ -1,4 +1,4 @@
-"""The anchor target ``file``: one JSON object a line, appended and synced. Put the file on storage of its own."""
+"""The anchor target ``file``: one JSON object per line, appended and synced. Put the file on separate storage."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class FileTarget:
         self._path = path
 
     def publish(self, anchor: Anchor) -> bytes:
-        """Append one anchor unless the file has it, and return path and end offset as the receipt.
+        """Append one anchor unless the file contains it, and return path and end offset as the receipt.
 
         Raises:
-            AnchorTargetError: the file cannot be written, or holds another anchor of this index.
+            AnchorTargetError: the file cannot be written, or contains another anchor with this index.
         """
         line = json.dumps(
             {
@@ -55,7 +55,7 @@ class FileTarget:
                 else:
                     end = file.seek(0, os.SEEK_END)
                     file.seek(max(0, end - 1))
-                    torn = end > 0 and file.read(1) != b"\n"  # a line cut off by a crash stays, on a line of its own
+                    torn = end > 0 and file.read(1) != b"\n"  # a line that a crash truncated stays
                     file.write((b"\n" if torn else b"") + line.encode() + b"\n")
                     file.flush()
                     os.fsync(file.fileno())
@@ -64,7 +64,7 @@ class FileTarget:
             raise AnchorTargetError(f"{self._path} cannot be written: {error.strerror} (anchor_file)") from error
 
     def _compare(self, anchor: Anchor) -> None:
-        """Find the anchor of this index in the file, which was written long ago, and see that it is the same one."""
+        """Check that the older anchor with this index in the file is the same one."""
         for known in read_anchor_file(self._path):
             if known.index == anchor.index and known.origin == anchor.origin:
                 if known.note == anchor.note:
@@ -86,7 +86,7 @@ class FileTarget:
 
 
 def read_anchor_file(path: Path) -> Iterator[Anchor]:
-    """Yield the anchors in a file written by this target; lines that are none are passed over.
+    """Yield the anchors in a file written by this target; other lines are skipped.
 
     Raises:
         OSError: the file cannot be read.
@@ -99,7 +99,7 @@ def read_anchor_file(path: Path) -> Iterator[Anchor]:
 
 
 def _parse(line: bytes) -> Anchor | None:
-    """Return the anchor that a line holds, or None: a line may be cut off, or nobody knows who wrote it."""
+    """Return the anchor in a line, or None: a line may be truncated or come from another program."""
     try:
         parsed = json.loads(line)
         origin, index, time_ms = parsed["origin"], parsed["index"], parsed["time_ms"]

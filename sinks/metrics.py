@@ -1,4 +1,4 @@
-"""Metrics of the sink, one line each with what it means."""
+"""Metrics of the store."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Numbered migrations of the store, forward only: evidence is never migrated away.
+"""Numbered migrations of the store, forward only: a migration never removes evidence.
 
-A migration is a file ``NNNN_name.sql``; each of its statements ends with a semicolon at the end of a line. What was
-applied is recorded with its SHA-256, so that a file changed afterwards is noticed.
+A migration is a file ``NNNN_name.sql``; each of its statements ends with a semicolon at the end of a line. The
+table ``migrations`` records each applied file with its SHA-256, so that a later change of the file is detected.
 """
 
 from __future__ import annotations
@@ -82,12 +82,12 @@ def pending(client: Client) -> list[Migration]:
 
 
 def repeatable(statement: str) -> str:
-    """Return a statement that does no harm the second time: a crash may come before the migration is on record."""
+    """Return a statement that can be repeated: a crash may come before the migration is recorded."""
     return re.sub(r"^CREATE (TABLE|VIEW|MATERIALIZED VIEW) (?!IF NOT EXISTS)", r"CREATE \1 IF NOT EXISTS ", statement)
 
 
 def migrate(client: Client) -> list[Migration]:
-    """Apply what is pending and return it."""
+    """Apply the pending migrations and return them."""
     done = pending(client)
     for migration in done:
         for statement in migration.statements:

@@ -1,4 +1,4 @@
-"""A sealed batch as rows of ``entries``: columns stay columns, no entry is touched on its own."""
+"""Convert a sealed batch to rows of ``entries``, column by column, without a loop over entries."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _blobs(lengths: bytes, joined: bytes) -> pa.Array:
 
 
 def lacks_schema(table: pa.Table) -> bool:
-    """Whether a row could not be decoded for want of its schema."""
+    """Whether a row could not be decoded because its schema is not registered."""
     return bool(pc.any(pc.starts_with(table.column("decode_error"), b"schema_unknown")).as_py())
 
 
@@ -105,7 +105,7 @@ def newest_append_time(table: pa.Table) -> int:
 
 
 def rejected_codes(table: pa.Table) -> list[str]:
-    """Return the short word of every decode error in the rows."""
+    """Return the code of every decode error in the rows."""
     errors = table.column("decode_error")
     bad = errors.filter(pc.greater(pc.binary_length(errors), 0))
     return [error.partition(b":")[0].decode() for error in bad.to_pylist()] if len(bad) else []

@@ -86,8 +86,7 @@ AS SELECT
     if(has(since.kind, 'finding.closed'), closing.occurred_at, NULL) AS closed_at,
     closing.actor_id AS closed_by, closing.reason AS closed_reason, length(opened) AS times_opened,
     arrayLast(event -> event.kind IN ('finding.opened', 'finding.resolved'), events).evidence AS evidence,
-    about.tenant AS tenant, about.grant_source_system AS grant_source_system,
-    about.grant_source_instance AS grant_source_instance,
+    tenant, grant_source_system, grant_source_instance,
     arrayLast(event -> event.grant_id != '', events).grant_id AS grant_id,
     arrayLast(event -> event.request_id != '', events).request_id AS request_id,
     arrayLast(event -> event.session_id != '', events).session_id AS session_id,
@@ -98,9 +97,10 @@ FROM
 (
     SELECT
         finding_rule AS rule, finding_key AS key, finding_deadline AS deadline,
+        tenant, grant_source_system, grant_source_instance,
         arraySort(event -> event.place, groupArray(CAST(
-            ((toUInt32OrZero(splitByChar('/', origin)[-1]), `index`), event_id, event_type, occurred_at, finding_severity, finding_evidence, actor_id, reason, tenant, grant_source_system, grant_source_instance, grant_id, request_id, session_id, subject_id, resource_kind, resource_id, resource_environment, entitlement, origin),
-            'Tuple(place Tuple(UInt32, UInt64), id String, kind String, occurred_at DateTime64(6, \'UTC\'), severity String, evidence String, actor_id String, reason String, tenant String, grant_source_system String, grant_source_instance String, grant_id String, request_id String, session_id String, subject_id String, resource_kind String, resource_id String, resource_environment String, entitlement String, origin String)'
+            ((toUInt32OrZero(splitByChar('/', origin)[-1]), `index`), event_id, event_type, occurred_at, finding_severity, finding_evidence, actor_id, reason, grant_id, request_id, session_id, subject_id, resource_kind, resource_id, resource_environment, entitlement, origin),
+            'Tuple(place Tuple(UInt32, UInt64), id String, kind String, occurred_at DateTime64(6, \'UTC\'), severity String, evidence String, actor_id String, reason String, grant_id String, request_id String, session_id String, subject_id String, resource_kind String, resource_id String, resource_environment String, entitlement String, origin String)'
         ))) AS every,
         -- An event that was read twice counts once, at its first entry.
         arrayFilter((event, nth) -> nth = 1, every, arrayEnumerateUniq(every.id)) AS events,
@@ -113,11 +113,11 @@ FROM
     FROM entries
     WHERE decode_error = '' AND event_type IN ('finding.opened', 'finding.resolved', 'finding.acknowledged', 'finding.closed')
         AND splitByChar('/', origin)[-3] = 'access.findings'
-    GROUP BY rule, key, deadline
+    GROUP BY rule, key, deadline, tenant, grant_source_system, grant_source_instance
 ) AS story
 LEFT JOIN finding_rules ON finding_rules.rule = story.rule
 SETTINGS join_use_nulls = 0
-COMMENT 'One row per finding. Only the log of findings counts: access systems cannot write to it';
+COMMENT 'One row per finding: rule, key, deadline, tenant and source of the grant. Only the log of findings counts: access systems cannot write to it';
 
 CREATE VIEW judged_grants
 (

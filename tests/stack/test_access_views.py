@@ -126,7 +126,7 @@ def reviewed(story: Story) -> None:
 
 
 def found(story: Story) -> None:
-    """Findings: open, resolved, opened again, resolved only, told twice, and one that an access system made up."""
+    """Findings: open, resolved, reopened, resolved only, recorded twice, and one that an access system made up."""
     story.find("overdue", "silent", -59, deadline=-60, severity="critical", evidence='{"n": 1}', grant_id="silent")
     story.find("overdue", "late", -59, deadline=-60)
     story.find("overdue", "late", -50, deadline=-60, resolved=True, evidence='{"late_seconds": 600}')
@@ -152,8 +152,28 @@ def found(story: Story) -> None:
     }  # fmt: skip
     story.find("overdue", "nowhere", -59, deadline=-60, grant_id="nowhere", subject="ghost", tenant="blue", **place)
     story.find("self_approved", "closed", -50, grant_id="closed", session_id="s-1", subject="mallory", **place)
-    story.decide("finding.acknowledged", "self_approved", "closed", -49, "carol", "looking into it")
-    story.decide("finding.closed", "self_approved", "closed", -48, "dave", "reviewed by the team lead")
+    story.decide(
+        "finding.acknowledged",
+        "self_approved",
+        "closed",
+        -49,
+        "carol",
+        "looking into it",
+        grant_source=place["grant_source"],
+    )
+    story.decide(
+        "finding.closed",
+        "self_approved",
+        "closed",
+        -48,
+        "dave",
+        "reviewed by the team lead",
+        grant_source=place["grant_source"],
+    )
+    story.decide("finding.closed", "self_approved", "closed", -47, "eve", "the same id in another source")
+    story.find("clock_skew", "same", -50, tenant="blue")
+    story.find("clock_skew", "same", -50, tenant="red")
+    story.find("clock_skew", "same", -49, tenant="red", resolved=True)
     story.find("watch_fault", "again", -50)
     story.decide("finding.acknowledged", "watch_fault", "again", -49, "carol", "known")
     story.decide("finding.closed", "watch_fault", "again", -48, "carol", "repaired")
@@ -343,7 +363,9 @@ def test_latencies_are_exact(views: Answers) -> None:
 
 def test_findings_are_one_row_each(story: Story, views: Answers) -> None:
     found = {(row["rule"], row["key"], time_of(row["deadline"])): row for row in views["findings"]}
-    assert len(found) == len(views["findings"]) == 15
+    assert len(views["findings"]) == 18
+    tenants = {row["tenant"]: row["open"] for row in views["findings"] if row["key"] == "same"}
+    assert tenants == {"blue": True, "red": False}
     silent = found["overdue", "silent", story.at(-60)]
     assert (silent["open"], silent["severity"], silent["evidence"]) == (True, "critical", '{"n": 1}')
     assert (silent["resolved_at"], silent["grant_id"]) == (None, "silent"), "an access system resolved a finding"
@@ -364,7 +386,7 @@ def test_findings_are_one_row_each(story: Story, views: Answers) -> None:
 
 
 def test_people_acknowledge_and_close_findings(story: Story, views: Answers) -> None:
-    found = {(row["rule"], row["key"]): row for row in views["findings"]}
+    found = {(row["rule"], row["key"]): row for row in views["findings"] if row["closed_by"] != "eve"}
     decisions = ("open", "acknowledged_by", "acknowledged_at", "closed_by", "closed_at", "closed_reason", "resolved_at")
 
     def decided(rule: str, key: str) -> tuple[Any, ...]:
@@ -383,7 +405,7 @@ def test_people_acknowledge_and_close_findings(story: Story, views: Answers) -> 
 
 
 def test_what_a_finding_is_about_stands_in_columns(views: Answers) -> None:
-    [row] = [row for row in views["findings"] if row["key"] == "closed"]
+    [row] = [row for row in views["findings"] if row["key"] == "closed" and row["grant_source_system"]]
     named = ("grant", "resource_", "subject", "session", "entitlement")
     assert {name: row[name] for name in row if name.startswith(named)} == {
         "grant_source_system": "teleport", "grant_source_instance": "root", "grant_id": "closed", "session_id": "s-1",

@@ -126,11 +126,13 @@ class Story:
         event = self.event(kind, taken, f"{rule}:{key}:{len(self.records)}", finding=finding, **fields)
         return self.add(event, taken, topic=topic)
 
-    def decide(self, kind: str, rule: str, key: str, taken: float, person: str, reason: str) -> Event:
+    def decide(self, kind: str, rule: str, key: str, taken: float, person: str, reason: str, **fields: Any) -> Event:
         """A person acknowledges or closes a finding."""
         finding, actor = Finding(rule, key, "info"), Actor(person, "human")
         native_id = f"{rule}:{key}:{len(self.records)}"
-        return self.add(self.event(kind, taken, native_id, finding=finding, actor=actor, reason=reason), taken)
+        return self.add(
+            self.event(kind, taken, native_id, finding=finding, actor=actor, reason=reason, **fields), taken
+        )
 
 
 def fill(data_dir: Path, records: Sequence[Record], *, cuts: Sequence[int] = (1000,), merge: bool = False) -> Path:
