@@ -119,8 +119,8 @@ def decode_values(
 ) -> pa.RecordBatch:
     """Decode framed values, one row each, in the columns of ``DECODED_SCHEMA``.
 
-    A value that cannot be decoded has empty columns, and the reason in ``decode_error``: a short stable code, a colon and
-    the detail. Bad values raise nothing.
+    A value that cannot be decoded has empty columns, and the reason in ``decode_error``: a short stable code, a colon
+    and the detail. Bad values raise nothing.
     """
     times = np.asarray(append_times_ms, dtype=np.int64)
     schema = _only_schema(values, times, catalog)

@@ -1,8 +1,8 @@
 """Framing: the bytes before a datum that identify its writer schema.
 
-Readers accept two framings: Avro single-object encoding (Avro 1.11 specification, "Single-object encoding": ``C3 01``, the
-8-byte little-endian CRC-64-AVRO of the writer schema, the datum) and the Confluent wire format (``00``, a big-endian
-u32 schema id, the datum). The bytes before the datum are the *prefix*.
+Readers accept two framings: Avro single-object encoding (Avro 1.11 specification, "Single-object encoding": ``C3 01``,
+the 8-byte little-endian CRC-64-AVRO of the writer schema, the datum) and the Confluent wire format (``00``, a
+big-endian u32 schema id, the datum). The bytes before the datum are the *prefix*.
 """
 
 from __future__ import annotations
