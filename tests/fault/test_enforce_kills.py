@@ -120,7 +120,7 @@ def test_a_second_enforcer_takes_the_place_of_one_that_works(here: Enforcement) 
     # Only now the first one's program comes to its end. Its outcome is no outcome any more.
     here.release()
     wait_for(lambda: not first.alive(), "the first has ended")
-    assert first.exit_code == 1 and "took this one's place" in first.last_words()
+    assert first.exit_code == 1 and "another enforcer has taken over" in first.last_error()
     assert "Traceback" not in first.log_path.read_text()
     here.grant("g2")
     ended(here)
