@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import cache
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
-import fastavro
-from fastavro.schema import parse_schema
-
-from ..schemas.catalog import load
-from ..schemas.framing import FramingError, prefix_of, single_object_prefix
+from . import single_object
+from .batch import micros_of
 from .entry import leaf_hash
 from .keys import Signer
 from .merkle import Frontier, root_of
 from .note import Checkpoint, NoteError, open_own_checkpoint, sign_checkpoint
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class AnchorError(ValueError):
@@ -40,11 +33,7 @@ class Anchor:
     note: str
 
     def checkpoints(self) -> list[Checkpoint]:
-        """Parse the checkpoint bodies.
-
-        Raises:
-            NoteError: a body is malformed.
-        """
+        """Parse the checkpoint bodies; raises NoteError if one is malformed."""
         return [Checkpoint.parse(body) for body in self.bodies]
 
 
@@ -61,11 +50,7 @@ class Receipt:
 
 
 class AnchorTarget(Protocol):
-    """A place outside the pipeline that keeps anchors, so that operators cannot change them unnoticed.
-
-    ``publish`` is called only after the anchor is committed, and again with the same anchor after a crash. It must be
-    idempotent.
-    """
+    """A place outside the pipeline that keeps anchors, so that operators cannot change them unnoticed."""
 
     @property
     def name(self) -> str:
@@ -73,7 +58,7 @@ class AnchorTarget(Protocol):
         ...
 
     def publish(self, anchor: Anchor) -> bytes:
-        """Write one anchor durably and return the receipt.
+        """Write one committed anchor durably and return the receipt. Idempotent: a crash repeats the call.
 
         Raises:
             AnchorTargetError: the target did not accept it; the message contains the reason.
@@ -132,53 +117,9 @@ def check_anchor(anchor: Anchor, public_key: bytes) -> Frontier:
     return frontier
 
 
-@cache
-def _schema(name: str) -> tuple[bytes, Any]:
-    definition = load(name)
-    return bytes(single_object_prefix(definition)), parse_schema(definition)
-
-
-def _encode(name: str, datum: dict[str, Any]) -> bytes:
-    prefix, schema = _schema(name)
-    out = io.BytesIO()
-    out.write(prefix)
-    fastavro.schemaless_writer(out, schema, datum)
-    return out.getvalue()
-
-
-def _decode(name: str, value: bytes) -> dict[str, Any]:
-    prefix, schema = _schema(name)
-    try:
-        if (found := prefix_of(value)) != prefix:
-            raise AnchorError(f"schema id {found.hex()} is not that of {name}")
-        rest = io.BytesIO(value[len(prefix) :])
-        datum: Any = fastavro.schemaless_reader(rest, schema, None)
-        if extra := len(rest.read()):
-            raise AnchorError(f"not a readable {name}: {extra} bytes follow the datum")
-        if datum["index"] < 0:
-            raise AnchorError(f"not a readable {name}: its index is {datum['index']}")
-    except AnchorError:
-        raise
-    except (FramingError, EOFError, IndexError, ValueError, OverflowError) as error:
-        raise AnchorError(f"not a readable {name}: {error}") from error
-    result: dict[str, Any] = datum
-    return result
-
-
 def encode_anchor(anchor: Anchor) -> bytes:
-    """Encode an anchor as the value of a Kafka record, in Avro single-object encoding."""
-    return _encode(
-        "anchor",
-        {
-            "origin": anchor.origin,
-            "index": anchor.index,
-            "time": _EPOCH + timedelta(milliseconds=anchor.time_ms),
-            "bodies": list(anchor.bodies),
-            "entry": anchor.entry,
-            "frontier": anchor.frontier,
-            "note": anchor.note,
-        },
-    )
+    """Encode an anchor as the value of a Kafka record."""
+    return single_object.encode("anchor", asdict(anchor) | {"time": anchor.time_ms})
 
 
 def decode_anchor(value: bytes) -> Anchor:
@@ -188,15 +129,13 @@ def decode_anchor(value: bytes) -> Anchor:
         AnchorError: not an anchor.
     """
     datum = _decode("anchor", value)
-    time_ms = (datum["time"] - _EPOCH) // timedelta(milliseconds=1)
-    fields = (datum["entry"], datum["frontier"], datum["note"])
-    return Anchor(datum["origin"], datum["index"], time_ms, tuple(datum["bodies"]), *fields)
+    time_ms = micros_of(datum.pop("time")) // 1000
+    return Anchor(**datum | {"time_ms": time_ms, "bodies": tuple(datum["bodies"])})
 
 
 def encode_receipt(receipt: Receipt) -> bytes:
     """Encode a receipt as the value of a Kafka record."""
-    names = ("origin", "index", "target", "at", "receipt", "error")
-    return _encode("receipt", {name: getattr(receipt, name) for name in names})
+    return single_object.encode("receipt", asdict(receipt))
 
 
 def decode_receipt(value: bytes) -> Receipt:
@@ -206,3 +145,10 @@ def decode_receipt(value: bytes) -> Receipt:
         AnchorError: not a receipt.
     """
     return Receipt(**_decode("receipt", value))
+
+
+def _decode(name: str, value: bytes) -> dict[str, Any]:
+    try:
+        return single_object.decode(name, value)
+    except ValueError as error:
+        raise AnchorError(str(error)) from error

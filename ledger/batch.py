@@ -5,18 +5,10 @@ Bytes: docs/ledger.md, "Sealed batch".
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from typing import Any
 
-import fastavro
-from fastavro.schema import parse_schema
-
-from ..schemas.catalog import load
-from ..schemas.framing import FramingError, prefix_of, single_object_prefix
-from . import packing
+from . import packing, single_object
 from .entry import NO_HEADERS, Genesis, chain, payload_hashes
 from .keys import Signer
 from .merkle import Frontier
@@ -103,6 +95,9 @@ class SealedBatch:
     sealed_at: datetime
     note: str
 
+    def __str__(self) -> str:
+        return f"batch of {self.origin} at index {self.first_index}"
+
     @property
     def origin(self) -> str:
         """The log to which this batch belongs."""
@@ -130,36 +125,42 @@ class SealedBatch:
                 raise ValueError("an entry's headers have no count")
             return Records(
                 list(self.flags),
-                packing.unpack_u64(self.offsets),
-                packing.unpack_i64(self.append_times),
+                packing.unpack(packing.U64, self.offsets),
+                packing.unpack(packing.I64, self.append_times),
                 packing.unpack_blobs(self.key_lengths, self.keys),
                 packing.unpack_blobs(self.value_lengths, self.values),
                 [header or b"" for header in headers],
             )
         except ValueError as error:
-            raise BatchError(f"batch of {self.origin} at index {self.first_index}: {error}") from error
+            raise BatchError(f"{self}: {error}") from error
 
     def head(self, public_key: bytes) -> Head:
         """Verify the note over this batch's head and return the head. The entries are not hashed here.
 
         Raises:
-            BatchError: the key did not sign the note, or the note states another origin, size, root, last leaf, next
-                offset or time of sealing.
+            BatchError: the key did not sign exactly this head, extent and time of sealing.
         """
-        where = f"batch of {self.origin} at index {self.first_index}"
         try:
             checkpoint, signed = open_sealed_checkpoint(self.note, public_key, self.first_index, self.last_leaf)
             frontier = Frontier.unpack(self.size, self.frontier)
         except (NoteError, ValueError) as error:
-            raise BatchError(f"{where}: {error}", "checkpoint") from error
+            raise BatchError(f"{self}: {error}", "checkpoint") from error
         head = Head(self.genesis, frontier, self.last_leaf, self.next_offset)
         if checkpoint != head.checkpoint():
-            raise BatchError(f"{where}: the signed checkpoint is not the head of its frontier", "checkpoint")
+            raise BatchError(f"{self}: the signed checkpoint is not the head of its frontier", "checkpoint")
         if signed.sealed_at != micros_of(self.sealed_at):
-            raise BatchError(f"{where}: the time of sealing is not the signed one", "sealed_at")
+            raise BatchError(f"{self}: the time of sealing is not the signed one", "sealed_at")
         if signed.next_offset != self.next_offset:
-            raise BatchError(f"{where}: the next offset is not the signed one", "sealed_at")
+            raise BatchError(f"{self}: the next offset is not the signed one", "sealed_at")
         return head
+
+
+_COLUMNS = tuple(field.name for field in fields(SealedBatch) if field.name != "genesis")
+_WIDTHS = {
+    "flags": 1, "offsets": 8, "append_times": 8, "key_lengths": 4, "value_lengths": 4, "header_lengths": 4,
+    "payload_hashes": 32, "leaf_hashes": 32,
+}  # fmt: skip
+"""Bytes per entry of the columns that have one member per entry."""
 
 
 def micros_of(time: datetime) -> int:
@@ -180,6 +181,7 @@ def seal(
     frontier = head.frontier.copy()
     frontier.extend(leaves)
     new = Head(head.genesis, frontier, leaves[-1] if leaves else head.last_leaf, next_offset)
+    facts = BatchFacts(micros_of(sealed_at), head.size, next_offset, new.last_leaf)
     key_lengths, keys = packing.pack_blobs(records.keys)
     value_lengths, values = packing.pack_blobs(records.values)
     header_lengths, headers = packing.pack_blobs(records.headers)
@@ -189,8 +191,8 @@ def seal(
         count=len(records),
         previous_leaf_hash=head.last_leaf,
         flags=bytes(records.flags),
-        offsets=packing.pack_u64(records.offsets),
-        append_times=packing.pack_i64(records.append_times),
+        offsets=packing.pack(packing.U64, records.offsets),
+        append_times=packing.pack(packing.I64, records.append_times),
         key_lengths=key_lengths,
         keys=keys,
         value_lengths=value_lengths,
@@ -202,47 +204,15 @@ def seal(
         next_offset=next_offset,
         frontier=frontier.pack(),
         sealed_at=sealed_at,
-        note=sign_checkpoint(
-            new.checkpoint(), signer, BatchFacts(micros_of(sealed_at), head.size, next_offset, new.last_leaf)
-        ),
+        note=sign_checkpoint(new.checkpoint(), signer, facts),
     )
     return batch, new
 
 
-@cache
-def _schema() -> tuple[bytes, Any]:
-    definition = load("sealed_batch")
-    return bytes(single_object_prefix(definition)), parse_schema(definition)
-
-
-_FLAT = (
-    "first_index", "count", "previous_leaf_hash", "flags", "offsets", "append_times", "key_lengths", "keys",
-    "value_lengths", "values", "header_lengths", "headers", "payload_hashes", "leaf_hashes", "next_offset", "frontier",
-    "note",
-)  # fmt: skip
-_COUNTERS = ("first_offset", "previous_size", "first_index", "count", "next_offset")
-_WIDTHS = {
-    "flags": 1, "offsets": 8, "append_times": 8, "key_lengths": 4, "value_lengths": 4, "header_lengths": 4,
-    "payload_hashes": 32, "leaf_hashes": 32,
-}  # fmt: skip
-
-
 def encode(batch: SealedBatch) -> bytes:
     """Return a sealed batch as the value of one Kafka record, in single-object encoding."""
-    prefix, schema = _schema()
-    genesis = batch.genesis
-    datum = {name: getattr(batch, name) for name in _FLAT} | {
-        "origin": genesis.origin,
-        "topic_id": genesis.topic_id,
-        "first_offset": genesis.first_offset,
-        "previous_size": genesis.previous_size,
-        "previous_root": genesis.previous_root,
-        "sealed_at": batch.sealed_at,
-    }
-    out = io.BytesIO()
-    out.write(prefix)
-    fastavro.schemaless_writer(out, schema, datum)
-    return out.getvalue()
+    datum = {name: getattr(batch, name) for name in _COLUMNS}
+    return single_object.encode("sealed_batch", datum | asdict(batch.genesis))
 
 
 def decode(value: bytes) -> SealedBatch:
@@ -251,33 +221,17 @@ def decode(value: bytes) -> SealedBatch:
     Raises:
         BatchError: not a sealed batch, or a column does not have ``count`` members.
     """
-    prefix, schema = _schema()
     try:
-        found = prefix_of(value)
-        if found != prefix:
-            raise BatchError(f"not a sealed batch: schema id {found.hex()}, expected {prefix.hex()}")
-        rest = io.BytesIO(value[len(prefix) :])
-        datum: Any = fastavro.schemaless_reader(rest, schema, None)
-        if extra := len(rest.read()):
-            raise BatchError(f"not a readable sealed batch: {extra} bytes follow the datum")
-        for name in _COUNTERS:
-            if datum[name] < 0:
-                raise BatchError(f"not a readable sealed batch: {name} is {datum[name]}")
-        genesis = Genesis(
-            datum["origin"], datum["topic_id"], datum["first_offset"], datum["previous_size"], datum["previous_root"]
-        )
-    except BatchError:
-        raise
-    except (FramingError, EOFError, IndexError, ValueError, OverflowError) as error:
-        raise BatchError(f"not a readable sealed batch: {error}") from error
+        datum = single_object.decode("sealed_batch", value)
+        genesis = Genesis(**{field.name: datum.pop(field.name) for field in fields(Genesis)})
+    except ValueError as error:
+        raise BatchError(str(error)) from error
     for name, width in _WIDTHS.items():
         if len(datum[name]) != width * datum["count"]:
             raise BatchError(
                 f"batch of {genesis.origin} at index {datum['first_index']}: column {name} has the wrong length"
             )
-    return SealedBatch(
-        genesis=genesis, sealed_at=datum["sealed_at"].astimezone(UTC), **{name: datum[name] for name in _FLAT}
-    )
+    return SealedBatch(genesis=genesis, **datum)
 
 
 def leaf_at(batch: SealedBatch, index: int) -> bytes:

@@ -40,8 +40,7 @@ class Genesis:
         origin: ``<deployment>/<topic>/<partition>/<epoch>``, at most 255 bytes of UTF-8.
         topic_id: 16-byte Kafka topic id of the input topic.
         first_offset: first offset of the input partition that this epoch covers.
-        previous_size: number of entries in the previous epoch; 0 in epoch 0.
-        previous_root: 32-byte root of the previous epoch; zeros in epoch 0.
+        previous_size, previous_root: head of the previous epoch; zeros in epoch 0.
     """
 
     origin: str
@@ -60,14 +59,8 @@ class Genesis:
     def hash(self) -> bytes:
         """Return the 32-byte genesis hash."""
         origin = self.origin.encode()
-        return sha256(
-            b"GLG1"
-            + struct.pack(">H", len(origin))
-            + origin
-            + self.topic_id
-            + struct.pack(">QQ", self.first_offset, self.previous_size)
-            + self.previous_root
-        ).digest()
+        rest = (self.topic_id, self.first_offset, self.previous_size, self.previous_root)
+        return sha256(struct.pack(f">4sH{len(origin)}s16sQQ32s", b"GLG1", len(origin), origin, *rest)).digest()
 
 
 def origin_of(deployment: str, topic: str, partition: int, epoch: int = 0) -> str:
@@ -86,22 +79,16 @@ def split_origin(origin: str) -> tuple[str, int]:
     return parts[1], int(parts[2])
 
 
-def encode_bytes(data: bytes | None) -> bytes:
-    """Return ``bytes(x)``: u32 length and x; FFFFFFFF for null."""
-    return NULL_LENGTH if data is None else _u32(len(data)) + data
-
-
 def encode_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> bytes:
     """Encode a record's headers for the payload hash: u32 count, then name and value of each, in record order."""
     if not headers:
         return NO_HEADERS
-    parts = [encode_bytes(name.encode()) + encode_bytes(value) for name, value in headers]
+    parts = [_bytes(name.encode()) + _bytes(value) for name, value in headers]
     return _u32(len(parts)) + b"".join(parts)
 
 
-def payload_hash(key: bytes | None, value: bytes | None, headers: bytes = NO_HEADERS) -> bytes:
-    """Return the 32-byte hash of a record's key, value and headers; ``headers`` as :func:`encode_headers` returns."""
-    return sha256(b"GLP1" + encode_bytes(key) + encode_bytes(value) + headers).digest()
+def _bytes(data: bytes | None) -> bytes:
+    return NULL_LENGTH if data is None else _u32(len(data)) + data
 
 
 def payload_hashes(
@@ -118,11 +105,6 @@ def payload_hashes(
         ).digest()
         for key, value, header in zip(keys, values, headers, strict=True)
     ]
-
-
-def leaf_data(flags: int, previous: bytes, offset: int, append_time_ms: int, payload: bytes) -> bytes:
-    """Return the 85 bytes of an entry: the leaf data of RFC 6962 section 2.1."""
-    return _leaf(b"\x00GLE1", flags, previous, offset, append_time_ms, payload)[1:]
 
 
 def leaf_hash(data: bytes) -> bytes:

@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
-    KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
@@ -72,7 +71,7 @@ class LocalSigner:
 
     def __init__(self, private_key: Ed25519PrivateKey) -> None:
         self._private = private_key
-        self._public = private_key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self.public_key = private_key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
     @classmethod
     def generate(cls) -> LocalSigner:
@@ -89,12 +88,8 @@ class LocalSigner:
         try:
             key = load_pem_private_key(pem, passphrase)
         except TypeError as error:
-            problem = (
-                "is encrypted and no passphrase is given"
-                if passphrase is None
-                else "is not encrypted, a passphrase is given"
-            )
-            raise KeyFormatError(f"the private key {problem}") from error
+            problem = "encrypted and no passphrase is" if passphrase is None else "not encrypted, a passphrase is"
+            raise KeyFormatError(f"the private key is {problem} given") from error
         except (ValueError, UnsupportedAlgorithm) as error:
             hint = "" if passphrase is None else ", or the passphrase is wrong"
             raise KeyFormatError(f"the private key is not a readable PKCS#8 PEM{hint}") from error
@@ -102,20 +97,13 @@ class LocalSigner:
             raise KeyFormatError("the private key is not an Ed25519 key")
         return cls(key)
 
-    @property
-    def public_key(self) -> bytes:
-        """The 32 raw bytes of the public key."""
-        return self._public
-
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte Ed25519 signature over the message."""
         return self._private.sign(message)
 
     def to_pem(self, passphrase: bytes | None) -> bytes:
         """Return the private key as PKCS#8 PEM, encrypted if a passphrase is given."""
-        encryption: KeySerializationEncryption = (
-            BestAvailableEncryption(passphrase) if passphrase is not None else NoEncryption()
-        )
+        encryption = BestAvailableEncryption(passphrase) if passphrase is not None else NoEncryption()
         return self._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
 

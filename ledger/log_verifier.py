@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from .batch import BatchError, Head, SealedBatch
 from .entry import EntryError, check_leaves, check_payloads, split_origin
 from .keys import LogKeys
-from .packing import unpack_hashes, unpack_i64, unpack_u64
+from .packing import I64, U64, unpack, unpack_hashes
 
 
 class InvalidNoteError(BatchError):
@@ -44,7 +44,7 @@ def check_hashes(batch: SealedBatch) -> None:
     Raises:
         EntryError: an entry differs.
     """
-    columns = (list(batch.flags), unpack_u64(batch.offsets), unpack_i64(batch.append_times))
+    columns = (list(batch.flags), unpack(U64, batch.offsets), unpack(I64, batch.append_times))
     check_leaves(batch.previous_leaf_hash, *columns, unpack_hashes(batch.payload_hashes), stored=batch.leaf_hashes)
 
 
@@ -68,8 +68,7 @@ class LogVerifier:
         """Verify the next batch and return the new head.
 
         Raises:
-            InvalidNoteError: the log did not sign this record: skip it.
-            DiscontinuityError: the batch does not continue the head: stop. The head is unchanged.
+            InvalidNoteError, DiscontinuityError: the head is unchanged.
         """
         after = self._signed_head(batch)
         self._check_continuity(batch, after)
@@ -106,26 +105,25 @@ class LogVerifier:
     def _check_continuity(self, batch: SealedBatch, after: Head) -> None:
         before = self._head_before(batch)
         index = min(batch.first_index, before.size)
-        where = f"batch of {batch.origin} at index {batch.first_index}"
         # Step 3, Order: no index is missing or duplicated.
         if batch.first_index != before.size:
-            raise DiscontinuityError(f"{where}: entry {before.size} comes next", "index", index)
+            raise DiscontinuityError(f"{batch}: entry {before.size} comes next", "index", index)
         # Step 6, Chain: the first entry contains the leaf hash before it.
         if batch.previous_leaf_hash != before.last_leaf:
-            message = f"{where}: the previous leaf hash is not the leaf hash of the entry before"
+            message = f"{batch}: the previous leaf hash is not the leaf hash of the entry before"
             raise DiscontinuityError(message, "chain", index)
         # Step 3, Order: offsets increase.
         first, last = batch.offsets[:8], batch.offsets[-8:]
         begin = int.from_bytes(first) if first else batch.next_offset
         end = int.from_bytes(last) + 1 if last else batch.next_offset
         if begin < before.next_offset or end > batch.next_offset:
-            message = f"{where}: its offsets do not lie from {before.next_offset} to its next offset"
+            message = f"{batch}: its offsets do not lie from {before.next_offset} to its next offset"
             raise DiscontinuityError(message, "offset", index)
         # Step 7, Checkpoint: the signed root is that of the tree extended by these leaves.
         frontier = before.frontier.copy()
         frontier.extend(unpack_hashes(batch.leaf_hashes))
         if frontier.pack() != after.frontier.pack():
-            message = f"{where}: the signed checkpoint is not the head of the entries up to here"
+            message = f"{batch}: the signed checkpoint is not the head of the entries up to here"
             raise DiscontinuityError(message, "checkpoint", max(batch.size - 1, index))
 
     def _head_before(self, batch: SealedBatch) -> Head:

@@ -105,28 +105,3 @@ class Frontier:
             run = b"".join([digest_of(b"\x01" + run[at : at + 64]).digest() for at in range(0, len(run), 64)])
             position >>= 1
             level += 1
-
-    def join(self, other: Frontier) -> None:
-        """Append a tree that was built separately, whose first leaf has this tree's size as its index.
-
-        Raises:
-            ValueError: this size is not a multiple of the other's largest subtree, so the other's subtrees are not
-                subtrees of the whole.
-        """
-        largest = 1 << other.size.bit_length() >> 1
-        if largest and self.size % largest:
-            raise ValueError(f"a tree of {other.size} leaves cannot be joined at size {self.size}")
-        for level in range(other.size.bit_length() - 1, -1, -1):
-            node = other._levels[level] if level < len(other._levels) else None
-            if node is not None:
-                self._carry(level, node)
-
-    def _carry(self, level: int, node: bytes) -> None:
-        self.size += 1 << level
-        while level < len(self._levels) and (left := self._levels[level]) is not None:
-            node = node_hash(left, node)
-            self._levels[level] = None
-            level += 1
-        while len(self._levels) <= level:
-            self._levels.append(None)
-        self._levels[level] = node

@@ -16,10 +16,8 @@ from .entry import HASH_SIZE
 from .keys import Signer
 
 ED25519 = b"\x01"
-"""Signature type of the key hash (signed-note, "Signature types")."""
 BATCH = b"\xffgrantledger/batch/v1"
-"""Our own signature type (signed-note, "Signature types": FF and an identifier). The signature line contains the i64
-time of sealing, the u64 next offset and an Ed25519 signature over :meth:`BatchFacts.message`."""
+"""Our own signature type for :class:`BatchFacts` (signed-note, "Signature types": FF and an identifier)."""
 MAX_NOTE_BYTES = 1 << 20
 MAX_SIZE = (1 << 63) - 1
 """Largest size of a log, because sizes and indices are Avro longs."""
@@ -89,36 +87,13 @@ def verifier_key(name: str, public_key: bytes) -> str:
     return f"{name}+{key_hash(name, public_key).hex()}+{base64.b64encode(ED25519 + public_key).decode()}"
 
 
-def parse_verifier_key(text: str) -> tuple[str, bytes]:
-    """Return the name and the 32-byte Ed25519 public key of a verifier key.
-
-    Raises:
-        NoteError: it is malformed, of another signature type, or its key ID is wrong.
-    """
-    parts = text.strip().split("+", 2)
-    if len(parts) != 3:
-        raise NoteError("a verifier key is name+hash+base64")
-    name, stated, encoded = parts
-    if not name or _NOT_IN_NAMES.search(name):
-        raise NoteError(f"the name {name!r} of a verifier key is empty or contains a space or +")
-    raw = _unbase64(encoded, f"the verifier key of {name}")
-    if raw[:1] != ED25519 or len(raw) != 33:
-        raise NoteError(f"the verifier key of {name} is not an Ed25519 key")
-    if key_hash(name, raw[1:]).hex() != stated:
-        raise NoteError(f"the verifier key of {name} states key ID {stated}, its key has another")
-    return name, raw[1:]
-
-
 @dataclass(frozen=True, slots=True)
 class BatchFacts:
-    """The facts about a batch that are signed in addition to the head after it.
+    """The facts about a batch that are signed in addition to the head after it (docs/ledger.md, "Checkpoint").
 
     Attributes:
         sealed_at: microseconds since 1970, by the sealer's clock.
-        first_index: index of the first entry. Without it, two batches could pass for one, and the entries of the first
-            would appear to be sealed with the second.
-        next_offset: the input offset from which to read next.
-        last_leaf: the 32-byte previous leaf hash of the next entry.
+        first_index: without it, two batches could pass for one, sealed when the second was.
     """
 
     sealed_at: int
@@ -126,13 +101,11 @@ class BatchFacts:
     next_offset: int
     last_leaf: bytes
 
-    def message(self, body: str) -> bytes:
-        """Return the signed bytes."""
+    def message(self, body: str) -> str:
+        """Return the signed text."""
         # Read as a checkpoint, its third line is a number, never a root: neither signature passes for the other.
         leaf = base64.b64encode(self.last_leaf).decode()
-        return (
-            f"grantledger batch v1\n{self.sealed_at}\n{self.first_index}\n{self.next_offset}\n{leaf}\n{body}".encode()
-        )
+        return f"grantledger batch v1\n{self.sealed_at}\n{self.first_index}\n{self.next_offset}\n{leaf}\n{body}"
 
 
 _STATED = struct.Struct(">qQ")
@@ -140,27 +113,19 @@ _STATED = struct.Struct(">qQ")
 
 
 def sign_checkpoint(checkpoint: Checkpoint, signer: Signer, batch: BatchFacts | None = None) -> str:
-    """Return the checkpoint as a signed note; the key name is the origin.
-
-    Args:
-        batch: if given, a second signature line of our own type signs it. Verifiers that do not support the type ignore
-            the line (signed-note, "Signatures").
-    """
+    """Return the checkpoint as a signed note; a second signature line of our own type signs the batch if given."""
     body, name = checkpoint.body(), checkpoint.origin
     signatures = [(name, key_hash(name, signer.public_key) + signer.sign(body.encode()))]
     if batch is not None:
         stated = _STATED.pack(batch.sealed_at, batch.next_offset)
-        signature = signer.sign(batch.message(body))
+        signature = signer.sign(batch.message(body).encode())
         signatures.append((name, key_hash(name, signer.public_key, BATCH) + stated + signature))
     return _join(body, signatures)
 
 
 def _join(body: str, signatures: Sequence[tuple[str, bytes]]) -> str:
-    return f"{body}\n{''.join(_signature_line(name, raw) for name, raw in signatures)}"
-
-
-def _signature_line(name: str, raw: bytes) -> str:
-    return f"{SIGNATURE_LINE}{name} {base64.b64encode(raw).decode()}\n"
+    lines = [f"{SIGNATURE_LINE}{name} {base64.b64encode(raw).decode()}\n" for name, raw in signatures]
+    return f"{body}\n{''.join(lines)}"
 
 
 def open_checkpoint(note: str, public_key: bytes) -> Checkpoint:
@@ -176,12 +141,7 @@ def open_checkpoint(note: str, public_key: bytes) -> Checkpoint:
     wanted = key_hash(checkpoint.origin, public_key)
     for name, raw in signatures:
         if name == checkpoint.origin and raw[:4] == wanted:
-            try:
-                Ed25519PublicKey.from_public_bytes(public_key).verify(raw[4:], body.encode())
-            except InvalidSignature as error:
-                raise NoteError(
-                    f"the signature over {checkpoint.origin} size {checkpoint.size} is not valid"
-                ) from error
+            _verify(public_key, raw[4:], body, f"{checkpoint.origin} size {checkpoint.size}")
             return checkpoint
     raise NoteError(f"the checkpoint of {checkpoint.origin} has no signature by the given key")
 
@@ -199,10 +159,6 @@ def open_sealed_checkpoint(
     note: str, public_key: bytes, first_index: int, last_leaf: bytes
 ) -> tuple[Checkpoint, BatchFacts]:
     """Verify the checkpoint of a batch and the signed facts about the batch.
-
-    Args:
-        first_index: index of the first entry of the batch.
-        last_leaf: leaf hash of its last entry.
 
     Raises:
         NoteError: as :func:`open_own_checkpoint`, or the signature does not cover these facts.
@@ -228,9 +184,9 @@ def _open_unchanged(note: str, public_key: bytes, kinds: Sequence[bytes]) -> tup
     return checkpoint, [raw[4:] for _, raw in signatures]
 
 
-def _verify(public_key: bytes, signature: bytes, message: bytes, what: str) -> None:
+def _verify(public_key: bytes, signature: bytes, message: str, what: str) -> None:
     try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message.encode())
     except InvalidSignature as error:
         raise NoteError(f"the signature over {what} is not valid") from error
 

@@ -10,50 +10,23 @@ from array import array
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
+U32, U64, I64 = "I", "Q", "q"
 NULL = 0xFFFFFFFF
 """The length of a null key or value."""
 _SWAP = sys.byteorder == "little"
 
 
-def pack_u32(numbers: Iterable[int]) -> bytes:
-    """Pack numbers as big-endian u32."""
-    return _pack("I", numbers)
-
-
-def pack_u64(numbers: Iterable[int]) -> bytes:
-    """Pack numbers as big-endian u64."""
-    return _pack("Q", numbers)
-
-
-def pack_i64(numbers: Iterable[int]) -> bytes:
-    """Pack numbers as big-endian i64."""
-    return _pack("q", numbers)
-
-
-def _pack(code: str, numbers: Iterable[int]) -> bytes:
-    packed = array(code, numbers)
+def pack(type_code: str, numbers: Iterable[int]) -> bytes:
+    """Pack numbers as big-endian ``U32``, ``U64`` or ``I64``."""
+    packed = array(type_code, numbers)
     if _SWAP:
         packed.byteswap()
     return packed.tobytes()
 
 
-def unpack_u32(packed: bytes) -> list[int]:
-    """Unpack big-endian u32."""
-    return _unpack("I", packed)
-
-
-def unpack_u64(packed: bytes) -> list[int]:
-    """Unpack big-endian u64."""
-    return _unpack("Q", packed)
-
-
-def unpack_i64(packed: bytes) -> list[int]:
-    """Unpack big-endian i64."""
-    return _unpack("q", packed)
-
-
-def _unpack(code: str, packed: bytes) -> list[int]:
-    numbers: array[int] = array(code)
+def unpack(type_code: str, packed: bytes) -> list[int]:
+    """Undo :func:`pack`."""
+    numbers: array[int] = array(type_code)
     numbers.frombytes(packed)
     if _SWAP:
         numbers.byteswap()
@@ -63,9 +36,9 @@ def _unpack(code: str, packed: bytes) -> list[int]:
 def pack_blobs(blobs: Sequence[bytes | None]) -> tuple[bytes, bytes]:
     """Return the lengths (u32 each, FFFFFFFF for null) and all bytes joined."""
     try:  # without a null, both are one call into C
-        return pack_u32(map(len, blobs)), b"".join(blobs)  # type: ignore[arg-type]
+        return pack(U32, map(len, blobs)), b"".join(blobs)  # type: ignore[arg-type]
     except TypeError:
-        lengths = pack_u32([NULL if blob is None else len(blob) for blob in blobs])
+        lengths = pack(U32, [NULL if blob is None else len(blob) for blob in blobs])
         return lengths, b"".join([blob for blob in blobs if blob is not None])
 
 
@@ -75,7 +48,7 @@ def unpack_blobs(lengths: bytes, joined: bytes) -> list[bytes | None]:
     Raises:
         ValueError: the lengths do not add up to the joined bytes.
     """
-    sizes = unpack_u32(lengths)
+    sizes = unpack(U32, lengths)
     ends = list(accumulate(0 if size == NULL else size for size in sizes))
     if (ends[-1] if ends else 0) != len(joined):
         raise ValueError(f"lengths add up to {ends[-1] if ends else 0}, there are {len(joined)} bytes")

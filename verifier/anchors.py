@@ -14,40 +14,34 @@ from .steps import Problem
 Logs = Mapping[str, VerifiedLog]
 
 
-def verify_anchors(
-    anchors: Iterable[Anchor], keys: LogKeys, logs: Logs, origin: str
-) -> tuple[dict[int, Anchor], Problem | None]:
-    """Verify the anchor log from its beginning, and the logs against it.
-
-    Args:
-        origin: name of the anchor log.
+def verify_anchors(anchors: Iterable[Anchor], keys: LogKeys, logs: Logs, origin: str) -> tuple[int, Problem | None]:
+    """Verify the anchor log, whose name is ``origin``, from its beginning, and the logs against it.
 
     Returns:
-        The sound anchors by index, and the first problem.
+        The number of sound anchors, and the first problem.
     """
     frontier = Frontier()
-    sound: dict[int, Anchor] = {}
     for anchor in anchors:
-        index = len(sound)
+        index = frontier.size
         # Step 11, Anchors: dense indices, and every anchor is signed and continues the ones before.
         if anchor.origin != origin:
-            return sound, Problem(origin, index, "anchor", f"an anchor of {anchor.origin} is among them")
+            return index, Problem(origin, index, "anchor", f"an anchor of {anchor.origin} is among them")
         if anchor.index != index:
             double = anchor.index < index
             message = f"anchor {anchor.index} is stored more than once" if double else f"anchor {index} is missing"
-            return sound, Problem(origin, min(anchor.index, index), "anchor_index", message)
+            return index, Problem(origin, min(anchor.index, index), "anchor_index", message)
         try:
             after = check_anchor(anchor, keys.at(origin, index + 1))
         except AnchorError as error:
-            return sound, Problem(origin, index, "anchor", str(error))
-        frontier.extend([leaf_hash(anchor.entry)])
-        if after.root() != frontier.root():
-            return sound, Problem(origin, index, "anchor", "the anchor does not continue the ones before it")
-        problem = check_covered(anchor, logs)
-        if problem is not None:
-            return sound, problem
-        sound[index] = anchor
-    return sound, None
+            return index, Problem(origin, index, "anchor", str(error))
+        whole = frontier.copy()
+        whole.extend([leaf_hash(anchor.entry)])
+        if after.root() != whole.root():
+            return index, Problem(origin, index, "anchor", "the anchor does not continue the ones before it")
+        if (problem := check_covered(anchor, logs)) is not None:
+            return index, problem
+        frontier = whole
+    return frontier.size, None
 
 
 def check_covered(anchor: Anchor, logs: Logs) -> Problem | None:
@@ -82,15 +76,14 @@ def verify_outside(
     """Step 13, Outside anchors: each one is signed, is the one stored here, and is covered by the logs.
 
     Args:
-        inside: the sound anchors stored here, by index.
+        inside: the anchors stored here, by index.
         complete: every anchor outside must be stored here as well.
 
     Returns:
         The number of sound anchors, and the first problem.
     """
     for count, anchor in enumerate(outside):
-        index = anchor.index
-        stored = inside.get(index)
+        index, stored = anchor.index, inside.get(anchor.index)
         try:
             check_anchor(anchor, keys.at(anchor.origin, index + 1))
         except AnchorError as error:
@@ -101,8 +94,7 @@ def verify_outside(
         if stored is not None and stored != anchor:
             message = f"anchor {index} from outside is not the one stored here: two histories"
             return count, Problem(origin, index, "outside_anchor", message)
-        problem = check_covered(anchor, logs)
-        if problem is not None:
+        if (problem := check_covered(anchor, logs)) is not None:
             return count, problem
         if stored is None and complete:
             return count, Problem(origin, index, "anchor_index", f"anchor {index} is outside and is missing here")

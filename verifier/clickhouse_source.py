@@ -8,23 +8,22 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
 from ..ledger.anchor import Anchor, anchor_origin
+from ..ledger.batch import micros_of
 from ..ledger.entry import Genesis
 from ..ledger.keys import LogKeys
 from ..schemas.catalog import SchemaCatalog, SchemaConflictError
 from ..schemas.event import FINDINGS_TOPIC
 from ..sinks.clickhouse import is_embedded
 from ..sinks.evidence import ANCHORS_SCHEMA, ARROW, ORIGINS_SCHEMA, read_catalog
-from .columns import COLUMNS, ChunkTask, wrong_type
-from .entries import CheckedChunk
+from .chunks import COLUMNS, CheckedChunk, ChunkTask, wrong_type
 from .logs import ChunkJoiner, VerifiedLog
 from .procedure import Progress
 from .report import Report
@@ -67,21 +66,13 @@ class ClickHouseEvidence:
 
     def read_anchors(self, report: Report) -> Sequence[Anchor]:
         """Read the table ``anchors``."""
-        table = self.client.query_arrow(
-            "SELECT origin, index, time, bodies, entry, frontier, note FROM anchors ORDER BY origin, index",
-            settings=ARROW,
-        )
-        if (column := wrong_type(table, ANCHORS_SCHEMA)) is not None:
-            message = f"column {column} of the table anchors has another type than the ledger's, or nulls"
-            report.add(Problem(anchor_origin(self.deployment), None, "format", message))
-            return []
-        times = table.column("time").cast(pa.int64()).to_pylist()
+        rows = self._read_table("anchors", ANCHORS_SCHEMA, "origin, index", anchor_origin(self.deployment), report)
         return [
             Anchor(
-                _text(row["origin"]), row["index"], time_ms, tuple(map(_text, row["bodies"])), row["entry"],
-                row["frontier"], _text(row["note"]),
+                _text(row["origin"]), row["index"], micros_of(row["time"]) // 1000, tuple(map(_text, row["bodies"])),
+                row["entry"], row["frontier"], _text(row["note"]),
             )
-            for row, time_ms in zip(table.to_pylist(), times, strict=True)
+            for row in rows
         ]  # fmt: skip
 
     def verify_logs(
@@ -95,14 +86,15 @@ class ClickHouseEvidence:
         logs = self._read_logs(sizes, report)
         # Step 9, Schemas: the writer schemas on record do not contradict one another.
         prefix = f"{self.deployment}/{FINDINGS_TOPIC}/"
-        catalog = self._read_catalog(prefix, report)
+        try:
+            catalog = read_catalog(self.client, prefix)
+        except SchemaConflictError as error:
+            report.add(Problem(prefix, None, "schema", str(error)))
+            catalog = SchemaCatalog()
         joiners = {origin: ChunkJoiner(log, keys) for origin, log in logs.items()}
         total = sum(rows for origin, (_, rows) in sizes.items() if origin in logs)
-        processes = self.workers if self.workers is not None else os.cpu_count() or 1
-        with (
-            TemporaryDirectory(prefix="grantledger-verify-") as folder,
-            pool(processes if total >= PARALLEL_FROM else 1, catalog) as executor,
-        ):
+        processes = 1 if total < PARALLEL_FROM else self.workers or os.cpu_count() or 1
+        with TemporaryDirectory(prefix="grantledger-verify-") as folder, pool(processes, catalog) as executor:
             # The findings first: they contain the schemas. If these are not sound, decoded columns cannot be judged.
             for of_findings in (True, False):
                 group = {o: log for o, log in logs.items() if o.startswith(prefix) is of_findings}
@@ -110,7 +102,7 @@ class ClickHouseEvidence:
                 decoded = not any(problem.origin.startswith(prefix) for problem in found)
                 report.schemas = len(catalog) if decoded else None
                 tasks = self._tasks(group, sizes, decoded=decoded)
-                for checked in _check_all(partial(_read, self.client), tasks, executor, Path(folder)):
+                for checked in _check_all(self.client, tasks, executor, Path(folder)):
                     joiners[checked.origin].add(checked)
                     report.entries += checked.count
                     progress(report.entries, total)
@@ -124,33 +116,35 @@ class ClickHouseEvidence:
         )
         return {_text(row["origin"]): (row["last"] + 1, row["entries"]) for row in table.to_pylist()}
 
+    def _read_table(
+        self, table: str, schema: pa.Schema, order: str, origin: str, report: Report
+    ) -> list[dict[str, Any]]:
+        """Return all rows of a table of evidence; none, and a problem, if its columns have other types (step 1)."""
+        sql = f"SELECT {', '.join(schema.names)} FROM {table} ORDER BY {order}"  # noqa: S608 - our names
+        stored = self.client.query_arrow(sql, settings=ARROW)
+        if (column := wrong_type(stored, schema)) is not None:
+            message = f"column {column} of the table {table} has another type than the ledger's, or nulls"
+            report.add(Problem(origin, None, "format", message))
+            return []
+        rows: list[dict[str, Any]] = stored.to_pylist()
+        return rows
+
     def _read_logs(self, sizes: Sizes, report: Report) -> dict[str, VerifiedLog]:
         """Read the table ``origins`` and compare it with the logs that have entries."""
-        table = self.client.query_arrow(
-            "SELECT origin, topic_id, first_offset, previous_size, previous_root, genesis_hash FROM origins "
-            "ORDER BY origin",
-            settings=ARROW,
-        )
-        if (column := wrong_type(table, ORIGINS_SCHEMA)) is not None:
-            message = f"column {column} of the table origins has another type than the ledger's, or nulls"
-            report.add(Problem(self.deployment, None, "format", message))
-            return {}
         logs: dict[str, VerifiedLog] = {}
         listed = set()
-        for row in table.to_pylist():
-            origin = _text(row["origin"])
+        for row in self._read_table("origins", ORIGINS_SCHEMA, "origin", self.deployment, report):
+            origin, genesis_hash = _text(row["origin"]), row.pop("genesis_hash")
             if origin in listed:
                 report.add(Problem(origin, None, "genesis", "the log is in the table origins more than once"))
                 continue
             listed.add(origin)
             try:
-                genesis = Genesis(
-                    origin, row["topic_id"], row["first_offset"], row["previous_size"], row["previous_root"]
-                )
+                genesis = Genesis(**row | {"origin": origin})
             except ValueError as error:
                 report.add(Problem(origin, None, "origin", str(error)))
                 continue
-            if genesis.hash() != row["genesis_hash"]:
+            if genesis.hash() != genesis_hash:
                 report.add(Problem(origin, None, "genesis", "the genesis hash is not that of the row in origins"))
             if not origin.startswith(self.deployment + "/"):
                 report.add(Problem(origin, None, "origin", f"the log is not of deployment {self.deployment}"))
@@ -159,23 +153,15 @@ class ClickHouseEvidence:
             report.add(Problem(origin, 0, "origin", "entries are stored of a log that is not in the table origins"))
         return logs
 
-    def _read_catalog(self, prefix: str, report: Report) -> SchemaCatalog:
-        try:
-            return read_catalog(self.client, prefix)
-        except SchemaConflictError as error:
-            report.add(Problem(prefix, None, "schema", str(error)))
-            return SchemaCatalog()
-
     def _tasks(self, logs: Mapping[str, VerifiedLog], sizes: Sizes, *, decoded: bool) -> Iterator[ChunkTask]:
         """Yield the chunks of each log up to its first problem: a forged index may be as large as 2**64 - 1."""
         erasures = self._erasures()
         for origin, log in logs.items():
-            size = sizes.get(origin, (0, 0))[0]
+            size, erased = sizes.get(origin, (0, 0))[0], erasures.get(origin, frozenset())
             for first in range(0, size, READ):
                 if log.problem is not None:
                     break
-                erased = erasures.get(origin, frozenset())
-                yield ChunkTask(origin, first, min(READ, size - first), erased, decoded=decoded)
+                yield ChunkTask(origin, first, min(READ, size - first), erased, decoded)
 
     def _erasures(self) -> dict[str, frozenset[int]]:
         """Return the indices whose erasure is on record, by origin.
@@ -198,12 +184,8 @@ class ClickHouseEvidence:
 def await_covered(sizes: Callable[[], Sizes], covered: Mapping[str, int], patience: float, pause: float = 0.2) -> int:
     """Wait for a running store to reach the sizes that outside anchors cover, as long as it makes progress.
 
-    Args:
-        sizes: returns the current sizes of the logs.
-        patience: seconds without progress after which to give up.
-
     Returns:
-        The number of entries that are still missing.
+        The number of entries still missing after ``patience`` seconds without progress.
     """
     least: int | None = None
     deadline = 0.0
@@ -221,14 +203,12 @@ def _text(stored: bytes) -> str:
     return stored.decode("utf-8", "replace")
 
 
-def _check_all(
-    read: Callable[[ChunkTask, Path], None], tasks: Iterable[ChunkTask], executor: Executor, folder: Path
-) -> Iterator[CheckedChunk]:
+def _check_all(client: Client, tasks: Iterable[ChunkTask], executor: Executor, folder: Path) -> Iterator[CheckedChunk]:
     """Yield the checked chunks of every log in order."""
     waiting: deque[Future[list[CheckedChunk]]] = deque()
     for number, task in enumerate(tasks):
         path = folder / str(number)
-        read(task, path)
+        _read(client, task, path)
         waiting.append(executor.submit(check_file, task, path))
         while len(waiting) >= UNDER_WAY:
             yield from waiting.popleft().result()
@@ -242,19 +222,14 @@ def _read(client: Client, task: ChunkTask, path: Path) -> None:
     The embedded engine writes the file itself, which costs half as much as passing the bytes through Python. One row
     more than expected is enough to find duplicates.
     """
-    names = ", ".join(f"`{name}`" for name in COLUMNS)
+    names, first = ", ".join(f"`{name}`" for name in COLUMNS), task.first_index
     embedded = is_embedded(client)
     quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
     body = client.raw_query(
         f"SELECT {names} FROM entries WHERE origin = {{origin:String}} AND index >= {{first:UInt64}} "  # noqa: S608 - our names
         "AND index < {end:UInt64} ORDER BY index LIMIT {limit:UInt64}"
         + (f" INTO OUTFILE '{quoted}'" if embedded else ""),
-        parameters={
-            "origin": task.origin,
-            "first": task.first_index,
-            "end": task.first_index + task.expected,
-            "limit": task.expected + 1,
-        },
+        parameters={"origin": task.origin, "first": first, "end": first + task.expected, "limit": task.expected + 1},
         settings=READ_SETTINGS,
         fmt="ArrowStream",
     )

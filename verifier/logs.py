@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..ledger.entry import Genesis, split_origin
 from ..ledger.keys import LogKeys
 from ..ledger.merkle import EMPTY_ROOT, Frontier
 from ..ledger.note import Checkpoint, NoteError, open_sealed_checkpoint
-from .entries import CheckedChunk, NotedRow, Times
+from ..ledger.packing import unpack_hashes
+from .chunks import CheckedChunk
 from .steps import Problem
 
 
@@ -41,11 +42,12 @@ class ChunkJoiner:
 
     log: VerifiedLog
     keys: LogKeys
-    _frontier: Frontier = field(default_factory=Frontier)
+    _tree: Frontier = field(default_factory=Frontier)
     _last_leaf: bytes = b""
     _last_offset: int = -1
     _noted: int = 0
-    _open_times: Times = ()
+    _times: dict[int, int] = field(default_factory=dict)
+    """Sealing times since the last note, each with the first index that has it."""
 
     def add(self, chunk: CheckedChunk) -> None:
         """Take the next chunk. After the first problem, all others are ignored."""
@@ -54,68 +56,69 @@ class ChunkJoiner:
 
     def finish(self) -> None:
         """Check that the log ends with a checkpoint."""
-        if self.log.problem is None and self._open_times:
+        if self.log.problem is None and self._times:
             message = f"no checkpoint covers the entries from {self._noted} on: the log ends inside a batch"
             missing = Problem(self.log.genesis.origin, self._noted, "checkpoint", message)
-            self.log.problem = self._one_time(self._open_times) or missing
+            self.log.problem = self._time_problem() or missing
 
     def _join(self, chunk: CheckedChunk) -> Problem | None:
-        origin, size = self.log.genesis.origin, self._frontier.size
+        origin, size = self.log.genesis.origin, self._tree.size
         # Step 3, Order: the chunk begins where the one before ended.
         if chunk.first_index != size:
             message = f"entries from {chunk.first_index} on are stored where entry {size} comes next"
             return Problem(origin, min(chunk.first_index, size), "index", message)
         # Step 6, Chain: the first entry contains the leaf hash before it; entry 0 contains the genesis hash.
-        if chunk.first_previous != (self._last_leaf or self.log.genesis.hash()):
+        if chunk.previous_leaf != (self._last_leaf or self.log.genesis.hash()):
             what = "the leaf hash of the entry before" if self._last_leaf else "the genesis hash of its log"
             return Problem(origin, size, "chain", f"the previous leaf hash is not {what}")
         # Step 3, Order: offsets increase.
         if chunk.offsets[0] <= max(self._last_offset, self.log.genesis.first_offset - 1):
             return Problem(origin, size, "offset", "the offset is not greater than the one before")
-        for row in chunk.notes:
-            problem = self._check_note(row, self._tree(row.count, row.frontier), self._open_times + row.times)
-            if problem is not None:
+        self._last_offset = chunk.offsets[1]
+        leaves = unpack_hashes(chunk.leaf_hashes)
+        done = 0
+        for at, note in (*chunk.notes, (chunk.count - 1, "")):
+            self._append(leaves[done : at + 1], chunk.sealed_at[done : at + 1])
+            if note and (problem := self._check_note(note)) is not None:
                 return problem
-            self._open_times = ()
-        self._frontier = self._tree(chunk.count, chunk.frontier)
-        self._last_leaf, self._last_offset = chunk.last_leaf, chunk.offsets[1]
-        self._open_times += chunk.tail_times
+            done = at + 1
         return None
 
-    def _tree(self, count: int, packed: bytes) -> Frontier:
-        tree = self._frontier.copy()
-        tree.join(Frontier.unpack(count, packed))
-        return tree
+    def _append(self, leaves: Sequence[bytes], times: Sequence[int]) -> None:
+        for time in set(times) - self._times.keys():
+            self._times[time] = self._tree.size + times.index(time)
+        self._tree.extend(leaves)
+        self._last_leaf = leaves[-1] if leaves else self._last_leaf
 
-    def _one_time(self, times: Times) -> Problem | None:
+    def _time_problem(self) -> Problem | None:
         """Check that the sealing time does not change inside a batch."""
-        changed = next((index for index, time in times if time != times[0][1]), None)
-        if changed is None:
+        if len(self._times) == 1:
             return None
         message = "the time of sealing changes here, where no checkpoint ends a batch"
-        return Problem(self.log.genesis.origin, changed, "sealed_at", message)
+        return Problem(self.log.genesis.origin, sorted(self._times.values())[1], "sealed_at", message)
 
-    def _check_note(self, row: NotedRow, tree: Frontier, times: Times) -> Problem | None:
-        origin, index = self.log.genesis.origin, tree.size - 1
-        if (changed := self._one_time(times)) is not None:
+    def _check_note(self, note: str) -> Problem | None:
+        """Check the note on the last row so far, which ends a batch."""
+        origin, size, root = self.log.genesis.origin, self._tree.size, self._tree.root()
+        if (changed := self._time_problem()) is not None:
             return changed
         # Step 7, Checkpoint: the log's key signed the root of our own tree at this size.
-        root = tree.root()
         try:
-            key = self.keys.at(origin, tree.size)
-            stated, signed = open_sealed_checkpoint(row.note, key, self._noted, row.leaf)
+            key = self.keys.at(origin, size)
+            stated, signed = open_sealed_checkpoint(note, key, self._noted, self._last_leaf)
         except NoteError as error:
-            return Problem(origin, index, "checkpoint", str(error))
-        if stated != Checkpoint(origin, tree.size, root):
+            return Problem(origin, size - 1, "checkpoint", str(error))
+        if stated != Checkpoint(origin, size, root):
             message = "the signed checkpoint is not the head of the entries up to here"
-            return Problem(origin, index, "checkpoint", message)
+            return Problem(origin, size - 1, "checkpoint", message)
         # Step 8, Batch: the second signature covers the extent and the sealing time of the batch.
-        if times[0][1] != signed.sealed_at:
+        if signed.sealed_at not in self._times:
             message = "the time of sealing of the batch that ends here is not the signed one"
-            return Problem(origin, index, "sealed_at", message)
-        self.log.roots[tree.size] = root
-        self._noted = tree.size
+            return Problem(origin, size - 1, "sealed_at", message)
+        self.log.roots[size] = root
         self.log.checkpoints += 1
+        self._noted = size
+        self._times = {}
         return None
 
 

@@ -16,12 +16,12 @@ The caller must still:
 The steps are numbered as in docs/ledger.md, "How to verify", and :mod:`.steps` lists them:
 
 ====  ===================  =======================================================================
-1     Format               :mod:`.columns` (rows), ``ledger.batch.decode`` (records)
+1     Format               :mod:`.chunks` (rows), ``ledger.batch.decode`` (records)
 2     Genesis              :func:`.logs.check_epochs`, and the evidence sources
-3-6   Order to Chain       :func:`.entries.check_chunk` (rows), ``ledger.log_verifier`` (records)
+3-6   Order to Chain       :mod:`.chunks` (rows), ``ledger.log_verifier`` (records)
 7-8   Checkpoint, Batch    :class:`.logs.ChunkJoiner` (rows), ``ledger.log_verifier`` (records)
 9     Schemas              :mod:`.clickhouse_source`
-10    Decoded columns      :mod:`.columns`
+10    Decoded columns      :mod:`.chunks`
 11    Anchors              :func:`.anchors.verify_anchors`
 12    Anchored heads       :func:`.anchors.check_covered`
 13    Outside anchors      :func:`.anchors.verify_outside`
@@ -81,14 +81,11 @@ def verify(
     outside: Sequence[Anchor] = (),
     progress: Progress = lambda done, total: None,
 ) -> Report:
-    """Verify all evidence of a deployment.
+    """Verify all evidence of a deployment. Any exception means that the evidence could not be read.
 
     Args:
         keys: the public keys of the logs.
         outside: anchors from outside, which show that a log was cut off at its end.
-
-    Raises:
-        Exception: the evidence cannot be read; nothing is known then.
     """
     started = time.monotonic()
     report = Report(evidence.name, evidence.deployment)
@@ -108,14 +105,13 @@ def verify(
             report.heads[origin] = (size, root.hex())
     # Steps 11 and 12: the anchor log, and the heads that it covers.
     origin = anchor_origin(evidence.deployment)
-    inside, problem = verify_anchors(anchors, keys, logs, origin)
-    report.anchors = len(inside)
+    report.anchors, problem = verify_anchors(anchors, keys, logs, origin)
     report.add(problem)
     # Step 13: the same against anchors that nobody with access to the ledger can change.
+    stored = {anchor.index: anchor for anchor in anchors}
     report.outside_anchors, problem = verify_outside(
-        outside, {anchor.index: anchor for anchor in anchors}, keys, logs, origin, complete=evidence.complete_anchors
+        outside, stored, keys, logs, origin, complete=evidence.complete_anchors
     )
-    stored = {anchor.index for anchor in anchors}
     report.outside_only = sum(anchor.index not in stored for anchor in outside[: report.outside_anchors])
     report.add(problem)
     report.seconds = time.monotonic() - started

@@ -67,7 +67,7 @@ def decode_batch(batch: SealedBatch, catalog: SchemaCatalog) -> DecodedBatch:
     """
     if not batch.count:
         return DecodedBatch(empty_table(), iter(()), {})
-    appended = packing.unpack_i64(batch.append_times)
+    appended = packing.unpack(packing.I64, batch.append_times)
     table = decode_values(pa.array(batch.records().values, pa.binary()), appended, catalog)
     stamped = np.frombuffer(batch.flags, np.uint8) & 1 == 1
     times = np.where(stamped, np.array(appended, np.int64) * 1000, micros_of(batch.sealed_at))

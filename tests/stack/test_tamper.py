@@ -24,7 +24,7 @@ from grantledger.kafka.records import read_range
 from grantledger.ledger import batch as batches
 from grantledger.ledger.anchor import Anchor, anchor_origin, append_anchor, decode_anchor, encode_anchor
 from grantledger.ledger.batch import SealedBatch, leaf_at, micros_of
-from grantledger.ledger.entry import Genesis, chain, payload_hash
+from grantledger.ledger.entry import Genesis, chain, payload_hashes
 from grantledger.ledger.keys import LocalSigner, LogKeys, public_pem, read_public_pem
 from grantledger.ledger.merkle import Frontier, root_of
 from grantledger.ledger.note import BatchFacts, Checkpoint, NoteError, open_sealed_checkpoint, sign_checkpoint
@@ -36,7 +36,7 @@ from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.topics import SEALED_TOPICS
 from grantledger.sinks.file_target import read_anchor_file
 from grantledger.sinks.rows import EVIDENCE_SCHEMA
-from grantledger.verifier.columns import ERASED
+from grantledger.verifier.chunks import ERASED
 from grantledger.verifier.kafka_source import KafkaEvidence, Record
 from grantledger.verifier.procedure import verify
 from support.events import event, produce, read_datum, written
@@ -527,7 +527,9 @@ class Forgery:
         schema = event_schema()
         datum = read_datum(bytes.fromhex(stored[index]["value"])) | {"reason": "nothing to see here"}
         value = written(datum, schema.definition, schema.prefix)
-        payload = payload_hash(bytes.fromhex(stored[index]["key"]), value, bytes.fromhex(stored[index]["headers"]))
+        [payload] = payload_hashes(
+            [bytes.fromhex(stored[index]["key"])], [value], [bytes.fromhex(stored[index]["headers"])]
+        )
         run = stored[index:]
         new = chain(
             bytes.fromhex(run[0]["previous"]),

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import strategies as st
 
 from grantledger.ledger.batch import Head, Records, SealedBatch, micros_of, seal
 from grantledger.ledger.entry import Genesis, encode_headers
 from grantledger.ledger.keys import LocalSigner
-from grantledger.verifier.entries import Chunk
+from grantledger.ledger.packing import unpack_hashes
+from grantledger.sinks.rows import EVIDENCE_SCHEMA
 
 SIGNER = LocalSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 """For tests only: this key is public."""
@@ -92,7 +94,7 @@ class Rows:
         rows = cls()
         for batch in batches:
             records = batch.records()
-            leaves = [batch.leaf_hashes[at : at + 32] for at in range(0, len(batch.leaf_hashes), 32)]
+            leaves = unpack_hashes(batch.leaf_hashes)
             rows.index += range(batch.first_index, batch.size)
             rows.flags += records.flags
             rows.offset += records.offsets
@@ -100,7 +102,7 @@ class Rows:
             rows.key += records.keys
             rows.value += records.values
             rows.headers += records.headers
-            rows.payload_hash += [batch.payload_hashes[at : at + 32] for at in range(0, len(batch.payload_hashes), 32)]
+            rows.payload_hash += unpack_hashes(batch.payload_hashes)
             rows.previous_leaf_hash += [batch.previous_leaf_hash, *leaves][: batch.count]
             rows.leaf_hash += leaves
             rows.sealed_at += [micros_of(batch.sealed_at)] * batch.count
@@ -118,26 +120,14 @@ class Rows:
         places = sorted(range(len(self)), key=self.index.__getitem__)
         return Rows(**{name: [column[at] for at in places] for name, column in self.columns().items()})  # type: ignore[arg-type]
 
-    def chunk(
-        self, first: int, count: int, origin: str = GENESIS.origin, erased: frozenset[int] = frozenset()
-    ) -> Chunk:
-        """Return rows [first, first + count) by their place in the table."""
+    def table(self, first: int, count: int, erased: frozenset[int] = frozenset()) -> pa.Table:
+        """Return rows [first, first + count) by their place in the table, as the store returns them.
+
+        Args:
+            erased: indices of the rows to mark as erased.
+        """
         part = {name: column[first : first + count] for name, column in self.columns().items()}
-        notes = part.pop("note")
-        return Chunk(
-            origin=origin,
-            first_index=first,
-            indices=part["index"],
-            flags=part["flags"],
-            offsets=part["offset"],
-            append_times=part["append_time"],
-            keys=part["key"],
-            values=part["value"],
-            headers=part["headers"],
-            payload_hashes=b"".join(part["payload_hash"]),  # type: ignore[arg-type]
-            previous_leaf_hashes=b"".join(part["previous_leaf_hash"]),  # type: ignore[arg-type]
-            leaf_hashes=b"".join(part["leaf_hash"]),  # type: ignore[arg-type]
-            sealed_at=part["sealed_at"],
-            notes=[(at, note) for at, note in enumerate(notes) if note],  # type: ignore[misc]
-            erased=erased,
-        )
+        part["note"] = [note.encode() for note in part["note"]]  # type: ignore[attr-defined]
+        part["erased_at"] = [0 if index in erased else None for index in part["index"]]
+        types = {field.name: pa.binary() if field.type == pa.string() else field.type for field in EVIDENCE_SCHEMA}
+        return pa.table({name: pa.array(column, types[name]) for name, column in part.items()})

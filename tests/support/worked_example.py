@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from grantledger.ledger.anchor import append_anchor, encode_anchor
 from grantledger.ledger.batch import Head, Records, encode, seal
-from grantledger.ledger.entry import Genesis, encode_headers, leaf_data
+from grantledger.ledger.entry import Genesis, encode_headers, leaf_hash
 from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.merkle import Frontier, node_hash
 from grantledger.ledger.note import verifier_key
@@ -51,7 +52,8 @@ def example() -> str:
     previous = GENESIS.hash()
     for at, (key, value) in enumerate(zip(RECORDS.keys, RECORDS.values, strict=True)):
         time = RECORDS.append_times[at]
-        data = leaf_data(RECORDS.flags[at], previous, RECORDS.offsets[at], time, payloads[at])
+        data = struct.pack(">4sB32sQq", b"GLE1", RECORDS.flags[at], previous, RECORDS.offsets[at], time) + payloads[at]
+        assert leaf_hash(data) == leaves[at]
         lines += [
             "",
             f"entry {at}         flags {RECORDS.flags[at]}, offset {RECORDS.offsets[at]}, append_time {time}",

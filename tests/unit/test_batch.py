@@ -153,10 +153,10 @@ def test_columns_that_make_no_sense_are_refused(changes: dict, message: str) -> 
     [
         {"keys": b""},
         {"values": b"value!"},
-        {"key_lengths": packing.pack_u32([2, packing.NULL])},
-        {"value_lengths": packing.pack_u32([0, 2**32 - 2])},
-        {"header_lengths": packing.pack_u32([packing.NULL, 4]), "headers": NO_HEADERS},
-        {"header_lengths": packing.pack_u32([0, 4]), "headers": NO_HEADERS},
+        {"key_lengths": packing.pack(packing.U32, [2, packing.NULL])},
+        {"value_lengths": packing.pack(packing.U32, [0, 2**32 - 2])},
+        {"header_lengths": packing.pack(packing.U32, [packing.NULL, 4]), "headers": NO_HEADERS},
+        {"header_lengths": packing.pack(packing.U32, [0, 4]), "headers": NO_HEADERS},
     ],
 )
 def test_lengths_that_do_not_add_up_are_refused(changes: dict) -> None:
@@ -211,7 +211,7 @@ def test_blobs_come_back(blobs: list[bytes | None]) -> None:
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1)), st.lists(st.integers(0, 2**64 - 1)))
 def test_packed_integers_are_big_endian(signed: list[int], unsigned: list[int]) -> None:
-    assert packing.pack_i64(signed) == b"".join(number.to_bytes(8, "big", signed=True) for number in signed)
-    assert packing.unpack_i64(packing.pack_i64(signed)) == signed
-    assert packing.pack_u64(unsigned) == b"".join(number.to_bytes(8, "big") for number in unsigned)
-    assert packing.unpack_u64(packing.pack_u64(unsigned)) == unsigned
+    assert packing.pack(packing.I64, signed) == b"".join(number.to_bytes(8, "big", signed=True) for number in signed)
+    assert packing.unpack(packing.I64, packing.pack(packing.I64, signed)) == signed
+    assert packing.pack(packing.U64, unsigned) == b"".join(number.to_bytes(8, "big") for number in unsigned)
+    assert packing.unpack(packing.U64, packing.pack(packing.U64, unsigned)) == unsigned

@@ -14,10 +14,8 @@ from grantledger.ledger.entry import (
     Genesis,
     chain,
     encode_headers,
-    leaf_data,
     leaf_hash,
     origin_of,
-    payload_hash,
     payload_hashes,
 )
 
@@ -44,7 +42,7 @@ def sha(hex_bytes: str) -> str:
 
 def test_payload_hash_of_a_record_with_headers() -> None:
     headers = encode_headers([("a", b"x"), ("a", None)])
-    assert payload_hash(b"k", b"v1", headers).hex() == sha(PAYLOAD)
+    assert payload_hashes([b"k"], [b"v1"], [headers])[0].hex() == sha(PAYLOAD)
     assert sha(PAYLOAD) == "f6e4832e211a4d5520440b962147ccee240df4ceba145811e5e4150d8f4c4ccb"
 
 
@@ -58,7 +56,7 @@ def test_payload_hash_of_a_record_with_headers() -> None:
     ],
 )  # fmt: skip
 def test_null_and_empty_are_not_the_same(key: bytes | None, value: bytes | None, hex_bytes: str) -> None:
-    assert payload_hash(key, value).hex() == sha(hex_bytes)
+    assert payload_hashes([key], [value], [NO_HEADERS])[0].hex() == sha(hex_bytes)
 
 
 def test_headers_keep_their_order_and_tell_null_from_empty() -> None:
@@ -88,16 +86,16 @@ def test_genesis_binds_origin_topic_offset_and_the_epoch_before() -> None:
 
 def test_leaf_of_entry_0() -> None:
     payload = bytes.fromhex(sha(PAYLOAD))
-    data = leaf_data(1, GENESIS.hash(), 7, 1_700_000_000_123, payload)
-    assert data.hex() == LEAF
-    assert len(data) == 85
+    assert len(bytes.fromhex(LEAF)) == 85
     expected = "adbebdaa432ad0a541f3d369a961f09c77dd3d5a1890eb48d7f8ea6ffcbd484f"
-    assert leaf_hash(data).hex() == sha("00" + LEAF) == expected
-    assert chain(GENESIS.hash(), [1], [7], [1_700_000_000_123], [payload]) == [leaf_hash(data)]
+    assert leaf_hash(bytes.fromhex(LEAF)).hex() == sha("00" + LEAF) == expected
+    [leaf] = chain(GENESIS.hash(), [1], [7], [1_700_000_000_123], [payload])
+    assert leaf.hex() == expected
 
 
 def test_a_time_before_1970_is_a_negative_number() -> None:
-    assert leaf_data(0, bytes(32), 0, -1, bytes(32))[45:53] == b"\xff" * 8
+    data = b"GLE1" + bytes(1 + 32 + 8) + b"\xff" * 8 + bytes(32)
+    assert chain(bytes(32), [0], [0], [-1], [bytes(32)]) == [leaf_hash(data)]
 
 
 @pytest.mark.parametrize("origin", ["", "x" * 256, "é" * 128])
@@ -137,8 +135,7 @@ def test_columns_give_what_one_record_at_a_time_gives(previous: bytes, records: 
     for at, (key, value, header, flag, offset, time) in enumerate(records):
         body = b"GLP1" + _bytes(key) + _bytes(value) + struct.pack(">I", len(header or []))
         body += b"".join(_bytes(name.encode()) + _bytes(content) for name, content in header or [])
-        assert payloads[at] == hashlib.sha256(body).digest() == payload_hash(key, value, encode_headers(header))
+        assert payloads[at] == hashlib.sha256(body).digest()
         leaf = b"GLE1" + bytes([flag]) + previous + struct.pack(">Qq", offset, time) + payloads[at]
         previous = hashlib.sha256(b"\0" + leaf).digest()
         assert leaves[at] == previous
-        assert leaf_data(flag, leaf[5:37], offset, time, payloads[at]) == leaf

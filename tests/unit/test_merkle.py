@@ -113,36 +113,6 @@ def test_a_frontier_of_the_wrong_length_is_refused(size: int) -> None:
             Frontier.unpack(size, bytes(length))
 
 
-@given(st.integers(0, 6), st.integers(0, 4), st.integers(0, 64))
-def test_joining_a_tree_that_was_built_on_its_own(level: int, times: int, more: int) -> None:
-    """Chunks of a power of two, and whatever comes after them, as the verifier cuts them."""
-    chunk = 1 << level
-    more = min(more, chunk)
-    frontier = Frontier()
-    for number in range(times):
-        own = Frontier()
-        own.extend(LEAVES[number * chunk : (number + 1) * chunk])
-        frontier.join(own)
-    own = Frontier()
-    own.extend(LEAVES[times * chunk : times * chunk + more])
-    frontier.join(own)
-    assert frontier.size == times * chunk + more
-    assert frontier.pack() == _whole(times * chunk + more).pack()
-
-
-@given(st.integers(0, 100), st.integers(0, 100))
-def test_joining_where_it_does_not_fit_is_refused_and_elsewhere_right(first: int, second: int) -> None:
-    frontier, own = _whole(first), Frontier()
-    own.extend(LEAVES[first : first + second])
-    largest = 1 << second.bit_length() >> 1
-    if second and first % largest:
-        with pytest.raises(ValueError, match="cannot be joined at size"):
-            frontier.join(own)
-    else:
-        frontier.join(own)
-        assert frontier.pack() == _whole(first + second).pack()
-
-
 def test_a_copy_goes_its_own_way() -> None:
     frontier = _whole(5)
     twin = frontier.copy()

@@ -18,7 +18,6 @@ from grantledger.ledger.note import (
     key_hash,
     open_checkpoint,
     open_sealed_checkpoint,
-    parse_verifier_key,
     sign_checkpoint,
     split_note,
     verifier_key,
@@ -68,15 +67,22 @@ NOTE = sign_checkpoint(CHECKPOINT, SIGNER, FACTS)
 KEY = SIGNER.public_key
 
 
+def known_key(text: str) -> tuple[str, bytes]:
+    """Name and public key of a published verifier key, which is the one that we print for them."""
+    name, _, encoded = text.split("+", 2)
+    key = base64.b64decode(encoded)[1:]
+    assert verifier_key(name, key) == text
+    return name, key
+
+
 def test_the_go_example_note_splits_and_its_signature_holds() -> None:
-    name, key = parse_verifier_key(GO_VERIFIER)
+    name, key = known_key(GO_VERIFIER)
     text, signatures = split_note(GO_NOTE)
     assert (name, text) == ("PeterNeumann", GO_TEXT)
     [(signer, raw)] = signatures
     assert signer == name
     assert raw[:4] == key_hash(name, key) == bytes.fromhex("c74f20a3")
     Ed25519PublicKey.from_public_bytes(key).verify(raw[4:], text.encode())
-    assert verifier_key(name, key) == GO_VERIFIER
 
 
 def test_we_sign_as_go_does() -> None:
@@ -107,7 +113,7 @@ def test_the_last_byte_of_a_published_signature_counts() -> None:
 
 
 def test_a_key_name_that_is_not_the_origin_is_not_ours() -> None:
-    name, key = parse_verifier_key(WITNESSED_KEY)
+    name, key = known_key(WITNESSED_KEY)
     text, signatures = split_note(WITNESSED)
     Ed25519PublicKey.from_public_bytes(key).verify(signatures[0][1][4:], text.encode())
     assert signatures[0][0] == name
@@ -296,24 +302,6 @@ def test_no_text_gives_anything_but_a_note_error(text: str) -> None:
             pass
         else:
             assert note == NOTE
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "", "a+b", "a+c74f20a3", GO_VERIFIER.replace("c74f20a3", "c74f20a4"), GO_VERIFIER.replace("+AR", "+BR"),
-        GO_VERIFIER[:-4], GO_VERIFIER + "!", GO_VERIFIER.replace("PeterNeumann", ""),
-        GO_VERIFIER.replace("PeterNeumann", "Peter Neumann"),
-    ],
-)  # fmt: skip
-def test_malformed_verifier_keys_are_refused(text: str) -> None:
-    with pytest.raises(NoteError):
-        parse_verifier_key(text)
-
-
-@given(st.binary(min_size=32, max_size=32))
-def test_verifier_keys_come_back(key: bytes) -> None:
-    assert parse_verifier_key(verifier_key(ORIGIN, key) + "\n") == (ORIGIN, key)
 
 
 @given(st.integers(0, 2**63 - 1), st.binary(min_size=32, max_size=32))

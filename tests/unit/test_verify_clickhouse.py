@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from grantledger.verifier.chunks import wrong_type
 from grantledger.verifier.clickhouse_source import ClickHouseEvidence
-from grantledger.verifier.columns import wrong_type
 
 
 @dataclass

@@ -38,7 +38,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> WatchPolicy:
 
 
 def first_append(batch: SealedBatch) -> int:
-    return packing.unpack_i64(batch.append_times)[0] * 1000
+    return packing.unpack(packing.I64, batch.append_times)[0] * 1000
 
 
 class Restarting:
