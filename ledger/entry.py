@@ -1,7 +1,4 @@
-"""Entries: how one Kafka record becomes one leaf that contains the leaf hash before it (docs/ledger.md, "Entries").
-
-All integers are big-endian. ``bytes(x)`` is a u32 length followed by x; null is FFFFFFFF.
-"""
+"""Entries: how one Kafka record becomes one leaf that contains the leaf hash before it (docs/ledger.md, "Entries")."""
 
 from __future__ import annotations
 
@@ -164,18 +161,16 @@ def check_leaves(
     payloads: Sequence[bytes],
     *,
     stored: bytes,
-) -> list[bytes]:
-    """Recompute leaf hashes and return them; ``stored`` are the joined leaf hashes to compare them with.
+) -> None:
+    """Recompute leaf hashes and compare them with the ``stored`` ones, joined.
 
     Raises:
         EntryError: the first one that differs, or whose offset is not greater than the one before.
     """
-    leaves = chain(previous, flags, offsets, append_times_ms, payloads)
-    packed = b"".join(leaves)
+    packed = b"".join(chain(previous, flags, offsets, append_times_ms, payloads))
     if packed != stored:
         message = "offset, time, flags, payload hash or leaf hash are not the sealed ones"
         raise EntryError(first_difference(packed, stored), "leaf", message)
     if not all(map(lt, offsets, offsets[1:])):
         position = next(at for at in range(1, len(offsets)) if offsets[at] <= offsets[at - 1])
         raise EntryError(position, "offset", "the offset is not greater than the one before")
-    return leaves

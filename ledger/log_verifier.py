@@ -30,8 +30,7 @@ def check_contents(batch: SealedBatch) -> None:
     """Recompute all payload hashes and leaves: required of readers that act on the payloads.
 
     Raises:
-        EntryError: an entry differs.
-        BatchError: the lengths do not add up.
+        EntryError, BatchError: an entry differs, or the lengths do not add up.
     """
     records = batch.records()
     check_payloads(records.keys, records.values, records.headers, unpack_hashes(batch.payload_hashes))
@@ -76,11 +75,7 @@ class LogVerifier:
         return after
 
     def start_at(self, batch: SealedBatch) -> Head:
-        """Take a batch in the middle of the log as the first one: as :meth:`accept`, without the head before it.
-
-        Raises:
-            InvalidNoteError: the log did not sign this record.
-        """
+        """Take a batch in the middle of the log as the first one: as :meth:`accept`, without the head before it."""
         self.head = self._signed_head(batch)
         return self.head
 

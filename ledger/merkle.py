@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from hashlib import sha256
 
 from .entry import HASH_SIZE
 
 EMPTY_ROOT = sha256(b"").digest()
-"""Root of the empty tree (RFC 6962 section 2.1)."""
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
     """Return the hash of an inner node (RFC 6962 section 2.1)."""
     return sha256(b"\x01" + left + right).digest()
-
-
-def fold(nodes: Sequence[bytes]) -> bytes:
-    """Return the root over complete subtrees, given from left (largest) to right (smallest)."""
-    if not nodes:
-        return EMPTY_ROOT
-    root = nodes[-1]
-    for left in reversed(nodes[:-1]):
-        root = node_hash(left, root)
-    return root
 
 
 def root_of(leaves: Sequence[bytes]) -> bytes:
@@ -72,7 +62,8 @@ class Frontier:
 
     def root(self) -> bytes:
         """Return the root of the tree so far."""
-        return fold(self.nodes())
+        *lefts, root = self.nodes() or [EMPTY_ROOT]
+        return reduce(lambda right, left: node_hash(left, right), reversed(lefts), root)
 
     def copy(self) -> Frontier:
         """Return an independent copy."""

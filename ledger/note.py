@@ -20,7 +20,6 @@ BATCH = b"\xffgrantledger/batch/v1"
 """Our own signature type for :class:`BatchFacts` (signed-note, "Signature types": FF and an identifier)."""
 MAX_NOTE_BYTES = 1 << 20
 MAX_SIZE = (1 << 63) - 1
-"""Largest size of a log, because sizes and indices are Avro longs."""
 SIGNATURE_LINE = "— "
 _FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff]")
 """Control characters except newline, and surrogates, which are not UTF-8 (signed-note, "Format")."""
@@ -108,8 +107,7 @@ class BatchFacts:
         return f"grantledger batch v1\n{self.sealed_at}\n{self.first_index}\n{self.next_offset}\n{leaf}\n{body}"
 
 
-_STATED = struct.Struct(">qQ")
-"""Time of sealing and next offset, which precede the signature in the batch's signature line."""
+_STATED = struct.Struct(">qQ")  # time of sealing and next offset, which precede the batch's signature
 
 
 def sign_checkpoint(checkpoint: Checkpoint, signer: Signer, batch: BatchFacts | None = None) -> str:

@@ -1,7 +1,4 @@
-"""Columns of a sealed batch: Python lists to packed big-endian bytes and back (docs/ledger.md, "Sealed batch").
-
-A whole column costs one call, so an entry costs almost nothing.
-"""
+"""Columns of a sealed batch: Python lists to packed big-endian bytes and back (docs/ledger.md, "Sealed batch")."""
 
 from __future__ import annotations
 

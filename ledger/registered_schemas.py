@@ -63,7 +63,7 @@ def _bootstrap() -> SchemaCatalog:
 
 
 def _fits(prefix: Prefix, schema: WriterSchema) -> bool:
-    """Whether a prefix may name a schema: a fingerprint must be the schema's own; a schema registry's id is free."""
+    """Whether a prefix may name a schema: a fingerprint must be the schema's own; a registry's id is free."""
     if not prefix.startswith(SINGLE_OBJECT_MARKER):
         return True
     try:

@@ -46,7 +46,7 @@ def decode(name: str, value: bytes) -> dict[str, Any]:
             raise ValueError(f"{extra} bytes follow the datum")
         for key, number in datum.items():
             if isinstance(number, int) and number < 0:
-                raise ValueError(f"{key} is {number}")
+                raise ValueError(f"its {key} is {number}")
     except (EOFError, IndexError, ValueError, OverflowError) as error:
         raise ValueError(f"not a {label}: {error}") from error
     result: dict[str, Any] = datum

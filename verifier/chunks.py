@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..ledger import entry
-from ..ledger.entry import NO_HEADERS, EntryError, check_leaves, check_payloads
+from ..ledger.entry import NO_HEADERS, EntryError, check_leaves, check_payloads, first_difference
 from ..ledger.packing import unpack_hashes
 from ..schemas.arrow import DECODED_SCHEMA, decode_values
 from ..schemas.catalog import SchemaCatalog
@@ -102,7 +101,7 @@ def check_chunk(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog) -> Che
     # Step 6, Chain: the previous leaf hash is the leaf hash of the entry before.
     previous = stored_previous[:32] + leaf_hashes[:-32]
     if previous != stored_previous:
-        position = entry.first_difference(previous, stored_previous)
+        position = first_difference(previous, stored_previous)
         message = "the previous leaf hash is not the leaf hash of the entry before"
         return failed(first + position, "chain", message)
     for position in erased:
@@ -112,7 +111,7 @@ def check_chunk(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog) -> Che
     # Step 10, Decoded columns: decoding the payload with the schema in force gives the same columns.
     if task.decoded:
         decoded = decode_values(table.column("value").combine_chunks(), append_times, catalog)
-        if (difference := first_difference(table, decoded, frozenset(erased))) is not None:
+        if (difference := _decoded_difference(table, decoded, frozenset(erased))) is not None:
             position, column = difference
             message = f"column {column} is not what the sealed payload contains"
             return failed(first + position, "columns", message)
@@ -163,7 +162,7 @@ def _packed(column: pa.ChunkedArray) -> bytes:
     return b"".join(parts)
 
 
-def first_difference(stored: pa.Table, decoded: pa.RecordBatch, erased: frozenset[int]) -> tuple[int, str] | None:
+def _decoded_difference(stored: pa.Table, decoded: pa.RecordBatch, erased: frozenset[int]) -> tuple[int, str] | None:
     """Return the first (row, column) where stored and decoded columns differ. Erased rows must decode to nothing."""
     found: tuple[int, str] | None = None
     for field in DECODED_SCHEMA:

@@ -37,10 +37,8 @@ READ_SETTINGS = ARROW | {
     "output_format_arrow_compression_method": "none",
 }
 """Uncompressed, because the rows are read at once on the same machine."""
-PARALLEL_FROM = 4 * READ
-"""With fewer rows, starting processes costs more than it saves."""
-UNDER_WAY = 4
-"""Chunks read but not yet joined, so that memory use stays constant."""
+PARALLEL_FROM = 4 * READ  # with fewer rows, starting processes costs more than it saves
+UNDER_WAY = 4  # chunks read but not yet joined, so that memory use stays constant
 
 Sizes = Mapping[str, tuple[int, int]]
 """By origin: entries according to the highest index, and rows."""

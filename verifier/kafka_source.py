@@ -19,8 +19,6 @@ from .procedure import Progress
 from .report import Report
 from .steps import Problem
 
-SEALED_SUFFIX = ".sealed"
-
 
 class Record(NamedTuple):
     """One Kafka record: its place and its value."""
@@ -47,11 +45,7 @@ class KafkaEvidence:
 
     @classmethod
     def on_brokers(cls, deployment: str, cluster: Cluster) -> KafkaEvidence:
-        """Return the evidence on a cluster, read when it is verified.
-
-        Raises:
-            KafkaUnavailableError: the brokers do not answer, also while reading.
-        """
+        """Return the evidence on a cluster, read when it is verified: KafkaUnavailableError is raised then."""
 
         def sealed() -> Iterator[Record]:
             for topic, identity in identify_topics(cluster, SEALED_TOPICS).items():
@@ -81,7 +75,7 @@ class KafkaEvidence:
             place = (record.topic, record.partition)
             if place in stopped:
                 continue
-            log = f"{self.deployment}/{record.topic.removesuffix(SEALED_SUFFIX)}/{record.partition}"
+            log = f"{self.deployment}/{record.topic.removesuffix('.sealed')}/{record.partition}"
             try:
                 # Step 1, Format: the record is a batch whose columns all have one member per entry.
                 batch = decode(record.value)

@@ -16,13 +16,7 @@ from .steps import Problem
 
 @dataclass(slots=True)
 class VerifiedLog:
-    """One log, as far as it is verified.
-
-    Attributes:
-        roots: the root at every verified checkpoint, by size.
-        checkpoints: number of verified checkpoints.
-        problem: the first problem; nothing after it is checked.
-    """
+    """One log: its roots by size of verified checkpoint, and the first problem; nothing after it is checked."""
 
     genesis: Genesis
     roots: dict[int, bytes] = field(default_factory=lambda: {0: EMPTY_ROOT})
@@ -125,8 +119,7 @@ class ChunkJoiner:
 def check_epochs(logs: Mapping[str, VerifiedLog], *, complete: bool) -> None:
     """Step 2, Genesis: compare each genesis with the last head of the epoch before; epoch 0 binds nothing.
 
-    Args:
-        complete: every epoch must be here. ClickHouse keeps them all; Kafka may have lost one, and a new one began.
+    Only if ``complete``, every epoch must be here: a new one begins in Kafka because the one before was lost.
     """
     for origin, log in logs.items():
         name, epoch = split_origin(origin)

@@ -49,10 +49,8 @@ class Evidence(Protocol):
     """A copy of a ledger: the tables in ClickHouse, or the topics in Kafka."""
 
     name: ClassVar[str]
-    complete_epochs: ClassVar[bool]
-    """Whether every epoch must be here."""
-    complete_anchors: ClassVar[bool]
-    """Whether every anchor from outside must be here."""
+    complete_epochs: ClassVar[bool]  # every epoch must be here
+    complete_anchors: ClassVar[bool]  # every anchor from outside must be here
 
     @property
     def deployment(self) -> str:
@@ -66,11 +64,7 @@ class Evidence(Protocol):
     def verify_logs(
         self, keys: LogKeys, covered: Mapping[str, int], report: Report, progress: Progress
     ) -> Mapping[str, VerifiedLog]:
-        """Perform steps 1 to 10 and return the logs by origin.
-
-        Args:
-            covered: sizes that the logs must reach, by origin.
-        """
+        """Perform steps 1 to 10 and return the logs by origin; ``covered`` are the sizes that they must reach."""
         ...
 
 
@@ -81,12 +75,7 @@ def verify(
     outside: Sequence[Anchor] = (),
     progress: Progress = lambda done, total: None,
 ) -> Report:
-    """Verify all evidence of a deployment. Any exception means that the evidence could not be read.
-
-    Args:
-        keys: the public keys of the logs.
-        outside: anchors from outside, which show that a log was cut off at its end.
-    """
+    """Verify all evidence of a deployment. An exception means that the evidence could not be read."""
     started = time.monotonic()
     report = Report(evidence.name, evidence.deployment)
     # Anchors are written after the entries that they cover. So anchors are read first: the entries read next must

@@ -7,13 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step.
-
-    Attributes:
-        number: as in docs/ledger.md.
-        unit: what the step checks, as the report counts it.
-        checks: the stable words that name this step's problems in the report.
-    """
+    """One step: the counter of the report that counts its checks, and the check words that name its problems."""
 
     number: int
     name: str
@@ -47,7 +41,6 @@ class Problem:
         origin: the log, or the Kafka record if the log cannot be named.
         index: the first entry concerned; None if the problem concerns the whole log.
         check: the failed check, one of the words in ``STEPS``.
-        message: the problem in one sentence.
     """
 
     origin: str
