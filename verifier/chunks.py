@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from ..ledger.entry import NO_HEADERS, EntryError, check_leaves, check_payloads, first_difference
 from ..ledger.packing import unpack_hashes
-from ..schemas.arrow import DECODED_SCHEMA, decode_values
+from ..schemas.arrow import DECODED_SCHEMA, ERASED, decode_values
 from ..schemas.catalog import SchemaCatalog
 from ..sinks.rows import EVIDENCE_SCHEMA
 from .steps import Problem
@@ -21,8 +21,6 @@ from .steps import Problem
 COLUMNS = (*(name for name in EVIDENCE_SCHEMA.names if name != "origin"), *DECODED_SCHEMA.names)
 """The columns of ``entries`` that a chunk needs, strings as bytes, times with their zone."""
 NULLABLE = ("key", "value", "erased_at")
-ERASED = "erased: the payload was erased by law"
-"""``decode_error`` of an entry whose payload was erased."""
 
 
 @dataclass(frozen=True, slots=True)

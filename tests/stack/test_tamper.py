@@ -1,9 +1,9 @@
-"""The verifier finds and locates every change of a stored ledger.
+"""The verifier detects and locates every change to a stored ledger.
 
-The real processes make one real ledger. Every test then changes a copy of the stored rows, or of the Kafka records, as
-an operator with all rights on the database and the brokers could.
+Real processes create one ledger. Each test then changes a copy of the stored rows, or of the Kafka records, as an
+operator with all rights on the database and the brokers could.
 
-Evidence are the tables ``entries``, ``origins`` and ``anchors``; support/tamper.py says why the others are not.
+The evidence is in the tables ``entries``, ``origins`` and ``anchors``; support/tamper.py explains why not in others.
 """
 
 from __future__ import annotations
@@ -30,13 +30,12 @@ from grantledger.ledger.merkle import Frontier, root_of
 from grantledger.ledger.note import BatchFacts, Checkpoint, NoteError, open_sealed_checkpoint, sign_checkpoint
 from grantledger.producers import Actor, Client, Event, Source, Subject
 from grantledger.runtime.broker import LocalBroker
-from grantledger.schemas.arrow import DECODED_SCHEMA
+from grantledger.schemas.arrow import DECODED_SCHEMA, ERASED
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.topics import SEALED_TOPICS
 from grantledger.sinks.file_target import read_anchor_file
 from grantledger.sinks.rows import EVIDENCE_SCHEMA
-from grantledger.verifier.chunks import ERASED
 from grantledger.verifier.kafka_source import KafkaEvidence, Record
 from grantledger.verifier.procedure import verify
 from support.events import event, produce, read_datum, written
@@ -54,14 +53,14 @@ ERASED_INDEX = 3
 
 @dataclass
 class Ledger:
-    """The ledger as it was made: its processes are stopped, its broker still runs."""
+    """The ledger as its processes left it. They are stopped; the broker still runs."""
 
     pipeline: Pipeline
     store: TamperedStore
 
     @cached_property
     def signer(self) -> LocalSigner:
-        """The log's own key, for those who stole it."""
+        """The private key of the logs, for tests in which an attacker has stolen it."""
         return LocalSigner.from_pem((self.pipeline.data_dir / "keys" / "log.pem").read_bytes(), None)
 
     @property
@@ -79,7 +78,7 @@ class Ledger:
 
     @cached_property
     def types(self) -> dict[str, dict[str, str]]:
-        """Column types by table and column, as the store has them."""
+        """Column types in the store, by table and column."""
         found: dict[str, dict[str, str]] = {table: {} for table in TABLES}
         for row in self.store.rows("SELECT table, name, type FROM system.columns WHERE database = 'audit'"):
             if row["table"] in found:
@@ -91,12 +90,12 @@ class Ledger:
 
     @cached_property
     def full(self) -> tuple[int, int]:
-        """A batch of the lifecycle log of full events, with batches before and after it."""
+        """First and last index of a batch of at least seven events, with batches before and after it."""
         return next(batch for batch in reversed(self.batches[LIFECYCLE][1:-2]) if batch[1] - batch[0] >= 6)
 
     @cached_property
     def single(self) -> int:
-        """The entry of a batch that has no other, with batches before and after it."""
+        """The entry of a batch with only one entry, with batches before and after it."""
         return next(first for first, last in self.batches[LIFECYCLE][1:-2] if first == last)
 
     @property
@@ -106,12 +105,13 @@ class Ledger:
 
     @cached_property
     def rejected(self) -> int:
-        rows = self.store.rows(f"SELECT index FROM entries WHERE origin = '{LIFECYCLE}' AND decode_error != ''")
-        return int(rows[0]["index"])
+        """The first entry whose value is not an event."""
+        where = f"origin = '{LIFECYCLE}' AND decode_error != '' AND erased_at IS NULL"
+        return int(self.store.rows(f"SELECT min(index) AS first FROM entries WHERE {where}")[0]["first"])
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """The evidence of the lifecycle log, bytes in hex."""
+        """The evidence of the lifecycle log; bytes are in hex."""
         return self.store.rows(
             "SELECT offset, toUnixTimestamp64Milli(append_time) AS time, flags, hex(previous_leaf_hash) AS previous, "
             "hex(leaf_hash) AS leaf, hex(payload_hash) AS payload, hex(key) AS key, hex(value) AS value, "
@@ -125,24 +125,24 @@ class Ledger:
 
 
 def send_alone(pipeline: Pipeline, sent: Event, stored: int) -> None:
-    """Send an event that is alone in its batch: the next one is sent once it is stored."""
+    """Send one event and wait until it is stored, so that it is alone in its batch."""
     with Client(pipeline.options, topic_prefix=pipeline.cluster.topic_prefix) as client:
         client.send(sent)
     pipeline.wait_stored(stored)
 
 
 def wait_for_anchors(pipeline: Pipeline, count: int) -> None:
-    wait_for(lambda: pipeline.metric("anchor", "grantledger_anchors_total") >= count, f"{count} anchors are made")
+    wait_for(lambda: pipeline.metric("anchor", "grantledger_anchors_total") >= count, f"{count} anchors exist")
 
 
 def make(pipeline: Pipeline) -> None:
-    """Let the real processes make a ledger: several batches, some of one entry, rejected records, many anchors."""
+    """Create a ledger with several batches, some of one entry, rejected records, and many anchors."""
     pipeline.start()
     answer = pipeline.run("demo", "--traffic-only", "--lives", "12", "--seed", "5")
     assert answer.returncode == 0, answer.stderr
     stored = int(answer.stdout.split()[-3])
     pipeline.wait_stored(stored)
-    wait_for_anchors(pipeline, 2)  # some that do not cover what comes now
+    wait_for_anchors(pipeline, 2)  # these do not cover the entries that follow
     for number in range(3):
         stored += 1
         send_alone(pipeline, event("grant.activated", number), stored)
@@ -178,7 +178,7 @@ def make(pipeline: Pipeline) -> None:
         "the erasure is on record",
     )
     wait_for_anchors(pipeline, 5)
-    # The last anchor, made when its process stops, covers everything.
+    # The anchor process writes its last anchor when it stops; this one covers everything.
     pipeline.stop("seal", "anchor")
     made = len((pipeline.data_dir / "anchors.jsonl").read_text().splitlines())
     wait_for(lambda: pipeline.metric("store", "grantledger_stored_anchors_total") == made, "all anchors are stored")
@@ -198,7 +198,7 @@ def ledger(
 
 
 def problems(report: dict[str, Any]) -> list[tuple[str, int | None, str]]:
-    """What a report says is wrong: origin, index and check word of each."""
+    """Return origin, index and check of each problem in a report."""
     assert report["sound"] is (not report["problems"])
     return [(problem["origin"], problem["index"], problem["check"]) for problem in report["problems"]]
 
@@ -220,7 +220,7 @@ def without(where: str, table: str = "entries") -> dict[str, str]:
 
 
 def with_copy(where: str, **values: str) -> dict[str, str]:
-    """Entries and, again, some of them with other values."""
+    """Return all entries, and copies of some of them with other values."""
     found = f"(SELECT * FROM entries WHERE {where})"
     again = replaced(found, "true", **values) if values else f"SELECT * FROM {found}"
     return {"entries": f"SELECT * FROM entries UNION ALL {again}"}
@@ -232,12 +232,12 @@ def raw(data: bytes, width: int | None = None) -> str:
 
 
 def by_index(values: dict[int, str], otherwise: str) -> str:
-    """An expression with a value of its own for some indices."""
+    """Return an expression with a different value for each of some indices."""
     cases = ", ".join(f"index = {index}, {value}" for index, value in values.items())
     return f"multiIf({cases}, {otherwise})"
 
 
-def test_the_ledger_is_worth_tampering_with(ledger: Ledger) -> None:
+def test_the_untouched_ledger_is_sound_and_has_every_kind_of_entry(ledger: Ledger) -> None:
     report = ledger.store.verify()
     assert problems(report) == []
     assert report["anchors"] >= 5 and report["outside_anchors"] == report["anchors"] and report["outside_only"] == 0
@@ -249,7 +249,7 @@ def test_the_ledger_is_worth_tampering_with(ledger: Ledger) -> None:
 
 
 class TestEveryColumn:
-    """No column of the evidence can be changed in any row."""
+    """A change to any column of the evidence is detected."""
 
     ENTRIES: ClassVar = {
         "origin": "index", "index": "index", "offset": "leaf", "append_time": "leaf", "flags": "leaf",
@@ -259,14 +259,14 @@ class TestEveryColumn:
     ORIGINS = ("origin", "topic_id", "first_offset", "previous_size", "previous_root", "genesis_hash")
     ANCHORS = ("origin", "index", "time", "bodies", "entry", "frontier", "note")
 
-    def test_none_is_left_out(self, ledger: Ledger) -> None:
+    def test_every_column_is_covered(self, ledger: Ledger) -> None:
         assert set(ledger.types["entries"]) == set(self.ENTRIES)
         assert set(ledger.types["entries"]) == {*EVIDENCE_SCHEMA.names, *DECODED_SCHEMA.names}
         assert set(ledger.types["origins"]) == set(self.ORIGINS)
         assert set(ledger.types["anchors"]) == set(self.ANCHORS)
 
     @pytest.mark.parametrize("column", ENTRIES)
-    def test_of_entries(self, ledger: Ledger, column: str) -> None:
+    def test_entries(self, ledger: Ledger, column: str) -> None:
         value = other_value(ledger.types["entries"][column], column)
         report = ledger.store.verify({"entries": replaced("entries", row(ledger.middle), **{column: value})})
         found = problems(report)
@@ -280,28 +280,28 @@ class TestEveryColumn:
         ["key", "value", "headers", "payload_hash", "note", "erased_at", "event_type", "occurred_at", "source_seq",
          "approvals", "expires_at", "args", "redacted", "finding_evidence", "raw", "raw_sha256", "decode_error"],
     )  # fmt: skip
-    def test_of_entries_with_rejected_payload(self, ledger: Ledger, column: str) -> None:
+    def test_rejected_entries(self, ledger: Ledger, column: str) -> None:
         value = other_value(ledger.types["entries"][column], column)
         report = ledger.store.verify({"entries": replaced("entries", row(ledger.rejected), **{column: value})})
         assert problems(report)[0] == (LIFECYCLE, ledger.rejected, self.ENTRIES[column])
 
     @pytest.mark.parametrize("column", ["sealed_at", "note"])
     @pytest.mark.parametrize("place", ["first", "last", "single"])
-    def test_of_a_batch(self, ledger: Ledger, column: str, place: str) -> None:
+    def test_batch_columns(self, ledger: Ledger, column: str, place: str) -> None:
         first, last = ledger.full
         index = {"first": first, "last": last, "single": ledger.single}[place]
         value = other_value(ledger.types["entries"][column], column)
         report = ledger.store.verify({"entries": replaced("entries", row(index), **{column: value})})
-        # The first entry of a batch sets the time that the second is compared with.
+        # The second entry is the first one that differs from the entry before.
         place_named = first + 1 if (column, place) == ("sealed_at", "first") else index
         assert problems(report)[0] == (LIFECYCLE, place_named, self.ENTRIES[column])
 
-    def test_the_time_of_a_whole_batch(self, ledger: Ledger) -> None:
+    def test_sealing_time_of_a_whole_batch(self, ledger: Ledger) -> None:
         changed = replaced("entries", rows(*ledger.full), sealed_at="addMicroseconds(sealed_at, 1)")
         assert problems(ledger.store.verify({"entries": changed})) == [(LIFECYCLE, ledger.full[1], "sealed_at")]
 
     @pytest.mark.parametrize("field", ["reviewer", "group", "decision", "at", "reason", "forced"])
-    def test_of_an_approval(self, ledger: Ledger, field: str) -> None:
+    def test_fields_of_an_approval(self, ledger: Ledger, field: str) -> None:
         fields = ("reviewer", "group", "decision", "at", "reason", "forced")
         other = {"at": "addMicroseconds(a.at, 1)", "forced": "NOT a.forced"}
         items = ", ".join(other.get(n, f"concat(a.{n}, 'x')") if n == field else f"a.{n}" for n in fields)
@@ -319,19 +319,20 @@ class TestEveryColumn:
             ("note", "'\\n\\n'"), ("note", "concat('9', repeat('9', 5000), '\\n')"), ("raw", "repeat('x', 1000000)"),
         ],
     )  # fmt: skip
-    def test_to_a_value_of_another_kind(self, ledger: Ledger, column: str, value: str) -> None:
+    def test_values_of_another_kind(self, ledger: Ledger, column: str, value: str) -> None:
         report = ledger.store.verify({"entries": replaced("entries", row(ledger.middle), **{column: value})})
         assert problems(report) == [(LIFECYCLE, ledger.middle, self.ENTRIES[column])]
 
     @pytest.mark.parametrize("column", ["key", "value", "headers"])
-    def test_empty_is_not_null(self, ledger: Ledger, column: str) -> None:
-        """A null key is another key than an empty one."""
-        null = next(at for at, found in enumerate(ledger.rows) if found["key" if column == "key" else "value"] is None)
+    def test_null_replaced_with_empty(self, ledger: Ledger, column: str) -> None:
+        """Null and empty have different hashes."""
+        name = "key" if column == "key" else "value"
+        null = next(at for at, found in enumerate(ledger.rows) if found[name] is None and at != ERASED_INDEX)
         report = ledger.store.verify({"entries": replaced("entries", row(null), **{column: "''"})})
         assert problems(report) == [(LIFECYCLE, null, "payload")]
 
     @pytest.mark.parametrize("column", ORIGINS)
-    def test_of_origins(self, ledger: Ledger, column: str) -> None:
+    def test_origins(self, ledger: Ledger, column: str) -> None:
         value = other_value(ledger.types["origins"][column], column)
         report = ledger.store.verify({"origins": replaced("origins", f"origin = '{LIFECYCLE}'", **{column: value})})
         assert problems(report)[0] in {(LIFECYCLE, None, "genesis"), (LIFECYCLE[:-1] + "1", None, "genesis")}
@@ -343,7 +344,7 @@ class TestEveryColumn:
             ("topic_id", bytes(16)), ("first_offset", 1), ("previous_size", 1), ("previous_root", bytes(31) + b"x"),
         ],
     )  # fmt: skip
-    def test_of_origins_with_a_genesis_hash_that_fits(self, ledger: Ledger, column: str, value: bytes | int) -> None:
+    def test_origins_with_a_matching_genesis_hash(self, ledger: Ledger, column: str, value: bytes | int) -> None:
         found = ledger.store.rows(
             "SELECT hex(topic_id) AS topic_id, first_offset, previous_size, hex(previous_root) AS previous_root "
             f"FROM origins WHERE origin = '{LIFECYCLE}'"
@@ -358,7 +359,7 @@ class TestEveryColumn:
 
     @pytest.mark.parametrize("column", ANCHORS)
     @pytest.mark.parametrize("place", ["middle", "last"])
-    def test_of_anchors(self, ledger: Ledger, column: str, place: str) -> None:
+    def test_anchors(self, ledger: Ledger, column: str, place: str) -> None:
         index = {"middle": len(ledger.anchors) // 2, "last": len(ledger.anchors) - 1}[place]
         value = other_value(ledger.types["anchors"][column], column)
         changed = {"anchors": replaced("anchors", f"index = {index}", **{column: value})}
@@ -369,7 +370,7 @@ class TestEveryColumn:
                 assert where == index
 
     def test_every_byte_of_a_note(self, ledger: Ledger) -> None:
-        """Any bit of any byte, a line more, a line less, the lines in another order: it is not the note signed."""
+        """A flipped bit, an added or removed line, and lines in another order are all rejected."""
         first, last = ledger.full
         note = ledger.rows[last]["note"].encode()
         key = ledger.signer.public_key
@@ -388,35 +389,35 @@ class TestEveryColumn:
 
 
 class TestRows:
-    """No row can go, come, or change its place."""
+    """Deleted, added and moved rows are detected."""
 
-    def test_one_is_deleted_in_the_middle(self, ledger: Ledger) -> None:
+    def test_deleted_in_the_middle(self, ledger: Ledger) -> None:
         report = ledger.store.verify(without(row(ledger.middle)))
         assert problems(report) == [(LIFECYCLE, ledger.middle, "index")]
 
-    def test_the_first_is_deleted(self, ledger: Ledger) -> None:
+    def test_first_deleted(self, ledger: Ledger) -> None:
         assert problems(ledger.store.verify(without(row(0)))) == [(LIFECYCLE, 0, "index")]
 
-    def test_the_last_is_deleted(self, ledger: Ledger) -> None:
-        """Of a log whose last batch has one entry, so that only anchors can tell."""
+    def test_last_deleted(self, ledger: Ledger) -> None:
+        """The last batch has one entry, so only anchors can show that it is missing."""
         last = ledger.size() - 1
         assert ledger.batches[LIFECYCLE][-1] == (last, last)
         for file in (None, ledger.anchor_file):
             report = ledger.store.verify(without(row(last)), anchor_file=file)
             assert problems(report) == [(LIFECYCLE, last, "truncated")]
 
-    def test_the_log_ends_inside_a_batch(self, ledger: Ledger) -> None:
+    def test_log_ends_inside_a_batch(self, ledger: Ledger) -> None:
         report = ledger.store.verify(without(rows(ledger.middle, ledger.size())))
         assert problems(report) == [(LIFECYCLE, ledger.full[0], "checkpoint")]
 
-    def test_the_log_ends_at_a_batch(self, ledger: Ledger) -> None:
+    def test_log_ends_at_a_batch(self, ledger: Ledger) -> None:
         report = ledger.store.verify(without(rows(ledger.full[0], ledger.size())))
         assert problems(report) == [(LIFECYCLE, ledger.full[0], "truncated")]
 
-    def test_the_log_ends_at_a_batch_and_so_do_the_anchors(self, ledger: Ledger) -> None:
-        """Only what was written outside knows more."""
+    def test_log_and_anchors_end_at_a_batch(self, ledger: Ledger) -> None:
+        """Only the anchors outside show that entries are missing."""
         first = ledger.full[0]
-        # An anchor that is older than the log's first checkpoint knows nothing of it.
+        # The first anchors may be older than the first checkpoint of this log.
         sizes = [{c.origin: c.size for c in anchor.checkpoints()}.get(LIFECYCLE, 0) for anchor in ledger.anchors]
         kept = sum(size <= first for size in sizes)
         assert 0 < kept < len(sizes)
@@ -424,36 +425,36 @@ class TestRows:
         assert problems(ledger.store.verify(cut, anchor_file=None)) == []
         assert problems(ledger.store.verify(cut)) == [(LIFECYCLE, first, "truncated")]
 
-    def test_a_whole_log_is_gone(self, ledger: Ledger) -> None:
+    def test_a_whole_log_deleted(self, ledger: Ledger) -> None:
         gone = without(f"origin = '{LIFECYCLE}'")
         assert (LIFECYCLE, 0, "truncated") in problems(ledger.store.verify(gone))
         gone |= without(f"origin = '{LIFECYCLE}'", "origins")
         for file in (None, ledger.anchor_file):
             assert problems(ledger.store.verify(gone, anchor_file=file)) == [(LIFECYCLE, 0, "truncated")]
 
-    def test_everything_is_gone(self, ledger: Ledger) -> None:
+    def test_everything_deleted(self, ledger: Ledger) -> None:
         gone = {table: f"SELECT * FROM {table} WHERE false" for table in TABLES}
         found = problems(ledger.store.verify(gone))
         assert len(found) == 1 and found[0][1:] == (0, "truncated")
 
     @pytest.mark.parametrize("which", ["middle", "first", "last"])
-    def test_one_is_there_twice(self, ledger: Ledger, which: str) -> None:
+    def test_duplicate(self, ledger: Ledger, which: str) -> None:
         index = {"middle": ledger.middle, "first": 0, "last": ledger.size() - 1}[which]
         assert problems(ledger.store.verify(with_copy(row(index)))) == [(LIFECYCLE, index, "index")]
 
-    def test_one_is_there_twice_with_other_content(self, ledger: Ledger) -> None:
+    def test_duplicate_with_other_content(self, ledger: Ledger) -> None:
         report = ledger.store.verify(with_copy(row(ledger.middle), subject_id="'mallory'"))
         assert problems(report) == [(LIFECYCLE, ledger.middle, "index")]
 
     @pytest.mark.parametrize("distance", [0, 1, 5, 1 << 20, (1 << 63) - 1, (1 << 64) - 1])
-    def test_one_is_added_at_the_end(self, ledger: Ledger, distance: int) -> None:
-        """Directly after the last, or so far away that looking at each index in between would take for ever."""
+    def test_added_at_the_end(self, ledger: Ledger, distance: int) -> None:
+        """Directly after the last entry, or so far away that checking every index in between would take forever."""
         size = ledger.size()
         index = min(size + distance, (1 << 64) - 1)
         report = ledger.store.verify(with_copy(row(size - 1), index=f"toUInt64({index})"))
         assert problems(report) == [(LIFECYCLE, size, "leaf" if distance == 0 else "index")]
 
-    def test_one_is_added_at_the_end_that_continues_the_chain(self, ledger: Ledger) -> None:
+    def test_added_entry_that_continues_the_chain(self, ledger: Ledger) -> None:
         size, last = ledger.size(), ledger.rows[-1]
         leaf = chain(
             bytes.fromhex(last["leaf"]), [1], [last["offset"] + 1], [last["time"]], [bytes.fromhex(last["payload"])]
@@ -470,7 +471,7 @@ class TestRows:
         assert problems(report) == [(LIFECYCLE, size, "checkpoint")]
 
     @pytest.mark.parametrize("origin", [f"{DEPLOYMENT}/access.lifecycle/0/1", "other.example/a/0/0", "", "\\xff\\xfe"])
-    def test_one_is_added_to_an_unknown_log(self, ledger: Ledger, origin: str) -> None:
+    def test_added_to_an_unknown_log(self, ledger: Ledger, origin: str) -> None:
         report = ledger.store.verify(with_copy(row(0), origin=f"'{origin}'"))
         name = "��" if "x" in origin and "\\" in origin else origin
         assert problems(report) == [(name, 0, "origin")]
@@ -479,19 +480,19 @@ class TestRows:
         "origin",
         ["other.example/access.lifecycle/0/0", "", "'a' || repeat('x', 300)", f"{LIFECYCLE[:-1]}²", f"{LIFECYCLE}1"],
     )
-    def test_a_log_is_added(self, ledger: Ledger, origin: str) -> None:
+    def test_added_log(self, ledger: Ledger, origin: str) -> None:
         name = origin if "'" in origin else f"'{origin}'"
         added = f"SELECT * FROM origins UNION ALL SELECT * REPLACE ({name} AS origin) FROM origins LIMIT 1 BY origin"
         report = ledger.store.verify({"origins": added})
         assert not report["sound"] and {check for _, _, check in problems(report)} <= {"origin", "genesis"}
 
-    def test_two_change_places(self, ledger: Ledger) -> None:
+    def test_two_indices_swapped(self, ledger: Ledger) -> None:
         a, b = ledger.middle, ledger.middle + 2
         swapped = replaced("entries", rows(a, b), index=f"multiIf(index = {a}, {b}, index = {b}, {a}, index)")
         assert problems(ledger.store.verify({"entries": swapped})) == [(LIFECYCLE, a, "leaf")]
 
     @pytest.mark.parametrize("columns", ["payload", "all but the chain", "decoded"])
-    def test_two_change_contents(self, ledger: Ledger, columns: str) -> None:
+    def test_two_contents_swapped(self, ledger: Ledger, columns: str) -> None:
         a, b = ledger.middle, ledger.middle + 2
         payload = ["key", "value", "headers"]
         names = {
@@ -512,14 +513,14 @@ class TestRows:
 
 @dataclass
 class Forgery:
-    """One payload replaced, and everything computed anew that follows from it, as the ledger does it."""
+    """One payload replaced, and every hash after it recomputed as the sealer does."""
 
     ledger: Ledger
     index: int
     value: bytes
     payload: bytes
     leaves: list[bytes]
-    """Of the whole log."""
+    """All leaf hashes of the forged log."""
 
     @classmethod
     def of(cls, ledger: Ledger, index: int) -> Forgery:
@@ -547,8 +548,8 @@ class Forgery:
         """Return the change.
 
         Args:
-            last: the last entry whose hashes are computed anew; None for all.
-            signer: signs the checkpoints anew.
+            last: the last entry whose hashes are recomputed; None for all.
+            signer: if given, signs the checkpoints again.
         """
         end = len(self.leaves) if last is None else last + 1
         leaves = {at: raw(self.leaves[at], 32) for at in range(self.index, end)}
@@ -577,7 +578,7 @@ class Forgery:
         return notes
 
     def anchors(self, signer: LocalSigner) -> list[Anchor]:
-        """Return all anchors, made anew over the forged log."""
+        """Return all anchors, recomputed over the forged log."""
         frontier, made = Frontier(), []
         for anchor in self.ledger.anchors:
             heads = [
@@ -590,7 +591,7 @@ class Forgery:
 
 
 def anchor_rows(anchors: list[Anchor]) -> dict[str, str]:
-    """Put other anchors in the place of those stored."""
+    """Replace the stored anchors."""
     columns: dict[str, Callable[[Anchor], str]] = {
         "bodies": lambda anchor: "[" + ", ".join(raw(body.encode()) for body in anchor.bodies) + "]",
         "entry": lambda anchor: raw(anchor.entry),
@@ -602,28 +603,28 @@ def anchor_rows(anchors: list[Anchor]) -> dict[str, str]:
 
 
 class TestForgery:
-    """Changes by somebody who knows how the ledger is computed."""
+    """Changes by an attacker who recomputes the hashes."""
 
-    def test_of_one_entry(self, ledger: Ledger) -> None:
+    def test_one_entry_recomputed(self, ledger: Ledger) -> None:
         changed = Forgery.of(ledger, ledger.middle).entries(ledger.middle)
         assert problems(ledger.store.verify(changed)) == [(LIFECYCLE, ledger.middle + 1, "leaf")]
 
-    def test_of_the_chain_to_the_end(self, ledger: Ledger) -> None:
+    def test_chain_recomputed_to_the_end(self, ledger: Ledger) -> None:
         changed = Forgery.of(ledger, ledger.middle).entries()
         assert problems(ledger.store.verify(changed)) == [(LIFECYCLE, ledger.full[1], "checkpoint")]
 
-    def test_with_another_key(self, ledger: Ledger) -> None:
+    def test_signed_with_another_key(self, ledger: Ledger) -> None:
         changed = Forgery.of(ledger, ledger.middle).entries(signer=LocalSigner.generate())
         assert problems(ledger.store.verify(changed)) == [(LIFECYCLE, ledger.full[1], "checkpoint")]
 
-    def test_with_the_stolen_key(self, ledger: Ledger) -> None:
+    def test_signed_with_the_stolen_key(self, ledger: Ledger) -> None:
         changed = Forgery.of(ledger, ledger.middle).entries(signer=ledger.signer)
         ((origin, index, check),) = problems(ledger.store.verify(changed, anchor_file=None))
         assert (origin, check) == (LIFECYCLE, "anchored_head")
         assert index is not None and index >= ledger.full[1]
 
-    def test_with_the_stolen_key_and_the_anchors(self, ledger: Ledger) -> None:
-        """Nothing inside is left that knows better; the first anchor outside does."""
+    def test_signed_with_the_stolen_key_anchors_included(self, ledger: Ledger) -> None:
+        """The stored evidence is consistent; only the anchors outside contradict it."""
         forgery = Forgery.of(ledger, ledger.middle)
         made = forgery.anchors(ledger.signer)
         changed = forgery.entries(signer=ledger.signer) | anchor_rows(made)
@@ -631,37 +632,37 @@ class TestForgery:
         first = next(new.index for new, old in zip(made, ledger.anchors, strict=True) if new != old)
         assert problems(ledger.store.verify(changed)) == [(ANCHORS, first, "outside_anchor")]
 
-    def test_the_schemas_on_record(self, ledger: Ledger) -> None:
-        """A schema changed is one problem, not one of every entry that was written with it."""
+    def test_changed_registration_of_a_schema(self, ledger: Ledger) -> None:
+        """A changed schema is one problem, not one per entry that was written with it."""
         for change in ({"value": "concat(value, 'x')"}, {"key": "'x'"}, {"event_type": "''"}, {"value": "NULL"}):
             report = ledger.store.verify({"entries": replaced("entries", row(0, FINDINGS), **change)})
             assert [(origin, index) for origin, index, _ in problems(report)] == [(FINDINGS, 0)]
 
-    def test_a_schema_is_added(self, ledger: Ledger) -> None:
+    def test_added_registration_of_a_schema(self, ledger: Ledger) -> None:
         added = with_copy(row(0, FINDINGS), origin=f"'{FINDINGS[:-1]}1'", value="concat(value, 'x')")
         assert problems(ledger.store.verify(added)) == [(FINDINGS[:-1] + "1", 0, "origin")]
 
 
 class TestHiding:
-    """An event cannot be kept from the views, or pushed into them."""
+    """An event cannot be hidden from the views or smuggled into them."""
 
     @pytest.mark.parametrize("columns", ["decode_error", "all"])
-    def test_of_an_event(self, ledger: Ledger, columns: str) -> None:
-        """As if its payload could not be read: then it does not stand in ``events``."""
+    def test_event_hidden(self, ledger: Ledger, columns: str) -> None:
+        """Marked as unreadable, the event would not appear in the view ``events``."""
         values = {"decode_error": "'datum_invalid: EOFError'"}
         if columns == "all":
             values |= {name: f"defaultValueOfArgumentType(`{name}`)" for name in DECODED_SCHEMA.names[:-1]}
         report = ledger.store.verify({"entries": replaced("entries", row(ledger.middle), **values)})
         assert problems(report) == [(LIFECYCLE, ledger.middle, "columns")]
 
-    def test_of_a_rejected_record(self, ledger: Ledger) -> None:
+    def test_rejected_record_shown_as_event(self, ledger: Ledger) -> None:
         report = ledger.store.verify({"entries": replaced("entries", row(ledger.rejected), decode_error="''")})
         assert problems(report) == [(LIFECYCLE, ledger.rejected, "columns")]
         assert "column decode_error " in first_message(report)
 
 
 class TestErasure:
-    """A payload may go where the erasure is on record, and nothing may come in its place."""
+    """A payload may be missing if its erasure is on record, and nothing may take its place."""
 
     GONE: ClassVar = {
         "key": "NULL", "value": "NULL", "headers": "''", "erased_at": "now64(6)", "decode_error": f"'{ERASED}'",
@@ -671,9 +672,13 @@ class TestErasure:
         gone = {"entries": replaced("entries", row(ERASED_INDEX), **self.GONE)}
         assert problems(ledger.store.verify(gone)) == []
 
-    def test_marked_with_the_payload_left(self, ledger: Ledger) -> None:
-        """Who asks for an erasure must not be told that it happened."""
-        marked = {"entries": replaced("entries", row(ERASED_INDEX), erased_at="now64(6)")}
+    def test_marked_as_erased_with_its_payload(self, ledger: Ledger, sealed: dict[str, list[bytes]]) -> None:
+        """An erasure that did not happen must not be reported as done. Kafka still has the payload."""
+        decoded = map(batches.decode, sealed["access.lifecycle.sealed/0"])
+        batch = next(found for found in decoded if found.size > ERASED_INDEX)
+        value = batch.records().values[ERASED_INDEX - batch.first_index]
+        assert value is not None
+        marked = {"entries": replaced("entries", row(ERASED_INDEX), value=raw(value))}
         assert problems(ledger.store.verify(marked)) == [(LIFECYCLE, ERASED_INDEX, "erased")]
 
     def test_not_on_record(self, ledger: Ledger) -> None:
@@ -689,50 +694,51 @@ class TestErasure:
             ("decode_error", "'forged'", "columns"),
         ],
     )  # fmt: skip
-    def test_with_something_in_its_place(self, ledger: Ledger, column: str, value: str, check: str) -> None:
+    def test_replaced_instead_of_erased(self, ledger: Ledger, column: str, value: str, check: str) -> None:
         forged = {"entries": replaced("entries", row(ERASED_INDEX), **(self.GONE | {column: value}))}
         assert problems(ledger.store.verify(forged)) == [(LIFECYCLE, ERASED_INDEX, check)]
 
-    def test_that_puts_itself_on_record(self, ledger: Ledger) -> None:
+    def test_record_that_records_its_own_erasure(self, ledger: Ledger) -> None:
         """An erased record cannot be checked, so it cannot be the record of an erasure, least of all of its own."""
         itself = {"erased_at": "now64(6)", "event_type": "'payload.erased'", "subject_id": f"'{FINDINGS}#0'"}
         report = ledger.store.verify({"entries": replaced("entries", row(0, FINDINGS), **itself)})
         assert problems(report) == [(FINDINGS, 0, "erased")]
 
-    def test_on_a_record_that_is_forged(self, ledger: Ledger) -> None:
+    def test_forged_record_of_an_erasure(self, ledger: Ledger) -> None:
         other = replaced("entries", row(1, FINDINGS), subject_id=f"'{LIFECYCLE}#{ledger.middle}'")
-        assert problems(ledger.store.verify({"entries": other})) == [(FINDINGS, 1, "columns")]
+        found = problems(ledger.store.verify({"entries": other}))
+        assert sorted(found) == [(FINDINGS, 1, "columns"), (LIFECYCLE, ERASED_INDEX, "erased")]
 
 
 class TestNotes:
-    """Every signed checkpoint stays where it was written."""
+    """A moved, copied or removed checkpoint is detected."""
 
-    def test_one_is_moved(self, ledger: Ledger) -> None:
+    def test_moved(self, ledger: Ledger) -> None:
         first, last = ledger.full
         note = raw(ledger.rows[last]["note"].encode())
         for to in (first, last - 1):
             moved = replaced("entries", rows(first, last), note=f"if(index = {to}, {note}, '')")
             assert problems(ledger.store.verify({"entries": moved})) == [(LIFECYCLE, to, "checkpoint")]
 
-    def test_one_is_moved_to_a_second_row(self, ledger: Ledger) -> None:
+    def test_copied_to_another_row(self, ledger: Ledger) -> None:
         note = raw(ledger.rows[ledger.full[1]]["note"].encode())
         doubled = replaced("entries", row(ledger.middle), note=note)
         assert problems(ledger.store.verify({"entries": doubled})) == [(LIFECYCLE, ledger.middle, "checkpoint")]
 
     @pytest.mark.parametrize("origin", [LIFECYCLE, FINDINGS])
-    def test_one_of_another_batch(self, ledger: Ledger, origin: str) -> None:
+    def test_note_of_another_batch(self, ledger: Ledger, origin: str) -> None:
         note = f"(SELECT note FROM entries WHERE origin = '{origin}' AND note != '' ORDER BY index LIMIT 1)"
         changed = replaced("entries", row(ledger.full[1]), note=f"ifNull({note}, '')")
         assert problems(ledger.store.verify({"entries": changed})) == [(LIFECYCLE, ledger.full[1], "checkpoint")]
 
-    def test_one_is_cleared(self, ledger: Ledger) -> None:
+    def test_removed(self, ledger: Ledger) -> None:
         changed = replaced("entries", row(ledger.full[1]), note="''")
         assert problems(ledger.store.verify({"entries": changed})) == [(LIFECYCLE, ledger.full[1] + 1, "sealed_at")]
         changed = replaced("entries", row(ledger.size() - 1), note="''")
         assert problems(ledger.store.verify({"entries": changed})) == [(LIFECYCLE, ledger.size() - 1, "checkpoint")]
 
-    def test_two_batches_pass_for_one(self, ledger: Ledger) -> None:
-        """The checkpoint between them is gone, and the first seems to have been sealed with the second."""
+    def test_two_batches_merged(self, ledger: Ledger) -> None:
+        """Without the checkpoint between them, the first batch appears to be sealed with the second."""
         here = ledger.batches[LIFECYCLE].index(ledger.full)
         following = ledger.batches[LIFECYCLE][here + 1]
         time = f"fromUnixTimestamp64Micro({ledger.rows[following[1]]['sealed_at']}, 'UTC')"
@@ -742,25 +748,25 @@ class TestNotes:
 
 
 class TestOriginsAndAnchors:
-    def test_the_row_of_a_log_is_deleted(self, ledger: Ledger) -> None:
+    def test_row_of_a_log_deleted(self, ledger: Ledger) -> None:
         report = ledger.store.verify(without(f"origin = '{LIFECYCLE}'", "origins"))
         assert problems(report)[0] == (LIFECYCLE, 0, "origin")
 
-    def test_the_row_of_a_log_is_doubled(self, ledger: Ledger) -> None:
+    def test_row_of_a_log_duplicated(self, ledger: Ledger) -> None:
         doubled = f"SELECT * FROM origins UNION ALL SELECT * FROM origins WHERE origin = '{LIFECYCLE}'"
         assert problems(ledger.store.verify({"origins": doubled})) == [(LIFECYCLE, None, "genesis")]
 
     @pytest.mark.parametrize("place", ["first", "middle"])
-    def test_an_anchor_is_deleted(self, ledger: Ledger, place: str) -> None:
+    def test_anchor_deleted(self, ledger: Ledger, place: str) -> None:
         index = 0 if place == "first" else len(ledger.anchors) // 2
         report = ledger.store.verify(without(f"index = {index}", "anchors"))
         assert problems(report) == [(ANCHORS, index, "anchor_index")]
 
     @pytest.mark.parametrize("left", [0, 1, -1])
-    def test_the_last_anchors_are_deleted(self, ledger: Ledger, left: int) -> None:
-        """A store may always be behind what was written outside: it is no problem as long as the entries are there.
+    def test_last_anchors_deleted(self, ledger: Ledger, left: int) -> None:
+        """A store receives anchors last, so missing ones are no problem while the entries that they cover are here.
 
-        But it is said; and what the anchors covered cannot go with them.
+        The report counts them, and the covered entries cannot be deleted with them.
         """
         kept = left % len(ledger.anchors)
         cut = without(f"index >= {kept}", "anchors")
@@ -770,19 +776,19 @@ class TestOriginsAndAnchors:
         last = ledger.size() - 1
         assert problems(ledger.store.verify(cut | without(row(last)))) == [(LIFECYCLE, last, "truncated")]
 
-    def test_an_anchor_is_doubled(self, ledger: Ledger) -> None:
+    def test_anchor_duplicated(self, ledger: Ledger) -> None:
         doubled = "SELECT * FROM anchors UNION ALL SELECT * FROM anchors WHERE index = 1"
         assert problems(ledger.store.verify({"anchors": doubled})) == [(ANCHORS, 1, "anchor_index")]
 
     @pytest.mark.parametrize("with_index", [True, False])
-    def test_two_anchors_change_places(self, ledger: Ledger, with_index: bool) -> None:
+    def test_two_anchors_swapped(self, ledger: Ledger, with_index: bool) -> None:
         swapped = replaced("anchors", "index IN (1, 2)", index="3 - index")
-        if not with_index:  # the entries' bytes only: the same times and bodies would be the same anchor
+        if not with_index:  # only the entries: with times and bodies too, they would be the same anchors
             parts = [raw(anchor.entry) for anchor in ledger.anchors[1:3]]
             swapped = replaced("anchors", "index IN (1, 2)", entry=f"if(index = 1, {parts[1]}, {parts[0]})")
         assert problems(ledger.store.verify({"anchors": swapped}))[0] == (ANCHORS, 1, "anchor")
 
-    def test_anchors_of_another_log_are_added(self, ledger: Ledger) -> None:
+    def test_anchors_of_another_log_added(self, ledger: Ledger) -> None:
         added = "SELECT * FROM anchors UNION ALL SELECT * REPLACE ('a.example/anchors/0/0' AS origin) FROM anchors"
         assert problems(ledger.store.verify({"anchors": added})) == [(ANCHORS, 0, "anchor")]
 
@@ -794,10 +800,10 @@ class TestOriginsAndAnchors:
             ({"origin": "other.example/anchors/0/0"}, "outside_anchor"), ({"index": 9_999}, "outside_anchor"),
         ],
     )  # fmt: skip
-    def test_the_file_outside_is_changed(
+    def test_changed_file_of_outside_anchors(
         self, ledger: Ledger, tmp_path: Path, change: dict[str, Any], problem: str
     ) -> None:
-        """It should be out of reach; where it was not, nobody is told that all is well."""
+        """A verifier that receives a changed file does not report a sound ledger."""
         lines = [json.loads(line) for line in ledger.anchor_file.read_text().splitlines()]
         lines[1] |= change
         file = tmp_path / "anchors.jsonl"
@@ -813,7 +819,7 @@ class TestKey:
 
 
 class TestCommandLine:
-    """``grantledger verify`` on a folder: exit codes, and the report as programs read it."""
+    """``grantledger verify`` on a data folder: exit codes and the JSON report."""
 
     def verify(self, ledger: Ledger, folder: Path, *arguments: str) -> tuple[int, str]:
         environment = ledger.pipeline.environment | {"GRANTLEDGER_DATA_DIR": str(folder)}
@@ -860,7 +866,7 @@ class TestCommandLine:
         ],
     )
     def test_changed_by_sql(self, ledger: Ledger, folder: Path, statement: str, check: str) -> None:
-        """As an operator does it who has a client and every right."""
+        """An operator with a client and all rights changes the store."""
         with TamperedStore(folder / "clickhouse", DEPLOYMENT, b"", None) as store:
             store.execute(statement.format(row=row(ledger.middle)))
         code, printed = self.verify(ledger, folder)
@@ -876,15 +882,15 @@ class TestCommandLine:
         ],
     )
     def test_a_column_of_another_type(self, ledger: Ledger, folder: Path, statement: str, origin: str) -> None:
-        """It is reported, and does not end the command."""
+        """The report names it; the command does not fail."""
         with TamperedStore(folder / "clickhouse", DEPLOYMENT, b"", None) as store:
             store.execute(statement)
         code, printed = self.verify(ledger, folder)
         found = [where for where, _, check in problems(json.loads(printed)) if check == "format"]
         assert code == 1 and origin in found
 
-    def test_an_end_that_is_gone_may_be_one_that_is_not_stored_yet(self, ledger: Ledger, folder: Path) -> None:
-        """What to look at is said; the verdict stays."""
+    def test_missing_end_that_may_not_be_stored_yet(self, ledger: Ledger, folder: Path) -> None:
+        """The report is still TAMPERED and explains what to check."""
         with TamperedStore(folder / "clickhouse", DEPLOYMENT, b"", None) as store:
             store.execute(f"DELETE FROM entries WHERE {rows(ledger.full[0], ledger.size())}")
         environment = ledger.pipeline.environment | {"GRANTLEDGER_DATA_DIR": str(folder)}
@@ -896,7 +902,7 @@ class TestCommandLine:
 
 @pytest.fixture(scope="module")
 def sealed(ledger: Ledger) -> dict[str, list[bytes]]:
-    """The records of every sealed partition, in order, as long as nobody has written to them."""
+    """The records of every sealed partition, in order, before any test writes to them."""
     cluster = ledger.pipeline.cluster
     found = {}
     for topic, identity in identify_topics(cluster, SEALED_TOPICS).items():
@@ -1005,8 +1011,8 @@ class TestKafka:
         found = problems(self.verify(ledger, sealed | {self.LOG: values}))
         assert found[0] == expected
 
-    def test_two_partitions_change_places(self, ledger: Ledger, sealed: dict[str, list[bytes]]) -> None:
-        """Each log is sound in itself, and is not where it was sealed."""
+    def test_two_partitions_swapped(self, ledger: Ledger, sealed: dict[str, list[bytes]]) -> None:
+        """Each log is sound, but not in the partition where it was sealed."""
         one, other = (f"access.activity.sealed/{partition}" for partition in (0, 1))
         found = problems(self.verify(ledger, sealed | {one: sealed[other], other: sealed[one]}))
         assert {(where, check) for where, _, check in found} >= {
@@ -1019,11 +1025,11 @@ class TestKafka:
         report = verify(evidence, LogKeys.single(ledger.signer.public_key)).as_json()
         assert problems(report) == [(f"{self.LOG} offset 0", None, "origin")]
 
-    def test_a_log_is_gone(self, ledger: Ledger, sealed: dict[str, list[bytes]]) -> None:
+    def test_log_deleted(self, ledger: Ledger, sealed: dict[str, list[bytes]]) -> None:
         assert problems(self.verify(ledger, sealed | {self.LOG: []})) == [(LIFECYCLE, 0, "truncated")]
 
-    def test_a_restated_head(self, ledger: Ledger, sealed: dict[str, list[bytes]]) -> None:
-        """An empty batch says where the log stands, and must not say anything else."""
+    def test_restated_head(self, ledger: Ledger, sealed: dict[str, list[bytes]]) -> None:
+        """An empty batch restates the head of the log and nothing else."""
         last = batches.decode(sealed[self.LOG][-1])
         head = last.head(ledger.signer.public_key)
         empty, _ = batches.seal(head, batches.Records(), head.next_offset, last.sealed_at, ledger.signer)
@@ -1038,7 +1044,7 @@ class TestKafka:
         second, _ = batches.seal(
             replace(head, last_leaf=bytes(32)), batches.Records(), 99, last.sealed_at, ledger.signer
         )
-        restated[self.LOG][-1] = batches.encode(second)  # signed by the log itself, and wrong all the same
+        restated[self.LOG][-1] = batches.encode(second)  # signed with the key of the log, and still wrong
         assert problems(self.verify(ledger, restated)) == [(LIFECYCLE, last.size, "chain")]
 
     @pytest.mark.parametrize("change", ["removed", "last removed", "garbage", "doubled"])
@@ -1059,8 +1065,8 @@ class TestKafka:
                 anchors.insert(2, anchors[2])
         assert expected in problems(self.verify(ledger, sealed, anchors))
 
-    def test_written_by_somebody_else(self, ledger: Ledger, sealed: dict[str, list[bytes]]) -> None:
-        """In the real topics, and with the command; after this they are spoiled."""
+    def test_forged_records_in_the_real_topics(self, ledger: Ledger, sealed: dict[str, list[bytes]]) -> None:
+        """The last test, through the command: afterwards the topics contain forged records."""
         code, report = ledger.pipeline.verify("--from", "kafka")
         assert code == 0, report["problems"]
         batch = batches.decode(sealed[self.LOG][self.at(sealed, ledger.full[0])])
