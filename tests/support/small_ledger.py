@@ -7,18 +7,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import strategies as st
 
 from grantledger.ledger.batch import Head, Records, SealedBatch, micros_of, seal
 from grantledger.ledger.entry import Genesis, encode_headers
-from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.packing import unpack_hashes
 from grantledger.sinks.rows import EVIDENCE_SCHEMA
 
-SIGNER = LocalSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
-"""For tests only: this key is public."""
-GENESIS = Genesis("test.example/access.lifecycle/0/0", bytes(range(16)), 7)
+from .worked_example import GENESIS, SIGNER
+
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 Entry = tuple[int, int, int, bytes | None, bytes | None, bytes]

@@ -16,6 +16,7 @@ from grantledger.ledger.merkle import Frontier, node_hash
 from grantledger.ledger.note import verifier_key
 
 SIGNER = LocalSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
+"""For tests only: this key is public."""
 GENESIS = Genesis("test.example/access.lifecycle/0/0", bytes(range(16)), 7)
 RECORDS = Records(
     flags=[1, 0, 1],
