@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "console": frozenset({"schemas", "ledger", "sinks", "verifier"}),
     "simulator": frozenset({"schemas", "producers"}),
 }
-MAY_IMPORT["runtime"] = frozenset(MAY_IMPORT)
+MAY_IMPORT["runtime"] = frozenset(MAY_IMPORT) - {"simulator"}
 MAY_IMPORT["cli"] = frozenset(MAY_IMPORT)
 """What each folder may import besides itself and ``base``, which every folder may."""
 MAX_LINES = 400
