@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .catalog import SchemaCatalog, WriterSchema
-from .framing import FramingError, Prefix, prefix_of
+from .framing import FramingError, prefix_of
 from .readers import Readers, readers_of
 
 MICROS = pa.timestamp("us", tz="UTC")
@@ -192,20 +192,6 @@ def _by_schema(
             continue
         groups.setdefault(schema, []).append(row)
     return groups
-
-
-def unknown_prefixes(values: Sequence[bytes | None], catalog: SchemaCatalog) -> set[Prefix]:
-    """Return the well-formed schema ids among the values that the catalog does not have at all."""
-    found = set()
-    for value in values:
-        if value:
-            try:
-                prefix = prefix_of(value)
-            except FramingError:
-                continue
-            if prefix not in catalog:
-                found.add(prefix)
-    return found
 
 
 def _decode_run(

@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from grantledger.schemas import arrow
-from grantledger.schemas.arrow import DECODED_SCHEMA, decode_values, unknown_prefixes
+from grantledger.schemas.arrow import DECODED_SCHEMA, decode_values
 from grantledger.schemas.catalog import SchemaCatalog, WriterSchema, event_schema, load
-from grantledger.schemas.framing import Prefix, compact_json, confluent_prefix
+from grantledger.schemas.framing import compact_json, confluent_prefix
 from grantledger.schemas.readers import Readers
 from grantledger.sinks.migrate import available
 
@@ -228,11 +228,6 @@ def test_a_schema_counts_from_its_registration_on() -> None:
     rows = table_rows(decoded([value] * 4, [99, 100, 101, -5], catalog))
     assert [row["decode_error"] for row in rows] == ["schema_unknown", "", "", "schema_unknown"]
     assert rows[1] == second(catalog).columns(value, 100)
-
-
-def test_ids_that_nobody_registered() -> None:
-    values = [None, b"", b"x", bytes(SCHEMA.prefix) + b"x", b"\0\0\0\0\7x", b"\xc3\1" + bytes(8), b"\xc3\1"]
-    assert unknown_prefixes(values, CATALOG) == {Prefix(b"\0\0\0\0\7"), Prefix(b"\xc3\1" + bytes(8))}
 
 
 def variant(change: Any) -> dict[str, Any]:
