@@ -64,7 +64,7 @@ def test_a_dead_broker_is_named_by_every_command(nowhere: Pipeline, key: None, s
     def run(arguments: tuple[str, ...]) -> tuple[subprocess.CompletedProcess[str], float]:
         began = time.monotonic()
         files = (str(samples / "vault" / "audit.log"),) if arguments[0] == "import" else ()
-        return nowhere.run(*arguments, *files, timeout=BOUND + 15), time.monotonic() - began
+        return nowhere.run_process(*arguments, *files, timeout=BOUND + 15), time.monotonic() - began
 
     with ThreadPoolExecutor(len(COMMANDS)) as pool:  # each waits for half a minute
         answers = dict(zip(COMMANDS, pool.map(run, COMMANDS), strict=True))

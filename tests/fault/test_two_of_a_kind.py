@@ -33,7 +33,7 @@ def test_sealers_replace_and_relieve_each_other(pipeline: Pipeline) -> None:
     # The same name twice: the newer one takes the place, the older one ends and says why.
     same = pipeline.twin("same", "seal")
     wait_for(lambda: first.exit_code == 1, "the older sealer has lost its place")
-    assert "GRANTLEDGER_SEALER_INSTANCE" in first.last_words()
+    assert "GRANTLEDGER_SEALER_INSTANCE" in first.last_error()
     wait_for(lambda: assigned(same) >= 6, "the newer sealer has the partitions")
 
     # Another name: they share the partitions, in the middle of the load.

@@ -97,7 +97,7 @@ def test_one_that_slept_while_another_took_over_says_nothing_any_more(pipeline: 
     send(pipeline, *map(revoked, grants))
     child = pipeline.children[first]
     wait_for(lambda: not child.alive() or not watching(pipeline, first), "the sleeper knows")
-    assert child.exit_code in (None, LOST), child.last_words()
+    assert child.exit_code in (None, LOST), child.last_error()
     awake = time.time()
     wait_for(lambda: judged_until(pipeline, second) > awake, "the other one judges")
     assert all_said(pipeline, grants, ENDED)

@@ -66,7 +66,7 @@ def wait_until_stored(pipeline: Pipeline, limit: float = 120.0, *, watch: bool =
         if watch:
             pipeline.watch()
         elif not store.alive():
-            raise AssertionError(f"the store ended with {store.exit_code}: {store.last_words()}")
+            raise AssertionError(f"the store ended with {store.exit_code}: {store.last_error()}")
         if not pipeline.children["store"].metrics():
             return 0
         wanted = sum(map(len, committed_records(pipeline.cluster, INPUT_TOPICS).values()))

@@ -141,6 +141,12 @@ class Pipeline:
         """Run ``grantledger`` with these arguments; a command that runs until it is stopped gets its own process."""
         if arguments[0] not in LONG_RUNNING:
             return run_command(*arguments, environment=self.environment, stdin=stdin)
+        return self.run_process(*arguments, stdin=stdin, timeout=timeout)
+
+    def run_process(
+        self, *arguments: str, stdin: str | None = None, timeout: float = 120.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``grantledger`` in a process of its own, for example at the same time as others."""
         return subprocess.run(
             [sys.executable, "-m", "grantledger.cli", *arguments],
             input=stdin,
