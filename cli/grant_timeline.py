@@ -117,9 +117,7 @@ def _detail(output: Output, event: Row, state: Row | None) -> str:
         parts.append(event["reason"])
     if event["error"]:
         parts.append(f"error: {event['error']}")
-    if event["finding_rule"]:
-        parts.append(f"{event['finding_rule']}, {event['finding_severity']}")
-    elif event["outcome"] in ("failure", "denied", "pending"):
+    if event["outcome"] in ("failure", "denied", "pending"):
         parts.append(f"outcome: {event['outcome']}")
     return "; ".join(parts)
 

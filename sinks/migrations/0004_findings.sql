@@ -113,7 +113,8 @@ FROM
     FROM entries
     WHERE decode_error = '' AND event_type IN ('finding.opened', 'finding.resolved', 'finding.acknowledged', 'finding.closed')
         AND splitByChar('/', origin)[-3] = 'access.findings'
-    GROUP BY rule, key, deadline, tenant, grant_source_system, grant_source_instance
+    -- By the columns, not their aliases: entries has a column `key` of its own.
+    GROUP BY finding_rule, finding_key, finding_deadline, tenant, grant_source_system, grant_source_instance
 ) AS story
 LEFT JOIN finding_rules ON finding_rules.rule = story.rule
 SETTINGS join_use_nulls = 0
