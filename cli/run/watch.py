@@ -19,7 +19,7 @@ from ...processors.watch.watcher import Watcher
 from ...runtime.memory import give_back_freed_memory
 from ...runtime.process import serving
 from ...runtime.settings import Settings, SettingsError
-from ...runtime.wiring import known_schemas
+from ...runtime.wiring import known_schemas, sealed_logs
 from ...schemas.catalog import SchemaCatalog
 
 
@@ -29,7 +29,8 @@ def command(settings: Settings) -> None:
     Findings go to access.findings, revoke commands to access.commands. Several may run, each with its own
     GRANTLEDGER_WATCH_INSTANCE: one watches, the others stand by and take over within seconds.
 
-    Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting or the policy is wrong.
+    Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting or the policy is wrong;
+    3 the sealed log contradicts itself.
     """
     # Faust requires a folder and stores nothing of ours in it.
     with TemporaryDirectory(prefix="grantledger-watch-") as folder, serving("watch", settings):
@@ -46,7 +47,7 @@ async def _run(settings: Settings, folder: Path) -> None:
     give_back_freed_memory()
     catalog = SchemaCatalog(known_schemas(settings))
     stop = asyncio.Event()
-    findings = KafkaFindings(cluster, deployment, catalog, stopping=stop.is_set)
+    findings = KafkaFindings(sealed_logs(settings), catalog, stopping=stop.is_set)
     snapshots = KafkaSnapshots(cluster, deployment, catalog, stopping=stop.is_set)
     bound = int(settings.watch_lag_bound_seconds * SECOND)
     watcher = Watcher(

@@ -11,15 +11,17 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import faust
 import structlog
+from confluent_kafka import Message
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types import TP
 
-from ...base.errors import DependencyError
+from ...base.errors import DependencyError, GrantledgerError
 from ...kafka.cluster import Cluster
 from ...schemas.event import LIFECYCLE_TOPIC
 from ...schemas.topics import MAX_SEALED_BYTES, sealed
@@ -35,8 +37,32 @@ SESSION_SECONDS = 10.0
 """After this long without a heartbeat another process takes over."""
 
 
+NEVER_SECONDS = 1e9
+"""Faust warns if nothing is committed for so long; the watch commits nothing."""
+
+
 class WatchLostError(DependencyError):
     """The watch failed; the message contains the reason. Restart it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveredRecord:
+    """A record from Faust with the methods of librdkafka's, which the verifier of sealed logs reads."""
+
+    message: Any
+
+    def value(self) -> bytes | None:
+        """Return the value."""
+        value: bytes | None = self.message.value
+        return value
+
+    def offset(self) -> int:
+        """Return the offset."""
+        return int(self.message.offset)
+
+    def timestamp(self) -> tuple[int, int]:
+        """Return the timestamp's type and the timestamp in milliseconds."""
+        return self.message.timestamp_type, round(self.message.timestamp * 1000)
 
 
 def make_app(cluster: Cluster, deployment: str, folder: Path, watcher: Watcher, *, instance: str = "") -> faust.App:
@@ -65,6 +91,7 @@ def make_app(cluster: Cluster, deployment: str, folder: Path, watcher: Watcher, 
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=MAX_SEALED_BYTES // 8,  # compressed; a single larger record is delivered all the same
         broker_session_timeout=SESSION_SECONDS,
+        broker_commit_livelock_soft_timeout=NEVER_SECONDS,
         broker_heartbeat_interval=SESSION_SECONDS / 5,
         stream_buffer_maxsize=2,
         stream_wait_empty=False,
@@ -88,7 +115,7 @@ def make_app(cluster: Cluster, deployment: str, folder: Path, watcher: Watcher, 
     @app.agent(records, concurrency=1)
     async def follow(stream: Any) -> None:
         async for event in stream.events():
-            await watcher.take(event.value, event.message.offset)
+            await watcher.take(cast(Message, DeliveredRecord(event.message)))
 
     @app.timer(TICK_SECONDS)  # type: ignore[untyped-decorator]
     async def tick() -> None:
@@ -116,7 +143,7 @@ async def run_app(app: faust.App, stop: asyncio.Event) -> None:
     """Run the app until ``stop`` is set.
 
     Raises:
-        WatchLostError: the app failed.
+        GrantledgerError: the app failed.
     """
     await app.start()
     try:
@@ -125,7 +152,10 @@ async def run_app(app: faust.App, stop: asyncio.Event) -> None:
         await asyncio.wait((waiting, ended), return_when=asyncio.FIRST_COMPLETED)
         for task in (waiting, ended):
             task.cancel()
-        if (reason := app.crash_reason) is not None:
+        reason = app.crash_reason
+        if isinstance(reason, GrantledgerError):
+            raise reason
+        if reason is not None:
             raise WatchLostError(f"the watch failed: {reason}") from reason
         if not stop.is_set():
             raise WatchLostError("the watch stopped unexpectedly")

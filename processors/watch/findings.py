@@ -41,16 +41,6 @@ def _name(identity: Identity) -> str:
     return json.dumps(identity, separators=(",", ":"), ensure_ascii=False)
 
 
-def fold_finding(known: dict[Identity, bool], identity: Identity, event_type: str) -> None:
-    """Update the findings on record (identity to whether it is open) with one event about a finding."""
-    if event_type == "revoke.requested":
-        known[REVOKE, identity[1], identity[2]] = True
-    elif event_type == "finding.opened":
-        known[identity] = True
-    elif event_type in ("finding.resolved", "finding.closed"):
-        known[identity] = False
-
-
 @dataclass(frozen=True)
 class FindingEvents:
     """Makes the watch's events. ``deployment`` is the instance of their source."""

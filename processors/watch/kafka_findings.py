@@ -7,24 +7,27 @@ read back are all there are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import pyarrow as pa
 import structlog
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, Message
 
-from ...kafka.cluster import Cluster
 from ...kafka.errors import PATIENCE, KafkaUnavailableError
 from ...kafka.offsets import end_offset, first_offset, wait_without_open_transaction
 from ...kafka.records import read_range
+from ...kafka.sealed_log import SealedLogs, SealedPartition
 from ...kafka.transactional_writer import TransactionalWriter
-from ...ledger import batch as batches
+from ...ledger.log_verifier import check_contents
 from ...schemas.arrow import decode_values
 from ...schemas.catalog import SchemaCatalog
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from ...schemas.topics import WATCH_TOPIC, sealed
-from .core.judge import Identity
-from .findings import SYSTEM, Outgoing, fold_finding
+from .core.judge import Record
+from .findings import SYSTEM, Outgoing
 
+CHUNK = 5_000
+"""Findings that are decoded at once."""
 log = structlog.get_logger("grantledger.watch")
 _COLUMNS = ("event_type", "source_system", "source_instance", "finding_rule", "finding_key")
 """Text columns of a published finding."""
@@ -34,55 +37,65 @@ class KafkaFindings:
     """The watch's Kafka client for everything except the log, which Faust reads. Its calls block."""
 
     def __init__(
-        self, cluster: Cluster, deployment: str, catalog: SchemaCatalog, *, stopping: Callable[[], bool] = lambda: False
+        self, logs: SealedLogs, catalog: SchemaCatalog, *, stopping: Callable[[], bool] = lambda: False
     ) -> None:
-        self._cluster, self._deployment, self._catalog = cluster, deployment, catalog
+        self._logs, self._cluster, self._deployment, self._catalog = logs, logs.cluster, logs.deployment, catalog
         self._stopping = stopping
         self._writer: TransactionalWriter | None = None
 
-    def take_over(self) -> dict[Identity, bool]:
-        """Fence off the previous watch, and return the findings on record: identity to whether it is open.
+    def take_over(self) -> Record:
+        """Fence off the previous watch, and return what is on record.
 
         Raises:
             KafkaException, KafkaUnavailableError: the brokers do not answer.
-            BatchError: the log of findings contains something other than sealed batches.
+            SealedLogStoppedError: the sealed log of findings is discontinuous.
         """
         writer = TransactionalWriter(self._cluster, f"{self._deployment}-watch", stopping=self._stopping)
         writer.init()
         self._writer = writer
-        known: dict[Identity, bool] = {}
-        for values, append_times in self._findings():
-            self._fold(known, values, append_times)
-        return known
+        wait_without_open_transaction(self._cluster, FINDINGS_TOPIC, 0)
+        record = Record()
+        with self._logs.open(FINDINGS_TOPIC) as reader:
+            events = reader.read_records()
+            while chunk := list(islice(events, CHUNK)):
+                _, _, values, append_times = zip(*chunk, strict=True)
+                self._add(record, [value or b"" for value in values], list(append_times))
+        return record
 
-    def _fold(self, known: dict[Identity, bool], values: list[bytes], append_times: list[int]) -> None:
-        """Update the findings on record with events. Only a person closes a finding of the watch from elsewhere."""
+    def _add(self, record: Record, values: list[bytes], append_times: list[int]) -> None:
+        """Add events to the record: those of the watch, and ``finding.closed``, which a person causes."""
         rows = decode_values(pa.array(values, pa.binary()), append_times, self._catalog)
         errors = rows.column("decode_error").to_pylist()
         deadlines = rows.column("finding_deadline").cast(pa.int64()).to_pylist()
+        accepted = rows.column("finding_accept_index").to_pylist()
         texts = (rows.column(name).to_pylist() for name in _COLUMNS)
-        for error, deadline, *columns in zip(errors, deadlines, *texts, strict=True):
+        for error, deadline, accept_index, *columns in zip(errors, deadlines, accepted, *texts, strict=True):
             if error:
                 log.warning("finding_unreadable", reason=error.decode().partition(":")[0])
                 continue
             event_type, system, instance, rule, key = ((text or b"").decode() for text in columns)
             if event_type == "finding.closed" or (system, instance) == (SYSTEM, self._deployment):
-                fold_finding(known, (rule, key, deadline or 0), event_type)
+                record.add(event_type, (rule, key, deadline or 0), accept_index)
 
-    def _findings(self) -> Iterator[tuple[list[bytes], list[int]]]:
-        """Yield all findings, payloads and append times: from the sealed log, which does not expire, then the rest."""
-        end = wait_without_open_transaction(self._cluster, FINDINGS_TOPIC, 0)
-        begin = first_offset(self._cluster, FINDINGS_TOPIC, 0)
-        sealed_findings = sealed(FINDINGS_TOPIC)
-        first = first_offset(self._cluster, sealed_findings, 0)
-        last = end_offset(self._cluster, sealed_findings, 0)
-        for message in read_range(self._cluster, sealed_findings, 0, first, last):
-            batch = batches.decode(message.value() or b"")
-            records = batch.records()
-            yield [value or b"" for value in records.values], records.append_times
-            begin = max(begin, batch.next_offset)
-        rest = list(read_range(self._cluster, FINDINGS_TOPIC, 0, begin, end))
-        yield [message.value() or b"" for message in rest], [message.timestamp()[1] for message in rest]
+    def sealed_partition(self, start: int) -> SealedPartition:
+        """Return the verifier of the sealed log of ``access.lifecycle``, with the head before a sealed record.
+
+        Raises:
+            KafkaUnavailableError: the brokers do not answer.
+            SealedLogStoppedError: no record before ``start`` verifies.
+        """
+        last = self._logs.last(LIFECYCLE_TOPIC, before=start)
+        begin = first_offset(self._cluster, sealed(LIFECYCLE_TOPIC), 0)
+        head = last.head if last is not None else None
+        return self._logs.partition(LIFECYCLE_TOPIC, 0, check=check_contents, begin=begin, head=head)
+
+    def sealed_records(self, start: int, end: int) -> Iterator[Message]:
+        """Yield the committed records of the sealed topic with start <= offset < end.
+
+        Raises:
+            KafkaUnavailableError: the brokers do not answer.
+        """
+        return read_range(self._cluster, sealed(LIFECYCLE_TOPIC), 0, start, end)
 
     def publish(self, records: Sequence[Outgoing]) -> int | None:
         """Publish records, all or none; return the brokers' time in microseconds since 1970, or None without records.

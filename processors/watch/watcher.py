@@ -7,13 +7,14 @@ reads back the findings on record, and publishes only what is new.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 import structlog
+from confluent_kafka import Message
 
-from ...ledger.batch import decode
+from ...kafka.sealed_log import SealedLogStoppedError, SealedPartition, VerifiedBatch
 from ...schemas.catalog import SchemaCatalog
 from ...schemas.codec import EventEncoder
 from ...schemas.rules import InvalidEventError
@@ -22,12 +23,13 @@ from ..policy import WatchPolicy
 from . import metrics
 from .clock import Clock
 from .core.facts import Fact
-from .core.judge import Change, Identity, Judge, entity_of_finding
+from .core.judge import Change, Identity, Judge, Record, entity_of_finding
 from .core.rules import REVOKE
 from .core.state import Entity
 from .decoding import Rows, decode_batch, facts_from, rows_of
 from .findings import FAULT, FindingEvents, Outgoing
 from .lag_gate import LagGate, Permission
+from .sealed_input import SealedInput
 from .snapshot import FactArchive, Position, Snapshot, SnapshotPort
 
 Answer = TypeVar("Answer")
@@ -48,8 +50,16 @@ class MissingEntriesError(LookupError):
 class FindingsPort(Protocol):
     """Publishes findings, and reads what is needed to know that every record was applied. Every call may block."""
 
-    def take_over(self) -> dict[Identity, bool]:
-        """Return the findings on record; from now on no other process can publish."""
+    def take_over(self) -> Record:
+        """Return what is on record; from now on no other process can publish."""
+        ...
+
+    def sealed_partition(self, start: int) -> SealedPartition:
+        """Return the verifier of the sealed log of ``access.lifecycle``, with the head before a sealed record."""
+        ...
+
+    def sealed_records(self, start: int, end: int) -> Iterator[Message]:
+        """Yield the records of the sealed log with start <= offset < end."""
         ...
 
     def time(self) -> int:
@@ -100,6 +110,7 @@ class Watcher:
         self.judge = Judge(policy)
         self._events = FindingEvents(deployment, self.judge.lookup, EventEncoder())
         self._position = Position()
+        self._input: SealedInput | None = None
         self._snapshot: Snapshot | None = None
         """The snapshot to restore, until that is done."""
         self._archive = FactArchive(Snapshot())
@@ -122,12 +133,15 @@ class Watcher:
 
     async def take_over(self) -> None:
         """Begin to watch: from now on no other process can publish."""
-        known = await self._blocking(self._findings.take_over)
-        self.judge.learn(known)
+        record = await self._blocking(self._findings.take_over)
+        self.judge.resume(record)
+        known = record.findings
         asked = self._boot()
         self._clock.start_from(await self._blocking(self._findings.time), asked)
         self._snapshot = await self._blocking(lambda: Snapshot.load(self._snapshots))
         self._position = self._snapshot.position
+        partition = await self._blocking(lambda: self._findings.sealed_partition(self.position))
+        self._input = SealedInput(partition, self.position, self._findings.sealed_records)
         self._reported_faults.update(key for rule, key, _ in known if rule == FAULT)
         self.resume()
         log.info("watching", findings=len(known), open=sum(known.values()))
@@ -159,13 +173,24 @@ class Watcher:
         self._restored.set()
         log.info("restored", entries=snapshot.position.size, grants=len(self.judge.state.grants))
 
-    async def take(self, value: bytes, offset: int) -> None:
-        """Apply one sealed batch. Whatever cannot be read becomes a finding."""
+    async def take(self, record: Message) -> None:
+        """Verify and apply a record of the sealed topic, after the unread ones before it."""
         await self._restored.wait()
+        if (sealed_input := self._input) is None:
+            raise RuntimeError("take over first")
+        verified = sealed_input.accept(record)
         try:
-            batch = decode(value)
-            if batch.size <= self._position.size:  # delivered again after a rebalance
-                return
+            while (found := await self._in(self._decode_thread, lambda: next(verified, None))) is not None:
+                await self._apply(found)
+        except Exception as error:
+            self._failure = error
+
+    async def _apply(self, found: VerifiedBatch) -> None:
+        """Apply a batch. An entry that is not applied becomes a finding."""
+        batch = found.batch
+        if batch.size <= self._position.size:
+            return
+        try:
             table, rows, invalid = await self._in(self._decode_thread, lambda: decode_batch(batch, self._catalog))
             if batch.first_index > self._position.size:
                 missing = f"entries {self._position.size} to {batch.first_index - 1}"
@@ -174,9 +199,9 @@ class Watcher:
                 self._note_fault(f"entry {index}", InvalidEventError(field, "forbidden by the rules of the schema"))
             await self._add_all(rows, self.judge.add)
         except Exception as error:
-            self._note_fault(f"sealed record {offset}", error)
+            self._note_fault(f"sealed record {found.offset}", error)
             return
-        self._position = Position(batch.size, batch.next_offset, offset + 1)
+        self._position = Position(batch.size, batch.next_offset, found.offset + 1)
         self._archive.add(table)
         self.gate.advance(batch.next_offset)
         metrics.GRANTS.set(len(self.judge.state.grants))
@@ -249,11 +274,17 @@ class Watcher:
 
         Raises:
             KafkaException, KafkaUnavailableError: something was not published or stored; restart.
+            SealedLogStoppedError: the sealed log does not continue.
         """
         if not self.active:
             return
         if self._failure is not None:
             raise self._failure
+        if self._input is not None and self._input.stopped:
+            raise SealedLogStoppedError(
+                f"the sealed log of access.lifecycle does not continue after entry {self._position.size - 1}: run "
+                "`grantledger verify --from kafka`"
+            )
         if not self._restored.is_set():
             await self.restore()
         try:

@@ -4,34 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import pytest
+from confluent_kafka import Message
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from grantledger.base.errors import EXIT_STOPPED
+from grantledger.kafka.errors import KafkaUnavailableError
+from grantledger.kafka.sealed_log import SealedLogProblem, SealedLogStoppedError, SealedPartition
 from grantledger.ledger import batch as batches
 from grantledger.ledger.entry import Genesis, encode_headers
-from grantledger.ledger.keys import LocalSigner
+from grantledger.ledger.keys import LocalSigner, LogKeys
 from grantledger.processors.access import SECOND
 from grantledger.processors.policy import AccessLimits, WatchPolicy
 from grantledger.processors.watch import decoding
+from grantledger.processors.watch.app import DeliveredRecord
 from grantledger.processors.watch.clock import Clock
-from grantledger.processors.watch.core.judge import Identity, Judge
-from grantledger.processors.watch.findings import FindingEvents, Outgoing, fold_finding
+from grantledger.processors.watch.core.judge import Judge, Record
+from grantledger.processors.watch.findings import FindingEvents, Outgoing
 from grantledger.processors.watch.watcher import Watcher
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import Actor, Approval, Event, Resource, Source, Subject
+from grantledger.schemas.event import LIFECYCLE_TOPIC, Actor, Approval, Event, Finding, Resource, Source, Subject
+from grantledger.schemas.finding_rules import FINDING_RULES
 from grantledger.schemas.topics import COMMANDS_TOPIC
 from support.events import written
 from support.snapshot_memory import MemorySnapshots
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 START = int(NOON.timestamp()) * SECOND
+SIGNER = LocalSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 POLICY = WatchPolicy(default=AccessLimits(grace_seconds=10))
+
+
+class FaustMessage(NamedTuple):
+    value: bytes
+    offset: int
+    timestamp: float
+    timestamp_type: int
 
 
 class Paper(MemorySnapshots):
@@ -39,19 +53,48 @@ class Paper(MemorySnapshots):
 
     def __init__(self) -> None:
         super().__init__()
+        self.begin = 0
+        self.sealed_log: dict[int, Message] = {}
+        self.next_record = 0
+        self.reads: list[tuple[int, int]] = []
+        self.unreachable = False
+        self.problems: list[tuple[str, int]] = []
         self.said: list[tuple[str, Event]] = []
         self.end_offset = 0
         self.only_markers = False
         self.deaf = False
 
-    def take_over(self) -> dict[Identity, bool]:
-        known: dict[Identity, bool] = {}
+    def take_over(self) -> Record:
+        record = Record()
         for _, event in self.said:
             finding = event.finding
             assert finding is not None
             deadline = round(finding.deadline.timestamp() * SECOND) if finding.deadline else 0
-            fold_finding(known, (finding.rule, finding.key, deadline), event.event_type)
-        return known
+            record.add(event.event_type, (finding.rule, finding.key, deadline), finding.accept_index)
+        return record
+
+    def append(self, value: bytes) -> Message:
+        """Append a record to the sealed topic; a transaction marker follows it."""
+        message = FaustMessage(value=value, offset=self.next_record, timestamp=0.0, timestamp_type=1)
+        self.sealed_log[self.next_record] = cast(Message, DeliveredRecord(message))
+        self.next_record += 2
+        return self.sealed_log[message.offset]
+
+    def sealed_partition(self, start: int) -> SealedPartition:
+        def note(problem: SealedLogProblem) -> None:
+            self.problems.append((problem.rule, problem.offset))
+
+        keys = LogKeys.single(SIGNER.public_key)
+        partition = SealedPartition("test", LIFECYCLE_TOPIC, 0, keys=keys, on_problem=note, begin=self.begin)
+        partition.start_after(reversed(list(self.sealed_records(0, start))))
+        self.reads.clear()
+        return partition
+
+    def sealed_records(self, start: int, end: int) -> Iterator[Message]:
+        if self.unreachable:
+            raise KafkaUnavailableError("no answer")
+        self.reads.append((start, end))
+        return iter([record for offset, record in self.sealed_log.items() if start <= offset < end])
 
     def time(self) -> int:
         return START
@@ -97,7 +140,6 @@ class World:
             clock=clock,
             boot=self.boot,
         )
-        self.signer = LocalSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
         self.head = batches.Head.at_genesis(Genesis("test/access.lifecycle/0/0", bytes(16), 0))
         self.records = 0
         asyncio.run(self.start())
@@ -122,24 +164,33 @@ class World:
             records.values.append(change(encode(event)))
             records.headers.append(encode_headers([]))
             self.records += 1
-        batch, self.head = batches.seal(self.head, records, self.records, NOON, self.signer)
+        batch, self.head = batches.seal(self.head, records, self.records, NOON, SIGNER)
         self.paper.end_offset = self.records
         return batches.encode(batch)
 
     def hears(self, *events: Event) -> None:
-        self.take(self.batch(*events), 0)
+        self.take(self.batch(*events))
 
-    def take(self, value: bytes, offset: int) -> None:
+    def take(self, value: bytes) -> None:
+        """Append a record to the sealed topic and deliver it."""
+        self.deliver(self.paper.append(value))
+
+    def deliver(self, record: Message) -> None:
         async def take() -> None:
-            await self.watch.take(value, offset)
+            await self.watch.take(record)
             if self.watch.maintenance is not None:
                 await self.watch.maintenance
 
         asyncio.run(take())
 
+    def hears_again(self) -> None:
+        """Hear the whole sealed topic, as Faust delivers it after a seek to its beginning."""
+        for record in list(self.paper.sealed_log.values()):
+            self.deliver(record)
+
     def hears_unchecked(self, *events: Event) -> None:
         """Hear events as another program may write them: without a look at our rules."""
-        self.take(self.batch(*events, encode=unchecked), 0)
+        self.take(self.batch(*events, encode=unchecked))
 
     def at(self, seconds: float) -> None:
         self.seconds = seconds
@@ -208,8 +259,9 @@ def test_a_restart_says_nothing_twice_and_the_same_word_has_the_same_id() -> Non
     event = given_until(100)
     first.hears(event)
     first.at(120)
+    first.paper.lose()  # the whole log is read again
     again = World(first.paper)
-    again.hears(event)
+    again.hears_again()
     again.at(130)
     assert len(first.paper.findings()) == 2
     fresh = World()
@@ -226,7 +278,7 @@ def test_lag_hides_the_answer_and_no_alarm_is_false() -> None:
     for seconds in (111, 112, 150):
         world.at(seconds)
     assert world.paper.said == []
-    world.take(late, 1)
+    world.take(late)
     world.at(160)
     world.at(161)
     assert world.paper.said == []
@@ -269,28 +321,22 @@ def test_a_step_of_the_clock_fires_nothing_early_and_is_told(step: float) -> Non
     assert [kind for kind, _ in world.paper.findings()] == ["finding.opened", "finding.resolved"]
 
 
-def test_a_record_that_is_no_batch_is_a_finding_once() -> None:
+def test_a_record_that_is_no_batch_is_reported_and_skipped() -> None:
     world = World()
     world.hears(given_until(100))
-    world.take(b"no batch", 7)
-    world.at(1)
-    world.at(2)
-    assert world.paper.findings() == [("finding.opened", "watch_fault")]
-    assert world.paper.said[0][1].finding.key == "sealed record 7"  # type: ignore[union-attr]
-    again = World(world.paper)
-    again.take(b"no batch", 7)
-    again.at(3)
-    assert len(world.paper.said) == 1
-    world.at(111)
+    world.take(b"no batch")
+    world.hears(given_until(5000, "later"))
+    for seconds in (1, 2, 111):
+        world.at(seconds)
+    assert world.paper.problems == [("sealed_record_invalid", 2)]
+    assert set(world.watch.judge.state.grants) == {"g", "later"}
     assert ("finding.opened", "overdue") in world.paper.findings()  # the others are judged all the same
 
 
-@pytest.mark.parametrize("heard", [0, 2])
-def test_entries_that_are_missing_are_a_finding_once(heard: int) -> None:
-    """Cut off at the beginning by retention, or lost in the middle."""
+def test_entries_that_retention_has_deleted_are_a_finding_once() -> None:
     world = World()
-    for number in range(heard):
-        world.hears(given_until(5000, f"heard-{number}"))
+    world.paper.begin = 4
+    asyncio.run(world.start())
     world.batch(given_until(100, "lost"), given_until(100, "lost as well"))
     world.batch(given_until(100, "lost too"))
     world.hears(given_until(100))
@@ -298,10 +344,10 @@ def test_entries_that_are_missing_are_a_finding_once(heard: int) -> None:
     for seconds in (1, 2, 111):
         world.at(seconds)
     first = world.paper.said[0][1].finding
-    assert first is not None and first.rule == "watch_fault" and first.key == f"entries {heard} to {heard + 2}"
+    assert first is not None and first.rule == "watch_fault" and first.key == "entries 0 to 2"
     assert [rule for _, rule in world.paper.findings()].count("watch_fault") == 1
     assert ("finding.opened", "overdue") in world.paper.findings()
-    assert set(world.watch.judge.state.grants) == {"g", "later", *(f"heard-{number}" for number in range(heard))}
+    assert set(world.watch.judge.state.grants) == {"g", "later"}
 
 
 def test_a_fault_in_one_judgement_keeps_no_other_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,7 +419,8 @@ def test_an_event_that_the_rules_forbid_is_one_fault_and_the_others_are_judged(
     again.at(300)
     world.paper.lose()
     again = World(world.paper)  # without
-    again.hears_unchecked(given_until(50, "before"), replace(given_until(50, "odd"), **wrong), given_until(50))
+    again.hears_again()
+    assert sorted(again.watch.judge.state.grants) == ["before", "g"]
     again.at(301)
     assert len(world.paper.said) == said
 
@@ -518,7 +565,7 @@ def test_an_odd_event_keeps_no_other_back(what: bytes, instead: bytes, wrong: st
     odd = replace(given_until(50, "odd"), approvals=approvals)
     world = World()
     batch = world.batch(odd, given_until(100), change=lambda value: value.replace(what, instead))
-    world.take(batch, 0)
+    world.take(batch)
     world.at(200)
     grants = {"g"} if wrong else {"odd", "g"}
     assert set(world.watch.judge.state.grants) == grants
@@ -528,10 +575,131 @@ def test_an_odd_event_keeps_no_other_back(what: bytes, instead: bytes, wrong: st
     assert set(World(world.paper).watch.judge.state.grants) == grants
 
 
+def stops(world: World) -> bool:
+    """Whether the watch ends with exit code 3, and stays stopped."""
+    with pytest.raises(SealedLogStoppedError) as stopped:
+        world.at(1)
+    return stopped.value.exit_code == EXIT_STOPPED
+
+
+def test_entries_that_no_sealed_record_contains_stop_the_watch() -> None:
+    world = World()
+    world.hears(given_until(100))
+    world.batch(removed(50))  # never in the sealed topic
+    world.hears(given_until(5000, "later"))
+    assert world.paper.reads == [(1, 2)], "it looks for them first"
+    assert world.paper.problems == [("sealed_log_discontinuous", 2)] and stops(world)
+    world.hears(given_until(5000, "last"))
+    assert set(world.watch.judge.state.grants) == {"g"}
+
+
+def test_a_batch_that_contradicts_the_log_stops_the_watch() -> None:
+    world = World()
+    genesis = world.head
+    world.hears(given_until(100))
+    world.head, world.records = genesis, 0
+    world.hears(given_until(5000))  # signed, and about the same entry
+    assert world.paper.problems == [("sealed_log_discontinuous", 2)] and stops(world)
+    grants = world.watch.judge.state.grants
+    assert set(grants) == {"g"} and world.watch.position == 1
+
+
+def forged(world: World, **changes: Any) -> bytes:
+    """Return a batch that claims to be the next one, signed with another key."""
+    other = LocalSigner(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+    batch, _ = batches.seal(world.head, batches.Records(), world.records, NOON, other)
+    return batches.encode(replace(batch, **changes))
+
+
+@pytest.mark.parametrize("changes", [{}, {"first_index": 7}, {"first_index": 0}, {"previous_leaf_hash": bytes(32)}])
+def test_a_batch_that_another_key_signed_is_skipped_with_a_critical_finding(changes: dict[str, Any]) -> None:
+    world = World()
+    world.hears(given_until(100))
+    world.take(forged(world, **changes))
+    world.hears(removed(50))
+    world.at(200)
+    assert world.paper.problems == [("sealed_record_invalid", 2)]
+    assert FINDING_RULES["sealed_record_invalid"].severity == "critical"
+    assert world.paper.findings() == []
+
+
+@pytest.mark.parametrize("first", [0, 1, 2, 3])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_record_that_is_delivered_before_earlier_ones_is_applied_after_them(first: int, restarted: bool) -> None:
+    world = World()
+    world.hears(given_until(100))
+    if restarted:
+        head, records = world.head, world.records
+        world = World(world.paper)
+        world.head, world.records = head, records
+    later = [given_until(5000, "later"), removed(50), given_until(5000, "third"), given_until(5000, "last")]
+    delivered = [world.paper.append(world.batch(event)) for event in later]
+    order = [delivered[first], *world.paper.sealed_log.values()]  # the seek takes effect
+    for record in order:
+        world.deliver(record)
+    world.at(200)
+    assert world.paper.problems == [] and world.paper.findings() == []
+    assert set(world.watch.judge.state.grants) == {"g", "later", "third", "last"}
+    assert world.watch.position == delivered[-1].offset() + 1  # type: ignore[operator]
+    assert len(world.paper.reads) <= 1, "records in order are not read again"
+
+
+@pytest.mark.parametrize("junk", [lambda world: b"no batch", forged], ids=["no batch", "another key"])
+def test_a_skipped_record_that_is_delivered_first_hides_none_before_it(junk: Callable[[World], bytes]) -> None:
+    world = World()
+    world.hears(given_until(100))
+    bad = junk(world)
+    world.paper.append(world.batch(removed(50)))
+    skipped = world.paper.append(bad)
+    world.paper.append(world.batch(given_until(5000, "later")))
+    for record in (skipped, *world.paper.sealed_log.values()):
+        world.deliver(record)
+    world.at(200)
+    assert set(world.paper.problems) == {("sealed_record_invalid", 4)}
+    assert world.paper.findings() == [] and set(world.watch.judge.state.grants) == {"g", "later"}
+
+
+def test_a_gap_that_cannot_be_read_now_ends_the_watch_and_is_no_discontinuity() -> None:
+    world = World()
+    world.hears(given_until(100))
+    world.paper.append(world.batch(removed(50)))
+    last = world.paper.append(world.batch(given_until(5000, "later")))
+    world.paper.unreachable = True
+    world.deliver(last)
+    with pytest.raises(KafkaUnavailableError):
+        world.at(1)
+    assert world.paper.problems == [] and set(world.watch.judge.state.grants) == {"g"}
+
+
+def test_records_that_are_delivered_again_are_ignored() -> None:
+    world = World()
+    world.hears(given_until(100))
+    world.hears(given_until(5000, "later"))
+    for record in list(world.paper.sealed_log.values()) * 2:
+        world.deliver(record)
+    world.hears(given_until(5000, "last"))
+    world.at(1)
+    assert world.paper.problems == [] and world.paper.reads == []
+    assert set(world.watch.judge.state.grants) == {"g", "later", "last"}
+
+
+def test_records_before_the_position_of_the_snapshot_are_ignored() -> None:
+    world = World()
+    world.hears(given_until(100))
+    world.hears(given_until(5000, "later"))
+    again = World(world.paper)
+    again.head, again.records = world.head, world.records
+    again.hears_again()
+    again.hears(removed(50))
+    again.at(200)
+    assert world.paper.problems == [] and world.paper.findings() == []
+
+
 def test_what_cannot_be_said_is_not_passed_over_in_what_is_kept() -> None:
     world = World()
     world.hears(given_until(100))
-    world.take(b"no batch", 7)
+    world.at(0)
+    world.hears_unchecked(replace(given_until(100, "odd"), outcome="perhaps"))
     kept = list(world.paper.stored)
     world.paper.deaf = True
     world.hears(given_until(100, "other"))
@@ -546,8 +714,7 @@ def test_what_cannot_be_said_is_not_passed_over_in_what_is_kept() -> None:
 
 def test_a_fault_is_on_record_before_it_is_passed_over_for_good() -> None:
     world = World()
-    world.take(b"no batch", 0)
-    world.hears(given_until(100))
+    world.hears_unchecked(given_until(100), replace(given_until(100, "odd"), outcome="perhaps"))
     assert world.paper.stored and world.paper.findings() == [("finding.opened", "watch_fault")]
 
 
@@ -566,3 +733,43 @@ def test_what_is_not_judged_yet_is_not_over_however_far_the_brokers_clock_jumps(
 
 def given_at(days: float) -> Event:
     return grant("grant.activated", days * 86_400, expires_at=NOON + timedelta(days=200), expiry_source="native")
+
+
+def closed(rule: str, key: str, deadline: datetime | None = None, accept: int | None = None) -> Event:
+    """Return the event by which a person closes a finding."""
+    return Event(
+        event_type="finding.closed",
+        occurred_at=NOON,
+        source=Source("grantledger-operator", "test", f"{rule}:{key}", "finding"),
+        subject=Subject(key, "system"),
+        actor=Actor("dana", "human"),
+        finding=Finding(rule, key, "critical", deadline, accept_index=accept),
+    )
+
+
+def test_a_finding_that_a_person_closed_does_not_open_again() -> None:
+    world = World()
+    world.hears(given_until(100))
+    world.at(120)
+    world.paper.said.append(("access.findings", closed("overdue", "g", NOON + timedelta(seconds=100))))
+    said = len(world.paper.said)
+    again = World(world.paper)
+    again.at(130)
+    again.head, again.records = world.head, world.records
+    again.hears(removed(150))
+    again.at(151)
+    assert len(world.paper.said) == said, "neither opened nor resolved"
+
+
+@pytest.mark.parametrize("accept", [0, 1])
+def test_the_entry_that_a_person_accepted_counts_from_the_next_start(accept: int) -> None:
+    world = World()
+    world.hears(given_until(100), replace(given_until(5000), salt=bytes(16)))
+    world.at(50)
+    [conflict] = [event.finding for _, event in world.paper.said if event.finding]
+    assert conflict.rule == "event_conflict"
+    world.paper.said.append(("access.findings", closed("event_conflict", conflict.key, accept=accept)))
+    again = World(world.paper)
+    again.at(200)
+    opened = [event.finding.rule for _, event in world.paper.said if event.event_type == "finding.opened"]  # type: ignore[union-attr]
+    assert opened == (["event_conflict", "overdue"] if accept == 0 else ["event_conflict"])

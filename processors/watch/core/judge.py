@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal, NamedTuple
 
@@ -23,6 +24,29 @@ from .state import AccessState, Entity, Kind
 
 Identity = tuple[str, str, int]
 """Rule, key and deadline: together they identify a finding."""
+
+
+@dataclass(slots=True)
+class Record:
+    """What is on record: the findings, each open or not, and which entry a person accepted of conflicting events."""
+
+    findings: dict[Identity, bool] = field(default_factory=dict)
+    accepted: dict[str, int] = field(default_factory=dict)
+    """By event id: the index of the accepted entry."""
+
+    def add(self, event_type: str, identity: Identity, accept_index: int | None = None) -> None:
+        """Add one event about a finding, in the order of the log."""
+        rule, key, deadline = identity
+        if event_type == "revoke.requested":
+            self.findings[REVOKE, key, deadline] = True
+        elif event_type == "finding.opened":
+            self.findings[identity] = True
+        elif event_type in ("finding.resolved", "finding.closed"):
+            self.findings[identity] = False
+        if accept_index is not None and rule == "event_conflict":
+            self.accepted[key] = accept_index
+
+
 EARLY_RULES = ("no_deadline", "removal_unconfirmed", "extended_beyond_policy")
 """Rules that open findings before a deadline has passed."""
 _GRANT_RULES = (*EARLY_RULES, "overdue", "no_approval")
@@ -74,6 +98,11 @@ class Judge:
         self._source_times: dict[str, int] = {}
         """The earliest scheduled time per source: each event postpones it, and old times must not pile up."""
         self.learn(known or {})
+
+    def resume(self, record: Record) -> None:
+        """Continue from what is on record, before any fact is added."""
+        self.state.accepted.update(record.accepted)
+        self.learn(record.findings)
 
     def learn(self, known: Mapping[Identity, bool]) -> None:
         """Add findings on record, and whether each is open."""

@@ -48,6 +48,10 @@ class AccessState:
         self.sources: dict[Source, SourceHistory] = {}
         self.conflicts: dict[str, dict[int, int]] = {}
         """By event id: each content, and the append time of its first event."""
+        self.accepted: dict[str, int] = {}
+        """By event id: the index of the event that a person has accepted, of several with different contents."""
+        self._conflicting: dict[int, str] = {}
+        """Index and id of events whose id had another content before: a person may accept one of them."""
         self.changed: dict[Kind, dict[str, None]] = {kind: {} for kind in get_args(Kind)}
         """Entities to judge, by kind and in order of arrival."""
         self._seen = IntervalUnion()
@@ -81,6 +85,8 @@ class AccessState:
             return
         self._seen.add(fact.index)
         self._compare_content(fact)
+        if self.accepted.get(fact.event_id, fact.index) != fact.index:
+            return
         family = fact.event_type.partition(".")[0]
         if family == "grant" and fact.grant_id:
             self._add_to_grant(fact)
@@ -192,6 +198,7 @@ class AccessState:
             self._contents[event] = min(known, here)
             if fact.event_id not in self.conflicts:
                 return
+        self._conflicting[fact.index] = fact.event_id
         contents = self.conflicts.setdefault(fact.event_id, {})
         for packed in (self._contents[event], here):
             append = _append_time(packed)
@@ -200,6 +207,8 @@ class AccessState:
 
     def keeps(self, key: FactKey) -> bool:
         """Whether anything here still uses a fact."""
+        if key[0] in self._conflicting:
+            return True
         kind, name = entity_of(key)
         if kind == "grant":
             grant = self.grants.get(name)
@@ -249,6 +258,7 @@ class AccessState:
         for event_id, contents in list(self.conflicts.items()):
             if max(contents.values()) < before and not is_needed(("event", event_id)):
                 del self.conflicts[event_id]
+        self._conflicting = {index: name for index, name in self._conflicting.items() if name in self.conflicts}
 
     def _is_over(self, session: Session, before: int) -> bool:
         # Without a reported end it lasts as long as its grant is known; without a start it needs no judgement.
