@@ -1,0 +1,56 @@
+"""Others write to the sealed topic that the watch reads: a forged record is skipped, a contradiction stops the watch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka import Producer
+
+from grantledger.kafka.records import read_whole
+from grantledger.runtime.broker import LocalBroker
+from grantledger.schemas.event import LIFECYCLE_TOPIC
+from grantledger.schemas.topics import sealed
+from support.on_time import about, activated, revoked, send, short_policy, words
+from support.pipeline import Pipeline
+from support.waiting import wait_for
+
+LOG = sealed(LIFECYCLE_TOPIC)
+
+
+@pytest.fixture
+def pipeline(
+    broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
+) -> Pipeline:
+    running = short_policy(broker, make_pipeline, tmp_path_factory)
+    running.start("seal", "watch")
+    return running
+
+
+def append(pipeline: Pipeline, value: bytes) -> None:
+    """Write a record to the sealed topic, as only the sealer should."""
+    producer = Producer(pipeline.options)
+    producer.produce(pipeline.cluster.physical(LOG), value)
+    assert producer.flush(30) == 0
+
+
+def test_a_forged_record_is_skipped_and_a_contradiction_stops_the_watch(pipeline: Pipeline) -> None:
+    send(pipeline, activated("first", 0.5))
+    wait_for(lambda: "finding.opened" in about(pipeline, "first"), "the watch is at work")
+    genuine = next(read_whole(pipeline.cluster, LOG, 0)).value() or b""
+    append(pipeline, genuine[:-20] + bytes(20))
+    append(pipeline, b"no batch")
+    send(pipeline, revoked("first"), activated("second", 0.5))
+    wait_for(lambda: "finding.opened" in about(pipeline, "second"), "reading continues after the forged records")
+    wait_for(lambda: "finding.resolved" in about(pipeline, "first"), "what was sealed after them counts")
+
+    def rules() -> list[str]:
+        found = [word.rule for word in words(pipeline) if word.rule.startswith("sealed_")]
+        return sorted(found)
+
+    wait_for(lambda: rules() == ["sealed_record_invalid"] * 2, "both are on record")
+    append(pipeline, genuine)
+    child = pipeline.children["watch"]
+    wait_for(lambda: not child.alive(), "the watch stops")
+    assert child.exit_code == 3 and "does not continue" in pipeline.log("watch")
+    wait_for(lambda: rules() == ["sealed_log_discontinuous", *["sealed_record_invalid"] * 2], "it is on record")
