@@ -40,7 +40,7 @@ def pipeline(
 ) -> Pipeline:
     running = short_policy(broker, make_pipeline, tmp_path_factory)
     running.start("seal")
-    watch = SteppedChild(("watch",), running.data_dir, running.environment)
+    watch = SteppedChild("watch", running.data_dir, running.environment)
     running.children["watch"] = watch
     watch.start()
     wait_for(lambda: judged_until(running) > 0, "the watch judges")

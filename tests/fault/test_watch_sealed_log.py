@@ -1,4 +1,4 @@
-"""Others write to the sealed topic that the watch reads: a forged record is skipped, a contradiction stops the watch."""
+"""Others write to the sealed topic that the watch reads. Forged records are skipped; a contradiction stops it."""
 
 from __future__ import annotations
 

@@ -11,9 +11,12 @@ from confluent_kafka import Producer
 
 from grantledger.kafka.options import transactional_options
 from grantledger.ledger.batch import encode
+from grantledger.ledger.entry import Genesis
 from grantledger.processors.policy import WatchPolicy
 from grantledger.processors.watch.core.judge import Identity, Judge
 from grantledger.runtime.broker import LocalBroker
+from grantledger.runtime.keys import load_signer
+from grantledger.runtime.settings import load_settings
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from grantledger.simulator.policy import POLICY
 from grantledger.simulator.simulation import Simulation
@@ -36,7 +39,10 @@ def test_planted_faults_are_found_through_kafka_and_faust(
     simulation = Simulation(11, LIVES, share=0.07, start=datetime.now(UTC) - timedelta(days=7))
     producer = Producer(transactional_options(pipeline.cluster, "simulation"))
     producer.init_transactions(30)
-    for batch, _ in sealed_batches(simulation, 20.0):
+    pipeline.make_key()
+    signer = load_signer(load_settings(pipeline.data_dir))
+    genesis = Genesis("test.example/access.lifecycle/0/0", bytes(16), 0)
+    for batch, _ in sealed_batches(simulation, 20.0, genesis=genesis, signer=signer):
         producer.begin_transaction()
         producer.produce(pipeline.cluster.physical("access.lifecycle.sealed"), encode(batch), batch.origin, 0)
         producer.commit_transaction(30)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from grantledger.ledger.batch import Head, Records, SealedBatch, decode, encode, seal
 from grantledger.ledger.entry import NO_HEADERS, Genesis
+from grantledger.ledger.keys import Signer
 from grantledger.processors.policy import WatchPolicy, load_policy
 from grantledger.processors.watch.core.judge import Change, Identity, Judge
 from grantledger.producers.adapters import ADAPTERS, Location, Skipped, make_adapter
@@ -92,14 +93,16 @@ class Reader:
         return outcome
 
 
-def sealed_batches(deliveries: Iterable[ArrivedRecord], seconds: float = 5.0) -> Iterator[tuple[SealedBatch, int]]:
+def sealed_batches(
+    deliveries: Iterable[ArrivedRecord], seconds: float = 5.0, *, genesis: Genesis = GENESIS, signer: Signer = SIGNER
+) -> Iterator[tuple[SealedBatch, int]]:
     """Yield the sealed batches of ``access.lifecycle``, and up to when everything is in them, in microseconds.
 
     Args:
         deliveries: lines in order of arrival.
         seconds: how much time one batch holds.
     """
-    reader, encoder, head = Reader(), EventEncoder(), Head.at_genesis(GENESIS)
+    reader, encoder, head = Reader(), EventEncoder(), Head.at_genesis(genesis)
     times: list[int] = []
     values: list[bytes | None] = []
     ends = 0
@@ -111,7 +114,7 @@ def sealed_batches(deliveries: Iterable[ArrivedRecord], seconds: float = 5.0) ->
             [NO_HEADERS] * count,
         )  # fmt: skip
         sealed_at = datetime.fromtimestamp(until_ms / 1000, UTC) + timedelta(seconds=1)
-        batch, head = seal(head, records, offset + count, sealed_at, SIGNER)
+        batch, head = seal(head, records, offset + count, sealed_at, signer)
         times.clear()
         values.clear()
         return decode(encode(batch)), head

@@ -19,8 +19,8 @@ from grantledger.runtime.java import TiedProcess
 class SteppedChild(Child):
     """A process of the product whose clocks can be set."""
 
-    def __init__(self, arguments: tuple[str, ...], data_dir: Path, environment: dict[str, str]) -> None:
-        super().__init__(ChildSpec(arguments[0], arguments), data_dir, environment)
+    def __init__(self, name: str, data_dir: Path, environment: dict[str, str]) -> None:
+        super().__init__(ChildSpec(name, ("run", name)), data_dir, environment)
         self._offsets = data_dir / "clock.json"
         self._values = {"wall": 0.0, "awake": 0.0}
         self.set()
