@@ -45,9 +45,9 @@ def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pip
 
 EMIT = ("emit", "session.started", "--subject", "alice", "--resource-kind", "host", "--resource", "db1")
 COMMANDS: dict[tuple[str, ...], int] = {
-    ("seal",): 1,
-    ("store",): 1,
-    ("anchor",): 1,
+    ("run", "seal"): 1,
+    ("run", "store"): 1,
+    ("run", "anchor"): 1,
     ("topics", "check"): 1,
     ("topics", "create"): 1,
     ("verify", "--from", "kafka"): 2,

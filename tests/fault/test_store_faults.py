@@ -191,7 +191,8 @@ def test_lost_answers_and_a_dead_server_double_nothing(
     with FaultyProxy(server.url, seed=5, lose=0.3) as proxy:
         login = {"GRANTLEDGER_CLICKHOUSE_USER": "ledger", "GRANTLEDGER_CLICKHOUSE_PASSWORD": "right"}
         environment = {**pipeline.environment, **login, "GRANTLEDGER_CLICKHOUSE_URL": proxy.url}
-        second = Pipeline(pipeline.bootstrap_servers, pipeline.data_dir, environment)
+        prefix = pipeline.cluster.topic_prefix
+        second = Pipeline(pipeline.bootstrap_servers, pipeline.data_dir, environment, topic_prefix=prefix)
         second.start("store")
         load = Load(pipeline.cluster, 2500, 250, seed=16).start()
         wait_for(lambda: proxy.lost >= 5, "answers were lost")
@@ -225,7 +226,8 @@ def test_a_server_that_does_not_answer_holds_no_stop_up(pipeline: Pipeline, sent
     pipeline.stop("store")
     login = {"GRANTLEDGER_CLICKHOUSE_USER": "ledger", "GRANTLEDGER_CLICKHOUSE_PASSWORD": "right"}
     environment = {**pipeline.environment, **login, "GRANTLEDGER_CLICKHOUSE_URL": server.url}
-    second = Pipeline(pipeline.bootstrap_servers, pipeline.data_dir, environment)
+    prefix = pipeline.cluster.topic_prefix
+    second = Pipeline(pipeline.bootstrap_servers, pipeline.data_dir, environment, topic_prefix=prefix)
     second.start("store")
     wait_until_stored(second)
     assert server.process is not None

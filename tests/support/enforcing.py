@@ -70,23 +70,25 @@ def revocation(grant: str, deadline: datetime = DEADLINE, **fields: Any) -> Even
 class Enforcement:
     """One deployment's enforcers over one broker, with a folder in which each file is an access.
 
-    Every deployment has topics and a key of its own.
+    The pipeline's own deployment shares its topics and its key. Another deployment has topics and a key of its own.
     """
 
     def __init__(self, pipeline: Pipeline, deployment: str, folder: Path, **settings: str) -> None:
         self.deployment, self.folder = deployment, folder
         (folder / "data").mkdir(parents=True)
+        shared = deployment == pipeline.environment["GRANTLEDGER_DEPLOYMENT"]
         self.pipeline = Pipeline(
             pipeline.bootstrap_servers,
             folder / "data",
             {"GRANTLEDGER_DEPLOYMENT": deployment},
-            topic_prefix=f"{deployment}.",
+            topic_prefix=pipeline.cluster.topic_prefix if shared else f"{deployment}.",
         )
-        self.pipeline.make_topics(activity_partitions=1)
+        if not shared:
+            self.pipeline.make_topics(activity_partitions=1)
         self.cluster = self.pipeline.cluster
         self.environment = {
             **self.pipeline.environment,
-            "GRANTLEDGER_PUBLIC_KEY_FILE": str(folder / "data" / "keys" / "log.pub"),
+            "GRANTLEDGER_PUBLIC_KEY_FILE": str((pipeline.data_dir if shared else folder / "data") / "keys" / "log.pub"),
             "GRANTLEDGER_ENFORCE_CONFIG": str(folder / "enforce.toml"),
             **{f"GRANTLEDGER_ENFORCE_{name.upper()}": value for name, value in settings.items()},
         }
