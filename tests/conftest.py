@@ -49,9 +49,9 @@ def samples() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
-    """One broker per test process. Each pipeline has its own topic prefix on it."""
+    """A broker per module: consumer groups and transactional ids carry the deployment's name, which modules share."""
     with LocalBroker(tmp_path_factory.mktemp("broker")) as running:
         yield running
 
