@@ -72,7 +72,7 @@ def test_kafka_goes_away(own_broker: LocalBroker, pipeline: Pipeline, ways: tupl
         before = sealed(pipeline)
         wait_for(lambda: sealed(pipeline) > before + 500, "sealing goes on after all that")
         sent = load.stop().finish()
-        wait_until_stored(pipeline)
+    wait_until_stored(pipeline, watch=True)
     assert len(sent) >= 1_000
     assert_exactly_once(pipeline, sent)
     for name, child in pipeline.children.items():

@@ -179,7 +179,7 @@ def test_from_the_deadline_to_the_proof(pipeline: Pipeline, enforcing: tuple[Enf
     def listed() -> list[str]:
         answer = pipeline.run("grants", "--overdue", "-o", "json")
         assert answer.returncode == 0, answer.stderr
-        return [row["grant_id"] for row in json.loads(answer.stdout)["grants"]]
+        return [row["grant_id"] for row in json.loads(answer.stdout)]
 
     wait_for(lambda: listed() == ["g-late"], "the store shows it as overdue", pause=0.5)
     here.release()
