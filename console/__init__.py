@@ -1,5 +1,5 @@
 """The SQL endpoint: read-only SQL over the embedded ClickHouse, for analysts and their tools.
 
-Reading order: `sql_gate` decides whether a text may run, `execution` runs it within limits, `runner` streams its
-answer, `service` answers HTTP requests, `endpoint` starts and stops everything, `address` lets other processes find it.
+Reading order: `sql_gate` admits statements, `execution` runs them within limits, `runner` streams the answers,
+`service` handles HTTP requests, `endpoint` starts and stops the server, `address` lets other processes find it.
 """

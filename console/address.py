@@ -1,7 +1,7 @@
-"""Address and password of the SQL endpoint, in a file of the data folder that only its owner can read.
+"""The address and password of the SQL endpoint, in a file in the data folder that only its owner can read.
 
-The embedded engine belongs to one process. While its endpoint is up, that process keeps `<data>/run/sql.json`, locked,
-so that `grantledger query`, `verify` and others find it without configuration. The kernel releases the lock when the
+One process owns the embedded engine. While its endpoint is up, that process holds a lock on `<data>/run/sql.json`, so
+that `grantledger query`, `verify` and others find it without configuration. The kernel releases the lock when the
 process ends, so a file that a crash left behind is ignored.
 """
 
@@ -23,19 +23,19 @@ from ..base.errors import UsageError
 
 
 class AddressFileError(UsageError):
-    """The address file exists but must not be used: others can read it, or it is damaged."""
+    """The address file must not be used: others can read it, or it is damaged."""
 
 
 @dataclass(frozen=True)
 class EndpointCredential:
-    """The one user of the endpoint. The password is not shown by `repr`."""
+    """The only user of the endpoint. `repr` omits the password."""
 
     user: str
     password: str = field(repr=False)
 
     @classmethod
     def generate(cls) -> EndpointCredential:
-        """A new credential with a random password of 256 bits."""
+        """Return a new credential with a random 256-bit password."""
         return cls("analyst", secrets.token_urlsafe(32))
 
 
@@ -63,7 +63,7 @@ def address_file(data_dir: Path) -> Path:
 
 @contextmanager
 def published(data_dir: Path, address: EndpointAddress) -> Iterator[None]:
-    """Keep the address file, readable by its user only, until the context ends. Raises OSError."""
+    """Provide the address file, readable only by its owner, until the context ends. Raises OSError."""
     path = address_file(data_dir)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, draft = tempfile.mkstemp(dir=path.parent)
@@ -79,16 +79,17 @@ def published(data_dir: Path, address: EndpointAddress) -> Iterator[None]:
         try:
             yield
         finally:
-            # A file that another process has put in its place stays.
+            # Keep a file with which another process has replaced it.
             with suppress(FileNotFoundError):
                 if os.path.samestat(path.stat(), os.fstat(descriptor)):
                     path.unlink()
 
 
 def read_address(data_dir: Path) -> EndpointAddress | None:
-    """Return how to reach the endpoint of a data folder; None when no live process serves it.
+    """Return the address of a data folder's endpoint; None if no live process serves it.
 
-    Raises AddressFileError when the file may be read or changed by others, belongs to someone else, or is damaged.
+    Raises:
+        AddressFileError: others can read or change the file, another user owns it, or it is damaged.
     """
     path = address_file(data_dir)
     try:
@@ -101,7 +102,7 @@ def read_address(data_dir: Path) -> EndpointAddress | None:
         with suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return None
-        # Check the open file, not its name, which may belong to another file by now.
+        # Check the open file: its name may refer to another file by now.
         info = os.fstat(descriptor)
         if info.st_uid not in {os.geteuid(), 0}:
             raise AddressFileError(f"{path} belongs to user id {info.st_uid}, not to you: it is not trusted")
@@ -113,5 +114,5 @@ def read_address(data_dir: Path) -> EndpointAddress | None:
         try:
             return _JSON.validate_json(file.read())
         except ValidationError:
-            # Without its cause, which would quote the content.
+            # Omit the cause, which would quote the content.
             raise AddressFileError(f"{path} is damaged; remove it and restart the owner of the data folder") from None

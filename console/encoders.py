@@ -1,4 +1,4 @@
-"""The encodings of an answer's body, as streams: ClickHouse's frames for `compress=1`, gzip and LZ4 for HTTP."""
+"""Streaming encoders for the body of an answer: ClickHouse's frames for `compress=1`, gzip and LZ4 for HTTP."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Encoder = tuple[bytes, Callable[[bytes], bytes], Callable[[], bytes]]
 
 
 def encoder(encoding: str | None) -> Encoder:
-    """Return an encoder for `FRAMES`, one of `HTTP_ENCODINGS`, or None, which changes nothing.
+    """Return an encoder for `FRAMES`, one of `HTTP_ENCODINGS`, or None for no encoding.
 
-    It consists of the first bytes of the stream, a function that encodes the next piece, and one that ends the stream.
+    It consists of the first bytes of the stream, a function that encodes a piece, and a function that ends the stream.
     """
     match encoding:
         case "frames":

@@ -1,7 +1,7 @@
 """The SQL endpoint: ClickHouse's HTTP interface, read-only, over the embedded engine of this process.
 
-It works with curl, clickhouse-connect, JDBC drivers, and other clients of ClickHouse's HTTP interface. The engine
-writes answers while it runs. No query, value or secret is logged.
+It works with curl, clickhouse-connect, JDBC drivers, and other clients of ClickHouse's HTTP interface. Answers are
+streamed while the query runs. No query, value or secret is logged.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from .sql_gate import MAX_QUERY_BYTES, SqlGate
 
 logger = logging.getLogger(__name__)
 
-# A query may come in the URL, where each of its bytes takes up to three.
+# A query in the URL takes up to three bytes per byte.
 _MAX_HEADER_BYTES: Final = 4 * MAX_QUERY_BYTES
 
 
 class SqlEndpoint:
-    """Serves the embedded engine of this process on loopback, from its own thread.
+    """Serves the embedded engine of this process on loopback, in a thread of its own.
 
-    `path` is the folder given to `clickhouse_connect.get_client(interface="chdb", path=…)`; the owner must hold it
-    open. `port` 0 takes any free port; `limits` are settings for every query. Call `stop` once, from any thread.
+    `path` is the folder that was passed to `clickhouse_connect.get_client(interface="chdb", path=…)`; that client must
+    stay open. `port` 0 selects a free port; `limits` are settings for every query. Call `stop` once, from any thread.
 
     Raises:
         OSError: the port is taken.
@@ -61,7 +61,7 @@ class SqlEndpoint:
         service = QueryService(self._runner, credential, database, limits, version)
         config = uvicorn.Config(
             Starlette(routes=[Route("/ping", ping), Route("/", service, methods=["GET", "POST"])]),
-            # No access log and no logging set-up of uvicorn: URLs contain query texts and passwords.
+            # No access log, and no logging setup by uvicorn: URLs contain queries and passwords.
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -83,13 +83,13 @@ class SqlEndpoint:
         logger.info("SQL endpoint answers at %s", self.address.url)
 
     def stop(self, grace_seconds: float = 5) -> None:
-        """Refuse new requests, let running ones finish for `grace_seconds`, cancel the rest, end the thread."""
+        """Refuse new requests, give running ones `grace_seconds` to finish, cancel the rest, and end the thread."""
         self._server.should_exit = True
         self._thread.join(grace_seconds)
         deadline = time.monotonic() + grace_seconds
         while self._thread.is_alive():
             self._runner.cancel_all()
-            # A client that does not read its answer would block the server although the query has ended.
+            # A client that does not read its answer would block the server even after the query has ended.
             self._server.force_exit = time.monotonic() > deadline
             self._thread.join(0.2)
         logger.info("SQL endpoint has stopped")
@@ -98,6 +98,6 @@ class SqlEndpoint:
 def _listen(port: int) -> socket.socket:
     # Loopback only: the password crosses the connection unencrypted.
     listener = socket.create_server(("127.0.0.1", port), backlog=128)
-    # Reopened by its descriptor, the socket has its protocol number, without which asyncio leaves Nagle's delay on
-    # (40 ms per answer).
+    # Reopening the socket sets its protocol number, without which asyncio does not disable Nagle's algorithm (40 ms per
+    # answer).
     return socket.socket(fileno=listener.detach())

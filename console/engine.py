@@ -1,4 +1,4 @@
-"""Connections to the embedded ClickHouse engine that this process holds open."""
+"""Connections to the embedded ClickHouse engine of this process."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .errors import EngineError
 class EngineConnection:
     """A connection with its own current database and settings. Use it from one thread at a time, and close it.
 
-    The owner of the data folder must hold the engine open. A connection takes 0.2 ms to open.
+    The owner of the data folder must keep the engine open. Opening a connection takes 0.2 ms.
     """
 
     def __init__(self, path: Path, database: str | None = None, settings: Mapping[str, str] | None = None) -> None:
         import chdb
 
-        # The engine compares paths as text, and clickhouse-connect opens it by the real path.
+        # The engine compares paths as text, and clickhouse-connect opens the real path.
         with _engine_errors():
             self._connection: Any = chdb.connect(str(path.resolve()))
         try:
@@ -44,11 +44,9 @@ class EngineConnection:
         return self.query(sql, "TabSeparated").decode().split("\n")[:-1]
 
     def write_answer(self, sql: str, output_format: str, parameters: Mapping[str, str], pipe: int) -> int:
-        """Run a SELECT and let the engine write the answer to the file descriptor `pipe` as it produces it.
+        """Run a SELECT, stream its answer to the file descriptor `pipe`, and return the number of rows.
 
-        The engine waits while the pipe is full, and fails when the reading end is closed.
-
-        Returns the number of rows. Raises EngineError.
+        The engine waits while the pipe is full, and raises EngineError when the reading end is closed.
         """
         rows: int = self._run(
             f"{sql}\nINTO OUTFILE '/dev/fd/{pipe}' APPEND FORMAT {output_format}", output_format, parameters
@@ -65,7 +63,7 @@ class EngineConnection:
 
 
 def cancel_queries(path: Path, tag: str) -> None:
-    """Ask the engine to cancel every query whose tag starts with `tag`; do not wait until they have ended."""
+    """Ask the engine to cancel every query whose tag starts with `tag`, without waiting for them to end."""
     with closing(EngineConnection(path)) as connection:
         sql = "KILL QUERY WHERE startsWith(Settings['log_comment'], {tag:String}) ASYNC"
         connection.query(sql, "Null", {"tag": tag})
@@ -73,7 +71,7 @@ def cancel_queries(path: Path, tag: str) -> None:
 
 @contextmanager
 def _engine_errors() -> Iterator[None]:
-    """Turn the exceptions of the embedded engine (RuntimeError and its subclasses) into EngineError."""
+    """Turn the RuntimeErrors of the embedded engine into EngineError."""
     try:
         yield
     except RuntimeError as error:

@@ -1,7 +1,6 @@
-"""Errors of the SQL endpoint, with the codes and the text format of ClickHouse.
+"""Errors of the SQL endpoint, with ClickHouse's codes and text format, so that its clients handle them as usual.
 
-ClickHouse clients read the numeric code from a header and the symbolic name at the end of the text, so they treat our
-refusals like those of a server.
+Clients read the numeric code from a header and the symbolic name from the end of the text.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ class ErrorCode(IntEnum):
     NOT_IMPLEMENTED = 48
     SYNTAX_ERROR = 62
     UNKNOWN_FORMAT = 73
-    UNKNOWN_SETTING = 115
     TIMEOUT_EXCEEDED = 159
     READONLY = 164
     TOO_MANY_SIMULTANEOUS_QUERIES = 202
@@ -70,21 +68,21 @@ class SqlError(GrantledgerError):
 
 
 class QueryRefusedError(SqlError):
-    """The query is not admitted; `message` gives the reason."""
+    """The query is not admitted."""
 
 
 class EngineError(SqlError):
-    """The engine refused the query, or failed to run it."""
+    """The engine rejected the query or failed to run it."""
 
     @classmethod
     def parse(cls, text: str) -> EngineError:
-        """Parse code and name from the text of an engine's exception; code 1002 when it has none."""
+        """Parse the code and name from an engine's error text; code 1002 if it has none."""
         start = text.find("Code: ")
         text = text[start:].strip() if start >= 0 else text.strip()
         code = _CODE.match(text)
         names = _NAME.findall(text)
         message = re.sub(r"^(?:Code: \d+\. DB::\w+: )+", "", text)
-        # `text` adds name and version again.
+        # `text` adds the name and version again.
         message = re.sub(r"(?:\s*\((?:[A-Z][A-Z0-9_]+|version [^)]*)\)\.?)+\s*$", "", message)
         return cls(
             int(code[1]) if code else ErrorCode.UNKNOWN_EXCEPTION, message, names[-1] if names else "UNKNOWN_EXCEPTION"

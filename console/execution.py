@@ -1,7 +1,7 @@
-"""Run one query: the gate, the limits, and the answer in the format that the client asked for.
+"""Run one query: admit it, apply the limits, and write the answer in the requested format.
 
-Each query has its own connection (0.2 ms; 3 ms with settings and gate), so nothing of one query reaches the next. After
-an error the embedded engine would put the rest of the failed answer in front of the next one on that connection.
+Each query has its own connection (0.2 ms; 3 ms with settings and checks): after an error, the embedded engine would
+prepend the rest of the failed answer to the next answer on the same connection.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from .engine import EngineConnection
 from .errors import EngineError
 from .sql_gate import MAX_QUERY_BYTES, SqlGate
 
-# Limits of one query, as settings of the engine. They leave room for the owner's own inserts on two cores. The time
-# includes the time that a client takes to read the answer.
+# The limits of one query, as engine settings. They leave room for the owner's inserts on two cores. The execution time
+# includes the time that the client takes to read the answer.
 QUERY_LIMITS: Final[Mapping[str, str]] = {
     "max_execution_time": "300",
     "max_memory_usage": str(1 << 30),
@@ -28,9 +28,9 @@ QUERY_LIMITS: Final[Mapping[str, str]] = {
     "result_overflow_mode": "throw",
     "timeout_overflow_mode": "throw",
     "max_threads": "1",
-    # Inserts go first.
+    # Inserts have priority.
     "os_threads_nice_value_query": "10",
-    # The embedded engine accepts a bare expression as a query; the gate admits statements only.
+    # Otherwise the embedded engine accepts a bare expression as a query.
     "implicit_select": "0",
     "output_format_parallel_formatting": "0",
     "allow_introspection_functions": "0",
@@ -40,14 +40,13 @@ QUERY_LIMITS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Query:
-    """A request of a client.
+    """A query of a client.
 
     Attributes:
-        sql: the text, one statement.
-        default_format: the output format for a text that names none.
+        default_format: the output format if the statement has no FORMAT clause.
         parameters: values of `{name:Type}` substitutions, in ClickHouse's escaped form.
-        settings: settings in addition to the limits.
-        encoding: how the body of the answer is encoded (`encoders`); None for not at all.
+        settings: in addition to the limits.
+        encoding: of the answer's body (`encoders`); None for no encoding.
     """
 
     sql: str
@@ -59,14 +58,13 @@ class Query:
 
 @dataclass
 class Execution:
-    """One query on its way through gate and engine.
+    """The execution of one query.
 
     Attributes:
         limits: settings for every query.
-        tag: marks the query in system.processes, so that it can be cancelled.
-        kind: SELECT, SHOW, DESCRIBE, EXPLAIN or EXISTS.
-        format: the output format; like `kind` it is set before the first byte of the answer.
-        rows: the number of rows of a SELECT, known at its end.
+        tag: identifies the query in system.processes, so that it can be cancelled.
+        kind, format: as in `Statement`; set before the first byte of the answer.
+        rows: the number of rows of a SELECT; set at its end.
     """
 
     path: Path
@@ -79,12 +77,13 @@ class Execution:
     rows: int | None = None
 
     def run(self, pipe: int) -> None:
-        """Admit the query, run it, and write its answer to the file descriptor `pipe`, which is closed at the end.
+        """Admit and run the query, write its answer to the file descriptor `pipe`, and close the pipe.
 
-        Raises QueryRefusedError and EngineError; part of the answer may have been written by then.
+        Raises:
+            QueryRefusedError, EngineError: part of the answer may have been written.
         """
         parameters = self.query.parameters
-        # readonly comes last: nothing can be set after it.
+        # readonly is last: nothing can be set after it.
         settings = {**self.limits, **self.query.settings, "log_comment": self.tag, "readonly": "1"}
         with (
             open(pipe, "wb") as file,
@@ -94,31 +93,31 @@ class Execution:
             self.kind = statement.kind
             self.format = formats.resolve(statement.format or self.query.default_format)
             if self.kind != "SELECT":
-                # These answers are small. The engine would run EXPLAIN … INTO OUTFILE on the query inside.
+                # The engine would apply INTO OUTFILE to the query inside EXPLAIN. These answers are small.
                 file.write(connection.query(statement.text, self.format, parameters))
                 return
             self.rows = connection.write_answer(statement.text, self.format, parameters, pipe)
             if self.rows == 0 and self.format == formats.NATIVE:
-                # The engine writes nothing, but clients want names and types.
+                # The engine writes nothing, but clients need the names and types of the columns.
                 meta = json.loads(connection.query(statement.text, "JSONCompact", parameters))["meta"]
                 file.write(native.empty_block((column["name"], column["type"]) for column in meta))
 
 
 class _EngineParser:
-    """The engine's own parser, over a connection that is already read-only."""
+    """The engine's own parser, on a connection that is already read-only."""
 
     def __init__(self, connection: EngineConnection, parameters: Mapping[str, str]) -> None:
         self._connection = connection
         self._parameters = parameters
 
     def canonical(self, text: str) -> str:
-        # As the value of a parameter the text is data: nothing of it can run.
+        # As the value of a parameter, the text is data and cannot run.
         value = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
         sql = "SELECT formatQuerySingleLine({sql:String})"
         try:
             return self._connection.query(sql, "TSVRaw", {"sql": value}).decode()
         except EngineError as error:
-            # The engine adds the call of the function, which quotes the whole text.
+            # The engine appends the call of the function, which quotes the whole text.
             message = error.message.partition(": In scope SELECT formatQuery")[0]
             raise EngineError(error.code, message, error.name) from error
 

@@ -1,7 +1,4 @@
-"""The output formats that the endpoint serves: those that people and database drivers ask for.
-
-The engine writes every format itself, so a format costs one line here.
-"""
+"""The output formats that people and database drivers request. The engine writes all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ NATIVE: Final = "Native"
 _BINARY = "application/octet-stream"
 _TEXT = "text/plain; charset=UTF-8"
 _TAB_SEPARATED = "text/tab-separated-values; charset=UTF-8"
-# Media types as a ClickHouse server sends them. clickhouse-connect and Grafana ask for Native, JDBC drivers for
+# Media types as a ClickHouse server sends them. clickhouse-connect and Grafana request Native, JDBC drivers
 # RowBinaryWithNamesAndTypes and TSKV.
 CONTENT_TYPES: Final = {
     **dict.fromkeys(("TabSeparated", "TabSeparatedWithNames", "TabSeparatedWithNamesAndTypes"), _TAB_SEPARATED),
@@ -30,7 +27,7 @@ _CANONICAL: Final = {name.lower(): name for name in CONTENT_TYPES}
 
 
 def resolve(name: str) -> str:
-    """Return the canonical name of an output format, whatever its case and also for the short form TSV.
+    """Return the canonical name of an output format, for any case and for the short form TSV.
 
     Raises:
         QueryRefusedError: the format is not served (code 73).

@@ -1,7 +1,7 @@
-"""Split a SQL text into tokens, by an unambiguous subset of ClickHouse's lexical rules.
+"""Tokenize SQL with an unambiguous subset of ClickHouse's lexical rules.
 
-Everything ambiguous is refused: heredocs, typographic quotes, backslashes and control characters outside of quotes,
-nested comments. Comments are replaced by spaces, so the engine never sees one, and error positions stay the same.
+Ambiguous input is rejected: heredocs, typographic quotes, nested comments, and backslashes or control characters
+outside quotes. Spaces replace comments, so the engine never receives a comment and error positions stay the same.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _HEX = re.compile(r"'[0-9A-Fa-f]*'")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 _REASONS = {
     "$": "'$': heredoc strings and names with '$' are not supported, use plain quotes",
-    "\\": "a backslash outside of quotes",
+    "\\": "a backslash outside quotes",
     "\x00": "a zero byte",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token: its kind, its text, and its position (in characters, from 0)."""
+    """One token. ``start`` is its position in characters, from 0."""
 
     kind: Kind
     text: str
@@ -47,17 +47,17 @@ class Token:
 
     @property
     def end(self) -> int:
-        """The position after the last character."""
+        """The position after its last character."""
         return self.start + len(self.text)
 
     @property
     def keyword(self) -> str:
-        """The word in upper case; empty for all other tokens, because a quoted name is never a keyword."""
+        """The word in upper case; empty for other kinds: a quoted name is never a keyword."""
         return self.text.upper() if self.kind == "word" else ""
 
     @property
     def name(self) -> str | None:
-        """The name of a word or a quoted identifier, None for strings and marks."""
+        """The name in a word or quoted identifier; None for strings and marks."""
         if self.kind == "word":
             return self.text
         if self.kind == "quoted":
@@ -67,9 +67,10 @@ class Token:
 
 
 def tokenize(sql: str) -> tuple[str, list[Token]]:
-    """Return `sql` with comments blanked (same length, same lines) and its tokens.
+    """Return the SQL with comments blanked, at the same length and lines, and its tokens.
 
-    Raises QueryRefusedError (62) for a text outside of the subset, with the position.
+    Raises:
+        QueryRefusedError: the text is outside the subset (code 62). The message gives the position.
     """
     parts: list[str] = []
     tokens: list[Token] = []
@@ -97,20 +98,20 @@ def tokenize(sql: str) -> tuple[str, list[Token]]:
 def _end_of_comment(sql: str, start: int) -> int:
     end = sql.find("*/", start + 2)
     if end < 0:
-        raise _unreadable(start, "a comment that is not closed")
-    # ClickHouse nests comments and most other parsers do not.
+        raise _unreadable(start, "an unclosed comment")
+    # ClickHouse nests comments; most other parsers do not.
     if "/*" in sql[start + 2 : end + 1]:
-        raise _unreadable(start, "a comment that contains another one")
+        raise _unreadable(start, "a comment inside a comment")
     return end + 2
 
 
 def _check(sql: str, token: Token) -> None:
     if token.kind == "quoted" and (found := _CONTROL.search(token.text)):
-        # The engine prints names raw in its syntax tree, where a line break would look like a node of the tree.
+        # The engine does not escape names in its syntax tree, where a line break would look like another node.
         raise _unreadable(
             token.start, f"{found[0]!r} in a quoted name: names cannot contain backslashes or control characters"
         )
-    # x'…' and b'…' have no escapes, so a quote in them would end at another place than in a plain string.
+    # x'…' and b'…' have no escapes, so they may end at a different quote than a plain string would.
     opens_literal = token.kind == "word" and token.text[-1] in "xXbB" and sql.startswith("'", token.end)
     if opens_literal and _HEX.match(sql, token.end) is None:
         raise _unreadable(token.start, "a malformed hex or binary literal")
@@ -118,7 +119,7 @@ def _check(sql: str, token: Token) -> None:
 
 def _reason(character: str) -> str:
     if character in "'\"`":
-        return "a quote that is not closed"
+        return "an unclosed quote"
     if character in "‘’“”":
         return f"{character!r}: a typographic quote, use ' or \" instead"
     return _REASONS.get(character, repr(character))

@@ -1,7 +1,7 @@
 """ClickHouse's own byte formats over HTTP: compressed frames (`compress=1`, `decompress=1`) and an empty Native block.
 
-A frame is: a 16-byte CityHash128 (version 1.0.2) of everything after it, one byte for the method, the size of the frame
-without the checksum and the size of the data (both 32-bit little-endian), then the data. JDBC drivers ask for frames by
+A frame consists of a 16-byte CityHash128 (version 1.0.2) of everything after it, a method byte, the size of the frame
+without the checksum and the size of the data (both 32-bit little-endian), and the data. JDBC drivers request frames by
 default. See clickhouse.com/docs, "Compression in Native protocol" (`src/Compression/CompressedWriteBuffer.cpp`).
 """
 
@@ -24,7 +24,7 @@ _LZ4: Final = 0x82
 
 
 def compress(data: bytes) -> bytes:
-    """Return `data` as one LZ4 frame; empty data needs none."""
+    """Return `data` as one LZ4 frame; nothing for empty data."""
     if not data:
         return b""
     packed: bytes = lz4.block.compress(data, store_size=False)
@@ -33,7 +33,7 @@ def compress(data: bytes) -> bytes:
 
 
 def decompress(data: bytes, max_bytes: int) -> bytes:
-    """Return the content of the frames in `data`, which may use LZ4 or no compression.
+    """Return the content of frames that use LZ4 or no compression.
 
     Raises:
         QueryRefusedError: a frame is damaged, uses another method (271), or the content exceeds `max_bytes` (229).
@@ -68,7 +68,7 @@ def decompress(data: bytes, max_bytes: int) -> bytes:
 
 
 def empty_block(columns: Iterable[tuple[str, str]]) -> bytes:
-    """Return a block of the Native format without rows: names and types of the columns."""
+    """Return a Native block without rows: the names and types of the columns."""
     texts = [text.encode() for column in columns for text in column]
     block = bytearray()
     write_leb128(len(texts) // 2, block)

@@ -1,8 +1,8 @@
-"""What a read-only query may use: statements, functions, databases and system tables.
+"""The statements, functions, databases and system tables that a read-only query may use.
 
-Allowlists where the list is short (statements, nodes of the syntax tree, table functions, databases). Scalar functions
-are a list of refusals, because the engine has 1,500 harmless ones. It was made from `system.functions` of chDB 26.9;
-`ENGINE_REFUSALS` adds those of the running engine.
+Short lists are allowlists: statements, syntax tree nodes, table functions, databases. Scalar functions are a denylist,
+because 1,500 of them are harmless. It is based on `system.functions` of chDB 26.9; `ENGINE_REFUSALS` adds the functions
+of the running engine.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..base.errors import UsageError
 from .engine import EngineConnection
 from .errors import ErrorCode, QueryRefusedError
 
-# First words of a statement that reads, and its kind; all others are refused before the engine receives the text.
+# First words of statements that read, by kind. Others are refused before the engine receives the text.
 FIRST_WORDS: Final = {
     **dict.fromkeys(("SELECT", "WITH", "FROM"), "SELECT"),
     **dict.fromkeys(("DESCRIBE", "DESC"), "DESCRIBE"),
@@ -23,8 +23,8 @@ FIRST_WORDS: Final = {
     "EXISTS": "EXISTS",
 }
 
-# Roots of the syntax tree (`EXPLAIN AST`) and the kind of statement. Absent on purpose: SHOW PROCESSLIST (the texts of
-# other people's queries), SHOW GRANTS/USERS/ROLES, CHECK TABLE, and everything that writes, kills or stops.
+# Kinds of statements by the root of their syntax tree (`EXPLAIN AST`). Deliberately absent: SHOW PROCESSLIST (queries
+# of other users), SHOW GRANTS/USERS/ROLES, CHECK TABLE, and statements that write, kill or stop.
 _SHOWN = ("Tables", "Columns", "Indexes", "Functions", "EngineQuery", "Setting")
 _OBJECTS = ("Table", "View", "Database", "Dictionary")
 ROOTS: Final = {
@@ -38,7 +38,7 @@ ROOTS: Final = {
 EXPLAINS: Final = frozenset({
     "EXPLAIN", "EXPLAIN AST", "EXPLAIN SYNTAX", "EXPLAIN QUERY TREE", "EXPLAIN PIPELINE", "EXPLAIN ESTIMATE",
 })  # fmt: skip
-# The nodes that a query may consist of. New parts of SQL in a later engine are refused until reviewed.
+# The nodes that a query may contain. New SQL syntax of a later engine is refused until reviewed.
 NODES: Final = frozenset({
     "SelectWithUnionQuery", "SelectIntersectExceptQuery", "SelectQuery", "ExpressionList", "Subquery",
     "WithElement", "TablesInSelectQuery", "TablesInSelectQueryElement", "TableExpression", "TableIdentifier",
@@ -49,38 +49,38 @@ NODES: Final = frozenset({
     "WindowListElement", "WindowDefinition",
 })  # fmt: skip
 
-# Tables made of arguments alone: nothing outside the query is read. (`zeros` too, but the engine refuses it readonly.)
-# Not `values` and `null`: their structure is a text that may define columns by expressions, `ALIAS file(…)` included.
+# Tables made only of arguments. (`zeros` qualifies, but the engine refuses it when read-only.) `values` and `null` take
+# their structure as text, which may define columns by expressions such as `ALIAS file(…)`.
 TABLE_FUNCTIONS: Final = frozenset({
     "numbers", "numbers_mt", "generateseries", "generate_series", "sqlstandardvalues", "view",
 })  # fmt: skip
 
-# Functions that read files, the network, secrets or the state of the server, or that only block. Lower case.
+# Functions that read files, the network, secrets or server state, or that only block. Lower case.
 FUNCTIONS_REFUSED: Final = frozenset({
     "file", "catboostevaluate", "evalmlmethod", "aiclassify", "aiembed", "aiextract", "aifilter", "aigenerate",
     "airedact", "aisimilarity", "aitranslate", "addresstoline", "addresstolinewithinlines", "addresstosymbol",
     "logtrace", "getserversetting", "getserverport", "tcpport", "getmacro", "getclienthttpheader",
     "currentrequesturl", "currenthandler", "showcertificate", "filesystemavailable", "filesystemcapacity",
     "filesystemunreserved", "generateserialid", "zookeepersessionuptime", "sleep", "sleepeachrow",
-    # These evaluate a text as SQL: the structure of a table, or the parameters of an aggregate function.
+    # These evaluate text as SQL: the structure of a table, or the parameters of an aggregate function.
     "arrayreduce", "arrayreduceinranges", "initializeaggregation", "structuretocapnprotoschema",
     "structuretoprotobufschema",
-    # These take a table or a dictionary as text, so its database is not checked.
+    # These take the name of a table or dictionary as text, so its database is not checked.
     "hascolumnintable", "joinget", "joingetornull", "naivebayesclassifier", "naivebayesclassifierwithprob",
     "naivebayesclassifierwithallprobs",
 })  # fmt: skip
 
-# Functions that take a function as their first argument. The engine also takes the bare name of a function there:
-# `arrayMap(file, […])` calls file().
+# Functions whose first argument is a function. The engine also accepts a bare name there: `arrayMap(file, […])` calls
+# file().
 HIGHER_ORDER: Final = "SELECT lower(name) FROM system.functions WHERE higher_order"
-# Those that take a number before the array or map; with these two arguments alone they take no function.
+# Of these, functions that take a number before the array or map. With two arguments they take no function.
 HIGHER_ORDER_WITH_NUMBER: Final = frozenset({
     "arraybottomk", "arraypartialreversesort", "arraypartialsort", "arraytopk", "mappartialreversesort",
     "mappartialsort",
 })  # fmt: skip
 
-# Tables of `system` that clients and people need to find their way. Absent on purpose: processes and query_log (the
-# texts of other queries), settings of the server, users, disks, named collections, logs, dictionaries, background work.
+# `system` tables that people and clients need to explore the database. Deliberately absent: processes and query_log
+# (queries of other users), server settings, users, disks, named collections, logs, dictionaries, background work.
 SYSTEM_TABLES: Final = frozenset({
     "one", "numbers", "databases", "tables", "columns", "settings", "functions", "formats", "data_type_families",
     "time_zones", "keywords", "aggregate_function_combinators", "table_engines", "parts", "parts_columns",
@@ -88,8 +88,8 @@ SYSTEM_TABLES: Final = frozenset({
 })  # fmt: skip
 INFORMATION_SCHEMA: Final = "information_schema"
 
-# Functions that cannot be listed ahead: user-defined ones (they may run a program), those that read a dictionary, the
-# engine's own helpers, and any new one that calls a model over the network or inspects the process.
+# Functions that only the running engine can list: user-defined functions (which may run a program), dictionary readers,
+# internal helpers, and new functions that call a model over the network or inspect the process.
 ENGINE_REFUSALS: Final = (
     "SELECT lower(name) FROM system.functions WHERE NOT is_aggregate AND (origin != 'System' "
     "OR categories IN ('AI', 'Introspection', 'Dictionary', 'Embedded Dictionary') OR startsWith(name, '__'))"
@@ -101,12 +101,12 @@ class SqlPolicy:
     """The databases and functions that queries may use. Its methods raise QueryRefusedError (497).
 
     Attributes:
-        database: the database whose tables may be read; unqualified names belong to it. Never `default`: in the
-            embedded engine its tables are the files of the disk.
+        database: the database that may be read; unqualified names belong to it. Never `default`: in the embedded
+            engine, its tables are files on disk.
         functions_refused: lower-case names of scalar functions.
         higher_order: lower-case names of functions that take a lambda.
-        closed_databases: lower-case names of existing databases that are not open, to distinguish `system.x` after
-            IN, which reads a table, from a column.
+        closed_databases: lower-case names of the other databases, to distinguish `system.x` after IN, which reads a
+            table, from a column.
     """
 
     database: str = "audit"
@@ -120,7 +120,7 @@ class SqlPolicy:
 
     @classmethod
     def of_engine(cls, database: str, connection: EngineConnection) -> SqlPolicy:
-        """Return the policy for one database, with the names that only the running engine has.
+        """Return the policy for one database, with the names that only the running engine can list.
 
         Raises:
             UsageError: the database does not exist.
@@ -136,7 +136,7 @@ class SqlPolicy:
         )
 
     def admit_table(self, database: str | None, table: str | None) -> None:
-        """Refuse a table that may not be read; `table` None is the database itself."""
+        """Refuse a table that may not be read; None stands for the database itself."""
         if database is None or database == self.database or database.lower() == INFORMATION_SCHEMA:
             return
         if database != "system":
@@ -148,13 +148,13 @@ class SqlPolicy:
     def admit_function(self, name: str) -> None:
         """Refuse a scalar function that may not be called."""
         if name.lower() in self.functions_refused or name.startswith("__"):
-            raise refused(f"function {name}() reaches outside of the tables")
+            raise refused(f"function {name}() reaches outside the tables")
 
     def admit_identifier(self, name: str) -> None:
-        """Refuse a bare identifier that may not stand in an expression, or that names a table that is not open."""
+        """Refuse an identifier that is also the name of a refused function or of a table that may not be read."""
         if name.lower() in self.functions_refused:
             raise refused(
-                f"{name} is also a function that reaches outside of the tables, and the engine may call it by its bare "
+                f"{name} is also a function that reaches outside the tables, and the engine may call it by its bare "
                 f"name; qualify a column of that name, as in t.{name}"
             )
         # IN reads a table by its name. A third part is a column.
@@ -166,14 +166,14 @@ class SqlPolicy:
         """Refuse a table function that may not be called."""
         if name.lower() not in TABLE_FUNCTIONS:
             allowed = ", ".join(sorted(TABLE_FUNCTIONS))
-            raise refused(f"table function {name}() reaches outside of the tables, only: {allowed}")
+            raise refused(f"table function {name}() reaches outside the tables, only: {allowed}")
 
     def takes_function(self, name: str, arguments: int) -> bool:
-        """Return whether the function `name` takes a function as the first of so many `arguments`."""
+        """Return whether a call of `name` with this number of arguments takes a function as the first one."""
         lower = name.lower()
         return lower in self.higher_order and arguments > (2 if lower in HIGHER_ORDER_WITH_NUMBER else 1)
 
 
 def refused(reason: str) -> QueryRefusedError:
-    """Return the refusal of a query that would reach something that is not open."""
+    """Return the error for a query that is not admitted."""
     return QueryRefusedError(ErrorCode.ACCESS_DENIED, f"Refused: {reason}.")

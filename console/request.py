@@ -1,7 +1,4 @@
-"""Read a request of ClickHouse's HTTP interface: the credential and the query (clickhouse.com/docs, "HTTP Interface").
-
-Pure: takes headers, parameters and body; no socket and no engine.
-"""
+"""Parse a request of ClickHouse's HTTP interface (clickhouse.com/docs, "HTTP Interface"). Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ from .errors import ErrorCode, QueryRefusedError
 from .execution import Query
 from .sql_gate import MAX_QUERY_BYTES
 
-# Parameters of the transport, and hints that change no row of an answer: accepted without effect.
+# Transport parameters, and hints that do not change the rows of an answer: accepted and ignored.
 IGNORED: Final = frozenset({
     "user", "password", "query_id", "session_id", "session_timeout", "session_check", "quota_key", "stacktrace",
     "buffer_size", "wait_end_of_query", "client_protocol_version", "role", "readonly", "http_zlib_compression_level",
@@ -31,21 +28,21 @@ IGNORED: Final = frozenset({
     "priority", "use_query_cache", "async_insert", "wait_for_async_insert", "connect_timeout", "receive_timeout",
     "send_timeout",
 })  # fmt: skip
-# Settings that shape an answer and open no file. Not all of `output_format_`: output_format_schema names a file.
+# Settings that shape an answer and open no file; output_format_schema, for example, names a file.
 _SAFE_SETTING: Final = re.compile(
     r"output_format_(?:arrow|parquet|json|csv|tsv|pretty|markdown|native|binary|decimal|float|xml|values)_[a-z0-9_]+"
     r"|join_use_nulls|session_timezone|date_time_output_format|date_time_input_format|extremes|limit|offset"
     r"|cast_keep_nullable|cast_string_to_dynamic_use_inference|format_csv_delimiter"
     r"|format_csv_null_representation|format_tsv_null_representation"
 )
-# Limits that a client may lower, never raise.
+# Limits that a client may lower but not raise.
 _LOWERABLE: Final = frozenset({"max_execution_time", "max_memory_usage", "max_result_rows", "max_result_bytes"})
 
 
 def authenticate(
     headers: Mapping[str, str], parameters: Mapping[str, str], credential: EndpointCredential
 ) -> bool | None:
-    """Return whether the request carries the right user and password; None when it carries neither.
+    """Return whether the request has the right user and password; None if it has neither.
 
     Reads X-ClickHouse-User and X-ClickHouse-Key, then Basic authentication, then `user` and `password` in the URL.
     Takes the same time for every wrong password of the right length.
@@ -73,12 +70,13 @@ def read_query(
     database: str,
     limits: Mapping[str, str],
 ) -> Query | None:
-    """Return the query of a request; None for a request without one, which ClickHouse answers with "Ok.".
+    """Return the query of a request; None if it has none, which ClickHouse answers with "Ok.".
 
-    `headers` have lower-case names; `database` is the only one that can be the current database.
+    `headers` have lower-case names; `database` is the only permitted current database.
 
     Raises:
-        QueryRefusedError: an HTTP-compressed or damaged body, external data, a database or setting that is not open.
+        QueryRefusedError: an HTTP-compressed or damaged body, external data, another database, or a
+            setting that is not permitted.
     """
     fields = dict(parameters)
     encoding = headers.get("content-encoding", "identity")
@@ -128,7 +126,7 @@ def _settings(requested: Mapping[str, str], limits: Mapping[str, str]) -> dict[s
             continue
         lower = name in _LOWERABLE and _is_lower(value, limits[name])
         if not lower and not _SAFE_SETTING.fullmatch(name):
-            # As a server answers a user with readonly=1. Dropping it would answer another question.
+            # As a server does with readonly=1. Ignoring the setting would change the meaning of the query.
             raise QueryRefusedError(ErrorCode.READONLY, f"Cannot modify '{name[:100]}' setting in readonly mode.")
         settings[name] = value
     return settings

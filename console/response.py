@@ -1,4 +1,4 @@
-"""Write a response of ClickHouse's HTTP interface: the answer piece by piece, or an error in ClickHouse's form."""
+"""Write a response of ClickHouse's HTTP interface: a streamed answer, or an error in ClickHouse's format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class QueryResponse:
     """The response to one request."""
 
     def __init__(self, send: Send, query_id: str | None, version: str) -> None:
-        """`query_id` is the one that the client chose; `version` is the engine's, for the text of errors."""
+        """`query_id` is the client's choice; `version` is that of the engine, for error texts."""
         self._send = send
         self._version = version
         self._exception_tag: str | None = None
@@ -32,7 +32,7 @@ class QueryResponse:
         self.bytes_sent = 0
 
     async def begin(self, output_format: str, rows: int | None, encoding: str | None) -> None:
-        """Send the head of an answer, with its number of rows if that is already known."""
+        """Send the headers of an answer, with the number of rows if it is already known."""
         self._exception_tag = secrets.token_hex(8)
         start, self._encode, self._end = encoder(encoding)
         headers = {
@@ -43,17 +43,17 @@ class QueryResponse:
         if encoding in HTTP_ENCODINGS:
             headers["content-encoding"] = encoding
         if rows is not None:
-            # JDBC drivers read the answers to some of their own queries only where this gives a number of rows.
+            # JDBC drivers read the answers to some internal queries only if this contains a number of rows.
             headers["x-clickhouse-summary"] = json.dumps({"result_rows": str(rows)})
         await self._head(200, headers)
         await self._body(start)
 
     async def write(self, piece: bytes) -> None:
-        """Send a piece of the body; returns when the client has room for the next."""
+        """Send a piece of the body, and wait until the client has room for the next one."""
         await self._body(self._encode(piece))
 
     async def end(self) -> None:
-        """End the body: the answer is complete."""
+        """End the body of a complete answer."""
         await self._body(self._end())
         await self._body(b"", more=False)
 
@@ -65,7 +65,7 @@ class QueryResponse:
         await self._body(data, more=False)
 
     async def fail(self, error: SqlError, status: int | None = None) -> None:
-        """Report that the query failed; after the head, leave the body incomplete, which every client notices."""
+        """Report an error. After the headers, the body stays incomplete, which every client detects."""
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(_SECONDS_TO_READ_AN_ERROR):
                 text = error.text(self._version)
@@ -75,7 +75,7 @@ class QueryResponse:
                         headers["www-authenticate"] = 'Basic realm="grantledger"'
                     await self.plain(status or error.status, text, headers)
                     return
-                # ClickHouse's block for an exception in the middle of a body.
+                # ClickHouse's format for an exception inside a body.
                 data, tag = text.encode("utf-8", "replace"), self._exception_tag.encode()
                 block = b"\r\n__exception__\r\n%s\r\n%s%d %s\r\n__exception__\r\n" % (tag, data, len(data), tag)
                 await self.write(block)

@@ -1,7 +1,7 @@
-"""Run queries in threads, a fixed number at once, and stream their answers through a pipe.
+"""Run a limited number of queries in threads, and stream their answers through pipes.
 
-The pipe keeps memory bounded whatever the format: the engine waits while the client reads. When the reading end is
-closed, the engine's next write fails, and the query ends.
+A pipe bounds memory for every format: the engine waits while the client reads. Closing the reading end makes the
+engine's next write fail, which ends the query.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from .errors import ErrorCode, SqlError
 from .execution import Execution, Query
 from .sql_gate import SqlGate
 
-# Fewer than the threads of an event loop (at least five): one must be free to cancel.
+# Fewer than the threads of an event loop (at least five): one must stay free for cancelling.
 _CONCURRENT_QUERIES: Final = 4
 _SECONDS_TO_WAIT_FOR_A_THREAD: Final = 10
-# The engine may not have registered a query yet when the first request to cancel it comes.
+# The engine may not have registered the query yet when it is first cancelled.
 _CANCEL_AGAIN_SECONDS: Final = 0.2
-# Most errors come before this much of an answer; the client then gets a proper error instead of a broken answer.
+# Most errors occur before this much of the answer, and can then be reported properly.
 _DELAYED_BYTES: Final = 64 << 10
 _PIECE_BYTES: Final = 256 << 10
 
 
 class QueryRunner:
-    """Runs a few queries at once, each in its own thread. Used from one event loop, which ends the threads."""
+    """Runs a few queries at a time, each in a thread of the event loop that uses it."""
 
     def __init__(self, path: Path, gate: SqlGate, limits: Mapping[str, str]) -> None:
         self._path, self._gate, self._limits = path, gate, limits
@@ -39,10 +39,12 @@ class QueryRunner:
 
     @asynccontextmanager
     async def run(self, query: Query) -> AsyncIterator[tuple[Execution, AsyncIterator[bytes]]]:
-        """Start a query, waiting for a thread first, and give its answer as it is produced, at least one piece.
+        """Wait for a free thread and start a query; yield its answer in one or more pieces.
 
-        Leaving the context cancels the query. Raises SqlError: all threads stayed busy (code 202); the iterator raises
-        QueryRefusedError and EngineError.
+        Leaving the context cancels the query. The iterator raises QueryRefusedError and EngineError.
+
+        Raises:
+            SqlError: all threads stayed busy (code 202).
         """
         try:
             await asyncio.wait_for(self._free.acquire(), _SECONDS_TO_WAIT_FOR_A_THREAD)
@@ -75,7 +77,7 @@ class QueryRunner:
             self._free.release()
 
     def cancel_all(self) -> None:
-        """Ask the engine to cancel every query; from any thread."""
+        """Ask the engine to cancel every query. Safe in any thread."""
         cancel_queries(self._path, self._tag)
 
 

@@ -1,6 +1,6 @@
-"""Answer the requests of the SQL endpoint.
+"""Handle the requests of the SQL endpoint.
 
-No query, value or secret is logged here, and no exception leaves that could carry one into a log.
+Neither log messages nor exceptions that leave this module contain a query, a value or a secret.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ logger = logging.getLogger(__name__)
 
 # For parameters that are too long for the URL.
 _MAX_FORM_BYTES: Final = 4 << 20
-# The engine's own time limit strikes first, except while it waits for a client that does not read.
+# The engine enforces its time limit first, unless it waits for a client that does not read.
 _TIME_TO_FAIL_SECONDS: Final = 2
 _OK: Final = "Ok.\n"
 
 
 async def ping(request: Request) -> Response:
-    """Answer that the endpoint is up; needs no password, as with ClickHouse."""
+    """Report that the endpoint is up. As with ClickHouse, this needs no password."""
     return PlainTextResponse(_OK)
 
 
 @dataclass(frozen=True)
 class QueryService:
-    """The ASGI application behind `/`. Every exception ends here: none may carry a query text into a log.
+    """The ASGI application at `/`.
 
-    `database` is the one that queries read, `limits` are the settings of every query, and `version` is the engine's,
-    for the text of errors.
+    `database` is the database that queries read, `limits` are the settings of every query, and `version` is that of the
+    engine, for error texts.
     """
 
     runner: QueryRunner
@@ -54,7 +54,7 @@ class QueryService:
     version: str
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, up to its last byte or an error in ClickHouse's form."""
+        """Serve one request. All exceptions end here, because they may quote the query."""
         request = Request(scope, receive)
         response = QueryResponse(send, request.query_params.get("query_id"), self.version)
         try:
@@ -63,7 +63,7 @@ class QueryService:
             logger.info("query %s: code %d %s", response.query_id, error.code, error.name)
             await response.fail(error)
         except Exception as error:
-            # The message may quote the query, so only the type and the lines of code are logged.
+            # The message may quote the query: log only the type and the lines of code.
             lines = "".join(traceback.format_tb(error.__traceback__))
             logger.error("query %s: %s\n%s", response.query_id, type(error).__name__, lines)
             await response.fail(
@@ -71,7 +71,7 @@ class QueryService:
             )
 
     async def _serve(self, request: Request, response: QueryResponse) -> None:
-        # Parse nothing, and keep no body in memory, before the password is right: the server discards the body.
+        # Before authentication, parse nothing and keep no body in memory.
         authentic = authenticate(request.headers, request.query_params, self.credential)
         if not authentic:
             reason = "user and password are required" if authentic is None else "wrong user or password"
@@ -130,7 +130,7 @@ async def _body(request: Request) -> bytes:
     async for part in request.stream():
         body += part
         if len(body) > limit:
-            # The server discards the rest, so that the client receives the refusal.
+            # The server discards the rest of the body, so that the client receives the error.
             raise QueryRefusedError(ErrorCode.QUERY_IS_TOO_LARGE, f"Query exceeds the limit of {limit} bytes.")
     return bytes(body)
 

@@ -1,17 +1,18 @@
-"""Decide whether a SQL text may run: one statement that only reads, and only tables that are open.
+"""Admit one SQL statement that only reads, and only reads permitted tables.
 
-`readonly=1` is not enough in an embedded engine. Measured with chDB 26.9, on a connection with `readonly=1`:
-`SELECT … INTO OUTFILE` writes files; the scalar `file()` reads them; `DESCRIBE file()/url()/s3()/sqlite()/Python()`
-read files, the network and variables of the process; `KILL QUERY`, `KILL MUTATION` and `SYSTEM STOP MERGES` run;
-`a; b` runs both; `SETTINGS` in a subquery is not checked; system tables show other queries.
+`readonly=1` is not enough in an embedded engine. With chDB 26.9 and `readonly=1`, `SELECT … INTO OUTFILE` writes files;
+`file()` reads files; `DESCRIBE file()/url()/s3()/sqlite()/Python()` reads files, the network and variables of the
+process; `KILL QUERY`, `KILL MUTATION` and `SYSTEM STOP MERGES` run; `a; b` runs both statements; `SETTINGS` in a
+subquery is not checked; system tables show the queries of other users.
 
-So the gate checks a text twice:
-1. `screen` checks its tokens (`lexer`), without an engine. Its result is one statement without comments.
-2. `inspect` checks the syntax tree that the engine's own parser builds from that text. The tree does not show the
-   arguments of `APPLY(…)` and SHOW, so only plain names may stand there, and the SELECTs in the engine's own rewriting
-   of the text must all appear in the tree. The engine also calls a function by its bare name (`arrayMap(file, …)`,
-   `currentHandler`), so a name in an expression is checked like a call, and higher-order functions take lambdas only.
-Run the text of the resulting statement, and nothing else, with the settings of `execution`.
+So each text is checked twice:
+1. `screen` checks its tokens without the engine and returns one statement without comments.
+2. `inspect` checks the syntax tree that the engine's own parser builds from that statement. The tree omits the
+   arguments of `APPLY(…)` and SHOW, so these must be plain names. It may omit subqueries, so every SELECT in the text
+   as the engine formats it must appear in the tree. The engine calls some functions by their bare name
+   (`arrayMap(file, …)`, `currentHandler`), so names in expressions are checked like calls, and higher-order functions
+   take only lambdas.
+Run only the text of the returned statement, with the settings of `execution`.
 """
 
 from __future__ import annotations
@@ -30,21 +31,21 @@ from .syntax_tree import Node, read_tree
 MAX_QUERY_BYTES = 256 * 1024
 
 _IDENTIFIER_VALUE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,126}(?:\.[A-Za-z_][A-Za-z0-9_]{0,126})?")
-# After these words FORMAT is the name of a table or column, not the clause.
+# After these words, FORMAT is the name of a table or column, not a clause.
 _BEFORE_NAME = frozenset({"FROM", "JOIN", "AS", "IN", "TABLE", "DESCRIBE", "EXISTS", "SELECT", "BY", "VIEW"})
-# Of the function after APPLY and its literals: a bound for the work on brackets that are not closed.
+# Limits the search for the bracket that closes an APPLY.
 _MAX_APPLIED_TOKENS = 256
 _PARTS_OF_TABLES = frozenset({"COLUMNS", "FIELDS", "INDEX", "INDEXES", "INDICES", "KEYS"})
 
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement that may run.
+    """An admitted statement.
 
     Attributes:
         kind: SELECT, SHOW, DESCRIBE, EXPLAIN or EXISTS.
         text: the text to run, without comments, a final semicolon or a FORMAT clause.
-        format: the output format of its FORMAT clause, None without one.
+        format: the output format in its FORMAT clause; None without one.
         identifiers: names of the `{name:Identifier}` substitutions.
     """
 
@@ -55,17 +56,17 @@ class Statement:
 
 
 class Parser(Protocol):
-    """The engine's own parser; it runs no part of the text."""
+    """The engine's own parser. It runs no part of the text."""
 
     def tree(self, text: str) -> Sequence[str]:
-        """Return the lines of `EXPLAIN AST` for a text from `SqlGate.screen`, with the query's parameters."""
+        """Return the lines of `EXPLAIN AST` for a text that `SqlGate.screen` returned."""
 
     def canonical(self, text: str) -> str:
         """Return the text as the engine formats it (`formatQuerySingleLine`)."""
 
 
 class SqlGate:
-    """Checks SQL texts against a policy. It has no state, so all threads share one."""
+    """Checks SQL against a policy. Stateless, so threads may share it."""
 
     def __init__(self, policy: SqlPolicy) -> None:
         self.policy = policy
@@ -73,7 +74,8 @@ class SqlGate:
     def check(self, sql: str, parameters: Mapping[str, str], parser: Parser) -> Statement:
         """Return the statement to run for `sql`; `parameters` are the values of its substitutions.
 
-        Raises QueryRefusedError, and the exceptions of `parser`.
+        Raises:
+            QueryRefusedError: the statement is not admitted. Errors of `parser` are raised as well.
         """
         statement = self.screen(sql)
         for name in sorted(statement.identifiers & parameters.keys()):
@@ -88,14 +90,15 @@ class SqlGate:
         self.inspect(statement, root)
         written = sum(token.keyword == "SELECT" for token in tokens)
         if written != sum(node.kind == "SelectQuery" for node, _ in root.walk()):
-            raise refused("a subquery stands where its tables cannot be checked; write it as a WITH clause")
+            raise refused("the tables of a subquery cannot be checked here; move the subquery to a WITH clause")
         return statement
 
     def screen(self, sql: str) -> Statement:
-        """Check the tokens of `sql`, without an engine.
+        """Check the tokens of `sql` without the engine.
 
-        Raises QueryRefusedError with the code a ClickHouse server would use: 229 too large, 62 not one readable
-        statement, 164 not a read or a change of settings, 497 a function that reaches outside.
+        Raises:
+            QueryRefusedError: with the code that a ClickHouse server would use: 229 too large, 62 not exactly one valid
+                statement, 164 not a read or a change of settings, 497 a function that reaches outside the tables.
         """
         size = len(sql.encode("utf-8", "surrogatepass"))
         if size > MAX_QUERY_BYTES:
@@ -115,14 +118,14 @@ class SqlGate:
         return Statement(kind, text.rstrip(), output_format, frozenset(_identifiers(tokens)))
 
     def inspect(self, statement: Statement, root: Node) -> None:
-        """Check the syntax tree that the engine's parser built from the statement's text. Raises QueryRefusedError."""
+        """Check the syntax tree of the statement. Raises QueryRefusedError."""
         kind = ROOTS.get(root.kind)
         if kind != statement.kind:
             raise _not_a_read(root.kind)
         if kind == "EXPLAIN" and root.label not in EXPLAINS:
             raise refused(f"{root.label} is not supported, only: {', '.join(sorted(EXPLAINS))}")
         if kind == "SELECT" and any(child.kind != "ExpressionList" for child in root.children[1:]):
-            # Apart from its select list a root contains only an output file, a format or settings; all are refused.
+            # Apart from the select list, a root contains only an output file, a format or settings. All are refused.
             raise refused("the statement has an output clause (INTO OUTFILE, FORMAT or SETTINGS)")
         if kind in {"SHOW", "EXISTS"}:
             self._inspect_names(root)
@@ -144,12 +147,12 @@ class SqlGate:
             database = token.name or ""
             closed = is_first and database.lower() in self.policy.closed_databases
             if closed and len(following) > 1 and following[0].text == ".":
-                # A substitution is not a name: require an empty one, which is refused.
+                # A substitution has no name; the empty name is refused.
                 self.policy.admit_table(database, following[1].name or "")
             if token.keyword == "APPLY":
                 self._screen_apply(tokens[index + 1 : index + 3 + _MAX_APPLIED_TOKENS])
             if token.keyword == "SETTINGS" and _assigns(tokens, index + 1):
-                # The engine checks only the outermost clause against readonly=1.
+                # With readonly=1, the engine checks only the outermost SETTINGS clause.
                 raise _settings_refused()
 
     def _screen_pair(self, token: Token, after: Token) -> None:
@@ -158,13 +161,13 @@ class SqlGate:
         if (token.keyword, after.keyword) == ("FROM", "INFILE"):
             raise refused("FROM INFILE reads a file where the engine runs")
         if token.kind == "quoted" and "." in token.text and after.text == ".":
-            # The tree prints `a.b`.c and a.`b.c` alike, so the database would be ambiguous.
+            # The tree prints `a.b`.c and a.`b.c` alike, so the database is ambiguous.
             raise refused(f"name {token.text} contains a dot and is followed by one")
         if after.text == "(" and token.name is not None:
             self.policy.admit_function(token.name)
 
     def _screen_apply(self, tokens: Sequence[Token]) -> None:
-        # The tree does not show the applied function, so only its name and literals may stand here.
+        # The tree omits the applied function, so only its name and literals are admitted.
         applied, is_open = _applied(tokens)
         names = [token.name for token in applied if token.name is not None and not token.text[0].isdigit()]
         if names:
@@ -173,7 +176,7 @@ class SqlGate:
             raise refused("APPLY takes only the name of a function here, not an expression")
 
     def _screen_show(self, tokens: Sequence[Token]) -> None:
-        # The tree of SHOW does not show its conditions and names, so only plain forms are admitted.
+        # The tree of SHOW omits conditions and names, so only plain forms are admitted.
         if any(token.text in {"(", "{"} or token.keyword == "WHERE" for token in tokens):
             raise refused("SHOW and EXISTS take no expressions here: query system.tables instead")
         of_table = any(token.keyword in _PARTS_OF_TABLES for token in tokens)
@@ -211,12 +214,11 @@ class SqlGate:
                 self.policy.admit_function(node.label)
                 self._require_lambda(node)
             case "Identifier":
-                # The engine accepts a bare name as a function, arrayMap(file, …), and runs some without parentheses.
-                # The tree contains the values of substitutions.
+                # It may be a function: arrayMap(file, …). The tree contains the values of substitutions.
                 self.policy.admit_identifier(node.label)
 
     def _require_lambda(self, call: Node) -> None:
-        """Refuse a call that may pass a function as anything but a lambda: the name alone is not checked as a call."""
+        """Refuse a higher-order call whose first argument is not a lambda: it might name a function."""
         arguments = call.children[0].children if call.children else []
         if not self.policy.takes_function(call.label, len(arguments)):
             return
@@ -225,7 +227,7 @@ class SqlGate:
             return
         example = "f"
         if first.kind == "Identifier":
-            # A refused name gets its own reason.
+            # A refused name has its own message.
             self.policy.admit_identifier(first.label)
             example = first.label
         raise refused(f"{call.label}() takes a lambda as its first argument here: write x -> {example}(x)")
@@ -244,7 +246,7 @@ def _settings_refused() -> QueryRefusedError:
 
 
 def _applied(tokens: Sequence[Token]) -> tuple[Sequence[Token], bool]:
-    """Return the name and brackets directly after APPLY, and whether they do not end here or begin a lambda."""
+    """Return the function after APPLY with its brackets, and whether it is incomplete or a lambda."""
     depth = 0
     for index, token in enumerate(tokens[:_MAX_APPLIED_TOKENS]):
         depth += {"(": 1, ")": -1}.get(token.text, 0)
@@ -265,21 +267,21 @@ def _take_format(text: str, tokens: list[Token]) -> tuple[str, list[Token], str 
     if len(tokens) < 3 or tokens[-2].keyword != "FORMAT" or tokens[-1].name is None:
         return text, tokens, None
     before = tokens[-3]
-    described = before.keyword == "DESC" and len(tokens) == 3  # elsewhere it is an order
+    described = before.keyword == "DESC" and len(tokens) == 3  # elsewhere DESC is a sort order
     if described or before.keyword in _BEFORE_NAME or before.text in {".", ","}:
         return text, tokens, None
     return text[: tokens[-2].start], tokens[:-2], tokens[-1].name
 
 
 def _identifiers(tokens: Sequence[Token]) -> Iterator[str]:
-    """Yield the names of `{name:Identifier}`; the same name may also be substituted with another type."""
+    """Yield the names of `{name:Identifier}`; the same name may also occur with another type."""
     for brace, name, colon, type_name in zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False):
         if brace.text == "{" and colon.text == ":" and name.name and (type_name.name or "").upper() == "IDENTIFIER":
             yield name.name
 
 
 def _assigns(tokens: Sequence[Token], start: int) -> bool:
-    """Return whether the tokens from `start` on begin with `name =` or `name.name =`."""
+    """Return whether `name =` or `name.name =` begins at token `start`."""
     for index in range(start, len(tokens)):
         token, is_dot = tokens[index], (index - start) % 2 == 1
         if is_dot and token.text == "=":

@@ -1,6 +1,6 @@
-"""Parse the syntax tree that the engine prints for `EXPLAIN AST`.
+"""Parse the output of `EXPLAIN AST`.
 
-One line per node, with leading spaces for its depth: `Function file (alias f) (children 1)`.
+Each line is a node, indented by its depth: `Function file (alias f) (children 1)`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _TAIL = re.compile(r"(?: \(alias .*\))?(?: \(children \d+\))?$")
 
 @dataclass
 class Node:
-    """A node: its kind (the first word), the label after it without alias and child count, its children in order."""
+    """A node. ``kind`` is the first word of its line, ``label`` the rest without alias and child count."""
 
     kind: str
     label: str
     children: list[Node] = field(default_factory=list)
 
     def walk(self) -> Iterator[tuple[Node, Node | None]]:
-        """Yield this node and all below it, each with its parent (None for this one)."""
+        """Yield this node and its descendants, each with its parent; None for this node."""
         stack: list[tuple[Node, Node | None]] = [(self, None)]
         while stack:
             node, parent = stack.pop()
@@ -34,7 +34,8 @@ class Node:
 def read_tree(lines: Sequence[str]) -> Node:
     """Build the tree from the lines of `EXPLAIN AST`.
 
-    Raises QueryRefusedError when the lines are not one tree: no root, several roots, or a node that skips a level.
+    Raises:
+        QueryRefusedError: the lines are not one tree: no root, several roots, or a node that skips a level.
     """
     path: list[Node] = []
     root: Node | None = None

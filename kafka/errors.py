@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
@@ -63,6 +64,22 @@ def is_fatal(error: KafkaError) -> bool:
 def unavailable(action: str, error: KafkaException) -> KafkaUnavailableError:
     """Return the error for people: the action that failed, why, and the setting to check."""
     return KafkaUnavailableError(f"{action}: {error.args[0].str()} (kafka_bootstrap_servers)")
+
+
+@contextmanager
+def raised_for_people(action: str, lost: Callable[[str], DependencyError] = KafkaUnavailableError) -> Iterator[None]:
+    """Turn a KafkaException that ends a process into an error for people.
+
+    Args:
+        action: the action that failed, for example ``sealing cannot continue``.
+        lost: makes the error if a retry cannot help: another process took over, or a transaction failed.
+    """
+    try:
+        yield
+    except KafkaException as error:
+        if is_transient(error):
+            raise unavailable(action, error) from error
+        raise lost(f"{action}: {error.args[0].str()}") from error
 
 
 def retry_transient(request: Callable[[], Returned], timeout: float = PATIENCE) -> Returned:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, Message, Producer
 
@@ -17,6 +17,15 @@ class Record(NamedTuple):
     topic: str
     value: bytes | None
     key: str | bytes | None = None
+
+
+def produce(producer: Producer, topic: str, value: bytes | None, key: str | bytes | None, **options: Any) -> None:
+    """Queue a record for a topic on the brokers; wait while the local queue is full."""
+    while True:
+        try:
+            return producer.produce(topic, value, key, **options)
+        except BufferError:
+            producer.poll(0.5)
 
 
 class Publisher:
@@ -40,7 +49,9 @@ class Publisher:
                 failures.append(error.str())
 
         for record in records:
-            self._produce(record, delivered)
+            produce(
+                self._producer, self._cluster.physical(record.topic), record.value, record.key, on_delivery=delivered
+            )
             count += 1
         if missing := self._producer.flush(timeout):
             failures.append(f"{missing} not acknowledged within {timeout:.0f} s")
@@ -48,13 +59,3 @@ class Publisher:
             reasons = "; ".join(dict.fromkeys(failures))
             raise KafkaUnavailableError(f"records were not published: {reasons} (kafka_bootstrap_servers)")
         return count
-
-    def _produce(self, record: Record, delivered: object) -> None:
-        name = self._cluster.physical(record.topic)
-        while True:
-            try:
-                self._producer.produce(name, record.value, record.key, on_delivery=delivered)  # type: ignore[arg-type]
-            except BufferError:
-                self._producer.poll(0.5)
-            else:
-                return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
@@ -66,6 +66,75 @@ class SealedLogStoppedError(StoppedError):
     """A sealed log is discontinuous; nothing after that point can be trusted. A person must look."""
 
 
+@dataclass(frozen=True, slots=True)
+class SealedLogs:
+    """All that a process needs to read the sealed logs of its deployment. The runtime makes it from the settings.
+
+    Attributes:
+        keys: the log's public keys.
+        on_problem: called for each record that is not accepted.
+    """
+
+    cluster: Cluster
+    deployment: str
+    keys: LogKeys
+    on_problem: OnProblem
+
+    def open(
+        self, topic: str, partition: int = 0, *, start: int | None = None, check: Check = check_contents
+    ) -> SealedLogReader:
+        """Return a reader of the sealed partition of an input partition; see :class:`SealedLogReader`."""
+        return SealedLogReader(self, topic, partition, start=start, check=check)
+
+    def last(self, topic: str, partition: int = 0, *, before: int | None = None) -> VerifiedBatch | None:
+        """Return the last batch with a valid note, or None if the sealed partition has no record.
+
+        The records after it are reported. If no record has a valid note, the key or the brokers are probably the wrong
+        ones, and nothing is reported.
+
+        Args:
+            before: return the last batch below this offset in the sealed topic instead.
+
+        Raises:
+            SealedLogStoppedError: the sealed partition has records, and none of them has a valid note.
+        """
+        problems: list[SealedLogProblem] = []
+        verified = SealedPartition(replace(self, on_problem=problems.append), topic, partition, check=check_hashes)
+        found = verified.start_after(read_backward(self.cluster, sealed(topic), partition, before=before))
+        if found is None and problems:
+            raise SealedLogStoppedError(
+                f"no record of {self.cluster.physical(sealed(topic))} partition {partition} verifies. The last one: "
+                f"{problems[0].reason}. Check key_file, deployment, topic_prefix and kafka_bootstrap_servers"
+            )
+        for problem in problems:
+            self.on_problem(problem)
+        return found
+
+    def tail(self, topic: str, partition: int = 0) -> VerifiedBatch | None:
+        """Return the last batch as :meth:`last` does, after checking that it continues the batch before it.
+
+        A copy of an older batch has a valid note too. Whoever appends to the log, or signs its head again, must not
+        take it for the end.
+
+        Raises:
+            SealedLogStoppedError: no record has a valid note, or the last batch does not continue the one before it.
+        """
+        found = self.last(topic, partition)
+        if found is None:
+            return None
+        name = sealed(topic)
+        begin = first_offset(self.cluster, name, partition)
+        verifier = SealedPartition(self, topic, partition, check=check_hashes, begin=begin)
+        verifier.start_after(read_backward(self.cluster, name, partition, before=found.offset))
+        for message in read_range(self.cluster, name, partition, found.offset, found.offset + 1):
+            if verifier.accept(message) is None:
+                raise SealedLogStoppedError(
+                    f"the last batch of {self.cluster.physical(name)} partition {partition}, at offset {found.offset}, "
+                    "does not continue the batch before it: run `grantledger verify --from kafka`"
+                )
+        return found
+
+
 class SealedPartition:
     """Verifies the records of one sealed partition, in order, and reports those that it does not accept.
 
@@ -81,18 +150,16 @@ class SealedPartition:
 
     def __init__(
         self,
-        deployment: str,
+        logs: SealedLogs,
         topic: str,
         partition: int,
         *,
-        keys: LogKeys,
-        on_problem: OnProblem,
         check: Check = check_contents,
         begin: int = 0,
         head: Head | None = None,
     ) -> None:
-        self._verifier = LogVerifier(f"{deployment}/{topic}/{partition}", keys, head, check)
-        self._topic, self._partition, self._on_problem = sealed(topic), partition, on_problem
+        self._verifier = LogVerifier(f"{logs.deployment}/{topic}/{partition}", logs.keys, head, check)
+        self._topic, self._partition, self._on_problem = sealed(topic), partition, logs.on_problem
         self._begin = begin
         self.stopped = False
         """Whether a batch did not continue the log. No later record is accepted."""
@@ -138,37 +205,31 @@ class SealedLogReader:
 
     Args:
         topic: the input topic; the reader reads its sealed topic.
-        keys: the log's public keys.
         start: offset in the sealed topic; None for its beginning. The batch before it provides the verified head.
         check: :func:`check_contents` for those who act on the payloads, else :func:`check_hashes`.
     """
 
     def __init__(
         self,
-        cluster: Cluster,
-        deployment: str,
+        logs: SealedLogs,
         topic: str,
         partition: int,
-        keys: LogKeys,
         *,
-        on_problem: OnProblem,
         start: int | None = None,
         check: Check = check_contents,
     ) -> None:
-        self._cluster, self._input = cluster, topic
+        self._cluster, self._input = logs.cluster, topic
         self.topic, self.partition = sealed(topic), partition
-        begin = first_offset(cluster, self.topic, partition)
-        self._sealed = SealedPartition(
-            deployment, topic, partition, keys=keys, on_problem=on_problem, check=check, begin=begin
-        )
+        begin = first_offset(logs.cluster, self.topic, partition)
+        self._sealed = SealedPartition(logs, topic, partition, check=check, begin=begin)
         self.position = max(begin, start or 0)
         """Offset in the sealed topic at which reading continues."""
         self.at_end = False
         """Whether everything in the partition has been read."""
         if self.position > begin:
-            self._sealed.start_after(read_backward(cluster, self.topic, partition, before=self.position))
-        self._consumer = Consumer({**reader_options(cluster, "unused"), "enable.partition.eof": True})
-        self._consumer.assign([cluster.partition(self.topic, partition, self.position)])
+            self._sealed.start_after(read_backward(logs.cluster, self.topic, partition, before=self.position))
+        self._consumer = Consumer({**reader_options(logs.cluster, "unused"), "enable.partition.eof": True})
+        self._consumer.assign([logs.cluster.partition(self.topic, partition, self.position)])
 
     @property
     def head(self) -> Head | None:
@@ -269,67 +330,3 @@ class SealedLogReader:
             name = self._cluster.physical(self.topic)
             raise KafkaUnavailableError(f"reading {name}: {error.str()} (kafka_bootstrap_servers)")
         return False
-
-
-@dataclass(frozen=True, slots=True)
-class SealedLogs:
-    """All that a process needs to read the sealed logs of its deployment. The runtime makes it from the settings."""
-
-    cluster: Cluster
-    deployment: str
-    keys: LogKeys
-    on_problem: OnProblem
-
-    def open(
-        self, topic: str, partition: int = 0, *, start: int | None = None, check: Check = check_contents
-    ) -> SealedLogReader:
-        """Return a reader of the sealed partition of an input partition; see :class:`SealedLogReader`."""
-        return SealedLogReader(
-            self.cluster,
-            self.deployment,
-            topic,
-            partition,
-            self.keys,
-            on_problem=self.on_problem,
-            start=start,
-            check=check,
-        )
-
-    def partition(self, topic: str, partition: int, *, check: Check, begin: int, head: Head | None) -> SealedPartition:
-        """Return the verifier of a sealed partition for records that a consumer group delivers."""
-        return SealedPartition(
-            self.deployment,
-            topic,
-            partition,
-            keys=self.keys,
-            on_problem=self.on_problem,
-            check=check,
-            begin=begin,
-            head=head,
-        )
-
-    def last(self, topic: str, partition: int = 0, *, before: int | None = None) -> VerifiedBatch | None:
-        """Return the last batch with a valid note, or None if the sealed partition has no record.
-
-        The records after it are reported. If no record has a valid note, the key or the brokers are probably the wrong
-        ones, and nothing is reported.
-
-        Args:
-            before: return the last batch below this offset in the sealed topic instead.
-
-        Raises:
-            SealedLogStoppedError: the sealed partition has records, and none of them has a valid note.
-        """
-        problems: list[SealedLogProblem] = []
-        verified = SealedPartition(
-            self.deployment, topic, partition, keys=self.keys, on_problem=problems.append, check=check_hashes
-        )
-        found = verified.start_after(read_backward(self.cluster, sealed(topic), partition, before=before))
-        if found is None and problems:
-            raise SealedLogStoppedError(
-                f"no record of {self.cluster.physical(sealed(topic))} partition {partition} verifies. The last one: "
-                f"{problems[0].reason}. Check key_file, deployment, topic_prefix and kafka_bootstrap_servers"
-            )
-        for problem in problems:
-            self.on_problem(problem)
-        return found

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType, TopicMetadata
+from confluent_kafka.admin import ClusterMetadata, ConfigResource, NewTopic, ResourceType
 
 from ..base.errors import UsageError
 from ..schemas.topics import TopicSpec
@@ -32,10 +32,7 @@ def create_topics(cluster: Cluster, specs: Iterable[TopicSpec], replication: int
         KafkaUnavailableError: they do not answer.
     """
     specs = _physical(cluster, specs)
-    try:
-        brokers = len(cluster.admin.list_topics(timeout=TIMEOUT).brokers)
-    except KafkaException as error:
-        raise unavailable("Kafka does not answer", error) from error
+    brokers = len(_metadata(cluster).brokers)
     copies = replication or min(3, brokers)
     config = {"min.insync.replicas": "2"} if copies >= 3 else {}
     new = [
@@ -68,7 +65,7 @@ def check_topics(cluster: Cluster, specs: Iterable[TopicSpec]) -> list[str]:
         KafkaUnavailableError: the brokers do not answer.
     """
     specs = _physical(cluster, specs)
-    present = _topics(cluster)
+    present = _metadata(cluster).topics
     differences = []
     for spec in specs:
         if spec.name not in present:
@@ -90,9 +87,9 @@ def _physical(cluster: Cluster, specs: Iterable[TopicSpec]) -> list[TopicSpec]:
     return [replace(spec, name=cluster.physical(spec.name)) for spec in specs]
 
 
-def _topics(cluster: Cluster) -> dict[str, TopicMetadata]:
+def _metadata(cluster: Cluster) -> ClusterMetadata:
     try:
-        return cluster.admin.list_topics(timeout=TIMEOUT).topics
+        return cluster.admin.list_topics(timeout=TIMEOUT)
     except KafkaException as error:
         raise unavailable("Kafka does not answer", error) from error
 
@@ -101,7 +98,7 @@ def _await_leaders(cluster: Cluster, partitions: dict[str, int]) -> None:
     """Wait until every partition has a leader: brokers learn of new topics a moment after the controller."""
     deadline = time.monotonic() + TIMEOUT
     while True:
-        present = _topics(cluster)
+        present = _metadata(cluster).topics
         missing = [
             name
             for name, count in partitions.items()

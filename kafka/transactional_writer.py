@@ -22,6 +22,7 @@ from ..base.retry import retry
 from .cluster import Cluster
 from .offsets import Partition
 from .options import TRANSACTION_TIMEOUT_MS, transactional_options
+from .publisher import produce
 
 log = structlog.get_logger("grantledger.kafka")
 
@@ -83,13 +84,7 @@ class TransactionalWriter:
     ) -> None:
         """Add a record to the transaction; wait while the local queue is full."""
         name = self._cluster.physical(topic)
-        while True:
-            try:
-                self._producer.produce(name, value, key, partition, on_delivery=on_delivery)
-            except BufferError:
-                self._producer.poll(0.5)
-            else:
-                return
+        produce(self._producer, name, value, key, partition=partition, on_delivery=on_delivery)
 
     def send_offsets(self, offsets: Mapping[Partition, int], group_metadata: Any) -> None:
         """Add the offsets at which a consumer group continues to the transaction."""

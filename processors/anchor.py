@@ -12,14 +12,13 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import structlog
-from confluent_kafka import KafkaException
 
 from ..base.errors import StoppedError
-from ..kafka.errors import KafkaUnavailableError, is_transient, unavailable
+from ..kafka.errors import raised_for_people
 from ..kafka.identity import identify_topics
 from ..kafka.offsets import first_offset
 from ..kafka.records import last_record
-from ..kafka.sealed_log import SealedLogs
+from ..kafka.sealed_log import SealedLogs, SealedLogStoppedError
 from ..kafka.transactional_writer import TransactionalWriter
 from ..ledger.anchor import (
     Anchor,
@@ -34,11 +33,16 @@ from ..ledger.anchor import (
     encode_anchor,
     encode_receipt,
 )
+from ..ledger.entry import split_origin
 from ..ledger.keys import Signer
 from ..ledger.merkle import Frontier
 from ..ledger.note import Checkpoint
+from ..schemas.codec import EventEncoder
+from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, RECEIPTS_TOPIC
 from . import metrics
+from .notices import finding_opened
+from .resume import contradicts
 
 log = structlog.get_logger("grantledger.anchor")
 
@@ -63,7 +67,10 @@ class Anchorer:
         self._signer, self._targets = signer, targets
         self._interval, self._now = interval, now
         self._frontier = Frontier()
-        self._sizes: dict[str, Checkpoint] = {}
+        self._anchored: dict[str, Checkpoint] = {}
+        """The heads in the last anchor, by origin without the epoch."""
+        self._stopped: dict[str, str] = {}
+        """Why a log is not anchored, by origin without the epoch."""
         self._stop = threading.Event()
         self._writer = TransactionalWriter(logs.cluster, f"{logs.deployment}-anchor", stopping=self._stop.is_set)
 
@@ -75,10 +82,10 @@ class Anchorer:
         """Anchor until stopped.
 
         Raises:
-            AnchoringStoppedError: the last anchor or a head does not verify, or a log has become shorter.
+            AnchoringStoppedError: the last anchor does not verify, or every log is stopped.
             KafkaUnavailableError: the brokers do not answer, or another anchor process took over.
         """
-        try:
+        with raised_for_people("anchoring cannot continue"):
             identify_topics(self._cluster, (ANCHORS_TOPIC, RECEIPTS_TOPIC))
             self._writer.init()
             self._resume()
@@ -90,10 +97,6 @@ class Anchorer:
                 due = max(due + self._interval, time.monotonic())
                 self._stop.wait(due - time.monotonic())
             self.anchor_once()
-        except KafkaException as error:
-            if is_transient(error):
-                raise unavailable("anchoring cannot continue", error) from error
-            raise KafkaUnavailableError(f"anchoring cannot continue: {error.args[0].str()}") from error
 
     def _resume(self) -> None:
         last = last_record(self._cluster, ANCHORS_TOPIC, 0)
@@ -108,7 +111,7 @@ class Anchorer:
             self._frontier = check_anchor(anchor, self._signer.public_key)
         except AnchorError as error:
             raise AnchoringStoppedError(f"the last anchor does not verify with this key: {error}") from error
-        self._sizes = {checkpoint.origin: checkpoint for checkpoint in anchor.checkpoints()}
+        self._anchored = {split_origin(head.origin)[0]: head for head in anchor.checkpoints()}
         self._publish(anchor)  # the process may have died between the commit and the targets
         log.info("anchor_log_resumed", size=self._frontier.size)
 
@@ -121,27 +124,66 @@ class Anchorer:
         anchor, frontier = append_anchor(self._frontier, self._deployment, time_ms, checkpoints, self._signer)
         self._write(ANCHORS_TOPIC, encode_anchor(anchor))
         self._frontier = frontier
-        self._sizes = {checkpoint.origin: checkpoint for checkpoint in checkpoints}
+        self._anchored = {split_origin(head.origin)[0]: head for head in checkpoints}
         metrics.ANCHORS.inc()
         metrics.LAST_ANCHOR.set_to_current_time()
         self._publish(anchor)
         return anchor
 
     def _heads(self) -> list[Checkpoint]:
-        """Return the verified latest checkpoint of every log, never older than the one in the last anchor."""
-        heads = {}
+        """Return the verified latest checkpoint of every log, never older than the one in the last anchor.
+
+        A log that does not verify, or contradicts its last anchor, is stopped: the anchor repeats its last checkpoint,
+        so that the contradiction stays visible. The others go on, and so does this one once it is restored.
+
+        Raises:
+            AnchoringStoppedError: every log is stopped.
+        """
+        heads, stopped = dict(self._anchored), {}
         for topic, identity in identify_topics(self._cluster, INPUT_TOPICS).items():
             for partition in range(identity.partitions):
-                if (last := self._logs.last(topic, partition)) is not None:
-                    heads[last.batch.origin] = last.head.checkpoint()
-        for origin, before in self._sizes.items():
-            now = heads.get(origin)
-            if now is None or now.size < before.size or (now.size == before.size and now.root != before.root):
-                found = "none" if now is None else f"{now.size}, root {now.root.hex()}"
-                raise AnchoringStoppedError(
-                    f"{origin} was anchored with {before.size} entries, root {before.root.hex()}, and now has {found}"
-                )
+                log_name = f"{self._deployment}/{topic}/{partition}"
+                try:
+                    if (head := self._head(log_name, topic, partition)) is not None:
+                        heads[log_name] = head
+                except SealedLogStoppedError as error:
+                    stopped[log_name] = str(error)
+        for log_name in stopped.keys() - self._stopped.keys():
+            self._report(log_name, stopped[log_name])
+        self._stopped = stopped
+        if stopped and stopped.keys() >= heads.keys():
+            raise AnchoringStoppedError(f"every log is stopped; the first: {next(iter(stopped.values()))}")
         return list(heads.values())
+
+    def _head(self, log_name: str, topic: str, partition: int) -> Checkpoint | None:
+        """Return the verified head of a log, or None if it has not begun.
+
+        Raises:
+            SealedLogStoppedError: its end does not verify, or it contradicts the last anchor.
+        """
+        last, anchored = self._logs.tail(topic, partition), self._anchored.get(log_name)
+        head = last.head.checkpoint() if last is not None else None
+        if anchored is not None and (head is None or contradicts(anchored, head)):
+            found = "none" if head is None else f"{head.size} entries of {head.origin}, root {head.root.hex()}"
+            raise SealedLogStoppedError(
+                f"{anchored.origin} was anchored with {anchored.size} entries, root {anchored.root.hex()}, and now has "
+                f"{found}"
+            )
+        return head
+
+    def _report(self, log_name: str, reason: str) -> None:
+        """Publish the finding about a stopped log."""
+        log.error("log_not_anchored", log=log_name, reason=reason)
+        at = self._now()
+        finding = finding_opened(
+            self._deployment,
+            rule="anchoring_stopped",
+            key=log_name,
+            evidence={"reason": reason},
+            at=at,
+            identity=at.isoformat(),
+        )
+        self._write(FINDINGS_TOPIC, EventEncoder().encode(finding), finding.key)
 
     def _publish(self, anchor: Anchor) -> None:
         """Send an anchor to every target. One that fails gets the next anchor."""
@@ -155,7 +197,7 @@ class Anchorer:
             answer = Receipt(anchor.origin, anchor.index, target.name, self._now(), receipt, problem)
             self._write(RECEIPTS_TOPIC, encode_receipt(answer))
 
-    def _write(self, topic: str, value: bytes) -> None:
+    def _write(self, topic: str, value: bytes, key: str | None = None) -> None:
         self._writer.begin()
-        self._writer.produce(topic, value, self._deployment, 0)
+        self._writer.produce(topic, value, key or self._deployment, 0)
         self._writer.commit()

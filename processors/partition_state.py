@@ -32,13 +32,14 @@ def read_state(
     """Return the state of an input partition and of its sealed partition.
 
     Raises:
-        SealingStoppedError: no record of the sealed partition has a valid note.
+        SealingStoppedError: no record of the sealed partition has a valid note, or the last batch does not continue
+            the one before it.
         KafkaUnavailableError: a transaction stays open there, or the brokers do not answer.
     """
     cluster, sealed_topic = logs.cluster, sealed(where[0])
     wait_without_open_transaction(cluster, sealed_topic, where[1])
     try:
-        tail = logs.last(*where)
+        tail = logs.tail(*where)
     except SealedLogStoppedError as error:
         raise SealingStoppedError("head_mismatch", str(error)) from error
     return PartitionState(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..base.errors import StoppedError
 from ..kafka.sealed_log import VerifiedBatch
 from ..ledger.batch import Head
-from ..ledger.entry import Genesis, origin_of
+from ..ledger.entry import Genesis, origin_of, split_origin
 from ..ledger.note import Checkpoint
 
 
@@ -80,7 +80,7 @@ def _begin(state: PartitionState) -> Head:
 
 def _continue(state: PartitionState, head: Head) -> Head:
     where = f"{state.topic} partition {state.partition}"
-    if state.anchored is not None and _contradicts(state.anchored, head.checkpoint()):
+    if state.anchored is not None and contradicts(state.anchored, head.checkpoint()):
         raise SealingStoppedError(
             "head_mismatch",
             f"an anchor states {state.anchored.size} entries of {state.anchored.origin}, root "
@@ -113,8 +113,9 @@ def _continue(state: PartitionState, head: Head) -> Head:
     return head
 
 
-def _contradicts(anchored: Checkpoint, found: Checkpoint) -> bool:
-    """Whether a log that had the head ``anchored`` cannot have the head ``found``. Other epochs do not count."""
-    if anchored.origin != found.origin:
-        return False
+def contradicts(anchored: Checkpoint, found: Checkpoint) -> bool:
+    """Whether a log that had the head ``anchored`` cannot have the head ``found`` now. A later epoch may have any."""
+    before, now = split_origin(anchored.origin)[1], split_origin(found.origin)[1]
+    if before != now:
+        return before > now
     return anchored.size > found.size or (anchored.size == found.size and anchored.root != found.root)

@@ -25,7 +25,7 @@ from confluent_kafka import (
 )
 
 from ..base.errors import DependencyError
-from ..kafka.errors import is_fatal, is_transient, unavailable
+from ..kafka.errors import is_fatal, raised_for_people, unavailable
 from ..kafka.identity import TopicIdentity
 from ..kafka.offsets import Partition, committed_offsets
 from ..kafka.options import reader_options
@@ -111,24 +111,24 @@ class Sealer:
             KafkaUnavailableError: the brokers do not answer.
         """
         try:
-            self._writer.init()
-            self._identities = identify(self._cluster)
-            names, on_revoke = list(self._topics), self._on_revoke
-            self._consumer.subscribe(names, on_assign=self._on_assign, on_revoke=on_revoke, on_lost=on_revoke)
-            while not self._stopping:
-                self._step()
-            self._flush()
+            with raised_for_people("sealing cannot continue", SealerLostError):
+                self._run()
         except SealingStoppedError as error:
             self._record_stop(error)
             raise
         except RecordOrderError as error:
             raise SealerLostError(str(error)) from error
-        except KafkaException as error:
-            if is_transient(error):
-                raise unavailable("sealing cannot continue", error) from error
-            raise SealerLostError(f"sealing cannot continue: {error.args[0].str()}") from error
         finally:
             self._consumer.close()
+
+    def _run(self) -> None:
+        self._writer.init()
+        self._identities = identify(self._cluster)
+        names, on_revoke = list(self._topics), self._on_revoke
+        self._consumer.subscribe(names, on_assign=self._on_assign, on_revoke=on_revoke, on_lost=on_revoke)
+        while not self._stopping:
+            self._step()
+        self._flush()
 
     def _check_topics(self) -> None:
         """Make sure that the records came from the topics that were assigned.

@@ -18,9 +18,17 @@ Example::
 from ..schemas.event import Action, Actor, Approval, Event, Resource, Source, Subject
 from ..schemas.rules import InvalidEventError
 from .client import Client, ClientError, Delivery, DeliveryError, EventTooLargeError, QueueFullError
-from .constructors.grants import grant_activated, grant_expired, grant_extended, grant_failed, grant_revoked
-from .constructors.requests import request_approved, request_cancelled, request_created, request_denied, request_expired
-from .constructors.sessions import (
+from .constructors import (
+    grant_activated,
+    grant_expired,
+    grant_extended,
+    grant_failed,
+    grant_revoked,
+    request_approved,
+    request_cancelled,
+    request_created,
+    request_denied,
+    request_expired,
     session_command,
     session_denied,
     session_ended,

@@ -170,7 +170,7 @@ class Client:
             stamped = self._stamp(event)
             if stamped.event_type in PIPELINE_TYPES:
                 raise InvalidEventError("event_type", f"{stamped.event_type} is reserved for the pipeline")
-            value = self._encode(stamped)
+            value = self._encoder(stamped.topic).encode(stamped)
             if len(value) > self._largest:
                 raise EventTooLargeError("raw", f"the event has {len(value)} bytes; the limit is {self._largest}")
             self._queue(stamped, value)
@@ -234,16 +234,6 @@ class Client:
         source = Source(self._system, self._instance, event.source.native_id, event.source.native_type, seq=seq)
         tenant = self._tenant if event.tenant == "default" else event.tenant
         return replace(event, source=source, tenant=tenant, event_id="")
-
-    def _encode(self, event: Event) -> bytes:
-        encoder = self._encoder(event.topic)
-        try:
-            return encoder.encode(event)
-        except InvalidEventError:
-            raise
-        except (TypeError, ValueError, OverflowError, AttributeError) as error:
-            # The rules do not cover all: a number beyond 64 bits, a lone surrogate, a value of a wrong type.
-            raise InvalidEventError("event", f"does not fit the schema: {error}"[:300]) from error
 
     def _encoder(self, topic: str) -> EventEncoder:
         encoder = self._encoders.get(topic)

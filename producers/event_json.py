@@ -9,48 +9,40 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+from collections.abc import Callable, Collection
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from ..schemas.event import (
-    ACCESS_TYPES,
-    Action,
-    Actor,
-    Approval,
-    Event,
-    IssuingSource,
-    Resource,
-    Source,
-    Subject,
-)
+from ..schemas.event import ACCESS_TYPES, Action, Actor, Approval, Event, IssuingSource, Resource, Source, Subject
 from ..schemas.rules import InvalidEventError
-from .constructors.draft import draft
+from .constructors import draft
 from .json_fields import Fields
 
-_TEXTS = (
-    "tenant",
-    "entitlement",
-    "grant_id",
-    "grant_id_kind",
-    "request_id",
-    "session_id",
-    "expiry_source",
-    "removal_evidence",
-    "reason",
-    "ticket",
-    "outcome",
-    "error",
-    "client_ip",
-)
-_TIMES = ("occurred_at", "starts_at", "expires_at")
-_ISSUERS = ("grant_source", "request_source", "session_source")
-_MEMBERS = frozenset(
-    {"event_type", "source", "subject", "actor", "resource", "requested_seconds", "approvals", "action", "raw"}
-    | set(_TEXTS)
-    | set(_TIMES)
-    | set(_ISSUERS)
-)
+Part = TypeVar("Part", Action, Actor, Approval, IssuingSource, Resource, Source, Subject)
+
+_READERS: dict[str, Callable[[Fields, str], Any]] = {
+    "str": Fields.text,
+    "str | None": Fields.text,
+    "bool": Fields.flag,
+    "int | None": Fields.integer,
+    "datetime": Fields.time,
+    "datetime | None": Fields.time,
+    "bytes | None": lambda record, name: record.required_text(name).encode(),
+    "tuple[str, ...]": Fields.texts,
+    "tuple[Approval, ...]": lambda record, name: tuple(_part(item, Approval) for item in record.objects(name)),
+    "Subject": lambda record, name: _person(record, name, Subject),
+    "Actor": lambda record, name: _person(record, name, Actor),
+    "Resource | None": lambda record, name: _part(record.object(name), Resource),
+    "IssuingSource | None": lambda record, name: _part(record.object(name), IssuingSource),
+    "Action | None": lambda record, name: _part(record.object(name), Action),
+}
+"""How a member is read, by the type of the field in :class:`Event` and its parts."""
 _COMPUTED = frozenset({"event_id", "raw_sha256", "salt"})
+_MEMBERS = {
+    field.name: str(field.type)
+    for field in dataclasses.fields(Event)
+    if field.name not in _COMPUTED | {"ordinal", "finding", "registered_schema"}
+}
 
 
 def event_from_json(record: Fields) -> Event:
@@ -59,37 +51,21 @@ def event_from_json(record: Fields) -> Event:
     Raises:
         RecordError: an unknown member, a wrong type or a broken rule. The message names the member.
     """
-    _known(record, _MEMBERS)
+    _check_names(record, _MEMBERS)
     event_type = record.required_text("event_type")
     if event_type not in ACCESS_TYPES:
         record.fail("event_type", f"{event_type!r} is not one of {', '.join(ACCESS_TYPES)}")
-    fields: dict[str, Any] = {name: record.text(name) for name in _TEXTS if record.has(name)}
-    fields |= {name: record.time(name) for name in _TIMES if record.has(name)}
-    if record.has("actor"):
-        fields["actor"] = _actor(record)
-    if record.has("resource"):
-        resource = _known(record.object("resource"), {"kind", "id", "environment"})
-        fields["resource"] = Resource(
-            resource.required_text("kind"), resource.required_text("id"), resource.text("environment")
-        )
-    if record.has("requested_seconds"):
-        fields["requested_seconds"] = record.integer("requested_seconds")
-    fields["approvals"] = tuple(_approval(item) for item in record.objects("approvals"))
-    if record.has("action"):
-        fields["action"] = _action(record.object("action"))
-    if record.has("raw"):
-        fields["raw"] = record.required_text("raw").encode()
-    for name in _ISSUERS:
-        if record.has(name):
-            issuer = _known(record.object(name), {"system", "instance"})
-            fields[name] = IssuingSource(issuer.required_text("system"), issuer.required_text("instance"))
-    source = _known(record.object("source"), {"system", "instance", "native_id", "native_type", "seq"})
-    fields["native_id"] = source.text("native_id")
+    if not record.has("subject"):
+        record.fail("subject", "is missing")
+    given = {name: kind for name, kind in _MEMBERS.items() if name not in ("event_type", "source") and record.has(name)}
+    fields = {name: _READERS[kind](record, name) for name, kind in given.items()}
+    source = record.object("source")
+    _check_names(source, [field.name for field in dataclasses.fields(Source)])
     try:
-        event = draft(event_type, fields, subject=_subject(record))
+        event = draft(event_type, fields, native_id=source.text("native_id"))
     except InvalidEventError as error:
         record.fail(error.field, error.problem)
-    return dataclasses.replace(event, source=_source(source), event_id="") if source.has("system") else event
+    return dataclasses.replace(event, source=_part(source, Source), event_id="") if source.has("system") else event
 
 
 def event_to_json(event: Event) -> dict[str, Any]:
@@ -105,64 +81,31 @@ def event_to_json(event: Event) -> dict[str, Any]:
     return shown
 
 
-def _known(record: Fields, members: frozenset[str] | set[str]) -> Fields:
+def _check_names(record: Fields, members: Collection[str]) -> None:
     for name in record.values:
-        if name in members:
-            continue
         if name in _COMPUTED and not record.path:
             record.fail(name, "is computed and cannot be given")
-        record.fail(name, "is not a field of the event")
-    return record
+        if name not in members:
+            record.fail(name, "is not a field of the event")
 
 
-def _subject(record: Fields) -> Subject:
-    if isinstance(record.values.get("subject"), str):
-        return Subject(record.required_text("subject"))
-    if not record.has("subject"):
-        record.fail("subject", "is missing")
-    subject = _known(record.object("subject"), {"id", "kind", "email"})
-    return Subject(subject.required_text("id"), subject.text("kind") or "unknown", subject.text("email"))
+def _part(record: Fields, kind: type[Part]) -> Part:
+    """Return a part of the event, with its defaults for absent and empty members."""
+    fields = dataclasses.fields(kind)
+    _check_names(record, [field.name for field in fields])
+    values: dict[str, Any] = {}
+    for field in fields:
+        required = field.default is dataclasses.MISSING
+        value = record.required_text(field.name) if required else _READERS[str(field.type)](record, field.name)
+        if value is not None:
+            values[field.name] = value
+    return kind(**values)
 
 
-def _actor(record: Fields) -> Actor:
-    if isinstance(record.values.get("actor"), str):
-        return Actor(record.required_text("actor"))
-    actor = _known(record.object("actor"), {"id", "kind"})
-    return Actor(actor.required_text("id"), actor.text("kind") or "unknown")
-
-
-def _approval(item: Fields) -> Approval:
-    _known(item, {"reviewer", "decision", "group", "at", "reason", "forced"})
-    return Approval(
-        item.required_text("reviewer"),
-        item.required_text("decision"),
-        group=item.text("group"),
-        at=item.time("at"),
-        reason=item.text("reason"),
-        forced=item.flag("forced") or False,
-    )
-
-
-def _action(action: Fields) -> Action:
-    _known(action, {"command", "args", "query", "exit_code", "redacted", "truncated"})
-    return Action(
-        command=action.text("command"),
-        args=action.texts("args"),
-        query=action.text("query"),
-        exit_code=action.integer("exit_code"),
-        redacted=action.flag("redacted") or False,
-        truncated=action.flag("truncated") or False,
-    )
-
-
-def _source(source: Fields) -> Source:
-    return Source(
-        source.required_text("system"),
-        source.required_text("instance"),
-        source.required_text("native_id"),
-        source.required_text("native_type"),
-        seq=source.integer("seq"),
-    )
+def _person(record: Fields, name: str, kind: type[Part]) -> Part:
+    if isinstance(record.values[name], str):
+        return kind(record.required_text(name))  # type: ignore[call-arg]
+    return _part(record.object(name), kind)
 
 
 def _plain(value: Any) -> Any:

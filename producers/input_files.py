@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, NamedTuple, Self
+from typing import IO, Self
 
 from ..base.errors import UsageError
 from .json_fields import Location
-from .record_list import RecordList, is_record_list
+from .record_list import RawRecord, RecordList, is_record_list
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _PIECE_BYTES = 64 * 1024
@@ -22,14 +22,6 @@ _PIECE_BYTES = 64 * 1024
 
 class InputError(UsageError):
     """A file cannot be read. The message names it."""
-
-
-class RawRecord(NamedTuple):
-    """One record of a file. ``raw`` is None and ``problem`` set if the file or the record's length is at fault."""
-
-    location: Location
-    raw: bytes | None
-    problem: str = ""
 
 
 class InputFile(AbstractContextManager["InputFile"]):
@@ -89,8 +81,7 @@ class InputFile(AbstractContextManager["InputFile"]):
                 head += line
                 is_list = is_record_list(head, list_member)
             if is_list:
-                for item in RecordList(head, self.read, list_member, limit, reject):
-                    yield RawRecord(Location(self.name, item.line, item.number), item.raw, item.problem or "")
+                yield from RecordList(self.name, head, self.read, member=list_member, limit=limit, reject=reject)
                 return
         yield from self._by_line(head, limit, reject)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
+
+from .json_fields import Location
 
 PIECE_BYTES = 64 * 1024
 _HEAD_BYTES = 4096
@@ -19,17 +21,12 @@ _MARK = re.compile(rb'(?:[^"{}\[\]]++|"[^"\\]*+")*+(["{}\[\]])')
 _MARK_IN_STRING = re.compile(rb'[^"\\]*+(["\\])')
 
 
-@dataclass(frozen=True, slots=True)
-class ListItem:
-    """One record of the list, or a problem in its place; ``raw`` is then None.
+class RawRecord(NamedTuple):
+    """One record of a file. ``raw`` is None and ``problem`` set if the file or the record's length is at fault."""
 
-    ``line`` is the line on which the record starts and ``number`` its number in the file, both from 1.
-    """
-
-    line: int
-    number: int
+    location: Location
     raw: bytes | None
-    problem: str | None = None
+    problem: str = ""
 
 
 def is_record_list(head: bytes, member: str) -> bool | None:
@@ -57,6 +54,7 @@ class RecordList:
     """Iterates over the records of one file. The file may contain several such objects in a row, as joined files do.
 
     Args:
+        file: the name of the file.
         head: the bytes of the file that were already read.
         more: returns up to the given number of further bytes; empty at the end of the file.
         member: the name of the list.
@@ -66,12 +64,15 @@ class RecordList:
 
     def __init__(
         self,
+        file: str,
         head: bytes,
         more: Callable[[int], bytes],
+        *,
         member: str,
         limit: int,
         reject: Callable[[bytes], object],
     ) -> None:
+        self._file = file
         self._data = head
         self._at = 0
         self._more = more
@@ -82,7 +83,7 @@ class RecordList:
         self._line = 1
         self._number = 0
 
-    def __iter__(self) -> Iterator[ListItem]:
+    def __iter__(self) -> Iterator[RawRecord]:
         """Yield the records. Damage to the list ends the iteration: the start of the next record is unknown."""
         try:
             while self._space():
@@ -93,13 +94,13 @@ class RecordList:
         except _BrokenError as error:
             yield self._damage(str(error))
 
-    def _damage(self, problem: str) -> ListItem:
-        item = ListItem(self._line, self._number + 1, None, f"{problem}; the rest of the file was not read")
+    def _damage(self, problem: str) -> RawRecord:
+        location = Location(self._file, self._line, self._number + 1)
         self._reject(self._data[self._at :])
         while piece := self._more(PIECE_BYTES):
             self._reject(piece)
         self._reject(b"\n")
-        return item
+        return RawRecord(location, None, f"{problem}; the rest of the file was not read")
 
     def _open(self) -> None:
         while len(self._data) - self._at < _HEAD_BYTES and self._fill():
@@ -109,7 +110,7 @@ class RecordList:
             raise _BrokenError(f'not JSON: expected {{"{self._member}": [')
         self._go(found.end())
 
-    def _list(self) -> Iterator[ListItem]:
+    def _list(self) -> Iterator[RawRecord]:
         first = True
         while True:
             mark = self._next()
@@ -128,12 +129,11 @@ class RecordList:
         # Other members after the list are not records.
         self._skip(1, wanted=False)
 
-    def _record(self) -> ListItem:
-        line = self._line
-        raw = self._skip(0)
+    def _record(self) -> RawRecord:
         self._number += 1
-        problem = None if raw is not None else f"longer than {self._limit} bytes"
-        return ListItem(line, self._number, raw, problem)
+        location = Location(self._file, self._line, self._number)
+        raw = self._skip(0)
+        return RawRecord(location, raw, "" if raw is not None else f"longer than {self._limit} bytes")
 
     def _skip(self, depth: int, *, wanted: bool = True) -> bytes | None:
         """Go to the end of a value, starting ``depth`` brackets inside it.

@@ -15,15 +15,15 @@ import pyarrow as pa
 import structlog
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from ..base.retry import retry
-from ..kafka.errors import KafkaUnavailableError, is_fatal, is_transient, unavailable
+from ..kafka.errors import KafkaUnavailableError, is_fatal, raised_for_people
 from ..kafka.identity import identify_topics
 from ..kafka.offsets import Partition, committed_offsets, first_offset
 from ..kafka.options import reader_options
 from ..kafka.records import read_backward
-from ..kafka.sealed_log import SealedLogs
+from ..kafka.sealed_log import SealedLogs, SealedPartition
 from ..ledger.anchor import Anchor, AnchorError, anchor_origin, decode_anchor, decode_receipt
 from ..ledger.batch import BatchError, SealedBatch
 from ..ledger.log_verifier import check_contents, check_hashes
@@ -87,28 +87,28 @@ class Store:
             MigrationError: the store was written by another version.
         """
         try:
-            for migration in migrate(self._client):
-                log.info("migrated", migration=migration.name)
-            catalog = evidence.read_catalog(self._client, f"{self._deployment}/{FINDINGS_TOPIC}/0/")
-            self._schemas = SchemasReader(self._logs, catalog)
-            self._erasures = Erasures(self._client, self._deployment)
-            self._on_ready()  # SQL queries do not depend on Kafka
-            topics = (*SEALED_TOPICS, ANCHORS_TOPIC, RECEIPTS_TOPIC)
-            identify_topics(self._cluster, topics)  # a consumer would wait for missing topics forever
-            names, on_revoke = [self._cluster.physical(topic) for topic in topics], self._on_revoke
-            self._consumer.subscribe(names, on_assign=self._on_assign, on_revoke=on_revoke, on_lost=on_revoke)
-            while not self._stopping:
-                self._step()
-        except KafkaException as error:
-            if is_transient(error):
-                raise unavailable("storing cannot continue", error) from error
-            raise KafkaUnavailableError(f"storing cannot continue: {error.args[0].str()}") from error
+            with raised_for_people("storing cannot continue"):
+                self._run()
         except ClickHouseError as error:
             raise StoreUnavailableError(explain(self._address, error)) from error
         finally:
             self._worker.shutdown()
             self._consumer.close()
             self._client.close()
+
+    def _run(self) -> None:
+        for migration in migrate(self._client):
+            log.info("migrated", migration=migration.name)
+        catalog = evidence.read_catalog(self._client, f"{self._deployment}/{FINDINGS_TOPIC}/0/")
+        self._schemas = SchemasReader(self._logs, catalog)
+        self._erasures = Erasures(self._client, self._deployment)
+        self._on_ready()  # SQL queries do not depend on Kafka
+        topics = (*SEALED_TOPICS, ANCHORS_TOPIC, RECEIPTS_TOPIC)
+        identify_topics(self._cluster, topics)  # a consumer would wait for missing topics forever
+        names, on_revoke = [self._cluster.physical(topic) for topic in topics], self._on_revoke
+        self._consumer.subscribe(names, on_assign=self._on_assign, on_revoke=on_revoke, on_lost=on_revoke)
+        while not self._stopping:
+            self._step()
 
     def _step(self) -> None:
         # One at a time: a sealed batch may be 8 MiB. Messages that arrived while waiting for ClickHouse come first.
@@ -358,7 +358,7 @@ class Store:
         head = last.head if last is not None and resumes else None
         # The findings register schemas, so their payloads are verified before they are stored.
         check = check_contents if topic == FINDINGS_TOPIC else check_hashes
-        verifier = self._logs.partition(topic, number, check=check, begin=begin, head=head)
+        verifier = SealedPartition(self._logs, topic, number, check=check, begin=begin, head=head)
         self._partitions[where] = StoredPartition(*where, verifier, stored)
         metrics.STORED_SIZE.labels(topic, str(number)).set(stored.size if stored else 0)
         metrics.STORE_STOPPED.labels(topic, str(number)).set(0)

@@ -18,7 +18,6 @@ from ...kafka.offsets import end_offset, first_offset, wait_without_open_transac
 from ...kafka.records import read_range
 from ...kafka.sealed_log import SealedLogs, SealedPartition
 from ...kafka.transactional_writer import TransactionalWriter
-from ...ledger.log_verifier import check_contents
 from ...schemas.arrow import decode_values
 from ...schemas.catalog import SchemaCatalog
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
@@ -87,7 +86,7 @@ class KafkaFindings:
         last = self._logs.last(LIFECYCLE_TOPIC, before=start)
         begin = first_offset(self._cluster, sealed(LIFECYCLE_TOPIC), 0)
         head = last.head if last is not None else None
-        return self._logs.partition(LIFECYCLE_TOPIC, 0, check=check_contents, begin=begin, head=head)
+        return SealedPartition(self._logs, LIFECYCLE_TOPIC, 0, begin=begin, head=head)
 
     def sealed_records(self, start: int, end: int) -> Iterator[Message]:
         """Yield the committed records of the sealed topic with start <= offset < end.

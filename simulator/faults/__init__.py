@@ -1,9 +1,9 @@
 """Faults: what goes wrong in a scenario, and which findings the watch must report for it.
 
-A new fault is a subclass of ``SingleFault`` (or ``Fault``, for several lifecycles) in one of these modules.
+A new fault is a subclass of ``Fault`` in one of these modules.
 """
 
 from . import removal, use, approval, sources, harmless  # noqa: F401, I001 - they register their faults in this order
-from .fault import FAULTS, Fault, Part, SingleFault
+from .fault import FAULTS, Fault, Part
 
-__all__ = ["FAULTS", "Fault", "Part", "SingleFault"]
+__all__ = ["FAULTS", "Fault", "Part"]

@@ -10,7 +10,7 @@ from ..expected import ExpectedFinding, Trace
 from ..lifecycle import Ending, Lifecycle, Step, StepKind
 from ..policy import APPROVAL_WAIT, SECOND
 from ..records.teleport import ACCESS_LIST
-from .fault import SingleFault
+from .fault import Fault
 
 
 def _no_approval(trace: Trace, ends: int) -> ExpectedFinding:
@@ -18,10 +18,9 @@ def _no_approval(trace: Trace, ends: int) -> ExpectedFinding:
     return ExpectedFinding("no_approval", trace.key, known, known + APPROVAL_WAIT, ends)
 
 
-class SelfApproved(SingleFault):
+class SelfApproved(Fault):
     """The requester in Teleport is also the reviewer."""
 
-    NAME = "self_approved"
     TOOL = "teleport"
     WITHOUT = (StepKind.RENEWED,)
     ENDING = Ending.EXPIRED
@@ -38,10 +37,9 @@ class SelfApproved(SingleFault):
         yield _no_approval(trace, trace.deadline)
 
 
-class SelfApprovedInHoop(SingleFault):
+class SelfApprovedInHoop(Fault):
     """The requester in hoop is also the reviewer, as a member of the reviewing group."""
 
-    NAME = "self_approved_in_hoop"
     TOOL = "hoop"
     ENDING = Ending.EXPIRED
 
@@ -54,10 +52,9 @@ class SelfApprovedInHoop(SingleFault):
         yield _no_approval(trace, trace.arrived(StepKind.CHECKED))
 
 
-class NotApproved(SingleFault):
+class NotApproved(Fault):
     """A certificate is issued for an undecided request. Sometimes the approval follows too late."""
 
-    NAME = "not_approved"
     TOOL = "teleport"
     WITHOUT = (StepKind.RENEWED,)
     ENDING = Ending.EXPIRED
@@ -74,10 +71,9 @@ class NotApproved(SingleFault):
         yield _no_approval(trace, min(trace.arrived_if_any(StepKind.APPROVED) or trace.deadline, trace.deadline))
 
 
-class RenewedTooLong(SingleFault):
+class RenewedTooLong(Fault):
     """A Vault token is renewed for longer than the policy allows, and revoked some time later."""
 
-    NAME = "renewed_too_long"
     TOOL = "vault"
     WITHOUT = (StepKind.RENEWED,)
 
@@ -95,10 +91,9 @@ class RenewedTooLong(SingleFault):
         yield ExpectedFinding("extended_beyond_policy", trace.key, deadline, renewed.append, ends)
 
 
-class MemberForever(SingleFault):
+class MemberForever(Fault):
     """A person joins a Teleport access list without an end date, and leaves it later or never."""
 
-    NAME = "member_forever"
     TOOL = "teleport"
     ENDING = Ending.EXPIRED
 

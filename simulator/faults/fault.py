@@ -1,9 +1,9 @@
-"""The base classes of faults: a scenario in which something goes wrong, and the findings it must cause."""
+"""The base class of faults: a scenario in which something goes wrong, and the findings it must cause."""
 
 from __future__ import annotations
 
 import random
-from abc import ABC, abstractmethod
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar, NamedTuple
@@ -24,11 +24,11 @@ FAULTS: dict[str, Fault] = {}
 """All faults by name, in the order of their definition. Each class registers itself."""
 
 
-class Fault(ABC):
-    """Something that goes wrong, as it has in real installations. The docstring of each class describes the scenario.
+class Fault:
+    """Something that goes wrong in a lifecycle, as it has in real installations.
 
-    ``NEEDS``, ``WITHOUT`` and ``ENDING`` restrict the lifecycles in which it can happen. A ``HARMLESS`` scenario only
-    looks like a fault: the watch must report nothing.
+    The docstring of each class describes the scenario. ``NEEDS``, ``WITHOUT`` and ``ENDING`` restrict the lifecycles in
+    which it can happen. A fault that expects no findings is harmless: it only looks like a fault.
     """
 
     NAME: ClassVar[str]
@@ -36,22 +36,27 @@ class Fault(ABC):
     NEEDS: ClassVar[tuple[StepKind, ...]] = (StepKind.GRANTED,)
     WITHOUT: ClassVar[tuple[StepKind, ...]] = ()
     ENDING: ClassVar[Ending | None] = None
-    HARMLESS: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
-        if "NAME" in vars(cls):
-            FAULTS[cls.NAME] = cls()
+        cls.NAME = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+        FAULTS[cls.NAME] = cls()
 
     def expected(self, traces: Sequence[Trace]) -> list[ExpectedFinding]:
         """Return all findings that the watch must report for the scenario."""
         return [finding._replace(fault=self.NAME) for finding in self._findings(traces)]
 
-    @abstractmethod
     def scenario(self, rng: random.Random) -> tuple[Part, ...]:
-        """Return the lifecycles of the scenario, all of the same person."""
+        """Return the lifecycles of the scenario, all of the same person. By default one, with the fault in it."""
+        return (Part(self._alter(rng, self._draw(rng))),)
 
-    @abstractmethod
-    def _findings(self, traces: Sequence[Trace]) -> Iterator[ExpectedFinding]: ...
+    def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
+        return lifecycle
+
+    def _findings(self, traces: Sequence[Trace]) -> Iterator[ExpectedFinding]:
+        return self._finding(traces[0])
+
+    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
+        return iter(())
 
     def _suits(self, lifecycle: Lifecycle) -> bool:
         steps = lifecycle.has(*self.NEEDS) and not any(lifecycle.has(kind) for kind in self.WITHOUT)
@@ -68,21 +73,3 @@ class Fault(ABC):
         first = self._draw(rng, lambda lifecycle: lifecycle.grant_ends < 110)
         second = self._draw(rng, lambda lifecycle: lifecycle.grant_ends > first.grant_ends + 15)
         return first, replace(second, target=first.target), rng.uniform(5, 20)
-
-
-class SingleFault(Fault):
-    """A fault in one lifecycle."""
-
-    def scenario(self, rng: random.Random) -> tuple[Part, ...]:
-        """Return one lifecycle with the fault in it."""
-        return (Part(self._alter(rng, self._draw(rng))),)
-
-    def _findings(self, traces: Sequence[Trace]) -> Iterator[ExpectedFinding]:
-        [trace] = traces
-        return self._finding(trace)
-
-    @abstractmethod
-    def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle: ...
-
-    @abstractmethod
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]: ...

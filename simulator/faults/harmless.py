@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ..expected import ExpectedFinding, Trace
 from ..lifecycle import Ending, Lifecycle, Step, StepKind
-from .fault import Fault, Part, SingleFault
+from .fault import Fault, Part
 
 
-class _Harmless(Fault):
-    HARMLESS = True
-
-    def _findings(self, traces: Sequence[Trace]) -> Iterator[ExpectedFinding]:
-        return iter(())
-
-
-class _HarmlessSingle(SingleFault):
-    HARMLESS = True
-
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        return iter(())
-
-
-class ExpiryRepeats(_HarmlessSingle):
+class ExpiryRepeats(Fault):
     """Teleport records the expiry of one request every five seconds for minutes, each time as a new record."""
 
-    NAME = "expiry_repeats"
     TOOL = "teleport"
     ENDING = Ending.EXPIRED
 
@@ -37,13 +20,12 @@ class ExpiryRepeats(_HarmlessSingle):
         return lifecycle.adding(*(Step(lifecycle.seconds + 5.0 * number, StepKind.EXPIRED) for number in times))
 
 
-class RevokeEachOther(_Harmless):
+class RevokeEachOther(Fault):
     """Two requests for one Identity Center assignment overlap. The end of the first also removes the second's access.
 
     The elevation tool grants it again, and removes it at the end of the second. Nobody holds it too long.
     """
 
-    NAME = "revoke_each_other"
     TOOL = "cloudtrail"
     NEEDS = (StepKind.REVOKED,)
 
@@ -56,13 +38,12 @@ class RevokeEachOther(_Harmless):
         return Part(first), Part(replace(first, steps=(*granted, *removed)), offset)
 
 
-class CoveredBySecondReview(_Harmless):
+class CoveredBySecondReview(Fault):
     """Two hoop reviews give one person the same connection. The first ends unnoticed while the second is active.
 
     Both are found removed when the second has ended.
     """
 
-    NAME = "covered_by_second_review"
     TOOL = "hoop"
     ENDING = Ending.EXPIRED
 
@@ -73,20 +54,18 @@ class CoveredBySecondReview(_Harmless):
         return Part(first.without(StepKind.CHECKED).adding(seen)), Part(second, offset)
 
 
-class ImportedTwice(_HarmlessSingle):
+class ImportedTwice(Fault):
     """A file is imported again after everything in it has ended."""
 
-    NAME = "imported_twice"
     TOOL = "hoop"
 
     def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
         return lifecycle.adding(Step(lifecycle.seconds + rng.uniform(20, 600), StepKind.SENT_AGAIN))
 
 
-class FirstHalfImportedAgain(_HarmlessSingle):
+class FirstHalfImportedAgain(Fault):
     """The first part of a file is imported again after the end: it contains the grant but not its removal."""
 
-    NAME = "first_half_imported_again"
     TOOL = "hoop"
 
     def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
@@ -94,10 +73,9 @@ class FirstHalfImportedAgain(_HarmlessSingle):
         return lifecycle.adding(Step(again, StepKind.SENT_AGAIN, delay=lifecycle.seconds + rng.uniform(60, 300)))
 
 
-class ActionsInBetween(_HarmlessSingle):
+class ActionsInBetween(Fault):
     """A program also reports actions in its sessions, which go to another topic with a separate counter."""
 
-    NAME = "actions_in_between"
     TOOL = "emit"
 
     def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
@@ -105,10 +83,9 @@ class ActionsInBetween(_HarmlessSingle):
         return lifecycle.adding(Step(before_end, StepKind.ACTION, "systemctl restart payments"))
 
 
-class EverythingArrivesLate(_HarmlessSingle):
+class EverythingArrivesLate(Fault):
     """All records of an access arrive together after its end, so the deadline has passed when the grant arrives."""
 
-    NAME = "everything_arrives_late"
     TOOL = "hoop"
 
     def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
@@ -117,13 +94,12 @@ class EverythingArrivesLate(_HarmlessSingle):
         return replace(lifecycle, steps=steps, checker=f"slow-{rng.getrandbits(48):012x}")
 
 
-class RemovalArrivesFirst(_HarmlessSingle):
+class RemovalArrivesFirst(Fault):
     """CloudTrail guarantees no order: the record that removes an assignment arrives before the one that grants it.
 
     The account is a sandbox, where no checker looks and the accepted deletion is enough.
     """
 
-    NAME = "removal_arrives_first"
     TOOL = "cloudtrail"
     NEEDS = (StepKind.REVOKED,)
 

@@ -10,7 +10,7 @@ from ..expected import ExpectedFinding, Trace, overdue
 from ..lifecycle import Ending, Lifecycle, Step, StepKind
 from ..policy import ASSIGNMENT, CONFIRM_WAIT, GRACE, LEASE, SECOND
 from ..records.vault import UNREACHABLE
-from .fault import Fault, Part, SingleFault
+from .fault import Fault, Part
 
 
 def _seconds_with_grace(limit: int) -> float:
@@ -22,13 +22,12 @@ def _lease_overdue(trace: Trace) -> ExpectedFinding:
     return overdue(trace.writer.lease_id, known + LEASE, known, trace.find(StepKind.LEASE_CHECKED))
 
 
-class LeaseStays(SingleFault):
+class LeaseStays(Fault):
     """Vault cannot reach the database to revoke a lease: it returns an error and the account stays.
 
     Sometimes a second attempt succeeds much later, and the checker finds the account removed.
     """
 
-    NAME = "lease_stays"
     TOOL = "vault"
     NEEDS = (StepKind.LEASED,)
 
@@ -43,10 +42,9 @@ class LeaseStays(SingleFault):
         yield _lease_overdue(trace)
 
 
-class LeaseOnlyAccepted(SingleFault):
+class LeaseOnlyAccepted(Fault):
     """Vault accepts and queues the revocation of a lease, but the database never executes it."""
 
-    NAME = "lease_only_accepted"
     TOOL = "vault"
     NEEDS = (StepKind.LEASED,)
 
@@ -60,10 +58,9 @@ class LeaseOnlyAccepted(SingleFault):
         yield finding
 
 
-class RenewedWhileOverdue(SingleFault):
+class RenewedWhileOverdue(Fault):
     """An overdue lease is renewed. The renewal has no end, so the lease stays overdue under the policy."""
 
-    NAME = "renewed_while_overdue"
     TOOL = "vault"
     NEEDS = (StepKind.LEASED,)
     WITHOUT = (StepKind.LEASE_RENEWED,)
@@ -78,13 +75,12 @@ class RenewedWhileOverdue(SingleFault):
         yield _lease_overdue(trace)
 
 
-class RevokeInProgress(SingleFault):
+class RevokeInProgress(Fault):
     """Identity Center answers the deletion of an assignment with IN_PROGRESS and never completes it.
 
     Sometimes the checker finds the assignment removed much later.
     """
 
-    NAME = "revoke_in_progress"
     TOOL = "cloudtrail"
     NEEDS = (StepKind.REVOKED,)
 
@@ -102,13 +98,12 @@ class RevokeInProgress(SingleFault):
         yield overdue(trace.key, deadline, known, trace.find(StepKind.CHECKED))
 
 
-class ApprovalLooksLikeRevocation(SingleFault):
+class ApprovalLooksLikeRevocation(Fault):
     """hoop's review has ``revoke_at`` from its approval on. It is a plan, which nobody carries out here.
 
     Whoever mistakes it for a revocation believes that the access was removed before it was ever used.
     """
 
-    NAME = "approval_looks_like_revocation"
     TOOL = "hoop"
     ENDING = Ending.EXPIRED
 
@@ -122,13 +117,12 @@ class ApprovalLooksLikeRevocation(SingleFault):
         yield overdue(trace.key, trace.deadline, trace.arrived(StepKind.GRANTED), trace.find(StepKind.CHECKED))
 
 
-class RemovalReportedLate(SingleFault):
+class RemovalReportedLate(Fault):
     """The access ended on time, but the record of its removal is delayed by minutes.
 
     The finding opens because the watch cannot know, and is resolved with the true lateness, which is zero.
     """
 
-    NAME = "removal_reported_late"
     TOOL = "hoop"
     ENDING = Ending.EXPIRED
 
@@ -146,7 +140,6 @@ class FirstOfTwoStays(Fault):
     Nothing is wrong while the later one is active: access is overdue only when the union of its grants has ended.
     """
 
-    NAME = "first_of_two_stays"
     TOOL = "hoop"
     ENDING = Ending.EXPIRED
 
@@ -163,7 +156,6 @@ class FirstOfTwoStays(Fault):
 class BothStay(Fault):
     """Two reviews give one person the same connection, and neither is ever removed."""
 
-    NAME = "both_stay"
     TOOL = "hoop"
     ENDING = Ending.EXPIRED
 

@@ -14,7 +14,7 @@ from ..lifecycle import Ending, Lifecycle, Step, StepKind
 from ..policy import GAP_WAIT, GRACE, SECOND, SILENCE
 from ..records.cloudtrail import ALTERED, CloudTrailWriter
 from ..records.deploy_bot import DEPLOY_BOT, LOST
-from .fault import Fault, Part, SingleFault
+from .fault import Fault, Part
 
 DAY = 86_400 * SECOND
 CLOCK_AHEAD = 600.0
@@ -37,10 +37,9 @@ def _clock_skew(trace: Trace, source: str) -> Iterator[ExpectedFinding]:
         yield ExpectedFinding("clock_skew", source, day * DAY, first, (day + 1) * DAY)
 
 
-class ClockFast(SingleFault):
+class ClockFast(Fault):
     """The clock of one Vault is ten minutes fast, so its ends are ten minutes too late. Nobody gains access by it."""
 
-    NAME = "clock_fast"
     TOOL = "vault"
     WITHOUT = (StepKind.LEASED, StepKind.RENEWED)
 
@@ -51,13 +50,12 @@ class ClockFast(SingleFault):
         return _clock_skew(trace, f"vault/{trace.writer.lifecycle.instance.rstrip('/')}")
 
 
-class ClockHidesTheEnd(SingleFault):
+class ClockHidesTheEnd(Fault):
     """A program whose clock is ten minutes fast grants access, which is removed minutes after its true end.
 
     According to the program's clock, the access ended in time.
     """
 
-    NAME = "clock_hides_the_end"
     TOOL = "emit"
 
     def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
@@ -71,10 +69,9 @@ class ClockHidesTheEnd(SingleFault):
         yield overdue(trace.key, trace.deadline - granted.ahead, granted.append, trace.last(StepKind.CHECKED))
 
 
-class ClockHidesASession(SingleFault):
+class ClockHidesASession(Fault):
     """A session continues after its certificate expired. The cluster's clock, ten minutes fast, hides it."""
 
-    NAME = "clock_hides_a_session"
     TOOL = "teleport"
     WITHOUT = (StepKind.RENEWED,)
     ENDING = Ending.EXPIRED
@@ -95,7 +92,6 @@ class ClockHidesASession(SingleFault):
 class FallsSilent(Fault):
     """The collector of one Teleport cluster hangs for minutes, recovers, and then hangs forever."""
 
-    NAME = "falls_silent"
     TOOL = "teleport"
     NEEDS = ()
 
@@ -117,13 +113,12 @@ class FallsSilent(Fault):
                 yield ExpectedFinding("source_silent", source, last + SILENCE, last + SILENCE, following)
 
 
-class RecordLost(SingleFault):
+class RecordLost(Fault):
     """One event of a program never arrives, but the sequence numbers around it do.
 
     It is the end of a session, so the session never ends.
     """
 
-    NAME = "record_lost"
     TOOL = "emit"
 
     def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
@@ -140,10 +135,9 @@ class RecordLost(SingleFault):
         yield ExpectedFinding("session_outlived_grant", trace.session, deadline, opens)
 
 
-class RecordLate(SingleFault):
+class RecordLate(Fault):
     """One event of a program arrives minutes after later ones. Until then a sequence number is missing."""
 
-    NAME = "record_late"
     TOOL = "emit"
 
     def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
@@ -155,10 +149,9 @@ class RecordLate(SingleFault):
         yield ExpectedFinding("sequence_gap", f"{DEPLOY_BOT}/{trace.writer.lifecycle.instance}#2", 0, opens, ends)
 
 
-class RecordAltered(SingleFault):
+class RecordAltered(Fault):
     """A record arrives again with its own id but another content: someone has edited the file."""
 
-    NAME = "record_altered"
     TOOL = "cloudtrail"
     ENDING = Ending.EXPIRED
 

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from ..expected import ExpectedFinding, Trace
 from ..lifecycle import Ending, Lifecycle, Step, StepKind
 from ..policy import APPROVAL_WAIT, GRACE
-from .fault import SingleFault
+from .fault import Fault
 
 
-class SessionOutlivesGrant(SingleFault):
+class SessionOutlivesGrant(Fault):
     """A Teleport session continues after its certificate expired, or after a lock that should have ended it."""
 
-    NAME = "session_outlives_grant"
     TOOL = "teleport"
     NEEDS = (StepKind.SESSION_STARTED,)
 
@@ -32,10 +31,9 @@ class SessionOutlivesGrant(SingleFault):
         yield ExpectedFinding("session_outlived_grant", trace.session, trace.deadline, opens, ends)
 
 
-class ShellOutlivesGrant(SingleFault):
+class ShellOutlivesGrant(Fault):
     """A Session Manager shell stays open for minutes after its credentials expired."""
 
-    NAME = "shell_outlives_grant"
     TOOL = "cloudtrail"
     NEEDS = (StepKind.SESSION_STARTED,)
 
@@ -48,10 +46,9 @@ class ShellOutlivesGrant(SingleFault):
         yield ExpectedFinding("session_outlived_grant", trace.session, trace.deadline, opens, ends)
 
 
-class UsedAfterTheEnd(SingleFault):
+class UsedAfterTheEnd(Fault):
     """A session starts under a request whose certificate expired long ago: someone kept a way in."""
 
-    NAME = "used_after_the_end"
     TOOL = "teleport"
     ENDING = Ending.EXPIRED
 
@@ -66,10 +63,9 @@ class UsedAfterTheEnd(SingleFault):
         yield ExpectedFinding("used_without_grant", trace.session, 0, opens, trace.arrived(StepKind.SESSION_ENDED))
 
 
-class NeverGranted(SingleFault):
+class NeverGranted(Fault):
     """A session names a request for which no certificate was ever issued. It never ends."""
 
-    NAME = "never_granted"
     TOOL = "teleport"
     NEEDS = (StepKind.SESSION_STARTED,)
 
@@ -84,8 +80,6 @@ class NeverGranted(SingleFault):
 
 class UsedBriefly(NeverGranted):
     """The same, but the session ends within seconds, usually before it is certain that no grant will arrive."""
-
-    NAME = "used_briefly"
 
     def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
         return lifecycle.without(StepKind.GRANTED, StepKind.RENEWED, StepKind.REVOKED, StepKind.EXPIRED)

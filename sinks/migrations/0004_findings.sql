@@ -35,6 +35,7 @@ FROM
         ('input_truncated', 'critical', true, 'Sealing stopped: the input topic lost records that were already sealed', 'docs/findings.md#input_truncated'),
         ('partition_count', 'critical', true, 'Sealing stopped: an input topic and its sealed topic have different partition counts', 'docs/findings.md#partition_count'),
         ('anchor_mismatch', 'critical', true, 'Sealing stopped: the last anchor cannot be read', 'docs/findings.md#anchor_mismatch'),
+        ('anchoring_stopped', 'critical', true, 'Anchoring of a log stopped: its end does not verify or contradicts its last anchor', 'docs/findings.md#anchoring_stopped'),
         ('sealed_record_invalid', 'critical', true, 'A sealed topic contains a record that the log key did not sign', 'docs/findings.md#sealed_record_invalid'),
         ('sealed_log_discontinuous', 'critical', true, 'Reading stopped: a signed batch does not continue the log', 'docs/findings.md#sealed_log_discontinuous'),
         ('enforcer_breaker', 'critical', false, 'The enforcer''s breaker is open: no access is being revoked', 'docs/findings.md#enforcer_breaker'),

@@ -108,3 +108,23 @@ def test_a_reader_stops_at_a_batch_that_does_not_continue_the_log(topic: SealedT
     assert topic.problem_offsets() == [("sealed_log_discontinuous", 1)]
     with topic.logs.open(LIFECYCLE_TOPIC) as reader, pytest.raises(SealedLogStoppedError, match="offset 1"):
         list(reader.read_records())
+
+
+def test_the_tail_continues_the_batch_before_it(topic: SealedTopic) -> None:
+    assert topic.logs.tail(LIFECYCLE_TOPIC) is None
+    topic.append(b"no batch", BATCHES[0])
+    tail = topic.logs.tail(LIFECYCLE_TOPIC)
+    assert tail is not None and tail.batch == BATCHES[0]
+    topic.append(b"no batch", BATCHES[1], b"no batch")
+    tail = topic.logs.tail(LIFECYCLE_TOPIC)
+    assert tail is not None and tail.batch == BATCHES[1]
+    topic.append(BATCHES[0])  # a copy of an older batch: its note is valid
+    with pytest.raises(SealedLogStoppedError, match="offset 5, does not continue the batch before it"):
+        topic.logs.tail(LIFECYCLE_TOPIC)
+    assert topic.problem_offsets()[-1] == ("sealed_log_discontinuous", 5)
+
+
+def test_a_log_that_begins_in_the_middle_has_no_tail(topic: SealedTopic) -> None:
+    topic.append(BATCHES[1])
+    with pytest.raises(SealedLogStoppedError, match="does not continue"):
+        topic.logs.tail(LIFECYCLE_TOPIC)

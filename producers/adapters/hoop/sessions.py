@@ -7,7 +7,7 @@ import binascii
 from typing import Any
 
 from ....schemas.event import Action, Actor, Event, Subject
-from ...constructors.draft import outcome_of_exit_code
+from ...constructors import outcome_of_exit_code
 from ...json_fields import Fields
 from ..contract import Mapped, Skipped
 from ..values import UNKNOWN

@@ -32,88 +32,77 @@ def map_grant(entry: Entry) -> Mapped | None:
         return (_lease_revoked(entry),)
     if kind is RequestKind.CERTIFICATE_ISSUED:
         return (_certificate(entry),)
-    if kind is RequestKind.CERTIFICATE_REVOKED and _serial(entry) is not None:
-        return (_certificate_revoked(entry),)
+    if kind is RequestKind.CERTIFICATE_REVOKED and (serial := entry.request.object("data").text("serial_number")):
+        return (_revoked(entry, _path(entry.path.rpartition("/")[0]), UNKNOWN, grant_id=serial),)
     if kind is RequestKind.WRAPPED:
         return _wrapped(entry)
     return None
 
 
-def _event(entry: Entry, event_type: str, **own: Any) -> Event:
-    fields = {"outcome": "success", "session_id": entry.token()["session_id"], **own}
-    return Event(event_type=event_type, **fields, **entry.common())
+def _event(entry: Entry, event_type: str, resource: Resource, entitlement: str, **own: Any) -> Event:
+    fields: dict[str, Any] = {
+        "subject": entry.holder(entry.auth),
+        "grant_id_kind": "native",
+        "session_id": entry.token()["session_id"],
+        "outcome": "success",
+        **entry.common(),
+        **own,
+    }
+    return Event(event_type=event_type, resource=resource, entitlement=entitlement, **fields)
 
 
-def _expiry(until: datetime | None, source: str) -> dict[str, Any]:
-    return {"expires_at": until, "expiry_source": source if until else UNKNOWN}
+def _given(
+    entry: Entry, resource: Resource, entitlement: str, until: datetime | None, source: str = UNKNOWN, **own: Any
+) -> Event:
+    own = {"event_type": "grant.activated", "expires_at": until, "expiry_source": source if until else UNKNOWN, **own}
+    return _event(entry, resource=resource, entitlement=entitlement, **own)
+
+
+def _revoked(entry: Entry, resource: Resource, entitlement: str, **own: Any) -> Event:
+    own = {"subject": Subject(UNKNOWN), "removal_evidence": "api_accepted", **own}
+    return _event(entry, "grant.revoked", resource, entitlement, **own)
+
+
+def _path(path: str) -> Resource:
+    return Resource("vault_path", path)
+
+
+def _namespace(entry: Entry) -> Resource:
+    return Resource("vault_namespace", entry.namespace)
 
 
 def _token(entry: Entry, event_type: str) -> Event:
     auth = entry.response.object("auth")
-    renewed = event_type == "grant.extended"
     # Batch tokens have no accessor; only the request that created one can identify it.
-    return _event(
-        entry,
-        event_type,
-        subject=entry.holder(auth),
-        resource=Resource("vault_namespace", entry.namespace),
-        entitlement=policies(auth) or UNKNOWN,
-        **grant_ids(auth.text("accessor"), "token", entry.source.native_id),
-        **_expiry(entry.ends_after(auth, renewed=renewed), "derived"),
-    )
+    ids = grant_ids(auth.text("accessor"), "token", entry.source.native_id)
+    until = entry.ends_after(auth, renewed=event_type == "grant.extended")
+    own = {"event_type": event_type, "subject": entry.holder(auth), **ids}
+    return _given(entry, _namespace(entry), policies(auth) or UNKNOWN, until, "derived", **own)
 
 
 def _token_revoked(entry: Entry) -> Event:
     own = entry.path.endswith("revoke-self")
     asked = entry.request.object("data")
     named = asked.text("accessor") or asked.text("token") or below(entry.path, ("auth/token/revoke",))
-    target = entry.accessor if own else named
-    return _event(
-        entry,
-        "grant.revoked",
-        subject=entry.holder(entry.auth) if own else Subject(UNKNOWN),
-        resource=Resource("vault_namespace", entry.namespace),
-        entitlement=(own and policies(entry.auth)) or UNKNOWN,
-        **grant_ids(target, "token", entry.source.native_id),
-        removal_evidence="api_accepted",
-    )
+    ids = grant_ids(entry.accessor if own else named, "token", entry.source.native_id)
+    subject = entry.holder(entry.auth) if own else Subject(UNKNOWN)
+    return _revoked(entry, _namespace(entry), (own and policies(entry.auth)) or UNKNOWN, subject=subject, **ids)
 
 
 def _lease(entry: Entry, event_type: str, lease: str) -> Event:
     resource, role = _leased(lease if "/" in lease else entry.path)
-    return _event(
-        entry,
-        event_type,
-        subject=entry.holder(entry.auth),
-        resource=resource,
-        entitlement=role,
-        grant_id=lease,
-        grant_id_kind="native",
-        # Audit entries contain no lease duration.
-        **_expiry(None, UNKNOWN),
-    )
+    # Audit entries contain no lease duration.
+    return _given(entry, resource, role, None, event_type=event_type, grant_id=lease)
 
 
 def _lease_revoked(entry: Entry) -> Event:
     lease = _asked(entry, (*LEASE_REVOKES, *OLD_LEASE_REVOKES))
-    many = "revoke-prefix" in entry.path or "revoke-force" in entry.path
-    resource, role = (
-        _leased(lease) if lease and not lease.startswith(_HMAC) else (Resource("vault_lease", UNKNOWN), UNKNOWN)
-    )
-    if many and lease:
-        resource, role = Resource("vault_path", lease), "*"
-    ids = grant_ids(lease, "lease", entry.source.native_id)
-    if many and lease:
-        ids = {"grant_id": f"prefix:{lease}", "grant_id_kind": "synthesized"}
-    return _event(
-        entry,
-        "grant.revoked",
-        subject=Subject(UNKNOWN),
-        resource=resource,
-        entitlement=role,
-        **ids,
-        removal_evidence="api_accepted",
-    )
+    if lease and ("revoke-prefix" in entry.path or "revoke-force" in entry.path):
+        return _revoked(entry, _path(lease), "*", grant_id=f"prefix:{lease}", grant_id_kind="synthesized")
+    resource, role = Resource("vault_lease", UNKNOWN), UNKNOWN
+    if lease and not lease.startswith(_HMAC):
+        resource, role = _leased(lease)
+    return _revoked(entry, resource, role, **grant_ids(lease, "lease", entry.source.native_id))
 
 
 def _asked(entry: Entry, prefixes: tuple[str, ...]) -> str | None:
@@ -126,37 +115,14 @@ def _leased(lease: str) -> tuple[Resource, str]:
     """Return the engine's path and the role: the role of ``database/creds/readonly/<id>`` is ``readonly``."""
     parts = [part for part in lease.split("/") if part]
     path = parts[:-1] if len(parts) > 2 else parts
-    return Resource("vault_path", "/".join(path) or UNKNOWN), (path[-1] if path else UNKNOWN)
+    return _path("/".join(path) or UNKNOWN), (path[-1] if path else UNKNOWN)
 
 
 def _certificate(entry: Entry) -> Event:
     mount, _, role = entry.path.rpartition("/")
-    return _event(
-        entry,
-        "grant.activated",
-        subject=entry.holder(entry.auth),
-        resource=Resource("vault_path", entry.path),
-        entitlement=role or mount,
-        grant_id=entry.data.required_text("serial_number"),
-        grant_id_kind="native",
-        **_expiry(entry.data.unix_time("expiration"), "native"),
-    )
-
-
-def _serial(entry: Entry) -> str | None:
-    return entry.request.object("data").text("serial_number")
-
-
-def _certificate_revoked(entry: Entry) -> Event:
-    return _event(
-        entry,
-        "grant.revoked",
-        subject=Subject(UNKNOWN),
-        resource=Resource("vault_path", entry.path.rpartition("/")[0]),
-        entitlement=UNKNOWN,
-        grant_id=_serial(entry),
-        grant_id_kind="native",
-        removal_evidence="api_accepted",
+    serial = entry.data.required_text("serial_number")
+    return _given(
+        entry, _path(entry.path), role or mount, entry.data.unix_time("expiration"), "native", grant_id=serial
     )
 
 
@@ -164,33 +130,11 @@ def _wrapped(entry: Entry) -> Mapped:
     """Map a wrapped response: a token for one unwrapping, and the wrapped token if there is one."""
     wrap = entry.response.object("wrap_info")
     start = wrap.time("creation_time") or entry.occurred_at
-    ttl = wrap.integer("ttl")
-    until = time_after(start, ttl) if ttl else start
-    events = [
-        _event(
-            entry,
-            "grant.activated",
-            subject=entry.holder(entry.auth),
-            resource=Resource("vault_path", wrap.text("creation_path") or entry.path),
-            entitlement="response-wrapping",
-            grant_id=wrap.required_text("accessor"),
-            grant_id_kind="native",
-            **_expiry(until, "derived"),
-        )
-    ]
+    until = time_after(start, wrap.integer("ttl")) if wrap.integer("ttl") else start
+    path = _path(wrap.text("creation_path") or entry.path)
+    outer = _given(entry, path, "response-wrapping", until, "derived", grant_id=wrap.required_text("accessor"))
     inner = wrap.text("wrapped_accessor")
-    if inner is not None:
-        events.append(
-            _event(
-                entry,
-                "grant.activated",
-                subject=entry.holder(entry.auth),
-                resource=Resource("vault_namespace", entry.namespace),
-                entitlement=policies(entry.auth) or UNKNOWN,
-                grant_id=inner,
-                grant_id_kind="native",
-                ordinal=1,
-                **_expiry(None, UNKNOWN),
-            )
-        )
-    return tuple(events)
+    if inner is None:
+        return (outer,)
+    entitlement = policies(entry.auth) or UNKNOWN
+    return outer, _given(entry, _namespace(entry), entitlement, None, grant_id=inner, ordinal=1)

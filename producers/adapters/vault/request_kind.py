@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import Enum, auto
 
 from ...json_fields import Fields
 
@@ -10,29 +10,22 @@ from ...json_fields import Fields
 class RequestKind(Enum):
     """The effect of a Vault request."""
 
-    LOGIN = "login"
-    TOKEN_ISSUED = "token_issued"  # noqa: S105 - not a secret
-    TOKEN_RENEWED = "token_renewed"  # noqa: S105
-    TOKEN_REVOKED = "token_revoked"  # noqa: S105
-    LEASE_ISSUED = "lease_issued"
-    LEASE_RENEWED = "lease_renewed"
-    LEASE_REVOKED = "lease_revoked"
-    CERTIFICATE_ISSUED = "certificate_issued"
-    CERTIFICATE_REVOKED = "certificate_revoked"
-    WRAPPED = "wrapped"
-    UI_LOOKUP = "ui_lookup"
-    OTHER = "other"
+    LOGIN = auto()
+    TOKEN_ISSUED = auto()
+    TOKEN_RENEWED = auto()
+    TOKEN_REVOKED = auto()
+    LEASE_ISSUED = auto()
+    LEASE_RENEWED = auto()
+    LEASE_REVOKED = auto()
+    CERTIFICATE_ISSUED = auto()
+    CERTIFICATE_REVOKED = auto()
+    WRAPPED = auto()
+    UI_LOOKUP = auto()
+    OTHER = auto()
 
 
-TOKEN_REVOKES = frozenset(
-    {
-        "auth/token/revoke",
-        "auth/token/revoke-self",
-        "auth/token/revoke-accessor",
-        "auth/token/revoke-orphan",
-    }
-)
-TOKEN_RENEWALS = frozenset({"auth/token/renew", "auth/token/renew-self", "auth/token/renew-accessor"})
+TOKEN_REVOKES = tuple(f"auth/token/revoke{suffix}" for suffix in ("", "-self", "-accessor", "-orphan"))
+TOKEN_RENEWALS = ("auth/token/renew", "auth/token/renew-self", "auth/token/renew-accessor")
 LEASE_REVOKES = ("sys/leases/revoke", "sys/leases/revoke-prefix", "sys/leases/revoke-force")
 OLD_LEASE_REVOKES = ("sys/revoke", "sys/revoke-prefix", "sys/revoke-force")
 LEASE_RENEWALS = ("sys/leases/renew", "sys/renew")
@@ -71,12 +64,8 @@ def _certificate(path: str, operation: str, response: Fields) -> RequestKind:
         if parts[-1] == "revoke":
             return RequestKind.CERTIFICATE_REVOKED
     # The response to a revocation has no serial number; the request has.
-    if (
-        parts[-1] == "revoke"
-        and len(parts) > 1
-        and parts[0] not in ("auth", "sys")
-        and operation in ("update", "create")
-    ):
+    mounted = len(parts) > 1 and parts[0] not in ("auth", "sys")
+    if parts[-1] == "revoke" and mounted and operation in ("update", "create"):
         return RequestKind.CERTIFICATE_REVOKED
     return RequestKind.OTHER
 
@@ -86,7 +75,7 @@ def is_login(path: str) -> bool:
     return path.startswith("auth/") and "/login" in path and "login" in path.split("/")[2:]
 
 
-def under(path: str, prefixes: tuple[str, ...] | frozenset[str]) -> bool:
+def under(path: str, prefixes: tuple[str, ...]) -> bool:
     """Return whether the path equals one of the prefixes or is below it."""
     return any(path == prefix or path.startswith(prefix + "/") for prefix in prefixes)
 
