@@ -130,9 +130,9 @@ class RecordList:
         self._skip(1, wanted=False)
 
     def _record(self) -> RawRecord:
-        self._number += 1
-        location = Location(self._file, self._line, self._number)
+        location = Location(self._file, self._line, self._number + 1)
         raw = self._skip(0)
+        self._number += 1
         return RawRecord(location, raw, "" if raw is not None else f"longer than {self._limit} bytes")
 
     def _skip(self, depth: int, *, wanted: bool = True) -> bytes | None:
