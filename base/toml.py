@@ -1,4 +1,4 @@
-"""The one TOML loader: validates a file with a pydantic model and reports every error with its line and key."""
+"""The TOML loader: validates a file with a pydantic model and reports every error with its line and key."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import re
 import stat
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,28 +17,31 @@ from pydantic import BaseModel, ValidationError
 from .errors import UsageError
 
 M = TypeVar("M", bound=BaseModel)
+_Keys = tuple[str | int, ...]
 _POSITION = re.compile(r" \(at line (\d+), column (\d+)\)$")
 
 
 class ConfigError(UsageError):
-    """A configuration file is wrong. One line per problem, ``file:line: key: problem``; no value is shown."""
+    """A configuration file is wrong. One line per problem: ``file:line: key: problem``, without values."""
 
 
 def load_toml(path: Path, model: type[M]) -> M:
-    """Return a file as the model describes it.
+    """Read a file and validate it.
 
     Raises:
-        ConfigError: the file cannot be read, anybody may write it, it is not TOML, or keys in it are wrong.
+        ConfigError: the file is unreadable, writable by everyone, not TOML, or has invalid keys.
     """
     text = _read(path)
     try:
-        return model.model_validate(tomllib.loads(text))
+        value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         found = _POSITION.search(str(error))
         place = f"{found[1]}:{found[2]}" if found else str(max(1, len(text.splitlines())))
         raise ConfigError(f"{path}:{place}: {_POSITION.sub('', str(error))}") from None
+    try:
+        return model.model_validate(value)
     except ValidationError as error:
-        source = _Source(text, model.model_json_schema())
+        source = _Source(text, value, model.model_json_schema())
         problems = sorted(source.problem(one) for one in error.errors(include_input=False, include_url=False))
         raise ConfigError("\n".join(f"{path}:{line}: {problem}" for line, problem in problems)) from None
 
@@ -46,7 +49,7 @@ def load_toml(path: Path, model: type[M]) -> M:
 def _read(path: Path) -> str:
     try:
         with path.open(encoding="utf-8") as file:
-            # These files decide what the process does and which programs it runs.
+            # These files configure what the process does and which programs it runs.
             if os.fstat(file.fileno()).st_mode & stat.S_IWOTH:
                 raise ConfigError(f"{path}: anybody can write this file; run: chmod o-w {path}")
             return file.read()
@@ -57,20 +60,17 @@ def _read(path: Path) -> str:
 
 
 class _Source:
-    """The text of a TOML file that parses, to find the line of a key.
+    """The text of a valid TOML file with its value and its schema, to find the line of a key and similar keys."""
 
-    ``tomllib`` keeps no positions, but parses any prefix that ends with a whole statement. The line of a key is where
-    the shortest prefix that contains it has its last statement.
-    """
-
-    def __init__(self, text: str, schema: Mapping[str, Any]) -> None:
-        self._lines, self._schema = StringIO(text).readlines(), schema
-        self._prefixes: dict[int, dict[str, Any] | None] = {}
+    def __init__(self, text: str, value: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
+        self._lines, self._value, self._schema = _lines_of_keys(text), value, schema
 
     def problem(self, error: Mapping[str, Any]) -> tuple[int, str]:
         """Return the line and the text of one pydantic error."""
         keys = self._keys(error["loc"])
-        line, where = self._line(keys), ".".join(map(str, keys))
+        # A key without a line of its own is in an inline table, or missing in a table.
+        line = next((self._lines[keys[:end]] for end in range(len(keys), 0, -1) if keys[:end] in self._lines), 1)
+        where = ".".join(map(str, keys))
         message = str(error["msg"]).removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
             message = "unknown key" + self._suggestion(keys)
@@ -78,50 +78,19 @@ class _Source:
             message = "is required"
         return line, f"{where}: {message}" if where else message
 
-    def _keys(self, location: Sequence[str | int]) -> list[str | int]:
+    def _keys(self, location: Sequence[str | int]) -> _Keys:
         """Return a pydantic location as keys of the file: without the tags of unions, and without ``[key]``."""
-        value: Any = self._prefix(len(self._lines))[1]
-        keys: list[str | int] = []
+        value: Any = self._value
+        keys: _Keys = ()
         for part in location:
             if part == "[key]" or (isinstance(value, dict) and part not in value and part in value.values()):
                 continue
-            keys.append(part)
+            keys += (part,)
             value = _child(value, part)
         return keys
 
-    def _prefix(self, count: int) -> tuple[int, dict[str, Any]]:
-        """Return the longest prefix of whole statements within ``count`` lines: its number of lines, and its value."""
-        while count:
-            if count not in self._prefixes:
-                try:
-                    self._prefixes[count] = tomllib.loads("".join(self._lines[:count]))
-                except tomllib.TOMLDecodeError:
-                    self._prefixes[count] = None
-            found = self._prefixes[count]
-            if found is not None:
-                return count, found
-            count -= 1
-        return 0, {}
-
-    def _line(self, keys: Sequence[str | int]) -> int:
-        """Return the line, from 1, of the statement that introduces a key, or the nearest table above it."""
-        whole = self._prefix(len(self._lines))[1]
-        present = list(keys)
-        while present and not _contains(whole, present):
-            present.pop()
-        if not present:
-            return 1
-        low, high = 0, len(self._lines)
-        while high - low > 1:
-            middle = (low + high) // 2
-            if _contains(self._prefix(middle)[1], present):
-                high = middle
-            else:
-                low = middle
-        return self._prefix(high - 1)[0] + 1  # several lines where the statement has several
-
     def _suggestion(self, keys: Sequence[str | int]) -> str:
-        nodes, value = [self._schema], self._prefix(len(self._lines))[1]
+        nodes, value = [self._schema], self._value
         for part in keys[:-1]:
             nodes = [child for node in nodes for child in self._children(node, value, part)]
             value = _child(value, part)
@@ -150,19 +119,39 @@ class _Source:
                 yield child
 
 
+def _lines_of_keys(text: str) -> dict[_Keys, int]:
+    """Return the line, from 1, of the statement that introduces each key or table.
+
+    ``tomllib`` keeps no positions, but it parses every statement by itself.
+    """
+    lines: dict[_Keys, int] = {}
+    sizes: Counter[_Keys] = Counter()  # of arrays of tables
+    table: _Keys = ()
+    statement, begin = "", 1
+    for number, line in enumerate(text.split("\n"), start=1):
+        statement += line + "\n"
+        try:
+            parsed: Any = tomllib.loads(statement)
+        except tomllib.TOMLDecodeError:
+            continue  # it continues on the next line
+        header = statement.lstrip().startswith("[")
+        keys = () if header else table
+        while isinstance(parsed, dict) and len(parsed) == 1:
+            [(key, parsed)] = parsed.items()
+            keys += (key,)
+            lines.setdefault(keys, begin)
+            if header and parsed == [{}]:
+                sizes[keys] += 1
+            if header and keys in sizes:
+                keys += (sizes[keys] - 1,)
+                lines.setdefault(keys, begin)
+        table = keys if header else table
+        statement, begin = "", number + 1
+    return lines
+
+
 def _child(value: Any, part: str | int) -> Any:
     try:
         return value[part]
     except (KeyError, IndexError, TypeError):
         return None
-
-
-def _contains(value: Any, keys: Sequence[str | int]) -> bool:
-    for part in keys:
-        if isinstance(value, dict):
-            if part not in value:
-                return False
-        elif not (isinstance(value, list) and isinstance(part, int) and part < len(value)):
-            return False
-        value = value[part]
-    return True

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from ..enforcers.journal import close_breaker, read_history
-from ..runtime.logs import configure_logs
+from ..runtime.event_schemas import schema_catalog
+from ..runtime.process import configure_logs
+from ..runtime.sealed_logs import sealed_logs
 from ..runtime.settings import Settings
-from ..runtime.wiring import known_schemas, sealed_logs
-from ..schemas.catalog import SchemaCatalog
 from .errors import fail
 from .output import Output
 from .person import PersonOption, person
@@ -22,8 +22,8 @@ def show(settings: Settings, output: Output) -> None:
 
     Exit codes: 0 shown; 1 Kafka does not answer; 2 a setting is wrong.
     """
-    configure_logs(settings.log_level, settings.log_format)
-    history = read_history(sealed_logs(settings), SchemaCatalog(known_schemas(settings)))
+    configure_logs(settings)
+    history = read_history(sealed_logs(settings), schema_catalog(settings))
     opened = history.breaker_opened
     record = {
         "state": "closed" if opened is None else "open",
@@ -55,10 +55,10 @@ def close(
     """
     if not reason.strip():
         fail("--reason must not be empty: it goes on record")
-    configure_logs(settings.log_level, settings.log_format)
+    configure_logs(settings)
     was_open = close_breaker(
         sealed_logs(settings),
-        catalog=SchemaCatalog(known_schemas(settings)),
+        catalog=schema_catalog(settings),
         now=lambda: datetime.now(UTC),
         person=person(name),
         reason=reason.strip(),

@@ -14,7 +14,7 @@ from ..sinks.alerts.database import OutboxError
 from ..sinks.alerts.outbox import Outbox
 from ..sinks.alerts.status import read_status
 from .errors import fail, suggestion
-from .output import Column, Output, Row, shortened, span, table_of, text_column
+from .output import Column, Output, Row, print_table, shortened, span, text_column
 
 _SHOWN_FAILURES = 5
 
@@ -79,7 +79,7 @@ def _print(console: Console, output: Output, status: dict[str, Any]) -> None:
         Column("last delivery", lambda row: output.moment(row["last_delivery"]) or "never"),
         Column("last failure", failure),
     ]
-    console.print(table_of(status["channels"], columns, console.width))
+    print_table(console, status["channels"], columns)
     alerts = [
         text_column("rule", "rule", 30),
         text_column("severity", "severity", 10),
@@ -90,7 +90,7 @@ def _print(console: Console, output: Output, status: dict[str, Any]) -> None:
         Column("channels", _deliveries),
     ]
     if status["open"]:
-        console.print(table_of(status["open"], alerts, console.width))
+        print_table(console, status["open"], alerts)
     for each in status["failures"][:_SHOWN_FAILURES]:
         line = f"{output.moment(each['at'])} {each['channel']}: {each['detail']}, {len(each['messages'])} messages"
         console.print(shortened(line, 160), markup=False)

@@ -1,28 +1,28 @@
-"""The stack of ``grantledger demo``: simulated traffic, and one overdue grant that shows a newcomer the way."""
+"""The stack of ``grantledger demo``: simulated traffic, and one overdue grant that shows a newcomer the next steps."""
 
 from __future__ import annotations
 
 import secrets
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
-from clickhouse_connect.driver.exceptions import ClickHouseError
 from rich.console import Console
 
-from ..producers import Actor, Approval, Client, ClientError, Resource, Subject, grant_activated, request_created
+from ..base.errors import GrantledgerError
+from ..producers import Actor, Approval, Client, Resource, Subject, grant_activated, request_created
 from ..runtime.children import ChildSpec
-from ..runtime.reading import reading
 from ..runtime.settings import Settings
 from ..runtime.stack import Stack
+from ..runtime.store_access import ask_store
 from ..simulator.policy import POLICY
-from ..sinks.clickhouse import StoreUnavailableError
 from .output import moment
 from .sending import open_client
 from .stack_view import executable, run_stack
 from .traffic import Traffic
 
 LASTS = timedelta(seconds=15)
-"""How long the planted grant lasts. It is overdue after the grace period of the policy, 10 s later."""
+"""Duration of the planted grant. It is overdue after the grace period of the policy, 10 s later."""
 _FINDING = "SELECT deadline FROM findings WHERE rule = 'overdue' AND grant_id = {grant:String} AND open"
 _SUBJECT = "mallory@demo.example"
 _RESOURCE = Resource("database", "payments", "production")
@@ -39,85 +39,68 @@ def run_demo(settings: Settings, traffic: Traffic, tool: str) -> None:
         policy = settings.data_dir.resolve() / "demo-policy.toml"
         policy.write_text(POLICY)
         settings = settings.model_copy(update={"watch_policy": policy})
-    run_stack(settings, (ChildSpec("traffic", tuple(arguments), ends=True),), _Tour)
+    run_stack(settings, (ChildSpec("traffic", tuple(arguments), ends=True),), _show_overdue_grant)
 
 
-class _Tour:
-    """Plants an overdue grant, waits for its finding in the background, and prints the next commands."""
+def _show_overdue_grant(console: Console, stack: Stack) -> None:
+    """Plant an overdue grant, and print the next commands when its finding is there."""
+    settings, grant, ends = stack.settings, f"demo-{secrets.token_hex(3)}", datetime.now(UTC) + LASTS
+    try:
+        with open_client(settings, system="demo", instance=grant) as client:
+            _plant(client, grant, ends)
+    except GrantledgerError as error:
+        console.print(f"The demo grant could not be sent: {error}", markup=False)
+        return
+    console.print(
+        f"Planted: the grant {grant} of {_SUBJECT} ends at {moment(ends)} UTC, and nobody removes it. "
+        "Its finding appears here in about half a minute.",
+        soft_wrap=True,
+    )
 
-    def __init__(self, console: Console, stack: Stack) -> None:
-        self._console, self._settings = console, stack.settings
-        self._grant = f"demo-{secrets.token_hex(3)}"
-        self._deadline: datetime | None = None
-        self._found = threading.Event()
-        self._shown = False
-        ends = datetime.now(UTC) + LASTS
-        try:
-            with open_client(self._settings, system="demo", instance=self._grant) as client:
-                _plant(client, self._grant, ends)
-        except ClientError as error:
-            console.print(f"The demo grant could not be sent: {error}", markup=False)
-            return
-        console.print(
-            f"Planted: the grant {self._grant} of {_SUBJECT} ends at {moment(ends)} UTC, and nobody removes it. "
-            "Its finding appears here in about half a minute.",
-            soft_wrap=True,
-        )
-        threading.Thread(target=self._wait, name="demo-finding", daemon=True).start()
-
-    def __call__(self) -> None:
-        """Print the next steps once the finding is there."""
-        if self._found.is_set() and not self._shown:
-            self._shown = True
-            self._console.print(self._steps(), soft_wrap=True, markup=False)
-
-    def _wait(self) -> None:
-        pause = threading.Event()
-        while not pause.wait(2.0):
+    def wait() -> None:
+        while True:
+            time.sleep(2.0)
             try:
-                with reading(self._settings, gated=True, shared=True) as client:
-                    if client.query(_FINDING, parameters={"grant": self._grant}).result_rows:
-                        self._found.set()
-                        return
-            except (StoreUnavailableError, ClickHouseError, OSError):
+                with ask_store(settings, shared=True) as ask:
+                    if ask(_FINDING, grant=grant):
+                        break
+            except GrantledgerError:  # the store restarts
                 continue
+        console.print(_next_steps(settings, grant), soft_wrap=True, markup=False)
 
-    def _steps(self) -> str:
-        def line(*arguments: str) -> str:
-            return executable(self._settings, *arguments)
+    threading.Thread(target=wait, name="demo-finding", daemon=True).start()
 
-        return (
-            f"\nFINDING overdue: the grant {self._grant} has ended, but its access was not removed. Next, in another "
-            "terminal:\n"
-            f"  see open findings:         {line('findings')}\n"
-            f"  see the grant's history:   {line('grants', 'show', self._grant)}\n"
-            f"  verify the evidence:       {line('verify')}\n"
-            f"  remove the access:         {line(*self._removal())}\n"
-            "The finding is resolved when the removal is on record. An alert would have reached on-call by now: see "
-            "docs/alerts.md.\n"
-        )
 
-    def _removal(self) -> tuple[str, ...]:
-        return (
-            "emit", "grant.revoked", "--subject", _SUBJECT, "--resource-kind", _RESOURCE.kind, "--resource",
-            _RESOURCE.id, "--environment", str(_RESOURCE.environment), "--entitlement", "readwrite", "--grant-id",
-            self._grant, "--removal-evidence", "confirmed", "--system", "demo", "--instance", self._grant,
-        )  # fmt: skip
+def _next_steps(settings: Settings, grant: str) -> str:
+    removal = (
+        "emit", "grant.revoked", "--subject", _SUBJECT, "--resource-kind", _RESOURCE.kind, "--resource", _RESOURCE.id,
+        "--environment", str(_RESOURCE.environment), "--entitlement", "readwrite", "--grant-id", grant,
+        "--removal-evidence", "confirmed", "--system", "demo", "--instance", grant,
+    )  # fmt: skip
+    return (
+        f"\nFINDING overdue: the grant {grant} has ended, but its access was not removed. Next, in another terminal:\n"
+        f"  see open findings:         {executable(settings, 'findings')}\n"
+        f"  see the grant's history:   {executable(settings, 'grants', 'show', grant)}\n"
+        f"  verify the evidence:       {executable(settings, 'verify')}\n"
+        f"  remove the access:         {executable(settings, *removal)}\n"
+        "The finding is resolved when the removal is on record. In production, on-call would have an alert by now: see "
+        "docs/alerts.md.\n"
+    )
 
 
 def _plant(client: Client, grant: str, ends: datetime) -> None:
-    subject, actor = Subject(_SUBJECT, "human"), Actor("alice@demo.example", "human")
-    request = f"request-{grant}"
+    subject, request, reason = Subject(_SUBJECT, "human"), f"request-{grant}", "INC-4711: stuck migration"
     client.send(
         request_created(
             subject=subject, request_id=request, actor=Actor(_SUBJECT, "human"), resource=_RESOURCE,
-            entitlement="readwrite", reason="INC-4711: stuck migration",
+            entitlement="readwrite", reason=reason,
         )
     )  # fmt: skip
-    approval = Approval("alice@demo.example", "approved", at=datetime.now(UTC))
+    approver = "alice@demo.example"
     client.send(
         grant_activated(
-            subject=subject, grant_id=grant, request_id=request, actor=actor, expires_at=ends, approvals=(approval,),
-            resource=_RESOURCE, entitlement="readwrite", reason="INC-4711: stuck migration",
+            subject=subject, grant_id=grant, request_id=request, actor=Actor(approver, "human"), expires_at=ends,
+            approvals=(Approval(approver, "approved", at=datetime.now(UTC)),), resource=_RESOURCE,
+            entitlement="readwrite", reason=reason,
         )
     )  # fmt: skip

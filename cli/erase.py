@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
+from ..base.errors import EXIT_USAGE
 from ..runtime.decisions import erase_payload
 from ..runtime.settings import Settings
+from ..runtime.store_access import ask_store
 from ..schemas.event import NEVER_ERASED
-from .errors import fail
+from .errors import exit_code, fail
 from .output import printable
 from .person import PersonOption, person
-from .store_reader import read_store
 
 _ENTRY = """
 SELECT event_type, subject_id, append_time, erased_at IS NOT NULL AS erased
@@ -44,7 +45,7 @@ def command(
     if not (basis := legal_basis.strip()):
         fail("--legal-basis must not be empty: it goes on record")
     index = int(number)
-    with read_store(settings) as ask:
+    with exit_code(EXIT_USAGE), ask_store(settings) as ask:
         found = ask(_ENTRY, origin=origin, index=index)
     if not found:
         fail(f"the store has no entry {printable(origin)}:{index}")

@@ -9,14 +9,15 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from ..base.errors import EXIT_USAGE
 from ..runtime.decisions import decide_finding
 from ..runtime.settings import Settings
+from ..runtime.store_access import Ask, ask_store
 from ..schemas.finding_rules import FINDING_RULES, SEVERITIES
-from .errors import fail, suggestion
+from .errors import exit_code, fail, suggestion
 from .grants import access_of
-from .output import Column, Output, Row, printable, shortened, table_of, text_column
+from .output import Column, Output, Row, print_table, printable, shortened, text_column
 from .person import PersonOption, person
-from .store_reader import Ask, read_store
 
 _STYLES = {"critical": "red", "warning": "yellow"}
 _FIELDS = (
@@ -68,7 +69,7 @@ def list_command(  # noqa: PLR0917 - one parameter per flag
     if severity and severity not in SEVERITIES:
         fail(f"--severity: {severity!r} is not one of {', '.join(SEVERITIES)}")
     severities = list(SEVERITIES[SEVERITIES.index(severity) :]) if severity else []
-    with read_store(settings) as ask:
+    with exit_code(EXIT_USAGE), ask_store(settings) as ask:
         rows = ask(_LIST, all=everything, rule=rule, severities=severities, limit=limit)
     total = rows[0]["total"] if rows else 0
     for row in rows:
@@ -93,7 +94,7 @@ def show(settings: Settings, output: Output, finding: IdArgument) -> None:
     Exit codes: 0 shown; 1 no finding has this id, or several ids begin with it: they are listed; 2 the store cannot be
     read.
     """
-    with read_store(settings) as ask:
+    with exit_code(EXIT_USAGE), ask_store(settings) as ask:
         row = _resolved(ask, finding)
         events = ask(_EVENTS, **{name: row[name] for name in ("rule", "key", "origin", "index")})
     record = {**row, "events": events}
@@ -112,7 +113,7 @@ def acknowledge(
 
     Exit codes: 0 on record; 1 no such finding, or Kafka does not answer; 2 the store cannot be read.
     """
-    with read_store(settings) as ask:
+    with exit_code(EXIT_USAGE), ask_store(settings) as ask:
         row = _resolved(ask, finding)
     who = person(name)
     decide_finding(
@@ -139,7 +140,7 @@ def close(
     wrong.
     """
     reason = _given(reason)
-    with read_store(settings) as ask:
+    with exit_code(EXIT_USAGE), ask_store(settings) as ask:
         row = _resolved(ask, finding)
     if accept is not None and row["rule"] != "event_conflict":
         fail(f"--accept decides an event_conflict; {row['id']} is a finding of the rule {printable(row['rule'])}")
@@ -204,7 +205,7 @@ def _print(console: Console, output: Output, row: Row, events: list[dict[str, An
         text_column("reason", "reason"),
         Column("entry", lambda event: f"{printable(event['origin'])} #{event['index']}"),
     ]
-    console.print(table_of(events, columns, console.width))
+    print_table(console, events, columns)
     if known:
         console.print(Text(f"What it means: {known.meaning}"), soft_wrap=True)
         console.print(Text(f"What to do: {known.action}"), soft_wrap=True)

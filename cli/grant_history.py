@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .store_reader import Ask, Row
+from ..runtime.store_access import Ask, Row
 
 MOST_EVENTS = 1000
 FIRST_COMMANDS = 3
@@ -114,19 +114,8 @@ class History:
             "grant": self.state,
             "events": self.events,
             "events_cut": self.cut,
-            "sessions": [
-                {"session_id": one.session_id, "commands": one.commands, "first": one.first, "entries": one.entries}
-                for one in self.sessions.values()
-            ],
-            "proof": [
-                {
-                    "origin": one.origin,
-                    "entries": one.entries,
-                    "last_index": one.last_index,
-                    "checkpoint_size": one.checkpoint_size,
-                }
-                for one in self.proof
-            ],
+            "sessions": [asdict(session) for session in self.sessions.values()],
+            "proof": [asdict(proof) for proof in self.proof],
             "verified": False,
         }
 

@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
+from ..base.errors import EXIT_USAGE
 from ..runtime.settings import Settings
-from .errors import fail
+from ..runtime.store_access import Ask, ask_store
+from .errors import exit_code, fail
 from .grant_history import read_history
 from .grant_timeline import print_history
 from .output import Output, printable, shortened
-from .store_reader import Ask, read_store
 
 UNKNOWN = 1
 CANDIDATES = 20
@@ -41,7 +42,7 @@ def command(
     Exit codes: 0 shown; 1 no grant has this id, or several ids begin with it: they are listed; 2 the store cannot be
     read.
     """
-    with read_store(settings) as ask:
+    with exit_code(EXIT_USAGE), ask_store(settings) as ask:
         history = read_history(ask, _resolved(ask, grant))
     output.record(history.as_json(), lambda console: print_history(console, output, history), identity="grant_id")
 

@@ -12,10 +12,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from ..base.errors import EXIT_USAGE
 from ..runtime.settings import Settings
-from .errors import fail
-from .output import Column, Output, Row, printable, span, table_of, text_column
-from .store_reader import read_store
+from ..runtime.store_access import ask_store
+from .errors import exit_code, fail
+from .output import Column, Output, Row, print_table, printable, span, text_column
 
 NARROW = 120
 """Columns of a terminal below which grants are printed one below the other: a table would cut every cell to pieces."""
@@ -85,7 +86,7 @@ def list_command(  # noqa: PLR0917 - one parameter per flag
         fail("give only one of --active, --overdue, --past-end and --all")
     which = "overdue" if overdue else "past end" if past_end else "all" if everything else "active"
     filters = {"subject": subject, "resource": resource}
-    with read_store(settings) as ask:
+    with exit_code(EXIT_USAGE), ask_store(settings) as ask:
         rows = ask(_QUERY, **filters, states=_STATES.get(which, []), limit=limit)
         others = ask(_COUNT, **filters, states=[PAST_END])[0]["count"] if overdue else 0
     total = rows[0]["total"] if rows else 0
@@ -115,7 +116,7 @@ def _print(output: Output, rows: Sequence[Row], console: Console) -> None:
         Column(f"deadline ({output.zone_name})", lambda row: until(output, row, now), whole=True),
         Column("state", _state, style=lambda row: _COLOURS[row["state"]], whole=True),
     ]
-    console.print(table_of(rows, columns, console.width))
+    print_table(console, rows, columns)
 
 
 def _print_stacked(console: Console, output: Output, rows: Sequence[Row], now: datetime) -> None:

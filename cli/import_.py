@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -19,7 +20,7 @@ from ..producers.input_files import InputFile
 from ..runtime.settings import Settings
 from ..schemas.event import Event
 from .errors import fail
-from .output import Column, Output, is_interactive, table_of, text_column
+from .output import Column, Output, print_table, text_column
 from .sending import SOME_REFUSED, open_client, plain
 
 
@@ -101,7 +102,7 @@ class _Bar:
 
 @contextmanager
 def _progress(inputs: list[InputFile], output: Output) -> Iterator[_Bar]:
-    if output.quiet or not is_interactive():
+    if output.quiet or not sys.stderr.isatty():
         yield _Bar(output, None)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
@@ -130,7 +131,7 @@ def _print(report: Report, client: Client | None, problem: str | None, output: O
         "error": problem,
     }
     rows = [{"name": name, "count": count} for name, count in counts]
-    output.record(result, lambda console: console.print(table_of(rows, columns)))
+    output.record(result, lambda console: print_table(console, rows, columns))
     for failure in report.failures:
         typer.echo(f"failed: {failure.location}: {failure.problem}", err=True)
     if report.failed > len(report.failures):

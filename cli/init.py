@@ -5,8 +5,8 @@ from __future__ import annotations
 from ..runtime.initialise import initialise
 from ..runtime.keys import load_public_key
 from ..runtime.settings import Settings
-from .keys import verifier_keys
-from .output import Output, text_column
+from .keys import print_verifier_keys
+from .output import Output
 
 
 def command(settings: Settings, output: Output) -> None:
@@ -18,8 +18,6 @@ def command(settings: Settings, output: Output) -> None:
     Exit codes: 0 created; 1 Kafka does not answer; 2 a ledger or a key exists, or a setting is wrong.
     """
     created = initialise(settings)
-    rows = verifier_keys(settings, load_public_key(settings))
-    columns = [text_column("origin", "origin"), text_column("verifier key", "verifier_key")]
-    output.rows(rows, identity="verifier_key", fields=(), show=columns, empty="")
+    print_verifier_keys(settings, output, load_public_key(settings))
     output.note(f"created {created} topics and the private key {settings.private_key_path}: back it up now")
     output.note("next: grantledger run seal, and the other processes (docs/operations.md)")

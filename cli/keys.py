@@ -34,16 +34,16 @@ def command(
     if pem:
         typer.echo(public_pem(public_key).decode(), nl=False)
         return
-    rows = verifier_keys(settings, public_key, epoch)
-    columns = [text_column("origin", "origin"), text_column("verifier key", "verifier_key")]
-    output.rows(rows, identity="verifier_key", fields=(), show=columns, empty="")
+    print_verifier_keys(settings, output, public_key, epoch)
 
 
-def verifier_keys(settings: Settings, public_key: bytes, epoch: int = 0) -> list[dict[str, str]]:
-    """Return the verifier key of every log of the deployment."""
+def print_verifier_keys(settings: Settings, output: Output, public_key: bytes, epoch: int = 0) -> None:
+    """Print the verifier key of every log of the deployment."""
     deployment = settings.require_deployment()
     partitions = {topic: settings.activity_partitions if topic == ACTIVITY_TOPIC else 1 for topic in INPUT_TOPICS}
     logs = [(topic, partition) for topic, count in partitions.items() for partition in range(count)]
     origins = [origin_of(deployment, topic, partition, epoch) for topic, partition in logs]
     origins.append(anchor_origin(deployment))
-    return [{"origin": origin, "verifier_key": verifier_key(origin, public_key)} for origin in origins]
+    rows = [{"origin": origin, "verifier_key": verifier_key(origin, public_key)} for origin in origins]
+    columns = [text_column("origin", "origin"), text_column("verifier key", "verifier_key")]
+    output.rows(rows, identity="verifier_key", show=columns)

@@ -1,6 +1,6 @@
-"""Everything that commands print: lists and records as a table, JSON, CSV or YAML, in one time zone.
+"""The output of commands: lists and records as a table, JSON, CSV or YAML, in one time zone.
 
-Senders choose the text in the ledger, so nothing in it may control a terminal: tables show it through `printable`.
+Senders choose the text in the ledger, so tables escape it with `printable`: it must not control the terminal.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ def timezone(name: str) -> tzinfo:
     if name.upper() == "UTC":
         return UTC
     if name == "local":
-        local = datetime.now().astimezone().tzinfo
-        return local or UTC
+        return datetime.now().astimezone().tzinfo or UTC
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError):
@@ -107,17 +106,17 @@ class Output:
         rows: Sequence[Row],
         *,
         identity: str,
-        fields: Sequence[str],
         show: Callable[[Console], None] | Sequence[Column],
-        empty: str,
+        fields: Sequence[str] = (),
+        empty: str = "",
     ) -> None:
         """Print a list.
 
         Args:
-            identity: the field that names a row; ``-q`` prints this field only.
-            fields: the header of a CSV without rows.
+            identity: the field that names a row; ``-q`` prints only this field.
             show: the columns of the table, or a function that prints the rows for people.
-            empty: what the table format prints when there are no rows.
+            fields: the header of a CSV without rows.
+            empty: the text for people when there are no rows.
         """
         if self.quiet:
             for row in rows:
@@ -129,23 +128,20 @@ class Output:
         elif callable(show):
             show(wide_console())
         else:
-            console = wide_console()
-            console.print(table_of(rows, show, console.width))
+            print_table(wide_console(), rows, show)
 
     def record(self, record: Row, show: Callable[[Console], None], *, identity: str | None = None) -> None:
-        """Print one object. ``-q`` prints the field ``identity`` only, or nothing."""
+        """Print one object. ``-q`` prints only the field ``identity``, or nothing."""
         if self.quiet:
             if identity is not None:
                 typer.echo(printable(str(record[identity])))
         elif self.format is Format.table:
             show(wide_console())
-        elif self.format is Format.csv:
-            self.data([dict(record)])
         else:
-            self.data(dict(record))
+            self.data([dict(record)] if self.format is Format.csv else dict(record))
 
     def note(self, text: str) -> None:
-        """Print a remark for people, to standard error, so that it never mixes with the data."""
+        """Print a note for people to standard error, so that it does not mix with the data."""
         if not self.quiet:
             typer.echo(text, err=True)
 
@@ -154,69 +150,60 @@ class Output:
         if self.format is Format.csv:
             typer.echo(self._csv(value, list(value[0]) if value else list(fields)), nl=False)
         elif self.format is Format.json:
-            typer.echo(json.dumps(self._plain(value), indent=2))
+            typer.echo(self._json(value, indent=2))
         else:
-            try:
-                import yaml
-            except ModuleNotFoundError:
-                raise UsageError("-o yaml needs the package PyYAML: pip install pyyaml") from None
-            typer.echo(yaml.safe_dump(self._plain(value), sort_keys=False, allow_unicode=False), nl=False)
+            import yaml
+
+            typer.echo(yaml.safe_dump(json.loads(self._json(value)), sort_keys=False), nl=False)
 
     def _csv(self, rows: list[dict[str, Any]], names: list[str]) -> str:
-        def shown(cell: Any) -> Any:  # a program gets the text as it is
-            return printable(cell) if isinstance(cell, str) and sys.stdout.isatty() else cell
+        def cell(value: Any) -> Any:
+            plain = json.loads(self._json(value))
+            if isinstance(plain, dict | list):
+                return json.dumps(plain)
+            # A program gets the text unchanged.
+            return printable(plain) if isinstance(plain, str) and sys.stdout.isatty() else plain
 
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(names)
-        for row in rows:
-            cells = (self._plain(row[name]) for name in names)
-            writer.writerow([json.dumps(cell) if isinstance(cell, dict | list) else shown(cell) for cell in cells])
+        writer.writerows([cell(row[name]) for name in names] for row in rows)
         return text.getvalue()
 
-    def _plain(self, value: Any) -> Any:
-        """Return a value as JSON has it: times in ISO 8601 in the time zone."""
-        if isinstance(value, Mapping):
-            return {str(name): self._plain(item) for name, item in value.items()}
-        if isinstance(value, list | tuple | set | frozenset):
-            return [self._plain(item) for item in value]
-        if isinstance(value, datetime):
-            return value.astimezone(self.zone).isoformat() if value.tzinfo is not None else value.isoformat()
-        if value is None or isinstance(value, bool | int | float | str):
-            return value
-        return value.isoformat() if isinstance(value, date) else str(value)
+    def _json(self, value: Any, indent: int | None = None) -> str:
+        """Return JSON; times are in ISO 8601 in the time zone."""
+
+        def text(other: Any) -> str:
+            if isinstance(other, datetime) and other.tzinfo is not None:
+                return other.astimezone(self.zone).isoformat()
+            return other.isoformat() if isinstance(other, date) else str(other)
+
+        return json.dumps(value, indent=indent, default=text)
 
 
-def table_of(rows: Sequence[Row], columns: Sequence[Column], width: int = WIDE) -> Table:
-    """Return a table. Long cells are folded, never cut."""
+def print_table(console: Console, rows: Sequence[Row], columns: Sequence[Column]) -> None:
+    """Print a table. Long cells are folded, never cut."""
     table = Table(caption_justify="left")
     for column in columns:
-        no_wrap = column.whole and width >= WIDE
+        no_wrap = column.whole and console.width >= WIDE
         justify: Any = "right" if column.right else "left"
         table.add_column(column.title, overflow="fold", no_wrap=no_wrap, justify=justify)
     for row in rows:
         table.add_row(*(Text(column.cell(row), style=column.style(row)) for column in columns))
-    return table
+    console.print(table)
 
 
 def printable(text: str) -> str:
-    r"""Return a text with every character that does not print escaped: ESC as ``\x1b``.
+    r"""Return a text with every unprintable character escaped: ESC as ``\x1b``.
 
-    Control characters, line ends, direction marks and invisible characters could move the cursor, hide a part of the
-    output or make it read as something else.
+    Control characters, line ends, direction marks and invisible characters could move the cursor, or hide or disguise a
+    part of the output.
     """
-    return "".join(char if char.isprintable() else _escaped(char) for char in text)
-
-
-def _escaped(char: str) -> str:
-    code = ord(char)
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def shortened(text: str, length: int) -> str:
-    """Return :func:`printable` of a text, cut to ``length`` characters."""
+    """Return a printable text, cut to ``length`` characters."""
     shown = printable(text)
     return shown if len(shown) <= length else shown[: length - 1] + "…"
 
@@ -227,7 +214,7 @@ def moment(time: datetime, zone: tzinfo = UTC) -> str:
 
 
 def span(seconds: float) -> str:
-    """Return a duration in words, rounded down: ``40 s``, ``12 min``, ``2 h 5 min``, ``3 d``."""
+    """Return a duration, rounded down: ``40 s``, ``12 min``, ``2 h 5 min``, ``3 d``."""
     whole = int(seconds)
     parts = []
     for size, unit in _UNITS:
@@ -239,12 +226,7 @@ def span(seconds: float) -> str:
     return minutes or short or "0 s"
 
 
-def wide_console(*, stderr: bool = False) -> Console:
-    """Return a console as wide as the terminal; where there is none, wide enough for long names."""
-    console = Console(highlight=False, stderr=stderr)
-    return console if console.is_terminal else Console(highlight=False, stderr=stderr, width=max(WIDE, console.width))
-
-
-def is_interactive() -> bool:
-    """Return whether a person sees the progress on standard error."""
-    return sys.stderr.isatty()
+def wide_console() -> Console:
+    """Return a console as wide as the terminal; without a terminal, wide enough for long names."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=max(WIDE, console.width))

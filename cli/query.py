@@ -10,8 +10,8 @@ import typer
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from ..base.errors import EXIT_USAGE
-from ..runtime.reading import reading
 from ..runtime.settings import Settings
+from ..runtime.store_access import clickhouse_message, open_store
 from .errors import exit_code, fail
 from .output import Format, Output
 
@@ -38,20 +38,13 @@ def command(
     """
     text = sys.stdin.read() if sql == "-" else sql
     native = native_format or _FORMATS.get(output.format)
-    with exit_code(EXIT_USAGE), reading(settings, gated=True) as client:
+    with exit_code(EXIT_USAGE), open_store(settings, gated=True) as client:
         try:
             answer = client.raw_query(text, fmt=native or "JSONEachRow")
         except ClickHouseError as error:
-            fail(_plain(error), REFUSED)
+            fail(clickhouse_message(error), REFUSED)
     if native:
         sys.stdout.buffer.write(answer)
         sys.stdout.buffer.flush()
     else:
         output.data([json.loads(line) for line in answer.splitlines()])
-
-
-def _plain(error: ClickHouseError) -> str:
-    """Return ClickHouse's own message without the client's wrapping."""
-    text = str(error).strip()
-    start = text.find("Code:")
-    return text[start if start > 0 else 0 :].split("\n", 1)[0].partition(" (for url ")[0]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from ..base.errors import EXIT_USAGE, GrantledgerError
 from ..producers.client import Client, DeliveryError, QueueFullError
-from ..producers.registry import SchemaRegistry
+from ..runtime.event_schemas import schema_registry
 from ..runtime.settings import Settings
 from .errors import exit_code, fail
 
@@ -18,18 +18,11 @@ SOME_REFUSED = 1
 def open_client(settings: Settings, *, system: str | None = None, instance: str = "default") -> Client:
     """Return a client for the brokers in the settings; ends the command with exit code 2 where they are wrong."""
     with exit_code(EXIT_USAGE):
-        registry = None
-        if settings.schema_registry_url:
-            registry = SchemaRegistry(
-                settings.schema_registry_url,
-                username=settings.schema_registry_user or None,
-                password=settings.schema_registry_password.get_secret_value() or None,
-            )
         return Client(
             settings.kafka_client_options(),
             system=system,
             instance=instance,
-            registry=registry,
+            registry=schema_registry(settings),
             topic_prefix=settings.topic_prefix,
         )
 

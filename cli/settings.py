@@ -21,4 +21,4 @@ def command(settings: Settings, output: Output) -> None:
         for name, each in Settings.model_fields.items()
     ]
     columns = [text_column("setting", "variable"), text_column("value", "value"), text_column("meaning", "meaning")]
-    output.rows(rows, identity="variable", fields=(), show=columns, empty="")
+    output.rows(rows, identity="variable", show=columns)

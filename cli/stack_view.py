@@ -1,15 +1,13 @@
-"""How `up` and `demo` run a stack, and how the status looks on a terminal."""
+"""Runs a stack for `up` and `demo`, and formats its status for a terminal."""
 
 from __future__ import annotations
 
 import shlex
 import shutil
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from rich.text import Text
 
 from ..console.address import read_address
 from ..runtime.children import ChildSpec
+from ..runtime.process import on_stop_signal
 from ..runtime.settings import DEFAULT_DATA_DIR, Settings
 from ..runtime.stack import Stack
 from ..runtime.status import Status
@@ -28,22 +27,26 @@ from .output import span
 EXAMPLE = "SELECT * FROM active_grants LIMIT 10"
 _LINE_SECONDS = 10.0
 
-Watcher = Callable[[Console, Stack], Callable[[], None]]
-"""Called when the stack is ready; the function it returns is called every second from then on."""
 
+def run_stack(
+    settings: Settings,
+    more: tuple[ChildSpec, ...] = (),
+    on_ready: Callable[[Console, Stack], None] = lambda _console, _stack: None,
+) -> None:
+    """Start a stack, show its status until SIGTERM or Ctrl-C, then drain and stop it.
 
-def run_stack(settings: Settings, more: tuple[ChildSpec, ...] = (), watcher: Watcher | None = None) -> None:
-    """Start a stack, show its status until SIGTERM or Ctrl-C, then drain and stop it."""
+    Args:
+        more: further processes of the stack.
+        on_ready: called once the store answers.
+    """
     console = Console(highlight=False)
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    spinner = console.status("starting") if console.is_terminal else nullcontext()
+    on_stop_signal(stop.set)
+    spinner = console.status("starting")  # shows nothing where there is no terminal
 
     def report(text: str) -> None:
         console.print(f"  {text}", markup=False, soft_wrap=True)
-        if spinner is not None and console.is_terminal:
-            spinner.update(text)  # type: ignore[union-attr]
+        spinner.update(text)
 
     stack = Stack(settings, report, more)
     started = False
@@ -55,10 +58,11 @@ def run_stack(settings: Settings, more: tuple[ChildSpec, ...] = (), watcher: Wat
             _wait_until_ready(stack, console, stop)
         if not stop.is_set():
             _print_ready(stack, console)
-            _show_until(stack, console, stop, watcher(console, stack) if watcher else lambda: None)
+            on_ready(console, stack)
+            _show_until(stack, console, stop)
     finally:
         if started:
-            console.print("Stopping: first the intake, then the rest as it drains")
+            console.print("Stopping: each process stops when its backlog has drained")
         stack.stop()
         if started:
             console.print("Stopped. All data is in the data folder; the next start continues from there.")
@@ -76,16 +80,14 @@ def _wait_until_ready(stack: Stack, console: Console, stop: threading.Event) -> 
 
 
 def executable(settings: Settings, *arguments: str) -> str:
-    """Return a command line that can be pasted as it stands: with the path of this executable and the data folder."""
-    own = Path(sys.argv[0])
-    name = own.name if own.name == "grantledger" else None
-    if name and shutil.which(name) and Path(str(shutil.which(name))).resolve() == own.resolve():
-        command = [name]
-    elif name:
-        near = own.absolute()
-        command = [str(near.relative_to(Path.cwd()) if near.is_relative_to(Path.cwd()) else near)]
-    else:
+    """Return a command line to copy: with the path of this executable and the data folder."""
+    own, on_path = Path(sys.argv[0]).absolute(), shutil.which("grantledger")
+    if own.name != "grantledger":
         command = [sys.executable, "-m", "grantledger.cli"]
+    elif on_path and Path(on_path).resolve() == own.resolve():
+        command = ["grantledger"]
+    else:
+        command = [str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)]
     folder = [] if settings.data_dir == DEFAULT_DATA_DIR else ["--data", str(settings.data_dir)]
     return shlex.join([*command, *arguments, *folder])
 
@@ -109,18 +111,16 @@ def _print_ready(stack: Stack, console: Console) -> None:
     console.print("Ctrl-C drains and stops.")
 
 
-def _show_until(stack: Stack, console: Console, stop: threading.Event, tick: Callable[[], None]) -> None:
+def _show_until(stack: Stack, console: Console, stop: threading.Event) -> None:
     if console.is_terminal:
         with Live(status_table(stack.status()), console=console, refresh_per_second=2) as live:
             while not stop.wait(1.0):
                 stack.watch()
                 live.update(status_table(stack.status()))
-                tick()
         return
     shown_at = 0.0
     while not stop.wait(1.0):
         stack.watch()
-        tick()
         if time.monotonic() - shown_at >= _LINE_SECONDS:
             shown_at = time.monotonic()
             console.print(status_line(stack.status()), soft_wrap=True, markup=False)
@@ -148,7 +148,7 @@ def status_line(status: Status) -> str:
 
 
 def status_table(status: Status) -> Group:
-    """Return the status as a table, with one red line for each trouble below it."""
+    """Return the status as a table, with a red line per trouble below it."""
     table = Table("events in", "sealed", "stored", "last checkpoint", "last anchor", "lag", "open findings")
     critical = status.findings is not None and status.findings.critical
     table.add_row(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import asdict
 
 import typer
 from rich.console import Console
@@ -10,9 +10,9 @@ from rich.console import Console
 from ..base.errors import EXIT_DEPENDENCY
 from ..runtime.open_findings import count_open_findings
 from ..runtime.settings import Settings
-from ..runtime.status import ProcessStatus, processes_here, read_status
+from ..runtime.status import processes_here, read_status
 from .errors import fail
-from .output import Column, Output, table_of, text_column
+from .output import Column, Output, print_table, printable, text_column
 from .stack_view import status_table
 
 
@@ -31,22 +31,19 @@ def command(settings: Settings, output: Output) -> None:
         for trouble in status.troubles:
             typer.echo(trouble)
     else:
+        columns = [
+            text_column("process", "name"),
+            text_column("pid", "pid"),
+            text_column("restarts", "restarts"),
+            Column(
+                "trouble", lambda row: printable(row["trouble"] or "none"), lambda row: "red" if row["trouble"] else ""
+            ),
+        ]
 
         def show(console: Console) -> None:
             console.print(status_table(status))
-            console.print(_processes(processes))
+            print_table(console, [asdict(process) for process in processes], columns)
 
         output.record(status.as_json(), show)
     if status.troubles:
         raise typer.Exit(EXIT_DEPENDENCY)
-
-
-def _processes(processes: Sequence[ProcessStatus]) -> object:
-    rows = [{"name": o.name, "pid": o.pid, "restarts": o.restarts, "trouble": o.trouble or "none"} for o in processes]
-    columns = [
-        text_column("process", "name"),
-        text_column("pid", "pid"),
-        text_column("restarts", "restarts"),
-        Column("trouble", text_column("", "trouble").cell, lambda row: "red" if row["trouble"] != "none" else ""),
-    ]
-    return table_of(rows, columns)

@@ -8,28 +8,33 @@ from ..base.errors import EXIT_DEPENDENCY
 from ..kafka.topics import check_topics, create_topics
 from ..runtime.settings import Settings
 from ..schemas.topics import topic_specs
+from .output import Output, text_column
 
 
-def create(settings: Settings) -> None:
+def create(settings: Settings, output: Output) -> None:
     """Create the topics that are missing, then compare all of them with the required configuration.
 
     Exit codes: 0 all match; 1 something differs, or Kafka does not answer; 2 a topic cannot be created.
     """
     specs = topic_specs(settings.activity_partitions, settings.payload_retention_days)
     created = create_topics(settings.cluster(), specs, settings.kafka_replication)
-    typer.echo(f"created {len(created)} topics; {len(specs) - len(created)} existed")
-    check(settings)
+    output.note(f"created {len(created)} topics; {len(specs) - len(created)} existed")
+    check(settings, output)
 
 
-def check(settings: Settings) -> None:
+def check(settings: Settings, output: Output) -> None:
     """Compare the topics with the required configuration, and name each difference.
 
     Exit codes: 0 all match; 1 something differs, or Kafka does not answer; 2 a topic is missing.
     """
     specs = topic_specs(settings.activity_partitions, settings.payload_retention_days)
     differences = check_topics(settings.cluster(), specs)
-    for difference in differences:
-        typer.echo(difference, err=True)
+    output.rows(
+        [{"difference": difference} for difference in differences],
+        identity="difference",
+        show=[text_column("difference", "difference")],
+        fields=("difference",),
+        empty="all topics match the required configuration",
+    )
     if differences:
         raise typer.Exit(EXIT_DEPENDENCY)
-    typer.echo("all topics match the required configuration")

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..ledger.keys import LogKeys
 from ..runtime.keys import load_public_key
-from ..runtime.reading import live, reading
 from ..runtime.settings import Settings
+from ..runtime.store_access import is_live, open_store
 from ..sinks.file_target import read_anchor_file
 from ..verifier.clickhouse_source import ClickHouseEvidence
 from ..verifier.kafka_source import KafkaEvidence
@@ -96,6 +96,6 @@ def _verify(settings: Settings, source: Origin, key: bytes, anchors: Path | None
         if source is Origin.kafka:
             evidence = KafkaEvidence.on_brokers(deployment, settings.cluster())
             return verify(evidence, keys, outside=outside, progress=progress)
-        with reading(settings) as client:
-            stored = ClickHouseEvidence(client, deployment, STORE_PATIENCE if live(settings) else 0.0)
+        with open_store(settings) as client:
+            stored = ClickHouseEvidence(client, deployment, STORE_PATIENCE if is_live(settings) else 0.0)
             return verify(stored, keys, outside=outside, progress=progress)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -11,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..base.errors import EXIT_OK, EXIT_STOPPED, EXIT_USAGE
-from .java import TiedProcess
 from .metrics_reader import Samples, read_samples
 from .process import status_path
+from .tied_process import start_tied, stop_tied
 
 SHORTEST_PAUSE = 0.5
 LONGEST_PAUSE = 15.0
 HEALTHY_SECONDS = 60.0
-"""A restarted process counts as healthy after this time: it then did not die of the previous failure."""
+"""A restarted process that runs this long is healthy: its previous failure is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +27,8 @@ class ChildSpec:
     Attributes:
         name: for people; the process writes its status file under this name.
         arguments: those of ``grantledger``.
-        drain: how long it may take to stop, in seconds.
-        ends: exit code 0 means that it is done; any other process is restarted.
+        drain: limit of a stop, in seconds.
+        ends: exit code 0 means that its work is done. Other processes are restarted after any exit.
     """
 
     name: str
@@ -44,7 +43,7 @@ class Child:
     def __init__(self, spec: ChildSpec, data_dir: Path, environment: Mapping[str, str]) -> None:
         self.spec = spec
         self._data_dir, self._environment = data_dir, dict(environment)
-        self._process: TiedProcess | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._not_before = 0.0
         self._pause = SHORTEST_PAUSE
         self._started = 0.0
@@ -68,20 +67,20 @@ class Child:
         if self.log_path.exists():
             self.log_path.replace(self.log_path.with_suffix(".log.1"))
         command = [sys.executable, "-m", "grantledger.cli", *self.spec.arguments]
-        self._process = TiedProcess(command, cwd=Path.cwd(), output=self.log_path, environment=self._environment)
+        self._process = start_tied(command, cwd=Path.cwd(), output=self.log_path, environment=self._environment)
         self._started, self._not_before = time.monotonic(), 0.0
 
     def alive(self) -> bool:
         """Whether the process runs."""
-        return self._process is not None and self._process.returncode is None
+        return self._process is not None and self._process.poll() is None
 
     @property
     def exit_code(self) -> int | None:
-        """How the process ended; None while it runs, and before it was started."""
-        return self._process.returncode if self._process is not None else None
+        """The exit code; None while the process runs, and before it is started."""
+        return self._process.poll() if self._process is not None else None
 
     def watch(self) -> None:
-        """Restart a failed process after a growing pause; give up where a restart changes nothing."""
+        """Restart a failed process after a growing pause; give up after an exit code that a restart does not change."""
         if self.gave_up is not None or self.alive() or self._done():
             return
         if self.exit_code in (EXIT_USAGE, EXIT_STOPPED):
@@ -123,21 +122,9 @@ class Child:
         return errors[-1].removeprefix("grantledger: ") if errors else f"see {self.log_path}"
 
     def stop(self) -> bool:
-        """Ask the process to drain and wait; kill it when it takes too long. Returns whether it drained."""
-        if self._process is None or not self.alive():
-            return True
-        self._process.send_signal(signal.SIGTERM)
-        if self._process.wait(self.spec.drain):
-            return True
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait(5.0)
-        return False
+        """Let the process drain, and kill it if that takes too long. Returns whether it drained."""
+        return self._process is None or not self.alive() or stop_tied(self._process, self.spec.drain)
 
     def metrics(self) -> Samples:
         """Return the samples of the metrics endpoint; none while it does not answer."""
         return read_samples(status_path(self._data_dir, self.spec.name))
-
-
-def environment_for(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of this process with settings for children added."""
-    return {**os.environ, **{f"GRANTLEDGER_{name.upper()}": value for name, value in settings.items()}}

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..base.errors import UsageError
-from ..ledger.keys import KeyFormatError, LocalSigner, LogKeys, public_pem, read_public_pem
+from ..ledger.keys import KeyFormatError, LocalSigner, public_pem, read_public_pem
 from .settings import Settings
 
 
@@ -113,15 +113,6 @@ def passphrase(settings: Settings) -> bytes | None:
     if not first:
         raise KeyUnavailableError(f"{settings.key_passphrase_file} (key_passphrase_file): its first line is empty")
     return first
-
-
-def load_log_keys(settings: Settings) -> LogKeys:
-    """Return the public keys with which readers of the sealed logs check every record.
-
-    Raises:
-        KeyUnavailableError: no public key is configured, or it is unreadable.
-    """
-    return LogKeys.single(load_public_key(settings))
 
 
 def load_public_key(settings: Settings, given: Path | None = None) -> bytes:

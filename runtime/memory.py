@@ -1,4 +1,4 @@
-"""What a process does with memory that it has freed."""
+"""Memory of a process with much long-lived state."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _M_ARENA_MAX = -8
 _LARGE = 2 << 20
 
 
-def give_back_freed_memory() -> None:
-    """Have large blocks returned to the system as soon as they are freed; for long-lived processes with much state.
+def return_freed_memory() -> None:
+    """Return large blocks to the operating system as soon as they are freed. Does nothing without glibc.
 
-    glibc learns to keep the room of large blocks, here whole batches, and puts small ones that stay into it: a fifth
-    more memory for a million grants. Does nothing with another C library.
+    By default glibc keeps the space of large blocks, here whole batches, and places small, long-lived blocks in it.
+    With a million grants that costs a fifth more memory.
     """
     pa.set_memory_pool(pa.system_memory_pool())
     with contextlib.suppress(OSError, AttributeError):

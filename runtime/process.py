@@ -1,27 +1,54 @@
-"""What all long-running processes have in common: logs, a metrics endpoint, a status file, stop signals."""
+"""The common parts of all long-running processes: log lines, metrics, a status file, stop signals."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import structlog
 from prometheus_client import start_http_server
 
-from .logs import configure_logs
 from .settings import Settings, SettingsError
 
 log = structlog.get_logger("grantledger.process")
 
 
+def configure_logs(settings: Settings) -> None:
+    """Write log lines to standard error. They contain names and numbers, never a payload or a secret."""
+    renderer: Any = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+
+
 @contextmanager
 def serving(name: str, settings: Settings) -> Iterator[None]:
-    """Run a process with logs, a metrics endpoint, and a status file in the data folder."""
-    configure_logs(settings.log_level, settings.log_format)
+    """Run a process with log lines, a metrics endpoint, and a status file in the data folder.
+
+    Raises:
+        SettingsError: the address of the metrics endpoint cannot be used.
+    """
+    configure_logs(settings)
     host = settings.metrics_host
     try:
         server, _thread = start_http_server(settings.metrics_port, addr=host)
@@ -51,9 +78,5 @@ def status_path(data_dir: Path, name: str) -> Path:
 
 def on_stop_signal(stop: Callable[[], None]) -> None:
     """Call ``stop`` on SIGTERM and SIGINT."""
-
-    def handle(_number: int, _frame: object) -> None:
-        stop()
-
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGINT, handle)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop())

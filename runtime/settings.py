@@ -25,7 +25,8 @@ PREFIX = "GRANTLEDGER_"
 DEFAULT_DATA_DIR = Path("data")
 STACK_FILE = Path("run") / "stack.json"
 DEPLOYMENT_FILE = Path("deployment")
-_FROM_STACK = ("deployment", "kafka_bootstrap_servers")
+FROM_STACK = ("deployment", "kafka_bootstrap_servers", "topic_prefix")
+"""Settings that a running local stack passes on to commands in its data folder."""
 
 _SECRET_OPTION = re.compile(r"password|secret|token|pem$|key$|jaas|credential|oauthbearer\.config", re.IGNORECASE)
 """Options of librdkafka and clickhouse-connect whose values are secrets."""
@@ -313,7 +314,7 @@ def load_settings(data_dir: Path | None = None, config: Path | None = None, **ov
     try:
         settings = Settings(**values)
         stack = read_deployment(settings.data_dir) | read_stack(settings.data_dir)
-        missing = {name: stack[name] for name in _FROM_STACK if name in stack and not getattr(settings, name)}
+        missing = {name: stack[name] for name in FROM_STACK if name in stack and not getattr(settings, name)}
         return Settings(**(values | missing)) if missing else settings
     except ValidationError as error:
         raise SettingsError("\n".join(_problems(error, ""))) from None

@@ -1,4 +1,4 @@
-"""The local stack: Kafka and one process each of the pipeline, in one data folder."""
+"""The local stack: Kafka and one of each process of the pipeline, in one data folder."""
 
 from __future__ import annotations
 
@@ -14,34 +14,26 @@ from typing import IO
 from ..console.address import read_address
 from ..kafka.cluster import Cluster
 from .broker import LocalBroker
-from .children import Child, ChildSpec, environment_for
+from .children import Child, ChildSpec
 from .initialise import ensure_topics, initialise
 from .keys import load_signer
 from .open_findings import OpenFindings
-from .settings import DEPLOYMENT_FILE, STACK_FILE, Settings, SettingsError, read_stack
-from .status import (
-    SUPERVISOR_FILE,
-    ProcessStatus,
-    Status,
-    events_in_kafka,
-    read_status,
-    total,
-    write_processes,
-)
+from .settings import DEPLOYMENT_FILE, FROM_STACK, STACK_FILE, Settings, SettingsError, read_stack
+from .status import SUPERVISOR_FILE, ProcessStatus, Status, events_in_kafka, read_status, total, write_processes
 
 DEFAULT_KAFKA_PORT = 19092
 _DRAIN = {"store": 40.0}
 _START_ORDER = ("seal", "store", "anchor", "watch", "sweep")
 _STOP_ORDER = ("sweep", "alert", "watch", "seal", "anchor")
-"""Intake first, then downstream; the store is last."""
+"""In the order of the stream. The store is stopped last."""
 
 
 class Stack:
-    """Starts, supervises and stops everything.
+    """Starts, supervises and stops the stack.
 
     Args:
         report: receives one line per step.
-        more: further processes, which feed the pipeline: they are started last and stopped first.
+        more: processes that send events: started last, stopped first.
     """
 
     def __init__(self, settings: Settings, report: Callable[[str], None], more: Sequence[ChildSpec] = ()) -> None:
@@ -54,11 +46,11 @@ class Stack:
         self.settings = settings
 
     def start(self) -> None:
-        """Start everything that does not run yet.
+        """Start Kafka, unless the settings name brokers, and all processes.
 
         Raises:
             SettingsError: another stack runs in the data folder, or the folder belongs to another deployment.
-            BrokerError, PrerequisiteError: Kafka cannot be started.
+            GrantledgerError: Kafka cannot be started; names the cause.
             KeyUnavailableError: the key of an existing ledger is missing.
         """
         data = self._given.data_dir
@@ -67,29 +59,18 @@ class Stack:
         servers = self._given.kafka_bootstrap_servers or self._start_broker(data)
         self.settings = self._given.model_copy(update={"deployment": deployment, "kafka_bootstrap_servers": servers})
         self._cluster = self.settings.cluster()
-        # On somebody's own cluster a ledger is created on purpose only, with `grantledger init`.
+        # On another cluster only `grantledger init` creates a ledger.
         if self._broker is not None:
             create = ensure_topics if self.settings.private_key_path.exists() else initialise
             if created := create(self.settings):
                 self._report(f"created {created} topics")
         load_signer(self.settings)
-        stack = {"pid": os.getpid(), "deployment": deployment, "kafka_bootstrap_servers": servers}
-        if self.settings.topic_prefix:
-            stack["topic_prefix"] = self.settings.topic_prefix
-        if self.settings.topic_prefix:
-            stack["topic_prefix"] = self.settings.topic_prefix
-        (data / STACK_FILE).write_text(json.dumps(stack))
-        # Each process has a metrics endpoint of its own: with one port for all, the second process would not start.
-        environment = environment_for(
-            {
-                "data_dir": str(data.resolve()),
-                "deployment": deployment,
-                "kafka_bootstrap_servers": servers,
-                "topic_prefix": self.settings.topic_prefix,
-                "metrics_port": "0",
-                **{name: str(path) for name in ("config", "watch_policy") if (path := getattr(self.settings, name))},
-            }
-        )
+        stack = {name: getattr(self.settings, name) for name in FROM_STACK}
+        (data / STACK_FILE).write_text(json.dumps({"pid": os.getpid(), **stack}))
+        # With one metrics port for all, the second process would not start.
+        given = {**stack, "data_dir": data.resolve(), "metrics_port": 0}
+        given |= {name: path for name in ("config", "watch_policy") if (path := getattr(self.settings, name))}
+        environment = os.environ | {f"GRANTLEDGER_{name.upper()}": str(value) for name, value in given.items()}
         names = [*_START_ORDER, *(["alert"] if self.settings.alert_config is not None else [])]
         children = [ChildSpec(name, ("run", name), _DRAIN.get(name, 20.0)) for name in names]
         for spec in (*children, *self._more):
@@ -98,7 +79,6 @@ class Stack:
             self._children.append(child)
         write_processes(data, self._processes())
         self._findings = OpenFindings(self.settings)
-        self._findings.start()
         self._report(f"started {', '.join(child.spec.name for child in self._children)}")
 
     def _deployment(self, data: Path) -> str:
@@ -118,7 +98,7 @@ class Stack:
         self._report("starting Kafka")
         port = self._given.kafka_port
         preferred = DEFAULT_KAFKA_PORT if port is None else None
-        self._broker = LocalBroker(data / "kafka", port or None, preferred_port=preferred, on_progress=self._report)
+        self._broker = LocalBroker(data / "kafka", port or None, preferred_port=preferred, report=self._report)
         self._broker.start()
         servers = self._broker.bootstrap_servers
         other = preferred is not None and not servers.endswith(f":{preferred}")
@@ -126,9 +106,9 @@ class Stack:
         return servers
 
     def watch(self) -> None:
-        """Restart what has failed."""
+        """Restart failed processes. Call it every second."""
         if self._broker is not None and not self._broker.alive():
-            self._report("Kafka failed and is restarted")
+            self._report("Kafka has failed: restarting it")
             self._broker.start()
         before = self._processes()
         for child in self._children:
@@ -141,7 +121,7 @@ class Stack:
         return bool(self.settings.clickhouse_url) or read_address(self.settings.data_dir) is not None
 
     def status(self) -> Status:
-        """Return how far everything is."""
+        """Return the status of the pipeline."""
         count = self._findings.count if self._findings is not None else None
         return read_status(self.settings, self._cluster, self._processes(), count)
 
@@ -149,9 +129,9 @@ class Stack:
         return [ProcessStatus(each.spec.name, each.pid, each.restarts, each.trouble) for each in self._children]
 
     def stop(self) -> None:
-        """Stop intake, let everything drain, then stop the rest, in the order of the stream.
+        """Stop the senders, then each process after its backlog has drained, in the order of the stream.
 
-        Does nothing if ``start`` was refused because another stack runs.
+        Does nothing if ``start`` failed because another stack runs.
         """
         if self._lock is None:
             return
@@ -180,7 +160,7 @@ class Stack:
             self._report(f"{child.spec.name} did not drain in {child.spec.drain:.0f} s: it replays the rest later")
 
     def _let_seal_drain(self, seal: Child, limit: float = 20.0) -> int:
-        """Wait until all events in Kafka are sealed; the rest stays in Kafka. Returns the number of sealed entries."""
+        """Wait until all events are sealed, at most ``limit`` seconds. Returns the number of sealed entries."""
         events = events_in_kafka(self.settings, self._cluster) if self._cluster is not None else 0
         deadline = time.monotonic() + limit
         while True:
@@ -193,12 +173,12 @@ class Stack:
 
 
 def _let_store_drain(store: Child, sealed: int, limit: float = 30.0) -> None:
-    """Wait until all sealed entries are stored; the rest stays in Kafka."""
+    """Wait until all sealed entries are stored, at most ``limit`` seconds; the rest stays in Kafka."""
     deadline = time.monotonic() + limit
     before = -1
     while store.alive() and time.monotonic() < deadline:
         now = total(store.metrics(), "grantledger_stored_log_size_entries")
-        if now >= sealed and now == before:  # the sealer may have added a last batch meanwhile
+        if now >= sealed and now == before:  # the sealer may have added a last batch in between
             return
         before = now
         time.sleep(1.0)
@@ -214,7 +194,7 @@ def _lock_folder(data: Path) -> IO[str]:
         lock.close()
         pid = read_stack(data).get("pid")
         raise SettingsError(
-            f"a stack is running in {data} already{f' (pid {pid})' if pid else ''}: `grantledger status` shows it; "
+            f"a stack is already running in {data}{f' (pid {pid})' if pid else ''}: `grantledger status` shows it; "
             "--data names another folder"
         ) from None
     return lock

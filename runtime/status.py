@@ -1,11 +1,11 @@
-"""The status of a pipeline: how far it is, and which process has trouble. `up` and `status` show the same."""
+"""The status of a pipeline, as ``up`` and ``status`` show it: its progress, and the troubles of its processes."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class ProcessStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How far a pipeline is. Counts are totals of the ledger; ``findings`` is None while the store does not answer."""
+    """Progress and troubles. Counts are totals of the ledger; ``findings`` is None while the store does not answer."""
 
     events: int
     sealed: int
@@ -62,10 +62,7 @@ class Status:
             "last_anchor": self.last_anchor,
             "open_findings": self.findings.open if self.findings else None,
             "critical_findings": self.findings.critical if self.findings else None,
-            "processes": [
-                {"name": one.name, "pid": one.pid, "restarts": one.restarts, "trouble": one.trouble}
-                for one in self.processes
-            ],
+            "processes": [asdict(process) for process in self.processes],
             "troubles": list(self.troubles),
         }
 
@@ -97,7 +94,7 @@ def read_status(
 
 
 def processes_here(settings: Settings) -> list[ProcessStatus]:
-    """Return the processes of the data folder: those of the running stack, else those that run on their own."""
+    """Return the processes of the running stack; without one, those that ``grantledger run`` started here."""
     if read_stack(settings.data_dir):
         try:
             found = json.loads((settings.data_dir / SUPERVISOR_FILE).read_text())
@@ -116,16 +113,15 @@ def processes_here(settings: Settings) -> list[ProcessStatus]:
 
 
 def write_processes(data_dir: Path, processes: Sequence[ProcessStatus]) -> None:
-    """Let other commands read the state of supervised processes."""
+    """Publish the state of supervised processes to other commands."""
     path = data_dir / SUPERVISOR_FILE
     draft = path.with_suffix(".draft")
-    rows = [{"name": o.name, "pid": o.pid, "restarts": o.restarts, "trouble": o.trouble} for o in processes]
-    draft.write_text(json.dumps(rows))
+    draft.write_text(json.dumps([asdict(process) for process in processes]))
     draft.replace(path)
 
 
 def events_in_kafka(settings: Settings, cluster: Cluster) -> int:
-    """Return the number of events of access systems in Kafka, without the findings of the pipeline."""
+    """Return the number of events from access systems in Kafka, without the findings of the pipeline."""
     partitions = [(LIFECYCLE_TOPIC, 0), *((ACTIVITY_TOPIC, p) for p in range(settings.activity_partitions))]
     try:
         return sum(end_offsets(cluster, partitions).values())

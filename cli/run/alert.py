@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ...runtime.configuration import alert_config
+from ...base.toml import load_toml
 from ...runtime.process import on_stop_signal, serving
-from ...runtime.settings import Settings
-from ...runtime.wiring import sealed_logs
+from ...runtime.sealed_logs import sealed_logs
+from ...runtime.settings import Settings, SettingsError
+from ...sinks.alerts.config import AlertConfig
 from ...sinks.alerts.database import OutboxLock
 from ...sinks.alerts.routes import build_routes
 from ...sinks.alerts.service import Alerting
@@ -20,7 +21,9 @@ def command(settings: Settings) -> None:
     Exit codes: 0 stopped on request; 1 the outbox cannot be used: restart it; 2 a setting or the channels' file is
     wrong; 3 the sealed log of findings is discontinuous: an alert reports it, and a person must look.
     """
-    config = alert_config(settings)
+    if settings.alert_config is None:
+        raise SettingsError("there are no alert channels: set GRANTLEDGER_ALERT_CONFIG to the TOML file that has them")
+    config = load_toml(settings.alert_config, AlertConfig)
     logs = sealed_logs(settings)
     routes = build_routes(config)
     lock = OutboxLock(settings.alert_outbox_path)  # before anything else: a second process must not fence the first

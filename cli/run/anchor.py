@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from ...ledger.keys import LogKeys
 from ...processors.anchor import Anchorer
 from ...runtime.keys import load_signer
 from ...runtime.process import on_stop_signal, serving
+from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings
-from ...runtime.wiring import sealed_logs
 from ...sinks.file_target import FileTarget
 
 
@@ -20,7 +19,7 @@ def command(settings: Settings) -> None:
     shorter or a head does not verify: a person must look.
     """
     signer = load_signer(settings)
-    logs = sealed_logs(settings, LogKeys.single(signer.public_key))
+    logs = sealed_logs(settings, signer.public_key)
     with serving("anchor", settings):
         targets = [FileTarget(settings.anchor_path)] if "file" in settings.anchor_targets else []
         anchorer = Anchorer(logs, signer, targets, interval=settings.anchor_interval_seconds)

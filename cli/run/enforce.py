@@ -7,15 +7,16 @@ from typing import Annotated
 
 import typer
 
-from ...enforcers.core import Backoff
+from ...base.toml import load_toml
+from ...enforcers.core import Backoff, Breaker
 from ...enforcers.enforcer import Enforcer
 from ...enforcers.engine import Limits
 from ...enforcers.plugins import build_plugins
-from ...runtime.configuration import breaker_limits, enforcement_policy
+from ...enforcers.policy import EnforcementPolicy
+from ...runtime.event_schemas import schema_catalog
 from ...runtime.process import on_stop_signal, serving
-from ...runtime.settings import Settings
-from ...runtime.wiring import known_schemas, sealed_logs
-from ...schemas.catalog import SchemaCatalog
+from ...runtime.sealed_logs import sealed_logs
+from ...runtime.settings import Settings, SettingsError
 
 
 def command(
@@ -32,11 +33,13 @@ def command(
     3 the breaker is open: look into it, then `grantledger breaker close --reason …`.
     """
     logs = sealed_logs(settings)
-    policy = enforcement_policy(settings)
+    if settings.enforce_config is None:
+        raise SettingsError("there is no enforcement policy: set GRANTLEDGER_ENFORCE_CONFIG to its TOML file")
+    policy = load_toml(settings.enforce_config, EnforcementPolicy)
     plugins = build_plugins(policy, logs.deployment)
     limits = Limits(
         settings.enforce_attempts,
-        breaker_limits(settings),
+        Breaker(settings.enforce_max_per_window, timedelta(seconds=settings.enforce_window_seconds)),
         Backoff(policy.backoff_seconds, policy.backoff_cap_seconds),
         timedelta(seconds=policy.max_age_seconds),
     )
@@ -45,7 +48,7 @@ def command(
         policy,
         plugins,
         limits,
-        catalog=SchemaCatalog(known_schemas(settings)),
+        catalog=schema_catalog(settings),
         carry_out=carry_out or settings.enforce_carry_out,
         now=lambda: datetime.now(UTC),
     )

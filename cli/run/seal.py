@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ...ledger.keys import LogKeys
 from ...processors.registrar import register_schemas
 from ...processors.seal import Sealer, SealerConfig
+from ...runtime.event_schemas import writer_schemas
 from ...runtime.keys import load_signer
 from ...runtime.process import on_stop_signal, serving
+from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings
-from ...runtime.wiring import sealed_logs, writer_schemas
 
 
 def command(settings: Settings) -> None:
@@ -21,7 +21,7 @@ def command(settings: Settings) -> None:
     contradicts Kafka: a person must look.
     """
     signer = load_signer(settings)
-    logs = sealed_logs(settings, LogKeys.single(signer.public_key))
+    logs = sealed_logs(settings, signer.public_key)
     with serving("seal", settings):
         register_schemas(logs, writer_schemas(settings))
         config = SealerConfig(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from ...runtime.process import on_stop_signal, serving
+from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings
 from ...runtime.sql_endpoint import published_endpoint
-from ...runtime.wiring import sealed_logs, store_address
+from ...runtime.store_access import store_address
 from ...sinks.clickhouse import StoreLock, private_temp
 from ...sinks.store import Store
 

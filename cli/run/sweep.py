@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ...processors.policy import load_policy
 from ...processors.sweep.sweeper import Sweeper
 from ...runtime.process import on_stop_signal, serving
+from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings
-from ...runtime.sweep_store import SweepStore
-from ...runtime.wiring import sealed_logs
+from ...runtime.store_access import ask_store, is_live
 
 
 def command(settings: Settings) -> None:
@@ -20,7 +22,8 @@ def command(settings: Settings) -> None:
     """
     sweeper = Sweeper(
         sealed_logs(settings),
-        store=SweepStore(settings),
+        is_live=partial(is_live, settings),
+        open_store=partial(ask_store, settings, gated=False),
         policy=load_policy(settings.watch_policy),
         interval=settings.sweep_interval_seconds,
     )

@@ -16,11 +16,11 @@ from ...processors.watch.clock import Clock, since_boot
 from ...processors.watch.kafka_findings import KafkaFindings
 from ...processors.watch.kafka_snapshots import KafkaSnapshots
 from ...processors.watch.watcher import Watcher
-from ...runtime.memory import give_back_freed_memory
+from ...runtime.event_schemas import schema_catalog
+from ...runtime.memory import return_freed_memory
 from ...runtime.process import serving
+from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings, SettingsError
-from ...runtime.wiring import known_schemas, sealed_logs
-from ...schemas.catalog import SchemaCatalog
 
 
 def command(settings: Settings) -> None:
@@ -44,8 +44,8 @@ async def _run(settings: Settings, folder: Path) -> None:
     policy = load_policy(settings.watch_policy)
     # Scanning a million live grants for garbage again and again would cost more than everything else.
     gc.set_threshold(200_000, 50, 1_000)
-    give_back_freed_memory()
-    catalog = SchemaCatalog(known_schemas(settings))
+    return_freed_memory()
+    catalog = schema_catalog(settings)
     stop = asyncio.Event()
     findings = KafkaFindings(sealed_logs(settings), catalog, stopping=stop.is_set)
     snapshots = KafkaSnapshots(cluster, deployment, catalog, stopping=stop.is_set)

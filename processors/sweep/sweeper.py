@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -29,39 +30,16 @@ LAST_SWEEP = Gauge("grantledger_last_sweep_timestamp_seconds", "Time of the last
 STORE_WAIT_SECONDS = 50.0
 """How long to wait until the store has caught up with the sealed logs."""
 
-
-class Ask(Protocol):
-    """Runs one SQL query with named parameters and returns its rows."""
-
-    def __call__(self, sql: str, **values: object) -> list[dict[str, Any]]:
-        """Return the rows.
-
-        Raises:
-            DependencyError: the store does not answer.
-        """
-        ...
-
-
-class StoreReader(Protocol):
-    """How the sweep reads the store. The runtime passes it in: a processor imports no sink."""
-
-    def is_live(self) -> bool:
-        """Whether a process writes to the store now."""
-        ...
-
-    def open(self) -> AbstractContextManager[Ask]:
-        """Open the store for reading.
-
-        Raises:
-            DependencyError: the store does not answer.
-        """
-        ...
+Ask = Callable[..., list[dict[str, Any]]]
+"""``ask(sql, name=value, …)`` returns the rows of one query. Raises DependencyError if the store does not answer."""
 
 
 class Sweeper:
     """The sweeping process. ``run`` returns after ``stop``.
 
     Args:
+        is_live: whether a process writes to the store now.
+        open_store: opens the store for reading. Passed in, because a processor imports no sink.
         interval: seconds between two sweeps.
     """
 
@@ -69,12 +47,14 @@ class Sweeper:
         self,
         logs: SealedLogs,
         *,
-        store: StoreReader,
+        is_live: Callable[[], bool],
+        open_store: Callable[[], AbstractContextManager[Ask]],
         policy: WatchPolicy,
         interval: float,
     ) -> None:
         self._logs, self._deployment = logs, logs.deployment
-        self._store, self._policy, self._interval = store, policy, interval
+        self._is_live, self._open_store = is_live, open_store
+        self._policy, self._interval = policy, interval
         self._expiring = compare.systems_that_expire(policy)
         longest = (policy.default.max_seconds, *(rule.max_seconds for rule in policy.rule))
         self._endless = any(seconds is not None for seconds in longest)
@@ -106,12 +86,12 @@ class Sweeper:
 
     def sweep_once(self) -> str:
         """Sweep, and return ``done`` or the reason why not."""
-        if not self._store.is_live():
+        if not self._is_live():
             return "no store is running"
         now = time.time_ns() // 1000
         ends = [self._logs.last(topic) for topic in (LIFECYCLE_TOPIC, FINDINGS_TOPIC)]
         sizes = [(end.batch.origin, end.head.size) for end in ends if end is not None]
-        with self._store.open() as ask:
+        with self._open_store() as ask:
             if not self._stored(ask, sizes):
                 return "the store lags"
             values = {"now": now, "ending": self._expiring, "endless": int(self._endless)}

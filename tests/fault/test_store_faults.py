@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from grantledger.runtime.broker import LocalBroker
-from grantledger.runtime.broker_config import choose_ports
+from grantledger.runtime.loopback_ports import free_port
 from support.faulty_proxy import FaultyProxy
 from support.load import Load, Sent
 from support.oracle import assert_exactly_once, wait_until_stored
@@ -158,7 +158,7 @@ class Server:
     """The ClickHouse server of the tests, which can be killed and started again in its place."""
 
     def __init__(self, folder: Path) -> None:
-        self.port = choose_ports(None, None).client
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._command = [sys.executable, str(SERVER), str(folder / "data"), str(self.port), "ledger", "right"]
         self.process: subprocess.Popen[str] | None = None

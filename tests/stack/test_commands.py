@@ -136,7 +136,7 @@ def test_topics_check_names_what_differs(pipeline: Pipeline) -> None:
     for future in admin.incremental_alter_configs([resource]).values():
         future.result(30)
     answer = pipeline.run("topics", "check")
-    assert answer.returncode == 1 and "access.lifecycle.sealed has retention.ms=60000" in answer.stderr
+    assert answer.returncode == 1 and "access.lifecycle.sealed has retention.ms=60000" in answer.stdout
     undo = ConfigEntry("retention.ms", "-1", incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[undo])
     for future in admin.incremental_alter_configs([resource]).values():

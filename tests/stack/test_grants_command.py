@@ -24,7 +24,7 @@ from grantledger.cli.grants import _FIELDS
 from grantledger.cli.output import moment, printable, shortened, span
 from grantledger.console.address import read_address
 from grantledger.runtime.open_findings import OpenFindings
-from grantledger.runtime.reading import reading
+from grantledger.runtime.store_access import open_store
 from grantledger.runtime.settings import load_settings
 from grantledger.schemas.event import Actor, Approval
 from grantledger.sinks.clickhouse import StoreUnavailableError
@@ -86,9 +86,9 @@ def story() -> Story:
 def in_use(data_dir: Path) -> Iterator[None]:
     """Another process has the store open and answers SQL, as ``grantledger store`` does."""
     program = (
-        "import sys; from pathlib import Path; from grantledger.runtime.reading import reading; "
+        "import sys; from pathlib import Path; from grantledger.runtime.store_access import open_store; "
         "from grantledger.runtime.settings import load_settings\n"
-        "with reading(load_settings(Path(sys.argv[1])), gated=True): print('ready', flush=True); sys.stdin.read()"
+        "with open_store(load_settings(Path(sys.argv[1])), gated=True): print('ready', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(data_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -370,7 +370,7 @@ def test_what_senders_wrote_cannot_steer_the_terminal(data_dir: Path) -> None:
     _, out, _ = run(data_dir, "grants")  # run() looks for control characters
     assert "\\x1b]0;pwned\\x07" in out.replace("│", "").replace(" ", "").replace("\n", "")
     _, out, _ = run(data_dir, "grants", "show", "evil-1")
-    for word in (r"\x1b]0;pwned\x07", r"\x0d\x0a", r"\u202e", r"\x9b31m", "[red]bold[/red]"):
+    for word in (r"\x1b]0;pwned\x07", r"\r\n", r"\u202e", r"\x9b31m", "[red]bold[/red]"):
         assert word in out
 
 
@@ -401,10 +401,9 @@ def test_an_auditors_file_has_every_grant(data_dir: Path) -> None:
 
 
 def test_open_findings_are_counted_where_somebody_has_the_store_open(data_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailableError, match="nobody has"), reading(load_settings(tmp_path), shared=True):
+    with pytest.raises(StoreUnavailableError, match="no process has"), open_store(load_settings(tmp_path), shared=True):
         pass
     counted = OpenFindings(load_settings(data_dir))
-    counted.start()
     try:
         assert wait_for(lambda: counted.count, "the findings are counted") == (4, 3)
     finally:
@@ -454,5 +453,5 @@ def test_only_what_prints_is_printed() -> None:
         shown = printable(chr(code))
         assert shown.isprintable(), hex(code)
     assert printable("é 漢字 ok") == "é 漢字 ok"
-    assert printable("a\tb\x00\x7f\x85\u2028\U000e0001") == r"a\x09b\x00\x7f\x85\u2028\U000e0001"
+    assert printable("a\tb\x00\x7f\x85\u2028\U000e0001") == r"a\tb\x00\x7f\x85\u2028\U000e0001"
     assert shortened("abcdef", 4) == "abc…" and shortened("abcd", 4) == "abcd"

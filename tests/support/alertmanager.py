@@ -23,8 +23,8 @@ from typing import Any
 
 import pytest
 
-from grantledger.runtime.broker_config import choose_ports
 from grantledger.runtime.jars import default_cache
+from grantledger.runtime.loopback_ports import free_port
 
 from .waiting import wait_for
 
@@ -166,7 +166,7 @@ def running(folder: Path) -> Iterator[Alertmanager]:
     found = programs_or_skip()
     config = folder / "alertmanager.yml"
     config.write_text(CONFIG)
-    port = choose_ports(None, None).client
+    port = free_port()
     log_path = folder / "alertmanager.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(

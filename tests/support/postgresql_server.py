@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from grantledger.runtime.broker_config import choose_ports
+from grantledger.runtime.loopback_ports import free_port
 
 from .waiting import wait_for
 
@@ -60,7 +60,7 @@ class PostgresqlServer:
                 capture_output=True, text=True, check=False, timeout=120, cwd="/", **self._who,
             )  # fmt: skip
             assert made.returncode == 0, made.stderr
-            self.port = choose_ports(None, None).client
+            self.port = free_port()
             with (self._folder / "log").open("wb") as log:
                 self._process = subprocess.Popen(
                     [programs / "postgres", "-D", self._data, "-p", str(self.port), "-h", "127.0.0.1",

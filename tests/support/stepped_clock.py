@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from grantledger.runtime.children import Child, ChildSpec
-from grantledger.runtime.java import TiedProcess
+from grantledger.runtime.tied_process import start_tied
 
 
 class SteppedChild(Child):
@@ -37,7 +37,7 @@ class SteppedChild(Child):
         """Start the process, or start it again; its log begins anew."""
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, str(Path(__file__)), str(self._offsets), *self.spec.arguments]
-        self._process = TiedProcess(command, cwd=Path.cwd(), output=self.log_path, environment=self._environment)
+        self._process = start_tied(command, cwd=Path.cwd(), output=self.log_path, environment=self._environment)
 
 
 def set_clocks_by(offsets: Path) -> None:

@@ -17,6 +17,9 @@ class FakeProcess:
         self.returncode: int | None = None
         self.pid = 1
 
+    def poll(self) -> int | None:
+        return self.returncode
+
 
 class Clock:
     def __init__(self) -> None:
@@ -30,14 +33,14 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setattr(module, "TiedProcess", FakeProcess)
+    monkeypatch.setattr(module, "start_tied", FakeProcess)
     return clock
 
 
 def die(child: Child, code: int, message: str) -> None:
     child.log_path.write_text(f"grantledger: {message}\n")
     assert child._process is not None
-    child._process.returncode = code  # type: ignore[misc]
+    child._process.returncode = code
 
 
 def test_a_crash_loop_is_in_trouble_until_a_healthy_minute(clock: Clock, tmp_path: Path) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from rich.table import Table
@@ -18,6 +16,7 @@ from grantledger.runtime import open_findings as module
 from grantledger.runtime.open_findings import FindingCount, OpenFindings
 from grantledger.runtime.settings import load_settings
 from grantledger.runtime.status import Status
+from grantledger.runtime.store_access import Ask, Row
 from grantledger.sinks.clickhouse import StoreUnavailableError
 from support.waiting import wait_for
 
@@ -31,20 +30,20 @@ class Store:
         self.asked = 0
 
     @contextmanager
-    def reading(self, _settings: object, **_how: object) -> Iterator[Any]:
-        yield self
+    def ask_store(self, _settings: object, **_how: object) -> Iterator[Ask]:
+        yield self.ask
 
-    def query(self, _sql: str) -> SimpleNamespace:
+    def ask(self, _sql: str) -> list[Row]:
         self.asked += 1
         if not self.answers.is_set():
             raise StoreUnavailableError("starting")
-        return SimpleNamespace(result_rows=[self.count])
+        return [{"total": self.count[0], "critical": self.count[1]}]
 
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     store = Store()
-    monkeypatch.setattr(module, "reading", store.reading)
+    monkeypatch.setattr(module, "ask_store", store.ask_store)
     return store
 
 
@@ -52,8 +51,6 @@ def test_it_is_known_once_the_store_answers(store: Store, tmp_path: Path, monkey
     monkeypatch.setattr(module, "PAUSE", 0.01)
     monkeypatch.setattr(module, "SHARE", 1.0)
     counted = OpenFindings(load_settings(tmp_path))
-    assert counted.count is None
-    counted.start()
     try:
         wait_for(lambda: store.asked > 0, "the store is asked")
         assert counted.count is None

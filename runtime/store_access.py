@@ -1,0 +1,133 @@
+"""Reading the store from any process: on a server, through the SQL endpoint of its owner, or by opening the folder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import clickhouse_connect
+from clickhouse_connect import common
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from ..console.address import AddressFileError, EndpointAddress, read_address
+from ..sinks.clickhouse import StoreAddress, StoreLock, StoreUnavailableError, connect, explain
+from .settings import Settings
+from .sql_endpoint import published_endpoint
+
+Row = dict[str, Any]
+Ask = Callable[..., list[Row]]
+"""``ask(sql, name=value, …)`` returns the rows of one query. Values are bound to its ``{name:Type}``."""
+
+
+def store_address(settings: Settings) -> StoreAddress:
+    """Return where the store is."""
+    return StoreAddress(
+        path=settings.store_path,
+        url=settings.clickhouse_url,
+        user=settings.clickhouse_user,
+        password=settings.clickhouse_password.get_secret_value(),
+        database=settings.clickhouse_database,
+        options=settings.clickhouse_options,
+    )
+
+
+def is_live(settings: Settings) -> bool:
+    """Whether the store may change while it is read: only an embedded store without a running owner does not."""
+    if settings.clickhouse_url:
+        return True
+    try:
+        return read_address(settings.data_dir) is not None
+    except AddressFileError:
+        return True
+
+
+@contextmanager
+def open_store(settings: Settings, *, gated: bool = False, shared: bool = False) -> Iterator[Client]:
+    """Open the store for reading.
+
+    Args:
+        gated: only statements that read are accepted. On a server, ``readonly`` and the user's rights enforce it, on
+            the embedded engine the SQL endpoint.
+        shared: never open the folder of the embedded engine here, because its owner could not start meanwhile.
+
+    Raises:
+        StoreUnavailableError: there is no store yet, or it cannot be reached.
+    """
+    address = store_address(settings)
+    if not address.embedded:
+        with connect(address, create=False) as client:
+            if gated:
+                client.set_client_setting("readonly", "2")
+            yield client
+        return
+    try:
+        endpoint = read_address(settings.data_dir)
+    except AddressFileError as error:
+        raise StoreUnavailableError(str(error)) from error
+    if endpoint is not None:
+        with _endpoint_client(endpoint, address) as client:
+            yield client
+        return
+    if shared:
+        raise StoreUnavailableError(f"no process has the store in {address.path} open")
+    if not address.path.exists():
+        raise StoreUnavailableError(f"there is no store in {address.path} (--data): start one with `grantledger up`")
+    lock = StoreLock(address.path)
+    try:
+        with connect(address) as owner:
+            if not gated:
+                yield owner
+                return
+            with published_endpoint(settings) as endpoint, _endpoint_client(endpoint, address) as client:
+                yield client
+    finally:
+        lock.release()
+
+
+@contextmanager
+def ask_store(settings: Settings, *, gated: bool = True, shared: bool = False) -> Iterator[Ask]:
+    """Open the store for queries. Arguments as for :func:`open_store`; times in rows have their zone, UTC.
+
+    Raises:
+        StoreUnavailableError: the store cannot be reached, or a query fails.
+    """
+    with open_store(settings, gated=gated, shared=shared) as client:
+
+        def ask(sql: str, **values: object) -> list[Row]:
+            try:
+                return list(client.query(sql, parameters=values, tz_mode="aware").named_results())
+            except (ClickHouseError, OSError) as error:
+                message = clickhouse_message(error)
+                if "UNKNOWN_TABLE" in message or "Code: 60" in message:
+                    message = "an earlier version made this store; start `grantledger up` or `run store` to migrate it"
+                raise StoreUnavailableError(message) from error
+
+        yield ask
+
+
+def clickhouse_message(error: Exception) -> str:
+    """Return the first line of ClickHouse's own message, without the parts that the client adds."""
+    text = str(error).strip()
+    return text[max(text.find("Code:"), 0) :].split("\n", 1)[0].partition(" (for url ")[0]
+
+
+def _endpoint_client(endpoint: EndpointAddress, address: StoreAddress) -> Client:
+    # The endpoint runs everything with readonly=1, so the client would reject every setting. The endpoint decides
+    # which settings it accepts.
+    common.set_setting("invalid_setting_action", "send")
+    logging.getLogger("clickhouse_connect").setLevel(logging.ERROR)
+    try:
+        return clickhouse_connect.get_client(
+            host=endpoint.host,
+            port=endpoint.port,
+            username=endpoint.credential.user,
+            password=endpoint.credential.password,
+            database=address.database,
+            send_receive_timeout=600,
+            autogenerate_session_id=False,
+        )
+    except (ClickHouseError, OSError) as error:
+        raise StoreUnavailableError(explain(address, error)) from error
