@@ -24,8 +24,8 @@ from grantledger.cli.grants import _FIELDS
 from grantledger.cli.output import moment, printable, shortened, span
 from grantledger.console.address import read_address
 from grantledger.runtime.open_findings import OpenFindings
-from grantledger.runtime.store_access import open_store
 from grantledger.runtime.settings import load_settings
+from grantledger.runtime.store_access import open_store
 from grantledger.schemas.event import Actor, Approval
 from grantledger.sinks.clickhouse import StoreUnavailableError
 from support.access_store import DEPLOYMENT, Story, fill
