@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -69,26 +69,6 @@ class DeliveryError(ClientError):
         self.failures = failures
 
 
-class KafkaProducer(Protocol):
-    """The methods of ``confluent_kafka.Producer`` that the client uses, so that tests can replace it."""
-
-    def produce(
-        self, topic: str, *, value: bytes, key: bytes, on_delivery: Callable[[Any, Any], None]
-    ) -> None:  # pragma: no cover
-        """Queue one record; BufferError if the queue is full."""
-
-    def poll(self, timeout: float) -> int:  # pragma: no cover
-        """Serve delivery reports for up to ``timeout`` seconds."""
-
-    def flush(self, timeout: float) -> int:  # pragma: no cover
-        """Wait for queued records; return how many remain."""
-
-
-def _make_producer(options: dict[str, Any]) -> KafkaProducer:
-    producer: KafkaProducer = Producer(options, logger=_kafka_log)
-    return producer
-
-
 class Client:
     """Sends events to Kafka with an idempotent producer and ``acks=all``.
 
@@ -105,7 +85,7 @@ class Client:
             single-object encoding.
         on_delivery: called once per event with its delivery report, in a thread that is using this client.
         queue_timeout: how many seconds ``send`` waits while the queue is full.
-        make_producer: for tests.
+        make_producer: makes the Kafka producer; for tests.
 
     Raises:
         OptionError: an option is missing, unknown to librdkafka, or would weaken delivery.
@@ -122,7 +102,7 @@ class Client:
         registry: SchemaRegistry | None = None,
         on_delivery: Callable[[Delivery], None] | None = None,
         queue_timeout: float = QUEUE_SECONDS,
-        make_producer: Callable[[dict[str, Any]], KafkaProducer] = _make_producer,
+        make_producer: Callable[[dict[str, Any]], Any] = Producer,
     ) -> None:
         checked = safe_options(options)
         self._system = system
@@ -145,7 +125,7 @@ class Client:
         self._closed = False
         self._acknowledged = 0
         try:
-            self._producer = make_producer({**checked, "error_cb": self._broker_error})
+            self._producer = make_producer({**checked, "error_cb": self._broker_error, "logger": _kafka_log})
         except KafkaException as error:
             raise OptionError("Kafka options", error.args[0].str()) from error
 
@@ -194,11 +174,7 @@ class Client:
         self._raise_failures(include_pending=timeout)
 
     def close(self, timeout: float = FLUSH_SECONDS) -> None:
-        """Flush and close the client.
-
-        Raises:
-            DeliveryError: as in ``flush``. Events without an acknowledgement may be lost.
-        """
+        """Flush, as :meth:`flush` does, and close the client. Events without an acknowledgement may be lost."""
         if self._closed or os.getpid() != self._pid:
             return
         self._producer.flush(timeout)

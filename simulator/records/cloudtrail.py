@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import random
 from datetime import datetime, timedelta
 from typing import Any
 
 from ...producers.adapters.values import synthesized
 from ...schemas.event import Resource
 from ..company import AWS_REGION
-from ..lifecycle import Lifecycle, Step, StepKind
-from .program import Grant, Program
+from ..lifecycle import Step, StepKind
+from .program import Grant
 from .writer import RecordWriter, micros, rfc3339, truncate
 
 _CENTER = "arn:aws:sso:::instance/ssoins-62c8d1f07ab394e5"
@@ -33,15 +32,15 @@ class CloudTrailWriter(RecordWriter):
         (StepKind.GRANTED, StepKind.CHECKED),
     )
 
-    def __init__(self, lifecycle: Lifecycle, start: datetime, rng: random.Random, checker: Program) -> None:
-        super().__init__(lifecycle, start, rng, checker)
+    def prepare(self) -> None:
+        """Generate the ids of the lifecycle."""
         self._key = self._name("ASIA")
         self._portal_key = self._name("ASIA")
-        self.session_id = f"{lifecycle.person.login}-{self._name('')[:17].lower()}"
-        self._principal = _digest(lifecycle.person.login, 32)
+        self.session_id = f"{self.lifecycle.person.login}-{self._name('')[:17].lower()}"
+        self._principal = _digest(self.lifecycle.person.login, 32)
         self._issued = self.clock(self.start)
         self.grant_event = self.new_id()
-        self._is_role = lifecycle.target.kind == "role"
+        self._is_role = self.lifecycle.target.kind == "role"
         assignment = ("assignment", _CENTER, self._set, self.account, self._principal)
         self.grant_id = self._key if self._is_role else synthesized(*assignment)
         if self._is_role:  # the credentials expire automatically

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..lifecycle import Lifecycle, Step, StepKind
+from ..lifecycle import Step, StepKind
 from .program import Program
 from .writer import RecordWriter
 
@@ -24,9 +23,9 @@ class DeployBotWriter(RecordWriter):
         (StepKind.GRANTED, StepKind.CHECKED),
     )
 
-    def __init__(self, lifecycle: Lifecycle, start: datetime, rng: random.Random, checker: Program) -> None:
-        super().__init__(lifecycle, start, rng, checker)
-        self._program = Program(DEPLOY_BOT, lifecycle.instance or f"job-{self.new_id()[:8]}")
+    def prepare(self) -> None:
+        """Generate the ids of the lifecycle."""
+        self._program = Program(DEPLOY_BOT, self.lifecycle.instance or f"job-{self.new_id()[:8]}")
         self.grant_id = self.new_id()
         self.session_id = self.new_id()
 

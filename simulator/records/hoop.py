@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import base64
-import random
 from datetime import datetime
 from typing import Any
 
 from ...schemas.event import Resource
 from ..company import Person
-from ..lifecycle import Lifecycle, Step, StepKind
-from .program import Grant, Program
+from ..lifecycle import Step, StepKind
+from .program import Grant
 from .writer import RecordWriter, micros, rfc3339, truncate
 
 _TYPE_OF = {"ledger-mysql": "mysql"}
+_STATES = {
+    StepKind.REQUESTED: "PENDING",
+    StepKind.GRANTED: "APPROVED",
+    StepKind.REQUEST_EXPIRED: "EXPIRED",
+    StepKind.REVOKED: "REVOKED",
+}
 
 
 class HoopWriter(RecordWriter):
@@ -28,8 +33,8 @@ class HoopWriter(RecordWriter):
         (StepKind.REQUESTED, StepKind.DENIED, StepKind.APPROVED, StepKind.REQUEST_EXPIRED),
     )
 
-    def __init__(self, lifecycle: Lifecycle, start: datetime, rng: random.Random, checker: Program) -> None:
-        super().__init__(lifecycle, start, rng, checker)
+    def prepare(self) -> None:
+        """Generate the ids of the lifecycle."""
         self.grant_id = self.new_id()
         self.session_id = self.new_id()
         self._created = self.clock(self.start)
@@ -51,19 +56,15 @@ class HoopWriter(RecordWriter):
         kind = step.kind
         if kind is StepKind.REQUESTED:
             self._created = at
-            return [self._state("PENDING", at)]
-        if kind is StepKind.APPROVED:
-            return [self._decision("access.jit_approved", at)]
         if kind is StepKind.GRANTED:
             # The planned end, which hoop sets at the approval.
             self._until = max(self.ends, at)
-            return [self._state("APPROVED", at)]
+        if kind in _STATES:
+            return [self._state(_STATES[kind], at)]
+        if kind is StepKind.APPROVED:
+            return [self._decision("access.jit_approved", at)]
         if kind is StepKind.DENIED:
             return [self._decision("access.jit_denied", at, reason=step.detail), self._state("REJECTED", at)]
-        if kind is StepKind.REQUEST_EXPIRED:
-            return [self._state("EXPIRED", at)]
-        if kind is StepKind.REVOKED:
-            return [self._state("REVOKED", at)]
         if kind is StepKind.ACTION:
             return self._run(step.detail, at)
         if kind is StepKind.ACTION_DENIED:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from datetime import datetime, timedelta
 from typing import Any
 
 from ..company import CLUSTER, Person
-from ..lifecycle import Lifecycle, Step, StepKind
-from .program import Program
+from ..lifecycle import Step, StepKind
 from .writer import RecordWriter, rfc3339
 
 _CODES = {
@@ -42,13 +40,13 @@ class TeleportWriter(RecordWriter):
         (StepKind.REQUESTED, StepKind.CANCELLED, StepKind.APPROVED, StepKind.DENIED, StepKind.REQUEST_EXPIRED),
     )
 
-    def __init__(self, lifecycle: Lifecycle, start: datetime, rng: random.Random, checker: Program) -> None:
-        super().__init__(lifecycle, start, rng, checker)
-        self.cluster = lifecycle.instance or CLUSTER
+    def prepare(self) -> None:
+        """Generate the ids of the lifecycle."""
+        self.cluster = self.lifecycle.instance or CLUSTER
         self._request = self.new_id()
         self.session_id = self.new_id()
-        joined = any(step.kind is StepKind.GRANTED and step.detail == ACCESS_LIST for step in lifecycle.steps)
-        self.grant_id = f"access_list:{ACCESS_LIST}/{lifecycle.person.email}" if joined else self._request
+        joined = any(step.kind is StepKind.GRANTED and step.detail == ACCESS_LIST for step in self.lifecycle.steps)
+        self.grant_id = f"access_list:{ACCESS_LIST}/{self.lifecycle.person.email}" if joined else self._request
         self._index = 0
 
     def records(self, step: Step, at: datetime) -> list[dict[str, Any]]:

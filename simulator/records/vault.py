@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import random
 from datetime import datetime
 from typing import Any
 
 from ...schemas.event import Resource
 from ..company import VAULT_NAMESPACE
-from ..lifecycle import Lifecycle, Step, StepKind
-from .program import Grant, Program
+from ..lifecycle import Step, StepKind
+from .program import Grant
 from .writer import RecordWriter, micros, rfc3339, truncate
 
 UNREACHABLE = "failed to revoke entry: dial tcp 10.20.40.7:5432: connect: connection refused"
@@ -28,13 +27,13 @@ class VaultWriter(RecordWriter):
         (StepKind.GRANTED, StepKind.REVOKED),
     )
 
-    def __init__(self, lifecycle: Lifecycle, start: datetime, rng: random.Random, checker: Program) -> None:
-        super().__init__(lifecycle, start, rng, checker)
+    def prepare(self) -> None:
+        """Generate the ids of the lifecycle."""
         self._token = self._hmac()
         self.grant_id = self._hmac()
         """The token's accessor."""
         self._entity = self.new_id()
-        self.namespace = lifecycle.instance or VAULT_NAMESPACE
+        self.namespace = self.lifecycle.instance or VAULT_NAMESPACE
 
     @property
     def seconds(self) -> int:

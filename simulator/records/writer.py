@@ -51,6 +51,7 @@ class RecordWriter(ABC):
         self.checker = Program(instance=lifecycle.checker) if lifecycle.checker else checker
         self._done: set[StepKind] = set()
         self._records: list[NativeRecord] = []
+        self.prepare()
 
     def write(self, step: Step, at: datetime | None = None) -> list[NativeRecord]:
         """Return the records of a step, at the planned time or at another one."""
@@ -106,6 +107,10 @@ class RecordWriter(ABC):
         """Return the grant, or the lease, as the access checker identifies it."""
         target = self.lifecycle.target
         return Grant(self.grant_id, self.lifecycle.person.email, Resource(target.kind, target.name), target.role)
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Generate the ids of the lifecycle, once."""
 
     @abstractmethod
     def records(self, step: Step, at: datetime) -> list[dict[str, Any]]:

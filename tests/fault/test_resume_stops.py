@@ -245,6 +245,8 @@ def test_the_store_stops_at_discontinuous_logs(make: Callable[..., Ledger]) -> N
     answer = pipeline.run("run", "store", timeout=60)
     assert answer.returncode == 3 and "Traceback" not in answer.stderr, answer.stderr[-2000:]
     assert "every log is stopped" in answer.stderr.splitlines()[-1]
+    # A sealer must not append to a batch that continues nothing.
+    ledger.refuses("every partition is stopped", "does not continue the batch before it", rule="head_mismatch")
 
 
 def test_lost_sealed_topics_are_never_begun_again(make: Callable[..., Ledger]) -> None:
