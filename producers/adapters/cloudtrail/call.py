@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ....schemas.event import Resource, Source
+from ....schemas.event import Event, Resource, Source
 from ...json_fields import Fields
 from ..values import UNKNOWN, ip_address_in, synthesized
 from .identity import Identity, is_service_linked, read_identity
@@ -74,15 +74,18 @@ class Call:
             return Resource(named[0].text("type") or "aws_resource", named[0].required_text("ARN"))
         return Resource("aws_account", account or self.account or UNKNOWN)
 
-    def common(self) -> dict[str, Any]:
-        """Return the fields that all events of this record share."""
-        return {
+    def event(self, event_type: str, **own: Any) -> Event:
+        """Return an event of this record: the fields that all of them share, and its own ones."""
+        shared = {
             "occurred_at": self.occurred_at,
             "source": Source("cloudtrail", self.instance, self.native_id, f"{self.service}/{self.operation}"),
+            "subject": self.identity.subject,
             "actor": self.identity.actor,
+            "outcome": self.outcome,
             "client_ip": ip_address_in(self.record.text("sourceIPAddress")),  # or the name of an AWS service
             "error": self.error,
         }
+        return Event(event_type=event_type, **{**shared, **own})
 
     def credential_ids(self, session: str | None = None) -> dict[str, Any]:
         """Return the ids of the caller's credentials and the session."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import Any
 
 from ....schemas.event import Event, Resource, Subject
 from ....schemas.rules import EARLIEST_YEAR, LATEST_YEAR
@@ -44,33 +45,20 @@ def _issued(call: Call) -> Event:
     if ids["grant_id"] is None:
         ids = grant_ids(None, "credentials", call.native_id)
     until, source = _end(call, credentials)
-    return Event(
-        event_type="grant.activated",
-        subject=call.identity.subject,
-        resource=_account(call),
-        entitlement=_entitlement(call),
-        **ids,
-        session_id=session_of(None, principal, call.occurred_at),
-        expires_at=until,
-        expiry_source=source,
-        requested_seconds=_seconds(call),
-        outcome="success",
-        **call.common(),
+    session = session_of(None, principal, call.occurred_at)
+    return _credentials(
+        call, "grant.activated", **ids, session_id=session, expires_at=until, expiry_source=source, outcome="success"
     )
 
 
 def _refused(call: Call) -> Event:
-    return Event(
-        event_type="grant.failed",
-        subject=call.identity.subject,
-        resource=_account(call),
-        entitlement=_entitlement(call),
-        **grant_ids(None, "credentials", call.native_id),
-        session_id=call.identity.session_id,
-        requested_seconds=_seconds(call),
-        outcome=call.outcome,
-        **call.common(),
-    )
+    ids = grant_ids(None, "credentials", call.native_id)
+    return _credentials(call, "grant.failed", **ids, session_id=call.identity.session_id)
+
+
+def _credentials(call: Call, event_type: str, **own: Any) -> Event:
+    asked = {"resource": _account(call), "entitlement": _entitlement(call), "requested_seconds": _seconds(call)}
+    return call.event(event_type, **asked, **own)
 
 
 def _principal(call: Call) -> str | None:
@@ -141,14 +129,12 @@ def _expiration(credentials: Fields, text: str) -> datetime:
 def _sessions_revoked(call: Call) -> Event:
     """Map the revocation of all sessions of a role. The record does not name the users."""
     role = call.asked.required_text("roleName")
-    return Event(
-        event_type="grant.revoked",
+    return call.event(
+        "grant.revoked",
         subject=Subject(UNKNOWN),
         resource=call.resource_of(call.account or UNKNOWN),
         entitlement=role,
         **grant_ids(None, "role_sessions", call.account or UNKNOWN, role),
         session_id=call.identity.session_id,
         removal_evidence="api_accepted",
-        outcome="success",
-        **call.common(),
     )

@@ -64,39 +64,31 @@ def _assigned(call: Call) -> Event:
     status = call.answer.object("accountAssignmentCreationStatus")
     state = status.text("status")
     if call.error_code or state == "FAILED":
-        own = {**_assignment(call), "grant_id": synthesized("assignment_refused", call.native_id), **call.common()}
-        reason = call.error or status.text("failureReason")
-        return Event(event_type="grant.failed", outcome=_failure(call), **{**own, "error": reason})
-    fields = {**_assignment(call), **call.common()}
-    return Event(event_type="grant.activated", expiry_source="unknown", outcome=_progress(state), **fields)
+        fields = {**_assignment(call), "grant_id": synthesized("assignment_refused", call.native_id)}
+        outcome = call.outcome if call.error_code else "failure"
+        return call.event("grant.failed", **fields, outcome=outcome, error=call.error or status.text("failureReason"))
+    return call.event("grant.activated", **_assignment(call), expiry_source="unknown", outcome=_progress(state))
 
 
 def _unassigned(call: Call, status: str | None) -> Event:
     """Map a deletion. Records only show that Identity Center accepted it, never that the access is gone."""
-    fields = {**_assignment(call), **call.common()}
-    return Event(event_type="grant.revoked", removal_evidence="api_accepted", outcome=_progress(status), **fields)
+    return call.event("grant.revoked", **_assignment(call), removal_evidence="api_accepted", outcome=_progress(status))
 
 
 def _progress(status: str | None) -> str:
     return {"SUCCEEDED": "success", "IN_PROGRESS": "pending"}.get(status or "", "unknown")
 
 
-def _failure(call: Call) -> str:
-    return call.outcome if call.error_code else "failure"
-
-
 def _role_taken(call: Call) -> Event:
     """Map a role fetched in the portal. STS issues the credentials; their record is in the trail of that account."""
     account, role = (_either(call.details, call.asked, *names) for names in (_ACCOUNT, _ROLE))
     failed = call.error_code is not None or call.details.text(call.operation) == "Failure"
-    return Event(
-        event_type="session.denied" if failed else "session.started",
-        subject=call.identity.subject,
+    return call.event(
+        "session.denied" if failed else "session.started",
         resource=call.resource_of(account or call.account or UNKNOWN),
         entitlement=role,
         session_id=synthesized("session", call.native_id),
-        outcome=("denied" if call.error_code is None else call.outcome) if failed else "success",
-        **call.common(),
+        outcome="denied" if failed and call.error_code is None else call.outcome,
     )
 
 

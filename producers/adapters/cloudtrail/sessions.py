@@ -32,46 +32,28 @@ def map_command(call: Call) -> Mapped | None:
     who = call.identity
     if not who.temporary or who.subject.id == UNKNOWN:
         return None
-    return (
-        Event(
-            event_type="session.command",
-            subject=who.subject,
-            resource=call.resource_of(),
-            entitlement=who.role,
-            outcome=call.outcome,
-            action=_action(call),
-            **call.credential_ids(),
-            **call.common(),
-        ),
-    )
+    own = {"resource": call.resource_of(), "entitlement": who.role, "action": _action(call)}
+    return (call.event("session.command", **own, **call.credential_ids()),)
 
 
 def _console(call: Call) -> Event:
     """Map a console sign-in or a switch of roles. The response contains the result."""
     succeeded = call.answer.text(call.operation) == "Success" and call.error_code is None
     before = call.more.text("SwitchFrom")
-    common = call.common()
-    return Event(
-        event_type="session.started" if succeeded else "session.denied",
-        subject=call.identity.subject,
+    return call.event(
+        "session.started" if succeeded else "session.denied",
+        # The actor is the identity before the switch.
+        actor=Actor(before) if before else call.identity.actor,
         resource=call.resource_of(call.account or UNKNOWN),
         entitlement=call.identity.role,
         outcome="success" if succeeded else "denied",
         **call.credential_ids(_console_session(call)),
-        # The actor is the identity before the switch.
-        **{**common, "actor": Actor(before) if before else common["actor"]},
     )
 
 
 def _role_left(call: Call) -> Event:
-    return Event(
-        event_type="session.ended",
-        subject=call.identity.subject,
-        resource=call.resource_of(call.account),
-        outcome=call.outcome,
-        **call.credential_ids(_console_session(call)),
-        **call.common(),
-    )
+    ids = call.credential_ids(_console_session(call))
+    return call.event("session.ended", resource=call.resource_of(call.account), **ids)
 
 
 def _console_session(call: Call) -> str:
@@ -90,24 +72,19 @@ def _shell(call: Call) -> Event:
     """Map the start of a Session Manager session, which has a native id."""
     failed = call.error_code is not None
     session = call.answer.text("sessionId") or synthesized("session", call.native_id)
-    return Event(
-        event_type="session.denied" if failed else "session.started",
-        subject=call.identity.subject,
+    return call.event(
+        "session.denied" if failed else "session.started",
         resource=Resource("managed_instance", call.asked.text("target") or UNKNOWN),
         entitlement=call.asked.text("documentName"),
         reason=call.asked.text("reason"),
-        outcome=call.outcome,
         **call.credential_ids(session),
-        **call.common(),
     )
 
 
 def _shell_ended(call: Call) -> Event:
     """Map the end of a Session Manager session. The caller need not be its user, so the subject is unknown."""
     session = call.asked.text("sessionId") or call.answer.required_text("sessionId")
-    return Event(
-        event_type="session.ended", subject=Subject(UNKNOWN), session_id=session, outcome="success", **call.common()
-    )
+    return call.event("session.ended", subject=Subject(UNKNOWN), session_id=session)
 
 
 def _action(call: Call) -> Action:
