@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from ..schemas.catalog import ALWAYS, SchemaCatalog, WriterSchema, event_schema, released
+from ..schemas.catalog import ALWAYS, SchemaCatalog, WriterSchema, event_schema, released_event_schemas
 from ..schemas.codec import DecodeError, decode
-from ..schemas.framing import SINGLE_OBJECT_MARKER, FramingError, Prefix, compact_json, single_object_prefix
+from ..schemas.framing import SINGLE_OBJECT_MARKER, FramingError, Prefix, single_object_prefix
 
 KEY_PREFIX = b"schema/"
 
@@ -57,9 +56,7 @@ def _registered(value: bytes, time: int, catalog: SchemaCatalog) -> WriterSchema
 @cache
 def _bootstrap() -> SchemaCatalog:
     """Return every released version of the event schema: one of them wrote the first registration."""
-    texts = [compact_json(definition) for definition in released("event").values()]
-    versions = [WriterSchema(single_object_prefix(json.loads(text)), text) for text in texts]
-    return SchemaCatalog((event_schema(), *versions))
+    return SchemaCatalog((event_schema(), *released_event_schemas()))
 
 
 def _fits(prefix: Prefix, schema: WriterSchema) -> bool:

@@ -135,9 +135,6 @@ class Anchorer:
 
         A log that does not verify, or contradicts its last anchor, is stopped: the anchor repeats its last checkpoint,
         so that the contradiction stays visible. The others go on, and so does this one once it is restored.
-
-        Raises:
-            AnchoringStoppedError: every log is stopped.
         """
         heads, stopped = dict(self._anchored), {}
         for topic, identity in identify_topics(self._cluster, INPUT_TOPICS).items():
@@ -156,11 +153,7 @@ class Anchorer:
         return list(heads.values())
 
     def _head(self, log_name: str, topic: str, partition: int) -> Checkpoint | None:
-        """Return the verified head of a log, or None if it has not begun.
-
-        Raises:
-            SealedLogStoppedError: its end does not verify, or it contradicts the last anchor.
-        """
+        """Return the verified head of a log, which does not contradict the last anchor; None if it has not begun."""
         last, anchored = self._logs.tail(topic, partition), self._anchored.get(log_name)
         head = last.head.checkpoint() if last is not None else None
         if anchored is not None and (head is None or contradicts(anchored, head)):

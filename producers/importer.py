@@ -29,15 +29,11 @@ class Failure:
 
 @dataclass(slots=True)
 class Report:
-    """The results of an import. Every record counts once, as mapped, skipped or failed.
+    """The results of an import. Every record counts once, as mapped, skipped (by reason) or failed.
 
     Attributes:
-        mapped: records that became events.
-        events: events sent.
         without_raw: events that were sent without ``raw`` because they were too large.
-        skipped: records by skip reason.
-        failed: records that could not be read.
-        failures: the first ``KEPT_FAILURES`` of them.
+        failures: the first ``KEPT_FAILURES`` failed records.
     """
 
     mapped: int = 0
@@ -57,11 +53,9 @@ class Importer:
     """Feeds files to an adapter, and its events to ``send``. Keeps one record in memory at a time.
 
     Args:
-        adapter: the adapter of the tool that wrote the files.
         send: receives each event, usually ``Client.send``. Any error except InvalidEventError ends the import.
         reject: receives the bytes of every failed record, in pieces; each record ends with a line end.
         progress: called from time to time with the number of bytes read from the file.
-        max_record_bytes: longer records fail.
     """
 
     def __init__(

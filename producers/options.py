@@ -32,10 +32,7 @@ class OptionError(UsageError):
 
 
 def safe_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options for librdkafka with the required values.
-
-    Args:
-        options: the caller's librdkafka options; at least ``bootstrap.servers``.
+    """Return the caller's options for librdkafka with the defaults and the required values.
 
     Raises:
         OptionError: an option is missing, or could lose an event or its delivery report.

@@ -8,7 +8,7 @@ from typing import Any
 import fastavro
 from fastavro.schema import parse_schema
 
-from .catalog import SchemaCatalog, WriterSchema, event_schema
+from .catalog import SchemaCatalog, event_schema
 from .event import Event
 from .framing import prefix_of
 from .rules import InvalidEventError, check
@@ -65,17 +65,9 @@ def decode(value: bytes, catalog: SchemaCatalog, append_time_ms: int) -> dict[st
     schema = catalog.get(prefix, append_time_ms)
     if schema is None:
         raise DecodeError("schema_unknown", f"schema id {prefix.hex()} is not registered")
-    return decode_datum(value[len(prefix) :], schema)
-
-
-def decode_datum(datum: bytes, schema: WriterSchema) -> dict[str, Any]:
-    """Return one datum, without its prefix, read with its writer schema.
-
-    Raises:
-        DecodeError: the datum does not fit the schema.
-    """
     try:
-        decoded = fastavro.schemaless_reader(io.BytesIO(datum), parse_schema(schema.definition), None)
+        datum = io.BytesIO(value[len(prefix) :])
+        decoded = fastavro.schemaless_reader(datum, parse_schema(schema.definition), None)
     except Exception as error:  # fastavro raises EOFError, IndexError, UnicodeDecodeError and more for bad bytes
         raise DecodeError("datum_invalid", f"{type(error).__name__}: {error}"[:200]) from error
     if not isinstance(decoded, dict):

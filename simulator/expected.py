@@ -81,9 +81,7 @@ class Trace:
 
     def last(self, kind: StepKind) -> RecordTimes:
         """Return the last record of a kind, which must exist."""
-        found = self.find(kind)
-        assert found is not None, kind  # noqa: S101 - the fault planted it
-        return found
+        return next(times for times in reversed(self.records) if times.kind is kind)
 
     def arrived(self, kind: StepKind) -> int:
         """Return the append time of the last record of a kind."""
@@ -98,11 +96,7 @@ class Trace:
 def overdue(key: str, deadline: int, known: int, removal: RecordTimes | None) -> ExpectedFinding:
     """Return the finding for access that outlived its deadline.
 
-    Args:
-        key: the grant.
-        deadline: its deadline.
-        known: the append time of the grant.
-        removal: the record that proves the removal, if there is one.
+    ``known`` is the append time of the grant; ``removal`` is the record that proves the removal, if there is one.
     """
     opens = max(deadline, known) + GRACE
     if removal is None:

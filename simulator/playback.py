@@ -33,12 +33,8 @@ class Clock(Protocol):
 class Playback:
     """Writes scenarios to a sink.
 
-    Args:
-        scenarios: the scenarios to play.
-        sink: receives the records.
-        clock: the time, and the wait until it.
-        rng: for ids. Unless the times are the same too, it must differ between runs, because one id must not name two
-            different records.
+    Unless the times are the same too, ``rng``, which generates ids, must differ between runs, because one id must not
+    name two different records.
     """
 
     def __init__(self, scenarios: Iterator[Scenario], sink: RecordSink, clock: Clock, rng: random.Random) -> None:

@@ -27,13 +27,9 @@ def scenarios(
     share: float = 0.0,
     faults: Mapping[str, Fault] = FAULTS,
 ) -> Iterator[Scenario]:
-    """Yield scenarios without end.
+    """Yield scenarios without end; the same generator state gives the same scenarios.
 
-    Args:
-        rng: the same state gives the same scenarios.
-        tools: the tools to simulate. The company's own programs only appear in faults.
-        share: the share of scenarios with a fault, from 0 to 1.
-        faults: the faults to choose from.
+    ``share`` is the share of scenarios with a fault, from 0 to 1. The company's own programs only appear in faults.
     """
     ordinary = lifecycles(rng, tools)
     possible = [fault for fault in faults.values() if fault.TOOL in (*tools, "emit")]

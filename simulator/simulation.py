@@ -42,9 +42,7 @@ class ArrivedRecord(NamedTuple):
 class _Run:
     """A scenario in progress.
 
-    Attributes:
-        pending: steps and records still to come.
-        last_append: the append time of the last record, by stream.
+    ``pending`` counts the steps and records still to come; ``last_append`` is the last append time, by stream.
     """
 
     scenario: Scenario
@@ -58,13 +56,9 @@ class Simulation:
     """A number of scenarios from a seed. Iterate over it once; ``expected`` and ``planted`` are complete afterwards.
 
     Args:
-        seed: selects the scenarios.
         count: the number of scenarios; some have more than one lifecycle.
         share: the share of scenarios with a fault.
         rate: scenarios started per second of virtual time.
-        start: when the first one starts.
-        faults: the faults to choose from.
-        tools: the tools to simulate.
     """
 
     def __init__(

@@ -73,11 +73,7 @@ class Stored:
 
 
 def stored_log(client: Client, log: str) -> Stored | None:
-    """Return how far the newest epoch of a log is stored.
-
-    Args:
-        log: the origin without its epoch: ``<deployment>/<topic>/<partition>``.
-    """
+    """Return how far the newest epoch of a log is stored; ``log`` is the origin without its epoch."""
     rows = client.query(
         "SELECT origin, max(index) + 1, hex(argMax(leaf_hash, index)) FROM entries "
         "WHERE origin IN (SELECT origin FROM origins WHERE startsWith(origin, {prefix:String})) GROUP BY origin",
@@ -152,11 +148,7 @@ def _insert_row(client: Client, name: str, schema: pa.Schema, values: Sequence[A
 
 
 def read_catalog(client: Client, findings_origins: str) -> SchemaCatalog:
-    """Return the writer schemas on record in the stored log of findings.
-
-    Args:
-        findings_origins: beginning of the origins, ``<deployment>/access.findings/0/``.
-    """
+    """Return the writer schemas on record in the stored logs whose origins begin with ``findings_origins``."""
     table = client.query_arrow(
         "SELECT key, value, append_time FROM entries "
         "WHERE startsWith(origin, {prefix:String}) AND startsWith(ifNull(key, ''), {key:String}) "

@@ -41,9 +41,6 @@ EVIDENCE_SCHEMA = pa.schema(
 def entries_table(batch: SealedBatch, catalog: SchemaCatalog) -> pa.Table:
     """Return the rows of a batch with at least one entry: evidence, decoded columns, and the note on the last row.
 
-    Args:
-        catalog: the writer schemas on record.
-
     Raises:
         BatchError: the columns of the batch do not fit together.
     """

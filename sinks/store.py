@@ -171,11 +171,7 @@ class Store:
             self._stop_partition(where, message)
 
     def _stop_partition(self, where: Partition, message: Message) -> None:
-        """Store no more of a log that is discontinuous. The others go on.
-
-        Raises:
-            StoringStoppedError: every log is stopped.
-        """
+        """Store no more of a log that is discontinuous. The others go on."""
         self._finish()
         topic, number = where
         del self._partitions[where]
@@ -188,11 +184,7 @@ class Store:
             )
 
     def _is_new(self, partition: StoredPartition, batch: SealedBatch) -> bool:
-        """Decide whether a batch is the next one to store.
-
-        Raises:
-            StoringStoppedError: it contradicts the stored entries, or leaves a gap.
-        """
+        """Decide whether a batch is the next one to store."""
         stored = partition.stored
         if stored is None or epoch_of(batch.origin) > epoch_of(stored.origin):
             if batch.first_index != 0:
@@ -264,11 +256,7 @@ class Store:
             log.debug("ping_failed")
 
     def _persist(self, attempt: Callable[[Client], None]) -> None:
-        """Retry a write to ClickHouse until it succeeds. Meanwhile Kafka keeps the backlog.
-
-        Raises:
-            _GivenUpError: a stop was requested, or the partitions were reassigned meanwhile.
-        """
+        """Retry a write to ClickHouse until it succeeds. Meanwhile Kafka keeps the backlog."""
         self._finish()  # a client does one thing at a time
         retry(
             lambda: attempt(self._client),

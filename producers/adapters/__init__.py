@@ -51,16 +51,7 @@ class UnknownToolError(UsageError):
 
 
 def make_adapter(tool: str, *, instance: str | None = None, tenant: str = "default") -> Adapter:
-    """Return the adapter for a tool.
-
-    Args:
-        tool: its name in ``ADAPTERS``.
-        instance: ``source.instance``; default: taken from each record.
-        tenant: ``tenant`` of every event.
-
-    Raises:
-        UnknownToolError: there is no adapter for this tool.
-    """
+    """Return the adapter for a tool; raise UnknownToolError if there is none. For the options, see :class:`Adapter`."""
     if tool not in ADAPTERS:
         raise UnknownToolError(tool)
     return ADAPTERS[tool](instance=instance, tenant=tenant)

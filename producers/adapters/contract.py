@@ -60,11 +60,7 @@ class Adapter(ABC):
 
     @final
     def read(self, raw: bytes, location: Location) -> Mapped | Skipped:
-        """Return the events of one record, or the reason to skip it.
-
-        Args:
-            raw: the record's bytes, without the line end.
-            location: the position of the record, for messages.
+        """Return the events of one record, given without its line end, or the reason to skip it.
 
         Raises:
             RecordError: the record is not valid for this tool, or an event breaks a rule. Nothing else is raised.
@@ -85,8 +81,4 @@ class Adapter(ABC):
 
     @abstractmethod
     def map(self, record: Fields) -> Mapped | Skipped:
-        """Return the events of one parsed record, or the reason to skip it. ``read`` adds ``tenant`` and ``raw``.
-
-        Raises:
-            RecordError: a reader of ``Fields`` rejected a member.
-        """
+        """Return the events of one parsed record, or the reason to skip it. ``read`` adds ``tenant`` and ``raw``."""

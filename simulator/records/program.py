@@ -24,12 +24,7 @@ class Grant(NamedTuple):
 
 
 class Program:
-    """A running program, with one sequence counter per topic.
-
-    Args:
-        system: its name.
-        instance: its instance. A restarted counter needs a new instance.
-    """
+    """A running program, with one sequence counter per topic. A restarted counter needs a new instance."""
 
     def __init__(self, system: str = ACCESS_CHECKER, instance: str = "sample") -> None:
         self.system = system

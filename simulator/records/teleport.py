@@ -126,9 +126,8 @@ class TeleportWriter(RecordWriter):
     def _locked(self, at: datetime) -> dict[str, Any]:
         reviewer = self.lifecycle.reviewers[-1]
         lock = {"name": self.new_id(), "expires": rfc3339(self.ends), "updated_by": reviewer.email}
-        return self._record(
-            "lock.created", at, **lock, **self._user(reviewer), target={"access_request": self._request}
-        )
+        target = {"access_request": self._request}
+        return self._record("lock.created", at, **lock, **self._user(reviewer), target=target)
 
     def _member(self, at: datetime, what: str) -> dict[str, Any]:
         reviewer = self.lifecycle.reviewers[-1]
@@ -154,20 +153,13 @@ class TeleportWriter(RecordWriter):
             opened = {**connection, "success": True} if step.kind is StepKind.SESSION_STARTED else {}
             return self._record(event, at, **who, **database, **opened)
         if lifecycle.target.kind == "kube_cluster":
-            resource = {
-                "kubernetes_cluster": lifecycle.target.name,
-                "kubernetes_groups": [lifecycle.target.role],
-                "kubernetes_labels": {"env": "prod"},
-                "proto": "kube",
-            }
+            names = {"kubernetes_cluster": lifecycle.target.name, "kubernetes_groups": [lifecycle.target.role]}
+            resource = {**names, "kubernetes_labels": {"env": "prod"}, "proto": "kube"}
             if step.kind in (StepKind.ACTION, StepKind.ACTION_DENIED):
                 return self._kube(step, at, {**who, **connection, **resource})
         else:
-            resource = {
-                "server_hostname": lifecycle.target.name,
-                "login": lifecycle.target.user,
-                "server_labels": {"env": "prod"},
-            }
+            names = {"server_hostname": lifecycle.target.name, "login": lifecycle.target.user}
+            resource = {**names, "server_labels": {"env": "prod"}}
             if step.kind is StepKind.ACTION:
                 program, *argv = step.detail.split(" ")
                 run = {"path": program, "program": program.rsplit("/", 1)[1], "argv": argv, "return_code": 0}

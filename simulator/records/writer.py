@@ -24,14 +24,7 @@ class NativeRecord(NamedTuple):
 
 
 class RecordWriter(ABC):
-    """Writes one lifecycle in the format of a tool.
-
-    Args:
-        lifecycle: the plan.
-        start: when it starts, with a time zone.
-        rng: for the ids that the tool would generate.
-        checker: the company's program that checks whether access was removed.
-    """
+    """Writes one lifecycle in the format of a tool. ``rng`` is for the ids that the tool would generate."""
 
     DIGITS: ClassVar[int]
     """The number of digits after the second in the tool's times."""

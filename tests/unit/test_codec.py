@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grantledger.schemas.catalog import SchemaCatalog, WriterSchema, event_schema
-from grantledger.schemas.codec import DecodeError, EventEncoder, decode, decode_datum
+from grantledger.schemas.codec import DecodeError, EventEncoder, decode
 from grantledger.schemas.event import (
     Action,
     Actor,
@@ -252,5 +252,6 @@ def test_random_bytes_give_a_decode_error_and_nothing_else(value: bytes) -> None
 @pytest.mark.parametrize("text", ["not json", '{"type":"strin"}', '"long"', "[]", "{}"])
 def test_a_schema_that_is_none_gives_a_decode_error(text: str) -> None:
     with pytest.raises(DecodeError) as caught:
-        decode_datum(b"\x02", WriterSchema(confluent_prefix(1), text))
+        prefix = confluent_prefix(1)
+        decode(prefix + b"\x02", SchemaCatalog((WriterSchema(prefix, text),)), 0)
     assert caught.value.code == "datum_invalid"

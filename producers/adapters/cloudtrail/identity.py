@@ -45,11 +45,7 @@ class Identity:
 
 
 def read_identity(who: Fields) -> Identity:
-    """Return the identity in a record's ``userIdentity``.
-
-    Raises:
-        RecordError: a member has the wrong type.
-    """
+    """Return the identity in a record's ``userIdentity``."""
     kind = who.text("type") or ""
     invoked_by = who.text("invokedBy")
     context = who.object("sessionContext")

@@ -5,7 +5,7 @@ Sources: the gateway's event catalog, the webhook schemas, and "Reviews" in the 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ....schemas.event import Event
 from ...json_fields import Fields
@@ -62,14 +62,5 @@ def _violation(hoop: HoopRecord) -> Event:
     """Map a guardrail that blocked an action. hoop publishes it when the session closes."""
     rule = hoop.payload.required_text("rule")
     session = hoop.payload.required_text("session_id")
-    common: dict[str, Any] = hoop.common(f"{session}:{rule}")
-    return Event(
-        event_type="session.denied",
-        subject=hoop.subject,
-        resource=hoop.connection,
-        session_id=session,
-        outcome="denied",
-        error=rule,
-        action=hoop.excerpt(),
-        **common,
-    )
+    denied = {"outcome": "denied", "error": rule, "action": hoop.excerpt()}
+    return hoop.event("session.denied", f"{session}:{rule}", session_id=session, **denied)

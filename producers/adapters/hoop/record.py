@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from ....schemas.event import Action, Actor, Resource, Source, Subject
+from ....schemas.event import Action, Actor, Event, Resource, Source, Subject
 from ...json_fields import Fields
 from ..values import UNKNOWN, email_in
 
@@ -14,17 +14,15 @@ _TIMES = ("occurred_at", "timestamp", "created_at")
 
 
 class HoopRecord:
-    """An event. The constructor raises RecordError if a required member is missing or wrong.
+    """An event: ``{"event_type", "payload"}``, or a webhook's payload alone, which contains its type.
 
-    Args:
-        record: ``{"event_type", "payload"}``, or a webhook's payload alone, which contains its type.
-        instance: ``source.instance``; default: ``hoop``, because no event names its gateway.
+    The constructor raises RecordError if a required member is missing or wrong.
     """
 
     def __init__(self, record: Fields, instance: str | None) -> None:
         self.event_type = record.required_text("event_type")
         self.payload = record.object("payload") if record.has("payload") else record
-        self.instance = instance or SYSTEM
+        self.instance = instance or SYSTEM  # no event names its gateway
         self.time: datetime | None = self.payload.time("occurred_at") or _first_time(record)
 
     @property
@@ -41,18 +39,21 @@ class HoopRecord:
         """Return the source. hoop publishes each event type once per session or review, whose id is ``native_id``."""
         return Source(SYSTEM, self.instance, native_id, native_type or self.event_type)
 
-    def common(self, native_id: str, actor: Actor | None = None) -> dict[str, Any]:
-        """Return the fields that all events of this record share.
+    @property
+    def required_time(self) -> datetime:
+        """The time of the event; RecordError if there is none."""
+        return self.time or self.payload.required_time("occurred_at")
 
-        Args:
-            native_id: the id of the session or review.
-            actor: who caused the event; default: the subject.
-        """
-        return {
-            "occurred_at": self.time or self.payload.required_time("occurred_at"),
+    def event(self, event_type: str, native_id: str, **own: Any) -> Event:
+        """Return an event of the session or review ``native_id``: the fields that all events share, and its own."""
+        shared = {
+            "occurred_at": self.required_time,
             "source": self.source(native_id),
-            "actor": actor or Actor(self.subject.id),
+            "subject": self.subject,
+            "actor": Actor(self.subject.id),
+            "resource": self.connection,
         }
+        return Event(event_type=event_type, **{**shared, **own})
 
     def excerpt(self) -> Action | None:
         """Return the text that matched a guardrail, as a truncated argument: it is not the whole statement."""

@@ -24,15 +24,14 @@ def map_decision(hoop: HoopRecord) -> Mapped:
     approved = hoop.event_type == "access.jit_approved"
     review = payload.required_text("review_id")
     reviewer = payload.text("reviewer")
-    common = hoop.common(review, Actor(reviewer or UNKNOWN))
     reason = payload.text("reason")
     decision = "approved" if approved else "denied"
-    approval = Approval(reviewer or UNKNOWN, decision, at=common["occurred_at"], reason=reason)
+    approval = Approval(reviewer or UNKNOWN, decision, at=hoop.required_time, reason=reason)
     return (
-        Event(
-            event_type=f"request.{decision}",
-            subject=hoop.subject,
-            resource=hoop.connection,
+        hoop.event(
+            f"request.{decision}",
+            review,
+            actor=Actor(reviewer or UNKNOWN),
             # A review covers the whole connection; hoop has no roles within one.
             entitlement=UNKNOWN,
             request_id=review,
@@ -40,7 +39,6 @@ def map_decision(hoop: HoopRecord) -> Mapped:
             approvals=(approval,),
             reason=reason,
             outcome="success" if approved else "denied",
-            **common,
         ),
     )
 
@@ -51,12 +49,7 @@ def is_review(record: Fields) -> bool:
 
 
 def map_review(record: Fields, instance: str | None) -> Mapped | Skipped:
-    """Return the events for the state of a review. A review contains only its last state.
-
-    Args:
-        record: the review.
-        instance: ``source.instance``; default: ``hoop``.
-    """
+    """Return the events for the state of a review. A review contains only its last state."""
     status = record.required_text("status")
     if status in _RAN:
         return Skipped("review_ran", f"a review in state {status}")
@@ -64,19 +57,18 @@ def map_review(record: Fields, instance: str | None) -> Mapped | Skipped:
     time = review.time
     if time is None:
         return Skipped("no_time", f"a review in state {status} without the time of the decision")
-    if status == "PENDING":
-        return (review.event("request.created", time, outcome="pending", requested_seconds=review.seconds),)
-    if status == "APPROVED":
-        return review.approved(time)
-    if status == "REJECTED":
-        reason = record.text("rejection_reason")
-        return (review.event("request.denied", time, outcome="denied", reason=reason),)
-    if status == "EXPIRED":
-        return (review.event("request.expired", time, outcome="success"),)
-    if status == "REVOKED":
-        return (
-            review.event("grant.revoked", time, outcome="success", removal_evidence="api_accepted", **review.grant),
-        )
+    match status:
+        case "PENDING":
+            return (review.event("request.created", time, outcome="pending", requested_seconds=review.seconds),)
+        case "APPROVED":
+            return review.approved(time)
+        case "REJECTED":
+            return (review.event("request.denied", time, outcome="denied", reason=record.text("rejection_reason")),)
+        case "EXPIRED":
+            return (review.event("request.expired", time, outcome="success"),)
+        case "REVOKED":
+            removal = {"outcome": "success", "removal_evidence": "api_accepted", **review.grant}
+            return (review.event("grant.revoked", time, **removal),)
     return Skipped("event_unknown", f"a review in state {status}")
 
 

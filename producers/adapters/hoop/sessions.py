@@ -40,8 +40,7 @@ def _session(hoop: HoopRecord) -> str:
 
 
 def _event(hoop: HoopRecord, event_type: str, session: str, **own: Any) -> Event:
-    fields = {"subject": hoop.subject, "resource": hoop.connection, **hoop.common(session), **own}
-    return Event(event_type=event_type, session_id=session, **fields)
+    return hoop.event(event_type, session, session_id=session, **own)
 
 
 def _closed(hoop: HoopRecord, exit_code: int | None, error: str | None) -> Event:

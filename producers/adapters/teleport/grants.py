@@ -15,13 +15,7 @@ _TYPES = {"approved": "request.approved", "denied": "request.denied"}
 
 
 def map_access(event: str, record: Fields, base: dict[str, Any]) -> Mapped | Skipped | None:
-    """Return the events of a record about access, or None for any other type.
-
-    Args:
-        event: the record's type.
-        record: the record.
-        base: the fields that all events of the record share: ``occurred_at``, ``source``, ``client_ip`` and so on.
-    """
+    """Return the events of a record about access, or None for another type; ``base`` are their common fields."""
     if event == "access_request.create":
         return _created(record, base)
     if event in ("access_request.update", "access_request.review"):

@@ -75,11 +75,8 @@ class Entry:
     def token(self) -> dict[str, Any]:
         """Return the ids of the token that the request used."""
         session = self.accessor or synthesized("session", self.source.native_id)
-        return {
-            "grant_id": self.accessor,
-            "grant_id_kind": "native" if self.accessor else None,
-            "session_id": session,
-        }
+        kind = "native" if self.accessor else None
+        return {"grant_id": self.accessor, "grant_id_kind": kind, "session_id": session}
 
     def session_event(self, event_type: str, outcome: str) -> Event:
         """Return the event of a request made with a token."""
