@@ -11,6 +11,16 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_de
 Returned = TypeVar("Returned")
 
 
+def backoff(failures: int, first: float, longest: float, jitter: float) -> float:
+    """Return the seconds to wait after the given number of failures, where no call blocks meanwhile.
+
+    The wait begins at ``first`` and doubles up to ``longest``. Half of it is random: ``jitter``, uniform in 0 to 1,
+    keeps attempts that failed together from being repeated together.
+    """
+    # The exponent is bounded so that many failures cannot overflow a float.
+    return min(longest, first * 2.0 ** min(failures - 1, 60)) * (0.5 + jitter / 2)
+
+
 def retry(
     call: Callable[[], Returned],
     *,

@@ -16,15 +16,13 @@ class InvalidCommandError(ValueError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
-    """Identifies a command: the grant, and the deadline that it has passed (UTC).
-
-    ``issuer``: system and instance that issued the grant id, empty if the command does not name them.
-    """
+    """Identifies a command: the grant, and the deadline that it has passed (UTC)."""
 
     grant_id: str
     deadline: datetime
     tenant: str = "default"
     issuer: tuple[str, str] = ("", "")
+    """System and instance that issued the grant id, empty if the command does not name them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +125,6 @@ class Plugin(Protocol):
 
     def revoke(self, target: Target) -> Attempt:
         """Remove the access."""
-        ...
 
     def read_back(self, target: Target) -> Observation:
         """Check whether the access exists. Only this can confirm a removal."""
-        ...

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from ..base.retry import backoff
 from .contract import Attempt, AttemptStatus, Key, Observation, Presence, as_text
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -44,17 +45,15 @@ class Decision(StrEnum):
 
 @dataclass(slots=True)
 class History:
-    """The enforcer's past actions, rebuilt from its own events.
-
-    ``attempts``: number of attempts started per command, including those that a crash interrupted. ``begun``: when the
-    first attempt of a command started; ``LONG_AGO`` once a person has closed the breaker after it. ``breaker_opened``:
-    when the breaker opened, None while it is closed.
-    """
+    """The enforcer's past actions, rebuilt from its own events."""
 
     attempts: dict[Key, int] = field(default_factory=dict)
+    """Attempts started per command, including those that a crash interrupted."""
     ended: dict[Key, FinalStatus] = field(default_factory=dict)
     begun: dict[Key, datetime] = field(default_factory=dict)
+    """When the first attempt of a command started; ``LONG_AGO`` once a person has closed the breaker after it."""
     breaker_opened: datetime | None = None
+    """When the breaker opened, None while it is closed."""
 
     def add_attempt(self, key: Key, number: int, at: datetime) -> None:
         """Add an attempt that started."""
@@ -75,12 +74,9 @@ class History:
 
 
 def decide(history: History, working: Iterable[Key], key: Key, *, age: timedelta, max_age: timedelta) -> Decision:
-    """Return what to do with a command.
+    """Return what to do with a command, of a certain age since it was appended, while others are in progress.
 
-    Args:
-        working: commands in progress.
-        age: time since the command was appended.
-        max_age: of a command that was not started. A started one is finished at any age.
+    A command that was started is finished at any age.
     """
     if key in history.ended:
         return Decision.done
@@ -92,12 +88,9 @@ def decide(history: History, working: Iterable[Key], key: Key, *, age: timedelta
 
 
 def final_status(attempt: Attempt, after: Observation, number: int, limit: int) -> FinalStatus | None:
-    """Return how a command ended with an attempt, None for a retry.
+    """Return how a command ended with an attempt, the access after it, and its number of at most ``limit``.
 
-    Args:
-        after: the access after the attempt.
-        number: of the attempt, from 1.
-        limit: most attempts.
+    None: try again.
     """
     if after.presence is Presence.absent:
         return FinalStatus.confirmed
@@ -111,21 +104,19 @@ def final_status(attempt: Attempt, after: Observation, number: int, limit: int) 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """The pause between attempts: doubles from ``base`` to ``cap`` seconds, and half of it is random."""
+    """The pauses between attempts, in seconds."""
 
     base: float = 2.0
     cap: float = 300.0
 
     def delay(self, key: Key, number: int, retry_after: float | None = None) -> float:
-        """Return the seconds to wait after attempt ``number``, from 1. Equal arguments give equal results.
+        """Return the seconds to wait after attempt ``number``, from 1.
 
-        The command seeds the random part, so that commands that failed together are not retried together. A longer
-        wait that the target asks for takes precedence, up to the cap.
+        The command seeds the random part, so that equal arguments give equal results. A longer wait that the target
+        asks for takes precedence, up to the cap.
         """
-        # The exponent is bounded so that a large attempt number cannot overflow a float.
-        full = min(self.cap, self.base * 2.0 ** min(max(number, 1) - 1, 60))
         jitter = random.Random(f"{key.grant_id}\n{as_text(key.deadline)}\n{number}").random()  # noqa: S311 - not a secret
-        return max(full / 2 + full / 2 * jitter, min(retry_after or 0.0, self.cap))
+        return max(backoff(number, self.base, self.cap, jitter), min(retry_after or 0.0, self.cap))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from ..schemas.framing import FramingError
 from ..schemas.topics import COMMANDS_TOPIC
 from . import metrics
 from .contract import InvalidCommandError, Key, Plugin, Target
-from .core import Decision, History, decide
+from .core import Decision, decide
 from .engine import EnforcingStoppedError, Engine, Limits, stopped
 from .events import INVALID_RULE, LOST_RULE, Recorder, target_of
 from .journal import TransactionalEventWriter, enforce_group, kafka_errors, read_history
@@ -99,11 +99,12 @@ class Enforcer:
     def _run(self, consumer: Consumer) -> None:
         # First, because it fences other enforcers: the history that is read next is complete.
         writer = TransactionalEventWriter(self._cluster, self._deployment, lambda: self._stopping)
-        history = self._history()
+        history = read_history(self._logs, self._catalog)
+        metrics.BREAKER_OPEN.set(history.breaker_opened is not None)
         if history.breaker_opened is not None:
             raise EnforcingStoppedError(stopped(f"since {history.breaker_opened:%Y-%m-%d %H:%M:%S} UTC"))
         start, committed = self._seek(consumer)
-        writer.follow(consumer, committed)
+        writer.consumer = consumer
         engine = Engine(
             writer,
             recorder=self._recorder,
@@ -147,7 +148,8 @@ class Enforcer:
 
     def _dry_run(self, consumer: Consumer) -> None:
         """Read from the position of the group and commit nothing, so that carrying out later starts there too."""
-        history, known = self._history(), set[Key]()
+        history, known = read_history(self._logs, self._catalog), set[Key]()
+        metrics.BREAKER_OPEN.set(history.breaker_opened is not None)
         start, _committed = self._seek(consumer)
         log.info(
             "dry_run", position=start, breaker_open=history.breaker_opened is not None,
@@ -191,9 +193,8 @@ class Enforcer:
         """
         first = first_offset(self._cluster, COMMANDS_TOPIC, 0)
         end = end_offset(self._cluster, COMMANDS_TOPIC, 0)
-        committed = committed_offsets(self._cluster, consumer, [self._cluster.partition(COMMANDS_TOPIC, 0)])[
-            COMMANDS_TOPIC, 0
-        ]
+        partition = self._cluster.partition(COMMANDS_TOPIC, 0)
+        committed = committed_offsets(self._cluster, consumer, [partition])[COMMANDS_TOPIC, 0]
         if committed > end:
             committed = -1
         start = max(first, committed)
@@ -217,11 +218,6 @@ class Enforcer:
             return target_of(datum), datetime.fromtimestamp(time_ms / 1000, UTC)
         except (KeyError, TypeError, AttributeError) as error:  # a foreign schema
             raise InvalidCommandError(f"is not an access event: {type(error).__name__} {error}") from error
-
-    def _history(self) -> History:
-        history = read_history(self._logs, self._catalog)
-        metrics.BREAKER_OPEN.set(history.breaker_opened is not None)
-        return history
 
 
 def _commit_end(consumer: Consumer, engine: Engine) -> None:

@@ -40,16 +40,12 @@ class EventWriter(Protocol):
     """Records events. ``write`` records everything before it returns, or raises and records nothing."""
 
     def write(self, events: Sequence[Event], position: int) -> None:
-        """Record events together with the command offset from which a restart must read.
-
-        Without events the position is committed again even if it has not changed.
-        """
-        ...
+        """Record events together with the command offset from which a restart must read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of the work. ``attempts``: most attempts per command."""
+    """The limits of the work."""
 
     attempts: int
     breaker: Breaker
@@ -69,9 +65,6 @@ class _Task:
     def wait(self, now: datetime) -> float:
         """Return the seconds until the task is due: 0 if the clock was set back to before the wait began."""
         return 0.0 if now < self.since else max(0.0, (self.due - now).total_seconds())
-
-    def rest(self, now: datetime, until: datetime) -> None:
-        self.due, self.since = until, now
 
 
 class Engine:
@@ -103,7 +96,7 @@ class Engine:
         self._work: dict[Key, _Task] = {}
 
     def take(self, target: Target, offset: int, appended: datetime) -> Decision:
-        """Accept a command. ``appended``: when it was appended."""
+        """Accept a command."""
         key, now = target.key, self._now()
         decision = decide(self._history, self._work, key, age=now - appended, max_age=self._limits.max_age)
         metrics.COMMANDS.labels(decision).inc()
@@ -193,26 +186,22 @@ class Engine:
             "attempted", grant=key.grant_id, target=name, attempt=number, result=attempt.status,
             presence=after.presence, final=final,
         )  # fmt: skip
+        accepted = attempt.status is AttemptStatus.accepted
         event = self._recorder.attempted(
-            target,
-            number,
-            name,
-            self._now(),
-            ok=attempt.status is AttemptStatus.accepted,
-            final=final is FinalStatus.accepted,
+            target, number, name, self._now(), ok=accepted, final=final is FinalStatus.accepted,
             details=(attempt.detail, after.detail),
-        )
+        )  # fmt: skip
         if final is FinalStatus.confirmed:
             self._confirm(target, name, number, after, event)
         elif final is FinalStatus.accepted:
             self._end(key, name, FinalStatus.accepted, event)
         elif final is FinalStatus.failed:
-            reason = attempt.detail if attempt.status is not AttemptStatus.accepted else after.detail
-            self._fail(target, name, f"attempt {number}: {reason}", event)
+            self._fail(target, name, f"attempt {number}: {(after if accepted else attempt).detail}", event)
         else:
             self._write(event)
-            pause, tried = self._limits.backoff.delay(key, number, attempt.retry_after), self._now()
-            work.rest(tried, tried + timedelta(seconds=pause))
+            pause = self._limits.backoff.delay(key, number, attempt.retry_after)
+            work.since = self._now()
+            work.due = work.since + timedelta(seconds=pause)
 
     def _postpone(self, work: _Task, covering: RunningGrant) -> None:
         """Do not remove access that a grant covers. If the command's own grant was renewed, end the command."""
@@ -224,8 +213,7 @@ class Engine:
         elif now - work.appended > self._limits.max_age:
             self._fail(work.target, work.name, f"grant {covering.grant_id} still covers the access, {until}")
         else:
-            work.rest(now, min(now + LONGEST_PAUSE, covering.until or LATEST))
-            work.postponed = True
+            work.since, work.due, work.postponed = now, min(now + LONGEST_PAUSE, covering.until or LATEST), True
             log.info("postponed", grant=key.grant_id, target=work.name, covered_by=covering.grant_id, until=until)
 
     def _check_breaker(self, key: Key) -> None:
@@ -262,9 +250,7 @@ class Engine:
     def _write(self, *events: Event) -> None:
         position = self._offsets.committable()
         self._writer.write(events, position)
-        if position > self._committed or not events:
-            self._stated = self._now()
-        self._committed = position
+        self._committed, self._stated = position, self._now()
 
 
 def superseded(target: Target, own: RunningGrant, commanded: datetime) -> bool:

@@ -14,14 +14,13 @@ from typing import Any
 
 from ..schemas.codec import EventEncoder
 from ..schemas.event import Actor, Event, Finding, IssuingSource, Resource, Source, Subject, make_event_id
-from ..schemas.finding_rules import FINDING_RULES
+from ..schemas.finding_event import FindingEventType, finding_event
 from ..schemas.rules import InvalidEventError
 from .contract import InvalidCommandError, Key, Target, as_text
 from .core import Breaker, FinalStatus, History
 
 SYSTEM = "grantledger-enforcer"
 """``source.system`` of all events of the enforcer."""
-ACTOR = Actor(SYSTEM, "system")
 COMMAND_TYPE = "revoke.requested"
 BREAKER_RULE = "enforcer_breaker"
 INVALID_RULE = "enforcer_command_invalid"
@@ -90,12 +89,7 @@ class Recorder:
     deployment: str
 
     def begun(self, target: Target, number: int, name: str, at: datetime) -> Event:
-        """``revoke.attempted``, outcome pending: recorded before the attempt starts, so that none is unrecorded.
-
-        Args:
-            number: of the attempt, from 1.
-            name: of the target in the policy.
-        """
+        """``revoke.attempted``, outcome pending: recorded before the attempt starts, so that none is unrecorded."""
         evidence = {"attempt": number, "target": name}
         return self._event("revoke.attempted", target, number, at, evidence, outcome="pending")
 
@@ -110,17 +104,10 @@ class Recorder:
             details: of the attempt, and of reading back after it.
         """
         evidence = {"attempt": number, "target": name, "answer": details[0], "observed": details[1], "final": final}
-        return self._event(
-            "revoke.attempted",
-            target,
-            number,
-            at,
-            evidence,
-            outcome="success" if ok else "failure",
-            error=None if ok else details[0],
-            removal_evidence="api_accepted" if ok else "none",
-            ordinal=1,
-        )
+        result: dict[str, Any] = {"outcome": "success", "removal_evidence": "api_accepted"}
+        if not ok:
+            result = {"outcome": "failure", "removal_evidence": "none", "error": details[0]}
+        return self._event("revoke.attempted", target, number, at, evidence, ordinal=1, **result)
 
     def confirmed(self, target: Target, number: int, name: str, at: datetime, observed: str) -> tuple[Event, Event]:
         """``revoke.confirmed`` for the record, and ``grant.revoked`` for readers of the grant's lifecycle.
@@ -132,15 +119,8 @@ class Recorder:
         evidence = {"attempt": number, "target": name, "observed": observed}
         common: dict[str, Any] = {"outcome": "success", "removal_evidence": "confirmed"}
         record = self._event("revoke.confirmed", target, number, at, evidence, **common)
-        removal = Event(
-            event_type="grant.revoked",
-            occurred_at=at,
-            source=self._source(target, number),
-            reason=f"removed after its deadline ({target.rule})",
-            **self._about(target),
-            **common,
-        )
-        return record, removal
+        reason = f"removed after its deadline ({target.rule})"
+        return record, self._event("grant.revoked", target, number, at, None, reason=reason, **common)
 
     def failed(
         self, target: Target, number: int, name: str, at: datetime, reason: str, *, superseded: bool = False
@@ -152,71 +132,48 @@ class Recorder:
     def breaker_opened(self, at: datetime, breaker: Breaker, reason: str) -> Event:
         """``finding.opened`` of the breaker."""
         evidence = {"max_per_window": breaker.limit, "window_seconds": breaker.window.total_seconds()}
-        return self._finding(BREAKER_RULE, at, as_text(at), evidence, reason=reason[:LONGEST_TEXT])
+        return self._finding(BREAKER_RULE, at, as_text(at), evidence=evidence, reason=reason[:LONGEST_TEXT])
 
     def breaker_closed(self, at: datetime, person: str, reason: str) -> Event:
         """``finding.closed`` of the breaker, by a person."""
-        return Event(
-            event_type="finding.closed",
-            occurred_at=at,
-            source=Source(SYSTEM, self.deployment, f"{BREAKER_RULE}:{as_text(at)}", "finding"),
-            subject=Subject(SYSTEM, "system"),
-            actor=Actor(person, "human"),
-            outcome="success",
-            reason=reason[:LONGEST_TEXT],
-            finding=Finding(BREAKER_RULE, SYSTEM, FINDING_RULES[BREAKER_RULE].severity),
+        return self._finding(
+            BREAKER_RULE, at, as_text(at), "finding.closed", reason=reason[:LONGEST_TEXT], actor=Actor(person, "human")
         )
 
     def offset_finding(self, rule: str, offset: int, at: datetime, reason: str) -> Event:
         """``finding.opened`` about the record at an offset of the commands topic, which determines the id."""
-        return self._finding(rule, at, str(offset), {"offset": offset, "reason": reason[:LONGEST_TEXT]})
+        return self._finding(rule, at, str(offset), evidence={"offset": offset, "reason": reason[:LONGEST_TEXT]})
 
-    def _finding(self, rule: str, at: datetime, identity: str, evidence: dict[str, Any], **fields: Any) -> Event:
-        return Event(
-            event_type="finding.opened",
-            occurred_at=at,
-            source=Source(SYSTEM, self.deployment, f"{rule}:{identity}", "finding"),
-            subject=Subject(SYSTEM, "system"),
-            actor=ACTOR,
-            outcome="failure",
-            finding=Finding(rule, SYSTEM, FINDING_RULES[rule].severity, evidence=json.dumps(evidence, sort_keys=True)),
-            **fields,
-        )
-
-    def _source(self, target: Target, number: int) -> Source:
-        return Source(SYSTEM, self.deployment, _identity(target.key, number), "revocation")
-
-    def _about(self, target: Target) -> dict[str, Any]:
-        return {
-            "tenant": target.key.tenant,
-            "grant_source": IssuingSource(*target.key.issuer) if any(target.key.issuer) else None,
-            "subject": target.subject,
-            "actor": ACTOR,
-            "resource": target.resource,
-            "entitlement": target.entitlement,
-            "grant_id": target.key.grant_id,
-            "grant_id_kind": target.grant_id_kind,
-            "request_id": target.request_id,
-        }
+    def _finding(
+        self, rule: str, at: datetime, identity: str, event_type: FindingEventType = "finding.opened", **fields: Any
+    ) -> Event:
+        source = Source(SYSTEM, self.deployment, f"{rule}:{identity}", "finding")
+        return finding_event(event_type, source, (rule, SYSTEM), at, **fields)
 
     def _event(
-        self, event_type: str, target: Target, number: int, at: datetime, evidence: dict[str, Any], **fields: Any
+        self, event_type: str, target: Target, number: int, at: datetime, evidence: dict[str, Any] | None, **fields: Any
     ) -> Event:
-        short = {name: text[:LONGEST_TEXT] if isinstance(text, str) else text for name, text in evidence.items()}
+        key, finding = target.key, None
+        if evidence is not None:
+            short = {name: text[:LONGEST_TEXT] if isinstance(text, str) else text for name, text in evidence.items()}
+            text = json.dumps(short, sort_keys=True)
+            finding = Finding(target.rule, key.grant_id, target.severity, key.deadline, text)
         if fields.get("error"):
             fields["error"] = fields["error"][:LONGEST_TEXT]
         return Event(
             event_type=event_type,
             occurred_at=at,
-            source=self._source(target, number),
-            finding=Finding(
-                target.rule,
-                target.key.grant_id,
-                target.severity,
-                target.key.deadline,
-                json.dumps(short, sort_keys=True),
-            ),
-            **self._about(target),
+            source=Source(SYSTEM, self.deployment, _identity(key, number), "revocation"),
+            actor=Actor(SYSTEM, "system"),
+            tenant=key.tenant,
+            grant_source=IssuingSource(*key.issuer) if any(key.issuer) else None,
+            subject=target.subject,
+            resource=target.resource,
+            entitlement=target.entitlement,
+            grant_id=key.grant_id,
+            grant_id_kind=target.grant_id_kind,
+            request_id=target.request_id,
+            finding=finding,
             **fields,
         )
 

@@ -10,7 +10,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from ..kafka.cluster import Cluster
-from ..kafka.errors import KafkaUnavailableError, is_transient, unavailable
+from ..kafka.errors import KafkaUnavailableError, unavailable
 from ..kafka.sealed_log import SealedLogs
 from ..kafka.transactional_writer import TransactionalWriter
 from ..schemas.catalog import SchemaCatalog
@@ -33,38 +33,28 @@ def enforce_group(deployment: str) -> str:
 class TransactionalEventWriter:
     """Writes events and the position in one transaction.
 
-    Creating it fences earlier enforcers and aborts their open transactions.
+    Creating it fences earlier enforcers and aborts their open transactions. ``consumer`` is the one whose group the
+    position belongs to, once it is known.
     """
 
-    def __init__(self, cluster: Cluster, deployment: str, stopping: Callable[[], bool]) -> None:
+    def __init__(self, cluster: Cluster, deployment: str, stopping: Callable[[], bool] = lambda: False) -> None:
         self._writer = TransactionalWriter(cluster, enforce_group(deployment), stopping=stopping)
         self._encoder = EventEncoder()
-        self._consumer: Consumer | None = None
-        self._position = -1
+        self.consumer: Consumer | None = None
         self._writer.init()
-
-    def follow(self, consumer: Consumer, committed: int) -> None:
-        """Commit positions for this consumer's group from now on. ``committed``: the last one, negative for none."""
-        self._consumer, self._position = consumer, committed
 
     def write(self, events: Sequence[Event], position: int) -> None:
         """Write events and commit the position, and return when the brokers have both.
 
-        An unchanged position is committed only without events, to keep the brokers from expiring it.
-
         Raises:
             KafkaException: neither is written. The process must restart.
         """
-        moves = self._consumer is not None and (position > self._position or not events)
-        if not events and not moves:
-            return
         self._writer.begin()
         for event in events:
             self._writer.produce(event.topic, self._encoder.encode(event), event.key)
-        if self._consumer is not None and moves:
-            self._writer.send_offsets({(COMMANDS_TOPIC, 0): position}, self._consumer.consumer_group_metadata())
+        if self.consumer is not None:
+            self._writer.send_offsets({(COMMANDS_TOPIC, 0): position}, self.consumer.consumer_group_metadata())
         self._writer.commit()
-        self._position = max(self._position, position)
 
 
 def read_history(logs: SealedLogs, catalog: SchemaCatalog) -> History:
@@ -85,12 +75,7 @@ def read_history(logs: SealedLogs, catalog: SchemaCatalog) -> History:
 
 
 def close_breaker(
-    logs: SealedLogs,
-    *,
-    catalog: SchemaCatalog,
-    now: Callable[[], datetime],
-    person: str,
-    reason: str,
+    logs: SealedLogs, *, catalog: SchemaCatalog, now: Callable[[], datetime], person: str, reason: str
 ) -> bool:
     """Record that a person closes the breaker. Return whether it was open.
 
@@ -101,20 +86,17 @@ def close_breaker(
         # Checked before creating a writer, which would fence a running enforcer for nothing.
         if read_history(logs, catalog).breaker_opened is None:
             return False
-        writer = TransactionalEventWriter(logs.cluster, logs.deployment, lambda: False)
+        writer = TransactionalEventWriter(logs.cluster, logs.deployment)
         writer.write([Recorder(logs.deployment).breaker_closed(now(), person, reason)], -1)
         return True
 
 
 @contextmanager
-def kafka_errors(what: str) -> Iterator[None]:
-    """Turn errors of the brokers into messages for people: ``what`` failed, and why."""
+def kafka_errors(action: str) -> Iterator[None]:
+    """Turn errors of the brokers into errors for people: the action that failed, and why."""
     try:
         yield
     except KafkaException as error:
-        problem: KafkaError = error.args[0]
-        if problem.code() in _FENCED:
-            raise KafkaUnavailableError(f"{what}: another enforcer has taken over") from error
-        if is_transient(error):
-            raise unavailable(what, error) from error
-        raise KafkaUnavailableError(f"{what}: {problem.str()}") from error
+        if error.args[0].code() in _FENCED:
+            raise KafkaUnavailableError(f"{action}: another enforcer has taken over") from error
+        raise unavailable(action, error) from error

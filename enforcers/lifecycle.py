@@ -25,20 +25,18 @@ know which accesses are the same in a target."""
 
 
 class Lifecycle:
-    """Reads new events at each call: the sealed ones, then those in the input topic that are not sealed yet.
-
-    Args:
-        catalog: the schemas that events may be written with.
-    """
+    """Reads new events at each call: the sealed ones, then those in the input topic that are not sealed yet."""
 
     def __init__(self, logs: SealedLogs, catalog: SchemaCatalog, now: Callable[[], datetime]) -> None:
         self._logs, self._catalog, self._now = logs, catalog, now
         self._grants = RunningGrants()
         self._reader: SealedLogReader | None = None
-        self._next = 0
 
     def running(self, since: datetime) -> RunningGrants:
         """Return the running grants, according to every record that the log has at the time of the call.
+
+        A record that is read before it is sealed is read again after that. This changes nothing, because all records
+        after it are read again too.
 
         Args:
             since: when the oldest open command was appended.
@@ -49,9 +47,6 @@ class Lifecycle:
         """
         reader, now = self._reader_from(since - LOOK_BACK), self._now()
         for offset, _, value, append_time_ms in reader.read_records():
-            if offset < self._next:  # read before it was sealed
-                continue
-            self._next = offset + 1
             if any(kind in (value or b"") for kind in _KINDS):  # a scan costs a hundredth of decoding
                 self._add(value or b"", offset, append_time_ms, now)
         self._grants.prune(now)
@@ -72,7 +67,7 @@ class Lifecycle:
         if self._reader is None or not start <= self._reader.position <= end:
             self.close()
             self._reader = self._logs.open(LIFECYCLE_TOPIC, start=start)
-            self._grants, self._next = RunningGrants(), 0
+            self._grants = RunningGrants()
         return self._reader
 
     def _add(self, value: bytes, offset: int, append_time_ms: int, now: datetime) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 
 import structlog
 
 from ..schemas.codec import EventEncoder
-from ..schemas.event import Actor, Event, Finding, Source, Subject
-from ..schemas.finding_rules import FINDING_RULES
+from ..schemas.event import Event, Source, Subject
+from ..schemas.finding_event import finding_event
 from .cluster import Cluster
 from .errors import KafkaUnavailableError
 from .publisher import Publisher, Record
@@ -24,19 +23,14 @@ SYSTEM = "grantledger-reader"
 def finding_about(deployment: str, problem: SealedLogProblem) -> Event:
     """Return the finding about a record. It contains nothing that differs from reader to reader."""
     place = f"{problem.topic}/{problem.partition}"
-    return Event(
-        event_type="finding.opened",
-        occurred_at=datetime.fromtimestamp(max(problem.append_time_ms, 0) / 1000, UTC),
-        source=Source(SYSTEM, deployment, f"{problem.rule}:{place}@{problem.offset}", "finding"),
+    key = f"{place}@{problem.offset}"
+    return finding_event(
+        "finding.opened",
+        Source(SYSTEM, deployment, f"{problem.rule}:{key}", "finding"),
+        (problem.rule, key),
+        datetime.fromtimestamp(max(problem.append_time_ms, 0) / 1000, UTC),
         subject=Subject(place, "system"),
-        actor=Actor(SYSTEM, "system"),
-        outcome="failure",
-        finding=Finding(
-            problem.rule,
-            f"{place}@{problem.offset}",
-            FINDING_RULES[problem.rule].severity,
-            evidence=json.dumps({"topic": problem.topic, "partition": problem.partition, "offset": problem.offset}),
-        ),
+        evidence={"topic": problem.topic, "partition": problem.partition, "offset": problem.offset},
     )
 
 

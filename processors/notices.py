@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 
 from ..schemas.catalog import WriterSchema
-from ..schemas.event import Actor, Event, Finding, RegisteredSchema, Source, Subject
-from ..schemas.finding_rules import FINDING_RULES
+from ..schemas.event import Actor, Event, RegisteredSchema, Source, Subject
+from ..schemas.finding_event import finding_event
 
 SYSTEM = "grantledger"
+ACTOR = Actor("grantledger-seal", "system")
 
 
 def finding_opened(
@@ -22,15 +22,8 @@ def finding_opened(
     identity: str,
 ) -> Event:
     """Return the event that opens a finding. Events with the same rule, key and identity have the same id."""
-    return Event(
-        event_type="finding.opened",
-        occurred_at=at,
-        source=Source(SYSTEM, deployment, f"{rule}:{key}:{identity}", "finding"),
-        subject=Subject(key, "system"),
-        actor=Actor("grantledger-seal", "system"),
-        outcome="failure",
-        finding=Finding(rule, key, FINDING_RULES[rule].severity, evidence=json.dumps(evidence, sort_keys=True)),
-    )
+    source = Source(SYSTEM, deployment, f"{rule}:{key}:{identity}", "finding")
+    return finding_event("finding.opened", source, (rule, key), at, evidence=evidence, actor=ACTOR)
 
 
 def schema_registered(deployment: str, schema: WriterSchema, initial: bool, at: datetime) -> Event:
@@ -44,7 +37,7 @@ def schema_registered(deployment: str, schema: WriterSchema, initial: bool, at: 
         occurred_at=at,
         source=Source(SYSTEM, deployment, f"{schema.prefix.hex()}:{schema.sha256}", "schema"),
         subject=Subject(schema_key(schema), "system"),
-        actor=Actor("grantledger-seal", "system"),
+        actor=ACTOR,
         outcome="success",
         registered_schema=RegisteredSchema(schema.prefix.hex(), schema.sha256, schema.text, initial),
     )

@@ -58,8 +58,8 @@ class AccessLimits(_Strict):
     )
 
 
-class AccessRule(_Strict):
-    """Limits for matching accesses. Patterns use ``*`` and ``?``; limits that are not set stay unchanged."""
+class AccessRule(AccessLimits):
+    """Limits for matching accesses. Patterns use ``*`` and ``?``; only the limits that are set apply."""
 
     tenant: str = "*"
     source: str = "*"
@@ -68,26 +68,16 @@ class AccessRule(_Strict):
     resource: str = "*"
     environment: str = "*"
     entitlement: str = "*"
-    grace_seconds: float | None = Field(default=None, ge=0)
-    max_seconds: float | None = Field(default=None, gt=0)
-    approvals: int | None = Field(default=None, ge=0)
-    approval_wait_seconds: float | None = Field(default=None, ge=0)
-    removal: frozenset[Evidence] | None = None
-    confirm_wait_seconds: float | None = Field(default=None, ge=0)
-    sessions_need_grant: bool | None = None
-    revoke: Revoke | None = None
 
     def matches(self, source: Source, access: Access | None, environment: str) -> bool:
         """Whether the rule applies to an access."""
-        return (
-            fnmatchcase(source.system, self.source)
-            and fnmatchcase(source.instance, self.instance)
-            and fnmatchcase(environment, self.environment)
-            and fnmatchcase(access.tenant if access else "", self.tenant)
-            and fnmatchcase(access.resource_kind if access else "", self.resource_kind)
-            and fnmatchcase(access.resource if access else "", self.resource)
-            and fnmatchcase(access.entitlement if access else "", self.entitlement)
-        )
+        access = access or Access("", "", "", "", "")
+        pairs = (
+            (access.tenant, self.tenant), (source.system, self.source), (source.instance, self.instance),
+            (access.resource_kind, self.resource_kind), (access.resource, self.resource),
+            (environment, self.environment), (access.entitlement, self.entitlement),
+        )  # fmt: skip
+        return all(fnmatchcase(value, pattern) for value, pattern in pairs)
 
 
 class SourceLimits(_Strict):
@@ -139,7 +129,7 @@ class PolicyLookup:
             values = self.policy.default.model_dump()
             for rule in self.policy.rule:
                 if rule.matches(source, access, environment):
-                    values |= rule.model_dump(include=set(values), exclude_none=True)
+                    values |= rule.model_dump(include=set(values), exclude_unset=True)
             limits = self._limits[key] = AccessLimits.model_validate(values)
         return limits
 

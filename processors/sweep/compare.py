@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ...schemas import event as events
-from ...schemas.event import Actor, Event, Finding, Subject
-from ...schemas.finding_rules import FINDING_RULES
+from ...schemas.event import Event, Subject
+from ...schemas.finding_event import finding_event
 from ..access import NEVER, SECOND, Access, Source, shorten, to_datetime
 from ..policy import PolicyLookup, WatchPolicy
 
@@ -56,7 +56,7 @@ def systems_that_expire(policy: WatchPolicy) -> list[str]:
     everything = {"tenant", "instance", "resource_kind", "resource", "environment", "entitlement"}
     found: set[str] = set()
     for rule in policy.rule:
-        if rule.removal is None:
+        if "removal" not in rule.model_fields_set:
             continue
         plain = all(getattr(rule, name) == "*" for name in everything) and not set("*?[") & set(rule.source)
         if plain and "deadline" in rule.removal:
@@ -135,14 +135,14 @@ def difference(deployment: str, grant: tuple[str, int], at: int, *, by: str = ""
         by: which of the two reports the grant as overdue: ``store`` or ``watch``.
     """
     grant_id, deadline = grant
-    evidence = {} if resolved else {"overdue_by": by}
-    return Event(
-        event_type="finding.resolved" if resolved else "finding.opened",
-        occurred_at=to_datetime(at),
-        # Within an hour, the same difference is the same finding; one that returns later is a new finding.
-        source=events.Source(SYSTEM, deployment, json.dumps([grant_id, deadline, at // (3600 * SECOND)]), "finding"),
+    # Within an hour, the same difference is the same finding; one that returns later is a new finding.
+    identity = json.dumps([grant_id, deadline, at // (3600 * SECOND)])
+    return finding_event(
+        "finding.resolved" if resolved else "finding.opened",
+        events.Source(SYSTEM, deployment, identity, "finding"),
+        (RULE, grant_id),
+        to_datetime(at),
+        deadline=to_datetime(deadline),
+        evidence={} if resolved else {"overdue_by": by},
         subject=Subject(SYSTEM, "system"),
-        actor=Actor(SYSTEM, "system"),
-        outcome="success" if resolved else "failure",
-        finding=Finding(RULE, grant_id, FINDING_RULES[RULE].severity, to_datetime(deadline), json.dumps(evidence)),
     )

@@ -31,10 +31,10 @@ _NEEDED = (
     "removal_evidence", "outcome",
 )  # fmt: skip
 FACT_SCHEMA = pa.schema(
-    [("index", pa.int64()), ("append", pa.int64()), ("content", pa.binary(8))]
+    [("index", pa.int64()), ("entry", pa.int64()), ("append", pa.int64()), ("content", pa.binary(8))]
     + [DECODED_SCHEMA.field(name) for name in _NEEDED]
 )
-"""A fact table: index, append time in microseconds since 1970, digest of the content, and the event's columns."""
+"""A fact table: the first fields of a fact (times in microseconds since 1970), and the event's columns."""
 
 Rows = Iterator[tuple[Any, ...]]
 
@@ -45,7 +45,7 @@ class DecodedBatch(NamedTuple):
     Attributes:
         table: the fact table.
         rows: its rows as Python values.
-        invalid: index of each event that the schema's rules forbid, and the wrong field. The facts do not include it.
+        invalid: entry of each event that the schema's rules forbid, and the wrong field. The facts do not include it.
     """
 
     table: pa.RecordBatch
@@ -53,7 +53,7 @@ class DecodedBatch(NamedTuple):
     invalid: dict[int, str]
 
 
-def decode_batch(batch: SealedBatch, catalog: SchemaCatalog) -> DecodedBatch:
+def decode_batch(batch: SealedBatch, catalog: SchemaCatalog, before: int = 0) -> DecodedBatch:
     """Decode a batch: the expensive part. Events that cannot be decoded are left out.
 
     The append time is the broker's. If the sender set the timestamp of a record, no deadline may use it, and the
@@ -61,6 +61,7 @@ def decode_batch(batch: SealedBatch, catalog: SchemaCatalog) -> DecodedBatch:
 
     Args:
         catalog: the registered writer schemas.
+        before: number of entries in earlier epochs.
 
     Raises:
         BatchError: the columns of the batch do not fit together.
@@ -71,22 +72,24 @@ def decode_batch(batch: SealedBatch, catalog: SchemaCatalog) -> DecodedBatch:
     table = decode_values(pa.array(batch.records().values, pa.binary()), appended, catalog)
     stamped = np.frombuffer(batch.flags, np.uint8) & 1 == 1
     times = np.where(stamped, np.array(appended, np.int64) * 1000, micros_of(batch.sealed_at))
-    indexes = np.arange(batch.first_index, batch.size, dtype=np.int64)
+    entries = np.arange(batch.first_index, batch.size, dtype=np.int64)
     good = pc.equal(pc.binary_length(pc.fill_null(table.column("decode_error"), b"")), 0)
     if not pc.all(good).as_py():
         table, kept = table.filter(good), good.to_numpy(zero_copy_only=False)
-        times, indexes = times[kept], indexes[kept]
+        times, entries = times[kept], entries[kept]
     invalid = forbidden(table)
     if invalid:
-        kept = np.ones(len(indexes), np.bool_)
+        kept = np.ones(len(entries), np.bool_)
         kept[list(invalid)] = False
-        invalid = {int(indexes[row]): field for row, field in invalid.items()}
-        table, times, indexes = table.filter(pa.array(kept)), times[kept], indexes[kept]
+        invalid = {int(entries[row]): field for row, field in invalid.items()}
+        table, times, entries = table.filter(pa.array(kept)), times[kept], entries[kept]
     values = {name: _values(table.column(name)) for name in DECODED_SCHEMA.names[:-1]}
     contents = _contents(list(values.values()))
-    firsts = [pa.array(indexes), pa.array(times), pa.array(contents, pa.binary(8))]
+    numbers = [entries + before, entries, times]
+    firsts = [*map(pa.array, numbers), pa.array(contents, pa.binary(8))]
     facts = pa.RecordBatch.from_arrays([*firsts, *(table.column(name) for name in _NEEDED)], schema=FACT_SCHEMA)
-    rows = zip(indexes.tolist(), times.tolist(), contents, *(values[name] for name in _NEEDED), strict=True)
+    plain = [column.tolist() for column in numbers]
+    rows = zip(*plain, contents, *(values[name] for name in _NEEDED), strict=True)
     return DecodedBatch(facts, rows, invalid)
 
 
@@ -103,12 +106,13 @@ def rows_of(table: pa.RecordBatch) -> Rows:
 def facts_from(rows: Rows) -> Iterator[Fact]:
     """Yield the facts of rows, one at a time: a list of them between long-lived objects would fragment memory."""
     for (
-        index, append, content, event_id, event_type, system, instance, occurred, seq, tenant, subject, kind, email,
-        resource_kind, resource, environment, entitlement, grant_id, grant_id_kind, request_id, session_id, approvals,
-        starts, expires, expiry_source, removal, outcome,
+        index, entry, append, content, event_id, event_type, system, instance, occurred, seq, tenant, subject, kind,
+        email, resource_kind, resource, environment, entitlement, grant_id, grant_id_kind, request_id, session_id,
+        approvals, starts, expires, expiry_source, removal, outcome,
     ) in rows:  # fmt: skip
         yield Fact(
             index=index,
+            entry=entry,
             append=append,
             occurred=occurred,
             event_id=event_id,

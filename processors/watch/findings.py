@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from ...schemas.codec import EventEncoder
-from ...schemas.event import FINDINGS_TOPIC, Actor, Event, Finding, IssuingSource, Resource, Source, Subject
-from ...schemas.finding_rules import Severity
+from ...schemas.event import FINDINGS_TOPIC, Event, IssuingSource, Resource, Source, Subject
+from ...schemas.finding_event import FindingEventType, finding_event
 from ...schemas.rules import InvalidEventError
 from ...schemas.topics import COMMANDS_TOPIC, MAX_RECORD_BYTES
 from ..access import Access, to_datetime
@@ -23,10 +24,10 @@ from .core.state import AccessState
 
 SYSTEM = "grantledger-watch"
 """``source.system`` of every event of the watch."""
-ACTOR = Actor(SYSTEM, "system")
 FAULT = "watch_fault"
 """The rule of findings about records that could not be judged."""
-_OUTCOMES = {"finding.opened": "failure", "finding.resolved": "success", "revoke.requested": "pending"}
+Kind = Literal["opened", "resolved"]
+_TYPES: dict[Kind, FindingEventType] = {"opened": "finding.opened", "resolved": "finding.resolved"}
 
 
 class Outgoing(NamedTuple):
@@ -35,10 +36,6 @@ class Outgoing(NamedTuple):
     topic: str
     event: Event
     value: bytes
-
-
-def _name(identity: Identity) -> str:
-    return json.dumps(identity, separators=(",", ":"), ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -62,13 +59,14 @@ class FindingEvents:
         found = change.finding
         is_command = found.rule == REVOKE
         rule = "overdue" if is_command else found.rule
-        event_type = "revoke.requested" if is_command else f"finding.{change.kind}"
         about = _about(change, state)
         if is_command and "grant_id" not in about:
             return []
-        event = self._event(
-            event_type, (rule, found.key, found.deadline), change.at, {**found.evidence, **remark},
-            self.lookup.severity(rule), native_id=_name(change.identity), about=about,
+        source = self._source(change.identity)
+        event_type = "revoke.requested" if is_command else _TYPES[change.kind]
+        event = finding_event(
+            event_type, source, (rule, found.key), to_datetime(change.at), severity=self.lookup.severity(rule),
+            deadline=_due(change.identity), evidence={**found.evidence, **remark}, **about,
         )  # fmt: skip
         topics = (COMMANDS_TOPIC, FINDINGS_TOPIC) if is_command else (FINDINGS_TOPIC,)
         return [self._outgoing(topic, event) for topic in topics]
@@ -84,18 +82,21 @@ class FindingEvents:
             reason = f"{reason}: {error.field}"
         return self._own("opened", (FAULT, where, 0), at, {"error": reason})
 
-    def of_clock_jump(self, kind: Literal["opened", "resolved"], at: int, seconds: float) -> Outgoing:
+    def of_clock_jump(self, kind: Kind, at: int, seconds: float) -> Outgoing:
         """Return the finding that this machine's clock jumped, or that the brokers have confirmed the time since."""
         return self._own(kind, ("clock_skew", f"{SYSTEM}/{self.deployment}", at), at, {"jumped_seconds": seconds})
 
-    def _own(
-        self, kind: Literal["opened", "resolved"], identity: Identity, at: int, evidence: Mapping[str, object]
-    ) -> Outgoing:
-        about = {"subject": Subject(SYSTEM, "system")}
-        event = self._event(
-            f"finding.{kind}", identity, at, evidence, "critical", native_id=_name(identity), about=about
-        )
+    def _own(self, kind: Kind, identity: Identity, at: int, evidence: Mapping[str, object]) -> Outgoing:
+        event = finding_event(
+            _TYPES[kind], self._source(identity), identity[:2], to_datetime(at), severity="critical",
+            deadline=_due(identity), evidence=evidence, subject=Subject(SYSTEM, "system"),
+        )  # fmt: skip
         return self._outgoing(FINDINGS_TOPIC, event)
+
+    def _source(self, identity: Identity) -> Source:
+        return Source(
+            SYSTEM, self.deployment, json.dumps(identity, separators=(",", ":"), ensure_ascii=False), "finding"
+        )
 
     def _outgoing(self, topic: str, event: Event) -> Outgoing:
         value = self.encoder.encode(event)
@@ -104,28 +105,9 @@ class FindingEvents:
             raise InvalidEventError("event", f"has {size} bytes, more than the {MAX_RECORD_BYTES} of a record")
         return Outgoing(topic, event, value)
 
-    def _event(
-        self,
-        event_type: str,
-        identity: Identity,
-        at: int,
-        evidence: Mapping[str, object],
-        severity: Severity,
-        *,
-        native_id: str,
-        about: Mapping[str, Any],
-    ) -> Event:
-        rule, key, deadline = identity
-        due = to_datetime(deadline) if deadline else None
-        return Event(
-            event_type=event_type,
-            occurred_at=to_datetime(at),
-            source=Source(SYSTEM, self.deployment, native_id, "finding"),
-            actor=ACTOR,
-            outcome=_OUTCOMES[event_type],
-            finding=Finding(rule, key, severity, due, json.dumps(evidence, sort_keys=True)),
-            **about,
-        )
+
+def _due(identity: Identity) -> datetime | None:
+    return to_datetime(identity[2]) if identity[2] else None
 
 
 def _about(change: Change, state: AccessState) -> dict[str, Any]:

@@ -50,6 +50,10 @@ class LagGate:
         """Note that the records below an offset are applied."""
         self.applied = max(applied, self.applied)
 
+    def restart(self) -> None:
+        """Begin again at offset 0: a new epoch may have a new topic."""
+        self.applied, self.question = 0, None
+
     @property
     def lag(self) -> int:
         """Offsets that the open question still waits for."""

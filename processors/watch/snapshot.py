@@ -26,7 +26,7 @@ PART_ROWS = 8_000
 MAX_PART_BYTES = 1 << 20
 MANY_ROWS = 100_000
 """The fewest new facts that are worth a snapshot before its time."""
-FORMAT = "3-" + hashlib.sha256(f"{FACT_SCHEMA} {DECODED_SCHEMA}".encode()).hexdigest()[:16]
+FORMAT = "4-" + hashlib.sha256(f"{FACT_SCHEMA} {DECODED_SCHEMA}".encode()).hexdigest()[:16]
 """Identifies what the bytes mean, content digests included. Snapshots of other formats are ignored."""
 _WRITE = pa.ipc.IpcWriteOptions(compression="zstd")
 
@@ -40,34 +40,43 @@ class SnapshotPort(Protocol):
 
     def log_id(self) -> str:
         """Return an id of the sealed log and of the schemas that decode it."""
-        ...
 
     def manifests(self) -> Iterator[bytes]:
         """Yield the manifests of the last snapshots, newest first."""
-        ...
 
     def read_parts(self, locations: Sequence[int]) -> list[bytes]:
         """Return the parts at these locations; parts that no longer exist are missing from the list."""
-        ...
 
     def write_snapshot(self, parts: Sequence[bytes], manifest: Callable[[Sequence[int]], bytes]) -> None:
         """Store the parts and the manifest, which is given the locations of the parts: all of it, or nothing."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far the log was applied.
+    """How far the partition was applied.
 
     Attributes:
-        size: number of entries applied, and so the index of the next one.
+        size: number of entries applied, in all epochs.
         next_offset: offset in ``access.lifecycle`` after the last applied record.
         record: offset in the sealed topic of the next record to read.
+        epoch: the current epoch.
+        before: how many of the entries are of earlier epochs.
     """
 
     size: int = 0
     next_offset: int = 0
     record: int = 0
+    epoch: int = 0
+    before: int = 0
+
+    @property
+    def entry(self) -> int:
+        """The index of the next entry in its log, which begins at 0 in every epoch."""
+        return self.size - self.before
+
+    def name(self, entries: str) -> str:
+        """Return how people read about entries of the current epoch."""
+        return f"{entries} of epoch {self.epoch}" if self.epoch else entries
 
 
 class Part(NamedTuple):

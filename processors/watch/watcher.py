@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from typing import Protocol, TypeVar
 
 import structlog
 from confluent_kafka import Message
 
 from ...kafka.sealed_log import SealedLogStoppedError, SealedPartition, VerifiedBatch
+from ...ledger.entry import split_origin
 from ...schemas.catalog import SchemaCatalog
 from ...schemas.codec import EventEncoder
 from ...schemas.rules import InvalidEventError
@@ -52,31 +55,24 @@ class FindingsPort(Protocol):
 
     def take_over(self) -> Record:
         """Return what is on record; from now on no other process can publish."""
-        ...
 
     def sealed_partition(self, start: int) -> SealedPartition:
         """Return the verifier of the sealed log of ``access.lifecycle``, with the head before a sealed record."""
-        ...
 
     def sealed_records(self, start: int, end: int) -> Iterator[Message]:
         """Yield the records of the sealed log with start <= offset < end."""
-        ...
 
     def time(self) -> int:
         """Return the brokers' time, in microseconds since 1970."""
-        ...
 
     def publish(self, records: Sequence[Outgoing]) -> int | None:
         """Publish records, all or none; return the brokers' time in microseconds since 1970."""
-        ...
 
     def log_end(self) -> int:
         """Return the offset after the last record of ``access.lifecycle``."""
-        ...
 
     def is_empty(self, start: int, end: int) -> bool:
         """Whether a range of it contains nothing that will be sealed."""
-        ...
 
 
 class Watcher:
@@ -187,21 +183,29 @@ class Watcher:
 
     async def _apply(self, found: VerifiedBatch) -> None:
         """Apply a batch. An entry that is not applied becomes a finding."""
-        batch = found.batch
-        if batch.size <= self._position.size:
+        batch, at = found.batch, self._position
+        epoch = split_origin(batch.origin)[1]
+        if epoch > at.epoch:  # its entries and perhaps its offsets begin at 0 again
+            at = self._position = Position(at.size, 0, at.record, epoch, at.size)
+            self.gate.restart()
+        if batch.size <= at.entry:
             return
         try:
-            table, rows, invalid = await self._in(self._decode_thread, lambda: decode_batch(batch, self._catalog))
-            if batch.first_index > self._position.size:
-                missing = f"entries {self._position.size} to {batch.first_index - 1}"
+            decode = partial(decode_batch, batch, self._catalog, at.before)
+            table, rows, invalid = await self._in(self._decode_thread, decode)
+            if batch.first_index > at.entry:
+                missing = at.name(f"entries {at.entry} to {batch.first_index - 1}")
                 self._note_fault(missing, MissingEntriesError("no readable sealed record contains them"))
-            for index, field in invalid.items():
-                self._note_fault(f"entry {index}", InvalidEventError(field, "forbidden by the rules of the schema"))
+            for entry, field in invalid.items():
+                error = InvalidEventError(field, "forbidden by the rules of the schema")
+                self._note_fault(at.name(f"entry {entry}"), error)
             await self._add_all(rows, self.judge.add)
         except Exception as error:
             self._note_fault(f"sealed record {found.offset}", error)
             return
-        self._position = Position(batch.size, batch.next_offset, found.offset + 1)
+        self._position = replace(
+            at, size=at.before + batch.size, next_offset=batch.next_offset, record=found.offset + 1
+        )
         self._archive.add(table)
         self.gate.advance(batch.next_offset)
         metrics.GRANTS.set(len(self.judge.state.grants))
@@ -215,7 +219,7 @@ class Watcher:
             try:
                 add(fact)
             except Exception as error:
-                self._note_fault(f"entry {fact.index}", error)
+                self._note_fault(self._position.name(f"entry {fact.entry}"), error)
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
 
@@ -282,7 +286,7 @@ class Watcher:
             raise self._failure
         if self._input is not None and self._input.stopped:
             raise SealedLogStoppedError(
-                f"the sealed log of access.lifecycle does not continue after entry {self._position.size - 1}: run "
+                f"the sealed log of access.lifecycle does not continue after entry {self._position.entry - 1}: run "
                 "`grantledger verify --from kafka`"
             )
         if not self._restored.is_set():

@@ -40,11 +40,9 @@ class Channel(Protocol):
         Args:
             opened: the text stored for the opening; empty for the opening itself.
         """
-        ...
 
     def send(self, envelopes: Sequence[Envelope]) -> list[Exchange]:
         """Deliver messages; return the exchanges, which together cover all of them."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from ...base.retry import backoff
 from ...webhooks.answer import LONGEST_RETRY_AFTER, Answer, Delivery
 from .finding import Change
 
@@ -161,7 +162,6 @@ def channel_after(
 
 
 def _pause(failures: int, rules: DeliveryRules, cap: float, requested: float | None, jitter: float) -> float:
-    grown = min(cap, rules.backoff * 2.0 ** min(failures - 1, 30))
     # A state that is not repeated expires: an hour's pause requested by a proxy would end every open alert.
     longest = FOREVER if rules.repeat is None else rules.repeat
-    return max(grown * (0.5 + jitter / 2), min(requested or 0.0, longest))
+    return max(backoff(failures, rules.backoff, cap, jitter), min(requested or 0.0, longest))

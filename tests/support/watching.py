@@ -40,6 +40,7 @@ class Story:
         index = more.pop("index", len(self.facts))
         fields: dict[str, Any] = {
             "index": index,
+            "entry": index,
             "append": at(when),
             "occurred": at(when),
             "event_id": f"e{index}",

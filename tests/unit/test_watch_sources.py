@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from grantledger.processors.access import NEVER
 from grantledger.processors.policy import AccessLimits, SourceLimits, WatchPolicy
-from grantledger.processors.watch.core.sequences import MAX_PAUSES, Gap, SequenceRuns
+from grantledger.processors.watch.core.sequences import Gap, NumberSequence
 from support.watching import Story, at, said
 
 GRACE = AccessLimits(grace_seconds=10)
@@ -88,57 +89,35 @@ ARRIVALS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 12)), max_size=
 
 
 @given(ARRIVALS, st.integers(0, 15), st.randoms(use_true_random=False))
-def test_gaps_are_what_the_definition_says_in_any_order(
-    told: list[tuple[int, int]], wait: int, draw: random.Random
-) -> None:
+def test_gaps_are_what_the_definition_says(told: list[tuple[int, int]], wait: int, draw: random.Random) -> None:
     times: dict[int, int] = {}
-    now = 0
+    sequence, now = NumberSequence(wait), 0
     for number, pause in told:
         now += pause
         times.setdefault(number, now)
-    expected = gaps_by_definition(times, wait)
-    mixed = list(times.items())
-    draw.shuffle(mixed)
-    for arrivals in (list(times.items()), mixed):
-        runs = SequenceRuns(wait)
-        for number, time in arrivals:
-            runs.add(number, time)
-            if draw.random() < 0.3:
-                runs.gaps()  # looking changes nothing
-            if draw.random() < 0.2:
-                runs.add(*draw.choice(arrivals[: arrivals.index((number, time)) + 1]))
-        assert {gap.first: (gap.opens, gap.ends) for gap in runs.gaps()} == expected
-        for gap in runs.gaps():
-            there = [number for number, time in times.items() if number > gap.first and time <= gap.opens]
-            assert gap.last == min(there) - 1
-        again = SequenceRuns(wait, runs)
-        assert again.gaps() == runs.gaps()
+        sequence.add(number, now)
+        if draw.random() < 0.3:
+            sequence.gaps()  # looking changes nothing
+        if draw.random() < 0.3:
+            sequence = NumberSequence(wait, json.loads(json.dumps(sequence.to_json())))
+    assert {gap.first: (gap.opens, gap.ends) for gap in sequence.gaps()} == gaps_by_definition(times, wait)
+    assert {number for number in range(-1, 32) if number in sequence} == times.keys()
+    for gap in sequence.gaps():
+        there = [number for number, time in times.items() if number > gap.first and time <= gap.opens]
+        assert gap.last == min(there) - 1
 
 
-def test_pauses_do_not_pile_up() -> None:
+def test_pauses_and_filled_gaps_do_not_pile_up() -> None:
     """A program that says something every two minutes, with a number that comes late now and then."""
-    runs, times, now = SequenceRuns(60), {}, 0
+    sequence, times, now = NumberSequence(60), {}, 0
     order = list(range(3000))
     for late in range(100, 3000, 700):
         order.insert(late + 2, order.pop(late))
     for number in order:
         now += 120
-        runs.add(number, now)
+        sequence.add(number, now)
         times[number] = now
-        if number % 50 == 0:
-            runs.gaps()
     expected = [Gap(number, number, times[number + 1] + 60, times[number]) for number in range(100, 3000, 700)]
-    assert runs.gaps() == expected
-    assert len(runs._runs) < 3 * MAX_PAUSES and len(list(runs)) < 20
-
-
-def test_judging_again_asks_only_what_is_new() -> None:
-    runs = SequenceRuns(60)
-    runs.add(0, 0)
-    first = runs.gaps()
-    for number in range(2, 1000, 2):
-        runs.add(number, number)
-        assert runs.gaps() is first, "a number above all others changes no gap that there was"
-    assert first == SequenceRuns(60, runs).gaps() and len(first) == 499
-    runs.add(1, 2000)
-    assert runs.gaps()[0] == Gap(1, 1, 62, 2000)
+    assert sequence.gaps() == expected
+    sequence.forget(times[1500])
+    assert sequence.gaps() == expected[2:] and len(json.dumps(sequence.to_json())) < 200

@@ -17,11 +17,22 @@ class Decision(NamedTuple):
     forced: bool = False
 
 
+PLACEHOLDER_NAMES = ("", "unknown")
+"""The subject of a record that names no one (DESIGN section 3)."""
+
+
+def names_someone(person: tuple[str, ...]) -> bool:
+    """Whether a subject is a person or a program, not a placeholder."""
+    return bool(person) and person[0] not in PLACEHOLDER_NAMES
+
+
 @dataclass(slots=True, kw_only=True)
 class Fact:
-    """One event. ``index`` is its position in the log, which alone defines the order of events.
+    """One event.
 
     Attributes:
+        index: its position in the partition, epoch after epoch: facts are judged in this order.
+        entry: its index in the log, which begins at 0 in every epoch.
         append: when the broker appended it. Judgement uses this time.
         occurred: when it happened, by the source's clock.
         content: digest of the whole event except its salt. Two contents under one event id are a conflict.
@@ -31,6 +42,7 @@ class Fact:
     """
 
     index: int
+    entry: int
     append: int
     occurred: int
     event_id: str

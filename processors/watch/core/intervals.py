@@ -11,17 +11,12 @@ class IntervalUnion:
 
     __slots__ = ("_ends", "_starts", "reach")
 
-    def __init__(self, reach: int = 1, intervals: Iterable[tuple[int, int]] = ()) -> None:
+    def __init__(self, reach: int, intervals: Iterable[tuple[int, int]] = ()) -> None:
         self.reach = reach
         self._starts: list[int] = []
         self._ends: list[int] = []
         for first, last in sorted(intervals):
             self.add_interval(first, last)
-
-    def __contains__(self, number: int) -> bool:
-        """Whether the number lies in an interval; exact if ``reach`` is 1."""
-        at = bisect_right(self._starts, number) - 1
-        return at >= 0 and number <= self._ends[at]
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yield (first, last) of each interval, in order."""

@@ -195,7 +195,8 @@ class Judge:
             rule, key, deadline = identity
             if FINDING_RULES[rule].persists:
                 continue
-            if rule == "sequence_gap" and not self._has_arrived(key):  # its part of the log is lost
+            if rule == "sequence_gap" and int(key.rpartition("#")[2]) not in self.state.source(entity[1]).sequence:
+                # Its part of the log is lost.
                 open_now.add(identity)
                 continue
             self.known[identity] = False
@@ -214,10 +215,6 @@ class Judge:
                 return
             self._source_times[entity[1]] = time
         heapq.heappush(self._schedule, (time, *entity))
-
-    def _has_arrived(self, gap_key: str) -> bool:
-        source, _, number = gap_key.rpartition("#")
-        return self.state.source(source).has_number(int(number))
 
     def forget(self, before: int) -> Iterator[Entity | None]:
         """Forget entities that are over (:meth:`.AccessState.forget`), and when to judge them again."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -136,21 +135,18 @@ def add_grace(time: int, limits: AccessLimits) -> int:
     return NEVER if time >= NEVER else time + int(limits.grace_seconds * SECOND)
 
 
-def thin_removals(activations: Sequence[Activation], removals: Iterable[Removal]) -> tuple[Removal, ...]:
-    """Return the removals that can matter, however often a tool repeats them.
+def with_removal(removals: tuple[Removal, ...], new: Removal, activations: Sequence[Activation]) -> tuple[Removal, ...]:
+    """Return the removals with the next one, without those that cannot matter, however often a tool repeats them.
 
-    From one activation to the next, these are the first of each source and evidence, and the last by the source's
-    clock. Exact if everything in the log so far is known, as it is whenever something is judged: what arrives later has
-    a higher index, so it does not come between removals that are already here.
+    Since the last activation, the first of each source and evidence matters, and the last by the source's clock.
     """
-    starts = [activation.index for activation in activations]
-    first: dict[tuple[int, Source, str], Removal] = {}
-    last: dict[tuple[int, Source, str], Removal] = {}
-    for one in removals:
-        key = bisect(starts, one.index), one.source, one.evidence
-        if one.left > last.setdefault(key, first.setdefault(key, one)).left:
-            last[key] = one
-    return tuple(sorted({*first.values(), *last.values()}))
+    begin = activations[-1].index if activations else -1
+    same = [one for one in removals if one.index > begin and (one.source, one.evidence) == (new.source, new.evidence)]
+    if same and new.left <= same[-1].left:
+        return removals
+    if len(same) > 1:
+        removals = tuple(one for one in removals if one is not same[-1])
+    return (*removals, new)
 
 
 def periods_of(activations: Sequence[Activation], removals: Sequence[Removal], limits: AccessLimits) -> list[Period]:

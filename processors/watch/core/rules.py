@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from ...access import NEVER, SECOND
 from ...policy import AccessLimits
-from .facts import Decision
-from .grants import PLACEHOLDER_NAMES, Grant
+from .facts import PLACEHOLDER_NAMES, Decision
+from .grants import Grant
 from .periods import Period, add_grace
 from .sessions import Request, Session
 

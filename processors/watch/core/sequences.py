@@ -1,24 +1,12 @@
-"""The sequence numbers of a source's counter: which were missing, from when and until when."""
+"""The sequence numbers of a source's counter: which of them are missing, and which were missing for too long."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from ...access import NEVER
-
-MAX_PAUSES = 64
-"""Recent pauses in a sequence that are kept unmerged, because a late number may still fall into one of them."""
-
-
-class Run(NamedTuple):
-    """Consecutive numbers that arrived in order. ``begin`` and ``end``: when the first and the last arrived."""
-
-    first: int
-    last: int
-    begin: int
-    end: int
 
 
 class Gap(NamedTuple):
@@ -30,84 +18,79 @@ class Gap(NamedTuple):
     ends: int
 
 
-class SequenceRuns:
-    """The numbers of a sequence and when each arrived, stored as runs: memory grows with the pauses, not the numbers.
+class Missing(NamedTuple):
+    """Consecutive numbers that have not arrived.
 
-    A number is missing once a higher one has arrived. It is missing for too long from ``wait`` after that; if its
-    predecessor is missing too, from ``wait`` after that arrives. So nothing in a run was missing for too long.
+    ``since``: from when both the number before them and a higher one had arrived. ``last_found``: the last of them when
+    they had been missing for too long; until then the same as ``last``.
+    """
+
+    first: int
+    last: int
+    since: int
+    last_found: int
+
+
+class NumberSequence:
+    """The numbers of a sequence, added in the order in which they arrived.
 
     Args:
         wait: how long a number may be late.
-        runs: the runs of another instance, to restore it.
+        stored: the result of :meth:`to_json`, to restore it.
     """
 
-    def __init__(self, wait: int, runs: Iterable[Sequence[int]] = ()) -> None:
+    def __init__(self, wait: int, stored: Sequence[Any] = (None, None, (), ())) -> None:
         self._wait = wait
-        self._runs = [Run(*run) for run in runs]
-        self._newest = max((run.end for run in self._runs), default=0)
-        self._pauses = 0
-        """Runs that began after a pause since runs were last merged."""
-        self._gaps: list[Gap] | None = None
+        self._lowest, self._highest, missing, late = stored
+        self._missing = [Missing(*one) for one in missing]
+        self._late = [Gap(*one) for one in late]
+        """The gaps that have ended."""
 
-    def __iter__(self) -> Iterator[Run]:
-        """Yield the runs, merged across pauses in which no number was missing."""
-        return iter(self._merge(self._runs))
+    def to_json(self) -> Sequence[Any]:
+        """Return the sequence as JSON."""
+        return self._lowest, self._highest, self._missing, self._late
+
+    def __contains__(self, number: int) -> bool:
+        """Whether a number has arrived."""
+        between = self._lowest is not None and self._lowest <= number <= self._highest
+        return between and self._gap_at(number) is None
 
     def add(self, number: int, time: int) -> None:
         """Add a number. Of duplicates, the first call counts."""
-        at = bisect_left(self._runs, (number + 1,))
-        before = self._runs[at - 1] if at else None
-        after = self._runs[at] if at < len(self._runs) else None
-        if before is not None and number <= before.last:
-            return
-        run = Run(number, number, time, time)
-        low = high = at
-        if before is not None and before.last + 1 == number:
-            if before.end <= time <= before.end + self._wait:
-                low, run = at - 1, run._replace(first=before.first, begin=before.begin)
-            else:
-                self._pauses += 1
-        if after is not None and after.first - 1 == number and time <= after.begin <= time + self._wait:
-            high, run = at + 1, run._replace(last=after.last, end=after.end)
-        self._runs[low:high] = [run]
-        if after is not None or time < self._newest:
-            self._gaps = None
-        elif self._gaps is not None and before is not None and before.last + 1 < number:  # the usual case
-            self._gaps.append(Gap(before.last + 1, number - 1, time + self._wait, NEVER))
-        self._newest = max(self._newest, time)
+        if self._lowest is None:
+            self._lowest = self._highest = number
+        elif number > self._highest:
+            if number > self._highest + 1:
+                self._missing.append(Missing(self._highest + 1, number - 1, time, number - 1))
+            self._highest = number
+        elif number < self._lowest:
+            if number < self._lowest - 1:
+                self._missing.insert(0, Missing(number + 1, self._lowest - 1, time, self._lowest - 1))
+            self._lowest = number
+        elif (at := self._gap_at(number)) is not None:
+            self._missing[at : at + 1] = self._split(self._missing[at], number, time)
 
     def gaps(self) -> list[Gap]:
-        """Return every gap so far, filled ones included; an open gap ends ``NEVER``."""
-        if self._pauses > MAX_PAUSES:  # only the latest numbers may arrive out of order
-            self._runs[:-MAX_PAUSES] = self._merge(self._runs[:-MAX_PAUSES])
-            self._pauses = 0
-        if self._gaps is None:
-            self._gaps = list(self._find_gaps())[::-1]
-        return self._gaps
+        """Return every gap that is open or was not forgotten, in order; an open one ends ``NEVER``."""
+        return sorted([*self._late, *(Gap(one.first, one.last_found, one.since + self._wait, NEVER)
+                                      for one in self._missing)])  # fmt: skip
 
-    def _find_gaps(self) -> Iterator[Gap]:
-        """Yield the gaps, the highest first."""
-        soonest = NEVER
-        """When the first of the higher numbers arrived."""
-        for at in range(len(self._runs) - 1, 0, -1):
-            before, run = self._runs[at - 1], self._runs[at]
-            soonest = min(soonest, run.begin)
-            opens = max(soonest, before.end) + self._wait
-            first = before.last + 1
-            ends = run.begin if run.first == first else NEVER
-            if opens < ends:
-                filled = at
-                while self._runs[filled].begin > opens:
-                    filled += 1
-                yield Gap(first, self._runs[filled].first - 1, opens, ends)
+    def forget(self, before: int) -> None:
+        """Forget the gaps that ended before a time."""
+        self._late = [gap for gap in self._late if gap.ends >= before]
 
-    def _merge(self, runs: Sequence[Run]) -> list[Run]:
-        late = {gap.first for gap in self._find_gaps()}
-        merged: list[Run] = []
-        for run in runs:
-            before = merged[-1] if merged else None
-            if before and before.last + 1 == run.first and before.end <= run.begin and run.first not in late:
-                merged[-1] = before._replace(last=run.last, end=run.end)
-            else:
-                merged.append(run)
-        return merged
+    def _gap_at(self, number: int) -> int | None:
+        at = bisect_right(self._missing, number, key=lambda one: one.first) - 1
+        return at if at >= 0 and number <= self._missing[at].last else None
+
+    def _split(self, gap: Missing, number: int, time: int) -> list[Missing]:
+        """Return the rest of a gap in which a number has arrived. The numbers after it may be late from now on."""
+        opens, rest = gap.since + self._wait, []
+        if number > gap.first:
+            found = gap.last_found if opens < time else number - 1
+            rest.append(gap._replace(last=number - 1, last_found=found))
+        elif opens < time:
+            self._late.append(Gap(gap.first, gap.last_found, opens, time))
+        if number < gap.last:
+            rest.append(Missing(number + 1, gap.last, time, gap.last))
+        return rest

@@ -1,67 +1,50 @@
-"""One request and one session: the facts known of each, whatever order they arrived in."""
+"""One request and one session: the facts known of each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from ...access import NEVER, Access, Source
-from .facts import Decision, Fact
-from .grants import naming_rank, with_item
-
-NO_SOURCE = Source("", "")
+from .facts import Decision, Fact, names_someone
 
 
 @dataclass(slots=True)
 class Request:
-    """What is known of one request."""
+    """The facts of one request. The person is named by the earliest event that names someone."""
 
     request_id: str
     person: tuple[str, ...] = ()
-    rank: int = 2 * NEVER
     decisions: tuple[tuple[int, int, Decision], ...] = ()
     """(index, append time, decision)."""
     last_append: int = 0
-    """Append time of the latest fact about the request."""
 
     def add(self, fact: Fact) -> None:
-        """Add a fact that was not added before."""
-        if naming_rank(fact) < self.rank:
-            self.rank, self.person = naming_rank(fact), fact.person
+        """Add the next fact."""
+        if not names_someone(self.person):
+            self.person = fact.person
         self.last_append = max(self.last_append, fact.append)
-        for decision in fact.decisions:
-            self.decisions = with_item(self.decisions, (fact.index, fact.append, decision))
+        self.decisions += tuple((fact.index, fact.append, one) for one in fact.decisions)
 
 
 @dataclass(slots=True)
 class Session:
-    """What is known of one session. Times are append times, or ``NEVER`` if nothing was reported."""
+    """The facts of one session; the first event describes it. Times are append times, ``NEVER`` if not reported."""
 
     session_id: str
+    access: Access | None
+    environment: str
+    subject_kind: str
+    source: Source
+    grant_id: str = ""
+    """The grant that the earliest event names, or empty."""
     started: int = NEVER
     ended: int = NEVER
-    grant_named_at: tuple[int, str] = (NEVER, "")
-    """Index of the earliest fact that names a grant, and the grant."""
-    access: Access | None = None
-    environment: str = ""
-    subject_kind: str = "unknown"
-    source: Source = NO_SOURCE
-    first_index: int = NEVER
     last_append: int = 0
-    """Append time of the latest fact about the session."""
-
-    @property
-    def grant_id(self) -> str:
-        """The grant that the session uses, or empty."""
-        return self.grant_named_at[1]
 
     def add(self, fact: Fact) -> None:
-        """Add a fact that was not added before."""
-        if fact.index < self.first_index:
-            self.first_index, self.access = fact.index, fact.access
-            self.environment, self.subject_kind, self.source = fact.environment, fact.subject_kind, fact.source
+        """Add the next fact."""
         self.last_append = max(self.last_append, fact.append)
-        if fact.grant_id:
-            self.grant_named_at = min(self.grant_named_at, (fact.index, fact.grant_id))
+        self.grant_id = self.grant_id or fact.grant_id
         if fact.event_type == "session.started":
             self.started = min(self.started, fact.append)
         elif fact.event_type == "session.ended":

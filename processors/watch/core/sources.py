@@ -11,7 +11,7 @@ from ...policy import SourceLimits
 from .facts import Fact
 from .intervals import IntervalUnion
 from .rules import Candidate
-from .sequences import SequenceRuns
+from .sequences import NumberSequence
 
 
 @dataclass(slots=True)
@@ -21,8 +21,8 @@ class SourceHistory:
     source: Source
     active: IntervalUnion | None
     """Append times, merged if the silence between them is normal. None if no silence is too long."""
-    sequence: SequenceRuns
-    """The numbers of its counter, with their append times."""
+    sequence: NumberSequence
+    """The numbers of its counter."""
     last: int = 0
     """Append time of the latest fact."""
     fast_days: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -33,10 +33,10 @@ class SourceHistory:
         """Return the history of a source that has reported nothing."""
         silence = limits.silent_after_seconds
         active = IntervalUnion(int(silence * SECOND)) if silence is not None else None
-        return cls(source, active, SequenceRuns(int(limits.gap_wait_seconds * SECOND)))
+        return cls(source, active, NumberSequence(int(limits.gap_wait_seconds * SECOND)))
 
     def add(self, fact: Fact, limits: SourceLimits) -> None:
-        """Add a fact that was not added before."""
+        """Add the next fact."""
         self.last = max(self.last, fact.append)
         if self.active is not None:
             self.active.add(fact.append)
@@ -62,12 +62,9 @@ class SourceHistory:
         for day, (first, most) in self.fast_days.items():
             yield Candidate("clock_skew", key, day * DAY, first, (day + 1) * DAY, {"ahead_seconds": most / SECOND})
 
-    def has_number(self, number: int) -> bool:
-        """Whether a number of the sequence has arrived."""
-        return any(run.first <= number <= run.last for run in self.sequence)
-
     def forget(self, before: int) -> None:
-        """Forget silences and clock leads that were over before a time. Everything up to it must have been judged."""
+        """Forget what was over before a time. Everything up to it must have been judged."""
+        self.sequence.forget(before)
         self.fast_days = {day: lead for day, lead in self.fast_days.items() if (day + 1) * DAY >= before}
         if self.active is not None:
             spells = list(self.active)
@@ -81,7 +78,7 @@ class SourceHistory:
             "source": list(self.source),
             "active": list(self.active) if self.active is not None else None,
             "last": self.last,
-            "sequence": list(self.sequence),
+            "sequence": self.sequence.to_json(),
             "fast_days": [(day, *lead) for day, lead in self.fast_days.items()],
         }
 
@@ -97,6 +94,6 @@ class SourceHistory:
             spells = stored["active"] if stored["active"] is not None else [(stored["last"], stored["last"])]
             history.active = IntervalUnion(history.active.reach, spells)
         history.last = stored["last"]
-        history.sequence = SequenceRuns(int(limits.gap_wait_seconds * SECOND), stored["sequence"])
+        history.sequence = NumberSequence(int(limits.gap_wait_seconds * SECOND), stored["sequence"])
         history.fast_days = {day: (first, most) for day, first, most in stored["fast_days"]}
         return history

@@ -1,4 +1,4 @@
-"""What is known of all grants, requests, sessions and sources, from facts in any order.
+"""Everything known of all grants, requests, sessions and sources, from facts in the order of the log.
 
 Entities that ended long ago are forgotten as a whole, and so are entities that are judged together: with only some of
 their facts the rest would be judged wrongly.
@@ -49,12 +49,13 @@ class AccessState:
         self.conflicts: dict[str, dict[int, int]] = {}
         """By event id: each content, and the append time of its first event."""
         self.accepted: dict[str, int] = {}
-        """By event id: the index of the event that a person has accepted, of several with different contents."""
+        """By event id: the entry that a person has accepted, of several with different contents."""
         self._conflicting: dict[int, str] = {}
         """Index and id of events whose id had another content before: a person may accept one of them."""
         self.changed: dict[Kind, dict[str, None]] = {kind: {} for kind in get_args(Kind)}
         """Entities to judge, by kind and in order of arrival."""
-        self._seen = IntervalUnion()
+        self.size = 0
+        """The number of entries up to the last fact: the next one has at least this index."""
         self._source_by_key: dict[str, Source] = {}
         self._grants_of_access = Links[Access]()
         self._grants_of_request = Links[str]()
@@ -67,8 +68,8 @@ class AccessState:
         """By event id: content and append time of its first event, packed, because there is one for every event."""
 
     def add(self, fact: Fact) -> None:
-        """Add a fact; one whose index was added before changes nothing."""
-        if fact.index in self._seen:
+        """Add the next fact of the log; one that was added before changes nothing."""
+        if fact.index < self.size:
             return
         self.restore(fact)
         limits = self._lookup.source_limits(fact.source)
@@ -81,11 +82,8 @@ class AccessState:
 
     def restore(self, fact: Fact) -> None:
         """Add a fact from a snapshot, whose source histories already include it."""
-        if fact.index in self._seen:
-            return
-        self._seen.add(fact.index)
-        self._compare_content(fact)
-        if self.accepted.get(fact.event_id, fact.index) != fact.index:
+        self.size = fact.index + 1
+        if not self._counts(fact):
             return
         family = fact.event_type.partition(".")[0]
         if family == "grant" and fact.grant_id:
@@ -105,11 +103,10 @@ class AccessState:
         """Continue after a snapshot, all facts of which were restored.
 
         Args:
-            size: number of log entries that the snapshot covers.
+            size: number of entries that the snapshot covers.
             histories: source histories as JSON.
         """
-        if size:
-            self._seen.add_interval(0, size - 1)
+        self.size = size
         for stored in histories:
             system, instance = stored["source"]
             source = Source(system, instance)
@@ -156,15 +153,11 @@ class AccessState:
         grant = self.grants.get(fact.grant_id)
         if grant is None:
             grant = self.grants[fact.grant_id] = Grant.of(fact)
-            grant.add(fact)
-        else:
-            access, request_id = grant.access, grant.request_id
-            grant.add(fact)
-            if grant.access != access:  # an earlier event that arrived later names another access
-                self._grants_of_access.discard(access, grant.grant_id)
-                self._access_changed(access)
-            if grant.request_id != request_id:
-                self._grants_of_request.discard(request_id, grant.grant_id)
+        access = grant.access
+        grant.add(fact)
+        if grant.access != access:  # this is the first event that names a subject
+            self._grants_of_access.discard(access, grant.grant_id)
+            self._access_changed(access)
         self._grants_of_access.add(grant.access, grant.grant_id)
         self._access_changed(grant.access)
         if grant.request_id and grant.request_id != grant.grant_id:
@@ -174,11 +167,13 @@ class AccessState:
             self.mark("session", session_id)
 
     def _add_to_session(self, fact: Fact) -> None:
-        session = self.sessions.setdefault(fact.session_id, Session(fact.session_id))
-        grant_id = session.grant_id
+        session = self.sessions.get(fact.session_id)
+        if session is None:
+            session = self.sessions[fact.session_id] = Session(
+                fact.session_id, fact.access, fact.environment, fact.subject_kind, fact.source
+            )
         session.add(fact)
-        if session.grant_id != grant_id:
-            self._sessions_of_grant.discard(grant_id, fact.session_id)
+        if session.grant_id:
             self._sessions_of_grant.add(session.grant_id, fact.session_id)
         self.mark("session", fact.session_id)
 
@@ -188,22 +183,23 @@ class AccessState:
         for grant_id in self._waiting.pop(access, ()):
             self.mark("grant", grant_id)
 
-    def _compare_content(self, fact: Fact) -> None:
-        """Remember the content of an event id; another content under the same id is a conflict."""
+    def _counts(self, fact: Fact) -> bool:
+        """Whether a fact is the first with its event id, or the one that a person accepted.
+
+        Another content under the same id is a conflict.
+        """
         event = int.from_bytes(hashlib.blake2b(fact.event_id.encode(), digest_size=16).digest(), "big")
         content = int.from_bytes(fact.content, "big")
-        here = (content << _TIME_BITS) + fact.append
-        known = self._contents.setdefault(event, here)
-        if known >> _TIME_BITS == content:
-            self._contents[event] = min(known, here)
-            if fact.event_id not in self.conflicts:
-                return
-        self._conflicting[fact.index] = fact.event_id
-        contents = self.conflicts.setdefault(fact.event_id, {})
-        for packed in (self._contents[event], here):
-            append = _append_time(packed)
-            contents[packed >> _TIME_BITS] = min(append, contents.get(packed >> _TIME_BITS, NEVER))
-        self.mark("event", fact.event_id)
+        known = self._contents.get(event)
+        if known is None:
+            self._contents[event] = (content << _TIME_BITS) + fact.append
+        elif known >> _TIME_BITS != content or fact.event_id in self.conflicts:
+            self._conflicting[fact.index] = fact.event_id
+            contents = self.conflicts.setdefault(fact.event_id, {known >> _TIME_BITS: _append_time(known)})
+            contents.setdefault(content, fact.append)
+            self.mark("event", fact.event_id)
+        accepted = self.accepted.get(fact.event_id)
+        return known is None if accepted is None else fact.entry == accepted
 
     def keeps(self, key: FactKey) -> bool:
         """Whether anything here still uses a fact."""

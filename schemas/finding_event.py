@@ -1,0 +1,47 @@
+"""The one constructor of the events by which the pipeline's own processes open and end findings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from .event import Actor, Event, Finding, Source, Subject
+from .finding_rules import FINDING_RULES, Severity
+
+FindingEventType = Literal["finding.opened", "finding.resolved", "finding.closed", "revoke.requested"]
+_OUTCOMES = {"finding.opened": "failure", "revoke.requested": "pending"}
+
+
+def finding_event(
+    event_type: FindingEventType,
+    source: Source,
+    finding: tuple[str, str],
+    at: datetime,
+    *,
+    severity: Severity | None = None,
+    deadline: datetime | None = None,
+    evidence: Mapping[str, object] | None = None,
+    **fields: Any,
+) -> Event:
+    """Return an event about a finding.
+
+    Args:
+        source: its system is also the actor, unless ``fields`` has another. Its ``native_id`` decides the event id, so
+            that an event that is published twice counts once.
+        finding: its rule and its key, which is also the subject, unless ``fields`` has another.
+        severity: None for the rule's own.
+        fields: more fields of the event.
+    """
+    rule, key = finding
+    text = json.dumps(evidence or {}, sort_keys=True)
+    defaults: dict[str, Any] = {"subject": Subject(key, "system"), "actor": Actor(source.system, "system")}
+    return Event(
+        event_type=event_type,
+        occurred_at=at,
+        source=source,
+        outcome=_OUTCOMES.get(event_type, "success"),
+        finding=Finding(rule, key, severity or FINDING_RULES[rule].severity, deadline, text),
+        **defaults | fields,
+    )
