@@ -29,8 +29,8 @@ class Key:
 class Target:
     """The access that a command asks to remove.
 
-    ``command_id`` depends on the key alone. It is the same at every attempt and in every copy of a command, so that a
-    receiver can ignore duplicates. ``requested_at`` is by the clock of the command's sender.
+    ``command_id`` depends on the key alone, so that a receiver can ignore duplicates. ``requested_at`` is by the clock
+    of the command's sender.
     """
 
     key: Key
@@ -95,11 +95,7 @@ class Presence(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The result of one attempt.
-
-    ``detail``: a short sentence for the record, without secrets. ``retry_after``: seconds that the target asks us to
-    wait, None if it does not.
-    """
+    """The result of one attempt: a sentence for the record, without secrets; the seconds that the target asks for."""
 
     status: AttemptStatus
     detail: str

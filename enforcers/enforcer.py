@@ -45,12 +45,7 @@ LATEST_MS = 7_258_118_400_000
 
 
 class Enforcer:
-    """The enforcing process. ``run`` returns after ``stop``.
-
-    Args:
-        catalog: the schemas that events may be written with.
-        carry_out: False for a dry run, which only logs and counts the commands that it would carry out.
-    """
+    """The enforcing process. ``run`` returns after ``stop``. Without ``carry_out`` it only logs and counts commands."""
 
     def __init__(
         self,
@@ -234,11 +229,7 @@ def _commit_end(consumer: Consumer, engine: Engine) -> None:
 
 
 def _poll(consumer: Consumer, seconds: float) -> tuple[list[Message], int | None]:
-    """Return new records within so many seconds, and the end of the topic if they reach it.
-
-    Raises:
-        KafkaUnavailableError: the topic cannot be read.
-    """
+    """Return new records within so many seconds, and the end of the topic if they reach it."""
     found, end = [], None
     for message in consumer.consume(100, seconds) if seconds == 0 else consumer.consume(1, seconds):
         error = message.error()

@@ -1,8 +1,7 @@
 """Carries out commands, one step at a time, through plug-ins and an event writer. Independent of Kafka.
 
-An attempt is recorded before it starts. Its result is recorded in one transaction with the commands' position. After a
-crash at any point the next start reads back first, and retries only if the access still exists. Before each attempt the
-engine checks which grants are running now, and does not remove access that one of them covers.
+An attempt is recorded before it starts, and its result in one transaction with the commands' position. After a crash at
+any point the next start reads back first, and retries only if the access still exists.
 """
 
 from __future__ import annotations
@@ -70,9 +69,7 @@ class _Task:
 class Engine:
     """Accepts commands and carries them out.
 
-    Args:
-        running: returns the grants that are running when it is called; its argument is the append time of the oldest
-            open command.
+    ``running`` returns the grants that are running now; its argument is the append time of the oldest open command.
     """
 
     def __init__(
@@ -133,8 +130,7 @@ class Engine:
     def step(self) -> bool:
         """Process the command that has been due longest. Return whether there was one.
 
-        Raises:
-            EnforcingStoppedError: the breaker opened, and this is recorded.
+        If the breaker opens, this is recorded, and EnforcingStoppedError is raised.
         """
         now = self._now()
         due = [work for work in self._work.values() if not work.wait(now)]

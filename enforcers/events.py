@@ -32,11 +32,7 @@ _ENCODER = EventEncoder()
 
 
 def target_of(datum: Mapping[str, Any]) -> Target:
-    """Return the access that a decoded command asks to remove.
-
-    Raises:
-        InvalidCommandError: a required field is missing or wrong; names the field.
-    """
+    """Return the access that a decoded command asks to remove. An InvalidCommandError names the wrong field."""
     if datum.get("event_type") != COMMAND_TYPE:
         raise InvalidCommandError(f"event_type is {datum.get('event_type')!r}, not {COMMAND_TYPE}")
     for name in ("finding", "resource", "entitlement", "grant_id", "grant_id_kind"):
@@ -98,10 +94,8 @@ class Recorder:
     ) -> Event:
         """``revoke.attempted``: the result of an attempt.
 
-        Args:
-            ok: the target accepted the command.
-            final: nothing more will be done, and nothing can be read back.
-            details: of the attempt, and of reading back after it.
+        ``ok``: the target accepted the command. ``final``: nothing more will be done, and nothing can be read back.
+        ``details``: of the attempt, and of reading back after it.
         """
         evidence = {"attempt": number, "target": name, "answer": details[0], "observed": details[1], "final": final}
         result: dict[str, Any] = {"outcome": "success", "removal_evidence": "api_accepted"}
@@ -112,9 +106,7 @@ class Recorder:
     def confirmed(self, target: Target, number: int, name: str, at: datetime, observed: str) -> tuple[Event, Event]:
         """``revoke.confirmed`` for the record, and ``grant.revoked`` for readers of the grant's lifecycle.
 
-        Args:
-            number: of attempts; 0 if the access was gone before the first.
-            observed: the detail of reading back.
+        The number of attempts is 0 if the access was gone before the first. ``observed``: the detail of reading back.
         """
         evidence = {"attempt": number, "target": name, "observed": observed}
         common: dict[str, Any] = {"outcome": "success", "removal_evidence": "confirmed"}

@@ -44,11 +44,7 @@ class TransactionalEventWriter:
         self._writer.init()
 
     def write(self, events: Sequence[Event], position: int) -> None:
-        """Write events and commit the position, and return when the brokers have both.
-
-        Raises:
-            KafkaException: neither is written. The process must restart.
-        """
+        """Write events and commit the position; return when the brokers have both. After an error, restart."""
         self._writer.begin()
         for event in events:
             self._writer.produce(event.topic, self._encoder.encode(event), event.key)
@@ -58,11 +54,7 @@ class TransactionalEventWriter:
 
 
 def read_history(logs: SealedLogs, catalog: SchemaCatalog) -> History:
-    """Rebuild the history from the sealed log, which keeps events forever, and from the events not sealed yet.
-
-    Raises:
-        SealedLogStoppedError: the sealed log of findings is discontinuous.
-    """
+    """Rebuild the history from the sealed log, which keeps events forever, and from the events not sealed yet."""
     history = History()
     with logs.open(FINDINGS_TOPIC) as reader:
         for offset, _, value, append_time_ms in reader.read_records():
@@ -77,11 +69,7 @@ def read_history(logs: SealedLogs, catalog: SchemaCatalog) -> History:
 def close_breaker(
     logs: SealedLogs, *, catalog: SchemaCatalog, now: Callable[[], datetime], person: str, reason: str
 ) -> bool:
-    """Record that a person closes the breaker. Return whether it was open.
-
-    Raises:
-        KafkaUnavailableError: the brokers do not answer, or refuse.
-    """
+    """Record that a person closes the breaker. Return whether it was open."""
     with kafka_errors("the breaker cannot be closed"):
         # Checked before creating a writer, which would fence a running enforcer for nothing.
         if read_history(logs, catalog).breaker_opened is None:

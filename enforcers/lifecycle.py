@@ -33,17 +33,10 @@ class Lifecycle:
         self._reader: SealedLogReader | None = None
 
     def running(self, since: datetime) -> RunningGrants:
-        """Return the running grants, according to every record that the log has at the time of the call.
+        """Return the running grants, according to every record that the log has now.
 
-        A record that is read before it is sealed is read again after that. This changes nothing, because all records
-        after it are read again too.
-
-        Args:
-            since: when the oldest open command was appended.
-
-        Raises:
-            SealedLogStoppedError: the sealed log is discontinuous.
-            KafkaUnavailableError: the brokers do not answer.
+        A record that was read before it was sealed is read again. This changes nothing, because all records after it
+        are read again too. ``since``: when the oldest open command was appended.
         """
         reader, now = self._reader_from(since - LOOK_BACK), self._now()
         for offset, _, value, append_time_ms in reader.read_records():

@@ -48,11 +48,7 @@ class _Plan:
 
 
 class PostgresqlPlugin:
-    """Removes access in one database server, with the role in the policy's ``conninfo``.
-
-    Args:
-        key: of the target in the policy, for errors.
-    """
+    """Removes access in one database server, with the role in the policy's ``conninfo``. ``key``: of the target."""
 
     kind = "postgresql"
 

@@ -36,12 +36,7 @@ def access_of(target: Target) -> AccessIdentity:
 
 @dataclass(frozen=True, slots=True)
 class RunningGrant:
-    """A grant that has not ended.
-
-    Attributes:
-        until: its deadline, None if it has none.
-        appended: when its last event was appended.
-    """
+    """A grant that has not ended: its deadline, if it has one, and when its last event was appended."""
 
     grant_id: str
     issuer: tuple[str, str]

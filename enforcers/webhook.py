@@ -38,11 +38,7 @@ def cloud_event(target: Target, deployment: str, kind: str, message_id: str) -> 
 
 
 class WebhookPlugin:
-    """Asks a receiver to remove the access and, if the policy has ``read_back``, whether it is gone.
-
-    Args:
-        key: of the target in the policy, for errors.
-    """
+    """Asks a receiver to remove the access and, if the policy has ``read_back``, whether it is gone."""
 
     kind = "webhook"
 

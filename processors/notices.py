@@ -27,11 +27,7 @@ def finding_opened(
 
 
 def schema_registered(deployment: str, schema: WriterSchema, initial: bool, at: datetime) -> Event:
-    """Return the event that registers a writer schema.
-
-    Args:
-        initial: the deployment begins with this schema, so it is valid for every entry.
-    """
+    """Return the event that registers a writer schema. An initial one is valid for every entry of the deployment."""
     return Event(
         event_type="schema.registered",
         occurred_at=at,

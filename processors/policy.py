@@ -146,11 +146,7 @@ class PolicyLookup:
 
 
 def load_policy(path: Path | None) -> WatchPolicy:
-    """Read a policy file, or return the built-in policy. The built-in rule comes first, so the file can override it.
-
-    Raises:
-        ConfigError: the file is missing, is not TOML, or has wrong keys.
-    """
+    """Read a policy file, or return the built-in policy. The built-in rule comes first, so the file can override it."""
     if path is None:
         return BUILT_IN
     found = load_toml(path, WatchPolicy)

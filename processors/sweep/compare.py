@@ -67,12 +67,7 @@ def systems_that_expire(policy: WatchPolicy) -> list[str]:
 
 
 def view_of_store(rows: Iterable[Mapping[str, Any]], policy: WatchPolicy, now: int) -> StoreView:
-    """Return which grants are overdue at a time.
-
-    Args:
-        rows: of ``OPEN_GRANTS``.
-        now: microseconds since 1970.
-    """
+    """Return which of the ``OPEN_GRANTS`` are overdue at a time, in microseconds since 1970."""
     lookup = PolicyLookup(policy)
     overdue: Deadlines = {}
     undecided: set[str] = set()
@@ -95,21 +90,16 @@ def view_of_store(rows: Iterable[Mapping[str, Any]], policy: WatchPolicy, now: i
 
 
 class Differences:
-    """Grants on which two sweeps in a row differed from the watch.
-
-    Args:
-        known: open differences on record.
-    """
+    """Grants on which two sweeps in a row differed from the watch. ``known``: the open differences on record."""
 
     def __init__(self, known: Mapping[str, int] | None = None) -> None:
         self.open: Deadlines = dict(known or {})
         self._before: set[str] = set()
 
     def compare(self, view: StoreView, found: Deadlines) -> tuple[list[tuple[str, int, str]], list[tuple[str, int]]]:
-        """Return the differences that open (grant, deadline, ``store`` or ``watch``) and those that are resolved.
+        """Compare with the open overdue findings of the watch.
 
-        Args:
-            found: the open overdue findings of the watch.
+        Return the differences that open (grant, deadline, ``store`` or ``watch``) and those that are resolved.
         """
         missing = view.overdue.keys() - found.keys()
         extra = found.keys() - view.overdue.keys() - view.undecided
@@ -128,12 +118,7 @@ class Differences:
 
 
 def difference(deployment: str, grant: tuple[str, int], at: int, *, by: str = "", resolved: bool = False) -> Event:
-    """Return the finding about one difference.
-
-    Args:
-        at: microseconds since 1970.
-        by: which of the two reports the grant as overdue: ``store`` or ``watch``.
-    """
+    """Return the finding about one difference. ``by``: who reports the grant as overdue, ``store`` or ``watch``."""
     grant_id, deadline = grant
     # Within an hour, the same difference is the same finding; one that returns later is a new finding.
     identity = json.dumps([grant_id, deadline, at // (3600 * SECOND)])

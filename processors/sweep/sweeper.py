@@ -66,11 +66,7 @@ class Sweeper:
         self._stop.set()
 
     def run(self) -> None:
-        """Sweep until stopped.
-
-        Raises:
-            KafkaUnavailableError: the brokers do not answer.
-        """
+        """Sweep until stopped."""
         while not self._stop.is_set():
             try:
                 result = self.sweep_once()

@@ -66,16 +66,13 @@ class DeliveredRecord:
 
 
 def make_app(cluster: Cluster, deployment: str, folder: Path, watcher: Watcher, *, instance: str = "") -> faust.App:
-    """Return the app; nothing runs yet.
+    """Return the app; nothing runs yet. A ValueError names an option that Faust does not support.
 
     Args:
         cluster: brokers, TLS and SASL of its librdkafka options are carried over.
         folder: where Faust may write temporary files.
         instance: a name that this process keeps across restarts, so that it resumes at once. Two processes with one
             name fence each other off.
-
-    Raises:
-        ValueError: Faust does not support an option.
     """
     servers = str(cluster.options["bootstrap.servers"]).split(",")
     app = faust.App(
@@ -140,11 +137,7 @@ def make_app(cluster: Cluster, deployment: str, folder: Path, watcher: Watcher, 
 
 
 async def run_app(app: faust.App, stop: asyncio.Event) -> None:
-    """Run the app until ``stop`` is set.
-
-    Raises:
-        GrantledgerError: the app failed.
-    """
+    """Run the app until ``stop`` is set. Raises GrantledgerError if the app failed."""
     await app.start()
     try:
         waiting = asyncio.create_task(stop.wait())
@@ -164,11 +157,7 @@ async def run_app(app: faust.App, stop: asyncio.Event) -> None:
 
 
 def credentials_of(options: Mapping[str, Any]) -> SSLCredentials | SASLCredentials | None:
-    """Return the TLS and SASL options in the form that Faust expects.
-
-    Raises:
-        ValueError: Faust does not support an option or its value; names it.
-    """
+    """Return the TLS and SASL options in the form that Faust expects. A ValueError names an unsupported option."""
     protocol = str(options.get("security.protocol", "plaintext")).lower()
     if protocol not in ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl"):
         raise ValueError(f"kafka_options: security.protocol {protocol} is not supported by the watch")

@@ -34,10 +34,7 @@ def since_boot() -> int:
 class Clock:
     """Microseconds since 1970; after a jump, never ahead of the time that the brokers confirm.
 
-    Args:
-        wall: the wall clock in microseconds since 1970.
-        boot: microseconds since boot, suspension included.
-        awake: microseconds since boot, suspension excluded.
+    ``wall`` may be set; ``boot`` and ``awake`` count from the boot, with and without suspension.
     """
 
     def __init__(
@@ -92,9 +89,7 @@ class Clock:
     def start_from(self, brokers: int, asked: int | None = None) -> None:
         """Take the brokers' time at a start, when the wall clock cannot be trusted.
 
-        Args:
-            brokers: their time, in microseconds since 1970.
-            asked: time since boot at which they were asked; None for now.
+        They were ``asked`` then, since boot.
         """
         off = self.confirm(brokers, asked)
         if abs(off) > TOLERANCE:
@@ -103,8 +98,7 @@ class Clock:
     def confirm(self, brokers: int, asked: int | None = None) -> int:
         """Take the brokers' time: they stamped a record since they were asked.
 
-        Returns:
-            by how many microseconds our time was ahead of any possible time; negative: behind.
+        Return by how many microseconds our time was ahead of any possible time; negative: behind.
         """
         boot = self._boot()
         earliest, latest = brokers - boot, brokers - (boot if asked is None else asked)

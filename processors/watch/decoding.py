@@ -40,12 +40,9 @@ Rows = Iterator[tuple[Any, ...]]
 
 
 class DecodedBatch(NamedTuple):
-    """A sealed batch as facts.
+    """A sealed batch as a fact table, its rows as Python values, and the entries that the schema's rules forbid.
 
-    Attributes:
-        table: the fact table.
-        rows: its rows as Python values.
-        invalid: entry of each event that the schema's rules forbid, and the wrong field. The facts do not include it.
+    ``invalid``: entry to wrong field. The facts do not include these entries.
     """
 
     table: pa.RecordBatch
@@ -57,14 +54,7 @@ def decode_batch(batch: SealedBatch, catalog: SchemaCatalog, before: int = 0) ->
     """Decode a batch: the expensive part. Events that cannot be decoded are left out.
 
     The append time is the broker's. If the sender set the timestamp of a record, no deadline may use it, and the
-    sealing time replaces it.
-
-    Args:
-        catalog: the registered writer schemas.
-        before: number of entries in earlier epochs.
-
-    Raises:
-        BatchError: the columns of the batch do not fit together.
+    sealing time replaces it. ``before``: number of entries in earlier epochs.
     """
     if not batch.count:
         return DecodedBatch(empty_table(), iter(()), {})

@@ -49,9 +49,7 @@ class FindingEvents:
     def of_change(self, change: Change, state: AccessState, remark: Mapping[str, object]) -> list[Outgoing]:
         """Return the records that report a change.
 
-        Args:
-            state: what is known of the entity that the change is about.
-            remark: an addition to the evidence, such as that lag may hide the answer.
+        ``remark`` adds to the evidence, such as that lag may hide the answer.
 
         Raises:
             InvalidEventError: the event breaks a rule of the schema, or is too large for a record; names the field.
@@ -72,11 +70,7 @@ class FindingEvents:
         return [self._outgoing(topic, event) for topic in topics]
 
     def of_fault(self, where: str, at: int, error: Exception) -> Outgoing:
-        """Return the finding that something could not be judged or reported. It contains nothing of the payload.
-
-        Args:
-            where: the sealed record, entry or grant; makes the id.
-        """
+        """Return the finding that something could not be judged or reported. It contains nothing of the payload."""
         reason = type(error).__name__
         if isinstance(error, InvalidEventError):
             reason = f"{reason}: {error.field}"

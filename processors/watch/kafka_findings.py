@@ -33,7 +33,11 @@ _COLUMNS = ("event_type", "source_system", "source_instance", "finding_rule", "f
 
 
 class KafkaFindings:
-    """The watch's Kafka client for everything except the log, which Faust reads. Its calls block."""
+    """The watch's Kafka client for everything except the log, which Faust reads.
+
+    Its calls block. They raise KafkaException or KafkaUnavailableError if the brokers do not answer, or if another
+    watch has taken over; and SealedLogStoppedError if a sealed log is discontinuous.
+    """
 
     def __init__(
         self, logs: SealedLogs, catalog: SchemaCatalog, *, stopping: Callable[[], bool] = lambda: False
@@ -43,12 +47,7 @@ class KafkaFindings:
         self._writer: TransactionalWriter | None = None
 
     def take_over(self) -> Record:
-        """Fence off the previous watch, and return what is on record.
-
-        Raises:
-            KafkaException, KafkaUnavailableError: the brokers do not answer.
-            SealedLogStoppedError: the sealed log of findings is discontinuous.
-        """
+        """Fence off the previous watch, and return what is on record."""
         writer = TransactionalWriter(self._cluster, f"{self._deployment}-watch", stopping=self._stopping)
         writer.init()
         self._writer = writer
@@ -77,31 +76,18 @@ class KafkaFindings:
                 record.add(event_type, (rule, key, deadline or 0), accept_index)
 
     def sealed_partition(self, start: int) -> SealedPartition:
-        """Return the verifier of the sealed log of ``access.lifecycle``, with the head before a sealed record.
-
-        Raises:
-            KafkaUnavailableError: the brokers do not answer.
-            SealedLogStoppedError: no record before ``start`` verifies.
-        """
+        """Return the verifier of the sealed log of ``access.lifecycle``, with the head before a sealed record."""
         last = self._logs.last(LIFECYCLE_TOPIC, before=start)
         begin = first_offset(self._cluster, sealed(LIFECYCLE_TOPIC), 0)
         head = last.head if last is not None else None
         return SealedPartition(self._logs, LIFECYCLE_TOPIC, 0, begin=begin, head=head)
 
     def sealed_records(self, start: int, end: int) -> Iterator[Message]:
-        """Yield the committed records of the sealed topic with start <= offset < end.
-
-        Raises:
-            KafkaUnavailableError: the brokers do not answer.
-        """
+        """Yield the committed records of the sealed topic with start <= offset < end."""
         return read_range(self._cluster, sealed(LIFECYCLE_TOPIC), 0, start, end)
 
     def publish(self, records: Sequence[Outgoing]) -> int | None:
-        """Publish records, all or none; return the brokers' time in microseconds since 1970, or None without records.
-
-        Raises:
-            KafkaException: they are not published, or another watch has taken over.
-        """
+        """Publish records, all or none; return the brokers' time in microseconds since 1970, None without records."""
         stamps: list[int] = []
 
         def delivered(error: KafkaError | None, message: Message) -> None:
@@ -115,11 +101,7 @@ class KafkaFindings:
         return max(stamps, default=None)
 
     def time(self) -> int:
-        """Return the brokers' time in microseconds since 1970: the timestamp of a record that is then aborted.
-
-        Raises:
-            KafkaException, KafkaUnavailableError: the brokers do not answer, or do not set timestamps.
-        """
+        """Return the brokers' time in microseconds since 1970: the timestamp of a record that is then aborted."""
         stamps: list[tuple[int, int]] = []
 
         def delivered(error: KafkaError | None, message: Message) -> None:

@@ -61,7 +61,11 @@ class _Stored:
 
 
 class KafkaSnapshots:
-    """Stores and reads snapshots. Its calls block. It has its own producer, so findings never wait for a snapshot."""
+    """Stores and reads snapshots. It has its own producer, so findings never wait for a snapshot.
+
+    Its calls block. They raise KafkaException or KafkaUnavailableError if the brokers do not answer, or if another
+    watch has taken over.
+    """
 
     def __init__(
         self, cluster: Cluster, deployment: str, catalog: SchemaCatalog, *, stopping: Callable[[], bool] = lambda: False
@@ -73,22 +77,14 @@ class KafkaSnapshots:
         """The last snapshots, newest first."""
 
     def log_id(self) -> str:
-        """Return an id of the sealed topic and the registered schemas: a new schema may decode more of the log.
-
-        Raises:
-            KafkaUnavailableError: the brokers do not answer, or the topic is missing.
-        """
+        """Return an id of the sealed topic and the registered schemas: a new schema may decode more of the log."""
         log_topic = sealed(LIFECYCLE_TOPIC)
         topic_id = identify_topics(self._cluster, (log_topic,))[log_topic].topic_id.hex()
         schemas = sorted(schema.prefix.hex() for schema in self._catalog)
         return blake2b("/".join((topic_id, *schemas)).encode(), digest_size=16).hexdigest()
 
     def manifests(self) -> Iterator[bytes]:
-        """Take the snapshots over from any other process, and yield the last two manifests, newest first.
-
-        Raises:
-            KafkaException, KafkaUnavailableError: the brokers do not answer.
-        """
+        """Take the snapshots over from any other process, and yield the last two manifests, newest first."""
         writer = TransactionalWriter(
             self._cluster, f"{self._deployment}-watch-snapshots", timeout_ms=TRANSACTION_TIMEOUT_MS,
             stopping=self._stopping,
@@ -103,21 +99,13 @@ class KafkaSnapshots:
             record = next(self._read(stored.previous, stored.previous + 1), None) if stored.previous >= 0 else None
 
     def read_parts(self, locations: Sequence[int]) -> list[bytes]:
-        """Return the parts at these offsets; parts that no longer exist are missing from the list.
-
-        Raises:
-            KafkaUnavailableError: the brokers do not answer.
-        """
+        """Return the parts at these offsets; parts that no longer exist are missing from the list."""
         wanted = set(locations)
         records = self._read(min(wanted, default=0), max(wanted, default=-1) + 1)
         return [record.value() or b"" for record in records if record.offset() in wanted]
 
     def write_snapshot(self, parts: Sequence[bytes], manifest: Callable[[Sequence[int]], bytes]) -> None:
-        """Store a snapshot in one transaction, and delete the one before the last.
-
-        Raises:
-            KafkaException, KafkaUnavailableError: it is not stored, or another watch has taken over.
-        """
+        """Store a snapshot in one transaction, and delete the one before the last."""
         if (writer := self._writer) is None:
             raise RuntimeError("read the manifests first")
         new = _Stored(0, len(parts))

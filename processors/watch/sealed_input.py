@@ -18,10 +18,8 @@ from ...ledger.batch import BatchError
 class SealedInput:
     """Verifies delivered records in the order of the log.
 
-    Args:
-        partition: the verifier, with the head before ``start``.
-        start: offset in the sealed topic of the next record to read.
-        read: yields the committed records from one offset up to, but not including, another one. May block.
+    ``partition`` is the verifier with the head before ``start``, the offset of the next record to read. ``read`` yields
+    the committed records from one offset up to, but not including, another one.
     """
 
     def __init__(self, partition: SealedPartition, start: int, read: Callable[[int, int], Iterable[Message]]) -> None:
@@ -33,11 +31,7 @@ class SealedInput:
         return self._partition.stopped
 
     def accept(self, record: Message) -> Iterator[VerifiedBatch]:
-        """Yield the batches up to this record that were not yielded before. Skipped records are reported.
-
-        Raises:
-            KafkaUnavailableError: records before this one cannot be read now.
-        """
+        """Yield the batches up to this record that were not yielded before. Skipped records are reported."""
         offset = record.offset() or 0
         if self.stopped or offset < self._next:
             return

@@ -1,7 +1,6 @@
 """Snapshots: all facts that the state needs, so that a start does not read the whole log.
 
-The facts stay in memory, compressed, in parts of at most 1 MiB. A snapshot is those parts and a manifest with their
-locations and the position in the log. All of it can be computed again from the sealed log, so an unusable snapshot is
+The facts stay in memory, compressed. A snapshot can be computed again from the sealed log, so an unusable one is
 ignored: the previous one replaces it, or else the whole log is read.
 """
 
@@ -88,11 +87,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that a start needs.
-
-    Attributes:
-        sources: the source histories as JSON.
-    """
+    """Everything that a start needs: the position, the source histories as JSON, and the facts."""
 
     position: Position = Position()
     sources: tuple[dict[str, Any], ...] = ()
@@ -140,11 +135,7 @@ class Snapshot:
 
 
 class FactArchive:
-    """The facts that the state needs, compressed.
-
-    Args:
-        snapshot: the facts to begin with.
-    """
+    """The facts that the state needs, compressed."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._parts = list(snapshot.parts)
@@ -199,11 +190,8 @@ class FactArchive:
     def prune(self, forgotten: set[Entity], index: int, state: AccessState) -> Iterator[None]:
         """Drop the facts that the state no longer needs; yield now and then so that other work can proceed.
 
-        All parts change at once, at the end: with only some of its facts, an entity would be judged wrongly.
-
-        Args:
-            forgotten: entities that were forgotten.
-            index: facts at or after this index stay: they arrived since.
+        All parts change at once, at the end: with only some of its facts, an entity would be judged wrongly. Facts at
+        or after ``index`` stay: they arrived since the entities were forgotten.
         """
         self._pack()
         self._frozen = old = len(self._parts)

@@ -45,11 +45,7 @@ class _Consumer(driver.Consumer):
 
 
 class Transport(driver.Transport):
-    """Faust's transport with the consumer above.
-
-    Args:
-        begin: returns the offset of the first record to read.
-    """
+    """Faust's transport with the consumer above. ``begin`` returns the offset of the first record to read."""
 
     Consumer = _Consumer
 

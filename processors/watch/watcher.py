@@ -233,9 +233,7 @@ class Watcher:
     async def _maintain(self, *, live: bool) -> None:
         """Forget what is over, and write a snapshot.
 
-        Args:
-            live: the log was read to its end. Before that, the past is judged by the time of the log, so that it need
-                not be kept until the end.
+        Before the log was read to its end, the past is judged by the time of the log, so that it need not be kept.
         """
         try:
             day = self._archive.latest // DAY
@@ -276,9 +274,7 @@ class Watcher:
     async def tick(self) -> None:
         """Check whether something is due, and judge it once every record that was in Kafka by then is applied.
 
-        Raises:
-            KafkaException, KafkaUnavailableError: something was not published or stored; restart.
-            SealedLogStoppedError: the sealed log does not continue.
+        Any error ends the process.
         """
         if not self.active:
             return

@@ -33,16 +33,7 @@ SILENCE_SECONDS = 30 * 86_400
 
 
 class Alertmanager:
-    """Posts alerts, and silences for acknowledged findings.
-
-    Args:
-        key: of the channel in the configuration, for errors.
-        clock: seconds since 1970.
-        runbook_base_url: see :class:`.config.AlertConfig`.
-
-    Raises:
-        ConfigError: a secret or a TLS file is missing or unusable.
-    """
+    """Posts alerts, and silences for acknowledged findings."""
 
     def __init__(
         self, key: str, config: AlertmanagerChannel, clock: Callable[[], float], runbook_base_url: str = ""

@@ -35,10 +35,9 @@ class Channel(Protocol):
     """One channel. ``send`` never raises for what the receiver does, and returns in bounded time."""
 
     def message(self, finding: FindingEvent, opened: str) -> str:
-        """Return the text to store for a change of a finding. The same text is sent at every attempt.
+        """Return the text to store for a change of a finding, and to send at every attempt.
 
-        Args:
-            opened: the text stored for the opening; empty for the opening itself.
+        The opening has no ``opened``.
         """
 
     def send(self, envelopes: Sequence[Envelope]) -> list[Exchange]:

@@ -107,11 +107,7 @@ class OutboxLock:
 
 
 def prepare(path: Path) -> None:
-    """Create the outbox if it does not exist.
-
-    Raises:
-        OutboxError: it cannot be created, has another version, or is not an outbox.
-    """
+    """Create the outbox if it does not exist. An OutboxError reports a wrong version or file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Before SQLite opens it, because the files that SQLite creates beside it inherit its mode.

@@ -173,12 +173,9 @@ def _message(row: sqlite3.Row) -> Message:
 
 
 class Worker(threading.Thread):
-    """Delivers one channel's messages until stopped.
+    """Delivers one channel's messages until stopped. Settled records are kept for ``keep`` seconds.
 
-    Args:
-        keep: retention of settled records in seconds.
-        clock: seconds since 1970.
-        steady: a clock that cannot be set, to detect that ``clock`` was.
+    The ``steady`` clock cannot be set, so it shows whether ``clock`` was.
     """
 
     def __init__(

@@ -80,11 +80,7 @@ class FindingEvent:
         return known.summary if known else f"Finding of the unknown rule {self.rule}"
 
     def runbook_at(self, base_url: str) -> str:
-        """Return the address of the rule's runbook; empty for an unknown rule.
-
-        Args:
-            base_url: of the repository's files; empty for a path in the repository.
-        """
+        """Return the address of the rule's runbook: without a base URL, a path in the repository; empty if unknown."""
         known = FINDING_RULES.get(self.rule)
         if known is None:
             return ""
@@ -103,13 +99,8 @@ def from_text(text: str) -> FindingEvent:
 def finding_of(datum: Mapping[str, Any], deployment: str, place: str, appended: int) -> FindingEvent | None:
     """Return the finding in a decoded event, None if the event is about something else.
 
-    Args:
-        datum: the event as its writer schema describes it.
-        place: origin and index of the entry, so that people can trace an alert to its proof.
-        appended: when Kafka appended the event, in microseconds since 1970.
-
-    Raises:
-        InvalidFindingError: a required field is missing or has the wrong type.
+    ``place`` is origin and index of the entry, so that people can trace an alert to its proof. An InvalidFindingError
+    names a missing or wrong field.
     """
     change = TYPES.get(str(datum.get("event_type")))
     if change is None:

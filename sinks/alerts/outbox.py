@@ -110,11 +110,9 @@ class Outbox:
     ) -> int:
         """Store the findings of some batches and move the position past them, in one transaction.
 
-        Args:
-            live: False while the backlog is read. Messages then wait until it is known whether their finding ended.
+        Return how many are new.
 
-        Returns:
-            The number of new events.
+        While the backlog is read (not ``live``), messages wait until it is known whether their finding ended.
         """
         new = 0
         with transaction(self._database):
@@ -139,10 +137,9 @@ class Outbox:
     def release(self, position: Position, now: float, first_start_hours: float) -> dict[str, int]:
         """Release the messages of the backlog, which has been read up to a position.
 
-        Findings that ended within the backlog are skipped. At the first start, so are findings open for too long.
+        Return the skipped messages by reason.
 
-        Returns:
-            The number of skipped messages by reason.
+        Findings that ended within the backlog are skipped. At the first start, so are findings open for too long.
         """
         with transaction(self._database):
             ended_within = "state = 'backlog' AND finding IN (SELECT number FROM findings WHERE ended_at IS NOT NULL)"

@@ -116,12 +116,7 @@ def _entries(batch: SealedBatch) -> Iterator[tuple[int, int, int, bytes | None, 
 
 
 def starting_at(known: Position | None, topic_id: str, first: int, end: int) -> Position:
-    """Return the position to read from.
-
-    Args:
-        known: from the outbox; None on the first start.
-        first, end: current offsets of the topic.
-    """
+    """Return the position to read from. ``first`` and ``end`` are the current offsets of the topic."""
     if known is None:
         return Position(topic_id, first)
     if known.topic_id != topic_id or known.next_offset > end:

@@ -12,14 +12,7 @@ from .webhook import Webhook
 
 
 def build_routes(config: AlertConfig, clock: Callable[[], float] = time.time) -> list[Route]:
-    """Return every channel of a configuration.
-
-    Args:
-        clock: seconds since 1970.
-
-    Raises:
-        ConfigError: a secret or a TLS file is missing or unusable; names the key.
-    """
+    """Return every channel of a configuration. A ConfigError names the key of an unusable secret or TLS file."""
     routes = []
     for name, given in config.channels.items():
         key = f"channels.{name}"

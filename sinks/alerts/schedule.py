@@ -87,11 +87,7 @@ class Plan:
 
 
 def plan(messages: Sequence[Message], channel: ChannelState, rules: DeliveryRules, now: float) -> Plan:
-    """Choose the messages to send now. New messages precede repeated ones.
-
-    Args:
-        messages: the channel's unsettled messages, ordered by number.
-    """
+    """Choose the channel's messages to send now. New messages precede repeated ones."""
     if channel.disabled:
         return Plan((), FOREVER)
     first_unsent: dict[str, int] = {}
@@ -118,11 +114,7 @@ def plan(messages: Sequence[Message], channel: ChannelState, rules: DeliveryRule
 
 
 def message_after(message: Message, answer: Answer, rules: DeliveryRules, now: float, jitter: float) -> Message:
-    """Return a message after an exchange.
-
-    Args:
-        jitter: uniform in 0 to 1, so that messages that failed together are not retried together.
-    """
+    """Return a message after an exchange. ``jitter``: uniform in 0 to 1."""
     tried = replace(message, attempts=message.attempts + 1)
     if message.state not in ("due", "repeating"):  # settled during the exchange: sent once more, which is harmless
         return tried

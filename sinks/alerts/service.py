@@ -48,13 +48,9 @@ DRAIN_SECONDS = 70.0
 
 
 class Alerting:
-    """The process. ``run`` returns after ``stop``. The caller holds the outbox lock.
+    """The process. ``run`` returns after ``stop``. The caller holds the lock of the outbox at ``path``.
 
-    Args:
-        path: the outbox file.
-        first_start_hours: see :class:`.config.AlertConfig`.
-        keep: retention of settled records in seconds.
-        clock: seconds since 1970.
+    Settled records are kept for ``keep`` seconds. ``clock``: seconds since 1970.
     """
 
     def __init__(
@@ -184,11 +180,7 @@ class Alerting:
             self._wake()
 
     def _alert_and_stop(self, outbox: Outbox, position: Position, reader: SealedLogReader) -> None:
-        """Alert that the log of findings cannot be read any more, wait until all channels have it, and stop.
-
-        Raises:
-            SealedLogStoppedError: always.
-        """
+        """Alert that the log of findings cannot be read any more, wait until all channels have it, and stop."""
         problems = [finding_of_problem(self._logs.deployment, one) for one in self._problems]
         outbox.take(position, problems, [], live=True, now=self._clock())
         self._wake()

@@ -19,9 +19,6 @@ MOST_FAILURES = 20
 def read_status(path: Path, now: float) -> dict[str, Any]:
     """Return ``channels``, ``open``, ``failures`` and ``position``. Times are datetimes in UTC, ages in seconds.
 
-    Args:
-        now: seconds since 1970.
-
     Raises:
         UsageError: the outbox does not exist.
         OutboxError: it cannot be read.

@@ -13,16 +13,7 @@ from .finding import FindingEvent, rfc3339
 
 
 class Webhook:
-    """Sends one message per request.
-
-    Args:
-        key: of the channel in the configuration, for errors.
-        clock: seconds since 1970.
-        runbook_base_url: see :class:`.config.AlertConfig`.
-
-    Raises:
-        ConfigError: the secret or a TLS file is missing or unusable.
-    """
+    """Sends one message per request."""
 
     def __init__(
         self, key: str, config: WebhookChannel, clock: Callable[[], float], runbook_base_url: str = ""

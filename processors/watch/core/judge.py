@@ -1,7 +1,7 @@
 """Judges everything that is known at a given time: which findings open, and which are resolved.
 
-The findings depend on the facts and the time alone, never on the order in which facts arrive or on how often.
-:mod:`.rules` states what is wrong and for how long; this module turns that into findings that open and resolve once.
+The findings depend on the facts and the time alone, never on when or how often they are judged. :mod:`.rules` states
+what is wrong and for how long; this module turns that into findings that open and resolve once.
 """
 
 from __future__ import annotations
@@ -78,11 +78,7 @@ def entity_of_finding(rule: str, key: str) -> Entity | None:
 
 
 class Judge:
-    """Holds the state and the findings on record. ``add`` takes facts in any order; ``judge`` returns the changes.
-
-    Args:
-        known: findings on record, and whether each is open: they are not reported again.
-    """
+    """Holds the state and the findings on record, which are not reported again."""
 
     def __init__(self, policy: WatchPolicy = BUILT_IN, known: Mapping[Identity, bool] | None = None) -> None:
         self.lookup = PolicyLookup(policy)

@@ -1,7 +1,7 @@
 """The rules: what is wrong with a grant, a request or a session, given everything reported so far.
 
-Each rule yields candidates: from when something is wrong, and when that ended. Which of them are findings at a given
-time follows from these two (:mod:`.judge`). A later fact may end a finding; it never makes it as if it had not been.
+Each rule yields candidates: from when something is wrong, and when that ended. :mod:`.judge` decides which of them are
+findings at a given time. A later fact may end a finding, but never undoes it.
 """
 
 from __future__ import annotations
@@ -100,9 +100,8 @@ def session_candidates(
 ) -> Iterator[Candidate]:
     """Yield every possible finding about a session. However short it was, it needed a grant.
 
-    Args:
-        limits: those of the session's own resource.
-        grant_limits: those of the grant that the session names, if it is known.
+    ``limits`` are those of the session's own resource, ``grant_limits`` those of the grant that it names, if that is
+    known.
     """
     if session.started == NEVER:
         return
@@ -133,11 +132,7 @@ def _overdue(
     *,
     alone: bool,
 ) -> Iterator[Candidate]:
-    """Judge a deadline: access is overdue if nothing ended it by the deadline plus the grace.
-
-    Args:
-        over: when a removal or the next activation ended the period, or ``NEVER``.
-    """
+    """Judge a deadline: access is overdue if nothing ended it (``over``) by the deadline plus the grace."""
     due = period.due(limits)
     if due < over:  # while another grant of this access lasts, the access may still be there
         due = covered_until(due)

@@ -32,12 +32,7 @@ class Missing(NamedTuple):
 
 
 class NumberSequence:
-    """The numbers of a sequence, added in the order in which they arrived.
-
-    Args:
-        wait: how long a number may be late.
-        stored: the result of :meth:`to_json`, to restore it.
-    """
+    """The numbers of a sequence, added in the order in which they arrived. ``wait``: how long a number may be late."""
 
     def __init__(self, wait: int, stored: Sequence[Any] = (None, None, (), ())) -> None:
         self._wait = wait

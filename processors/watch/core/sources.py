@@ -84,11 +84,7 @@ class SourceHistory:
 
     @classmethod
     def from_json(cls, stored: dict[str, Any], source: Source, limits: SourceLimits) -> SourceHistory:
-        """Return the history that was stored. The policy may have changed meanwhile.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is not such a history.
-        """
+        """Return the history that was stored. The policy may have changed meanwhile."""
         history = cls.of(source, limits)
         if history.active is not None:
             spells = stored["active"] if stored["active"] is not None else [(stored["last"], stored["last"])]

@@ -100,12 +100,7 @@ class AccessState:
                 self.mark("grant", fact.request_id)
 
     def resume(self, size: int, histories: Iterable[dict[str, Any]]) -> None:
-        """Continue after a snapshot, all facts of which were restored.
-
-        Args:
-            size: number of entries that the snapshot covers.
-            histories: source histories as JSON.
-        """
+        """Continue after a snapshot of so many entries, all facts of which were restored."""
         self.size = size
         for stored in histories:
             system, instance = stored["source"]
@@ -214,12 +209,8 @@ class AccessState:
     def forget(self, before: int, is_needed: Callable[[Entity], bool]) -> Iterator[Entity | None]:
         """Forget entities that are over; yield each of them, and None now and then so that other work can proceed.
 
-        Anything that is open, falls due or was not judged yet stays, however old it is. A fact about a forgotten entity
-        starts a new one.
-
-        Args:
-            before: entities that ended at or after this time, or with a fact appended since, stay.
-            is_needed: whether an entity is needed for other reasons.
+        Anything that ended or had a fact since ``before``, is open, falls due or was not judged yet stays. A fact about
+        a forgotten entity starts a new one.
         """
         for session in _sliced(self.sessions.values()):
             if session is None:
