@@ -139,8 +139,6 @@ class FactArchive:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._parts = list(snapshot.parts)
-        self._frozen = 0
-        """Parts that must not change while facts are dropped."""
         self._recent: list[pa.RecordBatch] = []
         self.latest = 0
         """Append time of the latest fact since the start."""
@@ -172,7 +170,7 @@ class FactArchive:
     def _pack(self) -> None:
         """Compress recent facts, together with the last part if that is small."""
         tables, self._recent = self._recent, []
-        if tables and len(self._parts) > self._frozen and self._parts[-1].rows < PART_ROWS // 2:
+        if tables and self._parts and self._parts[-1].rows < PART_ROWS // 2:
             tables.insert(0, decode_part(self._parts.pop().value))
         self._parts += encode_parts(tables)
 
@@ -194,10 +192,10 @@ class FactArchive:
         or after ``index`` stay: they arrived since the entities were forgotten.
         """
         self._pack()
-        self._frozen = old = len(self._parts)
+        old, self._parts = self._parts, []  # facts that arrive meanwhile go into new parts
         kept: list[Part] = []
         remaining: list[pa.RecordBatch] = []
-        for part in self._parts[:old]:
+        for part in old:
             facts = decode_part(part.value)
             stay = [
                 key[0] >= index or (entity_of(key) not in forgotten and state.keeps(key)) for key in _fact_keys(facts)
@@ -211,8 +209,8 @@ class FactArchive:
                 kept += encode_parts(remaining)
                 remaining = []
             yield
-        self._parts[:old] = [*kept, *encode_parts(remaining)]
-        self._frozen = self.unpruned_rows = 0
+        self._parts = [*kept, *encode_parts(remaining), *self._parts]
+        self.unpruned_rows = 0
 
     def tables(self) -> Iterator[pa.RecordBatch]:
         """Yield the facts, part by part."""

@@ -167,13 +167,11 @@ class Outbox:
                 "WHERE name = ?",
                 (channel,),
             )
-            never_sent = self._database.execute(
+            never_sent = (
                 "SELECT finding FROM messages JOIN findings ON findings.number = finding WHERE channel = ? "
-                "AND change = 'opened' AND state = 'due' AND attempts = 0 AND ended_at IS NOT NULL",
-                (channel,),
-            ).fetchall()
-            for (number,) in never_sent:
-                self._skip("state = 'due' AND channel = ? AND finding = ?", (channel, number), ENDED_BEFORE)
+                "AND change = 'opened' AND state = 'due' AND attempts = 0 AND ended_at IS NOT NULL"
+            )
+            self._skip(f"state = 'due' AND channel = ? AND finding IN ({never_sent})", (channel, channel), ENDED_BEFORE)
             self._database.execute(
                 "UPDATE messages SET due = ?, failures = 0, refused_since = NULL "
                 "WHERE channel = ? AND state IN ('due', 'repeating')",

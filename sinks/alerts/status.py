@@ -28,9 +28,12 @@ def read_status(path: Path, now: float) -> dict[str, Any]:
     try:
         with closing(connect(path, read_only=True)) as database:
             return {
-                "channels": [_channel(database, row, now) for row in database.execute(_CHANNELS)],
+                "channels": [_plain(row) for row in database.execute(_CHANNELS, {"now": now})],
                 "open": [_finding(database, row) for row in database.execute(_OPEN)],
-                "failures": [_failure(row) for row in database.execute(_FAILURES, (MOST_FAILURES,))],
+                "failures": [
+                    _plain(row) | {"messages": json.loads(row["messages"])}
+                    for row in database.execute(_FAILURES, (MOST_FAILURES,))
+                ],
                 "position": _position(database),
             }
     except sqlite3.Error as error:
@@ -38,37 +41,30 @@ def read_status(path: Path, now: float) -> dict[str, Any]:
 
 
 _CHANNELS = """
-SELECT c.name, c.kind, c.disabled_at, c.disabled_why, c.paused_until,
-    (SELECT count(*) FROM messages WHERE channel = c.name AND state IN ('backlog', 'due')) AS pending,
-    (SELECT min(created) FROM messages WHERE channel = c.name AND state IN ('backlog', 'due')) AS since,
-    (SELECT count(*) FROM messages WHERE channel = c.name AND state = 'given_up') AS given_up,
-    (SELECT max(at) FROM deliveries WHERE channel = c.name AND result = 'delivered') AS delivered
-FROM channels c ORDER BY c.name"""
+SELECT c.name, c.kind,
+    CASE WHEN c.disabled_at IS NOT NULL THEN 'disabled' WHEN c.paused_until > :now THEN 'paused' ELSE 'ready' END
+        AS state,
+    c.disabled_at, c.disabled_why,
+    count(m.number) FILTER (WHERE m.state IN ('backlog', 'due')) AS pending,
+    max(0.0, :now - min(m.created) FILTER (WHERE m.state IN ('backlog', 'due'))) AS oldest_pending_seconds,
+    count(m.number) FILTER (WHERE m.state = 'given_up') AS given_up,
+    (SELECT max(at) FROM deliveries WHERE channel = c.name AND result = 'delivered') AS last_delivery,
+    f.at AS last_failure, coalesce(f.detail, '') AS last_failure_detail
+FROM channels c
+LEFT JOIN messages m ON m.channel = c.name
+LEFT JOIN deliveries f ON f.number =
+    (SELECT max(number) FROM deliveries WHERE channel = c.name AND result != 'delivered')
+GROUP BY c.name ORDER BY c.name"""
 _OPEN = "SELECT number, opened, acknowledged FROM findings WHERE ended_at IS NULL ORDER BY number"
 _FAILURES = (
     "SELECT at, channel, result, status, detail, messages FROM deliveries WHERE result != 'delivered' "
     "ORDER BY number DESC LIMIT ?"
 )
+_TIMES = {"at", "disabled_at", "last_delivery", "last_failure"}
 
 
-def _channel(database: sqlite3.Connection, row: sqlite3.Row, now: float) -> dict[str, Any]:
-    last = database.execute(
-        "SELECT at, detail FROM deliveries WHERE channel = ? AND result != 'delivered' ORDER BY number DESC LIMIT 1",
-        (row["name"],),
-    ).fetchone()
-    return {
-        "name": row["name"],
-        "kind": row["kind"],
-        "state": "disabled" if row["disabled_at"] is not None else "paused" if row["paused_until"] > now else "ready",
-        "disabled_at": _time(row["disabled_at"]),
-        "disabled_why": row["disabled_why"],
-        "pending": row["pending"],
-        "oldest_pending_seconds": max(0.0, now - row["since"]) if row["since"] is not None else None,
-        "given_up": row["given_up"],
-        "last_delivery": _time(row["delivered"]),
-        "last_failure": _time(last["at"]) if last is not None else None,
-        "last_failure_detail": last["detail"] if last is not None else "",
-    }
+def _plain(row: sqlite3.Row) -> dict[str, Any]:
+    return {name: _time(value) if name in _TIMES else value for name, value in dict(row).items()}
 
 
 def _finding(database: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
@@ -91,17 +87,6 @@ def _finding(database: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
         "acknowledged_by": acknowledged.facts.get("actor", "") if acknowledged else "",
         "summary": opened.summary,
         "channels": {one["channel"]: {"state": one["state"], "note": one["note"]} for one in messages},
-    }
-
-
-def _failure(row: sqlite3.Row) -> dict[str, Any]:
-    return {
-        "at": _time(row["at"]),
-        "channel": row["channel"],
-        "result": row["result"],
-        "status": row["status"],
-        "detail": row["detail"],
-        "messages": json.loads(row["messages"]),
     }
 
 

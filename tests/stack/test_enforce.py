@@ -348,7 +348,7 @@ def test_a_position_that_the_brokers_forgot_is_told_again(deploy: Deploy) -> Non
     end = end_offset(here.cluster, COMMANDS_TOPIC, 0)
     consumer = Consumer(reader_options(here.cluster, group))
     journal = TransactionalEventWriter(here.cluster, here.deployment, lambda: False)
-    journal.follow(consumer, -1)
+    journal.consumer = consumer
     for _ in range(2):
         journal.write([], end)
         assert committed_offset(here.cluster, group, COMMANDS_TOPIC, 0) == end
