@@ -18,7 +18,7 @@ hypothesis.settings.register_profile("quick", deadline=None, derandomize=True, m
 hypothesis.settings.register_profile("slow", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("slow" if os.environ.get("GRANTLEDGER_TEST_SLOW") else "quick")
 
-_prefixes = itertools.count(1)
+_numbers = itertools.count(1)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -49,16 +49,18 @@ def samples() -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
-    """A broker per module: consumer groups and transactional ids carry the deployment's name, which modules share."""
-    with LocalBroker(tmp_path_factory.mktemp("broker")) as running:
-        yield running
+    """The broker of this test process. Tests that stop it use ``own_broker``."""
+    running = LocalBroker(tmp_path_factory.mktemp("broker"))
+    running.start()
+    yield running
+    running.kill()  # nothing reads its data again, and a clean stop takes seconds with many topics
 
 
 @pytest.fixture(scope="module")
 def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
-    """A broker for one module alone, which may stop it."""
+    """A broker for one module, which may stop it."""
     with LocalBroker(tmp_path_factory.mktemp("own-broker")) as running:
         yield running
 
@@ -67,13 +69,18 @@ def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker
 def make_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Pipeline]]:
     """Make pipelines over a broker, by its address; all are stopped at the end of the module.
 
-    Each has its own topic prefix, so that all tests of a process can share one broker.
+    Each has its own deployment name and topic prefix: topics, consumer groups and transactional ids carry them.
     """
     made: list[Pipeline] = []
 
     def make(bootstrap_servers: str, environment: dict[str, str] | None = None) -> Pipeline:
+        name = f"test{next(_numbers)}"
         pipeline = Pipeline(
-            bootstrap_servers, tmp_path_factory.mktemp("data"), environment, topic_prefix=f"test{next(_prefixes)}-"
+            bootstrap_servers,
+            tmp_path_factory.mktemp("data"),
+            environment,
+            deployment=f"{name}.example",
+            topic_prefix=f"{name}-",
         )
         pipeline.make_topics()
         made.append(pipeline)

@@ -51,7 +51,7 @@ def pipeline(
 def here(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Enforcement]:
     """The enforcer of the same deployment: it takes away what the watch tells it to."""
     folder = tmp_path_factory.mktemp("enforcer") / "here"
-    one = Enforcement(pipeline, pipeline.environment["GRANTLEDGER_DEPLOYMENT"], folder, max_per_window="1000")
+    one = Enforcement(pipeline, pipeline.deployment, folder, max_per_window="1000")
     one.policy(
         f"[targets.files]\nplugin = 'exec'\ncommand = {one.program('take')}\nread_back = {one.program('look')}\n"
         "timeout_seconds = 300\n[[routes]]\ntarget = 'files'\n"

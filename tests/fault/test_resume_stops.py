@@ -29,9 +29,9 @@ LIFECYCLE = "access.lifecycle"
 class Ledger:
     """One deployment with a little in it, whose sealer is stopped."""
 
-    def __init__(self, pipeline: Pipeline, name: str) -> None:
+    def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
-        self.name = name
+        self.group = f"{pipeline.deployment}-seal"
         self.admin = pipeline.cluster.admin
         self.lifecycle = pipeline.cluster.physical(LIFECYCLE)
         self.seal_until_done(60)
@@ -92,12 +92,12 @@ class Ledger:
         return [
             value
             for _, _, value in records
-            if value and rule.encode().hex() in value and self.name.encode().hex() in value
+            if value and rule.encode().hex() in value and self.pipeline.deployment.encode().hex() in value
         ]
 
     def alter(self, offset: int) -> None:
         """Move the sealers' committed offset by hand, as an operator can."""
-        where = ConsumerGroupTopicPartitions(f"{self.name}-seal", [TopicPartition(self.lifecycle, 0, offset)])
+        where = ConsumerGroupTopicPartitions(self.group, [TopicPartition(self.lifecycle, 0, offset)])
 
         def altered() -> bool:  # the group must be empty first: its static member leaves when its session ends
             try:
@@ -111,16 +111,15 @@ class Ledger:
 
 @pytest.fixture(scope="module")
 def make(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Callable[..., Ledger]:
-    def ledger(name: str, **environment: str) -> Ledger:
-        pipeline = make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_DEPLOYMENT": name, **environment})
-        return Ledger(pipeline, name)
+    def ledger(**environment: str) -> Ledger:
+        return Ledger(make_pipeline(broker.bootstrap_servers, environment))
 
     return ledger
 
 
 @pytest.fixture(scope="module")
 def ledger(make: Callable[..., Ledger]) -> Ledger:
-    return make("keys.example")
+    return make()
 
 
 @pytest.fixture
@@ -167,9 +166,8 @@ def test_another_key_stops_every_log(ledger: Ledger, key: Path) -> None:
 
 
 def test_a_committed_offset_moved_by_hand_stops_that_log(ledger: Ledger) -> None:
-    group = f"{ledger.name}-seal"
-    asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(ledger.lifecycle, 0)])]
-    [right] = ledger.admin.list_consumer_group_offsets(asked)[group].result(10).topic_partitions
+    asked = [ConsumerGroupTopicPartitions(ledger.group, [TopicPartition(ledger.lifecycle, 0)])]
+    [right] = ledger.admin.list_consumer_group_offsets(asked)[ledger.group].result(10).topic_partitions
     ledger.alter(right.offset - 5)
     ledger.stops_one("offset_mismatch")
     assert ledger.sealed_stays()
@@ -179,7 +177,7 @@ def test_a_committed_offset_moved_by_hand_stops_that_log(ledger: Ledger) -> None
 def test_an_expired_group_is_restored_from_the_sealed_tail(ledger: Ledger) -> None:
     def deleted() -> bool:
         try:
-            ledger.admin.delete_consumer_groups([f"{ledger.name}-seal"])[f"{ledger.name}-seal"].result(10)
+            ledger.admin.delete_consumer_groups([ledger.group])[ledger.group].result(10)
         except Exception:
             return False
         return True
@@ -216,7 +214,9 @@ def foreign_batch(ledger: Ledger, topic: str, partition: int) -> bytes:
     """Return a batch with a valid note that does not continue the log: the one before it was never written."""
     settings = load_settings(ledger.pipeline.data_dir)
     signer = LocalSigner.from_pem(settings.private_key_path.read_bytes(), None)
-    logs = SealedLogs(ledger.pipeline.cluster, ledger.name, LogKeys.single(signer.public_key), on_problem=print)
+    logs = SealedLogs(
+        ledger.pipeline.cluster, ledger.pipeline.deployment, LogKeys.single(signer.public_key), on_problem=print
+    )
     last = logs.last(topic, partition)
     assert last is not None
     head = last.head
@@ -227,7 +227,7 @@ def foreign_batch(ledger: Ledger, topic: str, partition: int) -> bytes:
 
 
 def test_the_store_stops_at_discontinuous_logs(make: Callable[..., Ledger]) -> None:
-    ledger = make("discontinuous.example")
+    ledger = make()
     pipeline, producer = ledger.pipeline, Producer(ledger.pipeline.options)
     partitions = [(LIFECYCLE, 0), ("access.findings", 0), *(("access.activity", number) for number in range(4))]
     for number, (topic, partition) in enumerate(partitions):
@@ -250,7 +250,7 @@ def test_the_store_stops_at_discontinuous_logs(make: Callable[..., Ledger]) -> N
 
 
 def test_lost_sealed_topics_are_never_begun_again(make: Callable[..., Ledger]) -> None:
-    ledger = make("lost.example")
+    ledger = make()
     ledger.pipeline.remake_topics(f"{LIFECYCLE}.sealed", "access.activity.sealed", "access.findings.sealed")
     ledger.refuses("every partition is stopped", "its batches are lost", rule="sealed_topic_lost")
     assert committed_records(ledger.pipeline.cluster, [f"{LIFECYCLE}.sealed"]) == {(f"{LIFECYCLE}.sealed", 0): []}
@@ -261,7 +261,7 @@ def test_lost_sealed_topics_are_never_begun_again(make: Callable[..., Ledger]) -
 
 @pytest.mark.slow
 def test_a_replaced_input_topic_stops_its_log(make: Callable[..., Ledger]) -> None:
-    ledger = make("replaced.example")
+    ledger = make()
     ledger.pipeline.remake_topics(LIFECYCLE)
     # As many records as before and more: only its id tells that it is another topic.
     Load(ledger.pipeline.cluster, 200, 2000, seed=9, odd=False).start().finish()
@@ -270,7 +270,7 @@ def test_a_replaced_input_topic_stops_its_log(make: Callable[..., Ledger]) -> No
 
 
 def test_a_topic_replaced_under_a_running_sealer_stops_its_log(make: Callable[..., Ledger]) -> None:
-    ledger = make("running.example")
+    ledger = make()
     pipeline = ledger.pipeline
     pipeline.start("seal")
     wait_for(lambda: pipeline.log("seal").count("partition_assigned") >= 6, "sealing has begun")
@@ -288,7 +288,7 @@ def test_a_topic_replaced_under_a_running_sealer_stops_its_log(make: Callable[..
 
 @pytest.mark.slow
 def test_unsealed_input_taken_by_retention_stops_its_log(make: Callable[..., Ledger]) -> None:
-    ledger = make("expired.example")
+    ledger = make()
     Load(ledger.pipeline.cluster, 100, 2000, seed=9, odd=False).start().finish()
     where = TopicPartition(ledger.lifecycle, 0, -1)  # everything up to its end
     ledger.admin.delete_records([where])[where].result(20)
@@ -298,7 +298,7 @@ def test_unsealed_input_taken_by_retention_stops_its_log(make: Callable[..., Led
 
 def test_markers_taken_by_retention_are_no_unsealed_input(make: Callable[..., Ledger]) -> None:
     """The end of the findings is a transaction marker: it is no record, and expires like one."""
-    ledger = make("markers.example", GRANTLEDGER_HEAD_RESTATE_SECONDS="1")
+    ledger = make(GRANTLEDGER_HEAD_RESTATE_SECONDS="1")
     pipeline = ledger.pipeline
     producer = Producer({**pipeline.options, "transactional.id": "markers"})
     producer.init_transactions(20)

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException, Producer
 from grantledger.kafka.options import transactional_options
 from grantledger.kafka.topics import create_topics
 from grantledger.processors.watch.kafka_snapshots import KafkaSnapshots
-from grantledger.producers import Actor, Client, Event, Resource, Source, Subject
+from grantledger.producers import Actor, Event, Resource, Source, Subject
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.catalog import SchemaCatalog, WriterSchema, event_schema
 from grantledger.schemas.codec import EventEncoder
@@ -78,7 +78,7 @@ def revoked(name: str) -> Event:
 
 
 def send(pipeline: Pipeline, *events: Event) -> None:
-    with Client(pipeline.options, system="bot", topic_prefix=pipeline.cluster.topic_prefix) as client:
+    with pipeline.client(system="bot") as client:
         for event in events:
             client.send(event)
 

@@ -32,7 +32,6 @@ from support.events import NOON, event, produce, produce_raw_header, read_datum,
 from support.pipeline import Pipeline, samples
 from support.waiting import wait_for
 
-DEPLOYMENT = "test.example"
 SCHEMA = event_schema()
 ENCODER = EventEncoder()
 TOPICS = ("access.lifecycle", "access.activity")
@@ -355,7 +354,7 @@ def test_a_time_that_the_sender_set(sent: Sent) -> None:
         }
     ]
     shown = sent.pipeline.query("SELECT origin FROM events WHERE event_type = 'finding.opened'")
-    assert [row["origin"] for row in shown] == [f"{DEPLOYMENT}/access.findings/0/0"]
+    assert [row["origin"] for row in shown] == [sent.pipeline.origin("access.findings")]
     assert sent.pipeline.metric("seal", "grantledger_sender_timed_entries_total") == len(times)
 
 
@@ -369,7 +368,7 @@ def test_a_schema_that_is_registered_later(sent: Sent) -> None:
     sent.add("access.lifecycle", [{"key": b"before", "value": value}, *sent.company("access.lifecycle", "later")])
     wait_for(lambda: sent.rejected() == Counter({("access.lifecycle", "schema_unknown"): 1}), "it is rejected")
     registered: Event = schema_registered(
-        DEPLOYMENT, WriterSchema(prefix, SCHEMA.text), initial=False, at=datetime.now(UTC)
+        sent.pipeline.deployment, WriterSchema(prefix, SCHEMA.text), initial=False, at=datetime.now(UTC)
     )
     key = schema_key(WriterSchema(prefix, SCHEMA.text)).encode()
     produce(sent.pipeline.cluster, "access.findings", [{"key": key, "value": ENCODER.encode(registered)}])

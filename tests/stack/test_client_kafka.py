@@ -1,21 +1,19 @@
-"""The ways in against a real broker: what is acknowledged is there, what is not there is said."""
+"""The producer client and ``demo --traffic-only`` on a real broker."""
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Consumer, Producer
 
 from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.offsets import end_offset
@@ -23,27 +21,26 @@ from grantledger.producers import Client, DeliveryError, Resource, grant_activat
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import decode
+from support.pipeline import Pipeline
 
 TOPICS = {"access.lifecycle": 1, "access.activity": 4}
 
 
 class Tail:
-    """Reads what arrives in the input topics from now on."""
+    """Reads the records that arrive in the input topics from now on."""
 
-    def __init__(self, servers: str) -> None:
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
         self._consumer = Consumer(
-            {
-                "bootstrap.servers": servers,
-                "group.id": f"tail-{time.monotonic_ns()}",
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-            }
+            {**cluster.options, "group.id": "tail", "enable.auto.commit": False, "isolation.level": "read_committed"}
         )
-        partitions = [TopicPartition(topic, number) for topic, count in TOPICS.items() for number in range(count)]
-        cluster = Cluster({"bootstrap.servers": servers})
-        for partition in partitions:  # which may have no leader yet
-            partition.offset = end_offset(cluster, partition.topic, partition.partition)
-        self._consumer.assign(partitions)
+        self._consumer.assign(
+            [
+                cluster.partition(topic, number, end_offset(cluster, topic, number))
+                for topic, count in TOPICS.items()
+                for number in range(count)
+            ]
+        )
 
     def read(self, count: int, seconds: float = 20.0) -> list[tuple[str, bytes, dict[str, Any]]]:
         """Return up to ``count`` records as topic, key and decoded value."""
@@ -53,29 +50,28 @@ class Tail:
         while len(found) < count and time.monotonic() < deadline:
             for message in self._consumer.consume(500, timeout=0.2):
                 assert message.error() is None
-                found.append((message.topic(), message.key(), decode(message.value(), catalog, 0)))
+                topic = self._cluster.logical(message.topic())
+                found.append((topic, message.key(), decode(message.value(), catalog, 0)))
         return found
 
     def close(self) -> None:
         self._consumer.close()
 
 
+@pytest.fixture(scope="module")
+def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    return make_pipeline(broker.bootstrap_servers)
+
+
 @pytest.fixture
-def tail(broker: LocalBroker) -> Iterator[Tail]:
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
-    for topic, count in TOPICS.items():
-        try:
-            admin.create_topics([NewTopic(topic, count, 1)])[topic].result(timeout=20)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise
-    opened = Tail(broker.bootstrap_servers)
+def tail(pipeline: Pipeline) -> Iterator[Tail]:
+    opened = Tail(pipeline.cluster)
     yield opened
     opened.close()
 
 
-def test_what_is_sent_is_there_under_its_key(broker: LocalBroker, tail: Tail) -> None:
-    with Client({"bootstrap.servers": broker.bootstrap_servers}, system="deploy-bot", instance="eu-1") as client:
+def test_sent_events_are_there_under_their_keys(pipeline: Pipeline, tail: Tail) -> None:
+    with pipeline.client(system="deploy-bot", instance="eu-1") as client:
         granted = client.send(
             grant_activated(
                 subject="alice",
@@ -88,12 +84,12 @@ def test_what_is_sent_is_there_under_its_key(broker: LocalBroker, tail: Tail) ->
             client.send(session_query(subject="alice", session_id=f"s{number % 7}", query=f"select {number}"))
     assert client.acknowledged == 2001
     found = tail.read(2001)
-    assert sorted(value["source"]["seq"] for _, _, value in found) == [1, *range(1, 2001)]  # a counter a topic
+    assert sorted(value["source"]["seq"] for _, _, value in found) == [1, *range(1, 2001)]  # one counter per topic
     topic, key, value = next(record for record in found if record[0] == "access.lifecycle")
     assert (topic, key.decode(), value["event_id"]) == ("access.lifecycle", granted.grant_id, granted.event_id)
 
 
-def test_a_broker_that_is_not_there_is_said_with_the_event(broker: LocalBroker) -> None:
+def test_an_unreachable_broker_is_reported_with_the_event() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         servers = f"127.0.0.1:{unused.getsockname()[1]}"
@@ -105,13 +101,11 @@ def test_a_broker_that_is_not_there_is_said_with_the_event(broker: LocalBroker) 
     assert "refused" in str(caught.value)
 
 
-def test_a_missing_topic_is_said_with_the_event(broker: LocalBroker) -> None:
+def test_a_missing_topic_is_reported_with_the_event(pipeline: Pipeline) -> None:
     class Misdirected:
-        """The real producer, sent to a topic that is not there."""
+        """The real producer, sending to a topic that does not exist."""
 
         def __init__(self, options: dict[str, Any]) -> None:
-            from confluent_kafka import Producer
-
             self.real = Producer({**options, "message.timeout.ms": 3000})
 
         def produce(self, topic: str, **record: Any) -> None:
@@ -120,8 +114,7 @@ def test_a_missing_topic_is_said_with_the_event(broker: LocalBroker) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(self.real, name)
 
-    servers = {"bootstrap.servers": broker.bootstrap_servers}
-    client = Client(servers, system="x", make_producer=Misdirected)
+    client = Client(pipeline.options, system="x", make_producer=Misdirected)
     event = client.send(session_query(subject="alice", session_id="s", query="select 1"))
     with pytest.raises(DeliveryError) as caught:
         client.flush()
@@ -129,13 +122,12 @@ def test_a_missing_topic_is_said_with_the_event(broker: LocalBroker) -> None:
     client.close()
 
 
-def test_sample_runs_until_sigterm_then_ends_what_is_open_and_exits_0(
-    broker: LocalBroker, tail: Tail, tmp_path: Path
+def test_traffic_runs_until_sigterm_then_ends_open_access_and_exits_0(
+    pipeline: Pipeline, tail: Tail, tmp_path: Path
 ) -> None:
-    environment = {**os.environ, "GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
     child = subprocess.Popen(
         [sys.executable, "-m", "grantledger.cli", "demo", "--traffic-only", "--rate", "10"],
-        env=environment,
+        env=pipeline.environment,
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -153,7 +145,7 @@ def test_sample_runs_until_sigterm_then_ends_what_is_open_and_exits_0(
     assert len(found) == acknowledged
     values = [value for _, _, value in found]
     given = {value["grant_id"] for value in values if value["event_type"] == "grant.activated"}
-    # AWS's temporary credentials end by themselves, and AWS writes nothing when they do.
+    # AWS's temporary credentials expire automatically, and AWS writes no record of it.
     given = {grant for grant in given if not grant.startswith("ASIA")}
     taken = {value["grant_id"] for value in values if value["event_type"] in ("grant.revoked", "grant.expired")}
     assert given == taken

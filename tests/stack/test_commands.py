@@ -145,7 +145,12 @@ def test_topics_check_names_what_differs(pipeline: Pipeline) -> None:
 
 def test_a_person_acknowledges_and_closes_a_finding(pipeline: Pipeline) -> None:
     event = finding_opened(
-        "test.example", rule="head_mismatch", key="access.activity/0", evidence={}, at=datetime.now(UTC), identity="1"
+        pipeline.deployment,
+        rule="head_mismatch",
+        key="access.activity/0",
+        evidence={},
+        at=datetime.now(UTC),
+        identity="1",
     )
     record = Record(event.topic, EventEncoder().encode(event), event.key)
     Publisher(pipeline.cluster).publish([record])
@@ -202,7 +207,7 @@ def test_init_refuses_an_existing_ledger(pipeline: Pipeline, tmp_path: Path) -> 
     refused = pipeline.run("init")
     assert refused.returncode == 2 and "exists already" in refused.stderr
     elsewhere = pipeline.run("init", "--data", str(tmp_path))  # without the key, over the same ledger
-    assert elsewhere.returncode == 2 and "the ledger of test.example exists already" in elsewhere.stderr
+    assert elsewhere.returncode == 2 and f"the ledger of {pipeline.deployment} exists already" in elsewhere.stderr
     assert not (tmp_path / "keys").exists()
 
 

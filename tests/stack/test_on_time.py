@@ -137,7 +137,7 @@ def enforcing(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Enforcement, Child]]:
     """One ``grantledger enforce --carry-out`` with all that it can reach."""
-    here = Enforcement(pipeline, pipeline.environment["GRANTLEDGER_DEPLOYMENT"], tmp_path_factory.mktemp("e") / "here")
+    here = Enforcement(pipeline, pipeline.deployment, tmp_path_factory.mktemp("e") / "here")
     here.environment |= {
         "BROKER_SECRET": "whsec_" + base64.b64encode(bytes(range(32))).decode(),
         "ORDERS_PASSWORD": PASSWORD,

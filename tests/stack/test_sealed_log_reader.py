@@ -20,6 +20,7 @@ from support.small_ledger import SIGNER, Entry, seal_parts
 
 ENTRIES: list[Entry] = [(1, offset, 5, b"k", b"v", NO_HEADERS) for offset in range(8, 20)]
 BATCHES, _ = seal_parts([ENTRIES[at : at + 3] for at in range(0, 12, 3)])
+DEPLOYMENT, _, _ = BATCHES[0].origin.partition("/")
 KEYS = LogKeys.single(SIGNER.public_key)
 
 
@@ -29,7 +30,7 @@ class SealedTopic:
     def __init__(self, pipeline: Pipeline) -> None:
         self.cluster = pipeline.cluster
         self.problems: list[SealedLogProblem] = []
-        self.logs = SealedLogs(self.cluster, "test.example", KEYS, self.problems.append)
+        self.logs = SealedLogs(self.cluster, DEPLOYMENT, KEYS, self.problems.append)
 
     def append(self, *values: SealedBatch | bytes) -> None:
         producer = Producer(self.cluster.options)
@@ -65,9 +66,9 @@ def test_a_reader_returns_the_batches_so_far_and_then_new_ones(topic: SealedTopi
 
 def test_a_record_without_a_valid_note_is_skipped_with_one_finding(topic: SealedTopic) -> None:
     topic.append(BATCHES[0], b"no batch", BATCHES[1], b"no batch either")
-    publisher = ProblemPublisher(topic.cluster, "test.example")
-    for on_problem in (publisher, ProblemPublisher(topic.cluster, "test.example"), publisher):
-        logs = SealedLogs(topic.cluster, "test.example", KEYS, on_problem)
+    publisher = ProblemPublisher(topic.cluster, DEPLOYMENT)
+    for on_problem in (publisher, ProblemPublisher(topic.cluster, DEPLOYMENT), publisher):
+        logs = SealedLogs(topic.cluster, DEPLOYMENT, KEYS, on_problem)
         with logs.open(LIFECYCLE_TOPIC) as reader:
             assert to_end(reader) == BATCHES[:2] and not reader.stopped
     found = committed_records(topic.cluster, [FINDINGS_TOPIC])[FINDINGS_TOPIC, 0]
@@ -94,7 +95,7 @@ def test_the_last_batch_is_the_last_one_with_a_valid_note(topic: SealedTopic) ->
 def test_with_another_key_there_is_no_last_batch_and_nothing_is_reported(topic: SealedTopic) -> None:
     topic.append(*BATCHES)
     other = LogKeys.single(LocalSigner.generate().public_key)
-    logs = SealedLogs(topic.cluster, "test.example", other, topic.problems.append)
+    logs = SealedLogs(topic.cluster, DEPLOYMENT, other, topic.problems.append)
     with pytest.raises(SealedLogStoppedError, match="key_file"):
         logs.last(LIFECYCLE_TOPIC)
     assert topic.problems == []

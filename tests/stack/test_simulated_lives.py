@@ -41,7 +41,7 @@ def test_planted_faults_are_found_through_kafka_and_faust(
     producer.init_transactions(30)
     pipeline.make_key()
     signer = load_signer(load_settings(pipeline.data_dir))
-    genesis = Genesis("test.example/access.lifecycle/0/0", bytes(16), 0)
+    genesis = Genesis(pipeline.origin(LIFECYCLE_TOPIC), bytes(16), 0)
     for batch, _ in sealed_batches(simulation, 20.0, genesis=genesis, signer=signer):
         producer.begin_transaction()
         producer.produce(pipeline.cluster.physical("access.lifecycle.sealed"), encode(batch), batch.origin, 0)

@@ -28,7 +28,7 @@ from grantledger.ledger.entry import Genesis, chain, payload_hashes
 from grantledger.ledger.keys import LocalSigner, LogKeys, public_pem, read_public_pem
 from grantledger.ledger.merkle import Frontier, root_of
 from grantledger.ledger.note import BatchFacts, Checkpoint, NoteError, open_sealed_checkpoint, sign_checkpoint
-from grantledger.producers import Actor, Client, Event, Source, Subject
+from grantledger.producers import Actor, Event, Source, Subject
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.arrow import DECODED_SCHEMA, ERASED
 from grantledger.schemas.catalog import event_schema
@@ -43,7 +43,7 @@ from support.pipeline import Pipeline
 from support.tamper import TABLES, TamperedStore, copied, other_value, replaced
 from support.waiting import wait_for
 
-DEPLOYMENT = "test.example"
+DEPLOYMENT = "tamper.example"
 LIFECYCLE = f"{DEPLOYMENT}/access.lifecycle/0/0"
 FINDINGS = f"{DEPLOYMENT}/access.findings/0/0"
 ANCHORS = anchor_origin(DEPLOYMENT)
@@ -126,7 +126,7 @@ class Ledger:
 
 def send_alone(pipeline: Pipeline, sent: Event, stored: int) -> None:
     """Send one event and wait until it is stored, so that it is alone in its batch."""
-    with Client(pipeline.options, topic_prefix=pipeline.cluster.topic_prefix) as client:
+    with pipeline.client() as client:
         client.send(sent)
     pipeline.wait_stored(stored)
 
@@ -150,7 +150,7 @@ def make(pipeline: Pipeline) -> None:
     stored += produce(pipeline.cluster, "access.lifecycle", garbage)
     stored += produce(pipeline.cluster, "access.activity", garbage)
     pipeline.wait_stored(stored)
-    with Client(pipeline.options, topic_prefix=pipeline.cluster.topic_prefix) as client:
+    with pipeline.client() as client:
         for number in range(10, 30):
             client.send(event("grant.activated", number))
             client.send(event("session.query", number))
@@ -189,7 +189,7 @@ def make(pipeline: Pipeline) -> None:
 def ledger(
     broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Ledger]:
-    pipeline = make_pipeline(broker.bootstrap_servers)
+    pipeline = make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_DEPLOYMENT": DEPLOYMENT})
     make(pipeline)
     folder = copied(pipeline.data_dir / "clickhouse", tmp_path_factory.mktemp("tampered") / "clickhouse")
     key = read_public_pem((pipeline.data_dir / "keys" / "log.pub").read_bytes())

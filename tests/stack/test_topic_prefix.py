@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from grantledger.producers import Client, grant_activated
+from grantledger.producers import grant_activated
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.event import Resource
 from grantledger.schemas.topics import topic_specs
@@ -33,7 +33,7 @@ def test_two_prefixes_on_one_cluster(broker: LocalBroker, tmp_path: Path) -> Non
             pipelines[prefix] = running
             running.make_topics()
             running.start("seal", "store", "anchor", "watch")
-            with Client(running.cluster.options, system="test", topic_prefix=prefix) as client:
+            with running.client(system="test") as client:
                 for number in range(count):
                     grant = {"grant_id": f"{running.cluster.topic_prefix}{number}", "expires_at": None}
                     client.send(grant_activated(subject="alice", resource=DATABASE, entitlement="read", **grant))

@@ -76,11 +76,11 @@ class Enforcement:
     def __init__(self, pipeline: Pipeline, deployment: str, folder: Path, **settings: str) -> None:
         self.deployment, self.folder = deployment, folder
         (folder / "data").mkdir(parents=True)
-        shared = deployment == pipeline.environment["GRANTLEDGER_DEPLOYMENT"]
+        shared = deployment == pipeline.deployment
         self.pipeline = Pipeline(
             pipeline.bootstrap_servers,
             folder / "data",
-            {"GRANTLEDGER_DEPLOYMENT": deployment},
+            deployment=deployment,
             topic_prefix=pipeline.cluster.topic_prefix if shared else f"{deployment}.",
         )
         if not shared:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from grantledger.kafka.records import read_whole
-from grantledger.producers import Client, Event, Resource, Subject, grant_activated, grant_revoked
+from grantledger.producers import Event, Resource, Subject, grant_activated, grant_revoked
 from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.children import Child
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
@@ -65,7 +65,7 @@ def revoked(name: str) -> Event:
 
 def send(pipeline: Pipeline, *events: Event) -> None:
     """Have Kafka take events from an access tool."""
-    with Client(pipeline.options, system="bot", instance="test", topic_prefix=pipeline.cluster.topic_prefix) as client:
+    with pipeline.client(system="bot", instance="test") as client:
         for event in events:
             client.send(event)
 

@@ -129,7 +129,7 @@ def assert_sound(pipeline: Pipeline) -> None:
         heads.append({origin: tuple(head) for origin, head in report["heads"].items()})
     assert heads[0] == heads[1], "the heads differ between ClickHouse and Kafka"
     for (topic, partition), records in committed_records(pipeline.cluster, INPUT_TOPICS).items():
-        size, _root = heads[0][f"test.example/{topic}/{partition}/0"]
+        size, _root = heads[0][pipeline.origin(topic, partition)]
         assert size == len(records)
 
 
@@ -139,12 +139,12 @@ def chain_by_hand(pipeline: Pipeline, topic: str, partition: int) -> str:
     This is an independent implementation that shares no code with ``ledger``.
     """
     [genesis] = pipeline.query(
-        f"SELECT hex(genesis_hash) AS g FROM origins WHERE origin = 'test.example/{topic}/{partition}/0'"
+        f"SELECT hex(genesis_hash) AS g FROM origins WHERE origin = '{pipeline.origin(topic, partition)}'"
     )
     rows = pipeline.query(
         "SELECT flags, toUInt32(offset) AS o, toInt64(toUnixTimestamp64Milli(append_time)) AS t, isNull(key) AS nk, "
         "isNull(value) AS nv, hex(ifNull(key, '')) AS k, hex(ifNull(value, '')) AS v, hex(headers) AS h FROM entries "
-        f"WHERE origin = 'test.example/{topic}/{partition}/0' ORDER BY index"
+        f"WHERE origin = '{pipeline.origin(topic, partition)}' ORDER BY index"
     )
     leaf = bytes.fromhex(genesis["g"])
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.topics import TopicError, create_topics
+from grantledger.ledger.entry import origin_of
+from grantledger.producers import Client
 from grantledger.runtime.children import Child, ChildSpec
 from grantledger.runtime.keys import create_key
 from grantledger.runtime.settings import Settings, load_settings
@@ -43,6 +45,7 @@ class Pipeline:
         data_dir: Path,
         environment: Mapping[str, str] | None = None,
         *,
+        deployment: str = "test.example",
         topic_prefix: str = "",
     ) -> None:
         self.data_dir = data_dir
@@ -52,7 +55,7 @@ class Pipeline:
         self.environment = {
             **os.environ,
             "GRANTLEDGER_DATA_DIR": str(data_dir),
-            "GRANTLEDGER_DEPLOYMENT": "test.example",
+            "GRANTLEDGER_DEPLOYMENT": deployment,
             "GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
             "GRANTLEDGER_TOPIC_PREFIX": topic_prefix,
             "GRANTLEDGER_SEAL_LINGER_SECONDS": "0.2",
@@ -60,6 +63,18 @@ class Pipeline:
             **(environment or {}),
         }
         self.children: dict[str, Child] = {}
+
+    @property
+    def deployment(self) -> str:
+        return self.environment["GRANTLEDGER_DEPLOYMENT"]
+
+    def origin(self, topic: str, partition: int = 0) -> str:
+        """Return the name of the log of a partition."""
+        return origin_of(self.deployment, topic, partition)
+
+    def client(self, **options: Any) -> Client:
+        """Return a producer client for this pipeline's topics."""
+        return Client(self.options, topic_prefix=self.cluster.topic_prefix, **options)
 
     def make_topics(self, activity_partitions: int = 4) -> None:
         """Create topics and key, as ``grantledger init`` does."""
