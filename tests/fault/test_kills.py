@@ -1,4 +1,4 @@
-"""kill -9 at random points of a load: nothing lost, nothing doubled, one history."""
+"""``kill -9`` at random points under load: nothing is lost, nothing is duplicated, and there is one history."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from support.oracle import assert_exactly_once, assert_sound, chain_by_hand, com
 from support.pipeline import Pipeline
 from support.waiting import wait_for
 
-KILLS = 20
-
 
 @pytest.fixture(scope="module")
 def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
@@ -26,26 +24,22 @@ def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pip
     return running
 
 
-def test_twenty_kills_of_sealer_and_store(pipeline: Pipeline) -> None:
+@pytest.mark.parametrize(("kills", "records"), [(8, 8_000), pytest.param(20, 24_000, marks=pytest.mark.slow)])
+def test_sealer_and_store_are_killed(pipeline: Pipeline, kills: int, records: int) -> None:
     draw = random.Random(20260301)
-    load = Load(pipeline.cluster, count=24_000, rate=450, seed=1).start()
-    victims = ["seal", "store"] * (KILLS // 2)
+    load = Load(pipeline.cluster, count=records, rate=450, seed=kills).start()
+    victims = ["seal", "store"] * (kills // 2)
     draw.shuffle(victims)
-    began = time.monotonic()
     for victim in victims:
-        # From the middle of its start to well into its work: wherever it is then, it must do no harm.
+        # Anywhere between the middle of its start and well into its work.
         time.sleep(draw.uniform(0.5, 3.5))
         pipeline.kill(victim)
         pipeline.start(victim)
         assert not load.failures, load.failures
-    print(f"{KILLS} kills in {time.monotonic() - began:.0f} s")
     sent = load.finish()
-    print(f"load done {time.monotonic() - began:.0f} s")
     total = wait_until_stored(pipeline)
-    print(f"stored {time.monotonic() - began:.0f} s")
-    assert total >= len(sent) >= 24_000
+    assert total >= len(sent) >= records
     assert_exactly_once(pipeline, sent)
-    print(f"checked {time.monotonic() - began:.0f} s")
     [head] = pipeline.query(
         f"SELECT hex(argMax(leaf_hash, index)) AS h FROM entries WHERE origin = '{pipeline.origin('access.lifecycle')}'"
     )
@@ -62,7 +56,7 @@ def test_an_anchor_killed_before_its_target_answered_is_published_again(pipeline
     file = pipeline.data_dir / "anchors.jsonl"
     pipeline.kill("anchor")
     before = file.read_bytes()
-    # The target refuses, so what follows is committed in Kafka and nowhere outside: then the process dies.
+    # The target fails, so new anchors are committed in Kafka and published nowhere. Then the process dies.
     file.unlink()
     file.mkdir()
     failed = "grantledger_anchor_target_failures_total"
@@ -73,7 +67,7 @@ def test_an_anchor_killed_before_its_target_answered_is_published_again(pipeline
     file.write_bytes(before + b'{"origin": "torn by a crash')
     committed = len(committed_records(pipeline.cluster, ["access.anchors"])["access.anchors", 0])
     pipeline.start("anchor")
-    wait_for(lambda: committed - 1 in file_indices(file), "the last committed anchor is outside")
+    wait_for(lambda: committed - 1 in file_indices(file), "the last committed anchor is published")
     draw = random.Random(7)
     for _ in range(4):
         time.sleep(draw.uniform(0.8, 2.5))
@@ -84,6 +78,6 @@ def test_an_anchor_killed_before_its_target_answered_is_published_again(pipeline
     pipeline.stop("anchor")
     assert_sound(pipeline)
     indices = file_indices(file)
-    assert indices == sorted(set(indices)), "an anchor stands outside twice"
+    assert indices == sorted(set(indices)), "an anchor was published twice"
     rows = pipeline.query("SELECT toUInt32(index) AS i FROM anchors ORDER BY index")
     assert [row["i"] for row in rows] == list(range(len(rows)))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import itertools
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,12 @@ from grantledger.processors.notices import schema_key, schema_registered
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Actor, Event, Source, Subject
+from grantledger.sinks.clickhouse import StoreAddress, connect
+from grantledger.sinks.erasure import Erasures
 from support.access_store import DEPLOYMENT, SIGNER, Record, Story, fill
 from support.tamper import TamperedStore, replaced
 
 MARKER = "marker-4711"
-SINK = """
-import sys
-from pathlib import Path
-from grantledger.sinks.clickhouse import StoreAddress, connect
-from grantledger.sinks.erasure import Erasures
-Erasures(connect(StoreAddress(Path(sys.argv[1]))), sys.argv[2])
-"""
-"""The sink's side of an erasure at its start. One process can open one embedded store, so it gets its own."""
 LIFECYCLE, FINDINGS = (origin_of(DEPLOYMENT, f"access.{name}", 0) for name in ("lifecycle", "findings"))
 
 
@@ -54,8 +47,9 @@ def told() -> Story:
 
 
 def carry_out(data_dir: Path) -> None:
-    """Run the sink's side on a filled store, as its start does."""
-    subprocess.run([sys.executable, "-c", SINK, str(data_dir / "clickhouse"), DEPLOYMENT], check=True, timeout=120)
+    """Erase payloads in a filled store, as the start of the store does."""
+    with connect(StoreAddress(data_dir / "clickhouse")) as client:
+        Erasures(client, DEPLOYMENT)
 
 
 def report(data_dir: Path, changed: dict[str, str] | None = None) -> list[tuple[str, int, str]]:
@@ -65,24 +59,24 @@ def report(data_dir: Path, changed: dict[str, str] | None = None) -> list[tuple[
 
 
 def rows(data_dir: Path, sql: str) -> list[dict[str, Any]]:
-    with TamperedStore(data_dir / "clickhouse", DEPLOYMENT, b"", None) as store:
-        return store.rows(sql)
+    with connect(StoreAddress(data_dir / "clickhouse")) as client:
+        return list(client.query(sql).named_results())
 
 
 def places_of(data_dir: Path, text: str) -> list[str]:
-    """Return the columns of all tables that contain a text, views left out: they are computed."""
-    found = []
-    with TamperedStore(data_dir / "clickhouse", DEPLOYMENT, b"", None) as store:
-        columns = store.rows(
-            "SELECT table, name FROM system.columns WHERE database = 'audit' AND table IN "
-            "(SELECT name FROM system.tables WHERE database = 'audit' AND engine NOT LIKE '%View')"
-        )
-        assert len(columns) > 80
-        for one in columns:
-            where = f"position(toString(`{one['name']}`), '{text}') > 0"
-            if store.rows(f"SELECT count() AS c FROM {one['table']} WHERE {where}")[0]["c"]:
-                found.append(f"{one['table']}.{one['name']}")
-    return found
+    """Return the columns that contain a text, of all tables. Views are left out: they are computed."""
+    columns = rows(
+        data_dir,
+        "SELECT table, name FROM system.columns WHERE database = 'audit' AND table IN "
+        "(SELECT name FROM system.tables WHERE database = 'audit' AND engine NOT LIKE '%View') ORDER BY ALL",
+    )
+    assert len(columns) > 80
+    selects = []
+    for table, of_table in itertools.groupby(columns, key=lambda column: str(column["table"])):
+        found = (f"countIf(position(toString(`{one['name']}`), '{text}') > 0)" for one in of_table)
+        selects.append(f"SELECT '{table}' AS table, [{', '.join(found)}] AS counts FROM {table}")
+    counts = {row["table"]: list(row["counts"]) for row in rows(data_dir, " UNION ALL ".join(selects))}
+    return [f"{one['table']}.{one['name']}" for one in columns if counts[one["table"]].pop(0)]
 
 
 def test_a_payload_leaves_every_table_and_the_ledger_stays_sound(tmp_path: Path) -> None:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
-import subprocess
-import sys
 import unicodedata
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,8 +23,8 @@ from grantledger.runtime.open_findings import OpenFindings
 from grantledger.runtime.settings import load_settings
 from grantledger.runtime.store_access import open_store
 from grantledger.schemas.event import Actor, Approval
-from grantledger.sinks.clickhouse import StoreUnavailableError
-from support.access_store import DEPLOYMENT, Story, fill
+from grantledger.sinks.clickhouse import StoreAddress, StoreUnavailableError, connect
+from support.access_store import DEPLOYMENT, Story, fill, opened_elsewhere
 from support.command import invoke
 from support.waiting import wait_for
 
@@ -82,30 +78,12 @@ def story() -> Story:
     return told()
 
 
-@contextmanager
-def in_use(data_dir: Path) -> Iterator[None]:
-    """Another process has the store open and answers SQL, as ``grantledger store`` does."""
-    program = (
-        "import sys; from pathlib import Path; from grantledger.runtime.store_access import open_store; "
-        "from grantledger.runtime.settings import load_settings\n"
-        "with open_store(load_settings(Path(sys.argv[1])), gated=True): print('ready', flush=True); sys.stdin.read()"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(data_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
-        yield
-    finally:
-        process.communicate(timeout=30)
-
-
 @pytest.fixture(scope="module")
 def data_dir(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A store in use, so that not every command has to start the engine."""
     folder = tmp_path_factory.mktemp("data")
     fill(folder, story.records, cuts=(4,))
-    with in_use(folder):
+    with opened_elsewhere(folder):
         yield folder
 
 
@@ -117,13 +95,8 @@ def run(data_dir: Path, *arguments: str, narrow: bool = False) -> tuple[int, str
     """
     arguments = (*arguments, "--data", str(data_dir))
     terminal = {"TTY_COMPATIBLE": "1", "TERM": "dumb", "COLUMNS": "80"} if narrow else {}
-    if (data_dir / "run" / "sql.json").exists():
-        result = invoke(*arguments, env=terminal)
-        code, out, complaint = result.exit_code, result.stdout, result.stderr
-    else:  # the command opens the engine itself, of which a process has only one
-        command = [sys.executable, "-m", "grantledger.cli", *arguments]
-        done = subprocess.run(command, capture_output=True, timeout=120, check=False, env={**os.environ, **terminal})
-        code, out, complaint = done.returncode, done.stdout.decode(), done.stderr.decode()
+    result = invoke(*arguments, env=terminal)
+    code, out, complaint = result.exit_code, result.stdout, result.stderr
     for text in (out, complaint):
         assert not {char for char in text if unicodedata.category(char) in FORBIDDEN} - {"\n"}, ascii(text)
     assert "Traceback" not in complaint
@@ -301,11 +274,8 @@ def test_the_proof_is_told_as_it_is(data_dir: Path) -> None:
 
 def test_an_entry_without_a_checkpoint_is_not_called_covered(story: Story, tmp_path: Path) -> None:
     folder = fill(tmp_path, story.records)
-    program = (
-        "import clickhouse_connect, sys; c = clickhouse_connect.get_client(interface='chdb', path=sys.argv[1], "
-        "database='audit'); c.command(\"ALTER TABLE entries UPDATE note = '' WHERE 1\", settings={'mutations_sync': 2})"
-    )
-    subprocess.run([sys.executable, "-c", program, str(folder)], check=True, timeout=120)
+    with connect(StoreAddress(folder)) as client:
+        client.command("ALTER TABLE entries UPDATE note = '' WHERE 1", settings={"mutations_sync": 2})
     _, out, _ = run(tmp_path, "grants", "show", "g-soon")
     assert "NO signed checkpoint in the store covers" in line_of(out, "access.lifecycle/0/0:")
     assert json.loads(run(tmp_path, "grants", "show", "g-soon", "-o", "json")[1])["proof"][0]["checkpoint_size"] is None
@@ -424,11 +394,8 @@ def asked(data_dir: Path, sql: str) -> str:
 
 def test_an_older_store_says_what_to_do(story: Story, tmp_path: Path) -> None:
     folder = fill(tmp_path, story.records[:3])
-    program = (
-        "import clickhouse_connect, sys; c = clickhouse_connect.get_client(interface='chdb', path=sys.argv[1], "
-        "database='audit'); c.command('DROP VIEW judged_grants')"
-    )
-    subprocess.run([sys.executable, "-c", program, str(folder)], check=True, timeout=120)
+    with connect(StoreAddress(folder)) as client:
+        client.command("DROP VIEW judged_grants")
     for arguments in (("grants",), ("grants", "show", "g-late-1")):
         code, _, complaint = run(tmp_path, *arguments)
         assert code == 2 and "an earlier version" in complaint

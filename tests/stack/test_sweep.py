@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,8 @@ from grantledger.processors.watch.core.judge import Judge
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.event import LIFECYCLE_TOPIC, Resource
-from support.access_store import DEPLOYMENT, SIGNER, Story, fill
+from support.access_store import DEPLOYMENT, SIGNER, Story, fill, opened_elsewhere
+from support.command import invoke
 from support.decoded import facts_of
 from support.pipeline import Pipeline
 from support.waiting import wait_for
@@ -124,18 +123,8 @@ def open_overdue(story: Story, policy: WatchPolicy, now: int) -> set[str]:
 def ask(data_dir: Path, sql: str, **values: object) -> list[dict[str, Any]]:
     for name, value in values.items():
         sql = re.sub("{" + name + ":[^}]*}", str(value), sql)
-    command = [
-        sys.executable,
-        "-m",
-        "grantledger.cli",
-        "query",
-        "-",
-        "--format",
-        "JSONEachRow",
-        "--data",
-        str(data_dir),
-    ]
-    done = subprocess.run(command, input=sql, capture_output=True, text=True, timeout=120, check=True)
+    done = invoke("query", "-", "--format", "JSONEachRow", "--data", str(data_dir), stdin=sql)
+    assert done.exit_code == 0, done.stderr
     numbers = ("due", "given", "stretch", "sharing")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     return [
@@ -145,18 +134,23 @@ def ask(data_dir: Path, sql: str, **values: object) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Story, Path]:
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Story, Path]]:
     story = lives(random.Random(7), 600)
     folder = tmp_path_factory.mktemp("lives")
     fill(folder, story.records, cuts=(97, 5, 300))
-    return story, folder
+    with opened_elsewhere(folder):
+        yield story, folder
 
 
 def test_a_removal_that_stands_before_what_it_ended(tmp_path: Path) -> None:
     story, policy = disordered(), POLICIES["plain"]
     fill(tmp_path, story.records)
     now = int(story.now.timestamp()) * SECOND
-    view = sweep.view_of_store(ask(tmp_path, sweep.OPEN_GRANTS, now=now, ending="[]", endless=0), policy, now)
+    told = "removal_evidence AS evidence, removed_at IS NOT NULL AS gone, late_seconds AS late"
+    with opened_elsewhere(tmp_path):
+        found = ask(tmp_path, sweep.OPEN_GRANTS, now=now, ending="[]", endless=0)
+        rows = {row["grant_id"]: row for row in ask(tmp_path, f"SELECT grant_id, {told} FROM grant_states")}
+    view = sweep.view_of_store(found, policy, now)
     minutes = {name: round((due - now) / SECOND / 60) for name, due in view.overdue.items()}
     expected = {
         "back": -60,
@@ -167,8 +161,6 @@ def test_a_removal_that_stands_before_what_it_ended(tmp_path: Path) -> None:
     }
     assert (minutes, view.undecided) == (expected, set())
     assert open_overdue(story, policy, now) == set(expected)
-    told = "removal_evidence AS evidence, removed_at IS NOT NULL AS gone, late_seconds AS late"
-    rows = {row["grant_id"]: row for row in ask(tmp_path, f"SELECT grant_id, {told} FROM grant_states")}
     assert [row["late"] for row in rows.values() if row["gone"]] == [0, 0]
     assert {name for name, row in rows.items() if row["gone"]} == {"first-removed", "extended-late"}
     assert (rows["only-accepted"]["evidence"], rows["back"]["evidence"]) == ("api_accepted", "none")

@@ -1,16 +1,12 @@
-"""A store filled with chosen events at chosen times, through the real codec, sealing, decoding and migrations.
-
-One process can open one embedded store, so it is filled in a process of its own: this file, run as a script.
-"""
+"""A store filled with chosen events at chosen times, through the real codec, sealing, decoding and migrations."""
 
 from __future__ import annotations
 
-import base64
 import itertools
-import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,11 +14,16 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from grantledger.ledger.batch import Head, Records, micros_of, seal
+from grantledger.ledger.batch import Head, Records, SealedBatch, micros_of, seal
 from grantledger.ledger.entry import NO_HEADERS, Genesis, origin_of
 from grantledger.ledger.keys import LocalSigner
+from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Action, Actor, Event, Finding, Resource, Source, Subject
+from grantledger.sinks.clickhouse import StoreAddress, connect
+from grantledger.sinks.evidence import insert_entries, insert_origin
+from grantledger.sinks.migrate import migrate
+from grantledger.sinks.rows import entries_table
 
 DEPLOYMENT = "test.example"
 SIGNER = LocalSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
@@ -136,79 +137,64 @@ class Story:
 
 
 def fill(data_dir: Path, records: Sequence[Record], *, cuts: Sequence[int] = (1000,), merge: bool = False) -> Path:
-    """Make a data folder with a store that holds these records, and return the store's folder.
+    """Make a data folder with a store of these records, and return the store's folder.
 
     Args:
         cuts: sizes of the sealed batches of a log, repeated as long as needed: each batch is one part of the table.
-        merge: make one part of all of them.
+        merge: merge all parts into one.
     """
     folder = data_dir / "clickhouse"
     folder.mkdir(parents=True)
-    rows = [
-        (
-            one.topic,
-            base64.b64encode(one.key).decode(),
-            base64.b64encode(one.value).decode(),
-            one.time_ms,
-            one.by_broker,
-        )
-        for one in records
-    ]
-    subprocess.run(
-        [sys.executable, str(Path(__file__)), str(folder)],
-        input=json.dumps({"rows": rows, "cuts": list(cuts), "merge": merge}).encode(),
-        stdout=sys.stderr,
-        check=True,
-        timeout=120,
-    )
+    with connect(StoreAddress(folder)) as client:
+        migrate(client)
+        client.command("SYSTEM STOP MERGES entries")
+        catalog = SchemaCatalog((event_schema(),))
+        for topic in sorted({record.topic for record in records}):
+            genesis = Genesis(origin_of(DEPLOYMENT, topic, 0), bytes(range(16)), 0)
+            insert_origin(client, genesis)
+            for batch in _sealed(genesis, [record for record in records if record.topic == topic], cuts):
+                insert_entries(client, entries_table(batch, catalog), batch.origin, batch.first_index, batch.size - 1)
+        if merge:
+            client.command("SYSTEM START MERGES entries")
+            client.command("OPTIMIZE TABLE entries FINAL")
     return folder
 
 
-def main() -> None:
-    """Fill the store named on the command line with the rows that come on standard input."""
-    import clickhouse_connect
-
-    from grantledger.schemas.catalog import SchemaCatalog, event_schema
-    from grantledger.sinks.clickhouse import StoreAddress, connect
-    from grantledger.sinks.evidence import insert_entries, insert_origin
-    from grantledger.sinks.migrate import migrate
-    from grantledger.sinks.rows import entries_table
-
-    told = json.load(sys.stdin)
-    rows = [
-        Record(topic, base64.b64decode(key), base64.b64decode(value), *time)
-        for topic, key, value, *time in told["rows"]
-    ]
-    assert clickhouse_connect
-    client = connect(StoreAddress(Path(sys.argv[1])))
-    migrate(client)
-    client.command("SYSTEM STOP MERGES entries")
-    catalog = SchemaCatalog((event_schema(),))
-    for topic in sorted({record.topic for record in rows}):
-        own = [record for record in rows if record.topic == topic]
-        genesis = Genesis(origin_of(DEPLOYMENT, topic, 0), bytes(range(16)), 0)
-        insert_origin(client, genesis)
-        head, sizes, at = Head.at_genesis(genesis), itertools.cycle(told["cuts"]), 0
-        while at < len(own):
-            part = own[at : at + next(sizes)]
-            records = Records(
-                flags=[int(record.by_broker) for record in part],
-                offsets=list(range(at, at + len(part))),
-                append_times=[record.time_ms for record in part],
-                keys=[record.key for record in part],
-                values=[record.value for record in part],
-                headers=[NO_HEADERS] * len(part),
-            )
-            at += len(part)
-            set_by_broker = [record.time_ms for record in part if record.by_broker]
-            sealed_at = datetime.fromtimestamp((max(set_by_broker, default=0) + 200) / 1000, UTC)
-            batch, head = seal(head, records, at, sealed_at, SIGNER)
-            insert_entries(client, entries_table(batch, catalog), batch.origin, batch.first_index, batch.size - 1)
-    if told["merge"]:
-        client.command("SYSTEM START MERGES entries")
-        client.command("OPTIMIZE TABLE entries FINAL")
-    client.close()
+def _sealed(genesis: Genesis, records: Sequence[Record], cuts: Sequence[int]) -> Iterator[SealedBatch]:
+    head, sizes, at = Head.at_genesis(genesis), itertools.cycle(cuts), 0
+    while at < len(records):
+        part = records[at : at + next(sizes)]
+        columns = Records(
+            flags=[int(record.by_broker) for record in part],
+            offsets=list(range(at, at + len(part))),
+            append_times=[record.time_ms for record in part],
+            keys=[record.key for record in part],
+            values=[record.value for record in part],
+            headers=[NO_HEADERS] * len(part),
+        )
+        at += len(part)
+        set_by_broker = [record.time_ms for record in part if record.by_broker]
+        sealed_at = datetime.fromtimestamp((max(set_by_broker, default=0) + 200) / 1000, UTC)
+        batch, head = seal(head, columns, at, sealed_at, SIGNER)
+        yield batch
 
 
-if __name__ == "__main__":
-    main()
+@contextmanager
+def opened_elsewhere(data_dir: Path) -> Iterator[None]:
+    """Let another process open the store and serve SQL, as ``grantledger run store`` does.
+
+    Commands then run in the test's own process: they send their SQL to the endpoint instead of starting the engine.
+    """
+    program = (
+        "import sys; from pathlib import Path; from grantledger.runtime.reading import reading; "
+        "from grantledger.runtime.settings import load_settings\n"
+        "with reading(load_settings(Path(sys.argv[1])), gated=True): print('ready', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(data_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        yield
+    finally:
+        process.communicate(timeout=30)
