@@ -21,7 +21,7 @@ from .sending import open_client
 from .stack_view import executable, run_stack
 from .traffic import Traffic
 
-LASTS = timedelta(seconds=15)
+LASTS = timedelta(seconds=5)
 """Duration of the planted grant. It is overdue after the grace period of the policy, 10 s later."""
 _FINDING = "SELECT deadline FROM findings WHERE rule = 'overdue' AND grant_id = {grant:String} AND open"
 _SUBJECT = "mallory@demo.example"
@@ -53,7 +53,7 @@ def _show_overdue_grant(console: Console, stack: Stack) -> None:
         return
     console.print(
         f"Planted: the grant {grant} of {_SUBJECT} ends at {moment(ends)} UTC, and nobody removes it. "
-        "Its finding appears here in about half a minute.",
+        "Its finding appears here in about 20 seconds.",
         soft_wrap=True,
     )
 

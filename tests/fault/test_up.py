@@ -1,8 +1,10 @@
-"""``grantledger up``: it drains, leaves nothing behind, comes back after any death, shares its folder with nobody."""
+"""``grantledger demo`` and ``up``: they drain, leave no process behind, recover, and own their data folder."""
 
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from support.command import run_command
 from support.waiting import wait_for
 
 
@@ -27,28 +30,41 @@ class Up:
         self.process: subprocess.Popen[str] | None = None
         self.output = data_dir.parent / f"{data_dir.name}.out"
 
-    def start(self) -> None:
+    def launch(self, *arguments: str) -> None:
+        """Start the stack with a command."""
+        command = [sys.executable, "-m", "grantledger.cli", *arguments, "--data", str(self.data_dir)]
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
-                self._command("up"), stdout=output, stderr=subprocess.STDOUT, text=True, env=self.environment
+                command, stdout=output, stderr=subprocess.STDOUT, text=True, env=self.environment
             )
-        wait_for(self._ready, "the stack is ready", limit=90)
 
-    def _ready(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, self.said()
-        return "Ready: " in self.said()
+    def start(self, *arguments: str) -> None:
+        """Start the stack, with ``up`` unless another command is given, and wait until it is ready."""
+        self.launch(*(arguments or ("up",)))
+        self.wait_printed("Ready: ")
 
-    def said(self) -> str:
+    def wait_printed(self, text: str) -> None:
+        def there() -> bool:
+            assert self.process is not None
+            assert self.process.poll() is None, self.printed()
+            return text in self.printed()
+
+        wait_for(there, f"{text!r} is printed", limit=90)
+
+    def printed(self) -> str:
         return self.output.read_text()
 
-    def _command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "grantledger.cli", *arguments, "--data", str(self.data_dir)]
-
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self._command(*arguments), capture_output=True, text=True, env=self.environment, timeout=120, check=False
+        return run_command(*arguments, "--data", str(self.data_dir), environment=self.environment)
+
+    def paste(self, label: str) -> str:
+        """Run the command line that the stack printed after a label, as it stands, and return its output."""
+        [line] = re.findall(rf"^ *{re.escape(label)} +(.*)$", self.printed(), re.MULTILINE)
+        done = subprocess.run(
+            shlex.split(line), capture_output=True, text=True, env=self.environment, timeout=120, check=False
         )
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+        return done.stdout
 
     def end(self, number: signal.Signals, limit: float = 90.0) -> int:
         assert self.process is not None
@@ -56,7 +72,7 @@ class Up:
         return self.process.wait(limit)
 
     def family(self) -> dict[int, str]:
-        """The processes that work in the data folder, by what they have in their command line or environment."""
+        """Return the processes that work in the data folder: it is in their command line or environment."""
         found = {}
         for folder in Path("/proc").iterdir():
             if not folder.name.isdigit():
@@ -77,10 +93,10 @@ class Up:
         assert sent.returncode == 0, sent.stderr
 
     def entries(self) -> int:
-        """How many entries of access systems are stored; what the stack itself finds may come at any time."""
+        """Return how many entries of access systems are stored, without the stack's own findings."""
         sql = "SELECT count() FROM entries WHERE origin NOT LIKE '%/access.findings/%'"
 
-        def ask() -> str:  # while a store starts it has the folder and does not answer yet
+        def ask() -> str:  # a store that is starting owns the folder and does not answer yet
             answer = self.run("query", sql, "--format", "TSV")
             return answer.stdout if answer.returncode == 0 else ""
 
@@ -104,40 +120,51 @@ def pid_of(up: Up, word: str) -> int:
     return pid
 
 
-def test_it_drains_and_leaves_nothing_behind(up: Up) -> None:
-    up.start()
+def test_demo_leads_from_the_finding_to_its_resolution(up: Up) -> None:
+    """The commands that it prints work as they stand."""
+    up.start("demo", "--rate", "5", "--lives", "30", "--seed", "3")
     assert any("kafka.Kafka" in command for command in up.family().values())
-    up.send(30)
-    assert up.end(signal.SIGINT) == 0, up.said()
+    up.wait_printed("FINDING overdue: ")
+    [grant] = set(re.findall(r"\bdemo-[0-9a-f]{6}\b", up.printed()))
+    assert grant in up.paste("see open findings:")
+    history = up.paste("see the grant's history:")
+    assert "request.created" in history and "overdue, found" in history
+    assert "SOUND" in up.paste("verify the evidence:")
+    up.paste("remove the access:")
+    wait_for(lambda: grant not in up.run("findings").stdout, "the finding is resolved")
+
+
+def test_it_drains_and_leaves_nothing_behind(up: Up) -> None:
+    assert up.end(signal.SIGINT) == 0, up.printed()
     assert up.family() == {}
     assert not (up.data_dir / "run" / "stack.json").exists()
-    entries = up.entries()  # nobody has the store open: the command opens it itself
+    entries = up.entries()  # no process has the store open: the command opens it itself
     assert entries > 30
     up.assert_sound()
 
 
-def test_it_goes_on_where_it_was(up: Up) -> None:
+def test_the_next_start_continues_with_the_same_data(up: Up) -> None:
     before = up.entries()
     up.start()
     assert up.entries() == before
     up.send(10)
-    wait_for(lambda: up.entries() > before, "what was sent is stored")
+    wait_for(lambda: up.entries() > before, "the new events are stored")
     up.assert_sound()
 
 
-def test_a_second_one_is_refused_and_does_no_harm(up: Up) -> None:
+def test_a_second_stack_is_refused_and_does_no_harm(up: Up) -> None:
     family = up.family()
     second = up.run("up")
     assert second.returncode == 2
-    assert second.stdout == "", "it says so at once, and nothing else"
+    assert second.stdout == "", "it reports this at once, and nothing else"
     assert len(second.stderr.splitlines()) == 1
     assert "a stack is already running in" in second.stderr and "(pid " in second.stderr
     assert set(family) <= set(up.family())
-    assert (up.data_dir / "run" / "stack.json").exists(), "the second one removed what the first one wrote"
-    up.send(1)  # which finds the brokers through the folder
+    assert (up.data_dir / "run" / "stack.json").exists(), "the second stack removed a file of the first one"
+    up.send(1)  # finds the brokers through the folder
 
 
-def test_children_that_die_are_started_again(up: Up) -> None:
+def test_killed_children_are_restarted(up: Up) -> None:
     before = {name: pid_of(up, name) for name in ("seal", "store", "anchor")}
     for pid in before.values():
         os.kill(pid, signal.SIGKILL)
@@ -147,42 +174,39 @@ def test_children_that_die_are_started_again(up: Up) -> None:
             f"grantledger.cli run {name}" in command and pid != before[name] for pid, command in up.family().items()
         )
 
-    wait_for(lambda: all(map(back, before)), "they are started again", limit=20)
+    wait_for(lambda: all(map(back, before)), "they are restarted", limit=20)
     assert up.process is not None and up.process.poll() is None
 
 
-def test_kafka_that_dies_is_started_again(up: Up) -> None:
+def test_a_killed_kafka_is_restarted(up: Up) -> None:
     [java] = [pid for pid, command in up.family().items() if "kafka.Kafka" in command]
     os.kill(java, signal.SIGKILL)
 
     def back() -> bool:
         return any("kafka.Kafka" in command and pid != java for pid, command in up.family().items())
 
-    wait_for(back, "Kafka is started again")
+    wait_for(back, "Kafka is restarted")
     wait_for(lambda: up.run("topics", "check").returncode == 0, "it answers")
     before = up.entries()
     up.send(5)
-    wait_for(lambda: up.entries() > before, "what was sent is stored")
-    assert up.process is not None and up.process.poll() is None, up.said()
+    wait_for(lambda: up.entries() > before, "the new events are stored")
+    assert up.process is not None and up.process.poll() is None, up.printed()
 
 
-def test_killed_it_leaves_no_orphan_and_comes_back(up: Up) -> None:
+def test_a_killed_stack_leaves_no_orphan_and_recovers(up: Up) -> None:
     before = up.entries()
     up.send(20)
     assert up.end(signal.SIGKILL) == -signal.SIGKILL
-    wait_for(lambda: up.family() == {}, "nothing is left", limit=15)
+    wait_for(lambda: up.family() == {}, "no process is left", limit=15)
     up.start()
-    wait_for(lambda: up.entries() >= before + 20, "what was sent is stored")
+    wait_for(lambda: up.entries() >= before + 20, "the new events are stored")
     up.assert_sound()
-    assert up.end(signal.SIGTERM) == 0, up.said()
+    assert up.end(signal.SIGTERM) == 0, up.printed()
     assert up.family() == {}
 
 
-def test_a_stop_while_it_starts_is_heard(up: Up) -> None:
-    with up.output.open("w") as output:
-        up.process = subprocess.Popen(
-            up._command("up"), stdout=output, stderr=subprocess.STDOUT, text=True, env=up.environment
-        )
-    wait_for(lambda: "started seal" in up.said(), "its processes are starting")
-    assert up.end(signal.SIGINT) == 0, up.said()
+def test_a_stack_can_be_stopped_while_it_starts(up: Up) -> None:
+    up.launch("up")
+    up.wait_printed("started seal")
+    assert up.end(signal.SIGINT) == 0, up.printed()
     assert up.family() == {}

@@ -1,5 +1,8 @@
-"""The local Kafka for real: it starts, keeps what it acknowledged across kill -9, has one owner, dies with us."""
+"""The local Kafka: it starts, keeps acknowledged records across ``kill -9``, has one owner and ends with its parent."""
 
+from __future__ import annotations
+
+import json
 import os
 import shutil
 import signal
@@ -8,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,12 +22,7 @@ from grantledger.runtime.broker import BrokerError, LocalBroker
 from grantledger.runtime.jars import KAFKA_VERSION, default_cache, ensure_jars
 
 QUIET = {"log_level": 0}
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
-    with LocalBroker(tmp_path_factory.mktemp("kafka")) as running:
-        yield running
+VALUES = [b"%d:" % number + bytes(500) for number in range(5000)]
 
 
 def create_topic(broker: LocalBroker, name: str, partitions: int = 1) -> None:
@@ -64,7 +61,7 @@ def consume(broker: LocalBroker, topic: str, count: int, seconds: float = 20) ->
     return values
 
 
-def test_what_is_produced_is_consumed(broker: LocalBroker) -> None:
+def test_produced_records_are_consumed(broker: LocalBroker) -> None:
     create_topic(broker, "plain")
     values = [f"{number}".encode() for number in range(1000)]
     produce(broker, "plain", values)
@@ -100,7 +97,7 @@ def test_only_committed_transactions_are_read(broker: LocalBroker) -> None:
     assert consume(broker, "transactional", 2) == [b"committed", b"also committed"]
 
 
-def test_an_orphaned_transaction_soon_blocks_nobody(broker: LocalBroker) -> None:
+def test_an_orphaned_transaction_blocks_readers_only_briefly(broker: LocalBroker) -> None:
     create_topic(broker, "orphaned")
     producer = Producer(
         {
@@ -119,7 +116,7 @@ def test_an_orphaned_transaction_soon_blocks_nobody(broker: LocalBroker) -> None
     assert consume(broker, "orphaned", 1, seconds=15) == [b"after"]
 
 
-def test_topics_are_not_made_by_a_typing_mistake(broker: LocalBroker) -> None:
+def test_a_mistyped_topic_is_not_created(broker: LocalBroker) -> None:
     client = AdminClient({"bootstrap.servers": broker.bootstrap_servers, **QUIET})
     assert client.list_topics("mistyped", timeout=10).topics["mistyped"].error is not None
 
@@ -152,81 +149,12 @@ def test_a_second_broker_on_the_same_folder_is_refused(broker: LocalBroker, monk
         broker.start()
 
 
-def test_it_inherits_no_file_and_has_its_own_session(broker: LocalBroker) -> None:
+def test_it_inherits_no_open_file_and_has_its_own_session(broker: LocalBroker) -> None:
     assert broker.pid is not None
     assert os.getsid(broker.pid) == broker.pid
     files = {entry.name: str(entry.readlink()) for entry in Path(f"/proc/{broker.pid}/fd").iterdir()}
     assert files["0"] == "/dev/null"
     assert files["1"] == files["2"] == str(broker.data_dir / "logs" / "console.log")
-
-
-def test_it_survives_the_thread_that_started_it(tmp_path: Path) -> None:
-    broker = LocalBroker(tmp_path)
-    thread = threading.Thread(target=broker.start)
-    thread.start()
-    thread.join()
-    try:
-        time.sleep(0.5)
-        assert broker.alive()
-    finally:
-        broker.stop()
-    assert not broker.alive()
-
-
-def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    broker = LocalBroker(tmp_path)
-    values = [os.urandom(500) for _ in range(5000)]
-    with broker:
-        first_pid, address = broker.pid, broker.bootstrap_servers
-        create_topic(broker, "kept")
-        produce(broker, "kept", values[:4000])
-        broker.kill()
-        assert not broker.alive()
-        assert broker.pid is None
-        broker.start()
-        assert broker.bootstrap_servers == address
-        assert broker.pid != first_pid
-        produce(broker, "kept", values[4000:])
-        assert consume(broker, "kept", 5000) == values
-        broker.restart()
-        assert broker.bootstrap_servers == address
-        assert consume(broker, "kept", 5000) == values
-
-
-def test_one_that_was_killed_from_outside_is_started_again(tmp_path: Path) -> None:
-    with LocalBroker(tmp_path) as broker:
-        assert broker.pid is not None
-        os.kill(broker.pid, signal.SIGKILL)
-        deadline = time.monotonic() + 10
-        while broker.alive() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert broker.pid is None
-        broker.start()
-        assert broker.alive()
-
-
-def test_it_dies_with_a_killed_parent_and_its_folder_is_free_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program = (
-        "import sys, time; from pathlib import Path\n"
-        "from grantledger.runtime.broker import LocalBroker\n"
-        "broker = LocalBroker(Path(sys.argv[1]))\n"
-        "broker.start(); print(broker.pid, flush=True); time.sleep(600)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None
-        child = int(parent.stdout.readline())
-        with monkeypatch.context() as impatient, pytest.raises(BrokerError, match="is in use by another Kafka"):
-            impatient.setattr(module, "_LOCK_SECONDS", 0.2)
-            LocalBroker(tmp_path).start()
-        parent.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while running(child) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not running(child)
-    with LocalBroker(tmp_path) as broker:
-        assert broker.alive()
 
 
 def running(pid: int) -> bool:
@@ -236,59 +164,109 @@ def running(pid: int) -> bool:
         return False
 
 
-def test_a_taken_port_moves_unless_it_was_asked_for(tmp_path: Path) -> None:
-    broker = LocalBroker(tmp_path)
-    with broker:
-        create_topic(broker, "moved")
-        produce(broker, "moved", [b"x"])
-        port = port_of(broker)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of a broker that is stopped, with 1,000 records in the topic ``kept``."""
+    path = tmp_path_factory.mktemp("stopped")
+    with LocalBroker(path) as broker:
+        create_topic(broker, "kept")
+        produce(broker, "kept", VALUES[:1000])
+    return path
+
+
+def test_kill_9_loses_no_acknowledged_record(folder: Path) -> None:
+    with LocalBroker(folder) as broker:
+        first_pid, address = broker.pid, broker.bootstrap_servers
+        assert first_pid is not None
+        produce(broker, "kept", VALUES[1000:4000])
+        os.kill(first_pid, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while broker.alive() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not broker.alive() and broker.pid is None
+        broker.start()
+        assert broker.bootstrap_servers == address and broker.pid != first_pid
+        produce(broker, "kept", VALUES[4000:])
+        assert consume(broker, "kept", 5000) == VALUES
+        broker.restart()
+        assert broker.bootstrap_servers == address
+        assert consume(broker, "kept", 5000) == VALUES
+
+
+def test_it_dies_with_a_killed_parent_and_frees_its_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = (
+        "import sys, time; from pathlib import Path\n"
+        "from grantledger.runtime.broker import LocalBroker\n"
+        "broker = LocalBroker(Path(sys.argv[1]))\n"
+        "broker.start(); print(broker.pid, flush=True); time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        with monkeypatch.context() as impatient, pytest.raises(BrokerError, match="is in use by another Kafka"):
+            impatient.setattr(module, "_LOCK_SECONDS", 0.2)
+            LocalBroker(folder).start()
+        parent.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while running(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not running(child)
+    with LocalBroker(folder) as broker:
+        assert broker.alive()
+
+
+def test_a_failed_start_shows_the_log_and_leaves_nothing_running(folder: Path) -> None:
+    wrong = LocalBroker(folder, properties={"log.segment.bytes": "many"})
+    with pytest.raises(BrokerError, match=r"ended with status 1(?s:.*)log\.segment\.bytes"):
+        wrong.start()
+    assert not wrong.alive()
+    slow = LocalBroker(folder, start_seconds=0.2)
+    with pytest.raises(BrokerError, match=r"did not answer on 127\.0\.0\.1:\d+ within 0\.2 s"):
+        slow.start()
+    assert not slow.alive()
+
+
+def test_a_taken_port_is_replaced_unless_it_was_requested(folder: Path) -> None:
+    port = json.loads((folder / "ports.json").read_text())["client"]
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", port))
         other.listen()
         with pytest.raises(BrokerError, match=f"port {port} on 127.0.0.1 is taken"):
-            LocalBroker(tmp_path, port).start()
-        with broker:
+            LocalBroker(folder, port).start()
+        with LocalBroker(folder) as broker:
             assert port_of(broker) != port
-            assert consume(broker, "moved", 1) == [b"x"]
+            assert consume(broker, "kept", 1000)[:1000] == VALUES[:1000]
 
 
-def test_a_failed_start_shows_the_log_and_leaves_nothing(tmp_path: Path) -> None:
-    with LocalBroker(tmp_path):
-        pass
-    wrong = LocalBroker(tmp_path, properties={"log.segment.bytes": "many"})
-    with pytest.raises(BrokerError, match=r"ended with status 1(?s:.*)log\.segment\.bytes"):
-        wrong.start()
-    assert not wrong.alive()
-    slow = LocalBroker(tmp_path, start_seconds=0.2)
-    with pytest.raises(BrokerError, match=r"did not answer on 127\.0\.0\.1:\d+ within 0\.2 s"):
-        slow.start()
-    assert not slow.alive()
-    with LocalBroker(tmp_path) as broker:
-        assert broker.alive()
-
-
-def test_formatting_that_was_interrupted_is_done_again(tmp_path: Path) -> None:
-    (tmp_path / "formatting" / "__cluster_metadata-0").mkdir(parents=True)
-    with LocalBroker(tmp_path) as broker:
-        assert broker.alive()
-    assert not (tmp_path / "formatting").exists()
-
-
-def test_the_first_clean_stop_saves_a_class_archive_that_the_next_start_uses(tmp_path: Path) -> None:
-    cache, lines = tmp_path / "cache", list[str]()
-    shutil.copytree(ensure_jars(default_cache(), lines.append)[0].parent, cache / f"kafka-{KAFKA_VERSION}")
-    for archive in cache.glob("*/classes-*"):
+def test_the_first_clean_stop_saves_a_class_archive_that_the_next_start_uses(folder: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    shutil.copytree(ensure_jars(default_cache(), lines.append)[0].parent, tmp_path / f"kafka-{KAFKA_VERSION}")
+    for archive in tmp_path.glob("*/classes-*"):
         archive.unlink()
-    broker = LocalBroker(tmp_path / "kafka", cache=cache, report=lines.append)
+    broker = LocalBroker(folder, cache=tmp_path, report=lines.append)
     with broker:
-        assert not list(cache.glob("*/classes-*"))
-    [archive] = cache.glob("*/classes-*")
+        assert not list(tmp_path.glob("*/classes-*"))
+    [archive] = tmp_path.glob("*/classes-*")
     with broker:
         command = Path(f"/proc/{broker.pid}/cmdline").read_text()
         assert f"-XX:AOTCache={archive}" in command
-        assert str(archive) not in (tmp_path / "kafka" / "logs" / "console.log").read_text()
+        assert str(archive) not in (folder / "logs" / "console.log").read_text()
     assert [line for line in lines if "archive" in line] == lines[-1:]
+
+
+def test_it_outlives_the_thread_that_started_it_and_repeats_an_interrupted_formatting(tmp_path: Path) -> None:
+    (tmp_path / "formatting" / "__cluster_metadata-0").mkdir(parents=True)
+    broker = LocalBroker(tmp_path)
+    thread = threading.Thread(target=broker.start)
+    thread.start()
+    thread.join()
+    try:
+        time.sleep(0.5)
+        assert broker.alive() and not (tmp_path / "formatting").exists()
+    finally:
+        broker.stop()
+    assert not broker.alive()
 
 
 @pytest.mark.slow

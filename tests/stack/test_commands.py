@@ -19,7 +19,9 @@ from grantledger.ledger.note import open_checkpoint
 from grantledger.processors.notices import finding_opened
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.codec import EventEncoder
+from support.access_store import columns_with
 from support.command import run_command
+from support.oracle import assert_sound, wait_until_stored
 from support.pipeline import Pipeline
 from support.waiting import wait_for
 
@@ -180,7 +182,8 @@ def test_a_person_acknowledges_and_closes_a_finding(pipeline: Pipeline) -> None:
     assert again.returncode == 2 and "is not open" in again.stderr
 
 
-def test_erase_asks_and_puts_the_erasure_on_record(pipeline: Pipeline) -> None:
+def test_erase_asks_first_and_then_removes_the_payload_from_every_table(pipeline: Pipeline) -> None:
+    assert "entries.query" in columns_with(SECRET_WORDS[1], pipeline.query)
     [row] = pipeline.query("SELECT origin, index FROM entries WHERE event_type = 'session.query'")
     entry = f"{row['origin']}:{row['index']}"
     for arguments, code, text in (
@@ -201,6 +204,16 @@ def test_erase_asks_and_puts_the_erasure_on_record(pipeline: Pipeline) -> None:
         "actor_kind": "human",
         "reason": "GDPR art. 17, request 4711",
     }
+    wait_for(lambda: columns_with(SECRET_WORDS[1], pipeline.query) == [], "the payload is in no table")
+    [left] = pipeline.query(
+        "SELECT erased_at IS NOT NULL AND isNull(key) AND isNull(value) AS gone, startsWith(decode_error, 'erased:') "
+        f"AS reason FROM entries WHERE origin = '{row['origin']}' AND index = {row['index']}"
+    )
+    assert {name: bool(value) for name, value in left.items()} == {"gone": True, "reason": True}
+    wait_until_stored(pipeline)
+    assert_sound(pipeline)  # from ClickHouse and from Kafka, whose retention removes its copy of the payload
+    again = pipeline.run("erase", entry, "--legal-basis", "x", "--yes")
+    assert again.returncode == 2 and "is erased already" in again.stderr
 
 
 def test_init_refuses_an_existing_ledger(pipeline: Pipeline, tmp_path: Path) -> None:

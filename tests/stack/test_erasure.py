@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Actor, Event, Source, Subject
 from grantledger.sinks.clickhouse import StoreAddress, connect
 from grantledger.sinks.erasure import Erasures
-from support.access_store import DEPLOYMENT, SIGNER, Record, Story, fill
+from support.access_store import DEPLOYMENT, SIGNER, Record, Story, columns_with, fill
 from support.tamper import TamperedStore, replaced
 
 MARKER = "marker-4711"
@@ -64,19 +64,7 @@ def rows(data_dir: Path, sql: str) -> list[dict[str, Any]]:
 
 
 def places_of(data_dir: Path, text: str) -> list[str]:
-    """Return the columns that contain a text, of all tables. Views are left out: they are computed."""
-    columns = rows(
-        data_dir,
-        "SELECT table, name FROM system.columns WHERE database = 'audit' AND table IN "
-        "(SELECT name FROM system.tables WHERE database = 'audit' AND engine NOT LIKE '%View') ORDER BY ALL",
-    )
-    assert len(columns) > 80
-    selects = []
-    for table, of_table in itertools.groupby(columns, key=lambda column: str(column["table"])):
-        found = (f"countIf(position(toString(`{one['name']}`), '{text}') > 0)" for one in of_table)
-        selects.append(f"SELECT '{table}' AS table, [{', '.join(found)}] AS counts FROM {table}")
-    counts = {row["table"]: list(row["counts"]) for row in rows(data_dir, " UNION ALL ".join(selects))}
-    return [f"{one['table']}.{one['name']}" for one in columns if counts[one["table"]].pop(0)]
+    return columns_with(text, partial(rows, data_dir))
 
 
 def test_a_payload_leaves_every_table_and_the_ledger_stays_sound(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -179,6 +179,25 @@ def _sealed(genesis: Genesis, records: Sequence[Record], cuts: Sequence[int]) ->
         yield batch
 
 
+def columns_with(text: str, query: Callable[[str], list[dict[str, Any]]]) -> list[str]:
+    """Return the columns that contain a text, of all tables. Views are left out: they are computed.
+
+    Args:
+        query: returns the rows of a query.
+    """
+    columns = query(
+        "SELECT table, name FROM system.columns WHERE database = 'audit' AND table IN "
+        "(SELECT name FROM system.tables WHERE database = 'audit' AND engine NOT LIKE '%View') ORDER BY table, name"
+    )
+    assert len(columns) > 80
+    selects = []
+    for table, of_table in itertools.groupby(columns, key=lambda column: str(column["table"])):
+        found = (f"countIf(position(toString(`{one['name']}`), '{text}') > 0)" for one in of_table)
+        selects.append(f"SELECT '{table}' AS table, [{', '.join(found)}] AS counts FROM {table}")
+    counts = {row["table"]: list(row["counts"]) for row in query(" UNION ALL ".join(selects))}
+    return [f"{one['table']}.{one['name']}" for one in columns if int(counts[one["table"]].pop(0))]
+
+
 @contextmanager
 def opened_elsewhere(data_dir: Path) -> Iterator[None]:
     """Let another process open the store and serve SQL, as ``grantledger run store`` does.
@@ -186,9 +205,9 @@ def opened_elsewhere(data_dir: Path) -> Iterator[None]:
     Commands then run in the test's own process: they send their SQL to the endpoint instead of starting the engine.
     """
     program = (
-        "import sys; from pathlib import Path; from grantledger.runtime.reading import reading; "
+        "import sys; from pathlib import Path; from grantledger.runtime.store_access import open_store; "
         "from grantledger.runtime.settings import load_settings\n"
-        "with reading(load_settings(Path(sys.argv[1])), gated=True): print('ready', flush=True); sys.stdin.read()"
+        "with open_store(load_settings(Path(sys.argv[1])), gated=True): print('ready', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(data_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

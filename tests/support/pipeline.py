@@ -26,6 +26,7 @@ from .waiting import wait_for
 
 PROCESSES = ("seal", "store", "anchor")
 LONG_RUNNING = ("run", "up", "demo")
+"""Commands that run until they are stopped; ``demo`` with ``--lives`` ends by itself."""
 
 
 def samples(child: Child, limit: float = 15.0) -> dict[tuple[str, str], float]:
@@ -154,7 +155,7 @@ class Pipeline:
         self, *arguments: str, stdin: str | None = None, timeout: float = 120.0
     ) -> subprocess.CompletedProcess[str]:
         """Run ``grantledger`` with these arguments; a command that runs until it is stopped gets its own process."""
-        if arguments[0] not in LONG_RUNNING:
+        if arguments[0] not in LONG_RUNNING or "--lives" in arguments:
             return run_command(*arguments, environment=self.environment, stdin=stdin)
         return self.run_process(*arguments, stdin=stdin, timeout=timeout)
 

@@ -1,0 +1,131 @@
+"""Every command once as its users run it: a process of its own. Other tests run most commands in their own process.
+
+``up`` and ``demo`` are in fault/test_up.py; all stack tests start the processes of ``run``.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+from grantledger.cli.tree import COMMANDS, Group
+from grantledger.kafka.publisher import Publisher, Record
+from grantledger.processors.notices import finding_opened
+from grantledger.runtime.broker import LocalBroker
+from grantledger.schemas.codec import EventEncoder
+from support.alerting import SECRET, webhook_toml
+from support.pipeline import Pipeline
+from support.waiting import wait_for
+
+
+class Ledger:
+    """A ledger made with ``grantledger init``, its processes, and one grant and one finding in it."""
+
+    def __init__(self, bootstrap_servers: str, folder: Path) -> None:
+        (folder / "secret").write_text(SECRET)
+        (folder / "secret").chmod(0o600)
+        (folder / "alerts.toml").write_text(webhook_toml("pager", "http://127.0.0.1:1/", str(folder / "secret")))
+        self.pipeline = Pipeline(
+            bootstrap_servers,
+            folder / "data",
+            {"GRANTLEDGER_ALERT_CONFIG": str(folder / "alerts.toml")},
+            deployment="commands.example",
+            topic_prefix="commands-",
+        )
+        self.created = self.run("init")
+        self.pipeline.start("seal", "store", "alert")
+        self.sent = self.run(
+            "emit", "grant.activated", "--subject", "alice", "--resource-kind", "database", "--resource", "orders",
+            "--entitlement", "rw", "--expires-in", "1h", "--grant-id", "g-1",
+        )  # fmt: skip
+        event = finding_opened(
+            "commands.example", rule="head_mismatch", key="access.activity/0", evidence={}, at=datetime.now(UTC),
+            identity="1",
+        )  # fmt: skip
+        Publisher(self.pipeline.cluster).publish([Record(event.topic, EventEncoder().encode(event), event.key)])
+        self.pipeline.wait_stored(1)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.pipeline.run_process(*arguments)
+
+    @cached_property
+    def finding(self) -> str:
+        def listed() -> str:
+            return self.pipeline.run("findings", "-q").stdout.strip()
+
+        return wait_for(listed, "the finding is stored")
+
+    @cached_property
+    def vault_log(self) -> str:
+        path = self.pipeline.data_dir / "vault.log"
+        written = self.pipeline.run("demo", "--tool", "vault", "--lives", "2", "--write", str(path))
+        assert written.returncode == 0, written.stderr
+        return str(path)
+
+
+@pytest.fixture(scope="module")
+def ledger(broker: LocalBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    made = Ledger(broker.bootstrap_servers, tmp_path_factory.mktemp("commands"))
+    yield made
+    made.pipeline.stop()
+
+
+Arguments = Callable[[Ledger], tuple[str, ...]]
+
+
+def fixed(*arguments: str) -> Arguments:
+    return lambda _: arguments
+
+
+CASES: dict[str, tuple[Arguments, str]] = {
+    "topics create": (fixed(), "created 0 topics; "),
+    "topics check": (fixed(), "all topics match"),
+    "keys": (fixed(), "commands.example/access.lifecycle/0/0+"),
+    "settings": (fixed(), "commands.example"),
+    "import": (lambda ledger: ("vault", ledger.vault_log), "vault"),
+    "status": (fixed("-o", "json"), '"stored"'),
+    "query": (fixed("SELECT grant_id FROM active_grants"), "g-1"),
+    "grants list": (fixed(), "g-1"),
+    "grants show": (fixed("g-1"), "grant.activated"),
+    "findings list": (fixed(), "head_mismatch"),
+    "findings show": (lambda ledger: (ledger.finding,), "head_mismatch"),
+    "findings ack": (lambda ledger: (ledger.finding, "--as", "carol"), "as carol"),
+    "findings close": (lambda ledger: (ledger.finding, "--reason", "restored", "--as", "carol"), "as carol"),
+    "channels list": (fixed(), "pager"),
+    "channels enable": (fixed("pager"), "pager was not disabled"),
+    "breaker show": (fixed(), "the breaker is closed"),
+    "breaker close": (fixed("--reason", "none"), "the breaker was not open"),
+    "erase": (
+        fixed("commands.example/access.lifecycle/0/0:0", "--legal-basis", "a request", "--as", "carol", "--yes"),
+        "on record as carol",
+    ),
+    "verify": (fixed(), "SOUND"),
+}
+"""By command: its arguments and a part of its output. In this order: later ones change what earlier ones show."""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_command_as_a_process(ledger: Ledger, name: str) -> None:
+    arguments, expected = CASES[name]
+    done = ledger.run(*name.split(), *arguments(ledger))
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout and "Traceback" not in done.stderr
+
+
+def test_init_and_emit(ledger: Ledger) -> None:
+    assert ledger.created.returncode == 0 and "commands.example/" in ledger.created.stdout, ledger.created.stderr
+    assert ledger.sent.returncode == 0 and "sent 1, refused 0" in ledger.sent.stdout, ledger.sent.stderr
+
+
+def test_no_command_is_left_out() -> None:
+    names: set[str] = set()
+    for name, entry in COMMANDS.items():
+        names |= {f"{name} {each}" for each in entry.commands} if isinstance(entry, Group) else {name}
+    elsewhere = {"init", "emit", "up", "demo", *(f"run {name}" for name in COMMANDS["run"].commands)}  # type: ignore[union-attr]
+    assert names == {*CASES, *elsewhere}, json.dumps(sorted(names))
