@@ -48,7 +48,7 @@ class TestIdentityCenter:
         ("members", "outcome"),
         [({"errorCode": "AccessDenied"}, "denied"), ({"errorCode": "ConflictException"}, "failure"), ({}, "failure")],
     )
-    def test_a_failed_creation_does_not_touch_an_existing_assignment(
+    def test_a_failed_creation_leaves_an_assignment_unchanged(
         self, members: dict[str, str], outcome: str
     ) -> None:
         event = one(assignment("Create", "FAILED", **members))
