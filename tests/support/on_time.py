@@ -31,12 +31,13 @@ FOUND = ["finding.opened", "revoke.requested"]
 
 
 def short_policy(
-    broker: LocalBroker, make_pipeline: Callable[..., Pipeline], folders: pytest.TempPathFactory
+    broker: LocalBroker, make_pipeline: Callable[..., Pipeline], folders: pytest.TempPathFactory, **settings: str
 ) -> Pipeline:
-    """Return a pipeline under ``POLICY``; nothing runs yet."""
+    """Return a pipeline under ``POLICY``, with no process started yet."""
     policy = folders.mktemp("policy") / "policy.toml"
     policy.write_text(POLICY)
-    return make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_WATCH_POLICY": str(policy)})
+    environment = {f"GRANTLEDGER_{name.upper()}": value for name, value in settings.items()}
+    return make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_WATCH_POLICY": str(policy), **environment})
 
 
 def activated(name: str, seconds: float, *, subject: str = "alice@example.com", kind: str = "database") -> Event:

@@ -48,9 +48,7 @@ class TestIdentityCenter:
         ("members", "outcome"),
         [({"errorCode": "AccessDenied"}, "denied"), ({"errorCode": "ConflictException"}, "failure"), ({}, "failure")],
     )
-    def test_a_failed_creation_leaves_an_assignment_unchanged(
-        self, members: dict[str, str], outcome: str
-    ) -> None:
+    def test_a_failed_creation_leaves_an_assignment_unchanged(self, members: dict[str, str], outcome: str) -> None:
         event = one(assignment("Create", "FAILED", **members))
         assert (event.event_type, event.outcome) == ("grant.failed", outcome)
         assert event.grant_id != one(assignment("Create", "IN_PROGRESS")).grant_id
