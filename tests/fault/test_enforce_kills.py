@@ -82,11 +82,11 @@ def test_killed_while_a_receiver_works_the_same_message_is_sent_again(here: Enfo
     receiver = Receiver()
 
     def answer(request: BaseHTTPRequestHandler) -> None:
-        if len(receiver.got) == 1:
+        if len(receiver.requests) == 1:
             receiver.end.wait(60)
         status(request, 204)
 
-    receiver.answer = answer
+    receiver.respond = answer
     here.environment["BROKER_SECRET"] = "whsec_" + base64.b64encode(bytes(32)).decode()
     here.policy(
         f"[targets.broker]\nplugin = 'webhook'\nurl = '{receiver.url}'\nsecret = {{ env = 'BROKER_SECRET' }}\n"
@@ -95,15 +95,15 @@ def test_killed_while_a_receiver_works_the_same_message_is_sent_again(here: Enfo
     here.send(revocation("g1"))
     try:
         child = here.acting()
-        wait_for(lambda: receiver.got, "the receiver has it", pause=0.02)
+        wait_for(lambda: receiver.requests, "the receiver has it", pause=0.02)
         kill(child)
         child = here.acting()
         ended(here)
         here.end(child)
     finally:
         receiver.stop()
-    (_, first, body), (_, second, again) = receiver.got
-    assert first["webhook-id"] == second["webhook-id"] and body == again
+    first, second = receiver.requests
+    assert first.headers["webhook-id"] == second.headers["webhook-id"] and first.body == second.body
     found = here.findings()
     assert [(d["outcome"], d["evidence"]["attempt"]) for d in found] == [("pending", 1), ("pending", 2), ("success", 2)]
     assert found[-1]["evidence"]["final"] is True and here.removals() == []

@@ -20,9 +20,10 @@ from grantledger.runtime.children import Child, ChildSpec
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import FINDINGS_TOPIC
 from grantledger.schemas.topics import sealed
-from support.alerting import SECRET, FindingsLog, Receiver, alertmanager_toml, event, receiving, soon, webhook_toml
+from support.alerting import SECRET, FindingsLog, alertmanager_toml, event, soon, webhook_toml
 from support.alertmanager import Alertmanager, running
 from support.pipeline import Pipeline
+from support.receiver import Receiver, receiving
 from support.waiting import wait_for
 
 
@@ -117,8 +118,8 @@ def test_killed_between_taking_and_telling_nothing_is_lost_and_nothing_told_twic
     tell(pipeline, event("opened", "c"), event("opened", "b"), event("resolved", "past"))  # a replay, to the letter
     wait_read(pipeline)
     tell(pipeline, event("opened", "last", at=soon(0)))
-    wait_for(lambda: receiver.told()[-1][1] == "last", "and what comes after the replay is told")
-    told = receiver.told()
+    wait_for(lambda: receiver.findings()[-1][1] == "last", "and what comes after the replay is told")
+    told = receiver.findings()
     assert [what for what, key in told if key == "b"] == ["finding.opened", "finding.opened", "finding.resolved"]
     assert [one for one in told if one[1] != "b"] == [("finding.opened", "c"), ("finding.opened", "last")]
     ids = receiver.ids()
@@ -139,7 +140,7 @@ def test_killed_again_and_again_under_load_each_finding_is_told(pipeline: Pipeli
         if part < kills:
             pipeline.kill("alert")
             pipeline.start("alert")
-    wait_for(lambda: {key for _, key in receiver.told()} >= set(keys), "each is told")
+    wait_for(lambda: {key for _, key in receiver.findings()} >= set(keys), "each is told")
     wait_read(pipeline)
     wait_for(lambda: all(one["pending"] == 0 for one in listed(pipeline)["channels"]), "nothing waits", pause=0.5)
     by_key: dict[str, set[str]] = {}
@@ -147,7 +148,7 @@ def test_killed_again_and_again_under_load_each_finding_is_told(pipeline: Pipeli
         by_key.setdefault(request.json["data"]["key"], set()).add(request.headers["webhook-id"])
     assert set(by_key) == set(keys)
     assert all(len(ids) == 1 for ids in by_key.values()), "however often it is told, the receiver can tell"
-    twice = [key for key, times in Counter(key for _, key in receiver.told()).items() if times > 1]
+    twice = [key for key, times in Counter(key for _, key in receiver.findings()).items() if times > 1]
     assert len(twice) <= kills, "only what was on its way at a kill"
     assert len({key for keys in [by_key] for key in keys}) == len(keys)
 
@@ -203,7 +204,7 @@ def test_what_waits_is_told_while_kafka_is_away(pipeline: Pipeline, receiver: Re
     child.start()
     try:
         wait_for(lambda: len(receiver.requests) > count, "it is told without Kafka")
-        assert receiver.told()[-1] == ("finding.opened", "waiting")
+        assert receiver.findings()[-1] == ("finding.opened", "waiting")
         assert len(set(receiver.ids())) == 1
     finally:
         assert child.stop(), "it stops though Kafka does not answer"
@@ -216,9 +217,9 @@ def test_a_lost_outbox_tells_what_is_open_again_under_the_same_ids(pipeline: Pip
         path.unlink()
     pipeline.start("alert")
     told = {"b", "c", "past"}
-    wait_for(lambda: {key for _, key in receiver.told()} >= {"last", "waiting", "load-23"}, "what is open is told")
+    wait_for(lambda: {key for _, key in receiver.findings()} >= {"last", "waiting", "load-23"}, "what is open is told")
     wait_read(pipeline)
-    assert told.isdisjoint({key for _, key in receiver.told()})
+    assert told.isdisjoint({key for _, key in receiver.findings()})
     assert known <= set(receiver.ids())
 
 
@@ -235,13 +236,13 @@ def test_a_forged_batch_is_skipped_and_a_discontinuity_is_alerted_before_the_pro
     wait_read(pipeline)
     append(pipeline, batches.encode(FindingsLog().batch(event("opened", "forged", at=soon(0)))))
     tell(pipeline, event("opened", "genuine", at=soon(0)))
-    wait_for(lambda: receiver.told()[-1][1] == "genuine", "reading continues after the forged record")
+    wait_for(lambda: receiver.findings()[-1][1] == "genuine", "reading continues after the forged record")
 
     def rules() -> list[str]:
         return [request.json["data"]["rule"] for request in receiver.requests]
 
     wait_for(lambda: "sealed_record_invalid" in rules(), "the forged record is a finding")
-    assert "forged" not in {key for _, key in receiver.told()}
+    assert "forged" not in {key for _, key in receiver.findings()}
 
     receiver.answer(503, 503, 200)
     append(pipeline, next(read_whole(pipeline.cluster, sealed(FINDINGS_TOPIC), 0)).value())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -29,10 +27,9 @@ from support.enforcing import DEADLINE, Enforcement, revocation
 from support.events import event, produce, written
 from support.oracle import wait_until_stored
 from support.pipeline import Pipeline, samples
-from support.receiver import Receiver, status
+from support.receiver import KEY, SECRET, Receiver, status
 from support.waiting import wait_for
 
-KEY = bytes(range(32))
 NUMBERS = count()
 CONFIRMED = [("revoke.attempted", "pending", 1), ("revoke.attempted", "success", 1), ("revoke.confirmed", "success", 1)]
 
@@ -101,22 +98,22 @@ def test_a_command_through_a_program_to_a_confirmed_removal(deploy: Deploy) -> N
 
 def test_a_command_through_a_webhook_to_a_confirmed_removal(deploy: Deploy) -> None:
     here, receiver = deploy(), Receiver()
-    here.environment["BROKER_SECRET"] = "whsec_" + base64.b64encode(KEY).decode()
+    here.environment["BROKER_SECRET"] = SECRET
     present = {"asked": True, "blind": True}
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         """Busy at first; then it takes the access away."""
-        grant = json.loads(receiver.got[-1][2])["data"]["grant_id"]
+        grant = receiver.requests[-1].json["data"]["grant_id"]
         if request.path == "/look":
             status(request, 200, json.dumps({"present": present[grant]}).encode())
-        elif len([path for path, _, _ in receiver.got if path == "/take"]) == 1:
+        elif len([one for one in receiver.requests if one.path == "/take"]) == 1:
             status(request, 503)
         else:
             present[grant] = False
             status(request, 202)
 
-    receiver.answer = answer
-    base = receiver.url.partition("/revoke")[0]
+    receiver.respond = answer
+    base = receiver.base
     hook = f"plugin = 'webhook'\nurl = '{base}/take'\nsecret = {{ env = 'BROKER_SECRET' }}\n"
     here.policy(
         f"[targets.blind]\n{hook}[targets.asked]\n{hook}read_back = '{base}/look'\n"
@@ -136,13 +133,11 @@ def test_a_command_through_a_webhook_to_a_confirmed_removal(deploy: Deploy) -> N
     # Where nobody can be asked, what was taken is the end, and is called no more than that.
     assert here.said("blind") == CONFIRMED[:2]
     assert here.removals() == ["asked"]
-    takes = [(headers, body) for path, headers, body in receiver.got if path == "/take"]
-    assert len(takes) == 3 and len({headers["webhook-id"] for headers, _ in takes}) == 2
-    for _, headers, body in receiver.got:
-        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-        expected = base64.b64encode(hmac.digest(KEY, signed, hashlib.sha256)).decode()
-        assert headers["webhook-signature"] == f"v1,{expected}"
-        assert json.loads(body)["source"] == f"grantledger/{here.deployment}"
+    takes = [one for one in receiver.requests if one.path == "/take"]
+    assert len(takes) == 3 and len({one.headers["webhook-id"] for one in takes}) == 2
+    for one in receiver.requests:
+        one.assert_signed()
+        assert one.json["source"] == f"grantledger/{here.deployment}"
     log = child.log_path.read_text()
     assert "whsec_" not in log and base64.b64encode(KEY).decode() not in log
 
@@ -177,7 +172,7 @@ def test_a_dry_run_with_the_pages_policy_says_what_the_page_says(deploy: Deploy)
     here.policy(re.sub(r'"/usr/local/bin/[^"]+"', '"/bin/true"', policy))
     here.environment |= {
         "GRANTLEDGER_LOG_FORMAT": "text",
-        "ACCESS_BROKER_SECRET": "whsec_" + base64.b64encode(KEY).decode(),
+        "ACCESS_BROKER_SECRET": SECRET,
         "CLUSTER_TOKEN": "quartz-4711",
     }
     here.send(

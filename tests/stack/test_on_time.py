@@ -12,8 +12,7 @@ import pytest
 
 from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.children import Child
-from support.alerting import SECRET, receiving, webhook_toml
-from support.alerting import Receiver as Pager
+from support.alerting import SECRET, webhook_toml
 from support.enforcing import Enforcement
 from support.on_time import (
     ENFORCER,
@@ -35,7 +34,7 @@ from support.oracle import wait_until_stored
 from support.pipeline import Pipeline, samples
 from support.postgresql_server import PASSWORD, PostgresqlServer
 from support.postgresql_server import running as running_postgresql
-from support.receiver import Receiver, status
+from support.receiver import Receiver, receiving
 from support.waiting import wait_for
 
 ATTEMPTED = ["revoke.attempted", "revoke.attempted"]
@@ -74,7 +73,7 @@ target = 'files'
 
 
 @pytest.fixture(scope="module")
-def pager() -> Iterator[Pager]:
+def pager() -> Iterator[Receiver]:
     """Where on-call is told."""
     with receiving() as started:
         yield started
@@ -109,7 +108,7 @@ def server() -> Iterator[PostgresqlServer]:
 def pipeline(
     broker: LocalBroker,
     make_pipeline: Callable[..., Pipeline],
-    pager: Pager,
+    pager: Receiver,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Pipeline:
     folder = tmp_path_factory.mktemp("on-time")
@@ -154,13 +153,15 @@ def enforcing(
     here.stop()
 
 
-def told(pager: Pager, name: str) -> list[str]:
+def told(pager: Receiver, name: str) -> list[str]:
     """What on-call was told about a grant; the same message twice counts once, as its receiver must take it."""
     by_id = {request.headers["webhook-id"]: request.json for request in pager.requests}
     return [one["type"] for one in by_id.values() if one["data"]["key"] == name]
 
 
-def test_from_the_deadline_to_the_proof(pipeline: Pipeline, enforcing: tuple[Enforcement, Child], pager: Pager) -> None:
+def test_from_the_deadline_to_the_proof(
+    pipeline: Pipeline, enforcing: tuple[Enforcement, Child], pager: Receiver
+) -> None:
     here, _ = enforcing
     here.hold("before")
     (here.folder / "access" / "g-late").touch()
@@ -223,15 +224,15 @@ def test_from_the_deadline_to_the_proof(pipeline: Pipeline, enforcing: tuple[Enf
 
 
 def test_where_nobody_can_look_only_the_tools_own_word_settles_it(
-    pipeline: Pipeline, enforcing: tuple[Enforcement, Child], access_broker: Receiver, pager: Pager
+    pipeline: Pipeline, enforcing: tuple[Enforcement, Child], access_broker: Receiver, pager: Receiver
 ) -> None:
     assert enforcing[1].alive()
-    access_broker.answer = lambda request: status(request, 202)
+    access_broker.answer(202)
     send(pipeline, activated("g-app", 1.0, kind="application"))
     wait_for(lambda: about(pipeline, "g-app") == [*FOUND, *ATTEMPTED], "the tool has taken the order")
     taken = [word for word in words(pipeline) if word.key == "g-app"][-1]
     assert taken.evidence["final"] and taken.datum["removal_evidence"] == "api_accepted"
-    assert json.loads(access_broker.got[0][2])["data"]["grant_id"] == "g-app"
+    assert access_broker.requests[0].json["data"]["grant_id"] == "g-app"
     # Taken is not gone: what was judged after it says nothing of an end.
     wait_for(lambda: judged_until(pipeline) > taken.appended.timestamp() + 1.0, "that is judged")
     wait_for(lambda: told(pager, "g-app"), "on-call is told")
@@ -248,11 +249,11 @@ def test_where_nobody_can_look_only_the_tools_own_word_settles_it(
     resolved, opened = only(pipeline, "finding.resolved", "g-app"), only(pipeline, "finding.opened", "g-app")
     # It ended when the tool says, not when its word arrived.
     assert resolved.evidence["late_seconds"] == pytest.approx((gone - opened.deadline).total_seconds(), abs=1e-6)
-    assert about(pipeline, "g-app") == [*FOUND, *ATTEMPTED, "finding.resolved"] and len(access_broker.got) == 1
+    assert about(pipeline, "g-app") == [*FOUND, *ATTEMPTED, "finding.resolved"] and len(access_broker.requests) == 1
 
 
 def test_a_role_of_a_real_database_is_taken_away(
-    pipeline: Pipeline, enforcing: tuple[Enforcement, Child], server: PostgresqlServer, pager: Pager
+    pipeline: Pipeline, enforcing: tuple[Enforcement, Child], server: PostgresqlServer, pager: Receiver
 ) -> None:
     assert enforcing[1].alive()
     with server.connect("alice") as session, server.connect("bystander") as other, server.connect() as admin:

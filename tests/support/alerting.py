@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from grantledger.ledger.batch import Head, SealedBatch, micros_of, seal
@@ -27,8 +21,6 @@ from .small_ledger import SIGNER, records_of
 DEPLOYMENT = "test.example"
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ORIGIN = f"{DEPLOYMENT}/access.findings/0/0"
-KEY = bytes(range(32))
-SECRET = "whsec_" + base64.b64encode(KEY).decode()
 
 
 def finding(
@@ -95,85 +87,6 @@ class FindingsLog:
         self.offset += len(entries)
         batch, self.head = seal(self.head, records_of(entries), self.offset, sealed_at, SIGNER)
         return batch
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request as it came."""
-
-    path: str
-    headers: Mapping[str, str]
-    body: bytes
-    at: float
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-Reply = tuple[int, Mapping[str, str]]
-
-
-class Receiver:
-    """An HTTP server on loopback. ``replies`` are given in order, the last one for ever; a function may decide."""
-
-    def __init__(self) -> None:
-        self.requests: list[Request] = []
-        self.decide: Callable[[Request], Reply] = lambda request: (204, {})
-        self.hang = threading.Event()
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length") or 0))
-                request = Request(self.path, {k.lower(): v for k, v in self.headers.items()}, body, time.time())
-                receiver.requests.append(request)
-                status, headers = receiver.decide(request)
-                if status == 0:  # say nothing
-                    receiver.hang.wait(30)
-                    self.close_connection = True
-                    return
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/hook?team=access"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-
-    def answer(self, *replies: int | Reply) -> None:
-        """Answer so from now on: each reply once, the last one for ever."""
-        left: list[Reply] = [reply if isinstance(reply, tuple) else (reply, {}) for reply in replies]
-        self.decide = lambda request: left.pop(0) if len(left) > 1 else left[0]
-
-    def ids(self) -> list[str]:
-        return [request.headers["webhook-id"] for request in self.requests]
-
-    def told(self) -> list[tuple[str, str]]:
-        """Return what it was told: type and key of each message, tries included."""
-        return [(request.json["type"], request.json["data"]["key"]) for request in self.requests]
-
-    def close(self) -> None:
-        self.hang.set()
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@contextmanager
-def receiving() -> Iterator[Receiver]:
-    """Run a receiver for the length of a ``with`` block."""
-    receiver = Receiver()
-    try:
-        yield receiver
-    finally:
-        receiver.close()
 
 
 def soon(seconds: float) -> datetime:

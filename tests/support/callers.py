@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,8 +16,8 @@ from grantledger.sinks.alerts.channel import Envelope
 from grantledger.sinks.alerts.config import WebhookChannel
 from grantledger.sinks.alerts.webhook import Webhook
 
-KEY = bytes(range(32))
-SECRET = "whsec_" + base64.b64encode(KEY).decode()
+from .receiver import SECRET
+
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DELIVERED, RETRY, FAILED = "delivered", "retry", "failed"
 

@@ -23,8 +23,9 @@ from grantledger.sinks.alerts.finding import FindingEvent, rfc3339
 from grantledger.sinks.alerts.outbox import Outbox, Position
 from grantledger.sinks.alerts.routes import build_routes
 from grantledger.webhooks.answer import Delivery
-from support.alerting import alertmanager_toml, finding, receiving
+from support.alerting import alertmanager_toml, finding
 from support.alertmanager import Alertmanager, running
+from support.receiver import receiving
 from support.waiting import wait_for
 
 INTERVAL = 0.3

@@ -21,7 +21,8 @@ from grantledger.sinks.alerts.finding import FindingEvent, message_id
 from grantledger.sinks.alerts.outbox import Outbox, Position
 from grantledger.sinks.alerts.routes import build_routes
 from grantledger.sinks.alerts.status import read_status
-from support.alerting import KEY, SECRET, Receiver, finding, receiving, webhook_toml
+from support.alerting import KEY, SECRET, finding, webhook_toml
+from support.receiver import Receiver, receiving
 from support.waiting import wait_for
 
 BACKOFF = 0.05
@@ -147,25 +148,25 @@ def test_410_disables_and_enabling_delivers_what_waited(tmp_path: Path, receiver
         wait_for(lambda: read_status(channel.path, 0.0)["channels"][0]["state"] == "disabled", "it is disabled")
         channel.take(finding("opened", "g-3"))
         # A stop lets the worker finish what it is at: after it, nothing more can have been under way.
-    assert [key for _, key in receiver.told()] == ["g-1"]
+    assert [key for _, key in receiver.findings()] == ["g-1"]
     with delivering(tmp_path, receiver.url) as channel:
         assert read_status(channel.path, 0.0)["channels"][0]["disabled_why"] == "answered 410"
         assert channel.outbox.enable("hook", time.time())
         channel.wait("done", "done", "done")
-    assert [key for _, key in receiver.told()] == ["g-1", "g-1", "g-2", "g-3"]
+    assert [key for _, key in receiver.findings()] == ["g-1", "g-1", "g-2", "g-3"]
     assert receiver.ids()[0] == receiver.ids()[1]
 
 
 def test_a_refused_message_is_given_up_in_time_and_holds_up_no_other(tmp_path: Path, receiver: Receiver) -> None:
-    receiver.decide = lambda request: (400 if b'"g-1"' in request.body else 200, {})
+    receiver.respond = lambda request: status(request, 400 if b'"g-1"' in receiver.requests[-1].body else 200)
     with delivering(tmp_path, receiver.url, give_up_seconds=0.4) as channel:
         channel.take(finding("opened", "g-1"), finding("opened", "g-2"), finding("resolved", "g-1"))
         wait_for(lambda: channel.states()[:2] == ["given_up", "done"], "one is given up", limit=10, pause=0.02)
         channel.wait("given_up", "done", "given_up")
         status = read_status(channel.path, time.time())
         assert status["channels"][0]["given_up"] == 2
-    assert receiver.told()[1] == ("finding.opened", "g-2"), "the other one went while it was tried"
-    assert receiver.told().count(("finding.opened", "g-1")) >= 2
+    assert receiver.findings()[1] == ("finding.opened", "g-2"), "the other one went while it was tried"
+    assert receiver.findings().count(("finding.opened", "g-1")) >= 2
 
 
 def test_a_redirect_is_not_followed(tmp_path: Path, receiver: Receiver) -> None:

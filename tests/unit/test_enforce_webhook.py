@@ -16,7 +16,7 @@ from grantledger.enforcers.contract import Attempt, AttemptStatus, Presence
 from grantledger.enforcers.policy import WebhookTarget
 from grantledger.enforcers.webhook import WebhookPlugin
 from grantledger.webhooks.sender import MAX_ANSWER_BYTES
-from support.receiver import Receiver, status
+from support.receiver import PATH, Receiver, status
 
 from .test_enforce_core import target
 
@@ -45,8 +45,9 @@ def config(url: str, **fields: Any) -> WebhookTarget:
 def test_a_receiver_can_check_and_read_the_command(receiver: Receiver, plugin: WebhookPlugin) -> None:
     before = int(time.time())
     assert plugin.revoke(target()) == Attempt(AttemptStatus.accepted, "the receiver answered 204")
-    [(path, headers, body)] = receiver.got
-    assert path == "/revoke?team=blue" and headers["content-type"] == "application/cloudevents+json"
+    [request] = receiver.requests
+    headers, body = request.headers, request.body
+    assert request.path == PATH and headers["content-type"] == "application/cloudevents+json"
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     expected = base64.b64encode(hmac.digest(KEY, signed, hashlib.sha256)).decode()
     assert headers["webhook-signature"] == f"v1,{expected}"
@@ -65,15 +66,15 @@ def test_a_receiver_can_check_and_read_the_command(receiver: Receiver, plugin: W
 def test_every_try_has_the_same_id_and_body(receiver: Receiver, plugin: WebhookPlugin) -> None:
     plugin.revoke(target())
     plugin.revoke(target())
-    (_, one, body), (_, two, again) = receiver.got
-    assert one["webhook-id"] == two["webhook-id"] and body == again
+    one, two = receiver.requests
+    assert one.headers["webhook-id"] == two.headers["webhook-id"] and one.body == two.body
     plugin.revoke(target("g2"))
-    assert receiver.got[2][1]["webhook-id"] != one["webhook-id"]
+    assert receiver.requests[2].headers["webhook-id"] != one.headers["webhook-id"]
 
 
 def test_without_an_address_nothing_is_read_back(receiver: Receiver, plugin: WebhookPlugin) -> None:
     assert plugin.read_back(target()).presence is Presence.unreadable
-    assert receiver.got == []
+    assert receiver.requests == []
 
 
 @pytest.mark.parametrize(
@@ -87,34 +88,34 @@ def test_without_an_address_nothing_is_read_back(receiver: Receiver, plugin: Web
 def test_only_a_plain_answer_says_what_is_there(
     receiver: Receiver, plugin: WebhookPlugin, code: int, body: bytes, presence: str
 ) -> None:
-    receiver.answer = lambda request: status(request, code, body, Location=receiver.url)
+    receiver.respond = lambda request: status(request, code, body, Location=receiver.url)
     asking = WebhookPlugin(config("https://example.com/", read_back=receiver.url), "test.example")
     assert asking.read_back(target()).presence is Presence(presence)
-    assert len(receiver.got) == 1
+    assert len(receiver.requests) == 1
 
 
 def test_each_question_is_signed_and_has_an_id_of_its_own(receiver: Receiver, plugin: WebhookPlugin) -> None:
     asking = WebhookPlugin(config("https://example.com/", read_back=receiver.url), "test.example")
     asking.read_back(target())
     asking.read_back(target())
-    events = [json.loads(body) for _, _, body in receiver.got]
+    events = [one.json for one in receiver.requests]
     assert {event["type"] for event in events} == {"grantledger.access.lookup"}
     assert events[0]["data"] == events[1]["data"] == target().as_json()
     assert len({event["id"] for event in events} | {target().command_id}) == 3
-    for _, headers, body in receiver.got:
-        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    for one in receiver.requests:
+        signed = f"{one.headers['webhook-id']}.{one.headers['webhook-timestamp']}.".encode() + one.body
         expected = base64.b64encode(hmac.digest(KEY, signed, hashlib.sha256)).decode()
-        assert headers["webhook-signature"] == f"v1,{expected}" and json.loads(body)["id"] == headers["webhook-id"]
+        assert one.headers["webhook-signature"] == f"v1,{expected}" and one.json["id"] == one.headers["webhook-id"]
 
 
 def test_gone_ends_it_until_the_next_start(
     receiver: Receiver, plugin: WebhookPlugin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    receiver.answer = lambda request: status(request, 410)
+    receiver.respond = lambda request: status(request, 410)
     assert plugin.revoke(target()).status is AttemptStatus.failed
-    receiver.answer = lambda request: status(request, 200)
+    receiver.respond = lambda request: status(request, 200)
     assert plugin.revoke(target("g2")).status is AttemptStatus.failed
-    assert len(receiver.got) == 1
+    assert len(receiver.requests) == 1
     assert WebhookPlugin(config(receiver.url), "test.example").revoke(target()).status is AttemptStatus.accepted
 
 

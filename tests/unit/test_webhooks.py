@@ -18,7 +18,7 @@ from grantledger.webhooks.answer import parse_retry_after
 from grantledger.webhooks.sender import MAX_ANSWER_BYTES
 from grantledger.webhooks.signing import parse_signing_keys, sign
 from support.callers import CALLERS, DELIVERED, FAILED, KEY, NOON, RETRY, SECRET, Caller, Sent, secret_file
-from support.receiver import Answer, Receiver, status
+from support.receiver import PATH, Answer, Receiver, status
 
 
 @pytest.fixture(params=list(CALLERS))
@@ -47,8 +47,9 @@ def test_the_signature_is_that_of_the_published_example() -> None:
 def test_a_message_is_signed_and_sent_once(receiver: Receiver, send: Caller) -> None:
     sent = send(receiver.url)
     assert (sent.status, sent.retry_after) == (DELIVERED, None) and "answered 204" in sent.detail
-    [(path, headers, body)] = receiver.got
-    assert path == "/revoke?team=blue" and headers["webhook-id"] == "message-1"
+    [request] = receiver.requests
+    headers, body = request.headers, request.body
+    assert request.path == PATH and headers["webhook-id"] == "message-1"
     assert headers["webhook-timestamp"] == str(int(NOON.timestamp()))
     signed = f"message-1.{headers['webhook-timestamp']}.".encode() + body
     expected = base64.b64encode(hmac.digest(KEY, signed, hashlib.sha256)).decode()
@@ -62,7 +63,7 @@ def test_while_a_secret_is_replaced_both_sign(receiver: Receiver, send: Caller, 
     path.write_text(f"{other} {SECRET}")
     path.chmod(0o600)
     send(receiver.url, secret={"file": str(path)})
-    assert [len(part) for part in receiver.got[0][1]["webhook-signature"].split(" ")] == [47, 47]
+    assert [len(part) for part in receiver.requests[0].headers["webhook-signature"].split(" ")] == [47, 47]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_while_a_secret_is_replaced_both_sign(receiver: Receiver, send: Caller, 
      (400, FAILED), (401, FAILED), (404, FAILED), (410, FAILED)],
 )  # fmt: skip
 def test_the_meaning_of_an_answer(receiver: Receiver, send: Caller, code: int, expected: str) -> None:
-    receiver.answer = lambda request: status(request, code, b"hunter2")
+    receiver.respond = lambda request: status(request, code, b"hunter2")
     sent = send(receiver.url)
     assert sent.status == expected and str(code) in sent.detail and "hunter2" not in sent.detail
 
@@ -84,7 +85,7 @@ def test_the_meaning_of_an_answer(receiver: Receiver, send: Caller, code: int, e
 def test_retry_after_is_returned_in_both_forms(
     receiver: Receiver, send: Caller, header: str, seconds: float | None
 ) -> None:
-    receiver.answer = lambda request: status(request, 503, Retry_After=header)
+    receiver.respond = lambda request: status(request, 503, Retry_After=header)
     sent = send(receiver.url)
     assert (sent.status, sent.retry_after) == (RETRY, seconds)
 
@@ -98,10 +99,10 @@ def test_retry_after_in_its_two_forms() -> None:
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 def test_a_redirect_is_not_followed(receiver: Receiver, send: Caller, code: int) -> None:
-    receiver.answer = lambda request: status(request, code, Location=receiver.url)
+    receiver.respond = lambda request: status(request, code, Location=receiver.url)
     sent = send(receiver.url)
     assert sent.status == FAILED and "a redirect, which is not followed" in sent.detail
-    assert len(receiver.got) == 1
+    assert len(receiver.requests) == 1
 
 
 def drip_body(receiver: Receiver) -> Answer:
@@ -152,7 +153,7 @@ def half_a_body(_receiver: Receiver) -> Answer:
 def test_a_slow_or_broken_receiver_is_retried_in_time(
     receiver: Receiver, send: Caller, answer: Callable[[Receiver], Answer]
 ) -> None:
-    receiver.answer = answer(receiver)
+    receiver.respond = answer(receiver)
     began = time.monotonic()
     sent = send(receiver.url, timeout_seconds=1)
     assert sent.status == RETRY and sent.detail.startswith("no answer")
@@ -160,9 +161,9 @@ def test_a_slow_or_broken_receiver_is_retried_in_time(
 
 
 def test_the_body_of_a_large_answer_is_not_read_and_its_status_counts(receiver: Receiver, send: Caller) -> None:
-    receiver.answer = lambda request: status(request, 200, bytes(64 * MAX_ANSWER_BYTES))
+    receiver.respond = lambda request: status(request, 200, bytes(64 * MAX_ANSWER_BYTES))
     assert send(receiver.url).status == DELIVERED
-    receiver.answer = lambda request: status(request, 500, bytes(64 * MAX_ANSWER_BYTES))
+    receiver.respond = lambda request: status(request, 500, bytes(64 * MAX_ANSWER_BYTES))
     assert send(receiver.url).status == RETRY
 
 

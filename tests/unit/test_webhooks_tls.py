@@ -68,7 +68,7 @@ def send(request: pytest.FixtureRequest, tmp_path: Path) -> Caller:
 def test_a_certificate_of_the_given_authority_is_accepted(receiver: Receiver, certificate: Path, send: Caller) -> None:
     sent = send(receiver.url, ca_file=str(certificate))
     assert sent.status == DELIVERED, sent
-    assert len(receiver.got) == 1 and receiver.got[0][1]["host"] == receiver.url.split("/")[2]
+    assert len(receiver.requests) == 1 and receiver.requests[0].headers["host"] == receiver.url.split("/")[2]
 
 
 def test_a_certificate_of_a_system_authority_is_accepted(
@@ -81,13 +81,13 @@ def test_a_certificate_of_a_system_authority_is_accepted(
 def test_an_unknown_certificate_gets_nothing(receiver: Receiver, send: Caller) -> None:
     sent = send(receiver.url)
     assert sent.status == RETRY and "the certificate is not trusted: " in sent.detail
-    assert receiver.got == []
+    assert receiver.requests == []
 
 
 def test_a_certificate_for_another_name_gets_nothing(receiver: Receiver, certificate: Path, send: Caller) -> None:
     sent = send(receiver.url.replace("127.0.0.1", "localhost"), ca_file=str(certificate))
     assert sent.status == RETRY and "certificate" in sent.detail
-    assert receiver.got == []
+    assert receiver.requests == []
 
 
 def test_a_client_certificate_is_shown_to_a_receiver_that_asks(certificate: Path, send: Caller) -> None:
@@ -98,7 +98,7 @@ def test_a_client_certificate_is_shown_to_a_receiver_that_asks(certificate: Path
     receiver = Receiver(tls=context)
     try:
         assert send(receiver.url, ca_file=str(certificate)).status == RETRY
-        assert receiver.got == []
+        assert receiver.requests == []
         sent = send(receiver.url, ca_file=str(certificate), cert_file=str(certificate))
         assert sent.status == DELIVERED, sent
     finally:
@@ -133,6 +133,6 @@ def test_an_ipv6_address_is_reached(send: Caller) -> None:
         pytest.skip("this machine has no IPv6")
     try:
         assert send(receiver.url).status == DELIVERED
-        assert receiver.got[0][1]["host"] == receiver.url.split("/")[2]
+        assert receiver.requests[0].headers["host"] == receiver.url.split("/")[2]
     finally:
         receiver.stop()
