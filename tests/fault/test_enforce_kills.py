@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.children import Child
 from support.enforcing import Enforcement, revocation
 from support.pipeline import Pipeline
-from support.receiver import Receiver, status
+from support.receiver import SECRET, Receiver, status
 from support.waiting import wait_for
 
 NUMBERS = count()
@@ -87,7 +86,7 @@ def test_killed_while_a_receiver_works_the_same_message_is_sent_again(here: Enfo
         status(request, 204)
 
     receiver.respond = answer
-    here.environment["BROKER_SECRET"] = "whsec_" + base64.b64encode(bytes(32)).decode()
+    here.environment["BROKER_SECRET"] = SECRET
     here.policy(
         f"[targets.broker]\nplugin = 'webhook'\nurl = '{receiver.url}'\nsecret = {{ env = 'BROKER_SECRET' }}\n"
         "[[routes]]\ntarget = 'broker'\n"

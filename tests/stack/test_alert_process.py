@@ -20,10 +20,10 @@ from grantledger.runtime.children import Child, ChildSpec
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import FINDINGS_TOPIC
 from grantledger.schemas.topics import sealed
-from support.alerting import SECRET, FindingsLog, alertmanager_toml, event, soon, webhook_toml
+from support.alerting import FindingsLog, alertmanager_toml, event, soon, webhook_toml
 from support.alertmanager import Alertmanager, running
 from support.pipeline import Pipeline
-from support.receiver import Receiver, receiving
+from support.receiver import SECRET, Receiver, receiving
 from support.waiting import wait_for
 
 

@@ -19,8 +19,9 @@ from grantledger.kafka.publisher import Publisher, Record
 from grantledger.processors.notices import finding_opened
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.codec import EventEncoder
-from support.alerting import SECRET, webhook_toml
+from support.alerting import webhook_toml
 from support.pipeline import Pipeline
+from support.receiver import SECRET
 from support.waiting import wait_for
 
 

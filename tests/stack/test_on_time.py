@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,7 +11,7 @@ import pytest
 
 from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.children import Child
-from support.alerting import SECRET, webhook_toml
+from support.alerting import webhook_toml
 from support.enforcing import Enforcement
 from support.on_time import (
     ENFORCER,
@@ -34,7 +33,7 @@ from support.oracle import wait_until_stored
 from support.pipeline import Pipeline, samples
 from support.postgresql_server import PASSWORD, PostgresqlServer
 from support.postgresql_server import running as running_postgresql
-from support.receiver import Receiver, receiving
+from support.receiver import SECRET, Receiver, receiving
 from support.waiting import wait_for
 
 ATTEMPTED = ["revoke.attempted", "revoke.attempted"]
@@ -138,7 +137,7 @@ def enforcing(
     """One ``grantledger enforce --carry-out`` with all that it can reach."""
     here = Enforcement(pipeline, pipeline.deployment, tmp_path_factory.mktemp("e") / "here")
     here.environment |= {
-        "BROKER_SECRET": "whsec_" + base64.b64encode(bytes(range(32))).decode(),
+        "BROKER_SECRET": SECRET,
         "ORDERS_PASSWORD": PASSWORD,
     }
     here.policy(

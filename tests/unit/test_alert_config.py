@@ -10,7 +10,8 @@ from grantledger.base.toml import ConfigError, load_toml
 from grantledger.sinks.alerts.config import AlertConfig
 from grantledger.sinks.alerts.routes import build_routes
 from grantledger.webhooks.signing import parse_signing_keys
-from support.alerting import KEY, SECRET, alertmanager_toml, webhook_toml
+from support.alerting import alertmanager_toml, webhook_toml
+from support.receiver import KEY, SECRET
 
 HOOK = webhook_toml("hook", "https://hook.example/x", "/run/secrets/hook")
 ONCALL = alertmanager_toml("oncall", "http://alertmanager:9093")

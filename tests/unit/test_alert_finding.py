@@ -30,7 +30,8 @@ from grantledger.sinks.alerts.finding import (
 from grantledger.sinks.alerts.outbox import Position
 from grantledger.sinks.alerts.reading import FindingsReader, Read, finding_of_problem, starting_at
 from grantledger.sinks.alerts.routes import build_routes
-from support.alerting import DEPLOYMENT, NOON, ORIGIN, SECRET, FindingsLog, event, finding
+from support.alerting import DEPLOYMENT, NOON, ORIGIN, FindingsLog, event, finding
+from support.receiver import SECRET
 
 NOWHERE = Position("00", 0)
 
