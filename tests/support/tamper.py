@@ -67,10 +67,6 @@ class TamperedStore:
         found: list[dict[str, Any]] = self._ask(sql=sql)
         return found
 
-    def execute(self, *statements: str) -> None:
-        """Change the store permanently."""
-        self._ask(statements=statements)
-
     def verify(
         self,
         changed: Mapping[str, str] | None = None,
@@ -186,10 +182,6 @@ class _Engine:
         if "sql" in request:
             found = self._client.query(request["sql"])
             return [dict(zip(found.column_names, row, strict=True)) for row in found.result_rows]
-        if "statements" in request:
-            for statement in request["statements"]:
-                self._client.command(statement, settings={"mutations_sync": 2})
-            return None
         return self._verify(request)
 
     def _verify(self, request: dict[str, Any]) -> dict[str, Any]:
