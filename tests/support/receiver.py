@@ -8,6 +8,7 @@ import hmac
 import json
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -49,6 +50,8 @@ class Receiver:
     def __init__(self, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Request] = []
         self.respond: Answer = lambda request: status(request, 204)
+        self.failures: list[str] = []
+        """Errors of ``respond``. ``stop`` raises them."""
         self.end = Event()
         """Set when the receiver stops, so that no answer waits longer."""
         receiver = self
@@ -72,7 +75,9 @@ class Receiver:
             daemon_threads = True
 
             def handle_error(self, *_: Any) -> None:
-                """Ignore clients that reject our certificate: tests want that."""
+                error = sys.exception()
+                if not isinstance(error, OSError):  # a client may reject our certificate or hang up
+                    receiver.failures.append(repr(error))
 
         self.server = Server((host, 0), Handler)
         if tls is not None:
@@ -109,6 +114,7 @@ class Receiver:
         self.server.shutdown()
         self.thread.join()
         self.server.server_close()
+        assert not self.failures, self.failures
 
 
 def status(request: BaseHTTPRequestHandler, code: int, body: bytes = b"", **headers: str) -> None:

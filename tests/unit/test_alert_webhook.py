@@ -19,7 +19,7 @@ from grantledger.sinks.alerts.outbox import Outbox, Position
 from grantledger.sinks.alerts.routes import build_routes
 from grantledger.sinks.alerts.status import read_status
 from support.alerting import finding, webhook_toml
-from support.receiver import PATH, SECRET, Receiver, receiving
+from support.receiver import PATH, SECRET, Receiver, receiving, status
 from support.waiting import wait_for
 
 BACKOFF = 0.05
@@ -158,8 +158,8 @@ def test_a_refused_message_is_given_up_in_time_and_holds_up_no_other(tmp_path: P
         channel.take(finding("opened", "g-1"), finding("opened", "g-2"), finding("resolved", "g-1"))
         wait_for(lambda: channel.states()[:2] == ["given_up", "done"], "one is given up", limit=10, pause=0.02)
         channel.wait("given_up", "done", "given_up")
-        status = read_status(channel.path, time.time())
-        assert status["channels"][0]["given_up"] == 2
+        state = read_status(channel.path, time.time())
+        assert state["channels"][0]["given_up"] == 2
     assert receiver.findings()[1] == ("finding.opened", "g-2"), "the other one went while it was tried"
     assert receiver.findings().count(("finding.opened", "g-1")) >= 2
 
