@@ -1,4 +1,4 @@
-"""Kafka goes away around deadlines, a removal in flight: each access is found, taken away and settled, once."""
+"""Kafka fails around deadlines, with a removal in flight: each access is found, revoked and resolved once."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from support.on_time import (
     activated,
     commands,
     judged_until,
+    recorded,
     removal_of,
     revoked,
     send,
     short_policy,
     supervised,
     true_lateness,
-    words,
 )
 from support.pipeline import Pipeline
 from support.waiting import wait_for
 
 LOST = 1
-"""The documented exit code of a process that its brokers left: start it again."""
+"""The documented exit code of a process that lost its brokers: restart it."""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def pipeline(
 
 @pytest.fixture(scope="module")
 def here(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Enforcement]:
-    """The enforcer of the same deployment: it takes away what the watch tells it to."""
+    """The enforcer of the same deployment: it carries out the commands of the watch."""
     folder = tmp_path_factory.mktemp("enforcer") / "here"
     one = Enforcement(pipeline, pipeline.deployment, folder, max_per_window="1000")
     one.policy(
@@ -63,13 +63,13 @@ def here(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="module")
 def supervision(pipeline: Pipeline, here: Enforcement) -> Iterator[Supervision]:
-    """What ends is started again, as ``up`` and every service manager does."""
+    """Restarts processes that end, as ``up`` and every service manager does."""
     with supervised(pipeline.children) as seen:
         yield seen
 
 
-def take_away(own_broker: LocalBroker, how: str) -> Callable[[], None]:
-    """Take Kafka away; return what brings it back."""
+def make_unavailable(own_broker: LocalBroker, how: str) -> Callable[[], None]:
+    """Make Kafka unavailable; return a function that brings it back."""
     if how == "frozen":
         assert own_broker.pid is not None
         os.kill(pid := own_broker.pid, signal.SIGSTOP)
@@ -79,16 +79,16 @@ def take_away(own_broker: LocalBroker, how: str) -> Callable[[], None]:
 
 
 AWAY = {"stopped": 6.0, "killed": 13.0, "frozen": 13.0}
-"""Seconds until Kafka comes back: most grants have fallen due by then, and the longer ones outlast sessions."""
+"""Seconds until Kafka is back: most grants have fallen due by then; the longer times exceed a session timeout."""
 
 
 @pytest.mark.parametrize(
     "how", ["stopped", *(pytest.param(how, marks=pytest.mark.slow) for how in ("killed", "frozen"))]
 )
-def test_kafka_is_away_while_access_falls_due_and_while_it_is_taken_away(
+def test_kafka_is_unavailable_while_access_falls_due_and_is_revoked(
     own_broker: LocalBroker, pipeline: Pipeline, here: Enforcement, supervision: Supervision, how: str
 ) -> None:
-    # One falls due before Kafka goes, most while it is away, some only afterwards; as many are removed in time.
+    # One falls due before Kafka fails, most while it is down, some afterwards. As many are removed on time.
     late = {f"{how}-late-{number}": 0.5 + 1.5 * number for number in range(8)}
     in_time = {f"{how}-good-{number}": 3.0 + number for number in range(8)}
     for name in late | in_time:
@@ -96,34 +96,34 @@ def test_kafka_is_away_while_access_falls_due_and_while_it_is_taken_away(
     here.hold("before")
     given = time.time()
     send(pipeline, *(activated(name, seconds) for name, seconds in (late | in_time).items()), *map(revoked, in_time))
-    here.wait_held()  # the enforcer has begun with the first
-    bring_back = take_away(own_broker, how)
-    here.release()  # what it has to say finds no Kafka
-    wait_for(lambda: f"{how}-late-0" not in here.there(), "the access is taken away")
+    here.wait_held()  # the enforcer works on the first
+    bring_back = make_unavailable(own_broker, how)
+    here.release()  # it cannot publish the result
+    wait_for(lambda: f"{how}-late-0" not in here.there(), "the access is revoked")
     wait_for(lambda: time.time() > given + AWAY[how], "most of the others have fallen due")
     bring_back()
 
-    def settled(name: str) -> bool:
+    def resolved(name: str) -> bool:
         return about(pipeline, name, WATCH) == [*FOUND, "finding.resolved"]
 
-    wait_for(lambda: all(map(settled, late)), "each was found and settled, once", limit=100, pause=0.5)
+    wait_for(lambda: all(map(resolved, late)), "each is found and resolved once", limit=100, pause=0.5)
     judged = given + 3.0 + len(in_time) + GRACE
     wait_for(lambda: judged_until(pipeline) > judged, "all others are judged")
     wait_for(lambda: all(child.alive() for child in pipeline.children.values()), "all processes run")
     assert here.there() & set(late) == set() and here.there() >= set(in_time)
-    said = Counter((word.key, word.what) for word in words(pipeline) if word.key.startswith(how))
-    assert {name for name, _ in said} == set(late), "something was said of access that ended in time"
-    told = Counter(name for name in commands(pipeline) if name.startswith(how))
-    assert told == dict.fromkeys(late, 1)
+    events = Counter((one.key, one.event_type) for one in recorded(pipeline) if one.key.startswith(how))
+    assert {name for name, _ in events} == set(late), "a finding about access that ended on time"
+    commanded = Counter(name for name in commands(pipeline) if name.startswith(how))
+    assert commanded == dict.fromkeys(late, 1)
     taken = Counter(here.taken())
     for name in late:
-        assert said[name, "revoke.confirmed"] == 1 and said[name, "revoke.failed"] == 0, said
+        assert events[name, "revoke.confirmed"] == 1 and events[name, "revoke.failed"] == 0, events
         assert removal_of(pipeline, name).system == ENFORCER
-        # Each attempt is on record before it is made, also one whose outcome Kafka never heard.
-        begun = [word for word in words(pipeline) if (word.key, word.what) == (name, "revoke.attempted")]
-        assert len([word for word in begun if word.datum["outcome"] == "pending"]) >= taken[name] >= 1
-    for word in words(pipeline):
-        if word.key in late and word.what == "finding.resolved":
-            assert word.evidence["late_seconds"] == pytest.approx(true_lateness(pipeline, word.key), abs=1e-6)
+        # Each attempt is on record before it is made, even if its result never reached Kafka.
+        begun = [one for one in recorded(pipeline) if (one.key, one.event_type) == (name, "revoke.attempted")]
+        assert len([one for one in begun if one.datum["outcome"] == "pending"]) >= taken[name] >= 1
+    for one in recorded(pipeline):
+        if one.key in late and one.event_type == "finding.resolved":
+            assert one.evidence["late_seconds"] == pytest.approx(true_lateness(pipeline, one.key), abs=1e-6)
     assert all(code == LOST for codes in supervision.ends.values() for code in codes), supervision.ends
     assert all(child.gave_up is None for child in pipeline.children.values())

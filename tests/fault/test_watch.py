@@ -27,16 +27,16 @@ from support.on_time import (
     WATCH,
     activated,
     judged_until,
+    recorded,
     revoked,
     send,
     short_policy,
     watching,
-    words,
 )
 from support.pipeline import Pipeline
 from support.waiting import wait_for
 
-Said = tuple[str, str, str]
+Published = tuple[str, str, str]
 """Type, rule and key of a finding or a command."""
 
 
@@ -49,12 +49,12 @@ def pipeline(
     return running
 
 
-def published(pipeline: Pipeline, topic: str = FINDINGS_TOPIC) -> list[Said]:
+def published(pipeline: Pipeline, topic: str = FINDINGS_TOPIC) -> list[Published]:
     """Return what the watch has published to a topic, in order."""
-    return [(one.what, one.rule, one.key) for one in words(pipeline, topic) if one.system == WATCH]
+    return [(one.event_type, one.rule, one.key) for one in recorded(pipeline, topic) if one.system == WATCH]
 
 
-def about(pipeline: Pipeline, name: str) -> list[Said]:
+def about(pipeline: Pipeline, name: str) -> list[Published]:
     return [one for one in published(pipeline) if one[2] == name]
 
 

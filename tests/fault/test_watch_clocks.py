@@ -1,4 +1,4 @@
-"""The clock of the watch's machine jumps, or the machine sleeps, under a running watch; Kafka keeps the right time."""
+"""The clock of the watch's machine jumps, or the machine is suspended, while Kafka keeps the right time."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from support.on_time import (
     FOUND,
     GRACE,
     WATCH,
-    Word,
+    Recorded,
     about,
     activated,
     commands,
     judged_until,
-    only,
+    recorded,
     removal_of,
     revoked,
     send,
     short_policy,
-    words,
+    the_only,
 )
 from support.pipeline import Pipeline
 from support.stepped_clock import SteppedChild
@@ -55,7 +55,7 @@ def watch(pipeline: Pipeline) -> SteppedChild:
 
 
 def follow(pipeline: Pipeline, **grants: float) -> None:
-    """Give grants their seconds, and wait until the watch follows them."""
+    """Activate grants that end in so many seconds, and wait until the watch follows them."""
     before = pipeline.metric("watch", "grantledger_watch_grants")
     send(pipeline, *(activated(name, seconds) for name, seconds in grants.items()))
     wait_for(
@@ -63,71 +63,69 @@ def follow(pipeline: Pipeline, **grants: float) -> None:
     )
 
 
-def jumps(pipeline: Pipeline) -> list[Word]:
-    """What is on record about the clock of the watch's own machine."""
-    return [word for word in words(pipeline) if word.rule == "clock_skew" and word.key.startswith(WATCH)]
+def jumps(pipeline: Pipeline) -> list[Recorded]:
+    """Return the findings about the clock of the watch's own machine."""
+    return [one for one in recorded(pipeline) if one.rule == "clock_skew" and one.key.startswith(WATCH)]
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR])
 def test_a_step_of_the_clock(pipeline: Pipeline, watch: SteppedChild, step: float) -> None:
     name, later = f"{step:+.0f}", f"{step:+.0f}-later"
-    told = len(jumps(pipeline))
+    before = len(jumps(pipeline))
     follow(pipeline, **{name: 5.0, later: 1800.0})
     stepped = time.time()
     watch.set(wall=step)
-    wait_for(lambda: len(jumps(pipeline)) == told + 2, "the step is on record")
-    opened, resolved = jumps(pipeline)[told:]
-    assert (opened.what, resolved.what) == ("finding.opened", "finding.resolved")
+    wait_for(lambda: len(jumps(pipeline)) == before + 2, "the step is on record")
+    opened, resolved = jumps(pipeline)[before:]
+    assert (opened.event_type, resolved.event_type) == ("finding.opened", "finding.resolved")
     assert opened.evidence["jumped_seconds"] == pytest.approx(step, abs=10.0)
-    # The record says when it was, whatever the clock says: the brokers have stamped it.
+    # The brokers have stamped it with the right time.
     assert opened.appended.timestamp() > stepped - 1.0
-    wait_for(lambda: about(pipeline, name) == FOUND, "what is due is found, within the limit of this wait")
-    found = only(pipeline, "finding.opened", name)
+    wait_for(lambda: about(pipeline, name) == FOUND, "the overdue grant is found")
+    found = the_only(pipeline, "finding.opened", name)
     assert found.appended >= found.deadline + timedelta(seconds=GRACE), "found early"
-    # What is due in half an hour is not found by a clock that is an hour ahead.
+    # A clock that is an hour ahead does not find a grant that ends in half an hour.
     judged = found.appended.timestamp() + 1.0
     wait_for(lambda: judged_until(pipeline) > judged, "more is judged")
-    assert judged_until(pipeline) < time.time() + 1.0, "the watch believes in the wrong time"
+    assert judged_until(pipeline) < time.time() + 1.0, "the watch trusts the wrong clock"
     assert about(pipeline, later) == [] and commands(pipeline).count(name) == 1
-    # Set right again, which is another jump; nothing is said anew.
+    # Setting it right is another jump. It changes no finding.
     watch.set(wall=0.0)
-    wait_for(lambda: len(jumps(pipeline)) == told + 4, "that step is on record too")
+    wait_for(lambda: len(jumps(pipeline)) == before + 4, "the second step is on record")
     send(pipeline, revoked(name), revoked(later))
     ended = [*FOUND, "finding.resolved"]
-    wait_for(lambda: about(pipeline, name) == ended, "it is settled")
+    wait_for(lambda: about(pipeline, name) == ended, "the finding is resolved")
     assert about(pipeline, later) == []
     assert "Traceback" not in pipeline.log("watch")
 
 
 def test_a_start_with_a_clock_an_hour_ahead(pipeline: Pipeline, watch: SteppedChild) -> None:
-    """As after a boot without a battery: nothing steps while the watch runs, so only the brokers can know."""
+    """As after a boot without a clock battery: nothing jumps while the watch runs; only the brokers' times differ."""
     watch.stop()
-    told = len(jumps(pipeline))
+    before = len(jumps(pipeline))
     send(pipeline, activated("at-start", 5.0), activated("long-after-start", 1800.0))
     watch.set(wall=HOUR)
     watch.start()
-    wait_for(lambda: about(pipeline, "at-start") == FOUND, "what is due is found")
-    found = only(pipeline, "finding.opened", "at-start")
+    wait_for(lambda: about(pipeline, "at-start") == FOUND, "the overdue grant is found")
+    found = the_only(pipeline, "finding.opened", "at-start")
     assert found.appended >= found.deadline + timedelta(seconds=GRACE), "found early"
-    opened, resolved = jumps(pipeline)[told:]
-    assert (opened.what, resolved.what) == ("finding.opened", "finding.resolved")
+    opened, resolved = jumps(pipeline)[before:]
+    assert (opened.event_type, resolved.event_type) == ("finding.opened", "finding.resolved")
     assert opened.evidence["jumped_seconds"] == pytest.approx(HOUR, abs=30.0)
     judged = found.appended.timestamp() + 1.0
     wait_for(lambda: judged_until(pipeline) > judged, "more is judged")
     assert judged_until(pipeline) < time.time() + 1.0 and about(pipeline, "long-after-start") == []
-    told = len(jumps(pipeline))
+    before = len(jumps(pipeline))
     watch.set(wall=0.0)
-    wait_for(lambda: len(jumps(pipeline)) == told + 2, "that it was set right is on record")
+    wait_for(lambda: len(jumps(pipeline)) == before + 2, "the second step is on record")
     send(pipeline, revoked("at-start"), revoked("long-after-start"))
-    wait_for(lambda: len(about(pipeline, "at-start")) == 3, "it is settled")
+    wait_for(lambda: len(about(pipeline, "at-start")) == 3, "the finding is resolved")
 
 
-def test_a_machine_that_slept_judges_nothing_before_it_has_read_what_it_missed(
-    pipeline: Pipeline, watch: SteppedChild
-) -> None:
-    """Stopped across two deadlines; of one the removal came in time, and lies unread when the machine wakes up."""
-    told, asleep = len(jumps(pipeline)), 0.0
-    for attempt in range(3):  # on a slow machine the removal may be late itself
+def test_after_a_suspend_the_watch_reads_the_backlog_before_it_judges(pipeline: Pipeline, watch: SteppedChild) -> None:
+    """Suspended across two deadlines. One removal came on time and is unread when the machine wakes up."""
+    before, asleep = len(jumps(pipeline)), 0.0
+    for attempt in range(3):  # on a slow machine the removal itself may be late
         slept, removed = f"slept-{attempt}", f"removed-{attempt}"
         follow(pipeline, **{slept: 8.0, removed: 8.0})
         suspends = pipeline.metric("watch", "grantledger_watch_clock_jumps_total")
@@ -140,27 +138,27 @@ def test_a_machine_that_slept_judges_nothing_before_it_has_read_what_it_missed(
             in_time = removal_of(pipeline, removed).appended.timestamp() <= due
             if in_time:
                 wait_for(lambda due=due: time.time() > due + 1.0, "both would be due")
-            # While it sleeps the time since boot goes on and the time awake does not.
+            # During a suspend the time since boot advances and the time awake does not.
             asleep += time.monotonic() - fell_asleep
             watch.set(awake=-asleep)
         finally:
             os.kill(watch.pid, signal.SIGCONT)
-        wait_for(lambda name=slept: about(pipeline, name) == FOUND, "what was not removed is found")
+        wait_for(lambda name=slept: about(pipeline, name) == FOUND, "the grant without a removal is found")
         if in_time:
             break
     else:
-        pytest.fail("too slow a machine for this test: the removal was late")
-    wait_for(lambda: judged_until(pipeline) > due + 1.0, "that time is judged")
+        pytest.fail("this machine is too slow for this test: the removal was late")
+    wait_for(lambda: judged_until(pipeline) > due + 1.0, "the time after both deadlines is judged")
     assert about(pipeline, removed) == [], "a false alarm"
     assert pipeline.metric("watch", "grantledger_watch_clock_jumps_total") == suspends + 1
-    assert len(jumps(pipeline)) == told, "a suspend is no step of the clock"
+    assert len(jumps(pipeline)) == before, "a suspend is not a step of the clock"
     assert watch.alive()
     send(pipeline, revoked(slept))
-    wait_for(lambda: about(pipeline, slept) == [*FOUND, "finding.resolved"], "it is settled")
+    wait_for(lambda: about(pipeline, slept) == [*FOUND, "finding.resolved"], "the finding is resolved")
 
 
 def deadline_of(pipeline: Pipeline, name: str) -> float:
     """Return the end of a grant, in seconds since 1970."""
-    ends = only(pipeline, "grant.activated", name, "access.lifecycle").datum["expires_at"]
+    ends = the_only(pipeline, "grant.activated", name, "access.lifecycle").datum["expires_at"]
     seconds: float = ends.timestamp()
     return seconds

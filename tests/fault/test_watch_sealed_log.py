@@ -1,4 +1,4 @@
-"""Others write to the sealed topic that the watch reads. Forged records are skipped; a contradiction stops it."""
+"""Others write to the sealed topic: the watch skips forged records and stops at a discontinuity."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from grantledger.kafka.records import read_whole
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.event import LIFECYCLE_TOPIC
 from grantledger.schemas.topics import sealed
-from support.on_time import about, activated, revoked, send, short_policy, words
+from support.on_time import about, activated, recorded, revoked, send, short_policy
 from support.pipeline import Pipeline
 from support.waiting import wait_for
 
@@ -34,7 +34,7 @@ def append(pipeline: Pipeline, value: bytes) -> None:
     assert producer.flush(30) == 0
 
 
-def test_a_forged_record_is_skipped_and_a_contradiction_stops_the_watch(pipeline: Pipeline) -> None:
+def test_a_forged_record_is_skipped_and_a_discontinuity_stops_the_watch(pipeline: Pipeline) -> None:
     send(pipeline, activated("first", 0.5))
     wait_for(lambda: "finding.opened" in about(pipeline, "first"), "the watch is at work")
     genuine = next(read_whole(pipeline.cluster, LOG, 0)).value() or b""
@@ -42,13 +42,13 @@ def test_a_forged_record_is_skipped_and_a_contradiction_stops_the_watch(pipeline
     append(pipeline, b"no batch")
     send(pipeline, revoked("first"), activated("second", 0.5))
     wait_for(lambda: "finding.opened" in about(pipeline, "second"), "reading continues after the forged records")
-    wait_for(lambda: "finding.resolved" in about(pipeline, "first"), "what was sealed after them counts")
+    wait_for(lambda: "finding.resolved" in about(pipeline, "first"), "later batches count")
 
     def rules() -> list[str]:
-        found = [word.rule for word in words(pipeline) if word.rule.startswith("sealed_")]
+        found = [one.rule for one in recorded(pipeline) if one.rule.startswith("sealed_")]
         return sorted(found)
 
-    wait_for(lambda: rules() == ["sealed_record_invalid"] * 2, "both are on record")
+    wait_for(lambda: rules() == ["sealed_record_invalid"] * 2, "both findings are on record")
     append(pipeline, genuine)
     child = pipeline.children["watch"]
     wait_for(lambda: not child.alive(), "the watch stops")

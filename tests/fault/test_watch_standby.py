@@ -1,4 +1,4 @@
-"""A watch dies between a finding and its end, with another one standing by: the end is said, and said once."""
+"""A watch dies between a finding and its resolution while another stands by: the resolution is published once."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Callable
 import pytest
 
 from grantledger.runtime.broker import LocalBroker
-from support.on_time import FOUND, activated, commands, judged_until, revoked, send, short_policy, watching, words
+from support.on_time import FOUND, activated, commands, judged_until, recorded, revoked, send, short_policy, watching
 from support.pipeline import Pipeline
 from support.waiting import wait_for
 
 ENDED = [*FOUND, "finding.resolved"]
 NAMES = ("watch", "standby")
 LOST = 1
-"""The documented exit code of one that has lost its place: start it again."""
+"""The documented exit code of a fenced process: restart it."""
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +36,14 @@ def start(pipeline: Pipeline, name: str) -> None:
         pipeline.twin("standby", "watch", GRANTLEDGER_WATCH_INSTANCE="1")
 
 
-def all_said(pipeline: Pipeline, grants: list[str], expected: list[str]) -> bool:
-    """Whether this, and no more, is on record about each of the grants."""
-    said = words(pipeline)
-    return all([word.what for word in said if word.key == name] == expected for name in grants)
+def all_recorded(pipeline: Pipeline, grants: list[str], expected: list[str]) -> bool:
+    """Return whether exactly these events are on record about each of the grants."""
+    events = recorded(pipeline)
+    return all([one.event_type for one in events if one.key == name] == expected for name in grants)
 
 
 def parts(pipeline: Pipeline) -> tuple[str, str]:
-    """Have one watch and one stand by; return their names."""
+    """Run one watch and one standby, and return their names in this order."""
     for name in NAMES:
         if name not in pipeline.children or not pipeline.children[name].alive():
             start(pipeline, name)
@@ -61,11 +61,11 @@ def parts(pipeline: Pipeline) -> tuple[str, str]:
 
 @pytest.mark.parametrize("when", ["before", "at"])
 def test_killed_between_a_finding_and_its_end(pipeline: Pipeline, when: str) -> None:
-    """It dies before the removal is there, or at the moment at which it says so."""
+    """It dies before the removal arrives, or when it publishes the resolution."""
     first, second = parts(pipeline)
     grants = [f"{when}-{number}" for number in range(20)]
     send(pipeline, *(activated(name, 0.5) for name in grants))
-    wait_for(lambda: all_said(pipeline, grants, FOUND), "all are found")
+    wait_for(lambda: all_recorded(pipeline, grants, FOUND), "all are found")
     if when == "before":
         pipeline.kill(first)
         send(pipeline, *map(revoked, grants))
@@ -73,17 +73,17 @@ def test_killed_between_a_finding_and_its_end(pipeline: Pipeline, when: str) -> 
         resolved = pipeline.metric(first, "grantledger_watch_resolved_total")
         send(pipeline, *map(revoked, grants))
         about_to = lambda: pipeline.metric(first, "grantledger_watch_resolved_total") > resolved  # noqa: E731
-        wait_for(about_to, "it is about to say that they have ended", pause=0.0)
+        wait_for(about_to, "it publishes the resolutions", pause=0.0)
         pipeline.kill(first)
     died = time.time()
-    wait_for(lambda: judged_until(pipeline, second) > died, "the other one judges", limit=90)
-    wait_for(lambda: all_said(pipeline, grants, ENDED), "each has ended, once")
+    wait_for(lambda: judged_until(pipeline, second) > died, "the standby judges", limit=90)
+    wait_for(lambda: all_recorded(pipeline, grants, ENDED), "each is resolved once")
     assert all(commands(pipeline).count(name) == 1 for name in grants)
     assert "Traceback" not in pipeline.log(second)
 
 
-def test_one_that_slept_while_another_took_over_says_nothing_any_more(pipeline: Pipeline) -> None:
-    """A machine that is suspended for longer than a session lasts believes, when it wakes up, that it still watches."""
+def test_a_suspended_watch_publishes_nothing_after_another_took_over(pipeline: Pipeline) -> None:
+    """After a suspend that was longer than its session, a watch still believes that it is active."""
     first, second = parts(pipeline)
     grants = [f"slept-{number}" for number in range(20)]
     sleeper = pipeline.children[first].pid
@@ -91,14 +91,14 @@ def test_one_that_slept_while_another_took_over_says_nothing_any_more(pipeline: 
     os.kill(sleeper, signal.SIGSTOP)
     try:
         send(pipeline, *(activated(name, 0.5) for name in grants))
-        wait_for(lambda: all_said(pipeline, grants, FOUND), "the other one has found them", limit=90)
+        wait_for(lambda: all_recorded(pipeline, grants, FOUND), "the standby has found them", limit=90)
     finally:
         os.kill(sleeper, signal.SIGCONT)
     send(pipeline, *map(revoked, grants))
     child = pipeline.children[first]
-    wait_for(lambda: not child.alive() or not watching(pipeline, first), "the sleeper knows")
+    wait_for(lambda: not child.alive() or not watching(pipeline, first), "the suspended watch has noticed")
     assert child.exit_code in (None, LOST), child.last_error()
     awake = time.time()
-    wait_for(lambda: judged_until(pipeline, second) > awake, "the other one judges")
-    assert all_said(pipeline, grants, ENDED)
+    wait_for(lambda: judged_until(pipeline, second) > awake, "the standby judges")
+    assert all_recorded(pipeline, grants, ENDED)
     assert all(commands(pipeline).count(name) == 1 for name in grants)

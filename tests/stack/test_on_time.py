@@ -23,11 +23,11 @@ from support.on_time import (
     activated,
     commands,
     judged_until,
-    only,
+    recorded,
     removal_of,
     send,
+    the_only,
     true_lateness,
-    words,
 )
 from support.oracle import wait_until_stored
 from support.pipeline import Pipeline, samples
@@ -73,7 +73,7 @@ target = 'files'
 
 @pytest.fixture(scope="module")
 def pager() -> Iterator[Receiver]:
-    """Where on-call is told."""
+    """The receiver of the pages for on-call."""
     with receiving() as started:
         yield started
 
@@ -134,7 +134,7 @@ def enforcing(
     server: PostgresqlServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Enforcement, Child]]:
-    """One ``grantledger enforce --carry-out`` with all that it can reach."""
+    """One ``grantledger run enforce --carry-out`` with every target."""
     here = Enforcement(pipeline, pipeline.deployment, tmp_path_factory.mktemp("e") / "here")
     here.environment |= {
         "BROKER_SECRET": SECRET,
@@ -152,8 +152,8 @@ def enforcing(
     here.stop()
 
 
-def told(pager: Receiver, name: str) -> list[str]:
-    """What on-call was told about a grant; the same message twice counts once, as its receiver must take it."""
+def pages(pager: Receiver, name: str) -> list[str]:
+    """Return the types of the messages about a grant. A repeated message counts once, as for any receiver."""
     by_id = {request.headers["webhook-id"]: request.json for request in pager.requests}
     return [one["type"] for one in by_id.values() if one["data"]["key"] == name]
 
@@ -171,9 +171,9 @@ def test_from_the_deadline_to_the_proof(
     )  # fmt: skip
     assert given.returncode == 0, given.stderr
 
-    # The enforcer has begun, and is held up: the access is there, on-call is told, and everybody can see it.
+    # The enforcer has begun and is blocked: the access exists, on-call is paged, and the finding is visible.
     here.wait_held()
-    wait_for(lambda: told(pager, "g-late") == ["finding.opened"], "on-call is told")
+    wait_for(lambda: pages(pager, "g-late") == ["finding.opened"], "on-call is paged")
     assert here.there() == {"g-late"} and about(pipeline, "g-late") == [*FOUND, "revoke.attempted"]
 
     def listed() -> list[str]:
@@ -183,23 +183,23 @@ def test_from_the_deadline_to_the_proof(
 
     wait_for(lambda: listed() == ["g-late"], "the store shows it as overdue", pause=0.5)
     here.release()
-    wait_for(lambda: told(pager, "g-late")[1:] == ["finding.resolved"], "on-call is told that it is over")
+    wait_for(lambda: pages(pager, "g-late")[1:] == ["finding.resolved"], "on-call gets the resolution")
 
-    # One order of things, in one log.
+    # Everything is in one log, in this order.
     assert about(pipeline, "g-late") == [*FOUND, *ATTEMPTED, "revoke.confirmed", "finding.resolved"]
     assert commands(pipeline) == ["g-late"] and here.taken() == ["g-late"] and here.there() == set()
-    opened, resolved = (only(pipeline, f"finding.{what}", "g-late") for what in ("opened", "resolved"))
+    opened, resolved = (the_only(pipeline, f"finding.{what}", "g-late") for what in ("opened", "resolved"))
     removal = removal_of(pipeline, "g-late")
     assert (removal.system, removal.datum["removal_evidence"]) == (ENFORCER, "confirmed")
     assert opened.rule == resolved.rule == "overdue" and opened.deadline == resolved.deadline
-    assert opened.appended >= opened.deadline + timedelta(seconds=GRACE), "found before the grace was over"
+    assert opened.appended >= opened.deadline + timedelta(seconds=GRACE), "found before the grace period ended"
     assert opened.evidence["removal"] == "not reported"
-    # The watch says how late to the microsecond; the removal itself says so too.
+    # The watch reports the lateness to the microsecond, and it follows from the removal.
     assert resolved.evidence["late_seconds"] == pytest.approx(true_lateness(pipeline, "g-late"), abs=1e-6)
     assert resolved.evidence["late_seconds"] > GRACE and resolved.evidence["removal"] == "confirmed"
     assert about(pipeline, "g-late", ENFORCER)[-1] == "revoke.confirmed"
 
-    # What on-call was told leads to the entry of the ledger that says so.
+    # The page names the ledger entry of the finding.
     page = next(request.json["data"] for request in pager.requests if request.json["data"]["key"] == "g-late")
     assert (page["rule"], page["severity"], page["subject"]) == ("overdue", "critical", "alice@example.com")
     assert datetime.fromisoformat(page["deadline"]) == opened.deadline
@@ -213,8 +213,8 @@ def test_from_the_deadline_to_the_proof(
     assert listed() == []
     whole = pipeline.run("grants", "show", "g-late")
     assert whole.returncode == 0, whole.stderr
-    for said in ("INC-4711: disk full", "bob@example.com approved", "evidence: confirmed", "removed ", " late"):
-        assert said in whole.stdout, whole.stdout
+    for part in ("INC-4711: disk full", "bob@example.com approved", "evidence: confirmed", "removed ", " late"):
+        assert part in whole.stdout, whole.stdout
     for kind in ("grant.activated", "grant.revoked", *about(pipeline, "g-late")):
         assert kind in whole.stdout, whole.stdout
     assert "NO signed checkpoint" not in whole.stdout
@@ -222,44 +222,44 @@ def test_from_the_deadline_to_the_proof(
     assert verified.returncode == 0 and "SOUND" in verified.stdout, verified.stdout + verified.stderr
 
 
-def test_where_nobody_can_look_only_the_tools_own_word_settles_it(
+def test_without_a_read_back_only_the_tools_own_event_resolves_it(
     pipeline: Pipeline, enforcing: tuple[Enforcement, Child], access_broker: Receiver, pager: Receiver
 ) -> None:
     assert enforcing[1].alive()
     access_broker.answer(202)
     send(pipeline, activated("g-app", 1.0, kind="application"))
-    wait_for(lambda: about(pipeline, "g-app") == [*FOUND, *ATTEMPTED], "the tool has taken the order")
-    taken = [word for word in words(pipeline) if word.key == "g-app"][-1]
+    wait_for(lambda: about(pipeline, "g-app") == [*FOUND, *ATTEMPTED], "the tool has accepted the command")
+    taken = [one for one in recorded(pipeline) if one.key == "g-app"][-1]
     assert taken.evidence["final"] and taken.datum["removal_evidence"] == "api_accepted"
     assert access_broker.requests[0].json["data"]["grant_id"] == "g-app"
-    # Taken is not gone: what was judged after it says nothing of an end.
-    wait_for(lambda: judged_until(pipeline) > taken.appended.timestamp() + 1.0, "that is judged")
-    wait_for(lambda: told(pager, "g-app"), "on-call is told")
-    assert about(pipeline, "g-app") == [*FOUND, *ATTEMPTED] and told(pager, "g-app") == ["finding.opened"]
+    # Accepted is not removed: a later judgement does not resolve the finding.
+    wait_for(lambda: judged_until(pipeline) > taken.appended.timestamp() + 1.0, "the watch has judged again")
+    wait_for(lambda: pages(pager, "g-app"), "on-call is paged")
+    assert about(pipeline, "g-app") == [*FOUND, *ATTEMPTED] and pages(pager, "g-app") == ["finding.opened"]
 
     gone = datetime.now(UTC)
-    word = pipeline.run(
+    removed = pipeline.run(
         "emit", "grant.revoked", "--grant-id", "g-app", "--subject", "alice@example.com", "--resource-kind",
         "application", "--resource", "g-app", "--environment", "production", "--entitlement", "readwrite",
         "--removal-evidence", "confirmed", "--occurred-at", gone.isoformat(), "--system", "access-broker",
     )  # fmt: skip
-    assert word.returncode == 0, word.stderr
-    wait_for(lambda: told(pager, "g-app")[1:] == ["finding.resolved"], "on-call is told that it is over")
-    resolved, opened = only(pipeline, "finding.resolved", "g-app"), only(pipeline, "finding.opened", "g-app")
-    # It ended when the tool says, not when its word arrived.
+    assert removed.returncode == 0, removed.stderr
+    wait_for(lambda: pages(pager, "g-app")[1:] == ["finding.resolved"], "on-call gets the resolution")
+    resolved, opened = the_only(pipeline, "finding.resolved", "g-app"), the_only(pipeline, "finding.opened", "g-app")
+    # The access ended at the tool's own time, not when its event arrived.
     assert resolved.evidence["late_seconds"] == pytest.approx((gone - opened.deadline).total_seconds(), abs=1e-6)
     assert about(pipeline, "g-app") == [*FOUND, *ATTEMPTED, "finding.resolved"] and len(access_broker.requests) == 1
 
 
-def test_a_role_of_a_real_database_is_taken_away(
+def test_a_role_in_a_real_database_is_revoked(
     pipeline: Pipeline, enforcing: tuple[Enforcement, Child], server: PostgresqlServer, pager: Receiver
 ) -> None:
     assert enforcing[1].alive()
     with server.connect("alice") as session, server.connect("bystander") as other, server.connect() as admin:
-        # A session keeps the role that it has set, whatever becomes of the membership.
+        # A session keeps the role that it has set, even without the membership.
         session.execute("SET ROLE orders_rw")
         send(pipeline, activated("g-pg", 1.0, kind="postgresql"))
-        wait_for(lambda: told(pager, "g-pg") == ["finding.opened", "finding.resolved"], "it is found and settled")
+        wait_for(lambda: pages(pager, "g-pg") == ["finding.opened", "finding.resolved"], "it is found and resolved")
         with pytest.raises(psycopg.OperationalError):
             session.execute("SELECT 1")
         assert other.execute("SELECT current_user").fetchone() == ("bystander",)
@@ -270,11 +270,11 @@ def test_a_role_of_a_real_database_is_taken_away(
     with pytest.raises(psycopg.OperationalError, match="not permitted to log in"):
         server.connect("alice")
     assert about(pipeline, "g-pg") == [*FOUND, *ATTEMPTED, "revoke.confirmed", "finding.resolved"]
-    confirmed = only(pipeline, "revoke.confirmed", "g-pg")
+    confirmed = the_only(pipeline, "revoke.confirmed", "g-pg")
     assert confirmed.system == ENFORCER and confirmed.evidence["target"] == "orders"
     assert confirmed.datum["removal_evidence"] == "confirmed"
     assert removal_of(pipeline, "g-pg").datum["subject"]["id"] == "alice@example.com"
-    resolved = only(pipeline, "finding.resolved", "g-pg")
+    resolved = the_only(pipeline, "finding.resolved", "g-pg")
     assert resolved.evidence["late_seconds"] == pytest.approx(true_lateness(pipeline, "g-pg"), abs=1e-6)
     wait_until_stored(pipeline)
     answer = pipeline.run("grants", "show", "g-pg", "-o", "json")
@@ -286,7 +286,7 @@ def test_a_role_of_a_real_database_is_taken_away(
     }  # fmt: skip
 
 
-def test_in_the_end_nothing_is_open_and_everything_is_proved(
+def test_finally_no_finding_is_open_and_the_ledger_is_sound(
     pipeline: Pipeline, enforcing: tuple[Enforcement, Child]
 ) -> None:
     here, child = enforcing
@@ -296,10 +296,10 @@ def test_in_the_end_nothing_is_open_and_everything_is_proved(
         "outcome=confirmed,target=orders": 1.0,
     }  # fmt: skip
     assert not [
-        word.key for word in words(pipeline) if word.rule.startswith("enforcer_") or word.what == "revoke.failed"
+        one.key for one in recorded(pipeline) if one.rule.startswith("enforcer_") or one.event_type == "revoke.failed"
     ]
-    said = [(word.what, word.rule, word.key) for word in words(pipeline) if word.system == WATCH]
-    assert len(said) == len(set(said)), "something was said twice"
+    published = [(one.event_type, one.rule, one.key) for one in recorded(pipeline) if one.system == WATCH]
+    assert len(published) == len(set(published)), "a finding was published twice"
     wait_until_stored(pipeline)
     assert pipeline.query("SELECT rule, key FROM findings WHERE open") == []
     for log in (child.log_path.read_text(), *(pipeline.log(name) for name in ("watch", "alert"))):

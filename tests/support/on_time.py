@@ -1,4 +1,4 @@
-"""Access with a deadline, and what is said about it: events in, the words of watch and enforcer out."""
+"""Access with a deadline: events in, findings and commands of watch and enforcer out."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from .pipeline import Pipeline
 
 GRACE = 1.0
 POLICY = f"[default]\ngrace_seconds = {GRACE}\nconfirm_wait_seconds = 3600\nrevoke = 'overdue'\n"
-"""Short, so that a test has not to wait; commands go with the findings, so that each has its place in the order."""
+"""Short times, so that tests need not wait. Commands go out with the findings, so that their order is fixed."""
 WATCH, ENFORCER = "grantledger-watch", "grantledger-enforcer"
 FOUND = ["finding.opened", "revoke.requested"]
-"""What the watch says of access that has outlived its deadline."""
+"""What the watch publishes about access that has outlived its deadline."""
 
 
 def short_policy(
@@ -41,7 +41,7 @@ def short_policy(
 
 
 def activated(name: str, seconds: float, *, subject: str = "alice@example.com", kind: str = "database") -> Event:
-    """Return access that must end so many seconds from now; each grant is to a resource of its own."""
+    """Return access that must end in so many seconds. Each grant is for its own resource."""
     return grant_activated(
         grant_id=name,
         subject=Subject(subject, "human"),
@@ -53,7 +53,7 @@ def activated(name: str, seconds: float, *, subject: str = "alice@example.com", 
 
 
 def revoked(name: str) -> Event:
-    """Return the tool's own word that the access is gone."""
+    """Return the event of the tool itself that the access was removed."""
     return grant_revoked(
         grant_id=name,
         subject=Subject("alice@example.com", "human"),
@@ -65,18 +65,18 @@ def revoked(name: str) -> Event:
 
 
 def send(pipeline: Pipeline, *events: Event) -> None:
-    """Have Kafka take events from an access tool."""
+    """Send events as an access tool."""
     with pipeline.client(system="bot", instance="test") as client:
         for event in events:
             client.send(event)
 
 
 @dataclass(frozen=True)
-class Word:
-    """One record of the brokers' log."""
+class Recorded:
+    """One event on record in Kafka. ``key`` is the finding's, mostly a grant."""
 
     system: str
-    what: str
+    event_type: str
     key: str
     rule: str
     appended: datetime
@@ -84,7 +84,7 @@ class Word:
 
     @property
     def deadline(self) -> datetime:
-        """The deadline that a finding or a command is about."""
+        """The deadline in a finding or a command."""
         at: datetime = self.datum["finding"]["deadline"]
         return at
 
@@ -94,42 +94,42 @@ class Word:
         return found
 
 
-def words(pipeline: Pipeline, topic: str = FINDINGS_TOPIC) -> list[Word]:
-    """Return what a topic of one partition holds, committed, in order. A word's key is mostly a grant."""
+def recorded(pipeline: Pipeline, topic: str = FINDINGS_TOPIC) -> list[Recorded]:
+    """Return the committed events of a topic of one partition, in order."""
     found = []
     for message in read_whole(pipeline.cluster, topic, 0):
         datum = read_datum(message.value() or b"")
         finding = datum["finding"] or {"key": datum["grant_id"], "rule": ""}
         appended = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
-        system, what = datum["source"]["system"], datum["event_type"]
-        found.append(Word(system, what, finding["key"] or "", finding["rule"], appended, datum))
+        system, event_type = datum["source"]["system"], datum["event_type"]
+        found.append(Recorded(system, event_type, finding["key"] or "", finding["rule"], appended, datum))
     return found
 
 
 def about(pipeline: Pipeline, name: str, *systems: str) -> list[str]:
-    """Return what is on record about one thing, by everybody or by these, in order."""
-    return [word.what for word in words(pipeline) if word.key == name and (not systems or word.system in systems)]
+    """Return the types of the events about a key, in order: all, or those of these systems."""
+    return [one.event_type for one in recorded(pipeline) if one.key == name and (not systems or one.system in systems)]
 
 
 def commands(pipeline: Pipeline) -> list[str]:
-    """Return the grants that the enforcer is told to take away, one entry a command."""
-    return [word.key for word in words(pipeline, COMMANDS_TOPIC)]
+    """Return the grants that the enforcer must revoke, one entry per command."""
+    return [one.key for one in recorded(pipeline, COMMANDS_TOPIC)]
 
 
-def only(pipeline: Pipeline, what: str, name: str, topic: str = FINDINGS_TOPIC) -> Word:
-    """Return the one record of this type about one thing."""
-    [word] = [word for word in words(pipeline, topic) if (word.what, word.key) == (what, name)]
-    return word
+def the_only(pipeline: Pipeline, event_type: str, name: str, topic: str = FINDINGS_TOPIC) -> Recorded:
+    """Return the only event of this type about a key."""
+    [found] = [one for one in recorded(pipeline, topic) if (one.event_type, one.key) == (event_type, name)]
+    return found
 
 
-def removal_of(pipeline: Pipeline, name: str) -> Word:
-    """Return the one removal on record of a grant."""
-    return only(pipeline, "grant.revoked", name, LIFECYCLE_TOPIC)
+def removal_of(pipeline: Pipeline, name: str) -> Recorded:
+    """Return the only removal on record of a grant."""
+    return the_only(pipeline, "grant.revoked", name, LIFECYCLE_TOPIC)
 
 
 def true_lateness(pipeline: Pipeline, name: str) -> float:
-    """Return how late a grant's access ended, in seconds: worked out from its removal, not from what the watch says."""
-    removal, opened = removal_of(pipeline, name), only(pipeline, "finding.opened", name)
+    """Return how late a grant's access ended, in seconds, computed from its removal, not from the watch's finding."""
+    removal, opened = removal_of(pipeline, name), the_only(pipeline, "finding.opened", name)
     gone: datetime = min(removal.datum["occurred_at"], removal.appended)
     return (gone - opened.deadline).total_seconds()
 
@@ -140,18 +140,18 @@ def judged_until(pipeline: Pipeline, name: str = "watch") -> float:
 
 
 def watching(pipeline: Pipeline, name: str = "watch") -> bool:
-    """Whether this process watches, where others stand by."""
+    """Return whether this process watches, while others stand by."""
     return pipeline.metric(name, "grantledger_watch_active") == 1
 
 
 @dataclass
 class Supervision:
-    """What a supervisor saw: how each process ended, every time."""
+    """The exit codes that a supervisor saw, by process."""
 
     ends: dict[str, list[int]] = field(default_factory=dict)
 
-    def look(self, children: dict[str, Child]) -> None:
-        """Take note of what has ended, and start it again after a pause, as ``up`` does."""
+    def check(self, children: dict[str, Child]) -> None:
+        """Record which processes have ended, and restart them after a pause, as ``up`` does."""
         for name, child in list(children.items()):
             before, code = child.restarts, child.exit_code
             child.watch()
@@ -161,12 +161,12 @@ class Supervision:
 
 @contextmanager
 def supervised(children: dict[str, Child]) -> Iterator[Supervision]:
-    """Start processes again that end, for the length of a ``with`` block."""
+    """Restart processes that end, for the length of a ``with`` block."""
     seen, over = Supervision(), threading.Event()
 
     def watch() -> None:
         while not over.wait(0.1):
-            seen.look(children)
+            seen.check(children)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
