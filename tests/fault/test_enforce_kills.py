@@ -1,4 +1,4 @@
-"""The enforcer killed or pushed from its place in the midst of an attempt: one outcome, nothing lost."""
+"""The enforcer is killed or fenced during an attempt: each command has one result, and none is lost."""
 
 from __future__ import annotations
 
@@ -41,43 +41,43 @@ def kill(child: Child) -> None:
 
 
 def ended(here: Enforcement) -> None:
-    wait_for(lambda: here.behind() == 0, "all have ended")
+    wait_for(lambda: here.lag() == 0, "all commands are done")
 
 
-def test_killed_before_the_access_was_taken_away_it_is_taken_away_after_the_restart(here: Enforcement) -> None:
+def test_killed_before_the_removal_it_removes_after_the_restart(here: Enforcement) -> None:
     here.hold("before")
     here.grant("g1", "g2")
     child = here.acting()
     program = here.wait_held()
     kill(child)
-    os.kill(program, signal.SIGKILL)  # its program lives on otherwise, as after any crash
-    assert here.said("g1") == [("revoke.attempted", "pending", 1)] and here.there() == {"g1", "g2"}
+    os.kill(program, signal.SIGKILL)  # otherwise its program continues, as after any crash
+    assert here.history("g1") == [("revoke.attempted", "pending", 1)] and here.present() == {"g1", "g2"}
     child = here.acting()
     ended(here)
     here.end(child)
-    assert here.taken() == ["g1", "g1", "g2"] and here.there() == set()
-    assert here.said("g1")[1:] == [(*said, 2) for said in BEGUN_AND_DONE]
-    assert here.said("g2") == [(*said, 1) for said in BEGUN_AND_DONE]
+    assert here.requested() == ["g1", "g1", "g2"] and here.present() == set()
+    assert here.history("g1")[1:] == [(*step, 2) for step in BEGUN_AND_DONE]
+    assert here.history("g2") == [(*step, 1) for step in BEGUN_AND_DONE]
     assert here.removals() == ["g1", "g2"]
 
 
-def test_killed_after_the_access_was_taken_away_it_is_only_looked_for(here: Enforcement) -> None:
+def test_killed_after_the_removal_it_only_looks_the_access_up(here: Enforcement) -> None:
     here.hold("after")
     here.grant("g1")
     child = here.acting()
     program = here.wait_held()
     kill(child)
     os.kill(program, signal.SIGKILL)
-    assert here.said("g1") == [("revoke.attempted", "pending", 1)] and here.there() == set()
+    assert here.history("g1") == [("revoke.attempted", "pending", 1)] and here.present() == set()
     child = here.acting()
     ended(here)
     here.end(child)
-    assert here.taken() == ["g1"], "it was asked for again, though it was gone"
-    assert here.said("g1") == [("revoke.attempted", "pending", 1), ("revoke.confirmed", "success", 1)]
+    assert here.requested() == ["g1"], "it was revoked again although it was gone"
+    assert here.history("g1") == [("revoke.attempted", "pending", 1), ("revoke.confirmed", "success", 1)]
     assert here.removals() == ["g1"]
 
 
-def test_killed_while_a_receiver_works_the_same_message_is_sent_again(here: Enforcement) -> None:
+def test_killed_while_a_receiver_works_it_sends_the_same_message_again(here: Enforcement) -> None:
     receiver = Receiver()
 
     def answer(request: BaseHTTPRequestHandler) -> None:
@@ -94,7 +94,7 @@ def test_killed_while_a_receiver_works_the_same_message_is_sent_again(here: Enfo
     here.send(revocation("g1"))
     try:
         child = here.acting()
-        wait_for(lambda: receiver.requests, "the receiver has it", pause=0.02)
+        wait_for(lambda: receiver.requests, "the receiver has the message", pause=0.02)
         kill(child)
         child = here.acting()
         ended(here)
@@ -108,15 +108,15 @@ def test_killed_while_a_receiver_works_the_same_message_is_sent_again(here: Enfo
     assert found[-1]["evidence"]["final"] is True and here.removals() == []
 
 
-def test_a_second_enforcer_takes_the_place_of_one_that_works(here: Enforcement) -> None:
+def test_a_second_enforcer_replaces_one_that_is_at_work(here: Enforcement) -> None:
     here.hold("before")
     here.grant("g1")
     first = here.acting()
     here.wait_held()
     second = here.acting("second")
     ended(here)
-    assert here.said("g1")[1:] == [(*said, 2) for said in BEGUN_AND_DONE]
-    # Only now the first one's program comes to its end. Its outcome is no outcome any more.
+    assert here.history("g1")[1:] == [(*step, 2) for step in BEGUN_AND_DONE]
+    # Only now the first one's program ends. Its result no longer counts.
     here.release()
     wait_for(lambda: not first.alive(), "the first has ended")
     assert first.exit_code == 1 and "another enforcer has taken over" in first.last_error()
@@ -124,35 +124,35 @@ def test_a_second_enforcer_takes_the_place_of_one_that_works(here: Enforcement) 
     here.grant("g2")
     ended(here)
     here.end(second)
-    assert here.said("g1")[1:] == [(*said, 2) for said in BEGUN_AND_DONE] and len(here.said("g1")) == 4
-    assert here.taken() == ["g1", "g1", "g2"] and here.removals() == ["g1", "g2"]
+    assert here.history("g1")[1:] == [(*step, 2) for step in BEGUN_AND_DONE] and len(here.history("g1")) == 4
+    assert here.requested() == ["g1", "g1", "g2"] and here.removals() == ["g1", "g2"]
 
 
-def test_one_that_was_replaced_while_it_was_idle_does_nothing_any_more(here: Enforcement) -> None:
+def test_an_idle_enforcer_that_was_replaced_does_nothing(here: Enforcement) -> None:
     first = here.acting()
     second = here.acting("second")
     here.grant("g1")
-    wait_for(lambda: not first.alive(), "the first has found out")
+    wait_for(lambda: not first.alive(), "the first has noticed")
     ended(here)
     here.end(second)
-    assert first.exit_code == 1 and here.taken() == ["g1"] and here.removals() == ["g1"]
-    assert here.said("g1") == [(*said, 1) for said in BEGUN_AND_DONE]
+    assert first.exit_code == 1 and here.requested() == ["g1"] and here.removals() == ["g1"]
+    assert here.history("g1") == [(*step, 1) for step in BEGUN_AND_DONE]
 
 
-def test_asked_to_stop_it_ends_what_it_has_begun(here: Enforcement) -> None:
+def test_a_stop_completes_the_attempt_in_progress(here: Enforcement) -> None:
     here.hold("before")
     here.grant("g1", "g2")
     child = here.acting()
     here.wait_held()
     assert child.pid is not None
-    for _ in range(3):  # somebody who is impatient
+    for _ in range(3):  # an impatient operator
         os.kill(child.pid, signal.SIGTERM)
         os.kill(child.pid, signal.SIGINT)
-    (here.folder / "hold-before").touch()  # would hold the second, which must not begin
+    (here.folder / "hold-before").touch()  # would block the second command, which must not begin
     here.release()
     wait_for(lambda: not child.alive(), "it has stopped")
-    assert child.exit_code == 0 and here.taken() == ["g1"] and here.behind() == 1
-    assert here.said("g1") == [(*said, 1) for said in BEGUN_AND_DONE] and here.said("g2") == []
+    assert child.exit_code == 0 and here.requested() == ["g1"] and here.lag() == 1
+    assert here.history("g1") == [(*step, 1) for step in BEGUN_AND_DONE] and here.history("g2") == []
     (here.folder / "hold-before").unlink()
     child = here.acting()
     ended(here)

@@ -99,7 +99,7 @@ def test_kafka_is_unavailable_while_access_falls_due_and_is_revoked(
     here.wait_held()  # the enforcer works on the first
     bring_back = make_unavailable(own_broker, how)
     here.release()  # it cannot publish the result
-    wait_for(lambda: f"{how}-late-0" not in here.there(), "the access is revoked")
+    wait_for(lambda: f"{how}-late-0" not in here.present(), "the access is revoked")
     wait_for(lambda: time.time() > given + AWAY[how], "most of the others have fallen due")
     bring_back()
 
@@ -110,12 +110,12 @@ def test_kafka_is_unavailable_while_access_falls_due_and_is_revoked(
     judged = given + 3.0 + len(in_time) + GRACE
     wait_for(lambda: judged_until(pipeline) > judged, "all others are judged")
     wait_for(lambda: all(child.alive() for child in pipeline.children.values()), "all processes run")
-    assert here.there() & set(late) == set() and here.there() >= set(in_time)
+    assert here.present() & set(late) == set() and here.present() >= set(in_time)
     events = Counter((one.key, one.event_type) for one in recorded(pipeline) if one.key.startswith(how))
     assert {name for name, _ in events} == set(late), "a finding about access that ended on time"
     commanded = Counter(name for name in commands(pipeline) if name.startswith(how))
     assert commanded == dict.fromkeys(late, 1)
-    taken = Counter(here.taken())
+    taken = Counter(here.requested())
     for name in late:
         assert events[name, "revoke.confirmed"] == 1 and events[name, "revoke.failed"] == 0, events
         assert removal_of(pipeline, name).system == ENFORCER

@@ -1,4 +1,4 @@
-"""The enforcer over a real Kafka: commands carried out, what goes on record, the dry run, what is passed over."""
+"""The enforcer on a real broker: it carries out commands, records results, and skips what it must; and the dry run."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def test_a_command_through_a_program_to_a_confirmed_removal(deploy: Deploy) -> N
     granted = event("grant.activated", 1, grant_id="g1", expires_at=DEADLINE)
     produce(here.cluster, LIFECYCLE_TOPIC, [{"value": EventEncoder().encode(granted), "key": "g1"}])
     here.grant("g1", "g2")
-    # The third is gone already: that is seen, and nothing is done.
+    # The third is already gone: nothing is done.
     here.send(revocation("g3"))
     child = here.acting()
-    wait_for(lambda: here.behind() == 0, "all have ended")
-    assert here.there() == set() and here.taken() == ["g1", "g2"]
-    assert here.said("g1") == here.said("g2") == CONFIRMED
-    assert here.said("g3") == [("revoke.confirmed", "success", 0)]
+    wait_for(lambda: here.lag() == 0, "all commands are done")
+    assert here.present() == set() and here.requested() == ["g1", "g2"]
+    assert here.history("g1") == here.history("g2") == CONFIRMED
+    assert here.history("g3") == [("revoke.confirmed", "success", 0)]
     assert here.removals() == ["g1", "g2", "g3"]
     found = [datum for datum in here.findings() if datum["grant_id"] == "g1"]
     assert [datum["removal_evidence"] for datum in found] == [None, "api_accepted", "confirmed"]
@@ -85,7 +85,7 @@ def test_a_command_through_a_program_to_a_confirmed_removal(deploy: Deploy) -> N
     assert outcomes == {"outcome=confirmed,target=files": 3.0}
     here.end(child)
 
-    # The rest of the pipeline takes it as what it is: sealed, stored, a removal like any other.
+    # For the rest of the pipeline it is a removal like any other: sealed and stored.
     wait_until_stored(here.pipeline)
     [row] = here.pipeline.query(
         "SELECT groupArray(event_type) AS kinds, (SELECT count() FROM active_grants) AS active FROM "
@@ -102,7 +102,7 @@ def test_a_command_through_a_webhook_to_a_confirmed_removal(deploy: Deploy) -> N
     present = {"asked": True, "blind": True}
 
     def answer(request: BaseHTTPRequestHandler) -> None:
-        """Busy at first; then it takes the access away."""
+        """Answer 503 first, then revoke."""
         grant = receiver.requests[-1].json["data"]["grant_id"]
         if request.path == "/look":
             status(request, 200, json.dumps({"present": present[grant]}).encode())
@@ -122,16 +122,16 @@ def test_a_command_through_a_webhook_to_a_confirmed_removal(deploy: Deploy) -> N
     here.send(revocation("asked"), revocation("blind", entitlement="readonly"))
     try:
         child = here.acting()
-        wait_for(lambda: here.behind() == 0, "both have ended")
+        wait_for(lambda: here.lag() == 0, "both commands are done")
         here.end(child)
     finally:
         receiver.stop()
-    assert here.said("asked") == [
+    assert here.history("asked") == [
         ("revoke.attempted", "pending", 1), ("revoke.attempted", "failure", 1),
         ("revoke.attempted", "pending", 2), ("revoke.attempted", "success", 2), ("revoke.confirmed", "success", 2),
     ]  # fmt: skip
-    # Where nobody can be asked, what was taken is the end, and is called no more than that.
-    assert here.said("blind") == CONFIRMED[:2]
+    # Without a read-back, the accepted request is final, and no removal is confirmed.
+    assert here.history("blind") == CONFIRMED[:2]
     assert here.removals() == ["asked"]
     takes = [one for one in receiver.requests if one.path == "/take"]
     assert len(takes) == 3 and len({one.headers["webhook-id"] for one in takes}) == 2
@@ -142,27 +142,27 @@ def test_a_command_through_a_webhook_to_a_confirmed_removal(deploy: Deploy) -> N
     assert "whsec_" not in log and base64.b64encode(KEY).decode() not in log
 
 
-def test_a_dry_run_does_nothing_and_acting_afterwards_does_everything(deploy: Deploy) -> None:
+def test_a_dry_run_does_nothing_and_the_enforcer_then_carries_out_everything(deploy: Deploy) -> None:
     here = deploy()
     here.grant("g1", "g2")
     here.send(revocation("g1"))
     dry = here.start()
     here.wait_log(dry, '"would_revoke"', times=2)
-    wait_for(lambda: '"decision": "joined"' in dry.log_path.read_text(), "the copy is read", pause=0.05)
+    wait_for(lambda: '"decision": "joined"' in dry.log_path.read_text(), "the duplicate is read", pause=0.05)
     counted = {labels: value for (name, labels), value in samples(dry).items() if "dry_run_total" in name}
     assert counted == {"target=files": 2.0}
     here.end(dry)
-    assert (here.taken(), here.there()) == ([], {"g1", "g2"})
-    assert (here.findings(), here.removals(), here.behind()) == ([], [], 3)
+    assert (here.requested(), here.present()) == ([], {"g1", "g2"})
+    assert (here.findings(), here.removals(), here.lag()) == ([], [], 3)
 
     acting = here.acting()
-    wait_for(lambda: here.behind() == 0, "all have ended")
+    wait_for(lambda: here.lag() == 0, "all commands are done")
     here.end(acting)
-    assert here.taken() == ["g1", "g2"] and here.there() == set()
-    assert here.said("g1") == here.said("g2") == CONFIRMED and here.removals() == ["g1", "g2"]
+    assert here.requested() == ["g1", "g2"] and here.present() == set()
+    assert here.history("g1") == here.history("g2") == CONFIRMED and here.removals() == ["g1", "g2"]
 
 
-def test_a_dry_run_with_the_pages_policy_says_what_the_page_says(deploy: Deploy) -> None:
+def test_a_dry_run_with_the_documented_policy_logs_the_documented_lines(deploy: Deploy) -> None:
     here = deploy()
     page = (Path(__file__).resolve().parents[2] / "docs" / "enforcement.md").read_text("utf-8")
     policy = "\n".join(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)).replace("backoff_seconds = 2\n", "")
@@ -189,51 +189,51 @@ def test_a_dry_run_with_the_pages_policy_says_what_the_page_says(deploy: Deploy)
     assert "quartz-4711" not in log and "whsec_" not in log and "not asked for" not in log
 
 
-def test_copies_of_a_command_are_carried_out_once(deploy: Deploy) -> None:
+def test_duplicate_commands_are_carried_out_once(deploy: Deploy) -> None:
     here = deploy()
     here.grant("g1")
     here.send(revocation("g1"), revocation("g1"))
     child = here.acting()
-    wait_for(lambda: here.behind() == 0, "it has ended with its copies")
-    (here.folder / "access" / "g1").touch()  # it came back, rightfully: an old command must not touch it
+    wait_for(lambda: here.lag() == 0, "the command and its duplicates are done")
+    (here.folder / "access" / "g1").touch()  # granted again: an old command must not touch it
     here.send(revocation("g1"))
-    wait_for(lambda: here.behind() == 0, "a late copy is done with")
+    wait_for(lambda: here.lag() == 0, "a late duplicate is done")
     here.end(child)
     here.send(revocation("g1"))
     child = here.acting()
-    wait_for(lambda: here.behind() == 0, "so is one after a restart")
-    assert here.taken() == ["g1"] and here.said("g1") == CONFIRMED and here.removals() == ["g1"]
-    # It was extended and is overdue again: another deadline, another command.
+    wait_for(lambda: here.lag() == 0, "so is one after a restart")
+    assert here.requested() == ["g1"] and here.history("g1") == CONFIRMED and here.removals() == ["g1"]
+    # Extended and overdue again: another deadline, another command.
     here.send(revocation("g1", DEADLINE + timedelta(hours=1)))
-    wait_for(lambda: here.behind() == 0, "the new command has ended")
+    wait_for(lambda: here.lag() == 0, "the new command is done")
     here.end(child)
-    assert here.taken() == ["g1", "g1"] and here.removals() == ["g1", "g1"]
+    assert here.requested() == ["g1", "g1"] and here.removals() == ["g1", "g1"]
 
 
-def test_what_runs_again_by_the_time_a_command_is_carried_out_is_left_alone(deploy: Deploy) -> None:
+def test_access_that_was_granted_again_meanwhile_is_not_revoked(deploy: Deploy) -> None:
     here = deploy()
 
     def asked(grant: str) -> Event:
-        # People of their own: other tests have their commands in the same topics.
+        # Subjects of their own: other tests have commands in the same topics.
         return revocation(grant, subject=Subject(f"{grant}@{here.deployment}", "human"))
 
     def given(grant: str, number: int, *, holder: str = "", kind: str = "grant.extended", **fields: Any) -> Event:
-        """An event of the grant; with a holder, of another grant of that one's access."""
+        """Return an event of the grant, or with ``holder`` of another grant of the same access."""
         command = asked(holder or grant)
         about = {"subject": command.subject, "resource": command.resource, "entitlement": command.entitlement}
         until = datetime.now(UTC) + timedelta(hours=1)
         given = {"tenant": command.tenant, "expires_at": until, "occurred_at": datetime.now(UTC)} | about | fields
         return event(kind, number, grant_id=grant, **given)
 
-    def told(*events: Event) -> None:
+    def append(*events: Event) -> None:
         records = [{"value": EventEncoder().encode(one), "key": one.key} for one in events]
         produce(here.cluster, LIFECYCLE_TOPIC, [{"value": b"not an event", "key": "x"}, *records])
 
-    # The commands came while no enforcer ran. One grant was extended since; another one's access was granted anew.
+    # The commands arrived while no enforcer ran. Since then one grant was extended, and one access was granted again.
     for grant in ("extended", "shared", "over"):
         (here.folder / "access" / grant).touch()
     here.send(asked("extended"), asked("shared"), asked("over"))
-    told(
+    append(
         given("extended", 1),
         given("other", 2, holder="shared", kind="grant.activated"),
         given("past", 3, holder="over", expires_at=datetime.now(UTC) - timedelta(seconds=5)),
@@ -244,21 +244,25 @@ def test_what_runs_again_by_the_time_a_command_is_carried_out_is_left_alone(depl
     here.end(dry)
     child = here.acting()
     here.wait_log(child, '"postponed"')
-    wait_for(lambda: here.removals() == ["over"], "what nobody holds is taken away")
-    assert (here.taken(), here.there(), here.behind()) == (["over"], {"extended", "shared"}, 2)
-    assert here.said("shared") == []
+    wait_for(lambda: here.removals() == ["over"], "only the access without a grant is revoked")
+    assert (here.requested(), here.present(), here.lag()) == (["over"], {"extended", "shared"}, 2)
+    assert here.history("shared") == []
     [spared] = [datum for datum in here.findings() if datum["grant_id"] == "extended"]
     assert (spared["event_type"], spared["evidence"]["superseded"]) == ("revoke.failed", True)
     here.end(child)
-    # The other grant is taken back: now the command is carried out, by the next process as well as by this one.
-    told(given("other", 4, holder="shared", kind="grant.revoked"))
+    # The other grant is revoked: now the next process carries out the command.
+    append(given("other", 4, holder="shared", kind="grant.revoked"))
     child = here.acting()
-    wait_for(lambda: here.behind() == 0, "all have ended")
+    wait_for(lambda: here.lag() == 0, "all commands are done")
     here.end(child)
-    assert here.taken() == ["over", "shared"] and here.there() == {"extended"} and here.said("shared") == CONFIRMED
+    assert (
+        here.requested() == ["over", "shared"]
+        and here.present() == {"extended"}
+        and here.history("shared") == CONFIRMED
+    )
 
 
-def test_what_is_no_command_is_passed_over_and_on_record(deploy: Deploy) -> None:
+def test_invalid_commands_are_skipped_and_recorded(deploy: Deploy) -> None:
     here, schema = deploy(), event_schema()
     datum = revocation("g9").to_datum()
 
@@ -269,7 +273,7 @@ def test_what_is_no_command_is_passed_over_and_on_record(deploy: Deploy) -> None
         None, b"not an event", schema.prefix + b"\x00", odd(event_type="revoke.attempted"), odd(resource=None),
         odd(subject=datum["subject"] | {"kind": "robot"}), odd(reason="x" * 70_000),
     ]  # fmt: skip
-    # Nor does what others left in the findings keep it from starting, even where it claims to be its own.
+    # Foreign records in the findings do not stop it either, even if they claim to be its own.
     forged = [
         datum
         | {
@@ -284,7 +288,7 @@ def test_what_is_no_command_is_passed_over_and_on_record(deploy: Deploy) -> None
     produce(here.cluster, COMMANDS_TOPIC, [{"value": value, "key": "g9"} for value in values])
     here.grant("g1")
     child = here.acting()
-    wait_for(lambda: here.behind() == 0, "all are read")
+    wait_for(lambda: here.lag() == 0, "all are read")
     here.end(child)
     found = [datum for datum in here.findings() if datum["finding"]["rule"] == "enforcer_command_invalid"]
     assert {(d["event_type"], d["finding"]["severity"]) for d in found} == {("finding.opened", "critical")}
@@ -292,10 +296,10 @@ def test_what_is_no_command_is_passed_over_and_on_record(deploy: Deploy) -> None
     assert [d["evidence"]["offset"] for d in found] == list(range(begin, begin + len(values)))
     for said, word in zip(found[3:], ("event_type", "resource", "subject.kind", "bytes"), strict=True):
         assert word in said["evidence"]["reason"]
-    assert here.said("g1") == CONFIRMED and here.taken() == ["g1"]
+    assert here.history("g1") == CONFIRMED and here.requested() == ["g1"]
 
 
-def test_commands_that_expired_unread_are_told_once(deploy: Deploy) -> None:
+def test_commands_that_expired_unread_are_reported_once(deploy: Deploy) -> None:
     here = deploy()
     here.send(revocation("g1"))
     done = end_offset(here.cluster, COMMANDS_TOPIC, 0)
@@ -311,7 +315,7 @@ def test_commands_that_expired_unread_are_told_once(deploy: Deploy) -> None:
     assert "2 offsets" in lost["evidence"]["reason"] and lost["finding"]["severity"] == "critical"
 
 
-def test_commands_of_a_transaction_are_done_with_to_their_marker_and_never_count_as_lost(deploy: Deploy) -> None:
+def test_transaction_markers_among_the_commands_never_count_as_lost(deploy: Deploy) -> None:
     here = deploy()
     (here.folder / "access" / "g1").touch()
     watch = Producer(transactional_options(here.cluster, f"{here.deployment}-a-watch"))
@@ -324,20 +328,20 @@ def test_commands_of_a_transaction_are_done_with_to_their_marker_and_never_count
 
     ask()
     child = here.acting()
-    wait_for(lambda: here.behind() == 0, "all are done with, the marker too")
+    wait_for(lambda: here.lag() == 0, "all are done, and the marker is passed")
     assert here.removals() == ["g1"]
     ask()
-    wait_for(lambda: '"done"' in child.log_path.read_text(), "a copy is read", pause=0.02)
-    here.end(child)  # maybe before the end of the topic was told
-    assert here.behind() == 0
+    wait_for(lambda: '"done"' in child.log_path.read_text(), "a duplicate is read", pause=0.02)
+    here.end(child)  # perhaps before it knew the end of the topic
+    assert here.lag() == 0
     here.expire_commands()
     child = here.acting()
     here.end(child)
-    assert here.behind() == 0
+    assert here.lag() == 0
     assert [datum for datum in here.findings() if datum["finding"]["rule"] == "enforcer_commands_lost"] == []
 
 
-def test_a_position_that_the_brokers_forgot_is_told_again(deploy: Deploy) -> None:
+def test_a_committed_offset_that_expired_is_committed_again(deploy: Deploy) -> None:
     here = deploy()
     group = f"{here.deployment}-enforce"
     end = end_offset(here.cluster, COMMANDS_TOPIC, 0)
@@ -347,38 +351,38 @@ def test_a_position_that_the_brokers_forgot_is_told_again(deploy: Deploy) -> Non
     for _ in range(2):
         journal.write([], end)
         assert committed_offset(here.cluster, group, COMMANDS_TOPIC, 0) == end
-        for future in here.cluster.admin.delete_consumer_groups([group]).values():  # as after 7 days without a word
+        for future in here.cluster.admin.delete_consumer_groups([group]).values():  # as after 7 idle days
             future.result(30)
         assert committed_offset(here.cluster, group, COMMANDS_TOPIC, 0) < 0
     consumer.close()
     child = here.acting()
-    wait_for(lambda: committed_offset(here.cluster, group, COMMANDS_TOPIC, 0) == end, "told at the start")
+    wait_for(lambda: committed_offset(here.cluster, group, COMMANDS_TOPIC, 0) == end, "it is committed at the start")
     here.end(child)
 
 
-def test_the_breaker_opens_stays_open_and_is_closed_by_a_person(deploy: Deploy) -> None:
+def test_the_breaker_opens_and_stays_open_until_a_person_closes_it(deploy: Deploy) -> None:
     here = deploy(max_per_window="2")
     grants = [f"g{number}" for number in range(4)]
     here.grant(*grants)
-    code, out, said = here.run("run", "enforce", "--carry-out")
-    assert (code, out) == (3, "") and "grantledger breaker close" in said and "Traceback" not in said
-    assert here.taken() == grants[:2] and here.removals() == grants[:2] and here.behind() == 2
+    code, out, errors = here.run("run", "enforce", "--carry-out")
+    assert (code, out) == (3, "") and "grantledger breaker close" in errors and "Traceback" not in errors
+    assert here.requested() == grants[:2] and here.removals() == grants[:2] and here.lag() == 2
     [opened] = [datum for datum in here.findings() if datum["finding"]["rule"] == "enforcer_breaker"]
     assert (opened["event_type"], opened["finding"]["severity"]) == ("finding.opened", "critical")
-    assert here.run("run", "enforce", "--carry-out")[0] == 3 and here.taken() == grants[:2]
+    assert here.run("run", "enforce", "--carry-out")[0] == 3 and here.requested() == grants[:2]
 
     # Without a reason it stays open.
-    code, _, said = here.run("breaker", "close", "--reason", "  ")
-    assert code == 2 and "reason" in said
+    code, _, errors = here.run("breaker", "close", "--reason", "  ")
+    assert code == 2 and "reason" in errors
     assert json.loads(here.run("breaker", "-o", "json")[1])["state"] == "open"
-    # A person closes it from anywhere: without the policy, and without the secrets that it names.
+    # A person closes it from anywhere, without the policy and the secrets in it.
     policy = here.environment.pop("GRANTLEDGER_ENFORCE_CONFIG")
     here.environment["LOGNAME"] = "carol"
     assert here.run("breaker", "close", "--reason", "clock of vault-2 was wrong, fixed")[:2] == (
         0,
         "the breaker is closed\n",
     )
-    # Committed; its marker may reach the partition a moment later.
+    # It is committed, but its marker may reach the partition a moment later.
     wait_for(lambda: here.findings()[-1]["event_type"] == "finding.closed", "the closing is on record")
     resolved = here.findings()[-1]
     assert (resolved["event_type"], resolved["reason"]) == ("finding.closed", "clock of vault-2 was wrong, fixed")
@@ -386,17 +390,17 @@ def test_the_breaker_opens_stays_open_and_is_closed_by_a_person(deploy: Deploy) 
 
     here.environment["GRANTLEDGER_ENFORCE_CONFIG"] = policy
     child = here.acting()
-    wait_for(lambda: here.behind() == 0, "the rest has ended")
-    # Closing what is not open leaves the one that runs in its place: it still commits.
+    wait_for(lambda: here.lag() == 0, "the other commands are done")
+    # Closing a breaker that is not open does not fence the running enforcer: it still commits.
     assert here.run("breaker", "close", "--reason", "just to be sure")[:2] == (0, "the breaker was not open\n")
     here.send(revocation("g0"))
-    wait_for(lambda: here.behind() == 0, "a copy is done with")
+    wait_for(lambda: here.lag() == 0, "the duplicate is done")
     here.end(child)
-    assert here.taken() == grants and here.removals() == grants
+    assert here.requested() == grants and here.removals() == grants
     assert len([d for d in here.findings() if d["finding"]["rule"] == "enforcer_breaker"]) == 2
 
 
-def test_the_breaker_stays_open_when_the_input_has_forgotten_it(deploy: Deploy) -> None:
+def test_the_breaker_stays_open_after_retention_of_the_input(deploy: Deploy) -> None:
     here = deploy(max_per_window="1")
     here.grant("g0", "g1")
     assert here.run("run", "enforce", "--carry-out")[0] == 3
@@ -410,5 +414,5 @@ def test_the_breaker_stays_open_when_the_input_has_forgotten_it(deploy: Deploy) 
         future.result(30)
     code, _, printed = here.run("run", "enforce", "--carry-out")
     assert code == 3 and "grantledger breaker close" in printed
-    assert here.taken() == ["g0"]
+    assert here.requested() == ["g0"]
     assert here.run("breaker", "close", "--reason", "the clock is fixed")[:2] == (0, "the breaker is closed\n")

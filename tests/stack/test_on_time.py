@@ -174,7 +174,7 @@ def test_from_the_deadline_to_the_proof(
     # The enforcer has begun and is blocked: the access exists, on-call is paged, and the finding is visible.
     here.wait_held()
     wait_for(lambda: pages(pager, "g-late") == ["finding.opened"], "on-call is paged")
-    assert here.there() == {"g-late"} and about(pipeline, "g-late") == [*FOUND, "revoke.attempted"]
+    assert here.present() == {"g-late"} and about(pipeline, "g-late") == [*FOUND, "revoke.attempted"]
 
     def listed() -> list[str]:
         answer = pipeline.run("grants", "--overdue", "-o", "json")
@@ -187,7 +187,7 @@ def test_from_the_deadline_to_the_proof(
 
     # Everything is in one log, in this order.
     assert about(pipeline, "g-late") == [*FOUND, *ATTEMPTED, "revoke.confirmed", "finding.resolved"]
-    assert commands(pipeline) == ["g-late"] and here.taken() == ["g-late"] and here.there() == set()
+    assert commands(pipeline) == ["g-late"] and here.requested() == ["g-late"] and here.present() == set()
     opened, resolved = (the_only(pipeline, f"finding.{what}", "g-late") for what in ("opened", "resolved"))
     removal = removal_of(pipeline, "g-late")
     assert (removal.system, removal.datum["removal_evidence"]) == (ENFORCER, "confirmed")

@@ -1,11 +1,10 @@
-"""The enforcer as its users run it: commands in Kafka, a policy in a file, a process of its own."""
+"""The enforcer as its users run it: commands in Kafka, a policy in a file, and a separate process."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import subprocess
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -27,7 +26,7 @@ from .waiting import wait_for
 DEADLINE = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 PROGRAM = '''
-"""Access is a file named after its grant. Looks for it, or takes it away; notes each time it was asked to."""
+"""Access is a file with the id of its grant. Looks it up or revokes it, and records each request to revoke."""
 import json, os, sys
 from pathlib import Path
 
@@ -45,13 +44,13 @@ if late or (folder / "hold-before").exists():
     draft = folder / "pid.draft"
     draft.write_text(str(os.getpid()))
     draft.rename(folder / "held")
-    (folder / "go").open().read()  # a pipe: it opens when the test says so
+    (folder / "go").open().read()  # a pipe, which opens when the test writes to it
 access.unlink(missing_ok=True)
 '''
 
 
 def revocation(grant: str, deadline: datetime = DEADLINE, **fields: Any) -> Event:
-    """Return a command to take access away, as the watch writes it."""
+    """Return a revoke command, as the watch publishes it."""
     given: dict[str, Any] = {
         "event_type": "revoke.requested",
         "occurred_at": datetime.now(UTC),
@@ -68,9 +67,9 @@ def revocation(grant: str, deadline: datetime = DEADLINE, **fields: Any) -> Even
 
 
 class Enforcement:
-    """One deployment's enforcers over one broker, with a folder in which each file is an access.
+    """The enforcers of one deployment, with a folder in which each file is an access.
 
-    The pipeline's own deployment shares its topics and its key. Another deployment has topics and a key of its own.
+    The pipeline's own deployment uses its topics and key. Any other deployment gets its own.
     """
 
     def __init__(self, pipeline: Pipeline, deployment: str, folder: Path, **settings: str) -> None:
@@ -104,20 +103,20 @@ class Enforcement:
         )
 
     def program(self, what: str) -> str:
-        """Return the program that takes or looks, as a list for the policy."""
+        """Return the command line of the program that revokes (``take``) or looks up (``look``), for the policy."""
         return json.dumps([sys.executable, "-I", "-S", str(self.folder / "program.py"), what, str(self.folder)])
 
     def policy(self, text: str) -> None:
         (self.folder / "enforce.toml").write_text(f"backoff_seconds = 0.2\n{text}")
 
-    # --- what is in Kafka
+    # --- events in Kafka
 
     def send(self, *events: Event) -> None:
         records = [{"value": EventEncoder().encode(event), "key": event.key} for event in events]
         produce(self.cluster, COMMANDS_TOPIC, records)
 
     def grant(self, *grants: str) -> None:
-        """Make access that is there, and ask to take it away."""
+        """Create access and the commands to revoke it."""
         for grant in grants:
             (self.folder / "access" / grant).touch()
         self.send(*map(revocation, grants))
@@ -129,7 +128,7 @@ class Enforcement:
             future.result(30)
 
     def recorded(self, topic: str) -> list[dict[str, Any]]:
-        """Return this deployment's events of the enforcer in a topic, with the evidence read."""
+        """Return the events of this deployment's enforcer in a topic, with parsed evidence."""
         end = end_offset(self.cluster, topic, 0)
         found = []
         for message in read_range(self.cluster, topic, 0, first_offset(self.cluster, topic, 0), end):
@@ -147,8 +146,8 @@ class Enforcement:
     def findings(self) -> list[dict[str, Any]]:
         return self.recorded(FINDINGS_TOPIC)
 
-    def said(self, grant: str) -> list[tuple[str, str, int]]:
-        """Return what is on record about a grant: type, outcome and number of the attempt."""
+    def history(self, grant: str) -> list[tuple[str, str, int]]:
+        """Return type, outcome and attempt number of each event about a grant."""
         return [
             (datum["event_type"], datum["outcome"], datum["evidence"]["attempt"])
             for datum in self.findings()
@@ -156,13 +155,13 @@ class Enforcement:
         ]
 
     def removals(self) -> list[str]:
-        """Return the grants whose removal is on record, one entry a record."""
+        """Return the grants whose removal is on record, one entry per record."""
         found = self.recorded(LIFECYCLE_TOPIC)
         assert all((d["event_type"], d["removal_evidence"]) == ("grant.revoked", "confirmed") for d in found)
         return [datum["grant_id"] for datum in found]
 
-    def behind(self) -> int:
-        """Return how many offsets of the commands are not committed; all of them where nothing is."""
+    def lag(self) -> int:
+        """Return how many offsets of the commands are not committed."""
         group = f"{self.deployment}-enforce"
         committed = committed_offset(self.cluster, group, COMMANDS_TOPIC, 0)
         first, end = (ask(self.cluster, COMMANDS_TOPIC, 0) for ask in (first_offset, end_offset))
@@ -171,7 +170,7 @@ class Enforcement:
     # --- processes
 
     def start(self, *arguments: str, name: str = "") -> Child:
-        """Start ``grantledger enforce``; with a name, one more beside the first, in a data folder of its own."""
+        """Start ``grantledger run enforce``. With a name, it is another process with its own data folder."""
         data_dir = self.folder / f"data{name}"
         environment = self.environment | {"GRANTLEDGER_DATA_DIR": str(data_dir)}
         child = Child(ChildSpec("enforce", ("run", "enforce", *arguments)), data_dir, environment)
@@ -180,7 +179,7 @@ class Enforcement:
         return child
 
     def acting(self, name: str = "") -> Child:
-        """Start one that acts, and wait until it reads commands."""
+        """Start one that carries out commands, and wait until it reads them."""
         child = self.start("--carry-out", name=name)
         self.wait_log(child, '"enforcing"')
         return child
@@ -194,32 +193,31 @@ class Enforcement:
         wait_for(there, f"{word} in the log", pause=0.05)
 
     def end(self, child: Child) -> None:
-        """Ask it to stop; it must end well and in time."""
+        """Stop a process; it must exit with 0 in time."""
         assert child.stop(), "it did not stop when asked"
         assert child.exit_code == 0, child.log_path.read_text("utf-8", "replace")[-2000:]
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
-        """Run ``grantledger`` to its end; return the exit code and what it printed, errors and logs apart."""
-        command = [sys.executable, "-m", "grantledger.cli", *arguments]
-        found = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=180, check=False)
+        """Run a command; return its exit code, standard output and standard error."""
+        found = self.pipeline.run(*arguments, environment=self.environment)
         return found.returncode, found.stdout, found.stderr
 
-    def taken(self) -> list[str]:
-        """Return the grants that the program was asked to take away, one entry a time."""
+    def requested(self) -> list[str]:
+        """Return the grants that the program was asked to revoke, one entry per request."""
         notes = self.folder / "taken"
         return notes.read_text().split() if notes.exists() else []
 
-    def there(self) -> set[str]:
-        """Return the access that is there."""
+    def present(self) -> set[str]:
+        """Return the access that exists."""
         return {path.name for path in (self.folder / "access").iterdir()}
 
     def hold(self, when: str) -> None:
-        """Make the program stop in its midst from now on: ``before`` it has taken the access away, or ``after``."""
+        """Block the program from now on: ``before`` it has removed the access, or ``after``."""
         (self.folder / f"hold-{when}").touch()
 
     def wait_held(self) -> int:
-        """Wait until a program has stopped; let the others through; return its process id."""
-        wait_for((self.folder / "held").exists, "the program is in its midst", pause=0.02)
+        """Wait until a program is blocked, do not block later ones, and return its process id."""
+        wait_for((self.folder / "held").exists, "the program is blocked", pause=0.02)
         for hold in self.folder.glob("hold-*"):
             hold.unlink()
         self._programs.append(int((self.folder / "held").read_text()))
@@ -227,11 +225,11 @@ class Enforcement:
         return self._programs[-1]
 
     def release(self) -> None:
-        """Let the program that has stopped go on."""
+        """Let the blocked program continue."""
         (self.folder / "go").write_text("")
 
     def stop(self) -> None:
-        """End every process, also a program that still waits."""
+        """End every process, and programs that are still blocked."""
         for child in self._children:
             child.stop()
         if (self.folder / "held").exists():

@@ -1,4 +1,4 @@
-"""The pipeline as its users run it: one process each for seal, store and anchor, on a real broker."""
+"""The pipeline as its users run it: one process each for seal, store, anchor and so on, over a real broker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LONG_RUNNING = ("run", "up", "demo")
 
 
 def samples(child: Child, limit: float = 15.0) -> dict[tuple[str, str], float]:
-    """Return a process's metrics, none once it has ended. One that runs and does not answer yet is asked again."""
+    """Return the metrics of a process, none once it has ended. Waits for a running process to serve them."""
     deadline = time.monotonic() + limit
     while not (found := child.metrics()) and child.alive() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -38,7 +38,7 @@ def samples(child: Child, limit: float = 15.0) -> dict[tuple[str, str], float]:
 
 
 class Pipeline:
-    """Processes over one data folder and one broker. Start what a test needs; everything is stopped at the end."""
+    """Processes over one data folder and one broker, as one deployment."""
 
     def __init__(
         self,
@@ -78,19 +78,19 @@ class Pipeline:
         return Client(self.options, topic_prefix=self.cluster.topic_prefix, **options)
 
     def make_topics(self, activity_partitions: int = 4) -> None:
-        """Create topics and key, as ``grantledger init`` does."""
+        """Create the topics and the key, as ``grantledger init`` does."""
         create_topics(self.cluster, topic_specs(activity_partitions, 0))
         self.make_key()
 
     def make_key(self) -> None:
-        """Create the key pair of the ledger, unless the settings name one that exists."""
+        """Create the key pair of the ledger if there is none."""
         secret = {name: self.environment.get(f"GRANTLEDGER_{name.upper()}") for name in ("key_passphrase", "key_file")}
         settings = Settings(data_dir=self.data_dir, **{name: value for name, value in secret.items() if value})
         if not settings.private_key_path.exists():
             create_key(settings)
 
     def remake_topics(self, *names: str) -> None:
-        """Delete topics, all without names, and make them again."""
+        """Delete topics and create them again; all topics without names."""
         specs = [spec for spec in topic_specs(4, 0) if not names or spec.name in names]
         gone = {self.cluster.physical(spec.name) for spec in specs}
         for future in self.cluster.admin.delete_topics(list(gone)).values():
@@ -102,11 +102,11 @@ class Pipeline:
             except TopicError:
                 return False
 
-        wait_for(lambda: gone.isdisjoint(self.cluster.admin.list_topics(timeout=10).topics), "the topics are gone")
-        wait_for(made, "the topics are made again")
+        wait_for(lambda: gone.isdisjoint(self.cluster.admin.list_topics(timeout=10).topics), "the topics are deleted")
+        wait_for(made, "the topics exist again")
 
     def start(self, *names: str) -> None:
-        """Start processes by name; without names, seal and store and anchor."""
+        """Start processes by name; without names, seal, store and anchor."""
         for name in names or PROCESSES:
             if name in ("seal", "anchor"):
                 self.make_key()
@@ -115,7 +115,7 @@ class Pipeline:
             child.start()
 
     def twin(self, name: str, *arguments: str, **environment: str) -> Child:
-        """Start one more process over the same brokers with the same key, in a data folder of its own."""
+        """Start another process of the same deployment with the same key, in its own data folder."""
         data_dir = self.data_dir.parent / f"{self.data_dir.name}-{name}"
         key = load_settings(self.data_dir).private_key_path
         own = {"GRANTLEDGER_DATA_DIR": str(data_dir), "GRANTLEDGER_KEY_FILE": str(key)}
@@ -127,7 +127,7 @@ class Pipeline:
         return child
 
     def kill(self, name: str) -> None:
-        """kill -9, and wait until it is gone."""
+        """Kill a process with SIGKILL, and wait until it has ended."""
         child = self.children[name]
         if child.pid is not None:
             os.kill(child.pid, signal.SIGKILL)
@@ -140,7 +140,7 @@ class Pipeline:
                 self.children[name].stop()
 
     def watch(self) -> None:
-        """Start again what has died, as the supervisor does now and then."""
+        """Restart processes that have ended, as the supervisor does."""
         for child in self.children.values():
             child.watch()
 
@@ -148,47 +148,55 @@ class Pipeline:
         return self.children[name].log_path.read_text("utf-8", "replace")
 
     def metric(self, name: str, metric: str) -> float:
-        """Sum of a process's metric over its labels."""
+        """Return the sum of a metric over its labels."""
         return sum(value for (found, _), value in samples(self.children[name]).items() if found == metric)
 
     def run(
-        self, *arguments: str, stdin: str | None = None, timeout: float = 120.0
+        self,
+        *arguments: str,
+        stdin: str | None = None,
+        timeout: float = 180.0,
+        environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``grantledger`` with these arguments; a command that runs until it is stopped gets its own process."""
+        """Run a command. Commands that run until they are stopped get their own process."""
         if arguments[0] not in LONG_RUNNING or "--lives" in arguments:
-            return run_command(*arguments, environment=self.environment, stdin=stdin)
-        return self.run_process(*arguments, stdin=stdin, timeout=timeout)
+            return run_command(*arguments, environment=environment or self.environment, stdin=stdin)
+        return self.run_process(*arguments, stdin=stdin, timeout=timeout, environment=environment)
 
     def run_process(
-        self, *arguments: str, stdin: str | None = None, timeout: float = 120.0
+        self,
+        *arguments: str,
+        stdin: str | None = None,
+        timeout: float = 180.0,
+        environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``grantledger`` in a process of its own, for example at the same time as others."""
+        """Run a command in its own process, for example concurrently with others."""
         return subprocess.run(
             [sys.executable, "-m", "grantledger.cli", *arguments],
             input=stdin,
             capture_output=True,
             text=True,
-            env=self.environment,
+            env=environment or self.environment,
             timeout=timeout,
             check=False,
         )
 
     def query(self, sql: str) -> list[dict[str, Any]]:
-        """Return the rows of a query, through the command line as a user has it."""
+        """Return the rows of ``grantledger query``."""
         answer = self.run("query", sql, "--format", "JSONEachRow")
         if answer.returncode != 0:
             raise AssertionError(f"query failed with {answer.returncode}: {answer.stderr}")
         return [json.loads(line) for line in answer.stdout.splitlines()]
 
     def verify(self, *arguments: str) -> tuple[int, dict[str, Any]]:
-        """Return exit code and report of ``grantledger verify --json``."""
+        """Return the exit code and report of ``grantledger verify``."""
         answer = self.run("verify", "-o", "json", *arguments)
         if not answer.stdout.strip():
             raise AssertionError(f"verify printed nothing, exit {answer.returncode}: {answer.stderr}")
         return answer.returncode, json.loads(answer.stdout)
 
     def wait_stored(self, entries: int, *, limit: float = 90.0) -> None:
-        """Wait until so many entries of access systems (not the pipeline's own findings) are stored."""
+        """Wait until so many entries are stored, without the pipeline's own findings."""
 
         def stored() -> bool:
             samples = self.children["store"].metrics().items()
