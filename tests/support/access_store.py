@@ -27,7 +27,7 @@ from grantledger.sinks.rows import entries_table
 
 DEPLOYMENT = "test.example"
 SIGNER = LocalSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
-"""For tests only: everybody knows this key."""
+"""For tests only: this key is public."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Record:
 
 @dataclass
 class Story:
-    """What happened, in the order in which Kafka took it. Times are minutes from ``now``, negative in the past."""
+    """Events in the order in which Kafka appended them. Times are minutes from ``now``, negative in the past."""
 
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     records: list[Record] = field(default_factory=list)
@@ -52,14 +52,14 @@ class Story:
         return self.now + timedelta(minutes=minutes)
 
     def add(self, event: Event, taken: float, *, topic: str | None = None, by_broker: bool = True) -> Event:
-        """Append an event that the broker takes at ``taken``; the same event may be added again."""
+        """Append an event, at ``taken`` by the broker's clock. The same event may be added again."""
         time_ms = micros_of(self.at(taken)) // 1000
         value = EventEncoder().encode(event)
         self.records.append(Record(topic or event.topic, event.key.encode(), value, time_ms, by_broker))
         return event
 
     def event(self, event_type: str, minutes: float, native_id: str, **fields: Any) -> Event:
-        """Return an event that its source saw at ``minutes``, with the fields that its type demands."""
+        """Return an event at ``minutes`` by its source's clock, with the fields that its type requires."""
         subject = fields.pop("subject", f"user-{fields.get('grant_id', native_id)}")
         system = fields.pop("system", "bot")
         given: dict[str, Any] = {
@@ -85,7 +85,7 @@ class Story:
         again: bool = False,
         **fields: Any,
     ) -> Event:
-        """A grant is activated, or ``again`` extended, until ``ends``; its source saw it at ``seen``, else as taken."""
+        """Activate a grant until ``ends``, or extend it with ``again``; ``seen`` is the source's time if it differs."""
         kind = "grant.extended" if again else "grant.activated"
         source = "unknown" if ends is None else "native"
         by_broker = fields.pop("by_broker", True)
@@ -96,7 +96,7 @@ class Story:
     def remove(
         self, grant: str, taken: float, evidence: str = "confirmed", *, topic: str | None = None, **fields: Any
     ) -> Event:
-        """A removal of a grant is taken, with this evidence."""
+        """Remove a grant, with this evidence."""
         kind = "grant.expired" if evidence == "deadline" else "grant.revoked"
         seen = fields.pop("seen", taken)
         given = {"grant_id": grant, "removal_evidence": evidence}
@@ -104,7 +104,7 @@ class Story:
         return self.add(event, taken, topic=topic)
 
     def act(self, session: str, taken: float, command: str, **fields: Any) -> Event:
-        """A command runs in a session."""
+        """Run a command in a session."""
         action = Action(command=command)
         event = self.event(
             "session.command", taken, f"{session}-{len(self.records)}", session_id=session, action=action, **fields
@@ -114,7 +114,7 @@ class Story:
     def find(
         self, rule: str, key: str, taken: float, *, resolved: bool = False, deadline: float | None = None, **fields: Any
     ) -> Event:
-        """The pipeline opens or resolves a finding."""
+        """Open or resolve a finding."""
         topic = fields.pop("topic", None)
         finding = Finding(
             rule,
@@ -128,7 +128,7 @@ class Story:
         return self.add(event, taken, topic=topic)
 
     def decide(self, kind: str, rule: str, key: str, taken: float, person: str, reason: str, **fields: Any) -> Event:
-        """A person acknowledges or closes a finding."""
+        """Acknowledge or close a finding, as a person does."""
         finding, actor = Finding(rule, key, "info"), Actor(person, "human")
         native_id = f"{rule}:{key}:{len(self.records)}"
         return self.add(

@@ -1,4 +1,4 @@
-"""Reading single records with the adapters."""
+"""Reads single records with the adapters."""
 
 from __future__ import annotations
 

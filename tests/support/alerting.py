@@ -1,4 +1,4 @@
-"""What the tests of alerts share: findings, sealed batches that hold them, a receiver that answers as it is told."""
+"""Findings, sealed batches of them, and alert configurations."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def finding(
 
 
 def event(change: Change, key: str, *, rule: str = "overdue", at: datetime = NOON, **fields: Any) -> Event:
-    """Return a finding as the watch puts it on record."""
+    """Return a finding's event as the watch publishes it."""
     given: dict[str, Any] = {
         "event_type": f"finding.{change}",
         "occurred_at": at,
@@ -60,14 +60,14 @@ def event(change: Change, key: str, *, rule: str = "overdue", at: datetime = NOO
 
 @dataclass
 class FindingsLog:
-    """The sealed log of findings, made in memory batch by batch. It begins with the schema on record, as a real one."""
+    """A sealed log of findings in memory. It begins with the registration of the schema, as a real one does."""
 
     head: Head = field(default_factory=lambda: Head.at_genesis(Genesis(ORIGIN, bytes(16), 0)))
     offset: int = 0
     registered: bool = True
 
     def batch(self, *values: Event | bytes | None, sealed_at: datetime = NOON, flags: int = 1) -> SealedBatch:
-        """Seal events, or what stands in their place, as the next batch."""
+        """Seal events or other values as the next batch."""
         records: list[tuple[bytes | None, bytes | None]] = []
         encoder = EventEncoder()
         if self.offset == 0 and self.registered:
@@ -90,17 +90,17 @@ class FindingsLog:
 
 
 def soon(seconds: float) -> datetime:
-    """Return a time so many seconds from now."""
+    """Return the time in so many seconds."""
     return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
 def webhook_toml(name: str, url: str, secret_file: str, **more: object) -> str:
-    """Return one webhook channel as the configuration has it."""
+    """Return the configuration of a webhook channel."""
     lines = [f"[channels.{name}]", 'kind = "webhook"', f'url = "{url}"', f'secret = {{ file = "{secret_file}" }}']
     return "\n".join([*lines, *(f"{key} = {json.dumps(value)}" for key, value in more.items()), ""])
 
 
 def alertmanager_toml(name: str, url: str, **more: object) -> str:
-    """Return one Alertmanager channel as the configuration has it."""
+    """Return the configuration of an Alertmanager channel."""
     lines = [f"[channels.{name}]", 'kind = "alertmanager"', f'url = "{url}"']
     return "\n".join([*lines, *(f"{key} = {json.dumps(value)}" for key, value in more.items()), ""])

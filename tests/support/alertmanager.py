@@ -1,8 +1,8 @@
-"""Debian's prometheus-alertmanager, amtool and promtool: from the PATH, else unpacked into a cache of the user.
+"""Debian's prometheus-alertmanager, amtool and promtool: from the PATH, or unpacked into the user's cache.
 
-No package is installed and no root is needed: ``apt-get download`` fetches the archives, ``dpkg -x`` unpacks them. The
-versions below are pinned by SHA-256; where the archive has moved on, what it has instead is taken, on apt's check of
-the archive's signature.
+Nothing is installed and no root is needed: ``apt-get download`` fetches the packages, ``dpkg -x`` unpacks them. The
+versions below are pinned by SHA-256. If the Debian archive no longer has them, its current versions are used, with the
+signature that apt checks.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ PINNED = {
 PROGRAMS = ("promtool", "amtool", "prometheus-alertmanager")
 CONFIG = """\
 route:
-  receiver: nobody
+  receiver: none
 receivers:
-  - name: nobody
+  - name: none
 """
 
 
 class UnavailableError(Exception):
-    """The programs are not here and cannot be fetched; says why."""
+    """The programs are neither installed nor can they be fetched; the message has the reason."""
 
 
 def programs(cache: Path | None = None) -> dict[str, Path]:
@@ -62,14 +62,14 @@ def programs(cache: Path | None = None) -> dict[str, Path]:
     folder = root / "prometheus-debian"
     root.mkdir(parents=True, exist_ok=True)
     with (root / "prometheus-debian.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes: one fetches
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes run: one fetches
         if not (folder / "complete").exists():
             _fetch(root, folder)
     return {name: folder / "usr" / "bin" / name for name in PROGRAMS}
 
 
 def programs_or_skip() -> dict[str, Path]:
-    """Return the programs; skip the test where they cannot be had, but not in CI on a machine with apt."""
+    """Return the programs. Without them, skip the test, except in CI on a machine with apt."""
     try:
         return programs()
     except UnavailableError as error:
@@ -81,14 +81,14 @@ def programs_or_skip() -> dict[str, Path]:
 def _fetch(root: Path, folder: Path) -> None:
     missing = [tool for tool in ("apt-get", "apt-cache", "dpkg", "dpkg-deb") if shutil.which(tool) is None]
     if missing:
-        raise UnavailableError(f"not on the PATH, and to fetch them {', '.join(missing)} would be needed")
+        raise UnavailableError(f"not on the PATH, and fetching them needs {', '.join(missing)}")
     with tempfile.TemporaryDirectory(prefix="prometheus-debian.tmp-", dir=root) as made:
         work = Path(made)
         unpacked = work / "unpacked"
         try:
             archives = [_download(package, work, []) for package in PACKAGES]
         except UnavailableError:
-            own = _own_lists(work)  # a fresh container has no lists, and only root may write the system's
+            own = _own_lists(work)  # a fresh container has no package lists, and only root can write them
             archives = [_download(package, work, own) for package in PACKAGES]
         for package, archive in zip(PACKAGES, archives, strict=True):
             version, architecture = (_run(["dpkg-deb", "-f", archive, name]) for name in ("Version", "Architecture"))
@@ -99,7 +99,7 @@ def _fetch(root: Path, folder: Path) -> None:
             _run(["dpkg", "-x", archive, unpacked])
         absent = [name for name in PROGRAMS if not (unpacked / "usr" / "bin" / name).is_file()]
         if absent:
-            raise UnavailableError(f"the packages hold no {', '.join(absent)}")
+            raise UnavailableError(f"the packages do not contain {', '.join(absent)}")
         _relocate(unpacked / "usr" / "bin" / "prometheus-alertmanager")
         (unpacked / "complete").touch()
         shutil.rmtree(folder, ignore_errors=True)
@@ -107,13 +107,13 @@ def _fetch(root: Path, folder: Path) -> None:
 
 
 def _relocate(program: Path) -> None:
-    """Let Debian's Alertmanager find its templates below its working directory: it only looks in ``/usr/share``."""
+    """Make Debian's Alertmanager look for its templates below its working directory instead of ``/usr/share``."""
     absolute = b"/usr/share/prometheus/alertmanager"
     program.write_bytes(program.read_bytes().replace(absolute, absolute[1:] + b"/"))  # of the same length
 
 
 def _download(package: str, work: Path, options: list[str]) -> Path:
-    """Fetch the pinned version where the archive has it, else the one it has."""
+    """Fetch the pinned version, or the archive's current one."""
     architecture = _run(["dpkg", "--print-architecture"])
     versions = [version for name, version, machine in PINNED if (name, machine) == (package, architecture)]
     problem = UnavailableError(package)
@@ -128,7 +128,7 @@ def _download(package: str, work: Path, options: list[str]) -> Path:
 
 
 def _own_lists(work: Path) -> list[str]:
-    """Return the options of an apt that keeps its lists here, with the lists fetched."""
+    """Fetch package lists into this folder, and return the apt options that use them."""
     for name in ("lists/partial", "cache/archives/partial"):
         (work / name).mkdir(parents=True)
     options = ["-o", f"Dir::State::Lists={work}/lists", "-o", f"Dir::Cache={work}/cache", "-o", "APT::Sandbox::User="]
@@ -148,13 +148,13 @@ def _run(command: list[str | Path], cwd: Path | None = None) -> str:
 
 @dataclass
 class Alertmanager:
-    """A running Alertmanager on loopback, and amtool to ask it."""
+    """A running Alertmanager on loopback, queried with amtool."""
 
     url: str
     amtool: Path
 
     def alerts(self, *flags: str) -> list[dict[str, Any]]:
-        """Return what ``amtool alert query`` shows: the alerts that are firing, and with ``--expired`` those gone."""
+        """Return the firing alerts from ``amtool alert query``; with ``--expired``, also those that have ended."""
         command = [self.amtool, f"--alertmanager.url={self.url}", "alert", "query", *flags, "-o", "json"]
         shown: list[dict[str, Any]] = json.loads(_run(command))
         return shown
@@ -162,7 +162,7 @@ class Alertmanager:
 
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[Alertmanager]:
-    """Run an Alertmanager for the length of a ``with`` block, over a folder of its own."""
+    """Run an Alertmanager in a folder, for the length of a ``with`` block."""
     found = programs_or_skip()
     config = folder / "alertmanager.yml"
     config.write_text(CONFIG)

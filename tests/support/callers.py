@@ -1,4 +1,4 @@
-"""The two users of the webhook sender behind one interface, so that each test of a feature runs over both."""
+"""The two users of the webhook sender behind one interface, so that each test runs over both."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Sent:
 
 
 Caller = Callable[..., Sent]
-"""Sends one message to a URL, with further configuration keys."""
+"""Sends one message to a URL, with more configuration keys."""
 
 
 def secret_file(folder: Path, text: str = SECRET) -> str:

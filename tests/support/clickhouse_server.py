@@ -1,7 +1,7 @@
-"""A ClickHouse server for tests: the real engine (chDB) behind the part of ClickHouse's HTTP interface we write by.
+"""A ClickHouse server for tests: the real engine (chDB) behind the part of the HTTP interface that the sink uses.
 
-No ClickHouse server can be installed from a package index, so the server mode of the sink is tested against this: the
-same SQL, settings, formats and error codes as a server's, over HTTP, with user and password. Run as
+Package indexes have no ClickHouse server, so the tests of the server mode use this one. It has the SQL, settings,
+formats and error codes of a server, over HTTP, with user and password. Run as
 ``python clickhouse_server.py FOLDER PORT USER PASSWORD``.
 """
 
@@ -85,7 +85,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _run(self, sql: str, given: dict[str, str]) -> None:
         settings = {n: v for n, v in given.items() if n not in TRANSPORT and not n.startswith("param_")}
-        engine = chdb.connect(self.folder)  # a handle a request: settings are the request's, as on a server
+        engine = chdb.connect(self.folder)  # one handle per request: settings belong to the request, as on a server
         parameters = {n[6:]: v for n, v in given.items() if n.startswith("param_")}
         try:
             if given.get("database") and given["database"] != "__default__":
@@ -127,8 +127,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing about requests that went well."""
+    def log_message(self, format: str, *args: object) -> None: ...
 
 
 def main() -> None:

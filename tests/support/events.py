@@ -1,4 +1,4 @@
-"""Events for tests, and records that are none."""
+"""Events, and records that are not events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
 
 def event(event_type: str, number: int, **fields: Any) -> Event:
-    """Return an event with every field filled that such an event may have; the number makes it another one."""
+    """Return an event with every field that its type may have; each number gives a different event."""
     given: dict[str, Any] = {
         "event_type": event_type,
         "occurred_at": NOON + timedelta(seconds=number),
@@ -57,7 +57,7 @@ def event(event_type: str, number: int, **fields: Any) -> Event:
 
 
 def written(datum: Any, schema: Any, prefix: bytes) -> bytes:
-    """Return a datum as a framed value, whatever prefix stands before it."""
+    """Return a datum as a framed value with any prefix."""
     out = io.BytesIO()
     out.write(prefix)
     fastavro.schemaless_writer(out, fastavro.parse_schema(schema), datum)
@@ -75,7 +75,7 @@ def read_datum(value: bytes) -> dict[str, Any]:
 
 
 def produce(cluster: Cluster, topic: str, records: Iterable[dict[str, Any]]) -> int:
-    """Put records into a topic as they are, bypassing the client that would refuse them; return how many."""
+    """Append records to a topic without the client library, which would reject them; return how many."""
     producer = Producer({**cluster.options, "enable.idempotence": True, "queue.buffering.max.messages": 1_000_000})
     name, failures = cluster.physical(topic), list[str]()
     count = 0
@@ -89,7 +89,7 @@ def produce(cluster: Cluster, topic: str, records: Iterable[dict[str, Any]]) -> 
 
 
 def produce_raw_header(servers: str, topic: str, name: bytes, value: bytes, key: bytes) -> None:
-    """Produce one record whose header has any bytes for a name, which only librdkafka itself does."""
+    """Produce one record with any bytes as header name, which only librdkafka itself can do."""
     folder = Path(confluent_kafka.__file__).parent
     found = sorted(folder.with_name(f"{folder.name}.libs").glob("librdkafka*.so*"))
     if not found:

@@ -1,4 +1,4 @@
-"""A proxy in front of a ClickHouse server that loses answers: the client cannot know whether its insert happened."""
+"""A proxy that loses answers of a ClickHouse server: the client cannot know whether its insert succeeded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 
 class FaultyProxy:
-    """Forwards requests. Of inserts, it loses some before and some after the server has seen them.
+    """Forwards requests. It loses some inserts before, and some after the server has processed them.
 
     ``broken`` answers everything with 503, as a load balancer without a server does.
     """
@@ -75,8 +75,7 @@ class FaultyProxy:
                 self.close_connection = True
                 self.connection.close()
 
-            def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
+            def log_message(self, format: str, *args: object) -> None: ...
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True

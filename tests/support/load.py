@@ -1,4 +1,4 @@
-"""A sender of its own: records into the input topics at a rate, and a note of each that was acknowledged."""
+"""Sends records to the input topics at a rate, and remembers which the broker acknowledged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .events import event
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A record that the broker has acknowledged, and where it stands."""
+    """A record that the broker has acknowledged, with its place."""
 
     topic: str
     partition: int
@@ -29,17 +29,17 @@ class Sent:
 
 
 class Load:
-    """Sends up to ``count`` records on a thread. ``finish`` waits for the end and returns what was acknowledged.
+    """Sends up to ``count`` records on a thread. ``finish`` waits for the end and returns the acknowledged records.
 
-    Most are events; some are what a broken or hostile sender would write: no value, no key, no event, headers, and a
-    few are sent in transactions of which every third is aborted, so that offsets have gaps.
+    Most are events. Some are those of a broken or hostile sender: without value or key, undecodable, with headers. A
+    few are sent in transactions, of which every third is aborted, so that offsets have gaps.
     """
 
     def __init__(self, cluster: Cluster, count: int, rate: float, seed: int, *, odd: bool = True) -> None:
         self._count, self._rate, self._odd = count, rate, odd
         self._random = random.Random(seed)
         self._encoder = EventEncoder()
-        # Idempotent and patient: a broker that is away for a while loses nothing and doubles nothing.
+        # Idempotent, with long timeouts: an outage of the broker loses and duplicates nothing.
         options: dict[str, Any] = {
             **cluster.options, "enable.idempotence": True, "acks": "all", "linger.ms": 5,
             "message.timeout.ms": 120_000, "log_level": 0, "reconnect.backoff.max.ms": 500,
@@ -62,12 +62,12 @@ class Load:
         return self._thread.is_alive()
 
     def stop(self) -> Load:
-        """Send no more, however many there were to be."""
+        """Stop sending before ``count``."""
         self._enough.set()
         return self
 
     def finish(self, limit: float = 150.0) -> list[Sent]:
-        """Wait for the end. Every record that was not aborted must have been acknowledged."""
+        """Wait for the end, and return the acknowledged records. Only aborted records may be missing."""
         self._thread.join(limit)
         assert not self._thread.is_alive(), f"the load did not end in {limit:.0f} s"
         assert not self.failures, self.failures[:3]
@@ -76,7 +76,7 @@ class Load:
     def _run(self) -> None:
         try:
             self._send_all()
-        except Exception as error:  # told by finish, on the test's own thread
+        except Exception as error:  # raised by finish, on the thread of the test
             self.failures.append(repr(error))
 
     def _send_all(self) -> None:
@@ -95,7 +95,7 @@ class Load:
             self._producer.poll(0)
             ahead = started + number / self._rate - time.monotonic()
             if ahead > 0:
-                time.sleep(ahead)  # the rate is what is asked for
+                time.sleep(ahead)  # keep to the rate
             if self._odd and number % 500 == 250:
                 self._transaction(number)
         left = self._producer.flush(130)
@@ -133,7 +133,7 @@ class Load:
         self.sent.append(Sent(*where, message.key() or None, message.value() or None))  # type: ignore[arg-type]
 
     def _transaction(self, number: int) -> None:
-        """Leave a marker in the log, and now and then records that never were."""
+        """Leave a transaction marker in the log, and sometimes aborted records."""
         producer = Producer(
             {**self._options, "transactional.id": f"load-{self._seed}-{number}", "message.timeout.ms": 60_000}
         )

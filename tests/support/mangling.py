@@ -1,4 +1,4 @@
-"""Records with a few members replaced by what nobody expects there."""
+"""Records with a few members replaced by unexpected values."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ Row = tuple[int, str | None, str | None]
 
 
 def committed_records(cluster: Cluster, topics: Iterable[str]) -> dict[tuple[str, int], list[Row]]:
-    """Read topics from beginning to end as any reader of committed records would."""
+    """Return all committed records of topics."""
     consumer = Consumer(
         {
             **cluster.options, "group.id": "oracle", "isolation.level": "read_committed",
@@ -76,7 +76,7 @@ def wait_until_stored(pipeline: Pipeline, limit: float = 120.0, *, watch: bool =
 
 
 def assert_exactly_once(pipeline: Pipeline, sent: Iterable[Sent] = ()) -> int:
-    """Compare the input topics with ``entries`` row by row, and verify both sides.
+    """Compare the input topics with ``entries`` row by row, and verify ClickHouse and Kafka.
 
     Returns:
         The number of entries.
@@ -108,7 +108,7 @@ def _assert_acknowledged(inputs: dict[tuple[str, int], list[Row]], sent: Iterabl
     by_offset = {where: {row[0]: row for row in records} for where, records in inputs.items()}
     for record in sent:
         found = by_offset[record.topic, record.partition].get(record.offset)
-        assert found is not None, f"acknowledged and lost: {record}"
+        assert found is not None, f"lost although acknowledged: {record}"
         assert (found[1] or None, found[2] or None) == (_hex(record.key), _hex(record.value)), f"changed: {record}"
 
 
@@ -116,7 +116,7 @@ def _difference(wanted: list[Row], found: list[Row]) -> str:
     missing = sorted({row[0] for row in wanted} - {row[0] for row in found})
     extra = sorted({row[0] for row in found} - {row[0] for row in wanted})
     doubled = len(found) - len({row[0] for row in found})
-    return f"{len(missing)} lost (first {missing[:3]}), {len(extra)} made up (first {extra[:3]}), {doubled} doubled"
+    return f"{len(missing)} lost (first {missing[:3]}), {len(extra)} invented (first {extra[:3]}), {doubled} duplicated"
 
 
 def assert_sound(pipeline: Pipeline) -> None:

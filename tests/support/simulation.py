@@ -1,4 +1,4 @@
-"""Simulated lives from the tools' lines to what the watch says: adapters, Avro, sealed batches, facts, rules."""
+"""Simulated lives, from the records of the tools to the findings of the watch, without Kafka."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from support.small_ledger import SIGNER
 
 GENESIS = Genesis("sim.example/access.lifecycle/0/0", bytes(16), 0)
 LOOK = 1_000_000
-"""So soon after something falls due the watch looks, in microseconds."""
+"""How long after a deadline the watch judges, in microseconds."""
 LONG_AFTER = 3 * 86_400_000_000
-"""So much later everything that falls due has done so, the end of the day of a fast clock too."""
+"""After this time everything has fallen due, even by a clock that is a day fast. Microseconds."""
 
 
 @dataclass
 class Seen:
-    """A finding as the watch told it."""
+    """A finding of the watch."""
 
     opens: int
     ends: int | None = None
@@ -45,11 +45,11 @@ class Seen:
 
 @dataclass
 class Watched:
-    """All that a watch said of a simulation.
+    """The findings and commands of a watch for a simulation.
 
     Attributes:
         findings: by rule, key and deadline.
-        revokes: grants and deadlines for which enforcers were called.
+        revokes: grants and deadlines with a revoke command.
         judge: the judge in its final state.
     """
 
@@ -58,11 +58,11 @@ class Watched:
     judge: Judge
 
     def note(self, changes: list[Change]) -> None:
-        """Take what the watch says."""
+        """Record changes of the watch."""
         for change in changes:
             identity = change.finding[:3]
             if change.finding.rule == "revoke":
-                assert identity[1:] not in self.revokes, "enforcers are called once"
+                assert identity[1:] not in self.revokes, "there is one revoke command"
                 self.revokes.add(identity[1:])
             elif change.kind == "opened":
                 seen = self.findings.setdefault(identity, Seen(change.at, times=0))
@@ -75,14 +75,14 @@ class Watched:
 
 
 class Reader:
-    """Reads lines with the adapters of the registry; what the company's own programs send as ``emit --stdin`` does."""
+    """Reads lines with the adapters of the registry, and events of in-house programs as ``emit --stdin`` does."""
 
     def __init__(self) -> None:
         self._adapters = {tool: make_adapter(tool) for tool in ADAPTERS}
         self._number = itertools.count(1)
 
     def events(self, tool: str, raw: bytes) -> tuple[Event, ...]:
-        """Return the events of a line. Of what is skipped, only Vault's request entries may be among the lives."""
+        """Return the events of a line. The only lines that may be skipped are Vault's request entries."""
         place = Location(tool, next(self._number))
         if tool == "emit":
             return (event_from_json(parse_object(raw, place)),)
@@ -96,11 +96,11 @@ class Reader:
 def sealed_batches(
     deliveries: Iterable[ArrivedRecord], seconds: float = 5.0, *, genesis: Genesis = GENESIS, signer: Signer = SIGNER
 ) -> Iterator[tuple[SealedBatch, int]]:
-    """Yield the sealed batches of ``access.lifecycle``, and up to when everything is in them, in microseconds.
+    """Yield the sealed batches of ``access.lifecycle``, each with the time up to which it is complete, in microseconds.
 
     Args:
         deliveries: lines in order of arrival.
-        seconds: how much time one batch holds.
+        seconds: the time that one batch covers.
     """
     reader, encoder, head = Reader(), EventEncoder(), Head.at_genesis(genesis)
     times: list[int] = []
@@ -135,16 +135,16 @@ def sealed_batches(
 
 
 def policy_in(folder: Path) -> WatchPolicy:
-    """Return the made-up company's policy, read from a file as the watch would."""
+    """Return the policy of the simulated company, read from a file as the watch does."""
     path = folder / "policy.toml"
     path.write_text(POLICY)
     return load_policy(path)
 
 
 def watch(simulation: Simulation, policy: WatchPolicy, seconds: float = 5.0) -> Watched:
-    """Return everything the watch says of a simulation.
+    """Return the findings and commands of the watch for a simulation.
 
-    It looks after every batch, where something falls due before the next one, and long after the end.
+    It judges after every batch, when something falls due before the next one, and long after the end.
     """
     catalog, judge = SchemaCatalog((event_schema(),)), Judge(policy)
     watched, now = Watched({}, set(), judge), 0
@@ -163,9 +163,9 @@ def watch(simulation: Simulation, policy: WatchPolicy, seconds: float = 5.0) -> 
 
 
 def differences(expected: Iterable[ExpectedFinding], watched: Watched) -> list[str]:
-    """Return what was planted and not found as it must be, and what was found and not planted; one line each.
+    """Return one line for each planted fault that was not found correctly, and for each finding that was not planted.
 
-    Enforcers must have been called for whatever was overdue, and for nothing else.
+    There must be a revoke command for everything overdue, and no other.
     """
     left, revokes = dict(watched.findings), set(watched.revokes)
     lines = []
@@ -175,10 +175,10 @@ def differences(expected: Iterable[ExpectedFinding], watched: Watched) -> list[s
         if seen is None:
             lines.append(f"{one.fault}: not found: {one}")
         elif seen != wanted:
-            lines.append(f"{one.fault}: {one.identity}: must be {wanted}, is {seen}")
+            lines.append(f"{one.fault}: {one.identity}: expected {wanted}, found {seen}")
         if one.rule == "overdue":
             if (one.key, one.deadline) not in revokes:
-                lines.append(f"{one.fault}: enforcers not called: {one}")
+                lines.append(f"{one.fault}: no revoke command: {one}")
             revokes.discard((one.key, one.deadline))
     lines += [f"not planted: {identity}: {seen}" for identity, seen in left.items()]
-    return lines + [f"enforcers called without need: {one}" for one in revokes]
+    return lines + [f"revoke command without need: {one}" for one in revokes]

@@ -1,4 +1,4 @@
-"""Small ledgers in memory: a fixed key, generated records, any batch boundaries, as batches or as stored rows."""
+"""Small ledgers in memory: generated records in batches of any size, as sealed batches or as stored rows."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def entries(draw: st.DrawFn, min_size: int = 0, max_size: int = 20) -> list[Entr
 
 
 def records_of(found: Sequence[Entry]) -> Records:
-    """Turn entries into columns."""
+    """Return the columns of entries."""
     columns: list[list[object]] = [list(column) for column in zip(*found, strict=True)] or [[] for _ in range(6)]
     return Records(*columns)  # type: ignore[arg-type]
 
@@ -59,7 +59,7 @@ def seal_parts(parts: Sequence[Sequence[Entry]], genesis: Genesis = GENESIS) -> 
 
 
 def cut(found: Sequence[Entry], sizes: Sequence[int]) -> list[Sequence[Entry]]:
-    """Cut entries into parts of these sizes, repeated as long as needed; 0 gives an empty part."""
+    """Cut entries into parts of these sizes, repeated as long as needed. 0 is an empty part."""
     parts = []
     at, turn = 0, 0
     while at < len(found):
@@ -71,7 +71,7 @@ def cut(found: Sequence[Entry], sizes: Sequence[int]) -> list[Sequence[Entry]]:
 
 @dataclass
 class Rows:
-    """The rows of one log as stored, one list per column, so that a test can change a single cell."""
+    """The stored rows of one log, one list per column, so that a test can change a single cell."""
 
     index: list[int] = field(default_factory=list)
     flags: list[int] = field(default_factory=list)
@@ -113,7 +113,7 @@ class Rows:
         return len(self.index)
 
     def in_order(self) -> Rows:
-        """Return the rows as ``ORDER BY index`` does."""
+        """Return the rows in the order of ``ORDER BY index``."""
         places = sorted(range(len(self)), key=self.index.__getitem__)
         return Rows(**{name: [column[at] for at in places] for name, column in self.columns().items()})  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Stores snapshots of the watch in memory instead of Kafka."""
+"""Snapshots of the watch in memory instead of Kafka."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A process that owns an embedded ClickHouse and serves it, for the tests of the SQL endpoint.
 
-The engine lives in a process of its own, as in production: this file run as a script is that owner. chDB allows one
-data folder per process, so the tests never open the engine themselves.
+The engine runs in its own process, as in production: this file run as a script. chDB allows one open data folder per
+process, so these tests never open the engine themselves.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from grantledger.console.endpoint import SqlEndpoint
 from grantledger.console.execution import QUERY_LIMITS
 
 ROWS = 300_000
-# So late that the engine, which works some blocks ahead, has written the first of them.
+# Late enough that the engine, which works some blocks ahead, has written the first block.
 LATE_FAILURE = "throwIf(number = 3000000)"
 SECRET = "the-content-of-the-secret-file"
 
@@ -107,7 +107,7 @@ def assert_refused(owner: Owner, sql: str, code: int | None = None, **parameters
 
 
 def own(data_dir: Path) -> None:
-    """Be the owner process: open the engine, serve it, and execute the operations on standard input."""
+    """Open the engine, serve it, and execute the operations on standard input."""
     import logging
 
     import pandas

@@ -1,8 +1,8 @@
 """The product's command line with clocks that a test sets while it runs.
 
-Run by path, with a file and the arguments of ``grantledger``: what the module ``time`` says is off by what the file
-says just then, but for the time since boot and the one that timers go by. ``datetime`` is as it was. Kafka, which is
-another process, keeps the right time, as the brokers of a real deployment do.
+Run by path, with a file and the arguments of ``grantledger``. The file contains the current offsets of the clocks in
+the module ``time``, except the time since boot and the clock of timers. ``datetime`` is unchanged. Kafka, as another
+process, keeps the right time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class SteppedChild(Child):
         self.set()
 
     def set(self, **seconds: float) -> None:
-        """Set how far the wall clock (``wall``) or the time awake since boot (``awake``) is ahead, all in one go."""
+        """Set how far the wall clock (``wall``) and the time awake since boot (``awake``) are ahead, atomically."""
         self._values |= seconds
         self._offsets.parent.mkdir(parents=True, exist_ok=True)
         draft = self._offsets.with_suffix(".draft")
@@ -34,14 +34,14 @@ class SteppedChild(Child):
         draft.rename(self._offsets)
 
     def start(self) -> None:
-        """Start the process, or start it again; its log begins anew."""
+        """Start or restart the process, with a new log."""
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, str(Path(__file__)), str(self._offsets), *self.spec.arguments]
         self._process = start_tied(command, cwd=Path.cwd(), output=self.log_path, environment=self._environment)
 
 
 def set_clocks_by(offsets: Path) -> None:
-    """Put clocks in the place of Python's."""
+    """Replace Python's clocks."""
 
     def ahead(name: str) -> float:
         seconds: float = json.loads(offsets.read_text())[name]
@@ -54,8 +54,8 @@ def set_clocks_by(offsets: Path) -> None:
 
 
 def main() -> None:
-    """Set the clocks, then be ``grantledger``."""
-    sys.path.pop(0)  # this folder, whose modules have names that others may have too
+    """Replace the clocks, then run ``grantledger``."""
+    sys.path.pop(0)  # this folder: its module names could hide others
     set_clocks_by(Path(sys.argv.pop(1)))
     from grantledger.cli import main as grantledger
 

@@ -178,7 +178,7 @@ class _Engine:
         self._client.command(f"SET {self.SETTINGS}")
 
     def answer(self, request: dict[str, Any]) -> Any:
-        self._client.ping()  # drains what a failed query has left
+        self._client.ping()  # drains the rest of a failed query
         if "sql" in request:
             found = self._client.query(request["sql"])
             return [dict(zip(found.column_names, row, strict=True)) for row in found.result_rows]

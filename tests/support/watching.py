@@ -1,4 +1,4 @@
-"""Facts for the watch, in seconds: short to write, and drawn at random."""
+"""Facts for the watch with times in seconds: written by hand, or random."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from grantledger.processors.watch.core.rules import REVOKE
 VAULT = Source("vault", "prod")
 CHECKER = Source("checker", "prod")
 START = 1_772_366_400
-"""Seconds since 1970 at which every story begins."""
+"""The start of every story, in seconds since 1970."""
 
 
 def at(seconds: float) -> int:
@@ -24,7 +24,7 @@ def at(seconds: float) -> int:
 
 
 class Story:
-    """Facts in the order in which the broker took them."""
+    """Facts in the order in which the broker appended them."""
 
     def __init__(self) -> None:
         self.facts: list[Fact] = []
@@ -65,7 +65,7 @@ class Story:
         return self.say(when, "grant.revoked", grant, removal=evidence, **more)
 
     def watched(self, until: float, policy: WatchPolicy | None = None) -> Judge:
-        """Return the judge with everything heard."""
+        """Return a judge with all facts up to a second."""
         judge = Judge(policy or WatchPolicy())
         for fact in self.facts:
             if fact.append <= at(until):
@@ -73,12 +73,12 @@ class Story:
         return judge
 
     def findings(self, until: float, policy: WatchPolicy | None = None) -> list[tuple[str, str, str, float]]:
-        """Return what a watch says until a second: (opened or resolved, rule, key, second)."""
+        """Return the findings of a watch up to a second: (opened or resolved, rule, key, second)."""
         return said(self.watched(until, policy).judge(at(until)))
 
 
 def said(changes: list[Change]) -> list[tuple[str, str, str, float]]:
-    """Return findings in short."""
+    """Return findings as (opened or resolved, rule, key, second)."""
     return [
         (change.kind, change.finding.rule, change.finding.key, change.at / SECOND - START)
         for change in changes
@@ -87,14 +87,14 @@ def said(changes: list[Change]) -> list[tuple[str, str, str, float]]:
 
 
 def ordered(changes: list[Change]) -> list[tuple[str, float]]:
-    """Return what enforcers are told to take away: the grant, and from when on."""
+    """Return the revoke commands: the grant, and the second of the command."""
     return [(change.finding.key, change.at / SECOND - START) for change in changes if change.finding.rule == REVOKE]
 
 
 def lives(draw: random.Random, count: int) -> list[Fact]:
     """Return the facts of random lives: overlaps, extensions, weak, late and repeated removals, sessions, approvals.
 
-    Some come late, so that numbers of the counter are missing for a while, and a removal may come before what it ended.
+    Some arrive late, so that the sequence has temporary gaps, and a removal may arrive before its activation.
     """
     events: list[tuple[float, str, dict[str, Any]]] = []
     for number in range(draw.randint(1, 5)):
@@ -111,14 +111,14 @@ def lives(draw: random.Random, count: int) -> list[Fact]:
             evidence = draw.choice(["none", "deadline", "api_accepted", "confirmed", "confirmed"])
             removed = common | {"removal": evidence, "source": draw.choice([VAULT, VAULT, VAULT, CHECKER])}
             when = begin + draw.randint(1, 900)
-            for again in range(draw.choice([1, 1, 1, 1, 30])):  # some tools say it for ever
+            for again in range(draw.choice([1, 1, 1, 1, 30])):  # some tools repeat it
                 events.append((when + again * draw.choice([1, 7]), "grant.revoked", removed))
         if common["request_id"]:
             reviewer = draw.choice([who, "carol", "dan"])
             decision = Decision(reviewer, draw.choice(["approved", "pending"]))
             events.append((begin + draw.randint(-30, 90), "request.approved", common | {"decisions": (decision,)}))
         if draw.random() < 0.6:
-            named = draw.choice([grant, "", "unheard of"])
+            named = draw.choice([grant, "", "unknown grant"])
             session = {"who": who, "what": what, "session_id": f"s{number}", "grant": named}
             begun = begin + draw.randint(-100, 500)
             events.append((begun, "session.started", session))
@@ -133,7 +133,7 @@ def lives(draw: random.Random, count: int) -> list[Fact]:
     story = Story()
     for when, kind, more in sorted(sent, key=lambda one: one[0]):
         story.say(when, kind, **more)
-        if draw.random() < 0.1:  # the same event once more, or something else under its id
+        if draw.random() < 0.1:  # the same event again, or other content under its id
             again = replace(story.facts[-1], index=len(story.facts), content=draw.choice([b"other", b"another"]))
             story.facts.append(again)
     return story.facts

@@ -30,14 +30,14 @@ SEALED_AT = datetime(2026, 3, 1, 12, 0, 0, 1, tzinfo=UTC)
 
 
 def made() -> tuple[bytes, bytes, bytes]:
-    """Return public key, the batch and the anchor as Kafka values."""
+    """Return the public key, and batch and anchor as Kafka values."""
     batch, head = seal(Head.at_genesis(GENESIS), RECORDS, 12, SEALED_AT, SIGNER)
     anchor, _ = append_anchor(Frontier(), "test.example", 1_772_366_400_500, [head.checkpoint()], SIGNER)
     return SIGNER.public_key, encode(batch), encode_anchor(anchor)
 
 
 def example() -> str:
-    """Return the example as it stands in the page."""
+    """Return the example as it is in docs/ledger.md."""
     batch, head = seal(Head.at_genesis(GENESIS), RECORDS, 12, SEALED_AT, SIGNER)
     anchor, after = append_anchor(Frontier(), "test.example", 1_772_366_400_500, [head.checkpoint()], SIGNER)
     payloads = [batch.payload_hashes[at : at + 32] for at in (0, 32, 64)]
