@@ -45,12 +45,14 @@ class Ledger:
             "emit", "grant.activated", "--subject", "alice", "--resource-kind", "database", "--resource", "orders",
             "--entitlement", "rw", "--expires-in", "1h", "--grant-id", "g-1",
         )  # fmt: skip
+        self.pipeline.wait_stored(
+            1
+        )  # so that the first event in the findings is the sealer's registration of the schema
         event = finding_opened(
             "commands.example", rule="head_mismatch", key="access.activity/0", evidence={}, at=datetime.now(UTC),
             identity="1",
         )  # fmt: skip
         Publisher(self.pipeline.cluster).publish([Record(event.topic, EventEncoder().encode(event), event.key)])
-        self.pipeline.wait_stored(1)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.pipeline.run_process(*arguments)
@@ -89,7 +91,7 @@ CASES: dict[str, tuple[Arguments, str]] = {
     "topics check": (fixed(), "all topics match"),
     "keys": (fixed(), "commands.example/access.lifecycle/0/0+"),
     "settings": (fixed(), "commands.example"),
-    "import": (lambda ledger: ("vault", ledger.vault_log), "vault"),
+    "import": (lambda ledger: ("vault", ledger.vault_log), "records and events"),
     "status": (fixed("-o", "json"), '"stored"'),
     "query": (fixed("SELECT grant_id FROM active_grants"), "g-1"),
     "grants list": (fixed(), "g-1"),
