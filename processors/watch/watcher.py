@@ -33,7 +33,7 @@ from .decoding import Rows, decode_batch, facts_from, rows_of
 from .findings import FAULT, FindingEvents, Outgoing
 from .lag_gate import LagGate, Permission
 from .sealed_input import SealedInput
-from .snapshot import FactArchive, Position, Snapshot, SnapshotPort
+from .snapshot import PART_ROWS, FactArchive, Position, Snapshot, SnapshotPort
 
 Answer = TypeVar("Answer")
 log = structlog.get_logger("grantledger.watch")
@@ -115,6 +115,8 @@ class Watcher:
         self._forgot_day = -1
         self.maintenance: asyncio.Task[None] | None = None
         """Forgets what is over and writes a snapshot, in the background."""
+        self._applying = asyncio.Lock()
+        """While a batch is applied, facts, sources and position do not fit together: no snapshot is made of them."""
         self._failure: Exception | None = None
         """Why this process must end: something was not published or not stored."""
         self._asked = -NEVER
@@ -199,20 +201,19 @@ class Watcher:
             for entry, field in invalid.items():
                 error = InvalidEventError(field, "forbidden by the rules of the schema")
                 self._note_fault(at.name(f"entry {entry}"), error)
-            await self._add_all(rows, self.judge.add)
+            async with self._applying:
+                await self._add_all(rows, self.judge.add)
+                self._position = replace(
+                    at, size=at.before + batch.size, next_offset=batch.next_offset, record=found.offset + 1
+                )
+                self._archive.add(table)
         except Exception as error:
             self._note_fault(f"sealed record {found.offset}", error)
             return
-        self._position = replace(
-            at, size=at.before + batch.size, next_offset=batch.next_offset, record=found.offset + 1
-        )
-        self._archive.add(table)
         self.gate.advance(batch.next_offset)
         metrics.GRANTS.set(len(self.judge.state.grants))
         if self._is_snapshot_due():
-            self.maintenance = asyncio.create_task(self._maintain(live=self.gate.live))
-            if not self.gate.live:  # the past is judged up to here, before more of it is applied
-                await self.maintenance
+            await self._start_maintenance()
 
     async def _add_all(self, rows: Rows, add: Callable[[Fact], None]) -> None:
         for number, fact in enumerate(facts_from(rows)):
@@ -230,23 +231,33 @@ class Watcher:
             return False
         return self._boot() - self._snapshot_at >= self._snapshot_every or self._archive.is_many(self._archive.new_rows)
 
-    async def _maintain(self, *, live: bool) -> None:
-        """Forget what is over, and write a snapshot.
+    async def _start_maintenance(self) -> None:
+        """Forget what is over, and write a snapshot, both in the background.
 
-        Before the log was read to its end, the past is judged by the time of the log, so that it need not be kept.
+        Before the log was read to its end, the past is judged and forgotten by the time of the log, so that it need not
+        be kept: before more of it is applied.
         """
+        day, past = self._archive.latest // DAY, not self.gate.live
+        # While the past is read, days pass quickly: many facts must be new as well.
+        forget = self._forgot_day < day and (
+            self._archive.is_many(self._archive.unpruned_rows) if past else self.judge.judged_until > -NEVER
+        )
+        if forget:
+            self._forgot_day = day
+        if forget and past:
+            await self._judge(Permission(self._archive.latest, 0), past=True)
+            await self._forget()
+        self.maintenance = asyncio.create_task(self._maintain(forget=forget and not past))
+
+    async def _maintain(self, *, forget: bool) -> None:
         try:
-            day = self._archive.latest // DAY
-            # While the past is read, days pass quickly: many facts must be new as well.
-            if self._forgot_day < day and (live or self._archive.is_many(self._archive.unpruned_rows)):
-                self._forgot_day = day
-                if not live:
-                    await self._judge(Permission(self._archive.latest, 0), past=True)
+            if forget:
                 await self._forget()
-            while self._faults:  # a skipped record is not read again: the finding comes before the snapshot
-                await self._report_faults(self._clock.now())
-            self._snapshot_at = self._boot()
-            snapshot = self._archive.snapshot(self._position, self.judge.state)
+            async with self._applying:
+                while self._faults:  # a skipped record is not read again: the finding comes before the snapshot
+                    await self._report_faults(self._clock.now())
+                self._snapshot_at = self._boot()
+                snapshot = self._archive.snapshot(self._position, self.judge.state)
             await self._in(self._snapshot_thread, lambda: snapshot.store(self._snapshots))
             log.info("snapshot", entries=snapshot.position.size, parts=len(snapshot.parts), facts=self._archive.rows)
         except Exception as error:  # Faust passes over errors of tasks and agents: the timer raises it
@@ -301,10 +312,15 @@ class Watcher:
         if self.gate.question is None and (due or boot - self._asked >= ASK_EVERY):
             self._asked = boot
             self.gate.ask(now, await self._blocking(self._findings.log_end), boot)
+        catching_up = not self.gate.live
         permission = self.gate.answer(boot)
         metrics.LAG.set(permission.lag if permission else self.gate.lag)
         metrics.UNCONFIRMED.set(due and (permission is None or permission.lag > 0))
         if permission is not None:
+            if catching_up and self._archive.new_rows >= PART_ROWS:  # the next start need not read them again
+                self._snapshot_at = boot - self._snapshot_every
+            if self._is_snapshot_due():
+                await self._start_maintenance()
             await self._judge(permission)
         elif (question := self.gate.question) is not None and self.gate.waited(boot) >= EMPTY_AFTER:
             applied = self.gate.applied

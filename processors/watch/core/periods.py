@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ...access import NEVER, SECOND, Source
@@ -11,8 +10,7 @@ from ...policy import AccessLimits
 from .facts import Fact
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Activation:
+class Activation(NamedTuple):
     """An activation or extension."""
 
     index: int
@@ -58,8 +56,7 @@ class Activation:
         return self.source == removal.source and occurred + precision <= removal.left
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Removal:
+class Removal(NamedTuple):
     """A revocation or expiry that a tool reported."""
 
     index: int
