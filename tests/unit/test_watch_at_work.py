@@ -20,13 +20,14 @@ from grantledger.kafka.sealed_log import SealedLogProblem, SealedLogs, SealedLog
 from grantledger.ledger import batch as batches
 from grantledger.ledger.entry import Genesis, encode_headers
 from grantledger.ledger.keys import LocalSigner, LogKeys
-from grantledger.processors.access import SECOND
+from grantledger.processors.access import NEVER, SECOND
 from grantledger.processors.policy import AccessLimits, WatchPolicy
 from grantledger.processors.watch import decoding
 from grantledger.processors.watch.app import DeliveredRecord
 from grantledger.processors.watch.clock import Clock
 from grantledger.processors.watch.core.judge import Judge, Record
 from grantledger.processors.watch.findings import FindingEvents, Outgoing
+from grantledger.processors.watch.snapshot import PART_ROWS, Snapshot
 from grantledger.processors.watch.watcher import Watcher
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
@@ -123,7 +124,7 @@ class Paper(MemorySnapshots):
 class World:
     """A watch, its clocks, and the log that it reads."""
 
-    def __init__(self, paper: Paper | None = None, step: float = 0.0) -> None:
+    def __init__(self, paper: Paper | None = None, step: float = 0.0, snapshot_every: int = 0) -> None:
         self.paper = paper or Paper()
         self.seconds = 0.0
         self.step = step
@@ -136,7 +137,7 @@ class World:
             self.paper,
             catalog,
             lag_bound=60 * SECOND,
-            snapshot_every=0,
+            snapshot_every=snapshot_every,
             keep_days=30,
             clock=clock,
             boot=self.boot,
@@ -199,8 +200,13 @@ class World:
         self.take(self.batch(*events, encode=unchecked))
 
     def at(self, seconds: float) -> None:
+        async def tick() -> None:
+            await self.watch.tick()
+            if self.watch.maintenance is not None:
+                await self.watch.maintenance
+
         self.seconds = seconds
-        asyncio.run(self.watch.tick())
+        asyncio.run(tick())
 
 
 def unchecked(event: Event) -> bytes:
@@ -274,6 +280,38 @@ def test_a_restart_says_nothing_twice_and_the_same_word_has_the_same_id() -> Non
     fresh.hears(event)
     fresh.at(500)  # nothing on record, and looking much later
     assert [one.event_id for _, one in fresh.paper.said] == [one.event_id for _, one in first.paper.said]
+
+
+def test_a_snapshot_never_contains_half_a_batch() -> None:
+    world = World()
+    world.hears(grant("grant.activated", 0, "first"))
+    record = world.paper.append(world.batch(*(grant("grant.activated", 1 + at, f"g{at}") for at in range(1_200))))
+
+    async def take_and_maintain() -> None:
+        taking = asyncio.create_task(world.watch.take(record))
+        while world.watch.judge.state.size <= 1:
+            await asyncio.sleep(0)
+        assert world.watch.judge.state.size < 1_201
+        await world.watch._start_maintenance()
+        await taking
+        assert world.watch.maintenance is not None
+        await world.watch.maintenance
+
+    asyncio.run(take_and_maintain())
+    snapshot = Snapshot.load(world.paper)
+    [source] = snapshot.sources
+    assert source["last"] == START + (snapshot.position.size - 1) * SECOND
+
+
+def test_a_snapshot_is_written_when_the_end_of_the_log_is_reached() -> None:
+    world = World(snapshot_every=NEVER)
+    world.hears(*(grant("grant.activated", 0, f"g{at}") for at in range(PART_ROWS)))
+    assert Snapshot.load(world.paper).position.size == 0
+    world.at(1)
+    assert Snapshot.load(world.paper).position.size == PART_ROWS
+    world.hears(grant("grant.activated", 2, "one more"))
+    world.at(3)
+    assert Snapshot.load(world.paper).position.size == PART_ROWS
 
 
 def test_lag_hides_the_answer_and_no_alarm_is_false() -> None:
