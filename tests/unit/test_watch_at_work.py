@@ -243,6 +243,10 @@ def given_until(ends: float, name: str = "g") -> Event:
     return grant("grant.activated", 0, name, expires_at=NOON + timedelta(seconds=ends), expiry_source="native")
 
 
+def started(at: float, name: str) -> Event:
+    return grant("grant.activated", at, name, expiry_source="unknown")
+
+
 def removed(at: float) -> Event:
     return grant("grant.revoked", at, removal_evidence="confirmed")
 
@@ -284,8 +288,8 @@ def test_a_restart_says_nothing_twice_and_the_same_word_has_the_same_id() -> Non
 
 def test_a_snapshot_never_contains_half_a_batch() -> None:
     world = World()
-    world.hears(grant("grant.activated", 0, "first"))
-    record = world.paper.append(world.batch(*(grant("grant.activated", 1 + at, f"g{at}") for at in range(1_200))))
+    world.hears(started(0, "first"))
+    record = world.paper.append(world.batch(*(started(1 + at, f"g{at}") for at in range(1_200))))
 
     async def take_and_maintain() -> None:
         taking = asyncio.create_task(world.watch.take(record))
@@ -305,11 +309,11 @@ def test_a_snapshot_never_contains_half_a_batch() -> None:
 
 def test_a_snapshot_is_written_when_the_end_of_the_log_is_reached() -> None:
     world = World(snapshot_every=NEVER)
-    world.hears(*(grant("grant.activated", 0, f"g{at}") for at in range(PART_ROWS)))
+    world.hears(*(started(0, f"g{at}") for at in range(PART_ROWS)))
     assert Snapshot.load(world.paper).position.size == 0
     world.at(1)
     assert Snapshot.load(world.paper).position.size == PART_ROWS
-    world.hears(grant("grant.activated", 2, "one more"))
+    world.hears(started(2, "one more"))
     world.at(3)
     assert Snapshot.load(world.paper).position.size == PART_ROWS
 
