@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from ...access import NEVER, SECOND, Source
@@ -10,7 +11,8 @@ from ...policy import AccessLimits
 from .facts import Fact
 
 
-class Activation(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class Activation:
     """An activation or extension."""
 
     index: int
@@ -56,7 +58,8 @@ class Activation(NamedTuple):
         return self.source == removal.source and occurred + precision <= removal.left
 
 
-class Removal(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class Removal:
     """A revocation or expiry that a tool reported."""
 
     index: int
