@@ -133,16 +133,15 @@ class Watcher:
         """Begin to watch: from now on no other process can publish."""
         record = await self._blocking(self._findings.take_over)
         self.judge.resume(record)
-        known = record.findings
         asked = self._boot()
         self._clock.start_from(await self._blocking(self._findings.time), asked)
         self._snapshot = await self._blocking(lambda: Snapshot.load(self._snapshots))
         self._position = self._snapshot.position
         partition = await self._blocking(lambda: self._findings.sealed_partition(self.position))
         self._input = SealedInput(partition, self.position, self._findings.sealed_records)
-        self._reported_faults.update(key for rule, key, _ in known if rule == FAULT)
+        self._reported_faults.update(key for rule, key, _ in record.findings if rule == FAULT)
         self.resume()
-        log.info("watching", findings=len(known), open=sum(known.values()))
+        log.info("watching", findings=len(record.findings), open=sum(record.findings.values()))
 
     @property
     def position(self) -> int:
