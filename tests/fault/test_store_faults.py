@@ -125,7 +125,7 @@ def fill(ballast: Path) -> None:
             file.write(bytes(64 << 10))
 
 
-def test_a_full_disk_is_told_and_loses_nothing(pipeline: Pipeline, sent: list[Sent], small_disk: Path) -> None:
+def test_a_full_disk_is_reported_and_loses_nothing(pipeline: Pipeline, sent: list[Sent], small_disk: Path) -> None:
     pipeline.start("store")
     wait_until_stored(pipeline)
     ballast = small_disk / "ballast"
@@ -221,7 +221,7 @@ def test_lost_answers_and_a_dead_server_double_nothing(
 
 
 @pytest.mark.slow
-def test_a_server_that_does_not_answer_holds_no_stop_up(pipeline: Pipeline, sent: list[Sent], server: Server) -> None:
+def test_a_hanging_server_does_not_block_a_stop(pipeline: Pipeline, sent: list[Sent], server: Server) -> None:
     """Slow, because the store gives the server half a minute to answer."""
     pipeline.stop("store")
     login = {"GRANTLEDGER_CLICKHOUSE_USER": "ledger", "GRANTLEDGER_CLICKHOUSE_PASSWORD": "right"}

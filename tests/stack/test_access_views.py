@@ -220,7 +220,7 @@ def time_of(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def test_what_is_overdue_is_what_the_findings_say(story: Story, views: Answers) -> None:
+def test_overdue_grants_are_those_with_an_open_finding(story: Story, views: Answers) -> None:
     overdue = by_grant(views["overdue_grants"])
     told = {
         name: (time_of(row["deadline"]), time_of(row["found_at"]), row["removal_evidence"], row["subject_id"])
@@ -246,7 +246,7 @@ def test_what_is_overdue_is_what_the_findings_say(story: Story, views: Answers) 
         assert since <= row["late_seconds"] <= since + 120
 
 
-def test_what_is_past_its_deadline_whatever_the_policy_says(story: Story, views: Answers) -> None:
+def test_past_deadline_grants_do_not_depend_on_the_policy(story: Story, views: Answers) -> None:
     past = by_grant(views["past_deadline_grants"])
     expected = {
         "silent": (-60, "none", "open"),
@@ -305,7 +305,7 @@ def test_every_grant_is_judged_once(story: Story, views: Answers) -> None:
     assert [unknown[name] for name in times] == [None] * len(times), "a time that nobody said"
 
 
-def test_what_is_gone_and_how_late(story: Story, views: Answers) -> None:
+def test_removed_grants_and_their_lateness(story: Story, views: Answers) -> None:
     states = by_grant(views["grant_states"])
     assert "never-given" not in states
     gone = {
@@ -334,7 +334,7 @@ def test_what_is_gone_and_how_late(story: Story, views: Answers) -> None:
     assert states["no-longer-ending"]["deadline"] is None
 
 
-def test_the_review_tells_request_approvals_and_what_was_done(story: Story, views: Answers) -> None:
+def test_the_review_has_request_approvals_and_activity(story: Story, views: Answers) -> None:
     review = by_grant(views["access_review"])
     assert set(review) == set(by_grant(views["grant_states"]))
     row = review["reviewed"]
@@ -411,7 +411,7 @@ def test_people_acknowledge_and_close_findings(story: Story, views: Answers) -> 
     assert decided("event_conflict", "never-opened")[0] is False
 
 
-def test_what_a_finding_is_about_stands_in_columns(views: Answers) -> None:
+def test_the_object_of_a_finding_is_in_columns(views: Answers) -> None:
     [row] = [row for row in views["findings"] if row["key"] == "closed" and row["grant_source_system"]]
     named = ("grant", "resource_", "subject", "session", "entitlement")
     assert {name: row[name] for name in row if name.startswith(named)} == {

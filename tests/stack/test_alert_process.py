@@ -96,7 +96,7 @@ def firing(alertmanager: Alertmanager) -> set[str]:
     return {alert["labels"]["key"] for alert in alertmanager.alerts()}
 
 
-def test_killed_between_taking_and_telling_nothing_is_lost_and_nothing_told_twice(
+def test_killed_during_a_delivery_it_neither_loses_nor_repeats_a_finding(
     pipeline: Pipeline, receiver: Receiver, alertmanager: Alertmanager
 ) -> None:
     tell(pipeline, event("opened", "past"), event("opened", "b", at=soon(-60)), event("resolved", "past"))
@@ -128,7 +128,7 @@ def test_killed_between_taking_and_telling_nothing_is_lost_and_nothing_told_twic
     wait_for(lambda: firing(alertmanager) == {"c", "last"}, "nothing that ended fires again")
 
 
-def test_killed_again_and_again_under_load_each_finding_is_told(pipeline: Pipeline, receiver: Receiver) -> None:
+def test_killed_repeatedly_under_load_it_delivers_each_finding(pipeline: Pipeline, receiver: Receiver) -> None:
     receiver.requests.clear()
     keys = [f"load-{number}" for number in range(24)]
     kills = 3
@@ -153,7 +153,7 @@ def test_killed_again_and_again_under_load_each_finding_is_told(pipeline: Pipeli
     assert len({key for keys in [by_key] for key in keys}) == len(keys)
 
 
-def test_what_the_command_shows(pipeline: Pipeline) -> None:
+def test_the_command_lists_channels_and_open_alerts(pipeline: Pipeline) -> None:
     status = listed(pipeline)
     assert {one["key"] for one in status["open"]} == {"c", "last", *(f"load-{number}" for number in range(24))}
     assert {one["name"]: one["state"] for one in status["channels"]} == {"oncall": "ready", "tickets": "ready"}
@@ -190,7 +190,7 @@ def test_metrics_and_logs(pipeline: Pipeline) -> None:
         assert word not in text
 
 
-def test_what_waits_is_told_while_kafka_is_away(pipeline: Pipeline, receiver: Receiver) -> None:
+def test_pending_alerts_are_delivered_without_kafka(pipeline: Pipeline, receiver: Receiver) -> None:
     receiver.requests.clear()
     receiver.answer(503)
     tell(pipeline, event("opened", "waiting", at=soon(0)))
@@ -210,7 +210,9 @@ def test_what_waits_is_told_while_kafka_is_away(pipeline: Pipeline, receiver: Re
         assert child.stop(), "it stops though Kafka does not answer"
 
 
-def test_a_lost_outbox_tells_what_is_open_again_under_the_same_ids(pipeline: Pipeline, receiver: Receiver) -> None:
+def test_without_its_outbox_it_delivers_open_findings_again_with_the_same_ids(
+    pipeline: Pipeline, receiver: Receiver
+) -> None:
     known = {request.headers["webhook-id"] for request in receiver.requests}
     receiver.requests.clear()
     for path in (pipeline.data_dir / "alerts").glob("outbox.sqlite3*"):

@@ -166,7 +166,7 @@ def test_it_is_kept_with_its_error(stored: dict[tuple[str, str], dict[str, Any]]
 
 @pytest.mark.parametrize("topic", TOPICS)
 @pytest.mark.parametrize("name", ODD)
-def test_what_the_schema_allows_is_an_event(
+def test_values_that_the_schema_allows_are_events(
     stored: dict[tuple[str, str], dict[str, Any]], topic: str, name: str
 ) -> None:
     row = stored[topic, name]

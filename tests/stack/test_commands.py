@@ -56,7 +56,7 @@ def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pip
     return running
 
 
-def test_active_grants_leaves_out_what_was_revoked(pipeline: Pipeline) -> None:
+def test_active_grants_omits_revoked_grants(pipeline: Pipeline) -> None:
     rows = pipeline.query("SELECT grant_id, subject_id, past_deadline, reason FROM active_grants")
     assert rows == [{"grant_id": "g1", "subject_id": "alice", "past_deadline": False, "reason": SECRET_WORDS[0]}]
 
@@ -85,7 +85,7 @@ def test_every_column_of_every_view_is_explained(pipeline: Pipeline) -> None:
     assert bare == []
 
 
-def test_query_answers_in_any_format_and_says_what_it_refuses(pipeline: Pipeline) -> None:
+def test_query_answers_in_any_format_and_rejects_other_statements(pipeline: Pipeline) -> None:
     answer = pipeline.run("query", "SELECT subject_id FROM active_grants", "--format", "CSVWithNames")
     assert list(csv.reader(io.StringIO(answer.stdout))) == [["subject_id"], ["alice"]]
     for sql in ("INSERT INTO entries SELECT * FROM entries", "SELECT * FROM file('/etc/passwd')", "SELEKT 1"):
@@ -104,7 +104,7 @@ def test_keys_verify_the_checkpoints_that_are_stored(pipeline: Pipeline) -> None
         assert checkpoint.origin == name
 
 
-def test_the_private_key_is_encrypted_and_nobody_elses(pipeline: Pipeline) -> None:
+def test_the_private_key_is_encrypted_and_private(pipeline: Pipeline) -> None:
     path = pipeline.data_dir / "keys" / "log.pem"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert b"ENCRYPTED PRIVATE KEY" in path.read_bytes()
@@ -115,7 +115,7 @@ def test_settings_never_show_a_secret(pipeline: Pipeline) -> None:
     assert answer.returncode == 0 and "a passphrase of tests" not in answer.stdout
 
 
-def test_logs_hold_no_payload_and_no_secret(pipeline: Pipeline) -> None:
+def test_logs_contain_no_payload_and_no_secret(pipeline: Pipeline) -> None:
     for name in ("seal", "store", "anchor"):
         text = pipeline.log(name)
         assert text
@@ -123,14 +123,14 @@ def test_logs_hold_no_payload_and_no_secret(pipeline: Pipeline) -> None:
             assert word not in text
 
 
-def test_metrics_count_what_happened(pipeline: Pipeline) -> None:
+def test_metrics_count_the_events(pipeline: Pipeline) -> None:
     assert pipeline.metric("seal", "grantledger_sealed_entries_total") >= 6
     assert pipeline.metric("store", "grantledger_stored_entries_total") >= 6
     assert pipeline.metric("seal", "grantledger_last_checkpoint_timestamp_seconds") > 0
     wait_for(lambda: pipeline.metric("anchor", "grantledger_last_anchor_timestamp_seconds") > 0, "an anchor is made")
 
 
-def test_topics_check_names_what_differs(pipeline: Pipeline) -> None:
+def test_topics_check_reports_differences(pipeline: Pipeline) -> None:
     assert pipeline.run("topics", "check").returncode == 0
     admin, topic = pipeline.cluster.admin, pipeline.cluster.physical("access.lifecycle.sealed")
     entry = ConfigEntry("retention.ms", "60000", incremental_operation=AlterConfigOpType.SET)

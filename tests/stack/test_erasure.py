@@ -102,7 +102,7 @@ def test_an_entry_emptied_without_an_erasure_on_record_is_tampered(tmp_path: Pat
     assert report(tmp_path, {"entries": changed}) == [(LIFECYCLE, 2, "erased")]
 
 
-def test_what_verification_needs_is_never_erased_and_nonsense_is_passed_over(tmp_path: Path) -> None:
+def test_entries_that_verification_needs_are_never_erased_and_invalid_places_are_skipped(tmp_path: Path) -> None:
     story = told()
     erased(story, f"{LIFECYCLE}#0", -30)
     for number, place in enumerate(

@@ -161,7 +161,7 @@ def test_the_page_names_the_fields_of_the_json(data_dir: Path) -> None:
     assert re.findall(r"`(\w+)`", columns)[1:] == list(answer[0]) == list(_FIELDS)
 
 
-def test_overdue_says_how_many_others_are_past_their_end(data_dir: Path) -> None:
+def test_overdue_counts_the_other_grants_past_their_end(data_dir: Path) -> None:
     code, _, note = run(data_dir, "grants", "--overdue")
     assert code == 0
     assert note == "2 more are past their end, not confirmed as removed, without a finding: see --past-end\n"
@@ -181,7 +181,7 @@ def test_grants_are_filtered_and_cut(data_dir: Path) -> None:
     assert "more" not in run(data_dir, "grants", "--limit", "13")[2]
 
 
-def test_the_table_says_how_far_away_a_deadline_is(story: Story, data_dir: Path) -> None:
+def test_the_table_shows_the_distance_of_a_deadline(story: Story, data_dir: Path) -> None:
     code, out, _ = run(data_dir, "grants", "--all")
     assert code == 0
     overdue = line_of(out, "g-overdue")
@@ -234,7 +234,7 @@ def test_findings_are_listed_and_shown(story: Story, data_dir: Path) -> None:
     assert code == 2 and "--accept decides an event_conflict" in complaint
 
 
-def test_nothing_found_says_so(data_dir: Path) -> None:
+def test_an_empty_result_is_stated(data_dir: Path) -> None:
     code, out, _ = run(data_dir, "grants", "--overdue", "--subject", "nobody\x1b[2J", "--resource", "x")
     assert (code, out) == (0, "No overdue grant on record for subject nobody\\x1b[2J and resource x.\n")
 
@@ -244,7 +244,7 @@ def test_options_that_contradict_each_other_are_refused(data_dir: Path) -> None:
     assert (code, out) == (2, "") and "only one of --active, --overdue, --past-end and --all" in complaint
 
 
-def test_a_grant_is_told_in_order(story: Story, data_dir: Path) -> None:
+def test_the_history_of_a_grant_is_in_order(story: Story, data_dir: Path) -> None:
     code, out, _ = run(data_dir, "grants", "show", "g-late-1")
     assert code == 0
     words = [
@@ -262,7 +262,7 @@ def test_a_grant_is_told_in_order(story: Story, data_dir: Path) -> None:
     assert "#5, again #6" in accepted, "a record that was read twice is told once, with both places"
 
 
-def test_the_proof_is_told_as_it_is(data_dir: Path) -> None:
+def test_the_proof_names_the_checkpoints_and_claims_no_verification(data_dir: Path) -> None:
     _, out, _ = run(data_dir, "grants", "show", "g-late-1")
     lifecycle = line_of(out, f"{DEPLOYMENT}/access.lifecycle/0/0")
     assert "8 entries up to #7, covered by the signed checkpoint of size 8" in lifecycle
@@ -297,7 +297,7 @@ def test_the_same_as_json(story: Story, data_dir: Path) -> None:
     assert sizes == {"access.lifecycle": 8, "access.activity": 6}
 
 
-def test_a_grant_that_is_open_says_what_is_known(story: Story, data_dir: Path) -> None:
+def test_the_state_of_an_open_grant(story: Story, data_dir: Path) -> None:
     overdue = run(data_dir, "grants", "show", "g-overdue")[1]
     assert f"overdue, found {moment(story.at(-124))}; best evidence of a removal: api_accepted" in overdue
     assert re.search("deadline " + distances(story, -125.5, "{} late"), overdue)
@@ -324,7 +324,7 @@ def test_an_ambiguous_beginning_lists_the_candidates(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("grant", ["nothing-like-it", "' OR 1=1 --", "G-LATE-1", "%", f"x{EVIL}"])
-def test_an_unknown_grant_is_said_to_be_unknown(grant: str, data_dir: Path) -> None:
+def test_an_unknown_grant_is_reported(grant: str, data_dir: Path) -> None:
     code, out, complaint = run(data_dir, "grants", "show", grant)
     assert (code, out) == (1, "")
     assert "no grant id begins with" in complaint and "grantledger grants list --all" in complaint
@@ -336,7 +336,7 @@ def test_awkward_ids_are_bound_not_pasted(data_dir: Path) -> None:
         assert answer["grant_id"] == AWKWARD and len(answer["events"]) == 1
 
 
-def test_what_senders_wrote_cannot_steer_the_terminal(data_dir: Path) -> None:
+def test_text_of_senders_cannot_control_the_terminal(data_dir: Path) -> None:
     _, out, _ = run(data_dir, "grants")  # run() looks for control characters
     assert "\\x1b]0;pwned\\x07" in out.replace("│", "").replace(" ", "").replace("\n", "")
     _, out, _ = run(data_dir, "grants", "show", "evil-1")
@@ -370,7 +370,7 @@ def test_an_auditors_file_has_every_grant(data_dir: Path) -> None:
     assert found["g-overdue"]["removed_at"] == "\\N" and found[AWKWARD]["subject_id"] == "erin"
 
 
-def test_open_findings_are_counted_where_somebody_has_the_store_open(data_dir: Path, tmp_path: Path) -> None:
+def test_open_findings_are_counted_through_the_owner_of_the_store(data_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailableError, match="no process has"), open_store(load_settings(tmp_path), shared=True):
         pass
     counted = OpenFindings(load_settings(data_dir))
@@ -392,7 +392,7 @@ def asked(data_dir: Path, sql: str) -> str:
         return text
 
 
-def test_an_older_store_says_what_to_do(story: Story, tmp_path: Path) -> None:
+def test_an_older_store_is_reported_with_advice(story: Story, tmp_path: Path) -> None:
     folder = fill(tmp_path, story.records[:3])
     with connect(StoreAddress(folder)) as client:
         client.command("DROP VIEW judged_grants")
@@ -406,7 +406,7 @@ def test_an_older_store_says_what_to_do(story: Story, tmp_path: Path) -> None:
     [(0, "0 s"), (59.9, "59 s"), (60, "1 min"), (3599, "59 min"), (3600, "1 h"), (7500, "2 h 5 min"),
      (86_399, "23 h 59 min"), (86_400, "1 d"), (90_000, "1 d 1 h"), (864_000 + 59, "10 d")],
 )  # fmt: skip
-def test_lengths_of_time_in_words(seconds: float, words: str) -> None:
+def test_durations_as_text(seconds: float, words: str) -> None:
     assert span(seconds) == words
 
 
@@ -415,7 +415,7 @@ def test_times_are_utc() -> None:
     assert moment(elsewhere) == "2026-03-01 01:30:00"
 
 
-def test_only_what_prints_is_printed() -> None:
+def test_only_printable_characters_are_printed() -> None:
     for code in range(0x110000):
         shown = printable(chr(code))
         assert shown.isprintable(), hex(code)

@@ -142,7 +142,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Story, Path
         yield story, folder
 
 
-def test_a_removal_that_stands_before_what_it_ended(tmp_path: Path) -> None:
+def test_removals_that_are_stored_before_their_activations(tmp_path: Path) -> None:
     story, policy = disordered(), POLICIES["plain"]
     fill(tmp_path, story.records)
     now = int(story.now.timestamp()) * SECOND
@@ -180,7 +180,7 @@ def test_sql_and_the_rules_find_the_same(told: tuple[Story, Path], name: str) ->
     assert len(view.overdue) > 30 and len(view.undecided) < len(view.overdue) / 4
 
 
-def test_only_what_lasts_is_a_difference() -> None:
+def test_only_lasting_differences_are_reported() -> None:
     differences = sweep.Differences()
     assert differences.compare(sweep.StoreView({"a": 1}, set()), {"b": 2}) == ([], [])
     opened = [("a", 1, "store"), ("b", 2, "watch")]
@@ -201,7 +201,7 @@ def test_a_rule_that_may_take_it_back_counts() -> None:
     assert sweep.systems_that_expire(WatchPolicy(rule=(AccessRule(source="a", removal=ends), stricter))) == []
 
 
-def test_a_watch_that_says_nothing_is_found_out(
+def test_the_sweep_reports_a_watch_that_does_not_run(
     broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path: Path
 ) -> None:
     policy = tmp_path / "policy.toml"

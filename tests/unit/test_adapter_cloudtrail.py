@@ -82,9 +82,7 @@ class TestRealRecords:
                 if seconds is not None:
                     assert event.expires_at == event.occurred_at + timedelta(seconds=seconds)
 
-    def test_what_is_done_with_credentials_leads_back_to_their_issue(
-        self, results: list[tuple[dict[str, Any], Result]]
-    ) -> None:
+    def test_calls_lead_to_the_credentials_they_used(self, results: list[tuple[dict[str, Any], Result]]) -> None:
         """The sample's key ids are all the same, so principal and time must do: they do, for every role session."""
         given: dict[str | None, str | None] = {}
         used: defaultdict[str | None, set[str | None]] = defaultdict(set)
@@ -98,15 +96,13 @@ class TestRealRecords:
         for grant, sessions in used.items():
             assert sessions == {given[grant]}
 
-    def test_what_is_done_in_the_console_leads_back_to_the_sign_in(
-        self, results: list[tuple[dict[str, Any], Result]]
-    ) -> None:
+    def test_console_calls_lead_to_the_sign_in(self, results: list[tuple[dict[str, Any], Result]]) -> None:
         events = [event for _, found in results if not isinstance(found, Skipped) for event in found]
         signed_in = {event.session_id for event in events if event.event_type == "session.started"}
         done = Counter(event.session_id for event in events if event.event_type == "session.command")
         assert [done[session] for session in signed_in if done[session]] == [217]
 
-    def test_nothing_is_said_to_be_removed(self, results: list[tuple[dict[str, Any], Result]]) -> None:
+    def test_no_record_is_a_removal(self, results: list[tuple[dict[str, Any], Result]]) -> None:
         for _, outcome in results:
             for event in () if isinstance(outcome, Skipped) else outcome:
                 assert event.removal_evidence is None

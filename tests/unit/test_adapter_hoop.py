@@ -35,7 +35,7 @@ def event(event_type: str, **payload: Any) -> dict[str, Any]:
 class TestRealRecords:
     """The samples that hoop's own gateway ships."""
 
-    def test_what_becomes_of_each(self, samples: Path) -> None:
+    def test_result_of_each_sample(self, samples: Path) -> None:
         lines = (samples / "hoop" / "events.jsonl").read_bytes().splitlines()
         found = []
         for number, line in enumerate(lines, 1):
@@ -77,7 +77,7 @@ class TestRealRecords:
                 assert (found.grant_id, found.expires_at, found.removal_evidence) == (None, None, None)
         assert kinds == {"request": 2, "session": 3}
 
-    def test_the_webhook_is_read_once_somebody_keeps_its_time(self, samples: Path) -> None:
+    def test_the_webhook_is_readable_once_its_time_is_recorded(self, samples: Path) -> None:
         lines = (samples / "hoop" / "events.jsonl").read_bytes().splitlines()
         webhook = next(json.loads(line) for line in lines if json.loads(line)["event_type"] == "session.open")
         opened, command = several(read({**webhook, "timestamp": TIME}))
@@ -108,7 +108,7 @@ class TestDecisions:
         assert (found.event_type, found.outcome, found.reason) == ("request.denied", "denied", "not in production")
         assert found.approvals[0].decision == "denied"
 
-    def test_without_a_reviewer_nobody_is_named(self) -> None:
+    def test_without_a_reviewer_the_actor_is_unknown(self) -> None:
         found = one(read(event("access.jit_approved", reviewer="", review_id="r1")))
         assert (found.actor.id, found.approvals[0].reviewer) == ("unknown", "unknown")
 
@@ -127,10 +127,10 @@ class TestSessions:
         assert ended.outcome == "success"
 
     @pytest.mark.parametrize(("code", "outcome"), [("0", "success"), ("1", "failure"), ("", "unknown")])
-    def test_the_exit_code_tells_the_outcome(self, code: str, outcome: str) -> None:
+    def test_the_outcome_follows_from_the_exit_code(self, code: str, outcome: str) -> None:
         assert one(read(event("session.closed", exit_code=code))).outcome == outcome
 
-    def test_a_rule_that_fired_is_a_refusal_with_the_words_that_matched(self) -> None:
+    def test_a_guardrail_is_a_denial_with_the_matched_text(self) -> None:
         found = one(read(event("session.guardrail_violation", rule="no-truncate", query_excerpt="TRUNCATE, DROP")))
         assert (found.event_type, found.outcome, found.error) == ("session.denied", "denied", "no-truncate")
         assert found.action is not None
@@ -147,7 +147,7 @@ class TestSessions:
 
 
 class TestWebhooks:
-    def test_one_without_a_time_is_left_out_and_says_so(self) -> None:
+    def test_a_record_without_a_time_is_skipped_with_a_reason(self) -> None:
         for event_type in ("session.open", "session.close"):
             payload = {"event_type": event_type, "id": "s1", "exit_code": 0}
             assert reason(read({"event_type": event_type, "payload": payload})) == "no_time"
@@ -198,7 +198,7 @@ class TestWebhooks:
         with pytest.raises(RecordError, match=r"^records.jsonl:7: payload.input: is not base64$"):
             self.webhook(input="%%%")
 
-    def test_a_close_names_nobody(self) -> None:
+    def test_a_close_has_no_actor(self) -> None:
         payload = {"event_type": "session.close", "id": "s1", "exit_code": -100, "exit_err": "stream closed"}
         found = one(read({"event_type": "session.close", "timestamp": TIME, "payload": payload}))
         assert (found.event_type, found.subject.id, found.outcome) == ("session.ended", "unknown", "unknown")
@@ -252,7 +252,7 @@ class TestReviews:
     def test_an_approved_statement_is_no_grant(self) -> None:
         assert one(read(review("APPROVED", type="onetime"))).event_type == "request.approved"
 
-    def test_a_revoked_review_revokes_on_the_word_of_the_api(self) -> None:
+    def test_a_revoked_review_has_the_evidence_api_accepted(self) -> None:
         found = one(read(review("REVOKED", revoke_at="2026-05-04T16:00:00Z")))
         assert (found.event_type, found.grant_id, found.removal_evidence) == ("grant.revoked", "r1", "api_accepted")
         assert (found.occurred_at, found.actor.id) == (AT, "alex@example.com")
@@ -293,7 +293,7 @@ def test_a_type_of_a_later_version_is_counted() -> None:
     assert reason(read(event("session.something_new"))) == "event_unknown"
 
 
-def test_a_record_without_a_type_names_what_is_missing() -> None:
+def test_a_record_without_a_type_is_reported() -> None:
     with pytest.raises(RecordError, match=r"^records.jsonl:7: event_type: is missing$"):
         read({"payload": {}})
 

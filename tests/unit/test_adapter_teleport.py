@@ -97,7 +97,7 @@ def test_a_certificate_without_request_is_a_grant_of_its_own() -> None:
     assert (event.expiry_source, event.expires_at) == ("unknown", None)
 
 
-def test_a_host_certificate_is_nobodys_access() -> None:
+def test_host_certificates_are_skipped() -> None:
     assert reason(teleport("cert.create", cert_type="host", identity={"user": "node"})) == "machine_identity"
 
 

@@ -111,7 +111,7 @@ def _waiting(path: Path) -> int:
         return int(database.execute("SELECT count(*) FROM messages WHERE state != 'done'").fetchone()[0])
 
 
-def test_without_posts_an_alert_ends_by_itself(alertmanager: Alertmanager) -> None:
+def test_without_posts_an_alert_ends_automatically(alertmanager: Alertmanager) -> None:
     sender = channel(alertmanager.url, interval_seconds=0.2, ends_after_seconds=8.0)
     (post,) = sender.send(envelopes([sender.message(finding("opened", "alone", at=time.time()))]))
     assert post.answer.delivery is Delivery.delivered
@@ -134,7 +134,7 @@ def test_many_alerts_go_in_one_post_and_a_bad_one_spoils_no_other(alertmanager: 
 
 
 @pytest.mark.parametrize("key", ["x" * 5000, 'quote " brace } = , \\', "line\nend \x1b[31m \u202e", "ключ 鍵"])
-def test_what_senders_write_is_taken(alertmanager: Alertmanager, key: str) -> None:
+def test_text_of_senders_is_accepted(alertmanager: Alertmanager, key: str) -> None:
     sender = channel(alertmanager.url)
     odd = finding("opened", key, rule="odd rule-é!", at=time.time())
     text = sender.message(odd)
@@ -180,7 +180,7 @@ def test_who_we_are_and_where_it_goes(path: str, monkeypatch: pytest.MonkeyPatch
     assert second.headers["authorization"] == "Basic " + base64.b64encode(b"grantledger:hunter2").decode()
 
 
-def test_a_finding_without_a_holder_has_a_sentence_too() -> None:
+def test_a_finding_without_a_subject_has_a_summary() -> None:
     one = FindingEvent("e", "opened", "source_silent", "vault/eu-1", "", "warning", 0, 0, {})
     alert = json.loads(channel("http://127.0.0.1:9").message(one))
     assert alert["annotations"]["summary"] == "A source that used to report is silent: vault/eu-1, key vault/eu-1"

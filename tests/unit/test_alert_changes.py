@@ -34,7 +34,7 @@ def restarted(process: Process, configured: Sequence[Route]) -> None:
     process.start()
 
 
-def test_a_channel_that_comes_back_is_told_what_is_open_then_and_nothing_else(process: Process) -> None:
+def test_a_returning_channel_gets_the_open_findings_only(process: Process) -> None:
     hook, oncall = process.routes
     process.take(finding("opened", "told"), finding("opened", "over"))
     assert process.drain("hook") == ["opened told", "opened over"]
@@ -77,7 +77,7 @@ def test_a_channel_of_another_kind_is_a_new_one(process: Process) -> None:
     assert [one.text for one in process.send("hook")] == ["1", "1"]
 
 
-def test_a_start_tries_again_what_was_given_up_and_is_open(process: Process) -> None:
+def test_a_start_retries_open_findings_that_were_given_up(process: Process) -> None:
     process.take(finding("opened", "g-1"), finding("opened", "g-2"))
     for _ in range(10):
         process.texts("oncall", Delivery.rejected)
@@ -154,7 +154,7 @@ class Answers:
         ((Delivery.delivered, Delivery.gone), ["g-0", "g-1"]),
     ],
 )
-def test_what_was_planned_is_not_sent_to_a_channel_that_wants_a_rest(
+def test_a_throttled_channel_gets_nothing_that_was_planned(
     tmp_path: Path, answers: tuple[Delivery, ...], sent: list[str]
 ) -> None:
     path = tmp_path / "outbox.sqlite3"

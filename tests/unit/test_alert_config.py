@@ -59,7 +59,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
         ("a = [", "alerts.toml:1: "),
     ],
 )
-def test_what_is_wrong_is_named_and_nothing_secret_shows(tmp_path: Path, text: str, says: str) -> None:
+def test_errors_are_reported_without_secrets(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says) as caught:
         load_toml(written(tmp_path, text), AlertConfig)
     assert "hunter2" not in str(caught.value)

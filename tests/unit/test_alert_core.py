@@ -79,7 +79,7 @@ def test_a_channel_that_is_away_is_not_asked_for_each_message() -> None:
     assert channel_after(standing, ACCEPTED, RULES, now, 1.0) == ChannelState()
 
 
-def test_a_refused_message_holds_up_no_other() -> None:
+def test_a_rejected_message_blocks_no_other() -> None:
     other = replace(FRESH, number=2, identity="b")
     bad = message_after(FRESH, REFUSED, RULES, 0.0, 1.0)
     standing = channel_after(ChannelState(), REFUSED, RULES, 0.0, 1.0)
@@ -96,19 +96,19 @@ def test_new_alerts_leave_before_repeated_ones_and_many_in_one_post() -> None:
     assert [message.number for message in sent] == [5, 6, 1]
 
 
-def test_held_messages_hold_back_what_follows_them() -> None:
+def test_pending_messages_delay_later_ones_about_the_same_finding() -> None:
     held, end = replace(FRESH, state="backlog"), replace(FRESH, number=2, change="resolved")
     assert plan([held, end], ChannelState(), RULES, 1e9).send == ()  # type: ignore[list-item]
     assert plan([held, replace(end, identity="b")], ChannelState(), RULES, 1e9).send  # type: ignore[list-item,type-var]
 
 
-def test_a_disabled_channel_rests_until_somebody_comes() -> None:
+def test_a_disabled_channel_stays_disabled_until_a_person_enables_it() -> None:
     gone = channel_after(ChannelState(), Answer(Delivery.gone, 410, "answered 410"), RULES, 0.0, 0.0)
     assert plan([FRESH], gone, RULES, 1e9).look_again == FOREVER
     assert channel_after(gone, ACCEPTED, RULES, 0.0, 0.0).disabled, "one that was on its way changes nothing"
 
 
 @pytest.mark.parametrize("settled", ["done", "given_up", "skipped"])
-def test_what_was_settled_while_it_was_on_its_way_stays_settled(settled: str) -> None:
+def test_a_message_settled_in_flight_stays_settled(settled: str) -> None:
     assert message_after(replace(FRESH, state=settled), AGAIN, STATES, 0.0, 0.0).state == settled  # type: ignore[arg-type]
     assert message_after(replace(FRESH, state=settled), ACCEPTED, STATES, 0.0, 0.0).state == settled  # type: ignore[arg-type]

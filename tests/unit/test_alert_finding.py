@@ -171,7 +171,7 @@ def test_long_labels_that_differ_stay_apart(start: str, one: str, other: str) ->
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\x1b[31mb", "a\u202eb", "a\x00b"])
-def test_what_does_not_print_is_replaced_and_told_apart(text: str) -> None:
+def test_unprintable_characters_are_replaced_distinguishably(text: str) -> None:
     assert label(text).isprintable() and label(text) != label("a\N{REPLACEMENT CHARACTER}b")
 
 
@@ -197,9 +197,7 @@ def test_evidence_that_is_no_small_object_is_kept_as_text(evidence: str) -> None
 @pytest.mark.parametrize(
     "evidence", ['{"x": "\\ud800"}', '{"\\udc00": 1}', '{"x": NaN}', '{"x": 1e999}', '{"x":' * 600 + "1" + "}" * 600]
 )
-def test_evidence_that_neither_a_database_nor_json_can_hold_is_kept_as_text(
-    evidence: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_evidence_that_is_not_valid_json_is_kept_as_text(evidence: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said = Finding("overdue", "g-1", "critical", NOON, evidence)
     (one,) = read(event("opened", "g-1", finding=said)).findings
     assert one.facts["evidence"] == {"text": evidence}

@@ -160,7 +160,7 @@ def test_position_and_findings_move_together(process: Process) -> None:
     assert process.take(finding("opened", "g-2")) == 1
 
 
-def test_what_ended_within_the_backlog_is_not_sent(process: Process) -> None:
+def test_findings_that_ended_within_the_backlog_are_not_sent(process: Process) -> None:
     process.take(finding("opened", "g-1", at=START), finding("opened", "g-2", at=START), live=False)
     assert process.send("hook") == [] and process.send("oncall") == []
     process.take(finding("resolved", "g-1", at=START), live=False)
@@ -170,7 +170,7 @@ def test_what_ended_within_the_backlog_is_not_sent(process: Process) -> None:
     assert process.texts("oncall") == ["opened g-2"]
 
 
-def test_what_has_been_open_for_too_long_is_not_sent_on_the_first_start_only(process: Process) -> None:
+def test_old_open_findings_are_not_sent_on_the_first_start_only(process: Process) -> None:
     process.take(finding("opened", "old", at=START - 3 * HOUR), finding("opened", "new", at=START), live=False)
     process.release(hours=2.0)
     assert process.drain("hook") == ["opened new"]
@@ -236,14 +236,14 @@ def test_a_finding_that_opens_again_is_not_ended_by_the_posts_of_its_first_end(p
     assert process.drain("oncall") == ["opened g-1"]
 
 
-def test_told_anew_by_another_event_a_webhook_hears_it_and_a_state_stays_one(process: Process) -> None:
+def test_a_reopened_finding_is_a_new_message_for_webhooks_and_one_state_elsewhere(process: Process) -> None:
     process.take(finding("opened"), finding("opened", telling=1))
     assert process.drain("hook") == ["opened g-1"] * 2
     assert process.texts("oncall") == ["opened g-1"]
     assert len(read_status(process.path, START)["open"]) == 1
 
 
-def test_a_new_channel_is_told_what_is_open(process: Process) -> None:
+def test_a_new_channel_gets_the_open_findings(process: Process) -> None:
     process.release()
     process.take(finding("opened", "g-1"), finding("opened", "g-2"), finding("resolved", "g-1"))
     process.drain("hook")
@@ -261,7 +261,7 @@ def test_a_new_channel_is_told_what_is_open(process: Process) -> None:
     ("filter_", "told"),
     [({"rules": ["over*"]}, ["opened a"]), ({"min_severity": "critical"}, ["opened a", "opened b"])],
 )
-def test_a_channel_takes_what_it_is_for(tmp_path: Path, filter_: dict[str, object], told: list[str]) -> None:
+def test_a_channel_gets_the_findings_of_its_routes(tmp_path: Path, filter_: dict[str, object], told: list[str]) -> None:
     with closing(Process(tmp_path / "outbox.sqlite3", routes(**filter_))) as process:
         mild = finding("opened", "c", rule="clock_skew")
         object.__setattr__(mild, "severity", "warning")
@@ -339,7 +339,7 @@ def test_every_exchange_is_on_record(process: Process) -> None:
     assert (failure["channel"], failure["detail"], failure["messages"]) == ("hook", "said so", [sent.message_id])
 
 
-def test_what_is_settled_is_forgotten_in_time_and_no_replay_brings_it_back(process: Process) -> None:
+def test_settled_findings_are_pruned_and_a_replay_does_not_send_them(process: Process) -> None:
     process.take(finding("opened", "g-1"), finding("resolved", "g-1"), finding("opened", "g-2"))
     process.drain("hook")
     process.drain("oncall")

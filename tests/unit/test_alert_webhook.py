@@ -80,7 +80,7 @@ def receiver() -> Iterator[Receiver]:
         yield running
 
 
-def test_a_message_is_signed_as_standard_webhooks_says(tmp_path: Path, receiver: Receiver) -> None:
+def test_a_message_is_signed_as_standard_webhooks_requires(tmp_path: Path, receiver: Receiver) -> None:
     before = int(time.time())
     with delivering(tmp_path, receiver.url) as channel:
         channel.take(finding("opened", at=1_700_000_000))
@@ -136,7 +136,7 @@ def test_retry_after_is_kept_to(tmp_path: Path, receiver: Receiver) -> None:
     assert second.at - first.at >= 1.0, "nothing goes to a receiver that asks for a pause"
 
 
-def test_410_disables_and_enabling_delivers_what_waited(tmp_path: Path, receiver: Receiver) -> None:
+def test_410_disables_and_enabling_delivers_the_backlog(tmp_path: Path, receiver: Receiver) -> None:
     receiver.answer(410, 200)
     with delivering(tmp_path, receiver.url) as channel:
         channel.take(finding("opened", "g-1"), finding("opened", "g-2"))
@@ -152,7 +152,7 @@ def test_410_disables_and_enabling_delivers_what_waited(tmp_path: Path, receiver
     assert receiver.ids()[0] == receiver.ids()[1]
 
 
-def test_a_refused_message_is_given_up_in_time_and_holds_up_no_other(tmp_path: Path, receiver: Receiver) -> None:
+def test_a_rejected_message_is_given_up_in_time_and_blocks_no_other(tmp_path: Path, receiver: Receiver) -> None:
     receiver.respond = lambda request: status(request, 400 if b'"g-1"' in receiver.requests[-1].body else 200)
     with delivering(tmp_path, receiver.url, give_up_seconds=0.4) as channel:
         channel.take(finding("opened", "g-1"), finding("opened", "g-2"), finding("resolved", "g-1"))
@@ -176,7 +176,7 @@ def test_a_redirect_is_not_followed(tmp_path: Path, receiver: Receiver) -> None:
         assert elsewhere.requests == []
 
 
-def test_what_goes_wrong_shows_neither_secret_nor_address(tmp_path: Path, receiver: Receiver) -> None:
+def test_errors_show_neither_secret_nor_address(tmp_path: Path, receiver: Receiver) -> None:
     receiver.answer(500, 410)
     with delivering(tmp_path, receiver.url) as channel:
         channel.take(finding("opened"))

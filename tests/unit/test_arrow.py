@@ -157,9 +157,7 @@ def damaged(draw: st.DrawFn) -> bytes | None:
 
 @quick
 @given(st.lists(damaged(), max_size=12), st.data())
-def test_what_becomes_of_an_entry_never_depends_on_its_neighbours(
-    values: list[bytes | None], data: st.DataObject
-) -> None:
+def test_decoding_an_entry_never_depends_on_its_neighbors(values: list[bytes | None], data: st.DataObject) -> None:
     """And nothing escapes: the sink must not stop, the verifier cuts its runs elsewhere."""
     together = decoded(values, [0] * len(values), CATALOG)
     alone = [decoded([value], [0], CATALOG) for value in values]
@@ -188,7 +186,7 @@ def test_entries_that_are_no_events_have_empty_columns(values: list[bytes | None
             assert row == empty
 
 
-def test_what_the_store_cannot_hold_as_null_is_never_null() -> None:
+def test_columns_that_are_not_nullable_are_never_null() -> None:
     """Else the store fills in a value, and verification takes it for an alteration."""
     text = "".join(migration.text for migration in available())
     nullable = set(re.findall(r"^    `?(\w+)`? Nullable\(", text, re.MULTILINE))
@@ -328,7 +326,7 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("what", STRANGE)
-def test_a_schema_that_nobody_should_have_registered_stops_nothing(what: str) -> None:
+def test_a_harmful_registered_schema_stops_nothing(what: str) -> None:
     catalog = SchemaCatalog((SCHEMA, WriterSchema(confluent_prefix(4), STRANGE[what])))
     good = write(_datum(), load("event"), bytes(SCHEMA.prefix))
     strange = [bytes(confluent_prefix(4)) + datum for datum in (b"", b"\2", good[10:], bytes(60), b"\xff" * 60)]

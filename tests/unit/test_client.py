@@ -215,7 +215,7 @@ def test_an_invalid_event_is_refused_and_uses_no_number() -> None:
 @pytest.mark.parametrize(
     "broken", [{"requested_seconds": 2**70}, {"reason": "\ud800"}, {"ticket": 7}, {"client_ip": b"1.2.3.4"}]
 )
-def test_what_the_schema_cannot_hold_is_an_invalid_event(broken: dict[str, Any]) -> None:
+def test_values_outside_the_schema_are_an_invalid_event(broken: dict[str, Any]) -> None:
     client, producer = make_client()
     with client, pytest.raises(InvalidEventError, match="does not fit the schema"):
         client.send(replace(an_event(), **broken))
@@ -244,7 +244,7 @@ def test_a_full_queue_is_waited_for() -> None:
     assert len(producer.sent) == 1
 
 
-def test_a_queue_that_stays_full_is_said_and_the_event_can_be_sent_again() -> None:
+def test_a_full_queue_is_reported_and_the_event_can_be_sent_again() -> None:
     client, producer = make_client(queue_timeout=0.0)
     producer.full_for = 1
     event = an_event()
@@ -299,7 +299,7 @@ def test_leaving_with_another_error_keeps_it_and_notes_the_lost_events() -> None
     assert any("not delivered" in note for note in caught.value.__notes__)
 
 
-def test_what_librdkafka_refuses_at_once_is_a_delivery_error() -> None:
+def test_an_immediate_rejection_by_librdkafka_is_a_delivery_error() -> None:
     client, producer = make_client()
     producer.refuse = KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
     with pytest.raises(DeliveryError):

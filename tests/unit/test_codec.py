@@ -156,7 +156,7 @@ MISSING = {
 
 
 @pytest.mark.parametrize("field", PROBLEMS)
-def test_a_word_number_or_time_that_is_not_allowed_is_named(field: str) -> None:
+def test_an_invalid_text_number_or_time_is_reported(field: str) -> None:
     with pytest.raises(InvalidEventError) as caught:
         check(replace(GRANT, **PROBLEMS[field]))
     assert caught.value.field == field
@@ -190,7 +190,7 @@ def test_a_missing_field_is_named(field: str, event_type: str) -> None:
         {"occurred_at": datetime(2299, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)},
     ],
 )
-def test_what_is_allowed_is_taken(changes: dict) -> None:
+def test_valid_values_are_accepted(changes: dict) -> None:
     EventEncoder().encode(replace(GRANT, **changes))
 
 

@@ -88,7 +88,7 @@ def test_defaults() -> None:
     assert event.occurred_at.tzinfo is not None
 
 
-def test_what_is_given_wins() -> None:
+def test_given_values_win() -> None:
     event = grant_activated(
         subject=Subject("alice", "human", "alice@example.com"),
         resource=RESOURCE,

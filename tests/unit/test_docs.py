@@ -25,7 +25,7 @@ LEDGER = (ROOT / "docs" / "ledger.md").read_text("utf-8")
 SETTINGS = (ROOT / "docs" / "settings.md").read_text("utf-8")
 
 
-def test_the_worked_example_is_what_the_code_makes() -> None:
+def test_the_worked_example_is_the_output_of_the_code() -> None:
     """Mend it with ``PYTHONPATH=tests python tests/support/worked_example.py``, if the bytes may change at all."""
     assert f"<!-- example -->\n{example()}<!-- /example -->" in LEDGER
 
@@ -66,7 +66,7 @@ def test_every_column_of_the_evidence_is_explained() -> None:
             assert f"`{name}`" in LEDGER, f"{table}.{name}"
 
 
-def test_every_word_of_decode_error_is_explained() -> None:
+def test_every_code_of_decode_error_is_explained() -> None:
     words = set()
     for file in ("arrow", "framing"):
         text = (ROOT / "schemas" / f"{file}.py").read_text("utf-8")

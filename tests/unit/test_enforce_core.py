@@ -59,7 +59,7 @@ def target(grant: str = "g1", deadline: datetime = NOON, **fields: object) -> Ta
 # --- the command
 
 
-def test_a_command_says_what_to_take_away() -> None:
+def test_a_command_names_the_access_to_revoke() -> None:
     found = target(deadline=NOON + timedelta(microseconds=7))
     assert found.key == Key("g1", NOON + timedelta(microseconds=7))
     assert (found.subject, found.resource) == (
@@ -69,7 +69,7 @@ def test_a_command_says_what_to_take_away() -> None:
     assert found.as_json()["deadline"] == "2026-03-01T12:00:00.000007Z"
 
 
-def test_what_the_watch_writes_is_a_command() -> None:
+def test_events_of_the_watch_are_commands() -> None:
     story = Story()
     story.granted(0, "g1", 60, grant_id_kind="native")
     state = story.watched(10_000)
@@ -97,7 +97,7 @@ def test_what_the_watch_writes_is_a_command() -> None:
         ({"occurred_at": datetime(1900, 1, 1, tzinfo=UTC)}, "occurred_at"),
     ],
 )
-def test_what_is_no_command_is_named(change: dict[str, object], named: str) -> None:
+def test_invalid_commands_are_reported(change: dict[str, object], named: str) -> None:
     with pytest.raises(InvalidCommandError, match=named):
         target(**change)
 
@@ -164,7 +164,7 @@ def test_an_open_breaker_stays_open_until_a_person_closes_it() -> None:
     assert breaker.allows(history, Key("g1", NOON), later)
 
 
-def test_what_was_counted_before_the_breaker_was_closed_counts_no_more() -> None:
+def test_attempts_before_the_breaker_was_closed_no_longer_count() -> None:
     breaker, history = Breaker(1, HOUR), History()
     history.add_attempt(Key("g0", NOON), 1, NOON)
     history.open_breaker(NOON)
@@ -172,7 +172,7 @@ def test_what_was_counted_before_the_breaker_was_closed_counts_no_more() -> None
     assert breaker.allows(history, Key("g1", NOON), NOON + timedelta(minutes=2))
 
 
-def test_what_began_while_the_clock_was_ahead_counts_no_more_once_the_breaker_was_closed() -> None:
+def test_attempts_by_a_fast_clock_no_longer_count_once_the_breaker_was_closed() -> None:
     breaker, history = Breaker(1, HOUR), History()
     history.add_attempt(Key("g0", NOON), 1, NOON + 2 * HOUR)
     history.open_breaker(NOON + 2 * HOUR)  # then the clock is set right

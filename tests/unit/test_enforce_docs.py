@@ -33,7 +33,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_the_body_of_the_example_is_what_is_sent() -> None:
+def test_the_documented_body_is_the_one_that_is_sent() -> None:
     [block] = blocks("json")
     shown = target(
         "g-17",
@@ -46,7 +46,7 @@ def test_the_body_of_the_example_is_what_is_sent() -> None:
     assert json.loads(block) == json.loads(sent)
 
 
-def test_every_name_is_there_and_every_name_is_told() -> None:
+def test_every_name_in_code_and_documentation_matches() -> None:
     told = set(re.findall(r"`(grantledger_enforce_\w+)", PAGE))
     [*known] = re.findall(r'"(grantledger_enforce_\w+)"', inspect.getsource(metrics))
     assert told == set(known) and len(known) == 7
@@ -124,7 +124,7 @@ def test_the_pages_role_closes_logins_and_ends_sessions(plugin: tuple[Postgresql
     assert admin.execute("SELECT pg_has_role('team', 'orders_owner', 'MEMBER')").fetchone() == (False,)
 
 
-def test_what_the_page_protects_is_left_alone(plugin: tuple[PostgresqlPlugin, Any]) -> None:
+def test_the_documented_statements_protect_other_access(plugin: tuple[PostgresqlPlugin, Any]) -> None:
     taking, (_, admin) = plugin
     admin.execute("GRANT orders_rw TO app GRANTED BY access_tool")
     assert taking.revoke(of("app", "readwrite")).status is AttemptStatus.failed

@@ -170,7 +170,7 @@ def test_one_command_leaves_four_events() -> None:
     assert (removal.grant_id, removal.entitlement, removal.key) == ("g1", "readwrite", "g1")
 
 
-def test_what_cannot_be_read_back_is_accepted_and_not_confirmed() -> None:
+def test_without_a_read_back_a_removal_is_accepted_and_not_confirmed() -> None:
     ledger = Ledger()
     run(ledger, World({"g1"}, readable=False), [target(), target()])
     assert ledger.kinds() == ["revoke.attempted", "revoke.attempted"]
@@ -243,7 +243,7 @@ def test_a_command_that_grew_old_behind_others_is_not_begun() -> None:
 
 
 @pytest.mark.parametrize("seconds", [10, 3600, 86_400])
-def test_a_clock_that_is_set_back_keeps_nobody_waiting(seconds: int) -> None:
+def test_a_clock_that_is_set_back_delays_nothing(seconds: int) -> None:
     ledger, world, clock = Ledger(), World({"g1"}), Clock()
     world.answers = [Attempt(AttemptStatus.retry, "busy")]
     engine = start(ledger, world, clock)
@@ -297,7 +297,7 @@ def test_a_marker_that_shows_after_the_end_of_the_last_command_is_passed_too() -
     assert ledger.position == 2
 
 
-def test_a_position_that_does_not_move_is_told_at_the_start_and_every_day() -> None:
+def test_an_unchanged_offset_is_committed_at_the_start_and_every_day() -> None:
     ledger, clock = Told(), Clock()
     ledger.position = 7
     engine = start(ledger, World(set()), clock)
@@ -312,7 +312,7 @@ def test_a_position_that_does_not_move_is_told_at_the_start_and_every_day() -> N
     assert ledger.told == [7] * 4 and ledger.events == []
 
 
-def test_the_position_is_told_every_day_while_a_command_is_tried_again() -> None:
+def test_the_offset_is_committed_every_day_while_a_command_is_retried() -> None:
     ledger, world, clock = Told(), World({"g1"}), Clock()
     world.answers = [Attempt(AttemptStatus.retry, "busy")] * 2
     engine = start(ledger, world, clock)
@@ -329,7 +329,7 @@ def test_the_position_is_told_every_day_while_a_command_is_tried_again() -> None
         assert ledger.told == [0] * told
 
 
-def test_the_breaker_opens_on_record_and_holds_after_a_restart() -> None:
+def test_the_breaker_opens_on_record_and_stays_open_after_a_restart() -> None:
     ledger, world, clock = Ledger(), World({"g0", "g1", "g2"}), Clock()
     commands = [target(f"g{number}") for number in range(3)]
     with pytest.raises(EnforcingStoppedError, match="grantledger breaker close"):

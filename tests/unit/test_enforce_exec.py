@@ -34,7 +34,7 @@ def plugin(text: str, **fields: Any) -> ExecPlugin:
         (127, AttemptStatus.failed),
     ],
 )
-def test_what_an_exit_code_means(code: int, result: AttemptStatus) -> None:
+def test_meaning_of_exit_codes(code: int, result: AttemptStatus) -> None:
     attempt = plugin(f"raise SystemExit({code})").revoke(target())
     assert attempt.status is result and f"exit code {code}" in attempt.detail
 
@@ -45,7 +45,7 @@ def test_ended_by_a_signal_is_failed() -> None:
 
 
 @pytest.mark.parametrize(("code", "presence"), [(3, "absent"), (0, "present"), (1, "unknown"), (75, "unknown")])
-def test_what_reading_back_means(code: int, presence: str) -> None:
+def test_meaning_of_read_back_exit_codes(code: int, presence: str) -> None:
     read_back = [sys.executable, "-I", "-c", f"raise SystemExit({code})"]
     assert plugin("", read_back=read_back).read_back(target()).presence is Presence(presence)
 
@@ -102,16 +102,16 @@ def test_too_long_ends_the_program_with_its_children(tmp_path: Path) -> None:
     wait_for(lambda: not alive(own) and not alive(child), "both are gone")
 
 
-def test_a_program_that_does_not_read_holds_nobody_up() -> None:
+def test_a_program_that_does_not_read_its_input_does_not_block() -> None:
     assert plugin("raise SystemExit(0)").revoke(target("g" * 1_000_000)).status is AttemptStatus.accepted
 
 
-def test_what_it_prints_goes_nowhere(capfd: pytest.CaptureFixture[str]) -> None:
+def test_its_output_is_discarded(capfd: pytest.CaptureFixture[str]) -> None:
     attempt = plugin("import sys; print('hunter2'); sys.exit('hunter2')").revoke(target())
     assert attempt.status is AttemptStatus.failed and "hunter2" not in attempt.detail + "".join(capfd.readouterr())
 
 
-def test_a_program_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
+def test_a_world_writable_program_is_rejected(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o777)
@@ -121,7 +121,7 @@ def test_a_program_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
     ExecPlugin(ExecTarget.model_validate({"plugin": "exec", "command": [str(program)]}))
 
 
-def test_a_program_that_is_not_there_is_told_at_the_start(tmp_path: Path) -> None:
+def test_a_missing_program_is_reported_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("no program")
     for path in (tmp_path / "missing", tmp_path, tmp_path / "plain"):
         for words in ({"command": [str(path)]}, {"command": ["/bin/true"], "read_back": [str(path)]}):
@@ -141,7 +141,7 @@ def test_a_program_that_goes_away_is_waited_for(tmp_path: Path) -> None:
     assert found.revoke(target()).status is AttemptStatus.accepted
 
 
-def test_what_can_be_wrong_is_refused_at_the_start() -> None:
+def test_invalid_configurations_are_rejected_at_the_start() -> None:
     with pytest.raises(ValueError, match="absolute path"):
         ExecTarget(plugin="exec", command=("revoke.sh",))
     with pytest.raises(ValueError, match="command"):

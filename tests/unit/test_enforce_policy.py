@@ -71,7 +71,7 @@ def test_a_missing_file_and_missing_secrets_are_named(tmp_path: Path) -> None:
             policy(tmp_path, hook.replace("{SECRET}", wrong))
 
 
-def test_a_file_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
+def test_a_world_writable_file_is_rejected(tmp_path: Path) -> None:
     policy(tmp_path, SMALL)
     (tmp_path / "enforce.toml").chmod(0o666)
     with pytest.raises(ConfigError, match="enforce.toml: anybody can write this file"):

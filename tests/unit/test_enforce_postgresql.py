@@ -98,9 +98,7 @@ def test_a_membership_is_taken_away_and_nothing_else(server: PostgresqlServer, r
     assert enforcer.revoke(of()).status is AttemptStatus.accepted  # once more is harmless
 
 
-def test_reading_back_sees_a_membership_that_somebody_put_back(
-    server: PostgresqlServer, roles: Admin, tmp_path: Path
-) -> None:
+def test_reading_back_sees_a_restored_membership(server: PostgresqlServer, roles: Admin, tmp_path: Path) -> None:
     enforcer = plugin(server, tmp_path)
     enforcer.revoke(of())
     assert enforcer.read_back(of()).presence is Presence.absent
@@ -201,7 +199,7 @@ def test_a_privilege_of_a_role_that_one_can_become_is_still_there(
     assert enforcer.read_back(of()).presence is Presence.absent
 
 
-def test_names_are_names_whatever_they_hold(server: PostgresqlServer, roles: Admin, tmp_path: Path) -> None:
+def test_names_with_any_characters(server: PostgresqlServer, roles: Admin, tmp_path: Path) -> None:
     quoted = psycopg.sql.Identifier(ODD).as_string()
     roles.execute(f"CREATE ROLE {quoted} LOGIN; GRANT orders_rw TO {quoted}".encode())
     enforcer = plugin(server, tmp_path, user="postgres", action={"roles": ["orders_rw"], "nologin": True})
@@ -234,7 +232,7 @@ def test_superusers_itself_and_protected_roles_are_left_alone(
     assert roles.execute("SELECT rolname, rolcanlogin FROM pg_roles ORDER BY 1").fetchall() == before
 
 
-def test_without_the_right_to_it_the_attempt_fails_and_says_why(
+def test_without_the_privilege_the_attempt_fails_with_the_reason(
     server: PostgresqlServer, roles: Admin, tmp_path: Path
 ) -> None:
     roles.execute(f"REVOKE ADMIN OPTION FOR orders_rw FROM {ENFORCER} CASCADE")
@@ -244,7 +242,7 @@ def test_without_the_right_to_it_the_attempt_fails_and_says_why(
     assert "alice" in members(roles, "orders_rw")
 
 
-def test_what_was_handed_on_goes_too_only_where_the_policy_says_so(
+def test_passed_on_memberships_are_revoked_only_if_the_policy_allows(
     server: PostgresqlServer, roles: Admin, tmp_path: Path
 ) -> None:
     roles.execute("REVOKE orders_rw FROM alice GRANTED BY grantledger_enforcer")
@@ -277,7 +275,7 @@ def test_a_server_that_is_away_or_refuses_us_is_tried_again(server: PostgresqlSe
     assert refused.status is AttemptStatus.retry and "4711" not in refused.detail
 
 
-def test_a_server_that_never_answers_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_silent_server_does_not_block(tmp_path: Path) -> None:
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -294,7 +292,7 @@ def test_a_server_that_never_answers_holds_nobody_up(tmp_path: Path) -> None:
     assert answers[0].status is AttemptStatus.retry
 
 
-def test_a_server_that_freezes_holds_nobody_up(server: PostgresqlServer, roles: Admin, tmp_path: Path) -> None:
+def test_a_frozen_server_does_not_block(server: PostgresqlServer, roles: Admin, tmp_path: Path) -> None:
     """Frozen, it cannot end a statement by its own clock, while its kernel keeps the connection alive."""
     enforcer = plugin(server, tmp_path, timeout_seconds=3)
     answers: list[Attempt] = []
@@ -325,7 +323,7 @@ def test_a_password_in_the_connection_string_is_refused(conninfo: str) -> None:
     assert "hunter2" not in str(refused.value)
 
 
-def test_subjects_become_roles_as_the_policy_says() -> None:
+def test_subjects_become_roles_by_the_policy() -> None:
     config = {"plugin": "postgresql", "conninfo": "", "strip_domain": "example.com", "subjects": {"b@x": "bob"},
               "actions": [{"entitlement": "*", "nologin": True}]}  # fmt: skip
     found = PostgresqlTarget.model_validate(config)

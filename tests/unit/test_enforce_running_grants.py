@@ -71,11 +71,11 @@ LATER = NOON + HOUR
         (given("g2", None), "g2"),
     ],
 )
-def test_a_grant_of_the_same_access_that_runs_holds_it(event: Event, expected: str | None) -> None:
+def test_a_running_grant_of_the_same_access_keeps_it(event: Event, expected: str | None) -> None:
     assert holder((event, AFTER)) == expected
 
 
-def test_the_last_word_about_a_grant_counts() -> None:
+def test_the_last_event_about_a_grant_counts() -> None:
     one = (given("g2", LATER), AFTER)
     for kind in ("grant.revoked", "grant.expired"):
         over = (given("g2", None, kind, removal_evidence="none"), AFTER)
@@ -108,7 +108,7 @@ def test_a_grant_that_was_extended_meanwhile_is_left_alone_for_good() -> None:
     assert history.ended == {target().key: FinalStatus.superseded}
 
 
-def test_an_access_that_another_grant_holds_waits_for_that_ones_end() -> None:
+def test_a_command_waits_for_the_end_of_another_grant_of_the_access() -> None:
     ledger, world, clock = Ledger(), World({"g1"}), Clock()
     clock.at = AFTER
     until = AFTER + timedelta(minutes=5)
@@ -204,7 +204,7 @@ POSTGRESQL = EnforcementPolicy.model_validate(
         ("look", {"entitlement": "count"}, False),
     ],
 )
-def test_what_is_one_to_the_database_is_not_torn_down_under_another_grant(
+def test_access_that_is_equal_in_the_database_is_kept_for_another_grant(
     taken: str, other: dict[str, object], shared: bool
 ) -> None:
     command = target(entitlement=taken, resource=Resource("database", "orders"))

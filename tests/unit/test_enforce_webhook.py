@@ -76,7 +76,7 @@ def test_without_an_address_nothing_is_read_back(receiver: Receiver, plugin: Web
      (404, b'{"present": false}', "unknown"), (307, b'{"present": false}', "unknown"),
      (200, b'{"present": false, "more": "%s"}' % bytes(MAX_ANSWER_BYTES), "unknown")],
 )  # fmt: skip
-def test_only_a_plain_answer_says_what_is_there(
+def test_only_an_unambiguous_answer_counts_as_a_read_back(
     receiver: Receiver, plugin: WebhookPlugin, code: int, body: bytes, presence: str
 ) -> None:
     receiver.respond = lambda request: status(request, code, body, Location=receiver.url)

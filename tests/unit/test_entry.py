@@ -59,7 +59,7 @@ def test_null_and_empty_are_not_the_same(key: bytes | None, value: bytes | None,
     assert payload_hashes([key], [value], [NO_HEADERS])[0].hex() == sha(hex_bytes)
 
 
-def test_headers_keep_their_order_and_tell_null_from_empty() -> None:
+def test_headers_keep_their_order_and_distinguish_null_from_empty() -> None:
     encodings = {
         encode_headers(headers)
         for headers in (
@@ -126,7 +126,7 @@ _record = st.tuples(
 
 
 @given(st.binary(min_size=32, max_size=32), st.lists(_record, max_size=10))
-def test_columns_give_what_one_record_at_a_time_gives(previous: bytes, records: list[tuple]) -> None:
+def test_columns_hash_like_single_records(previous: bytes, records: list[tuple]) -> None:
     """The loop that the sealer uses against a second writing of the rule."""
     columns = [list(column) for column in zip(*records, strict=True)] or [[] for _ in range(6)]
     keys, values, headers, flags, offsets, times = columns

@@ -111,7 +111,7 @@ def test_a_gap_is_allowed_where_the_target_was_away(path: Path) -> None:
     assert list(read_anchor_file(path)) == [made[0], made[3]]
 
 
-def test_a_place_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+def test_an_unwritable_place_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(AnchorTargetError, match=r"cannot be written: .* \(anchor_file\)"):
         FileTarget(tmp_path / "file" / "anchors.jsonl").publish(anchors(1)[0])

@@ -58,7 +58,7 @@ def test_gzip_is_recognised_by_its_content_and_gives_the_same_ids(tmp_path: Path
     assert seen[0] == seen[1]
 
 
-def test_a_damaged_gzip_is_named_after_what_could_be_read(tmp_path: Path) -> None:
+def test_a_damaged_gzip_is_reported_after_its_readable_records(tmp_path: Path) -> None:
     path = tmp_path / "cut.gz"
     lines = b"".join(record(number, sid=f"{number:06}") + b"\n" for number in range(1000))
     path.write_bytes(gzip.compress(lines)[:-500])
@@ -100,7 +100,7 @@ def test_an_event_too_large_is_sent_without_raw_and_counted(tmp_path: Path) -> N
     assert len(sent[0].raw_sha256) == 32
 
 
-def test_an_action_that_is_too_large_by_itself_is_shortened_and_says_so(tmp_path: Path) -> None:
+def test_an_action_that_is_too_large_is_truncated_and_marked(tmp_path: Path) -> None:
     sent: list[Event] = []
 
     def send(event: Event) -> None:
@@ -161,7 +161,7 @@ def test_import_command_reads_standard_input() -> None:
         (("demo", "--write", "/no/such/dir/x"), "cannot be written"),
     ],
 )
-def test_a_users_mistake_is_said_without_a_traceback(arguments: tuple[str, ...], said: str) -> None:
+def test_user_errors_have_no_traceback(arguments: tuple[str, ...], said: str) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
     assert said in result.stderr
@@ -224,7 +224,7 @@ def test_emit_strict_sends_nothing_when_a_line_is_wrong() -> None:
 
 
 @pytest.mark.parametrize("event_type", ACCESS_TYPES)
-def test_what_dry_run_prints_can_be_read_again_except_what_is_computed(event_type: str) -> None:
+def test_the_output_of_a_dry_run_can_be_sent_except_computed_fields(event_type: str) -> None:
     shape = {
         "event_type": event_type,
         "subject": {"id": "alice", "kind": "human", "email": "alice@example.com"},

@@ -59,7 +59,7 @@ def put_jar(cache: Path, content: bytes = CONTENT) -> Path:
     return path
 
 
-def test_the_shipped_lock_holds_kafka_and_its_logging() -> None:
+def test_the_shipped_lock_contains_kafka_and_its_logging() -> None:
     artifacts = {str(artifact) for artifact in read_lock()}
     assert len(artifacts) == 46
     assert f"org.apache.kafka:kafka_2.13:{jars.KAFKA_VERSION}" in artifacts

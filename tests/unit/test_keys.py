@@ -67,7 +67,7 @@ def test_public_keys_that_cannot_be_used() -> None:
         read_public_pem(_p256()[1])
 
 
-def test_messages_never_hold_key_material() -> None:
+def test_messages_never_contain_key_material() -> None:
     pem = LocalSigner.generate().to_pem(None).decode().splitlines()[1]
     with pytest.raises(KeyFormatError) as caught:
         LocalSigner.from_pem(
@@ -161,7 +161,7 @@ def test_a_key_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
         load_signer(here)
 
 
-def test_a_missing_key_says_that_none_is_made_over_an_old_ledger(tmp_path: Path) -> None:
+def test_a_missing_key_is_never_replaced_for_an_existing_ledger(tmp_path: Path) -> None:
     with pytest.raises(KeyUnavailableError, match="restore it from your backup"):
         load_signer(settings(tmp_path))
     with pytest.raises(KeyUnavailableError, match=r"the public key .* does not exist"):

@@ -68,7 +68,7 @@ def test_every_statement_may_be_repeated() -> None:
     assert repeatable("INSERT INTO a SELECT 'CREATE TABLE b'") == "INSERT INTO a SELECT 'CREATE TABLE b'"
 
 
-def test_what_is_pending_is_applied_in_order_and_once() -> None:
+def test_pending_migrations_are_applied_in_order_and_once() -> None:
     client = Fake()
     assert migrate(client) == available()
     made = [command for command in client.commands if "CREATE TABLE IF NOT EXISTS migrations" not in command]

@@ -75,7 +75,7 @@ def known_key(text: str) -> tuple[str, bytes]:
     return name, key
 
 
-def test_the_go_example_note_splits_and_its_signature_holds() -> None:
+def test_the_go_example_note_is_parsed_and_its_signature_is_valid() -> None:
     name, key = known_key(GO_VERIFIER)
     text, signatures = split_note(GO_NOTE)
     assert (name, text) == ("PeterNeumann", GO_TEXT)
@@ -171,7 +171,7 @@ def test_the_line_of_the_batch_byte_by_byte() -> None:
     assert len(second) == 4 + 8 + 8 + 64
 
 
-def test_what_is_signed_of_the_batch_is_no_checkpoint() -> None:
+def test_the_signature_of_a_batch_is_not_a_checkpoint() -> None:
     """What the log key signs of a batch can never be shown as a checkpoint: its third line is no root."""
     with pytest.raises(NoteError):
         Checkpoint.parse(message_of(FACTS))
@@ -200,7 +200,7 @@ def test_the_line_of_another_checkpoint_does_not_fit() -> None:
         open_sealed_checkpoint(mixed, KEY, FIRST_INDEX, LEAF)
 
 
-def test_where_the_batch_begins_and_what_it_ends_with_are_signed() -> None:
+def test_first_index_and_last_leaf_of_a_batch_are_signed() -> None:
     assert open_sealed_checkpoint(NOTE, KEY, FIRST_INDEX, LEAF) == (CHECKPOINT, FACTS)
     with pytest.raises(NoteError, match="from index 2 to size 3 is not valid"):
         open_sealed_checkpoint(NOTE, KEY, FIRST_INDEX + 1, LEAF)

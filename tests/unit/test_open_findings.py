@@ -73,7 +73,7 @@ def test_it_is_known_once_the_store_answers(store: Store, tmp_path: Path, monkey
         (FindingCount(1204, 13), "1,204 (13 critical)"),
     ],
 )
-def test_the_status_tells_critical_ones_apart(count: FindingCount | None, words: str) -> None:
+def test_the_status_counts_critical_findings_separately(count: FindingCount | None, words: str) -> None:
     status = Status(5, 4, 3, None, datetime.now(UTC), count, (), ("seal has stopped: why",))
     assert f", open findings {words}; TROUBLE seal" in status_line(status)
     [table, trouble] = status_table(status).renderables

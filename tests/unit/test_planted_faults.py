@@ -70,7 +70,7 @@ def test_lives_in_order_are_no_finding(policy: WatchPolicy) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FAULTS))
-def test_each_fault_by_itself(policy: WatchPolicy, name: str) -> None:
+def test_each_fault_alone(policy: WatchPolicy, name: str) -> None:
     simulation = Simulation(3, 8, share=1.0, faults={name: FAULTS[name]})
     watched = watch(simulation, policy)
     assert not differences(simulation.expected, watched)

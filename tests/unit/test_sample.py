@@ -147,7 +147,7 @@ def test_every_grant_that_is_given_is_taken_away_in_time(how: str, request: pyte
             assert removed[grant_id] <= event.expires_at + timedelta(seconds=5)
 
 
-def test_sessions_end_and_what_is_done_in_them_names_the_grant(at_once: Ledger) -> None:
+def test_sessions_end_and_their_activity_names_the_grant(at_once: Ledger) -> None:
     ledger = at_once
     started = {
         event.session_id
@@ -175,7 +175,7 @@ def test_events_of_a_life_come_in_the_order_in_which_they_happened() -> None:
         assert times == sorted(times)
 
 
-def test_live_records_are_told_at_their_time(in_real_time: Ledger) -> None:
+def test_live_records_are_sent_at_their_time(in_real_time: Ledger) -> None:
     for at, event in in_real_time.events:
         written = 1.0 if event.source.system == "cloudtrail" else 0.01  # CloudTrail's times are whole seconds
         assert abs((at - event.occurred_at).total_seconds()) < written
@@ -187,12 +187,12 @@ def test_the_rate_is_kept() -> None:
     assert max(first) <= START + timedelta(seconds=10)
 
 
-def test_every_life_told_at_once_has_just_ended(at_once: Ledger) -> None:
+def test_lives_sent_at_once_have_just_ended(at_once: Ledger) -> None:
     assert max(event.occurred_at for _, event in at_once.events) <= START
     assert min(event.occurred_at for _, event in at_once.events) > START - timedelta(minutes=10)
 
 
-def test_a_stop_before_the_first_life_tells_nothing() -> None:
+def test_a_stop_before_the_first_life_sends_nothing() -> None:
     assert play(lambda player: player.all_at_once(5), stop_at=START).lines == []
 
 
@@ -208,7 +208,7 @@ def test_wind_down_ends_a_life_from_every_point(tool: Tool) -> None:
 
 
 @pytest.mark.parametrize("how", ["at once", "as time goes by", "stopped halfway"])
-def test_faults_are_told_in_real_time_too(how: str) -> None:
+def test_faults_are_sent_in_real_time(how: str) -> None:
     planted: dict[str, int] = {}
 
     def act(player: Playback) -> None:
@@ -238,7 +238,7 @@ def run(*arguments: str) -> str:
     return result.stdout
 
 
-def test_the_command_plants_faults_and_says_which(tmp_path: Path) -> None:
+def test_the_command_lists_planted_faults(tmp_path: Path) -> None:
     said = run("--lives", "60", "--seed", "5", "--faults", "0.5", "--write", str(tmp_path / "s.jsonl"))
     assert "60 lives (seed 5)" in said
     planted = dict(reversed(one.split(" ")) for one in said.partition("; planted: ")[2].strip().split(", "))

@@ -81,7 +81,7 @@ def test_the_deployment_of_a_data_folder(tmp_path: Path) -> None:
     assert load_settings(tmp_path).deployment == "local-1234"
 
 
-def test_a_stack_that_is_gone_says_nothing(tmp_path: Path) -> None:
+def test_a_stack_that_no_longer_runs_contributes_no_settings(tmp_path: Path) -> None:
     stack(tmp_path, kafka_bootstrap_servers="gone:1", pid=2**22 + 1)
     assert read_stack(tmp_path) == {}
 
@@ -154,7 +154,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
         load_settings(tmp_path, path)
 
 
-def test_the_password_does_not_belong_among_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_among_the_options_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRANTLEDGER_KAFKA_OPTIONS", '{"sasl.password": "hunter2"}')
     with pytest.raises(SettingsError, match=r"KAFKA_OPTIONS.*kafka_sasl_password") as caught:
         load_settings()
@@ -189,7 +189,7 @@ def test_no_secret_shows_where_settings_are_printed() -> None:
     assert Settings().shown("kafka_sasl_password") == ""
 
 
-def test_what_is_missing_says_what_to_do(tmp_path: Path) -> None:
+def test_missing_settings_are_reported_with_advice(tmp_path: Path) -> None:
     settings = load_settings(tmp_path)
     with pytest.raises(SettingsError, match="set GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS"):
         settings.kafka_client_options()

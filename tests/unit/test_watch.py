@@ -55,7 +55,7 @@ def test_overdue_opens_after_the_grace_and_is_resolved_with_its_lateness() -> No
 
 
 @pytest.mark.parametrize("evidence", ["none", "deadline", "api_accepted"])
-def test_only_what_the_policy_counts_is_a_removal(evidence: str) -> None:
+def test_only_evidence_that_the_policy_accepts_is_a_removal(evidence: str) -> None:
     story = Story()
     story.granted(0, "g", 100)
     story.removed(50, "g", evidence)
@@ -67,7 +67,7 @@ def test_only_what_the_policy_counts_is_a_removal(evidence: str) -> None:
     assert of_rule(story.findings(1000, PLAIN), "removal_unconfirmed")[1] == ("resolved", "g", 180)
 
 
-def test_a_credential_that_ends_by_itself_needs_no_removal() -> None:
+def test_a_credential_that_expires_needs_no_removal() -> None:
     story = Story()
     story.granted(0, "g", 100, source=Source("teleport", "prod"))
     assert story.findings(1000, BUILT_IN) == []
@@ -97,7 +97,7 @@ def test_an_extension_moves_the_deadline_and_one_that_comes_late_resolves() -> N
     assert of_rule(late.findings(1000, PLAIN), "overdue")[-1] == ("opened", "g", 210)
 
 
-def test_a_deadline_changed_backwards_counts_from_when_it_was_heard() -> None:
+def test_an_earlier_deadline_counts_from_its_append_time() -> None:
     story = Story()
     story.granted(0, "g", 500)
     story.say(100, "grant.extended", "g", ends=50)
@@ -118,7 +118,7 @@ def test_history_that_is_imported_is_judged_from_when_it_came() -> None:
     assert story.findings(20_000, PLAIN) == []
 
 
-def test_a_removal_heard_late_says_how_late_it_was_in_truth() -> None:
+def test_a_removal_that_arrives_late_has_its_true_lateness() -> None:
     story = Story()
     story.granted(0, "g", 100)
     story.removed(300, "g", occurred=at(130))
@@ -139,7 +139,7 @@ def test_overlapping_grants_of_one_access_are_a_union() -> None:
     assert other.findings(150, PLAIN) == [("opened", "overdue", "one", 110)]
 
 
-def test_the_one_that_holds_may_go_early() -> None:
+def test_a_covering_grant_may_end_early() -> None:
     story = Story()
     story.granted(0, "one", 100)
     story.granted(50, "two", 1000)
@@ -172,7 +172,7 @@ def revoking(when: str) -> WatchPolicy:
         ("never", False, None),
     ],
 )
-def test_enforcers_are_told_once_and_when_the_policy_says(when: str, native: bool, begins: float | None) -> None:
+def test_there_is_one_revoke_command_at_the_time_in_the_policy(when: str, native: bool, begins: float | None) -> None:
     story = Story()
     story.granted(0, "g", 100, native=native)
     story.granted(0, "in time", 100, what="other")
@@ -212,7 +212,7 @@ def test_work_can_be_cut_in_slices() -> None:
     assert sorted(change for piece in pieces for change in piece) == sorted(whole) and len(pieces) > 7
 
 
-def test_the_same_end_told_again_settles_nothing() -> None:
+def test_a_repeated_deadline_resolves_nothing() -> None:
     story = Story()
     story.granted(0, "g", 100)
     story.say(150, "grant.extended", "g", ends=100)
@@ -231,7 +231,7 @@ def test_a_grant_that_comes_back_with_its_old_end_is_overdue_again() -> None:
     assert of_rule(story.findings(1000, PLAIN), "overdue") == found
 
 
-def test_an_event_told_twice_counts_once_where_it_stands_first() -> None:
+def test_a_duplicate_event_counts_once_at_its_first_place() -> None:
     story = Story()
     given = story.granted(0, "g", 100)
     gone = story.removed(90, "g")
@@ -266,7 +266,7 @@ def test_giving_it_again_and_again_does_not_get_round_the_longest_access() -> No
     assert of_rule(back.findings(1000, policy), "overdue") == [("opened", "g", 200)]
 
 
-def test_nobody_is_no_reviewer_and_case_makes_no_other_person() -> None:
+def test_an_empty_reviewer_does_not_count_and_case_does_not_matter() -> None:
     policy = WatchPolicy(default=GRACE.model_copy(update={"approvals": 1}))
     story = Story()
     story.granted(0, "g", 500, decisions=approve("unknown"))
@@ -279,7 +279,7 @@ def test_nobody_is_no_reviewer_and_case_makes_no_other_person() -> None:
     assert of_rule(nameless.findings(20, PLAIN), "self_approved") == []
 
 
-def test_who_it_is_says_the_first_that_names_somebody() -> None:
+def test_the_first_event_with_a_subject_decides_the_person() -> None:
     story = Story()
     story.say(0, "request.approved", request_id="r", who="unknown", decisions=approve("alice"))
     story.say(1, "request.created", request_id="r", who="alice")
@@ -337,7 +337,7 @@ def test_approvals_of_enough_others() -> None:
 
 
 @pytest.mark.parametrize("reviewer", ["alice", "alice@example.com"])
-def test_nobody_approves_for_themselves(reviewer: str) -> None:
+def test_self_approval_is_found(reviewer: str) -> None:
     story = Story()
     story.say(0, "request.approved", request_id="r", decisions=approve(reviewer))
     story.granted(3, "g", 100, request_id="r")
@@ -368,7 +368,7 @@ def test_a_session_must_not_outlive_its_grant() -> None:
     assert kept.findings(1000, PLAIN) == []
 
 
-def test_a_grant_that_comes_back_does_not_take_back_what_was_found() -> None:
+def test_a_reactivated_grant_keeps_its_earlier_finding() -> None:
     story = Story()
     story.granted(0, "g", 50)
     story.say(58, "session.started", "g", session_id="s")
@@ -408,7 +408,7 @@ def test_a_short_session_without_a_grant_is_found_and_is_over_at_once() -> None:
     assert story.findings(16, PLAIN) == []
 
 
-def test_a_session_whose_end_is_heard_first_began_before_that() -> None:
+def test_a_session_end_may_arrive_before_its_start() -> None:
     story = Story()
     story.granted(0, "g", 100)
     story.say(50, "session.ended", "g", session_id="s")
@@ -481,9 +481,7 @@ def test_repetition_changes_nothing(draw: random.Random, policy: WatchPolicy) ->
 
 
 @given(st.randoms(use_true_random=False), POLICIES)
-def test_looking_often_says_the_same_as_looking_once_and_nothing_twice(
-    draw: random.Random, policy: WatchPolicy
-) -> None:
+def test_frequent_judging_finds_the_same_as_judging_once(draw: random.Random, policy: WatchPolicy) -> None:
     """Also with restarts from nothing but what was said before."""
     facts = lives(draw, 40)
     end = at(3000)
@@ -575,7 +573,7 @@ def overdue_by_definition(facts: list[Fact], limits: AccessLimits, now: int) -> 
 
 
 @given(st.randoms(use_true_random=False))
-def test_overdue_is_what_the_definition_says(draw: random.Random) -> None:
+def test_overdue_matches_the_definition(draw: random.Random) -> None:
     facts = lives(draw, 25)
     found = everything(facts, PLAIN, at(1500))
     ours = {(key, opens // SECOND - START) for (rule, key, _), (opens, _) in found.items() if rule == "overdue"}

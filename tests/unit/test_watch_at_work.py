@@ -270,7 +270,7 @@ def test_a_finding_a_command_and_the_resolution() -> None:
     assert evidence["late_seconds"] == 50
 
 
-def test_a_restart_says_nothing_twice_and_the_same_word_has_the_same_id() -> None:
+def test_a_restart_publishes_nothing_twice_and_repeats_have_the_same_id() -> None:
     first = World()
     event = given_until(100)
     first.hears(event)
@@ -332,7 +332,7 @@ def test_lag_hides_the_answer_and_no_alarm_is_false() -> None:
     assert world.paper.said == []
 
 
-def test_after_the_bound_it_pages_and_says_why() -> None:
+def test_after_the_lag_bound_it_publishes_unconfirmed_findings() -> None:
     world = World()
     world.hears(given_until(100))
     world.at(50)
@@ -358,7 +358,7 @@ def test_markers_at_the_end_of_the_log_are_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize("step", [3600, -3600])
-def test_a_step_of_the_clock_fires_nothing_early_and_is_told(step: float) -> None:
+def test_a_clock_step_publishes_nothing_early_and_is_reported(step: float) -> None:
     world = World()
     world.hears(given_until(100))
     world.at(50)
@@ -542,7 +542,7 @@ def test_a_fault_in_one_report_keeps_no_other_back(monkeypatch: pytest.MonkeyPat
     assert found == {("overdue", "good"), ("watch_fault", "grant bad")}
 
 
-def test_one_that_stands_by_says_nothing() -> None:
+def test_a_standby_publishes_nothing() -> None:
     world = World()
     world.hears(given_until(100))
     world.watch.stand_by()
@@ -553,7 +553,7 @@ def test_one_that_stands_by_says_nothing() -> None:
     assert ("finding.opened", "overdue") in world.paper.findings()
 
 
-def test_it_goes_on_from_what_it_has_kept_and_says_nothing_twice() -> None:
+def test_it_continues_from_a_snapshot_and_publishes_nothing_twice() -> None:
     world = World()
     world.hears(given_until(100), given_until(5000, "other"))
     world.at(111)
@@ -743,7 +743,7 @@ def test_records_before_the_position_of_the_snapshot_are_ignored() -> None:
     assert world.paper.problems == [] and world.paper.findings() == []
 
 
-def test_what_cannot_be_said_is_not_passed_over_in_what_is_kept() -> None:
+def test_a_failed_publication_is_not_lost_in_the_snapshot() -> None:
     world = World()
     world.hears(given_until(100))
     world.at(0)
@@ -766,7 +766,7 @@ def test_a_fault_is_on_record_before_it_is_passed_over_for_good() -> None:
     assert world.paper.stored and world.paper.findings() == [("finding.opened", "watch_fault")]
 
 
-def test_what_is_not_judged_yet_is_not_over_however_far_the_brokers_clock_jumps() -> None:
+def test_a_jump_of_the_brokers_clock_ends_nothing_unjudged() -> None:
     world = World()
     world.hears(grant("request.approved", 0, "q", request_id="q"))
     world.at(1)

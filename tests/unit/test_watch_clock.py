@@ -120,7 +120,7 @@ def test_never_ahead_of_the_brokers_until_they_have_spoken(moves: list[tuple[int
 
 @pytest.mark.parametrize("off", [0, HOUR, -HOUR])
 @pytest.mark.parametrize("said", [0, 2 * SECOND, 5 * SECOND])
-def test_brokers_that_are_heard_late_raise_no_alarm_and_make_nothing_early(off: int, said: int) -> None:
+def test_late_answers_of_brokers_cause_neither_findings_nor_early_judgement(off: int, said: int) -> None:
     """5 s pass between the question and the answer's arrival; when in between it was stamped, nobody knows."""
     machine = Machine()
     machine.wall += off

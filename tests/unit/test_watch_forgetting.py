@@ -70,7 +70,7 @@ def test_it_stays_for_as_long_as_the_others() -> None:
     assert forgotten(judge) == []
 
 
-def test_what_is_told_again_keeps_the_whole_life() -> None:
+def test_a_repeated_event_keeps_the_whole_life() -> None:
     again = {"content": (1).to_bytes(8, "big"), "occurred": 0}
     judge = state_of(given(0, 0, 100), removed(1, 50), given(1000, LATER, 100, **again))
     said(judge, 2 * LONG)
@@ -119,7 +119,7 @@ def test_a_clock_that_is_behind_resolves_nothing() -> None:
     assert said(behind, 600 * SECOND) == [("resolved", "overdue")]
 
 
-def test_while_the_past_is_read_enforcers_are_told_nothing() -> None:
+def test_no_revoke_command_during_a_replay() -> None:
     judge = state_of(given(0, 0, 100), given(1, 0, 100, grant_id="h", access=ACCESS._replace(resource="other")))
     assert said(judge, 200 * SECOND, past=True) == [("opened", "overdue")] * 2
     judge.add(removed(2, 300))
@@ -149,7 +149,7 @@ def test_each_sign_of_a_source_leaves_nothing_behind() -> None:
     assert said(judge, 600 * SECOND) == [("opened", "source_silent")]
 
 
-def test_when_to_look_at_what_is_gone_goes_with_it() -> None:
+def test_forgotten_grants_leave_no_wakeups() -> None:
     judge = state_of(
         *(given(at, 0, 10**9, grant_id=f"g{at}", access=ACCESS._replace(resource=f"{at}")) for at in range(1500))
     )
@@ -191,7 +191,7 @@ def test_access_without_an_end_that_comes_back_is_found_again() -> None:
     assert said(judge, 42 * DAY) == [("opened", "no_deadline")]
 
 
-def test_what_is_in_conflict_is_forgotten_too() -> None:
+def test_conflicts_are_forgotten() -> None:
     told = {"event_id": "e"}
     judge = state_of(given(0, 0, 100, **told), given(1, 1, 100, **told), removed(2, 50))
     assert ("opened", "event_conflict") in said(judge, LONG)

@@ -57,14 +57,14 @@ def test_one_that_comes_back_in_the_same_second_or_later_is_not_taken_for_remove
         (91, 90, False),
     ],
 )
-def test_how_exact_a_clock_is_decides_what_came_first(given_at: float, removed_at: float, gone: bool) -> None:
+def test_the_precision_of_a_clock_decides_the_order(given_at: float, removed_at: float, gone: bool) -> None:
     story = Story()
     story.removed(100, "g", occurred=at(removed_at))
     story.granted(101, "g", 200, occurred=at(given_at))
     assert overdue(story) == ([] if gone else [("opened", "g", 210)])
 
 
-def test_only_the_clock_of_one_source_says_so() -> None:
+def test_only_times_of_one_source_are_compared() -> None:
     story = Story()
     story.removed(100, "g", occurred=at(90), source=CHECKER)
     story.granted(101, "g", 200, occurred=at(20))
@@ -79,7 +79,7 @@ def test_a_fast_clock_removes_nothing_that_is_given_later() -> None:
     assert overdue(story) == [("opened", "g", 210)]
 
 
-def test_an_extension_that_is_told_after_the_removal_begins_nothing() -> None:
+def test_an_extension_that_arrives_after_the_removal_starts_nothing() -> None:
     story = Story()
     story.granted(0, "g", 200)
     story.removed(100, "g")
@@ -92,7 +92,7 @@ def test_an_extension_that_is_told_after_the_removal_begins_nothing() -> None:
     assert overdue(back) == [("opened", "g", 410)]
 
 
-def test_several_told_too_late_are_all_over() -> None:
+def test_several_late_activations_have_all_ended() -> None:
     story = Story()
     story.removed(100, "g", occurred=at(90))
     story.granted(150, "g", 50, occurred=at(10))
@@ -101,7 +101,7 @@ def test_several_told_too_late_are_all_over() -> None:
     assert story.findings(399, PLAIN) == []  # nor does the second make the first one overdue
 
 
-def test_what_is_told_too_late_neither_ends_nor_renews_what_was_given_since() -> None:
+def test_a_late_activation_neither_ends_nor_renews_a_newer_one() -> None:
     story = Story()
     story.removed(100, "g", occurred=at(90))
     story.granted(120, "g", 300, occurred=at(110))
@@ -111,7 +111,7 @@ def test_what_is_told_too_late_neither_ends_nor_renews_what_was_given_since() ->
     assert overdue(story) == [("opened", "g", 310), ("resolved", "g", 350)]
 
 
-def test_the_same_end_told_again_after_the_removal_is_no_new_access() -> None:
+def test_a_repeated_deadline_after_the_removal_is_no_new_access() -> None:
     story = Story()
     story.granted(0, "g", 100)
     story.removed(150, "g")
@@ -134,7 +134,7 @@ def test_an_order_to_remove_that_stands_before_is_one() -> None:
     assert story.findings(5000, PLAIN) == []
 
 
-def test_the_session_of_a_grant_that_is_told_too_late() -> None:
+def test_the_session_of_a_grant_that_arrives_late() -> None:
     story = Story()
     story.removed(100, "g", occurred=at(90))
     story.granted(150, "g", 120, occurred=at(20))
@@ -150,7 +150,7 @@ def test_the_session_of_a_grant_that_is_told_too_late() -> None:
     }
 
 
-def test_a_session_of_what_was_given_since_is_let_in() -> None:
+def test_a_session_of_a_newer_activation_is_allowed() -> None:
     story = Story()
     story.removed(100, "g", occurred=at(90))
     story.granted(120, "g", 1000, occurred=at(110))
@@ -160,7 +160,7 @@ def test_a_session_of_what_was_given_since_is_let_in() -> None:
     assert story.findings(900, PLAIN) == []
 
 
-def test_one_access_is_not_held_by_what_is_told_too_late() -> None:
+def test_a_late_activation_does_not_cover_access() -> None:
     story = Story()
     story.granted(0, "one", 100)
     story.removed(80, "two", occurred=at(79))
@@ -173,7 +173,7 @@ def repeated(story: Story, begin: float, count: int, evidence: str, grant: str =
         story.removed(begin + number / 100, grant, evidence)
 
 
-def test_of_removals_told_for_ever_few_are_kept() -> None:
+def test_few_of_many_repeated_removals_are_kept() -> None:
     story = Story()
     story.granted(0, "g", 100)
     judge = story.watched(1)
@@ -189,7 +189,7 @@ def test_of_removals_told_for_ever_few_are_kept() -> None:
     ]
 
 
-def test_none_is_dropped_that_says_more() -> None:
+def test_no_stronger_removal_is_dropped() -> None:
     story = Story()
     story.granted(0, "g", 100)
     repeated(story, 10, 50, "none")
@@ -203,7 +203,7 @@ def test_none_is_dropped_that_says_more() -> None:
     assert story.findings(5000, PLAIN) == []
 
 
-def test_one_that_is_not_kept_is_known_when_it_is_told_again() -> None:
+def test_a_dropped_removal_is_recognized_as_a_duplicate() -> None:
     story = Story()
     story.granted(0, "g", 1000)
     repeated(story, 10, 50, "confirmed")
@@ -250,7 +250,7 @@ def told(facts: list[Fact], policy: WatchPolicy, *, looks: int, every: bool = Fa
 
 
 @given(st.randoms(use_true_random=False))
-def test_what_is_left_out_changes_nothing(draw: random.Random) -> None:
+def test_dropped_removals_change_nothing(draw: random.Random) -> None:
     facts = stretches(draw)
     lenient = GRACE.model_copy(update={"removal": frozenset({"api_accepted", "confirmed"})})
     policy = WatchPolicy(default=draw.choice([GRACE, lenient]))

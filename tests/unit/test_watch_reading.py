@@ -56,7 +56,7 @@ def event(**more: object) -> Event:
     return replace(made, **more)  # type: ignore[arg-type]
 
 
-def test_what_a_fact_takes_from_an_event() -> None:
+def test_fields_of_a_fact() -> None:
     approval = Approval("bob", "approved", forced=True)
     values = [EventEncoder().encode(event(approvals=(approval,), request_id="r")), None, b"\xc3\x01garbage"]
     [fact] = facts_of(sealed(values), CATALOG)

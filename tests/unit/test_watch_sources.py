@@ -47,7 +47,7 @@ def numbered(*told: tuple[float, int]) -> Story:
     return story
 
 
-def test_a_gap_that_was_filled_before_anybody_looked_is_found_all_the_same() -> None:
+def test_a_gap_that_was_filled_before_judging_is_found() -> None:
     found = [("opened", "sequence_gap", "vault/prod#2", 62), ("resolved", "sequence_gap", "vault/prod#2", 100)]
     assert numbered((0, 1), (2, 3), (100, 2)).findings(200, PLAIN) == found
     assert numbered((0, 1), (2, 3), (62, 2)).findings(200, PLAIN) == []
@@ -89,7 +89,7 @@ ARRIVALS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 12)), max_size=
 
 
 @given(ARRIVALS, st.integers(0, 15), st.randoms(use_true_random=False))
-def test_gaps_are_what_the_definition_says(told: list[tuple[int, int]], wait: int, draw: random.Random) -> None:
+def test_gaps_match_the_definition(told: list[tuple[int, int]], wait: int, draw: random.Random) -> None:
     times: dict[int, int] = {}
     sequence, now = NumberSequence(wait), 0
     for number, pause in told:
