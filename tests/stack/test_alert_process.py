@@ -210,7 +210,7 @@ def test_pending_alerts_are_delivered_without_kafka(pipeline: Pipeline, receiver
         assert child.stop(), "it stops though Kafka does not answer"
 
 
-def test_without_its_outbox_it_delivers_open_findings_again_with_the_same_ids(
+def test_without_its_outbox_it_delivers_open_findings_under_the_same_ids(
     pipeline: Pipeline, receiver: Receiver
 ) -> None:
     known = {request.headers["webhook-id"] for request in receiver.requests}
