@@ -89,7 +89,7 @@ def append_anchor(
     bodies = tuple(c.body() for c in sorted(checkpoints, key=lambda c: c.origin.encode()))
     entry = anchor_entry(time_ms, bodies)
     after = frontier.copy()
-    after.extend([leaf_hash(entry)])
+    after.extend(leaf_hash(entry))
     note = sign_checkpoint(Checkpoint(origin, after.size, after.root()), signer)
     return Anchor(origin, frontier.size, time_ms, bodies, entry, after.pack(), note), after
 

@@ -178,8 +178,9 @@ def seal(
     """
     payloads = payload_hashes(records.keys, records.values, records.headers)
     leaves = chain(head.last_leaf, records.flags, records.offsets, records.append_times, payloads)
+    joined = b"".join(leaves)
     frontier = head.frontier.copy()
-    frontier.extend(leaves)
+    frontier.extend(joined)
     new = Head(head.genesis, frontier, leaves[-1] if leaves else head.last_leaf, next_offset)
     facts = BatchFacts(micros_of(sealed_at), head.size, next_offset, new.last_leaf)
     key_lengths, keys = packing.pack_blobs(records.keys)
@@ -200,7 +201,7 @@ def seal(
         header_lengths=header_lengths,
         headers=headers,
         payload_hashes=b"".join(payloads),
-        leaf_hashes=b"".join(leaves),
+        leaf_hashes=joined,
         next_offset=next_offset,
         frontier=frontier.pack(),
         sealed_at=sealed_at,

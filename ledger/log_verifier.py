@@ -116,7 +116,7 @@ class LogVerifier:
             raise DiscontinuityError(message, "offset", index)
         # Step 7, Checkpoint: the signed root is that of the tree extended by these leaves.
         frontier = before.frontier.copy()
-        frontier.extend(unpack_hashes(batch.leaf_hashes))
+        frontier.extend(batch.leaf_hashes)
         if frontier.pack() != after.frontier.pack():
             message = f"{batch}: the signed checkpoint is not the head of the entries up to here"
             raise DiscontinuityError(message, "checkpoint", max(batch.size - 1, index))

@@ -19,8 +19,34 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 def root_of(leaves: Sequence[bytes]) -> bytes:
     """Return the root over leaf hashes."""
     frontier = Frontier()
-    frontier.extend(leaves)
+    frontier.extend(b"".join(leaves))
     return frontier.root()
+
+
+def subtrees(first: int, leaves: bytes) -> list[tuple[int, bytes]]:
+    """Split joined leaf hashes into the largest complete subtrees of the tree, from left to right.
+
+    Args:
+        first: the index of the first leaf.
+
+    Returns:
+        Level and root of each. The leaves are hashed level by level, in one short loop per level.
+    """
+    digest_of = sha256
+    lefts: list[tuple[int, bytes]] = []
+    rights: list[tuple[int, bytes]] = []
+    run, position, level = leaves, first, 0
+    while run:
+        if position & 1:
+            lefts.append((level, run[:HASH_SIZE]))
+            run, position = run[HASH_SIZE:], position + 1
+        if len(run) // HASH_SIZE & 1:
+            rights.append((level, run[-HASH_SIZE:]))
+            run = run[:-HASH_SIZE]
+        run = b"".join([digest_of(b"\x01" + run[at : at + 64]).digest() for at in range(0, len(run), 64)])
+        position >>= 1
+        level += 1
+    return lefts + rights[::-1]
 
 
 class Frontier:
@@ -72,27 +98,17 @@ class Frontier:
         twin._levels = list(self._levels)
         return twin
 
-    def extend(self, leaves: Sequence[bytes]) -> None:
-        """Append leaf hashes level by level, so that a batch costs one short loop per level."""
-        if not leaves:
-            return
-        digest_of = sha256
-        run = b"".join(leaves)
-        position = self.size
-        self.size += len(leaves)
-        level = 0
-        while run:
-            if level == len(self._levels):
-                self._levels.append(None)
-            left = self._levels[level]
-            if position & 1:
-                assert left is not None  # noqa: S101 - every set bit of the size has its subtree
-                run = left + run
-            if len(run) // HASH_SIZE & 1:
-                self._levels[level] = run[-HASH_SIZE:]
-                run = run[:-HASH_SIZE]
-            else:
-                self._levels[level] = None
-            run = b"".join([digest_of(b"\x01" + run[at : at + 64]).digest() for at in range(0, len(run), 64)])
-            position >>= 1
+    def extend(self, leaves: bytes) -> None:
+        """Append joined leaf hashes."""
+        for level, node in subtrees(self.size, leaves):
+            self.add(level, node)
+
+    def add(self, level: int, node: bytes) -> None:
+        """Append a complete subtree of ``2**level`` leaves to a tree whose size is a multiple of that."""
+        self.size += 1 << level
+        while level < len(self._levels) and (left := self._levels[level]) is not None:
+            self._levels[level] = None
+            node = node_hash(left, node)
             level += 1
+        self._levels += [None] * (level + 1 - len(self._levels))
+        self._levels[level] = node

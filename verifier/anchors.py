@@ -35,7 +35,7 @@ def verify_anchors(anchors: Iterable[Anchor], keys: LogKeys, logs: Logs, origin:
         except AnchorError as error:
             return index, Problem(origin, index, "anchor", str(error))
         whole = frontier.copy()
-        whole.extend([leaf_hash(anchor.entry)])
+        whole.extend(leaf_hash(anchor.entry))
         if after.root() != whole.root():
             return index, Problem(origin, index, "anchor", "the anchor does not continue the ones before it")
         if (problem := check_covered(anchor, logs)) is not None:

@@ -5,13 +5,15 @@ Chunks are checked in any process and in any order. :mod:`.logs` then joins them
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..ledger.entry import NO_HEADERS, EntryError, check_leaves, check_payloads, first_difference
+from ..ledger.merkle import subtrees
 from ..ledger.packing import unpack_hashes
 from ..schemas.arrow import DECODED_SCHEMA, ERASED, decode_values
 from ..schemas.catalog import SchemaCatalog
@@ -40,15 +42,28 @@ class ChunkTask:
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """The rows of a chunk up to one with a note, or to its end.
+
+    Attributes:
+        subtrees: level and root of the complete subtrees that the rows form in the log's tree, from left to right.
+        times: sealing times in microseconds since 1970, each with the first index that has it.
+        note: the note of the last row; empty at the end of a chunk.
+    """
+
+    subtrees: Sequence[tuple[int, bytes]]
+    last_leaf: bytes
+    times: Mapping[int, int]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class CheckedChunk:
     """A checked chunk, without its payloads. With a problem, it has no entries.
 
     Attributes:
         previous_leaf: previous leaf hash of the first entry.
-        leaf_hashes: joined, 32 bytes each.
         offsets: first and last offset.
-        sealed_at: of each row, in microseconds since 1970.
-        notes: (position in the chunk, note) of the rows that have a note.
     """
 
     origin: str
@@ -56,10 +71,8 @@ class CheckedChunk:
     problem: Problem | None = None
     count: int = 0
     previous_leaf: bytes = b""
-    leaf_hashes: bytes = b""
     offsets: tuple[int, int] = (0, 0)
-    sealed_at: Sequence[int] = ()
-    notes: Sequence[tuple[int, str]] = ()
+    segments: Sequence[Segment] = ()
 
 
 def check_chunk(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog) -> CheckedChunk:
@@ -113,11 +126,20 @@ def check_chunk(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog) -> Che
             position, column = difference
             message = f"column {column} is not what the sealed payload contains"
             return failed(first + position, "columns", message)
-    stored_notes = table.column("note")
-    noted = pc.indices_nonzero(pc.binary_length(stored_notes)).to_pylist()
-    notes = tuple((at, stored_notes[at].as_py().decode("utf-8", "replace")) for at in noted)
+    segments = _segments(first, leaf_hashes, sealed_at, table.column("note"))
     ends = (offsets[0], offsets[-1])
-    return CheckedChunk(task.origin, first, None, task.expected, previous[:32], leaf_hashes, ends, sealed_at, notes)
+    return CheckedChunk(task.origin, first, None, task.expected, previous[:32], ends, segments)
+
+
+def _segments(first: int, leaf_hashes: bytes, sealed_at: Sequence[int], notes: pa.ChunkedArray) -> list[Segment]:
+    found = []
+    noted = [at + 1 for at in pc.indices_nonzero(pc.binary_length(notes)).to_pylist()]
+    for start, end in pairwise([0, *noted, *([] if noted[-1:] == [len(sealed_at)] else [len(sealed_at)])]):
+        leaves, times = leaf_hashes[start * 32 : end * 32], sealed_at[start:end]
+        since = {time: first + start + times.index(time) for time in set(times)}
+        note = notes[end - 1].as_py().decode("utf-8", "replace")
+        found.append(Segment(subtrees(first + start, leaves), leaves[-32:], since, note))
+    return found
 
 
 def _index_problem(indices: Sequence[int], task: ChunkTask) -> tuple[int, str] | None:

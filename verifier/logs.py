@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..ledger.entry import Genesis, split_origin
 from ..ledger.keys import LogKeys
 from ..ledger.merkle import EMPTY_ROOT, Frontier
 from ..ledger.note import Checkpoint, NoteError, open_sealed_checkpoint
-from ..ledger.packing import unpack_hashes
 from .chunks import CheckedChunk
 from .steps import Problem
 
@@ -69,20 +68,14 @@ class ChunkJoiner:
         if chunk.offsets[0] <= max(self._last_offset, self.log.genesis.first_offset - 1):
             return Problem(origin, size, "offset", "the offset is not greater than the one before")
         self._last_offset = chunk.offsets[1]
-        leaves = unpack_hashes(chunk.leaf_hashes)
-        done = 0
-        for at, note in (*chunk.notes, (chunk.count - 1, "")):
-            self._append(leaves[done : at + 1], chunk.sealed_at[done : at + 1])
-            if note and (problem := self._check_note(note)) is not None:
+        for segment in chunk.segments:
+            for level, node in segment.subtrees:
+                self._tree.add(level, node)
+            self._last_leaf = segment.last_leaf
+            self._times = {**segment.times, **self._times}
+            if segment.note and (problem := self._check_note(segment.note)) is not None:
                 return problem
-            done = at + 1
         return None
-
-    def _append(self, leaves: Sequence[bytes], times: Sequence[int]) -> None:
-        for time in set(times) - self._times.keys():
-            self._times[time] = self._tree.size + times.index(time)
-        self._tree.extend(leaves)
-        self._last_leaf = leaves[-1] if leaves else self._last_leaf
 
     def _time_problem(self) -> Problem | None:
         """Check that the sealing time does not change inside a batch."""

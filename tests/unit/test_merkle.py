@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pymerkle import InmemoryTree
 
 from grantledger.ledger.entry import leaf_hash
-from grantledger.ledger.merkle import EMPTY_ROOT, Frontier, node_hash, root_of
+from grantledger.ledger.merkle import EMPTY_ROOT, Frontier, node_hash, root_of, subtrees
 
 LEAVES = [hashlib.sha256(b"\0" + bytes([n % 256, n // 256])).digest() for n in range(301)]
 
@@ -36,7 +36,7 @@ def test_one_leaf_after_another_gives_the_root_of_rfc_6962(roots: list[bytes]) -
     frontier = Frontier()
     for size, root in enumerate(roots):
         assert (frontier.size, frontier.root()) == (size, root)
-        frontier.extend(LEAVES[size : size + 1])
+        frontier.extend(b"".join(LEAVES[size : size + 1]))
 
 
 def test_all_leaves_at_once_give_the_root_of_rfc_6962(roots: list[bytes]) -> None:
@@ -51,7 +51,7 @@ def test_the_roots_are_those_of_pymerkle() -> None:
     frontier = Frontier()
     for entry in data:
         tree.append_entry(entry)
-        frontier.extend([leaf_hash(entry)])
+        frontier.extend(leaf_hash(entry))
         assert frontier.root() == tree.get_state()
 
 
@@ -71,7 +71,7 @@ def test_any_split_into_batches_gives_the_same_tree(sizes: list[int]) -> None:
     at = 0
     for size in sizes:
         part = LEAVES[at : at + size]
-        frontier.extend(part)
+        frontier.extend(b"".join(part))
         at += len(part)
     assert frontier.size == at
     assert frontier.root() == root_of(LEAVES[:at])
@@ -80,7 +80,7 @@ def test_any_split_into_batches_gives_the_same_tree(sizes: list[int]) -> None:
 
 def _whole(size: int) -> Frontier:
     frontier = Frontier()
-    frontier.extend(LEAVES[:size])
+    frontier.extend(b"".join(LEAVES[:size]))
     return frontier
 
 
@@ -90,8 +90,8 @@ def test_a_packed_frontier_goes_on_as_the_one_it_was_made_from(size: int, more: 
     packed = frontier.pack()
     assert len(packed) == 32 * size.bit_count()
     again = Frontier.unpack(size, packed)
-    again.extend(LEAVES[:more])
-    frontier.extend(LEAVES[:more])
+    again.extend(b"".join(LEAVES[:more]))
+    frontier.extend(b"".join(LEAVES[:more]))
     assert (again.size, again.root(), again.pack()) == (frontier.size, frontier.root(), frontier.pack())
 
 
@@ -116,9 +116,21 @@ def test_a_frontier_of_the_wrong_length_is_refused(size: int) -> None:
 def test_a_copy_goes_its_own_way() -> None:
     frontier = _whole(5)
     twin = frontier.copy()
-    twin.extend(LEAVES[5:9])
+    twin.extend(b"".join(LEAVES[5:9]))
     assert (frontier.size, frontier.root()) == (5, root_of(LEAVES[:5]))
     assert twin.root() == root_of(LEAVES[:9])
+
+
+@given(st.integers(0, 200), st.integers(0, 100))
+def test_subtrees_are_complete_and_make_the_same_tree(first: int, count: int) -> None:
+    frontier, at = _whole(first), first
+    for level, node in subtrees(first, b"".join(LEAVES[first : first + count])):
+        assert at % (1 << level) == 0
+        assert node == naive_root(LEAVES[at : at + (1 << level)])
+        frontier.add(level, node)
+        at += 1 << level
+    assert at == first + count == frontier.size
+    assert frontier.pack() == _whole(at).pack()
 
 
 def test_left_and_right_are_not_the_same() -> None:
