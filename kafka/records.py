@@ -38,11 +38,7 @@ def read_backward(cluster: Cluster, topic: str, partition: int, *, before: int |
 
 
 def read_whole(cluster: Cluster, topic: str, partition: int) -> Iterator[Message]:
-    """Yield every committed record that the partition has when this is called, in order.
-
-    Raises:
-        KafkaUnavailableError: the brokers stop answering for half a minute.
-    """
+    """Yield every committed record that the partition has when this is called, in order."""
     begin, end = first_offset(cluster, topic, partition), end_offset(cluster, topic, partition)
     return read_range(cluster, topic, partition, begin, end)
 

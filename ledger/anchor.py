@@ -139,11 +139,7 @@ def encode_receipt(receipt: Receipt) -> bytes:
 
 
 def decode_receipt(value: bytes) -> Receipt:
-    """Decode a receipt.
-
-    Raises:
-        AnchorError: not a receipt.
-    """
+    """Decode a receipt; raise AnchorError if it is none."""
     return Receipt(**_decode("receipt", value))
 
 

@@ -60,11 +60,7 @@ class Frontier:
 
     @classmethod
     def unpack(cls, size: int, packed: bytes) -> Frontier:
-        """Undo :meth:`pack`.
-
-        Raises:
-            ValueError: not 32 bytes per set bit of the size.
-        """
+        """Undo :meth:`pack`; raise ValueError unless there are 32 bytes per set bit of the size."""
         if size < 0 or len(packed) != HASH_SIZE * size.bit_count():
             raise ValueError(f"a frontier of size {size} has {32 * size.bit_count()} bytes, these are {len(packed)}")
         frontier = cls()

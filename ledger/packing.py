@@ -40,11 +40,7 @@ def pack_blobs(blobs: Sequence[bytes | None]) -> tuple[bytes, bytes]:
 
 
 def unpack_blobs(lengths: bytes, joined: bytes) -> list[bytes | None]:
-    """Undo :func:`pack_blobs`.
-
-    Raises:
-        ValueError: the lengths do not add up to the joined bytes.
-    """
+    """Undo :func:`pack_blobs`; raise ValueError if the lengths do not add up to the joined bytes."""
     sizes = unpack(U32, lengths)
     ends = list(accumulate(0 if size == NULL else size for size in sizes))
     if (ends[-1] if ends else 0) != len(joined):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from ..base.errors import UsageError
 from ..schemas.rules import EARLIEST_YEAR, LATEST_YEAR
 
 INT64_MAX = 2**63 - 1
+Json = TypeVar("Json", bool, dict[str, Any], list[Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +75,8 @@ class Fields:
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Return a list of strings; empty if absent."""
-        value = self.values.get(name)
-        if value is None:
-            return ()
-        if not isinstance(value, list):
-            self.fail(name, f"must be a list of strings, is {_kind(value)}")
-        return tuple(self._text(f"{name}[{number}]", item) for number, item in enumerate(value))
+        items = self._typed(name, list, "a list of strings") or []
+        return tuple(self._text(f"{name}[{number}]", item) for number, item in enumerate(items))
 
     def integer(self, name: str) -> int | None:
         """Return a 64-bit integer, which may also be written as a string."""
@@ -96,28 +93,18 @@ class Fields:
 
     def flag(self, name: str) -> bool | None:
         """Return a boolean."""
-        value = self.values.get(name)
-        if value is not None and not isinstance(value, bool):
-            self.fail(name, f"must be true or false, is {_kind(value)}")
-        return value
+        return self._typed(name, bool, "true or false")
 
     def object(self, name: str) -> Fields:
         """Return an object; empty if absent."""
-        value = self.values.get(name)
-        if value is None:
-            value = {}
-        if not isinstance(value, dict):
-            self.fail(name, f"must be an object, is {_kind(value)}")
-        return Fields(value, self.location, f"{self.path}{name}.")
+        return Fields(self._typed(name, dict, "an object") or {}, self.location, f"{self.path}{name}.")
 
     def objects(self, name: str) -> tuple[Fields, ...]:
         """Return a list of objects; empty if absent."""
-        value = self.values.get(name)
-        if value is None:
-            return ()
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        items = self._typed(name, list, "a list of objects") or []
+        if not all(isinstance(item, dict) for item in items):
             self.fail(name, "must be a list of objects")
-        return tuple(Fields(item, self.location, f"{self.path}{name}[{number}].") for number, item in enumerate(value))
+        return tuple(Fields(item, self.location, f"{self.path}{name}[{number}].") for number, item in enumerate(items))
 
     def compact(self, name: str) -> str | None:
         """Return any JSON value as compact JSON text; None if absent."""
@@ -160,6 +147,12 @@ class Fields:
         except (ValueError, OverflowError, OSError):
             self.fail(name, "is not a time in seconds since 1970")
         return self._in_range(name, time)
+
+    def _typed(self, name: str, kind: type[Json], description: str) -> Json | None:
+        value = self.values.get(name)
+        if value is not None and not isinstance(value, kind):
+            self.fail(name, f"must be {description}, is {_kind(value)}")
+        return value
 
     def _in_range(self, name: str, time: datetime) -> datetime:
         if not EARLIEST_YEAR <= time.year <= LATEST_YEAR:

@@ -36,11 +36,7 @@ class EventEncoder:
         self._parsed = parse_schema(schema.definition)
 
     def encode(self, event: Event) -> bytes:
-        """Check an event and return it framed.
-
-        Raises:
-            InvalidEventError: the event breaks a rule of the schema; names the field.
-        """
+        """Check an event and return it framed; raise InvalidEventError, which names the field, if it breaks a rule."""
         out = io.BytesIO()
         out.write(self._prefix)
         try:

@@ -24,11 +24,7 @@ class FileTarget:
         self._path = path
 
     def publish(self, anchor: Anchor) -> bytes:
-        """Append one anchor unless the file contains it, and return path and end offset as the receipt.
-
-        Raises:
-            AnchorTargetError: the file cannot be written, or contains another anchor with this index.
-        """
+        """Append one anchor unless the file contains it, and return path and end offset as the receipt."""
         line = json.dumps(
             {
                 "origin": anchor.origin,

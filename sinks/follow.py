@@ -47,11 +47,7 @@ def follows(stored: Stored, batch: SealedBatch) -> bool:
 
 
 def contains(stored: Stored | None, batch: SealedBatch) -> bool:
-    """Whether the store contains a batch that the group has passed, and so everything before it.
-
-    Raises:
-        StoringStoppedError: it contains something else instead.
-    """
+    """Whether the store contains a batch that the group has passed, and so everything before it."""
     if batch.size == 0:
         return True
     if stored is None or epoch_of(stored.origin) < epoch_of(batch.origin):
@@ -63,11 +59,7 @@ def contains(stored: Stored | None, batch: SealedBatch) -> bool:
 
 
 def check_stored_leaf(stored: Stored, batch: SealedBatch) -> None:
-    """Compare the last stored leaf with the sealed one, if the batch contains it.
-
-    Raises:
-        StoringStoppedError: they differ.
-    """
+    """Compare the last stored leaf with the sealed one, if the batch contains it."""
     index = stored.size - 1
     if batch.first_index <= index < batch.size and leaf_at(batch, index) != stored.last_leaf:
         raise StoringStoppedError(f"{batch.origin} index {index}: the stored leaf differs from the sealed one")

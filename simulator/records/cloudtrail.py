@@ -155,10 +155,8 @@ class CloudTrailWriter(RecordWriter):
     def _issues(self, key: str, seconds: int) -> dict[str, Any]:
         until = self._issued + timedelta(seconds=seconds)
         hour = f"{until.hour % 12 or 12}:{until:%M:%S} {'PM' if until.hour >= 12 else 'AM'}"
-        credentials = {
-            "accessKeyId": key,
-            "expiration": f"{_MONTHS[until.month - 1]} {until.day}, {until.year}, {hour}",
-        }
+        expiration = f"{_MONTHS[until.month - 1]} {until.day}, {until.year}, {hour}"
+        credentials = {"accessKeyId": key, "expiration": expiration}
         who = self._assumer if key == self._key else self._portal_user
         user = {"assumedRoleId": who["principalId"], "arn": who["arn"]}
         return {"credentials": credentials, "assumedRoleUser": user}
