@@ -4,9 +4,8 @@
   the people and resources of ``company.py``.
 - ``records/``: writes a lifecycle as native records of Teleport, Vault, hoop and CloudTrail, or as events of two of the
   company's own programs.
-- ``faults/``: what goes wrong in a lifecycle, and which findings the watch must report for it (``expected.py``).
-- ``scenario.py``: a stream of scenarios, some of them with a fault. ``playback.py`` sends them in real time;
-  ``simulation.py`` plays them in virtual time, with the expected findings.
+- ``faults/``: what goes wrong in a lifecycle.
+- ``scenario.py``: a stream of scenarios, some of them with a fault. ``playback.py`` sends them in real time.
 - ``policy.py``: the watch policy under which only faults cause findings.
 
 The simulator never builds events: the adapters read the native records. ``docs/simulator.md`` lists all scenarios.

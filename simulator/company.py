@@ -46,16 +46,6 @@ PEOPLE = (
     Person("hiro.tanaka", "10.20.4.60"),
 )
 
-_FIRST = ("lena", "milo", "nadia", "omar", "petra", "quinn", "rosa", "sven", "tomas", "uma", "vera", "wim")
-_LAST = ("adler", "bruno", "castro", "dahl", "evers", "fiala", "gruber", "horvat", "ivanov", "jansen", "klein")
-
-
-def person_number(number: int) -> Person:
-    """Return one of many people; each number is a different person."""
-    name = f"{_FIRST[number % len(_FIRST)]}.{_LAST[number % len(_LAST)]}.{number}"
-    return Person(name, f"10.{30 + number // 62_500 % 200}.{number // 250 % 250}.{number % 250 + 1}")
-
-
 REVIEWERS = (
     Person("ines.moreau", "10.20.9.2"),
     Person("jonas.weber", "10.20.9.3"),

@@ -1,6 +1,6 @@
-"""Faults: what goes wrong in a scenario, and which findings the watch must report for it.
+"""Faults: what goes wrong in a scenario. A new one is a subclass of ``Fault`` in one of these modules.
 
-A new fault is a subclass of ``Fault`` in one of these modules.
+``tests/support/expected.py`` lists the findings that the watch must report for each.
 """
 
 from . import removal, use, approval, sources, harmless  # noqa: F401, I001 - they register their faults in this order

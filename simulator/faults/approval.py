@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 
-from ..expected import ExpectedFinding, Trace
 from ..lifecycle import Ending, Lifecycle, Step, StepKind
-from ..policy import APPROVAL_WAIT, SECOND
 from ..records.teleport import ACCESS_LIST
 from .fault import Fault
-
-
-def _no_approval(trace: Trace, ends: int) -> ExpectedFinding:
-    known = trace.arrived(StepKind.GRANTED)
-    return ExpectedFinding("no_approval", trace.key, known, known + APPROVAL_WAIT, ends)
 
 
 class SelfApproved(Fault):
@@ -32,10 +24,6 @@ class SelfApproved(Fault):
         # Lifecycle.of fills in the person, who is not known yet.
         return replace(lifecycle, reviewers=())
 
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        yield ExpectedFinding("self_approved", trace.key, 0, trace.arrived(StepKind.APPROVED))
-        yield _no_approval(trace, trace.deadline)
-
 
 class SelfApprovedInHoop(Fault):
     """The requester in hoop is also the reviewer, as a member of the reviewing group."""
@@ -45,11 +33,6 @@ class SelfApprovedInHoop(Fault):
 
     def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
         return replace(lifecycle, reviewers=())
-
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        approved = min(trace.arrived(StepKind.APPROVED), trace.arrived(StepKind.GRANTED))
-        yield ExpectedFinding("self_approved", trace.key, 0, approved)
-        yield _no_approval(trace, trace.arrived(StepKind.CHECKED))
 
 
 class NotApproved(Fault):
@@ -67,9 +50,6 @@ class NotApproved(Fault):
         late = lifecycle.when(StepKind.GRANTED) + rng.uniform(27, 40)
         return lifecycle if rng.random() < 0.5 else lifecycle.adding(Step(late, StepKind.APPROVED))
 
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        yield _no_approval(trace, min(trace.arrived_if_any(StepKind.APPROVED) or trace.deadline, trace.deadline))
-
 
 class RenewedTooLong(Fault):
     """A Vault token is renewed for longer than the policy allows, and revoked some time later."""
@@ -84,12 +64,6 @@ class RenewedTooLong(Fault):
         revoked = Step(renewed + rng.uniform(5, 200), StepKind.REVOKED)
         return lifecycle.adding(Step(renewed, StepKind.RENEWED), revoked)
 
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        renewed = trace.last(StepKind.RENEWED)
-        deadline = renewed.occurred + round(trace.writer.lifecycle.grant_ends) * SECOND
-        ends = min(trace.arrived(StepKind.REVOKED), deadline)
-        yield ExpectedFinding("extended_beyond_policy", trace.key, deadline, renewed.append, ends)
-
 
 class MemberForever(Fault):
     """A person joins a Teleport access list without an end date, and leaves it later or never."""
@@ -101,7 +75,3 @@ class MemberForever(Fault):
         joined = Step(0.0, StepKind.GRANTED, ACCESS_LIST)
         left = Step(rng.uniform(30, 500), StepKind.REVOKED, ACCESS_LIST)
         return replace(lifecycle, steps=(joined,) if rng.random() < 0.5 else (joined, left))
-
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        joined, left = trace.arrived(StepKind.GRANTED), trace.arrived_if_any(StepKind.REVOKED)
-        yield ExpectedFinding("no_deadline", trace.key, 0, joined, left)

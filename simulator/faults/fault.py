@@ -1,14 +1,13 @@
-"""The base class of faults: a scenario in which something goes wrong, and the findings it must cause."""
+"""The base class of faults: a scenario in which something goes wrong."""
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
-from ..expected import ExpectedFinding, Trace
 from ..generator import GENERATORS
 from ..lifecycle import Ending, Lifecycle, StepKind, Tool
 
@@ -28,7 +27,7 @@ class Fault:
     """Something that goes wrong in a lifecycle, as it has in real installations.
 
     The docstring of each class describes the scenario. ``NEEDS``, ``WITHOUT`` and ``ENDING`` restrict the lifecycles in
-    which it can happen. A fault that expects no findings is harmless: it only looks like a fault.
+    which it can happen.
     """
 
     NAME: ClassVar[str]
@@ -41,22 +40,12 @@ class Fault:
         cls.NAME = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
         FAULTS[cls.NAME] = cls()
 
-    def expected(self, traces: Sequence[Trace]) -> list[ExpectedFinding]:
-        """Return all findings that the watch must report for the scenario."""
-        return [finding._replace(fault=self.NAME) for finding in self._findings(traces)]
-
     def scenario(self, rng: random.Random) -> tuple[Part, ...]:
         """Return the lifecycles of the scenario, all of the same person. By default one, with the fault in it."""
         return (Part(self._alter(rng, self._draw(rng))),)
 
     def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
         return lifecycle
-
-    def _findings(self, traces: Sequence[Trace]) -> Iterator[ExpectedFinding]:
-        return self._finding(traces[0])
-
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        return iter(())
 
     def _suits(self, lifecycle: Lifecycle) -> bool:
         steps = lifecycle.has(*self.NEEDS) and not any(lifecycle.has(kind) for kind in self.WITHOUT)

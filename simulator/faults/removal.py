@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ..expected import ExpectedFinding, Trace, overdue
 from ..lifecycle import Ending, Lifecycle, Step, StepKind
-from ..policy import ASSIGNMENT, CONFIRM_WAIT, GRACE, LEASE, SECOND
+from ..policy import ASSIGNMENT, GRACE, LEASE, SECOND
 from ..records.vault import UNREACHABLE
 from .fault import Fault, Part
 
 
 def _seconds_with_grace(limit: int) -> float:
     return (limit + GRACE) / SECOND
-
-
-def _lease_overdue(trace: Trace) -> ExpectedFinding:
-    known = trace.arrived(StepKind.LEASED)
-    return overdue(trace.writer.lease_id, known + LEASE, known, trace.find(StepKind.LEASE_CHECKED))
 
 
 class LeaseStays(Fault):
@@ -38,9 +31,6 @@ class LeaseStays(Fault):
         again = lifecycle.when(StepKind.LEASED) + _seconds_with_grace(LEASE) + rng.uniform(20, 400)
         return lifecycle.adding(Step(again, StepKind.LEASE_REVOKED), Step(again + 2, StepKind.LEASE_CHECKED))
 
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        yield _lease_overdue(trace)
-
 
 class LeaseOnlyAccepted(Fault):
     """Vault accepts and queues the revocation of a lease, but the database never executes it."""
@@ -50,12 +40,6 @@ class LeaseOnlyAccepted(Fault):
 
     def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
         return lifecycle.without(StepKind.LEASE_CHECKED)
-
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        finding = _lease_overdue(trace)
-        opens = trace.arrived(StepKind.LEASE_REVOKED) + CONFIRM_WAIT
-        yield ExpectedFinding("removal_unconfirmed", finding.key, finding.deadline, opens)
-        yield finding
 
 
 class RenewedWhileOverdue(Fault):
@@ -70,9 +54,6 @@ class RenewedWhileOverdue(Fault):
         lifecycle = lifecycle.without(StepKind.LEASE_REVOKED, StepKind.LEASE_CHECKED)
         gone = renewed + rng.uniform(300, 400)
         return lifecycle.adding(Step(renewed, StepKind.LEASE_RENEWED), Step(gone, StepKind.LEASE_CHECKED))
-
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        yield _lease_overdue(trace)
 
 
 class RevokeInProgress(Fault):
@@ -90,13 +71,6 @@ class RevokeInProgress(Fault):
             return lifecycle
         return lifecycle.adding(Step(_seconds_with_grace(ASSIGNMENT) + rng.uniform(20, 400), StepKind.CHECKED))
 
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        known = trace.arrived(StepKind.GRANTED)
-        opens = trace.arrived(StepKind.REVOKED) + CONFIRM_WAIT
-        deadline, gone = known + ASSIGNMENT, trace.arrived_if_any(StepKind.CHECKED)
-        yield ExpectedFinding("removal_unconfirmed", trace.key, deadline, opens, gone)
-        yield overdue(trace.key, deadline, known, trace.find(StepKind.CHECKED))
-
 
 class ApprovalLooksLikeRevocation(Fault):
     """hoop's review has ``revoke_at`` from its approval on. It is a plan, which nobody carries out here.
@@ -113,9 +87,6 @@ class ApprovalLooksLikeRevocation(Fault):
             return lifecycle
         return lifecycle.adding(Step(lifecycle.grant_ends + rng.uniform(20, 300), StepKind.CHECKED))
 
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        yield overdue(trace.key, trace.deadline, trace.arrived(StepKind.GRANTED), trace.find(StepKind.CHECKED))
-
 
 class RemovalReportedLate(Fault):
     """The access ended on time, but the record of its removal is delayed by minutes.
@@ -129,9 +100,6 @@ class RemovalReportedLate(Fault):
     def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
         lifecycle = lifecycle.changing(StepKind.CHECKED, delay=rng.uniform(30, 300))
         return replace(lifecycle, checker=f"slow-{rng.getrandbits(48):012x}")
-
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        yield overdue(trace.key, trace.deadline, trace.arrived(StepKind.GRANTED), trace.last(StepKind.CHECKED))
 
 
 class FirstOfTwoStays(Fault):
@@ -148,10 +116,6 @@ class FirstOfTwoStays(Fault):
         first, second, offset = self._draw_overlapping(rng)
         return Part(first.without(StepKind.CHECKED)), Part(second, offset)
 
-    def _findings(self, traces: Sequence[Trace]) -> Iterator[ExpectedFinding]:
-        first, second = traces
-        yield ExpectedFinding("overdue", first.key, first.deadline, second.arrived(StepKind.CHECKED))
-
 
 class BothStay(Fault):
     """Two reviews give one person the same connection, and neither is ever removed."""
@@ -163,8 +127,3 @@ class BothStay(Fault):
         """Return two overlapping lifecycles; neither is found removed."""
         first, second, offset = self._draw_overlapping(rng)
         return Part(first.without(StepKind.CHECKED)), Part(second.without(StepKind.CHECKED), offset)
-
-    def _findings(self, traces: Sequence[Trace]) -> Iterator[ExpectedFinding]:
-        opens = traces[1].deadline + GRACE
-        for trace in traces:
-            yield ExpectedFinding("overdue", trace.key, trace.deadline, opens)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import cast
 
-from ...schemas.event import Source, make_event_id
-from ..expected import ExpectedFinding, Trace, overdue
 from ..lifecycle import Ending, Lifecycle, Step, StepKind
-from ..policy import GAP_WAIT, GRACE, SECOND, SILENCE
-from ..records.cloudtrail import ALTERED, CloudTrailWriter
-from ..records.deploy_bot import DEPLOY_BOT, LOST
+from ..policy import SECOND, SILENCE
+from ..records.cloudtrail import ALTERED
+from ..records.deploy_bot import LOST
 from .fault import Fault, Part
 
 DAY = 86_400 * SECOND
@@ -26,17 +22,6 @@ def _unique(rng: random.Random, name: str) -> str:
     return f"{name}-{rng.getrandbits(48):012x}"
 
 
-def _clock_skew(trace: Trace, source: str) -> Iterator[ExpectedFinding]:
-    """Yield the finding of a fast clock, one per day on which it shows. The watch ignores actions in sessions."""
-    kinds = (kind for kind in StepKind if kind not in (StepKind.ACTION, StepKind.ACTION_DENIED))
-    records = (trace.find(kind) for kind in kinds)
-    days: dict[int, int] = {}
-    for append in sorted(times.append for times in records if times is not None and times.ahead):
-        days.setdefault(append // DAY, append)
-    for day, first in days.items():
-        yield ExpectedFinding("clock_skew", source, day * DAY, first, (day + 1) * DAY)
-
-
 class ClockFast(Fault):
     """The clock of one Vault is ten minutes fast, so its ends are ten minutes too late. Nobody gains access by it."""
 
@@ -45,9 +30,6 @@ class ClockFast(Fault):
 
     def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
         return replace(lifecycle, clock_ahead=CLOCK_AHEAD, instance=_unique(rng, "vault") + "/")
-
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        return _clock_skew(trace, f"vault/{trace.writer.lifecycle.instance.rstrip('/')}")
 
 
 class ClockHidesTheEnd(Fault):
@@ -63,11 +45,6 @@ class ClockHidesTheEnd(Fault):
         gone = Step(lifecycle.grant_ends + rng.uniform(30, 400), StepKind.CHECKED)
         return lifecycle.without(StepKind.CHECKED, StepKind.SESSION_STARTED, StepKind.SESSION_ENDED).adding(gone)
 
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        granted = trace.last(StepKind.GRANTED)
-        yield from _clock_skew(trace, f"{DEPLOY_BOT}/{trace.writer.lifecycle.instance}")
-        yield overdue(trace.key, trace.deadline - granted.ahead, granted.append, trace.last(StepKind.CHECKED))
-
 
 class ClockHidesASession(Fault):
     """A session continues after its certificate expired. The cluster's clock, ten minutes fast, hides it."""
@@ -80,13 +57,6 @@ class ClockHidesASession(Fault):
         lifecycle = replace(lifecycle, clock_ahead=CLOCK_AHEAD, instance=_unique(rng, "fast"))
         ended = Step(lifecycle.grant_ends + rng.uniform(30, 400), StepKind.SESSION_ENDED)
         return lifecycle.without(StepKind.SESSION_ENDED).adding(ended)
-
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        yield from _clock_skew(trace, f"teleport/{trace.writer.lifecycle.instance}")
-        deadline = trace.deadline - trace.last(StepKind.GRANTED).ahead
-        opens = min(deadline, trace.arrived(StepKind.EXPIRED)) + GRACE
-        ends = trace.arrived(StepKind.SESSION_ENDED)
-        yield ExpectedFinding("session_outlived_grant", trace.session, deadline, opens, ends)
 
 
 class FallsSilent(Fault):
@@ -105,13 +75,6 @@ class FallsSilent(Fault):
         offsets.append(offsets[-1] + SILENCE / SECOND + rng.uniform(40, 400))
         return tuple(Part(replace(self._draw(rng), instance=instance), offset) for offset in offsets)
 
-    def _findings(self, traces: Sequence[Trace]) -> Iterator[ExpectedFinding]:
-        source = f"teleport/{traces[0].writer.lifecycle.instance}"
-        appends = sorted(times.append for trace in traces for times in trace.records)
-        for last, following in zip(appends, (*appends[1:], None), strict=True):
-            if following is None or following > last + SILENCE:
-                yield ExpectedFinding("source_silent", source, last + SILENCE, last + SILENCE, following)
-
 
 class RecordLost(Fault):
     """One event of a program never arrives, but the sequence numbers around it do.
@@ -127,13 +90,6 @@ class RecordLost(Fault):
         gone = max(lifecycle.when(StepKind.CHECKED), renewed.after + 1)
         return lifecycle.without(StepKind.CHECKED).adding(renewed, Step(gone, StepKind.CHECKED))
 
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        renewed, lifecycle = trace.last(StepKind.RENEWED), trace.writer.lifecycle
-        yield ExpectedFinding("sequence_gap", f"{DEPLOY_BOT}/{lifecycle.instance}#3", 0, renewed.append + GAP_WAIT)
-        deadline = renewed.occurred + round(lifecycle.grant_ends * SECOND)
-        opens = trace.arrived(StepKind.CHECKED) + GRACE
-        yield ExpectedFinding("session_outlived_grant", trace.session, deadline, opens)
-
 
 class RecordLate(Fault):
     """One event of a program arrives minutes after later ones. Until then a sequence number is missing."""
@@ -144,10 +100,6 @@ class RecordLate(Fault):
         delay = lifecycle.seconds + rng.uniform(60, 200)
         return replace(lifecycle.changing(StepKind.SESSION_STARTED, delay=delay), instance=_unique(rng, "job"))
 
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        opens, ends = trace.arrived(StepKind.SESSION_ENDED) + GAP_WAIT, trace.arrived(StepKind.SESSION_STARTED)
-        yield ExpectedFinding("sequence_gap", f"{DEPLOY_BOT}/{trace.writer.lifecycle.instance}#2", 0, opens, ends)
-
 
 class RecordAltered(Fault):
     """A record arrives again with its own id but another content: someone has edited the file."""
@@ -157,9 +109,3 @@ class RecordAltered(Fault):
 
     def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
         return lifecycle.adding(Step(lifecycle.seconds + rng.uniform(5, 300), StepKind.GRANTED, ALTERED))
-
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        writer = cast(CloudTrailWriter, trace.writer)
-        source = Source("cloudtrail", writer.account, writer.grant_event, "sts.amazonaws.com/AssumeRole")
-        key = make_event_id(source, "grant.activated", 0)
-        yield ExpectedFinding("event_conflict", key, 0, trace.arrived(StepKind.GRANTED))

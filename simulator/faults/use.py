@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
-from ..expected import ExpectedFinding, Trace
 from ..lifecycle import Ending, Lifecycle, Step, StepKind
-from ..policy import APPROVAL_WAIT, GRACE
 from .fault import Fault
 
 
@@ -25,11 +22,6 @@ class SessionOutlivesGrant(Fault):
             return lifecycle
         return lifecycle.adding(Step(ends + rng.uniform(30, 300), StepKind.SESSION_ENDED))
 
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        opens = min(trace.arrived_if_any(StepKind.REVOKED) or trace.deadline, trace.deadline) + GRACE
-        ends = trace.arrived_if_any(StepKind.SESSION_ENDED)
-        yield ExpectedFinding("session_outlived_grant", trace.session, trace.deadline, opens, ends)
-
 
 class ShellOutlivesGrant(Fault):
     """A Session Manager shell stays open for minutes after its credentials expired."""
@@ -40,10 +32,6 @@ class ShellOutlivesGrant(Fault):
     def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
         ended = Step(lifecycle.grant_ends + rng.uniform(30, 300), StepKind.SESSION_ENDED)
         return lifecycle.without(StepKind.SESSION_ENDED).adding(ended)
-
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        opens, ends = trace.deadline + GRACE, trace.arrived(StepKind.SESSION_ENDED)
-        yield ExpectedFinding("session_outlived_grant", trace.session, trace.deadline, opens, ends)
 
 
 class UsedAfterTheEnd(Fault):
@@ -58,10 +46,6 @@ class UsedAfterTheEnd(Fault):
         ended = Step(starts + rng.uniform(40, 200), StepKind.SESSION_ENDED)
         return lifecycle.without(*session).adding(Step(starts, StepKind.SESSION_STARTED), ended)
 
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        opens = trace.arrived(StepKind.SESSION_STARTED) + APPROVAL_WAIT
-        yield ExpectedFinding("used_without_grant", trace.session, 0, opens, trace.arrived(StepKind.SESSION_ENDED))
-
 
 class NeverGranted(Fault):
     """A session names a request for which no certificate was ever issued. It never ends."""
@@ -73,17 +57,9 @@ class NeverGranted(Fault):
         lifecycle = lifecycle.without(StepKind.GRANTED, StepKind.RENEWED, StepKind.SESSION_ENDED)
         return lifecycle.without(StepKind.REVOKED, StepKind.EXPIRED)
 
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        opens = trace.arrived(StepKind.SESSION_STARTED) + APPROVAL_WAIT
-        yield ExpectedFinding("used_without_grant", trace.session, 0, opens)
-
 
 class UsedBriefly(NeverGranted):
     """The same, but the session ends within seconds, usually before it is certain that no grant will arrive."""
 
     def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
         return lifecycle.without(StepKind.GRANTED, StepKind.RENEWED, StepKind.REVOKED, StepKind.EXPIRED)
-
-    def _finding(self, trace: Trace) -> Iterator[ExpectedFinding]:
-        [finding] = super()._finding(trace)
-        yield finding._replace(ends=max(trace.arrived(StepKind.SESSION_ENDED), finding.opens + 1))

@@ -20,11 +20,11 @@ from grantledger.runtime.keys import load_signer
 from grantledger.runtime.settings import load_settings
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from grantledger.simulator.policy import POLICY
-from grantledger.simulator.simulation import Simulation
 from support.events import produce, read_datum
 from support.oracle import committed_records
 from support.pipeline import Pipeline
 from support.simulation import Seen, Watched, differences, sealed_batches
+from support.virtual_time import Simulation
 from support.waiting import wait_for
 
 

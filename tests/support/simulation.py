@@ -19,11 +19,11 @@ from grantledger.producers.json_fields import parse_object
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import LIFECYCLE_TOPIC, Event
-from grantledger.simulator.expected import ExpectedFinding
 from grantledger.simulator.policy import POLICY
-from grantledger.simulator.simulation import ArrivedRecord, Simulation
 from support.decoded import facts_of
+from support.expected import ExpectedFinding
 from support.small_ledger import SIGNER
+from support.virtual_time import ArrivedRecord, Simulation
 
 GENESIS = Genesis("sim.example/access.lifecycle/0/0", bytes(16), 0)
 LOOK = 1_000_000

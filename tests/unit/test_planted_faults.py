@@ -20,13 +20,12 @@ from grantledger.processors.watch.core.periods import Activation, Period
 from grantledger.processors.watch.core.sources import SourceHistory
 from grantledger.processors.watch.core.state import AccessState
 from grantledger.simulator import policy as constants
-from grantledger.simulator.company import person_number
 from grantledger.simulator.faults import FAULTS
 from grantledger.simulator.generator import lifecycles
 from grantledger.simulator.scenario import scenarios
-from grantledger.simulator.simulation import Simulation
 from support.decoded import facts_of
 from support.simulation import Reader, Watched, differences, policy_in, watch
+from support.virtual_time import Simulation, person_number
 
 Break = Callable[[pytest.MonkeyPatch], None]
 

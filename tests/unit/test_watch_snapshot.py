@@ -24,9 +24,9 @@ from grantledger.processors.watch.snapshot import (
 )
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.simulator.faults import FAULTS
-from grantledger.simulator.simulation import Simulation
 from support.simulation import LONG_AFTER, LOOK, Watched, differences, policy_in, sealed_batches
 from support.snapshot_memory import MemorySnapshots
+from support.virtual_time import Simulation
 
 CATALOG = SchemaCatalog((event_schema(),))
 MINUTE = 60 * 1_000_000
