@@ -15,7 +15,7 @@ from typing import Any
 from confluent_kafka import OFFSET_INVALID, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-# librdkafka logs each refused connection. Our own errors report what matters.
+# librdkafka logs each refused connection. Our own errors report the relevant ones.
 _quiet = logging.getLogger("grantledger.librdkafka")
 _quiet.addHandler(logging.NullHandler())
 _quiet.propagate = False

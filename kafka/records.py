@@ -1,4 +1,4 @@
-"""Reading a known stretch of a partition, outside of any consumer group."""
+"""Reading a range of a partition, outside any consumer group."""
 
 from __future__ import annotations
 

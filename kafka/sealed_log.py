@@ -113,8 +113,8 @@ class SealedLogs:
     def tail(self, topic: str, partition: int = 0) -> VerifiedBatch | None:
         """Return the last batch as :meth:`last` does, after checking that it continues the batch before it.
 
-        A copy of an older batch has a valid note too. Whoever appends to the log, or signs its head again, must not
-        take it for the end.
+        A copy of an older batch also has a valid note. A process that extends the log, or signs its head, must not
+        mistake it for the end.
 
         Raises:
             SealedLogStoppedError: no record has a valid note, or the last batch does not continue the one before it.

@@ -23,7 +23,7 @@ class BatchError(ValueError):
     """A sealed batch that cannot be read, or that contradicts itself or its log.
 
     Attributes:
-        check: the failed check as one stable word, as in the verifier's report.
+        check: the stable name of the failed check, as in the verifier's report.
         index: the first entry concerned; None if it cannot be named.
     """
 

@@ -48,7 +48,7 @@ log = structlog.get_logger("grantledger.anchor")
 
 
 class AnchoringStoppedError(StoppedError):
-    """Another anchor would cover up a contradiction; a person must look."""
+    """Another anchor would cover up a contradiction; a person must examine it."""
 
 
 class Anchorer:

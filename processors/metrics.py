@@ -1,4 +1,4 @@
-"""Metrics of the processors, one line each with what it means."""
+"""Metrics of the processors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SEAL_POSITION = Gauge(
 )
 SEAL_STOPPED = Gauge(
     "grantledger_seal_stopped",
-    "1 if a partition is stopped until a person has looked.",
+    "1 if a partition is stopped until a person has examined it.",
     ["topic", "partition"],
 )
 SENDER_TIMED = Counter(

@@ -1,4 +1,4 @@
-"""What the sealer has read of one partition and not yet committed."""
+"""The records of one partition that the sealer has read and not yet committed."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def register_schemas(logs: SealedLogs, schemas: Iterable[WriterSchema]) -> None:
     """Publish ``schema.registered`` for the schemas that are not registered yet.
 
     Schemas registered while the findings log is empty are marked initial: they are valid for every entry. If the sealed
-    findings are discontinuous, nothing is published: the sealer stops that log until a person has looked.
+    findings are discontinuous, nothing is published: the sealer stops that log until a person has examined it.
 
     Raises:
         KafkaUnavailableError: the brokers do not acknowledge the record.

@@ -15,7 +15,7 @@ from ..ledger.note import Checkpoint
 
 
 class SealingStoppedError(StoppedError):
-    """This partition must not be sealed until a person has looked. ``rule`` is the finding rule."""
+    """This partition must not be sealed until a person has examined it. ``rule`` is the finding rule."""
 
     def __init__(self, rule: str, message: str) -> None:
         super().__init__(message)

@@ -107,7 +107,7 @@ class Sealer:
 
         Raises:
             SealerLostError: another process took over, or a transaction cannot be finished.
-            SealingStoppedError: every partition is stopped until a person has looked.
+            SealingStoppedError: every partition is stopped until a person has examined it.
             KafkaUnavailableError: the brokers do not answer.
         """
         try:
@@ -205,7 +205,7 @@ class Sealer:
                 buffer.oldest_at = now
 
     def _flush(self, membership: Any = None, due_by: float = math.inf) -> None:
-        """Commit everything that is due in one transaction. The order of the steps is what makes it exactly once.
+        """Commit everything that is due in one transaction. The order of the steps makes it exactly once.
 
         Args:
             membership: this process's place in the group from before the records were read.
@@ -277,7 +277,7 @@ class Sealer:
         # 3. Abort the transaction.
         log.warning("transaction_aborted", error=problem.name())
         self._writer.abort()
-        # 4. Discard what was read since the committed heads, and read it again from there.
+        # 4. Discard the records read since the committed heads, and read them again.
         for (topic, partition), buffer in self._buffers.items():
             buffer.discard()
             self._consumer.seek(self._cluster.partition(topic, partition, buffer.head.next_offset))

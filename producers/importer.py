@@ -16,7 +16,7 @@ MAX_RECORD_BYTES = 1024 * 1024
 """A longer record is rejected before parsing, so that no file can exhaust the memory."""
 KEPT_FAILURES = 20
 KEPT_TEXT, KEPT_ARGUMENT, KEPT_ARGUMENTS = 65_536, 1024, 100
-"""What remains of an action that does not fit into one Kafka record: characters, and number of arguments."""
+"""Limits of an action that does not fit into one Kafka record: characters of a text and of an argument, arguments."""
 
 
 @dataclass(frozen=True, slots=True)

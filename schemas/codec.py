@@ -55,7 +55,7 @@ def decode(value: bytes, catalog: SchemaCatalog, append_time_ms: int) -> dict[st
 
     Raises:
         FramingError: the value has neither framing.
-        DecodeError: the schema is not known or not in force at that time, or the datum does not fit it.
+        DecodeError: the schema is not registered or not in force at that time, or the datum does not fit it.
     """
     prefix = prefix_of(value)
     schema = catalog.get(prefix, append_time_ms)

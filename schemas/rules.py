@@ -54,7 +54,7 @@ _VALUE = {field: attrgetter(field) for field in (*ALLOWED, *NOT_EMPTY)}
 
 
 class InvalidEventError(ValueError):
-    """An event that breaks a rule. ``field`` is the dotted path of the bad field, ``problem`` what is wrong with it."""
+    """An event that breaks a rule. ``field`` is the dotted path of the bad field, ``problem`` the reason."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")

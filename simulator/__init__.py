@@ -4,7 +4,7 @@
   the people and resources of ``company.py``.
 - ``records/``: writes a lifecycle as native records of Teleport, Vault, hoop and CloudTrail, or as events of two of the
   company's own programs.
-- ``faults/``: what goes wrong in a lifecycle.
+- ``faults/``: the faults that can be planted in a lifecycle.
 - ``scenario.py``: a stream of scenarios, some of them with a fault. ``playback.py`` sends them in real time.
 - ``policy.py``: the watch policy under which only faults cause findings.
 

@@ -24,7 +24,7 @@ class Ending(Enum):
 
 
 class StepKind(Enum):
-    """What happens in one step of a lifecycle."""
+    """The kind of one step of a lifecycle."""
 
     REQUESTED = auto()
     REVIEWED = auto()

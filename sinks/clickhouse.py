@@ -20,12 +20,12 @@ from ..base.errors import DependencyError
 
 
 class StoreUnavailableError(DependencyError):
-    """ClickHouse cannot be reached or used; the message names the setting to look at."""
+    """ClickHouse cannot be reached or used; the message names the setting to check."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreAddress:
-    """Where the store is: a server's URL, or the folder of the embedded engine when ``url`` is empty."""
+    """The address of the store: a server's URL, or the folder of the embedded engine if ``url`` is empty."""
 
     path: Path
     url: str = ""
@@ -41,7 +41,7 @@ class StoreAddress:
 
 
 class StoreLock:
-    """The embedded engine has one owner. Held from before the engine opens until the process ends."""
+    """Makes this process the only owner of the embedded engine, from before it is opened until the process ends."""
 
     def __init__(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -60,7 +60,7 @@ class StoreLock:
 
 
 def private_temp(path: Path) -> None:
-    """Put temporary files next to the store and delete those that a killed process left.
+    """Put temporary files next to the store and delete those of killed processes.
 
     The embedded engine writes each insert to a file first, and the file survives ``kill -9``.
     """
@@ -118,7 +118,7 @@ def is_embedded(client: Client) -> bool:
 
 
 def explain(address: StoreAddress, error: BaseException) -> str:
-    """Return an error of ClickHouse in one line that names the setting to look at."""
+    """Return an error of ClickHouse in one line that names the setting to check."""
     text = str(error).split("\n", 1)[0][:300]
     if "AUTHENTICATION_FAILED" in str(error) or "Code: 516" in str(error):
         return f"{_place(address)} refuses user {address.user!r}: check clickhouse_user and clickhouse_password"

@@ -1,4 +1,4 @@
-"""Read and insert the evidence of each log. ClickHouse itself is the only authority on what has been inserted."""
+"""Read and insert the evidence of each log. ClickHouse is the only authority on the rows that have been inserted."""
 
 from __future__ import annotations
 

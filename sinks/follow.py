@@ -21,7 +21,7 @@ class StoredPartition:
 
 
 class StoringStoppedError(StoppedError):
-    """Kafka and ClickHouse contradict each other; a person must look. The message names the place."""
+    """Kafka and ClickHouse contradict each other; a person must examine them. The message names the place."""
 
 
 def follows(stored: Stored, batch: SealedBatch) -> bool:

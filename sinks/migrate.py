@@ -30,7 +30,7 @@ COMMENT 'Migrations of this store that have been applied'
 
 
 class MigrationError(StoppedError):
-    """The store's migrations are not those of this version; the message says which."""
+    """The store's migrations are not those of this version; the message names them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The store: sealed batches, anchors and receipts go into ClickHouse, each exactly once (DESIGN section 5, rules 2-4).
 
 On assignment it decides where to continue: at the committed offset if ClickHouse contains everything before it, else at
-the beginning. A committed offset is only a hint. ClickHouse itself is asked which entries it contains.
+the beginning. A committed offset is only a hint; ClickHouse itself is queried for the entries that it contains.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ log = structlog.get_logger("grantledger.store")
 LONGEST_WAIT = 30.0
 """Seconds between attempts while ClickHouse keeps failing."""
 ANSWER_SECONDS = 30.0
-"""Seconds that a ClickHouse server may take to answer. After that the store asks whether the insert happened."""
+"""Seconds that a ClickHouse server may take to answer. After that, the store queries whether the insert happened."""
 
 
 class _GivenUpError(Exception):
@@ -217,7 +217,7 @@ class Store:
         metrics.INSERT_SECONDS.observe(time.perf_counter() - started)
 
     def _finish(self) -> None:
-        """Wait for the current insert. If its result is unknown, ask ClickHouse, and insert again if necessary."""
+        """Wait for the current insert. If its result is unknown, query ClickHouse, and insert again if necessary."""
         if self._inserting is None:
             return
         future, batch, table, partition, message = self._inserting
@@ -374,6 +374,6 @@ class Store:
         for partition in partitions:
             self._partitions.pop((self._cluster.logical(partition.topic), partition.partition), None)
         self._anchors.clear()
-        if self._inserting is not None:  # let it end; the next owner asks ClickHouse for its result
+        if self._inserting is not None:  # let it end; the next owner queries its result
             self._inserting[0].exception()
             self._inserting = None

@@ -6,12 +6,12 @@ for ClickHouse, the decoded columns are those of the sealed payloads.
 
 The caller must still:
 
-- **Bring the public key** from a source other than the ledger. Whoever can replace the key can replace the ledger.
+- **Bring the public key** from a source other than the ledger. Who can replace the key can replace the ledger.
 - **Check the deployment's name**: a sound ledger may be the wrong one.
 - **Bring anchors from outside**, from storage that the ledger's operators cannot change. Without them, a log that was
   cut off at its end is sound.
 - **Compare heads** with a witness or with the last report: the key's holder can sign a second history.
-- **Judge the events**: the ledger proves what senders sent, not that it is true.
+- **Judge the events**: the ledger proves which events were sent, not that they are true.
 
 The steps are numbered as in docs/ledger.md, "How to verify". :mod:`.steps` lists them; comments mark each in the code.
 """
@@ -42,7 +42,7 @@ class Evidence(Protocol):
 
     @property
     def deployment(self) -> str:
-        """The deployment's name, which the caller must know."""
+        """The deployment's name, as given by the caller."""
         ...
 
     def read_anchors(self, report: Report) -> Sequence[Anchor]:
@@ -84,7 +84,7 @@ def verify(
     origin = anchor_origin(evidence.deployment)
     report.anchors, problem = verify_anchors(anchors, keys, logs, origin)
     report.add(problem)
-    # Step 13: the same against anchors that nobody with access to the ledger can change.
+    # Step 13: the same against anchors that no one with access to the ledger can change.
     stored = {anchor.index: anchor for anchor in anchors}
     report.outside_anchors, problem = verify_outside(
         outside, stored, keys, logs, origin, complete=evidence.complete_anchors

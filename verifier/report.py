@@ -73,7 +73,7 @@ class Report:
         return getattr(self, step.unit) or 0
 
     def not_proved(self) -> list[str]:
-        """Return what this verification does not prove, as sentences for people."""
+        """Return the limits of this verification, as sentences for people."""
         outside = (
             "that nothing was removed after the last anchor from outside"
             if self.outside_anchors
@@ -89,8 +89,8 @@ class Report:
             "did not get from this ledger",
             outside,
             other,
-            "that the events are true and complete: the ledger holds what senders sent",
-            "that the clocks were right: times are signed, but nobody outside confirmed them",
+            "that the events are true and complete: the ledger contains the events that were sent",
+            "that the clocks were right: times are signed, but no outside party confirmed them",
         ]
 
     def as_json(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: the counter of the report that counts its checks, and the check words that name its problems."""
+    """One step: the report's counter of its checks, and the names of those checks in problems."""
 
     number: int
     name: str
@@ -35,12 +35,12 @@ _STEP_OF = {check: step for step in STEPS for check in step.checks}
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Evidence that differs from what was signed.
+    """Evidence that differs from the signed evidence.
 
     Attributes:
         origin: the log, or the Kafka record if the log cannot be named.
         index: the first entry concerned; None if the problem concerns the whole log.
-        check: the failed check, one of the words in ``STEPS``.
+        check: the failed check, one of the names in ``STEPS``.
     """
 
     origin: str

@@ -1,4 +1,4 @@
-"""Faults: what goes wrong in a scenario. A new one is a subclass of ``Fault`` in one of these modules.
+"""The faults of scenarios. A new one is a subclass of ``Fault`` in one of these modules.
 
 ``tests/support/expected.py`` lists the findings that the watch must report for each.
 """

@@ -1,4 +1,4 @@
-"""Faults: access that nobody else approved, that has no end, or that lasts longer than the policy allows."""
+"""Faults: access that no second person approved, that has no end, or that lasts longer than the policy allows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SelfApproved(Fault):
         return super()._suits(lifecycle) and len(lifecycle.reviewers) == 1 and lifecycle.grant_ends > 45
 
     def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
-        # Lifecycle.of fills in the person, who is not known yet.
+        # Lifecycle.of fills in the person, who has not been chosen yet.
         return replace(lifecycle, reviewers=())
 
 

@@ -23,7 +23,7 @@ class ExpiryRepeats(Fault):
 class RevokeEachOther(Fault):
     """Two requests for one Identity Center assignment overlap. The end of the first also removes the second's access.
 
-    The elevation tool grants it again, and removes it at the end of the second. Nobody holds it too long.
+    The elevation tool grants it again, and removes it at the end of the second. It is never held too long.
     """
 
     TOOL = "cloudtrail"

@@ -73,9 +73,9 @@ class RevokeInProgress(Fault):
 
 
 class ApprovalLooksLikeRevocation(Fault):
-    """hoop's review has ``revoke_at`` from its approval on. It is a plan, which nobody carries out here.
+    """hoop's review has ``revoke_at`` from its approval on. It is a plan, which is not carried out here.
 
-    Whoever mistakes it for a revocation believes that the access was removed before it was ever used.
+    A reader that mistakes it for a revocation believes that the access was removed before it was ever used.
     """
 
     TOOL = "hoop"
@@ -91,7 +91,7 @@ class ApprovalLooksLikeRevocation(Fault):
 class RemovalReportedLate(Fault):
     """The access ended on time, but the record of its removal is delayed by minutes.
 
-    The finding opens because the watch cannot know, and is resolved with the true lateness, which is zero.
+    The finding opens because the removal is not on record yet, and is resolved with the true lateness, which is zero.
     """
 
     TOOL = "hoop"

@@ -23,7 +23,7 @@ def _unique(rng: random.Random, name: str) -> str:
 
 
 class ClockFast(Fault):
-    """The clock of one Vault is ten minutes fast, so its ends are ten minutes too late. Nobody gains access by it."""
+    """The clock of one Vault is ten minutes fast, so its ends are ten minutes too late. It gives no one more access."""
 
     TOOL = "vault"
     WITHOUT = (StepKind.LEASED, StepKind.RENEWED)

@@ -125,7 +125,7 @@ class HoopWriter(RecordWriter):
         given = base64.b64encode(statement.encode()).decode()
         opened = {**common, "event_type": "session.open", "command": [], "input": given, "is_input_truncated": False}
         closed = {"id": session, "event_type": "session.close", "exit_code": 0, "exit_err": None}
-        # Webhooks contain no time: whoever stores them adds one.
+        # Webhooks contain no time; the program that stores them adds one.
         return [
             {"event_type": "session.open", "timestamp": rfc3339(at, self.DIGITS), "payload": opened},
             {"event_type": "session.close", "timestamp": rfc3339(at, self.DIGITS), "payload": closed},

@@ -62,11 +62,11 @@ class RecordWriter(ABC):
         return records
 
     def close(self, now: datetime) -> list[NativeRecord]:
-        """Return the records that end what is still open, so that a stopped simulation leaves no access behind."""
+        """Return the records that end all open access, so that a stopped simulation leaves none behind."""
         return [record for kind in self.open_ends() for record in self.write(Step(0.0, kind), now)]
 
     def open_ends(self) -> list[StepKind]:
-        """Return the steps that end what is still open."""
+        """Return the steps that end all open access and sessions."""
         done, steps = set(self._done), []
         for opened, step, *others in self.closings:
             if opened in done and not done & {step, *others}:

@@ -22,7 +22,7 @@ class HoopAdapter(Adapter):
 
     Three properties of hoop determine the mapping. hoop publishes an approval for every kind of review, without an
     end, so an approval is not a grant. A review of type ``jit`` gets its ``revoke_at`` at the approval: it is the
-    planned end, not a revocation. Webhooks contain no time, so they need one from whoever stored them.
+    planned end, not a revocation. Webhooks contain no time; the program that stores them must add one.
     """
 
     SYSTEM: ClassVar[str] = SYSTEM

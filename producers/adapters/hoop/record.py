@@ -67,5 +67,5 @@ def person(name: str | None) -> Subject:
 
 
 def _first_time(record: Fields) -> datetime | None:
-    """Return the time that whoever stored a webhook added to it."""
+    """Return the time that the program that stored a webhook added to it."""
     return next((time for time in (record.time(name) for name in _TIMES) if time is not None), None)
