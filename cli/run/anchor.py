@@ -15,8 +15,10 @@ def command(settings: Settings) -> None:
 
     Run one per deployment: a second one fences off the first.
 
-    Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting is wrong; 3 a log became
-    shorter or a head does not verify: a person must look.
+    A log that is rolled back or does not verify is no longer anchored, with a critical finding; the others continue.
+
+    Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting is wrong; 3 the last
+    anchor or every log does not verify: a person must look.
     """
     signer = load_signer(settings)
     logs = sealed_logs(settings, signer.public_key)
