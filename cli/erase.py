@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ..base.errors import EXIT_USAGE
+from ..ledger.entry import split_entry_name
 from ..runtime.decisions import erase_payload
 from ..runtime.settings import Settings
 from ..runtime.store_access import ask_store
@@ -38,13 +39,15 @@ def command(
 
     Exit codes: 0 on record; 1 Kafka does not answer, or you declined; 2 there is no such entry, or an option is wrong.
     """
-    origin, _, number = entry.replace("#", ":").rpartition(":")
     deployment = settings.require_deployment()
-    if not number.isdigit() or not origin.startswith(f"{deployment}/"):
+    try:
+        origin, index = split_entry_name(entry if "#" in entry else "#".join(entry.rsplit(":", 1)))
+    except ValueError:
         fail(f"give the entry as ORIGIN:INDEX, for example {deployment}/access.lifecycle/0/0:17")
+    if not origin.startswith(f"{deployment}/"):
+        fail(f"the entry is not of this deployment, {deployment}")
     if not (basis := legal_basis.strip()):
         fail("--legal-basis must not be empty: it goes on record")
-    index = int(number)
     with exit_code(EXIT_USAGE), ask_store(settings) as ask:
         found = ask(_ENTRY, origin=origin, index=index)
     if not found:

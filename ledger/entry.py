@@ -15,6 +15,7 @@ NO_HEADERS = b"\x00\x00\x00\x00"
 FLAG_LOG_APPEND_TIME = 1
 """Bit 0 of the flags: the broker set the record's time, not the sender."""
 MAX_ORIGIN_BYTES = 255
+_ENTRY_NAME = re.compile(r"(.+)#(0|[1-9][0-9]{0,19})")
 _ORIGIN = re.compile(r"([^/\s+]+/[^/\s+]+/(?:0|[1-9][0-9]*))/(0|[1-9][0-9]*)")
 
 _u32 = struct.Struct(">I").pack
@@ -73,6 +74,19 @@ def split_origin(origin: str) -> tuple[str, int]:
     """
     if (parts := _ORIGIN.fullmatch(origin)) is None:
         raise ValueError(f"origin {origin!r} is not <deployment>/<topic>/<partition>/<epoch>")
+    return parts[1], int(parts[2])
+
+
+def split_entry_name(name: str) -> tuple[str, int]:
+    """Return origin and index of an entry that is named ``<origin>#<index>``, as a ``payload.erased`` names it.
+
+    Raises:
+        ValueError: not an origin and a plain decimal number below 2**64.
+    """
+    parts = _ENTRY_NAME.fullmatch(name)
+    if parts is None or int(parts[2]) >= 1 << 64:
+        raise ValueError(f"{name!r} is not <origin>#<index>")
+    split_origin(parts[1])
     return parts[1], int(parts[2])
 
 

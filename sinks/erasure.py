@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import structlog
 from clickhouse_connect.driver.client import Client
 
+from ..ledger.entry import split_entry_name
 from ..schemas.arrow import DECODED, ERASED, Column
 from ..schemas.event import FINDINGS_TOPIC, NEVER_ERASED
 
@@ -33,7 +34,7 @@ class Erasures:
     """
 
     def __init__(self, client: Client, deployment: str) -> None:
-        self._prefix = f"{deployment}/{FINDINGS_TOPIC}/0/"
+        self._deployment, self._prefix = deployment, f"{deployment}/{FINDINGS_TOPIC}/0/"
         self._pending: dict[str, set[int]] = {}
         rows = client.query(_ON_RECORD, parameters={"prefix": self._prefix}).result_rows
         self._add([str(subject) for (subject,) in rows])
@@ -82,11 +83,15 @@ class Erasures:
 
     def _add(self, subjects: list[str]) -> None:
         for subject in subjects:
-            origin, _, index = subject.rpartition("#")
-            if index.isdecimal() and int(index) < 1 << 64:
-                self._pending.setdefault(origin, set()).add(int(index))
-            else:
+            try:
+                origin, index = split_entry_name(subject)
+            except ValueError:
                 log.error("erasure_without_entry", subject=subject)
+                continue
+            if origin.startswith(self._deployment + "/"):
+                self._pending.setdefault(origin, set()).add(index)
+            else:
+                log.error("erasure_of_another_deployment", subject=subject)
 
 
 def _empty(column: Column) -> str:

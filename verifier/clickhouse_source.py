@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +18,7 @@ from clickhouse_connect.driver.client import Client
 
 from ..ledger.anchor import Anchor, anchor_origin
 from ..ledger.batch import micros_of
-from ..ledger.entry import Genesis
+from ..ledger.entry import Genesis, split_entry_name
 from ..ledger.keys import LogKeys
 from ..schemas.catalog import SchemaCatalog, SchemaConflictError
 from ..schemas.event import FINDINGS_TOPIC
@@ -173,9 +174,9 @@ class ClickHouseEvidence:
         ).result_rows
         found: dict[str, set[int]] = {}
         for (subject,) in rows:
-            origin, _, index = str(subject).rpartition("#")
-            if index.isascii() and index.isdigit() and len(index) <= 20:  # anyone who may publish can write nonsense
-                found.setdefault(origin, set()).add(int(index))
+            with suppress(ValueError):  # anyone who may publish can write nonsense
+                origin, index = split_entry_name(str(subject))
+                found.setdefault(origin, set()).add(index)
         return {origin: frozenset(indices) for origin, indices in found.items()}
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from grantledger.schemas.arrow import DECODED_SCHEMA
 from grantledger.sinks.erasure import _EMPTIED, Erasures
@@ -71,6 +72,17 @@ def test_only_the_log_of_findings_orders_erasures() -> None:
     client.rows = {(LIFECYCLE, 0): "grant.activated"}
     erasures = Erasures(client, DEPLOYMENT)
     erasures.follow(batch(LIFECYCLE, 1, ("payload.erased", f"{LIFECYCLE}#0")), client)
+    assert client.erased == []
+
+
+@pytest.mark.parametrize(
+    "named", [f"{LIFECYCLE}#٣", f"{LIFECYCLE}#03", f"{LIFECYCLE}#{1 << 64}", "other.example/access.lifecycle/0/0#3"]
+)
+def test_only_exact_names_of_entries_of_this_deployment_count(named: str) -> None:
+    client: Any = Fake()
+    client.rows = {(f"{name}/access.lifecycle/0/0", 3): "grant.activated" for name in (DEPLOYMENT, "other.example")}
+    erasures = Erasures(client, DEPLOYMENT)
+    erasures.follow(batch(FINDINGS, 0, ("payload.erased", named)), client)
     assert client.erased == []
 
 
