@@ -1,4 +1,4 @@
-"""The application: it builds the tree of commands and gives each the options that all of them share."""
+"""The application: the tree of commands, and the options that all commands share."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ..base.errors import EXIT_USAGE, GrantledgerError
+from ..base.errors import GrantledgerError
 from ..runtime.settings import load_settings
-from .errors import fail
+from .errors import fail, missing_packages
 from .output import Format, Output, timezone
 from .tree import COMMANDS, Command, Group
 
@@ -33,7 +33,7 @@ FormatOption = Annotated[Format, typer.Option("-o", "--output", help="Output for
 ZoneOption = Annotated[
     str, typer.Option("--tz", metavar="ZONE", help="Time zone of the output: an IANA name, or local.")
 ]
-QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print only what a script needs: ids, one per line.")]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print only ids, one per line, for scripts.")]
 
 _OUTPUT_OPTIONS = {
     "output_format": (FormatOption, Format.table),
@@ -47,9 +47,9 @@ _SETTINGS_OPTIONS = {"data_dir": (DataOption, None), "config": (ConfigOption, No
 def with_common_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the common options to a command.
 
-    Every command gets ``--data`` and ``--config``; their settings are passed as the parameter ``settings``. A command
-    with a parameter ``output`` also gets ``-o``, ``--tz`` and ``-q``. Errors of ours become one line on standard error
-    and the exit code that they carry.
+    Every command gets ``--data`` and ``--config``, and receives the settings as the parameter ``settings``. A command
+    with a parameter ``output`` also gets ``-o``, ``--tz`` and ``-q``. An error of ours becomes one line on standard
+    error, and its exit code.
     """
     own = inspect.signature(function, eval_str=True)
     prints = "output" in own.parameters
@@ -78,28 +78,21 @@ def with_common_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 class LazyCommand(TyperCommand):
-    """Stands for a command in help and completion, and imports it when it is invoked.
-
-    Sending events needs none of the packages that the pipeline needs.
-    """
+    """A command in help and completion, imported when it is invoked: senders lack the packages of the pipeline."""
 
     def __init__(self, name: str, command: Command) -> None:
         super().__init__(name, help=command.summary, short_help=command.summary)
         self._command = command
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Import the command and let it parse its arguments."""
+        """Import the command and parse its arguments."""
         return self.load().make_context(info_name, args, parent, **extra)
 
     def load(self) -> Any:
         """Import the command."""
         module_name, _, function_name = self._command.target.partition(":")
-        try:
+        with missing_packages(str(self.name)):
             module = importlib.import_module(f".{module_name}", __package__)
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.startswith("grantledger"):
-                raise
-            fail(f"`{self.name}` needs the package {error.name}: pip install 'grantledger[embedded]'", EXIT_USAGE)
         app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
         app.command(short_help=self._command.summary)(with_common_options(getattr(module, function_name)))
         command = typer.main.get_command(app)
@@ -108,26 +101,23 @@ class LazyCommand(TyperCommand):
 
 
 class LazyGroup(TyperGroup):
-    """A group whose commands are lazy. Without a command, or with options only, ``default`` runs."""
+    """A group of lazy commands. Without a command, or with options only, it runs the default one."""
 
-    default: str | None = None
-
-    @classmethod
-    def of(cls, name: str, group: Group) -> LazyGroup:
-        """Build a group from the tree."""
-        commands: Any = {each: LazyCommand(each, command) for each, command in group.commands.items()}
-        summary = group.summary + (f" Without a command: {group.default}." if group.default else "")
-        built = cls(
-            name=name, commands=commands, help=summary, short_help=group.summary, no_args_is_help=not group.default
+    def __init__(self, name: str, group: Group) -> None:
+        self._default = group.default
+        super().__init__(
+            name=name,
+            commands={each: LazyCommand(each, command) for each, command in group.commands.items()},
+            help=group.summary + (f" Without a command: {group.default}." if group.default else ""),
+            short_help=group.summary,
+            no_args_is_help=not group.default,
+            rich_markup_mode=None,
         )
-        built.rich_markup_mode = None
-        built.default = group.default
-        return built
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put in the default command where none is given."""
-        if self.default and (not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names)):
-            args = [self.default, *args]
+        """Insert the default command if none is given."""
+        if self._default and (not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names)):
+            args = [self._default, *args]
         return super().parse_args(ctx, args)
 
 
@@ -137,8 +127,7 @@ class RootGroup(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         for name, entry in COMMANDS.items():
-            lazy: Any = LazyGroup.of(name, entry) if isinstance(entry, Group) else LazyCommand(name, entry)
-            self.add_command(lazy)
+            self.add_command(LazyGroup(name, entry) if isinstance(entry, Group) else LazyCommand(name, entry))
 
 
 app = typer.Typer(cls=RootGroup, name="grantledger", rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -146,7 +135,7 @@ app = typer.Typer(cls=RootGroup, name="grantledger", rich_markup_mode=None, pret
 
 @app.callback(invoke_without_command=True, no_args_is_help=True)
 def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
-    """Record temporary production access so that nobody can change the record unnoticed.
+    """Record temporary production access in a tamper-evident ledger.
 
     `grantledger demo` shows everything with simulated traffic.
     """

@@ -18,7 +18,7 @@ from .person import PersonOption, person
 
 
 def show(settings: Settings, output: Output) -> None:
-    """Show whether the breaker is open. It opens when the enforcer would revoke too much at once, and stops it.
+    """Show whether the breaker is open. It opens, and stops the enforcer, when too much would be revoked at once.
 
     Exit codes: 0 shown; 1 Kafka does not answer; 2 a setting is wrong.
     """
@@ -39,7 +39,7 @@ def show(settings: Settings, output: Output) -> None:
             f"revocations in {settings.enforce_window_seconds:g} s"
         )
         if opened:
-            typer.echo("look into the revocations, then run: grantledger breaker close --reason …")
+            typer.echo("check the revocations, then run: grantledger breaker close --reason …")
 
     output.record(record, text, identity="state")
 

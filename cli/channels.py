@@ -9,27 +9,24 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from ..base.errors import EXIT_USAGE
 from ..runtime.settings import Settings
-from ..sinks.alerts.database import OutboxError
 from ..sinks.alerts.outbox import Outbox
 from ..sinks.alerts.status import read_status
-from .errors import fail, suggestion
-from .output import Column, Output, Row, print_table, shortened, span, text_column
+from .errors import exit_code, fail, suggestion
+from .output import Column, Format, Output, Row, print_table, shortened, span, text_column
 
 _SHOWN_FAILURES = 5
 
 
 def list_command(settings: Settings, output: Output) -> None:
-    """List the alert channels, their undelivered alerts and their failures. JSON and YAML add the open alerts.
+    """List the alert channels, their undelivered alerts and their failures. JSON and YAML also have the open alerts.
 
     Exit codes: 0 listed; 2 there is no outbox yet, or it cannot be read.
     """
     status = _status(settings)
-    if output.quiet:
-        for channel in status["channels"]:
-            typer.echo(channel["name"])
-    elif output.format == "csv":
-        output.data(status["channels"])
+    if output.quiet or output.format is Format.csv:
+        output.rows(status["channels"], identity="name", show=[])
     else:
         output.record(status, lambda console: _print(console, output, status))
 
@@ -45,19 +42,14 @@ def enable(
     known = [each["name"] for each in _status(settings)["channels"]]
     if channel not in known:
         fail(f"there is no channel {channel}; there are {', '.join(known) or 'none'}{suggestion(channel, known)}")
-    try:
-        with closing(Outbox(settings.alert_outbox_path, [])) as outbox:
-            enabled = outbox.enable(channel, time.time())
-    except OutboxError as error:
-        fail(str(error))
+    with exit_code(EXIT_USAGE), closing(Outbox(settings.alert_outbox_path, [])) as outbox:
+        enabled = outbox.enable(channel, time.time())
     typer.echo(f"{channel} is enabled" if enabled else f"{channel} was not disabled")
 
 
 def _status(settings: Settings) -> dict[str, Any]:
-    try:
+    with exit_code(EXIT_USAGE):
         return read_status(settings.alert_outbox_path, time.time())
-    except OutboxError as error:
-        fail(str(error))
 
 
 def _print(console: Console, output: Output, status: dict[str, Any]) -> None:

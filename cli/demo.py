@@ -10,7 +10,7 @@ import typer
 from ..runtime.settings import Settings
 from ..simulator.lifecycle import TOOLS
 from ..simulator.policy import POLICY
-from .errors import fail
+from .errors import missing_packages
 from .traffic import DEFAULT_LIVES, Traffic, send_traffic, tools_named
 
 DEFAULT_RATE = 2.0
@@ -21,7 +21,7 @@ def command(  # noqa: PLR0917 - one parameter per flag
     settings: Settings,
     rate: Annotated[
         float | None,
-        typer.Option(min=0.001, max=HIGHEST_RATE, help="Lives of grants per second, in real time. Default: 2."),
+        typer.Option(min=0.001, max=HIGHEST_RATE, help="Lives per second, in real time. Default: 2."),
     ] = None,
     lives: Annotated[int | None, typer.Option(min=1, help="Stop the traffic after this many lives.")] = None,
     faults: Annotated[
@@ -29,18 +29,20 @@ def command(  # noqa: PLR0917 - one parameter per flag
         typer.Option(
             min=0.0,
             max=1.0,
-            help="Share of lives that go wrong, 0.1 for a tenth: a lease that stays, a session that outlives its "
-            "grant, a clock ten minutes fast and more.",
+            help="Share of lives with a fault, for example 0.1: a lease that stays, a session that outlives its grant, "
+            "a clock that is ten minutes fast.",
         ),
     ] = 0.0,
     tool: Annotated[str, typer.Option(metavar="TOOL", help=f"Format: {', '.join(TOOLS)}, or all.")] = "all",
-    seed: Annotated[int | None, typer.Option(help="Repeat the lives of this seed. Default: new ones.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the lives: the same seed gives the same lives. Default: random.")
+    ] = None,
     traffic_only: Annotated[
         bool,
         typer.Option(
             "--traffic-only",
-            help="Start nothing; send the traffic to the brokers in the settings. Without --rate: 20 lives, or "
-            "--lives, at once, each as if it had just ended.",
+            help="Start nothing; send the traffic to the brokers in the settings. Without --rate, send 20 lives (or "
+            "--lives) at once, each as if it had just ended.",
         ),
     ] = False,
     write: Annotated[
@@ -55,13 +57,13 @@ def command(  # noqa: PLR0917 - one parameter per flag
         typer.Option("--policy", help="Start nothing; print the watch policy that fits the simulated lives."),
     ] = False,
 ) -> None:
-    """Start the local stack with simulated traffic, plant one overdue grant, and show what to do about it.
+    """Run the local stack with simulated traffic, plant one overdue grant, and show the next steps.
 
-    Lives of access are requested, approved, used and ended; some are denied, cancelled or revoked. Their records have
-    the formats of Teleport, Vault, hoop and AWS and pass through the adapters, as real ones do.
+    A simulated life is one grant with its request, approval, use and end; some are denied, cancelled or revoked. The
+    records have the formats of Teleport, Vault, hoop and AWS, and pass through the real adapters.
 
-    Exit codes: 0 stopped on request; 1 something could not be started; 2 a setting is wrong, a stack runs in the data
-    folder already, or nothing can be sent; 3 the ledger contradicts itself: a person must look.
+    Exit codes: 0 stopped on request; 1 something could not be started; 2 a setting is wrong, a stack already runs in
+    the data folder, or nothing can be sent; 3 the ledger contradicts itself: a person must investigate.
     """
     if policy:
         typer.echo(POLICY, nl=False)
@@ -72,10 +74,6 @@ def command(  # noqa: PLR0917 - one parameter per flag
         count = None if endless else lives or DEFAULT_LIVES
         send_traffic(settings, Traffic(count, rate, tools, seed, faults), write)
         return
-    try:
+    with missing_packages("demo"):
         from .demo_stack import run_demo
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("grantledger"):
-            raise
-        fail(f"`demo` needs the package {error.name}: pip install 'grantledger[embedded]'")
     run_demo(settings, Traffic(lives, rate or DEFAULT_RATE, tools, seed, faults), tool)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -15,6 +14,7 @@ import typer
 from ..producers.adapters import Location, RecordError
 from ..producers.event_json import event_from_json, event_to_json
 from ..producers.importer import MAX_RECORD_BYTES
+from ..producers.input_files import InputFile
 from ..producers.json_fields import Fields, parse_object
 from ..runtime.settings import Settings
 from ..schemas.event import ACCESS_TYPES, Event
@@ -23,6 +23,9 @@ from .errors import fail
 from .output import Format, Output
 from .sending import SOME_REFUSED, open_client, sending_errors
 
+_Record = tuple[Location, bytes | Fields | None, str]
+"""Location, content and problem; without content the problem says why."""
+_IDS = ("event_id", "event_type", "grant_id", "request_id", "session_id")
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
@@ -59,28 +62,30 @@ def command(  # noqa: PLR0917 - one parameter per flag
     approved_by: Annotated[list[str] | None, typer.Option(help="A reviewer who approved; repeatable.")] = None,
     denied_by: Annotated[list[str] | None, typer.Option(help="A reviewer who denied; repeatable.")] = None,
     reason: Annotated[str | None, typer.Option(help="Reason for the access.")] = None,
-    ticket: Annotated[str | None, typer.Option(help="Ticket that justifies it.")] = None,
+    ticket: Annotated[str | None, typer.Option(help="Ticket for the access.")] = None,
     outcome: Annotated[str | None, typer.Option(help="success, failure, denied, pending or unknown.")] = None,
     error: Annotated[str | None, typer.Option(help="Error message.")] = None,
     client_ip: Annotated[str | None, typer.Option(help="IP address of the client.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Tenant. Default: default.")] = None,
     native_id: Annotated[
-        str | None, typer.Option(help="Your own id of this event: sent twice with it, the event counts once.")
+        str | None, typer.Option(help="Your own id of this event. If you send it twice, it counts once.")
     ] = None,
     system: Annotated[str, typer.Option(help="Name of the sender, in source.system.")] = "emit",
     instance: Annotated[str, typer.Option(help="Name of this sender among several, in source.instance.")] = "default",
-    strict: Annotated[bool, typer.Option("--strict", help="With --stdin: send nothing if any line is wrong.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="With --stdin: send nothing if any line is invalid.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print the events; send nothing.")] = False,
 ) -> None:
     """Send events about access to the ledger.
 
-    Either one event by flags, or with --stdin any number, one JSON object per line with the fields of an event. A wrong
-    line is reported with its number and field; the others are sent, unless --strict.
+    Give one event with flags, or any number with --stdin: one JSON object per line, with the fields of an event. An
+    invalid line is reported with its number and field, and the others are sent, unless --strict is given.
 
     Exit codes: 0 all sent and acknowledged; 1 some refused; 2 could not send.
     """
     if stdin or event_type == "-":
-        lines = _numbered_lines()
+        records: Iterable[_Record] = InputFile("-").records(None, MAX_RECORD_BYTES, lambda _piece: None)
     elif event_type is None:
         fail(f"name the event type, or --stdin; types: {', '.join(ACCESS_TYPES)}")
     else:
@@ -109,66 +114,31 @@ def command(  # noqa: PLR0917 - one parameter per flag
             "client_ip": client_ip,
             "tenant": tenant,
         }
-        lines = iter([(Location("flags", 1), Fields(flags, Location("flags", 1)))])
+        place = Location("flags", 1)
+        records = [(place, Fields(flags, place), "")]
 
-    result = _Sending()
-    events = _read(lines, result)
+    result = _Result()
+    events = _read(records, result)
     if strict:
-        events = iter(list(events))
-        if result.refused:
-            events = iter(())
+        checked = list(events)
+        events = iter(() if result.refused else checked)
     if dry_run:
         for _, event in events:
             typer.echo(json.dumps(event_to_json(_stamped(event, system, instance)), ensure_ascii=False))
-        raise typer.Exit(SOME_REFUSED if result.refused else 0)
+        raise typer.Exit(result.exit_code)
+    # The ids of a long input are kept only if they will be printed.
     keep = output.quiet or output.format is not Format.table
     with sending_errors(), open_client(settings, system=system, instance=instance) as client:
-        _send(events, client.send, result, keep=keep)
-    _finish(result, output)
+        for place, event in events:
+            try:
+                sent = client.send(event)
+            except InvalidEventError as refusal:
+                result.refuse(place, refusal)
+                continue
+            result.sent += 1
+            if keep or not result.ids:
+                result.ids.append({name: value for name in _IDS if (value := getattr(sent, name))})
 
-
-class _Sending:
-    """The events that were sent and those that were refused, in the order of the input."""
-
-    def __init__(self) -> None:
-        self.sent = 0
-        self.ids: list[dict[str, str]] = []
-        self.refused: list[tuple[Location, str | None, str]] = []
-
-    def refuse(self, place: Location, field: str | None, problem: str) -> None:
-        self.refused.append((place, field, problem))
-        where = f"line {place.line}: " if place.file == "stdin" else ""
-        typer.echo(f"refused: {where}{f'{field}: ' if field else ''}{problem}", err=True)
-
-
-def _read(lines: Iterator[tuple[Location, bytes | Fields]], result: _Sending) -> Iterator[tuple[Location, Event]]:
-    for place, line in lines:
-        try:
-            if isinstance(line, bytes):
-                if len(line) > MAX_RECORD_BYTES:
-                    raise RecordError(place, None, f"longer than {MAX_RECORD_BYTES} bytes")
-                line = parse_object(line, place)  # noqa: PLW2901 - the line, parsed
-            yield place, event_from_json(line)
-        except RecordError as error:
-            result.refuse(place, error.field, error.problem)
-
-
-def _send(
-    events: Iterator[tuple[Location, Event]], send: Callable[[Event], Event], result: _Sending, *, keep: bool
-) -> None:
-    for place, event in events:
-        try:
-            sent = send(event)
-        except InvalidEventError as error:
-            result.refuse(place, error.field, error.problem)
-            continue
-        result.sent += 1
-        # The ids of a long input are kept only if they will be printed.
-        if keep or not result.ids:
-            result.ids.append(_ids(sent))
-
-
-def _finish(result: _Sending, output: Output) -> None:
     def show(_console: object) -> None:
         if result.sent == 1:
             typer.echo(" ".join(f"{name}={value}" for name, value in result.ids[0].items()))
@@ -178,21 +148,45 @@ def _finish(result: _Sending, output: Output) -> None:
         for ids in result.ids:
             typer.echo(ids["event_id"])
     else:
-        refused = [{"line": place.line, "field": field, "problem": text} for place, field, text in result.refused]
-        output.record({"sent": result.sent, "refused": refused, "events": result.ids}, show)
-    raise typer.Exit(SOME_REFUSED if result.refused else 0)
+        output.record({"sent": result.sent, "refused": result.refused, "events": result.ids}, show)
+    raise typer.Exit(result.exit_code)
+
+
+class _Result:
+    """The numbers and ids of the events that were sent, and the refused ones in the order of the input."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.ids: list[dict[str, str]] = []
+        self.refused: list[dict[str, Any]] = []
+
+    @property
+    def exit_code(self) -> int:
+        return SOME_REFUSED if self.refused else 0
+
+    def refuse(self, place: Location, error: RecordError | InvalidEventError) -> None:
+        self.refused.append({"line": place.line, "field": error.field, "problem": error.problem})
+        where = "" if place.file == "flags" else f"line {place.line}: "
+        typer.echo(f"refused: {where}{f'{error.field}: ' if error.field else ''}{error.problem}", err=True)
+
+
+def _read(records: Iterable[_Record], result: _Result) -> Iterator[tuple[Location, Event]]:
+    for place, record, problem in records:
+        if isinstance(record, bytes) and not record.strip():
+            continue
+        try:
+            if record is None:
+                raise RecordError(place, None, problem)
+            yield place, event_from_json(parse_object(record, place) if isinstance(record, bytes) else record)
+        except RecordError as error:
+            result.refuse(place, error)
 
 
 def _stamped(event: Event, system: str, instance: str) -> Event:
-    """Return an event as the client would send it, except for its counter."""
+    """Return an event as the client would send it, except for its sequence number."""
     if event.source.system:
         return event
     return replace(event, source=replace(event.source, system=system, instance=instance), event_id="")
-
-
-def _ids(event: Event) -> dict[str, str]:
-    names = ("event_id", "event_type", "grant_id", "request_id", "session_id")
-    return {name: value for name in names if (value := getattr(event, name))}
 
 
 def _object(**members: Any) -> dict[str, Any] | None:
@@ -214,15 +208,3 @@ def _expiry(expires_in: str | None, expires_at: str | None) -> str | None:
         return (datetime.now(UTC) + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)).isoformat()
     except OverflowError:
         fail(f"--expires-in: {expires_in!r} is longer than the calendar")
-
-
-def _numbered_lines() -> Iterator[tuple[Location, bytes | Fields]]:
-    number = 0
-    while line := sys.stdin.buffer.readline(MAX_RECORD_BYTES + 2):
-        number += 1
-        whole = line
-        while not line.endswith(b"\n") and (line := sys.stdin.buffer.readline(MAX_RECORD_BYTES)):
-            pass
-        stripped = whole.removesuffix(b"\n").removesuffix(b"\r")
-        if stripped.strip():
-            yield Location("stdin", number), stripped

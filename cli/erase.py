@@ -31,11 +31,11 @@ def command(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     name: PersonOption = "",
 ) -> None:
-    """Erase the payload of one entry by law. The ledger still verifies: it holds only the hash of a payload.
+    """Erase the payload of one entry, as the law may require. The ledger still verifies: it needs only the hash.
 
-    The erasure is sealed as an event itself, payload.erased, with your name and the legal basis. The stores then delete
-    the payload and its decoded columns. This cannot be undone. Kafka keeps its copy until the retention of the topics
-    ends (payload_retention_days).
+    The erasure is itself a sealed event, payload.erased, with your name and the legal basis. The stores then delete the
+    payload and its decoded columns. This cannot be undone. Kafka keeps its copy until the retention time of the topics
+    has passed (payload_retention_days).
 
     Exit codes: 0 on record; 1 Kafka does not answer, or you declined; 2 there is no such entry, or an option is wrong.
     """

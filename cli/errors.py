@@ -1,11 +1,12 @@
-"""How commands end on an error: one line on standard error and an exit code, never a traceback."""
+"""Errors of commands: one line on standard error and an exit code, never a traceback."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import NoReturn
+from pathlib import Path
+from typing import IO, NoReturn
 
 import typer
 
@@ -20,14 +21,33 @@ def fail(message: str, code: int = EXIT_USAGE) -> NoReturn:
 
 @contextmanager
 def exit_code(code: int) -> Iterator[None]:
-    """End the command with this code on any error of ours, where the command documents its own codes."""
+    """End the command with this code on any error of ours, for commands with their own exit codes."""
     try:
         yield
     except GrantledgerError as error:
         fail(str(error), code)
 
 
+@contextmanager
+def missing_packages(command: str) -> Iterator[None]:
+    """End the command if one of its imports needs a package that is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("grantledger"):
+            raise
+        fail(f"`{command}` needs the package {error.name}: pip install 'grantledger[embedded]'")
+
+
+def open_to_write(path: Path, option: str) -> IO[bytes]:
+    """Open a file that an option names; end the command if that is impossible."""
+    try:
+        return path.open("wb")
+    except OSError as error:
+        fail(f"{option}: {path} cannot be written ({error.strerror})")
+
+
 def suggestion(name: str, names: Iterable[str]) -> str:
-    """Return the end of an error message: which of the names may have been meant."""
+    """Return the end of an error message, which suggests similar names."""
     found = get_close_matches(name, list(names))
     return f". Did you mean {' or '.join(map(repr, found))}?" if found else ""

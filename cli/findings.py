@@ -55,7 +55,9 @@ IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the finding
 def list_command(  # noqa: PLR0917 - one parameter per flag
     settings: Settings,
     output: Output,
-    everything: Annotated[bool, typer.Option("--all", help="Resolved and closed findings too.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All findings, including resolved and closed ones.")
+    ] = False,
     rule: Annotated[str, typer.Option(help="Only findings of this rule, for example overdue.")] = "",
     severity: Annotated[str, typer.Option(help="Only this severity and above: info, warning, critical.")] = "",
     limit: Annotated[int, typer.Option(help="Maximum number of rows.", min=1, max=100_000)] = 50,
@@ -89,7 +91,7 @@ def list_command(  # noqa: PLR0917 - one parameter per flag
 
 
 def show(settings: Settings, output: Output, finding: IdArgument) -> None:
-    """Show one finding: its meaning, evidence and events, and what to do about it.
+    """Show one finding: its meaning, evidence and events, and the remedy.
 
     Exit codes: 0 shown; 1 no finding has this id, or several ids begin with it: they are listed; 2 the store cannot be
     read.
@@ -107,9 +109,9 @@ def acknowledge(
     reason: Annotated[str, typer.Option(help="Note for the record.")] = "acknowledged",
     name: PersonOption = "",
 ) -> None:
-    """Put on record that you know of a finding and work on it. It stays open.
+    """Record that you know of a finding and work on it. It stays open.
 
-    Writes to access.findings, with the credentials of the pipeline.
+    This writes to access.findings, with the credentials of the pipeline.
 
     Exit codes: 0 on record; 1 no such finding, or Kafka does not answer; 2 the store cannot be read.
     """
@@ -134,7 +136,8 @@ def close(
 ) -> None:
     """Close a finding that nothing resolves automatically. The decision is sealed, with your name and reason.
 
-    A finding opens again if its cause occurs again. Writes to access.findings, with the credentials of the pipeline.
+    A finding opens again if its cause occurs again. This writes to access.findings, with the credentials of the
+    pipeline.
 
     Exit codes: 0 on record; 1 no such finding, or Kafka does not answer; 2 the store cannot be read, or an option is
     wrong.
@@ -170,7 +173,7 @@ def _resolved(ask: Ask, prefix: str) -> Row:
 
 
 def _about(row: Row) -> str:
-    """Return the object of a finding: who, on what, else its key."""
+    """Return the holder and the access of a finding; without them, its key."""
     parts = [printable(row["subject_id"]), access_of(row), printable(row["entitlement"])]
     named = ", ".join(part for part in parts if part)
     grant = f" (grant {printable(row['grant_id'])})" if row["grant_id"] else ""

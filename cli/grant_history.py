@@ -32,7 +32,8 @@ _OURS = """(
 _EVENTS = f"""
 SELECT
     append_time, occurred_at, event_type, outcome, subject_id, actor_id, approvals, starts_at, expires_at,
-    removal_evidence, reason, ticket, error, client_ip, request_id, session_id, event_id, source_system, origin, `index`
+    removal_evidence, finding_rule, reason, ticket, error, client_ip, request_id, session_id, event_id, source_system,
+    origin, `index`
 FROM events
 WHERE event_type NOT IN ('session.command', 'session.query') AND {_OURS}
 ORDER BY append_time, origin, `index`

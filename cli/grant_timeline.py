@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..schemas.finding_rules import FINDING_RULES
 from .grant_history import History, Session
 from .grants import PAST_END, access_of, lateness, until
 from .output import Output, Row, printable, shortened
@@ -101,13 +101,8 @@ def _detail(output: Output, event: Row, state: Row | None) -> str:
             parts.append(f"from {output.moment(event['starts_at'])}")
     if kind in ("grant.revoked", "grant.expired"):
         parts.append(f"evidence: {event['removal_evidence']}")
-        counts = state is not None and event["removal_evidence"] == "confirmed"
-        if (
-            counts
-            and state is not None
-            and state["removed_at"] == event["occurred_at"]
-            and state["late_seconds"] is not None
-        ):
+        first = state is not None and state["removed_at"] == event["occurred_at"]
+        if state and first and event["removal_evidence"] == "confirmed" and state["late_seconds"] is not None:
             parts.append(lateness(state["late_seconds"]))
     if event["approvals"]:
         parts.append(", ".join(_decision(output, each) for each in event["approvals"]))
@@ -117,17 +112,16 @@ def _detail(output: Output, event: Row, state: Row | None) -> str:
         parts.append(event["reason"])
     if event["error"]:
         parts.append(f"error: {event['error']}")
-    if event["outcome"] in ("failure", "denied", "pending"):
+    if rule := event["finding_rule"]:
+        parts.append(f"{rule}: {FINDING_RULES[rule].summary}" if rule in FINDING_RULES else rule)
+    elif event["outcome"] in ("failure", "denied", "pending"):
         parts.append(f"outcome: {event['outcome']}")
     return "; ".join(parts)
 
 
-def _decision(output: Output, approval: Mapping[str, object]) -> str:
+def _decision(output: Output, approval: Row) -> str:
     forced = " (forced)" if approval["forced"] else ""
-    at = approval["at"]
-    return f"{approval['reviewer']} {approval['decision']}{forced}" + (
-        f" {output.moment(at.replace(tzinfo=UTC) if at.tzinfo is None else at)}" if isinstance(at, datetime) else ""
-    )
+    return f"{approval['reviewer']} {approval['decision']}{forced} {output.moment(approval['at'])}".rstrip()
 
 
 def _entry(event: Row) -> str:

@@ -19,7 +19,7 @@ from .errors import exit_code, fail
 from .output import Column, Output, Row, print_table, printable, span, text_column
 
 NARROW = 120
-"""Columns of a terminal below which grants are printed one below the other: a table would cut every cell to pieces."""
+"""Width of a terminal below which grants are printed one below the other: a table would fold every cell."""
 PAST_END = "past its end"
 """State of a grant that has ended, whose removal is not confirmed, and that has no open finding."""
 _COLOURS = {
@@ -63,18 +63,18 @@ _COUNT = f"SELECT count() AS count FROM judged_grants {_FILTER}"  # noqa: S608 -
 def list_command(  # noqa: PLR0917 - one parameter per flag
     settings: Settings,
     output: Output,
-    active: Annotated[bool, typer.Option("--active", help="Grants without a confirmed removal: the default.")] = False,
-    overdue: Annotated[bool, typer.Option("--overdue", help="Only grants that should be gone.")] = False,
+    active: Annotated[bool, typer.Option("--active", help="Grants without a confirmed removal (default).")] = False,
+    overdue: Annotated[bool, typer.Option("--overdue", help="Only overdue grants.")] = False,
     past_end: Annotated[
         bool,
         typer.Option("--past-end", help="Only grants past their end, neither removed nor overdue."),
     ] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Removed grants too.")] = False,
-    subject: Annotated[str, typer.Option(help="Only where the holder of the access contains this text.")] = "",
-    resource: Annotated[str, typer.Option(help="Only where the resource contains this text.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All grants, including removed ones.")] = False,
+    subject: Annotated[str, typer.Option(help="Only grants whose holder contains this text.")] = "",
+    resource: Annotated[str, typer.Option(help="Only grants whose resource contains this text.")] = "",
     limit: Annotated[int, typer.Option(help="Maximum number of rows.", min=1, max=100_000)] = 50,
 ) -> None:
-    """List grants: who has access to what, until when, and whether it is gone. The next deadline comes first.
+    """List grants: who has access to what, until when, and whether it was removed. The next deadline comes first.
 
     A grant is overdue when the watch has an open finding about it under the policy. It is removed only when its removal
     is confirmed. It is past its end when its removal is not confirmed and there is no finding: it ended under the
@@ -155,7 +155,7 @@ def until(output: Output, row: Row, now: datetime) -> str:
 
 
 def lateness(seconds: float) -> str:
-    """Return how late a removal was, in words."""
+    """Return how late a removal was."""
     return f"removed {span(seconds)} late" if seconds > 0 else "removed on time"
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ..base.errors import GrantledgerError
 from ..producers.adapters import ADAPTERS, make_adapter
@@ -18,8 +17,7 @@ from ..producers.client import Client
 from ..producers.importer import Importer, Report
 from ..producers.input_files import InputFile
 from ..runtime.settings import Settings
-from ..schemas.event import Event
-from .errors import fail
+from .errors import fail, open_to_write
 from .output import Column, Output, print_table, text_column
 from .sending import SOME_REFUSED, open_client, plain
 
@@ -32,7 +30,7 @@ def command(  # noqa: PLR0917 - one parameter per flag
         list[str], typer.Argument(metavar="FILE...", help="Files to read, plain or gzip; - is standard input.")
     ],
     instance: Annotated[
-        str | None, typer.Option(help="Name of the installation of the tool. Default: as each record states.")
+        str | None, typer.Option(help="Name of the installation of the tool. Default: the one in each record.")
     ] = None,
     tenant: Annotated[str, typer.Option(help="Tenant of the events.")] = "default",
     rejects: Annotated[Path | None, typer.Option(help="Write the records that failed to this file.")] = None,
@@ -40,22 +38,31 @@ def command(  # noqa: PLR0917 - one parameter per flag
 ) -> None:
     """Import a tool's audit files.
 
-    Every record is mapped, skipped for a stated reason, or failed; the table at the end counts them. Importing a file
-    twice is safe: its events have the same ids, so nothing counts twice.
+    Each record is mapped to events, skipped for a stated reason, or fails; a table at the end has the counts. You can
+    import a file twice: its events have the same ids and count once.
 
     Exit codes: 0 all read and acknowledged; 1 some records failed; 2 a file cannot be read, or nothing can be sent.
     """
     adapter = make_adapter(tool, instance=instance, tenant=tenant)
-    inputs = [InputFile(name) for name in files]
     client = None if dry_run else open_client(settings)
     problem: str | None = None
-    with _reject_file(rejects) as reject, _progress(inputs, output) as progress:
-        importer = Importer(adapter, client.send if client else _drop, reject=reject, progress=progress.advance)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), disable=output.quiet or not sys.stderr.isatty())
+    with open_to_write(rejects, "--rejects") if rejects else nullcontext() as file, bar:
+        task = TaskID(0)  # of the file being read
+        importer = Importer(
+            adapter,
+            client.send if client else lambda _event: None,
+            reject=file.write if file else None,
+            progress=lambda position: bar.update(task, completed=position),
+        )
         try:
             with client or nullcontext():
-                for source in inputs:
+                for source in map(InputFile, files):
                     with source:
-                        progress.begin(source)
+                        if bar.disable:
+                            output.note(f"reading {source.name}")
+                        task = bar.add_task(source.name, total=source.size)
                         importer.run(source)
         except GrantledgerError as error:
             problem = plain(error)
@@ -63,51 +70,6 @@ def command(  # noqa: PLR0917 - one parameter per flag
     if problem is not None:
         fail(problem)
     raise typer.Exit(SOME_REFUSED if importer.report.failed else 0)
-
-
-def _drop(event: Event) -> None:
-    """Stand in for a client in a dry run."""
-
-
-@contextmanager
-def _reject_file(path: Path | None) -> Iterator[Callable[[bytes], object] | None]:
-    if path is None:
-        yield None
-        return
-    try:
-        file: IO[bytes] = path.open("wb")
-    except OSError as error:
-        fail(f"--rejects: {path} cannot be written ({error.strerror})")
-    with file:
-        yield file.write
-
-
-class _Bar:
-    """Shows how far a file has been read: a bar on a terminal, one line per file elsewhere."""
-
-    def __init__(self, output: Output, bar: Progress | None) -> None:
-        self._output, self._bar = output, bar
-        self._task: Any = None
-
-    def begin(self, source: InputFile) -> None:
-        if self._bar is None:
-            self._output.note(f"reading {source.name}")
-        else:
-            self._task = self._bar.add_task(source.name, total=source.size)
-
-    def advance(self, position: int) -> None:
-        if self._bar is not None:
-            self._bar.update(self._task, completed=position)
-
-
-@contextmanager
-def _progress(inputs: list[InputFile], output: Output) -> Iterator[_Bar]:
-    if output.quiet or not sys.stderr.isatty():
-        yield _Bar(output, None)
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        yield _Bar(output, bar)
 
 
 def _print(report: Report, client: Client | None, problem: str | None, output: Output) -> None:

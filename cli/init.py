@@ -12,8 +12,8 @@ from .output import Output
 def command(settings: Settings, output: Output) -> None:
     """Create a new ledger on your own Kafka cluster: its topics and its key pair. Run it once per deployment.
 
-    It refuses if a ledger or a key exists. It prints the verifier keys: hand them to your auditors over a channel that
-    the operators of the ledger do not control. Back up the private key: without it the ledger cannot continue.
+    It fails if a ledger or a key exists. It prints the verifier keys: hand them to your auditors over a channel that
+    the operators of the ledger do not control. Back up the private key: the ledger cannot continue without it.
 
     Exit codes: 0 created; 1 Kafka does not answer; 2 a ledger or a key exists, or a setting is wrong.
     """

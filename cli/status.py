@@ -17,9 +17,10 @@ from .stack_view import status_table
 
 
 def command(settings: Settings, output: Output) -> None:
-    """Show the status of the stack in the data folder, as `grantledger up` does, whoever started it.
+    """Show the status of the stack that runs in the data folder, as `grantledger up` shows it.
 
-    Without a stack: the processes that `grantledger run` started with this data folder. With -q, only the troubles.
+    Without a stack, show the processes that `grantledger run` started with this data folder. With -q, print only the
+    troubles.
 
     Exit codes: 0 no trouble; 1 a process or a partition has trouble; 2 nothing runs here.
     """

@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 from ..base.errors import EXIT_DEPENDENCY
-from ..kafka.topics import check_topics, create_topics
+from ..kafka.topics import check_topics
+from ..runtime.initialise import ensure_topics
 from ..runtime.settings import Settings
 from ..schemas.topics import topic_specs
 from .output import Output, text_column
@@ -16,9 +17,7 @@ def create(settings: Settings, output: Output) -> None:
 
     Exit codes: 0 all match; 1 something differs, or Kafka does not answer; 2 a topic cannot be created.
     """
-    specs = topic_specs(settings.activity_partitions, settings.payload_retention_days)
-    created = create_topics(settings.cluster(), specs, settings.kafka_replication)
-    output.note(f"created {len(created)} topics; {len(specs) - len(created)} existed")
+    output.note(f"created {ensure_topics(settings)} topics")
     check(settings, output)
 
 

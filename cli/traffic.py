@@ -1,4 +1,4 @@
-"""Simulated traffic: lives of access in the formats of the tools, sent through the real adapters."""
+"""Simulated traffic: lives of grants in the formats of the tools, sent through the real adapters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..runtime.settings import Settings
 from ..simulator.lifecycle import TOOLS, Tool
 from ..simulator.playback import Playback, RecordSink, utc_now
 from ..simulator.scenario import scenarios
-from .errors import fail, suggestion
+from .errors import fail, open_to_write, suggestion
 from .sending import open_client, sending_errors
 
 DEFAULT_LIVES = 20
@@ -34,10 +34,10 @@ class Traffic:
     """Which lives to simulate.
 
     Attributes:
-        lives: how many; None without end.
+        lives: number of lives; None: no end.
         rate: lives per second, in real time; None: all at once, each as if it had just ended.
         seed: the same seed gives the same lives.
-        faults: the share of lives with a planted fault.
+        faults: share of lives with a planted fault.
     """
 
     lives: int | None
@@ -127,10 +127,7 @@ def _files(path: Path, tools: tuple[Tool, ...], stack: ExitStack) -> tuple[Recor
         if tool not in files:
             alone = len(tools) == 1 and tool in tools
             name = path if alone else path.with_name(f"{path.stem}.{tool}{path.suffix}")
-            try:
-                files[tool] = stack.enter_context(name.open("wb"))
-            except OSError as error:
-                fail(f"--write: {name} cannot be written ({error.strerror})")
+            files[tool] = stack.enter_context(open_to_write(name, "--write"))
         return files[tool]
 
     for tool in tools:  # a tool gets its file even without records; the removal checker only with some

@@ -1,4 +1,4 @@
-"""The tree of commands: the name, summary and function of each. Nothing is imported before it is invoked."""
+"""The tree of commands: the name, summary and function of each. A command is imported when it is invoked."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Group:
 
 
 COMMANDS: Mapping[str, Command | Group] = {
-    "up": Command("Start the local stack and stay until Ctrl-C, which drains and stops it.", "up:command"),
-    "demo": Command("Start the local stack with simulated traffic and one overdue grant.", "demo:command"),
-    "status": Command("Show how far the pipeline is and which process has trouble.", "status:command"),
-    "emit": Command("Send events given by flags or as JSON lines.", "emit:command"),
+    "up": Command("Run the local stack until Ctrl-C, which drains and stops it.", "up:command"),
+    "demo": Command("Run the local stack with simulated traffic and one overdue grant.", "demo:command"),
+    "status": Command("Show the progress of the pipeline and the state of its processes.", "status:command"),
+    "emit": Command("Send events, given as flags or as JSON lines.", "emit:command"),
     "import": Command("Send the records of a tool's audit files through its adapter.", "import_:command"),
     "query": Command("Query the store in SQL, read-only.", "query:command"),
     "grants": Group(
-        "See who has access, until when, and what should be gone.",
+        "Show who has access, until when, and which access is overdue.",
         {
             "list": Command("List grants.", "grants:list_command"),
             "show": Command("Show one grant from its request to its removal.", "grant_show:command"),
@@ -39,30 +39,32 @@ COMMANDS: Mapping[str, Command | Group] = {
         default="list",
     ),
     "findings": Group(
-        "See what is wrong, acknowledge it and close it.",
+        "Show, acknowledge and close findings.",
         {
             "list": Command("List open findings.", "findings:list_command"),
-            "show": Command("Show one finding, its evidence and what to do.", "findings:show"),
+            "show": Command("Show one finding, its evidence and the remedy.", "findings:show"),
             "ack": Command("Acknowledge a finding.", "findings:acknowledge"),
             "close": Command("Close a finding, with a reason.", "findings:close"),
         },
         default="list",
     ),
-    "verify": Command("Check every stored record against its hash, signature and anchor.", "verify:command"),
+    "verify": Command("Verify every stored record against its hash, signature and anchor.", "verify:command"),
     "run": Group(
         "Run one process of the pipeline until SIGTERM or Ctrl-C.",
         {
             "seal": Command("Chain and sign every record.", "run.seal:command"),
             "store": Command("Write sealed batches to ClickHouse.", "run.store:command"),
-            "anchor": Command("Anchor the heads of all logs outside, at a fixed interval.", "run.anchor:command"),
+            "anchor": Command(
+                "Write the heads of all logs to external targets, every minute.", "run.anchor:command"
+            ),
             "watch": Command("Follow every grant and report access that did not end on time.", "run.watch:command"),
             "sweep": Command("Compare the findings of the watch with the store, in SQL.", "run.sweep:command"),
             "alert": Command("Deliver findings to Alertmanager and webhooks.", "run.alert:command"),
-            "enforce": Command("Revoke overdue access; a dry run unless told to act.", "run.enforce:command"),
+            "enforce": Command("Revoke overdue access. A dry run unless --carry-out is given.", "run.enforce:command"),
         },
     ),
     "breaker": Group(
-        "See and close the circuit breaker of the enforcer.",
+        "Show or close the circuit breaker of the enforcer.",
         {
             "show": Command("Show whether the breaker is open.", "breaker:show"),
             "close": Command("Close the breaker, with a reason.", "breaker:close"),
@@ -70,7 +72,7 @@ COMMANDS: Mapping[str, Command | Group] = {
         default="show",
     ),
     "channels": Group(
-        "See the alert channels, and enable one again.",
+        "Show the alert channels, or enable one again.",
         {
             "list": Command("List channels, undelivered alerts and failures.", "channels:list_command"),
             "enable": Command("Resume the deliveries of a disabled channel.", "channels:enable"),
@@ -88,6 +90,6 @@ COMMANDS: Mapping[str, Command | Group] = {
     "keys": Command("Print the verifier keys of the logs.", "keys:command"),
     "settings": Command("Print every setting with its value and meaning.", "settings:command"),
     "init": Command("Create a new ledger on your own Kafka cluster.", "init:command"),
-    "erase": Command("Erase the payload of one entry by law.", "erase:command"),
+    "erase": Command("Erase the payload of one entry, as the law may require.", "erase:command"),
 }
 """Every command, in the order in which a newcomer needs them."""

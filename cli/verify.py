@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -44,18 +43,18 @@ def command(
     ] = Origin.clickhouse,
     public_key: Annotated[
         Path | None,
-        typer.Option(help="Public key of the logs, PEM: auditors bring their copy. Default: beside the private key."),
+        typer.Option(help="Public key of the logs, PEM. Auditors use their own copy. Default: beside the private key."),
     ] = None,
     anchors: Annotated[
         Path | None,
         typer.Option(help="File of the anchor target 'file'. Default: the one in the settings, if it exists."),
     ] = None,
 ) -> None:
-    """Verify that all stored evidence is as it was sealed and signed.
+    """Verify that the stored evidence is unchanged since it was sealed and signed.
 
-    Every entry: its payload hash, decoded columns, leaf, and the chain back to the genesis. Every log: the Merkle root
-    and the signatures of every checkpoint. Every anchor: the checkpoints that it covers. All hashing happens in this
-    command, none in the database. docs/ledger.md explains each numbered step.
+    For every entry: its payload hash, decoded columns, leaf, and the chain back to the genesis. For every log: the
+    Merkle root and the signatures of every checkpoint. For every anchor: the checkpoints that it covers. This command
+    computes all hashes itself, not the database. docs/ledger.md explains each numbered step.
 
     Exit codes: 0 sound; 1 tampered: the first bad entry of each log is named; 2 could not check.
     """
@@ -75,22 +74,15 @@ def command(
 
 
 def _verify(settings: Settings, source: Origin, key: bytes, anchors: Path | None, *, quiet: bool) -> Report:
+    columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True, highlight=False)
-    bar = Progress(
-        TextColumn("verifying"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
-    with nullcontext() if quiet or not console.is_terminal else bar:
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task("entries", total=None)
 
         def progress(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total or None)
 
-        # Anchors from outside first: everything that they cover was stored before.
+        # Outside anchors first: everything that they cover was stored before.
         outside = list(read_anchor_file(anchors)) if anchors is not None else []
         deployment, keys = settings.require_deployment(), LogKeys.single(key)
         if source is Origin.kafka:

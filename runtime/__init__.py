@@ -1,1 +1,1 @@
-"""What holds the parts together: settings, the local stack, supervisor, metrics, logging."""
+"""Settings, keys, the local stack and its status. Every error is a GrantledgerError, with a message for people."""

@@ -29,9 +29,6 @@ def decide_finding(
     Args:
         finding: its row of the view ``findings``; the event gets the same fields.
         accept_index: on an ``event_conflict``: index of the entry with the accepted version.
-
-    Raises:
-        KafkaUnavailableError: Kafka has not acknowledged the event.
     """
     now = datetime.now(UTC)
     rule, key, deadline = finding["rule"], finding["key"], finding["deadline"]
@@ -63,11 +60,7 @@ def decide_finding(
 
 
 def erase_payload(cluster: Cluster, deployment: str, origin: str, index: int, *, person: str, legal_basis: str) -> None:
-    """Publish that the payload of an entry must be erased; the stores act on this event.
-
-    Raises:
-        KafkaUnavailableError: Kafka has not acknowledged the event.
-    """
+    """Publish that the payload of an entry must be erased; the stores act on this event."""
     now = datetime.now(UTC)
     place = f"{origin}#{index}"
     event = Event(

@@ -20,11 +20,7 @@ def schema_registry(settings: Settings) -> SchemaRegistry | None:
 
 
 def writer_schemas(settings: Settings) -> list[WriterSchema]:
-    """Return the current schema by its fingerprint, and by its registry ids if there is a registry.
-
-    Raises:
-        RegistryError: the registry does not answer or rejects the schema.
-    """
+    """Return the current schema by its fingerprint, and by its registry ids if there is a registry."""
     schema = event_schema()
     schemas = [schema]
     if registry := schema_registry(settings):
@@ -35,11 +31,7 @@ def writer_schemas(settings: Settings) -> list[WriterSchema]:
 
 
 def schema_catalog(settings: Settings) -> SchemaCatalog:
-    """Return the catalog of all schemas that events may be written with, including those of earlier versions.
-
-    Raises:
-        RegistryError: the registry does not answer or rejects the schema.
-    """
+    """Return the catalog of all schemas that events may be written with, including those of earlier versions."""
     # A released schema and the current one may differ in documentation only: then they have one fingerprint.
     every = (*released_event_schemas(), *writer_schemas(settings))
     return SchemaCatalog(tuple({schema.prefix: schema for schema in every}.values()))

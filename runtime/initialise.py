@@ -12,12 +12,7 @@ from .settings import Settings
 
 
 def initialise(settings: Settings) -> int:
-    """Create the topics that are missing and the key pair. Returns the number of topics created.
-
-    Raises:
-        KeyUnavailableError: a ledger or a key exists, or the key cannot be written.
-        KafkaUnavailableError: Kafka does not answer.
-    """
+    """Create the topics that are missing and the key pair. Returns the number of topics created."""
     deployment = settings.require_deployment()
     if settings.private_key_path.exists():
         raise KeyUnavailableError(f"the private key {settings.private_key_path} (key_file) exists already")
@@ -32,21 +27,13 @@ def initialise(settings: Settings) -> int:
 
 
 def ensure_topics(settings: Settings) -> int:
-    """Create the topics that are missing, and return their number.
-
-    Raises:
-        KafkaUnavailableError: Kafka does not answer.
-    """
+    """Create the topics that are missing, and return their number."""
     specs = topic_specs(settings.activity_partitions, settings.payload_retention_days)
     return len(create_topics(settings.cluster(), specs, settings.kafka_replication))
 
 
 def ledger_exists(cluster: Cluster, deployment: str) -> bool:
-    """Return whether sealed batches or anchors exist or have existed, or sealers have committed an offset.
-
-    Raises:
-        KafkaUnavailableError: Kafka does not answer, so nobody can tell.
-    """
+    """Return whether sealed batches or anchors exist or have existed, or sealers have committed an offset."""
     for topic, identity in identify_topics(cluster, (*SEALED_TOPICS, ANCHORS_TOPIC)).items():
         for partition in range(identity.partitions):
             if end_offset(cluster, topic, partition, committed=False) > 0:

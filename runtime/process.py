@@ -43,11 +43,7 @@ def configure_logs(settings: Settings) -> None:
 
 @contextmanager
 def serving(name: str, settings: Settings) -> Iterator[None]:
-    """Run a process with log lines, a metrics endpoint, and a status file in the data folder.
-
-    Raises:
-        SettingsError: the address of the metrics endpoint cannot be used.
-    """
+    """Run a process with log lines, a metrics endpoint, and a status file in the data folder."""
     configure_logs(settings)
     host = settings.metrics_host
     try:
@@ -69,6 +65,13 @@ def serving(name: str, settings: Settings) -> Iterator[None]:
         path.unlink(missing_ok=True)
         server.shutdown()
         log.info("stopped", process=name)
+
+
+def run_process(name: str, settings: Settings, run: Callable[[], None], stop: Callable[[], None]) -> None:
+    """Run a process until it returns; SIGTERM and SIGINT call ``stop``."""
+    with serving(name, settings):
+        on_stop_signal(stop)
+        run()
 
 
 def status_path(data_dir: Path, name: str) -> Path:

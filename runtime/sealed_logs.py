@@ -14,9 +14,6 @@ def sealed_logs(settings: Settings, public_key: bytes | None = None) -> SealedLo
 
     Args:
         public_key: of a process that has the private key. Other processes read it from its file.
-
-    Raises:
-        KeyUnavailableError: the file with the public key is missing or unreadable.
     """
     cluster, deployment = settings.cluster(), settings.require_deployment()
     keys = LogKeys.single(public_key or load_public_key(settings))

@@ -1,9 +1,4 @@
-"""Every setting of grantledger, in one typed place.
-
-A setting comes, first found wins, from the command line, from the environment (``GRANTLEDGER_`` and the upper-case
-name, for example ``GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS``), from a TOML file (``--config`` or ``GRANTLEDGER_CONFIG``),
-and from what a running local stack wrote into its data folder.
-"""
+"""All settings, from the command line, the environment, a TOML file and the running local stack, in this order."""
 
 from __future__ import annotations
 
@@ -34,33 +29,33 @@ _USERINFO = re.compile(r"://[^/@\s]*@")
 
 
 class SettingsError(UsageError):
-    """A setting is missing or wrong; the message names it and what to do."""
+    """A setting is missing or wrong; the message names it and the remedy."""
 
 
 class Settings(BaseModel):
-    """All settings. Their descriptions are the documentation: ``grantledger settings`` and docs/settings.md."""
+    """All settings. ``grantledger settings`` and docs/settings.md show their descriptions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data_dir: Path = Field(
         DEFAULT_DATA_DIR, description="Folder with the keys, the local stack and the embedded store."
     )
-    config: Path | None = Field(None, description="TOML file with settings, in place of --config.")
+    config: Path | None = Field(None, description="TOML file with settings, instead of --config.")
     deployment: str = Field(
         "",
         max_length=150,
         pattern=r"^[a-z0-9.-]*$",
-        description="Name of this deployment, unique in the world: the first part of the origin of every log. "
-        "The local stack generates one with a random suffix.",
+        description="Globally unique name of this deployment: the first part of the origin of every log. The local "
+        "stack generates one with a random suffix.",
     )
     kafka_bootstrap_servers: str = Field("", description="Kafka brokers, host:port, comma-separated.")
     kafka_options: dict[str, str | int | float | bool] = Field(
         default_factory=dict,
-        description="Options passed through to librdkafka, for TLS and SASL: a TOML table, or JSON in the "
+        description="Options for librdkafka, such as those for TLS and SASL: a TOML table, or JSON in the "
         'environment. Example: {"security.protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-512"}.',
     )
     kafka_sasl_password: SecretStr = Field(
-        SecretStr(""), description="Password for SASL. It is not part of kafka_options, so that it is never printed."
+        SecretStr(""), description="Password for SASL. It is not in kafka_options, so that it is never printed."
     )
     kafka_replication: int = Field(
         0,
@@ -75,7 +70,7 @@ class Settings(BaseModel):
         description="Prefix of every topic name, so that several deployments can share a Kafka cluster.",
     )
     schema_registry_url: str = Field(
-        "", description="Confluent-compatible schema registry. If set, events are framed with its schema ids."
+        "", description="URL of a Confluent-compatible schema registry. If set, events carry its schema ids."
     )
     schema_registry_user: str = Field("", description="User for the schema registry, if it requires one.")
     schema_registry_password: SecretStr = Field(SecretStr(""), description="Password for the schema registry.")
@@ -89,7 +84,7 @@ class Settings(BaseModel):
     clickhouse_database: str = Field("audit", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Database of the store.")
     clickhouse_options: dict[str, Any] = Field(
         default_factory=dict,
-        description="Arguments passed through to clickhouse_connect.get_client, for example ca_cert or verify.",
+        description="Further arguments of clickhouse_connect.get_client, for example ca_cert or verify.",
     )
     key_file: Path | None = Field(
         None,
@@ -97,8 +92,8 @@ class Settings(BaseModel):
     )
     public_key_file: Path | None = Field(
         None,
-        description="Public key of the logs, PEM. Every process that reads sealed topics needs it. Default: beside the "
-        "private key, with the suffix .pub.",
+        description="Public key of the logs, PEM. Every process that reads sealed topics needs it. Default: beside "
+        "the private key, with the suffix .pub.",
     )
     key_passphrase: SecretStr | None = Field(None, description="Passphrase of the private key.")
     key_passphrase_file: Path | None = Field(
@@ -113,13 +108,15 @@ class Settings(BaseModel):
         1.0,
         ge=0.0,
         le=60.0,
-        description="Longest time that an entry of access.activity waits before its batch is sealed. Entries that "
-        "deadlines depend on wait 0.2 s at most.",
+        description="Longest time that an entry of access.activity waits for its batch. Entries that deadlines depend "
+        "on wait 0.2 s at most.",
     )
-    head_restate_seconds: float = Field(86_400.0, ge=1.0, description="How often an idle log restates its signed head.")
+    head_restate_seconds: float = Field(
+        86_400.0, ge=1.0, description="Time after which an idle log restates its signed head."
+    )
     anchor_interval_seconds: float = Field(60.0, ge=0.1, description="Time between anchors.")
     anchor_targets: tuple[Literal["file"], ...] = Field(
-        ("file",), description="Outside targets that anchors are written to."
+        ("file",), description="Targets outside the pipeline that anchors are written to."
     )
     anchor_file: Path | None = Field(
         None,
@@ -138,19 +135,21 @@ class Settings(BaseModel):
         300.0,
         ge=1.0,
         le=86_400.0,
-        description="If sealing lags longer than this, the watch judges anyway and marks findings as unconfirmed.",
+        description="If sealing lags more than this, the watch judges deadlines anyway and marks its findings as "
+        "unconfirmed.",
     )
     watch_snapshot_seconds: float = Field(
         300.0,
         ge=0.1,
         le=86_400.0,
-        description="Time between snapshots of the watch. After a start it reads the log from the last snapshot.",
+        description="Time between snapshots of the watch. After a start, it replays the log from the last snapshot.",
     )
     watch_keep_days: int = Field(
         30,
         ge=1,
         le=3650,
-        description="How many days the watch keeps grants and sessions after their end. Later records count as new.",
+        description="Days that the watch keeps grants and sessions after their end. Later records of them count as "
+        "new.",
     )
     alert_config: Path | None = Field(None, description="TOML file with the alert channels: Alertmanager and webhooks.")
     alert_outbox: Path | None = Field(
@@ -164,38 +163,37 @@ class Settings(BaseModel):
     )
     enforce_carry_out: bool = Field(
         False,
-        description="Whether the enforcer revokes. Otherwise a dry run reports what would be revoked.",
+        description="Whether the enforcer revokes access. If not, it only reports what it would revoke (dry run).",
     )
     enforce_max_per_window: int = Field(
         20,
         ge=1,
         le=100_000,
-        description="How many revocations the enforcer starts in a window. One more opens its breaker, and it stops "
-        "until a person closes the breaker.",
+        description="Maximum number of revocations per window. One more opens the breaker of the enforcer, which "
+        "stops it until a person closes the breaker.",
     )
-    enforce_window_seconds: float = Field(3600.0, ge=1.0, le=604_800.0, description="Length of this window.")
+    enforce_window_seconds: float = Field(3600.0, ge=1.0, le=604_800.0, description="Length of that window.")
     enforce_attempts: int = Field(
-        5, ge=1, le=100, description="How often the enforcer attempts one revocation before it gives up."
+        5, ge=1, le=100, description="Number of attempts at one revocation before the enforcer gives up."
     )
     kafka_port: int | None = Field(
         None,
         ge=0,
         le=65_535,
-        description="Loopback port of the local Kafka; 0: any free port. Default: the port that the data folder had "
-        "before, or 19092, or any free port if that is taken.",
+        description="Loopback port of the local Kafka; 0: any free port. Default: the previous port of the data "
+        "folder, else 19092, or any free port if that is taken.",
     )
     sql_port: int | None = Field(
         None,
         ge=0,
         le=65_535,
-        description="Loopback port of the SQL endpoint of the embedded store; 0: any free port. Default: 18123, or any "
-        "free port if that is taken.",
+        description="Loopback port of the SQL endpoint of the embedded store; 0: any free port. Default: 18123, or "
+        "any free port if that is taken.",
     )
     metrics_host: str = Field(
         "127.0.0.1",
-        description="Address on which a process serves its Prometheus metrics. For a Prometheus on another machine, an "
-        "address of this one, or 0.0.0.0; metrics contain names and numbers, but anybody who reaches them can read "
-        "them.",
+        description="Address on which a process serves its Prometheus metrics. For a Prometheus on another machine, "
+        "use an address of this machine, or 0.0.0.0. Metrics contain only names and numbers, but need no password.",
     )
     metrics_port: int = Field(
         0, ge=0, le=65_535, description="Port of the Prometheus metrics; 0: any free port, which the log names."
@@ -213,11 +211,7 @@ class Settings(BaseModel):
         return options
 
     def kafka_client_options(self) -> dict[str, Any]:
-        """Return the librdkafka options that all clients have in common.
-
-        Raises:
-            SettingsError: no broker is set.
-        """
+        """Return the librdkafka options of all clients."""
         if not self.kafka_bootstrap_servers:
             raise SettingsError(
                 "no Kafka broker: set GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS, or give the data folder of a running local "
@@ -229,27 +223,19 @@ class Settings(BaseModel):
         return options
 
     def cluster(self) -> Cluster:
-        """Return the Kafka cluster of this deployment.
-
-        Raises:
-            SettingsError: no broker is set.
-        """
+        """Return the Kafka cluster of this deployment."""
         from ..kafka.cluster import Cluster
 
         return Cluster(self.kafka_client_options(), self.topic_prefix)
 
     def require_deployment(self) -> str:
-        """Return the name of the deployment.
-
-        Raises:
-            SettingsError: it is not set.
-        """
+        """Return the name of the deployment."""
         if not self.deployment:
             raise SettingsError("no deployment name: set GRANTLEDGER_DEPLOYMENT, for example prod.example.com")
         return self.deployment
 
     def shown(self, name: str) -> str:
-        """Return the value of a setting for people: empty if there is none, and never a secret."""
+        """Return the value of a setting as text: empty if there is none, and never a secret."""
         value = getattr(self, name)
         if isinstance(value, SecretStr):
             return "(secret)" if value.get_secret_value() else ""
@@ -286,25 +272,14 @@ class Settings(BaseModel):
         return self.alert_outbox or self.data_dir / "alerts" / "outbox.sqlite3"
 
 
-def load_settings(data_dir: Path | None = None, config: Path | None = None, **overrides: Any) -> Settings:
-    """Read the settings from all their sources.
-
-    Args:
-        data_dir: the data folder from the command line.
-        config: the TOML file from the command line.
-        overrides: settings from the command line; None is left out.
-
-    Raises:
-        SettingsError: settings are unknown or wrong, or a file cannot be read; names every one of them.
-    """
-    line = overrides | {"data_dir": data_dir, "config": config}
-    given = {name: value for name, value in line.items() if value is not None}
+def load_settings(data_dir: Path | None = None, config: Path | None = None) -> Settings:
+    """Read the settings from all sources. The arguments are from the command line."""
     problems: list[str] = []
-    environment = _from_environment(problems)
-    values: dict[str, Any] = environment | given
+    given = {"data_dir": data_dir, "config": config}
+    values = _from_environment(problems) | {name: value for name, value in given.items() if value is not None}
     if path := values.get("config"):
         try:
-            # The file alone is validated first: its errors then name their lines.
+            # Validated alone first, so that its errors have line numbers.
             found = load_toml(Path(path), Settings)
             values = {name: getattr(found, name) for name in found.model_fields_set} | values
         except ConfigError as error:
@@ -321,7 +296,7 @@ def load_settings(data_dir: Path | None = None, config: Path | None = None, **ov
 
 
 def _from_environment(problems: list[str]) -> dict[str, Any]:
-    """Return the settings in the environment; tables and lists are JSON there."""
+    """Return the settings in the environment, where tables and lists are JSON."""
     values: dict[str, Any] = {}
     for name, field in Settings.model_fields.items():
         if (text := os.environ.get(PREFIX + name.upper())) is None or (name == "config" and not text):
@@ -341,7 +316,7 @@ def _from_environment(problems: list[str]) -> dict[str, Any]:
 
 
 def _problems(error: ValidationError, prefix: str) -> list[str]:
-    """Return one line per problem. Values are left out: they may be secrets."""
+    """Return one line per problem, without values: they may be secrets."""
     lines = []
     for problem in error.errors(include_input=False, include_url=False):
         name = str(problem["loc"][0]) if problem["loc"] else "settings"
@@ -350,7 +325,7 @@ def _problems(error: ValidationError, prefix: str) -> list[str]:
 
 
 def read_deployment(data_dir: Path) -> dict[str, Any]:
-    """Return the deployment that the data folder belongs to, if a local stack has run there."""
+    """Return the deployment of the data folder, if a local stack has run there."""
     try:
         return {"deployment": (data_dir / DEPLOYMENT_FILE).read_text("utf-8").strip()}
     except OSError:
@@ -361,11 +336,19 @@ def read_stack(data_dir: Path) -> dict[str, Any]:
     """Return the settings of the running local stack; empty if none runs."""
     try:
         stack: dict[str, Any] = json.loads((data_dir / STACK_FILE).read_text("utf-8"))
-        os.kill(int(stack["pid"]), 0)
-    except (FileNotFoundError, ProcessLookupError):
+        return stack if is_running(int(stack["pid"])) else {}
+    except FileNotFoundError:
         return {}
-    except PermissionError:  # it runs as another user
-        return stack
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise SettingsError(f"{data_dir / STACK_FILE} cannot be read: {error}") from error
-    return stack
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process with this id runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it runs as another user
+        return True
+    return True

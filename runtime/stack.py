@@ -46,13 +46,7 @@ class Stack:
         self.settings = settings
 
     def start(self) -> None:
-        """Start Kafka, unless the settings name brokers, and all processes.
-
-        Raises:
-            SettingsError: another stack runs in the data folder, or the folder belongs to another deployment.
-            GrantledgerError: Kafka cannot be started; names the cause.
-            KeyUnavailableError: the key of an existing ledger is missing.
-        """
+        """Start Kafka, unless the settings name brokers, and all processes."""
         data = self._given.data_dir
         self._lock = _lock_folder(data)
         deployment = self._deployment(data)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from ..schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from .metrics_reader import Samples, read_samples
 from .open_findings import FindingCount
 from .process import status_path
-from .settings import Settings, read_stack
+from .settings import Settings, is_running, read_stack
 
 PROCESSES = ("seal", "store", "anchor", "watch", "sweep", "alert", "enforce")
 SUPERVISOR_FILE = Path("run") / "processes.json"
@@ -107,7 +106,7 @@ def processes_here(settings: Settings) -> list[ProcessStatus]:
             pid = int(json.loads(status_path(settings.data_dir, name).read_text())["pid"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        trouble = None if _runs(pid) else f"{name} (pid {pid}) ended without a clean stop"
+        trouble = None if is_running(pid) else f"{name} (pid {pid}) ended without a clean stop"
         alone.append(ProcessStatus(name, pid, trouble=trouble))
     return alone
 
@@ -138,13 +137,3 @@ def total(samples: Samples, name: str) -> int:
 def _time(samples: Samples, name: str) -> datetime | None:
     seconds = samples.get((name, ""), 0.0)
     return datetime.fromtimestamp(seconds, UTC) if seconds else None
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

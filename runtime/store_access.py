@@ -52,9 +52,6 @@ def open_store(settings: Settings, *, gated: bool = False, shared: bool = False)
         gated: only statements that read are accepted. On a server, ``readonly`` and the user's rights enforce it, on
             the embedded engine the SQL endpoint.
         shared: never open the folder of the embedded engine here, because its owner could not start meanwhile.
-
-    Raises:
-        StoreUnavailableError: there is no store yet, or it cannot be reached.
     """
     address = store_address(settings)
     if not address.embedded:
@@ -89,11 +86,7 @@ def open_store(settings: Settings, *, gated: bool = False, shared: bool = False)
 
 @contextmanager
 def ask_store(settings: Settings, *, gated: bool = True, shared: bool = False) -> Iterator[Ask]:
-    """Open the store for queries. Arguments as for :func:`open_store`; times in rows have their zone, UTC.
-
-    Raises:
-        StoreUnavailableError: the store cannot be reached, or a query fails.
-    """
+    """Open the store for queries. Arguments as for :func:`open_store`; times in rows have their zone, UTC."""
     with open_store(settings, gated=gated, shared=shared) as client:
 
         def ask(sql: str, **values: object) -> list[Row]:

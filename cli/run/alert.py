@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...base.toml import load_toml
-from ...runtime.process import on_stop_signal, serving
+from ...runtime.process import run_process
 from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings, SettingsError
 from ...sinks.alerts.config import AlertConfig
@@ -13,13 +13,13 @@ from ...sinks.alerts.service import Alerting
 
 
 def command(settings: Settings) -> None:
-    """Deliver findings to Alertmanager and webhooks: each at least once, with an id that receivers deduplicate by.
+    """Deliver findings to Alertmanager and webhooks, each at least once, with an id for deduplication.
 
-    Run one per deployment. Undelivered alerts are in the outbox in the data folder and continue after a restart;
+    Run one per deployment. Undelivered alerts are in an outbox in the data folder, and a restart continues with them;
     `grantledger channels` lists them.
 
     Exit codes: 0 stopped on request; 1 the outbox cannot be used: restart it; 2 a setting or the channels' file is
-    wrong; 3 the sealed log of findings is discontinuous: an alert reports it, and a person must look.
+    wrong; 3 the sealed log of findings is discontinuous: an alert reports it, and a person must investigate.
     """
     if settings.alert_config is None:
         raise SettingsError("there are no alert channels: set GRANTLEDGER_ALERT_CONFIG to the TOML file that has them")
@@ -35,8 +35,6 @@ def command(settings: Settings) -> None:
             first_start_hours=config.first_start_hours,
             keep=config.keep_days * 86_400,
         )
-        with serving("alert", settings):
-            on_stop_signal(alerting.stop)
-            alerting.run()
+        run_process("alert", settings, alerting.run, alerting.stop)
     finally:
         lock.release()

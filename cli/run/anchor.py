@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from ...processors.anchor import Anchorer
 from ...runtime.keys import load_signer
-from ...runtime.process import on_stop_signal, serving
+from ...runtime.process import run_process
 from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings
 from ...sinks.file_target import FileTarget
 
 
 def command(settings: Settings) -> None:
-    """Anchor the heads of all logs: every minute they go into one signed entry, which every target stores outside.
+    """Anchor the heads of all logs: every minute, write one signed entry with all of them to every external target.
 
     Run one per deployment: a second one fences off the first.
 
     A log that is rolled back or does not verify is no longer anchored, with a critical finding; the others continue.
 
     Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting is wrong; 3 the last
-    anchor or every log does not verify: a person must look.
+    anchor or every log does not verify: a person must investigate.
     """
     signer = load_signer(settings)
     logs = sealed_logs(settings, signer.public_key)
-    with serving("anchor", settings):
-        targets = [FileTarget(settings.anchor_path)] if "file" in settings.anchor_targets else []
-        anchorer = Anchorer(logs, signer, targets, interval=settings.anchor_interval_seconds)
-        on_stop_signal(anchorer.stop)
-        anchorer.run()
+    targets = [FileTarget(settings.anchor_path)] if "file" in settings.anchor_targets else []
+    anchorer = Anchorer(logs, signer, targets, interval=settings.anchor_interval_seconds)
+    run_process("anchor", settings, anchorer.run, anchorer.stop)

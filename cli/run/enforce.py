@@ -14,7 +14,7 @@ from ...enforcers.engine import Limits
 from ...enforcers.plugins import build_plugins
 from ...enforcers.policy import EnforcementPolicy
 from ...runtime.event_schemas import schema_catalog
-from ...runtime.process import on_stop_signal, serving
+from ...runtime.process import run_process
 from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings, SettingsError
 
@@ -25,12 +25,12 @@ def command(
         bool, typer.Option("--carry-out", help="Revoke. Without it, only report what would be revoked.")
     ] = False,
 ) -> None:
-    """Revoke access as the commands in access.commands demand.
+    """Revoke access, following the commands in access.commands.
 
     Run one per deployment: a second one fences off the first.
 
     Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting or the policy is wrong;
-    3 the breaker is open: look into it, then `grantledger breaker close --reason …`.
+    3 the breaker is open: check the revocations, then run `grantledger breaker close --reason …`.
     """
     logs = sealed_logs(settings)
     if settings.enforce_config is None:
@@ -52,6 +52,4 @@ def command(
         carry_out=carry_out or settings.enforce_carry_out,
         now=lambda: datetime.now(UTC),
     )
-    with serving("enforce", settings):
-        on_stop_signal(enforcer.stop)
-        enforcer.run()
+    run_process("enforce", settings, enforcer.run, enforcer.stop)

@@ -18,7 +18,7 @@ def command(settings: Settings) -> None:
     with `grantledger init`, never by the sealer.
 
     Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting is wrong; 3 the ledger
-    contradicts Kafka: a person must look.
+    contradicts Kafka: a person must investigate.
     """
     signer = load_signer(settings)
     logs = sealed_logs(settings, signer.public_key)

@@ -20,7 +20,7 @@ def command(settings: Settings) -> None:
     read-only, with the credential in run/sql.json in the data folder.
 
     Exit codes: 0 stopped on request; 1 lost Kafka or ClickHouse: restart it; 2 a setting is wrong; 3 Kafka and
-    ClickHouse contradict each other: a person must look.
+    ClickHouse contradict each other: a person must investigate.
     """
     address = store_address(settings)
     with ExitStack() as stack:

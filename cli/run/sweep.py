@@ -6,7 +6,7 @@ from functools import partial
 
 from ...processors.policy import load_policy
 from ...processors.sweep.sweeper import Sweeper
-from ...runtime.process import on_stop_signal, serving
+from ...runtime.process import run_process
 from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings
 from ...runtime.store_access import ask_store, is_live
@@ -15,7 +15,7 @@ from ...runtime.store_access import ask_store, is_live
 def command(settings: Settings) -> None:
     """Query the store for overdue access every minute, and compare the result with the findings of the watch.
 
-    If the watch disagrees twice in a row, that is a finding: sweep_difference. Access that several grants share is left
+    If they differ in two sweeps in a row, that is a finding: sweep_difference. Access that several grants share is left
     to the watch.
 
     Exit codes: 0 stopped on request; 1 lost Kafka: restart it; 2 a setting or the policy is wrong.
@@ -27,6 +27,4 @@ def command(settings: Settings) -> None:
         policy=load_policy(settings.watch_policy),
         interval=settings.sweep_interval_seconds,
     )
-    with serving("sweep", settings):
-        on_stop_signal(sweeper.stop)
-        sweeper.run()
+    run_process("sweep", settings, sweeper.run, sweeper.stop)

@@ -28,6 +28,7 @@ CREATE VIEW events
     args Array(String) COMMENT 'Arguments of the command',
     query String COMMENT 'Query',
     exit_code Nullable(Int64) COMMENT 'Exit code of the command',
+    finding_rule LowCardinality(String) COMMENT 'Rule of the finding, on events of the pipeline',
     source_system LowCardinality(String) COMMENT 'The tool',
     source_instance LowCardinality(String) COMMENT 'Installation of the tool',
     native_type LowCardinality(String) COMMENT 'The tool''s own name for the event',
@@ -42,8 +43,8 @@ CREATE VIEW events
 AS SELECT
     append_time, occurred_at, event_type, outcome, subject_id, actor_id, actor_kind, resource_kind, resource_id,
     resource_environment, entitlement, grant_id, request_id, session_id, approvals, starts_at, expires_at, expiry_source,
-    removal_evidence, reason, ticket, error, client_ip, command, args, query, exit_code, source_system, source_instance,
-    native_type, native_id, tenant, event_id, raw, origin, `index`, sealed_at
+    removal_evidence, reason, ticket, error, client_ip, command, args, query, exit_code, finding_rule,
+    source_system, source_instance, native_type, native_id, tenant, event_id, raw, origin, `index`, sealed_at
 FROM entries
 WHERE decode_error = ''
 COMMENT 'Every decoded event, with its place in the ledger';

@@ -23,6 +23,7 @@ from grantledger.runtime.open_findings import OpenFindings
 from grantledger.runtime.settings import load_settings
 from grantledger.runtime.store_access import open_store
 from grantledger.schemas.event import Actor, Approval
+from grantledger.schemas.finding_rules import FINDING_RULES
 from grantledger.sinks.clickhouse import StoreAddress, StoreUnavailableError, connect
 from support.access_store import DEPLOYMENT, Story, fill, opened_elsewhere
 from support.command import invoke
@@ -299,6 +300,8 @@ def test_the_same_as_json(story: Story, data_dir: Path) -> None:
 
 def test_the_state_of_an_open_grant(story: Story, data_dir: Path) -> None:
     overdue = run(data_dir, "grants", "show", "g-overdue")[1]
+    opened = line_of(overdue, "finding.opened")
+    assert f"overdue: {FINDING_RULES['overdue'].summary}" in opened and "outcome" not in opened
     assert f"overdue, found {moment(story.at(-124))}; best evidence of a removal: api_accepted" in overdue
     assert re.search("deadline " + distances(story, -125.5, "{} late"), overdue)
     raced = line_of(run(data_dir, "grants", "show", "g-raced")[1], "state")

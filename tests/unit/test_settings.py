@@ -72,8 +72,8 @@ def test_the_command_line_comes_before_the_environment_before_the_file_before_th
     monkeypatch.setenv("GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS", "from-env:1")
     settings = load_settings(tmp_path, path)
     assert (settings.deployment, settings.kafka_bootstrap_servers, settings.sql_port) == ("from-file", "from-env:1", 2)
-    settings = load_settings(tmp_path, path, kafka_bootstrap_servers="given:1", sql_port=None)
-    assert (settings.kafka_bootstrap_servers, settings.sql_port) == ("given:1", 2)
+    monkeypatch.setenv("GRANTLEDGER_DATA_DIR", "/from/env")
+    assert load_settings(tmp_path, path).data_dir == tmp_path
 
 
 def test_the_deployment_of_a_data_folder(tmp_path: Path) -> None:
