@@ -54,9 +54,7 @@ COMMANDS: Mapping[str, Command | Group] = {
         {
             "seal": Command("Chain and sign every record.", "run.seal:command"),
             "store": Command("Write sealed batches to ClickHouse.", "run.store:command"),
-            "anchor": Command(
-                "Write the heads of all logs to external targets, every minute.", "run.anchor:command"
-            ),
+            "anchor": Command("Write the heads of all logs to external targets, every minute.", "run.anchor:command"),
             "watch": Command("Follow every grant and report access that did not end on time.", "run.watch:command"),
             "sweep": Command("Compare the findings of the watch with the store, in SQL.", "run.sweep:command"),
             "alert": Command("Deliver findings to Alertmanager and webhooks.", "run.alert:command"),
