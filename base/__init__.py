@@ -1,1 +1,1 @@
-"""What every folder may use: the base error class, the retry policy, the TOML loader."""
+"""Shared by all folders: the base error class, the retry policy, the TOML loader, secrets."""

@@ -1,6 +1,6 @@
-"""The base of our own errors: whether a retry helps, and the exit code that says so to a supervisor.
+"""The base of our own errors: whether a retry helps, and the exit code for a supervisor.
 
-Three kinds are enough. A command prints any of them as one line, without a traceback; everything else is a bug.
+A command prints these errors as one line, without a traceback. Any other exception is a bug.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ EXIT_DEPENDENCY = 1
 EXIT_USAGE = 2
 """A setting, a file or an argument is missing or wrong."""
 EXIT_STOPPED = 3
-"""The ledger contradicts itself or its surroundings. Restarting changes nothing; a person must look."""
+"""The ledger contradicts itself or its surroundings. A restart changes nothing; a person must investigate."""
 
 
 class GrantledgerError(Exception):
-    """Base of the errors that people see. The message says what is wrong, where, and what to do."""
+    """Base of the errors that people see. The message contains the problem, the place and the remedy."""
 
     retryable: ClassVar[bool] = False
-    """Whether the same operation may succeed later without anybody changing anything."""
+    """Whether the same operation may succeed later, without any change."""
     exit_code: ClassVar[int] = EXIT_DEPENDENCY
 
 

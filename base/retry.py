@@ -1,4 +1,4 @@
-"""The one retry policy: exponential backoff up to a cap, until a call succeeds, times out, or fails for good."""
+"""The retry policy: exponential backoff up to a cap, until a call succeeds, times out, or fails permanently."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def retry(
     """Return the result of ``call``; repeat it while it raises a retryable error.
 
     Args:
-        retryable: whether an error is worth another attempt. It may also look at the clock or at a stop flag.
+        retryable: whether to retry after an error. It may also check the clock or a stop flag.
         timeout: seconds after which the last error is raised instead. None: no limit.
         first_wait: seconds before the second attempt; each further wait is twice as long.
         longest_wait: cap of a single wait, in seconds.
         on_retry: called with the error before each wait.
-        sleep: waits so many seconds. An exception that it raises ends the retries.
+        sleep: waits for a number of seconds. An exception from it ends the retries.
     """
 
     def before_sleep(state: RetryCallState) -> None:

@@ -1,4 +1,4 @@
-"""Where a configuration file finds a secret: in an environment variable or in a file, never in the file itself."""
+"""Secrets of configuration files: in an environment variable or in another file, never in the file itself."""
 
 from __future__ import annotations
 

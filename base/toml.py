@@ -99,7 +99,7 @@ class _Source:
         return f"; did you mean {near[0]}?" if near else ""
 
     def _variants(self, node: Mapping[str, Any], value: Any) -> Iterator[Mapping[str, Any]]:
-        """Yield the schemas that a schema may stand for. Of a discriminated union only the one that fits the value."""
+        """Yield the variants of a schema. Of a discriminated union, only the one that fits the value."""
         if "$ref" in node:
             yield from self._variants(self._schema["$defs"][node["$ref"].rpartition("/")[2]], value)
             return
@@ -122,7 +122,7 @@ class _Source:
 def _lines_of_keys(text: str) -> dict[_Keys, int]:
     """Return the line, from 1, of the statement that introduces each key or table.
 
-    ``tomllib`` keeps no positions, but it parses every statement by itself.
+    ``tomllib`` keeps no positions, but it parses every single statement.
     """
     lines: dict[_Keys, int] = {}
     sizes: Counter[_Keys] = Counter()  # of arrays of tables

@@ -1,10 +1,10 @@
-"""The command line: one small module a command, put together here. A command is imported only when it is asked for."""
+"""The command line: one module per command, imported when the command is invoked."""
 
 from __future__ import annotations
 
 import os
 
-# Nothing here multiplies matrices; numpy's library for it would start a thread a processor, in every process.
+# numpy's matrix library would start a thread per processor in every process; nothing here multiplies matrices.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from .app import main

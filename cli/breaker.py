@@ -12,9 +12,8 @@ from ..runtime.event_schemas import schema_catalog
 from ..runtime.process import configure_logs
 from ..runtime.sealed_logs import sealed_logs
 from ..runtime.settings import Settings
-from .errors import fail
 from .output import Output
-from .person import PersonOption, person
+from .person import PersonOption, person, required
 
 
 def show(settings: Settings, output: Output) -> None:
@@ -46,21 +45,20 @@ def show(settings: Settings, output: Output) -> None:
 
 def close(
     settings: Settings,
-    reason: Annotated[str, typer.Option(help="Why the revocations may continue; goes on record.")],
+    reason: Annotated[str, typer.Option(help="Why the revocations may continue, for the record.")],
     name: PersonOption = "",
 ) -> None:
     """Close the breaker, so that the enforcer continues. The decision is sealed, with your name and reason.
 
     Exit codes: 0 closed, or it was not open; 1 Kafka does not answer; 2 a setting or an option is wrong.
     """
-    if not reason.strip():
-        fail("--reason must not be empty: it goes on record")
+    reason = required(reason, "--reason")
     configure_logs(settings)
     was_open = close_breaker(
         sealed_logs(settings),
         catalog=schema_catalog(settings),
         now=lambda: datetime.now(UTC),
         person=person(name),
-        reason=reason.strip(),
+        reason=reason,
     )
     typer.echo("the breaker is closed" if was_open else "the breaker was not open")

@@ -53,23 +53,18 @@ def _status(settings: Settings) -> dict[str, Any]:
 
 
 def _print(console: Console, output: Output, status: dict[str, Any]) -> None:
-    def oldest(row: Row) -> str:
-        seconds = row["oldest_pending_seconds"]
-        return span(seconds) if seconds is not None else ""
-
-    def failure(row: Row) -> str:
-        failed = row["last_failure"]
-        return shortened(f"{output.moment(failed)} {row['last_failure_detail']}", 60) if failed else ""
-
     columns = [
         text_column("channel", "name"),
         text_column("kind", "kind"),
         Column("state", lambda row: f"disabled: {row['disabled_why']}" if row["disabled_at"] else row["state"]),
         text_column("pending", "pending"),
-        Column("oldest", oldest),
+        Column("oldest", lambda row: span(row["oldest_pending_seconds"]) if row["pending"] else ""),
         text_column("given up", "given_up"),
         Column("last delivery", lambda row: output.moment(row["last_delivery"]) or "never"),
-        Column("last failure", failure),
+        Column(
+            "last failure",
+            lambda row: shortened(f"{output.moment(row['last_failure'])} {row['last_failure_detail']}".strip(), 60),
+        ),
     ]
     print_table(console, status["channels"], columns)
     alerts = [

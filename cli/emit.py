@@ -24,7 +24,7 @@ from .output import Format, Output
 from .sending import SOME_REFUSED, open_client, sending_errors
 
 _Record = tuple[Location, bytes | Fields | None, str]
-"""Location, content and problem; without content the problem says why."""
+"""Location, content, and the reason if there is no content."""
 _IDS = ("event_id", "event_type", "grant_id", "request_id", "session_id")
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 

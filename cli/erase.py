@@ -14,7 +14,7 @@ from ..runtime.store_access import ask_store
 from ..schemas.event import NEVER_ERASED
 from .errors import exit_code, fail
 from .output import printable
-from .person import PersonOption, person
+from .person import PersonOption, person, required
 
 _ENTRY = """
 SELECT event_type, subject_id, append_time, erased_at IS NOT NULL AS erased
@@ -26,7 +26,7 @@ def command(
     settings: Settings,
     entry: Annotated[str, typer.Argument(metavar="ORIGIN:INDEX", help="The entry, as `grants show` names it.")],
     legal_basis: Annotated[
-        str, typer.Option(help="Why the payload must go, for example 'GDPR art. 17, request 4711'; goes on record.")
+        str, typer.Option(help="Why the payload must go, for example 'GDPR art. 17, request 4711', for the record.")
     ],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     name: PersonOption = "",
@@ -46,8 +46,7 @@ def command(
         fail(f"give the entry as ORIGIN:INDEX, for example {deployment}/access.lifecycle/0/0:17")
     if not origin.startswith(f"{deployment}/"):
         fail(f"the entry is not of this deployment, {deployment}")
-    if not (basis := legal_basis.strip()):
-        fail("--legal-basis must not be empty: it goes on record")
+    basis = required(legal_basis, "--legal-basis")
     with exit_code(EXIT_USAGE), ask_store(settings) as ask:
         found = ask(_ENTRY, origin=origin, index=index)
     if not found:
@@ -57,7 +56,7 @@ def command(
         fail(f"the payload of {printable(origin)}:{index} is erased already")
     if row["event_type"] in NEVER_ERASED:
         fail(f"{row['event_type']} cannot be erased: verification needs it")
-    about = f"{printable(row['event_type'] or 'undecoded record')} of {printable(row['subject_id'] or 'nobody')}"
+    about = f"{printable(row['event_type'] or 'undecoded record')} of {printable(row['subject_id'] or 'no subject')}"
     if not yes and not typer.confirm(f"Erase the payload of {printable(origin)}:{index}, {about}? There is no undo."):
         raise typer.Exit(1)
     who = person(name)

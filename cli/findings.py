@@ -16,8 +16,8 @@ from ..runtime.store_access import Ask, ask_store
 from ..schemas.finding_rules import FINDING_RULES, SEVERITIES
 from .errors import exit_code, fail, suggestion
 from .grants import access_of
-from .output import Column, Output, Row, print_table, printable, shortened, text_column
-from .person import PersonOption, person
+from .output import Column, Output, Row, print_fields, print_table, printable, shortened, text_column
+from .person import PersonOption, person, required
 
 _STYLES = {"critical": "red", "warning": "yellow"}
 _FIELDS = (
@@ -115,19 +115,19 @@ def acknowledge(
 
     Exit codes: 0 on record; 1 no such finding, or Kafka does not answer; 2 the store cannot be read.
     """
+    reason = required(reason, "--reason")
     with exit_code(EXIT_USAGE), ask_store(settings) as ask:
         row = _resolved(ask, finding)
     who = person(name)
-    decide_finding(
-        settings.cluster(), settings.require_deployment(), row, "acknowledged", person=who, reason=_given(reason)
-    )
+    cluster, deployment = settings.cluster(), settings.require_deployment()
+    decide_finding(cluster, deployment, row, "acknowledged", person=who, reason=reason)
     typer.echo(f"acknowledged {row['id']} ({row['rule']}) as {who}")
 
 
 def close(
     settings: Settings,
     finding: IdArgument,
-    reason: Annotated[str, typer.Option(help="Why the finding needs no more attention; goes on record.")],
+    reason: Annotated[str, typer.Option(help="Why the finding needs no more attention, for the record.")],
     accept: Annotated[
         int | None,
         typer.Option(min=0, metavar="INDEX", help="On an event_conflict: index of the entry with the right version."),
@@ -142,7 +142,7 @@ def close(
     Exit codes: 0 on record; 1 no such finding, or Kafka does not answer; 2 the store cannot be read, or an option is
     wrong.
     """
-    reason = _given(reason)
+    reason = required(reason, "--reason")
     with exit_code(EXIT_USAGE), ask_store(settings) as ask:
         row = _resolved(ask, finding)
     if accept is not None and row["rule"] != "event_conflict":
@@ -153,12 +153,6 @@ def close(
     cluster, deployment = settings.cluster(), settings.require_deployment()
     decide_finding(cluster, deployment, row, "closed", person=who, reason=reason, accept_index=accept)
     typer.echo(f"closed {row['id']} ({row['rule']}) as {who}")
-
-
-def _given(reason: str) -> str:
-    if not (stripped := reason.strip()):
-        fail("--reason must not be empty: it goes on record")
-    return stripped
 
 
 def _resolved(ask: Ask, prefix: str) -> Row:
@@ -188,7 +182,6 @@ def _state(row: Row) -> str:
 
 def _print(console: Console, output: Output, row: Row, events: list[dict[str, Any]]) -> None:
     known = FINDING_RULES.get(row["rule"])
-    console.print(Text(f"finding {row['id']}: {printable(row['rule'])}", style="bold"))
     lines = {
         "summary": known.summary if known else "",
         "severity": row["severity"],
@@ -198,9 +191,8 @@ def _print(console: Console, output: Output, row: Row, events: list[dict[str, An
         "state": _state(row),
         "evidence": printable(_compact(row["evidence"])),
     }
-    for name, text in lines.items():
-        if text:
-            console.print(Text(f"  {name:<9}{text}"), soft_wrap=True)
+    console.print(Text(f"finding {row['id']}: {printable(row['rule'])}", style="bold"))
+    print_fields(console, lines)
     columns = [
         Column(f"when ({output.zone_name})", lambda event: output.moment(event["occurred_at"]), whole=True),
         text_column("event", "event_type"),

@@ -97,7 +97,7 @@ class History:
     Attributes:
         state: its row of ``judged_grants``; None if it was never activated and has no open finding.
         events: its own and those of its request and sessions, without commands, in the order of the log. Each event id
-            stands once; ``again`` lists the duplicates.
+            occurs once; ``again`` lists the duplicates.
         cut: there are more than ``MOST_EVENTS``.
     """
 

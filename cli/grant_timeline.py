@@ -11,7 +11,7 @@ from rich.text import Text
 from ..schemas.finding_rules import FINDING_RULES
 from .grant_history import History, Session
 from .grants import PAST_END, access_of, lateness, until
-from .output import Output, Row, printable, shortened
+from .output import Output, Row, print_fields, printable, shortened
 
 _LONGEST_COMMAND = 60
 _NO_FINDING = {
@@ -63,9 +63,7 @@ def _print_head(console: Console, output: Output, history: History) -> None:
         "deadline": until(output, state, datetime.now(UTC)),
         "state": _state(output, state),
     }
-    for name, text in lines.items():
-        if text:
-            console.print(Text(f"  {name:<9}{text}"), soft_wrap=True)
+    print_fields(console, lines)
     console.print()
 
 

@@ -193,6 +193,13 @@ def print_table(console: Console, rows: Sequence[Row], columns: Sequence[Column]
     console.print(table)
 
 
+def print_fields(console: Console, fields: Mapping[str, str]) -> None:
+    """Print one line for each field that has a value."""
+    for name, text in fields.items():
+        if text:
+            console.print(Text(f"  {name:<9}{text}"), soft_wrap=True)
+
+
 def printable(text: str) -> str:
     r"""Return a text with every unprintable character escaped: ESC as ``\x1b``.
 

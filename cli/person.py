@@ -1,4 +1,4 @@
-"""Who runs a command: the name that goes on record with a decision."""
+"""The name and the reason that are recorded with a person's decision."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 from typing import Annotated
 
 import typer
+
+from .errors import fail
 
 PersonOption = Annotated[
     str, typer.Option("--as", metavar="NAME", help="Your name for the record. Default: the user of this machine.")
@@ -21,3 +23,10 @@ def person(given: str) -> str:
         return os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):  # a user of a container, without a name
         return f"uid {os.getuid()}"
+
+
+def required(text: str, option: str) -> str:
+    """Return the text of an option that is recorded; end the command if it is empty."""
+    if not (stripped := text.strip()):
+        fail(f"{option} must not be empty: it is recorded in the ledger")
+    return stripped

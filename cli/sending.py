@@ -1,4 +1,4 @@
-"""What the commands that send events share: a client built from the settings, and how its errors end a command."""
+"""The client of the commands that send events, and the effect of its errors on a command."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..runtime.settings import Settings
 from .errors import exit_code, fail
 
 SOME_REFUSED = 1
-"""Exit code: some input was refused, everything else is in Kafka."""
+"""Exit code: some input was refused; everything else is in Kafka."""
 
 
 def open_client(settings: Settings, *, system: str | None = None, instance: str = "default") -> Client:
-    """Return a client for the brokers in the settings; ends the command with exit code 2 where they are wrong."""
+    """Return a client for the brokers in the settings. A wrong setting ends the command with exit code 2."""
     with exit_code(EXIT_USAGE):
         return Client(
             settings.kafka_client_options(),

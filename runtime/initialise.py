@@ -1,4 +1,4 @@
-"""The creation of a ledger: its topics and its key pair, once, on purpose, and never over an existing one."""
+"""Creates a ledger: its topics and its key pair, once, and never over an existing one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def initialise(settings: Settings) -> int:
     deployment = settings.require_deployment()
     if settings.private_key_path.exists():
         raise KeyUnavailableError(f"the private key {settings.private_key_path} (key_file) exists already")
-    created = ensure_topics(settings)  # first: only existing topics can be asked for a ledger
+    created = ensure_topics(settings)  # first: only existing topics can show whether there is a ledger
     if ledger_exists(settings.cluster(), deployment):
         raise KeyUnavailableError(
             f"the ledger of {deployment} exists already: restore its private key to {settings.private_key_path} "

@@ -16,7 +16,7 @@ MINIMUM_MAJOR = 17
 
 
 class PrerequisiteError(UsageError):
-    """Java or a jar of the local Kafka is missing; the message says how to install it."""
+    """Java or a jar of the local Kafka is missing; the message contains the remedy."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from .settings import Settings
 
 
 class KeyUnavailableError(UsageError):
-    """The key cannot be used; the message names the file and the setting and says what to do."""
+    """The key cannot be used; the message names the file, the setting and the remedy."""
 
 
 def load_signer(settings: Settings) -> LocalSigner:
@@ -44,7 +44,7 @@ def load_signer(settings: Settings) -> LocalSigner:
 
 
 def create_key(settings: Settings) -> LocalSigner:
-    """Create the key pair of a new ledger. The caller has made sure that no ledger exists."""
+    """Create the key pair of a new ledger. The caller has checked that no ledger exists."""
     path, public_path = settings.private_key_path, settings.public_key_path
     signer = LocalSigner.generate()
     pem = signer.to_pem(passphrase(settings))

@@ -52,18 +52,10 @@ class Status:
 
     def as_json(self) -> dict[str, Any]:
         """Return the status as plain values."""
-        return {
-            "events": self.events,
-            "sealed": self.sealed,
-            "stored": self.stored,
-            "lag": self.lag,
-            "last_checkpoint": self.last_checkpoint,
-            "last_anchor": self.last_anchor,
-            "open_findings": self.findings.open if self.findings else None,
-            "critical_findings": self.findings.critical if self.findings else None,
-            "processes": [asdict(process) for process in self.processes],
-            "troubles": list(self.troubles),
-        }
+        shown = asdict(self) | {"lag": self.lag}
+        del shown["findings"]
+        open_findings, critical = self.findings or (None, None)
+        return shown | {"open_findings": open_findings, "critical_findings": critical}
 
 
 def read_status(

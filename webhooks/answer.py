@@ -10,7 +10,7 @@ from enum import StrEnum
 LONGEST_RETRY_AFTER = 3600.0
 """Seconds. A longer ``retry-after`` counts as this."""
 RETRIED = frozenset({408, 425, 429})
-"""Statuses below 500 that ask for a retry (RFC 9110 section 15.5.9, RFC 8470, RFC 6585)."""
+"""Statuses below 500 that allow a retry (RFC 9110 section 15.5.9, RFC 8470, RFC 6585)."""
 
 
 class Delivery(StrEnum):
@@ -20,7 +20,7 @@ class Delivery(StrEnum):
     retry = "retry"
     """No answer, or the receiver is busy or broken: the same message may succeed later."""
     rejected = "rejected"
-    """The receiver does not accept the message. A retry fails until a person has changed something."""
+    """The receiver does not accept the message. A retry fails until a person changes something."""
     gone = "gone"
     """410: the receiver wants no more messages."""
 
@@ -31,9 +31,9 @@ class Answer:
 
     Attributes:
         status: HTTP status, None without an answer.
-        detail: a short sentence for the record. It contains neither secrets nor any text of the receiver's.
-        retry_after: seconds after which the receiver asks us to retry.
-        body: empty where it was too large.
+        detail: a short text for the record, without secrets and without text from the receiver.
+        retry_after: seconds after which the receiver wants a retry.
+        body: empty if it was too large.
     """
 
     delivery: Delivery

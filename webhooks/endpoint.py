@@ -1,4 +1,4 @@
-"""An HTTP address with its TLS files and its timeout, as alert and enforcement configurations have it."""
+"""An HTTP address with its TLS files and its timeout, in the configuration of alerts and enforcement."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Endpoint(BaseModel):
     """Where to send, and how to connect.
 
     Attributes:
-        timeout_seconds: limit of one whole exchange: connecting, TLS, the request and the answer.
+        timeout_seconds: limit of a whole exchange: connection, TLS, request and answer.
         ca_file: certificates to trust instead of the system's.
         cert_file: our client certificate; its key is in ``key_file`` or in the same file.
     """
@@ -71,7 +71,7 @@ class Endpoint(BaseModel):
             key: the configuration key of the endpoint, for the error.
 
         Raises:
-            ConfigError: a file cannot be read or does not contain what it should.
+            ConfigError: a file cannot be read or has the wrong content.
         """
         try:
             context = ssl.create_default_context(cafile=self.ca_file)

@@ -1,7 +1,7 @@
 """POSTs one message and returns the answer, in bounded time and memory.
 
-aiohttp does the exchange, because cancelling a task bounds all of it: name lookup aside, a peer that sends one byte now
-and then, in the TLS handshake, the headers or the body, cannot hold us longer than the timeout.
+It uses aiohttp, because cancelling a task ends the whole exchange, except for a name lookup: a peer that sends single
+bytes in the TLS handshake, the headers or the body cannot delay us beyond the timeout.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_ANSWER_BYTES = 64 << 10
 
 
 class Sender:
-    """POSTs to one URL, with a new connection for each message. ``post`` never raises for what a peer does.
+    """POSTs to one URL, with a new connection for each message. ``post`` raises no error that a peer causes.
 
     Args:
         key: the configuration key of the endpoint, for errors.

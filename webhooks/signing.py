@@ -1,7 +1,7 @@
 """Signatures of Standard Webhooks 1.0.0 (standardwebhooks.com).
 
-The ``standardwebhooks`` package is not used: it signs with one key at a time, accepts any text as a secret, and would
-replace three lines.
+The ``standardwebhooks`` package would replace three lines, but it signs with one key at a time and accepts any text as
+a secret.
 """
 
 from __future__ import annotations

@@ -64,7 +64,8 @@ def test_kafka_goes_away(own_broker: LocalBroker, pipeline: Pipeline, ways: tupl
                 time.sleep(12)
                 os.kill(own_broker.pid, signal.SIGCONT)
             elif away == "restarted":
-                own_broker.restart()
+                own_broker.stop()
+                own_broker.start()
             else:
                 own_broker.kill()
                 time.sleep(11 if away == "killed for long" else 0)  # longer than a session lasts

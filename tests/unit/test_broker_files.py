@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from grantledger.base.errors import UsageError
-from grantledger.runtime.broker import BrokerError, LocalBroker
+from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.broker_files import jvm_flags, log4j_properties, server_properties
 from grantledger.runtime.loopback_ports import free_port, is_free
 
@@ -63,8 +63,6 @@ def test_a_broker_that_was_never_started(tmp_path: Path) -> None:
     assert not broker.alive()
     assert broker.pid is None
     broker.stop()
-    with pytest.raises(BrokerError, match="has not been started"):
-        _ = broker.bootstrap_servers
     assert not (tmp_path / "kafka").exists()
 
 
