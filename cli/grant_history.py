@@ -122,7 +122,7 @@ class History:
 
 
 def read_history(ask: Ask, grant: str) -> History:
-    """Read one grant by its whole id."""
+    """Read one grant by its full id."""
     state = ask(_STATE, grant=grant)
     requests = [row["request_id"] for row in ask(_REQUESTS, grant=grant)]
     found = ask(_SESSIONS, grant=grant, requests=requests, limit=MOST_SESSIONS)

@@ -45,18 +45,18 @@ def is_live(settings: Settings) -> bool:
 
 
 @contextmanager
-def open_store(settings: Settings, *, gated: bool = False, shared: bool = False) -> Iterator[Client]:
+def open_store(settings: Settings, *, read_only: bool = False, shared: bool = False) -> Iterator[Client]:
     """Open the store for reading.
 
     Args:
-        gated: only statements that read are accepted. On a server, ``readonly`` and the user's rights enforce it, on
-            the embedded engine the SQL endpoint.
+        read_only: reject statements that do not only read. ``readonly`` and the user's rights enforce this on a server,
+            the SQL endpoint on the embedded engine.
         shared: never open the folder of the embedded engine here, because its owner could not start meanwhile.
     """
     address = store_address(settings)
     if not address.embedded:
         with connect(address, create=False) as client:
-            if gated:
+            if read_only:
                 client.set_client_setting("readonly", "2")
             yield client
         return
@@ -75,7 +75,7 @@ def open_store(settings: Settings, *, gated: bool = False, shared: bool = False)
     lock = StoreLock(address.path)
     try:
         with connect(address) as owner:
-            if not gated:
+            if not read_only:
                 yield owner
                 return
             with published_endpoint(settings) as endpoint, _endpoint_client(endpoint, address) as client:
@@ -85,9 +85,9 @@ def open_store(settings: Settings, *, gated: bool = False, shared: bool = False)
 
 
 @contextmanager
-def ask_store(settings: Settings, *, gated: bool = True, shared: bool = False) -> Iterator[Ask]:
+def ask_store(settings: Settings, *, read_only: bool = True, shared: bool = False) -> Iterator[Ask]:
     """Open the store for queries. Arguments as for :func:`open_store`; times in rows have their zone, UTC."""
-    with open_store(settings, gated=gated, shared=shared) as client:
+    with open_store(settings, read_only=read_only, shared=shared) as client:
 
         def ask(sql: str, **values: object) -> list[Row]:
             try:

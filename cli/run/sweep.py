@@ -23,7 +23,7 @@ def command(settings: Settings) -> None:
     sweeper = Sweeper(
         sealed_logs(settings),
         is_live=partial(is_live, settings),
-        open_store=partial(ask_store, settings, gated=False),
+        open_store=partial(ask_store, settings, read_only=False),
         policy=load_policy(settings.watch_policy),
         interval=settings.sweep_interval_seconds,
     )
