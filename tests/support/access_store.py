@@ -207,7 +207,9 @@ def opened_elsewhere(data_dir: Path) -> Iterator[None]:
     program = (
         "import sys; from pathlib import Path; from grantledger.runtime.store_access import open_store; "
         "from grantledger.runtime.settings import load_settings\n"
-        "with open_store(load_settings(Path(sys.argv[1])), read_only=True): print('ready', flush=True); sys.stdin.read()"
+        "with open_store(load_settings(Path(sys.argv[1])), read_only=True):\n"
+        "    print('ready', flush=True)\n"
+        "    sys.stdin.read()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(data_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
