@@ -1,13 +1,7 @@
 """The adapters: each maps the audit records of one tool to events. ``docs/adapters.md`` documents every mapping.
 
-To add a tool:
-
-1. Create the package ``producers/adapters/<tool>/`` with an ``adapter.py`` that defines a subclass of
-   :class:`Adapter`. "Write an adapter" in ``docs/adapters.md`` has a complete example.
-2. Add the class to ``_ALL`` below.
-3. Add sample records and the expected counts to ``tests/unit/test_adapters.py``; its contract test then covers the
-   adapter.
-4. Document the mapping and the skip reasons in ``docs/adapters.md``.
+To add a tool, follow "Write an adapter" in ``docs/adapters.md``: it has a complete example and lists every other file to
+change.
 
 Shared by all adapters: ``contract.py`` (the base class), ``values.py`` (ids, addresses, times) and
 ``producers/json_fields.py`` (typed access to JSON members).
