@@ -1,7 +1,7 @@
 """The adapters: each maps the audit records of one tool to events. ``docs/adapters.md`` documents every mapping.
 
-To add a tool, follow "Write an adapter" in ``docs/adapters.md``: it has a complete example and lists every other file to
-change.
+To add a tool, follow "Write an adapter" in ``docs/adapters.md``: it has a complete example and lists every other file
+to change.
 
 Shared by all adapters: ``contract.py`` (the base class), ``values.py`` (ids, addresses, times) and
 ``producers/json_fields.py`` (typed access to JSON members).
