@@ -1,4 +1,4 @@
-"""Kafka goes away in the middle of a load, in more than one way: nothing lost, nothing doubled, one history."""
+"""Kafka fails under load, in several ways: nothing is lost, nothing is duplicated, and there is one history."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pipeline(own_broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) ->
 
 @contextmanager
 def watched(pipeline: Pipeline) -> Iterator[None]:
-    """Start processes again that end, as the supervisor of the local stack does."""
+    """Restart processes that end, as the supervisor of the local stack does."""
     over = threading.Event()
 
     def watch() -> None:
@@ -50,15 +50,15 @@ def sealed(pipeline: Pipeline) -> float:
 @pytest.mark.parametrize(
     "ways", [("killed", "restarted"), pytest.param(("frozen", "killed for long"), marks=pytest.mark.slow)]
 )
-def test_kafka_goes_away(own_broker: LocalBroker, pipeline: Pipeline, ways: tuple[str, ...]) -> None:
+def test_kafka_fails_under_load(own_broker: LocalBroker, pipeline: Pipeline, ways: tuple[str, ...]) -> None:
     wait_for(lambda: sealed(pipeline) > 0, "sealing has begun")
     load = Load(pipeline.cluster, count=100_000, rate=300, seed=2).start()
     with watched(pipeline):
         for away in ways:
             before = sealed(pipeline)
-            wait_for(lambda before=before: sealed(pipeline) > before + 500, f"sealing goes on before Kafka is {away}")
+            wait_for(lambda before=before: sealed(pipeline) > before + 500, f"sealing continues before Kafka is {away}")
             if away == "frozen":
-                # Longer than a transaction may take: its records time out and it must be thrown away and made again.
+                # Longer than the transaction timeout: the transaction is aborted and must be repeated.
                 assert own_broker.pid is not None
                 os.kill(own_broker.pid, signal.SIGSTOP)
                 time.sleep(12)
@@ -68,10 +68,10 @@ def test_kafka_goes_away(own_broker: LocalBroker, pipeline: Pipeline, ways: tupl
                 own_broker.start()
             else:
                 own_broker.kill()
-                time.sleep(11 if away == "killed for long" else 0)  # longer than a session lasts
+                time.sleep(11 if away == "killed for long" else 0)  # longer than the session timeout
                 own_broker.start()
         before = sealed(pipeline)
-        wait_for(lambda: sealed(pipeline) > before + 500, "sealing goes on after all that")
+        wait_for(lambda: sealed(pipeline) > before + 500, "sealing continues afterwards")
         sent = load.stop().finish()
     wait_until_stored(pipeline, watch=True)
     assert len(sent) >= 1_000

@@ -1,4 +1,4 @@
-"""Addresses where nothing is, passwords that are wrong: a sentence that names the setting, within a bounded time."""
+"""Wrong addresses and passwords: every command reports the setting within a bounded time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def nowhere(tmp_path: Path) -> Pipeline:
 
 @pytest.fixture
 def key(nowhere: Pipeline, pipeline: Pipeline) -> None:
-    """A key as an older ledger has one."""
+    """The key of an existing ledger."""
     source = pipeline.data_dir / "keys"
     target = nowhere.data_dir / "keys"
     target.mkdir(mode=0o700)
@@ -39,7 +39,7 @@ def key(nowhere: Pipeline, pipeline: Pipeline) -> None:
 @pytest.fixture(scope="module")
 def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
     running = make_pipeline(broker.bootstrap_servers)
-    running.start("seal", "anchor")  # makes the key
+    running.start("seal", "anchor")  # creates the key
     return running
 
 
@@ -54,11 +54,11 @@ COMMANDS: dict[tuple[str, ...], int] = {
     EMIT: 2,
     ("import", "vault"): 2,
 }
-"""Commands, and the exit code that each documents for brokers that do not answer."""
+"""Commands, with their documented exit codes for unreachable brokers."""
 
 
 @pytest.mark.timeout(400)
-def test_a_dead_broker_is_named_by_every_command(nowhere: Pipeline, key: None, samples: Path) -> None:
+def test_every_command_reports_an_unreachable_broker(nowhere: Pipeline, key: None, samples: Path) -> None:
     del key
 
     def run(arguments: tuple[str, ...]) -> tuple[subprocess.CompletedProcess[str], float]:
@@ -72,13 +72,13 @@ def test_a_dead_broker_is_named_by_every_command(nowhere: Pipeline, key: None, s
         assert seconds < BOUND, arguments
         assert "Traceback" not in answer.stderr, (arguments, answer.stderr)
         assert answer.returncode == COMMANDS[arguments], (arguments, answer.stderr[-1000:])
-        told = [line for line in answer.stderr.splitlines() if line.startswith("grantledger: ")]
-        assert told and "kafka_bootstrap_servers" in told[-1].lower(), (arguments, answer.stderr[-1000:])
+        messages = [line for line in answer.stderr.splitlines() if line.startswith("grantledger: ")]
+        assert messages and "kafka_bootstrap_servers" in messages[-1].lower(), (arguments, answer.stderr[-1000:])
 
 
 @pytest.fixture
 def refusing() -> Iterator[str]:
-    """A server that knows nobody, in ClickHouse's words."""
+    """A server that rejects every user, with ClickHouse's message."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -99,8 +99,7 @@ def refusing() -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
+        def log_message(self, format: str, *args: object) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -119,11 +118,11 @@ def refused(pipeline: Pipeline, url: str) -> str:
     return answer.stderr.splitlines()[-1]
 
 
-def test_a_wrong_password_names_the_settings(pipeline: Pipeline, refusing: str) -> None:
-    told = refused(pipeline, refusing)
-    assert "clickhouse_user" in told and "clickhouse_password" in told
+def test_a_wrong_password_is_reported_with_the_settings(pipeline: Pipeline, refusing: str) -> None:
+    message = refused(pipeline, refusing)
+    assert "clickhouse_user" in message and "clickhouse_password" in message
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "tcp://127.0.0.1:9000", "http://"])
-def test_a_wrong_clickhouse_url_names_the_setting(pipeline: Pipeline, url: str) -> None:
+def test_a_wrong_clickhouse_url_is_reported_with_the_setting(pipeline: Pipeline, url: str) -> None:
     assert "clickhouse_url" in refused(pipeline, url)

@@ -1,4 +1,4 @@
-"""Every way in which Kafka contradicts the ledger: the partition stops, a finding reports it, and nothing forks."""
+"""Kafka contradicts the ledger in some way: the partition stops, a finding reports it, and the log never forks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LIFECYCLE = "access.lifecycle"
 
 
 class Ledger:
-    """One deployment with a little in it, whose sealer is stopped."""
+    """A deployment with a few entries and a stopped sealer."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
@@ -38,7 +38,7 @@ class Ledger:
         self.tail = committed_records(pipeline.cluster, [f"{LIFECYCLE}.sealed"])
 
     def seal_until_done(self, count: int) -> None:
-        """Let a sealer seal everything and stop it."""
+        """Send records, run a sealer until everything is sealed, and stop it."""
         Load(self.pipeline.cluster, count, 2000, seed=count, odd=False).start().finish()
         self.pipeline.start("seal")
         wait_for(self.all_sealed, "everything is sealed")
@@ -49,7 +49,7 @@ class Ledger:
         return self.pipeline.metric("seal", "grantledger_log_size_entries") >= self._records()
 
     def all_stored(self) -> bool:
-        """Whether everything is stored, except findings of the store itself that no sealer has sealed."""
+        """Return whether everything is stored, except the store's own findings that are not sealed."""
         topics = (LIFECYCLE, "access.activity")
         return self.pipeline.metric("store", "grantledger_stored_log_size_entries") >= self._records(*topics)
 
@@ -58,30 +58,30 @@ class Ledger:
         return sum(map(len, committed_records(self.pipeline.cluster, topics).values()))
 
     def sealed_stays(self) -> bool:
-        """Whether nothing was added to the log since the ledger was made."""
+        """Return whether the log is unchanged since the start."""
         return committed_records(self.pipeline.cluster, [f"{LIFECYCLE}.sealed"]) == self.tail
 
     def refuses(self, *words: str, rule: str = "", code: int = 3) -> str:
-        """Start a sealer that must end with a message and, by ``rule``, a finding on record."""
+        """Start a sealer that must end with a message and, with ``rule``, a finding on record."""
         answer = self.pipeline.run("run", "seal")
         assert answer.returncode == code, answer.stderr[-2000:]
         assert "Traceback" not in answer.stderr, answer.stderr[-2000:]
-        told = [line for line in answer.stderr.splitlines() if line.startswith("grantledger: ")][-1]
+        message = [line for line in answer.stderr.splitlines() if line.startswith("grantledger: ")][-1]
         for word in words:
-            assert word in told, told
+            assert word in message, message
         if rule:
             assert self.findings(rule), f"no finding {rule}"
-        return told
+        return message
 
     def stops_one(self, rule: str) -> None:
-        """Start a sealer that must stop the log of lifecycle, say so, and seal the other logs."""
+        """Start a sealer that must stop the lifecycle log, report it, and seal the other logs."""
         self.pipeline.start("seal")
         wait_for(lambda: self.pipeline.metric("seal", "grantledger_seal_stopped") == 1, "one log is stopped")
         wait_for(lambda: self.findings(rule), f"the finding {rule} is on record")
         position = self.pipeline.metric("seal", "grantledger_log_size_entries")
         Load(self.pipeline.cluster, 50, 2000, seed=5, odd=False).start().finish()
         wait_for(
-            lambda: self.pipeline.metric("seal", "grantledger_log_size_entries") > position + 10, "other logs go on"
+            lambda: self.pipeline.metric("seal", "grantledger_log_size_entries") > position + 10, "other logs continue"
         )
         self.pipeline.stop("seal")
         assert f'"rule": "{rule}"' in self.pipeline.log("seal")
@@ -96,17 +96,17 @@ class Ledger:
         ]
 
     def alter(self, offset: int) -> None:
-        """Move the sealers' committed offset by hand, as an operator can."""
+        """Change the sealers' committed offset, as an operator can."""
         where = ConsumerGroupTopicPartitions(self.group, [TopicPartition(self.lifecycle, 0, offset)])
 
-        def altered() -> bool:  # the group must be empty first: its static member leaves when its session ends
+        def altered() -> bool:  # the group must be empty first: its static member leaves when its session times out
             try:
                 done = self.admin.alter_consumer_group_offsets([where])[where.group_id].result(10)
             except Exception:
                 return False
             return all(partition.error is None for partition in done.topic_partitions or [])
 
-        wait_for(altered, "the offset is moved")
+        wait_for(altered, "the offset is changed")
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def ledger(make: Callable[..., Ledger]) -> Ledger:
 
 @pytest.fixture
 def key(ledger: Ledger) -> Path:
-    """The private key, which is put back after the test."""
+    """The private key, which is restored after the test."""
     path = load_settings(ledger.pipeline.data_dir).private_key_path
     before, public = path.read_bytes(), path.with_suffix(".pub").read_bytes()
     yield path
@@ -165,7 +165,7 @@ def test_another_key_stops_every_log(ledger: Ledger, key: Path) -> None:
     assert ledger.sealed_stays()
 
 
-def test_a_committed_offset_moved_by_hand_stops_that_log(ledger: Ledger) -> None:
+def test_a_changed_committed_offset_stops_that_log(ledger: Ledger) -> None:
     asked = [ConsumerGroupTopicPartitions(ledger.group, [TopicPartition(ledger.lifecycle, 0)])]
     [right] = ledger.admin.list_consumer_group_offsets(asked)[ledger.group].result(10).topic_partitions
     ledger.alter(right.offset - 5)
@@ -188,7 +188,7 @@ def test_an_expired_group_is_restored_from_the_sealed_tail(ledger: Ledger) -> No
     assert code == 0, report["problems"]
 
 
-def test_a_record_from_elsewhere_in_a_sealed_topic_is_skipped(ledger: Ledger) -> None:
+def test_a_foreign_record_in_a_sealed_topic_is_skipped(ledger: Ledger) -> None:
     pipeline = ledger.pipeline
     producer = Producer(pipeline.options)
     for topic in (f"{ledger.lifecycle}.sealed", pipeline.cluster.physical("access.findings.sealed")):
@@ -198,10 +198,10 @@ def test_a_record_from_elsewhere_in_a_sealed_topic_is_skipped(ledger: Ledger) ->
     assert before[0] == 1 and before[1]["problems"]
     pipeline.start()
     Load(pipeline.cluster, 50, 2000, seed=7, odd=False).start().finish()
-    wait_for(ledger.all_sealed, "sealing goes on")
+    wait_for(ledger.all_sealed, "sealing continues")
     wait_for(lambda: len(ledger.findings("sealed_record_invalid")) >= 2, "the findings are on record")
-    wait_for(ledger.all_stored, "storing goes on")
-    wait_for(lambda: pipeline.metric("anchor", "grantledger_anchors_total") >= 1, "anchoring goes on")
+    wait_for(ledger.all_stored, "storing continues")
+    wait_for(lambda: pipeline.metric("anchor", "grantledger_anchors_total") >= 1, "anchoring continues")
     pipeline.stop()
     assert [pipeline.children[name].exit_code for name in ("seal", "store", "anchor")] == [0, 0, 0]
     assert len(ledger.findings("sealed_record_invalid")) == len(set(ledger.findings("sealed_record_invalid")))
@@ -211,7 +211,7 @@ def test_a_record_from_elsewhere_in_a_sealed_topic_is_skipped(ledger: Ledger) ->
 
 
 def foreign_batch(ledger: Ledger, topic: str, partition: int) -> bytes:
-    """Return a batch with a valid note that does not continue the log: the one before it was never written."""
+    """Return a batch with a valid note that does not continue the log: its predecessor was never written."""
     settings = load_settings(ledger.pipeline.data_dir)
     signer = LocalSigner.from_pem(settings.private_key_path.read_bytes(), None)
     logs = SealedLogs(
@@ -249,12 +249,12 @@ def test_the_store_stops_at_discontinuous_logs(make: Callable[..., Ledger]) -> N
     ledger.refuses("every partition is stopped", "does not continue the batch before it", rule="head_mismatch")
 
 
-def test_lost_sealed_topics_are_never_begun_again(make: Callable[..., Ledger]) -> None:
+def test_lost_sealed_topics_are_never_restarted(make: Callable[..., Ledger]) -> None:
     ledger = make()
     ledger.pipeline.remake_topics(f"{LIFECYCLE}.sealed", "access.activity.sealed", "access.findings.sealed")
     ledger.refuses("every partition is stopped", "its batches are lost", rule="sealed_topic_lost")
     assert committed_records(ledger.pipeline.cluster, [f"{LIFECYCLE}.sealed"]) == {(f"{LIFECYCLE}.sealed", 0): []}
-    # With no key as well, nobody may think that this is a new deployment.
+    # Without the key too, it must not pass for a new deployment.
     shutil.rmtree(ledger.pipeline.data_dir / "keys")
     ledger.refuses("key_file", "backup", code=2)
 
@@ -263,7 +263,7 @@ def test_lost_sealed_topics_are_never_begun_again(make: Callable[..., Ledger]) -
 def test_a_replaced_input_topic_stops_its_log(make: Callable[..., Ledger]) -> None:
     ledger = make()
     ledger.pipeline.remake_topics(LIFECYCLE)
-    # As many records as before and more: only its id tells that it is another topic.
+    # At least as many records as before: only the topic id shows the replacement.
     Load(ledger.pipeline.cluster, 200, 2000, seed=9, odd=False).start().finish()
     ledger.stops_one("topic_replaced")
     assert ledger.sealed_stays()
@@ -287,7 +287,7 @@ def test_a_topic_replaced_under_a_running_sealer_stops_its_log(make: Callable[..
 
 
 @pytest.mark.slow
-def test_unsealed_input_taken_by_retention_stops_its_log(make: Callable[..., Ledger]) -> None:
+def test_unsealed_input_deleted_by_retention_stops_its_log(make: Callable[..., Ledger]) -> None:
     ledger = make()
     Load(ledger.pipeline.cluster, 100, 2000, seed=9, odd=False).start().finish()
     where = TopicPartition(ledger.lifecycle, 0, -1)  # everything up to its end
@@ -296,8 +296,8 @@ def test_unsealed_input_taken_by_retention_stops_its_log(make: Callable[..., Led
     assert ledger.sealed_stays()
 
 
-def test_markers_taken_by_retention_are_no_unsealed_input(make: Callable[..., Ledger]) -> None:
-    """The end of the findings is a transaction marker: it is no record, and expires like one."""
+def test_transaction_markers_deleted_by_retention_are_not_unsealed_input(make: Callable[..., Ledger]) -> None:
+    """The log ends with a transaction marker: it is not a record, and expires like one."""
     ledger = make(GRANTLEDGER_HEAD_RESTATE_SECONDS="1")
     pipeline = ledger.pipeline
     producer = Producer({**pipeline.options, "transactional.id": "markers"})
@@ -321,10 +321,10 @@ def test_markers_taken_by_retention_are_no_unsealed_input(make: Callable[..., Le
     where = TopicPartition(ledger.lifecycle, 0, -1)
     ledger.admin.delete_records([where])[where].result(20)
     pipeline.start("seal")
-    wait_for(lambda: pipeline.log("seal").count("partition_assigned") >= 6, "sealing goes on")
+    wait_for(lambda: pipeline.log("seal").count("partition_assigned") >= 6, "sealing continues")
     assert pipeline.metric("seal", "grantledger_seal_stopped") == 0
 
-    # The idle log has restated its head again and again, and everything is sound.
+    # The idle log restates its head repeatedly, and everything is sound.
     def restated() -> int:
         return len(committed_records(pipeline.cluster, [f"{LIFECYCLE}.sealed"])[f"{LIFECYCLE}.sealed", 0])
 

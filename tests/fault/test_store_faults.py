@@ -1,4 +1,4 @@
-"""ClickHouse fails, fills up, forgets, or does not answer: Kafka keeps what waits, and it is stored once."""
+"""ClickHouse fails, fills its disk, loses data, or does not answer: every entry is stored exactly once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pip
 
 @pytest.fixture(scope="module")
 def sent() -> list[Sent]:
-    """Everything that was acknowledged in this module."""
+    """All records that were acknowledged in this module."""
     return []
 
 
@@ -42,7 +42,7 @@ def send(pipeline: Pipeline, sent: list[Sent], count: int, seed: int) -> None:
     sent += Load(pipeline.cluster, count, 2000, seed=seed).start().finish()
 
 
-def test_a_store_restored_from_an_older_copy_catches_up(pipeline: Pipeline, sent: list[Sent]) -> None:
+def test_a_store_restored_from_a_backup_catches_up(pipeline: Pipeline, sent: list[Sent]) -> None:
     send(pipeline, sent, 600, 11)
     wait_until_stored(pipeline)
     wait_for(lambda: pipeline.metric("store", "grantledger_stored_anchors_total") >= 2, "anchors are stored")
@@ -56,7 +56,7 @@ def test_a_store_restored_from_an_older_copy_catches_up(pipeline: Pipeline, sent
     wait_for(
         lambda: int(pipeline.query("SELECT count() AS c FROM anchors")[0]["c"]) > count, "one more anchor is stored"
     )
-    pipeline.stop("seal")  # nothing new comes: what is missing must be noticed all the same
+    pipeline.stop("seal")  # without new entries, the store must still notice that some are missing
     pipeline.stop("store")
     shutil.rmtree(folder)
     (pipeline.data_dir / "copy").rename(folder)
@@ -72,7 +72,7 @@ def test_a_store_restored_from_an_older_copy_catches_up(pipeline: Pipeline, sent
 
 
 def test_an_unknown_schema_after_a_restart_blocks_nothing(pipeline: Pipeline, sent: list[Sent]) -> None:
-    """The store must see that the findings are sealed up to the present although it has read them all before."""
+    """The store must know that it has read the findings to the end, although it read them before the restart."""
     wait_until_stored(pipeline)
     pipeline.stop("store")
     pipeline.start("store")
@@ -87,7 +87,7 @@ def test_an_unknown_schema_after_a_restart_blocks_nothing(pipeline: Pipeline, se
 
 @pytest.fixture
 def small_disk(pipeline: Pipeline) -> Iterator[Path]:
-    """A disk of its own, and a small one, under the store's folder."""
+    """A small disk mounted at the store's folder."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small disk needs root")
     folder = pipeline.data_dir / "clickhouse"
@@ -119,7 +119,7 @@ def small_disk(pipeline: Pipeline) -> Iterator[Path]:
 
 
 def fill(ballast: Path) -> None:
-    """Take what is left of the disk."""
+    """Fill the disk."""
     with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
         while True:
             file.write(bytes(64 << 10))
@@ -131,15 +131,15 @@ def test_a_full_disk_is_reported_and_loses_nothing(pipeline: Pipeline, sent: lis
     ballast = small_disk / "ballast"
     fill(ballast)
     send(pipeline, sent, 1500, 14)
-    words = ("out of disk space", "data_dir", "nothing is lost")
+    parts = ("out of disk space", "data_dir", "nothing is lost")
 
-    def told() -> bool:
-        fill(ballast)  # merges in the background may have freed some
-        return all(word in pipeline.log("store") for word in words)
+    def reported() -> bool:
+        fill(ballast)  # background merges may have freed space
+        return all(part in pipeline.log("store") for part in parts)
 
-    wait_for(told, "the full disk is told")
+    wait_for(reported, "the full disk is reported")
     assert pipeline.children["store"].alive()
-    pipeline.stop("store")  # a stop is heard meanwhile, and nothing is wrong with the ledger
+    pipeline.stop("store")  # it can still be stopped, and the ledger is sound
     assert pipeline.children["store"].exit_code == 0, "the store had to be killed"
 
     def again() -> bool:
@@ -147,7 +147,7 @@ def test_a_full_disk_is_reported_and_loses_nothing(pipeline: Pipeline, sent: lis
         return "out of disk space" in pipeline.log("store") or not pipeline.children["store"].alive()
 
     pipeline.start("store")
-    wait_for(again, "it is told again")
+    wait_for(again, "it is reported again")
     ballast.unlink()
     wait_until_stored(pipeline, watch=True)
     assert_exactly_once(pipeline, sent)
@@ -155,7 +155,7 @@ def test_a_full_disk_is_reported_and_loses_nothing(pipeline: Pipeline, sent: lis
 
 
 class Server:
-    """The ClickHouse server of the tests, which can be killed and started again in its place."""
+    """The ClickHouse server of the tests, which can be killed and restarted at the same address."""
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
@@ -183,10 +183,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.mark.timeout(900)
-def test_lost_answers_and_a_dead_server_double_nothing(
+def test_lost_answers_and_a_killed_server_duplicate_nothing(
     pipeline: Pipeline, sent: list[Sent], server: Server, make_pipeline: Callable[..., Pipeline]
 ) -> None:
-    """The same deployment, stored once more in a server, through a connection that loses answers."""
+    """The same deployment, also stored in a server, through a proxy that loses answers."""
     pipeline.stop("store")
     with FaultyProxy(server.url, seed=5, lose=0.3) as proxy:
         login = {"GRANTLEDGER_CLICKHOUSE_USER": "ledger", "GRANTLEDGER_CLICKHOUSE_PASSWORD": "right"}
@@ -197,9 +197,9 @@ def test_lost_answers_and_a_dead_server_double_nothing(
         load = Load(pipeline.cluster, 2500, 250, seed=16).start()
         wait_for(lambda: proxy.lost >= 5, "answers were lost")
         server.kill()
-        wait_for(lambda: "clickhouse_url" in second.log("store"), "the dead server is told")
+        wait_for(lambda: "clickhouse_url" in second.log("store"), "the dead server is reported")
         server.start()
-        wait_for(lambda: len(load.sent) > 1800, "the load goes on")
+        wait_for(lambda: len(load.sent) > 1800, "the load continues")
         proxy.broken = True
         time.sleep(1)
         proxy.broken = False
@@ -222,7 +222,7 @@ def test_lost_answers_and_a_dead_server_double_nothing(
 
 @pytest.mark.slow
 def test_a_hanging_server_does_not_block_a_stop(pipeline: Pipeline, sent: list[Sent], server: Server) -> None:
-    """Slow, because the store gives the server half a minute to answer."""
+    """Slow, because the store waits half a minute for the answer."""
     pipeline.stop("store")
     login = {"GRANTLEDGER_CLICKHOUSE_USER": "ledger", "GRANTLEDGER_CLICKHOUSE_PASSWORD": "right"}
     environment = {**pipeline.environment, **login, "GRANTLEDGER_CLICKHOUSE_URL": server.url}

@@ -1,4 +1,4 @@
-"""Two sealers, two stores: they share, replace or refuse each other, and never make two histories."""
+"""Several sealers or stores: they share the work, fence each other, or are refused; there is always one history."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ def assigned(child: Child) -> int:
     return child.log_path.read_text().count('"partition_assigned"')
 
 
-def test_sealers_replace_and_relieve_each_other(pipeline: Pipeline) -> None:
+def test_sealers_replace_each_other_and_share_partitions(pipeline: Pipeline) -> None:
     first = pipeline.children["seal"]
     wait_for(lambda: assigned(first) >= 6, "the first sealer has its partitions")
     load = Load(pipeline.cluster, count=100_000, rate=300, seed=3).start()
 
-    # The same name twice: the newer one takes the place, the older one ends and says why.
+    # The same name twice: the newer sealer fences the older one, which ends with the reason.
     same = pipeline.twin("same", "seal")
-    wait_for(lambda: first.exit_code == 1, "the older sealer has lost its place")
+    wait_for(lambda: first.exit_code == 1, "the older sealer is fenced")
     assert "GRANTLEDGER_SEALER_INSTANCE" in first.last_error()
     wait_for(lambda: assigned(same) >= 6, "the newer sealer has the partitions")
 
-    # Another name: they share the partitions, in the middle of the load.
+    # Another name: they share the partitions under load.
     pipeline.twin("other", "seal", GRANTLEDGER_SEALER_INSTANCE="other")
     wait_for(lambda: 0 < assigned(pipeline.children["other"]) < 6, "the second sealer has some partitions")
     before = assigned(same)
     pipeline.kill("other")
-    wait_for(lambda: assigned(same) >= before + 6, "the one that is left has taken over")
+    wait_for(lambda: assigned(same) >= before + 6, "the remaining sealer has taken over")
 
-    # Comings and goings, while transactions are under way.
+    # Sealers come and go during transactions.
     again = pipeline.twin("again", "seal", GRANTLEDGER_SEALER_INSTANCE="other")
     wait_for(lambda: assigned(again) > 0, "the second sealer is back")
     third = pipeline.twin("third", "seal", GRANTLEDGER_SEALER_INSTANCE="third")

@@ -1,4 +1,4 @@
-"""``grantledger run alert`` with real Kafka: killed at the worst moments, each finding is delivered once."""
+"""``grantledger run alert`` with Kafka: it delivers each finding, even if it is killed at the worst moments."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def pipeline(
     return made
 
 
-def tell(pipeline: Pipeline, *events: Event) -> None:
-    """Put findings on record, and wait until they are sealed."""
+def publish(pipeline: Pipeline, *events: Event) -> None:
+    """Publish findings, and wait until they are sealed."""
     producer, encoder = Producer(pipeline.options), EventEncoder()
     for one in events:
         producer.produce(pipeline.cluster.physical(FINDINGS_TOPIC), encoder.encode(one), one.key)
@@ -78,7 +78,7 @@ def tell(pipeline: Pipeline, *events: Event) -> None:
 
 
 def wait_read(pipeline: Pipeline) -> None:
-    """Wait until everything that is sealed has been read."""
+    """Wait until all sealed findings have been read."""
     last = last_record(pipeline.cluster, sealed(FINDINGS_TOPIC), 0)
     assert last is not None
     wanted = (last.offset() or 0) + 1
@@ -99,33 +99,33 @@ def firing(alertmanager: Alertmanager) -> set[str]:
 def test_killed_during_a_delivery_it_neither_loses_nor_repeats_a_finding(
     pipeline: Pipeline, receiver: Receiver, alertmanager: Alertmanager
 ) -> None:
-    tell(pipeline, event("opened", "past"), event("opened", "b", at=soon(-60)), event("resolved", "past"))
-    receiver.answer(0)  # takes the message, and never says so
+    publish(pipeline, event("opened", "past"), event("opened", "b", at=soon(-60)), event("resolved", "past"))
+    receiver.answer(0)  # accepts the message and never answers
     pipeline.start("alert")
     wait_for(lambda: receiver.requests, "the first message has arrived")
     pipeline.kill("alert")
     (taken,) = receiver.requests
-    assert taken.json["data"]["key"] == "b", "what ended before the first start is nobody's page"
+    assert taken.json["data"]["key"] == "b", "findings that ended before the first start are not delivered"
 
     receiver.answer(200)
     pipeline.start("alert")
-    wait_for(lambda: len(receiver.requests) >= 2, "it is told again")
+    wait_for(lambda: len(receiver.requests) >= 2, "it is delivered again")
     wait_for(lambda: firing(alertmanager) == {"b"}, "Alertmanager has it")
-    tell(pipeline, event("opened", "c", at=soon(0)), event("resolved", "b", at=soon(0)))
-    wait_for(lambda: len(receiver.requests) >= 4, "what followed is told")
+    publish(pipeline, event("opened", "c", at=soon(0)), event("resolved", "b", at=soon(0)))
+    wait_for(lambda: len(receiver.requests) >= 4, "later findings are delivered")
     wait_for(lambda: firing(alertmanager) == {"c"}, "Alertmanager shows what is open now")
 
-    tell(pipeline, event("opened", "c"), event("opened", "b"), event("resolved", "past"))  # a replay, to the letter
+    publish(pipeline, event("opened", "c"), event("opened", "b"), event("resolved", "past"))  # an exact replay
     wait_read(pipeline)
-    tell(pipeline, event("opened", "last", at=soon(0)))
-    wait_for(lambda: receiver.findings()[-1][1] == "last", "and what comes after the replay is told")
-    told = receiver.findings()
-    assert [what for what, key in told if key == "b"] == ["finding.opened", "finding.opened", "finding.resolved"]
-    assert [one for one in told if one[1] != "b"] == [("finding.opened", "c"), ("finding.opened", "last")]
+    publish(pipeline, event("opened", "last", at=soon(0)))
+    wait_for(lambda: receiver.findings()[-1][1] == "last", "findings after the replay are delivered")
+    delivered = receiver.findings()
+    assert [what for what, key in delivered if key == "b"] == ["finding.opened", "finding.opened", "finding.resolved"]
+    assert [one for one in delivered if one[1] != "b"] == [("finding.opened", "c"), ("finding.opened", "last")]
     ids = receiver.ids()
     assert ids[0] == ids[1] and len(set(ids)) == 4
     assert receiver.requests[0].body == receiver.requests[1].body
-    wait_for(lambda: firing(alertmanager) == {"c", "last"}, "nothing that ended fires again")
+    wait_for(lambda: firing(alertmanager) == {"c", "last"}, "no ended finding fires again")
 
 
 def test_killed_repeatedly_under_load_it_delivers_each_finding(pipeline: Pipeline, receiver: Receiver) -> None:
@@ -135,21 +135,21 @@ def test_killed_repeatedly_under_load_it_delivers_each_finding(pipeline: Pipelin
     for part in range(kills + 1):
         mine = keys[part * 6 : part * 6 + 6]
         before = len(receiver.requests)
-        tell(pipeline, *(event("opened", key, at=soon(0)) for key in mine))
-        wait_for(lambda before=before: len(receiver.requests) >= before + 2, "some are told", pause=0.005)
+        publish(pipeline, *(event("opened", key, at=soon(0)) for key in mine))
+        wait_for(lambda before=before: len(receiver.requests) >= before + 2, "some are delivered", pause=0.005)
         if part < kills:
             pipeline.kill("alert")
             pipeline.start("alert")
-    wait_for(lambda: {key for _, key in receiver.findings()} >= set(keys), "each is told")
+    wait_for(lambda: {key for _, key in receiver.findings()} >= set(keys), "each is delivered")
     wait_read(pipeline)
-    wait_for(lambda: all(one["pending"] == 0 for one in listed(pipeline)["channels"]), "nothing waits", pause=0.5)
+    wait_for(lambda: all(one["pending"] == 0 for one in listed(pipeline)["channels"]), "nothing is pending", pause=0.5)
     by_key: dict[str, set[str]] = {}
     for request in receiver.requests:
         by_key.setdefault(request.json["data"]["key"], set()).add(request.headers["webhook-id"])
     assert set(by_key) == set(keys)
-    assert all(len(ids) == 1 for ids in by_key.values()), "however often it is told, the receiver can tell"
+    assert all(len(ids) == 1 for ids in by_key.values()), "a repeated message has the same id"
     twice = [key for key, times in Counter(key for _, key in receiver.findings()).items() if times > 1]
-    assert len(twice) <= kills, "only what was on its way at a kill"
+    assert len(twice) <= kills, "only messages in flight at a kill are repeated"
     assert len({key for keys in [by_key] for key in keys}) == len(keys)
 
 
@@ -165,11 +165,11 @@ def test_the_command_lists_channels_and_open_alerts(pipeline: Pipeline) -> None:
     assert "there is no channel oncal; there are oncall, tickets. Did you mean 'oncall'?" in refused.stderr
     assert "tickets was not disabled" in pipeline.run("channels", "enable", "tickets").stdout
     person = {"actor": Actor("carol", "human"), "reason": "a false alarm, INC-1"}
-    tell(pipeline, event("acknowledged", "c", at=soon(0), **person))
+    publish(pipeline, event("acknowledged", "c", at=soon(0), **person))
     wait_read(pipeline)
     (shown,) = [one for one in listed(pipeline)["open"] if one["key"] == "c"]
     assert shown["acknowledged_by"] == "carol"
-    tell(pipeline, event("closed", "c", at=soon(0), **person))
+    publish(pipeline, event("closed", "c", at=soon(0), **person))
     wait_read(pipeline)
     assert "c" not in {one["key"] for one in listed(pipeline)["open"]}
 
@@ -193,21 +193,21 @@ def test_metrics_and_logs(pipeline: Pipeline) -> None:
 def test_pending_alerts_are_delivered_without_kafka(pipeline: Pipeline, receiver: Receiver) -> None:
     receiver.requests.clear()
     receiver.answer(503)
-    tell(pipeline, event("opened", "waiting", at=soon(0)))
-    wait_for(lambda: receiver.requests, "it was tried")
+    publish(pipeline, event("opened", "waiting", at=soon(0)))
+    wait_for(lambda: receiver.requests, "a delivery was attempted")
     pipeline.stop("alert")
-    assert pipeline.children["alert"].exit_code == 0, "a stop is no failure"
+    assert pipeline.children["alert"].exit_code == 0, "a stop is not a failure"
     receiver.answer(200)
     count = len(receiver.requests)
     alone = {**pipeline.environment, "GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
     child = Child(ChildSpec("alert", ("run", "alert")), Path(pipeline.data_dir), alone)
     child.start()
     try:
-        wait_for(lambda: len(receiver.requests) > count, "it is told without Kafka")
+        wait_for(lambda: len(receiver.requests) > count, "it is delivered without Kafka")
         assert receiver.findings()[-1] == ("finding.opened", "waiting")
         assert len(set(receiver.ids())) == 1
     finally:
-        assert child.stop(), "it stops though Kafka does not answer"
+        assert child.stop(), "it does not stop while Kafka is unreachable"
 
 
 def test_without_its_outbox_it_delivers_open_findings_under_the_same_ids(
@@ -218,10 +218,12 @@ def test_without_its_outbox_it_delivers_open_findings_under_the_same_ids(
     for path in (pipeline.data_dir / "alerts").glob("outbox.sqlite3*"):
         path.unlink()
     pipeline.start("alert")
-    told = {"b", "c", "past"}
-    wait_for(lambda: {key for _, key in receiver.findings()} >= {"last", "waiting", "load-23"}, "what is open is told")
+    ended = {"b", "c", "past"}
+    wait_for(
+        lambda: {key for _, key in receiver.findings()} >= {"last", "waiting", "load-23"}, "open findings are delivered"
+    )
     wait_read(pipeline)
-    assert told.isdisjoint({key for _, key in receiver.findings()})
+    assert ended.isdisjoint({key for _, key in receiver.findings()})
     assert known <= set(receiver.ids())
 
 
@@ -237,7 +239,7 @@ def test_a_forged_batch_is_skipped_and_a_discontinuity_is_alerted_before_the_pro
 ) -> None:
     wait_read(pipeline)
     append(pipeline, batches.encode(FindingsLog().batch(event("opened", "forged", at=soon(0)))))
-    tell(pipeline, event("opened", "genuine", at=soon(0)))
+    publish(pipeline, event("opened", "genuine", at=soon(0)))
     wait_for(lambda: receiver.findings()[-1][1] == "genuine", "reading continues after the forged record")
 
     def rules() -> list[str]:

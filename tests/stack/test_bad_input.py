@@ -1,4 +1,4 @@
-"""Records that are no events: sealed, kept and shown like all others, and no event suffers from their company."""
+"""Records that are not events: they are sealed, stored and shown with a reason, and affect no event."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SCHEMA = event_schema()
 ENCODER = EventEncoder()
 TOPICS = ("access.lifecycle", "access.activity")
 LATER_ID = 4711
-"""Registry id of the schema that is put on record only after the first values with it."""
+"""Registry id of a schema that is registered only after the first values with it."""
 
 
 def good(number: int, **fields: Any) -> bytes:
@@ -44,12 +44,12 @@ def good(number: int, **fields: Any) -> bytes:
 
 
 def datum_of(number: int, **fields: Any) -> bytes:
-    """An event as no client of ours would write it: fields as plain Avro values."""
+    """Return an event that our client would not write, with fields as plain Avro values."""
     return written(read_datum(good(number)) | fields, SCHEMA.definition, SCHEMA.prefix)
 
 
 def with_bad_text() -> bytes:
-    """An event whose reason is no UTF-8."""
+    """Return an event whose reason is not UTF-8."""
     return good(1, reason="XXXXXXXX").replace(b"XXXXXXXX", b"\xff\xfe\xfd\xfc\xc3\x28\x80\x80")
 
 
@@ -73,7 +73,7 @@ BAD: dict[str, tuple[bytes | None, str]] = {
     "huge-length": (bytes(SCHEMA.prefix) + b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01" + b"x" * 50, "datum_invalid"),
     "negative-length": (bytes(SCHEMA.prefix) + b"\x03" + b"x" * 50, "datum_invalid"),
 }
-"""By the key of the record: its value, and the word that it is shown with."""
+"""By record key: the value, and the code of its rejection."""
 
 YEAR = 31_556_952_000_000
 ODD: dict[str, bytes] = {
@@ -89,12 +89,12 @@ ODD: dict[str, bytes] = {
     "bad-text": with_bad_text(),
     "bytes-after-it": good(1) + b"\x00and more",
 }
-"""Values that are events by the schema, whatever one may think of them."""
+"""Strange values that are events by the schema."""
 
 
 @dataclass
 class Sent:
-    """What was put into the topics besides the pipeline's own findings."""
+    """The records sent to the topics, without the pipeline's own findings."""
 
     pipeline: Pipeline
     entries: int = 0
@@ -105,8 +105,8 @@ class Sent:
     def add(self, topic: str, records: Sequence[dict[str, Any]]) -> None:
         self.entries += produce(self.pipeline.cluster, topic, records)
 
-    def company(self, topic: str, tag: str, count: int = 1) -> list[dict[str, Any]]:
-        """Good events, to stand around records that are none."""
+    def good_events(self, topic: str, tag: str, count: int = 1) -> list[dict[str, Any]]:
+        """Return events to send around bad records."""
         keys = [f"good-{tag}-{topic}-{number}" for number in range(count)]
         self.good += keys
         return [{"key": key.encode(), "value": good(number)} for number, key in enumerate(keys)]
@@ -115,7 +115,7 @@ class Sent:
         self.pipeline.wait_stored(self.entries, limit=180.0)
 
     def rejected(self) -> Counter[tuple[str, str]]:
-        """What the store's metric says, by topic and code."""
+        """Return the store's count of rejected entries, by topic and code."""
         found: Counter[tuple[str, str]] = Counter()
         for (name, labels), value in samples(self.pipeline.children["store"]).items():
             if name == "grantledger_rejected_entries_total":
@@ -126,19 +126,19 @@ class Sent:
 
 @pytest.fixture(scope="module")
 def sent(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Sent:
-    """Everything bad in both topics, each between two good events; it is stored when the tests begin."""
+    """All bad values in both topics, each between two good events, stored when the tests begin."""
     pipeline = make_pipeline(broker.bootstrap_servers)
     pipeline.start()
     everything = Sent(pipeline)
     for topic in TOPICS:
-        records = everything.company(topic, "first")
+        records = everything.good_events(topic, "first")
         for name, (value, code) in BAD.items():
             records.append({"key": name.encode(), "value": value})
-            records += everything.company(topic, f"after-{name}")
+            records += everything.good_events(topic, f"after-{name}")
             everything.bad[topic, code] += 1
         for name, value in ODD.items():
             records.append({"key": name.encode(), "value": value})
-            records += everything.company(topic, f"after-{name}")
+            records += everything.good_events(topic, f"after-{name}")
         everything.add(topic, records)
     everything.settle()
     return everything
@@ -146,7 +146,7 @@ def sent(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Sent:
 
 @pytest.fixture(scope="module")
 def stored(sent: Sent) -> dict[tuple[str, str], dict[str, Any]]:
-    """By topic and key, what became of the records that stood there first."""
+    """The rows of the first records, by topic and key."""
     found = sent.pipeline.query(
         "SELECT splitByChar('/', origin)[2] AS topic, key, decode_error, event_type, event_id, length(value) AS size, "
         "isNull(value) AS none, toString(flags) AS flags FROM entries WHERE topic != 'access.findings'"
@@ -156,7 +156,9 @@ def stored(sent: Sent) -> dict[tuple[str, str], dict[str, Any]]:
 
 @pytest.mark.parametrize("topic", TOPICS)
 @pytest.mark.parametrize("name", BAD)
-def test_it_is_kept_with_its_error(stored: dict[tuple[str, str], dict[str, Any]], topic: str, name: str) -> None:
+def test_a_bad_record_is_stored_with_its_error(
+    stored: dict[tuple[str, str], dict[str, Any]], topic: str, name: str
+) -> None:
     value, code = BAD[name]
     row = stored[topic, name]
     assert row["decode_error"].partition(":")[0] == code, row["decode_error"]
@@ -173,14 +175,14 @@ def test_values_that_the_schema_allows_are_events(
     assert row["decode_error"] == "" and row["event_type"] in ("grant.activated", "coffee.brewed")
 
 
-def test_the_good_ones_are_events(sent: Sent, stored: dict[tuple[str, str], dict[str, Any]]) -> None:
+def test_good_records_are_events(sent: Sent, stored: dict[tuple[str, str], dict[str, Any]]) -> None:
     by_key = {key: row for (_, key), row in stored.items()}
     assert len(sent.good) >= 50
     for key in sent.good:
         assert by_key[key]["decode_error"] == "" and by_key[key]["event_type"] == "grant.activated"
 
 
-def test_they_are_shown_and_counted(sent: Sent) -> None:
+def test_bad_records_are_shown_and_counted(sent: Sent) -> None:
     shown = sent.pipeline.query(
         "SELECT splitByChar('/', origin)[2] AS topic, code, count() AS c, max(value_bytes) AS largest "
         "FROM rejected_events GROUP BY topic, code"
@@ -192,15 +194,15 @@ def test_they_are_shown_and_counted(sent: Sent) -> None:
     assert int(events[0]["c"]) == sent.entries - sum(sent.bad.values())
 
 
-def test_all_of_it_is_sound(sent: Sent) -> None:
+def test_the_ledger_is_sound(sent: Sent) -> None:
     for arguments in ((), ("--from", "kafka")):
         code, report = sent.pipeline.verify(*arguments)
         assert code == 0, report["problems"]
         assert report["entries"] >= sent.entries
 
 
-def test_keys_and_headers_are_sealed_as_they_came(sent: Sent) -> None:
-    """Null is not empty, names may come twice, and any byte may stand in a value."""
+def test_keys_and_headers_are_sealed_unchanged(sent: Sent) -> None:
+    """Null differs from empty, names may repeat, and values may contain any byte."""
     headers: list[tuple[str, bytes | None]] = [
         ("trace", b"\x00\xff"), ("trace", b""), ("none", None), ("", b"x"), ("é\n", b"y" * 1000),
     ]  # fmt: skip
@@ -224,20 +226,20 @@ def test_keys_and_headers_are_sealed_as_they_came(sent: Sent) -> None:
     assert [row["event_type"] for row in found] == ["grant.activated"] * 4 + [""]
 
 
-def test_header_names_that_are_no_text(sent: Sent) -> None:
-    """Kafka takes them, our client library cannot read them: the record is sealed, and says so in their place."""
+def test_header_names_that_are_not_text(sent: Sent) -> None:
+    """Kafka accepts them and our client library cannot read them: the record is sealed with a marker instead."""
     topic = sent.pipeline.cluster.physical("access.lifecycle")
     produce_raw_header(sent.pipeline.bootstrap_servers, topic, b"\xff\xfe", good(7), b"raw-header")
     sent.entries += 1
-    sent.add("access.lifecycle", sent.company("access.lifecycle", "after-raw-header"))
+    sent.add("access.lifecycle", sent.good_events("access.lifecycle", "after-raw-header"))
     sent.settle()
     found = sent.pipeline.query("SELECT hex(headers) AS h, event_type FROM entries WHERE key = 'raw-header'")
     expected = encode_headers(UNREADABLE_HEADERS).hex().upper()
     assert found == [{"h": expected, "event_type": "grant.activated"}]
 
 
-def test_a_value_that_was_small_on_the_wire(sent: Sent) -> None:
-    """What a sender's compression made small is measured as it is: too large, and the sender hears of it."""
+def test_a_highly_compressed_value(sent: Sent) -> None:
+    """The size limit applies to the uncompressed value, and the sender gets the error."""
     options = {"compression.type": "zstd", "message.max.bytes": 1_000_000_000, "queue.buffering.max.kbytes": 1 << 20}
     noise = random.Random(3).randbytes(200_000)
     refused = []
@@ -247,8 +249,11 @@ def test_a_value_that_was_small_on_the_wire(sent: Sent) -> None:
         producer.produce(topic, value, b"bomb", on_delivery=lambda error, _: refused.append(error))
         producer.flush(30)
     assert [error.code() for error in refused] == [KafkaError.MSG_SIZE_TOO_LARGE] * 2
-    large = {"key": b"twentieth", "value": noise * 20}  # just what the topic takes, and zstd to a twentieth
-    records = [large, *sent.company("access.lifecycle", "after-bomb")]
+    large = {
+        "key": b"twentieth",
+        "value": noise * 20,
+    }  # as large as the topic accepts; zstd compresses it to a twentieth
+    records = [large, *sent.good_events("access.lifecycle", "after-bomb")]
     sent.entries += produce(cluster, "access.lifecycle", records)
     sent.settle()
     found = sent.pipeline.query(
@@ -274,7 +279,7 @@ def test_a_flood_of_garbage(sent: Sent, count: int) -> None:
                 "partition": number % 4,
             }
             if number % 1000 == 0:
-                yield from sent.company("access.activity", f"noise-{count}-{number}")
+                yield from sent.good_events("access.activity", f"noise-{count}-{number}")
 
     sent.entries += produce(sent.pipeline.cluster, "access.activity", records())
     sent.settle()
@@ -292,12 +297,12 @@ def test_a_flood_of_garbage(sent: Sent, count: int) -> None:
         "SELECT splitByChar('/', origin)[2] AS topic, code, count() AS c FROM rejected_events GROUP BY topic, code"
     )
     sent.bad = Counter({(row["topic"], row["code"]): int(row["c"]) for row in shown})
-    wait_for(lambda: sent.rejected() == sent.bad, "the metric counts what is shown")
+    wait_for(lambda: sent.rejected() == sent.bad, "the metric counts the rows of the view")
 
 
 @pytest.fixture
 def sender_timed(sent: Sent) -> Iterator[None]:
-    """The topic takes the senders' word for the time, as somebody may set it by mistake."""
+    """The topic uses the senders' timestamps, as an operator may configure by mistake."""
     set_timestamp_type(sent.pipeline, "CreateTime")
     yield
     set_timestamp_type(sent.pipeline, "LogAppendTime")
@@ -321,8 +326,8 @@ def set_timestamp_type(pipeline: Pipeline, value: str) -> None:
 
 
 @pytest.mark.usefixtures("sender_timed")
-def test_a_time_that_the_sender_set(sent: Sent) -> None:
-    """Sealed with the flag that says so, and told as a finding; one for the log, not one for every record."""
+def test_timestamps_of_the_sender(sent: Sent) -> None:
+    """They are sealed with a flag, and there is one finding per log."""
     times = [1, 1_000_000_000_000, int(datetime.now(UTC).timestamp() * 1000) - 5000]
     sent.add(
         "access.activity",
@@ -361,13 +366,13 @@ def test_a_time_that_the_sender_set(sent: Sent) -> None:
 
 
 def test_a_schema_that_is_registered_later(sent: Sent) -> None:
-    """What was sealed before the registration stays what it was; what comes after is read. Also after a restart."""
+    """Entries before the registration stay rejected, later ones are decoded, even after a restart."""
     prefix = confluent_prefix(LATER_ID)
     value = bytes(prefix) + good(6)[10:]
     sent.pipeline.stop("store")
-    sent.pipeline.start("store")  # it must not need to have seen the findings itself
+    sent.pipeline.start("store")  # it must not depend on findings that it read before
     sent.bad.clear()
-    sent.add("access.lifecycle", [{"key": b"before", "value": value}, *sent.company("access.lifecycle", "later")])
+    sent.add("access.lifecycle", [{"key": b"before", "value": value}, *sent.good_events("access.lifecycle", "later")])
     wait_for(lambda: sent.rejected() == Counter({("access.lifecycle", "schema_unknown"): 1}), "it is rejected")
     registered: Event = schema_registered(
         sent.pipeline.deployment, WriterSchema(prefix, SCHEMA.text), initial=False, at=datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""The commands around the road: query, keys, topics, settings; and what logs and metrics say."""
+"""Commands on a running pipeline: query, keys, topics, settings, findings, erase, init; and logs and metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main road: real records of real tools through a running stack, queryable and verified."""
+"""Real records of real tools through a running pipeline: stored, queryable and verified."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def imported(pipeline: Pipeline, tool: str, file: Path) -> int:
     return int(report["acknowledged"])
 
 
-def test_all_real_records_are_stored_and_sound(pipeline: Pipeline, samples: Path) -> None:
+def test_real_records_are_stored_and_verified(pipeline: Pipeline, samples: Path) -> None:
     teleport = imported(pipeline, "teleport", samples / "teleport" / "audit_fixtures.jsonl")
     vault = imported(pipeline, "vault", samples / "vault" / "audit.log")
     hoop = imported(pipeline, "hoop", samples / "hoop" / "events.jsonl")
