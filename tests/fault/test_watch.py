@@ -15,6 +15,7 @@ from confluent_kafka import KafkaException, Producer
 from grantledger.kafka.options import transactional_options
 from grantledger.kafka.topics import create_topics
 from grantledger.processors.watch.kafka_snapshots import KafkaSnapshots
+from grantledger.producers import Event
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.catalog import SchemaCatalog, WriterSchema, event_schema
 from grantledger.schemas.codec import EventEncoder
@@ -47,6 +48,11 @@ def pipeline(
     running = short_policy(broker, make_pipeline, tmp_path_factory, watch_snapshot_seconds="0.2")
     running.start("seal", "watch")
     return running
+
+
+def sent(event: Event) -> Event:
+    """Return an event as the client library sends it, with its source."""
+    return replace(event, source=replace(event.source, system="bot", instance="test"))
 
 
 def published(pipeline: Pipeline, topic: str = FINDINGS_TOPIC) -> list[Published]:
@@ -91,7 +97,9 @@ def test_an_aborted_transaction_at_the_end_of_the_log_delays_nothing(pipeline: P
     producer = Producer(transactional_options(pipeline.cluster, "another-producer"))
     producer.init_transactions(30)
     producer.begin_transaction()
-    producer.produce(pipeline.cluster.physical(LIFECYCLE_TOPIC), EventEncoder().encode(revoked("marked")), b"marked")
+    producer.produce(
+        pipeline.cluster.physical(LIFECYCLE_TOPIC), EventEncoder().encode(sent(revoked("marked"))), b"marked"
+    )
     producer.flush(10)
     producer.abort_transaction(30)
     wait_for(
@@ -102,7 +110,10 @@ def test_an_aborted_transaction_at_the_end_of_the_log_delays_nothing(pipeline: P
 
 def test_an_invalid_event_does_not_block_others(pipeline: Pipeline) -> None:
     schema = event_schema()
-    odd, huge = replace(activated("odd", 0.5), grant_id_kind="nativ"), activated("huge" + "\0" * 300_000, 0.5)
+    odd, huge = (
+        replace(sent(activated("odd", 0.5)), grant_id_kind="nativ"),
+        sent(activated("huge" + "\0" * 300_000, 0.5)),
+    )
     values = [written(one.to_datum(), schema.definition, schema.prefix) for one in (odd, huge)]
     produce(pipeline.cluster, LIFECYCLE_TOPIC, [{"value": value} for value in values])
     send(pipeline, activated("after odd", 0.5))

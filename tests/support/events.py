@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import io
+import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,20 +58,23 @@ def event(event_type: str, number: int, **fields: Any) -> Event:
     return Event(**(given | fields))
 
 
+@cache
+def _parsed(schema: str) -> Any:
+    return fastavro.parse_schema(json.loads(schema))
+
+
 def written(datum: Any, schema: Any, prefix: bytes) -> bytes:
     """Return a datum as a framed value with any prefix."""
     out = io.BytesIO()
     out.write(prefix)
-    fastavro.schemaless_writer(out, fastavro.parse_schema(schema), datum)
+    fastavro.schemaless_writer(out, _parsed(json.dumps(schema)), datum)
     return out.getvalue()
 
 
 def read_datum(value: bytes) -> dict[str, Any]:
     """Return the datum of a value in single-object encoding."""
     schema = event_schema()
-    datum: Any = fastavro.schemaless_reader(
-        io.BytesIO(value[len(schema.prefix) :]), fastavro.parse_schema(schema.definition), None
-    )
+    datum: Any = fastavro.schemaless_reader(io.BytesIO(value[len(schema.prefix) :]), _parsed(schema.text), None)
     result: dict[str, Any] = datum
     return result
 
