@@ -9,8 +9,8 @@ INSTALLED := .venv/.installed
 demo: $(INSTALLED)
 	$(BIN)/grantledger demo --data $(DATA)
 
-# Two files at a time: most tests wait for processes that they start. tests/conftest.py puts the longest files first.
-PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Four files at a time, even on two cores: most tests wait. tests/conftest.py orders the files, the longest first.
+PYTEST := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED)
 	$(PYTEST)

@@ -13,33 +13,37 @@ import pytest
 from grantledger.runtime.broker import LocalBroker
 from support.pipeline import Pipeline
 
-# The same examples every time, and no verdict by the clock; GRANTLEDGER_TEST_SLOW looks further.
+# The same examples every time, and no time limit per example. GRANTLEDGER_TEST_SLOW tries more.
 hypothesis.settings.register_profile("quick", deadline=None, derandomize=True, max_examples=60)
 hypothesis.settings.register_profile("slow", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("slow" if os.environ.get("GRANTLEDGER_TEST_SLOW") else "quick")
 
+LONGEST = {"test_up", "test_broker", "test_enforce", "test_store_faults", "test_resume_stops", "test_watch_standby"}
+"""Files that take longest: many starts of brokers or processes."""
 _numbers = itertools.count(1)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the longer campaigns unless they are asked for; quick tests first.
+    """Skip the longer campaigns unless they are wanted, and run quick tests first.
 
-    Where files are shared out over processes the quick ones come last: they fill the gaps that long ones leave.
+    If files are distributed over several processes, the longest come first, and quick ones fill the gaps at the end.
     """
     if not os.environ.get("GRANTLEDGER_TEST_SLOW"):
         reason = pytest.mark.skip(reason="a longer campaign: run with GRANTLEDGER_TEST_SLOW=1")
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(reason)
-    rooms = ["unit", "stack", "fault"]
+    folders = ["unit", "stack", "fault"]
     if hasattr(config, "workerinput"):  # pytest-xdist
-        rooms.reverse()
-    items.sort(key=lambda item: rooms.index(item.path.parent.name))
+        folders.reverse()
+        items.sort(key=lambda item: (item.path.stem not in LONGEST, folders.index(item.path.parent.name)))
+    else:
+        items.sort(key=lambda item: folders.index(item.path.parent.name))
 
 
 @pytest.fixture(scope="session")
 def samples() -> Path:
-    """The real records of real tools, which are not ours to ship."""
+    """The folder of real records, which are not ours to ship."""
     default = Path(__file__).resolve().parents[2] / "shared" / "samples"
     folder = Path(os.environ.get("GRANTLEDGER_SAMPLES", default))
     if not folder.is_dir():

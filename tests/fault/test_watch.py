@@ -199,6 +199,7 @@ def test_without_snapshots_it_rebuilds_its_state_from_the_log(pipeline: Pipeline
 
 
 def test_a_fenced_watch_cannot_write_snapshots(pipeline: Pipeline) -> None:
+    pipeline.stop("watch")  # it writes to the same topic
     catalog = SchemaCatalog((event_schema(),))
 
     def taken_over() -> tuple[KafkaSnapshots, list[bytes]]:
