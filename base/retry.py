@@ -1,4 +1,4 @@
-"""The retry policy: exponential backoff up to a cap, until a call succeeds, times out, or fails permanently."""
+"""The retry policy: exponential backoff up to a cap. :func:`retry` blocks; :func:`backoff` is for schedulers."""
 
 from __future__ import annotations
 

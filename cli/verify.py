@@ -28,7 +28,7 @@ STORE_PATIENCE = 60.0
 """Seconds without progress after which a running store no longer counts as catching up."""
 
 
-class Origin(StrEnum):
+class EvidenceSource(StrEnum):
     """Where the evidence comes from."""
 
     clickhouse = "clickhouse"
@@ -39,8 +39,8 @@ def command(
     settings: Settings,
     output: Output,
     source: Annotated[
-        Origin, typer.Option("--from", help="Verify the rows in ClickHouse, or the sealed topics.")
-    ] = Origin.clickhouse,
+        EvidenceSource, typer.Option("--from", help="Verify the rows in ClickHouse, or the sealed topics.")
+    ] = EvidenceSource.clickhouse,
     public_key: Annotated[
         Path | None,
         typer.Option(help="Public key of the logs, PEM. Auditors use their own copy. Default: beside the private key."),
@@ -73,7 +73,7 @@ def command(
     raise typer.Exit(report.exit_code)
 
 
-def _verify(settings: Settings, source: Origin, key: bytes, anchors: Path | None, *, quiet: bool) -> Report:
+def _verify(settings: Settings, source: EvidenceSource, key: bytes, anchors: Path | None, *, quiet: bool) -> Report:
     columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True, highlight=False)
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
@@ -85,7 +85,7 @@ def _verify(settings: Settings, source: Origin, key: bytes, anchors: Path | None
         # Outside anchors first: everything that they cover was stored before.
         outside = list(read_anchor_file(anchors)) if anchors is not None else []
         deployment, keys = settings.require_deployment(), LogKeys.single(key)
-        if source is Origin.kafka:
+        if source is EvidenceSource.kafka:
             evidence = KafkaEvidence.on_brokers(deployment, settings.cluster())
             return verify(evidence, keys, outside=outside, progress=progress)
         with open_store(settings) as client:

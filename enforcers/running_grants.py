@@ -73,7 +73,7 @@ class RunningGrants:
         )
         until = datum["expires_at"]
         if until is not None:
-            # A source clock that is ahead does not lengthen the grant (DESIGN section 6).
+            # A source clock that is ahead does not lengthen the grant.
             until = until.astimezone(UTC) - max(timedelta(0), datum["occurred_at"] - appended)
             if until <= now:
                 return

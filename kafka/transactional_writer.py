@@ -30,9 +30,9 @@ CALL_SECONDS = 4.0
 """Seconds that one call may block. Signals are delivered between calls."""
 HANG_SECONDS = 7.0
 """Seconds after which a call will never return."""
-PATIENCE = 60.0
+RETRY_SECONDS = 60.0
 """Seconds until a call that keeps failing is given up."""
-STOP_PATIENCE = 10.0
+STOP_RETRY_SECONDS = 10.0
 """The same once a stop has been requested."""
 ANY_PARTITION = -1
 
@@ -111,7 +111,7 @@ class TransactionalWriter:
                 call(CALL_SECONDS)
 
         def retryable(error: BaseException) -> bool:
-            limit = STOP_PATIENCE if self._stopping() else PATIENCE
+            limit = STOP_RETRY_SECONDS if self._stopping() else RETRY_SECONDS
             in_time = time.monotonic() - began < limit
             return in_time and isinstance(error, KafkaException) and bool(error.args[0].retriable())
 

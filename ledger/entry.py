@@ -77,6 +77,11 @@ def split_origin(origin: str) -> tuple[str, int]:
     return parts[1], int(parts[2])
 
 
+def epoch_of(origin: str) -> int:
+    """Return the epoch in an origin."""
+    return split_origin(origin)[1]
+
+
 def split_entry_name(name: str) -> tuple[str, int]:
     """Return origin and index of an entry that is named ``<origin>#<index>``, as a ``payload.erased`` names it.
 

@@ -33,7 +33,7 @@ class LogKey:
 
 @dataclass(frozen=True, slots=True)
 class LogKeys:
-    """The public keys of a deployment's logs, oldest first (DESIGN section 4).
+    """The public keys of a deployment's logs, oldest first.
 
     A deployment begins with one key. Each entry of type ``key.changed``, sealed under the old key, adds the next one.
     """

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .batch import BatchError, Head, SealedBatch
-from .entry import EntryError, check_leaves, check_payloads, split_origin
+from .entry import EntryError, check_leaves, check_payloads, epoch_of, split_origin
 from .keys import LogKeys
 from .packing import I64, U64, unpack, unpack_hashes
 
@@ -129,12 +129,12 @@ class LogVerifier:
             if genesis != head.genesis:
                 raise InvalidNoteError("the batch names another genesis", "genesis", batch.first_index)
             return head
-        epoch = split_origin(genesis.origin)[1]
+        epoch = epoch_of(genesis.origin)
         bound = (genesis.previous_size, genesis.previous_root)
         if epoch == 0 and bound != (0, bytes(32)):
             raise DiscontinuityError("epoch 0 names an epoch before it", "genesis", 0)
         if head is not None:
-            if epoch != split_origin(head.genesis.origin)[1] + 1:
+            if epoch != epoch_of(head.genesis.origin) + 1:
                 message = f"epoch {epoch} does not follow {head.genesis.origin}"
                 raise DiscontinuityError(message, "genesis", batch.first_index)
             if bound != (head.size, head.frontier.root()):

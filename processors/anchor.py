@@ -1,4 +1,4 @@
-"""The anchor: at a fixed interval, one entry over the latest checkpoint of every log (DESIGN section 4, "Anchors").
+"""The anchor: at a fixed interval, one entry over the latest checkpoint of every log.
 
 One process per deployment: its fixed transactional id fences off any other. It verifies its own last committed record,
 resumes from it, and calls the external targets only after the commit.
@@ -41,7 +41,7 @@ from ..schemas.codec import EventEncoder
 from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, RECEIPTS_TOPIC
 from . import metrics
-from .notices import finding_opened
+from .notices import ANCHOR, finding_opened
 from .resume import contradicts
 
 log = structlog.get_logger("grantledger.anchor")
@@ -170,6 +170,7 @@ class Anchorer:
         at = self._now()
         finding = finding_opened(
             self._deployment,
+            ANCHOR,
             rule="anchoring_stopped",
             key=log_name,
             evidence={"reason": reason},

@@ -1,4 +1,4 @@
-"""The events that the sealer itself writes to ``access.findings``: findings and writer schemas."""
+"""The events that the sealer and the anchor write to ``access.findings``: findings and writer schemas."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from ..schemas.event import Actor, Event, RegisteredSchema, Source, Subject
 from ..schemas.finding_event import finding_event
 
 SYSTEM = "grantledger"
-ACTOR = Actor("grantledger-seal", "system")
+SEALER = Actor("grantledger-seal", "system")
+ANCHOR = Actor("grantledger-anchor", "system")
 
 
 def finding_opened(
     deployment: str,
+    actor: Actor,
     *,
     rule: str,
     key: str,
@@ -23,7 +25,7 @@ def finding_opened(
 ) -> Event:
     """Return the event that opens a finding. Events with the same rule, key and identity have the same id."""
     source = Source(SYSTEM, deployment, f"{rule}:{key}:{identity}", "finding")
-    return finding_event("finding.opened", source, (rule, key), at, evidence=evidence, actor=ACTOR)
+    return finding_event("finding.opened", source, (rule, key), at, evidence=evidence, actor=actor)
 
 
 def schema_registered(deployment: str, schema: WriterSchema, initial: bool, at: datetime) -> Event:
@@ -33,7 +35,7 @@ def schema_registered(deployment: str, schema: WriterSchema, initial: bool, at: 
         occurred_at=at,
         source=Source(SYSTEM, deployment, f"{schema.prefix.hex()}:{schema.sha256}", "schema"),
         subject=Subject(schema_key(schema), "system"),
-        actor=ACTOR,
+        actor=SEALER,
         outcome="success",
         registered_schema=RegisteredSchema(schema.prefix.hex(), schema.sha256, schema.text, initial),
     )

@@ -10,6 +10,7 @@ from ..kafka.offsets import Partition, committed_offset, end_offset, first_offse
 from ..kafka.records import last_record
 from ..kafka.sealed_log import SealedLogs, SealedLogStoppedError
 from ..ledger.anchor import AnchorError, decode_anchor
+from ..ledger.entry import split_origin
 from ..ledger.note import Checkpoint, NoteError
 from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, sealed, store_group
 from .resume import PartitionState, SealingStoppedError
@@ -64,6 +65,6 @@ def anchored_heads(cluster: Cluster) -> dict[str, Checkpoint]:
         return {}
     try:
         heads = decode_anchor(message.value() or b"").checkpoints()
-    except (AnchorError, NoteError) as error:
+        return {split_origin(head.origin)[0]: head for head in heads}
+    except (AnchorError, NoteError, ValueError) as error:
         raise SealingStoppedError("anchor_mismatch", f"the last record of {ANCHORS_TOPIC}: {error}") from error
-    return {head.origin.rpartition("/")[0]: head for head in heads}

@@ -1,4 +1,4 @@
-"""Registers the writer schemas in the ledger before anything written with them is sealed (DESIGN section 3)."""
+"""Registers the writer schemas in the ledger before anything written with them is sealed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Where sealing resumes after a start or a rebalance, so that a ledger is never forked or begun twice.
 
-Pure: the state of Kafka in, a head or a stop out (DESIGN section 5, rule 1).
+Pure: the state of Kafka in, a head or a stop out.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..base.errors import StoppedError
 from ..kafka.sealed_log import VerifiedBatch
 from ..ledger.batch import Head
-from ..ledger.entry import Genesis, origin_of, split_origin
+from ..ledger.entry import Genesis, epoch_of, origin_of
 from ..ledger.note import Checkpoint
 
 
@@ -115,7 +115,7 @@ def _continue(state: PartitionState, head: Head) -> Head:
 
 def contradicts(anchored: Checkpoint, found: Checkpoint) -> bool:
     """Whether a log that had the head ``anchored`` cannot have the head ``found`` now. A later epoch may have any."""
-    before, now = split_origin(anchored.origin)[1], split_origin(found.origin)[1]
+    before, now = epoch_of(anchored.origin), epoch_of(found.origin)
     if before != now:
         return before > now
     return anchored.size > found.size or (anchored.size == found.size and anchored.root != found.root)

@@ -1,4 +1,4 @@
-"""The sealer: chains and signs every committed record in partition order (DESIGN sections 4 and 5).
+"""The sealer: chains and signs every committed record in partition order.
 
 It never decodes a value. One Kafka transaction contains the sealed batches and the input offsets, so they can never
 disagree. The sealer's only memory is the end of the sealed partitions: after ``kill -9`` the next one resumes there.
@@ -39,7 +39,7 @@ from ..schemas.codec import EventEncoder
 from ..schemas.event import FINDINGS_TOPIC, Event
 from ..schemas.topics import INPUT_TOPICS, seal_group, sealed
 from . import metrics
-from .notices import finding_opened
+from .notices import SEALER, finding_opened
 from .partition_buffer import PartitionBuffer, RecordOrderError, linger_of
 from .partition_state import anchored_heads, identify, read_state
 from .resume import SealingStoppedError, resume
@@ -47,7 +47,7 @@ from .resume import SealingStoppedError, resume
 log = structlog.get_logger("grantledger.seal")
 
 RECORDS_PER_POLL = 1000
-"""confluent-kafka is fastest at 100 to 1,000 (DESIGN section 8)."""
+"""confluent-kafka is fastest at 100 to 1,000."""
 BATCHES_PER_TRANSACTION = 4
 """Full batches per transaction under load; a commit costs about as much as hashing a thousand entries."""
 UNREADABLE_HEADERS: list[tuple[str, bytes | None]] = [("grantledger/unreadable-headers", None)]
@@ -303,7 +303,7 @@ class Sealer:
             self._reported.add((rule, key))
             deployment, at = self._logs.deployment, self._now()
             self._findings.append(
-                finding_opened(deployment, rule=rule, key=key, evidence=evidence, at=at, identity=identity)
+                finding_opened(deployment, SEALER, rule=rule, key=key, evidence=evidence, at=at, identity=identity)
             )
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

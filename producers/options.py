@@ -16,7 +16,7 @@ DEFAULTS: dict[str, Any] = {
 """Preferences: callers may override them."""
 
 REQUIRED: dict[str, Any] = {"enable.idempotence": True, "acks": "all"}
-"""Required for safe delivery (DESIGN section 5, rule 5): callers cannot change them."""
+"""Required for safe delivery: callers cannot change them."""
 
 _ACKS = ("acks", "request.required.acks")
 _REPORTS = ("on_delivery", "dr_cb", "dr_msg_cb", "error_cb", "logger")

@@ -17,7 +17,7 @@ ALWAYS = -(2**63)
 
 
 class SchemaConflictError(ValueError):
-    """Two different schemas claim one prefix (DESIGN: two schemas with one id raise the alarm)."""
+    """Two different schemas claim one prefix."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The event: one thing that happened in the life of a temporary access (DESIGN section 3)."""
+"""The event: one thing that happened in the life of a temporary access."""
 
 from __future__ import annotations
 
@@ -202,14 +202,14 @@ class Event:
 
     @property
     def topic(self) -> str:
-        """The input topic that the event belongs to (DESIGN section 2)."""
+        """The input topic that the event belongs to."""
         if self.event_type in PIPELINE_TYPES:
             return FINDINGS_TOPIC
         return ACTIVITY_TOPIC if self.event_type in ACTIVITY_TYPES else LIFECYCLE_TOPIC
 
     @property
     def key(self) -> str:
-        """The Kafka record key (DESIGN section 2)."""
+        """The Kafka record key."""
         if self.finding is not None:
             return self.finding.key
         if self.topic == ACTIVITY_TOPIC:

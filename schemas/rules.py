@@ -63,7 +63,7 @@ class InvalidEventError(ValueError):
 
 
 def check(event: Event) -> None:
-    """Check one event against the rules of DESIGN section 3.
+    """Check one event against the rules of its type.
 
     Raises:
         InvalidEventError: names the first bad field and what it must be.

@@ -1,4 +1,4 @@
-"""The topics (DESIGN section 2): their names, and how they must be configured."""
+"""The topics: their names, and how they must be configured."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
 from ..ledger.anchor import Anchor, Receipt
-from ..ledger.entry import Genesis
+from ..ledger.entry import Genesis, epoch_of
 from ..ledger.registered_schemas import KEY_PREFIX, collect_schemas
 from ..schemas.catalog import SchemaCatalog
 
@@ -81,7 +81,7 @@ def stored_log(client: Client, log: str) -> Stored | None:
     ).result_rows
     if not rows:
         return None
-    origin, size, leaf = max(rows, key=lambda row: int(row[0].rpartition("/")[2]))
+    origin, size, leaf = max(rows, key=lambda row: epoch_of(row[0]))
     return Stored(origin, int(size), bytes.fromhex(leaf))
 
 

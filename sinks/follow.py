@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..base.errors import StoppedError
 from ..kafka.sealed_log import SealedPartition
 from ..ledger.batch import SealedBatch, leaf_at
+from ..ledger.entry import epoch_of
 from .evidence import Stored
 
 
@@ -63,8 +64,3 @@ def check_stored_leaf(stored: Stored, batch: SealedBatch) -> None:
     index = stored.size - 1
     if batch.first_index <= index < batch.size and leaf_at(batch, index) != stored.last_leaf:
         raise StoringStoppedError(f"{batch.origin} index {index}: the stored leaf differs from the sealed one")
-
-
-def epoch_of(origin: str) -> int:
-    """Return the epoch in an origin."""
-    return int(origin.rpartition("/")[2])

@@ -1,4 +1,4 @@
-"""The store: sealed batches, anchors and receipts go into ClickHouse, each exactly once (DESIGN section 5, rules 2-4).
+"""The store: sealed batches, anchors and receipts go into ClickHouse, each exactly once.
 
 On assignment it decides where to continue: at the committed offset if ClickHouse contains everything before it, else at
 the beginning. A committed offset is only a hint; ClickHouse itself is queried for the entries that it contains.
@@ -26,6 +26,7 @@ from ..kafka.records import read_backward
 from ..kafka.sealed_log import SealedLogs, SealedPartition
 from ..ledger.anchor import Anchor, AnchorError, anchor_origin, decode_anchor, decode_receipt
 from ..ledger.batch import BatchError, SealedBatch
+from ..ledger.entry import epoch_of, split_origin
 from ..ledger.log_verifier import check_contents, check_hashes
 from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_SUFFIX, SEALED_TOPICS, sealed, store_group
@@ -33,7 +34,7 @@ from . import evidence, metrics
 from .clickhouse import StoreAddress, StoreUnavailableError, connect, explain
 from .erasure import Erasures
 from .evidence import Stored
-from .follow import StoredPartition, StoringStoppedError, check_stored_leaf, contains, epoch_of, follows
+from .follow import StoredPartition, StoringStoppedError, check_stored_leaf, contains, follows
 from .migrate import migrate
 from .rows import entries_table, lacks_schema, newest_append_time, rejected_codes
 from .schemas_reader import SchemasReader
@@ -238,7 +239,7 @@ class Store:
 
     def _insert_again(self, error: Exception, batch: SealedBatch, table: pa.Table) -> None:
         def attempt(client: Client) -> None:
-            found = evidence.stored_log(client, batch.origin.rpartition("/")[0])
+            found = evidence.stored_log(client, split_origin(batch.origin)[0])
             if found is not None and found.origin == batch.origin and found.size >= batch.size:
                 check_stored_leaf(found, batch)
                 return
@@ -311,7 +312,7 @@ class Store:
             if partition.stored is not None and partition.stored.origin == origin:
                 return partition.stored.size
         self._finish()  # a client does one thing at a time
-        found = evidence.stored_log(self._client, origin.rpartition("/")[0])
+        found = evidence.stored_log(self._client, split_origin(origin)[0])
         return found.size if found is not None and found.origin == origin else 0
 
     def _commit(self, message: Message) -> None:

@@ -1,6 +1,6 @@
 """The time by which deadlines are judged: the wall clock, checked against the time since boot, which cannot be set.
 
-The brokers' clock decides, because they stamp the records (DESIGN section 6). When the wall clock jumps, the earlier of
+The brokers' clock decides, because they stamp the records. When the wall clock jumps, the earlier of
 the two possible times counts until the brokers confirm one, so that nothing is found early.
 """
 

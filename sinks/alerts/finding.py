@@ -23,7 +23,7 @@ EVIDENCE_LENGTH = 4000
 EVIDENCE_DEPTH = 20
 TYPES: dict[str, Change] = {f"finding.{change}": change for change in get_args(Change)}
 SCOPE = ("tenant", "grant_source_system", "grant_source_instance")
-"""Facts that distinguish findings with equal keys: an id belongs to its issuing source (DESIGN section 6)."""
+"""Facts that distinguish findings with equal keys: an id belongs to its issuing source."""
 _ABOUT = ("grant_id", "request_id", "session_id")
 
 

@@ -1,4 +1,4 @@
-"""Writes the outbox: findings and the position after them, in one transaction (DESIGN section 5, rule 7)."""
+"""Writes the outbox: findings and the position after them, in one transaction."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import pytest
 
 from grantledger.cli.tree import COMMANDS, Group
 from grantledger.kafka.publisher import Publisher, Record
-from grantledger.processors.notices import finding_opened
+from grantledger.processors.notices import SEALER, finding_opened
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.codec import EventEncoder
 from support.alerting import webhook_toml
@@ -45,12 +45,11 @@ class Ledger:
             "emit", "grant.activated", "--subject", "alice", "--resource-kind", "database", "--resource", "orders",
             "--entitlement", "rw", "--expires-in", "1h", "--grant-id", "g-1",
         )  # fmt: skip
-        self.pipeline.wait_stored(
-            1
-        )  # so that the first event in the findings is the sealer's registration of the schema
+        # So that the first event in the findings is the sealer's registration of the schema.
+        self.pipeline.wait_stored(1)
         event = finding_opened(
-            "commands.example", rule="head_mismatch", key="access.activity/0", evidence={}, at=datetime.now(UTC),
-            identity="1",
+            "commands.example", SEALER, rule="head_mismatch", key="access.activity/0", evidence={},
+            at=datetime.now(UTC), identity="1",
         )  # fmt: skip
         Publisher(self.pipeline.cluster).publish([Record(event.topic, EventEncoder().encode(event), event.key)])
 

@@ -16,7 +16,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from grantledger.kafka.publisher import Publisher, Record
 from grantledger.ledger.note import open_checkpoint
-from grantledger.processors.notices import finding_opened
+from grantledger.processors.notices import SEALER, finding_opened
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.codec import EventEncoder
 from support.access_store import columns_with
@@ -148,6 +148,7 @@ def test_topics_check_reports_differences(pipeline: Pipeline) -> None:
 def test_a_person_acknowledges_and_closes_a_finding(pipeline: Pipeline) -> None:
     event = finding_opened(
         pipeline.deployment,
+        SEALER,
         rule="head_mismatch",
         key="access.activity/0",
         evidence={},

@@ -18,7 +18,7 @@ class Decision(NamedTuple):
 
 
 PLACEHOLDER_NAMES = ("", "unknown")
-"""The subject of a record that names no one (DESIGN section 3)."""
+"""The subject of a record that names no one."""
 
 
 def names_someone(person: tuple[str, ...]) -> bool:

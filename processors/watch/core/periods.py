@@ -19,7 +19,7 @@ class Activation:
     append: int
     starts: int
     ends: int | None
-    """The deadline: the reported end, minus the lead of the source's clock (DESIGN section 6)."""
+    """The deadline: the reported end, minus the lead of the source's clock."""
     extended: bool
     native: bool
     """Whether the tool itself ends the access at the deadline."""
