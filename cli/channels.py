@@ -14,7 +14,7 @@ from ..runtime.settings import Settings
 from ..sinks.alerts.outbox import Outbox
 from ..sinks.alerts.status import read_status
 from .errors import exit_code, fail, suggestion
-from .output import Column, Format, Output, Row, print_table, shortened, span, text_column
+from .output import Column, Format, Output, print_table, shortened, span, text_column
 
 _SHOWN_FAILURES = 5
 
@@ -68,20 +68,16 @@ def _print(console: Console, output: Output, status: dict[str, Any]) -> None:
     ]
     print_table(console, status["channels"], columns)
     alerts = [
-        text_column("rule", "rule", 30),
-        text_column("severity", "severity", 10),
-        text_column("key", "key", 40),
-        text_column("subject", "subject", 30),
-        text_column("resource", "resource", 30),
+        text_column("rule", "rule"),
+        text_column("severity", "severity"),
+        text_column("key", "key"),
+        text_column("subject", "subject"),
+        text_column("resource", "resource"),
         Column("opened", lambda row: output.moment(row["opened_at"])),
-        Column("channels", _deliveries),
+        Column("channels", lambda row: ", ".join(f"{name} {each['state']}" for name, each in row["channels"].items())),
     ]
     if status["open"]:
         print_table(console, status["open"], alerts)
     for each in status["failures"][:_SHOWN_FAILURES]:
         line = f"{output.moment(each['at'])} {each['channel']}: {each['detail']}, {len(each['messages'])} messages"
         console.print(shortened(line, 160), markup=False)
-
-
-def _deliveries(row: Row) -> str:
-    return ", ".join(f"{channel} {delivery['state']}" for channel, delivery in row["channels"].items())

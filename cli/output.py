@@ -40,11 +40,7 @@ class Format(StrEnum):
 
 
 def timezone(name: str) -> tzinfo:
-    """Return the time zone with an IANA name, or the zone of this machine for ``local``.
-
-    Raises:
-        UsageError: there is no such zone.
-    """
+    """Return the time zone with an IANA name, or the zone of this machine for ``local``."""
     if name.upper() == "UTC":
         return UTC
     if name == "local":
@@ -74,14 +70,9 @@ class Column:
     right: bool = False
 
 
-def text_column(title: str, name: str, length: int = 0) -> Column:
-    """Return a column with the text of one field, cut to ``length`` characters unless that is 0."""
-
-    def cell(row: Row) -> str:
-        value = "" if row[name] is None else str(row[name])
-        return shortened(value, length) if length else printable(value)
-
-    return Column(title, cell)
+def text_column(title: str, name: str) -> Column:
+    """Return a column with the text of one field."""
+    return Column(title, lambda row: "" if row[name] is None else printable(str(row[name])))
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,13 +93,7 @@ class LocalBroker:
         self.stop()
 
     def start(self) -> None:
-        """Start Kafka and return when it answers clients. On first use, fetch the jars and format the folder.
-
-        Raises:
-            BrokerError: another Kafka has the folder, the port is taken, or Kafka failed; contains the end of its log.
-            PrerequisiteError: there is no Java, or the jars cannot be fetched.
-            UsageError: Kafka does not support the name of the folder.
-        """
+        """Start Kafka and return when it answers clients. On first use, fetch the jars and format the folder."""
         if self.alive():
             raise BrokerError(f"the local Kafka in {self.data_dir} is already running (pid {self.pid})")
         if "," in str(self.data_dir):

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..base.errors import EXIT_OK, EXIT_STOPPED, EXIT_USAGE
-from .metrics_reader import Samples, read_samples
-from .process import status_path
+from .process import Samples, read_samples
 from .tied_process import start_tied, stop_tied
 
 SHORTEST_PAUSE = 0.5
@@ -127,4 +126,4 @@ class Child:
 
     def metrics(self) -> Samples:
         """Return the samples of the metrics endpoint; none while it does not answer."""
-        return read_samples(status_path(self._data_dir, self.spec.name))
+        return read_samples(self._data_dir, self.spec.name)

@@ -7,17 +7,23 @@ import logging
 import os
 import signal
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import structlog
 from prometheus_client import start_http_server
+from prometheus_client.parser import text_string_to_metric_families
 
 from .settings import Settings, SettingsError
 
 log = structlog.get_logger("grantledger.process")
+
+Samples = dict[tuple[str, str], float]
+"""Values of metrics by name and labels; labels as ``name=value,…`` in alphabetical order."""
 
 
 def configure_logs(settings: Settings) -> None:
@@ -77,6 +83,22 @@ def run_process(name: str, settings: Settings, run: Callable[[], None], stop: Ca
 def status_path(data_dir: Path, name: str) -> Path:
     """Return the file with the pid and metrics address of the process with this name."""
     return data_dir / "run" / f"{name}.json"
+
+
+def read_samples(data_dir: Path, name: str) -> Samples:
+    """Return the samples of the metrics endpoint of a process; none while it does not answer."""
+    try:
+        status = json.loads(status_path(data_dir, name).read_text())
+        with urllib.request.urlopen(status["metrics"], timeout=1.0) as answer:  # noqa: S310 - a local address of ours
+            text = answer.read().decode()
+    except (OSError, ValueError, KeyError, HTTPException):
+        return {}
+    samples = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+            samples[sample.name, labels] = sample.value
+    return samples
 
 
 def on_stop_signal(stop: Callable[[], None]) -> None:

@@ -13,9 +13,8 @@ from ..kafka.cluster import Cluster
 from ..kafka.errors import KafkaUnavailableError
 from ..kafka.offsets import end_offsets
 from ..schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC
-from .metrics_reader import Samples, read_samples
 from .open_findings import FindingCount
-from .process import status_path
+from .process import Samples, read_samples, status_path
 from .settings import Settings, is_running, read_stack
 
 PROCESSES = ("seal", "store", "anchor", "watch", "sweep", "alert", "enforce")
@@ -67,7 +66,7 @@ def read_status(
     """Read the status from Kafka and from the metrics of the processes on this machine."""
     samples: Samples = {}
     for process in processes:
-        for key, value in read_samples(status_path(settings.data_dir, process.name)).items():
+        for key, value in read_samples(settings.data_dir, process.name).items():
             samples[key] = max(value, samples.get(key, 0.0))
     troubles = [process.trouble for process in processes if process.trouble]
     stopped = [labels for (name, labels), value in samples.items() if name == "grantledger_seal_stopped" and value]
