@@ -190,7 +190,7 @@ def test_erase_asks_first_and_then_removes_the_payload_from_every_table(pipeline
     for arguments, code, text in (
         ((entry, "--legal-basis", " "), 2, "must not be empty"),
         ((f"{row['origin']}:999", "--legal-basis", "x", "--yes"), 2, "has no entry"),
-        (("elsewhere/a/0/0:1", "--legal-basis", "x", "--yes"), 2, "give the entry as ORIGIN:INDEX"),
+        (("elsewhere/a/0/0:1", "--legal-basis", "x", "--yes"), 2, "the entry is not of this deployment"),
         ((entry, "--legal-basis", "x"), 1, ""),
     ):
         refused = pipeline.run("erase", *arguments)
