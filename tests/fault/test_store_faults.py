@@ -194,12 +194,12 @@ def test_lost_answers_and_a_killed_server_duplicate_nothing(
         prefix = pipeline.cluster.topic_prefix
         second = Pipeline(pipeline.bootstrap_servers, pipeline.data_dir, environment, topic_prefix=prefix)
         second.start("store")
-        load = Load(pipeline.cluster, 2500, 250, seed=16).start()
+        load = Load(pipeline.cluster, 1500, 250, seed=16).start()
         wait_for(lambda: proxy.lost >= 5, "answers were lost")
         server.kill()
         wait_for(lambda: "clickhouse_url" in second.log("store"), "the dead server is reported")
         server.start()
-        wait_for(lambda: len(load.sent) > 1800, "the load continues")
+        wait_for(lambda: len(load.sent) > 1000, "the load continues")
         proxy.broken = True
         time.sleep(1)
         proxy.broken = False

@@ -100,7 +100,7 @@ class Up:
             answer = self.run("query", sql, "--format", "TSV")
             return answer.stdout if answer.returncode == 0 else ""
 
-        return int(wait_for(ask, "the store answers"))
+        return int(wait_for(ask, "the store answers", pause=0.5))
 
     def assert_sound(self) -> None:
         verified = self.run("verify")
