@@ -68,7 +68,7 @@ class TestRealRecords:
             assert f"{count} `{word}`" in line
 
     def test_nothing_in_them_is_a_grant_or_its_end(self, samples: Path) -> None:
-        """No record there says that access began, until when, or that it was taken away."""
+        """No sample reports the start, end or removal of access."""
         kinds: Counter[str] = Counter()
         for line in (samples / "hoop" / "events.jsonl").read_bytes().splitlines():
             outcome = make_adapter("hoop").read(line, HERE)

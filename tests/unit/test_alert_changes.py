@@ -132,7 +132,7 @@ def test_posts_that_only_repeat_share_a_record_for_an_hour(process: Process) -> 
 
 
 class Answers:
-    """A channel that answers as it is told, and then well."""
+    """A channel that gives the configured answers, and then succeeds."""
 
     def __init__(self, *results: Delivery) -> None:
         self.results = list(results)

@@ -1,4 +1,4 @@
-"""The outbox: whatever is told in whatever order, with crashes anywhere, each finding goes out, and under one id."""
+"""The outbox: in any order and with crashes at any point, each finding is delivered under one id."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Process:
         return self.outbox.release(Position(TOPIC, self.offset), self.now, hours)
 
     def send(self, channel: str, result: Delivery = Delivery.delivered, *, record: bool = True) -> list[Envelope]:
-        """Deliver what is to leave now, and say what it was."""
+        """Deliver the messages that are due, and return them."""
         out = self.out[channel]
         envelopes = out.envelopes(out.plan(self.now).send)
         if envelopes and record:

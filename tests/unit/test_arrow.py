@@ -85,7 +85,7 @@ EVENTS = values_of(load("event")).map(lambda datum: write(datum, load("event"), 
 
 
 def table_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Rows as the second verifier gives them: bytes, numbers, times as microseconds, the error's word alone."""
+    """Return rows like the second verifier: bytes, numbers, times in microseconds, and only the code of an error."""
     columns: dict[str, list[Any]] = {}
     for field in batch.schema:
         column = batch.column(field.name)
@@ -135,7 +135,7 @@ def test_the_slow_reader_agrees_with_the_fast_one(values: list[bytes]) -> None:
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes | None:
-    """A value as anybody may send it: an event, one with a few bytes changed, or nothing of the kind."""
+    """A value from any sender: an event, an event with a few changed bytes, or something else."""
     kind = draw(st.sampled_from(["event", "changed", "changed", "cut", "noise", "null", "unknown"]))
     if kind == "null":
         return None

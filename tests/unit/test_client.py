@@ -52,7 +52,7 @@ class Record:
 
 
 class FakeProducer:
-    """Acknowledges on poll and flush; can be told to be full, to refuse, to fail or to be silent."""
+    """Acknowledges on poll and flush. Can be set to be full, to reject, to fail or to stay silent."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.options = options

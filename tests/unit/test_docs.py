@@ -1,4 +1,4 @@
-"""The documentation says what is: numbers, settings, schema ids, columns and words are looked up in it."""
+"""The documentation is up to date: its numbers, settings, schema ids, columns and codes are checked."""
 
 from __future__ import annotations
 

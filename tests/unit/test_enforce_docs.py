@@ -1,4 +1,4 @@
-"""The enforcer's page says what is: its SQL and its policy run, its example is what is sent, its names exist."""
+"""The page about enforcement is up to date: its SQL, policy, example and names are checked."""
 
 from __future__ import annotations
 

@@ -255,7 +255,7 @@ def test_a_clock_that_is_set_back_delays_nothing(seconds: int) -> None:
 
 
 class Told(Ledger):
-    """A journal that remembers each position it was told."""
+    """A journal that records each offset it gets."""
 
     def __init__(self) -> None:
         super().__init__()

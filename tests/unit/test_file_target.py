@@ -1,4 +1,4 @@
-"""The anchor target ``file``: once each, whatever crashed before, and never two histories in one file."""
+"""The anchor target ``file``: each anchor once, after any crash, and never two histories in one file."""
 
 from __future__ import annotations
 

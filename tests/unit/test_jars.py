@@ -19,7 +19,7 @@ ARTIFACT = Artifact("com.example", "thing", "1.2", hashlib.sha256(CONTENT).hexdi
 
 
 def quiet(_line: str) -> None:
-    """Report to nobody."""
+    """Ignore progress."""
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ LEAVES = [hashlib.sha256(b"\0" + bytes([n % 256, n // 256])).digest() for n in r
 
 
 def naive_root(leaves: list[bytes]) -> bytes:
-    """RFC 6962 section 2.1, word for word: split at the largest power of two smaller than n."""
+    """RFC 6962 section 2.1, literally: split at the largest power of two smaller than n."""
     if not leaves:
         return hashlib.sha256(b"").digest()
     if len(leaves) == 1:

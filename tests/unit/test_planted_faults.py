@@ -202,7 +202,7 @@ def test_a_wrong_watch_is_noticed(policy: WatchPolicy, monkeypatch: pytest.Monke
 
 
 def test_a_false_alarm_is_noticed(policy: WatchPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under cover of another grant nothing is overdue; a watch that does not see the cover says so."""
+    """Access covered by another grant is not overdue; a watch that ignores the cover finds it."""
     each_grant_for_itself(monkeypatch)
     simulation = Simulation(5, 8, share=1.0, faults={"covered_by_second_review": FAULTS["covered_by_second_review"]})
     noticed = differences(simulation.expected, watch(simulation, policy))

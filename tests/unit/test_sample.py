@@ -32,7 +32,7 @@ def drawn(count: int, seed: int = 1, tools: tuple[Tool, ...] = TOOLS) -> list[Li
 
 
 class FakeTime:
-    """Time that passes only by waiting, and stops where told."""
+    """Time that passes only by waiting, and stops at a given moment."""
 
     def __init__(self, stop_at: datetime | None = None) -> None:
         self.moment = START
@@ -131,7 +131,7 @@ def test_every_line_is_read_and_ids_are_unique(at_once: Ledger) -> None:
 
 
 def ends_by_itself(event: Event) -> bool:
-    """Whether these are credentials of STS: they end without a word."""
+    """Return whether these are STS credentials, which end without a record."""
     return event.source.native_type.startswith("sts.")
 
 

@@ -1,4 +1,4 @@
-"""The sweep's comparison, without a store: whatever names a sender gives, a difference can be put on record."""
+"""The sweep's comparison, without a store: differences are published for any names of a sender."""
 
 from __future__ import annotations
 

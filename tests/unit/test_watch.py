@@ -482,7 +482,7 @@ def test_repetition_changes_nothing(draw: random.Random, policy: WatchPolicy) ->
 
 @given(st.randoms(use_true_random=False), POLICIES)
 def test_frequent_judging_finds_the_same_as_judging_once(draw: random.Random, policy: WatchPolicy) -> None:
-    """Also with restarts from nothing but what was said before."""
+    """Also with restarts from the published findings alone."""
     facts = lives(draw, 40)
     end = at(3000)
     changes: list[Change] = []

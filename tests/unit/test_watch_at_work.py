@@ -1,4 +1,4 @@
-"""The watch between its parts: what it says when, with Kafka's place taken by a list. Delivery is tested elsewhere."""
+"""The whole watch with a list instead of Kafka: what it publishes and when. Delivery is tested elsewhere."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class FaustMessage(NamedTuple):
 
 
 class Paper(MemorySnapshots):
-    """What was said, kept in a list. ``end_offset`` is what Kafka holds."""
+    """Published findings in a list. ``end_offset`` is that of the log in Kafka."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -416,7 +416,7 @@ def test_a_fault_in_one_judgement_keeps_no_other_back(monkeypatch: pytest.Monkey
 
 
 def faults(world: World) -> list[tuple[str, str]]:
-    """What each fault is about, and what the evidence says."""
+    """Return the key and evidence of each fault."""
     return [
         (event.finding.key, json.loads(event.finding.evidence)["error"])
         for _, event in world.paper.said

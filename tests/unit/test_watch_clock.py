@@ -14,7 +14,7 @@ HOUR = 3600 * SECOND
 
 
 class Machine:
-    """A machine whose clocks are set by hand. ``brokers`` is what another, right clock says."""
+    """A machine with clocks set by hand. ``brokers`` is the correct time."""
 
     def __init__(self) -> None:
         self.wall, self.boot, self.awake, self.brokers = 1000 * HOUR, HOUR, HOUR, 1000 * HOUR
@@ -121,7 +121,7 @@ def test_never_ahead_of_the_brokers_until_they_have_spoken(moves: list[tuple[int
 @pytest.mark.parametrize("off", [0, HOUR, -HOUR])
 @pytest.mark.parametrize("said", [0, 2 * SECOND, 5 * SECOND])
 def test_late_answers_of_brokers_cause_neither_findings_nor_early_judgement(off: int, said: int) -> None:
-    """5 s pass between the question and the answer's arrival; when in between it was stamped, nobody knows."""
+    """5 s pass between the request and the answer; it was stamped at an unknown time in between."""
     machine = Machine()
     machine.wall += off
     clock = Clock(lambda: machine.wall, lambda: machine.boot, lambda: machine.awake)

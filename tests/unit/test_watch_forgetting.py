@@ -1,4 +1,4 @@
-"""What is forgotten goes whole, and nothing that was said or is still to be said changes by it."""
+"""Forgetting removes a grant completely and changes no past or future finding."""
 
 from __future__ import annotations
 

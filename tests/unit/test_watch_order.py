@@ -1,4 +1,4 @@
-"""Removals that stand before what they ended in a log that keeps no order, and removals that are told for ever."""
+"""Removals before their activations in the log, and removals that are repeated forever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From real records, through the adapters and the sealer's own bytes, to what the watch says of them."""
+"""Real records, through adapters and sealed batches, to the findings of the watch."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_the_content_of_an_event_is_all_of_it_but_the_salt() -> None:
     [("teleport", "teleport/audit_fixtures.jsonl"), ("vault", "vault/audit.log"), ("hoop", "hoop/events.jsonl")],
 )
 def test_real_records_can_be_judged(samples: Path, tool: str, file: str) -> None:
-    """Records of tools' own tests tell no whole lives; what can be said of all is that none of it stops the watch."""
+    """Records from the tools' own tests are no complete lives; they only must not stop the watch."""
     adapter, encoder = make_adapter(tool), EventEncoder()
     events: list[Event] = []
     for number, line in enumerate((samples / file).read_bytes().splitlines(), 1):

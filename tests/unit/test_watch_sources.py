@@ -1,4 +1,4 @@
-"""Sources: what was not heard of them, and what their counters miss, also where the number came in the end."""
+"""Sources: silence, and gaps in their counters, including gaps that are filled later."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_gaps_match_the_definition(told: list[tuple[int, int]], wait: int, draw:
 
 
 def test_pauses_and_filled_gaps_do_not_pile_up() -> None:
-    """A program that says something every two minutes, with a number that comes late now and then."""
+    """A program that sends an event every two minutes; sometimes a number arrives late."""
     sequence, times, now = NumberSequence(60), {}, 0
     order = list(range(3000))
     for late in range(100, 3000, 700):
