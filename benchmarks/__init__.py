@@ -1,1 +1,1 @@
-"""Benchmarks: what the pipeline costs, beside a plain copy in the same run. ``make bench``."""
+"""Benchmarks: the cost of the pipeline compared with a plain copy in the same run. ``make bench``."""

@@ -56,7 +56,7 @@ def main() -> None:
                 table = _table(partition, stored[partition], block, catalog)
                 if under_way is not None:
                     under_way.result()
-                    if not first:  # the clock runs while events flow, as for the pipeline
+                    if not first:  # start the clock when events flow, as for the pipeline
                         first, started, cpu_before = done, time.monotonic(), _cpu()
                 token = f"{partition}:{stored[partition]}"
                 settings = SYNCHRONOUS | {"insert_deduplication_token": token}

@@ -1,4 +1,4 @@
-"""The events that every benchmark reads: real Avro events of about 400 bytes, in Kafka before the clock starts."""
+"""The input of every benchmark: Avro events of about 400 bytes, in Kafka before the clock starts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import ACTIVITY_TOPIC, Action, Actor, Event, Resource, Source, Subject
 
 DISTINCT = 50_000
-"""Events that are encoded; they repeat, because encoding a million would take longer than measuring."""
+"""Number of different events. They repeat, because encoding a million takes longer than the measurement."""
 
 
 def encoded_events(count: int = DISTINCT) -> list[tuple[bytes, bytes]]:
-    """Return (key, value) of session commands as a tool's adapter makes them."""
+    """Return (key, value) of session commands as an adapter makes them."""
     encoder = EventEncoder()
     rng = random.Random(7)
     start = datetime(2026, 1, 1, tzinfo=UTC)

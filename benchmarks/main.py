@@ -27,11 +27,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
-    """Run everything and report."""
+    """Run all benchmarks and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--no-memory", action="store_true", help="leave out the run over three times the events")
+    parser.add_argument("--no-memory", action="store_true", help="skip the run over three times the events")
     options = parser.parse_args()
     console = Console(highlight=False)
     scratch = Path(tempfile.mkdtemp(prefix="grantledger-bench-"))
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace, scratch: Path, console: Console) -> dict:
-    """Fill a broker once and measure every variant over it."""
+    """Fill a broker once, and measure every variant with it."""
     events = options.events
     copies, pipelines, seals, verifies, shares, seal_walls = [], [], [], [], [], []
     with LocalBroker(scratch / "kafka") as broker:
@@ -76,7 +76,7 @@ def measure(options: argparse.Namespace, scratch: Path, console: Console) -> dic
             shutil.rmtree(folder, ignore_errors=True)
             seals.append(alone.events / alone.cpu["seal"])
             seal_walls.append(alone.events / alone.seconds)
-            console.print(f"{seals[-1]:,.0f}/s a core")
+            console.print(f"{seals[-1]:,.0f}/s per core")
         larger = None
         if not options.no_memory:
             console.print(f"memory over {3 * events:,} events", end=" ")
@@ -104,7 +104,7 @@ def measure(options: argparse.Namespace, scratch: Path, console: Console) -> dic
 
 
 def run_copy(servers: str, folder: Path, events: int) -> dict:
-    """Run the baseline in a process of its own and return what it measured."""
+    """Run the baseline in its own process, and return its measurement."""
     command = [sys.executable, "-m", "benchmarks.copy", servers, str(folder), str(events)]
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if answer.returncode != 0:
@@ -113,7 +113,7 @@ def run_copy(servers: str, folder: Path, events: int) -> dict:
 
 
 def run_verify(folder: Path) -> float:
-    """Verify what a pipeline run has stored, in a process of its own; return entries a second."""
+    """Verify the store of a pipeline run in its own process; return entries per second."""
     command = [sys.executable, "-m", "benchmarks.verify", str(folder)]
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if answer.returncode != 0:
@@ -127,7 +127,7 @@ def report(result: dict, console: Console) -> None:
     table.add_row("plain copy Kafka to ClickHouse, no sealing", f"{result['copy']:,}", "1.00")
     table.add_row("full pipeline: seal, sign, store", f"{result['pipeline']:,}", f"{result['ratio']:.2f}")
     table.add_row("sealing alone, per CPU second", f"{result['seal_per_core']:,}", "")
-    table.add_row("sealing alone, on the wall", f"{result['seal_wall']:,}", "")
+    table.add_row("sealing alone, wall time", f"{result['seal_wall']:,}", "")
     table.add_row("verify", f"{result['verify']:,}", "")
     console.print(table)
     console.print(
@@ -142,7 +142,7 @@ def report(result: dict, console: Console) -> None:
 
 
 def cpu_name() -> str:
-    """Return the processor's name where the system tells it."""
+    """Return the processor's name if the system provides it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

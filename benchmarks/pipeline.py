@@ -1,4 +1,4 @@
-"""The pipeline under measurement: its real processes over topics that are filled already."""
+"""The pipeline under measurement: its real processes over topics that are already filled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PARTITIONS = 4
 
 @dataclass(frozen=True)
 class Measured:
-    """From the first entry stored to the last: events, seconds on the wall, CPU seconds by process.
+    """From the first stored entry to the last: events, wall seconds, CPU seconds by process.
 
     Memory is the largest resident set by process in MiB.
     """
@@ -33,18 +33,18 @@ class Measured:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process with all its threads."""
+    """Return user and system time of a process with all its threads, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def resident_mib(pid: int) -> float:
-    """Resident set of a process."""
+    """Return the resident set of a process in MiB."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def fresh_topics(servers: str) -> None:
-    """Make the topics; empty those that a run before has written."""
+    """Create the topics, and empty those that an earlier run has written."""
     cluster = Cluster({"bootstrap.servers": servers})
     written = [*SEALED_TOPICS, ANCHORS_TOPIC, RECEIPTS_TOPIC]
     present = cluster.admin.list_topics(timeout=30).topics
@@ -60,7 +60,7 @@ def fresh_topics(servers: str) -> None:
 
 
 def run(servers: str, folder: Path, deployment: str, events: int, broker_pid: int, *, store: bool) -> Measured:
-    """Seal, and with ``store`` also store, everything in the input topics once, and measure it."""
+    """Seal everything in the input topics once, with ``store`` also store it, and measure."""
     fresh_topics(servers)
     create_key(Settings(data_dir=folder))
     environment = {
@@ -88,7 +88,7 @@ def run(servers: str, folder: Path, deployment: str, events: int, broker_pid: in
             metrics = children[names[0]].metrics()
             return int(sum(v for (n, label), v in metrics.items() if n == metric and "access.activity" in label))
 
-        _await(done)  # the clock runs while events flow, as for the copy, not while processes start
+        _await(done)  # start the clock when events flow, as for the copy, not when processes start
         first = done()
         started = time.monotonic()
         before = {name: cpu_seconds(child.pid or 0) for name, child in children.items()}

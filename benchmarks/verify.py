@@ -1,4 +1,4 @@
-"""Verify what a pipeline run has stored: ``python -m benchmarks.verify FOLDER``; prints entries a second."""
+"""Verify the store of a pipeline run: ``python -m benchmarks.verify FOLDER``; prints entries per second."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from grantledger.verifier.procedure import verify
 
 
 def main() -> None:
-    """Verify with as many processes as there are processors."""
+    """Verify with one process per processor."""
     folder = Path(sys.argv[1])
     key = read_public_pem((folder / "keys" / "log.pub").read_bytes())
     with connect(StoreAddress(folder / "clickhouse")) as client:

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.watch``: is access that outlives its deadline found in time, with a million grants active?
+"""``python -m benchmarks.watch``: is overdue access found on time with a million active grants?
 
 Real broker, real sealer, real watch. For few grants, the baseline, and for many: how long a watch takes from the
 start of its process until it has judged everything, first and after a kill; its memory; what it costs while nothing
@@ -44,7 +44,7 @@ from .pipeline import cpu_seconds, resident_mib
 ROOT = Path(__file__).resolve().parents[1]
 GRACE = 1.0
 RATE = 50
-"""Grants a second that are given, and fall due five seconds later, while lateness is measured."""
+"""Grants per second while lateness is measured; each falls due five seconds later."""
 PLACE = "00000000-0000-0000-0000-000000000000"
 
 
@@ -84,7 +84,7 @@ def activation(name: str, user: str, resource: str, ends: datetime) -> Event:
 
 
 def many(count: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield (key, value) of activations that last for days: one encoding with names put in, for speed."""
+    """Yield (key, value) of activations that last for days: for speed, one encoding with names replaced."""
     whole = EventEncoder().encode(activation(PLACE, "userUUUUUU", "db-RRRR", datetime.now(UTC) + timedelta(days=3)))
     for number in range(count):
         name = str(uuid.UUID(int=number + 1)).encode()
@@ -93,7 +93,7 @@ def many(count: int) -> Iterator[tuple[bytes, bytes]]:
 
 
 class Bench:
-    """One broker, one sealer, one watch, so many grants."""
+    """One broker, one sealer, one watch and many grants."""
 
     def __init__(self, folder: Path, servers: str, console: Console) -> None:
         self.folder, self.servers, self.console = folder, servers, console
@@ -154,7 +154,7 @@ class Bench:
         )  # fmt: skip
 
     def started(self) -> float:
-        """Start the watch; return the seconds until it has judged the moment of its start."""
+        """Start the watch; return the seconds until it has judged the time of its start."""
         begin, wall = time.monotonic(), time.time()
         self.watch.start()
         while self.metric(self.watch, "grantledger_watch_judged_until_seconds") < wall:
@@ -163,7 +163,7 @@ class Bench:
         return time.monotonic() - begin
 
     def lateness(self, producer: Producer, seconds: int) -> list[float]:
-        """Give grants at a steady rate; return how late each finding was."""
+        """Activate grants at a steady rate; return the lateness of each finding."""
         encoder, begin = EventEncoder(), time.time()
         for number in range(RATE * seconds):
             time.sleep(max(0.0, begin + number / RATE - time.time()))
@@ -192,7 +192,7 @@ class Bench:
 
 
 def main() -> None:
-    """Measure few and many, and report."""
+    """Measure with few and with many grants, and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--grants", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=int, default=60)
