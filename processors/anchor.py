@@ -136,10 +136,12 @@ class Anchorer:
         A log that does not verify, or contradicts its last anchor, is stopped: the anchor repeats its last checkpoint,
         so that the contradiction stays visible. The others go on, and so does this one once it is restored.
         """
-        heads, stopped = dict(self._anchored), {}
+        heads = dict(self._anchored)
+        stopped = dict.fromkeys(heads, "its partition does not exist any more")
         for topic, identity in identify_topics(self._cluster, INPUT_TOPICS).items():
             for partition in range(identity.partitions):
                 log_name = f"{self._deployment}/{topic}/{partition}"
+                stopped.pop(log_name, None)
                 try:
                     if (head := self._head(log_name, topic, partition)) is not None:
                         heads[log_name] = head

@@ -157,15 +157,14 @@ def _certified(identity: Fields, record: Fields) -> Resource:
     allowed = identity.objects("allowed_resource_ids")
     if len(allowed) == 1:
         return _requested(allowed[0])
-    database = identity.object("route_to_database").text("service_name")
-    if database is not None:
-        return Resource("database", database)
-    cluster = identity.text("kubernetes_cluster")
-    if cluster is not None:
-        return Resource("kubernetes_cluster", cluster)
-    application = identity.object("route_to_app").text("name")
-    if application is not None:
-        return Resource("application", application)
+    targets = {
+        "database": identity.object("route_to_database").text("service_name"),
+        "kubernetes_cluster": identity.text("kubernetes_cluster"),
+        "application": identity.object("route_to_app").text("name"),
+    }
+    for kind, target in targets.items():
+        if target is not None:
+            return Resource(kind, target)
     name = identity.text("teleport_cluster") or identity.text("route_to_cluster") or record.text("cluster_name")
     return Resource("teleport_cluster", name or UNKNOWN)
 
