@@ -1,4 +1,4 @@
-"""Which Kafka cluster a deployment uses, and how its topics are named there.
+"""The Kafka cluster of a deployment, and the names of its topics.
 
 Our code uses logical topic names (``access.lifecycle``). Brokers and messages carry physical ones: the deployment's
 prefix and the logical name. Origins, consumer groups and transactional ids do not contain the prefix.

@@ -1,4 +1,4 @@
-"""Kafka errors: which ones a retry may cure, which ones end a client, and how people see them."""
+"""Kafka errors: transient ones, which are retried, fatal ones, which end a client, and their messages for people."""
 
 from __future__ import annotations
 

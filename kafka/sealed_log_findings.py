@@ -1,4 +1,4 @@
-"""Findings about sealed topics. Every reader that meets a record makes the same event, so there is one finding."""
+"""Findings about sealed topics. All readers make the same event about a record, so there is one finding."""
 
 from __future__ import annotations
 

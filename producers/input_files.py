@@ -9,8 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
+from typing import IO
 
 from ..base.errors import UsageError
 from .json_fields import Location
@@ -100,11 +99,6 @@ class InputFile(AbstractContextManager["InputFile"]):
                 reject(line)
             yield RawRecord(Location(self.name, number), None, f"longer than {limit} bytes")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._owned:
             self._file.close()
