@@ -88,39 +88,35 @@ class KafkaFindings:
 
     def publish(self, records: Sequence[Outgoing]) -> int | None:
         """Publish records, all or none; return the brokers' time in microseconds since 1970, None without records."""
-        stamps: list[int] = []
-
-        def delivered(error: KafkaError | None, message: Message) -> None:
-            if error is None:
-                stamps.append(message.timestamp()[1] * 1000)
-
-        writer = self._begin()
-        for record in records:
-            writer.produce(record.topic, record.value, record.event.key, on_delivery=delivered)
+        writer, stamps = self._produce([(record.topic, record.value, record.event.key) for record in records])
         writer.commit()
-        return max(stamps, default=None)
+        return max((time_ms for _, time_ms in stamps), default=0) * 1000 or None
 
     def time(self) -> int:
         """Return the brokers' time in microseconds since 1970: the timestamp of a record that is then aborted."""
-        stamps: list[tuple[int, int]] = []
-
-        def delivered(error: KafkaError | None, message: Message) -> None:
-            if error is None:
-                stamps.append(message.timestamp())
-
-        writer = self._begin()
-        writer.produce(WATCH_TOPIC, None, "time", on_delivery=delivered)
+        writer, stamps = self._produce([(WATCH_TOPIC, None, "time")])
         writer.flush(PATIENCE)
         writer.abort()
         if not stamps or stamps[0][0] != TIMESTAMP_LOG_APPEND_TIME:
             raise KafkaUnavailableError(f"{WATCH_TOPIC} does not stamp records: run `grantledger topics check`")
         return stamps[0][1] * 1000
 
-    def _begin(self) -> TransactionalWriter:
+    def _produce(
+        self, records: Sequence[tuple[str, bytes | None, str]]
+    ) -> tuple[TransactionalWriter, list[tuple[int, int]]]:
+        """Begin a transaction with records. The list gets the timestamp of each one that the brokers acknowledge."""
         if self._writer is None:
             raise RuntimeError("take over first")
+        stamps: list[tuple[int, int]] = []
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                stamps.append(message.timestamp())
+
         self._writer.begin()
-        return self._writer
+        for topic, value, key in records:
+            self._writer.produce(topic, value, key, on_delivery=delivered)
+        return self._writer, stamps
 
     def log_end(self) -> int:
         """Return the offset after the last record of ``access.lifecycle``, committed or not."""

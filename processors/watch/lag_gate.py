@@ -70,7 +70,3 @@ class LagGate:
             return None
         moment, self.question = self.question.moment, None
         return Permission(moment, lag)
-
-    def waited(self, since_boot: int) -> int:
-        """Return for how many microseconds the question has been open."""
-        return since_boot - self.question.asked if self.question is not None else 0

@@ -266,11 +266,11 @@ class Watcher:
         """Forget entities that ended more than ``keep_days`` ago, and drop their facts. Unjudged time is not over."""
         index, forgotten = self._position.size, set[Entity]()
         before = (min(self._archive.latest, self.judge.judged_until) // DAY - self._keep_days) * DAY
-        for entity in self.judge.forget(before):
-            if entity is None:
-                await asyncio.sleep(0)
-            else:
+        for number, entity in enumerate(self.judge.forget(before)):
+            if entity is not None:
                 forgotten.add(entity)
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
         for _ in self._archive.prune(forgotten, index, self.judge.state):
             await asyncio.sleep(0)
         metrics.GRANTS.set(len(self.judge.state.grants))
@@ -321,7 +321,7 @@ class Watcher:
             if self._is_snapshot_due():
                 await self._start_maintenance()
             await self._judge(permission)
-        elif (question := self.gate.question) is not None and self.gate.waited(boot) >= EMPTY_AFTER:
+        elif (question := self.gate.question) is not None and boot - question.asked >= EMPTY_AFTER:
             applied = self.gate.applied
             if await self._blocking(lambda: self._findings.is_empty(applied, question.end)):
                 self.gate.advance(question.end)
@@ -355,10 +355,10 @@ class Watcher:
                 self._unpublished.add(change.identity)
                 self._note_fault(" ".join(_subject(change)), error)
                 continue
-            counter = (
-                metrics.COMMANDS if rule == REVOKE else (metrics.FINDINGS if opened else metrics.RESOLVED).labels(rule)
-            )
-            counter.inc()
+            if rule == REVOKE:
+                metrics.COMMANDS.inc()
+            else:
+                (metrics.FINDINGS if opened else metrics.RESOLVED).labels(rule).inc()
             log.info("finding", change=change.kind, rule=rule, key=change.finding.key)
         await self._publish(records)
 

@@ -19,8 +19,8 @@ from ...ledger.batch import micros_of
 from ...webhooks.answer import Answer, Delivery
 from ...webhooks.sender import Sender
 from .channel import USER_AGENT, Envelope, Exchange
-from .config import AlertmanagerChannel
-from .finding import SCOPE, FindingEvent, label, printable, rfc3339
+from .config import OWN_LABELS, AlertmanagerChannel
+from .finding import FindingEvent, label, printable, rfc3339
 
 API_PATH = "/api/v2"
 ANNOTATION_LENGTH = 2000
@@ -104,20 +104,15 @@ class Alertmanager:
 
 def labels_of(finding: FindingEvent) -> dict[str, str]:
     """Return the labels, which identify an alert. Alertmanager accepts no empty label."""
-    facts = finding.facts
-    parts = re.findall(r"[A-Za-z0-9]+", finding.rule)
-    found = {
-        "alertname": "Grantledger" + "".join(part[0].upper() + part[1:] for part in parts),
+    name = "".join(part[0].upper() + part[1:] for part in re.findall(r"[A-Za-z0-9]+", finding.rule))
+    found = finding.facts | {
+        "alertname": f"Grantledger{name}",
         "rule": finding.rule,
         "severity": finding.severity,
         "key": finding.key,
         "deadline": finding.deadline,
-        **{
-            name: facts.get(name, "")
-            for name in ("deployment", *SCOPE, "subject", "resource", "resource_kind", "environment", "entitlement")
-        },
     }
-    return {name: label(text) for name, text in found.items() if text}
+    return {name: label(found[name]) for name in OWN_LABELS if found.get(name)}
 
 
 def annotations_of(finding: FindingEvent, runbook_base_url: str = "") -> dict[str, str]:

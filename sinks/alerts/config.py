@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -45,6 +46,10 @@ class _Channel(Endpoint):
         matches = any(fnmatchcase(finding.rule, pattern) for pattern in self.rules)
         return matches and at_least(finding.severity, self.min_severity)
 
+    def delivery(self) -> DeliveryRules:
+        """Return how this channel delivers."""
+        return DeliveryRules(backoff=self.backoff_seconds, cap=self.backoff_cap_seconds, give_up=self.give_up_seconds)
+
 
 class AlertmanagerChannel(_Channel):
     """Posts to the API v2 of one Alertmanager. Each member of a cluster is a channel of its own."""
@@ -84,14 +89,9 @@ class AlertmanagerChannel(_Channel):
 
     def delivery(self) -> DeliveryRules:
         """Return how this channel delivers."""
-        return DeliveryRules(
-            repeat=self.interval_seconds,
-            ending_posts=self.ending_posts,
-            batch=self.batch,
-            backoff=self.backoff_seconds,
-            cap=min(self.backoff_cap_seconds, self.interval_seconds),
-            give_up=self.give_up_seconds,
-        )
+        cap = min(self.backoff_cap_seconds, self.interval_seconds)
+        repeat, posts = self.interval_seconds, self.ending_posts
+        return replace(super().delivery(), cap=cap, repeat=repeat, ending_posts=posts, batch=self.batch)
 
 
 class WebhookChannel(_Channel, SignedEndpoint):
@@ -99,10 +99,6 @@ class WebhookChannel(_Channel, SignedEndpoint):
 
     kind: Literal["webhook"]
     secret: SecretReference
-
-    def delivery(self) -> DeliveryRules:
-        """Return how this channel delivers."""
-        return DeliveryRules(backoff=self.backoff_seconds, cap=self.backoff_cap_seconds, give_up=self.give_up_seconds)
 
 
 AnyChannel = Annotated[AlertmanagerChannel | WebhookChannel, Field(discriminator="kind")]

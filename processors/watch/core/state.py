@@ -24,8 +24,6 @@ Entity = tuple[Kind, str]
 """Kind and id of something that is judged."""
 FactKey = tuple[int, str, str, str, str]
 """Index, event type, and the ids of grant, request and session: enough to find the entity of a fact."""
-SLICE = 1000
-"""Entities that ``forget`` looks at before it lets other work proceed."""
 _TIME_BITS = 64
 
 
@@ -207,39 +205,34 @@ class AccessState:
         return name in (self.sessions if kind == "session" else self.requests)
 
     def forget(self, before: int, is_needed: Callable[[Entity], bool]) -> Iterator[Entity | None]:
-        """Forget entities that are over; yield each of them, and None now and then so that other work can proceed.
+        """Forget entities that are over; yield each of them, and None for what stays, so that other work can proceed.
 
         Anything that ended or had a fact since ``before``, is open, falls due or was not judged yet stays. A fact about
         a forgotten entity starts a new one.
         """
-        for session in _sliced(self.sessions.values()):
-            if session is None:
-                yield None
-            elif self._is_over(session, before) and not is_needed(("session", session.session_id)):
-                del self.sessions[session.session_id]
-                self._sessions_of_grant.discard(session.grant_id, session.session_id)
-                yield "session", session.session_id
-        for access in _sliced(self._grants_of_access):
-            if access is None:
+        for session in list(self.sessions.values()):
+            if not self._is_over(session, before) or is_needed(("session", session.session_id)):
                 yield None
                 continue
+            del self.sessions[session.session_id]
+            self._sessions_of_grant.discard(session.grant_id, session.session_id)
+            yield "session", session.session_id
+        for access in list(self._grants_of_access):
             for grant in self._removable(access, before, is_needed):
                 self._forget_grant(grant)
                 yield "grant", grant.grant_id
-        for request in _sliced(self.requests.values()):
-            if request is None:
+            yield None
+        for name, request in list(self.requests.items()):
+            used = name in self.grants or name in self._grants_of_request
+            if used or request.last_append >= before or is_needed(("request", name)):
                 yield None
                 continue
-            name = request.request_id
-            used = name in self.grants or name in self._grants_of_request
-            if not used and request.last_append < before and not is_needed(("request", name)):
-                del self.requests[name]
-                yield "request", name
-        for item in _sliced(self._contents.items()):
-            if item is None:
-                yield None
-            elif _append_time(item[1]) < before:
-                self._contents.pop(item[0], None)
+            del self.requests[name]
+            yield "request", name
+        for event, packed in list(self._contents.items()):
+            if _append_time(packed) < before:
+                self._contents.pop(event, None)
+            yield None
         for source in self.sources.values():
             source.forget(before)
         for event_id, contents in list(self.conflicts.items()):
@@ -285,11 +278,3 @@ class AccessState:
 
 def _append_time(packed: int) -> int:
     return packed & ((1 << _TIME_BITS) - 1)
-
-
-def _sliced(items: Iterable[Any]) -> Iterator[Any]:
-    """Yield the items of a snapshot of the collection, and None after every slice of them."""
-    for number, item in enumerate(list(items)):
-        if number % SLICE == 0:
-            yield None
-        yield item
