@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import structlog
@@ -18,6 +18,7 @@ import structlog
 from ...schemas.arrow import DECODED_SCHEMA
 from .core.state import AccessState, Entity, FactKey, entity_of
 from .decoding import FACT_SCHEMA, empty_table
+from .kafka_snapshots import KafkaSnapshots
 
 log = structlog.get_logger("grantledger.watch")
 
@@ -32,22 +33,6 @@ _WRITE = pa.ipc.IpcWriteOptions(compression="zstd")
 
 class SnapshotUnusableError(ValueError):
     """A snapshot is damaged, incomplete, or of another log or format."""
-
-
-class SnapshotPort(Protocol):
-    """Where snapshots are stored. Every call may block."""
-
-    def log_id(self) -> str:
-        """Return an id of the sealed log and of the schemas that decode it."""
-
-    def manifests(self) -> Iterator[bytes]:
-        """Yield the manifests of the last snapshots, newest first."""
-
-    def read_parts(self, locations: Sequence[int]) -> list[bytes]:
-        """Return the parts at these locations; parts that no longer exist are missing from the list."""
-
-    def write_snapshot(self, parts: Sequence[bytes], manifest: Callable[[Sequence[int]], bytes]) -> None:
-        """Store the parts and the manifest, which is given the locations of the parts: all of it, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +78,7 @@ class Snapshot:
     sources: tuple[dict[str, Any], ...] = ()
     parts: tuple[Part, ...] = ()
 
-    def store(self, port: SnapshotPort) -> None:
+    def store(self, port: KafkaSnapshots) -> None:
         """Write the snapshot."""
         log_id = port.log_id()
 
@@ -107,7 +92,7 @@ class Snapshot:
         port.write_snapshot([part.value for part in self.parts], manifest)
 
     @classmethod
-    def load(cls, port: SnapshotPort) -> Snapshot:
+    def load(cls, port: KafkaSnapshots) -> Snapshot:
         """Return the newest usable snapshot, or an empty one."""
         log_id = port.log_id()
         for value in port.manifests():
@@ -118,7 +103,7 @@ class Snapshot:
         return cls()
 
     @classmethod
-    def _from_manifest(cls, value: bytes, log_id: str, port: SnapshotPort) -> Snapshot:
+    def _from_manifest(cls, value: bytes, log_id: str, port: KafkaSnapshots) -> Snapshot:
         content = json.loads(value)
         for name, expected in (("format", FORMAT), ("log", log_id)):
             if content[name] != expected:

@@ -1,4 +1,4 @@
-"""The watch at work, between Faust, which delivers sealed batches, and the ports, which publish and store.
+"""The watch at work, between Faust, which delivers sealed batches, and Kafka, where findings and snapshots go.
 
 One process watches; the others stand by. A start restores the newest snapshot, reads the sealed log from its position,
 reads back the findings on record, and publishes only what is new.
@@ -7,16 +7,15 @@ reads back the findings on record, and publishes only what is new.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import structlog
 from confluent_kafka import Message
 
-from ...kafka.sealed_log import SealedLogStoppedError, SealedPartition, VerifiedBatch
+from ...kafka.sealed_log import SealedLogStoppedError, VerifiedBatch
 from ...ledger.entry import split_origin
 from ...schemas.catalog import SchemaCatalog
 from ...schemas.codec import EventEncoder
@@ -26,14 +25,16 @@ from ..policy import WatchPolicy
 from . import metrics
 from .clock import Clock
 from .core.facts import Fact
-from .core.judge import Change, Identity, Judge, Record, entity_of_finding
+from .core.judge import Change, Identity, Judge, entity_of_finding
 from .core.rules import REVOKE
 from .core.state import Entity
 from .decoding import Rows, decode_batch, facts_from, rows_of
 from .findings import FAULT, FindingEvents, Outgoing
+from .kafka_findings import KafkaFindings
+from .kafka_snapshots import KafkaSnapshots
 from .lag_gate import LagGate, Permission
 from .sealed_input import SealedInput
-from .snapshot import PART_ROWS, FactArchive, Position, Snapshot, SnapshotPort
+from .snapshot import PART_ROWS, FactArchive, Position, Snapshot
 
 Answer = TypeVar("Answer")
 log = structlog.get_logger("grantledger.watch")
@@ -50,31 +51,6 @@ class MissingEntriesError(LookupError):
     """The sealed log has a gap: its entries cannot be judged."""
 
 
-class FindingsPort(Protocol):
-    """Publishes findings, and reads what is needed to know that every record was applied. Every call may block."""
-
-    def take_over(self) -> Record:
-        """Return what is on record; from now on no other process can publish."""
-
-    def sealed_partition(self, start: int) -> SealedPartition:
-        """Return the verifier of the sealed log of ``access.lifecycle``, with the head before a sealed record."""
-
-    def sealed_records(self, start: int, end: int) -> Iterator[Message]:
-        """Yield the records of the sealed log with start <= offset < end."""
-
-    def time(self) -> int:
-        """Return the brokers' time, in microseconds since 1970."""
-
-    def publish(self, records: Sequence[Outgoing]) -> int | None:
-        """Publish records, all or none; return the brokers' time in microseconds since 1970."""
-
-    def log_end(self) -> int:
-        """Return the offset after the last record of ``access.lifecycle``."""
-
-    def is_empty(self, start: int, end: int) -> bool:
-        """Whether a range of it contains nothing that will be sealed."""
-
-
 class Watcher:
     """Applies sealed batches, and checks at an interval whether something is due.
 
@@ -89,8 +65,8 @@ class Watcher:
         self,
         policy: WatchPolicy,
         deployment: str,
-        findings: FindingsPort,
-        snapshots: SnapshotPort,
+        findings: KafkaFindings,
+        snapshots: KafkaSnapshots,
         catalog: SchemaCatalog,
         *,
         lag_bound: int,
@@ -125,9 +101,8 @@ class Watcher:
         self._unpublished: set[Identity] = set()
         """Findings that could not be published; neither are their resolutions."""
         self.active = False
-        self._decode_thread = ThreadPoolExecutor(1, "watch-decode")
         self._publish_thread = ThreadPoolExecutor(1, "watch-publish")
-        self._snapshot_thread = ThreadPoolExecutor(1, "watch-snapshot")
+        """One thread, because transactions must not overlap."""
 
     async def take_over(self) -> None:
         """Begin to watch: from now on no other process can publish."""
@@ -177,7 +152,7 @@ class Watcher:
             raise RuntimeError("take over first")
         verified = sealed_input.accept(record)
         try:
-            while (found := await self._in(self._decode_thread, lambda: next(verified, None))) is not None:
+            while (found := await asyncio.to_thread(next, verified, None)) is not None:
                 await self._apply(found)
         except Exception as error:
             self._failure = error
@@ -192,8 +167,7 @@ class Watcher:
         if batch.size <= at.entry:
             return
         try:
-            decode = partial(decode_batch, batch, self._catalog, at.before)
-            table, rows, invalid = await self._in(self._decode_thread, decode)
+            table, rows, invalid = await asyncio.to_thread(decode_batch, batch, self._catalog, at.before)
             if batch.first_index > at.entry:
                 missing = at.name(f"entries {at.entry} to {batch.first_index - 1}")
                 self._note_fault(missing, MissingEntriesError("no readable sealed record contains them"))
@@ -257,7 +231,7 @@ class Watcher:
                     await self._report_faults(self._clock.now())
                 self._snapshot_at = self._boot()
                 snapshot = self._archive.snapshot(self._position, self.judge.state)
-            await self._in(self._snapshot_thread, lambda: snapshot.store(self._snapshots))
+            await asyncio.to_thread(snapshot.store, self._snapshots)
             log.info("snapshot", entries=snapshot.position.size, parts=len(snapshot.parts), facts=self._archive.rows)
         except Exception as error:  # Faust passes over errors of tasks and agents: the timer raises it
             self._failure = error
@@ -387,11 +361,7 @@ class Watcher:
             self._clock.confirm(stamp, asked)
 
     async def _blocking(self, call: Callable[[], Answer]) -> Answer:
-        return await self._in(self._publish_thread, call)
-
-    @staticmethod
-    async def _in(thread: ThreadPoolExecutor, call: Callable[[], Answer]) -> Answer:
-        return await asyncio.get_running_loop().run_in_executor(thread, call)
+        return await asyncio.get_running_loop().run_in_executor(self._publish_thread, call)
 
 
 def _subject(change: Change) -> tuple[str, str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from grantledger.processors.watch.kafka_snapshots import KafkaSnapshots
 
-class MemorySnapshots:
+
+class MemorySnapshots(KafkaSnapshots):
     """Keeps the last two snapshots. ``log`` is the id of the log that is read."""
 
     def __init__(self) -> None:

@@ -27,6 +27,7 @@ from grantledger.processors.watch.app import DeliveredRecord
 from grantledger.processors.watch.clock import Clock
 from grantledger.processors.watch.core.judge import Judge, Record
 from grantledger.processors.watch.findings import FindingEvents, Outgoing
+from grantledger.processors.watch.kafka_findings import KafkaFindings
 from grantledger.processors.watch.snapshot import PART_ROWS, Snapshot
 from grantledger.processors.watch.watcher import Watcher
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
@@ -133,7 +134,7 @@ class World:
         self.watch = Watcher(
             POLICY,
             "test",
-            self.paper,
+            cast(KafkaFindings, self.paper),
             self.paper,
             catalog,
             lag_bound=60 * SECOND,
