@@ -44,15 +44,9 @@ class ExecPlugin:
 
     def revoke(self, target: Target) -> Attempt:
         """Run ``command``."""
-        try:
-            code = self._run(self._config.command, target)
-        except subprocess.TimeoutExpired:
-            return Attempt(
-                AttemptStatus.retry, f"the program took longer than {self._config.timeout_seconds:g} s: killed"
-            )
-        except OSError as error:
-            # It was executable at the start: it is being replaced, or the machine is out of resources.
-            return Attempt(AttemptStatus.retry, f"the program cannot be run: {error.strerror}")
+        code = self._run(self._config.command, target)
+        if isinstance(code, str):
+            return Attempt(AttemptStatus.retry, f"the program {code}")
         if code in (DONE, GONE):
             return Attempt(AttemptStatus.accepted, f"exit code {code}: {'removed' if code == DONE else 'gone already'}")
         if code == RETRY:
@@ -63,20 +57,24 @@ class ExecPlugin:
         """Run ``read_back`` if the policy has it."""
         if not self._config.read_back:
             return Observation(Presence.unreadable, "the policy has no program to read back")
-        try:
-            code = self._run(self._config.read_back, target)
-        except subprocess.TimeoutExpired:
-            return Observation(Presence.unknown, "the read_back program took too long: killed")
-        except OSError as error:
-            return Observation(Presence.unknown, f"the read_back program cannot be run: {error.strerror}")
+        code = self._run(self._config.read_back, target)
+        if isinstance(code, str):
+            return Observation(Presence.unknown, f"the read_back program {code}")
         presence = {GONE: Presence.absent, DONE: Presence.present}.get(code, Presence.unknown)
         return Observation(presence, f"the read_back program exited with {code}")
 
-    def _run(self, command: tuple[str, ...], target: Target) -> int:
-        """Return the exit code; a negative signal number if a signal ended the program.
+    def _run(self, command: tuple[str, ...], target: Target) -> int | str:
+        """Return the exit code, a negative signal number, or why there is none."""
+        try:
+            return self._exit_code(command, target)
+        except subprocess.TimeoutExpired:
+            return f"took longer than {self._config.timeout_seconds:g} s: killed"
+        except OSError as error:
+            # It was executable at the start: it is being replaced, or the machine is out of resources.
+            return f"cannot be run: {error.strerror}"
 
-        Its output is discarded, because it may contain secrets. Only the exit code counts.
-        """
+    def _exit_code(self, command: tuple[str, ...], target: Target) -> int:
+        # The output is discarded, because it may contain secrets.
         with subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

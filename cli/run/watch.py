@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from ...processors.access import SECOND
 from ...processors.policy import load_policy
 from ...processors.watch.app import make_app, run_app
-from ...processors.watch.clock import Clock, since_boot
+from ...processors.watch.clock import Clock
 from ...processors.watch.kafka_findings import KafkaFindings
 from ...processors.watch.kafka_snapshots import KafkaSnapshots
 from ...processors.watch.watcher import Watcher
@@ -53,7 +53,7 @@ async def _run(settings: Settings, folder: Path) -> None:
     watcher = Watcher(
         policy, deployment, findings, snapshots, catalog, lag_bound=bound,
         snapshot_every=int(settings.watch_snapshot_seconds * SECOND), keep_days=settings.watch_keep_days,
-        clock=Clock(), boot=since_boot,
+        clock=Clock(),
     )  # fmt: skip
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

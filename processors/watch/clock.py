@@ -43,7 +43,7 @@ class Clock:
         boot: Callable[[], int] = since_boot,
         awake: Callable[[], int] = lambda: time.monotonic_ns() // 1000,
     ) -> None:
-        self._wall, self._boot, self._awake = wall, boot, awake
+        self._wall, self.boot, self._awake = wall, boot, awake
         self._last, now, up = self._read()
         self._wall_lead = now - self._last
         """The wall clock minus the time since boot, at the last reading."""
@@ -72,8 +72,8 @@ class Clock:
     def _read(self) -> tuple[int, int, int]:
         """Read the three clocks at one moment: a process that is suspended between two of them must not see a step."""
         for _ in range(5):
-            boot, wall, awake = self._boot(), self._wall(), self._awake()
-            if self._boot() - boot < LEEWAY // 4:
+            boot, wall, awake = self.boot(), self._wall(), self._awake()
+            if self.boot() - boot < LEEWAY // 4:
                 break
         return boot, wall, awake
 
@@ -93,14 +93,14 @@ class Clock:
         """
         off = self.confirm(brokers, asked)
         if abs(off) > TOLERANCE:
-            self.jumps.append(Jump("step", self._time(self._boot()), off / SECOND))
+            self.jumps.append(Jump("step", self._time(self.boot()), off / SECOND))
 
     def confirm(self, brokers: int, asked: int | None = None) -> int:
         """Take the brokers' time: they stamped a record since they were asked.
 
         Return by how many microseconds our time was ahead of any possible time; negative: behind.
         """
-        boot = self._boot()
+        boot = self.boot()
         earliest, latest = brokers - boot, brokers - (boot if asked is None else asked)
         off = self._lead - min(max(self._lead, earliest), latest)
         if abs(off) > TOLERANCE or (off and self.unsure):

@@ -58,7 +58,6 @@ class Watcher:
         lag_bound: microseconds of lag after which it judges all the same.
         snapshot_every: microseconds between two snapshots.
         keep_days: how many days entities stay after they ended.
-        boot: microseconds since boot, suspension included.
     """
 
     def __init__(
@@ -73,10 +72,9 @@ class Watcher:
         snapshot_every: int,
         keep_days: int,
         clock: Clock,
-        boot: Callable[[], int],
     ) -> None:
         self._findings, self._snapshots, self._catalog = findings, snapshots, catalog
-        self._clock, self._boot = clock, boot
+        self._clock, self._boot = clock, clock.boot
         self._snapshot_every, self._keep_days = snapshot_every, keep_days
         self.gate = LagGate(lag_bound)
         self.judge = Judge(policy)
@@ -87,7 +85,7 @@ class Watcher:
         """The snapshot to restore, until that is done."""
         self._archive = FactArchive(Snapshot())
         self._restored = asyncio.Event()
-        self._snapshot_at = boot()
+        self._snapshot_at = clock.boot()
         self._forgot_day = -1
         self.maintenance: asyncio.Task[None] | None = None
         """Forgets what is over and writes a snapshot, in the background."""

@@ -24,7 +24,18 @@ EVIDENCE_DEPTH = 20
 TYPES: dict[str, Change] = {f"finding.{change}": change for change in get_args(Change)}
 SCOPE = ("tenant", "grant_source_system", "grant_source_instance")
 """Facts that distinguish findings with equal keys: an id belongs to its issuing source."""
-_ABOUT = ("grant_id", "request_id", "session_id")
+_FACTS: Mapping[str, tuple[str, ...]] = {
+    "tenant": ("tenant",),
+    "grant_source_system": ("grant_source", "system"),
+    "grant_source_instance": ("grant_source", "instance"),
+    "subject": ("subject", "id"),
+    "subject_email": ("subject", "email"),
+    "resource": ("resource", "id"),
+    "resource_kind": ("resource", "kind"),
+    "environment": ("resource", "environment"),
+    **{name: (name,) for name in ("entitlement", "reason", "grant_id", "request_id", "session_id")},
+}
+"""Facts and where each is in an event."""
 
 
 class InvalidFindingError(ValueError):
@@ -108,11 +119,9 @@ def finding_of(datum: Mapping[str, Any], deployment: str, place: str, appended: 
     try:
         finding, deadline = datum["finding"], datum["finding"].get("deadline")
         evidence = _evidence(finding.get("evidence") or "{}")
-        facts = {"deployment": deployment, "tenant": _text(datum.get("tenant")), "entry": place}
-        facts |= _access(datum)
-        facts |= {name: _text(datum.get(name)) for name in _ABOUT}
+        facts = {name: _fact(datum, path) for name, path in _FACTS.items()} | {"deployment": deployment, "entry": place}
         if change in ("acknowledged", "closed"):
-            facts["actor"] = _text((datum.get("actor") or {}).get("id"))
+            facts["actor"] = _fact(datum, ("actor", "id"))
         return FindingEvent(
             event_id=_text(datum["event_id"]),
             change=change,
@@ -182,21 +191,11 @@ def _flat_enough(value: object, levels: int) -> bool:
     return levels > 0 and all(_flat_enough(one, levels - 1) for one in inner)
 
 
-def _access(datum: Mapping[str, Any]) -> dict[str, str]:
-    """Return the access that a finding is about."""
-    subject, resource = datum.get("subject") or {}, datum.get("resource") or {}
-    issuer = datum.get("grant_source") or {}
-    return {
-        "grant_source_system": _text(issuer.get("system")),
-        "grant_source_instance": _text(issuer.get("instance")),
-        "subject": _text(subject.get("id")),
-        "subject_email": _text(subject.get("email")),
-        "resource": _text(resource.get("id")),
-        "resource_kind": _text(resource.get("kind")),
-        "environment": _text(resource.get("environment")),
-        "entitlement": _text(datum.get("entitlement")),
-        "reason": _text(datum.get("reason")),
-    }
+def _fact(datum: Mapping[str, Any], path: tuple[str, ...]) -> str:
+    value: Any = datum
+    for name in path:
+        value = (value or {}).get(name)
+    return _text(value)
 
 
 def _text(value: object) -> str:

@@ -141,7 +141,6 @@ class World:
             snapshot_every=snapshot_every,
             keep_days=30,
             clock=clock,
-            boot=self.boot,
         )
         self.head = batches.Head.at_genesis(Genesis("test/access.lifecycle/0/0", bytes(16), 0))
         self.records = 0
