@@ -31,31 +31,21 @@ class _Strict(BaseModel):
 
 
 class AccessLimits(_Strict):
-    """The limits of one access. Times in seconds."""
+    """The limits of one access; docs/watch.md explains them. Times in seconds."""
 
-    grace_seconds: float = Field(
-        default=60, ge=0, description="How long after the deadline a removal is still on time."
-    )
-    max_seconds: float | None = Field(
-        default=None,
-        gt=0,
-        description="Longest access, extensions included. It sets the deadline of grants that have none.",
-    )
-    approvals: int = Field(default=0, ge=0, description="How many other people must have approved.")
-    approval_wait_seconds: float = Field(
-        default=60, ge=0, description="How long after activation an approval may arrive."
-    )
-    removal: frozenset[Evidence] = Field(
-        default=frozenset({"confirmed"}),
-        description="Evidence that counts as removal. `deadline`: the credential stops working at its deadline.",
-    )
-    confirm_wait_seconds: float = Field(default=900, ge=0, description="How long a removal may stay unconfirmed.")
-    sessions_need_grant: bool = Field(default=False, description="Whether a session that names no grant is a finding.")
-    revoke: Revoke = Field(
-        default="auto",
-        description="When enforcers are asked to revoke the access: `deadline`, as soon as it has passed; `overdue`, "
-        "after the grace as well; `never`; `auto`: `overdue` if the tool itself ends the access, else `deadline`.",
-    )
+    grace_seconds: float = Field(60, ge=0)
+    max_seconds: float | None = Field(None, gt=0)
+    """Longest access, extensions included. It sets the deadline of grants that have none."""
+    approvals: int = Field(0, ge=0)
+    """How many other people must have approved."""
+    approval_wait_seconds: float = Field(60, ge=0)
+    removal: frozenset[Evidence] = frozenset({"confirmed"})
+    """Evidence that counts as removal. ``deadline``: the credential stops working at its deadline."""
+    confirm_wait_seconds: float = Field(900, ge=0)
+    sessions_need_grant: bool = False
+    """Whether a session that names no grant is a finding."""
+    revoke: Revoke = "auto"
+    """When to ask enforcers. ``auto``: ``overdue`` if the tool itself ends the access, else ``deadline``."""
 
 
 class AccessRule(AccessLimits):
@@ -85,13 +75,11 @@ class SourceLimits(_Strict):
 
     system: str = "*"
     instance: str = "*"
-    silent_after_seconds: float | None = Field(
-        default=None, gt=0, description="Longest normal silence; without it, none is too long."
-    )
-    clock_skew_seconds: float = Field(default=300, ge=0, description="How far a source's clock may be ahead.")
-    gap_wait_seconds: float = Field(
-        default=60, ge=0, description="How long a missing number of the sequence may be late."
-    )
+    silent_after_seconds: float | None = Field(None, gt=0)
+    """Longest normal silence; without it, none is too long."""
+    clock_skew_seconds: float = Field(300, ge=0)
+    gap_wait_seconds: float = Field(60, ge=0)
+    """How long a missing number of the sequence may be late."""
 
     def matches(self, source: Source) -> bool:
         """Whether the limits apply to a source."""

@@ -41,10 +41,6 @@ NEVER_SECONDS = 1e9
 """Faust warns if nothing is committed for so long; the watch commits nothing."""
 
 
-class WatchLostError(DependencyError):
-    """The watch failed; the message contains the reason. Restart it."""
-
-
 @dataclass(frozen=True, slots=True)
 class DeliveredRecord:
     """A record from Faust with the methods of librdkafka's, which the verifier of sealed logs reads."""
@@ -149,9 +145,9 @@ async def run_app(app: faust.App, stop: asyncio.Event) -> None:
         if isinstance(reason, GrantledgerError):
             raise reason
         if reason is not None:
-            raise WatchLostError(f"the watch failed: {reason}") from reason
+            raise DependencyError(f"the watch failed: {reason}") from reason
         if not stop.is_set():
-            raise WatchLostError("the watch stopped unexpectedly")
+            raise DependencyError("the watch stopped unexpectedly")
     finally:
         await app.stop()
 

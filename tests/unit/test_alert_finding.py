@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from grantledger.kafka.sealed_log import SealedLogProblem, VerifiedBatch
 from grantledger.kafka.sealed_log_findings import finding_about
 from grantledger.ledger.batch import Head, SealedBatch
+from grantledger.ledger.entry import Genesis
 from grantledger.producers import Event
 from grantledger.schemas.catalog import SchemaCatalog
 from grantledger.schemas.event import Finding, IssuingSource
@@ -130,6 +131,17 @@ def test_entries_that_kafka_deleted_are_counted_and_reading_continues() -> None:
     assert found.missed == 2
     assert [one.key for one in found.findings] == ["g-0", "g-3", "g-3", "g-1"]
     assert found.position.size == 5
+
+
+def test_a_new_epoch_is_read_from_its_first_entry() -> None:
+    log, reader, found = FindingsLog(), FindingsReader(DEPLOYMENT, SchemaCatalog()), Read(NOWHERE)
+    before = log.batch(event("opened", "g-1"), event("opened", "g-2"))
+    genesis = Genesis(f"{ORIGIN[:-1]}1", bytes([1]) * 16, 0, log.head.size, log.head.frontier.root())
+    after = FindingsLog(Head.at_genesis(genesis), registered=False).batch(event("opened", "g-3"))
+    for offset, batch in enumerate((before, after)):
+        reader.add(found, VerifiedBatch(batch, Head.at_genesis(batch.genesis), offset))
+    assert [one.key for one in found.findings] == ["g-1", "g-2", "g-3"] and found.missed == 0
+    assert found.position == replace(NOWHERE, next_offset=2, origin=genesis.origin, size=1)
 
 
 def test_the_position_from_which_reading_continues() -> None:
