@@ -46,13 +46,14 @@ class Grant:
         self.request_id = self.request_id or fact.request_id
         if fact.event_type in ("grant.activated", "grant.extended"):
             activation = Activation.of(fact)
-            if all(one.event_key != activation.event_key for one in self.activations):
+            if not self.activations or all(one.event_key != activation.event_key for one in self.activations):
                 self.activations += (activation,)
         elif fact.event_type in ("grant.revoked", "grant.expired"):
             removal = Removal(fact.index, fact.append, fact.occurred, fact.removal, fact.source, fact.event_key)
             if all(one.event_key != removal.event_key for one in self.removals):
                 self.removals = with_removal(self.removals, removal, self.activations)
-        self.decisions += tuple((fact.index, fact.append, one) for one in fact.decisions)
+        if fact.decisions:
+            self.decisions += tuple((fact.index, fact.append, one) for one in fact.decisions)
 
     def periods(self, limits: AccessLimits) -> list[Period]:
         """Return the grant's periods in order."""
