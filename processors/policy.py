@@ -33,15 +33,15 @@ class _Strict(BaseModel):
 class AccessLimits(_Strict):
     """The limits of one access; docs/watch.md explains them. Times in seconds."""
 
-    grace_seconds: float = Field(60, ge=0)
-    max_seconds: float | None = Field(None, gt=0)
+    grace_seconds: float = Field(default=60, ge=0)
+    max_seconds: float | None = Field(default=None, gt=0)
     """Longest access, extensions included. It sets the deadline of grants that have none."""
-    approvals: int = Field(0, ge=0)
+    approvals: int = Field(default=0, ge=0)
     """How many other people must have approved."""
-    approval_wait_seconds: float = Field(60, ge=0)
+    approval_wait_seconds: float = Field(default=60, ge=0)
     removal: frozenset[Evidence] = frozenset({"confirmed"})
     """Evidence that counts as removal. ``deadline``: the credential stops working at its deadline."""
-    confirm_wait_seconds: float = Field(900, ge=0)
+    confirm_wait_seconds: float = Field(default=900, ge=0)
     sessions_need_grant: bool = False
     """Whether a session that names no grant is a finding."""
     revoke: Revoke = "auto"
@@ -75,10 +75,10 @@ class SourceLimits(_Strict):
 
     system: str = "*"
     instance: str = "*"
-    silent_after_seconds: float | None = Field(None, gt=0)
+    silent_after_seconds: float | None = Field(default=None, gt=0)
     """Longest normal silence; without it, none is too long."""
-    clock_skew_seconds: float = Field(300, ge=0)
-    gap_wait_seconds: float = Field(60, ge=0)
+    clock_skew_seconds: float = Field(default=300, ge=0)
+    gap_wait_seconds: float = Field(default=60, ge=0)
     """How long a missing number of the sequence may be late."""
 
     def matches(self, source: Source) -> bool:
