@@ -74,12 +74,9 @@ def as_text(time: datetime) -> str:
 class AttemptStatus(StrEnum):
     """The result of an attempt, as the target system reports it."""
 
-    accepted = "accepted"
-    """The target accepted the command. Only reading back shows whether the access is gone."""
-    retry = "retry"
-    """The target is unreachable, busy or too slow. The same attempt may succeed later."""
-    failed = "failed"
-    """Rejected or impossible. A retry fails until a person has changed something."""
+    accepted = "accepted"  # the target accepted the command; only reading back shows whether the access is gone
+    retry = "retry"  # the target is unreachable, busy or too slow; the same attempt may succeed later
+    failed = "failed"  # rejected or impossible; a retry fails until a person has changed something
 
 
 class Presence(StrEnum):
@@ -87,10 +84,8 @@ class Presence(StrEnum):
 
     absent = "absent"
     present = "present"
-    unknown = "unknown"
-    """Reading failed this time."""
-    unreadable = "unreadable"
-    """The plug-in cannot read it."""
+    unknown = "unknown"  # reading failed this time
+    unreadable = "unreadable"  # the plug-in cannot read it
 
 
 @dataclass(frozen=True, slots=True)

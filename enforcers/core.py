@@ -20,27 +20,19 @@ LONG_AGO = datetime.min.replace(tzinfo=UTC)
 class FinalStatus(StrEnum):
     """How a command ended."""
 
-    confirmed = "confirmed"
-    """Reading back showed that the access is gone."""
-    accepted = "accepted"
-    """The target accepted the command, and cannot be read back."""
-    failed = "failed"
-    """The command was not carried out. A person must remove the access."""
-    superseded = "superseded"
-    """The command must not be carried out: the grant was extended or given again."""
+    confirmed = "confirmed"  # reading back showed that the access is gone
+    accepted = "accepted"  # the target accepted the command, and cannot be read back
+    failed = "failed"  # the command was not carried out; a person must remove the access
+    superseded = "superseded"  # the command must not be carried out: the grant was extended or given again
 
 
 class Decision(StrEnum):
     """What to do with a new command."""
 
-    work = "work"
-    """Carry it out."""
-    done = "done"
-    """The same command has ended already."""
-    joined = "joined"
-    """The same command is in progress. This copy ends with it."""
-    stale = "stale"
-    """Too old: the person may have new, legitimate access by now."""
+    work = "work"  # carry it out
+    done = "done"  # the same command has ended already
+    joined = "joined"  # the same command is in progress; this copy ends with it
+    stale = "stale"  # too old: the person may have new, legitimate access by now
 
 
 @dataclass(slots=True)

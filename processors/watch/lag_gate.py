@@ -6,17 +6,11 @@ from typing import NamedTuple
 
 
 class Question(NamedTuple):
-    """May ``moment`` be judged?
+    """May ``moment`` be judged?"""
 
-    Attributes:
-        moment: microseconds since 1970; taken before ``end``.
-        end: offset after the last record of ``access.lifecycle`` at that time or later.
-        asked: when it was asked, in microseconds since boot.
-    """
-
-    moment: int
-    end: int
-    asked: int
+    moment: int  # microseconds since 1970; taken before ``end``
+    end: int  # offset after the last record of ``access.lifecycle`` at that time or later
+    asked: int  # when it was asked, in microseconds since boot
 
 
 class Permission(NamedTuple):

@@ -37,21 +37,13 @@ class SnapshotUnusableError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far the partition was applied.
+    """How far the partition was applied."""
 
-    Attributes:
-        size: number of entries applied, in all epochs.
-        next_offset: offset in ``access.lifecycle`` after the last applied record.
-        record: offset in the sealed topic of the next record to read.
-        epoch: the current epoch.
-        before: how many of the entries are of earlier epochs.
-    """
-
-    size: int = 0
-    next_offset: int = 0
-    record: int = 0
-    epoch: int = 0
-    before: int = 0
+    size: int = 0  # number of entries applied, in all epochs
+    next_offset: int = 0  # offset in ``access.lifecycle`` after the last applied record
+    record: int = 0  # offset in the sealed topic of the next record to read
+    epoch: int = 0  # the current epoch
+    before: int = 0  # how many of the entries are of earlier epochs
 
     @property
     def entry(self) -> int:

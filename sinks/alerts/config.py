@@ -105,19 +105,16 @@ AnyChannel = Annotated[AlertmanagerChannel | WebhookChannel, Field(discriminator
 
 
 class AlertConfig(BaseModel):
-    """The whole file.
-
-    Attributes:
-        first_start_hours: findings that opened longer ago than this before the very first start are not sent.
-        keep_days: retention of deliveries and of settled messages.
-        runbook_base_url: where people read this repository's files; alerts link to ``docs/findings.md`` under it.
-    """
+    """The whole file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     first_start_hours: float = Field(168.0, ge=0)
+    """Findings that opened longer ago than this before the very first start are not sent."""
     keep_days: float = Field(90.0, ge=1)
+    """Retention of deliveries and of settled messages."""
     runbook_base_url: WebAddress = ""
+    """Where people read this repository's files; alerts link to ``docs/findings.md`` under it."""
     channels: dict[str, AnyChannel] = Field(min_length=1)
 
     @field_validator("channels")

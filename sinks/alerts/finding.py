@@ -44,24 +44,17 @@ class InvalidFindingError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class FindingEvent:
-    """One change of a finding. Times in microseconds since 1970.
-
-    Attributes:
-        deadline: RFC 3339 in UTC, empty if there is none.
-        at: when the finding changed, by the clock of the process that recorded it.
-        appended: when Kafka appended the event.
-        facts: who, what and where as strings, and ``evidence`` as an object.
-    """
+    """One change of a finding. Times in microseconds since 1970."""
 
     event_id: str
     change: Change
     rule: str
     key: str
-    deadline: str
+    deadline: str  # RFC 3339 in UTC, empty if there is none
     severity: str
-    at: int
-    appended: int
-    facts: dict[str, Any] = field(default_factory=dict)
+    at: int  # when the finding changed, by the clock of the process that recorded it
+    appended: int  # when Kafka appended the event
+    facts: dict[str, Any] = field(default_factory=dict)  # who, what and where as strings; ``evidence`` as an object
 
     @property
     def identity(self) -> str:

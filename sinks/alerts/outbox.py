@@ -22,18 +22,12 @@ REMOVED = "its channel was removed from the configuration"
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The next offset to read, and the state of the log there.
+    """The next offset to read, and the state of the log there."""
 
-    Attributes:
-        topic_id: hex of the Kafka topic id; a recreated topic has another.
-        origin: of the last batch read, empty before the first.
-        size: entries read of that log.
-    """
-
-    topic_id: str
+    topic_id: str  # in hex; a recreated topic has another
     next_offset: int
-    origin: str = ""
-    size: int = 0
+    origin: str = ""  # of the last batch read, empty before the first
+    size: int = 0  # entries read of that log
 
 
 class Outbox:

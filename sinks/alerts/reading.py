@@ -24,21 +24,14 @@ log = structlog.get_logger("grantledger.alert")
 
 @dataclass(slots=True)
 class Read:
-    """The contents of a few sealed batches.
+    """The contents of a few sealed batches."""
 
-    Attributes:
-        position: after the last of them.
-        unreadable: entries that could not be decoded; each may be a finding.
-        missed: entries of the log that Kafka has deleted.
-        oldest_sealed_at: of these batches, in microseconds since 1970; None without batches.
-    """
-
-    position: Position
+    position: Position  # after the last of them
     findings: list[FindingEvent] = field(default_factory=list)
     schemas: list[WriterSchema] = field(default_factory=list)
-    unreadable: int = 0
-    missed: int = 0
-    oldest_sealed_at: int | None = None
+    unreadable: int = 0  # entries that could not be decoded; each may be a finding
+    missed: int = 0  # entries of the log that Kafka has deleted
+    oldest_sealed_at: int | None = None  # in microseconds since 1970; None without batches
 
 
 class FindingsReader:

@@ -22,22 +22,14 @@ FOREVER = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRules:
-    """How a channel delivers. Times in seconds.
+    """How a channel delivers. Times in seconds."""
 
-    Attributes:
-        repeat: pause between posts of a state; None for a channel that sends each message once.
-        ending_posts: how often the end of a state is sent.
-        batch: most messages in one exchange.
-        backoff, cap: first and longest pause after a failure; it doubles in between.
-        give_up: how long a rejected message is retried.
-    """
-
-    repeat: float | None = None
-    ending_posts: int = 1
-    batch: int = 1
-    backoff: float = 1.0
+    repeat: float | None = None  # pause between posts of a state; None for a channel that sends each message once
+    ending_posts: int = 1  # how often the end of a state is sent
+    batch: int = 1  # most messages in one exchange
+    backoff: float = 1.0  # first pause after a failure; it doubles up to the cap
     cap: float = 300.0
-    give_up: float = 86_400.0
+    give_up: float = 86_400.0  # how long a rejected message is retried
 
     @property
     def longest_pause(self) -> float:
@@ -47,25 +39,17 @@ class DeliveryRules:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message in the outbox, as far as the schedule needs it.
+    """One message in the outbox, as far as the schedule needs it."""
 
-    Attributes:
-        number: position in the outbox; messages of one identity are sent in this order.
-        identity: of the finding.
-        ended: whether the finding has ended.
-        failures: since the last successful delivery.
-        refused_since: when it was first rejected, None if it was not.
-    """
-
-    number: int
-    identity: str
+    number: int  # position in the outbox; messages of one identity are sent in this order
+    identity: str  # of the finding
     change: Change
     state: State
     due: float
-    ended: bool = False
+    ended: bool = False  # whether the finding has ended
     attempts: int = 0
-    failures: int = 0
-    refused_since: float | None = None
+    failures: int = 0  # since the last successful delivery
+    refused_since: float | None = None  # when it was first rejected, None if it was not
     posts_left: int = 1
 
 

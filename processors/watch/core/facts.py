@@ -28,32 +28,21 @@ def names_someone(person: tuple[str, ...]) -> bool:
 
 @dataclass(slots=True, kw_only=True)
 class Fact:
-    """One event.
+    """One event. Times in microseconds since 1970."""
 
-    Attributes:
-        index: its position in the partition, epoch after epoch: facts are judged in this order.
-        entry: its index in the log, which begins at 0 in every epoch.
-        append: when the broker appended it. Judgement uses this time.
-        occurred: when it happened, by the source's clock.
-        content: digest of the whole event except its salt. Two contents under one event id are a conflict.
-        seq: the source's own counter, if it has one.
-        native: the tool itself ends the access at ``expires``.
-        person: the subject's id and email address. A reviewer with either name is the subject.
-    """
-
-    index: int
-    entry: int
-    append: int
-    occurred: int
+    index: int  # its position in the partition, epoch after epoch: facts are judged in this order
+    entry: int  # its index in the log, which begins at 0 in every epoch
+    append: int  # when the broker appended it; judgement uses this time
+    occurred: int  # when it happened, by the source's clock
     event_id: str
     event_type: str
     source: Source
-    content: bytes = b""
-    seq: int | None = None
+    content: bytes = b""  # digest of the event except its salt; two contents under one event id are a conflict
+    seq: int | None = None  # the source's own counter
     access: Access | None = None
     environment: str = ""
     subject_kind: str = "unknown"
-    person: tuple[str, ...] = ()
+    person: tuple[str, ...] = ()  # id and email address of the subject; a reviewer with either is the subject
     grant_id: str = ""
     grant_id_kind: str = ""
     request_id: str = ""
@@ -61,7 +50,7 @@ class Fact:
     decisions: tuple[Decision, ...] = ()
     starts: int | None = None
     expires: int | None = None
-    native: bool = False
+    native: bool = False  # the tool itself ends the access at ``expires``
     removal: str = "none"
     outcome: str = "unknown"
 

@@ -76,24 +76,18 @@ class Removal:
 
 
 class Period(NamedTuple):
-    """The time from one activation or extension to the next, or to the end.
-
-    Attributes:
-        first: the activation with which this continuous access began.
-        deadline: when access must have ended, or ``NEVER``.
-        superseded: append time of the next activation or extension, or ``NEVER``.
-        name: distinguishes its findings from those of the grant's other periods: the deadline, or 0 without one; the
-            append time of the activation if an earlier period had the same deadline.
-        late: already over when it was reported: by the source's clock, a removal earlier in the log came after it.
-    """
+    """The time from one activation or extension to the next, or to the end."""
 
     activation: Activation
-    first: Activation
-    deadline: int
-    superseded: int
+    first: Activation  # with which this continuous access began
+    deadline: int  # when access must have ended, or ``NEVER``
+    superseded: int  # append time of the next activation or extension, or ``NEVER``
     removals: tuple[Removal, ...]
     name: int
+    """Distinguishes its findings from those of the grant's other periods: the deadline, or 0 without one; the append
+    time of the activation if an earlier period had the same deadline."""
     late: bool = False
+    """Already over when it was reported: by the source's clock, a removal earlier in the log came after it."""
 
     def is_repeated_by(self, activation: Activation, deadline: int, limits: AccessLimits) -> bool:
         """Whether the next activation or extension only repeats the same end."""

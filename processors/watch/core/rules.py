@@ -21,24 +21,15 @@ REVOKE = "revoke"
 
 
 class Candidate(NamedTuple):
-    """Something that is, was or will be wrong.
+    """Something that is, was or will be wrong. Rule, key and deadline identify the finding."""
 
-    Attributes:
-        rule: the name of the rule, or ``REVOKE``.
-        key: what it is about: a grant, session, request, event or source.
-        deadline: with rule and key, the identity of the finding: the deadline concerned, or 0 without one.
-        opens: from when it is wrong; it is reported after that moment.
-        ends: since when it is no longer wrong, or ``NEVER``.
-        evidence_source: the evidence, or a function and its arguments that return it: most candidates are never
-            reported.
-    """
-
-    rule: str
-    key: str
-    deadline: int
-    opens: int
-    ends: int
+    rule: str  # its name, or ``REVOKE``
+    key: str  # the grant, session, request, event or source
+    deadline: int  # the deadline concerned, or 0 without one
+    opens: int  # from when it is wrong; it is reported after that moment
+    ends: int  # since when it is no longer wrong, or ``NEVER``
     evidence_source: Mapping[str, object] | tuple[Any, ...]
+    """The evidence, or a function and its arguments that return it: most candidates are never reported."""
 
     @property
     def is_real(self) -> bool:
