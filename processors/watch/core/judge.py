@@ -93,24 +93,16 @@ class Judge:
         """Heap of times at which entities are to be judged again."""
         self._source_times: dict[str, int] = {}
         """The earliest scheduled time per source: each event postpones it, and old times must not pile up."""
-        self.learn(known or {})
+        self.resume(Record(dict(known or {})))
 
     def resume(self, record: Record) -> None:
         """Continue from what is on record, before any fact is added."""
         self.state.accepted.update(record.accepted)
-        self.learn(record.findings)
-
-    def learn(self, known: Mapping[Identity, bool]) -> None:
-        """Add findings on record, and whether each is open."""
-        self.known.update(known)
-        for identity, is_open in known.items():
+        self.known.update(record.findings)
+        for identity, is_open in record.findings.items():
             entity = entity_of_finding(*identity[:2])
-            if entity is None:
-                continue
-            if is_open:
+            if is_open and entity is not None:
                 self._open.setdefault(entity, set()).add(identity)
-            elif entity in self._open:
-                self._open[entity].discard(identity)
 
     def add(self, fact: Fact) -> None:
         """Add a fact from the log."""
@@ -187,7 +179,7 @@ class Judge:
             open_now |= open_before
             unexplained = set()
             next_time = min(next_time, now)
-        for identity in unexplained:  # opened under another policy, or for a fact that an earlier one replaced
+        for identity in unexplained:  # opened under another policy
             rule, key, deadline = identity
             if FINDING_RULES[rule].persists:
                 continue
