@@ -1,1 +1,1 @@
-"""What carries out revoke commands: a process of its own, with its own credentials."""
+"""The enforcer carries out revoke commands: a separate process with its own credentials."""

@@ -27,7 +27,7 @@ class FinalStatus(StrEnum):
 
 
 class Decision(StrEnum):
-    """What to do with a new command."""
+    """The decision about a new command."""
 
     work = "work"  # carry it out
     done = "done"  # the same command has ended already
@@ -66,7 +66,7 @@ class History:
 
 
 def decide(history: History, working: Iterable[Key], key: Key, *, age: timedelta, max_age: timedelta) -> Decision:
-    """Return what to do with a command, of a certain age since it was appended, while others are in progress.
+    """Decide about a command of a certain age since it was appended, while others (``working``) are in progress.
 
     A command that was started is finished at any age.
     """

@@ -105,7 +105,7 @@ def _due(identity: Identity) -> datetime | None:
 
 
 def _about(change: Change, state: AccessState) -> dict[str, Any]:
-    """Return the event fields that name whose access a change is about."""
+    """Return the event fields that name the access that a change concerns."""
     rule, key, _ = change.identity
     entity = ("grant", key) if rule in (REVOKE, "self_approved") else entity_of_finding(rule, key)
     if entity == ("grant", key) and (grant := state.grants.get(key)) is not None:

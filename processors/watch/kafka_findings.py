@@ -47,7 +47,7 @@ class KafkaFindings:
         self._writer: TransactionalWriter | None = None
 
     def take_over(self) -> Record:
-        """Fence off the previous watch, and return what is on record."""
+        """Fence off the previous watch, and return the record of findings."""
         writer = TransactionalWriter(self._cluster, f"{self._deployment}-watch", stopping=self._stopping)
         writer.init()
         self._writer = writer

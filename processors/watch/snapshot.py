@@ -27,7 +27,7 @@ MAX_PART_BYTES = 1 << 20
 MANY_ROWS = 100_000
 """The fewest new facts that are worth a snapshot before its time."""
 FORMAT = "4-" + hashlib.sha256(f"{FACT_SCHEMA} {DECODED_SCHEMA}".encode()).hexdigest()[:16]
-"""Identifies what the bytes mean, content digests included. Snapshots of other formats are ignored."""
+"""Identifies the format, content digests included. Snapshots of other formats are ignored."""
 _WRITE = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
@@ -152,7 +152,7 @@ class FactArchive:
         self._parts += encode_parts(tables)
 
     def is_many(self, rows: int) -> bool:
-        """Whether so many new facts are worth a snapshot, or a look for facts to drop, before its time."""
+        """Whether so many new facts justify an early snapshot, or an early search for facts to drop."""
         return rows >= max(MANY_ROWS, self.rows // 3)
 
     def snapshot(self, position: Position, state: AccessState) -> Snapshot:
@@ -228,7 +228,7 @@ def _digest(value: bytes) -> str:
 
 
 def _fact_keys(facts: pa.RecordBatch) -> Iterator[FactKey]:
-    """Yield what identifies the entity of each fact."""
+    """Yield the key of each fact, which identifies its entity."""
     names = ("event_type", "grant_id", "request_id", "session_id")
     texts = (
         [value.decode("utf-8", "replace") if value else "" for value in facts.column(name).to_pylist()]

@@ -88,7 +88,7 @@ class Watcher:
         self._snapshot_at = clock.boot()
         self._forgot_day = -1
         self.maintenance: asyncio.Task[None] | None = None
-        """Forgets what is over and writes a snapshot, in the background."""
+        """Forgets ended entities and writes a snapshot, in the background."""
         self._applying = asyncio.Lock()
         """While a batch is applied, facts, sources and position do not fit together: no snapshot is made of them."""
         self._failure: Exception | None = None
@@ -203,10 +203,10 @@ class Watcher:
         return self._boot() - self._snapshot_at >= self._snapshot_every or self._archive.is_many(self._archive.new_rows)
 
     async def _start_maintenance(self) -> None:
-        """Forget what is over, and write a snapshot, both in the background.
+        """Forget ended entities, and write a snapshot, both in the background.
 
-        Before the log was read to its end, the past is judged and forgotten by the time of the log, so that it need not
-        be kept: before more of it is applied.
+        Until the log was read to its end, the past is judged by the time of the log and forgotten before more of it is
+        applied, so that it does not fill the memory.
         """
         day, past = self._archive.latest // DAY, not self.gate.live
         # While the past is read, days pass quickly: many facts must be new as well.
@@ -363,6 +363,6 @@ class Watcher:
 
 
 def _subject(change: Change) -> tuple[str, str]:
-    """Return what a finding or command is about."""
+    """Return the entity that a finding or command concerns."""
     rule, key, _ = change.identity
     return ("grant", key) if rule == REVOKE else entity_of_finding(rule, key) or (rule, key)

@@ -1,4 +1,4 @@
-"""Which messages to send now, and what an answer changes: pure rules without clock, disk or network.
+"""Which messages to send now, and the effect of an answer: pure rules without clock, disk or network.
 
 Times are seconds since 1970. A message waits as ``backlog`` until the backlog has been read, then as ``due``. Where the
 channel shows states it is sent repeatedly as ``repeating``. It ends as ``done``, ``given_up`` or ``skipped``.

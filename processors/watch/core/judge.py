@@ -28,7 +28,7 @@ Identity = tuple[str, str, int]
 
 @dataclass(slots=True)
 class Record:
-    """What is on record: the findings, each open or not, and which entry a person accepted of conflicting events."""
+    """The findings on record, each open or not, and the entries that people accepted of conflicting events."""
 
     findings: dict[Identity, bool] = field(default_factory=dict)
     accepted: dict[str, int] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Change(NamedTuple):
 
     @property
     def identity(self) -> Identity:
-        """What identifies the finding."""
+        """Rule, key and deadline of the finding."""
         return self.finding.rule, self.finding.key, self.finding.deadline
 
 
@@ -96,7 +96,7 @@ class Judge:
         self.resume(Record(dict(known or {})))
 
     def resume(self, record: Record) -> None:
-        """Continue from what is on record, before any fact is added."""
+        """Continue from the record, before any fact is added."""
         self.state.accepted.update(record.accepted)
         self.known.update(record.findings)
         for identity, is_open in record.findings.items():
@@ -116,7 +116,7 @@ class Judge:
         return self._schedule[0][0] if self._schedule else NEVER
 
     def judge(self, now: int, limit: int = NEVER, *, past: bool = False) -> list[Change]:
-        """Return what has changed by a time. Only what has changed or falls due costs time, not what is merely known.
+        """Return the changes up to a time. Only entities that changed or fall due are judged, and cost time.
 
         Args:
             now: every fact appended up to then must have been added.

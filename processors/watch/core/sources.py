@@ -16,7 +16,7 @@ from .sequences import NumberSequence
 
 @dataclass(slots=True)
 class SourceHistory:
-    """What is known of one source. It is stored as JSON: most facts behind it are forgotten."""
+    """The history of one source. It is stored as JSON, because most of its facts are forgotten."""
 
     source: Source
     active: IntervalUnion | None
@@ -63,7 +63,7 @@ class SourceHistory:
             yield Candidate("clock_skew", key, day * DAY, first, (day + 1) * DAY, {"ahead_seconds": most / SECOND})
 
     def forget(self, before: int) -> None:
-        """Forget what was over before a time. Everything up to it must have been judged."""
+        """Forget gaps, silences and clock leads that ended before a time. Everything up to it must have been judged."""
         self.sequence.forget(before)
         self.fast_days = {day: lead for day, lead in self.fast_days.items() if (day + 1) * DAY >= before}
         if self.active is not None:

@@ -205,9 +205,9 @@ class AccessState:
         return name in (self.sessions if kind == "session" else self.requests)
 
     def forget(self, before: int, is_needed: Callable[[Entity], bool]) -> Iterator[Entity | None]:
-        """Forget entities that are over; yield each of them, and None for what stays, so that other work can proceed.
+        """Forget entities that have ended; yield each of them, and None for the others, so that other work can proceed.
 
-        Anything that ended or had a fact since ``before``, is open, falls due or was not judged yet stays. A fact about
+        Entities that ended or had a fact since ``before``, are open, fall due or were not judged yet stay. A fact about
         a forgotten entity starts a new one.
         """
         for session in list(self.sessions.values()):
