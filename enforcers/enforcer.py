@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 import structlog
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, Message
 
-from ..kafka.errors import KafkaUnavailableError, is_fatal, is_transient
+from ..kafka.errors import KafkaUnavailableError, ends_reading
 from ..kafka.identity import identify_topics
 from ..kafka.offsets import committed_offsets, end_offset, first_offset
 from ..kafka.options import reader_options
@@ -238,6 +238,6 @@ def _poll(consumer: Consumer, seconds: float) -> tuple[list[Message], int | None
             end = None
         elif error.code() == KafkaError._PARTITION_EOF:
             end = message.offset()
-        elif is_fatal(error) or not (error.retriable() or is_transient(KafkaException(error))):
+        elif ends_reading(error):
             raise KafkaUnavailableError(f"reading {COMMANDS_TOPIC}: {error.str()} (kafka_bootstrap_servers)")
     return found, end

@@ -61,6 +61,11 @@ def is_fatal(error: KafkaError) -> bool:
     return bool(error.fatal()) or error.code() == KafkaError._FATAL
 
 
+def ends_reading(error: KafkaError) -> bool:
+    """Whether a consumer cannot continue after an error that it delivers among its messages."""
+    return is_fatal(error) or not (error.retriable() or is_transient(KafkaException(error)))
+
+
 def unavailable(action: str, error: KafkaException) -> KafkaUnavailableError:
     """Return the error for people: the action that failed, why, and the setting to check."""
     return KafkaUnavailableError(f"{action}: {error.args[0].str()} (kafka_bootstrap_servers)")

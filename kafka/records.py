@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from confluent_kafka import Consumer, KafkaError, Message
 
 from .cluster import Cluster
-from .errors import PATIENCE, KafkaUnavailableError
+from .errors import PATIENCE, KafkaUnavailableError, ends_reading
 from .offsets import end_offset, first_offset
 from .options import reader_options
 
@@ -66,7 +66,7 @@ def read_range(cluster: Cluster, topic: str, partition: int, start: int, end: in
                 if error is not None:
                     if error.code() == KafkaError._PARTITION_EOF:
                         return
-                    if error.fatal() or not error.retriable():
+                    if ends_reading(error):
                         raise KafkaUnavailableError(f"reading {name} partition {partition}: {error.str()}")
                     continue
                 if (message.offset() or 0) >= end:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import Consumer, KafkaError, Message
 
 from ..base.errors import StoppedError
 from ..ledger import batch as batches
@@ -20,7 +20,7 @@ from ..ledger.keys import LogKeys
 from ..ledger.log_verifier import DiscontinuityError, LogVerifier, check_contents, check_hashes
 from ..schemas.topics import sealed
 from .cluster import Cluster
-from .errors import PATIENCE, KafkaUnavailableError, is_fatal, is_transient
+from .errors import PATIENCE, KafkaUnavailableError, ends_reading
 from .offsets import end_offset, first_offset
 from .options import reader_options
 from .records import read_backward, read_range
@@ -326,7 +326,7 @@ class SealedLogReader:
             self.at_end = True
         elif error.code() == KafkaError._PARTITION_EOF:
             pass
-        elif is_fatal(error) or not (error.retriable() or is_transient(KafkaException(error))):
+        elif ends_reading(error):
             name = self._cluster.physical(self.topic)
             raise KafkaUnavailableError(f"reading {name}: {error.str()} (kafka_bootstrap_servers)")
         return False

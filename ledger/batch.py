@@ -134,6 +134,12 @@ class SealedBatch:
         except ValueError as error:
             raise BatchError(f"{self}: {error}") from error
 
+    def times(self) -> list[int]:
+        """Return the append times in microseconds since 1970. The sealing time replaces one that a sender set."""
+        sealed_at = micros_of(self.sealed_at)
+        appended = packing.unpack(packing.I64, self.append_times)
+        return [time * 1000 if flags & 1 else sealed_at for flags, time in zip(self.flags, appended, strict=True)]
+
     def head(self, public_key: bytes) -> Head:
         """Verify the note over this batch's head and return the head. The entries are not hashed here.
 

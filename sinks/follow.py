@@ -26,11 +26,13 @@ class StoringStoppedError(StoppedError):
 
 
 def follows(stored: Stored, batch: SealedBatch) -> bool:
-    """Return whether a batch of the stored log comes next; False if it is stored already.
+    """Return whether a batch comes next; False if it is stored already, or belongs to an earlier epoch.
 
     Raises:
         StoringStoppedError: it contradicts the stored entries, or leaves a gap.
     """
+    if batch.origin != stored.origin:
+        return False
     if batch.size <= stored.size:
         check_stored_leaf(stored, batch)
         return False

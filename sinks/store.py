@@ -163,7 +163,8 @@ class Store:
         if partition is None:  # revoked, or stopped
             return
         verified = partition.sealed.accept(message)
-        if verified is not None and self._is_new(partition, verified.batch):
+        stored = self._begin_log(partition, verified.batch) if verified is not None else None
+        if verified is not None and stored is not None and follows(stored, verified.batch):
             self._store(partition, verified.batch, message)
         elif verified is not None and verified.batch.count == 0:  # a restated head: the next start can skip it
             self._finish()
@@ -184,20 +185,18 @@ class Store:
                 f"{message.offset()}. Run `grantledger verify --from kafka`"
             )
 
-    def _is_new(self, partition: StoredPartition, batch: SealedBatch) -> bool:
-        """Decide whether a batch is the next one to store."""
-        stored = partition.stored
-        if stored is None or epoch_of(batch.origin) > epoch_of(stored.origin):
-            if batch.first_index != 0:
-                raise StoringStoppedError(
-                    f"{partition.topic} begins at index {batch.first_index} of {batch.origin}, and the store has no "
-                    "earlier entry: batches were deleted"
-                )
-            self._persist(lambda client: evidence.insert_origin(client, batch.genesis))
-            partition.stored = stored = Stored(batch.origin, 0, batch.genesis.hash())
-        elif batch.origin != stored.origin:  # an epoch before the stored one
-            return False
-        return follows(stored, batch)
+    def _begin_log(self, partition: StoredPartition, batch: SealedBatch) -> Stored:
+        """Store the genesis of a log whose first batch this is; return how far the partition is stored."""
+        if partition.stored is not None and epoch_of(batch.origin) <= epoch_of(partition.stored.origin):
+            return partition.stored
+        if batch.first_index != 0:
+            raise StoringStoppedError(
+                f"{partition.topic} begins at index {batch.first_index} of {batch.origin}, and the store has no "
+                "earlier entry: batches were deleted"
+            )
+        self._persist(lambda client: evidence.insert_origin(client, batch.genesis))
+        partition.stored = Stored(batch.origin, 0, batch.genesis.hash())
+        return partition.stored
 
     def _store(self, partition: StoredPartition, batch: SealedBatch, message: Message) -> None:
         if partition.topic == sealed(FINDINGS_TOPIC):

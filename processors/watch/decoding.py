@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...ledger import packing
-from ...ledger.batch import SealedBatch, micros_of
+from ...ledger.batch import SealedBatch
 from ...schemas.arrow import DECODED_SCHEMA, MICROS, decode_values
 from ...schemas.catalog import SchemaCatalog
 from ...schemas.column_rules import forbidden
@@ -60,8 +60,7 @@ def decode_batch(batch: SealedBatch, catalog: SchemaCatalog, before: int = 0) ->
         return DecodedBatch(empty_table(), iter(()), {})
     appended = packing.unpack(packing.I64, batch.append_times)
     table = decode_values(pa.array(batch.records().values, pa.binary()), appended, catalog)
-    stamped = np.frombuffer(batch.flags, np.uint8) & 1 == 1
-    times = np.where(stamped, np.array(appended, np.int64) * 1000, micros_of(batch.sealed_at))
+    times = np.array(batch.times(), np.int64)
     entries = np.arange(batch.first_index, batch.size, dtype=np.int64)
     good = pc.equal(pc.binary_length(pc.fill_null(table.column("decode_error"), b"")), 0)
     if not pc.all(good).as_py():

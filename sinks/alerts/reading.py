@@ -102,10 +102,9 @@ def _own_schemas() -> SchemaCatalog:
 
 def _entries(batch: SealedBatch) -> Iterator[tuple[int, int, int, bytes | None, bytes | None]]:
     """Yield index, append time in ms and in microseconds, key and value. A time set by the sender is ignored."""
-    records, sealed_at = batch.records(), micros_of(batch.sealed_at)
-    for number, time_ms in enumerate(records.append_times):
-        appended = time_ms * 1000 if records.flags[number] & 1 else sealed_at
-        yield batch.first_index + number, time_ms, appended, records.keys[number], records.values[number]
+    records = batch.records()
+    indices = range(batch.first_index, batch.size)
+    yield from zip(indices, records.append_times, batch.times(), records.keys, records.values, strict=True)
 
 
 def starting_at(known: Position | None, topic_id: str, first: int, end: int) -> Position:
