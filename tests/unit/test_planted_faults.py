@@ -207,7 +207,7 @@ def test_a_false_alarm_is_noticed(policy: WatchPolicy, monkeypatch: pytest.Monke
     simulation = Simulation(5, 8, share=1.0, faults={"covered_by_second_review": FAULTS["covered_by_second_review"]})
     noticed = differences(simulation.expected, watch(simulation, policy))
     assert any(line.startswith("not planted: ('overdue'") for line in noticed)
-    assert any(line.startswith("enforcers called without need") for line in noticed)
+    assert any(line.startswith("revoke command without need") for line in noticed)
 
 
 def test_a_watch_that_believes_the_order_of_the_log_is_noticed(
