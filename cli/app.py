@@ -44,6 +44,9 @@ _INJECTED = ("settings", "output")
 _SETTINGS_OPTIONS = {"data_dir": (DataOption, None), "config": (ConfigOption, None)}
 
 
+_WRONG_PATHS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+
+
 def with_common_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the common options to a command.
 
@@ -65,6 +68,8 @@ def with_common_options(function: Callable[..., None]) -> Callable[..., None]:
             function(settings=load_settings(common["data_dir"], common["config"]), **arguments)
         except GrantledgerError as error:
             fail(str(error), error.exit_code)
+        except _WRONG_PATHS as error:  # a folder or file in the settings
+            fail(f"{error.filename}: {error.strerror}")
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [each.replace(kind=keyword) for each in own.parameters.values() if each.name not in _INJECTED]

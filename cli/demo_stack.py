@@ -12,6 +12,7 @@ from rich.console import Console
 from ..base.errors import GrantledgerError
 from ..producers import Actor, Approval, Client, Resource, Subject, grant_activated, request_created
 from ..runtime.children import ChildSpec
+from ..runtime.process import make_folder
 from ..runtime.settings import Settings
 from ..runtime.stack import Stack
 from ..runtime.store_access import ask_store
@@ -35,7 +36,7 @@ def run_demo(settings: Settings, traffic: Traffic, tool: str) -> None:
         arguments += [name, str(value)] if value is not None else []
     if settings.watch_policy is None:
         # Under another policy the simulated lives would be full of findings.
-        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(settings.data_dir)
         policy = settings.data_dir.resolve() / "demo-policy.toml"
         policy.write_text(POLICY)
         settings = settings.model_copy(update={"watch_policy": policy})

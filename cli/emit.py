@@ -84,6 +84,8 @@ def command(  # noqa: PLR0917 - one parameter per flag
 
     Exit codes: 0 all sent and acknowledged; 1 some refused; 2 could not send.
     """
+    if stdin and event_type is not None:
+        fail("give one event with flags, or --stdin, not both: each line names its event_type")
     if stdin or event_type == "-":
         records: Iterable[_Record] = InputFile("-").records(None, MAX_RECORD_BYTES, lambda _piece: None)
     elif event_type is None:

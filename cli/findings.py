@@ -49,6 +49,8 @@ WHERE startsWith(event_type, 'finding.') AND finding_rule = {rule:String} AND fi
 ORDER BY append_time, origin, `index` LIMIT 1000
 """
 
+_SOON = "; lists show it once the store has it"
+
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the finding, or the beginning of it.")]
 
 
@@ -121,7 +123,7 @@ def acknowledge(
     who = person(name)
     cluster, deployment = settings.cluster(), settings.require_deployment()
     decide_finding(cluster, deployment, row, "acknowledged", person=who, reason=reason)
-    typer.echo(f"acknowledged {row['id']} ({row['rule']}) as {who}")
+    typer.echo(f"acknowledged {row['id']} ({row['rule']}) as {who}{_SOON}")
 
 
 def close(
@@ -152,7 +154,7 @@ def close(
     who = person(name)
     cluster, deployment = settings.cluster(), settings.require_deployment()
     decide_finding(cluster, deployment, row, "closed", person=who, reason=reason, accept_index=accept)
-    typer.echo(f"closed {row['id']} ({row['rule']}) as {who}")
+    typer.echo(f"closed {row['id']} ({row['rule']}) as {who}{_SOON}")
 
 
 def _resolved(ask: Ask, prefix: str) -> Row:

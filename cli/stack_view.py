@@ -24,7 +24,11 @@ from ..runtime.stack import Stack
 from ..runtime.status import Status
 from .output import span
 
-EXAMPLE = "SELECT * FROM active_grants LIMIT 10"
+EXAMPLE = "SELECT subject_id, resource_id, entitlement, expires_at FROM active_grants LIMIT 10"
+SENDING = (
+    "emit", "request.created", "--subject", "alice@example.com", "--resource-kind", "database", "--resource", "orders",
+    "--entitlement", "readwrite",
+)  # fmt: skip
 _LINE_SECONDS = 10.0
 
 
@@ -101,7 +105,7 @@ def _print_ready(stack: Stack, console: Console) -> None:
         "query": executable(settings, "query", EXAMPLE),
         "findings": executable(settings, "findings"),
         "verify": executable(settings, "verify"),
-        "send": executable(settings, "import", "vault", "audit.log"),
+        "send": executable(settings, *SENDING),
         "status": executable(settings, "status"),
         "logs": str(settings.data_dir / "logs"),
     }

@@ -64,6 +64,8 @@ def send_traffic(settings: Settings, traffic: Traffic, write: Path | None = None
         sink, counts = _files(write, traffic.tools, stack) if write else _adapters(settings, stack)
         lives = scenarios(random.Random(seed), traffic.tools, traffic.faults)  # noqa: S311
         player = Playback(lives, sink, time, ids)
+        if write is None:
+            typer.echo(f"sending simulated traffic (seed {seed}) until it ends or Ctrl-C", err=True)
         with sending_errors():
             if traffic.rate is not None:
                 player.in_real_time(traffic.rate, traffic.lives)

@@ -56,7 +56,7 @@ def command(
     Merkle root and the signatures of every checkpoint. For every anchor: the checkpoints that it covers. This command
     computes all hashes itself, not the database. docs/ledger.md explains each numbered step.
 
-    Exit codes: 0 sound; 1 tampered: the first bad entry of each log is named; 2 could not check.
+    Exit codes: 0 sound; 1 tampered: the first bad entry of each checked log is named; 2 could not check.
     """
     with exit_code(EXIT_COULD_NOT_CHECK):
         key = load_public_key(settings, public_key)

@@ -51,7 +51,13 @@ def configure_logs(settings: Settings) -> None:
 def serving(name: str, settings: Settings) -> Iterator[None]:
     """Run a process with log lines, a metrics endpoint, and a status file in the data folder."""
     configure_logs(settings)
-    host = settings.metrics_host
+    path, host = status_path(settings.data_dir, name), settings.metrics_host
+    make_folder(path.parent)
+    if read_samples(settings.data_dir, name):
+        raise SettingsError(
+            f"`run {name}` is already running for the data folder {settings.data_dir}; another one needs a data folder "
+            "of its own (GRANTLEDGER_DATA_DIR)"
+        )
     try:
         server, _thread = start_http_server(settings.metrics_port, addr=host)
     except OSError as error:
@@ -61,8 +67,6 @@ def serving(name: str, settings: Settings) -> Iterator[None]:
         ) from error
     near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
     url = f"http://{f'[{near}]' if ':' in near else near}:{server.server_port}/metrics"
-    path = status_path(settings.data_dir, name)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.write_text(json.dumps({"pid": os.getpid(), "metrics": url}))
     log.info("started", process=name, pid=os.getpid(), metrics=url)
     try:
@@ -71,6 +75,18 @@ def serving(name: str, settings: Settings) -> Iterator[None]:
         path.unlink(missing_ok=True)
         server.shutdown()
         log.info("stopped", process=name)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder of the data folder, for the owner only.
+
+    Raises:
+        SettingsError: it cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be created: {error.strerror} (data_dir, --data)") from error
 
 
 def run_process(name: str, settings: Settings, run: Callable[[], None], stop: Callable[[], None]) -> None:

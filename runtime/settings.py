@@ -214,8 +214,8 @@ class Settings(BaseModel):
         """Return the librdkafka options of all clients."""
         if not self.kafka_bootstrap_servers:
             raise SettingsError(
-                "no Kafka broker: set GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS, or give the data folder of a running local "
-                f"stack with --data (there is no {self.data_dir / STACK_FILE})"
+                "no Kafka broker: start a local stack with `grantledger up`, give the data folder of a running one with "
+                f"--data (there is no {self.data_dir / STACK_FILE}), or set GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS"
             )
         options: dict[str, Any] = {"bootstrap.servers": self.kafka_bootstrap_servers, **self.kafka_options}
         if password := self.kafka_sasl_password.get_secret_value():

@@ -18,6 +18,7 @@ from .children import Child, ChildSpec
 from .initialise import ensure_topics, initialise
 from .keys import load_signer
 from .open_findings import OpenFindings
+from .process import make_folder
 from .settings import DEPLOYMENT_FILE, FROM_STACK, STACK_FILE, Settings, SettingsError, read_stack
 from .status import SUPERVISOR_FILE, ProcessStatus, Status, events_in_kafka, read_status, total, write_processes
 
@@ -179,8 +180,8 @@ def _let_store_drain(store: Child, sealed: int, limit: float = 30.0) -> None:
 
 
 def _lock_folder(data: Path) -> IO[str]:
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (data / "run").mkdir(exist_ok=True, mode=0o700)
+    make_folder(data)
+    make_folder(data / "run")
     lock = (data / "run" / "up.lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
