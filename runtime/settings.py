@@ -214,7 +214,7 @@ class Settings(BaseModel):
         """Return the librdkafka options of all clients."""
         if not self.kafka_bootstrap_servers:
             raise SettingsError(
-                "no Kafka broker: start a local stack with `grantledger up`, give the data folder of a running one with "
+                "no Kafka broker: start a local stack with `grantledger up`, or name a running one's data folder with "
                 f"--data (there is no {self.data_dir / STACK_FILE}), or set GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS"
             )
         options: dict[str, Any] = {"bootstrap.servers": self.kafka_bootstrap_servers, **self.kafka_options}

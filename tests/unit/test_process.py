@@ -1,0 +1,41 @@
+"""What every process does: its status file, its metrics, and who may run beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from grantledger.runtime.process import read_samples, serving, status_path
+from grantledger.runtime.settings import Settings, SettingsError
+from support.command import run_command
+
+
+def test_a_second_process_of_one_folder_is_refused_and_leaves_the_status_of_the_first(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    with serving("seal", settings):
+        with pytest.raises(SettingsError, match=r"`run seal` is already running"), serving("seal", settings):
+            pass
+        with serving("watch", settings):
+            pass
+        assert json.loads(status_path(tmp_path, "seal").read_text())["pid"] == os.getpid()
+        assert read_samples(tmp_path, "seal")
+    assert not status_path(tmp_path, "seal").exists()
+
+
+def test_the_status_of_a_killed_process_stops_nobody(tmp_path: Path) -> None:
+    path = status_path(tmp_path, "seal")
+    path.parent.mkdir()
+    path.write_text('{"pid": 1, "metrics": "http://127.0.0.1:1/metrics"}')
+    with serving("seal", Settings(data_dir=tmp_path)):
+        assert read_samples(tmp_path, "seal")
+
+
+@pytest.mark.parametrize("command", [("run", "store"), ("up",), ("demo",)])
+def test_a_data_folder_that_cannot_be_made_is_one_line(command: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    answer = run_command(*command, "--data", str(tmp_path / "file" / "data"), environment={"PATH": os.environ["PATH"]})
+    assert answer.returncode == 2
+    assert str(tmp_path / "file") in answer.stderr and answer.stderr.count("\n") == 1, answer.stderr
