@@ -134,6 +134,10 @@ def _ago(time: datetime | None) -> str:
     return "none yet" if time is None else f"{span(max(0.0, (datetime.now(UTC) - time).total_seconds()))} ago"
 
 
+def _count(count: int | None) -> str:
+    return "unknown" if count is None else f"{count:,}"
+
+
 def _findings(status: Status) -> str:
     if status.findings is None:
         return "unknown"
@@ -145,9 +149,9 @@ def status_line(status: Status) -> str:
     """Return the status as one line, for a log."""
     troubles = "".join(f"; TROUBLE {trouble}" for trouble in status.troubles)
     return (
-        f"{datetime.now(UTC):%H:%M:%S} events in {status.events:,}, sealed {status.sealed:,}, "
-        f"stored {status.stored:,}, last checkpoint {_ago(status.last_checkpoint)}, "
-        f"last anchor {_ago(status.last_anchor)}, lag {status.lag:,}, open findings {_findings(status)}{troubles}"
+        f"{datetime.now(UTC):%H:%M:%S} events in {status.events:,}, sealed {_count(status.sealed)}, "
+        f"stored {_count(status.stored)}, last checkpoint {_ago(status.last_checkpoint)}, "
+        f"last anchor {_ago(status.last_anchor)}, lag {_count(status.lag)}, open findings {_findings(status)}{troubles}"
     )
 
 
@@ -157,11 +161,11 @@ def status_table(status: Status) -> Group:
     critical = status.findings is not None and status.findings.critical
     table.add_row(
         f"{status.events:,}",
-        f"{status.sealed:,}",
-        f"{status.stored:,}",
+        _count(status.sealed),
+        _count(status.stored),
         _ago(status.last_checkpoint),
         _ago(status.last_anchor),
-        f"{status.lag:,}",
+        _count(status.lag),
         Text(_findings(status), style="red" if critical else ""),
     )
     return Group(table, *(Text(trouble, style="red") for trouble in status.troubles))

@@ -33,11 +33,11 @@ class ProcessStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Progress and troubles. Counts are totals of the ledger; ``findings`` is None while the store does not answer."""
+    """Progress and troubles. Counts are totals of the ledger; None while the process that counts does not answer."""
 
     events: int
-    sealed: int
-    stored: int
+    sealed: int | None
+    stored: int | None
     last_checkpoint: datetime | None
     last_anchor: datetime | None
     findings: FindingCount | None
@@ -45,9 +45,9 @@ class Status:
     troubles: tuple[str, ...]
 
     @property
-    def lag(self) -> int:
+    def lag(self) -> int | None:
         """Events in Kafka that cannot be queried yet."""
-        return max(0, self.events - self.stored)
+        return None if self.stored is None else max(0, self.events - self.stored)
 
     def as_json(self) -> dict[str, Any]:
         """Return the status as plain values."""
@@ -73,8 +73,8 @@ def read_status(
     troubles += [f"sealing is stopped on {labels}" for labels in stopped]
     return Status(
         events=events_in_kafka(settings, cluster) if cluster is not None else 0,
-        sealed=total(samples, "grantledger_log_size_entries"),
-        stored=total(samples, "grantledger_stored_log_size_entries"),
+        sealed=_reported(samples, "grantledger_log_size_entries"),
+        stored=_reported(samples, "grantledger_stored_log_size_entries"),
         last_checkpoint=_time(samples, "grantledger_last_checkpoint_timestamp_seconds"),
         last_anchor=_time(samples, "grantledger_last_anchor_timestamp_seconds"),
         findings=findings,
@@ -123,6 +123,11 @@ def total(samples: Samples, name: str) -> int:
     """Return the sum of a metric over its labels, without the log of findings."""
     own = f"topic={FINDINGS_TOPIC}"
     return int(sum(value for (metric, labels), value in samples.items() if metric == name and own not in labels))
+
+
+def _reported(samples: Samples, name: str) -> int | None:
+    """Return the total of a metric; None if no process reports it yet."""
+    return total(samples, name) if any(metric == name for metric, _ in samples) else None
 
 
 def _time(samples: Samples, name: str) -> datetime | None:
