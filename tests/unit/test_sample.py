@@ -238,7 +238,7 @@ def run(*arguments: str) -> str:
     return result.stdout
 
 
-def test_the_command_lists_planted_faults(tmp_path: Path) -> None:
+def test_the_command_lists_its_faults(tmp_path: Path) -> None:
     said = run("--lives", "60", "--seed", "5", "--faults", "0.5", "--write", str(tmp_path / "s.jsonl"))
     assert "60 lives (seed 5)" in said
     planted = dict(reversed(one.split(" ")) for one in said.partition("; planted: ")[2].strip().split(", "))

@@ -118,7 +118,7 @@ def restore(judge: Judge, archive: FactArchive, snapshot: Snapshot) -> None:
     judge.state.resume(snapshot.position.size, snapshot.sources)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_it_finds_the_same_however_often_it_is_restarted(
     policy: WatchPolicy, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
