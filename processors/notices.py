@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from ..ledger.registered_schemas import KEY_PREFIX
 from ..schemas.catalog import WriterSchema
 from ..schemas.event import Actor, Event, RegisteredSchema, Source, Subject
 from ..schemas.finding_event import finding_event
@@ -43,4 +44,4 @@ def schema_registered(deployment: str, schema: WriterSchema, initial: bool, at: 
 
 def schema_key(schema: WriterSchema) -> str:
     """Return the Kafka key of a schema's registration."""
-    return f"schema/{schema.prefix.hex()}"
+    return f"{KEY_PREFIX.decode()}{schema.prefix.hex()}"

@@ -9,6 +9,7 @@ import structlog
 
 from ..kafka.publisher import Publisher, Record
 from ..kafka.sealed_log import SealedLogs, SealedLogStoppedError
+from ..ledger.registered_schemas import KEY_PREFIX
 from ..schemas.catalog import WriterSchema
 from ..schemas.codec import EventEncoder
 from ..schemas.event import FINDINGS_TOPIC
@@ -20,7 +21,7 @@ log = structlog.get_logger("grantledger.registrar")
 def register_schemas(logs: SealedLogs, schemas: Iterable[WriterSchema]) -> None:
     """Publish ``schema.registered`` for the schemas that are not registered yet.
 
-    Schemas registered while the findings log is empty are marked initial: they are valid for every entry. If the sealed
+    The first registration in the ledger is marked initial: its schemas are valid for every entry. If the sealed
     findings are discontinuous, nothing is published: the sealer stops that log until a person has examined it.
 
     Raises:
@@ -32,7 +33,7 @@ def register_schemas(logs: SealedLogs, schemas: Iterable[WriterSchema]) -> None:
         logs.last(FINDINGS_TOPIC)  # with a wrong key, fails before every record is reported
         with logs.open(FINDINGS_TOPIC) as reader:
             for _, key, _, _ in reader.read_records():
-                initial = False
+                initial = initial and not (key or b"").startswith(KEY_PREFIX)
                 missing.pop(key or b"", None)
                 if not missing:
                     return

@@ -6,8 +6,6 @@ import asyncio
 import gc
 import logging
 import signal
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from ...processors.access import SECOND
 from ...processors.policy import load_policy
@@ -18,7 +16,7 @@ from ...processors.watch.kafka_snapshots import KafkaSnapshots
 from ...processors.watch.watcher import Watcher
 from ...runtime.event_schemas import schema_catalog
 from ...runtime.memory import return_freed_memory
-from ...runtime.process import serving
+from ...runtime.process import make_folder, serving
 from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings, SettingsError
 
@@ -32,14 +30,13 @@ def command(settings: Settings) -> None:
     Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting or the policy is wrong;
     3 the sealed log contradicts itself.
     """
-    # Faust requires a folder and stores nothing of ours in it.
-    with TemporaryDirectory(prefix="grantledger-watch-") as folder, serving("watch", settings):
+    with serving("watch", settings):
         for name in ("faust", "mode", "aiokafka"):  # they log every step; our own log has what matters
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        asyncio.run(_run(settings, Path(folder)))
+        asyncio.run(_run(settings))
 
 
-async def _run(settings: Settings, folder: Path) -> None:
+async def _run(settings: Settings) -> None:
     cluster, deployment = settings.cluster(), settings.require_deployment()
     policy = load_policy(settings.watch_policy)
     # Scanning a million live grants for garbage again and again would cost more than everything else.
@@ -58,6 +55,8 @@ async def _run(settings: Settings, folder: Path) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    folder = settings.data_dir / "run" / "faust"  # Faust requires one and stores nothing of ours in it
+    make_folder(folder)
     try:
         app = make_app(cluster, deployment, folder, watcher, instance=settings.watch_instance)
     except (ValueError, OSError) as error:

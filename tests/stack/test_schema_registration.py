@@ -1,0 +1,39 @@
+"""The registration of the event schema at the first start of a sealer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from grantledger.kafka.publisher import Publisher, Record
+from grantledger.processors.notices import ANCHOR, finding_opened
+from grantledger.runtime.broker import LocalBroker
+from grantledger.schemas.codec import EventEncoder
+from support.pipeline import Pipeline
+
+
+def test_events_before_the_first_seal_are_decoded_even_after_a_finding(
+    broker: LocalBroker, make_pipeline: Callable[..., Pipeline]
+) -> None:
+    pipeline = make_pipeline(broker.bootstrap_servers)
+    finding = finding_opened(
+        pipeline.deployment,
+        at=datetime.now(UTC),
+        ANCHOR,
+        rule="anchoring_stopped",
+        key="log",
+        evidence={},
+        at=datetime.now(UTC),
+        identity="1",
+    )
+    Publisher(pipeline.cluster).publish([Record(finding.topic, EventEncoder().encode(finding), finding.key)])
+    sent = pipeline.run(
+        "emit", "grant.activated", "--subject", "alice", "--resource-kind", "database", "--resource", "orders",
+        "--entitlement", "rw", "--expires-in", "1h",
+    )  # fmt: skip
+    assert sent.returncode == 0, sent.stderr
+    pipeline.start()
+    pipeline.wait_stored(1)
+    rows = pipeline.query("SELECT event_type FROM entries WHERE decode_error = '' ORDER BY append_time, event_type")
+    assert [row["event_type"] for row in rows][:2] == ["finding.opened", "grant.activated"]
+    assert pipeline.query("SELECT * FROM rejected_events") == []
