@@ -18,7 +18,6 @@ def test_events_before_the_first_seal_are_decoded_even_after_a_finding(
     pipeline = make_pipeline(broker.bootstrap_servers)
     finding = finding_opened(
         pipeline.deployment,
-        at=datetime.now(UTC),
         ANCHOR,
         rule="anchoring_stopped",
         key="log",
