@@ -92,7 +92,7 @@ class BatchFacts:
 
     Attributes:
         sealed_at: microseconds since 1970, by the sealer's clock.
-        first_index: without it, two batches could pass for one, sealed when the second was.
+        first_index: signed so that two batches cannot be presented as one with the sealing time of the second.
     """
 
     sealed_at: int

@@ -52,7 +52,10 @@ class Evidence(Protocol):
     def verify_logs(
         self, keys: LogKeys, covered: Mapping[str, int], report: Report, progress: Progress
     ) -> Mapping[str, VerifiedLog]:
-        """Perform steps 1 to 10 and return the logs by origin; ``covered`` are the sizes that they must reach."""
+        """Perform those of steps 1 to 10 that this copy allows, and return the logs by origin.
+
+        ``covered``: the sizes that they must reach.
+        """
         ...
 
 

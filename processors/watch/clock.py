@@ -89,7 +89,7 @@ class Clock:
     def start_from(self, brokers: int, asked: int | None = None) -> None:
         """Take the brokers' time at a start, when the wall clock cannot be trusted.
 
-        They were ``asked`` then, since boot.
+        ``asked``: when they were asked, in microseconds since boot.
         """
         off = self.confirm(brokers, asked)
         if abs(off) > TOLERANCE:

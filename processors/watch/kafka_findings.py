@@ -33,7 +33,7 @@ _COLUMNS = ("event_type", "source_system", "source_instance", "finding_rule", "f
 
 
 class KafkaFindings:
-    """The watch's Kafka client for everything except the log, which Faust reads.
+    """The watch's Kafka client for everything that Faust does not deliver.
 
     Its calls block. They raise KafkaException or KafkaUnavailableError if the brokers do not answer, or if another
     watch has taken over; and SealedLogStoppedError if a sealed log is discontinuous.

@@ -1,7 +1,7 @@
 """The verified input of the watch. Faust may deliver records twice, or a later one before a seek takes effect.
 
-Only a record that is missing in Kafka is missing: before a record that does not continue the verified head is judged,
-the unread records before it are read from Kafka.
+If a delivered record does not continue the verified head, the skipped records are read from Kafka first. Only records
+that Kafka lacks count as missing.
 """
 
 from __future__ import annotations

@@ -84,6 +84,7 @@ class Judge:
         self.lookup = PolicyLookup(policy)
         self.state = AccessState(self.lookup)
         self.known: dict[Identity, bool] = {}
+        """The findings on record, and whether each is open."""
         self.judged_until = -NEVER
         """The time of the last judgement."""
         self.faults: list[tuple[Entity, Exception]] = []
@@ -121,7 +122,7 @@ class Judge:
         Args:
             now: every fact appended up to then must have been added.
             limit: the number of entities to judge. More remain while ``next_time`` is before ``now``.
-            past: ``now`` is before the findings on record were judged, so a finding without a reason yet stays open.
+            past: the log is still being read: a finding on record stays open although its cause was not read yet.
         """
         self.judged_until = now
         changed = self.state.changed
@@ -228,7 +229,7 @@ class Judge:
     def _would_hide_a_finding(self, grant: Grant) -> bool:
         """Whether the grant, if it were forgotten and came back, would open a finding with an identity on record.
 
-        That is so without an end, or with one in the future: the new finding would pass for the old one.
+        Only a grant without a deadline, or with one in the future, can come back under the same identity.
         """
         periods = grant.periods(self.state.limits_of(grant))
         names = {one.name for one in periods if one.name == 0 or one.name > self.judged_until}
