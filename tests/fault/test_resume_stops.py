@@ -53,6 +53,23 @@ class Ledger:
         topics = (LIFECYCLE, "access.activity")
         return self.pipeline.metric("store", "grantledger_stored_log_size_entries") >= self._records(*topics)
 
+    def stop_drained(self) -> None:
+        """Stop everything; the store once it has every sealed entry, as its anchors demand."""
+        self.pipeline.stop("seal", "anchor")
+        partitions = [(LIFECYCLE, 0), ("access.findings", 0), *(("access.activity", number) for number in range(4))]
+        last = [self.logs().last(topic, partition) for topic, partition in partitions]
+        sealed = sum(batch.head.size for batch in last if batch is not None)
+        wait_for(
+            lambda: self.pipeline.metric("store", "grantledger_stored_log_size_entries") >= sealed, "all is stored"
+        )
+        self.pipeline.stop()
+
+    def logs(self) -> SealedLogs:
+        """Return the reader of this ledger's sealed logs."""
+        pem = load_settings(self.pipeline.data_dir).private_key_path.read_bytes()
+        keys = LogKeys.single(LocalSigner.from_pem(pem, None).public_key)
+        return SealedLogs(self.pipeline.cluster, self.pipeline.deployment, keys, on_problem=print)
+
     def _records(self, *topics: str) -> int:
         topics = topics or (LIFECYCLE, "access.activity", "access.findings")
         return sum(map(len, committed_records(self.pipeline.cluster, topics).values()))
@@ -202,7 +219,7 @@ def test_a_foreign_record_in_a_sealed_topic_is_skipped(ledger: Ledger) -> None:
     wait_for(lambda: len(ledger.findings("sealed_record_invalid")) >= 2, "the findings are on record")
     wait_for(ledger.all_stored, "storing continues")
     wait_for(lambda: pipeline.metric("anchor", "grantledger_anchors_total") >= 1, "anchoring continues")
-    pipeline.stop()
+    ledger.stop_drained()
     assert [pipeline.children[name].exit_code for name in ("seal", "store", "anchor")] == [0, 0, 0]
     assert len(ledger.findings("sealed_record_invalid")) == len(set(ledger.findings("sealed_record_invalid")))
     assert pipeline.verify("--from", "clickhouse")[0] == 0
@@ -214,10 +231,7 @@ def foreign_batch(ledger: Ledger, topic: str, partition: int) -> bytes:
     """Return a batch with a valid note that does not continue the log: its predecessor was never written."""
     settings = load_settings(ledger.pipeline.data_dir)
     signer = LocalSigner.from_pem(settings.private_key_path.read_bytes(), None)
-    logs = SealedLogs(
-        ledger.pipeline.cluster, ledger.pipeline.deployment, LogKeys.single(signer.public_key), on_problem=print
-    )
-    last = logs.last(topic, partition)
+    last = ledger.logs().last(topic, partition)
     assert last is not None
     head = last.head
     for _ in range(2):
