@@ -240,7 +240,7 @@ def test_a_forged_batch_is_skipped_and_a_discontinuity_is_alerted_before_the_pro
     wait_read(pipeline)
     append(pipeline, batches.encode(FindingsLog().batch(event("opened", "forged", at=soon(0)))))
     publish(pipeline, event("opened", "genuine", at=soon(0)))
-    wait_for(lambda: receiver.findings()[-1][1] == "genuine", "reading continues after the forged record")
+    wait_for(lambda: "genuine" in {key for _, key in receiver.findings()}, "reading continues after the forged record")
 
     def rules() -> list[str]:
         return [request.json["data"]["rule"] for request in receiver.requests]
