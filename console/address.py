@@ -1,4 +1,4 @@
-"""The address and password of the SQL endpoint, in a file in the data folder that only its owner can read.
+"""The file with the address and password of the SQL endpoint. It is in the data folder, readable by its owner only.
 
 One process owns the embedded engine. While its endpoint is up, that process holds a lock on `<data>/run/sql.json`, so
 that `grantledger query`, `verify` and others find it without configuration. The kernel releases the lock when the

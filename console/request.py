@@ -28,7 +28,7 @@ IGNORED: Final = frozenset({
     "priority", "use_query_cache", "async_insert", "wait_for_async_insert", "connect_timeout", "receive_timeout",
     "send_timeout",
 })  # fmt: skip
-# Settings that shape an answer and open no file; output_format_schema, for example, names a file.
+# Settings that change only the format of an answer. Those that name a file (output_format_schema) are left out.
 _SAFE_SETTING: Final = re.compile(
     r"output_format_(?:arrow|parquet|json|csv|tsv|pretty|markdown|native|binary|decimal|float|xml|values)_[a-z0-9_]+"
     r"|join_use_nulls|session_timezone|date_time_output_format|date_time_input_format|extremes|limit|offset"

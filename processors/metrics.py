@@ -15,7 +15,7 @@ SEAL_POSITION = Gauge(
 )
 SEAL_STOPPED = Gauge(
     "grantledger_seal_stopped",
-    "1 if a partition is stopped until a person has examined it.",
+    "1 while sealing of a partition is stopped and an operator must act.",
     ["topic", "partition"],
 )
 SENDER_TIMED = Counter(

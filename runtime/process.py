@@ -18,7 +18,7 @@ import structlog
 from prometheus_client import start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 
-from .settings import Settings, SettingsError
+from .settings import Settings, SettingsError, is_running
 
 log = structlog.get_logger("grantledger.process")
 
@@ -53,7 +53,7 @@ def serving(name: str, settings: Settings) -> Iterator[None]:
     configure_logs(settings)
     path, host = status_path(settings.data_dir, name), settings.metrics_host
     make_folder(path.parent)
-    if read_samples(settings.data_dir, name):
+    if _runs(settings.data_dir, name):
         raise SettingsError(
             f"`run {name}` is already running for the data folder {settings.data_dir}; another one needs a data folder "
             "of its own (GRANTLEDGER_DATA_DIR)"
@@ -75,6 +75,15 @@ def serving(name: str, settings: Settings) -> Iterator[None]:
         path.unlink(missing_ok=True)
         server.shutdown()
         log.info("stopped", process=name)
+
+
+def _runs(data_dir: Path, name: str) -> bool:
+    """Whether the process of the status file is alive and answers: its port may be another process's by now."""
+    try:
+        pid = int(json.loads(status_path(data_dir, name).read_text())["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return is_running(pid) and bool(read_samples(data_dir, name))
 
 
 def make_folder(path: Path) -> None:

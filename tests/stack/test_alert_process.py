@@ -68,11 +68,12 @@ def publish(pipeline: Pipeline, *events: Event) -> None:
         producer.produce(pipeline.cluster.physical(FINDINGS_TOPIC), encoder.encode(one), one.key)
     assert producer.flush(30) == 0
     end = end_offset(pipeline.cluster, FINDINGS_TOPIC, 0)
-    pattern = f"{FINDINGS_TOPIC}"
 
     def is_sealed() -> bool:
         samples = pipeline.children["seal"].metrics().items()
-        return any(n == "grantledger_seal_position_offset" and pattern in at and v >= end for (n, at), v in samples)
+        return any(
+            n == "grantledger_seal_position_offset" and FINDINGS_TOPIC in at and v >= end for (n, at), v in samples
+        )
 
     wait_for(is_sealed, "the findings are sealed", pause=0.05)
 

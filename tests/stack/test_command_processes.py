@@ -15,10 +15,8 @@ from pathlib import Path
 import pytest
 
 from grantledger.cli.tree import COMMANDS, Group
-from grantledger.kafka.publisher import Publisher, Record
 from grantledger.processors.notices import SEALER, finding_opened
 from grantledger.runtime.broker import LocalBroker
-from grantledger.schemas.codec import EventEncoder
 from support.alerting import webhook_toml
 from support.pipeline import Pipeline
 from support.receiver import SECRET
@@ -51,7 +49,7 @@ class Ledger:
             "commands.example", SEALER, rule="head_mismatch", key="access.activity/0", evidence={},
             at=datetime.now(UTC), identity="1",
         )  # fmt: skip
-        Publisher(self.pipeline.cluster).publish([Record(event.topic, EventEncoder().encode(event), event.key)])
+        self.pipeline.publish(event)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.pipeline.run_process(*arguments)

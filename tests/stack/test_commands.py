@@ -14,11 +14,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from grantledger.kafka.publisher import Publisher, Record
 from grantledger.ledger.note import open_checkpoint
 from grantledger.processors.notices import SEALER, finding_opened
 from grantledger.runtime.broker import LocalBroker
-from grantledger.schemas.codec import EventEncoder
 from support.access_store import columns_with
 from support.command import run_command
 from support.oracle import assert_sound, wait_until_stored
@@ -155,8 +153,7 @@ def test_a_person_acknowledges_and_closes_a_finding(pipeline: Pipeline) -> None:
         at=datetime.now(UTC),
         identity="1",
     )
-    record = Record(event.topic, EventEncoder().encode(event), event.key)
-    Publisher(pipeline.cluster).publish([record])
+    pipeline.publish(event)
 
     def listed() -> list[str]:
         return pipeline.run("findings", "-q").stdout.split()

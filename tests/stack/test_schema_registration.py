@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from grantledger.kafka.publisher import Publisher, Record
 from grantledger.processors.notices import ANCHOR, finding_opened
 from grantledger.runtime.broker import LocalBroker
-from grantledger.schemas.codec import EventEncoder
 from support.pipeline import Pipeline
 
 
@@ -25,7 +23,7 @@ def test_events_before_the_first_seal_are_decoded_even_after_a_finding(
         at=datetime.now(UTC),
         identity="1",
     )
-    Publisher(pipeline.cluster).publish([Record(finding.topic, EventEncoder().encode(finding), finding.key)])
+    pipeline.publish(finding)
     sent = pipeline.run(
         "emit", "grant.activated", "--subject", "alice", "--resource-kind", "database", "--resource", "orders",
         "--entitlement", "rw", "--expires-in", "1h",

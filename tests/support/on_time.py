@@ -73,7 +73,7 @@ def send(pipeline: Pipeline, *events: Event) -> None:
 
 @dataclass(frozen=True)
 class Recorded:
-    """One event on record in Kafka. ``key`` is the finding's, mostly a grant."""
+    """An event read back from Kafka. ``key`` is the key of its finding, usually a grant id."""
 
     system: str
     event_type: str

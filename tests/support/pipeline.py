@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from grantledger.kafka.cluster import Cluster
+from grantledger.kafka.publisher import Publisher, Record
 from grantledger.kafka.topics import TopicError, create_topics
 from grantledger.ledger.entry import origin_of
 from grantledger.producers import Client
 from grantledger.runtime.children import Child, ChildSpec
 from grantledger.runtime.keys import create_key
 from grantledger.runtime.settings import Settings, load_settings
+from grantledger.schemas.codec import EventEncoder
+from grantledger.schemas.event import Event
 from grantledger.schemas.topics import topic_specs
 
 from .command import run_command
@@ -26,7 +29,7 @@ from .waiting import wait_for
 
 PROCESSES = ("seal", "store", "anchor")
 LONG_RUNNING = ("run", "up", "demo")
-"""Commands that run until they are stopped; ``demo`` with ``--lives`` ends by itself."""
+"""Commands that run until they are stopped; ``demo`` with ``--lives`` ends when its traffic has ended."""
 
 
 def samples(child: Child, limit: float = 15.0) -> dict[tuple[str, str], float]:
@@ -104,6 +107,10 @@ class Pipeline:
 
         wait_for(lambda: gone.isdisjoint(self.cluster.admin.list_topics(timeout=10).topics), "the topics are deleted")
         wait_for(made, "the topics exist again")
+
+    def publish(self, event: Event) -> None:
+        """Publish an event as a process of the pipeline does."""
+        Publisher(self.cluster).publish([Record(event.topic, EventEncoder().encode(event), event.key)])
 
     def start(self, *names: str) -> None:
         """Start processes by name; without names, seal, store and anchor."""

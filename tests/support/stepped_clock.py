@@ -1,8 +1,8 @@
 """The product's command line with clocks that a test sets while it runs.
 
-Run by path, with a file and the arguments of ``grantledger``. The file contains the current offsets of the clocks in
-the module ``time``, except the time since boot and the clock of timers. ``datetime`` is unchanged. Kafka, as another
-process, keeps the right time.
+Usage: ``python stepped_clock.py FILE ARGUMENTS``, with the arguments of ``grantledger``. A test writes to FILE by how
+much the clocks of the module ``time`` are to be off. The time since boot, timers and ``datetime`` are not changed, and
+Kafka, a separate process, keeps the right time.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,16 @@ def test_the_status_of_a_killed_process_stops_nobody(tmp_path: Path) -> None:
     path.write_text('{"pid": 1, "metrics": "http://127.0.0.1:1/metrics"}')
     with serving("seal", Settings(data_dir=tmp_path)):
         assert read_samples(tmp_path, "seal")
+
+
+def test_a_port_that_another_process_has_taken_over_stops_nobody(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with serving("watch", Settings(data_dir=tmp_path)):
+        status = json.loads(status_path(tmp_path, "watch").read_text())
+        status_path(tmp_path, "seal").write_text(json.dumps(status | {"pid": ended.pid}))
+        with serving("seal", Settings(data_dir=tmp_path)):
+            assert read_samples(tmp_path, "seal")
 
 
 @pytest.mark.parametrize("command", [("run", "store"), ("up",), ("demo",)])
