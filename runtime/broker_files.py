@@ -94,6 +94,9 @@ def jvm_flags(data_dir: Path, java_major: int) -> list[str]:
         f"-Xmx{_HEAP_MIB[1]}m",
         # Measured with this heap on 2 cores: as fast as G1, with 130 MB less memory.
         "-XX:+UseSerialGC",
+        # Measured likewise: a million records take the same CPU time without the optimizing compiler, and a start
+        # takes a third less.
+        "-XX:TieredStopAtLevel=1",
         "-XX:+ExitOnOutOfMemoryError",
         "-XX:-UsePerfData",
         f"-XX:ErrorFile={data_dir / 'logs' / 'hs_err_%p.log'}",
