@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,9 +14,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ..base.errors import GrantledgerError
-from ..runtime.settings import load_settings
+from ..runtime.settings import load_settings, unknown_variables
 from .errors import fail, missing_packages
-from .output import Format, Output, timezone
+from .output import Format, FormatOption, Output, timezone
 from .tree import COMMANDS, Command, Group
 
 DataOption = Annotated[
@@ -29,7 +30,6 @@ DataOption = Annotated[
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", dir_okay=False, help="TOML file with settings. [GRANTLEDGER_CONFIG]")
 ]
-FormatOption = Annotated[Format, typer.Option("-o", "--output", help="Output format.")]
 ZoneOption = Annotated[
     str, typer.Option("--tz", metavar="ZONE", help="Time zone of the output: an IANA name, or local.")
 ]
@@ -65,6 +65,8 @@ def with_common_options(function: Callable[..., None]) -> Callable[..., None]:
             if prints:
                 zone = timezone(common["zone"])
                 arguments["output"] = Output(common["output_format"], zone, common["quiet"])
+            for line in unknown_variables(os.environ):
+                typer.echo(f"warning: {line}", err=True)
             function(settings=load_settings(common["data_dir"], common["config"]), **arguments)
         except GrantledgerError as error:
             fail(str(error), error.exit_code)

@@ -26,6 +26,24 @@ from .sending import SOME_REFUSED, open_client, sending_errors
 _Record = tuple[Location, bytes | Fields | None, str]
 """Location, content, and the reason if there is no content."""
 _IDS = ("event_id", "event_type", "grant_id", "request_id", "session_id")
+_FLAGS = {
+    "event_type": "the event type",
+    "subject.id": "--subject",
+    "resource.id": "--resource",
+    "resource.environment": "--environment",
+    "actor.id": "--actor",
+    "action": "--run or --query",
+    "action.command": "--run",
+    "action.args": "--arg",
+    "action.query": "--query",
+    "action.exit_code": "--exit-code",
+    "approvals": "--approved-by or --denied-by",
+    "expires_at": "--expires-in or --expires-at",
+    "source.native_id": "--native-id",
+    "source.system": "--system",
+    "source.instance": "--instance",
+}
+"""The flags of fields whose names differ."""
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
@@ -168,8 +186,19 @@ class _Result:
 
     def refuse(self, place: Location, error: RecordError | InvalidEventError) -> None:
         self.refused.append({"line": place.line, "field": error.field, "problem": error.problem})
-        where = "" if place.file == "flags" else f"line {place.line}: "
-        typer.echo(f"refused: {where}{f'{error.field}: ' if error.field else ''}{error.problem}", err=True)
+        by_flags = place.file == "flags"
+        where = "" if by_flags else f"line {place.line}: "
+        name = flag_of(error.field) if by_flags and error.field else error.field
+        typer.echo(f"refused: {where}{f'{name}: ' if name else ''}{error.problem}", err=True)
+
+
+def flag_of(field: str) -> str:
+    """Return the flag that sets a field of the event, for messages."""
+    path = field.partition("[")[0]
+    if path in _FLAGS:
+        return _FLAGS[path]
+    flag = path.replace(".", "-").replace("_", "-")
+    return f"--{flag}"
 
 
 def _read(records: Iterable[_Record], result: _Result) -> Iterator[tuple[Location, Event]]:

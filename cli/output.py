@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, tzinfo
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
@@ -37,6 +37,9 @@ class Format(StrEnum):
     json = "json"
     csv = "csv"
     yaml = "yaml"
+
+
+FormatOption = Annotated[Format, typer.Option("-o", "--output", help="Output format.")]
 
 
 def timezone(name: str) -> tzinfo:

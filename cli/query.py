@@ -13,7 +13,7 @@ from ..base.errors import EXIT_USAGE
 from ..runtime.settings import Settings
 from ..runtime.store_access import clickhouse_message, open_store
 from .errors import exit_code, fail
-from .output import Format, Output
+from .output import Format, FormatOption, Output
 
 REFUSED = 1
 _FORMATS = {Format.table: "PrettyCompact", Format.csv: "CSVWithNames"}
@@ -21,8 +21,8 @@ _FORMATS = {Format.table: "PrettyCompact", Format.csv: "CSVWithNames"}
 
 def command(
     settings: Settings,
-    output: Output,
     sql: Annotated[str, typer.Argument(help="One statement that reads; - reads it from standard input.")],
+    output_format: FormatOption = Format.table,
     native_format: Annotated[
         str,
         typer.Option("--format", help="Any of ClickHouse's formats in place of -o: JSONEachRow, TSV, Parquet …"),
@@ -37,7 +37,7 @@ def command(
     Exit codes: 0 answered; 1 ClickHouse refused or failed; 2 the store cannot be reached.
     """
     text = sys.stdin.read() if sql == "-" else sql
-    native = native_format or _FORMATS.get(output.format)
+    native = native_format or _FORMATS.get(output_format)
     with exit_code(EXIT_USAGE), open_store(settings, read_only=True) as client:
         try:
             answer = client.raw_query(text, fmt=native or "JSONEachRow")
@@ -47,4 +47,4 @@ def command(
         sys.stdout.buffer.write(answer)
         sys.stdout.buffer.flush()
     else:
-        output.data([json.loads(line) for line in answer.splitlines()])
+        Output(output_format).data([json.loads(line) for line in answer.splitlines()])

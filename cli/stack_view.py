@@ -52,18 +52,18 @@ def run_stack(
         console.print(f"  {text}", markup=False, soft_wrap=True)
         spinner.update(text)
 
-    stack = Stack(settings, report, more)
+    stack, troubles = Stack(settings, report, more), TroubleLog(console)
     started = False
     try:
         with spinner:
             stack.start()
             started = True
             report("waiting until the store answers")
-            _wait_until_ready(stack, console, stop)
+            _wait_until_ready(stack, troubles, stop)
         if not stop.is_set():
             _print_ready(stack, console)
             on_ready(console, stack)
-            _show_until(stack, console, stop)
+            _show_until(stack, console, troubles, stop)
     finally:
         if started:
             console.print("Stopping: each process stops when its backlog has drained")
@@ -72,14 +72,31 @@ def run_stack(
             console.print("Stopped. All data is in the data folder; the next start continues from there.")
 
 
-def _wait_until_ready(stack: Stack, console: Console, stop: threading.Event) -> None:
-    shown: set[str] = set()
+class TroubleLog:
+    """Prints a trouble once, again only if its message changes, and its end."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._known: dict[str, str] = {}
+
+    def show(self, status: Status) -> None:
+        """Print the difference to the status before."""
+        now = dict(status.troubles_of)
+        for name, trouble in now.items():
+            if self._known.get(name) != trouble:
+                self._print(f"TROUBLE {trouble}", "red")
+        for name in self._known.keys() - now.keys():
+            self._print(f"{name} is well again", "green")
+        self._known = now
+
+    def _print(self, text: str, style: str) -> None:
+        self._console.print(Text(f"{datetime.now(UTC):%H:%M:%S} {text}", style=style), soft_wrap=True)
+
+
+def _wait_until_ready(stack: Stack, troubles: TroubleLog, stop: threading.Event) -> None:
     while not stop.is_set() and not stack.ready():
         stack.watch()
-        for trouble in stack.status().troubles:
-            if trouble not in shown:
-                shown.add(trouble)
-                console.print(Text(trouble, style="red"), soft_wrap=True)
+        troubles.show(stack.status())
         stop.wait(0.5)
 
 
@@ -115,7 +132,7 @@ def _print_ready(stack: Stack, console: Console) -> None:
     console.print("Ctrl-C drains and stops.")
 
 
-def _show_until(stack: Stack, console: Console, stop: threading.Event) -> None:
+def _show_until(stack: Stack, console: Console, troubles: TroubleLog, stop: threading.Event) -> None:
     if console.is_terminal:
         with Live(status_table(stack.status()), console=console, refresh_per_second=2) as live:
             while not stop.wait(1.0):
@@ -125,9 +142,11 @@ def _show_until(stack: Stack, console: Console, stop: threading.Event) -> None:
     shown_at = 0.0
     while not stop.wait(1.0):
         stack.watch()
+        status = stack.status()
+        troubles.show(status)
         if time.monotonic() - shown_at >= _LINE_SECONDS:
             shown_at = time.monotonic()
-            console.print(status_line(stack.status()), soft_wrap=True, markup=False)
+            console.print(status_line(status), soft_wrap=True, markup=False)
 
 
 def _ago(time: datetime | None) -> str:
@@ -147,11 +166,10 @@ def _findings(status: Status) -> str:
 
 def status_line(status: Status) -> str:
     """Return the status as one line, for a log."""
-    troubles = "".join(f"; TROUBLE {trouble}" for trouble in status.troubles)
     return (
         f"{datetime.now(UTC):%H:%M:%S} events in {status.events:,}, sealed {_count(status.sealed)}, "
         f"stored {_count(status.stored)}, last checkpoint {_ago(status.last_checkpoint)}, "
-        f"last anchor {_ago(status.last_anchor)}, lag {_count(status.lag)}, open findings {_findings(status)}{troubles}"
+        f"last anchor {_ago(status.last_anchor)}, lag {_count(status.lag)}, open findings {_findings(status)}"
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_origin
 
@@ -23,6 +25,8 @@ DEPLOYMENT_FILE = Path("deployment")
 FROM_STACK = ("deployment", "kafka_bootstrap_servers", "topic_prefix")
 """Settings that a running local stack passes on to commands in its data folder."""
 
+_FOR_TESTS = (f"{PREFIX}TEST_", f"{PREFIX}SAMPLES")
+"""Beginnings of the variables that only the tests read."""
 _SECRET_OPTION = re.compile(r"password|secret|token|pem$|key$|jaas|credential|oauthbearer\.config", re.IGNORECASE)
 """Options of librdkafka and clickhouse-connect whose values are secrets."""
 _USERINFO = re.compile(r"://[^/@\s]*@")
@@ -293,6 +297,18 @@ def load_settings(data_dir: Path | None = None, config: Path | None = None) -> S
         return Settings(**(values | missing)) if missing else settings
     except ValidationError as error:
         raise SettingsError("\n".join(_problems(error, ""))) from None
+
+
+def unknown_variables(names: Iterable[str]) -> list[str]:
+    """Return one line for each name of a variable that looks like a setting and is none."""
+    known = [name.upper() for name in Settings.model_fields]
+    lines = []
+    for name in sorted(name for name in names if name.startswith(PREFIX) and not name.startswith(_FOR_TESTS)):
+        if (ending := name.removeprefix(PREFIX)) not in known:
+            similar = get_close_matches(ending, known, 1)
+            hint = f"Did you mean {PREFIX}{similar[0]}?" if similar else "`grantledger settings` lists all of them."
+            lines.append(f"the environment variable {name} is ignored: there is no such setting. {hint}")
+    return lines
 
 
 def _from_environment(problems: list[str]) -> dict[str, Any]:

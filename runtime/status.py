@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,7 +42,13 @@ class Status:
     last_anchor: datetime | None
     findings: FindingCount | None
     processes: tuple[ProcessStatus, ...]
-    troubles: tuple[str, ...]
+    troubles_of: Mapping[str, str]
+    """Messages about troubles, by the process or the log that has the trouble."""
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """All messages about troubles."""
+        return tuple(self.troubles_of.values())
 
     @property
     def lag(self) -> int | None:
@@ -51,8 +57,8 @@ class Status:
 
     def as_json(self) -> dict[str, Any]:
         """Return the status as plain values."""
-        shown = asdict(self) | {"lag": self.lag}
-        del shown["findings"]
+        shown = asdict(self) | {"troubles": self.troubles, "lag": self.lag}
+        del shown["findings"], shown["troubles_of"]
         open_findings, critical = self.findings or (None, None)
         return shown | {"open_findings": open_findings, "critical_findings": critical}
 
@@ -68,9 +74,9 @@ def read_status(
     for process in processes:
         for key, value in read_samples(settings.data_dir, process.name).items():
             samples[key] = max(value, samples.get(key, 0.0))
-    troubles = [process.trouble for process in processes if process.trouble]
+    troubles = {process.name: process.trouble for process in processes if process.trouble}
     stopped = [labels for (name, labels), value in samples.items() if name == "grantledger_seal_stopped" and value]
-    troubles += [f"sealing is stopped on {labels}" for labels in stopped]
+    troubles |= {f"sealing on {labels}": f"sealing is stopped on {labels}" for labels in stopped}
     return Status(
         events=events_in_kafka(settings, cluster) if cluster is not None else 0,
         sealed=_reported(samples, "grantledger_log_size_entries"),
@@ -79,7 +85,7 @@ def read_status(
         last_anchor=_time(samples, "grantledger_last_anchor_timestamp_seconds"),
         findings=findings,
         processes=tuple(processes),
-        troubles=tuple(troubles),
+        troubles_of=troubles,
     )
 
 

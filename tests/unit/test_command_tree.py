@@ -162,6 +162,27 @@ def test_a_person_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert person(" carol ") == "carol"
 
 
+@pytest.mark.parametrize("option", ["-q", "--tz=UTC"])
+def test_query_refuses_the_output_options_that_it_cannot_honour(option: str) -> None:
+    result = invoke("query", option, "SELECT 1")
+    assert (result.exit_code, "No such option" in result.stderr) == (2, True)
+
+
+def test_an_unknown_variable_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRANTLEDGER_DEPLOYMNET", "prod")
+    monkeypatch.setenv("GRANTLEDGER_XYZ", "1")
+    monkeypatch.setenv("GRANTLEDGER_TEST_SLOW", "1")
+    result = invoke("settings", "-o", "json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)
+    assert result.stderr.splitlines() == [
+        "warning: the environment variable GRANTLEDGER_DEPLOYMNET is ignored: there is no such setting. Did you mean "
+        "GRANTLEDGER_DEPLOYMENT?",
+        "warning: the environment variable GRANTLEDGER_XYZ is ignored: there is no such setting. `grantledger "
+        "settings` lists all of them.",
+    ]
+
+
 def test_status_where_nothing_runs(tmp_path: Path) -> None:
     result = invoke("status")
     assert result.exit_code == 2

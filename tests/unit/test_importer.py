@@ -195,6 +195,23 @@ def test_emit_by_flags() -> None:
     assert event["grant_id"]
 
 
+@pytest.mark.parametrize(
+    ("flags", "refused"),
+    [
+        ((), "--subject: is missing"),
+        (("--subject", "a"), "--resource: is required on grant.activated"),
+        (("--subject", "a", "--resource", "x"), "--resource-kind: is missing"),
+        (("--subject", "a", "--subject-kind", "robot"), "--subject-kind: 'robot' is not one of"),
+        (("--subject", "a", "--expires-at", "soon"), "--expires-in or --expires-at: 'soon' is not an RFC 3339 time"),
+        (("--subject", "a", "--denied-by", ""), "--approved-by or --denied-by: is missing"),
+    ],
+)
+def test_emit_names_the_flag_that_is_wrong(flags: tuple[str, ...], refused: str) -> None:
+    result = run("emit", "grant.activated", *flags, "--dry-run")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"refused: {refused}")
+
+
 def test_emit_lines_names_line_and_field_and_keeps_the_good() -> None:
     good = b'{"event_type":"session.query","subject":"bob","session_id":"s","action":{"query":"select 1"}}\n'
     bad = [

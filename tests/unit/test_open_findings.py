@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from rich.table import Table
 
-from grantledger.cli.stack_view import status_line, status_table
+from grantledger.cli.stack_view import TroubleLog, status_line, status_table
 from grantledger.runtime import open_findings as module
 from grantledger.runtime.open_findings import FindingCount, OpenFindings
 from grantledger.runtime.settings import load_settings
@@ -74,11 +76,32 @@ def test_it_is_known_once_the_store_answers(store: Store, tmp_path: Path, monkey
     ],
 )
 def test_the_status_counts_critical_findings_separately(count: FindingCount | None, words: str) -> None:
-    status = Status(5, 4, 3, None, datetime.now(UTC), count, (), ("seal has stopped: why",))
-    assert f", open findings {words}; TROUBLE seal" in status_line(status)
+    status = Status(5, 4, 3, None, datetime.now(UTC), count, (), {"seal": "seal has stopped: why"})
+    assert status_line(status).endswith(f", open findings {words}")
     [table, trouble] = status_table(status).renderables
     assert isinstance(table, Table) and str(trouble) == "seal has stopped: why"
     [column] = [column for column in table.columns if column.header == "open findings"]
     [cell] = column.cells
     assert str(cell) == words
     assert getattr(cell, "style", "") == ("red" if "critical" in words else "")
+
+
+def test_a_trouble_is_printed_once_until_it_changes_or_ends() -> None:
+    output = io.StringIO()
+    troubles = TroubleLog(Console(file=output, width=200))
+
+    def printed(**of: str) -> list[str]:
+        output.seek(0)
+        output.truncate()
+        troubles.show(Status(5, 4, 3, None, None, None, (), of))
+        return [line.partition(" ")[2] for line in output.getvalue().splitlines()]
+
+    assert printed() == []
+    assert printed(store="store is down: why") == ["TROUBLE store is down: why"]
+    assert printed(store="store is down: why") == []
+    assert printed(store="store was restarted once: why", seal="seal is down") == [
+        "TROUBLE store was restarted once: why",
+        "TROUBLE seal is down",
+    ]
+    assert printed(seal="seal is down") == ["store is well again"]
+    assert printed() == ["seal is well again"]
