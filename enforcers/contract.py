@@ -26,8 +26,8 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """The access that a command asks to remove.
+class RevokeCommand:
+    """A command to remove access.
 
     ``command_id`` depends on the key alone, so that a receiver can ignore duplicates. ``requested_at`` is by the clock
     of the command's sender.
@@ -114,8 +114,8 @@ class Plugin(Protocol):
     kind: str
     """Name of the plug-in in the policy."""
 
-    def revoke(self, target: Target) -> Attempt:
+    def revoke(self, command: RevokeCommand) -> Attempt:
         """Remove the access."""
 
-    def read_back(self, target: Target) -> Observation:
+    def read_back(self, command: RevokeCommand) -> Observation:
         """Check whether the access exists. Only this can confirm a removal."""

@@ -1,4 +1,4 @@
-"""Translates commands into targets, and results into events.
+"""Translates events into commands, and results into events.
 
 The id of each event depends on the command's key and the number of the attempt, so that an event written twice counts
 once.
@@ -16,8 +16,8 @@ from ..schemas.codec import EventEncoder
 from ..schemas.event import Actor, Event, Finding, IssuingSource, Resource, Source, Subject, make_event_id
 from ..schemas.finding_event import FindingEventType, finding_event
 from ..schemas.rules import InvalidEventError
-from .contract import InvalidCommandError, Key, Target, as_text
-from .core import Breaker, FinalStatus, History
+from .command_rules import Breaker, FinalStatus, History
+from .contract import InvalidCommandError, Key, RevokeCommand, as_text
 
 SYSTEM = "grantledger-enforcer"
 """``source.system`` of all events of the enforcer."""
@@ -31,8 +31,8 @@ LONGEST_TEXT = 500
 _ENCODER = EventEncoder()
 
 
-def target_of(datum: Mapping[str, Any]) -> Target:
-    """Return the access that a decoded command asks to remove. An InvalidCommandError names the wrong field."""
+def command_of(datum: Mapping[str, Any]) -> RevokeCommand:
+    """Return the command that a decoded event contains. An InvalidCommandError names the wrong field."""
     if datum.get("event_type") != COMMAND_TYPE:
         raise InvalidCommandError(f"event_type is {datum.get('event_type')!r}, not {COMMAND_TYPE}")
     for name in ("finding", "resource", "entitlement", "grant_id", "grant_id_kind"):
@@ -46,7 +46,7 @@ def target_of(datum: Mapping[str, Any]) -> Target:
     if not subject["id"]:
         raise InvalidCommandError("subject.id is empty")
     key = _key(datum["grant_id"], datum)
-    target = Target(
+    command = RevokeCommand(
         key=key,
         command_id=make_event_id(Source(SYSTEM, "", _identity(key), "command"), COMMAND_TYPE),
         rule=finding["rule"],
@@ -60,11 +60,11 @@ def target_of(datum: Mapping[str, Any]) -> Target:
     )
     try:
         # The sender may use values or types that our schema rejects. A command that cannot be recorded is not started.
-        for event in Recorder(SYSTEM).confirmed(target, 0, "", target.requested_at, ""):
+        for event in Recorder(SYSTEM).confirmed(command, 0, "", command.requested_at, ""):
             _ENCODER.encode(event)
     except InvalidEventError as error:
         raise InvalidCommandError(str(error)) from error
-    return target
+    return command
 
 
 def _key(grant_id: str, datum: Mapping[str, Any]) -> Key:
@@ -84,42 +84,52 @@ class Recorder:
 
     deployment: str
 
-    def begun(self, target: Target, number: int, name: str, at: datetime) -> Event:
+    def begun(self, command: RevokeCommand, number: int, target: str, at: datetime) -> Event:
         """``revoke.attempted``, outcome pending: recorded before the attempt starts, so that none is unrecorded."""
-        evidence = {"attempt": number, "target": name}
-        return self._event("revoke.attempted", target, number, at, evidence, outcome="pending")
+        evidence = {"attempt": number, "target": target}
+        return self._event("revoke.attempted", command, number, at, evidence, outcome="pending")
 
     def attempted(
-        self, target: Target, number: int, name: str, at: datetime, *, ok: bool, final: bool, details: tuple[str, str]
+        self,
+        command: RevokeCommand,
+        number: int,
+        target: str,
+        at: datetime,
+        *,
+        ok: bool,
+        final: bool,
+        details: tuple[str, str],
     ) -> Event:
         """``revoke.attempted``: the result of an attempt.
 
         ``ok``: the target accepted the command. ``final``: nothing more will be done, and nothing can be read back.
         ``details``: of the attempt, and of reading back after it.
         """
-        evidence = {"attempt": number, "target": name, "answer": details[0], "observed": details[1], "final": final}
+        evidence = {"attempt": number, "target": target, "answer": details[0], "observed": details[1], "final": final}
         result: dict[str, Any] = {"outcome": "success", "removal_evidence": "api_accepted"}
         if not ok:
             result = {"outcome": "failure", "removal_evidence": "none", "error": details[0]}
-        return self._event("revoke.attempted", target, number, at, evidence, ordinal=1, **result)
+        return self._event("revoke.attempted", command, number, at, evidence, ordinal=1, **result)
 
-    def confirmed(self, target: Target, number: int, name: str, at: datetime, observed: str) -> tuple[Event, Event]:
+    def confirmed(
+        self, command: RevokeCommand, number: int, target: str, at: datetime, observed: str
+    ) -> tuple[Event, Event]:
         """``revoke.confirmed`` for the record, and ``grant.revoked`` for readers of the grant's lifecycle.
 
         The number of attempts is 0 if the access was gone before the first. ``observed``: the detail of reading back.
         """
-        evidence = {"attempt": number, "target": name, "observed": observed}
+        evidence = {"attempt": number, "target": target, "observed": observed}
         common: dict[str, Any] = {"outcome": "success", "removal_evidence": "confirmed"}
-        record = self._event("revoke.confirmed", target, number, at, evidence, **common)
-        reason = f"removed after its deadline ({target.rule})"
-        return record, self._event("grant.revoked", target, number, at, None, reason=reason, **common)
+        record = self._event("revoke.confirmed", command, number, at, evidence, **common)
+        reason = f"removed after its deadline ({command.rule})"
+        return record, self._event("grant.revoked", command, number, at, None, reason=reason, **common)
 
     def failed(
-        self, target: Target, number: int, name: str, at: datetime, reason: str, *, superseded: bool = False
+        self, command: RevokeCommand, number: int, target: str, at: datetime, reason: str, *, superseded: bool = False
     ) -> Event:
         """``revoke.failed``: the command is given up. Unless it is superseded, a person must remove the access."""
-        evidence = {"attempt": number, "target": name} | ({"superseded": True} if superseded else {})
-        return self._event("revoke.failed", target, number, at, evidence, outcome="failure", error=reason)
+        evidence = {"attempt": number, "target": target} | ({"superseded": True} if superseded else {})
+        return self._event("revoke.failed", command, number, at, evidence, outcome="failure", error=reason)
 
     def breaker_opened(self, at: datetime, breaker: Breaker, reason: str) -> Event:
         """``finding.opened`` of the breaker."""
@@ -143,13 +153,19 @@ class Recorder:
         return finding_event(event_type, source, (rule, SYSTEM), at, **fields)
 
     def _event(
-        self, event_type: str, target: Target, number: int, at: datetime, evidence: dict[str, Any] | None, **fields: Any
+        self,
+        event_type: str,
+        command: RevokeCommand,
+        number: int,
+        at: datetime,
+        evidence: dict[str, Any] | None,
+        **fields: Any,
     ) -> Event:
-        key, finding = target.key, None
+        key, finding = command.key, None
         if evidence is not None:
             short = {name: text[:LONGEST_TEXT] if isinstance(text, str) else text for name, text in evidence.items()}
             text = json.dumps(short, sort_keys=True)
-            finding = Finding(target.rule, key.grant_id, target.severity, key.deadline, text)
+            finding = Finding(command.rule, key.grant_id, command.severity, key.deadline, text)
         if fields.get("error"):
             fields["error"] = fields["error"][:LONGEST_TEXT]
         return Event(
@@ -159,12 +175,12 @@ class Recorder:
             actor=Actor(SYSTEM, "system"),
             tenant=key.tenant,
             grant_source=IssuingSource(*key.issuer) if any(key.issuer) else None,
-            subject=target.subject,
-            resource=target.resource,
-            entitlement=target.entitlement,
+            subject=command.subject,
+            resource=command.resource,
+            entitlement=command.entitlement,
             grant_id=key.grant_id,
-            grant_id_kind=target.grant_id_kind,
-            request_id=target.request_id,
+            grant_id_kind=command.grant_id_kind,
+            request_id=command.request_id,
             finding=finding,
             **fields,
         )

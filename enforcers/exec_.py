@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..base.toml import ConfigError
-from .contract import Attempt, AttemptStatus, Observation, Presence, Target
+from .contract import Attempt, AttemptStatus, Observation, Presence, RevokeCommand
 from .policy import ExecTarget
 
 DONE, GONE, RETRY = 0, 3, 75
@@ -42,9 +42,9 @@ class ExecPlugin:
         passed = {name: os.environ[name] for name in target.pass_environment}
         self._environment = PLAIN_ENVIRONMENT | target.environment | passed
 
-    def revoke(self, target: Target) -> Attempt:
+    def revoke(self, command: RevokeCommand) -> Attempt:
         """Run ``command``."""
-        code = self._run(self._config.command, target)
+        code = self._run(self._config.command, command)
         if isinstance(code, str):
             return Attempt(AttemptStatus.retry, f"the program {code}")
         if code in (DONE, GONE):
@@ -53,30 +53,30 @@ class ExecPlugin:
             return Attempt(AttemptStatus.retry, f"exit code {code}: retry later")
         return Attempt(AttemptStatus.failed, f"exit code {code}" if code > 0 else f"ended by signal {-code}")
 
-    def read_back(self, target: Target) -> Observation:
+    def read_back(self, command: RevokeCommand) -> Observation:
         """Run ``read_back`` if the policy has it."""
         if not self._config.read_back:
             return Observation(Presence.unreadable, "the policy has no program to read back")
-        code = self._run(self._config.read_back, target)
+        code = self._run(self._config.read_back, command)
         if isinstance(code, str):
             return Observation(Presence.unknown, f"the read_back program {code}")
         presence = {GONE: Presence.absent, DONE: Presence.present}.get(code, Presence.unknown)
         return Observation(presence, f"the read_back program exited with {code}")
 
-    def _run(self, command: tuple[str, ...], target: Target) -> int | str:
+    def _run(self, program: tuple[str, ...], command: RevokeCommand) -> int | str:
         """Return the exit code, a negative signal number, or why there is none."""
         try:
-            return self._exit_code(command, target)
+            return self._exit_code(program, command)
         except subprocess.TimeoutExpired:
             return f"took longer than {self._config.timeout_seconds:g} s: killed"
         except OSError as error:
             # It was executable at the start: it is being replaced, or the machine is out of resources.
             return f"cannot be run: {error.strerror}"
 
-    def _exit_code(self, command: tuple[str, ...], target: Target) -> int:
+    def _exit_code(self, program: tuple[str, ...], command: RevokeCommand) -> int:
         # The output is discarded, because it may contain secrets.
         with subprocess.Popen(
-            command,
+            program,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -85,7 +85,9 @@ class ExecPlugin:
             start_new_session=True,
         ) as process:
             try:
-                process.communicate(json.dumps(target.as_json(), sort_keys=True).encode(), self._config.timeout_seconds)
+                process.communicate(
+                    json.dumps(command.as_json(), sort_keys=True).encode(), self._config.timeout_seconds
+                )
             except BaseException:
                 # The leader of its process group is not reaped yet, so the group id cannot have been reused.
                 if process.returncode is None:

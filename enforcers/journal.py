@@ -17,7 +17,7 @@ from ..schemas.catalog import SchemaCatalog
 from ..schemas.codec import EventEncoder, decode
 from ..schemas.event import FINDINGS_TOPIC, Event
 from ..schemas.topics import COMMANDS_TOPIC
-from .core import History
+from .command_rules import History
 from .events import Recorder, apply
 
 log = structlog.get_logger("grantledger.enforce")

@@ -6,8 +6,8 @@ from prometheus_client import Counter, Gauge
 
 COMMANDS = Counter(
     "grantledger_enforce_commands_total",
-    "Revoke commands read, by decision: work, done, joined, stale, invalid.",
-    ["decision"],
+    "Revoke commands read, by admission: work, done, joined, stale, invalid.",
+    ["admission"],
 )
 ATTEMPTS = Counter(
     "grantledger_enforce_attempts_total",

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ..base.secret import SecretReference
 from ..webhooks.endpoint import SignedEndpoint, Url, is_exposed
-from .contract import Target
+from .contract import RevokeCommand
 from .running_grants import RunningGrant, access_of
 
 
@@ -180,26 +180,26 @@ class EnforcementPolicy(_Part):
                 raise ValueError(f"routes[{number}].target names {route.target!r}, which is not a target")
         return self
 
-    def route(self, target: Target) -> str | None:
+    def route(self, command: RevokeCommand) -> str | None:
         """Return the name of the target for a command, None if no route matches."""
-        resource = target.resource
-        return self._route(resource.kind, resource.id, resource.environment or "", target.entitlement)
+        resource = command.resource
+        return self._route(resource.kind, resource.id, resource.environment or "", command.entitlement)
 
     def _route(self, *access: str) -> str | None:
         return next((route.target for route in self.routes if route.matches(*access)), None)
 
-    def shared(self, target: Target, name: str, other: RunningGrant) -> bool:
+    def shared(self, command: RevokeCommand, target: str, other: RunningGrant) -> bool:
         """Whether carrying out a command at a target would also remove the access of another grant.
 
         Different accesses may be one thing in the database: ``read*`` one role, ``orders*`` one server.
         """
-        config, access = self.targets[name], other.access
-        if access == access_of(target):
+        config, access = self.targets[target], other.access
+        if access == access_of(command):
             return True
         if not isinstance(config, PostgresqlTarget) or (
-            config.role_of(access.subject) != config.role_of(target.subject.id)
-            or self._route(access.resource_kind, access.resource, other.environment, access.entitlement) != name
+            config.role_of(access.subject) != config.role_of(command.subject.id)
+            or self._route(access.resource_kind, access.resource, other.environment, access.entitlement) != target
         ):
             return False
-        action, others = config.action_for(target.entitlement), config.action_for(access.entitlement)
+        action, others = config.action_for(command.entitlement), config.action_for(access.entitlement)
         return action is not None and others is not None and action.affects(others)

@@ -20,7 +20,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ..base.toml import ConfigError
-from .contract import Attempt, AttemptStatus, Key, Observation, Presence, Target
+from .contract import Attempt, AttemptStatus, Key, Observation, Presence, RevokeCommand
 from .policy import PostgresqlAction, PostgresqlTarget, Privileges
 
 TRANSIENT = ("08", "40", "53", "55", "57")
@@ -75,30 +75,30 @@ class PostgresqlPlugin:
         )
         self._ended: dict[Key, datetime] = {}
 
-    def revoke(self, target: Target) -> Attempt:
+    def revoke(self, command: RevokeCommand) -> Attempt:
         """Remove everything in the policy's action in one transaction, then end the role's sessions."""
         try:
             with self._connected() as connection:
-                plan = self._plan(connection, target)
+                plan = self._plan(connection, command)
                 with connection.transaction():
                     self._remove(connection, plan)
-                ended = self._terminate(connection, plan, target.key) if plan.action.terminate else 0
+                ended = self._terminate(connection, plan, command.key) if plan.action.terminate else 0
         except _RefusedError as error:
             return Attempt(AttemptStatus.failed, str(error))
         except psycopg.Error as error:
             return Attempt(_status_of(error), _message(error))
         return Attempt(AttemptStatus.accepted, f"removed from role {plan.role}; {ended} sessions ended")
 
-    def read_back(self, target: Target) -> Observation:
+    def read_back(self, command: RevokeCommand) -> Observation:
         """Check the memberships (also through other roles), the privileges, the login and the sessions."""
         try:
             with self._connected() as connection:
-                plan = self._plan(connection, target)
+                plan = self._plan(connection, command)
                 left = [
                     *self._memberships(connection, plan),
                     *self._privileges(connection, plan),
                     *self._login(connection, plan),
-                    *self._sessions(connection, plan, target.key),
+                    *self._sessions(connection, plan, command.key),
                 ]
         except _RefusedError as error:
             return Observation(Presence.unknown, str(error))
@@ -123,15 +123,15 @@ class PostgresqlPlugin:
             finally:
                 watchdog.cancel()
 
-    def _plan(self, connection: Connection, target: Target) -> _Plan:
+    def _plan(self, connection: Connection, command: RevokeCommand) -> _Plan:
         """Return the role and the action.
 
         A missing role does not prove that the access is gone: a wrong mapping would look the same.
         """
-        action = self._config.action_for(target.entitlement)
+        action = self._config.action_for(command.entitlement)
         if action is None:
             raise _RefusedError("the policy has no action for this entitlement")
-        role = self._config.role_of(target.subject.id)
+        role = self._config.role_of(command.subject.id)
         found = _row(
             connection,
             "SELECT oid, rolsuper, rolname = session_user FROM pg_roles WHERE rolname = %s",

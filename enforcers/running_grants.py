@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from .contract import Key, Target
+from .contract import Key, RevokeCommand
 
 GIVEN = ("grant.activated", "grant.extended")
 TAKEN = ("grant.revoked", "grant.expired")
@@ -28,10 +28,10 @@ class AccessIdentity(NamedTuple):
     entitlement: str
 
 
-def access_of(target: Target) -> AccessIdentity:
+def access_of(command: RevokeCommand) -> AccessIdentity:
     """Return the access that a command asks to remove."""
-    resource = target.resource
-    return AccessIdentity(target.key.tenant, target.subject.id, resource.kind, resource.id, target.entitlement)
+    resource = command.resource
+    return AccessIdentity(command.key.tenant, command.subject.id, resource.kind, resource.id, command.entitlement)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class RunningGrants:
 
     def covering(
         self,
-        target: Target,
+        command: RevokeCommand,
         commanded: datetime,
         now: datetime,
         shared: Callable[[RunningGrant], bool] = lambda _: False,
@@ -95,7 +95,7 @@ class RunningGrants:
             commanded: when the command was appended.
             shared: whether removing the command's access would also remove that of another grant.
         """
-        own, access = target.key, access_of(target)
+        own, access = command.key, access_of(command)
 
         def covers(one: RunningGrant) -> bool:
             same = one.is_grant_of(own) or one.access == access

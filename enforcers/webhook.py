@@ -14,7 +14,7 @@ from collections.abc import Callable
 from ..webhooks.answer import Delivery
 from ..webhooks.sender import Sender, SignedSender
 from ..webhooks.signing import parse_signing_keys
-from .contract import Attempt, AttemptStatus, Observation, Presence, Target, as_text
+from .contract import Attempt, AttemptStatus, Observation, Presence, RevokeCommand, as_text
 from .policy import WebhookTarget
 
 EVENT_TYPE = "grantledger.revoke.requested"
@@ -22,17 +22,17 @@ LOOKUP_TYPE = "grantledger.access.lookup"
 HEADERS = {"content-type": "application/cloudevents+json", "user-agent": "grantledger-enforcer"}
 
 
-def cloud_event(target: Target, deployment: str, kind: str, message_id: str) -> bytes:
+def cloud_event(command: RevokeCommand, deployment: str, kind: str, message_id: str) -> bytes:
     """Return the body, which depends on nothing but the arguments."""
     event = {
         "specversion": "1.0",
         "id": message_id,
         "source": f"grantledger/{deployment}",
         "type": kind,
-        "subject": target.key.grant_id,
-        "time": as_text(target.requested_at),
+        "subject": command.key.grant_id,
+        "time": as_text(command.requested_at),
         "datacontenttype": "application/json",
-        "data": target.as_json(),
+        "data": command.as_json(),
     }
     return json.dumps(event, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -52,12 +52,12 @@ class WebhookPlugin:
             SignedSender(Sender(target, key, target.read_back, clock), keys, HEADERS) if target.read_back else None
         )
 
-    def revoke(self, target: Target) -> Attempt:
+    def revoke(self, command: RevokeCommand) -> Attempt:
         """POST the command. After a 410 nothing more is sent until the enforcer restarts."""
         if self._disabled:
             return Attempt(AttemptStatus.failed, "the receiver answered 410 before; restart the enforcer to enable it")
-        body = cloud_event(target, self._deployment, EVENT_TYPE, target.command_id)
-        answer = self._commands.post(target.command_id, body)
+        body = cloud_event(command, self._deployment, EVENT_TYPE, command.command_id)
+        answer = self._commands.post(command.command_id, body)
         if answer.delivery is Delivery.delivered:
             return Attempt(AttemptStatus.accepted, f"the receiver {answer.detail}")
         if answer.delivery is Delivery.retry:
@@ -67,13 +67,13 @@ class WebhookPlugin:
         note = "; nothing more is sent to it until the enforcer restarts" if self._disabled else ""
         return Attempt(AttemptStatus.failed, f"the receiver {answer.detail}{note}")
 
-    def read_back(self, target: Target) -> Observation:
+    def read_back(self, command: RevokeCommand) -> Observation:
         """POST the question. Only a 200 with ``{"present": true}`` or ``false`` counts as an answer."""
         if self._lookups is None:
             return Observation(Presence.unreadable, "the policy has no address to read back")
         # Every lookup has its own id, so that the receiver does not discard it as a duplicate.
         message_id = str(uuid.uuid4())
-        answer = self._lookups.post(message_id, cloud_event(target, self._deployment, LOOKUP_TYPE, message_id))
+        answer = self._lookups.post(message_id, cloud_event(command, self._deployment, LOOKUP_TYPE, message_id))
         try:
             found = json.loads(answer.body) if answer.status == 200 else None
         except (ValueError, RecursionError):

@@ -148,7 +148,7 @@ def test_a_dry_run_does_nothing_and_the_enforcer_then_carries_out_everything(dep
     here.send(revocation("g1"))
     dry = here.start()
     here.wait_log(dry, '"would_revoke"', times=2)
-    wait_for(lambda: '"decision": "joined"' in dry.log_path.read_text(), "the duplicate is read", pause=0.05)
+    wait_for(lambda: '"admission": "joined"' in dry.log_path.read_text(), "the duplicate is read", pause=0.05)
     counted = {labels: value for (name, labels), value in samples(dry).items() if "dry_run_total" in name}
     assert counted == {"target=files": 2.0}
     here.end(dry)

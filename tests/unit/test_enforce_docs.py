@@ -15,7 +15,7 @@ import pytest
 
 from grantledger.base.toml import load_toml
 from grantledger.enforcers import metrics
-from grantledger.enforcers.contract import AttemptStatus, Presence, Target
+from grantledger.enforcers.contract import AttemptStatus, Presence, RevokeCommand
 from grantledger.enforcers.events import BREAKER_RULE, INVALID_RULE, LOST_RULE
 from grantledger.enforcers.policy import EnforcementPolicy, PostgresqlTarget
 from grantledger.enforcers.postgresql import PostgresqlPlugin
@@ -24,7 +24,7 @@ from grantledger.runtime.settings import Settings
 from grantledger.schemas.event import IssuingSource, Resource, Subject
 from support.postgresql_server import PASSWORD, running
 
-from .test_enforce_core import target
+from .test_enforce_command_rules import command
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "enforcement.md").read_text("utf-8")
 
@@ -35,7 +35,7 @@ def blocks(language: str) -> list[str]:
 
 def test_the_documented_body_is_the_one_that_is_sent() -> None:
     [block] = blocks("json")
-    shown = target(
+    shown = command(
         "g-17",
         subject=Subject("alice@example.com", "human"),
         grant_source=IssuingSource("teleport", "eu-1"),
@@ -81,11 +81,11 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Postgresq
         yield PostgresqlPlugin(config.model_copy(update=update)), (server, admin)
 
 
-def of(subject: str, entitlement: str) -> Target:
-    return target(subject=Subject(subject, "human"), entitlement=entitlement)
+def of(subject: str, entitlement: str) -> RevokeCommand:
+    return command(subject=Subject(subject, "human"), entitlement=entitlement)
 
 
-def take(plugin: PostgresqlPlugin, asked: Target) -> None:
+def take(plugin: PostgresqlPlugin, asked: RevokeCommand) -> None:
     assert plugin.read_back(asked).presence is Presence.present
     attempt = plugin.revoke(asked)
     assert attempt.status is AttemptStatus.accepted, attempt

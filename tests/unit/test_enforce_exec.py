@@ -16,7 +16,7 @@ from grantledger.enforcers.exec_ import ExecPlugin
 from grantledger.enforcers.policy import ExecTarget
 from support.waiting import wait_for
 
-from .test_enforce_core import target
+from .test_enforce_command_rules import command
 
 
 def plugin(text: str, **fields: Any) -> ExecPlugin:
@@ -35,23 +35,23 @@ def plugin(text: str, **fields: Any) -> ExecPlugin:
     ],
 )
 def test_meaning_of_exit_codes(code: int, result: AttemptStatus) -> None:
-    attempt = plugin(f"raise SystemExit({code})").revoke(target())
+    attempt = plugin(f"raise SystemExit({code})").revoke(command())
     assert attempt.status is result and f"exit code {code}" in attempt.detail
 
 
 def test_ended_by_a_signal_is_failed() -> None:
-    attempt = plugin("import os; os.kill(os.getpid(), 15)").revoke(target())
+    attempt = plugin("import os; os.kill(os.getpid(), 15)").revoke(command())
     assert (attempt.status, attempt.detail) == (AttemptStatus.failed, "ended by signal 15")
 
 
 @pytest.mark.parametrize(("code", "presence"), [(3, "absent"), (0, "present"), (1, "unknown"), (75, "unknown")])
 def test_meaning_of_read_back_exit_codes(code: int, presence: str) -> None:
     read_back = [sys.executable, "-I", "-c", f"raise SystemExit({code})"]
-    assert plugin("", read_back=read_back).read_back(target()).presence is Presence(presence)
+    assert plugin("", read_back=read_back).read_back(command()).presence is Presence(presence)
 
 
 def test_without_a_program_it_cannot_be_read_back() -> None:
-    assert plugin("").read_back(target()).presence is Presence.unreadable
+    assert plugin("").read_back(command()).presence is Presence.unreadable
 
 
 def test_the_program_gets_the_command_and_little_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,10 +62,10 @@ def test_the_program_gets_the_command_and_little_else(tmp_path: Path, monkeypatc
         "import json, os, sys; json.dump({'in': json.load(sys.stdin), 'env': dict(os.environ), 'cwd': os.getcwd(),"
         f" 'argv': sys.argv}}, open({str(out)!r}, 'w'))"
     )
-    attempt = plugin(text, environment={"GIVEN": "yes"}, pass_environment=["PASSED"]).revoke(target())
+    attempt = plugin(text, environment={"GIVEN": "yes"}, pass_environment=["PASSED"]).revoke(command())
     assert attempt.status is AttemptStatus.accepted
     got = json.loads(out.read_text())
-    assert got["in"] == target().as_json() and got["cwd"] == "/" and got["argv"] == ["-c"]
+    assert got["in"] == command().as_json() and got["cwd"] == "/" and got["argv"] == ["-c"]
     seen = {name: value for name, value in got["env"].items() if name != "LC_CTYPE"}  # Python's own doing
     assert seen == {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "GIVEN": "yes", "PASSED": "on"}
 
@@ -73,7 +73,7 @@ def test_the_program_gets_the_command_and_little_else(tmp_path: Path, monkeypatc
 def test_nothing_goes_through_a_shell(tmp_path: Path) -> None:
     harmless = tmp_path / "harmless"
     found = ExecPlugin(ExecTarget(plugin="exec", command=("/bin/echo", f"; touch {harmless}", "$(false)")))
-    assert found.revoke(target()).status is AttemptStatus.accepted
+    assert found.revoke(command()).status is AttemptStatus.accepted
     assert not harmless.exists()
 
 
@@ -93,7 +93,7 @@ def test_too_long_ends_the_program_with_its_children(tmp_path: Path) -> None:
         "time.sleep(100)"
     )
     for seconds in (1.5, 6.0, 24.0):  # it must have got as far as starting its child
-        attempt = plugin(text, timeout_seconds=seconds).revoke(target())
+        attempt = plugin(text, timeout_seconds=seconds).revoke(command())
         assert attempt.status is AttemptStatus.retry
         if pids.exists() and len(pids.read_text().split()) == 2:
             break
@@ -103,11 +103,11 @@ def test_too_long_ends_the_program_with_its_children(tmp_path: Path) -> None:
 
 
 def test_a_program_that_does_not_read_its_input_does_not_block() -> None:
-    assert plugin("raise SystemExit(0)").revoke(target("g" * 1_000_000)).status is AttemptStatus.accepted
+    assert plugin("raise SystemExit(0)").revoke(command("g" * 1_000_000)).status is AttemptStatus.accepted
 
 
 def test_its_output_is_discarded(capfd: pytest.CaptureFixture[str]) -> None:
-    attempt = plugin("import sys; print('hunter2'); sys.exit('hunter2')").revoke(target())
+    attempt = plugin("import sys; print('hunter2'); sys.exit('hunter2')").revoke(command())
     assert attempt.status is AttemptStatus.failed and "hunter2" not in attempt.detail + "".join(capfd.readouterr())
 
 
@@ -135,10 +135,10 @@ def test_a_program_that_goes_away_is_waited_for(tmp_path: Path) -> None:
     program.chmod(0o755)
     found = ExecPlugin(ExecTarget(plugin="exec", command=(str(program),), read_back=(str(program),)))
     program.rename(tmp_path / "away")
-    assert found.revoke(target()).status is AttemptStatus.retry
-    assert found.read_back(target()).presence is Presence.unknown
+    assert found.revoke(command()).status is AttemptStatus.retry
+    assert found.read_back(command()).presence is Presence.unknown
     (tmp_path / "away").rename(program)
-    assert found.revoke(target()).status is AttemptStatus.accepted
+    assert found.revoke(command()).status is AttemptStatus.accepted
 
 
 def test_invalid_configurations_are_rejected_at_the_start() -> None:

@@ -14,7 +14,7 @@ from grantledger.enforcers.plugins import build_plugins
 from grantledger.enforcers.policy import EnforcementPolicy
 from grantledger.schemas.event import Resource
 
-from .test_enforce_core import target
+from .test_enforce_command_rules import command
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "enforcement.md").read_text("utf-8")
@@ -86,11 +86,11 @@ def test_the_first_route_that_fits_is_taken(tmp_path: Path) -> None:
         '[[routes]]\ntarget = "b"\nresource_kind = "database"\nentitlement = "read*"\n',
     )
     orders = Resource("database", "orders-eu", "production")
-    assert found.route(target(resource=orders)) == "a"
-    assert found.route(target(resource=Resource("database", "orders-eu"))) == "b"
-    assert found.route(target(resource=Resource("database", "Orders-eu", "production"))) == "b"
-    assert found.route(target(resource=Resource("cluster", "orders-eu", "production"))) is None
-    assert found.route(target(resource=Resource("database", "x"), entitlement="admin")) is None
+    assert found.route(command(resource=orders)) == "a"
+    assert found.route(command(resource=Resource("database", "orders-eu"))) == "b"
+    assert found.route(command(resource=Resource("database", "Orders-eu", "production"))) == "b"
+    assert found.route(command(resource=Resource("cluster", "orders-eu", "production"))) is None
+    assert found.route(command(resource=Resource("database", "x"), entitlement="admin")) is None
 
 
 def test_the_examples_of_the_page_are_policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

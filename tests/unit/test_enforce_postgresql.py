@@ -13,14 +13,14 @@ import psycopg
 import pytest
 
 from grantledger.base.toml import ConfigError
-from grantledger.enforcers.contract import Attempt, AttemptStatus, Presence, Target
+from grantledger.enforcers.contract import Attempt, AttemptStatus, Presence, RevokeCommand
 from grantledger.enforcers.policy import PostgresqlTarget
 from grantledger.enforcers.postgresql import PostgresqlPlugin
 from grantledger.schemas.event import Subject
 from support.postgresql_server import PASSWORD, PostgresqlServer, running
 from support.waiting import wait_for
 
-from .test_enforce_core import target
+from .test_enforce_command_rules import command
 
 ENFORCER = "grantledger_enforcer"
 ODD = 'al"ice; DROP ROLE bystander --'
@@ -73,8 +73,8 @@ def plugin(server: PostgresqlServer, tmp_path: Path, *, user: str = ENFORCER, **
     )
 
 
-def of(subject: str = "alice", entitlement: str = "readwrite") -> Target:
-    return target(subject=Subject(subject, "human"), entitlement=entitlement)
+def of(subject: str = "alice", entitlement: str = "readwrite") -> RevokeCommand:
+    return command(subject=Subject(subject, "human"), entitlement=entitlement)
 
 
 def members(admin: psycopg.Connection[tuple[Any, ...]], role: str) -> set[str]:

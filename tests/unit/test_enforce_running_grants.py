@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from grantledger.enforcers.command_rules import FinalStatus, History
 from grantledger.enforcers.contract import Attempt, AttemptStatus
-from grantledger.enforcers.core import FinalStatus, History
 from grantledger.enforcers.events import apply
 from grantledger.enforcers.policy import EnforcementPolicy
 from grantledger.enforcers.running_grants import RunningGrants
@@ -15,7 +15,7 @@ from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Actor, Event, Resource, Source, Subject
 from support.events import read_datum
 
-from .test_enforce_core import HOUR, NOON, target
+from .test_enforce_command_rules import HOUR, NOON, command
 from .test_enforce_engine import Clock, Ledger, World, start
 
 SECOND = timedelta(seconds=1)
@@ -48,7 +48,7 @@ def running(*events: tuple[Event, datetime], now: datetime = AFTER) -> RunningGr
 
 
 def holder(*events: tuple[Event, datetime], now: datetime = AFTER) -> str | None:
-    found = running(*events, now=now).covering(target(), NOON, now)
+    found = running(*events, now=now).covering(command(), NOON, now)
     return found.grant_id if found is not None else None
 
 
@@ -86,7 +86,7 @@ def test_the_last_event_about_a_grant_counts() -> None:
     assert holder(one, (given("g2", LATER, entitlement="readonly"), AFTER)) is None, "it is for something else now"
     known = running(one)
     known.prune(LATER)
-    assert known.covering(target(), NOON, AFTER) is None
+    assert known.covering(command(), NOON, AFTER) is None
 
 
 def test_the_watch_knew_of_grants_without_an_end_when_it_sent_the_command() -> None:
@@ -97,39 +97,39 @@ def test_the_watch_knew_of_grants_without_an_end_when_it_sent_the_command() -> N
 def test_a_grant_that_was_extended_meanwhile_is_left_alone_for_good() -> None:
     ledger, world, clock = Ledger(), World({"g1"}), Clock()
     clock.at = AFTER
-    engine = start(ledger, world, clock, running=running((given("g1", LATER), AFTER)))
-    engine.take(target(), 0, NOON)
-    assert engine.step() and not engine.step()
+    revoker = start(ledger, world, clock, running=running((given("g1", LATER), AFTER)))
+    revoker.take(command(), 0, NOON)
+    assert revoker.step() and not revoker.step()
     assert (ledger.kinds(), ledger.position, world.calls) == (["revoke.failed"], 1, [])
     [event] = ledger.events
     assert "extended" in (event.error or "") and "13:00:00" in (event.error or "")
     history = History()
     apply(history, "test.example", read_datum(EventEncoder().encode(event)))
-    assert history.ended == {target().key: FinalStatus.superseded}
+    assert history.ended == {command().key: FinalStatus.superseded}
 
 
 def test_a_command_waits_for_the_end_of_another_grant_of_the_access() -> None:
     ledger, world, clock = Ledger(), World({"g1"}), Clock()
     clock.at = AFTER
     until = AFTER + timedelta(minutes=5)
-    engine = start(ledger, world, clock, running=running((given("g2", until), AFTER)))
-    engine.take(target(), 0, NOON)
+    revoker = start(ledger, world, clock, running=running((given("g2", until), AFTER)))
+    revoker.take(command(), 0, NOON)
     looked = 0
     while clock.at < until:
         assert ledger.events == [] and world.calls == []
-        looked += engine.step()
+        looked += revoker.step()
         clock.at += SECOND
     assert looked == 5, "it looked each minute"
-    assert engine.step() and world.there == set() and ledger.position == 1
+    assert revoker.step() and world.there == set() and ledger.position == 1
     assert ledger.kinds()[-2:] == ["revoke.confirmed", "grant.revoked"]
 
 
 def test_an_access_that_is_held_for_too_long_is_left_to_a_person() -> None:
     ledger, world, clock = Ledger(), World({"g1"}), Clock()
-    engine = start(ledger, world, clock, running=running((given("g2", NOON + 3 * HOUR), AFTER)))
-    engine.take(target(), 0, NOON)
+    revoker = start(ledger, world, clock, running=running((given("g2", NOON + 3 * HOUR), AFTER)))
+    revoker.take(command(), 0, NOON)
     while not ledger.events:
-        engine.step()
+        revoker.step()
         clock.at += SECOND
     assert clock.at - NOON > HOUR and world.calls == [] and ledger.position == 1
     assert ledger.kinds() == ["revoke.failed"] and "g2" in (ledger.events[0].error or "")
@@ -139,23 +139,23 @@ def test_a_clock_that_is_behind_the_watchs_makes_no_command_void() -> None:
     ledger, world, clock = Ledger(), World({"g1"}), Clock()
     clock.at = NOON - 5 * SECOND
     # The deadline is noon, and was told before the command came; here it is not noon yet.
-    engine = start(ledger, world, clock, running=running((given("g1", NOON), BEFORE), now=clock.at))
-    engine.take(target(), 0, NOON)
-    assert engine.step() and ledger.events == [] and world.calls == []
+    revoker = start(ledger, world, clock, running=running((given("g1", NOON), BEFORE), now=clock.at))
+    revoker.take(command(), 0, NOON)
+    assert revoker.step() and ledger.events == [] and world.calls == []
     clock.at = NOON
-    assert engine.step() and world.calls == ["g1"] and ledger.kinds()[-1] == "grant.revoked"
+    assert revoker.step() and world.calls == ["g1"] and ledger.kinds()[-1] == "grant.revoked"
 
 
 def test_a_grant_that_begins_between_two_attempts_is_not_torn_down() -> None:
     ledger, world, clock, known = Ledger(), World({"g1"}), Clock(), RunningGrants()
     world.answers = [Attempt(AttemptStatus.retry, "busy")]
-    engine = start(ledger, world, clock, running=known)
-    engine.take(target(), 0, NOON)
-    engine.step()
+    revoker = start(ledger, world, clock, running=known)
+    revoker.take(command(), 0, NOON)
+    revoker.step()
     assert world.calls == ["g1"] and world.there == {"g1"}
     known.add(read_datum(EventEncoder().encode(given("g2", LATER))), AFTER, clock.at)
     clock.at += timedelta(minutes=10)
-    assert engine.step() and world.calls == ["g1"] and world.there == {"g1"}
+    assert revoker.step() and world.calls == ["g1"] and world.there == {"g1"}
 
 
 POSTGRESQL = EnforcementPolicy.model_validate(
@@ -207,10 +207,10 @@ POSTGRESQL = EnforcementPolicy.model_validate(
 def test_access_that_is_equal_in_the_database_is_kept_for_another_grant(
     taken: str, other: dict[str, object], shared: bool
 ) -> None:
-    command = target(entitlement=taken, resource=Resource("database", "orders"))
-    assert POSTGRESQL.route(command) == "orders-db"
-    # Also without an end, and before the command: the watch compares no policies of ours.
+    asked = command(entitlement=taken, resource=Resource("database", "orders"))
+    assert POSTGRESQL.route(asked) == "orders-db"
+    # Also without an end, and before the asked: the watch compares no policies of ours.
     for known in (running((given("g2", LATER, **other), BEFORE)), running((given("g2", None, **other), BEFORE))):
-        found = known.covering(command, NOON, AFTER, lambda one: POSTGRESQL.shared(command, "orders-db", one))
+        found = known.covering(asked, NOON, AFTER, lambda one: POSTGRESQL.shared(asked, "orders-db", one))
         assert (found is not None) == shared
-        assert known.covering(command, NOON, AFTER, lambda one: POSTGRESQL.shared(command, "other", one)) is None
+        assert known.covering(asked, NOON, AFTER, lambda one: POSTGRESQL.shared(asked, "other", one)) is None

@@ -14,7 +14,7 @@ from grantledger.enforcers.webhook import WebhookPlugin
 from grantledger.webhooks.sender import MAX_ANSWER_BYTES
 from support.receiver import PATH, SECRET, Receiver, status
 
-from .test_enforce_core import target
+from .test_enforce_command_rules import command
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def config(url: str, **fields: Any) -> WebhookTarget:
 
 def test_a_receiver_can_check_and_read_the_command(receiver: Receiver, plugin: WebhookPlugin) -> None:
     before = int(time.time())
-    assert plugin.revoke(target()) == Attempt(AttemptStatus.accepted, "the receiver answered 204")
+    assert plugin.revoke(command()) == Attempt(AttemptStatus.accepted, "the receiver answered 204")
     [request] = receiver.requests
     headers = request.headers
     assert request.path == PATH and headers["content-type"] == "application/cloudevents+json"
@@ -55,16 +55,16 @@ def test_a_receiver_can_check_and_read_the_command(receiver: Receiver, plugin: W
 
 
 def test_every_try_has_the_same_id_and_body(receiver: Receiver, plugin: WebhookPlugin) -> None:
-    plugin.revoke(target())
-    plugin.revoke(target())
+    plugin.revoke(command())
+    plugin.revoke(command())
     one, two = receiver.requests
     assert one.headers["webhook-id"] == two.headers["webhook-id"] and one.body == two.body
-    plugin.revoke(target("g2"))
+    plugin.revoke(command("g2"))
     assert receiver.requests[2].headers["webhook-id"] != one.headers["webhook-id"]
 
 
 def test_without_an_address_nothing_is_read_back(receiver: Receiver, plugin: WebhookPlugin) -> None:
-    assert plugin.read_back(target()).presence is Presence.unreadable
+    assert plugin.read_back(command()).presence is Presence.unreadable
     assert receiver.requests == []
 
 
@@ -81,18 +81,18 @@ def test_only_an_unambiguous_answer_counts_as_a_read_back(
 ) -> None:
     receiver.respond = lambda request: status(request, code, body, Location=receiver.url)
     asking = WebhookPlugin(config("https://example.com/", read_back=receiver.url), "test.example")
-    assert asking.read_back(target()).presence is Presence(presence)
+    assert asking.read_back(command()).presence is Presence(presence)
     assert len(receiver.requests) == 1
 
 
 def test_each_question_is_signed_and_has_an_id_of_its_own(receiver: Receiver, plugin: WebhookPlugin) -> None:
     asking = WebhookPlugin(config("https://example.com/", read_back=receiver.url), "test.example")
-    asking.read_back(target())
-    asking.read_back(target())
+    asking.read_back(command())
+    asking.read_back(command())
     events = [one.json for one in receiver.requests]
     assert {event["type"] for event in events} == {"grantledger.access.lookup"}
-    assert events[0]["data"] == events[1]["data"] == target().as_json()
-    assert len({event["id"] for event in events} | {target().command_id}) == 3
+    assert events[0]["data"] == events[1]["data"] == command().as_json()
+    assert len({event["id"] for event in events} | {command().command_id}) == 3
     for one in receiver.requests:
         one.assert_signed()
         assert one.json["id"] == one.headers["webhook-id"]
@@ -102,11 +102,11 @@ def test_gone_ends_it_until_the_next_start(
     receiver: Receiver, plugin: WebhookPlugin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receiver.respond = lambda request: status(request, 410)
-    assert plugin.revoke(target()).status is AttemptStatus.failed
+    assert plugin.revoke(command()).status is AttemptStatus.failed
     receiver.respond = lambda request: status(request, 200)
-    assert plugin.revoke(target("g2")).status is AttemptStatus.failed
+    assert plugin.revoke(command("g2")).status is AttemptStatus.failed
     assert len(receiver.requests) == 1
-    assert WebhookPlugin(config(receiver.url), "test.example").revoke(target()).status is AttemptStatus.accepted
+    assert WebhookPlugin(config(receiver.url), "test.example").revoke(command()).status is AttemptStatus.accepted
 
 
 def test_the_lookup_must_not_cross_a_network_in_the_clear() -> None:

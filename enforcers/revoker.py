@@ -16,8 +16,8 @@ import structlog
 from ..base.errors import StoppedError
 from ..schemas.event import Event
 from . import metrics
-from .contract import Attempt, AttemptStatus, Key, Observation, Plugin, Presence, Target, as_text
-from .core import Backoff, Breaker, Decision, FinalStatus, History, Offsets, decide, final_status
+from .command_rules import Admission, Backoff, Breaker, FinalStatus, History, Offsets, admit, final_status
+from .contract import Attempt, AttemptStatus, Key, Observation, Plugin, Presence, RevokeCommand, as_text
 from .events import Recorder
 from .policy import EnforcementPolicy
 from .running_grants import LATEST, RunningGrant, RunningGrants
@@ -26,7 +26,7 @@ log = structlog.get_logger("grantledger.enforce")
 
 TOO_OLD = "the command is too old to be carried out: remove the access by hand"
 LONGEST_PAUSE = timedelta(seconds=60)
-"""Longest pause until the engine checks again whether a grant covers the access of a command."""
+"""Longest pause until the revoker checks again whether a grant covers the access of a command."""
 RESTATE = timedelta(days=1)
 """The position is committed at least this often, because Kafka deletes group offsets after 7 days."""
 
@@ -54,8 +54,8 @@ class Limits:
 
 @dataclass(slots=True)
 class _Task:
-    target: Target
-    name: str
+    command: RevokeCommand
+    target: str
     due: datetime
     appended: datetime
     since: datetime
@@ -66,7 +66,7 @@ class _Task:
         return 0.0 if now < self.since else max(0.0, (self.due - now).total_seconds())
 
 
-class Engine:
+class Revoker:
     """Accepts commands and carries them out.
 
     ``running`` returns the grants that are running now; its argument is the append time of the oldest open command.
@@ -92,23 +92,23 @@ class Engine:
         self._stated: datetime | None = None
         self._work: dict[Key, _Task] = {}
 
-    def take(self, target: Target, offset: int, appended: datetime) -> Decision:
+    def take(self, command: RevokeCommand, offset: int, appended: datetime) -> Admission:
         """Accept a command."""
-        key, now = target.key, self._now()
-        decision = decide(self._history, self._work, key, age=now - appended, max_age=self._limits.max_age)
-        metrics.COMMANDS.labels(decision).inc()
-        log.info("command", grant=key.grant_id, decision=decision, offset=offset)
-        self._offsets.add(offset, key if decision in (Decision.work, Decision.joined) else None)
-        if decision is Decision.stale:
-            self._fail(target, "", TOO_OLD)
-        elif decision is Decision.work:
-            name = self._policy.route(target)
-            if name is None:
-                self._fail(target, "", "no route of the policy matches")
+        key, now = command.key, self._now()
+        admission = admit(self._history, self._work, key, age=now - appended, max_age=self._limits.max_age)
+        metrics.COMMANDS.labels(admission).inc()
+        log.info("command", grant=key.grant_id, admission=admission, offset=offset)
+        self._offsets.add(offset, key if admission in (Admission.work, Admission.joined) else None)
+        if admission is Admission.stale:
+            self._fail(command, "", TOO_OLD)
+        elif admission is Admission.work:
+            target = self._policy.route(command)
+            if target is None:
+                self._fail(command, "", "no route of the policy matches")
             else:
-                self._work[key] = _Task(target, name, now, appended, now)
+                self._work[key] = _Task(command, target, now, appended, now)
         metrics.OPEN.set(len(self._work))
-        return decision
+        return admission
 
     def refuse(self, event: Event, offset: int) -> None:
         """Skip an invalid command and record ``event`` about it."""
@@ -148,11 +148,11 @@ class Engine:
             self._write()
 
     def _try(self, work: _Task) -> None:
-        target, name = work.target, work.name
-        key, plugin = target.key, self._plugins[work.name]
+        command, target = work.command, work.target
+        key, plugin = command.key, self._plugins[work.target]
         running = self._running(min(one.appended for one in self._work.values()))
         covering = running.covering(
-            target, work.appended, self._now(), lambda one: self._policy.shared(target, name, one)
+            command, work.appended, self._now(), lambda one: self._policy.shared(command, target, one)
         )
         if covering is not None:
             self._postpone(work, covering)
@@ -160,39 +160,39 @@ class Engine:
         work.postponed = False
         number = self._history.attempts.get(key, 0)
         if not number and self._now() - work.appended > self._limits.max_age:
-            self._fail(target, name, TOO_OLD)  # it expired while it waited behind others
+            self._fail(command, target, TOO_OLD)  # it expired while it waited behind others
             return
-        before = _read_back(plugin, target)
+        before = _read_back(plugin, command)
         if before.presence is Presence.absent:
-            self._confirm(target, name, number, before)
+            self._confirm(command, target, number, before)
             return
         if number >= self._limits.attempts:  # the last one was interrupted, or the limit was lowered
-            self._fail(target, name, f"given up after {number} attempts: {before.detail}")
+            self._fail(command, target, f"given up after {number} attempts: {before.detail}")
             return
         self._check_breaker(key)
         number += 1
         begun = self._now()
-        self._write(self._recorder.begun(target, number, name, begun))
+        self._write(self._recorder.begun(command, number, target, begun))
         self._history.add_attempt(key, number, begun)
-        attempt = _attempt(plugin, target)
-        after = _read_back(plugin, target)
-        metrics.ATTEMPTS.labels(name, attempt.status).inc()
+        attempt = _attempt(plugin, command)
+        after = _read_back(plugin, command)
+        metrics.ATTEMPTS.labels(target, attempt.status).inc()
         final = final_status(attempt, after, number, self._limits.attempts)
         log.info(
-            "attempted", grant=key.grant_id, target=name, attempt=number, result=attempt.status,
+            "attempted", grant=key.grant_id, target=target, attempt=number, result=attempt.status,
             presence=after.presence, final=final,
         )  # fmt: skip
         accepted = attempt.status is AttemptStatus.accepted
         event = self._recorder.attempted(
-            target, number, name, self._now(), ok=accepted, final=final is FinalStatus.accepted,
+            command, number, target, self._now(), ok=accepted, final=final is FinalStatus.accepted,
             details=(attempt.detail, after.detail),
         )  # fmt: skip
         if final is FinalStatus.confirmed:
-            self._confirm(target, name, number, after, event)
+            self._confirm(command, target, number, after, event)
         elif final is FinalStatus.accepted:
-            self._end(key, name, FinalStatus.accepted, event)
+            self._end(key, target, FinalStatus.accepted, event)
         elif final is FinalStatus.failed:
-            self._fail(target, name, f"attempt {number}: {(after if accepted else attempt).detail}", event)
+            self._fail(command, target, f"attempt {number}: {(after if accepted else attempt).detail}", event)
         else:
             self._write(event)
             pause = self._limits.backoff.delay(key, number, attempt.retry_after)
@@ -201,16 +201,16 @@ class Engine:
 
     def _postpone(self, work: _Task, covering: RunningGrant) -> None:
         """Do not remove access that a grant covers. If the command's own grant was renewed, end the command."""
-        key, now = work.target.key, self._now()
+        key, now = work.command.key, self._now()
         until = "no end is known" if covering.until is None else f"until {as_text(covering.until)}"
-        if covering.is_grant_of(key) and superseded(work.target, covering, work.appended):
+        if covering.is_grant_of(key) and superseded(work.command, covering, work.appended):
             reason = f"the grant was extended or given again, {until}"
-            self._fail(work.target, work.name, reason, status=FinalStatus.superseded)
+            self._fail(work.command, work.target, reason, status=FinalStatus.superseded)
         elif now - work.appended > self._limits.max_age:
-            self._fail(work.target, work.name, f"grant {covering.grant_id} still covers the access, {until}")
+            self._fail(work.command, work.target, f"grant {covering.grant_id} still covers the access, {until}")
         else:
             work.since, work.due, work.postponed = now, min(now + LONGEST_PAUSE, covering.until or LATEST), True
-            log.info("postponed", grant=key.grant_id, target=work.name, covered_by=covering.grant_id, until=until)
+            log.info("postponed", grant=key.grant_id, target=work.target, covered_by=covering.grant_id, until=until)
 
     def _check_breaker(self, key: Key) -> None:
         breaker, now = self._limits.breaker, self._now()
@@ -224,24 +224,24 @@ class Engine:
         log.error("breaker_opened", limit=breaker.limit, window_seconds=seconds)
         raise EnforcingStoppedError(stopped(reason))
 
-    def _confirm(self, target: Target, name: str, number: int, after: Observation, *before: Event) -> None:
-        record, removal = self._recorder.confirmed(target, number, name, self._now(), after.detail)
-        self._end(target.key, name, FinalStatus.confirmed, *before, record, removal)
+    def _confirm(self, command: RevokeCommand, target: str, number: int, after: Observation, *before: Event) -> None:
+        record, removal = self._recorder.confirmed(command, number, target, self._now(), after.detail)
+        self._end(command.key, target, FinalStatus.confirmed, *before, record, removal)
 
     def _fail(
-        self, target: Target, name: str, reason: str, *before: Event, status: FinalStatus = FinalStatus.failed
+        self, command: RevokeCommand, target: str, reason: str, *before: Event, status: FinalStatus = FinalStatus.failed
     ) -> None:
-        number, now = self._history.attempts.get(target.key, 0), self._now()
-        event = self._recorder.failed(target, number, name, now, reason, superseded=status is FinalStatus.superseded)
-        self._end(target.key, name, status, *before, event)
+        number, now = self._history.attempts.get(command.key, 0), self._now()
+        event = self._recorder.failed(command, number, target, now, reason, superseded=status is FinalStatus.superseded)
+        self._end(command.key, target, status, *before, event)
 
-    def _end(self, key: Key, name: str, status: FinalStatus, *events: Event) -> None:
+    def _end(self, key: Key, target: str, status: FinalStatus, *events: Event) -> None:
         self._offsets.ended(key)
         self._write(*events)
         self._history.add_end(key, status)
         self._work.pop(key, None)
-        metrics.OUTCOMES.labels(name, status).inc()
-        log.info("ended", grant=key.grant_id, target=name, outcome=status)
+        metrics.OUTCOMES.labels(target, status).inc()
+        log.info("ended", grant=key.grant_id, target=target, outcome=status)
 
     def _write(self, *events: Event) -> None:
         position = self._offsets.committable()
@@ -249,12 +249,12 @@ class Engine:
         self._committed, self._stated = position, self._now()
 
 
-def superseded(target: Target, own: RunningGrant, commanded: datetime) -> bool:
+def superseded(command: RevokeCommand, own: RunningGrant, commanded: datetime) -> bool:
     """Whether a later end of the grant makes a command void. The later deadline has a command of its own.
 
     The watch considered everything before the command. That such a grant seems to run may be a clock difference.
     """
-    return own.appended > commanded and (own.until is None or own.until > target.key.deadline)
+    return own.appended > commanded and (own.until is None or own.until > command.key.deadline)
 
 
 def stopped(why: str) -> str:
@@ -262,17 +262,17 @@ def stopped(why: str) -> str:
     return f"the breaker is open: {why}. Find the cause, then run: grantledger breaker close --reason '…'"
 
 
-def _read_back(plugin: Plugin, target: Target) -> Observation:
+def _read_back(plugin: Plugin, command: RevokeCommand) -> Observation:
     try:
-        return plugin.read_back(target)
+        return plugin.read_back(command)
     except Exception as error:  # a fault in one plug-in must not block the commands of others
         log.error("read_back_fault", plugin=plugin.kind, fault=type(error).__name__)
         return Observation(Presence.unknown, f"fault in the plug-in: {type(error).__name__}")
 
 
-def _attempt(plugin: Plugin, target: Target) -> Attempt:
+def _attempt(plugin: Plugin, command: RevokeCommand) -> Attempt:
     try:
-        return plugin.revoke(target)
+        return plugin.revoke(command)
     except Exception as error:
         log.error("revoke_fault", plugin=plugin.kind, fault=type(error).__name__)
         return Attempt(AttemptStatus.retry, f"fault in the plug-in: {type(error).__name__}")

@@ -24,7 +24,7 @@ LOOK_BACK = timedelta(days=1)
 know which accesses are the same in a target."""
 
 
-class Lifecycle:
+class LifecycleReader:
     """Reads new events at each call: the sealed ones, then those in the input topic that are not sealed yet."""
 
     def __init__(self, logs: SealedLogs, catalog: SchemaCatalog, now: Callable[[], datetime]) -> None:

@@ -1,4 +1,4 @@
-"""What a command is, and the enforcer's decisions about it."""
+"""What a command is, and the rules about it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grantledger.enforcers.command_rules import (
+    Admission,
+    Backoff,
+    Breaker,
+    FinalStatus,
+    History,
+    Offsets,
+    admit,
+    final_status,
+)
 from grantledger.enforcers.contract import (
     Attempt,
     AttemptStatus,
@@ -15,10 +25,9 @@ from grantledger.enforcers.contract import (
     Key,
     Observation,
     Presence,
-    Target,
+    RevokeCommand,
 )
-from grantledger.enforcers.core import Backoff, Breaker, Decision, FinalStatus, History, Offsets, decide, final_status
-from grantledger.enforcers.events import target_of
+from grantledger.enforcers.events import command_of
 from grantledger.processors.watch.core.rules import REVOKE
 from grantledger.processors.watch.findings import FindingEvents
 from grantledger.schemas.catalog import event_schema
@@ -32,7 +41,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def command(grant: str = "g1", deadline: datetime = NOON, **fields: object) -> Event:
+def command_event(grant: str = "g1", deadline: datetime = NOON, **fields: object) -> Event:
     given: dict[str, object] = {
         "event_type": "revoke.requested",
         "occurred_at": NOON,
@@ -48,11 +57,11 @@ def command(grant: str = "g1", deadline: datetime = NOON, **fields: object) -> E
     return Event(**(given | fields))  # type: ignore[arg-type]
 
 
-def target(grant: str = "g1", deadline: datetime = NOON, **fields: object) -> Target:
+def command(grant: str = "g1", deadline: datetime = NOON, **fields: object) -> RevokeCommand:
     # As another program may write it: without a look at our rules.
     schema = event_schema()
-    return target_of(
-        read_datum(written(command(grant, deadline, **fields).to_datum(), schema.definition, schema.prefix))
+    return command_of(
+        read_datum(written(command_event(grant, deadline, **fields).to_datum(), schema.definition, schema.prefix))
     )
 
 
@@ -60,7 +69,7 @@ def target(grant: str = "g1", deadline: datetime = NOON, **fields: object) -> Ta
 
 
 def test_a_command_names_the_access_to_revoke() -> None:
-    found = target(deadline=NOON + timedelta(microseconds=7))
+    found = command(deadline=NOON + timedelta(microseconds=7))
     assert found.key == Key("g1", NOON + timedelta(microseconds=7))
     assert (found.subject, found.resource) == (
         Subject("alice", "human", "alice@example.com"),
@@ -76,7 +85,7 @@ def test_events_of_the_watch_are_commands() -> None:
     [change] = [change for change in state.judge(at(10_000)) if change.finding.rule == REVOKE]
     said = FindingEvents("test.example", state.lookup, EventEncoder()).of_change(change, state.state, {})
     [event] = [event for topic, event, _ in said if topic == COMMANDS_TOPIC]
-    found = target_of(read_datum(EventEncoder().encode(event)))
+    found = command_of(read_datum(EventEncoder().encode(event)))
     assert found.key == Key("g1", datetime.fromtimestamp(START + 60, UTC), issuer=("vault", "prod"))
     assert (found.rule, found.subject.id, found.resource.id, found.entitlement) == ("overdue", "alice", "db", "admin")
 
@@ -99,20 +108,20 @@ def test_events_of_the_watch_are_commands() -> None:
 )
 def test_invalid_commands_are_reported(change: dict[str, object], named: str) -> None:
     with pytest.raises(InvalidCommandError, match=named):
-        target(**change)
+        command(**change)
 
 
 def test_a_command_of_another_schema_with_a_number_for_a_text_is_none() -> None:
     schema = event_schema()
-    datum = read_datum(written(command().to_datum(), schema.definition, schema.prefix))
+    datum = read_datum(written(command_event().to_datum(), schema.definition, schema.prefix))
     with pytest.raises(InvalidCommandError, match="event"):
-        target_of({**datum, "tenant": 7})
+        command_of({**datum, "tenant": 7})
 
 
 def test_the_id_of_a_command_follows_from_grant_and_deadline_alone() -> None:
-    one = target(occurred_at=NOON + HOUR, source=Source("other", "x", "y", "z"))
-    assert one.command_id == target().command_id
-    assert len({one.command_id, target("g2").command_id, target(deadline=NOON + HOUR).command_id}) == 3
+    one = command(occurred_at=NOON + HOUR, source=Source("other", "x", "y", "z"))
+    assert one.command_id == command().command_id
+    assert len({one.command_id, command("g2").command_id, command(deadline=NOON + HOUR).command_id}) == 3
 
 
 # --- idempotency, backoff, breaker
@@ -188,16 +197,16 @@ def test_attempts_by_a_fast_clock_no_longer_count_once_the_breaker_was_closed() 
 def test_an_ended_command_is_done_for_ever(outcome: FinalStatus) -> None:
     history, key = History(), Key("g1", NOON)
     history.add_end(key, outcome)
-    assert decide(history, [], key, age=10 * HOUR, max_age=HOUR) is Decision.done
-    assert decide(history, [], Key("g1", NOON + HOUR), age=HOUR, max_age=HOUR) is Decision.work
+    assert admit(history, [], key, age=10 * HOUR, max_age=HOUR) is Admission.done
+    assert admit(history, [], Key("g1", NOON + HOUR), age=HOUR, max_age=HOUR) is Admission.work
 
 
 def test_a_command_too_old_is_not_begun_but_finished_if_it_was() -> None:
     history, key = History(), Key("g1", NOON)
-    assert decide(history, [], key, age=2 * HOUR, max_age=HOUR) is Decision.stale
-    assert decide(history, [key], key, age=2 * HOUR, max_age=HOUR) is Decision.joined
+    assert admit(history, [], key, age=2 * HOUR, max_age=HOUR) is Admission.stale
+    assert admit(history, [key], key, age=2 * HOUR, max_age=HOUR) is Admission.joined
     history.add_attempt(key, 1, NOON)
-    assert decide(history, [], key, age=2 * HOUR, max_age=HOUR) is Decision.work
+    assert admit(history, [], key, age=2 * HOUR, max_age=HOUR) is Admission.work
 
 
 @given(st.sampled_from(AttemptStatus), st.sampled_from(Presence), st.integers(1, 9), st.integers(1, 9))

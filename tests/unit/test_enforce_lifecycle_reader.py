@@ -8,13 +8,13 @@ from typing import Any, cast
 
 import pytest
 
-from grantledger.enforcers.lifecycle import Lifecycle
+from grantledger.enforcers.lifecycle_reader import LifecycleReader
 from grantledger.kafka.sealed_log import SealedLogReader, SealedLogs
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Actor, Event, Resource, Source, Subject
 
-from .test_enforce_core import NOON, target
+from .test_enforce_command_rules import NOON, command
 
 
 class Log:
@@ -57,19 +57,19 @@ def test_records_of_a_new_epoch_count_although_their_offsets_begin_again(
     monkeypatch: pytest.MonkeyPatch, running: bool
 ) -> None:
     log, now = Log(), NOON + timedelta(hours=1)
-    reader = Lifecycle(cast(SealedLogs, None), SchemaCatalog((event_schema(),)), lambda: now)
+    reader = LifecycleReader(cast(SealedLogs, None), SchemaCatalog((event_schema(),)), lambda: now)
     monkeypatch.setattr(reader, "_reader_from", lambda since: cast(SealedLogReader, log))
     earlier, later = (revoked, activated) if running else (activated, revoked)
     log.calls = [[(100, activated(0)), (101, earlier(1))], [(0, later(2))]]
     for _ in range(2):
         found = reader.running(NOON)
-    assert (found.covering(target(), NOON, now) is not None) == running
+    assert (found.covering(command(), NOON, now) is not None) == running
 
 
 def test_a_record_that_is_read_again_after_it_was_sealed_changes_nothing() -> None:
     log, now = Log(), datetime.now(UTC)
-    reader = Lifecycle(cast(SealedLogs, None), SchemaCatalog((event_schema(),)), lambda: NOON)
+    reader = LifecycleReader(cast(SealedLogs, None), SchemaCatalog((event_schema(),)), lambda: NOON)
     setattr(reader, "_reader_from", lambda since: log)  # noqa: B010
     log.calls = [[(0, activated(0)), (1, revoked(1))], [(0, activated(0)), (1, revoked(1))]]
     for _ in range(2):
-        assert reader.running(now).covering(target(), NOON, NOON) is None
+        assert reader.running(now).covering(command(), NOON, NOON) is None

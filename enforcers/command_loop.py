@@ -24,13 +24,13 @@ from ..schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from ..schemas.framing import FramingError
 from ..schemas.topics import COMMANDS_TOPIC
 from . import metrics
-from .contract import InvalidCommandError, Key, Plugin, Target
-from .core import Decision, decide
-from .engine import EnforcingStoppedError, Engine, Limits, stopped
-from .events import INVALID_RULE, LOST_RULE, Recorder, target_of
+from .command_rules import Admission, admit
+from .contract import InvalidCommandError, Key, Plugin, RevokeCommand
+from .events import INVALID_RULE, LOST_RULE, Recorder, command_of
 from .journal import TransactionalEventWriter, enforce_group, kafka_errors, read_history
-from .lifecycle import Lifecycle
+from .lifecycle_reader import LifecycleReader
 from .policy import EnforcementPolicy
+from .revoker import EnforcingStoppedError, Limits, Revoker, stopped
 
 log = structlog.get_logger("grantledger.enforce")
 
@@ -63,7 +63,7 @@ class Enforcer:
         self._limits, self._carry_out, self._now = limits, carry_out, now
         self._catalog = catalog
         self._recorder = Recorder(logs.deployment)
-        self._lifecycle = Lifecycle(logs, catalog, now)
+        self._lifecycle = LifecycleReader(logs, catalog, now)
         self._stopping = False
 
     def stop(self) -> None:
@@ -100,7 +100,7 @@ class Enforcer:
             raise EnforcingStoppedError(stopped(f"since {history.breaker_opened:%Y-%m-%d %H:%M:%S} UTC"))
         start, committed = self._seek(consumer)
         writer.consumer = consumer
-        engine = Engine(
+        revoker = Revoker(
             writer,
             recorder=self._recorder,
             policy=self._policy,
@@ -118,28 +118,28 @@ class Enforcer:
         log.info("enforcing", position=start, ended=len(history.ended), begun=len(history.attempts))
         at_end = False
         while not self._stopping:
-            messages, end = _poll(consumer, engine.wait(LONGEST_WAIT))
+            messages, end = _poll(consumer, revoker.wait(LONGEST_WAIT))
             for message in messages:
-                self._take(engine, message)
+                self._take(revoker, message)
             if end is not None:
-                engine.reached(end)
+                revoker.reached(end)
             at_end = end is not None or (at_end and not messages)
-            engine.step()
-            engine.settle()
+            revoker.step()
+            revoker.settle()
         if not at_end:
-            _commit_end(consumer, engine)
+            _commit_end(consumer, revoker)
 
-    def _take(self, engine: Engine, message: Message) -> None:
+    def _take(self, revoker: Revoker, message: Message) -> None:
         offset = message.offset() or 0
         try:
-            target, appended = self._command(message)
+            command, appended = self._command(message)
         except InvalidCommandError as error:
             log.error("command_invalid", offset=offset, reason=str(error))
             # The time of the record, so that the event is the same when it is read again.
             at = datetime.fromtimestamp(min(max(message.timestamp()[1], 0), LATEST_MS) / 1000, UTC)
-            engine.refuse(self._recorder.offset_finding(INVALID_RULE, offset, at, str(error)), offset)
+            revoker.refuse(self._recorder.offset_finding(INVALID_RULE, offset, at, str(error)), offset)
         else:
-            engine.take(target, offset, appended)
+            revoker.take(command, offset, appended)
 
     def _dry_run(self, consumer: Consumer) -> None:
         """Read from the position of the group and commit nothing, so that carrying out later starts there too."""
@@ -153,32 +153,34 @@ class Enforcer:
         while not self._stopping:
             for message in _poll(consumer, LONGEST_WAIT)[0]:
                 try:
-                    target, appended = self._command(message)
+                    command, appended = self._command(message)
                 except InvalidCommandError as error:
                     metrics.COMMANDS.labels("invalid").inc()
                     log.error("command_invalid", offset=message.offset(), reason=str(error))
                     continue
                 age = self._now() - appended
-                decision = decide(history, known, target.key, age=age, max_age=self._limits.max_age)
-                metrics.COMMANDS.labels(decision).inc()
-                if decision is Decision.work:
-                    known.add(target.key)
-                    self._report(target, appended)
+                admission = admit(history, known, command.key, age=age, max_age=self._limits.max_age)
+                metrics.COMMANDS.labels(admission).inc()
+                if admission is Admission.work:
+                    known.add(command.key)
+                    self._report(command, appended)
                 else:
-                    log.info("command", grant=target.key.grant_id, decision=decision, offset=message.offset())
+                    log.info("command", grant=command.key.grant_id, admission=admission, offset=message.offset())
 
-    def _report(self, target: Target, appended: datetime) -> None:
-        name = self._policy.route(target)
-        if name is None:
-            log.warning("would_fail", grant=target.key.grant_id, reason="no route of the policy matches")
+    def _report(self, command: RevokeCommand, appended: datetime) -> None:
+        target = self._policy.route(command)
+        if target is None:
+            log.warning("would_fail", grant=command.key.grant_id, reason="no route of the policy matches")
             return
         running = self._lifecycle.running(appended)
-        covering = running.covering(target, appended, self._now(), lambda one: self._policy.shared(target, name, one))
+        covering = running.covering(
+            command, appended, self._now(), lambda one: self._policy.shared(command, target, one)
+        )
         if covering is not None:
-            log.warning("would_postpone", grant=target.key.grant_id, target=name, covered_by=covering.grant_id)
+            log.warning("would_postpone", grant=command.key.grant_id, target=target, covered_by=covering.grant_id)
             return
-        metrics.WOULD_REVOKE.labels(name).inc()
-        log.warning("would_revoke", grant=target.key.grant_id, target=name, plugin=self._plugins[name].kind)
+        metrics.WOULD_REVOKE.labels(target).inc()
+        log.warning("would_revoke", grant=command.key.grant_id, target=target, plugin=self._plugins[target].kind)
 
     def _seek(self, consumer: Consumer) -> tuple[int, int]:
         """Start reading at the committed offset, else at the first command. Return both offsets.
@@ -196,7 +198,7 @@ class Enforcer:
         consumer.assign([self._cluster.partition(COMMANDS_TOPIC, 0, start)])
         return start, committed
 
-    def _command(self, message: Message) -> tuple[Target, datetime]:
+    def _command(self, message: Message) -> tuple[RevokeCommand, datetime]:
         kind, time_ms = message.timestamp()
         if kind != TIMESTAMP_LOG_APPEND_TIME:
             raise InvalidCommandError(
@@ -210,12 +212,12 @@ class Enforcer:
         except (DecodeError, FramingError) as error:
             raise InvalidCommandError(f"{error.code}: {error}") from error
         try:
-            return target_of(datum), datetime.fromtimestamp(time_ms / 1000, UTC)
+            return command_of(datum), datetime.fromtimestamp(time_ms / 1000, UTC)
         except (KeyError, TypeError, AttributeError) as error:  # a foreign schema
             raise InvalidCommandError(f"is not an access event: {type(error).__name__} {error}") from error
 
 
-def _commit_end(consumer: Consumer, engine: Engine) -> None:
+def _commit_end(consumer: Consumer, revoker: Revoker) -> None:
     """Commit past the marker after the last command, so that it never looks like an expired command."""
     until = time.monotonic() + LAST_LOOK
     while time.monotonic() < until:
@@ -223,8 +225,8 @@ def _commit_end(consumer: Consumer, engine: Engine) -> None:
         if messages:  # they are for the next start
             return
         if end is not None:
-            engine.reached(end)
-            engine.settle()
+            revoker.reached(end)
+            revoker.settle()
             return
 
 

@@ -1,4 +1,4 @@
-"""The enforcer's decisions: pure, without clock, Kafka or network.
+"""The rules by which commands are admitted, retried and limited: pure, without clock, Kafka or network.
 
 They follow from ``History``, which is rebuilt from the enforcer's own events.
 """
@@ -26,8 +26,8 @@ class FinalStatus(StrEnum):
     superseded = "superseded"  # the command must not be carried out: the grant was extended or given again
 
 
-class Decision(StrEnum):
-    """The decision about a new command."""
+class Admission(StrEnum):
+    """Whether a new command is carried out."""
 
     work = "work"  # carry it out
     done = "done"  # the same command has ended already
@@ -65,18 +65,18 @@ class History:
         self.breaker_opened, self.begun = None, dict.fromkeys(self.begun, LONG_AGO)
 
 
-def decide(history: History, working: Iterable[Key], key: Key, *, age: timedelta, max_age: timedelta) -> Decision:
+def admit(history: History, working: Iterable[Key], key: Key, *, age: timedelta, max_age: timedelta) -> Admission:
     """Decide about a command of a certain age since it was appended, while others (``working``) are in progress.
 
     A command that was started is finished at any age.
     """
     if key in history.ended:
-        return Decision.done
+        return Admission.done
     if key in working:
-        return Decision.joined
+        return Admission.joined
     if age > max_age and key not in history.attempts:
-        return Decision.stale
-    return Decision.work
+        return Admission.stale
+    return Admission.work
 
 
 def final_status(attempt: Attempt, after: Observation, number: int, limit: int) -> FinalStatus | None:

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grantledger.enforcers.contract import Attempt, AttemptStatus, Observation, Presence, Target
-from grantledger.enforcers.core import Backoff, Breaker, History
-from grantledger.enforcers.engine import EnforcingStoppedError, Engine, Limits
+from grantledger.enforcers.command_rules import Backoff, Breaker, History
+from grantledger.enforcers.contract import Attempt, AttemptStatus, Observation, Presence, RevokeCommand
 from grantledger.enforcers.events import Recorder, apply
 from grantledger.enforcers.policy import EnforcementPolicy
+from grantledger.enforcers.revoker import EnforcingStoppedError, Limits, Revoker
 from grantledger.enforcers.running_grants import RunningGrants
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Event, Resource
 from support.events import read_datum
 
-from .test_enforce_core import HOUR, NOON, target
+from .test_enforce_command_rules import HOUR, NOON, command
 
 POLICY = EnforcementPolicy.model_validate(
     {
@@ -64,19 +64,19 @@ class World:
         self.calls: list[str] = []
         self.answers: list[Attempt] = []
 
-    def revoke(self, target: Target) -> Attempt:
-        self.calls.append(target.key.grant_id)
+    def revoke(self, command: RevokeCommand) -> Attempt:
+        self.calls.append(command.key.grant_id)
         answer = self.answers.pop(0) if self.answers else Attempt(AttemptStatus.accepted, "done")
         if answer.status is AttemptStatus.accepted:
-            self.there.discard(target.key.grant_id)
+            self.there.discard(command.key.grant_id)
         if len(self.calls) in self.crash_at:
             raise Crash
         return answer
 
-    def read_back(self, target: Target) -> Observation:
+    def read_back(self, command: RevokeCommand) -> Observation:
         if not self.readable:
             return Observation(Presence.unreadable, "cannot be read")
-        return Observation(Presence.present if target.key.grant_id in self.there else Presence.absent, "looked")
+        return Observation(Presence.present if command.key.grant_id in self.there else Presence.absent, "looked")
 
 
 class Clock:
@@ -95,13 +95,13 @@ def start(
     limit: int = 1000,
     attempts: int = 3,
     running: RunningGrants | None = None,
-) -> Engine:
-    """Return an engine as it is after a start: it knows what is on record and nothing else."""
+) -> Revoker:
+    """Return a revoker as it is after a start: it knows what is on record and nothing else."""
     history = History()
     for event in ledger.events:
         apply(history, "test.example", read_datum(EventEncoder().encode(event)))
     limits = Limits(attempts, Breaker(limit, HOUR), Backoff(1, 60), HOUR)
-    return Engine(
+    return Revoker(
         ledger,
         recorder=Recorder("test.example"),
         policy=POLICY,
@@ -114,18 +114,20 @@ def start(
     )
 
 
-def run(ledger: Ledger, world: World, commands: Sequence[Target], clock: Clock | None = None, **limits: int) -> int:
+def run(
+    ledger: Ledger, world: World, commands: Sequence[RevokeCommand], clock: Clock | None = None, **limits: int
+) -> int:
     """Work until everything has ended, starting again after each crash; return how many starts it took."""
     clock = clock or Clock()
     for starts in range(1, 100):
-        engine = start(ledger, world, clock, **limits)
+        revoker = start(ledger, world, clock, **limits)
         try:
             for offset in range(ledger.position, len(commands)):
-                engine.take(commands[offset], offset, NOON)
+                revoker.take(commands[offset], offset, NOON)
             while ledger.position < len(commands):
-                if not engine.step():
+                if not revoker.step():
                     clock.at += timedelta(seconds=1)
-                engine.settle()
+                revoker.settle()
         except Crash:
             continue
         return starts
@@ -143,7 +145,7 @@ def test_after_crashes_at_any_point_each_command_ends_once(
 ) -> None:
     ledger, world = Ledger(), World(set(grants), readable=readable, crash_at=sorted(crash_at))
     ledger.crashes = list(crashes)
-    run(ledger, world, [target(grant) for grant in grants], attempts=50)
+    run(ledger, world, [command(grant) for grant in grants], attempts=50)
     assert not world.there
     ends = [event for event in ledger.events if event.event_type in ("revoke.confirmed", "revoke.failed")]
     final = [e for e in ledger.events if e.event_type == "revoke.attempted" and '"final": true' in e.finding.evidence]  # type: ignore[union-attr]
@@ -161,7 +163,7 @@ def test_after_crashes_at_any_point_each_command_ends_once(
 
 def test_one_command_leaves_four_events() -> None:
     ledger = Ledger()
-    run(ledger, World({"g1"}), [target()])
+    run(ledger, World({"g1"}), [command()])
     assert ledger.kinds() == ["revoke.attempted", "revoke.attempted", "revoke.confirmed", "grant.revoked"]
     assert [event.outcome for event in ledger.events] == ["pending", "success", "success", "success"]
     assert [event.topic for event in ledger.events] == ["access.findings"] * 3 + ["access.lifecycle"]
@@ -172,7 +174,7 @@ def test_one_command_leaves_four_events() -> None:
 
 def test_without_a_read_back_a_removal_is_accepted_and_not_confirmed() -> None:
     ledger = Ledger()
-    run(ledger, World({"g1"}, readable=False), [target(), target()])
+    run(ledger, World({"g1"}, readable=False), [command(), command()])
     assert ledger.kinds() == ["revoke.attempted", "revoke.attempted"]
     assert (ledger.events[1].outcome, ledger.events[1].removal_evidence) == ("success", "api_accepted")
 
@@ -181,26 +183,26 @@ def test_a_look_that_fails_is_no_answer_and_is_taken_again() -> None:
     class Blinking(World):
         looks = 0
 
-        def read_back(self, target: Target) -> Observation:
+        def read_back(self, command: RevokeCommand) -> Observation:
             self.looks += 1
-            return super().read_back(target) if self.looks > 2 else Observation(Presence.unknown, "no answer")
+            return super().read_back(command) if self.looks > 2 else Observation(Presence.unknown, "no answer")
 
     ledger, world = Ledger(), Blinking({"g1"})
-    run(ledger, world, [target()])
+    run(ledger, world, [command()])
     assert ledger.kinds() == ["revoke.attempted", "revoke.attempted", "revoke.confirmed", "grant.revoked"]
     assert (world.calls, world.looks) == (["g1"], 3)  # the third look saw that nothing was left to do
 
 
 def test_access_that_is_gone_already_is_confirmed_without_an_attempt() -> None:
     ledger, world = Ledger(), World(set())
-    run(ledger, world, [target()])
+    run(ledger, world, [command()])
     assert ledger.kinds() == ["revoke.confirmed", "grant.revoked"] and world.calls == []
 
 
 def test_tries_again_waits_and_gives_up() -> None:
     ledger, world, clock = Ledger(), World({"g1"}), Clock()
     world.answers = [Attempt(AttemptStatus.retry, "busy", retry_after=30.0)] * 3
-    run(ledger, world, [target()], clock)
+    run(ledger, world, [command()], clock)
     assert len(world.calls) == 3 and clock.at >= NOON + timedelta(seconds=60)
     assert ledger.kinds() == ["revoke.attempted"] * 6 + ["revoke.failed"]
     assert "busy" in (ledger.events[-1].error or "")
@@ -209,17 +211,17 @@ def test_tries_again_waits_and_gives_up() -> None:
 def test_a_refusal_is_not_tried_again() -> None:
     ledger, world = Ledger(), World({"g1"})
     world.answers = [Attempt(AttemptStatus.failed, "no such role")]
-    run(ledger, world, [target()])
+    run(ledger, world, [command()])
     assert world.calls == ["g1"] and ledger.kinds()[-1] == "revoke.failed"
 
 
 def test_a_command_without_a_route_and_one_too_old_fail_on_record() -> None:
     ledger, world, clock = Ledger(), World({"g1", "g2"}), Clock()
     clock.at = NOON + 2 * HOUR
-    elsewhere = target("g2", resource=Resource("cluster", "k8s"))
-    engine = start(ledger, world, clock)
-    engine.take(target("g1"), 0, NOON)
-    engine.take(elsewhere, 1, clock.at)
+    elsewhere = command("g2", resource=Resource("cluster", "k8s"))
+    revoker = start(ledger, world, clock)
+    revoker.take(command("g1"), 0, NOON)
+    revoker.take(elsewhere, 1, clock.at)
     assert ledger.kinds() == ["revoke.failed"] * 2 and ledger.position == 2 and world.calls == []
     assert "too old" in (ledger.events[0].error or "") and "route" in (ledger.events[1].error or "")
 
@@ -228,15 +230,15 @@ def test_a_command_that_grew_old_behind_others_is_not_begun() -> None:
     ledger, clock = Ledger(), Clock()
 
     class Slow(World):
-        def revoke(self, target: Target) -> Attempt:
+        def revoke(self, command: RevokeCommand) -> Attempt:
             clock.at += 2 * HOUR
-            return super().revoke(target)
+            return super().revoke(command)
 
     world = Slow({"g1", "g2"})
-    engine = start(ledger, world, clock)
+    revoker = start(ledger, world, clock)
     for offset, grant in enumerate(("g1", "g2")):
-        engine.take(target(grant), offset, NOON)
-    assert engine.step() and engine.step() and ledger.position == 2
+        revoker.take(command(grant), offset, NOON)
+    assert revoker.step() and revoker.step() and ledger.position == 2
     assert (world.calls, ledger.kinds()[-1]) == (["g1"], "revoke.failed") and "too old" in (
         ledger.events[-1].error or ""
     )
@@ -246,12 +248,12 @@ def test_a_command_that_grew_old_behind_others_is_not_begun() -> None:
 def test_a_clock_that_is_set_back_delays_nothing(seconds: int) -> None:
     ledger, world, clock = Ledger(), World({"g1"}), Clock()
     world.answers = [Attempt(AttemptStatus.retry, "busy")]
-    engine = start(ledger, world, clock)
-    engine.take(target(), 0, NOON)
-    assert engine.step() and not engine.step() and engine.wait(9.0) > 0
+    revoker = start(ledger, world, clock)
+    revoker.take(command(), 0, NOON)
+    assert revoker.step() and not revoker.step() and revoker.wait(9.0) > 0
     clock.at -= timedelta(seconds=seconds)
-    assert engine.wait(9.0) == 0
-    assert engine.step() and world.calls == ["g1", "g1"] and ledger.kinds()[-1] == "grant.revoked"
+    assert revoker.wait(9.0) == 0
+    assert revoker.step() and world.calls == ["g1", "g1"] and ledger.kinds()[-1] == "grant.revoked"
 
 
 class Told(Ledger):
@@ -269,69 +271,69 @@ class Told(Ledger):
 def test_a_marker_after_the_last_command_is_passed_once_nothing_is_open() -> None:
     ledger, world, clock = Told(), World({"g1"}), Clock()
     world.answers = [Attempt(AttemptStatus.retry, "busy")]
-    engine = start(ledger, world, clock)
-    engine.take(target(), 0, NOON)
-    engine.step()
-    engine.reached(2)  # offset 1 is a transaction's marker
-    engine.settle()
+    revoker = start(ledger, world, clock)
+    revoker.take(command(), 0, NOON)
+    revoker.step()
+    revoker.reached(2)  # offset 1 is a transaction's marker
+    revoker.settle()
     assert ledger.position == 0 and world.there == {"g1"}
     clock.at += timedelta(minutes=2)
-    engine.step()
-    engine.settle()
+    revoker.step()
+    revoker.settle()
     assert ledger.position == 2 and not world.there
-    engine.reached(1)  # said late
-    engine.take(target(), 2, NOON)
-    engine.settle()
+    revoker.reached(1)  # said late
+    revoker.take(command(), 2, NOON)
+    revoker.settle()
     assert ledger.position == 3
 
 
 def test_a_marker_that_shows_after_the_end_of_the_last_command_is_passed_too() -> None:
     ledger, clock = Told(), Clock()
-    engine = start(ledger, World({"g1"}), clock)
-    engine.take(target(), 0, NOON)
-    engine.step()
-    engine.settle()
+    revoker = start(ledger, World({"g1"}), clock)
+    revoker.take(command(), 0, NOON)
+    revoker.step()
+    revoker.settle()
     assert ledger.position == 1
-    engine.reached(2)
-    engine.settle()
+    revoker.reached(2)
+    revoker.settle()
     assert ledger.position == 2
 
 
 def test_an_unchanged_offset_is_committed_at_the_start_and_every_day() -> None:
     ledger, clock = Told(), Clock()
     ledger.position = 7
-    engine = start(ledger, World(set()), clock)
-    engine.settle()
+    revoker = start(ledger, World(set()), clock)
+    revoker.settle()
     for hours, times in ((1, 1), (22, 1), (1, 2), (23, 2), (1, 3)):
         clock.at += hours * HOUR
-        engine.settle()
+        revoker.settle()
         assert ledger.told == [7] * times, hours
     clock.at -= 24 * HOUR  # set back: nobody knows how long ago it was
-    engine.settle()
-    engine.settle()
+    revoker.settle()
+    revoker.settle()
     assert ledger.told == [7] * 4 and ledger.events == []
 
 
 def test_the_offset_is_committed_every_day_while_a_command_is_retried() -> None:
     ledger, world, clock = Told(), World({"g1"}), Clock()
     world.answers = [Attempt(AttemptStatus.retry, "busy")] * 2
-    engine = start(ledger, world, clock)
-    engine.take(target(), 0, NOON)
-    engine.settle()
+    revoker = start(ledger, world, clock)
+    revoker.take(command(), 0, NOON)
+    revoker.settle()
     for hours, told in ((0, 3), (23, 5)):  # at the start, and with what is begun and what comes of it
         clock.at += hours * HOUR
-        engine.step()
-        engine.settle()
+        revoker.step()
+        revoker.settle()
         assert ledger.told == [0] * told
     for hours, told in ((23, 5), (1, 6)):  # every event commits the position, so a day counts from the last one
         clock.at += hours * HOUR
-        engine.settle()
+        revoker.settle()
         assert ledger.told == [0] * told
 
 
 def test_the_breaker_opens_on_record_and_stays_open_after_a_restart() -> None:
     ledger, world, clock = Ledger(), World({"g0", "g1", "g2"}), Clock()
-    commands = [target(f"g{number}") for number in range(3)]
+    commands = [command(f"g{number}") for number in range(3)]
     with pytest.raises(EnforcingStoppedError, match="grantledger breaker close"):
         run(ledger, world, commands, clock, limit=2)
     assert world.there == {"g2"} and ledger.events[-1].event_type == "finding.opened" and ledger.position == 2
@@ -346,19 +348,19 @@ def test_the_breaker_opens_on_record_and_stays_open_after_a_restart() -> None:
 
 def test_a_fault_in_a_plugin_is_an_attempt_that_failed(capfd: pytest.CaptureFixture[str]) -> None:
     class Faulty(World):
-        def revoke(self, target: Target) -> Attempt:
-            super().revoke(target)
+        def revoke(self, command: RevokeCommand) -> Attempt:
+            super().revoke(command)
             raise RuntimeError("hunter2")
 
     ledger, world = Ledger(), Faulty({"g1"}, readable=False)
-    run(ledger, world, [target()], attempts=2)
+    run(ledger, world, [command()], attempts=2)
     assert ledger.kinds()[-1] == "revoke.failed" and len(world.calls) == 2
     assert "hunter2" not in "".join(capfd.readouterr()) + str(ledger.events)
 
 
 def test_events_of_another_deployment_are_not_ours() -> None:
     ledger = Ledger()
-    run(ledger, World({"g1"}), [target()])
+    run(ledger, World({"g1"}), [command()])
     history = History()
     for event in ledger.events:
         apply(history, "other.example", read_datum(EventEncoder().encode(event)))
