@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from grantledger.enforcers.contract import AttemptStatus, Key, Target
+from grantledger.enforcers.contract import AttemptStatus, Key, RevokeCommand
 from grantledger.enforcers.policy import WebhookTarget
 from grantledger.enforcers.webhook import WebhookPlugin
 from grantledger.schemas.event import Resource, Subject
@@ -54,11 +54,11 @@ def send_alert(folder: Path, url: str, **keys: Any) -> Sent:
 def send_command(folder: Path, url: str, **keys: Any) -> Sent:
     given = {"plugin": "webhook", "url": url, "secret": {"file": secret_file(folder)}, "timeout_seconds": 30} | keys
     plugin = WebhookPlugin(WebhookTarget.model_validate(given), "test.example", "targets.hook", NOON.timestamp)
-    target = Target(
+    command = RevokeCommand(
         Key("g1", NOON), "message-1", "overdue", "critical", Subject("alice", "human"), Resource("database", "orders"),
         "readwrite", "native", None, NOON,
     )  # fmt: skip
-    attempt = plugin.revoke(target)
+    attempt = plugin.revoke(command)
     status = {AttemptStatus.accepted: DELIVERED, AttemptStatus.retry: RETRY, AttemptStatus.failed: FAILED}
     return Sent(status[attempt.status], attempt.detail, attempt.retry_after)
 

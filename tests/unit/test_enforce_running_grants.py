@@ -16,7 +16,7 @@ from grantledger.schemas.event import Actor, Event, Resource, Source, Subject
 from support.events import read_datum
 
 from .test_enforce_command_rules import HOUR, NOON, command
-from .test_enforce_engine import Clock, Ledger, World, start
+from .test_enforce_revoker import Clock, Ledger, World, start
 
 SECOND = timedelta(seconds=1)
 BEFORE, AFTER = NOON - SECOND, NOON + SECOND
