@@ -18,7 +18,7 @@ from rich.text import Text
 
 from ..console.address import read_address
 from ..runtime.children import ChildSpec
-from ..runtime.process import on_stop_signal
+from ..runtime.process import StartInterruptedError, StopRequest
 from ..runtime.settings import DEFAULT_DATA_DIR, Settings
 from ..runtime.stack import Stack
 from ..runtime.status import Status
@@ -44,15 +44,16 @@ def run_stack(
         on_ready: called once the store answers.
     """
     console = Console(highlight=False)
-    stop = threading.Event()
-    on_stop_signal(stop.set)
+    request = StopRequest()
+    stop = request.event
     spinner = console.status("starting")  # shows nothing where there is no terminal
 
     def report(text: str) -> None:
         console.print(f"  {text}", markup=False, soft_wrap=True)
         spinner.update(text)
 
-    stack, troubles = Stack(settings, report, more), TroubleLog(console)
+    stack = Stack(settings, report, more, interrupting=request.interrupting)
+    troubles = TroubleLog(console)
     started = False
     try:
         with spinner:
@@ -64,6 +65,8 @@ def run_stack(
             _print_ready(stack, console)
             on_ready(console, stack)
             _show_until(stack, console, troubles, stop)
+    except StartInterruptedError:
+        console.print("Stopped during the start. The next start begins again.")
     finally:
         if started:
             console.print("Stopping: each process stops when its backlog has drained")

@@ -38,7 +38,8 @@ class SqlEndpoint:
     """Serves the embedded engine of this process on loopback, in a thread of its own.
 
     `path` is the folder that was passed to `clickhouse_connect.get_client(interface="chdb", path=…)`; that client must
-    stay open. `port` 0 selects a free port; `limits` are settings for every query. Call `stop` once, from any thread.
+    stay open. `port` 0 selects a free port; `limits` are settings for every query; without
+    a `credential`, a new one is generated. Call `stop` once, from any thread.
 
     Raises:
         OSError: the port is taken.
@@ -47,7 +48,13 @@ class SqlEndpoint:
     """
 
     def __init__(
-        self, path: Path, database: str = "audit", port: int = 0, limits: Mapping[str, str] = QUERY_LIMITS
+        self,
+        path: Path,
+        database: str = "audit",
+        port: int = 0,
+        limits: Mapping[str, str] = QUERY_LIMITS,
+        *,
+        credential: EndpointCredential | None = None,
     ) -> None:
         if not path.is_dir():
             raise UsageError(f"{path} is not a data folder")
@@ -55,7 +62,7 @@ class SqlEndpoint:
             gate = SqlGate(SqlPolicy.of_engine(database, connection))
             version = connection.lines("SELECT version()")[0]
         listener = _listen(port)
-        credential = EndpointCredential.generate()
+        credential = credential or EndpointCredential.generate()
         self.address = EndpointAddress("127.0.0.1", listener.getsockname()[1], credential)
         self._runner = QueryRunner(path, gate, limits)
         service = QueryService(self._runner, credential, database, limits, version)

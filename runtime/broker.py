@@ -198,9 +198,16 @@ class LocalBroker:
         # The tool would take a leading "-" for an option.
         cluster_id = "g" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
         command = [*java, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster_id, "-c", str(properties)]
-        result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        if result.returncode != 0:
-            raise BrokerError(f"Kafka could not format {draft}:\n{(result.stdout + result.stderr)[-2000:]}")
+        output = self.data_dir / "logs" / "format.log"
+        process = start_tied(command, cwd=self.data_dir, output=output)
+        try:
+            process.wait()
+        except BaseException:  # interrupted: the next start formats again
+            process.kill()
+            process.wait()
+            raise
+        if process.returncode != 0:
+            raise BrokerError(f"Kafka could not format {draft}:\n{output.read_text('utf-8', 'replace')[-2000:]}")
         draft.rename(data)
 
     def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -124,6 +125,40 @@ def read_samples(data_dir: Path, name: str) -> Samples:
             labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
             samples[sample.name, labels] = sample.value
     return samples
+
+
+class StartInterruptedError(BaseException):
+    """SIGTERM or SIGINT arrived during a step that may be abandoned. Not an Exception: no step may handle it."""
+
+
+class StopRequest:
+    """A stop requested by SIGTERM or SIGINT.
+
+    ``event`` is set by the first signal. Within ``interrupting``, that signal also ends the current step with
+    :class:`StartInterruptedError`; later signals never do, so that a stop completes.
+    """
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self._interrupting = False
+        on_stop_signal(self._receive)
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Run a step that may be abandoned at any point. Only for the main thread."""
+        if self.event.is_set():
+            raise StartInterruptedError
+        self._interrupting = True
+        try:
+            yield
+        finally:
+            self._interrupting = False
+
+    def _receive(self) -> None:
+        first = not self.event.is_set()
+        self.event.set()
+        if first and self._interrupting:
+            raise StartInterruptedError
 
 
 def on_stop_signal(stop: Callable[[], None]) -> None:

@@ -191,8 +191,8 @@ class Settings(BaseModel):
         None,
         ge=0,
         le=65_535,
-        description="Loopback port of the SQL endpoint of the embedded store; 0: any free port. Default: 18123, or "
-        "any free port if that is taken.",
+        description="Loopback port of the SQL endpoint of the embedded store; 0: any free port. Default: the previous "
+        "port of the data folder, else 18123, or any free port if that is taken.",
     )
     metrics_host: str = Field(
         "127.0.0.1",

@@ -1,22 +1,54 @@
-"""The SQL endpoint of the process that owns the embedded store. Its address and password are in the data folder."""
+"""The SQL endpoint of the process that owns the embedded store. Its address and password are in the data folder.
+
+The port and the password stay the same across restarts, so that saved connections continue to work.
+"""
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterator
+import os
+import stat
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
-from ..console.address import EndpointAddress, published
+from pydantic import TypeAdapter, ValidationError
+
+from ..console.address import EndpointAddress, EndpointCredential, published
 from ..console.endpoint import SqlEndpoint
+from .loopback_ports import is_free
 from .settings import Settings, SettingsError
 
 DEFAULT_PORT = 18123
+REMEMBERED_FILE = Path("run") / "sql_endpoint.json"
+"""Port and credential of the last endpoint. Remove the file to get a new password at the next start."""
+_JSON = TypeAdapter(EndpointAddress)
 
 
 @contextmanager
 def published_endpoint(settings: Settings) -> Iterator[EndpointAddress]:
     """Serve queries, and publish the address of the endpoint in the data folder, until the context ends."""
-    endpoint = _listen(settings)
+    last = _recall(settings.data_dir)
+    if settings.sql_port is not None:
+        ports = [settings.sql_port]
+    else:
+        ports = [*([last.port] if last is not None else []), DEFAULT_PORT, 0]
+    with _published(settings, ports, last.credential if last is not None else None) as address:
+        _remember(settings.data_dir, address)
+        yield address
+
+
+@contextmanager
+def temporary_endpoint(settings: Settings) -> Iterator[EndpointAddress]:
+    """Serve the queries of one command, on any free port: the usual port stays free for the owner of the store."""
+    with _published(settings, [0], None) as address:
+        yield address
+
+
+@contextmanager
+def _published(
+    settings: Settings, ports: Sequence[int], credential: EndpointCredential | None
+) -> Iterator[EndpointAddress]:
+    endpoint = _listen(settings, ports, credential)
     try:
         with published(settings.data_dir, endpoint.address):
             yield endpoint.address
@@ -24,11 +56,30 @@ def published_endpoint(settings: Settings) -> Iterator[EndpointAddress]:
         endpoint.stop()
 
 
-def _listen(settings: Settings) -> SqlEndpoint:
-    port = settings.sql_port
+def _listen(settings: Settings, ports: Sequence[int], credential: EndpointCredential | None) -> SqlEndpoint:
+    """Listen on the first free port, or else on the last one."""
+    port = next(filter(is_free, ports[:-1]), ports[-1])
     try:
-        return SqlEndpoint(settings.store_path, settings.clickhouse_database, DEFAULT_PORT if port is None else port)
+        return SqlEndpoint(settings.store_path, settings.clickhouse_database, port, credential=credential)
     except OSError as error:
-        if port is not None or error.errno != errno.EADDRINUSE:
-            raise SettingsError(f"the SQL endpoint cannot be opened: {error.strerror or error} (sql_port)") from error
-        return SqlEndpoint(settings.store_path, settings.clickhouse_database)
+        raise SettingsError(f"the SQL endpoint cannot be opened: {error.strerror or error} (sql_port)") from error
+
+
+def _recall(data_dir: Path) -> EndpointAddress | None:
+    """Return the address of the last endpoint; None if there is none, or if others could have read its password."""
+    try:
+        with (data_dir / REMEMBERED_FILE).open("rb") as file:
+            info = os.fstat(file.fileno())
+            if info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o077:
+                return None
+            return _JSON.validate_json(file.read())
+    except (OSError, ValidationError):
+        return None
+
+
+def _remember(data_dir: Path, address: EndpointAddress) -> None:
+    path = data_dir / REMEMBERED_FILE
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    with open(path, "wb", opener=lambda name, flags: os.open(name, flags | os.O_EXCL, 0o600)) as file:
+        file.write(_JSON.dump_json(address))

@@ -8,6 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO
 
@@ -35,10 +36,19 @@ class Stack:
     Args:
         report: receives one line per step.
         more: processes that send events: started last, stopped first.
+        interrupting: context of the long start of Kafka, which may be abandoned at any point.
     """
 
-    def __init__(self, settings: Settings, report: Callable[[str], None], more: Sequence[ChildSpec] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        report: Callable[[str], None],
+        more: Sequence[ChildSpec] = (),
+        *,
+        interrupting: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._given, self._report, self._more = settings, report, tuple(more)
+        self._interrupting = interrupting
         self._broker: LocalBroker | None = None
         self._children: list[Child] = []
         self._cluster: Cluster | None = None
@@ -94,7 +104,8 @@ class Stack:
         port = self._given.kafka_port
         preferred = DEFAULT_KAFKA_PORT if port is None else None
         self._broker = LocalBroker(data / "kafka", port or None, preferred_port=preferred, report=self._report)
-        self._broker.start()
+        with self._interrupting():
+            self._broker.start()
         servers = self._broker.bootstrap_servers
         other = preferred is not None and not servers.endswith(f":{preferred}")
         self._report(f"Kafka answers on {servers}{f', not on the usual port {preferred}' if other else ''}")
@@ -142,7 +153,7 @@ class Stack:
         if (store := by_name.get("store")) is not None:
             _let_store_drain(store, sealed)
             self._stop_child(store)
-        if self._broker is not None:
+        if self._broker is not None and self._broker.alive():
             self._broker.stop()
             self._report("Kafka stopped")
         for file in (STACK_FILE, SUPERVISOR_FILE):

@@ -15,7 +15,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from ..console.address import AddressFileError, EndpointAddress, read_address
 from ..sinks.clickhouse import StoreAddress, StoreLock, StoreUnavailableError, connect, explain
 from .settings import Settings
-from .sql_endpoint import published_endpoint
+from .sql_endpoint import temporary_endpoint
 
 Row = dict[str, Any]
 Ask = Callable[..., list[Row]]
@@ -78,7 +78,7 @@ def open_store(settings: Settings, *, read_only: bool = False, shared: bool = Fa
             if not read_only:
                 yield owner
                 return
-            with published_endpoint(settings) as endpoint, _endpoint_client(endpoint, address) as client:
+            with temporary_endpoint(settings) as endpoint, _endpoint_client(endpoint, address) as client:
                 yield client
     finally:
         lock.release()

@@ -205,6 +205,24 @@ def test_a_killed_stack_leaves_no_orphan_and_recovers(up: Up) -> None:
     assert up.family() == {}
 
 
+def test_ctrl_c_while_kafka_formats_its_folder_is_no_failure(tmp_path: Path) -> None:
+    new = Up(tmp_path / "data")
+    new.launch("up")
+    new.wait_printed("formatting the storage")
+    wait_for((new.data_dir / "kafka" / "formatting").exists, "it formats")
+    assert new.process is not None
+    for pid in new.family():  # as a terminal does it: every process of the foreground group gets the signal
+        if os.getpgid(pid) == os.getpgid(new.process.pid) and pid != new.process.pid:
+            os.kill(pid, signal.SIGINT)
+    assert new.end(signal.SIGINT) == 0, new.printed()
+    assert "Traceback" not in new.printed() and "could not" not in new.printed()
+    assert new.printed().endswith("Stopped during the start. The next start begins again.\n")
+    assert new.family() == {}
+    assert not (new.data_dir / "kafka" / "data").exists()
+    new.start()
+    assert new.end(signal.SIGINT) == 0, new.printed()
+
+
 def test_a_stack_can_be_stopped_while_it_starts(up: Up) -> None:
     up.launch("up")
     up.wait_printed("started seal")

@@ -1,0 +1,80 @@
+"""The port and password of the SQL endpoint stay the same across restarts, so that saved connections work."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from grantledger.console.address import EndpointAddress, EndpointCredential, read_address
+from grantledger.runtime import sql_endpoint
+from grantledger.runtime.loopback_ports import free_port
+from grantledger.runtime.settings import Settings, SettingsError
+from grantledger.runtime.sql_endpoint import REMEMBERED_FILE, published_endpoint, temporary_endpoint
+
+
+class Endpoint:
+    """Listens, and answers nothing."""
+
+    def __init__(self, _path: Path, _database: str, port: int, *, credential: EndpointCredential | None) -> None:
+        self._listener = socket.create_server(("127.0.0.1", port))
+        credential = credential or EndpointCredential.generate()
+        self.address = EndpointAddress("127.0.0.1", self._listener.getsockname()[1], credential)
+
+    def stop(self) -> None:
+        self._listener.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(sql_endpoint, "SqlEndpoint", Endpoint)
+    monkeypatch.setattr(sql_endpoint, "DEFAULT_PORT", free_port())
+    return Settings(data_dir=tmp_path)
+
+
+def address(settings: Settings) -> EndpointAddress:
+    with published_endpoint(settings) as found:
+        assert read_address(settings.data_dir) == found
+        return found
+
+
+def test_the_next_start_has_the_same_address(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    default = sql_endpoint.DEFAULT_PORT
+    first = address(settings)
+    assert first.port == default
+    assert read_address(settings.data_dir) is None
+    assert (settings.data_dir / REMEMBERED_FILE).stat().st_mode & 0o777 == 0o600
+    assert address(settings) == first
+    monkeypatch.setattr(sql_endpoint, "DEFAULT_PORT", free_port(taken=default))
+    assert address(settings) == first
+
+
+def test_a_taken_port_is_replaced_and_the_password_stays(settings: Settings) -> None:
+    first = address(settings)
+    with socket.create_server(("127.0.0.1", first.port)):
+        second = address(settings)
+        assert second.port != first.port
+        assert second.credential == first.credential
+        with pytest.raises(SettingsError, match="sql_port"):
+            address(settings.model_copy(update={"sql_port": first.port}))
+    assert address(settings) == second
+
+
+def test_a_command_takes_neither_the_port_nor_the_password(settings: Settings) -> None:
+    first = address(settings)
+    with temporary_endpoint(settings) as found:
+        assert found.port != first.port
+        assert found.credential != first.credential
+    assert address(settings) == first
+
+
+@pytest.mark.parametrize("damage", ["mode", "content"])
+def test_a_password_that_others_may_know_is_not_used_again(settings: Settings, damage: str) -> None:
+    first = address(settings)
+    path = settings.data_dir / REMEMBERED_FILE
+    if damage == "mode":
+        path.chmod(0o644)
+    else:
+        path.write_text("{")
+    assert address(settings).credential != first.credential
