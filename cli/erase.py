@@ -8,7 +8,7 @@ import typer
 
 from ..base.errors import EXIT_USAGE
 from ..ledger.entry import split_entry_name
-from ..runtime.decisions import erase_payload
+from ..runtime.operator_events import erase_payload
 from ..runtime.settings import Settings
 from ..runtime.store_access import ask_store
 from ..schemas.event import NEVER_ERASED

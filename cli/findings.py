@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..base.errors import EXIT_USAGE
-from ..runtime.decisions import decide_finding
+from ..runtime.operator_events import settle_finding
 from ..runtime.settings import Settings
 from ..runtime.store_access import Ask, ask_store
 from ..schemas.finding_rules import FINDING_RULES, SEVERITIES
@@ -122,7 +122,7 @@ def acknowledge(
         row = _resolved(ask, finding)
     who = person(name)
     cluster, deployment = settings.cluster(), settings.require_deployment()
-    decide_finding(cluster, deployment, row, "acknowledged", person=who, reason=reason)
+    settle_finding(cluster, deployment, row, "acknowledged", person=who, reason=reason)
     typer.echo(f"acknowledged {row['id']} ({row['rule']}) as {who}{_SOON}")
 
 
@@ -153,7 +153,7 @@ def close(
         fail(f"{row['id']} is not open; `grantledger findings show {row['id']}` shows its events")
     who = person(name)
     cluster, deployment = settings.cluster(), settings.require_deployment()
-    decide_finding(cluster, deployment, row, "closed", person=who, reason=reason, accept_index=accept)
+    settle_finding(cluster, deployment, row, "closed", person=who, reason=reason, accept_index=accept)
     typer.echo(f"closed {row['id']} ({row['rule']}) as {who}{_SOON}")
 
 

@@ -98,7 +98,7 @@ class TroubleLog:
 
 def _wait_until_ready(stack: Stack, troubles: TroubleLog, stop: threading.Event) -> None:
     while not stop.is_set() and not stack.ready():
-        stack.watch()
+        stack.restart_failed()
         troubles.show(stack.status())
         stop.wait(0.5)
 
@@ -139,12 +139,12 @@ def _show_until(stack: Stack, console: Console, troubles: TroubleLog, stop: thre
     if console.is_terminal:
         with Live(status_table(stack.status()), console=console, refresh_per_second=2) as live:
             while not stop.wait(1.0):
-                stack.watch()
+                stack.restart_failed()
                 live.update(status_table(stack.status()))
         return
     shown_at = 0.0
     while not stop.wait(1.0):
-        stack.watch()
+        stack.restart_failed()
         status = stack.status()
         troubles.show(status)
         if time.monotonic() - shown_at >= _LINE_SECONDS:

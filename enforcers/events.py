@@ -120,9 +120,9 @@ class Recorder:
         """
         evidence = {"attempt": number, "target": target, "observed": observed}
         common: dict[str, Any] = {"outcome": "success", "removal_evidence": "confirmed"}
-        record = self._event("revoke.confirmed", command, number, at, evidence, **common)
+        confirmation = self._event("revoke.confirmed", command, number, at, evidence, **common)
         reason = f"removed after its deadline ({command.rule})"
-        return record, self._event("grant.revoked", command, number, at, None, reason=reason, **common)
+        return confirmation, self._event("grant.revoked", command, number, at, None, reason=reason, **common)
 
     def failed(
         self, command: RevokeCommand, number: int, target: str, at: datetime, reason: str, *, superseded: bool = False

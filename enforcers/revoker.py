@@ -56,14 +56,14 @@ class Limits:
 class _Task:
     command: RevokeCommand
     target: str
-    due: datetime
+    not_before: datetime
     appended: datetime
     since: datetime
     postponed: bool = False
 
     def wait(self, now: datetime) -> float:
-        """Return the seconds until the task is due: 0 if the clock was set back to before the wait began."""
-        return 0.0 if now < self.since else max(0.0, (self.due - now).total_seconds())
+        """Return the seconds until the task may be tried: 0 if the clock was set back to before the wait began."""
+        return 0.0 if now < self.since else max(0.0, (self.not_before - now).total_seconds())
 
 
 class Revoker:
@@ -121,24 +121,24 @@ class Revoker:
         self._offsets.reached(end)
 
     def wait(self, longest: float) -> float:
-        """Return the seconds until a task is due, at most ``longest``."""
+        """Return the seconds until a task may be tried, at most ``longest``."""
         if not self._work:
             return longest
         now = self._now()
         return min(longest, *(work.wait(now) for work in self._work.values()))
 
     def step(self) -> bool:
-        """Process the command that has been due longest. Return whether there was one.
+        """Process the command that has waited longest. Return whether there was one.
 
         If the breaker opens, this is recorded, and EnforcingStoppedError is raised.
         """
         now = self._now()
-        due = [work for work in self._work.values() if not work.wait(now)]
-        if due:
-            self._try(min(due, key=lambda work: work.due))
+        ready = [work for work in self._work.values() if not work.wait(now)]
+        if ready:
+            self._try(min(ready, key=lambda work: work.not_before))
         metrics.OPEN.set(len(self._work))
         metrics.POSTPONED.set(sum(work.postponed for work in self._work.values()))
-        return bool(due)
+        return bool(ready)
 
     def settle(self) -> None:
         """Commit the position past records without events of their own, such as copies; at least once a day."""
@@ -197,7 +197,7 @@ class Revoker:
             self._write(event)
             pause = self._limits.backoff.delay(key, number, attempt.retry_after)
             work.since = self._now()
-            work.due = work.since + timedelta(seconds=pause)
+            work.not_before = work.since + timedelta(seconds=pause)
 
     def _postpone(self, work: _Task, covering: RunningGrant) -> None:
         """Do not remove access that a grant covers. If the command's own grant was renewed, end the command."""
@@ -209,7 +209,7 @@ class Revoker:
         elif now - work.appended > self._limits.max_age:
             self._fail(work.command, work.target, f"grant {covering.grant_id} still covers the access, {until}")
         else:
-            work.since, work.due, work.postponed = now, min(now + LONGEST_PAUSE, covering.until or LATEST), True
+            work.since, work.not_before, work.postponed = now, min(now + LONGEST_PAUSE, covering.until or LATEST), True
             log.info("postponed", grant=key.grant_id, target=work.target, covered_by=covering.grant_id, until=until)
 
     def _check_breaker(self, key: Key) -> None:
@@ -225,8 +225,8 @@ class Revoker:
         raise EnforcingStoppedError(stopped(reason))
 
     def _confirm(self, command: RevokeCommand, target: str, number: int, after: Observation, *before: Event) -> None:
-        record, removal = self._recorder.confirmed(command, number, target, self._now(), after.detail)
-        self._end(command.key, target, FinalStatus.confirmed, *before, record, removal)
+        confirmation, removal = self._recorder.confirmed(command, number, target, self._now(), after.detail)
+        self._end(command.key, target, FinalStatus.confirmed, *before, confirmation, removal)
 
     def _fail(
         self, command: RevokeCommand, target: str, reason: str, *before: Event, status: FinalStatus = FinalStatus.failed

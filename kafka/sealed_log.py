@@ -99,8 +99,8 @@ class SealedLogs:
             SealedLogStoppedError: the sealed partition has records, and none of them has a valid note.
         """
         problems: list[SealedLogProblem] = []
-        verified = SealedPartition(replace(self, on_problem=problems.append), topic, partition, check=check_hashes)
-        found = verified.start_after(read_backward(self.cluster, sealed(topic), partition, before=before))
+        verifier = SealedBatchVerifier(replace(self, on_problem=problems.append), topic, partition, check=check_hashes)
+        found = verifier.start_after(read_backward(self.cluster, sealed(topic), partition, before=before))
         if found is None and problems:
             raise SealedLogStoppedError(
                 f"no record of {self.cluster.physical(sealed(topic))} partition {partition} verifies. The last one: "
@@ -124,7 +124,7 @@ class SealedLogs:
             return None
         name = sealed(topic)
         begin = first_offset(self.cluster, name, partition)
-        verifier = SealedPartition(self, topic, partition, check=check_hashes, begin=begin)
+        verifier = SealedBatchVerifier(self, topic, partition, check=check_hashes, begin=begin)
         verifier.start_after(read_backward(self.cluster, name, partition, before=found.offset))
         for message in read_range(self.cluster, name, partition, found.offset, found.offset + 1):
             if verifier.accept(message) is None:
@@ -135,7 +135,7 @@ class SealedLogs:
         return found
 
 
-class SealedPartition:
+class SealedBatchVerifier:
     """Verifies the records of one sealed partition, in order, and reports those that it does not accept.
 
     Pure but for ``on_problem``: for readers that get the records in another way than :class:`SealedLogReader`.
@@ -221,25 +221,25 @@ class SealedLogReader:
         self._cluster, self._input = logs.cluster, topic
         self.topic, self.partition = sealed(topic), partition
         begin = first_offset(logs.cluster, self.topic, partition)
-        self._sealed = SealedPartition(logs, topic, partition, check=check, begin=begin)
+        self._verifier = SealedBatchVerifier(logs, topic, partition, check=check, begin=begin)
         self.position = max(begin, start or 0)
         """Offset in the sealed topic at which reading continues."""
         self.at_end = False
         """Whether everything in the partition has been read."""
         if self.position > begin:
-            self._sealed.start_after(read_backward(logs.cluster, self.topic, partition, before=self.position))
+            self._verifier.start_after(read_backward(logs.cluster, self.topic, partition, before=self.position))
         self._consumer = Consumer({**reader_options(logs.cluster, "unused"), "enable.partition.eof": True})
         self._consumer.assign([logs.cluster.partition(self.topic, partition, self.position)])
 
     @property
     def head(self) -> Head | None:
         """The last verified head."""
-        return self._sealed.head
+        return self._verifier.head
 
     @property
     def stopped(self) -> bool:
         """Whether a batch did not continue the log. Nothing is read any more."""
-        return self._sealed.stopped
+        return self._verifier.stopped
 
     def __enter__(self) -> Self:
         return self
@@ -262,7 +262,7 @@ class SealedLogReader:
             messages += self._consumer.consume(MANY - 1, 0.0)
         found = []
         for message in filter(self._is_record, messages):
-            verified = self._sealed.accept(message)
+            verified = self._verifier.accept(message)
             if not self.stopped:
                 self.position = (message.offset() or 0) + 1
             if verified is not None:

@@ -37,7 +37,7 @@ class ChildSpec:
 
 
 class Child:
-    """One supervised process. Call ``watch`` regularly: it restarts the process after a failure."""
+    """One supervised process. Call ``restart_if_failed`` regularly: it restarts the process after a failure."""
 
     def __init__(self, spec: ChildSpec, data_dir: Path, environment: Mapping[str, str]) -> None:
         self.spec = spec
@@ -78,7 +78,7 @@ class Child:
         """The exit code; None while the process runs, and before it is started."""
         return self._process.poll() if self._process is not None else None
 
-    def watch(self) -> None:
+    def restart_if_failed(self) -> None:
         """Restart a failed process after a growing pause; give up after an exit code that a restart does not change."""
         if self.gave_up is not None or self.alive() or self._done():
             return

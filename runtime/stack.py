@@ -111,14 +111,14 @@ class Stack:
         self._report(f"Kafka answers on {servers}{f', not on the usual port {preferred}' if other else ''}")
         return servers
 
-    def watch(self) -> None:
+    def restart_failed(self) -> None:
         """Restart failed processes. Call it every second."""
         if self._broker is not None and not self._broker.alive():
             self._report("Kafka has failed: restarting it")
             self._broker.start()
         before = self._processes()
         for child in self._children:
-            child.watch()
+            child.restart_if_failed()
         if (now := self._processes()) != before:
             write_processes(self._given.data_dir, now)
 

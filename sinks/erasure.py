@@ -63,20 +63,20 @@ class Erasures:
         """Erase every pending entry that is stored; the others stay pending. Repeating it changes nothing."""
         for origin, wanted in list(self._pending.items()):
             found = client.query(_STORED, parameters={"origin": origin, "indices": sorted(wanted)}).result_rows
-            due = []
+            erasable = []
             for index, event_type, erased in found:
                 if not erased and event_type in NEVER_ERASED:
                     log.error("erasure_refused", origin=origin, index=index, event_type=event_type)
                 elif not erased:
-                    due.append(index)
-            if due:
+                    erasable.append(index)
+            if erasable:
                 client.command(
                     f"ALTER TABLE entries UPDATE {_EMPTIED} "
                     "WHERE origin = {origin:String} AND `index` IN {indices:Array(UInt64)}",
-                    parameters={"origin": origin, "indices": due},
+                    parameters={"origin": origin, "indices": erasable},
                     settings={"mutations_sync": 2},
                 )
-                log.info("payloads_erased", origin=origin, indices=due)
+                log.info("payloads_erased", origin=origin, indices=erasable)
             wanted.difference_update(row[0] for row in found)
             if not wanted:
                 del self._pending[origin]

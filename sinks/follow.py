@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..base.errors import StoppedError
-from ..kafka.sealed_log import SealedPartition
+from ..kafka.sealed_log import SealedBatchVerifier
 from ..ledger.batch import SealedBatch, leaf_at
 from ..ledger.entry import epoch_of
 from .evidence import Stored
@@ -17,7 +17,7 @@ class StoredPartition:
 
     topic: str
     partition: int
-    sealed: SealedPartition
+    verifier: SealedBatchVerifier
     stored: Stored | None
 
 

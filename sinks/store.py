@@ -23,7 +23,7 @@ from ..kafka.identity import identify_topics
 from ..kafka.offsets import Partition, committed_offsets, first_offset
 from ..kafka.options import reader_options
 from ..kafka.records import read_backward
-from ..kafka.sealed_log import SealedLogs, SealedPartition
+from ..kafka.sealed_log import SealedBatchVerifier, SealedLogs
 from ..ledger.anchor import Anchor, AnchorError, anchor_origin, decode_anchor, decode_receipt
 from ..ledger.batch import BatchError, SealedBatch
 from ..ledger.entry import epoch_of, split_origin
@@ -162,14 +162,14 @@ class Store:
         partition = self._partitions.get(where)
         if partition is None:  # revoked, or stopped
             return
-        verified = partition.sealed.accept(message)
+        verified = partition.verifier.accept(message)
         stored = self._begin_log(partition, verified.batch) if verified is not None else None
         if verified is not None and stored is not None and follows(stored, verified.batch):
             self._store(partition, verified.batch, message)
         elif verified is not None and verified.batch.count == 0:  # a restated head: the next start can skip it
             self._finish()
             self._commit(message)
-        elif partition.sealed.stopped:
+        elif partition.verifier.stopped:
             self._stop_partition(where, message)
 
     def _stop_partition(self, where: Partition, message: Message) -> None:
@@ -346,7 +346,7 @@ class Store:
         head = last.head if last is not None and resumes else None
         # The findings register schemas, so their payloads are verified before they are stored.
         check = check_contents if topic == FINDINGS_TOPIC else check_hashes
-        verifier = SealedPartition(self._logs, topic, number, check=check, begin=begin, head=head)
+        verifier = SealedBatchVerifier(self._logs, topic, number, check=check, begin=begin, head=head)
         self._partitions[where] = StoredPartition(*where, verifier, stored)
         metrics.STORED_SIZE.labels(topic, str(number)).set(stored.size if stored else 0)
         metrics.STORE_STOPPED.labels(topic, str(number)).set(0)

@@ -24,7 +24,7 @@ Deadlines = dict[str, int]
 OPEN_GRANTS = """
 SELECT
     grant_id, tenant, subject_id, resource_kind, resource_id, entitlement, resource_environment, source_system,
-    source_instance, removal_evidence, sharing, toUnixTimestamp64Micro(deadline) AS due,
+    source_instance, removal_evidence, sharing, toUnixTimestamp64Micro(deadline) AS deadline_us,
     toUnixTimestamp64Micro(given_recorded_at) AS given, toUnixTimestamp64Micro(stretch_recorded_at) AS stretch
 FROM
 (
@@ -37,7 +37,7 @@ WHERE source_system NOT IN {ending:Array(String)}
 """
 """Grants without a confirmed removal that may be overdue."""
 OPEN_FINDINGS = """
-SELECT rule, key, toUnixTimestamp64Micro(assumeNotNull(deadline)) AS due
+SELECT rule, key, toUnixTimestamp64Micro(assumeNotNull(deadline)) AS deadline_us
 FROM findings
 WHERE open AND deadline IS NOT NULL AND rule IN ('overdue', 'sweep_difference')
 """
@@ -75,7 +75,7 @@ def view_of_store(rows: Iterable[Mapping[str, Any]], policy: WatchPolicy, now: i
         access = Access(row["tenant"], row["subject_id"], row["resource_kind"], row["resource_id"], row["entitlement"])
         source = Source(row["source_system"], row["source_instance"])
         limits = lookup.limits(source, access, row["resource_environment"])
-        deadline = row["due"]
+        deadline = row["deadline_us"]
         if deadline is None:
             deadline = row["stretch"] + int(limits.max_seconds * SECOND) if limits.max_seconds is not None else NEVER
         ends_by_itself = "deadline" in limits.removal or row["removal_evidence"] in limits.removal

@@ -94,13 +94,13 @@ class Sweeper:
             view = compare.view_of_store(ask(compare.OPEN_GRANTS, **values), self._policy, now)
             open_findings: dict[str, compare.Deadlines] = {"overdue": {}, compare.RULE: {}}
             for row in ask(compare.OPEN_FINDINGS):
-                open_findings[row["rule"]][shorten(row["key"])] = row["due"]
+                open_findings[row["rule"]][shorten(row["key"])] = row["deadline_us"]
         if self._differences is None:
             self._differences = compare.Differences(open_findings[compare.RULE])
         found = open_findings["overdue"]
         opened, resolved = self._differences.compare(view, found)
         self._publish(
-            [compare.difference(self._deployment, (key, due), now, by=by) for key, due, by in opened]
+            [compare.difference(self._deployment, (key, deadline), now, by=by) for key, deadline, by in opened]
             + [compare.difference(self._deployment, grant, now, resolved=True) for grant in resolved]
         )
         DIFFERENCES.set(len(self._differences.open))

@@ -16,13 +16,13 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, Message
 from ...kafka.errors import PATIENCE, KafkaUnavailableError
 from ...kafka.offsets import end_offset, first_offset, wait_without_open_transaction
 from ...kafka.records import read_range
-from ...kafka.sealed_log import SealedLogs, SealedPartition
+from ...kafka.sealed_log import SealedBatchVerifier, SealedLogs
 from ...kafka.transactional_writer import TransactionalWriter
 from ...schemas.arrow import decode_values
 from ...schemas.catalog import SchemaCatalog
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from ...schemas.topics import WATCH_TOPIC, sealed
-from .core.judge import Record
+from .core.judge import KnownFindings
 from .findings import SYSTEM, Outgoing
 
 CHUNK = 5_000
@@ -46,22 +46,22 @@ class KafkaFindings:
         self._stopping = stopping
         self._writer: TransactionalWriter | None = None
 
-    def take_over(self) -> Record:
-        """Fence off the previous watch, and return the record of findings."""
+    def take_over(self) -> KnownFindings:
+        """Fence off the previous watch, and return the findings on record."""
         writer = TransactionalWriter(self._cluster, f"{self._deployment}-watch", stopping=self._stopping)
         writer.init()
         self._writer = writer
         wait_without_open_transaction(self._cluster, FINDINGS_TOPIC, 0)
-        record = Record()
+        known = KnownFindings()
         with self._logs.open(FINDINGS_TOPIC) as reader:
             events = reader.read_records()
             while chunk := list(islice(events, CHUNK)):
                 _, _, values, append_times = zip(*chunk, strict=True)
-                self._add(record, [value or b"" for value in values], list(append_times))
-        return record
+                self._add(known, [value or b"" for value in values], list(append_times))
+        return known
 
-    def _add(self, record: Record, values: list[bytes], append_times: list[int]) -> None:
-        """Add events to the record: those of the watch, and ``finding.closed``, which a person causes."""
+    def _add(self, known: KnownFindings, values: list[bytes], append_times: list[int]) -> None:
+        """Add events to the known findings: those of the watch, and ``finding.closed``, which a person causes."""
         rows = decode_values(pa.array(values, pa.binary()), append_times, self._catalog)
         errors = rows.column("decode_error").to_pylist()
         deadlines = rows.column("finding_deadline").cast(pa.int64()).to_pylist()
@@ -73,14 +73,14 @@ class KafkaFindings:
                 continue
             event_type, system, instance, rule, key = ((text or b"").decode() for text in columns)
             if event_type == "finding.closed" or (system, instance) == (SYSTEM, self._deployment):
-                record.add(event_type, (rule, key, deadline or 0), accept_index)
+                known.add(event_type, (rule, key, deadline or 0), accept_index)
 
-    def sealed_partition(self, start: int) -> SealedPartition:
+    def batch_verifier(self, start: int) -> SealedBatchVerifier:
         """Return the verifier of the sealed log of ``access.lifecycle``, with the head before a sealed record."""
         last = self._logs.last(LIFECYCLE_TOPIC, before=start)
         begin = first_offset(self._cluster, sealed(LIFECYCLE_TOPIC), 0)
         head = last.head if last is not None else None
-        return SealedPartition(self._logs, LIFECYCLE_TOPIC, 0, begin=begin, head=head)
+        return SealedBatchVerifier(self._logs, LIFECYCLE_TOPIC, 0, begin=begin, head=head)
 
     def sealed_records(self, start: int, end: int) -> Iterator[Message]:
         """Yield the committed records of the sealed topic with start <= offset < end."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from confluent_kafka import Message
 
-from ...kafka.sealed_log import SealedPartition, VerifiedBatch
+from ...kafka.sealed_log import SealedBatchVerifier, VerifiedBatch
 from ...ledger import batch as batches
 from ...ledger.batch import BatchError
 
@@ -18,17 +18,19 @@ from ...ledger.batch import BatchError
 class SealedInput:
     """Verifies delivered records in the order of the log.
 
-    ``partition`` is the verifier with the head before ``start``, the offset of the next record to read. ``read`` yields
+    ``verifier`` has the head before ``start``, the offset of the next record to read. ``read`` yields
     the committed records from one offset up to, but not including, another one.
     """
 
-    def __init__(self, partition: SealedPartition, start: int, read: Callable[[int, int], Iterable[Message]]) -> None:
-        self._partition, self._next, self._read = partition, start, read
+    def __init__(
+        self, verifier: SealedBatchVerifier, start: int, read: Callable[[int, int], Iterable[Message]]
+    ) -> None:
+        self._verifier, self._next, self._read = verifier, start, read
 
     @property
     def stopped(self) -> bool:
         """Whether a batch did not continue the log. No later record is accepted."""
-        return self._partition.stopped
+        return self._verifier.stopped
 
     def accept(self, record: Message) -> Iterator[VerifiedBatch]:
         """Yield the batches up to this record that were not yielded before. Skipped records are reported."""
@@ -42,7 +44,7 @@ class SealedInput:
         yield from self._verified(record)
 
     def _verified(self, record: Message) -> Iterator[VerifiedBatch]:
-        offset, verified = record.offset() or 0, self._partition.accept(record)
+        offset, verified = record.offset() or 0, self._verifier.accept(record)
         if verified is not None or offset == self._next:  # a skipped record must not hide unread ones before it
             self._next = offset + 1
         if verified is not None:
@@ -50,7 +52,7 @@ class SealedInput:
 
     def _continues(self, record: Message) -> bool:
         """Whether the batch claims to follow the head. Usually, only transaction markers are between two records."""
-        head = self._partition.head
+        head = self._verifier.head
         if head is None:
             return False
         try:

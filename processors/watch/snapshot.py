@@ -26,7 +26,7 @@ PART_ROWS = 8_000
 MAX_PART_BYTES = 1 << 20
 MANY_ROWS = 100_000
 """The fewest new facts that are worth a snapshot before its time."""
-FORMAT = "4-" + hashlib.sha256(f"{FACT_SCHEMA} {DECODED_SCHEMA}".encode()).hexdigest()[:16]
+FORMAT = "5-" + hashlib.sha256(f"{FACT_SCHEMA} {DECODED_SCHEMA}".encode()).hexdigest()[:16]
 """Identifies the format, content digests included. Snapshots of other formats are ignored."""
 _WRITE = pa.ipc.IpcWriteOptions(compression="zstd")
 
@@ -41,7 +41,7 @@ class Position:
 
     size: int = 0  # number of entries applied, in all epochs
     next_offset: int = 0  # offset in ``access.lifecycle`` after the last applied record
-    record: int = 0  # offset in the sealed topic of the next record to read
+    sealed_offset: int = 0  # offset in the sealed topic of the next record to read
     epoch: int = 0  # the current epoch
     before: int = 0  # how many of the entries are of earlier epochs
 

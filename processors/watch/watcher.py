@@ -104,22 +104,22 @@ class Watcher:
 
     async def take_over(self) -> None:
         """Begin to watch: from now on no other process can publish."""
-        record = await self._blocking(self._findings.take_over)
-        self.judge.resume(record)
+        known = await self._blocking(self._findings.take_over)
+        self.judge.restore(known)
         asked = self._boot()
         self._clock.start_from(await self._blocking(self._findings.time), asked)
         self._snapshot = await self._blocking(lambda: Snapshot.load(self._snapshots))
         self._position = self._snapshot.position
-        partition = await self._blocking(lambda: self._findings.sealed_partition(self.position))
-        self._input = SealedInput(partition, self.position, self._findings.sealed_records)
-        self._reported_faults.update(key for rule, key, _ in record.findings if rule == FAULT)
+        verifier = await self._blocking(lambda: self._findings.batch_verifier(self.position))
+        self._input = SealedInput(verifier, self.position, self._findings.sealed_records)
+        self._reported_faults.update(key for rule, key, _ in known.findings if rule == FAULT)
         self.resume()
-        log.info("watching", findings=len(record.findings), open=sum(record.findings.values()))
+        log.info("watching", findings=len(known.findings), open=sum(known.findings.values()))
 
     @property
     def position(self) -> int:
         """Offset in the sealed topic of the next record to read."""
-        return self._position.record
+        return self._position.sealed_offset
 
     def stand_by(self) -> None:
         """Publish nothing until ``resume``: another process may be watching."""
@@ -137,7 +137,7 @@ class Watcher:
         self._archive = FactArchive(snapshot)
         for table in self._archive.tables():
             await self._add_all(rows_of(table), self.judge.state.restore)
-        self.judge.state.resume(snapshot.position.size, snapshot.sources)
+        self.judge.state.restore_sources(snapshot.position.size, snapshot.sources)
         self.gate.advance(snapshot.position.next_offset)
         metrics.GRANTS.set(len(self.judge.state.grants))
         self._restored.set()
@@ -160,7 +160,7 @@ class Watcher:
         batch, at = found.batch, self._position
         epoch = split_origin(batch.origin)[1]
         if epoch > at.epoch:  # its entries and perhaps its offsets begin at 0 again
-            at = self._position = Position(at.size, 0, at.record, epoch, at.size)
+            at = self._position = Position(at.size, 0, at.sealed_offset, epoch, at.size)
             self.gate.restart()
         if batch.size <= at.entry:
             return
@@ -175,7 +175,7 @@ class Watcher:
             async with self._applying:
                 await self._add_all(rows, self.judge.add)
                 self._position = replace(
-                    at, size=at.before + batch.size, next_offset=batch.next_offset, record=found.offset + 1
+                    at, size=at.before + batch.size, next_offset=batch.next_offset, sealed_offset=found.offset + 1
                 )
                 self._archive.add(table)
         except Exception as error:

@@ -12,7 +12,7 @@ from typing import IO
 
 from ...base.errors import DependencyError
 
-VERSION = 4
+VERSION = 5
 BUSY_SECONDS = 30.0
 """How long a writer waits for another: channels, the reader and the command line write to one file."""
 
@@ -53,7 +53,7 @@ CREATE TABLE messages (
     state TEXT NOT NULL,
     text TEXT NOT NULL,
     created REAL NOT NULL,
-    due REAL NOT NULL,
+    send_at REAL NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
     failures INTEGER NOT NULL DEFAULT 0,
     refused_since REAL,

@@ -31,7 +31,7 @@ SET_BACK = 1.0
 LONGEST_WAIT = 1.0
 """Seconds after which a channel checks whether another process has enabled it."""
 _MESSAGE = (
-    "SELECT m.number, f.identity, m.change, m.state, m.due, f.ended_at IS NOT NULL, m.attempts, m.failures, "
+    "SELECT m.number, f.identity, m.change, m.state, m.send_at, f.ended_at IS NOT NULL, m.attempts, m.failures, "
     "m.refused_since, m.posts_left FROM messages m JOIN findings f ON f.number = m.finding "
 )
 
@@ -97,11 +97,11 @@ class Deliveries:
                 message = message_after(before, answer, self._rules, now, self._jitter())
                 changed.append(message)
                 ids += self._database.execute(
-                    "UPDATE messages SET state = ?, due = ?, attempts = ?, failures = ?, refused_since = ?, "
+                    "UPDATE messages SET state = ?, send_at = ?, attempts = ?, failures = ?, refused_since = ?, "
                     "posts_left = ?, note = ?, first_delivered = coalesce(first_delivered, ?) WHERE number = ? "
                     "RETURNING id",
                     (
-                        message.state, message.due, message.attempts, message.failures, message.refused_since,
+                        message.state, message.send_at, message.attempts, message.failures, message.refused_since,
                         message.posts_left, "" if delivered else answer.detail, now if delivered else None, number,
                     ),
                 ).fetchone()  # fmt: skip
@@ -134,10 +134,10 @@ class Deliveries:
             self._repeated[ids] = number, now
 
     def set_back(self, seconds: float) -> None:
-        """Shift all due times after the clock was set back by so much."""
+        """Shift all times of sending after the clock was set back by so much."""
         with transaction(self._database):
             self._database.execute(
-                "UPDATE messages SET due = due - ?1, refused_since = refused_since - ?1 "
+                "UPDATE messages SET send_at = send_at - ?1, refused_since = refused_since - ?1 "
                 "WHERE channel = ?2 AND state IN ('backlog', 'due', 'repeating')",
                 (seconds, self._channel),
             )
@@ -168,8 +168,8 @@ class Deliveries:
 
 
 def _message(row: sqlite3.Row) -> Message:
-    number, identity, change, state, due, ended, attempts, failures, refused_since, posts_left = row
-    return Message(number, identity, change, state, due, bool(ended), attempts, failures, refused_since, posts_left)
+    number, identity, change, state, send_at, ended, attempts, failures, refused_since, posts_left = row
+    return Message(number, identity, change, state, send_at, bool(ended), attempts, failures, refused_since, posts_left)
 
 
 class Worker(threading.Thread):

@@ -79,7 +79,7 @@ class Outbox:
                         state: State = "due" if self.caught_up else "backlog"
                         self._open_on(route, number, from_text(opened), state, now)
             self._database.execute(
-                "UPDATE messages SET state = 'due', due = ?, failures = 0, refused_since = NULL "
+                "UPDATE messages SET state = 'due', send_at = ?, failures = 0, refused_since = NULL "
                 "WHERE state = 'given_up' AND finding IN (SELECT number FROM findings WHERE ended_at IS NULL)",
                 (now,),
             )
@@ -145,7 +145,7 @@ class Outbox:
                     (now - first_start_hours * 3600,),
                     TOO_OLD,
                 )
-            self._database.execute("UPDATE messages SET state = 'due', due = ? WHERE state = 'backlog'", (now,))
+            self._database.execute("UPDATE messages SET state = 'due', send_at = ? WHERE state = 'backlog'", (now,))
             self._move(position)  # the backlog may have been empty
             self._database.execute("UPDATE position SET caught_up = 1")
         return {ENDED_BEFORE: ended, TOO_OLD: too_old}
@@ -167,7 +167,7 @@ class Outbox:
             )
             self._skip(f"state = 'due' AND channel = ? AND finding IN ({never_sent})", (channel, channel), ENDED_BEFORE)
             self._database.execute(
-                "UPDATE messages SET due = ?, failures = 0, refused_since = NULL "
+                "UPDATE messages SET send_at = ?, failures = 0, refused_since = NULL "
                 "WHERE channel = ? AND state IN ('due', 'repeating')",
                 (now, channel),
             )
@@ -281,9 +281,9 @@ class Outbox:
         note: str = "",
     ) -> None:
         self._database.execute(
-            "INSERT INTO messages (id, channel, finding, change, state, text, created, due, posts_left, note) "
+            "INSERT INTO messages (id, channel, finding, change, state, text, created, send_at, posts_left, note) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, "
-            "text = excluded.text, created = excluded.created, due = excluded.due, attempts = 0, failures = 0, "
+            "text = excluded.text, created = excluded.created, send_at = excluded.send_at, attempts = 0, failures = 0, "
             "refused_since = NULL, note = '' WHERE messages.note = ?",
             (
                 message_id(finding, channel),

@@ -33,7 +33,7 @@ class DeliveryRules:
 
     @property
     def longest_pause(self) -> float:
-        """The longest possible pause. A due time further ahead was set before the clock was set back."""
+        """The longest possible pause. A time of sending further ahead was set before the clock was set back."""
         return max(self.cap, LONGEST_RETRY_AFTER if self.repeat is None else self.repeat)
 
 
@@ -45,7 +45,7 @@ class Message:
     identity: str  # of the finding
     change: Change
     state: State
-    due: float
+    send_at: float
     ended: bool = False  # whether the finding has ended
     attempts: int = 0
     failures: int = 0  # since the last successful delivery
@@ -85,10 +85,10 @@ def plan(messages: Sequence[Message], channel: ChannelState, rules: DeliveryRule
         blocked = first_unsent.get(message.identity, message.number) < message.number
         if message.state == "backlog" or blocked:
             continue
-        if message.due <= now or message.due > latest:
+        if message.send_at <= now or message.send_at > latest:
             ready.append(message)
         else:
-            look_again = min(look_again, message.due)
+            look_again = min(look_again, message.send_at)
     if not ready:
         return Plan((), look_again)
     if now < channel.paused_until <= latest:
@@ -105,7 +105,7 @@ def message_after(message: Message, answer: Answer, rules: DeliveryRules, now: f
     if answer.delivery is Delivery.delivered:
         return _delivered(replace(tried, failures=0, refused_since=None), rules, now)
     tried = replace(tried, failures=message.failures + 1)
-    tried = replace(tried, due=now + _pause(tried.failures, rules, rules.cap, answer.retry_after, jitter))
+    tried = replace(tried, send_at=now + _pause(tried.failures, rules, rules.cap, answer.retry_after, jitter))
     if answer.delivery is Delivery.rejected:
         since = message.refused_since if message.refused_since is not None else now
         given_up = now - since >= rules.give_up
@@ -117,9 +117,9 @@ def _delivered(message: Message, rules: DeliveryRules, now: float) -> Message:
     if rules.repeat is None or message.change == "acknowledged":
         return replace(message, state="done")
     if message.change == "opened":
-        return replace(message, state="done" if message.ended else "repeating", due=now + rules.repeat)
+        return replace(message, state="done" if message.ended else "repeating", send_at=now + rules.repeat)
     left = message.posts_left - 1
-    return replace(message, state="repeating" if left > 0 else "done", posts_left=left, due=now + rules.repeat)
+    return replace(message, state="repeating" if left > 0 else "done", posts_left=left, send_at=now + rules.repeat)
 
 
 def channel_after(

@@ -32,7 +32,7 @@ def watched(pipeline: Pipeline) -> Iterator[None]:
 
     def watch() -> None:
         while not over.wait(0.2):
-            pipeline.watch()
+            pipeline.restart_failed()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

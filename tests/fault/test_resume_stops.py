@@ -292,7 +292,7 @@ def test_a_topic_replaced_under_a_running_sealer_stops_its_log(make: Callable[..
     Load(pipeline.cluster, 400, 2000, seed=9, odd=False).start().finish()
 
     def stopped() -> bool:
-        pipeline.watch()
+        pipeline.restart_failed()
         return pipeline.metric("seal", "grantledger_seal_stopped") == 1 and '"topic_replaced"' in pipeline.log("seal")
 
     wait_for(stopped, "the log is stopped")

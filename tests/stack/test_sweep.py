@@ -125,7 +125,7 @@ def ask(data_dir: Path, sql: str, **values: object) -> list[dict[str, Any]]:
         sql = re.sub("{" + name + ":[^}]*}", str(value), sql)
     done = invoke("query", "-", "--format", "JSONEachRow", "--data", str(data_dir), stdin=sql)
     assert done.exit_code == 0, done.stderr
-    numbers = ("due", "given", "stretch", "sharing")
+    numbers = ("deadline_us", "given", "stretch", "sharing")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     return [
         {name: int(value) if name in numbers and value is not None else value for name, value in row.items()}

@@ -154,7 +154,7 @@ class Supervision:
         """Record which processes have ended, and restart them after a pause, as ``up`` does."""
         for name, child in list(children.items()):
             before, code = child.restarts, child.exit_code
-            child.watch()
+            child.restart_if_failed()
             if child.restarts > before and code is not None:
                 self.ends.setdefault(name, []).append(code)
 

@@ -67,7 +67,7 @@ def wait_until_stored(pipeline: Pipeline, limit: float = 120.0, *, watch: bool =
         nonlocal counted
         store = pipeline.children["store"]
         if watch:
-            pipeline.watch()
+            pipeline.restart_failed()
         elif not store.alive():
             raise AssertionError(f"the store ended with {store.exit_code}: {store.last_error()}")
         before, counted = counted, pipeline.metric("store", "grantledger_stored_log_size_entries")

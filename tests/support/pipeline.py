@@ -146,10 +146,10 @@ class Pipeline:
             if name in self.children:
                 self.children[name].stop()
 
-    def watch(self) -> None:
+    def restart_failed(self) -> None:
         """Restart processes that have ended, as the supervisor does."""
         for child in self.children.values():
-            child.watch()
+            child.restart_if_failed()
 
     def log(self, name: str) -> str:
         return self.children[name].log_path.read_text("utf-8", "replace")

@@ -92,7 +92,7 @@ def test_a_long_rest_that_is_asked_for_ends_no_open_alert() -> None:
     asked, state, once = Answer(Delivery.retry, 503, "", 3600.0), DeliveryRules(repeat=60.0, cap=60.0), DeliveryRules()
     message = Message(1, "a", "opened", "repeating", 0.0)
     for rules, due in ((state, 60.0), (once, 3600.0)):
-        assert message_after(message, asked, rules, 0.0, 1.0).due == due
+        assert message_after(message, asked, rules, 0.0, 1.0).send_at == due
         assert channel_after(ChannelState(), asked, rules, 0.0, 1.0).paused_until == due
 
 

@@ -22,7 +22,7 @@ from grantledger.webhooks.answer import Answer, Delivery
 
 RULES = DeliveryRules(backoff=1.0, cap=300.0, give_up=100.0)
 STATES = DeliveryRules(repeat=60.0, batch=3)
-FRESH = Message(1, "a", "opened", "due", due=0.0)
+FRESH = Message(1, "a", "opened", "due", send_at=0.0)
 AGAIN = Answer(Delivery.retry, 503, "answered 503")
 REFUSED = Answer(Delivery.rejected, 400, "answered 400")
 ACCEPTED = Answer(Delivery.delivered, 200, "answered 200")
@@ -32,7 +32,7 @@ def test_pauses_double_up_to_the_cap_and_a_success_forgets_them() -> None:
     message, pauses = FRESH, []
     for _ in range(11):
         message = message_after(message, AGAIN, RULES, 1000.0, jitter=1.0)
-        pauses.append(message.due - 1000.0)
+        pauses.append(message.send_at - 1000.0)
     assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
     assert message.attempts == 11
     assert message_after(replace(message, state="repeating"), ACCEPTED, STATES, 0.0, 1.0).failures == 0
@@ -42,12 +42,12 @@ def test_pauses_double_up_to_the_cap_and_a_success_forgets_them() -> None:
 def test_jitter_takes_at_most_half_of_a_pause(failures: int, jitter: float) -> None:
     tried = message_after(replace(FRESH, failures=failures), AGAIN, RULES, 0.0, jitter)
     whole = min(300.0, 2.0 ** min(failures, 30))
-    assert whole / 2 <= tried.due <= whole
+    assert whole / 2 <= tried.send_at <= whole
 
 
 def test_retry_after_is_waited_out_by_the_message_and_by_its_channel() -> None:
     busy = Answer(Delivery.retry, 429, "answered 429", retry_after=120.0)
-    assert message_after(FRESH, busy, RULES, 1000.0, 0.0).due == 1120.0
+    assert message_after(FRESH, busy, RULES, 1000.0, 0.0).send_at == 1120.0
     standing = channel_after(ChannelState(), busy, RULES, 1000.0, 0.0)
     assert standing.paused_until == 1120.0
     waiting = plan([replace(FRESH, number=2)], standing, RULES, 1100.0)

@@ -49,10 +49,10 @@ def test_a_crash_loop_is_in_trouble_until_a_healthy_minute(clock: Clock, tmp_pat
     assert child.trouble is None
     for times in ("once", "2 times"):
         die(child, 1, "disk full")
-        child.watch()
+        child.restart_if_failed()
         assert child.trouble == "store is down: disk full"
         clock.now += 20.0
-        child.watch()
+        child.restart_if_failed()
         assert child.alive() and child.trouble == f"store was restarted {times}: disk full"
     clock.now += 59.0
     assert child.trouble is not None
@@ -64,9 +64,9 @@ def test_a_wrong_setting_is_not_restarted(clock: Clock, tmp_path: Path) -> None:
     child = Child(ChildSpec("seal", ("run", "seal")), tmp_path, {})
     child.start()
     die(child, 2, "no key")
-    child.watch()
+    child.restart_if_failed()
     clock.now += 1000.0
-    child.watch()
+    child.restart_if_failed()
     assert not child.alive() and child.trouble == "seal has stopped: no key"
 
 
@@ -76,6 +76,6 @@ def test_a_process_that_ends_is_done_only_if_it_may(clock: Clock, tmp_path: Path
         child.start()
         die(child, 0, "")
         for _ in range(2):
-            child.watch()
+            child.restart_if_failed()
             clock.now += 1.0
         assert (child.trouble is None, child.alive()) == (ends, not ends)

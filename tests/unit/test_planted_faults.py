@@ -90,7 +90,7 @@ def test_the_rhythm_of_batches_and_looks_changes_nothing(policy: WatchPolicy) ->
 
 
 def no_grace(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Period, "due", lambda period, limits: max(period.deadline, period.activation.append))
+    patch.setattr(Period, "overdue_after", lambda period, limits: max(period.deadline, period.activation.append))
 
 
 def each_grant_for_itself(patch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from grantledger.kafka.cluster import Cluster
-from grantledger.kafka.sealed_log import SealedLogProblem, SealedLogs, SealedPartition
+from grantledger.kafka.sealed_log import SealedBatchVerifier, SealedLogProblem, SealedLogs
 from grantledger.kafka.sealed_log_findings import finding_about
 from grantledger.ledger.batch import SealedBatch, encode
 from grantledger.ledger.entry import NO_HEADERS
@@ -34,14 +34,16 @@ class Record:
         return 2, 1_700_000_000_000 + self.number
 
 
-def read(*values: bytes | None, begin: int = 0) -> tuple[list[SealedBatch], list[SealedLogProblem], SealedPartition]:
+def read(
+    *values: bytes | None, begin: int = 0
+) -> tuple[list[SealedBatch], list[SealedLogProblem], SealedBatchVerifier]:
     problems: list[SealedLogProblem] = []
     keys = LogKeys.single(SIGNER.public_key)
-    partition = SealedPartition(
+    verifier = SealedBatchVerifier(
         SealedLogs(Cluster({}), "test.example", keys, problems.append), TOPIC, PARTITION, begin=begin
     )
-    found = [partition.accept(Record(offset, value)) for offset, value in enumerate(values, begin)]  # type: ignore[arg-type]
-    return [verified.batch for verified in found if verified is not None], problems, partition
+    found = [verifier.accept(Record(offset, value)) for offset, value in enumerate(values, begin)]  # type: ignore[arg-type]
+    return [verified.batch for verified in found if verified is not None], problems, verifier
 
 
 def test_a_sound_log_is_read_without_a_problem() -> None:
@@ -70,22 +72,22 @@ def test_a_signed_batch_that_does_not_continue_the_log_stops_the_partition() -> 
 def test_reading_continues_after_the_last_record_with_a_valid_note() -> None:
     problems: list[SealedLogProblem] = []
     keys = LogKeys.single(SIGNER.public_key)
-    partition = SealedPartition(SealedLogs(Cluster({}), "test.example", keys, problems.append), TOPIC, PARTITION)
+    verifier = SealedBatchVerifier(SealedLogs(Cluster({}), "test.example", keys, problems.append), TOPIC, PARTITION)
     records = [Record(offset, value) for offset, value in enumerate([*map(encode, BATCHES[:2]), b"no batch", None])]
-    found = partition.start_after(reversed(records))  # type: ignore[arg-type]
+    found = verifier.start_after(reversed(records))  # type: ignore[arg-type]
     assert found is not None and (found.batch, found.offset, found.head.size) == (BATCHES[1], 1, 8)
     assert [(problem.rule, problem.offset) for problem in problems] == [
         ("sealed_record_invalid", 3), ("sealed_record_invalid", 2)
     ]  # fmt: skip
-    verified = partition.accept(Record(4, encode(BATCHES[2])))  # type: ignore[arg-type]
-    assert verified is not None and verified.head.size == 12 and not partition.stopped
+    verified = verifier.accept(Record(4, encode(BATCHES[2])))  # type: ignore[arg-type]
+    assert verified is not None and verified.head.size == 12 and not verifier.stopped
 
 
 def test_a_log_whose_first_batches_are_missing_is_read_only_where_retention_deleted_them() -> None:
     rest = [encode(batch) for batch in BATCHES[1:]]
     assert read(*rest, begin=3)[0] == BATCHES[1:]
-    found, problems, partition = read(*rest)
-    assert found == [] and partition.stopped and problems[0].rule == "sealed_log_discontinuous"
+    found, problems, verifier = read(*rest)
+    assert found == [] and verifier.stopped and problems[0].rule == "sealed_log_discontinuous"
 
 
 def test_readers_with_different_heads_report_one_finding() -> None:

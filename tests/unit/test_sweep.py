@@ -22,20 +22,20 @@ def open_grant(name: str, **more: Any) -> dict[str, Any]:
          "source_system", "source_instance", "removal_evidence"),
         "",
     )  # fmt: skip
-    return {**given, "grant_id": name, "sharing": 1, "due": NOON, "given": NOON, "stretch": NOON, **more}
+    return {**given, "grant_id": name, "sharing": 1, "deadline_us": NOON, "given": NOON, "stretch": NOON, **more}
 
 
 @pytest.mark.parametrize("name", ["x" * 3_000_000, "\0" * 3_000_000, "é" * 501, "", "\0", "\ufffd"])
 @pytest.mark.parametrize("deadline", [NOON, -(1 << 63), 0])
 def test_a_difference_about_any_grant_fits_into_a_record(name: str, deadline: int) -> None:
-    view = view_of_store([open_grant(name, due=deadline)], WatchPolicy(), NOON + 3600 * SECOND)
+    view = view_of_store([open_grant(name, deadline_us=deadline)], WatchPolicy(), NOON + 3600 * SECOND)
     differences = Differences()
     assert differences.compare(view, {}) == ([], [])
-    [(grant_id, due, by)], [] = differences.compare(view, {})
-    event = difference("test", (grant_id, due), NOON, by=by)
+    [(grant_id, deadline, by)], [] = differences.compare(view, {})
+    event = difference("test", (grant_id, deadline), NOON, by=by)
     assert len(EventEncoder().encode(event)) + len(event.key) < FITS
-    known = Differences({shorten(grant_id): due})
-    assert known.compare(view, {shorten(name): due}) == ([], [(grant_id, due)])
+    known = Differences({shorten(grant_id): deadline})
+    assert known.compare(view, {shorten(name): deadline}) == ([], [(grant_id, deadline)])
 
 
 def test_names_that_are_cut_stay_apart() -> None:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from grantledger.base.errors import EXIT_STOPPED
 from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.errors import KafkaUnavailableError
-from grantledger.kafka.sealed_log import SealedLogProblem, SealedLogs, SealedLogStoppedError, SealedPartition
+from grantledger.kafka.sealed_log import SealedBatchVerifier, SealedLogProblem, SealedLogs, SealedLogStoppedError
 from grantledger.ledger import batch as batches
 from grantledger.ledger.entry import Genesis, encode_headers
 from grantledger.ledger.keys import LocalSigner, LogKeys
@@ -83,15 +83,17 @@ class Paper(MemorySnapshots):
         self.next_record += 2
         return self.sealed_log[message.offset]
 
-    def sealed_partition(self, start: int) -> SealedPartition:
+    def batch_verifier(self, start: int) -> SealedBatchVerifier:
         def note(problem: SealedLogProblem) -> None:
             self.problems.append((problem.rule, problem.offset))
 
         keys = LogKeys.single(SIGNER.public_key)
-        partition = SealedPartition(SealedLogs(Cluster({}), "test", keys, note), LIFECYCLE_TOPIC, 0, begin=self.begin)
-        partition.start_after(reversed(list(self.sealed_records(0, start))))
+        verifier = SealedBatchVerifier(
+            SealedLogs(Cluster({}), "test", keys, note), LIFECYCLE_TOPIC, 0, begin=self.begin
+        )
+        verifier.start_after(reversed(list(self.sealed_records(0, start))))
         self.reads.clear()
-        return partition
+        return verifier
 
     def sealed_records(self, start: int, end: int) -> Iterator[Message]:
         if self.unreachable:

@@ -130,7 +130,7 @@ def test_a_source_of_any_name_is_judged_and_kept() -> None:
     judge = state_of(given(0, 0, 100, source=Source("a/b", "c/d")), policy=WatchPolicy(source=(SILENT,)))
     assert said(judge, 51 * SECOND) == [("opened", "source_silent")]
     again = Judge(WatchPolicy(source=(SILENT,)))
-    again.state.resume(1, [one.to_json() for one in judge.state.sources.values()])
+    again.state.restore_sources(1, [one.to_json() for one in judge.state.sources.values()])
     assert [one.to_json() for one in again.state.sources.values()] == [
         one.to_json() for one in judge.state.sources.values()
     ]

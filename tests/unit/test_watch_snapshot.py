@@ -57,7 +57,7 @@ class Restarting:
         self.position = snapshot.position
         self.archive = FactArchive(snapshot)
         restore(self.judge, self.archive, snapshot)
-        for number in range(self.position.record, len(self.batches)):
+        for number in range(self.position.sealed_offset, len(self.batches)):
             self.read_again += 1
             self.take(number)
             if self.archive.new_rows and number % 5 == 0:
@@ -114,8 +114,8 @@ class Restarting:
 def restore(judge: Judge, archive: FactArchive, snapshot: Snapshot) -> None:
     for table in archive.tables():
         for fact in facts_from(rows_of(table)):
-            judge.state.restore(fact)
-    judge.state.resume(snapshot.position.size, snapshot.sources)
+            judge.state.restore_sources(fact)
+    judge.state.restore_sources(snapshot.position.size, snapshot.sources)
 
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])

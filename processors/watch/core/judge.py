@@ -27,7 +27,7 @@ Identity = tuple[str, str, int]
 
 
 @dataclass(slots=True)
-class Record:
+class KnownFindings:
     """The findings on record, each open or not, and the entries that people accepted of conflicting events."""
 
     findings: dict[Identity, bool] = field(default_factory=dict)
@@ -94,13 +94,13 @@ class Judge:
         """Heap of times at which entities are to be judged again."""
         self._source_times: dict[str, int] = {}
         """The earliest scheduled time per source: each event postpones it, and old times must not pile up."""
-        self.resume(Record(dict(known or {})))
+        self.restore(KnownFindings(dict(known or {})))
 
-    def resume(self, record: Record) -> None:
-        """Continue from the record, before any fact is added."""
-        self.state.accepted.update(record.accepted)
-        self.known.update(record.findings)
-        for identity, is_open in record.findings.items():
+    def restore(self, known: KnownFindings) -> None:
+        """Continue with the findings on record, before any fact is added."""
+        self.state.accepted.update(known.accepted)
+        self.known.update(known.findings)
+        for identity, is_open in known.findings.items():
             entity = entity_of_finding(*identity[:2])
             if is_open and entity is not None:
                 self._open.setdefault(entity, set()).add(identity)
@@ -232,8 +232,9 @@ class Judge:
         Only a grant without a deadline, or with one in the future, can come back under the same identity.
         """
         periods = grant.periods(self.state.limits_of(grant))
-        names = {one.name for one in periods if one.name == 0 or one.name > self.judged_until}
-        return any((rule, grant.grant_id, name) in self.known for rule in EARLY_RULES for name in names)
+        deadlines = {one.finding_deadline for one in periods}
+        lasting = {one for one in deadlines if one == 0 or one > self.judged_until}
+        return any((rule, grant.grant_id, one) in self.known for rule in EARLY_RULES for one in lasting)
 
     def candidates(self, entity: Entity) -> Iterator[Candidate]:
         """Return everything that is, was or will be wrong with an entity."""

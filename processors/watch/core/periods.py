@@ -83,9 +83,9 @@ class Period(NamedTuple):
     deadline: int  # when access must have ended, or ``NEVER``
     superseded: int  # append time of the next activation or extension, or ``NEVER``
     removals: tuple[Removal, ...]
-    name: int
-    """Distinguishes its findings from those of the grant's other periods: the deadline, or 0 without one; the append
-    time of the activation if an earlier period had the same deadline."""
+    finding_deadline: int
+    """The deadline in its findings, unlike that of any other period: its own, or 0 without one. If an earlier
+    period had the same, the append time of its activation."""
     late: bool = False
     """Already over when it was reported: by the source's clock, a removal earlier in the log came after it."""
 
@@ -107,13 +107,13 @@ class Period(NamedTuple):
         counting = (one for one in self.removals if one.evidence in limits.removal)
         return next((one.left for one in counting), NEVER)
 
-    def due(self, limits: AccessLimits) -> int:
+    def overdue_after(self, limits: AccessLimits) -> int:
         """Return the last moment at which a removal is on time. If the grant arrived late, it counts from then."""
         return add_grace(max(self.deadline, self.activation.append), limits)
 
     def cover(self, limits: AccessLimits) -> tuple[int, int]:
         """Return from when to when it rightly gives its subject the access."""
-        return self.activation.append, min(self.removed(limits), self.superseded, self.due(limits))
+        return self.activation.append, min(self.removed(limits), self.superseded, self.overdue_after(limits))
 
     @property
     def best_evidence(self) -> str:
@@ -155,7 +155,7 @@ def periods_of(activations: Sequence[Activation], removals: Sequence[Removal], l
     live, periods = _assign_removals(activations, removals, limits)
     first: Activation | None = None
     before: Period | None = None
-    names: set[int] = set()
+    deadlines: set[int] = set()
     for at, (activation, own) in enumerate(live):
         if before is not None and before.removed(limits) <= activation.append:
             first = None
@@ -165,9 +165,10 @@ def periods_of(activations: Sequence[Activation], removals: Sequence[Removal], l
         if before is not None and before.is_repeated_by(activation, deadline, limits):
             before = periods[-1] = before._replace(superseded=superseded, removals=(*before.removals, *own))
         else:
-            name = activation.append if deadline in names else 0 if deadline == NEVER else deadline
-            names.add(deadline)
-            before = Period(activation, first, deadline, superseded, tuple(own), name)
+            own_deadline = 0 if deadline == NEVER else deadline
+            finding_deadline = activation.append if deadline in deadlines else own_deadline
+            deadlines.add(deadline)
+            before = Period(activation, first, deadline, superseded, tuple(own), finding_deadline)
             periods.append(before)
     return periods
 

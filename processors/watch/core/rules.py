@@ -70,7 +70,7 @@ def grant_candidates(
             yield from _too_long(grant, period, limits.max_seconds, over)
         if period.deadline == NEVER:
             evidence = {"index": period.activation.index}
-            yield _about("no_deadline", grant, period.name, (period.activation.append, over), evidence)
+            yield _about("no_deadline", grant, period.finding_deadline, (period.activation.append, over), evidence)
         if limits.approvals and not period.activation.extended:
             yield from _no_approval(grant, period, request, limits, removed)
     # Some tools use one id for request and grant: then the two share one finding, and the first decision counts.
@@ -124,19 +124,19 @@ def _overdue(
     alone: bool,
 ) -> Iterator[Candidate]:
     """Judge a deadline: access is overdue if nothing ended it (``over``) by the deadline plus the grace."""
-    due = period.due(limits)
+    due = period.overdue_after(limits)
     if due < over:  # while another grant of this access lasts, the access may still be there
         due = covered_until(due)
     if due == NEVER:
         return
     yield Candidate(
-        "overdue", grant.grant_id, period.name, due, over, (_lateness_evidence, grant, period, limits, over)
+        "overdue", grant.grant_id, period.finding_deadline, due, over, (_lateness_evidence, grant, period, limits, over)
     )
     # Before the grace is over, only if no other grant can cover the access meanwhile.
     if alone and (limits.revoke == "deadline" or (limits.revoke == "auto" and not period.activation.native)):
         due = max(period.deadline, period.activation.append)
     if limits.revoke != "never":
-        yield Candidate(REVOKE, grant.grant_id, period.name, due, over, (_access_evidence, grant))
+        yield Candidate(REVOKE, grant.grant_id, period.finding_deadline, due, over, (_access_evidence, grant))
 
 
 def _without_grant(session: Session, opens: int, evidence: Mapping[str, object]) -> Candidate:
@@ -148,7 +148,7 @@ def _session_spans(grant: Grant, limits: AccessLimits) -> Iterator[tuple[int, in
     """Yield (from, until, deadline) of each span in which sessions may run: adjacent periods form one span."""
     span: tuple[int, int, int] | None = None
     for period in sorted(grant.periods(limits), key=lambda one: one.activation.index):
-        end = min(add_grace(period.removed(limits), limits), period.due(limits))
+        end = min(add_grace(period.removed(limits), limits), period.overdue_after(limits))
         deadline = 0 if period.deadline == NEVER else period.deadline
         begin = period.activation.append
         if span is None or begin > span[1]:
@@ -170,7 +170,7 @@ def _lateness_evidence(grant: Grant, period: Period, limits: AccessLimits, over:
     evidence = {**_access_evidence(grant), "removal": period.best_evidence or "not reported"}
     if over < NEVER:
         evidence["late_seconds"] = (min(over, period.left(limits)) - period.deadline) / SECOND
-    if period.name != period.deadline:
+    if period.finding_deadline != period.deadline:
         evidence["deadline"] = period.deadline
     return evidence
 
@@ -179,14 +179,16 @@ def _unconfirmed(grant: Grant, period: Period, limits: AccessLimits, over: int) 
     weak = next((one for one in period.removals if one.evidence not in limits.removal), None)
     if weak is not None:
         opens = max(weak.append, period.activation.append) + _micros(limits.confirm_wait_seconds)
-        yield _about("removal_unconfirmed", grant, period.name, (opens, over), {"evidence": weak.evidence})
+        yield _about("removal_unconfirmed", grant, period.finding_deadline, (opens, over), {"evidence": weak.evidence})
 
 
 def _too_long(grant: Grant, period: Period, longest: float, over: int) -> Iterator[Candidate]:
     begin = min(period.first.starts, period.first.append)
     if period.deadline > begin + _micros(longest):
         evidence = {"allowed_seconds": longest, "seconds": (period.deadline - begin) / SECOND}
-        yield _about("extended_beyond_policy", grant, period.name, (period.activation.append, over), evidence)
+        yield _about(
+            "extended_beyond_policy", grant, period.finding_deadline, (period.activation.append, over), evidence
+        )
 
 
 def _no_approval(

@@ -97,7 +97,7 @@ class AccessState:
             if fact.request_id in self.grants:
                 self.mark("grant", fact.request_id)
 
-    def resume(self, size: int, histories: Iterable[dict[str, Any]]) -> None:
+    def restore_sources(self, size: int, histories: Iterable[dict[str, Any]]) -> None:
         """Continue after a snapshot of so many entries, all facts of which were restored."""
         self.size = size
         for stored in histories:

@@ -1,4 +1,4 @@
-"""Decisions of people as sealed events: a finding acknowledged or closed, a payload erased."""
+"""Events that people cause by command: a finding acknowledged or closed, a payload erased."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..schemas.event import Actor, Event, Finding, IssuingSource, Resource, Sour
 SYSTEM = "grantledger"
 
 
-def decide_finding(
+def settle_finding(
     cluster: Cluster,
     deployment: str,
     finding: Mapping[str, Any],
-    decision: Literal["acknowledged", "closed"],
+    status: Literal["acknowledged", "closed"],
     *,
     person: str,
     reason: str,
@@ -39,7 +39,7 @@ def decide_finding(
     issuer = IssuingSource(finding["grant_source_system"], finding["grant_source_instance"])
     resource = Resource(finding["resource_kind"], finding["resource_id"], text("resource_environment"))
     event = Event(
-        event_type=f"finding.{decision}",
+        event_type=f"finding.{status}",
         occurred_at=now,
         source=Source(SYSTEM, deployment, f"{rule}:{key}:{deadline}:{now.isoformat()}", "decision"),
         subject=Subject(finding["subject_id"] or key),
