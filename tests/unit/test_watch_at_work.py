@@ -25,7 +25,7 @@ from grantledger.processors.policy import AccessLimits, WatchPolicy
 from grantledger.processors.watch import decoding
 from grantledger.processors.watch.app import DeliveredRecord
 from grantledger.processors.watch.clock import Clock
-from grantledger.processors.watch.core.judge import Judge, Record
+from grantledger.processors.watch.core.judge import Judge, KnownFindings
 from grantledger.processors.watch.findings import FindingEvents, Outgoing
 from grantledger.processors.watch.kafka_findings import KafkaFindings
 from grantledger.processors.watch.snapshot import PART_ROWS, Snapshot
@@ -67,17 +67,17 @@ class Paper(MemorySnapshots):
         self.only_markers = False
         self.deaf = False
 
-    def take_over(self) -> Record:
-        record = Record()
+    def take_over(self) -> KnownFindings:
+        known = KnownFindings()
         for _, event in self.said:
             finding = event.finding
             assert finding is not None
             deadline = round(finding.deadline.timestamp() * SECOND) if finding.deadline else 0
-            record.add(event.event_type, (finding.rule, finding.key, deadline), finding.accept_index)
-        return record
+            known.add(event.event_type, (finding.rule, finding.key, deadline), finding.accept_index)
+        return known
 
     def append(self, value: bytes) -> Message:
-        """Append a record to the sealed topic; a transaction marker follows it."""
+        """Append a known to the sealed topic; a transaction marker follows it."""
         message = FaustMessage(value=value, offset=self.next_record, timestamp=0.0, timestamp_type=1)
         self.sealed_log[self.next_record] = cast(Message, DeliveredRecord(message))
         self.next_record += 2

@@ -114,7 +114,7 @@ class Restarting:
 def restore(judge: Judge, archive: FactArchive, snapshot: Snapshot) -> None:
     for table in archive.tables():
         for fact in facts_from(rows_of(table)):
-            judge.state.restore_sources(fact)
+            judge.state.restore(fact)
     judge.state.restore_sources(snapshot.position.size, snapshot.sources)
 
 
