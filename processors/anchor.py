@@ -16,7 +16,7 @@ import structlog
 from ..base.errors import StoppedError
 from ..kafka.errors import raised_for_people
 from ..kafka.identity import identify_topics
-from ..kafka.offsets import first_offset
+from ..kafka.offsets import end_offsets, first_offset
 from ..kafka.records import last_record
 from ..kafka.sealed_log import SealedLogs, SealedLogStoppedError
 from ..kafka.transactional_writer import TransactionalWriter
@@ -39,7 +39,7 @@ from ..ledger.merkle import Frontier
 from ..ledger.note import Checkpoint
 from ..schemas.codec import EventEncoder
 from ..schemas.event import FINDINGS_TOPIC
-from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, RECEIPTS_TOPIC
+from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, RECEIPTS_TOPIC, SEALED_TOPICS, sealed
 from . import metrics
 from .notices import ANCHOR, finding_opened
 from .resume import contradicts
@@ -69,6 +69,8 @@ class Anchorer:
         self._frontier = Frontier()
         self._anchored: dict[str, Checkpoint] = {}
         """The heads in the last anchor, by origin without the epoch."""
+        self._heads_at: dict[tuple[str, bytes, int], Checkpoint | None] = {}
+        """The verified heads, by log, id and end of its sealed topic: one that did not grow is not read again."""
         self._stopped: dict[str, str] = {}
         """Why a log is not anchored, by origin without the epoch."""
         self._stop = threading.Event()
@@ -138,15 +140,22 @@ class Anchorer:
         """
         heads = dict(self._anchored)
         stopped = dict.fromkeys(heads, "its partition does not exist any more")
-        for topic, identity in identify_topics(self._cluster, INPUT_TOPICS).items():
-            for partition in range(identity.partitions):
-                log_name = f"{self._deployment}/{topic}/{partition}"
-                stopped.pop(log_name, None)
-                try:
-                    if (head := self._head(log_name, topic, partition)) is not None:
-                        heads[log_name] = head
-                except SealedLogStoppedError as error:
-                    stopped[log_name] = str(error)
+        topics = identify_topics(self._cluster, (*INPUT_TOPICS, *SEALED_TOPICS))
+        logs = [(topic, partition) for topic in INPUT_TOPICS for partition in range(topics[topic].partitions)]
+        ends = end_offsets(self._cluster, [(sealed(topic), partition) for topic, partition in logs])
+        read: dict[tuple[str, bytes, int], Checkpoint | None] = {}
+        for topic, partition in logs:
+            log_name = f"{self._deployment}/{topic}/{partition}"
+            stopped.pop(log_name, None)
+            at = (log_name, topics[sealed(topic)].topic_id, ends[sealed(topic), partition])
+            try:
+                read[at] = self._heads_at[at] if at in self._heads_at else self._head(log_name, topic, partition)
+            except SealedLogStoppedError as error:
+                stopped[log_name] = str(error)
+                continue
+            if (head := read[at]) is not None:
+                heads[log_name] = head
+        self._heads_at = read
         for log_name in stopped.keys() - self._stopped.keys():
             self._report(log_name, stopped[log_name])
         self._stopped = stopped

@@ -12,6 +12,7 @@ import pytest
 
 from grantledger.runtime.broker import LocalBroker
 from support.pipeline import Pipeline
+from support.shared_broker import RunningBroker, shared_broker
 
 # The same examples every time, and no time limit per example. GRANTLEDGER_TEST_SLOW tries more.
 hypothesis.settings.register_profile("quick", deadline=None, derandomize=True, max_examples=60)
@@ -21,6 +22,7 @@ hypothesis.settings.load_profile("slow" if os.environ.get("GRANTLEDGER_TEST_SLOW
 LONGEST = {"test_up", "test_broker", "test_enforce", "test_store_faults", "test_resume_stops", "test_watch_standby"}
 """Files that take longest: many starts of brokers or processes."""
 _numbers = itertools.count(1)
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "test")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -53,13 +55,17 @@ def samples() -> Path:
     return folder
 
 
+def shared_folder(factory: pytest.TempPathFactory) -> Path:
+    """Return the temporary folder of all test processes of this run."""
+    own = factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
-    """The broker of this test process. Tests that stop it use ``own_broker``."""
-    running = LocalBroker(tmp_path_factory.mktemp("broker"))
-    running.start()
-    yield running
-    running.kill()  # nothing reads its data again, and a clean stop takes seconds with many topics
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
+    """The broker of all test processes. Tests that stop it use ``own_broker``."""
+    with shared_broker(shared_folder(tmp_path_factory)) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +84,7 @@ def make_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
     made: list[Pipeline] = []
 
     def make(bootstrap_servers: str, environment: dict[str, str] | None = None) -> Pipeline:
-        name = f"test{next(_numbers)}"
+        name = f"{_WORKER}-{next(_numbers)}"
         pipeline = Pipeline(
             bootstrap_servers,
             tmp_path_factory.mktemp("data"),

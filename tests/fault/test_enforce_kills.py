@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.children import Child
 from support.enforcing import Enforcement, revocation
 from support.pipeline import Pipeline
 from support.receiver import SECRET, Receiver, status
+from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
 NUMBERS = count()
@@ -23,7 +23,7 @@ BEGUN_AND_DONE = [("revoke.attempted", "pending"), ("revoke.attempted", "success
 
 
 @pytest.fixture(scope="module")
-def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+def pipeline(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
     return make_pipeline(broker.bootstrap_servers)
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from grantledger.runtime.broker import LocalBroker
 from grantledger.sinks.file_target import read_anchor_file
 from support.load import Load
 from support.oracle import assert_exactly_once, assert_sound, chain_by_hand, committed_records, wait_until_stored
 from support.pipeline import Pipeline
+from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
-def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+def pipeline(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
     running = make_pipeline(broker.bootstrap_servers)
     running.start()
     return running

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from grantledger.runtime.broker import LocalBroker
 from support.pipeline import Pipeline
+from support.shared_broker import RunningBroker
 
 DEAD = "127.0.0.1:1"
 BOUND = 180.0
@@ -37,7 +37,7 @@ def key(nowhere: Pipeline, pipeline: Pipeline) -> None:
 
 
 @pytest.fixture(scope="module")
-def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+def pipeline(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
     running = make_pipeline(broker.bootstrap_servers)
     running.start("seal", "anchor")  # creates the key
     return running

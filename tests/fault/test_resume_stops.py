@@ -16,11 +16,11 @@ from grantledger.ledger import batch as batches
 from grantledger.ledger.batch import Records
 from grantledger.ledger.entry import NO_HEADERS
 from grantledger.ledger.keys import LocalSigner, LogKeys, public_pem
-from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.settings import load_settings
 from support.load import Load
 from support.oracle import committed_records
 from support.pipeline import Pipeline
+from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
 LIFECYCLE = "access.lifecycle"
@@ -127,7 +127,7 @@ class Ledger:
 
 
 @pytest.fixture(scope="module")
-def make(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Callable[..., Ledger]:
+def make(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Callable[..., Ledger]:
     def ledger(**environment: str) -> Ledger:
         return Ledger(make_pipeline(broker.bootstrap_servers, environment))
 

@@ -14,19 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.loopback_ports import free_port
 from support.faulty_proxy import FaultyProxy
 from support.load import Load, Sent
 from support.oracle import assert_exactly_once, wait_until_stored
 from support.pipeline import Pipeline
+from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
 SERVER = Path(__file__).parents[1] / "support" / "clickhouse_server.py"
 
 
 @pytest.fixture(scope="module")
-def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+def pipeline(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
     running = make_pipeline(broker.bootstrap_servers)
     running.start()
     return running

@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 import pytest
 
-from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.children import Child
 from support.load import Load
 from support.oracle import assert_exactly_once, wait_until_stored
 from support.pipeline import Pipeline
+from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
-def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+def pipeline(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
     running = make_pipeline(broker.bootstrap_servers)
     running.start("seal", "store")
     return running

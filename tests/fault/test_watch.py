@@ -16,7 +16,6 @@ from grantledger.kafka.options import transactional_options
 from grantledger.kafka.topics import create_topics
 from grantledger.processors.watch.kafka_snapshots import KafkaSnapshots
 from grantledger.producers import Event
-from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.catalog import SchemaCatalog, WriterSchema, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
@@ -35,6 +34,7 @@ from support.on_time import (
     watching,
 )
 from support.pipeline import Pipeline
+from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
 Published = tuple[str, str, str]
@@ -43,7 +43,7 @@ Published = tuple[str, str, str]
 
 @pytest.fixture(scope="module")
 def pipeline(
-    broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
+    broker: RunningBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
 ) -> Pipeline:
     running = short_policy(broker, make_pipeline, tmp_path_factory, watch_snapshot_seconds="0.2")
     running.start("seal", "watch")

@@ -10,7 +10,6 @@ from datetime import timedelta
 
 import pytest
 
-from grantledger.runtime.broker import LocalBroker
 from support.on_time import (
     FOUND,
     GRACE,
@@ -28,6 +27,7 @@ from support.on_time import (
     the_only,
 )
 from support.pipeline import Pipeline
+from support.shared_broker import RunningBroker
 from support.stepped_clock import SteppedChild
 from support.waiting import wait_for
 
@@ -36,7 +36,7 @@ HOUR = 3600.0
 
 @pytest.fixture(scope="module")
 def pipeline(
-    broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
+    broker: RunningBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
 ) -> Pipeline:
     running = short_policy(broker, make_pipeline, tmp_path_factory)
     running.start("seal")

@@ -8,11 +8,11 @@ import pytest
 from confluent_kafka import Producer
 
 from grantledger.kafka.records import read_whole
-from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.event import LIFECYCLE_TOPIC
 from grantledger.schemas.topics import sealed
 from support.on_time import about, activated, recorded, revoked, send, short_policy
 from support.pipeline import Pipeline
+from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
 LOG = sealed(LIFECYCLE_TOPIC)
@@ -20,7 +20,7 @@ LOG = sealed(LIFECYCLE_TOPIC)
 
 @pytest.fixture
 def pipeline(
-    broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
+    broker: RunningBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
 ) -> Pipeline:
     running = short_policy(broker, make_pipeline, tmp_path_factory)
     running.start("seal", "watch")

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from grantledger.runtime.broker import LocalBroker
 from support.on_time import FOUND, activated, commands, judged_until, recorded, revoked, send, short_policy, watching
 from support.pipeline import Pipeline
+from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
 ENDED = [*FOUND, "finding.resolved"]
@@ -22,7 +22,7 @@ LOST = 1
 
 @pytest.fixture(scope="module")
 def pipeline(
-    broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
+    broker: RunningBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
 ) -> Pipeline:
     running = short_policy(broker, make_pipeline, tmp_path_factory)
     running.start("seal", "watch")

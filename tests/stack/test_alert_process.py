@@ -15,7 +15,6 @@ from grantledger.kafka.offsets import end_offset
 from grantledger.kafka.records import last_record, read_whole
 from grantledger.ledger import batch as batches
 from grantledger.producers import Actor, Event
-from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.children import Child, ChildSpec
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import FINDINGS_TOPIC
@@ -24,6 +23,7 @@ from support.alerting import FindingsLog, alertmanager_toml, event, soon, webhoo
 from support.alertmanager import Alertmanager, running
 from support.pipeline import Pipeline
 from support.receiver import SECRET, Receiver, receiving
+from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
 
@@ -41,7 +41,7 @@ def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alertmana
 
 @pytest.fixture(scope="module")
 def pipeline(
-    broker: LocalBroker,
+    broker: RunningBroker,
     make_pipeline: Callable[..., Pipeline],
     receiver: Receiver,
     alertmanager: Alertmanager,

@@ -17,10 +17,10 @@ from grantledger.ledger.batch import SealedBatch, encode
 from grantledger.ledger.entry import NO_HEADERS
 from grantledger.ledger.keys import LogKeys
 from grantledger.processors.anchor import Anchorer, AnchoringStoppedError
-from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.topics import ACTIVITY_TOPIC, ANCHORS_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC, sealed
 from support.oracle import committed_records
 from support.pipeline import Pipeline
+from support.shared_broker import RunningBroker
 from support.small_ledger import GENESIS, SIGNER, Entry, seal_parts
 from support.waiting import wait_for
 
@@ -77,7 +77,7 @@ class SealedTopics:
 
 
 @pytest.fixture
-def topics(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> SealedTopics:
+def topics(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> SealedTopics:
     return SealedTopics(make_pipeline(broker.bootstrap_servers))
 
 

@@ -24,12 +24,12 @@ from grantledger.ledger.entry import encode_headers
 from grantledger.processors.notices import schema_key, schema_registered
 from grantledger.processors.seal import UNREADABLE_HEADERS
 from grantledger.producers import Event
-from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.catalog import WriterSchema, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.framing import confluent_prefix
 from support.events import NOON, event, produce, produce_raw_header, read_datum, written
 from support.pipeline import Pipeline, samples
+from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
 SCHEMA = event_schema()
@@ -125,7 +125,7 @@ class Sent:
 
 
 @pytest.fixture(scope="module")
-def sent(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Sent:
+def sent(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Sent:
     """All bad values in both topics, each between two good events, stored when the tests begin."""
     pipeline = make_pipeline(broker.bootstrap_servers)
     pipeline.start()

@@ -18,10 +18,10 @@ from confluent_kafka import Consumer, Producer
 from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.offsets import end_offset
 from grantledger.producers import Client, DeliveryError, Resource, grant_activated, session_query
-from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import decode
 from support.pipeline import Pipeline
+from support.shared_broker import RunningBroker
 
 TOPICS = {"access.lifecycle": 1, "access.activity": 4}
 
@@ -59,7 +59,7 @@ class Tail:
 
 
 @pytest.fixture(scope="module")
-def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+def pipeline(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
     return make_pipeline(broker.bootstrap_servers)
 
 

@@ -16,10 +16,10 @@ import pytest
 
 from grantledger.cli.tree import COMMANDS, Group
 from grantledger.processors.notices import SEALER, finding_opened
-from grantledger.runtime.broker import LocalBroker
 from support.alerting import webhook_toml
 from support.pipeline import Pipeline
 from support.receiver import SECRET
+from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
 
@@ -70,7 +70,7 @@ class Ledger:
 
 
 @pytest.fixture(scope="module")
-def ledger(broker: LocalBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+def ledger(broker: RunningBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     made = Ledger(broker.bootstrap_servers, tmp_path_factory.mktemp("commands"))
     yield made
     made.pipeline.stop()

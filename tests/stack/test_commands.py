@@ -16,18 +16,18 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from grantledger.ledger.note import open_checkpoint
 from grantledger.processors.notices import SEALER, finding_opened
-from grantledger.runtime.broker import LocalBroker
 from support.access_store import columns_with
 from support.command import run_command
 from support.oracle import assert_sound, wait_until_stored
 from support.pipeline import Pipeline
+from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
 SECRET_WORDS = ("quartz-reason-4711", "UPDATE vault_of_zanzibar")
 
 
 @pytest.fixture(scope="module")
-def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+def pipeline(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
     running = make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_KEY_PASSPHRASE": "a passphrase of tests"})
     running.start()
     grant = running.run(

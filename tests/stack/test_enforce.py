@@ -18,7 +18,6 @@ from confluent_kafka import Consumer, Producer
 from grantledger.enforcers.journal import TransactionalEventWriter
 from grantledger.kafka.offsets import committed_offset, end_offset
 from grantledger.kafka.options import reader_options, transactional_options
-from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event, Resource, Subject
@@ -28,6 +27,7 @@ from support.events import event, produce, written
 from support.oracle import wait_until_stored
 from support.pipeline import Pipeline, samples
 from support.receiver import KEY, SECRET, Receiver, status
+from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
 NUMBERS = count()
@@ -35,7 +35,7 @@ CONFIRMED = [("revoke.attempted", "pending", 1), ("revoke.attempted", "success",
 
 
 @pytest.fixture(scope="module")
-def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+def pipeline(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
     return make_pipeline(broker.bootstrap_servers)
 
 

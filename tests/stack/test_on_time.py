@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.children import Child
 from support.alerting import webhook_toml
 from support.enforcing import Enforcement
@@ -34,6 +33,7 @@ from support.pipeline import Pipeline, samples
 from support.postgresql_server import PASSWORD, PostgresqlServer
 from support.postgresql_server import running as running_postgresql
 from support.receiver import SECRET, Receiver, receiving
+from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
 ATTEMPTED = ["revoke.attempted", "revoke.attempted"]
@@ -105,7 +105,7 @@ def server() -> Iterator[PostgresqlServer]:
 
 @pytest.fixture(scope="module")
 def pipeline(
-    broker: LocalBroker,
+    broker: RunningBroker,
     make_pipeline: Callable[..., Pipeline],
     pager: Receiver,
     tmp_path_factory: pytest.TempPathFactory,

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from grantledger.runtime.broker import LocalBroker
 from support.oracle import wait_until_stored
 from support.pipeline import Pipeline
+from support.shared_broker import RunningBroker
 
 
 @pytest.fixture(scope="module")
-def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+def pipeline(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
     running = make_pipeline(broker.bootstrap_servers)
     running.start()
     return running

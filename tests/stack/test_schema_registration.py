@@ -6,12 +6,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from grantledger.processors.notices import ANCHOR, finding_opened
-from grantledger.runtime.broker import LocalBroker
 from support.pipeline import Pipeline
+from support.shared_broker import RunningBroker
 
 
 def test_events_before_the_first_seal_are_decoded_even_after_a_finding(
-    broker: LocalBroker, make_pipeline: Callable[..., Pipeline]
+    broker: RunningBroker, make_pipeline: Callable[..., Pipeline]
 ) -> None:
     pipeline = make_pipeline(broker.bootstrap_servers)
     finding = finding_opened(

@@ -12,10 +12,10 @@ from grantledger.kafka.sealed_log_findings import ProblemPublisher
 from grantledger.ledger.batch import SealedBatch, encode
 from grantledger.ledger.entry import NO_HEADERS
 from grantledger.ledger.keys import LocalSigner, LogKeys
-from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.topics import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from support.oracle import committed_records
 from support.pipeline import Pipeline
+from support.shared_broker import RunningBroker
 from support.small_ledger import SIGNER, Entry, seal_parts
 
 ENTRIES: list[Entry] = [(1, offset, 5, b"k", b"v", NO_HEADERS) for offset in range(8, 20)]
@@ -44,7 +44,7 @@ class SealedTopic:
 
 
 @pytest.fixture
-def topic(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> SealedTopic:
+def topic(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> SealedTopic:
     return SealedTopic(make_pipeline(broker.bootstrap_servers))
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from grantledger.runtime.broker import LocalBroker
 from support.oracle import wait_until_stored
 from support.pipeline import Pipeline
+from support.shared_broker import RunningBroker
 
 SERVER = Path(__file__).parents[1] / "support" / "clickhouse_server.py"
 
@@ -27,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def pipeline(broker: LocalBroker, make_pipeline: Callable[..., Pipeline], server: str) -> Pipeline:
+def pipeline(broker: RunningBroker, make_pipeline: Callable[..., Pipeline], server: str) -> Pipeline:
     return make_pipeline(
         broker.bootstrap_servers,
         {

@@ -15,7 +15,6 @@ from grantledger.ledger.batch import encode
 from grantledger.ledger.entry import Genesis
 from grantledger.processors.policy import WatchPolicy
 from grantledger.processors.watch.core.judge import Identity, Judge
-from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.keys import load_signer
 from grantledger.runtime.settings import load_settings
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
@@ -23,6 +22,7 @@ from grantledger.simulator.policy import POLICY
 from support.events import produce, read_datum
 from support.oracle import committed_records
 from support.pipeline import Pipeline
+from support.shared_broker import RunningBroker
 from support.simulation import Seen, Watched, differences, sealed_batches
 from support.virtual_time import Simulation
 from support.waiting import wait_for
@@ -30,7 +30,7 @@ from support.waiting import wait_for
 
 @pytest.mark.parametrize("lives", [600, pytest.param(2000, marks=pytest.mark.slow)])
 def test_planted_faults_are_found_through_kafka_and_faust(
-    broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path: Path, lives: int
+    broker: RunningBroker, make_pipeline: Callable[..., Pipeline], tmp_path: Path, lives: int
 ) -> None:
     policy = tmp_path / "policy.toml"
     policy.write_text(POLICY)

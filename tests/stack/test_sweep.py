@@ -17,13 +17,13 @@ from grantledger.processors.access import SECOND
 from grantledger.processors.policy import AccessLimits, AccessRule, WatchPolicy
 from grantledger.processors.sweep import compare as sweep
 from grantledger.processors.watch.core.judge import Judge
-from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.event import LIFECYCLE_TOPIC, Resource
 from support.access_store import DEPLOYMENT, SIGNER, Story, fill, opened_elsewhere
 from support.command import invoke
 from support.decoded import facts_of
 from support.pipeline import Pipeline
+from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
 POLICIES = {
@@ -202,7 +202,7 @@ def test_a_rule_that_may_take_it_back_counts() -> None:
 
 
 def test_the_sweep_reports_a_watch_that_does_not_run(
-    broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path: Path
+    broker: RunningBroker, make_pipeline: Callable[..., Pipeline], tmp_path: Path
 ) -> None:
     policy = tmp_path / "policy.toml"
     policy.write_text("[default]\ngrace_seconds = 1\n")

@@ -29,7 +29,6 @@ from grantledger.ledger.keys import LocalSigner, LogKeys, public_pem, read_publi
 from grantledger.ledger.merkle import Frontier, root_of
 from grantledger.ledger.note import BatchFacts, Checkpoint, NoteError, open_sealed_checkpoint, sign_checkpoint
 from grantledger.producers import Actor, Event, Source, Subject
-from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.arrow import DECODED_SCHEMA, ERASED
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
@@ -41,6 +40,7 @@ from grantledger.verifier.kafka_source import KafkaEvidence, Record
 from grantledger.verifier.procedure import verify
 from support.events import event, produce, read_datum, written
 from support.pipeline import Pipeline
+from support.shared_broker import RunningBroker
 from support.tamper import TABLES, TamperedStore, copied, other_value, replaced
 from support.waiting import wait_for
 
@@ -188,7 +188,7 @@ def make(pipeline: Pipeline) -> None:
 
 @pytest.fixture(scope="module")
 def ledger(
-    broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
+    broker: RunningBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Ledger]:
     pipeline = make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_DEPLOYMENT": DEPLOYMENT})
     make(pipeline)

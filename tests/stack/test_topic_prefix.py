@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 
 from grantledger.producers import grant_activated
-from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.event import Resource
 from grantledger.schemas.topics import topic_specs
 from support.oracle import wait_until_stored
 from support.pipeline import Pipeline
+from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
 DATABASE = Resource("database", "orders")
@@ -22,7 +22,7 @@ def reported(pipeline: Pipeline, grants: set[str]) -> bool:
     return grants <= {row["g"] for row in rows}
 
 
-def test_two_prefixes_on_one_cluster(broker: LocalBroker, tmp_path: Path) -> None:
+def test_two_prefixes_on_one_cluster(broker: RunningBroker, tmp_path: Path) -> None:
     pipelines = {}
     try:
         for prefix, count in SENT.items():

@@ -14,13 +14,13 @@ import pytest
 
 from grantledger.kafka.records import read_whole
 from grantledger.producers import Event, Resource, Subject, grant_activated, grant_revoked
-from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.children import Child
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from grantledger.schemas.topics import COMMANDS_TOPIC
 
 from .events import read_datum
 from .pipeline import Pipeline
+from .shared_broker import RunningBroker
 
 GRACE = 1.0
 POLICY = f"[default]\ngrace_seconds = {GRACE}\nconfirm_wait_seconds = 3600\nrevoke = 'overdue'\n"
@@ -31,7 +31,7 @@ FOUND = ["finding.opened", "revoke.requested"]
 
 
 def short_policy(
-    broker: LocalBroker, make_pipeline: Callable[..., Pipeline], folders: pytest.TempPathFactory, **settings: str
+    broker: RunningBroker, make_pipeline: Callable[..., Pipeline], folders: pytest.TempPathFactory, **settings: str
 ) -> Pipeline:
     """Return a pipeline under ``POLICY``, with no process started yet."""
     policy = folders.mktemp("policy") / "policy.toml"
