@@ -19,13 +19,13 @@ from confluent_kafka import Consumer, TopicPartition
 
 from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.options import reader_options
-from grantledger.schemas.arrow import DECODED_SCHEMA, decode_values
+from grantledger.schemas.arrow import DECODED_SCHEMA, MICROS, decode_values
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.event import ACTIVITY_TOPIC
+from grantledger.schemas.evidence import EVIDENCE_SCHEMA, HASH, MILLIS
 from grantledger.sinks.clickhouse import StoreAddress, connect, private_temp
 from grantledger.sinks.evidence import SYNCHRONOUS
 from grantledger.sinks.migrate import migrate
-from grantledger.sinks.rows import EVIDENCE_SCHEMA, HASH, MICROS, MILLIS
 
 BLOCK = 10_000
 

@@ -1,4 +1,4 @@
-"""Verify the sealed batches of one partition in order: the rule by which every reader of a sealed topic accepts them.
+"""How a log continues: the checks of genesis, order, chain and checkpoint, and the sealed batches of one partition.
 
 Pure: keys, the last verified head and a batch go in; the new head or an error comes out. Step numbers are those of
 docs/ledger.md, "How to verify".
@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .batch import BatchError, Head, SealedBatch
-from .entry import EntryError, check_leaves, check_payloads, epoch_of, split_origin
+from .entry import EntryError, Genesis, check_leaves, check_payloads, epoch_of, split_origin
 from .keys import LogKeys
+from .note import Checkpoint
 from .packing import I64, U64, unpack, unpack_hashes
 
 
@@ -45,6 +46,54 @@ def check_hashes(batch: SealedBatch) -> None:
     """
     columns = (list(batch.flags), unpack(U64, batch.offsets), unpack(I64, batch.append_times))
     check_leaves(batch.previous_leaf_hash, *columns, unpack_hashes(batch.payload_hashes), stored=batch.leaf_hashes)
+
+
+def check_genesis(genesis: Genesis, before: tuple[int, bytes] | None) -> None:
+    """Check that a genesis binds the last head of the epoch before, its size and root, if that is known (step 2).
+
+    Raises:
+        DiscontinuityError: it does not.
+    """
+    bound = (genesis.previous_size, genesis.previous_root)
+    if epoch_of(genesis.origin) == 0:
+        if bound != (0, bytes(32)):
+            raise DiscontinuityError("epoch 0 names an epoch before it", "genesis", 0)
+    elif before is not None and bound != before:
+        raise DiscontinuityError("its genesis does not bind the last head of the epoch before", "genesis", 0)
+
+
+def check_follows(before: Head, first_index: int, previous_leaf: bytes, first_offset: int) -> None:
+    """Check that entries continue a log after a head (steps 3 and 6).
+
+    Args:
+        previous_leaf: stated by the first entry.
+        first_offset: of the first entry, or from where the next one may have its offset.
+
+    Raises:
+        DiscontinuityError: they do not.
+    """
+    # Step 3, Order: no index is missing or duplicated.
+    if first_index != before.size:
+        message = f"entries from {first_index} on are where entry {before.size} comes next"
+        raise DiscontinuityError(message, "index", min(first_index, before.size))
+    # Step 6, Chain: the first entry contains the leaf hash before it; entry 0 contains the genesis hash.
+    if previous_leaf != before.last_leaf:
+        name = "the leaf hash of the entry before" if before.size else "the genesis hash of its log"
+        raise DiscontinuityError(f"the previous leaf hash is not {name}", "chain", first_index)
+    # Step 3, Order: offsets increase.
+    if first_offset < before.next_offset:
+        raise DiscontinuityError("the offset is not greater than the one before", "offset", first_index)
+
+
+def check_checkpoint(signed: Checkpoint, computed: Checkpoint) -> None:
+    """Check that the signed checkpoint is that of the tree computed from the leaves (step 7).
+
+    Raises:
+        DiscontinuityError: it is not.
+    """
+    if signed != computed:
+        message = "the signed checkpoint is not the head of the entries up to here"
+        raise DiscontinuityError(message, "checkpoint", max(0, computed.size - 1))
 
 
 @dataclass(slots=True)
@@ -99,45 +148,30 @@ class LogVerifier:
 
     def _check_continuity(self, batch: SealedBatch, after: Head) -> None:
         before = self._head_before(batch)
-        index = min(batch.first_index, before.size)
-        # Step 3, Order: no index is missing or duplicated.
-        if batch.first_index != before.size:
-            raise DiscontinuityError(f"{batch}: entry {before.size} comes next", "index", index)
-        # Step 6, Chain: the first entry contains the leaf hash before it.
-        if batch.previous_leaf_hash != before.last_leaf:
-            message = f"{batch}: the previous leaf hash is not the leaf hash of the entry before"
-            raise DiscontinuityError(message, "chain", index)
-        # Step 3, Order: offsets increase.
         first, last = batch.offsets[:8], batch.offsets[-8:]
         begin = int.from_bytes(first) if first else batch.next_offset
         end = int.from_bytes(last) + 1 if last else batch.next_offset
-        if begin < before.next_offset or end > batch.next_offset:
-            message = f"{batch}: its offsets do not lie from {before.next_offset} to its next offset"
-            raise DiscontinuityError(message, "offset", index)
-        # Step 7, Checkpoint: the signed root is that of the tree extended by these leaves.
+        check_follows(before, batch.first_index, batch.previous_leaf_hash, begin)
+        if end > batch.next_offset:
+            raise DiscontinuityError("its offsets reach beyond its next offset", "offset", batch.first_index)
         frontier = before.frontier.copy()
         frontier.extend(batch.leaf_hashes)
-        if frontier.pack() != after.frontier.pack():
-            message = f"{batch}: the signed checkpoint is not the head of the entries up to here"
-            raise DiscontinuityError(message, "checkpoint", max(batch.size - 1, index))
+        check_checkpoint(after.checkpoint(), Checkpoint(batch.origin, frontier.size, frontier.root()))
 
     def _head_before(self, batch: SealedBatch) -> Head:
         """Return the head that the batch must continue: the verified one, or that of a new epoch's genesis."""
         # Step 2, Genesis: all batches name the same one, and that of a new epoch binds the head of the one before.
         genesis, head = batch.genesis, self.head
-        if head is not None and genesis.origin == head.genesis.origin:
+        if head is None:
+            check_genesis(genesis, None)
+            return Head.at_genesis(genesis)
+        if genesis.origin == head.genesis.origin:
             if genesis != head.genesis:
                 raise InvalidNoteError("the batch names another genesis", "genesis", batch.first_index)
             return head
-        epoch = epoch_of(genesis.origin)
-        bound = (genesis.previous_size, genesis.previous_root)
-        if epoch == 0 and bound != (0, bytes(32)):
-            raise DiscontinuityError("epoch 0 names an epoch before it", "genesis", 0)
-        if head is not None:
-            if epoch != epoch_of(head.genesis.origin) + 1:
-                message = f"epoch {epoch} does not follow {head.genesis.origin}"
-                raise DiscontinuityError(message, "genesis", batch.first_index)
-            if bound != (head.size, head.frontier.root()):
-                message = "its genesis does not bind the last head of the epoch before"
-                raise DiscontinuityError(message, "genesis", 0)
+        if (epoch := epoch_of(genesis.origin)) != epoch_of(head.genesis.origin) + 1:
+            raise DiscontinuityError(
+                f"epoch {epoch} does not follow {head.genesis.origin}", "genesis", batch.first_index
+            )
+        check_genesis(genesis, (head.size, head.frontier.root()))
         return Head.at_genesis(genesis)

@@ -14,6 +14,7 @@ from ..ledger.anchor import Anchor, Receipt
 from ..ledger.entry import Genesis, epoch_of
 from ..ledger.registered_schemas import KEY_PREFIX, collect_schemas
 from ..schemas.catalog import SchemaCatalog
+from ..schemas.evidence import ANCHORS_SCHEMA, ORIGINS_SCHEMA, RECEIPTS_SCHEMA
 
 SYNCHRONOUS = {
     "async_insert": 0,
@@ -29,38 +30,6 @@ ARROW = {"output_format_arrow_string_as_string": 0, "output_format_arrow_low_car
 """Strings are returned as bytes, valid UTF-8 or not."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-ORIGINS_SCHEMA = pa.schema(
-    [
-        ("origin", pa.string()),
-        ("topic_id", pa.binary(16)),
-        ("first_offset", pa.uint64()),
-        ("previous_size", pa.uint64()),
-        ("previous_root", pa.binary(32)),
-        ("genesis_hash", pa.binary(32)),
-    ]
-)
-ANCHORS_SCHEMA = pa.schema(
-    [
-        ("origin", pa.string()),
-        ("index", pa.uint64()),
-        ("time", pa.timestamp("ms", "UTC")),
-        ("bodies", pa.list_(pa.string())),
-        ("entry", pa.binary()),
-        ("frontier", pa.binary()),
-        ("note", pa.string()),
-    ]
-)
-_RECEIPTS = pa.schema(
-    [
-        ("origin", pa.string()),
-        ("index", pa.uint64()),
-        ("target", pa.string()),
-        ("at", pa.timestamp("us", "UTC")),
-        ("receipt", pa.binary()),
-        ("error", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +106,7 @@ def insert_receipt(client: Client, receipt: Receipt, offset: int) -> None:
     if has_receipt(client, receipt):
         return
     values = (receipt.origin, receipt.index, receipt.target, receipt.at, receipt.receipt, receipt.error)
-    _insert_row(client, "receipts", _RECEIPTS, values, token=str(offset))
+    _insert_row(client, "receipts", RECEIPTS_SCHEMA, values, token=str(offset))
 
 
 def _insert_row(client: Client, name: str, schema: pa.Schema, values: Sequence[Any], *, token: str) -> None:

@@ -10,32 +10,9 @@ import pyarrow.compute as pc
 
 from ..ledger.batch import BatchError, SealedBatch
 from ..ledger.packing import NULL
-from ..schemas.arrow import DECODED_SCHEMA, decode_values
+from ..schemas.arrow import DECODED_SCHEMA, MICROS, decode_values
 from ..schemas.catalog import SchemaCatalog
-
-MICROS = pa.timestamp("us", tz="UTC")
-MILLIS = pa.timestamp("ms", tz="UTC")
-HASH = pa.binary(32)
-
-EVIDENCE_SCHEMA = pa.schema(
-    [
-        ("origin", pa.string()),
-        ("index", pa.uint64()),
-        ("offset", pa.uint64()),
-        ("append_time", MILLIS),
-        ("flags", pa.uint8()),
-        ("previous_leaf_hash", HASH),
-        ("leaf_hash", HASH),
-        ("payload_hash", HASH),
-        ("key", pa.binary()),
-        ("value", pa.binary()),
-        ("headers", pa.binary()),
-        ("sealed_at", MICROS),
-        ("note", pa.string()),
-        ("erased_at", MICROS),
-    ]
-)
-"""The columns of ``entries`` that do not come from decoding the value."""
+from ..schemas.evidence import EVIDENCE_SCHEMA, HASH, MILLIS
 
 
 def entries_table(batch: SealedBatch, catalog: SchemaCatalog) -> pa.Table:

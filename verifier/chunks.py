@@ -17,7 +17,7 @@ from ..ledger.merkle import subtrees
 from ..ledger.packing import unpack_hashes
 from ..schemas.arrow import DECODED_SCHEMA, ERASED, decode_values
 from ..schemas.catalog import SchemaCatalog
-from ..sinks.rows import EVIDENCE_SCHEMA
+from ..schemas.evidence import EVIDENCE_SCHEMA
 from .steps import Problem
 
 COLUMNS = (*(name for name in EVIDENCE_SCHEMA.names if name != "origin"), *DECODED_SCHEMA.names)

@@ -22,8 +22,9 @@ from ..ledger.entry import Genesis, split_entry_name
 from ..ledger.keys import LogKeys
 from ..schemas.catalog import SchemaCatalog, SchemaConflictError
 from ..schemas.event import FINDINGS_TOPIC
+from ..schemas.evidence import ANCHORS_SCHEMA, ORIGINS_SCHEMA
 from ..sinks.clickhouse import is_embedded
-from ..sinks.evidence import ANCHORS_SCHEMA, ARROW, ORIGINS_SCHEMA, read_catalog
+from ..sinks.evidence import ARROW, read_catalog
 from .chunks import COLUMNS, CheckedChunk, ChunkTask, wrong_type
 from .logs import ChunkJoiner, VerifiedLog
 from .procedure import Progress

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from ..ledger.batch import Head
 from ..ledger.entry import Genesis, split_origin
 from ..ledger.keys import LogKeys
-from ..ledger.merkle import EMPTY_ROOT, Frontier
-from ..ledger.note import Checkpoint, NoteError, open_sealed_checkpoint
+from ..ledger.log_verifier import DiscontinuityError, check_checkpoint, check_follows, check_genesis
+from ..ledger.merkle import EMPTY_ROOT
+from ..ledger.note import NoteError, open_sealed_checkpoint
 from .chunks import CheckedChunk
 from .steps import Problem
 
@@ -35,12 +37,13 @@ class ChunkJoiner:
 
     log: VerifiedLog
     keys: LogKeys
-    _tree: Frontier = field(default_factory=Frontier)
-    _last_leaf: bytes = b""
-    _last_offset: int = -1
+    _head: Head = field(init=False)
     _noted: int = 0
     _times: dict[int, int] = field(default_factory=dict)
     """Sealing times since the last note, each with the first index that has it."""
+
+    def __post_init__(self) -> None:
+        self._head = Head.at_genesis(self.log.genesis)
 
     def add(self, chunk: CheckedChunk) -> None:
         """Take the next chunk. After the first problem, all others are ignored."""
@@ -55,26 +58,19 @@ class ChunkJoiner:
             self.log.problem = self._time_problem() or missing
 
     def _join(self, chunk: CheckedChunk) -> Problem | None:
-        origin, size = self.log.genesis.origin, self._tree.size
-        # Step 3, Order: the chunk begins where the one before ended.
-        if chunk.first_index != size:
-            message = f"entries from {chunk.first_index} on are stored where entry {size} comes next"
-            return Problem(origin, min(chunk.first_index, size), "index", message)
-        # Step 6, Chain: the first entry contains the leaf hash before it; entry 0 contains the genesis hash.
-        if chunk.previous_leaf != (self._last_leaf or self.log.genesis.hash()):
-            what = "the leaf hash of the entry before" if self._last_leaf else "the genesis hash of its log"
-            return Problem(origin, size, "chain", f"the previous leaf hash is not {what}")
-        # Step 3, Order: offsets increase.
-        if chunk.offsets[0] <= max(self._last_offset, self.log.genesis.first_offset - 1):
-            return Problem(origin, size, "offset", "the offset is not greater than the one before")
-        self._last_offset = chunk.offsets[1]
-        for segment in chunk.segments:
-            for level, node in segment.subtrees:
-                self._tree.add(level, node)
-            self._last_leaf = segment.last_leaf
-            self._times = {**segment.times, **self._times}
-            if segment.note and (problem := self._check_note(segment.note)) is not None:
-                return problem
+        try:
+            # Steps 3 and 6, Order and Chain: the chunk begins where the one before ended.
+            check_follows(self._head, chunk.first_index, chunk.previous_leaf, chunk.offsets[0])
+            self._head = replace(self._head, next_offset=chunk.offsets[1] + 1)
+            for segment in chunk.segments:
+                for level, node in segment.subtrees:
+                    self._head.frontier.add(level, node)
+                self._head = replace(self._head, last_leaf=segment.last_leaf)
+                self._times = {**segment.times, **self._times}
+                if segment.note and (problem := self._check_note(segment.note)) is not None:
+                    return problem
+        except DiscontinuityError as error:
+            return Problem(self.log.genesis.origin, error.index, error.check, str(error))
         return None
 
     def _time_problem(self) -> Problem | None:
@@ -86,23 +82,21 @@ class ChunkJoiner:
 
     def _check_note(self, note: str) -> Problem | None:
         """Check the note on the last row so far, which ends a batch."""
-        origin, size, root = self.log.genesis.origin, self._tree.size, self._tree.root()
+        computed = self._head.checkpoint()
+        origin, size = computed.origin, computed.size
         if (changed := self._time_problem()) is not None:
             return changed
         # Step 7, Checkpoint: the log's key signed the root of our own tree at this size.
         try:
-            key = self.keys.at(origin, size)
-            stated, signed = open_sealed_checkpoint(note, key, self._noted, self._last_leaf)
+            signed, facts = open_sealed_checkpoint(note, self.keys.at(origin, size), self._noted, self._head.last_leaf)
         except NoteError as error:
             return Problem(origin, size - 1, "checkpoint", str(error))
-        if stated != Checkpoint(origin, size, root):
-            message = "the signed checkpoint is not the head of the entries up to here"
-            return Problem(origin, size - 1, "checkpoint", message)
+        check_checkpoint(signed, computed)
         # Step 8, Batch: the second signature covers the extent and the sealing time of the batch.
-        if signed.sealed_at not in self._times:
+        if facts.sealed_at not in self._times:
             message = "the time of sealing of the batch that ends here is not the signed one"
             return Problem(origin, size - 1, "sealed_at", message)
-        self.log.roots[size] = root
+        self.log.roots[size] = computed.root
         self.log.checkpoints += 1
         self._noted = size
         self._times = {}
@@ -116,14 +110,10 @@ def check_epochs(logs: Mapping[str, VerifiedLog], *, complete: bool) -> None:
     """
     for origin, log in logs.items():
         name, epoch = split_origin(origin)
-        bound = (log.genesis.previous_size, log.genesis.previous_root)
         before = logs.get(f"{name}/{epoch - 1}")
-        message = ""
-        if epoch == 0:
-            message = "epoch 0 names an epoch before it" if bound != (0, bytes(32)) else ""
-        elif before is None:
-            message = "the epoch before it is not here" if complete else ""
-        elif before.problem is None and bound != before.head:
-            message = "its genesis does not bind the last head of the epoch before"
-        if message and log.problem is None:
-            log.problem = Problem(origin, 0, "genesis", message)
+        try:
+            if epoch and before is None and complete:
+                raise DiscontinuityError("the epoch before it is not here", "genesis", 0)
+            check_genesis(log.genesis, before.head if before is not None and before.problem is None else None)
+        except DiscontinuityError as error:
+            log.problem = log.problem or Problem(origin, error.index, error.check, str(error))

@@ -32,10 +32,10 @@ from grantledger.producers import Actor, Event, Source, Subject
 from grantledger.schemas.arrow import DECODED_SCHEMA, ERASED
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
+from grantledger.schemas.evidence import EVIDENCE_SCHEMA
 from grantledger.schemas.topics import SEALED_TOPICS
 from grantledger.sinks.clickhouse import StoreAddress, connect
 from grantledger.sinks.file_target import read_anchor_file
-from grantledger.sinks.rows import EVIDENCE_SCHEMA
 from grantledger.verifier.kafka_source import KafkaEvidence, Record
 from grantledger.verifier.procedure import verify
 from support.events import event, produce, read_datum, written

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from grantledger.ledger.batch import Head, Records, SealedBatch, micros_of, seal
 from grantledger.ledger.entry import Genesis, encode_headers
 from grantledger.ledger.packing import unpack_hashes
-from grantledger.sinks.rows import EVIDENCE_SCHEMA
+from grantledger.schemas.evidence import EVIDENCE_SCHEMA
 
 from .worked_example import GENESIS, SIGNER
 

@@ -77,7 +77,7 @@ class Paper(MemorySnapshots):
         return known
 
     def append(self, value: bytes) -> Message:
-        """Append a known to the sealed topic; a transaction marker follows it."""
+        """Append a record to the sealed topic; a transaction marker follows it."""
         message = FaustMessage(value=value, offset=self.next_record, timestamp=0.0, timestamp_type=1)
         self.sealed_log[self.next_record] = cast(Message, DeliveredRecord(message))
         self.next_record += 2
