@@ -61,4 +61,4 @@ async def _run(settings: Settings) -> None:
         app = make_app(cluster, deployment, folder, watcher, instance=settings.watch_instance)
     except (ValueError, OSError) as error:
         raise SettingsError(str(error)) from error
-    await run_app(app, stop)
+    await run_app(app, stop, watcher.store_last_snapshot)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -35,8 +35,8 @@ TICK_SECONDS = 0.1
 """Seconds between two checks of what is due."""
 SESSION_SECONDS = 10.0
 """After this long without a heartbeat another process takes over."""
-
-
+LAST_SECONDS = 8.0
+"""Seconds for the last snapshot at a stop. The whole stop must fit into the limits of supervisors, often 20 to 30 s."""
 NEVER_SECONDS = 1e9
 """Faust warns if nothing is committed for so long; the watch commits nothing."""
 
@@ -132,8 +132,12 @@ def make_app(cluster: Cluster, deployment: str, folder: Path, watcher: Watcher, 
     return app
 
 
-async def run_app(app: faust.App, stop: asyncio.Event) -> None:
-    """Run the app until ``stop`` is set. Raises GrantledgerError if the app failed."""
+async def run_app(app: faust.App, stop: asyncio.Event, before_stop: Callable[[], Awaitable[None]]) -> None:
+    """Run the app until ``stop`` is set. Raises GrantledgerError if the app failed.
+
+    Args:
+        before_stop: called at a clean stop, while the app still runs; abandoned after ``LAST_SECONDS``.
+    """
     await app.start()
     try:
         waiting = asyncio.create_task(stop.wait())
@@ -148,6 +152,10 @@ async def run_app(app: faust.App, stop: asyncio.Event) -> None:
             raise DependencyError(f"the watch failed: {reason}") from reason
         if not stop.is_set():
             raise DependencyError("the watch stopped unexpectedly")
+        try:
+            await asyncio.wait_for(before_stop(), LAST_SECONDS)
+        except TimeoutError:
+            log.warning("last_snapshot_late", seconds=LAST_SECONDS, action="the next start reads more of the log")
     finally:
         await app.stop()
 

@@ -14,6 +14,7 @@ import structlog
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, Message
 
 from ...kafka.errors import PATIENCE, KafkaUnavailableError
+from ...kafka.identity import identify_topics
 from ...kafka.offsets import end_offset, first_offset, wait_without_open_transaction
 from ...kafka.records import read_range
 from ...kafka.sealed_log import SealedBatchVerifier, SealedLogs
@@ -118,9 +119,13 @@ class KafkaFindings:
             self._writer.produce(topic, value, key, on_delivery=delivered)
         return self._writer, stamps
 
-    def log_end(self) -> int:
-        """Return the offset after the last record of ``access.lifecycle``, committed or not."""
-        return end_offset(self._cluster, LIFECYCLE_TOPIC, 0, committed=False)
+    def log_end(self) -> tuple[bytes, int]:
+        """Return the id of ``access.lifecycle``, and the offset after its last record, committed or not.
+
+        The id is read last: of a topic that is created again meanwhile, the id is the new one.
+        """
+        end = end_offset(self._cluster, LIFECYCLE_TOPIC, 0, committed=False)
+        return identify_topics(self._cluster, (LIFECYCLE_TOPIC,))[LIFECYCLE_TOPIC].topic_id, end
 
     def is_empty(self, start: int, end: int) -> bool:
         """Whether a range of ``access.lifecycle`` contains nothing that will be sealed: only markers, aborted records.

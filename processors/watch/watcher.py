@@ -28,6 +28,7 @@ from .core.facts import Fact
 from .core.judge import Change, Identity, Judge, entity_of_finding
 from .core.rules import REVOKE
 from .core.state import Entity
+from .daemon_call import call_in_daemon
 from .decoding import Rows, decode_batch, facts_from, rows_of
 from .findings import FAULT, FindingEvents, Outgoing
 from .kafka_findings import KafkaFindings
@@ -81,6 +82,10 @@ class Watcher:
         self._events = FindingEvents(deployment, self.judge.lookup, EventEncoder())
         self._position = Position()
         self._input: SealedInput | None = None
+        self._topic_id: bytes | None = None
+        """Kafka's id of the topic that the current epoch covers."""
+        self._recreated = False
+        """Whether ``access.lifecycle`` is now another topic than that."""
         self._snapshot: Snapshot | None = None
         """The snapshot to restore, until that is done."""
         self._archive = FactArchive(Snapshot())
@@ -111,6 +116,7 @@ class Watcher:
         self._snapshot = await self._blocking(lambda: Snapshot.load(self._snapshots))
         self._position = self._snapshot.position
         verifier = await self._blocking(lambda: self._findings.batch_verifier(self.position))
+        self._topic_id = verifier.head.genesis.topic_id if verifier.head is not None else None
         self._input = SealedInput(verifier, self.position, self._findings.sealed_records)
         self._reported_faults.update(key for rule, key, _ in known.findings if rule == FAULT)
         self.resume()
@@ -158,6 +164,7 @@ class Watcher:
     async def _apply(self, found: VerifiedBatch) -> None:
         """Apply a batch. An entry that is not applied becomes a finding."""
         batch, at = found.batch, self._position
+        self._topic_id = batch.genesis.topic_id
         epoch = split_origin(batch.origin)[1]
         if epoch > at.epoch:  # its entries and perhaps its offsets begin at 0 again
             at = self._position = Position(at.size, 0, at.sealed_offset, epoch, at.size)
@@ -229,10 +236,25 @@ class Watcher:
                     await self._report_faults(self._clock.now())
                 self._snapshot_at = self._boot()
                 snapshot = self._archive.snapshot(self._position, self.judge.state)
-            await asyncio.to_thread(snapshot.store, self._snapshots)
+            await call_in_daemon(lambda: snapshot.store(self._snapshots))
             log.info("snapshot", entries=snapshot.position.size, parts=len(snapshot.parts), facts=self._archive.rows)
         except Exception as error:  # Faust passes over errors of tasks and agents: the timer raises it
             self._failure = error
+
+    async def store_last_snapshot(self) -> None:
+        """Write a snapshot at a clean stop, so that the next start need not read the same entries again.
+
+        Not while standing by, and not after a failure: then the next start reads them again, which is as correct. If
+        another process has taken over, Kafka rejects the snapshot.
+        """
+        if self.maintenance is not None:
+            await asyncio.wait((self.maintenance,))
+        if self.active and self._failure is None and self._restored.is_set() and self._archive.new_rows:
+            await self._maintain(forget=False)
+        if self._failure is not None:
+            log.warning(
+                "last_snapshot_failed", reason=str(self._failure), action="the next start reads more of the log"
+            )
 
     async def _forget(self) -> None:
         """Forget entities that ended more than ``keep_days`` ago, and drop their facts. Unjudged time is not over."""
@@ -282,7 +304,7 @@ class Watcher:
         due = self.judge.next_time < now
         if self.gate.question is None and (due or boot - self._asked >= ASK_EVERY):
             self._asked = boot
-            self.gate.ask(now, await self._blocking(self._findings.log_end), boot)
+            self.gate.ask(now, await self._blocking(self._log_end), boot)
         catching_up = not self.gate.live
         permission = self.gate.answer(boot)
         metrics.LAG.set(permission.lag if permission else self.gate.lag)
@@ -295,8 +317,17 @@ class Watcher:
             await self._judge(permission)
         elif (question := self.gate.question) is not None and boot - question.asked >= EMPTY_AFTER:
             applied = self.gate.applied
-            if await self._blocking(lambda: self._findings.is_empty(applied, question.end)):
+            if not self._recreated and await self._blocking(lambda: self._findings.is_empty(applied, question.end)):
                 self.gate.advance(question.end)
+
+    def _log_end(self) -> int:
+        """Return the end of ``access.lifecycle`` as an offset of the current epoch.
+
+        If the topic was created again and no epoch covers it yet, none of its records is applied.
+        """
+        topic_id, end = self._findings.log_end()
+        self._recreated = self._topic_id not in (None, topic_id)
+        return self.gate.applied + end if self._recreated else end
 
     async def _judge(self, permission: Permission, *, past: bool = False) -> None:
         remark: dict[str, object] = {}

@@ -242,3 +242,20 @@ def test_an_invalid_policy_is_reported(pipeline: Pipeline, tmp_path: Path) -> No
     pipeline.environment["GRANTLEDGER_WATCH_POLICY"] = kept
     assert answer.returncode == 2
     assert "wrong.toml:2: default.grace" in answer.stderr and "Traceback" not in answer.stderr
+
+
+def test_after_a_clean_stop_it_reads_nothing_again(
+    broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    own = short_policy(broker, make_pipeline, tmp_path_factory, watch_snapshot_seconds="3600")
+    own.start("seal", "watch")
+    send(own, activated("kept", 600), activated("overdue", 0.5))
+    opened = [("finding.opened", "overdue", "overdue"), ("revoke.requested", "overdue", "overdue")]
+    wait_for(lambda: about(own, "overdue") == opened, "the overdue grant is found")
+    own.stop("watch")
+    own.start("watch")
+    began = time.time()
+    wait_for(lambda: judged_until(own) > began, "it judges again")
+    [restored] = [json.loads(line) for line in own.log("watch").splitlines() if '"restored"' in line]
+    assert (restored["entries"], restored["grants"]) == (2, 2)
+    assert about(own, "overdue") == opened

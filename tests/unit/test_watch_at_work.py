@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ from grantledger.processors.watch import decoding
 from grantledger.processors.watch.app import DeliveredRecord
 from grantledger.processors.watch.clock import Clock
 from grantledger.processors.watch.core.judge import Judge, KnownFindings
+from grantledger.processors.watch.daemon_call import call_in_daemon
 from grantledger.processors.watch.findings import FindingEvents, Outgoing
 from grantledger.processors.watch.kafka_findings import KafkaFindings
 from grantledger.processors.watch.snapshot import PART_ROWS, Snapshot
@@ -64,6 +66,7 @@ class Paper(MemorySnapshots):
         self.problems: list[tuple[str, int]] = []
         self.said: list[tuple[str, Event]] = []
         self.end_offset = 0
+        self.topic_id = bytes(16)
         self.only_markers = False
         self.deaf = False
 
@@ -110,8 +113,8 @@ class Paper(MemorySnapshots):
         self.said += [(record.topic, record.event) for record in records]
         return None
 
-    def log_end(self) -> int:
-        return self.end_offset
+    def log_end(self) -> tuple[bytes, int]:
+        return self.topic_id, self.end_offset
 
     def is_empty(self, start: int, end: int) -> bool:
         return self.only_markers
@@ -155,7 +158,7 @@ class World:
     def opens_epoch(self) -> None:
         """Open a new epoch on a topic that was created again: its entries and its offsets begin at 0."""
         epoch = Genesis("test/access.lifecycle/0/1", bytes([1]) * 16, 0, self.head.size, self.head.frontier.root())
-        self.head, self.records = batches.Head.at_genesis(epoch), 0
+        self.head, self.records, self.paper.topic_id = batches.Head.at_genesis(epoch), 0, epoch.topic_id
 
     def boot(self) -> int:
         return int((1000 + self.seconds) * SECOND)
@@ -570,6 +573,44 @@ def test_it_continues_from_a_snapshot_and_publishes_nothing_twice() -> None:
     assert again.paper.findings()[-1] == ("finding.resolved", "overdue")
 
 
+def test_a_clean_stop_writes_a_snapshot() -> None:
+    world = World(snapshot_every=NEVER)
+    asyncio.run(world.watch.store_last_snapshot())
+    assert world.paper.writes == 0, "there is nothing new"
+    world.hears(given_until(100), given_until(5000, "other"))
+    assert world.paper.writes == 0
+    asyncio.run(world.watch.store_last_snapshot())
+    assert world.paper.writes == 1
+    again = World(world.paper)
+    assert again.watch.position == 1 and set(again.watch.judge.state.grants) == {"g", "other"}
+    again.at(200)
+    assert overdue(again) == ["g"]
+
+
+def test_a_standby_and_a_failed_watch_write_no_snapshot_at_their_stop() -> None:
+    world = World(snapshot_every=NEVER)
+    world.hears(given_until(100))
+    world.watch.stand_by()
+    asyncio.run(world.watch.store_last_snapshot())
+    world.watch.resume()
+    world.paper.deaf = True
+    with pytest.raises(OSError, match="do not answer"):
+        world.at(111)
+    asyncio.run(world.watch.store_last_snapshot())
+    assert world.paper.writes == 0
+
+
+def test_a_snapshot_that_hangs_does_not_keep_the_process_from_ending() -> None:
+    hanging = threading.Event()
+
+    async def stop() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(call_in_daemon(lambda: hanging.wait() and None), 0.05)
+
+    asyncio.run(stop())  # waits for the threads of asyncio.to_thread
+    hanging.set()
+
+
 def test_a_start_falls_back_to_the_snapshot_before_and_then_to_the_whole_log() -> None:
     world = World()
     world.hears(given_until(100))
@@ -859,6 +900,32 @@ def test_lag_in_a_new_epoch_hides_the_answer_too() -> None:
     world.at(160)
     world.at(161)
     assert overdue(world) == []
+
+
+@pytest.mark.parametrize("markers", [False, True])
+def test_a_topic_that_was_created_again_hides_the_answer_before_its_epoch_is_opened(markers: bool) -> None:
+    world = World()
+    world.hears(given_until(100), given_until(1000, "h"))
+    world.at(50)
+    world.paper.only_markers = markers  # of the old topic's offsets, which the new one has not reached
+    world.paper.topic_id, world.paper.end_offset = bytes([1]) * 16, 1  # a removal, which no epoch covers yet
+    for seconds in (111, 112, 150):
+        world.at(seconds)
+    assert overdue(world) == []
+    world.opens_epoch()
+    world.hears(removed(90))
+    world.at(160)
+    world.at(161)
+    assert overdue(world) == []
+
+
+def test_an_empty_topic_that_was_created_again_keeps_no_finding_back() -> None:
+    world = World()
+    world.hears(given_until(100))
+    world.at(50)
+    world.paper.topic_id, world.paper.end_offset = bytes([1]) * 16, 0
+    world.at(111)
+    assert overdue(world) == ["g"]
 
 
 def test_entries_of_a_new_epoch_are_named_with_it_and_can_be_accepted() -> None:
