@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,10 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ..base.errors import GrantledgerError
-from ..producers.adapters import ADAPTERS, make_adapter
+from ..producers.adapters import ADAPTERS, EVENT, make_adapter
 from ..producers.client import Client
 from ..producers.importer import Importer, Report
-from ..producers.input_files import InputFile
+from ..producers.input_files import STANDARD_INPUT, InputFile
 from ..runtime.settings import Settings
 from .errors import fail, open_to_write
 from .output import Column, Output, print_table, text_column
@@ -86,6 +87,9 @@ def _print(report: Report, client: Client | None, problem: str | None, output: O
         "skipped": dict(sorted(report.skipped.items())),
         "failed": report.failed,
         "failures": [{"place": str(failure.location), "problem": failure.problem} for failure in report.failures],
+        "of_other_tools": [
+            {"file": file, "tool": tool, "records": count} for (file, tool), count in report.of_other_tools.items()
+        ],
         "events": report.events,
         "acknowledged": acknowledged,
         "without_raw": report.without_raw,
@@ -94,7 +98,15 @@ def _print(report: Report, client: Client | None, problem: str | None, output: O
     }
     rows = [{"name": name, "count": count} for name, count in counts]
     output.record(result, lambda console: print_table(console, rows, columns))
+    for (file, tool), count in report.of_other_tools.items():
+        path = "-" if file == STANDARD_INPUT else shlex.quote(file)
+        records = "1 record looks" if count == 1 else f"{count:,} records look"
+        whose, command = f"those of {tool}", f"import {tool} {path}"
+        if tool == EVENT:
+            whose, command = "events of our own", "emit --stdin" + (f" < {path}" if path != "-" else "")
+        typer.echo(f"failed: {file}: {records} like {whose}: use `grantledger {command}`", err=True)
     for failure in report.failures:
         typer.echo(f"failed: {failure.location}: {failure.problem}", err=True)
-    if report.failed > len(report.failures):
-        typer.echo(f"failed: and {report.failed - len(report.failures):,} more; see --rejects", err=True)
+    more = report.failed - len(report.failures) - report.of_other_tools.total()
+    if more:
+        typer.echo(f"failed: and {more:,} more; see --rejects", err=True)

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 
 from ..schemas.event import Action, Event
 from ..schemas.rules import InvalidEventError
-from .adapters import Adapter, Location, RecordError, Skipped
+from .adapters import Adapter, Location, RecordError, Skipped, recognise
 from .client import EventTooLargeError
 from .input_files import InputFile
+from .json_fields import parse_object
 
 MAX_RECORD_BYTES = 1024 * 1024
 """A longer record is rejected before parsing, so that no file can exhaust the memory."""
@@ -33,7 +34,8 @@ class Report:
 
     Attributes:
         without_raw: events that were sent without ``raw`` because they were too large.
-        failures: the first ``KEPT_FAILURES`` failed records.
+        failures: the first ``KEPT_FAILURES`` failed records, without those of another tool.
+        of_other_tools: the number of failed records that look like another tool's, by file and tool.
     """
 
     mapped: int = 0
@@ -42,6 +44,7 @@ class Report:
     skipped: Counter[str] = field(default_factory=Counter)
     failed: int = 0
     failures: list[Failure] = field(default_factory=list)
+    of_other_tools: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @property
     def records(self) -> int:
@@ -99,10 +102,22 @@ class Importer:
             for event in mapped:
                 self._send_event(event)
         except (RecordError, InvalidEventError) as error:
-            self._fail(location, f"{error.field}: {error.problem}" if error.field else error.problem)
+            if (tool := self._other_tool(raw, location)) is not None:
+                self.report.failed += 1
+                self.report.of_other_tools[location.file, tool] += 1
+            else:
+                self._fail(location, f"{error.field}: {error.problem}" if error.field else error.problem)
             self._reject(raw + b"\n")
         else:
             self.report.mapped += 1
+
+    def _other_tool(self, raw: bytes, location: Location) -> str | None:
+        """Return the other tool that probably wrote a record, or None."""
+        try:
+            tool = recognise(parse_object(raw, location))
+        except RecordError:
+            return None
+        return tool if tool != self._adapter.SYSTEM else None
 
     def _send_event(self, event: Event) -> None:
         try:

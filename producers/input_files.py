@@ -19,6 +19,10 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _PIECE_BYTES = 64 * 1024
 
 
+STANDARD_INPUT = "standard input"
+"""The name of standard input in locations."""
+
+
 class InputError(UsageError):
     """A file cannot be read. The message names it."""
 
@@ -31,7 +35,7 @@ class InputFile(AbstractContextManager["InputFile"]):
     """
 
     def __init__(self, name: str) -> None:
-        self.name = "standard input" if name == "-" else name
+        self.name = STANDARD_INPUT if name == "-" else name
         self.size: int | None = None
         try:
             self._file: IO[bytes] = sys.stdin.buffer if name == "-" else Path(name).open("rb")  # noqa: SIM115 - closed by __exit__

@@ -21,9 +21,12 @@ from .vault.adapter import VaultAdapter
 
 _ALL: tuple[type[Adapter], ...] = (CloudTrailAdapter, HoopAdapter, TeleportAdapter, VaultAdapter)
 ADAPTERS: dict[str, type[Adapter]] = {adapter.SYSTEM: adapter for adapter in _ALL}
+EVENT = "event"
+"""What :func:`recognise` returns for an event of our own."""
 
 __all__ = [
     "ADAPTERS",
+    "EVENT",
     "Adapter",
     "Fields",
     "Location",
@@ -32,6 +35,7 @@ __all__ = [
     "Skipped",
     "UnknownToolError",
     "make_adapter",
+    "recognise",
 ]
 
 
@@ -42,6 +46,15 @@ class UnknownToolError(UsageError):
         similar = difflib.get_close_matches(tool, ADAPTERS, n=1)
         hint = f"Did you mean {similar[0]!r}? " if similar else ""
         super().__init__(f"no adapter for {tool!r}. {hint}Available: {', '.join(sorted(ADAPTERS))}")
+
+
+def recognise(record: Fields) -> str | None:
+    """Return the tool that probably wrote a record, ``EVENT`` for one of our own events as JSON, or None."""
+    members = record.values.keys()
+    if {"event_type", "subject"} <= members:
+        return EVENT
+    found = (tool for tool, adapter in ADAPTERS.items() if any(marks <= members for marks in adapter.MARKS))
+    return next(found, None)
 
 
 def make_adapter(tool: str, *, instance: str | None = None, tenant: str = "default") -> Adapter:

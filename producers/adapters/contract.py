@@ -51,6 +51,10 @@ class Adapter(ABC):
     """If the tool writes files of the form ``{"<member>": [record, …]}``: the member. Such a file is recognized by its
     beginning; any other file has one record per line."""
 
+    MARKS: ClassVar[tuple[frozenset[str], ...]] = ()
+    """Sets of members. A JSON object with all members of one set is probably a record of this tool, so `import` can
+    name the right tool for a file that was given to another adapter."""
+
     def __init_subclass__(cls) -> None:
         cls.SKIP_REASONS = {"blank_line": "an empty line", **cls.SKIP_REASONS}
 

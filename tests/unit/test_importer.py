@@ -142,6 +142,31 @@ def test_import_command_dry_run(tmp_path: Path) -> None:
     assert f"failed: {path}:2: not JSON" in table.stderr
 
 
+@pytest.mark.parametrize("asked", ["vault", "teleport", "hoop", "cloudtrail"])
+@pytest.mark.parametrize("written", ["vault", "teleport", "hoop", "cloudtrail"])
+def test_the_file_of_another_tool_is_recognized(tmp_path: Path, asked: str, written: str) -> None:
+    run("demo", "--lives", "30", "--seed", "5", "--write", str(tmp_path / "s.jsonl"))
+    path = tmp_path / f"s.{written}.jsonl"
+    result = run("import", asked, str(path), "--dry-run", "-o", "json")
+    summary = json.loads(result.stdout)
+    failed = [line for line in result.stderr.splitlines() if line.startswith("failed")]
+    if asked == written:
+        assert (summary["failed"], failed) == (0, [])
+        return
+    records = len(path.read_text().splitlines())
+    assert failed == [
+        f"failed: {path}: {records} records look like those of {written}: use `grantledger import {written} {path}`"
+    ]
+    assert summary["of_other_tools"] == [{"file": str(path), "tool": written, "records": records}]
+    assert (summary["failed"], summary["failures"]) == (records, [])
+
+
+def test_events_of_our_own_are_recognized() -> None:
+    result = run("import", "vault", "-", "--dry-run", stdin=b'{"event_type":"session.started","subject":"a"}\n')
+    assert result.exit_code == 1
+    assert "1 record looks like events of our own: use `grantledger emit --stdin`" in result.stderr
+
+
 def test_import_command_reads_standard_input() -> None:
     result = run("import", "teleport", "-", "--dry-run", "-o", "json", stdin=record(1) + b"\n")
     assert (result.exit_code, json.loads(result.stdout)["mapped"]) == (0, 1)

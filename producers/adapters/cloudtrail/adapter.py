@@ -26,6 +26,7 @@ class CloudTrailAdapter(Adapter):
 
     SYSTEM: ClassVar[str] = "cloudtrail"
     LIST_MEMBER: ClassVar[str | None] = "Records"
+    MARKS: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"eventName", "eventSource"}), frozenset({"Records"}))
     SKIP_REASONS: ClassVar[dict[str, str]] = {
         "authentication": "sign-ins, second factors and passwords: identity, not access",
         "aws_service": "an AWS service acting on its own behalf",

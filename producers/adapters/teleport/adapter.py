@@ -32,6 +32,7 @@ class TeleportAdapter(Adapter):
     """
 
     SYSTEM: ClassVar[str] = SYSTEM
+    MARKS: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"event", "time"}),)
     SKIP_REASONS: ClassVar[dict[str, str]] = event_types.SKIP_REASONS
 
     def map(self, record: Fields) -> Mapped | Skipped:

@@ -24,6 +24,7 @@ class VaultAdapter(Adapter):
     """
 
     SYSTEM: ClassVar[str] = "vault"
+    MARKS: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"type", "request"}),)
     SKIP_REASONS: ClassVar[dict[str, str]] = {
         "request_half": "the request entry; the response entry with the same request id is mapped",
         "ui_lookup": "a successful lookup of mounts by the command line or the web page",
