@@ -245,7 +245,7 @@ def test_an_invalid_policy_is_reported(pipeline: Pipeline, tmp_path: Path) -> No
 
 
 def test_after_a_clean_stop_it_reads_nothing_again(
-    broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
+    broker: RunningBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     own = short_policy(broker, make_pipeline, tmp_path_factory, watch_snapshot_seconds="3600")
     own.start("seal", "watch")
