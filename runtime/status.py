@@ -12,7 +12,7 @@ from typing import Any
 from ..kafka.cluster import Cluster
 from ..kafka.errors import KafkaUnavailableError
 from ..kafka.offsets import end_offsets
-from ..schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC
+from ..schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC, QUERIES_TOPIC
 from .open_findings import FindingCount
 from .process import Samples, read_samples, status_path
 from .settings import Settings, is_running, read_stack
@@ -126,9 +126,10 @@ def events_in_kafka(settings: Settings, cluster: Cluster) -> int:
 
 
 def total(samples: Samples, name: str) -> int:
-    """Return the sum of a metric over its labels, without the log of findings."""
-    own = f"topic={FINDINGS_TOPIC}"
-    return int(sum(value for (metric, labels), value in samples.items() if metric == name and own not in labels))
+    """Return the sum of a metric over its labels, without the pipeline's own logs."""
+    own = (f"topic={FINDINGS_TOPIC}", f"topic={QUERIES_TOPIC}")
+    counted = (value for (metric, at), value in samples.items() if metric == name and not any(one in at for one in own))
+    return int(sum(counted))
 
 
 def _reported(samples: Samples, name: str) -> int | None:

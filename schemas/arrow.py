@@ -39,7 +39,8 @@ _APPROVAL = pa.struct(
 class Column:
     """A decoded column: its name in the store, its path in the datum and its type. Null text reads as empty.
 
-    ``nullable``: whether the store can hold null where text would be empty; if not, a missing time reads as 1970.
+    ``nullable``: whether the store can hold null where text would be empty; if not, a missing time reads as 1970 and a
+    missing truth value as false.
     """
 
     name: str
@@ -61,6 +62,9 @@ DECODED: tuple[Column, ...] = (
     _column("source.native_id", name="native_id"),
     _column("source.native_type", name="native_type"),
     _column("source.seq", pa.int64()),
+    _column("source.sender"),
+    _column("mapping.adapter"),
+    _column("mapping.version"),
     _column("grant_source.system"),
     _column("grant_source.instance"),
     _column("request_source.system"),
@@ -73,6 +77,7 @@ DECODED: tuple[Column, ...] = (
     _column("subject.email"),
     _column("actor.id"),
     _column("actor.kind"),
+    _column("actor.on_behalf_of"),
     _column("resource.kind"),
     _column("resource.id"),
     _column("resource.environment"),
@@ -86,9 +91,11 @@ DECODED: tuple[Column, ...] = (
     _column("expires_at", MICROS),
     _column("requested_seconds", pa.int64()),
     _column("expiry_source"),
+    _column("ends_by_itself", pa.bool_()),
     _column("removal_evidence"),
     _column("reason"),
     _column("ticket"),
+    _column("customer"),
     _column("outcome"),
     _column("error"),
     _column("client_ip"),
@@ -96,14 +103,17 @@ DECODED: tuple[Column, ...] = (
     _column("action.args", pa.list_(_TEXT), name="args"),
     _column("action.query", name="query"),
     _column("action.exit_code", pa.int64(), name="exit_code"),
-    _column("action.redacted", pa.bool_(), name="redacted"),
-    _column("action.truncated", pa.bool_(), name="truncated"),
+    _column("action.redacted", pa.bool_(), name="redacted", nullable=False),
+    _column("action.truncated", pa.bool_(), name="truncated", nullable=False),
+    _column("executed_query.rows", pa.int64(), name="query_rows"),
+    _column("executed_query.duration_ms", pa.int64(), name="query_duration_ms"),
     _column("finding.rule"),
     _column("finding.key"),
     _column("finding.severity"),
     _column("finding.deadline", MICROS),
     _column("finding.evidence"),
     _column("finding.accept_index", pa.int64()),
+    _column("received_at", MICROS),
     _column("raw"),
     _column("raw_sha256", pa.binary(32)),
 )
@@ -286,9 +296,10 @@ def _cast_approvals(array: pa.Array, type_: pa.DataType) -> pa.Array:
     fields = []
     for field in wanted:
         if items.type.get_field_index(field.name) < 0:
-            fields.append(_empty(field.type, len(items)))
+            fields.append(_empty(field.type, len(items), nullable=not pa.types.is_boolean(field.type)))
         else:
-            fields.append(_fill(_cast(pc.struct_field(items, field.name), field.type), field.type))
+            found = _cast(pc.struct_field(items, field.name), field.type)
+            fields.append(_fill(found, field.type, nullable=not pa.types.is_boolean(field.type)))
     return pa.ListArray.from_arrays(array.offsets, pa.StructArray.from_arrays(fields, fields=list(wanted)), type=type_)
 
 
@@ -304,7 +315,7 @@ def _blank(type_: pa.DataType, *, nullable: bool) -> pa.Scalar | None:
         return pa.Array.from_buffers(type_, 1, [None, zeros], children=children)[0]
     if pa.types.is_binary(type_):
         return pa.Array.from_buffers(type_, 1, [None, zeros, zeros])[0]
-    if pa.types.is_boolean(type_) or pa.types.is_fixed_size_binary(type_) or not nullable:
+    if pa.types.is_fixed_size_binary(type_) or not nullable:
         return pa.Array.from_buffers(type_, 1, [None, zeros])[0]
     return None
 
@@ -338,7 +349,7 @@ def _one(value: Any, type_: pa.DataType) -> pa.Array:
     if type_ == pa.list_(_APPROVAL):
         items = [{field.name: _plain(item.get(field.name), field.type) for field in _APPROVAL} for item in value or []]
         return pa.array([items], type_)
-    return pa.array([_plain(value, type_)], type_)
+    return pa.nulls(1, type_) if value is None and type_ == pa.bool_() else pa.array([_plain(value, type_)], type_)
 
 
 def _plain(value: Any, type_: pa.DataType) -> Any:

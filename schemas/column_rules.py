@@ -31,7 +31,7 @@ _FIRST, _END = (
     for year in (EARLIEST_YEAR, LATEST_YEAR + 1)
 )
 """The allowed times in microseconds since 1970: the first, and the end that is no longer allowed."""
-_NOT_DECODED = ("action", "registered_schema")
+_NOT_DECODED = ("action", "registered_schema", "registered_source", "opened_epoch", "executed_query")
 """Required fields that no column represents: an event without one passes."""
 
 

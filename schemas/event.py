@@ -41,6 +41,7 @@ PIPELINE_TYPES = (
     "config.changed",
     "payload.erased",
     "epoch.opened",
+    "query.executed",
 )
 
 NEVER_ERASED = frozenset(
@@ -51,6 +52,7 @@ NEVER_ERASED = frozenset(
 LIFECYCLE_TOPIC = "access.lifecycle"
 ACTIVITY_TOPIC = "access.activity"
 FINDINGS_TOPIC = "access.findings"
+QUERIES_TOPIC = "access.queries"
 ACTIVITY_TYPES = frozenset({"session.command", "session.query", "session.denied", "session.recording_failed"})
 """High-rate events, one per action; every other ``session.*`` event belongs to the lifecycle."""
 
@@ -64,6 +66,16 @@ class Source:
     native_id: str
     native_type: str
     seq: int | None = None
+    sender: str | None = None
+    """The process that sends; ``seq`` is its counter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """What turned the tool's record into the event."""
+
+    adapter: str
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +97,14 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who caused the event. ``kind``: human, service, agent, system or unknown."""
+    """Who caused the event. ``kind``: human, service, agent, system or unknown.
+
+    ``on_behalf_of``: the person, where the actor is an agent or impersonates somebody.
+    """
 
     id: str
     kind: str = "unknown"
+    on_behalf_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +166,50 @@ class RegisteredSchema:
     initial: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class SourceKey:
+    """A public key of a source. The times are broker append times; ``valid_until`` None means without end."""
+
+    key_id: str
+    public_key: bytes
+    valid_from: datetime
+    valid_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredSource:
+    """A source with all its keys; replaces its registration before. ``tenant`` None: every tenant."""
+
+    system: str
+    instance: str
+    tenant: str | None
+    keys: tuple[SourceKey, ...]
+    removed: bool = False
+    initial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedEpoch:
+    """A stopped log that a person continues as a new epoch; ``event.avsc`` describes the fields."""
+
+    topic: str
+    partition: int
+    topic_id: bytes
+    first_offset: int
+    old_origin: str
+    old_size: int
+    old_root: bytes
+    new_origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutedQuery:
+    """The cost of the statement in ``action.query``. ``rows`` is None if there was no answer."""
+
+    rows: int | None
+    duration_ms: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One event, with the fields of ``event.avsc``. Datetimes carry a time zone and are written as UTC microseconds.
@@ -164,6 +224,7 @@ class Event:
     source: Source
     subject: Subject
     actor: Actor
+    mapping: Mapping | None = None
     grant_source: IssuingSource | None = None
     request_source: IssuingSource | None = None
     session_source: IssuingSource | None = None
@@ -179,15 +240,21 @@ class Event:
     expires_at: datetime | None = None
     requested_seconds: int | None = None
     expiry_source: str | None = None
+    ends_by_itself: bool | None = None
     removal_evidence: str | None = None
     reason: str | None = None
     ticket: str | None = None
+    customer: str | None = None
     outcome: str = "unknown"
     error: str | None = None
     client_ip: str | None = None
     action: Action | None = None
     finding: Finding | None = None
     registered_schema: RegisteredSchema | None = None
+    registered_source: RegisteredSource | None = None
+    opened_epoch: OpenedEpoch | None = None
+    executed_query: ExecutedQuery | None = None
+    received_at: datetime | None = None
     raw: bytes | None = None
     raw_sha256: bytes = b""
     salt: bytes = field(default_factory=lambda: secrets.token_bytes(16))
@@ -203,15 +270,15 @@ class Event:
     @property
     def topic(self) -> str:
         """The input topic that the event belongs to."""
-        if self.event_type in PIPELINE_TYPES:
-            return FINDINGS_TOPIC
-        return ACTIVITY_TOPIC if self.event_type in ACTIVITY_TYPES else LIFECYCLE_TOPIC
+        return topic_of(self.event_type)
 
     @property
     def key(self) -> str:
         """The Kafka record key."""
         if self.finding is not None:
             return self.finding.key
+        if self.topic == QUERIES_TOPIC:
+            return self.actor.id
         if self.topic == ACTIVITY_TOPIC:
             return self.grant_id or self.session_id or self.request_id or self.event_id
         return self.grant_id or self.request_id or self.session_id or self.event_id
@@ -221,6 +288,13 @@ class Event:
         datum: dict[str, Any] = _plain(self)
         del datum["ordinal"]
         return datum
+
+
+def topic_of(event_type: str) -> str:
+    """Return the only input topic in which events of this type are valid."""
+    if event_type in PIPELINE_TYPES:
+        return QUERIES_TOPIC if event_type == "query.executed" else FINDINGS_TOPIC
+    return ACTIVITY_TOPIC if event_type in ACTIVITY_TYPES else LIFECYCLE_TOPIC
 
 
 def make_event_id(source: Source, event_type: str, ordinal: int = 0) -> str:

@@ -28,7 +28,7 @@ ALLOWED: Mapping[str, Collection[str]] = {
 NOT_EMPTY = ("source.system", "source.instance", "source.native_id", "source.native_type", "tenant")
 ISSUERS = ("grant_source", "request_source", "session_source")
 """Optional sources: each has both a system and an instance."""
-TIMES = ("occurred_at", "starts_at", "expires_at")
+TIMES = ("occurred_at", "starts_at", "expires_at", "received_at")
 EARLIEST_YEAR, LATEST_YEAR = 1970, 2299
 """The years that ClickHouse's DateTime64 can hold with microseconds."""
 BY_PERSON = frozenset({"finding.acknowledged", "finding.closed", "source.registered", "payload.erased", "epoch.opened"})
@@ -42,9 +42,12 @@ REQUIRED: Mapping[str, Collection[str]] = {
     "entitlement": (*REQUEST_TYPES, *GRANT_TYPES),
     "expiry_source": GIVING,
     "removal_evidence": ("grant.revoked", "grant.expired"),
-    "action": ("session.command", "session.query"),
+    "action": ("session.command", "session.query", "query.executed"),
     "finding": tuple(one for one in PIPELINE_TYPES if one.startswith(("finding.", "revoke."))),
     "registered_schema": ("schema.registered",),
+    "registered_source": ("source.registered",),
+    "opened_epoch": ("epoch.opened",),
+    "executed_query": ("query.executed",),
     "raw": ("config.changed",),
     "reason": BY_PERSON,
 }

@@ -32,6 +32,7 @@ ANCHOR = bytes.fromhex("c301493553ff0b00500b")
 RELEASED = {
     bytes.fromhex("c30171aa26cd3c52b2c0"): "event.1.avsc",
     bytes.fromhex("c301d92064a650958dcb"): "event.2.avsc",
+    bytes.fromhex("c3012ee912dd5958d5e9"): "event.3.avsc",
 }
 """The released event schemas: prefix to file."""
 NULL = 0xFFFFFFFF
@@ -377,7 +378,8 @@ def check_covered(anchor: dict[str, Any], logs: dict[str, Log]) -> None:  # Step
 SAME_NAME = (
     "event_id", "event_type", "occurred_at", "tenant", "entitlement", "grant_id", "grant_id_kind", "request_id",
     "session_id", "approvals", "starts_at", "expires_at", "requested_seconds", "expiry_source", "removal_evidence",
-    "reason", "ticket", "outcome", "error", "client_ip", "raw", "raw_sha256",
+    "reason", "ticket", "customer", "outcome", "error", "client_ip", "raw", "raw_sha256", "received_at",
+    "ends_by_itself",
 )  # fmt: skip
 PLACES = {name: name for name in SAME_NAME} | {
     "source_system": "source.system", "source_instance": "source.instance", "source_seq": "source.seq",
@@ -391,13 +393,16 @@ PLACES = {name: name for name in SAME_NAME} | {
     "finding_evidence": "finding.evidence", "finding_accept_index": "finding.accept_index",
     "grant_source_system": "grant_source.system", "grant_source_instance": "grant_source.instance",
     "request_source_system": "request_source.system", "request_source_instance": "request_source.instance",
+    "source_sender": "source.sender", "mapping_adapter": "mapping.adapter", "mapping_version": "mapping.version",
+    "actor_on_behalf_of": "actor.on_behalf_of", "query_rows": "executed_query.rows",
+    "query_duration_ms": "executed_query.duration_ms",
     "session_source_system": "session_source.system", "session_source_instance": "session_source.instance",
 }  # fmt: skip
 EMPTY: dict[str, Any] = {
     "approvals": [], "args": [], "redacted": False, "truncated": False, "raw_sha256": bytes(32), "occurred_at": 0
 } | dict.fromkeys(
     ("source_seq", "starts_at", "expires_at", "requested_seconds", "exit_code", "finding_deadline",
-     "finding_accept_index")
+     "finding_accept_index", "received_at", "ends_by_itself", "query_rows", "query_duration_ms")
 )  # fmt: skip
 
 

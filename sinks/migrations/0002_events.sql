@@ -8,6 +8,7 @@ CREATE VIEW events
     subject_id String COMMENT 'Holder of the access',
     actor_id String COMMENT 'Principal that caused the event',
     actor_kind LowCardinality(String) COMMENT 'human, service, agent, system, unknown',
+    actor_on_behalf_of String COMMENT 'The person, where the actor is an agent or impersonates somebody',
     resource_kind LowCardinality(String) COMMENT 'database, host, role …',
     resource_id String COMMENT 'Accessed resource',
     resource_environment LowCardinality(String) COMMENT 'production, staging …, if known',
@@ -22,6 +23,7 @@ CREATE VIEW events
     removal_evidence LowCardinality(String) COMMENT 'none, deadline, api_accepted, confirmed',
     reason String COMMENT 'Reason',
     ticket String COMMENT 'Ticket or incident',
+    customer String COMMENT 'Customer on whose data support staff worked',
     error String COMMENT 'Error that the tool reported',
     client_ip String COMMENT 'Address of the client',
     command String COMMENT 'Command',
@@ -41,13 +43,13 @@ CREATE VIEW events
     sealed_at DateTime64(6, 'UTC') COMMENT 'When the sealer signed the batch'
 )
 AS SELECT
-    append_time, occurred_at, event_type, outcome, subject_id, actor_id, actor_kind, resource_kind, resource_id,
+    append_time, occurred_at, event_type, outcome, subject_id, actor_id, actor_kind, actor_on_behalf_of, resource_kind, resource_id,
     resource_environment, entitlement, grant_id, request_id, session_id, approvals, starts_at, expires_at, expiry_source,
-    removal_evidence, reason, ticket, error, client_ip, command, args, query, exit_code, finding_rule,
+    removal_evidence, reason, ticket, customer, error, client_ip, command, args, query, exit_code, finding_rule,
     source_system, source_instance, native_type, native_id, tenant, event_id, raw, origin, `index`, sealed_at
 FROM entries
-WHERE decode_error = ''
-COMMENT 'Every decoded event, with its place in the ledger';
+WHERE decode_error = '' AND event_type != 'query.executed'
+COMMENT 'Every decoded event except executed queries, with its place in the ledger';
 
 CREATE VIEW rejected_events
 (

@@ -27,21 +27,21 @@ def assigned(child: Child) -> int:
 
 def test_sealers_replace_each_other_and_share_partitions(pipeline: Pipeline) -> None:
     first = pipeline.children["seal"]
-    wait_for(lambda: assigned(first) >= 6, "the first sealer has its partitions")
+    wait_for(lambda: assigned(first) >= 7, "the first sealer has its partitions")
     load = Load(pipeline.cluster, count=100_000, rate=300, seed=3).start()
 
     # The same name twice: the newer sealer fences the older one, which ends with the reason.
     same = pipeline.twin("same", "seal")
     wait_for(lambda: first.exit_code == 1, "the older sealer is fenced")
     assert "GRANTLEDGER_SEALER_INSTANCE" in first.last_error()
-    wait_for(lambda: assigned(same) >= 6, "the newer sealer has the partitions")
+    wait_for(lambda: assigned(same) >= 7, "the newer sealer has the partitions")
 
     # Another name: they share the partitions under load.
     pipeline.twin("other", "seal", GRANTLEDGER_SEALER_INSTANCE="other")
-    wait_for(lambda: 0 < assigned(pipeline.children["other"]) < 6, "the second sealer has some partitions")
+    wait_for(lambda: 0 < assigned(pipeline.children["other"]) < 7, "the second sealer has some partitions")
     before = assigned(same)
     pipeline.kill("other")
-    wait_for(lambda: assigned(same) >= before + 6, "the remaining sealer has taken over")
+    wait_for(lambda: assigned(same) >= before + 7, "the remaining sealer has taken over")
 
     # Sealers come and go during transactions.
     again = pipeline.twin("again", "seal", GRANTLEDGER_SEALER_INSTANCE="other")

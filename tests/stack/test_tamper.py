@@ -242,7 +242,7 @@ def test_the_untouched_ledger_is_sound_and_has_every_kind_of_entry(ledger: Ledge
     report = ledger.store.verify()
     assert problems(report) == []
     assert report["anchors"] >= 5 and report["outside_anchors"] == report["anchors"] and report["outside_only"] == 0
-    assert report["entries"] >= 100 and report["logs"] == 6 and len(ledger.batches[LIFECYCLE]) >= 8
+    assert report["entries"] >= 100 and report["logs"] == 7 and len(ledger.batches[LIFECYCLE]) >= 8
     assert ledger.store.rows("SELECT count() AS c FROM rejected_events")[0]["c"] == 6
     assert ledger.full and ledger.single and ledger.rejected
     assert problems(ledger.store.verify(anchor_file=None)) == []

@@ -30,7 +30,7 @@ OTHER = WriterSchema(confluent_prefix(7), '{"type":"record","name":"Other","fiel
 @pytest.mark.parametrize(
     ("name", "prefix", "sha256"),
     [
-        ("event", "c301d92064a650958dcb", "fe4876b12e60001685950406c7e8b401c94f031a661ea5ea6a11afd3e63ec8a3"),
+        ("event", "c3012ee912dd5958d5e9", "02d22f7d5d6cf8dfe61369d46f700706e47111c3d2743d17d3ab7928a257f269"),
         ("sealed_batch", "c301a8740852054ac5fb", "acdf6517d95ce1bf3e9c53e77582d652770544e92290b86dd7630365c9ab4a8c"),
         ("anchor", "c301493553ff0b00500b", "f5bd09e2323af89296acbc7111388d6ccea16136eeac73ec5dce9afad20f43c5"),
         ("receipt", "c301233d343419c32426", "298830c566525a823cb200c69f00c5bfd2251418d1ce9e244f6e8e238869e039"),

@@ -16,13 +16,19 @@ from grantledger.schemas.event import (
     Actor,
     Approval,
     Event,
+    ExecutedQuery,
     Finding,
     IssuingSource,
+    Mapping,
+    OpenedEpoch,
     RegisteredSchema,
+    RegisteredSource,
     Resource,
     Source,
+    SourceKey,
     Subject,
     make_event_id,
+    topic_of,
 )
 from grantledger.schemas.framing import FramingError, confluent_prefix
 from grantledger.schemas.rules import InvalidEventError, check
@@ -78,6 +84,14 @@ def test_a_registry_id_instead_of_the_fingerprint() -> None:
     assert caught.value.code == "schema_unknown"
 
 
+def test_each_type_is_valid_in_one_topic() -> None:
+    types = ("query.executed", "finding.opened", "epoch.opened", "session.command", "session.started", "grant.failed")
+    topics = ("queries", "findings", "findings", "activity", "lifecycle", "lifecycle")
+    assert [topic_of(one) for one in types] == [f"access.{name}" for name in topics]
+    query = {"action": Action(query="SELECT 1"), "executed_query": ExecutedQuery(None, 3)}
+    assert replace(GRANT, event_type="query.executed", **query).key == "bob"  # all statements of one person in order
+
+
 def test_times_are_written_in_utc() -> None:
     event = replace(GRANT, occurred_at=NOW.astimezone(timezone(timedelta(hours=-7))))
     assert decode(EventEncoder().encode(event), CATALOG, 0)["occurred_at"] == NOW
@@ -95,6 +109,10 @@ def test_the_same_record_read_twice_has_the_same_id() -> None:
     assert len(others - {GRANT.event_id}) == 3  # the counter is no part of the identity
 
 
+SOURCE = RegisteredSource("vault", "eu-1", None, (SourceKey("00" * 8, bytes(32), NOW),))
+EPOCH = OpenedEpoch(
+    "access.lifecycle", 0, bytes(16), 7, "d/access.lifecycle/0/0", 7, bytes(32), "d/access.lifecycle/0/1"
+)
 PERSON = {"actor": Actor("carol", "human"), "reason": "checked with the owner"}
 PROBLEMS = {
     "event_type": {"event_type": "grant.activate"},
@@ -148,8 +166,12 @@ MISSING = {
     ("reason", "finding.acknowledged"): {"finding": Finding("r", "k", "info"), **PERSON, "reason": ""},
     ("actor", "payload.erased"): {"actor": Actor("", "human")},
     ("reason", "payload.erased"): {**PERSON, "reason": None},
-    ("actor", "source.registered"): {"actor": Actor("robot", "service")},
-    ("reason", "epoch.opened"): {**PERSON, "reason": None},
+    ("actor", "source.registered"): {"registered_source": SOURCE, "reason": "new", "actor": Actor("robot", "service")},
+    ("reason", "epoch.opened"): {"opened_epoch": EPOCH, **PERSON, "reason": None},
+    ("registered_source", "source.registered"): {**PERSON},
+    ("opened_epoch", "epoch.opened"): {**PERSON},
+    ("action", "query.executed"): {"executed_query": ExecutedQuery(None, 3)},
+    ("executed_query", "query.executed"): {"action": Action(query="SELECT 1")},
     ("resource", "config.changed"): {"resource": None},
     ("raw", "config.changed"): {"raw": None},
 }
@@ -185,6 +207,11 @@ def test_a_missing_field_is_named(field: str, event_type: str) -> None:
         {"event_type": "finding.acknowledged", "finding": Finding("r", "k", "info"), **PERSON},
         {"event_type": "config.changed", "resource": Resource("config", "watch-policy"), "raw": b"[default]"},
         {"event_type": "payload.erased", **PERSON},
+        {"event_type": "source.registered", "registered_source": SOURCE, **PERSON},
+        {"event_type": "epoch.opened", "opened_epoch": EPOCH, **PERSON},
+        {"event_type": "query.executed", "action": Action(query="SELECT 1"), "executed_query": ExecutedQuery(1, 3)},
+        {"mapping": Mapping("vault", "2"), "source": replace(GRANT.source, sender="host-1"), "ends_by_itself": True},
+        {"actor": Actor("bot", "agent", "bob"), "customer": "acme", "received_at": NOW},
         {"grant_source": IssuingSource("teleport", "root.example.com")},
         {"occurred_at": datetime(1970, 1, 1, tzinfo=UTC)},
         {"occurred_at": datetime(2299, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)},

@@ -19,9 +19,12 @@ from grantledger.schemas.event import (
     Actor,
     Approval,
     Event,
+    ExecutedQuery,
     Finding,
     IssuingSource,
+    OpenedEpoch,
     RegisteredSchema,
+    RegisteredSource,
     Resource,
     Source,
     Subject,
@@ -75,13 +78,20 @@ CHANGES: dict[str, st.SearchStrategy[Any]] = {
     ),
     "reason": IDS,
     "raw": st.sampled_from([None, b"{}"]),
+    "received_at": st.none() | TIMES,
+}
+NOT_DECODED: dict[str, Any] = {
+    "registered_schema": RegisteredSchema("", "", ""),
+    "registered_source": RegisteredSource("", "", None, ()),
+    "opened_epoch": OpenedEpoch("", 0, b"", 0, "", 0, b"", ""),
+    "executed_query": ExecutedQuery(None, 0),
 }
 
 
 @st.composite
 def events(draw: st.DrawFn) -> Event:
     """A valid event with up to four fields changed, some of them to invalid values."""
-    made = event(draw(st.sampled_from(ACCESS_TYPES)), 1, registered_schema=RegisteredSchema("", "", ""))
+    made = event(draw(st.sampled_from(ACCESS_TYPES)), 1, **NOT_DECODED)
     names = draw(st.lists(st.sampled_from(sorted(CHANGES)), max_size=4, unique=True))
     return replace(made, **{name: draw(CHANGES[name]) for name in names})
 
