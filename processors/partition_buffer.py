@@ -10,7 +10,7 @@ from datetime import datetime
 from ..ledger import batch as batches
 from ..ledger.batch import Head, Records, SealedBatch
 from ..ledger.keys import Signer
-from ..schemas.event import ACTIVITY_TOPIC
+from ..schemas.event import ACTIVITY_TOPIC, QUERIES_TOPIC
 
 MAX_LINGER = 0.2
 """Seconds, for every topic but the one with the high rate: deadlines and alerts depend on these logs."""
@@ -22,7 +22,7 @@ class RecordOrderError(ValueError):
 
 def linger_of(topic: str, linger: float) -> float:
     """Return how many seconds a record of a topic may wait until its batch is full. ``linger`` is the setting."""
-    return linger if topic == ACTIVITY_TOPIC else min(linger, MAX_LINGER)
+    return linger if topic in (ACTIVITY_TOPIC, QUERIES_TOPIC) else min(linger, MAX_LINGER)
 
 
 @dataclass(slots=True)

@@ -26,6 +26,10 @@ from support.waiting import wait_for
 LIFECYCLE = "access.lifecycle"
 
 
+SINGLE = (LIFECYCLE, "access.findings", "access.queries")
+"""The topics with one partition."""
+
+
 class Ledger:
     """A deployment with a few entries and a stopped sealer."""
 
@@ -56,7 +60,7 @@ class Ledger:
     def stop_drained(self) -> None:
         """Stop everything; the store once it has every sealed entry, as its anchors demand."""
         self.pipeline.stop("seal", "anchor")
-        partitions = [(LIFECYCLE, 0), ("access.findings", 0), ("access.queries", 0), *(("access.activity", number) for number in range(4))]
+        partitions = [*((topic, 0) for topic in SINGLE), *(("access.activity", number) for number in range(4))]
         last = [self.logs().last(topic, partition) for topic, partition in partitions]
         sealed = sum(batch.head.size for batch in last if batch is not None)
         wait_for(
@@ -243,7 +247,7 @@ def foreign_batch(ledger: Ledger, topic: str, partition: int) -> bytes:
 def test_the_store_stops_at_discontinuous_logs(make: Callable[..., Ledger]) -> None:
     ledger = make()
     pipeline, producer = ledger.pipeline, Producer(ledger.pipeline.options)
-    partitions = [(LIFECYCLE, 0), ("access.findings", 0), ("access.queries", 0), *(("access.activity", number) for number in range(4))]
+    partitions = [*((topic, 0) for topic in SINGLE), *(("access.activity", number) for number in range(4))]
     for number, (topic, partition) in enumerate(partitions):
         physical = pipeline.cluster.physical(f"{topic}.sealed")
         producer.produce(physical, foreign_batch(ledger, topic, partition), b"k", partition)
