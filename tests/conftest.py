@@ -12,7 +12,7 @@ import pytest
 
 from grantledger.runtime.broker import LocalBroker
 from support.pipeline import Pipeline
-from support.shared_broker import RunningBroker, shared_broker
+from support.shared_broker import RunningBroker, shared_broker, shared_folder
 
 # The same examples every time, and no time limit per example. GRANTLEDGER_TEST_SLOW tries more.
 hypothesis.settings.register_profile("quick", deadline=None, derandomize=True, max_examples=60)
@@ -53,12 +53,6 @@ def samples() -> Path:
             pytest.fail(f"the folder of real records is missing: {folder}")
         pytest.skip(f"the folder of real records is missing: {folder} (GRANTLEDGER_SAMPLES)")
     return folder
-
-
-def shared_folder(factory: pytest.TempPathFactory) -> Path:
-    """Return the temporary folder of all test processes of this run."""
-    own = factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import pytest
 from confluent_kafka import Producer
 
 from grantledger.kafka.records import read_whole
 from grantledger.schemas.event import LIFECYCLE_TOPIC
 from grantledger.schemas.topics import sealed
-from support.on_time import about, activated, recorded, revoked, send, short_policy
+from support.on_time import about, activated, recorded, revoked, send
 from support.pipeline import Pipeline
-from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
 LOG = sealed(LIFECYCLE_TOPIC)
-
-
-@pytest.fixture
-def pipeline(
-    broker: RunningBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
-) -> Pipeline:
-    running = short_policy(broker, make_pipeline, tmp_path_factory)
-    running.start("seal", "watch")
-    return running
 
 
 def append(pipeline: Pipeline, value: bytes) -> None:

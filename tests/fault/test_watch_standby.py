@@ -5,28 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
 
 import pytest
 
-from support.on_time import FOUND, activated, commands, judged_until, recorded, revoked, send, short_policy, watching
+from support.on_time import FOUND, activated, commands, judged_until, recorded, revoked, send, watching
 from support.pipeline import Pipeline
-from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
 ENDED = [*FOUND, "finding.resolved"]
 NAMES = ("watch", "standby")
 LOST = 1
 """The documented exit code of a fenced process: restart it."""
-
-
-@pytest.fixture(scope="module")
-def pipeline(
-    broker: RunningBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
-) -> Pipeline:
-    running = short_policy(broker, make_pipeline, tmp_path_factory)
-    running.start("seal", "watch")
-    return running
 
 
 def start(pipeline: Pipeline, name: str) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
+
+import pytest
 
 from grantledger.runtime.broker import LocalBroker
 
@@ -23,6 +26,12 @@ class RunningBroker:
     data_dir: Path
 
 
+def shared_folder(factory: pytest.TempPathFactory) -> Path:
+    """Return the temporary folder of all test processes of this run."""
+    own = factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @contextmanager
 def shared_broker(folder: Path) -> Iterator[RunningBroker]:
     """Use the broker whose address is in a folder, or start it.
@@ -33,7 +42,7 @@ def shared_broker(folder: Path) -> Iterator[RunningBroker]:
     address = folder / "broker.json"
     with (folder / "broker.lock").open("a") as changing, (folder / "broker.users").open("a") as users:
         own: LocalBroker | None = None
-        with _locked(changing):
+        with locked(changing):
             if not address.exists():
                 own = LocalBroker(folder / "broker")
                 own.start()
@@ -50,7 +59,7 @@ def shared_broker(folder: Path) -> Iterator[RunningBroker]:
 
 def _end(broker: LocalBroker, address: Path, changing: TextIO, users: TextIO) -> bool:
     """End the broker unless another process uses it. Returns whether it has ended."""
-    with _locked(changing):
+    with locked(changing):
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -61,7 +70,8 @@ def _end(broker: LocalBroker, address: Path, changing: TextIO, users: TextIO) ->
 
 
 @contextmanager
-def _locked(file: TextIO) -> Iterator[None]:
+def locked(file: TextIO) -> Iterator[None]:
+    """Hold an exclusive lock on a file."""
     fcntl.flock(file, fcntl.LOCK_EX)
     try:
         yield

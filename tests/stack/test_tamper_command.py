@@ -1,0 +1,101 @@
+"""``grantledger verify`` on a data folder that was changed: exit codes and reports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from grantledger.ledger.keys import LocalSigner, public_pem
+from support.pipeline import Pipeline
+from support.tamper import copied
+from support.tampered_ledger import (
+    ANCHORS,
+    DEPLOYMENT,
+    LIFECYCLE,
+    Ledger,
+    execute,
+    problems,
+    row,
+    rows,
+)
+
+
+class TestCommandLine:
+    """``grantledger verify`` on a data folder: exit codes and the JSON report."""
+
+    def verify(self, ledger: Ledger, folder: Path, *arguments: str) -> tuple[int, str]:
+        environment = ledger.pipeline.environment | {"GRANTLEDGER_DATA_DIR": str(folder)}
+        broken = Pipeline(ledger.pipeline.bootstrap_servers, folder, environment)
+        broken.environment["GRANTLEDGER_DATA_DIR"] = str(folder)
+        answer = broken.run("verify", "-o", "json", *arguments)
+        return answer.returncode, answer.stdout
+
+    @pytest.fixture
+    def folder(self, ledger: Ledger, tmp_path: Path) -> Path:
+        folder = tmp_path / "data"
+        for name in ("clickhouse", "keys"):
+            copied(ledger.pipeline.data_dir / name, folder / name)
+        (folder / "anchors.jsonl").write_bytes(ledger.anchor_file.read_bytes())
+        return folder
+
+    def test_sound(self, ledger: Ledger, folder: Path) -> None:
+        code, printed = self.verify(ledger, folder)
+        assert code == 0 and json.loads(printed)["sound"] is True
+
+    def test_without_a_key(self, ledger: Ledger, folder: Path, tmp_path: Path) -> None:
+        other = tmp_path / "other.pub"
+        other.write_bytes(public_pem(LocalSigner.generate().public_key))
+        code, printed = self.verify(ledger, folder, "--public-key", str(other))
+        assert code == 1 and not json.loads(printed)["sound"]
+        (folder / "keys" / "log.pub").unlink()
+        assert self.verify(ledger, folder) == (2, "")
+        other.write_text("no key")
+        assert self.verify(ledger, folder, "--public-key", str(other)) == (2, "")
+
+    def test_without_a_store(self, ledger: Ledger, folder: Path, tmp_path: Path) -> None:
+        (folder / "clickhouse").rename(tmp_path / "away")
+        assert self.verify(ledger, folder) == (2, "")
+
+    def test_without_the_anchors_named(self, ledger: Ledger, folder: Path) -> None:
+        assert self.verify(ledger, folder, "--anchors", str(folder / "none.jsonl")) == (2, "")
+
+    @pytest.mark.parametrize(
+        ("statement", "check"),
+        [
+            ("ALTER TABLE entries UPDATE subject_id = 'mallory' WHERE {row}", "columns"),
+            ("DELETE FROM entries WHERE {row}", "index"),
+            ("INSERT INTO entries SELECT * FROM entries WHERE {row}", "index"),
+        ],
+    )
+    def test_changed_by_sql(self, ledger: Ledger, folder: Path, statement: str, check: str) -> None:
+        """An operator with a client and all rights changes the store."""
+        execute(folder, statement.format(row=row(ledger.middle)))
+        code, printed = self.verify(ledger, folder)
+        assert code == 1
+        assert problems(json.loads(printed)) == [(LIFECYCLE, ledger.middle, check)]
+
+    @pytest.mark.parametrize(
+        ("statement", "origin"),
+        [
+            ("ALTER TABLE entries MODIFY COLUMN leaf_hash String", f"{DEPLOYMENT}/access.activity/0/0"),
+            ("ALTER TABLE origins MODIFY COLUMN topic_id String", DEPLOYMENT),
+            ("ALTER TABLE anchors MODIFY COLUMN time DateTime64(6, 'UTC')", ANCHORS),
+        ],
+    )
+    def test_a_column_of_another_type(self, ledger: Ledger, folder: Path, statement: str, origin: str) -> None:
+        """The report names it; the command does not fail."""
+        execute(folder, statement)
+        code, printed = self.verify(ledger, folder)
+        found = [where for where, _, check in problems(json.loads(printed)) if check == "format"]
+        assert code == 1 and origin in found
+
+    def test_missing_end_that_may_not_be_stored_yet(self, ledger: Ledger, folder: Path) -> None:
+        """The report is still TAMPERED and explains what to check."""
+        execute(folder, f"DELETE FROM entries WHERE {rows(ledger.full[0], ledger.size())}")
+        environment = ledger.pipeline.environment | {"GRANTLEDGER_DATA_DIR": str(folder)}
+        answer = Pipeline(ledger.pipeline.bootstrap_servers, folder, environment).run("verify")
+        assert answer.returncode == 1 and "TAMPERED" in answer.stdout
+        assert f"{LIFECYCLE} index {ledger.full[0]}: truncated" in answer.stdout
+        assert "not stored yet" in answer.stdout and "verify --from kafka" in answer.stdout
