@@ -1,8 +1,8 @@
 """A ledger that real processes created, for tests that change a copy of it.
 
 Each test changes a copy of the stored rows, or of the Kafka records, as an operator with all rights on the database and
-the brokers could. The evidence is in the tables ``entries``, ``origins`` and ``anchors``; :mod:`.tamper` explains why it
-is not in others.
+the brokers could. The evidence is in the tables ``entries``, ``origins`` and ``anchors``; :mod:`.tamper` explains why
+it is not in others.
 """
 
 from __future__ import annotations
