@@ -38,7 +38,7 @@ def command(
     """
     text = sys.stdin.read() if sql == "-" else sql
     native = native_format or _FORMATS.get(output_format)
-    with exit_code(EXIT_USAGE), open_store(settings, read_only=True) as client:
+    with exit_code(EXIT_USAGE), open_store(settings, read_only=True, role="analyst") as client:
         try:
             answer = client.raw_query(text, fmt=native or "JSONEachRow")
         except ClickHouseError as error:

@@ -1,4 +1,4 @@
-"""The file with the address and password of the SQL endpoint. It is in the data folder, readable by its owner only.
+"""The file with the address and passwords of the SQL endpoint. It is in the data folder, readable by its owner only.
 
 One process owns the embedded engine. While its endpoint is up, that process holds a lock on `<data>/run/sql.json`, so
 that `grantledger query`, `verify` and others find it without configuration. The kernel releases the lock when the
@@ -28,24 +28,35 @@ class AddressFileError(UsageError):
 
 @dataclass(frozen=True)
 class EndpointCredential:
-    """The only user of the endpoint. `repr` omits the password."""
+    """A user of the endpoint. `repr` omits the password."""
 
     user: str
     password: str = field(repr=False)
 
     @classmethod
-    def generate(cls) -> EndpointCredential:
+    def generate(cls, user: str) -> EndpointCredential:
         """Return a new credential with a random 256-bit password."""
-        return cls("analyst", secrets.token_urlsafe(32))
+        return cls(user, secrets.token_urlsafe(32))
+
+    def matches(self, other: EndpointCredential) -> bool:
+        """Compare in the same time for every wrong password of the right length."""
+        same_password = secrets.compare_digest(other.password.encode(), self.password.encode())
+        return same_password and other.user == self.user
 
 
 @dataclass(frozen=True)
 class EndpointAddress:
-    """How to reach the endpoint."""
+    """How to reach the endpoint.
+
+    Attributes:
+        analyst: for people and their tools: reads views.
+        reader: for our own commands: reads all tables, and has places of its own.
+    """
 
     host: str
     port: int
-    credential: EndpointCredential
+    analyst: EndpointCredential
+    reader: EndpointCredential
 
     @property
     def url(self) -> str:

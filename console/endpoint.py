@@ -10,10 +10,10 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -22,10 +22,11 @@ from starlette.routing import Route
 from ..base.errors import UsageError
 from .address import EndpointAddress, EndpointCredential
 from .engine import EngineConnection
-from .execution import QUERY_LIMITS
+from .http_protocol import SECONDS_TO_STAY_IDLE, Connections
 from .policy import SqlPolicy
+from .roles import ANALYST, READER, Role
 from .runner import QueryRunner
-from .service import QueryService, ping
+from .service import Account, AllowedPage, QueryService, ping
 from .sql_gate import MAX_QUERY_BYTES, SqlGate
 
 logger = logging.getLogger(__name__)
@@ -38,8 +39,8 @@ class SqlEndpoint:
     """Serves the embedded engine of this process on loopback, in a thread of its own.
 
     `path` is the folder that was passed to `clickhouse_connect.get_client(interface="chdb", path=…)`; that client must
-    stay open. `port` 0 selects a free port; `limits` are settings for every query; without
-    a `credential`, a new one is generated. Call `stop` once, from any thread.
+    stay open. `port` 0 selects a free port; `roles` are those of analysts and of our own readers; without an `analyst`
+    credential, a new one is generated. Call `stop` once, from any thread.
 
     Raises:
         OSError: the port is taken.
@@ -52,30 +53,41 @@ class SqlEndpoint:
         path: Path,
         database: str = "audit",
         port: int = 0,
-        limits: Mapping[str, str] = QUERY_LIMITS,
+        roles: tuple[Role, Role] = (ANALYST, READER),
         *,
-        credential: EndpointCredential | None = None,
+        analyst: EndpointCredential | None = None,
     ) -> None:
         if not path.is_dir():
             raise UsageError(f"{path} is not a data folder")
         with closing(EngineConnection(path)) as connection:
-            gate = SqlGate(SqlPolicy.of_engine(database, connection))
+            policy = SqlPolicy.of_engine(database, connection)
             version = connection.lines("SELECT version()")[0]
         listener = _listen(port)
-        credential = credential or EndpointCredential.generate()
-        self.address = EndpointAddress("127.0.0.1", listener.getsockname()[1], credential)
-        self._runner = QueryRunner(path, gate, limits)
-        service = QueryService(self._runner, credential, database, limits, version)
+        credentials = (
+            analyst or EndpointCredential.generate(roles[0].user),
+            EndpointCredential.generate(roles[1].user),
+        )
+        self.address = EndpointAddress("127.0.0.1", listener.getsockname()[1], *credentials)
+        self._accounts = [
+            _account(path, policy, role, credential) for role, credential in zip(roles, credentials, strict=True)
+        ]
+        connections = Connections()
+        service = QueryService(self._accounts, connections, database, version)
+        routes = [
+            Route("/ping", ping),
+            Route("/allowed", AllowedPage(policy.describe())),
+            Route("/", service, methods=["GET", "POST"]),
+        ]
         config = uvicorn.Config(
-            Starlette(routes=[Route("/ping", ping), Route("/", service, methods=["GET", "POST"])]),
+            Starlette(routes=routes),
             # No access log, and no logging setup by uvicorn: URLs contain queries and passwords.
             log_config=None,
             access_log=False,
             lifespan="off",
-            http="h11",
+            http=cast("Any", connections.protocol),
             ws="none",
             h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
-            limit_concurrency=64,
+            timeout_keep_alive=SECONDS_TO_STAY_IDLE,
             server_header=False,
         )
         self._server = uvicorn.Server(config)
@@ -95,11 +107,17 @@ class SqlEndpoint:
         self._thread.join(grace_seconds)
         deadline = time.monotonic() + grace_seconds
         while self._thread.is_alive():
-            self._runner.cancel_all()
+            for account in self._accounts:
+                account.runner.cancel_all()
             # A client that does not read its answer would block the server even after the query has ended.
             self._server.force_exit = time.monotonic() > deadline
             self._thread.join(0.2)
         logger.info("SQL endpoint has stopped")
+
+
+def _account(path: Path, policy: SqlPolicy, role: Role, credential: EndpointCredential) -> Account:
+    gate = SqlGate(replace(policy, readable=None) if role.reads_tables else policy)
+    return Account(credential, role, QueryRunner(path, gate, role))
 
 
 def _listen(port: int) -> socket.socket:

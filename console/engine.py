@@ -26,13 +26,17 @@ class EngineConnection:
             self._connection: Any = chdb.connect(str(path.resolve()))
         try:
             if database is not None:
-                self.query(f"USE {quote_identifier(database)}", "Null")
+                self.use(database)
             if settings:
                 assignments = (f"{name} = {format_str(value)}" for name, value in settings.items())
                 self.query(f"SET {', '.join(assignments)}", "Null")
         except BaseException:
             self.close()
             raise
+
+    def use(self, database: str) -> None:
+        """Make a database the current one. Raises EngineError."""
+        self.query(f"USE {quote_identifier(database)}", "Null")
 
     def query(self, sql: str, output_format: str, parameters: Mapping[str, str] | None = None) -> bytes:
         """Run `sql` and return its complete answer. Raises EngineError."""

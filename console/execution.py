@@ -34,6 +34,8 @@ QUERY_LIMITS: Final[Mapping[str, str]] = {
     "implicit_select": "0",
     "output_format_parallel_formatting": "0",
     "allow_introspection_functions": "0",
+    # Sorting and grouping beyond the memory limit goes to disk.
+    "max_temporary_data_on_disk_size_for_query": str(2 << 30),
     "max_query_size": str(2 * MAX_QUERY_BYTES),
 }
 

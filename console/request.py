@@ -7,15 +7,15 @@ import binascii
 import email.parser
 import email.policy
 import re
-import secrets
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from . import formats, native
+from . import allowed, formats, native
 from .address import EndpointCredential
 from .encoders import FRAMES, HTTP_ENCODINGS
 from .errors import ErrorCode, QueryRefusedError
 from .execution import Query
+from .roles import Role
 from .sql_gate import MAX_QUERY_BYTES
 
 # Transport parameters, and hints that do not change the rows of an answer: accepted and ignored.
@@ -28,24 +28,16 @@ IGNORED: Final = frozenset({
     "priority", "use_query_cache", "async_insert", "wait_for_async_insert", "connect_timeout", "receive_timeout",
     "send_timeout",
 })  # fmt: skip
-# Settings that change only the format of an answer. Those that name a file (output_format_schema) are left out.
-_SAFE_SETTING: Final = re.compile(
-    r"output_format_(?:arrow|parquet|json|csv|tsv|pretty|markdown|native|binary|decimal|float|xml|values)_[a-z0-9_]+"
-    r"|join_use_nulls|session_timezone|date_time_output_format|date_time_input_format|extremes|limit|offset"
-    r"|cast_keep_nullable|cast_string_to_dynamic_use_inference|format_csv_delimiter"
-    r"|format_csv_null_representation|format_tsv_null_representation"
-)
-# Limits that a client may lower but not raise.
+# The engine's library opens `file:/path` and paths as files.
+_TIME_ZONE: Final = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*")
+# Limits that a client may change up to the ceilings of its role.
 _LOWERABLE: Final = frozenset({"max_execution_time", "max_memory_usage", "max_result_rows", "max_result_bytes"})
 
 
-def authenticate(
-    headers: Mapping[str, str], parameters: Mapping[str, str], credential: EndpointCredential
-) -> bool | None:
-    """Return whether the request has the right user and password; None if it has neither.
+def presented_credential(headers: Mapping[str, str], parameters: Mapping[str, str]) -> EndpointCredential | None:
+    """Return the user and password of a request; None if it has neither.
 
     Reads X-ClickHouse-User and X-ClickHouse-Key, then Basic authentication, then `user` and `password` in the URL.
-    Takes the same time for every wrong password of the right length.
     """
     user, password = headers.get("x-clickhouse-user"), headers.get("x-clickhouse-key")
     scheme, _, encoded = headers.get("authorization", "").partition(" ")
@@ -53,13 +45,12 @@ def authenticate(
         try:
             user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
-            return False
+            return EndpointCredential("", "")
     if user is None and password is None:
         user, password = parameters.get("user"), parameters.get("password")
     if user is None and password is None:
         return None
-    same_password = secrets.compare_digest((password or "").encode(), credential.password.encode())
-    return same_password and user == credential.user
+    return EndpointCredential(user or "", password or "")
 
 
 def read_query(
@@ -68,7 +59,7 @@ def read_query(
     body: bytes,
     *,
     database: str,
-    limits: Mapping[str, str],
+    role: Role,
 ) -> Query | None:
     """Return the query of a request; None if it has none, which ClickHouse answers with "Ok.".
 
@@ -107,7 +98,7 @@ def read_query(
         default_format=fields.pop("default_format", "") or headers.get("x-clickhouse-format") or formats.DEFAULT,
         encoding=_encoding(headers, fields),
         parameters={name[6:]: value for name, value in fields.items() if name.startswith("param_")},
-        settings=_settings({name: fields[name] for name in fields if not name.startswith("param_")}, limits),
+        settings=_settings({name: fields[name] for name in fields if not name.startswith("param_")}, role),
     )
 
 
@@ -119,13 +110,16 @@ def _encoding(headers: Mapping[str, str], fields: dict[str, str]) -> str | None:
     return next((name for name in HTTP_ENCODINGS if http and name in accepted), None)
 
 
-def _settings(requested: Mapping[str, str], limits: Mapping[str, str]) -> dict[str, str]:
+def _settings(requested: Mapping[str, str], role: Role) -> dict[str, str]:
     settings: dict[str, str] = {}
+    ceilings = {**role.limits, **role.ceilings}
     for name, value in requested.items():
         if name in IGNORED:
             continue
-        lower = name in _LOWERABLE and _is_lower(value, limits[name])
-        if not lower and not _SAFE_SETTING.fullmatch(name):
+        lower = name in _LOWERABLE and _is_lower(value, ceilings[name])
+        if name == "session_timezone" and not _TIME_ZONE.fullmatch(value):
+            raise QueryRefusedError(ErrorCode.BAD_ARGUMENTS, f"Unknown time zone {value[:100]}.")
+        if not lower and name not in allowed.settings():
             # As a server does with readonly=1. Ignoring the setting would change the meaning of the query.
             raise QueryRefusedError(ErrorCode.READONLY, f"Cannot modify '{name[:100]}' setting in readonly mode.")
         settings[name] = value

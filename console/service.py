@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,8 +20,10 @@ from starlette.types import Receive, Scope, Send
 from .address import EndpointCredential
 from .errors import ErrorCode, QueryRefusedError, SqlError
 from .execution import Query
-from .request import authenticate, read_query
+from .http_protocol import Connections
+from .request import presented_credential, read_query
 from .response import QueryResponse
+from .roles import Role
 from .runner import QueryRunner
 from .sql_gate import MAX_QUERY_BYTES
 
@@ -31,6 +33,7 @@ logger = logging.getLogger(__name__)
 _MAX_FORM_BYTES: Final = 4 << 20
 # The engine enforces its time limit first, unless it waits for a client that does not read.
 _TIME_TO_FAIL_SECONDS: Final = 2
+_SECONDS_TO_SEND_A_BODY: Final = 30
 _OK: Final = "Ok.\n"
 
 
@@ -40,17 +43,35 @@ async def ping(request: Request) -> Response:
 
 
 @dataclass(frozen=True)
+class AllowedPage:
+    """The ASGI application at `/allowed`: the names that queries may use. They are no secret."""
+
+    text: str
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the text."""
+        await PlainTextResponse(self.text)(scope, receive, send)
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user of the endpoint: who may log in, and how the queries run."""
+
+    credential: EndpointCredential
+    role: Role
+    runner: QueryRunner
+
+
+@dataclass(frozen=True)
 class QueryService:
     """The ASGI application at `/`.
 
-    `database` is the database that queries read, `limits` are the settings of every query, and `version` is that of the
-    engine, for error texts.
+    `database` is the database that queries read, and `version` is that of the engine, for error texts.
     """
 
-    runner: QueryRunner
-    credential: EndpointCredential
+    accounts: Sequence[Account]
+    connections: Connections
     database: str
-    limits: Mapping[str, str]
     version: str
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,25 +93,24 @@ class QueryService:
 
     async def _serve(self, request: Request, response: QueryResponse) -> None:
         # Before authentication, parse nothing and keep no body in memory.
-        authentic = authenticate(request.headers, request.query_params, self.credential)
-        if not authentic:
-            reason = "user and password are required" if authentic is None else "wrong user or password"
+        presented = presented_credential(request.headers, request.query_params)
+        account = next((one for one in self.accounts if presented and one.credential.matches(presented)), None)
+        if account is None:
+            reason = "user and password are required" if presented is None else "wrong user or password"
             error = QueryRefusedError(ErrorCode.AUTHENTICATION_FAILED, f"Authentication failed: {reason}.")
-            await response.fail(error, status=401 if authentic is None else 403)
+            await response.fail(error, status=401 if presented is None else 403)
             return
+        self.connections.authenticated(request.scope["client"])
+        body = await _body(request)
         query = read_query(
-            request.headers,
-            request.query_params.items(),
-            await _body(request),
-            database=self.database,
-            limits=self.limits,
+            request.headers, request.query_params.items(), body, database=self.database, role=account.role
         )
         if query is None:
             await response.plain(200, _OK)
             return
         watcher = asyncio.create_task(_cancel_when_gone(request.receive, asyncio.current_task()))
         try:
-            await self._answer(query, response)
+            await self._answer(account, query, response)
         except asyncio.CancelledError:
             if not watcher.done():
                 raise
@@ -102,11 +122,11 @@ class QueryService:
         finally:
             watcher.cancel()
 
-    async def _answer(self, query: Query, response: QueryResponse) -> None:
+    async def _answer(self, account: Account, query: Query, response: QueryResponse) -> None:
         started = time.monotonic()
-        seconds = float(query.settings.get("max_execution_time", self.limits["max_execution_time"]))
+        seconds = float(query.settings.get("max_execution_time", account.role.limits["max_execution_time"]))
         timeout = asyncio.timeout(seconds + _TIME_TO_FAIL_SECONDS)
-        async with self.runner.run(query) as (execution, pieces), timeout:
+        async with account.runner.run(query) as (execution, pieces), timeout:
             first = await anext(pieces)
             await response.begin(execution.format, execution.rows, query.encoding)
             await response.write(first)
@@ -114,8 +134,9 @@ class QueryService:
                 await response.write(piece)
             await response.end()
         logger.info(
-            "query %s: %s in %s, %d bytes, %.0f ms",
+            "query %s: %s, %s in %s, %d bytes, %.0f ms",
             response.query_id,
+            account.role.user,
             execution.kind,
             execution.format,
             response.bytes_sent,
@@ -127,11 +148,16 @@ async def _body(request: Request) -> bytes:
     form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
     limit = _MAX_FORM_BYTES if form else MAX_QUERY_BYTES
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > limit:
-            # The server discards the rest of the body, so that the client receives the error.
-            raise QueryRefusedError(ErrorCode.QUERY_IS_TOO_LARGE, f"Query exceeds the limit of {limit} bytes.")
+    try:
+        async with asyncio.timeout(_SECONDS_TO_SEND_A_BODY):
+            async for part in request.stream():
+                body += part
+                if len(body) > limit:
+                    # The server discards the rest of the body, so that the client receives the error.
+                    raise QueryRefusedError(ErrorCode.QUERY_IS_TOO_LARGE, f"Query exceeds the limit of {limit} bytes.")
+    except TimeoutError:
+        message = f"Timeout exceeded: the request took more than {_SECONDS_TO_SEND_A_BODY} s."
+        raise SqlError(ErrorCode.TIMEOUT_EXCEEDED, message) from None
     return bytes(body)
 
 

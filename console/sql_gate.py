@@ -18,15 +18,16 @@ Run only the text of the returned statement, with the settings of `execution`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
 from .errors import ErrorCode, QueryRefusedError
 from .lexer import Token, tokenize
-from .policy import EXPLAINS, FIRST_WORDS, NODES, ROOTS, SqlPolicy, refused
-from .syntax_tree import Node, read_tree
+from .policy import BEFORE_BRACKET, FIRST_WORDS, SHOWN, TABLE_FUNCTIONS, SqlPolicy, refused
+from .syntax_tree import read_tree
+from .tree_gate import TreeGate, aggregate_state_refused, lambda_names, not_a_read, settings_refused
 
 MAX_QUERY_BYTES = 256 * 1024
 
@@ -87,11 +88,27 @@ class SqlGate:
             self.policy.admit_identifier(parameters[name])
         _, tokens = tokenize(parser.canonical(statement.text))
         root = read_tree(parser.tree(statement.text))
-        self.inspect(statement, root)
+        defined = _defined_tables(tokens)
+        TreeGate(self.policy, root, frozenset(defined.values()) - self.policy.tables).inspect(statement.kind)
         written = sum(token.keyword == "SELECT" for token in tokens)
         if written != sum(node.kind == "SelectQuery" for node, _ in root.walk()):
             raise refused("the tables of a subquery cannot be checked here; move the subquery to a WITH clause")
+        self._check_calls(tokens, defined, lambda_names(root))
         return statement
+
+    def _check_calls(self, tokens: Sequence[Token], defined: Container[int], lambdas: frozenset[str]) -> None:
+        """Refuse calls in the engine's own text that are not allowed, wherever its tree may omit them."""
+        in_braces = False
+        for index, (token, after) in enumerate(pairwise(tokens)):
+            in_braces = (token.text == "{" and after.name is not None) or (in_braces and token.text != "}")
+            if "AGGREGATEFUNCTION" in token.keyword:
+                raise aggregate_state_refused()
+            if in_braces or index in defined or after.text != "(" or token.name is None:
+                continue
+            if index > 0 and tokens[index - 1].keyword == "AS" and _is_name_list(tokens[index + 1 :]):
+                continue
+            if token.keyword not in BEFORE_BRACKET and token.name.lower() not in TABLE_FUNCTIONS:
+                self.policy.admit_function(token.name, lambdas)
 
     def screen(self, sql: str) -> Statement:
         """Check the tokens of `sql` without the engine.
@@ -117,23 +134,6 @@ class SqlGate:
             self._screen_show(tokens)
         return Statement(kind, text.rstrip(), output_format, frozenset(_identifiers(tokens)))
 
-    def inspect(self, statement: Statement, root: Node) -> None:
-        """Check the syntax tree of the statement. Raises QueryRefusedError."""
-        kind = ROOTS.get(root.kind)
-        if kind != statement.kind:
-            raise _not_a_read(root.kind)
-        if kind == "EXPLAIN" and root.label not in EXPLAINS:
-            raise refused(f"{root.label} is not supported, only: {', '.join(sorted(EXPLAINS))}")
-        if kind == "SELECT" and any(child.kind != "ExpressionList" for child in root.children[1:]):
-            # Apart from the select list, a root contains only an output file, a format or settings. All are refused.
-            raise refused("the statement has an output clause (INTO OUTFILE, FORMAT or SETTINGS)")
-        if kind in {"SHOW", "EXISTS"}:
-            self._inspect_names(root)
-            return
-        for node, parent in root.walk():
-            if parent is not None:
-                self._inspect_node(node, parent, root)
-
     def _screen_tokens(self, tokens: Sequence[Token]) -> None:
         if any(token.text == ";" for token in tokens):
             raise QueryRefusedError(
@@ -148,12 +148,12 @@ class SqlGate:
             closed = is_first and database.lower() in self.policy.closed_databases
             if closed and len(following) > 1 and following[0].text == ".":
                 # A substitution has no name; the empty name is refused.
-                self.policy.admit_table(database, following[1].name or "")
+                self.policy.admit_metadata(database, following[1].name or "")
             if token.keyword == "APPLY":
                 self._screen_apply(tokens[index + 1 : index + 3 + _MAX_APPLIED_TOKENS])
             if token.keyword == "SETTINGS" and _assigns(tokens, index + 1):
                 # With readonly=1, the engine checks only the outermost SETTINGS clause.
-                raise _settings_refused()
+                raise settings_refused()
 
     def _screen_pair(self, token: Token, after: Token) -> None:
         if (token.keyword, after.keyword) == ("INTO", "OUTFILE"):
@@ -163,20 +163,24 @@ class SqlGate:
         if token.kind == "quoted" and "." in token.text and after.text == ".":
             # The tree prints `a.b`.c and a.`b.c` alike, so the database is ambiguous.
             raise refused(f"name {token.text} contains a dot and is followed by one")
-        if after.text == "(" and token.name is not None:
-            self.policy.admit_function(token.name)
+        if after.text == "(" and (token.name or "").lower() in self.policy.engine_functions - TABLE_FUNCTIONS:
+            self.policy.admit_function(token.name or "")
 
     def _screen_apply(self, tokens: Sequence[Token]) -> None:
         # The tree omits the applied function, so only its name and literals are admitted.
         applied, is_open = _applied(tokens)
         names = [token.name for token in applied if token.name is not None and not token.text[0].isdigit()]
-        if names:
-            self.policy.admit_function(names[0])
         if is_open or len(names) > 1:
             raise refused("APPLY takes only the name of a function here, not an expression")
+        if names:
+            self.policy.admit_function(names[0])
 
     def _screen_show(self, tokens: Sequence[Token]) -> None:
         # The tree of SHOW omits conditions and names, so only plain forms are admitted.
+        words = [token.keyword for token in tokens]
+        shown = next((word for word in words[1:] if word not in {"FULL", "EXTENDED"}), "")
+        if words[0] == "SHOW" and shown not in SHOWN:
+            raise not_a_read(f"SHOW {shown}")
         if any(token.text in {"(", "{"} or token.keyword == "WHERE" for token in tokens):
             raise refused("SHOW and EXISTS take no expressions here: query system.tables instead")
         of_table = any(token.keyword in _PARTS_OF_TABLES for token in tokens)
@@ -186,63 +190,7 @@ class SqlGate:
         for order, source in enumerate(sources):
             dotted = len(source) > 1 and source[1].text == "."
             if source and (dotted or not of_table or order > 0):
-                self.policy.admit_table(source[0].name, None)
-
-    def _inspect_names(self, root: Node) -> None:
-        names = [child.label for child in root.children]
-        if root.kind in {"ShowCreateDatabaseQuery", "ExistsDatabaseQuery", "ShowTables"}:
-            names = [*names, ""] if names else []
-        if len(names) > 1:
-            self.policy.admit_table(names[0], names[1] or None)
-
-    def _inspect_node(self, node: Node, parent: Node, root: Node) -> None:
-        if node.kind == "Set" and parent is root and root.kind == "Explain":
-            return
-        if node.kind == "Set":
-            raise _settings_refused()
-        if node.kind not in NODES:
-            raise refused(f"this part of SQL is not supported by the endpoint: {node.kind}")
-        match node.kind:
-            case "TableIdentifier":
-                database, dot, table = node.label.partition(".")
-                if dot:
-                    self.policy.admit_table(database, table)
-            case "Function" if parent.kind in {"TableExpression", "Explain"}:
-                self.policy.admit_table_function(node.label)
-                self._require_lambda(node)
-            case "Function":
-                self.policy.admit_function(node.label)
-                self._require_lambda(node)
-            case "Identifier":
-                # It may be a function: arrayMap(file, …). The tree contains the values of substitutions.
-                self.policy.admit_identifier(node.label)
-
-    def _require_lambda(self, call: Node) -> None:
-        """Refuse a higher-order call whose first argument is not a lambda: it might name a function."""
-        arguments = call.children[0].children if call.children else []
-        if not self.policy.takes_function(call.label, len(arguments)):
-            return
-        first = arguments[0]
-        if (first.kind, first.label) == ("Function", "lambda"):
-            return
-        example = "f"
-        if first.kind == "Identifier":
-            # A refused name has its own message.
-            self.policy.admit_identifier(first.label)
-            example = first.label
-        raise refused(f"{call.label}() takes a lambda as its first argument here: write x -> {example}(x)")
-
-
-def _not_a_read(statement: str) -> QueryRefusedError:
-    return QueryRefusedError(
-        ErrorCode.READONLY, f"{statement} is refused: only SELECT, SHOW, DESCRIBE, EXPLAIN and EXISTS run here."
-    )
-
-
-def _settings_refused() -> QueryRefusedError:
-    return QueryRefusedError(
-        ErrorCode.READONLY, "SETTINGS is refused: a query cannot change the limits of this endpoint."
-    )
+                self.policy.admit_metadata(source[0].name, None)
 
 
 def _applied(tokens: Sequence[Token]) -> tuple[Sequence[Token], bool]:
@@ -259,7 +207,7 @@ def _applied(tokens: Sequence[Token]) -> tuple[Sequence[Token], bool]:
 def _kind(tokens: Sequence[Token]) -> str:
     first = next((token for token in tokens if token.text != "("), tokens[0])
     if first.keyword not in FIRST_WORDS:
-        raise _not_a_read(first.keyword or first.text[:20])
+        raise not_a_read(first.keyword or first.text[:20])
     return FIRST_WORDS[first.keyword]
 
 
@@ -280,6 +228,16 @@ def _identifiers(tokens: Sequence[Token]) -> Iterator[str]:
             yield name.name
 
 
+def _is_name_list(tokens: Sequence[Token]) -> bool:
+    """Return whether the tokens begin with the columns of a table's alias: `(a, b)`."""
+    for index, token in enumerate(tokens):
+        if token.text == ")":
+            return True
+        if token.name is None if index % 2 else token.text not in {"(", ","}:
+            return False
+    return False
+
+
 def _assigns(tokens: Sequence[Token], start: int) -> bool:
     """Return whether `name =` or `name.name =` begins at token `start`."""
     for index in range(start, len(tokens)):
@@ -289,3 +247,22 @@ def _assigns(tokens: Sequence[Token], start: int) -> bool:
         if not (token.text == "." if is_dot else token.name is not None):
             return False
     return False
+
+
+def _defined_tables(tokens: Sequence[Token]) -> dict[int, str]:
+    """Return the tables that WITH defines, by the index of the name: `name AS (SELECT …`, `name (column) AS (SELECT …`.
+
+    `tokens` are those of the engine's own text.
+    """
+    found: dict[int, str] = {}
+    opening = 0
+    for index, token in enumerate(tokens):
+        if token.text == "(":
+            opening = index
+        following = [other.keyword or other.text for other in tokens[index + 1 : index + 5]]
+        if "MATERIALIZED" in following[1:2]:
+            del following[1]
+        if following[:2] == ["AS", "("] and following[2:3] in (["SELECT"], ["WITH"], ["("]):
+            name = opening - 1 if token.text == ")" else index
+            found[name] = tokens[name].name or ""
+    return found

@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 
 from .errors import ErrorCode, QueryRefusedError
 
-_TAIL = re.compile(r"(?: \(alias .*\))?(?: \(children \d+\))?$")
+_TAIL = re.compile(r"(?: \(alias (.*?)\))?(?: \(children \d+\))?$")
 
 
 @dataclass
 class Node:
-    """A node. ``kind`` is the first word of its line, ``label`` the rest without alias and child count."""
+    """A node. ``kind`` is the first word of its line, ``label`` the rest without ``alias`` and child count."""
 
     kind: str
     label: str
+    alias: str = ""
     children: list[Node] = field(default_factory=list)
 
     def walk(self) -> Iterator[tuple[Node, Node | None]]:
@@ -44,7 +45,9 @@ def read_tree(lines: Sequence[str]) -> Node:
             continue
         depth = len(line) - len(line.lstrip(" "))
         kind, _, label = line.strip().partition(" ")
-        node = Node(kind, _TAIL.sub("", f" {label}").strip())
+        tail = _TAIL.search(f" {label}")
+        start, alias = (tail.start(), tail[1] or "") if tail else (None, "")
+        node = Node(kind, f" {label}"[:start].strip(), alias)
         if depth > len(path) or (depth == 0 and root is not None):
             raise QueryRefusedError(ErrorCode.SYNTAX_ERROR, f"The engine's syntax tree is malformed at: {kind}.")
         del path[depth:]

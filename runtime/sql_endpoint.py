@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -20,8 +21,18 @@ from .settings import Settings, SettingsError
 
 DEFAULT_PORT = 18123
 REMEMBERED_FILE = Path("run") / "sql_endpoint.json"
-"""Port and credential of the last endpoint. Remove the file to get a new password at the next start."""
-_JSON = TypeAdapter(EndpointAddress)
+"""Port and analyst's credential of the last endpoint. Without the file, the next start makes a new password."""
+
+
+@dataclass(frozen=True)
+class RememberedEndpoint:
+    """The part of an address that stays the same across restarts. Our own readers get a new password at each start."""
+
+    port: int
+    analyst: EndpointCredential
+
+
+_JSON = TypeAdapter(RememberedEndpoint)
 
 
 @contextmanager
@@ -32,7 +43,7 @@ def published_endpoint(settings: Settings) -> Iterator[EndpointAddress]:
         ports = [settings.sql_port]
     else:
         ports = [*([last.port] if last is not None else []), DEFAULT_PORT, 0]
-    with _published(settings, ports, last.credential if last is not None else None) as address:
+    with _published(settings, ports, last.analyst if last is not None else None) as address:
         _remember(settings.data_dir, address)
         yield address
 
@@ -46,9 +57,9 @@ def temporary_endpoint(settings: Settings) -> Iterator[EndpointAddress]:
 
 @contextmanager
 def _published(
-    settings: Settings, ports: Sequence[int], credential: EndpointCredential | None
+    settings: Settings, ports: Sequence[int], analyst: EndpointCredential | None
 ) -> Iterator[EndpointAddress]:
-    endpoint = _listen(settings, ports, credential)
+    endpoint = _listen(settings, ports, analyst)
     try:
         with published(settings.data_dir, endpoint.address):
             yield endpoint.address
@@ -56,17 +67,17 @@ def _published(
         endpoint.stop()
 
 
-def _listen(settings: Settings, ports: Sequence[int], credential: EndpointCredential | None) -> SqlEndpoint:
+def _listen(settings: Settings, ports: Sequence[int], analyst: EndpointCredential | None) -> SqlEndpoint:
     """Listen on the first free port, or else on the last one."""
     port = next(filter(is_free, ports[:-1]), ports[-1])
     try:
-        return SqlEndpoint(settings.store_path, settings.clickhouse_database, port, credential=credential)
+        return SqlEndpoint(settings.store_path, settings.clickhouse_database, port, analyst=analyst)
     except OSError as error:
         raise SettingsError(f"the SQL endpoint cannot be opened: {error.strerror or error} (sql_port)") from error
 
 
-def _recall(data_dir: Path) -> EndpointAddress | None:
-    """Return the address of the last endpoint; None if there is none, or if others could have read its password."""
+def _recall(data_dir: Path) -> RememberedEndpoint | None:
+    """Return the last endpoint; None if there is none, or if others could have read its password."""
     try:
         with (data_dir / REMEMBERED_FILE).open("rb") as file:
             info = os.fstat(file.fileno())
@@ -82,4 +93,4 @@ def _remember(data_dir: Path, address: EndpointAddress) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     with open(path, "wb", opener=lambda name, flags: os.open(name, flags | os.O_EXCL, 0o600)) as file:
-        file.write(_JSON.dump_json(address))
+        file.write(_JSON.dump_json(RememberedEndpoint(address.port, address.analyst)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import clickhouse_connect
 from clickhouse_connect import common
@@ -45,10 +45,18 @@ def is_live(settings: Settings) -> bool:
 
 
 @contextmanager
-def open_store(settings: Settings, *, read_only: bool = False, shared: bool = False) -> Iterator[Client]:
+def open_store(
+    settings: Settings,
+    *,
+    read_only: bool = False,
+    shared: bool = False,
+    role: Literal["reader", "analyst"] = "reader",
+) -> Iterator[Client]:
     """Open the store for reading.
 
     Args:
+        role: on the embedded engine, our own commands are readers: they read all tables and have places of their own.
+            People's statements run with the rights and limits of an analyst.
         read_only: reject statements that do not only read. ``readonly`` and the user's rights enforce this on a server,
             the SQL endpoint on the embedded engine.
         shared: never open the folder of the embedded engine here, because its owner could not start meanwhile.
@@ -65,7 +73,7 @@ def open_store(settings: Settings, *, read_only: bool = False, shared: bool = Fa
     except AddressFileError as error:
         raise StoreUnavailableError(str(error)) from error
     if endpoint is not None:
-        with _endpoint_client(endpoint, address) as client:
+        with _endpoint_client(endpoint, address, role) as client:
             yield client
         return
     if shared:
@@ -78,7 +86,7 @@ def open_store(settings: Settings, *, read_only: bool = False, shared: bool = Fa
             if not read_only:
                 yield owner
                 return
-            with temporary_endpoint(settings) as endpoint, _endpoint_client(endpoint, address) as client:
+            with temporary_endpoint(settings) as endpoint, _endpoint_client(endpoint, address, role) as client:
                 yield client
     finally:
         lock.release()
@@ -107,17 +115,18 @@ def clickhouse_message(error: Exception) -> str:
     return text[max(text.find("Code:"), 0) :].split("\n", 1)[0].partition(" (for url ")[0]
 
 
-def _endpoint_client(endpoint: EndpointAddress, address: StoreAddress) -> Client:
+def _endpoint_client(endpoint: EndpointAddress, address: StoreAddress, role: str) -> Client:
     # The endpoint runs everything with readonly=1, so the client would reject every setting. The endpoint decides
     # which settings it accepts.
     common.set_setting("invalid_setting_action", "send")
     logging.getLogger("clickhouse_connect").setLevel(logging.ERROR)
+    credential = endpoint.analyst if role == "analyst" else endpoint.reader
     try:
         return clickhouse_connect.get_client(
             host=endpoint.host,
             port=endpoint.port,
-            username=endpoint.credential.user,
-            password=endpoint.credential.password,
+            username=credential.user,
+            password=credential.password,
             database=address.database,
             send_receive_timeout=600,
             autogenerate_session_id=False,

@@ -9,11 +9,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from grantledger.sinks.clickhouse import StoreUnavailableError
 from support.command import run_command
+from support.reading import read_rows_with
 from support.waiting import wait_for
 
 
@@ -94,13 +99,14 @@ class Up:
 
     def entries(self) -> int:
         """Return how many entries of access systems are stored, without the stack's own findings."""
-        sql = "SELECT count() FROM entries WHERE origin NOT LIKE '%/access.findings/%'"
+        sql = "SELECT count() AS c FROM entries WHERE origin NOT LIKE '%/access.findings/%'"
 
-        def ask() -> str:  # a store that is starting owns the folder and does not answer yet
-            answer = self.run("query", sql, "--format", "TSV")
-            return answer.stdout if answer.returncode == 0 else ""
+        def ask() -> list[dict[str, Any]]:  # a store that is starting owns the folder and does not answer yet
+            with suppress(StoreUnavailableError, ClickHouseError):
+                return read_rows_with(self.environment, sql, self.data_dir)
+            return []
 
-        return int(wait_for(ask, "the store answers", pause=0.5))
+        return int(wait_for(ask, "the store answers", pause=0.5)[0]["c"])
 
     def assert_sound(self) -> None:
         verified = self.run("verify")

@@ -60,7 +60,7 @@ def test_a_wrong_password_is_rejected_before_parsing(owner: Owner) -> None:
     for headers, status in (
         ({"Authorization": "Basic " + base64.b64encode(b"analyst:wrong").decode()}, 403),
         ({"Authorization": "Basic ???"}, 403),
-        ({"Authorization": "", "X-ClickHouse-User": owner.address.credential.user}, 403),
+        ({"Authorization": "", "X-ClickHouse-User": owner.address.analyst.user}, 403),
         ({"Authorization": "Bearer x"}, 401),
     ):
         got, answered, body = post(owner, "\x00 not a query", headers)
@@ -117,7 +117,7 @@ def test_a_disconnected_client_frees_its_thread(owner: Owner) -> None:
         for _ in range(6):
             client = http.client.HTTPConnection(owner.address.host, owner.address.port, timeout=0.2)
             with pytest.raises((TimeoutError, OSError)), contextlib.closing(client):
-                credential = owner.address.credential
+                credential = owner.address.analyst
                 client.request("POST", f"/?user={credential.user}&password={credential.password}", sql)
                 client.getresponse()
                 raise TimeoutError
@@ -130,7 +130,7 @@ def test_a_disconnected_client_frees_its_thread(owner: Owner) -> None:
 
 def test_a_client_that_does_not_read_is_disconnected(owner: Owner) -> None:
     """The engine waits for room in the pipe, where neither its time limit nor a cancellation reaches it."""
-    credential = owner.address.credential
+    credential = owner.address.analyst
     address = f"/?user={credential.user}&password={credential.password}&max_execution_time=1"
     clients = [http.client.HTTPConnection(owner.address.host, owner.address.port) for _ in range(4)]
     for client in clients:
@@ -150,7 +150,7 @@ def test_the_log_contains_no_query_and_no_secret(owner: Owner, client: Any) -> N
         post(owner, f"SELECT {LATE_FAILURE}, 'marker-of-a-failure' FROM numbers(4000000)")
     log = owner.log.read_text()
     assert "query " in log
-    for marker in ("marker", owner.address.credential.password, SECRET):
+    for marker in ("marker", owner.address.analyst.password, SECRET):
         assert marker not in log
 
 

@@ -387,7 +387,7 @@ def asked(data_dir: Path, sql: str) -> str:
     """Return what the SQL endpoint answers, as curl has it."""
     access = read_address(data_dir)
     assert access is not None
-    credential = access.credential
+    credential = access.reader
     headers = {"X-ClickHouse-User": credential.user, "X-ClickHouse-Key": credential.password}
     url = f"http://{access.host}:{access.port}/?database=audit"
     with urllib.request.urlopen(urllib.request.Request(url, sql.encode(), headers), timeout=30) as answer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -17,12 +16,13 @@ from grantledger.processors.access import SECOND
 from grantledger.processors.policy import AccessLimits, AccessRule, WatchPolicy
 from grantledger.processors.sweep import compare as sweep
 from grantledger.processors.watch.core.judge import Judge
+from grantledger.runtime.settings import Settings
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.event import LIFECYCLE_TOPIC, Resource
 from support.access_store import DEPLOYMENT, SIGNER, Story, fill, opened_elsewhere
-from support.command import invoke
 from support.decoded import facts_of
 from support.pipeline import Pipeline
+from support.reading import read_rows
 from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
@@ -123,10 +123,8 @@ def open_overdue(story: Story, policy: WatchPolicy, now: int) -> set[str]:
 def ask(data_dir: Path, sql: str, **values: object) -> list[dict[str, Any]]:
     for name, value in values.items():
         sql = re.sub("{" + name + ":[^}]*}", str(value), sql)
-    done = invoke("query", "-", "--format", "JSONEachRow", "--data", str(data_dir), stdin=sql)
-    assert done.exit_code == 0, done.stderr
     numbers = ("deadline_us", "given", "stretch", "sharing")
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    rows = read_rows(Settings(data_dir=data_dir), sql)
     return [
         {name: int(value) if name in numbers and value is not None else value for name, value in row.items()}
         for row in rows

@@ -25,6 +25,7 @@ from grantledger.schemas.event import Event
 from grantledger.schemas.topics import topic_specs
 
 from .command import run_command
+from .reading import read_rows_with
 from .waiting import wait_for
 
 PROCESSES = ("seal", "store", "anchor")
@@ -189,11 +190,8 @@ class Pipeline:
         )
 
     def query(self, sql: str) -> list[dict[str, Any]]:
-        """Return the rows of ``grantledger query``."""
-        answer = self.run("query", sql, "--format", "JSONEachRow")
-        if answer.returncode != 0:
-            raise AssertionError(f"query failed with {answer.returncode}: {answer.stderr}")
-        return [json.loads(line) for line in answer.stdout.splitlines()]
+        """Return the rows of a query that reads any table."""
+        return read_rows_with(self.environment, sql)
 
     def verify(self, *arguments: str) -> tuple[int, dict[str, Any]]:
         """Return the exit code and report of ``grantledger verify``."""

@@ -10,19 +10,27 @@ import base64
 import http.client
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 import urllib.parse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import clickhouse_connect
 
-from grantledger.console.address import published, read_address
+from grantledger.console.address import EndpointCredential, published, read_address
 from grantledger.console.endpoint import SqlEndpoint
 from grantledger.console.execution import QUERY_LIMITS
+from grantledger.console.roles import ANALYST, READER
+from grantledger.sinks import migrate
 
+MIGRATIONS = Path(migrate.__file__).parent / "migrations"
+VIEWS = {
+    name for file in MIGRATIONS.glob("*.sql") for name in re.findall(r"^CREATE VIEW (\w+)", file.read_text(), re.M)
+}
 ROWS = 300_000
 # Late enough that the engine, which works some blocks ahead, has written the first block.
 LATE_FAILURE = "throwIf(number = 3000000)"
@@ -74,20 +82,24 @@ def connect(owner: Owner, **options: Any) -> Any:
     return clickhouse_connect.get_client(
         host=address.host,
         port=address.port,
-        username=address.credential.user,
-        password=address.credential.password,
+        username=address.analyst.user,
+        password=address.analyst.password,
         database="audit",
         **options,
     )
 
 
 def post(
-    owner: Owner, sql: str | bytes, headers: dict[str, str] | None = None, **parameters: str
+    owner: Owner,
+    sql: str | bytes,
+    headers: dict[str, str] | None = None,
+    credential: EndpointCredential | None = None,
+    **parameters: str,
 ) -> tuple[int, Any, bytes]:
-    """POST a query with Basic authentication; return status, headers and body."""
+    """POST a query with Basic authentication, as an analyst by default; return status, headers and body."""
     connection = http.client.HTTPConnection(owner.address.host, owner.address.port, timeout=60)
-    user, password = owner.address.credential.user, owner.address.credential.password
-    basic = base64.b64encode(f"{user}:{password}".encode()).decode()
+    given = credential or owner.address.analyst
+    basic = base64.b64encode(f"{given.user}:{given.password}".encode()).decode()
     try:
         address = "/?" + urllib.parse.urlencode(parameters)
         body = sql.encode() if isinstance(sql, str) else sql
@@ -117,17 +129,21 @@ def own(data_dir: Path) -> None:
     client = clickhouse_connect.get_client(interface="chdb", path=str(path))
     client.command("CREATE DATABASE IF NOT EXISTS audit ENGINE=Atomic")
     client.command(
-        "CREATE TABLE IF NOT EXISTS audit.events (id UInt64, name String, at DateTime64(6, 'UTC')) "
+        "CREATE TABLE IF NOT EXISTS audit.entries (id UInt64, name String, at DateTime64(6, 'UTC')) "
         "ENGINE=MergeTree ORDER BY id"
     )
+    client.command("CREATE VIEW IF NOT EXISTS audit.events AS SELECT * FROM audit.entries")
+    # The other views of the store have their names only.
+    for view in sorted(VIEWS - {"events"}):
+        client.command(f"CREATE VIEW IF NOT EXISTS audit.{view} AS SELECT 1")
     client.command(
-        f"INSERT INTO audit.events SELECT number, concat('n', toString(number)), now64(6) FROM numbers({ROWS})"
+        f"INSERT INTO audit.entries SELECT number, concat('n', toString(number)), now64(6) FROM numbers({ROWS})"
     )
     (data_dir / "secret.csv").write_text(f"{SECRET},1\n")
     # Found by the engine's Python() through the frames of this process.
     globals()["variable_of_the_owner"] = pandas.DataFrame({"secret_column": [1]})
-    limits = {**QUERY_LIMITS, "max_memory_usage": str(512 << 20), "max_execution_time": "60"}
-    endpoint = SqlEndpoint(path, limits=limits)
+    analyst = replace(ANALYST, limits={**QUERY_LIMITS, "max_memory_usage": str(512 << 20), "max_execution_time": "60"})
+    endpoint = SqlEndpoint(path, roles=(analyst, READER))
     with published(data_dir, endpoint.address):
         print("ready", flush=True)
         for line in sys.stdin:
@@ -160,11 +176,11 @@ def obey(client: Any, path: Path, operation: str, text: str) -> Any:
         for index in range(int(text)):
             started = time.monotonic()
             rows = [[10**9 + index * 1000 + row, "late", 0] for row in range(1000)]
-            client.insert("audit.events", rows, column_names=["id", "name", "at"])
+            client.insert("audit.entries", rows, column_names=["id", "name", "at"])
             slowest = max(slowest, time.monotonic() - started)
         return slowest
     assert operation == "trim"
-    client.command("ALTER TABLE audit.events DELETE WHERE id >= 1000000000 SETTINGS mutations_sync = 2")
+    client.command("ALTER TABLE audit.entries DELETE WHERE id >= 1000000000 SETTINGS mutations_sync = 2")
     return None
 
 

@@ -23,12 +23,14 @@ from grantledger.console.address import (
 )
 from grantledger.console.endpoint import SqlEndpoint
 
-ADDRESS = EndpointAddress("127.0.0.1", 8123, EndpointCredential.generate())
+ADDRESS = EndpointAddress(
+    "127.0.0.1", 8123, EndpointCredential.generate("analyst"), EndpointCredential.generate("reader")
+)
 
 
 def test_the_address_file_is_for_its_owner_only(tmp_path: Path) -> None:
     assert read_address(tmp_path) is None
-    assert ADDRESS.credential.password not in repr(ADDRESS)
+    assert ADDRESS.analyst.password not in repr(ADDRESS)
     path = address_file(tmp_path)
     with published(tmp_path, ADDRESS):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -58,7 +60,7 @@ def test_the_address_file_of_a_newer_owner_stays(tmp_path: Path) -> None:
 def test_the_address_file_of_a_killed_owner_is_not_used(tmp_path: Path) -> None:
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom grantledger.console.address import *\n"
-        "with published(Path(sys.argv[1]), EndpointAddress('127.0.0.1', 1, EndpointCredential.generate())):\n"
+        "with published(Path(sys.argv[1]), EndpointAddress('127.0.0.1', 1, *map(EndpointCredential.generate, 'ar'))):\n"
         "    print('ready', flush=True)\n    time.sleep(600)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as child:

@@ -9,10 +9,20 @@ from hypothesis import strategies as st
 from grantledger.console.errors import EngineError, ErrorCode, QueryRefusedError
 from grantledger.console.lexer import tokenize
 from grantledger.console.policy import SqlPolicy
-from grantledger.console.sql_gate import SqlGate, Statement
+from grantledger.console.sql_gate import SqlGate
 from grantledger.console.syntax_tree import read_tree
+from grantledger.console.tree_gate import TreeGate
 
-GATE = SqlGate(SqlPolicy(higher_order=frozenset({"arraymap", "arraysort", "arraytopk"})))
+GATE = SqlGate(
+    SqlPolicy(
+        readable=frozenset({"events", "file"}),
+        tables=frozenset({"events", "file", "entries"}),
+        engine_functions=frozenset(
+            ("file", "getmacro", "currenthandler", "aigenerate", "hascolumnintable", "joinget", "__getscalar", "upper")
+        ),
+        higher_order=frozenset({"arraymap", "arraysort", "arraytopk"}),
+    )
+)
 
 
 class FixedParser:
@@ -167,6 +177,12 @@ def test_an_identifier_value_cannot_name_a_refused_function(value: str) -> None:
     assert caught.value.code == ErrorCode.ACCESS_DENIED
 
 
+def test_an_unknown_table_has_the_code_of_clickhouse() -> None:
+    with pytest.raises(QueryRefusedError, match="The views are: events") as caught:
+        inspect("SELECT", SELECT_FROM.format("TableIdentifier nowhere"))
+    assert caught.value.code == ErrorCode.UNKNOWN_TABLE
+
+
 @given(st.text())
 def test_any_text_is_tokenized_or_refused(text: str) -> None:
     try:
@@ -216,14 +232,14 @@ NAMES = "\n      Identifier names"
 
 
 def inspect(kind: str, tree: str) -> None:
-    GATE.inspect(Statement(kind, "", None, frozenset()), read_tree(tree.split("\n")))
+    TreeGate(GATE.policy, read_tree(tree.split("\n"))).inspect(kind)
 
 
 @pytest.mark.parametrize(
     ("kind", "tree"),
     [
-        ("SELECT", SELECT_FROM.format("TableIdentifier audit.entries (alias e)")),
-        ("SELECT", SELECT_FROM.format("TableIdentifier entries")),
+        ("SELECT", SELECT_FROM.format("TableIdentifier audit.events (alias e)")),
+        ("SELECT", SELECT_FROM.format("TableIdentifier events")),
         ("SELECT", SELECT_FROM.format("TableIdentifier file")),
         ("SELECT", SELECT_ONE.format(CALL.format("upper", 1, "Identifier t.file"))),
         ("SELECT", SELECT_ONE.format(CALL.format("arraySort", 1, "Identifier names"))),
@@ -245,6 +261,19 @@ def test_trees_of_reads_pass(kind: str, tree: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "tree", "part"),
     [
+        ("SELECT", SELECT_FROM.format("TableIdentifier entries"), "entries"),
+        ("SELECT", SELECT_FROM.format("TableIdentifier audit.entries"), "entries"),
+        ("SELECT", SELECT_FROM.format("TableIdentifier INFORMATION_SCHEMA.secrets"), "secrets"),
+        ("SELECT", SELECT_ONE.format("Function newFunction (children 1)"), "newFunction()"),
+        ("SELECT", SELECT_ONE.format("Function sumStateIf (children 1)"), "sumStateIf()"),
+        ("SELECT", SELECT_ONE.format(CALL.format("in", 2, "Literal 1\n      Identifier entries")), "entries"),
+        ("SELECT", SELECT_ONE.format(CALL.format("in", 2, "Literal 1\n      Identifier audit.entries")), "entries"),
+        ("SELECT", SELECT_ONE.format(CALL.format("CAST", 2, "Literal 1\n      Function concat")), "plain string"),
+        (
+            "SELECT",
+            SELECT_ONE.format(CALL.format("CAST", 2, "Literal 1\n      Literal 'AggregateFunction(sum, Int8)'")),
+            "AggregateFunction",
+        ),
         ("SELECT", "InsertQuery   (children 1)\n Identifier t", "InsertQuery"),
         ("SELECT", "ParallelWithQuery 2 SelectWithUnionQuery", "ParallelWithQuery"),
         ("SELECT", SELECT_FROM.format("Function file (alias f) (children 1)"), "file()"),

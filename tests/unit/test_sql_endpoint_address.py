@@ -55,7 +55,7 @@ def test_a_taken_port_is_replaced_and_the_password_stays(settings: Settings) -> 
     with socket.create_server(("127.0.0.1", first.port)):
         second = address(settings)
         assert second.port != first.port
-        assert second.credential == first.credential
+        assert second.analyst == first.analyst
         with pytest.raises(SettingsError, match="sql_port"):
             address(settings.model_copy(update={"sql_port": first.port}))
     assert address(settings) == second
@@ -65,7 +65,7 @@ def test_a_command_takes_neither_the_port_nor_the_password(settings: Settings) -
     first = address(settings)
     with temporary_endpoint(settings) as found:
         assert found.port != first.port
-        assert found.credential != first.credential
+        assert found.analyst != first.analyst
     assert address(settings) == first
 
 
@@ -77,4 +77,4 @@ def test_a_password_that_others_may_know_is_not_used_again(settings: Settings, d
         path.chmod(0o644)
     else:
         path.write_text("{")
-    assert address(settings).credential != first.credential
+    assert address(settings).analyst != first.analyst
