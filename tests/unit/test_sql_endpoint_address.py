@@ -17,10 +17,10 @@ from grantledger.runtime.sql_endpoint import REMEMBERED_FILE, published_endpoint
 class Endpoint:
     """Listens, and answers nothing."""
 
-    def __init__(self, _path: Path, _database: str, port: int, *, credential: EndpointCredential | None) -> None:
+    def __init__(self, _path: Path, _database: str, port: int, *, analyst: EndpointCredential | None) -> None:
         self._listener = socket.create_server(("127.0.0.1", port))
-        credential = credential or EndpointCredential.generate()
-        self.address = EndpointAddress("127.0.0.1", self._listener.getsockname()[1], credential)
+        credentials = (analyst or EndpointCredential.generate("analyst"), EndpointCredential.generate("reader"))
+        self.address = EndpointAddress("127.0.0.1", self._listener.getsockname()[1], *credentials)
 
     def stop(self) -> None:
         self._listener.close()
