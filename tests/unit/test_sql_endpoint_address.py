@@ -39,15 +39,20 @@ def address(settings: Settings) -> EndpointAddress:
         return found
 
 
+def lasting(address: EndpointAddress) -> tuple[int, EndpointCredential]:
+    """Return the part that stays the same: our own readers get a new password at each start."""
+    return address.port, address.analyst
+
+
 def test_the_next_start_has_the_same_address(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     default = sql_endpoint.DEFAULT_PORT
     first = address(settings)
     assert first.port == default
     assert read_address(settings.data_dir) is None
     assert (settings.data_dir / REMEMBERED_FILE).stat().st_mode & 0o777 == 0o600
-    assert address(settings) == first
+    assert lasting(address(settings)) == lasting(first)
     monkeypatch.setattr(sql_endpoint, "DEFAULT_PORT", free_port(taken=default))
-    assert address(settings) == first
+    assert lasting(address(settings)) == lasting(first)
 
 
 def test_a_taken_port_is_replaced_and_the_password_stays(settings: Settings) -> None:
@@ -58,7 +63,7 @@ def test_a_taken_port_is_replaced_and_the_password_stays(settings: Settings) -> 
         assert second.analyst == first.analyst
         with pytest.raises(SettingsError, match="sql_port"):
             address(settings.model_copy(update={"sql_port": first.port}))
-    assert address(settings) == second
+    assert lasting(address(settings)) == lasting(second)
 
 
 def test_a_command_takes_neither_the_port_nor_the_password(settings: Settings) -> None:
@@ -66,7 +71,7 @@ def test_a_command_takes_neither_the_port_nor_the_password(settings: Settings) -
     with temporary_endpoint(settings) as found:
         assert found.port != first.port
         assert found.analyst != first.analyst
-    assert address(settings) == first
+    assert lasting(address(settings)) == lasting(first)
 
 
 @pytest.mark.parametrize("damage", ["mode", "content"])
