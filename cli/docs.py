@@ -17,10 +17,12 @@ _HEAD = """\
 
 This page is the `--help` of every command. `grantledger --install-completion` turns on completion in your shell.
 
-- `-o table|json|csv|yaml` prints data for programs; notes for people go to standard error.
+- `-o json|csv|yaml` prints data for programs; notes for people go to standard error. `-o wide` prints a table that
+  shortens nothing, on a narrow terminal too.
 - `--tz` sets the time zone of the output; the default is UTC.
 - `-q` prints ids only, one per line.
-- A finding or a grant can be named by the beginning of its id.
+- A finding or a grant can be named by the beginning of its id, a grant also by its short form in a list (`data…9f3`).
+- If the store is over 10 seconds behind the sealed topics, `grants`, `findings`, `query` and `status` print a note.
 """
 
 

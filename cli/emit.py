@@ -20,7 +20,7 @@ from ..runtime.settings import Settings
 from ..schemas.event import ACCESS_TYPES, Event
 from ..schemas.rules import InvalidEventError
 from .errors import fail
-from .output import Format, Output
+from .output import Output
 from .sending import SOME_REFUSED, open_client, sending_errors
 
 _Record = tuple[Location, bytes | Fields | None, str]
@@ -147,7 +147,7 @@ def command(  # noqa: PLR0917 - one parameter per flag
             typer.echo(json.dumps(event_to_json(_stamped(event, system, instance)), ensure_ascii=False))
         raise typer.Exit(result.exit_code)
     # The ids of a long input are kept only if they will be printed.
-    keep = output.quiet or output.format is not Format.table
+    keep = output.quiet or not output.for_people
     with sending_errors(), open_client(settings, system=system, instance=instance) as client:
         for place, event in events:
             try:

@@ -10,12 +10,15 @@ from rich.console import Console
 from rich.text import Text
 
 from ..base.errors import EXIT_USAGE
+from ..runtime.event_schemas import schema_catalog
 from ..runtime.operator_events import settle_finding
 from ..runtime.settings import Settings
 from ..runtime.store_access import Ask, ask_store
+from ..runtime.unstored_findings import next_stored_offset, read_unstored_events
 from ..schemas.finding_rules import FINDING_RULES, SEVERITIES
 from .errors import exit_code, fail, suggestion
 from .grants import access_of
+from .lag_note import noting_lag
 from .output import Column, Output, Row, print_fields, print_table, printable, shortened, text_column
 from .person import PersonOption, person, required
 
@@ -49,6 +52,7 @@ WHERE startsWith(event_type, 'finding.') AND finding_rule = {rule:String} AND fi
 ORDER BY append_time, origin, `index` LIMIT 1000
 """
 
+_ENDS = {"finding.closed": "closed", "finding.resolved": "resolved"}
 _SOON = "; lists show it once the store has it"
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the finding, or the beginning of it.")]
@@ -73,7 +77,7 @@ def list_command(  # noqa: PLR0917 - one parameter per flag
     if severity and severity not in SEVERITIES:
         fail(f"--severity: {severity!r} is not one of {', '.join(SEVERITIES)}")
     severities = list(SEVERITIES[SEVERITIES.index(severity) :]) if severity else []
-    with exit_code(EXIT_USAGE), ask_store(settings) as ask:
+    with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_store(settings) as ask:
         rows = ask(_LIST, all=everything, rule=rule, severities=severities, limit=limit)
     total = rows[0]["total"] if rows else 0
     for row in rows:
@@ -98,7 +102,7 @@ def show(settings: Settings, output: Output, finding: IdArgument) -> None:
     Exit codes: 0 shown; 1 no finding has this id, or several ids begin with it: they are listed; 2 the store cannot be
     read.
     """
-    with exit_code(EXIT_USAGE), ask_store(settings) as ask:
+    with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_store(settings) as ask:
         row = _resolved(ask, finding)
         events = ask(_EVENTS, **{name: row[name] for name in ("rule", "key", "origin", "index")})
     record = {**row, "events": events}
@@ -115,11 +119,13 @@ def acknowledge(
 
     This writes to access.findings, with the credentials of the pipeline.
 
-    Exit codes: 0 on record; 1 no such finding, or Kafka does not answer; 2 the store cannot be read.
+    Exit codes: 0 on record; 1 no such finding, or Kafka does not answer; 2 the store cannot be read, or the finding has
+    ended meanwhile.
     """
     reason = required(reason, "--reason")
     with exit_code(EXIT_USAGE), ask_store(settings) as ask:
-        row = _resolved(ask, finding)
+        row, start = _resolved(ask, finding), next_stored_offset(ask, settings.deployment)
+    _check_unstored(settings, row, start)
     who = person(name)
     cluster, deployment = settings.cluster(), settings.require_deployment()
     settle_finding(cluster, deployment, row, "acknowledged", person=who, reason=reason)
@@ -146,15 +152,27 @@ def close(
     """
     reason = required(reason, "--reason")
     with exit_code(EXIT_USAGE), ask_store(settings) as ask:
-        row = _resolved(ask, finding)
+        row, start = _resolved(ask, finding), next_stored_offset(ask, settings.deployment)
     if accept is not None and row["rule"] != "event_conflict":
         fail(f"--accept decides an event_conflict; {row['id']} is a finding of the rule {printable(row['rule'])}")
     if not row["open"]:
         fail(f"{row['id']} is not open; `grantledger findings show {row['id']}` shows its events")
+    _check_unstored(settings, row, start)
     who = person(name)
     cluster, deployment = settings.cluster(), settings.require_deployment()
     settle_finding(cluster, deployment, row, "closed", person=who, reason=reason, accept_index=accept)
     typer.echo(f"closed {row['id']} ({row['rule']}) as {who}{_SOON}")
+
+
+def _check_unstored(settings: Settings, row: Row, start: int) -> None:
+    """End the command if Kafka has the end of a finding that the store still shows as open."""
+    events = read_unstored_events(settings.cluster(), schema_catalog(settings), start, row)
+    if events and (event := events[-1])["event_type"] in _ENDS:
+        ended = _ENDS[event["event_type"]]
+        who = f" by {printable(event['actor']['id'])}" if ended == "closed" else ""
+        fail(
+            f"{row['id']} is {ended}{who}; the store is behind and does not show it yet. `grantledger status` has more"
+        )
 
 
 def _resolved(ask: Ask, prefix: str) -> Row:

@@ -16,10 +16,10 @@ from ..base.errors import EXIT_USAGE
 from ..runtime.settings import Settings
 from ..runtime.store_access import ask_store
 from .errors import exit_code, fail
-from .output import Column, Output, Row, print_table, printable, span, text_column
+from .lag_note import noting_lag
+from .output import Column, Format, Output, Row, print_table, printable, span, text_column
+from .shrinking import print_shrunk, width_of_table
 
-NARROW = 120
-"""Width of a terminal below which grants are printed one below the other: a table would fold every cell."""
 PAST_END = "past its end"
 """State of a grant that has ended, whose removal is not confirmed, and that has no open finding."""
 _COLOURS = {
@@ -86,7 +86,7 @@ def list_command(  # noqa: PLR0917 - one parameter per flag
         fail("give only one of --active, --overdue, --past-end and --all")
     which = "overdue" if overdue else "past end" if past_end else "all" if everything else "active"
     filters = {"subject": subject, "resource": resource}
-    with exit_code(EXIT_USAGE), ask_store(settings) as ask:
+    with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_store(settings) as ask:
         rows = ask(_QUERY, **filters, states=_STATES.get(which, []), limit=limit)
         others = ask(_COUNT, **filters, states=[PAST_END])[0]["count"] if overdue else 0
     total = rows[0]["total"] if rows else 0
@@ -103,27 +103,41 @@ def list_command(  # noqa: PLR0917 - one parameter per flag
 
 
 def _print(output: Output, rows: Sequence[Row], console: Console) -> None:
+    """Print a table that fits the terminal: with whole cells, else with shortened ones, else one grant per paragraph.
+
+    No cell is wrapped. ``-o wide`` and an output that is not a terminal get whole cells, however wide.
+    """
     now = datetime.now(UTC)
-    if console.width < NARROW:
-        _print_stacked(console, output, rows, now)
-        return
     columns = [
         text_column("grant", "grant_id"),
         text_column("who", "subject_id"),
         Column("what", access_of),
         text_column("entitlement", "entitlement"),
-        Column("granted", lambda row: output.moment(row["activated_at"]), whole=True),
-        Column(f"deadline ({output.zone_name})", lambda row: until(output, row, now), whole=True),
-        Column("state", _state, style=lambda row: _COLOURS[row["state"]], whole=True),
+        Column("granted", lambda row: output.moment(row["activated_at"])),
+        Column(f"deadline ({output.zone_name})", lambda row: until(output, row, now)),
+        Column("state", _state, style=lambda row: _COLOURS[row["state"]]),
     ]
-    print_table(console, rows, columns)
+    if output.format is Format.wide or not console.is_terminal:
+        console.width = max(console.width, width_of_table(rows, columns))
+    if console.width >= width_of_table(rows, columns):
+        print_table(console, rows, columns)
+        return
+    short = [
+        text_column("grant", "grant_id", shrinks="middle"),
+        text_column("who", "subject_id", shrinks="end"),
+        Column("access", _short_access, shrinks="end"),
+        Column("deadline", lambda row: _distance(row, now)),
+        Column("state", lambda row: row["state"], style=lambda row: _COLOURS[row["state"]]),
+    ]
+    if not print_shrunk(console, rows, short):
+        _print_stacked(console, output, rows, now)
 
 
 def _print_stacked(console: Console, output: Output, rows: Sequence[Row], now: datetime) -> None:
     for row in rows:
         head = (printable(row["grant_id"]), "bold"), "  ", (_state(row), _COLOURS[row["state"]])
         who = printable(row["subject_id"])
-        access = ", ".join(filter(None, (access_of(row), printable(row["entitlement"]))))
+        access = _access_and_entitlement(row)
         lines = [f"{who}: {access}" if access else who]
         if row["activated_at"] is not None:
             lines.append(f"granted {output.moment(row['activated_at'])}")
@@ -139,19 +153,34 @@ def access_of(row: Row) -> str:
     return printable(named + (f" ({environment})" if environment else ""))
 
 
+def _access_and_entitlement(row: Row) -> str:
+    return ", ".join(filter(None, (access_of(row), printable(row["entitlement"]))))
+
+
+def _short_access(row: Row) -> str:
+    return printable(", ".join(filter(None, (row["resource_id"], row["entitlement"]))))
+
+
 def until(output: Output, row: Row, now: datetime) -> str:
     """Return the deadline of a row and its distance, or how late the removal was."""
-    overdue = row["state"] == "overdue"
-    deadline = row["found_deadline"] if overdue else row["deadline"]
+    deadline = _deadline(row)
+    return f"{output.moment(deadline)}, {_distance(row, now)}" if deadline is not None else "none given"
+
+
+def _deadline(row: Row) -> datetime | None:
+    deadline: datetime | None = row["found_deadline"] if row["state"] == "overdue" else row["deadline"]
+    return deadline
+
+
+def _distance(row: Row, now: datetime) -> str:
+    deadline = _deadline(row)
     if deadline is None:
         return "none given"
     if row["state"] == "removed":
-        distance = lateness(row["late_seconds"])
-    elif deadline >= now:
-        distance = f"in {span((deadline - now).total_seconds())}"
-    else:
-        distance = span((now - deadline).total_seconds()) + (" late" if overdue else " ago")
-    return f"{output.moment(deadline)}, {distance}"
+        return lateness(row["late_seconds"])
+    if deadline >= now:
+        return f"in {span((deadline - now).total_seconds())}"
+    return span((now - deadline).total_seconds()) + (" late" if row["state"] == "overdue" else " ago")
 
 
 def lateness(seconds: float) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, tzinfo
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import typer
@@ -31,15 +31,18 @@ Row = Mapping[str, Any]
 
 
 class Format(StrEnum):
-    """How a command prints its result."""
+    """How a command prints its result. ``wide`` is a table that shortens nothing."""
 
     table = "table"
+    wide = "wide"
     json = "json"
     csv = "csv"
     yaml = "yaml"
 
 
-FormatOption = Annotated[Format, typer.Option("-o", "--output", help="Output format.")]
+FormatOption = Annotated[
+    Format, typer.Option("-o", "--output", help="Output format; wide is a table that shortens nothing.")
+]
 
 
 def timezone(name: str) -> tzinfo:
@@ -64,6 +67,7 @@ class Column:
         cell: makes the text of a cell from its row. The text must be printable already.
         style: makes the style of a cell from its row.
         whole: keep the cell on one line where the terminal is wide enough.
+        shrinks: where the cell is cut on a narrow terminal (:mod:`.shrinking`); empty: it is never cut.
     """
 
     title: str
@@ -71,11 +75,12 @@ class Column:
     style: Callable[[Row], str] = field(default=lambda _row: "")
     whole: bool = False
     right: bool = False
+    shrinks: Literal["", "middle", "end"] = ""
 
 
-def text_column(title: str, name: str) -> Column:
+def text_column(title: str, name: str, *, shrinks: Literal["", "middle", "end"] = "") -> Column:
     """Return a column with the text of one field."""
-    return Column(title, lambda row: "" if row[name] is None else printable(str(row[name])))
+    return Column(title, lambda row: "" if row[name] is None else printable(str(row[name])), shrinks=shrinks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,11 @@ class Output:
     format: Format = Format.table
     zone: tzinfo = UTC
     quiet: bool = False
+
+    @property
+    def for_people(self) -> bool:
+        """Whether the output is a table."""
+        return self.format in (Format.table, Format.wide)
 
     @property
     def zone_name(self) -> str:
@@ -115,7 +125,7 @@ class Output:
         if self.quiet:
             for row in rows:
                 typer.echo(printable(str(row[identity])))
-        elif self.format is not Format.table:
+        elif not self.for_people:
             self.data([dict(row) for row in rows], fields)
         elif not rows:
             typer.echo(empty)
@@ -129,7 +139,7 @@ class Output:
         if self.quiet:
             if identity is not None:
                 typer.echo(printable(str(record[identity])))
-        elif self.format is Format.table:
+        elif self.for_people:
             show(wide_console())
         else:
             self.data([dict(record)] if self.format is Format.csv else dict(record))

@@ -13,10 +13,11 @@ from ..base.errors import EXIT_USAGE
 from ..runtime.settings import Settings
 from ..runtime.store_access import clickhouse_message, open_store
 from .errors import exit_code, fail
+from .lag_note import noting_lag
 from .output import Format, FormatOption, Output
 
 REFUSED = 1
-_FORMATS = {Format.table: "PrettyCompact", Format.csv: "CSVWithNames"}
+_FORMATS = {Format.table: "PrettyCompact", Format.wide: "PrettyCompact", Format.csv: "CSVWithNames"}
 
 
 def command(
@@ -38,7 +39,11 @@ def command(
     """
     text = sys.stdin.read() if sql == "-" else sql
     native = native_format or _FORMATS.get(output_format)
+<<<<<<< HEAD
     with exit_code(EXIT_USAGE), open_store(settings, read_only=True, role="analyst") as client:
+=======
+    with noting_lag(settings), exit_code(EXIT_USAGE), open_store(settings, read_only=True) as client:
+>>>>>>> f9f245d (grants fits narrow terminals; commands note that the store is behind, and no decision is taken on its old view)
         try:
             answer = client.raw_query(text, fmt=native or "JSONEachRow")
         except ClickHouseError as error:

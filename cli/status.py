@@ -11,6 +11,7 @@ from ..base.errors import EXIT_DEPENDENCY
 from ..runtime.open_findings import count_open_findings
 from ..runtime.settings import Settings
 from ..runtime.status import processes_here, read_status
+from ..runtime.store_lag import NOTED_SECONDS, StoreLagReading
 from .errors import fail
 from .output import Column, Output, print_table, printable, text_column
 from .stack_view import status_table
@@ -27,7 +28,9 @@ def command(settings: Settings, output: Output) -> None:
     processes = processes_here(settings)
     if not processes:
         fail(f"nothing runs in {settings.data_dir}: start it with `grantledger up`, or name another folder with --data")
+    reading = StoreLagReading(settings)
     status = read_status(settings, settings.cluster(), processes, count_open_findings(settings))
+    lag = reading.result()
     if output.quiet:
         for trouble in status.troubles:
             typer.echo(trouble)
@@ -44,7 +47,11 @@ def command(settings: Settings, output: Output) -> None:
         def show(console: Console) -> None:
             console.print(status_table(status))
             print_table(console, [asdict(process) for process in processes], columns)
+            console.print(lag.note if lag is not None else "It is unknown how far the store is behind.")
 
-        output.record(status.as_json(), show)
+        behind = {"entries": lag.entries, "seconds": round(lag.seconds, 1)} if lag is not None else None
+        output.record(status.as_json() | {"store_behind": behind}, show)
+        if lag is not None and lag.seconds > NOTED_SECONDS:
+            output.note(lag.note)
     if status.troubles:
         raise typer.Exit(EXIT_DEPENDENCY)

@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import re
 import stat
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -178,6 +179,48 @@ def test_a_person_acknowledges_and_closes_a_finding(pipeline: Pipeline) -> None:
     assert kinds == [{"actor_kind": "human"}]
     again = pipeline.run("findings", "close", found, "--reason", "once more")
     assert again.returncode == 2 and "is not open" in again.stderr
+
+
+def test_a_store_that_is_behind_is_noted_and_hides_no_decision(pipeline: Pipeline) -> None:
+    event = finding_opened(
+        pipeline.deployment,
+        SEALER,
+        rule="head_mismatch",
+        key="access.activity/1",
+        evidence={},
+        at=datetime.now(UTC),
+        identity="2",
+    )
+    pipeline.publish(event)
+
+    def listed() -> list[str]:
+        return pipeline.run("findings", "-q").stdout.split()
+
+    [found] = wait_for(listed, "the finding is stored")
+    assert "behind" not in pipeline.run("findings").stderr
+    pipeline.stop("store")
+    assert pipeline.run("findings", "ack", found, "--as", "carol").returncode == 0
+    assert pipeline.run("findings", "close", found, "--as", "carol", "--reason", "restored").returncode == 0
+    for decision in (("close", "--reason", "again"), ("ack",)):
+        again = pipeline.run("findings", decision[0], found, *decision[1:])
+        assert again.returncode == 2 and "is closed by carol; the store is behind" in again.stderr
+
+    def noted() -> bool:
+        listed = pipeline.run("findings", "-o", "json")
+        assert [row["id"] for row in json.loads(listed.stdout)] == [found]
+        return bool(re.search(r"^The store is \d+ s \(\d+ entr(y|ies)\) behind: ", listed.stderr))
+
+    wait_for(noted, "the lag is noted", limit=30)
+    for command in (("grants",), ("grants", "show", "g1"), ("query", "SELECT 1")):
+        answer = pipeline.run(*command)
+        assert answer.returncode == 0 and len(re.findall("^The store is ", answer.stderr, re.MULTILINE)) == 1
+    assert "behind" not in pipeline.run("grants", "-q").stderr
+    status = pipeline.run("status", "-o", "json")
+    assert json.loads(status.stdout)["store_behind"]["seconds"] > 10 and "The store is " in status.stderr
+    pipeline.start("store")
+    wait_for(lambda: pipeline.run("findings").stdout == "No open findings.\n", "the finding is closed")
+    caught_up = wait_for(lambda: "every sealed entry" in pipeline.run("status").stdout, "the store has everything")
+    assert caught_up
 
 
 def test_erase_asks_first_and_then_removes_the_payload_from_every_table(pipeline: Pipeline) -> None:

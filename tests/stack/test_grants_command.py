@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
 from grantledger.cli.findings import _FIELDS as _FINDING_FIELDS
 from grantledger.cli.grants import _FIELDS
 from grantledger.cli.output import moment, printable, shortened, span
+from grantledger.cli.shrinking import shrunk
 from grantledger.console.address import read_address
 from grantledger.runtime.open_findings import OpenFindings
 from grantledger.runtime.settings import load_settings
@@ -88,14 +90,14 @@ def data_dir(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield folder
 
 
-def run(data_dir: Path, *arguments: str, narrow: bool = False) -> tuple[int, str, str]:
+def run(data_dir: Path, *arguments: str, width: int = 0) -> tuple[int, str, str]:
     """Return exit code, output and complaints of a command, and see that nothing in them can steer a terminal.
 
     Args:
-        narrow: let it take its output for a terminal of 80 columns that knows no colours.
+        width: let it take its output for a terminal of so many columns that knows no colours.
     """
     arguments = (*arguments, "--data", str(data_dir))
-    terminal = {"TTY_COMPATIBLE": "1", "TERM": "dumb", "COLUMNS": "80"} if narrow else {}
+    terminal = {"TTY_COMPATIBLE": "1", "TERM": "dumb", "COLUMNS": str(width)} if width else {}
     result = invoke(*arguments, env=terminal)
     code, out, complaint = result.exit_code, result.stdout, result.stderr
     for text in (out, complaint):
@@ -199,8 +201,8 @@ def test_the_table_shows_the_distance_of_a_deadline(story: Story, data_dir: Path
     assert f"{moment(story.at(-60))}, removed 10 min late" in line_of(out, "g-late-1")
 
 
-def test_a_narrow_terminal_has_no_cell_cut_to_pieces(story: Story, data_dir: Path) -> None:
-    _, out, _ = run(data_dir, "grants", "--overdue", "--subject", "mallory", narrow=True)
+def test_a_very_narrow_terminal_has_no_cell_cut_to_pieces(story: Story, data_dir: Path) -> None:
+    _, out, _ = run(data_dir, "grants", "--overdue", "--subject", "mallory", width=50)
     lines = out.splitlines()
     assert lines[:3] == [
         "g-overdue  overdue, api_accepted",
@@ -211,7 +213,38 @@ def test_a_narrow_terminal_has_no_cell_cut_to_pieces(story: Story, data_dir: Pat
     assert lines[4:6] == ["g-lost  overdue", "  mallory"], "what nobody knows is left out"
     assert re.fullmatch("  deadline " + distances(story, -90.5, "{} late"), lines[6])
     assert len(lines) == 15
-    run(data_dir, "grants", narrow=True)  # looks for control characters
+    run(data_dir, "grants", width=50)  # looks for control characters
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_on_a_narrow_terminal_cells_are_shortened_and_nothing_wraps(data_dir: Path, width: int) -> None:
+    _, out, _ = run(data_dir, "grants", width=width)
+    lines = out.splitlines()
+    assert len(lines) == 1 + len(listed(data_dir))
+    assert max(map(len, lines)) <= width
+    assert lines[0].split() == ["grant", "who", "access", "deadline", "state"]
+    assert re.match(r"g-overdue +mallory +orders, rw +2 h \d+ min late +overdue", line_of(out, "g-overdue"))
+    _, wide, _ = run(data_dir, "grants", "-o", "wide", width=width)
+    assert "database orders (production)" in line_of(wide, "g-overdue") and "…" not in wide
+    assert len([line for line in wide.splitlines() if "│" in line]) == len(lines) - 1
+
+
+def test_a_shortened_id_is_accepted(data_dir: Path) -> None:
+    code, out, _ = run(data_dir, "grants", "show", "g-ov…due", "-q")
+    assert (code, out) == (0, "g-overdue\n")
+    assert run(data_dir, "grants", "show", "g-ov…x", "-q")[0] == 1
+    code, _, complaint = run(data_dir, "grants", "show", "g-…d", "-q")
+    assert code == 1 and "g-raced" in complaint and "g-covered" in complaint
+
+
+@pytest.mark.parametrize("width", [10, 11, 20])
+def test_texts_are_shortened_in_the_middle(width: int) -> None:
+    text = "database/creds/orders-readonly/1acead90d0cd414db7e1f9e3"
+    short = shrunk(text, width)
+    head, _, tail = short.partition("…")
+    assert len(short) == width and text.startswith(head) and text.endswith(tail)
+    assert shrunk("short", width) == "short"
+    assert cell_len(shrunk("日本語のテキストです" * 3, width)) in (width - 1, width)
 
 
 def test_findings_are_listed_and_shown(story: Story, data_dir: Path) -> None:

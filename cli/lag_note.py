@@ -1,0 +1,20 @@
+"""A note on standard error if the store is behind, so that nobody mistakes an old answer for the present."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from ..runtime.settings import Settings
+from ..runtime.store_lag import NOTED_SECONDS, StoreLagReading
+
+
+@contextmanager
+def noting_lag(settings: Settings, *, quiet: bool = False) -> Iterator[None]:
+    """Read the lag of the store while the command asks it, and print a note afterwards if it is behind."""
+    reading = None if quiet else StoreLagReading(settings)
+    yield
+    if reading is not None and (lag := reading.result()) is not None and lag.seconds > NOTED_SECONDS:
+        typer.echo(lag.note, err=True)
