@@ -39,11 +39,7 @@ def command(
     """
     text = sys.stdin.read() if sql == "-" else sql
     native = native_format or _FORMATS.get(output_format)
-<<<<<<< HEAD
-    with exit_code(EXIT_USAGE), open_store(settings, read_only=True, role="analyst") as client:
-=======
-    with noting_lag(settings), exit_code(EXIT_USAGE), open_store(settings, read_only=True) as client:
->>>>>>> f9f245d (grants fits narrow terminals; commands note that the store is behind, and no decision is taken on its old view)
+    with noting_lag(settings), exit_code(EXIT_USAGE), open_store(settings, read_only=True, role="analyst") as client:
         try:
             answer = client.raw_query(text, fmt=native or "JSONEachRow")
         except ClickHouseError as error:
