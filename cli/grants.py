@@ -118,7 +118,7 @@ def _print(output: Output, rows: Sequence[Row], console: Console) -> None:
         Column("state", _state, style=lambda row: _COLOURS[row["state"]]),
     ]
     if output.format is Format.wide or not console.is_terminal:
-        console.width = max(console.width, width_of_table(rows, columns))
+        console.size = max(console.width, width_of_table(rows, columns)), console.height
     if console.width >= width_of_table(rows, columns):
         print_table(console, rows, columns)
         return

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer, KafkaException, Message
 
 from ..base.errors import GrantledgerError
 from ..kafka.cluster import Cluster
 from ..kafka.identity import identify_topics
-from ..kafka.offsets import Partition, committed_offsets, end_offsets, first_offset
+from ..kafka.offsets import Partition, committed_offsets, end_offsets
 from ..kafka.options import reader_options
-from ..kafka.records import read_backward, read_range
 from ..ledger import batch as batches
-from ..ledger.batch import BatchError
+from ..ledger.batch import BatchError, SealedBatch
 from ..schemas.topics import SEALED_TOPICS, store_group
 from .settings import Settings
 
 NOTED_SECONDS = 10.0
 """Lag from which commands mention it. Less is usual: a batch is sealed, read and inserted."""
-_PATIENCE = 3.0
+_PATIENCE = 4.0
+"""Seconds to wait for Kafka once the command has everything else."""
+
+
+_TAIL = 8
+"""Offsets in which the last record of a partition is looked for: records and transaction markers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +52,13 @@ class StoreLagReading:
     def __init__(self, settings: Settings) -> None:
         self._lag: StoreLag | None = None
         self._thread = threading.Thread(target=self._run, args=(settings,), name="store-lag", daemon=True)
-        self._began = time.monotonic()
         if settings.kafka_bootstrap_servers and settings.deployment:
             self._thread.start()
 
     def result(self) -> StoreLag | None:
         """Return the lag; None if Kafka is unknown here, does not answer in time, or refuses."""
         if self._thread.ident is not None:
-            self._thread.join(max(0.0, self._began + _PATIENCE - time.monotonic()))
+            self._thread.join(_PATIENCE)
         return self._lag
 
     def _run(self, settings: Settings) -> None:
@@ -75,25 +79,48 @@ def read_store_lag(cluster: Cluster, deployment: str) -> StoreLag:
     topics = identify_topics(cluster, SEALED_TOPICS)
     partitions = [(topic, number) for topic, found in topics.items() for number in range(found.partitions)]
     ends = end_offsets(cluster, partitions)
-    consumer = Consumer(reader_options(cluster, store_group(deployment)))  # never joins the group
+    # It never joins the group.
+    consumer = Consumer(
+        {
+            **reader_options(cluster, store_group(deployment)),
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,  # the ends are reported at once
+            "auto.offset.reset": "earliest",
+        }
+    )
     try:
         committed = committed_offsets(cluster, consumer, [cluster.partition(*each) for each in partitions])
+        starts = {each: max(0, at) for each, at in committed.items() if at < ends[each]}
+        first = {each: found[0] for each, found in _read(cluster, consumer, starts, first_only=True).items()}
+        tails = {each: max(starts[each], ends[each] - _TAIL) for each in first}  # without those with markers only
+        last = {each: found[-1] for each, found in _read(cluster, consumer, tails, first_only=False).items()}
     finally:
         consumer.close()
     now, entries, seconds = datetime.now(UTC).timestamp(), 0, 0.0
-    for partition, end in ends.items():
-        if committed[partition] < end and (found := _missing(cluster, partition, committed[partition], end)):
-            entries += found[0]
-            seconds = max(seconds, now - found[1])
+    for each, end in last.items():
+        missing = _batch(end).size - _batch(first[each]).first_index
+        if missing > 0:  # not only restated heads
+            entries += missing
+            seconds = max(seconds, now - first[each].timestamp()[1] / 1000)
     return StoreLag(entries, seconds)
 
 
-def _missing(cluster: Cluster, partition: Partition, committed: int, end: int) -> tuple[int, float] | None:
-    """Return how many entries from an offset on are missing, and when the first was appended; None if none is."""
-    start = max(committed, first_offset(cluster, *partition))
-    first = next((record for record in read_range(cluster, *partition, start, end)), None)
-    last = next(read_backward(cluster, *partition), None)
-    if first is None or last is None:  # only transaction markers
-        return None
-    missing = batches.decode(last.value() or b"").size - batches.decode(first.value() or b"").first_index
-    return (missing, first.timestamp()[1] / 1000) if missing > 0 else None
+def _read(
+    cluster: Cluster, consumer: Consumer, starts: Mapping[Partition, int], *, first_only: bool
+) -> dict[Partition, list[Message]]:
+    """Return the records of each partition from an offset to its end, or the first of them."""
+    found: dict[Partition, list[Message]] = {}
+    waiting, until = set(starts), time.monotonic() + _PATIENCE
+    consumer.assign([cluster.partition(*each, offset) for each, offset in starts.items()])
+    while waiting and time.monotonic() < until:
+        for message in consumer.consume(100, 0.1):
+            each = cluster.logical(message.topic()), message.partition() or 0
+            if message.error() is None:
+                found.setdefault(each, []).append(message)
+            if message.error() is not None or first_only:
+                waiting.discard(each)
+    return found
+
+
+def _batch(record: Message) -> SealedBatch:
+    return batches.decode(record.value() or b"")

@@ -9,12 +9,16 @@ import re
 import unicodedata
 import urllib.request
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from rich.cells import cell_len
+from rich.console import Console
 
 from grantledger.cli.findings import _FIELDS as _FINDING_FIELDS
 from grantledger.cli.grants import _FIELDS
@@ -97,8 +101,9 @@ def run(data_dir: Path, *arguments: str, width: int = 0) -> tuple[int, str, str]
         width: let it take its output for a terminal of so many columns that knows no colours.
     """
     arguments = (*arguments, "--data", str(data_dir))
-    terminal = {"TTY_COMPATIBLE": "1", "TERM": "dumb", "COLUMNS": str(width)} if width else {}
-    result = invoke(*arguments, env=terminal)
+    terminal = partial(Console, width=width, height=25, force_terminal=True, color_system=None, highlight=False)
+    with patch("grantledger.cli.output.wide_console", terminal) if width else nullcontext():
+        result = invoke(*arguments)
     code, out, complaint = result.exit_code, result.stdout, result.stderr
     for text in (out, complaint):
         assert not {char for char in text if unicodedata.category(char) in FORBIDDEN} - {"\n"}, ascii(text)
