@@ -1,7 +1,9 @@
 """Decode many framed values to Arrow columns, for the store and the verifier.
 
-One bad datum fails pyruhvro's whole run. The run is then split in halves until each bad datum is isolated. The result
-for an entry therefore never depends on its neighbors, and the verifier, which forms other runs, gets the same result.
+One bad datum fails pyruhvro's whole run. Then each datum is checked (``datum_check``), and the valid ones are decoded
+as one run, so a bad datum costs about as much as a good one. pyruhvro accepts exactly the datums that the check
+accepts. Therefore the result for an entry never depends on its neighbors, and the verifier, which forms other runs,
+gets the same result.
 """
 
 from __future__ import annotations
@@ -15,108 +17,52 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyruhvro
 
 from .catalog import SchemaCatalog, WriterSchema
+from .columns import APPROVAL, PLACES, Place
 from .framing import FramingError, prefix_of
-from .readers import Readers, readers_of
+from .readers import readers_of
 
 MICROS = pa.timestamp("us", tz="UTC")
 _TEXT = pa.binary()
 """Text stays bytes, and is stored as it arrived, valid UTF-8 or not."""
-_APPROVAL = pa.struct(
-    [
-        ("reviewer", _TEXT),
-        ("group", _TEXT),
-        ("decision", _TEXT),
-        ("at", MICROS),
-        ("reason", _TEXT),
-        ("forced", pa.bool_()),
-    ]
-)
+_TYPES: dict[str, pa.DataType] = {
+    "text": _TEXT,
+    "time": MICROS,
+    "number": pa.int64(),
+    "boolean": pa.bool_(),
+    "texts": pa.list_(_TEXT),
+    "hash": pa.binary(32),
+}
+_APPROVAL = pa.struct([(name, _TYPES[kind]) for name, kind in APPROVAL.items()])
+_TYPES["approvals"] = pa.list_(_APPROVAL)
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A decoded column: its name in the store, its path in the datum and its type. Null text reads as empty.
+    """A decoded column: a place, and the column's type."""
 
-    ``nullable``: whether the store can hold null where text would be empty; if not, a missing time reads as 1970 and a
-    missing truth value as false.
-    """
-
-    name: str
-    path: tuple[str, ...]
+    place: Place
     type: pa.DataType
-    nullable: bool = True
+
+    @property
+    def name(self) -> str:
+        """The column's name in the store."""
+        return self.place.name
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Where the value is in the datum."""
+        return self.place.path
+
+    @property
+    def nullable(self) -> bool:
+        """Whether the store can hold null where text would be empty."""
+        return self.place.nullable
 
 
-def _column(path: str, type_: pa.DataType = _TEXT, name: str | None = None, *, nullable: bool = True) -> Column:
-    return Column(name or path.replace(".", "_"), tuple(path.split(".")), type_, nullable)
-
-
-DECODED: tuple[Column, ...] = (
-    _column("event_id"),
-    _column("event_type"),
-    _column("occurred_at", MICROS, nullable=False),
-    _column("source.system"),
-    _column("source.instance"),
-    _column("source.native_id", name="native_id"),
-    _column("source.native_type", name="native_type"),
-    _column("source.seq", pa.int64()),
-    _column("source.sender"),
-    _column("mapping.adapter"),
-    _column("mapping.version"),
-    _column("grant_source.system"),
-    _column("grant_source.instance"),
-    _column("request_source.system"),
-    _column("request_source.instance"),
-    _column("session_source.system"),
-    _column("session_source.instance"),
-    _column("tenant"),
-    _column("subject.id"),
-    _column("subject.kind"),
-    _column("subject.email"),
-    _column("actor.id"),
-    _column("actor.kind"),
-    _column("actor.on_behalf_of"),
-    _column("resource.kind"),
-    _column("resource.id"),
-    _column("resource.environment"),
-    _column("entitlement"),
-    _column("grant_id"),
-    _column("grant_id_kind"),
-    _column("request_id"),
-    _column("session_id"),
-    _column("approvals", pa.list_(_APPROVAL)),
-    _column("starts_at", MICROS),
-    _column("expires_at", MICROS),
-    _column("requested_seconds", pa.int64()),
-    _column("expiry_source"),
-    _column("ends_by_itself", pa.bool_()),
-    _column("removal_evidence"),
-    _column("reason"),
-    _column("ticket"),
-    _column("customer"),
-    _column("outcome"),
-    _column("error"),
-    _column("client_ip"),
-    _column("action.command", name="command"),
-    _column("action.args", pa.list_(_TEXT), name="args"),
-    _column("action.query", name="query"),
-    _column("action.exit_code", pa.int64(), name="exit_code"),
-    _column("action.redacted", pa.bool_(), name="redacted", nullable=False),
-    _column("action.truncated", pa.bool_(), name="truncated", nullable=False),
-    _column("executed_query.rows", pa.int64(), name="query_rows"),
-    _column("executed_query.duration_ms", pa.int64(), name="query_duration_ms"),
-    _column("finding.rule"),
-    _column("finding.key"),
-    _column("finding.severity"),
-    _column("finding.deadline", MICROS),
-    _column("finding.evidence"),
-    _column("finding.accept_index", pa.int64()),
-    _column("received_at", MICROS),
-    _column("raw"),
-    _column("raw_sha256", pa.binary(32)),
-)
+DECODED: tuple[Column, ...] = tuple(Column(place, _TYPES[place.kind]) for place in PLACES)
 """The columns that an event becomes in the store, in order."""
 
 ERASED = "erased: the payload was erased by law"
@@ -133,22 +79,24 @@ def decode_values(
     and the detail. Bad values raise nothing.
     """
     times = np.asarray(append_times_ms, dtype=np.int64)
+    errors: list[str | None] = [None] * len(values)
     schema = _only_schema(values, times, catalog)
     if schema is not None:
-        whole = _attempt(readers_of(schema.text), _datums(values, len(schema.prefix)))
+        datums = _datums(values, len(schema.prefix))
+        whole = _run(schema, datums)
         if whole is not None:
             return whole.append_column("decode_error", _empty(_TEXT, len(values)))
-    errors: list[str | None] = [None] * len(values)
-    parts: list[pa.RecordBatch] = []
-    order: list[int] = []
+        order, part = _valid_ones(schema, datums, range(len(datums)), errors)
+        return _assemble([part], order, errors)
+    order, parts = [], []
     listed = values.to_pylist()
     for schema, rows in _by_schema(listed, times.tolist(), catalog, errors).items():
         datums = [listed[row][len(schema.prefix) :] for row in rows]
-        good, part, bad = _decode_run(datums, schema)
-        for at, message in bad:
-            errors[rows[at]] = message
-        parts.append(part)
-        order.extend(rows[at] for at in good)
+        part_or_none = _run(schema, datums)
+        if part_or_none is None:
+            rows, part_or_none = _valid_ones(schema, datums, rows, errors)  # noqa: PLW2901
+        parts.append(part_or_none)
+        order.extend(rows)
     return _assemble(parts, order, errors)
 
 
@@ -204,45 +152,36 @@ def _by_schema(
     return groups
 
 
-def _decode_run(
-    datums: list[bytes], schema: WriterSchema
-) -> tuple[Sequence[int], pa.RecordBatch, list[tuple[int, str]]]:
-    """Return the positions decoded, their columns in that order, and (position, message) of those that were not.
-
-    The message contains no text of a library: a verifier with other library versions must produce the same one.
-    """
-    reader = readers_of(schema.text)
-    whole = _attempt(reader, datums)
-    if whole is not None:
-        return range(len(datums)), whole, []
-    good: list[int] = []
-    bad: list[tuple[int, str]] = []
-    runs: list[pa.RecordBatch] = []
-    pending = [(0, len(datums))]
-    while pending:
-        start, stop = pending.pop()
-        part = _attempt(reader, datums[start:stop])
-        if part is not None:
-            runs.append(part)
-            good.extend(range(start, stop))
-        elif stop - start > 1:
-            middle = (start + stop) // 2
-            pending += [(middle, stop), (start, middle)]
-        else:
-            bad.append((start, f"datum_invalid: the datum does not fit the schema {schema.prefix.hex()}"))
-    return good, _concat(runs), bad
-
-
-def _attempt(reader: Readers, datums: list[bytes]) -> pa.RecordBatch | None:
-    """Return the columns of a run of datums, or None if one of them cannot be read."""
+def _run(schema: WriterSchema, datums: list[bytes]) -> pa.RecordBatch | None:
+    """Return the columns of a run of datums, or None if one of them is invalid or pyruhvro cannot read the schema."""
+    wire = readers_of(schema.text).wire
+    if wire is None:
+        return None
     try:
-        if reader.fast is not None:
-            return flatten(reader.fast(datums))
-        return _concat([_from_datum(reader.slow(datum)) for datum in datums])
-    except BaseException as error:  # a pyruhvro panic is not an Exception; fastavro raises many kinds for bad bytes
+        return flatten(pyruhvro.deserialize_array(datums, wire))
+    except BaseException as error:  # a panic is not an Exception
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         return None
+
+
+def _valid_ones(
+    schema: WriterSchema, datums: list[bytes], rows: Sequence[int], errors: list[str | None]
+) -> tuple[list[int], pa.RecordBatch]:
+    """Return the rows whose datums are valid, and their columns; note the error of each other row.
+
+    The message contains no text of a library: a verifier with other library versions must produce the same one.
+    """
+    readers = readers_of(schema.text)
+    valid = readers.valid
+    good = [at for at, datum in enumerate(datums) if valid(datum)]
+    found = [datums[at] for at in good]
+    part = _run(schema, found)
+    if part is None:
+        part = _from_data([readers.slow(datum) for datum in found])
+    for at in set(range(len(datums))).difference(good):
+        errors[rows[at]] = f"datum_invalid: the datum does not fit the schema {schema.prefix.hex()}"
+    return [rows[at] for at in good], part
 
 
 def flatten(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -332,34 +271,38 @@ def _empty(type_: pa.DataType, rows: int, *, nullable: bool = True) -> pa.Array:
     return pa.nulls(rows, type_) if blank is None or not rows else pa.repeat(blank, rows)
 
 
-def _from_datum(datum: dict[str, Any]) -> pa.RecordBatch:
-    """One row from fastavro's dictionary."""
+def _from_data(data: list[dict[str, Any]]) -> pa.RecordBatch:
+    """Return the columns of datums as fastavro's dictionaries."""
     arrays = []
     for column in DECODED:
-        value: Any = datum
+        values: list[Any] = data
         for name in column.path:
-            value = value.get(name) if isinstance(value, dict) else None
-        arrays.append(_fill(_one(value, column.type), column.type, nullable=column.nullable))
+            values = [value.get(name) if isinstance(value, dict) else None for value in values]
+        arrays.append(_fill(_column_of(values, column.type), column.type, nullable=column.nullable))
     return pa.record_batch(arrays, schema=_DECODED_ONLY)
 
 
-def _one(value: Any, type_: pa.DataType) -> pa.Array:
+def _column_of(values: list[Any], type_: pa.DataType) -> pa.Array:
     if pa.types.is_timestamp(type_):
-        return pa.array([value], pa.int64()).cast(type_)
-    if type_ == pa.list_(_APPROVAL):
-        items = [{field.name: _plain(item.get(field.name), field.type) for field in _APPROVAL} for item in value or []]
-        return pa.array([items], type_)
-    return pa.nulls(1, type_) if value is None and type_ == pa.bool_() else pa.array([_plain(value, type_)], type_)
+        return pa.array(values, pa.int64()).cast(type_)
+    if type_ == _TYPES["approvals"]:
+        values = [[_approval(item) for item in items or []] for items in values]
+    elif pa.types.is_list(type_):
+        values = [items or [] for items in values]
+    elif type_ == _TEXT:
+        values = [_as_text(value) for value in values]
+    return pa.array(values, type_)
 
 
-def _plain(value: Any, type_: pa.DataType) -> Any:
-    if type_ == _TEXT:
-        return value.encode() if isinstance(value, str) else value or b""
-    if type_ == pa.list_(_TEXT):
-        return [item.encode() for item in value or []]
-    if type_ == pa.bool_():
-        return bool(value)
-    return value
+def _approval(item: dict[str, Any]) -> dict[str, Any]:
+    found = {name: item.get(name) for name in APPROVAL}
+    return {name: _as_text(value) if APPROVAL[name] == "text" else value for name, value in found.items()} | {
+        "forced": bool(found["forced"])
+    }
+
+
+def _as_text(value: bytes | str | None) -> bytes:
+    return value.encode() if isinstance(value, str) else value or b""  # str: the symbol of an enumeration
 
 
 def _concat(runs: list[pa.RecordBatch]) -> pa.RecordBatch:

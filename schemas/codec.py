@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
 from typing import Any
 
 import fastavro
@@ -11,7 +14,11 @@ from fastavro.schema import parse_schema
 from .catalog import SchemaCatalog, event_schema
 from .event import Event
 from .framing import prefix_of
+from .readers import named, readers_of
+from .resolved import MICROS, non_null, resolve
 from .rules import InvalidEventError, check
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class DecodeError(ValueError):
@@ -55,17 +62,61 @@ def decode(value: bytes, catalog: SchemaCatalog, append_time_ms: int) -> dict[st
 
     Raises:
         FramingError: the value has neither framing.
-        DecodeError: the schema is not registered or not in force at that time, or the datum does not fit it.
+        DecodeError: the schema is not registered or not in force at that time, or the datum is not valid.
     """
     prefix = prefix_of(value)
     schema = catalog.get(prefix, append_time_ms)
     if schema is None:
         raise DecodeError("schema_unknown", f"schema id {prefix.hex()} is not registered")
+    datum = value[len(prefix) :]
+    if not readers_of(schema.text).valid(datum):
+        raise DecodeError("datum_invalid", f"the datum does not fit the schema {prefix.hex()}")
+    return _reader(schema.text)(datum)
+
+
+@lru_cache(maxsize=256)
+def _reader(text: str) -> Callable[[bytes], dict[str, Any]]:
+    """Return the decoder of valid datums of a schema: text as str, times as datetime."""
+    parsed = parse_schema(named(resolve(text)))
+    convert = _times(resolve(text)) or (lambda datum: datum)
+
+    def read(datum: bytes) -> dict[str, Any]:
+        found = fastavro.schemaless_reader(io.BytesIO(datum), parsed, None, handle_unicode_errors="replace")
+        decoded: dict[str, Any] = convert(found)
+        return decoded
+
+    return read
+
+
+def _times(node: Any) -> Callable[[Any], Any] | None:
+    """Return what turns the times in a decoded value into datetimes, or None if the type contains none."""
+    if node == MICROS:
+        return _time
+    if isinstance(node, list):
+        return None if non_null(node) is node else _mapped(_times(non_null(node)), _if_there)
+    if isinstance(node, str):
+        return None
+    if node["type"] == "record":
+        fields = [(field["name"], convert) for field in node["fields"] if (convert := _times(field["type"]))]
+        return (lambda value: value | {name: convert(value[name]) for name, convert in fields}) if fields else None
+    return _mapped(_times(node["items"]), _each) if node["type"] == "array" else None
+
+
+def _mapped(convert: Callable[[Any], Any] | None, over: Callable[..., Any]) -> Callable[[Any], Any] | None:
+    return None if convert is None else partial(over, convert)
+
+
+def _if_there(convert: Callable[[Any], Any], value: Any) -> Any:
+    return None if value is None else convert(value)
+
+
+def _each(convert: Callable[[Any], Any], values: list[Any]) -> list[Any]:
+    return [convert(value) for value in values]
+
+
+def _time(micros: int) -> datetime:
+    """Return a time; one outside of the calendar becomes the calendar's first or last."""
     try:
-        datum = io.BytesIO(value[len(prefix) :])
-        decoded = fastavro.schemaless_reader(datum, parse_schema(schema.definition), None)
-    except Exception as error:  # fastavro raises EOFError, IndexError, UnicodeDecodeError and more for bad bytes
-        raise DecodeError("datum_invalid", f"{type(error).__name__}: {error}"[:200]) from error
-    if not isinstance(decoded, dict):
-        raise DecodeError("datum_invalid", "the schema is not a record")
-    return decoded
+        return _EPOCH + timedelta(microseconds=micros)
+    except OverflowError:
+        return (datetime.min if micros < 0 else datetime.max).replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""The two readers of a writer schema: pyruhvro for runs of datums, fastavro for one.
+"""The readers of a writer schema: a check of each datum, pyruhvro for runs of datums, fastavro for one.
 
 pyruhvro takes about 1 µs per datum, thirty times less than fastavro, but supports neither ``bytes`` nor ``fixed``. The
 schema passed to it has ``string`` and doubles in their place, which are the same bytes on the wire (Avro 1.11
@@ -16,108 +16,115 @@ from itertools import count
 from typing import Any
 
 import fastavro
-import pyarrow as pa
-import pyruhvro
 from fastavro.schema import parse_schema
+
+from .columns import misfit
+from .datum_check import datum_check
+from .resolved import MICROS, UnusableSchemaError, resolve
 
 
 @dataclass(frozen=True, slots=True)
 class Readers:
-    """``fast`` decodes a run of datums to Arrow or raises ValueError; it is None where pyruhvro cannot read the schema.
+    """The readers of one schema, all with the same result. Each needs the one before to have succeeded.
 
-    ``slow`` decodes one datum.
+    Attributes:
+        valid: whether a datum is valid; the only judge of that.
+        wire: the schema for pyruhvro, as JSON; None where it has none.
+        slow: decodes one valid datum: text as bytes, times as microseconds.
     """
 
-    fast: Callable[[list[bytes]], pa.RecordBatch] | None
-    slow: Callable[[bytes], Any]
+    valid: Callable[[bytes], bool]
+    wire: str | None
+    slow: Callable[[bytes], dict[str, Any]]
 
 
-def _unusable(_datum: bytes) -> Any:
-    raise ValueError("the registered schema is not an Avro schema")
+def _never(_datum: bytes) -> bool:
+    return False
+
+
+def _unusable(_datum: bytes) -> dict[str, Any]:
+    raise UnusableSchemaError("the registered schema is not usable")
 
 
 @lru_cache(maxsize=256)
 def readers_of(text: str) -> Readers:
     """Return the readers of a writer schema, given as JSON."""
     try:
-        definition = json.loads(text)
-        plain = parse_schema(_without_logical_types(definition))
+        resolved = resolve(text)
+        if misfit(resolved) is not None:
+            return Readers(_never, None, _unusable)
+        valid = datum_check(text)
+        parsed = parse_schema(named(_as_bytes(resolved)))
     except Exception:  # anything may be registered; decoding with it must fail entry by entry
-        return Readers(None, _unusable)
+        return Readers(_never, None, _unusable)
 
-    def slow(datum: bytes) -> Any:
-        decoded = fastavro.schemaless_reader(io.BytesIO(datum), plain, None)
+    def slow(datum: bytes) -> dict[str, Any]:
+        decoded: Any = fastavro.schemaless_reader(io.BytesIO(datum), parsed, None)
         if not isinstance(decoded, dict):
-            raise ValueError("the schema is not a record")
+            raise UnusableSchemaError("the schema is not a record")
         return decoded
 
     try:
-        wire = json.dumps(_wire_equal(definition, {}, count()))
-        pa.schema(pyruhvro.avro_to_arrow_schema(wire))
-    except BaseException as error:  # fastavro reads the rest, only slower; a panic is not an Exception
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        return Readers(None, slow)
-
-    def fast(datums: list[bytes]) -> pa.RecordBatch:
-        decoded: pa.RecordBatch = pyruhvro.deserialize_array(datums, wire)
-        return decoded
-
-    return Readers(fast, slow)
+        wire = json.dumps(named(_wire_equal(resolved)))
+    except _NoFastReaderError:
+        wire = None
+    return Readers(valid, wire, slow)
 
 
 class _NoFastReaderError(ValueError):
     """The schema has a type that pyruhvro cannot read, not even by its wire form."""
 
 
-_FAST_PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "string"})
+def _as_bytes(node: Any) -> Any:
+    """Return a resolved type with text as bytes, which need not be UTF-8, and times as numbers."""
+    if isinstance(node, list):
+        return [_as_bytes(branch) for branch in node]
+    if isinstance(node, str):
+        return "bytes" if node == "string" else node
+    if node["type"] == "record":
+        return {"type": "record", "fields": [one | {"type": _as_bytes(one["type"])} for one in node["fields"]]}
+    return {name: _as_bytes(part) if name in ("items", "values") else part for name, part in node.items()}
 
 
-def _wire_equal(schema: Any, named: dict[str, Any], serial: Iterator[int]) -> Any:
-    """Return a schema that reads the same bytes with only the types that pyruhvro has.
+def _wire_equal(node: Any) -> Any:
+    """Return a resolved type that reads the same bytes with only the types that pyruhvro reads as docs/ledger.md says.
 
-    A reference to a named type is replaced by the type itself. Names do not appear on the wire, so each record gets a
-    new one: pyruhvro rejects a name that is defined twice.
+    It cuts an int to 32 bits, so an int is read as a long.
     """
-    if isinstance(schema, list):
-        return [_wire_equal(branch, named, serial) for branch in schema]
-    if isinstance(schema, str):
-        if schema == "bytes":
-            return "string"
-        if schema in _FAST_PRIMITIVES:
-            return schema
-        if schema in named:
-            return _wire_equal(named[schema], named, serial)
-        raise _NoFastReaderError(schema)
-    kind = schema["type"]
+    if isinstance(node, list):
+        if len(node) != 2 or node.count("null") != 1:
+            raise _NoFastReaderError("a union of more than null and one type")
+        return [_wire_equal(branch) for branch in node]
+    if isinstance(node, str):
+        return {"bytes": "string", "int": "long"}.get(node, node)
+    kind = node["type"]
     if kind == "fixed":
-        words, rest = divmod(schema["size"], 8)
-        if rest:
+        words, rest = divmod(node["size"], 8)
+        if rest or not words:
             raise _NoFastReaderError("fixed whose size is not a multiple of 8")
-        named[schema["name"]] = schema
-        return _record([{"name": f"word{number}", "type": "double"} for number in range(words)], serial)
-    if kind == "record":
-        if not schema["fields"]:
-            raise _NoFastReaderError("a record without fields")
-        fields = [{"name": f["name"], "type": _wire_equal(f["type"], named, serial)} for f in schema["fields"]]
-        named[schema["name"]] = schema  # only now: a record inside itself cannot be inlined
-        return _record(fields, serial)
+        return {"type": "record", "fields": [{"name": f"word{at}", "type": "double"} for at in range(words)]}
+    if kind == "record" and node["fields"]:
+        return {"type": "record", "fields": [one | {"type": _wire_equal(one["type"])} for one in node["fields"]]}
     if kind == "array":
-        return {"type": "array", "items": _wire_equal(schema["items"], named, serial)}
-    if kind in ("long", "int"):
-        return kind  # the column's own type restores the logical type
-    if isinstance(kind, str) and kind in ("string", "bytes", "boolean", "float", "double"):
-        return _wire_equal(kind, named, serial)
+        return {"type": "array", "items": _wire_equal(node["items"])}
     raise _NoFastReaderError(str(kind))
 
 
-def _record(fields: list[dict[str, Any]], serial: Iterator[int]) -> dict[str, Any]:
-    return {"type": "record", "name": f"record{next(serial)}", "fields": fields}
+def named(schema: Any) -> Any:
+    """Return a resolved schema as Avro: named types get new names, which do not appear on the wire, and times lose
+    their logical type.
+    """
+    return _named(schema, count())
 
 
-def _without_logical_types(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_without_logical_types(item) for item in schema]
-    if isinstance(schema, dict):
-        return {name: _without_logical_types(item) for name, item in schema.items() if name != "logicalType"}
-    return schema
+def _named(node: Any, serial: Iterator[int]) -> Any:
+    if isinstance(node, list):
+        return [_named(branch, serial) for branch in node]
+    if isinstance(node, str):
+        return "long" if node == MICROS else node
+    found = {name: _named(part, serial) if name in ("items", "values") else part for name, part in node.items()}
+    if node["type"] == "record":
+        found["fields"] = [one | {"type": _named(one["type"], serial)} for one in node["fields"]]
+    if node["type"] in ("record", "fixed", "enum"):
+        found["name"] = f"type{next(serial)}"
+    return found

@@ -8,6 +8,7 @@ import json
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import fastavro
@@ -22,8 +23,9 @@ from grantledger.schemas import arrow
 from grantledger.schemas.arrow import DECODED_SCHEMA, decode_values
 from grantledger.schemas.catalog import SchemaCatalog, WriterSchema, event_schema, load
 from grantledger.schemas.framing import compact_json, confluent_prefix
-from grantledger.schemas.readers import Readers
 from grantledger.sinks.migrate import available
+from support.columns import comparable
+from support.mutated import plain
 
 SCHEMA = event_schema()
 CATALOG = SchemaCatalog((SCHEMA,))
@@ -65,15 +67,6 @@ def values_of(schema: Any, named: dict[str, st.SearchStrategy[Any]] | None = Non
     return values_of(kind, named)
 
 
-def plain(schema: Any) -> Any:
-    """Return a schema whose times are numbers."""
-    if isinstance(schema, list):
-        return [plain(item) for item in schema]
-    if isinstance(schema, dict):
-        return {name: plain(item) for name, item in schema.items() if name != "logicalType"}
-    return schema
-
-
 def write(datum: Any, definition: dict[str, Any], prefix: bytes) -> bytes:
     out = io.BytesIO()
     out.write(prefix)
@@ -82,28 +75,6 @@ def write(datum: Any, definition: dict[str, Any], prefix: bytes) -> bytes:
 
 
 EVENTS = values_of(load("event")).map(lambda datum: write(datum, load("event"), bytes(SCHEMA.prefix)))
-
-
-def table_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Return rows like the second verifier: bytes, numbers, times in microseconds, and only the code of an error."""
-    columns: dict[str, list[Any]] = {}
-    for field in batch.schema:
-        column = batch.column(field.name)
-        if field.name == "approvals":  # Python has no dates beyond the year 9999
-            items = [_numbers(column.values.field(number)) for number in range(len(APPROVAL))]
-            column = pa.ListArray.from_arrays(
-                column.offsets, pa.StructArray.from_arrays(items, [field.name for field in APPROVAL])
-            )
-        columns[field.name] = _numbers(column).to_pylist()
-    columns["decode_error"] = [text.decode().partition(":")[0] for text in columns["decode_error"]]
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def _numbers(column: pa.Array) -> pa.Array:
-    return column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
-
-
-APPROVAL = DECODED_SCHEMA.field("approvals").type.value_type
 
 
 def second(catalog: SchemaCatalog = CATALOG) -> second_verifier.Schemas:
@@ -118,16 +89,16 @@ def test_events_become_the_columns_that_the_second_verifier_computes(values: lis
     batch = decoded(values, [0] * len(values), CATALOG)
     assert batch.schema == DECODED_SCHEMA
     expected = [second().columns(value, 0) for value in values]
-    assert table_rows(batch) == expected
+    assert comparable(batch) == expected
 
 
 @quick
 @given(st.lists(EVENTS, max_size=6))
 def test_the_slow_reader_agrees_with_the_fast_one(values: list[bytes]) -> None:
-    assert arrow.readers_of(SCHEMA.text).fast is not None
+    assert arrow.readers_of(SCHEMA.text).wire is not None
     fast = decoded(values, [0] * len(values), CATALOG)
     with pytest.MonkeyPatch.context() as patch:
-        reader = Readers(None, arrow.readers_of(SCHEMA.text).slow)
+        reader = replace(arrow.readers_of(SCHEMA.text), wire=None)
         patch.setattr(arrow, "readers_of", lambda text: reader)
         slow = decoded(values, [0] * len(values), CATALOG)
     assert fast.equals(slow)
@@ -179,7 +150,7 @@ WORDS = {
 @given(st.lists(damaged(), min_size=1, max_size=4))
 def test_entries_that_are_no_events_have_empty_columns(values: list[bytes | None]) -> None:
     empty = {name: second_verifier.EMPTY.get(name, b"") for name in second_verifier.PLACES}
-    for row in table_rows(decoded(values, [0] * len(values), CATALOG)):
+    for row in comparable(decoded(values, [0] * len(values), CATALOG)):
         word = row.pop("decode_error")
         assert word in WORDS
         if word:
@@ -199,7 +170,7 @@ def test_columns_that_are_not_nullable_are_never_null() -> None:
 def test_a_value_that_is_not_utf_8_is_kept_as_it_is() -> None:
     datum = _datum() | {"reason": "XXXX", "raw": b"\xff\xfe\x00"}
     value = write(datum, load("event"), bytes(SCHEMA.prefix)).replace(b"XXXX", b"\xff\xc0\x00\xed")
-    [row] = table_rows(decoded([value], [0], CATALOG))
+    [row] = comparable(decoded([value], [0], CATALOG))
     assert (row["reason"], row["raw"], row["decode_error"]) == (b"\xff\xc0\x00\xed", b"\xff\xfe\x00", "")
 
 
@@ -216,14 +187,14 @@ def test_bytes_and_fixed_are_read_by_types_with_the_same_bytes_on_the_wire() -> 
     """Every pattern of a double, not-a-number and its payload bits among them, comes through unchanged."""
     for pattern in (b"\x7f\xf8" + bytes(6), b"\x01\0\0\0\0\0\xf0\x7f", b"\xff" * 8, b"\0" * 7 + b"\x80"):
         datum = _datum() | {"raw_sha256": pattern * 4}
-        [row] = table_rows(decoded([write(datum, load("event"), bytes(SCHEMA.prefix))], [0], CATALOG))
+        [row] = comparable(decoded([write(datum, load("event"), bytes(SCHEMA.prefix))], [0], CATALOG))
         assert row["raw_sha256"] == pattern * 4
 
 
 def test_a_schema_counts_from_its_registration_on() -> None:
     catalog = SchemaCatalog((WriterSchema(confluent_prefix(3), SCHEMA.text, in_force_ms=100),))
     value = write(_datum(), load("event"), confluent_prefix(3))
-    rows = table_rows(decoded([value] * 4, [99, 100, 101, -5], catalog))
+    rows = comparable(decoded([value] * 4, [99, 100, 101, -5], catalog))
     assert [row["decode_error"] for row in rows] == ["schema_unknown", "", "", "schema_unknown"]
     assert rows[1] == second(catalog).columns(value, 100)
 
@@ -278,7 +249,7 @@ def test_schemas_of_other_versions(what: str, data: st.DataObject) -> None:
         st.lists(strategies.map(lambda datum: write(datum, definition, confluent_prefix(3))), max_size=4)
     )
     catalog = SchemaCatalog((schema,))
-    rows = table_rows(decoded(values, [0] * len(values), catalog))
+    rows = comparable(decoded(values, [0] * len(values), catalog))
     assert [row["decode_error"] for row in rows] == [""] * len(values)
     expected = [second(catalog).columns(value, 0) for value in values]
     for row, wanted in zip(rows, expected, strict=True):

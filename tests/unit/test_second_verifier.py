@@ -43,7 +43,7 @@ def test_it_shares_no_code_with_the_product() -> None:
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
     }
     assert imported <= {
-        "__future__", "base64", "collections", "copy", "cryptography", "fastavro", "hashlib", "io", "json", "pathlib",
+        "__future__", "base64", "collections", "cryptography", "fastavro", "hashlib", "json", "pathlib",
         "re", "struct", "sys", "types", "typing",
     }  # fmt: skip
 
