@@ -1,7 +1,8 @@
 """The reader of one sealed partition: verified batches up to the current end, then new ones as they are sealed.
 
 It skips records without a valid note and stops at a batch that does not continue the log. Both are reported through
-``on_problem``, once per record. Other partitions are not affected.
+``on_problem``, once per record. Other partitions are not affected. Once a person has opened a new epoch after such a
+batch (`grantledger epoch open`), it is skipped, too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from confluent_kafka import Consumer, KafkaError, Message
 from ..base.errors import StoppedError
 from ..ledger import batch as batches
 from ..ledger.batch import BatchError, Head, SealedBatch
+from ..ledger.entry import epoch_of
 from ..ledger.keys import LogKeys
 from ..ledger.log_verifier import DiscontinuityError, LogVerifier, check_contents, check_hashes
 from ..schemas.topics import sealed
@@ -124,7 +126,7 @@ class SealedLogs:
             return None
         name = sealed(topic)
         begin = first_offset(self.cluster, name, partition)
-        verifier = SealedBatchVerifier(self, topic, partition, check=check_hashes, begin=begin)
+        verifier = self.verifier(topic, partition, check=check_hashes, begin=begin)
         verifier.start_after(read_backward(self.cluster, name, partition, before=found.offset))
         for message in read_range(self.cluster, name, partition, found.offset, found.offset + 1):
             if verifier.accept(message) is None:
@@ -134,11 +136,22 @@ class SealedLogs:
                 )
         return found
 
+    def verifier(
+        self, topic: str, partition: int, *, check: Check = check_contents, begin: int = 0, head: Head | None = None
+    ) -> SealedBatchVerifier:
+        """Return a verifier for a reader that gets the records of a sealed partition in its own way."""
+
+        def last_epoch() -> int:
+            last = self.last(topic, partition)
+            return epoch_of(last.batch.origin) if last is not None else 0
+
+        return SealedBatchVerifier(self, topic, partition, check=check, begin=begin, head=head, last_epoch=last_epoch)
+
 
 class SealedBatchVerifier:
     """Verifies the records of one sealed partition, in order, and reports those that it does not accept.
 
-    Pure but for ``on_problem``: for readers that get the records in another way than :class:`SealedLogReader`.
+    Pure but for ``on_problem`` and ``last_epoch``.
 
     Args:
         topic: the input topic.
@@ -146,6 +159,8 @@ class SealedBatchVerifier:
         begin: first offset of the sealed partition. Above 0 retention has deleted batches, and the first valid batch
             is accepted without the head before it.
         head: the verified head after which reading begins, if there is one.
+        last_epoch: returns the epoch of the last batch in the partition. A discontinuity in an earlier epoch has been
+            examined by the person who opened the next one: the batch is skipped.
     """
 
     def __init__(
@@ -157,10 +172,12 @@ class SealedBatchVerifier:
         check: Check = check_contents,
         begin: int = 0,
         head: Head | None = None,
+        last_epoch: Callable[[], int] = lambda: 0,
     ) -> None:
         self._verifier = LogVerifier(f"{logs.deployment}/{topic}/{partition}", logs.keys, head, check)
         self._topic, self._partition, self._on_problem = sealed(topic), partition, logs.on_problem
-        self._begin = begin
+        self._begin, self._last_epoch = begin, last_epoch
+        self._epoch = 0
         self.stopped = False
         """Whether a batch did not continue the log. No later record is accepted."""
 
@@ -189,11 +206,17 @@ class SealedBatchVerifier:
             batch = batches.decode(message.value() or b"")
             return VerifiedBatch(batch, verify(batch), message.offset() or 0)
         except DiscontinuityError as error:
-            self.stopped = True
+            self.stopped = not self._is_reopened(epoch_of(batch.origin))
             self._report("sealed_log_discontinuous", message, error)
         except BatchError as error:
             self._report("sealed_record_invalid", message, error)
         return None
+
+    def _is_reopened(self, epoch: int) -> bool:
+        """Whether a person has opened an epoch after this one."""
+        if self._epoch <= epoch:
+            self._epoch = self._last_epoch()
+        return self._epoch > epoch
 
     def _report(self, rule: Rule, message: Message, error: BatchError) -> None:
         offset, appended = message.offset() or 0, message.timestamp()[1]
@@ -221,7 +244,7 @@ class SealedLogReader:
         self._cluster, self._input = logs.cluster, topic
         self.topic, self.partition = sealed(topic), partition
         begin = first_offset(logs.cluster, self.topic, partition)
-        self._verifier = SealedBatchVerifier(logs, topic, partition, check=check, begin=begin)
+        self._verifier = logs.verifier(topic, partition, check=check, begin=begin)
         self.position = max(begin, start or 0)
         """Offset in the sealed topic at which reading continues."""
         self.at_end = False

@@ -23,7 +23,7 @@ from ..kafka.identity import identify_topics
 from ..kafka.offsets import Partition, committed_offsets, first_offset
 from ..kafka.options import reader_options
 from ..kafka.records import read_backward
-from ..kafka.sealed_log import SealedBatchVerifier, SealedLogs
+from ..kafka.sealed_log import SealedLogs
 from ..ledger.anchor import Anchor, AnchorError, anchor_origin, decode_anchor, decode_receipt
 from ..ledger.batch import BatchError, SealedBatch
 from ..ledger.entry import epoch_of, split_origin
@@ -346,7 +346,7 @@ class Store:
         head = last.head if last is not None and resumes else None
         # The findings register schemas, so their payloads are verified before they are stored.
         check = check_contents if topic == FINDINGS_TOPIC else check_hashes
-        verifier = SealedBatchVerifier(self._logs, topic, number, check=check, begin=begin, head=head)
+        verifier = self._logs.verifier(topic, number, check=check, begin=begin, head=head)
         self._partitions[where] = StoredPartition(*where, verifier, stored)
         metrics.STORED_SIZE.labels(topic, str(number)).set(stored.size if stored else 0)
         metrics.STORE_STOPPED.labels(topic, str(number)).set(0)

@@ -106,7 +106,8 @@ class ChunkJoiner:
 def check_epochs(logs: Mapping[str, VerifiedLog], *, complete: bool) -> None:
     """Step 2, Genesis: compare each genesis with the last head of the epoch before; epoch 0 binds nothing.
 
-    Only if ``complete``, every epoch must be here: a new one begins in Kafka because the one before was lost.
+    Only if ``complete``, every epoch must be here as a whole: a new one begins in Kafka because the one before was
+    lost, or its end.
     """
     for origin, log in logs.items():
         name, epoch = split_origin(origin)
@@ -114,6 +115,9 @@ def check_epochs(logs: Mapping[str, VerifiedLog], *, complete: bool) -> None:
         try:
             if epoch and before is None and complete:
                 raise DiscontinuityError("the epoch before it is not here", "genesis", 0)
-            check_genesis(log.genesis, before.head if before is not None and before.problem is None else None)
+            known = before.head if before is not None and before.problem is None else None
+            if known is not None and not complete and log.genesis.previous_size > known[0]:
+                known = None
+            check_genesis(log.genesis, known)
         except DiscontinuityError as error:
             log.problem = log.problem or Problem(origin, error.index, error.check, str(error))

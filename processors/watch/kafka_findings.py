@@ -81,7 +81,7 @@ class KafkaFindings:
         last = self._logs.last(LIFECYCLE_TOPIC, before=start)
         begin = first_offset(self._cluster, sealed(LIFECYCLE_TOPIC), 0)
         head = last.head if last is not None else None
-        return SealedBatchVerifier(self._logs, LIFECYCLE_TOPIC, 0, begin=begin, head=head)
+        return self._logs.verifier(LIFECYCLE_TOPIC, 0, begin=begin, head=head)
 
     def sealed_records(self, start: int, end: int) -> Iterator[Message]:
         """Yield the committed records of the sealed topic with start <= offset < end."""

@@ -146,6 +146,23 @@ def test_a_new_epoch_binds_the_last_head() -> None:
                 verifier.accept(batch)
 
 
+def test_a_new_epoch_may_bind_entries_that_kafka_lost() -> None:
+    """A person bound the head of the store or of an anchor, which is further than the sealed topic."""
+    further = replace(GENESIS, origin=f"{LOG}/1", previous_size=HEAD.size + 5, previous_root=bytes(32))
+    assert reader(4).accept(seal_parts([ENTRIES], further)[0][0]).size == 9
+
+
+def test_after_a_head_that_was_not_verified_a_new_epoch_may_bind_another() -> None:
+    """Reading may begin right after a forged batch. The epoch after it binds the head before the forged batch."""
+    earlier = replace(GENESIS, origin=f"{LOG}/1", previous_size=3, previous_root=BATCHES[0].frontier[:32])
+    batch = seal_parts([ENTRIES], earlier)[0][0]
+    verifier = LogVerifier(LOG, KEYS)
+    verifier.start_at(BATCHES[1])
+    assert verifier.accept(batch).size == 9
+    with pytest.raises(DiscontinuityError):
+        reader(2).accept(batch)
+
+
 def test_a_reader_may_begin_in_the_middle() -> None:
     verifier = LogVerifier(LOG, KEYS)
     with pytest.raises(InvalidNoteError):

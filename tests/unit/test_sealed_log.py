@@ -99,3 +99,24 @@ def test_readers_with_different_heads_report_one_finding() -> None:
     assert events[0].event_id == events[1].event_id
     assert events[0].finding is not None and events[0].finding.severity == "critical"
     assert finding_about("test.example", replace(problems[0], offset=4)).event_id != events[0].event_id
+
+
+def test_a_discontinuity_is_skipped_once_a_person_has_opened_a_later_epoch() -> None:
+    """The forged batch stays in the topic. The genesis of the new epoch shows which branch the person chose."""
+    head = BATCHES[1].head(SIGNER.public_key)
+    fork, _ = seal_parts([ENTRIES[:8], ENTRIES[8:]], replace(GENESIS, first_offset=9))
+    forged = replace(fork[1], genesis=GENESIS)
+    stray = BATCHES[2]
+    bound = replace(
+        GENESIS, origin=GENESIS.origin[:-1] + "1", previous_size=head.size, previous_root=head.frontier.root()
+    )
+    after, _ = seal_parts([[], ENTRIES[:2]], bound)
+    values = [*map(encode, (BATCHES[0], stray, forged, BATCHES[1], *after))]
+    for last_epoch, expected in ((1, [*BATCHES[:2], *after]), (0, BATCHES[:1])):
+        problems: list[SealedLogProblem] = []
+        logs = SealedLogs(Cluster({}), "test.example", LogKeys.single(SIGNER.public_key), problems.append)
+        verifier = SealedBatchVerifier(logs, TOPIC, PARTITION, last_epoch=lambda epoch=last_epoch: epoch)
+        found = [verifier.accept(Record(at, value)) for at, value in enumerate(values)]  # type: ignore[arg-type]
+        assert [one.batch for one in found if one is not None] == expected
+        assert verifier.stopped == (last_epoch == 0)
+        assert ("sealed_log_discontinuous", 1) in [(one.rule, one.offset) for one in problems]
