@@ -10,14 +10,18 @@ from typing import Any, Protocol
 
 from . import single_object
 from .batch import micros_of
-from .entry import leaf_hash
+from .entry import leaf_hash, split_origin
 from .keys import Signer
 from .merkle import Frontier, root_of
 from .note import Checkpoint, NoteError, open_own_checkpoint, sign_checkpoint
 
 
 class AnchorError(ValueError):
-    """An anchor cannot be read, or contradicts itself or the anchor log."""
+    """An anchor cannot be read, contradicts itself, or is not signed by the log key."""
+
+
+class AnchorDiscontinuityError(AnchorError):
+    """The log key signed this anchor, but it does not continue the anchor log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,15 @@ class Anchor:
     def checkpoints(self) -> list[Checkpoint]:
         """Parse the checkpoint bodies; raises NoteError if one is malformed."""
         return [Checkpoint.parse(body) for body in self.bodies]
+
+    def heads(self) -> dict[str, Checkpoint]:
+        """Return the checkpoints by origin without the epoch; raises NoteError if one is malformed."""
+        return {split_origin(head.origin)[0]: head for head in self.checkpoints()}
+
+    def head(self) -> Checkpoint:
+        """Return the head of the anchor log after this anchor."""
+        frontier = Frontier.unpack(self.index + 1, self.frontier)
+        return Checkpoint(self.origin, frontier.size, frontier.root())
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +70,21 @@ class AnchorTarget(Protocol):
         """Its name in the setting ``anchor_targets``."""
         ...
 
+    def last(self) -> Anchor | None:
+        """Return the last anchor that the target holds, unverified; None if it holds none.
+
+        Raises:
+            AnchorTargetError: the target does not answer.
+        """
+        ...
+
     def publish(self, anchor: Anchor) -> bytes:
         """Write one committed anchor durably and return the receipt. Idempotent: a crash repeats the call.
 
         Raises:
             AnchorTargetError: the target did not accept it; the message contains the reason.
+            AnchorGapError: the target lacks anchors before this one.
+            AnchorConflictError: the anchor contradicts the ones that the target holds.
         """
         ...
 
@@ -70,9 +93,26 @@ class AnchorTargetError(Exception):
     """A target did not accept an anchor."""
 
 
-def anchor_origin(deployment: str) -> str:
-    """Return the origin of a deployment's anchor log."""
-    return f"{deployment}/anchors/0/0"
+class AnchorGapError(AnchorTargetError):
+    """A target lacks the anchors from ``index`` on. Publish them first."""
+
+    def __init__(self, message: str, index: int) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+class AnchorConflictError(AnchorTargetError):
+    """A target holds another history. Publish nothing more to it: a person must investigate."""
+
+
+def anchor_log(deployment: str) -> str:
+    """Return the origin of a deployment's anchor log without the epoch."""
+    return f"{deployment}/anchors/0"
+
+
+def anchor_origin(deployment: str, epoch: int = 0) -> str:
+    """Return the origin of an epoch of a deployment's anchor log."""
+    return f"{anchor_log(deployment)}/{epoch}"
 
 
 def anchor_entry(time_ms: int, bodies: Sequence[str]) -> bytes:
@@ -82,10 +122,9 @@ def anchor_entry(time_ms: int, bodies: Sequence[str]) -> bytes:
 
 
 def append_anchor(
-    frontier: Frontier, deployment: str, time_ms: int, checkpoints: Sequence[Checkpoint], signer: Signer
+    frontier: Frontier, origin: str, time_ms: int, checkpoints: Sequence[Checkpoint], signer: Signer
 ) -> tuple[Anchor, Frontier]:
     """Return the next anchor over the latest checkpoints, and the anchor log's frontier after it."""
-    origin = anchor_origin(deployment)
     bodies = tuple(c.body() for c in sorted(checkpoints, key=lambda c: c.origin.encode()))
     entry = anchor_entry(time_ms, bodies)
     after = frontier.copy()
@@ -115,6 +154,45 @@ def check_anchor(anchor: Anchor, public_key: bytes) -> Frontier:
     if stated != Checkpoint(anchor.origin, frontier.size, frontier.root()):
         raise AnchorError(f"{where}: the signed checkpoint is not the head of the frontier")
     return frontier
+
+
+def check_extends(last: Anchor | None, anchor: Anchor) -> None:
+    """Check that an anchor is the next one after the last one: its index, its tree, and what a new epoch binds.
+
+    Both are verified with :func:`check_anchor`. A new epoch of the anchor log covers the head of the epoch before, like
+    the heads of all logs. The head may be further than ``last``: a person bound the anchors that another copy holds.
+
+    Args:
+        last: None at the beginning of the anchor log, or of the copy.
+
+    Raises:
+        AnchorDiscontinuityError: it is not.
+    """
+    where = f"anchor {anchor.index} of {anchor.origin}"
+    before, wanted = Frontier(), 0
+    if last is not None and last.origin == anchor.origin:
+        before, wanted = Frontier.unpack(last.index + 1, last.frontier), last.index + 1
+    elif last is not None:
+        _check_bound(last.head(), anchor)
+    if anchor.index != wanted:
+        raise AnchorDiscontinuityError(f"{where} is where anchor {wanted} comes next")
+    before.extend(leaf_hash(anchor.entry))
+    if before.pack() != anchor.frontier:
+        raise AnchorDiscontinuityError(f"{where} does not continue the ones before it: two histories")
+
+
+def _check_bound(head: Checkpoint, anchor: Anchor) -> None:
+    (log, epoch), (of_log, of_epoch) = split_origin(head.origin), split_origin(anchor.origin)
+    if log != of_log:
+        raise AnchorDiscontinuityError(f"{anchor.origin} is not an epoch of the anchor log {log}")
+    bound = anchor.heads().get(log)
+    if of_epoch != epoch + 1 or bound is None or bound.origin != head.origin:
+        raise AnchorDiscontinuityError(f"{anchor.origin} does not bind the head of {head.origin}")
+    if bound.size < head.size or (bound.size == head.size and bound.root != head.root):
+        raise AnchorDiscontinuityError(
+            f"{anchor.origin} binds {bound.size} anchors of {head.origin}, root {bound.root.hex()}; there are "
+            f"{head.size}, root {head.root.hex()}"
+        )
 
 
 def encode_anchor(anchor: Anchor) -> bytes:

@@ -14,26 +14,27 @@ from datetime import UTC, datetime
 import structlog
 
 from ..base.errors import StoppedError
+from ..kafka.anchor_log import anchors_from, last_anchor
 from ..kafka.errors import raised_for_people
 from ..kafka.identity import identify_topics
-from ..kafka.offsets import end_offsets, first_offset
-from ..kafka.records import last_record
+from ..kafka.offsets import end_offsets
 from ..kafka.sealed_log import SealedLogs, SealedLogStoppedError
 from ..kafka.transactional_writer import TransactionalWriter
 from ..ledger.anchor import (
     Anchor,
+    AnchorConflictError,
     AnchorError,
+    AnchorGapError,
     AnchorTarget,
     AnchorTargetError,
     Receipt,
+    anchor_log,
     anchor_origin,
     append_anchor,
     check_anchor,
-    decode_anchor,
     encode_anchor,
     encode_receipt,
 )
-from ..ledger.entry import split_origin
 from ..ledger.keys import Signer
 from ..ledger.merkle import Frontier
 from ..ledger.note import Checkpoint
@@ -41,6 +42,7 @@ from ..schemas.codec import EventEncoder
 from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, RECEIPTS_TOPIC, SEALED_TOPICS, sealed
 from . import metrics
+from .anchor_state import lost_anchors
 from .notices import ANCHOR, finding_opened
 from .resume import contradicts
 
@@ -66,7 +68,8 @@ class Anchorer:
         self._logs, self._cluster, self._deployment = logs, logs.cluster, logs.deployment
         self._signer, self._targets = signer, targets
         self._interval, self._now = interval, now
-        self._frontier = Frontier()
+        self._origin, self._frontier = anchor_origin(logs.deployment), Frontier()
+        self._stopped_targets: set[str] = set()
         self._anchored: dict[str, Checkpoint] = {}
         """The heads in the last anchor, by origin without the epoch."""
         self._heads_at: dict[tuple[str, bytes, int], Checkpoint | None] = {}
@@ -84,7 +87,7 @@ class Anchorer:
         """Anchor until stopped.
 
         Raises:
-            AnchoringStoppedError: the last anchor does not verify, or every log is stopped.
+            AnchoringStoppedError: no anchor verifies, anchors are lost, or every log is stopped.
             KafkaUnavailableError: the brokers do not answer, or another anchor process took over.
         """
         with raised_for_people("anchoring cannot continue"):
@@ -101,21 +104,35 @@ class Anchorer:
             self.anchor_once()
 
     def _resume(self) -> None:
-        last = last_record(self._cluster, ANCHORS_TOPIC, 0)
-        if last is None:
-            if first_offset(self._cluster, ANCHORS_TOPIC, 0) > 0:
-                raise AnchoringStoppedError(f"{ANCHORS_TOPIC} is empty but has contained anchors: they are lost")
-            return
         try:
-            anchor = decode_anchor(last.value() or b"")
-            if anchor.origin != anchor_origin(self._deployment):
-                raise AnchorError(f"it belongs to {anchor.origin}")
-            self._frontier = check_anchor(anchor, self._signer.public_key)
-        except AnchorError as error:
-            raise AnchoringStoppedError(f"the last anchor does not verify with this key: {error}") from error
-        self._anchored = {split_origin(head.origin)[0]: head for head in anchor.checkpoints()}
-        self._publish(anchor)  # the process may have died between the commit and the targets
-        log.info("anchor_log_resumed", size=self._frontier.size)
+            last = last_anchor(self._logs)
+        except SealedLogStoppedError as error:
+            raise AnchoringStoppedError(str(error)) from error
+        if lost := lost_anchors(self._logs, last, self._held()):
+            reason = f"{ANCHORS_TOPIC} lost anchors: {'; '.join(lost)}"
+            self._report("anchors_lost", anchor_log(self._deployment), reason)
+            raise AnchoringStoppedError(f"{reason}. Restore the topic, or see `grantledger epoch show`")
+        if last is None:
+            return
+        self._origin, self._frontier = last.origin, Frontier.unpack(last.index + 1, last.frontier)
+        self._anchored = last.heads()
+        self._publish(last)  # the process may have died between the commit and the targets
+        log.info("anchor_log_resumed", origin=last.origin, size=self._frontier.size)
+
+    def _held(self) -> dict[str, Anchor]:
+        """Return the last anchor of each target that holds one."""
+        held = {}
+        for target in self._targets:
+            try:
+                last = target.last()
+                if last is not None:
+                    check_anchor(last, self._signer.public_key)
+                    held[target.name] = last
+            except AnchorTargetError as error:
+                log.error("anchor_target_unavailable", target=target.name, reason=str(error))
+            except AnchorError as error:
+                self._stop_target(target, f"its last anchor does not verify: {error}")
+        return held
 
     def anchor_once(self) -> Anchor | None:
         """Write, commit and publish one anchor; None if no log has begun."""
@@ -123,10 +140,10 @@ class Anchorer:
         if not checkpoints:
             return None
         time_ms = int(self._now().timestamp() * 1000)
-        anchor, frontier = append_anchor(self._frontier, self._deployment, time_ms, checkpoints, self._signer)
+        anchor, frontier = append_anchor(self._frontier, self._origin, time_ms, checkpoints, self._signer)
         self._write(ANCHORS_TOPIC, encode_anchor(anchor))
         self._frontier = frontier
-        self._anchored = {split_origin(head.origin)[0]: head for head in checkpoints}
+        self._anchored = anchor.heads()
         metrics.ANCHORS.inc()
         metrics.LAST_ANCHOR.set_to_current_time()
         self._publish(anchor)
@@ -140,6 +157,7 @@ class Anchorer:
         """
         heads = dict(self._anchored)
         stopped = dict.fromkeys(heads, "its partition does not exist any more")
+        stopped.pop(anchor_log(self._deployment), None)  # the head of the anchor log's previous epoch
         topics = identify_topics(self._cluster, (*INPUT_TOPICS, *SEALED_TOPICS))
         logs = [(topic, partition) for topic in INPUT_TOPICS for partition in range(topics[topic].partitions)]
         ends = end_offsets(self._cluster, [(sealed(topic), partition) for topic, partition in logs])
@@ -157,9 +175,10 @@ class Anchorer:
                 heads[log_name] = head
         self._heads_at = read
         for log_name in stopped.keys() - self._stopped.keys():
-            self._report(log_name, stopped[log_name])
+            log.error("log_not_anchored", log=log_name, reason=stopped[log_name])
+            self._report("anchoring_stopped", log_name, stopped[log_name])
         self._stopped = stopped
-        if stopped and stopped.keys() >= heads.keys():
+        if stopped and stopped.keys() >= heads.keys() - {anchor_log(self._deployment)}:
             raise AnchoringStoppedError(f"every log is stopped; the first: {next(iter(stopped.values()))}")
         return list(heads.values())
 
@@ -175,32 +194,48 @@ class Anchorer:
             )
         return head
 
-    def _report(self, log_name: str, reason: str) -> None:
-        """Publish the finding about a stopped log."""
-        log.error("log_not_anchored", log=log_name, reason=reason)
+    def _report(self, rule: str, key: str, reason: str) -> None:
+        """Publish a finding about a log or a target."""
         at = self._now()
         finding = finding_opened(
-            self._deployment,
-            ANCHOR,
-            rule="anchoring_stopped",
-            key=log_name,
-            evidence={"reason": reason},
-            at=at,
-            identity=at.isoformat(),
+            self._deployment, ANCHOR, rule=rule, key=key, evidence={"reason": reason}, at=at, identity=at.isoformat()
         )
         self._write(FINDINGS_TOPIC, EventEncoder().encode(finding), finding.key)
 
     def _publish(self, anchor: Anchor) -> None:
-        """Send an anchor to every target. One that fails gets the next anchor."""
+        """Send an anchor to every target. One that is unavailable gets it with the next anchor."""
         for target in self._targets:
+            if target.name in self._stopped_targets:
+                continue
             try:
-                receipt, problem = target.publish(anchor), ""
+                receipt, problem = self._publish_missing(target, anchor), ""
+            except AnchorConflictError as error:
+                receipt, problem = b"", str(error)
+                self._stop_target(target, problem)
             except AnchorTargetError as error:
                 receipt, problem = b"", str(error)
-                metrics.ANCHOR_FAILURES.labels(target.name).inc()
                 log.error("anchor_target_failed", target=target.name, index=anchor.index, reason=problem)
+            if problem:
+                metrics.ANCHOR_FAILURES.labels(target.name).inc()
             answer = Receipt(anchor.origin, anchor.index, target.name, self._now(), receipt, problem)
             self._write(RECEIPTS_TOPIC, encode_receipt(answer))
+
+    def _publish_missing(self, target: AnchorTarget, anchor: Anchor) -> bytes:
+        """Publish an anchor, after the ones before it that the target did not get."""
+        try:
+            return target.publish(anchor)
+        except AnchorGapError as gap:
+            for earlier in anchors_from(self._logs, anchor.origin, gap.index):
+                receipt = target.publish(earlier)
+                if earlier.index == anchor.index:
+                    return receipt
+            raise
+
+    def _stop_target(self, target: AnchorTarget, reason: str) -> None:
+        """Publish nothing more to a target: it holds another history than the anchor log."""
+        self._stopped_targets.add(target.name)
+        log.error("anchor_target_stopped", target=target.name, reason=reason)
+        self._report("anchor_target_stopped", f"{self._deployment}/{target.name}", reason)
 
     def _write(self, topic: str, value: bytes, key: str | None = None) -> None:
         self._writer.begin()

@@ -6,7 +6,7 @@ Pure: the state of Kafka and the heads that the copies of the log contain go in,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..base.errors import StoppedError
 from ..ledger.entry import Genesis, epoch_of, origin_of
@@ -29,14 +29,16 @@ class KnownHead:
         place: the copy, for people.
         next_offset: the input offset from which to read next, if the copy contains it.
         topic_id: id of the input topic that the log is bound to, if the copy contains it.
-        roots: roots at the smaller sizes of the same epoch that were asked for, where the copy has a checkpoint.
+        roots: roots at smaller sizes of the same epoch.
+        complete_from: from this size on, every checkpoint of the copy is in ``roots``.
     """
 
     place: str
     checkpoint: Checkpoint
     next_offset: int | None = None
     topic_id: bytes | None = None
-    roots: Mapping[int, bytes] | None = None
+    roots: Mapping[int, bytes] = field(default_factory=dict)
+    complete_from: int = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def _check_one_history(heads: Sequence[KnownHead]) -> None:
             size, root = smaller.checkpoint.size, smaller.checkpoint.root
             if size == larger.checkpoint.size:
                 same = root == larger.checkpoint.root
-            elif size < larger.checkpoint.size and larger.roots is not None and size > 0:
+            elif size < larger.checkpoint.size and (size in larger.roots or size >= max(1, larger.complete_from)):
                 same = larger.roots.get(size) == root
             else:
                 continue

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from ..kafka.anchor_log import last_anchor
 from ..kafka.cluster import Cluster
 from ..kafka.identity import TopicIdentity, identify_topics
 from ..kafka.offsets import Partition, committed_offset, end_offset, first_offset, wait_without_open_transaction
-from ..kafka.records import last_record
 from ..kafka.sealed_log import SealedLogs, SealedLogStoppedError
-from ..ledger.anchor import AnchorError, decode_anchor
-from ..ledger.entry import split_origin
-from ..ledger.note import Checkpoint, NoteError
-from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, sealed, store_group
+from ..ledger.note import Checkpoint
+from ..schemas.topics import INPUT_TOPICS, sealed, store_group
 from .resume import PartitionState, SealingStoppedError
 
 
@@ -37,18 +36,25 @@ def read_state(
             the one before it.
         KafkaUnavailableError: a transaction stays open there, or the brokers do not answer.
     """
-    cluster, sealed_topic = logs.cluster, sealed(where[0])
-    wait_without_open_transaction(cluster, sealed_topic, where[1])
+    state = read_offsets(logs, where, topic_id=topic_id, committed=committed, anchored=anchored)
     try:
-        tail = logs.tail(*where)
+        return replace(state, tail=logs.tail(*where))
     except SealedLogStoppedError as error:
         raise SealingStoppedError("head_mismatch", str(error)) from error
+
+
+def read_offsets(
+    logs: SealedLogs, where: Partition, *, topic_id: bytes, committed: int, anchored: Mapping[str, Checkpoint]
+) -> PartitionState:
+    """Return the state of a partition without the tail of its sealed partition."""
+    cluster, sealed_topic = logs.cluster, sealed(where[0])
+    wait_without_open_transaction(cluster, sealed_topic, where[1])
     return PartitionState(
         deployment=logs.deployment,
         topic=where[0],
         partition=where[1],
         topic_id=topic_id,
-        tail=tail,
+        tail=None,
         sealed_begin=first_offset(cluster, sealed_topic, where[1]),
         committed=committed if committed >= 0 else None,
         stored=committed_offset(cluster, store_group(logs.deployment), sealed_topic, where[1]) > 0,
@@ -58,13 +64,10 @@ def read_state(
     )
 
 
-def anchored_heads(cluster: Cluster) -> dict[str, Checkpoint]:
+def anchored_heads(logs: SealedLogs) -> dict[str, Checkpoint]:
     """Return the heads in the last anchor, by origin without the epoch."""
-    message = last_record(cluster, ANCHORS_TOPIC, 0)
-    if message is None:
-        return {}
     try:
-        heads = decode_anchor(message.value() or b"").checkpoints()
-        return {split_origin(head.origin)[0]: head for head in heads}
-    except (AnchorError, NoteError, ValueError) as error:
-        raise SealingStoppedError("anchor_mismatch", f"the last record of {ANCHORS_TOPIC}: {error}") from error
+        last = last_anchor(logs)
+    except SealedLogStoppedError as error:
+        raise SealingStoppedError("anchor_mismatch", str(error)) from error
+    return last.heads() if last is not None else {}

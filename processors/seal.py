@@ -317,7 +317,7 @@ class Sealer:
         starts: list[TopicPartition] = []
         stopped: list[SealingStoppedError] = []
         self._identities = identify(self._cluster)
-        anchored = anchored_heads(self._cluster)
+        anchored = anchored_heads(self._logs)
         committed = committed_offsets(self._cluster, consumer, partitions)
         for partition in committed:
             topic, number = partition

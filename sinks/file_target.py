@@ -10,7 +10,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from ..ledger.anchor import Anchor, AnchorTargetError, anchor_entry
+from ..ledger.anchor import (
+    Anchor,
+    AnchorConflictError,
+    AnchorError,
+    AnchorGapError,
+    AnchorTargetError,
+    anchor_entry,
+    check_extends,
+)
+from ..ledger.entry import split_origin
 
 MAX_LINE = 4 << 20
 
@@ -24,7 +33,10 @@ class FileTarget:
         self._path = path
 
     def publish(self, anchor: Anchor) -> bytes:
-        """Append one anchor unless the file contains it, and return path and end offset as the receipt."""
+        """Append one anchor unless the file contains it, and return path and end offset as the receipt.
+
+        The anchor must extend the last one in the file: its index, its tree, and the head that a new epoch binds.
+        """
         line = json.dumps(
             {
                 "origin": anchor.origin,
@@ -42,13 +54,7 @@ class FileTarget:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             with os.fdopen(descriptor, "r+b") as file:
                 last = self._last(file)
-                if last is not None and last.origin != anchor.origin:
-                    raise AnchorTargetError(
-                        f"{self._path} belongs to {last.origin}, not to {anchor.origin} (anchor_file)"
-                    )
-                if last is not None and last.index >= anchor.index:
-                    self._compare(anchor)
-                else:
+                if last is None or not self._holds(last, anchor):
                     end = file.seek(0, os.SEEK_END)
                     file.seek(max(0, end - 1))
                     torn = end > 0 and file.read(1) != b"\n"  # a line that a crash truncated stays
@@ -59,6 +65,35 @@ class FileTarget:
         except OSError as error:
             raise AnchorTargetError(f"{self._path} cannot be written: {error.strerror} (anchor_file)") from error
 
+    def last(self) -> Anchor | None:
+        """Return the last anchor in the file, unverified."""
+        try:
+            with self._path.open("rb") as file:
+                return self._last(file)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise AnchorTargetError(f"{self._path} cannot be read: {error.strerror} (anchor_file)") from error
+
+    def _holds(self, last: Anchor, anchor: Anchor) -> bool:
+        """Return whether the file contains the anchor; False if it is the next one."""
+        if last.origin == anchor.origin:
+            if last.index >= anchor.index:
+                self._compare(anchor)
+                return True
+            if last.index + 1 < anchor.index:
+                message = f"{self._path} lacks anchors {last.index + 1} to {anchor.index - 1} (anchor_file)"
+                raise AnchorGapError(message, last.index + 1)
+        elif split_origin(last.origin)[0] != split_origin(anchor.origin)[0]:
+            raise AnchorConflictError(f"{self._path} belongs to {last.origin}, not to {anchor.origin} (anchor_file)")
+        elif anchor.index > 0:
+            raise AnchorGapError(f"{self._path} lacks the first anchors of {anchor.origin} (anchor_file)", 0)
+        try:
+            check_extends(last, anchor)
+        except (AnchorError, ValueError) as error:
+            raise AnchorConflictError(f"{self._path}: {error} (anchor_file)") from error
+        return False
+
     def _compare(self, anchor: Anchor) -> None:
         """Check that the older anchor with this index in the file is the same one."""
         for known in read_anchor_file(self._path):
@@ -66,7 +101,7 @@ class FileTarget:
                 if known.note == anchor.note:
                     return
                 break
-        raise AnchorTargetError(
+        raise AnchorConflictError(
             f"{self._path} goes on beyond anchor {anchor.index} with another history: two histories"
         )
 

@@ -67,13 +67,19 @@ class ClickHouseEvidence:
     def read_anchors(self, report: Report) -> Sequence[Anchor]:
         """Read the table ``anchors``."""
         rows = self._read_table("anchors", ANCHORS_SCHEMA, "origin, index", anchor_origin(self.deployment), report)
-        return [
+        found = [
             Anchor(
-                _text(row["origin"]), row["index"], micros_of(row["time"]) // 1000, tuple(map(_text, row["bodies"])),
-                row["entry"], row["frontier"], _text(row["note"]),
+                _text(row["origin"]),
+                row["index"],
+                micros_of(row["time"]) // 1000,
+                tuple(map(_text, row["bodies"])),
+                row["entry"],
+                row["frontier"],
+                _text(row["note"]),
             )
             for row in rows
-        ]  # fmt: skip
+        ]
+        return sorted(found, key=lambda anchor: (len(anchor.origin), anchor.origin, anchor.index))  # epoch 2 before 10
 
     def verify_logs(
         self, keys: LogKeys, covered: Mapping[str, int], report: Report, progress: Progress

@@ -22,10 +22,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Protocol
 
-from ..ledger.anchor import Anchor, anchor_origin
+from ..ledger.anchor import Anchor
 from ..ledger.keys import LogKeys
 from ..ledger.note import NoteError
-from .anchors import verify_anchors, verify_outside
+from .anchors import lost_heads, verify_anchors, verify_outside
 from .logs import VerifiedLog, check_epochs
 from .report import Report
 
@@ -84,15 +84,22 @@ def verify(
             size, root = log.head
             report.heads[origin] = (size, root.hex())
     # Steps 11 and 12: the anchor log, and the heads that it covers.
-    origin = anchor_origin(evidence.deployment)
-    report.anchors, problem = verify_anchors(anchors, keys, logs, origin)
+    lost = None if evidence.complete_epochs else lost_heads(logs)
+    report.lost = {
+        origin: head.size - (logs[origin].head[0] if origin in logs else 0)
+        for origin, head in (lost or {}).items()
+        if head is not None
+    }
+    report.anchors, problem = verify_anchors(anchors, keys, logs, evidence.deployment, lost)
     report.add(problem)
     # Step 13: the same against anchors that no one with access to the ledger can change.
-    stored = {anchor.index: anchor for anchor in anchors}
+    stored = {(anchor.origin, anchor.index): anchor for anchor in anchors}
     report.outside_anchors, problem = verify_outside(
-        outside, stored, keys, logs, origin, complete=evidence.complete_anchors
+        outside, stored, keys, logs, evidence.deployment, lost=lost, complete=evidence.complete_anchors
     )
-    report.outside_only = sum(anchor.index not in stored for anchor in outside[: report.outside_anchors])
+    report.outside_only = sum(
+        (anchor.origin, anchor.index) not in stored for anchor in outside[: report.outside_anchors]
+    )
     report.add(problem)
     report.seconds = time.monotonic() - started
     return report

@@ -18,7 +18,6 @@ from support.events import read_datum, written
 from support.tamper import replaced
 from support.tampered_ledger import (
     ANCHORS,
-    DEPLOYMENT,
     FINDINGS,
     LIFECYCLE,
     Ledger,
@@ -105,7 +104,7 @@ class Forgery:
                 replace(head, root=self.root(head.size)) if head.origin == LIFECYCLE else head
                 for head in anchor.checkpoints()
             ]
-            new, frontier = append_anchor(frontier, DEPLOYMENT, anchor.time_ms, heads, signer)
+            new, frontier = append_anchor(frontier, ANCHORS, anchor.time_ms, heads, signer)
             made.append(new)
         return made
 

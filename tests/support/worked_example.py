@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from grantledger.ledger.anchor import append_anchor, encode_anchor
+from grantledger.ledger.anchor import anchor_origin, append_anchor, encode_anchor
 from grantledger.ledger.batch import Head, Records, encode, seal
 from grantledger.ledger.entry import Genesis, encode_headers, leaf_hash
 from grantledger.ledger.keys import LocalSigner
@@ -32,14 +32,16 @@ SEALED_AT = datetime(2026, 3, 1, 12, 0, 0, 1, tzinfo=UTC)
 def made() -> tuple[bytes, bytes, bytes]:
     """Return the public key, and batch and anchor as Kafka values."""
     batch, head = seal(Head.at_genesis(GENESIS), RECORDS, 12, SEALED_AT, SIGNER)
-    anchor, _ = append_anchor(Frontier(), "test.example", 1_772_366_400_500, [head.checkpoint()], SIGNER)
+    anchor, _ = append_anchor(Frontier(), anchor_origin("test.example"), 1_772_366_400_500, [head.checkpoint()], SIGNER)
     return SIGNER.public_key, encode(batch), encode_anchor(anchor)
 
 
 def example() -> str:
     """Return the example as it is in docs/ledger.md."""
     batch, head = seal(Head.at_genesis(GENESIS), RECORDS, 12, SEALED_AT, SIGNER)
-    anchor, after = append_anchor(Frontier(), "test.example", 1_772_366_400_500, [head.checkpoint()], SIGNER)
+    anchor, after = append_anchor(
+        Frontier(), anchor_origin("test.example"), 1_772_366_400_500, [head.checkpoint()], SIGNER
+    )
     payloads = [batch.payload_hashes[at : at + 32] for at in (0, 32, 64)]
     leaves = [batch.leaf_hashes[at : at + 32] for at in (0, 32, 64)]
     lines = [

@@ -49,7 +49,9 @@ def checkpoints(step: int) -> list[Checkpoint]:
 def anchors(count: int) -> list[Anchor]:
     frontier, made = Frontier(), []
     for number in range(count):
-        anchor, frontier = append_anchor(frontier, "test.example", 1_000 * number, checkpoints(number), SIGNER)
+        anchor, frontier = append_anchor(
+            frontier, anchor_origin("test.example"), 1_000 * number, checkpoints(number), SIGNER
+        )
         made.append(anchor)
     return made
 
@@ -126,7 +128,7 @@ def verify(
 ) -> tuple[int, Problem | None]:
     """Return the number of sound anchors, and the first problem."""
     logs = logs_of(roots, unsound)
-    return verify_anchors(made, LogKeys.single(KEY), logs, anchor_origin("test.example"))
+    return verify_anchors(made, LogKeys.single(KEY), logs, "test.example")
 
 
 def test_sound_anchors_are_sound() -> None:
@@ -234,6 +236,6 @@ def test_logs_that_are_known_to_be_unsound_are_passed_over() -> None:
 
 def test_a_log_without_entries_may_be_missing() -> None:
     anchor, _ = append_anchor(
-        Frontier(), "test.example", 0, [Checkpoint("test.example/new/0/0", 0, root_of([]))], SIGNER
+        Frontier(), anchor_origin("test.example"), 0, [Checkpoint("test.example/new/0/0", 0, root_of([]))], SIGNER
     )
     assert check_covered(anchor, {}) is None

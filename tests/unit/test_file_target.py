@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grantledger.ledger.anchor import Anchor, AnchorTargetError, append_anchor
+from grantledger.ledger.anchor import (
+    Anchor,
+    AnchorConflictError,
+    AnchorGapError,
+    AnchorTargetError,
+    anchor_origin,
+    append_anchor,
+)
 from grantledger.ledger.merkle import Frontier
 from grantledger.ledger.note import Checkpoint
 from grantledger.sinks.file_target import FileTarget, read_anchor_file
@@ -20,7 +27,9 @@ def anchors(count: int, deployment: str = "test.example", root: bytes = bytes(32
     frontier, made = Frontier(), []
     for number in range(count):
         checkpoint = Checkpoint(f"{deployment}/access.lifecycle/0/0", number, root)
-        anchor, frontier = append_anchor(frontier, deployment, 1_772_366_400_000 + number, [checkpoint], SIGNER)
+        anchor, frontier = append_anchor(
+            frontier, anchor_origin(deployment), 1_772_366_400_000 + number, [checkpoint], SIGNER
+        )
         made.append(anchor)
     return made
 
@@ -91,11 +100,13 @@ def test_another_history_is_refused(path: Path) -> None:
 def test_an_old_anchor_that_the_file_never_got_is_refused(path: Path) -> None:
     """The file goes on beyond it, so it is no crash that is mended here."""
     made = anchors(3)
-    target = FileTarget(path)
-    target.publish(made[0])
-    target.publish(made[2])
-    with pytest.raises(AnchorTargetError, match="goes on beyond anchor 1"):
-        target.publish(made[1])
+    FileTarget(path).publish(made[0])
+    lines = path.read_bytes()
+    FileTarget(path).publish(made[1])
+    FileTarget(path).publish(made[2])
+    path.write_bytes(lines + path.read_bytes().splitlines(keepends=True)[2])
+    with pytest.raises(AnchorConflictError, match="goes on beyond anchor 1"):
+        FileTarget(path).publish(made[1])
 
 
 def test_a_file_of_another_deployment_is_refused(path: Path) -> None:
@@ -104,11 +115,49 @@ def test_a_file_of_another_deployment_is_refused(path: Path) -> None:
         FileTarget(path).publish(anchors(2, "other.example")[1])
 
 
-def test_a_gap_is_allowed_where_the_target_was_away(path: Path) -> None:
+def test_a_gap_names_the_first_missing_anchor(path: Path) -> None:
+    """A target that was away gets all anchors, so that the file proves that each extends the one before."""
     made = anchors(4)
-    for anchor in (made[0], made[3]):
-        FileTarget(path).publish(anchor)
-    assert list(read_anchor_file(path)) == [made[0], made[3]]
+    target = FileTarget(path)
+    target.publish(made[0])
+    with pytest.raises(AnchorGapError, match="lacks anchors 1 to 2") as gap:
+        target.publish(made[3])
+    for anchor in made[gap.value.index :]:
+        target.publish(anchor)
+    assert list(read_anchor_file(path)) == made
+    assert target.last() == made[3]
+
+
+def test_an_anchor_that_does_not_extend_the_last_one_is_refused(path: Path) -> None:
+    """The true key signed it: the anchor log was begun again, and has as many anchors as the file by now."""
+    target = FileTarget(path)
+    for anchor in anchors(3)[:2]:
+        target.publish(anchor)
+    before = path.read_bytes()
+    with pytest.raises(AnchorConflictError, match="anchor 2 .* does not continue the ones before it: two histories"):
+        target.publish(anchors(3, root=b"\1" * 32)[2])
+    assert path.read_bytes() == before
+
+
+def test_a_new_epoch_must_bind_the_last_anchor_in_the_file(path: Path) -> None:
+    target, made = FileTarget(path), anchors(3)
+    for anchor in made:
+        target.publish(anchor)
+    origin = anchor_origin("test.example", 1)
+    head = made[2].head()
+    wrong = [[], [Checkpoint(head.origin, 2, made[1].head().root)], [Checkpoint(head.origin, 3, bytes(32))]]
+    for bound in wrong:
+        with pytest.raises(AnchorConflictError, match="bind"):
+            target.publish(append_anchor(Frontier(), origin, 7, bound, SIGNER)[0])
+    first, frontier = append_anchor(Frontier(), origin, 7, [head], SIGNER)
+    second, _ = append_anchor(frontier, origin, 8, [head], SIGNER)
+    with pytest.raises(AnchorGapError, match="lacks the first anchors"):
+        target.publish(second)
+    target.publish(first)
+    target.publish(second)
+    assert list(read_anchor_file(path)) == [*made, first, second]
+    further = Checkpoint(first.origin, 5, bytes(32))  # another copy held more anchors
+    target.publish(append_anchor(Frontier(), anchor_origin("test.example", 2), 9, [further], SIGNER)[0])
 
 
 def test_an_unwritable_place_is_reported(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from second_verifier import UnsoundError
 
-from grantledger.ledger.anchor import append_anchor, encode_anchor
+from grantledger.ledger.anchor import anchor_origin, append_anchor, encode_anchor
 from grantledger.ledger.batch import Head, Records, SealedBatch, encode, seal
 from grantledger.ledger.entry import NO_HEADERS, Genesis
 from grantledger.ledger.keys import LocalSigner
@@ -123,7 +123,9 @@ def test_it_finds_an_end_cut_off_only_by_an_anchor(tmp_path: Path) -> None:
     values = [encode(batch) for batch in batches]
     anchors, frontier = [], Frontier()
     for time, batch in enumerate(batches):
-        anchor, frontier = append_anchor(frontier, "test.example", time, [batch.head(KEY).checkpoint()], SIGNER)
+        anchor, frontier = append_anchor(
+            frontier, anchor_origin("test.example"), time, [batch.head(KEY).checkpoint()], SIGNER
+        )
         anchors.append(anchor)
     assert check(values + [encode_anchor(anchor) for anchor in anchors])["anchors"] == 4
     assert check(values[:1])["heads"][GENESIS.origin][0] == 3  # nothing says that there was more
@@ -144,7 +146,7 @@ def test_it_finds_an_end_cut_off_only_by_an_anchor(tmp_path: Path) -> None:
 @pytest.mark.parametrize("field", ["origin", "index", "time_ms", "bodies", "entry", "frontier", "note"])
 def test_it_finds_a_change_of_any_field_of_an_anchor(field: str) -> None:
     batches = ledger()
-    anchor, _ = append_anchor(Frontier(), "test.example", 5, [batches[0].head(KEY).checkpoint()], SIGNER)
+    anchor, _ = append_anchor(Frontier(), anchor_origin("test.example"), 5, [batches[0].head(KEY).checkpoint()], SIGNER)
     new = {"origin": "test.example/anchors/0/1", "index": 1, "time_ms": 6, "bodies": (), "note": anchor.note + "x"}
     forged = dataclasses.replace(anchor, **{field: new.get(field, bytes(48))})
     with pytest.raises(UnsoundError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from grantledger.ledger.anchor import Anchor, append_anchor
+from grantledger.ledger.anchor import Anchor, anchor_origin, append_anchor
 from grantledger.ledger.merkle import Frontier
 from grantledger.ledger.note import Checkpoint
 from grantledger.verifier.clickhouse_source import await_covered
@@ -16,7 +16,7 @@ LOGS = ("test.example/access.lifecycle/0/0", "test.example/access.activity/0/0")
 
 def anchor(*sizes: int) -> Anchor:
     heads = [Checkpoint(log, size, bytes(32)) for log, size in zip(LOGS, sizes, strict=True)]
-    made, _ = append_anchor(Frontier(), "test.example", 1_000, heads, SIGNER)
+    made, _ = append_anchor(Frontier(), anchor_origin("test.example"), 1_000, heads, SIGNER)
     return made
 
 

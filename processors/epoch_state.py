@@ -1,0 +1,159 @@
+"""Reads from Kafka what the plan of a new epoch needs, and writes the new epoch. The rules are in ``epochs``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+
+from confluent_kafka import Consumer
+
+from ..kafka.identity import TopicIdentity
+from ..kafka.offsets import Partition, end_offset, first_offset
+from ..kafka.options import reader_options
+from ..kafka.records import read_backward, read_range
+from ..kafka.sealed_log import SealedLogs
+from ..kafka.transactional_writer import TransactionalWriter
+from ..ledger import batch as batches
+from ..ledger.batch import BatchError, Head, Records
+from ..ledger.entry import NO_HEADERS, encode_headers, payload_hashes
+from ..ledger.keys import Signer
+from ..ledger.log_verifier import LogVerifier, check_hashes
+from ..ledger.note import Checkpoint
+from ..ledger.packing import U64, unpack, unpack_hashes
+from ..schemas.topics import seal_group, sealed
+from .epochs import IN_KAFKA, EpochPlan, EpochRefusedError, KnownHead
+from .partition_state import read_offsets, read_state
+from .resume import PartitionState, SealingStoppedError, resume
+
+
+def find_stop(
+    logs: SealedLogs,
+    where: Partition,
+    identities: Mapping[str, TopicIdentity],
+    committed: int,
+    anchored: Mapping[str, Checkpoint],
+) -> tuple[PartitionState, SealingStoppedError | None]:
+    """Return the state of a partition, and why sealing of it is stopped; None if a sealer would continue."""
+    topic_id = identities[where[0]].topic_id
+    state = read_offsets(logs, where, topic_id=topic_id, committed=committed, anchored=anchored)
+    try:
+        state = read_state(logs, where, topic_id=topic_id, committed=committed, anchored=anchored)
+        resume(state)
+    except SealingStoppedError as stop:
+        return state, stop
+    return state, None
+
+
+def kafka_head(logs: SealedLogs, where: Partition, known: Collection[Checkpoint]) -> KnownHead | None:
+    """Return the head of the batches in the sealed topic that continue one another; None if there is no batch.
+
+    Batches that do not continue the log are passed over, because they may be the reason for the stop.
+
+    Args:
+        known: heads in other copies. The newest of them that the topic has is trusted, so that not everything is read.
+
+    Raises:
+        EpochRefusedError: the sealed partition has records, and none verifies.
+    """
+    topic, partition = where
+    name = sealed(topic)
+    begin, end = first_offset(logs.cluster, name, partition), end_offset(logs.cluster, name, partition)
+    start, trusted = _newest_known(logs, where, known) or (begin, None)
+    verifier = LogVerifier(f"{logs.deployment}/{topic}/{partition}", logs.keys, trusted, check_hashes)
+    roots: dict[int, bytes] = {}
+    problem, records = "", 0
+    for message in read_range(logs.cluster, name, partition, start, end):
+        records += 1
+        try:
+            batch = batches.decode(message.value() or b"")
+            before = verifier.head
+            head = (verifier.start_at if before is None and begin > 0 else verifier.accept)(batch)
+        except BatchError as error:
+            problem = str(error)
+            continue
+        if before is not None and before.genesis.origin != head.genesis.origin:
+            roots.clear()
+        roots[head.size] = head.frontier.root()
+    if (head := verifier.head) is None:
+        if records:
+            raise EpochRefusedError(
+                f"no record of {logs.cluster.physical(name)} partition {partition} verifies. The last one: {problem}. "
+                "Check key_file, deployment, topic_prefix and kafka_bootstrap_servers"
+            )
+        return None
+    complete_from = trusted.size if trusted is not None and trusted.genesis.origin == head.genesis.origin else 0
+    if begin > 0 and trusted is None:
+        complete_from = min(roots)
+    return KnownHead(IN_KAFKA, head.checkpoint(), head.next_offset, head.genesis.topic_id, roots, complete_from)
+
+
+def _newest_known(logs: SealedLogs, where: Partition, known: Collection[Checkpoint]) -> tuple[int, Head] | None:
+    """Return the offset after the newest batch whose head another copy has, and the head."""
+    topic, partition = where
+    verifier = LogVerifier(f"{logs.deployment}/{topic}/{partition}", logs.keys, check=check_hashes)
+    for message in read_backward(logs.cluster, sealed(topic), partition) if known else ():
+        try:
+            batch = batches.decode(message.value() or b"")
+            if any((batch.origin, batch.size) == (head.origin, head.size) for head in known):
+                head = verifier.start_at(batch)
+                if head.checkpoint() in known:
+                    return (message.offset() or 0) + 1, head
+        except BatchError:
+            continue
+    return None
+
+
+def first_unsealed(logs: SealedLogs, state: PartitionState) -> int:
+    """Return the first offset of the input partition whose record is not in the sealed topic.
+
+    An input topic that lost its end gives the same offsets to new records: only their contents differ.
+    """
+    where, begin, end = (state.topic, state.partition), state.input_begin, state.input_end
+    known: dict[int, bytes] = {}
+    for message in read_backward(logs.cluster, sealed(where[0]), where[1]):
+        try:
+            batch = batches.decode(message.value() or b"")
+        except BatchError:
+            continue
+        offsets = unpack(U64, batch.offsets)
+        known = {**dict(zip(offsets, unpack_hashes(batch.payload_hashes), strict=True)), **known}
+        if offsets and offsets[0] <= begin:
+            break
+    for message in read_range(logs.cluster, *where, begin, end):
+        headers = message.headers()
+        encoded = encode_headers(headers) if headers else NO_HEADERS
+        offset = message.offset() or 0
+        if payload_hashes([message.key()], [message.value()], [encoded]) != [known.get(offset)]:
+            return offset
+    return end
+
+
+class EpochWriter:
+    """Writes new epochs. Of two people who open epochs at a time, one is fenced off."""
+
+    def __init__(self, logs: SealedLogs, signer: Signer) -> None:
+        self._logs, self._cluster, self._signer = logs, logs.cluster, signer
+        self._writer = TransactionalWriter(logs.cluster, f"{logs.deployment}-epoch")
+
+    def take_over(self) -> None:
+        """Fence off other writers. Read the state that the plans rely on after this."""
+        self._writer.init()
+
+    def open(self, plan: EpochPlan, event: tuple[str, bytes, str], now: datetime) -> None:
+        """Write the genesis of the new epoch, the sealers' offset and the event about it in one transaction.
+
+        Args:
+            event: topic, value and key of the record.
+        """
+        batch, _ = batches.seal(Head.at_genesis(plan.genesis), Records(), plan.genesis.first_offset, now, self._signer)
+        consumer = Consumer(reader_options(self._cluster, seal_group(self._logs.deployment)))
+        try:
+            self._writer.begin()
+            self._writer.produce(sealed(plan.topic), batches.encode(batch), batch.origin, plan.partition)
+            topic, value, key = event
+            self._writer.produce(topic, value, key, 0)
+            offsets = {(plan.topic, plan.partition): plan.genesis.first_offset}
+            self._writer.send_offsets(offsets, consumer.consumer_group_metadata())
+            self._writer.commit()
+        finally:
+            consumer.close()
