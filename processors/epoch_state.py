@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from typing import Any
 
 from confluent_kafka import Consumer
 
@@ -74,17 +75,18 @@ def kafka_head(logs: SealedLogs, where: Partition, known: Collection[Checkpoint]
         if before is not None and before.genesis.origin != head.genesis.origin:
             roots.clear()
         roots[head.size] = head.frontier.root()
-    if (head := verifier.head) is None:
+    last = verifier.head
+    if last is None:
         if records:
             raise EpochRefusedError(
                 f"no record of {logs.cluster.physical(name)} partition {partition} verifies. The last one: {problem}. "
                 "Check key_file, deployment, topic_prefix and kafka_bootstrap_servers"
             )
         return None
-    complete_from = trusted.size if trusted is not None and trusted.genesis.origin == head.genesis.origin else 0
+    complete_from = trusted.size if trusted is not None and trusted.genesis.origin == last.genesis.origin else 0
     if begin > 0 and trusted is None:
         complete_from = min(roots)
-    return KnownHead(IN_KAFKA, head.checkpoint(), head.next_offset, head.genesis.topic_id, roots, complete_from)
+    return KnownHead(IN_KAFKA, last.checkpoint(), last.next_offset, last.genesis.topic_id, roots, complete_from)
 
 
 def _newest_known(logs: SealedLogs, where: Partition, known: Collection[Checkpoint]) -> tuple[int, Head] | None:
@@ -120,7 +122,7 @@ def first_unsealed(logs: SealedLogs, state: PartitionState) -> int:
         if offsets and offsets[0] <= begin:
             break
     for message in read_range(logs.cluster, *where, begin, end):
-        headers = message.headers()
+        headers: Any = message.headers()
         encoded = encode_headers(headers) if headers else NO_HEADERS
         offset = message.offset() or 0
         if payload_hashes([message.key()], [message.value()], [encoded]) != [known.get(offset)]:

@@ -71,19 +71,38 @@ def insert_origin(client: Client, genesis: Genesis) -> None:
     _insert_row(client, "origins", ORIGINS_SCHEMA, (*values, genesis.hash()), token=genesis.origin)
 
 
-def anchors_stored(client: Client, origin: str) -> int:
-    """Return how many anchors are stored."""
+def last_anchor(client: Client, log: str) -> Anchor | None:
+    """Return the last stored anchor of the newest epoch; ``log`` is the origin without its epoch."""
+    table = client.query_arrow(
+        f"SELECT {', '.join(ANCHORS_SCHEMA.names)} FROM anchors WHERE startsWith(origin, {{prefix:String}}) "  # noqa: S608 - our names
+        "ORDER BY length(origin) DESC, origin DESC, index DESC LIMIT 1",
+        parameters={"prefix": log + "/"},
+        settings=ARROW,
+    )
+    if table.num_rows == 0:
+        return None
+    row = table.to_pylist()[0]
+    time_ms = (row["time"] - _EPOCH) // timedelta(milliseconds=1)
+    bodies = tuple(body.decode() for body in row["bodies"])
+    return Anchor(
+        row["origin"].decode(), row["index"], time_ms, bodies, row["entry"], row["frontier"], row["note"].decode()
+    )
+
+
+def stored_note(client: Client, origin: str, index: int) -> str | None:
+    """Return the note of a stored anchor, or None if there is no such anchor."""
     rows = client.query(
-        "SELECT count() FROM anchors WHERE origin = {origin:String}", parameters={"origin": origin}
+        "SELECT note FROM anchors WHERE origin = {origin:String} AND index = {index:UInt64}",
+        parameters={"origin": origin, "index": index},
     ).result_rows
-    return int(rows[0][0])
+    return str(rows[0][0]) if rows else None
 
 
 def insert_anchor(client: Client, anchor: Anchor) -> None:
     """Store one anchor."""
     time = _EPOCH + timedelta(milliseconds=anchor.time_ms)
     values = (anchor.origin, anchor.index, time, list(anchor.bodies), anchor.entry, anchor.frontier, anchor.note)
-    _insert_row(client, "anchors", ANCHORS_SCHEMA, values, token=str(anchor.index))
+    _insert_row(client, "anchors", ANCHORS_SCHEMA, values, token=f"{anchor.origin}:{anchor.index}")
 
 
 def has_receipt(client: Client, receipt: Receipt) -> bool:

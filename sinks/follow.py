@@ -8,6 +8,7 @@ from ..base.errors import StoppedError
 from ..kafka.sealed_log import SealedBatchVerifier
 from ..ledger.batch import SealedBatch, leaf_at
 from ..ledger.entry import epoch_of
+from ..ledger.note import Checkpoint
 from .evidence import Stored
 
 
@@ -51,9 +52,11 @@ def follows(stored: Stored, batch: SealedBatch) -> bool:
 
 def contains(stored: Stored | None, batch: SealedBatch) -> bool:
     """Whether the store contains a batch that the group has passed, and so everything before it."""
-    if batch.size == 0:
-        return True
-    if stored is None or epoch_of(stored.origin) < epoch_of(batch.origin):
+    epoch = epoch_of(batch.origin)
+    if batch.size == 0:  # the first batch of a new log, or of an epoch that a person opened
+        behind = stored is None or (epoch_of(stored.origin) < epoch and stored.size < batch.genesis.previous_size)
+        return epoch == 0 or not behind
+    if stored is None or epoch_of(stored.origin) < epoch:
         return False
     if stored.origin != batch.origin:
         return True
@@ -66,3 +69,28 @@ def check_stored_leaf(stored: Stored, batch: SealedBatch) -> None:
     index = stored.size - 1
     if batch.first_index <= index < batch.size and leaf_at(batch, index) != stored.last_leaf:
         raise StoringStoppedError(f"{batch.origin} index {index}: the stored leaf differs from the sealed one")
+
+
+def reaches(stored: Stored | None, head: Checkpoint) -> bool:
+    """Whether the store has the entries up to a head, or already a later epoch of its log."""
+    if stored is None:
+        return head.size == 0
+    return (epoch_of(stored.origin), stored.size) >= (epoch_of(head.origin), head.size)
+
+
+def check_begins(stored: Stored | None, batch: SealedBatch) -> None:
+    """Check the first batch of a log, or of an epoch after the stored one.
+
+    Raises:
+        StoringStoppedError: the batches before it are missing, or a new epoch does not bind everything that is stored.
+    """
+    if batch.first_index != 0:
+        raise StoringStoppedError(
+            f"the sealed partition begins at index {batch.first_index} of {batch.origin}, and the store has no earlier "
+            "entry: batches were deleted"
+        )
+    if stored is not None and batch.genesis.previous_size < stored.size:
+        bound = batch.genesis.previous_size
+        raise StoringStoppedError(
+            f"{batch.origin} binds {bound} entries of the epoch before, and the store has {stored.size}"
+        )

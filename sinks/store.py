@@ -22,19 +22,30 @@ from ..kafka.errors import KafkaUnavailableError, is_fatal, raised_for_people
 from ..kafka.identity import identify_topics
 from ..kafka.offsets import Partition, committed_offsets, first_offset
 from ..kafka.options import reader_options
-from ..kafka.records import read_backward
-from ..kafka.sealed_log import SealedLogs
-from ..ledger.anchor import Anchor, AnchorError, anchor_origin, decode_anchor, decode_receipt
+from ..kafka.sealed_log import SealedLogProblem, SealedLogs
+from ..ledger.anchor import (
+    AnchorDiscontinuityError,
+)
 from ..ledger.batch import BatchError, SealedBatch
 from ..ledger.entry import epoch_of, split_origin
 from ..ledger.log_verifier import check_contents, check_hashes
+from ..ledger.note import Checkpoint
 from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_SUFFIX, SEALED_TOPICS, sealed, store_group
 from . import evidence, metrics
+from .anchor_queue import AnchorQueue, continue_at, insert_receipt
 from .clickhouse import StoreAddress, StoreUnavailableError, connect, explain
 from .erasure import Erasures
 from .evidence import Stored
-from .follow import StoredPartition, StoringStoppedError, check_stored_leaf, contains, follows
+from .follow import (
+    StoredPartition,
+    StoringStoppedError,
+    check_begins,
+    check_stored_leaf,
+    contains,
+    follows,
+    reaches,
+)
 from .migrate import migrate
 from .rows import entries_table, lacks_schema, newest_append_time, rejected_codes
 from .schemas_reader import SchemasReader
@@ -45,6 +56,10 @@ LONGEST_WAIT = 30.0
 """Seconds between attempts while ClickHouse keeps failing."""
 ANSWER_SECONDS = 30.0
 """Seconds that a ClickHouse server may take to answer. After that, the store queries whether the insert happened."""
+
+
+RECHECK_SECONDS = 10.0
+"""Seconds between checks whether a person has opened the next epoch of a stopped log."""
 
 
 class _GivenUpError(Exception):
@@ -66,7 +81,10 @@ class Store:
         options = reader_options(self._cluster, store_group(logs.deployment), member=member)
         self._consumer = Consumer({**options, "queued.max.messages.kbytes": 32 << 10})
         self._partitions: dict[Partition, StoredPartition] = {}
-        self._anchors: list[tuple[Anchor, Message]] = []
+        self._anchors = AnchorQueue(logs)
+        self._stopped: dict[Partition, int] = {}
+        """The epochs of stopped logs, by sealed partition."""
+        self._recheck_at = 0.0
         self._waiting: list[Message] = []
         self._generation = 0
         self._stopping = False
@@ -131,6 +149,7 @@ class Store:
                 self._finish()
             if not self._stopping:
                 self._store_covered_anchors()
+                self._resume_reopened()
         except _GivenUpError as reason:
             log.warning("given_up", reason=str(reason), action="the batches are read again")
 
@@ -146,14 +165,13 @@ class Store:
         try:
             topic = self._cluster.logical(message.topic())
             if topic == ANCHORS_TOPIC:
-                self._anchors.append((decode_anchor(message.value() or b""), message))
+                self._anchors.take(message)
             elif topic == RECEIPTS_TOPIC:
-                receipt = decode_receipt(message.value() or b"")
-                self._persist(lambda client: evidence.insert_receipt(client, receipt, message.offset() or 0))
+                self._persist(partial(insert_receipt, message))
                 self._commit(message)
             else:
                 self._take_batch(message)
-        except (AnchorError, BatchError) as problem:
+        except BatchError as problem:
             where = f"{message.topic()} partition {message.partition()} offset {message.offset()}"
             raise StoringStoppedError(f"{where}: {problem}") from problem
 
@@ -163,37 +181,56 @@ class Store:
         if partition is None:  # revoked, or stopped
             return
         verified = partition.verifier.accept(message)
-        stored = self._begin_log(partition, verified.batch) if verified is not None else None
-        if verified is not None and stored is not None and follows(stored, verified.batch):
-            self._store(partition, verified.batch, message)
-        elif verified is not None and verified.batch.count == 0:  # a restated head: the next start can skip it
-            self._finish()
-            self._commit(message)
-        elif partition.verifier.stopped:
-            self._stop_partition(where, message)
+        try:
+            stored = self._begin_log(partition, verified.batch) if verified is not None else None
+            if verified is not None and stored is not None and follows(stored, verified.batch):
+                self._store(partition, verified.batch, message)
+            elif verified is not None and verified.batch.count == 0:  # a restated head: the next start can skip it
+                self._finish()
+                self._commit(message)
+            elif partition.verifier.stopped:
+                self._stop_partition(where, message, "a signed batch does not continue its log")
+        except StoringStoppedError as error:
+            time_ms, offset = message.timestamp()[1], message.offset() or 0
+            self._logs.on_problem(SealedLogProblem("sealed_log_discontinuous", *where, offset, time_ms, str(error)))
+            self._stop_partition(where, message, str(error))
 
-    def _stop_partition(self, where: Partition, message: Message) -> None:
-        """Store no more of a log that is discontinuous. The others go on."""
+    def _stop_partition(self, where: Partition, message: Message, reason: str) -> None:
+        """Store no more of a log until a person has opened its next epoch. The others go on."""
         self._finish()
         topic, number = where
-        del self._partitions[where]
+        head = self._partitions.pop(where).verifier.head
+        self._stopped[where] = epoch_of(head.genesis.origin) if head is not None else 0
+        self._recheck_at = time.monotonic() + RECHECK_SECONDS
         metrics.STORE_STOPPED.labels(topic.removesuffix(SEALED_SUFFIX), str(number)).set(1)
-        log.error("partition_stopped", topic=topic, partition=number, offset=message.offset())
+        log.error("partition_stopped", topic=topic, partition=number, offset=message.offset(), reason=reason)
         if not self._partitions:
             raise StoringStoppedError(
-                f"every log is stopped; the last: {topic} partition {number} does not continue its log at offset "
-                f"{message.offset()}. Run `grantledger verify --from kafka`"
+                f"every log is stopped; the last: {topic} partition {number} at offset {message.offset()}: {reason}. "
+                "Run `grantledger verify --from kafka`"
             )
+
+    def _resume_reopened(self) -> None:
+        """Store stopped logs again of which a person has opened the next epoch."""
+        if not self._stopped or time.monotonic() < self._recheck_at:
+            return
+        self._recheck_at = time.monotonic() + RECHECK_SECONDS
+        for where, epoch in list(self._stopped.items()):
+            last = self._logs.last(where[0].removesuffix(SEALED_SUFFIX), where[1])
+            if last is None or epoch_of(last.batch.origin) <= epoch:
+                continue
+            self._finish()
+            del self._stopped[where]
+            committed = committed_offsets(self._cluster, self._consumer, [self._cluster.partition(*where)])[where]
+            start = self._start_log(where, first_offset(self._cluster, *where), committed)
+            self._consumer.seek(self._cluster.partition(*where, start))
+            log.info("partition_reopened", topic=where[0], partition=where[1], start=start)
 
     def _begin_log(self, partition: StoredPartition, batch: SealedBatch) -> Stored:
         """Store the genesis of a log whose first batch this is; return how far the partition is stored."""
         if partition.stored is not None and epoch_of(batch.origin) <= epoch_of(partition.stored.origin):
             return partition.stored
-        if batch.first_index != 0:
-            raise StoringStoppedError(
-                f"{partition.topic} begins at index {batch.first_index} of {batch.origin}, and the store has no "
-                "earlier entry: batches were deleted"
-            )
+        check_begins(partition.stored, batch)
         self._persist(lambda client: evidence.insert_origin(client, batch.genesis))
         partition.stored = Stored(batch.origin, 0, batch.genesis.hash())
         return partition.stored
@@ -289,30 +326,23 @@ class Store:
         self._consumer.resume(assigned)
 
     def _store_covered_anchors(self) -> None:
-        """Store an anchor once every entry that it covers is stored, so that no table is ever ahead of another."""
-        while self._anchors:
-            anchor, message = self._anchors[0]
-            if not all(self._stored_size(c.origin) >= c.size for c in anchor.checkpoints()):
+        while (found := self._anchors.next(self._is_stored)) is not None:
+            anchor, message = found
+            try:
+                self._persist(partial(self._anchors.insert, anchor))
+            except AnchorDiscontinuityError as error:
+                self._anchors.stop(message, error)
                 return
-            self._persist(partial(self._insert_anchor, anchor))
-            self._anchors.pop(0)
+            self._anchors.done()
             self._commit(message)
 
-    def _insert_anchor(self, anchor: Anchor, client: Client) -> None:
-        count = evidence.anchors_stored(client, anchor.origin)
-        if anchor.origin != anchor_origin(self._deployment) or anchor.index > count:
-            raise StoringStoppedError(f"anchor {anchor.index} of {anchor.origin} instead of anchor {count}")
-        if anchor.index == count:
-            evidence.insert_anchor(client, anchor)
-            metrics.STORED_ANCHORS.inc()
-
-    def _stored_size(self, origin: str) -> int:
+    def _is_stored(self, head: Checkpoint) -> bool:
+        name = split_origin(head.origin)[0]
         for partition in self._partitions.values():
-            if partition.stored is not None and partition.stored.origin == origin:
-                return partition.stored.size
+            if partition.stored is not None and split_origin(partition.stored.origin)[0] == name:
+                return reaches(partition.stored, head)
         self._finish()  # a client does one thing at a time
-        found = evidence.stored_log(self._client, split_origin(origin)[0])
-        return found.size if found is not None and found.origin == origin else 0
+        return reaches(evidence.stored_log(self._client, name), head)
 
     def _commit(self, message: Message) -> None:
         """Commit the offset. It is only a hint for the next start."""
@@ -329,7 +359,10 @@ class Store:
         starts = []
         for where, committed in committed_offsets(self._cluster, consumer, partitions).items():
             begin = first_offset(self._cluster, *where)
-            start = (self._start_log if where[0] in SEALED_TOPICS else self._start_anchors)(where, begin, committed)
+            if where[0] in SEALED_TOPICS:
+                start = self._start_log(where, begin, committed)
+            else:
+                start = continue_at(self._logs, self._client, where, begin, committed)
             if start < committed:
                 log.warning("partition_rewound", topic=where[0], partition=where[1], committed=committed, begin=begin)
             starts.append(self._cluster.partition(*where, start))
@@ -352,27 +385,13 @@ class Store:
         metrics.STORE_STOPPED.labels(topic, str(number)).set(0)
         return max(begin, committed) if resumes else begin
 
-    def _start_anchors(self, where: Partition, begin: int, committed: int) -> int:
-        """Return where to continue with the anchors or the receipts."""
-        records = read_backward(self._cluster, *where, before=committed) if committed > begin else iter(())
-        for record in records:
-            try:
-                if where[0] == RECEIPTS_TOPIC:
-                    stored = evidence.has_receipt(self._client, decode_receipt(record.value() or b""))
-                else:
-                    anchor = decode_anchor(record.value() or b"")
-                    stored = evidence.anchors_stored(self._client, anchor.origin) > anchor.index
-            except AnchorError as problem:
-                raise StoringStoppedError(f"{where[0]} before offset {committed}: {problem}") from problem
-            return committed if stored else begin
-        return max(begin, committed)
-
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer
         self._generation += 1
         self._waiting.clear()
         for partition in partitions:
             self._partitions.pop((self._cluster.logical(partition.topic), partition.partition), None)
+            self._stopped.pop((self._cluster.logical(partition.topic), partition.partition), None)
         self._anchors.clear()
         if self._inserting is not None:  # let it end; the next owner queries its result
             self._inserting[0].exception()

@@ -25,7 +25,8 @@ class Report:
         outside_only: those of them that are not stored here (yet): a store receives an anchor last of all.
         behind: entries at the end of the logs that outside anchors cover and a running store has not stored in time.
         heads: size and root of each sound log.
-        lost: entries that Kafka lost at the end of an epoch, by origin. A person opened the next epoch, which binds them.
+        lost: entries at the end of an epoch that Kafka lost, by origin. A person opened the next epoch, which binds
+            them.
     """
 
     source: str
@@ -121,8 +122,8 @@ class Report:
             yield f"  {step.number:>2} {step.name:<16} {self.result_of(step):<12} {count}"
         for origin, (size, root) in sorted(self.heads.items()):
             yield f"  {origin}  {size:,} entries  root {root[:16]}…"
-        for origin, count in sorted(self.lost.items()):
-            yield f"  {origin}  {count:,} entries at its end are not in Kafka; the next epoch binds them"
+        for origin, lost in sorted(self.lost.items()):
+            yield f"  {origin}  {lost:,} entries at its end are not in Kafka; the next epoch binds them"
         if self.outside_only:
             yield f"  {self.outside_only:,} anchors from outside are not stored here (yet)"
         for problem in self.problems:
