@@ -77,6 +77,14 @@ COMMANDS: Mapping[str, Command | Group] = {
         },
         default="list",
     ),
+    "epoch": Group(
+        "Show stopped logs, or continue them as new epochs.",
+        {
+            "show": Command("Show the stopped logs, and what opening new epochs would bind and lose.", "epoch:show"),
+            "open": Command("Continue stopped logs as new epochs, with a reason.", "epoch:open_command"),
+        },
+        default="show",
+    ),
     "topics": Group(
         "Create the Kafka topics, or check their configuration.",
         {

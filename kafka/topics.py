@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import ClusterMetadata, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import ClusterMetadata, ConfigResource, NewPartitions, NewTopic, ResourceType
 
 from ..base.errors import UsageError
 from ..schemas.topics import TopicSpec
@@ -81,6 +81,20 @@ def check_topics(cluster: Cluster, specs: Iterable[TopicSpec]) -> list[str]:
             if name in actual and actual[name].value != value:
                 differences.append(f"{resource.name} has {name}={actual[name].value}; it must be {value}")
     return differences
+
+
+def add_partitions(cluster: Cluster, topic: str, total: int) -> None:
+    """Increase the number of partitions of a topic.
+
+    Raises:
+        TopicError: the brokers refuse.
+    """
+    name = cluster.physical(topic)
+    try:
+        cluster.admin.create_partitions([NewPartitions(name, total)], operation_timeout=TIMEOUT)[name].result(TIMEOUT)
+    except KafkaException as error:
+        raise TopicError(f"topic {name} cannot get {total} partitions: {error.args[0].str()}") from error
+    _await_leaders(cluster, {name: total})
 
 
 def _physical(cluster: Cluster, specs: Iterable[TopicSpec]) -> list[TopicSpec]:

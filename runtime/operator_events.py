@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ..kafka.cluster import Cluster
 from ..kafka.publisher import Publisher, Record
 from ..schemas.codec import EventEncoder
-from ..schemas.event import Actor, Event, Finding, IssuingSource, Resource, Source, Subject
+from ..schemas.event import Actor, Event, Finding, IssuingSource, OpenedEpoch, Resource, Source, Subject
 
 SYSTEM = "grantledger"
 
@@ -73,6 +73,20 @@ def erase_payload(cluster: Cluster, deployment: str, origin: str, index: int, *,
         reason=legal_basis,
     )
     _publish(cluster, event)
+
+
+def epoch_opened(deployment: str, opened: OpenedEpoch, *, person: str, reason: str) -> Event:
+    """Return the event that a person continues a stopped log as a new epoch. It is written with the epoch itself."""
+    return Event(
+        event_type="epoch.opened",
+        occurred_at=datetime.now(UTC),
+        source=Source(SYSTEM, deployment, opened.new_origin, "decision"),
+        subject=Subject(opened.new_origin, "system"),
+        actor=Actor(person, "human"),
+        outcome="success",
+        reason=reason,
+        opened_epoch=opened,
+    )
 
 
 def _publish(cluster: Cluster, event: Event) -> None:

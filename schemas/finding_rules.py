@@ -16,8 +16,8 @@ from typing import Literal
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 """From least to most urgent."""
-RUNBOOK = "docs/findings.md"
-"""The page that has one section per rule, as a path in the repository."""
+RUNBOOKS = "docs/runbooks"
+"""The folder that has one page per rule, as a path in the repository."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class FindingRule:
 
     @property
     def runbook(self) -> str:
-        """Address of the rule's section in the runbook."""
-        return f"{RUNBOOK}#{self.name}"
+        """Path of the rule's runbook in the repository."""
+        return f"{RUNBOOKS}/{self.name}.md"
 
 
 def _read_table() -> Mapping[str, FindingRule]:

@@ -1,0 +1,207 @@
+"""Finds the stopped logs of a deployment, and opens their next epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ..base.errors import StoppedError, UsageError
+from ..kafka.anchor_log import last_anchor
+from ..kafka.identity import identify_topics
+from ..kafka.offsets import committed_offset
+from ..kafka.sealed_log import SealedLogs, SealedLogStoppedError
+from ..kafka.topics import add_partitions
+from ..ledger.anchor import Anchor, AnchorError, anchor_log, check_anchor
+from ..ledger.entry import epoch_of
+from ..ledger.keys import Signer
+from ..processors.anchor_epochs import AnchorEpochPlan, AnchorEpochWriter, Place, plan_anchor_epoch
+from ..processors.anchor_state import lost_anchors
+from ..processors.epoch_state import EpochWriter, find_stop, first_unsealed, kafka_head
+from ..processors.epochs import IN_ANCHORS, IN_FILE, IN_STORE, EpochPlan, EpochRefusedError, KnownHead, plan_epoch
+from ..processors.resume import PartitionState, SealingStoppedError
+from ..schemas.codec import EventEncoder
+from ..schemas.event import ACTIVITY_TOPIC, OpenedEpoch
+from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, seal_group, sealed
+from ..sinks.file_target import FileTarget, read_anchor_file
+from .operator_events import epoch_opened
+from .settings import Settings
+from .store_access import Ask
+from .stored_heads import stored_anchor, stored_anchor_note, stored_head
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionCountPlan:
+    """An input topic and its sealed topic have different partition counts: the smaller one gets the missing ones."""
+
+    topic: str
+    smaller: str
+    now: int
+    wanted: int
+
+
+Plan = EpochPlan | AnchorEpochPlan | PartitionCountPlan
+
+
+def name_of(plan: Plan) -> str:
+    """Return the name by which a person selects the stopped log."""
+    if isinstance(plan, EpochPlan):
+        return f"{plan.topic}/{plan.partition}"
+    return ANCHORS_TOPIC if isinstance(plan, AnchorEpochPlan) else plan.topic
+
+
+class Reopening:
+    """The stopped logs of a deployment.
+
+    Args:
+        ask: queries the store; None if the store must not or cannot be asked.
+    """
+
+    def __init__(self, settings: Settings, logs: SealedLogs, ask: Ask | None) -> None:
+        self._logs, self._cluster, self._deployment = logs, logs.cluster, logs.deployment
+        self._ask = ask
+        self._path = settings.anchor_path
+
+    def plans(self) -> list[Plan]:
+        """Return the plan for each stop, the anchor log last.
+
+        Raises:
+            EpochRefusedError: copies of a log contradict one another.
+        """
+        identities = identify_topics(self._cluster, [name for topic in INPUT_TOPICS for name in (topic, sealed(topic))])
+        counts: list[Plan] = []
+        for topic in INPUT_TOPICS:
+            of_input, of_sealed = identities[topic].partitions, identities[sealed(topic)].partitions
+            if of_input != of_sealed:
+                if topic != ACTIVITY_TOPIC and of_input > 1:
+                    raise EpochRefusedError(
+                        f"{topic} must have 1 partition and has {of_input}: create it again with 1 partition, send the "
+                        "records of the others again, and run this command then"
+                    )
+                smaller = topic if of_input < of_sealed else sealed(topic)
+                counts.append(PartitionCountPlan(topic, smaller, min(of_input, of_sealed), max(of_input, of_sealed)))
+        if counts:
+            return counts
+        anchors = self._anchors()
+        anchored = anchors[IN_ANCHORS].heads() if IN_ANCHORS in anchors else {}
+        found: list[Plan] = []
+        for topic in INPUT_TOPICS:
+            for partition in range(identities[topic].partitions):
+                where = (topic, partition)
+                committed = committed_offset(self._cluster, seal_group(self._deployment), *where)
+                state, stop = find_stop(self._logs, where, identities, committed, anchored)
+                if stop is not None:
+                    found.append(self._plan(state, stop, anchors))
+        if (plan := self._plan_anchors(anchors)) is not None:
+            found.append(plan)
+        return found
+
+    def _plan(self, state: PartitionState, stop: SealingStoppedError, anchors: dict[str, Anchor]) -> EpochPlan:
+        log = f"{self._deployment}/{state.topic}/{state.partition}"
+        heads = [
+            KnownHead(place, head) for place, anchor in anchors.items() if (head := anchor.heads().get(log)) is not None
+        ]
+        if self._ask is not None:
+            stored = stored_head(self._ask, self._logs.keys, log, [head.checkpoint.size for head in heads])
+            heads += [stored] if stored is not None else []
+        in_kafka = kafka_head(self._logs, (state.topic, state.partition), [head.checkpoint for head in heads])
+        heads += [in_kafka] if in_kafka is not None else []
+        truncated = any(head.next_offset is not None and head.next_offset > state.input_end for head in heads)
+        unsealed = first_unsealed(self._logs, state) if truncated else state.input_end
+        return plan_epoch(state, stop, heads, unsealed)
+
+    def _anchors(self) -> dict[str, Anchor]:
+        """Return the last verified anchor of each copy."""
+        found = {}
+        try:
+            in_topic = last_anchor(self._logs)
+        except SealedLogStoppedError:
+            in_topic = None
+        in_file = FileTarget(self._path).last()
+        if in_file is not None:
+            try:
+                check_anchor(in_file, self._logs.keys.at(in_file.origin, in_file.index + 1))
+            except AnchorError as error:
+                raise EpochRefusedError(f"the last anchor in {self._path} does not verify: {error}") from error
+        in_store = stored_anchor(self._ask, self._logs.keys, self._deployment) if self._ask is not None else None
+        for place, anchor in ((IN_ANCHORS, in_topic), (IN_FILE, in_file), (IN_STORE, in_store)):
+            if anchor is not None and anchor.origin.startswith(f"{anchor_log(self._deployment)}/"):
+                found[place] = anchor
+        return found
+
+    def _plan_anchors(self, anchors: dict[str, Anchor]) -> AnchorEpochPlan | None:
+        last = anchors.get(IN_ANCHORS)
+        traces = lost_anchors(self._logs, last, {name: one for name, one in anchors.items() if name != IN_ANCHORS})
+        if not traces:
+            return None
+        in_file = list(read_anchor_file(self._path)) if IN_FILE in anchors else []
+        notes: dict[Place, dict[str, str]] = {}
+        for place, anchor in anchors.items():
+            notes.setdefault((anchor.origin, anchor.index), {})[place] = anchor.note
+        for (origin, index), by_copy in notes.items():
+            for one in in_file:
+                if (one.origin, one.index) == (origin, index):
+                    by_copy[IN_FILE] = one.note
+            if self._ask is not None and (note := stored_anchor_note(self._ask, origin, index)) is not None:
+                by_copy[IN_STORE] = note
+        known = [anchors[place] for place in (IN_ANCHORS, IN_STORE) if place in anchors]
+        reached = max(((epoch_of(one.origin), one.index) for one in known), default=(0, -1))
+        missing = [one for one in in_file if (epoch_of(one.origin), one.index) > reached]
+        return plan_anchor_epoch(self._deployment, "; ".join(traces), anchors, notes, missing)
+
+
+def open_epochs(
+    reopening: Reopening, logs: SealedLogs, signer: Signer, shown: Sequence[Plan], *, person: str, reason: str
+) -> None:
+    """Carry out plans that a person has confirmed, after checking that nothing has changed since.
+
+    Raises:
+        StoppedError: the plans are no longer the same.
+    """
+    partitions, anchors = EpochWriter(logs, signer), AnchorEpochWriter(logs, signer)
+    names = {name_of(plan) for plan in shown}
+    if any(isinstance(plan, EpochPlan) for plan in shown):
+        partitions.take_over()
+    if any(isinstance(plan, AnchorEpochPlan) for plan in shown):
+        anchors.take_over()
+    now = [plan for plan in reopening.plans() if name_of(plan) in names]
+    if [_essence(plan) for plan in now] != [_essence(plan) for plan in shown]:
+        raise StoppedError("the logs have changed since they were examined: run the command again")
+    for plan in now:
+        if isinstance(plan, PartitionCountPlan):
+            add_partitions(logs.cluster, plan.smaller, plan.wanted)
+            continue
+        event = epoch_opened(logs.deployment, _opened(plan), person=person, reason=reason)
+        record = (event.topic, EventEncoder().encode(event), event.key)
+        if isinstance(plan, EpochPlan):
+            partitions.open(plan, record, datetime.now(UTC))
+        else:
+            anchors.open(plan, record, datetime.now(UTC))
+
+
+def select(plans: Sequence[Plan], wanted: Collection[str]) -> list[Plan]:
+    """Return the plans for the named logs, or all of them without names.
+
+    Raises:
+        UsageError: a named log is not stopped.
+    """
+    if unknown := set(wanted) - {name_of(plan) for plan in plans}:
+        raise UsageError(f"{', '.join(sorted(unknown))}: not stopped. `grantledger epoch show` lists the stopped logs")
+    return [plan for plan in plans if not wanted or name_of(plan) in wanted]
+
+
+def _essence(plan: Plan) -> object:
+    """Return what a person has confirmed: other processes may write findings and offsets meanwhile."""
+    if isinstance(plan, EpochPlan):
+        return plan.genesis
+    return (plan.origin, plan.old) if isinstance(plan, AnchorEpochPlan) else plan
+
+
+def _opened(plan: EpochPlan | AnchorEpochPlan) -> OpenedEpoch:
+    if isinstance(plan, AnchorEpochPlan):
+        return OpenedEpoch(ANCHORS_TOPIC, 0, b"", 0, plan.old.origin, plan.old.size, plan.old.root, plan.origin)
+    genesis, old = plan.genesis, plan.old
+    return OpenedEpoch(
+        plan.topic, plan.partition, genesis.topic_id, genesis.first_offset, old.origin, old.size, old.root,
+        genesis.origin,
+    )  # fmt: skip
