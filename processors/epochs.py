@@ -75,7 +75,7 @@ def plan_epoch(
     epoch = max((epoch_of(head.checkpoint.origin) for head in heads), default=0)
     heads = [head for head in heads if epoch_of(head.checkpoint.origin) == epoch]
     _check_one_history(heads)
-    bound = max(heads, key=lambda head: head.checkpoint.size, default=None)
+    bound = max(heads, key=lambda head: (head.checkpoint.size, head.next_offset is not None), default=None)
     unknown = Checkpoint(origin_of(state.deployment, state.topic, state.partition, epoch), 0, EMPTY_ROOT)
     old = bound.checkpoint if bound is not None else unknown
     begin, losses = _begin(state, heads, first_unsealed)

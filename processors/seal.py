@@ -52,6 +52,8 @@ BATCHES_PER_TRANSACTION = 4
 """Full batches per transaction under load; a commit costs about as much as hashing a thousand entries."""
 UNREADABLE_HEADERS: list[tuple[str, bytes | None]] = [("grantledger/unreadable-headers", None)]
 """Sealed instead of headers that the client library cannot read. Such a record blocks nothing."""
+RECHECK_SECONDS = 10.0
+"""Seconds between checks whether a person has opened the next epoch of a stopped log."""
 SAME_INSTANCE = "If another sealer runs, give each its own GRANTLEDGER_SEALER_INSTANCE."
 _headers_of = operator.methodcaller("headers")
 """If a header name is not UTF-8, confluent-kafka 2.16 returns a tuple with a null pointer and leaves an exception set.
@@ -96,6 +98,8 @@ class Sealer:
         self._stopping = False
         self._failure: BaseException | None = None
         self._rebalanced = False
+        self._stopped: list[Partition] = []
+        self._recheck_at = 0.0
         self._identities: dict[str, TopicIdentity] = {}
 
     def stop(self) -> None:
@@ -160,6 +164,8 @@ class Sealer:
             self._take(messages)
         if self._rebalanced:  # the membership above is outdated: write with the next one
             self._rebalanced = False
+        elif self._stopped and self._clock() >= self._recheck_at:
+            self._resume_reopened()
         elif self._is_due():
             self._flush(membership, self._clock())
 
@@ -314,6 +320,7 @@ class Sealer:
             self._failure = error
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._stopped = []
         starts: list[TopicPartition] = []
         stopped: list[SealingStoppedError] = []
         self._identities = identify(self._cluster)
@@ -332,6 +339,7 @@ class Sealer:
                 head = resume(state)
             except SealingStoppedError as error:
                 stopped.append(error)
+                self._stopped.append(partition)
                 metrics.SEAL_STOPPED.labels(topic, str(number)).set(1)
                 log.error("partition_stopped", topic=topic, partition=number, rule=error.rule, reason=str(error))
                 origin = origin_of(self._logs.deployment, *partition)
@@ -346,9 +354,27 @@ class Sealer:
             metrics.show_head(partition, head.size, head.next_offset)
             starts.append(self._cluster.partition(*partition, head.next_offset))
             log.info("partition_assigned", origin=head.genesis.origin, size=head.size, next_offset=head.next_offset)
+        self._recheck_at = self._clock() + RECHECK_SECONDS
         if stopped and not starts:
             raise SealingStoppedError(stopped[0].rule, f"every partition is stopped; the first: {stopped[0]}")
         consumer.assign(starts)
+
+    def _resume_reopened(self) -> None:
+        """Take over all partitions again once a person has opened the next epoch of a stopped one."""
+        self._recheck_at = self._clock() + RECHECK_SECONDS
+        anchored = anchored_heads(self._logs)
+        partitions = [self._cluster.partition(*partition) for partition in self._stopped]
+        for partition, committed in committed_offsets(self._cluster, self._consumer, partitions).items():
+            topic_id = self._identities[partition[0]].topic_id
+            try:
+                resume(read_state(self._logs, partition, topic_id=topic_id, committed=committed, anchored=anchored))
+            except SealingStoppedError:
+                continue
+            log.info("partition_reopened", topic=partition[0], partition=partition[1])
+            everything = [self._cluster.partition(*each) for each in (*self._buffers, *self._stopped)]
+            self._buffers.clear()  # the records are read again
+            self._assign(self._consumer, everything)
+            return
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Discard the buffers: the next owner reads the records again."""

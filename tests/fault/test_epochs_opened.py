@@ -1,0 +1,186 @@
+"""A person opens each kind of stop again: the log goes on as a new epoch, and everything verifies afterwards.
+
+One ledger goes through all of them, one after the other: each test opens one more epoch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import NewPartitions
+
+from grantledger.runtime.broker import LocalBroker
+from support.load import Load
+from support.oracle import committed_records
+from support.pipeline import Pipeline
+from support.stopped_ledger import LIFECYCLE, Ledger, foreign_batch
+from support.waiting import wait_for
+
+SEALED = f"{LIFECYCLE}.sealed"
+
+
+@pytest.fixture(scope="module")
+def ledger(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Ledger:
+    """A ledger whose entries are sealed, stored and anchored, with nothing running."""
+    ledger = Ledger(make_pipeline(broker.bootstrap_servers, {}))
+    ledger.pipeline.start("store", "anchor")
+    wait_for(ledger.all_stored, "everything is stored")
+    wait_for(lambda: ledger.pipeline.metric("anchor", "grantledger_anchors_total") >= 2, "everything is anchored")
+    ledger.stop_drained()
+    return ledger
+
+
+def opens(ledger: Ledger, rule: str, *logs: str, stopped: str = f"{LIFECYCLE}/0", found: str = "") -> None:
+    """Show the stop, open the epoch, and go on: the new epoch takes records, and both copies verify."""
+    pipeline = ledger.pipeline
+    shown = pipeline.run("epoch", "show", "-o", "json")
+    assert shown.returncode == 3, shown.stderr
+    rows = json.loads(shown.stdout)
+    assert [(row["log"], row["rule"]) for row in rows] == [(stopped, rule)]
+    declined = pipeline.run("epoch", "open", *logs, "--reason", "no", stdin="n\n")
+    assert declined.returncode == 1, declined.stderr
+    assert pipeline.run("epoch", "show").returncode == 3
+    answer = pipeline.run("epoch", "open", *logs, "--reason", "examined: ticket 17", "--as", "alice", "--yes")
+    assert answer.returncode == 0, answer.stderr
+    assert found in answer.stdout
+    assert f"docs/runbooks/{rule}.md" in answer.stdout
+    assert pipeline.run("epoch", "open", "--reason", "again", "--yes").returncode == 2
+
+
+def goes_on(ledger: Ledger, *, kafka: int = 0) -> dict[str, tuple[int, str]]:
+    """Send records through the whole pipeline, and verify; return the heads in the store."""
+    pipeline = ledger.pipeline
+    Load(pipeline.cluster, 40, 2000, seed=11, odd=False).start().finish()
+    pipeline.start()
+    wait_for(lambda: pipeline.run("epoch", "show").returncode == 0, "nothing is stopped")
+    wait_for(lambda: pipeline.metric("seal", "grantledger_seal_stopped") == 0, "sealing goes on")
+
+    def verified() -> bool:
+        return (
+            pipeline.metric("store", "grantledger_stored_log_size_entries")
+            >= pipeline.metric("seal", "grantledger_log_size_entries")
+            > 0
+        )
+
+    wait_for(verified, "everything is stored")
+    before = pipeline.metric("anchor", "grantledger_anchors_total")
+    wait_for(lambda: pipeline.metric("anchor", "grantledger_anchors_total") >= before + 2, "anchoring goes on")
+    assert pipeline.metric("store", "grantledger_store_stopped") == 0
+    assert not ledger.findings("anchor_target_stopped")
+    wait_for(lambda: pipeline.verify()[0] == 0, "the store is sound")
+    code, report = pipeline.verify("--from", "kafka")
+    assert code == kafka, report["problems"]
+    heads = pipeline.verify()[1]["heads"]
+    pipeline.stop()
+    return heads
+
+
+def head_of(ledger: Ledger) -> tuple[str, int]:
+    """Return origin and size of the newest epoch of the lifecycle log."""
+    last = ledger.logs().last(LIFECYCLE)
+    assert last is not None
+    return last.batch.origin, last.head.size
+
+
+def after(origin: str) -> str:
+    """Return the origin of the next epoch."""
+    name, _, epoch = origin.rpartition("/")
+    return f"{name}/{int(epoch) + 1}"
+
+
+def opened_by(ledger: Ledger) -> list[str]:
+    """Return who opened which epoch, as the store has it."""
+    ledger.pipeline.start("seal", "store")
+    sql = "SELECT actor_id, subject_id, reason FROM entries WHERE event_type = 'epoch.opened' ORDER BY append_time"
+    wait_for(lambda: ledger.pipeline.query(sql), "the event is stored")
+    rows = ledger.pipeline.query(sql)
+    ledger.pipeline.stop()
+    return [f"{row['actor_id']} {row['subject_id']} {row['reason']}" for row in rows]
+
+
+def test_nothing_is_opened_that_is_not_stopped(ledger: Ledger) -> None:
+    pipeline = ledger.pipeline
+    assert pipeline.run("epoch").stdout.strip() == "No log is stopped."
+    answer = pipeline.run("epoch", "open", "--reason", "why", "--yes")
+    assert answer.returncode == 2 and "nothing to open" in answer.stderr
+    answer = pipeline.run("epoch", "open", "access.lifecycle/0", "--reason", "why", "--yes")
+    assert answer.returncode == 2 and "not stopped" in answer.stderr
+    assert pipeline.run("epoch", "open", "--yes").returncode == 2  # no reason
+
+
+def test_an_input_topic_that_was_created_again(ledger: Ledger) -> None:
+    origin, size = head_of(ledger)
+    ledger.pipeline.remake_topics(LIFECYCLE)
+    opens(ledger, "topic_replaced", found="it begins at input offset 0")
+    heads = goes_on(ledger)
+    assert heads[origin][0] == size and after(origin) in heads
+    assert opened_by(ledger) == [f"alice {after(origin)} examined: ticket 17"]
+
+
+def test_an_emptied_sealed_topic(ledger: Ledger) -> None:
+    """The store has everything: no entry is lost, and none is sealed twice."""
+    origin, size = head_of(ledger)
+    sent = len(committed_records(ledger.pipeline.cluster, [LIFECYCLE])[LIFECYCLE, 0])
+    ledger.pipeline.remake_topics(SEALED)
+    opens(ledger, "sealed_topic_lost", found="found in the store")
+    heads = goes_on(ledger)
+    more = len(committed_records(ledger.pipeline.cluster, [LIFECYCLE])[LIFECYCLE, 0]) - sent
+    assert (heads[origin][0], heads[after(origin)][0]) == (size, more)
+
+
+def test_sealed_records_that_were_deleted(ledger: Ledger) -> None:
+    where = TopicPartition(ledger.pipeline.cluster.physical(SEALED), 0, -1)
+    ledger.admin.delete_records([where])[where].result(20)
+    opens(ledger, "sealed_topic_lost", f"{LIFECYCLE}/0")
+    goes_on(ledger)
+
+
+def test_a_truncated_tail(ledger: Ledger) -> None:
+    """The sealed topic comes back from a copy without its last batches. The store has them."""
+    pipeline, (origin, size) = ledger.pipeline, head_of(ledger)
+    batches = committed_records(pipeline.cluster, [SEALED])[SEALED, 0]
+    assert len(batches) > 1
+    pipeline.remake_topics(SEALED)
+    producer = Producer(pipeline.options)
+    for _, key, value in batches[: len(batches) // 2]:
+        producer.produce(pipeline.cluster.physical(SEALED), bytes.fromhex(value or ""), bytes.fromhex(key or ""), 0)
+    assert producer.flush(20) == 0
+    opens(ledger, "head_mismatch", found="are only in the store, no longer in Kafka")
+    heads = goes_on(ledger)
+    assert heads[origin][0] == size
+    assert origin in pipeline.verify("--from", "kafka")[1]["lost"]
+
+
+def test_a_changed_partition_count(ledger: Ledger) -> None:
+    topic = ledger.pipeline.cluster.physical("access.activity")
+    ledger.admin.create_partitions([NewPartitions(topic, 6)])[topic].result(20)
+    ledger.refuses("access.activity has 6 partitions", rule="partition_count")
+    opens(ledger, "partition_count", stopped="access.activity")
+    goes_on(ledger)
+
+
+def test_a_running_sealer_goes_on(ledger: Ledger) -> None:
+    """It seals the other logs meanwhile, and continues the stopped one without a restart."""
+    pipeline = ledger.pipeline
+    pipeline.remake_topics(LIFECYCLE)
+    pipeline.start("seal")
+    wait_for(lambda: pipeline.metric("seal", "grantledger_seal_stopped") == 1, "one log is stopped")
+    opens(ledger, "topic_replaced")
+    wait_for(lambda: pipeline.metric("seal", "grantledger_seal_stopped") == 0, "the log goes on")
+    goes_on(ledger)
+
+
+def test_a_forged_tail_record(ledger: Ledger) -> None:
+    """The key signed a batch that continues nothing. Readers skip it once a person has opened the next epoch."""
+    pipeline = ledger.pipeline
+    producer = Producer(pipeline.options)
+    producer.produce(pipeline.cluster.physical(SEALED), foreign_batch(ledger, LIFECYCLE, 0), b"k", 0)
+    assert producer.flush(20) == 0
+    pipeline.start("store")  # it stops this log, and goes on when the epoch is open
+    wait_for(lambda: pipeline.metric("store", "grantledger_store_stopped") == 1, "one log is stopped")
+    opens(ledger, "head_mismatch")
+    wait_for(lambda: pipeline.metric("store", "grantledger_store_stopped") == 0, "the log goes on")
+    goes_on(ledger, kafka=1)  # the forged record stays in Kafka, and `verify` names it
