@@ -1,6 +1,6 @@
 """The one table of finding rules, ``finding_rules.toml``: severity, summary, resolution, and the operator's action.
 
-``python -m grantledger.schemas.finding_rules > docs/findings.md`` writes the runbook page from it.
+``python -m grantledger.schemas.finding_rules docs`` writes docs/findings.md and one runbook per rule from it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
@@ -30,6 +31,7 @@ class FindingRule:
     summary: str
     meaning: str
     action: str
+    look: str = "`grantledger findings show ID` has the evidence and the entries."
     persists: bool = False
 
     @property
@@ -40,8 +42,10 @@ class FindingRule:
 
 def _read_table() -> Mapping[str, FindingRule]:
     table = tomllib.loads((files(__package__) / "finding_rules.toml").read_text("utf-8"))
-    texts = ("meaning", "action")
-    rules = ({**rule, **{text: " ".join(rule[text].split()) for text in texts}} for rule in table.values())
+    texts = ("meaning", "look", "action")
+    rules = (
+        {**rule, **{text: " ".join(rule[text].split()) for text in texts if text in rule}} for rule in table.values()
+    )
     return MappingProxyType({name: FindingRule(name, **rule) for name, rule in zip(table, rules, strict=True)})
 
 
@@ -51,10 +55,11 @@ FINDING_RULES = _read_table()
 _HEAD = """\
 # Findings: what they mean and what to do
 
-<!-- Generated: python -m grantledger.schemas.finding_rules > docs/findings.md -->
+<!-- Generated: python -m grantledger.schemas.finding_rules docs -->
 
-One section per rule. `grantledger findings list` and the view [`findings`](queries.md) show which are open. A finding
-that does not resolve automatically stays open until a person closes it: `grantledger findings close --reason …`.
+`grantledger findings list` and the view [`findings`](queries.md) show which are open. Each rule has a runbook: what it
+means, what to look at, what to do. A finding that does not resolve automatically stays open until a person closes it:
+`grantledger findings close --reason …`.
 
 | rule | severity | opened by | summary |
 |---|---|---|---|
@@ -62,19 +67,33 @@ that does not resolve automatically stays open until a person closes it: `grantl
 
 
 def page() -> str:
-    """Return the runbook as Markdown."""
+    """Return the table of all rules as Markdown."""
     rules = FINDING_RULES.values()
-    rows = [f"| [`{one.name}`](#{one.name}) | {one.severity} | {one.process} | {one.summary} |\n" for one in rules]
-    return _HEAD + "".join(rows) + "".join(map(_section, rules))
-
-
-def _section(rule: FindingRule) -> str:
-    closing = "It stays open until a person closes it." if rule.persists else "The event named below resolves it."
-    return (
-        f"\n## {rule.name}\n\n{rule.summary}.\n\nSeverity: {rule.severity}. {closing}\n\n"
-        f"**Meaning.** {rule.meaning}\n\n**What to do.** {rule.action}\n"
+    return _HEAD + "".join(
+        f"| [`{one.name}`](runbooks/{one.name}.md) | {one.severity} | {one.process} | {one.summary} |\n"
+        for one in rules
     )
 
 
+def runbook(rule: FindingRule) -> str:
+    """Return the runbook of a rule as Markdown."""
+    closing = "It stays open until a person closes it." if rule.persists else "It resolves as described below."
+    return (
+        f"# {rule.name}\n\n<!-- Generated: python -m grantledger.schemas.finding_rules docs -->\n\n"
+        f"{rule.summary}.\n\nSeverity: {rule.severity}. Opened by: {rule.process}. {closing}\n\n"
+        f"## What it means\n\n{rule.meaning}\n\n## What to look at\n\n{rule.look}\n\n"
+        f"## What to do\n\n{rule.action}\n\n[All rules](../findings.md) · [Operations](../operations.md)\n"
+    )
+
+
+def pages() -> dict[str, str]:
+    """Return all generated pages by their paths in the folder of documentation."""
+    runbooks = {f"runbooks/{rule.name}.md": runbook(rule) for rule in FINDING_RULES.values()}
+    return {"findings.md": page()} | runbooks
+
+
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    for name, text in pages().items():
+        path = Path(*(sys.argv[1:] or ["docs"]), name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, "utf-8")

@@ -96,8 +96,8 @@ def test_the_alert_about_a_discontinuous_log_is_the_finding_that_readers_publish
 @pytest.mark.parametrize(
     ("base", "address"),
     [
-        ("", "docs/findings.md#overdue"),
-        ("https://git.example/ledger/blob/main/", "https://git.example/ledger/blob/main/docs/findings.md#overdue"),
+        ("", "docs/runbooks/overdue.md"),
+        ("https://git.example/ledger/blob/main/", "https://git.example/ledger/blob/main/docs/runbooks/overdue.md"),
     ],
 )
 def test_the_runbook_is_a_link_under_the_configured_address(base: str, address: str) -> None:

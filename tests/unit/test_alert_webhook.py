@@ -97,7 +97,7 @@ def test_a_message_is_signed_as_standard_webhooks_requires(tmp_path: Path, recei
         "data": {
             "event_id": "overdue-g-1-opened-0", "rule": "overdue", "key": "g-1", "severity": "critical",
             "deadline": "2026-03-01T12:00:00.000000Z", "deployment": "test.example", "tenant": "default",
-            "subject": "alice", "resource": "orders", "runbook": "docs/findings.md#overdue",
+            "subject": "alice", "resource": "orders", "runbook": "docs/runbooks/overdue.md",
             "summary": "Access is past its deadline and no removal is on record", "evidence": {},
         },
     }  # fmt: skip

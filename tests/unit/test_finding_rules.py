@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from grantledger.schemas.finding_rules import FINDING_RULES, SEVERITIES, FindingRule, page
+from grantledger.schemas.finding_rules import FINDING_RULES, SEVERITIES, FindingRule, pages, runbook
 from grantledger.sinks.migrate import available
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,9 +67,12 @@ def test_the_scan_finds_rules() -> None:
     assert named_rules(tree) == {"a", "b", "c", "d", "e"}
 
 
-def test_the_runbook_page_is_generated_and_current() -> None:
-    current = (ROOT / "docs" / "findings.md").read_text("utf-8")
-    assert page() == current, "run: python -m grantledger.schemas.finding_rules > docs/findings.md"
+def test_every_rule_has_a_runbook_and_every_runbook_a_rule() -> None:
+    docs = ROOT / "docs"
+    present = {"findings.md", *(f"runbooks/{path.name}" for path in (docs / "runbooks").iterdir())}
+    assert present == set(pages())
+    for name, text in pages().items():
+        assert (docs / name).read_text("utf-8") == text, "run: python -m grantledger.schemas.finding_rules docs"
 
 
 @pytest.mark.parametrize("rule", FINDING_RULES.values(), ids=list(FINDING_RULES))
@@ -79,7 +82,9 @@ def test_a_rule_reads_well(rule: FindingRule) -> None:
     assert re.fullmatch(r"[A-Z][^\n]{10,98}[a-z]", rule.summary), "one line, no full stop"
     assert rule.action.endswith(".")
     assert rule.meaning.endswith(".")
-    assert f"\n## {rule.runbook.partition('#')[2]}\n" in page()
+    assert rule.look.endswith(".")
+    assert rule.runbook.removeprefix("docs/") in pages()
+    assert re.findall("^## (.+)$", runbook(rule), re.MULTILINE) == ["What it means", "What to look at", "What to do"]
 
 
 def test_the_view_of_rules_is_the_table() -> None:
