@@ -11,7 +11,6 @@ import fcntl
 import os
 import secrets
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -77,15 +76,17 @@ def published(data_dir: Path, address: EndpointAddress) -> Iterator[None]:
     """Provide the address file, readable only by its owner, until the context ends. Raises OSError."""
     path = address_file(data_dir)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(dir=path.parent)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    # Write-only: the sandbox of the owner lets it write this folder, but not read it.
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.write(_JSON.dump_json(address))
             file.flush()
-            Path(draft).replace(path)
+            draft.replace(path)
         except BaseException:
-            Path(draft).unlink()
+            draft.unlink()
             raise
         try:
             yield

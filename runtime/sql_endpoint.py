@@ -31,14 +31,26 @@ class RememberedEndpoint:
     port: int
     analyst: EndpointCredential
 
+    def as_json(self) -> str:
+        """Return it as JSON, with the password."""
+        return _JSON.dump_json(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> RememberedEndpoint:
+        """Read the output of `as_json`."""
+        return _JSON.validate_json(text)
+
 
 _JSON = TypeAdapter(RememberedEndpoint)
 
 
 @contextmanager
-def published_endpoint(settings: Settings) -> Iterator[EndpointAddress]:
-    """Serve queries, and publish the address of the endpoint in the data folder, until the context ends."""
-    last = _recall(settings.data_dir)
+def published_endpoint(settings: Settings, last: RememberedEndpoint | None) -> Iterator[EndpointAddress]:
+    """Serve queries, and publish the address of the endpoint in the data folder, until the context ends.
+
+    Args:
+        last: from `recall_endpoint`.
+    """
     if settings.sql_port is not None:
         ports = [settings.sql_port]
     else:
@@ -76,7 +88,7 @@ def _listen(settings: Settings, ports: Sequence[int], analyst: EndpointCredentia
         raise SettingsError(f"the SQL endpoint cannot be opened: {error.strerror or error} (sql_port)") from error
 
 
-def _recall(data_dir: Path) -> RememberedEndpoint | None:
+def recall_endpoint(data_dir: Path) -> RememberedEndpoint | None:
     """Return the last endpoint; None if there is none, or if others could have read its password."""
     try:
         with (data_dir / REMEMBERED_FILE).open("rb") as file:

@@ -65,8 +65,13 @@ def private_temp(path: Path) -> None:
     The embedded engine writes each insert to a file first, and the file survives ``kill -9``.
     """
     folder = path.parent / f"{path.name}.tmp"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, mode=0o700)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # The folder itself stays: a sandbox may allow only what is in it.
+    for left in folder.iterdir():
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
     tempfile.tempdir = str(folder)
     os.environ["TMPDIR"] = str(folder)
 

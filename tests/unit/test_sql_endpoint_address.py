@@ -11,7 +11,7 @@ from grantledger.console.address import EndpointAddress, EndpointCredential, rea
 from grantledger.runtime import sql_endpoint
 from grantledger.runtime.loopback_ports import free_port
 from grantledger.runtime.settings import Settings, SettingsError
-from grantledger.runtime.sql_endpoint import REMEMBERED_FILE, published_endpoint, temporary_endpoint
+from grantledger.runtime.sql_endpoint import REMEMBERED_FILE, published_endpoint, recall_endpoint, temporary_endpoint
 
 
 class Endpoint:
@@ -34,7 +34,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def address(settings: Settings) -> EndpointAddress:
-    with published_endpoint(settings) as found:
+    with published_endpoint(settings, recall_endpoint(settings.data_dir)) as found:
         assert read_address(settings.data_dir) == found
         return found
 
