@@ -177,7 +177,7 @@ def status_line(status: Status) -> str:
 
 
 def status_table(status: Status) -> Group:
-    """Return the status as a table, with a red line per trouble below it."""
+    """Return the status as a table, with a red line per trouble and a yellow one per warning below it."""
     table = Table("events in", "sealed", "stored", "last checkpoint", "last anchor", "lag", "open findings")
     critical = status.findings is not None and status.findings.critical
     table.add_row(
@@ -189,4 +189,6 @@ def status_table(status: Status) -> Group:
         _count(status.lag),
         Text(_findings(status), style="red" if critical else ""),
     )
-    return Group(table, *(Text(trouble, style="red") for trouble in status.troubles))
+    lines = [Text(trouble, style="red") for trouble in status.troubles]
+    lines += [Text(f"warning: {warning}", style="yellow") for warning in status.warnings]
+    return Group(table, *lines)

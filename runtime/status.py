@@ -18,6 +18,10 @@ from .process import Samples, read_samples, status_path
 from .settings import Settings, is_running, read_stack
 
 PROCESSES = ("seal", "store", "anchor", "watch", "sweep", "alert", "enforce")
+NO_SANDBOX = (
+    "the store has no sandbox, because this kernel has no Landlock (Linux 5.19 or later): a hole in the SQL gate could "
+    "read the files of its user"
+)
 SUPERVISOR_FILE = Path("run") / "processes.json"
 
 
@@ -44,6 +48,8 @@ class Status:
     processes: tuple[ProcessStatus, ...]
     troubles_of: Mapping[str, str]
     """Messages about troubles, by the process or the log that has the trouble."""
+    warnings: tuple[str, ...] = ()
+    """What is weaker than usual on this machine. Nothing fails."""
 
     @property
     def troubles(self) -> tuple[str, ...]:
@@ -86,6 +92,7 @@ def read_status(
         findings=findings,
         processes=tuple(processes),
         troubles_of=troubles,
+        warnings=(NO_SANDBOX,) if samples.get(("grantledger_store_sandbox", "")) == 0 else (),
     )
 
 

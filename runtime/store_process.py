@@ -26,6 +26,7 @@ from .process import configure_logs, make_folder, on_stop_signal, serving
 from .sealed_logs import sealed_logs
 from .settings import Settings, SettingsError
 from .sql_endpoint import RememberedEndpoint, published_endpoint, recall_endpoint
+from .status import NO_SANDBOX
 from .store_access import store_address
 from .store_sandbox import file_rules, kept_environment, port_rules, without_key_files
 
@@ -71,11 +72,7 @@ def serve(settings: Settings, public_key: bytes, remembered: RememberedEndpoint 
         stack.enter_context(serving("store", settings))
         SANDBOX.set(version)
         if not version:
-            log.warning(
-                "no_sandbox",
-                reason="this kernel has no Landlock (Linux 5.19 or later has it, unless it is disabled)",
-                meaning="a hole in the SQL gate could read the files of this user",
-            )
+            log.warning("no_sandbox", reason=NO_SANDBOX)
 
         def open_endpoint() -> None:
             stack.enter_context(published_endpoint(settings, remembered))

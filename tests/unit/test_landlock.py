@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from grantledger.runtime import landlock, store_sandbox
+from grantledger.runtime import landlock, status, store_sandbox
 from grantledger.runtime.landlock import FileAccess, PortAccess
 from grantledger.runtime.settings import Settings
 from grantledger.runtime.store_process import _in_memory, _plain
@@ -108,3 +108,14 @@ def test_ports_are_those_of_the_brokers(tmp_path: Path, monkeypatch: pytest.Monk
     rules = store_sandbox.port_rules(settings, 4000)
     assert {port for port, access in rules.items() if access & PortAccess.CONNECT} == {9092, 9093, 9094, 443}
     assert {port for port, access in rules.items() if access & PortAccess.BIND} == {0, 4000, 8123}
+
+
+def test_a_store_without_a_sandbox_is_a_warning_and_no_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "read_samples", lambda *_: {("grantledger_store_sandbox", ""): 0.0})
+    shown = status.read_status(Settings(data_dir=tmp_path), None, [status.ProcessStatus("store", 1)], None)
+    assert shown.warnings == (status.NO_SANDBOX,)
+    assert shown.troubles == ()
+    assert shown.as_json()["warnings"] == (status.NO_SANDBOX,)
+    monkeypatch.setattr(status, "read_samples", lambda *_: {("grantledger_store_sandbox", ""): 7.0})
+    shown = status.read_status(Settings(data_dir=tmp_path), None, [status.ProcessStatus("store", 1)], None)
+    assert shown.warnings == ()
