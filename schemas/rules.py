@@ -27,7 +27,7 @@ ALLOWED: Mapping[str, Collection[str]] = {
 """The values of enumerations, by field. A field without a value passes."""
 NOT_EMPTY = ("source.system", "source.instance", "source.native_id", "source.native_type", "tenant")
 ISSUERS = ("grant_source", "request_source", "session_source")
-"""Optional sources: each has both a system and an instance."""
+"""Optional sources. One without an instance stands for all installations of the tool."""
 TIMES = ("occurred_at", "starts_at", "expires_at", "received_at")
 EARLIEST_YEAR, LATEST_YEAR = 1970, 2299
 """The years that ClickHouse's DateTime64 can hold with microseconds."""
@@ -94,8 +94,8 @@ def _check_values(event: Event) -> None:
             raise InvalidEventError(field, "must not be empty")
     for name in ISSUERS:
         issuer = getattr(event, name)
-        if issuer is not None and not (issuer.system and issuer.instance):
-            raise InvalidEventError(f"{name}.{'instance' if issuer.system else 'system'}", "must not be empty")
+        if issuer is not None and not issuer.system:
+            raise InvalidEventError(f"{name}.system", "must not be empty")
     if len(event.salt) != 16:
         raise InvalidEventError("salt", f"must be 16 bytes, is {len(event.salt)}")
     if len(event.raw_sha256) != 32:
