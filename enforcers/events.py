@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from ..schemas.access_key import ENFORCER
 from ..schemas.codec import EventEncoder
 from ..schemas.event import Actor, Event, Finding, IssuingSource, Resource, Source, Subject, make_event_id
 from ..schemas.finding_event import FindingEventType, finding_event
@@ -19,7 +20,7 @@ from ..schemas.rules import InvalidEventError
 from .command_rules import Breaker, FinalStatus, History
 from .contract import InvalidCommandError, Key, RevokeCommand, as_text
 
-SYSTEM = "grantledger-enforcer"
+SYSTEM = ENFORCER
 """``source.system`` of all events of the enforcer."""
 COMMAND_TYPE = "revoke.requested"
 BREAKER_RULE = "enforcer_breaker"

@@ -9,11 +9,15 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ..base.toml import load_toml
+from ..schemas.access_key import ENFORCER, SourceName
 from ..schemas.finding_rules import FINDING_RULES, Severity
 from .access import Access, Source
 
 Revoke = Literal["auto", "never", "deadline", "overdue"]
 Evidence = Literal["none", "deadline", "api_accepted", "confirmed"]
+Report = Literal["remove", "extend", "approve"]
+MOST_PAIRS = 10_000
+"""Pairs of sources that are remembered: anyone can send events in the name of new sources."""
 WATCH_RULES = frozenset(rule.name for rule in FINDING_RULES.values() if rule.process == "watch")
 
 
@@ -86,12 +90,32 @@ class SourceLimits(_Strict):
         return fnmatchcase(source.system, self.system) and fnmatchcase(source.instance, self.instance)
 
 
+class Reporter(_Strict):
+    """A source that may report about the grants and requests of another one. Patterns use ``*`` and ``?``."""
+
+    system: str
+    instance: str = "*"
+    source: str
+    """The system whose grants and requests it may report about."""
+    source_instance: str = "*"
+    may: frozenset[Report] = frozenset({"remove"})
+
+    def matches(self, source: Source, issuer: SourceName) -> bool:
+        """Whether this is about events of a source about the ids of another one."""
+        pairs = (
+            (source.system, self.system), (source.instance, self.instance),
+            (issuer[0], self.source), (issuer[1], self.source_instance),
+        )  # fmt: skip
+        return all(fnmatchcase(value, pattern) for value, pattern in pairs)
+
+
 class WatchPolicy(_Strict):
     """The whole policy. Rules apply in order; later ones win."""
 
     default: AccessLimits = AccessLimits()
     rule: tuple[AccessRule, ...] = ()
     source: tuple[SourceLimits, ...] = ()
+    reporter: tuple[Reporter, ...] = ()
     severity: dict[RuleName, Severity] = {}
 
 
@@ -107,6 +131,7 @@ class PolicyLookup:
         self.policy = policy
         self._limits: dict[tuple[Source, tuple[str, ...] | None, str], AccessLimits] = {}
         self._sources: dict[Source, SourceLimits] = {}
+        self._reports: dict[tuple[Source, SourceName], frozenset[Report]] = {}
 
     def limits(self, source: Source, access: Access | None, environment: str) -> AccessLimits:
         """Return the limits of an access, whoever has it."""
@@ -127,6 +152,17 @@ class PolicyLookup:
             matching = [one for one in self.policy.source if one.matches(source)]
             self._sources[source] = matching[-1] if matching else SourceLimits()
         return self._sources[source]
+
+    def reports(self, source: Source, issuer: SourceName) -> frozenset[Report]:
+        """Return what a source may report about the grants and requests that another one issued."""
+        found = self._reports.get((source, issuer))
+        if found is None:
+            found = frozenset(what for one in self.policy.reporter if one.matches(source, issuer) for what in one.may)
+            if source.system == ENFORCER:
+                found |= {"remove"}
+            if len(self._reports) < MOST_PAIRS:
+                self._reports[source, issuer] = found
+        return found
 
     def severity(self, rule: str) -> Severity:
         """Return the severity of a finding rule."""

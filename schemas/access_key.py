@@ -1,6 +1,6 @@
 """The access key: which grant, request, session or event an id means, and who may report about it.
 
-An id belongs to the source that issued it. Two tenants, tools or installations may use the same id for different things.
+An id belongs to the source that issued it: two tenants, tools or installations may use one id for different things.
 """
 
 from __future__ import annotations

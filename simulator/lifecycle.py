@@ -49,12 +49,18 @@ class StepKind(Enum):
     EXPIRED = auto()
     CHECKED = auto()
     """The access checker has found the access removed."""
+    FALSELY_REMOVED = auto()
+    """A program that has nothing to do with the access reports that it was removed."""
+    FALSELY_EXTENDED = auto()
+    """Such a program reports that it was extended."""
     SENT_AGAIN = auto()
     """All previous records are sent again, as a repeated import does."""
 
 
 CHECKS = (StepKind.CHECKED, StepKind.LEASE_CHECKED)
 """The steps of the access checker."""
+CLAIMS = (StepKind.FALSELY_REMOVED, StepKind.FALSELY_EXTENDED)
+"""The steps of a program that reports about access of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,9 @@ class Lifecycle:
         instance: the installation of the tool, if it is not the usual one.
         clock_ahead: seconds by which the tool's clock is ahead.
         checker: the instance of the access checker, if it is not the usual one.
+        intruder: the instance of the program that takes the steps in ``CLAIMS``, and whether it names the source.
+        tenant: the tenant, for the company's own programs.
+        shared_id: the grant's id, if another lifecycle has the same one.
     """
 
     tool: Tool
@@ -96,6 +105,9 @@ class Lifecycle:
     instance: str = ""
     clock_ahead: float = 0.0
     checker: str = ""
+    intruder: tuple[str, bool] = ("", True)
+    tenant: str = "default"
+    shared_id: str = ""
 
     @property
     def seconds(self) -> float:

@@ -28,7 +28,8 @@ _NEEDED = (
     "event_id", "event_type", "source_system", "source_instance", "occurred_at", "source_seq", "tenant", "subject_id",
     "subject_kind", "subject_email", "resource_kind", "resource_id", "resource_environment", "entitlement", "grant_id",
     "grant_id_kind", "request_id", "session_id", "approvals", "starts_at", "expires_at", "expiry_source",
-    "removal_evidence", "outcome",
+    "removal_evidence", "outcome", "grant_source_system", "grant_source_instance", "request_source_system",
+    "request_source_instance", "session_source_system", "session_source_instance",
 )  # fmt: skip
 FACT_SCHEMA = pa.schema(
     [("index", pa.int64()), ("entry", pa.int64()), ("append", pa.int64()), ("content", pa.binary(8))]
@@ -72,8 +73,8 @@ def decode_batch(batch: SealedBatch, catalog: SchemaCatalog, before: int = 0) ->
         kept[list(invalid)] = False
         invalid = {int(entries[row]): field for row, field in invalid.items()}
         table, times, entries = table.filter(pa.array(kept)), times[kept], entries[kept]
-    values = {name: _values(table.column(name)) for name in DECODED_SCHEMA.names[:-1]}
-    contents = _contents(list(values.values()))
+    values = {name: as_values(table.column(name)) for name in DECODED_SCHEMA.names[:-1]}
+    contents = _contents([column for name, column in values.items() if name not in _NOT_CONTENT])
     numbers = [entries + before, entries, times]
     firsts = [*map(pa.array, numbers), pa.array(contents, pa.binary(8))]
     facts = pa.RecordBatch.from_arrays([*firsts, *(table.column(name) for name in _NEEDED)], schema=FACT_SCHEMA)
@@ -89,7 +90,7 @@ def empty_table() -> pa.RecordBatch:
 
 def rows_of(table: pa.RecordBatch) -> Rows:
     """Return the rows of a fact table as Python values."""
-    return zip(*(_values(table.column(name)) for name in FACT_SCHEMA.names), strict=True)
+    return zip(*(as_values(table.column(name)) for name in FACT_SCHEMA.names), strict=True)
 
 
 def facts_from(rows: Rows) -> Iterator[Fact]:
@@ -97,7 +98,7 @@ def facts_from(rows: Rows) -> Iterator[Fact]:
     for (
         index, entry, append, content, event_id, event_type, system, instance, occurred, seq, tenant, subject, kind,
         email, resource_kind, resource, environment, entitlement, grant_id, grant_id_kind, request_id, session_id,
-        approvals, starts, expires, expiry_source, removal, outcome,
+        approvals, starts, expires, expiry_source, removal, outcome, *issuers,
     ) in rows:  # fmt: skip
         yield Fact(
             index=index,
@@ -123,11 +124,18 @@ def facts_from(rows: Rows) -> Iterator[Fact]:
             native=expiry_source == "native",
             removal=removal or "none",
             outcome=outcome,
+            grant_source=_issuer(issuers[0], issuers[1]),
+            request_source=_issuer(issuers[2], issuers[3]),
+            session_source=_issuer(issuers[4], issuers[5]),
         )
 
 
+_NOT_CONTENT = frozenset({"raw", "raw_sha256", "received_at", "mapping", "source_seq", "source_sender"})
+"""Columns that may differ between two readings of one record."""
+
+
 def _contents(columns_of: list[list[Any]]) -> list[bytes]:
-    """Return a digest of each row: everything in the event except its salt."""
+    """Return a digest of each row: the mapped fields of the event."""
     flat = [
         [str(value) if type(value) is list else value for value in one]
         if any(type(value) is list for value in one)
@@ -138,7 +146,7 @@ def _contents(columns_of: list[list[Any]]) -> list[bytes]:
     return [blake2b(marshal.dumps(row, 2), digest_size=8).digest() for row in zip(*flat, strict=True)]
 
 
-def _values(column: pa.Array) -> list[Any]:
+def as_values(column: pa.Array) -> list[Any]:
     """Return a column as Python values: text as str, times as microseconds, lists as lists or None if empty."""
     kind = column.type
     if pa.types.is_fixed_size_binary(kind):
@@ -185,6 +193,12 @@ _shared = lru_cache(maxsize=1 << 17)(_text)
 
 
 _source = lru_cache(maxsize=1 << 12)(Source)
+
+
+def _issuer(system: str, instance: str) -> Source | None:
+    return _source(system, instance) if system else None
+
+
 _access = lru_cache(maxsize=1 << 17)(Access)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
+from ...schemas.access_key import access_key, id_of, parse_access_key
 from ...schemas.codec import EventEncoder
 from ...schemas.event import FINDINGS_TOPIC, Event, IssuingSource, Resource, Source, Subject
 from ...schemas.finding_event import FindingEventType, finding_event
@@ -18,7 +19,8 @@ from ...schemas.rules import InvalidEventError
 from ...schemas.topics import COMMANDS_TOPIC, MAX_RECORD_BYTES
 from ..access import Access, to_datetime
 from ..policy import PolicyLookup
-from .core.judge import Change, Identity, entity_of_finding
+from .core.grants import Grant
+from .core.judge import ABOUT_ACCESS, Change, Identity, entity_of_finding
 from .core.rules import REVOKE
 from .core.state import AccessState
 
@@ -62,8 +64,9 @@ class FindingEvents:
             return []
         source = self._source(change.identity)
         event_type = "revoke.requested" if is_command else _TYPES[change.kind]
+        key = published_key(found.rule, found.key)
         event = finding_event(
-            event_type, source, (rule, found.key), to_datetime(change.at), severity=self.lookup.severity(rule),
+            event_type, source, (rule, key), to_datetime(change.at), severity=self.lookup.severity(rule),
             deadline=_due(change.identity), evidence={**found.evidence, **remark}, **about,
         )  # fmt: skip
         topics = (COMMANDS_TOPIC, FINDINGS_TOPIC) if is_command else (FINDINGS_TOPIC,)
@@ -100,6 +103,33 @@ class FindingEvents:
         return Outgoing(topic, event, value)
 
 
+def identity_from(native_id: str) -> Identity:
+    """Return the identity that the source of a published finding names.
+
+    Raises:
+        ValueError: this process did not write it.
+    """
+    rule, key, deadline = json.loads(native_id)
+    return str(rule), str(key), int(deadline)
+
+
+def scoped_key(rule: str, key: str, tenant: str, *issuers: str) -> str:
+    """Return the access key of a published finding, or the key of one that is not about access.
+
+    ``issuers``: system and instance of the sources that issued its grant, its request and its session.
+    """
+    grant, request, session = zip(issuers[::2], issuers[1::2], strict=True)
+    entity = entity_of_finding(rule, key)
+    if rule not in ABOUT_ACCESS:
+        return key
+    return access_key(tenant, session if entity and entity[0] == "session" else grant if grant[0] else request, key)
+
+
+def published_key(rule: str, key: str) -> str:
+    """Return the key of a published finding: of an access key only the id, because other fields have the rest."""
+    return id_of(key) if rule in ABOUT_ACCESS else key
+
+
 def _due(identity: Identity) -> datetime | None:
     return to_datetime(identity[2]) if identity[2] else None
 
@@ -109,25 +139,36 @@ def _about(change: Change, state: AccessState) -> dict[str, Any]:
     rule, key, _ = change.identity
     entity = ("grant", key) if rule in (REVOKE, "self_approved") else entity_of_finding(rule, key)
     if entity == ("grant", key) and (grant := state.grants.get(key)) is not None:
-        subject_kind, id_kind = grant.kinds
-        return _access_fields(grant.access, subject_kind, grant.environment) | {
-            "grant_id": key,
-            "grant_id_kind": id_kind,
-            "grant_source": IssuingSource(*grant.source),
-            "request_id": grant.request_id or None,
-        }
+        subject_kind, _ = grant.kinds
+        fields = _access_fields(grant.access, subject_kind, grant.environment) | _grant_fields(grant)
+        if grant.request_key:
+            request = parse_access_key(grant.request_key)
+            fields |= {"request_id": request.id, "request_source": IssuingSource(*request.issuer)}
+        return fields
     if entity == ("session", key) and (session := state.sessions.get(key)) is not None:
-        fields: dict[str, Any] = {"session_id": key, "session_source": IssuingSource(*session.source)}
-        fields |= {"subject": Subject(key, "system")}
+        address = session.address
+        fields = {"session_id": address.id, "session_source": IssuingSource(*address.issuer), "tenant": address.tenant}
+        fields |= {"subject": Subject(address.id, "system")}
         if session.access is not None:
             fields |= _access_fields(session.access, session.subject_kind, session.environment)
-        if (grant := state.grants.get(session.grant_id)) is not None:
-            fields |= {"grant_id": grant.grant_id, "grant_id_kind": grant.kinds[1]}
-            fields |= {"grant_source": IssuingSource(*grant.source)}
-        return fields
-    if rule == "self_approved" and key in state.requests:
-        return {"request_id": key, "subject": Subject(next(iter(state.requests[key].person), ""))}
+        grants = state.grants_of(session)
+        return fields | (_grant_fields(grants[0]) if grants else {})
+    if rule == "self_approved" and (found := state.requests.get(key)) is not None:
+        address = found.address
+        return {
+            "request_id": address.id,
+            "request_source": IssuingSource(*address.issuer),
+            "tenant": address.tenant,
+            "subject": Subject(next(iter(found.person), "")),
+        }
     return {"subject": Subject(key, "system")}
+
+
+def _grant_fields(grant: Grant) -> dict[str, Any]:
+    address = grant.address
+    return {
+        "grant_id": address.id, "grant_id_kind": grant.kinds[1], "grant_source": IssuingSource(*address.issuer),
+    }  # fmt: skip
 
 
 def _access_fields(access: Access, subject_kind: str, environment: str) -> dict[str, Any]:

@@ -24,12 +24,16 @@ from ...schemas.catalog import SchemaCatalog
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from ...schemas.topics import WATCH_TOPIC, sealed
 from .core.judge import KnownFindings
-from .findings import SYSTEM, Outgoing
+from .findings import SYSTEM, Outgoing, identity_from, scoped_key
 
 CHUNK = 5_000
 """Findings that are decoded at once."""
 log = structlog.get_logger("grantledger.watch")
-_COLUMNS = ("event_type", "source_system", "source_instance", "finding_rule", "finding_key")
+_COLUMNS = (
+    "event_type", "source_system", "source_instance", "native_id", "finding_rule", "finding_key", "tenant",
+    "grant_source_system", "grant_source_instance", "request_source_system", "request_source_instance",
+    "session_source_system", "session_source_instance",
+)  # fmt: skip
 """Text columns of a published finding."""
 
 
@@ -72,9 +76,11 @@ class KafkaFindings:
             if error:
                 log.warning("finding_unreadable", reason=error.decode().partition(":")[0])
                 continue
-            event_type, system, instance, rule, key = ((text or b"").decode() for text in columns)
-            if event_type == "finding.closed" or (system, instance) == (SYSTEM, self._deployment):
-                known.add(event_type, (rule, key, deadline or 0), accept_index)
+            event_type, system, instance, native_id, rule, key, *scope = ((one or b"").decode() for one in columns)
+            if (system, instance) == (SYSTEM, self._deployment):
+                known.add(event_type, identity_from(native_id))
+            elif event_type == "finding.closed":
+                known.add(event_type, (rule, scoped_key(rule, key, *scope), deadline or 0), accept_index)
 
     def batch_verifier(self, start: int) -> SealedBatchVerifier:
         """Return the verifier of the sealed log of ``access.lifecycle``, with the head before a sealed record."""

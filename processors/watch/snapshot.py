@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import structlog
 
+from ...schemas.access_key import access_key, issuer_of
 from ...schemas.arrow import DECODED_SCHEMA
 from .core.state import AccessState, Entity, FactKey, entity_of
-from .decoding import FACT_SCHEMA, empty_table
+from .decoding import FACT_SCHEMA, as_values, empty_table
 from .kafka_snapshots import KafkaSnapshots
 
 log = structlog.get_logger("grantledger.watch")
@@ -227,11 +228,21 @@ def _digest(value: bytes) -> str:
     return hashlib.blake2b(value, digest_size=16).hexdigest()
 
 
+_KEY_COLUMNS = (
+    "index", "event_type", "tenant", "source_system", "source_instance", "grant_source_system", "grant_source_instance",
+    "request_source_system", "request_source_instance", "session_source_system", "session_source_instance", "grant_id",
+    "request_id", "session_id",
+)  # fmt: skip
+
+
 def _fact_keys(facts: pa.RecordBatch) -> Iterator[FactKey]:
     """Yield the key of each fact, which identifies its entity."""
-    names = ("event_type", "grant_id", "request_id", "session_id")
-    texts = (
-        [value.decode("utf-8", "replace") if value else "" for value in facts.column(name).to_pylist()]
-        for name in names
-    )
-    return zip(facts.column("index").to_pylist(), *texts, strict=True)
+    for index, event_type, tenant, *names in zip(
+        *(as_values(facts.column(name)) for name in _KEY_COLUMNS), strict=True
+    ):
+        source, *issuers = zip(names[:8:2], names[1:8:2], strict=True)
+        pairs = zip(issuers, names[8:], strict=True)
+        grant, request, session = (
+            access_key(tenant, issuer_of(source, named), id) if id else "" for named, id in pairs
+        )
+        yield index, event_type, grant, request, session

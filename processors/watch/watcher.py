@@ -193,7 +193,7 @@ class Watcher:
         if self._is_snapshot_due():
             await self._start_maintenance()
 
-    async def _add_all(self, rows: Rows, add: Callable[[Fact], None]) -> None:
+    async def _add_all(self, rows: Rows, add: Callable[[Fact], object]) -> None:
         for number, fact in enumerate(facts_from(rows)):
             try:
                 add(fact)

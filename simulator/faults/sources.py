@@ -108,4 +108,5 @@ class RecordAltered(Fault):
     ENDING = Ending.EXPIRED
 
     def _alter(self, rng: random.Random, lifecycle: Lifecycle) -> Lifecycle:
+        lifecycle = replace(lifecycle, instance=_unique(rng, "trail"))
         return lifecycle.adding(Step(lifecycle.seconds + rng.uniform(5, 300), StepKind.GRANTED, ALTERED))

@@ -60,8 +60,13 @@ class CloudTrailWriter(RecordWriter):
         """Return the grant as the access checker identifies it."""
         account = Resource("aws_account", self.account)
         if self._is_role:
-            return Grant(self.grant_id, self._caller["arn"], account, self._role)
-        return Grant(self.grant_id, self._principal, account, self._set)
+            return Grant(self.grant_id, self._caller["arn"], account, self._role, self.source)
+        return Grant(self.grant_id, self._principal, account, self._set, self.source)
+
+    @property
+    def source(self) -> tuple[str, str]:
+        """System and instance that issued the grant: access keys are unique in all accounts."""
+        return "cloudtrail", "" if self._is_role else self.account
 
     def records(self, step: Step, at: datetime) -> list[dict[str, Any]]:
         """Return the records of a step."""

@@ -26,8 +26,13 @@ class DeployBotWriter(RecordWriter):
     def prepare(self) -> None:
         """Generate the ids of the lifecycle."""
         self._program = Program(DEPLOY_BOT, self.lifecycle.instance or f"job-{self.new_id()[:8]}")
-        self.grant_id = self.new_id()
+        self.grant_id = self.lifecycle.shared_id or self.new_id()
         self.session_id = self.new_id()
+
+    @property
+    def source(self) -> tuple[str, str]:
+        """System and instance in the events of the program."""
+        return self._program.system, self._program.instance
 
     def records(self, step: Step, at: datetime) -> list[dict[str, Any]]:
         """Return the event of a step."""
@@ -41,6 +46,7 @@ class DeployBotWriter(RecordWriter):
         }
         record = {
             **self._program.event(kinds[step.kind], at, self.new_id()),
+            "tenant": self.lifecycle.tenant,
             "subject": {"id": self.lifecycle.person.email, "kind": "human"},
             "resource": {"kind": target.kind, "id": target.name, "environment": "prod"},
             "entitlement": target.role,

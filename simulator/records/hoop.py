@@ -48,8 +48,14 @@ class HoopWriter(RecordWriter):
     def grant(self, kind: StepKind) -> Grant:
         """Return the grant as the access checker identifies it."""
         return Grant(
-            self.grant_id, self.lifecycle.person.email, Resource("connection", self.lifecycle.target.name), "unknown"
-        )
+            self.grant_id, self.lifecycle.person.email, Resource("connection", self.lifecycle.target.name), "unknown",
+            self.source,
+        )  # fmt: skip
+
+    @property
+    def source(self) -> tuple[str, str]:
+        """System and instance in the events of the tool."""
+        return "hoop", "hoop"
 
     def records(self, step: Step, at: datetime) -> list[dict[str, Any]]:
         """Return the records of a step."""

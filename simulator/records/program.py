@@ -12,6 +12,8 @@ from ...schemas.event import ACTIVITY_TYPES, Resource
 
 ACCESS_CHECKER = "access-checker"
 """The program that checks whether access was really removed."""
+INTRUDER = "intruder"
+"""A program that no policy names, and that reports about the access of others."""
 
 
 class Grant(NamedTuple):
@@ -21,6 +23,9 @@ class Grant(NamedTuple):
     subject: str
     resource: Resource
     entitlement: str
+    source: tuple[str, str] | None = None
+    """System and instance that issued the id; None if the program does not name them."""
+    tenant: str = "default"
 
 
 class Program:
@@ -33,16 +38,26 @@ class Program:
 
     def removal(self, grant: Grant, at: datetime, native_id: str) -> dict[str, Any]:
         """Return the event of a check that found the access removed."""
-        return {
-            **self.event("grant.revoked", at, native_id),
+        return {**self._about("grant.revoked", grant, at, native_id), "removal_evidence": "confirmed"}
+
+    def extension(self, grant: Grant, at: datetime, native_id: str, until: datetime) -> dict[str, Any]:
+        """Return the event that access lasts longer."""
+        return {**self._about("grant.extended", grant, at, native_id), "expires_at": until.isoformat()}
+
+    def _about(self, event_type: str, grant: Grant, at: datetime, native_id: str) -> dict[str, Any]:
+        record = {
+            **self.event(event_type, at, native_id),
+            "tenant": grant.tenant,
             "subject": grant.subject,
             "actor": {"id": self.system, "kind": "service"},
             "resource": {"kind": grant.resource.kind, "id": grant.resource.id},
             "entitlement": grant.entitlement,
             "grant_id": grant.grant_id,
             "grant_id_kind": "native",
-            "removal_evidence": "confirmed",
         }
+        if grant.source is not None:
+            record["grant_source"] = {"system": grant.source[0], "instance": grant.source[1]}
+        return record
 
     def event(self, event_type: str, at: datetime, native_id: str) -> dict[str, Any]:
         """Return the common members of every event of the program."""

@@ -49,6 +49,11 @@ class TeleportWriter(RecordWriter):
         self.grant_id = f"access_list:{ACCESS_LIST}/{self.lifecycle.person.email}" if joined else self._request
         self._index = 0
 
+    @property
+    def source(self) -> tuple[str, str]:
+        """System and instance in the events of the tool."""
+        return "teleport", self.cluster
+
     def records(self, step: Step, at: datetime) -> list[dict[str, Any]]:
         """Return the records of a step."""
         kind = step.kind

@@ -50,9 +50,14 @@ class VaultWriter(RecordWriter):
         subject = f"oidc-{self.lifecycle.person.email}"
         if kind is StepKind.LEASE_CHECKED:
             path = self.lease_id.rpartition("/")[0]
-            return Grant(self.lease_id, subject, Resource("vault_path", path), path.rpartition("/")[2])
+            return Grant(self.lease_id, subject, Resource("vault_path", path), path.rpartition("/")[2], self.source)
         space = Resource("vault_namespace", self.namespace.rstrip("/"))
-        return Grant(self.grant_id, subject, space, ",".join(_POLICIES))
+        return Grant(self.grant_id, subject, space, ",".join(_POLICIES), self.source)
+
+    @property
+    def source(self) -> tuple[str, str]:
+        """System and instance in the events of the tool."""
+        return "vault", self.namespace.rstrip("/")
 
     def records(self, step: Step, at: datetime) -> list[dict[str, Any]]:
         """Return the request and the response entry of a step."""

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, NamedTuple
 
 from ...schemas.event import Resource
-from ..lifecycle import CHECKS, Lifecycle, Step, StepKind, Tool
-from .program import Grant, Program
+from ..lifecycle import CHECKS, CLAIMS, Lifecycle, Step, StepKind, Tool
+from .program import INTRUDER, Grant, Program
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -55,11 +55,22 @@ class RecordWriter(ABC):
         if step.kind in CHECKS:
             removal = self.checker.removal(self.grant(step.kind), moment, self.new_id())
             records = [NativeRecord("emit", json_line(removal))]
+        elif step.kind in CLAIMS:
+            records = [NativeRecord("emit", json_line(self._claim(step.kind, moment)))]
         else:
             native = self.records(step, self.clock(moment))
             records = [NativeRecord(self.lifecycle.tool, json_line(record)) for record in native]
         self._records += records
         return records
+
+    def _claim(self, kind: StepKind, at: datetime) -> dict[str, Any]:
+        instance, names_source = self.lifecycle.intruder
+        grant = self.grant(StepKind.CHECKED)
+        grant = grant if names_source else grant._replace(source=None)
+        program = Program(INTRUDER, instance)
+        if kind is StepKind.FALSELY_REMOVED:
+            return program.removal(grant, at, self.new_id())
+        return program.extension(grant, at, self.new_id(), datetime(2090, 1, 1, tzinfo=UTC))
 
     def close(self, now: datetime) -> list[NativeRecord]:
         """Return the records that end all open access, so that a stopped simulation leaves none behind."""
@@ -80,7 +91,7 @@ class RecordWriter(ABC):
 
     def written_time(self, kind: StepKind, moment: datetime) -> int:
         """Return the time in the records of a step at a given moment, in microseconds since 1970."""
-        return micros(moment if kind in CHECKS else truncate(self.clock(moment), self.DIGITS))
+        return micros(moment if kind in (*CHECKS, *CLAIMS) else truncate(self.clock(moment), self.DIGITS))
 
     @property
     def ends(self) -> datetime:
@@ -98,8 +109,14 @@ class RecordWriter(ABC):
 
     def grant(self, kind: StepKind) -> Grant:
         """Return the grant, or the lease, as the access checker identifies it."""
-        target = self.lifecycle.target
-        return Grant(self.grant_id, self.lifecycle.person.email, Resource(target.kind, target.name), target.role)
+        target, tenant = self.lifecycle.target, self.lifecycle.tenant
+        resource = Resource(target.kind, target.name)
+        return Grant(self.grant_id, self.lifecycle.person.email, resource, target.role, self.source, tenant)
+
+    @property
+    @abstractmethod
+    def source(self) -> tuple[str, str]:
+        """System and instance in the events of the tool."""
 
     @abstractmethod
     def prepare(self) -> None:

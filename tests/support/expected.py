@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
-from grantledger.schemas.event import Source, make_event_id
 from grantledger.simulator.lifecycle import StepKind
 from grantledger.simulator.policy import (
     APPROVAL_WAIT,
@@ -23,9 +22,11 @@ from grantledger.simulator.policy import (
 )
 from grantledger.simulator.records.cloudtrail import CloudTrailWriter
 from grantledger.simulator.records.deploy_bot import DEPLOY_BOT
+from grantledger.simulator.records.program import INTRUDER
 from grantledger.simulator.records.writer import RecordWriter
 
-DAY = 86_400 * SECOND
+HOUR = 3600 * SECOND
+DAY = 24 * HOUR
 
 
 class ExpectedFinding(NamedTuple):
@@ -77,13 +78,24 @@ class Trace:
 
     @property
     def key(self) -> str:
-        """The grant's id."""
-        return self.writer.grant_id
+        """The grant's access key."""
+        return self._key(self.writer.grant_id, self.writer.source)
+
+    @property
+    def lease(self) -> str:
+        """The lease's access key."""
+        return self._key(self.writer.lease_id, self.writer.source)
 
     @property
     def session(self) -> str:
-        """The session's id."""
-        return self.writer.session_id
+        """The session's access key. Sessions belong to an account, although access keys do not."""
+        writer = self.writer
+        account = writer.account if isinstance(writer, CloudTrailWriter) else writer.source[1]
+        return self._key(writer.session_id, (writer.source[0], account))
+
+    def _key(self, id: str, source: tuple[str, str]) -> str:
+        # No name in the simulation needs escaping.
+        return f"{self.writer.lifecycle.tenant}/{source[0]}/{source[1]}/{id}"
 
     @property
     def deadline(self) -> int:
@@ -133,7 +145,7 @@ def expected(function: Expectation) -> Expectation:
 
 def _lease_overdue(trace: Trace) -> ExpectedFinding:
     known = trace.arrived(StepKind.LEASED)
-    return overdue(trace.writer.lease_id, known + LEASE, known, trace.find(StepKind.LEASE_CHECKED))
+    return overdue(trace.lease, known + LEASE, known, trace.find(StepKind.LEASE_CHECKED))
 
 
 @expected
@@ -311,7 +323,31 @@ def _record_late(trace: Trace) -> Iterator[ExpectedFinding]:
 
 @expected
 def _record_altered(trace: Trace) -> Iterator[ExpectedFinding]:
-    writer = cast(CloudTrailWriter, trace.writer)
-    source = Source("cloudtrail", writer.account, writer.grant_event, "sts.amazonaws.com/AssumeRole")
-    key = make_event_id(source, "grant.activated", 0)
-    yield ExpectedFinding("event_conflict", key, 0, trace.arrived(StepKind.GRANTED))
+    found = trace.arrived(StepKind.GRANTED)
+    account = cast(CloudTrailWriter, trace.writer).account
+    yield ExpectedFinding("event_conflict", f"cloudtrail/{account}", found // HOUR * HOUR, found)
+
+
+def _foreign_claim(trace: Trace, kind: StepKind) -> ExpectedFinding:
+    claimed = trace.arrived(kind)
+    hour = claimed // HOUR * HOUR
+    return ExpectedFinding(
+        "foreign_claim", f"{INTRUDER}/{trace.writer.lifecycle.intruder[0]}", hour, claimed, hour + HOUR
+    )
+
+
+@expected
+def _foreign_removal(trace: Trace) -> Iterator[ExpectedFinding]:
+    yield _foreign_claim(trace, StepKind.FALSELY_REMOVED)
+    yield overdue(trace.key, trace.deadline, trace.arrived(StepKind.GRANTED), None)
+
+
+@expected
+def _foreign_extension(trace: Trace) -> Iterator[ExpectedFinding]:
+    yield _foreign_claim(trace, StepKind.FALSELY_EXTENDED)
+    yield overdue(trace.key, trace.deadline, trace.arrived(StepKind.GRANTED), trace.find(StepKind.CHECKED))
+
+
+@expected
+def _other_tenant_ends(trace: Trace, _: Trace) -> Iterator[ExpectedFinding]:
+    yield overdue(trace.key, trace.deadline, trace.arrived(StepKind.GRANTED), None)

@@ -22,7 +22,7 @@ from grantledger.processors.policy import AccessLimits, WatchPolicy
 from grantledger.processors.watch.app import DeliveredRecord
 from grantledger.processors.watch.clock import Clock
 from grantledger.processors.watch.core.judge import KnownFindings
-from grantledger.processors.watch.findings import Outgoing
+from grantledger.processors.watch.findings import SYSTEM, Outgoing, identity_from, scoped_key
 from grantledger.processors.watch.kafka_findings import KafkaFindings
 from grantledger.processors.watch.watcher import Watcher
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
@@ -31,6 +31,8 @@ from grantledger.schemas.event import LIFECYCLE_TOPIC, Actor, Event, Resource, S
 from grantledger.schemas.topics import COMMANDS_TOPIC
 from support.events import written
 from support.snapshot_memory import MemorySnapshots
+
+from .watching import bare
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 START = int(NOON.timestamp()) * SECOND
@@ -67,8 +69,14 @@ class Paper(MemorySnapshots):
         for _, event in self.said:
             finding = event.finding
             assert finding is not None
+            if event.source.system == SYSTEM:
+                known.add(event.event_type, identity_from(event.source.native_id))
+                continue
             deadline = round(finding.deadline.timestamp() * SECOND) if finding.deadline else 0
-            known.add(event.event_type, (finding.rule, finding.key, deadline), finding.accept_index)
+            issuers = (event.grant_source, event.request_source, event.session_source)
+            scope = [name for one in issuers for name in ((one.system, one.instance) if one else ("", ""))]
+            about = scoped_key(finding.rule, finding.key, event.tenant, *scope)
+            known.add(event.event_type, (finding.rule, about, deadline), finding.accept_index)
         return known
 
     def append(self, value: bytes) -> Message:
@@ -117,6 +125,11 @@ class Paper(MemorySnapshots):
             for topic, event in self.said
             if event.finding and topic != COMMANDS_TOPIC
         ]
+
+
+def ids(world: World) -> set[str]:
+    """Return the ids of the grants that a watch knows."""
+    return {bare(one) for one in world.watch.judge.state.grants}
 
 
 class World:

@@ -7,13 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from grantledger.processors.access import SECOND, Access, Source
-from grantledger.processors.policy import WatchPolicy
+from grantledger.processors.policy import Reporter, WatchPolicy
 from grantledger.processors.watch.core.facts import Decision, Fact
 from grantledger.processors.watch.core.judge import Change, Judge
 from grantledger.processors.watch.core.rules import REVOKE
+from grantledger.schemas.access_key import access_key
 
 VAULT = Source("vault", "prod")
 CHECKER = Source("checker", "prod")
+CHECKERS = (Reporter(system="checker", source="vault"),)
+"""What a policy says about it."""
 START = 1_772_366_400
 """The start of every story, in seconds since 1970."""
 
@@ -51,6 +54,7 @@ class Story:
             "person": (who, f"{who}@example.com"),
             "grant_id": grant,
             "expires": None if ends is None else at(ends),
+            "grant_source": VAULT if more.get("source") == CHECKER else None,
         }
         fact = Fact(**fields | more)
         self.facts.append(fact)
@@ -80,7 +84,7 @@ class Story:
 def said(changes: list[Change]) -> list[tuple[str, str, str, float]]:
     """Return findings as (opened or resolved, rule, key, second)."""
     return [
-        (change.kind, change.finding.rule, change.finding.key, change.at / SECOND - START)
+        (change.kind, change.finding.rule, bare(change.finding.key), change.at / SECOND - START)
         for change in changes
         if change.finding.rule != REVOKE
     ]
@@ -88,7 +92,19 @@ def said(changes: list[Change]) -> list[tuple[str, str, str, float]]:
 
 def ordered(changes: list[Change]) -> list[tuple[str, float]]:
     """Return the revoke commands: the grant, and the second of the command."""
-    return [(change.finding.key, change.at / SECOND - START) for change in changes if change.finding.rule == REVOKE]
+    return [
+        (bare(change.finding.key), change.at / SECOND - START) for change in changes if change.finding.rule == REVOKE
+    ]
+
+
+def key(id: str, source: Source = VAULT, tenant: str = "default") -> str:
+    """Return the access key of a grant, request or session of the story."""
+    return access_key(tenant, source, id)
+
+
+def bare(text: str) -> str:
+    """Return a key without the scope of the story, if it has that."""
+    return text.removeprefix(key(""))
 
 
 def lives(draw: random.Random, count: int) -> list[Fact]:

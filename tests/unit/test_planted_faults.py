@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from grantledger.processors.access import NEVER
-from grantledger.processors.policy import WATCH_RULES, AccessLimits, WatchPolicy
+from grantledger.processors.policy import WATCH_RULES, AccessLimits, PolicyLookup, WatchPolicy
 from grantledger.processors.watch.core import rules
 from grantledger.processors.watch.core.facts import Fact
+from grantledger.processors.watch.core.identities import EventIdentities, Reading
 from grantledger.processors.watch.core.judge import Judge
 from grantledger.processors.watch.core.periods import Activation, Period
 from grantledger.processors.watch.core.sources import SourceHistory
@@ -123,9 +124,8 @@ def sessions_are_not_watched(patch: pytest.MonkeyPatch) -> None:
 def sessions_end_at_the_deadline(patch: pytest.MonkeyPatch) -> None:
     real = rules.session_candidates
 
-    def strict(session, grant, limits, own):
-        no_wait = limits.model_copy(update={"grace_seconds": 0.0})
-        return real(session, grant, limits, own and no_wait)
+    def strict(session, limits, grants):
+        return real(session, limits, [(one, own.model_copy(update={"grace_seconds": 0.0})) for one, own in grants])
 
     patch.setattr(rules, "session_candidates", strict)
 
@@ -157,7 +157,15 @@ def silence_is_golden(patch: pytest.MonkeyPatch) -> None:
 
 
 def conflicts_are_not_compared(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(AccessState, "_counts", lambda self, fact: True)
+    patch.setattr(EventIdentities, "add", lambda self, fact: Reading("first"))
+
+
+def anybody_may_remove(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(PolicyLookup, "reports", lambda *_: {"remove", "extend"})
+
+
+def tenants_share_ids(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Fact, "grant_key", property(lambda self: self.grant_id and f"default/a/b/{self.grant_id}"))
 
 
 def renewals_are_not_heard(patch: pytest.MonkeyPatch) -> None:
@@ -188,6 +196,8 @@ BREAKS: dict[Break, set[str]] = {
     gaps_are_not_seen: {"record_lost"},
     silence_is_golden: {"falls_silent"},
     conflicts_are_not_compared: {"record_altered"},
+    anybody_may_remove: {"foreign_extension"},
+    tenants_share_ids: {"other_tenant_ends", "foreign_removal"},
     renewals_are_not_heard: {"renewed_too_long"},
 }
 

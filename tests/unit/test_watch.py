@@ -23,10 +23,10 @@ from grantledger.processors.policy import (
 from grantledger.processors.watch.core.facts import Decision, Fact
 from grantledger.processors.watch.core.judge import Change, Judge
 from grantledger.processors.watch.core.rules import REVOKE
-from support.watching import START, Story, at, lives, ordered, said
+from support.watching import CHECKERS, START, Story, at, bare, key, lives, ordered, said
 
 GRACE = AccessLimits(grace_seconds=10, confirm_wait_seconds=100, approval_wait_seconds=5)
-PLAIN = WatchPolicy(default=GRACE)
+PLAIN = WatchPolicy(default=GRACE, reporter=CHECKERS)
 
 
 def of_rule(found: list[tuple[str, str, str, float]], rule: str) -> list[tuple[str, str, float]]:
@@ -244,7 +244,7 @@ def test_a_finding_that_came_to_nothing_is_resolved_after_a_restart_too() -> Non
     story = Story()
     story.granted(0, "g", 100, seq=1)
     story.say(5, "session.started", session_id="s", seq=3)
-    known = {("overdue", "g", at(100)): True, ("sequence_gap", "vault/prod#2", 0): True}
+    known = {("overdue", key("g"), at(100)): True, ("sequence_gap", "vault/prod#2", 0): True}
     story.removed(105, "g", seq=2)  # in time, and heard too late to prevent the finding
     judge = Judge(PLAIN, known)
     for fact in story.facts:
@@ -427,7 +427,7 @@ def test_one_id_with_two_contents() -> None:
     story.say(1, "request.created", request_id="r", event_id="e", content=b"a")
     assert story.findings(10, PLAIN) == []
     story.say(2, "request.created", request_id="r", event_id="e", content=b"b")
-    assert story.findings(10, PLAIN) == [("opened", "event_conflict", "e", 2)]
+    assert story.findings(10, PLAIN) == [("opened", "event_conflict", "vault/prod", 2)]
 
 
 def test_a_second_content_under_one_id_neither_lengthens_access_nor_ends_it() -> None:
@@ -438,7 +438,11 @@ def test_a_second_content_under_one_id_neither_lengthens_access_nor_ends_it() ->
     story.removed(70, "g", "confirmed", event_id="taken")
     found = story.findings(1000, PLAIN)
     assert ("opened", "overdue", "g", 100 + PLAIN.default.grace_seconds) in found
-    assert [one[1] for one in found].count("event_conflict") == 2
+    assert [one[1] for one in found].count("event_conflict") == 1, "one per source and hour"
+    changes = story.watched(1000, PLAIN).judge(at(1000))
+    [conflict] = [change.finding for change in changes if change.finding.rule == "event_conflict"]
+    assert conflict.evidence["count"] == 2
+    assert ordered(changes) == [], "nobody knows what is true"
 
 
 Found = dict[tuple[str, str, int], tuple[int, int]]
@@ -463,9 +467,12 @@ POLICIES = st.sampled_from(
         WatchPolicy(
             default=AccessLimits(grace_seconds=0, max_seconds=250, approvals=1, sessions_need_grant=True),
             source=(SourceLimits(silent_after_seconds=120),),
+            reporter=CHECKERS,
         ),
         WatchPolicy(
-            default=GRACE, rule=(AccessRule(resource="host", removal=frozenset({"api_accepted", "confirmed"})),)
+            default=GRACE,
+            rule=(AccessRule(resource="host", removal=frozenset({"api_accepted", "confirmed"})),),
+            reporter=CHECKERS,
         ),
     ]
 )
@@ -576,7 +583,7 @@ def overdue_by_definition(facts: list[Fact], limits: AccessLimits, now: int) -> 
 def test_overdue_matches_the_definition(draw: random.Random) -> None:
     facts = lives(draw, 25)
     found = everything(facts, PLAIN, at(1500))
-    ours = {(key, opens // SECOND - START) for (rule, key, _), (opens, _) in found.items() if rule == "overdue"}
+    ours = {(bare(name), opens // SECOND - START) for (rule, name, _), (opens, _) in found.items() if rule == "overdue"}
     assert ours == overdue_by_definition(facts, GRACE, at(1500))
 
 

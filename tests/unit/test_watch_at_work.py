@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from grantledger.schemas.event import Actor, Event, Finding, Resource, Source, Subject
+from grantledger.schemas.event import Actor, Event, Finding, IssuingSource, Resource, Source, Subject
 from grantledger.schemas.topics import COMMANDS_TOPIC
 from support.watch_world import (
     NOON,
@@ -19,6 +19,7 @@ from support.watch_world import (
     overdue,
     removed,
 )
+from support.watching import key
 
 
 def test_a_finding_a_command_and_the_resolution() -> None:
@@ -119,11 +120,11 @@ def test_a_jump_of_the_brokers_clock_ends_nothing_unjudged() -> None:
     world.hears(grant("request.approved", 0, "q", request_id="q"))
     world.at(1)
     world.hears(given_at(90))
-    assert "q" in world.watch.judge.state.requests
+    assert key("q") in world.watch.judge.state.requests
     world.at(91 * 86_400)
     world.at(91 * 86_400 + 1)
     world.hears(given_at(91))
-    assert "q" not in world.watch.judge.state.requests
+    assert key("q") not in world.watch.judge.state.requests
     assert World(world.paper).watch.judge.state.requests == {}
 
 
@@ -140,6 +141,7 @@ def closed(rule: str, key: str, deadline: datetime | None = None, accept: int | 
         subject=Subject(key, "system"),
         actor=Actor("dana", "human"),
         finding=Finding(rule, key, "critical", deadline, accept_index=accept),
+        grant_source=None if rule == "event_conflict" else IssuingSource("vault", "prod"),
     )
 
 

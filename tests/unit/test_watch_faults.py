@@ -21,8 +21,10 @@ from support.watch_world import (
     faults,
     given_until,
     grant,
+    ids,
     removed,
 )
+from support.watching import key
 
 
 def varint(number: int) -> bytes:
@@ -48,7 +50,7 @@ def test_a_fault_in_one_judgement_keeps_no_other_back(monkeypatch: pytest.Monkey
     world.at(200)
     world.at(201)
     found = {(event.finding.rule, event.finding.key) for _, event in world.paper.said if event.finding}
-    assert found == {("overdue", "good"), ("watch_fault", "grant bad")}
+    assert found == {("overdue", "good"), ("watch_fault", f"grant {key('bad')}")}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_an_event_that_the_rules_forbid_is_one_fault_and_the_others_are_judged(
     for seconds in (100, 101, 200):
         world.at(seconds)
     assert faults(world) == [("entry 1", f"InvalidEventError: {field}")]
-    assert sorted(world.watch.judge.state.grants) == ["before", "g"]
+    assert sorted(ids(world)) == ["before", "g"]
     overdue = {event.finding.key for _, event in world.paper.said if event.finding and event.finding.rule == "overdue"}
     assert overdue == {"before", "g"}
     said = len(world.paper.said)
@@ -95,7 +97,7 @@ def test_an_event_that_the_rules_forbid_is_one_fault_and_the_others_are_judged(
     world.paper.lose()
     again = World(world.paper)  # without
     again.hears_again()
-    assert sorted(again.watch.judge.state.grants) == ["before", "g"]
+    assert sorted(ids(again)) == ["before", "g"]
     again.at(301)
     assert len(world.paper.said) == said
 
@@ -129,7 +131,7 @@ def test_a_report_that_cannot_be_encoded_is_one_fault_and_the_others_are_written
     world.hears_unchecked(odd, given_until(100))
     for seconds in (200, 201, 202):
         world.at(seconds)
-    assert faults(world) == [("grant odd", "InvalidEventError: grant_id_kind")]
+    assert faults(world) == [(f"grant {key('odd')}", "InvalidEventError: grant_id_kind")]
     assert ("finding.opened", "overdue") in world.paper.findings()
     again = World(world.paper)
     world.hears(replace(removed(210), grant_id="odd", source=Source("vault", "prod", "odd:removed", "lease")))
@@ -146,8 +148,8 @@ def test_a_report_that_is_too_large_is_one_fault_and_the_others_are_written(lett
     world.hears(given_until(100, name), given_until(100))
     for seconds in (200, 201):
         world.at(seconds)
-    [(key, error)] = faults(world)
-    assert key.startswith(f"grant {letter}") and len(key) < 1000
+    [(where, error)] = faults(world)
+    assert where.startswith(f"grant {key(letter)}") and len(where) < 1000
     assert error == "InvalidEventError: event"
     assert [event.grant_id for topic, event in world.paper.said if topic == COMMANDS_TOPIC] == ["g"]
 
@@ -156,7 +158,7 @@ def test_a_fault_in_one_report_keeps_no_other_back(monkeypatch: pytest.MonkeyPat
     reported = FindingEvents.of_change
 
     def faulty(self: FindingEvents, change: Any, state: Any, remark: Any) -> Any:
-        if change.finding.key == "bad":
+        if change.finding.key == key("bad"):
             raise KeyError("bug")
         return reported(self, change, state, remark)
 
@@ -166,7 +168,7 @@ def test_a_fault_in_one_report_keeps_no_other_back(monkeypatch: pytest.MonkeyPat
     world.at(200)
     world.at(201)
     found = {(event.finding.rule, event.finding.key) for _, event in world.paper.said if event.finding}
-    assert found == {("overdue", "good"), ("watch_fault", "grant bad")}
+    assert found == {("overdue", "good"), ("watch_fault", f"grant {key('bad')}")}
 
 
 @pytest.mark.parametrize(
@@ -192,11 +194,11 @@ def test_an_odd_event_keeps_no_other_back(what: bytes, instead: bytes, wrong: st
     world.take(batch)
     world.at(200)
     grants = {"g"} if wrong else {"odd", "g"}
-    assert set(world.watch.judge.state.grants) == grants
+    assert ids(world) == grants
     assert faults(world) == ([("entry 0", f"InvalidEventError: {wrong}")] if wrong else [])
     overdue = {event.finding.key for _, event in world.paper.said if event.finding and event.finding.rule == "overdue"}
     assert overdue == grants
-    assert set(World(world.paper).watch.judge.state.grants) == grants
+    assert ids(World(world.paper)) == grants
 
 
 def test_a_failed_publication_is_not_lost_in_the_snapshot() -> None:

@@ -13,10 +13,10 @@ from grantledger.processors.policy import AccessLimits, WatchPolicy
 from grantledger.processors.watch.core import grants
 from grantledger.processors.watch.core.facts import Fact
 from grantledger.processors.watch.core.judge import Judge
-from support.watching import CHECKER, Story, at, ordered, said
+from support.watching import CHECKER, CHECKERS, Story, at, key, ordered, said
 
 GRACE = AccessLimits(grace_seconds=10, confirm_wait_seconds=100, approval_wait_seconds=5)
-PLAIN = WatchPolicy(default=GRACE)
+PLAIN = WatchPolicy(default=GRACE, reporter=CHECKERS)
 Told = tuple[str, str, float]
 
 
@@ -32,7 +32,7 @@ def test_a_removal_that_stands_before_its_activation_ends_it() -> None:
     judge = story.watched(5000, PLAIN)
     changes = judge.judge(at(5000))
     assert (said(changes), ordered(changes)) == ([], [])
-    assert judge.state.grants["g"].removed(GRACE) < NEVER
+    assert judge.state.grants[key("g")].removed(GRACE) < NEVER
 
 
 def test_one_that_comes_back_in_the_same_second_or_later_is_not_taken_for_removed() -> None:
@@ -182,7 +182,7 @@ def test_few_of_many_repeated_removals_are_kept() -> None:
         if number % 10 == 9:
             judge.judge(at(10 + number / 100))
     judge.judge(at(70))
-    assert len(judge.state.grants["g"].removals) == 2
+    assert len(judge.state.grants[key("g")].removals) == 2
     assert story.findings(5000, PLAIN) == [
         ("opened", "overdue", "g", 110),
         ("opened", "removal_unconfirmed", "g", 110),
@@ -198,8 +198,8 @@ def test_no_stronger_removal_is_dropped() -> None:
     repeated(story, 70, 50, "api_accepted")
     judge = story.watched(80, PLAIN)
     assert judge.judge(at(80)) == []
-    assert len(judge.state.grants["g"].removals) < 10
-    assert judge.state.grants["g"].removed(GRACE) < NEVER
+    assert len(judge.state.grants[key("g")].removals) < 10
+    assert judge.state.grants[key("g")].removed(GRACE) < NEVER
     assert story.findings(5000, PLAIN) == []
 
 
@@ -253,6 +253,6 @@ def told(facts: list[Fact], policy: WatchPolicy, *, looks: int, every: bool = Fa
 def test_dropped_removals_change_nothing(draw: random.Random) -> None:
     facts = stretches(draw)
     lenient = GRACE.model_copy(update={"removal": frozenset({"api_accepted", "confirmed"})})
-    policy = WatchPolicy(default=draw.choice([GRACE, lenient]))
+    policy = WatchPolicy(default=draw.choice([GRACE, lenient]), reporter=CHECKERS)
     assert told(facts, policy, looks=2) == told(facts, policy, looks=2, every=True)
     assert told(facts, policy, looks=len(facts)) == told(facts, policy, looks=len(facts), every=True)

@@ -102,7 +102,7 @@ def test_real_records_can_be_judged(samples: Path, tool: str, file: str) -> None
     for fact in facts:
         judge.add(fact)
     changes = judge.judge(MS * 1000 + 10 * 365 * 86_400_000_000)
-    granted = {fact.grant_id for fact in facts if fact.event_type == "grant.activated"}
+    granted = {fact.grant_key for fact in facts if fact.event_type == "grant.activated"}
     assert granted == {name for name, grant in judge.state.grants.items() if grant.activations}
     found = Counter(change.finding.rule for change in changes if change.kind == "opened")
     if tool == "vault":  # its audit log says neither how long a lease runs nor that it ran out

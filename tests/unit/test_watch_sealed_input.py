@@ -20,6 +20,7 @@ from support.watch_world import (
     NOON,
     World,
     given_until,
+    ids,
     removed,
 )
 
@@ -32,7 +33,7 @@ def test_a_record_that_is_no_batch_is_reported_and_skipped() -> None:
     for seconds in (1, 2, 111):
         world.at(seconds)
     assert world.paper.problems == [("sealed_record_invalid", 2)]
-    assert set(world.watch.judge.state.grants) == {"g", "later"}
+    assert ids(world) == {"g", "later"}
     assert ("finding.opened", "overdue") in world.paper.findings()  # the others are judged all the same
 
 
@@ -50,7 +51,7 @@ def test_entries_that_retention_has_deleted_are_a_finding_once() -> None:
     assert first is not None and first.rule == "watch_fault" and first.key == "entries 0 to 2"
     assert [rule for _, rule in world.paper.findings()].count("watch_fault") == 1
     assert ("finding.opened", "overdue") in world.paper.findings()
-    assert set(world.watch.judge.state.grants) == {"g", "later"}
+    assert ids(world) == {"g", "later"}
 
 
 def stops(world: World) -> bool:
@@ -68,7 +69,7 @@ def test_entries_that_no_sealed_record_contains_stop_the_watch() -> None:
     assert world.paper.reads == [(1, 2)], "it looks for them first"
     assert world.paper.problems == [("sealed_log_discontinuous", 2)] and stops(world)
     world.hears(given_until(5000, "last"))
-    assert set(world.watch.judge.state.grants) == {"g"}
+    assert ids(world) == {"g"}
 
 
 def test_a_batch_that_contradicts_the_log_stops_the_watch() -> None:
@@ -78,8 +79,7 @@ def test_a_batch_that_contradicts_the_log_stops_the_watch() -> None:
     world.head, world.records = genesis, 0
     world.hears(given_until(5000))  # signed, and about the same entry
     assert world.paper.problems == [("sealed_log_discontinuous", 2)] and stops(world)
-    grants = world.watch.judge.state.grants
-    assert set(grants) == {"g"} and world.watch.position == 1
+    assert ids(world) == {"g"} and world.watch.position == 1
 
 
 def forged(world: World, **changes: Any) -> bytes:
@@ -117,7 +117,7 @@ def test_a_record_that_is_delivered_before_earlier_ones_is_applied_after_them(fi
         world.deliver(record)
     world.at(200)
     assert world.paper.problems == [] and world.paper.findings() == []
-    assert set(world.watch.judge.state.grants) == {"g", "later", "third", "last"}
+    assert ids(world) == {"g", "later", "third", "last"}
     assert world.watch.position == delivered[-1].offset() + 1  # type: ignore[operator]
     assert len(world.paper.reads) <= 1, "records in order are not read again"
 
@@ -134,7 +134,7 @@ def test_a_skipped_record_that_is_delivered_first_hides_none_before_it(junk: Cal
         world.deliver(record)
     world.at(200)
     assert set(world.paper.problems) == {("sealed_record_invalid", 4)}
-    assert world.paper.findings() == [] and set(world.watch.judge.state.grants) == {"g", "later"}
+    assert world.paper.findings() == [] and ids(world) == {"g", "later"}
 
 
 def test_a_gap_that_cannot_be_read_now_ends_the_watch_and_is_no_discontinuity() -> None:
@@ -146,7 +146,7 @@ def test_a_gap_that_cannot_be_read_now_ends_the_watch_and_is_no_discontinuity() 
     world.deliver(last)
     with pytest.raises(KafkaUnavailableError):
         world.at(1)
-    assert world.paper.problems == [] and set(world.watch.judge.state.grants) == {"g"}
+    assert world.paper.problems == [] and ids(world) == {"g"}
 
 
 def test_records_that_are_delivered_again_are_ignored() -> None:
@@ -158,7 +158,7 @@ def test_records_that_are_delivered_again_are_ignored() -> None:
     world.hears(given_until(5000, "last"))
     world.at(1)
     assert world.paper.problems == [] and world.paper.reads == []
-    assert set(world.watch.judge.state.grants) == {"g", "later", "last"}
+    assert ids(world) == {"g", "later", "last"}
 
 
 def test_records_before_the_position_of_the_snapshot_are_ignored() -> None:

@@ -124,7 +124,10 @@ def test_it_finds_the_same_however_often_it_is_restarted(
 ) -> None:
     monkeypatch.setattr(snapshots, "PART_ROWS", 300)
     monkeypatch.setattr(snapshots, "MANY_ROWS", 1500)
-    simulation, port = Simulation(seed, 1200, share=0.07, rate=1.0, faults=FAULTS), MemorySnapshots()
+    # What is sent again after it was forgotten counts as new.
+    repeated = {"imported_twice", "first_half_imported_again", "record_altered"}
+    faults = {name: fault for name, fault in FAULTS.items() if name not in repeated}
+    simulation, port = Simulation(seed, 1200, share=0.07, rate=1.0, faults=faults), MemorySnapshots()
     watch = Restarting(policy, port)
     watch.run(simulation, random.Random(seed))
     assert not differences(simulation.expected, watch.watched)
@@ -215,7 +218,7 @@ def test_facts_that_arrive_while_others_are_dropped_stay(monkeypatch: pytest.Mon
     left = [fact for table in FactArchive(archive.snapshot(Position(), judge.state)).tables()
             for fact in facts_from(rows_of(table))]  # fmt: skip
     expected = [
-        fact for fact in facts_from(rows_of(facts)) if fact.index >= half or ("grant", fact.grant_id) not in forgotten
+        fact for fact in facts_from(rows_of(facts)) if fact.index >= half or ("grant", fact.grant_key) not in forgotten
         or not fact.event_type.startswith("grant.")
     ]  # fmt: skip
     assert [fact.index for fact in left] == [fact.index for fact in expected]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 
+from ....schemas.access_key import access_key, issuer_of
 from ...access import Access, Source
 
 
@@ -26,6 +28,16 @@ def names_someone(person: tuple[str, ...]) -> bool:
     return bool(person) and person[0] not in PLACEHOLDER_NAMES
 
 
+def is_same_person(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether two subjects share a name, in any Unicode form and case."""
+    shared = {_plain(name) for name in one} & {_plain(name) for name in other}
+    return bool(shared - set(PLACEHOLDER_NAMES))
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold().strip()
+
+
 @dataclass(slots=True, kw_only=True)
 class Fact:
     """One event. Times in microseconds since 1970."""
@@ -37,7 +49,7 @@ class Fact:
     event_id: str
     event_type: str
     source: Source
-    content: bytes = b""  # digest of the event except its salt; two contents under one event id are a conflict
+    content: bytes = b""  # digest of the mapped fields; two contents of one event are a conflict
     seq: int | None = None  # the source's own counter
     access: Access | None = None
     environment: str = ""
@@ -53,11 +65,39 @@ class Fact:
     native: bool = False  # the tool itself ends the access at ``expires``
     removal: str = "none"
     outcome: str = "unknown"
+    # The sources that issued the ids, where the event names them; otherwise its own source issued them.
+    grant_source: Source | None = None
+    request_source: Source | None = None
+    session_source: Source | None = None
+
+    @property
+    def tenant(self) -> str:
+        """The tenant."""
+        return self.access.tenant if self.access is not None else ""
+
+    @property
+    def grant_key(self) -> str:
+        """Access key of the grant, empty without one."""
+        return self._key(self.grant_source, self.grant_id)
+
+    @property
+    def request_key(self) -> str:
+        """Access key of the request, empty without one."""
+        return self._key(self.request_source, self.request_id)
+
+    @property
+    def session_key(self) -> str:
+        """Access key of the session, empty without one."""
+        return self._key(self.session_source, self.session_id)
+
+    def _key(self, named: Source | None, id: str) -> str:
+        return access_key(self.tenant, issuer_of(self.source, named), id) if id else ""
 
     @property
     def event_key(self) -> bytes:
-        """Digest of the event id, 8 bytes. Of duplicates, the first in the log counts."""
-        return blake2b(self.event_id.encode("utf-8", "replace"), digest_size=8).digest()
+        """Digest of what identifies the event, 8 bytes. Of duplicates, the first in the log counts."""
+        identity = access_key(self.tenant, self.source, self.event_id)
+        return blake2b(identity.encode("utf-8", "replace"), digest_size=8).digest()
 
     @property
     def clock_lead(self) -> int:

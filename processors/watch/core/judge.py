@@ -31,8 +31,8 @@ class KnownFindings:
     """The findings on record, each open or not, and the entries that people accepted of conflicting events."""
 
     findings: dict[Identity, bool] = field(default_factory=dict)
-    accepted: dict[str, int] = field(default_factory=dict)
-    """By event id: the index of the accepted entry."""
+    accepted: set[tuple[str, int]] = field(default_factory=set)
+    """Source and index of each accepted entry."""
 
     def add(self, event_type: str, identity: Identity, accept_index: int | None = None) -> None:
         """Add one event about a finding, in the order of the log."""
@@ -44,13 +44,15 @@ class KnownFindings:
         elif event_type in ("finding.resolved", "finding.closed"):
             self.findings[identity] = False
         if accept_index is not None and rule == "event_conflict":
-            self.accepted[key] = accept_index
+            self.accepted.add((key, accept_index))
 
 
 EARLY_RULES = ("no_deadline", "removal_unconfirmed", "extended_beyond_policy")
 """Rules that open findings before a deadline has passed."""
 _GRANT_RULES = (*EARLY_RULES, "overdue", "no_approval")
 _SESSION_RULES = ("used_without_grant", "session_outlived_grant")
+ABOUT_ACCESS = (*_GRANT_RULES, *_SESSION_RULES, "self_approved", REVOKE)
+"""Rules whose findings have an access key."""
 
 
 class Change(NamedTuple):
@@ -72,7 +74,7 @@ def entity_of_finding(rule: str, key: str) -> Entity | None:
         return "grant", key
     if rule in _SESSION_RULES:
         return "session", key
-    if rule in ("source_silent", "sequence_gap"):
+    if rule in ("source_silent", "sequence_gap", "foreign_claim"):
         return "source", key.rpartition("#")[0] if rule == "sequence_gap" else key
     return None
 
@@ -98,7 +100,7 @@ class Judge:
 
     def restore(self, known: KnownFindings) -> None:
         """Continue with the findings on record, before any fact is added."""
-        self.state.accepted.update(known.accepted)
+        self.state.events.accepted |= known.accepted
         self.known.update(known.findings)
         for identity, is_open in known.findings.items():
             entity = entity_of_finding(*identity[:2])
@@ -234,7 +236,7 @@ class Judge:
         periods = grant.periods(self.state.limits_of(grant))
         deadlines = {one.finding_deadline for one in periods}
         lasting = {one for one in deadlines if one == 0 or one > self.judged_until}
-        return any((rule, grant.grant_id, one) in self.known for rule in EARLY_RULES for one in lasting)
+        return any((rule, grant.key, one) in self.known for rule in EARLY_RULES for one in lasting)
 
     def candidates(self, entity: Entity) -> Iterator[Candidate]:
         """Return everything that is, was or will be wrong with an entity."""
@@ -246,21 +248,20 @@ class Judge:
             return rules.request_candidates(state.requests[key]) if key in state.requests else iter(())
         if kind == "session":
             return self._session_candidates(state.sessions[key]) if key in state.sessions else iter(())
-        if kind == "source":
-            return state.source(key).candidates()
-        contents = state.conflicts[key]
-        opens = sorted(contents.values())[1]
-        return iter((Candidate("event_conflict", key, 0, opens, NEVER, {"contents": len(contents)}),))
+        return state.source(key).candidates()
 
     def _grant_candidates(self, grant: Grant) -> Iterator[Candidate]:
         state = self.state
-        request = state.requests.get(grant.request_id) if grant.request_id else None
-        return rules.grant_candidates(
+        request = state.requests.get(grant.request_key) if grant.request_key else None
+        found = rules.grant_candidates(
             grant, request, state.limits_of(grant), lambda time: state.covered_until(grant, time),
             alone=state.is_alone(grant),
         )  # fmt: skip
+        if not state.events.is_disputed(grant.key):
+            return found
+        return (one for one in found if one.rule != REVOKE)  # nobody knows yet what is true
 
     def _session_candidates(self, session: Session) -> Iterator[Candidate]:
         limits = self.lookup.limits(session.source, session.access, session.environment)
-        grant = self.state.grants.get(session.grant_id)
-        return rules.session_candidates(session, grant, limits, self.state.limits_of(grant) if grant else None)
+        grants = [(grant, self.state.limits_of(grant)) for grant in self.state.grants_of(session)]
+        return rules.session_candidates(session, limits, grants)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ...access import NEVER, SECOND, Source
@@ -47,6 +47,11 @@ class Activation:
     def event_key(self) -> int:
         """Digest of the event id. Of duplicates, the first in the log counts."""
         return self.packed & ((1 << 64) - 1)
+
+    def stricter(self, other: Activation) -> Activation:
+        """Return what is certain of two contents of one event: the earlier end, and that the tool ends the access."""
+        ends = [one.ends for one in (self, other) if one.ends is not None]
+        return replace(self, ends=min(ends, default=None), native=self.native and other.native)
 
     def precedes(self, removal: Removal) -> bool:
         """Whether a removal came later by the clock of their common source, whatever their order in the log.
@@ -122,6 +127,14 @@ class Period(NamedTuple):
 
 
 _STRENGTH = {"none": 0, "deadline": 1, "api_accepted": 2, "confirmed": 3}
+
+
+def weaker(removal: Removal, evidence: str, append: int, occurred: int) -> Removal:
+    """Return what is certain of two contents of one removal: the weaker evidence, and the later times."""
+    evidence = min(removal.evidence, evidence, key=_STRENGTH.__getitem__)
+    return replace(
+        removal, evidence=evidence, append=max(removal.append, append), occurred=max(removal.occurred, occurred)
+    )
 
 
 def add_grace(time: int, limits: AccessLimits) -> int:

@@ -6,9 +6,10 @@ findings at a given time. A later fact may end a finding, but never undoes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ....schemas.access_key import id_of
 from ...access import NEVER, SECOND
 from ...policy import AccessLimits
 from .facts import PLACEHOLDER_NAMES, Decision
@@ -24,7 +25,7 @@ class Candidate(NamedTuple):
     """Something that is, was or will be wrong. Rule, key and deadline identify the finding."""
 
     rule: str  # its name, or ``REVOKE``
-    key: str  # the grant, session, request, event or source
+    key: str  # the access key of the grant, session or request, or the source
     deadline: int  # the deadline concerned, or 0 without one
     opens: int  # from when it is wrong; it is reported after that moment
     ends: int  # since when it is no longer wrong, or ``NEVER``
@@ -75,43 +76,45 @@ def grant_candidates(
             yield from _no_approval(grant, period, request, limits, removed)
     # Some tools use one id for request and grant: then the two share one finding, and the first decision counts.
     decisions = grant.decisions
-    if request is not None and grant.request_id == grant.grant_id and request.decisions:
+    if request is not None and grant.request_key == grant.key and request.decisions:
         decisions = tuple(sorted(decisions + request.decisions))
     if decisions:
-        yield from _self_approved(grant.grant_id, grant.person, decisions)
+        yield from _self_approved(grant.key, grant.person, decisions)
 
 
 def request_candidates(request: Request) -> Iterator[Candidate]:
     """Yield every possible finding about a request."""
-    yield from _self_approved(request.request_id, request.person, request.decisions)
+    yield from _self_approved(request.key, request.person, request.decisions)
 
 
 def session_candidates(
-    session: Session, grant: Grant | None, limits: AccessLimits, grant_limits: AccessLimits | None
+    session: Session, limits: AccessLimits, grants: Sequence[tuple[Grant, AccessLimits]]
 ) -> Iterator[Candidate]:
     """Yield every possible finding about a session. However short it was, it needed a grant.
 
-    ``limits`` are those of the session's own resource, ``grant_limits`` those of the grant that it names, if that is
-    known.
+    ``limits`` are those of the session's own resource. ``grants`` are the known grants that it may use, with theirs.
     """
     if session.started == NEVER:
         return
     began = min(session.started, session.ended)  # the end may have arrived first
-    latest = began + _micros((grant_limits or limits).approval_wait_seconds)  # an earlier grant may arrive until then
+    wait = max((own.approval_wait_seconds for _, own in grants), default=limits.approval_wait_seconds)
+    latest = began + _micros(wait)  # an earlier grant may arrive until then
     opens = max(session.started, latest)
-    if not session.grant_id:
+    named = session.access_link and id_of(session.access_link)
+    if not named:
         if limits.sessions_need_grant:
             yield _without_grant(session, opens, {"named": "no grant"})
         return
-    spans = list(_session_spans(grant, grant_limits)) if grant is not None and grant_limits is not None else []
+    spans = [span for grant, own in grants for span in _session_spans(grant, own)]
     covering = [(begin, end, deadline) for begin, end, deadline in spans if begin <= latest and began <= end]
     if not covering:
-        yield _without_grant(session, opens, {"grant": session.grant_id, "known": bool(spans)})
+        yield _without_grant(session, opens, {"grant": named, "known": bool(spans)})
         return
-    _, end, deadline = min(covering)  # a span that begins after this one leaves a gap between the two
+    # Of one grant, a span that begins after this one leaves a gap between the two.
+    _, end, deadline = min(covering) if len(grants) == 1 else max(covering, key=lambda one: one[1])
     if end < NEVER:
-        evidence = {"grant": session.grant_id, "session_started": session.started}
-        yield Candidate("session_outlived_grant", session.session_id, deadline, end, session.ended, evidence)
+        evidence = {"grant": named, "session_started": session.started}
+        yield Candidate("session_outlived_grant", session.key, deadline, end, session.ended, evidence)
 
 
 def _overdue(
@@ -130,18 +133,18 @@ def _overdue(
     if due == NEVER:
         return
     yield Candidate(
-        "overdue", grant.grant_id, period.finding_deadline, due, over, (_lateness_evidence, grant, period, limits, over)
+        "overdue", grant.key, period.finding_deadline, due, over, (_lateness_evidence, grant, period, limits, over)
     )
     # Before the grace is over, only if no other grant can cover the access meanwhile.
     if alone and (limits.revoke == "deadline" or (limits.revoke == "auto" and not period.activation.native)):
         due = max(period.deadline, period.activation.append)
     if limits.revoke != "never":
-        yield Candidate(REVOKE, grant.grant_id, period.finding_deadline, due, over, (_access_evidence, grant))
+        yield Candidate(REVOKE, grant.key, period.finding_deadline, due, over, (_access_evidence, grant))
 
 
 def _without_grant(session: Session, opens: int, evidence: Mapping[str, object]) -> Candidate:
     ends = max(session.ended, opens + 1)
-    return Candidate("used_without_grant", session.session_id, 0, opens, ends, evidence)
+    return Candidate("used_without_grant", session.key, 0, opens, ends, evidence)
 
 
 def _session_spans(grant: Grant, limits: AccessLimits) -> Iterator[tuple[int, int, int]]:
@@ -222,7 +225,7 @@ def _self_approved(
 
 
 def _about(rule: str, grant: Grant, deadline: int, span: tuple[int, int], evidence: Mapping[str, object]) -> Candidate:
-    return Candidate(rule, grant.grant_id, deadline, *span, {**_access_evidence(grant), **evidence})
+    return Candidate(rule, grant.key, deadline, *span, {**_access_evidence(grant), **evidence})
 
 
 def _micros(seconds: float) -> int:

@@ -2,50 +2,131 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from ....schemas.access_key import AccessKey, id_of, parse_access_key
 from ...access import NEVER, Access, Source
-from .facts import Decision, Fact, names_someone
+from .facts import Decision, Fact, is_same_person, names_someone
+from .grants import agreed_decisions
 
 
 @dataclass(slots=True)
 class Request:
-    """The facts of one request. The person is named by the earliest event that names someone."""
+    """The facts of one request. The person is named by the earliest event of its source that names someone."""
 
-    request_id: str
+    key: str
+    """Its access key."""
     person: tuple[str, ...] = ()
-    decisions: tuple[tuple[int, int, Decision], ...] = ()
+    own_decisions: tuple[tuple[int, int, Decision], ...] = ()
     """(index, append time, decision)."""
+    others: tuple[tuple[int, int, Decision, tuple[str, ...]], ...] = ()
+    """Decisions that another system reported, each with the person whose request it decided."""
     last_append: int = 0
 
+    @property
+    def address(self) -> AccessKey:
+        """The parts of its access key."""
+        return parse_access_key(self.key)
+
+    @property
+    def decisions(self) -> tuple[tuple[int, int, Decision], ...]:
+        """Index, append time and decision of each decision that counts: those of other systems for the same person."""
+        if not self.others:
+            return self.own_decisions
+        found = [one[:3] for one in self.others if is_same_person(one[3], self.person)]
+        return tuple(sorted((*self.own_decisions, *found)))
+
     def add(self, fact: Fact) -> None:
-        """Add the next fact."""
+        """Add the next fact of its source."""
         if not names_someone(self.person):
             self.person = fact.person
         self.last_append = max(self.last_append, fact.append)
-        self.decisions += tuple((fact.index, fact.append, one) for one in fact.decisions)
+        self.own_decisions += tuple((fact.index, fact.append, one) for one in fact.decisions)
+
+    def add_other(self, fact: Fact) -> None:
+        """Add the decisions that another system reports."""
+        self.last_append = max(self.last_append, fact.append)
+        self.others += tuple((fact.index, fact.append, one, fact.person) for one in fact.decisions)
+
+    def add_disputed(self, fact: Fact, earlier: Collection[int]) -> None:
+        """Add a fact whose event had other contents before: approvals count only where all contents agree."""
+        self.last_append = max(self.last_append, fact.append)
+        self.own_decisions = agreed_decisions(self.own_decisions, fact, earlier)
+        self.others = tuple(one for one in self.others if one[0] not in earlier or one[2] in fact.decisions)
+
+    def reports(self, indexes: Collection[int]) -> bool:
+        """Whether it has a decision of the facts at some indexes."""
+        return any(one[0] in indexes for one in (*self.own_decisions, *self.others))
+
+    def withdraw(self, indexes: Collection[int]) -> bool:
+        """Forget the decisions of the facts at some indexes. Return whether there was anything."""
+        before = self.own_decisions, self.others
+        self.own_decisions = tuple(one for one in self.own_decisions if one[0] not in indexes)
+        self.others = tuple(one for one in self.others if one[0] not in indexes)
+        return before != (self.own_decisions, self.others)
 
 
 @dataclass(slots=True)
 class Session:
     """The facts of one session; the first event describes it. Times are append times, ``NEVER`` if not reported."""
 
-    session_id: str
+    key: str
+    """Its access key."""
     access: Access | None
     environment: str
     subject_kind: str
     source: Source
-    grant_id: str = ""
-    """The grant that the earliest event names, or empty."""
+    grant_key: str = ""
+    """Access key of the grant that the earliest event names, or empty."""
+    request_key: str = ""
+    """Access key of the request that the earliest event names, or empty."""
     started: int = NEVER
     ended: int = NEVER
     last_append: int = 0
+    ended_index: int = -1
+    """Index of the event that reported the end."""
+
+    @property
+    def session_id(self) -> str:
+        """The id that its source issued."""
+        return id_of(self.key)
+
+    @property
+    def address(self) -> AccessKey:
+        """The parts of its access key."""
+        return parse_access_key(self.key)
+
+    @property
+    def access_link(self) -> str:
+        """Access key of the grant, or else of the request, that gives it access."""
+        return self.grant_key or self.request_key
 
     def add(self, fact: Fact) -> None:
         """Add the next fact."""
         self.last_append = max(self.last_append, fact.append)
-        self.grant_id = self.grant_id or fact.grant_id
+        self.grant_key = self.grant_key or fact.grant_key
+        self.request_key = self.request_key or fact.request_key
         if fact.event_type == "session.started":
             self.started = min(self.started, fact.append)
-        elif fact.event_type == "session.ended":
-            self.ended = min(self.ended, fact.append)
+        elif fact.event_type == "session.ended" and fact.append < self.ended:
+            self.ended, self.ended_index = fact.append, fact.index
+
+    def add_disputed(self, fact: Fact, earlier: Collection[int]) -> None:
+        """Add a fact whose event had other contents before: an end counts only where all contents agree."""
+        if fact.event_type != "session.ended":
+            self.withdraw(earlier)
+            self.add(fact)
+        elif self.ended_index in earlier:
+            self.ended = max(self.ended, fact.append)
+
+    def reports(self, indexes: Collection[int]) -> bool:
+        """Whether the fact at one of some indexes reported its end."""
+        return self.ended_index in indexes
+
+    def withdraw(self, indexes: Collection[int]) -> bool:
+        """Forget the end if the fact at one of some indexes reported it. Return whether it did."""
+        found = self.ended_index in indexes
+        if found:
+            self.ended, self.ended_index = NEVER, -1
+        return found

@@ -6,33 +6,39 @@ their facts the rest would be judged wrongly.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Literal, get_args
 
+from ....schemas.access_key import is_issuer, issuer_of, scope_prefix
 from ...access import NEVER, Access, Source
 from ...policy import AccessLimits, PolicyLookup
 from .facts import Fact
-from .grants import Grant
+from .grants import GIVING, REMOVING, Grant
+from .identities import EventIdentities, Reading
 from .intervals import IntervalUnion
 from .links import Links
 from .sessions import Request, Session
 from .sources import SourceHistory
 
-Kind = Literal["grant", "request", "session", "source", "event"]
+Kind = Literal["grant", "request", "session", "source"]
 Entity = tuple[Kind, str]
-"""Kind and id of something that is judged."""
+"""Kind of something that is judged, and its access key; of a source, its name."""
 FactKey = tuple[int, str, str, str, str]
-"""Index, event type, and the ids of grant, request and session: enough to find the entity of a fact."""
-_TIME_BITS = 64
+"""Index, event type, and the access keys of grant, request and session: enough to find the entity of a fact."""
+FOREIGN = "foreign_claim"
+CONFLICT = "event_conflict"
+_REPORTS = {**dict.fromkeys(REMOVING, "remove"), "grant.extended": "extend"}
+"""What the policy must allow other sources, by event type."""
+MOST_SCOPES = 1000
+"""Issuing sources of a tenant in which the grant of a removal is looked up that names no source."""
 
 
 def entity_of(key: FactKey) -> Entity:
     """Return the entity that a fact is about. The family of the event type decides which of its ids that is."""
-    _, event_type, grant_id, request_id, session_id = key
+    _, event_type, grant_key, request_key, session_key = key
     if event_type.startswith("grant."):
-        return "grant", grant_id
-    return ("session", session_id) if event_type.startswith("session.") else ("request", request_id)
+        return "grant", grant_key
+    return ("session", session_key) if event_type.startswith("session.") else ("request", request_key)
 
 
 class AccessState:
@@ -44,12 +50,7 @@ class AccessState:
         self.requests: dict[str, Request] = {}
         self.sessions: dict[str, Session] = {}
         self.sources: dict[Source, SourceHistory] = {}
-        self.conflicts: dict[str, dict[int, int]] = {}
-        """By event id: each content, and the append time of its first event."""
-        self.accepted: dict[str, int] = {}
-        """By event id: the entry that a person has accepted, of several with different contents."""
-        self._conflicting: dict[int, str] = {}
-        """Index and id of events whose id had another content before: a person may accept one of them."""
+        self.events = EventIdentities()
         self.changed: dict[Kind, dict[str, None]] = {kind: {} for kind in get_args(Kind)}
         """Entities to judge, by kind and in order of arrival."""
         self.size = 0
@@ -57,45 +58,62 @@ class AccessState:
         self._source_by_key: dict[str, Source] = {}
         self._grants_of_access = Links[Access]()
         self._grants_of_request = Links[str]()
-        """Without grants that have the same id as their request."""
-        self._sessions_of_grant = Links[str]()
+        """Without grants that have the same key as their request."""
+        self._sessions_of_link = Links[str]()
+        """By the grant that a session names, or else the request."""
+        self._scopes: dict[str, set[str]] = {}
+        """By tenant: the beginnings of the keys of activated grants."""
         self._coverage: dict[Access, IntervalUnion] = {}
         self._waiting: dict[Access, set[str]] = {}
         """Grants whose finding waits until another grant of the same access ends."""
-        self._contents: dict[int, int] = {}
-        """By event id: content and append time of its first event, packed, because there is one for every event."""
+        self._unlocated: set[int] = set()
+        """Indexes of facts that are in conflict with facts about other entities."""
+        self._searched_at = -NEVER
+        """Index of the fact at which they were last searched: a search takes as long as there are entities."""
 
     def add(self, fact: Fact) -> None:
         """Add the next fact of the log; one that was added before changes nothing."""
         if fact.index < self.size:
             return
-        self.restore(fact)
+        rule = self.restore(fact)
         limits = self._lookup.source_limits(fact.source)
         history = self.sources.get(fact.source)
         if history is None:
             history = self.sources[fact.source] = SourceHistory.of(fact.source, limits)
             self._source_by_key[str(fact.source)] = fact.source
         history.add(fact, limits)
+        if rule is not None:
+            history.count(rule, fact)
         self.mark("source", str(fact.source))
 
-    def restore(self, fact: Fact) -> None:
-        """Add a fact from a snapshot, whose source histories already include it."""
+    def restore(self, fact: Fact) -> str | None:
+        """Add a fact from a snapshot, whose source histories already include it.
+
+        Return the rule that its source broke by sending it.
+        """
         self.size = fact.index + 1
-        if not self._counts(fact):
-            return
+        reading = self.events.add(fact)
+        if reading.status in ("repeated", "rejected"):
+            return None
+        if reading.status == "accepted":
+            self._withdraw(reading.earlier)
+            reading = Reading("first")
+        elif reading.status == "conflicting" and not self._has_reports(fact, reading.earlier):
+            self._unlocated.update(reading.earlier)
         family = fact.event_type.partition(".")[0]
+        broken = None
         if family == "grant" and fact.grant_id:
-            self._add_to_grant(fact)
+            broken = self._add_to_grant(fact, reading)
         elif family == "request" and fact.request_id:
-            self.requests.setdefault(fact.request_id, Request(fact.request_id)).add(fact)
-            self.mark("request", fact.request_id)
+            broken = self._add_to_request(fact, reading)
         elif family == "session" and fact.session_id:
-            self._add_to_session(fact)
+            broken = self._add_to_session(fact, reading)
         if fact.request_id:
-            for grant_id in self._grants_of_request.of(fact.request_id):
-                self.mark("grant", grant_id)
-            if fact.request_id in self.grants:
-                self.mark("grant", fact.request_id)
+            self._mark_grants_of(fact.request_key)
+        if self._unlocated and fact.index - self._searched_at >= len(self.grants) // 10:
+            self._doubt_unlocated(fact.index)
+        # Counted once per event, however many contents it has.
+        return CONFLICT if len(reading.earlier) == 1 else broken
 
     def restore_sources(self, size: int, histories: Iterable[dict[str, Any]]) -> None:
         """Continue after a snapshot of so many entries, all facts of which were restored."""
@@ -125,7 +143,7 @@ class AccessState:
 
     def is_alone(self, grant: Grant) -> bool:
         """Whether no other grant of the same access is known."""
-        return self._grants_of_access.is_only(grant.access, grant.grant_id)
+        return self._grants_of_access.is_only(grant.access, grant.key)
 
     def covered_until(self, grant: Grant, time: int) -> int:
         """Return until when all grants of the same access cover it without a break, from a time on."""
@@ -139,36 +157,143 @@ class AccessState:
             coverage = self._coverage[grant.access] = IntervalUnion(0, (span for span in spans if span[0] < span[1]))
         until = coverage.end_of(time)
         if until > time:
-            self._waiting.setdefault(grant.access, set()).add(grant.grant_id)
+            self._waiting.setdefault(grant.access, set()).add(grant.key)
         return until
 
-    def _add_to_grant(self, fact: Fact) -> None:
-        grant = self.grants.get(fact.grant_id)
-        if grant is None:
-            grant = self.grants[fact.grant_id] = Grant.of(fact)
-        access = grant.access
-        grant.add(fact)
-        if grant.access != access:  # this is the first event that names a subject
-            self._grants_of_access.discard(access, grant.grant_id)
-            self._access_changed(access)
-        self._grants_of_access.add(grant.access, grant.grant_id)
-        self._access_changed(grant.access)
-        if grant.request_id and grant.request_id != grant.grant_id:
-            self._grants_of_request.add(grant.request_id, grant.grant_id)
-        self.mark("grant", grant.grant_id)
-        for session_id in self._sessions_of_grant.of(grant.grant_id):
-            self.mark("session", session_id)
+    def grants_of(self, session: Session) -> list[Grant]:
+        """Return the known grants that a session may use: the one that it names, or else those of its request."""
+        link = session.access_link
+        keys = [link] if session.grant_key else [link, *self._grants_of_request.of(link)]
+        return [self.grants[key] for key in keys if key in self.grants]
 
-    def _add_to_session(self, fact: Fact) -> None:
-        session = self.sessions.get(fact.session_id)
+    def _mark_grants_of(self, request_key: str) -> None:
+        for key in self._grants_of_request.of(request_key):
+            self.mark("grant", key)
+        if request_key in self.grants:
+            self.mark("grant", request_key)
+
+    def _add_to_grant(self, fact: Fact, reading: Reading) -> str | None:
+        """Add a fact about a grant, if its source may report it. Return the rule that was broken."""
+        key, issuer = fact.grant_key, issuer_of(fact.source, fact.grant_source)
+        grant = self.grants.get(key)
+        broken = None
+        if is_issuer(fact.source, issuer):
+            if grant is None:
+                grant = self.grants[key] = Grant.of(fact)
+            access = grant.access
+            grant.describe(fact)
+            if grant.access != access:  # this is the first event that names a subject
+                self._grants_of_access.discard(access, key)
+                self._access_changed(access)
+            if fact.event_type == "grant.activated":
+                scopes = self._scopes.setdefault(fact.tenant, set())
+                if len(scopes) < MOST_SCOPES:
+                    scopes.add(scope_prefix(fact.tenant, *issuer))
+            elif not grant.activations and self._is_issued_elsewhere(fact):
+                broken = FOREIGN
+        else:
+            if _REPORTS.get(fact.event_type) not in self._lookup.reports(fact.source, issuer):
+                return FOREIGN
+            if grant is None or not grant.activations:  # nothing to remove yet
+                return None
+            if fact.access != grant.access:
+                return FOREIGN
+        if reading.status == "conflicting":
+            grant.add_disputed(fact, reading.earlier)
+            self.events.dispute(fact.index, key)
+        else:
+            grant.add(fact)
+        self._grant_changed(grant)
+        return broken
+
+    def _is_issued_elsewhere(self, fact: Fact) -> bool:
+        """Whether a removal or extension of a grant that its source never gave has the id of another source's grant."""
+        if fact.event_type not in REMOVING and fact.event_type not in GIVING:
+            return False
+        found = (self.grants.get(scope + fact.grant_id) for scope in self._scopes.get(fact.tenant, ()))
+        return any(one is not None and one.activations and one.key != fact.grant_key for one in found)
+
+    def _grant_changed(self, grant: Grant) -> None:
+        """Have a grant judged, with everything that depends on it."""
+        self._grants_of_access.add(grant.access, grant.key)
+        self._access_changed(grant.access)
+        if grant.request_key and grant.request_key != grant.key:
+            self._grants_of_request.add(grant.request_key, grant.key)
+        self.mark("grant", grant.key)
+        for link in (grant.key, grant.request_key):
+            for session_key in self._sessions_of_link.of(link):
+                self.mark("session", session_key)
+
+    def _add_to_request(self, fact: Fact, reading: Reading) -> str | None:
+        key, issuer = fact.request_key, issuer_of(fact.source, fact.request_source)
+        own = is_issuer(fact.source, issuer)
+        if not own and "approve" not in self._lookup.reports(fact.source, issuer):
+            return FOREIGN
+        request = self.requests.setdefault(key, Request(key))
+        if reading.status == "conflicting":
+            request.add_disputed(fact, reading.earlier)
+        elif own:
+            request.add(fact)
+        else:
+            request.add_other(fact)
+        self.mark("request", key)
+        return None
+
+    def _add_to_session(self, fact: Fact, reading: Reading) -> str | None:
+        if not is_issuer(fact.source, issuer_of(fact.source, fact.session_source)):
+            return FOREIGN
+        key = fact.session_key
+        session = self.sessions.get(key)
         if session is None:
-            session = self.sessions[fact.session_id] = Session(
-                fact.session_id, fact.access, fact.environment, fact.subject_kind, fact.source
-            )
-        session.add(fact)
-        if session.grant_id:
-            self._sessions_of_grant.add(session.grant_id, fact.session_id)
-        self.mark("session", fact.session_id)
+            session = self.sessions[key] = Session(key, fact.access, fact.environment, fact.subject_kind, fact.source)
+        link = session.access_link
+        if reading.status == "conflicting":
+            session.add_disputed(fact, reading.earlier)
+        else:
+            session.add(fact)
+        if session.access_link != link:
+            self._sessions_of_link.discard(link, key)
+            self._sessions_of_link.add(session.access_link, key)
+        self.mark("session", key)
+        return None
+
+    def _has_reports(self, fact: Fact, indexes: Collection[int]) -> bool:
+        """Whether the entity of a fact has anything from the facts at some indexes."""
+        key = (fact.index, fact.event_type, fact.grant_key, fact.request_key, fact.session_key)
+        entity = self._entity(*entity_of(key))
+        return entity is not None and entity.reports(indexes)
+
+    def _entity(self, kind: Kind, key: str) -> Grant | Request | Session | None:
+        if kind == "grant":
+            return self.grants.get(key)
+        return self.sessions.get(key) if kind == "session" else self.requests.get(key)
+
+    def _doubt_unlocated(self, index: int) -> None:
+        """Forget removals, approvals and ends that another content of their event, about another entity, disputes."""
+        indexes, self._unlocated, self._searched_at = self._unlocated, set(), index
+        for grant in self.grants.values():
+            if grant.reports(indexes):
+                for one in indexes:
+                    self.events.dispute(one, grant.key)
+                grant.doubt(indexes)
+                self._grant_changed(grant)
+        self._withdraw_decisions(indexes)
+
+    def _withdraw_decisions(self, indexes: Collection[int]) -> None:
+        for request in self.requests.values():
+            if request.withdraw(indexes):
+                self.mark("request", request.key)
+                self._mark_grants_of(request.key)
+        for session in self.sessions.values():
+            if session.withdraw(indexes):
+                self.mark("session", session.key)
+
+    def _withdraw(self, indexes: Collection[int]) -> None:
+        """Forget what the facts at some indexes reported, of any entity: a person accepted another content."""
+        for grant in self.grants.values():
+            if grant.withdraw(indexes):
+                self._grant_changed(grant)
+        self._withdraw_decisions(indexes)
 
     def _access_changed(self, access: Access) -> None:
         """Discard the coverage of an access; judge the grants again that waited for another one."""
@@ -176,27 +301,9 @@ class AccessState:
         for grant_id in self._waiting.pop(access, ()):
             self.mark("grant", grant_id)
 
-    def _counts(self, fact: Fact) -> bool:
-        """Whether a fact is the first with its event id, or the one that a person accepted.
-
-        Another content under the same id is a conflict.
-        """
-        event = int.from_bytes(hashlib.blake2b(fact.event_id.encode(), digest_size=16).digest(), "big")
-        content = int.from_bytes(fact.content, "big")
-        known = self._contents.get(event)
-        if known is None:
-            self._contents[event] = (content << _TIME_BITS) + fact.append
-        elif known >> _TIME_BITS != content or fact.event_id in self.conflicts:
-            self._conflicting[fact.index] = fact.event_id
-            contents = self.conflicts.setdefault(fact.event_id, {known >> _TIME_BITS: _append_time(known)})
-            contents.setdefault(content, fact.append)
-            self.mark("event", fact.event_id)
-        accepted = self.accepted.get(fact.event_id)
-        return known is None if accepted is None else fact.entry == accepted
-
     def keeps(self, key: FactKey) -> bool:
         """Whether anything here still uses a fact."""
-        if key[0] in self._conflicting:
+        if self.events.is_conflicting(key[0]):
             return True
         kind, name = entity_of(key)
         if kind == "grant":
@@ -211,38 +318,32 @@ class AccessState:
         a forgotten entity starts a new one.
         """
         for session in list(self.sessions.values()):
-            if not self._is_over(session, before) or is_needed(("session", session.session_id)):
+            if not self._is_over(session, before) or is_needed(("session", session.key)):
                 yield None
                 continue
-            del self.sessions[session.session_id]
-            self._sessions_of_grant.discard(session.grant_id, session.session_id)
-            yield "session", session.session_id
+            del self.sessions[session.key]
+            self._sessions_of_link.discard(session.access_link, session.key)
+            yield "session", session.key
         for access in list(self._grants_of_access):
             for grant in self._removable(access, before, is_needed):
                 self._forget_grant(grant)
-                yield "grant", grant.grant_id
+                yield "grant", grant.key
             yield None
-        for name, request in list(self.requests.items()):
-            used = name in self.grants or name in self._grants_of_request
-            if used or request.last_append >= before or is_needed(("request", name)):
+        for key, request in list(self.requests.items()):
+            used = key in self.grants or key in self._grants_of_request
+            if used or request.last_append >= before or is_needed(("request", key)):
                 yield None
                 continue
-            del self.requests[name]
-            yield "request", name
-        for event, packed in list(self._contents.items()):
-            if _append_time(packed) < before:
-                self._contents.pop(event, None)
+            del self.requests[key]
+            yield "request", key
+        for _ in self.events.forget(before, self.grants.__contains__):
             yield None
         for source in self.sources.values():
             source.forget(before)
-        for event_id, contents in list(self.conflicts.items()):
-            if max(contents.values()) < before and not is_needed(("event", event_id)):
-                del self.conflicts[event_id]
-        self._conflicting = {index: name for index, name in self._conflicting.items() if name in self.conflicts}
 
     def _is_over(self, session: Session, before: int) -> bool:
         # Without a reported end it lasts as long as its grant is known; without a start it needs no judgement.
-        over = session.ended < before or session.started == NEVER or session.grant_id not in self.grants
+        over = session.ended < before or session.started == NEVER or not self.grants_of(session)
         return over and session.last_append < before
 
     def _removable(self, access: Access, before: int, is_needed: Callable[[Entity], bool]) -> list[Grant]:
@@ -253,7 +354,8 @@ class AccessState:
             grant = self.grants[name]
             begin = grant.activations[0].append if grant.activations else NEVER
             end = grant.removed(self.limits_of(grant))
-            old = end < before and grant.last_append < before and name not in self._sessions_of_grant
+            used = name in self._sessions_of_link or grant.request_key in self._sessions_of_link
+            old = end < before and grant.last_append < before and not used
             if old and not is_needed(("grant", name)):
                 over.append((end, begin, grant))
             else:
@@ -267,14 +369,10 @@ class AccessState:
         return removable
 
     def _forget_grant(self, grant: Grant) -> None:
-        del self.grants[grant.grant_id]
-        self._grants_of_access.discard(grant.access, grant.grant_id)
+        del self.grants[grant.key]
+        self._grants_of_access.discard(grant.access, grant.key)
         self._coverage.pop(grant.access, None)
         if grant.access not in self._grants_of_access:
             self._waiting.pop(grant.access, None)
-        if grant.request_id:
-            self._grants_of_request.discard(grant.request_id, grant.grant_id)
-
-
-def _append_time(packed: int) -> int:
-    return packed & ((1 << _TIME_BITS) - 1)
+        if grant.request_key:
+            self._grants_of_request.discard(grant.request_key, grant.key)

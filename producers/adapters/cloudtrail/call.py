@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ....schemas.event import Event, Resource, Source
+from ....schemas.event import Event, IssuingSource, Resource, Source
 from ...json_fields import Fields
 from ..values import UNKNOWN, ip_address_in, synthesized
 from .identity import Identity, is_service_linked, read_identity
 
 _REFUSALS = ("accessdenied", "unauthorized", "notauthorized", "forbidden", "authfailure", "invalidclienttokenid")
+ANY_ACCOUNT = IssuingSource("cloudtrail", "")
+"""The source that issued an access key: it is valid, and appears in the trails, of other accounts too."""
 _EXPIRED = ("expiredtoken", "expiredcredentials", "requestexpired")
 
 
@@ -90,4 +92,5 @@ class Call:
     def credential_ids(self, session: str | None = None) -> dict[str, Any]:
         """Return the ids of the caller's credentials and the session."""
         who = self.identity
-        return {"grant_id": who.grant_id, "grant_id_kind": who.grant_id_kind, "session_id": session or self.session_id}
+        ids = {"grant_id": who.grant_id, "grant_id_kind": who.grant_id_kind, "session_id": session or self.session_id}
+        return {**ids, "grant_source": ANY_ACCOUNT} if who.grant_id else ids

@@ -11,7 +11,7 @@ from ....schemas.rules import EARLIEST_YEAR, LATEST_YEAR
 from ...json_fields import Fields
 from ..contract import Mapped
 from ..values import UNKNOWN, grant_ids, time_after
-from .call import Call
+from .call import ANY_ACCOUNT, Call
 from .identity import grant_of, session_of
 
 ISSUING = (
@@ -47,8 +47,9 @@ def _issued(call: Call) -> Event:
     until, source = _end(call, credentials)
     session = session_of(None, principal, call.occurred_at)
     return _credentials(
-        call, "grant.activated", **ids, session_id=session, expires_at=until, expiry_source=source, outcome="success"
-    )
+        call, "grant.activated", **ids, grant_source=ANY_ACCOUNT, session_id=session, expires_at=until,
+        expiry_source=source, outcome="success",
+    )  # fmt: skip
 
 
 def _refused(call: Call) -> Event:
