@@ -98,12 +98,12 @@ def _empty(column: Column) -> str:
     """Return the SQL of the value that stands for nothing in a decoded column."""
     if pa.types.is_timestamp(column.type) and not column.nullable:
         return "fromUnixTimestamp64Micro(0, 'UTC')"
+    if pa.types.is_boolean(column.type) and not column.nullable:
+        return "false"
     if pa.types.is_timestamp(column.type) or pa.types.is_integer(column.type) or pa.types.is_boolean(column.type):
         return "NULL"
     if pa.types.is_list(column.type):
         return "[]"
-    if pa.types.is_boolean(column.type) and not column.nullable:
-        return "false"
     return "toFixedString('', 32)" if pa.types.is_fixed_size_binary(column.type) else "''"
 
 
