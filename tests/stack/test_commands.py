@@ -218,6 +218,7 @@ def test_a_store_that_is_behind_is_noted_and_hides_no_decision(pipeline: Pipelin
     status = pipeline.run("status", "-o", "json")
     assert json.loads(status.stdout)["store_behind"]["seconds"] > 10 and "The store is " in status.stderr
     pipeline.start("store")
+    wait_until_stored(pipeline)  # a command would open the folder before the store does
     wait_for(lambda: pipeline.run("findings").stdout == "No open findings.\n", "the finding is closed")
     caught_up = wait_for(lambda: "every sealed entry" in pipeline.run("status").stdout, "the store has everything")
     assert caught_up
