@@ -112,6 +112,9 @@ class _Writer:
 
     def _union(self, branches: list[Any], pad: str, depth: int) -> list[str]:
         lines = _read(pad)
+        if len(branches) == 2 and branches[0] == "null":
+            inside = self.body(branches[1], pad + " ", depth + 1)
+            return [*lines, f"{pad}if n:", f"{pad} if n != 2: raise Invalid", *inside]
         for number, branch in enumerate(branches):
             inside = self.body(branch, pad + " ", depth + 1)
             lines += [f"{pad}{'elif' if number else 'if'} n == {2 * number}:", *(inside or [f"{pad} pass"])]
