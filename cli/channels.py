@@ -14,7 +14,7 @@ from ..runtime.settings import Settings
 from ..sinks.alerts.outbox import Outbox
 from ..sinks.alerts.status import read_status
 from .errors import exit_code, fail, suggestion
-from .output import Column, Format, Output, print_table, shortened, span, text_column
+from .output import Column, Format, Output, echo, print_table, shortened, span, text_column
 
 _SHOWN_FAILURES = 5
 
@@ -44,7 +44,7 @@ def enable(
         fail(f"there is no channel {channel}; there are {', '.join(known) or 'none'}{suggestion(channel, known)}")
     with exit_code(EXIT_USAGE), closing(Outbox(settings.alert_outbox_path, [])) as outbox:
         enabled = outbox.enable(channel, time.time())
-    typer.echo(f"{channel} is enabled" if enabled else f"{channel} was not disabled")
+    echo(f"{channel} is enabled" if enabled else f"{channel} was not disabled")
 
 
 def _status(settings: Settings) -> dict[str, Any]:

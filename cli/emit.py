@@ -20,7 +20,7 @@ from ..runtime.settings import Settings
 from ..schemas.event import ACCESS_TYPES, Event
 from ..schemas.rules import InvalidEventError
 from .errors import fail
-from .output import Output
+from .output import Output, echo
 from .sending import SOME_REFUSED, open_client, sending_errors
 
 _Record = tuple[Location, bytes | Fields | None, str]
@@ -189,7 +189,7 @@ class _Result:
         by_flags = place.file == "flags"
         where = "" if by_flags else f"line {place.line}: "
         name = flag_of(error.field) if by_flags and error.field else error.field
-        typer.echo(f"refused: {where}{f'{name}: ' if name else ''}{error.problem}", err=True)
+        echo(f"refused: {where}{f'{name}: ' if name else ''}{error.problem}", err=True)
 
 
 def flag_of(field: str) -> str:

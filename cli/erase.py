@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from ..base.errors import EXIT_USAGE
+from ..base.text import printable
 from ..ledger.entry import split_entry_name
 from ..runtime.operator_events import erase_payload
 from ..runtime.settings import Settings
 from ..runtime.store_access import ask_store
 from ..schemas.event import NEVER_ERASED
 from .errors import exit_code, fail
-from .output import printable
 from .person import PersonOption, person, required
 
 _ENTRY = """

@@ -11,11 +11,12 @@ from typing import IO, NoReturn
 import typer
 
 from ..base.errors import EXIT_USAGE, GrantledgerError
+from ..base.text import printable_lines
 
 
 def fail(message: str, code: int = EXIT_USAGE) -> NoReturn:
-    """Print an error and exit."""
-    typer.echo(f"grantledger: {message}", err=True)
+    """Print an error and exit. It may quote text from the ledger."""
+    typer.echo(f"grantledger: {printable_lines(message)}", err=True)
     raise typer.Exit(code)
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..base.errors import EXIT_USAGE
+from ..base.text import printable
 from ..runtime.event_schemas import schema_catalog
 from ..runtime.operator_events import settle_finding
 from ..runtime.settings import Settings
@@ -19,7 +20,7 @@ from ..schemas.finding_rules import FINDING_RULES, SEVERITIES
 from .errors import exit_code, fail, suggestion
 from .grants import access_of
 from .lag_note import noting_lag
-from .output import Column, Output, Row, print_fields, print_table, printable, shortened, text_column
+from .output import Column, Output, Row, echo, print_fields, print_table, shortened, text_column
 from .person import PersonOption, person, required
 
 _STYLES = {"critical": "red", "warning": "yellow"}
@@ -129,7 +130,7 @@ def acknowledge(
     who = person(name)
     cluster, deployment = settings.cluster(), settings.require_deployment()
     settle_finding(cluster, deployment, row, "acknowledged", person=who, reason=reason)
-    typer.echo(f"acknowledged {row['id']} ({row['rule']}) as {who}{_SOON}")
+    echo(f"acknowledged {row['id']} ({row['rule']}) as {who}{_SOON}")
 
 
 def close(
@@ -161,7 +162,7 @@ def close(
     who = person(name)
     cluster, deployment = settings.cluster(), settings.require_deployment()
     settle_finding(cluster, deployment, row, "closed", person=who, reason=reason, accept_index=accept)
-    typer.echo(f"closed {row['id']} ({row['rule']}) as {who}{_SOON}")
+    echo(f"closed {row['id']} ({row['rule']}) as {who}{_SOON}")
 
 
 def _check_unstored(settings: Settings, row: Row, start: int) -> None:

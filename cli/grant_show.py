@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from ..base.errors import EXIT_USAGE
+from ..base.text import printable
 from ..runtime.settings import Settings
 from ..runtime.store_access import Ask, ask_store
 from .errors import exit_code, fail
 from .grant_history import read_history
 from .grant_timeline import print_history
 from .lag_note import noting_lag
-from .output import Output, printable, shortened
+from .output import Output, shortened
 from .shrinking import ELLIPSIS
 
 UNKNOWN = 1

@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..base.text import printable
 from ..schemas.finding_rules import FINDING_RULES
 from .grant_history import History, Session
 from .grants import PAST_END, access_of, lateness, until
-from .output import Output, Row, print_fields, printable, shortened
+from .output import Output, Row, print_fields, shortened
 
 _LONGEST_COMMAND = 60
 _NO_FINDING = {

@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.text import Text
 
 from ..base.errors import EXIT_USAGE
+from ..base.text import printable
 from ..runtime.settings import Settings
 from ..runtime.store_access import ask_store
 from .errors import exit_code, fail
 from .lag_note import noting_lag
-from .output import Column, Format, Output, Row, print_table, printable, span, text_column
+from .output import Column, Format, Output, Row, print_table, span, text_column
 from .shrinking import print_shrunk, width_of_table
 
 PAST_END = "past its end"

@@ -19,7 +19,7 @@ from ..producers.importer import Importer, Report
 from ..producers.input_files import STANDARD_INPUT, InputFile
 from ..runtime.settings import Settings
 from .errors import fail, open_to_write
-from .output import Column, Output, print_table, text_column
+from .output import Column, Output, echo, print_table, text_column
 from .sending import SOME_REFUSED, open_client, plain
 
 
@@ -104,9 +104,9 @@ def _print(report: Report, client: Client | None, problem: str | None, output: O
         whose, command = f"those of {tool}", f"import {tool} {path}"
         if tool == EVENT:
             whose, command = "events of our own", "emit --stdin" + (f" < {path}" if path != "-" else "")
-        typer.echo(f"failed: {file}: {records} like {whose}: use `grantledger {command}`", err=True)
+        echo(f"failed: {file}: {records} like {whose}: use `grantledger {command}`", err=True)
     for failure in report.failures:
-        typer.echo(f"failed: {failure.location}: {failure.problem}", err=True)
+        echo(f"failed: {failure.location}: {failure.problem}", err=True)
     more = report.failed - len(report.failures) - report.of_other_tools.total()
     if more:
-        typer.echo(f"failed: and {more:,} more; see --rejects", err=True)
+        echo(f"failed: and {more:,} more; see --rejects", err=True)

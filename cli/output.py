@@ -1,6 +1,7 @@
 """The output of commands: lists and records as a table, JSON, CSV or YAML, in one time zone.
 
-Senders choose the text in the ledger, so tables escape it with `printable`: it must not control the terminal.
+Senders choose the text in the ledger, so everything for people is escaped with `printable`: it must not control the
+terminal. Programs get the text unchanged, in CSV too: a spreadsheet must import the columns as text.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..base.errors import UsageError
+from ..base.text import printable, printable_lines
 
 WIDE = 180
 """Width of a table, in columns, where the output is not a terminal."""
@@ -64,7 +66,7 @@ class Column:
     """A column of a table.
 
     Attributes:
-        cell: makes the text of a cell from its row. The text must be printable already.
+        cell: makes the text of a cell from its row. The table escapes it.
         style: makes the style of a cell from its row.
         whole: keep the cell on one line where the terminal is wide enough.
         shrinks: where the cell is cut on a narrow terminal (:mod:`.shrinking`); empty: it is never cut.
@@ -77,10 +79,14 @@ class Column:
     right: bool = False
     shrinks: Literal["", "middle", "end"] = ""
 
+    def shown(self, row: Row) -> str:
+        """Return the text of a cell, escaped."""
+        return printable(self.cell(row))
+
 
 def text_column(title: str, name: str, *, shrinks: Literal["", "middle", "end"] = "") -> Column:
     """Return a column with the text of one field."""
-    return Column(title, lambda row: "" if row[name] is None else printable(str(row[name])), shrinks=shrinks)
+    return Column(title, lambda row: "" if row[name] is None else str(row[name]), shrinks=shrinks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +153,7 @@ class Output:
     def note(self, text: str) -> None:
         """Print a note for people to standard error, so that it does not mix with the data."""
         if not self.quiet:
-            typer.echo(text, err=True)
+            echo(text, err=True)
 
     def data(self, value: Any, fields: Sequence[str] = ()) -> None:
         """Print a value as JSON or YAML, or a list of rows as CSV. ``fields`` is the header of a CSV without rows."""
@@ -185,6 +191,11 @@ class Output:
         return json.dumps(value, indent=indent, default=text)
 
 
+def echo(text: str, *, err: bool = False) -> None:
+    """Print text for people, which may quote the ledger or the file of another."""
+    typer.echo(printable_lines(text), err=err)
+
+
 def print_table(console: Console, rows: Sequence[Row], columns: Sequence[Column]) -> None:
     """Print a table. Long cells are folded, never cut."""
     table = Table(caption_justify="left")
@@ -193,7 +204,7 @@ def print_table(console: Console, rows: Sequence[Row], columns: Sequence[Column]
         justify: Any = "right" if column.right else "left"
         table.add_column(column.title, overflow="fold", no_wrap=no_wrap, justify=justify)
     for row in rows:
-        table.add_row(*(Text(column.cell(row), style=column.style(row)) for column in columns))
+        table.add_row(*(Text(column.shown(row), style=column.style(row)) for column in columns))
     console.print(table)
 
 
@@ -201,16 +212,7 @@ def print_fields(console: Console, fields: Mapping[str, str]) -> None:
     """Print one line for each field that has a value."""
     for name, text in fields.items():
         if text:
-            console.print(Text(f"  {name:<9}{text}"), soft_wrap=True)
-
-
-def printable(text: str) -> str:
-    r"""Return a text with every unprintable character escaped: ESC as ``\x1b``.
-
-    Control characters, line ends, direction marks and invisible characters could move the cursor, or hide or disguise a
-    part of the output.
-    """
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+            console.print(Text(f"  {name:<9}{printable(text)}"), soft_wrap=True)
 
 
 def shortened(text: str, length: int) -> str:

@@ -10,6 +10,7 @@ import typer
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from ..base.errors import EXIT_USAGE
+from ..base.text import printable
 from ..runtime.settings import Settings
 from ..runtime.store_access import clickhouse_message, open_store
 from .errors import exit_code, fail
@@ -18,6 +19,7 @@ from .output import Format, FormatOption, Output
 
 REFUSED = 1
 _FORMATS = {Format.table: "PrettyCompact", Format.wide: "PrettyCompact", Format.csv: "CSVWithNames"}
+"""ClickHouse draws tables around line ends in a cell, so that a cell cannot make a row of its own."""
 
 
 def command(
@@ -44,8 +46,17 @@ def command(
             answer = client.raw_query(text, fmt=native or "JSONEachRow")
         except ClickHouseError as error:
             fail(clickhouse_message(error), REFUSED)
-    if native:
+    if native and (sys.stdout.isatty() or not (native_format or output_format is Format.csv)):
+        print_for_people(answer)
+    elif native:  # a program gets the bytes unchanged
         sys.stdout.buffer.write(answer)
         sys.stdout.buffer.flush()
     else:
         Output(output_format).data([json.loads(line) for line in answer.splitlines()])
+
+
+def print_for_people(answer: bytes) -> None:
+    """Print an answer of ClickHouse, which contains the text of senders as it is: line ends and tabs stay."""
+    lines = answer.decode("utf-8", "replace").removesuffix("\n").split("\n")
+    for line in lines if answer else []:
+        typer.echo("\t".join(map(printable, line.split("\t"))))

@@ -35,7 +35,7 @@ def print_shrunk(console: Console, rows: Sequence[Row], columns: Sequence[Column
     for column in columns:
         table.add_column(column.title, no_wrap=True)
     for row in rows:
-        cells = [_cut(column, column.cell(row), width) for column, width in zip(columns, widths, strict=True)]
+        cells = [_cut(column, column.shown(row), width) for column, width in zip(columns, widths, strict=True)]
         table.add_row(*(Text(cell, style=column.style(row)) for cell, column in zip(cells, columns, strict=True)))
     console.print(table)
     return True
@@ -58,4 +58,4 @@ def shrunk(text: str, width: int) -> str:
 
 
 def _widths(rows: Sequence[Row], columns: Sequence[Column]) -> list[int]:
-    return [max(cell_len(column.title), *(cell_len(column.cell(row)) for row in rows)) for column in columns]
+    return [max(cell_len(column.title), *(cell_len(column.shown(row)) for row in rows)) for column in columns]

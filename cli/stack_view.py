@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ..base.text import printable
 from ..console.address import read_address
 from ..runtime.children import ChildSpec
 from ..runtime.process import StartInterruptedError, StopRequest
@@ -93,7 +94,7 @@ class TroubleLog:
         self._known = now
 
     def _print(self, text: str, style: str) -> None:
-        self._console.print(Text(f"{datetime.now(UTC):%H:%M:%S} {text}", style=style), soft_wrap=True)
+        self._console.print(Text(f"{datetime.now(UTC):%H:%M:%S} {printable(text)}", style=style), soft_wrap=True)
 
 
 def _wait_until_ready(stack: Stack, troubles: TroubleLog, stop: threading.Event) -> None:
@@ -189,6 +190,6 @@ def status_table(status: Status) -> Group:
         _count(status.lag),
         Text(_findings(status), style="red" if critical else ""),
     )
-    lines = [Text(trouble, style="red") for trouble in status.troubles]
-    lines += [Text(f"warning: {warning}", style="yellow") for warning in status.warnings]
+    lines = [Text(printable(trouble), style="red") for trouble in status.troubles]
+    lines += [Text(printable(f"warning: {warning}"), style="yellow") for warning in status.warnings]
     return Group(table, *lines)

@@ -8,12 +8,13 @@ import typer
 from rich.console import Console
 
 from ..base.errors import EXIT_DEPENDENCY
+from ..base.text import printable
 from ..runtime.open_findings import count_open_findings
 from ..runtime.settings import Settings
 from ..runtime.status import processes_here, read_status
 from ..runtime.store_lag import NOTED_SECONDS, StoreLagReading
 from .errors import fail
-from .output import Column, Output, print_table, printable, text_column
+from .output import Column, Output, echo, print_table, text_column
 from .stack_view import status_table
 
 
@@ -33,7 +34,7 @@ def command(settings: Settings, output: Output) -> None:
     lag = reading.result()
     if output.quiet:
         for trouble in status.troubles:
-            typer.echo(trouble)
+            echo(trouble)
     else:
         columns = [
             text_column("process", "name"),

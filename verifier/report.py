@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..base.text import printable
 from .steps import STEPS, Problem, Step
 
 EXIT_SOUND = 0
@@ -112,7 +113,7 @@ class Report:
         Names may come from an attacker: control characters, which could overwrite lines of a terminal, are escaped.
         """
         for line in self._lines():
-            yield "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+            yield printable(line)
 
     def _lines(self) -> Iterator[str]:
         rate = f", {self.entries / self.seconds:,.0f} entries/s" if self.entries >= 10_000 else ""

@@ -20,9 +20,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from grantledger.base.text import printable
 from grantledger.cli.findings import _FIELDS as _FINDING_FIELDS
 from grantledger.cli.grants import _FIELDS
-from grantledger.cli.output import moment, printable, shortened, span
+from grantledger.cli.output import moment, shortened, span
 from grantledger.cli.shrinking import shrunk
 from grantledger.console.address import read_address
 from grantledger.runtime.open_findings import OpenFindings
