@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..base.errors import UsageError
+from ..base.text import printable
 from ..processors.anchor_epochs import AnchorEpochPlan
 from ..runtime.keys import load_signer
 from ..runtime.reopening import PartitionCountPlan, Plan, Reopening, name_of, open_epochs, select
@@ -18,7 +19,7 @@ from ..runtime.store_access import ask_store
 from ..schemas.finding_rules import RUNBOOKS
 from ..sinks.clickhouse import StoreUnavailableError
 from .errors import fail
-from .output import Output, printable, text_column
+from .output import Output, text_column
 from .person import PersonOption, person, required
 
 _FIELDS = ("log", "rule", "reason", "binds", "bound_in", "size", "root", "first_offset", "lost", "runbook")
