@@ -121,8 +121,13 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         made.end(signal.SIGINT)
 
 
+def runs(command: str, name: str) -> bool:
+    """Whether a command line is that of a process of the pipeline. The store replaces itself in its sandbox."""
+    return f"grantledger.cli run {name}" in command or f"grantledger.runtime.{name}_process" in command
+
+
 def pid_of(up: Up, word: str) -> int:
-    [pid] = [pid for pid, command in up.family().items() if f"grantledger.cli run {word}" in command]
+    [pid] = [pid for pid, command in up.family().items() if runs(command, word)]
     return pid
 
 
@@ -176,9 +181,7 @@ def test_killed_children_are_restarted(up: Up) -> None:
         os.kill(pid, signal.SIGKILL)
 
     def back(name: str) -> bool:
-        return any(
-            f"grantledger.cli run {name}" in command and pid != before[name] for pid, command in up.family().items()
-        )
+        return any(runs(command, name) and pid != before[name] for pid, command in up.family().items())
 
     wait_for(lambda: all(map(back, before)), "they are restarted", limit=20)
     assert up.process is not None and up.process.poll() is None
