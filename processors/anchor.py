@@ -69,7 +69,7 @@ class Anchorer:
         self._signer, self._targets = signer, targets
         self._interval, self._now = interval, now
         self._origin, self._frontier = anchor_origin(logs.deployment), Frontier()
-        self._stopped_targets: set[str] = set()
+        self._stopped_targets: list[AnchorTarget] = []
         self._anchored: dict[str, Checkpoint] = {}
         """The heads in the last anchor, by origin without the epoch."""
         self._heads_at: dict[tuple[str, bytes, int], Checkpoint | None] = {}
@@ -205,7 +205,7 @@ class Anchorer:
     def _publish(self, anchor: Anchor) -> None:
         """Send an anchor to every target. One that is unavailable gets it with the next anchor."""
         for target in self._targets:
-            if target.name in self._stopped_targets:
+            if target in self._stopped_targets:
                 continue
             try:
                 receipt, problem = self._publish_missing(target, anchor), ""
@@ -233,7 +233,7 @@ class Anchorer:
 
     def _stop_target(self, target: AnchorTarget, reason: str) -> None:
         """Publish nothing more to a target: it holds another history than the anchor log."""
-        self._stopped_targets.add(target.name)
+        self._stopped_targets.append(target)
         log.error("anchor_target_stopped", target=target.name, reason=reason)
         self._report("anchor_target_stopped", f"{self._deployment}/{target.name}", reason)
 

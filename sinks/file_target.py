@@ -32,6 +32,11 @@ class FileTarget:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
     def publish(self, anchor: Anchor) -> bytes:
         """Append one anchor unless the file contains it, and return path and end offset as the receipt.
 

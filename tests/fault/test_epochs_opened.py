@@ -6,7 +6,7 @@ One ledger goes through all of them, one after the other: each test opens one mo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
@@ -33,6 +33,12 @@ def ledger(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Ledge
     return ledger
 
 
+@pytest.fixture(autouse=True)
+def _nothing_runs_afterwards(ledger: Ledger) -> Iterator[None]:
+    yield
+    ledger.pipeline.stop()
+
+
 def opens(ledger: Ledger, rule: str, *logs: str, stopped: str = f"{LIFECYCLE}/0", found: str = "") -> None:
     """Show the stop, open the epoch, and go on: the new epoch takes records, and both copies verify."""
     pipeline = ledger.pipeline
@@ -55,7 +61,6 @@ def goes_on(ledger: Ledger, *, kafka: int = 0) -> dict[str, tuple[int, str]]:
     pipeline = ledger.pipeline
     Load(pipeline.cluster, 40, 2000, seed=11, odd=False).start().finish()
     pipeline.start()
-    wait_for(lambda: pipeline.run("epoch", "show").returncode == 0, "nothing is stopped")
     wait_for(lambda: pipeline.metric("seal", "grantledger_seal_stopped") == 0, "sealing goes on")
 
     def verified() -> bool:
@@ -69,6 +74,7 @@ def goes_on(ledger: Ledger, *, kafka: int = 0) -> dict[str, tuple[int, str]]:
     before = pipeline.metric("anchor", "grantledger_anchors_total")
     wait_for(lambda: pipeline.metric("anchor", "grantledger_anchors_total") >= before + 2, "anchoring goes on")
     assert pipeline.metric("store", "grantledger_store_stopped") == 0
+    assert pipeline.run("epoch", "show").returncode == 0
     assert not ledger.findings("anchor_target_stopped")
     wait_for(lambda: pipeline.verify()[0] == 0, "the store is sound")
     code, report = pipeline.verify("--from", "kafka")
