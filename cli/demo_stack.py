@@ -12,7 +12,7 @@ from rich.console import Console
 from ..base.errors import GrantledgerError
 from ..producers import Actor, Approval, Client, Resource, Subject, grant_activated, request_created
 from ..runtime.children import ChildSpec
-from ..runtime.process import make_folder
+from ..runtime.data_folder import make_folder
 from ..runtime.settings import Settings
 from ..runtime.stack import Stack
 from ..runtime.store_access import ask_store

@@ -19,7 +19,8 @@ import structlog
 from prometheus_client import start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 
-from .settings import Settings, SettingsError, is_running
+from .data_folder import close_to_others, make_folder, only_process
+from .settings import Settings, SettingsError
 
 log = structlog.get_logger("grantledger.process")
 
@@ -52,13 +53,15 @@ def configure_logs(settings: Settings) -> None:
 def serving(name: str, settings: Settings) -> Iterator[None]:
     """Run a process with log lines, a metrics endpoint, and a status file in the data folder."""
     configure_logs(settings)
-    path, host = status_path(settings.data_dir, name), settings.metrics_host
+    path = status_path(settings.data_dir, name)
     make_folder(path.parent)
-    if _runs(settings.data_dir, name):
-        raise SettingsError(
-            f"`run {name}` is already running for the data folder {settings.data_dir}; another one needs a data folder "
-            "of its own (GRANTLEDGER_DATA_DIR)"
-        )
+    close_to_others(settings.data_dir)
+    with only_process(settings.data_dir, name):
+        yield from _serving(name, path, settings)
+
+
+def _serving(name: str, path: Path, settings: Settings) -> Iterator[None]:
+    host = settings.metrics_host
     try:
         server, _thread = start_http_server(settings.metrics_port, addr=host)
     except OSError as error:
@@ -76,27 +79,6 @@ def serving(name: str, settings: Settings) -> Iterator[None]:
         path.unlink(missing_ok=True)
         server.shutdown()
         log.info("stopped", process=name)
-
-
-def _runs(data_dir: Path, name: str) -> bool:
-    """Whether the process of the status file is alive and answers: its port may be another process's by now."""
-    try:
-        pid = int(json.loads(status_path(data_dir, name).read_text())["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return is_running(pid) and bool(read_samples(data_dir, name))
-
-
-def make_folder(path: Path) -> None:
-    """Create a folder of the data folder, for the owner only.
-
-    Raises:
-        SettingsError: it cannot be created.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be created: {error.strerror} (data_dir, --data)") from error
 
 
 def run_process(name: str, settings: Settings, run: Callable[[], None], stop: Callable[[], None]) -> None:

@@ -14,12 +14,12 @@ from typing import IO
 
 from ..console.address import read_address
 from ..kafka.cluster import Cluster
-from .broker import LocalBroker
-from .children import Child, ChildSpec
+from .broker import BrokerError, LocalBroker
+from .children import LONGEST_PAUSE, SHORTEST_PAUSE, Child, ChildSpec
+from .data_folder import close_to_others, make_folder
 from .initialise import ensure_topics, initialise
 from .keys import load_signer
 from .open_findings import OpenFindings
-from .process import make_folder
 from .settings import DEPLOYMENT_FILE, FROM_STACK, STACK_FILE, Settings, SettingsError, read_stack
 from .status import SUPERVISOR_FILE, ProcessStatus, Status, events_in_kafka, read_status, total, write_processes
 
@@ -50,6 +50,7 @@ class Stack:
         self._given, self._report, self._more = settings, report, tuple(more)
         self._interrupting = interrupting
         self._broker: LocalBroker | None = None
+        self._broker_not_before, self._broker_pause = 0.0, SHORTEST_PAUSE
         self._children: list[Child] = []
         self._cluster: Cluster | None = None
         self._lock: IO[str] | None = None
@@ -113,14 +114,26 @@ class Stack:
 
     def restart_failed(self) -> None:
         """Restart failed processes. Call it every second."""
-        if self._broker is not None and not self._broker.alive():
-            self._report("Kafka has failed: restarting it")
-            self._broker.start()
+        self._restart_broker()
         before = self._processes()
         for child in self._children:
             child.restart_if_failed()
         if (now := self._processes()) != before:
             write_processes(self._given.data_dir, now)
+
+    def _restart_broker(self) -> None:
+        """Start a failed Kafka again. If it fails while it starts, try again after a growing pause."""
+        if self._broker is None or self._broker.alive() or time.monotonic() < self._broker_not_before:
+            return
+        self._report("Kafka has failed: restarting it")
+        try:
+            self._broker.start()
+            self._broker_pause = SHORTEST_PAUSE
+        except BrokerError as error:
+            reason = str(error).split("\n", 1)[0]
+            self._report(f"Kafka could not be restarted, next attempt in {self._broker_pause:g} s: {reason}")
+            self._broker_not_before = time.monotonic() + self._broker_pause
+            self._broker_pause = min(LONGEST_PAUSE, 2 * self._broker_pause)
 
     def ready(self) -> bool:
         """Whether the store answers queries."""
@@ -192,6 +205,7 @@ def _let_store_drain(store: Child, sealed: int, limit: float = 30.0) -> None:
 
 def _lock_folder(data: Path) -> IO[str]:
     make_folder(data)
+    close_to_others(data)
     make_folder(data / "run")
     lock = (data / "run" / "up.lock").open("w")
     try:

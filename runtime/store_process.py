@@ -21,8 +21,9 @@ from ..base.errors import GrantledgerError
 from ..sinks.clickhouse import StoreLock, private_temp
 from ..sinks.store import Store
 from . import landlock
+from .data_folder import close_to_others, make_folder
 from .keys import load_public_key
-from .process import configure_logs, make_folder, on_stop_signal, serving
+from .process import configure_logs, on_stop_signal, serving
 from .sealed_logs import sealed_logs
 from .settings import Settings, SettingsError
 from .sql_endpoint import RememberedEndpoint, published_endpoint, recall_endpoint
@@ -50,6 +51,7 @@ def start(settings: Settings) -> NoReturn:
         given = settings.model_copy(update={"kafka_options": without_key_files(settings.kafka_options)})
     except OSError as error:
         raise SettingsError(f"{error.filename}: {error.strerror} (kafka_options)") from error
+    close_to_others(settings.data_dir)
     for folder in (settings.store_path, temporary_folder(settings), settings.data_dir / "run"):
         make_folder(folder)
     settings.store_path.with_name(f"{settings.store_path.name}.lock").touch(0o600)

@@ -14,9 +14,10 @@ from ...processors.watch.clock import Clock
 from ...processors.watch.kafka_findings import KafkaFindings
 from ...processors.watch.kafka_snapshots import KafkaSnapshots
 from ...processors.watch.watcher import Watcher
+from ...runtime.data_folder import make_folder
 from ...runtime.event_schemas import schema_catalog
 from ...runtime.memory import return_freed_memory
-from ...runtime.process import make_folder, serving
+from ...runtime.process import serving
 from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings, SettingsError
 

@@ -27,6 +27,35 @@ def test_a_second_process_of_one_folder_is_refused_and_leaves_the_status_of_the_
     assert not status_path(tmp_path, "seal").exists()
 
 
+def test_a_first_process_that_does_not_answer_keeps_its_files(tmp_path: Path) -> None:
+    """It is busy, for example. Its status file once passed for that of an ended process, and was replaced."""
+    settings = Settings(data_dir=tmp_path)
+    with serving("seal", settings):
+        path = status_path(tmp_path, "seal")
+        path.write_text('{"pid": 1, "metrics": "http://127.0.0.1:1/metrics"}')
+        before = path.read_text()
+        with pytest.raises(SettingsError, match="already running"), serving("seal", settings):
+            pass
+        assert path.read_text() == before
+
+
+def test_an_existing_data_folder_is_closed_to_other_users(tmp_path: Path) -> None:
+    data, project = tmp_path / "data", tmp_path / "project"
+    for folder in (data, project):
+        for name in ("keys", "kafka", "logs"):
+            (folder / name).mkdir(parents=True)
+            (folder / name).chmod(0o755)
+        folder.chmod(0o755)
+        (folder / "deployment").write_text("")
+    (project / "source").mkdir(mode=0o755)
+    for folder in (data, project):
+        with serving("seal", Settings(data_dir=folder)):
+            assert {(folder / name).stat().st_mode & 0o777 for name in ("keys", "kafka", "logs", "run")} == {0o700}
+    assert data.stat().st_mode & 0o777 == 0o700
+    assert project.stat().st_mode & 0o777 == 0o755  # it has more than our data
+    assert (project / "source").stat().st_mode & 0o777 == 0o755
+
+
 def test_the_status_of_a_killed_process_stops_nobody(tmp_path: Path) -> None:
     path = status_path(tmp_path, "seal")
     path.parent.mkdir()
