@@ -1,0 +1,46 @@
+"""The local stack survives a Kafka that fails again while it is restarted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from grantledger.runtime import stack as module
+from grantledger.runtime.broker import BrokerError
+from grantledger.runtime.settings import Settings
+from grantledger.runtime.stack import Stack
+
+
+class FailingBroker:
+    """A Kafka that is killed twice while it starts."""
+
+    def __init__(self) -> None:
+        self.starts = 0
+
+    def alive(self) -> bool:
+        return self.starts == 3
+
+    def start(self) -> None:
+        self.starts += 1
+        if self.starts < 3:
+            raise BrokerError("the local Kafka ended with status -9 while starting.\nThe end of a log")
+
+
+def test_a_broker_that_is_killed_again_while_it_restarts_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, lines = [100.0], list[str]()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    stack, broker = Stack(Settings(data_dir=tmp_path), lines.append), FailingBroker()
+    stack._broker = broker  # type: ignore[assignment]
+    (tmp_path / "run").mkdir()
+    stack.restart_failed()
+    stack.restart_failed()  # it waits: no second start at once
+    assert broker.starts == 1
+    for _ in range(4):
+        now[0] += 5.0
+        stack.restart_failed()
+    assert broker.starts == 3
+    assert sum("could not be restarted" in line for line in lines) == 2
+    assert not any("\n" in line for line in lines)
