@@ -9,6 +9,8 @@ def printable(text: str) -> str:
     Control characters, line ends, direction marks and invisible characters could move the cursor, or hide or disguise a
     part of the output. Escaping twice changes nothing.
     """
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 

@@ -47,7 +47,7 @@ def command(
         except ClickHouseError as error:
             fail(clickhouse_message(error), REFUSED)
     if native and (sys.stdout.isatty() or not (native_format or output_format is Format.csv)):
-        print_for_people(answer)
+        print_for_people(answer, "\t" if native_format else " ")
     elif native:  # a program gets the bytes unchanged
         sys.stdout.buffer.write(answer)
         sys.stdout.buffer.flush()
@@ -55,8 +55,8 @@ def command(
         Output(output_format).data([json.loads(line) for line in answer.splitlines()])
 
 
-def print_for_people(answer: bytes) -> None:
-    """Print an answer of ClickHouse, which contains the text of senders as it is: line ends and tabs stay."""
+def print_for_people(answer: bytes, separator: str) -> None:
+    """Print an answer of ClickHouse, which contains the text of senders as it is: line ends and separators stay."""
     lines = answer.decode("utf-8", "replace").removesuffix("\n").split("\n")
     for line in lines if answer else []:
-        typer.echo("\t".join(map(printable, line.split("\t"))))
+        typer.echo(separator.join(map(printable, line.split(separator))))
