@@ -51,7 +51,8 @@ def shrunk(text: str, width: int) -> str:
     """Return a text that is shortened in the middle to fit a width."""
     if cell_len(text) <= width:
         return text
-    head, tail = text[: len(text) // 2], text[len(text) // 2 :]
+    half = min(len(text) // 2, width)  # no more fits, and cutting one by one takes the square of the time
+    head, tail = text[:half], text[len(text) - max(half, min(len(text) - half, width)) :]
     while cell_len(head) + cell_len(tail) + 1 > width:
         head, tail = (head[:-1], tail) if cell_len(head) > cell_len(tail) else (head, tail[1:])
     return head + ELLIPSIS + tail
