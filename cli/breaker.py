@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..enforcers.journal import close_breaker, read_history
+from ..ledger.source_keys import OPERATOR
 from ..runtime.event_schemas import schema_catalog
 from ..runtime.process import configure_logs
 from ..runtime.sealed_logs import sealed_logs
@@ -22,7 +23,7 @@ def show(settings: Settings, output: Output) -> None:
     Exit codes: 0 shown; 1 Kafka does not answer; 2 a setting is wrong.
     """
     configure_logs(settings)
-    history = read_history(sealed_logs(settings), schema_catalog(settings))
+    history = read_history(sealed_logs(settings, OPERATOR), schema_catalog(settings))
     opened = history.breaker_opened
     record = {
         "state": "closed" if opened is None else "open",
@@ -55,7 +56,7 @@ def close(
     reason = required(reason, "--reason")
     configure_logs(settings)
     was_open = close_breaker(
-        sealed_logs(settings),
+        sealed_logs(settings, OPERATOR),
         catalog=schema_catalog(settings),
         now=lambda: datetime.now(UTC),
         person=person(name),

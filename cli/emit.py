@@ -21,7 +21,7 @@ from ..schemas.event import ACCESS_TYPES, Event
 from ..schemas.rules import InvalidEventError
 from .errors import fail
 from .output import Output, echo
-from .sending import SOME_REFUSED, open_client, sending_errors
+from .sending import SOME_REFUSED, SourceKeyOption, open_client, sending_errors
 
 _Record = tuple[Location, bytes | Fields | None, str]
 """Location, content, and the reason if there is no content."""
@@ -90,6 +90,7 @@ def command(  # noqa: PLR0917 - one parameter per flag
     ] = None,
     system: Annotated[str, typer.Option(help="Name of the sender, in source.system.")] = "emit",
     instance: Annotated[str, typer.Option(help="Name of this sender among several, in source.instance.")] = "default",
+    source_key: SourceKeyOption = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="With --stdin: send nothing if any line is invalid.")
     ] = False,
@@ -148,7 +149,7 @@ def command(  # noqa: PLR0917 - one parameter per flag
         raise typer.Exit(result.exit_code)
     # The ids of a long input are kept only if they will be printed.
     keep = output.quiet or not output.for_people
-    with sending_errors(), open_client(settings, system=system, instance=instance) as client:
+    with sending_errors(), open_client(settings, system=system, instance=instance, source_key=source_key) as client:
         for place, event in events:
             try:
                 sent = client.send(event)

@@ -10,6 +10,7 @@ import typer
 
 from ..base.errors import UsageError
 from ..base.text import printable
+from ..ledger.source_keys import OPERATOR
 from ..processors.anchor_epochs import AnchorEpochPlan
 from ..runtime.keys import load_signer
 from ..runtime.reopening import PartitionCountPlan, Plan, Reopening, name_of, open_epochs, select
@@ -78,7 +79,7 @@ def open_command(  # noqa: PLR0917 - one parameter per flag
         who = person(name)
         if not yes and not typer.confirm(f"Continue {len(plans)} log(s) in this way, as {who}? There is no undo."):
             raise typer.Exit(1)
-        sealed = sealed_logs(settings, signer.public_key)
+        sealed = sealed_logs(settings, OPERATOR, signer.public_key)
         open_epochs(reopening, sealed, signer, plans, person=who, reason=reason)
     for plan in plans:
         done = f"{plan.smaller} has {plan.wanted} partitions" if isinstance(plan, PartitionCountPlan) else "continues"
@@ -89,7 +90,7 @@ def open_command(  # noqa: PLR0917 - one parameter per flag
 
 @contextmanager
 def _reopening(settings: Settings, *, without_store: bool, public_key: bytes | None = None) -> Iterator[Reopening]:
-    logs = sealed_logs(settings, public_key)
+    logs = sealed_logs(settings, OPERATOR, public_key)
     if without_store:
         yield Reopening(settings, logs, None)
         return

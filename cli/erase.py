@@ -60,5 +60,5 @@ def command(
     if not yes and not typer.confirm(f"Erase the payload of {printable(origin)}:{index}, {about}? There is no undo."):
         raise typer.Exit(1)
     who = person(name)
-    erase_payload(settings.cluster(), deployment, origin, index, person=who, legal_basis=basis)
+    erase_payload(settings, origin, index, person=who, legal_basis=basis)
     typer.echo(f"the erasure of {printable(origin)}:{index} is on record as {who}; the stores carry it out")

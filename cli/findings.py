@@ -128,8 +128,7 @@ def acknowledge(
         row, start = _resolved(ask, finding), next_stored_offset(ask, settings.deployment)
     _check_unstored(settings, row, start)
     who = person(name)
-    cluster, deployment = settings.cluster(), settings.require_deployment()
-    settle_finding(cluster, deployment, row, "acknowledged", person=who, reason=reason)
+    settle_finding(settings, row, "acknowledged", person=who, reason=reason)
     echo(f"acknowledged {row['id']} ({row['rule']}) as {who}{_SOON}")
 
 
@@ -160,8 +159,7 @@ def close(
         fail(f"{row['id']} is not open; `grantledger findings show {row['id']}` shows its events")
     _check_unstored(settings, row, start)
     who = person(name)
-    cluster, deployment = settings.cluster(), settings.require_deployment()
-    settle_finding(cluster, deployment, row, "closed", person=who, reason=reason, accept_index=accept)
+    settle_finding(settings, row, "closed", person=who, reason=reason, accept_index=accept)
     echo(f"closed {row['id']} ({row['rule']}) as {who}{_SOON}")
 
 

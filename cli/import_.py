@@ -20,7 +20,7 @@ from ..producers.input_files import STANDARD_INPUT, InputFile
 from ..runtime.settings import Settings
 from .errors import fail, open_to_write
 from .output import Column, Output, echo, print_table, text_column
-from .sending import SOME_REFUSED, open_client, plain
+from .sending import SOME_REFUSED, SourceKeyOption, open_client, plain
 
 
 def command(  # noqa: PLR0917 - one parameter per flag
@@ -35,6 +35,7 @@ def command(  # noqa: PLR0917 - one parameter per flag
     ] = None,
     tenant: Annotated[str, typer.Option(help="Tenant of the events.")] = "default",
     rejects: Annotated[Path | None, typer.Option(help="Write the records that failed to this file.")] = None,
+    source_key: SourceKeyOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and count; send nothing.")] = False,
 ) -> None:
     """Import a tool's audit files.
@@ -45,7 +46,7 @@ def command(  # noqa: PLR0917 - one parameter per flag
     Exit codes: 0 all read and acknowledged; 1 some records failed; 2 a file cannot be read, or nothing can be sent.
     """
     adapter = make_adapter(tool, instance=instance, tenant=tenant)
-    client = None if dry_run else open_client(settings)
+    client = None if dry_run else open_client(settings, source_key=source_key)
     problem: str | None = None
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True), disable=output.quiet or not sys.stderr.isatty())

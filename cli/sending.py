@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from ..base.errors import EXIT_USAGE, GrantledgerError
-from ..producers.client import Client, DeliveryError, QueueFullError
+from ..producers.client import Client, DeliveryError, QueueFullError, RecordSigner
 from ..runtime.event_schemas import schema_registry
 from ..runtime.settings import Settings
 from .errors import exit_code, fail
@@ -15,7 +19,19 @@ SOME_REFUSED = 1
 """Exit code: some input was refused; everything else is in Kafka."""
 
 
-def open_client(settings: Settings, *, system: str | None = None, instance: str = "default") -> Client:
+SourceKeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--source-key",
+        dir_okay=False,
+        help="Private key of a registered source, which signs the events. [GRANTLEDGER_SOURCE_KEY_FILE]",
+    ),
+]
+
+
+def open_client(
+    settings: Settings, *, system: str | None = None, instance: str = "default", source_key: Path | None = None
+) -> Client:
     """Return a client for the brokers in the settings. A wrong setting ends the command with exit code 2."""
     with exit_code(EXIT_USAGE):
         return Client(
@@ -24,7 +40,18 @@ def open_client(settings: Settings, *, system: str | None = None, instance: str 
             instance=instance,
             registry=schema_registry(settings),
             topic_prefix=settings.topic_prefix,
+            signer=_signer(settings, source_key),
         )
+
+
+def _signer(settings: Settings, given: Path | None) -> RecordSigner | None:
+    """Return the signer of a registered source; None without a key."""
+    path = given or settings.source_key_file
+    if path is None:
+        return None
+    from ..runtime.source_keys import sender_signer  # needs cryptography, which other senders do not install
+
+    return sender_signer(settings, path)
 
 
 @contextmanager

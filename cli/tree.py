@@ -94,6 +94,16 @@ COMMANDS: Mapping[str, Command | Group] = {
         default="check",
     ),
     "keys": Command("Print the verifier keys of the logs.", "keys:command"),
+    "sources": Group(
+        "Register sources, so that only their signed events count as theirs.",
+        {
+            "list": Command("List the registered sources and their keys.", "sources:list_command"),
+            "add": Command("Register a source and make its key.", "sources:add"),
+            "rotate": Command("Give a source a new key.", "sources:rotate"),
+            "remove": Command("Remove a source.", "sources:remove"),
+        },
+        default="list",
+    ),
     "settings": Command("Print every setting with its value and meaning.", "settings:command"),
     "init": Command("Create a new ledger on your own Kafka cluster.", "init:command"),
     "erase": Command("Erase the payload of one entry, as the law may require.", "erase:command"),

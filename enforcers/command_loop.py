@@ -17,7 +17,9 @@ from ..kafka.errors import KafkaUnavailableError, ends_reading
 from ..kafka.identity import identify_topics
 from ..kafka.offsets import committed_offsets, end_offset, first_offset
 from ..kafka.options import reader_options
+from ..kafka.records import signed_record
 from ..kafka.sealed_log import SealedLogs
+from ..kafka.source_keys_reader import SourceKeysReader
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.codec import DecodeError, decode
 from ..schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
@@ -38,6 +40,8 @@ LONGEST_WAIT = 0.2
 """Seconds of a poll, and so the longest delay of a stop."""
 LAST_LOOK = 10.0
 """Seconds to wait for the end of the topic before exiting. It appears half a second after the last record."""
+COMMANDER = "grantledger-watch"
+"""The source of commands."""
 LARGEST_COMMAND = 64 << 10
 """Bytes. The events about a command repeat it, and must fit into a record too."""
 LATEST_MS = 7_258_118_400_000
@@ -63,7 +67,8 @@ class Enforcer:
         self._limits, self._carry_out, self._now = limits, carry_out, now
         self._catalog = catalog
         self._recorder = Recorder(logs.deployment)
-        self._lifecycle = LifecycleReader(logs, catalog, now)
+        self._sources = SourceKeysReader(logs)
+        self._lifecycle = LifecycleReader(logs, self._sources, catalog, now)
         self._stopping = False
 
     def stop(self) -> None:
@@ -89,11 +94,12 @@ class Enforcer:
                     self._dry_run(consumer)
             finally:
                 self._lifecycle.close()
+                self._sources.close()
                 consumer.close()
 
     def _run(self, consumer: Consumer) -> None:
         # First, because it fences other enforcers: the history that is read next is complete.
-        writer = TransactionalEventWriter(self._cluster, self._deployment, lambda: self._stopping)
+        writer = TransactionalEventWriter(self._logs, lambda: self._stopping)
         history = read_history(self._logs, self._catalog)
         metrics.BREAKER_OPEN.set(history.breaker_opened is not None)
         if history.breaker_opened is not None:
@@ -211,6 +217,9 @@ class Enforcer:
             datum = decode(value, self._catalog, time_ms)
         except (DecodeError, FramingError) as error:
             raise InvalidCommandError(f"{error.code}: {error}") from error
+        record = signed_record(COMMANDS_TOPIC, message)
+        if not self._sources.until(time_ms).is_believed(record, datum, by=COMMANDER):
+            raise InvalidCommandError(f"is not signed by {COMMANDER}")
         try:
             return command_of(datum), datetime.fromtimestamp(time_ms / 1000, UTC)
         except (KeyError, TypeError, AttributeError) as error:  # a foreign schema

@@ -23,6 +23,8 @@ from .contract import InvalidCommandError, Key, RevokeCommand, as_text
 SYSTEM = ENFORCER
 """``source.system`` of all events of the enforcer."""
 COMMAND_TYPE = "revoke.requested"
+OPERATOR = "grantledger-operator"
+"""``source.system`` of what people do by command."""
 BREAKER_RULE = "enforcer_breaker"
 INVALID_RULE = "enforcer_command_invalid"
 LOST_RULE = "enforcer_commands_lost"
@@ -140,17 +142,25 @@ class Recorder:
     def breaker_closed(self, at: datetime, person: str, reason: str) -> Event:
         """``finding.closed`` of the breaker, by a person."""
         return self._finding(
-            BREAKER_RULE, at, as_text(at), "finding.closed", reason=reason[:LONGEST_TEXT], actor=Actor(person, "human")
-        )
+            BREAKER_RULE, at, as_text(at), "finding.closed", reason=reason[:LONGEST_TEXT],
+            system=OPERATOR, actor=Actor(person, "human"),
+        )  # fmt: skip
 
     def offset_finding(self, rule: str, offset: int, at: datetime, reason: str) -> Event:
         """``finding.opened`` about the record at an offset of the commands topic, which determines the id."""
         return self._finding(rule, at, str(offset), evidence={"offset": offset, "reason": reason[:LONGEST_TEXT]})
 
     def _finding(
-        self, rule: str, at: datetime, identity: str, event_type: FindingEventType = "finding.opened", **fields: Any
+        self,
+        rule: str,
+        at: datetime,
+        identity: str,
+        event_type: FindingEventType = "finding.opened",
+        *,
+        system: str = SYSTEM,
+        **fields: Any,
     ) -> Event:
-        source = Source(SYSTEM, self.deployment, f"{rule}:{identity}", "finding")
+        source = Source(system, self.deployment, f"{rule}:{identity}", "finding")
         return finding_event(event_type, source, (rule, SYSTEM), at, **fields)
 
     def _event(
@@ -193,7 +203,7 @@ def apply(history: History, deployment: str, datum: Mapping[str, Any]) -> None:
     The evidence that is parsed here was written by this module.
     """
     finding, source = datum["finding"], datum["source"]
-    if finding is None or source["system"] != SYSTEM or source["instance"] != deployment:
+    if finding is None or source["system"] not in (SYSTEM, OPERATOR) or source["instance"] != deployment:
         return
     kind, at = datum["event_type"], datum["occurred_at"].astimezone(UTC)
     if finding["rule"] == BREAKER_RULE and finding["key"] == SYSTEM:
@@ -202,7 +212,7 @@ def apply(history: History, deployment: str, datum: Mapping[str, Any]) -> None:
         elif kind in ("finding.closed", "finding.resolved"):
             history.close_breaker()
         return
-    if not kind.startswith("revoke.") or finding["deadline"] is None:
+    if source["system"] != SYSTEM or not kind.startswith("revoke.") or finding["deadline"] is None:
         return
     key = _key(finding["key"], datum)
     evidence = json.loads(finding["evidence"])

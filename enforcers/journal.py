@@ -9,9 +9,9 @@ from datetime import datetime
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
-from ..kafka.cluster import Cluster
 from ..kafka.errors import KafkaUnavailableError, unavailable
 from ..kafka.sealed_log import SealedLogs
+from ..kafka.source_keys_reader import SourceKeysReader
 from ..kafka.transactional_writer import TransactionalWriter
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.codec import EventEncoder, decode
@@ -37,8 +37,13 @@ class TransactionalEventWriter:
     position belongs to, once it is known.
     """
 
-    def __init__(self, cluster: Cluster, deployment: str, stopping: Callable[[], bool] = lambda: False) -> None:
-        self._writer = TransactionalWriter(cluster, enforce_group(deployment), stopping=stopping)
+    def __init__(
+        self,
+        logs: SealedLogs,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        group = enforce_group(logs.deployment)
+        self._writer = TransactionalWriter(logs.cluster, group, signer=logs.signer, stopping=stopping)
         self._encoder = EventEncoder()
         self.consumer: Consumer | None = None
         self._writer.init()
@@ -55,11 +60,14 @@ class TransactionalEventWriter:
 
 def read_history(logs: SealedLogs, catalog: SchemaCatalog) -> History:
     """Rebuild the history from the sealed log, which keeps events forever, and from the events not sealed yet."""
-    history = History()
+    history, sources = History(), SourceKeysReader(logs).keys
     with logs.open(FINDINGS_TOPIC) as reader:
-        for offset, _, value, append_time_ms in reader.read_records():
+        for offset, record in reader.read_records():
+            sources.learn(record)
             try:
-                apply(history, logs.deployment, decode(value or b"", catalog, append_time_ms))
+                datum = decode(record.value or b"", catalog, record.append_time_ms)
+                if sources.is_believed(record, datum):
+                    apply(history, logs.deployment, datum)
             except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
                 # Unreadable, or it claims to be ours but is not.
                 log.warning("finding_unreadable", offset=offset, reason=type(error).__name__)
@@ -74,7 +82,7 @@ def close_breaker(
         # Checked before creating a writer, which would fence a running enforcer for nothing.
         if read_history(logs, catalog).breaker_opened is None:
             return False
-        writer = TransactionalEventWriter(logs.cluster, logs.deployment)
+        writer = TransactionalEventWriter(logs)
         writer.write([Recorder(logs.deployment).breaker_closed(now(), person, reason)], -1)
         return True
 

@@ -9,7 +9,9 @@ import structlog
 from confluent_kafka.admin import OffsetSpec
 
 from ..kafka.offsets import end_offset, offsets_at
+from ..kafka.records import SignedRecord
 from ..kafka.sealed_log import SealedLogReader, SealedLogs
+from ..kafka.source_keys_reader import SourceKeysReader
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.codec import decode
 from ..schemas.event import LIFECYCLE_TOPIC
@@ -25,10 +27,15 @@ know which accesses are the same in a target."""
 
 
 class LifecycleReader:
-    """Reads new events at each call: the sealed ones, then those in the input topic that are not sealed yet."""
+    """Reads new events at each call: the sealed ones, then those in the input topic that are not sealed yet.
 
-    def __init__(self, logs: SealedLogs, catalog: SchemaCatalog, now: Callable[[], datetime]) -> None:
-        self._logs, self._catalog, self._now = logs, catalog, now
+    Events of registered sources count only if they are signed.
+    """
+
+    def __init__(
+        self, logs: SealedLogs, sources: SourceKeysReader, catalog: SchemaCatalog, now: Callable[[], datetime]
+    ) -> None:
+        self._logs, self._sources, self._catalog, self._now = logs, sources, catalog, now
         self._grants = RunningGrants()
         self._reader: SealedLogReader | None = None
 
@@ -39,9 +46,9 @@ class LifecycleReader:
         are read again too. ``since``: when the oldest open command was appended.
         """
         reader, now = self._reader_from(since - LOOK_BACK), self._now()
-        for offset, _, value, append_time_ms in reader.read_records():
-            if any(kind in (value or b"") for kind in _KINDS):  # a scan costs a hundredth of decoding
-                self._add(value or b"", offset, append_time_ms, now)
+        for offset, record in reader.read_records():
+            if any(kind in (record.value or b"") for kind in _KINDS):  # a scan costs a hundredth of decoding
+                self._add(record, offset, now)
         self._grants.prune(now)
         return self._grants
 
@@ -63,10 +70,11 @@ class LifecycleReader:
             self._grants = RunningGrants()
         return self._reader
 
-    def _add(self, value: bytes, offset: int, append_time_ms: int, now: datetime) -> None:
+    def _add(self, record: SignedRecord, offset: int, now: datetime) -> None:
         try:
-            datum = decode(value, self._catalog, append_time_ms)
-            self._grants.add(datum, datetime.fromtimestamp(append_time_ms / 1000, UTC), now)
+            datum = decode(record.value or b"", self._catalog, record.append_time_ms)
+            if self._sources.until(record.append_time_ms).is_believed(record, datum):
+                self._grants.add(datum, datetime.fromtimestamp(record.append_time_ms / 1000, UTC), now)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             # It is sealed, stored and shown elsewhere. The watch skips it too.
             log.warning("event_unreadable", offset=offset, reason=type(error).__name__)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, Message, Producer
 
+from ..ledger.source_signature import SourceSigner
 from .cluster import Cluster
 from .errors import PATIENCE, KafkaUnavailableError
 
@@ -28,11 +29,16 @@ def produce(producer: Producer, topic: str, value: bytes | None, key: str | byte
             producer.poll(0.5)
 
 
-class Publisher:
-    """An idempotent producer with ``acks=all``. Threads must not share it."""
+def signature_headers(signer: SourceSigner | None, record: Record) -> list[tuple[str, bytes]]:
+    """Return the headers of a record: its signature, if there is a signer."""
+    return signer.headers(record.topic, record.key, record.value) if signer is not None else []
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+
+class Publisher:
+    """An idempotent producer with ``acks=all``. Threads must not share it. ``signer`` signs the events."""
+
+    def __init__(self, cluster: Cluster, signer: SourceSigner | None = None) -> None:
+        self._cluster, self._signer = cluster, signer
         self._producer = Producer({**cluster.options, "enable.idempotence": True, "acks": "all"})
 
     def publish(self, records: Iterable[Record], timeout: float = PATIENCE) -> int:
@@ -49,9 +55,8 @@ class Publisher:
                 failures.append(error.str())
 
         for record in records:
-            produce(
-                self._producer, self._cluster.physical(record.topic), record.value, record.key, on_delivery=delivered
-            )
+            name, headers = self._cluster.physical(record.topic), signature_headers(self._signer, record)
+            produce(self._producer, name, record.value, record.key, headers=headers, on_delivery=delivered)
             count += 1
         if missing := self._producer.flush(timeout):
             failures.append(f"{missing} not acknowledged within {timeout:.0f} s")

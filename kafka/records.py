@@ -7,10 +7,30 @@ from collections.abc import Iterator
 
 from confluent_kafka import Consumer, KafkaError, Message
 
+from ..ledger.entry import NO_HEADERS, encode_headers
+from ..ledger.source_keys import SignedRecord
 from .cluster import Cluster
 from .errors import PATIENCE, KafkaUnavailableError, ends_reading
 from .offsets import end_offset, first_offset
 from .options import reader_options
+
+__all__ = [
+    "SignedRecord",
+    "last_record",
+    "read_backward",
+    "read_range",
+    "read_whole",
+    "signed_record",
+]
+
+
+def signed_record(topic: str, message: Message) -> SignedRecord:
+    """Return the content of a record of a topic, given by its logical name."""
+    try:
+        headers = encode_headers(message.headers())  # type: ignore[arg-type]
+    except SystemError:  # the sealer seals such a record as unsigned too
+        headers = NO_HEADERS
+    return SignedRecord(topic, message.key(), message.value(), headers, message.timestamp()[1])
 
 
 def last_record(cluster: Cluster, topic: str, partition: int) -> Message | None:

@@ -20,12 +20,14 @@ from ..ledger.batch import BatchError, Head, SealedBatch
 from ..ledger.entry import epoch_of
 from ..ledger.keys import LogKeys
 from ..ledger.log_verifier import DiscontinuityError, LogVerifier, check_contents, check_hashes
+from ..ledger.source_keys import SignedRecord, signed_records
+from ..ledger.source_signature import SourceSigner
 from ..schemas.topics import sealed
 from .cluster import Cluster
 from .errors import PATIENCE, KafkaUnavailableError, ends_reading
 from .offsets import end_offset, first_offset
 from .options import reader_options
-from .records import read_backward, read_range
+from .records import read_backward, read_range, signed_record
 
 Rule = Literal["sealed_record_invalid", "sealed_log_discontinuous"]
 MANY = 100
@@ -75,12 +77,14 @@ class SealedLogs:
     Attributes:
         keys: the log's public keys.
         on_problem: called for each record that is not accepted.
+        signer: signs the events that the process itself publishes.
     """
 
     cluster: Cluster
     deployment: str
     keys: LogKeys
     on_problem: OnProblem
+    signer: SourceSigner | None = None
 
     def open(
         self, topic: str, partition: int = 0, *, start: int | None = None, check: Check = check_contents
@@ -312,8 +316,8 @@ class SealedLogReader:
                     f"no answer reading {self._cluster.physical(self.topic)} (kafka_bootstrap_servers)"
                 )
 
-    def read_records(self) -> Iterator[tuple[int, bytes | None, bytes | None, int]]:
-        """Yield offset, key, value and append time in ms of every record: the sealed ones, then those not sealed yet.
+    def read_records(self) -> Iterator[tuple[int, SignedRecord]]:
+        """Yield offset and content of every record: the sealed ones, then those not sealed yet.
 
         The input topic forgets after its retention. The sealed log does not.
 
@@ -324,12 +328,12 @@ class SealedLogReader:
         end = end_offset(self._cluster, self._input, self.partition)
         for found in self.read_to_end():
             records = found.batch.records()
-            yield from zip(records.offsets, records.keys, records.values, records.append_times, strict=True)
+            yield from zip(records.offsets, signed_records(self._input, records), strict=True)
         self.check_not_stopped()
         begin = first_offset(self._cluster, self._input, self.partition)
         begin = max(begin, self.head.next_offset if self.head is not None else 0)
         for message in read_range(self._cluster, self._input, self.partition, begin, end):
-            yield message.offset() or 0, message.key(), message.value(), message.timestamp()[1]
+            yield message.offset() or 0, signed_record(self._input, message)
 
     def check_not_stopped(self) -> None:
         """Raise SealedLogStoppedError if a batch did not continue the log."""

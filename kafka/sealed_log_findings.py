@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from ..ledger.source_signature import SourceSigner
 from ..schemas.codec import EventEncoder
 from ..schemas.event import Event, Source, Subject
 from ..schemas.finding_event import finding_event
@@ -37,8 +38,8 @@ def finding_about(deployment: str, problem: SealedLogProblem) -> Event:
 class ProblemPublisher:
     """Publishes problems as findings, each once per process. If the brokers refuse, it logs: reading continues."""
 
-    def __init__(self, cluster: Cluster, deployment: str) -> None:
-        self._cluster, self._deployment = cluster, deployment
+    def __init__(self, cluster: Cluster, deployment: str, signer: SourceSigner | None = None) -> None:
+        self._cluster, self._deployment, self._signer = cluster, deployment, signer
         self._published: set[str] = set()
 
     def __call__(self, problem: SealedLogProblem) -> None:
@@ -50,6 +51,8 @@ class ProblemPublisher:
         place = {"topic": problem.topic, "partition": problem.partition, "offset": problem.offset}
         log.error(problem.rule, **place, reason=problem.reason)
         try:
-            Publisher(self._cluster).publish([Record(event.topic, EventEncoder().encode(event), event.key)])
+            Publisher(self._cluster, self._signer).publish(
+                [Record(event.topic, EventEncoder().encode(event), event.key)]
+            )
         except KafkaUnavailableError as error:
             log.error("finding_not_published", rule=problem.rule, offset=problem.offset, reason=str(error))

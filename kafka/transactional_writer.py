@@ -19,10 +19,11 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from ..base.errors import EXIT_DEPENDENCY
 from ..base.retry import retry
+from ..ledger.source_signature import SourceSigner
 from .cluster import Cluster
 from .offsets import Partition
 from .options import TRANSACTION_TIMEOUT_MS, transactional_options
-from .publisher import produce
+from .publisher import Record, produce, signature_headers
 
 log = structlog.get_logger("grantledger.kafka")
 
@@ -46,6 +47,7 @@ class TransactionalWriter:
 
     Args:
         transactional_id: of several writers with the same id, the latest to call ``init`` fences off the others.
+        signer: signs the events.
         stopping: whether a stop has been requested.
         timeout_ms: the brokers abort a transaction that is open for longer.
     """
@@ -55,10 +57,11 @@ class TransactionalWriter:
         cluster: Cluster,
         transactional_id: str,
         *,
+        signer: SourceSigner | None = None,
         stopping: Callable[[], bool] = lambda: False,
         timeout_ms: int = TRANSACTION_TIMEOUT_MS,
     ) -> None:
-        self._cluster, self._stopping = cluster, stopping
+        self._cluster, self._signer, self._stopping = cluster, signer, stopping
         options = transactional_options(cluster, transactional_id)
         self._producer = Producer(options | {"transaction.timeout.ms": timeout_ms})
 
@@ -83,8 +86,8 @@ class TransactionalWriter:
         on_delivery: Delivered | None = None,
     ) -> None:
         """Add a record to the transaction; wait while the local queue is full."""
-        name = self._cluster.physical(topic)
-        produce(self._producer, name, value, key, partition=partition, on_delivery=on_delivery)
+        name, headers = self._cluster.physical(topic), signature_headers(self._signer, Record(topic, value, key))
+        produce(self._producer, name, value, key, partition=partition, headers=headers, on_delivery=on_delivery)
 
     def send_offsets(self, offsets: Mapping[Partition, int], group_metadata: Any) -> None:
         """Add the offsets at which a consumer group continues to the transaction."""

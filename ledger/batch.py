@@ -140,6 +140,11 @@ class SealedBatch:
         appended = packing.unpack(packing.I64, self.append_times)
         return [time * 1000 if flags & 1 else sealed_at for flags, time in zip(self.flags, appended, strict=True)]
 
+    def newest_append_time_ms(self) -> int:
+        """Return the latest append time that the brokers set, 0 without one. A time that a sender set may be any."""
+        appended = packing.unpack(packing.I64, self.append_times)
+        return max((time for flags, time in zip(self.flags, appended, strict=True) if flags & 1), default=0)
+
     def head(self, public_key: bytes) -> Head:
         """Verify the note over this batch's head and return the head. The entries are not hashed here.
 

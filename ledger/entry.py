@@ -82,6 +82,11 @@ def epoch_of(origin: str) -> int:
     return split_origin(origin)[1]
 
 
+def topic_of_origin(origin: str) -> str:
+    """Return the input topic in an origin."""
+    return split_origin(origin)[0].split("/")[-2]
+
+
 def split_entry_name(name: str) -> tuple[str, int]:
     """Return origin and index of an entry that is named ``<origin>#<index>``, as a ``payload.erased`` names it.
 

@@ -77,7 +77,9 @@ class Anchorer:
         self._stopped: dict[str, str] = {}
         """Why a log is not anchored, by origin without the epoch."""
         self._stop = threading.Event()
-        self._writer = TransactionalWriter(logs.cluster, f"{logs.deployment}-anchor", stopping=self._stop.is_set)
+        self._writer = TransactionalWriter(
+            logs.cluster, f"{logs.deployment}-anchor", signer=logs.signer, stopping=self._stop.is_set
+        )
 
     def stop(self) -> None:
         """Ask ``run`` to write one more anchor and to return. Safe in a signal handler."""

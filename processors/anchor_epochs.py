@@ -84,7 +84,7 @@ class AnchorEpochWriter:
 
     def __init__(self, logs: SealedLogs, signer: Signer) -> None:
         self._deployment, self._signer = logs.deployment, signer
-        self._writer = TransactionalWriter(logs.cluster, f"{logs.deployment}-anchor")
+        self._writer = TransactionalWriter(logs.cluster, f"{logs.deployment}-anchor", signer=logs.signer)
 
     def take_over(self) -> None:
         """Fence off the anchor process. Read the state that the plan relies on after this."""

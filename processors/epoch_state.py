@@ -135,7 +135,7 @@ class EpochWriter:
 
     def __init__(self, logs: SealedLogs, signer: Signer) -> None:
         self._logs, self._cluster, self._signer = logs, logs.cluster, signer
-        self._writer = TransactionalWriter(logs.cluster, f"{logs.deployment}-epoch")
+        self._writer = TransactionalWriter(logs.cluster, f"{logs.deployment}-epoch", signer=logs.signer)
 
     def take_over(self) -> None:
         """Fence off other writers. Read the state that the plans rely on after this."""

@@ -9,7 +9,6 @@ from ..schemas.catalog import WriterSchema
 from ..schemas.event import Actor, Event, RegisteredSchema, Source, Subject
 from ..schemas.finding_event import finding_event
 
-SYSTEM = "grantledger"
 SEALER = Actor("grantledger-seal", "system")
 ANCHOR = Actor("grantledger-anchor", "system")
 
@@ -25,7 +24,7 @@ def finding_opened(
     identity: str,
 ) -> Event:
     """Return the event that opens a finding. Events with the same rule, key and identity have the same id."""
-    source = Source(SYSTEM, deployment, f"{rule}:{key}:{identity}", "finding")
+    source = Source(actor.id, deployment, f"{rule}:{key}:{identity}", "finding")
     return finding_event("finding.opened", source, (rule, key), at, evidence=evidence, actor=actor)
 
 
@@ -34,7 +33,7 @@ def schema_registered(deployment: str, schema: WriterSchema, initial: bool, at: 
     return Event(
         event_type="schema.registered",
         occurred_at=at,
-        source=Source(SYSTEM, deployment, f"{schema.prefix.hex()}:{schema.sha256}", "schema"),
+        source=Source(SEALER.id, deployment, f"{schema.prefix.hex()}:{schema.sha256}", "schema"),
         subject=Subject(schema_key(schema), "system"),
         actor=SEALER,
         outcome="success",

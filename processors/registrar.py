@@ -9,7 +9,8 @@ import structlog
 
 from ..kafka.publisher import Publisher, Record
 from ..kafka.sealed_log import SealedLogs, SealedLogStoppedError
-from ..ledger.registered_schemas import KEY_PREFIX
+from ..ledger.registered_schemas import registered_key
+from ..ledger.source_keys import SourceKeys
 from ..schemas.catalog import WriterSchema
 from ..schemas.codec import EventEncoder
 from ..schemas.event import FINDINGS_TOPIC
@@ -31,10 +32,13 @@ def register_schemas(logs: SealedLogs, schemas: Iterable[WriterSchema]) -> None:
     initial = True
     try:
         logs.last(FINDINGS_TOPIC)  # with a wrong key, fails before every record is reported
+        sources = SourceKeys(logs.deployment)
         with logs.open(FINDINGS_TOPIC) as reader:
-            for _, key, _, _ in reader.read_records():
-                initial = initial and not (key or b"").startswith(KEY_PREFIX)
-                missing.pop(key or b"", None)
+            for _, record in reader.read_records():
+                sources.learn(record)
+                if (key := registered_key(record, sources)) is not None:
+                    initial = False
+                    missing.pop(key, None)
                 if not missing:
                     return
     except SealedLogStoppedError as error:
@@ -42,5 +46,6 @@ def register_schemas(logs: SealedLogs, schemas: Iterable[WriterSchema]) -> None:
         return
     encoder, now = EventEncoder(), datetime.now(UTC)
     events = [(schema_registered(logs.deployment, schema, initial, now), key) for key, schema in missing.items()]
-    Publisher(logs.cluster).publish(Record(FINDINGS_TOPIC, encoder.encode(event), key) for event, key in events)
+    publisher = Publisher(logs.cluster, logs.signer)
+    publisher.publish(Record(FINDINGS_TOPIC, encoder.encode(event), key) for event, key in events)
     log.info("schemas_registered", prefixes=[schema.prefix.hex() for schema in missing.values()], initial=initial)

@@ -88,7 +88,7 @@ class Sealer:
         self._logs, self._cluster, self._config, self._signer = logs, logs.cluster, config, signer
         self._clock, self._now = clock, now
         member = f"{logs.deployment}-seal-{config.instance}"
-        self._writer = TransactionalWriter(self._cluster, member, stopping=lambda: self._stopping)
+        self._writer = TransactionalWriter(self._cluster, member, signer=logs.signer, stopping=lambda: self._stopping)
         self._consumer = Consumer(reader_options(self._cluster, seal_group(logs.deployment), member=member))
         self._topics = {self._cluster.physical(topic): topic for topic in INPUT_TOPICS}
         self._encoder = EventEncoder()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -45,6 +45,14 @@ class Delivery:
     partition: int | None = None
     offset: int | None = None
     error: str | None = None
+
+
+class RecordSigner(Protocol):
+    """Signs records; :func:`.signing.source_signer` makes one."""
+
+    def headers(self, topic: str, key: bytes | None, value: bytes | None) -> list[tuple[str, bytes]]:
+        """Return the Kafka headers of a record. ``topic`` is the name without a prefix."""
+        ...
 
 
 class ClientError(DependencyError):
@@ -84,6 +92,7 @@ class Client:
         registry: if given, values use the Confluent framing with schema ids from this registry; otherwise Avro
             single-object encoding.
         on_delivery: called once per event with its delivery report, in a thread that is using this client.
+        signer: signs every event, as a registered source must; see :mod:`.signing`.
         queue_timeout: how many seconds ``send`` waits while the queue is full.
         make_producer: makes the Kafka producer; for tests.
 
@@ -100,6 +109,7 @@ class Client:
         tenant: str = "default",
         topic_prefix: str = "",
         registry: SchemaRegistry | None = None,
+        signer: RecordSigner | None = None,
         on_delivery: Callable[[Delivery], None] | None = None,
         queue_timeout: float = QUEUE_SECONDS,
         make_producer: Callable[[dict[str, Any]], Any] = Producer,
@@ -110,6 +120,7 @@ class Client:
         self._tenant = tenant
         self._topic_prefix = topic_prefix
         self._registry = registry
+        self._signer = signer
         self._on_delivery = on_delivery
         self._queue_timeout = queue_timeout
         self._largest = int(checked.get("message.max.bytes", _LARGEST_RECORD)) - _RECORD_OVERHEAD
@@ -225,11 +236,12 @@ class Client:
         self._token += 1
         token = self._token
         self._pending[token] = (event.event_id, event.topic)
-        report = partial(self._reported, token)
+        report, key = partial(self._reported, token), event.key.encode()
+        headers = self._signer.headers(event.topic, key, value) if self._signer is not None else []
         while True:
             try:
                 self._producer.produce(
-                    self._topic_prefix + event.topic, value=value, key=event.key.encode(), on_delivery=report
+                    self._topic_prefix + event.topic, value=value, key=key, headers=headers, on_delivery=report
                 )
                 return
             except BufferError:

@@ -5,14 +5,22 @@ from __future__ import annotations
 from ..kafka.cluster import Cluster
 from ..kafka.identity import identify_topics
 from ..kafka.offsets import committed_offset, end_offset
+from ..kafka.records import read_whole, signed_record
 from ..kafka.topics import create_topics
+from ..ledger.source_keys import SourceKeys
+from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, SEALED_TOPICS, seal_group, topic_specs
 from .keys import KeyUnavailableError, create_key
 from .settings import Settings
+from .source_keys import register_own_sources
 
 
 def initialise(settings: Settings) -> int:
-    """Create the topics that are missing and the key pair. Returns the number of topics created."""
+    """Create the topics that are missing, the key pair, and the keys of the pipeline's own sources.
+
+    Returns:
+        The number of topics created.
+    """
     deployment = settings.require_deployment()
     if settings.private_key_path.exists():
         raise KeyUnavailableError(f"the private key {settings.private_key_path} (key_file) exists already")
@@ -22,6 +30,11 @@ def initialise(settings: Settings) -> int:
             f"the ledger of {deployment} exists already: restore its private key to {settings.private_key_path} "
             "(key_file), or choose another deployment or topic_prefix"
         )
+    # Registered before the key of the logs exists: nothing is sealed yet, and an interrupted init can run again.
+    keys = SourceKeys(deployment)
+    for record in read_whole(settings.cluster(), FINDINGS_TOPIC, 0):
+        keys.learn(signed_record(FINDINGS_TOPIC, record))
+    register_own_sources(settings, keys)
     create_key(settings)
     return created
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..base.errors import UsageError
@@ -16,27 +17,65 @@ class KeyUnavailableError(UsageError):
     """The key cannot be used; the message names the file, the setting and the remedy."""
 
 
+@dataclass(frozen=True, slots=True)
+class PrivateKeyFile:
+    """A private key on disk. ``setting`` and ``passphrase_setting`` name the settings for errors."""
+
+    path: Path
+    setting: str
+    passphrase: bytes | None
+    passphrase_setting: str
+    remedy: str
+    """What to do if the file does not exist."""
+
+    def read(self) -> LocalSigner:
+        """Read the key."""
+        path = self.path
+        try:
+            mode = path.stat().st_mode
+            if stat.S_IMODE(mode) & 0o077:
+                raise KeyUnavailableError(
+                    f"the private key {path} is open to others ({stat.filemode(mode)}): chmod 600 {path}"
+                )
+            pem = path.read_bytes()
+        except FileNotFoundError:
+            problem = f"the private key {path} ({self.setting}) does not exist. {self.remedy}"
+            raise KeyUnavailableError(problem) from None
+        except OSError as error:
+            problem = f"the private key {path} ({self.setting}) cannot be read: {error.strerror}"
+            raise KeyUnavailableError(problem) from error
+        try:
+            return LocalSigner.from_pem(pem, self.passphrase)
+        except KeyFormatError as error:
+            raise KeyUnavailableError(f"{path}: {error} ({self.passphrase_setting})") from error
+
+    def write(self, signer: LocalSigner) -> None:
+        """Write the key to a new file with mode 0600."""
+        self.write_new(self.path, signer.to_pem(self.passphrase), 0o600)
+
+    def write_new(self, path: Path, content: bytes, mode: int) -> None:
+        """Write a file that must not exist yet."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _write_new(path, content, mode)
+        except FileExistsError as error:
+            raise KeyUnavailableError(f"the key {error.filename2} ({self.setting}) exists already") from None
+        except OSError as error:
+            problem = f"the private key {path} ({self.setting}) cannot be written: {error.strerror}"
+            raise KeyUnavailableError(problem) from error
+
+
+def _log_key(settings: Settings) -> PrivateKeyFile:
+    return PrivateKeyFile(
+        settings.private_key_path, "key_file", passphrase(settings), "key_passphrase or key_passphrase_file",
+        "A new ledger: create it with `grantledger init`. An existing ledger cannot continue without its key: restore "
+        "it from your backup.",
+    )  # fmt: skip
+
+
 def load_signer(settings: Settings) -> LocalSigner:
     """Read the private key of the logs."""
-    path = settings.private_key_path
-    try:
-        mode = path.stat().st_mode
-        if stat.S_IMODE(mode) & 0o077:
-            raise KeyUnavailableError(
-                f"the private key {path} is open to others ({stat.filemode(mode)}): chmod 600 {path}"
-            )
-        pem = path.read_bytes()
-    except FileNotFoundError:
-        raise KeyUnavailableError(
-            f"the private key {path} (key_file) does not exist. A new ledger: create it with `grantledger init`. An "
-            "existing ledger cannot continue without its key: restore it from your backup."
-        ) from None
-    except OSError as error:
-        raise KeyUnavailableError(f"the private key {path} (key_file) cannot be read: {error.strerror}") from error
-    try:
-        signer = LocalSigner.from_pem(pem, passphrase(settings))
-    except KeyFormatError as error:
-        raise KeyUnavailableError(f"{path}: {error} (key_passphrase or key_passphrase_file)") from error
+    signer = _log_key(settings).read()
     if not settings.public_key_path.exists():  # create_key was interrupted; the folder may be read-only
         with suppress(OSError):
             _write_new(settings.public_key_path, public_pem(signer.public_key), 0o644)
@@ -47,20 +86,14 @@ def create_key(settings: Settings) -> LocalSigner:
     """Create the key pair of a new ledger. The caller has checked that no ledger exists."""
     path, public_path = settings.private_key_path, settings.public_key_path
     signer = LocalSigner.generate()
-    pem = signer.to_pem(passphrase(settings))
+    file = _log_key(settings)
     if public_path.exists() and not path.exists():
         raise KeyUnavailableError(
             f"the public key {public_path} exists without its private key {path} (key_file): restore the private key, "
             "or move the public key away; keep it, because the old ledger can only be verified with it"
         )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write_new(path, pem, 0o600)
-        _write_new(public_path, public_pem(signer.public_key), 0o644)
-    except FileExistsError as error:
-        raise KeyUnavailableError(f"the key {error.filename2} (key_file) exists already") from None
-    except OSError as error:
-        raise KeyUnavailableError(f"the private key {path} (key_file) cannot be written: {error.strerror}") from error
+    file.write(signer)
+    file.write_new(public_path, public_pem(signer.public_key), 0o644)
     return signer
 
 
@@ -90,14 +123,19 @@ def passphrase(settings: Settings) -> bytes | None:
         if not (given := settings.key_passphrase.get_secret_value()):
             raise KeyUnavailableError("the passphrase of the private key is empty (key_passphrase)")
         return given.encode()
-    if settings.key_passphrase_file is None:
+    return read_passphrase(settings.key_passphrase_file, "key_passphrase_file")
+
+
+def read_passphrase(path: Path | None, setting: str) -> bytes | None:
+    """Return the first line of a file; None without a file."""
+    if path is None:
         return None
     try:
-        first = settings.key_passphrase_file.read_bytes().split(b"\n", 1)[0].removesuffix(b"\r")
+        first = path.read_bytes().split(b"\n", 1)[0].removesuffix(b"\r")
     except OSError as error:
-        raise KeyUnavailableError(f"{settings.key_passphrase_file} (key_passphrase_file): {error.strerror}") from error
+        raise KeyUnavailableError(f"{path} ({setting}): {error.strerror}") from error
     if not first:
-        raise KeyUnavailableError(f"{settings.key_passphrase_file} (key_passphrase_file): its first line is empty")
+        raise KeyUnavailableError(f"{path} ({setting}): its first line is empty")
     return first
 
 

@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from ..kafka.cluster import Cluster
 from ..kafka.publisher import Publisher, Record
+from ..ledger.source_keys import OPERATOR
 from ..schemas.codec import EventEncoder
 from ..schemas.event import Actor, Event, Finding, IssuingSource, OpenedEpoch, Resource, Source, Subject
-
-SYSTEM = "grantledger"
+from .settings import Settings
+from .source_keys import own_signer
 
 
 def settle_finding(
-    cluster: Cluster,
-    deployment: str,
+    settings: Settings,
     finding: Mapping[str, Any],
     status: Literal["acknowledged", "closed"],
     *,
@@ -41,7 +40,9 @@ def settle_finding(
     event = Event(
         event_type=f"finding.{status}",
         occurred_at=now,
-        source=Source(SYSTEM, deployment, f"{rule}:{key}:{deadline}:{now.isoformat()}", "decision"),
+        source=Source(
+            OPERATOR, settings.require_deployment(), f"{rule}:{key}:{deadline}:{now.isoformat()}", "decision"
+        ),
         subject=Subject(finding["subject_id"] or key),
         actor=Actor(person, "human"),
         tenant=finding["tenant"],
@@ -56,23 +57,23 @@ def settle_finding(
         reason=reason,
         finding=Finding(rule, key, finding["severity"], deadline, accept_index=accept_index),
     )
-    _publish(cluster, event)
+    publish(settings, event)
 
 
-def erase_payload(cluster: Cluster, deployment: str, origin: str, index: int, *, person: str, legal_basis: str) -> None:
+def erase_payload(settings: Settings, origin: str, index: int, *, person: str, legal_basis: str) -> None:
     """Publish that the payload of an entry must be erased; the stores act on this event."""
     now = datetime.now(UTC)
     place = f"{origin}#{index}"
     event = Event(
         event_type="payload.erased",
         occurred_at=now,
-        source=Source(SYSTEM, deployment, f"{place}:{now.isoformat()}", "decision"),
+        source=_source(settings, f"{place}:{now.isoformat()}"),
         subject=Subject(place, "system"),
         actor=Actor(person, "human"),
         outcome="success",
         reason=legal_basis,
     )
-    _publish(cluster, event)
+    publish(settings, event)
 
 
 def epoch_opened(deployment: str, opened: OpenedEpoch, *, person: str, reason: str) -> Event:
@@ -80,7 +81,7 @@ def epoch_opened(deployment: str, opened: OpenedEpoch, *, person: str, reason: s
     return Event(
         event_type="epoch.opened",
         occurred_at=datetime.now(UTC),
-        source=Source(SYSTEM, deployment, opened.new_origin, "decision"),
+        source=Source(OPERATOR, deployment, opened.new_origin, "decision"),
         subject=Subject(opened.new_origin, "system"),
         actor=Actor(person, "human"),
         outcome="success",
@@ -89,5 +90,11 @@ def epoch_opened(deployment: str, opened: OpenedEpoch, *, person: str, reason: s
     )
 
 
-def _publish(cluster: Cluster, event: Event) -> None:
-    Publisher(cluster).publish([Record(event.topic, EventEncoder().encode(event), event.key)])
+def _source(settings: Settings, native_id: str) -> Source:
+    return Source(OPERATOR, settings.require_deployment(), native_id, "decision")
+
+
+def publish(settings: Settings, event: Event) -> None:
+    """Publish an event that a person causes, signed by the operator."""
+    publisher = Publisher(settings.cluster(), own_signer(settings, OPERATOR))
+    publisher.publish([Record(event.topic, EventEncoder().encode(event), event.key)])

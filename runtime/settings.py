@@ -103,6 +103,18 @@ class Settings(BaseModel):
     key_passphrase_file: Path | None = Field(
         None, description="File whose first line is the passphrase of the private key."
     )
+    source_key_folder: Path | None = Field(
+        None,
+        description="Folder with the private keys by which the pipeline's own sources sign their events, one file "
+        "each. A process needs its own file and grantledger-reader.pem. Default: keys/sources in the data folder.",
+    )
+    source_key_file: Path | None = Field(
+        None,
+        description="Private key by which `emit` and `import` sign, mode 0600: made by `grantledger sources add`.",
+    )
+    source_key_passphrase_file: Path | None = Field(
+        None, description="File whose first line is the passphrase of source keys."
+    )
     sealer_instance: str = Field(
         "0",
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
@@ -259,6 +271,11 @@ class Settings(BaseModel):
     def public_key_path(self) -> Path:
         """File with the public key of the logs."""
         return self.public_key_file or self.private_key_path.with_suffix(".pub")
+
+    @property
+    def source_key_path(self) -> Path:
+        """Folder with the private keys of the pipeline's own sources."""
+        return self.source_key_folder or self.data_dir / "keys" / "sources"
 
     @property
     def store_path(self) -> Path:

@@ -14,6 +14,7 @@ from typing import IO
 
 from ..console.address import read_address
 from ..kafka.cluster import Cluster
+from ..kafka.sealed_log import SealedLogStoppedError
 from .broker import BrokerError, LocalBroker
 from .children import LONGEST_PAUSE, SHORTEST_PAUSE, Child, ChildSpec
 from .data_folder import close_to_others, make_folder
@@ -21,6 +22,7 @@ from .initialise import ensure_topics, initialise
 from .keys import load_signer
 from .open_findings import OpenFindings
 from .settings import DEPLOYMENT_FILE, FROM_STACK, STACK_FILE, Settings, SettingsError, read_stack
+from .source_keys import register_own_sources, registered_sources
 from .status import SUPERVISOR_FILE, ProcessStatus, Status, events_in_kafka, read_status, total, write_processes
 
 DEFAULT_KAFKA_PORT = 19092
@@ -71,6 +73,8 @@ class Stack:
             if created := create(self.settings):
                 self._report(f"created {created} topics")
         load_signer(self.settings)
+        if self._broker is not None:
+            self._register_own_sources()
         stack = {name: getattr(self.settings, name) for name in FROM_STACK}
         (data / STACK_FILE).write_text(json.dumps({"pid": os.getpid(), **stack}))
         # With one metrics port for all, the second process would not start.
@@ -86,6 +90,14 @@ class Stack:
         write_processes(data, self._processes())
         self._findings = OpenFindings(self.settings)
         self._report(f"started {', '.join(child.spec.name for child in self._children)}")
+
+    def _register_own_sources(self) -> None:
+        """Register the sources of the pipeline that this version adds."""
+        try:
+            if count := register_own_sources(self.settings, registered_sources(self.settings)):
+                self._report(f"registered {count} of the pipeline's own sources")
+        except SealedLogStoppedError as error:
+            self._report(f"the pipeline's own sources cannot be checked: {error}")
 
     def _deployment(self, data: Path) -> str:
         path = data / DEPLOYMENT_FILE

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,6 +19,8 @@ from prometheus_client import Gauge
 from pydantic import SecretStr
 
 from ..base.errors import GrantledgerError
+from ..kafka.sealed_log_findings import SYSTEM as READER
+from ..kafka.signing import source_signer
 from ..sinks.clickhouse import StoreLock, private_temp
 from ..sinks.store import Store
 from . import landlock
@@ -26,6 +29,7 @@ from .keys import load_public_key
 from .process import configure_logs, on_stop_signal, serving
 from .sealed_logs import sealed_logs
 from .settings import Settings, SettingsError
+from .source_keys import own_key_file
 from .sql_endpoint import RememberedEndpoint, published_endpoint, recall_endpoint
 from .status import NO_SANDBOX
 from .store_access import store_address
@@ -33,19 +37,22 @@ from .store_sandbox import file_rules, kept_environment, port_rules, without_key
 
 log = structlog.get_logger("grantledger.store")
 
+SOURCE = "grantledger-store"
+"""The name by which the store signs its own events."""
+
 SANDBOX = Gauge("grantledger_store_sandbox", "Version of the Landlock sandbox around the store; 0: no sandbox.")
 # Older versions cannot allow a rename from one folder to another.
 OLDEST_VERSION = 2
 _NOT_NEEDED = frozenset({
     "config", "key_file", "public_key_file", "key_passphrase", "key_passphrase_file", "clickhouse_password",
-    "schema_registry_password",
+    "schema_registry_password", "source_key_folder", "source_key_file", "source_key_passphrase_file",
 })  # fmt: skip
 
 
 def start(settings: Settings) -> NoReturn:
     """Replace this process by the store in its sandbox; without Landlock, by the store alone, with a warning."""
     settings = settings.model_copy(update={"data_dir": settings.data_dir.resolve()})
-    public_key, remembered = load_public_key(settings), recall_endpoint(settings.data_dir)
+    keys, remembered = _keys(settings), recall_endpoint(settings.data_dir)
     settings.require_deployment()
     try:
         given = settings.model_copy(update={"kafka_options": without_key_files(settings.kafka_options)})
@@ -58,14 +65,14 @@ def start(settings: Settings) -> NoReturn:
     version = landlock.abi() if landlock.abi() >= OLDEST_VERSION else 0
     if version:
         landlock.restrict(file_rules(settings), port_rules(settings, remembered.port if remembered else None))
-    descriptor = _in_memory(given, public_key, remembered, version)
+    descriptor = _in_memory(given, keys, remembered, version)
     environment = kept_environment(os.environ) | {"PYTHONDONTWRITEBYTECODE": "1"}
     # The folder is an argument only so that people recognize the process.
     program = [sys.executable, "-m", __name__, str(descriptor), str(settings.data_dir)]
     os.execve(sys.executable, program, environment)  # noqa: S606 - our own program
 
 
-def serve(settings: Settings, public_key: bytes, remembered: RememberedEndpoint | None, version: int) -> None:
+def serve(settings: Settings, keys: Mapping[str, str], remembered: RememberedEndpoint | None, version: int) -> None:
     """Store and serve SQL until a stop signal."""
     address = store_address(settings)
     with ExitStack() as stack:
@@ -79,7 +86,9 @@ def serve(settings: Settings, public_key: bytes, remembered: RememberedEndpoint 
         def open_endpoint() -> None:
             stack.enter_context(published_endpoint(settings, remembered))
 
-        store = Store(sealed_logs(settings, public_key), address, on_ready=open_endpoint)
+        signers = {name: source_signer(settings.require_deployment(), keys[name].encode()) for name in (READER, SOURCE)}
+        logs = sealed_logs(settings, SOURCE, bytes.fromhex(keys["log"]), signers)
+        store = Store(logs, address, on_ready=open_endpoint)
         on_stop_signal(store.stop)
         store.run()
 
@@ -89,10 +98,16 @@ def temporary_folder(settings: Settings) -> Path:
     return settings.store_path.with_name(f"{settings.store_path.name}.tmp")
 
 
-def _in_memory(settings: Settings, public_key: bytes, remembered: RememberedEndpoint | None, version: int) -> int:
+def _keys(settings: Settings) -> dict[str, str]:
+    """Return the public key of the logs, and the private keys by which the store signs its own events."""
+    own = {name: own_key_file(settings, name).read().to_pem(None).decode() for name in (READER, SOURCE)}
+    return {"log": load_public_key(settings).hex(), **own}
+
+
+def _in_memory(settings: Settings, keys: Mapping[str, str], remembered: RememberedEndpoint | None, version: int) -> int:
     content = {
         "settings": _plain(settings),
-        "public_key": public_key.hex(),
+        "keys": dict(keys),
         "remembered": remembered.as_json() if remembered else None,
         "version": version,
     }
@@ -120,7 +135,7 @@ def main() -> None:
     remembered = RememberedEndpoint.from_json(content["remembered"]) if content["remembered"] else None
     configure_logs(settings)
     try:
-        serve(settings, bytes.fromhex(content["public_key"]), remembered, content["version"])
+        serve(settings, content["keys"], remembered, content["version"])
     except GrantledgerError as error:
         print(f"grantledger: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -105,6 +105,12 @@ def event_schema() -> WriterSchema:
     return WriterSchema(single_object_prefix(definition), compact_json(definition))
 
 
+@cache
+def own_schemas() -> SchemaCatalog:
+    """Return the catalog of every released version of the event schema, and of this program's."""
+    return SchemaCatalog((event_schema(), *released_event_schemas()))
+
+
 def released_event_schemas() -> tuple[WriterSchema, ...]:
     """Return the schemas of events that any released version wrote with. Old ledgers must stay readable."""
     return tuple(WriterSchema(single_object_prefix(one), compact_json(one)) for one in released("event").values())

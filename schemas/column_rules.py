@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .event import topic_of
 from .rules import (
     ALLOWED,
     BY_PERSON,
@@ -35,16 +36,17 @@ _NOT_DECODED = ("action", "registered_schema", "registered_source", "opened_epoc
 """Required fields that no column represents: an event without one passes."""
 
 
-def forbidden(table: pa.RecordBatch) -> dict[int, str]:
+def forbidden(table: pa.RecordBatch, topic: str | None = None) -> dict[int, str]:
     """Return the rows that break a rule, each with the dotted path of the first bad field, as ``rules.check`` does.
 
     An enumeration may be empty: a schema may lack the field, and null reads as empty.
 
     Args:
         table: columns of ``DECODED_SCHEMA``, without rows that could not be decoded.
+        topic: the input topic of the events: a type is valid in one topic only. None: not checked.
     """
     found: dict[int, str] = {}
-    for field, wrong in _violations(table):
+    for field, wrong in _violations(table, topic):
         for row in np.flatnonzero(wrong).tolist():
             found.setdefault(row, field)
     return found
@@ -76,10 +78,11 @@ class _Columns:
         return given
 
 
-def _violations(table: pa.RecordBatch) -> Iterator[tuple[str, Rows]]:
+def _violations(table: pa.RecordBatch, topic: str | None) -> Iterator[tuple[str, Rows]]:
     """Yield each field with the rows in which it breaks a rule, in the order of ``rules.check``."""
     columns = _Columns(table)
-    yield "event_type", ~columns.matches("event_type", EVENT_TYPES.__contains__)
+    valid_types = EVENT_TYPES if topic is None else frozenset(one for one in EVENT_TYPES if topic_of(one) == topic)
+    yield "event_type", ~columns.matches("event_type", valid_types.__contains__)
     for field, allowed in ALLOWED.items():
         yield field, ~columns.matches(field, {"", *allowed}.__contains__)
     approvals = table.column("approvals")

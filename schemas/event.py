@@ -278,7 +278,9 @@ class Event:
         if self.finding is not None:
             return self.finding.key
         if self.topic == QUERIES_TOPIC:
-            return self.actor.id
+            return self.actor.id or self.event_id
+        if self.topic == FINDINGS_TOPIC:
+            return self.subject.id or self.event_id
         if self.topic == ACTIVITY_TOPIC:
             return self.grant_id or self.session_id or self.request_id or self.event_id
         return self.grant_id or self.request_id or self.session_id or self.event_id

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import structlog
 from clickhouse_connect.driver.client import Client
 
+from ..ledger.decoded_entries import believed_rows
 from ..ledger.entry import split_entry_name
 from ..schemas.arrow import DECODED, ERASED, Column
 from ..schemas.event import FINDINGS_TOPIC, NEVER_ERASED
@@ -20,6 +21,7 @@ log = structlog.get_logger("grantledger.store")
 _ON_RECORD = """
 SELECT subject_id FROM entries
 WHERE startsWith(origin, {prefix:String}) AND event_type = 'payload.erased' AND decode_error = ''
+    AND signature NOT IN ('missing', 'invalid')
 """
 _STORED = """
 SELECT `index`, event_type, erased_at IS NOT NULL FROM entries
@@ -52,6 +54,7 @@ class Erasures:
         origin, indices = table.column("origin")[0].as_py(), table.column("index")
         if origin.startswith(self._prefix):
             chosen = pc.equal(table.column("event_type"), b"payload.erased")
+            chosen = pc.and_(chosen, pa.array(believed_rows(table)))
             subjects = table.filter(chosen).column("subject_id").to_pylist()
             if subjects:
                 self._add([subject.decode("utf-8", "replace") for subject in subjects])
@@ -108,6 +111,13 @@ def _empty(column: Column) -> str:
 
 
 _EMPTIED = ", ".join(
-    ["key = NULL", "value = NULL", "headers = ''", "erased_at = now64(6, 'UTC')", f"decode_error = '{ERASED}'"]
+    [
+        "key = NULL",
+        "value = NULL",
+        "headers = ''",
+        "erased_at = now64(6, 'UTC')",
+        f"decode_error = '{ERASED}'",
+        "signature = ''",
+    ]
     + [f"{column.name} = {_empty(column)}" for column in DECODED]
 )

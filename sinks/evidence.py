@@ -13,6 +13,8 @@ from clickhouse_connect.driver.client import Client
 from ..ledger.anchor import Anchor, Receipt
 from ..ledger.entry import Genesis, epoch_of
 from ..ledger.registered_schemas import KEY_PREFIX, collect_schemas
+from ..ledger.source_keys import KEY_PREFIX as SOURCE_KEY_PREFIX
+from ..ledger.source_keys import SourceKeys
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.evidence import ANCHORS_SCHEMA, ORIGINS_SCHEMA, RECEIPTS_SCHEMA
 
@@ -135,17 +137,21 @@ def _insert_row(client: Client, name: str, schema: pa.Schema, values: Sequence[A
     client.insert_arrow(name, table, settings=SYNCHRONOUS | {"insert_deduplication_token": token})
 
 
-def read_catalog(client: Client, findings_origins: str) -> SchemaCatalog:
-    """Return the writer schemas on record in the stored logs whose origins begin with ``findings_origins``."""
+def read_catalog(client: Client, findings_origins: str, sources: SourceKeys) -> SchemaCatalog:
+    """Return the writer schemas on record in the stored logs whose origins begin with ``findings_origins``.
+
+    The sources on record there are added to ``sources``.
+    """
     table = client.query_arrow(
-        "SELECT key, value, append_time FROM entries "
-        "WHERE startsWith(origin, {prefix:String}) AND startsWith(ifNull(key, ''), {key:String}) "
+        "SELECT key, value, headers, append_time FROM entries WHERE startsWith(origin, {prefix:String}) "
+        "AND (startsWith(ifNull(key, ''), {schema:String}) OR startsWith(ifNull(key, ''), {source:String})) "
         "ORDER BY origin, index",
-        parameters={"prefix": findings_origins, "key": KEY_PREFIX.decode()},
+        parameters={"prefix": findings_origins, "schema": KEY_PREFIX.decode(), "source": SOURCE_KEY_PREFIX.decode()},
         settings=ARROW,
     )
     catalog = SchemaCatalog()
     if table.num_rows:
         times: Sequence[int] = table.column("append_time").cast(pa.int64()).to_pylist()
-        collect_schemas(table.column("key").to_pylist(), table.column("value").to_pylist(), times, catalog)
+        keys, values, headers = (table.column(name).to_pylist() for name in ("key", "value", "headers"))
+        collect_schemas(keys, values, times, catalog, headers=headers, sources=sources)
     return catalog

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..ledger.batch import BatchError, SealedBatch
+from ..ledger.decoded_entries import ENTRY_COLUMNS, decode_entries
+from ..ledger.entry import topic_of_origin
 from ..ledger.packing import NULL
-from ..schemas.arrow import DECODED_SCHEMA, MICROS, decode_values
+from ..ledger.source_keys import SourceKeys, signed_records
+from ..schemas.arrow import MICROS
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.evidence import EVIDENCE_SCHEMA, HASH, MILLIS
 
 
-def entries_table(batch: SealedBatch, catalog: SchemaCatalog) -> pa.Table:
+def entries_table(batch: SealedBatch, catalog: SchemaCatalog, sources: SourceKeys) -> pa.Table:
     """Return the rows of a batch with at least one entry: evidence, decoded columns, and the note on the last row.
 
     Raises:
@@ -23,8 +27,16 @@ def entries_table(batch: SealedBatch, catalog: SchemaCatalog) -> pa.Table:
     """
     evidence = evidence_columns(batch)
     values = evidence[EVIDENCE_SCHEMA.get_field_index("value")]
-    decoded = decode_values(values, np.frombuffer(batch.append_times, dtype=">i8"), catalog)
-    return pa.table(evidence + decoded.columns, names=EVIDENCE_SCHEMA.names + DECODED_SCHEMA.names)
+    topic = topic_of_origin(batch.origin)
+    decoded = decode_entries(
+        values,
+        np.frombuffer(batch.append_times, dtype=">i8"),
+        cache(lambda: signed_records(topic, batch.records())),
+        topic=topic,
+        catalog=catalog,
+        sources=sources,
+    )
+    return pa.table(evidence + decoded.columns, names=EVIDENCE_SCHEMA.names + ENTRY_COLUMNS.names)
 
 
 def evidence_columns(batch: SealedBatch) -> list[pa.Array]:
@@ -70,12 +82,6 @@ def _blobs(lengths: bytes, joined: bytes) -> pa.Array:
 def lacks_schema(table: pa.Table) -> bool:
     """Whether a row could not be decoded because its schema is not registered."""
     return bool(pc.any(pc.starts_with(table.column("decode_error"), b"schema_unknown")).as_py())
-
-
-def newest_append_time(table: pa.Table) -> int:
-    """Return the latest append time of the rows, in milliseconds since 1970."""
-    newest: int = pc.max(table.column("append_time").cast(pa.int64())).as_py()
-    return newest
 
 
 def rejected_codes(table: pa.Table) -> list[str]:

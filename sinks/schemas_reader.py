@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import pyarrow as pa
 import structlog
 
 from ..kafka.errors import KafkaUnavailableError
 from ..kafka.records import last_record
 from ..kafka.sealed_log import SealedLogReader, SealedLogs
-from ..ledger.batch import Records
+from ..kafka.source_keys_reader import SourceKeysReader
+from ..ledger.batch import Records, SealedBatch
+from ..ledger.entry import topic_of_origin
 from ..ledger.registered_schemas import collect_schemas
 from ..schemas.catalog import SchemaCatalog, SchemaConflictError
 from ..schemas.event import FINDINGS_TOPIC
 from . import metrics
+from .rows import entries_table, lacks_schema
 
 log = structlog.get_logger("grantledger.store")
 
@@ -26,17 +30,32 @@ class SchemasReader:
     first everything that ``access.findings`` contains at that moment must be sealed and read here.
     """
 
-    def __init__(self, logs: SealedLogs, catalog: SchemaCatalog) -> None:
-        self.catalog = catalog
+    def __init__(self, logs: SealedLogs, catalog: SchemaCatalog, sources: SourceKeysReader) -> None:
+        self.catalog, self.sources = catalog, sources
         self._logs = logs
         self._reader: SealedLogReader | None = None
         self._next_offset = 0
         self._complete_until = 0.0
 
+    def entries_of(self, batch: SealedBatch, idle: Callable[[], None]) -> pa.Table:
+        """Return the rows of a batch. ``idle`` as for :meth:`catch_up`."""
+        # First, because sources are registered in the order of the log.
+        sources = self.sources.until(batch.newest_append_time_ms())
+        if topic_of_origin(batch.origin) == FINDINGS_TOPIC:
+            self.learn(batch.records())
+        table = entries_table(batch, self.catalog, sources)
+        if lacks_schema(table):
+            self.catch_up(batch.newest_append_time_ms(), idle)
+            table = entries_table(batch, self.catalog, sources)
+        return table
+
     def learn(self, records: Records) -> None:
         """Add the schemas that entries of the findings log register."""
         try:
-            added = collect_schemas(records.keys, records.values, records.append_times, self.catalog)
+            added = collect_schemas(
+                records.keys, records.values, records.append_times, self.catalog,
+                headers=records.headers, sources=self.sources.keys,
+            )  # fmt: skip
         except SchemaConflictError as error:
             metrics.SCHEMA_CONFLICTS.inc()
             log.error("schema_conflict", reason=str(error))

@@ -23,15 +23,15 @@ from ..kafka.identity import identify_topics
 from ..kafka.offsets import Partition, committed_offsets, first_offset
 from ..kafka.options import reader_options
 from ..kafka.sealed_log import SealedLogProblem, SealedLogs
-from ..ledger.anchor import (
-    AnchorDiscontinuityError,
-)
+from ..kafka.source_keys_reader import SourceKeysReader
+from ..ledger.anchor import AnchorDiscontinuityError
 from ..ledger.batch import BatchError, SealedBatch
 from ..ledger.entry import epoch_of, split_origin
 from ..ledger.log_verifier import check_contents, check_hashes
 from ..ledger.note import Checkpoint
+from ..ledger.source_keys import SourceKeys
 from ..schemas.event import FINDINGS_TOPIC
-from ..schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_SUFFIX, SEALED_TOPICS, sealed, store_group
+from ..schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_SUFFIX, SEALED_TOPICS, store_group
 from . import evidence, metrics
 from .anchor_queue import AnchorQueue, continue_at, insert_receipt
 from .clickhouse import StoreAddress, StoreUnavailableError, connect, explain
@@ -47,7 +47,7 @@ from .follow import (
     reaches,
 )
 from .migrate import migrate
-from .rows import entries_table, lacks_schema, newest_append_time, rejected_codes
+from .rows import rejected_codes
 from .schemas_reader import SchemasReader
 
 log = structlog.get_logger("grantledger.store")
@@ -118,8 +118,10 @@ class Store:
     def _run(self) -> None:
         for migration in migrate(self._client):
             log.info("migrated", migration=migration.name)
-        catalog = evidence.read_catalog(self._client, f"{self._deployment}/{FINDINGS_TOPIC}/0/")
-        self._schemas = SchemasReader(self._logs, catalog)
+        # Sources are registered by what Kafka has, never by what ClickHouse has.
+        prefix = f"{self._deployment}/{FINDINGS_TOPIC}/0/"
+        catalog = evidence.read_catalog(self._client, prefix, SourceKeys(self._deployment))
+        self._schemas = SchemasReader(self._logs, catalog, SourceKeysReader(self._logs))
         self._erasures = Erasures(self._client, self._deployment)
         self._on_ready()  # SQL queries do not depend on Kafka
         topics = (*SEALED_TOPICS, ANCHORS_TOPIC, RECEIPTS_TOPIC)
@@ -236,12 +238,7 @@ class Store:
         return partition.stored
 
     def _store(self, partition: StoredPartition, batch: SealedBatch, message: Message) -> None:
-        if partition.topic == sealed(FINDINGS_TOPIC):
-            self._schemas.learn(batch.records())
-        table = entries_table(batch, self._schemas.catalog)
-        if lacks_schema(table):
-            self._schemas.catch_up(newest_append_time(table), idle=partial(self._wait, 0.1))
-            table = entries_table(batch, self._schemas.catalog)
+        table = self._schemas.entries_of(batch, idle=partial(self._wait, 0.1))
         self._finish()
         future = self._worker.submit(self._insert, batch, table)
         self._inserting = (future, batch, table, partition, message)

@@ -12,15 +12,17 @@ from itertools import pairwise
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..ledger.entry import NO_HEADERS, EntryError, check_leaves, check_payloads, first_difference
+from ..ledger.decoded_entries import ENTRY_COLUMNS, decode_entries
+from ..ledger.entry import NO_HEADERS, EntryError, check_leaves, check_payloads, first_difference, topic_of_origin
 from ..ledger.merkle import subtrees
 from ..ledger.packing import unpack_hashes
-from ..schemas.arrow import DECODED_SCHEMA, ERASED, decode_values
+from ..ledger.source_keys import SignedRecord, SourceKeys
+from ..schemas.arrow import ERASED
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.evidence import EVIDENCE_SCHEMA
 from .steps import Problem
 
-COLUMNS = (*(name for name in EVIDENCE_SCHEMA.names if name != "origin"), *DECODED_SCHEMA.names)
+COLUMNS = (*(name for name in EVIDENCE_SCHEMA.names if name != "origin"), *ENTRY_COLUMNS.names)
 """The columns of ``entries`` that a chunk needs, strings as bytes, times with their zone."""
 NULLABLE = ("key", "value", "erased_at")
 
@@ -75,7 +77,7 @@ class CheckedChunk:
     segments: Sequence[Segment] = ()
 
 
-def check_chunk(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog) -> CheckedChunk:
+def check_chunk(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog, sources: SourceKeys) -> CheckedChunk:
     """Check the rows of a chunk up to the first problem, first their evidence, then their decoded columns."""
     first = task.first_index
 
@@ -121,7 +123,13 @@ def check_chunk(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog) -> Che
             return failed(first + position, "erased", message)
     # Step 10, Decoded columns: decoding the payload with the schema in force gives the same columns.
     if task.decoded:
-        decoded = decode_values(table.column("value").combine_chunks(), append_times, catalog)
+        topic = topic_of_origin(task.origin)
+        rows = zip(keys, values, headers, append_times, strict=True)
+        records = [SignedRecord(topic, *row) for row in rows]
+        decoded = decode_entries(
+            table.column("value").combine_chunks(), append_times, lambda: records,
+            topic=topic, catalog=catalog, sources=sources,
+        )  # fmt: skip
         if (difference := _decoded_difference(table, decoded, frozenset(erased))) is not None:
             position, column = difference
             message = f"column {column} is not what the sealed payload contains"
@@ -185,7 +193,7 @@ def _packed(column: pa.ChunkedArray) -> bytes:
 def _decoded_difference(stored: pa.Table, decoded: pa.RecordBatch, erased: frozenset[int]) -> tuple[int, str] | None:
     """Return the first (row, column) where stored and decoded columns differ. Erased rows must decode to nothing."""
     found: tuple[int, str] | None = None
-    for field in DECODED_SCHEMA:
+    for field in ENTRY_COLUMNS:
         left = stored.column(field.name)
         right = pa.chunked_array([decoded.column(field.name)])
         if left.type != field.type:

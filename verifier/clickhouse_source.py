@@ -20,6 +20,7 @@ from ..ledger.anchor import Anchor, anchor_origin
 from ..ledger.batch import micros_of
 from ..ledger.entry import Genesis, split_entry_name
 from ..ledger.keys import LogKeys
+from ..ledger.source_keys import SourceKeys
 from ..schemas.catalog import SchemaCatalog, SchemaConflictError
 from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.evidence import ANCHORS_SCHEMA, ORIGINS_SCHEMA
@@ -92,15 +93,16 @@ class ClickHouseEvidence:
         logs = self._read_logs(sizes, report)
         # Step 9, Schemas: the writer schemas on record do not contradict one another.
         prefix = f"{self.deployment}/{FINDINGS_TOPIC}/"
+        sources = SourceKeys(self.deployment)
         try:
-            catalog = read_catalog(self.client, prefix)
+            catalog = read_catalog(self.client, prefix, sources)
         except SchemaConflictError as error:
             report.add(Problem(prefix, None, "schema", str(error)))
             catalog = SchemaCatalog()
         joiners = {origin: ChunkJoiner(log, keys) for origin, log in logs.items()}
         total = sum(rows for origin, (_, rows) in sizes.items() if origin in logs)
         processes = 1 if total < PARALLEL_FROM else self.workers or os.cpu_count() or 1
-        with TemporaryDirectory(prefix="grantledger-verify-") as folder, pool(processes, catalog) as executor:
+        with TemporaryDirectory(prefix="grantledger-verify-") as folder, pool(processes, catalog, sources) as executor:
             # The findings first: they contain the schemas. If these are not sound, decoded columns cannot be judged.
             for of_findings in (True, False):
                 group = {o: log for o, log in logs.items() if o.startswith(prefix) is of_findings}
@@ -176,7 +178,8 @@ class ClickHouseEvidence:
         """
         rows = self.client.query(
             "SELECT subject_id FROM entries "
-            "WHERE startsWith(origin, {p:String}) AND event_type = 'payload.erased' AND erased_at IS NULL",
+            "WHERE startsWith(origin, {p:String}) AND event_type = 'payload.erased' AND erased_at IS NULL "
+            "AND decode_error = '' AND signature NOT IN ('missing', 'invalid')",
             parameters={"p": f"{self.deployment}/{FINDINGS_TOPIC}/0/"},
         ).result_rows
         found: dict[str, set[int]] = {}

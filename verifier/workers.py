@@ -10,22 +10,23 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from ..ledger.source_keys import SourceKeys
 from ..schemas.catalog import SchemaCatalog
 from .chunks import CheckedChunk, ChunkTask, check_chunk
 
 CHUNK = 1 << 13
 """Rows checked at a time: few enough for the processor's caches."""
 
-_catalog = SchemaCatalog()
+_registered = SchemaCatalog(), SourceKeys("")
 
 
-def pool(processes: int, catalog: SchemaCatalog) -> Executor:
+def pool(processes: int, catalog: SchemaCatalog, sources: SourceKeys) -> Executor:
     """Return an executor for :func:`check_file`: a thread for one process, else that many processes."""
     if processes <= 1:
-        return ThreadPoolExecutor(1, initializer=_set_catalog, initargs=(catalog,))
+        return ThreadPoolExecutor(1, initializer=_set_registered, initargs=(catalog, sources))
     # Spawned, not forked: the embedded engine's threads do not survive a fork.
     context = get_context("spawn")
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=_set_catalog, initargs=(catalog,))
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_set_registered, initargs=(catalog, sources))
 
 
 def check_file(task: ChunkTask, path: Path) -> list[CheckedChunk]:
@@ -37,12 +38,12 @@ def check_file(task: ChunkTask, path: Path) -> list[CheckedChunk]:
         for done in range(0, task.expected, CHUNK):
             last = done + CHUNK >= task.expected
             part = replace(task, first_index=task.first_index + done, expected=min(CHUNK, task.expected - done))
-            checked.append(check_chunk(part, table.slice(done, None if last else CHUNK), _catalog))
+            checked.append(check_chunk(part, table.slice(done, None if last else CHUNK), *_registered))
             if checked[-1].problem is not None:
                 break
     return checked
 
 
-def _set_catalog(catalog: SchemaCatalog) -> None:
-    global _catalog  # noqa: PLW0603 - once per process: sent once to each worker, not with every chunk
-    _catalog = catalog
+def _set_registered(catalog: SchemaCatalog, sources: SourceKeys) -> None:
+    global _registered  # noqa: PLW0603 - once per process: sent once to each worker, not with every chunk
+    _registered = catalog, sources

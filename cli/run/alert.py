@@ -24,7 +24,7 @@ def command(settings: Settings) -> None:
     if settings.alert_config is None:
         raise SettingsError("there are no alert channels: set GRANTLEDGER_ALERT_CONFIG to the TOML file that has them")
     config = load_toml(settings.alert_config, AlertConfig)
-    logs = sealed_logs(settings)
+    logs = sealed_logs(settings, "grantledger-alert")
     routes = build_routes(config)
     lock = OutboxLock(settings.alert_outbox_path)  # before anything else: a second process must not fence the first
     try:

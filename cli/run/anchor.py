@@ -21,7 +21,7 @@ def command(settings: Settings) -> None:
     anchor or every log does not verify: a person must investigate.
     """
     signer = load_signer(settings)
-    logs = sealed_logs(settings, signer.public_key)
+    logs = sealed_logs(settings, "grantledger-anchor", signer.public_key)
     targets = [FileTarget(settings.anchor_path)] if "file" in settings.anchor_targets else []
     anchorer = Anchorer(logs, signer, targets, interval=settings.anchor_interval_seconds)
     run_process("anchor", settings, anchorer.run, anchorer.stop)

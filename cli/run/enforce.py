@@ -32,7 +32,7 @@ def command(
     Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting or the policy is wrong;
     3 the breaker is open: check the revocations, then run `grantledger breaker close --reason …`.
     """
-    logs = sealed_logs(settings)
+    logs = sealed_logs(settings, "grantledger-enforcer")
     if settings.enforce_config is None:
         raise SettingsError("there is no enforcement policy: set GRANTLEDGER_ENFORCE_CONFIG to its TOML file")
     policy = load_toml(settings.enforce_config, EnforcementPolicy)

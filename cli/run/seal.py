@@ -21,7 +21,7 @@ def command(settings: Settings) -> None:
     contradicts Kafka: a person must investigate.
     """
     signer = load_signer(settings)
-    logs = sealed_logs(settings, signer.public_key)
+    logs = sealed_logs(settings, "grantledger-seal", signer.public_key)
     with serving("seal", settings):
         register_schemas(logs, writer_schemas(settings))
         config = SealerConfig(

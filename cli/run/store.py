@@ -24,6 +24,6 @@ def command(settings: Settings) -> None:
     if address.embedded:
         start(settings)
     with serving("store", settings):
-        store = Store(sealed_logs(settings), address)
+        store = Store(sealed_logs(settings, "grantledger-store"), address)
         on_stop_signal(store.stop)
         store.run()

@@ -21,7 +21,7 @@ def command(settings: Settings) -> None:
     Exit codes: 0 stopped on request; 1 lost Kafka: restart it; 2 a setting or the policy is wrong.
     """
     sweeper = Sweeper(
-        sealed_logs(settings),
+        sealed_logs(settings, "grantledger-sweep"),
         is_live=partial(is_live, settings),
         open_store=partial(ask_store, settings, read_only=False),
         policy=load_policy(settings.watch_policy),

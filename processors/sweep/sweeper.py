@@ -118,7 +118,7 @@ class Sweeper:
     def _publish(self, found: list[Event]) -> None:
         if not found:
             return
-        encoder = EventEncoder()
-        Publisher(self._logs.cluster).publish(Record(event.topic, encoder.encode(event), event.key) for event in found)
+        encoder, publisher = EventEncoder(), Publisher(self._logs.cluster, self._logs.signer)
+        publisher.publish(Record(event.topic, encoder.encode(event), event.key) for event in found)
         for event in found:
             log.warning("difference", change=event.event_type, key=event.key)

@@ -7,20 +7,22 @@ facts from a snapshot and facts from the log go through the same code.
 from __future__ import annotations
 
 import marshal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...ledger import packing
 from ...ledger.batch import SealedBatch
-from ...schemas.arrow import DECODED_SCHEMA, MICROS, decode_values
+from ...ledger.decoded_entries import INVALID, believed_rows, decode_entries
+from ...ledger.entry import topic_of_origin
+from ...ledger.source_keys import SourceKeys, signed_records
+from ...schemas.arrow import DECODED_SCHEMA, MICROS
 from ...schemas.catalog import SchemaCatalog
-from ...schemas.column_rules import forbidden
 from ..access import LATEST, Access, Source
 from .core.facts import Decision, Fact
 
@@ -37,42 +39,64 @@ FACT_SCHEMA = pa.schema(
 )
 """A fact table: the first fields of a fact (times in microseconds since 1970), and the event's columns."""
 
+Numbers = npt.NDArray[np.int64]
 Rows = Iterator[tuple[Any, ...]]
 
 
 class DecodedBatch(NamedTuple):
     """A sealed batch as a fact table, its rows as Python values, and the entries that the schema's rules forbid.
 
-    ``invalid``: entry to wrong field. The facts do not include these entries.
+    ``invalid``: entry to wrong field. ``unsigned``: the events that are not signed although their source is registered.
+    The facts include neither.
     """
 
     table: pa.RecordBatch
     rows: Rows
     invalid: dict[int, str]
+    unsigned: Rows
 
 
-def decode_batch(batch: SealedBatch, catalog: SchemaCatalog, before: int = 0) -> DecodedBatch:
+def decode_batch(
+    batch: SealedBatch,
+    catalog: SchemaCatalog,
+    before: int = 0,
+    source_keys: Callable[[int], SourceKeys] = lambda _: SourceKeys(""),
+) -> DecodedBatch:
     """Decode a batch: the expensive part. Events that cannot be decoded are left out.
 
     The append time is the broker's. If the sender set the timestamp of a record, no deadline may use it, and the
-    sealing time replaces it. ``before``: number of entries in earlier epochs.
+    sealing time replaces it.
+
+    Args:
+        before: number of entries in earlier epochs.
+        source_keys: returns the keys of the sources, for records appended up to a time.
     """
     if not batch.count:
-        return DecodedBatch(empty_table(), iter(()), {})
-    appended = packing.unpack(packing.I64, batch.append_times)
-    table = decode_values(pa.array(batch.records().values, pa.binary()), appended, catalog)
+        return DecodedBatch(empty_table(), iter(()), {}, iter(()))
+    records, topic = batch.records(), topic_of_origin(batch.origin)
+    table = decode_entries(
+        pa.array(records.values, pa.binary()), records.append_times, lambda: signed_records(topic, records),
+        topic=topic, catalog=catalog, sources=source_keys(batch.newest_append_time_ms()),
+    )  # fmt: skip
     times = np.array(batch.times(), np.int64)
     entries = np.arange(batch.first_index, batch.size, dtype=np.int64)
-    good = pc.equal(pc.binary_length(pc.fill_null(table.column("decode_error"), b"")), 0)
-    if not pc.all(good).as_py():
-        table, kept = table.filter(good), good.to_numpy(zero_copy_only=False)
-        times, entries = times[kept], entries[kept]
-    invalid = forbidden(table)
-    if invalid:
-        kept = np.ones(len(entries), np.bool_)
-        kept[list(invalid)] = False
-        invalid = {int(entries[row]): field for row, field in invalid.items()}
-        table, times, entries = table.filter(pa.array(kept)), times[kept], entries[kept]
+    errors = zip(entries.tolist(), table.column("decode_error").to_pylist(), strict=True)
+    invalid = {entry: text.decode()[len(INVALID) + 2 :] for entry, text in errors if text.startswith(INVALID.encode())}
+    valid = pc.equal(pc.binary_length(table.column("decode_error")), 0).to_numpy(zero_copy_only=False)
+    believed = believed_rows(table)
+    facts, rows = _facts(table, believed, entries, times, before)
+    _, unsigned = _facts(table, valid & ~believed, entries, times, before)
+    return DecodedBatch(facts, rows, invalid, unsigned)
+
+
+def _facts(
+    table: pa.RecordBatch, chosen: npt.NDArray[np.bool_], entries: Numbers, times: Numbers, before: int
+) -> tuple[pa.RecordBatch, Rows]:
+    """Return the chosen rows of a decoded batch as a fact table, and as Python values."""
+    if not chosen.any():
+        return empty_table(), iter(())
+    if not chosen.all():
+        table, entries, times = table.filter(pa.array(chosen)), entries[chosen], times[chosen]
     values = {name: as_values(table.column(name)) for name in DECODED_SCHEMA.names[:-1]}
     contents = _contents([column for name, column in values.items() if name not in _NOT_CONTENT])
     numbers = [entries + before, entries, times]
@@ -80,7 +104,7 @@ def decode_batch(batch: SealedBatch, catalog: SchemaCatalog, before: int = 0) ->
     facts = pa.RecordBatch.from_arrays([*firsts, *(table.column(name) for name in _NEEDED)], schema=FACT_SCHEMA)
     plain = [column.tolist() for column in numbers]
     rows = zip(*plain, contents, *(values[name] for name in _NEEDED), strict=True)
-    return DecodedBatch(facts, rows, invalid)
+    return facts, rows
 
 
 def empty_table() -> pa.RecordBatch:
@@ -130,7 +154,9 @@ def facts_from(rows: Rows) -> Iterator[Fact]:
         )
 
 
-_NOT_CONTENT = frozenset({"raw", "raw_sha256", "received_at", "mapping", "source_seq", "source_sender"})
+_NOT_CONTENT = frozenset(
+    {"raw", "raw_sha256", "received_at", "mapping_adapter", "mapping_version", "source_seq", "source_sender"}
+)
 """Columns that may differ between two readings of one record."""
 
 

@@ -18,8 +18,10 @@ from ...kafka.identity import identify_topics
 from ...kafka.offsets import end_offset, first_offset, wait_without_open_transaction
 from ...kafka.records import read_range
 from ...kafka.sealed_log import SealedBatchVerifier, SealedLogs
+from ...kafka.source_keys_reader import SourceKeysReader
 from ...kafka.transactional_writer import TransactionalWriter
-from ...schemas.arrow import decode_values
+from ...ledger.decoded_entries import believed_rows, decode_entries
+from ...ledger.source_keys import OPERATOR, SignedRecord, SourceKeys
 from ...schemas.catalog import SchemaCatalog
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from ...schemas.topics import WATCH_TOPIC, sealed
@@ -48,38 +50,52 @@ class KafkaFindings:
         self, logs: SealedLogs, catalog: SchemaCatalog, *, stopping: Callable[[], bool] = lambda: False
     ) -> None:
         self._logs, self._cluster, self._deployment, self._catalog = logs, logs.cluster, logs.deployment, catalog
-        self._stopping = stopping
+        self._sources, self._stopping = SourceKeysReader(logs), stopping
         self._writer: TransactionalWriter | None = None
 
     def take_over(self) -> KnownFindings:
         """Fence off the previous watch, and return the findings on record."""
-        writer = TransactionalWriter(self._cluster, f"{self._deployment}-watch", stopping=self._stopping)
+        writer = TransactionalWriter(
+            self._cluster, f"{self._deployment}-watch", signer=self._logs.signer, stopping=self._stopping
+        )
         writer.init()
         self._writer = writer
         wait_without_open_transaction(self._cluster, FINDINGS_TOPIC, 0)
         known = KnownFindings()
         with self._logs.open(FINDINGS_TOPIC) as reader:
-            events = reader.read_records()
-            while chunk := list(islice(events, CHUNK)):
-                _, _, values, append_times = zip(*chunk, strict=True)
-                self._add(known, [value or b"" for value in values], list(append_times))
+            records = (record for _, record in reader.read_records())
+            while chunk := list(islice(records, CHUNK)):
+                self._add(known, chunk)
         return known
 
-    def _add(self, known: KnownFindings, values: list[bytes], append_times: list[int]) -> None:
+    def source_keys(self, append_time_ms: int) -> SourceKeys:
+        """Return the keys of the sources, for records appended up to a time."""
+        return self._sources.until(append_time_ms)
+
+    def _add(self, known: KnownFindings, records: list[SignedRecord]) -> None:
         """Add events to the known findings: those of the watch, and ``finding.closed``, which a person causes."""
-        rows = decode_values(pa.array(values, pa.binary()), append_times, self._catalog)
+        for record in records:
+            self._sources.keys.learn(record)
+        values = pa.array([record.value or b"" for record in records], pa.binary())
+        append_times = [record.append_time_ms for record in records]
+        rows = decode_entries(
+            values, append_times, lambda: records,
+            topic=FINDINGS_TOPIC, catalog=self._catalog, sources=self._sources.keys,
+        )  # fmt: skip
+        believed = believed_rows(rows).tolist()
         errors = rows.column("decode_error").to_pylist()
         deadlines = rows.column("finding_deadline").cast(pa.int64()).to_pylist()
         accepted = rows.column("finding_accept_index").to_pylist()
         texts = (rows.column(name).to_pylist() for name in _COLUMNS)
-        for error, deadline, accept_index, *columns in zip(errors, deadlines, accepted, *texts, strict=True):
-            if error:
-                log.warning("finding_unreadable", reason=error.decode().partition(":")[0])
+        every = zip(believed, errors, deadlines, accepted, *texts, strict=True)
+        for is_believed, error, deadline, accept_index, *columns in every:
+            if error or not is_believed:
+                log.warning("finding_unreadable", reason=error.decode().partition(":")[0] or "unsigned")
                 continue
             event_type, system, instance, native_id, rule, key, *scope = ((one or b"").decode() for one in columns)
             if (system, instance) == (SYSTEM, self._deployment):
                 known.add(event_type, identity_from(native_id))
-            elif event_type == "finding.closed":
+            elif event_type == "finding.closed" and (system == OPERATOR or not self._sources.keys.complete):
                 known.add(event_type, (rule, scoped_key(rule, key, *scope), deadline or 0), accept_index)
 
     def batch_verifier(self, start: int) -> SealedBatchVerifier:

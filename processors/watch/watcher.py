@@ -172,19 +172,20 @@ class Watcher:
         if batch.size <= at.entry:
             return
         try:
-            table, rows, invalid = await asyncio.to_thread(decode_batch, batch, self._catalog, at.before)
+            keys = self._findings.source_keys
+            decoded = await asyncio.to_thread(decode_batch, batch, self._catalog, at.before, keys)
             if batch.first_index > at.entry:
                 missing = at.name(f"entries {at.entry} to {batch.first_index - 1}")
                 self._note_fault(missing, MissingEntriesError("no readable sealed record contains them"))
-            for entry, field in invalid.items():
-                error = InvalidEventError(field, "forbidden by the rules of the schema")
-                self._note_fault(at.name(f"entry {entry}"), error)
+            for entry, field in decoded.invalid.items():
+                self._note_fault(at.name(f"entry {entry}"), InvalidEventError(field, "forbidden by the schema's rules"))
             async with self._applying:
-                await self._add_all(rows, self.judge.add)
+                await self._add_all(decoded.rows, self.judge.add)
+                await self._add_all(decoded.unsigned, self.judge.state.add_unsigned)
                 self._position = replace(
                     at, size=at.before + batch.size, next_offset=batch.next_offset, sealed_offset=found.offset + 1
                 )
-                self._archive.add(table)
+                self._archive.add(decoded.table)
         except Exception as error:
             self._note_fault(f"sealed record {found.offset}", error)
             return

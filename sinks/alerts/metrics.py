@@ -20,6 +20,9 @@ SKIPPED = Counter("grantledger_alert_skipped_total", "Backlog messages that were
 UNREADABLE = Counter(
     "grantledger_alert_unreadable_total", "Sealed entries that could not be decoded and may have been findings."
 )
+UNSIGNED = Counter(
+    "grantledger_alert_unsigned_total", "Sealed entries in the pipeline's names that it did not sign: not believed."
+)
 MISSED = Counter("grantledger_alert_missed_entries_total", "Entries that Kafka deleted before they were read.")
 POSITION = Gauge("grantledger_alert_position_offset", "Next offset to read from the sealed findings.")
 LAG = Gauge("grantledger_alert_lag_batches", "Offsets not read yet: sealed batches and transaction markers.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any
 
 import structlog
@@ -13,8 +12,10 @@ from ...kafka.sealed_log import SealedLogProblem, VerifiedBatch
 from ...kafka.sealed_log_findings import finding_about
 from ...ledger.batch import SealedBatch, micros_of
 from ...ledger.registered_schemas import KEY_PREFIX, collect_schemas
-from ...schemas.catalog import SchemaCatalog, SchemaConflictError, WriterSchema, event_schema, released_event_schemas
+from ...ledger.source_keys import SignedRecord, SourceKeys, signed_records
+from ...schemas.catalog import SchemaCatalog, SchemaConflictError, WriterSchema, own_schemas
 from ...schemas.codec import DecodeError, EventEncoder, decode
+from ...schemas.event import FINDINGS_TOPIC
 from ...schemas.framing import FramingError
 from .finding import FindingEvent, InvalidFindingError, finding_of
 from .outbox import Position
@@ -30,6 +31,7 @@ class Read:
     findings: list[FindingEvent] = field(default_factory=list)
     schemas: list[WriterSchema] = field(default_factory=list)
     unreadable: int = 0  # entries that could not be decoded; each may be a finding
+    unsigned: int = 0  # entries that claim to be the pipeline's and are not signed by it
     missed: int = 0  # entries of the log that Kafka has deleted
     oldest_sealed_at: int | None = None  # in microseconds since 1970; None without batches
 
@@ -40,8 +42,8 @@ class FindingsReader:
     def __init__(self, deployment: str, catalog: SchemaCatalog) -> None:
         self._deployment, self._catalog = deployment, catalog
 
-    def add(self, read: Read, found: VerifiedBatch) -> None:
-        """Add a batch to ``read``."""
+    def add(self, read: Read, found: VerifiedBatch, sources: SourceKeys) -> None:
+        """Add a batch to ``read``. Findings that are not signed by the pipeline are skipped."""
         batch = found.batch
         sealed_at = micros_of(batch.sealed_at)
         read.oldest_sealed_at = min(sealed_at, read.oldest_sealed_at or sealed_at)
@@ -52,12 +54,16 @@ class FindingsReader:
             read.missed += missed
         size = max(known, batch.size)
         read.position = replace(read.position, next_offset=found.offset + 1, origin=batch.origin, size=size)
-        self._learn(read, batch)
-        for index, time_ms, appended, key, entry in _entries(batch):
-            if entry is None or (key or b"").startswith(KEY_PREFIX):
+        self._learn(read, batch, sources)
+        for index, appended, record in _entries(batch):
+            if record.value is None or (record.key or b"").startswith(KEY_PREFIX):
                 continue
             try:
-                datum = self._decoded(entry, time_ms)
+                datum = self._decoded(record.value, record.append_time_ms)
+                if not sources.is_believed(record, datum):
+                    log.error("entry_unsigned", origin=batch.origin, index=index)
+                    read.unsigned += 1
+                    continue
                 finding = finding_of(datum, self._deployment, f"{batch.origin}#{index}", appended)
             except (DecodeError, FramingError, InvalidFindingError) as error:
                 log.error("entry_unreadable", origin=batch.origin, index=index, reason=type(error).__name__)
@@ -74,19 +80,20 @@ class FindingsReader:
         try:
             return decode(entry, self._catalog, time_ms)
         except DecodeError:
-            return decode(entry, _own_schemas(), time_ms)
+            return decode(entry, own_schemas(), time_ms)
 
-    def _learn(self, read: Read, batch: SealedBatch) -> None:
+    def _learn(self, read: Read, batch: SealedBatch, sources: SourceKeys) -> None:
         records = batch.records()
+        columns = (records.keys, records.values, records.append_times)
         try:
-            read.schemas += collect_schemas(records.keys, records.values, records.append_times, self._catalog)
+            read.schemas += collect_schemas(*columns, self._catalog, headers=records.headers, sources=sources)
         except SchemaConflictError as error:
             log.error("schema_conflict", reason=str(error))
 
 
 def finding_of_problem(deployment: str, problem: SealedLogProblem) -> FindingEvent:
     """Return the finding that the readers publish about a problem, with the same event id."""
-    datum = decode(EventEncoder().encode(finding_about(deployment, problem)), _own_schemas(), problem.append_time_ms)
+    datum = decode(EventEncoder().encode(finding_about(deployment, problem)), own_schemas(), problem.append_time_ms)
     place = f"{problem.topic}/{problem.partition}@{problem.offset}"
     finding = finding_of(datum, deployment, place, problem.append_time_ms * 1000)
     if finding is None:
@@ -94,17 +101,10 @@ def finding_of_problem(deployment: str, problem: SealedLogProblem) -> FindingEve
     return finding
 
 
-@cache
-def _own_schemas() -> SchemaCatalog:
-    """Every released version of the event schema, and this program's."""
-    return SchemaCatalog((event_schema(), *released_event_schemas()))
-
-
-def _entries(batch: SealedBatch) -> Iterator[tuple[int, int, int, bytes | None, bytes | None]]:
-    """Yield index, append time in ms and in microseconds, key and value. A time set by the sender is ignored."""
-    records = batch.records()
+def _entries(batch: SealedBatch) -> Iterator[tuple[int, int, SignedRecord]]:
+    """Yield index, append time in microseconds and record. A time set by the sender is ignored."""
     indices = range(batch.first_index, batch.size)
-    yield from zip(indices, records.append_times, batch.times(), records.keys, records.values, strict=True)
+    yield from zip(indices, batch.times(), signed_records(FINDINGS_TOPIC, batch.records()), strict=True)
 
 
 def starting_at(known: Position | None, topic_id: str, first: int, end: int) -> Position:

@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ...kafka.errors import KafkaUnavailableError
 from ...kafka.identity import identify_topics
 from ...kafka.offsets import end_offset, first_offset
 from ...kafka.sealed_log import SealedLogProblem, SealedLogReader, SealedLogs
+from ...kafka.source_keys_reader import SourceKeysReader
 from ...schemas.event import FINDINGS_TOPIC
 from ...schemas.topics import sealed
 from . import metrics
@@ -133,13 +135,16 @@ class Alerting:
         )
         findings = FindingsReader(self._logs.deployment, outbox.catalog())
         self._live, measured = False, 0.0
-        with self._logs.open(FINDINGS_TOPIC, start=position.next_offset) as reader:
+        with (
+            closing(SourceKeysReader(self._logs)) as sources,
+            self._logs.open(FINDINGS_TOPIC, start=position.next_offset) as reader,
+        ):
             log.info("reading", position=reader.position, first_start=not outbox.caught_up)
             while not self._stopping.is_set():
                 self._raise_worker_failure()
                 read = Read(position)
                 for found in reader.poll(0.2):
-                    findings.add(read, found)
+                    findings.add(read, found, sources.until(found.batch.newest_append_time_ms()))
                     if len(read.findings) >= MANY:
                         read = Read(self._store(outbox, read))
                 if read.oldest_sealed_at is not None:
@@ -163,6 +168,7 @@ class Alerting:
         new = outbox.take(read.position, read.findings, read.schemas, live=self._live, now=now)
         metrics.POSITION.set(read.position.next_offset)
         metrics.UNREADABLE.inc(read.unreadable)
+        metrics.UNSIGNED.inc(read.unsigned)
         metrics.MISSED.inc(read.missed)
         for finding in read.findings:
             metrics.FINDINGS.labels(printable(finding.rule, 60), finding.change).inc()

@@ -80,6 +80,7 @@ CREATE TABLE entries
     received_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When the gateway received the record',
     raw String COMMENT 'The tool''s own record, unchanged',
     raw_sha256 FixedString(32) COMMENT 'SHA-256 of the tool''s own record',
+    signature LowCardinality(String) COMMENT 'valid; missing or invalid: not believed; unregistered: the source need not sign; empty: not decoded',
 
     INDEX by_grant grant_id TYPE bloom_filter(0.01) GRANULARITY 1,
     INDEX by_subject subject_id TYPE bloom_filter(0.01) GRANULARITY 1,

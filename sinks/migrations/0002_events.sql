@@ -36,6 +36,7 @@ CREATE VIEW events
     native_type LowCardinality(String) COMMENT 'The tool''s own name for the event',
     native_id String COMMENT 'The tool''s own id of its record',
     tenant LowCardinality(String) COMMENT 'Tenant',
+    signature LowCardinality(String) COMMENT 'valid; missing or invalid: not believed; unregistered: the source need not sign',
     event_id String COMMENT 'uuid5 of the source record',
     raw String COMMENT 'The tool''s own record, unchanged',
     origin LowCardinality(String) COMMENT 'Log of the entry',
@@ -46,7 +47,7 @@ AS SELECT
     append_time, occurred_at, event_type, outcome, subject_id, actor_id, actor_kind, actor_on_behalf_of, resource_kind, resource_id,
     resource_environment, entitlement, grant_id, request_id, session_id, approvals, starts_at, expires_at, expiry_source,
     removal_evidence, reason, ticket, customer, error, client_ip, command, args, query, exit_code, finding_rule,
-    source_system, source_instance, native_type, native_id, tenant, event_id, raw, origin, `index`, sealed_at
+    source_system, source_instance, native_type, native_id, tenant, signature, event_id, raw, origin, `index`, sealed_at
 FROM entries
 WHERE decode_error = '' AND event_type != 'query.executed'
 COMMENT 'Every decoded event except executed queries, with its place in the ledger';

@@ -99,7 +99,7 @@ FROM
                 toUnixTimestamp64Micro(occurred_at) AS occurred,
                 if(bitTest(flags, 0), toUnixTimestamp64Milli(append_time) * 1000, toUnixTimestamp64Micro(sealed_at)) AS taken
             FROM entries
-            WHERE decode_error = '' AND grant_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
+            WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND grant_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
                 AND event_type IN ('grant.activated', 'grant.extended', 'grant.revoked', 'grant.expired')
         )
         GROUP BY grant_id
@@ -159,7 +159,7 @@ AS SELECT
     removal_evidence, multiIf(command != '', trim(concat(command, ' ', arrayStringConcat(args, ' '))), query != '', query, reason) AS what,
     request_id, session_id, origin, `index`
 FROM entries
-WHERE decode_error = '' AND grant_id != ''
+WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND grant_id != ''
 UNION ALL
 SELECT
     link.linked_grant AS grant_id, append_time, occurred_at, event_type, outcome, actor_id, subject_id, resource_id,
@@ -170,13 +170,13 @@ FROM
 (
     SELECT *, arrayJoin(arrayFilter(id -> id != ('', ''), [('request', request_id), ('session', session_id)])) AS linked
     FROM entries
-    WHERE decode_error = '' AND grant_id = '' AND (request_id != '' OR session_id != '')
+    WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND grant_id = '' AND (request_id != '' OR session_id != '')
 ) AS event
 INNER JOIN
 (
     SELECT DISTINCT grant_id AS linked_grant, arrayJoin([('request', request_id), ('session', session_id)]) AS linked
     FROM entries
-    WHERE decode_error = '' AND grant_id != ''
+    WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND grant_id != ''
 ) AS link USING linked
 WHERE linked.2 != ''
 COMMENT 'All events of a grant, of its request and of its sessions';
@@ -222,34 +222,34 @@ AS WITH
                     approvals)
             )) AS decisions
         FROM entries
-        WHERE decode_error = '' AND request_id != '' AND startsWith(event_type, 'request.')
+        WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND request_id != '' AND startsWith(event_type, 'request.')
         GROUP BY request_id
     ),
     carried AS
     (
         SELECT grant_id, groupUniqArrayArray(arrayMap(each -> (each.at, each.reviewer, each.decision, each.forced), approvals)) AS decisions
         FROM entries
-        WHERE decode_error = '' AND grant_id != '' AND event_type IN ('grant.activated', 'grant.extended') AND notEmpty(approvals)
+        WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND grant_id != '' AND event_type IN ('grant.activated', 'grant.extended') AND notEmpty(approvals)
         GROUP BY grant_id
     ),
     used AS
     (
         SELECT grant_id, session_id
         FROM entries
-        WHERE decode_error = '' AND grant_id != '' AND session_id != '' AND startsWith(event_type, 'session.')
+        WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND grant_id != '' AND session_id != '' AND startsWith(event_type, 'session.')
         UNION DISTINCT
         SELECT asked.grant_id AS grant_id, loose.session_id AS session_id
         FROM
         (
             SELECT DISTINCT request_id, session_id
             FROM entries
-            WHERE decode_error = '' AND grant_id = '' AND request_id != '' AND session_id != '' AND startsWith(event_type, 'session.')
+            WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND grant_id = '' AND request_id != '' AND session_id != '' AND startsWith(event_type, 'session.')
         ) AS loose
         INNER JOIN
         (
             SELECT DISTINCT grant_id, request_id
             FROM entries
-            WHERE decode_error = '' AND request_id != '' AND event_type IN ('grant.activated', 'grant.extended')
+            WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND request_id != '' AND event_type IN ('grant.activated', 'grant.extended')
         ) AS asked ON loose.request_id = asked.request_id
     ),
     did AS
@@ -259,14 +259,14 @@ AS WITH
         (
             SELECT grant_id, sipHash128(event_id) AS id
             FROM entries
-            WHERE decode_error = '' AND grant_id != '' AND event_type IN ('session.command', 'session.query')
+            WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND grant_id != '' AND event_type IN ('session.command', 'session.query')
             UNION ALL
             SELECT used.grant_id AS grant_id, loose.id AS id
             FROM
             (
                 SELECT DISTINCT session_id, sipHash128(event_id) AS id
                 FROM entries
-                WHERE decode_error = '' AND grant_id = '' AND event_type IN ('session.command', 'session.query')
+                WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND grant_id = '' AND event_type IN ('session.command', 'session.query')
             ) AS loose
             INNER JOIN used ON used.session_id = loose.session_id
         )

@@ -115,7 +115,7 @@ FROM
         arrayLast(event -> event.kind = 'finding.acknowledged', since) AS acknowledgment,
         arrayLast(event -> event.kind = 'finding.closed', since) AS closing
     FROM entries
-    WHERE decode_error = '' AND event_type IN ('finding.opened', 'finding.resolved', 'finding.acknowledged', 'finding.closed')
+    WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND event_type IN ('finding.opened', 'finding.resolved', 'finding.acknowledged', 'finding.closed')
         AND splitByChar('/', origin)[-3] = 'access.findings'
     -- By the columns, not their aliases: entries has a column `key` of its own.
     GROUP BY finding_rule, finding_key, finding_deadline, tenant, grant_source_system, grant_source_instance

@@ -16,7 +16,6 @@ from grantledger.kafka.records import last_record, read_whole
 from grantledger.ledger import batch as batches
 from grantledger.producers import Actor, Event
 from grantledger.runtime.children import Child, ChildSpec
-from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import FINDINGS_TOPIC
 from grantledger.schemas.topics import sealed
 from support.alerting import FindingsLog, alertmanager_toml, event, soon, webhook_toml
@@ -63,10 +62,7 @@ def pipeline(
 
 def publish(pipeline: Pipeline, *events: Event) -> None:
     """Publish findings, and wait until they are sealed."""
-    producer, encoder = Producer(pipeline.options), EventEncoder()
-    for one in events:
-        producer.produce(pipeline.cluster.physical(FINDINGS_TOPIC), encoder.encode(one), one.key)
-    assert producer.flush(30) == 0
+    pipeline.publish(*events)
     end = end_offset(pipeline.cluster, FINDINGS_TOPIC, 0)
 
     def is_sealed() -> bool:

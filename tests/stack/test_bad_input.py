@@ -39,8 +39,17 @@ LATER_ID = 4711
 """Registry id of a schema that is registered only after the first values with it."""
 
 
+TYPE_IN = {"access.lifecycle": "grant.activated", "access.activity": "session.command"}
+"""A type that is valid in a topic."""
+
+
 def good(number: int, **fields: Any) -> bytes:
     return ENCODER.encode(event("grant.activated", number, **fields))
+
+
+def valid_in(topic: str, value: bytes | None) -> bytes | None:
+    """Return a value with the type that is valid in a topic; both types are equally long."""
+    return value and value.replace(b"grant.activated", TYPE_IN[topic].encode())
 
 
 def datum_of(number: int, **fields: Any) -> bytes:
@@ -53,6 +62,14 @@ def with_bad_text() -> bytes:
     return good(1, reason="XXXXXXXX").replace(b"XXXXXXXX", b"\xff\xfe\xfd\xfc\xc3\x28\x80\x80")
 
 
+FINDING = {
+    "rule": "overdue",
+    "key": "g",
+    "severity": "critical",
+    "deadline": None,
+    "evidence": "{}",
+    "accept_index": None,
+}
 BAD: dict[str, tuple[bytes | None, str]] = {
     "text": (b"no event at all", "framing_unknown"),
     "json": (b'{"event_type":"grant.activated"}', "framing_unknown"),
@@ -77,19 +94,33 @@ BAD: dict[str, tuple[bytes | None, str]] = {
 
 YEAR = 31_556_952_000_000
 ODD: dict[str, bytes] = {
-    "million-years": datum_of(1, occurred_at=290_000 * YEAR, expires_at=290_000 * YEAR, starts_at=-290_000 * YEAR),
-    "long-ago": datum_of(1, occurred_at=-(2**63), expires_at=-(2**63)),
-    "end-of-time": datum_of(1, occurred_at=2**63 - 1, expires_at=2**63 - 1, starts_at=2**63 - 1),
-    "year-2300": datum_of(1, occurred_at=331 * YEAR, expires_at=331 * YEAR),
-    "unknown-type": datum_of(1, event_type="coffee.brewed"),
     "zero-bytes": datum_of(1, reason="a\0b", subject={"id": "\0", "kind": "human", "email": None}),
-    "numbers": datum_of(1, requested_seconds=-(2**63)),
-    "no-ids": datum_of(1, grant_id=None, request_id=None, session_id=None, approvals=[]),
     "large-event": good(1, raw=bytes(900_000)),
     "bad-text": with_bad_text(),
     "bytes-after-it": good(1) + b"\x00and more",
 }
 """Strange values that are events by the schema."""
+INVALID: dict[str, tuple[bytes, str]] = {
+    "million-years": (
+        datum_of(1, occurred_at=290_000 * YEAR, expires_at=290_000 * YEAR, starts_at=-290_000 * YEAR),
+        "occurred_at",
+    ),
+    "long-ago": (datum_of(1, occurred_at=-(2**63), expires_at=-(2**63)), "occurred_at"),
+    "end-of-time": (
+        datum_of(1, occurred_at=2**63 - 1, expires_at=2**63 - 1, starts_at=2**63 - 1),
+        "occurred_at",
+    ),
+    "year-2300": (datum_of(1, expires_at=331 * YEAR), "expires_at"),
+    "unknown-type": (datum_of(1, event_type="coffee.brewed"), "event_type"),
+    "unknown-outcome": (datum_of(1, outcome="perhaps"), "outcome"),
+    "numbers": (datum_of(1, requested_seconds=-(2**63)), "requested_seconds"),
+    "no-ids": (datum_of(1, grant_id=None, request_id=None, session_id=None, approvals=[]), "grant_id"),
+    "finding.resolved": (datum_of(1, event_type="finding.resolved", finding=FINDING), "event_type"),
+    "revoke.confirmed": (datum_of(1, event_type="revoke.confirmed", finding=FINDING), "event_type"),
+    "query.executed": (datum_of(1, event_type="query.executed"), "event_type"),
+    "wrong-topic": (datum_of(1, event_type="session.command", session_id="s"), "event_type"),
+}
+"""Values that the schema allows and a rule forbids, each with the wrong field. They are sent to access.lifecycle."""
 
 
 @dataclass
@@ -109,7 +140,7 @@ class Sent:
         """Return events to send around bad records."""
         keys = [f"good-{tag}-{topic}-{number}" for number in range(count)]
         self.good += keys
-        return [{"key": key.encode(), "value": good(number)} for number, key in enumerate(keys)]
+        return [{"key": key.encode(), "value": valid_in(topic, good(number))} for number, key in enumerate(keys)]
 
     def settle(self) -> None:
         self.pipeline.wait_stored(self.entries, limit=180.0)
@@ -131,15 +162,18 @@ def sent(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Sent:
     pipeline.start()
     everything = Sent(pipeline)
     for topic in TOPICS:
-        records = everything.good_events(topic, "first")
+        records = everything.good_events(topic, "first", 8)
         for name, (value, code) in BAD.items():
-            records.append({"key": name.encode(), "value": value})
+            records.append({"key": name.encode(), "value": valid_in(topic, value)})
             records += everything.good_events(topic, f"after-{name}")
             everything.bad[topic, code] += 1
         for name, value in ODD.items():
-            records.append({"key": name.encode(), "value": value})
+            records.append({"key": name.encode(), "value": valid_in(topic, value)})
             records += everything.good_events(topic, f"after-{name}")
         everything.add(topic, records)
+    for name, (value, _) in INVALID.items():
+        everything.add("access.lifecycle", [{"key": name.encode(), "value": value}])
+        everything.bad["access.lifecycle", "event_invalid"] += 1
     everything.settle()
     return everything
 
@@ -172,14 +206,22 @@ def test_values_that_the_schema_allows_are_events(
     stored: dict[tuple[str, str], dict[str, Any]], topic: str, name: str
 ) -> None:
     row = stored[topic, name]
-    assert row["decode_error"] == "" and row["event_type"] in ("grant.activated", "coffee.brewed")
+    assert row["decode_error"] == "" and row["event_type"] == TYPE_IN[topic]
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_values_that_a_rule_forbids_are_rejected_with_the_field(
+    sent: Sent, stored: dict[tuple[str, str], dict[str, Any]], name: str
+) -> None:
+    """A finding or a confirmed revocation from a sender is no event, and no view of events shows it."""
+    assert stored["access.lifecycle", name]["decode_error"] == f"event_invalid: {INVALID[name][1]}"
 
 
 def test_good_records_are_events(sent: Sent, stored: dict[tuple[str, str], dict[str, Any]]) -> None:
     by_key = {key: row for (_, key), row in stored.items()}
     assert len(sent.good) >= 50
     for key in sent.good:
-        assert by_key[key]["decode_error"] == "" and by_key[key]["event_type"] == "grant.activated"
+        assert by_key[key]["decode_error"] == "" and by_key[key]["event_type"] in TYPE_IN.values()
 
 
 def test_bad_records_are_shown_and_counted(sent: Sent) -> None:
@@ -377,10 +419,14 @@ def test_a_schema_that_is_registered_later(sent: Sent) -> None:
     registered: Event = schema_registered(
         sent.pipeline.deployment, WriterSchema(prefix, SCHEMA.text), initial=False, at=datetime.now(UTC)
     )
+    # Whoever may write there has no key of the sealer's.
     key = schema_key(WriterSchema(prefix, SCHEMA.text)).encode()
     produce(sent.pipeline.cluster, "access.findings", [{"key": key, "value": ENCODER.encode(registered)}])
+    sent.add("access.lifecycle", [{"key": b"unsigned", "value": value}])
+    wait_for(lambda: sent.rejected()["access.lifecycle", "schema_unknown"] == 2, "it is still unknown")
+    sent.pipeline.publish(registered)
     for topic in TOPICS:
-        sent.add(topic, [{"key": b"after", "value": value}])
+        sent.add(topic, [{"key": b"after", "value": valid_in(topic, value)}])
     sent.settle()
 
     def found() -> list[tuple[str, str]]:
@@ -390,6 +436,6 @@ def test_a_schema_that_is_registered_later(sent: Sent) -> None:
         )
         return [(row["key"], row["decode_error"].partition(":")[0] or row["event_type"]) for row in rows]
 
-    assert found() == [("before", "schema_unknown"), ("after", "grant.activated"), ("after", "grant.activated")]
+    assert found() == [("before", "schema_unknown"), ("after", "session.command"), ("after", "grant.activated")]
     code, report = sent.pipeline.verify()
     assert code == 0, report["problems"]

@@ -18,9 +18,10 @@ from confluent_kafka import Consumer, Producer
 from grantledger.enforcers.journal import TransactionalEventWriter
 from grantledger.kafka.offsets import committed_offset, end_offset
 from grantledger.kafka.options import reader_options, transactional_options
+from grantledger.runtime.sealed_logs import sealed_logs
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event, Resource, Subject
+from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event, Resource, Source, Subject
 from grantledger.schemas.topics import COMMANDS_TOPIC
 from support.enforcing import DEADLINE, Enforcement, revocation
 from support.events import event, produce, written
@@ -264,7 +265,7 @@ def test_access_that_was_granted_again_meanwhile_is_not_revoked(deploy: Deploy) 
 
 def test_invalid_commands_are_skipped_and_recorded(deploy: Deploy) -> None:
     here, schema = deploy(), event_schema()
-    datum = revocation("g9").to_datum()
+    datum = revocation("g9", source=Source("grantledger-watch", here.deployment, "g9", "command")).to_datum()
 
     def odd(**fields: Any) -> bytes:
         return written(datum | fields, schema.definition, schema.prefix)
@@ -284,8 +285,9 @@ def test_invalid_commands_are_skipped_and_recorded(deploy: Deploy) -> None:
         for evidence in ("[]", '{"attempt": 1e999}')
     ]
     findings = [None, b"not an event", *(written(one, schema.definition, schema.prefix) for one in forged)]
-    produce(here.cluster, FINDINGS_TOPIC, [{"value": value, "key": "g9"} for value in findings])
-    produce(here.cluster, COMMANDS_TOPIC, [{"value": value, "key": "g9"} for value in values])
+    enforcer = "grantledger-enforcer"
+    produce(here.cluster, FINDINGS_TOPIC, [here.signed(FINDINGS_TOPIC, value, "g9", enforcer) for value in findings])
+    produce(here.cluster, COMMANDS_TOPIC, [here.signed(COMMANDS_TOPIC, value, "g9") for value in values])
     here.grant("g1")
     child = here.acting()
     wait_for(lambda: here.lag() == 0, "all are read")
@@ -323,7 +325,9 @@ def test_transaction_markers_among_the_commands_never_count_as_lost(deploy: Depl
 
     def ask() -> None:
         watch.begin_transaction()
-        watch.produce(here.cluster.physical(COMMANDS_TOPIC), EventEncoder().encode(revocation("g1")), "g1")
+        command = revocation("g1", source=Source("grantledger-watch", here.deployment, "g1", "command"))
+        record = here.signed(COMMANDS_TOPIC, EventEncoder().encode(command), "g1")
+        watch.produce(here.cluster.physical(COMMANDS_TOPIC), **record)
         watch.commit_transaction(30)
 
     ask()
@@ -346,7 +350,7 @@ def test_a_committed_offset_that_expired_is_committed_again(deploy: Deploy) -> N
     group = f"{here.deployment}-enforce"
     end = end_offset(here.cluster, COMMANDS_TOPIC, 0)
     consumer = Consumer(reader_options(here.cluster, group))
-    journal = TransactionalEventWriter(here.cluster, here.deployment, lambda: False)
+    journal = TransactionalEventWriter(sealed_logs(here.pipeline.settings(), "grantledger-enforcer", bytes(32)))
     journal.consumer = consumer
     for _ in range(2):
         journal.write([], end)
@@ -386,7 +390,7 @@ def test_the_breaker_opens_and_stays_open_until_a_person_closes_it(deploy: Deplo
     wait_for(lambda: here.findings()[-1]["event_type"] == "finding.closed", "the closing is on record")
     resolved = here.findings()[-1]
     assert (resolved["event_type"], resolved["reason"]) == ("finding.closed", "clock of vault-2 was wrong, fixed")
-    assert resolved["actor"] == {"id": "carol", "kind": "human"}
+    assert resolved["actor"] == {"id": "carol", "kind": "human", "on_behalf_of": None}
 
     here.environment["GRANTLEDGER_ENFORCE_CONFIG"] = policy
     child = here.acting()
@@ -416,3 +420,26 @@ def test_the_breaker_stays_open_after_retention_of_the_input(deploy: Deploy) -> 
     assert code == 3 and "grantledger breaker close" in printed
     assert here.requested() == ["g0"]
     assert here.run("breaker", "close", "--reason", "the clock is fixed")[:2] == (0, "the breaker is closed\n")
+
+
+def test_commands_that_the_watch_did_not_sign_are_never_carried_out(deploy: Deploy) -> None:
+    """Whoever may write commands has no key: unsigned, with another key, and copied from another place."""
+    here = deploy()
+    command = revocation("g1", source=Source("grantledger-watch", here.deployment, "g1", "command"))
+    (here.folder / "access" / "g1").touch()
+    value = EventEncoder().encode(command)
+    forged = [
+        {"value": value, "key": "g1"},
+        here.signed(COMMANDS_TOPIC, value, "g1", "grantledger-enforcer"),
+        here.signed(FINDINGS_TOPIC, value, "g1"),
+        here.signed(COMMANDS_TOPIC, value, "g2") | {"key": "g1"},
+    ]
+    produce(here.cluster, COMMANDS_TOPIC, forged)
+    child = here.acting()
+    wait_for(lambda: here.lag() == 0, "all are read")
+    assert here.requested() == []
+    found = [one for one in here.findings() if one["finding"]["rule"] == "enforcer_command_invalid"]
+    assert ["not signed" in one["evidence"]["reason"] for one in found] == [True] * len(forged)
+    here.grant("g1")
+    wait_for(lambda: here.requested() == ["g1"], "the signed one is carried out")
+    here.end(child)

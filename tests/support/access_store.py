@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from grantledger.ledger.batch import Head, Records, SealedBatch, micros_of, seal
 from grantledger.ledger.entry import NO_HEADERS, Genesis, origin_of
 from grantledger.ledger.keys import LocalSigner
+from grantledger.ledger.source_keys import SourceKeys
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Action, Actor, Event, Finding, Resource, Source, Subject
@@ -153,7 +154,8 @@ def fill(data_dir: Path, records: Sequence[Record], *, cuts: Sequence[int] = (10
             genesis = Genesis(origin_of(DEPLOYMENT, topic, 0), bytes(range(16)), 0)
             insert_origin(client, genesis)
             for batch in _sealed(genesis, [record for record in records if record.topic == topic], cuts):
-                insert_entries(client, entries_table(batch, catalog), batch.origin, batch.first_index, batch.size - 1)
+                table = entries_table(batch, catalog, SourceKeys(DEPLOYMENT))
+                insert_entries(client, table, batch.origin, batch.first_index, batch.size - 1)
         if merge:
             client.command("SYSTEM START MERGES entries")
             client.command("OPTIMIZE TABLE entries FINAL")

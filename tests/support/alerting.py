@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from grantledger.ledger.batch import Head, SealedBatch, micros_of, seal
 from grantledger.ledger.entry import Genesis, encode_headers
+from grantledger.ledger.keys import LocalSigner
+from grantledger.ledger.source_signature import SourceSigner
 from grantledger.processors.notices import schema_key, schema_registered
 from grantledger.producers import Actor, Event, Resource, Source, Subject
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import Finding
+from grantledger.schemas.event import FINDINGS_TOPIC, Finding
 from grantledger.sinks.alerts.finding import Change, FindingEvent, rfc3339
 
 from .small_ledger import SIGNER, records_of
@@ -66,8 +69,14 @@ class FindingsLog:
     offset: int = 0
     registered: bool = True
 
-    def batch(self, *values: Event | bytes | None, sealed_at: datetime = NOON, flags: int = 1) -> SealedBatch:
-        """Seal events or other values as the next batch."""
+    def batch(
+        self,
+        *values: Event | bytes | None,
+        sealed_at: datetime = NOON,
+        flags: int = 1,
+        signers: Sequence[LocalSigner | None] = (),
+    ) -> SealedBatch:
+        """Seal events or other values as the next batch. ``signers``: the key that signs each, if it is signed."""
         records: list[tuple[bytes | None, bytes | None]] = []
         encoder = EventEncoder()
         if self.offset == 0 and self.registered:
@@ -80,8 +89,13 @@ class FindingsLog:
             else:
                 records.append((b"key", value))
         millis = micros_of(sealed_at) // 1000
+        padded = [None] * (len(records) - len(values)) + [*signers, *[None] * (len(values) - len(signers))]
+        headers = [
+            SourceSigner(DEPLOYMENT, by).headers(FINDINGS_TOPIC, key, value) if by is not None else []
+            for by, (key, value) in zip(padded, records, strict=True)
+        ]
         entries = [
-            (flags, self.offset + number, millis, key, value, encode_headers([]))
+            (flags, self.offset + number, millis, key, value, encode_headers(headers[number]))
             for number, (key, value) in enumerate(records)
         ]
         self.offset += len(entries)

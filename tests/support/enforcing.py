@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from grantledger.kafka.offsets import committed_offset, end_offset, first_offset
 from grantledger.kafka.records import read_range
 from grantledger.runtime.children import Child, ChildSpec
+from grantledger.runtime.source_keys import own_signer
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Actor, Event, Finding, Resource, Source, Subject
@@ -84,6 +86,8 @@ class Enforcement:
         )
         if not shared:
             self.pipeline.make_topics(activity_partitions=1)
+        if shared:
+            self.pipeline.environment["GRANTLEDGER_SOURCE_KEY_FOLDER"] = str(pipeline.settings().source_key_path)
         self.cluster = self.pipeline.cluster
         self.environment = {
             **self.pipeline.environment,
@@ -112,8 +116,15 @@ class Enforcement:
     # --- events in Kafka
 
     def send(self, *events: Event) -> None:
-        records = [{"value": EventEncoder().encode(event), "key": event.key} for event in events]
-        produce(self.cluster, COMMANDS_TOPIC, records)
+        """Send commands as the watch of this deployment does."""
+        own = [replace(one, source=replace(one.source, instance=self.deployment)) for one in events]
+        values = [(EventEncoder().encode(event), event.key) for event in own]
+        produce(self.cluster, COMMANDS_TOPIC, [self.signed(COMMANDS_TOPIC, *value) for value in values])
+
+    def signed(self, topic: str, value: bytes | None, key: str, source: str = "grantledger-watch") -> dict[str, Any]:
+        """Return a record that a source of this deployment has signed."""
+        headers = own_signer(self.pipeline.settings(), source).headers(topic, key, value)
+        return {"value": value, "key": key, "headers": headers}
 
     def grant(self, *grants: str) -> None:
         """Create access and the commands to revoke it."""
@@ -136,7 +147,9 @@ class Enforcement:
             if not value.startswith(event_schema().prefix):
                 continue
             datum = read_datum(value)
-            if datum["source"]["system"] == "grantledger-enforcer" and datum["source"]["instance"] == self.deployment:
+            source = datum["source"]
+            own = source["system"] in ("grantledger-enforcer", "grantledger-operator")
+            if own and source["instance"] == self.deployment and datum["event_type"] != "source.registered":
                 finding = datum["finding"]
                 wanted = finding["key"] if finding else datum["grant_id"]
                 assert message.key() == wanted.encode(), "the record's key"

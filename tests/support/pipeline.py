@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.publisher import Publisher, Record
 from grantledger.kafka.topics import TopicError, create_topics
 from grantledger.ledger.entry import origin_of
+from grantledger.ledger.keys import LocalSigner
+from grantledger.ledger.source_keys import SourceKeys
 from grantledger.producers import Client
 from grantledger.runtime.children import Child, ChildSpec
 from grantledger.runtime.keys import create_key
 from grantledger.runtime.settings import Settings, load_settings
+from grantledger.runtime.source_keys import OWN_SOURCES, own_key_file, own_signer, register_own_sources
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Event
 from grantledger.schemas.topics import topic_specs
@@ -82,16 +86,27 @@ class Pipeline:
         return Client(self.options, topic_prefix=self.cluster.topic_prefix, **options)
 
     def make_topics(self, activity_partitions: int = 4) -> None:
-        """Create the topics and the key, as ``grantledger init`` does."""
+        """Create the topics and the keys, and register the pipeline's sources, as ``grantledger init`` does."""
         create_topics(self.cluster, topic_specs(activity_partitions, 0))
         self.make_key()
+        register_own_sources(self.settings(), SourceKeys(self.deployment))
+
+    def settings(self) -> Settings:
+        """Return the settings of this pipeline's processes."""
+        names = ("data_dir", "deployment", "kafka_bootstrap_servers", "topic_prefix", "key_passphrase", "key_file",
+                 "source_key_folder")  # fmt: skip
+        given = {name: self.environment.get(f"GRANTLEDGER_{name.upper()}") for name in names}
+        return Settings(**{name: value for name, value in given.items() if value})
 
     def make_key(self) -> None:
         """Create the key pair of the ledger if there is none."""
-        secret = {name: self.environment.get(f"GRANTLEDGER_{name.upper()}") for name in ("key_passphrase", "key_file")}
-        settings = Settings(data_dir=self.data_dir, **{name: value for name, value in secret.items() if value})
+        settings = self.settings()
         if not settings.private_key_path.exists():
             create_key(settings)
+        for source in OWN_SOURCES:
+            file = own_key_file(settings, source)
+            if not file.path.exists():
+                file.write(LocalSigner.generate())
 
     def remake_topics(self, *names: str) -> None:
         """Delete topics and create them again; all topics without names."""
@@ -109,9 +124,12 @@ class Pipeline:
         wait_for(lambda: gone.isdisjoint(self.cluster.admin.list_topics(timeout=10).topics), "the topics are deleted")
         wait_for(made, "the topics exist again")
 
-    def publish(self, event: Event) -> None:
-        """Publish an event as a process of the pipeline does."""
-        Publisher(self.cluster).publish([Record(event.topic, EventEncoder().encode(event), event.key)])
+    def publish(self, *events: Event) -> None:
+        """Publish events as the processes of this pipeline that they name do."""
+        for given in events:
+            event = replace(given, source=replace(given.source, instance=self.deployment))
+            signer = own_signer(self.settings(), event.source.system)
+            Publisher(self.cluster, signer).publish([Record(event.topic, EventEncoder().encode(event), event.key)])
 
     def start(self, *names: str) -> None:
         """Start processes by name; without names, seal, store and anchor."""
@@ -127,6 +145,7 @@ class Pipeline:
         data_dir = self.data_dir.parent / f"{self.data_dir.name}-{name}"
         key = load_settings(self.data_dir).private_key_path
         own = {"GRANTLEDGER_DATA_DIR": str(data_dir), "GRANTLEDGER_KEY_FILE": str(key)}
+        own |= {"GRANTLEDGER_SOURCE_KEY_FOLDER": str(self.settings().source_key_path)}
         child = Child(
             ChildSpec(arguments[0], ("run", *arguments)), data_dir, {**self.environment, **own, **environment}
         )

@@ -17,6 +17,8 @@ from grantledger.kafka.sealed_log import SealedBatchVerifier, SealedLogProblem, 
 from grantledger.ledger import batch as batches
 from grantledger.ledger.entry import Genesis, encode_headers
 from grantledger.ledger.keys import LocalSigner, LogKeys
+from grantledger.ledger.source_keys import SourceKeys
+from grantledger.ledger.source_signature import SourceSigner
 from grantledger.processors.access import SECOND
 from grantledger.processors.policy import AccessLimits, WatchPolicy
 from grantledger.processors.watch.app import DeliveredRecord
@@ -63,6 +65,10 @@ class Paper(MemorySnapshots):
         self.topic_id = bytes(16)
         self.only_markers = False
         self.deaf = False
+        self.keys = SourceKeys("test")
+
+    def source_keys(self, append_time_ms: int) -> SourceKeys:
+        return self.keys
 
     def take_over(self) -> KnownFindings:
         known = KnownFindings()
@@ -154,6 +160,8 @@ class World:
         )
         self.head = batches.Head.at_genesis(Genesis("test/access.lifecycle/0/0", bytes(16), 0))
         self.records = 0
+        self.signer: LocalSigner | None = None
+        """Signs the events that it hears."""
         asyncio.run(self.start())
 
     async def start(self) -> None:
@@ -177,9 +185,11 @@ class World:
             records.flags.append(1)
             records.offsets.append(self.records)
             records.append_times.append(int(event.occurred_at.timestamp() * 1000))
-            records.keys.append(event.key.encode())
-            records.values.append(change(encode(event)))
-            records.headers.append(encode_headers([]))
+            key, value = event.key.encode(), change(encode(event))
+            records.keys.append(key)
+            records.values.append(value)
+            signed = SourceSigner("test", self.signer).headers(LIFECYCLE_TOPIC, key, value) if self.signer else []
+            records.headers.append(encode_headers(signed))
             self.records += 1
         batch, self.head = batches.seal(self.head, records, self.records, NOON, SIGNER)
         self.paper.end_offset = self.records

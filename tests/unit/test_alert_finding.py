@@ -14,6 +14,7 @@ from grantledger.kafka.sealed_log import SealedLogProblem, VerifiedBatch
 from grantledger.kafka.sealed_log_findings import finding_about
 from grantledger.ledger.batch import Head, SealedBatch
 from grantledger.ledger.entry import Genesis
+from grantledger.ledger.source_keys import SourceKeys
 from grantledger.producers import Event
 from grantledger.schemas.catalog import SchemaCatalog
 from grantledger.schemas.event import Finding, IssuingSource
@@ -33,6 +34,7 @@ from grantledger.sinks.alerts.reading import FindingsReader, Read, finding_of_pr
 from grantledger.sinks.alerts.routes import build_routes
 from support.alerting import DEPLOYMENT, NOON, ORIGIN, FindingsLog, event, finding
 from support.receiver import SECRET
+from support.sources import Registrar
 
 NOWHERE = Position("00", 0)
 
@@ -41,10 +43,20 @@ def read(*values: Event | bytes | None) -> Read:
     return read_batch(FindingsLog().batch(*values))
 
 
-def read_batch(batch: SealedBatch) -> Read:
+def read_batch(batch: SealedBatch, sources: SourceKeys | None = None) -> Read:
     found = Read(NOWHERE)
-    FindingsReader(DEPLOYMENT, SchemaCatalog()).add(found, VerifiedBatch(batch, Head.at_genesis(batch.genesis), 0))
+    verified = VerifiedBatch(batch, Head.at_genesis(batch.genesis), 0)
+    FindingsReader(DEPLOYMENT, SchemaCatalog()).add(found, verified, sources or SourceKeys(DEPLOYMENT))
     return found
+
+
+def test_only_signed_findings_are_believed() -> None:
+    """Whoever may write the findings, but has no key of the pipeline, neither opens nor ends an alert."""
+    registrar = Registrar(DEPLOYMENT)
+    watch, log = registrar.init("grantledger-watch")["grantledger-watch"], FindingsLog()
+    forged, opened = event("resolved", "g-1"), event("opened", "g-1")
+    found = read_batch(log.batch(opened, forged, signers=(watch, None)), registrar.keys)
+    assert [(one.change, one.key) for one in found.findings] == [("opened", "g-1")] and found.unsigned == 1
 
 
 def test_a_finding_is_read_with_everything_that_an_alert_needs() -> None:
@@ -127,7 +139,8 @@ def test_entries_that_kafka_deleted_are_counted_and_reading_continues() -> None:
     log, reader, found = FindingsLog(), FindingsReader(DEPLOYMENT, SchemaCatalog()), Read(NOWHERE)
     every = [log.batch(event("opened", f"g-{number}")) for number in range(4)]
     for offset in (0, 3, 3, 1):
-        reader.add(found, VerifiedBatch(every[offset], Head.at_genesis(every[offset].genesis), offset))
+        verified = VerifiedBatch(every[offset], Head.at_genesis(every[offset].genesis), offset)
+        reader.add(found, verified, SourceKeys(DEPLOYMENT))
     assert found.missed == 2
     assert [one.key for one in found.findings] == ["g-0", "g-3", "g-3", "g-1"]
     assert found.position.size == 5
@@ -139,7 +152,7 @@ def test_a_new_epoch_is_read_from_its_first_entry() -> None:
     genesis = Genesis(f"{ORIGIN[:-1]}1", bytes([1]) * 16, 0, log.head.size, log.head.frontier.root())
     after = FindingsLog(Head.at_genesis(genesis), registered=False).batch(event("opened", "g-3"))
     for offset, batch in enumerate((before, after)):
-        reader.add(found, VerifiedBatch(batch, Head.at_genesis(batch.genesis), offset))
+        reader.add(found, VerifiedBatch(batch, Head.at_genesis(batch.genesis), offset), SourceKeys(DEPLOYMENT))
     assert [one.key for one in found.findings] == ["g-1", "g-2", "g-3"] and found.missed == 0
     assert found.position == replace(NOWHERE, next_offset=2, origin=genesis.origin, size=1)
 

@@ -62,14 +62,24 @@ class FakeProducer:
         self.refuse: Exception | None = None
         self.fail_next = False
         self.silent = False
+        self.headers: list[list[tuple[str, bytes]]] = []
 
-    def produce(self, topic: str, *, value: bytes, key: bytes, on_delivery: Callable[[Any, Any], None]) -> None:
+    def produce(
+        self,
+        topic: str,
+        *,
+        value: bytes,
+        key: bytes,
+        headers: list[tuple[str, bytes]],
+        on_delivery: Callable[[Any, Any], None],
+    ) -> None:
         if self.full_for:
             self.full_for -= 1
             raise BufferError("queue full")
         if self.refuse is not None:
             raise self.refuse
         self.sent.append((topic, key, value))
+        self.headers.append(headers)
         self.waiting.append(on_delivery)
 
     def poll(self, timeout: float) -> int:

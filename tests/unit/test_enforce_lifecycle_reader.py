@@ -9,12 +9,17 @@ from typing import Any, cast
 import pytest
 
 from grantledger.enforcers.lifecycle_reader import LifecycleReader
-from grantledger.kafka.sealed_log import SealedLogReader, SealedLogs
+from grantledger.kafka.sealed_log import SealedLogs
+from grantledger.kafka.source_keys_reader import SourceKeysReader
+from grantledger.ledger.keys import LocalSigner
+from grantledger.ledger.source_keys import SignedRecord, SourceKeys
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
-from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Actor, Event, Resource, Source, Subject
+from support.sources import Registrar, key_of, record_of
 
 from .test_enforce_command_rules import NOON, command
+
+HERE = "test.example"
 
 
 class Log:
@@ -22,11 +27,29 @@ class Log:
 
     def __init__(self) -> None:
         self.calls: list[list[tuple[int, Event]]] = []
+        self.signer: LocalSigner | None = None
 
-    def read_records(self) -> Iterator[tuple[int, bytes | None, bytes | None, int]]:
+    def read_records(self) -> Iterator[tuple[int, SignedRecord]]:
         for offset, event in self.calls.pop(0):
             time_ms = int(event.occurred_at.timestamp() * 1000)
-            yield offset, event.key.encode(), EventEncoder().encode(event), time_ms
+            yield offset, record_of(event, self.signer, HERE, time_ms)
+
+
+class Sources:
+    """Registered sources that are known from the beginning."""
+
+    def __init__(self, keys: SourceKeys | None = None) -> None:
+        self.keys = keys or SourceKeys(HERE)
+
+    def until(self, append_time_ms: int) -> SourceKeys:
+        return self.keys
+
+
+def reader_of(log: Log, now: datetime, keys: SourceKeys | None = None) -> LifecycleReader:
+    sources = cast(SourceKeysReader, Sources(keys))
+    reader = LifecycleReader(cast(SealedLogs, None), sources, SchemaCatalog((event_schema(),)), lambda: now)
+    setattr(reader, "_reader_from", lambda since: log)  # noqa: B010
+    return reader
 
 
 def event(event_type: str, minute: int, **more: Any) -> Event:
@@ -53,12 +76,9 @@ def revoked(minute: int) -> Event:
 
 
 @pytest.mark.parametrize("running", [True, False])
-def test_records_of_a_new_epoch_count_although_their_offsets_begin_again(
-    monkeypatch: pytest.MonkeyPatch, running: bool
-) -> None:
+def test_records_of_a_new_epoch_count_although_their_offsets_begin_again(running: bool) -> None:
     log, now = Log(), NOON + timedelta(hours=1)
-    reader = LifecycleReader(cast(SealedLogs, None), SchemaCatalog((event_schema(),)), lambda: now)
-    monkeypatch.setattr(reader, "_reader_from", lambda since: cast(SealedLogReader, log))
+    reader = reader_of(log, now)
     earlier, later = (revoked, activated) if running else (activated, revoked)
     log.calls = [[(100, activated(0)), (101, earlier(1))], [(0, later(2))]]
     for _ in range(2):
@@ -68,8 +88,16 @@ def test_records_of_a_new_epoch_count_although_their_offsets_begin_again(
 
 def test_a_record_that_is_read_again_after_it_was_sealed_changes_nothing() -> None:
     log, now = Log(), datetime.now(UTC)
-    reader = LifecycleReader(cast(SealedLogs, None), SchemaCatalog((event_schema(),)), lambda: NOON)
-    setattr(reader, "_reader_from", lambda since: log)  # noqa: B010
+    reader = reader_of(log, NOON)
     log.calls = [[(0, activated(0)), (1, revoked(1))], [(0, activated(0)), (1, revoked(1))]]
     for _ in range(2):
         assert reader.running(now).covering(command(), NOON, NOON) is None
+
+
+def test_only_signed_events_of_a_registered_source_count() -> None:
+    log, now, registrar, signer = Log(), NOON + timedelta(hours=1), Registrar(HERE), LocalSigner.generate()
+    registrar.init()
+    registrar.register("vault", "prod", [key_of(signer)], 0)
+    for by, counts in ((None, False), (LocalSigner.generate(), False), (signer, True)):
+        reader, log.signer, log.calls = reader_of(log, now, registrar.keys), by, [[(0, activated(0))]]
+        assert (reader.running(NOON).covering(command(), NOON, now) is not None) == counts

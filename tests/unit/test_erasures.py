@@ -38,13 +38,17 @@ class Fake:
         self.erased += [(parameters["origin"], index) for index in parameters["indices"]]
 
 
-def batch(origin: str, first: int, *events: tuple[str, str]) -> pa.Table:
+def batch(
+    origin: str, first: int, *events: tuple[str, str], decode_error: bytes = b"", signature: bytes = b"valid"
+) -> pa.Table:
     return pa.table(
         {
             "origin": [origin] * len(events),
             "index": pa.array(range(first, first + len(events)), pa.uint64()),
             "event_type": pa.array([kind.encode() for kind, _ in events]),
             "subject_id": pa.array([subject.encode() for _, subject in events]),
+            "decode_error": pa.array([decode_error] * len(events)),
+            "signature": pa.array([signature] * len(events)),
         }
     )
 
@@ -76,6 +80,16 @@ def test_only_the_log_of_findings_orders_erasures() -> None:
 
 
 @pytest.mark.parametrize(
+    "wrong", [{"signature": b"missing"}, {"signature": b"invalid"}, {"decode_error": b"event_invalid: actor"}]
+)
+def test_only_signed_and_valid_erasures_count(wrong: dict[str, bytes]) -> None:
+    client: Any = Fake()
+    client.rows = {(LIFECYCLE, 0): "grant.activated"}
+    Erasures(client, DEPLOYMENT).follow(batch(FINDINGS, 1, ("payload.erased", f"{LIFECYCLE}#0"), **wrong), client)
+    assert client.erased == []
+
+
+@pytest.mark.parametrize(
     "named", [f"{LIFECYCLE}#٣", f"{LIFECYCLE}#03", f"{LIFECYCLE}#{1 << 64}", "other.example/access.lifecycle/0/0#3"]
 )
 def test_only_exact_names_of_entries_of_this_deployment_count(named: str) -> None:
@@ -88,4 +102,4 @@ def test_only_exact_names_of_entries_of_this_deployment_count(named: str) -> Non
 
 def test_every_decoded_column_is_emptied() -> None:
     names = {part.split(" = ")[0] for part in _EMPTIED.split(", ") if " = " in part}
-    assert names == {"key", "value", "headers", "erased_at", *DECODED_SCHEMA.names}
+    assert names == {"key", "value", "headers", "erased_at", "signature", *DECODED_SCHEMA.names}

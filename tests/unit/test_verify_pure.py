@@ -10,6 +10,7 @@ from grantledger.ledger.entry import Genesis, chain, payload_hashes
 from grantledger.ledger.keys import LocalSigner, LogKeys
 from grantledger.ledger.log_verifier import LogVerifier
 from grantledger.ledger.merkle import EMPTY_ROOT
+from grantledger.ledger.source_keys import SourceKeys
 from grantledger.schemas.catalog import SchemaCatalog
 from grantledger.verifier.chunks import ChunkTask, check_chunk
 from grantledger.verifier.logs import ChunkJoiner, VerifiedLog
@@ -32,7 +33,7 @@ def verify(
         places = [at for at, index in enumerate(rows.index) if first <= index < first + expected]
         start = places[0] if places else 0
         task = ChunkTask(genesis.origin, first, expected, erased, decoded=False)
-        joiner.add(check_chunk(task, rows.table(start, len(places), erased), SchemaCatalog()))
+        joiner.add(check_chunk(task, rows.table(start, len(places), erased), SchemaCatalog(), SourceKeys("")))
     joiner.finish()
     return log
 

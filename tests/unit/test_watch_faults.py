@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from grantledger.ledger import decoded_entries
 from grantledger.processors.access import SECOND
-from grantledger.processors.watch import decoding
 from grantledger.processors.watch.core.judge import Judge
 from grantledger.processors.watch.findings import FindingEvents
 from grantledger.schemas.event import Actor, Approval, Resource, Source, Subject
@@ -125,7 +125,7 @@ def test_a_report_that_cannot_be_encoded_is_one_fault_and_the_others_are_written
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As where an earlier version has kept an event that the rules forbid."""
-    monkeypatch.setattr(decoding, "forbidden", lambda _: {})
+    monkeypatch.setattr(decoded_entries, "forbidden", lambda *_: {})
     world = World()
     odd = grant("grant.activated", 0, "odd", expires_at=NOON, expiry_source="native", grant_id_kind="nativ")
     world.hears_unchecked(odd, given_until(100))

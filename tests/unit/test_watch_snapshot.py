@@ -69,7 +69,7 @@ class Restarting:
 
     def take(self, number: int) -> None:
         batch = self.batches[number]
-        table, rows, _ = decode_batch(batch, CATALOG)
+        table, rows, *_ = decode_batch(batch, CATALOG)
         for fact in facts_from(rows):
             self.judge.add(fact)
         self.position = Position(batch.size, batch.next_offset, number + 1)

@@ -74,7 +74,7 @@ def entity_of_finding(rule: str, key: str) -> Entity | None:
         return "grant", key
     if rule in _SESSION_RULES:
         return "session", key
-    if rule in ("source_silent", "sequence_gap", "foreign_claim"):
+    if rule in ("source_silent", "sequence_gap", "foreign_claim", "unsigned_source"):
         return "source", key.rpartition("#")[0] if rule == "sequence_gap" else key
     return None
 

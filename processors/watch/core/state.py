@@ -26,6 +26,7 @@ Entity = tuple[Kind, str]
 FactKey = tuple[int, str, str, str, str]
 """Index, event type, and the access keys of grant, request and session: enough to find the entity of a fact."""
 FOREIGN = "foreign_claim"
+UNSIGNED = "unsigned_source"
 CONFLICT = "event_conflict"
 _REPORTS = {**dict.fromkeys(REMOVING, "remove"), "grant.extended": "extend"}
 """What the policy must allow other sources, by event type."""
@@ -75,16 +76,23 @@ class AccessState:
         """Add the next fact of the log; one that was added before changes nothing."""
         if fact.index < self.size:
             return
-        rule = self.restore(fact)
-        limits = self._lookup.source_limits(fact.source)
-        history = self.sources.get(fact.source)
-        if history is None:
-            history = self.sources[fact.source] = SourceHistory.of(fact.source, limits)
-            self._source_by_key[str(fact.source)] = fact.source
-        history.add(fact, limits)
+        rule, history = self.restore(fact), self._history(fact.source)
+        history.add(fact, self._lookup.source_limits(fact.source))
         if rule is not None:
             history.count(rule, fact)
         self.mark("source", str(fact.source))
+
+    def add_unsigned(self, fact: Fact) -> None:
+        """Count an event that its registered source did not sign. It changes nothing else."""
+        self._history(fact.source).count(UNSIGNED, fact)
+        self.mark("source", str(fact.source))
+
+    def _history(self, source: Source) -> SourceHistory:
+        history = self.sources.get(source)
+        if history is None:
+            history = self.sources[source] = SourceHistory.of(source, self._lookup.source_limits(source))
+            self._source_by_key[str(source)] = source
+        return history
 
     def restore(self, fact: Fact) -> str | None:
         """Add a fact from a snapshot, whose source histories already include it.

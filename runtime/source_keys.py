@@ -1,0 +1,119 @@
+"""Keys of sources on disk, and their registration: of the pipeline's own sources, and of any other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..kafka.publisher import Publisher, Record
+from ..kafka.sealed_log import SealedLogs
+from ..kafka.sealed_log_findings import SYSTEM as READER
+from ..kafka.source_keys_reader import SourceKeysReader
+from ..ledger.keys import LocalSigner, LogKeys
+from ..ledger.source_keys import OPERATOR, SEALER, SourceKeys, registration_key
+from ..ledger.source_signature import SourceSigner, key_id_of
+from ..schemas.codec import EventEncoder
+from ..schemas.event import Actor, Event, RegisteredSource, Source, SourceKey, Subject
+from .keys import PrivateKeyFile, load_public_key, read_passphrase
+from .settings import Settings
+
+OWN_SOURCES = (
+    OPERATOR, SEALER, READER, "grantledger-anchor", "grantledger-store", "grantledger-watch", "grantledger-sweep",
+    "grantledger-alert", "grantledger-enforcer",
+)  # fmt: skip
+"""The pipeline's own sources; the operator first, because it signs all registrations."""
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def key_file(settings: Settings, path: Path, remedy: str) -> PrivateKeyFile:
+    """Return a private key of a source on disk."""
+    given = read_passphrase(settings.source_key_passphrase_file, "source_key_passphrase_file")
+    return PrivateKeyFile(path, "source_key_folder or source_key_file", given, "source_key_passphrase_file", remedy)
+
+
+def own_key_file(settings: Settings, source: str) -> PrivateKeyFile:
+    """Return the private key of one of the pipeline's own sources."""
+    remedy = "`grantledger init` creates it. Copy it from where you ran that, or restore it from your backup."
+    return key_file(settings, settings.source_key_path / f"{source}.pem", remedy)
+
+
+def own_signer(settings: Settings, source: str) -> SourceSigner:
+    """Return the signer of one of the pipeline's own sources."""
+    return SourceSigner(settings.require_deployment(), own_key_file(settings, source).read())
+
+
+def sender_signer(settings: Settings, path: Path) -> SourceSigner:
+    """Return the signer of the commands that send events."""
+    file = key_file(settings, path, "`grantledger sources add` creates one.")
+    return SourceSigner(settings.require_deployment(), file.read())
+
+
+def registered_sources(settings: Settings) -> SourceKeys:
+    """Return the sources that are registered now, in force or not yet.
+
+    Raises:
+        KafkaUnavailableError: the brokers do not answer.
+        SealedLogStoppedError: the sealed log of findings is discontinuous.
+    """
+    keys = LogKeys.single(load_public_key(settings))
+    logs = SealedLogs(settings.cluster(), settings.require_deployment(), keys, on_problem=lambda _: None)
+    reader = SourceKeysReader(logs)
+    try:
+        return reader.until(int(time.time() * 1000))
+    finally:
+        reader.close()
+
+
+def register_own_sources(settings: Settings, known: SourceKeys) -> int:
+    """Create the missing keys of the pipeline's own sources, and register those sources that are not registered yet.
+
+    Args:
+        known: the sources that are registered.
+
+    Returns:
+        How many were registered.
+    """
+    deployment, registered = settings.require_deployment(), known.stated()
+    missing = [source for source in OWN_SOURCES if (source, deployment) not in registered]
+    if not missing:
+        return 0
+    events = []
+    for source in missing:
+        file = own_key_file(settings, source)
+        if not file.path.exists():
+            file.write(LocalSigner.generate())
+        keys = (source_key(file.read().public_key, _FIRST),)
+        stated = RegisteredSource(source, deployment, None, keys, initial=True)
+        events.append(registration(deployment, stated, person="grantledger init", reason="a source of the pipeline"))
+    publish_registrations(settings, events)
+    return len(missing)
+
+
+def source_key(public_key: bytes, valid_from: datetime, valid_until: datetime | None = None) -> SourceKey:
+    """Return a key as it is registered."""
+    return SourceKey(key_id_of(public_key).hex(), public_key, valid_from, valid_until)
+
+
+def registration(deployment: str, stated: RegisteredSource, *, person: str, reason: str) -> Event:
+    """Return the event by which a person registers a source."""
+    now = datetime.now(UTC)
+    key = registration_key(stated.system, stated.instance)
+    return Event(
+        event_type="source.registered",
+        occurred_at=now,
+        source=Source(OPERATOR, deployment, f"{key}:{now.isoformat()}", "decision"),
+        subject=Subject(key, "system"),
+        actor=Actor(person, "human"),
+        outcome="success",
+        reason=reason,
+        registered_source=stated,
+    )
+
+
+def publish_registrations(settings: Settings, events: Iterable[Event]) -> None:
+    """Publish registrations, signed by the operator, in this order."""
+    encoder = EventEncoder()
+    publisher = Publisher(settings.cluster(), own_signer(settings, OPERATOR))
+    publisher.publish(Record(event.topic, encoder.encode(event), event.key) for event in events)
