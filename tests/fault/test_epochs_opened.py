@@ -15,7 +15,7 @@ from confluent_kafka.admin import NewPartitions
 from grantledger.runtime.broker import LocalBroker
 from support.load import Load
 from support.oracle import committed_records
-from support.pipeline import Pipeline
+from support.pipeline import PROCESSES, Pipeline
 from support.stopped_ledger import LIFECYCLE, Ledger, foreign_batch
 from support.waiting import wait_for
 
@@ -60,7 +60,7 @@ def goes_on(ledger: Ledger, *, kafka: int = 0) -> dict[str, tuple[int, str]]:
     """Send records through the whole pipeline, and verify; return the heads in the store."""
     pipeline = ledger.pipeline
     Load(pipeline.cluster, 40, 2000, seed=11, odd=False).start().finish()
-    pipeline.start()
+    pipeline.start(*(name for name in PROCESSES if not pipeline.children[name].alive()))
     wait_for(lambda: pipeline.metric("seal", "grantledger_seal_stopped") == 0, "sealing goes on")
 
     def verified() -> bool:
