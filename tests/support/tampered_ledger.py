@@ -18,8 +18,9 @@ from grantledger.kafka.offsets import end_offset
 from grantledger.kafka.records import read_range
 from grantledger.ledger.anchor import Anchor, anchor_origin
 from grantledger.ledger.keys import LocalSigner
+from grantledger.ledger.source_keys import OPERATOR
 from grantledger.producers import Actor, Event, Source, Subject
-from grantledger.schemas.codec import EventEncoder
+from grantledger.runtime.source_keys import OWN_SOURCES
 from grantledger.schemas.topics import SEALED_TOPICS
 from grantledger.sinks.clickhouse import StoreAddress, connect
 from grantledger.sinks.file_target import read_anchor_file
@@ -150,17 +151,17 @@ def make(pipeline: Pipeline) -> None:
     erased = Event(
         event_type="payload.erased",
         occurred_at=event("grant.activated", 0).occurred_at,
-        source=Source("grantledger", DEPLOYMENT, "erasure-1", "erasure"),
+        source=Source(OPERATOR, DEPLOYMENT, "erasure-1", "erasure"),
         subject=Subject(f"{LIFECYCLE}#{ERASED_INDEX}", "system"),
         actor=Actor("privacy-officer", "human"),
         reason="GDPR Article 17",
         outcome="success",
     )
-    produce(pipeline.cluster, "access.findings", [{"value": EventEncoder().encode(erased), "key": b"erasure"}])
+    pipeline.publish(erased)
     findings = "topic=access.findings"
     wait_for(
         lambda: any(
-            findings in labels and name == "grantledger_stored_log_size_entries" and value >= 2
+            findings in labels and name == "grantledger_stored_log_size_entries" and value >= len(OWN_SOURCES) + 2
             for (name, labels), value in pipeline.children["store"].metrics().items()
         ),
         "the erasure is on record",
