@@ -31,6 +31,7 @@ def test_events_before_the_first_seal_are_decoded_even_after_a_finding(
     assert sent.returncode == 0, sent.stderr
     pipeline.start()
     pipeline.wait_stored(1)
-    rows = pipeline.query("SELECT event_type FROM events WHERE event_type != 'source.registered' ORDER BY append_time, event_type")
+    shown = "SELECT event_type FROM events WHERE event_type != 'source.registered' ORDER BY append_time, event_type"
+    rows = pipeline.query(shown)
     assert [row["event_type"] for row in rows][:2] == ["finding.opened", "grant.activated"]
     assert pipeline.query("SELECT * FROM rejected_events") == []
