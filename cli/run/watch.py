@@ -45,7 +45,7 @@ async def _run(settings: Settings) -> None:
     return_freed_memory()
     catalog = schema_catalog(settings)
     stop = asyncio.Event()
-    findings = KafkaFindings(sealed_logs(settings, "grantledger-watch"), catalog, stopping=stop.is_set)
+    findings = KafkaFindings(sealed_logs(settings, "grantledger-watch"), catalog, policy, stopping=stop.is_set)
     snapshots = KafkaSnapshots(cluster, deployment, catalog, stopping=stop.is_set)
     bound = int(settings.watch_lag_bound_seconds * SECOND)
     watcher = Watcher(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ...schemas import event as events
+from ...schemas.access_key import access_key
 from ...schemas.event import Event, Subject
 from ...schemas.finding_event import finding_event
 from ..access import NEVER, SECOND, Access, Source, shorten, to_datetime
@@ -19,7 +20,7 @@ from ..policy import PolicyLookup, WatchPolicy
 SYSTEM = "grantledger-sweep"
 RULE = "sweep_difference"
 Deadlines = dict[str, int]
-"""Grants by shortened id, and the deadline that each has outlived, in microseconds since 1970."""
+"""Grants by shortened access key, and the deadline that each has outlived, in microseconds since 1970."""
 
 OPEN_GRANTS = """
 SELECT
@@ -37,7 +38,9 @@ WHERE source_system NOT IN {ending:Array(String)}
 """
 """Grants without a confirmed removal that may be overdue."""
 OPEN_FINDINGS = """
-SELECT rule, key, toUnixTimestamp64Micro(assumeNotNull(deadline)) AS deadline_us
+SELECT
+    rule, key, tenant, grant_source_system AS source_system, grant_source_instance AS source_instance,
+    toUnixTimestamp64Micro(assumeNotNull(deadline)) AS deadline_us
 FROM findings
 WHERE open AND deadline IS NOT NULL AND rule IN ('overdue', 'sweep_difference')
 """
@@ -81,12 +84,17 @@ def view_of_store(rows: Iterable[Mapping[str, Any]], policy: WatchPolicy, now: i
         ends_by_itself = "deadline" in limits.removal or row["removal_evidence"] in limits.removal
         if ends_by_itself or max(deadline, row["given"]) + int(limits.grace_seconds * SECOND) >= now:
             continue
-        name = shorten(row["grant_id"])
+        name = name_of(row, row["grant_id"])
         if row["sharing"] > 1:
             undecided.add(name)
         else:
             overdue[name] = deadline
     return StoreView(overdue, undecided)
+
+
+def name_of(row: Mapping[str, Any], grant_id: str) -> str:
+    """Return the shortened access key of the grant in a row."""
+    return shorten(access_key(row["tenant"], (row["source_system"], row["source_instance"]), grant_id))
 
 
 class Differences:

@@ -16,7 +16,6 @@ from ...kafka.publisher import Publisher, Record
 from ...kafka.sealed_log import SealedLogs
 from ...schemas.codec import EventEncoder
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event
-from ..access import shorten
 from ..policy import WatchPolicy
 from . import compare
 
@@ -94,7 +93,9 @@ class Sweeper:
             view = compare.view_of_store(ask(compare.OPEN_GRANTS, **values), self._policy, now)
             open_findings: dict[str, compare.Deadlines] = {"overdue": {}, compare.RULE: {}}
             for row in ask(compare.OPEN_FINDINGS):
-                open_findings[row["rule"]][shorten(row["key"])] = row["deadline_us"]
+                # The key of a difference is an access key already.
+                name = row["key"] if row["rule"] == compare.RULE else compare.name_of(row, row["key"])
+                open_findings[row["rule"]][name] = row["deadline_us"]
         if self._differences is None:
             self._differences = compare.Differences(open_findings[compare.RULE])
         found = open_findings["overdue"]

@@ -9,16 +9,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
 from ...schemas.access_key import access_key, id_of, parse_access_key
 from ...schemas.codec import EventEncoder
-from ...schemas.event import FINDINGS_TOPIC, Event, IssuingSource, Resource, Source, Subject
+from ...schemas.event import FINDINGS_TOPIC, Actor, Event, IssuingSource, Resource, Source, Subject
 from ...schemas.finding_event import FindingEventType, finding_event
 from ...schemas.rules import InvalidEventError
 from ...schemas.topics import COMMANDS_TOPIC, MAX_RECORD_BYTES
 from ..access import Access, to_datetime
-from ..policy import PolicyLookup
+from ..policy import PolicyLookup, WatchPolicy
 from .core.grants import Grant
 from .core.judge import ABOUT_ACCESS, Change, Identity, entity_of_finding
 from .core.rules import REVOKE
@@ -28,6 +29,8 @@ SYSTEM = "grantledger-watch"
 """``source.system`` of every event of the watch."""
 FAULT = "watch_fault"
 """The rule of findings about records that could not be judged."""
+POLICY_NAME = "watch-policy"
+"""``resource.id`` of the events that contain the policy."""
 Kind = Literal["opened", "resolved"]
 _TYPES: dict[Kind, FindingEventType] = {"opened": "finding.opened", "resolved": "finding.resolved"}
 
@@ -128,6 +131,27 @@ def scoped_key(rule: str, key: str, tenant: str, *issuers: str) -> str:
 def published_key(rule: str, key: str) -> str:
     """Return the key of a published finding: of an access key only the id, because other fields have the rest."""
     return id_of(key) if rule in ABOUT_ACCESS else key
+
+
+def config_event(deployment: str, policy: WatchPolicy, at: datetime) -> Event:
+    """Return the event that puts the policy in force on record, as JSON: judgements can be made again from it."""
+    content = policy.model_dump_json().encode()
+    digest = sha256(content).hexdigest()
+    return Event(
+        event_type="config.changed",
+        occurred_at=at,
+        source=Source(SYSTEM, deployment, f"{POLICY_NAME}:{digest}:{at.isoformat()}", "config"),
+        subject=Subject(POLICY_NAME, "system"),
+        actor=Actor(SYSTEM, "system"),
+        resource=Resource("config", POLICY_NAME),
+        outcome="success",
+        raw=content,
+    )
+
+
+def policy_digest(native_id: str) -> str:
+    """Return the digest of the policy in an event of :func:`config_event`."""
+    return native_id.split(":")[1]
 
 
 def _due(identity: Identity) -> datetime | None:

@@ -7,6 +7,7 @@ read back are all there are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import islice
 
 import pyarrow as pa
@@ -23,10 +24,12 @@ from ...kafka.transactional_writer import TransactionalWriter
 from ...ledger.decoded_entries import believed_rows, decode_entries
 from ...ledger.source_keys import OPERATOR, SignedRecord, SourceKeys
 from ...schemas.catalog import SchemaCatalog
+from ...schemas.codec import EventEncoder
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from ...schemas.topics import WATCH_TOPIC, sealed
+from ..policy import WatchPolicy
 from .core.judge import KnownFindings
-from .findings import SYSTEM, Outgoing, identity_from, scoped_key
+from .findings import SYSTEM, Outgoing, config_event, identity_from, policy_digest, scoped_key
 
 CHUNK = 5_000
 """Findings that are decoded at once."""
@@ -47,14 +50,20 @@ class KafkaFindings:
     """
 
     def __init__(
-        self, logs: SealedLogs, catalog: SchemaCatalog, *, stopping: Callable[[], bool] = lambda: False
+        self,
+        logs: SealedLogs,
+        catalog: SchemaCatalog,
+        policy: WatchPolicy,
+        *,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._policy, self._policy_on_record = policy, ""
         self._logs, self._cluster, self._deployment, self._catalog = logs, logs.cluster, logs.deployment, catalog
         self._sources, self._stopping = SourceKeysReader(logs), stopping
         self._writer: TransactionalWriter | None = None
 
     def take_over(self) -> KnownFindings:
-        """Fence off the previous watch, and return the findings on record."""
+        """Fence off the previous watch, put the policy on record, and return the findings on record."""
         writer = TransactionalWriter(
             self._cluster, f"{self._deployment}-watch", signer=self._logs.signer, stopping=self._stopping
         )
@@ -66,6 +75,9 @@ class KafkaFindings:
             records = (record for _, record in reader.read_records())
             while chunk := list(islice(records, CHUNK)):
                 self._add(known, chunk)
+        event = config_event(self._deployment, self._policy, datetime.now(UTC))
+        if policy_digest(event.source.native_id) != self._policy_on_record:
+            self.publish([Outgoing(FINDINGS_TOPIC, event, EventEncoder().encode(event))])
         return known
 
     def source_keys(self, append_time_ms: int) -> SourceKeys:
@@ -94,7 +106,10 @@ class KafkaFindings:
                 continue
             event_type, system, instance, native_id, rule, key, *scope = ((one or b"").decode() for one in columns)
             if (system, instance) == (SYSTEM, self._deployment):
-                known.add(event_type, identity_from(native_id))
+                if event_type == "config.changed":
+                    self._policy_on_record = policy_digest(native_id)
+                else:
+                    known.add(event_type, identity_from(native_id))
             elif event_type == "finding.closed" and (system == OPERATOR or not self._sources.keys.complete):
                 known.add(event_type, (rule, scoped_key(rule, key, *scope), deadline or 0), accept_index)
 

@@ -1,12 +1,46 @@
 -- Grants: their state, their story, and how fast they are removed.
 --
+-- A grant is identified by tenant, the source that issued its id, and the id: the issuer is grant_source where the event
+-- names one, otherwise the source of the event. An issuer without an instance stands for all installations of the tool.
+-- Only the issuer activates a grant. Enforcers, and the reporters that the watch policy names, may remove it too; they must
+-- repeat subject, resource and entitlement.
+--
 -- Only the log of access.lifecycle decides, in its order (epoch, index): other logs are not ordered with it. If a record was
--- read twice, both entries have the same event_id, and the first one counts. Time is the broker's append time where the
--- broker set it (flags bit 0), otherwise the time of sealing. The first activation names the holder and the resource.
+-- read twice, both entries have the same event_id, and the first one counts; of two ends the earlier one, of two kinds of
+-- evidence the weaker one. Time is the broker's append time where the broker set it (flags bit 0), otherwise the time of
+-- sealing. The first activation names the holder and the resource.
 --
 -- Some tools do not write in order. An activation or extension that stands after a confirmed removal, but is older by the
 -- clock of their common source, grants nothing. A clock without fractions of a second, or with milliseconds only, cannot
 -- order two events within that unit. A record that the broker has is in the past, even if a fast clock disagrees.
+CREATE VIEW reporters
+(
+    system String COMMENT 'System of a source that may report about grants and requests of another one; patterns have % and _',
+    instance String COMMENT 'Its installation',
+    source String COMMENT 'System of that other source',
+    source_instance String COMMENT 'Its installation',
+    may Array(String) COMMENT 'What it may report: remove, extend, approve'
+)
+AS SELECT patterns[1] AS system, patterns[2] AS instance, patterns[3] AS source, patterns[4] AS source_instance, may
+FROM
+(
+    SELECT
+        arrayMap(
+            text -> replaceAll(replaceAll(replaceAll(replaceAll(text, '_', '\\_'), '%', '\\%'), '*', '%'), '?', '_'),
+            [JSONExtractString(one, 'system'), JSONExtractString(one, 'instance'), JSONExtractString(one, 'source'), JSONExtractString(one, 'source_instance')]
+        ) AS patterns,
+        JSONExtract(one, 'may', 'Array(String)') AS may,
+        arrayJoin(JSONExtractArrayRaw(raw, 'reporter')) AS one
+    FROM
+    (
+        SELECT argMax(raw, (toUInt32OrZero(splitByChar('/', origin)[-1]), `index`)) AS raw
+        FROM entries
+        WHERE decode_error = '' AND event_type = 'config.changed' AND resource_id = 'watch-policy'
+            AND source_system = 'grantledger-watch' AND splitByChar('/', origin)[-3] = 'access.findings'
+    )
+)
+COMMENT 'The reporters of the watch policy in force';
+
 CREATE VIEW grant_states
 (
     grant_id String COMMENT 'The grant; filter on it',
@@ -38,18 +72,18 @@ CREATE VIEW grant_states
     `index` UInt64 COMMENT 'Position in that log'
 )
 AS SELECT
-    grant_id, given[1].tenant AS tenant, given[1].subject_id AS subject_id, given[1].subject_kind AS subject_kind,
+    grant_id, tenant, given[1].subject_id AS subject_id, given[1].subject_kind AS subject_kind,
     given[1].resource_kind AS resource_kind, given[1].resource_id AS resource_id,
     given[1].resource_environment AS resource_environment, given[1].entitlement AS entitlement,
     arrayFirst(id -> id != '', arrayReverse(given.request_id)) AS request_id,
     arrayFirst(text -> text != '', arrayReverse(given.reason)) AS reason,
-    arrayFirst(text -> text != '', arrayReverse(given.ticket)) AS ticket, given[1].source_system AS source_system,
-    given[1].source_instance AS source_instance,
+    arrayFirst(text -> text != '', arrayReverse(given.ticket)) AS ticket, issuer.1 AS source_system,
+    issuer.2 AS source_instance,
     fromUnixTimestamp64Micro(given[1].occurred, 'UTC') AS activated_at,
     fromUnixTimestamp64Micro(latest.occurred, 'UTC') AS given_at,
     fromUnixTimestamp64Micro(latest.taken, 'UTC') AS given_recorded_at,
     fromUnixTimestamp64Micro(stretch.taken, 'UTC') AS stretch_recorded_at,
-    latest.starts_at AS starts_at, latest.expires_at AS expires_at, latest.expiry_source AS expiry_source,
+    latest.starts_at AS starts_at, fromUnixTimestamp64Micro(latest_end, 'UTC') AS expires_at, latest.expiry_source AS expiry_source,
     fromUnixTimestamp64Micro(due, 'UTC') AS deadline,
     ['none', 'deadline', 'api_accepted', 'confirmed'][1 + arrayMax(arrayPushBack(after.evidence, 0))] AS removal_evidence,
     if(gone, fromUnixTimestamp64Micro(removal.occurred, 'UTC'), NULL) AS removed_at,
@@ -59,7 +93,7 @@ AS SELECT
 FROM
 (
     SELECT
-        grant_id, given,
+        tenant, issuer, grant_id, given,
         arrayMap(event -> arrayFilter(
             each -> each.place < event.place AND each.source_system = event.source_system AND each.source_instance = event.source_instance
                 AND event.occurred + multiIf(event.occurred % 1000000 = 0, 1000000, event.occurred % 1000 = 0, 1000, 1) <= least(each.occurred, each.taken),
@@ -76,35 +110,53 @@ FROM
             turns,
             arrayZip(arrayPushFront(arrayPopBack(turns.place), (0, 0)), arrayMap(nth -> nth > 1, arrayEnumerate(turns)))
         ) AS stretch,
-        if(latest.expires_at IS NULL, NULL,
-            greatest(0, toUnixTimestamp64Micro(assumeNotNull(latest.expires_at)) - greatest(0, latest.occurred - latest.taken))) AS due
+        -- The earliest end of all contents with this event id.
+        arrayMin(event -> if(event.source = latest.source AND event.id = latest.id, ifNull(toUnixTimestamp64Micro(event.expires_at), 9223372036854775807), 9223372036854775807), every_given) AS earliest,
+        nullIf(if(earliest = 9223372036854775807, -1, earliest), -1) AS latest_end,  -- clients read the number below a null too
+        if(latest_end IS NULL, NULL, greatest(0, assumeNotNull(latest_end) - greatest(0, latest.occurred - latest.taken))) AS due
     FROM
     (
         SELECT
-            grant_id,
+            tenant, issuer, grant_id,
             arraySort(event -> event.place, groupArrayIf(CAST(
-                (place, event_id, occurred, taken, origin, tenant, subject_id, subject_kind, resource_kind, resource_id, resource_environment, entitlement, request_id, reason, ticket, source_system, source_instance, starts_at, expires_at, expiry_source),
-                'Tuple(place Tuple(UInt32, UInt64), id String, occurred Int64, taken Int64, origin String, tenant String, subject_id String, subject_kind String, resource_kind String, resource_id String, resource_environment String, entitlement String, request_id String, reason String, ticket String, source_system String, source_instance String, starts_at Nullable(DateTime64(6, \'UTC\')), expires_at Nullable(DateTime64(6, \'UTC\')), expiry_source String)'
+                (place, event_id, (source_system, source_instance), own, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, origin, subject_id, subject_kind, resource_kind, resource_id, resource_environment, entitlement, request_id, reason, ticket, source_system, source_instance, starts_at, expires_at, expiry_source),
+                'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, origin String, subject_id String, subject_kind String, resource_kind String, resource_id String, resource_environment String, entitlement String, request_id String, reason String, ticket String, source_system String, source_instance String, starts_at Nullable(DateTime64(6, \'UTC\')), expires_at Nullable(DateTime64(6, \'UTC\')), expiry_source String)'
             ), event_type IN ('grant.activated', 'grant.extended'))) AS all_given,
-            arraySort(event -> event.place, groupArrayIf(CAST(
-                (place, event_id, occurred, taken, transform(removal_evidence, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0), source_system, source_instance),
-                'Tuple(place Tuple(UInt32, UInt64), id String, occurred Int64, taken Int64, evidence UInt8, source_system String, source_instance String)'
+            arraySort(event -> (event.source, event.id, event.evidence, event.place), groupArrayIf(CAST(
+                (place, event_id, (source_system, source_instance), own, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, transform(removal_evidence, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0), source_system, source_instance),
+                'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, evidence UInt8, source_system String, source_instance String)'
             ), event_type IN ('grant.revoked', 'grant.expired'))) AS all_removals,
-            arrayFilter((event, nth) -> nth = 1, all_given, arrayEnumerateUniq(all_given.id)) AS given,
-            arrayFilter((event, nth) -> nth = 1, all_removals, arrayEnumerateUniq(all_removals.id)) AS removals
+            arrayFirst(event -> event.own, all_given) AS first,
+            arrayFilter(event -> event.own OR (event.place > first.place AND event.access = first.access), all_given) AS every_given,
+            arrayFilter((event, nth) -> nth = 1, every_given, arrayEnumerateUniq(every_given.source, every_given.id)) AS given,
+            -- The weakest content of each event, unless another content of it is no removal.
+            arraySort(event -> event.place, arrayFilter(
+                (event, nth) -> nth = 1 AND (event.own OR (event.place > first.place AND event.access = first.access))
+                    AND NOT arrayExists(other -> other.id = event.id AND other.source = event.source, every_given),
+                all_removals, arrayEnumerateUniq(all_removals.source, all_removals.id)
+            )) AS removals
         FROM
         (
             SELECT
                 *, (toUInt32OrZero(splitByChar('/', origin)[-1]), `index`) AS place,
                 toUnixTimestamp64Micro(occurred_at) AS occurred,
-                if(bitTest(flags, 0), toUnixTimestamp64Milli(append_time) * 1000, toUnixTimestamp64Micro(sealed_at)) AS taken
+                if(bitTest(flags, 0), toUnixTimestamp64Milli(append_time) * 1000, toUnixTimestamp64Micro(sealed_at)) AS taken,
+                CAST(if(grant_source_system = '', (source_system, source_instance), (grant_source_system, grant_source_instance)), 'Tuple(String, String)') AS issuer,
+                source_system = issuer.1 AND issuer.2 IN ('', source_instance) AS own,
+                multiIf(event_type IN ('grant.revoked', 'grant.expired'), 'remove', event_type = 'grant.extended', 'extend', '') AS report,
+                (report = 'remove' AND source_system = 'grantledger-enforcer') OR arrayExists(
+                    one -> has(one.5, report) AND source_system LIKE one.1 AND source_instance LIKE one.2
+                        AND issuer.1 LIKE one.3 AND issuer.2 LIKE one.4,
+                    (SELECT groupArray((system, instance, source, source_instance, may)) FROM reporters)
+                ) AS reported
             FROM entries
             WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND grant_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
                 AND event_type IN ('grant.activated', 'grant.extended', 'grant.revoked', 'grant.expired')
+                AND (own OR reported)
         )
-        GROUP BY grant_id
+        GROUP BY tenant, issuer, grant_id
     )
-    WHERE notEmpty(given)
+    WHERE arrayExists(event -> event.own, given)
 )
 COMMENT 'One row per grant: its access, its deadline, and its removal';
 

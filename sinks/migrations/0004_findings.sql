@@ -196,16 +196,15 @@ FULL OUTER JOIN
     SELECT
         key, countIf(open) AS open_count, maxIf(ifNull(resolved_at, closed_at), NOT open) AS last_ended,
         minIf(opened_at, open) AS found_at, minIf(findings.deadline, open) AS found_deadline,
-        argMax(findings.tenant, open) AS tenant, argMax(findings.subject_id, open) AS subject_id,
+        tenant, grant_source_system, grant_source_instance, argMax(findings.subject_id, open) AS subject_id,
         argMax(findings.resource_kind, open) AS resource_kind, argMax(findings.resource_id, open) AS resource_id,
         argMax(findings.resource_environment, open) AS resource_environment,
-        argMax(findings.entitlement, open) AS entitlement,
-        argMax(findings.grant_source_system, open) AS grant_source_system,
-        argMax(findings.grant_source_instance, open) AS grant_source_instance
+        argMax(findings.entitlement, open) AS entitlement
     FROM findings
     WHERE rule = 'overdue'
-    GROUP BY key
-) AS overdue ON overdue.key = state_of.grant_id
+    GROUP BY key, tenant, grant_source_system, grant_source_instance
+) AS overdue ON overdue.key = state_of.grant_id AND overdue.tenant = state_of.tenant
+    AND overdue.grant_source_system = state_of.source_system AND overdue.grant_source_instance = state_of.source_instance
 WHERE known OR overdue.open_count > 0
 SETTINGS join_use_nulls = 0
 COMMENT 'One row per grant, as in grant_states, with the finding of the watch';

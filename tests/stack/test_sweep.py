@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +13,29 @@ import pytest
 from grantledger.ledger.batch import Head, Records, seal
 from grantledger.ledger.entry import NO_HEADERS, Genesis, origin_of
 from grantledger.processors.access import SECOND
-from grantledger.processors.policy import AccessLimits, AccessRule, WatchPolicy
+from grantledger.processors.policy import AccessLimits, AccessRule, Reporter, WatchPolicy
 from grantledger.processors.sweep import compare as sweep
 from grantledger.processors.watch.core.judge import Judge
+from grantledger.processors.watch.findings import config_event
 from grantledger.runtime.settings import Settings
+from grantledger.schemas.access_key import id_of
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
-from grantledger.schemas.event import LIFECYCLE_TOPIC, Resource
-from support.access_store import DEPLOYMENT, SIGNER, Story, fill, opened_elsewhere
+from grantledger.schemas.codec import EventEncoder
+from grantledger.schemas.event import LIFECYCLE_TOPIC, IssuingSource, Resource
+from support.access_store import DEPLOYMENT, SIGNER, Record, Story, fill, opened_elsewhere
 from support.decoded import facts_of
 from support.pipeline import Pipeline
 from support.reading import read_rows
 from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
+REPORTERS = (Reporter(system="check*", source="vau?t", may=frozenset({"remove", "extend"})),)
 POLICIES = {
-    "plain": WatchPolicy(default=AccessLimits(grace_seconds=120)),
-    "endless": WatchPolicy(default=AccessLimits(grace_seconds=0, max_seconds=1800)),
+    "plain": WatchPolicy(default=AccessLimits(grace_seconds=120), reporter=REPORTERS),
+    "endless": WatchPolicy(default=AccessLimits(grace_seconds=0, max_seconds=1800), reporter=REPORTERS),
     "lenient": WatchPolicy(
         default=AccessLimits(grace_seconds=60),
+        reporter=REPORTERS,
         rule=(
             AccessRule(resource="r1", removal=frozenset({"confirmed", "api_accepted"})),
             AccessRule(resource="r2", removal=frozenset({"confirmed", "deadline"}), grace_seconds=600),
@@ -45,8 +50,11 @@ def lives(draw: random.Random, count: int) -> Story:
     story = Story()
     told: list[tuple[float, Callable[[], Any]]] = []
     for number in range(count):
-        name = f"g{number}"
-        who = {"subject": draw.choice(["alice", "bob"]) if draw.random() < 0.1 else f"user-{number}"}
+        name = f"g{number // 2}"  # the same id in two tenants
+        who = {
+            "tenant": draw.choice(["acme", "globex"]),
+            "subject": draw.choice(["alice", "bob"]) if draw.random() < 0.1 else f"user-{number}",
+        }
         who |= {"system": draw.choice(["vault", "vault", "teleport", "bot"])}
         about = {**who, "resource": Resource("database", draw.choice(["r0", "r1", "r2"]), "production")}
         begin = draw.uniform(-200, -5)
@@ -65,12 +73,28 @@ def lives(draw: random.Random, count: int) -> Story:
             when = draw.uniform(begin, -1)
             evidence = draw.choice(["confirmed", "confirmed", "api_accepted", "deadline", "none"])
             told.append((when, lambda n=name, w=when, v=evidence, a=about: story.remove(n, w, v, **a)))
+        for claim in range(draw.choice([0, 0, 1, 2])):
+            when = draw.uniform(begin, -1)
+            by = draw.choice(["evil", "checker", "grantledger-enforcer"])
+            wrong = draw.choice([{}, {}, {"subject": "mallory"}, {"entitlement": "ro"}])
+            named = IssuingSource(str(about["system"]), "eu-1")
+            claimed = {**about, "grant_source": draw.choice([named, named, None]), "system": by, **wrong}
+            if claim or draw.random() < 0.7:
+                told.append((when, lambda n=name, w=when, a=claimed: story.remove(n, w, **a)))
+            else:
+                told.append((when, lambda n=name, w=when, a=claimed: story.give(n, w, 90.0, again=True, **a)))
         if draw.random() < 0.1:
             back = draw.uniform(begin, -1)
             told.append((back, lambda n=name, b=back, a=about: story.give(n, b, b + 20, **a)))
     for _, tell in sorted(told, key=lambda one: one[0]):
         tell()
     return story
+
+
+def policy_record(story: Story) -> Record:
+    """Return the record by which the watch puts its policy on record."""
+    event = config_event("test", WatchPolicy(reporter=REPORTERS), story.now)
+    return Record(event.topic, event.key.encode(), EventEncoder().encode(event), int(story.now.timestamp() * 1000))
 
 
 def disordered() -> Story:
@@ -120,6 +144,11 @@ def open_overdue(story: Story, policy: WatchPolicy, now: int) -> set[str]:
     return {key for (key, _), is_open in said.items() if is_open}
 
 
+def ids(keys: Iterable[str]) -> set[str]:
+    """Return the ids of access keys."""
+    return {id_of(key) for key in keys}
+
+
 def ask(data_dir: Path, sql: str, **values: object) -> list[dict[str, Any]]:
     for name, value in values.items():
         sql = re.sub("{" + name + ":[^}]*}", str(value), sql)
@@ -135,7 +164,7 @@ def ask(data_dir: Path, sql: str, **values: object) -> list[dict[str, Any]]:
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Story, Path]]:
     story = lives(random.Random(7), 600)
     folder = tmp_path_factory.mktemp("lives")
-    fill(folder, story.records, cuts=(97, 5, 300))
+    fill(folder, [*story.records, policy_record(story)], cuts=(97, 5, 300))
     with opened_elsewhere(folder):
         yield story, folder
 
@@ -149,7 +178,7 @@ def test_removals_that_are_stored_before_their_activations(tmp_path: Path) -> No
         found = ask(tmp_path, sweep.OPEN_GRANTS, now=now, ending="[]", endless=0)
         rows = {row["grant_id"]: row for row in ask(tmp_path, f"SELECT grant_id, {told} FROM grant_states")}
     view = sweep.view_of_store(found, policy, now)
-    minutes = {name: round((due - now) / SECOND / 60) for name, due in view.overdue.items()}
+    minutes = {id_of(name): round((due - now) / SECOND / 60) for name, due in view.overdue.items()}
     expected = {
         "back": -60,
         "given-since": -100,
@@ -158,7 +187,7 @@ def test_removals_that_are_stored_before_their_activations(tmp_path: Path) -> No
         "only-accepted": -60,
     }
     assert (minutes, view.undecided) == (expected, set())
-    assert open_overdue(story, policy, now) == set(expected)
+    assert ids(open_overdue(story, policy, now)) == set(expected)
     assert [row["late"] for row in rows.values() if row["gone"]] == [0, 0]
     assert {name for name, row in rows.items() if row["gone"]} == {"first-removed", "extended-late"}
     assert (rows["only-accepted"]["evidence"], rows["back"]["evidence"]) == ("api_accepted", "none")
@@ -217,7 +246,7 @@ def test_the_sweep_reports_a_watch_that_does_not_run(
 
     def differences() -> list[tuple[bool, str]]:
         rows = pipeline.query("SELECT open, key, evidence FROM findings WHERE rule = 'sweep_difference'")
-        return [(row["open"], row["key"]) for row in rows]
+        return [(row["open"], id_of(row["key"])) for row in rows]
 
     wait_for(lambda: differences() == [(True, "g-1")], "the sweep says what the watch did not", limit=120)
     assert pipeline.metric("sweep", "grantledger_watch_sweep_differences") == 1

@@ -20,7 +20,7 @@ from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.source_keys import SourceKeys
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import Action, Actor, Event, Finding, Resource, Source, Subject
+from grantledger.schemas.event import Action, Actor, Event, Finding, IssuingSource, Resource, Source, Subject
 from grantledger.sinks.clickhouse import StoreAddress, connect
 from grantledger.sinks.evidence import insert_entries, insert_origin
 from grantledger.sinks.migrate import migrate
@@ -117,6 +117,8 @@ class Story:
     ) -> Event:
         """Open or resolve a finding."""
         topic = fields.pop("topic", None)
+        if rule == "overdue":
+            fields.setdefault("grant_source", IssuingSource(fields.pop("of", "bot"), "eu-1"))
         finding = Finding(
             rule,
             key,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from grantledger.processors.access import SECOND, shorten
+from grantledger.processors.access import SECOND
 from grantledger.processors.policy import WatchPolicy
 from grantledger.processors.sweep.compare import Differences, difference, view_of_store
 from grantledger.schemas.codec import EventEncoder
@@ -31,11 +31,11 @@ def test_a_difference_about_any_grant_fits_into_a_record(name: str, deadline: in
     view = view_of_store([open_grant(name, deadline_us=deadline)], WatchPolicy(), NOON + 3600 * SECOND)
     differences = Differences()
     assert differences.compare(view, {}) == ([], [])
-    [(grant_id, deadline, by)], [] = differences.compare(view, {})
-    event = difference("test", (grant_id, deadline), NOON, by=by)
+    [(grant, deadline, by)], [] = differences.compare(view, {})
+    event = difference("test", (grant, deadline), NOON, by=by)
     assert len(EventEncoder().encode(event)) + len(event.key) < FITS
-    known = Differences({shorten(grant_id): deadline})
-    assert known.compare(view, {shorten(name): deadline}) == ([], [(grant_id, deadline)])
+    known = Differences({grant: deadline})
+    assert known.compare(view, {grant: deadline}) == ([], [(grant, deadline)])
 
 
 def test_names_that_are_cut_stay_apart() -> None:
