@@ -16,6 +16,7 @@ from ..runtime.keys import load_signer
 from ..runtime.reopening import PartitionCountPlan, Plan, Reopening, name_of, open_epochs, select
 from ..runtime.sealed_logs import sealed_logs
 from ..runtime.settings import Settings
+from ..runtime.source_keys import own_signer
 from ..runtime.store_access import ask_store
 from ..schemas.finding_rules import RUNBOOKS
 from ..sinks.clickhouse import StoreUnavailableError
@@ -80,7 +81,7 @@ def open_command(  # noqa: PLR0917 - one parameter per flag
         if not yes and not typer.confirm(f"Continue {len(plans)} log(s) in this way, as {who}? There is no undo."):
             raise typer.Exit(1)
         sealed = sealed_logs(settings, OPERATOR, signer.public_key)
-        open_epochs(reopening, sealed, signer, plans, person=who, reason=reason)
+        open_epochs(reopening, sealed, signer, own_signer(settings, OPERATOR), plans, person=who, reason=reason)
     for plan in plans:
         done = f"{plan.smaller} has {plan.wanted} partitions" if isinstance(plan, PartitionCountPlan) else "continues"
         typer.echo(f"{name_of(plan)}: {done}")

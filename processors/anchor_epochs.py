@@ -16,6 +16,7 @@ from ..ledger.entry import epoch_of
 from ..ledger.keys import Signer
 from ..ledger.merkle import EMPTY_ROOT, Frontier
 from ..ledger.note import Checkpoint
+from ..ledger.source_signature import SourceSigner
 from ..schemas.topics import ANCHORS_TOPIC
 from .epochs import EpochRefusedError
 
@@ -82,7 +83,7 @@ def plan_anchor_epoch(
 class AnchorEpochWriter:
     """Writes the first anchor of a new epoch. A running anchor process is fenced off."""
 
-    def __init__(self, logs: SealedLogs, signer: Signer) -> None:
+    def __init__(self, logs: SealedLogs, signer: Signer, source_signer: SourceSigner) -> None:
         self._deployment, self._signer = logs.deployment, signer
         self._writer = TransactionalWriter(logs.cluster, f"{logs.deployment}-anchor", signer=logs.signer)
 

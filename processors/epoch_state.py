@@ -21,6 +21,7 @@ from ..ledger.keys import Signer
 from ..ledger.log_verifier import LogVerifier, check_hashes
 from ..ledger.note import Checkpoint
 from ..ledger.packing import U64, unpack, unpack_hashes
+from ..ledger.source_signature import SourceSigner
 from ..schemas.topics import seal_group, sealed
 from .epochs import IN_KAFKA, EpochPlan, EpochRefusedError, KnownHead
 from .partition_state import read_offsets, read_state
@@ -133,7 +134,7 @@ def first_unsealed(logs: SealedLogs, state: PartitionState) -> int:
 class EpochWriter:
     """Writes new epochs. Of two people who open epochs at a time, one is fenced off."""
 
-    def __init__(self, logs: SealedLogs, signer: Signer) -> None:
+    def __init__(self, logs: SealedLogs, signer: Signer, source_signer: SourceSigner) -> None:
         self._logs, self._cluster, self._signer = logs, logs.cluster, signer
         self._writer = TransactionalWriter(logs.cluster, f"{logs.deployment}-epoch", signer=logs.signer)
 

@@ -15,6 +15,7 @@ from ..kafka.topics import add_partitions
 from ..ledger.anchor import Anchor, AnchorError, anchor_log, check_anchor
 from ..ledger.entry import epoch_of
 from ..ledger.keys import Signer
+from ..ledger.source_signature import SourceSigner
 from ..processors.anchor_epochs import AnchorEpochPlan, AnchorEpochWriter, Place, plan_anchor_epoch
 from ..processors.anchor_state import lost_anchors
 from ..processors.epoch_state import EpochWriter, find_stop, first_unsealed, kafka_head
@@ -151,14 +152,21 @@ class Reopening:
 
 
 def open_epochs(
-    reopening: Reopening, logs: SealedLogs, signer: Signer, shown: Sequence[Plan], *, person: str, reason: str
+    reopening: Reopening,
+    logs: SealedLogs,
+    signer: Signer,
+    source_signer: SourceSigner,
+    shown: Sequence[Plan],
+    *,
+    person: str,
+    reason: str,
 ) -> None:
     """Carry out plans that a person has confirmed, after checking that nothing has changed since.
 
     Raises:
         StoppedError: the plans are no longer the same.
     """
-    partitions, anchors = EpochWriter(logs, signer), AnchorEpochWriter(logs, signer)
+    partitions, anchors = EpochWriter(logs, signer, source_signer), AnchorEpochWriter(logs, signer, source_signer)
     names = {name_of(plan) for plan in shown}
     if any(isinstance(plan, EpochPlan) for plan in shown):
         partitions.take_over()
