@@ -35,7 +35,7 @@ FROM
     (
         SELECT argMax(raw, (toUInt32OrZero(splitByChar('/', origin)[-1]), `index`)) AS raw
         FROM entries
-        WHERE decode_error = '' AND event_type = 'config.changed' AND resource_id = 'watch-policy'
+        WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND event_type = 'config.changed' AND resource_id = 'watch-policy'
             AND source_system = 'grantledger-watch' AND splitByChar('/', origin)[-3] = 'access.findings'
     )
 )
