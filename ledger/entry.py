@@ -170,11 +170,7 @@ def check_payloads(
     Raises:
         EntryError: the first one that differs.
     """
-    computed = payload_hashes(keys, values, headers)
-    if computed != stored:
-        for position, (one, other) in enumerate(zip(computed, stored, strict=True)):
-            if one != other and position not in erased:
-                raise EntryError(position, "payload", "key, value or headers are not the sealed ones")
+    compare_payloads(payload_hashes(keys, values, headers), stored, erased)
 
 
 def check_leaves(
@@ -191,10 +187,26 @@ def check_leaves(
     Raises:
         EntryError: the first one that differs, or whose offset is not greater than the one before.
     """
-    packed = b"".join(chain(previous, flags, offsets, append_times_ms, payloads))
-    if packed != stored:
-        message = "offset, time, flags, payload hash or leaf hash are not the sealed ones"
-        raise EntryError(first_difference(packed, stored), "leaf", message)
+    compare_leaves(b"".join(chain(previous, flags, offsets, append_times_ms, payloads)), stored)
     if not all(map(lt, offsets, offsets[1:])):
-        position = next(at for at in range(1, len(offsets)) if offsets[at] <= offsets[at - 1])
-        raise EntryError(position, "offset", "the offset is not greater than the one before")
+        raise offset_error(next(at for at in range(1, len(offsets)) if offsets[at] <= offsets[at - 1]))
+
+
+def compare_payloads(computed: Sequence[bytes], stored: Sequence[bytes], erased: frozenset[int]) -> None:
+    """Raise EntryError for the first payload hash that differs, except at the positions of erased payloads."""
+    if computed != stored:
+        for position, (one, other) in enumerate(zip(computed, stored, strict=True)):
+            if one != other and position not in erased:
+                raise EntryError(position, "payload", "key, value or headers are not the sealed ones")
+
+
+def compare_leaves(computed: bytes, stored: bytes) -> None:
+    """Raise EntryError for the first of joined leaf hashes that differs."""
+    if computed != stored:
+        message = "offset, time, flags, payload hash or leaf hash are not the sealed ones"
+        raise EntryError(first_difference(computed, stored), "leaf", message)
+
+
+def offset_error(position: int) -> EntryError:
+    """Return the error for an offset that is not greater than the one before."""
+    return EntryError(position, "offset", "the offset is not greater than the one before")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from functools import reduce
 from hashlib import sha256
 
 from .entry import HASH_SIZE
 
+_pairs = struct.Struct("64s").iter_unpack
 EMPTY_ROOT = sha256(b"").digest()
 
 
@@ -43,7 +45,7 @@ def subtrees(first: int, leaves: bytes) -> list[tuple[int, bytes]]:
         if len(run) // HASH_SIZE & 1:
             rights.append((level, run[-HASH_SIZE:]))
             run = run[:-HASH_SIZE]
-        run = b"".join([digest_of(b"\x01" + run[at : at + 64]).digest() for at in range(0, len(run), 64)])
+        run = b"".join([digest_of(b"\x01" + pair).digest() for (pair,) in _pairs(run)])
         position >>= 1
         level += 1
     return lefts + rights[::-1]

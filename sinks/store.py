@@ -27,9 +27,10 @@ from ..kafka.source_keys_reader import SourceKeysReader
 from ..ledger.anchor import AnchorDiscontinuityError
 from ..ledger.batch import BatchError, SealedBatch
 from ..ledger.entry import epoch_of, split_origin
-from ..ledger.log_verifier import check_contents, check_hashes
+from ..ledger.log_verifier import check_contents
 from ..ledger.note import Checkpoint
 from ..ledger.source_keys import SourceKeys
+from ..ledger.vectorized import check_hashes
 from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_SUFFIX, SEALED_TOPICS, store_group
 from . import evidence, metrics

@@ -8,19 +8,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..ledger.decoded_entries import ENTRY_COLUMNS, decode_entries
-from ..ledger.entry import NO_HEADERS, EntryError, check_leaves, check_payloads, first_difference, topic_of_origin
+from ..ledger.entry import NO_HEADERS, EntryError, first_difference, topic_of_origin
 from ..ledger.merkle import subtrees
-from ..ledger.packing import unpack_hashes
 from ..ledger.source_keys import SignedRecord, SourceKeys
+from ..ledger.vectorized import check_leaves, check_payloads
 from ..schemas.arrow import ERASED
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.evidence import EVIDENCE_SCHEMA
 from .steps import Problem
+
+Number = TypeVar("Number", np.uint8, np.uint64, np.int64)
 
 COLUMNS = (*(name for name in EVIDENCE_SCHEMA.names if name != "origin"), *ENTRY_COLUMNS.names)
 """The columns of ``entries`` that a chunk needs, strings as bytes, times with their zone."""
@@ -87,28 +92,28 @@ def check_chunk(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog, source
     # Step 1, Format: the evidence has the types of the ledger.
     if (column := wrong_type(table, EVIDENCE_SCHEMA, NULLABLE)) is not None:
         return failed(first, "format", f"column {column} has another type than the ledger's, or nulls")
-    indices = table.column("index").to_pylist()
+    indices = _numbers(table.column("index"), np.uint64)
     # Step 4, Payload: an entry marked as erased has its erasure on record, and its payload is gone.
     erased = pc.indices_nonzero(pc.is_valid(table.column("erased_at"))).to_pylist()
     for position in erased:
-        if indices[position] not in task.erasures:
+        if int(indices[position]) not in task.erasures:
             message = "the payload is marked as erased, and no payload.erased is on record for it"
-            return failed(indices[position], "erased", message)
+            return failed(int(indices[position]), "erased", message)
     # Step 3, Order: every index is there once; offsets increase (checked with the leaves).
     if (gap := _index_problem(indices, task)) is not None:
         return failed(gap[0], "index", gap[1])
-    keys, values, headers, offsets = (table.column(name).to_pylist() for name in ("key", "value", "headers", "offset"))
-    append_times, sealed_at = (table.column(name).cast(pa.int64()).to_pylist() for name in ("append_time", "sealed_at"))
-    leaf_hashes, stored_previous, payload_hashes = (
+    keys, values, headers = (table.column(name).combine_chunks() for name in ("key", "value", "headers"))
+    offsets = _numbers(table.column("offset"), np.uint64)
+    append_times, sealed_at = (_numbers(table.column(name), np.int64) for name in ("append_time", "sealed_at"))
+    leaf_hashes, stored_previous, payloads = (
         _packed(table.column(name)) for name in ("leaf_hash", "previous_leaf_hash", "payload_hash")
     )
-    payloads = unpack_hashes(payload_hashes)
     try:
         # Step 4, Payload: the payload hash is that of key, value and headers.
         check_payloads(keys, values, headers, payloads, frozenset(erased))
         # Step 5, Leaf: the leaf hash is that of the entry.
-        evidence = (table.column("flags").to_pylist(), offsets, append_times, payloads)
-        check_leaves(stored_previous[:32], *evidence, stored=leaf_hashes)
+        flags = _numbers(table.column("flags"), np.uint8)
+        check_leaves(stored_previous[:32], flags, offsets, append_times, payloads, stored=leaf_hashes)
     except EntryError as error:
         return failed(first + error.position, error.check, str(error))
     # Step 6, Chain: the previous leaf hash is the leaf hash of the entry before.
@@ -118,24 +123,25 @@ def check_chunk(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog, source
         message = "the previous leaf hash is not the leaf hash of the entry before"
         return failed(first + position, "chain", message)
     for position in erased:
-        if (keys[position], values[position], headers[position] or NO_HEADERS) != (None, None, NO_HEADERS):
+        rest = (keys[position].as_py(), values[position].as_py(), headers[position].as_py() or NO_HEADERS)
+        if rest != (None, None, NO_HEADERS):
             message = "the payload is marked as erased, but key, value or headers are still there"
             return failed(first + position, "erased", message)
     # Step 10, Decoded columns: decoding the payload with the schema in force gives the same columns.
     if task.decoded:
         topic = topic_of_origin(task.origin)
-        rows = zip(keys, values, headers, append_times, strict=True)
-        records = [SignedRecord(topic, *row) for row in rows]
-        decoded = decode_entries(
-            table.column("value").combine_chunks(), append_times, lambda: records,
-            topic=topic, catalog=catalog, sources=sources,
-        )  # fmt: skip
+
+        def records() -> list[SignedRecord]:
+            columns = (column.to_pylist() for column in (keys, values, headers))
+            return [SignedRecord(topic, *row) for row in zip(*columns, append_times.tolist(), strict=True)]
+
+        decoded = decode_entries(values, append_times, records, topic=topic, catalog=catalog, sources=sources)
         if (difference := _decoded_difference(table, decoded, frozenset(erased))) is not None:
             position, column = difference
             message = f"column {column} is not what the sealed payload contains"
             return failed(first + position, "columns", message)
-    segments = _segments(first, leaf_hashes, sealed_at, table.column("note"))
-    ends = (offsets[0], offsets[-1])
+    segments = _segments(first, leaf_hashes, sealed_at.tolist(), table.column("note"))
+    ends = (int(offsets[0]), int(offsets[-1]))
     return CheckedChunk(task.origin, first, None, task.expected, previous[:32], ends, segments)
 
 
@@ -150,19 +156,20 @@ def _segments(first: int, leaf_hashes: bytes, sealed_at: Sequence[int], notes: p
     return found
 
 
-def _index_problem(indices: Sequence[int], task: ChunkTask) -> tuple[int, str] | None:
+def _index_problem(indices: npt.NDArray[np.uint64], task: ChunkTask) -> tuple[int, str] | None:
     """Return the first wrong index, and the problem."""
     first = task.first_index
-    if list(indices) == list(range(first, first + task.expected)):
+    if np.array_equal(indices, np.arange(task.expected, dtype=np.uint64) + np.uint64(first)):
         return None
-    for position, index in enumerate(indices):
+    listed = indices.tolist()
+    for position, index in enumerate(listed):
         wanted = first + position
         # A smaller index is the duplicate of the last row of the chunk before.
-        if index < wanted or (position and index == indices[position - 1]):
+        if index < wanted or (position and index == listed[position - 1]):
             return index, f"entry {index} is stored more than once"
         if index != wanted:
             return wanted, f"entry {wanted} is missing; the next one stored is {index}"
-    return first + len(indices), f"entry {first + len(indices)} and those after it are missing"
+    return first + len(listed), f"entry {first + len(listed)} and those after it are missing"
 
 
 def wrong_type(table: pa.Table, schema: pa.Schema, nullable: tuple[str, ...] = ()) -> str | None:
@@ -179,6 +186,20 @@ def wrong_type(table: pa.Table, schema: pa.Schema, nullable: tuple[str, ...] = (
         if nulls or column.type != (pa.binary() if wanted == pa.string() else wanted):
             return str(name)
     return None
+
+
+def _numbers(column: pa.ChunkedArray, type_: type[Number]) -> npt.NDArray[Number]:
+    """Return numbers, or times as the numbers that they are, without nulls, straight from their buffers.
+
+    Not with ``to_numpy``, which imports pandas.
+    """
+    width = np.dtype(type_).itemsize
+    parts = [
+        np.frombuffer(array.buffers()[1], type_, len(array), array.offset * width)
+        for array in column.chunks
+        if len(array)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0, type_)
 
 
 def _packed(column: pa.ChunkedArray) -> bytes:
