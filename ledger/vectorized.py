@@ -19,11 +19,16 @@ from .batch import SealedBatch
 from .entry import HASH_SIZE, compare_leaves, compare_payloads, offset_error
 from .packing import unpack_hashes
 
+
 _LEAF = np.dtype(
     [("tag", "S5"), ("flags", "u1"), ("previous", "V32"), ("offset", ">u8"), ("time", ">i8"), ("payload", "V32")]
 )
 _HASH = np.dtype(f"V{HASH_SIZE}")
-_TAG, _EMPTY = (pa.array([text], pa.binary())[0] for text in (b"GLP1", b""))
+# Built from buffers: pa.scalar imports pandas, which takes longer than verifying a small ledger.
+_TAG, _EMPTY = pa.Array.from_buffers(
+    pa.binary(), 2, [None, pa.py_buffer(np.array([0, 4, 4], np.int32)), pa.py_buffer(b"GLP1")]
+)
+_NULL = pa.Array.from_buffers(pa.int32(), 1, [None, pa.py_buffer(b"\xff" * 4)])[0]
 _MAX_BYTES = 64 << 20
 """Payloads joined at a time."""
 
@@ -108,7 +113,7 @@ def payload_hashes(keys: pa.BinaryArray, values: pa.BinaryArray, headers: pa.Bin
 def _lengths(blobs: pa.BinaryArray) -> pa.BinaryArray:
     """Return the length of each as u32, FFFFFFFF for null."""
     count = len(blobs)
-    lengths = pc.fill_null(pc.binary_length(blobs), -1)
+    lengths = pc.fill_null(pc.binary_length(blobs), _NULL)
     packed = np.frombuffer(lengths.buffers()[1], np.int32)[lengths.offset : lengths.offset + count].astype(">i4")
     ends = np.arange(0, 4 * count + 1, 4, dtype=np.int32)
     return pa.Array.from_buffers(pa.binary(), count, [None, pa.py_buffer(ends), pa.py_buffer(packed)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -90,3 +92,13 @@ def test_an_empty_batch_passes_and_columns_of_other_lengths_do_not() -> None:
     vectorized.check_hashes(batch)
     with pytest.raises(ValueError, match="length"):
         vectorized.check_hashes(replace(batch, flags=b"\x01"))
+
+
+def test_checking_does_not_import_pandas() -> None:
+    code = (
+        "import sys, pyarrow as pa, numpy as np; from grantledger.ledger import vectorized as v;"
+        "ends = pa.py_buffer(np.array([0, 1, 2], np.int32));"
+        "blobs = pa.Array.from_buffers(pa.binary(), 2, [pa.py_buffer(b'\\x01'), ends, pa.py_buffer(b'ab')]);"
+        "v.payload_hashes(blobs, blobs, blobs); sys.exit('pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
