@@ -19,7 +19,6 @@ from .batch import SealedBatch
 from .entry import HASH_SIZE, compare_leaves, compare_payloads, offset_error
 from .packing import unpack_hashes
 
-
 _LEAF = np.dtype(
     [("tag", "S5"), ("flags", "u1"), ("previous", "V32"), ("offset", ">u8"), ("time", ">i8"), ("payload", "V32")]
 )
