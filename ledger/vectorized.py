@@ -1,8 +1,8 @@
 """The checks of payloads and leaves for processes that check millions of entries: the store and the verifier.
 
-They raise the same errors as those of :mod:`.entry` and :mod:`.log_verifier` in about 60 % of the time: the preimages of
-many entries are built in one buffer, and the only Python loop is the one that calls SHA-256. Processes that only follow
-a log do not import this module, because numpy and pyarrow take memory.
+They raise the same errors as those of :mod:`.entry` and :mod:`.log_verifier` in about 60 % of the time: the preimages
+of many entries are built in one buffer, and the only Python loop is the one that calls SHA-256. Processes that only
+follow a log do not import this module, because numpy and pyarrow take memory.
 """
 
 from __future__ import annotations
