@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -12,17 +12,20 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..base.errors import GrantledgerError, UsageError
 from ..ledger.keys import LogKeys
 from ..runtime.keys import load_public_key
 from ..runtime.settings import Settings
 from ..runtime.store_access import is_live, open_store
-from ..sinks.file_target import read_anchor_file
+from ..verifier.anchors import OutsideAnchors, read_outside
 from ..verifier.clickhouse_source import ClickHouseEvidence
 from ..verifier.kafka_source import KafkaEvidence
 from ..verifier.procedure import verify
-from ..verifier.report import EXIT_COULD_NOT_CHECK, Report
-from .errors import exit_code, fail
-from .output import Output
+from ..verifier.report import Report
+from ..verifier.state import State, read_state, write_state
+from ..verifier.verdict import EXIT_COULD_NOT_CHECK, Verdict
+from .errors import fail
+from .output import Output, printable
 
 STORE_PATIENCE = 60.0
 """Seconds without progress after which a running store no longer counts as catching up."""
@@ -38,6 +41,7 @@ class EvidenceSource(StrEnum):
 def command(
     settings: Settings,
     output: Output,
+    *,
     source: Annotated[
         EvidenceSource, typer.Option("--from", help="Verify the rows in ClickHouse, or the sealed topics.")
     ] = EvidenceSource.clickhouse,
@@ -49,6 +53,13 @@ def command(
         Path | None,
         typer.Option(help="File of the anchor target 'file'. Default: the one in the settings, if it exists."),
     ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help="File that remembers the verified heads. The next run demands that they are still contained. Keep it "
+            "where the ledger's operators cannot write."
+        ),
+    ] = None,
 ) -> None:
     """Verify that the stored evidence is unchanged since it was sealed and signed.
 
@@ -56,24 +67,68 @@ def command(
     Merkle root and the signatures of every checkpoint. For every anchor: the checkpoints that it covers. This command
     computes all hashes itself, not the database. docs/ledger.md explains each numbered step.
 
-    Exit codes: 0 sound; 1 tampered: the first bad entry of each checked log is named; 2 could not check.
+    Verdicts and exit codes: 0 sound; 4 sound, compared with nothing outside: the anchor file is missing, cut or
+    unreadable; 3 behind: the store lacks entries that anchors from outside cover; 1 tampered: the first bad entry of
+    each checked log is named; 2 could not check: for example a wrong key or deployment name.
     """
-    with exit_code(EXIT_COULD_NOT_CHECK):
-        key = load_public_key(settings, public_key)
-        file = anchors or settings.anchor_path
-        if anchors is not None and not anchors.is_file():
-            fail(f"the anchor file {anchors} does not exist (--anchors)", EXIT_COULD_NOT_CHECK)
-        try:
-            report = _verify(settings, source, key, file if file.is_file() else None, quiet=output.quiet)
-        except (ClickHouseError, KafkaException, OSError) as error:
-            fail(f"could not check: {str(error).splitlines()[0]}", EXIT_COULD_NOT_CHECK)
-    if report.exit_code == EXIT_COULD_NOT_CHECK:
-        fail(f"nothing is stored of deployment {settings.deployment}: there is nothing to check", EXIT_COULD_NOT_CHECK)
-    output.record(report.as_json(), lambda _console: typer.echo("\n".join(report.as_text())))
-    raise typer.Exit(report.exit_code)
+    try:
+        report = _run(settings, source, public_key, anchors=anchors, state_file=state, quiet=output.quiet)
+    except Exception as error:  # exit code 1 would mean tampered
+        message = str(error) if isinstance(error, GrantledgerError) else _first_line(error)
+        _could_not_check(output, message)
+    output.record(report.as_json(), lambda _console: typer.echo("\n".join(map(printable, report.as_text()))))
+    raise typer.Exit(report.verdict.exit_code)
 
 
-def _verify(settings: Settings, source: EvidenceSource, key: bytes, anchors: Path | None, *, quiet: bool) -> Report:
+def _run(
+    settings: Settings,
+    source: EvidenceSource,
+    public_key: Path | None,
+    *,
+    anchors: Path | None,
+    state_file: Path | None,
+    quiet: bool,
+) -> Report:
+    deployment, key = settings.require_deployment(), load_public_key(settings, public_key)
+    if anchors is not None and not anchors.is_file():
+        raise UsageError(f"the anchor file {anchors} does not exist (--anchors)")
+    state = read_state(state_file, deployment) if state_file is not None else None
+    # Outside anchors first: everything that they cover was stored before.
+    file = anchors or settings.anchor_path
+    missing = OutsideAnchors(missing=f"the file of anchors {file} does not exist (--anchors)")
+    outside = read_outside(file) if file.exists() else missing
+    report = _verify(settings, source, key, outside, state, quiet=quiet)
+    if state_file is not None and state is not None:
+        if report.sound or report.verdict is Verdict.behind:
+            write_state(state_file, state.remember(report.source, report.heads | report.anchor_heads))
+        elif report.verdict is Verdict.tampered:
+            typer.echo(f"grantledger: {state_file} still has the heads of the last sound verification", err=True)
+    return report
+
+
+def _could_not_check(output: Output, message: str) -> NoReturn:
+    """End without a report; programs get the verdict all the same."""
+    if not output.for_people:
+        output.record(
+            {"verdict": Verdict.could_not_check, "sound": False, "could_not_check": [message]}, lambda _: None
+        )
+    fail(printable(f"could not check: {message}"), EXIT_COULD_NOT_CHECK)
+
+
+def _first_line(error: Exception) -> str:
+    expected = isinstance(error, ClickHouseError | KafkaException | OSError)
+    return ("" if expected else f"{type(error).__name__}: ") + (str(error).splitlines() or [""])[0]
+
+
+def _verify(
+    settings: Settings,
+    source: EvidenceSource,
+    key: bytes,
+    outside: OutsideAnchors,
+    state: State | None,
+    *,
+    quiet: bool,
+) -> Report:
     columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True, highlight=False)
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
@@ -82,12 +137,11 @@ def _verify(settings: Settings, source: EvidenceSource, key: bytes, anchors: Pat
         def progress(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total or None)
 
-        # Outside anchors first: everything that they cover was stored before.
-        outside = list(read_anchor_file(anchors)) if anchors is not None else []
         deployment, keys = settings.require_deployment(), LogKeys.single(key)
         if source is EvidenceSource.kafka:
             evidence = KafkaEvidence.on_brokers(deployment, settings.cluster())
-            return verify(evidence, keys, outside=outside, progress=progress)
+            return verify(evidence, keys, outside=outside, remembered=state, progress=progress)
         with open_store(settings) as client:
-            stored = ClickHouseEvidence(client, deployment, STORE_PATIENCE if is_live(settings) else 0.0)
-            return verify(stored, keys, outside=outside, progress=progress)
+            patience = STORE_PATIENCE if is_live(settings) else 0.0
+            stored = ClickHouseEvidence(client, deployment, patience, server=bool(settings.clickhouse_url))
+            return verify(stored, keys, outside=outside, remembered=state, progress=progress)

@@ -30,6 +30,10 @@ class NoteError(ValueError):
     """A note or checkpoint is malformed, or its signature is not valid."""
 
 
+class OtherKeyError(NoteError):
+    """No signature line of a note names the given key: other keys signed it, or the caller has the wrong key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """The head of a log: origin, number of entries, and the 32-byte Merkle root over them (tlog-checkpoint)."""
@@ -141,7 +145,7 @@ def open_checkpoint(note: str, public_key: bytes) -> Checkpoint:
         if name == checkpoint.origin and raw[:4] == wanted:
             _verify(public_key, raw[4:], body, f"{checkpoint.origin} size {checkpoint.size}")
             return checkpoint
-    raise NoteError(f"the checkpoint of {checkpoint.origin} has no signature by the given key")
+    raise OtherKeyError(f"the checkpoint of {checkpoint.origin} has no signature by the given key")
 
 
 def open_own_checkpoint(note: str, public_key: bytes) -> Checkpoint:

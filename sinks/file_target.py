@@ -127,11 +127,15 @@ def read_anchor_file(path: Path) -> Iterator[Anchor]:
     Raises:
         OSError: the file cannot be read.
     """
+    return (anchor for anchor in scan_anchor_file(path) if anchor is not None)
+
+
+def scan_anchor_file(path: Path) -> Iterator[Anchor | None]:
+    """Yield the anchor of each line that is not blank, None if it is not an anchor. As :func:`read_anchor_file`."""
     with path.open("rb") as file:
         for line in file:
-            anchor = _parse(line)
-            if anchor is not None:
-                yield anchor
+            if line.strip():
+                yield _parse(line)
 
 
 def _parse(line: bytes) -> Anchor | None:

@@ -86,9 +86,9 @@ def repeatable(statement: str) -> str:
     return re.sub(r"^CREATE (TABLE|VIEW|MATERIALIZED VIEW) (?!IF NOT EXISTS)", r"CREATE \1 IF NOT EXISTS ", statement)
 
 
-def migrate(client: Client) -> list[Migration]:
-    """Apply the pending migrations and return them."""
-    done = pending(client)
+def migrate(client: Client, level: int | None = None) -> list[Migration]:
+    """Apply the pending migrations, only up to a version if ``level`` is given, and return them."""
+    done = [migration for migration in pending(client) if level is None or migration.version <= level]
     for migration in done:
         for statement in migration.statements:
             client.command(repeatable(statement))

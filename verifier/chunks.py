@@ -71,6 +71,7 @@ class CheckedChunk:
     Attributes:
         previous_leaf: previous leaf hash of the first entry.
         offsets: first and last offset.
+        erased: indices whose payload is erased.
     """
 
     origin: str
@@ -80,6 +81,7 @@ class CheckedChunk:
     previous_leaf: bytes = b""
     offsets: tuple[int, int] = (0, 0)
     segments: Sequence[Segment] = ()
+    erased: Sequence[int] = ()
 
 
 def check_chunk(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog, sources: SourceKeys) -> CheckedChunk:
@@ -142,7 +144,8 @@ def check_chunk(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog, source
             return failed(first + position, "columns", message)
     segments = _segments(first, leaf_hashes, sealed_at.tolist(), table.column("note"))
     ends = (int(offsets[0]), int(offsets[-1]))
-    return CheckedChunk(task.origin, first, None, task.expected, previous[:32], ends, segments)
+    gone = [first + position for position in erased]
+    return CheckedChunk(task.origin, first, None, task.expected, previous[:32], ends, segments, gone)
 
 
 def _segments(first: int, leaf_hashes: bytes, sealed_at: Sequence[int], notes: pa.ChunkedArray) -> list[Segment]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from ..schemas.evidence import ANCHORS_SCHEMA, ORIGINS_SCHEMA
 from ..sinks.clickhouse import is_embedded
 from ..sinks.evidence import ARROW, read_catalog
 from .chunks import COLUMNS, CheckedChunk, ChunkTask, wrong_type
+from .definitions import check_definitions, read_definitions
 from .logs import ChunkJoiner, VerifiedLog
 from .procedure import Progress
 from .report import Report
@@ -34,7 +35,11 @@ from .steps import Problem
 from .workers import check_file, pool
 
 READ = 1 << 16
-"""Rows per query: a multiple of the rows that are checked at a time."""
+"""Most rows per query."""
+READ_BYTES = 64 << 20
+"""Most bytes per query, beyond a group of rows: a record can have 4 MiB, so rows do not bound the memory."""
+GROUP = 16
+"""Rows whose bytes are counted together."""
 READ_SETTINGS = ARROW | {
     "output_format_arrow_low_cardinality_as_dictionary": 1,
     "output_format_arrow_compression_method": "none",
@@ -54,19 +59,30 @@ class ClickHouseEvidence:
     Attributes:
         patience: seconds without progress after which a running store no longer counts as catching up with the anchors
             from outside; 0 if no store is running.
+        server: whether the store is a server, which has row policies.
         workers: number of hashing processes; None for one per processor.
     """
 
     client: Client
     deployment: str
     patience: float = 0.0
+    server: bool = False
     workers: int | None = None
     name: ClassVar[str] = "clickhouse"
     complete_epochs: ClassVar[bool] = True
     complete_anchors: ClassVar[bool] = False
 
     def read_anchors(self, report: Report) -> Sequence[Anchor]:
-        """Read the table ``anchors``."""
+        """Check that the tables are tables, and read the table ``anchors``."""
+        # Step 1, Format: the tables, and the views that analysts read, are those of the migrations.
+        definitions = read_definitions(self.client, server=self.server)
+        for problem in definitions.unreadable():
+            report.add(problem)
+        for difference in check_definitions(definitions):
+            if isinstance(difference, Problem):
+                report.add(difference)
+            else:
+                report.unchecked.append(difference)
         rows = self._read_table("anchors", ANCHORS_SCHEMA, "origin, index", anchor_origin(self.deployment), report)
         found = [
             Anchor(
@@ -91,6 +107,9 @@ class ClickHouseEvidence:
         sizes = self._sizes()
         # Step 2, Genesis: one row per log in origins, and its hash is right.
         logs = self._read_logs(sizes, report)
+        if (other := self._other_deployment(logs.keys() | sizes.keys())) is not None:
+            report.add(other)
+            return {}
         # Step 9, Schemas: the writer schemas on record do not contradict one another.
         prefix = f"{self.deployment}/{FINDINGS_TOPIC}/"
         sources = SourceKeys(self.deployment)
@@ -112,11 +131,22 @@ class ClickHouseEvidence:
                 tasks = self._tasks(group, sizes, decoded=decoded)
                 for checked in _check_all(self.client, tasks, executor, Path(folder)):
                     joiners[checked.origin].add(checked)
+                    report.erased += [f"{checked.origin}#{index}" for index in checked.erased]
                     report.entries += checked.count
                     progress(report.entries, total)
         for joiner in joiners.values():
             joiner.finish()
+        for problem in read_definitions(self.client, server=self.server).unreadable():  # also not exchanged meanwhile
+            report.add(problem)
         return logs
+
+    def _other_deployment(self, origins: Set[str]) -> Problem | None:
+        """Return a problem if everything stored belongs to other deployments: the caller has the wrong name."""
+        if not origins or any(origin.startswith(self.deployment + "/") for origin in origins):
+            return None
+        names = ", ".join(sorted({origin.partition("/")[0] for origin in origins})[:3])
+        message = f"nothing of deployment {self.deployment} is stored, only of {names}"
+        return Problem(self.deployment, None, "origin", message, "deployment")
 
     def _sizes(self) -> Sizes:
         table = self.client.query_arrow(
@@ -155,7 +185,8 @@ class ClickHouseEvidence:
             if genesis.hash() != genesis_hash:
                 report.add(Problem(origin, None, "genesis", "the genesis hash is not that of the row in origins"))
             if not origin.startswith(self.deployment + "/"):
-                report.add(Problem(origin, None, "origin", f"the log is not of deployment {self.deployment}"))
+                message = f"the log is not of deployment {self.deployment}"
+                report.add(Problem(origin, None, "origin", message, "deployment"))
             logs[origin] = VerifiedLog(genesis)
         for origin in sizes.keys() - listed:
             report.add(Problem(origin, 0, "origin", "entries are stored of a log that is not in the table origins"))
@@ -166,10 +197,22 @@ class ClickHouseEvidence:
         erasures = self._erasures()
         for origin, log in logs.items():
             size, erased = sizes.get(origin, (0, 0))[0], erasures.get(origin, frozenset())
-            for first in range(0, size, READ):
-                if log.problem is not None:
-                    break
-                yield ChunkTask(origin, first, min(READ, size - first), erased, decoded)
+            first = 0
+            while first < size and log.problem is None:
+                for expected in cut_by_bytes(self._group_bytes(origin, first), min(READ, size - first), READ_BYTES):
+                    yield ChunkTask(origin, first, expected, erased, decoded)
+                    first += expected
+
+    def _group_bytes(self, origin: str, first: int) -> Mapping[int, int]:
+        """Return the bytes of each group of rows of the next :data:`READ` rows."""
+        columns = ", ".join(f"`{name}`" for name in COLUMNS)
+        rows = self.client.query(
+            f"SELECT intDiv(index - {{first:UInt64}}, {GROUP}) AS g, sum(byteSize({columns})) FROM entries "  # noqa: S608 - our names
+            f"WHERE origin = {{origin:String}} AND index >= {{first:UInt64}} AND index - {{first:UInt64}} < {READ} "
+            "GROUP BY g",
+            parameters={"origin": origin, "first": first},
+        ).result_rows
+        return {int(group): int(size) for group, size in rows}
 
     def _erasures(self) -> dict[str, frozenset[int]]:
         """Return the indices whose erasure is on record, by origin.
@@ -188,6 +231,23 @@ class ClickHouseEvidence:
                 origin, index = split_entry_name(str(subject))
                 found.setdefault(origin, set()).add(index)
         return {origin: frozenset(indices) for origin, indices in found.items()}
+
+
+def cut_by_bytes(sizes: Mapping[int, int], rows: int, limit: int) -> Iterator[int]:
+    """Cut rows into parts of at most ``limit`` bytes each, or one group of rows; yield the number of rows of each.
+
+    Args:
+        sizes: bytes of each group of :data:`GROUP` rows; a missing group is empty.
+    """
+    count = size = 0
+    for group in range(-(-rows // GROUP)):
+        added = min(GROUP, rows - group * GROUP)
+        if count and size + sizes.get(group, 0) > limit:
+            yield count
+            count = size = 0
+        count, size = count + added, size + sizes.get(group, 0)
+    if count:
+        yield count
 
 
 def await_covered(sizes: Callable[[], Sizes], covered: Mapping[str, int], patience: float, pause: float = 0.2) -> int:

@@ -14,10 +14,10 @@ from ..ledger.batch import BatchError, decode
 from ..ledger.keys import LogKeys
 from ..ledger.log_verifier import DiscontinuityError, LogVerifier
 from ..schemas.topics import ANCHORS_TOPIC, SEALED_TOPICS
-from .logs import VerifiedLog
+from .logs import VerifiedLog, kind_of
 from .procedure import Progress
 from .report import Report
-from .steps import Problem
+from .steps import Kind, Problem
 
 
 class Record(NamedTuple):
@@ -87,7 +87,10 @@ class KafkaEvidence:
                 known.problem = Problem(batch.origin, error.index, error.check, str(error))
             except BatchError as error:
                 where = str(record) if error.index is None else batch.origin
-                report.add(Problem(where, error.index, error.check, str(error)))
+                # A value that is not a batch has the check "batch"; after it, ``batch`` is that of another record.
+                foreign = error.check == "origin" and not batch.origin.startswith(self.deployment + "/")
+                kind: Kind = "deployment" if foreign else kind_of(error)
+                report.add(Problem(where, error.index, error.check, str(error), kind))
             else:
                 known = logs.setdefault(batch.origin, VerifiedLog(batch.genesis))
                 known.roots[head.size] = head.frontier.root()

@@ -10,9 +10,19 @@ from ..ledger.entry import Genesis, split_origin
 from ..ledger.keys import LogKeys
 from ..ledger.log_verifier import DiscontinuityError, check_checkpoint, check_follows, check_genesis
 from ..ledger.merkle import EMPTY_ROOT
-from ..ledger.note import NoteError, open_sealed_checkpoint
+from ..ledger.note import NoteError, OtherKeyError, open_sealed_checkpoint
 from .chunks import CheckedChunk
-from .steps import Problem
+from .steps import Kind, Problem
+
+
+def kind_of(error: BaseException) -> Kind:
+    """Return ``key`` if an error means that the given key did not sign a note at all, else ``changed``."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OtherKeyError):
+            return "key"
+        cause = cause.__cause__
+    return "changed"
 
 
 @dataclass(slots=True)
@@ -26,8 +36,8 @@ class VerifiedLog:
 
     @property
     def head(self) -> tuple[int, bytes]:
-        """Size and root of the last verified checkpoint."""
-        size = max(self.roots)
+        """Size and root of the last verified checkpoint. Asked once per anchor: sizes are in ascending order."""
+        size = next(reversed(self.roots))
         return size, self.roots[size]
 
 
@@ -90,7 +100,7 @@ class ChunkJoiner:
         try:
             signed, facts = open_sealed_checkpoint(note, self.keys.at(origin, size), self._noted, self._head.last_leaf)
         except NoteError as error:
-            return Problem(origin, size - 1, "checkpoint", str(error))
+            return Problem(origin, size - 1, "checkpoint", str(error), kind_of(error))
         check_checkpoint(signed, computed)
         # Step 8, Batch: the second signature covers the extent and the sealing time of the batch.
         if facts.sealed_at not in self._times:

@@ -25,9 +25,10 @@ from typing import ClassVar, Protocol
 from ..ledger.anchor import Anchor
 from ..ledger.keys import LogKeys
 from ..ledger.note import NoteError
-from .anchors import lost_heads, verify_anchors, verify_outside
+from .anchors import OutsideAnchors, gap_outside, lost_heads, verify_anchors, verify_outside
 from .logs import VerifiedLog, check_epochs
 from .report import Report
+from .state import State, check_remembered
 
 Progress = Callable[[int, int], None]
 """Called with the number of entries checked, and of all entries or 0 if it is not known."""
@@ -63,17 +64,22 @@ def verify(
     evidence: Evidence,
     keys: LogKeys,
     *,
-    outside: Sequence[Anchor] = (),
+    outside: OutsideAnchors = OutsideAnchors(),  # noqa: B008 - frozen
+    remembered: State | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Report:
-    """Verify all evidence of a deployment. An exception means that the evidence could not be read."""
+    """Verify all evidence of a deployment. An exception means that the evidence could not be read.
+
+    Args:
+        remembered: heads of earlier verifications, which the logs must still contain.
+    """
     started = time.monotonic()
-    report = Report(evidence.name, evidence.deployment)
+    report = Report(evidence.name, evidence.deployment, unknown_lines=outside.unknown_lines)
     # Anchors are written after the entries that they cover. So anchors are read first: the entries read next must
     # reach them, also while the pipeline runs.
     anchors = evidence.read_anchors(report)
     # Steps 1 to 10: each log on its own, from the genesis to the last checkpoint.
-    logs = evidence.verify_logs(keys, covered_sizes(outside), report, progress)
+    logs = evidence.verify_logs(keys, covered_sizes(outside.anchors), report, progress)
     # Step 2, Genesis: each epoch binds the one before.
     check_epochs(logs, complete=evidence.complete_epochs)
     for origin, log in logs.items():
@@ -90,17 +96,33 @@ def verify(
         for origin, head in (lost or {}).items()
         if head is not None
     }
-    report.anchors, problem = verify_anchors(anchors, keys, logs, evidence.deployment, lost)
-    report.add(problem)
+    verified = verify_anchors(anchors, keys, logs, evidence.deployment, lost)
+    report.anchors = verified.count
+    report.anchor_heads = {
+        origin: (size, root.hex())
+        for origin, roots in verified.roots.items()
+        for size, root in list(roots.items())[-1:]
+    }
+    report.add(verified.problem)
+    if remembered is not None and verified.problem is None:
+        missing = list(
+            check_remembered(remembered, evidence.name, logs, verified.roots, complete=evidence.complete_epochs)
+        )
+        for problem in missing:
+            report.add(problem)
+        report.remembered = sum(map(len, remembered.heads.values())) - len(missing)
     # Step 13: the same against anchors that no one with access to the ledger can change.
     stored = {(anchor.origin, anchor.index): anchor for anchor in anchors}
-    report.outside_anchors, problem = verify_outside(
-        outside, stored, keys, logs, evidence.deployment, lost=lost, complete=evidence.complete_anchors
+    report.outside_anchors, problems = verify_outside(
+        outside.anchors, stored, keys, logs, evidence.deployment, lost=lost, complete=evidence.complete_anchors
     )
-    report.outside_only = sum(
-        (anchor.origin, anchor.index) not in stored for anchor in outside[: report.outside_anchors]
-    )
-    report.add(problem)
+    sound = outside.anchors[: report.outside_anchors]
+    report.outside_only = sum((anchor.origin, anchor.index) not in stored for anchor in sound)
+    report.nothing_outside = gap_outside(outside, anchors)
+    for problem in problems:
+        report.add(problem)
+    covered = {head.origin for anchor in (*anchors[: report.anchors], *sound) for head in anchor.checkpoints()}
+    report.unanchored = sorted(origin for origin, log in logs.items() if log.head[0] and origin not in covered)
     report.seconds = time.monotonic() - started
     return report
 

@@ -8,10 +8,12 @@ from typing import Any
 
 from ..base.text import printable
 from .steps import STEPS, Problem, Step
+from .verdict import Verdict
 
-EXIT_SOUND = 0
-EXIT_TAMPERED = 1
-EXIT_COULD_NOT_CHECK = 2
+MOST_PROBLEMS = 1_000
+"""Problems kept: anyone who can write to a topic can cause any number."""
+MOST_LINES = 20
+"""Erasures in the report for people; the report for programs lists all."""
 
 
 @dataclass(slots=True)
@@ -26,6 +28,14 @@ class Report:
         outside_only: those of them that are not stored here (yet): a store receives an anchor last of all.
         behind: entries at the end of the logs that outside anchors cover and a running store has not stored in time.
         heads: size and root of each sound log.
+        anchor_heads: size and root of each epoch of the anchor log, up to the first problem.
+        unchecked: reasons why a part of the evidence could not be checked.
+        nothing_outside: why anchors from outside could not be compared, or only an old part of them.
+        unknown_lines: lines of the outside anchor file that are not anchors.
+        remembered: heads of earlier verifications that are still contained.
+        unanchored: logs with entries that no anchor covers (yet).
+        erased: entries, as origin#index, whose payload is erased and whose erasure is on record.
+        omitted: problems beyond the first thousand.
         lost: entries at the end of an epoch that Kafka lost, by origin. A person opened the next epoch, which binds
             them.
     """
@@ -44,24 +54,55 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
     heads: dict[str, tuple[int, str]] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
+    anchor_heads: dict[str, tuple[int, str]] = field(default_factory=dict)
+    unchecked: list[str] = field(default_factory=list)
+    nothing_outside: str = "no anchors from outside were given (--anchors)"
+    unknown_lines: int = 0
+    remembered: int = 0
+    unanchored: list[str] = field(default_factory=list)
+    erased: list[str] = field(default_factory=list)
+    omitted: int = 0
+    _known: set[Problem] = field(default_factory=set, repr=False)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The result of the whole verification."""
+        kinds = {problem.kind for problem in self.problems}
+        matched = self.checkpoints or self.anchors or self.outside_anchors
+        if "changed" in kinds or (kinds & {"key", "deployment"} and matched):
+            return Verdict.tampered
+        if self.not_checked():
+            return Verdict.could_not_check
+        if kinds:
+            return Verdict.behind
+        return Verdict.sound_alone if self.nothing_outside else Verdict.sound
 
     @property
     def sound(self) -> bool:
         """Whether all evidence is as it was signed."""
-        return not self.problems
+        return self.verdict in (Verdict.sound, Verdict.sound_alone)
 
-    @property
-    def exit_code(self) -> int:
-        """0 sound, 1 tampered, 2 there is nothing to check."""
-        if not self.sound:
-            return EXIT_TAMPERED
-        checked = self.entries or self.anchors or self.outside_anchors
-        return EXIT_SOUND if checked else EXIT_COULD_NOT_CHECK
+    def not_checked(self) -> list[str]:
+        """Return the reasons why the evidence, or a part of it, could not be checked."""
+        reasons = list(self.unchecked)
+        kinds = {problem.kind for problem in self.problems}
+        if "deployment" in kinds:
+            reasons.append(f"the evidence belongs to another deployment than {self.deployment}")
+        if "key" in kinds:
+            reasons.append("no checkpoint and no anchor is signed by the public key that you brought")
+        if not (self.problems or self.entries or self.anchors or self.outside_anchors):
+            reasons.append(f"nothing is stored of deployment {self.deployment}")
+        return reasons
 
     def add(self, problem: Problem | None) -> None:
         """Record a problem once."""
-        if problem is not None and problem not in self.problems:
-            self.problems.append(problem)
+        if problem is None or problem in self._known:
+            return
+        if len(self.problems) >= MOST_PROBLEMS and any(known.kind == problem.kind for known in self.problems):
+            self.omitted += 1
+            return
+        self._known.add(problem)
+        self.problems.append(problem)
 
     def result_of(self, step: Step) -> str:
         """Return ``passed``, ``failed``, ``not checked``, or ``incomplete``: checking ended early at a problem."""
@@ -69,7 +110,7 @@ class Report:
             return "failed"
         if not self._count(step):
             return "not checked"
-        return "passed" if self.sound else "incomplete"
+        return "incomplete" if self.problems else "passed"
 
     def _count(self, step: Step) -> int:
         if step.name == "Decoded columns" and self.schemas is None:
@@ -86,7 +127,7 @@ class Report:
         other = (
             "that ClickHouse stores the same: run `grantledger verify` without --from"
             if self.source == "kafka"
-            else "that views, receipts and derived tables are right: only entries, origins and anchors were checked"
+            else "that the receipts are right: only entries, origins, anchors and the definitions of views were checked"
         )
         return [
             f"that the public key and the name {self.deployment} are the right ones: compare both with a copy that you "
@@ -105,7 +146,9 @@ class Report:
         ]
         problems = [asdict(problem) | {"step": problem.step.number} for problem in self.problems]
         fields = asdict(self) | {"problems": problems, "steps": steps, "not_proved": self.not_proved()}
-        return {"sound": self.sound} | fields
+        del fields["_known"]
+        reasons = {"could_not_check": self.not_checked()} if self.verdict is Verdict.could_not_check else {}
+        return {"verdict": self.verdict.value, "sound": self.sound} | fields | reasons
 
     def as_text(self) -> Iterator[str]:
         """Yield the report for people, line by line.
@@ -125,18 +168,40 @@ class Report:
             yield f"  {origin}  {size:,} entries  root {root[:16]}…"
         for origin, lost in sorted(self.lost.items()):
             yield f"  {origin}  {lost:,} entries at its end are not in Kafka; the next epoch binds them"
-        if self.outside_only:
-            yield f"  {self.outside_only:,} anchors from outside are not stored here (yet)"
+        yield from self._facts()
         for problem in self.problems:
             where = problem.origin if problem.index is None else f"{problem.origin} index {problem.index}"
             yield f"Problem: {where}: {problem.check}: {problem.message}"
+        if self.omitted:
+            yield f"  and {self.omitted:,} more problems"
         if self.source == "clickhouse" and any(problem.check == "truncated" for problem in self.problems):
             yield (
                 "Entries that anchors cover are also missing if they are not stored yet: `grantledger run store` has "
                 "stopped, or cannot reach Kafka or ClickHouse. `grantledger verify --from kafka` shows whether they "
-                "were sealed."
+                "were sealed. If the store does not catch up, somebody removed them."
             )
         yield "This does not prove:"
         for sentence in self.not_proved():
             yield f"  - {sentence}"
-        yield "SOUND: everything checked is as it was sealed and signed" if self.sound else "TAMPERED"
+        verdict = self.verdict
+        reasons = "; ".join(self.not_checked())
+        yield f"{verdict.sentence}: {reasons}" if verdict is Verdict.could_not_check else verdict.sentence
+
+    def _facts(self) -> Iterator[str]:
+        """Yield facts that are no problems."""
+        if self.outside_only:
+            yield f"  {self.outside_only:,} anchors from outside are not stored here (yet)"
+        if self.nothing_outside:
+            yield f"  compared with nothing outside: {self.nothing_outside}"
+        if self.unknown_lines:
+            yield f"  {self.unknown_lines:,} lines of the file of outside anchors are not anchors"
+        if self.remembered:
+            yield f"  {self.remembered:,} heads of earlier verifications are still contained"
+        for origin in self.unanchored:
+            yield f"  {origin} is in no anchor (yet)"
+        for name in self.erased[:MOST_LINES]:
+            yield f"  erased, and the erasure is on record: {name}"
+        if len(self.erased) > MOST_LINES:
+            yield f"  and {len(self.erased) - MOST_LINES:,} more erased payloads"
+        for reason in self.unchecked:
+            yield f"  not checked: {reason}"

@@ -15,7 +15,7 @@ from ..schemas.catalog import SchemaCatalog
 from .chunks import CheckedChunk, ChunkTask, check_chunk
 
 CHUNK = 1 << 13
-"""Rows checked at a time: few enough for the processor's caches."""
+"""Rows checked at a time: few enough for the processor's caches. The file bounds their bytes."""
 
 _registered = SchemaCatalog(), SourceKeys("")
 

@@ -22,6 +22,12 @@ from support.tampered_ledger import (
 )
 
 
+def assert_could_not_check(answer: tuple[int, str]) -> None:
+    code, printed = answer
+    report = json.loads(printed)
+    assert (code, report["verdict"], report["sound"]) == (2, "could_not_check", False) and report["could_not_check"]
+
+
 class TestCommandLine:
     """``grantledger verify`` on a data folder: exit codes and the JSON report."""
 
@@ -48,18 +54,47 @@ class TestCommandLine:
         other = tmp_path / "other.pub"
         other.write_bytes(public_pem(LocalSigner.generate().public_key))
         code, printed = self.verify(ledger, folder, "--public-key", str(other))
-        assert code == 1 and not json.loads(printed)["sound"]
+        report = json.loads(printed)
+        assert code == 2 and report["verdict"] == "could_not_check" and not report["sound"]
+        assert "the public key that you brought" in report["could_not_check"][0]
         (folder / "keys" / "log.pub").unlink()
-        assert self.verify(ledger, folder) == (2, "")
+        assert_could_not_check(self.verify(ledger, folder))
         other.write_text("no key")
-        assert self.verify(ledger, folder, "--public-key", str(other)) == (2, "")
+        assert_could_not_check(self.verify(ledger, folder, "--public-key", str(other)))
+
+    def test_another_deployment(self, ledger: Ledger, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(ledger.pipeline.environment, "GRANTLEDGER_DEPLOYMENT", "other.example")
+        code, printed = self.verify(ledger, folder)
+        assert code == 2 and "another deployment than other.example" in json.loads(printed)["could_not_check"][0]
 
     def test_without_a_store(self, ledger: Ledger, folder: Path, tmp_path: Path) -> None:
         (folder / "clickhouse").rename(tmp_path / "away")
-        assert self.verify(ledger, folder) == (2, "")
+        assert_could_not_check(self.verify(ledger, folder))
 
     def test_without_the_anchors_named(self, ledger: Ledger, folder: Path) -> None:
-        assert self.verify(ledger, folder, "--anchors", str(folder / "none.jsonl")) == (2, "")
+        assert_could_not_check(self.verify(ledger, folder, "--anchors", str(folder / "none.jsonl")))
+
+    def test_compared_with_nothing_outside(self, ledger: Ledger, folder: Path) -> None:
+        file = folder / "anchors.jsonl"
+        for change in (lambda: file.write_text("x\n"), file.unlink):
+            change()
+            code, printed = self.verify(ledger, folder)
+            assert code == 4 and json.loads(printed)["verdict"] == "sound_compared_with_nothing_outside"
+
+    def test_a_remembered_head(self, ledger: Ledger, folder: Path, tmp_path: Path) -> None:
+        """The end of the log, the anchors stored here and the file of anchors are gone: only the state shows it."""
+        state = tmp_path / "state.json"
+        assert self.verify(ledger, folder, "--state", str(state))[0] == 0
+        before = state.read_bytes()
+        (folder / "anchors.jsonl").unlink()
+        execute(folder, f"DELETE FROM entries WHERE {rows(ledger.full[0], ledger.size())}")
+        execute(folder, "DELETE FROM anchors WHERE index > 0")
+        assert self.verify(ledger, folder)[0] == 4
+        code, printed = self.verify(ledger, folder, "--state", str(state))
+        assert code == 1 and (LIFECYCLE, ledger.full[0], "truncated") in problems(json.loads(printed))
+        assert state.read_bytes() == before
+        state.write_text("{}")
+        assert_could_not_check(self.verify(ledger, folder, "--state", str(state)))
 
     @pytest.mark.parametrize(
         ("statement", "check"),

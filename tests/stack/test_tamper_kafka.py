@@ -14,6 +14,7 @@ from grantledger.ledger.anchor import decode_anchor, encode_anchor
 from grantledger.ledger.batch import SealedBatch, leaf_at, micros_of
 from grantledger.ledger.keys import LocalSigner, LogKeys
 from grantledger.ledger.note import BatchFacts, Checkpoint, sign_checkpoint
+from grantledger.verifier.anchors import OutsideAnchors
 from grantledger.verifier.kafka_source import KafkaEvidence, Record
 from grantledger.verifier.procedure import verify
 from support.events import produce
@@ -50,7 +51,9 @@ class TestKafka:
             ],
             [Record("access.anchors", 0, at, value) for at, value in enumerate(anchors)],
         )
-        return verify(evidence, LogKeys.single(ledger.signer.public_key), outside=ledger.anchors).as_json()
+        return verify(
+            evidence, LogKeys.single(ledger.signer.public_key), outside=OutsideAnchors(ledger.anchors)
+        ).as_json()
 
     def at(self, sealed: dict[str, list[bytes]], first: int) -> int:
         """Which record of the lifecycle log is the batch that begins at an index."""

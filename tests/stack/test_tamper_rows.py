@@ -76,7 +76,8 @@ class TestRows:
     def test_everything_deleted(self, ledger: Ledger) -> None:
         gone = {table: f"SELECT * FROM {table} WHERE false" for table in TABLES}
         found = problems(ledger.store.verify(gone))
-        assert len(found) == 1 and found[0][1:] == (0, "truncated")
+        assert LIFECYCLE in {origin for origin, _, _ in found}
+        assert {where[1:] for where in found} == {(0, "truncated")}
 
     @pytest.mark.parametrize("which", ["middle", "first", "last"])
     def test_duplicate(self, ledger: Ledger, which: str) -> None:

@@ -176,6 +176,7 @@ class _Engine:
 
         self._client = clickhouse_connect.get_client(interface="chdb", path=folder, database="audit")
         self._client.command(f"SET {self.SETTINGS}")
+        self._client.command("CREATE DATABASE IF NOT EXISTS attic ENGINE = Atomic")  # nothing else may be in audit
 
     def answer(self, request: dict[str, Any]) -> Any:
         self._client.ping()  # drains the rest of a failed query
@@ -186,20 +187,20 @@ class _Engine:
 
     def _verify(self, request: dict[str, Any]) -> dict[str, Any]:
         from grantledger.ledger.keys import LogKeys
-        from grantledger.sinks.file_target import read_anchor_file
+        from grantledger.verifier.anchors import OutsideAnchors, read_outside
         from grantledger.verifier.clickhouse_source import ClickHouseEvidence
         from grantledger.verifier.procedure import verify
 
         with ExitStack() as undo:
             for table, query in request["changed"].items():
-                self._client.command(f"CREATE TABLE tampered_{table} AS {table} ENGINE = Memory")
-                undo.callback(self._client.command, f"DROP TABLE tampered_{table} SYNC")
-                self._client.command(f"INSERT INTO tampered_{table} {query}")
+                self._client.command(f"CREATE TABLE attic.{table} AS audit.{table}")
+                undo.callback(self._client.command, f"DROP TABLE attic.{table} SYNC")
+                self._client.command(f"INSERT INTO attic.{table} {query}")
             for table in request["changed"]:
-                exchange = f"EXCHANGE TABLES {table} AND tampered_{table}"
+                exchange = f"EXCHANGE TABLES audit.{table} AND attic.{table}"
                 self._client.command(exchange)
                 undo.callback(self._client.command, exchange)
-            outside = list(read_anchor_file(Path(request["anchors"]))) if request["anchors"] else []
+            outside = read_outside(Path(request["anchors"])) if request["anchors"] else OutsideAnchors()
             keys = LogKeys.single(bytes.fromhex(request["key"]))
             return verify(ClickHouseEvidence(_Client(self._client), request["verify"]), keys, outside=outside).as_json()
 

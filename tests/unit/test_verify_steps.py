@@ -67,7 +67,7 @@ def test_the_report_states_the_result_of_every_step() -> None:
 def test_the_report_states_what_it_does_not_prove() -> None:
     report = Report("kafka", "test.example", entries=1)
     assert any("no anchors from outside" in line for line in report.as_text())
-    report.outside_anchors = 3
+    report.outside_anchors, report.nothing_outside = 3, ""
     assert not any("no anchors from outside" in line for line in report.as_text())
     assert report.not_proved() == report.as_json()["not_proved"]
 
@@ -82,8 +82,10 @@ def test_names_in_the_report_cannot_write_to_the_terminal() -> None:
 
 def test_exit_codes() -> None:
     report = Report("kafka", "test.example")
-    assert report.exit_code == 2
+    assert report.verdict.exit_code == 2
     report.anchors = 1
-    assert report.exit_code == 0
+    assert report.verdict.exit_code == 4
+    report.nothing_outside = ""
+    assert report.verdict.exit_code == 0
     report.add(Problem("x", None, "batch", "not a sealed batch"))
-    assert report.exit_code == 1
+    assert report.verdict.exit_code == 1

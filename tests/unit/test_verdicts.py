@@ -1,0 +1,272 @@
+"""The verdicts of a verification, the state file, and costs that grow with the evidence and no faster."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from grantledger.ledger.anchor import Anchor, anchor_origin, append_anchor, encode_anchor
+from grantledger.ledger.batch import encode
+from grantledger.ledger.keys import LocalSigner, LogKeys
+from grantledger.ledger.merkle import Frontier
+from grantledger.ledger.note import Checkpoint
+from grantledger.verifier.anchors import OutsideAnchors, read_outside, verify_anchors
+from grantledger.verifier.clickhouse_source import GROUP, cut_by_bytes
+from grantledger.verifier.kafka_source import KafkaEvidence, Record
+from grantledger.verifier.logs import VerifiedLog
+from grantledger.verifier.procedure import Progress, verify
+from grantledger.verifier.report import Report
+from grantledger.verifier.state import State, StateError, read_state, write_state
+from grantledger.verifier.steps import Problem
+from grantledger.verifier.verdict import Verdict
+from support.small_ledger import GENESIS, SIGNER, Entry, seal_parts
+
+KEYS = LogKeys.single(SIGNER.public_key)
+DEPLOYMENT = "test.example"
+ENTRIES: list[Entry] = [(1, 10 + at, 0, b"k", b"v", b"\0\0\0\0") for at in range(6)]
+BATCHES, HEAD = seal_parts([ENTRIES[:2], ENTRIES[2:4], ENTRIES[4:]])
+ROOTS = {batch.size: batch.head(SIGNER.public_key).frontier.root() for batch in BATCHES}
+
+
+def anchors_over(sizes: Sequence[int], signer: LocalSigner = SIGNER) -> list[Anchor]:
+    made, frontier = [], Frontier()
+    for size in sizes:
+        heads = [Checkpoint(GENESIS.origin, size, ROOTS[size])]
+        anchor, frontier = append_anchor(frontier, anchor_origin(DEPLOYMENT), 1_000, heads, signer)
+        made.append(anchor)
+    return made
+
+
+ANCHORS = anchors_over([2, 4, 6])
+
+
+def in_kafka(batches: int = 3, deployment: str = DEPLOYMENT, anchors: Sequence[Anchor] = ANCHORS) -> KafkaEvidence:
+    sealed = [Record("access.lifecycle.sealed", 0, at, encode(batch)) for at, batch in enumerate(BATCHES[:batches])]
+    return KafkaEvidence(
+        deployment, sealed, [Record("access.anchors", 0, at, encode_anchor(one)) for at, one in enumerate(anchors)]
+    )
+
+
+@dataclass
+class Stored:
+    """A store, with only the parts of the evidence that a verdict depends on."""
+
+    size: int
+    anchors: Sequence[Anchor]
+    problem: Problem | None = None
+    deployment: str = DEPLOYMENT
+    roots: Mapping[int, bytes] = field(default_factory=lambda: ROOTS)
+    name: ClassVar[str] = "clickhouse"
+    complete_epochs: ClassVar[bool] = True
+    complete_anchors: ClassVar[bool] = False
+
+    def read_anchors(self, report: Report) -> Sequence[Anchor]:
+        return self.anchors
+
+    def verify_logs(
+        self, keys: LogKeys, covered: Mapping[str, int], report: Report, progress: Progress
+    ) -> Mapping[str, VerifiedLog]:
+        log = VerifiedLog(GENESIS, problem=self.problem)
+        log.roots |= {size: root for size, root in self.roots.items() if size <= self.size}
+        log.checkpoints, report.entries = len(log.roots) - 1, self.size
+        return {GENESIS.origin: log} if self.size else {}
+
+
+def test_each_verdict_has_its_own_exit_code_value_and_sentence() -> None:
+    assert {verdict.value: verdict.exit_code for verdict in Verdict} == {
+        "sound": 0, "tampered": 1, "could_not_check": 2, "behind": 3, "sound_compared_with_nothing_outside": 4,
+    }  # fmt: skip
+    assert len({verdict.sentence.partition(":")[0] for verdict in Verdict}) == len(Verdict)
+
+
+@pytest.mark.parametrize(
+    ("made", "verdict"),
+    [
+        (lambda: verify(in_kafka(), KEYS, outside=OutsideAnchors(ANCHORS)), "sound"),
+        (lambda: verify(in_kafka(), KEYS), "sound_compared_with_nothing_outside"),
+        (lambda: verify(in_kafka(2), KEYS), "tampered"),
+        (lambda: verify(in_kafka(), LogKeys.single(LocalSigner.generate().public_key)), "could_not_check"),
+        (lambda: verify(in_kafka(deployment="other.example"), KEYS), "could_not_check"),
+        (lambda: verify(in_kafka(0, anchors=[]), KEYS), "could_not_check"),
+        (lambda: verify(Stored(6, ANCHORS), KEYS, outside=OutsideAnchors(ANCHORS)), "sound"),
+        (lambda: verify(Stored(4, ANCHORS[:2]), KEYS, outside=OutsideAnchors(ANCHORS)), "behind"),
+        (lambda: verify(Stored(0, []), KEYS, outside=OutsideAnchors(ANCHORS)), "behind"),
+        (lambda: verify(Stored(4, ANCHORS), KEYS, outside=OutsideAnchors(ANCHORS)), "tampered"),
+        (lambda: verify(Stored(4, ANCHORS), KEYS), "tampered"),
+        (lambda: verify(Stored(0, []), KEYS), "could_not_check"),
+    ],
+)
+def test_the_verdict(made: Callable[[], Report], verdict: str) -> None:
+    report = made()
+    assert report.as_json()["verdict"] == verdict
+    assert list(report.as_text())[-1].startswith(Verdict(verdict).sentence)
+
+
+def test_a_store_that_is_behind_hides_no_other_problem() -> None:
+    """The first anchor outside that is not stored is behind; a later one contradicts what is stored."""
+    other = [*ANCHORS[:2], *anchors_over([2, 4, 4])[2:]]
+    forged = {**ROOTS, 4: bytes(32)}
+    report = verify(Stored(4, ANCHORS[:1], roots=forged), KEYS, outside=OutsideAnchors(other))
+    assert report.verdict is Verdict.tampered
+
+
+def test_could_not_check_names_the_reason() -> None:
+    text = list(verify(in_kafka(), LogKeys.single(LocalSigner.generate().public_key)).as_text())
+    assert "signed by the public key that you brought" in text[-1]
+    report = verify(in_kafka(deployment="other.example"), KEYS)
+    assert "another deployment than other.example" in report.as_json()["could_not_check"][0]
+
+
+def test_one_good_signature_makes_a_record_of_another_key_tampering() -> None:
+    other = anchors_over([2, 4, 6], LocalSigner.generate())
+    assert verify(in_kafka(anchors=other), KEYS).verdict is Verdict.tampered
+
+
+def test_lines_of_the_anchor_file_that_are_no_anchors_are_counted(tmp_path: Path) -> None:
+    file = tmp_path / "anchors.jsonl"
+    file.write_text('{"origin": "x"}\nnonsense\n')
+    outside = read_outside(file)
+    assert outside.unknown_lines == 2
+    report = verify(in_kafka(), KEYS, outside=outside)
+    assert report.verdict is Verdict.sound_alone and report.as_json()["unknown_lines"] == 2
+    assert "contains no anchor" in report.nothing_outside
+    assert "cannot be read" in read_outside(tmp_path / "missing").missing
+
+
+def test_a_file_that_was_cut_is_compared_with_nothing_outside() -> None:
+    many = anchors_over([2, 4, 6, 6, 6, 6])
+    report = verify(in_kafka(anchors=many), KEYS, outside=OutsideAnchors(many[:2]))
+    assert report.verdict is Verdict.tampered if report.problems else Verdict.sound_alone
+    assert "end at anchor 1" in report.nothing_outside
+    assert verify(in_kafka(anchors=many), KEYS, outside=OutsideAnchors(many[:-2])).verdict is Verdict.sound
+
+
+def test_a_log_in_no_anchor_is_named() -> None:
+    report = verify(in_kafka(anchors=[]), KEYS)
+    assert report.unanchored == [GENESIS.origin]
+    assert any("is in no anchor" in line for line in report.as_text())
+    assert verify(in_kafka(), KEYS).unanchored == []
+
+
+class TestState:
+    def state(self, source: str, size: int, root: bytes | None = None) -> State:
+        return State(DEPLOYMENT).remember(source, {GENESIS.origin: (size, (root or ROOTS[size]).hex())})
+
+    def test_contained(self) -> None:
+        report = verify(in_kafka(), KEYS, remembered=self.state("kafka", 4))
+        assert report.problems == [] and report.remembered == 1
+
+    @pytest.mark.parametrize(
+        ("state", "expected", "verdict"),
+        [
+            (("clickhouse", 6), "truncated", Verdict.tampered),
+            (("kafka", 6), "truncated", Verdict.behind),
+            (("clickhouse", 4, bytes(32)), "remembered_head", Verdict.tampered),
+            (("kafka", 4, bytes(32)), "remembered_head", Verdict.tampered),
+        ],
+    )
+    def test_no_longer_contained(self, state: tuple[str, int], expected: str, verdict: Verdict) -> None:
+        """The end of the log and its anchors were removed together: only the state shows it."""
+        report = verify(Stored(4, ANCHORS[:2]), KEYS, remembered=self.state(*state))
+        assert [problem.check for problem in report.problems] == [expected]
+        assert report.verdict is verdict
+
+    def test_anchors_are_remembered(self) -> None:
+        first = verify(Stored(6, ANCHORS), KEYS)
+        state = State(DEPLOYMENT).remember("clickhouse", first.heads | first.anchor_heads)
+        report = verify(Stored(6, ANCHORS[:2]), KEYS, remembered=state)
+        assert [(problem.origin, problem.index) for problem in report.problems] == [(anchor_origin(DEPLOYMENT), 2)]
+
+    def test_the_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "state.json"
+        assert read_state(path, DEPLOYMENT) == State(DEPLOYMENT)
+        write_state(path, self.state("kafka", 4))
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600 and list(tmp_path.iterdir()) == [path]
+        assert read_state(path, DEPLOYMENT) == self.state("kafka", 4)
+        with pytest.raises(StateError, match="belongs to deployment"):
+            read_state(path, "other.example")
+
+    @pytest.mark.parametrize(
+        "text", ["", "[]", "{}", '{"version": 1, "heads": {"kafka": {"o": [1, "x"]}}}', "[" * 9999]
+    )
+    def test_a_file_that_is_no_state(self, tmp_path: Path, text: str) -> None:
+        path = tmp_path / "state.json"
+        path.write_text(text)
+        with pytest.raises(StateError, match="not a state file"):
+            read_state(path, DEPLOYMENT)
+
+    def test_a_file_that_cannot_be_written(self, tmp_path: Path) -> None:
+        with pytest.raises(StateError, match="cannot be written"):
+            write_state(tmp_path / "missing" / "state.json", State(DEPLOYMENT))
+
+
+class Counted(dict[int, bytes]):
+    """Roots that count how many of them were looked at."""
+
+    looked = 0
+
+    def __iter__(self):
+        for key in super().__iter__():
+            type(self).looked += 1
+            yield key
+
+    def __reversed__(self):
+        for key in super().__reversed__():
+            type(self).looked += 1
+            yield key
+
+    def get(self, key, default=None):
+        type(self).looked += 1
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize("lost", [None, {GENESIS.origin: Checkpoint(GENESIS.origin, 10_000, bytes(32))}])
+def test_anchors_cost_the_same_however_many_checkpoints_there_are(lost: dict[str, Checkpoint] | None) -> None:
+    """One look at the roots per anchor and log: a search for the last one made months of anchors take hours."""
+    costs = []
+    for checkpoints in (100, 1_000):
+        log = VerifiedLog(GENESIS, roots=Counted({0: b"", **dict.fromkeys(range(1, checkpoints + 1), ROOTS[6])}))
+        log.roots[6], Counted.looked = ROOTS[6], 0
+        verified = verify_anchors(anchors_over([6] * 50), KEYS, {GENESIS.origin: log}, DEPLOYMENT, lost)
+        assert verified.count == 50
+        costs.append(Counted.looked)
+    assert costs[0] == costs[1] <= 100
+
+
+def test_many_forged_records_are_counted_not_kept() -> None:
+    report = Report("kafka", DEPLOYMENT)
+    for at in range(5_000):
+        report.add(Problem(f"record {at}", None, "checkpoint", "forged", "key"))
+    report.add(Problem("log", 1, "payload", "changed"))
+    assert len(report.problems) == 1_001 and report.omitted == 4_000 and report.verdict is Verdict.tampered
+
+
+@pytest.mark.parametrize("rows", [0, 1, GROUP, 1_000, 1 << 16])
+def test_rows_are_cut_by_their_bytes(rows: int) -> None:
+    sizes = {group: (group * 37 % 11) << 20 for group in range(0, -(-rows // GROUP), 2)}
+    limit, first = 16 << 20, 0
+    for count in cut_by_bytes(sizes, rows, limit):
+        groups = range(first // GROUP, -(-(first + count) // GROUP))
+        assert len(groups) == 1 or sum(sizes.get(group, 0) for group in groups) <= limit
+        first += count
+    assert first == rows
+
+
+def test_rows_that_are_each_larger_than_the_limit_are_read_group_by_group() -> None:
+    assert list(cut_by_bytes({0: 99, 1: 99, 2: 1}, 3 * GROUP, 10)) == [GROUP] * 3
+
+
+@pytest.mark.parametrize("text", ["d/[/x]/0/0", "d/[bold]/0/0", "x\nSOUND: all", "\x1b[2J", "\u202e", "[/]"])
+def test_text_of_the_ledger_is_neither_markup_nor_a_line_of_its_own(text: str) -> None:
+    report = Report("clickhouse", DEPLOYMENT, heads={text: (1, "00")}, unanchored=[text], erased=[text], entries=1)
+    report.add(Problem(text, 0, "origin", text))
+    lines = list(report.as_text())
+    assert all(line.isprintable() for line in lines)
+    assert sum(line.startswith(("SOUND", "TAMPERED")) for line in lines) == 1
+    assert json.loads(json.dumps(report.as_json()))["unanchored"] == [text]

@@ -1,0 +1,129 @@
+"""The heads of earlier verifications, which later ones must still contain: the file of ``verify --state``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..base.errors import UsageError
+from ..ledger.entry import split_origin
+from ..ledger.note import Checkpoint
+from .anchors import Logs, differing
+from .steps import Problem
+
+VERSION = 1
+Heads = Mapping[str, tuple[int, str]]
+"""Size and root, in hex, by origin."""
+
+
+class StateError(UsageError):
+    """The state file cannot be used; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The verified heads of a deployment, by source of the evidence: one source may be behind another."""
+
+    deployment: str
+    heads: Mapping[str, Heads] = field(default_factory=dict)
+
+    def remember(self, source: str, heads: Heads) -> State:
+        """Return the state after a sound verification."""
+        return State(self.deployment, {**self.heads, source: {**self.heads.get(source, {}), **heads}})
+
+
+def read_state(path: Path, deployment: str) -> State:
+    """Read a state file; without one, nothing is remembered yet.
+
+    Raises:
+        StateError: it cannot be read, is not a state file, or belongs to another deployment.
+    """
+    try:
+        parsed = json.loads(path.read_bytes())
+        if parsed["version"] != VERSION:
+            raise ValueError
+        heads = {
+            str(source): {str(origin): _head(*head) for origin, head in of_source.items()}
+            for source, of_source in parsed["heads"].items()
+        }
+        found = State(str(parsed["deployment"]), heads)
+    except FileNotFoundError:
+        return State(deployment)
+    except OSError as error:
+        raise StateError(f"the state file {path} cannot be read: {error.strerror} (--state)") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise StateError(f"{path} is not a state file of `grantledger verify` (--state)") from None
+    if found.deployment != deployment:
+        raise StateError(f"the state file {path} belongs to deployment {found.deployment}, not to {deployment}")
+    return found
+
+
+def _head(size: object, root: object) -> tuple[int, str]:
+    if type(size) is not int or size < 0 or not isinstance(root, str) or not re.fullmatch("[0-9a-f]{64}", root):
+        raise ValueError
+    return size, root
+
+
+def write_state(path: Path, state: State) -> None:
+    """Replace a state file atomically. Only its owner can read and write it.
+
+    Raises:
+        StateError: it cannot be written.
+    """
+    content = {"version": VERSION, "deployment": state.deployment, "heads": state.heads}
+    try:
+        descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)  # mode 0600
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(content, file, indent=1, sort_keys=True)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(draft).replace(path)
+        except BaseException:
+            Path(draft).unlink(missing_ok=True)
+            raise
+        folder = os.open(path.absolute().parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise StateError(f"the state file {path} cannot be written: {error.strerror} (--state)") from error
+
+
+def check_remembered(
+    state: State, source: str, logs: Logs, anchor_roots: Mapping[str, Mapping[int, bytes]], *, complete: bool
+) -> Iterator[Problem]:
+    """Yield a problem for each remembered head that a log no longer contains (step 12).
+
+    Logs with a problem are left out.
+
+    Args:
+        anchor_roots: of the anchor log, by origin and size.
+        complete: every epoch must be here. In Kafka, a person may have opened a new one because the old one was lost.
+    """
+    newest: dict[str, int] = {}
+    for origin in (*logs, *anchor_roots):
+        name, epoch = split_origin(origin)
+        newest[name] = max(epoch, newest.get(name, 0))
+    for remembered, heads in state.heads.items():
+        for origin, (size, root) in heads.items():
+            log, head = logs.get(origin), Checkpoint(origin, size, bytes.fromhex(root))
+            if log is not None and log.problem is not None:
+                continue
+            roots = log.roots if log is not None else anchor_roots.get(origin, {})
+            here = max(roots, default=0)
+            if size == 0 or roots.get(size) == head.root:
+                continue
+            name, epoch = split_origin(origin)
+            if size > here and not complete and newest.get(name, 0) > epoch:
+                continue
+            problem = differing(roots, here, head, "an earlier verification found", "remembered_head")
+            # The store may be behind the topics, but never behind itself.
+            late = problem.check == "truncated" and source == "clickhouse" and remembered != source
+            yield replace(problem, kind="behind") if late else problem
