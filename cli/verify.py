@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..base.errors import GrantledgerError, UsageError
+from ..base.text import printable
 from ..ledger.keys import LogKeys
 from ..runtime.keys import load_public_key
 from ..runtime.settings import Settings
@@ -25,7 +26,7 @@ from ..verifier.report import Report
 from ..verifier.state import State, read_state, write_state
 from ..verifier.verdict import EXIT_COULD_NOT_CHECK, Verdict
 from .errors import fail
-from .output import Output, printable
+from .output import Output
 
 STORE_PATIENCE = 60.0
 """Seconds without progress after which a running store no longer counts as catching up."""
@@ -76,7 +77,7 @@ def command(
     except Exception as error:  # exit code 1 would mean tampered
         message = str(error) if isinstance(error, GrantledgerError) else _first_line(error)
         _could_not_check(output, message)
-    output.record(report.as_json(), lambda _console: typer.echo("\n".join(map(printable, report.as_text()))))
+    output.record(report.as_json(), lambda _console: typer.echo("\n".join(report.as_text())))
     raise typer.Exit(report.verdict.exit_code)
 
 
@@ -112,7 +113,7 @@ def _could_not_check(output: Output, message: str) -> NoReturn:
         output.record(
             {"verdict": Verdict.could_not_check, "sound": False, "could_not_check": [message]}, lambda _: None
         )
-    fail(printable(f"could not check: {message}"), EXIT_COULD_NOT_CHECK)
+    fail(f"could not check: {printable(message)}", EXIT_COULD_NOT_CHECK)
 
 
 def _first_line(error: Exception) -> str:
