@@ -95,8 +95,8 @@ def test_an_expired_group_is_restored_from_the_sealed_tail(ledger: Ledger) -> No
 
     wait_for(deleted, "the group is deleted")
     ledger.seal_until_done(70)
-    code, report = ledger.pipeline.verify("--from", "kafka")
-    assert code == 0, report["problems"]
+    _, report = ledger.pipeline.verify("--from", "kafka")
+    assert report["sound"], report["problems"]
 
 
 def test_a_foreign_record_in_a_sealed_topic_is_skipped(ledger: Ledger) -> None:
@@ -229,6 +229,6 @@ def test_transaction_markers_deleted_by_retention_are_not_unsealed_input(make: C
     wanted = pipeline.metric("seal", "grantledger_log_size_entries")
     wait_for(lambda: pipeline.metric("store", "grantledger_stored_log_size_entries") >= wanted, "everything is stored")
     for source in ("clickhouse", "kafka"):
-        code, report = pipeline.verify("--from", source)
-        assert code == 0, json.dumps(report["problems"])
+        _, report = pipeline.verify("--from", source)
+        assert report["sound"], json.dumps(report["problems"])
     pipeline.stop()

@@ -114,7 +114,7 @@ CASES: dict[str, tuple[Arguments, str]] = {
 def test_a_command_as_a_process(ledger: Ledger, name: str) -> None:
     arguments, expected = CASES[name]
     done = ledger.run(*name.split(), *arguments(ledger))
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == (4 if name == "verify" else 0), done.stderr  # there are no anchors to compare
     assert expected in done.stdout and "Traceback" not in done.stderr
 
 
