@@ -25,6 +25,7 @@ FROM
         ('sequence_gap', 'critical', false, 'Events of a source are missing', 'docs/runbooks/sequence_gap.md'),
         ('event_conflict', 'critical', true, 'A source sent two different events with one id', 'docs/runbooks/event_conflict.md'),
         ('foreign_claim', 'warning', false, 'A source reported about access that another source issued', 'docs/runbooks/foreign_claim.md'),
+        ('unsigned_source', 'warning', false, 'Events name a registered source that did not sign them', 'docs/runbooks/unsigned_source.md'),
         ('watch_fault', 'critical', true, 'The watch could not process a record', 'docs/runbooks/watch_fault.md'),
         ('sweep_difference', 'critical', false, 'The watch and the store disagree about which access is overdue', 'docs/runbooks/sweep_difference.md'),
         ('sender_timed', 'warning', true, 'Records carry timestamps that their senders set', 'docs/runbooks/sender_timed.md'),

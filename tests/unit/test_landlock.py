@@ -83,7 +83,7 @@ def test_the_store_receives_only_the_secrets_that_it_needs(tmp_path: Path) -> No
     settings = Settings(
         data_dir=tmp_path, key_passphrase="not-this", clickhouse_password="nor-this", kafka_sasl_password="but-this"
     )
-    with open(_in_memory(settings, b"k" * 32, None, 7), encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
+    with open(_in_memory(settings, {"public": "k"}, None, 7), encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
         content = file.read()
     assert "not-this" not in content and "nor-this" not in content
     assert json.loads(content)["settings"]["kafka_sasl_password"] == "but-this"
