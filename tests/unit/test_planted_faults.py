@@ -52,7 +52,8 @@ def test_every_planted_fault_is_found_and_nothing_else(policy: WatchPolicy) -> N
     watched = watch(simulation, policy)
     assert not differences(simulation.expected, watched)
     assert len(simulation.expected) > 50
-    assert {one.rule for one in simulation.expected} == WATCH_RULES - {"watch_fault"}, "every rule is needed"
+    elsewhere = {"watch_fault", "unsigned_source"}  # faults of records, not of lives: they have tests of their own
+    assert {one.rule for one in simulation.expected} == WATCH_RULES - elsewhere, "every rule is needed"
 
 
 @pytest.mark.slow
