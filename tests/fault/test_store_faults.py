@@ -210,7 +210,7 @@ def test_lost_answers_and_a_killed_server_duplicate_nothing(
         sent += load.finish()
 
         def stored() -> bool:
-            second.restart_if_failed()
+            second.children["store"].restart_if_failed()
             return True
 
         wait_for(stored, "the store runs")
