@@ -57,7 +57,8 @@ def read_definitions(client: Client, *, server: bool) -> Definitions:
     tables = {name: (engine, text) for name, engine, text in client.query(TABLES).result_rows}
     level: list[tuple[int, str]] = []
     if tables.get("migrations", ("",))[0].endswith("MergeTree"):
-        rows = client.query("SELECT version, sha256 FROM migrations ORDER BY version").result_rows
+        # A migration whose answer was lost may be recorded twice.
+        rows = client.query("SELECT DISTINCT version, sha256 FROM migrations ORDER BY version").result_rows
         level = [(int(version), str(sha256)) for version, sha256 in rows]
     policies: Sequence[str] | None = ()
     if server:

@@ -135,6 +135,15 @@ def migrate_again(client: Client) -> None:
     migrate(client)
 
 
+def test_a_migration_recorded_twice_is_the_same_level(store: Client) -> None:
+    """As after an insert whose answer was lost."""
+    store.command("INSERT INTO migrations SELECT * FROM migrations WHERE version = 2")
+    try:
+        assert found_in(store) == []
+    finally:
+        migrate_again(store)
+
+
 @pytest.mark.parametrize("change", ["'0' || substring(sha256, 2)", "sha256"])
 def test_an_unknown_level_cannot_be_checked(store: Client, change: str) -> None:
     """Text that this version does not ship, or a migration after the last one."""
