@@ -61,6 +61,12 @@ class Ledger:
 
         return wait_for(listed, "the finding is stored")
 
+    def source(self, key: str = "") -> tuple[str, ...]:
+        """Name a source, and a new file for its key; it is registered except for the first key."""
+        if key != "first.pem":
+            wait_for(lambda: "vault-1" in self.pipeline.run("sources", "list").stdout, "the registration is sealed")
+        return "vault", "--instance", "vault-1", *(("--key", str(self.pipeline.data_dir / key)) if key else ())
+
     @cached_property
     def vault_log(self) -> str:
         path = self.pipeline.data_dir / "vault.log"
@@ -101,6 +107,11 @@ CASES: dict[str, tuple[Arguments, str]] = {
     "channels enable": (fixed("pager"), "pager was not disabled"),
     "breaker show": (fixed(), "the breaker is closed"),
     "breaker close": (fixed("--reason", "none"), "the breaker was not open"),
+    "sources list": (fixed(), "grantledger-store"),
+    "sources add": (lambda ledger: (*ledger.source("first.pem"), "--reason", "new"), "registered vault/vault-1"),
+    "sources rotate": (lambda ledger: (*ledger.source("next.pem"), "--reason", "yearly"), "of vault/vault-1 is valid"),
+    "sources remove": (lambda ledger: (*ledger.source(), "--reason", "gone"), "removed vault/vault-1"),
+    "epoch show": (fixed(), "o log is stopped"),
     "erase": (
         fixed("commands.example/access.lifecycle/0/0:0", "--legal-basis", "a request", "--as", "carol", "--yes"),
         "on record as carol",
@@ -127,5 +138,5 @@ def test_no_command_is_left_out() -> None:
     names: set[str] = set()
     for name, entry in COMMANDS.items():
         names |= {f"{name} {each}" for each in entry.commands} if isinstance(entry, Group) else {name}
-    elsewhere = {"init", "emit", "up", "demo", *(f"run {name}" for name in COMMANDS["run"].commands)}  # type: ignore[union-attr]
+    elsewhere = {"init", "emit", "up", "demo", "epoch open", *(f"run {name}" for name in COMMANDS["run"].commands)}  # type: ignore[union-attr]
     assert names == {*CASES, *elsewhere}, json.dumps(sorted(names))
