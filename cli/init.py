@@ -7,9 +7,10 @@ from ..runtime.keys import load_public_key
 from ..runtime.settings import Settings
 from .keys import print_verifier_keys
 from .output import Output
+from .person import PersonOption, person
 
 
-def command(settings: Settings, output: Output) -> None:
+def command(settings: Settings, output: Output, name: PersonOption = "") -> None:
     """Create a new ledger on your own Kafka cluster: its topics and its key pair. Run it once per deployment.
 
     It fails if a ledger or a key exists. It prints the verifier keys: hand them to your auditors over a channel that
@@ -17,7 +18,7 @@ def command(settings: Settings, output: Output) -> None:
 
     Exit codes: 0 created; 1 Kafka does not answer; 2 a ledger or a key exists, or a setting is wrong.
     """
-    created = initialise(settings)
+    created = initialise(settings, person(name))
     print_verifier_keys(settings, output, load_public_key(settings))
     output.note(f"created {created} topics and the private key {settings.private_key_path}: back it up now")
     output.note("next: grantledger run seal, and the other processes (docs/operations.md)")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from typing import Annotated
 
 import typer
 
+from ..base.user import user_name
 from .errors import fail
 
 PersonOption = Annotated[
@@ -17,12 +16,7 @@ PersonOption = Annotated[
 
 def person(given: str) -> str:
     """Return the given name, else the name of the user who ran the command, through sudo or not."""
-    if given.strip():
-        return given.strip()
-    try:
-        return os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):  # a user of a container, without a name
-        return f"uid {os.getuid()}"
+    return given.strip() or user_name()
 
 
 def required(text: str, option: str) -> str:

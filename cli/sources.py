@@ -21,7 +21,7 @@ from ..runtime.source_keys import (
 )
 from ..schemas.event import RegisteredSource, SourceKey
 from .errors import fail
-from .output import Output, echo, text_column
+from .output import Column, Output, Row, echo, text_column
 from .person import PersonOption, person, required
 
 NOTICE = timedelta(milliseconds=NOTICE_MS + 10_000)
@@ -63,6 +63,17 @@ def list_command(settings: Settings, output: Output) -> None:
         text_column("instance", "instance"),
         text_column("tenant", "tenant"),
         text_column("key", "key_id"),
+        Column(
+            "valid from",
+            lambda row: _validity(output, row, "valid_from", "always"),
+            whole=True,
+        ),
+        Column(
+            "valid until",
+            lambda row: _validity(output, row, "valid_until", "no end"),
+            whole=True,
+        ),
+        Column("state", lambda row: "removed" if row["removed"] else "registered"),
     ]
     output.rows(rows, identity="key_id", show=columns, empty="No sources are registered.")
 
@@ -84,10 +95,15 @@ def add(  # noqa: PLR0917 - one parameter per flag
 
     Exit codes: 0 on record; 1 Kafka does not answer; 2 the source is registered already, or an option is wrong.
     """
+    if system.startswith("grantledger-"):
+        fail("names that begin with grantledger- are for the pipeline's own sources; `grantledger init` registers them")
+    if "/" in system:
+        fail(f"SYSTEM must not contain '/': {printable(system)}")
+    text, who = required(reason, "--reason"), person(name)
     if (stated := _stated(settings, system, instance)) is not None and not stated.removed:
         fail(f"{printable(system)}/{printable(instance)} is registered already; `sources rotate` gives it a new key")
     new = _new_key(settings, key, public_key)
-    _register(settings, RegisteredSource(system, instance, tenant or None, (new,)), reason, name)
+    _register(settings, RegisteredSource(system, instance, tenant or None, (new,)), text, who)
     echo(f"registered {printable(system)}/{printable(instance)}, key {new.key_id}, valid from {_shown(new)}")
 
 
@@ -107,13 +123,14 @@ def rotate(  # noqa: PLR0917 - one parameter per flag
 
     Exit codes: 0 on record; 1 Kafka does not answer; 2 the source is not registered, or an option is wrong.
     """
+    text, who = required(reason, "--reason"), person(name)
     stated = _required(settings, system, instance)
     new = _new_key(settings, key, public_key)
     until = new.valid_from + timedelta(hours=overlap_hours)
     old = [_kept(one, until) for one in stated.keys.values()] if overlap_hours else []
     keys = (*(one for one in old if one.key_id != new.key_id and _is_current(one)), new)
     tenant = stated.tenant.decode() if stated.tenant is not None else None
-    _register(settings, RegisteredSource(system, instance, tenant, keys), reason, name)
+    _register(settings, RegisteredSource(system, instance, tenant, keys), text, who)
     echo(f"key {new.key_id} of {printable(system)}/{printable(instance)} is valid from {_shown(new)}")
 
 
@@ -126,9 +143,10 @@ def remove(
     """
     if system.startswith("grantledger-"):
         fail("the pipeline's own sources cannot be removed; `sources rotate` replaces a key")
+    text, who = required(reason, "--reason"), person(name)
     stated = _required(settings, system, instance)
     tenant = stated.tenant.decode() if stated.tenant is not None else None
-    _register(settings, RegisteredSource(system, instance, tenant, (), removed=True), reason, name)
+    _register(settings, RegisteredSource(system, instance, tenant, (), removed=True), text, who)
     echo(f"removed {printable(system)}/{printable(instance)}")
 
 
@@ -156,9 +174,8 @@ def _new_key(settings: Settings, path: Path | None, public: Path | None) -> Sour
     return source_key(public_key, datetime.now(UTC) + NOTICE)
 
 
-def _register(settings: Settings, stated: RegisteredSource, reason: str, name: str) -> None:
-    text, who = required(reason, "--reason"), person(name)
-    publish_registrations(settings, [registration(settings.require_deployment(), stated, person=who, reason=text)])
+def _register(settings: Settings, stated: RegisteredSource, reason: str, who: str) -> None:
+    publish_registrations(settings, [registration(settings.require_deployment(), stated, person=who, reason=reason)])
 
 
 def _kept(key: ValidKey, until: datetime) -> SourceKey:
@@ -173,6 +190,14 @@ def _is_current(key: SourceKey) -> bool:
 
 def _time(time_ms: float) -> datetime | None:
     return datetime.fromtimestamp(time_ms / 1000, UTC) if time_ms < float("inf") else None
+
+
+def _validity(output: Output, row: Row, name: str, without: str) -> str:
+    """Return a limit of the validity of a key for people. Keys that ``init`` registers are valid from 1970."""
+    time: datetime | None = row[name]
+    if not row["key_id"]:
+        return ""
+    return output.moment(time) if time is not None and time.timestamp() > 0 else without
 
 
 def _shown(key: SourceKey) -> str:

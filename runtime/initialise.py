@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..base.user import user_name
 from ..kafka.cluster import Cluster
 from ..kafka.identity import identify_topics
 from ..kafka.offsets import committed_offset, end_offset
@@ -15,8 +16,11 @@ from .settings import Settings
 from .source_keys import register_own_sources
 
 
-def initialise(settings: Settings) -> int:
+def initialise(settings: Settings, person: str = "") -> int:
     """Create the topics that are missing, the key pair, and the keys of the pipeline's own sources.
+
+    Args:
+        person: who registers the sources, for the record. Default: the user of this machine.
 
     Returns:
         The number of topics created.
@@ -34,7 +38,7 @@ def initialise(settings: Settings) -> int:
     keys = SourceKeys(deployment)
     for record in read_whole(settings.cluster(), FINDINGS_TOPIC, 0):
         keys.learn(signed_record(FINDINGS_TOPIC, record))
-    register_own_sources(settings, keys)
+    register_own_sources(settings, keys, person or user_name())
     create_key(settings)
     return created
 

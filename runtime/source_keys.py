@@ -66,11 +66,12 @@ def registered_sources(settings: Settings) -> SourceKeys:
         reader.close()
 
 
-def register_own_sources(settings: Settings, known: SourceKeys) -> int:
+def register_own_sources(settings: Settings, known: SourceKeys, person: str) -> int:
     """Create the missing keys of the pipeline's own sources, and register those sources that are not registered yet.
 
     Args:
         known: the sources that are registered.
+        person: who registers them, for the record.
 
     Returns:
         How many were registered.
@@ -86,7 +87,7 @@ def register_own_sources(settings: Settings, known: SourceKeys) -> int:
             file.write(LocalSigner.generate())
         keys = (source_key(file.read().public_key, _FIRST),)
         stated = RegisteredSource(source, deployment, None, keys, initial=True)
-        events.append(registration(deployment, stated, person="grantledger init", reason="a source of the pipeline"))
+        events.append(registration(deployment, stated, person=person, reason="a source of the pipeline"))
     publish_registrations(settings, events)
     return len(missing)
 

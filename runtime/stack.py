@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO
 
+from ..base.user import user_name
 from ..console.address import read_address
 from ..kafka.cluster import Cluster
 from ..kafka.sealed_log import SealedLogStoppedError
@@ -94,7 +95,7 @@ class Stack:
     def _register_own_sources(self) -> None:
         """Register the sources of the pipeline that this version adds."""
         try:
-            if count := register_own_sources(self.settings, registered_sources(self.settings)):
+            if count := register_own_sources(self.settings, registered_sources(self.settings), user_name()):
                 self._report(f"registered {count} of the pipeline's own sources")
         except SealedLogStoppedError as error:
             self._report(f"the pipeline's own sources cannot be checked: {error}")

@@ -89,7 +89,7 @@ class Pipeline:
         """Create the topics and the keys, and register the pipeline's sources, as ``grantledger init`` does."""
         create_topics(self.cluster, topic_specs(activity_partitions, 0))
         self.make_key()
-        register_own_sources(self.settings(), SourceKeys(self.deployment))
+        register_own_sources(self.settings(), SourceKeys(self.deployment), "tests")
 
     def settings(self) -> Settings:
         """Return the settings of this pipeline's processes."""
