@@ -71,14 +71,18 @@ def file_rules(settings: Settings) -> list[tuple[Path, FileAccess]]:
     data, store = settings.data_dir.resolve(), settings.store_path.resolve()
     secret = [data, settings.private_key_path.resolve().parent]
     secret += [path.resolve() for path in (settings.config, settings.key_passphrase_file) if path is not None]
-    programs = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).parent, Path(__file__).parents[1]]
-    programs += [Path(entry) for entry in sys.path if entry and Path(entry).is_absolute()]
+    package = Path(__file__).parents[1]
+    programs = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).parent, *_rooms(package)]
+    # Not all of sys.path: `python -m` puts the working directory there, which may be somebody's home.
+    programs += [Path(entry) for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
+    programs += [Path(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     programs += map(Path, _LIBRARIES)
     named = [str(value) for name, value in settings.kafka_options.items() if _FILE_OPTION.search(name)]
     named += [os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ]
     own = Path("/proc") / str(os.getpid())
     return [
         *without(programs, secret),
+        (package, FileAccess.READ_DIR),
         *((Path(path), READ) for path in (*_READ_SYSTEM, *named)),
         *((own / name, FileAccess.READ_FILE) for name in _READ_SELF),
         (Path("/dev/null"), READ | FileAccess.WRITE_FILE),
@@ -87,6 +91,11 @@ def file_rules(settings: Settings) -> list[tuple[Path, FileAccess]]:
         (store.parent / f"{store.name}.lock", FileAccess.READ_FILE | FileAccess.WRITE_FILE),
         (data / "run", _RUN_FOLDER),
     ]
+
+
+def _rooms(package: Path) -> list[Path]:
+    """Return the folders and files of our package. Its own folder may be a repository with other files."""
+    return [package / "__init__.py", *(init.parent for init in package.glob("*/__init__.py"))]
 
 
 def without(folders: Iterable[Path], secret: Iterable[Path]) -> Iterator[tuple[Path, FileAccess]]:

@@ -70,7 +70,7 @@ def told(pipeline: Pipeline) -> Watched:
     revokes: set[tuple[str, int]] = set()
     for _, _, value in committed_records(pipeline.cluster, [FINDINGS_TOPIC])[FINDINGS_TOPIC, 0]:
         datum = read_datum(bytes.fromhex(value or ""))
-        if datum["event_type"] == "config.changed":
+        if datum["finding"] is None:
             continue
         rule, key, deadline = json.loads(datum["source"]["native_id"])
         at = round(datum["occurred_at"].timestamp() * 1_000_000)

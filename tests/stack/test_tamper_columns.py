@@ -43,13 +43,13 @@ class TestEveryColumn:
         "origin": "index", "index": "index", "offset": "leaf", "append_time": "leaf", "flags": "leaf",
         "previous_leaf_hash": "chain", "leaf_hash": "leaf", "payload_hash": "payload", "key": "payload",
         "value": "payload", "headers": "payload", "sealed_at": "sealed_at", "note": "checkpoint", "erased_at": "erased",
-    } | dict.fromkeys(DECODED_SCHEMA.names, "columns")  # fmt: skip
+    } | dict.fromkeys([*DECODED_SCHEMA.names, "signature"], "columns")  # fmt: skip
     ORIGINS = ("origin", "topic_id", "first_offset", "previous_size", "previous_root", "genesis_hash")
     ANCHORS = ("origin", "index", "time", "bodies", "entry", "frontier", "note")
 
     def test_every_column_is_covered(self, ledger: Ledger) -> None:
         assert set(ledger.types["entries"]) == set(self.ENTRIES)
-        assert set(ledger.types["entries"]) == {*EVIDENCE_SCHEMA.names, *DECODED_SCHEMA.names}
+        assert set(ledger.types["entries"]) == {*EVIDENCE_SCHEMA.names, *DECODED_SCHEMA.names, "signature"}
         assert set(ledger.types["origins"]) == set(self.ORIGINS)
         assert set(ledger.types["anchors"]) == set(self.ANCHORS)
 
@@ -153,7 +153,8 @@ class TestEveryColumn:
         changed = {"anchors": replaced("anchors", f"index = {index}", **{column: value})}
         for file in (None, ledger.anchor_file):
             origin, where, check = problems(ledger.store.verify(changed, anchor_file=file))[0]
-            assert origin == ANCHORS and check in ("anchor", "anchor_index")
+            # With another origin it is an anchor of an epoch that nobody opened.
+            assert origin.rpartition("/")[0] == ANCHORS.rpartition("/")[0] and check in ("anchor", "anchor_index")
             if column != "origin":
                 assert where == index
 
