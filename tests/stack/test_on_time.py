@@ -241,7 +241,7 @@ def test_without_a_read_back_only_the_tools_own_event_resolves_it(
     removed = pipeline.run(
         "emit", "grant.revoked", "--grant-id", "g-app", "--subject", "alice@example.com", "--resource-kind",
         "application", "--resource", "g-app", "--environment", "production", "--entitlement", "readwrite",
-        "--removal-evidence", "confirmed", "--occurred-at", gone.isoformat(), "--system", "access-broker",
+        "--removal-evidence", "confirmed", "--occurred-at", gone.isoformat(), "--system", "bot", "--instance", "test",
     )  # fmt: skip
     assert removed.returncode == 0, removed.stderr
     wait_for(lambda: pages(pager, "g-app")[1:] == ["finding.resolved"], "on-call gets the resolution")

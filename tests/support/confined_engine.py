@@ -20,7 +20,8 @@ from grantledger.sinks.clickhouse import private_temp
 def main() -> None:
     if sys.argv[1] != "confined":
         settings = Settings(data_dir=Path(sys.argv[1]), kafka_bootstrap_servers=f"127.0.0.1:{sys.argv[2]}")
-        landlock.restrict(file_rules(settings), port_rules(settings, None))
+        own = (Path(__file__), landlock.READ)  # the store's own program is in the package
+        landlock.restrict([*file_rules(settings), own], port_rules(settings, None))
         arguments = [sys.executable, __file__, "confined", str(settings.store_path)]
         os.execve(sys.executable, arguments, kept_environment(os.environ))
     private_temp(Path(sys.argv[2]))
