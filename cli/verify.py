@@ -68,9 +68,9 @@ def command(
     Merkle root and the signatures of every checkpoint. For every anchor: the checkpoints that it covers. This command
     computes all hashes itself, not the database. docs/ledger.md explains each numbered step.
 
-    Verdicts and exit codes: 0 sound; 4 sound, compared with nothing outside: the anchor file is missing, cut or
-    unreadable; 3 behind: the store lacks entries that anchors from outside cover; 1 tampered: the first bad entry of
-    each checked log is named; 2 could not check: for example a wrong key or deployment name.
+    Exit codes: 0 sound; 1 tampered: the first bad entry of each checked log is named; 2 could not check: for example a
+    wrong key or deployment name; 3 behind: the store lacks entries that anchors from outside cover; 4 sound, compared
+    with nothing outside: the anchor file is missing, cut or unreadable.
     """
     try:
         report = _run(settings, source, public_key, anchors=anchors, state_file=state, quiet=output.quiet)

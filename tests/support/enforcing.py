@@ -18,7 +18,17 @@ from grantledger.runtime.children import Child, ChildSpec
 from grantledger.runtime.source_keys import own_signer
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Actor, Event, Finding, Resource, Source, Subject
+from grantledger.schemas.event import (
+    FINDINGS_TOPIC,
+    LIFECYCLE_TOPIC,
+    Actor,
+    Event,
+    Finding,
+    IssuingSource,
+    Resource,
+    Source,
+    Subject,
+)
 from grantledger.schemas.topics import COMMANDS_TOPIC
 
 from .events import produce, read_datum
@@ -63,6 +73,7 @@ def revocation(grant: str, deadline: datetime = DEADLINE, **fields: Any) -> Even
         "entitlement": "readwrite",
         "grant_id": grant,
         "grant_id_kind": "native",
+        "grant_source": IssuingSource("bot", "eu-1"),
         "finding": Finding("overdue", grant, "critical", deadline),
     }
     return Event(**(given | fields))
