@@ -61,7 +61,8 @@ def test_a_command_through_a_program_to_a_confirmed_removal(deploy: Deploy) -> N
     here = deploy()
     here.pipeline.start("seal", "store")
     wait_for(lambda: here.pipeline.metric("seal", "grantledger_sealed_entries_total"), "the schema is on record")
-    granted = event("grant.activated", 1, grant_id="g1", expires_at=DEADLINE)
+    holder = Subject("alice@example.com", "human", "alice@example.com")
+    granted = event("grant.activated", 1, grant_id="g1", tenant="default", subject=holder, expires_at=DEADLINE)
     produce(here.cluster, LIFECYCLE_TOPIC, [{"value": EventEncoder().encode(granted), "key": "g1"}])
     here.grant("g1", "g2")
     # The third is already gone: nothing is done.
