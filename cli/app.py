@@ -6,10 +6,12 @@ import functools
 import importlib
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import structlog
 import typer
 from typer.core import TyperCommand, TyperGroup
 
@@ -146,6 +148,8 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 
     `grantledger demo` shows everything with simulated traffic.
     """
+    # Standard output is for the result, which programs parse.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     if version:
         from .. import __version__
 
