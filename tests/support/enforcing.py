@@ -97,12 +97,12 @@ class Enforcement:
         )
         if not shared:
             self.pipeline.make_topics(activity_partitions=1)
-        if shared:
-            self.pipeline.environment["GRANTLEDGER_SOURCE_KEY_FOLDER"] = str(pipeline.settings().source_key_path)
         self.cluster = self.pipeline.cluster
+        keys = (pipeline if shared else self.pipeline).data_dir / "keys"
         self.environment = {
             **self.pipeline.environment,
-            "GRANTLEDGER_PUBLIC_KEY_FILE": str((pipeline.data_dir if shared else folder / "data") / "keys" / "log.pub"),
+            "GRANTLEDGER_PUBLIC_KEY_FILE": str(keys / "log.pub"),
+            "GRANTLEDGER_SOURCE_KEY_FOLDER": str(keys / "sources"),
             "GRANTLEDGER_ENFORCE_CONFIG": str(folder / "enforce.toml"),
             **{f"GRANTLEDGER_ENFORCE_{name.upper()}": value for name, value in settings.items()},
         }

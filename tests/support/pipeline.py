@@ -144,7 +144,11 @@ class Pipeline:
         """Start another process of the same deployment with the same key, in its own data folder."""
         data_dir = self.data_dir.parent / f"{self.data_dir.name}-{name}"
         key = load_settings(self.data_dir).private_key_path
-        own = {"GRANTLEDGER_DATA_DIR": str(data_dir), "GRANTLEDGER_KEY_FILE": str(key)}
+        own = {
+            "GRANTLEDGER_DATA_DIR": str(data_dir),
+            "GRANTLEDGER_KEY_FILE": str(key),
+            "GRANTLEDGER_SOURCE_KEY_FOLDER": str(key.parent / "sources"),
+        }
         own |= {"GRANTLEDGER_SOURCE_KEY_FOLDER": str(self.settings().source_key_path)}
         child = Child(
             ChildSpec(arguments[0], ("run", *arguments)), data_dir, {**self.environment, **own, **environment}
