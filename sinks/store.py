@@ -183,7 +183,7 @@ class Store:
         partition = self._partitions.get(where)
         if partition is None:  # revoked, or stopped
             return
-        verified = partition.verifier.accept(message)
+        verified, problem = partition.verifier.accept(message), ""
         try:
             stored = self._begin_log(partition, verified.batch) if verified is not None else None
             if verified is not None and stored is not None and follows(stored, verified.batch):
@@ -192,11 +192,13 @@ class Store:
                 self._finish()
                 self._commit(message)
             elif partition.verifier.stopped:
-                self._stop_partition(where, message, "a signed batch does not continue its log")
+                problem = "a signed batch does not continue its log"
         except StoringStoppedError as error:
             time_ms, offset = message.timestamp()[1], message.offset() or 0
             self._logs.on_problem(SealedLogProblem("sealed_log_discontinuous", *where, offset, time_ms, str(error)))
-            self._stop_partition(where, message, str(error))
+            problem = str(error)
+        if problem:
+            self._stop_partition(where, message, problem)
 
     def _stop_partition(self, where: Partition, message: Message, reason: str) -> None:
         """Store no more of a log until a person has opened its next epoch. The others go on."""
