@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import structlog
 import typer
 from typer.core import TyperCommand, TyperGroup
 
@@ -63,6 +62,9 @@ def with_common_options(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def wrapper(**arguments: Any) -> None:
         common = {name: arguments.pop(name) for name in options}
+        if (structlog := sys.modules.get("structlog")) is not None:  # senders do not have it
+            # Standard output is for the result, which programs parse.
+            structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
         try:
             if prints:
                 zone = timezone(common["zone"])
@@ -148,8 +150,6 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 
     `grantledger demo` shows everything with simulated traffic.
     """
-    # Standard output is for the result, which programs parse.
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     if version:
         from .. import __version__
 
