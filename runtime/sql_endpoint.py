@@ -81,11 +81,12 @@ def _published(
 
 def _listen(settings: Settings, ports: Sequence[int], analyst: EndpointCredential | None) -> SqlEndpoint:
     """Listen on the first free port, or else on the last one."""
-    port = next(filter(is_free, ports[:-1]), ports[-1])
-    try:
-        return SqlEndpoint(settings.store_path, settings.clickhouse_database, port, analyst=analyst)
-    except OSError as error:
-        raise SettingsError(f"the SQL endpoint cannot be opened: {error.strerror or error} (sql_port)") from error
+    for port in [*filter(is_free, ports[:-1]), ports[-1]]:
+        try:
+            return SqlEndpoint(settings.store_path, settings.clickhouse_database, port, analyst=analyst)
+        except OSError as error:
+            problem = error  # another process was faster
+    raise SettingsError(f"the SQL endpoint cannot be opened: {problem.strerror or problem} (sql_port)") from problem
 
 
 def recall_endpoint(data_dir: Path) -> RememberedEndpoint | None:
