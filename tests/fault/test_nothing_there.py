@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import threading
 import time
@@ -27,13 +28,8 @@ def nowhere(tmp_path: Path) -> Pipeline:
 
 @pytest.fixture
 def key(nowhere: Pipeline, pipeline: Pipeline) -> None:
-    """The key of an existing ledger."""
-    source = pipeline.data_dir / "keys"
-    target = nowhere.data_dir / "keys"
-    target.mkdir(mode=0o700)
-    for file in source.iterdir():
-        (target / file.name).write_bytes(file.read_bytes())
-        (target / file.name).chmod(0o600)
+    """The keys of an existing ledger."""
+    shutil.copytree(pipeline.data_dir / "keys", nowhere.data_dir / "keys")
 
 
 @pytest.fixture(scope="module")

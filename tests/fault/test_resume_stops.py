@@ -12,6 +12,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartiti
 
 from grantledger.ledger.keys import LocalSigner, public_pem
 from grantledger.runtime.settings import load_settings
+from grantledger.schemas.topics import SEALED_TOPICS
 from support.load import Load
 from support.oracle import committed_records
 from support.pipeline import Pipeline
@@ -146,7 +147,7 @@ def test_the_store_stops_at_discontinuous_logs(make: Callable[..., Ledger]) -> N
 
 def test_lost_sealed_topics_are_never_restarted(make: Callable[..., Ledger]) -> None:
     ledger = make()
-    ledger.pipeline.remake_topics(f"{LIFECYCLE}.sealed", "access.activity.sealed", "access.findings.sealed")
+    ledger.pipeline.remake_topics(*SEALED_TOPICS)
     ledger.refuses("every partition is stopped", "its batches are lost", rule="sealed_topic_lost")
     assert committed_records(ledger.pipeline.cluster, [f"{LIFECYCLE}.sealed"]) == {(f"{LIFECYCLE}.sealed", 0): []}
     # Without the key too, it must not pass for a new deployment.
