@@ -178,7 +178,7 @@ class Enforcer:
         if target is None:
             log.warning("would_fail", grant=command.key.grant_id, reason="no route of the policy matches")
             return
-        running = self._lifecycle.running(appended)
+        running = self._lifecycle.running()
         covering = running.covering(
             command, appended, self._now(), lambda one: self._policy.shared(command, target, one)
         )

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from ..schemas.access_key import SourceName, access_key
 from ..schemas.event import Resource, Subject
 
 
@@ -21,8 +22,13 @@ class Key:
     grant_id: str
     deadline: datetime
     tenant: str = "default"
-    issuer: tuple[str, str] = ("", "")
-    """System and instance that issued the grant id, empty if the command does not name them."""
+    issuer: SourceName = ("", "")
+    """System and instance that issued the grant id. If the command does not name them, it matches no grant by id."""
+
+    @property
+    def grant_key(self) -> str:
+        """Access key of the grant."""
+        return access_key(self.tenant, self.issuer, self.grant_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import structlog
-from confluent_kafka.admin import OffsetSpec
 
-from ..kafka.offsets import end_offset, offsets_at
+from ..kafka.offsets import end_offset
 from ..kafka.records import SignedRecord
 from ..kafka.sealed_log import SealedLogReader, SealedLogs
 from ..kafka.source_keys_reader import SourceKeysReader
@@ -21,9 +20,6 @@ from .running_grants import GIVEN, TAKEN, RunningGrants
 log = structlog.get_logger("grantledger.enforce")
 
 _KINDS = tuple(kind.encode() for kind in GIVEN + TAKEN)
-LOOK_BACK = timedelta(days=1)
-"""Before the oldest open command. The watch may have judged without records that were not sealed yet, and it does not
-know which accesses are the same in a target."""
 
 
 class LifecycleReader:
@@ -39,13 +35,14 @@ class LifecycleReader:
         self._grants = RunningGrants()
         self._reader: SealedLogReader | None = None
 
-    def running(self, since: datetime) -> RunningGrants:
-        """Return the running grants, according to every record that the log has now.
+    def running(self) -> RunningGrants:
+        """Return the running grants, however old, according to every record that the log has now.
 
-        A record that was read before it was sealed is read again. This changes nothing, because all records after it
-        are read again too. ``since``: when the oldest open command was appended.
+        The first call reads the whole log: the access of a command may be shared with a grant of any age. A record that
+        was read before it was sealed is read again. This changes nothing, because all records after it are read again
+        too.
         """
-        reader, now = self._reader_from(since - LOOK_BACK), self._now()
+        reader, now = self._open(), self._now()
         for offset, record in reader.read_records():
             if any(kind in (record.value or b"") for kind in _KINDS):  # a scan costs a hundredth of decoding
                 self._add(record, offset, now)
@@ -57,16 +54,12 @@ class LifecycleReader:
         if self._reader is not None:
             self._reader.close()
 
-    def _reader_from(self, time: datetime) -> SealedLogReader:
-        """Return the open reader; a new one on the first call and after a time without open commands."""
-        at: OffsetSpec = OffsetSpec.for_timestamp(max(0, int(time.timestamp() * 1000)))
-        topic, cluster = sealed(LIFECYCLE_TOPIC), self._logs.cluster
-        end = end_offset(cluster, topic, 0)
-        found = offsets_at(cluster, [(topic, 0)], at, committed=False)[topic, 0]
-        start = min(found, end) if found >= 0 else end
-        if self._reader is None or not start <= self._reader.position <= end:
+    def _open(self) -> SealedLogReader:
+        """Return the open reader; a new one on the first call and if the topic was recreated."""
+        end = end_offset(self._logs.cluster, sealed(LIFECYCLE_TOPIC), 0)
+        if self._reader is None or self._reader.position > end:
             self.close()
-            self._reader = self._logs.open(LIFECYCLE_TOPIC, start=start)
+            self._reader = self._logs.open(LIFECYCLE_TOPIC)
             self._grants = RunningGrants()
         return self._reader
 

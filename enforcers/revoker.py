@@ -69,7 +69,7 @@ class _Task:
 class Revoker:
     """Accepts commands and carries them out.
 
-    ``running`` returns the grants that are running now; its argument is the append time of the oldest open command.
+    ``running`` returns the grants that are running now.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Revoker:
         recorder: Recorder,
         policy: EnforcementPolicy,
         plugins: Mapping[str, Plugin],
-        running: Callable[[datetime], RunningGrants],
+        running: Callable[[], RunningGrants],
         limits: Limits,
         history: History,
         position: int,
@@ -150,7 +150,7 @@ class Revoker:
     def _try(self, work: _Task) -> None:
         command, target = work.command, work.target
         key, plugin = command.key, self._plugins[work.target]
-        running = self._running(min(one.appended for one in self._work.values()))
+        running = self._running()
         covering = running.covering(
             command, work.appended, self._now(), lambda one: self._policy.shared(command, target, one)
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -48,7 +48,7 @@ class Sources:
 def reader_of(log: Log, now: datetime, keys: SourceKeys | None = None) -> LifecycleReader:
     sources = cast(SourceKeysReader, Sources(keys))
     reader = LifecycleReader(cast(SealedLogs, None), sources, SchemaCatalog((event_schema(),)), lambda: now)
-    setattr(reader, "_reader_from", lambda since: log)  # noqa: B010
+    setattr(reader, "_open", lambda: log)  # noqa: B010
     return reader
 
 
@@ -82,16 +82,16 @@ def test_records_of_a_new_epoch_count_although_their_offsets_begin_again(running
     earlier, later = (revoked, activated) if running else (activated, revoked)
     log.calls = [[(100, activated(0)), (101, earlier(1))], [(0, later(2))]]
     for _ in range(2):
-        found = reader.running(NOON)
+        found = reader.running()
     assert (found.covering(command(), NOON, now) is not None) == running
 
 
 def test_a_record_that_is_read_again_after_it_was_sealed_changes_nothing() -> None:
-    log, now = Log(), datetime.now(UTC)
+    log = Log()
     reader = reader_of(log, NOON)
     log.calls = [[(0, activated(0)), (1, revoked(1))], [(0, activated(0)), (1, revoked(1))]]
     for _ in range(2):
-        assert reader.running(now).covering(command(), NOON, NOON) is None
+        assert reader.running().covering(command(), NOON, NOON) is None
 
 
 def test_only_signed_events_of_a_registered_source_count() -> None:
@@ -100,4 +100,25 @@ def test_only_signed_events_of_a_registered_source_count() -> None:
     registrar.register("vault", "prod", [key_of(signer)], 0)
     for by, counts in ((None, False), (LocalSigner.generate(), False), (signer, True)):
         reader, log.signer, log.calls = reader_of(log, now, registrar.keys), by, [[(0, activated(0))]]
-        assert (reader.running(NOON).covering(command(), NOON, now) is not None) == counts
+        assert (reader.running().covering(command(), NOON, now) is not None) == counts
+
+
+def test_a_grant_of_any_age_is_found() -> None:
+    opened: list[tuple[str, dict[str, Any]]] = []
+
+    class Logs:
+        cluster = None
+
+        def open(self, topic: str, **more: Any) -> Log:
+            opened.append((topic, more))
+            return log
+
+    log, old = Log(), timedelta(days=400)
+    log.calls = [[(0, event("grant.activated", -400 * 24 * 60, expires_at=NOON + old, expiry_source="native"))]]
+    sources = cast(SourceKeysReader, Sources())
+    reader = LifecycleReader(cast(SealedLogs, Logs()), sources, SchemaCatalog((event_schema(),)), lambda: NOON)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("grantledger.enforcers.lifecycle_reader.end_offset", lambda *_: 1)
+        found = reader.running()
+    assert opened == [("access.lifecycle", {})], "from the beginning of the log"
+    assert found.covering(command(), NOON, NOON) is not None

@@ -106,7 +106,7 @@ def start(
         recorder=Recorder("test.example"),
         policy=POLICY,
         plugins={"here": world},
-        running=lambda since: running or RunningGrants(),
+        running=lambda: running or RunningGrants(),
         limits=limits,
         history=history,
         position=ledger.position,

@@ -7,20 +7,28 @@ from datetime import datetime, timedelta
 import pytest
 
 from grantledger.enforcers.command_rules import FinalStatus, History
-from grantledger.enforcers.contract import Attempt, AttemptStatus
+from grantledger.enforcers.contract import Attempt, AttemptStatus, RevokeCommand
 from grantledger.enforcers.events import apply
 from grantledger.enforcers.policy import EnforcementPolicy
 from grantledger.enforcers.running_grants import RunningGrants
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import Actor, Event, Resource, Source, Subject
+from grantledger.schemas.event import Actor, Event, IssuingSource, Resource, Source, Subject
 from support.events import read_datum
 
-from .test_enforce_command_rules import HOUR, NOON, command
+from .test_enforce_command_rules import HOUR, NOON
+from .test_enforce_command_rules import command as command_about
 from .test_enforce_revoker import Clock, Ledger, World, start
 
 SECOND = timedelta(seconds=1)
 BEFORE, AFTER = NOON - SECOND, NOON + SECOND
 """Of the command, which the brokers take at noon."""
+
+
+BOT = IssuingSource("bot", "eu-1")
+
+
+def command(**fields: object) -> RevokeCommand:
+    return command_about(**({"grant_source": BOT} | fields))  # type: ignore[arg-type]
 
 
 def given(grant: str, until: datetime | None, kind: str = "grant.extended", **fields: object) -> Event:
@@ -87,6 +95,70 @@ def test_the_last_event_about_a_grant_counts() -> None:
     known = running(one)
     known.prune(LATER)
     assert known.covering(command(), NOON, AFTER) is None
+
+
+ROGUE = Source("rogue", "r-1", "x", "record")
+ENFORCER = Source("grantledger-enforcer", "test.example", "x", "revocation")
+
+
+@pytest.mark.parametrize("named", [BOT, None])
+def test_a_foreign_extension_stops_no_revocation(named: IssuingSource | None) -> None:
+    granted = (given("g1", NOON, "grant.activated"), BEFORE)
+    foreign = (given("g1", LATER, source=ROGUE, grant_source=named), AFTER)
+    assert holder(granted, foreign) is None and holder(foreign) is None
+    assert holder(granted, foreign, (given("g1", LATER), AFTER)) == "g1", "its own source extends it"
+    ledger, world, clock = Ledger(), World({"g1"}), Clock()
+    clock.at = AFTER
+    revoker = start(ledger, world, clock, running=running(granted, foreign))
+    revoker.take(command(), 0, NOON)
+    assert revoker.step() and world.calls == ["g1"] and ledger.kinds()[-1] == "grant.revoked"
+
+
+@pytest.mark.parametrize("kind", ["grant.revoked", "grant.expired"])
+@pytest.mark.parametrize("named", [BOT, None])
+@pytest.mark.parametrize("by", ["rogue", "grantledger-enforcers", "bot-2"])
+def test_a_foreign_removal_hides_no_running_grant(kind: str, named: IssuingSource | None, by: str) -> None:
+    source = Source(by, "eu-1", "x", "record")
+    foreign = given("g2", None, kind, source=source, grant_source=named, removal_evidence="confirmed")
+    assert holder((given("g2", LATER), AFTER), (foreign, AFTER)) == "g2"
+
+
+def test_another_installation_of_the_tool_is_foreign() -> None:
+    other = Source("bot", "us-1", "x", "record")
+    removal = given("g2", None, "grant.revoked", source=other, grant_source=BOT, removal_evidence="confirmed")
+    assert holder((given("g2", LATER), AFTER), (removal, AFTER)) == "g2"
+    everywhere = IssuingSource("bot", "")
+    anywhere = given("g2", LATER, grant_source=everywhere)
+    removal = given("g2", None, "grant.revoked", source=other, grant_source=everywhere, removal_evidence="confirmed")
+    assert holder((anywhere, AFTER)) == "g2" and holder((anywhere, AFTER), (removal, AFTER)) is None
+
+
+def test_an_enforcers_read_back_removes_a_grant_and_extends_none() -> None:
+    one = (given("g2", LATER), AFTER)
+
+    def read_back(**fields: object) -> tuple[Event, datetime]:
+        about: dict[str, object] = {"source": ENFORCER, "grant_source": BOT, "removal_evidence": "confirmed"}
+        return given("g2", None, "grant.revoked", **(about | fields)), AFTER
+
+    assert holder(one, read_back()) is None
+    assert holder(one, read_back(entitlement="readonly")) == "g2", "it must repeat the access"
+    assert holder(one, read_back(grant_source=IssuingSource("bot", "us-1"))) == "g2", "it is about another grant"
+    assert holder((given("g1", LATER, source=ENFORCER, grant_source=BOT), AFTER)) is None
+
+
+def test_two_tenants_and_two_installations_may_share_an_id() -> None:
+    blue = (given("g1", LATER, tenant="blue"), AFTER)
+    asked = (given("g1", NOON, "grant.activated"), BEFORE)
+    assert holder(asked, blue) is None
+    removal = (given("g1", None, "grant.revoked", tenant="blue", removal_evidence="confirmed"), AFTER)
+    assert holder((given("g1", LATER), AFTER), blue, removal) == "g1"
+    # The other installation gave the same access under the same id: it is another grant, for which the command waits.
+    us = Source("bot", "us-1", "x", "record")
+    found = running(asked, (given("g1", LATER, "grant.activated", source=us), AFTER)).covering(command(), NOON, AFTER)
+    assert found is not None and not found.is_grant_of(command().key)
+    # A command that does not name the source of its grant matches none by its id.
+    found = running((given("g1", LATER), AFTER)).covering(command(grant_source=None), NOON, AFTER)
+    assert found is not None and not found.is_grant_of(command(grant_source=None).key)
 
 
 def test_the_watch_knew_of_grants_without_an_end_when_it_sent_the_command() -> None:
