@@ -1,4 +1,4 @@
-"""A note on standard error if the store is behind, so that nobody mistakes an old answer for the present."""
+"""A note on standard error if the store is behind, so that people do not take an old answer for the present state."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from .settings import SettingsError
 
 FOLDERS = ("run", "keys", "logs", "clickhouse", "clickhouse.tmp", "kafka", "alerts")
 _MARKS = ("keys", "run", "kafka", "clickhouse", "deployment")
-"""Entries that show that an existing folder is a data folder, not the home folder of somebody."""
+"""Entries that show that an existing folder is a data folder, not a home folder."""
 
 
 def make_folder(path: Path) -> None:

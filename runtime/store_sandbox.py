@@ -73,7 +73,7 @@ def file_rules(settings: Settings) -> list[tuple[Path, FileAccess]]:
     secret += [path.resolve() for path in (settings.config, settings.key_passphrase_file) if path is not None]
     package = Path(__file__).parents[1]
     programs = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).parent, *_rooms(package)]
-    # Not all of sys.path: `python -m` puts the working directory there, which may be somebody's home.
+    # Not all of sys.path: `python -m` puts the working directory there, which may be a home folder.
     programs += [Path(entry) for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
     programs += [Path(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     programs += map(Path, _LIBRARIES)

@@ -12,7 +12,7 @@ ENFORCER = "grantledger-enforcer"
 """``source.system`` of the enforcers. They read access back, so they may report the removal of any grant."""
 
 SourceName = tuple[str, str]
-"""System and instance of a source. An issuing source without an instance stands for all installations of the tool."""
+"""System and instance of a source. An issuing source without an instance means any installation of the tool."""
 
 
 class AccessKey(NamedTuple):

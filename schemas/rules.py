@@ -27,7 +27,7 @@ ALLOWED: Mapping[str, Collection[str]] = {
 """The values of enumerations, by field. A field without a value passes."""
 NOT_EMPTY = ("source.system", "source.instance", "source.native_id", "source.native_type", "tenant")
 ISSUERS = ("grant_source", "request_source", "session_source")
-"""Optional sources. One without an instance stands for all installations of the tool."""
+"""Optional sources. One without an instance means any installation of the tool."""
 TIMES = ("occurred_at", "starts_at", "expires_at", "received_at")
 EARLIEST_YEAR, LATEST_YEAR = 1970, 2299
 """The years that ClickHouse's DateTime64 can hold with microseconds."""

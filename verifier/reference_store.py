@@ -1,6 +1,6 @@
 """A store of the verifier's own, in a temporary folder: the definitions that our migrations make.
 
-Run as a script, because a process can open only one embedded store and may verify another one. Standard input has one
+It runs in its own process, because a process can open only one embedded store. Standard input has one
 JSON object: ``database``, ``level`` (how many migrations), ``texts`` (definitions to normalize). Standard output has
 ``tables`` (engine and definition by name) and ``texts``, as this engine formats them.
 """

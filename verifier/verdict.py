@@ -35,8 +35,8 @@ _MEANINGS = {
     Verdict.sound: _Meaning(0, "SOUND: everything checked is as it was sealed and signed"),
     Verdict.sound_alone: _Meaning(
         4,
-        "SOUND, COMPARED WITH NOTHING OUTSIDE: everything checked is as it was sealed and signed, but a log that was "
-        "cut off at its end would look the same",
+        "SOUND, COMPARED WITH NOTHING OUTSIDE: everything checked is as it was sealed and signed. Without anchors from "
+        "outside, a removed end of a log goes unnoticed",
     ),
     Verdict.behind: _Meaning(
         3,

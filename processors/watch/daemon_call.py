@@ -17,7 +17,7 @@ async def call_in_daemon(call: Callable[[], None]) -> None:
     done: asyncio.Future[None] = loop.create_future()
 
     def finish(error: BaseException | None) -> None:
-        if done.done():  # nobody waits any more
+        if done.done():  # the caller gave up
             return
         if error is None:
             done.set_result(None)

@@ -153,7 +153,7 @@ class TestEveryColumn:
         changed = {"anchors": replaced("anchors", f"index = {index}", **{column: value})}
         for file in (None, ledger.anchor_file):
             origin, where, check = problems(ledger.store.verify(changed, anchor_file=file))[0]
-            # With another origin it is an anchor of an epoch that nobody opened.
+            # With another origin it is an anchor of an epoch that was never opened.
             assert origin.rpartition("/")[0] == ANCHORS.rpartition("/")[0] and check in ("anchor", "anchor_index")
             if column != "origin":
                 assert where == index

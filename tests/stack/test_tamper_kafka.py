@@ -32,7 +32,7 @@ def flipped(data: bytes) -> bytes:
 
 
 class TestKafka:
-    """The sealed topics and the anchors, in the hands of somebody who may write there."""
+    """The sealed topics and the anchors, as an attacker who may write there sees them."""
 
     LOG: ClassVar = "access.lifecycle.sealed/0"
 

@@ -73,7 +73,7 @@ def send(pipeline: Pipeline, *events: Event) -> None:
 
 @dataclass(frozen=True)
 class Recorded:
-    """An event read back from Kafka. ``key`` is the key of its finding, usually a grant id."""
+    """An event from Kafka. ``key`` is the key of its finding, usually a grant id."""
 
     system: str
     event_type: str

@@ -134,7 +134,7 @@ class Paper(MemorySnapshots):
 
 
 def ids(world: World) -> set[str]:
-    """Return the ids of the grants that a watch knows."""
+    """Return the ids of the grants in a watch's state."""
     return {bare(one) for one in world.watch.judge.state.grants}
 
 
@@ -161,7 +161,7 @@ class World:
         self.head = batches.Head.at_genesis(Genesis("test/access.lifecycle/0/0", bytes(16), 0))
         self.records = 0
         self.signer: LocalSigner | None = None
-        """Signs the events that it hears."""
+        """Signs the events that it receives."""
         asyncio.run(self.start())
 
     async def start(self) -> None:

@@ -16,7 +16,7 @@ from grantledger.schemas.access_key import access_key
 VAULT = Source("vault", "prod")
 CHECKER = Source("checker", "prod")
 CHECKERS = (Reporter(system="checker", source="vault"),)
-"""What a policy says about it."""
+"""Its policy."""
 START = 1_772_366_400
 """The start of every story, in seconds since 1970."""
 

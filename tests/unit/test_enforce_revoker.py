@@ -96,7 +96,7 @@ def start(
     attempts: int = 3,
     running: RunningGrants | None = None,
 ) -> Revoker:
-    """Return a revoker as it is after a start: it knows what is on record and nothing else."""
+    """Return a revoker as it is after a start: it has only what is on record."""
     history = History()
     for event in ledger.events:
         apply(history, "test.example", read_datum(EventEncoder().encode(event)))

@@ -61,7 +61,7 @@ def test_another_head_is_found(wrong: dict[str, object]) -> None:
 
 
 def both(batches: list[SealedBatch], made: list[Anchor]) -> bool:
-    """Whether the ledger in Kafka is sound: both verifiers say the same."""
+    """Whether the ledger in Kafka is sound: both verifiers agree."""
     records = [Record("access.lifecycle.sealed", 0, at, encode(batch)) for at, batch in enumerate(batches)]
     anchored = [Record("access.anchors", 0, at, encode_anchor(anchor)) for at, anchor in enumerate(made)]
     ours = verify(KafkaEvidence("test.example", records, anchored), LogKeys.single(SIGNER.public_key)).sound
@@ -131,7 +131,7 @@ def test_in_the_store_nothing_of_the_anchor_log_may_be_missing() -> None:
     good = anchor_log(1, BOUND, first[-1].head(), epoch=1)
     logs = {GENESIS.origin: VerifiedLog(GENESIS, roots={0: EMPTY_ROOT, HEAD.size: HEAD.frontier.root()})}
     for made, sound in ((first + good, True), (good, False), (first[1:] + good, False)):
-        problem = verify_anchors(made, LogKeys.single(KEY), logs, "test.example")[1]
+        problem = verify_anchors(made, LogKeys.single(KEY), logs, "test.example").problem
         assert (problem is None) == sound
 
 

@@ -49,7 +49,7 @@ def test_the_first_signature_header_counts() -> None:
     assert signature_in(encode_headers([("other", b"x")])) is None
     assert signature_in(encode_headers([("other", None), (HEADER, b"a"), (HEADER, b"b")])) == b"a"
     assert signature_in(encode_headers([(HEADER, None)])) == b""
-    assert signature_in(encode_headers([(HEADER, b"abc")])[:-2]) == b"a"  # cut: it is invalid, whatever it says
+    assert signature_in(encode_headers([(HEADER, b"abc")])[:-2]) == b"a"  # cut: it is invalid
     assert signature_in(b"\0\0\0\x02" + HEADER.encode()) == b""
 
 

@@ -442,7 +442,7 @@ def test_a_second_content_under_one_id_neither_lengthens_access_nor_ends_it() ->
     changes = story.watched(1000, PLAIN).judge(at(1000))
     [conflict] = [change.finding for change in changes if change.finding.rule == "event_conflict"]
     assert conflict.evidence["count"] == 2
-    assert ordered(changes) == [], "nobody knows what is true"
+    assert ordered(changes) == [], "the conflict is not decided yet"
 
 
 Found = dict[tuple[str, str, int], tuple[int, int]]

@@ -88,7 +88,7 @@ class EventIdentities:
         return Reading("accepted" if is_accepted else "conflicting", earlier)
 
     def dispute(self, index: int, grant_key: str) -> None:
-        """Note that an event in conflict, at an index, concerns a grant."""
+        """Record that a conflicting event concerns a grant."""
         event = self._conflicting[index]
         self.conflicts[event].grants.add(grant_key)
         self._disputed.setdefault(grant_key, set()).add(event)

@@ -259,7 +259,7 @@ class Judge:
         )  # fmt: skip
         if not state.events.is_disputed(grant.key):
             return found
-        return (one for one in found if one.rule != REVOKE)  # nobody knows yet what is true
+        return (one for one in found if one.rule != REVOKE)  # no command while a person has not decided the conflict
 
     def _session_candidates(self, session: Session) -> Iterator[Candidate]:
         limits = self.lookup.limits(session.source, session.access, session.environment)
