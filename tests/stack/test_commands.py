@@ -144,22 +144,17 @@ def test_topics_check_reports_differences(pipeline: Pipeline) -> None:
         future.result(30)
 
 
-def test_a_person_acknowledges_and_closes_a_finding(pipeline: Pipeline) -> None:
-    event = finding_opened(
-        pipeline.deployment,
-        SEALER,
-        rule="head_mismatch",
-        key="access.activity/0",
-        evidence={},
-        at=datetime.now(UTC),
-        identity="1",
-    )
+def stored_finding(pipeline: Pipeline, key: str) -> str:
+    """Publish a finding; return its id once it is the only open one in the store."""
+    at = datetime.now(UTC)
+    event = finding_opened(pipeline.deployment, SEALER, rule="head_mismatch", key=key, evidence={}, at=at, identity=key)
     pipeline.publish(event)
+    [found] = wait_for(lambda: pipeline.run("findings", "-q").stdout.split(), "the finding is stored")
+    return found
 
-    def listed() -> list[str]:
-        return pipeline.run("findings", "-q").stdout.split()
 
-    [found] = wait_for(listed, "the finding is stored")
+def test_a_person_acknowledges_and_closes_a_finding(pipeline: Pipeline) -> None:
+    found = stored_finding(pipeline, "access.activity/0")
     for decision, arguments in (("ack", ()), ("close", ("--reason", "restored from a copy"))):
         answer = pipeline.run("findings", decision, found[:6], "--as", "carol", *arguments)
         assert answer.returncode == 0, answer.stderr
@@ -182,21 +177,7 @@ def test_a_person_acknowledges_and_closes_a_finding(pipeline: Pipeline) -> None:
 
 
 def test_a_store_that_is_behind_is_noted_and_hides_no_decision(pipeline: Pipeline) -> None:
-    event = finding_opened(
-        pipeline.deployment,
-        SEALER,
-        rule="head_mismatch",
-        key="access.activity/1",
-        evidence={},
-        at=datetime.now(UTC),
-        identity="2",
-    )
-    pipeline.publish(event)
-
-    def listed() -> list[str]:
-        return pipeline.run("findings", "-q").stdout.split()
-
-    [found] = wait_for(listed, "the finding is stored")
+    found = stored_finding(pipeline, "access.activity/1")
     assert "behind" not in pipeline.run("findings").stderr
     pipeline.stop("store")
     assert pipeline.run("findings", "ack", found, "--as", "carol").returncode == 0
