@@ -149,7 +149,11 @@ def stored_finding(pipeline: Pipeline, key: str) -> str:
     at = datetime.now(UTC)
     event = finding_opened(pipeline.deployment, SEALER, rule="head_mismatch", key=key, evidence={}, at=at, identity=key)
     pipeline.publish(event)
-    [found] = wait_for(lambda: pipeline.run("findings", "-q").stdout.split(), "the finding is stored")
+
+    def listed() -> list[str]:
+        return pipeline.run("findings", "-q").stdout.split()
+
+    [found] = wait_for(listed, "the finding is stored")
     return found
 
 
