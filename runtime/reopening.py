@@ -102,11 +102,13 @@ class Reopening:
         heads = [
             KnownHead(place, head) for place, anchor in anchors.items() if (head := anchor.heads().get(log)) is not None
         ]
-        if self._ask is not None:
-            stored = stored_head(self._ask, self._logs.keys, log, [head.checkpoint.size for head in heads])
-            heads += [stored] if stored is not None else []
-        in_kafka = kafka_head(self._logs, (state.topic, state.partition), [head.checkpoint for head in heads])
-        heads += [in_kafka] if in_kafka is not None else []
+        sizes = [head.checkpoint.size for head in heads]
+        stored = stored_head(self._ask, self._logs.keys, log, sizes) if self._ask is not None else None
+        known = [head.checkpoint for head in (*heads, stored) if head is not None]
+        in_kafka = kafka_head(self._logs, (state.topic, state.partition), known)
+        if self._ask is not None and in_kafka is not None:  # a truncated topic may end at a size that no anchor has
+            stored = stored_head(self._ask, self._logs.keys, log, [*sizes, in_kafka.checkpoint.size])
+        heads += [head for head in (stored, in_kafka) if head is not None]
         truncated = any(head.next_offset is not None and head.next_offset > state.input_end for head in heads)
         unsealed = first_unsealed(self._logs, state) if truncated else state.input_end
         return plan_epoch(state, stop, heads, unsealed)
