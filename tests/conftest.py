@@ -19,7 +19,10 @@ hypothesis.settings.register_profile("quick", deadline=None, derandomize=True, m
 hypothesis.settings.register_profile("slow", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("slow" if os.environ.get("GRANTLEDGER_TEST_SLOW") else "quick")
 
-LONGEST = {"test_up", "test_broker", "test_enforce", "test_store_faults", "test_resume_stops", "test_watch_standby"}
+LONGEST = {
+    "test_up", "test_broker", "test_enforce", "test_store_faults", "test_resume_stops", "test_watch_standby",
+    "test_epochs_opened",
+}  # fmt: skip
 """Files that take longest: many starts of brokers or processes."""
 _numbers = itertools.count(1)
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "test")
