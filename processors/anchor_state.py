@@ -20,11 +20,12 @@ def lost_anchors(logs: SealedLogs, last: Anchor | None, held: Mapping[str, Ancho
         held: the last verified anchor of each copy: the targets, and the store where it can be read.
     """
     cluster, traces = logs.cluster, []
+    committed = committed_offset(cluster, store_group(logs.deployment), ANCHORS_TOPIC, 0)  # before the end, which moves
     begin, end = first_offset(cluster, ANCHORS_TOPIC, 0), end_offset(cluster, ANCHORS_TOPIC, 0)
     for place, anchor in held.items():
         if split_origin(anchor.origin)[0] == anchor_log(logs.deployment) and _is_later(anchor, last):
             traces.append(f"{place} holds anchor {anchor.index} of {anchor.origin}")
-    if (committed := committed_offset(cluster, store_group(logs.deployment), ANCHORS_TOPIC, 0)) > end:
+    if committed > end:
         traces.append(f"the store has read anchors up to offset {committed}, and the topic ends at {end}")
     if last is not None:
         return traces

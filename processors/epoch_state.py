@@ -9,7 +9,7 @@ from typing import Any
 from confluent_kafka import Consumer
 
 from ..kafka.identity import TopicIdentity
-from ..kafka.offsets import Partition, end_offset, first_offset
+from ..kafka.offsets import Partition, committed_offset, end_offset, first_offset
 from ..kafka.options import reader_options
 from ..kafka.records import read_backward, read_range
 from ..kafka.sealed_log import SealedLogs
@@ -29,14 +29,26 @@ from .resume import PartitionState, SealingStoppedError, resume
 
 
 def find_stop(
-    logs: SealedLogs,
-    where: Partition,
-    identities: Mapping[str, TopicIdentity],
-    committed: int,
-    anchored: Mapping[str, Checkpoint],
+    logs: SealedLogs, where: Partition, identities: Mapping[str, TopicIdentity], anchored: Mapping[str, Checkpoint]
 ) -> tuple[PartitionState, SealingStoppedError | None]:
-    """Return the state of a partition, and why sealing of it is stopped; None if a sealer would continue."""
+    """Return the state of a partition, and why sealing of it is stopped; None if a sealer would continue.
+
+    A sealer at work changes the state between two reads of it, which looks like a stop. A stopped log does not change.
+    """
+    before = None
+    while True:
+        state, stop = _read_stop(logs, where, identities, anchored)
+        sealed_until = (state.committed, state.tail.offset if state.tail is not None else None)
+        if stop is None or sealed_until == before:
+            return state, stop
+        before = sealed_until
+
+
+def _read_stop(
+    logs: SealedLogs, where: Partition, identities: Mapping[str, TopicIdentity], anchored: Mapping[str, Checkpoint]
+) -> tuple[PartitionState, SealingStoppedError | None]:
     topic_id = identities[where[0]].topic_id
+    committed = committed_offset(logs.cluster, seal_group(logs.deployment), *where)
     state = read_offsets(logs, where, topic_id=topic_id, committed=committed, anchored=anchored)
     try:
         state = read_state(logs, where, topic_id=topic_id, committed=committed, anchored=anchored)

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
 from ..base.toml import load_toml
 from ..schemas.access_key import ENFORCER, SourceName
@@ -30,6 +30,10 @@ def _watch_rule(name: str) -> str:
 RuleName = Annotated[str, AfterValidator(_watch_rule)]
 
 
+# The policy is put on record as JSON. A set has another order in each process.
+InOrder = PlainSerializer(sorted, return_type=list[str])
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,7 +47,7 @@ class AccessLimits(_Strict):
     approvals: int = Field(default=0, ge=0)
     """How many other people must have approved."""
     approval_wait_seconds: float = Field(default=60, ge=0)
-    removal: frozenset[Evidence] = frozenset({"confirmed"})
+    removal: Annotated[frozenset[Evidence], InOrder] = frozenset({"confirmed"})
     """Evidence that counts as removal. ``deadline``: the credential stops working at its deadline."""
     confirm_wait_seconds: float = Field(default=900, ge=0)
     sessions_need_grant: bool = False
@@ -98,7 +102,7 @@ class Reporter(_Strict):
     source: str
     """The system whose grants and requests it may report about."""
     source_instance: str = "*"
-    may: frozenset[Report] = frozenset({"remove"})
+    may: Annotated[frozenset[Report], InOrder] = frozenset({"remove"})
 
     def matches(self, source: Source, issuer: SourceName) -> bool:
         """Whether this is about events of a source about the ids of another one."""

@@ -65,9 +65,12 @@ class Child:
         self.log_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self.log_path.exists():
             self.log_path.replace(self.log_path.with_suffix(".log.1"))
-        command = [sys.executable, "-m", "grantledger.cli", *self.spec.arguments]
-        self._process = start_tied(command, cwd=Path.cwd(), output=self.log_path, environment=self._environment)
+        self._process = self._launch()
         self._started, self._not_before = time.monotonic(), 0.0
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "grantledger.cli", *self.spec.arguments]
+        return start_tied(command, cwd=Path.cwd(), output=self.log_path, environment=self._environment)
 
     def alive(self) -> bool:
         """Whether the process runs."""

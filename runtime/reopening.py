@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from ..base.errors import StoppedError, UsageError
 from ..kafka.anchor_log import last_anchor
 from ..kafka.identity import identify_topics
-from ..kafka.offsets import committed_offset
 from ..kafka.sealed_log import SealedLogs, SealedLogStoppedError
 from ..kafka.topics import add_partitions
 from ..ledger.anchor import Anchor, AnchorError, anchor_log, check_anchor
@@ -23,7 +22,7 @@ from ..processors.epochs import IN_ANCHORS, IN_FILE, IN_STORE, EpochPlan, EpochR
 from ..processors.resume import PartitionState, SealingStoppedError
 from ..schemas.codec import EventEncoder
 from ..schemas.event import ACTIVITY_TOPIC, OpenedEpoch
-from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, seal_group, sealed
+from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, sealed
 from ..sinks.file_target import FileTarget, read_anchor_file
 from .operator_events import epoch_opened
 from .settings import Settings
@@ -88,9 +87,7 @@ class Reopening:
         found: list[Plan] = []
         for topic in INPUT_TOPICS:
             for partition in range(identities[topic].partitions):
-                where = (topic, partition)
-                committed = committed_offset(self._cluster, seal_group(self._deployment), *where)
-                state, stop = find_stop(self._logs, where, identities, committed, anchored)
+                state, stop = find_stop(self._logs, (topic, partition), identities, anchored)
                 if stop is not None:
                     found.append(self._plan(state, stop, anchors))
         if (plan := self._plan_anchors(anchors)) is not None:
@@ -116,10 +113,7 @@ class Reopening:
     def _anchors(self) -> dict[str, Anchor]:
         """Return the last verified anchor of each copy."""
         found = {}
-        try:
-            in_topic = last_anchor(self._logs)
-        except SealedLogStoppedError:
-            in_topic = None
+        # Anchors reach the topic first. Read last, it is not behind the copies while anchoring goes on.
         in_file = FileTarget(self._path).last()
         if in_file is not None:
             try:
@@ -127,6 +121,10 @@ class Reopening:
             except AnchorError as error:
                 raise EpochRefusedError(f"the last anchor in {self._path} does not verify: {error}") from error
         in_store = stored_anchor(self._ask, self._logs.keys, self._deployment) if self._ask is not None else None
+        try:
+            in_topic = last_anchor(self._logs)
+        except SealedLogStoppedError:
+            in_topic = None
         for place, anchor in ((IN_ANCHORS, in_topic), (IN_FILE, in_file), (IN_STORE, in_store)):
             if anchor is not None and anchor.origin.startswith(f"{anchor_log(self._deployment)}/"):
                 found[place] = anchor

@@ -32,6 +32,7 @@ from grantledger.schemas.event import (
 from grantledger.schemas.topics import COMMANDS_TOPIC
 
 from .events import produce, read_datum
+from .fork_server import ForkedChild
 from .pipeline import Pipeline
 from .waiting import wait_for
 
@@ -197,7 +198,7 @@ class Enforcement:
         """Start ``grantledger run enforce``. With a name, it is another process with its own data folder."""
         data_dir = self.folder / f"data{name}"
         environment = self.environment | {"GRANTLEDGER_DATA_DIR": str(data_dir)}
-        child = Child(ChildSpec("enforce", ("run", "enforce", *arguments)), data_dir, environment)
+        child = ForkedChild(ChildSpec("enforce", ("run", "enforce", *arguments)), data_dir, environment)
         self._children.append(child)
         child.start()
         return child

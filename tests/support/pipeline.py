@@ -29,6 +29,7 @@ from grantledger.schemas.event import Event
 from grantledger.schemas.topics import topic_specs
 
 from .command import run_command
+from .fork_server import ForkedChild
 from .reading import read_rows_with
 from .waiting import wait_for
 
@@ -136,7 +137,9 @@ class Pipeline:
         for name in names or PROCESSES:
             if name in ("seal", "anchor"):
                 self.make_key()
-            child = self.children.get(name) or Child(ChildSpec(name, ("run", name)), self.data_dir, self.environment)
+            child = self.children.get(name) or ForkedChild(
+                ChildSpec(name, ("run", name)), self.data_dir, self.environment
+            )
             self.children[name] = child
             child.start()
 
@@ -150,7 +153,7 @@ class Pipeline:
             "GRANTLEDGER_SOURCE_KEY_FOLDER": str(key.parent / "sources"),
         }
         own |= {"GRANTLEDGER_SOURCE_KEY_FOLDER": str(self.settings().source_key_path)}
-        child = Child(
+        child = ForkedChild(
             ChildSpec(arguments[0], ("run", *arguments)), data_dir, {**self.environment, **own, **environment}
         )
         self.children[name] = child

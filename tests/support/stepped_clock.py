@@ -8,6 +8,7 @@ Kafka, a separate process, keeps the right time.
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -33,11 +34,9 @@ class SteppedChild(Child):
         draft.write_text(json.dumps(self._values))
         draft.rename(self._offsets)
 
-    def start(self) -> None:
-        """Start or restart the process, with a new log."""
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+    def _launch(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, str(Path(__file__)), str(self._offsets), *self.spec.arguments]
-        self._process = start_tied(command, cwd=Path.cwd(), output=self.log_path, environment=self._environment)
+        return start_tied(command, cwd=Path.cwd(), output=self.log_path, environment=self._environment)
 
 
 def set_clocks_by(offsets: Path) -> None:

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from grantledger.processors.access import NEVER, SECOND
+from grantledger.processors.policy import AccessLimits, Reporter, WatchPolicy
 from grantledger.processors.watch.daemon_call import call_in_daemon
 from grantledger.processors.watch.snapshot import PART_ROWS, Snapshot
 from support.watch_world import (
@@ -133,3 +134,14 @@ def test_a_start_falls_back_to_the_snapshot_before_and_then_to_the_whole_log() -
     world.paper.parts[first] = b"nothing of ours"
     again = World(world.paper)
     assert again.watch.position == 0 and again.watch.judge.state.grants == {}
+
+
+def test_every_process_puts_the_same_policy_on_record() -> None:
+    """A policy that differs from the one on record is put on record again."""
+    policy = WatchPolicy(
+        default=AccessLimits(removal=frozenset({"none", "deadline", "confirmed", "api_accepted"})),
+        reporter=(Reporter(system="a", source="b", may=frozenset({"remove", "extend", "approve"})),),
+    )
+    content = policy.model_dump_json()
+    assert '"removal":["api_accepted","confirmed","deadline","none"]' in content
+    assert '"may":["approve","extend","remove"]' in content

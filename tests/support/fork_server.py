@@ -1,0 +1,176 @@
+"""Starts processes of the pipeline quickly: a server that has imported their code forks one process per request.
+
+The tests start hundreds of processes, and each would spend a second of CPU time on imports. A forked process runs the
+same command line, with its own environment, session and output. Processes that tests start by a command (``up``, and
+one test per command) begin with Python as usual.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import gc
+import importlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from grantledger.runtime.children import Child
+
+MODULES = (
+    "grantledger.cli.app", *(f"grantledger.cli.run.{name}" for name in ("seal", "anchor", "watch", "sweep", "alert")),
+    "grantledger.cli.run.enforce", "grantledger.cli.run.store",
+)  # fmt: skip
+PR_SET_PDEATHSIG = 1
+
+
+class ForkedProcess:
+    """A process that the server has forked. It has the methods of ``subprocess.Popen`` that its users need."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self._answer = connection, b""
+        self.pid = json.loads(self._line())
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit code; None while the process runs."""
+        if self.returncode is None and select.select([self._connection], [], [], 0)[0]:
+            line = self._line()  # nothing: the server is gone, and the kernel has killed its children
+            self.returncode = json.loads(line) if line else -signal.SIGKILL
+            self._connection.close()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end of the process, and return its exit code."""
+        if self.returncode is None and not select.select([self._connection], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+        code = self.poll()
+        assert code is not None
+        return code
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def _line(self) -> bytes:
+        while b"\n" not in self._answer and (received := self._connection.recv(100)):
+            self._answer += received
+        line, _, self._answer = self._answer.partition(b"\n")
+        return line
+
+
+class ForkedChild(Child):
+    """A supervised process that the fork server starts."""
+
+    def _launch(self) -> Any:
+        request = {
+            "arguments": self.spec.arguments,
+            "folder": str(Path.cwd()),
+            "output": str(self.log_path),
+            "environment": self._environment,
+        }
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(_server())
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        return ForkedProcess(connection)
+
+
+@cache
+def _server() -> str:
+    """Start the server of this test process, and return its address."""
+    folder = tempfile.mkdtemp(prefix="fork-server-")
+    atexit.register(shutil.rmtree, folder)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address := f"{folder}/socket")
+    listener.listen()
+    one_thread = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}  # else no safe fork
+    environment = {**os.environ, **one_thread, "PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.Popen(
+        [sys.executable, "-m", __name__, str(listener.fileno()), str(os.getpid())],
+        env=environment, pass_fds=[listener.fileno()], start_new_session=True,
+    )  # fmt: skip
+    listener.close()
+    return address
+
+
+def serve(listener: socket.socket) -> Sequence[str]:
+    """Fork a process per connection, until the kernel ends this one. Returns the arguments in each forked process."""
+    running: dict[int, tuple[int, socket.socket]] = {}
+    while True:
+        ready, _, _ = select.select([listener, *running], [], [])
+        for each in ready:
+            if each is not listener:
+                pid, connection = running.pop(each)
+                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                os.close(each)
+                with connection:
+                    connection.sendall(f"{code}\n".encode())
+                continue
+            connection, _ = listener.accept()
+            request = json.loads(connection.makefile("rb").readline())
+            Path(request["output"]).touch()
+            server = os.getpid()
+            if (pid := os.fork()) == 0:
+                _end_with(server)
+                for _, used in running.values():
+                    used.close()
+                for descriptor in running:
+                    os.close(descriptor)
+                connection.close()
+                listener.close()
+                return _become(**request)
+            connection.sendall(f"{pid}\n".encode())
+            running[os.pidfd_open(pid)] = (pid, connection)
+
+
+def _become(arguments: Sequence[str], folder: str, output: str, environment: Mapping[str, str]) -> Sequence[str]:
+    os.setsid()
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    for descriptor in (1, 2):
+        os.dup2(file, descriptor)
+    os.close(file)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    return arguments
+
+
+def _end_with(parent: int) -> None:
+    """Let the kernel kill this process when its parent ends."""
+    if ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0 or os.getppid() != parent:
+        sys.exit("the parent process is gone")
+
+
+def main() -> None:
+    """Serve on a listening socket, and become what is asked for. Arguments: its descriptor, and the parent's pid."""
+    _end_with(int(sys.argv[2]))
+    for name in MODULES:
+        importlib.import_module(name)
+    threads = list(Path("/proc/self/task").iterdir())
+    assert len(threads) == 1, f"an import has started threads: {len(threads)}"
+    gc.freeze()
+    arguments = serve(socket.socket(fileno=int(sys.argv[1])))
+    sys.argv = ["grantledger", *arguments]
+    sys.modules["grantledger.cli.app"].app(list(arguments), prog_name="grantledger")
+
+
+if __name__ == "__main__":
+    main()
