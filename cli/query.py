@@ -12,7 +12,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from ..base.errors import EXIT_USAGE
 from ..base.text import printable
 from ..runtime.settings import Settings
-from ..runtime.store_access import clickhouse_message, open_store
+from ..runtime.store_access import Role, clickhouse_message, open_store
 from .errors import exit_code, fail
 from .lag_note import noting_lag
 from .output import Format, FormatOption, Output
@@ -30,18 +30,22 @@ def command(
         str,
         typer.Option("--format", help="Any of ClickHouse's formats in place of -o: JSONEachRow, TSV, Parquet …"),
     ] = "",
+    auditor: Annotated[
+        bool, typer.Option("--auditor", help="Ask as an auditor, who can also read the view query_log.")
+    ] = False,
 ) -> None:
     """Query the store in SQL, whether the pipeline runs or not.
 
     Start with the views events, rejected_events, grant_timeline, active_grants and checkpoints; DESCRIBE TABLE explains
     their columns. Only statements that read are accepted. ClickHouse prints times in UTC: use toTimeZone in the
-    statement for another zone.
+    statement for another zone. The ledger records each statement; auditors read them in the view query_log.
 
     Exit codes: 0 answered; 1 ClickHouse refused or failed; 2 the store cannot be reached.
     """
     text = sys.stdin.read() if sql == "-" else sql
     native = native_format or _FORMATS.get(output_format)
-    with noting_lag(settings), exit_code(EXIT_USAGE), open_store(settings, read_only=True, role="analyst") as client:
+    role: Role = "auditor" if auditor else "analyst"
+    with noting_lag(settings), exit_code(EXIT_USAGE), open_store(settings, read_only=True, role=role) as client:
         try:
             answer = client.raw_query(text, fmt=native or "JSONEachRow")
         except ClickHouseError as error:

@@ -26,7 +26,7 @@ def check(settings: Settings, output: Output) -> None:
 
     Exit codes: 0 all match; 1 something differs, or Kafka does not answer; 2 a topic is missing.
     """
-    specs = topic_specs(settings.activity_partitions, settings.payload_retention_days)
+    specs = topic_specs(settings.activity_partitions, settings.payload_retention_days, settings.query_retention_days)
     differences = check_topics(settings.cluster(), specs)
     output.rows(
         [{"difference": difference} for difference in differences],

@@ -49,12 +49,14 @@ class EndpointAddress:
 
     Attributes:
         analyst: for people and their tools: reads views.
+        auditor: for auditors: also reads the query log.
         reader: for our own commands: reads all tables, and has places of its own.
     """
 
     host: str
     port: int
     analyst: EndpointCredential
+    auditor: EndpointCredential
     reader: EndpointCredential
 
     @property

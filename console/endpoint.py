@@ -10,6 +10,7 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,9 @@ from .address import EndpointAddress, EndpointCredential
 from .engine import EngineConnection
 from .http_protocol import SECONDS_TO_STAY_IDLE, Connections
 from .policy import SqlPolicy
-from .roles import ANALYST, READER, Role
+from .query_log import QueryLog
+from .query_spool import QuerySpool
+from .roles import ANALYST, AUDITOR, READER, Role
 from .runner import QueryRunner
 from .service import Account, AllowedPage, QueryService, ping
 from .sql_gate import MAX_QUERY_BYTES, SqlGate
@@ -39,8 +42,9 @@ class SqlEndpoint:
     """Serves the embedded engine of this process on loopback, in a thread of its own.
 
     `path` is the folder that was passed to `clickhouse_connect.get_client(interface="chdb", path=…)`; that client must
-    stay open. `port` 0 selects a free port; `roles` are those of analysts and of our own readers; without an `analyst`
-    credential, a new one is generated. Call `stop` once, from any thread.
+    stay open. Statements of people are recorded on the `spool`. `port` 0 selects a free port; `roles` are those of
+    analysts, auditors and our own readers; users without one of the `credentials` get a new one. Call `stop` once, from
+    any thread.
 
     Raises:
         OSError: the port is taken.
@@ -51,11 +55,12 @@ class SqlEndpoint:
     def __init__(
         self,
         path: Path,
+        spool: QuerySpool,
         database: str = "audit",
         port: int = 0,
-        roles: tuple[Role, Role] = (ANALYST, READER),
+        roles: tuple[Role, Role, Role] = (ANALYST, AUDITOR, READER),
         *,
-        analyst: EndpointCredential | None = None,
+        credentials: Iterable[EndpointCredential] = (),
     ) -> None:
         if not path.is_dir():
             raise UsageError(f"{path} is not a data folder")
@@ -63,19 +68,16 @@ class SqlEndpoint:
             policy = SqlPolicy.of_engine(database, connection)
             version = connection.lines("SELECT version()")[0]
         listener = _listen(port)
-        credentials = (
-            analyst or EndpointCredential.generate(roles[0].user),
-            EndpointCredential.generate(roles[1].user),
-        )
-        self.address = EndpointAddress("127.0.0.1", listener.getsockname()[1], *credentials)
-        self._accounts = [
-            _account(path, policy, role, credential) for role, credential in zip(roles, credentials, strict=True)
-        ]
+        given = {credential.user: credential for credential in credentials}
+        users = [given.get(role.user) or EndpointCredential.generate(role.user) for role in roles]
+        self.address = EndpointAddress("127.0.0.1", listener.getsockname()[1], *users)
+        self._accounts = [_account(path, policy, role, user) for role, user in zip(roles, users, strict=True)]
+        self._log = QueryLog(spool)
         connections = Connections()
-        service = QueryService(self._accounts, connections, database, version)
+        service = QueryService(self._accounts, connections, self._log, database, version)
         routes = [
             Route("/ping", ping),
-            Route("/allowed", AllowedPage(policy.describe())),
+            Route("/allowed", AllowedPage(_readable(policy, roles[0]).describe())),
             Route("/", service, methods=["GET", "POST"]),
         ]
         config = uvicorn.Config(
@@ -112,12 +114,18 @@ class SqlEndpoint:
             # A client that does not read its answer would block the server even after the query has ended.
             self._server.force_exit = time.monotonic() > deadline
             self._thread.join(0.2)
+        self._log.close()
         logger.info("SQL endpoint has stopped")
 
 
 def _account(path: Path, policy: SqlPolicy, role: Role, credential: EndpointCredential) -> Account:
-    gate = SqlGate(replace(policy, readable=None) if role.reads_tables else policy)
-    return Account(credential, role, QueryRunner(path, gate, role))
+    return Account(credential, role, QueryRunner(path, SqlGate(_readable(policy, role)), role))
+
+
+def _readable(policy: SqlPolicy, role: Role) -> SqlPolicy:
+    """Return the policy of a role, from that of all views."""
+    views = policy.readable or frozenset()
+    return replace(policy, readable=None if role.reads_tables else views - role.hidden_views)
 
 
 def _listen(port: int) -> socket.socket:

@@ -25,6 +25,7 @@ class ErrorCode(IntEnum):
     TOO_MANY_SIMULTANEOUS_QUERIES = 202
     QUERY_IS_TOO_LARGE = 229
     CANNOT_DECOMPRESS = 271
+    LIMIT_EXCEEDED = 290
     ACCESS_DENIED = 497
     AUTHENTICATION_FAILED = 516
     UNKNOWN_EXCEPTION = 1002
@@ -38,8 +39,9 @@ _STATUS: Final = {
     159: 408,
     229: 413,
     48: 501,
-    # 503 makes clients retry.
+    # 503 makes clients retry. Of this endpoint, 290 only means that the query log has no room.
     202: 503,
+    290: 503,
 }
 
 _CODE = re.compile(r"Code: (\d+)\.")

@@ -122,7 +122,7 @@ class SqlPolicy:
 
     @classmethod
     def of_engine(cls, database: str, connection: EngineConnection) -> SqlPolicy:
-        """Return the policy of analysts for one database: they read its views. `connection` has it as current one.
+        """Return the policy for the views of one database. `connection` has it as current one.
 
         Raises:
             UsageError: the database does not exist.

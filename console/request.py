@@ -8,6 +8,7 @@ import email.parser
 import email.policy
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from . import allowed, formats, native
@@ -53,21 +54,26 @@ def presented_credential(headers: Mapping[str, str], parameters: Mapping[str, st
     return EndpointCredential(user or "", password or "")
 
 
-def read_query(
-    headers: Mapping[str, str],
-    parameters: Iterable[tuple[str, str]],
-    body: bytes,
-    *,
-    database: str,
-    role: Role,
-) -> Query | None:
-    """Return the query of a request; None if it has none, which ClickHouse answers with "Ok.".
+@dataclass(frozen=True)
+class SentStatement:
+    """A statement as a request contains it: its text, and the other fields of the URL and the form."""
 
-    `headers` have lower-case names; `database` is the only permitted current database.
+    text: str
+    fields: Mapping[str, str]
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Values of `{name:Type}` substitutions."""
+        return {name[6:]: value for name, value in self.fields.items() if name.startswith("param_")}
+
+
+def read_statement(headers: Mapping[str, str], parameters: Iterable[tuple[str, str]], body: bytes) -> SentStatement:
+    """Return the statement of a request. Its text is empty if there is none, which ClickHouse answers with "Ok.".
+
+    `headers` have lower-case names.
 
     Raises:
-        QueryRefusedError: an HTTP-compressed or damaged body, external data, another database, or a
-            setting that is not permitted.
+        QueryRefusedError: an HTTP-compressed or damaged body, or external data.
     """
     fields = dict(parameters)
     encoding = headers.get("content-encoding", "identity")
@@ -86,18 +92,26 @@ def read_query(
         sql = "\n".join(part for part in (fields.pop("query", ""), body.decode()) if part)
     except UnicodeDecodeError as error:
         raise QueryRefusedError(ErrorCode.BAD_ARGUMENTS, f"The request is not UTF-8 at byte {error.start}.") from None
-    if not sql.strip():
-        return None
+    return SentStatement(sql if sql.strip() else "", fields)
+
+
+def read_query(sent: SentStatement, headers: Mapping[str, str], *, database: str, role: Role) -> Query:
+    """Return the query of a statement. `database` is the only permitted current database.
+
+    Raises:
+        QueryRefusedError: another database, or a setting that is not permitted.
+    """
+    fields = dict(sent.fields)
     requested = fields.pop("database", "") or headers.get("x-clickhouse-database") or database
     if requested != database:
         raise QueryRefusedError(
             ErrorCode.ACCESS_DENIED, f"Refused: database {requested} cannot be the current one, only {database}."
         )
     return Query(
-        sql,
+        sent.text,
         default_format=fields.pop("default_format", "") or headers.get("x-clickhouse-format") or formats.DEFAULT,
         encoding=_encoding(headers, fields),
-        parameters={name[6:]: value for name, value in fields.items() if name.startswith("param_")},
+        parameters=sent.parameters,
         settings=_settings({name: fields[name] for name in fields if not name.startswith("param_")}, role),
     )
 

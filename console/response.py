@@ -16,6 +16,7 @@ from .encoders import HTTP_ENCODINGS, encoder
 from .errors import SqlError
 
 _SECONDS_TO_READ_AN_ERROR = 5
+_RETRY_AFTER_SECONDS = 10
 _QUERY_ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 
 
@@ -73,6 +74,8 @@ class QueryResponse:
                     headers = {"x-clickhouse-exception-code": str(error.code)}
                     if status == 401:
                         headers["www-authenticate"] = 'Basic realm="grantledger"'
+                    if error.status == 503:
+                        headers["retry-after"] = str(_RETRY_AFTER_SECONDS)
                     await self.plain(status or error.status, text, headers)
                     return
                 # ClickHouse's format for an exception inside a body.

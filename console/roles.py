@@ -1,9 +1,9 @@
-"""The roles of the SQL endpoint: analysts, and our own readers with places that analysts cannot take."""
+"""The roles of the SQL endpoint: analysts, auditors, and our own readers. None can take the places of another."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from .execution import QUERY_LIMITS
@@ -14,8 +14,10 @@ class Role:
     """What users of one kind may use.
 
     Attributes:
-        user: the user name; each start of the endpoint makes a new password.
+        user: the user name.
         reads_tables: whether all tables can be read, or only views.
+        hidden_views: views that cannot be read.
+        logged: whether each statement is recorded in the ledger, or only counted.
         limits: settings for every query.
         ceilings: the highest values that a request may ask for in place of a limit; without one, the limit itself.
         places: queries at a time. Others wait in a queue.
@@ -23,22 +25,30 @@ class Role:
 
     user: str
     reads_tables: bool
+    hidden_views: frozenset[str]
+    logged: bool
     limits: Mapping[str, str]
     ceilings: Mapping[str, str]
     places: int
 
 
+QUERY_LOG: Final = "query_log"
 ANALYST: Final = Role(
     user="analyst",
     reads_tables=False,
+    hidden_views=frozenset({QUERY_LOG}),
+    logged=True,
     limits={**QUERY_LIMITS, "max_execution_time": "30"},
     ceilings={"max_execution_time": "300"},
     places=3,
 )
+AUDITOR: Final = replace(ANALYST, user="auditor", hidden_views=frozenset(), places=2)
 # For verify, status, sweep, grants, findings and erase.
 READER: Final = Role(
     user="reader",
     reads_tables=True,
+    hidden_views=frozenset(),
+    logged=False,
     limits=QUERY_LIMITS,
     ceilings={},
     places=2,

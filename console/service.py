@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -21,7 +22,10 @@ from .address import EndpointCredential
 from .errors import ErrorCode, QueryRefusedError, SqlError
 from .execution import Query
 from .http_protocol import Connections
-from .request import presented_credential, read_query
+from .metrics import UNAUTHENTICATED
+from .person_statement import PersonStatement
+from .query_log import Progress, QueryLog
+from .request import presented_credential, read_query, read_statement
 from .response import QueryResponse
 from .roles import Role
 from .runner import QueryRunner
@@ -71,6 +75,7 @@ class QueryService:
 
     accounts: Sequence[Account]
     connections: Connections
+    log: QueryLog
     database: str
     version: str
 
@@ -96,21 +101,25 @@ class QueryService:
         presented = presented_credential(request.headers, request.query_params)
         account = next((one for one in self.accounts if presented and one.credential.matches(presented)), None)
         if account is None:
+            UNAUTHENTICATED.inc()
             reason = "user and password are required" if presented is None else "wrong user or password"
             error = QueryRefusedError(ErrorCode.AUTHENTICATION_FAILED, f"Authentication failed: {reason}.")
             await response.fail(error, status=401 if presented is None else 403)
             return
         self.connections.authenticated(request.scope["client"])
         body = await _body(request)
-        query = read_query(
-            request.headers, request.query_params.items(), body, database=self.database, role=account.role
-        )
-        if query is None:
+        sent = read_statement(request.headers, request.query_params.items(), body)
+        if not sent.text:
             await response.plain(200, _OK)
             return
+        statement = PersonStatement.shortened(
+            datetime.now(UTC), account.role.user, sent.text, sent.parameters, request.scope["client"][0]
+        )
         watcher = asyncio.create_task(_cancel_when_gone(request.receive, asyncio.current_task()))
         try:
-            await self._answer(account, query, response)
+            async with self.log.recorded(account.role, statement) as progress:
+                query = read_query(sent, request.headers, database=self.database, role=account.role)
+                await self._answer(account, query, response, progress)
         except asyncio.CancelledError:
             if not watcher.done():
                 raise
@@ -122,7 +131,7 @@ class QueryService:
         finally:
             watcher.cancel()
 
-    async def _answer(self, account: Account, query: Query, response: QueryResponse) -> None:
+    async def _answer(self, account: Account, query: Query, response: QueryResponse, progress: Progress) -> None:
         started = time.monotonic()
         seconds = float(query.settings.get("max_execution_time", account.role.limits["max_execution_time"]))
         timeout = asyncio.timeout(seconds + _TIME_TO_FAIL_SECONDS)
@@ -130,9 +139,12 @@ class QueryService:
             first = await anext(pieces)
             await response.begin(execution.format, execution.rows, query.encoding)
             await response.write(first)
+            progress.bytes_sent = response.bytes_sent
             async for piece in pieces:
                 await response.write(piece)
+                progress.bytes_sent = response.bytes_sent
             await response.end()
+            progress.rows = execution.rows
         logger.info(
             "query %s: %s, %s in %s, %d bytes, %.0f ms",
             response.query_id,

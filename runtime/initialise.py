@@ -45,7 +45,7 @@ def initialise(settings: Settings, person: str = "") -> int:
 
 def ensure_topics(settings: Settings) -> int:
     """Create the topics that are missing, and return their number."""
-    specs = topic_specs(settings.activity_partitions, settings.payload_retention_days)
+    specs = topic_specs(settings.activity_partitions, settings.payload_retention_days, settings.query_retention_days)
     return len(create_topics(settings.cluster(), specs, settings.kafka_replication))
 
 

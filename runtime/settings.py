@@ -80,6 +80,7 @@ class Settings(BaseModel):
     schema_registry_password: SecretStr = Field(SecretStr(""), description="Password for the schema registry.")
     activity_partitions: int = Field(4, ge=1, le=256, description="Number of partitions of a new access.activity.")
     payload_retention_days: int = Field(0, ge=0, description="How long sealed topics keep their batches; 0: forever.")
+    query_retention_days: int = Field(0, ge=0, description="The same for access.queries.sealed: statements of people.")
     clickhouse_url: str = Field(
         "", description="ClickHouse server, http(s)://host:port. Empty: the embedded engine in the data folder."
     )
@@ -206,6 +207,10 @@ class Settings(BaseModel):
         description="Loopback port of the SQL endpoint of the embedded store; 0: any free port. Default: the previous "
         "port of the data folder, else 18123, or any free port if that is taken.",
     )
+    query_spool_statements: int = Field(
+        100_000, ge=1, description="Statements of people that the spool holds while Kafka is away. Others are refused."
+    )
+    query_spool_mebibytes: int = Field(64, ge=1, description="The same limit in MiB; most statements take 2 KiB.")
     metrics_host: str = Field(
         "127.0.0.1",
         description="Address on which a process serves its Prometheus metrics. For a Prometheus on another machine, "
@@ -281,6 +286,11 @@ class Settings(BaseModel):
     def store_path(self) -> Path:
         """Folder of the embedded store."""
         return self.data_dir / "clickhouse"
+
+    @property
+    def query_spool_path(self) -> Path:
+        """Folder with the statements of people that Kafka does not have yet."""
+        return self.store_path.with_name(f"{self.store_path.name}.queries")
 
     @property
     def anchor_path(self) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +16,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from ..console.address import EndpointAddress, EndpointCredential, published
 from ..console.endpoint import SqlEndpoint
+from ..console.query_spool import QuerySpool
 from .loopback_ports import is_free
 from .settings import Settings, SettingsError
 
 DEFAULT_PORT = 18123
 REMEMBERED_FILE = Path("run") / "sql_endpoint.json"
-"""Port and analyst's credential of the last endpoint. Without the file, the next start makes a new password."""
+"""Port and people's credentials of the last endpoint. Without the file, the next start makes new passwords."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class RememberedEndpoint:
 
     port: int
     analyst: EndpointCredential
+    auditor: EndpointCredential
 
     def as_json(self) -> str:
         """Return it as JSON, with the password."""
@@ -44,8 +46,15 @@ class RememberedEndpoint:
 _JSON = TypeAdapter(RememberedEndpoint)
 
 
+def query_spool(settings: Settings) -> QuerySpool:
+    """Return the spool of the statements that people send. The owner of the store may use it."""
+    return QuerySpool(settings.query_spool_path, settings.query_spool_statements, settings.query_spool_mebibytes << 20)
+
+
 @contextmanager
-def published_endpoint(settings: Settings, last: RememberedEndpoint | None) -> Iterator[EndpointAddress]:
+def published_endpoint(
+    settings: Settings, last: RememberedEndpoint | None, spool: QuerySpool
+) -> Iterator[EndpointAddress]:
     """Serve queries, and publish the address of the endpoint in the data folder, until the context ends.
 
     Args:
@@ -55,23 +64,27 @@ def published_endpoint(settings: Settings, last: RememberedEndpoint | None) -> I
         ports = [settings.sql_port]
     else:
         ports = [*([last.port] if last is not None else []), DEFAULT_PORT, 0]
-    with _published(settings, ports, last.analyst if last is not None else None) as address:
+    people = [last.analyst, last.auditor] if last is not None else []
+    with _published(settings, ports, spool, people) as address:
         _remember(settings.data_dir, address)
         yield address
 
 
 @contextmanager
 def temporary_endpoint(settings: Settings) -> Iterator[EndpointAddress]:
-    """Serve the queries of one command, on any free port: the usual port stays free for the owner of the store."""
-    with _published(settings, [0], None) as address:
+    """Serve the queries of one command, on any free port: the usual port stays free for the owner of the store.
+
+    Statements of people stay on the spool until the next owner of the store publishes them.
+    """
+    with closing(query_spool(settings)) as spool, _published(settings, [0], spool, []) as address:
         yield address
 
 
 @contextmanager
 def _published(
-    settings: Settings, ports: Sequence[int], analyst: EndpointCredential | None
+    settings: Settings, ports: Sequence[int], spool: QuerySpool, people: Sequence[EndpointCredential]
 ) -> Iterator[EndpointAddress]:
-    endpoint = _listen(settings, ports, analyst)
+    endpoint = _listen(settings, ports, spool, people)
     try:
         with published(settings.data_dir, endpoint.address):
             yield endpoint.address
@@ -79,11 +92,14 @@ def _published(
         endpoint.stop()
 
 
-def _listen(settings: Settings, ports: Sequence[int], analyst: EndpointCredential | None) -> SqlEndpoint:
+def _listen(
+    settings: Settings, ports: Sequence[int], spool: QuerySpool, people: Sequence[EndpointCredential]
+) -> SqlEndpoint:
     """Listen on the first free port, or else on the last one."""
+    path, database = settings.store_path, settings.clickhouse_database
     for port in [*filter(is_free, ports[:-1]), ports[-1]]:
         try:
-            return SqlEndpoint(settings.store_path, settings.clickhouse_database, port, analyst=analyst)
+            return SqlEndpoint(path, spool, database, port, credentials=people)
         except OSError as error:
             problem = error  # another process was faster
     raise SettingsError(f"the SQL endpoint cannot be opened: {problem.strerror or problem} (sql_port)") from problem
@@ -106,4 +122,4 @@ def _remember(data_dir: Path, address: EndpointAddress) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     with open(path, "wb", opener=lambda name, flags: os.open(name, flags | os.O_EXCL, 0o600)) as file:
-        file.write(_JSON.dump_json(RememberedEndpoint(address.port, address.analyst)))
+        file.write(_JSON.dump_json(RememberedEndpoint(address.port, address.analyst, address.auditor)))

@@ -18,6 +18,8 @@ from .settings import Settings
 from .sql_endpoint import temporary_endpoint
 
 Row = dict[str, Any]
+Role = Literal["reader", "analyst", "auditor"]
+"""Whose credential of the SQL endpoint to use."""
 Ask = Callable[..., list[Row]]
 """``ask(sql, name=value, …)`` returns the rows of one query. Values are bound to its ``{name:Type}``."""
 
@@ -50,13 +52,13 @@ def open_store(
     *,
     read_only: bool = False,
     shared: bool = False,
-    role: Literal["reader", "analyst"] = "reader",
+    role: Role = "reader",
 ) -> Iterator[Client]:
     """Open the store for reading.
 
     Args:
         role: on the embedded engine, our own commands are readers: they read all tables and have places of their own.
-            People's statements run with the rights and limits of an analyst.
+            People's statements run with the rights and limits of an analyst or auditor, and are recorded.
         read_only: reject statements that do not only read. ``readonly`` and the user's rights enforce this on a server,
             the SQL endpoint on the embedded engine.
         shared: never open the folder of the embedded engine here, because its owner could not start meanwhile.
@@ -115,12 +117,12 @@ def clickhouse_message(error: Exception) -> str:
     return text[max(text.find("Code:"), 0) :].split("\n", 1)[0].partition(" (for url ")[0]
 
 
-def _endpoint_client(endpoint: EndpointAddress, address: StoreAddress, role: str) -> Client:
+def _endpoint_client(endpoint: EndpointAddress, address: StoreAddress, role: Role) -> Client:
     # The endpoint runs everything with readonly=1, so the client would reject every setting. The endpoint decides
     # which settings it accepts.
     common.set_setting("invalid_setting_action", "send")
     logging.getLogger("clickhouse_connect").setLevel(logging.ERROR)
-    credential = endpoint.analyst if role == "analyst" else endpoint.reader
+    credential = {"analyst": endpoint.analyst, "auditor": endpoint.auditor, "reader": endpoint.reader}[role]
     try:
         return clickhouse_connect.get_client(
             host=endpoint.host,

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,10 +27,11 @@ from . import landlock
 from .data_folder import close_to_others, make_folder
 from .keys import load_public_key
 from .process import configure_logs, on_stop_signal, serving
+from .query_publisher import published_statements
 from .sealed_logs import sealed_logs
 from .settings import Settings, SettingsError
 from .source_keys import own_key_file
-from .sql_endpoint import RememberedEndpoint, published_endpoint, recall_endpoint
+from .sql_endpoint import RememberedEndpoint, published_endpoint, query_spool, recall_endpoint
 from .status import NO_SANDBOX
 from .store_access import store_address
 from .store_sandbox import file_rules, kept_environment, port_rules, without_key_files
@@ -59,7 +60,8 @@ def start(settings: Settings) -> NoReturn:
     except OSError as error:
         raise SettingsError(f"{error.filename}: {error.strerror} (kafka_options)") from error
     close_to_others(settings.data_dir)
-    for folder in (settings.store_path, temporary_folder(settings), settings.data_dir / "run"):
+    run = settings.data_dir / "run"
+    for folder in (settings.store_path, temporary_folder(settings), settings.query_spool_path, run):
         make_folder(folder)
     settings.store_path.with_name(f"{settings.store_path.name}.lock").touch(0o600)
     version = landlock.abi() if landlock.abi() >= OLDEST_VERSION else 0
@@ -83,10 +85,14 @@ def serve(settings: Settings, keys: Mapping[str, str], remembered: RememberedEnd
         if not version:
             log.warning("no_sandbox", reason=NO_SANDBOX)
 
-        def open_endpoint() -> None:
-            stack.enter_context(published_endpoint(settings, remembered))
+        deployment = settings.require_deployment()
+        signers = {name: source_signer(deployment, keys[name].encode()) for name in (READER, SOURCE)}
+        spool = stack.enter_context(closing(query_spool(settings)))
+        stack.enter_context(published_statements(spool, settings.cluster(), deployment, signers[SOURCE]))
 
-        signers = {name: source_signer(settings.require_deployment(), keys[name].encode()) for name in (READER, SOURCE)}
+        def open_endpoint() -> None:
+            stack.enter_context(published_endpoint(settings, remembered, spool))
+
         logs = sealed_logs(settings, SOURCE, bytes.fromhex(keys["log"]), signers)
         store = Store(logs, address, on_ready=open_endpoint)
         on_stop_signal(store.stop)

@@ -1,7 +1,7 @@
 """The sandbox of the process that serves SQL: a hole in the SQL gate must not reach keys, secrets or other processes.
 
-It may write the store and its temporary folder, and read programs, libraries, certificates and time zones. It may
-connect to the ports of the brokers only.
+It may write the store, its temporary folder and the spool of the query log, and read programs, libraries, certificates
+and time zones. It may connect to the ports of the brokers only.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ def file_rules(settings: Settings) -> list[tuple[Path, FileAccess]]:
         (Path("/dev/null"), READ | FileAccess.WRITE_FILE),
         (store, WRITE),
         (store.parent / f"{store.name}.tmp", WRITE),
+        (settings.query_spool_path.resolve(), WRITE),
         (store.parent / f"{store.name}.lock", FileAccess.READ_FILE | FileAccess.WRITE_FILE),
         (data / "run", _RUN_FOLDER),
     ]

@@ -48,12 +48,15 @@ class TopicSpec:
     config: dict[str, str]
 
 
-def topic_specs(activity_partitions: int, payload_retention_days: int) -> tuple[TopicSpec, ...]:
+def topic_specs(
+    activity_partitions: int, payload_retention_days: int, query_retention_days: int = 0
+) -> tuple[TopicSpec, ...]:
     """Return every topic of a deployment.
 
     Args:
         activity_partitions: partitions of ``access.activity`` and of its sealed topic.
         payload_retention_days: how long sealed topics keep batches; 0 means forever.
+        query_retention_days: the same for ``access.queries.sealed``.
     """
     append_time = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
     # Records must not expire before they are sealed: a week covers a long outage.
@@ -64,13 +67,14 @@ def topic_specs(activity_partitions: int, payload_retention_days: int) -> tuple[
         "compression.type": "uncompressed",
         "max.message.bytes": str(MAX_INPUT_BYTES),
     }
-    keep = "-1" if payload_retention_days == 0 else str(payload_retention_days * 86_400_000)
-    batches = append_time | {"retention.ms": keep, "retention.bytes": "-1", "max.message.bytes": str(MAX_SEALED_BYTES)}
+    batches = append_time | {"retention.bytes": "-1", "max.message.bytes": str(MAX_SEALED_BYTES)}
     forever = append_time | {"retention.ms": "-1", "retention.bytes": "-1"}
     specs = []
     for topic in INPUT_TOPICS:
         partitions = activity_partitions if topic == ACTIVITY_TOPIC else 1
-        specs += [TopicSpec(topic, partitions, source), TopicSpec(sealed(topic), partitions, batches)]
+        days = query_retention_days if topic == QUERIES_TOPIC else payload_retention_days
+        retention = {"retention.ms": str(days * 86_400_000) if days else "-1"}
+        specs += [TopicSpec(topic, partitions, source), TopicSpec(sealed(topic), partitions, batches | retention)]
     specs += [TopicSpec(ANCHORS_TOPIC, 1, forever), TopicSpec(RECEIPTS_TOPIC, 1, forever)]
     # Roll and compact early: every start reads past the replaced records.
     latest = {

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from grantledger.console.http_protocol import MOST_CONNECTIONS, SECONDS_TO_SEND_A_HEADER
-from grantledger.console.roles import ANALYST, READER
+from grantledger.console.roles import ANALYST, AUDITOR, READER
 from support.sql_endpoint import Owner, post
 
 ENDLESS = "SELECT count() FROM numbers(1e12) WHERE sipHash64(number) = 1"
@@ -116,7 +116,7 @@ def test_a_full_queue_is_refused_and_our_own_readers_are_not(owner: Owner) -> No
 def test_the_limits_of_the_roles() -> None:
     assert float(ANALYST.limits["max_execution_time"]) <= 30
     assert READER.places >= 2
-    for role in (ANALYST, READER):
+    for role in (ANALYST, AUDITOR, READER):
         assert 0 < int(role.limits["max_memory_usage"]) <= 1 << 30
         assert role.limits["max_temporary_data_on_disk_size_for_query"] != "0"
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,13 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from grantledger.console.address import read_address
 from grantledger.runtime import landlock
 from grantledger.runtime.keys import create_key
-from grantledger.runtime.settings import Settings
+from grantledger.runtime.settings import Settings, load_settings
 from grantledger.runtime.store_process import OLDEST_VERSION
 from support import confined_engine
 from support.pipeline import Pipeline
 from support.shared_broker import RunningBroker
+from support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(
     landlock.abi() < OLDEST_VERSION, reason=f"this kernel has no Landlock (version {landlock.abi()})"
@@ -185,11 +189,14 @@ def test_every_thread_is_restricted(engine: Confined) -> None:
     assert all("NoNewPrivs:\t1" in (task / "status").read_text() for task in tasks)
 
 
-def test_the_store_of_the_pipeline_runs_in_the_sandbox(
-    broker: RunningBroker, make_pipeline: Callable[..., Pipeline]
-) -> None:
+@pytest.fixture(scope="module")
+def running(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
     running = make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_KEY_PASSPHRASE": SECRET})
     running.start()
+    return running
+
+
+def test_the_store_of_the_pipeline_runs_in_the_sandbox(running: Pipeline) -> None:
     sent = running.run(
         "emit", "grant.activated", "--subject", "alice", "--resource-kind", "database", "--resource", "x",
         "--entitlement", "rw", "--expires-in", "1h", "--grant-id", "g1",
@@ -210,3 +217,53 @@ def test_the_store_of_the_pipeline_runs_in_the_sandbox(
     running.wait_stored(1)
     assert running.run("query", "SELECT grant_id FROM active_grants").returncode == 0
     assert running.verify()[1]["sound"]
+
+
+def query_log(pipeline: Pipeline, marker: str) -> list[tuple[str, str, int | None, str]]:
+    """Return user, text, rows and outcome of the recorded statements with a marker, as an auditor reads them."""
+    sql = f"SELECT asked_by, statement, rows, outcome FROM query_log WHERE statement LIKE '{marker}%' ORDER BY number"
+    answer = pipeline.run("query", "--auditor", sql, "--format", "JSONCompactEachRow")
+    assert answer.returncode == 0, answer.stderr
+    return [tuple(json.loads(line)) for line in answer.stdout.splitlines()]
+
+
+def test_what_people_ask_is_sealed_once_and_only_auditors_read_it(running: Pipeline, tmp_path: Path) -> None:
+    asked = "SELECT 'first', grant_id FROM active_grants"
+    assert running.run("query", asked).returncode == 0
+    running.query("SELECT 'ours' FROM entries")
+    wait_for(lambda: query_log(running, "SELECT ''first"), "the statement is stored")
+    assert query_log(running, "SELECT ''first") == [("analyst", f"{asked}\n FORMAT PrettyCompact", 1, "success")]
+    assert query_log(running, "SELECT ''ours") == []
+    refused = running.run("query", "SELECT * FROM query_log")
+    assert refused.returncode == 1 and "table query_log cannot be read" in refused.stderr
+    sealed = "SELECT signature, source_system, origin FROM entries WHERE startsWith(query, 'SELECT \\'first')"
+    origin = running.origin("access.queries")
+    assert running.query(sealed) == [{"signature": "valid", "source_system": "grantledger-store", "origin": origin}]
+
+    # The store is killed while a statement runs; another one is on the spool, and Kafka has not received it.
+    access = read_address(running.data_dir)
+    assert access is not None
+    client = http.client.HTTPConnection(access.host, access.port, timeout=60)
+    address = f"/?user={access.analyst.user}&password={access.analyst.password}"
+    client.request("POST", address, "SELECT 'killed', number FROM numbers(1e12)")
+    assert client.getresponse().read(1) == b"k"
+    running.kill("store")
+    client.close()
+    assert running.run("query", "SELECT 'second'").returncode == 0
+    spool = load_settings(running.data_dir).query_spool_path
+    shutil.copytree(spool, tmp_path / "spool")
+    running.start("store")
+    wait_for(lambda: query_log(running, "SELECT ''second"), "the statement on the spool is stored")
+    # Now the store is killed after Kafka has acknowledged these statements, before they are removed from the spool.
+    running.kill("store")
+    shutil.rmtree(spool)
+    shutil.copytree(tmp_path / "spool", spool)
+    running.start("store")
+    twice = "SELECT count() AS c FROM entries WHERE query LIKE 'SELECT \\'second%' OR query LIKE 'SELECT \\'killed%'"
+    wait_for(lambda: running.query(twice) == [{"c": 4}], "both statements are published again")
+    assert query_log(running, "SELECT ''second") == [
+        ("analyst", "SELECT 'second'\n FORMAT PrettyCompact", 1, "success")
+    ]
+    assert [row[2:] for row in query_log(running, "SELECT ''killed")] == [(None, "unknown")]
+    assert running.verify()[1]["sound"]
+    wait_for(lambda: running.metric("store", "grantledger_query_spool_statements") <= 3, "the spool is empty")

@@ -11,10 +11,12 @@ import http.client
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.parse
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,8 @@ import clickhouse_connect
 from grantledger.console.address import EndpointCredential, published, read_address
 from grantledger.console.endpoint import SqlEndpoint
 from grantledger.console.execution import QUERY_LIMITS
-from grantledger.console.roles import ANALYST, READER
+from grantledger.console.query_spool import FILE, QuerySpool
+from grantledger.console.roles import ANALYST, AUDITOR, READER
 from grantledger.sinks import migrate
 
 MIGRATIONS = Path(migrate.__file__).parent / "migrations"
@@ -32,6 +35,7 @@ VIEWS = {
     name for file in MIGRATIONS.glob("*.sql") for name in re.findall(r"^CREATE VIEW (\w+)", file.read_text(), re.M)
 }
 ROWS = 300_000
+MOST_STATEMENTS = 1_000_000
 # Late enough that the engine, which works some blocks ahead, has written the first block.
 LATE_FAILURE = "throwIf(number = 3000000)"
 SECRET = "the-content-of-the-secret-file"
@@ -64,6 +68,17 @@ class Owner:
         self._stdin.write(json.dumps([operation, text]) + "\n")
         self._stdin.flush()
         return json.loads(self._stdout.readline())
+
+    def limit_spool(self, statements: int = MOST_STATEMENTS) -> None:
+        """Change the limit of the spool of the query log."""
+        self.ask("limit", str(statements))
+
+    def spooled(self) -> list[tuple[str, str, str | None, int | None, str | None]]:
+        """Return user, text, outcome, rows and error of the statements on the spool, read from its file."""
+        with closing(sqlite3.connect(f"file:{self.data_dir / 'queries' / FILE}?mode=ro", uri=True)) as database:
+            return database.execute(
+                "SELECT user, text, outcome, rows, error FROM statements ORDER BY number"
+            ).fetchall()
 
     def readonly_alone(self, sql: str) -> tuple[bool, str]:
         """Run `sql` on a handle that has nothing but readonly=1."""
@@ -143,18 +158,24 @@ def own(data_dir: Path) -> None:
     # Found by the engine's Python() through the frames of this process.
     globals()["variable_of_the_owner"] = pandas.DataFrame({"secret_column": [1]})
     analyst = replace(ANALYST, limits={**QUERY_LIMITS, "max_memory_usage": str(512 << 20), "max_execution_time": "60"})
-    endpoint = SqlEndpoint(path, roles=(analyst, READER))
+    spool = QuerySpool(data_dir / "queries", MOST_STATEMENTS, 1 << 30)
+    endpoint = SqlEndpoint(path, spool, roles=(analyst, AUDITOR, READER))
     with published(data_dir, endpoint.address):
         print("ready", flush=True)
         for line in sys.stdin:
             operation, text = json.loads(line)
-            print(json.dumps(obey(client, path, operation, text)), flush=True)
+            print(json.dumps(obey(client, path, spool, operation, text)), flush=True)
     endpoint.stop(grace_seconds=0.5)
+    spool.close()
     client.close()
 
 
-def obey(client: Any, path: Path, operation: str, text: str) -> Any:
+def obey(client: Any, path: Path, spool: QuerySpool, operation: str, text: str) -> Any:
     import chdb
+
+    if operation == "limit":
+        spool._most_statements = int(text)
+        return None
 
     if operation in {"readonly", "drain", "answer"}:
         handle = chdb.connect(os.path.realpath(path))

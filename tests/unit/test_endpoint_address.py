@@ -22,10 +22,9 @@ from grantledger.console.address import (
     read_address,
 )
 from grantledger.console.endpoint import SqlEndpoint
+from grantledger.console.query_spool import QuerySpool
 
-ADDRESS = EndpointAddress(
-    "127.0.0.1", 8123, EndpointCredential.generate("analyst"), EndpointCredential.generate("reader")
-)
+ADDRESS = EndpointAddress("127.0.0.1", 8123, *map(EndpointCredential.generate, ("analyst", "auditor", "reader")))
 
 
 def test_the_address_file_is_for_its_owner_only(tmp_path: Path) -> None:
@@ -60,7 +59,7 @@ def test_the_address_file_of_a_newer_owner_stays(tmp_path: Path) -> None:
 def test_the_address_file_of_a_killed_owner_is_not_used(tmp_path: Path) -> None:
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom grantledger.console.address import *\n"
-        "with published(Path(sys.argv[1]), EndpointAddress('127.0.0.1', 1, *map(EndpointCredential.generate, 'ar'))):\n"
+        "with published(Path(sys.argv[1]), EndpointAddress('::', 1, *map(EndpointCredential.generate, 'abc'))):\n"
         "    print('ready', flush=True)\n    time.sleep(600)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as child:
@@ -90,5 +89,5 @@ def test_a_damaged_address_file_is_an_error_that_does_not_quote_it(tmp_path: Pat
 
 def test_the_endpoint_does_not_create_the_data_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a data folder"):
-        SqlEndpoint(tmp_path / "none")
+        SqlEndpoint(tmp_path / "none", QuerySpool(tmp_path / "spool", 1, 1))
     assert not (tmp_path / "none").exists()

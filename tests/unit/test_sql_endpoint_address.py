@@ -8,19 +8,29 @@ from pathlib import Path
 import pytest
 
 from grantledger.console.address import EndpointAddress, EndpointCredential, read_address
+from grantledger.console.query_spool import QuerySpool
 from grantledger.runtime import sql_endpoint
 from grantledger.runtime.loopback_ports import free_port
 from grantledger.runtime.settings import Settings, SettingsError
-from grantledger.runtime.sql_endpoint import REMEMBERED_FILE, published_endpoint, recall_endpoint, temporary_endpoint
+from grantledger.runtime.sql_endpoint import (
+    REMEMBERED_FILE,
+    published_endpoint,
+    query_spool,
+    recall_endpoint,
+    temporary_endpoint,
+)
 
 
 class Endpoint:
     """Listens, and answers nothing."""
 
-    def __init__(self, _path: Path, _database: str, port: int, *, analyst: EndpointCredential | None) -> None:
+    def __init__(
+        self, _path: Path, _spool: QuerySpool, _database: str, port: int, *, credentials: list[EndpointCredential]
+    ) -> None:
         self._listener = socket.create_server(("127.0.0.1", port))
-        credentials = (analyst or EndpointCredential.generate("analyst"), EndpointCredential.generate("reader"))
-        self.address = EndpointAddress("127.0.0.1", self._listener.getsockname()[1], *credentials)
+        given = {credential.user: credential for credential in credentials}
+        users = [given.get(user) or EndpointCredential.generate(user) for user in ("analyst", "auditor", "reader")]
+        self.address = EndpointAddress("127.0.0.1", self._listener.getsockname()[1], *users)
 
     def stop(self) -> None:
         self._listener.close()
@@ -34,14 +44,14 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def address(settings: Settings) -> EndpointAddress:
-    with published_endpoint(settings, recall_endpoint(settings.data_dir)) as found:
+    with published_endpoint(settings, recall_endpoint(settings.data_dir), query_spool(settings)) as found:
         assert read_address(settings.data_dir) == found
         return found
 
 
-def lasting(address: EndpointAddress) -> tuple[int, EndpointCredential]:
+def lasting(address: EndpointAddress) -> tuple[int, EndpointCredential, EndpointCredential]:
     """Return the part that stays the same: our own readers get a new password at each start."""
-    return address.port, address.analyst
+    return address.port, address.analyst, address.auditor
 
 
 def test_the_next_start_has_the_same_address(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +70,7 @@ def test_a_taken_port_is_replaced_and_the_password_stays(settings: Settings) -> 
     with socket.create_server(("127.0.0.1", first.port)):
         second = address(settings)
         assert second.port != first.port
-        assert second.analyst == first.analyst
+        assert second.analyst == first.analyst and second.auditor == first.auditor
         with pytest.raises(SettingsError, match="sql_port"):
             address(settings.model_copy(update={"sql_port": first.port}))
     assert lasting(address(settings)) == lasting(second)
@@ -70,7 +80,7 @@ def test_a_command_takes_neither_the_port_nor_the_password(settings: Settings) -
     first = address(settings)
     with temporary_endpoint(settings) as found:
         assert found.port != first.port
-        assert found.analyst != first.analyst
+        assert found.analyst != first.analyst and found.auditor != first.auditor
     assert lasting(address(settings)) == lasting(first)
 
 
@@ -82,4 +92,5 @@ def test_a_password_that_others_may_know_is_not_used_again(settings: Settings, d
         path.chmod(0o644)
     else:
         path.write_text("{")
-    assert address(settings).analyst != first.analyst
+    second = address(settings)
+    assert second.analyst != first.analyst and second.auditor != first.auditor
