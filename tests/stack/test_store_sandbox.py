@@ -219,6 +219,12 @@ def test_the_store_of_the_pipeline_runs_in_the_sandbox(running: Pipeline) -> Non
     assert running.verify()[1]["sound"]
 
 
+def restart(pipeline: Pipeline) -> None:
+    """Start the store, and wait until it serves SQL: until then, commands would open the store themselves."""
+    pipeline.start("store")
+    pipeline.wait_stored(1)
+
+
 def query_log(pipeline: Pipeline, marker: str) -> list[tuple[str, str, int | None, str]]:
     """Return user, text, rows and outcome of the recorded statements with a marker, as an auditor reads them."""
     sql = f"SELECT asked_by, statement, rows, outcome FROM query_log WHERE statement LIKE '{marker}%' ORDER BY number"
@@ -252,13 +258,13 @@ def test_what_people_ask_is_sealed_once_and_only_auditors_read_it(running: Pipel
     assert running.run("query", "SELECT 'second'").returncode == 0
     spool = load_settings(running.data_dir).query_spool_path
     shutil.copytree(spool, tmp_path / "spool")
-    running.start("store")
+    restart(running)
     wait_for(lambda: query_log(running, "SELECT ''second"), "the statement on the spool is stored")
     # Now the store is killed after Kafka has acknowledged these statements, before they are removed from the spool.
     running.kill("store")
     shutil.rmtree(spool)
     shutil.copytree(tmp_path / "spool", spool)
-    running.start("store")
+    restart(running)
     twice = "SELECT count() AS c FROM entries WHERE query LIKE 'SELECT \\'second%' OR query LIKE 'SELECT \\'killed%'"
     wait_for(lambda: running.query(twice) == [{"c": 4}], "both statements are published again")
     assert query_log(running, "SELECT ''second") == [
