@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from grantledger.schemas.catalog import event_schema
-from grantledger.schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC
+from grantledger.schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC, QUERIES_TOPIC
 from support.access_store import Record, fill, opened_elsewhere
 from support.command import invoke
 from support.mutated import mutated
@@ -17,7 +17,7 @@ CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
 NOW_MS = 1_790_000_000_000
 VIEWS = (
     "events", "rejected_events", "checkpoints", "grant_states", "active_grants", "grant_timeline", "access_review",
-    "removal_latency", "findings", "judged_grants", "overdue_grants", "past_deadline_grants",
+    "removal_latency", "findings", "judged_grants", "overdue_grants", "past_deadline_grants", "query_log",
 )  # fmt: skip
 
 
@@ -28,7 +28,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     values += [value for value in mutated(event_schema(), 7, 200) if value is not None]
     records = [
         Record(topic, b"\x1b[2J\n", value, NOW_MS + at, by_broker=at % 9 != 0)
-        for topic in (LIFECYCLE_TOPIC, ACTIVITY_TOPIC, FINDINGS_TOPIC)
+        for topic in (LIFECYCLE_TOPIC, ACTIVITY_TOPIC, FINDINGS_TOPIC, QUERIES_TOPIC)
         for at, value in enumerate(values)
     ]
     fill(folder, records, cuts=(200,))
@@ -45,7 +45,7 @@ def run(data_dir: Path, *arguments: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_every_view_answers(data_dir: Path, view: str) -> None:
-    code, out = run(data_dir, "query", f"SELECT * FROM {view} LIMIT 60")
+    code, out = run(data_dir, "query", "--auditor", f"SELECT * FROM {view} LIMIT 60")
     assert code == 0, out
 
 
