@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -30,6 +31,10 @@ from .output import Output
 
 STORE_PATIENCE = 60.0
 """Seconds without progress after which a running store no longer counts as catching up."""
+
+
+STORE_DELAY = 3600.0
+"""Seconds after which a running store that makes no progress must have the entries that an anchor covers."""
 
 
 class EvidenceSource(StrEnum):
@@ -69,8 +74,8 @@ def command(
     computes all hashes itself, not the database. docs/ledger.md explains each numbered step.
 
     Exit codes: 0 sound; 1 tampered: the first bad entry of each checked log is named; 2 could not check: for example a
-    wrong key or deployment name; 3 behind: the store lacks entries that anchors from outside cover; 4 sound, compared
-    with nothing outside: the anchor file is missing, cut or unreadable.
+    wrong key or deployment name; 3 behind: the store lacks entries that anchors from outside cover, and is stopped or
+    not an hour late; 4 sound, compared with nothing outside: the anchor file is missing, cut or unreadable.
     """
     try:
         report = _run(settings, source, public_key, anchors=anchors, state_file=state, quiet=output.quiet)
@@ -143,6 +148,7 @@ def _verify(
             evidence = KafkaEvidence.on_brokers(deployment, settings.cluster())
             return verify(evidence, keys, outside=outside, remembered=state, progress=progress)
         with open_store(settings) as client:
-            patience = STORE_PATIENCE if is_live(settings) else 0.0
+            live = is_live(settings)
+            patience, stored_by = (STORE_PATIENCE, int((time.time() - STORE_DELAY) * 1000)) if live else (0.0, 0)
             stored = ClickHouseEvidence(client, deployment, patience, server=bool(settings.clickhouse_url))
-            return verify(stored, keys, outside=outside, remembered=state, progress=progress)
+            return verify(stored, keys, outside=outside, remembered=state, stored_by=stored_by, progress=progress)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +30,7 @@ SYNCHRONOUS = {
     "input_format_parallel_parsing": 0,
 }
 """An insert is complete when the call returns; a repeated block is stored once."""
+SETTLE_SECONDS = 0.5
 ARROW = {"output_format_arrow_string_as_string": 0, "output_format_arrow_low_cardinality_as_dictionary": 0}
 """Strings are returned as bytes, valid UTF-8 or not."""
 
@@ -58,19 +61,22 @@ def stored_log(client: Client, log: str) -> Stored | None:
 
 def insert_entries(client: Client, table: pa.Table, origin: str, first_index: int, last_index: int) -> None:
     """Store one batch: one insert, one block."""
-    token = f"{origin}:{first_index}:{last_index}"
-    client.insert_arrow("entries", table, settings=SYNCHRONOUS | {"insert_deduplication_token": token})
+    _insert(
+        client, "entries", table, f"{origin}:{first_index}:{last_index}", lambda: _has_entry(client, origin, last_index)
+    )
 
 
 def insert_origin(client: Client, genesis: Genesis) -> None:
     """Store the genesis of a log unless it is stored already."""
-    known = client.query(
-        "SELECT count() FROM origins WHERE origin = {origin:String}", parameters={"origin": genesis.origin}
-    )
-    if known.result_rows[0][0]:
+
+    def is_stored() -> bool:
+        sql = "SELECT count() FROM origins WHERE origin = {origin:String}"
+        return _count(client, sql, origin=genesis.origin) > 0
+
+    if is_stored():
         return
     values = (genesis.origin, genesis.topic_id, genesis.first_offset, genesis.previous_size, genesis.previous_root)
-    _insert_row(client, "origins", ORIGINS_SCHEMA, (*values, genesis.hash()), token=genesis.origin)
+    _insert(client, "origins", _row(ORIGINS_SCHEMA, (*values, genesis.hash())), genesis.origin, is_stored)
 
 
 def last_anchor(client: Client, log: str) -> Anchor | None:
@@ -102,24 +108,20 @@ def stored_note(client: Client, origin: str, index: int) -> str | None:
 
 def insert_anchor(client: Client, anchor: Anchor) -> None:
     """Store one anchor."""
-    time = _EPOCH + timedelta(milliseconds=anchor.time_ms)
-    values = (anchor.origin, anchor.index, time, list(anchor.bodies), anchor.entry, anchor.frontier, anchor.note)
-    _insert_row(client, "anchors", ANCHORS_SCHEMA, values, token=f"{anchor.origin}:{anchor.index}")
+    at = _EPOCH + timedelta(milliseconds=anchor.time_ms)
+    values = (anchor.origin, anchor.index, at, list(anchor.bodies), anchor.entry, anchor.frontier, anchor.note)
+    is_stored = lambda: stored_note(client, anchor.origin, anchor.index) is not None  # noqa: E731
+    _insert(client, "anchors", _row(ANCHORS_SCHEMA, values), f"{anchor.origin}:{anchor.index}", is_stored)
 
 
 def has_receipt(client: Client, receipt: Receipt) -> bool:
     """Whether a receipt is stored: a target sends one receipt for an anchor at a time."""
-    rows = client.query(
+    at = (receipt.at - _EPOCH) // timedelta(microseconds=1)
+    sql = (
         "SELECT count() FROM receipts WHERE origin = {origin:String} AND index = {index:UInt64} "
-        "AND target = {target:String} AND toUnixTimestamp64Micro(at) = {at:Int64}",
-        parameters={
-            "origin": receipt.origin,
-            "index": receipt.index,
-            "target": receipt.target,
-            "at": (receipt.at - _EPOCH) // timedelta(microseconds=1),
-        },
-    ).result_rows
-    return bool(rows[0][0])
+        "AND target = {target:String} AND toUnixTimestamp64Micro(at) = {at:Int64}"
+    )
+    return _count(client, sql, origin=receipt.origin, index=receipt.index, target=receipt.target, at=at) > 0
 
 
 def insert_receipt(client: Client, receipt: Receipt, offset: int) -> None:
@@ -127,14 +129,38 @@ def insert_receipt(client: Client, receipt: Receipt, offset: int) -> None:
     if has_receipt(client, receipt):
         return
     values = (receipt.origin, receipt.index, receipt.target, receipt.at, receipt.receipt, receipt.error)
-    _insert_row(client, "receipts", RECEIPTS_SCHEMA, values, token=str(offset))
+    _insert(client, "receipts", _row(RECEIPTS_SCHEMA, values), str(offset), lambda: has_receipt(client, receipt))
 
 
-def _insert_row(client: Client, name: str, schema: pa.Schema, values: Sequence[Any], *, token: str) -> None:
-    table = pa.table(
-        [pa.array([value], field.type) for value, field in zip(values, schema, strict=True)], schema=schema
-    )
-    client.insert_arrow(name, table, settings=SYNCHRONOUS | {"insert_deduplication_token": token})
+def _insert(client: Client, name: str, table: pa.Table, token: str, is_stored: Callable[[], bool]) -> None:
+    """Insert a block once, even if it is not known whether an earlier insert of it has succeeded.
+
+    ClickHouse records the token just before it adds the block, and ignores every later block with this token. If it is
+    killed in between, the block is missing forever: then it needs another token.
+    """
+    for attempt in count():
+        own = token if attempt == 0 else f"{token}:{attempt}"
+        client.insert_arrow(name, table, settings=SYNCHRONOUS | {"insert_deduplication_token": own})
+        if is_stored():
+            return
+        time.sleep(SETTLE_SECONDS)  # a server may be about to add the block of an earlier insert
+        if is_stored():
+            return
+
+
+def _has_entry(client: Client, origin: str, index: int) -> bool:
+    sql = "SELECT count() FROM entries WHERE origin = {origin:String} AND index = {index:UInt64}"
+    return _count(client, sql, origin=origin, index=index) > 0
+
+
+def _count(client: Client, sql: str, **values: Any) -> int:
+    settings = {"select_sequential_consistency": 1}  # replicas must have what another one has acknowledged
+    return int(client.query(sql, parameters=values, settings=settings).result_rows[0][0])
+
+
+def _row(schema: pa.Schema, values: Sequence[Any]) -> pa.Table:
+    columns = [pa.array([value], field.type) for value, field in zip(values, schema, strict=True)]
+    return pa.table(columns, schema=schema)
 
 
 def read_catalog(client: Client, findings_origins: str, sources: SourceKeys) -> SchemaCatalog:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ..ledger.anchor import Anchor, AnchorError, anchor_log, check_anchor, check_extends
@@ -193,6 +194,7 @@ def verify_outside(
     *,
     lost: Lost | None,
     complete: bool,
+    stored_by: int = 0,
 ) -> tuple[int, list[Problem]]:
     """Step 13, Outside anchors: each one is signed, is the one stored here, and is covered by the logs.
 
@@ -200,6 +202,7 @@ def verify_outside(
         inside: the anchors stored here, by origin and index.
         lost: see :func:`lost_heads`; None if nothing may be missing.
         complete: every anchor outside must be stored here as well, from the first one stored here on.
+        stored_by: whatever anchors before this time cover must be stored, in milliseconds since 1970.
 
     Returns:
         The number of sound anchors, and the problems: the first one, and before it, the last one of each log of which
@@ -215,7 +218,10 @@ def verify_outside(
         problem = _outside_problem(anchor, stored, keys, log)
         for missing in check_covered(anchor, logs, lost) if problem is None else ():
             if missing.check == "truncated" and stored is None and not complete:
-                behind[missing.origin] = replace(missing, kind="behind")
+                if anchor.time_ms < stored_by:
+                    behind[missing.origin] = _removed(missing, anchor)
+                elif missing.origin not in behind or behind[missing.origin].kind == "behind":
+                    behind[missing.origin] = replace(missing, kind="behind")
             else:
                 problem = problem or missing
         if problem is None and stored is None and complete and (_epoch(anchor, log), anchor.index) >= first:
@@ -224,6 +230,13 @@ def verify_outside(
         if problem is not None:
             return count, [*behind.values(), problem]
     return len(outside), list(behind.values())
+
+
+def _removed(missing: Problem, anchor: Anchor) -> Problem:
+    """Return the problem that a running store still lacks entries although their anchor is old."""
+    since = datetime.fromtimestamp(anchor.time_ms / 1000, UTC)
+    message = f"{missing.message}, although this anchor is from {since:%Y-%m-%d %H:%M} UTC and the store is running"
+    return replace(missing, message=message)
 
 
 def _outside_problem(anchor: Anchor, stored: Anchor | None, keys: LogKeys, log: str) -> Problem | None:

@@ -66,12 +66,15 @@ def verify(
     *,
     outside: OutsideAnchors = OutsideAnchors(),  # noqa: B008 - frozen
     remembered: State | None = None,
+    stored_by: int = 0,
     progress: Progress = lambda done, total: None,
 ) -> Report:
     """Verify all evidence of a deployment. An exception means that the evidence could not be read.
 
     Args:
         remembered: heads of earlier verifications, which the logs must still contain.
+        stored_by: a time in milliseconds since 1970. Entries that an older anchor from outside covers and the store
+            lacks were removed; younger ones may not be stored yet.
     """
     started = time.monotonic()
     report = Report(evidence.name, evidence.deployment, unknown_lines=outside.unknown_lines)
@@ -114,7 +117,14 @@ def verify(
     # Step 13: the same against anchors that no one with access to the ledger can change.
     stored = {(anchor.origin, anchor.index): anchor for anchor in anchors}
     report.outside_anchors, problems = verify_outside(
-        outside.anchors, stored, keys, logs, evidence.deployment, lost=lost, complete=evidence.complete_anchors
+        outside.anchors,
+        stored,
+        keys,
+        logs,
+        evidence.deployment,
+        lost=lost,
+        complete=evidence.complete_anchors,
+        stored_by=stored_by,
     )
     sound = outside.anchors[: report.outside_anchors]
     report.outside_only = sum((anchor.origin, anchor.index) not in stored for anchor in sound)

@@ -41,7 +41,7 @@ _MEANINGS = {
     Verdict.behind: _Meaning(
         3,
         "BEHIND: everything stored is as it was sealed and signed, but entries that anchors from outside cover are "
-        "not stored here",
+        "not stored here. Run the store and verify again: entries that it lacks after an hour were removed",
     ),
     Verdict.tampered: _Meaning(1, "TAMPERED"),
     Verdict.could_not_check: _Meaning(2, "COULD NOT CHECK"),

@@ -6,15 +6,18 @@ import random
 import threading
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from confluent_kafka import KafkaError, Message, Producer
 
 from grantledger.kafka.cluster import Cluster
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC, Finding
+from grantledger.schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC, Finding, Source
 
 from .events import event
+
+NEVER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +107,16 @@ class Load:
 
     def _record(self, number: int) -> tuple[str, bytes | None, bytes | None, list[tuple[str, bytes | None]]]:
         draw = self._random.random()
+        source = Source("bot", "eu-1", f"load-{number}", "record")  # not counted, so that a watch finds no gaps
         if draw < 0.30:
-            made = event("grant.activated", number)
+            made = event("grant.activated", number, source=source, expires_at=NEVER)
         elif draw < 0.40:
-            made = event("grant.revoked", number, removal_evidence="confirmed")
+            made = event("grant.revoked", number, source=source, removal_evidence="confirmed")
         elif draw < 0.90:
-            made = event("session.command", number)
+            made = event("session.command", number, source=source)
         else:
             finding = Finding("load", f"key-{number}", "info", evidence="{}")
-            made = event("finding.opened", number, finding=finding)
+            made = event("finding.opened", number, source=source, finding=finding)
         topic = {"gr": LIFECYCLE_TOPIC, "se": ACTIVITY_TOPIC, "fi": FINDINGS_TOPIC}[made.event_type[:2]]
         value: bytes | None = self._encoder.encode(made)
         key: bytes | None = made.key.encode()

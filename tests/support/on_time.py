@@ -15,6 +15,7 @@ import pytest
 from grantledger.kafka.records import read_whole
 from grantledger.producers import Event, Resource, Subject, grant_activated, grant_revoked
 from grantledger.runtime.children import Child
+from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from grantledger.schemas.topics import COMMANDS_TOPIC
 
@@ -98,6 +99,8 @@ def recorded(pipeline: Pipeline, topic: str = FINDINGS_TOPIC) -> list[Recorded]:
     """Return the committed events of a topic of one partition, in order."""
     found = []
     for message in read_whole(pipeline.cluster, topic, 0):
+        if not (message.value() or b"").startswith(event_schema().prefix):
+            continue
         datum = read_datum(message.value() or b"")
         finding = datum["finding"] or {"key": datum["grant_id"], "rule": ""}
         appended = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)

@@ -38,7 +38,8 @@ def anchors_over(sizes: Sequence[int], signer: LocalSigner = SIGNER) -> list[Anc
     made, frontier = [], Frontier()
     for size in sizes:
         heads = [Checkpoint(GENESIS.origin, size, ROOTS[size])]
-        anchor, frontier = append_anchor(frontier, anchor_origin(DEPLOYMENT), 1_000, heads, signer)
+        at = 1_000 + 60_000 * frontier.size
+        anchor, frontier = append_anchor(frontier, anchor_origin(DEPLOYMENT), at, heads, signer)
         made.append(anchor)
     return made
 
@@ -114,6 +115,20 @@ def test_a_store_that_is_behind_hides_no_other_problem() -> None:
     forged = {**ROOTS, 4: bytes(32)}
     report = verify(Stored(4, ANCHORS[:1], roots=forged), KEYS, outside=OutsideAnchors(other))
     assert report.verdict is Verdict.tampered
+
+
+@pytest.mark.parametrize("stored", [0, 2], ids=["emptied", "cut"])
+def test_entries_that_an_old_anchor_covers_are_not_behind_but_removed(stored: int) -> None:
+    """The anchors of a removed end are removed, too, so that only their age tells it from a store that lags."""
+    outside, evidence = OutsideAnchors(ANCHORS), Stored(stored, ANCHORS[: stored // 2])
+    recent = verify(evidence, KEYS, outside=outside, stored_by=ANCHORS[1].time_ms if stored else ANCHORS[0].time_ms)
+    assert recent.verdict is Verdict.behind
+    old = verify(evidence, KEYS, outside=outside, stored_by=ANCHORS[1].time_ms + 1)
+    assert old.verdict is Verdict.tampered and old.verdict.exit_code == 1
+    [problem] = old.problems
+    assert problem.check == "truncated" and "anchor 1 covers" in problem.message and "1970-01-01" in problem.message
+    complete = verify(Stored(6, ANCHORS), KEYS, outside=outside, stored_by=2**62)
+    assert complete.verdict is Verdict.sound
 
 
 def test_could_not_check_names_the_reason() -> None:
