@@ -65,6 +65,7 @@ class KillCampaign:
         while (left := rounds - self.killed.total()) > 0:
             if self._broker is not None and self.killed.total() >= until_broker:
                 until_broker += BROKER_EVERY
+                print(f"{self.killed.total()} of {rounds} kills, {len(load.sent)} records", flush=True)
                 self._broker.kill()
                 self._broker.start()
                 self.killed["kafka"] += 1
