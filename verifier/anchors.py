@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from .steps import Problem
 Logs = Mapping[str, VerifiedLog]
 Lost = Mapping[str, Checkpoint | None]
 RECENT = 2
-"""Stored anchors that a file from outside may lack: it was read before them."""
+"""Stored anchors that a file from outside may lack: targets receive an anchor after the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +29,24 @@ class OutsideAnchors:
     Attributes:
         unknown_lines: lines of the file that are not anchors.
         missing: why there are none.
+        read_at_ms: when they were read, in milliseconds since 1970. The ledger may have later ones.
     """
 
     anchors: Sequence[Anchor] = ()
     unknown_lines: int = 0
     missing: str = "no anchors from outside were given (--anchors)"
+    read_at_ms: int = 1 << 63
 
 
 def read_outside(path: Path) -> OutsideAnchors:
     """Read the file of the anchor target ``file``; without a readable one, there are no anchors from outside."""
+    read_at_ms = time.time_ns() // 1_000_000
     try:
         lines = list(scan_anchor_file(path))
     except OSError as error:
         return OutsideAnchors(missing=f"the file of anchors {path} cannot be read: {error.strerror}")
     anchors = [anchor for anchor in lines if anchor is not None]
-    return OutsideAnchors(anchors, len(lines) - len(anchors), f"the file {path} contains no anchor")
+    return OutsideAnchors(anchors, len(lines) - len(anchors), f"the file {path} contains no anchor", read_at_ms)
 
 
 @dataclass(slots=True)
@@ -261,6 +265,7 @@ def gap_outside(outside: OutsideAnchors, stored: Sequence[Anchor]) -> str:
         return outside.missing
     last = outside.anchors[-1]
     order = (len(last.origin), last.origin, last.index)
+    stored = [anchor for anchor in stored if anchor.time_ms <= outside.read_at_ms]
     after = sum((len(anchor.origin), anchor.origin, anchor.index) > order for anchor in stored[-RECENT - 1 :])
     if after <= RECENT:
         return ""

@@ -15,7 +15,7 @@ from confluent_kafka.admin import NewPartitions
 from grantledger.runtime.broker import LocalBroker
 from support.load import Load
 from support.oracle import committed_records
-from support.pipeline import PROCESSES, Pipeline
+from support.pipeline import ANCHORED_OFTEN, PROCESSES, Pipeline
 from support.stopped_ledger import LIFECYCLE, Ledger, foreign_batch
 from support.waiting import wait_for
 
@@ -25,7 +25,7 @@ SEALED = f"{LIFECYCLE}.sealed"
 @pytest.fixture(scope="module")
 def ledger(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Ledger:
     """A ledger whose entries are sealed, stored and anchored, with nothing running."""
-    ledger = Ledger(make_pipeline(broker.bootstrap_servers, {}))
+    ledger = Ledger(make_pipeline(broker.bootstrap_servers, ANCHORED_OFTEN))
     ledger.pipeline.start("store", "anchor")
     wait_for(ledger.all_stored, "everything is stored")
     wait_for(lambda: ledger.pipeline.metric("anchor", "grantledger_anchors_total") >= 2, "everything is anchored")

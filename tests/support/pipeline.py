@@ -34,6 +34,8 @@ from .reading import read_rows_with
 from .waiting import wait_for
 
 PROCESSES = ("seal", "store", "anchor")
+ANCHORED_OFTEN = {"GRANTLEDGER_ANCHOR_INTERVAL_SECONDS": "1"}
+"""For tests that wait for anchors. Each anchor costs the store 50 ms of CPU time."""
 LONG_RUNNING = ("run", "up", "demo")
 """Commands that run until they are stopped; ``demo`` with ``--lives`` ends when its traffic has ended."""
 
@@ -69,7 +71,7 @@ class Pipeline:
             "GRANTLEDGER_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
             "GRANTLEDGER_TOPIC_PREFIX": topic_prefix,
             "GRANTLEDGER_SEAL_LINGER_SECONDS": "0.2",
-            "GRANTLEDGER_ANCHOR_INTERVAL_SECONDS": "1",
+            "GRANTLEDGER_ANCHOR_INTERVAL_SECONDS": "5",
             **(environment or {}),
         }
         self.children: dict[str, Child] = {}

@@ -25,7 +25,7 @@ from grantledger.schemas.topics import SEALED_TOPICS
 from grantledger.sinks.clickhouse import StoreAddress, connect
 from grantledger.sinks.file_target import read_anchor_file
 from support.events import event, produce
-from support.pipeline import Pipeline
+from support.pipeline import ANCHORED_OFTEN, Pipeline
 from support.shared_broker import locked
 from support.tamper import TABLES, TamperedStore, replaced
 from support.waiting import wait_for
@@ -178,7 +178,7 @@ def make_once(folder: Path, bootstrap_servers: str) -> tuple[Pipeline, dict[str,
     """Create the ledger, unless another test process has. Return its pipeline and :attr:`Ledger.sealed`."""
     with (folder / "tampered.lock").open("a") as lock, locked(lock):
         pipeline = Pipeline(
-            bootstrap_servers, folder / "tampered", deployment=DEPLOYMENT, topic_prefix=f"{DEPLOYMENT}-"
+            bootstrap_servers, folder / "tampered", ANCHORED_OFTEN, deployment=DEPLOYMENT, topic_prefix=f"{DEPLOYMENT}-"
         )
         made = folder / "tampered.json"
         if not made.exists():

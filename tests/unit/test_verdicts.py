@@ -162,6 +162,13 @@ def test_a_file_that_was_cut_is_compared_with_nothing_outside() -> None:
     assert verify(in_kafka(anchors=many), KEYS, outside=OutsideAnchors(many[:-2])).verdict is Verdict.sound
 
 
+def test_anchors_that_are_made_while_a_ledger_is_verified_are_no_gap_outside() -> None:
+    """The file is read first, and a large ledger takes longer than some anchors."""
+    many = anchors_over([2, 4, 6, 6, 6, 6])
+    outside = OutsideAnchors(many[:2], read_at_ms=many[2].time_ms - 1)
+    assert verify(in_kafka(anchors=many), KEYS, outside=outside).verdict is Verdict.sound
+
+
 def test_a_log_in_no_anchor_is_named() -> None:
     report = verify(in_kafka(anchors=[]), KEYS)
     assert report.unanchored == [GENESIS.origin]
