@@ -14,7 +14,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from ..console.address import AddressFileError, EndpointAddress, read_address
 from ..sinks.clickhouse import StoreAddress, StoreLock, StoreUnavailableError, connect, explain
-from .settings import Settings
+from .settings import Settings, read_stack
 from .sql_endpoint import temporary_endpoint
 
 Row = dict[str, Any]
@@ -61,7 +61,8 @@ def open_store(
             People's statements run with the rights and limits of an analyst or auditor, and are recorded.
         read_only: reject statements that do not only read. ``readonly`` and the user's rights enforce this on a server,
             the SQL endpoint on the embedded engine.
-        shared: never open the folder of the embedded engine here, because its owner could not start meanwhile.
+        shared: never open the folder of the embedded engine here, because its owner could not start meanwhile. A local
+            stack that runs is such an owner: it restarts its store.
     """
     address = store_address(settings)
     if not address.embedded:
@@ -78,6 +79,10 @@ def open_store(
         with _endpoint_client(endpoint, address, role) as client:
             yield client
         return
+    if read_stack(settings.data_dir):
+        raise StoreUnavailableError(
+            f"the store in {address.path} does not answer yet: its stack is starting it. Try again"
+        )
     if shared:
         raise StoreUnavailableError(f"no process has the store in {address.path} open")
     if not address.path.exists():

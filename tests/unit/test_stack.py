@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
 
 from grantledger.runtime import stack as module
 from grantledger.runtime.broker import BrokerError
-from grantledger.runtime.settings import Settings
+from grantledger.runtime.settings import STACK_FILE, Settings
 from grantledger.runtime.stack import Stack
+from grantledger.runtime.store_access import open_store
+from grantledger.sinks.clickhouse import StoreUnavailableError
 
 
 class FailingBroker:
@@ -44,3 +48,14 @@ def test_a_broker_that_is_killed_again_while_it_restarts_is_started_again(
     assert broker.starts == 3
     assert sum("could not be restarted" in line for line in lines) == 2
     assert not any("\n" in line for line in lines)
+
+
+def test_a_command_leaves_the_store_of_a_running_stack_to_it(tmp_path: Path) -> None:
+    """A command that opened the folder while the store is down would keep the store from starting again."""
+    settings = Settings(data_dir=tmp_path)
+    settings.store_path.mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / STACK_FILE).write_text(json.dumps({"pid": os.getpid()}))
+    with pytest.raises(StoreUnavailableError, match="does not answer yet"), open_store(settings):
+        pass
+    assert not list(settings.store_path.iterdir())
