@@ -97,5 +97,5 @@ def published_statements(
         yield publisher
     finally:
         publisher.stop()
-        # It may be in an attempt that began before the stop.
-        thread.join(2 * PUBLISH_SECONDS + 1)
+        # An attempt that began before the stop counts as the last one.
+        thread.join(PUBLISH_SECONDS + 1)
