@@ -82,6 +82,7 @@ class QuerySpool:
         self._path, self._most_statements, self._most_bytes = folder / FILE, most_statements, most_bytes
         self._process = secrets.token_hex(8)
         self._changed = threading.Condition()
+        self._woken = False
         self._database: sqlite3.Connection | None = None
         self._id = ""
         self._statements = self._bytes = self._completed = 0
@@ -143,12 +144,13 @@ class QuerySpool:
     def wait(self, seconds: float) -> None:
         """Wait until a statement is complete, or `wake` is called, or the time has passed."""
         with self._changed:
-            if not self._completed:
-                self._changed.wait(seconds)
+            self._changed.wait_for(lambda: self._completed or self._woken, seconds)
+            self._woken = False
 
     def wake(self) -> None:
-        """End `wait` in other threads."""
+        """End the current or the next `wait` of another thread."""
         with self._changed:
+            self._woken = True
             self._changed.notify_all()
 
     def close(self) -> None:
