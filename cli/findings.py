@@ -18,7 +18,7 @@ from ..runtime.store_access import Ask, ask_store
 from ..runtime.unstored_findings import next_stored_offset, read_unstored_events
 from ..schemas.finding_rules import FINDING_RULES, SEVERITIES
 from .errors import exit_code, fail, suggestion
-from .grants import access_of
+from .grants import SourceOption, TenantOption, access_of
 from .lag_note import noting_lag
 from .output import Column, Output, Row, echo, print_fields, print_table, shortened, text_column
 from .person import PersonOption, person, required
@@ -27,32 +27,41 @@ _STYLES = {"critical": "red", "warning": "yellow"}
 _FIELDS = (
     "id", "rule", "key", "deadline", "severity", "summary", "open", "opened_at", "resolved_at", "acknowledged_at",
     "acknowledged_by", "closed_at", "closed_by", "closed_reason", "times_opened", "evidence", "tenant",
-    "grant_source_system", "grant_source_instance", "grant_id", "request_id", "session_id", "subject_id",
-    "resource_kind", "resource_id", "resource_environment", "entitlement", "origin", "index",
+    "issuer_system", "issuer_instance", "grant_source_system", "grant_source_instance", "request_source_system",
+    "request_source_instance", "session_source_system", "session_source_instance", "grant_id", "grant_key",
+    "request_id", "session_id", "subject_id", "resource_kind", "resource_id", "resource_environment", "entitlement",
+    "origin", "index",
 )  # fmt: skip
-# A finding is identified by rule, key and deadline. The id is the beginning of their hash, short enough to type.
+# The id is the beginning of the hash of what identifies a finding, short enough to type.
 _WITH_ID = """
-SELECT lower(substring(hex(SHA256(concat(rule, '\\n', key, '\\n', ifNull(toString(deadline), '')))), 1, 10)) AS id, *
+SELECT lower(substring(hex(SHA256(arrayStringConcat(
+    [rule, key, ifNull(toString(deadline), ''), tenant, issuer_system, issuer_instance], '\\n'
+))), 1, 10)) AS id, *
 FROM findings
 """
 _LIST = f"""
 SELECT *, count() OVER () AS total FROM ({_WITH_ID})
 WHERE (open OR {{all:Bool}}) AND (empty({{rule:String}}) OR rule = {{rule:String}})
     AND (empty({{severities:Array(String)}}) OR has({{severities:Array(String)}}, severity))
+    AND (empty({{tenant:String}}) OR tenant = {{tenant:String}})
+    AND (empty({{source:String}}) OR has([concat(issuer_system, '/', issuer_instance), issuer_system,
+        concat(grant_source_system, '/', grant_source_instance), grant_source_system], {{source:String}}))
 ORDER BY open DESC, indexOf(['critical', 'warning', 'info'], severity), opened_at DESC
 LIMIT {{limit:UInt32}}
 """  # noqa: S608 - our own text
 _ONE = f"SELECT * FROM ({_WITH_ID}) WHERE startsWith(id, {{id:String}}) LIMIT 20"  # noqa: S608 - our own text
 _EVENTS = """
-SELECT occurred_at, event_type, actor_id, reason, origin, `index` FROM entries
-WHERE startsWith(event_type, 'finding.') AND finding_rule = {rule:String} AND finding_key = {key:String}
-    AND ifNull(toString(finding_deadline), '') = (
-        SELECT ifNull(toString(deadline), '') FROM (SELECT * FROM findings WHERE rule = {rule:String})
+SELECT occurred_at, event_type, actor_id, reason, origin, `index` FROM finding_events
+WHERE rule = {rule:String} AND key = {key:String} AND tenant = {tenant:String}
+    AND issuer = ({issuer_system:String}, {issuer_instance:String})
+    AND ifNull(toString(deadline), '') = (
+        SELECT ifNull(toString(deadline), '') FROM finding_events
         WHERE origin = {origin:String} AND `index` = {index:UInt64}
     )
 ORDER BY append_time, origin, `index` LIMIT 1000
 """
 
+_IDENTITY = ("rule", "key", "tenant", "issuer_system", "issuer_instance", "origin", "index")
 _ENDS = {"finding.closed": "closed", "finding.resolved": "resolved"}
 _SOON = "; lists show it once the store has it"
 
@@ -67,6 +76,8 @@ def list_command(  # noqa: PLR0917 - one parameter per flag
     ] = False,
     rule: Annotated[str, typer.Option(help="Only findings of this rule, for example overdue.")] = "",
     severity: Annotated[str, typer.Option(help="Only this severity and above: info, warning, critical.")] = "",
+    tenant: TenantOption = "",
+    source: SourceOption = "",
     limit: Annotated[int, typer.Option(help="Maximum number of rows.", min=1, max=100_000)] = 50,
 ) -> None:
     """List open findings, the most severe and latest first. docs/findings.md explains every rule.
@@ -79,7 +90,7 @@ def list_command(  # noqa: PLR0917 - one parameter per flag
         fail(f"--severity: {severity!r} is not one of {', '.join(SEVERITIES)}")
     severities = list(SEVERITIES[SEVERITIES.index(severity) :]) if severity else []
     with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_store(settings) as ask:
-        rows = ask(_LIST, all=everything, rule=rule, severities=severities, limit=limit)
+        rows = ask(_LIST, all=everything, rule=rule, severities=severities, tenant=tenant, source=source, limit=limit)
     total = rows[0]["total"] if rows else 0
     for row in rows:
         del row["total"]
@@ -105,7 +116,7 @@ def show(settings: Settings, output: Output, finding: IdArgument) -> None:
     """
     with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_store(settings) as ask:
         row = _resolved(ask, finding)
-        events = ask(_EVENTS, **{name: row[name] for name in ("rule", "key", "origin", "index")})
+        events = ask(_EVENTS, **{name: row[name] for name in _IDENTITY})
     record = {**row, "events": events}
     output.record(record, lambda console: _print(console, output, row, events), identity="id")
 

@@ -7,51 +7,52 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..runtime.store_access import Ask, Row
+from ..schemas.access_key import id_of
 
 MOST_EVENTS = 1000
 FIRST_COMMANDS = 3
 MOST_SESSIONS = 1000
 
-_STATE = "SELECT * FROM judged_grants WHERE grant_id = {grant:String}"
-_REQUESTS = """
-SELECT DISTINCT request_id FROM events
-WHERE grant_id = {grant:String} AND request_id != '' AND event_type IN ('grant.activated', 'grant.extended')
-"""
-_SESSIONS = """
-SELECT DISTINCT session_id FROM events
+_MINE = "grant_id = {id:String} AND grant_key = {grant:String}"  # the id finds them by its index, the key decides
+_STATE = f"SELECT * FROM grants WHERE {_MINE}"  # noqa: S608 - our own text
+_REQUESTS = f"""
+SELECT DISTINCT request_key FROM events
+WHERE {_MINE} AND request_id != '' AND event_type IN ('grant.activated', 'grant.extended')
+"""  # noqa: S608 - our own text
+_SESSIONS = f"""
+SELECT DISTINCT session_key FROM events
 WHERE session_id != '' AND startsWith(event_type, 'session.')
-    AND (grant_id = {grant:String}
-        OR (grant_id = '' AND request_id != '' AND has({requests:Array(String)}, request_id)))
-LIMIT {limit:UInt32}
-"""
-_OURS = """(
-    grant_id = {grant:String}
-    OR (grant_id = '' AND request_id != '' AND has({requests:Array(String)}, request_id))
-    OR (grant_id = '' AND session_id != '' AND has({sessions:Array(String)}, session_id))
+    AND (({_MINE}) OR (grant_id = '' AND request_id != '' AND has({{requests:Array(String)}}, request_key)))
+LIMIT {{limit:UInt32}}
+"""  # noqa: S608 - our own text
+_OURS = f"""(
+    ({_MINE})
+    OR (grant_id = '' AND request_id != '' AND has({{requests:Array(String)}}, request_key))
+    OR (grant_id = '' AND session_id != '' AND has({{sessions:Array(String)}}, session_key))
 )"""
 _EVENTS = f"""
 SELECT
     append_time, occurred_at, event_type, outcome, subject_id, actor_id, approvals, starts_at, expires_at,
-    removal_evidence, finding_rule, reason, ticket, error, client_ip, request_id, session_id, event_id, source_system,
-    origin, `index`
+    removal_evidence, finding_rule, reason, ticket, error, client_ip, request_id, session_id, session_key, event_id,
+    source_system, source_instance, believed, origin, `index`
 FROM events
 WHERE event_type NOT IN ('session.command', 'session.query') AND {_OURS}
 ORDER BY append_time, origin, `index`
 LIMIT {{limit:UInt32}}
 """  # noqa: S608 - our own text
 _COUNTED = f"""
-SELECT session_id, origin, uniqExact(event_id) AS commands, min(`index`) AS first_index, max(`index`) AS last_index,
-    min(append_time) AS began
+SELECT session_key, session_id, origin, uniqExact(event_id) AS commands, min(`index`) AS first_index,
+    max(`index`) AS last_index, min(append_time) AS began
 FROM events
 WHERE event_type IN ('session.command', 'session.query') AND {_OURS}
-GROUP BY session_id, origin
-ORDER BY began, session_id, origin
+GROUP BY session_key, session_id, origin
+ORDER BY began, session_key, origin
 """  # noqa: S608 - our own text
 _FIRST = f"""
-SELECT session_id, what, query_only, exit_code, origin, `index`
+SELECT session_key, what, query_only, exit_code, origin, `index`
 FROM
 (
-    SELECT session_id, append_time, origin, `index`, command = '' AS query_only, exit_code,
+    SELECT session_key, append_time, origin, `index`, command = '' AS query_only, exit_code,
         if(command != '', trim(concat(command, ' ', arrayStringConcat(args, ' '))), query) AS what
     FROM events
     WHERE event_type IN ('session.command', 'session.query') AND {_OURS}
@@ -59,7 +60,7 @@ FROM
     LIMIT 1 BY event_id
 )
 ORDER BY append_time, origin, `index`
-LIMIT {{limit:UInt32}} BY session_id
+LIMIT {{limit:UInt32}} BY session_key
 """  # noqa: S608 - our own text
 _CHECKPOINT = "SELECT min(size) AS covering FROM checkpoints WHERE origin = {origin:String} AND size >= {needed:UInt64}"
 
@@ -69,6 +70,7 @@ class Session:
     """One session: the number of commands and statements, each event id counted once, and the first few of them."""
 
     session_id: str
+    session_key: str
     commands: int = 0
     first: list[str] = field(default_factory=list)
     entries: list[Row] = field(default_factory=list)
@@ -95,23 +97,31 @@ class History:
     """One grant.
 
     Attributes:
-        state: its row of ``judged_grants``; None if it was never activated and has no open finding.
+        grant_key: its access key.
+        state: its row of ``grants``; None if it was never activated and has no open finding.
         events: its own and those of its request and sessions, without commands, in the order of the log. Each event id
             occurs once; ``again`` lists the duplicates.
+        sessions: by access key.
         cut: there are more than ``MOST_EVENTS``.
     """
 
-    grant_id: str
+    grant_key: str
     state: Row | None
     events: list[Row]
     sessions: dict[str, Session]
     proof: list[Proof]
     cut: bool
 
+    @property
+    def grant_id(self) -> str:
+        """The id that its source issued."""
+        return id_of(self.grant_key)
+
     def as_json(self) -> dict[str, Any]:
         """Return the history as plain values."""
         return {
             "grant_id": self.grant_id,
+            "grant_key": self.grant_key,
             "grant": self.state,
             "events": self.events,
             "events_cut": self.cut,
@@ -122,30 +132,33 @@ class History:
 
 
 def read_history(ask: Ask, grant: str) -> History:
-    """Read one grant by its full id."""
-    state = ask(_STATE, grant=grant)
-    requests = [row["request_id"] for row in ask(_REQUESTS, grant=grant)]
-    found = ask(_SESSIONS, grant=grant, requests=requests, limit=MOST_SESSIONS)
-    bound = {"grant": grant, "requests": requests, "sessions": [row["session_id"] for row in found]}
+    """Read one grant by its access key."""
+    mine = {"grant": grant, "id": id_of(grant)}
+    state = ask(_STATE, **mine)
+    requests = [row["request_key"] for row in ask(_REQUESTS, **mine)]
+    found = ask(_SESSIONS, **mine, requests=requests, limit=MOST_SESSIONS)
+    bound = {**mine, "requests": requests, "sessions": [row["session_key"] for row in found]}
     rows = ask(_EVENTS, **bound, limit=MOST_EVENTS + 1)
     cut, rows = len(rows) > MOST_EVENTS, rows[:MOST_EVENTS]
     counted = ask(_COUNTED, **bound)
     sessions: dict[str, Session] = {}
     for row in counted:
-        session = sessions.setdefault(row["session_id"], Session(row["session_id"]))
+        key = row["session_key"]
+        session = sessions.setdefault(key, Session(row["session_id"], key))
         session.commands += row["commands"]
         session.entries.append({name: row[name] for name in ("origin", "commands", "first_index", "last_index")})
     for row in ask(_FIRST, **bound, limit=FIRST_COMMANDS):
-        sessions[row["session_id"]].first.append(row["what"])
+        sessions[row["session_key"]].first.append(row["what"])
     return History(grant, state[0] if state else None, _once(rows), sessions, _proof(ask, rows, counted), cut)
 
 
 def _once(rows: list[Row]) -> list[Row]:
-    """Return the first entry of every event id, with its duplicates in ``again``."""
-    kept: dict[str, Row] = {}
+    """Return the first entry of every event of a source, with its duplicates in ``again``."""
+    kept: dict[tuple[str, str, str], Row] = {}
     for row in rows:
-        if (first := kept.get(row["event_id"])) is None:
-            kept[row["event_id"]] = {**row, "again": []}
+        identity = (row["source_system"], row["source_instance"], row["event_id"])
+        if (first := kept.get(identity)) is None:
+            kept[identity] = {**row, "again": []}
         else:
             first["again"].append({"origin": row["origin"], "index": row["index"]})
     return list(kept.values())

@@ -9,10 +9,11 @@ import typer
 from ..base.errors import EXIT_USAGE
 from ..base.text import printable
 from ..runtime.settings import Settings
-from ..runtime.store_access import Ask, ask_store
+from ..runtime.store_access import Ask, Row, ask_store
 from .errors import exit_code, fail
 from .grant_history import read_history
 from .grant_timeline import print_history
+from .grants import OF_SOURCE, SourceOption, TenantOption, source_of
 from .lag_note import noting_lag
 from .output import Output, shortened
 from .shrinking import ELLIPSIS
@@ -21,18 +22,30 @@ UNKNOWN = 1
 CANDIDATES = 20
 """How many candidates of an ambiguous prefix are listed."""
 
-_CANDIDATES = """
-SELECT grant_id, argMax(subject_id, occurred_at) AS subject, argMax(resource_id, occurred_at) AS resource,
-    count() OVER () AS total
-FROM events
-WHERE grant_id != '' AND (
-    startsWith(grant_id, {prefix:String})
-    OR ({short:Bool} AND startsWith(grant_id, {head:String}) AND endsWith(grant_id, {tail:String}))
+_CANDIDATES = f"""
+SELECT *, count() OVER () AS total
+FROM
+(
+    SELECT grant_id, grant_key, tenant, grant_source_system AS source_system, grant_source_instance AS source_instance,
+        argMax(subject_id, (issued, occurred_at)) AS subject, argMax(resource_id, (issued, occurred_at)) AS resource,
+        max(issued) AS known
+    FROM
+    (
+        SELECT *, event_type IN ('grant.activated', 'grant.extended') AND grant_source_system = source_system
+            AND grant_source_instance IN ('', source_instance) AS issued
+        FROM events
+        WHERE grant_id != '' AND believed AND (
+            startsWith(grant_id, {{prefix:String}})
+            OR ({{short:Bool}} AND startsWith(grant_id, {{head:String}}) AND endsWith(grant_id, {{tail:String}}))
+        )
+    )
+    GROUP BY grant_id, grant_key, tenant, grant_source_system, grant_source_instance
 )
-GROUP BY grant_id
-ORDER BY grant_id = {prefix:String} DESC, grant_id
-LIMIT {limit:UInt32}
-"""
+WHERE {OF_SOURCE}
+ORDER BY grant_id = {{prefix:String}} DESC, known DESC, grant_id, grant_key
+LIMIT {{limit:UInt32}}
+"""  # noqa: S608 - our own text
+"""``known``: its own source gave it. Others can claim any id."""
 
 
 def command(
@@ -41,33 +54,47 @@ def command(
     grant: Annotated[
         str, typer.Argument(metavar="ID", help="Id of the grant, its beginning, or its short form in a list.")
     ],
+    tenant: TenantOption = "",
+    source: SourceOption = "",
 ) -> None:
     """Show one grant: request, approvals, activation, extensions, sessions and their commands, removal, lateness.
 
     Each line names its entry in the ledger; the end names the signed checkpoints that cover those entries. Nothing is
     verified here: `grantledger verify` does that. Times are those of the source's clock.
 
-    Exit codes: 0 shown; 1 no grant has this id, or several ids begin with it: they are listed; 2 the store cannot be
-    read.
+    Two tenants, tools or installations may use one id: `--source` and `--tenant` choose between them.
+
+    Exit codes: 0 shown; 1 no grant has this id, or several grants have it or ids that begin with it: they are listed;
+    2 the store cannot be read.
     """
     with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_store(settings) as ask:
-        history = read_history(ask, _resolved(ask, grant))
+        history = read_history(ask, _resolved(ask, grant, tenant, source))
     output.record(history.as_json(), lambda console: print_history(console, output, history), identity="grant_id")
 
 
-def _resolved(ask: Ask, prefix: str) -> str:
-    """Return the only grant with this id or prefix; otherwise list the candidates and end the command."""
+def _resolved(ask: Ask, prefix: str, tenant: str, source: str) -> str:
+    """Return the access key of the only grant with this id or prefix; otherwise list them and end the command."""
     head, short, tail = prefix.partition(ELLIPSIS)  # as lists shorten it
-    found = ask(_CANDIDATES, prefix=prefix, short=bool(short), head=head, tail=tail, limit=CANDIDATES)
-    if len(found) == 1 or (found and found[0]["grant_id"] == prefix):
-        return str(found[0]["grant_id"])
+    names = {"prefix": prefix, "short": bool(short), "head": head, "tail": tail}
+    found = ask(_CANDIDATES, **names, tenant=tenant, source=source, limit=CANDIDATES)
+    exact = [row for row in found if row["grant_id"] == prefix]
+    exact = [row for row in exact if row["known"]] or exact
+    for fits in (exact, found):
+        if len(fits) == 1:
+            return str(fits[0]["grant_key"])
+    shown = shortened(prefix, 80)
     if not found:
-        fail(f"no grant id begins with {shortened(prefix, 80)!r}; `grantledger grants list --all` lists them", UNKNOWN)
+        fail(f"no grant id begins with {shown!r}; `grantledger grants list --all` lists them", UNKNOWN)
+    if exact:
+        lines = [f"{len(exact):,} grants have the id {shown!r}; give --source or --tenant:"]
+        fail("\n".join([*lines, *map(_candidate, exact)]), UNKNOWN)
     total = found[0]["total"]
-    lines = [f"{total:,} grant ids begin with {shortened(prefix, 80)!r}; give more of the id:"]
-    for row in found:
-        about = f"{shortened(row['subject'], 60)}, {shortened(row['resource'], 60)}"
-        lines.append(f"  {printable(row['grant_id'])}  {about}")
+    lines = [f"{total:,} grant ids begin with {shown!r}; give more of the id:", *map(_candidate, found)]
     if total > len(found):
         lines.append(f"  … and {total - len(found):,} more")
     fail("\n".join(lines), UNKNOWN)
+
+
+def _candidate(row: Row) -> str:
+    about = f"{shortened(row['subject'], 60)}, {shortened(row['resource'], 60)}"
+    return f"  {printable(row['grant_id'])}  {about}  ({printable(source_of(row))})"

@@ -11,7 +11,7 @@ from rich.text import Text
 from ..base.text import printable
 from ..schemas.finding_rules import FINDING_RULES
 from .grant_history import History, Session
-from .grants import PAST_END, access_of, lateness, until
+from .grants import PAST_END, access_of, lateness, source_of, until
 from .output import Output, Row, print_fields, shortened
 
 _LONGEST_COMMAND = 60
@@ -31,15 +31,15 @@ def print_history(console: Console, output: Output, history: History) -> None:
         column.overflow = "fold"
     shown: set[str] = set()
     for event in history.events:
-        kind, session_id = event["event_type"], event["session_id"]
+        kind, session_key = event["event_type"], event["session_key"]
         cells = [output.moment(event["occurred_at"]), kind, event["actor_id"] or event["subject_id"]]
         cells += [_detail(output, event, history.state), _entry(event)]
         table.add_row(*(Text(printable(cell), style=_STYLES.get(kind, "")) for cell in cells))
-        if kind == "session.started" and session_id in history.sessions and session_id not in shown:
-            shown.add(session_id)
-            _add_session(table, history.sessions[session_id])
+        if kind == "session.started" and session_key in history.sessions and session_key not in shown:
+            shown.add(session_key)
+            _add_session(table, history.sessions[session_key])
     for session in history.sessions.values():
-        if session.session_id not in shown:
+        if session.session_key not in shown:
             _add_session(table, session)
     console.print(table)
     if history.cut:
@@ -60,6 +60,7 @@ def _print_head(console: Console, output: Output, history: History) -> None:
     lines = {
         "who": printable(f"{state['subject_id']} ({state['subject_kind'] or 'unknown'})"),
         "what": ", ".join(part for part in access if part),
+        "from": printable(source_of(state)),
         "why": printable(", ".join(part for part in (state["reason"], state["ticket"]) if part)),
         "deadline": until(output, state, datetime.now(UTC)),
         "state": _state(output, state),
@@ -115,6 +116,8 @@ def _detail(output: Output, event: Row, state: Row | None) -> str:
         parts.append(f"{rule}: {FINDING_RULES[rule].summary}" if rule in FINDING_RULES else rule)
     elif event["outcome"] in ("failure", "denied", "pending"):
         parts.append(f"outcome: {event['outcome']}")
+    if not event["believed"]:
+        parts.append("NOT BELIEVED: unsigned, or another version was accepted")
     return "; ".join(parts)
 
 

@@ -42,23 +42,32 @@ _FIELDS = (
     "grant_id", "state", "subject_id", "resource_kind", "resource_id", "resource_environment", "entitlement",
     "activated_at", "expires_at", "deadline", "removal_evidence", "removed_at", "removal_recorded_at", "late_seconds",
     "finding", "found_deadline", "found_at", "reason", "ticket", "request_id", "source_system", "source_instance",
-    "tenant", "origin", "index",
+    "tenant", "grant_key", "origin", "index",
 )  # fmt: skip
+TenantOption = Annotated[str, typer.Option(help="Only this tenant.")]
+SourceOption = Annotated[
+    str, typer.Option(metavar="SYSTEM[/INSTANCE]", help="Only what this tool, or this installation of it, issued.")
+]
+OF_SOURCE = """
+    (empty({tenant:String}) OR tenant = {tenant:String})
+    AND (empty({source:String}) OR {source:String} IN (source_system, concat(source_system, '/', source_instance)))
+"""
+"""Conditions of the two options on the columns of ``grants``."""
 
-_FILTER = """
-WHERE positionCaseInsensitiveUTF8(subject_id, {subject:String}) > 0
-    AND positionCaseInsensitiveUTF8(resource_id, {resource:String}) > 0
-    AND (empty({states:Array(String)}) OR has({states:Array(String)}, state))
+_FILTER = f"""
+WHERE {OF_SOURCE} AND positionCaseInsensitiveUTF8(subject_id, {{subject:String}}) > 0
+    AND positionCaseInsensitiveUTF8(resource_id, {{resource:String}}) > 0
+    AND (empty({{states:Array(String)}}) OR has({{states:Array(String)}}, state))
 """
 _QUERY = f"""
 SELECT {", ".join(f"`{name}`" for name in _FIELDS)},
     if(state = 'overdue', found_deadline, deadline) AS due, count() OVER () AS total
-FROM judged_grants
+FROM grants
 {_FILTER}
 ORDER BY state = 'removed', if(state = 'removed', removed_at, NULL) DESC, due IS NULL, due, grant_id
 LIMIT {{limit:UInt32}}
 """  # noqa: S608 - our own text
-_COUNT = f"SELECT count() AS count FROM judged_grants {_FILTER}"  # noqa: S608 - our own text
+_COUNT = f"SELECT count() AS count FROM grants {_FILTER}"  # noqa: S608 - our own text
 
 
 def list_command(  # noqa: PLR0917 - one parameter per flag
@@ -73,6 +82,8 @@ def list_command(  # noqa: PLR0917 - one parameter per flag
     everything: Annotated[bool, typer.Option("--all", help="All grants, including removed ones.")] = False,
     subject: Annotated[str, typer.Option(help="Only grants whose holder contains this text.")] = "",
     resource: Annotated[str, typer.Option(help="Only grants whose resource contains this text.")] = "",
+    tenant: TenantOption = "",
+    source: SourceOption = "",
     limit: Annotated[int, typer.Option(help="Maximum number of rows.", min=1, max=100_000)] = 50,
 ) -> None:
     """List grants: who has access to what, until when, and whether it was removed. The next deadline comes first.
@@ -86,7 +97,7 @@ def list_command(  # noqa: PLR0917 - one parameter per flag
     if active + overdue + past_end + everything > 1:
         fail("give only one of --active, --overdue, --past-end and --all")
     which = "overdue" if overdue else "past end" if past_end else "all" if everything else "active"
-    filters = {"subject": subject, "resource": resource}
+    filters = {"subject": subject, "resource": resource, "tenant": tenant, "source": source}
     with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_store(settings) as ask:
         rows = ask(_QUERY, **filters, states=_STATES.get(which, []), limit=limit)
         others = ask(_COUNT, **filters, states=[PAST_END])[0]["count"] if overdue else 0
@@ -118,6 +129,8 @@ def _print(output: Output, rows: Sequence[Row], console: Console) -> None:
         Column(f"deadline ({output.zone_name})", lambda row: until(output, row, now)),
         Column("state", _state, style=lambda row: _COLOURS[row["state"]]),
     ]
+    if len({row["grant_id"] for row in rows}) < len(rows):  # some access keys share an id
+        columns.insert(1, Column("source", lambda row: printable(source_of(row))))
     if output.format is Format.wide or not console.is_terminal:
         console.size = max(console.width, width_of_table(rows, columns)), console.height
     if console.width >= width_of_table(rows, columns):
@@ -145,6 +158,13 @@ def _print_stacked(console: Console, output: Output, rows: Sequence[Row], now: d
         lines.append(f"deadline {until(output, row, now)}")
         console.print(Text.assemble(*head), soft_wrap=True)
         console.print(Text(indent("\n".join(lines), "  ")), soft_wrap=True)
+
+
+def source_of(row: Row) -> str:
+    """Return the source that issued a grant, and the tenant if it is not the default one."""
+    instance = f"/{row['source_instance']}" if row["source_instance"] else ""
+    tenant = f", tenant {row['tenant']}" if row["tenant"] != "default" else ""
+    return f"{row['source_system']}{instance}{tenant}"
 
 
 def access_of(row: Row) -> str:

@@ -35,7 +35,10 @@ def settle_finding(
     def text(name: str) -> str | None:
         return finding.get(name) or None
 
-    issuer = IssuingSource(finding["grant_source_system"], finding["grant_source_instance"])
+    def issuer(name: str) -> IssuingSource | None:
+        system = finding[f"{name}_system"]
+        return IssuingSource(system, finding[f"{name}_instance"]) if system else None
+
     resource = Resource(finding["resource_kind"], finding["resource_id"], text("resource_environment"))
     event = Event(
         event_type=f"finding.{status}",
@@ -48,9 +51,11 @@ def settle_finding(
         tenant=finding["tenant"],
         grant_id=text("grant_id"),
         grant_id_kind="native" if finding["grant_id"] else None,
-        grant_source=issuer if issuer.system and issuer.instance else None,
+        grant_source=issuer("grant_source"),
         request_id=text("request_id"),
+        request_source=issuer("request_source"),
         session_id=text("session_id"),
+        session_source=issuer("session_source"),
         resource=resource if resource.id else None,
         entitlement=text("entitlement"),
         outcome="success",

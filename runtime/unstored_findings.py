@@ -12,9 +12,11 @@ from ..ledger.entry import epoch_of
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.codec import DecodeError, decode
 from ..schemas.event import FINDINGS_TOPIC
+from ..schemas.finding_event import key_issuer
 from ..schemas.framing import FramingError
 from .store_access import Ask
 
+_IDENTITY = ("rule", "key", "deadline", "tenant", "issuer_system", "issuer_instance")
 _STORED = "SELECT origin, max(`offset`) AS last FROM entries WHERE startsWith(origin, {log:String}) GROUP BY origin"
 
 
@@ -42,7 +44,17 @@ def read_unstored_events(
             event = decode(record.value() or b"", catalog, record.timestamp()[1])
         except (DecodeError, FramingError):
             continue
-        about = event["finding"]
-        if about and all(about[name] == finding[name] for name in ("rule", "key", "deadline")):
+        if _identity_in(event) == tuple(finding[name] for name in _IDENTITY):
             found.append(event)
     return found
+
+
+def _identity_in(event: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Return what identifies the finding that an event is about, None without one."""
+    if (about := event["finding"]) is None:
+        return None
+    named = (
+        event[name] or {"system": "", "instance": ""} for name in ("grant_source", "request_source", "session_source")
+    )
+    issuer = key_issuer(about["rule"], *((one["system"], one["instance"]) for one in named))
+    return about["rule"], about["key"], about["deadline"], event["tenant"], *issuer

@@ -13,6 +13,8 @@ ENFORCER = "grantledger-enforcer"
 
 SourceName = tuple[str, str]
 """System and instance of a source. An issuing source without an instance means any installation of the tool."""
+NO_ISSUER: SourceName = ("", "")
+"""Stands where there is no id."""
 
 
 class AccessKey(NamedTuple):

@@ -1,4 +1,4 @@
-"""The one constructor of the events by which the pipeline's own processes open and end findings."""
+"""The one constructor of the events by which the pipeline's own processes open and end findings, and their scope."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
+from .access_key import NO_ISSUER, SourceName
 from .event import Actor, Event, Finding, Source, Subject
 from .finding_rules import FINDING_RULES, Severity
 
@@ -45,3 +46,19 @@ def finding_event(
         finding=Finding(rule, key, severity or FINDING_RULES[rule].severity, deadline, text),
         **defaults | fields,
     )
+
+
+def key_issuer(rule: str, grant: SourceName, request: SourceName, session: SourceName) -> SourceName:
+    """Return the source that issued the id in the key of a finding; two empty texts if the key is no such id.
+
+    Args:
+        grant: issuer of the grant that the event about the finding names; two empty texts if it names none.
+        request: issuer of its request.
+        session: issuer of its session.
+    """
+    about = FINDING_RULES[rule].about if rule in FINDING_RULES else ""
+    if about == "session":
+        return session
+    if about == "grant":
+        return grant if grant[0] else request
+    return NO_ISSUER

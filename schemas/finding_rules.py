@@ -33,6 +33,7 @@ class FindingRule:
     action: str
     look: str = "`grantledger findings show ID` has the evidence and the entries."
     persists: bool = False
+    about: Literal["", "grant", "session"] = ""
 
     @property
     def runbook(self) -> str:

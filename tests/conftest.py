@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 
 from grantledger.runtime.broker import LocalBroker
+from support.cases import Cases
 from support.pipeline import Pipeline
 from support.shared_broker import RunningBroker, shared_broker, shared_folder
 
@@ -49,12 +50,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def samples() -> Path:
     """The folder of real records, which are not ours to ship."""
+    return _existing(_samples_folder(), "real records")
+
+
+@pytest.fixture(scope="session")
+def cases() -> Cases:
+    """The cases that failed in the field, which are not ours to ship."""
+    return Cases(_existing(_samples_folder().parent / "cases", "cases"))
+
+
+def _samples_folder() -> Path:
     default = Path(__file__).resolve().parents[2] / "shared" / "samples"
-    folder = Path(os.environ.get("GRANTLEDGER_SAMPLES", default))
+    return Path(os.environ.get("GRANTLEDGER_SAMPLES", default))
+
+
+def _existing(folder: Path, content: str) -> Path:
+    """Return a folder. A test without it is skipped, except under CI, where it fails."""
     if not folder.is_dir():
         if os.environ.get("CI"):
-            pytest.fail(f"the folder of real records is missing: {folder}")
-        pytest.skip(f"the folder of real records is missing: {folder} (GRANTLEDGER_SAMPLES)")
+            pytest.fail(f"the folder of {content} is missing: {folder}")
+        pytest.skip(f"the folder of {content} is missing: {folder} (GRANTLEDGER_SAMPLES)")
     return folder
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from ...schemas.access_key import access_key, id_of, parse_access_key
 from ...schemas.codec import EventEncoder
 from ...schemas.event import FINDINGS_TOPIC, Actor, Event, IssuingSource, Resource, Source, Subject
-from ...schemas.finding_event import FindingEventType, finding_event
+from ...schemas.finding_event import FindingEventType, finding_event, key_issuer
 from ...schemas.rules import InvalidEventError
 from ...schemas.topics import COMMANDS_TOPIC, MAX_RECORD_BYTES
 from ..access import Access, to_datetime
@@ -121,11 +121,10 @@ def scoped_key(rule: str, key: str, tenant: str, *issuers: str) -> str:
 
     ``issuers``: system and instance of the sources that issued its grant, its request and its session.
     """
-    grant, request, session = zip(issuers[::2], issuers[1::2], strict=True)
-    entity = entity_of_finding(rule, key)
     if rule not in ABOUT_ACCESS:
         return key
-    return access_key(tenant, session if entity and entity[0] == "session" else grant if grant[0] else request, key)
+    grant, request, session = zip(issuers[::2], issuers[1::2], strict=True)
+    return access_key(tenant, key_issuer(rule, grant, request, session), key)
 
 
 def published_key(rule: str, key: str) -> str:

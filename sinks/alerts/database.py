@@ -33,7 +33,7 @@ CREATE TABLE events (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE findings (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
-    identity TEXT NOT NULL,      -- JSON: rule, key, deadline, tenant, grant source
+    identity TEXT NOT NULL,      -- JSON: rule, key, deadline, tenant, issuer
     rule_key TEXT NOT NULL,      -- JSON: rule, key, deadline
     opened TEXT NOT NULL,        -- the finding as it opened, JSON
     appended REAL NOT NULL,      -- seconds since 1970, as all times below

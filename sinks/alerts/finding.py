@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 from ...ledger.batch import micros_of
+from ...schemas.access_key import SourceName
+from ...schemas.finding_event import key_issuer
 from ...schemas.finding_rules import FINDING_RULES, SEVERITIES
 
 Change = Literal["opened", "acknowledged", "resolved", "closed"]
@@ -22,12 +24,12 @@ LABEL_LENGTH = 200
 EVIDENCE_LENGTH = 4000
 EVIDENCE_DEPTH = 20
 TYPES: dict[str, Change] = {f"finding.{change}": change for change in get_args(Change)}
-SCOPE = ("tenant", "grant_source_system", "grant_source_instance")
+_ISSUERS = ("grant_source", "request_source", "session_source")
+SCOPE = ("tenant", *(f"{issuer}_{part}" for issuer in _ISSUERS for part in ("system", "instance")))
 """Facts that distinguish findings with equal keys: an id belongs to its issuing source."""
 _FACTS: Mapping[str, tuple[str, ...]] = {
     "tenant": ("tenant",),
-    "grant_source_system": ("grant_source", "system"),
-    "grant_source_instance": ("grant_source", "instance"),
+    **{f"{issuer}_{part}": (issuer, part) for issuer in _ISSUERS for part in ("system", "instance")},
     "subject": ("subject", "id"),
     "subject_email": ("subject", "email"),
     "resource": ("resource", "id"),
@@ -58,9 +60,9 @@ class FindingEvent:
 
     @property
     def identity(self) -> str:
-        """Rule, key, deadline, tenant and grant source as one text: findings that agree in them are one finding."""
-        scope = [self.facts.get(name, "") for name in SCOPE]
-        return json.dumps([self.rule, self.key, self.deadline, *scope], ensure_ascii=False)
+        """Rule, key, deadline, tenant and issuer as one text: findings that agree in them are one finding."""
+        parts = [self.rule, self.key, self.deadline, self.facts.get("tenant", ""), *self.issuer]
+        return json.dumps(parts, ensure_ascii=False)
 
     @property
     def rule_key(self) -> str:
@@ -68,9 +70,10 @@ class FindingEvent:
         return json.dumps([self.rule, self.key, self.deadline], ensure_ascii=False)
 
     @property
-    def has_grant_source(self) -> bool:
-        """Whether the event names the source that issued the grant id."""
-        return bool(self.facts.get("grant_source_system"))
+    def issuer(self) -> SourceName:
+        """The source that issued the id in the key; two empty texts if the event does not name it."""
+        fact = self.facts.get
+        return key_issuer(self.rule, *((fact(f"{name}_system", ""), fact(f"{name}_instance", "")) for name in _ISSUERS))
 
     @property
     def replay_key(self) -> str:

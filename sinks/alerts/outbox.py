@@ -251,14 +251,14 @@ class Outbox:
     def _open_finding(self, finding: FindingEvent) -> Any:
         """Return the open finding that an event is about.
 
-        An end or an acknowledgement may name a grant source that the opening did not name yet, or not name it any more.
+        An end or an acknowledgement may name an issuer that the opening did not name yet, or not name it any more.
         """
         query = "SELECT number, opened FROM findings WHERE ended_at IS NULL AND "
         known = self._database.execute(f"{query} identity = ?", (finding.identity,)).fetchone()
         if known is not None or finding.change == "opened":
             return known
         same = self._database.execute(f"{query} rule_key = ?", (finding.rule_key,)).fetchall()
-        fits = [row for row in same if not finding.has_grant_source or not from_text(row["opened"]).has_grant_source]
+        fits = [row for row in same if not (finding.issuer[0] and from_text(row["opened"]).issuer[0])]
         return fits[0] if len(fits) == 1 else None
 
     def _settle_repeats(self, channel: str | None, identity: str) -> None:

@@ -1,4 +1,32 @@
 -- Views of single entries.
+--
+-- An access key identifies a grant, request or session: tenant/system/instance/id, where the source is the one that issued
+-- the id, and `/` and `%` in the first three are written as %2F and %25. The issuer is grant_source (request_source,
+-- session_source) where the event names one, otherwise the source of the event. One without an instance stands for all
+-- installations of the tool. Everything else takes the keys from the view `events`.
+CREATE VIEW accepted_versions
+(
+    tenant LowCardinality(String) COMMENT 'Tenant',
+    source_system LowCardinality(String) COMMENT 'The tool',
+    source_instance LowCardinality(String) COMMENT 'Installation of the tool',
+    event_id String COMMENT 'The event with several versions',
+    place Tuple(UInt32, UInt64) COMMENT 'Epoch and index in access.lifecycle of the version that a person accepted'
+)
+AS SELECT
+    tenant, source_system, source_instance, event_id,
+    min((toUInt32OrZero(splitByChar('/', origin)[-1]), `index`)) AS place
+FROM entries
+WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND splitByChar('/', origin)[-3] = 'access.lifecycle'
+    AND (concat(source_system, '/', source_instance), `index`) IN (
+        SELECT finding_key, toUInt64(assumeNotNull(finding_accept_index))
+        FROM entries
+        WHERE finding_accept_index IS NOT NULL AND decode_error = '' AND signature NOT IN ('missing', 'invalid')
+            AND event_type = 'finding.closed' AND finding_rule = 'event_conflict'
+            AND splitByChar('/', origin)[-3] = 'access.findings'
+    )
+GROUP BY tenant, source_system, source_instance, event_id
+COMMENT 'Events that a source sent in several versions, of which a person accepted one with findings close --accept';
+
 CREATE VIEW events
 (
     append_time DateTime64(3, 'UTC') COMMENT 'Append time of the broker',
@@ -6,6 +34,7 @@ CREATE VIEW events
     event_type LowCardinality(String) COMMENT 'request.*, grant.*, session.*, or the pipeline''s own',
     outcome LowCardinality(String) COMMENT 'success, failure, denied, pending, unknown',
     subject_id String COMMENT 'Holder of the access',
+    subject_kind LowCardinality(String) COMMENT 'human, service, agent, system, unknown',
     actor_id String COMMENT 'Principal that caused the event',
     actor_kind LowCardinality(String) COMMENT 'human, service, agent, system, unknown',
     actor_on_behalf_of String COMMENT 'The person, where the actor is an agent or impersonates somebody',
@@ -36,7 +65,19 @@ CREATE VIEW events
     native_type LowCardinality(String) COMMENT 'The tool''s own name for the event',
     native_id String COMMENT 'The tool''s own id of its record',
     tenant LowCardinality(String) COMMENT 'Tenant',
+    grant_key String COMMENT 'Access key of the grant: joins with the other views; empty without a grant',
+    request_key String COMMENT 'Access key of the request; empty without a request',
+    session_key String COMMENT 'Access key of the session; empty without a session',
+    grant_source_system LowCardinality(String) COMMENT 'Source that issued grant_id: the tool',
+    grant_source_instance LowCardinality(String) COMMENT 'Its installation; empty: any',
+    request_source_system LowCardinality(String) COMMENT 'Source that issued request_id: the tool',
+    request_source_instance LowCardinality(String) COMMENT 'Its installation; empty: any',
+    session_source_system LowCardinality(String) COMMENT 'Source that issued session_id: the tool',
+    session_source_instance LowCardinality(String) COMMENT 'Its installation; empty: any',
     signature LowCardinality(String) COMMENT 'valid; missing or invalid: not believed; unregistered: the source need not sign',
+    believed Bool COMMENT 'Counts for grants: signed where it must be, and not another version of an event than the accepted one',
+    recorded_at DateTime64(6, 'UTC') COMMENT 'Time that judges: append time if the broker set it, otherwise the time of sealing',
+    epoch UInt32 COMMENT 'Epoch of the log; order is by epoch and index',
     event_id String COMMENT 'uuid5 of the source record',
     raw String COMMENT 'The tool''s own record, unchanged',
     origin LowCardinality(String) COMMENT 'Log of the entry',
@@ -44,13 +85,41 @@ CREATE VIEW events
     sealed_at DateTime64(6, 'UTC') COMMENT 'When the sealer signed the batch'
 )
 AS SELECT
-    append_time, occurred_at, event_type, outcome, subject_id, actor_id, actor_kind, actor_on_behalf_of, resource_kind, resource_id,
-    resource_environment, entitlement, grant_id, request_id, session_id, approvals, starts_at, expires_at, expiry_source,
-    removal_evidence, reason, ticket, customer, error, client_ip, command, args, query, exit_code, finding_rule,
-    source_system, source_instance, native_type, native_id, tenant, signature, event_id, raw, origin, `index`, sealed_at
-FROM entries
-WHERE decode_error = '' AND event_type != 'query.executed'
-COMMENT 'Every decoded event except executed queries, with its place in the ledger';
+    append_time, occurred_at, event_type, outcome, subject_id, subject_kind, actor_id, actor_kind, actor_on_behalf_of,
+    resource_kind, resource_id, resource_environment, entitlement, grant_id, request_id, session_id, approvals, starts_at,
+    expires_at, expiry_source, removal_evidence, reason, ticket, customer, error, client_ip, command, args, query,
+    exit_code, finding_rule, source_system, source_instance, native_type, native_id, tenant, grant_key, request_key,
+    session_key, grant_system AS grant_source_system, grant_instance AS grant_source_instance,
+    request_system AS request_source_system, request_instance AS request_source_instance,
+    session_system AS session_source_system, session_instance AS session_source_instance, signature,
+    signature NOT IN ('missing', 'invalid') AND NOT arrayExists(
+        one -> one.4 = event_id AND one.1 = tenant AND one.2 = source_system AND one.3 = source_instance AND one.5 != (epoch, `index`),
+        (SELECT groupArray((tenant, source_system, source_instance, event_id, place)) FROM accepted_versions)
+    ) AS believed,
+    recorded_at, epoch, event_id, raw, origin, `index`, sealed_at
+FROM
+(
+    SELECT
+        *,
+        if(grant_source_system = '', source_system, grant_source_system) AS grant_system,
+        if(grant_source_system = '', source_instance, grant_source_instance) AS grant_instance,
+        if(request_source_system = '', source_system, request_source_system) AS request_system,
+        if(request_source_system = '', source_instance, request_source_instance) AS request_instance,
+        if(session_source_system = '', source_system, session_source_system) AS session_system,
+        if(session_source_system = '', source_instance, session_source_instance) AS session_instance,
+        replaceAll(replaceAll(tenant, '%', '%25'), '/', '%2F') AS first_part,
+        if(grant_id = '', '', concat(first_part, '/', replaceAll(replaceAll(grant_system, '%', '%25'), '/', '%2F'), '/',
+            replaceAll(replaceAll(grant_instance, '%', '%25'), '/', '%2F'), '/', grant_id)) AS grant_key,
+        if(request_id = '', '', concat(first_part, '/', replaceAll(replaceAll(request_system, '%', '%25'), '/', '%2F'), '/',
+            replaceAll(replaceAll(request_instance, '%', '%25'), '/', '%2F'), '/', request_id)) AS request_key,
+        if(session_id = '', '', concat(first_part, '/', replaceAll(replaceAll(session_system, '%', '%25'), '/', '%2F'), '/',
+            replaceAll(replaceAll(session_instance, '%', '%25'), '/', '%2F'), '/', session_id)) AS session_key,
+        if(bitTest(flags, 0), toDateTime64(append_time, 6, 'UTC'), sealed_at) AS recorded_at,
+        toUInt32OrZero(splitByChar('/', origin)[-1]) AS epoch
+    FROM entries
+    WHERE decode_error = '' AND event_type != 'query.executed'
+)
+COMMENT 'Every decoded event except executed queries, with its access keys and its place in the ledger';
 
 CREATE VIEW rejected_events
 (

@@ -3,6 +3,7 @@ the table nor records read twice change an answer."""
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections import defaultdict
@@ -22,7 +23,7 @@ from support.command import invoke
 from support.tamper import TamperedStore
 
 VIEWS = (
-    "grant_states", "judged_grants", "overdue_grants", "past_deadline_grants", "access_review", "removal_latency",
+    "grant_states", "grants", "overdue_grants", "past_deadline_grants", "access_review", "removal_latency",
     "findings",
 )  # fmt: skip
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "queries.md"
@@ -278,7 +279,7 @@ def test_past_deadline_grants_do_not_depend_on_the_policy(story: Story, views: A
 
 
 def test_every_grant_is_judged_once(story: Story, views: Answers) -> None:
-    judged, states = by_grant(views["judged_grants"]), by_grant(views["grant_states"])
+    judged, states = by_grant(views["grants"]), by_grant(views["grant_states"])
     assert set(judged) == {*states, "nowhere"}
     for name, row in states.items():
         assert {column: judged[name][column] for column in row} == row
@@ -416,6 +417,7 @@ def test_the_object_of_a_finding_is_in_columns(views: Answers) -> None:
     named = ("grant", "resource_", "subject", "session", "entitlement")
     assert {name: row[name] for name in row if name.startswith(named)} == {
         "grant_source_system": "teleport", "grant_source_instance": "root", "grant_id": "closed", "session_id": "s-1",
+        "grant_key": "default/teleport/root/closed", "session_source_system": "", "session_source_instance": "",
         "subject_id": "mallory", "resource_kind": "database", "resource_id": "ledger",
         "resource_environment": "production", "entitlement": "admin",
     }  # fmt: skip
@@ -424,7 +426,7 @@ def test_the_object_of_a_finding_is_in_columns(views: Answers) -> None:
 
 def test_a_session_setting_for_joins_changes_no_answer(views: Answers, data_dir: Path) -> None:
     with TamperedStore(data_dir / "clickhouse", DEPLOYMENT, b"", None) as store:
-        for view in ("judged_grants", "overdue_grants", "past_deadline_grants", "access_review"):
+        for view in ("grants", "overdue_grants", "past_deadline_grants", "access_review"):
             rows = store.rows(f"SELECT * FROM {view} SETTINGS join_use_nulls = 1")
             assert set(by_grant(rows)) == set(by_grant(views[view]))
 
@@ -542,7 +544,7 @@ def test_random_grants_are_judged_as_a_second_opinion_does(tmp_path: Path) -> No
 def test_every_column_of_the_new_views_is_explained() -> None:
     text = "".join(migration.text for migration in available() if migration.version >= 3)
     made = re.findall(r"CREATE (?:OR REPLACE )?VIEW (\w+)\n\((.*?)\n\)\nAS", text, re.DOTALL)
-    others = {"active_grants", "grant_timeline", "finding_rules", "reporters", "query_log"}
+    others = {"active_grants", "grant_timeline", "finding_rules", "finding_events", "reporters", "query_log"}
     assert {view for view, _ in made} == {*VIEWS, *others}
     for view, columns in made:
         for line in columns.strip().splitlines():
@@ -564,3 +566,102 @@ def test_every_query_of_the_page_returns_rows(data_dir: Path) -> None:
             done = invoke("query", sql, "--format", "TSV", "--data", str(data_dir))
             assert done.exit_code == 0, f"{sql}\n{done.stderr}"
             assert done.stdout.strip(), f"no rows:\n{sql}"
+
+
+TELEPORT = IssuingSource("teleport", "root")
+PLAIN = {"grant_id": "g-1", "subject": "unknown"}
+
+
+@pytest.fixture(scope="module")
+def shared_ids(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which two tenants, and two sources, use one id for a grant, a request and a session."""
+    story = Story()
+    for tenant in ("acme", "globex"):
+        who: dict[str, Any] = {"tenant": tenant, "subject": f"user@{tenant}", "request_id": "r-1"}
+        story.add(story.event("request.created", -130, f"r-1-{tenant}", **who), -130)
+        approval = Approval(f"boss@{tenant}", "approved")
+        story.add(story.event("request.approved", -129, f"a-{tenant}", approvals=(approval,), **who), -129)
+        story.give("g-1", -120, -60, **who)
+        about = who | {"grant_id": "g-1", "session_id": "s-1"}
+        story.add(story.event("session.started", -119, f"s-1-{tenant}", **about), -119)
+        for number in range(2 if tenant == "acme" else 3):
+            story.act("s-1", -118, f"{tenant} {number}", tenant=tenant)
+    story.remove("g-1", -70, tenant="globex", subject="user@globex")
+    story.remove("g-1", -69, tenant="acme", subject="user@acme", system="evil")
+    story.remove(
+        "g-1", -68, tenant="acme", system="evil", subject="user@acme", grant_source=IssuingSource("bot", "eu-1")
+    )
+    story.find("overdue", "g-1", -59, deadline=-60, tenant="acme", grant_id="g-1")
+    for instance in ("a", "b"):
+        session = {"session_id": "s-9", "session_source": IssuingSource("bastion", instance)}
+        story.find("used_without_grant", "s-9", -50, **session)
+    # At its resolution more is known of the session than at its opening.
+    late = {"session_id": "s-9", "session_source": IssuingSource("bastion", "b"), **PLAIN, "grant_source": TELEPORT}
+    story.find("used_without_grant", "s-9", -40, resolved=True, **late)
+    folder = tmp_path_factory.mktemp("shared-ids")
+    fill(folder, story.records)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shared_views(shared_ids: Path) -> Answers:
+    return rows_of_views(shared_ids / "clickhouse")
+
+
+def test_one_id_of_two_tenants_is_two_grants_in_every_view(shared_views: Answers) -> None:
+    """Cases 01 and 03."""
+    found = shared_views
+    for view in ("grant_states", "grants", "access_review"):
+        rows = {row["grant_key"]: row for row in found[view]}
+        assert set(rows) == {"acme/bot/eu-1/g-1", "globex/bot/eu-1/g-1"}, view
+        for tenant in ("acme", "globex"):
+            assert rows[f"{tenant}/bot/eu-1/g-1"]["subject_id"] == f"user@{tenant}", view
+        evidence = {row["tenant"]: row["removal_evidence"] for row in found[view]}
+        assert evidence == {"acme": "none", "globex": "confirmed"}, "another source removed a grant"
+    assert {row["tenant"]: row["state"] for row in found["grants"]} == {"acme": "overdue", "globex": "removed"}
+    assert [row["grant_key"] for row in found["overdue_grants"]] == ["acme/bot/eu-1/g-1"]
+    review = {row["tenant"]: row for row in found["access_review"]}
+    for tenant, commands in (("acme", 2), ("globex", 3)):
+        row = review[tenant]
+        assert (row["requested_by"], row["approvals"]) == ("robot", f"boss@{tenant} approved")
+        assert (row["sessions"], row["commands"]) == (1, commands)
+
+
+def test_the_story_of_a_grant_has_nothing_of_another_one_with_its_id(shared_ids: Path) -> None:
+    with TamperedStore(shared_ids / "clickhouse", DEPLOYMENT, b"", None) as store:
+        rows = store.rows("SELECT * FROM grant_timeline WHERE grant_id = 'g-1'")
+        active = store.rows("SELECT tenant, state FROM active_grants")
+    of_acme = [row for row in rows if row["grant_key"] == "acme/bot/eu-1/g-1"]
+    assert sorted(row["what"] for row in of_acme if row["event_type"] == "session.command") == ["acme 0", "acme 1"]
+    kinds = {"request.created", "request.approved", "grant.activated", "session.started", "finding.opened"}
+    assert {row["event_type"] for row in of_acme} == {*kinds, "session.command", "grant.revoked"}
+    assert active == [{"tenant": "acme", "state": "overdue"}], "active_grants contradicts `grantledger grants`"
+
+
+def test_findings_of_sessions_with_one_id_are_apart_and_end_apart(shared_views: Answers) -> None:
+    found = shared_views["findings"]
+    assert {row["issuer_instance"]: row["open"] for row in found if row["key"] == "s-9"} == {"a": True, "b": False}
+
+
+def test_shared_ids_are_listed_and_chosen_by_source_or_tenant(shared_ids: Path) -> None:
+    def run(*arguments: str) -> Any:
+        return invoke(*arguments, "--data", str(shared_ids))
+
+    with opened_elsewhere(shared_ids):
+        both = run("grants", "show", "g-1")
+        assert both.exit_code == 1 and "2 grants have the id 'g-1'; give --source or --tenant:" in both.stderr
+        assert "(bot/eu-1, tenant acme)" in both.stderr and "evil" not in both.stderr, "a false claim is a candidate"
+        one = run("grants", "show", "g-1", "--tenant", "globex", "-o", "json")
+        assert json.loads(one.stdout)["grant_key"] == "globex/bot/eu-1/g-1"
+        assert {event["subject_id"] for event in json.loads(one.stdout)["events"]} == {"user@globex"}
+        none = run("grants", "show", "g-1", "--source", "bot/eu-2")
+        assert none.exit_code == 1 and "no grant id begins" in none.stderr
+        assert "bot/eu-1, tenant acme" in run("grants", "list", "--all").stdout
+        shown = json.loads(run("grants", "list", "--all", "--tenant", "acme", "-o", "json").stdout)
+        assert [row["grant_key"] for row in shown] == ["acme/bot/eu-1/g-1"]
+        findings = json.loads(run("findings", "list", "--all", "--source", "bastion/a", "-o", "json").stdout)
+        assert [row["issuer_instance"] for row in findings] == ["a"]
+        every = json.loads(run("findings", "list", "--all", "-o", "json").stdout)
+        assert len({row["id"] for row in every}) == len(every) == 3
+        events = {row["id"]: json.loads(run("findings", "show", row["id"], "-o", "json").stdout) for row in every}
+        assert sorted(len(one["events"]) for one in events.values()) == [1, 1, 2]

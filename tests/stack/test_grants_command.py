@@ -437,7 +437,7 @@ def asked(data_dir: Path, sql: str) -> str:
 def test_an_older_store_is_reported_with_advice(story: Story, tmp_path: Path) -> None:
     folder = fill(tmp_path, story.records[:3])
     with connect(StoreAddress(folder)) as client:
-        client.command("DROP VIEW judged_grants")
+        client.command("DROP VIEW grants")
     for arguments in (("grants",), ("grants", "show", "g-late-1")):
         code, _, complaint = run(tmp_path, *arguments)
         assert code == 2 and "an earlier version" in complaint

@@ -17,7 +17,7 @@ CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
 NOW_MS = 1_790_000_000_000
 VIEWS = (
     "events", "rejected_events", "checkpoints", "grant_states", "active_grants", "grant_timeline", "access_review",
-    "removal_latency", "findings", "judged_grants", "overdue_grants", "past_deadline_grants", "query_log",
+    "removal_latency", "findings", "grants", "overdue_grants", "past_deadline_grants", "query_log",
 )  # fmt: skip
 
 

@@ -82,15 +82,17 @@ def test_a_finding_is_read_with_everything_that_an_alert_needs() -> None:
     assert found.position == Position("00", 1, ORIGIN, 2) and len(found.schemas) == 1
 
 
-def test_equal_grant_ids_of_two_tenants_or_two_sources_are_different_findings() -> None:
+def test_equal_ids_of_two_tenants_or_two_sources_are_different_findings() -> None:
     teleport, vault = IssuingSource("teleport", "root"), IssuingSource("vault", "root")
     found = read(
         event("opened", "g-1", tenant="a"),
         event("opened", "g-1", tenant="b"),
         event("opened", "g-1", tenant="a", grant_source=teleport),
         event("opened", "g-1", tenant="a", grant_source=vault),
+        event("opened", "g-1", tenant="a", rule="used_without_grant", session_source=teleport),
+        event("opened", "g-1", tenant="a", rule="used_without_grant", session_source=vault),
     ).findings
-    assert len({one.identity for one in found}) == len({tuple(labels_of(one).values()) for one in found}) == 4
+    assert len({one.identity for one in found}) == len({tuple(labels_of(one).values()) for one in found}) == 6
     assert labels_of(found[2]) == labels_of(found[0]) | {
         "grant_source_system": "teleport", "grant_source_instance": "root",
     }  # fmt: skip
@@ -176,7 +178,7 @@ def test_the_idempotency_key_depends_on_the_finding_and_the_channel() -> None:
     others = [
         replace(one, rule="x"), replace(one, key="x"), replace(one, deadline=""), replace(one, event_id="x"),
         replace(one, change="resolved"), scoped(one, tenant="x"), scoped(one, grant_source_system="x"),
-        scoped(one, grant_source_instance="x"),
+        scoped(one, grant_source_system="x", grant_source_instance="x"),
     ]  # fmt: skip
     ids = [message_id(one, "hook"), message_id(one, "oncall"), *(message_id(other, "hook") for other in others)]
     assert len(set(ids)) == len(ids)

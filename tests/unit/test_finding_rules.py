@@ -92,9 +92,9 @@ def test_the_view_of_rules_is_the_table() -> None:
     view = [text for one in available() for text in one.statements if re.match(r"CREATE .*VIEW finding_rules\n", text)][
         -1
     ]
-    rows = re.findall(r"^ +\('(\w+)', '(\w+)', (\w+), '((?:[^']|'')+)', '([^']+)'\),?$", view, re.MULTILINE)
+    rows = re.findall(r"^ +\('(\w+)', '(\w+)', '(\w*)', (\w+), '((?:[^']|'')+)', '([^']+)'\),?$", view, re.MULTILINE)
     expected = [
-        (one.name, one.severity, str(one.persists).lower(), one.summary.replace("'", "''"), one.runbook)
+        (one.name, one.severity, one.about, str(one.persists).lower(), one.summary.replace("'", "''"), one.runbook)
         for one in FINDING_RULES.values()
     ]
     assert rows == expected

@@ -49,10 +49,10 @@ class KnownFindings:
 
 EARLY_RULES = ("no_deadline", "removal_unconfirmed", "extended_beyond_policy")
 """Rules that open findings before a deadline has passed."""
-_GRANT_RULES = (*EARLY_RULES, "overdue", "no_approval")
-_SESSION_RULES = ("used_without_grant", "session_outlived_grant")
-ABOUT_ACCESS = (*_GRANT_RULES, *_SESSION_RULES, "self_approved", REVOKE)
+ABOUT_ACCESS = frozenset({REVOKE, *(rule.name for rule in FINDING_RULES.values() if rule.about)})
 """Rules whose findings have an access key."""
+_SOURCE_RULES = ("source_silent", "sequence_gap", "foreign_claim", "unsigned_source")
+"""Rules whose findings the history of a source resolves."""
 
 
 class Change(NamedTuple):
@@ -70,13 +70,10 @@ class Change(NamedTuple):
 
 def entity_of_finding(rule: str, key: str) -> Entity | None:
     """Return the entity that can resolve a finding; None if nothing resolves it, or another process does."""
-    if rule in _GRANT_RULES:
-        return "grant", key
-    if rule in _SESSION_RULES:
-        return "session", key
-    if rule in ("source_silent", "sequence_gap", "foreign_claim", "unsigned_source"):
+    if rule in _SOURCE_RULES:
         return "source", key.rpartition("#")[0] if rule == "sequence_gap" else key
-    return None
+    known = FINDING_RULES.get(rule)
+    return (known.about, key) if known is not None and known.about and not known.persists else None
 
 
 class Judge:

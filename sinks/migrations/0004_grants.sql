@@ -1,0 +1,333 @@
+-- Grants by access key (0002_events.sql). `grants` has one row per grant; every view of grants derives from it.
+--
+-- Only the issuer activates a grant. Enforcers, and the reporters that the watch policy names, may remove it too; they must
+-- repeat subject, resource and entitlement.
+--
+-- Only the log of access.lifecycle decides, in its order (epoch, index): other logs are not ordered with it. If a record was
+-- read twice, both entries have the same event_id, and the first one counts; of two ends the earlier one, of two kinds of
+-- evidence the weaker one, unless a person accepted one of them. The first activation names the holder and the resource.
+--
+-- Some tools do not write in order. An activation or extension that stands after a confirmed removal, but is older by the
+-- clock of their common source, grants nothing. A clock without fractions of a second, or with milliseconds only, cannot
+-- order two events within that unit. A record that the broker has is in the past, even if a fast clock disagrees.
+CREATE VIEW reporters
+(
+    system String COMMENT 'System of a source that may report about grants and requests of another one; patterns have % and _',
+    instance String COMMENT 'Its installation',
+    source String COMMENT 'System of that other source',
+    source_instance String COMMENT 'Its installation',
+    may Array(String) COMMENT 'What it may report: remove, extend, approve'
+)
+AS SELECT patterns[1] AS system, patterns[2] AS instance, patterns[3] AS source, patterns[4] AS source_instance, may
+FROM
+(
+    SELECT
+        arrayMap(
+            text -> replaceAll(replaceAll(replaceAll(replaceAll(text, '_', '\\_'), '%', '\\%'), '*', '%'), '?', '_'),
+            [JSONExtractString(one, 'system'), JSONExtractString(one, 'instance'), JSONExtractString(one, 'source'), JSONExtractString(one, 'source_instance')]
+        ) AS patterns,
+        JSONExtract(one, 'may', 'Array(String)') AS may,
+        arrayJoin(JSONExtractArrayRaw(raw, 'reporter')) AS one
+    FROM
+    (
+        SELECT argMax(raw, (epoch, `index`)) AS raw
+        FROM events
+        WHERE believed AND event_type = 'config.changed' AND resource_id = 'watch-policy'
+            AND source_system = 'grantledger-watch' AND splitByChar('/', origin)[-3] = 'access.findings'
+    )
+)
+COMMENT 'The reporters of the watch policy in force';
+
+CREATE VIEW grant_states
+(
+    grant_id String COMMENT 'The grant; filter on it',
+    grant_key String COMMENT 'Its access key: joins with the other views',
+    tenant String COMMENT 'Tenant',
+    subject_id String COMMENT 'Holder of the access',
+    subject_kind String COMMENT 'human, service, agent, system, unknown',
+    resource_kind String COMMENT 'database, host, role …',
+    resource_id String COMMENT 'Accessed resource',
+    resource_environment String COMMENT 'production, staging …, if known',
+    entitlement String COMMENT 'Role or permission',
+    request_id String COMMENT 'The request, if an activation or extension names it',
+    request_key String COMMENT 'Access key of that request: joins with events; empty without a request',
+    reason String COMMENT 'Reason in the latest activation or extension that gives one',
+    ticket String COMMENT 'Ticket or incident in the latest activation or extension that gives one',
+    source_system String COMMENT 'Source that issued the grant: the tool',
+    source_instance String COMMENT 'Its installation; empty: any',
+    activated_at DateTime64(6, 'UTC') COMMENT 'First activation, by the clock of the source',
+    given_at DateTime64(6, 'UTC') COMMENT 'Latest activation or extension in log order, by the clock of the source',
+    given_recorded_at DateTime64(6, 'UTC') COMMENT 'Append time of that activation or extension',
+    stretch_recorded_at DateTime64(6, 'UTC') COMMENT 'Append time of the first activation or extension since the last removal',
+    starts_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Start of the access, if later than its activation',
+    expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End in the latest activation or extension; null if the tool gives none',
+    expiry_source String COMMENT 'native, derived, policy, unknown',
+    deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'expires_at minus the lead of the source clock over the broker; null if there is no end',
+    removal_evidence String COMMENT 'Best evidence of a removal after the latest activation or extension: none, deadline, api_accepted, confirmed',
+    removed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source; null while open',
+    removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal',
+    late_seconds Nullable(Float64) COMMENT 'From the deadline to removal_recorded_at, 0 if in time; null while open or without a deadline',
+    origin String COMMENT 'Log of the first activation',
+    `index` UInt64 COMMENT 'Position in that log'
+)
+AS WITH arrayFirst(event -> event.request_id != '', arrayReverse(given)) AS asked
+SELECT
+    grant_id, grant_key, tenant, given[1].subject_id AS subject_id, given[1].subject_kind AS subject_kind,
+    given[1].resource_kind AS resource_kind, given[1].resource_id AS resource_id,
+    given[1].resource_environment AS resource_environment, given[1].entitlement AS entitlement,
+    asked.request_id AS request_id, asked.request_key AS request_key,
+    arrayFirst(text -> text != '', arrayReverse(given.reason)) AS reason,
+    arrayFirst(text -> text != '', arrayReverse(given.ticket)) AS ticket, issuer.1 AS source_system,
+    issuer.2 AS source_instance,
+    fromUnixTimestamp64Micro(given[1].occurred, 'UTC') AS activated_at,
+    fromUnixTimestamp64Micro(latest.occurred, 'UTC') AS given_at,
+    fromUnixTimestamp64Micro(latest.taken, 'UTC') AS given_recorded_at,
+    fromUnixTimestamp64Micro(stretch.taken, 'UTC') AS stretch_recorded_at,
+    latest.starts_at AS starts_at, fromUnixTimestamp64Micro(latest_end, 'UTC') AS expires_at, latest.expiry_source AS expiry_source,
+    fromUnixTimestamp64Micro(due, 'UTC') AS deadline,
+    ['none', 'deadline', 'api_accepted', 'confirmed'][1 + arrayMax(arrayPushBack(after.evidence, 0))] AS removal_evidence,
+    if(gone, fromUnixTimestamp64Micro(removal.occurred, 'UTC'), NULL) AS removed_at,
+    if(gone, fromUnixTimestamp64Micro(removal.taken, 'UTC'), NULL) AS removal_recorded_at,
+    if(gone AND due IS NOT NULL, round(greatest(0, removal.taken - assumeNotNull(due)) / 1e6, 3), NULL) AS late_seconds,
+    given[1].origin AS origin, given[1].place.2 AS `index`
+FROM
+(
+    SELECT
+        tenant, issuer, grant_id, grant_key, given,
+        arrayMap(event -> arrayFilter(
+            each -> each.place < event.place AND each.source_system = event.source_system AND each.source_instance = event.source_instance
+                AND event.occurred + multiIf(event.occurred % 1000000 = 0, 1000000, event.occurred % 1000 = 0, 1000, 1) <= least(each.occurred, each.taken),
+            removals), given) AS missed,
+        arrayFilter((event, own) -> NOT arrayExists(each -> each.evidence = 3, own), given, missed) AS live,
+        if(empty(live), given, live) AS turns,
+        turns[-1] AS latest,
+        arrayConcat(missed[indexOf(given.place, latest.place)], arrayFilter(each -> each.place > latest.place, removals)) AS after,
+        arrayFirst(event -> event.evidence = 3, after) AS removal,
+        has(after.evidence, 3) AS gone,
+        arrayLast(
+            (event, before) -> before.2 = 0
+                OR arrayExists(each -> each.evidence = 3 AND each.place > before.1 AND each.place < event.place, removals),
+            turns,
+            arrayZip(arrayPushFront(arrayPopBack(turns.place), (0, 0)), arrayMap(nth -> nth > 1, arrayEnumerate(turns)))
+        ) AS stretch,
+        -- The earliest end of all contents with this event id.
+        arrayMin(event -> if(event.source = latest.source AND event.id = latest.id, ifNull(toUnixTimestamp64Micro(event.expires_at), 9223372036854775807), 9223372036854775807), every_given) AS earliest,
+        nullIf(if(earliest = 9223372036854775807, -1, earliest), -1) AS latest_end,  -- clients read the number below a null too
+        if(latest_end IS NULL, NULL, greatest(0, assumeNotNull(latest_end) - greatest(0, latest.occurred - latest.taken))) AS due
+    FROM
+    (
+        SELECT
+            tenant, issuer, grant_id, grant_key,
+            arraySort(event -> event.place, groupArrayIf(CAST(
+                (place, event_id, (source_system, source_instance), own, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, origin, subject_id, subject_kind, resource_kind, resource_id, resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at, expires_at, expiry_source),
+                'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, origin String, subject_id String, subject_kind String, resource_kind String, resource_id String, resource_environment String, entitlement String, request_id String, request_key String, reason String, ticket String, source_system String, source_instance String, starts_at Nullable(DateTime64(6, \'UTC\')), expires_at Nullable(DateTime64(6, \'UTC\')), expiry_source String)'
+            ), event_type IN ('grant.activated', 'grant.extended'))) AS all_given,
+            arraySort(event -> (event.source, event.id, event.evidence, event.place), groupArrayIf(CAST(
+                (place, event_id, (source_system, source_instance), own, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, transform(removal_evidence, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0), source_system, source_instance),
+                'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, evidence UInt8, source_system String, source_instance String)'
+            ), event_type IN ('grant.revoked', 'grant.expired'))) AS all_removals,
+            arrayFirst(event -> event.own, all_given) AS first,
+            arrayFilter(event -> event.own OR (event.place > first.place AND event.access = first.access), all_given) AS every_given,
+            arrayFilter((event, nth) -> nth = 1, every_given, arrayEnumerateUniq(every_given.source, every_given.id)) AS given,
+            -- The weakest content of each event, unless another content of it is no removal.
+            arraySort(event -> event.place, arrayFilter(
+                (event, nth) -> nth = 1 AND (event.own OR (event.place > first.place AND event.access = first.access))
+                    AND NOT arrayExists(other -> other.id = event.id AND other.source = event.source, every_given),
+                all_removals, arrayEnumerateUniq(all_removals.source, all_removals.id)
+            )) AS removals
+        FROM
+        (
+            SELECT
+                *, (epoch, `index`) AS place, toUnixTimestamp64Micro(occurred_at) AS occurred,
+                toUnixTimestamp64Micro(recorded_at) AS taken,
+                CAST((grant_source_system, grant_source_instance), 'Tuple(String, String)') AS issuer,
+                source_system = issuer.1 AND issuer.2 IN ('', source_instance) AS own,
+                multiIf(event_type IN ('grant.revoked', 'grant.expired'), 'remove', event_type = 'grant.extended', 'extend', '') AS report,
+                (report = 'remove' AND source_system = 'grantledger-enforcer') OR arrayExists(
+                    one -> has(one.5, report) AND source_system LIKE one.1 AND source_instance LIKE one.2
+                        AND issuer.1 LIKE one.3 AND issuer.2 LIKE one.4,
+                    (SELECT groupArray((system, instance, source, source_instance, may)) FROM reporters)
+                ) AS reported
+            FROM events
+            WHERE believed AND grant_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
+                AND event_type IN ('grant.activated', 'grant.extended', 'grant.revoked', 'grant.expired')
+                AND (own OR reported)
+        )
+        GROUP BY tenant, issuer, grant_id, grant_key
+    )
+    WHERE arrayExists(event -> event.own, given)
+)
+COMMENT 'One row per grant: its access, its deadline, and its removal';
+
+CREATE VIEW grants
+(
+    grant_id String COMMENT 'The grant; filter on it',
+    grant_key String COMMENT 'Its access key: joins with the other views',
+    state String COMMENT 'overdue: the watch has an open finding. Otherwise from the log: removed; no deadline; active; covered: past its end while another grant of the same access is open; past its end: no confirmed removal and no open finding',
+    finding String COMMENT 'Overdue finding of the grant: open; resolved (or closed) since the latest activation or extension; none',
+    found_deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Deadline of the open finding; null if there is none',
+    found_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When the finding opened, after the grace; null if there is none',
+    running Bool COMMENT 'This grant or another one of the same tenant, subject, resource and entitlement is open and running',
+    tenant String COMMENT 'Tenant',
+    subject_id String COMMENT 'Holder of the access',
+    subject_kind String COMMENT 'human, service, agent, system, unknown',
+    resource_kind String COMMENT 'database, host, role …',
+    resource_id String COMMENT 'Accessed resource',
+    resource_environment String COMMENT 'production, staging …, if known',
+    entitlement String COMMENT 'Role or permission',
+    request_id String COMMENT 'The request, if an activation or extension names it',
+    request_key String COMMENT 'Access key of that request: joins with events; empty without a request',
+    reason String COMMENT 'Reason in the latest activation or extension that gives one',
+    ticket String COMMENT 'Ticket or incident in the latest activation or extension that gives one',
+    source_system String COMMENT 'Source that issued the grant: the tool',
+    source_instance String COMMENT 'Its installation; empty: any',
+    activated_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First activation, by the clock of the source; null if only a finding names the grant',
+    given_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Latest activation or extension in log order, by the clock of the source',
+    given_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that activation or extension',
+    stretch_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of the first activation or extension since the last removal',
+    starts_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Start of the access, if later than its activation',
+    expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End in the latest activation or extension; null if the tool gives none',
+    expiry_source String COMMENT 'native, derived, policy, unknown',
+    deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'expires_at minus the lead of the source clock over the broker; null if there is no end',
+    removal_evidence String COMMENT 'Best evidence of a removal after the latest activation or extension: none, deadline, api_accepted, confirmed',
+    removed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source; null while open',
+    removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal',
+    late_seconds Nullable(Float64) COMMENT 'From the deadline to removal_recorded_at, 0 if in time; null while open or without a deadline',
+    origin String COMMENT 'Log of the first activation',
+    `index` UInt64 COMMENT 'Position in that log'
+)
+AS SELECT
+    if(known, state_of.grant_id, overdue.key) AS grant_id,
+    if(known, state_of.grant_key, overdue.grant_key) AS grant_key,
+    multiIf(
+        finding = 'open', 'overdue', removed_at IS NOT NULL, 'removed', deadline IS NULL, 'no deadline',
+        deadline >= now64(6, 'UTC'), 'active', running, 'covered', 'past its end'
+    ) AS state,
+    multiIf(overdue.open_count > 0, 'open', ifNull(overdue.last_ended > state_of.given_recorded_at, false), 'resolved', 'none') AS finding,
+    overdue.found_deadline AS found_deadline, overdue.found_at AS found_at, state_of.running AS running,
+    if(known, state_of.tenant, overdue.tenant) AS tenant, if(known, state_of.subject_id, overdue.subject_id) AS subject_id,
+    subject_kind, if(known, state_of.resource_kind, overdue.resource_kind) AS resource_kind,
+    if(known, state_of.resource_id, overdue.resource_id) AS resource_id,
+    if(known, state_of.resource_environment, overdue.resource_environment) AS resource_environment,
+    if(known, state_of.entitlement, overdue.entitlement) AS entitlement, request_id, request_key, reason, ticket,
+    if(known, state_of.source_system, overdue.issuer_system) AS source_system,
+    if(known, state_of.source_instance, overdue.issuer_instance) AS source_instance,
+    if(known, state_of.activated_at, NULL) AS activated_at, if(known, state_of.given_at, NULL) AS given_at,
+    if(known, state_of.given_recorded_at, NULL) AS given_recorded_at,
+    if(known, state_of.stretch_recorded_at, NULL) AS stretch_recorded_at, starts_at, expires_at, expiry_source, deadline,
+    if(known, state_of.removal_evidence, 'none') AS removal_evidence, removed_at, removal_recorded_at, late_seconds, origin,
+    `index`
+FROM
+(
+    SELECT
+        *, true AS known,
+        -- Not a window function: it would sort every column of every grant.
+        (tenant, subject_id, resource_kind, resource_id, entitlement) IN (
+            SELECT tenant, subject_id, resource_kind, resource_id, entitlement
+            FROM grant_states
+            WHERE removed_at IS NULL AND ifNull(deadline >= now64(6, 'UTC'), true) AND ifNull(starts_at <= now64(6, 'UTC'), true)
+        ) AS running
+    FROM grant_states
+) AS state_of
+FULL OUTER JOIN
+(
+    SELECT
+        key, countIf(open) AS open_count, maxIf(ifNull(resolved_at, closed_at), NOT open) AS last_ended,
+        minIf(opened_at, open) AS found_at, minIf(findings.deadline, open) AS found_deadline,
+        tenant, issuer_system, issuer_instance, any(findings.grant_key) AS grant_key,
+        argMax(findings.subject_id, open) AS subject_id,
+        argMax(findings.resource_kind, open) AS resource_kind, argMax(findings.resource_id, open) AS resource_id,
+        argMax(findings.resource_environment, open) AS resource_environment,
+        argMax(findings.entitlement, open) AS entitlement
+    FROM findings
+    WHERE rule = 'overdue'
+    GROUP BY key, tenant, issuer_system, issuer_instance
+) AS overdue ON overdue.key = state_of.grant_id AND overdue.tenant = state_of.tenant
+    AND overdue.issuer_system = state_of.source_system AND overdue.issuer_instance = state_of.source_instance
+WHERE known OR overdue.open_count > 0
+SETTINGS join_use_nulls = 0
+COMMENT 'One row per grant: its access, state, deadline and removal, and the finding of the watch';
+
+CREATE VIEW overdue_grants
+(
+    grant_id String COMMENT 'The grant',
+    subject_id String COMMENT 'Holder of the access',
+    resource_kind String COMMENT 'database, host, role …',
+    resource_id String COMMENT 'Accessed resource',
+    resource_environment String COMMENT 'production, staging …, if known',
+    entitlement String COMMENT 'Role or permission',
+    deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Deadline, from the tool or from the policy',
+    found_at DateTime64(6, 'UTC') COMMENT 'When the finding opened, after the grace',
+    late_seconds Nullable(Float64) COMMENT 'From the deadline to now',
+    removal_evidence String COMMENT 'Best evidence of a removal so far: none, deadline, api_accepted; confirmed if the watch has not judged it yet',
+    source_system String COMMENT 'The tool',
+    source_instance String COMMENT 'Installation of the tool',
+    tenant String COMMENT 'Tenant',
+    grant_key String COMMENT 'Access key of the grant: joins with the other views',
+    origin String COMMENT 'Log of the first activation',
+    `index` UInt64 COMMENT 'Position in that log'
+)
+AS SELECT
+    grant_id, subject_id, resource_kind, resource_id, resource_environment, entitlement, found_deadline AS deadline,
+    assumeNotNull(grants.found_at) AS found_at,
+    round(dateDiff('microsecond', found_deadline, now64(6, 'UTC')) / 1e6, 3) AS late_seconds, removal_evidence,
+    source_system, source_instance, tenant, grant_key, origin, `index`
+FROM grants
+WHERE finding = 'open'
+COMMENT 'Access that should have ended under the policy: the watch has an open finding';
+
+CREATE VIEW past_deadline_grants
+(
+    grant_id String COMMENT 'The grant',
+    subject_id String COMMENT 'Holder of the access',
+    resource_kind String COMMENT 'database, host, role …',
+    resource_id String COMMENT 'Accessed resource',
+    resource_environment String COMMENT 'production, staging …, if known',
+    entitlement String COMMENT 'Role or permission',
+    deadline DateTime64(6, 'UTC') COMMENT 'Deadline from the tool',
+    past_seconds Float64 COMMENT 'From the deadline to now',
+    finding String COMMENT 'Finding of the watch: open; resolved: ended under the policy; none: within the grace, ended under the policy, or not judged yet',
+    removal_evidence String COMMENT 'Best evidence of a removal so far: none, deadline, api_accepted',
+    source_system String COMMENT 'The tool',
+    source_instance String COMMENT 'Installation of the tool',
+    tenant String COMMENT 'Tenant',
+    grant_key String COMMENT 'Access key of the grant: joins with the other views',
+    origin String COMMENT 'Log of the first activation',
+    `index` UInt64 COMMENT 'Position in that log'
+)
+AS SELECT
+    grant_id, subject_id, resource_kind, resource_id, resource_environment, entitlement, assumeNotNull(due) AS deadline,
+    round(dateDiff('microsecond', due, now64(6, 'UTC')) / 1e6, 3) AS past_seconds, finding, removal_evidence,
+    source_system, source_instance, tenant, grant_key, origin, `index`
+FROM (SELECT *, deadline AS due FROM grants WHERE removed_at IS NULL AND deadline < now64(6, 'UTC') AND NOT running)
+COMMENT 'Access past its deadline without a confirmed removal and not covered by another open grant, regardless of policy';
+
+CREATE VIEW active_grants
+(
+    grant_id String COMMENT 'The grant',
+    subject_id String COMMENT 'Holder of the access',
+    resource_kind String COMMENT 'database, host, role …',
+    resource_id String COMMENT 'Accessed resource',
+    resource_environment String COMMENT 'production, staging …, if known',
+    entitlement String COMMENT 'Role or permission',
+    state String COMMENT 'active, no deadline, covered, past its end or overdue',
+    activated_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First activation, by the clock of the source; null if only a finding names the grant',
+    expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End of the access; null if the tool gives none',
+    expiry_source String COMMENT 'native, derived, policy, unknown',
+    past_deadline Bool COMMENT 'The deadline has passed',
+    removal_evidence String COMMENT 'Best evidence of a removal so far: none, deadline, api_accepted',
+    reason String COMMENT 'Reason for the access',
+    ticket String COMMENT 'Ticket or incident',
+    request_id String COMMENT 'The request, if known',
+    source_system String COMMENT 'Source that issued the grant: the tool',
+    source_instance String COMMENT 'Its installation; empty: any',
+    tenant String COMMENT 'Tenant',
+    grant_key String COMMENT 'Access key of the grant: joins with the other views'
+)
+AS SELECT
+    grant_id, subject_id, resource_kind, resource_id, resource_environment, entitlement, state, activated_at, expires_at,
+    expiry_source, ifNull(deadline < now64(6, 'UTC'), found_deadline IS NOT NULL) AS past_deadline, removal_evidence, reason,
+    ticket, request_id, source_system, source_instance, tenant, grant_key
+FROM grants
+WHERE state != 'removed'
+COMMENT 'Grants without a confirmed removal, as `grantledger grants` lists them';

@@ -1,0 +1,197 @@
+-- What happened under each grant, and how fast access is removed.
+CREATE VIEW grant_timeline
+(
+    grant_id String COMMENT 'The grant; filter on it',
+    grant_key String COMMENT 'Its access key: of grants with the same id, each has its own',
+    append_time DateTime64(3, 'UTC') COMMENT 'Append time of the broker',
+    occurred_at DateTime64(6, 'UTC') COMMENT 'Time of the event, by the clock of the source',
+    event_type LowCardinality(String) COMMENT 'Type of the event',
+    outcome LowCardinality(String) COMMENT 'success, failure, denied, pending, unknown',
+    actor_id String COMMENT 'Principal that caused the event',
+    subject_id String COMMENT 'Holder of the access',
+    resource_id String COMMENT 'Accessed resource',
+    entitlement String COMMENT 'Role or permission',
+    expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End of the access',
+    removal_evidence LowCardinality(String) COMMENT 'How certain the removal is',
+    what String COMMENT 'Command, statement or reason',
+    request_id String COMMENT 'The request',
+    session_id String COMMENT 'The session',
+    origin LowCardinality(String) COMMENT 'Log of the entry',
+    `index` UInt64 COMMENT 'Position in that log'
+)
+AS SELECT
+    grant_id, grant_key, append_time, occurred_at, event_type, outcome, actor_id, subject_id, resource_id, entitlement,
+    expires_at, removal_evidence,
+    multiIf(command != '', trim(concat(command, ' ', arrayStringConcat(args, ' '))), query != '', query, reason) AS what,
+    request_id, session_id, origin, `index`
+FROM events
+WHERE believed AND grant_id != ''
+UNION ALL
+SELECT
+    link.grant_id AS grant_id, link.grant_key AS grant_key, append_time, occurred_at, event_type, outcome, actor_id,
+    subject_id, resource_id, entitlement, expires_at, removal_evidence,
+    multiIf(command != '', trim(concat(command, ' ', arrayStringConcat(args, ' '))), query != '', query, reason) AS what,
+    request_id, session_id, origin, `index`
+FROM
+(
+    SELECT *, arrayJoin(arrayFilter(key -> key.2 != '', [('request', request_key), ('session', session_key)])) AS linked
+    FROM events
+    WHERE believed AND grant_id = '' AND (request_id != '' OR session_id != '')
+) AS event
+INNER JOIN
+(
+    SELECT DISTINCT grant_id, grant_key, arrayJoin([('request', request_key), ('session', session_key)]) AS linked
+    FROM events
+    WHERE believed AND grant_id != ''
+) AS link USING linked
+WHERE linked.2 != ''
+COMMENT 'All events of a grant, of its request and of its sessions';
+
+CREATE VIEW access_review
+(
+    grant_id String COMMENT 'The grant',
+    state String COMMENT 'As in grants',
+    subject_id String COMMENT 'Holder of the access',
+    resource_kind String COMMENT 'database, host, role …',
+    resource_id String COMMENT 'Accessed resource',
+    resource_environment String COMMENT 'production, staging …, if known',
+    entitlement String COMMENT 'Role or permission',
+    request_id String COMMENT 'The request',
+    requested_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Time of the request, by the clock of the source; null if no request is on record',
+    requested_by String COMMENT 'Requester',
+    reason String COMMENT 'Reason',
+    ticket String COMMENT 'Ticket or incident',
+    approvals String COMMENT 'Reviewer, decision and time of every decision, separated by semicolons',
+    activated_at DateTime64(6, 'UTC') COMMENT 'First activation, by the clock of the source',
+    deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Deadline; null if the tool gives no end',
+    removed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source; null while open',
+    removal_evidence String COMMENT 'Best evidence of a removal: none, deadline, api_accepted, confirmed',
+    removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal',
+    late_seconds Nullable(Float64) COMMENT 'From the deadline to removal_recorded_at, 0 if in time; null while open or without a deadline',
+    sessions UInt64 COMMENT 'Sessions under the grant',
+    commands UInt64 COMMENT 'Commands and statements in them',
+    source_system String COMMENT 'Source that issued the grant: the tool',
+    source_instance String COMMENT 'Its installation; empty: any',
+    tenant String COMMENT 'Tenant',
+    grant_key String COMMENT 'Access key of the grant: joins with the other views',
+    origin String COMMENT 'Log of the first activation',
+    `index` UInt64 COMMENT 'Position in that log'
+)
+AS WITH
+    requests AS
+    (
+        SELECT
+            request_key,
+            minIf(toNullable(occurred_at), own AND event_type = 'request.created') AS requested_at,
+            argMinIf(if(actor_id = '', subject_id, actor_id), (recorded_at, `index`), own AND event_type = 'request.created') AS requested_by,
+            groupUniqArrayArray(arrayMap(
+                each -> (each.at, each.reviewer, each.decision, each.forced),
+                if(empty(approvals) AND event_type IN ('request.approved', 'request.denied'),
+                    [CAST((actor_id, '', substring(event_type, 9), occurred_at, '', false), 'Tuple(reviewer String, group String, decision String, at Nullable(DateTime64(6, \'UTC\')), reason String, forced Bool)')],
+                    approvals)
+            )) AS decisions
+        FROM (SELECT *, source_system = request_source_system AND request_source_instance IN ('', source_instance) AS own FROM events)
+        WHERE believed AND request_id != '' AND startsWith(event_type, 'request.')
+            AND (own OR arrayExists(
+                one -> has(one.5, 'approve') AND source_system LIKE one.1 AND source_instance LIKE one.2
+                    AND request_source_system LIKE one.3 AND request_source_instance LIKE one.4,
+                (SELECT groupArray((system, instance, source, source_instance, may)) FROM reporters)))
+        GROUP BY request_key
+    ),
+    carried AS
+    (
+        SELECT grant_key, groupUniqArrayArray(arrayMap(each -> (each.at, each.reviewer, each.decision, each.forced), approvals)) AS decisions
+        FROM events
+        WHERE believed AND grant_id != '' AND event_type IN ('grant.activated', 'grant.extended') AND notEmpty(approvals)
+            AND source_system = grant_source_system AND grant_source_instance IN ('', source_instance)
+        GROUP BY grant_key
+    ),
+    used AS
+    (
+        SELECT grant_key, session_key
+        FROM events
+        WHERE believed AND grant_id != '' AND session_id != '' AND startsWith(event_type, 'session.')
+        UNION DISTINCT
+        SELECT asked.grant_key AS grant_key, loose.session_key AS session_key
+        FROM
+        (
+            SELECT DISTINCT request_key, session_key
+            FROM events
+            WHERE believed AND grant_id = '' AND request_id != '' AND session_id != '' AND startsWith(event_type, 'session.')
+        ) AS loose
+        INNER JOIN
+        (
+            SELECT DISTINCT grant_key, request_key
+            FROM events
+            WHERE believed AND request_id != '' AND event_type IN ('grant.activated', 'grant.extended')
+        ) AS asked ON loose.request_key = asked.request_key
+    ),
+    did AS
+    (
+        SELECT grant_key, uniqExact(id) AS commands
+        FROM
+        (
+            SELECT grant_key, sipHash128(event_id) AS id
+            FROM events
+            WHERE believed AND grant_id != '' AND event_type IN ('session.command', 'session.query')
+            UNION ALL
+            SELECT used.grant_key AS grant_key, loose.id AS id
+            FROM
+            (
+                SELECT DISTINCT session_key, sipHash128(event_id) AS id
+                FROM events
+                WHERE believed AND grant_id = '' AND event_type IN ('session.command', 'session.query')
+            ) AS loose
+            INNER JOIN used ON used.session_key = loose.session_key
+        )
+        GROUP BY grant_key
+    ),
+    had AS (SELECT grant_key, uniqExact(session_key) AS sessions FROM used GROUP BY grant_key)
+SELECT
+    state.grant_id AS grant_id, state.state AS state, subject_id, resource_kind, resource_id, resource_environment, entitlement,
+    state.request_id AS request_id, requests.requested_at AS requested_at, requests.requested_by AS requested_by, reason,
+    ticket,
+    arrayStringConcat(arrayMap(
+        each -> concat(each.2, ' ', each.3, if(each.4, ' (forced)', ''), ifNull(concat(' ', formatDateTime(each.1, '%Y-%m-%d %H:%i:%S'), ' UTC'), '')),
+        arraySort(each -> (ifNull(toUnixTimestamp64Micro(each.1), 9223372036854775807), each.2, each.3), arrayFilter(
+            each -> NOT (each.3 = 'pending' AND arrayExists(other -> other.2 = each.2 AND other.3 != 'pending', every))
+                AND NOT (each.1 IS NULL AND arrayExists(other -> other.2 = each.2 AND other.3 = each.3 AND other.1 IS NOT NULL, every)),
+            arrayDistinct(arrayConcat(requests.decisions, carried.decisions) AS every)
+        ))
+    ), '; ') AS approvals,
+    assumeNotNull(state.activated_at) AS activated_at, deadline, removed_at, removal_evidence, removal_recorded_at, late_seconds, had.sessions AS sessions,
+    did.commands AS commands, source_system, source_instance, tenant, state.grant_key AS grant_key, origin, `index`
+FROM (SELECT * FROM grants WHERE activated_at IS NOT NULL) AS state
+LEFT JOIN requests ON requests.request_key = state.request_key
+LEFT JOIN carried ON carried.grant_key = state.grant_key
+LEFT JOIN had ON had.grant_key = state.grant_key
+LEFT JOIN did ON did.grant_key = state.grant_key
+SETTINGS join_use_nulls = 0
+COMMENT 'Access review: one row per grant with its request, approvals, end and activity';
+
+CREATE VIEW removal_latency
+(
+    source_system String COMMENT 'The tool',
+    confirmed UInt64 COMMENT 'Grants with a deadline and a confirmed removal: the base of the quantiles',
+    late UInt64 COMMENT 'Of these, the ones removed after their deadline',
+    p50_seconds Nullable(Float64) COMMENT 'Median of the seconds from the deadline to the append time of the removal; negative: before the deadline',
+    p95_seconds Nullable(Float64) COMMENT '95th percentile',
+    p99_seconds Nullable(Float64) COMMENT '99th percentile',
+    confirmed_without_deadline UInt64 COMMENT 'Grants with a confirmed removal and no deadline',
+    accepted_only UInt64 COMMENT 'Grants whose removal the tool accepted and nothing confirmed'
+)
+AS SELECT
+    source_system, countIf(seconds IS NOT NULL) AS confirmed, countIf(seconds > 0) AS late,
+    if(confirmed = 0, NULL, quantileExactInclusive(0.5)(seconds)) AS p50_seconds,
+    if(confirmed = 0, NULL, quantileExactInclusive(0.95)(seconds)) AS p95_seconds,
+    if(confirmed = 0, NULL, quantileExactInclusive(0.99)(seconds)) AS p99_seconds,
+    countIf(removed_at IS NOT NULL AND deadline IS NULL) AS confirmed_without_deadline,
+    countIf(removal_evidence = 'api_accepted') AS accepted_only
+FROM
+(
+    SELECT *, dateDiff('microsecond', deadline, removal_recorded_at) / 1e6 AS seconds
+    FROM grants
+    WHERE activated_at IS NOT NULL
+)
+GROUP BY source_system
+COMMENT 'Time from the deadline to the confirmed removal, by tool';

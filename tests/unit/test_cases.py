@@ -1,0 +1,93 @@
+"""The cases that failed in the field, played through the real codec to the watch: the files say who did what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from grantledger.ledger import batch as batches
+from grantledger.ledger.entry import NO_HEADERS, Genesis
+from grantledger.processors.access import SECOND
+from grantledger.processors.policy import AccessLimits, AccessRule, WatchPolicy
+from grantledger.processors.watch.core.judge import Judge
+from grantledger.processors.watch.core.rules import REVOKE
+from grantledger.producers.adapters import make_adapter
+from grantledger.producers.importer import Importer
+from grantledger.producers.input_files import InputFile
+from grantledger.schemas.catalog import SchemaCatalog, event_schema
+from grantledger.schemas.codec import EventEncoder
+from grantledger.schemas.event import Event
+from support.cases import Cases
+from support.decoded import facts_of
+from support.watch_world import SIGNER
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+POLICY = WatchPolicy(
+    default=AccessLimits(grace_seconds=8, approval_wait_seconds=8),
+    rule=(AccessRule(tenant="approve1", approvals=1),),
+)
+"""What the cases need of the policy in their folder."""
+
+
+def judge(events: Iterable[Event], policy: WatchPolicy = POLICY) -> Judge:
+    """Return a watch that read the events, appended at the times at which they occurred."""
+    records = batches.Records()
+    for number, event in enumerate(events):
+        records.flags.append(1)
+        records.offsets.append(number)
+        records.append_times.append(int(event.occurred_at.timestamp() * 1000))
+        records.keys.append(event.key.encode())
+        records.values.append(EventEncoder().encode(event))
+        records.headers.append(NO_HEADERS)
+    head = batches.Head.at_genesis(Genesis("test/access.lifecycle/0/0", bytes(16), 0))
+    batch, _ = batches.seal(head, records, len(records.offsets), NOW, SIGNER)
+    watch = Judge(policy)
+    for fact in facts_of(batch, SchemaCatalog((event_schema(),))):
+        watch.add(fact)
+    return watch
+
+
+def opened(watch: Judge, seconds: float) -> set[tuple[str, str]]:
+    """Return rule and access key of the findings that open within seconds, commands left out."""
+    until = int((NOW + timedelta(seconds=seconds)).timestamp() * SECOND)
+    found = {(one.finding.rule, one.finding.key) for one in watch.judge(until) if one.kind == "opened"}
+    return {one for one in found if one[0] != REVOKE}
+
+
+def test_01_a_revocation_in_one_tenant_does_not_touch_the_grant_of_another(cases: Cases) -> None:
+    watch = judge(cases.emitted("01", NOW))
+    grants = watch.state.grants
+    assert {key: one.person for key, one in grants.items()} == {
+        "acme/emit/host/g-17": ("alice@example.com",), "globex/emit/host/g-17": ("bob@example.com",),
+    }  # fmt: skip
+    assert opened(watch, 100) == {("overdue", "acme/emit/host/g-17")}
+
+
+def test_03_an_approval_in_another_tenant_approves_nothing(cases: Cases) -> None:
+    assert opened(judge(cases.emitted("03", NOW)), 100) == {("no_approval", "approve1/emit/host/rg-1")}
+
+
+def test_04_the_end_of_a_session_on_another_bastion_ends_nothing(cases: Cases) -> None:
+    watch = judge(cases.emitted("04", NOW))
+    assert opened(watch, 100) == {("session_outlived_grant", "default/bastion/a/s-1")}
+
+
+def test_10_one_role_assumed_is_one_event_by_file_and_by_bus(cases: Cases) -> None:
+    events: list[Event] = []
+    for name in ("10_one_assumerole_s3", "10_one_assumerole_eventbridge"):
+        importer = Importer(make_adapter("cloudtrail"), events.append)
+        with InputFile(str(cases.path(name))) as file:
+            importer.run(file)
+        assert (importer.report.mapped, importer.report.failed) == (1, 0)
+    first, second = events
+    assert first.event_id == second.event_id and first.raw != second.raw
+    watch = judge(events)
+    assert list(watch.state.grants) == ["default/cloudtrail//ASIAEXAMPLEDUPL0A001"]
+    assert not any(rule == "event_conflict" for rule, _ in opened(watch, 9e8))
+
+
+@pytest.mark.parametrize("name", ["01", "03", "04"])
+def test_no_case_is_a_foreign_claim(cases: Cases, name: str) -> None:
+    assert "foreign_claim" not in {rule for rule, _ in opened(judge(cases.emitted(name, NOW)), 100)}
