@@ -22,6 +22,7 @@ from typing import Final
 import structlog
 
 from ..base.errors import DependencyError
+from ..base.sqlite import transaction
 from .metrics import SPOOL_BYTES, SPOOL_STATEMENTS
 from .person_statement import KILLED, Completion, PersonStatement, SpooledStatement
 
@@ -137,7 +138,7 @@ class QuerySpool:
     def remove(self, acknowledged: Sequence[SpooledStatement]) -> None:
         """Remove statements that Kafka has acknowledged. Raises SpoolError."""
         with self._changed, self._open() as database:
-            with _transaction(database):
+            with transaction(database):
                 database.executemany("DELETE FROM statements WHERE number = ?", [(one.number,) for one in acknowledged])
             self._recount(database)
 
@@ -181,7 +182,7 @@ class QuerySpool:
         try:
             for pragma in _PRAGMAS:
                 database.execute(f"PRAGMA {pragma}")
-            with _transaction(database):
+            with transaction(database):
                 self._prepare(database)
             self._id = database.execute("SELECT id FROM spool").fetchone()[0]
             self._recount(database)
@@ -207,7 +208,7 @@ class QuerySpool:
     def _write_completions(self, database: sqlite3.Connection) -> None:
         if not self._completions:
             return
-        with _transaction(database):
+        with transaction(database):
             values = [(*astuple(completion), number) for number, completion in self._completions.items()]
             database.executemany(_COMPLETE, values)
         self._completed += len(self._completions)
@@ -241,15 +242,3 @@ class QuerySpool:
         if self._database is not None:
             self._database.close()
             self._database = None
-
-
-@contextmanager
-def _transaction(database: sqlite3.Connection) -> Iterator[None]:
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        if database.in_transaction:
-            database.execute("ROLLBACK")
-        raise

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import structlog
 
+from ...base.sqlite import transaction
 from ...webhooks.answer import Answer, Delivery
 from . import metrics
 from .channel import Envelope, Exchange, Route
-from .database import connect, transaction
+from .database import connect
 from .schedule import FOREVER, ChannelState, DeliveryRules, Message, Plan, channel_after, message_after, plan
 
 log = structlog.get_logger("grantledger.alert")

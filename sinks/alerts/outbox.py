@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ...base.sqlite import transaction
 from ...schemas.catalog import SchemaCatalog, WriterSchema
 from ...schemas.framing import Prefix
 from .channel import Route
-from .database import connect, transaction
+from .database import connect
 from .finding import SCOPE, FindingEvent, from_text, message_id
 from .schedule import State
 

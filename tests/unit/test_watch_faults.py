@@ -10,7 +10,7 @@ import pytest
 
 from grantledger.ledger import decoded_entries
 from grantledger.processors.access import SECOND
-from grantledger.processors.watch.core.judge import Judge
+from grantledger.processors.watch.core.judge import Change, Judge
 from grantledger.processors.watch.findings import FindingEvents
 from grantledger.schemas.event import Actor, Approval, Resource, Source, Subject
 from grantledger.schemas.topics import COMMANDS_TOPIC
@@ -36,15 +36,16 @@ def varint(number: int) -> bytes:
     return bytes([*written, left])
 
 
-def test_a_fault_in_one_judgement_keeps_no_other_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    judged = Judge._grant_candidates
+@pytest.mark.parametrize(("where", "method"), [(Judge, "_grant_candidates"), (FindingEvents, "of_change")])
+def test_a_fault_about_one_grant_keeps_no_other_back(where: type, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = getattr(where, method)
 
-    def faulty(self: Judge, one: Any) -> Any:
-        if one.grant_id == "bad":
+    def faulty(self: object, about: Any, *more: object) -> Any:
+        if key("bad") in (about.finding.key if isinstance(about, Change) else about.key):
             raise KeyError("bug")
-        return judged(self, one)
+        return right(self, about, *more)
 
-    monkeypatch.setattr(Judge, "_grant_candidates", faulty)
+    monkeypatch.setattr(where, method, faulty)
     world = World()
     world.hears(given_until(100, "bad"), given_until(100, "good"))
     world.at(200)
@@ -152,23 +153,6 @@ def test_a_report_that_is_too_large_is_one_fault_and_the_others_are_written(lett
     assert where.startswith(f"grant {key(letter)}") and len(where) < 1000
     assert error == "InvalidEventError: event"
     assert [event.grant_id for topic, event in world.paper.said if topic == COMMANDS_TOPIC] == ["g"]
-
-
-def test_a_fault_in_one_report_keeps_no_other_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    reported = FindingEvents.of_change
-
-    def faulty(self: FindingEvents, change: Any, state: Any, remark: Any) -> Any:
-        if change.finding.key == key("bad"):
-            raise KeyError("bug")
-        return reported(self, change, state, remark)
-
-    monkeypatch.setattr(FindingEvents, "of_change", faulty)
-    world = World()
-    world.hears(given_until(100, "bad"), given_until(100, "good"))
-    world.at(200)
-    world.at(201)
-    found = {(event.finding.rule, event.finding.key) for _, event in world.paper.said if event.finding}
-    assert found == {("overdue", "good"), ("watch_fault", f"grant {key('bad')}")}
 
 
 @pytest.mark.parametrize(
