@@ -1,45 +1,48 @@
-"""``grantledger breaker``: the enforcer's circuit breaker."""
+"""``grantledger breaker``: the enforcer's circuit breakers, one per source of grants and route."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from ..enforcers.journal import close_breaker, read_history
+from ..enforcers.command_rules import Circuit
+from ..enforcers.events import Recorder
+from ..enforcers.findings_reader import FindingsReader
+from ..enforcers.journal import kafka_errors
 from ..ledger.source_keys import OPERATOR
 from ..runtime.event_schemas import schema_catalog
+from ..runtime.operator_events import publish
 from ..runtime.process import configure_logs
 from ..runtime.sealed_logs import sealed_logs
 from ..runtime.settings import Settings
-from .output import Output
+from .output import Output, echo
 from .person import PersonOption, person, required
 
 
 def show(settings: Settings, output: Output) -> None:
-    """Show whether the breaker is open. It opens, and stops the enforcer, when too much would be revoked at once.
+    """Show the open breakers. One opens when too many grants of a source would be revoked by a route at once.
 
     Exit codes: 0 shown; 1 Kafka does not answer; 2 a setting is wrong.
     """
-    configure_logs(settings)
-    history = read_history(sealed_logs(settings, OPERATOR), schema_catalog(settings))
-    opened = history.breaker_opened
+    breakers = sorted(_open_breakers(settings).items())
+    limit, seconds = settings.enforce_max_per_window, settings.enforce_window_seconds
     record = {
-        "state": "closed" if opened is None else "open",
-        "opened_at": opened,
-        "max_per_window": settings.enforce_max_per_window,
-        "window_seconds": settings.enforce_window_seconds,
+        "state": "open" if breakers else "closed",
+        "open": [{"source": _source(one), "route": one.target, "opened_at": at} for one, at in breakers],
+        "max_per_window": limit,
+        "window_seconds": seconds,
     }
 
     def text(_console: object) -> None:
-        since = f" since {output.moment(opened)} {output.zone_name}" if opened else ""
-        typer.echo(
-            f"the breaker is {record['state']}{since}; it opens at more than {settings.enforce_max_per_window} "
-            f"revocations in {settings.enforce_window_seconds:g} s"
+        for circuit, at in breakers:
+            echo(f"open for {_about(circuit)} since {output.moment(at)} {output.zone_name}")
+        state = (
+            "check the revocations, then run: grantledger breaker close --reason …" if breakers else "all are closed"
         )
-        if opened:
-            typer.echo("check the revocations, then run: grantledger breaker close --reason …")
+        echo(f"{state}\na breaker opens at more than {limit} revocations in {seconds:g} s")
 
     output.record(record, text, identity="state")
 
@@ -47,19 +50,37 @@ def show(settings: Settings, output: Output) -> None:
 def close(
     settings: Settings,
     reason: Annotated[str, typer.Option(help="Why the revocations may continue, for the record.")],
+    source: Annotated[str, typer.Option(help="Only for grants of this source: system/instance.")] = "",
+    route: Annotated[str, typer.Option(help="Only for the routes to this target of the policy.")] = "",
     name: PersonOption = "",
 ) -> None:
-    """Close the breaker, so that the enforcer continues. The decision is sealed, with your name and reason.
+    """Close all open breakers, or some, so that the enforcer continues. This is sealed, with your name and reason.
 
-    Exit codes: 0 closed, or it was not open; 1 Kafka does not answer; 2 a setting or an option is wrong.
+    Exit codes: 0 closed, or not open; 1 Kafka does not answer; 2 a setting or an option is wrong.
     """
-    reason = required(reason, "--reason")
+    reason, who = required(reason, "--reason"), person(name)
+    recorder, closed = Recorder(settings.require_deployment()), 0
+    for circuit in sorted(_open_breakers(settings)):
+        if source in ("", _source(circuit)) and route in ("", circuit.target):
+            publish(settings, recorder.breaker_closed(datetime.now(UTC), circuit, who, reason))
+            echo(f"closed for {_about(circuit)}")
+            closed += 1
+    if not closed:
+        echo("no such breaker is open")
+
+
+def _open_breakers(settings: Settings) -> dict[Circuit, datetime]:
     configure_logs(settings)
-    was_open = close_breaker(
-        sealed_logs(settings, OPERATOR),
-        catalog=schema_catalog(settings),
-        now=lambda: datetime.now(UTC),
-        person=person(name),
-        reason=reason,
-    )
-    typer.echo("the breaker is closed" if was_open else "the breaker was not open")
+    with (
+        kafka_errors("the breakers cannot be read"),
+        closing(FindingsReader(sealed_logs(settings, OPERATOR), schema_catalog(settings))) as findings,
+    ):
+        return findings.history.open_since
+
+
+def _source(circuit: Circuit) -> str:
+    return f"{circuit.system}/{circuit.instance}"
+
+
+def _about(circuit: Circuit) -> str:
+    return f"grants of {_source(circuit)} by the route to {circuit.target}"

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from contextlib import closing
+from datetime import datetime
+from typing import Protocol
 
 import structlog
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, Message
@@ -26,13 +28,16 @@ from ..schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from ..schemas.framing import FramingError
 from ..schemas.topics import COMMANDS_TOPIC
 from . import metrics
-from .command_rules import Admission, admit
-from .contract import InvalidCommandError, Key, Plugin, RevokeCommand
-from .events import INVALID_RULE, LOST_RULE, Recorder, command_of
-from .journal import TransactionalEventWriter, enforce_group, kafka_errors, read_history
+from .command_matcher import MOST_WAITING, CommandMatcher
+from .command_rules import Admission
+from .contract import InvalidCommandError, Plugin, RevokeCommand
+from .dry_run import DryRun
+from .events import COMMANDER, Recorder, command_of
+from .findings_reader import FindingsReader
+from .journal import TransactionalEventWriter, enforce_group, kafka_errors
 from .lifecycle_reader import LifecycleReader
 from .policy import EnforcementPolicy
-from .revoker import EnforcingStoppedError, Limits, Revoker, stopped
+from .revoker import Limits, Revoker
 
 log = structlog.get_logger("grantledger.enforce")
 
@@ -40,12 +45,26 @@ LONGEST_WAIT = 0.2
 """Seconds of a poll, and so the longest delay of a stop."""
 LAST_LOOK = 10.0
 """Seconds to wait for the end of the topic before exiting. It appears half a second after the last record."""
-COMMANDER = "grantledger-watch"
-"""The source of commands."""
+SHORT_WAIT = 0.05
+"""Seconds of a poll while commands wait until their requests are sealed."""
+MANY = 99
+"""Most commands per poll, besides the first."""
+NOT_REQUESTED = "the sealed log of access.findings has no such revoke.requested: the command is forged"
 LARGEST_COMMAND = 64 << 10
 """Bytes. The events about a command repeat it, and must fit into a record too."""
-LATEST_MS = 7_258_118_400_000
-"""The year 2200. A later time was set by a sender and cannot be represented."""
+
+
+class CommandHandler(Protocol):
+    """Carries out commands, or only reports them."""
+
+    def expect(self, offset: int) -> None:
+        """Commit no position beyond a record until it is taken or refused."""
+
+    def refuse(self, reason: str, source: str, offset: int) -> None:
+        """Skip an invalid command that was sent in the name of a source."""
+
+    def take(self, command: RevokeCommand, offset: int, requested: datetime) -> Admission:
+        """Accept a command that the watch requested at some time."""
 
 
 class Enforcer:
@@ -66,9 +85,8 @@ class Enforcer:
         self._cluster, self._deployment = logs.cluster, logs.deployment
         self._limits, self._carry_out, self._now = limits, carry_out, now
         self._catalog = catalog
-        self._recorder = Recorder(logs.deployment)
         self._sources = SourceKeysReader(logs)
-        self._lifecycle = LifecycleReader(logs, self._sources, catalog, now)
+        self._lifecycle = LifecycleReader(logs, self._sources, catalog, policy, now)
         self._stopping = False
 
     def stop(self) -> None:
@@ -79,7 +97,6 @@ class Enforcer:
         """Carry out commands until stopped, or log them in a dry run.
 
         Raises:
-            EnforcingStoppedError: the breaker is open, or opens.
             SealedLogStoppedError: the sealed log of findings or of lifecycle events is discontinuous.
             KafkaUnavailableError: the brokers do not answer, or another enforcer has taken over.
         """
@@ -100,93 +117,81 @@ class Enforcer:
     def _run(self, consumer: Consumer) -> None:
         # First, because it fences other enforcers: the history that is read next is complete.
         writer = TransactionalEventWriter(self._logs, lambda: self._stopping)
-        history = read_history(self._logs, self._catalog)
-        metrics.BREAKER_OPEN.set(history.breaker_opened is not None)
-        if history.breaker_opened is not None:
-            raise EnforcingStoppedError(stopped(f"since {history.breaker_opened:%Y-%m-%d %H:%M:%S} UTC"))
-        start, committed = self._seek(consumer)
-        writer.consumer = consumer
-        revoker = Revoker(
-            writer,
-            recorder=self._recorder,
-            policy=self._policy,
-            plugins=self._plugins,
-            running=self._lifecycle.running,
-            limits=self._limits,
-            history=history,
-            position=start,
-            now=self._now,
-        )
-        if 0 <= committed < start:
-            why = f"{start - committed} offsets of {COMMANDS_TOPIC} below {start} expired before they were read"
-            log.error("commands_lost", before=start, offsets=start - committed)
-            writer.write([self._recorder.offset_finding(LOST_RULE, start, self._now(), why)], start)
-        log.info("enforcing", position=start, ended=len(history.ended), begun=len(history.attempts))
-        at_end = False
-        while not self._stopping:
-            messages, end = _poll(consumer, revoker.wait(LONGEST_WAIT))
-            for message in messages:
-                self._take(revoker, message)
-            if end is not None:
-                revoker.reached(end)
-            at_end = end is not None or (at_end and not messages)
-            revoker.step()
-            revoker.settle()
-        if not at_end:
-            _commit_end(consumer, revoker)
-
-    def _take(self, revoker: Revoker, message: Message) -> None:
-        offset = message.offset() or 0
-        try:
-            command, appended = self._command(message)
-        except InvalidCommandError as error:
-            log.error("command_invalid", offset=offset, reason=str(error))
-            # The time of the record, so that the event is the same when it is read again.
-            at = datetime.fromtimestamp(min(max(message.timestamp()[1], 0), LATEST_MS) / 1000, UTC)
-            revoker.refuse(self._recorder.offset_finding(INVALID_RULE, offset, at, str(error)), offset)
-        else:
-            revoker.take(command, offset, appended)
+        with closing(FindingsReader(self._logs, self._catalog)) as findings:
+            start, committed = self._seek(consumer)
+            writer.consumer = consumer
+            history = findings.history
+            revoker = Revoker(
+                writer,
+                recorder=Recorder(self._deployment),
+                policy=self._policy,
+                plugins=self._plugins,
+                grants=self._lifecycle,
+                limits=self._limits,
+                history=history,
+                position=start,
+                now=self._now,
+            )
+            if 0 <= committed < start:
+                log.error("commands_lost", before=start, offsets=start - committed)
+                lost = f"{start - committed} offsets of {COMMANDS_TOPIC} below {start}"
+                revoker.report_lost(f"{lost} expired before they were read")
+            log.info(
+                "enforcing", position=start, ended=len(history.ended), begun=len(history.attempts),
+                breakers_open=[str(circuit) for circuit in history.open_since],
+            )  # fmt: skip
+            matcher, at_end = CommandMatcher(findings), False
+            while not self._stopping:
+                read, end = self._read(consumer, matcher, revoker, revoker.wait(LONGEST_WAIT))
+                if end is not None:
+                    revoker.reached(end)
+                at_end = end is not None or (at_end and not read)
+                if history.open_since:
+                    findings.update()  # a person may close a breaker
+                revoker.step()
+                revoker.settle()
+            if not at_end and not matcher:
+                _commit_end(consumer, revoker)
 
     def _dry_run(self, consumer: Consumer) -> None:
         """Read from the position of the group and commit nothing, so that carrying out later starts there too."""
-        history, known = read_history(self._logs, self._catalog), set[Key]()
-        metrics.BREAKER_OPEN.set(history.breaker_opened is not None)
-        start, _committed = self._seek(consumer)
-        log.info(
-            "dry_run", position=start, breaker_open=history.breaker_opened is not None,
-            hint="nothing is carried out without --carry-out",
-        )  # fmt: skip
-        while not self._stopping:
-            for message in _poll(consumer, LONGEST_WAIT)[0]:
-                try:
-                    command, appended = self._command(message)
-                except InvalidCommandError as error:
-                    metrics.COMMANDS.labels("invalid").inc()
-                    log.error("command_invalid", offset=message.offset(), reason=str(error))
-                    continue
-                age = self._now() - appended
-                admission = admit(history, known, command.key, age=age, max_age=self._limits.max_age)
-                metrics.COMMANDS.labels(admission).inc()
-                if admission is Admission.work:
-                    known.add(command.key)
-                    self._report(command, appended)
-                else:
-                    log.info("command", grant=command.key.grant_id, admission=admission, offset=message.offset())
+        with closing(FindingsReader(self._logs, self._catalog)) as findings:
+            history = findings.history
+            metrics.BREAKER_OPEN.set(len(history.open_since))
+            start, _committed = self._seek(consumer)
+            log.info(
+                "dry_run", position=start, breaker_open=bool(history.open_since),
+                hint="nothing is carried out without --carry-out",
+            )  # fmt: skip
+            grants, limits = self._lifecycle, self._limits
+            handler = DryRun(self._policy, grants=grants, limits=limits, history=history, now=self._now)
+            matcher = CommandMatcher(findings)
+            while not self._stopping:
+                self._read(consumer, matcher, handler, LONGEST_WAIT)
 
-    def _report(self, command: RevokeCommand, appended: datetime) -> None:
-        target = self._policy.route(command)
-        if target is None:
-            log.warning("would_fail", grant=command.key.grant_id, reason="no route of the policy matches")
-            return
-        running = self._lifecycle.running()
-        covering = running.covering(
-            command, appended, self._now(), lambda one: self._policy.shared(command, target, one)
-        )
-        if covering is not None:
-            log.warning("would_postpone", grant=command.key.grant_id, target=target, covered_by=covering.grant_id)
-            return
-        metrics.WOULD_REVOKE.labels(target).inc()
-        log.warning("would_revoke", grant=command.key.grant_id, target=target, plugin=self._plugins[target].kind)
+    def _read(
+        self, consumer: Consumer, matcher: CommandMatcher, handler: CommandHandler, seconds: float
+    ) -> tuple[bool, int | None]:
+        """Hand over the commands whose requests are sealed. Return whether any record was read, and the end if reached.
+
+        Commands that nobody requested, and other invalid records, are refused.
+        """
+        messages, end = list[Message](), None
+        if len(matcher) < MOST_WAITING:
+            messages, end = _poll(consumer, min(seconds, SHORT_WAIT) if matcher else seconds)
+        for message in messages:
+            offset = message.offset() or 0
+            handler.expect(offset)
+            try:
+                matcher.add(self._command(message), offset, message.value() or b"")
+            except InvalidCommandError as error:
+                handler.refuse(str(error), error.source, offset)
+        for command, offset, requested in matcher.matched():
+            if requested is None:
+                handler.refuse(NOT_REQUESTED, f"{COMMANDER}/{self._deployment}", offset)
+            else:
+                handler.take(command, offset, requested)
+        return bool(messages), end
 
     def _seek(self, consumer: Consumer) -> tuple[int, int]:
         """Start reading at the committed offset, else at the first command. Return both offsets.
@@ -204,7 +209,7 @@ class Enforcer:
         consumer.assign([self._cluster.partition(COMMANDS_TOPIC, 0, start)])
         return start, committed
 
-    def _command(self, message: Message) -> tuple[RevokeCommand, datetime]:
+    def _command(self, message: Message) -> RevokeCommand:
         kind, time_ms = message.timestamp()
         if kind != TIMESTAMP_LOG_APPEND_TIME:
             raise InvalidCommandError(
@@ -215,15 +220,20 @@ class Enforcer:
             raise InvalidCommandError(f"has {len(value)} bytes, more than {LARGEST_COMMAND}")
         try:
             datum = decode(value, self._catalog, time_ms)
+            source = f"{datum['source']['system']}/{datum['source']['instance']}"
         except (DecodeError, FramingError) as error:
             raise InvalidCommandError(f"{error.code}: {error}") from error
+        except (KeyError, TypeError) as error:  # a foreign schema
+            raise InvalidCommandError(f"is not an access event: {type(error).__name__} {error}") from error
         record = signed_record(COMMANDS_TOPIC, message)
         if not self._sources.until(time_ms).is_believed(record, datum, by=COMMANDER):
-            raise InvalidCommandError(f"is not signed by {COMMANDER}")
+            raise InvalidCommandError(f"is not signed by {COMMANDER}", source)
         try:
-            return command_of(datum), datetime.fromtimestamp(time_ms / 1000, UTC)
-        except (KeyError, TypeError, AttributeError) as error:  # a foreign schema
-            raise InvalidCommandError(f"is not an access event: {type(error).__name__} {error}") from error
+            return command_of(datum)
+        except InvalidCommandError as error:
+            raise InvalidCommandError(str(error), source) from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InvalidCommandError(f"is not an access event: {type(error).__name__} {error}", source) from error
 
 
 def _commit_end(consumer: Consumer, revoker: Revoker) -> None:
@@ -242,7 +252,7 @@ def _commit_end(consumer: Consumer, revoker: Revoker) -> None:
 def _poll(consumer: Consumer, seconds: float) -> tuple[list[Message], int | None]:
     """Return new records within so many seconds, and the end of the topic if they reach it."""
     found, end = [], None
-    for message in consumer.consume(100, seconds) if seconds == 0 else consumer.consume(1, seconds):
+    for message in consumer.consume(1, seconds) + consumer.consume(MANY, 0.0):
         error = message.error()
         if error is None:
             found.append(message)

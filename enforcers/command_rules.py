@@ -8,13 +8,34 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from ..base.retry import backoff
-from .contract import Attempt, AttemptStatus, Key, Observation, Presence, as_text
+from ..schemas.access_key import join_parts, split_parts
+from .contract import Attempt, AttemptStatus, Key, Observation, Presence, RevokeCommand, as_text
 
-LONG_AGO = datetime.min.replace(tzinfo=UTC)
+MOST_INVALID_SOURCES = 10
+"""Sources of invalid commands that are reported separately in one hour: a forged command may name any source."""
+OTHERS = "others"
+
+
+class Circuit(NamedTuple):
+    """What the breaker counts separately: the source that issued the grants, and the target of their route."""
+
+    system: str
+    instance: str
+    target: str
+
+    def __str__(self) -> str:
+        """Return ``system/instance/target``. Different circuits give different texts."""
+        return join_parts(*self)
+
+    @classmethod
+    def parse(cls, text: str) -> Circuit:
+        """Return the circuit of a text. Raises ValueError or TypeError for another text."""
+        return cls(*split_parts(text))
 
 
 class FinalStatus(StrEnum):
@@ -42,27 +63,40 @@ class History:
     attempts: dict[Key, int] = field(default_factory=dict)
     """Attempts started per command, including those that a crash interrupted."""
     ended: dict[Key, FinalStatus] = field(default_factory=dict)
-    begun: dict[Key, datetime] = field(default_factory=dict)
-    """When the first attempt of a command started; ``LONG_AGO`` once a person has closed the breaker after it."""
-    breaker_opened: datetime | None = None
-    """When the breaker opened, None while it is closed."""
+    begun: dict[Circuit, list[datetime]] = field(default_factory=dict)
+    """When commands started since a person last closed the breaker of their circuit."""
+    open_since: dict[Circuit, datetime] = field(default_factory=dict)
+    """The open breakers, and when each opened."""
+    breaker_events: set[str] = field(default_factory=set)
+    """Ids of the events that opened or closed a breaker. A copy of one changes nothing."""
+    invalid: dict[datetime, set[str]] = field(default_factory=dict)
+    """Sources whose invalid commands were reported, by hour."""
 
-    def add_attempt(self, key: Key, number: int, at: datetime) -> None:
+    def add_attempt(self, circuit: Circuit, key: Key, number: int, at: datetime) -> None:
         """Add an attempt that started."""
+        if key not in self.attempts:
+            self.begun.setdefault(circuit, []).append(at)
         self.attempts[key] = max(number, self.attempts.get(key, 0))
-        self.begun[key] = min(at, self.begun.get(key, at))
 
     def add_end(self, key: Key, status: FinalStatus) -> None:
         """Add the end of a command. The first one counts."""
         self.ended.setdefault(key, status)
 
-    def open_breaker(self, at: datetime) -> None:
-        """Open the breaker."""
-        self.breaker_opened = at
+    def close_breaker(self, circuit: Circuit) -> None:
+        """Close a breaker. Commands started before, by log order and not by clock, no longer count."""
+        self.open_since.pop(circuit, None)
+        self.begun.pop(circuit, None)
 
-    def close_breaker(self) -> None:
-        """Close the breaker. Commands started before it, by log order and not by clock, no longer count."""
-        self.breaker_opened, self.begun = None, dict.fromkeys(self.begun, LONG_AGO)
+    def add_invalid(self, source: str, at: datetime) -> str | None:
+        """Add an invalid command in the name of a source; return the name to report it by, None if it was reported."""
+        hour = at.replace(minute=0, second=0, microsecond=0)
+        known = self.invalid.setdefault(hour, set())
+        if source not in known and len(known) >= MOST_INVALID_SOURCES:
+            source = OTHERS
+        if source in known:
+            return None
+        known.add(source)
+        return source
 
 
 def admit(history: History, working: Iterable[Key], key: Key, *, age: timedelta, max_age: timedelta) -> Admission:
@@ -113,23 +147,44 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """Stops the enforcer before it starts more than ``limit`` commands within ``window``.
+    """Stops a circuit before it starts more than ``limit`` commands within ``window``.
 
     An upstream fault, such as a wrong clock or rule, could revoke every access at once. Commands count, not attempts,
-    so that one unreachable target does not open the breaker.
+    so that one unreachable target does not open the breaker. A source that reports many grants stops only its own.
     """
 
     limit: int
     window: timedelta
 
-    def allows(self, history: History, key: Key, now: datetime) -> bool:
+    def allows(self, history: History, circuit: Circuit, key: Key, now: datetime) -> bool:
         """Whether a command may start or continue."""
-        if history.breaker_opened is not None:
+        if circuit in history.open_since:
             return False
         if key in history.attempts:
             return True
         since = now - self.window
-        return sum(1 for at in history.begun.values() if at > since) < self.limit
+        return sum(1 for at in history.begun.get(circuit, ()) if at > since) < self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """The activation of a command's grant in the sealed log, with the access of the command.
+
+    ``received``: when the first record with that access arrived. ``signed``: whether a registered source signed it.
+    """
+
+    received: datetime
+    signed: bool
+
+
+def refusal(command: RevokeCommand, activation: Activation | None, history_after: timedelta) -> str | None:
+    """Return why a command must not be carried out although the watch requested it; None if it may."""
+    if activation is None:
+        return "the sealed log has no activation of this grant, by its own source, with the access of the command"
+    late = activation.received - command.key.deadline
+    if late > history_after:
+        return f"the grant is historical: it was first reported {late} after its deadline"
+    return None
 
 
 @dataclass(slots=True)
@@ -137,11 +192,18 @@ class Offsets:
     """The offset of the commands that may be committed: all commands below it have ended."""
 
     position: int
-    open: dict[int, Key] = field(default_factory=dict)
+    open: dict[int, Key | None] = field(default_factory=dict)
+    """Without a key: it is not decided yet whether the record is a command."""
+
+    def wait(self, offset: int) -> None:
+        """Keep a record open until it is added."""
+        self.position = max(self.position, offset + 1)
+        self.open[offset] = None
 
     def add(self, offset: int, key: Key | None) -> None:
         """Add a record that was read. With a key, it stays open until that command ends."""
-        self.position = offset + 1
+        self.position = max(self.position, offset + 1)
+        self.open.pop(offset, None)
         if key is not None:
             self.open[offset] = key
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Protocol
@@ -12,7 +12,14 @@ from ..schemas.event import Resource, Subject
 
 
 class InvalidCommandError(ValueError):
-    """A record in ``access.commands`` is not a valid revoke command. The message gives the reason."""
+    """A record in ``access.commands`` is not a valid revoke command. The message gives the reason.
+
+    ``source``: in whose name it was sent, if it can be decoded.
+    """
+
+    def __init__(self, reason: str, source: str = "unknown") -> None:
+        super().__init__(reason)
+        self.source = source
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -60,12 +67,8 @@ class RevokeCommand:
             "rule": self.rule,
             "tenant": self.key.tenant,
             "grant_source": {"system": system, "instance": instance} if system else None,
-            "subject": {"id": self.subject.id, "kind": self.subject.kind, "email": self.subject.email},
-            "resource": {
-                "kind": self.resource.kind,
-                "id": self.resource.id,
-                "environment": self.resource.environment,
-            },
+            "subject": asdict(self.subject),
+            "resource": asdict(self.resource),
             "entitlement": self.entitlement,
             "request_id": self.request_id,
             "requested_at": as_text(self.requested_at),

@@ -17,12 +17,14 @@ from ..schemas.codec import EventEncoder
 from ..schemas.event import Actor, Event, Finding, IssuingSource, Resource, Source, Subject, make_event_id
 from ..schemas.finding_event import FindingEventType, finding_event
 from ..schemas.rules import InvalidEventError
-from .command_rules import Breaker, FinalStatus, History
+from .command_rules import Breaker, Circuit, FinalStatus, History
 from .contract import InvalidCommandError, Key, RevokeCommand, as_text
 
 SYSTEM = ENFORCER
 """``source.system`` of all events of the enforcer."""
 COMMAND_TYPE = "revoke.requested"
+COMMANDER = "grantledger-watch"
+"""The source of commands."""
 OPERATOR = "grantledger-operator"
 """``source.system`` of what people do by command."""
 BREAKER_RULE = "enforcer_breaker"
@@ -54,8 +56,8 @@ def command_of(datum: Mapping[str, Any]) -> RevokeCommand:
         command_id=make_event_id(Source(SYSTEM, "", _identity(key), "command"), COMMAND_TYPE),
         rule=finding["rule"],
         severity=finding["severity"],
-        subject=Subject(subject["id"], subject["kind"], subject["email"]),
-        resource=Resource(resource["kind"], resource["id"], resource["environment"]),
+        subject=Subject(**subject),
+        resource=Resource(**resource),
         entitlement=datum["entitlement"],
         grant_id_kind=datum["grant_id_kind"],
         request_id=datum["request_id"],
@@ -134,25 +136,34 @@ class Recorder:
         evidence = {"attempt": number, "target": target} | ({"superseded": True} if superseded else {})
         return self._event("revoke.failed", command, number, at, evidence, outcome="failure", error=reason)
 
-    def breaker_opened(self, at: datetime, breaker: Breaker, reason: str) -> Event:
-        """``finding.opened`` of the breaker."""
-        evidence = {"max_per_window": breaker.limit, "window_seconds": breaker.window.total_seconds()}
-        return self._finding(BREAKER_RULE, at, as_text(at), evidence=evidence, reason=reason[:LONGEST_TEXT])
+    def breaker_opened(self, at: datetime, circuit: Circuit, breaker: Breaker, reason: str) -> Event:
+        """``finding.opened`` of the breaker of a circuit."""
+        evidence = {
+            "source": f"{circuit.system}/{circuit.instance}", "route": circuit.target, "reason": reason,
+            "max_per_window": breaker.limit, "window_seconds": breaker.window.total_seconds(),
+        }  # fmt: skip
+        return self._finding(BREAKER_RULE, str(circuit), at, as_text(at), evidence=evidence, reason=reason)
 
-    def breaker_closed(self, at: datetime, person: str, reason: str) -> Event:
-        """``finding.closed`` of the breaker, by a person."""
+    def breaker_closed(self, at: datetime, circuit: Circuit, person: str, reason: str) -> Event:
+        """``finding.closed`` of the breaker of a circuit, by a person."""
         return self._finding(
-            BREAKER_RULE, at, as_text(at), "finding.closed", reason=reason[:LONGEST_TEXT],
+            BREAKER_RULE, str(circuit), at, as_text(at), "finding.closed", reason=reason[:LONGEST_TEXT],
             system=OPERATOR, actor=Actor(person, "human"),
         )  # fmt: skip
 
-    def offset_finding(self, rule: str, offset: int, at: datetime, reason: str) -> Event:
-        """``finding.opened`` about the record at an offset of the commands topic, which determines the id."""
-        return self._finding(rule, at, str(offset), evidence={"offset": offset, "reason": reason[:LONGEST_TEXT]})
+    def commands_lost(self, offset: int, at: datetime, reason: str) -> Event:
+        """``finding.opened``: commands below an offset expired."""
+        return self._finding(LOST_RULE, SYSTEM, at, str(offset), evidence={"offset": offset, "reason": reason})
+
+    def command_invalid(self, source: str, offset: int, at: datetime, reason: str) -> Event:
+        """``finding.opened``: an invalid command, the first one in the name of a source in an hour."""
+        evidence = {"source": source, "offset": offset, "reason": reason[:LONGEST_TEXT]}
+        return self._finding(INVALID_RULE, source, at, as_text(at), evidence=evidence)
 
     def _finding(
         self,
         rule: str,
+        key: str,
         at: datetime,
         identity: str,
         event_type: FindingEventType = "finding.opened",
@@ -160,8 +171,8 @@ class Recorder:
         system: str = SYSTEM,
         **fields: Any,
     ) -> Event:
-        source = Source(system, self.deployment, f"{rule}:{identity}", "finding")
-        return finding_event(event_type, source, (rule, SYSTEM), at, **fields)
+        source = Source(system, self.deployment, f"{rule}:{key}:{identity}", "finding")
+        return finding_event(event_type, source, (rule, key), at, **fields)
 
     def _event(
         self,
@@ -206,18 +217,26 @@ def apply(history: History, deployment: str, datum: Mapping[str, Any]) -> None:
     if finding is None or source["system"] not in (SYSTEM, OPERATOR) or source["instance"] != deployment:
         return
     kind, at = datum["event_type"], datum["occurred_at"].astimezone(UTC)
-    if finding["rule"] == BREAKER_RULE and finding["key"] == SYSTEM:
+    if finding["rule"] == BREAKER_RULE:
+        if datum["event_id"] in history.breaker_events:
+            return
+        history.breaker_events.add(datum["event_id"])
+        circuit = Circuit.parse(finding["key"])
         if kind == "finding.opened":
-            history.open_breaker(at)
+            history.open_since[circuit] = at
         elif kind in ("finding.closed", "finding.resolved"):
-            history.close_breaker()
+            history.close_breaker(circuit)
         return
-    if source["system"] != SYSTEM or not kind.startswith("revoke.") or finding["deadline"] is None:
+    if source["system"] != SYSTEM:
+        return
+    if finding["rule"] == INVALID_RULE:
+        history.add_invalid(finding["key"], at)
+    if not kind.startswith("revoke.") or finding["deadline"] is None:
         return
     key = _key(finding["key"], datum)
     evidence = json.loads(finding["evidence"])
     if kind == "revoke.attempted":
-        history.add_attempt(key, int(evidence["attempt"]), at)
+        history.add_attempt(Circuit(*key.issuer, evidence["target"]), key, int(evidence["attempt"]), at)
         if evidence.get("final"):
             history.add_end(key, FinalStatus.accepted)
     elif kind == "revoke.confirmed":

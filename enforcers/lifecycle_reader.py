@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
@@ -15,7 +16,10 @@ from ..schemas.catalog import SchemaCatalog
 from ..schemas.codec import decode
 from ..schemas.event import LIFECYCLE_TOPIC
 from ..schemas.topics import sealed
-from .running_grants import GIVEN, TAKEN, RunningGrants
+from .command_rules import Activation
+from .contract import RevokeCommand
+from .policy import EnforcementPolicy
+from .running_grants import GIVEN, TAKEN, GrantEvent, RunningGrants, SealedActivations
 
 log = structlog.get_logger("grantledger.enforce")
 
@@ -25,29 +29,44 @@ _KINDS = tuple(kind.encode() for kind in GIVEN + TAKEN)
 class LifecycleReader:
     """Reads new events at each call: the sealed ones, then those in the input topic that are not sealed yet.
 
-    Events of registered sources count only if they are signed.
+    Events of registered sources count only if they are signed; other events only if a route is for their source.
     """
 
     def __init__(
-        self, logs: SealedLogs, sources: SourceKeysReader, catalog: SchemaCatalog, now: Callable[[], datetime]
+        self,
+        logs: SealedLogs,
+        sources: SourceKeysReader,
+        catalog: SchemaCatalog,
+        policy: EnforcementPolicy,
+        now: Callable[[], datetime],
     ) -> None:
-        self._logs, self._sources, self._catalog, self._now = logs, sources, catalog, now
-        self._grants = RunningGrants()
+        self._logs, self._sources, self._catalog = logs, sources, catalog
+        self._policy, self._now = policy, now
+        self._running, self._activations = RunningGrants(), SealedActivations()
         self._reader: SealedLogReader | None = None
 
     def running(self) -> RunningGrants:
         """Return the running grants, however old, according to every record that the log has now.
 
         The first call reads the whole log: the access of a command may be shared with a grant of any age. A record that
-        was read before it was sealed is read again. This changes nothing, because all records after it are read again
-        too.
+        was read before it was sealed is read again, which changes nothing.
         """
         reader, now = self._open(), self._now()
-        for offset, record in reader.read_records():
-            if any(kind in (record.value or b"") for kind in _KINDS):  # a scan costs a hundredth of decoding
-                self._add(record, offset, now)
-        self._grants.prune(now)
-        return self._grants
+        for event, received in self._events(reader.read_sealed()):
+            self._activations.add(event, received)
+            self._running.add(event, now)
+        for event, _ in self._events(reader.read_unsealed()):
+            self._running.add(event, now)
+        self._running.prune(now)
+        return self._running
+
+    def activation(self, command: RevokeCommand) -> Activation | None:
+        """Return the activation of the grant of a command from the sealed log."""
+        found = self._activations.find(command)
+        if found is None:
+            self.running()
+            found = self._activations.find(command)
+        return found
 
     def close(self) -> None:
         """Close the reader."""
@@ -60,14 +79,29 @@ class LifecycleReader:
         if self._reader is None or self._reader.position > end:
             self.close()
             self._reader = self._logs.open(LIFECYCLE_TOPIC)
-            self._grants = RunningGrants()
+            self._running, self._activations = RunningGrants(), SealedActivations()
         return self._reader
 
-    def _add(self, record: SignedRecord, offset: int, now: datetime) -> None:
-        try:
-            datum = decode(record.value or b"", self._catalog, record.append_time_ms)
-            if self._sources.until(record.append_time_ms).is_believed(record, datum):
-                self._grants.add(datum, datetime.fromtimestamp(record.append_time_ms / 1000, UTC), now)
-        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            # It is sealed, stored and shown elsewhere. The watch skips it too.
-            log.warning("event_unreadable", offset=offset, reason=type(error).__name__)
+    def _events(self, records: Iterator[tuple[int, SignedRecord]]) -> Iterator[tuple[GrantEvent, datetime]]:
+        """Yield what the records report about grants, and when each arrived."""
+        for offset, record in records:
+            if not any(kind in (record.value or b"") for kind in _KINDS):  # a scan costs a hundredth of decoding
+                continue
+            try:
+                datum = decode(record.value or b"", self._catalog, record.append_time_ms)
+                event, received = self._event(record, datum)
+            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+                # It is sealed, stored and shown elsewhere. The watch skips it too.
+                log.warning("event_unreadable", offset=offset, reason=type(error).__name__)
+                continue
+            if event is not None and (not event.own or self._policy.admits(event.source, signed=event.signed)):
+                yield event, received
+
+    def _event(self, record: SignedRecord, datum: dict[str, Any]) -> tuple[GrantEvent | None, datetime]:
+        appended = datetime.fromtimestamp(record.append_time_ms / 1000, UTC)
+        status = self._sources.until(record.append_time_ms).status_of(record, datum)
+        if status not in ("valid", "unregistered"):
+            return None, appended
+        event = GrantEvent.of(datum, appended, signed=status == "valid")
+        received = datum["received_at"] if status == "valid" else None
+        return event, min(appended, received.astimezone(UTC)) if received is not None else appended

@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..base.secret import SecretReference
+from ..schemas.access_key import SourceName
 from ..webhooks.endpoint import SignedEndpoint, Url, is_exposed
 from .contract import RevokeCommand
-from .running_grants import RunningGrant, access_of
+from .running_grants import GrantEvent, access_of
 
 
 class _Part(BaseModel):
@@ -145,13 +146,25 @@ AnyTarget = Annotated[WebhookTarget | ExecTarget | PostgresqlTarget, Field(discr
 
 
 class Route(_Part):
-    """Assigns commands to a target. The four criteria are shell patterns; the first route that matches applies."""
+    """Assigns commands to a target. The criteria are shell patterns; the first route that matches applies.
+
+    ``sources``: patterns of ``system/instance``. The route applies to grants of these sources; without the list, to
+    grants that a registered source has signed.
+    """
 
     target: str
+    sources: tuple[str, ...] = ()
     resource_kind: str = "*"
     resource_id: str = "*"
     environment: str = "*"
     entitlement: str = "*"
+
+    def admits(self, source: SourceName, *, signed: bool) -> bool:
+        """Whether grants of a source take this route, signed by it as a registered source or not."""
+        if not self.sources:
+            return signed
+        name = "/".join(source)
+        return any(fnmatchcase(name, pattern) for pattern in self.sources)
 
     def matches(self, kind: str, resource: str, environment: str, entitlement: str) -> bool:
         """Whether an access takes this route. A resource without an environment has the empty one."""
@@ -165,9 +178,14 @@ class Route(_Part):
 
 
 class EnforcementPolicy(_Part):
-    """The whole file. ``max_age_seconds``: a command older than this is not started."""
+    """The whole file.
+
+    ``max_age_seconds``: a command older than this is not started. ``history_after_seconds``: a grant whose first record
+    arrived so long after the deadline is historical, and not revoked.
+    """
 
     max_age_seconds: float = Field(86_400.0, gt=0)
+    history_after_seconds: float = Field(3_600.0, ge=0)
     backoff_seconds: float = Field(2.0, gt=0)
     backoff_cap_seconds: float = Field(300.0, gt=0)
     targets: dict[str, AnyTarget] = Field(min_length=1)
@@ -180,26 +198,37 @@ class EnforcementPolicy(_Part):
                 raise ValueError(f"routes[{number}].target names {route.target!r}, which is not a target")
         return self
 
-    def route(self, command: RevokeCommand) -> str | None:
-        """Return the name of the target for a command, None if no route matches."""
+    def admits(self, source: SourceName, *, signed: bool) -> bool:
+        """Whether any route is for grants of a source."""
+        return any(route.admits(source, signed=signed) for route in self.routes)
+
+    def route(self, command: RevokeCommand, *, signed: bool) -> Route | None:
+        """Return the route of a command, None if none matches. ``signed``: a registered source signed the grant."""
         resource = command.resource
-        return self._route(resource.kind, resource.id, resource.environment or "", command.entitlement)
+        access = (resource.kind, resource.id, resource.environment or "", command.entitlement)
+        return self._route(command.key.issuer, access, signed=signed)
 
-    def _route(self, *access: str) -> str | None:
-        return next((route.target for route in self.routes if route.matches(*access)), None)
+    def _route(self, source: SourceName, access: tuple[str, str, str, str], *, signed: bool) -> Route | None:
+        fitting = (route for route in self.routes if route.admits(source, signed=signed) and route.matches(*access))
+        return next(fitting, None)
 
-    def shared(self, command: RevokeCommand, target: str, other: RunningGrant) -> bool:
-        """Whether carrying out a command at a target would also remove the access of another grant.
+    def shared(self, command: RevokeCommand, route: Route, other: GrantEvent) -> bool:
+        """Whether carrying out a command by its route would also remove the access that another grant gives.
 
-        Different accesses may be one thing in the database: ``read*`` one role, ``orders*`` one server.
+        Different accesses may be one thing in the database: ``read*`` one role, ``orders*`` one server. The other
+        grant counts only if its source is one that takes a route to the same target: a grant that anyone else claims
+        must not keep the access.
         """
-        config, access = self.targets[target], other.access
+        config, access = self.targets[route.target], other.access
         if access == access_of(command):
-            return True
-        if not isinstance(config, PostgresqlTarget) or (
-            config.role_of(access.subject) != config.role_of(command.subject.id)
-            or self._route(access.resource_kind, access.resource, other.environment, access.entitlement) != target
+            return route.admits(other.source, signed=other.signed)
+        if not isinstance(config, PostgresqlTarget) or config.role_of(access.subject) != config.role_of(
+            command.subject.id
         ):
+            return False
+        criteria = (access.resource_kind, access.resource, other.environment, access.entitlement)
+        others_route = self._route(other.source, criteria, signed=other.signed)
+        if others_route is None or others_route.target != route.target:
             return False
         action, others = config.action_for(command.entitlement), config.action_for(access.entitlement)
         return action is not None and others is not None and action.affects(others)

@@ -13,14 +13,25 @@ from typing import Protocol
 
 import structlog
 
-from ..base.errors import StoppedError
 from ..schemas.event import Event
 from . import metrics
-from .command_rules import Admission, Backoff, Breaker, FinalStatus, History, Offsets, admit, final_status
+from .command_rules import (
+    Activation,
+    Admission,
+    Backoff,
+    Breaker,
+    Circuit,
+    FinalStatus,
+    History,
+    Offsets,
+    admit,
+    final_status,
+    refusal,
+)
 from .contract import Attempt, AttemptStatus, Key, Observation, Plugin, Presence, RevokeCommand, as_text
-from .events import Recorder
-from .policy import EnforcementPolicy
-from .running_grants import LATEST, RunningGrant, RunningGrants
+from .events import LONGEST_TEXT, Recorder
+from .policy import EnforcementPolicy, Route
+from .running_grants import LATEST, GrantEvent, RunningGrants
 
 log = structlog.get_logger("grantledger.enforce")
 
@@ -31,15 +42,21 @@ RESTATE = timedelta(days=1)
 """The position is committed at least this often, because Kafka deletes group offsets after 7 days."""
 
 
-class EnforcingStoppedError(StoppedError):
-    """The breaker is open. A person must look into it; a restart changes nothing."""
-
-
 class EventWriter(Protocol):
     """Records events. ``write`` records everything before it returns, or raises and records nothing."""
 
     def write(self, events: Sequence[Event], position: int) -> None:
         """Record events together with the command offset from which a restart must read."""
+
+
+class Grants(Protocol):
+    """The grants in ``access.lifecycle``."""
+
+    def running(self) -> RunningGrants:
+        """Return the grants that are running now."""
+
+    def activation(self, command: RevokeCommand) -> Activation | None:
+        """Return the activation of the grant of a command, with the same access, from the sealed log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +72,16 @@ class Limits:
 @dataclass(slots=True)
 class _Task:
     command: RevokeCommand
-    target: str
+    route: Route
     not_before: datetime
-    appended: datetime
+    requested: datetime
     since: datetime
     postponed: bool = False
+
+    @property
+    def circuit(self) -> Circuit:
+        """The circuit whose breaker can stop the task."""
+        return Circuit(*self.command.key.issuer, self.route.target)
 
     def wait(self, now: datetime) -> float:
         """Return the seconds until the task may be tried: 0 if the clock was set back to before the wait began."""
@@ -67,10 +89,7 @@ class _Task:
 
 
 class Revoker:
-    """Accepts commands and carries them out.
-
-    ``running`` returns the grants that are running now.
-    """
+    """Accepts commands and carries them out."""
 
     def __init__(
         self,
@@ -79,42 +98,59 @@ class Revoker:
         recorder: Recorder,
         policy: EnforcementPolicy,
         plugins: Mapping[str, Plugin],
-        running: Callable[[], RunningGrants],
+        grants: Grants,
         limits: Limits,
         history: History,
         position: int,
         now: Callable[[], datetime],
     ) -> None:
         self._writer, self._recorder, self._policy, self._plugins = writer, recorder, policy, plugins
-        self._limits, self._history, self._now, self._running = limits, history, now, running
+        self._limits, self._history, self._now, self._grants = limits, history, now, grants
         self._offsets = Offsets(position)
         self._committed = position
         self._stated: datetime | None = None
         self._work: dict[Key, _Task] = {}
+        self._served: dict[Circuit, int] = {}
+        """The number of the last step for a circuit: a source with many commands delays only its own."""
+        self._steps = 0
 
-    def take(self, command: RevokeCommand, offset: int, appended: datetime) -> Admission:
-        """Accept a command."""
+    def expect(self, offset: int) -> None:
+        """Commit no position beyond a record until it is taken or refused."""
+        self._offsets.wait(offset)
+
+    def take(self, command: RevokeCommand, offset: int, requested: datetime) -> Admission:
+        """Accept a command that the watch requested at some time."""
         key, now = command.key, self._now()
-        admission = admit(self._history, self._work, key, age=now - appended, max_age=self._limits.max_age)
+        admission = admit(self._history, self._work, key, age=now - requested, max_age=self._limits.max_age)
         metrics.COMMANDS.labels(admission).inc()
         log.info("command", grant=key.grant_id, admission=admission, offset=offset)
         self._offsets.add(offset, key if admission in (Admission.work, Admission.joined) else None)
         if admission is Admission.stale:
             self._fail(command, "", TOO_OLD)
         elif admission is Admission.work:
-            target = self._policy.route(command)
-            if target is None:
-                self._fail(command, "", "no route of the policy matches")
+            activation = self._grants.activation(command)
+            reason = refusal(command, activation, timedelta(seconds=self._policy.history_after_seconds))
+            route = self._policy.route(command, signed=activation is not None and activation.signed)
+            if reason is not None or route is None:
+                self._fail(command, "", reason or "no route of the policy matches the access and the grant's source")
             else:
-                self._work[key] = _Task(command, target, now, appended, now)
+                self._work[key] = _Task(command, route, now, requested, now)
         metrics.OPEN.set(len(self._work))
         return admission
 
-    def refuse(self, event: Event, offset: int) -> None:
-        """Skip an invalid command and record ``event`` about it."""
+    def refuse(self, reason: str, source: str, offset: int) -> None:
+        """Skip an invalid command in the name of a source, and record that once an hour."""
         metrics.COMMANDS.labels("invalid").inc()
         self._offsets.add(offset, None)
-        self._write(event)
+        now = self._now()
+        name = self._history.add_invalid(source[:LONGEST_TEXT], now)
+        if name is not None:
+            log.error("command_invalid", offset=offset, source=name, reason=reason)
+            self._write(self._recorder.command_invalid(name, offset, now, reason))
+
+    def report_lost(self, reason: str) -> None:
+        """Record that commands below the position expired."""
+        self._write(self._recorder.commands_lost(self._committed, self._now(), reason))
 
     def reached(self, end: int) -> None:
         """The end of the topic was reached, and everything below it was read."""
@@ -122,23 +158,26 @@ class Revoker:
 
     def wait(self, longest: float) -> float:
         """Return the seconds until a task may be tried, at most ``longest``."""
-        if not self._work:
-            return longest
         now = self._now()
-        return min(longest, *(work.wait(now) for work in self._work.values()))
+        return min([longest, *(task.wait(now) for task in self._allowed())])
 
     def step(self) -> bool:
-        """Process the command that has waited longest. Return whether there was one.
-
-        If the breaker opens, this is recorded, and EnforcingStoppedError is raised.
-        """
+        """Process the task that has waited longest of the circuit whose turn it is. Return whether there was one."""
         now = self._now()
-        ready = [work for work in self._work.values() if not work.wait(now)]
+        ready = [task for task in self._allowed() if not task.wait(now)]
         if ready:
-            self._try(min(ready, key=lambda work: work.not_before))
+            task = min(ready, key=lambda one: (self._served.get(one.circuit, 0), one.not_before))
+            self._steps += 1
+            self._served[task.circuit] = self._steps
+            self._try(task)
         metrics.OPEN.set(len(self._work))
-        metrics.POSTPONED.set(sum(work.postponed for work in self._work.values()))
+        metrics.POSTPONED.set(sum(task.postponed for task in self._work.values()))
+        metrics.BREAKER_OPEN.set(len(self._history.open_since))
         return bool(ready)
+
+    def _allowed(self) -> list[_Task]:
+        """Return the tasks that no open breaker stops."""
+        return [task for task in self._work.values() if task.circuit not in self._history.open_since]
 
     def settle(self) -> None:
         """Commit the position past records without events of their own, such as copies; at least once a day."""
@@ -148,18 +187,17 @@ class Revoker:
             self._write()
 
     def _try(self, work: _Task) -> None:
-        command, target = work.command, work.target
-        key, plugin = command.key, self._plugins[work.target]
-        running = self._running()
-        covering = running.covering(
-            command, work.appended, self._now(), lambda one: self._policy.shared(command, target, one)
+        command, target = work.command, work.route.target
+        key, plugin = command.key, self._plugins[target]
+        covering = self._grants.running().covering(
+            command, work.requested, self._now(), lambda one: self._policy.shared(command, work.route, one)
         )
         if covering is not None:
             self._postpone(work, covering)
             return
         work.postponed = False
         number = self._history.attempts.get(key, 0)
-        if not number and self._now() - work.appended > self._limits.max_age:
+        if not number and self._now() - work.requested > self._limits.max_age:
             self._fail(command, target, TOO_OLD)  # it expired while it waited behind others
             return
         before = _read_back(plugin, command)
@@ -169,11 +207,13 @@ class Revoker:
         if number >= self._limits.attempts:  # the last one was interrupted, or the limit was lowered
             self._fail(command, target, f"given up after {number} attempts: {before.detail}")
             return
-        self._check_breaker(key)
+        if not self._limits.breaker.allows(self._history, work.circuit, key, self._now()):
+            self._open_breaker(work.circuit)
+            return
         number += 1
         begun = self._now()
         self._write(self._recorder.begun(command, number, target, begun))
-        self._history.add_attempt(key, number, begun)
+        self._history.add_attempt(work.circuit, key, number, begun)
         attempt = _attempt(plugin, command)
         after = _read_back(plugin, command)
         metrics.ATTEMPTS.labels(target, attempt.status).inc()
@@ -199,30 +239,28 @@ class Revoker:
             work.since = self._now()
             work.not_before = work.since + timedelta(seconds=pause)
 
-    def _postpone(self, work: _Task, covering: RunningGrant) -> None:
+    def _postpone(self, work: _Task, covering: GrantEvent) -> None:
         """Do not remove access that a grant covers. If the command's own grant was renewed, end the command."""
         key, now = work.command.key, self._now()
         until = "no end is known" if covering.until is None else f"until {as_text(covering.until)}"
-        if covering.is_grant_of(key) and superseded(work.command, covering, work.appended):
+        if covering.is_grant_of(key) and superseded(work.command, covering, work.requested):
             reason = f"the grant was extended or given again, {until}"
-            self._fail(work.command, work.target, reason, status=FinalStatus.superseded)
-        elif now - work.appended > self._limits.max_age:
-            self._fail(work.command, work.target, f"grant {covering.grant_id} still covers the access, {until}")
+            self._fail(work.command, work.route.target, reason, status=FinalStatus.superseded)
+        elif now - work.requested > self._limits.max_age:
+            self._fail(work.command, work.route.target, f"grant {covering.grant_id} still covers the access, {until}")
         else:
             work.since, work.not_before, work.postponed = now, min(now + LONGEST_PAUSE, covering.until or LATEST), True
-            log.info("postponed", grant=key.grant_id, target=work.target, covered_by=covering.grant_id, until=until)
+            log.info(
+                "postponed", grant=key.grant_id, target=work.route.target, covered_by=covering.grant_id, until=until
+            )
 
-    def _check_breaker(self, key: Key) -> None:
+    def _open_breaker(self, circuit: Circuit) -> None:
         breaker, now = self._limits.breaker, self._now()
-        if breaker.allows(self._history, key, now):
-            return
         seconds = breaker.window.total_seconds()
         reason = f"more than {breaker.limit} revocations in {seconds:g} s"
-        self._write(self._recorder.breaker_opened(now, breaker, reason))
-        self._history.open_breaker(now)
-        metrics.BREAKER_OPEN.set(1)
-        log.error("breaker_opened", limit=breaker.limit, window_seconds=seconds)
-        raise EnforcingStoppedError(stopped(reason))
+        self._write(self._recorder.breaker_opened(now, circuit, breaker, reason))
+        self._history.open_since[circuit] = now
+        log.error("breaker_opened", circuit=str(circuit), limit=breaker.limit, window_seconds=seconds)
 
     def _confirm(self, command: RevokeCommand, target: str, number: int, after: Observation, *before: Event) -> None:
         confirmation, removal = self._recorder.confirmed(command, number, target, self._now(), after.detail)
@@ -249,17 +287,12 @@ class Revoker:
         self._committed, self._stated = position, self._now()
 
 
-def superseded(command: RevokeCommand, own: RunningGrant, commanded: datetime) -> bool:
+def superseded(command: RevokeCommand, own: GrantEvent, requested: datetime) -> bool:
     """Whether a later end of the grant makes a command void. The later deadline has a command of its own.
 
     The watch considered everything before the command. That such a grant seems to run may be a clock difference.
     """
-    return own.appended > commanded and (own.until is None or own.until > command.key.deadline)
-
-
-def stopped(why: str) -> str:
-    """Return the message about an open breaker, with the remedy."""
-    return f"the breaker is open: {why}. Find the cause, then run: grantledger breaker close --reason '…'"
+    return own.appended > requested and (own.until is None or own.until > command.key.deadline)
 
 
 def _read_back(plugin: Plugin, command: RevokeCommand) -> Observation:

@@ -1,4 +1,4 @@
-"""The grants that are running now, according to ``access.lifecycle``. Pure.
+"""The grants that are running now, and those that were ever activated, according to ``access.lifecycle``. Pure.
 
 Seconds or a day pass between a command and its execution. The enforcer must not remove a grant that was extended
 meanwhile, nor access that it shares with a grant that started meanwhile.
@@ -8,16 +8,20 @@ Only its own source extends a grant. Only its own source, or an enforcer that re
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from ..schemas.access_key import ENFORCER, access_key, is_issuer, issuer_of
+from ..schemas.access_key import ENFORCER, SourceName, access_key, is_issuer, issuer_of
+from .command_rules import Activation
 from .contract import Key, RevokeCommand
 
 GIVEN = ("grant.activated", "grant.extended")
 TAKEN = ("grant.revoked", "grant.expired")
+FAILED = ("failure", "denied")
+"""Outcomes of an event that changed nothing."""
 LATEST = datetime.max.replace(tzinfo=UTC)
 
 
@@ -37,97 +41,167 @@ def access_of(command: RevokeCommand) -> AccessIdentity:
     return AccessIdentity(command.key.tenant, command.subject.id, resource.kind, resource.id, command.entitlement)
 
 
-@dataclass(frozen=True, slots=True)
-class RunningGrant:
-    """A grant that has not ended: its deadline, if it has one, and when its last event was appended.
+class GrantEvent(NamedTuple):
+    """What one event reports about a grant.
 
-    ``key``: its access key. ``activated``: its source activated it, and did not only extend it.
+    Attributes:
+        key: access key of the grant.
+        source: the source that issued the grant.
+        own: whether the event is from that source.
+        signed: whether it is registered and signed the event.
+        occurred: by the source's clock, but not later than it was appended.
     """
 
+    kind: str
+    event_id: str
     key: str
     grant_id: str
-    activated: bool
+    source: SourceName
+    own: bool
+    signed: bool
     access: AccessIdentity
     environment: str
     until: datetime | None
+    occurred: datetime
     appended: datetime
+
+    @classmethod
+    def of(cls, datum: Mapping[str, Any], appended: datetime, *, signed: bool) -> GrantEvent | None:
+        """Return what a decoded event reports, None if it is not about a grant, or changed nothing."""
+        kind, grant_id = datum["event_type"], datum["grant_id"]
+        if not grant_id or kind not in GIVEN + TAKEN or datum["outcome"] in FAILED:
+            return None
+        source, named = _name(datum["source"]), datum.get("grant_source")
+        issuer = issuer_of(source, _name(named) if named else None)
+        resource = datum["resource"] or {"kind": "", "id": "", "environment": None}
+        own = is_issuer(source, issuer)
+        if not own:
+            read_back = datum["removal_evidence"] == "confirmed" and datum["outcome"] == "success"
+            if source[0] != ENFORCER or kind not in TAKEN or not read_back:
+                return None
+        access = AccessIdentity(
+            datum["tenant"], datum["subject"]["id"], resource["kind"], resource["id"], datum["entitlement"] or ""
+        )
+        until = datum["expires_at"]
+        if until is not None:
+            # A source clock that is ahead does not lengthen the grant.
+            until = until.astimezone(UTC) - max(timedelta(0), datum["occurred_at"] - appended)
+        return cls(
+            kind, datum["event_id"], access_key(datum["tenant"], issuer, grant_id), grant_id, issuer, own, signed,
+            access, resource["environment"] or "", until, min(datum["occurred_at"].astimezone(UTC), appended), appended,
+        )  # fmt: skip
 
     def is_grant_of(self, key: Key) -> bool:
         """Whether a command is about this grant."""
         return self.key == key.grant_key
 
+    def runs(self, now: datetime) -> bool:
+        """Whether the grant has not ended after this event."""
+        return self.kind in GIVEN and (self.until is None or self.until > now)
+
+
+class _Known(NamedTuple):
+    """A grant that runs, or would seem to run if an old record of it was sent again.
+
+    Attributes:
+        last: its last event.
+        activated: its source activated it, and did not only extend it.
+        until: the latest end that any event gave it.
+    """
+
+    last: GrantEvent
+    activated: bool
+    until: datetime | None
+
     def is_foreign_claim(self, key: Key) -> bool:
         """Whether another source extended the id of a command's grant without having activated such a grant."""
-        same_id = (self.access.tenant, self.grant_id) == (key.tenant, key.grant_id)
-        return same_id and not self.activated and bool(key.issuer[0]) and not self.is_grant_of(key)
+        same_id = (self.last.access.tenant, self.last.grant_id) == (key.tenant, key.grant_id)
+        return same_id and not self.activated and bool(key.issuer[0]) and not self.last.is_grant_of(key)
 
 
 class RunningGrants:
-    """The running grants. The last event of a grant in log order counts."""
+    """The running grants. The last event of a grant by its source's clock counts, of equal ones the later in the log.
+
+    So an old record that is sent again, even a signed one, changes nothing.
+    """
 
     def __init__(self) -> None:
-        self._grants: dict[str, RunningGrant] = {}
+        self._grants: dict[str, _Known] = {}
 
-    def add(self, datum: Mapping[str, Any], appended: datetime, now: datetime) -> None:
-        """Apply one decoded event. Events that are not about a grant, or of a foreign source, change nothing."""
-        kind, grant_id = datum["event_type"], datum["grant_id"]
-        if not grant_id or kind not in GIVEN + TAKEN:
-            return
-        source, named = _name(datum["source"]), datum.get("grant_source")
-        issuer = issuer_of(source, _name(named) if named else None)
-        key = access_key(datum["tenant"], issuer, grant_id)
-        previous = self._grants.get(key)
-        resource = datum["resource"] or {"kind": "", "id": "", "environment": None}
-        access = AccessIdentity(
-            datum["tenant"], datum["subject"]["id"], resource["kind"], resource["id"], datum["entitlement"] or ""
-        )
-        if not is_issuer(source, issuer):
-            read_back = source[0] == ENFORCER and kind in TAKEN
-            if not read_back or previous is None or previous.access != access:
-                return
-        self._grants.pop(key, None)
-        if kind in TAKEN:  # with any evidence: the source intends the grant to be over
-            return
-        until = datum["expires_at"]
-        if until is not None:
-            # A source clock that is ahead does not lengthen the grant.
-            until = until.astimezone(UTC) - max(timedelta(0), datum["occurred_at"] - appended)
-            if until <= now:
-                return
-        environment = resource["environment"] or ""
-        activated = kind == "grant.activated" or (previous is not None and previous.activated)
-        self._grants[key] = RunningGrant(key, grant_id, activated, access, environment, until, appended)
+    def add(self, event: GrantEvent, now: datetime) -> None:
+        """Apply an event."""
+        known = self._grants.get(event.key)
+        if known is None:
+            if event.runs(now):
+                self._grants[event.key] = _Known(event, event.kind == "grant.activated", event.until)
+        elif not _is_old(event, known.last) and (event.own or event.access == known.last.access):
+            ends = (known.until, event.until if event.kind in GIVEN else known.until)
+            until = max((end for end in ends if end is not None), default=None) if None not in ends else None
+            activated = known.activated or event.kind == "grant.activated"
+            self._grants[event.key] = _Known(event, activated, until)
 
     def covering(
-        self,
-        command: RevokeCommand,
-        commanded: datetime,
-        now: datetime,
-        shared: Callable[[RunningGrant], bool] = lambda _: False,
-    ) -> RunningGrant | None:
-        """Return the running grant that covers the access of a command: its own, else the one that ends last.
+        self, command: RevokeCommand, requested: datetime, now: datetime, shared: Callable[[GrantEvent], bool]
+    ) -> GrantEvent | None:
+        """Return the last event of the running grant that covers the access of a command: its own, else the longest.
 
         Args:
-            commanded: when the command was appended.
-            shared: whether removing the command's access would also remove that of another grant.
+            requested: when the watch requested the revocation.
+            shared: whether removing the command's access would also remove what another grant gives, by a source that
+                may give it.
         """
-        own, access = command.key, access_of(command)
+        key, access = command.key, access_of(command)
 
-        def covers(one: RunningGrant) -> bool:
-            same = one.is_grant_of(own) or one.access == access
-            if one.is_foreign_claim(own) or (not same and not shared(one)):
+        def covers(known: _Known) -> bool:
+            one = known.last
+            own = one.is_grant_of(key)
+            if not one.runs(now) or known.is_foreign_claim(key) or not (own or shared(one)):
                 return False
-            if one.until is not None:
-                return one.until > now
-            # The watch policy may give such a grant an end: the watch considered it when it sent the command.
-            return not same or one.appended > commanded
+            # The watch policy may give a grant an end: the watch considered it when it sent the command.
+            return one.until is not None or not (own or one.access == access) or one.appended > requested
 
-        running = filter(covers, self._grants.values())
-        return max(running, key=lambda one: (one.is_grant_of(own), one.until or LATEST, one.key), default=None)
+        running = (known.last for known in self._grants.values() if covers(known))
+        return max(running, key=lambda one: (one.is_grant_of(key), one.until or LATEST, one.key), default=None)
 
     def prune(self, now: datetime) -> None:
-        """Delete the grants that have expired."""
+        """Delete the grants that no record can bring back."""
         self._grants = {key: one for key, one in self._grants.items() if one.until is None or one.until > now}
+
+
+class SealedActivations:
+    """The activations in the sealed log, of grants of any age: 200 bytes each."""
+
+    def __init__(self) -> None:
+        self._seed = os.urandom(16)
+        self._found: dict[int, int] = {}
+        """By grant and access: when the first record arrived, in milliseconds, and two bits: activated, signed."""
+
+    def add(self, event: GrantEvent, received: datetime) -> None:
+        """Apply an event of the sealed log that arrived at some time."""
+        if not event.own or event.kind not in GIVEN:
+            return
+        place, time_ms = self._place(event.key, event.access), int(received.timestamp() * 1000)
+        found = self._found.get(place, time_ms << 2)
+        activated = event.kind == "grant.activated"
+        self._found[place] = min(found >> 2, time_ms) << 2 | found & 3 | activated << 1 | (activated and event.signed)
+
+    def find(self, command: RevokeCommand) -> Activation | None:
+        """Return the activation of the grant of a command, with the same access."""
+        found = self._found.get(self._place(command.key.grant_key, access_of(command)), 0)
+        if not found & 2:
+            return None
+        return Activation(datetime.fromtimestamp((found >> 2) / 1000, UTC), bool(found & 1))
+
+    def _place(self, key: str, access: AccessIdentity) -> int:
+        text = "\0".join((key, *access)).encode("utf-8", "replace")
+        return int.from_bytes(blake2b(text, digest_size=8, key=self._seed).digest())
+
+
+def _is_old(event: GrantEvent, last: GrantEvent) -> bool:
+    """Whether an event happened before the last one, is the same, or gives at the moment when that one took."""
+    if event.occurred != last.occurred:
+        return event.occurred < last.occurred
+    return event.event_id == last.event_id or (event.kind in GIVEN and last.kind in TAKEN)
 
 
 def _name(source: Mapping[str, Any]) -> tuple[str, str]:

@@ -325,15 +325,37 @@ class SealedLogReader:
             SealedLogStoppedError: the sealed log is discontinuous.
             KafkaUnavailableError: the brokers do not answer.
         """
-        end = end_offset(self._cluster, self._input, self.partition)
+        yield from self.read_sealed()
+        yield from self.read_unsealed()
+
+    def read_sealed(self) -> Iterator[tuple[int, SignedRecord]]:
+        """Yield the sealed records after those that were read; see :meth:`read_records`."""
         for found in self.read_to_end():
             records = found.batch.records()
             yield from zip(records.offsets, signed_records(self._input, records), strict=True)
         self.check_not_stopped()
-        begin = first_offset(self._cluster, self._input, self.partition)
-        begin = max(begin, self.head.next_offset if self.head is not None else 0)
-        for message in read_range(self._cluster, self._input, self.partition, begin, end):
+
+    def read_unsealed(self) -> Iterator[tuple[int, SignedRecord]]:
+        """Yield the records of the input topic after the sealed ones that were read; see :meth:`read_records`."""
+        end = end_offset(self._cluster, self._input, self.partition)
+        for message in read_range(self._cluster, self._input, self.partition, self._next_offset(), end):
             yield message.offset() or 0, signed_record(self._input, message)
+
+    def has_read_below(self, offset: int) -> bool:
+        """Whether every record of the input topic below an offset is sealed, and was read.
+
+        False while a transaction is open below it. Markers of transactions and aborted records are not sealed.
+        """
+        begin = self._next_offset()
+        if begin >= offset:
+            return True
+        if end_offset(self._cluster, self._input, self.partition) < offset:
+            return False
+        return next(read_range(self._cluster, self._input, self.partition, begin, offset), None) is None
+
+    def _next_offset(self) -> int:
+        begin = first_offset(self._cluster, self._input, self.partition)
+        return max(begin, self.head.next_offset if self.head is not None else 0)
 
     def check_not_stopped(self) -> None:
         """Raise SealedLogStoppedError if a batch did not continue the log."""

@@ -123,13 +123,17 @@ class SourceKeys:
         """
         if not self.complete:
             return True
+        status = self.status_of(record, datum)
+        return status == "unregistered" or (status == "valid" and by in (None, datum["source"]["system"]))
+
+    def status_of(self, record: SignedRecord, datum: Mapping[str, Any]) -> Status:
+        """Return the status of a record with a decoded event."""
         try:
             source = datum["source"]
             named = (source["system"], source["instance"], datum["tenant"])
-            status = self.status(record, *(name.encode("utf-8", "replace") for name in named))
+            return self.status(record, *(name.encode("utf-8", "replace") for name in named))
         except (AttributeError, KeyError, TypeError):  # a foreign schema, which names no source
-            return False
-        return status == "unregistered" or (status == "valid" and by in (None, source["system"]))
+            return "invalid"
 
     def learn(self, record: SignedRecord) -> bool:
         """Apply an entry of ``access.findings``, if it is a registration. Registrations use a released event schema."""

@@ -186,8 +186,8 @@ class Settings(BaseModel):
         20,
         ge=1,
         le=100_000,
-        description="Maximum number of revocations per window. One more opens the breaker of the enforcer, which "
-        "stops it until a person closes the breaker.",
+        description="Maximum number of revocations per window, source of grants and route. One more opens a breaker: "
+        "the enforcer revokes no more of these until a person closes it.",
     )
     enforce_window_seconds: float = Field(3600.0, ge=1.0, le=604_800.0, description="Length of that window.")
     enforce_attempts: int = Field(

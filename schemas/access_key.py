@@ -64,7 +64,17 @@ def is_issuer(source: SourceName, issuer: SourceName) -> bool:
 @lru_cache(maxsize=1 << 13)
 def scope_prefix(tenant: str, system: str, instance: str) -> str:
     """Return the beginning of all keys of one issuing source in one tenant."""
-    return f"{_escape(tenant)}/{_escape(system)}/{_escape(instance)}/"
+    return join_parts(tenant, system, instance) + "/"
+
+
+def join_parts(*parts: str) -> str:
+    """Return names as one text, ``a/b/c``. Different names give different texts."""
+    return "/".join(map(_escape, parts))
+
+
+def split_parts(text: str) -> tuple[str, ...]:
+    """Return the names of a text of :func:`join_parts`."""
+    return tuple(map(_unescape, text.split("/")))
 
 
 def _escape(part: str) -> str:

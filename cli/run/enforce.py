@@ -30,7 +30,7 @@ def command(
     Run one per deployment: a second one fences off the first.
 
     Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting or the policy is wrong;
-    3 the breaker is open: check the revocations, then run `grantledger breaker close --reason …`.
+    3 a sealed log is discontinuous: run `grantledger verify --from kafka`.
     """
     logs = sealed_logs(settings, "grantledger-enforcer")
     if settings.enforce_config is None:

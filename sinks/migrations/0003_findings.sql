@@ -43,7 +43,7 @@ FROM
         ('anchor_target_stopped', 'critical', '', true, 'Anchors are no longer published to a target: it holds another history', 'docs/runbooks/anchor_target_stopped.md'),
         ('sealed_record_invalid', 'critical', '', true, 'A sealed topic contains a record that the log key did not sign', 'docs/runbooks/sealed_record_invalid.md'),
         ('sealed_log_discontinuous', 'critical', '', true, 'Reading stopped: a signed batch does not continue the log', 'docs/runbooks/sealed_log_discontinuous.md'),
-        ('enforcer_breaker', 'critical', '', false, 'The enforcer''s breaker is open: no access is being revoked', 'docs/runbooks/enforcer_breaker.md'),
+        ('enforcer_breaker', 'critical', '', false, 'A breaker of the enforcer is open: one source''s grants are not being revoked', 'docs/runbooks/enforcer_breaker.md'),
         ('enforcer_command_invalid', 'critical', '', true, 'The enforcer rejected an invalid command', 'docs/runbooks/enforcer_command_invalid.md'),
         ('enforcer_commands_lost', 'critical', '', true, 'Revoke commands expired before the enforcer read them', 'docs/runbooks/enforcer_commands_lost.md')
     ]) AS each

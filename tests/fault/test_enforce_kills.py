@@ -89,7 +89,7 @@ def test_killed_while_a_receiver_works_it_sends_the_same_message_again(here: Enf
     here.environment["BROKER_SECRET"] = SECRET
     here.policy(
         f"[targets.broker]\nplugin = 'webhook'\nurl = '{receiver.url}'\nsecret = {{ env = 'BROKER_SECRET' }}\n"
-        "[[routes]]\ntarget = 'broker'\n"
+        "[[routes]]\ntarget = 'broker'\nsources = ['bot/*']\n"
     )
     here.send(revocation("g1"))
     try:

@@ -54,7 +54,7 @@ def here(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     one = Enforcement(pipeline, pipeline.deployment, folder, max_per_window="1000")
     one.policy(
         f"[targets.files]\nplugin = 'exec'\ncommand = {one.program('take')}\nread_back = {one.program('look')}\n"
-        "timeout_seconds = 300\n[[routes]]\ntarget = 'files'\n"
+        "timeout_seconds = 300\n[[routes]]\ntarget = 'files'\nsources = ['*']\n"
     )
     pipeline.children["enforce"] = one.acting()
     yield one

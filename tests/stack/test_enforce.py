@@ -6,6 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from itertools import count
@@ -21,7 +22,15 @@ from grantledger.kafka.options import reader_options, transactional_options
 from grantledger.runtime.sealed_logs import sealed_logs
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event, Resource, Source, Subject
+from grantledger.schemas.event import (
+    FINDINGS_TOPIC,
+    LIFECYCLE_TOPIC,
+    Event,
+    IssuingSource,
+    Resource,
+    Source,
+    Subject,
+)
 from grantledger.schemas.topics import COMMANDS_TOPIC
 from support.enforcing import DEADLINE, Enforcement, revocation
 from support.events import event, produce, written
@@ -61,9 +70,6 @@ def test_a_command_through_a_program_to_a_confirmed_removal(deploy: Deploy) -> N
     here = deploy()
     here.pipeline.start("seal", "store")
     wait_for(lambda: here.pipeline.metric("seal", "grantledger_sealed_entries_total"), "the schema is on record")
-    holder = Subject("alice@example.com", "human", "alice@example.com")
-    granted = event("grant.activated", 1, grant_id="g1", tenant="default", subject=holder, expires_at=DEADLINE)
-    produce(here.cluster, LIFECYCLE_TOPIC, [{"value": EventEncoder().encode(granted), "key": "g1"}])
     here.grant("g1", "g2")
     # The third is already gone: nothing is done.
     here.send(revocation("g3"))
@@ -93,7 +99,7 @@ def test_a_command_through_a_program_to_a_confirmed_removal(deploy: Deploy) -> N
         "SELECT groupArray(event_type) AS kinds, (SELECT count() FROM active_grants) AS active FROM "
         "(SELECT event_type FROM entries WHERE grant_id = 'g1' AND decode_error = '' ORDER BY append_time)"
     )
-    kinds = [kind for kind, _, _ in CONFIRMED]
+    kinds = ["revoke.requested", *(kind for kind, _, _ in CONFIRMED)]
     assert sorted(row["kinds"]) == sorted(["grant.activated", *kinds, "grant.revoked"]) and row["active"] == 0
     here.pipeline.stop()
 
@@ -119,7 +125,8 @@ def test_a_command_through_a_webhook_to_a_confirmed_removal(deploy: Deploy) -> N
     hook = f"plugin = 'webhook'\nurl = '{base}/take'\nsecret = {{ env = 'BROKER_SECRET' }}\n"
     here.policy(
         f"[targets.blind]\n{hook}[targets.asked]\n{hook}read_back = '{base}/look'\n"
-        "[[routes]]\ntarget = 'blind'\nentitlement = 'readonly'\n[[routes]]\ntarget = 'asked'\n"
+        "[[routes]]\ntarget = 'blind'\nentitlement = 'readonly'\nsources = ['bot/*']\n"
+        "[[routes]]\ntarget = 'asked'\nsources = ['bot/eu-1']\n"
     )
     here.send(revocation("asked"), revocation("blind", entitlement="readonly"))
     try:
@@ -294,13 +301,15 @@ def test_invalid_commands_are_skipped_and_recorded(deploy: Deploy) -> None:
     here.grant("g1")
     child = here.acting()
     wait_for(lambda: here.lag() == 0, "all are read")
+    counted = {labels: value for (name, labels), value in samples(child).items() if "commands_total" in name}
     here.end(child)
     found = [datum for datum in here.findings() if datum["finding"]["rule"] == "enforcer_command_invalid"]
     assert {(d["event_type"], d["finding"]["severity"]) for d in found} == {("finding.opened", "critical")}
-    begin = found[0]["evidence"]["offset"]
-    assert [d["evidence"]["offset"] for d in found] == list(range(begin, begin + len(values)))
-    for said, word in zip(found[3:], ("event_type", "resource", "subject.kind", "bytes"), strict=True):
-        assert word in said["evidence"]["reason"]
+    # Once per source, and hour.
+    watch = f"grantledger-watch/{here.deployment}"
+    assert [d["finding"]["key"] for d in found] == [d["evidence"]["source"] for d in found] == ["unknown", watch]
+    assert [d["evidence"]["offset"] for d in found] == [0, 3] and "event_type" in found[1]["evidence"]["reason"]
+    assert counted == {"admission=invalid": float(len(values)), "admission=work": 1.0}
     assert here.history("g1") == CONFIRMED and here.requested() == ["g1"]
 
 
@@ -328,8 +337,8 @@ def test_transaction_markers_among_the_commands_never_count_as_lost(deploy: Depl
 
     def ask() -> None:
         watch.begin_transaction()
-        command = revocation("g1", source=Source("grantledger-watch", here.deployment, "g1", "command"))
-        record = here.signed(COMMANDS_TOPIC, EventEncoder().encode(command), "g1")
+        [command] = here.request(revocation("g1"))
+        record = here.signed(COMMANDS_TOPIC, *command)
         watch.produce(here.cluster.physical(COMMANDS_TOPIC), **record)
         watch.commit_transaction(30)
 
@@ -367,82 +376,103 @@ def test_a_committed_offset_that_expired_is_committed_again(deploy: Deploy) -> N
     here.end(child)
 
 
-def test_the_breaker_opens_and_stays_open_until_a_person_closes_it(deploy: Deploy) -> None:
+def test_a_breaker_stays_open_until_a_person_closes_it_and_stops_no_other_source(deploy: Deploy) -> None:
     here = deploy(max_per_window="2")
     grants = [f"g{number}" for number in range(4)]
     here.grant(*grants)
-    code, out, errors = here.run("run", "enforce", "--carry-out")
-    assert (code, out) == (3, "") and "grantledger breaker close" in errors and "Traceback" not in errors
-    assert here.requested() == grants[:2] and here.removals() == grants[:2] and here.lag() == 2
+    other = {"grant_source": IssuingSource("bot", "us-1"), "subject": Subject("carol@example.com", "human")}
+    (here.folder / "access" / "other").touch()
+    here.send(revocation("other", **other))
+    child = here.acting()
+    wait_for(lambda: len(here.removals()) == 3, "two of the source, and that of the other one, are carried out")
+    here.wait_log(child, '"breaker_opened"')
+    assert sorted(here.requested()) == [*grants[:2], "other"] and here.lag() == 3
+    here.end(child)
+    child = here.acting()
     [opened] = [datum for datum in here.findings() if datum["finding"]["rule"] == "enforcer_breaker"]
     assert (opened["event_type"], opened["finding"]["severity"]) == ("finding.opened", "critical")
-    assert here.run("run", "enforce", "--carry-out")[0] == 3 and here.requested() == grants[:2]
+    assert opened["finding"]["key"] == "bot/eu-1/files"
+    assert (opened["evidence"]["source"], opened["evidence"]["route"]) == ("bot/eu-1", "files")
 
     # Without a reason it stays open.
     code, _, errors = here.run("breaker", "close", "--reason", "  ")
     assert code == 2 and "reason" in errors
-    assert json.loads(here.run("breaker", "-o", "json")[1])["state"] == "open"
+    shown = json.loads(here.run("breaker", "-o", "json")[1])
+    assert shown["state"] == "open" and [(one["source"], one["route"]) for one in shown["open"]] == [
+        ("bot/eu-1", "files")
+    ]
+    assert "open for grants of bot/eu-1 by the route to files since 20" in here.run("breaker")[1]
     # A person closes it from anywhere, without the policy and the secrets in it.
     policy = here.environment.pop("GRANTLEDGER_ENFORCE_CONFIG")
     here.environment["LOGNAME"] = "carol"
-    assert here.run("breaker", "close", "--reason", "clock of vault-2 was wrong, fixed")[:2] == (
-        0,
-        "the breaker is closed\n",
-    )
-    # It is committed, but its marker may reach the partition a moment later.
-    wait_for(lambda: here.findings()[-1]["event_type"] == "finding.closed", "the closing is on record")
+    reason = "clock of vault-2 was wrong, fixed"
+    nothing = here.run("breaker", "close", "--reason", reason, "--source", "bot/us-1")
+    assert nothing[:2] == (0, "no such breaker is open\n")
+    closed = here.run("breaker", "close", "--reason", reason, "--source", "bot/eu-1", "--route", "files")
+    assert closed[:2] == (0, "closed for grants of bot/eu-1 by the route to files\n")
     resolved = here.findings()[-1]
-    assert (resolved["event_type"], resolved["reason"]) == ("finding.closed", "clock of vault-2 was wrong, fixed")
+    assert (resolved["event_type"], resolved["reason"]) == ("finding.closed", reason)
     assert resolved["actor"] == {"id": "carol", "kind": "human", "on_behalf_of": None}
-
     here.environment["GRANTLEDGER_ENFORCE_CONFIG"] = policy
-    child = here.acting()
+
+    # The running enforcer continues once that is sealed.
+    assert sorted(here.requested()) == [*grants[:2], "other"]
+    here.seal()
     wait_for(lambda: here.lag() == 0, "the other commands are done")
-    # Closing a breaker that is not open does not fence the running enforcer: it still commits.
-    assert here.run("breaker", "close", "--reason", "just to be sure")[:2] == (0, "the breaker was not open\n")
-    here.send(revocation("g0"))
-    wait_for(lambda: here.lag() == 0, "the duplicate is done")
     here.end(child)
-    assert here.requested() == grants and here.removals() == grants
+    assert sorted(here.requested()) == sorted(here.removals()) == [*grants, "other"]
     assert len([d for d in here.findings() if d["finding"]["rule"] == "enforcer_breaker"]) == 2
 
 
 def test_the_breaker_stays_open_after_retention_of_the_input(deploy: Deploy) -> None:
     here = deploy(max_per_window="1")
     here.grant("g0", "g1")
-    assert here.run("run", "enforce", "--carry-out")[0] == 3
-    here.pipeline.start("seal")
-    end = end_offset(here.cluster, FINDINGS_TOPIC, 0)
-    group = f"{here.deployment}-seal"
-    wait_for(lambda: committed_offset(here.cluster, group, FINDINGS_TOPIC, 0) >= end, "the findings are sealed")
-    here.pipeline.stop("seal")
+    child = here.acting()
+    here.wait_log(child, '"breaker_opened"')
+    here.end(child)
+    here.seal()
     expired = here.cluster.partition(FINDINGS_TOPIC, 0, end_offset(here.cluster, FINDINGS_TOPIC, 0))
     for future in here.cluster.admin.delete_records([expired]).values():  # as retention does after a week
         future.result(30)
-    code, _, printed = here.run("run", "enforce", "--carry-out")
-    assert code == 3 and "grantledger breaker close" in printed
+    child = here.acting()
+    here.wait_log(child, '"breakers_open": ["bot/eu-1/files"]')
+    here.end(child)
     assert here.requested() == ["g0"]
-    assert here.run("breaker", "close", "--reason", "the clock is fixed")[:2] == (0, "the breaker is closed\n")
+    assert here.run("breaker", "close", "--reason", "the clock is fixed")[1].startswith("closed for grants of bot/eu-1")
 
 
-def test_commands_that_the_watch_did_not_sign_are_never_carried_out(deploy: Deploy) -> None:
-    """Whoever may write commands has no key: unsigned, with another key, and copied from another place."""
-    here = deploy()
+def test_forged_and_copied_commands_are_never_carried_out(deploy: Deploy) -> None:
+    """Whoever may write commands has no key: unsigned, with another key, and copied from another place.
+
+    And whoever has the key of the watch, but not that of the sealer.
+    """
+    here = deploy(max_per_window="1")
     command = revocation("g1", source=Source("grantledger-watch", here.deployment, "g1", "command"))
-    (here.folder / "access" / "g1").touch()
+    for grant in ("g1", "g2"):
+        (here.folder / "access" / grant).touch()
     value = EventEncoder().encode(command)
+    [(requested, _)] = here.request(replace(command, entitlement="readonly"))  # the same grant and deadline
     forged = [
         {"value": value, "key": "g1"},
         here.signed(COMMANDS_TOPIC, value, "g1", "grantledger-enforcer"),
         here.signed(FINDINGS_TOPIC, value, "g1"),
         here.signed(COMMANDS_TOPIC, value, "g2") | {"key": "g1"},
+        here.signed(COMMANDS_TOPIC, value, "g1"),
     ]
     produce(here.cluster, COMMANDS_TOPIC, forged)
     child = here.acting()
-    wait_for(lambda: here.lag() == 0, "all are read")
+
+
+    def sealed_and_read() -> bool:
+        here.seal()  # the finding about the first ones
+        return here.lag() == 0
+
+    wait_for(sealed_and_read, "all are read")
     assert here.requested() == []
-    found = [one for one in here.findings() if one["finding"]["rule"] == "enforcer_command_invalid"]
-    assert ["not signed" in one["evidence"]["reason"] for one in found] == [True] * len(forged)
-    here.grant("g1")
-    wait_for(lambda: here.requested() == ["g1"], "the signed one is carried out")
+    [found] = [one for one in here.findings() if one["finding"]["rule"] == "enforcer_command_invalid"]
+    assert found["finding"]["key"] == f"grantledger-watch/{here.deployment}"
+    counted = {labels: value for (name, labels), value in samples(child).items() if "commands_total" in name}
+    assert counted == {"admission=invalid": float(len(forged))}
+    produce(here.cluster, COMMANDS_TOPIC, [here.signed(COMMANDS_TOPIC, requested, "g1")])
+    wait_for(lambda: here.requested() == ["g1"], "the requested one is carried out, and no other counted")
     here.end(child)

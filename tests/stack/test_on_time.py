@@ -62,12 +62,15 @@ nologin = true
 
 [[routes]]
 target = 'broker'
+sources = ['*']
 resource_kind = 'application'
 [[routes]]
 target = 'orders'
+sources = ['*']
 resource_kind = 'postgresql'
 [[routes]]
 target = 'files'
+sources = ['*']
 """
 
 

@@ -8,7 +8,7 @@ import signal
 import sys
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from grantledger.schemas.topics import COMMANDS_TOPIC
 from .events import produce, read_datum
 from .fork_server import ForkedChild
 from .pipeline import Pipeline
+from .quick_sealer import QuickSealer
 from .waiting import wait_for
 
 DEADLINE = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -80,6 +81,24 @@ def revocation(grant: str, deadline: datetime = DEADLINE, **fields: Any) -> Even
     return Event(**(given | fields))
 
 
+def activation(command: Event) -> Event:
+    """Return the activation of the grant of a command, as its source reports it."""
+    issuer, finding = command.grant_source, command.finding
+    assert issuer is not None and finding is not None and finding.deadline is not None
+    return Event(
+        event_type="grant.activated",
+        occurred_at=finding.deadline - timedelta(hours=1),
+        source=Source(issuer.system, issuer.instance, f"{command.grant_id}:{finding.deadline}", "record"),
+        actor=Actor(command.subject.id, "human"),
+        expires_at=finding.deadline,
+        expiry_source="native",
+        **{
+            name: getattr(command, name)
+            for name in ("tenant", "subject", "resource", "entitlement", "grant_id", "grant_id_kind")
+        },
+    )
+
+
 class Enforcement:
     """The enforcers of one deployment, with a folder in which each file is an access.
 
@@ -107,6 +126,7 @@ class Enforcement:
             "GRANTLEDGER_ENFORCE_CONFIG": str(folder / "enforce.toml"),
             **{f"GRANTLEDGER_ENFORCE_{name.upper()}": value for name, value in settings.items()},
         }
+        self._sealer = QuickSealer(self.pipeline)
         self._children: list[Child] = []
         self._programs: list[int] = []
         (folder / "access").mkdir()
@@ -115,7 +135,7 @@ class Enforcement:
         self.policy(
             f"[targets.files]\nplugin = 'exec'\ncommand = {self.program('take')}\nread_back = {self.program('look')}\n"
             "timeout_seconds = 300\n"
-            "[[routes]]\ntarget = 'files'\n"
+            "[[routes]]\ntarget = 'files'\nsources = ['bot/*']\n"
         )
 
     def program(self, what: str) -> str:
@@ -123,14 +143,33 @@ class Enforcement:
         return json.dumps([sys.executable, "-I", "-S", str(self.folder / "program.py"), what, str(self.folder)])
 
     def policy(self, text: str) -> None:
-        (self.folder / "enforce.toml").write_text(f"backoff_seconds = 0.2\n{text}")
+        # The deadlines of the tests have long passed when the grants are reported.
+        head = "backoff_seconds = 0.2\nhistory_after_seconds = 1e9\n"
+        (self.folder / "enforce.toml").write_text(head + text)
 
     # --- events in Kafka
 
-    def send(self, *events: Event) -> None:
-        """Send commands as the watch of this deployment does."""
+    def request(self, *events: Event) -> list[tuple[bytes, str]]:
+        """Request revocations as the watch of this deployment does, and seal that; return values and keys.
+
+        The grants were activated before.
+        """
         own = [replace(one, source=replace(one.source, instance=self.deployment)) for one in events]
         values = [(EventEncoder().encode(event), event.key) for event in own]
+        given = [{"value": EventEncoder().encode(activation(one)), "key": one.key} for one in own]
+        produce(self.cluster, LIFECYCLE_TOPIC, given)
+        produce(self.cluster, FINDINGS_TOPIC, [self.signed(FINDINGS_TOPIC, *value) for value in values])
+        self.seal()
+        return values
+
+    def seal(self) -> None:
+        """Seal what the topics contain now, unless a sealer runs."""
+        if "seal" not in self.pipeline.children:
+            self._sealer.seal(LIFECYCLE_TOPIC, FINDINGS_TOPIC)
+
+    def send(self, *events: Event) -> None:
+        """Send commands as the watch of this deployment does."""
+        values = self.request(*events)
         produce(self.cluster, COMMANDS_TOPIC, [self.signed(COMMANDS_TOPIC, *value) for value in values])
 
     def signed(self, topic: str, value: bytes | None, key: str, source: str = "grantledger-watch") -> dict[str, Any]:

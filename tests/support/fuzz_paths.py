@@ -20,7 +20,7 @@ from grantledger.cli.output import Column, print_table
 from grantledger.enforcers.command_rules import History
 from grantledger.enforcers.contract import InvalidCommandError
 from grantledger.enforcers.events import apply, command_of
-from grantledger.enforcers.running_grants import RunningGrants
+from grantledger.enforcers.running_grants import GrantEvent, RunningGrants, SealedActivations
 from grantledger.ledger.batch import Head, Records, seal
 from grantledger.ledger.entry import NO_HEADERS, Genesis
 from grantledger.ledger.registered_schemas import collect_schemas
@@ -59,7 +59,7 @@ def follow(values: list[bytes]) -> None:
     _print(rows)
     _watch(values)
     _register(values)
-    running, history = RunningGrants(), History()
+    running, activations, history = RunningGrants(), SealedActivations(), History()
     for value, row in zip(values, rows, strict=True):
         try:
             datum = decode(value, CATALOG, NOW_MS)
@@ -67,7 +67,7 @@ def follow(values: list[bytes]) -> None:
             assert error.code == row["decode_error"]
             continue
         _alert(datum)
-        _skipping(lambda datum=datum: running.add(datum, NOW, NOW))  # type: ignore[misc]
+        _skipping(lambda datum=datum: _add(running, activations, datum))  # type: ignore[misc]
         _skipping(lambda datum=datum: apply(history, DEPLOYMENT, datum))  # type: ignore[misc]
         try:
             command = command_of(datum)
@@ -75,8 +75,16 @@ def follow(values: list[bytes]) -> None:
             assert str(error)
             continue
         json.dumps(command.as_json(), sort_keys=True).encode()
-        running.covering(command, NOW, NOW)
+        running.covering(command, NOW, NOW, lambda _: True)
+        activations.find(command)
     running.prune(NOW + timedelta(days=1))
+
+
+def _add(running: RunningGrants, activations: SealedActivations, datum: dict[str, Any]) -> None:
+    event = GrantEvent.of(datum, NOW, signed=False)
+    if event is not None:
+        running.add(event, NOW)
+        activations.add(event, event.appended)
 
 
 def _skipping(step: Callable[[], None]) -> None:

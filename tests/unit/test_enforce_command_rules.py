@@ -12,6 +12,7 @@ from grantledger.enforcers.command_rules import (
     Admission,
     Backoff,
     Breaker,
+    Circuit,
     FinalStatus,
     History,
     Offsets,
@@ -126,6 +127,8 @@ def test_the_id_of_a_command_follows_from_grant_and_deadline_alone() -> None:
 
 # --- idempotency, backoff, breaker
 
+HERE = Circuit("bot", "eu-1", "here")
+
 
 @given(st.integers(1, 10**9), st.floats(0.01, 100), st.floats(0.01, 10_000), st.text(max_size=20))
 def test_backoff_stays_within_its_bounds_and_is_repeatable(number: int, base: float, cap: float, grant: str) -> None:
@@ -154,43 +157,43 @@ def test_never_more_begin_in_a_window_than_the_breaker_allows(seconds: list[int]
     for number, second in enumerate(sorted(seconds)):
         now, key = NOON + timedelta(seconds=second), Key(f"g{number}", NOON)
         before = sum(1 for other in begun if other > second - window)
-        assert breaker.allows(history, key, now) == (before < limit)
+        assert breaker.allows(history, HERE, key, now) == (before < limit)
         if before < limit:
-            history.add_attempt(key, 1, now)
+            history.add_attempt(HERE, key, 1, now)
             begun.append(second)
-            assert breaker.allows(history, key, now)  # going on is no new beginning
+            assert breaker.allows(history, HERE, key, now)  # going on is no new beginning
     assert all(sum(1 for other in begun if one - window < other <= one) <= limit for one in begun)
 
 
 def test_an_open_breaker_stays_open_until_a_person_closes_it() -> None:
     breaker, history = Breaker(1, HOUR), History()
-    history.add_attempt(Key("g0", NOON), 1, NOON)
-    history.open_breaker(NOON)
+    history.add_attempt(HERE, Key("g0", NOON), 1, NOON)
+    history.open_since[HERE] = NOON
     later = NOON + timedelta(days=30)
-    assert not breaker.allows(history, Key("g1", NOON), later)
-    assert not breaker.allows(history, Key("g0", NOON), later)  # not even what was begun
-    history.close_breaker()
-    assert breaker.allows(history, Key("g1", NOON), later)
+    assert not breaker.allows(history, HERE, Key("g1", NOON), later)
+    assert not breaker.allows(history, HERE, Key("g0", NOON), later)  # not even what was begun
+    history.close_breaker(HERE)
+    assert breaker.allows(history, HERE, Key("g1", NOON), later)
 
 
 def test_attempts_before_the_breaker_was_closed_no_longer_count() -> None:
     breaker, history = Breaker(1, HOUR), History()
-    history.add_attempt(Key("g0", NOON), 1, NOON)
-    history.open_breaker(NOON)
-    history.close_breaker()
-    assert breaker.allows(history, Key("g1", NOON), NOON + timedelta(minutes=2))
+    history.add_attempt(HERE, Key("g0", NOON), 1, NOON)
+    history.open_since[HERE] = NOON
+    history.close_breaker(HERE)
+    assert breaker.allows(history, HERE, Key("g1", NOON), NOON + timedelta(minutes=2))
 
 
 def test_attempts_by_a_fast_clock_no_longer_count_once_the_breaker_was_closed() -> None:
     breaker, history = Breaker(1, HOUR), History()
-    history.add_attempt(Key("g0", NOON), 1, NOON + 2 * HOUR)
-    history.open_breaker(NOON + 2 * HOUR)  # then the clock is set right
-    assert not breaker.allows(history, Key("g1", NOON), NOON)
-    history.close_breaker()
-    history.add_attempt(Key("g0", NOON), 2, NOON)  # going on
-    assert breaker.allows(history, Key("g1", NOON), NOON)
-    history.add_attempt(Key("g1", NOON), 1, NOON)
-    assert not breaker.allows(history, Key("g2", NOON), NOON)
+    history.add_attempt(HERE, Key("g0", NOON), 1, NOON + 2 * HOUR)
+    history.open_since[HERE] = NOON + 2 * HOUR  # then the clock is set right
+    assert not breaker.allows(history, HERE, Key("g1", NOON), NOON)
+    history.close_breaker(HERE)
+    history.add_attempt(HERE, Key("g0", NOON), 2, NOON)  # going on
+    assert breaker.allows(history, HERE, Key("g1", NOON), NOON)
+    history.add_attempt(HERE, Key("g1", NOON), 1, NOON)
+    assert not breaker.allows(history, HERE, Key("g2", NOON), NOON)
 
 
 @pytest.mark.parametrize("outcome", FinalStatus)
@@ -205,7 +208,7 @@ def test_a_command_too_old_is_not_begun_but_finished_if_it_was() -> None:
     history, key = History(), Key("g1", NOON)
     assert admit(history, [], key, age=2 * HOUR, max_age=HOUR) is Admission.stale
     assert admit(history, [key], key, age=2 * HOUR, max_age=HOUR) is Admission.joined
-    history.add_attempt(key, 1, NOON)
+    history.add_attempt(HERE, key, 1, NOON)
     assert admit(history, [], key, age=2 * HOUR, max_age=HOUR) is Admission.work
 
 

@@ -8,13 +8,17 @@ from typing import Any, cast
 
 import pytest
 
+from grantledger.enforcers.command_rules import Activation
+from grantledger.enforcers.contract import RevokeCommand
 from grantledger.enforcers.lifecycle_reader import LifecycleReader
+from grantledger.enforcers.policy import EnforcementPolicy
+from grantledger.enforcers.running_grants import RunningGrants
 from grantledger.kafka.sealed_log import SealedLogs
 from grantledger.kafka.source_keys_reader import SourceKeysReader
 from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.source_keys import SignedRecord, SourceKeys
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
-from grantledger.schemas.event import Actor, Event, Resource, Source, Subject
+from grantledger.schemas.event import Actor, Event, IssuingSource, Resource, Source, Subject
 from support.sources import Registrar, key_of, record_of
 
 from .test_enforce_command_rules import NOON, command
@@ -23,14 +27,21 @@ HERE = "test.example"
 
 
 class Log:
-    """Yields the records of each call: first those sealed since the call before, then all that are not sealed yet."""
+    """Yields the records of each call: those sealed since the call before, and all that are not sealed yet."""
 
     def __init__(self) -> None:
         self.calls: list[list[tuple[int, Event]]] = []
+        self.unsealed: list[tuple[int, Event]] = []
         self.signer: LocalSigner | None = None
 
-    def read_records(self) -> Iterator[tuple[int, SignedRecord]]:
-        for offset, event in self.calls.pop(0):
+    def read_sealed(self) -> Iterator[tuple[int, SignedRecord]]:
+        return self._records(self.calls.pop(0) if self.calls else [])
+
+    def read_unsealed(self) -> Iterator[tuple[int, SignedRecord]]:
+        return self._records(self.unsealed)
+
+    def _records(self, events: list[tuple[int, Event]]) -> Iterator[tuple[int, SignedRecord]]:
+        for offset, event in events:
             time_ms = int(event.occurred_at.timestamp() * 1000)
             yield offset, record_of(event, self.signer, HERE, time_ms)
 
@@ -45,9 +56,23 @@ class Sources:
         return self.keys
 
 
-def reader_of(log: Log, now: datetime, keys: SourceKeys | None = None) -> LifecycleReader:
+def policy_for(*sources: str) -> EnforcementPolicy:
+    targets = {"here": {"plugin": "exec", "command": ["/bin/true"]}}
+    return EnforcementPolicy.model_validate({"targets": targets, "routes": [{"target": "here", "sources": sources}]})
+
+
+VAULT = policy_for("vault/*")
+
+
+def covers(grants: RunningGrants, now: datetime) -> bool:
+    return grants.covering(command(), NOON, now, lambda _: True) is not None
+
+
+def reader_of(
+    log: Log, now: datetime, keys: SourceKeys | None = None, policy: EnforcementPolicy = VAULT
+) -> LifecycleReader:
     sources = cast(SourceKeysReader, Sources(keys))
-    reader = LifecycleReader(cast(SealedLogs, None), sources, SchemaCatalog((event_schema(),)), lambda: now)
+    reader = LifecycleReader(cast(SealedLogs, None), sources, SchemaCatalog((event_schema(),)), policy, lambda: now)
     setattr(reader, "_open", lambda: log)  # noqa: B010
     return reader
 
@@ -83,7 +108,7 @@ def test_records_of_a_new_epoch_count_although_their_offsets_begin_again(running
     log.calls = [[(100, activated(0)), (101, earlier(1))], [(0, later(2))]]
     for _ in range(2):
         found = reader.running()
-    assert (found.covering(command(), NOON, now) is not None) == running
+    assert covers(found, now) == running
 
 
 def test_a_record_that_is_read_again_after_it_was_sealed_changes_nothing() -> None:
@@ -91,7 +116,7 @@ def test_a_record_that_is_read_again_after_it_was_sealed_changes_nothing() -> No
     reader = reader_of(log, NOON)
     log.calls = [[(0, activated(0)), (1, revoked(1))], [(0, activated(0)), (1, revoked(1))]]
     for _ in range(2):
-        assert reader.running().covering(command(), NOON, NOON) is None
+        assert not covers(reader.running(), NOON)
 
 
 def test_only_signed_events_of_a_registered_source_count() -> None:
@@ -100,7 +125,7 @@ def test_only_signed_events_of_a_registered_source_count() -> None:
     registrar.register("vault", "prod", [key_of(signer)], 0)
     for by, counts in ((None, False), (LocalSigner.generate(), False), (signer, True)):
         reader, log.signer, log.calls = reader_of(log, now, registrar.keys), by, [[(0, activated(0))]]
-        assert (reader.running().covering(command(), NOON, now) is not None) == counts
+        assert covers(reader.running(), now) == counts
 
 
 def test_a_grant_of_any_age_is_found() -> None:
@@ -116,9 +141,44 @@ def test_a_grant_of_any_age_is_found() -> None:
     log, old = Log(), timedelta(days=400)
     log.calls = [[(0, event("grant.activated", -400 * 24 * 60, expires_at=NOON + old, expiry_source="native"))]]
     sources = cast(SourceKeysReader, Sources())
-    reader = LifecycleReader(cast(SealedLogs, Logs()), sources, SchemaCatalog((event_schema(),)), lambda: NOON)
+    reader = LifecycleReader(cast(SealedLogs, Logs()), sources, SchemaCatalog((event_schema(),)), VAULT, lambda: NOON)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("grantledger.enforcers.lifecycle_reader.end_offset", lambda *_: 1)
         found = reader.running()
     assert opened == [("access.lifecycle", {})], "from the beginning of the log"
-    assert found.covering(command(), NOON, NOON) is not None
+    assert covers(found, NOON)
+
+
+def asked() -> RevokeCommand:
+    return command(grant_source=IssuingSource("vault", "prod"))
+
+
+def test_only_a_sealed_activation_justifies_a_command() -> None:
+    log = Log()
+    reader = reader_of(log, NOON)
+    log.unsealed = [(0, activated(0))]
+    assert reader.activation(asked()) is None
+    log.calls, log.unsealed = [[(0, activated(0))]], []
+    assert reader.activation(asked()) == Activation(NOON, signed=False)
+
+
+def test_sources_without_a_route_take_no_memory() -> None:
+    log = Log()
+    reader = reader_of(log, NOON, policy=policy_for("teleport/*"))
+    log.calls = [[(0, activated(0))]]
+    assert not covers(reader.running(), NOON) and reader.activation(asked()) is None
+
+
+def test_without_named_sources_only_signed_grants_count_and_by_the_gateways_time() -> None:
+    registrar, signer = Registrar(HERE), LocalSigner.generate()
+    registrar.init()
+    registrar.register("vault", "prod", [key_of(signer)], 0)
+    late = event("grant.activated", 60, expires_at=NOON, expiry_source="native", received_at=NOON)
+    for policy, by, keys, found in (
+        (policy_for(), signer, registrar.keys, Activation(NOON, signed=True)),
+        (policy_for(), None, None, None),
+        (VAULT, None, None, Activation(NOON + timedelta(hours=1), signed=False)),
+    ):
+        log = Log()
+        log.signer, log.calls = by, [[(0, late)]]
+        assert reader_of(log, NOON, keys, policy).activation(asked()) == found

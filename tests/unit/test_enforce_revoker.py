@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -9,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grantledger.enforcers.command_rules import Backoff, Breaker, History
+from grantledger.enforcers.command_rules import Activation, Backoff, Breaker, Circuit, History
 from grantledger.enforcers.contract import Attempt, AttemptStatus, Observation, Presence, RevokeCommand
 from grantledger.enforcers.events import Recorder, apply
 from grantledger.enforcers.policy import EnforcementPolicy
-from grantledger.enforcers.revoker import EnforcingStoppedError, Limits, Revoker
+from grantledger.enforcers.revoker import Limits, Revoker
 from grantledger.enforcers.running_grants import RunningGrants
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import Event, Resource
+from grantledger.schemas.event import Event, IssuingSource, Resource
 from support.events import read_datum
 
 from .test_enforce_command_rules import HOUR, NOON, command
@@ -24,7 +25,7 @@ from .test_enforce_command_rules import HOUR, NOON, command
 POLICY = EnforcementPolicy.model_validate(
     {
         "targets": {"here": {"plugin": "exec", "command": ["/bin/true"]}},
-        "routes": [{"target": "here", "resource_kind": "database"}],
+        "routes": [{"target": "here", "resource_kind": "database", "sources": ["/", "bot/*"]}],
     }
 )
 
@@ -87,6 +88,22 @@ class Clock:
         return self.at
 
 
+GIVEN_BEFORE = Activation(NOON - HOUR, signed=False)
+
+
+class Lifecycle:
+    """Grants that are all activated, or some of them, and those that run."""
+
+    def __init__(self, running: RunningGrants | None = None, activations: dict[str, Activation | None] | None = None):
+        self._running, self._activations = running or RunningGrants(), activations or {}
+
+    def running(self) -> RunningGrants:
+        return self._running
+
+    def activation(self, command: RevokeCommand) -> Activation | None:
+        return self._activations.get(command.key.grant_id, GIVEN_BEFORE)
+
+
 def start(
     ledger: Ledger,
     world: World,
@@ -95,18 +112,21 @@ def start(
     limit: int = 1000,
     attempts: int = 3,
     running: RunningGrants | None = None,
+    activations: dict[str, Activation | None] | None = None,
+    policy: EnforcementPolicy = POLICY,
+    history: History | None = None,
 ) -> Revoker:
     """Return a revoker as it is after a start: it has only what is on record."""
-    history = History()
+    history = history or History()
     for event in ledger.events:
         apply(history, "test.example", read_datum(EventEncoder().encode(event)))
     limits = Limits(attempts, Breaker(limit, HOUR), Backoff(1, 60), HOUR)
     return Revoker(
         ledger,
         recorder=Recorder("test.example"),
-        policy=POLICY,
-        plugins={"here": world},
-        running=lambda: running or RunningGrants(),
+        policy=policy,
+        plugins=dict.fromkeys(policy.targets, world),
+        grants=Lifecycle(running, activations),
         limits=limits,
         history=history,
         position=ledger.position,
@@ -331,19 +351,147 @@ def test_the_offset_is_committed_every_day_while_a_command_is_retried() -> None:
         assert ledger.told == [0] * told
 
 
-def test_the_breaker_opens_on_record_and_stays_open_after_a_restart() -> None:
-    ledger, world, clock = Ledger(), World({"g0", "g1", "g2"}), Clock()
-    commands = [command(f"g{number}") for number in range(3)]
-    with pytest.raises(EnforcingStoppedError, match="grantledger breaker close"):
-        run(ledger, world, commands, clock, limit=2)
-    assert world.there == {"g2"} and ledger.events[-1].event_type == "finding.opened" and ledger.position == 2
-    with pytest.raises(EnforcingStoppedError):
-        run(ledger, world, commands, clock, limit=2)
-    assert world.there == {"g2"}
+def of(source: str, grant: str) -> RevokeCommand:
+    return command(grant, grant_source=IssuingSource("bot", source))
+
+
+def test_a_breaker_stops_one_source_and_route_and_no_other() -> None:
+    grants = [f"fake{number}" for number in range(50)] + ["g1", "g2", "cluster"]
+    ledger, world, clock = Ledger(), World(set(grants)), Clock()
+    policy = EnforcementPolicy.model_validate(
+        {
+            "targets": {name: {"plugin": "exec", "command": ["/bin/true"]} for name in ("here", "there")},
+            "routes": [
+                {"target": "there", "resource_kind": "kubernetes", "sources": ["*"]},
+                {"target": "here", "sources": ["*"]},
+            ],
+        }
+    )
+    flood = [of("evil", grant) for grant in grants[:50]]
+    elsewhere = command("cluster", grant_source=IssuingSource("bot", "evil"), resource=Resource("kubernetes", "eu"))
+    commands = [*flood, of("eu-1", "g1"), of("eu-1", "g2"), elsewhere]
+
+    def restart() -> Revoker:
+        revoker = start(ledger, world, clock, limit=20, policy=policy)
+        for offset in range(ledger.position, len(commands)):
+            revoker.take(commands[offset], offset, NOON)
+        while revoker.step():
+            pass
+        revoker.settle()
+        return revoker
+
+    restart()
+    assert world.there == set(grants[20:50]), "20 of the flood; all of the others"
+    [opened] = [event for event in ledger.events if event.event_type == "finding.opened"]
+    circuit = Circuit("bot", "evil", "here")
+    assert opened.finding is not None and opened.finding.key == str(circuit) == "bot/evil/here"
+    assert json.loads(opened.finding.evidence) | {"source": "bot/evil", "route": "here"} == json.loads(
+        opened.finding.evidence
+    )
     clock.at += timedelta(minutes=1)
-    ledger.events.append(Recorder("test.example").breaker_closed(clock.at, "carol", "looked"))
-    run(ledger, world, commands, clock, limit=2)
-    assert not world.there and ledger.position == 3
+    restart()
+    assert world.there == set(grants[20:50]) and ledger.position == 20, "it stays open after a restart"
+    clock.at += timedelta(minutes=1)
+    closing = Recorder("test.example").breaker_closed(clock.at, circuit, "carol", "looked")
+    ledger.events.append(closing)
+    restart()
+    assert world.there == set(grants[40:50]), "counting began again"
+    # A copy of what the person decided closes nothing.
+    ledger.events.append(closing)
+    clock.at += timedelta(minutes=1)
+    restart()
+    assert world.there == set(grants[40:50])
+
+
+def test_a_breaker_that_a_person_closes_lets_the_running_enforcer_continue() -> None:
+    ledger, world, clock = Ledger(), World({"g0", "g1"}), Clock()
+    history = History()
+    revoker = start(ledger, world, clock, limit=1, history=history)
+    for number in range(2):
+        revoker.take(command(f"g{number}"), number, NOON)
+    while revoker.step():
+        pass
+    assert world.there == {"g1"} and revoker.wait(9.0) == 9.0
+    closing = Recorder("test.example").breaker_closed(clock.at, Circuit("", "", "here"), "carol", "looked")
+    apply(history, "test.example", read_datum(EventEncoder().encode(closing)))
+    assert revoker.wait(9.0) == 0 and revoker.step() and not world.there
+
+
+def test_a_source_with_many_commands_delays_only_its_own() -> None:
+    ledger, world, clock = Ledger(), World(set()), Clock()  # everything is gone already: no breaker opens
+    revoker = start(ledger, world, clock)
+    for number in range(50):
+        revoker.take(of("evil", f"fake{number}"), number, NOON)
+    clock.at += timedelta(seconds=1)
+    revoker.take(of("eu-1", "g1"), 50, NOON)
+    assert revoker.step() and revoker.step()
+    assert [event.grant_id for event in ledger.events if event.event_type == "grant.revoked"] == ["fake0", "g1"]
+
+
+@pytest.mark.parametrize(
+    ("activation", "reason"),
+    [
+        (None, "no activation"),
+        (Activation(NOON + HOUR + timedelta(seconds=1), signed=True), "historical"),
+    ],
+)
+def test_a_request_without_an_activation_and_one_about_a_historical_grant_fail(
+    activation: Activation | None, reason: str
+) -> None:
+    ledger, world, clock = Ledger(), World({"g1"}), Clock()
+    revoker = start(ledger, world, clock, limit=1, activations={"g1": activation})
+    revoker.take(command(), 0, NOON)
+    assert not revoker.step() and world.calls == [] and ledger.position == 1
+    [event] = ledger.events
+    assert event.event_type == "revoke.failed" and reason in (event.error or "")
+    revoker.take(command("g2"), 1, NOON)
+    assert revoker.step() and ledger.kinds()[-1] == "grant.revoked", "it does not count for the breaker"
+
+
+def test_a_grant_that_was_first_reported_soon_after_its_deadline_is_not_historical() -> None:
+    ledger, world = Ledger(), World({"g1"})
+    revoker = start(ledger, world, Clock(), activations={"g1": Activation(NOON + HOUR, signed=False)})
+    revoker.take(command(), 0, NOON)
+    assert revoker.step() and world.calls == ["g1"]
+
+
+def test_only_a_source_of_the_route_has_access_removed() -> None:
+    policy = EnforcementPolicy.model_validate(
+        {
+            "targets": {"here": {"plugin": "exec", "command": ["/bin/true"]}},
+            "routes": [{"target": "here", "sources": ["bot/eu-*"], "entitlement": "read*"}, {"target": "here"}],
+        }
+    )
+    for source, entitlement, signed, carried_out in (
+        ("eu-1", "readwrite", False, True),
+        ("us-1", "readwrite", False, False),
+        ("us-1", "readwrite", True, True),
+        ("eu-1", "admin", False, False),
+        ("eu-1", "admin", True, True),
+    ):
+        ledger, world = Ledger(), World({"g1"})
+        revoker = start(ledger, world, Clock(), activations={"g1": Activation(NOON, signed=signed)}, policy=policy)
+        revoker.take(command(grant_source=IssuingSource("bot", source), entitlement=entitlement), 0, NOON)
+        assert revoker.step() == carried_out and (world.calls == ["g1"]) == carried_out
+        assert carried_out or "source" in (ledger.events[-1].error or "")
+
+
+def test_invalid_commands_are_on_record_once_per_source_and_hour() -> None:
+    ledger, clock = Ledger(), Clock()
+
+    def refuse(*sources: str) -> list[str]:
+        before, revoker = len(ledger.events), start(ledger, World(set()), clock)
+        for offset, source in enumerate(sources, ledger.position):
+            revoker.refuse("is not signed", source, offset)
+        revoker.settle()
+        return [event.finding.key for event in ledger.events[before:] if event.finding is not None]
+
+    assert refuse("a/1", "a/1", "b/1") == ["a/1", "b/1"]
+    assert refuse("a/1", "b/1") == [], "after a restart"
+    assert refuse(*(f"evil/{number}" for number in range(1000))) == [*(f"evil/{n}" for n in range(8)), "others"]
+    clock.at += HOUR
+    assert refuse("a/1", "a/1") == ["a/1"] and ledger.position == 1007
+    assert {event.event_type for event in ledger.events} == {"finding.opened"}
 
 
 def test_a_fault_in_a_plugin_is_an_attempt_that_failed(capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,100 @@
+"""Reads the log of ``access.findings``: the history of the enforcer, and the revocations that the watch requested."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+import structlog
+
+from ..kafka.offsets import end_offset
+from ..kafka.records import SignedRecord
+from ..kafka.sealed_log import SealedLogs
+from ..kafka.source_keys_reader import SourceKeysReader
+from ..schemas.catalog import SchemaCatalog
+from ..schemas.codec import decode
+from ..schemas.event import FINDINGS_TOPIC
+from .command_rules import History
+from .events import COMMAND_TYPE, COMMANDER, OPERATOR, apply
+
+log = structlog.get_logger("grantledger.enforce")
+
+
+class FindingsReader:
+    """Reads the whole log when it is created, from the sealed log, which keeps events forever, and the unsealed events.
+
+    ``history``: rebuilt from the enforcer's own events and from what people decided.
+    """
+
+    def __init__(self, logs: SealedLogs, catalog: SchemaCatalog) -> None:
+        self._cluster, self._deployment, self._catalog = logs.cluster, logs.deployment, catalog
+        self._commander = (COMMANDER, logs.deployment)
+        self._sources = SourceKeysReader(logs).keys
+        self._requests: dict[bytes, datetime] = {}
+        self._complete_below = 0
+        self.history = History()
+        self._reader = logs.open(FINDINGS_TOPIC)
+        for record, datum in self._believed(self._reader.read_sealed()):
+            self._add_request(record, datum)
+            self._apply(datum)
+        for _, datum in self._believed(self._reader.read_unsealed()):
+            self._apply(datum)
+
+    def update(self) -> None:
+        """Read what was sealed meanwhile: requests, and the decisions of people. The rest is this enforcer's own."""
+        for record, datum in self._believed(self._reader.read_sealed()):
+            self._add_request(record, datum)
+            if datum["source"]["system"] == OPERATOR:
+                self._apply(datum)
+
+    def requested(self, value: bytes) -> datetime | None:
+        """Return when the watch requested the revocation that a command has, byte for byte, if that is sealed."""
+        return self._requests.get(_digest(value))
+
+    def end(self) -> int:
+        """Return an offset of the findings. The request of a command that was read before is below it."""
+        return end_offset(self._cluster, FINDINGS_TOPIC, 0, committed=False)
+
+    def has_read_below(self, offset: int) -> bool:
+        """Whether everything below an offset of the findings is sealed, and was read."""
+        if offset > self._complete_below and self._reader.has_read_below(offset):
+            self._complete_below = offset
+        return offset <= self._complete_below
+
+    def close(self) -> None:
+        """Close the reader."""
+        self._reader.close()
+
+    def _add_request(self, record: SignedRecord, datum: Mapping[str, Any]) -> None:
+        source = datum["source"]
+        if datum["event_type"] == COMMAND_TYPE and (source["system"], source["instance"]) == self._commander:
+            # Of copies, the first counts.
+            requested = datetime.fromtimestamp(record.append_time_ms / 1000, UTC)
+            self._requests.setdefault(_digest(record.value or b""), requested)
+
+    def _apply(self, datum: Mapping[str, Any]) -> None:
+        try:
+            apply(self.history, self._deployment, datum)
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+            # It claims to be ours but is not.
+            log.warning("finding_unreadable", reason=type(error).__name__)
+
+    def _believed(
+        self, records: Iterator[tuple[int, SignedRecord]]
+    ) -> Iterator[tuple[SignedRecord, Mapping[str, Any]]]:
+        for offset, record in records:
+            self._sources.learn(record)
+            try:
+                datum = decode(record.value or b"", self._catalog, record.append_time_ms)
+                believed = self._sources.is_believed(record, datum) and bool(datum["source"]["system"])
+            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+                log.warning("finding_unreadable", offset=offset, reason=type(error).__name__)
+                continue
+            if believed:
+                yield record, datum
+
+
+def _digest(value: bytes) -> bytes:
+    return sha256(value).digest()[:16]
