@@ -132,6 +132,8 @@ class PostgresqlPlugin:
         if action is None:
             raise _RefusedError("the policy has no action for this entitlement")
         role = self._config.role_of(command.subject.id)
+        if "\0" in role:  # the client reports this like a lost connection
+            raise _RefusedError("the name of the role contains a NUL character")
         found = _row(
             connection,
             "SELECT oid, rolsuper, rolname = session_user FROM pg_roles WHERE rolname = %s",

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
@@ -19,6 +19,7 @@ import structlog
 from prometheus_client import start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 
+from ..base.text import printable_lines
 from .data_folder import close_to_others, make_folder, only_process
 from .settings import Settings, SettingsError
 
@@ -41,12 +42,18 @@ def configure_logs(settings: Settings) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
             structlog.processors.format_exc_info,
+            _printable,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+
+
+def _printable(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape what could control a terminal: names in log lines are chosen by senders."""
+    return {name: printable_lines(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 @contextmanager

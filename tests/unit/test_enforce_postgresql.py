@@ -333,3 +333,12 @@ def test_subjects_become_roles_by_the_policy() -> None:
         "bob",
         "carol",
     ]
+
+
+def test_a_name_with_a_nul_character_is_refused_and_not_taken_for_a_lost_connection(
+    server: PostgresqlServer, roles: Admin, tmp_path: Path
+) -> None:
+    taking = plugin(server, tmp_path)
+    attempt = taking.revoke(of("ali\0ce"))
+    assert attempt.status is AttemptStatus.failed and "NUL" in attempt.detail
+    assert taking.read_back(of("ali\0ce")).presence is Presence.unknown

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 
-from grantledger.runtime.process import read_samples, serving, status_path
+from grantledger.runtime.process import configure_logs, read_samples, serving, status_path
 from grantledger.runtime.settings import Settings, SettingsError
 from support.command import run_command
 
@@ -80,3 +81,11 @@ def test_a_data_folder_that_cannot_be_made_is_one_line(command: tuple[str, ...],
     answer = run_command(*command, "--data", str(tmp_path / "file" / "data"), environment={"PATH": os.environ["PATH"]})
     assert answer.returncode == 2
     assert str(tmp_path / "file") in answer.stderr and answer.stderr.count("\n") == 1, answer.stderr
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_a_name_in_a_log_line_controls_no_terminal(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs(Settings(log_format=log_format))
+    structlog.get_logger("test").info("command", grant="\x1b[2J\x9b1A\u202eg1")
+    printed = capsys.readouterr().err
+    assert "g1" in printed and printed.strip().isprintable()
