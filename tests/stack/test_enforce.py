@@ -463,7 +463,6 @@ def test_forged_and_copied_commands_are_never_carried_out(deploy: Deploy) -> Non
     produce(here.cluster, COMMANDS_TOPIC, forged)
     child = here.acting()
 
-
     def sealed_and_read() -> bool:
         here.seal()  # the finding about the first ones
         return here.lag() == 0
