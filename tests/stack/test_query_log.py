@@ -82,6 +82,19 @@ def test_a_full_spool_refuses_people_and_not_our_own_readers(limited: Owner) -> 
     assert len(found(limited, "m6")) == 1
 
 
+def test_a_spool_that_cannot_be_written_refuses_people(owner: Owner) -> None:
+    assert post(owner, "SELECT 1")[0] == 200
+    found(owner, "SELECT 1")
+    owner.fail_spool()
+    assert post(owner, "SELECT 1", credential=owner.address.reader)[0] == 200
+    status, headers, body = post(owner, "SELECT 'm0'")
+    assert (status, headers["Retry-After"]) == (503, "10")
+    assert b"the query log cannot be written" in body and b"m0" not in body
+    # The file is opened again.
+    assert post(owner, "SELECT 'm0'")[::2] == (200, b"m0\n")
+    assert found(owner, "m0") == [("analyst", "success", 1, "")]
+
+
 def test_our_own_readers_are_not_recorded(owner: Owner) -> None:
     assert post(owner, "SELECT 'm7'", credential=owner.address.reader)[0] == 200
     assert found(owner, "m7") == []

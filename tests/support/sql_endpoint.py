@@ -73,6 +73,10 @@ class Owner:
         """Change the limit of the spool of the query log."""
         self.ask("limit", str(statements))
 
+    def fail_spool(self) -> None:
+        """Let the next write to the spool fail."""
+        self.ask("fail")
+
     def spooled(self) -> list[tuple[str, str, str | None, int | None, str | None]]:
         """Return user, text, outcome, rows and error of the statements on the spool, read from its file."""
         with closing(sqlite3.connect(f"file:{self.data_dir / 'queries' / FILE}?mode=ro", uri=True)) as database:
@@ -175,6 +179,9 @@ def obey(client: Any, path: Path, spool: QuerySpool, operation: str, text: str) 
 
     if operation == "limit":
         spool._most_statements = int(text)
+        return None
+    if operation == "fail":
+        spool._database.execute("PRAGMA query_only = ON")
         return None
 
     if operation in {"readonly", "drain", "answer"}:
