@@ -52,7 +52,7 @@ def test_only_the_store_can_be_written(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     writing = FileAccess.WRITE_FILE | FileAccess.MAKE_REG | FileAccess.REMOVE_FILE
     writable = {path for path, access in file_rules(settings) if access & writing}
-    names = ("clickhouse", "clickhouse.tmp", "clickhouse.lock", "run")
+    names = ("clickhouse", "clickhouse.tmp", "clickhouse.queries", "clickhouse.lock", "run")
     assert writable == {*(tmp_path / name for name in names), Path("/dev/null")}
     readable = {path for path, access in file_rules(settings) if access & FileAccess.READ_FILE}
     for secret in (tmp_path, tmp_path / "run", tmp_path / "keys", Path("/proc"), Path("/etc"), Path("/")):
