@@ -148,8 +148,8 @@ AnyTarget = Annotated[WebhookTarget | ExecTarget | PostgresqlTarget, Field(discr
 class Route(_Part):
     """Assigns commands to a target. The criteria are shell patterns; the first route that matches applies.
 
-    ``sources``: patterns of ``system/instance``. The route applies to grants of these sources; without the list, to
-    grants that a registered source has signed.
+    ``sources``: patterns of ``system/instance``, or of systems. The route applies to grants of these sources; without
+    the list, to grants that a registered source has signed.
     """
 
     target: str
@@ -163,8 +163,12 @@ class Route(_Part):
         """Whether grants of a source take this route, signed by it as a registered source or not."""
         if not self.sources:
             return signed
-        name = "/".join(source)
-        return any(fnmatchcase(name, pattern) for pattern in self.sources)
+        # Part by part: a system may have any name, such as ``vault/x``.
+        patterns = (pattern.partition("/") for pattern in self.sources)
+        return any(
+            fnmatchcase(source[0], system) and fnmatchcase(source[1], instance if slash else "*")
+            for system, slash, instance in patterns
+        )
 
     def matches(self, kind: str, resource: str, environment: str, entitlement: str) -> bool:
         """Whether an access takes this route. A resource without an environment has the empty one."""

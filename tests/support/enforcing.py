@@ -135,7 +135,7 @@ class Enforcement:
         self.policy(
             f"[targets.files]\nplugin = 'exec'\ncommand = {self.program('take')}\nread_back = {self.program('look')}\n"
             "timeout_seconds = 300\n"
-            "[[routes]]\ntarget = 'files'\nsources = ['bot/*']\n"
+            "[[routes]]\ntarget = 'files'\nsources = ['*']\n"
         )
 
     def program(self, what: str) -> str:

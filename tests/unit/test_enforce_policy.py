@@ -11,7 +11,7 @@ import pytest
 
 from grantledger.base.toml import ConfigError, load_toml
 from grantledger.enforcers.plugins import build_plugins
-from grantledger.enforcers.policy import EnforcementPolicy
+from grantledger.enforcers.policy import EnforcementPolicy, Route
 from grantledger.schemas.event import Resource
 
 from .test_enforce_command_rules import command
@@ -96,6 +96,28 @@ def test_the_first_route_that_fits_is_taken(tmp_path: Path) -> None:
     assert target(Resource("database", "Orders-eu", "production")) == "b"
     assert target(Resource("cluster", "orders-eu", "production")) is None
     assert target(Resource("database", "x"), entitlement="admin") is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "source", "admitted"),
+    [
+        ("vault/prod", ("vault", "prod"), True),
+        ("vault/prod", ("vault", "prod/x"), False),
+        ("vault/prod", ("vault/prod", ""), False),
+        ("vault/*", ("vault", "prod/x"), True),
+        ("vault/*", ("vault", ""), True),
+        ("vault/*", ("vault/evil", "prod"), False),
+        ("vault", ("vault", "prod"), True),
+        ("vault", ("vault2", "prod"), False),
+        ("vault/", ("vault", "prod"), False),
+        ("*", ("anything", "at all"), True),
+        ("Vault/*", ("vault", "prod"), False),
+    ],
+)
+def test_the_sources_of_a_route(pattern: str, source: tuple[str, str], admitted: bool) -> None:
+    for signed in (False, True):
+        assert Route(target="here", sources=(pattern,)).admits(source, signed=signed) == admitted
+        assert Route(target="here").admits(source, signed=signed) == signed
 
 
 def test_the_examples_of_the_page_are_policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
