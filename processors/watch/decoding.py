@@ -35,6 +35,7 @@ _NEEDED = (
 )  # fmt: skip
 FACT_SCHEMA = pa.schema(
     [("index", pa.int64()), ("entry", pa.int64()), ("append", pa.int64()), ("content", pa.binary(8))]
+    + [("mapping", pa.binary(2))]
     + [DECODED_SCHEMA.field(name) for name in _NEEDED]
 )
 """A fact table: the first fields of a fact (times in microseconds since 1970), and the event's columns."""
@@ -43,16 +44,25 @@ Numbers = npt.NDArray[np.int64]
 Rows = Iterator[tuple[Any, ...]]
 
 
+class InvalidEntry(NamedTuple):
+    """An entry that the schema's rules forbid, and the wrong field."""
+
+    entry: int
+    append: int
+    source: Source
+    field: str
+
+
 class DecodedBatch(NamedTuple):
     """A sealed batch as a fact table, its rows as Python values, and the entries that the schema's rules forbid.
 
-    ``invalid``: entry to wrong field. ``unsigned``: the events that are not signed although their source is registered.
+    ``unsigned``: the events that are not signed although their source is registered.
     The facts include neither.
     """
 
     table: pa.RecordBatch
     rows: Rows
-    invalid: dict[int, str]
+    invalid: list[InvalidEntry]
     unsigned: Rows
 
 
@@ -72,7 +82,7 @@ def decode_batch(
         source_keys: returns the keys of the sources, for records appended up to a time.
     """
     if not batch.count:
-        return DecodedBatch(empty_table(), iter(()), {}, iter(()))
+        return DecodedBatch(empty_table(), iter(()), [], iter(()))
     records, topic = batch.records(), topic_of_origin(batch.origin)
     table = decode_entries(
         pa.array(records.values, pa.binary()), records.append_times, lambda: signed_records(topic, records),
@@ -80,13 +90,20 @@ def decode_batch(
     )  # fmt: skip
     times = np.array(batch.times(), np.int64)
     entries = np.arange(batch.first_index, batch.size, dtype=np.int64)
-    errors = zip(entries.tolist(), table.column("decode_error").to_pylist(), strict=True)
-    invalid = {entry: text.decode()[len(INVALID) + 2 :] for entry, text in errors if text.startswith(INVALID.encode())}
+    invalid = list(_invalid(table, entries, times))
     valid = pc.equal(pc.binary_length(table.column("decode_error")), 0).to_numpy(zero_copy_only=False)
     believed = believed_rows(table)
     facts, rows = _facts(table, believed, entries, times, before)
     _, unsigned = _facts(table, valid & ~believed, entries, times, before)
     return DecodedBatch(facts, rows, invalid, unsigned)
+
+
+def _invalid(table: pa.RecordBatch, entries: Numbers, times: Numbers) -> Iterator[InvalidEntry]:
+    named = (table.column(name) for name in ("decode_error", "source_system", "source_instance"))
+    errors, systems, instances = named
+    for row in np.flatnonzero(pc.starts_with(errors, INVALID).to_numpy(zero_copy_only=False)).tolist():
+        source = _source(*(_text(column[row].as_py() or b"") for column in (systems, instances)))
+        yield InvalidEntry(int(entries[row]), int(times[row]), source, errors[row].as_py().decode()[len(INVALID) + 2 :])
 
 
 def _facts(
@@ -98,12 +115,13 @@ def _facts(
     if not chosen.all():
         table, entries, times = table.filter(pa.array(chosen)), entries[chosen], times[chosen]
     values = {name: as_values(table.column(name)) for name in DECODED_SCHEMA.names[:-1]}
-    contents = _contents([column for name, column in values.items() if name not in _NOT_CONTENT])
+    contents = _digests(8, [column for name, column in values.items() if name not in _NOT_CONTENT])
+    mappings = _digests(2, [values["mapping_adapter"], values["mapping_version"]])
     numbers = [entries + before, entries, times]
-    firsts = [*map(pa.array, numbers), pa.array(contents, pa.binary(8))]
+    firsts = [*map(pa.array, numbers), pa.array(contents, pa.binary(8)), pa.array(mappings, pa.binary(2))]
     facts = pa.RecordBatch.from_arrays([*firsts, *(table.column(name) for name in _NEEDED)], schema=FACT_SCHEMA)
     plain = [column.tolist() for column in numbers]
-    rows = zip(*plain, contents, *(values[name] for name in _NEEDED), strict=True)
+    rows = zip(*plain, contents, mappings, *(values[name] for name in _NEEDED), strict=True)
     return facts, rows
 
 
@@ -120,8 +138,8 @@ def rows_of(table: pa.RecordBatch) -> Rows:
 def facts_from(rows: Rows) -> Iterator[Fact]:
     """Yield the facts of rows, one at a time: a list of them between long-lived objects would fragment memory."""
     for (
-        index, entry, append, content, event_id, event_type, system, instance, occurred, seq, tenant, subject, kind,
-        email, resource_kind, resource, environment, entitlement, grant_id, grant_id_kind, request_id, session_id,
+        index, entry, append, content, mapping, event_id, event_type, system, instance, occurred, seq, tenant, subject,
+        kind, email, resource_kind, resource, environment, entitlement, grant_id, grant_id_kind, request_id, session_id,
         approvals, starts, expires, expiry_source, removal, outcome, *issuers,
     ) in rows:  # fmt: skip
         yield Fact(
@@ -133,6 +151,7 @@ def facts_from(rows: Rows) -> Iterator[Fact]:
             event_type=event_type,
             source=_source(system, instance),
             content=content,
+            mapping=mapping,
             seq=seq,
             access=_access(tenant, subject, resource_kind, resource, entitlement),
             environment=environment,
@@ -160,8 +179,8 @@ _NOT_CONTENT = frozenset(
 """Columns that may differ between two readings of one record."""
 
 
-def _contents(columns_of: list[list[Any]]) -> list[bytes]:
-    """Return a digest of each row: the mapped fields of the event."""
+def _digests(size: int, columns_of: list[list[Any]]) -> list[bytes]:
+    """Return a digest of each row of some columns."""
     flat = [
         [str(value) if type(value) is list else value for value in one]
         if any(type(value) is list for value in one)
@@ -169,7 +188,7 @@ def _contents(columns_of: list[list[Any]]) -> list[bytes]:
         for one in columns_of
     ]
     # Version 2 of the format encodes equal values equally, whatever objects they share.
-    return [blake2b(marshal.dumps(row, 2), digest_size=8).digest() for row in zip(*flat, strict=True)]
+    return [blake2b(marshal.dumps(row, 2), digest_size=size).digest() for row in zip(*flat, strict=True)]
 
 
 def as_values(column: pa.Array) -> list[Any]:

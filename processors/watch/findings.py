@@ -6,23 +6,25 @@ The id of an event follows from its content, so publishing it twice makes one ev
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
+from ...schemas import event as events
 from ...schemas.access_key import access_key, id_of, parse_access_key
 from ...schemas.codec import EventEncoder
-from ...schemas.event import FINDINGS_TOPIC, Actor, Event, IssuingSource, Resource, Source, Subject
+from ...schemas.event import FINDINGS_TOPIC, Actor, Event, IssuingSource, Resource, Subject
 from ...schemas.finding_event import FindingEventType, finding_event, key_issuer
 from ...schemas.rules import InvalidEventError
 from ...schemas.topics import COMMANDS_TOPIC, MAX_RECORD_BYTES
-from ..access import Access, to_datetime
+from ..access import Access, Source, shorten, to_datetime
 from ..policy import PolicyLookup, WatchPolicy
 from .core.grants import Grant
 from .core.judge import ABOUT_ACCESS, Change, Identity, entity_of_finding
 from .core.rules import REVOKE
+from .core.sources import HOUR
 from .core.state import AccessState
 
 SYSTEM = "grantledger-watch"
@@ -41,6 +43,30 @@ class Outgoing(NamedTuple):
     topic: str
     event: Event
     value: bytes
+
+
+class Fault(NamedTuple):
+    """Something that could not be judged or reported."""
+
+    where: str
+    """Names the entry or the entity."""
+    error: Exception
+    source: Source | None = None
+    """The source of an entry that could not be read; None if the fault concerns one access or a part of the log."""
+    append: int = 0
+
+    @property
+    def identity(self) -> Identity:
+        """Identity of its finding: any sender can cause faults, so one finding has all of a source within an hour."""
+        if self.source is None:
+            return FAULT, self.where, 0
+        return FAULT, shorten(str(self.source)), self.append // HOUR * HOUR
+
+    @property
+    def reason(self) -> str:
+        """The kind of error, and of an invalid event the field."""
+        kind = type(self.error).__name__
+        return f"{kind}: {self.error.field}" if isinstance(self.error, InvalidEventError) else kind
 
 
 @dataclass(frozen=True)
@@ -69,18 +95,19 @@ class FindingEvents:
         event_type = "revoke.requested" if is_command else _TYPES[change.kind]
         key = published_key(found.rule, found.key)
         event = finding_event(
-            event_type, source, (rule, key), to_datetime(change.at), severity=self.lookup.severity(rule),
-            deadline=_due(change.identity), evidence={**found.evidence, **remark}, **about,
+            event_type, source, (rule, key), to_datetime(change.at),
+            severity=found.severity or self.lookup.severity(rule), deadline=_due(change.identity),
+            evidence={**found.evidence, **remark}, **about,
         )  # fmt: skip
         topics = (COMMANDS_TOPIC, FINDINGS_TOPIC) if is_command else (FINDINGS_TOPIC,)
         return [self._outgoing(topic, event) for topic in topics]
 
-    def of_fault(self, where: str, at: int, error: Exception) -> Outgoing:
+    def of_faults(self, identity: Identity, at: int, faults: Sequence[Fault]) -> Outgoing:
         """Return the finding that something could not be judged or reported. It contains nothing of the payload."""
-        reason = type(error).__name__
-        if isinstance(error, InvalidEventError):
-            reason = f"{reason}: {error.field}"
-        return self._own("opened", (FAULT, where, 0), at, {"error": reason})
+        evidence: dict[str, object] = {"error": faults[0].reason}
+        if len(faults) > 1 or identity[1] != faults[0].where:
+            evidence |= {"first": faults[0].where, "count": len(faults)}
+        return self._own("opened", identity, at, evidence)
 
     def of_clock_jump(self, kind: Kind, at: int, seconds: float) -> Outgoing:
         """Return the finding that this machine's clock jumped, or that the brokers have confirmed the time since."""
@@ -93,8 +120,8 @@ class FindingEvents:
         )  # fmt: skip
         return self._outgoing(FINDINGS_TOPIC, event)
 
-    def _source(self, identity: Identity) -> Source:
-        return Source(
+    def _source(self, identity: Identity) -> events.Source:
+        return events.Source(
             SYSTEM, self.deployment, json.dumps(identity, separators=(",", ":"), ensure_ascii=False), "finding"
         )
 
@@ -104,6 +131,12 @@ class FindingEvents:
         if size > MAX_RECORD_BYTES:
             raise InvalidEventError("event", f"has {size} bytes, more than the {MAX_RECORD_BYTES} of a record")
         return Outgoing(topic, event, value)
+
+
+def subject_of(change: Change) -> tuple[str, str]:
+    """Return the entity that a finding or command concerns."""
+    rule, key, _ = change.identity
+    return ("grant", key) if rule == REVOKE else entity_of_finding(rule, key) or (rule, key)
 
 
 def identity_from(native_id: str) -> Identity:
@@ -139,7 +172,7 @@ def config_event(deployment: str, policy: WatchPolicy, at: datetime) -> Event:
     return Event(
         event_type="config.changed",
         occurred_at=at,
-        source=Source(SYSTEM, deployment, f"{POLICY_NAME}:{digest}:{at.isoformat()}", "config"),
+        source=events.Source(SYSTEM, deployment, f"{POLICY_NAME}:{digest}:{at.isoformat()}", "config"),
         subject=Subject(POLICY_NAME, "system"),
         actor=Actor(SYSTEM, "system"),
         resource=Resource("config", POLICY_NAME),

@@ -25,12 +25,12 @@ from ..policy import WatchPolicy
 from . import metrics
 from .clock import Clock
 from .core.facts import Fact
-from .core.judge import Change, Identity, Judge, entity_of_finding
+from .core.judge import Change, Identity, Judge
 from .core.rules import REVOKE
 from .core.state import Entity
 from .daemon_call import call_in_daemon
 from .decoding import Rows, decode_batch, facts_from, rows_of
-from .findings import FAULT, FindingEvents, Outgoing
+from .findings import FAULT, Fault, FindingEvents, Outgoing, subject_of
 from .kafka_findings import KafkaFindings
 from .kafka_snapshots import KafkaSnapshots
 from .lag_gate import LagGate, Permission
@@ -99,8 +99,8 @@ class Watcher:
         self._failure: Exception | None = None
         """Why this process must end: something was not published or not stored."""
         self._asked = -NEVER
-        self._faults: list[tuple[str, Exception]] = []
-        self._reported_faults: set[str] = set()
+        self._faults: list[Fault] = []
+        self._reported_faults: set[Identity] = set()
         self._unpublished: set[Identity] = set()
         """Findings that could not be published; neither are their resolutions."""
         self.active = False
@@ -118,7 +118,7 @@ class Watcher:
         verifier = await self._blocking(lambda: self._findings.batch_verifier(self.position))
         self._topic_id = verifier.head.genesis.topic_id if verifier.head is not None else None
         self._input = SealedInput(verifier, self.position, self._findings.sealed_records)
-        self._reported_faults.update(key for rule, key, _ in known.findings if rule == FAULT)
+        self._reported_faults.update(one for one in known.findings if one[0] == FAULT)
         self.resume()
         log.info("watching", findings=len(known.findings), open=sum(known.findings.values()))
 
@@ -176,9 +176,10 @@ class Watcher:
             decoded = await asyncio.to_thread(decode_batch, batch, self._catalog, at.before, keys)
             if batch.first_index > at.entry:
                 missing = at.name(f"entries {at.entry} to {batch.first_index - 1}")
-                self._note_fault(missing, MissingEntriesError("no readable sealed record contains them"))
-            for entry, field in decoded.invalid.items():
-                self._note_fault(at.name(f"entry {entry}"), InvalidEventError(field, "forbidden by the schema's rules"))
+                self._note_fault(Fault(missing, MissingEntriesError("no readable sealed record contains them")))
+            for one in decoded.invalid:
+                fault = InvalidEventError(one.field, "forbidden by the schema's rules")
+                self._note_fault(Fault(at.name(f"entry {one.entry}"), fault, one.source, one.append))
             async with self._applying:
                 await self._add_all(decoded.rows, self.judge.add)
                 await self._add_all(decoded.unsigned, self.judge.state.add_unsigned)
@@ -187,7 +188,7 @@ class Watcher:
                 )
                 self._archive.add(decoded.table)
         except Exception as error:
-            self._note_fault(f"sealed record {found.offset}", error)
+            self._note_fault(Fault(f"sealed record {found.offset}", error))
             return
         self.gate.advance(batch.next_offset)
         metrics.GRANTS.set(len(self.judge.state.grants))
@@ -199,7 +200,7 @@ class Watcher:
             try:
                 add(fact)
             except Exception as error:
-                self._note_fault(self._position.name(f"entry {fact.entry}"), error)
+                self._note_fault(Fault(self._position.name(f"entry {fact.entry}"), error, fact.source, fact.append))
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
 
@@ -270,11 +271,11 @@ class Watcher:
             await asyncio.sleep(0)
         metrics.GRANTS.set(len(self.judge.state.grants))
 
-    def _note_fault(self, where: str, error: Exception) -> None:
-        where = shorten(where)
-        log.error("fault", where=where, fault=type(error).__name__, exc_info=error)
+    def _note_fault(self, fault: Fault) -> None:
+        fault = fault._replace(where=shorten(fault.where))
+        log.error("fault", where=fault.where, fault=type(fault.error).__name__, exc_info=fault.error)
         metrics.FAULTS.inc()
-        self._faults.append((where, error))
+        self._faults.append(fault)
 
     async def tick(self) -> None:
         """Check whether something is due, and judge it once every record that was in Kafka by then is applied.
@@ -338,7 +339,7 @@ class Watcher:
         while True:
             changes = self.judge.judge(permission.moment, SLICE, past=past)
             for entity, error in self.judge.faults:
-                self._note_fault(f"{entity[0]} {entity[1]}", error)
+                self._note_fault(Fault(" ".join(entity), error))
             self.judge.faults.clear()
             await self._publish_changes(changes, remark)
             if self.judge.next_time >= permission.moment:
@@ -357,7 +358,7 @@ class Watcher:
                 records += self._events.of_change(change, self.judge.state, remark if opened else {})
             except Exception as error:  # one finding must not keep the others back
                 self._unpublished.add(change.identity)
-                self._note_fault(" ".join(_subject(change)), error)
+                self._note_fault(Fault(" ".join(subject_of(change)), error))
                 continue
             if rule == REVOKE:
                 metrics.COMMANDS.inc()
@@ -378,9 +379,12 @@ class Watcher:
 
     async def _report_faults(self, now: int) -> None:
         faults, self._faults = self._faults, []
-        new = {where: error for where, error in reversed(faults) if where not in self._reported_faults}
+        new: dict[Identity, list[Fault]] = {}
+        for fault in faults:
+            if fault.identity not in self._reported_faults:
+                new.setdefault(fault.identity, []).append(fault)
         self._reported_faults.update(new)
-        await self._publish([self._events.of_fault(where, now, error) for where, error in reversed(new.items())])
+        await self._publish([self._events.of_faults(identity, now, found) for identity, found in new.items()])
 
     async def _publish(self, records: list[Outgoing]) -> None:
         if not records:
@@ -392,9 +396,3 @@ class Watcher:
 
     async def _blocking(self, call: Callable[[], Answer]) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self._publish_thread, call)
-
-
-def _subject(change: Change) -> tuple[str, str]:
-    """Return the entity that a finding or command concerns."""
-    rule, key, _ = change.identity
-    return ("grant", key) if rule == REVOKE else entity_of_finding(rule, key) or (rule, key)

@@ -26,7 +26,6 @@ from grantledger.simulator.records.program import INTRUDER
 from grantledger.simulator.records.writer import RecordWriter
 
 HOUR = 3600 * SECOND
-DAY = 24 * HOUR
 
 
 class ExpectedFinding(NamedTuple):
@@ -266,14 +265,14 @@ def _member_forever(trace: Trace) -> Iterator[ExpectedFinding]:
 
 
 def _clock_skew(trace: Trace, source: str) -> Iterator[ExpectedFinding]:
-    """Yield the finding of a fast clock, one per day on which it shows. The watch ignores actions in sessions."""
+    """Yield the finding of a fast clock, one per hour in which it shows. The watch ignores actions in sessions."""
     kinds = (kind for kind in StepKind if kind not in (StepKind.ACTION, StepKind.ACTION_DENIED))
     records = (trace.find(kind) for kind in kinds)
-    days: dict[int, int] = {}
+    hours: dict[int, int] = {}
     for append in sorted(times.append for times in records if times is not None and times.ahead):
-        days.setdefault(append // DAY, append)
-    for day, first in days.items():
-        yield ExpectedFinding("clock_skew", source, day * DAY, first, (day + 1) * DAY)
+        hours.setdefault(append // HOUR, append)
+    for hour, first in hours.items():
+        yield ExpectedFinding("clock_skew", source, hour * HOUR, first, (hour + 1) * HOUR)
 
 
 @expected
@@ -317,7 +316,8 @@ def _record_lost(trace: Trace) -> Iterator[ExpectedFinding]:
 
 @expected
 def _record_late(trace: Trace) -> Iterator[ExpectedFinding]:
-    opens, ends = trace.arrived(StepKind.SESSION_ENDED) + GAP_WAIT, trace.arrived(StepKind.SESSION_STARTED)
+    opens, arrived = trace.arrived(StepKind.SESSION_ENDED) + GAP_WAIT, trace.arrived(StepKind.SESSION_STARTED)
+    ends = max(arrived, (opens // HOUR + 1) * HOUR)  # one finding has all gaps of the hour
     yield ExpectedFinding("sequence_gap", f"{DEPLOY_BOT}/{trace.writer.lifecycle.instance}#2", 0, opens, ends)
 
 

@@ -263,12 +263,10 @@ def removed(at: float) -> Event:
 
 
 def faults(world: World) -> list[tuple[str, str]]:
-    """Return the key and evidence of each fault."""
-    return [
-        (event.finding.key, json.loads(event.finding.evidence)["error"])
-        for _, event in world.paper.said
-        if event.finding and event.finding.rule == "watch_fault"
-    ]
+    """Return where each reported fault was, and its error."""
+    found = [event.finding for _, event in world.paper.said if event.finding and event.finding.rule == "watch_fault"]
+    evidence = [(one.key, json.loads(one.evidence)) for one in found]
+    return [(one.get("first", key), one["error"]) for key, one in evidence]
 
 
 def overdue(world: World) -> list[str]:

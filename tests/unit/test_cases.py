@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,7 +19,7 @@ from grantledger.producers.importer import Importer
 from grantledger.producers.input_files import InputFile
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import Event
+from grantledger.schemas.event import Event, Mapping
 from support.cases import Cases
 from support.decoded import facts_of
 from support.watch_world import SIGNER
@@ -86,6 +87,22 @@ def test_10_one_role_assumed_is_one_event_by_file_and_by_bus(cases: Cases) -> No
     watch = judge(events)
     assert list(watch.state.grants) == ["default/cloudtrail//ASIAEXAMPLEDUPL0A001"]
     assert not any(rule == "event_conflict" for rule, _ in opened(watch, 9e8))
+
+
+def test_a_record_that_a_newer_mapping_reads_alike_is_a_remark_and_no_dispute(cases: Cases) -> None:
+    events: list[Event] = []
+    importer = Importer(make_adapter("cloudtrail"), events.append)
+    with InputFile(str(cases.path("10_one_assumerole_s3"))) as file:
+        importer.run(file)
+    newer = replace(events[0], mapping=Mapping("cloudtrail", "99"))
+    watch = judge([*events, newer, newer])
+    later = int((events[0].occurred_at + timedelta(hours=2)).timestamp() * SECOND)
+    found = [(one.kind, one.finding) for one in watch.judge(later) if one.finding.rule == "event_conflict"]
+    assert [(kind, one.severity, one.key) for kind, one in found] == [
+        (kind, "info", "cloudtrail/111122223333#mapping") for kind in ("opened", "resolved")
+    ]
+    assert found[0][1].evidence["count"] == 1, "the newest mapping is remembered"
+    assert not watch.state.events.conflicts
 
 
 @pytest.mark.parametrize("name", ["01", "03", "04"])

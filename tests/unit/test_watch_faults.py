@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -101,6 +102,25 @@ def test_an_event_that_the_rules_forbid_is_one_fault_and_the_others_are_judged(
     assert sorted(ids(again)) == ["before", "g"]
     again.at(301)
     assert len(world.paper.said) == said
+
+
+def test_invalid_events_of_a_source_are_one_finding_per_hour_with_a_count() -> None:
+    world = World()
+    invalid = [replace(grant("grant.activated", at, f"g{at}"), expiry_source=None) for at in (0, 1, 2, 3600, 3601)]
+    world.hears_unchecked(*invalid)
+    world.at(4000)
+    reported = [event.finding for _, event in world.paper.said if event.finding]
+    assert [(one.rule, one.key) for one in reported] == [("watch_fault", "vault/prod")] * 2
+    hours = [(one.deadline, json.loads(one.evidence)) for one in reported]
+    error = "InvalidEventError: expiry_source"
+    assert hours == [
+        (NOON, {"error": error, "first": "entry 0", "count": 3}),
+        (NOON + timedelta(hours=1), {"error": error, "first": "entry 3", "count": 2}),
+    ]
+    again = World(world.paper)
+    again.hears_again()
+    again.at(4001)
+    assert len(world.paper.said) == 2
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from support.watching import Story, at, said
 
 GRACE = AccessLimits(grace_seconds=10)
 PLAIN = WatchPolicy(default=GRACE)
+HOUR = 3600
 
 
 def test_a_source_that_falls_silent() -> None:
@@ -37,7 +38,32 @@ def test_a_missing_number() -> None:
     assert (gap.finding.key, gap.finding.evidence) == ("vault/prod#7", {"first_missing": 7, "last_missing": 8})
     for when, seq in ((70, 7), (71, 8)):
         judge.add(story.say(when, "request.created", request_id=f"r{seq}", seq=seq))
-    assert said(judge.judge(at(72))) == [("resolved", "sequence_gap", "vault/prod#7", 70)]
+    assert judge.judge(at(72)) == [], "another gap of the hour belongs to the same finding"
+    assert said(judge.judge(at(3601))) == [("resolved", "sequence_gap", "vault/prod#7", HOUR)]
+
+
+def test_a_finding_has_all_gaps_of_an_hour_and_lasts_as_long_as_any() -> None:
+    story = Story()
+    for number in range(0, 2000, 2):
+        story.say(number / 4, "request.created", request_id=f"r{number}", seq=number)
+    for when, number in ((HOUR + 5, 2000), (HOUR + 6, 2002)):
+        story.say(when, "request.created", request_id=f"r{number}", seq=number)
+    changes = story.watched(3 * HOUR, PLAIN).judge(at(3 * HOUR))
+    assert said(changes) == [
+        ("opened", "sequence_gap", "vault/prod#1", 60.5), ("opened", "sequence_gap", "vault/prod#1999", HOUR + 65)
+    ]  # fmt: skip
+    assert changes[0].finding.evidence == {"first_missing": 1, "last_missing": 1, "gaps": 999}
+
+
+def test_a_fast_clock_is_one_finding_per_hour_with_a_count() -> None:
+    story = Story()
+    for number, ahead in enumerate((400, 900, 500)):
+        when = number * 10
+        story.say(when, "request.created", request_id=f"r{number}", occurred=at(when + ahead))
+    [opened, resolved] = story.watched(2 * HOUR, PLAIN).judge(at(2 * HOUR))
+    assert (opened.finding.rule, opened.finding.deadline) == ("clock_skew", at(0))
+    evidence = opened.finding.evidence
+    assert (evidence["count"], evidence["ahead_seconds"], resolved.at) == (3, 900, at(HOUR))
 
 
 def numbered(*told: tuple[float, int]) -> Story:
@@ -48,23 +74,20 @@ def numbered(*told: tuple[float, int]) -> Story:
 
 
 def test_a_gap_that_was_filled_before_judging_is_found() -> None:
-    found = [("opened", "sequence_gap", "vault/prod#2", 62), ("resolved", "sequence_gap", "vault/prod#2", 100)]
-    assert numbered((0, 1), (2, 3), (100, 2)).findings(200, PLAIN) == found
-    assert numbered((0, 1), (2, 3), (62, 2)).findings(200, PLAIN) == []
+    found = [("opened", "sequence_gap", "vault/prod#2", 62), ("resolved", "sequence_gap", "vault/prod#2", HOUR)]
+    assert numbered((0, 1), (2, 3), (100, 2)).findings(HOUR + 1, PLAIN) == found
+    assert numbered((0, 1), (2, 3), (62, 2)).findings(HOUR + 1, PLAIN) == []
 
 
 def test_numbers_that_come_late_together_are_one_finding() -> None:
     gap = "vault/prod#2"
     late = numbered((0, 1), (2, 9), *((100 + number, number) for number in range(2, 9)))
-    assert late.findings(500, PLAIN) == [("opened", "sequence_gap", gap, 62), ("resolved", "sequence_gap", gap, 102)]
-    rest = "vault/prod#5"
+    found = [("opened", "sequence_gap", gap, 62), ("resolved", "sequence_gap", gap, HOUR)]
+    assert late.findings(2 * HOUR, PLAIN) == found
     halting = numbered((0, 1), (2, 9), (100, 2), (101, 3), (102, 4), (200, 5), (201, 6), (202, 7), (203, 8))
-    assert halting.findings(500, PLAIN)[2:] == [
-        ("opened", "sequence_gap", rest, 162),  # so long after the one before it
-        ("resolved", "sequence_gap", rest, 200),
-    ]
+    assert halting.findings(2 * HOUR, PLAIN) == found, "5 to 8 are missing so long after the ones before them"
     [gap_told, *_] = halting.watched(500, PLAIN).judge(at(500))
-    assert gap_told.finding.evidence == {"first_missing": 2, "last_missing": 8}
+    assert gap_told.finding.evidence == {"first_missing": 2, "last_missing": 8, "gaps": 2}
 
 
 def test_a_counter_that_begins_anywhere_misses_nothing_before() -> None:

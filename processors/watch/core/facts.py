@@ -50,6 +50,7 @@ class Fact:
     event_type: str
     source: Source
     content: bytes = b""  # digest of the mapped fields; two contents of one event are a conflict
+    mapping: bytes = b""  # digest of the adapter and its version
     seq: int | None = None  # the source's own counter
     access: Access | None = None
     environment: str = ""

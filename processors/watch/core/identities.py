@@ -14,15 +14,21 @@ from typing import Literal, NamedTuple
 from ....schemas.access_key import access_key
 from .facts import Fact
 
-_TIME_BITS, _INDEX_BITS = 52, 44
-"""Microseconds until the year 2112, and indexes of entries."""
+_MAPPING_BITS, _TIME_BITS, _INDEX_BITS = 16, 52, 44
+"""Digest of the mapping, microseconds until the year 2112, and indexes of entries."""
+_MAPPING_AT = _TIME_BITS + _INDEX_BITS
+_CONTENT_AT = _MAPPING_AT + _MAPPING_BITS
+_MAPPINGS = (1 << _MAPPING_BITS) - 1
 _TIMES, _INDEXES = (1 << _TIME_BITS) - 1, (1 << _INDEX_BITS) - 1
 
 
 class Reading(NamedTuple):
-    """How a fact is read. ``earlier``: the indexes of other contents of the same event."""
+    """How a fact is read. ``earlier``: the indexes of other contents of the same event.
 
-    status: Literal["first", "repeated", "conflicting", "accepted", "rejected"]
+    ``remapped``: the same content, made by another version of the adapter.
+    """
+
+    status: Literal["first", "repeated", "remapped", "conflicting", "accepted", "rejected"]
     earlier: tuple[int, ...] = ()
 
 
@@ -47,7 +53,7 @@ class EventIdentities:
         """Source and index of the entries that people accepted of conflicting events."""
         self.conflicts: dict[int, Conflict] = {}
         self._first: dict[int, int] = {}
-        """Content, append time and index of the first event, packed, because there is one for every event."""
+        """Content, newest mapping, append time and index of the first event, packed: there is one for every event."""
         self._conflicting: dict[int, int] = {}
         """From the index of each event in conflict to its digest."""
         self._disputed: dict[str, set[int]] = {}
@@ -59,20 +65,25 @@ class EventIdentities:
     def add(self, fact: Fact) -> Reading:
         """Add the next fact, and return how to read it."""
         event, content = digest_of(fact), int.from_bytes(fact.content, "big")
+        mapping = int.from_bytes(fact.mapping, "big")
         is_accepted = bool(self.accepted) and (str(fact.source), fact.entry) in self.accepted
         known = self._first.get(event)
         if known is None:
-            self._first[event] = (content << _TIME_BITS | min(max(fact.append, 0), _TIMES)) << _INDEX_BITS | fact.index
+            time = min(max(fact.append, 0), _TIMES)
+            self._first[event] = ((content << _MAPPING_BITS | mapping) << _TIME_BITS | time) << _INDEX_BITS | fact.index
             if is_accepted:
                 self.conflicts[event] = Conflict({content}, (fact.index,), fact.append, decided=True)
                 self._conflicting[fact.index] = event
             return Reading("first")
         conflict = self.conflicts.get(event)
         if conflict is None:
-            if known >> _TIME_BITS + _INDEX_BITS == content:
-                return Reading("repeated")
+            known_content = known >> _CONTENT_AT
+            if known_content == content:
+                changed = (mapping ^ known >> _MAPPING_AT) & _MAPPINGS
+                self._first[event] = known ^ changed << _MAPPING_AT
+                return Reading("remapped" if changed else "repeated")
             first = known & _INDEXES
-            contents = {known >> _TIME_BITS + _INDEX_BITS}
+            contents = {known_content}
             conflict = self.conflicts[event] = Conflict(contents, (first,), fact.append, decided=False)
             self._conflicting[first] = event
         elif content in conflict.contents and not (is_accepted and not conflict.decided):

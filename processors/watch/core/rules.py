@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ....schemas.access_key import id_of
+from ....schemas.finding_rules import Severity
 from ...access import NEVER, SECOND
 from ...policy import AccessLimits
 from .facts import PLACEHOLDER_NAMES, Decision
@@ -31,6 +32,7 @@ class Candidate(NamedTuple):
     ends: int  # since when it is no longer wrong, or ``NEVER``
     evidence_source: Mapping[str, object] | tuple[Any, ...]
     """The evidence, or a function and its arguments that return it: most candidates are never reported."""
+    severity: Severity | None = None  # None for that of the policy
 
     @property
     def is_real(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from ...access import NEVER
@@ -70,9 +70,9 @@ class NumberSequence:
         return sorted([*self._late, *(Gap(one.first, one.last_found, one.since + self._wait, NEVER)
                                       for one in self._missing)])  # fmt: skip
 
-    def forget(self, before: int) -> None:
-        """Forget the gaps that ended before a time."""
-        self._late = [gap for gap in self._late if gap.ends >= before]
+    def forget(self, before: int, needed: Collection[Gap] = ()) -> None:
+        """Forget the gaps that ended before a time, except some."""
+        self._late = [gap for gap in self._late if gap.ends >= before or gap in needed]
 
     def _gap_at(self, number: int) -> int | None:
         at = bisect_right(self._missing, number, key=lambda one: one.first) - 1

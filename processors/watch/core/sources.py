@@ -7,14 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ....schemas.finding_rules import FINDING_RULES
-from ...access import DAY, NEVER, SECOND, Source
+from ...access import NEVER, SECOND, Source
 from ...policy import SourceLimits
 from .facts import Fact
 from .intervals import IntervalUnion
 from .rules import Candidate
-from .sequences import NumberSequence
+from .sequences import Gap, NumberSequence
 
 HOUR = 3600 * SECOND
+CONFLICT = "event_conflict"
+REMAPPED = "event_conflict by mapping"
+"""Counted like a rule: events that another version of the adapter made, with the same content."""
+SKEW = "clock_skew"
 
 
 @dataclass(slots=True)
@@ -37,8 +41,6 @@ class SourceHistory:
     """The numbers of its counter."""
     last: int = 0
     """Append time of the latest fact."""
-    fast_days: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """By day: when the clock was first seen ahead, and the largest lead."""
     violations: dict[tuple[str, int], Violations] = field(default_factory=dict)
     """By rule and hour."""
 
@@ -57,11 +59,10 @@ class SourceHistory:
         if fact.seq is not None:
             self.sequence.add(fact.seq, fact.append)
         if fact.clock_lead > limits.clock_skew_seconds * SECOND:
-            day = fact.append // DAY
-            first, most = self.fast_days.get(day, (NEVER, 0))
-            self.fast_days[day] = (min(first, fact.append), max(most, fact.clock_lead))
+            example = self.count(SKEW, fact).example
+            example["ahead_seconds"] = max(example.get("ahead_seconds", 0), fact.clock_lead / SECOND)
 
-    def count(self, rule: str, fact: Fact) -> None:
+    def count(self, rule: str, fact: Fact) -> Violations:
         """Count a fact that breaks a rule which is about its source."""
         found = self.violations.get((rule, fact.append // HOUR))
         if found is None:
@@ -71,6 +72,7 @@ class SourceHistory:
             found = self.violations[rule, fact.append // HOUR] = Violations(fact.append, 0, example)
         found.count += 1
         found.first = min(found.first, fact.append)
+        return found
 
     def candidates(self) -> Iterator[Candidate]:
         """Yield every possible finding about the source."""
@@ -81,19 +83,34 @@ class SourceHistory:
                 opens = last + self.active.reach
                 ends = spells[at + 1][0] if at + 1 < len(spells) else NEVER
                 yield Candidate("source_silent", key, opens, opens, ends, {"last_event": last})
-        for gap in self.sequence.gaps():
-            evidence = {"first_missing": gap.first, "last_missing": gap.last}
-            yield Candidate("sequence_gap", f"{key}#{gap.first}", 0, gap.opens, gap.ends, evidence)
-        for day, (first, most) in self.fast_days.items():
-            yield Candidate("clock_skew", key, day * DAY, first, (day + 1) * DAY, {"ahead_seconds": most / SECOND})
+        for gaps in self._gaps_by_hour().values():
+            first, hour = gaps[0], gaps[0].opens // HOUR
+            evidence = {"first_missing": first.first, "last_missing": first.last}
+            if len(gaps) > 1:
+                evidence["gaps"] = len(gaps)
+            # A gap that opens later in this hour belongs to this finding, so it lasts until the hour is over.
+            ends = max((hour + 1) * HOUR, *(gap.ends for gap in gaps))
+            yield Candidate("sequence_gap", f"{key}#{first.first}", 0, first.opens, ends, evidence)
         for (rule, hour), one in self.violations.items():
+            counted: dict[str, Any] = {"count": one.count, **one.example}
+            if rule == REMAPPED:
+                counted["differs"] = "mapping"
+                yield Candidate(CONFLICT, f"{key}#mapping", hour * HOUR, one.first, (hour + 1) * HOUR, counted, "info")
+                continue
             ends = NEVER if FINDING_RULES[rule].persists else (hour + 1) * HOUR
-            yield Candidate(rule, key, hour * HOUR, one.first, ends, {"count": one.count, **one.example})
+            yield Candidate(rule, key, hour * HOUR, one.first, ends, counted)
+
+    def _gaps_by_hour(self) -> dict[int, list[Gap]]:
+        """Return the gaps by the hour in which they open, each hour in the order in which they open."""
+        hours: dict[int, list[Gap]] = {}
+        for gap in sorted(self.sequence.gaps(), key=lambda one: (one.opens, one.first)):
+            hours.setdefault(gap.opens // HOUR, []).append(gap)
+        return hours
 
     def forget(self, before: int) -> None:
-        """Forget gaps, silences and clock leads that ended before a time. Everything up to it must have been judged."""
-        self.sequence.forget(before)
-        self.fast_days = {day: lead for day, lead in self.fast_days.items() if (day + 1) * DAY >= before}
+        """Forget gaps, silences and violations that ended before a time. Everything up to it must have been judged."""
+        needed = [gaps for gaps in self._gaps_by_hour().values() if any(gap.ends >= before for gap in gaps)]
+        self.sequence.forget(before, {gap for gaps in needed for gap in gaps})  # the first one names their finding
         self.violations = {key: one for key, one in self.violations.items() if (key[1] + 1) * HOUR >= before}
         if self.active is not None:
             spells = list(self.active)
@@ -108,7 +125,6 @@ class SourceHistory:
             "active": list(self.active) if self.active is not None else None,
             "last": self.last,
             "sequence": self.sequence.to_json(),
-            "fast_days": [(day, *lead) for day, lead in self.fast_days.items()],
             "violations": [(*key, one.first, one.count, one.example) for key, one in self.violations.items()],
         }
 
@@ -121,6 +137,5 @@ class SourceHistory:
             history.active = IntervalUnion(history.active.reach, spells)
         history.last = stored["last"]
         history.sequence = NumberSequence(int(limits.gap_wait_seconds * SECOND), stored["sequence"])
-        history.fast_days = {day: (first, most) for day, first, most in stored["fast_days"]}
         history.violations = {(rule, hour): Violations(*rest) for rule, hour, *rest in stored["violations"]}
         return history

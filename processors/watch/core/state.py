@@ -18,7 +18,7 @@ from .identities import EventIdentities, Reading
 from .intervals import IntervalUnion
 from .links import Links
 from .sessions import Request, Session
-from .sources import SourceHistory
+from .sources import CONFLICT, REMAPPED, SourceHistory
 
 Kind = Literal["grant", "request", "session", "source"]
 Entity = tuple[Kind, str]
@@ -27,7 +27,6 @@ FactKey = tuple[int, str, str, str, str]
 """Index, event type, and the access keys of grant, request and session: enough to find the entity of a fact."""
 FOREIGN = "foreign_claim"
 UNSIGNED = "unsigned_source"
-CONFLICT = "event_conflict"
 _REPORTS = {**dict.fromkeys(REMOVING, "remove"), "grant.extended": "extend"}
 """What the policy must allow other sources, by event type."""
 MOST_SCOPES = 1000
@@ -101,8 +100,8 @@ class AccessState:
         """
         self.size = fact.index + 1
         reading = self.events.add(fact)
-        if reading.status in ("repeated", "rejected"):
-            return None
+        if reading.status in ("repeated", "remapped", "rejected"):
+            return REMAPPED if reading.status == "remapped" else None
         if reading.status == "accepted":
             self._withdraw(reading.earlier)
             reading = Reading("first")
