@@ -592,7 +592,7 @@ def shared_ids(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "g-1", -68, tenant="acme", system="evil", subject="user@acme", grant_source=IssuingSource("bot", "eu-1")
     )
     for name in ("two-versions", "undecided"):
-        fields = {"grant_id": name, "subject": "alice", "expiry_source": "native"}
+        fields = {"grant_id": name, "subject": name, "expiry_source": "native"}
         for ends, taken in ((-60, -100), (60, -99)):
             story.add(story.event("grant.activated", -100, name, expires_at=story.at(ends), **fields), taken)
             accept = len([one for one in story.records if one.topic == "access.lifecycle"]) - 1
