@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from grantledger.producers.adapters import RecordError, Skipped
+from grantledger.schemas.event import IssuingSource
 from support.adapters import Result, one, read, reason, several
 
 
@@ -38,6 +39,18 @@ def test_a_request_for_several_resources_is_one_event_each() -> None:
     assert (first.resource.id, second.resource.id) == ("orders", "billing")
     assert (first.entitlement, first.requested_seconds, first.reason) == ("dba,ops", 3599, "fix")
     assert first.event_id != second.event_id
+
+
+def test_a_session_on_a_leaf_cluster_names_the_requests_of_the_root_cluster() -> None:
+    session = {"sid": "s1", "user": "alice", "access_requests": ["r1"]}
+    leaf = one(teleport("session.start", cluster_name="leaf", user_cluster_name="prod", **session))
+    assert (leaf.source.instance, leaf.grant_source, leaf.request_source, leaf.session_source) == (
+        "leaf", IssuingSource("teleport", "prod"), IssuingSource("teleport", "prod"), None,
+    )  # fmt: skip
+    own = one(teleport("session.start", user_cluster_name="prod", **session))
+    assert (own.grant_source, own.request_source) == (None, None)
+    without = one(teleport("session.start", cluster_name="leaf", user_cluster_name="prod", sid="s1", user="alice"))
+    assert (without.grant_id, without.grant_source) == (None, None)
 
 
 def test_approved_is_not_active() -> None:

@@ -16,6 +16,7 @@ from .identity import (
     client_ip_of,
     entitlement_of,
     grant_of,
+    issuer_of_requests,
     resource_of,
     session_id_of,
     source_of,
@@ -77,6 +78,7 @@ def _session_type(event: str, record: Fields) -> str | None:
 
 def _session_event(event_type: str, event: str, record: Fields, base: dict[str, Any]) -> Event:
     grant = grant_of(record)
+    issuer = issuer_of_requests(record) if grant else None
     discovery = event in event_types.DISCOVERY_ACTIONS
     acts = event_type in ("session.command", "session.query")
     return Event(
@@ -87,7 +89,9 @@ def _session_event(event_type: str, event: str, record: Fields, base: dict[str, 
         entitlement=entitlement_of(record),
         grant_id=grant,
         grant_id_kind="native" if grant else None,
+        grant_source=issuer,
         request_id=grant,
+        request_source=issuer,
         session_id=session_id_of(record, base["source"]),
         outcome="denied" if event_type == "session.denied" else outcome_of(event, record),
         action=action_of(event, record) if acts else None,

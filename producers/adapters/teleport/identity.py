@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ....schemas.event import Actor, Resource, Source, Subject
+from ....schemas.event import Actor, IssuingSource, Resource, Source, Subject
 from ...json_fields import Fields
 from ..values import UNKNOWN, email_in, ip_address_in, synthesized
 
@@ -37,6 +37,12 @@ def source_of(record: Fields, instance: str | None) -> Source:
         native_id = synthesized("record", json.dumps(record.values, sort_keys=True, ensure_ascii=True))
     native_type = f"{event}/{code}" if code else event
     return Source(SYSTEM, instance or record.text("cluster_name") or SYSTEM, native_id, native_type)
+
+
+def issuer_of_requests(record: Fields) -> IssuingSource | None:
+    """Return the root cluster of a user who acts on a leaf cluster: it issued the user's access requests."""
+    root, own = record.text("user_cluster_name"), record.text("cluster_name")
+    return IssuingSource(SYSTEM, root) if root and own and root != own else None
 
 
 def subject_of(record: Fields) -> Subject:
