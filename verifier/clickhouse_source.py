@@ -29,7 +29,7 @@ from ..sinks.evidence import ARROW, read_catalog
 from .chunks import COLUMNS, CheckedChunk, ChunkTask, wrong_type
 from .definitions import check_definitions, read_definitions
 from .logs import ChunkJoiner, VerifiedLog
-from .procedure import Progress
+from .procedure import Progress, Wanted
 from .report import Report
 from .steps import Problem
 from .workers import check_file, pool
@@ -99,14 +99,14 @@ class ClickHouseEvidence:
         return sorted(found, key=lambda anchor: (len(anchor.origin), anchor.origin, anchor.index))  # epoch 2 before 10
 
     def verify_logs(
-        self, keys: LogKeys, covered: Mapping[str, int], report: Report, progress: Progress
+        self, keys: LogKeys, covered: Mapping[str, int], wanted: Wanted, report: Report, progress: Progress
     ) -> Mapping[str, VerifiedLog]:
         """Check all rows in chunks, in several processes, and join them log by log."""
         if self.patience:
             report.behind = await_covered(self._sizes, covered, self.patience)
         sizes = self._sizes()
         # Step 2, Genesis: one row per log in origins, and its hash is right.
-        logs = self._read_logs(sizes, report)
+        logs = self._read_logs(sizes, wanted, report)
         if (other := self._other_deployment(logs.keys() | sizes.keys())) is not None:
             report.add(other)
             return {}
@@ -167,7 +167,7 @@ class ClickHouseEvidence:
         rows: list[dict[str, Any]] = stored.to_pylist()
         return rows
 
-    def _read_logs(self, sizes: Sizes, report: Report) -> dict[str, VerifiedLog]:
+    def _read_logs(self, sizes: Sizes, wanted: Wanted, report: Report) -> dict[str, VerifiedLog]:
         """Read the table ``origins`` and compare it with the logs that have entries."""
         logs: dict[str, VerifiedLog] = {}
         listed = set()
@@ -187,7 +187,7 @@ class ClickHouseEvidence:
             if not origin.startswith(self.deployment + "/"):
                 message = f"the log is not of deployment {self.deployment}"
                 report.add(Problem(origin, None, "origin", message, "deployment"))
-            logs[origin] = VerifiedLog(genesis)
+            logs[origin] = VerifiedLog(genesis, wanted=wanted.get(origin, frozenset()))
         for origin in sizes.keys() - listed:
             report.add(Problem(origin, 0, "origin", "entries are stored of a log that is not in the table origins"))
         return logs

@@ -15,7 +15,7 @@ from ..ledger.keys import LogKeys
 from ..ledger.log_verifier import DiscontinuityError, LogVerifier
 from ..schemas.topics import ANCHORS_TOPIC, SEALED_TOPICS
 from .logs import VerifiedLog, kind_of
-from .procedure import Progress
+from .procedure import Progress, Wanted
 from .report import Report
 from .steps import Kind, Problem
 
@@ -65,7 +65,7 @@ class KafkaEvidence:
         return found
 
     def verify_logs(
-        self, keys: LogKeys, covered: Mapping[str, int], report: Report, progress: Progress
+        self, keys: LogKeys, covered: Mapping[str, int], wanted: Wanted, report: Report, progress: Progress
     ) -> Mapping[str, VerifiedLog]:
         """Verify every record as all readers of sealed topics do, and keep the roots for the anchors."""
         verifiers: dict[tuple[str, int], LogVerifier] = {}
@@ -92,9 +92,9 @@ class KafkaEvidence:
                 kind: Kind = "deployment" if foreign else kind_of(error)
                 report.add(Problem(where, error.index, error.check, str(error), kind))
             else:
-                known = logs.setdefault(batch.origin, VerifiedLog(batch.genesis))
-                known.roots[head.size] = head.frontier.root()
-                known.checkpoints += 1
+                if batch.origin not in logs:
+                    logs[batch.origin] = VerifiedLog(batch.genesis, wanted=wanted.get(batch.origin, frozenset()))
+                logs[batch.origin].add_checkpoint(head.size, head.frontier.root())
                 report.entries += batch.count
                 progress(report.entries, 0)
         return logs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from ..ledger.batch import Head
@@ -27,12 +27,26 @@ def kind_of(error: BaseException) -> Kind:
 
 @dataclass(slots=True)
 class VerifiedLog:
-    """One log: its roots by size of verified checkpoint, and the first problem; nothing after it is checked."""
+    """One log: its roots by size of verified checkpoint, and the first problem; nothing after it is checked.
+
+    Attributes:
+        wanted: sizes whose roots are kept, besides the last one: a log has many more checkpoints than anchors. None
+            keeps all.
+    """
 
     genesis: Genesis
     roots: dict[int, bytes] = field(default_factory=lambda: {0: EMPTY_ROOT})
     checkpoints: int = 0
     problem: Problem | None = None
+    wanted: Set[int] | None = None
+
+    def add_checkpoint(self, size: int, root: bytes) -> None:
+        """Record the next verified checkpoint."""
+        last = next(reversed(self.roots))
+        if self.wanted is not None and 0 < last < size and last not in self.wanted:
+            del self.roots[last]
+        self.roots[size] = root
+        self.checkpoints += 1
 
     @property
     def head(self) -> tuple[int, bytes]:
@@ -106,8 +120,7 @@ class ChunkJoiner:
         if facts.sealed_at not in self._times:
             message = "the time of sealing of the batch that ends here is not the signed one"
             return Problem(origin, size - 1, "sealed_at", message)
-        self.log.roots[size] = computed.root
-        self.log.checkpoints += 1
+        self.log.add_checkpoint(size, computed.root)
         self._noted = size
         self._times = {}
         return None

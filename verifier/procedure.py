@@ -19,7 +19,10 @@ The steps are numbered as in docs/ledger.md, "How to verify". :mod:`.steps` list
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import suppress
+from itertools import chain
 from typing import ClassVar, Protocol
 
 from ..ledger.anchor import Anchor
@@ -32,6 +35,8 @@ from .state import State, check_remembered
 
 Progress = Callable[[int, int], None]
 """Called with the number of entries checked, and of all entries or 0 if it is not known."""
+Wanted = Mapping[str, Set[int]]
+"""Sizes by origin."""
 
 
 class Evidence(Protocol):
@@ -51,11 +56,11 @@ class Evidence(Protocol):
         ...
 
     def verify_logs(
-        self, keys: LogKeys, covered: Mapping[str, int], report: Report, progress: Progress
+        self, keys: LogKeys, covered: Mapping[str, int], wanted: Wanted, report: Report, progress: Progress
     ) -> Mapping[str, VerifiedLog]:
         """Perform those of steps 1 to 10 that this copy allows, and return the logs by origin.
 
-        ``covered``: the sizes that they must reach.
+        ``covered``: the sizes that they must reach. ``wanted``: the sizes whose roots are compared later.
         """
         ...
 
@@ -82,7 +87,8 @@ def verify(
     # reach them, also while the pipeline runs.
     anchors = evidence.read_anchors(report)
     # Steps 1 to 10: each log on its own, from the genesis to the last checkpoint.
-    logs = evidence.verify_logs(keys, covered_sizes(outside.anchors), report, progress)
+    wanted = wanted_sizes(anchors, outside.anchors, remembered)
+    logs = evidence.verify_logs(keys, covered_sizes(outside.anchors), wanted, report, progress)
     # Step 2, Genesis: each epoch binds the one before.
     check_epochs(logs, complete=evidence.complete_epochs)
     for origin, log in logs.items():
@@ -135,6 +141,19 @@ def verify(
     report.unanchored = sorted(origin for origin, log in logs.items() if log.head[0] and origin not in covered)
     report.seconds = time.monotonic() - started
     return report
+
+
+def wanted_sizes(inside: Sequence[Anchor], outside: Sequence[Anchor], remembered: State | None) -> Wanted:
+    """Return the sizes of the logs that anchors cover, or that an earlier verification found."""
+    wanted: dict[str, set[int]] = defaultdict(set)
+    for anchor in chain(inside, outside):
+        with suppress(NoteError):  # steps 11 and 13 report it
+            for head in anchor.checkpoints():
+                wanted[head.origin].add(head.size)
+    for heads in remembered.heads.values() if remembered is not None else ():
+        for origin, (size, _root) in heads.items():
+            wanted[origin].add(size)
+    return wanted
 
 
 def covered_sizes(outside: Sequence[Anchor]) -> dict[str, int]:

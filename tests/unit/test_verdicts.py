@@ -20,7 +20,7 @@ from grantledger.verifier.anchors import OutsideAnchors, read_outside, verify_an
 from grantledger.verifier.clickhouse_source import GROUP, cut_by_bytes
 from grantledger.verifier.kafka_source import KafkaEvidence, Record
 from grantledger.verifier.logs import VerifiedLog
-from grantledger.verifier.procedure import Progress, verify
+from grantledger.verifier.procedure import Progress, Wanted, verify, wanted_sizes
 from grantledger.verifier.report import Report
 from grantledger.verifier.state import State, StateError, read_state, write_state
 from grantledger.verifier.steps import Problem
@@ -71,7 +71,7 @@ class Stored:
         return self.anchors
 
     def verify_logs(
-        self, keys: LogKeys, covered: Mapping[str, int], report: Report, progress: Progress
+        self, keys: LogKeys, covered: Mapping[str, int], wanted: Wanted, report: Report, progress: Progress
     ) -> Mapping[str, VerifiedLog]:
         log = VerifiedLog(GENESIS, problem=self.problem)
         log.roots |= {size: root for size, root in self.roots.items() if size <= self.size}
@@ -259,6 +259,18 @@ def test_anchors_cost_the_same_however_many_checkpoints_there_are(lost: dict[str
         assert verified.count == 50
         costs.append(Counted.looked)
     assert costs[0] == costs[1] <= 100
+
+
+def test_only_the_roots_that_are_compared_later_are_kept() -> None:
+    """A log has a checkpoint per second and an anchor per minute: memory grows with the anchors."""
+    state = State(DEPLOYMENT, {"kafka": {GENESIS.origin: (7, "00" * 32)}})
+    wanted = wanted_sizes(ANCHORS[:1], ANCHORS[1:2], state)[GENESIS.origin]
+    assert wanted == {2, 4, 7}
+    log = VerifiedLog(GENESIS, wanted=wanted)
+    for size in range(1, 1000):
+        log.add_checkpoint(size, b"%d" % size)
+        assert log.head == (size, b"%d" % size)
+    assert set(log.roots) == {0, 2, 4, 7, 999} and log.checkpoints == 999
 
 
 def test_many_forged_records_are_counted_not_kept() -> None:
