@@ -26,6 +26,8 @@ from support.oracle import assert_exactly_once, wait_until_stored
 from support.pipeline import Pipeline
 from support.waiting import wait_for
 
+BACKLOG = 20
+"""Grants that wait for the enforcer at a time."""
 VICTIMS = ("seal", "store", "anchor", "watch", "enforce")
 
 
@@ -56,7 +58,12 @@ def test_every_process_is_killed(own_broker: LocalBroker, pipeline: Pipeline, en
     draw, late, in_time, began = random.Random(seed), list[str](), list[str](), time.monotonic()
 
     def give_access() -> None:
-        """Grant access that outlives its deadline, and access that is removed in time."""
+        """Grant access that outlives its deadline, and access that is removed in time.
+
+        Not if the enforcer is far behind: it starts again and again, and ends few commands between two kills.
+        """
+        if len(enforcer.present() - set(in_time)) >= BACKLOG:
+            return
         overdue, removed = f"late-{len(late)}", f"in-time-{len(late)}"
         for name in (overdue, removed):
             (enforcer.folder / "access" / name).touch()
@@ -72,7 +79,7 @@ def test_every_process_is_killed(own_broker: LocalBroker, pipeline: Pipeline, en
     def unresolved() -> set[str]:
         return set(late) - {one.key for one in recorded(pipeline) if one.event_type == "finding.resolved"}
 
-    wait_for(lambda: not unresolved(), "all overdue access was revoked", limit=300, pause=1.0)
+    wait_for(lambda: not unresolved(), "all overdue access was revoked", limit=900, pause=1.0)
     until = time.time()
     wait_for(lambda: judged_until(pipeline) > until, "everything is judged")
     for name in ("watch", "enforce"):  # they would publish while the records are compared

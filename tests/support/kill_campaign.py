@@ -27,7 +27,7 @@ PROGRESS = {
     "store": ("grantledger_stored_log_size_entries",),
     "anchor": ("grantledger_anchors_total",),
     "watch": ("grantledger_watch_judged_until_seconds", "grantledger_watch_findings_total"),
-    "enforce": ("grantledger_enforce_commands_total", "grantledger_enforce_outcomes_total"),
+    "enforce": ("grantledger_enforce_outcomes_total",),
 }
 """Metrics that change when a process makes progress."""
 BROKER_EVERY = 20
