@@ -35,7 +35,8 @@ VICTIMS = ("seal", "store", "anchor", "watch", "enforce")
 def pipeline(
     own_broker: LocalBroker, make_pipeline: Callable[..., Pipeline], tmp_path_factory: pytest.TempPathFactory
 ) -> Pipeline:
-    return short_policy(own_broker, make_pipeline, tmp_path_factory)
+    # Fewer batches per second than the store inserts on a busy machine, although it is killed: it must catch up.
+    return short_policy(own_broker, make_pipeline, tmp_path_factory, seal_linger_seconds="1")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_every_process_is_killed(own_broker: LocalBroker, pipeline: Pipeline, en
         late.append(overdue)
         in_time.append(removed)
 
-    load = Load(pipeline.cluster, count=10**9, rate=100, seed=seed).start()
+    load = Load(pipeline.cluster, count=10**9, rate=60, seed=seed).start()
     campaign = KillCampaign(pipeline, VICTIMS, seed, own_broker, give_access)
     campaign.run(rounds, load)
     sent = load.stop().finish()
@@ -84,7 +85,7 @@ def test_every_process_is_killed(own_broker: LocalBroker, pipeline: Pipeline, en
     wait_for(lambda: judged_until(pipeline) > until, "everything is judged")
     for name in ("watch", "enforce"):  # they would publish while the records are compared
         assert pipeline.children.pop(name).stop(), f"{name} did not stop when asked"
-    total = wait_until_stored(pipeline, limit=300, watch=True)
+    total = wait_until_stored(pipeline, limit=1800, watch=True)
     assert_exactly_once(pipeline, sent)
     findings = assert_nothing_twice(pipeline, late)
     assert enforcer.present() == set(in_time), "access of running grants was revoked, or overdue access was not"
