@@ -9,13 +9,18 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def wait_for(condition: Callable[[], Result | None], what: str, *, limit: float = 60.0, pause: float = 0.1) -> Result:
-    """Return the first truthy value of ``condition``; fail, naming ``what``, after ``limit`` seconds."""
-    deadline = time.monotonic() + limit
+def wait_for(condition: Callable[[], Result | None], what: str, *, limit: float = 60.0, pause: float = 0.3) -> Result:
+    """Return the first truthy value of ``condition``; fail, naming ``what``, after ``limit`` seconds.
+
+    Args:
+        pause: longest time between two checks, in seconds. Checks cost CPU time, so they get rarer.
+    """
+    deadline, next_pause = time.monotonic() + limit, min(0.05, pause)
     while True:
         result = condition()
         if result:
             return result
         if time.monotonic() > deadline:
             raise AssertionError(f"after {limit:.0f} s still not: {what} (last: {result!r})")
-        time.sleep(pause)
+        time.sleep(next_pause)
+        next_pause = min(pause, next_pause * 1.3)
