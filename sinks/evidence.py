@@ -60,10 +60,19 @@ def stored_log(client: Client, log: str) -> Stored | None:
 
 
 def insert_entries(client: Client, table: pa.Table, origin: str, first_index: int, last_index: int) -> None:
-    """Store one batch: one insert, one block."""
-    _insert(
-        client, "entries", table, f"{origin}:{first_index}:{last_index}", lambda: _has_entry(client, origin, last_index)
-    )
+    """Store one batch for the first time: one insert, one block."""
+    token = _entries_token(origin, first_index, last_index)
+    client.insert_arrow("entries", table, settings=SYNCHRONOUS | {"insert_deduplication_token": token})
+
+
+def insert_entries_again(client: Client, table: pa.Table, origin: str, first_index: int, last_index: int) -> None:
+    """Store one batch that this process or an earlier one may have tried to store."""
+    token = _entries_token(origin, first_index, last_index)
+    _insert(client, "entries", table, token, lambda: _has_entry(client, origin, last_index))
+
+
+def _entries_token(origin: str, first_index: int, last_index: int) -> str:
+    return f"{origin}:{first_index}:{last_index}"
 
 
 def insert_origin(client: Client, genesis: Genesis) -> None:

@@ -14,12 +14,17 @@ from .evidence import Stored
 
 @dataclass(slots=True)
 class StoredPartition:
-    """An assigned sealed partition: its verifier, and how much of its log is stored."""
+    """An assigned sealed partition: its verifier, and how much of its log is stored.
+
+    Attributes:
+        inserts: whether this process has inserted a batch. An earlier process may have tried to insert the next one.
+    """
 
     topic: str
     partition: int
     verifier: SealedBatchVerifier
     stored: Stored | None
+    inserts: bool = False
 
 
 class StoringStoppedError(StoppedError):

@@ -57,8 +57,6 @@ LONGEST_WAIT = 30.0
 """Seconds between attempts while ClickHouse keeps failing."""
 ANSWER_SECONDS = 30.0
 """Seconds that a ClickHouse server may take to answer. After that, the store queries whether the insert happened."""
-
-
 RECHECK_SECONDS = 10.0
 """Seconds between checks whether a person has opened the next epoch of a stopped log."""
 
@@ -243,14 +241,16 @@ class Store:
     def _store(self, partition: StoredPartition, batch: SealedBatch, message: Message) -> None:
         table = self._schemas.entries_of(batch, idle=partial(self._wait, 0.1))
         self._finish()
-        future = self._worker.submit(self._insert, batch, table)
+        insert = evidence.insert_entries if partition.inserts else evidence.insert_entries_again
+        partition.inserts = True
+        future = self._worker.submit(self._insert, insert, batch, table)
         self._inserting = (future, batch, table, partition, message)
         # The next batch may rely on this: it is inserted only after this one is stored.
         partition.stored = Stored(batch.origin, batch.size, batch.last_leaf)
 
-    def _insert(self, batch: SealedBatch, table: pa.Table) -> None:
+    def _insert(self, insert: Callable[..., None], batch: SealedBatch, table: pa.Table) -> None:
         started = time.perf_counter()
-        evidence.insert_entries(self._client, table, batch.origin, batch.first_index, batch.size - 1)
+        insert(self._client, table, batch.origin, batch.first_index, batch.size - 1)
         metrics.INSERT_SECONDS.observe(time.perf_counter() - started)
 
     def _finish(self) -> None:
@@ -279,7 +279,7 @@ class Store:
             if found is not None and found.origin == batch.origin and found.size >= batch.size:
                 check_stored_leaf(found, batch)
                 return
-            evidence.insert_entries(client, table, batch.origin, batch.first_index, batch.size - 1)
+            evidence.insert_entries_again(client, table, batch.origin, batch.first_index, batch.size - 1)
 
         self._failed(error)
         self._persist(attempt)

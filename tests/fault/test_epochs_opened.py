@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
@@ -76,10 +77,14 @@ def goes_on(ledger: Ledger, *, kafka: int = 0) -> dict[str, tuple[int, str]]:
     assert pipeline.metric("store", "grantledger_store_stopped") == 0
     assert pipeline.run("epoch", "show").returncode == 0
     assert not ledger.findings("anchor_target_stopped")
-    wait_for(lambda: pipeline.verify()[0] == 0, "the store is sound")
+
+    def sound() -> dict[str, Any]:
+        code, report = pipeline.verify()
+        return report if code == 0 else {}
+
+    heads = wait_for(sound, "the store is sound", pause=1.0)["heads"]
     _, report = pipeline.verify("--from", "kafka")
     assert report["sound"] == (kafka == 0), report["problems"]
-    heads = pipeline.verify()[1]["heads"]
     pipeline.stop()
     return heads
 

@@ -20,7 +20,7 @@ from support.waiting import wait_for
 
 @pytest.fixture(scope="module")
 def pipeline(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
-    running = make_pipeline(broker.bootstrap_servers, ANCHORED_OFTEN)
+    running = make_pipeline(broker.bootstrap_servers, ANCHORED_OFTEN | {"GRANTLEDGER_SEAL_LINGER_SECONDS": "1"})
     running.start()
     return running
 

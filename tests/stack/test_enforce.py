@@ -89,7 +89,11 @@ def test_a_command_through_a_program_to_a_confirmed_removal(deploy: Deploy) -> N
     assert {(datum["subject"]["id"], datum["resource"]["id"], datum["entitlement"]) for datum in found} == {
         ("alice@example.com", "orders", "readwrite")
     }
-    outcomes = {labels: value for (name, labels), value in samples(child).items() if "outcomes_total" in name}
+    outcomes = {
+        labels: value
+        for (name, labels), value in samples(child).items()
+        if name == "grantledger_enforce_outcomes_total"
+    }
     assert outcomes == {"outcome=confirmed,target=files": 3.0}
     here.end(child)
 
@@ -158,7 +162,9 @@ def test_a_dry_run_does_nothing_and_the_enforcer_then_carries_out_everything(dep
     dry = here.start()
     here.wait_log(dry, '"would_revoke"', times=2)
     wait_for(lambda: '"admission": "joined"' in dry.log_path.read_text(), "the duplicate is read", pause=0.05)
-    counted = {labels: value for (name, labels), value in samples(dry).items() if "dry_run_total" in name}
+    counted = {
+        labels: value for (name, labels), value in samples(dry).items() if name == "grantledger_enforce_dry_run_total"
+    }
     assert counted == {"target=files": 2.0}
     here.end(dry)
     assert (here.requested(), here.present()) == ([], {"g1", "g2"})
@@ -302,7 +308,11 @@ def test_invalid_commands_are_skipped_and_recorded(deploy: Deploy) -> None:
     here.grant("g1")
     child = here.acting()
     wait_for(lambda: here.lag() == 0, "all are read")
-    counted = {labels: value for (name, labels), value in samples(child).items() if "commands_total" in name}
+    counted = {
+        labels: value
+        for (name, labels), value in samples(child).items()
+        if name == "grantledger_enforce_commands_total"
+    }
     here.end(child)
     found = [datum for datum in here.findings() if datum["finding"]["rule"] == "enforcer_command_invalid"]
     assert {(d["event_type"], d["finding"]["severity"]) for d in found} == {("finding.opened", "critical")}
@@ -471,7 +481,11 @@ def test_forged_and_copied_commands_are_never_carried_out(deploy: Deploy) -> Non
     assert here.requested() == []
     [found] = [one for one in here.findings() if one["finding"]["rule"] == "enforcer_command_invalid"]
     assert found["finding"]["key"] == f"grantledger-watch/{here.deployment}"
-    counted = {labels: value for (name, labels), value in samples(child).items() if "commands_total" in name}
+    counted = {
+        labels: value
+        for (name, labels), value in samples(child).items()
+        if name == "grantledger_enforce_commands_total"
+    }
     assert counted == {"admission=invalid": float(len(forged))}
     produce(here.cluster, COMMANDS_TOPIC, [here.signed(COMMANDS_TOPIC, requested, "g1")])
     wait_for(lambda: here.requested() == ["g1"], "the requested one is carried out, and no other counted")

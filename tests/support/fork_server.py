@@ -44,7 +44,7 @@ class ForkedProcess:
 
     def poll(self) -> int | None:
         """Return the exit code; None while the process runs."""
-        if self.returncode is None and select.select([self._connection], [], [], 0)[0]:
+        if self.returncode is None and _readable(self._connection, 0):
             line = self._line()  # nothing: the server is gone, and the kernel has killed its children
             self.returncode = json.loads(line) if line else -signal.SIGKILL
             self._connection.close()
@@ -52,7 +52,7 @@ class ForkedProcess:
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end of the process, and return its exit code."""
-        if self.returncode is None and not select.select([self._connection], [], [], timeout)[0]:
+        if self.returncode is None and not _readable(self._connection, timeout):
             raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
         code = self.poll()
         assert code is not None
@@ -75,6 +75,13 @@ class ForkedProcess:
             self._answer += received
         line, _, self._answer = self._answer.partition(b"\n")
         return line
+
+
+def _readable(connection: socket.socket, seconds: float | None) -> bool:
+    """Wait for an answer. Test processes have too many open files for ``select``."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else seconds * 1000))
 
 
 class ForkedChild(Child):
