@@ -9,8 +9,8 @@ INSTALLED := .venv/.installed
 demo: $(INSTALLED)
 	$(BIN)/grantledger demo --data $(DATA)
 
-# Four files at a time, even on two cores: most tests wait. tests/conftest.py orders the files, the longest first.
-PYTEST := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+# Five files at a time, even on two cores: many tests wait. tests/conftest.py orders the files, the longest first.
+PYTEST := $(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED)
 	$(PYTEST)

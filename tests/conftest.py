@@ -9,6 +9,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import structlog
 
 from grantledger.runtime.broker import LocalBroker
 from support.cases import Cases
@@ -22,7 +23,7 @@ hypothesis.settings.load_profile("slow" if os.environ.get("GRANTLEDGER_TEST_SLOW
 
 LONGEST = {
     "test_up", "test_broker", "test_enforce", "test_store_faults", "test_resume_stops", "test_watch_standby",
-    "test_epochs_opened",
+    "test_epochs_opened", "test_watch", "test_kills", "test_grants_command",
 }  # fmt: skip
 """Files that take longest: many starts of brokers or processes."""
 _numbers = itertools.count(1)
@@ -45,6 +46,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: (item.path.stem not in LONGEST, folders.index(item.path.parent.name)))
     else:
         items.sort(key=lambda item: folders.index(item.path.parent.name))
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_each_test_alone() -> Iterator[None]:
+    """A test may send the logs of this process to a stream that is closed after it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

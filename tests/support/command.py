@@ -35,4 +35,4 @@ def _run(arguments: tuple[str, ...], stdin: str | bytes | None, environment: Map
     try:
         return CliRunner().invoke(app, list(arguments), input=stdin, env=dict(environment), prog_name="grantledger")
     finally:
-        structlog.reset_defaults()  # a command may have sent the logs of this process to its own standard error
+        structlog.reset_defaults()  # a command sends the logs of this process to its own standard error
