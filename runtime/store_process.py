@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from ..base.errors import GrantledgerError
 from ..kafka.sealed_log_findings import SYSTEM as READER
 from ..kafka.signing import source_signer
-from ..sinks.clickhouse import StoreLock, private_temp
+from ..sinks.clickhouse import StoreLock, load_engine, private_temp
 from ..sinks.store import Store
 from . import landlock
 from .data_folder import close_to_others, make_folder
@@ -80,6 +80,7 @@ def serve(settings: Settings, keys: Mapping[str, str], remembered: RememberedEnd
     with ExitStack() as stack:
         stack.callback(StoreLock(address.path).release)
         private_temp(address.path)
+        load_engine()
         stack.enter_context(serving("store", settings))
         SANDBOX.set(version)
         if not version:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import os
 import shutil
 import tempfile
@@ -115,6 +116,15 @@ def _client(address: StoreAddress, database: str | None, answer_seconds: float) 
         connect_timeout=10,
         **{"send_receive_timeout": answer_seconds, **address.options},
     )
+
+
+def load_engine() -> None:
+    """Load the embedded engine. A process that has several threads later must call this before the first one starts.
+
+    While it loads, the engine changes the working folder and the memory allocator of the whole process: a thread that
+    works at that moment can crash or hang.
+    """
+    importlib.import_module("chdb")
 
 
 def is_embedded(client: Client) -> bool:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import chdb  # noqa: F401 - while it loads, other threads can crash
 import hypothesis
 import pytest
 import structlog
