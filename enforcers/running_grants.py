@@ -147,8 +147,8 @@ class RunningGrants:
 
         Args:
             requested: when the watch requested the revocation.
-            shared: whether removing the command's access would also remove what another grant gives, by a source that
-                may give it.
+            shared: whether the revocation would also remove the access of another grant. A grant counts only if the
+                policy lets its source decide about that access.
         """
         key, access = command.key, access_of(command)
 

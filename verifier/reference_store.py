@@ -1,7 +1,7 @@
 """A store of the verifier's own, in a temporary folder: the definitions that our migrations make.
 
-It runs in its own process, because a process can open only one embedded store. Standard input has one
-JSON object: ``database``, ``level`` (how many migrations), ``texts`` (definitions to normalize). Standard output has
+It runs in a separate process, because each process can open only one embedded store. It reads one JSON object from
+standard input: ``database``, ``level`` (how many migrations), ``texts`` (definitions to normalize). It writes
 ``tables`` (engine and definition by name) and ``texts``, as this engine formats them.
 """
 

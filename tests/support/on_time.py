@@ -74,7 +74,7 @@ def send(pipeline: Pipeline, *events: Event) -> None:
 
 @dataclass(frozen=True)
 class Recorded:
-    """An event from Kafka. ``key`` is the key of its finding, usually a grant id."""
+    """An event from Kafka. ``key``: the key of its finding; for findings about a grant, the grant id."""
 
     system: str
     event_type: str
