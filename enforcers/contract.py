@@ -10,6 +10,9 @@ from typing import Any, Protocol
 from ..schemas.access_key import SourceName, access_key
 from ..schemas.event import Resource, Subject
 
+UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+"""Errors of reading an event whose schema or content a sender has chosen: such an event is skipped and logged."""
+
 
 class InvalidCommandError(ValueError):
     """A record in ``access.commands`` is not a valid revoke command. The message gives the reason.

@@ -17,6 +17,7 @@ from ..schemas.catalog import SchemaCatalog
 from ..schemas.codec import decode
 from ..schemas.event import FINDINGS_TOPIC
 from .command_rules import History
+from .contract import UNREADABLE
 from .events import COMMAND_TYPE, COMMANDER, OPERATOR, apply
 
 log = structlog.get_logger("grantledger.enforce")
@@ -77,7 +78,7 @@ class FindingsReader:
     def _apply(self, datum: Mapping[str, Any]) -> None:
         try:
             apply(self.history, self._deployment, datum)
-        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        except UNREADABLE as error:
             # It claims to be ours but is not.
             log.warning("finding_unreadable", reason=type(error).__name__)
 
@@ -89,7 +90,7 @@ class FindingsReader:
             try:
                 datum = decode(record.value or b"", self._catalog, record.append_time_ms)
                 believed = self._sources.is_believed(record, datum) and bool(datum["source"]["system"])
-            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+            except UNREADABLE as error:
                 log.warning("finding_unreadable", offset=offset, reason=type(error).__name__)
                 continue
             if believed:

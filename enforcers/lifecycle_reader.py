@@ -17,7 +17,7 @@ from ..schemas.codec import decode
 from ..schemas.event import LIFECYCLE_TOPIC
 from ..schemas.topics import sealed
 from .command_rules import Activation
-from .contract import RevokeCommand
+from .contract import UNREADABLE, RevokeCommand
 from .policy import EnforcementPolicy
 from .running_grants import GIVEN, TAKEN, GrantEvent, RunningGrants, SealedActivations
 
@@ -90,7 +90,7 @@ class LifecycleReader:
             try:
                 datum = decode(record.value or b"", self._catalog, record.append_time_ms)
                 event, received = self._event(record, datum)
-            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+            except UNREADABLE as error:
                 # It is sealed, stored and shown elsewhere. The watch skips it too.
                 log.warning("event_unreadable", offset=offset, reason=type(error).__name__)
                 continue
