@@ -81,10 +81,17 @@ def committed_offsets(cluster: Cluster, consumer: Consumer, partitions: list[Top
 
     Waits while an open transaction may still change it.
     """
+    return {where: at.offset for where, at in committed_positions(cluster, consumer, partitions).items()}
+
+
+def committed_positions(
+    cluster: Cluster, consumer: Consumer, partitions: list[TopicPartition]
+) -> dict[Partition, TopicPartition]:
+    """Return what the consumer's group has committed for each partition: as above, with the committed metadata."""
     if not partitions:
         return {}
     found = retry_transient(lambda: consumer.committed(partitions, REQUEST_TIMEOUT), TRANSACTION_PATIENCE)
-    return {(cluster.logical(at.topic), at.partition): at.offset for at in found}
+    return {(cluster.logical(at.topic), at.partition): at for at in found}
 
 
 def wait_without_open_transaction(

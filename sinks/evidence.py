@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from typing import Any
 
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
+from ..base.errors import StoppedError
 from ..ledger.anchor import Anchor, Receipt
 from ..ledger.entry import Genesis, epoch_of
 from ..ledger.registered_schemas import KEY_PREFIX, collect_schemas
@@ -31,6 +31,8 @@ SYNCHRONOUS = {
 }
 """An insert is complete when the call returns; a repeated block is stored once."""
 SETTLE_SECONDS = 0.5
+MOST_TOKENS = 3
+"""Inserts of one block, each under a new token, before storing stops."""
 ARROW = {"output_format_arrow_string_as_string": 0, "output_format_arrow_low_cardinality_as_dictionary": 0}
 """Strings are returned as bytes, valid UTF-8 or not."""
 
@@ -46,6 +48,26 @@ class Stored:
     last_leaf: bytes
 
 
+class StoringStoppedError(StoppedError):
+    """Kafka and ClickHouse contradict each other; a person must examine them. The message names the place."""
+
+
+def check_visible(client: Client) -> None:
+    """Check that ClickHouse hides no entry from us.
+
+    Raises:
+        StoringStoppedError: it has more rows than it returns; they would be inserted again and again.
+    """
+    sql = "SELECT sum(rows) FROM system.parts WHERE database = currentDatabase() AND table = 'entries' AND active"
+    stored = int(client.query(sql).result_rows[0][0])  # first, because another process may insert meanwhile
+    returned = _count(client, "SELECT count() FROM entries")
+    if returned < stored:
+        raise StoringStoppedError(
+            f"ClickHouse has {stored} rows in entries and returns {returned} of them to this user. Remove the row "
+            "policies of this table for the store's user (SHOW ROW POLICIES ON entries)"
+        )
+
+
 def stored_log(client: Client, log: str) -> Stored | None:
     """Return how far the newest epoch of a log is stored; ``log`` is the origin without its epoch."""
     rows = client.query(
@@ -59,20 +81,18 @@ def stored_log(client: Client, log: str) -> Stored | None:
     return Stored(origin, int(size), bytes.fromhex(leaf))
 
 
-def insert_entries(client: Client, table: pa.Table, origin: str, first_index: int, last_index: int) -> None:
-    """Store one batch for the first time: one insert, one block."""
-    token = _entries_token(origin, first_index, last_index)
+def insert_entries(client: Client, table: pa.Table, token: str) -> None:
+    """Store consecutive entries of one log and one month for the first time: one insert, one block."""
     client.insert_arrow("entries", table, settings=SYNCHRONOUS | {"insert_deduplication_token": token})
 
 
-def insert_entries_again(client: Client, table: pa.Table, origin: str, first_index: int, last_index: int) -> None:
-    """Store one batch that this process or an earlier one may have tried to store."""
-    token = _entries_token(origin, first_index, last_index)
+def insert_entries_again(client: Client, table: pa.Table, token: str, origin: str, last_index: int) -> None:
+    """Store entries that this process or an earlier one may have tried to store, with the same token.
+
+    Raises:
+        StoringStoppedError: they stay invisible.
+    """
     _insert(client, "entries", table, token, lambda: _has_entry(client, origin, last_index))
-
-
-def _entries_token(origin: str, first_index: int, last_index: int) -> str:
-    return f"{origin}:{first_index}:{last_index}"
 
 
 def insert_origin(client: Client, genesis: Genesis) -> None:
@@ -147,7 +167,7 @@ def _insert(client: Client, name: str, table: pa.Table, token: str, is_stored: C
     ClickHouse records the token just before it adds the block, and ignores every later block with this token. If it is
     killed in between, the block is missing forever: then it needs another token.
     """
-    for attempt in count():
+    for attempt in range(MOST_TOKENS):
         own = token if attempt == 0 else f"{token}:{attempt}"
         client.insert_arrow(name, table, settings=SYNCHRONOUS | {"insert_deduplication_token": own})
         if is_stored():
@@ -155,6 +175,10 @@ def _insert(client: Client, name: str, table: pa.Table, token: str, is_stored: C
         time.sleep(SETTLE_SECONDS)  # a server may be about to add the block of an earlier insert
         if is_stored():
             return
+    raise StoringStoppedError(
+        f"ClickHouse accepted {MOST_TOKENS} inserts into {name}, and a query does not return the rows. Check its row "
+        f"policies (SHOW ROW POLICIES ON {name}) and its log; then run `grantledger verify`"
+    )
 
 
 def _has_entry(client: Client, origin: str, index: int) -> bool:

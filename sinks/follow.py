@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..base.errors import StoppedError
+from ..kafka.offsets import Partition
 from ..kafka.sealed_log import SealedBatchVerifier
 from ..ledger.batch import SealedBatch, leaf_at
 from ..ledger.entry import epoch_of
 from ..ledger.note import Checkpoint
-from .evidence import Stored
+from .evidence import Stored, StoringStoppedError
+from .insert_attempt import Attempt
 
 
 @dataclass(slots=True)
@@ -17,18 +18,22 @@ class StoredPartition:
     """An assigned sealed partition: its verifier, and how much of its log is stored.
 
     Attributes:
-        inserts: whether this process has inserted a batch. An earlier process may have tried to insert the next one.
+        stored: the entries that ClickHouse has.
+        read: the entries that ClickHouse has, or will have once the waiting groups are inserted.
+        attempted: an insert of an earlier process whose result is unknown: the next one repeats it.
     """
 
     topic: str
     partition: int
     verifier: SealedBatchVerifier
     stored: Stored | None
-    inserts: bool = False
+    read: Stored | None
+    attempted: Attempt | None
 
-
-class StoringStoppedError(StoppedError):
-    """Kafka and ClickHouse contradict each other; a person must examine them. The message names the place."""
+    @property
+    def where(self) -> Partition:
+        """The sealed topic and the partition."""
+        return self.topic, self.partition
 
 
 def follows(stored: Stored, batch: SealedBatch) -> bool:

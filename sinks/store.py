@@ -7,8 +7,8 @@ the beginning. A committed offset is only a hint; ClickHouse itself is queried f
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 import pyarrow as pa
@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from ..base.retry import retry
 from ..kafka.errors import KafkaUnavailableError, is_fatal, raised_for_people
 from ..kafka.identity import identify_topics
-from ..kafka.offsets import Partition, committed_offsets, first_offset
+from ..kafka.offsets import Partition, committed_positions, first_offset
 from ..kafka.options import reader_options
 from ..kafka.sealed_log import SealedLogProblem, SealedLogs
 from ..kafka.source_keys_reader import SourceKeysReader
@@ -37,18 +37,11 @@ from . import evidence, metrics
 from .anchor_queue import AnchorQueue, continue_at, insert_receipt
 from .clickhouse import StoreAddress, StoreUnavailableError, connect, explain
 from .erasure import Erasures
-from .evidence import Stored
-from .follow import (
-    StoredPartition,
-    StoringStoppedError,
-    check_begins,
-    check_stored_leaf,
-    contains,
-    follows,
-    reaches,
-)
+from .evidence import Stored, StoringStoppedError
+from .follow import StoredPartition, check_begins, contains, follows, reaches
+from .insert_attempt import Attempt
+from .inserts import Inserts
 from .migrate import migrate
-from .rows import rejected_codes
 from .schemas_reader import SchemasReader
 
 log = structlog.get_logger("grantledger.store")
@@ -57,6 +50,8 @@ LONGEST_WAIT = 30.0
 """Seconds between attempts while ClickHouse keeps failing."""
 ANSWER_SECONDS = 30.0
 """Seconds that a ClickHouse server may take to answer. After that, the store queries whether the insert happened."""
+FLUSH_SECONDS = 10.0
+"""Limit for storing the batches that wait when the store stops."""
 RECHECK_SECONDS = 10.0
 """Seconds between checks whether a person has opened the next epoch of a stopped log."""
 
@@ -68,7 +63,7 @@ class _GivenUpError(Exception):
 class Store:
     """The storing process. ``run`` returns after ``stop``; Kafka is used on the calling thread only.
 
-    One insert runs at a time, on a second thread, while the next batch is decoded.
+    One insert runs at a time, on a second thread, while the next batches are decoded.
     """
 
     def __init__(self, logs: SealedLogs, address: StoreAddress, *, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -78,18 +73,25 @@ class Store:
         # The embedded engine has one owner, which rejoins the group at once after a restart.
         member = f"{logs.deployment}-store" if address.embedded else ""
         options = reader_options(self._cluster, store_group(logs.deployment), member=member)
-        self._consumer = Consumer({**options, "queued.max.messages.kbytes": 32 << 10})
+        own = {"queued.max.messages.kbytes": 32 << 10, "on_commit": self._on_commit}
+        self._consumer = Consumer({**options, **own})
         self._partitions: dict[Partition, StoredPartition] = {}
         self._anchors = AnchorQueue(logs)
         self._stopped: dict[Partition, int] = {}
         """The epochs of stopped logs, by sealed partition."""
         self._recheck_at = 0.0
-        self._waiting: list[Message] = []
+        self._waiting: deque[Message] = deque()
         self._generation = 0
         self._stopping = False
         self._failure: BaseException | None = None
-        self._worker = ThreadPoolExecutor(1, "insert")
-        self._inserting: tuple[Future[None], SealedBatch, pa.Table, StoredPartition, Message] | None = None
+        self._inserts = Inserts(
+            self._cluster,
+            self._client,
+            commit=lambda position: self._consumer.commit(offsets=[position], asynchronous=True),
+            persist=self._persist,
+            on_failure=self._failed,
+            on_stored=self._carry_out_erasures,
+        )
 
     def stop(self) -> None:
         """Ask ``run`` to finish the current insert and to return. Safe in a signal handler."""
@@ -110,13 +112,14 @@ class Store:
         except ClickHouseError as error:
             raise StoreUnavailableError(explain(self._address, error)) from error
         finally:
-            self._worker.shutdown()
+            self._inserts.close()
             self._consumer.close()
             self._client.close()
 
     def _run(self) -> None:
         for migration in migrate(self._client):
             log.info("migrated", migration=migration.name)
+        evidence.check_visible(self._client)
         # Sources are registered by what Kafka has, never by what ClickHouse has.
         prefix = f"{self._deployment}/{FINDINGS_TOPIC}/0/"
         catalog = evidence.read_catalog(self._client, prefix, SourceKeys(self._deployment))
@@ -131,28 +134,44 @@ class Store:
             self._step()
 
     def _step(self) -> None:
-        # One at a time: a sealed batch may be 8 MiB. Messages that arrived while waiting for ClickHouse come first.
-        messages, self._waiting = self._waiting, []
-        if not messages:
-            message = self._consumer.poll(0.0 if self._inserting is not None else 0.2)
-            messages = [message] if message is not None else []
         if self._failure is not None:
             raise self._failure
         generation = self._generation
         try:
-            for message in messages:
+            while self._waiting and self._inserts.has_room and not self._stopping:
+                message = self._waiting.popleft()
                 self._take(message)
                 if generation != self._generation:  # the rest belongs to the old assignment and is read again
                     return
-                if self._stopping:
-                    break
-            if not messages or self._stopping:
-                self._finish()
-            if not self._stopping:
-                self._store_covered_anchors()
-                self._resume_reopened()
+            self._inserts.step()
+            if self._stopping:
+                self._flush()
+                return
+            self._store_covered_anchors()
+            self._resume_reopened()
         except _GivenUpError as reason:
             log.warning("given_up", reason=str(reason), action="the batches are read again")
+            return
+        if self._waiting:  # no room: an insert must end first
+            self._inserts.wait(0.05) or self._poll(0.02)
+        elif not self._poll(0.0 if self._inserts.runs else 0.02 if not self._inserts.idle else 0.2):
+            self._inserts.wait(0.05)
+
+    def _poll(self, seconds: float) -> bool:
+        """Add the next record to those that wait, one at a time: a sealed batch may be 8 MiB."""
+        message = self._consumer.poll(seconds)
+        if message is not None:
+            self._waiting.append(message)
+        return message is not None
+
+    def _flush(self) -> None:
+        """Store the batches that wait. Those that take longer than the limit are read again after the next start."""
+        until = time.monotonic() + FLUSH_SECONDS
+        while not self._inserts.idle and time.monotonic() < until:
+            self._inserts.step(flush=True)
+            self._inserts.wait(0.05) or self._poll(0.02)
+            if self._failure is not None:
+                raise self._failure
 
     def _take(self, message: Message) -> None:
         error = message.error()
@@ -185,10 +204,9 @@ class Store:
         try:
             stored = self._begin_log(partition, verified.batch) if verified is not None else None
             if verified is not None and stored is not None and follows(stored, verified.batch):
-                self._store(partition, verified.batch, message)
+                self._add(partition, verified.batch, message)
             elif verified is not None and verified.batch.count == 0:  # a restated head: the next start can skip it
-                self._finish()
-                self._commit(message)
+                self._inserts.skip(partition, message)
             elif partition.verifier.stopped:
                 problem = "a signed batch does not continue its log"
         except StoringStoppedError as error:
@@ -200,7 +218,7 @@ class Store:
 
     def _stop_partition(self, where: Partition, message: Message, reason: str) -> None:
         """Store no more of a log until a person has opened its next epoch. The others go on."""
-        self._finish()
+        self._flush()
         topic, number = where
         head = self._partitions.pop(where).verifier.head
         self._stopped[where] = epoch_of(head.genesis.origin) if head is not None else 0
@@ -222,67 +240,31 @@ class Store:
             last = self._logs.last(where[0].removesuffix(SEALED_SUFFIX), where[1])
             if last is None or epoch_of(last.batch.origin) <= epoch:
                 continue
-            self._finish()
+            self._inserts.finish()
             del self._stopped[where]
-            committed = committed_offsets(self._cluster, self._consumer, [self._cluster.partition(*where)])[where]
+            committed = committed_positions(self._cluster, self._consumer, [self._cluster.partition(*where)])[where]
             start = self._start_log(where, first_offset(self._cluster, *where), committed)
             self._consumer.seek(self._cluster.partition(*where, start))
             log.info("partition_reopened", topic=where[0], partition=where[1], start=start)
 
     def _begin_log(self, partition: StoredPartition, batch: SealedBatch) -> Stored:
-        """Store the genesis of a log whose first batch this is; return how far the partition is stored."""
-        if partition.stored is not None and epoch_of(batch.origin) <= epoch_of(partition.stored.origin):
-            return partition.stored
-        check_begins(partition.stored, batch)
+        """Store the genesis of a log whose first batch this is; return how far the partition has been read."""
+        if partition.read is not None and epoch_of(batch.origin) <= epoch_of(partition.read.origin):
+            return partition.read
+        check_begins(partition.read, batch)
         self._persist(lambda client: evidence.insert_origin(client, batch.genesis))
-        partition.stored = Stored(batch.origin, 0, batch.genesis.hash())
-        return partition.stored
+        partition.read = Stored(batch.origin, 0, batch.genesis.hash())
+        return partition.read
 
-    def _store(self, partition: StoredPartition, batch: SealedBatch, message: Message) -> None:
+    def _add(self, partition: StoredPartition, batch: SealedBatch, message: Message) -> None:
         table = self._schemas.entries_of(batch, idle=partial(self._wait, 0.1))
-        self._finish()
-        insert = evidence.insert_entries if partition.inserts else evidence.insert_entries_again
-        partition.inserts = True
-        future = self._worker.submit(self._insert, insert, batch, table)
-        self._inserting = (future, batch, table, partition, message)
-        # The next batch may rely on this: it is inserted only after this one is stored.
-        partition.stored = Stored(batch.origin, batch.size, batch.last_leaf)
+        self._inserts.add(partition, batch, table, message)
 
-    def _insert(self, insert: Callable[..., None], batch: SealedBatch, table: pa.Table) -> None:
-        started = time.perf_counter()
-        insert(self._client, table, batch.origin, batch.first_index, batch.size - 1)
-        metrics.INSERT_SECONDS.observe(time.perf_counter() - started)
+    def _carry_out_erasures(self, stored: pa.Table) -> None:
+        self._persist(partial(self._erasures.follow, stored))
 
-    def _finish(self) -> None:
-        """Wait for the current insert. If its result is unknown, query ClickHouse, and insert again if necessary."""
-        if self._inserting is None:
-            return
-        future, batch, table, partition, message = self._inserting
-        self._inserting = None
-        try:
-            future.result()
-        except (ClickHouseError, OSError) as error:
-            self._insert_again(error, batch, table)
-        topic = partition.topic.removesuffix(SEALED_SUFFIX)
-        metrics.STORED_ENTRIES.labels(topic).inc(batch.count)
-        metrics.STORED_BATCHES.labels(topic).inc()
-        metrics.STORED_SIZE.labels(topic, str(partition.partition)).set(batch.size)
-        metrics.LAST_STORED.set_to_current_time()
-        for code in rejected_codes(table):
-            metrics.REJECTED.labels(topic, code).inc()
-        self._persist(partial(self._erasures.follow, table))
-        self._commit(message)
-
-    def _insert_again(self, error: Exception, batch: SealedBatch, table: pa.Table) -> None:
-        def attempt(client: Client) -> None:
-            found = evidence.stored_log(client, split_origin(batch.origin)[0])
-            if found is not None and found.origin == batch.origin and found.size >= batch.size:
-                check_stored_leaf(found, batch)
-                return
-            evidence.insert_entries_again(client, table, batch.origin, batch.first_index, batch.size - 1)
-
-        self._failed(error)
-        self._persist(attempt)
+    def _on_commit(self, error: KafkaError | None, positions: list[TopicPartition]) -> None:
+        self._inserts.on_commit(error, positions)
 
     def _failed(self, error: BaseException) -> None:
         metrics.INSERT_FAILURES.inc()
@@ -294,7 +276,7 @@ class Store:
 
     def _persist(self, attempt: Callable[[Client], None]) -> None:
         """Retry a write to ClickHouse until it succeeds. Meanwhile Kafka keeps the backlog."""
-        self._finish()  # a client does one thing at a time
+        self._inserts.finish()  # a client does one thing at a time
         retry(
             lambda: attempt(self._client),
             retryable=lambda error: isinstance(error, ClickHouseError | OSError),
@@ -314,11 +296,9 @@ class Store:
         assigned = self._consumer.assignment()
         self._consumer.pause(assigned)
         while not self._stopping and time.monotonic() < until:
-            message = self._consumer.poll(min(0.1, seconds))
+            self._poll(min(0.1, seconds))  # what was fetched before the pause
             if self._failure is not None:
                 raise self._failure
-            if message is not None:  # fetched before the pause
-                self._waiting.append(message)
             if generation != self._generation:
                 raise _GivenUpError("the partitions were reassigned")
         if self._stopping:
@@ -338,10 +318,10 @@ class Store:
 
     def _is_stored(self, head: Checkpoint) -> bool:
         name = split_origin(head.origin)[0]
-        for partition in self._partitions.values():
-            if partition.stored is not None and split_origin(partition.stored.origin)[0] == name:
+        for (topic, number), partition in self._partitions.items():
+            if name == f"{self._deployment}/{topic.removesuffix(SEALED_SUFFIX)}/{number}":
                 return reaches(partition.stored, head)
-        self._finish()  # a client does one thing at a time
+        self._inserts.finish()  # a client does one thing at a time
         return reaches(evidence.stored_log(self._client, name), head)
 
     def _commit(self, message: Message) -> None:
@@ -357,22 +337,23 @@ class Store:
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         starts = []
-        for where, committed in committed_offsets(self._cluster, consumer, partitions).items():
+        for where, committed in committed_positions(self._cluster, consumer, partitions).items():
             begin = first_offset(self._cluster, *where)
             if where[0] in SEALED_TOPICS:
                 start = self._start_log(where, begin, committed)
             else:
-                start = continue_at(self._logs, self._client, where, begin, committed)
-            if start < committed:
-                log.warning("partition_rewound", topic=where[0], partition=where[1], committed=committed, begin=begin)
+                start = continue_at(self._logs, self._client, where, begin, committed.offset)
+            if start < committed.offset:
+                offset = committed.offset
+                log.warning("partition_rewound", topic=where[0], partition=where[1], committed=offset, begin=begin)
             starts.append(self._cluster.partition(*where, start))
             log.info("partition_assigned", topic=where[0], partition=where[1], start=start)
         consumer.assign(starts)
         consumer.resume(starts)  # a partition that was revoked while paused returns paused
 
-    def _start_log(self, where: Partition, begin: int, committed: int) -> int:
+    def _start_log(self, where: Partition, begin: int, position: TopicPartition) -> int:
         """Take over a sealed partition, and return where to continue."""
-        topic, number = where[0].removesuffix(SEALED_SUFFIX), where[1]
+        topic, number, committed = where[0].removesuffix(SEALED_SUFFIX), where[1], position.offset
         stored = evidence.stored_log(self._client, f"{self._deployment}/{topic}/{number}")
         last = self._logs.last(topic, number, before=committed) if committed > begin else None
         resumes = last is None or contains(stored, last.batch)
@@ -380,7 +361,10 @@ class Store:
         # The findings register schemas, so their payloads are verified before they are stored.
         check = check_contents if topic == FINDINGS_TOPIC else check_hashes
         verifier = self._logs.verifier(topic, number, check=check, begin=begin, head=head)
-        self._partitions[where] = StoredPartition(*where, verifier, stored)
+        attempted = Attempt.of_metadata(position.metadata or "")
+        if attempted is not None and not attempted.is_open(stored):
+            attempted = None
+        self._partitions[where] = StoredPartition(*where, verifier, stored, stored, attempted)
         metrics.STORED_SIZE.labels(topic, str(number)).set(stored.size if stored else 0)
         metrics.STORE_STOPPED.labels(topic, str(number)).set(0)
         return max(begin, committed) if resumes else begin
@@ -393,6 +377,4 @@ class Store:
             self._partitions.pop((self._cluster.logical(partition.topic), partition.partition), None)
             self._stopped.pop((self._cluster.logical(partition.topic), partition.partition), None)
         self._anchors.clear()
-        if self._inserting is not None:  # let it end; the next owner queries its result
-            self._inserting[0].exception()
-            self._inserting = None
+        self._inserts.drop()

@@ -35,7 +35,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 def insert(client: Client, batch: SealedBatch) -> None:
     table = entries_table(batch, SchemaCatalog(), SourceKeys("test.example"))
-    evidence.insert_entries_again(client, table, batch.origin, batch.first_index, batch.size - 1)
+    evidence.insert_entries_again(client, table, "token", batch.origin, batch.size - 1)
 
 
 INSERTS: dict[str, Callable[[Client], None]] = {

@@ -157,7 +157,7 @@ def fill(data_dir: Path, records: Sequence[Record], *, cuts: Sequence[int] = (10
             insert_origin(client, genesis)
             for batch in _sealed(genesis, [record for record in records if record.topic == topic], cuts):
                 table = entries_table(batch, catalog, SourceKeys(DEPLOYMENT))
-                insert_entries(client, table, batch.origin, batch.first_index, batch.size - 1)
+                insert_entries(client, table, f"{batch.origin}:{batch.first_index}")
         if merge:
             client.command("SYSTEM START MERGES entries")
             client.command("OPTIMIZE TABLE entries FINAL")

@@ -1,25 +1,30 @@
-"""A proxy that loses answers of a ClickHouse server: the client cannot know whether its insert succeeded."""
+"""A proxy in front of a ClickHouse server after which the client cannot know whether its insert succeeded."""
 
 from __future__ import annotations
 
 import http.client
 import random
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+LATE_SECONDS = 3.0
+
 
 class FaultyProxy:
     """Forwards requests. It loses some inserts before, and some after the server has processed them.
+
+    The server gets a third of the lost inserts ``LATE_SECONDS`` after the client has lost the connection.
 
     ``broken`` answers everything with 503, as a load balancer without a server does.
     """
 
     def __init__(self, server: str, seed: int, *, lose: float) -> None:
         self.broken = False
-        self.lost = 0
+        self.lost = self.late = 0
         target, draw, lock = urlsplit(server), random.Random(seed), threading.Lock()
         proxy = self
 
@@ -40,9 +45,13 @@ class FaultyProxy:
                 insert = b"INSERT" in body[:200] or "INSERT" in self.path
                 with lock:
                     fate = draw.random() if insert else 1.0
-                if fate < lose / 2:
+                if fate < lose / 3:
                     self._lose()
                     return
+                if fate < 2 * lose / 3:
+                    proxy.late += 1
+                    self._lose()
+                    time.sleep(LATE_SECONDS)
                 upstream = http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
                 headers = {name: value for name, value in self.headers.items() if name.lower() != "transfer-encoding"}
                 upstream.request(self.command, self.path, body, headers | {"Content-Length": str(len(body))})
@@ -50,7 +59,8 @@ class FaultyProxy:
                 content = answer.read()
                 upstream.close()
                 if fate < lose:
-                    self._lose()
+                    if not self.close_connection:
+                        self._lose()
                     return
                 self.send_response(answer.status)
                 for name, value in answer.getheaders():

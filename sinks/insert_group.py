@@ -1,0 +1,114 @@
+"""Consecutive batches of one log that ClickHouse receives as one insert. Pure.
+
+Small inserts cost ClickHouse about the same as large ones, so batches that arrive while another insert runs are merged.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+from confluent_kafka import Message
+
+from ..ledger.batch import SealedBatch
+from .evidence import StoringStoppedError
+from .follow import StoredPartition
+from .insert_attempt import Attempt
+
+MAX_ROWS = 100_000
+MAX_BYTES = 64 << 20
+"""Limits of a group of several batches, in rows and in bytes in memory."""
+LARGE_ROWS = 50_000
+LARGE_BYTES = 16 << 20
+"""From here on, a group does not wait for more batches."""
+
+
+@dataclass(slots=True)
+class InsertGroup:
+    """A group, and how far it is complete.
+
+    Attributes:
+        begin: Kafka offset of its first batch.
+        last: the record of its last batch; the offset after it is committed once the group is stored.
+        attempted: the attempt that this group repeats, if any.
+        due: time before which a small group waits for more batches (monotonic clock).
+    """
+
+    partition: StoredPartition
+    origin: str
+    first_index: int
+    month: str
+    begin: int
+    last: Message
+    due: float
+    attempted: Attempt | None = None
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+    size: int = 0
+    last_leaf: bytes = b""
+    batches: int = 0
+    rows: int = 0
+    bytes: int = 0
+    tables: list[pa.Table] = field(default_factory=list)
+
+    @classmethod
+    def begin_with(cls, partition: StoredPartition, batch: SealedBatch, message: Message, due: float) -> InsertGroup:
+        """Return an empty group for a batch and those after it."""
+        group = cls(partition, batch.origin, batch.first_index, _month(batch), message.offset() or 0, message, due)
+        attempted = partition.attempted
+        if attempted is not None and (attempted.origin, attempted.first_index) == (batch.origin, batch.first_index):
+            group.attempted, group.token = attempted, attempted.token
+        partition.attempted = None
+        return group
+
+    def takes(self, batch: SealedBatch, table: pa.Table) -> bool:
+        """Return whether a batch, the next of its log, belongs to this group.
+
+        Raises:
+            StoringStoppedError: the group repeats an insert, and the sealed log no longer has the batches of it.
+        """
+        if self.attempted is not None:
+            if self.size >= self.attempted.size:
+                return False
+            if batch.origin != self.origin or batch.size > self.attempted.size:
+                raise StoringStoppedError(
+                    f"{self.origin}: an insert up to index {self.attempted.size - 1} was begun, and no sealed batch "
+                    "ends there any more"
+                )
+            return True
+        if not self.batches:
+            return True
+        fits = self.rows + batch.count <= MAX_ROWS and self.bytes + table.nbytes <= MAX_BYTES
+        return fits and (batch.origin, _month(batch)) == (self.origin, self.month)
+
+    def add(self, batch: SealedBatch, table: pa.Table, message: Message) -> None:
+        """Append a batch."""
+        self.tables.append(table)
+        self.size, self.last_leaf, self.last = batch.size, batch.last_leaf, message
+        self.batches, self.rows, self.bytes = self.batches + 1, self.rows + batch.count, self.bytes + table.nbytes
+
+    @property
+    def complete(self) -> bool:
+        """Whether it can be inserted: a repeated insert needs all its batches."""
+        return self.attempted is None or self.size >= self.attempted.size
+
+    @property
+    def large(self) -> bool:
+        """Whether more batches would hardly make the insert cheaper per row."""
+        return self.rows >= LARGE_ROWS or self.bytes >= LARGE_BYTES
+
+    @property
+    def attempt(self) -> Attempt:
+        """What is recorded before the insert."""
+        return Attempt(self.origin, self.first_index, self.size, self.token)
+
+    def table(self) -> pa.Table:
+        """Return the rows in one chunk, because ClickHouse may store each chunk as a block of its own."""
+        if len(self.tables) > 1:
+            self.tables = [pa.concat_tables(self.tables).combine_chunks()]
+        return self.tables[0]
+
+
+def _month(batch: SealedBatch) -> str:
+    """Return the month of a batch, the partition key of ``entries``."""
+    return batch.sealed_at.strftime("%Y%m")
