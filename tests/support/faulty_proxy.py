@@ -5,19 +5,18 @@ from __future__ import annotations
 import http.client
 import random
 import threading
-import time
+from collections.abc import Callable
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-LATE_SECONDS = 3.0
-
 
 class FaultyProxy:
     """Forwards requests. It loses some inserts before, and some after the server has processed them.
 
-    The server gets a third of the lost inserts ``LATE_SECONDS`` after the client has lost the connection.
+    The server gets a third of the lost inserts late: after the next insert.
 
     ``broken`` answers everything with 503, as a load balancer without a server does.
     """
@@ -27,6 +26,7 @@ class FaultyProxy:
         self.lost = self.late = 0
         target, draw, lock = urlsplit(server), random.Random(seed), threading.Lock()
         proxy = self
+        late: list[Callable[[], object]] = []
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -45,22 +45,21 @@ class FaultyProxy:
                 insert = b"INSERT" in body[:200] or "INSERT" in self.path
                 with lock:
                     fate = draw.random() if insert else 1.0
-                if fate < lose / 3:
+                if fate < 2 * lose / 3:
+                    if fate < lose / 3:
+                        with lock:
+                            late.append(partial(self._send, body))
+                            proxy.late += 1
                     self._lose()
                     return
-                if fate < 2 * lose / 3:
-                    proxy.late += 1
-                    self._lose()
-                    time.sleep(LATE_SECONDS)
-                upstream = http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
-                headers = {name: value for name, value in self.headers.items() if name.lower() != "transfer-encoding"}
-                upstream.request(self.command, self.path, body, headers | {"Content-Length": str(len(body))})
-                answer = upstream.getresponse()
-                content = answer.read()
-                upstream.close()
+                answer, content = self._send(body)
+                if insert:
+                    with lock:
+                        for send in late:
+                            send()
+                        late.clear()
                 if fate < lose:
-                    if not self.close_connection:
-                        self._lose()
+                    self._lose()
                     return
                 self.send_response(answer.status)
                 for name, value in answer.getheaders():
@@ -69,6 +68,15 @@ class FaultyProxy:
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
+
+            def _send(self, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
+                upstream = http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
+                headers = {name: value for name, value in self.headers.items() if name.lower() != "transfer-encoding"}
+                upstream.request(self.command, self.path, body, headers | {"Content-Length": str(len(body))})
+                answer = upstream.getresponse()
+                content = answer.read()
+                upstream.close()
+                return answer, content
 
             def _body(self) -> bytes:
                 if self.headers.get("Transfer-Encoding") != "chunked":

@@ -106,7 +106,7 @@ class Process:
         self.server, self.kafka = server, kafka
         client: Any = server
         self.inserts = Inserts(
-            Cluster({}), client, commit=kafka.sent.append, persist=lambda attempt: self.persist(attempt),
+            Cluster({}), client, commit=kafka.sent.append, persist=self.persist,
             on_failure=lambda error: None, on_stored=lambda table: None,
         )  # fmt: skip
         stored = stored_log(client, "")
@@ -143,8 +143,8 @@ ROUNDS = st.tuples(
     st.sampled_from(["finish", "crash", "go on"]),
     st.booleans(),
 )
-"""Batches that are read, what happens to the next insert, to its commit, and then to the process; and whether ClickHouse
-gets to a late insert."""
+"""Batches that are read, the fate of the next insert, of its commit, and of the process; and whether ClickHouse then
+processes a late insert."""
 
 
 @given(st.lists(ROUNDS, min_size=4, max_size=12))
