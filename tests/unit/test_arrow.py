@@ -9,6 +9,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import fastavro
@@ -70,8 +71,13 @@ def values_of(schema: Any, named: dict[str, st.SearchStrategy[Any]] | None = Non
 def write(datum: Any, definition: dict[str, Any], prefix: bytes) -> bytes:
     out = io.BytesIO()
     out.write(prefix)
-    fastavro.schemaless_writer(out, fastavro.parse_schema(plain(definition)), datum)
+    fastavro.schemaless_writer(out, _parsed(compact_json(definition)), datum)
     return out.getvalue()
+
+
+@cache
+def _parsed(text: str) -> Any:
+    return fastavro.parse_schema(plain(json.loads(text)))
 
 
 EVENTS = values_of(load("event")).map(lambda datum: write(datum, load("event"), bytes(SCHEMA.prefix)))
@@ -242,12 +248,8 @@ OTHER_SCHEMAS = {
 @quick
 @given(data=st.data())
 def test_schemas_of_other_versions(what: str, data: st.DataObject) -> None:
-    definition = variant(OTHER_SCHEMAS[what])
-    schema = WriterSchema(confluent_prefix(3), compact_json(definition))
-    strategies = _with_names(definition)
-    values = data.draw(
-        st.lists(strategies.map(lambda datum: write(datum, definition, confluent_prefix(3))), max_size=4)
-    )
+    schema, values_of_it = _other_version(what)
+    values = data.draw(values_of_it)
     catalog = SchemaCatalog((schema,))
     rows = comparable(decoded(values, [0] * len(values), catalog))
     assert [row["decode_error"] for row in rows] == [""] * len(values)
@@ -256,6 +258,15 @@ def test_schemas_of_other_versions(what: str, data: st.DataObject) -> None:
         if isinstance(wanted["outcome"], str):  # a symbol, which fastavro gives as text
             wanted["outcome"] = wanted["outcome"].encode()
         assert row == wanted
+
+
+@cache
+def _other_version(what: str) -> tuple[WriterSchema, st.SearchStrategy[list[bytes]]]:
+    """Return a schema, and batches of its events. Hypothesis takes long to examine a new strategy."""
+    definition = variant(OTHER_SCHEMAS[what])
+    schema = WriterSchema(confluent_prefix(3), compact_json(definition))
+    events = _with_names(definition).map(lambda datum: write(datum, definition, confluent_prefix(3)))
+    return schema, st.lists(events, max_size=4)
 
 
 def _with_names(definition: dict[str, Any]) -> st.SearchStrategy[Any]:
@@ -326,4 +337,4 @@ def test_no_values_are_no_rows() -> None:
 def fastavro_value(text: str, seed: int) -> bytes:
     random.seed(seed)
     definition = json.loads(text)
-    return write(generate_one(fastavro.parse_schema(plain(definition))), definition, confluent_prefix(4))
+    return write(generate_one(_parsed(text)), definition, confluent_prefix(4))
