@@ -1,49 +1,16 @@
-"""The SQL endpoint of the process that owns the embedded store. Its address and password are in the data folder.
-
-The port and the password stay the same across restarts, so that saved connections continue to work.
-"""
+"""The SQL endpoint of the process that owns the embedded store. Its address and password are in the data folder."""
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-
-from pydantic import TypeAdapter, ValidationError
 
 from ..console.address import EndpointAddress, EndpointCredential, published
 from ..console.endpoint import SqlEndpoint
 from ..console.query_spool import QuerySpool
 from .loopback_ports import is_free
+from .remembered_endpoint import DEFAULT_PORT, RememberedEndpoint, remember_endpoint
 from .settings import Settings, SettingsError
-
-DEFAULT_PORT = 18123
-REMEMBERED_FILE = Path("run") / "sql_endpoint.json"
-"""Port and people's credentials of the last endpoint. Without the file, the next start makes new passwords."""
-
-
-@dataclass(frozen=True)
-class RememberedEndpoint:
-    """The part of an address that stays the same across restarts. Our own readers get a new password at each start."""
-
-    port: int
-    analyst: EndpointCredential
-    auditor: EndpointCredential
-
-    def as_json(self) -> str:
-        """Return it as JSON, with the password."""
-        return _JSON.dump_json(self).decode()
-
-    @classmethod
-    def from_json(cls, text: str) -> RememberedEndpoint:
-        """Read the output of `as_json`."""
-        return _JSON.validate_json(text)
-
-
-_JSON = TypeAdapter(RememberedEndpoint)
 
 
 def query_spool(settings: Settings) -> QuerySpool:
@@ -66,7 +33,7 @@ def published_endpoint(
         ports = [*([last.port] if last is not None else []), DEFAULT_PORT, 0]
     people = [last.analyst, last.auditor] if last is not None else []
     with _published(settings, ports, spool, people) as address:
-        _remember(settings.data_dir, address)
+        remember_endpoint(settings.data_dir, address)
         yield address
 
 
@@ -103,23 +70,3 @@ def _listen(
         except OSError as error:
             problem = error  # another process was faster
     raise SettingsError(f"the SQL endpoint cannot be opened: {problem.strerror or problem} (sql_port)") from problem
-
-
-def recall_endpoint(data_dir: Path) -> RememberedEndpoint | None:
-    """Return the last endpoint; None if there is none, or if others could have read its password."""
-    try:
-        with (data_dir / REMEMBERED_FILE).open("rb") as file:
-            info = os.fstat(file.fileno())
-            if info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o077:
-                return None
-            return _JSON.validate_json(file.read())
-    except (OSError, ValidationError):
-        return None
-
-
-def _remember(data_dir: Path, address: EndpointAddress) -> None:
-    path = data_dir / REMEMBERED_FILE
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    with open(path, "wb", opener=lambda name, flags: os.open(name, flags | os.O_EXCL, 0o600)) as file:
-        file.write(_JSON.dump_json(RememberedEndpoint(address.port, address.analyst, address.auditor)))

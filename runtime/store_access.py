@@ -15,7 +15,6 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from ..console.address import AddressFileError, EndpointAddress, read_address
 from ..sinks.clickhouse import StoreAddress, StoreLock, StoreUnavailableError, connect, explain
 from .settings import Settings, read_stack
-from .sql_endpoint import temporary_endpoint
 
 Row = dict[str, Any]
 Role = Literal["reader", "analyst", "auditor"]
@@ -93,6 +92,8 @@ def open_store(
             if not read_only:
                 yield owner
                 return
+            from .sql_endpoint import temporary_endpoint  # the web server: most readers find one running
+
             with temporary_endpoint(settings) as endpoint, _endpoint_client(endpoint, address, role) as client:
                 yield client
     finally:

@@ -19,8 +19,8 @@ from confluent_kafka import KafkaException
 
 from ..kafka.cluster import Cluster
 from .landlock import READ, WRITE, FileAccess, PortAccess
+from .remembered_endpoint import DEFAULT_PORT
 from .settings import Settings
-from .sql_endpoint import DEFAULT_PORT
 
 # The environment of the process: nothing else reaches it, above all no setting.
 KEPT_VARIABLES: Final = re.compile(

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from ...runtime.process import on_stop_signal, serving
-from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings
-from ...runtime.store_access import store_address
-from ...runtime.store_process import start
-from ...sinks.store import Store
 
 
 def command(settings: Settings) -> None:
@@ -20,10 +15,16 @@ def command(settings: Settings) -> None:
     Exit codes: 0 stopped on request; 1 lost Kafka or ClickHouse: restart it; 2 a setting is wrong; 3 Kafka and
     ClickHouse contradict each other: a person must investigate.
     """
-    address = store_address(settings)
-    if address.embedded:
+    if not settings.clickhouse_url:
+        from ...runtime.store_start import start
+
         start(settings)
+    from ...runtime.process import on_stop_signal, serving
+    from ...runtime.sealed_logs import sealed_logs
+    from ...runtime.store_access import store_address
+    from ...sinks.store import Store
+
     with serving("store", settings):
-        store = Store(sealed_logs(settings, "grantledger-store"), address)
+        store = Store(sealed_logs(settings, "grantledger-store"), store_address(settings))
         on_stop_signal(store.stop)
         store.run()

@@ -20,7 +20,7 @@ from grantledger.console.address import read_address
 from grantledger.runtime import landlock
 from grantledger.runtime.keys import create_key
 from grantledger.runtime.settings import Settings, load_settings
-from grantledger.runtime.store_process import OLDEST_VERSION
+from grantledger.runtime.store_start import OLDEST_VERSION
 from support import confined_engine
 from support.pipeline import Pipeline
 from support.shared_broker import RunningBroker

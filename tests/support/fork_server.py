@@ -29,7 +29,7 @@ from grantledger.runtime.children import Child
 
 MODULES = (
     "grantledger.cli.app", *(f"grantledger.cli.run.{name}" for name in ("seal", "anchor", "watch", "sweep", "alert")),
-    "grantledger.cli.run.enforce", "grantledger.cli.run.store",
+    "grantledger.cli.run.enforce", "grantledger.cli.run.store", "grantledger.runtime.store_start",
 )  # fmt: skip
 PR_SET_PDEATHSIG = 1
 

@@ -10,8 +10,8 @@ import pytest
 from grantledger.runtime import landlock, status, store_sandbox
 from grantledger.runtime.landlock import FileAccess, PortAccess
 from grantledger.runtime.settings import Settings
-from grantledger.runtime.store_process import _in_memory, _plain
 from grantledger.runtime.store_sandbox import file_rules, kept_environment, without, without_key_files
+from grantledger.runtime.store_start import _in_memory, _plain
 
 
 @pytest.mark.parametrize(

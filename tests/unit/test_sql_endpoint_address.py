@@ -11,14 +11,9 @@ from grantledger.console.address import EndpointAddress, EndpointCredential, rea
 from grantledger.console.query_spool import QuerySpool
 from grantledger.runtime import sql_endpoint
 from grantledger.runtime.loopback_ports import free_port
+from grantledger.runtime.remembered_endpoint import REMEMBERED_FILE, recall_endpoint
 from grantledger.runtime.settings import Settings, SettingsError
-from grantledger.runtime.sql_endpoint import (
-    REMEMBERED_FILE,
-    published_endpoint,
-    query_spool,
-    recall_endpoint,
-    temporary_endpoint,
-)
+from grantledger.runtime.sql_endpoint import published_endpoint, query_spool, temporary_endpoint
 
 
 class Endpoint:
