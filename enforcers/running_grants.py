@@ -3,7 +3,8 @@
 Seconds or a day pass between a command and its execution. The enforcer must not remove a grant that was extended
 meanwhile, nor access that it shares with a grant that started meanwhile.
 
-Only its own source extends a grant. Only its own source, or an enforcer that read the access back, removes it.
+Only its own source extends a grant. Only its own source, or an enforcer that read the access back, removes it. An event
+that names only a request is about all its grants.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ TAKEN = ("grant.revoked", "grant.expired")
 FAILED = ("failure", "denied")
 """Outcomes of an event that changed nothing."""
 LATEST = datetime.max.replace(tzinfo=UTC)
+KEPT = timedelta(days=1)
+"""How long after its end a grant is kept that has a request: an extension of the request may arrive late."""
 
 
 class AccessIdentity(NamedTuple):
@@ -45,22 +48,26 @@ class GrantEvent(NamedTuple):
     """What one event reports about a grant.
 
     Attributes:
-        key: access key of the grant.
-        source: the source that issued the grant.
+        key: access key of the grant; empty if the event names only a request.
+        request_key: access key of the request, or empty.
+        source: the source that issued the grant; if the event names only a request, its own source.
         own: whether the event is from that source.
         signed: whether it is registered and signed the event.
+        confirmed: whether a removal is confirmed.
         occurred: by the source's clock, but not later than it was appended.
     """
 
     kind: str
     event_id: str
     key: str
+    request_key: str
     grant_id: str
     source: SourceName
     own: bool
     signed: bool
     access: AccessIdentity
     environment: str
+    confirmed: bool
     until: datetime | None
     occurred: datetime
     appended: datetime
@@ -68,27 +75,29 @@ class GrantEvent(NamedTuple):
     @classmethod
     def of(cls, datum: Mapping[str, Any], appended: datetime, *, signed: bool) -> GrantEvent | None:
         """Return what a decoded event reports, None if it is not about a grant, or changed nothing."""
-        kind, grant_id = datum["event_type"], datum["grant_id"]
-        if not grant_id or kind not in GIVEN + TAKEN or datum["outcome"] in FAILED:
+        kind, grant_id, request_id = datum["event_type"], datum["grant_id"] or "", datum["request_id"] or ""
+        if not (grant_id or request_id) or kind not in GIVEN + TAKEN or datum["outcome"] in FAILED:
             return None
-        source, named = _name(datum["source"]), datum.get("grant_source")
-        issuer = issuer_of(source, _name(named) if named else None)
+        source, tenant = _name(datum["source"]), datum["tenant"]
+        issuer = _issuer(datum, "grant_source") if grant_id else source
         resource = datum["resource"] or {"kind": "", "id": "", "environment": None}
-        own = is_issuer(source, issuer)
+        own, confirmed = is_issuer(source, issuer), datum["removal_evidence"] == "confirmed"
         if not own:
-            read_back = datum["removal_evidence"] == "confirmed" and datum["outcome"] == "success"
+            read_back = confirmed and datum["outcome"] == "success"
             if source[0] != ENFORCER or kind not in TAKEN or not read_back:
                 return None
         access = AccessIdentity(
-            datum["tenant"], datum["subject"]["id"], resource["kind"], resource["id"], datum["entitlement"] or ""
+            tenant, datum["subject"]["id"], resource["kind"], resource["id"], datum["entitlement"] or ""
         )
         until = datum["expires_at"]
         if until is not None:
             # A source clock that is ahead does not lengthen the grant.
             until = until.astimezone(UTC) - max(timedelta(0), datum["occurred_at"] - appended)
         return cls(
-            kind, datum["event_id"], access_key(datum["tenant"], issuer, grant_id), grant_id, issuer, own, signed,
-            access, resource["environment"] or "", until, min(datum["occurred_at"].astimezone(UTC), appended), appended,
+            kind, datum["event_id"], access_key(tenant, issuer, grant_id) if grant_id else "",
+            access_key(tenant, _issuer(datum, "request_source"), request_id) if request_id else "", grant_id, issuer,
+            own, signed, access, resource["environment"] or "", confirmed, until,
+            min(datum["occurred_at"].astimezone(UTC), appended), appended,
         )  # fmt: skip
 
     def is_grant_of(self, key: Key) -> bool:
@@ -99,19 +108,30 @@ class GrantEvent(NamedTuple):
         """Whether the grant has not ended after this event."""
         return self.kind in GIVEN and (self.until is None or self.until > now)
 
+    def may_run(self, now: datetime) -> bool:
+        """Whether the grant has not ended, or an extension of its request may still bring it back."""
+        kept = KEPT if self.request_key else timedelta(0)
+        return self.kind in GIVEN and (self.until is None or self.until > now - kept)
+
 
 class _Known(NamedTuple):
     """A grant that runs, or would seem to run if an old record of it was sent again.
 
     Attributes:
         last: its last event.
+        request_key: access key of the request that its first event with one names, or empty.
         activated: its source activated it, and did not only extend it.
         until: the latest end that any event gave it.
     """
 
     last: GrantEvent
+    request_key: str
     activated: bool
     until: datetime | None
+
+    def may_run(self, now: datetime) -> bool:
+        """Whether it runs, or an old record or an extension of its request could bring it back."""
+        return self.until is None or self.until > now - (KEPT if self.request_key else timedelta(0))
 
     def is_foreign_claim(self, key: Key) -> bool:
         """Whether another source extended the id of a command's grant without having activated such a grant."""
@@ -127,18 +147,46 @@ class RunningGrants:
 
     def __init__(self) -> None:
         self._grants: dict[str, _Known] = {}
+        self._of_request: dict[str, set[str]] = {}
 
     def add(self, event: GrantEvent, now: datetime) -> None:
         """Apply an event."""
+        if not event.key:
+            self._add_to_grants_of_request(event)
+            return
         known = self._grants.get(event.key)
         if known is None:
-            if event.runs(now):
-                self._grants[event.key] = _Known(event, event.kind == "grant.activated", event.until)
-        elif not _is_old(event, known.last) and (event.own or event.access == known.last.access):
-            ends = (known.until, event.until if event.kind in GIVEN else known.until)
-            until = max((end for end in ends if end is not None), default=None) if None not in ends else None
-            activated = known.activated or event.kind == "grant.activated"
-            self._grants[event.key] = _Known(event, activated, until)
+            if event.may_run(now):
+                first = _Known(event, event.request_key, event.kind == "grant.activated", event.until)
+                self._set(event.key, first)
+        elif event.own or event.access == known.last.access:
+            self._apply(event.key, known, event)
+
+    def _add_to_grants_of_request(self, event: GrantEvent) -> None:
+        """Apply an event that names only a request to those of its grants that the event's source issued."""
+        for key in self._of_request.get(event.request_key, ()):
+            known = self._grants[key]
+            last = known.last
+            back = event.kind in GIVEN and last.kind in TAKEN and last.confirmed
+            if is_issuer(event.source, last.source) and not back:
+                about = last._replace(
+                    kind=event.kind, event_id=event.event_id, own=True, signed=event.signed, confirmed=event.confirmed,
+                    until=event.until, occurred=event.occurred, appended=event.appended,
+                )  # fmt: skip
+                self._apply(key, known, about)
+
+    def _apply(self, key: str, known: _Known, event: GrantEvent) -> None:
+        if _is_old(event, known.last):
+            return
+        ends = (known.until, event.until if event.kind in GIVEN else known.until)
+        until = max((end for end in ends if end is not None), default=None) if None not in ends else None
+        activated = known.activated or event.kind == "grant.activated"
+        self._set(key, _Known(event, known.request_key or (event.own and event.request_key) or "", activated, until))
+
+    def _set(self, key: str, known: _Known) -> None:
+        self._grants[key] = known
+        if known.request_key:
+            self._of_request.setdefault(known.request_key, set()).add(key)
 
     def covering(
         self, command: RevokeCommand, requested: datetime, now: datetime, shared: Callable[[GrantEvent], bool]
@@ -165,7 +213,10 @@ class RunningGrants:
 
     def prune(self, now: datetime) -> None:
         """Delete the grants that no record can bring back."""
-        self._grants = {key: one for key, one in self._grants.items() if one.until is None or one.until > now}
+        kept = {key: one for key, one in self._grants.items() if one.may_run(now)}
+        self._grants, self._of_request = {}, {}
+        for key, one in kept.items():
+            self._set(key, one)
 
 
 class SealedActivations:
@@ -178,7 +229,7 @@ class SealedActivations:
 
     def add(self, event: GrantEvent, received: datetime) -> None:
         """Apply an event of the sealed log that arrived at some time."""
-        if not event.own or event.kind not in GIVEN:
+        if not event.own or not event.key or event.kind not in GIVEN:
             return
         place, time_ms = self._place(event.key, event.access), int(received.timestamp() * 1000)
         found = self._found.get(place, time_ms << 2)
@@ -202,6 +253,11 @@ def _is_old(event: GrantEvent, last: GrantEvent) -> bool:
     if event.occurred != last.occurred:
         return event.occurred < last.occurred
     return event.event_id == last.event_id or (event.kind in GIVEN and last.kind in TAKEN)
+
+
+def _issuer(datum: Mapping[str, Any], name: str) -> SourceName:
+    named = datum.get(name)
+    return issuer_of(_name(datum["source"]), _name(named) if named else None)
 
 
 def _name(source: Mapping[str, Any]) -> tuple[str, str]:

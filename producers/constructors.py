@@ -171,32 +171,39 @@ def grant_activated(
 
 def grant_extended(
     *,
-    grant_id: str,
     expires_at: datetime | None,
+    grant_id: str | None = None,
     expiry_source: ExpirySource | None = None,
     **fields: Unpack[GrantFields],
 ) -> Event:
-    """A grant has a new end, which replaces the previous one. For the arguments, see ``grant_activated``."""
+    """A grant has a new end, which replaces the previous one. For the arguments, see ``grant_activated``.
+
+    With only ``request_id``, the event is about all grants of the request that are active.
+    """
     end = {"expires_at": expires_at, "expiry_source": expiry_source}
     return draft("grant.extended", fields, grant_id=grant_id, **end)
 
 
-def grant_revoked(*, grant_id: str, removal_evidence: RemovalEvidence, **fields: Unpack[GrantFields]) -> Event:
+def grant_revoked(
+    *, removal_evidence: RemovalEvidence, grant_id: str | None = None, **fields: Unpack[GrantFields]
+) -> Event:
     """A grant was removed; ``actor`` is who removed it.
 
     Args:
-        grant_id: the grant.
+        grant_id: the grant. With only ``request_id``, the event is about all grants of the request.
         removal_evidence: ``api_accepted`` if the tool accepted the removal, ``confirmed`` if a check found it gone.
         fields: see :class:`GrantFields`.
     """
     return draft("grant.revoked", fields, grant_id=grant_id, removal_evidence=removal_evidence)
 
 
-def grant_expired(*, grant_id: str, removal_evidence: RemovalEvidence, **fields: Unpack[GrantFields]) -> Event:
+def grant_expired(
+    *, removal_evidence: RemovalEvidence, grant_id: str | None = None, **fields: Unpack[GrantFields]
+) -> Event:
     """A grant reached its end.
 
     Args:
-        grant_id: the grant.
+        grant_id: the grant. With only ``request_id``, the event is about all grants of the request.
         removal_evidence: ``deadline`` if only the time has passed, ``confirmed`` if a check found it gone.
         fields: see :class:`GrantFields`.
     """

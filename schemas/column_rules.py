@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from .event import topic_of
 from .rules import (
+    ABOUT_GRANTS,
     ALLOWED,
     BY_PERSON,
     DECISIONS,
@@ -104,6 +105,8 @@ def _violations(table: pa.RecordBatch, topic: str | None) -> Iterator[tuple[str,
         concerned = columns.matches("event_type", types.__contains__)
         if field not in _NOT_DECODED and concerned.any():
             yield field, concerned & ~columns.given(field)
+    named = columns.given("grant_id") | columns.given("request_id")
+    yield "grant_id", ~named & columns.matches("event_type", ABOUT_GRANTS.__contains__)
     yield "grant_id_kind", columns.given("grant_id") & ~columns.given("grant_id_kind")
     endless = _nulls(table.column("expires_at")) & ~columns.matches("expiry_source", "unknown".__eq__)
     yield "expires_at", endless & columns.matches("event_type", GIVING.__contains__)

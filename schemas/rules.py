@@ -36,7 +36,7 @@ BY_PERSON = frozenset({"finding.acknowledged", "finding.closed", "source.registe
 GIVING = frozenset({"grant.activated", "grant.extended"})
 REQUIRED: Mapping[str, Collection[str]] = {
     "request_id": REQUEST_TYPES,
-    "grant_id": GRANT_TYPES,
+    "grant_id": ("grant.activated",),
     "session_id": SESSION_TYPES,
     "resource": (*REQUEST_TYPES, *GRANT_TYPES, "config.changed"),
     "entitlement": (*REQUEST_TYPES, *GRANT_TYPES),
@@ -52,6 +52,8 @@ REQUIRED: Mapping[str, Collection[str]] = {
     "reason": BY_PERSON,
 }
 """The event types that require a field, by field. On ``config.changed``, resource is the file and raw its content."""
+ABOUT_GRANTS = frozenset(GRANT_TYPES) - {"grant.activated"}
+"""Types that name a grant, or only a request: then they are about all grants of the request."""
 _REQUIRED_BY_TYPE = {kind: [field for field, types in REQUIRED.items() if kind in types] for kind in EVENT_TYPES}
 _VALUE = {field: attrgetter(field) for field in (*ALLOWED, *NOT_EMPTY)}
 
@@ -124,6 +126,8 @@ def _check_required(event: Event) -> None:
     for field in _REQUIRED_BY_TYPE[event.event_type]:
         if getattr(event, field) in (None, ""):
             raise InvalidEventError(field, f"is required on {event.event_type}")
+    if event.event_type in ABOUT_GRANTS and not event.grant_id and not event.request_id:
+        raise InvalidEventError("grant_id", f"is required on {event.event_type}, unless request_id is given")
     if event.grant_id and event.grant_id_kind is None:
         raise InvalidEventError("grant_id_kind", "is required where grant_id is given: native or synthesized")
     if event.event_type in GIVING and event.expires_at is None and event.expiry_source != "unknown":

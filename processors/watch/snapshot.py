@@ -17,7 +17,8 @@ import structlog
 
 from ...schemas.access_key import access_key, issuer_of
 from ...schemas.arrow import DECODED_SCHEMA
-from .core.state import AccessState, Entity, FactKey, entity_of
+from .core.entities import Entity, FactKey, entity_of
+from .core.state import AccessState
 from .decoding import FACT_SCHEMA, as_values, empty_table
 from .kafka_snapshots import KafkaSnapshots
 

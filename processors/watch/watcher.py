@@ -24,10 +24,10 @@ from ..access import DAY, NEVER, SECOND, shorten
 from ..policy import WatchPolicy
 from . import metrics
 from .clock import Clock
+from .core.entities import Entity
 from .core.facts import Fact
 from .core.judge import Change, Identity, Judge
 from .core.rules import REVOKE
-from .core.state import Entity
 from .daemon_call import call_in_daemon
 from .decoding import Rows, decode_batch, facts_from, rows_of
 from .findings import FAULT, Fault, FindingEvents, Outgoing, subject_of

@@ -3,6 +3,10 @@
 -- Only the issuer activates a grant. Enforcers, and the reporters that the watch policy names, may remove it too; they must
 -- repeat subject, resource and entitlement.
 --
+-- A removal or extension that names only a request is about all its grants: those whose first event with a request, by
+-- their own source, names it. One of another source, and an extension, counts for the grants that the request has by then.
+-- An extension starts no grant, and does not bring back one with a confirmed removal.
+--
 -- Only the log of access.lifecycle decides, in its order (epoch, index): other logs are not ordered with it. If a record was
 -- read twice, both entries have the same event_id, and the first one counts; of two ends the earlier one, of two kinds of
 -- evidence the weaker one, unless a person accepted one of them. The first activation names the holder and the resource.
@@ -98,8 +102,15 @@ FROM
             each -> each.place < event.place AND each.source_system = event.source_system AND each.source_instance = event.source_instance
                 AND event.occurred + multiIf(event.occurred % 1000000 = 0, 1000000, event.occurred % 1000 = 0, 1000, 1) <= least(each.occurred, each.taken),
             removals), given) AS missed,
-        arrayFilter((event, own) -> NOT arrayExists(each -> each.evidence = 3, own), given, missed) AS live,
-        if(empty(live), given, live) AS turns,
+        arrayFilter((event, own) -> NOT arrayExists(each -> each.evidence = 3, own), given, missed) AS prompt,
+        arrayFilter(event -> NOT event.whole_request OR (
+            arrayExists(each -> NOT each.whole_request AND each.place < event.place, prompt)
+            AND NOT arrayExists(
+                each -> each.evidence = 3 AND each.place < event.place
+                    AND NOT arrayExists(again -> NOT again.whole_request AND again.place > each.place AND again.place < event.place, prompt),
+                removals)
+        ), prompt) AS live,
+        if(empty(live), arrayFilter(event -> NOT event.whole_request, given), live) AS turns,
         turns[-1] AS latest,
         arrayConcat(missed[indexOf(given.place, latest.place)], arrayFilter(each -> each.place > latest.place, removals)) AS after,
         arrayFirst(event -> event.evidence = 3, after) AS removal,
@@ -119,15 +130,19 @@ FROM
         SELECT
             tenant, issuer, grant_id, grant_key,
             arraySort(event -> event.place, groupArrayIf(CAST(
-                (place, event_id, (source_system, source_instance), own, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, origin, subject_id, subject_kind, resource_kind, resource_id, resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at, expires_at, expiry_source),
-                'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, origin String, subject_id String, subject_kind String, resource_kind String, resource_id String, resource_environment String, entitlement String, request_id String, request_key String, reason String, ticket String, source_system String, source_instance String, starts_at Nullable(DateTime64(6, \'UTC\')), expires_at Nullable(DateTime64(6, \'UTC\')), expiry_source String)'
+                (place, event_id, (source_system, source_instance), own, whole_request, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, origin, subject_id, subject_kind, resource_kind, resource_id, resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at, expires_at, expiry_source),
+                'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, whole_request Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, origin String, subject_id String, subject_kind String, resource_kind String, resource_id String, resource_environment String, entitlement String, request_id String, request_key String, reason String, ticket String, source_system String, source_instance String, starts_at Nullable(DateTime64(6, \'UTC\')), expires_at Nullable(DateTime64(6, \'UTC\')), expiry_source String)'
             ), event_type IN ('grant.activated', 'grant.extended'))) AS all_given,
             arraySort(event -> (event.source, event.id, event.evidence, event.place), groupArrayIf(CAST(
                 (place, event_id, (source_system, source_instance), own, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, transform(removal_evidence, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0), source_system, source_instance),
                 'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, evidence UInt8, source_system String, source_instance String)'
             ), event_type IN ('grant.revoked', 'grant.expired'))) AS all_removals,
-            arrayFirst(event -> event.own, all_given) AS first,
-            arrayFilter(event -> event.own OR (event.place > first.place AND event.access = first.access), all_given) AS every_given,
+            arrayFirst(event -> event.own AND NOT event.whole_request, all_given) AS first,
+            arrayFilter(
+                event -> (event.own AND NOT event.whole_request)
+                    OR (event.place > first.place AND (event.own OR event.access = first.access)),
+                all_given
+            ) AS every_given,
             arrayFilter((event, nth) -> nth = 1, every_given, arrayEnumerateUniq(every_given.source, every_given.id)) AS given,
             -- The weakest content of each event, unless another content of it is no removal.
             arraySort(event -> event.place, arrayFilter(
@@ -140,7 +155,6 @@ FROM
             SELECT
                 *, (epoch, `index`) AS place, toUnixTimestamp64Micro(occurred_at) AS occurred,
                 toUnixTimestamp64Micro(recorded_at) AS taken,
-                CAST((grant_source_system, grant_source_instance), 'Tuple(String, String)') AS issuer,
                 source_system = issuer.1 AND issuer.2 IN ('', source_instance) AS own,
                 multiIf(event_type IN ('grant.revoked', 'grant.expired'), 'remove', event_type = 'grant.extended', 'extend', '') AS report,
                 (report = 'remove' AND source_system = 'grantledger-enforcer') OR arrayExists(
@@ -148,14 +162,55 @@ FROM
                         AND issuer.1 LIKE one.3 AND issuer.2 LIKE one.4,
                     (SELECT groupArray((system, instance, source, source_instance, may)) FROM reporters)
                 ) AS reported
-            FROM events
-            WHERE believed AND grant_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
-                AND event_type IN ('grant.activated', 'grant.extended', 'grant.revoked', 'grant.expired')
-                AND (own OR reported)
+            FROM
+            (
+                SELECT
+                    tenant, grant_id, grant_key,
+                    CAST((grant_source_system, grant_source_instance), 'Tuple(String, String)') AS issuer,
+                    CAST(false, 'Bool') AS whole_request, CAST((0, 0), 'Tuple(UInt32, UInt64)') AS known,
+                    event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
+                    resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at,
+                    expires_at, expiry_source, removal_evidence
+                FROM events
+                WHERE believed AND grant_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
+                    AND event_type IN ('grant.activated', 'grant.extended', 'grant.revoked', 'grant.expired')
+                UNION ALL
+                SELECT
+                    tenant, grant_id, grant_key, issuer, CAST(true, 'Bool') AS whole_request, known,
+                    event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
+                    resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at,
+                    expires_at, expiry_source, removal_evidence
+                FROM
+                (
+                    SELECT
+                        grant_id, grant_key,
+                        CAST((grant_source_system, grant_source_instance), 'Tuple(String, String)') AS issuer,
+                        argMin(request_key, (epoch, `index`)) AS request_key,
+                        CAST(min((epoch, `index`)), 'Tuple(UInt32, UInt64)') AS known
+                    FROM events
+                    WHERE believed AND grant_id != '' AND request_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
+                        AND startsWith(event_type, 'grant.') AND source_system = grant_source_system
+                        AND grant_source_instance IN ('', source_instance)
+                        AND 0 < (SELECT count() FROM events WHERE grant_id = '' AND event_type IN ('grant.extended', 'grant.revoked', 'grant.expired'))
+                    GROUP BY grant_id, grant_key, issuer
+                ) AS link
+                INNER JOIN
+                (
+                    SELECT
+                        tenant,
+                        event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
+                    resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at,
+                    expires_at, expiry_source, removal_evidence
+                    FROM events
+                    WHERE believed AND grant_id = '' AND request_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
+                        AND event_type IN ('grant.extended', 'grant.revoked', 'grant.expired')
+                ) AS of_request USING request_key
+            )
+            WHERE (own OR reported) AND (NOT whole_request OR place > known OR (own AND report = 'remove'))
         )
         GROUP BY tenant, issuer, grant_id, grant_key
     )
-    WHERE arrayExists(event -> event.own, given)
+    WHERE arrayExists(event -> event.own AND NOT event.whole_request, given)
 )
 COMMENT 'One row per grant: its access, its deadline, and its removal';
 

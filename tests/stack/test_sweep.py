@@ -57,6 +57,8 @@ def lives(draw: random.Random, count: int) -> Story:
         }
         who |= {"system": draw.choice(["vault", "vault", "teleport", "bot"])}
         about = {**who, "resource": Resource("database", draw.choice(["r0", "r1", "r2"]), "production")}
+        if draw.random() < 0.4:  # some requests have several grants
+            about["request_id"] = f"q{number // 20}"
         begin = draw.uniform(-200, -5)
         ends = draw.choice([None, begin + draw.uniform(-5, 150), 60.0])
         seen = begin + draw.choice([0, 0, -3, 30])
@@ -83,6 +85,15 @@ def lives(draw: random.Random, count: int) -> Story:
                 told.append((when, lambda n=name, w=when, a=claimed: story.remove(n, w, **a)))
             else:
                 told.append((when, lambda n=name, w=when, a=claimed: story.give(n, w, 90.0, again=True, **a)))
+        for _ in range(draw.choice([0, 0, 1, 2]) if "request_id" in about else 0):  # of the whole request
+            when, by = draw.uniform(begin - 5, -1), draw.choice([about["system"]] * 3 + ["checker", "evil"])
+            named = {"grant_source": None, "request_source": IssuingSource(str(about["system"]), "eu-1")}
+            whole = {**about, **named, "system": by, "grant_id": None}
+            if draw.random() < 0.6:
+                told.append((when, lambda w=when, a=whole: story.remove("", w, **a)))
+            else:
+                later = when + draw.uniform(-10, 90)
+                told.append((when, lambda w=when, e=later, a=whole: story.give("", w, e, again=True, **a)))
         if draw.random() < 0.1:
             back = draw.uniform(begin, -1)
             told.append((back, lambda n=name, b=back, a=about: story.give(n, b, b + 20, **a)))
@@ -162,7 +173,7 @@ def ask(data_dir: Path, sql: str, **values: object) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Story, Path]]:
-    story = lives(random.Random(7), 600)
+    story = lives(random.Random(7), 900)
     folder = tmp_path_factory.mktemp("lives")
     fill(folder, [*story.records, policy_record(story)], cuts=(97, 5, 300))
     with opened_elsewhere(folder):

@@ -116,7 +116,7 @@ def lives(draw: random.Random, count: int) -> list[Fact]:
     for number in range(draw.randint(1, 5)):
         grant = f"g{number}"
         who, what = draw.choice(["alice", "bob"]), draw.choice(["db", "host"])
-        common = {"grant": grant, "who": who, "what": what, "request_id": draw.choice(["", f"r{number}"])}
+        common = {"grant": grant, "who": who, "what": what, "request_id": draw.choice(["", f"r{number}", "r0"])}
         begin = draw.randint(0, 400)
         ends = draw.choice([None, begin + draw.randint(-50, 300), begin + 200])
         events.append((begin, "grant.activated", common | {"ends": ends}))
@@ -129,6 +129,9 @@ def lives(draw: random.Random, count: int) -> list[Fact]:
             when = begin + draw.randint(1, 900)
             for again in range(draw.choice([1, 1, 1, 1, 30])):  # some tools repeat it
                 events.append((when + again * draw.choice([1, 7]), "grant.revoked", removed))
+            if common["request_id"] and draw.random() < 0.3:  # of the whole request
+                events.append((when + 3, draw.choice(["grant.revoked", "grant.extended"]),
+                               removed | {"grant": "", "ends": when + 200}))  # fmt: skip
         if common["request_id"]:
             reviewer = draw.choice([who, "carol", "dan"])
             decision = Decision(reviewer, draw.choice(["approved", "pending"]))

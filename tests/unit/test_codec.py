@@ -143,7 +143,9 @@ PROBLEMS = {
 }
 MISSING = {
     ("grant_id", "grant.activated"): {"grant_id": None},
-    ("grant_id", "grant.revoked"): {"grant_id": None, "request_id": "r"},
+    ("grant_id", "grant.revoked"): {"grant_id": None, "removal_evidence": "none"},
+    ("grant_id", "grant.extended"): {"grant_id": None, "request_id": ""},
+    ("grant_id", "grant.expired"): {"grant_id": "", "session_id": "s", "removal_evidence": "none"},
     ("request_id", "request.created"): {},
     ("session_id", "session.started"): {"session_id": None},
     ("resource", "request.created"): {"request_id": "r", "resource": None},
@@ -198,6 +200,9 @@ def test_a_missing_field_is_named(field: str, event_type: str) -> None:
         {},
         {"expires_at": None, "expiry_source": "unknown"},
         {"event_type": "grant.revoked", "removal_evidence": "none"},
+        {"event_type": "grant.revoked", "removal_evidence": "none", "grant_id": None, "request_id": "r"},
+        {"event_type": "grant.extended", "grant_id": None, "grant_id_kind": None, "request_id": "r"},
+        {"event_type": "grant.failed", "grant_id": None, "request_id": "r"},
         {"event_type": "request.created", "request_id": "r"},
         {"event_type": "session.started", "session_id": "s"},
         {"event_type": "finding.resolved", "finding": Finding("r", "k", "info"), "grant_id": None},

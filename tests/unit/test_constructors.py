@@ -22,6 +22,7 @@ from grantledger.producers import (
 )
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import ACCESS_TYPES
+from grantledger.schemas.rules import ABOUT_GRANTS
 
 RESOURCE = Resource("database", "orders", "prod")
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
@@ -54,7 +55,8 @@ def required(function: Any) -> list[str]:
 @pytest.mark.parametrize("event_type", ACCESS_TYPES)
 def test_every_access_type_has_a_constructor_whose_required_arguments_suffice(event_type: str) -> None:
     function = constructor_of(event_type)
-    event = function(**{name: VALUES[name] for name in required(function)})
+    named = ["grant_id"] if event_type in ABOUT_GRANTS else []  # or the request
+    event = function(**{name: VALUES[name] for name in (*required(function), *named)})
     assert isinstance(event, Event)
     assert event.event_type == event_type
     EventEncoder().encode(replace(event, source=Source("x", "y", "z", "event")))
@@ -76,6 +78,14 @@ def test_a_missing_field_is_named() -> None:
         with pytest.raises(InvalidEventError, match=f"^{field}: is required on grant.revoked$"):
             producers.grant_revoked(**missing)
         missing[field] = VALUES[field]
+
+
+def test_an_event_about_all_grants_of_a_request() -> None:
+    about = {"subject": "alice", "resource": RESOURCE, "entitlement": "rw", "request_id": "r1"}
+    removal = producers.grant_revoked(removal_evidence="confirmed", **about)
+    extension = producers.grant_extended(expires_at=LATER, **about)
+    assert (removal.grant_id, removal.grant_id_kind, extension.grant_id) == (None, None, None)
+    assert removal.key == extension.key == "r1"
 
 
 def test_defaults() -> None:

@@ -23,7 +23,7 @@ from grantledger.processors.policy import (
 from grantledger.processors.watch.core.facts import Decision, Fact
 from grantledger.processors.watch.core.judge import Change, Judge
 from grantledger.processors.watch.core.rules import REVOKE
-from support.watching import CHECKERS, START, Story, at, bare, key, lives, ordered, said
+from support.watching import CHECKERS, START, VAULT, Story, at, bare, key, lives, ordered, said
 
 GRACE = AccessLimits(grace_seconds=10, confirm_wait_seconds=100, approval_wait_seconds=5)
 PLAIN = WatchPolicy(default=GRACE, reporter=CHECKERS)
@@ -517,6 +517,27 @@ def test_frequent_judging_finds_the_same_as_judging_once(draw: random.Random, po
         assert change.at == (opens if change.kind == "opened" else ends)
 
 
+def grants_of_request(facts: list[Fact], about: Fact) -> set[str]:
+    """The grants that a removal or extension concerns which names only a request."""
+    named: dict[str, Fact] = {}
+    begun: dict[str, Fact] = {}
+    for fact in facts:
+        if fact.grant_id and fact.event_type.startswith("grant.") and fact.source == VAULT:
+            if fact.request_id:
+                named.setdefault(fact.grant_id, fact)
+            if fact.event_type in ("grant.activated", "grant.extended"):
+                begun.setdefault(fact.grant_id, fact)
+    mine = {name for name, fact in named.items() if fact.request_id == about.request_id and name in begun}
+    if about.source == VAULT and about.event_type == "grant.revoked":
+        return mine
+    return {
+        name
+        for name in mine
+        if named[name].index < about.index > begun[name].index
+        and (about.source == VAULT or (about.event_type == "grant.revoked" and about.access == begun[name].access))
+    }
+
+
 def overdue_by_definition(facts: list[Fact], limits: AccessLimits, now: int) -> set[tuple[str, int]]:
     """(grant, second) at which each grant is first overdue in each of its episodes: looked at second by second."""
     grants: dict[str, list[Fact]] = {}
@@ -524,29 +545,33 @@ def overdue_by_definition(facts: list[Fact], limits: AccessLimits, now: int) -> 
     for fact in facts:
         if fact.event_type.startswith("grant.") and fact.index not in seen:
             seen.add(fact.index)
-            grants.setdefault(fact.grant_id, []).append(fact)
+            for name in (fact.grant_id,) if fact.grant_id else grants_of_request(facts, fact):
+                grants.setdefault(name, []).append(fact)
 
-    def told_too_late(given: Fact) -> bool:
+    def told_too_late(grant: str, given: Fact) -> bool:
         """Whether a removal stands before it that came after it by the clock of the source of both."""
         return any(
             fact.removal in limits.removal
             and fact.index < given.index
             and fact.source == given.source
             and given.occurred // SECOND < min(fact.occurred, fact.append) // SECOND
-            for fact in grants[given.grant_id]
+            for fact in grants[grant]
         )
 
     def holding(grant: str, time: int) -> tuple[Fact | None, bool]:
         """The activation or extension that counts at a time, and whether it was removed since."""
-        given, removed = None, False
+        given, removed, confirmed = None, False, False
         for fact in grants[grant]:
             if fact.append > time:
                 break
             if fact.event_type in ("grant.activated", "grant.extended"):
-                if not told_too_late(fact):
-                    given, removed = fact, False
-            elif fact.removal in limits.removal:
-                removed = True
+                if not fact.grant_id and (given is None or confirmed):
+                    continue  # an extension of the request extends what is active
+                if not told_too_late(grant, fact):
+                    given, removed, confirmed = fact, False, False
+            else:
+                removed |= fact.removal in limits.removal
+                confirmed |= fact.removal == "confirmed"
         return given, removed
 
     def last_moment(given: Fact) -> int:
@@ -557,7 +582,7 @@ def overdue_by_definition(facts: list[Fact], limits: AccessLimits, now: int) -> 
 
     found: set[tuple[str, int]] = set()
     told: set[tuple[str, int]] = set()
-    first = {name: min(grants[name], key=lambda fact: fact.index).access for name in grants}
+    first = {name: next(fact.access for fact in facts if fact.grant_id == name) for name in grants}
     for second in range(now // SECOND - START):
         time = at(second) + SECOND // 2
         for name in grants:

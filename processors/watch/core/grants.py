@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from ....schemas.access_key import AccessKey, id_of, parse_access_key
@@ -69,11 +69,20 @@ class Grant:
             if not self.activations or all(one.event_key != activation.event_key for one in self.activations):
                 self.activations += (activation,)
         elif fact.event_type in REMOVING:
-            removal = Removal(fact.index, fact.append, fact.occurred, fact.removal, fact.source, fact.event_key)
+            removal = Removal.of(fact)
             if all(one.event_key != removal.event_key for one in self.removals):
                 self.removals = with_removal(self.removals, removal, self.activations)
         if fact.decisions:
             self.decisions += tuple((fact.index, fact.append, one) for one in fact.decisions)
+
+    def add_earlier(self, facts: Iterable[Fact], known: int) -> None:
+        """Add the removals among earlier facts that named only the request. ``known``: since when that is its request.
+
+        Before, nobody could know that they concern it, so they end no finding earlier.
+        """
+        found = [Removal.of(one) for one in facts if one.event_type in REMOVING]
+        found = [replace(one, occurred=one.left, append=max(one.append, known)) for one in found]
+        self.removals = tuple(sorted((*self.removals, *found)))
 
     def add_disputed(self, fact: Fact, earlier: Collection[int]) -> None:
         """Add a fact whose event had other contents before, at the indexes ``earlier``: the stricter reading counts.

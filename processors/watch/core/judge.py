@@ -16,11 +16,12 @@ from ....schemas.finding_rules import FINDING_RULES
 from ...access import NEVER
 from ...policy import BUILT_IN, PolicyLookup, WatchPolicy
 from . import rules
+from .entities import Entity, Kind
 from .facts import Fact
 from .grants import Grant
 from .rules import REVOKE, Candidate
 from .sessions import Session
-from .state import AccessState, Entity, Kind
+from .state import AccessState
 
 Identity = tuple[str, str, int]
 """Rule, key and deadline: together they identify a finding."""

@@ -23,6 +23,8 @@ class Activation:
     extended: bool
     native: bool
     """Whether the tool itself ends the access at the deadline."""
+    whole_request: bool
+    """Whether it names only the request, and so extends all of its grants that are active."""
     source: Source
     packed: int
     """``occurred`` and ``event_key`` in one integer: there may be a million of these."""
@@ -36,7 +38,7 @@ class Activation:
         packed = (fact.occurred << 64) + int.from_bytes(fact.event_key, "big")
         extended = fact.event_type == "grant.extended"
         native = fact.native and ends is not None
-        return cls(fact.index, fact.append, starts, ends, extended, native, fact.source, packed)
+        return cls(fact.index, fact.append, starts, ends, extended, native, not fact.grant_id, fact.source, packed)
 
     @property
     def occurred(self) -> int:
@@ -73,6 +75,11 @@ class Removal:
     evidence: str
     source: Source
     event_key: bytes = b""
+
+    @classmethod
+    def of(cls, fact: Fact) -> Removal:
+        """Return the removal that a fact reports."""
+        return cls(fact.index, fact.append, fact.occurred, fact.removal, fact.source, fact.event_key)
 
     @property
     def left(self) -> int:
@@ -161,7 +168,7 @@ def periods_of(activations: Sequence[Activation], removals: Sequence[Removal], l
 
     An activation that repeats the current end starts no new period: otherwise overdue access would look settled.
     """
-    if len(activations) == 1 and not removals:  # nearly all active grants
+    if len(activations) == 1 and not removals and not activations[0].whole_request:  # nearly all active grants
         only = activations[0]
         deadline = _deadline(only, only, limits)
         return [Period(only, only, deadline, NEVER, (), 0 if deadline == NEVER else deadline)]
@@ -194,6 +201,8 @@ def _assign_removals(
     A removal belongs to the activation before it in the log. It also belongs to a later activation that came before it
     by the clock of their common source, because some tools do not keep order. If such a removal counts, the activation
     grants nothing and supersedes nothing. Otherwise the activation counts from when it was reported, as usual.
+
+    An extension that names only the request does not bring back a grant with a confirmed removal.
     """
     live: list[tuple[Activation, list[Removal]]] = []
     late: list[Period] = []
@@ -205,6 +214,8 @@ def _assign_removals(
                 live[-1][1].append(one)
             if one.left > latest.setdefault((one.source, one.evidence), one).left:
                 latest[one.source, one.evidence] = one
+            continue
+        if one.whole_request and (not live or any(removal.evidence == "confirmed" for removal in live[-1][1])):
             continue
         preceded = sorted(removal for removal in latest.values() if one.precedes(removal))
         if any(removal.evidence in limits.removal for removal in preceded):

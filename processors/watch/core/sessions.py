@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ....schemas.access_key import AccessKey, id_of, parse_access_key
@@ -22,6 +22,8 @@ class Request:
     """(index, append time, decision)."""
     others: tuple[tuple[int, int, Decision, tuple[str, ...]], ...] = ()
     """Decisions that another system reported, each with the person whose request it decided."""
+    about_grants: Sequence[Fact] = ()
+    """The facts about all its grants: they name no grant."""
     last_append: int = 0
 
     @property
@@ -49,6 +51,16 @@ class Request:
         self.last_append = max(self.last_append, fact.append)
         self.others += tuple((fact.index, fact.append, one, fact.person) for one in fact.decisions)
 
+    def add_about_grants(self, fact: Fact, earlier: Collection[int]) -> None:
+        """Add a fact about all its grants. If its event had other contents before, later grants get none of them."""
+        self.last_append = max(self.last_append, fact.append)
+        if earlier:
+            self.about_grants = [one for one in self.about_grants if one.index not in earlier]
+        elif isinstance(self.about_grants, list):
+            self.about_grants.append(fact)
+        else:  # most requests have none, and an empty tuple takes no memory
+            self.about_grants = [fact]
+
     def add_disputed(self, fact: Fact, earlier: Collection[int]) -> None:
         """Add a fact whose event had other contents before: approvals count only where all contents agree."""
         self.last_append = max(self.last_append, fact.append)
@@ -56,15 +68,17 @@ class Request:
         self.others = tuple(one for one in self.others if one[0] not in earlier or one[2] in fact.decisions)
 
     def reports(self, indexes: Collection[int]) -> bool:
-        """Whether it has a decision of the facts at some indexes."""
-        return any(one[0] in indexes for one in (*self.own_decisions, *self.others))
+        """Whether it has anything from the facts at some indexes."""
+        decided = any(one[0] in indexes for one in (*self.own_decisions, *self.others))
+        return decided or any(one.index in indexes for one in self.about_grants)
 
     def withdraw(self, indexes: Collection[int]) -> bool:
-        """Forget the decisions of the facts at some indexes. Return whether there was anything."""
-        before = self.own_decisions, self.others
+        """Forget the facts at some indexes. Return whether there was anything."""
+        before = self.own_decisions, self.others, self.about_grants
+        self.about_grants = [one for one in self.about_grants if one.index not in indexes]
         self.own_decisions = tuple(one for one in self.own_decisions if one[0] not in indexes)
         self.others = tuple(one for one in self.others if one[0] not in indexes)
-        return before != (self.own_decisions, self.others)
+        return before[:2] != (self.own_decisions, self.others) or len(before[2]) != len(self.about_grants)
 
 
 @dataclass(slots=True)

@@ -7,45 +7,27 @@ their facts the rest would be judged wrongly.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-from ....schemas.access_key import is_issuer, issuer_of, scope_prefix
+from ....schemas.access_key import is_issuer, issuer_of
 from ...access import NEVER, Access, Source
 from ...policy import AccessLimits, PolicyLookup
+from .claims import FOREIGN, UNSIGNED, Claims
+from .entities import Entity, FactKey, Kind, entity_of
 from .facts import Fact
-from .grants import GIVING, REMOVING, Grant
+from .grants import Grant
 from .identities import EventIdentities, Reading
 from .intervals import IntervalUnion
 from .links import Links
 from .sessions import Request, Session
 from .sources import CONFLICT, REMAPPED, SourceHistory
 
-Kind = Literal["grant", "request", "session", "source"]
-Entity = tuple[Kind, str]
-"""Kind of something that is judged, and its access key; of a source, its name."""
-FactKey = tuple[int, str, str, str, str]
-"""Index, event type, and the access keys of grant, request and session: enough to find the entity of a fact."""
-FOREIGN = "foreign_claim"
-UNSIGNED = "unsigned_source"
-_REPORTS = {**dict.fromkeys(REMOVING, "remove"), "grant.extended": "extend"}
-"""What the policy must allow other sources, by event type."""
-MOST_SCOPES = 1000
-"""Issuing sources of a tenant in which the grant of a removal is looked up that names no source."""
-
-
-def entity_of(key: FactKey) -> Entity:
-    """Return the entity that a fact is about. The family of the event type decides which of its ids that is."""
-    _, event_type, grant_key, request_key, session_key = key
-    if event_type.startswith("grant."):
-        return "grant", grant_key
-    return ("session", session_key) if event_type.startswith("session.") else ("request", request_key)
-
 
 class AccessState:
     """Everything that is known, and which entities have changed since they were last judged."""
 
     def __init__(self, lookup: PolicyLookup) -> None:
-        self._lookup = lookup
+        self._lookup, self._claims = lookup, Claims(lookup)
         self.grants: dict[str, Grant] = {}
         self.requests: dict[str, Request] = {}
         self.sessions: dict[str, Session] = {}
@@ -61,8 +43,6 @@ class AccessState:
         """Without grants that have the same key as their request."""
         self._sessions_of_link = Links[str]()
         """By the grant that a session names, or else the request."""
-        self._scopes: dict[str, set[str]] = {}
-        """By tenant: the beginnings of the keys of activated grants."""
         self._coverage: dict[Access, IntervalUnion] = {}
         self._waiting: dict[Access, set[str]] = {}
         """Grants whose finding waits until another grant of the same access ends."""
@@ -111,6 +91,8 @@ class AccessState:
         broken = None
         if family == "grant" and fact.grant_id:
             broken = self._add_to_grant(fact, reading)
+        elif family == "grant" and fact.request_id:
+            broken = self._add_to_grants_of_request(fact, reading)
         elif family == "request" and fact.request_id:
             broken = self._add_to_request(fact, reading)
         elif family == "session" and fact.session_id:
@@ -174,10 +156,9 @@ class AccessState:
         return [self.grants[key] for key in keys if key in self.grants]
 
     def _mark_grants_of(self, request_key: str) -> None:
-        for key in self._grants_of_request.of(request_key):
-            self.mark("grant", key)
-        if request_key in self.grants:
-            self.mark("grant", request_key)
+        for key in (request_key, *self._grants_of_request.of(request_key)):
+            if key in self.grants:
+                self.mark("grant", key)
 
     def _add_to_grant(self, fact: Fact, reading: Reading) -> str | None:
         """Add a fact about a grant, if its source may report it. Return the rule that was broken."""
@@ -187,19 +168,20 @@ class AccessState:
         if is_issuer(fact.source, issuer):
             if grant is None:
                 grant = self.grants[key] = Grant.of(fact)
-            access = grant.access
+            access, request_key = grant.access, grant.request_key
             grant.describe(fact)
+            if grant.request_key != request_key and (request := self.requests.get(grant.request_key)) is not None:
+                earlier = (one for one in request.about_grants if is_issuer(one.source, issuer))
+                grant.add_earlier(earlier, fact.append)
             if grant.access != access:  # this is the first event that names a subject
                 self._grants_of_access.discard(access, key)
                 self._access_changed(access)
             if fact.event_type == "grant.activated":
-                scopes = self._scopes.setdefault(fact.tenant, set())
-                if len(scopes) < MOST_SCOPES:
-                    scopes.add(scope_prefix(fact.tenant, *issuer))
-            elif not grant.activations and self._is_issued_elsewhere(fact):
+                self._claims.add_issuer(fact.tenant, issuer)
+            elif not grant.activations and self._claims.is_issued_elsewhere(fact, self.grants, self._grants_of_request):
                 broken = FOREIGN
         else:
-            if _REPORTS.get(fact.event_type) not in self._lookup.reports(fact.source, issuer):
+            if not self._claims.allows(fact, issuer):
                 return FOREIGN
             if grant is None or not grant.activations:  # nothing to remove yet
                 return None
@@ -213,12 +195,27 @@ class AccessState:
         self._grant_changed(grant)
         return broken
 
-    def _is_issued_elsewhere(self, fact: Fact) -> bool:
-        """Whether a removal or extension of a grant that its source never gave has the id of another source's grant."""
-        if fact.event_type not in REMOVING and fact.event_type not in GIVING:
-            return False
-        found = (self.grants.get(scope + fact.grant_id) for scope in self._scopes.get(fact.tenant, ()))
-        return any(one is not None and one.activations and one.key != fact.grant_key for one in found)
+    def _add_to_grants_of_request(self, fact: Fact, reading: Reading) -> str | None:
+        """Add a fact that names only a request: it is about all grants of the request that its source may report about.
+
+        Return the rule that was broken: it may report about none of them.
+        """
+        key = fact.request_key
+        self.requests.setdefault(key, Request(key)).add_about_grants(fact, reading.earlier)
+        grants = [one for name in (key, *self._grants_of_request.of(key))
+                  if (one := self.grants.get(name)) is not None and one.request_key == key]  # fmt: skip
+        if not grants:
+            foreign = self._claims.is_issued_elsewhere(fact, self.grants, self._grants_of_request)
+            return FOREIGN if foreign else None
+        concerned = [one for one in grants if self._claims.concerns(fact, one)]
+        for grant in concerned:
+            if reading.status == "conflicting":
+                grant.add_disputed(fact, reading.earlier)
+                self.events.dispute(fact.index, grant.key)
+            else:
+                grant.add(fact)
+            self._grant_changed(grant)
+        return FOREIGN if not concerned and any(one.activations for one in grants) else None
 
     def _grant_changed(self, grant: Grant) -> None:
         """Have a grant judged, with everything that depends on it."""
@@ -234,7 +231,7 @@ class AccessState:
     def _add_to_request(self, fact: Fact, reading: Reading) -> str | None:
         key, issuer = fact.request_key, issuer_of(fact.source, fact.request_source)
         own = is_issuer(fact.source, issuer)
-        if not own and "approve" not in self._lookup.reports(fact.source, issuer):
+        if not own and not self._claims.allows_approval(fact, issuer):
             return FOREIGN
         request = self.requests.setdefault(key, Request(key))
         if reading.status == "conflicting":
@@ -268,6 +265,10 @@ class AccessState:
         """Whether the entity of a fact has anything from the facts at some indexes."""
         key = (fact.index, fact.event_type, fact.grant_key, fact.request_key, fact.session_key)
         entity = self._entity(*entity_of(key))
+        if isinstance(entity, Grant):
+            request = self.requests.get(entity.request_key)
+            if request is not None and request.reports(indexes):  # the other content is about all its grants
+                return False
         return entity is not None and entity.reports(indexes)
 
     def _entity(self, kind: Kind, key: str) -> Grant | Request | Session | None:
