@@ -17,7 +17,7 @@ from ..runtime.reopening import PartitionCountPlan, Plan, Reopening, name_of, op
 from ..runtime.sealed_logs import sealed_logs
 from ..runtime.settings import Settings
 from ..runtime.source_keys import own_signer
-from ..runtime.store_access import ask_store
+from ..runtime.store_access import ask_store, load_engine_early
 from ..schemas.finding_rules import RUNBOOKS
 from ..sinks.clickhouse import StoreUnavailableError
 from .errors import fail
@@ -91,6 +91,8 @@ def open_command(  # noqa: PLR0917 - one parameter per flag
 
 @contextmanager
 def _reopening(settings: Settings, *, without_store: bool, public_key: bytes | None = None) -> Iterator[Reopening]:
+    if not without_store:
+        load_engine_early(settings)
     logs = sealed_logs(settings, OPERATOR, public_key)
     if without_store:
         yield Reopening(settings, logs, None)

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 import typer
 
 from ..runtime.settings import Settings
+from ..runtime.store_access import load_engine_early
 from ..runtime.store_lag import NOTED_SECONDS, StoreLagReading
 
 
 @contextmanager
 def noting_lag(settings: Settings, *, quiet: bool = False) -> Iterator[None]:
     """Read the lag of the store while the command asks it, and print a note afterwards if it is behind."""
+    load_engine_early(settings)
     reading = None if quiet else StoreLagReading(settings)
     yield
     if reading is not None and (lag := reading.result()) is not None and lag.seconds > NOTED_SECONDS:

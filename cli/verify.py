@@ -18,7 +18,7 @@ from ..base.text import printable
 from ..ledger.keys import LogKeys
 from ..runtime.keys import load_public_key
 from ..runtime.settings import Settings
-from ..runtime.store_access import is_live, open_store
+from ..runtime.store_access import is_live, load_engine_early, open_store
 from ..verifier.anchors import OutsideAnchors, read_outside
 from ..verifier.clickhouse_source import ClickHouseEvidence
 from ..verifier.kafka_source import KafkaEvidence
@@ -135,6 +135,8 @@ def _verify(
     *,
     quiet: bool,
 ) -> Report:
+    if source is EvidenceSource.clickhouse:
+        load_engine_early(settings)
     columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True, highlight=False)
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:

@@ -13,7 +13,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from ..console.address import AddressFileError, EndpointAddress, read_address
-from ..sinks.clickhouse import StoreAddress, StoreLock, StoreUnavailableError, connect, explain
+from ..sinks.clickhouse import StoreAddress, StoreLock, StoreUnavailableError, connect, explain, load_engine
 from .settings import Settings, read_stack
 
 Row = dict[str, Any]
@@ -43,6 +43,17 @@ def is_live(settings: Settings) -> bool:
         return read_address(settings.data_dir) is not None
     except AddressFileError:
         return True
+
+
+def load_engine_early(settings: Settings) -> None:
+    """Load the embedded engine if this process will open the store itself.
+
+    A command calls this before it starts a thread or a Kafka client (see :func:`load_engine`).
+    """
+    if settings.clickhouse_url or is_live(settings) or read_stack(settings.data_dir):
+        return
+    if settings.store_path.exists():
+        load_engine()
 
 
 @contextmanager

@@ -1,10 +1,13 @@
-"""The process that owns the embedded store."""
+"""Processes that open the embedded store load its engine before their first thread starts."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+
+from grantledger.runtime.keys import create_key
+from grantledger.runtime.settings import Settings
 
 SCRIPT = """
 import sys, threading
@@ -29,3 +32,30 @@ def test_the_engine_is_loaded_before_the_first_thread_starts(tmp_path: Path) -> 
         [sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout) == (0, "loaded\n"), done.stderr
+
+
+COMMAND = """
+import sys, threading
+from pathlib import Path
+from grantledger.cli.app import app
+
+def start(thread):
+    print("loaded" if "chdb" in sys.modules else "not loaded", flush=True)
+    raise SystemExit(0)
+
+threading.Thread.start = start
+app(sys.argv[1:])
+"""
+
+
+def test_a_command_that_opens_the_store_loads_the_engine_first(tmp_path: Path) -> None:
+    """The thread that reads how far the store lags starts after it."""
+    settings = Settings(data_dir=tmp_path)
+    settings.store_path.mkdir()
+    create_key(settings)
+    (tmp_path / "deployment").write_text("test.example")
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, "query", "SELECT 1", "--data", str(tmp_path)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[:1] == ["loaded"], done.stdout + done.stderr
