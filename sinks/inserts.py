@@ -64,6 +64,8 @@ class Inserts:
         self._worker = ThreadPoolExecutor(1, "insert")
         self._groups: list[InsertGroup] = []
         self._current: InsertGroup | None = None
+        self._recorded = False
+        """Whether Kafka has the attempt of the current group."""
         self._future: Future[None] | None = None
         self._committing: TopicPartition | None = None
         self._commit_again_at = 0.0
@@ -115,13 +117,16 @@ class Inserts:
             if not self._future.done():
                 return
             self.finish()
-        now = time.monotonic()
-        if self._current is None:
-            self._current = self._next(now, flush=flush)
+        now, group = time.monotonic(), self._current
+        if group is not None and self._recorded:
+            self._begun[group.partition.where] = now
+            self._future = self._worker.submit(self._insert, group)
+            return
+        if group is None:
+            group = self._current = self._next(now, flush=flush)
         if now < self._commit_again_at:
             return
-        if self._current is not None:
-            group = self._current
+        if group is not None:
             self._send(group.partition.where, group.begin, group.attempt.metadata(), now)
         elif self._passed:
             where, offset = self._passed.popitem()
@@ -145,7 +150,7 @@ class Inserts:
             self.on_commit(error.args[0], [self._committing])
 
     def on_commit(self, error: KafkaError | None, positions: list[TopicPartition]) -> None:
-        """Take the result of a commit: begin the insert that it records. Other commits are ignored."""
+        """Take the result of a commit. An insert may begin once it is on record; :meth:`step` begins it."""
         wanted = self._committing
         for position in positions:
             if wanted is None or _identity(position) != _identity(wanted):
@@ -157,9 +162,7 @@ class Inserts:
                 return
             self._committing, self._commit_again_at = None, 0.0
             group = self._current
-            if group is not None and position.metadata == group.attempt.metadata():
-                self._begun[group.partition.where] = time.monotonic()
-                self._future = self._worker.submit(self._insert, group)
+            self._recorded = group is not None and position.metadata == group.attempt.metadata()
             return
 
     def _insert(self, group: InsertGroup) -> None:
@@ -189,7 +192,7 @@ class Inserts:
             self._future = None
             self._on_failure(error)
             self._persist(partial(self._insert_again, group))
-        self._future = self._current = None
+        self._future, self._current, self._recorded = None, None, False
         partition, topic = group.partition, group.partition.topic.removesuffix(SEALED_SUFFIX)
         partition.stored = Stored(group.origin, group.size, group.last_leaf)
         metrics.STORED_ENTRIES.labels(topic).inc(group.rows)
@@ -218,7 +221,7 @@ class Inserts:
         self._groups.clear()
         self._passed.clear()
         self._current = self._future = self._committing = None
-        self._commit_again_at = 0.0
+        self._recorded, self._commit_again_at = False, 0.0
 
     def close(self) -> None:
         """Wait for the running insert, and end the thread."""

@@ -166,12 +166,14 @@ class Store:
 
     def _flush(self) -> None:
         """Store the batches that wait. Those that take longer than the limit are read again after the next start."""
-        until = time.monotonic() + FLUSH_SECONDS
+        generation, until = self._generation, time.monotonic() + FLUSH_SECONDS
         while not self._inserts.idle and time.monotonic() < until:
             self._inserts.step(flush=True)
             self._inserts.wait(0.05) or self._poll(0.02)
             if self._failure is not None:
                 raise self._failure
+            if generation != self._generation:
+                raise _GivenUpError("the partitions were reassigned")
 
     def _take(self, message: Message) -> None:
         error = message.error()

@@ -97,6 +97,8 @@ class Kafka:
                 self.offset, self.metadata = position.offset, position.metadata
             inserts.on_commit(KafkaError(KafkaError.REBALANCE_IN_PROGRESS) if fails else None, [position])
         self.sent.clear()
+        if not fails:
+            inserts.step(flush=True)
 
 
 class Process:
