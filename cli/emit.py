@@ -189,7 +189,7 @@ class _Result:
         self.refused.append({"line": place.line, "field": error.field, "problem": error.problem})
         by_flags = place.file == "flags"
         where = "" if by_flags else f"line {place.line}: "
-        name = flag_of(error.field) if by_flags and error.field else error.field
+        name = ", ".join(map(flag_of, error.field.split(", "))) if by_flags and error.field else error.field
         echo(f"refused: {where}{f'{name}: ' if name else ''}{error.problem}", err=True)
 
 

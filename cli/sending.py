@@ -32,8 +32,9 @@ SourceKeyOption = Annotated[
 def open_client(
     settings: Settings, *, system: str | None = None, instance: str = "default", source_key: Path | None = None
 ) -> Client:
-    """Return a client for the brokers in the settings. A wrong setting ends the command with exit code 2."""
+    """Return a client for the brokers in the settings. If they do not answer, the command ends with exit code 2."""
     with exit_code(EXIT_USAGE):
+        settings.cluster().check_answers()
         return Client(
             settings.kafka_client_options(),
             system=system,

@@ -12,13 +12,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from confluent_kafka import OFFSET_INVALID, TopicPartition
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
+
+from .errors import KafkaUnavailableError
 
 # librdkafka logs each refused connection. Our own errors report the relevant ones.
 _quiet = logging.getLogger("grantledger.librdkafka")
 _quiet.addHandler(logging.NullHandler())
 _quiet.propagate = False
+_REFUSED = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED})
+"""Errors that a retry does not change."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +48,30 @@ class Cluster:
     def partition(self, topic: str, partition: int, offset: int = OFFSET_INVALID) -> TopicPartition:
         """Return librdkafka's handle of a partition."""
         return TopicPartition(self.physical(topic), partition, offset)
+
+    def check_answers(self, limit: float = 8.0) -> None:
+        """Check that a broker answers and accepts the credentials.
+
+        Raises:
+            KafkaUnavailableError: not within ``limit`` seconds. The message names the reason and the setting.
+        """
+        errors: list[KafkaError] = []
+        options: dict[str, Any] = {**self.options, "error_cb": errors.append}
+        admin = AdminClient(options, logger=_quiet)
+        try:
+            admin.list_topics(timeout=limit)
+        except KafkaException as error:
+            admin.poll(0)
+            refused = next((one for one in errors if one.code() in _REFUSED), None)
+            servers = self.options.get("bootstrap.servers")
+            if refused is not None:
+                raise KafkaUnavailableError(
+                    f"Kafka at {servers} refuses the connection: {refused.str()} (kafka_sasl_*, kafka_options)"
+                ) from error
+            reason = errors[0] if errors else error.args[0]
+            raise KafkaUnavailableError(
+                f"no broker answers at {servers} within {limit:g} s: {reason.str()} (kafka_bootstrap_servers)"
+            ) from error
 
     @cached_property
     def admin(self) -> AdminClient:

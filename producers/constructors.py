@@ -37,7 +37,7 @@ _OUTCOMES = {
 }
 """The default ``outcome`` by event type; for the other types it is ``unknown``."""
 
-_NEW_IDS = {
+NEW_IDS = {
     "request.created": "request_id",
     "grant.activated": "grant_id",
     "grant.failed": "grant_id",
@@ -296,7 +296,7 @@ def draft(event_type: str, common: Mapping[str, Any], **own: Any) -> Event:
     subject, actor = fields.pop("subject"), fields.pop("actor", None)
     holder = Subject(subject) if isinstance(subject, str) else subject
     actor = actor or Actor(holder.id, holder.kind)
-    introduced = _NEW_IDS.get(event_type)
+    introduced = NEW_IDS.get(event_type)
     if introduced is not None and not fields.get(introduced):
         fields[introduced] = _new_id()
     fields["outcome"] = fields.get("outcome") or _OUTCOMES.get(event_type, "unknown")

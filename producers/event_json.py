@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import difflib
 from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any, TypeVar
 
 from ..schemas.event import ACCESS_TYPES, Action, Actor, Approval, Event, IssuingSource, Resource, Source, Subject
-from ..schemas.rules import InvalidEventError
-from .constructors import draft
+from ..schemas.rules import GIVING, REQUIRED, InvalidEventError
+from .constructors import NEW_IDS, draft
 from .json_fields import Fields
 
 Part = TypeVar("Part", Action, Actor, Approval, IssuingSource, Resource, Source, Subject)
@@ -38,6 +39,7 @@ _READERS: dict[str, Callable[[Fields, str], Any]] = {
 }
 """How a member is read, by the type of the field in :class:`Event` and its parts."""
 _COMPUTED = frozenset({"event_id", "raw_sha256", "salt"})
+IDS = ("grant_id", "request_id", "session_id")
 _MEMBERS = {
     field.name: str(field.type)
     for field in dataclasses.fields(Event)
@@ -55,8 +57,7 @@ def event_from_json(record: Fields) -> Event:
     event_type = record.required_text("event_type")
     if event_type not in ACCESS_TYPES:
         record.fail("event_type", f"{event_type!r} is not one of {', '.join(ACCESS_TYPES)}")
-    if not record.has("subject"):
-        record.fail("subject", "is missing")
+    _check_missing(record, event_type)
     given = {name: kind for name, kind in _MEMBERS.items() if name not in ("event_type", "source") and record.has(name)}
     fields = {name: _READERS[kind](record, name) for name, kind in given.items()}
     source = record.object("source")
@@ -86,7 +87,21 @@ def _check_names(record: Fields, members: Collection[str]) -> None:
         if name in _COMPUTED and not record.path:
             record.fail(name, "is computed and cannot be given")
         if name not in members:
-            record.fail(name, "is not a field of the event")
+            near = difflib.get_close_matches(name, members, 1)
+            record.fail(name, "is not a field of the event" + (f"; did you mean {near[0]}?" if near else ""))
+        if name in IDS and record.values[name] == "":
+            record.fail(name, "must not be empty")
+
+
+def _check_missing(record: Fields, event_type: str) -> None:
+    """Check that all fields are given that this type requires and that have no default."""
+    required = ["subject", *(name for name, types in REQUIRED.items() if event_type in types and name in _MEMBERS)]
+    if event_type in GIVING and not record.has("expiry_source"):
+        required.append("expires_at")
+    defaults = {NEW_IDS.get(event_type), "expiry_source"}
+    missing = [name for name in required if name not in defaults and not record.has(name)]
+    if missing:
+        record.fail(", ".join(missing), "is missing" if len(missing) == 1 else "are missing")
 
 
 def _part(record: Fields, kind: type[Part]) -> Part:

@@ -220,15 +220,29 @@ def test_emit_by_flags() -> None:
     assert event["grant_id"]
 
 
+BOB = ("--subject", "bob", "--expires-in", "1h")
+ACCESS = ("--resource-kind", "database", "--resource", "x", "--entitlement", "rw")
+
+
 @pytest.mark.parametrize(
     ("flags", "refused"),
     [
-        ((), "--subject: is missing"),
-        (("--subject", "a"), "--resource: is required on grant.activated"),
-        (("--subject", "a", "--resource", "x"), "--resource-kind: is missing"),
-        (("--subject", "a", "--subject-kind", "robot"), "--subject-kind: 'robot' is not one of"),
-        (("--subject", "a", "--expires-at", "soon"), "--expires-in or --expires-at: 'soon' is not an RFC 3339 time"),
-        (("--subject", "a", "--denied-by", ""), "--approved-by or --denied-by: is missing"),
+        ((), "--subject, --resource, --entitlement, --expires-in or --expires-at: are missing"),
+        ((*BOB, *ACCESS[4:]), "--resource: is missing"),
+        ((*BOB, *ACCESS[2:]), "--resource-kind: is missing"),
+        (
+            (*BOB, *ACCESS, "--subject-kind", "robot"),
+            "--subject-kind: 'robot' is not",
+        ),
+        (
+            ("--subject", "a", "--expires-at", "soon", *ACCESS),
+            "--expires-in or --expires-at: 'soon' is not an RFC 3339",
+        ),
+        (
+            (*BOB, *ACCESS, "--denied-by", ""),
+            "--approved-by or --denied-by: is missing",
+        ),
+        ((*BOB, *ACCESS, "--grant-id", ""), "--grant-id: must not be empty"),
     ],
 )
 def test_emit_names_the_flag_that_is_wrong(flags: tuple[str, ...], refused: str) -> None:
@@ -246,13 +260,15 @@ def test_emit_lines_names_line_and_field_and_keeps_the_good() -> None:
         b'{"event_type":"session.started","subject":"b","event_id":"x"}\n',
         b'{"event_type":"key.changed","subject":"b"}\n',
         b"[]\n",
+        b'{"event_type":"session.started","subjct":"b"}\n',
     ]
     result = run("emit", "--stdin", "--dry-run", stdin=b"".join([good, b"\n", *bad, good]))
     assert result.exit_code == 1
     assert len(result.stdout.splitlines()) == 2
     said = result.stderr.splitlines()
-    assert said[0] == "refused: line 3: resource: is required on grant.activated"
+    assert said[0] == "refused: line 3: resource, entitlement, expires_at: are missing"
     assert said[1] == "refused: line 4: subject.age: is not a field of the event"
+    assert said[-1] == "refused: line 9: subjct: is not a field of the event; did you mean subject?"
     assert "line 5: occurred_at" in said[2]
     assert "line 6: event_id: is computed" in said[3]
     assert "line 7: event_type" in said[4]
