@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn, TypeVar
 
 from ..base.errors import UsageError
@@ -12,6 +14,7 @@ from ..schemas.rules import EARLIEST_YEAR, LATEST_YEAR
 
 INT64_MAX = 2**63 - 1
 Json = TypeVar("Json", bool, dict[str, Any], list[Any])
+_RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:?\d\d)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +121,33 @@ class Fields:
             self.fail(name, "is nested too deeply")
 
     def time(self, name: str) -> datetime | None:
-        """Return an RFC 3339 time with a time zone; None also for Go's zero time, year 1."""
+        """Return an RFC 3339 time with a time zone; None also for Go's zero time, year 1.
+
+        Digits beyond microseconds are cut. A leap second is read as the start of the next second.
+        """
+        if _kind(self.values.get(name)) == "a number":
+            self.fail(name, "must be an RFC 3339 time, is a number")
         text = self.text(name)
         if text is None:
             return None
-        try:
-            time = datetime.fromisoformat(text)
-        except ValueError:
+        found = _RFC_3339.fullmatch(text)
+        if found is None:
             self.fail(name, f"{text[:64]!r} is not an RFC 3339 time")
-        if time.tzinfo is None:
+        date, minute, second, fraction, zone = found.groups()
+        if zone is None:
             self.fail(name, f"{text[:64]!r} has no time zone")
+        if minute.startswith("24"):
+            self.fail(name, f"{text[:64]!r} has hour 24; the next day begins at 00:00")
+        leap = second == "60"
+        digits = "" if leap or not fraction else f".{fraction[:6]:0<6}"
+        try:
+            time = datetime.fromisoformat(f"{date}T{minute}{'59' if leap else second}{digits}{zone.upper()}")
+            if leap:
+                time += timedelta(seconds=1)
+                if (time - (time.utcoffset() or timedelta())).strftime("%H%M") != "0000":
+                    self.fail(name, f"{text[:64]!r} has second 60, which is possible only at 23:59:60 UTC")
+        except (ValueError, OverflowError):
+            self.fail(name, f"{text[:64]!r} is not an RFC 3339 time")
         return None if time.year == 1 else self._in_range(name, time)
 
     def required_time(self, name: str) -> datetime:
@@ -173,12 +193,14 @@ def parse_object(raw: bytes, location: Location) -> Fields:
     """Parse a JSON object.
 
     Raises:
-        RecordError: not UTF-8, not JSON (RFC 8259, so no NaN), nested too deeply, or not an object.
+        RecordError: not UTF-8, not JSON (RFC 8259, so no NaN), nested too deeply, a repeated member, or not an object.
     """
     try:
-        value = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+        value = json.loads(raw.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_members)
     except UnicodeDecodeError as error:
         raise RecordError(location, None, f"not UTF-8 at byte {error.start}") from error
+    except _RepeatedMemberError as error:
+        raise RecordError(location, None, f"has two members of the same name: {str(error)[:640]}") from error
     except json.JSONDecodeError as error:
         raise RecordError(location, None, f"not JSON: {error.msg} at character {error.pos + 1}") from error
     except ValueError as error:
@@ -188,6 +210,19 @@ def parse_object(raw: bytes, location: Location) -> Fields:
     if not isinstance(value, dict):
         raise RecordError(location, None, f"must be a JSON object, is {_kind(value)}")
     return Fields(value, location)
+
+
+class _RepeatedMemberError(ValueError):
+    """An object has two members of one name."""
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the members of an object. A repeated one is an error: programs disagree which of the two counts."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        raise _RepeatedMemberError(", ".join(repr(name[:64]) for name in counts if counts[name] > 1))
+    return members
 
 
 def _no_constant(name: str) -> NoReturn:

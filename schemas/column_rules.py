@@ -30,8 +30,9 @@ from .rules import (
 Rows = npt.NDArray[np.bool_]
 _FIRST, _END = (
     (datetime(year, 1, 1, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-    for year in (EARLIEST_YEAR, LATEST_YEAR + 1)
+    for year in (EARLIEST_YEAR, LATEST_YEAR)
 )
+_END += timedelta(days=365) // timedelta(microseconds=1)  # Python cannot represent the end of the last year
 """The allowed times in microseconds since 1970: the first, and the end that is no longer allowed."""
 _NOT_DECODED = ("action", "registered_schema", "registered_source", "opened_epoch", "executed_query")
 """Required fields that no column represents: an event without one passes."""

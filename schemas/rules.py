@@ -29,8 +29,8 @@ NOT_EMPTY = ("source.system", "source.instance", "source.native_id", "source.nat
 ISSUERS = ("grant_source", "request_source", "session_source")
 """Optional sources. One without an instance means any installation of the tool."""
 TIMES = ("occurred_at", "starts_at", "expires_at", "received_at")
-EARLIEST_YEAR, LATEST_YEAR = 1970, 2299
-"""The years that ClickHouse's DateTime64 can hold with microseconds."""
+EARLIEST_YEAR, LATEST_YEAR = 1970, 9999
+"""The years that every part of the pipeline can represent exactly."""
 BY_PERSON = frozenset({"finding.acknowledged", "finding.closed", "source.registered", "payload.erased", "epoch.opened"})
 """Types that record a person's decision: they name the person and the reason."""
 GIVING = frozenset({"grant.activated", "grant.extended"})
@@ -114,12 +114,19 @@ def _check_times(event: Event) -> None:
             continue
         if time.tzinfo is None:
             raise InvalidEventError(field, f"{time.isoformat()} has no time zone; give UTC or an offset")
-        # The year in UTC counts, because UTC is written; the two differ only near the ends of a year.
-        year = time.astimezone(UTC).year if EARLIEST_YEAR - 1 <= time.year <= LATEST_YEAR + 1 else time.year
+        year = _year_in_utc(time)
         if not EARLIEST_YEAR <= year <= LATEST_YEAR:
             raise InvalidEventError(field, f"year {year} is outside {EARLIEST_YEAR} to {LATEST_YEAR}")
     if event.requested_seconds is not None and event.requested_seconds < 0:
         raise InvalidEventError("requested_seconds", f"must not be negative, is {event.requested_seconds}")
+
+
+def _year_in_utc(time: datetime) -> int:
+    """Return the year in UTC, which is written. Python has no dates outside of the years 1 to 9999."""
+    try:
+        return time.astimezone(UTC).year
+    except OverflowError:
+        return 0 if time.year == 1 else LATEST_YEAR + 1
 
 
 def _check_required(event: Event) -> None:

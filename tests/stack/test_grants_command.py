@@ -464,3 +464,15 @@ def test_only_printable_characters_are_printed() -> None:
     assert printable("é 漢字 ok") == "é 漢字 ok"
     assert printable("a\tb\x00\x7f\x85\u2028\U000e0001") == r"a\tb\x00\x7f\x85\u2028\U000e0001"
     assert shortened("abcdef", 4) == "abc…" and shortened("abcd", 4) == "abcd"
+
+
+def test_a_deadline_in_the_year_9999_is_shown_exactly(tmp_path: Path) -> None:
+    story = Story()
+    last = datetime(9999, 12, 31, 23, 59, 59, 999_999, UTC)
+    given = story.event("grant.activated", -5, "n", grant_id="g-9999", expires_at=last, expiry_source="native")
+    story.add(given, -5)
+    fill(tmp_path, story.records)
+    row = listed(tmp_path)["g-9999"]
+    assert (row["state"], row["expires_at"], row["deadline"]) == ("active", *["9999-12-31T23:59:59.999999Z"] * 2)
+    code, out, _ = run(tmp_path, "grants", "show", "g-9999")
+    assert code == 0 and "9999-12-31 23:59:59" in out

@@ -137,7 +137,7 @@ PROBLEMS = {
     "raw_sha256": {"raw_sha256": bytes(31)},
     "occurred_at": {"occurred_at": NOW.replace(tzinfo=None)},
     "starts_at": {"starts_at": datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)},
-    "expires_at": {"expires_at": datetime(2300, 1, 1, tzinfo=UTC)},
+    "expires_at": {"expires_at": datetime(1969, 1, 1, tzinfo=UTC)},
     "approvals[0].at": {"approvals": (Approval("a", "approved", at=NOW.replace(tzinfo=None)),)},
     "requested_seconds": {"requested_seconds": -1},
 }
@@ -219,7 +219,7 @@ def test_a_missing_field_is_named(field: str, event_type: str) -> None:
         {"actor": Actor("bot", "agent", "bob"), "customer": "acme", "received_at": NOW},
         {"grant_source": IssuingSource("teleport", "root.example.com")},
         {"occurred_at": datetime(1970, 1, 1, tzinfo=UTC)},
-        {"occurred_at": datetime(2299, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)},
+        {"occurred_at": datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)},
     ],
 )
 def test_valid_values_are_accepted(changes: dict) -> None:
@@ -231,7 +231,7 @@ def test_valid_values_are_accepted(changes: dict) -> None:
     [
         (datetime(1970, 1, 1, 4, 59, tzinfo=timezone(timedelta(hours=5))), False),
         (datetime(1969, 12, 31, 20, tzinfo=timezone(timedelta(hours=-5))), True),
-        (datetime(2299, 12, 31, 20, tzinfo=timezone(timedelta(hours=-5))), False),
+        (datetime(9999, 12, 31, 20, tzinfo=timezone(timedelta(hours=-5))), False),
         (datetime(2300, 1, 1, 4, tzinfo=timezone(timedelta(hours=5))), True),
         (datetime.max.replace(tzinfo=timezone(timedelta(hours=-5))), False),
         (datetime.min.replace(tzinfo=timezone(timedelta(hours=5))), False),
