@@ -473,6 +473,6 @@ def test_a_deadline_in_the_year_9999_is_shown_exactly(tmp_path: Path) -> None:
     story.add(given, -5)
     fill(tmp_path, story.records)
     row = listed(tmp_path)["g-9999"]
-    assert (row["state"], row["expires_at"], row["deadline"]) == ("active", *["9999-12-31T23:59:59.999999Z"] * 2)
+    assert (row["state"], row["expires_at"], row["deadline"]) == ("active", *["9999-12-31T23:59:59.999999+00:00"] * 2)
     code, out, _ = run(tmp_path, "grants", "show", "g-9999")
     assert code == 0 and "9999-12-31 23:59:59" in out
