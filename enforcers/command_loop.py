@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
@@ -29,7 +30,7 @@ from ..schemas.framing import FramingError
 from ..schemas.topics import COMMANDS_TOPIC
 from . import metrics
 from .command_matcher import MOST_WAITING, CommandMatcher
-from .command_rules import Admission
+from .command_rules import Admission, History
 from .contract import InvalidCommandError, Plugin, RevokeCommand
 from .dry_run import DryRun
 from .events import COMMANDER, Recorder, command_of
@@ -142,7 +143,7 @@ class Enforcer:
             )  # fmt: skip
             matcher, at_end = CommandMatcher(findings), False
             while not self._stopping:
-                read, end = self._read(consumer, matcher, revoker, revoker.wait(LONGEST_WAIT))
+                read, end = self._read(consumer, matcher, revoker, history, revoker.wait(LONGEST_WAIT))
                 if end is not None:
                     revoker.reached(end)
                 at_end = end is not None or (at_end and not read)
@@ -167,10 +168,15 @@ class Enforcer:
             handler = DryRun(self._policy, grants=grants, limits=limits, history=history, now=self._now)
             matcher = CommandMatcher(findings)
             while not self._stopping:
-                self._read(consumer, matcher, handler, LONGEST_WAIT)
+                self._read(consumer, matcher, handler, history, LONGEST_WAIT)
 
     def _read(
-        self, consumer: Consumer, matcher: CommandMatcher, handler: CommandHandler, seconds: float
+        self,
+        consumer: Consumer,
+        matcher: CommandMatcher,
+        handler: CommandHandler,
+        history: History,
+        seconds: float,
     ) -> tuple[bool, int | None]:
         """Hand over the commands whose requests are sealed. Return whether any record was read, and the end if reached.
 
@@ -190,7 +196,9 @@ class Enforcer:
             if requested is None:
                 handler.refuse(NOT_REQUESTED, f"{COMMANDER}/{self._deployment}", offset)
             else:
-                handler.take(command, offset, requested)
+                # By the watch policy that is on record before the request.
+                self._lifecycle.rename(history.names)
+                handler.take(replace(command, key=history.key(command.key)), offset, requested)
         return bool(messages), end
 
     def _seek(self, consumer: Consumer) -> tuple[int, int]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
 from ..base.retry import backoff
 from ..schemas.access_key import join_parts, split_parts
+from ..schemas.instance_names import NO_NAMES, InstanceNames
 from .contract import Attempt, AttemptStatus, Key, Observation, Presence, RevokeCommand, as_text
 
 MOST_INVALID_SOURCES = 10
@@ -71,6 +72,32 @@ class History:
     """Ids of the events that opened or closed a breaker. A copy of one changes nothing."""
     invalid: dict[datetime, set[str]] = field(default_factory=dict)
     """Sources whose invalid commands were reported, by hour."""
+    names: InstanceNames = NO_NAMES
+    """The other names of installations, by the watch policy on record."""
+
+    def rename(self, names: InstanceNames) -> None:
+        """Take other names of installations for one from now on, also in what was added before."""
+        if names == self.names:
+            return
+        self.names = names
+        attempts, ended, begun, since = self.attempts, self.ended, self.begun, self.open_since
+        self.attempts, self.ended, self.begun, self.open_since = {}, {}, {}, {}
+        for key, number in attempts.items():
+            self.attempts[self.key(key)] = max(number, self.attempts.get(self.key(key), 0))
+        for key, status in ended.items():
+            self.add_end(self.key(key), status)
+        for circuit, times in begun.items():
+            self.begun.setdefault(self.circuit(circuit), []).extend(times)
+        for circuit, at in since.items():
+            self.open_since.setdefault(self.circuit(circuit), at)
+
+    def key(self, key: Key) -> Key:
+        """Return the key by the one name of the installation."""
+        return replace(key, issuer=self.names.of(key.issuer))
+
+    def circuit(self, circuit: Circuit) -> Circuit:
+        """Return the circuit by the one name of the installation."""
+        return Circuit(*self.names.of((circuit.system, circuit.instance)), circuit.target)
 
     def add_attempt(self, circuit: Circuit, key: Key, number: int, at: datetime) -> None:
         """Add an attempt that started."""

@@ -221,7 +221,7 @@ def apply(history: History, deployment: str, datum: Mapping[str, Any]) -> None:
         if datum["event_id"] in history.breaker_events:
             return
         history.breaker_events.add(datum["event_id"])
-        circuit = Circuit.parse(finding["key"])
+        circuit = history.circuit(Circuit.parse(finding["key"]))
         if kind == "finding.opened":
             history.open_since[circuit] = at
         elif kind in ("finding.closed", "finding.resolved"):
@@ -233,7 +233,7 @@ def apply(history: History, deployment: str, datum: Mapping[str, Any]) -> None:
         history.add_invalid(finding["key"], at)
     if not kind.startswith("revoke.") or finding["deadline"] is None:
         return
-    key = _key(finding["key"], datum)
+    key = history.key(_key(finding["key"], datum))
     evidence = json.loads(finding["evidence"])
     if kind == "revoke.attempted":
         history.add_attempt(Circuit(*key.issuer, evidence["target"]), key, int(evidence["attempt"]), at)

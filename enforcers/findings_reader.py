@@ -16,6 +16,7 @@ from ..kafka.source_keys_reader import SourceKeysReader
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.codec import decode
 from ..schemas.event import FINDINGS_TOPIC
+from ..schemas.instance_names import names_from
 from .command_rules import History
 from .contract import UNREADABLE
 from .events import COMMAND_TYPE, COMMANDER, OPERATOR, apply
@@ -39,14 +40,19 @@ class FindingsReader:
         self._reader = logs.open(FINDINGS_TOPIC)
         for record, datum in self._believed(self._reader.read_sealed()):
             self._add_request(record, datum)
+            self._learn_names(datum)
             self._apply(datum)
         for _, datum in self._believed(self._reader.read_unsealed()):
             self._apply(datum)
 
     def update(self) -> None:
-        """Read what was sealed meanwhile: requests, and the decisions of people. The rest is this enforcer's own."""
+        """Read what was sealed meanwhile: requests, the watch policy, and the decisions of people.
+
+        The rest is this enforcer's own.
+        """
         for record, datum in self._believed(self._reader.read_sealed()):
             self._add_request(record, datum)
+            self._learn_names(datum)
             if datum["source"]["system"] == OPERATOR:
                 self._apply(datum)
 
@@ -74,6 +80,11 @@ class FindingsReader:
             # Of copies, the first counts.
             requested = datetime.fromtimestamp(record.append_time_ms / 1000, UTC)
             self._requests.setdefault(_digest(record.value or b""), requested)
+
+    def _learn_names(self, datum: Mapping[str, Any]) -> None:
+        names = names_from(datum, self._deployment)
+        if names is not None:
+            self.history.rename(names)
 
     def _apply(self, datum: Mapping[str, Any]) -> None:
         try:

@@ -15,6 +15,7 @@ from ..kafka.source_keys_reader import SourceKeysReader
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.codec import decode
 from ..schemas.event import LIFECYCLE_TOPIC
+from ..schemas.instance_names import NO_NAMES, InstanceNames
 from ..schemas.topics import sealed
 from .command_rules import Activation
 from .contract import UNREADABLE, RevokeCommand
@@ -44,6 +45,14 @@ class LifecycleReader:
         self._policy, self._now = policy, now
         self._running, self._activations = RunningGrants(), SealedActivations()
         self._reader: SealedLogReader | None = None
+        self._names = NO_NAMES
+
+    def rename(self, names: InstanceNames) -> None:
+        """Take other names of installations for one: the next call reads the whole log again."""
+        if names != self._names:
+            self._names = names
+            self.close()
+            self._reader = None
 
     def running(self) -> RunningGrants:
         """Return the running grants, however old, according to every record that the log has now.
@@ -102,6 +111,6 @@ class LifecycleReader:
         status = self._sources.until(record.append_time_ms).status_of(record, datum)
         if status not in ("valid", "unregistered"):
             return None, appended
-        event = GrantEvent.of(datum, appended, signed=status == "valid")
+        event = GrantEvent.of(self._names.in_event(datum), appended, signed=status == "valid")
         received = datum["received_at"] if status == "valid" else None
         return event, min(appended, received.astimezone(UTC)) if received is not None else appended

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
 from ..base.toml import load_toml
 from ..schemas.access_key import ENFORCER, SourceName
 from ..schemas.finding_rules import FINDING_RULES, Severity
+from ..schemas.instance_names import InstanceNames
 from .access import Access, Source
 
 Revoke = Literal["auto", "never", "deadline", "overdue"]
@@ -113,14 +116,55 @@ class Reporter(_Strict):
         return all(fnmatchcase(value, pattern) for value, pattern in pairs)
 
 
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Installation(_Strict):
+    """An installation of a tool that reports under several names. Everything else in the policy uses ``instance``."""
+
+    system: Name
+    instance: Name
+    other_names: Annotated[tuple[Name, ...], Field(min_length=1)]
+
+
 class WatchPolicy(_Strict):
     """The whole policy. Rules apply in order; later ones win."""
 
     default: AccessLimits = AccessLimits()
+    installation: tuple[Installation, ...] = ()
     rule: tuple[AccessRule, ...] = ()
     source: tuple[SourceLimits, ...] = ()
     reporter: tuple[Reporter, ...] = ()
     severity: dict[RuleName, Severity] = {}
+
+    @model_validator(mode="after")
+    def _one_name_each(self) -> WatchPolicy:
+        problems = list(_contradictions(self.installation))
+        if problems:
+            raise ValueError("installation: " + "; ".join(problems))
+        return self
+
+    @cached_property
+    def names(self) -> InstanceNames:
+        """The other names of installations."""
+        return InstanceNames(
+            {(one.system, name): one.instance for one in self.installation for name in one.other_names}
+        )
+
+
+def _contradictions(installations: Sequence[Installation]) -> Iterator[str]:
+    """Yield each name that stands for two installations, or for another one and itself."""
+    known: dict[SourceName, str] = {}
+    instances = {(one.system, one.instance) for one in installations}
+    for one in installations:
+        for name in one.other_names:
+            text = f"{one.system}/{name}"
+            if name == one.instance:
+                yield f"{text} is another name of itself"
+            elif (one.system, name) in instances:
+                yield f"{text} has other names, and is one of {one.system}/{one.instance}"
+            elif known.setdefault((one.system, name), one.instance) != one.instance:
+                yield f"{text} is a name of {one.system}/{known[one.system, name]} and of {one.system}/{one.instance}"
 
 
 CERTIFICATES = AccessRule(source="teleport", removal=frozenset({"confirmed", "deadline"}))

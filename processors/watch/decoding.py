@@ -23,6 +23,7 @@ from ...ledger.entry import topic_of_origin
 from ...ledger.source_keys import SourceKeys, signed_records
 from ...schemas.arrow import DECODED_SCHEMA, MICROS
 from ...schemas.catalog import SchemaCatalog
+from ...schemas.instance_names import NO_NAMES, InstanceNames
 from ..access import LATEST, Access, Source
 from .core.facts import Decision, Fact
 
@@ -135,8 +136,16 @@ def rows_of(table: pa.RecordBatch) -> Rows:
     return zip(*(as_values(table.column(name)) for name in FACT_SCHEMA.names), strict=True)
 
 
-def facts_from(rows: Rows) -> Iterator[Fact]:
-    """Yield the facts of rows, one at a time: a list of them between long-lived objects would fragment memory."""
+def facts_from(rows: Rows, names: InstanceNames = NO_NAMES) -> Iterator[Fact]:
+    """Yield the facts of rows, one at a time: a list of them between long-lived objects would fragment memory.
+
+    ``names``: facts name each source by the one name of its installation.
+    """
+    source = lru_cache(maxsize=1 << 12)(lambda system, instance: Source(*names.of((system, instance))))
+
+    def issuer(system: str, instance: str) -> Source | None:
+        return source(system, instance) if system else None
+
     for (
         index, entry, append, content, mapping, event_id, event_type, system, instance, occurred, seq, tenant, subject,
         kind, email, resource_kind, resource, environment, entitlement, grant_id, grant_id_kind, request_id, session_id,
@@ -149,7 +158,7 @@ def facts_from(rows: Rows) -> Iterator[Fact]:
             occurred=occurred,
             event_id=event_id,
             event_type=event_type,
-            source=_source(system, instance),
+            source=source(system, instance),
             content=content,
             mapping=mapping,
             seq=seq,
@@ -167,9 +176,9 @@ def facts_from(rows: Rows) -> Iterator[Fact]:
             native=expiry_source == "native",
             removal=removal or "none",
             outcome=outcome,
-            grant_source=_issuer(issuers[0], issuers[1]),
-            request_source=_issuer(issuers[2], issuers[3]),
-            session_source=_issuer(issuers[4], issuers[5]),
+            grant_source=issuer(issuers[0], issuers[1]),
+            request_source=issuer(issuers[2], issuers[3]),
+            session_source=issuer(issuers[4], issuers[5]),
         )
 
 
@@ -238,10 +247,6 @@ _shared = lru_cache(maxsize=1 << 17)(_text)
 
 
 _source = lru_cache(maxsize=1 << 12)(Source)
-
-
-def _issuer(system: str, instance: str) -> Source | None:
-    return _source(system, instance) if system else None
 
 
 _access = lru_cache(maxsize=1 << 17)(Access)

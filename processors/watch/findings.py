@@ -17,6 +17,7 @@ from ...schemas.access_key import access_key, id_of, parse_access_key
 from ...schemas.codec import EventEncoder
 from ...schemas.event import FINDINGS_TOPIC, Actor, Event, IssuingSource, Resource, Subject
 from ...schemas.finding_event import FindingEventType, finding_event, key_issuer
+from ...schemas.instance_names import POLICY_NAME, POLICY_SOURCE, InstanceNames
 from ...schemas.rules import InvalidEventError
 from ...schemas.topics import COMMANDS_TOPIC, MAX_RECORD_BYTES
 from ..access import Access, Source, shorten, to_datetime
@@ -27,12 +28,10 @@ from .core.rules import REVOKE
 from .core.sources import HOUR
 from .core.state import AccessState
 
-SYSTEM = "grantledger-watch"
+SYSTEM = POLICY_SOURCE
 """``source.system`` of every event of the watch."""
 FAULT = "watch_fault"
 """The rule of findings about records that could not be judged."""
-POLICY_NAME = "watch-policy"
-"""``resource.id`` of the events that contain the policy."""
 Kind = Literal["opened", "resolved"]
 _TYPES: dict[Kind, FindingEventType] = {"opened": "finding.opened", "resolved": "finding.resolved"}
 
@@ -139,25 +138,28 @@ def subject_of(change: Change) -> tuple[str, str]:
     return ("grant", key) if rule == REVOKE else entity_of_finding(rule, key) or (rule, key)
 
 
-def identity_from(native_id: str) -> Identity:
-    """Return the identity that the source of a published finding names.
+def identity_from(native_id: str, names: InstanceNames) -> Identity:
+    """Return the identity that the source of a published finding names, by the names that are in force now.
 
     Raises:
         ValueError: this process did not write it.
     """
     rule, key, deadline = json.loads(native_id)
+    if rule in ABOUT_ACCESS:
+        address = parse_access_key(key)
+        key = access_key(address.tenant, names.of(address.issuer), address.id)
     return str(rule), str(key), int(deadline)
 
 
-def scoped_key(rule: str, key: str, tenant: str, *issuers: str) -> str:
+def scoped_key(names: InstanceNames, rule: str, key: str, tenant: str, *issuers: str) -> str:
     """Return the access key of a published finding, or the key of one that is not about access.
 
     ``issuers``: system and instance of the sources that issued its grant, its request and its session.
     """
     if rule not in ABOUT_ACCESS:
-        return key
+        return names.of_text(key)
     grant, request, session = zip(issuers[::2], issuers[1::2], strict=True)
-    return access_key(tenant, key_issuer(rule, grant, request, session), key)
+    return access_key(tenant, names.of(key_issuer(rule, grant, request, session)), key)
 
 
 def published_key(rule: str, key: str) -> str:

@@ -109,9 +109,11 @@ class KafkaFindings:
                 if event_type == "config.changed":
                     self._policy_on_record = policy_digest(native_id)
                 else:
-                    known.add(event_type, identity_from(native_id))
+                    known.add(event_type, identity_from(native_id, self._policy.names))
             elif event_type == "finding.closed" and (system == OPERATOR or not self._sources.keys.complete):
-                known.add(event_type, (rule, scoped_key(rule, key, *scope), deadline or 0), accept_index)
+                known.add(
+                    event_type, (rule, scoped_key(self._policy.names, rule, key, *scope), deadline or 0), accept_index
+                )
 
     def batch_verifier(self, start: int) -> SealedBatchVerifier:
         """Return the verifier of the sealed log of ``access.lifecycle``, with the head before a sealed record."""

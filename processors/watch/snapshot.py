@@ -17,6 +17,7 @@ import structlog
 
 from ...schemas.access_key import access_key, issuer_of
 from ...schemas.arrow import DECODED_SCHEMA
+from ...schemas.instance_names import NO_NAMES, InstanceNames
 from .core.entities import Entity, FactKey, entity_of
 from .core.state import AccessState
 from .decoding import FACT_SCHEMA, as_values, empty_table
@@ -116,7 +117,8 @@ class Snapshot:
 class FactArchive:
     """The facts that the state needs, compressed."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, names: InstanceNames = NO_NAMES) -> None:
+        self._names = names
         self._parts = list(snapshot.parts)
         self._recent: list[pa.RecordBatch] = []
         self.latest = 0
@@ -177,7 +179,8 @@ class FactArchive:
         for part in old:
             facts = decode_part(part.value)
             stay = [
-                key[0] >= index or (entity_of(key) not in forgotten and state.keeps(key)) for key in _fact_keys(facts)
+                key[0] >= index or (entity_of(key) not in forgotten and state.keeps(key))
+                for key in _fact_keys(facts, self._names)
             ]
             yield
             if all(stay) and not remaining and part.rows >= PART_ROWS // 2:
@@ -236,7 +239,7 @@ _KEY_COLUMNS = (
 )  # fmt: skip
 
 
-def _fact_keys(facts: pa.RecordBatch) -> Iterator[FactKey]:
+def _fact_keys(facts: pa.RecordBatch, names_of: InstanceNames) -> Iterator[FactKey]:
     """Yield the key of each fact, which identifies its entity."""
     for index, event_type, tenant, *names in zip(
         *(as_values(facts.column(name)) for name in _KEY_COLUMNS), strict=True
@@ -244,6 +247,6 @@ def _fact_keys(facts: pa.RecordBatch) -> Iterator[FactKey]:
         source, *issuers = zip(names[:8:2], names[1:8:2], strict=True)
         pairs = zip(issuers, names[8:], strict=True)
         grant, request, session = (
-            access_key(tenant, issuer_of(source, named), id) if id else "" for named, id in pairs
+            access_key(tenant, names_of.of(issuer_of(source, named)), id) if id else "" for named, id in pairs
         )
         yield index, event_type, grant, request, session

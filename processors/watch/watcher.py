@@ -88,7 +88,8 @@ class Watcher:
         """Whether ``access.lifecycle`` is now another topic than that."""
         self._snapshot: Snapshot | None = None
         """The snapshot to restore, until that is done."""
-        self._archive = FactArchive(Snapshot())
+        self._names = policy.names
+        self._archive = FactArchive(Snapshot(), self._names)
         self._restored = asyncio.Event()
         self._snapshot_at = clock.boot()
         self._forgot_day = -1
@@ -140,7 +141,7 @@ class Watcher:
     async def restore(self) -> None:
         """Restore the snapshot. Nothing is applied or judged before."""
         snapshot, self._snapshot = self._snapshot or Snapshot(), None
-        self._archive = FactArchive(snapshot)
+        self._archive = FactArchive(snapshot, self._names)
         for table in self._archive.tables():
             await self._add_all(rows_of(table), self.judge.state.restore)
         self.judge.state.restore_sources(snapshot.position.size, snapshot.sources)
@@ -196,7 +197,7 @@ class Watcher:
             await self._start_maintenance()
 
     async def _add_all(self, rows: Rows, add: Callable[[Fact], object]) -> None:
-        for number, fact in enumerate(facts_from(rows)):
+        for number, fact in enumerate(facts_from(rows, self._names)):
             try:
                 add(fact)
             except Exception as error:

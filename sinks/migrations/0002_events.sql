@@ -4,6 +4,31 @@
 -- the id, and `/` and `%` in the first three are written as %2F and %25. The issuer is grant_source (request_source,
 -- session_source) where the event names one, otherwise the source of the event. One without an instance stands for all
 -- installations of the tool. Everything else takes the keys from the view `events`.
+--
+-- The watch policy maps the other names of an installation to one name, which the views use. `entries` has the names that
+-- the events contain.
+CREATE VIEW watch_policy
+(
+    policy String COMMENT 'The policy as JSON; empty if none is on record'
+)
+AS SELECT argMax(raw, (toUInt32OrZero(splitByChar('/', origin)[-1]), `index`)) AS policy
+FROM entries
+WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND event_type = 'config.changed'
+    AND resource_id = 'watch-policy' AND source_system = 'grantledger-watch'
+    AND splitByChar('/', origin)[-3] = 'access.findings'
+COMMENT 'The watch policy in force';
+
+CREATE VIEW instance_names
+(
+    system String COMMENT 'The tool',
+    name String COMMENT 'Another name of an installation of it',
+    instance String COMMENT 'The name that the views use'
+)
+AS SELECT JSONExtractString(one, 'system') AS system, name, JSONExtractString(one, 'instance') AS instance
+FROM (SELECT arrayJoin(JSONExtractArrayRaw(policy, 'installation')) AS one FROM watch_policy)
+ARRAY JOIN JSONExtract(one, 'other_names', 'Array(String)') AS name
+COMMENT 'Other names of installations, by the watch policy in force';
+
 CREATE VIEW accepted_versions
 (
     tenant LowCardinality(String) COMMENT 'Tenant',
@@ -13,12 +38,14 @@ CREATE VIEW accepted_versions
     place Tuple(UInt32, UInt64) COMMENT 'Epoch and index in access.lifecycle of the version that a person accepted'
 )
 AS SELECT
-    tenant, source_system, source_instance, event_id,
+    tenant, source_system, if((SELECT count() FROM instance_names) = 0, entries.source_instance, CAST(transform(concat(entries.source_system, '\0', entries.source_instance), (SELECT groupArray(concat(system, '\0', name)) FROM instance_names), (SELECT groupArray(instance) FROM instance_names), toString(entries.source_instance)), 'LowCardinality(String)')) AS source_instance, event_id,
     min((toUInt32OrZero(splitByChar('/', origin)[-1]), `index`)) AS place
 FROM entries
 WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND splitByChar('/', origin)[-3] = 'access.lifecycle'
     AND (concat(source_system, '/', source_instance), `index`) IN (
-        SELECT finding_key, toUInt64(assumeNotNull(finding_accept_index))
+        SELECT
+            transform(finding_key, (SELECT groupArray(concat(system, '/', name)) FROM instance_names), (SELECT groupArray(concat(system, '/', instance)) FROM instance_names), finding_key),
+            toUInt64(assumeNotNull(finding_accept_index))
         FROM entries
         WHERE finding_accept_index IS NOT NULL AND decode_error = '' AND signature NOT IN ('missing', 'invalid')
             AND event_type = 'finding.closed' AND finding_rule = 'event_conflict'
@@ -61,7 +88,7 @@ CREATE VIEW events
     exit_code Nullable(Int64) COMMENT 'Exit code of the command',
     finding_rule LowCardinality(String) COMMENT 'Rule of the finding, on events of the pipeline',
     source_system LowCardinality(String) COMMENT 'The tool',
-    source_instance LowCardinality(String) COMMENT 'Installation of the tool',
+    source_instance LowCardinality(String) COMMENT 'Installation of the tool, by the name in the watch policy if it has several',
     native_type LowCardinality(String) COMMENT 'The tool''s own name for the event',
     native_id String COMMENT 'The tool''s own id of its record',
     tenant LowCardinality(String) COMMENT 'Tenant',
@@ -116,8 +143,17 @@ FROM
             replaceAll(replaceAll(session_instance, '%', '%25'), '/', '%2F'), '/', session_id)) AS session_key,
         if(bitTest(flags, 0), toDateTime64(append_time, 6, 'UTC'), sealed_at) AS recorded_at,
         toUInt32OrZero(splitByChar('/', origin)[-1]) AS epoch
-    FROM entries
-    WHERE decode_error = '' AND event_type != 'query.executed'
+    FROM
+    (
+        SELECT * REPLACE (
+            if((SELECT count() FROM instance_names) = 0, source_instance, CAST(transform(concat(source_system, '\0', source_instance), (SELECT groupArray(concat(system, '\0', name)) FROM instance_names), (SELECT groupArray(instance) FROM instance_names), toString(source_instance)), 'LowCardinality(String)')) AS source_instance,
+            if((SELECT count() FROM instance_names) = 0, grant_source_instance, CAST(transform(concat(grant_source_system, '\0', grant_source_instance), (SELECT groupArray(concat(system, '\0', name)) FROM instance_names), (SELECT groupArray(instance) FROM instance_names), toString(grant_source_instance)), 'LowCardinality(String)')) AS grant_source_instance,
+            if((SELECT count() FROM instance_names) = 0, request_source_instance, CAST(transform(concat(request_source_system, '\0', request_source_instance), (SELECT groupArray(concat(system, '\0', name)) FROM instance_names), (SELECT groupArray(instance) FROM instance_names), toString(request_source_instance)), 'LowCardinality(String)')) AS request_source_instance,
+            if((SELECT count() FROM instance_names) = 0, session_source_instance, CAST(transform(concat(session_source_system, '\0', session_source_instance), (SELECT groupArray(concat(system, '\0', name)) FROM instance_names), (SELECT groupArray(instance) FROM instance_names), toString(session_source_instance)), 'LowCardinality(String)')) AS session_source_instance
+        )
+        FROM entries
+        WHERE decode_error = '' AND event_type != 'query.executed'
+    )
 )
 COMMENT 'Every decoded event except executed queries, with its access keys and its place in the ledger';
 

@@ -31,14 +31,8 @@ FROM
             [JSONExtractString(one, 'system'), JSONExtractString(one, 'instance'), JSONExtractString(one, 'source'), JSONExtractString(one, 'source_instance')]
         ) AS patterns,
         JSONExtract(one, 'may', 'Array(String)') AS may,
-        arrayJoin(JSONExtractArrayRaw(raw, 'reporter')) AS one
-    FROM
-    (
-        SELECT argMax(raw, (epoch, `index`)) AS raw
-        FROM events
-        WHERE believed AND event_type = 'config.changed' AND resource_id = 'watch-policy'
-            AND source_system = 'grantledger-watch' AND splitByChar('/', origin)[-3] = 'access.findings'
-    )
+        arrayJoin(JSONExtractArrayRaw(policy, 'reporter')) AS one
+    FROM watch_policy
 )
 COMMENT 'The reporters of the watch policy in force';
 

@@ -146,7 +146,7 @@ def open_overdue(story: Story, policy: WatchPolicy, now: int) -> set[str]:
     head = Head.at_genesis(Genesis(origin_of(DEPLOYMENT, LIFECYCLE_TOPIC, 0), bytes(range(16)), 0))
     batch, _ = seal(head, records, size, story.now, SIGNER)
     judge = Judge(policy)
-    for fact in facts_of(batch, SchemaCatalog((event_schema(),))):
+    for fact in facts_of(batch, SchemaCatalog((event_schema(),)), policy.names):
         judge.add(fact)
     said: dict[tuple[str, int], bool] = {}
     for change in judge.judge(now):

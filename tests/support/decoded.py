@@ -8,8 +8,9 @@ from grantledger.ledger.batch import SealedBatch
 from grantledger.processors.watch.core.facts import Fact
 from grantledger.processors.watch.decoding import decode_batch, facts_from
 from grantledger.schemas.catalog import SchemaCatalog
+from grantledger.schemas.instance_names import NO_NAMES, InstanceNames
 
 
-def facts_of(batch: SealedBatch, catalog: SchemaCatalog) -> Iterator[Fact]:
+def facts_of(batch: SealedBatch, catalog: SchemaCatalog, names: InstanceNames = NO_NAMES) -> Iterator[Fact]:
     """Yield the facts of a batch of ``access.lifecycle``."""
-    return facts_from(decode_batch(batch, catalog).rows)
+    return facts_from(decode_batch(batch, catalog).rows, names)

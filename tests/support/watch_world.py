@@ -30,6 +30,7 @@ from grantledger.processors.watch.watcher import Watcher
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import LIFECYCLE_TOPIC, Actor, Event, Resource, Source, Subject
+from grantledger.schemas.instance_names import NO_NAMES
 from grantledger.schemas.topics import COMMANDS_TOPIC
 from support.events import written
 from support.snapshot_memory import MemorySnapshots
@@ -76,12 +77,12 @@ class Paper(MemorySnapshots):
             finding = event.finding
             assert finding is not None
             if event.source.system == SYSTEM:
-                known.add(event.event_type, identity_from(event.source.native_id))
+                known.add(event.event_type, identity_from(event.source.native_id, NO_NAMES))
                 continue
             deadline = round(finding.deadline.timestamp() * SECOND) if finding.deadline else 0
             issuers = (event.grant_source, event.request_source, event.session_source)
             scope = [name for one in issuers for name in ((one.system, one.instance) if one else ("", ""))]
-            about = scoped_key(finding.rule, finding.key, event.tenant, *scope)
+            about = scoped_key(NO_NAMES, finding.rule, finding.key, event.tenant, *scope)
             known.add(event.event_type, (finding.rule, about, deadline), finding.accept_index)
         return known
 
