@@ -49,10 +49,15 @@ class VaultWriter(RecordWriter):
         """Return the lease, or the token, as the access checker identifies it."""
         subject = f"oidc-{self.lifecycle.person.email}"
         if kind is StepKind.LEASE_CHECKED:
-            path = self.lease_id.rpartition("/")[0]
-            return Grant(self.lease_id, subject, Resource("vault_path", path), path.rpartition("/")[2], self.source)
+            path = self.lease_path.rpartition("/")[0]
+            return Grant(self.lease_path, subject, Resource("vault_path", path), path.rpartition("/")[2], self.source)
         space = Resource("vault_namespace", self.namespace.rstrip("/"))
         return Grant(self.grant_id, subject, space, ",".join(_POLICIES), self.source)
+
+    @property
+    def lease_path(self) -> str:
+        """The lease with its namespace, which is the id of its grant."""
+        return f"{self.namespace.rstrip('/')}/{self.lease_id}"
 
     @property
     def source(self) -> tuple[str, str]:

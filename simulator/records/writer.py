@@ -37,6 +37,11 @@ class RecordWriter(ABC):
     lease_id = ""
     """The id of the lease, once the lifecycle has one."""
 
+    @property
+    def lease_path(self) -> str:
+        """The id of the lease's grant."""
+        return self.lease_id
+
     def __init__(self, lifecycle: Lifecycle, start: datetime, rng: random.Random, checker: Program) -> None:
         self.lifecycle = lifecycle
         self.start = start.astimezone(UTC)

@@ -83,7 +83,7 @@ class Trace:
     @property
     def lease(self) -> str:
         """The lease's access key."""
-        return self._key(self.writer.lease_id, self.writer.source)
+        return self._key(self.writer.lease_path, self.writer.source)
 
     @property
     def session(self) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from grantledger.producers.adapters import RecordError, Skipped
+from grantledger.schemas.event import Event
 from support.adapters import Result, one, read, several
+
+from .test_adapters import samples
 
 
 def vault(path: str, operation: str = "read", **parts: Any) -> Result:
@@ -22,7 +26,8 @@ def vault(path: str, operation: str = "read", **parts: Any) -> Result:
     auth = {"accessor": "hmac-a", "display_name": "oidc-alice", "policies": ["ops"], "metadata": {"username": "alice"}}
     entry = {"time": "2024-05-01T10:00:00.5Z", "type": "response", "auth": auth, "response": {}}
     request |= parts.pop("request", {})
-    return read("vault", {**entry, "request": request, **parts})
+    options = {"instance": parts.pop("instance")} if "instance" in parts else {}
+    return read("vault", {**entry, "request": request, **parts}, **options)
 
 
 def test_the_request_entry_is_skipped() -> None:
@@ -164,6 +169,57 @@ def test_a_wrapped_login_is_two_grants() -> None:
 def test_the_namespace_is_the_instance() -> None:
     event = one(vault("kv/a", request={"namespace": {"id": "x1", "path": "team/"}}))
     assert event.source.instance == "team"
+
+
+def in_namespace(path: str, name: str, operation: str = "update", **parts: Any) -> Event:
+    request = {"namespace": {"id": f"id-{name}", "path": f"{name}/"}, **parts.pop("request", {})}
+    return one(vault(path, operation, request=request, instance="eu", **parts))
+
+
+LEASE = {"response": {"secret": {"lease_id": "database/creds/ro/L1"}}}
+SERIAL = {"response": {"data": {"serial_number": "hmac-s", "expiration": 1714561200}}}
+
+
+@pytest.mark.parametrize(
+    ("path", "parts", "grant", "resource"),
+    [
+        ("database/creds/ro", LEASE, "team/database/creds/ro/L1", "team/database/creds/ro"),
+        ("sys/leases/renew/database/creds/ro/L1", {}, "team/database/creds/ro/L1", "team/database/creds/ro"),
+        ("sys/leases/revoke/database/creds/ro/L1", {}, "team/database/creds/ro/L1", "team/database/creds/ro"),
+        ("sys/leases/revoke-prefix/database", {}, "prefix:team/database", "team/database"),
+        ("pki/issue/web", SERIAL, "team/hmac-s", "team/pki/issue/web"),
+        ("pki/revoke", {"request": {"data": {"serial_number": "hmac-s"}}}, "team/hmac-s", "team/pki"),
+        ("auth/token/revoke-accessor", {"request": {"data": {"accessor": "hmac-b"}}}, "hmac-b", "team"),
+        ("auth/token/revoke-self", {}, "hmac-a", "team"),
+        ("kv/a", {}, "hmac-a", "team/kv/a"),
+    ],
+)
+def test_what_two_namespaces_may_both_have_names_its_namespace(
+    path: str, parts: dict[str, Any], grant: str, resource: str
+) -> None:
+    """With one --instance, the two namespaces are one source."""
+    event, other = in_namespace(path, "team", **parts), in_namespace(path, "ops", **parts)
+    assert (event.source.system, event.source.instance) == ("vault", "eu")
+    assert event.resource and other.resource and (event.grant_id, event.resource.id) == (grant, resource)
+    assert event.resource.id != other.resource.id
+    assert (event.grant_id == other.grant_id) == grant.startswith("hmac-"), "accessors are unique in a Vault"
+    root = one(vault(path, "update", **parts))
+    assert root.grant_id == grant.replace("team/", "") and "team" not in (root.resource.id if root.resource else "")
+
+
+def test_the_sample_records_in_two_namespaces_share_accessors_only() -> None:
+    grants: dict[str, set[tuple[str, str]]] = {}
+    for line in samples("vault"):
+        record = json.loads(line)
+        for name in ("team", "ops"):
+            record["request"]["namespace"] = {"id": f"id-{name}", "path": f"{name}/"}
+            result = read("vault", record, instance="eu")
+            for event in () if isinstance(result, Skipped) else result:
+                if event.event_type.startswith("grant.") and event.resource and event.grant_id_kind == "native":
+                    grants.setdefault(name, set()).add((event.resource.kind, event.grant_id or ""))
+    shared = grants["team"] & grants["ops"]
+    assert len(grants["team"]) == len(grants["ops"]) > 5
+    assert shared and {kind for kind, _ in shared} == {"vault_namespace"}, "tokens"
 
 
 def test_ui_lookups_are_skipped_unless_refused() -> None:

@@ -31,6 +31,14 @@ class Entry:
         self.source = Source("vault", instance or self.namespace, self.request.required_text("id"), "response")
         self.accessor = self.auth.text("accessor") or self.request.text("client_token_accessor")
 
+    def in_vault(self, path: str) -> str:
+        """Return a path, or an id that is unique in a namespace only, with its namespace, as Vault's own full paths.
+
+        Two namespaces of one Vault have the same paths, and may have the same leases. Accessors are unique in a Vault,
+        and a token may be used in the namespaces below its own: they are not changed.
+        """
+        return path if self.namespace == "root" else f"{self.namespace}/{path}"
+
     @property
     def refused(self) -> bool:
         """Whether Vault rejected the token, the login, or the request by policy."""
@@ -83,7 +91,7 @@ class Entry:
         return Event(
             event_type=event_type,
             subject=self.holder(self.auth),
-            resource=Resource("vault_path", self.path),
+            resource=Resource("vault_path", self.in_vault(self.path)),
             entitlement=policies(self.auth),
             outcome=outcome,
             # The entry contains the request data only as HMACs.

@@ -33,7 +33,8 @@ def map_grant(entry: Entry) -> Mapped | None:
     if kind is RequestKind.CERTIFICATE_ISSUED:
         return (_certificate(entry),)
     if kind is RequestKind.CERTIFICATE_REVOKED and (serial := entry.request.object("data").text("serial_number")):
-        return (_revoked(entry, _path(entry.path.rpartition("/")[0]), UNKNOWN, grant_id=serial),)
+        resource = _path(entry, entry.path.rpartition("/")[0])
+        return (_revoked(entry, resource, UNKNOWN, grant_id=entry.in_vault(serial)),)
     if kind is RequestKind.WRAPPED:
         return _wrapped(entry)
     return None
@@ -63,8 +64,8 @@ def _revoked(entry: Entry, resource: Resource, entitlement: str, **own: Any) -> 
     return _event(entry, "grant.revoked", resource, entitlement, **own)
 
 
-def _path(path: str) -> Resource:
-    return Resource("vault_path", path)
+def _path(entry: Entry, path: str) -> Resource:
+    return Resource("vault_path", entry.in_vault(path))
 
 
 def _namespace(entry: Entry) -> Resource:
@@ -90,19 +91,22 @@ def _token_revoked(entry: Entry) -> Event:
 
 
 def _lease(entry: Entry, event_type: str, lease: str) -> Event:
-    resource, role = _leased(lease if "/" in lease else entry.path)
+    path, role = _leased(lease if "/" in lease else entry.path)
     # Audit entries contain no lease duration.
-    return _given(entry, resource, role, None, event_type=event_type, grant_id=lease)
+    return _given(entry, _path(entry, path), role, None, event_type=event_type, grant_id=entry.in_vault(lease))
 
 
 def _lease_revoked(entry: Entry) -> Event:
     lease = _asked(entry, (*LEASE_REVOKES, *OLD_LEASE_REVOKES))
     if lease and ("revoke-prefix" in entry.path or "revoke-force" in entry.path):
-        return _revoked(entry, _path(lease), "*", grant_id=f"prefix:{lease}", grant_id_kind="synthesized")
+        prefix = f"prefix:{entry.in_vault(lease)}"
+        return _revoked(entry, _path(entry, lease), "*", grant_id=prefix, grant_id_kind="synthesized")
     resource, role = Resource("vault_lease", UNKNOWN), UNKNOWN
     if lease and not lease.startswith(_HMAC):
-        resource, role = _leased(lease)
-    return _revoked(entry, resource, role, **grant_ids(lease, "lease", entry.source.native_id))
+        path, role = _leased(lease)
+        resource = _path(entry, path)
+    named = lease and entry.in_vault(lease)
+    return _revoked(entry, resource, role, **grant_ids(named, "lease", entry.source.native_id))
 
 
 def _asked(entry: Entry, prefixes: tuple[str, ...]) -> str | None:
@@ -111,19 +115,18 @@ def _asked(entry: Entry, prefixes: tuple[str, ...]) -> str | None:
     return below(entry.path, prefixes) or data.text("lease_id") or data.text("prefix")
 
 
-def _leased(lease: str) -> tuple[Resource, str]:
+def _leased(lease: str) -> tuple[str, str]:
     """Return the engine's path and the role: the role of ``database/creds/readonly/<id>`` is ``readonly``."""
     parts = [part for part in lease.split("/") if part]
     path = parts[:-1] if len(parts) > 2 else parts
-    return _path("/".join(path) or UNKNOWN), (path[-1] if path else UNKNOWN)
+    return "/".join(path) or UNKNOWN, (path[-1] if path else UNKNOWN)
 
 
 def _certificate(entry: Entry) -> Event:
     mount, _, role = entry.path.rpartition("/")
     serial = entry.data.required_text("serial_number")
-    return _given(
-        entry, _path(entry.path), role or mount, entry.data.unix_time("expiration"), "native", grant_id=serial
-    )
+    until, id = entry.data.unix_time("expiration"), entry.in_vault(serial)
+    return _given(entry, _path(entry, entry.path), role or mount, until, "native", grant_id=id)
 
 
 def _wrapped(entry: Entry) -> Mapped:
@@ -131,7 +134,7 @@ def _wrapped(entry: Entry) -> Mapped:
     wrap = entry.response.object("wrap_info")
     start = wrap.time("creation_time") or entry.occurred_at
     until = time_after(start, wrap.integer("ttl")) if wrap.integer("ttl") else start
-    path = _path(wrap.text("creation_path") or entry.path)
+    path = _path(entry, wrap.text("creation_path") or entry.path)
     outer = _given(entry, path, "response-wrapping", until, "derived", grant_id=wrap.required_text("accessor"))
     inner = wrap.text("wrapped_accessor")
     if inner is None:
