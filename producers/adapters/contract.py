@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
-from ...schemas.event import Event
+from ...schemas.event import Event, Mapping
 from ...schemas.rules import InvalidEventError, check
 from ..json_fields import Fields, Location, RecordError, parse_object
 
@@ -31,10 +31,11 @@ Mapped = tuple[Event, ...]
 class Adapter(ABC):
     """Maps the records of one tool to events.
 
-    A subclass defines ``SYSTEM``, ``SKIP_REASONS`` and ``map``. It promises the following, and the contract test in
-    ``tests/unit/test_adapters.py`` checks it:
+    A subclass defines ``SYSTEM``, ``VERSION``, ``SKIP_REASONS`` and ``map``. It promises the following, and the
+    contract test in ``tests/unit/test_adapters.py`` checks it:
 
-    - ``map`` is a pure function of the record: no clock and no state, so reading a file twice gives the same event ids.
+    - ``map`` reads no clock. Reading a file twice gives the same event ids. A record that only refers to earlier ones
+      (the end of a lock) may use what the adapter remembers of this run; an id never depends on it.
     - It invents nothing: an id that is not in the record is marked as synthesized.
     - A skipped record never reaches the ledger, so ``map`` skips nothing that concerns a person's access or actions.
 
@@ -45,6 +46,8 @@ class Adapter(ABC):
 
     SYSTEM: ClassVar[str]
     """``source.system``, and the tool's name in ``grantledger import``."""
+    VERSION: ClassVar[str]
+    """``mapping.version``: increase it whenever a record is mapped differently."""
     SKIP_REASONS: ClassVar[dict[str, str]]
     """Every possible ``Skipped.reason``, with its meaning. ``blank_line`` is added automatically."""
     LIST_MEMBER: ClassVar[str | None] = None
@@ -61,6 +64,7 @@ class Adapter(ABC):
     def __init__(self, *, instance: str | None = None, tenant: str = "default") -> None:
         self.instance = instance
         self.tenant = tenant
+        self._mapping = Mapping(self.SYSTEM, self.VERSION)
 
     @final
     def read(self, raw: bytes, location: Location) -> Mapped | Skipped:
@@ -75,7 +79,8 @@ class Adapter(ABC):
         if isinstance(mapped, Skipped):
             return mapped
         digest = hashlib.sha256(raw).digest()
-        events = tuple(replace(event, tenant=self.tenant, raw=raw, raw_sha256=digest) for event in mapped)
+        tenant, mapping = self.tenant, self._mapping
+        events = tuple(replace(one, tenant=tenant, mapping=mapping, raw=raw, raw_sha256=digest) for one in mapped)
         for event in events:
             try:
                 check(event)
@@ -85,4 +90,4 @@ class Adapter(ABC):
 
     @abstractmethod
     def map(self, record: Fields) -> Mapped | Skipped:
-        """Return the events of one parsed record, or the reason to skip it. ``read`` adds ``tenant`` and ``raw``."""
+        """Return the events of one parsed record, or the reason to skip it. ``read`` adds the other fields."""

@@ -101,7 +101,7 @@ def test_a_certificate_under_requests_is_a_grant_each() -> None:
     assert second.grant_id == "r2"
     assert first.expires_at == datetime(2024, 5, 1, 11, tzinfo=UTC)
     assert (first.expiry_source, first.entitlement) == ("native", "dba")
-    assert first.resource and (first.resource.kind, first.resource.id) == ("db", "orders")
+    assert first.resource and (first.resource.kind, first.resource.id) == ("database", "orders")
 
 
 def test_a_certificate_without_request_is_a_grant_of_its_own() -> None:

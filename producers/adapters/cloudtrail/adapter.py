@@ -25,6 +25,7 @@ class CloudTrailAdapter(Adapter):
     """
 
     SYSTEM: ClassVar[str] = "cloudtrail"
+    VERSION: ClassVar[str] = "2"
     LIST_MEMBER: ClassVar[str | None] = "Records"
     MARKS: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"eventName", "eventSource"}), frozenset({"Records"}))
     SKIP_REASONS: ClassVar[dict[str, str]] = {

@@ -26,6 +26,7 @@ class HoopAdapter(Adapter):
     """
 
     SYSTEM: ClassVar[str] = SYSTEM
+    VERSION: ClassVar[str] = "1"
     MARKS: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"event_type"}), frozenset({"review_owner"}))
     SKIP_REASONS: ClassVar[dict[str, str]] = {
         "assessment": "hoop's assessment of a session: detected or masked data, risk, tags",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ....schemas.event import Action
 from ...json_fields import Fields
-from .event_types import ARGUMENTS, FAILURES, POSITIONAL, QUERY_PREFIX, SFTP_ACTIONS
+from .event_types import ARGUMENTS, FAILURES, MCP_PREFIX, POSITIONAL, QUERY_PREFIX, SFTP_ACTIONS
 
 
 def action_of(event: str, record: Fields) -> Action:
@@ -60,6 +60,10 @@ def _command(event: str, record: Fields) -> str:
         number = record.integer("action")
         known = number is not None and 0 < number < len(SFTP_ACTIONS)
         return f"sftp {SFTP_ACTIONS[number] if known and number else number}"
+    if event.startswith(MCP_PREFIX):
+        return record.object("message").text("method") or event
+    if event == "git.command":
+        return record.text("service") or record.text("command") or event
     if event == "kube.request":
         return record.text("verb") or event
     if event in ("app.session.request", "app.session.dynamodb.request"):
@@ -80,14 +84,29 @@ def _arguments(event: str, record: Fields) -> tuple[str, ...]:
     if event == "sftp_summary":
         stats = record.objects("file_transfer_stats")
         return tuple(path for path in (stat.text("path") for stat in stats) if path)
+    if event.startswith(MCP_PREFIX):
+        record = record.object("message").object("params") if record.has("message") else Fields({}, record.location)
+        return _named(record, tuple(record.values))
+    return _named(record, ARGUMENTS.get(event, ())) + _references(event, record)
+
+
+def _references(event: str, record: Fields) -> tuple[str, ...]:
+    """Return what a Git command changed: action, reference, old and new commit."""
+    changes = record.objects("actions") if event == "git.command" else ()
+    named = ((change.text(name) for name in ("action", "reference", "old", "new")) for change in changes)
+    return tuple(" ".join(filter(None, names)) for names in named)
+
+
+def _named(record: Fields, names: tuple[str, ...]) -> tuple[str, ...]:
     found: list[str] = []
-    for name in ARGUMENTS.get(event, ()):
+    for name in names:
         value = record.values.get(name)
-        if isinstance(value, list):
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
             values = record.texts(name)
         elif isinstance(value, str):
             values = tuple(text for text in (record.text(name),) if text)
         else:
             values = tuple(text for text in (record.compact(name),) if text)
-        found += values if name in POSITIONAL else [f"{name}={value}" for value in values]
+        label = name.encode("utf-8", "backslashreplace").decode()  # a sender's name may have lone surrogates
+        found += values if name in POSITIONAL else [f"{label}={value}" for value in values]
     return tuple(found)

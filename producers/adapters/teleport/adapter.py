@@ -22,6 +22,7 @@ from .identity import (
     source_of,
     subject_of,
 )
+from .seen import Seen
 
 
 class TeleportAdapter(Adapter):
@@ -33,8 +34,13 @@ class TeleportAdapter(Adapter):
     """
 
     SYSTEM: ClassVar[str] = SYSTEM
+    VERSION: ClassVar[str] = "2"
     MARKS: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"event", "time"}),)
     SKIP_REASONS: ClassVar[dict[str, str]] = event_types.SKIP_REASONS
+
+    def __init__(self, *, instance: str | None = None, tenant: str = "default") -> None:
+        super().__init__(instance=instance, tenant=tenant)
+        self._seen = Seen()
 
     def map(self, record: Fields) -> Mapped | Skipped:
         """Return the events of one record, or the reason to skip it."""
@@ -49,8 +55,10 @@ class TeleportAdapter(Adapter):
             "error": error_of(record),
             "reason": record.text("reason"),
         }
-        access = map_access(event, record, base)
+        access = map_access(event, record, base, self._seen)
         if access is not None:
+            if not isinstance(access, Skipped):
+                self._seen.add(access)
             return access
         event_type = _session_type(event, record)
         if event_type is not None:
@@ -66,7 +74,8 @@ def _session_type(event: str, record: Fields) -> str | None:
     if event in event_types.SESSION_STARTS:
         return "session.denied" if failed else "session.started"
     if event in event_types.SESSION_ENDS:
-        return "session.ended"
+        # A server may refuse to end an MCP session.
+        return "session.command" if failed and event.startswith(event_types.MCP_PREFIX) else "session.ended"
     if event in event_types.DENIALS:
         return "session.denied"
     if event.startswith(event_types.QUERY_PREFIX):
@@ -85,7 +94,7 @@ def _session_event(event_type: str, event: str, record: Fields, base: dict[str, 
         event_type=event_type,
         subject=Subject(SYSTEM, "system") if discovery else subject_of(record),
         actor=Actor(SYSTEM, "system") if discovery else actor_of(record),
-        resource=resource_of(record),
+        resource=None if event == "session.upload" else resource_of(record),
         entitlement=entitlement_of(record),
         grant_id=grant,
         grant_id_kind="native" if grant else None,

@@ -11,26 +11,27 @@ SKIP_REASONS = {
     "configuration_change": "users, roles, resources and cluster settings: standing access, not temporary access",
     "device_inventory": "registration and recognition of devices",
     "event_unknown": "an unknown type that names no session",
-    "lock_not_a_person": "a lock on a role, login, node or device, not on a user or access request",
+    "lock_not_a_person": "a lock on a login, node or device, or on a role of which no grant is known",
+    "lock_not_known": "the end of a lock of which this run has seen no grants",
     "lock_target_unknown": "a lock record without a target",
     "machine_identity": "hosts, agents and bots that join the cluster or get host certificates",
     "no_subject": "a connection without a user",
     "nothing_changed": "a failed change, or an unchanged state",
-    "recording_bookkeeping": "chunks and uploads of recordings; the recorded actions have their own records",
+    "recording_bookkeeping": "chunks of recordings; the recorded actions have their own records",
     "resource_search": "searches for requestable resources; nothing was requested or granted",
     "telemetry": "window sizes and byte counts of a session",
 }
 
 SKIPPED_TYPES: dict[str, tuple[str, ...]] = {
     "resource_search": ("access_request.search",),
-    "recording_bookkeeping": ("app.session.chunk", "desktop.recording", "session.upload"),
+    "recording_bookkeeping": ("app.session.chunk", "desktop.recording"),
     "machine_identity": ("bot.join", "cert.generation_mismatch", "instance.join"),
     "device_inventory": ("device",),
-    "configuration_change": ("lock.deleted", "upgradewindowstart.update"),
+    "configuration_change": ("access_list.create", "access_list.update", "upgradewindowstart.update"),
     "telemetry": ("print", "resize", "session.data"),
     "authentication": (
         "privilege_token.create", "recovery_code.generated", "recovery_code.used", "recovery_token.create",
-        "reset_password_token.create", "user.login", "user.password_change",
+        "reset_password_token.create", "user.login", "user.password_change", "user_login.invalid_access_list",
     ),
     "no_subject": ("session.connect",),
 }  # fmt: skip
@@ -50,22 +51,37 @@ SKIPPED_PREFIXES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Prefixes of skipped types by reason, checked after the mapped types."""
 
-SESSION_STARTS = frozenset({"session.start", "db.session.start", "app.session.start", "windows.desktop.session.start"})
+SESSION_STARTS = frozenset({
+    "session.start", "db.session.start", "app.session.start", "windows.desktop.session.start", "mcp.session.start",
+})  # fmt: skip
 SESSION_ENDS = frozenset({
     "session.end", "db.session.end", "app.session.end", "app.session.expire", "windows.desktop.session.end",
-    "client.disconnect",
+    "client.disconnect", "mcp.session.end", "session.upload",
 })  # fmt: skip
 DENIALS = frozenset({"auth", "session.rejected"})
 ACTIONS = frozenset(
-    {"exec", "kube.request", "port", "scp", "sftp", "sftp_summary", "ssm.run", "subsystem", "x11-forward"}
+    {
+        "exec",
+        "git.command",
+        "kube.request",
+        "port",
+        "scp",
+        "sftp",
+        "sftp_summary",
+        "ssm.run",
+        "subsystem",
+        "x11-forward",
+    }
 )
-ACTION_PREFIXES = ("session.", "app.session.", "desktop.", "windows.desktop.session.", "port.")
+ACTION_PREFIXES = ("session.", "app.session.", "desktop.", "windows.desktop.session.", "mcp.session.", "git.", "port.")
 """Actions in a session. New Teleport types with these prefixes are mapped as well."""
 DISCOVERY_ACTIONS = frozenset({"ssm.run"})
 """Scripts that Teleport's discovery runs, without a user."""
 FAILURES = frozenset({"db.session.malformed_packet"})
 """Failures whose code nevertheless ends in I."""
 QUERY_PREFIX = "db.session."
+MCP_PREFIX = "mcp.session."
+"""Sessions with servers of the Model Context Protocol: the tool calls of an agent."""
 
 SFTP_ACTIONS = (
     "", "open", "close", "read", "write", "lstat", "fstat", "setstat", "fsetstat", "opendir", "readdir", "remove",
@@ -74,7 +90,7 @@ SFTP_ACTIONS = (
 """``SFTPAction`` of ``events.proto``, by number."""
 
 POSITIONAL = frozenset(
-    {"argv", "path", "target_path", "request_path", "file_path", "parameters", "function_args", "addr", "name"}
+    {"argv", "path", "target_path", "request_path", "file_path", "parameters", "function_args", "addr", "name", "uri"}
 )
 """Arguments that are written without a name; the others become ``name=value``."""
 
@@ -111,6 +127,7 @@ ARGUMENTS = {
     "desktop.directory.read": ("file_path", "directory_name", "offset", "length"),
     "desktop.directory.share": ("directory_name",),
     "desktop.directory.write": ("file_path", "directory_name", "offset", "length"),
+    "git.command": ("path",),
     "kube.request": ("request_path", "response_code"),
     "port": ("addr",),
     "scp": ("path",),

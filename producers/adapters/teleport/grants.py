@@ -1,4 +1,4 @@
-"""Teleport: access requests, certificates, locks and access lists, as ``request.*`` and ``grant.*``."""
+"""Teleport: access requests and certificates, as ``request.*`` and ``grant.*``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from ....schemas.event import Actor, Approval, Event, Resource, Subject
 from ...json_fields import Fields
 from ..contract import Mapped, Skipped
 from ..values import UNKNOWN
-from .identity import actor_of, cluster_of, subject_of
+from .access_lists import map_access_list
+from .identity import actor_of, cluster_of, entitlement_on, requested, subject_of
+from .locks import map_lock
+from .seen import Seen
 
 _DECISIONS = {"APPROVED": "approved", "DENIED": "denied", "PROMOTED": "approved"}
 _TYPES = {"approved": "request.approved", "denied": "request.denied"}
 
 
-def map_access(event: str, record: Fields, base: dict[str, Any]) -> Mapped | Skipped | None:
+def map_access(event: str, record: Fields, base: dict[str, Any], seen: Seen) -> Mapped | Skipped | None:
     """Return the events of a record about access, or None for another type; ``base`` are their common fields."""
     if event == "access_request.create":
         return _created(record, base)
@@ -23,34 +26,27 @@ def map_access(event: str, record: Fields, base: dict[str, Any]) -> Mapped | Ski
     if event == "access_request.delete":
         return _each_resource(record, "request.cancelled", base, subject=Subject(UNKNOWN), outcome="success")
     if event == "access_request.expire":
-        return _expired(record, base)
+        return _expired(record, base, seen)
     if event == "cert.create":
         return _certificate(record, base)
-    if event == "lock.created":
-        return _locked(record, base)
-    if event.startswith("access_list.member."):
-        return _members(event, record, base)
-    return None
+    return map_lock(event, record, base, seen) or map_access_list(event, record, base)
 
 
 def _each_resource(record: Fields, event_type: str, base: dict[str, Any], **more: Any) -> Mapped:
     """Return one event per requested resource, or one for the cluster if the request names only roles."""
-    resources = tuple(_requested(item) for item in record.objects("resource_ids")) or (cluster_of(record),)
+    asked = tuple(requested(item) for item in record.objects("resource_ids")) or ((cluster_of(record), None),)
+    role = ",".join(record.texts("roles")) or UNKNOWN
     fields = {
         "event_type": event_type,
         "request_id": record.required_text("id"),
         "actor": actor_of(record),
-        "entitlement": ",".join(record.texts("roles")) or UNKNOWN,
         **base,
         **more,
     }
-    return tuple(Event(**fields, resource=resource, ordinal=ordinal) for ordinal, resource in enumerate(resources))
-
-
-def _requested(item: Fields) -> Resource:
-    name = item.required_text("name")
-    inner = item.text("sub_resource")
-    return Resource(item.required_text("kind"), f"{name}/{inner}" if inner else name)
+    return tuple(
+        Event(**fields, resource=resource, entitlement=entitlement_on(role, inner), ordinal=ordinal)
+        for ordinal, (resource, inner) in enumerate(asked)
+    )
 
 
 def _requested_end(record: Fields) -> dict[str, Any]:
@@ -102,20 +98,21 @@ def _outcome(decision: str) -> str:
     return "success" if decision == "approved" else "denied"
 
 
-def _expired(record: Fields, base: dict[str, Any]) -> Mapped:
+def _expired(record: Fields, base: dict[str, Any], seen: Seen) -> Mapped:
     """Return the expiry of a request, and of its grant if the end of the access (``expires``) has passed.
 
-    No certificate of the request outlives that end. A pending request expires earlier; it has no grant to end.
+    No certificate of the request outlives that end. A request that was never approved has no grant to end.
     """
     by_teleport = {"subject": Subject(UNKNOWN), "actor": Actor("teleport", "system"), "outcome": "success"}
     events = _each_resource(record, "request.expired", base, **by_teleport)
-    until = record.time("expires")
-    if until is not None and until <= base["occurred_at"]:
+    until, request = record.time("expires"), record.required_text("id")
+    state = record.text("state") or ("PENDING" if (base["source"].instance, request) in seen.undecided else "APPROVED")
+    if until is not None and until <= base["occurred_at"] and _DECISIONS.get(state) == "approved":
         events += _each_resource(
             record,
             "grant.expired",
             base,
-            grant_id=record.required_text("id"),
+            grant_id=request,
             grant_id_kind="native",
             expires_at=until,
             expiry_source="native",
@@ -135,28 +132,41 @@ def _certificate(record: Fields, base: dict[str, Any]) -> Mapped | Skipped:
         "event_type": "grant.activated",
         "subject": subject_of(identity),
         "actor": actor_of(identity),
-        "resource": _certified(identity, record),
-        "entitlement": ",".join(identity.texts("roles")) or f"{kind} certificate",
         "expires_at": until,
         "expiry_source": "native" if until else "unknown",
+        "ends_by_itself": True if until else None,
         "outcome": "success",
         **base,
         "client_ip": base["client_ip"] or identity.text("client_ip"),
     }
+    role = ",".join(identity.texts("roles")) or f"{kind} certificate"
+    allowed = _certified(identity, record)
     requests = identity.texts("access_requests")
-    if not requests:
-        certificate = f"certificate:{base['source'].native_id}"
-        return (Event(**grant, grant_id=certificate, grant_id_kind="synthesized"),)
+    ids: list[dict[str, Any]] = [{"grant_id": one, "grant_id_kind": "native", "request_id": one} for one in requests]
+    if not ids:
+        ids = [{"grant_id": f"certificate:{base['source'].native_id}", "grant_id_kind": "synthesized"}]
     return tuple(
-        Event(**grant, grant_id=request, grant_id_kind="native", request_id=request, ordinal=ordinal)
-        for ordinal, request in enumerate(requests)
-    )
+        Event(**grant, **_of_resource(given, number, one), resource=one[0], entitlement=entitlement_on(role, one[1]),
+              ordinal=place * len(allowed) + number)
+        for place, given in enumerate(ids)
+        for number, one in enumerate(allowed)
+    )  # fmt: skip
 
 
-def _certified(identity: Fields, record: Fields) -> Resource:
-    allowed = identity.objects("allowed_resource_ids")
-    if len(allowed) == 1:
-        return _requested(allowed[0])
+def _of_resource(ids: dict[str, Any], number: int, allowed: tuple[Resource, str | None]) -> dict[str, Any]:
+    """Return the ids of the grant on one of several resources. The first has the id that sessions name."""
+    if not number:
+        return ids
+    resource, inner = allowed
+    parts = (ids["grant_id"], resource.kind, resource.id, *([inner] if inner else []))
+    return {**ids, "grant_id": "/".join(parts), "grant_id_kind": "synthesized"}
+
+
+def _certified(identity: Fields, record: Fields) -> tuple[tuple[Resource, str | None], ...]:
+    """Return the resources that a certificate is good for, each with the part of it, if it is limited to one."""
+    allowed = tuple(dict.fromkeys(requested(item) for item in identity.objects("allowed_resource_ids")))
+    if allowed:
+        return allowed
     targets = {
         "database": identity.object("route_to_database").text("service_name"),
         "kubernetes_cluster": identity.text("kubernetes_cluster"),
@@ -164,65 +174,6 @@ def _certified(identity: Fields, record: Fields) -> Resource:
     }
     for kind, target in targets.items():
         if target is not None:
-            return Resource(kind, target)
+            return ((Resource(kind, target), None),)
     name = identity.text("teleport_cluster") or identity.text("route_to_cluster") or record.text("cluster_name")
-    return Resource("teleport_cluster", name or UNKNOWN)
-
-
-def _locked(record: Fields, base: dict[str, Any]) -> Mapped | Skipped:
-    """Map a lock: it ends sessions and blocks new ones immediately."""
-    name = record.text("name") or ""
-    if not record.has("target"):
-        return Skipped("lock_target_unknown", f"lock {name} has no target")
-    target = record.object("target")
-    request, user = target.text("access_request"), target.text("user")
-    if request is None and user is None:
-        return Skipped("lock_not_a_person", f"lock {name} targets neither a user nor an access request")
-    return (
-        Event(
-            event_type="grant.revoked",
-            subject=Subject(user) if user else Subject(UNKNOWN),
-            actor=actor_of(record),
-            resource=cluster_of(record),
-            entitlement=UNKNOWN if request else "*",
-            grant_id=request or f"user:{user}",
-            grant_id_kind="native" if request else "synthesized",
-            request_id=request,
-            removal_evidence="api_accepted",
-            outcome="success",
-            **base,
-        ),
-    )
-
-
-def _members(event: str, record: Fields, base: dict[str, Any]) -> Mapped | Skipped:
-    failed = (record.text("code") or "").endswith("E")
-    kinds = {
-        "access_list.member.create": "grant.failed" if failed else "grant.activated",
-        "access_list.member.delete": None if failed else "grant.revoked",
-    }
-    event_type = kinds.get(event)
-    members = record.objects("members")
-    if event_type is None or not members:
-        return Skipped("nothing_changed", f"{event} {record.text('code') or ''} changes no membership")
-    name = record.text("access_list_name") or UNKNOWN
-    more: dict[str, Any] = {"outcome": "failure" if failed else "success"}
-    if event_type == "grant.activated":
-        more["expiry_source"] = "unknown"
-    if event_type == "grant.revoked":
-        more["removal_evidence"] = "api_accepted"
-    return tuple(
-        Event(
-            event_type=event_type,
-            subject=Subject(member.required_text("member_name")),
-            actor=actor_of(record),
-            resource=Resource("access_list", name),
-            entitlement=record.text("access_list_title") or name,
-            grant_id=f"access_list:{name}/{member.required_text('member_name')}",
-            grant_id_kind="synthesized",
-            ordinal=ordinal,
-            **{**base, "reason": member.text("reason") or base["reason"]},
-            **more,
-        )
-        for ordinal, member in enumerate(members)
-    )
+    return ((Resource("teleport_cluster", name or UNKNOWN), None),)

@@ -7,6 +7,7 @@ import json
 from ....schemas.event import Actor, IssuingSource, Resource, Source, Subject
 from ...json_fields import Fields
 from ..values import UNKNOWN, email_in, ip_address_in, synthesized
+from .event_types import MCP_PREFIX
 
 SYSTEM = "teleport"
 USER_KINDS = {1: "human", 2: "service", 3: "system"}
@@ -18,10 +19,18 @@ _RESOURCES = (
     ("application", "app_name"),
     ("windows_desktop", "desktop_name"),
     ("windows_desktop", "desktop_addr"),
-    ("server", "server_hostname"),
     ("server", "server_id"),
+    ("server", "server_hostname"),
     ("ec2_instance", "instance_id"),
 )
+_KINDS = {"app": "application", "db": "database", "kube_cluster": "kubernetes_cluster", "node": "server"}
+"""Our kind of a resource that a request or certificate names; other kinds stay as they are."""
+_IN_KUBERNETES = frozenset({
+    "certificatesigningrequest", "clusterrole", "clusterrolebinding", "configmap", "cronjob", "daemonset", "deployment",
+    "ingress", "job", "kube_node", "namespace", "persistentvolume", "persistentvolumeclaim", "pod", "replicaset",
+    "role", "rolebinding", "secret", "service", "serviceaccount", "statefulset",
+})  # fmt: skip
+"""Kinds of resources inside a Kubernetes cluster, which is named in their place. Newer ones start with ``kube:``."""
 _LABELS = ("db_labels", "kubernetes_labels", "kube_labels", "app_labels", "desktop_labels", "server_labels")
 
 
@@ -55,24 +64,40 @@ def subject_of(record: Fields) -> Subject:
 
 def actor_of(record: Fields) -> Actor:
     """Return who caused the event: the impersonator if there is one, else the reviewer, updater or user."""
-    impersonator = record.text("impersonator")
+    user, impersonator, bot = record.text("user"), record.text("impersonator"), record.text("bot_name")
     if impersonator is not None:
-        return Actor(impersonator)
+        return Actor(impersonator, on_behalf_of=user)
+    if bot is not None and user is not None and user != f"bot-{bot}":
+        return Actor(bot, _kind(record), on_behalf_of=user)
     decider = record.first_text("reviewer", "updated_by")
     if decider is not None:
         return Actor(decider)
-    user = record.text("user")
     return Actor(UNKNOWN) if user is None else Actor(user, _kind(record))
 
 
 def _kind(record: Fields) -> str:
     if record.text("bot_name"):
-        return "service"
+        return "agent" if (record.text("event") or "").startswith(MCP_PREFIX) else "service"
     return USER_KINDS.get(record.integer("user_kind") or 0, UNKNOWN)
+
+
+def requested(item: Fields) -> tuple[Resource, str | None]:
+    """Return a resource that a request or certificate names, as sessions name it, and the part of it, if limited."""
+    kind, name, inner = item.required_text("kind"), item.required_text("name"), item.text("sub_resource")
+    if kind in _IN_KUBERNETES or kind.startswith("kube:"):
+        return Resource("kubernetes_cluster", name), f"{kind} {inner}" if inner else kind
+    return Resource(_KINDS.get(kind, kind), name), inner
+
+
+def entitlement_on(role: str, inner: str | None) -> str:
+    """Return the entitlement on a resource, or on a part of it."""
+    return f"{role} on {inner}" if inner else role
 
 
 def resource_of(record: Fields) -> Resource:
     """Return the accessed resource; the cluster if the record names nothing more specific."""
+    if (record.text("event") or "").startswith("git."):
+        return Resource("git_server", record.first_text("server_id", "server_hostname") or UNKNOWN)
     for kind, name in _RESOURCES:
         value = record.text(name)
         if value is not None:

@@ -24,6 +24,7 @@ class VaultAdapter(Adapter):
     """
 
     SYSTEM: ClassVar[str] = "vault"
+    VERSION: ClassVar[str] = "2"
     MARKS: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"type", "request"}),)
     SKIP_REASONS: ClassVar[dict[str, str]] = {
         "request_half": "the request entry; the response entry with the same request id is mapped",
