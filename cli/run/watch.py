@@ -62,4 +62,7 @@ async def _run(settings: Settings) -> None:
         app = make_app(cluster, deployment, folder, watcher, instance=settings.watch_instance)
     except (ValueError, OSError) as error:
         raise SettingsError(str(error)) from error
-    await run_app(app, stop, watcher.store_last_snapshot)
+    try:
+        await run_app(app, stop, watcher.store_last_snapshot)
+    finally:
+        findings.close()

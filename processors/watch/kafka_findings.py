@@ -18,7 +18,7 @@ from ...kafka.errors import PATIENCE, KafkaUnavailableError
 from ...kafka.identity import identify_topics
 from ...kafka.offsets import end_offset, first_offset, wait_without_open_transaction
 from ...kafka.records import read_range
-from ...kafka.sealed_log import SealedBatchVerifier, SealedLogs
+from ...kafka.sealed_log import SealedBatchVerifier, SealedLogReader, SealedLogs
 from ...kafka.source_keys_reader import SourceKeysReader
 from ...kafka.transactional_writer import TransactionalWriter
 from ...ledger.decoded_entries import believed_rows, decode_entries
@@ -61,6 +61,8 @@ class KafkaFindings:
         self._logs, self._cluster, self._deployment, self._catalog = logs, logs.cluster, logs.deployment, catalog
         self._sources, self._stopping = SourceKeysReader(logs), stopping
         self._writer: TransactionalWriter | None = None
+        self._reader: SealedLogReader | None = None
+        self._read_below = 0
 
     def take_over(self) -> KnownFindings:
         """Fence off the previous watch, put the policy on record, and return the findings on record."""
@@ -71,14 +73,40 @@ class KafkaFindings:
         self._writer = writer
         wait_without_open_transaction(self._cluster, FINDINGS_TOPIC, 0)
         known = KnownFindings()
-        with self._logs.open(FINDINGS_TOPIC) as reader:
-            records = (record for _, record in reader.read_records())
-            while chunk := list(islice(records, CHUNK)):
-                self._add(known, chunk)
+        self.close()
+        self._reader = self._logs.open(FINDINGS_TOPIC)
+        records = self._read(self._reader.read_records())
+        while chunk := list(islice(records, CHUNK)):
+            self._add(known, chunk)
         event = config_event(self._deployment, self._policy, datetime.now(UTC))
         if policy_digest(event.source.native_id) != self._policy_on_record:
             self.publish([Outgoing(FINDINGS_TOPIC, event, EventEncoder().encode(event))])
         return known
+
+    def decisions(self) -> KnownFindings:
+        """Return the findings that people have closed since the last call or the takeover, and what they accepted."""
+        if self._reader is None:
+            raise RuntimeError("take over first")
+        known = KnownFindings()
+        records = self._read(self._reader.read_sealed())
+        closing = (record for record in records if b"finding.closed" in (record.value or b""))
+        while chunk := list(islice(closing, CHUNK)):
+            self._add(known, chunk)
+        return known
+
+    def close(self) -> None:
+        """Close the reader of findings."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _read(self, records: Iterator[tuple[int, SignedRecord]]) -> Iterator[SignedRecord]:
+        """Yield the records that were not read before: those that were not sealed then are read again as sealed."""
+        for offset, record in records:
+            if offset >= self._read_below:
+                self._read_below = offset + 1
+                self._sources.keys.learn(record)
+                yield record
 
     def source_keys(self, append_time_ms: int) -> SourceKeys:
         """Return the keys of the sources, for records appended up to a time."""
@@ -86,8 +114,6 @@ class KafkaFindings:
 
     def _add(self, known: KnownFindings, records: list[SignedRecord]) -> None:
         """Add events to the known findings: those of the watch, and ``finding.closed``, which a person causes."""
-        for record in records:
-            self._sources.keys.learn(record)
         values = pa.array([record.value or b"" for record in records], pa.binary())
         append_times = [record.append_time_ms for record in records]
         rows = decode_entries(

@@ -196,6 +196,7 @@ class FactArchive:
 
     def tables(self) -> Iterator[pa.RecordBatch]:
         """Yield the facts, part by part."""
+        self._pack()
         for part in self._parts:
             yield decode_part(part.value)
 

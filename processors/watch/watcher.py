@@ -7,10 +7,10 @@ reads back the findings on record, and publishes only what is new.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from confluent_kafka import Message
@@ -20,7 +20,7 @@ from ...ledger.entry import split_origin
 from ...schemas.catalog import SchemaCatalog
 from ...schemas.codec import EventEncoder
 from ...schemas.rules import InvalidEventError
-from ..access import DAY, NEVER, SECOND, shorten
+from ..access import DAY, NEVER, SECOND
 from ..policy import WatchPolicy
 from . import metrics
 from .clock import Clock
@@ -30,7 +30,8 @@ from .core.judge import Change, Identity, Judge
 from .core.rules import REVOKE
 from .daemon_call import call_in_daemon
 from .decoding import Rows, decode_batch, facts_from, rows_of
-from .findings import FAULT, Fault, FindingEvents, Outgoing, subject_of
+from .faults import Faults, MissingEntriesError
+from .findings import Fault, FindingEvents, Outgoing, subject_of
 from .kafka_findings import KafkaFindings
 from .kafka_snapshots import KafkaSnapshots
 from .lag_gate import LagGate, Permission
@@ -44,12 +45,10 @@ SLICE = 500
 """Facts or judgements after which other tasks may run: the timer must not wait for a large batch."""
 ASK_EVERY = SECOND
 """Microseconds after which the end of the log is read although nothing is due, so that our lag is known."""
+DECISIONS_EVERY = 5 * SECOND
+"""Microseconds between two looks at what people have decided."""
 EMPTY_AFTER = SECOND
 """Microseconds of waiting after which the watch checks whether there is anything to wait for."""
-
-
-class MissingEntriesError(LookupError):
-    """The sealed log has a gap: its entries cannot be judged."""
 
 
 class Watcher:
@@ -100,8 +99,8 @@ class Watcher:
         self._failure: Exception | None = None
         """Why this process must end: something was not published or not stored."""
         self._asked = -NEVER
-        self._faults: list[Fault] = []
-        self._reported_faults: set[Identity] = set()
+        self._decided = -NEVER
+        self._faults = Faults()
         self._unpublished: set[Identity] = set()
         """Findings that could not be published; neither are their resolutions."""
         self.active = False
@@ -119,7 +118,7 @@ class Watcher:
         verifier = await self._blocking(lambda: self._findings.batch_verifier(self.position))
         self._topic_id = verifier.head.genesis.topic_id if verifier.head is not None else None
         self._input = SealedInput(verifier, self.position, self._findings.sealed_records)
-        self._reported_faults.update(one for one in known.findings if one[0] == FAULT)
+        self._faults.restore(known.findings)
         self.resume()
         log.info("watching", findings=len(known.findings), open=sum(known.findings.values()))
 
@@ -142,13 +141,16 @@ class Watcher:
         """Restore the snapshot. Nothing is applied or judged before."""
         snapshot, self._snapshot = self._snapshot or Snapshot(), None
         self._archive = FactArchive(snapshot, self._names)
-        for table in self._archive.tables():
-            await self._add_all(rows_of(table), self.judge.state.restore)
-        self.judge.state.restore_sources(snapshot.position.size, snapshot.sources)
+        await self._restore_state(snapshot.position.size, snapshot.sources)
         self.gate.advance(snapshot.position.next_offset)
         metrics.GRANTS.set(len(self.judge.state.grants))
         self._restored.set()
         log.info("restored", entries=snapshot.position.size, grants=len(self.judge.state.grants))
+
+    async def _restore_state(self, size: int, sources: Iterable[dict[str, Any]]) -> None:
+        for table in self._archive.tables():
+            await self._add_all(rows_of(table), self.judge.state.restore)
+        self.judge.state.restore_sources(size, sources)
 
     async def take(self, record: Message) -> None:
         """Verify and apply a record of the sealed topic, after the unread ones before it."""
@@ -177,10 +179,10 @@ class Watcher:
             decoded = await asyncio.to_thread(decode_batch, batch, self._catalog, at.before, keys)
             if batch.first_index > at.entry:
                 missing = at.name(f"entries {at.entry} to {batch.first_index - 1}")
-                self._note_fault(Fault(missing, MissingEntriesError("no readable sealed record contains them")))
+                self._faults.add(Fault(missing, MissingEntriesError("no readable sealed record contains them")))
             for one in decoded.invalid:
                 fault = InvalidEventError(one.field, "forbidden by the schema's rules")
-                self._note_fault(Fault(at.name(f"entry {one.entry}"), fault, one.source, one.append))
+                self._faults.add(Fault(at.name(f"entry {one.entry}"), fault, one.source, one.append))
             async with self._applying:
                 await self._add_all(decoded.rows, self.judge.add)
                 await self._add_all(decoded.unsigned, self.judge.state.add_unsigned)
@@ -189,7 +191,7 @@ class Watcher:
                 )
                 self._archive.add(decoded.table)
         except Exception as error:
-            self._note_fault(Fault(f"sealed record {found.offset}", error))
+            self._faults.add(Fault(f"sealed record {found.offset}", error))
             return
         self.gate.advance(batch.next_offset)
         metrics.GRANTS.set(len(self.judge.state.grants))
@@ -201,14 +203,13 @@ class Watcher:
             try:
                 add(fact)
             except Exception as error:
-                self._note_fault(Fault(self._position.name(f"entry {fact.entry}"), error, fact.source, fact.append))
+                self._faults.add(Fault(self._position.name(f"entry {fact.entry}"), error, fact.source, fact.append))
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
 
     def _is_snapshot_due(self) -> bool:
-        if not self.active or self._failure is not None or not self._archive.new_rows:
-            return False
-        if self.maintenance is not None and not self.maintenance.done():
+        working = self.maintenance is not None and not self.maintenance.done()
+        if working or not self.active or self._failure is not None or not self._archive.new_rows:
             return False
         return self._boot() - self._snapshot_at >= self._snapshot_every or self._archive.is_many(self._archive.new_rows)
 
@@ -255,9 +256,7 @@ class Watcher:
         if self.active and self._failure is None and self._restored.is_set() and self._archive.new_rows:
             await self._maintain(forget=False)
         if self._failure is not None:
-            log.warning(
-                "last_snapshot_failed", reason=str(self._failure), action="the next start reads more of the log"
-            )
+            log.warning("last_snapshot_failed", reason=str(self._failure), action="the next start reads more")
 
     async def _forget(self) -> None:
         """Forget entities that ended more than ``keep_days`` ago, and drop their facts. Unjudged time is not over."""
@@ -271,12 +270,6 @@ class Watcher:
         for _ in self._archive.prune(forgotten, index, self.judge.state):
             await asyncio.sleep(0)
         metrics.GRANTS.set(len(self.judge.state.grants))
-
-    def _note_fault(self, fault: Fault) -> None:
-        fault = fault._replace(where=shorten(fault.where))
-        log.error("fault", where=fault.where, fault=type(fault.error).__name__, exc_info=fault.error)
-        metrics.FAULTS.inc()
-        self._faults.append(fault)
 
     async def tick(self) -> None:
         """Check whether something is due, and judge it once every record that was in Kafka by then is applied.
@@ -302,6 +295,9 @@ class Watcher:
 
     async def _check(self) -> None:
         now, boot = self._clock.now(), self._boot()
+        if boot - self._decided >= DECISIONS_EVERY:
+            self._decided = boot
+            await self._follow_decisions()
         await self._report_jumps()
         await self._report_faults(now)
         due = self.judge.next_time < now
@@ -324,10 +320,7 @@ class Watcher:
                 self.gate.advance(question.end)
 
     def _log_end(self) -> int:
-        """Return the end of ``access.lifecycle`` as an offset of the current epoch.
-
-        If the topic was created again and no epoch covers it yet, none of its records is applied.
-        """
+        """Return the end of ``access.lifecycle`` in the current epoch. A topic that no epoch covers adds nothing."""
         topic_id, end = self._findings.log_end()
         self._recreated = self._topic_id not in (None, topic_id)
         return self.gate.applied + end if self._recreated else end
@@ -340,7 +333,7 @@ class Watcher:
         while True:
             changes = self.judge.judge(permission.moment, SLICE, past=past)
             for entity, error in self.judge.faults:
-                self._note_fault(Fault(" ".join(entity), error))
+                self._faults.add(Fault(" ".join(entity), error))
             self.judge.faults.clear()
             await self._publish_changes(changes, remark)
             if self.judge.next_time >= permission.moment:
@@ -359,7 +352,7 @@ class Watcher:
                 records += self._events.of_change(change, self.judge.state, remark if opened else {})
             except Exception as error:  # one finding must not keep the others back
                 self._unpublished.add(change.identity)
-                self._note_fault(Fault(" ".join(subject_of(change)), error))
+                self._faults.add(Fault(" ".join(subject_of(change)), error))
                 continue
             if rule == REVOKE:
                 metrics.COMMANDS.inc()
@@ -367,6 +360,19 @@ class Watcher:
                 (metrics.FINDINGS if opened else metrics.RESOLVED).labels(rule).inc()
             log.info("finding", change=change.kind, rule=rule, key=change.finding.key)
         await self._publish(records)
+
+    async def _follow_decisions(self) -> None:
+        """Apply what people have decided meanwhile: as a start does, from the facts if they accepted a content."""
+        known = await self._blocking(self._findings.decisions)
+        self.judge.close(known.findings)
+        if known.accepted <= self.judge.state.events.accepted:
+            return
+        log.info("accepted", entries=sorted(known.accepted))
+        if self.maintenance is not None and not self.maintenance.done():
+            await asyncio.wait((self.maintenance,))
+        async with self._applying:
+            sources = self.judge.forget_all(known.accepted)
+            await self._restore_state(self._position.size, sources)
 
     async def _report_jumps(self) -> None:
         jumps, self._clock.jumps = self._clock.jumps, []
@@ -379,12 +385,7 @@ class Watcher:
                 await self._publish([self._events.of_clock_jump("resolved", jump.at, jump.seconds)])
 
     async def _report_faults(self, now: int) -> None:
-        faults, self._faults = self._faults, []
-        new: dict[Identity, list[Fault]] = {}
-        for fault in faults:
-            if fault.identity not in self._reported_faults:
-                new.setdefault(fault.identity, []).append(fault)
-        self._reported_faults.update(new)
+        new = self._faults.take()
         await self._publish([self._events.of_faults(identity, now, found) for identity, found in new.items()])
 
     async def _publish(self, records: list[Outgoing]) -> None:

@@ -67,13 +67,23 @@ class Paper(MemorySnapshots):
         self.only_markers = False
         self.deaf = False
         self.keys = SourceKeys("test")
+        self.heard = 0
+        """How many of the events the watch has read back."""
 
     def source_keys(self, append_time_ms: int) -> SourceKeys:
         return self.keys
 
     def take_over(self) -> KnownFindings:
+        self.heard = len(self.said)
+        return self.known(self.said)
+
+    def decisions(self) -> KnownFindings:
+        events, self.heard = self.said[self.heard :], len(self.said)
+        return self.known([one for one in events if one[1].event_type == "finding.closed"])
+
+    def known(self, events: Sequence[tuple[str, Event]]) -> KnownFindings:
         known = KnownFindings()
-        for _, event in self.said:
+        for _, event in events:
             finding = event.finding
             assert finding is not None
             if event.source.system == SYSTEM:

@@ -16,8 +16,10 @@ from support.watch_world import (
     faults,
     given_until,
     grant,
+    ids,
     overdue,
     removed,
+    started,
 )
 from support.watching import key
 
@@ -140,18 +142,20 @@ def closed(rule: str, key: str, deadline: datetime | None = None, accept: int | 
         source=Source("grantledger-operator", "test", f"{rule}:{key}", "finding"),
         subject=Subject(key, "system"),
         actor=Actor("dana", "human"),
+        reason="checked",
         finding=Finding(rule, key, "critical", deadline, accept_index=accept),
         grant_source=None if rule == "event_conflict" else IssuingSource("vault", "prod"),
     )
 
 
-def test_a_finding_that_a_person_closed_does_not_open_again() -> None:
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_finding_that_a_person_closed_does_not_open_again(restarted: bool) -> None:
     world = World()
     world.hears(given_until(100))
     world.at(120)
     world.paper.said.append(("access.findings", closed("overdue", "g", NOON + timedelta(seconds=100))))
     said = len(world.paper.said)
-    again = World(world.paper)
+    again = World(world.paper) if restarted else world
     again.at(130)
     again.head, again.records = world.head, world.records
     again.hears(removed(150))
@@ -159,18 +163,40 @@ def test_a_finding_that_a_person_closed_does_not_open_again() -> None:
     assert len(world.paper.said) == said, "neither opened nor resolved"
 
 
+@pytest.mark.parametrize("restarted", [False, True])
 @pytest.mark.parametrize("accept", [0, 1])
-def test_the_entry_that_a_person_accepted_counts_from_the_next_start(accept: int) -> None:
+def test_the_entry_that_a_person_accepted_counts(accept: int, restarted: bool) -> None:
     world = World()
     world.hears(given_until(100), replace(given_until(5000), salt=bytes(16)))
     world.at(50)
     [conflict] = [event.finding for _, event in world.paper.said if event.finding]
     assert conflict.rule == "event_conflict"
     world.paper.said.append(("access.findings", closed("event_conflict", conflict.key, accept=accept)))
-    again = World(world.paper)
+    again = World(world.paper) if restarted else world
+    again.at(60)
     again.at(200)
     opened = [event.finding.rule for _, event in world.paper.said if event.event_type == "finding.opened"]  # type: ignore[union-attr]
     assert opened == (["event_conflict", "overdue"] if accept == 0 else ["event_conflict"])
+
+
+def test_what_a_person_accepts_resolves_a_finding_and_everything_else_stays() -> None:
+    """A running watch starts again from the facts that it has."""
+    world = World()
+    world.hears(given_until(100), replace(given_until(5000), salt=bytes(16)), given_until(90, "h"), started(10, "s"))
+    world.at(150)
+    assert overdue(world) == ["h", "g"]
+    sources = {source: one.to_json() for source, one in world.watch.judge.state.sources.items()}
+    world.paper.said.append(("access.findings", closed("event_conflict", "vault/prod", accept=1)))
+    world.at(160)
+    resolved = [event.finding.key for _, event in world.paper.said if event.event_type == "finding.resolved"]  # type: ignore[union-attr]
+    assert resolved == ["g"] and overdue(world) == ["h", "g"]
+    state = world.watch.judge.state
+    assert {source: one.to_json() for source, one in state.sources.items()} == sources
+    assert set(state.grants) == {key("g"), key("h"), key("s")}
+    world.hears(removed(170))
+    world.at(6000)
+    assert overdue(world) == ["h", "g"] and state is world.watch.judge.state
+    assert ids(World(world.paper)) == {"g", "h", "s"}, "and so does the next start"
 
 
 @pytest.mark.parametrize("restarted", [False, True])

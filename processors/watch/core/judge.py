@@ -7,10 +7,10 @@ what is wrong and for how long; this module turns that into findings that open a
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ....schemas.finding_rules import FINDING_RULES
 from ...access import NEVER
@@ -104,6 +104,24 @@ class Judge:
             entity = entity_of_finding(*identity[:2])
             if is_open and entity is not None:
                 self._open.setdefault(entity, set()).add(identity)
+
+    def close(self, findings: Iterable[Identity]) -> None:
+        """Take findings for closed by a person: they neither resolve nor open again."""
+        for identity in findings:
+            self.known[identity] = False
+            entity = entity_of_finding(*identity[:2])
+            if entity is not None and entity in self._open:
+                self._open[entity].discard(identity)
+
+    def forget_all(self, accepted: Collection[tuple[str, int]]) -> list[dict[str, Any]]:
+        """Begin with an empty state, in which more entries of conflicting events are accepted. Findings stay known.
+
+        Return the histories of the sources, with which, and with all facts, the state must be restored.
+        """
+        old = self.state
+        self.state = AccessState(self.lookup)
+        self.state.events.accepted |= old.events.accepted.union(accepted)
+        return [history.to_json() for history in old.sources.values()]
 
     def add(self, fact: Fact) -> None:
         """Add a fact from the log."""

@@ -1,0 +1,96 @@
+"""What a running watch reads of the findings that people close."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from grantledger.kafka.sealed_log import SealedLogs
+from grantledger.ledger.source_keys import SignedRecord
+from grantledger.processors.policy import Installation, WatchPolicy
+from grantledger.processors.watch import kafka_findings as module
+from grantledger.processors.watch.core.judge import KnownFindings
+from grantledger.processors.watch.kafka_findings import KafkaFindings
+from grantledger.schemas.catalog import SchemaCatalog, event_schema
+from support.sources import record_of
+from support.watch_world import NOON
+from support.watching import key
+
+from .test_watch_at_work import closed
+
+HERE = "test"
+DEADLINE = NOON + timedelta(seconds=100)
+MICROS = round(DEADLINE.timestamp() * 1_000_000)
+NAMED = Installation(system="vault", instance="main", other_names=("prod",))
+
+
+class Log:
+    """The log of findings, as its reader gives it: a record that is not sealed yet is read again when it is."""
+
+    cluster, deployment, signer = None, HERE, None
+
+    def __init__(self) -> None:
+        self.sealed: list[tuple[int, SignedRecord]] = []
+        self.unsealed: list[tuple[int, SignedRecord]] = []
+        self.open_readers = 0
+
+    def open(self, topic: str) -> Log:
+        assert topic == "access.findings"
+        self.open_readers += 1
+        return self
+
+    def close(self) -> None:
+        self.open_readers -= 1
+
+    def read_sealed(self) -> Iterator[tuple[int, SignedRecord]]:
+        taken, self.sealed = self.sealed, []
+        return iter(taken)
+
+    def read_records(self) -> Iterator[tuple[int, SignedRecord]]:
+        return iter([*self.read_sealed(), *self.unsealed])
+
+
+def record(*about: Any, offset: int, **more: Any) -> tuple[int, SignedRecord]:
+    return offset, record_of(closed(*about, **more), None, HERE, round(NOON.timestamp() * 1000))
+
+
+def findings(log: Log, monkeypatch: pytest.MonkeyPatch, policy: WatchPolicy = WatchPolicy()) -> KafkaFindings:  # noqa: B008
+    writer = SimpleNamespace(init=lambda: None)
+    monkeypatch.setattr(module, "TransactionalWriter", lambda *_, **__: writer)
+    monkeypatch.setattr(module, "wait_without_open_transaction", lambda *_: None)
+    made = KafkaFindings(cast(SealedLogs, log), SchemaCatalog((event_schema(),)), policy)
+    monkeypatch.setattr(made, "publish", lambda _: None)
+    return made
+
+
+def test_each_decision_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log()
+    log.sealed = [record("overdue", "a", DEADLINE, offset=3)]
+    log.unsealed = [record("overdue", "b", DEADLINE, offset=5)]
+    watch = findings(log, monkeypatch)
+    known = watch.take_over()
+    assert known.findings == {("overdue", key(name), MICROS): False for name in "ab"}
+    assert watch.decisions() == KnownFindings()
+    log.sealed = [*log.unsealed, record("event_conflict", "vault/prod", offset=7, accept=4)]
+    decided = watch.decisions()
+    assert decided.findings == {("event_conflict", "vault/prod", 0): False}, "the other one is known"
+    assert decided.accepted == {("vault/prod", 4)}
+    assert watch.decisions() == KnownFindings()
+    watch.take_over()
+    assert log.open_readers == 1
+
+
+def test_decisions_about_another_name_of_an_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log()
+    watch = findings(log, monkeypatch, WatchPolicy(installation=(NAMED,)))
+    watch.take_over()
+    log.sealed = [
+        record("overdue", "a", DEADLINE, offset=0), record("event_conflict", "vault/prod", offset=1, accept=4),
+    ]  # fmt: skip
+    decided = watch.decisions()
+    assert ("overdue", "default/vault/main/a", MICROS) in decided.findings
+    assert decided.accepted == {("vault/main", 4)}
