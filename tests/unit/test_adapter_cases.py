@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -254,6 +254,113 @@ class TestCrash:
         assert (event.event_type, event.session_id, event.resource, event.subject.id) == (
             "session.ended", "s1", None, "unknown",
         )  # fmt: skip
+
+
+def aws(number: int, service: str, call: str, **members: Any) -> dict[str, Any]:
+    user = {
+        "type": "IAMUser",
+        "arn": "arn:aws:iam::111122223333:user/alice",
+        "userName": "alice",
+        "accountId": "111122223333",
+    }
+    base = {"userIdentity": user, "eventTime": TIME, "eventSource": f"{service}.amazonaws.com", "eventName": call}
+    return {**base, "eventID": f"e{number}", "recipientAccountId": "111122223333", "awsRegion": "eu-west-1", **members}
+
+
+class TestTemporaryAccessInAws:
+    def test_23_keys_and_certificates(self, cases: Cases) -> None:
+        events, skipped = played(cases, "cloudtrail", "23")
+        assert types(events) == ["grant.activated", "grant.activated", "session.started", "grant.activated"]
+        assert not skipped
+        anywhere, pushed, _, pod = events
+        assert (anywhere.grant_id, pod.grant_id) == ("ASIAEXAMPLEROLESANY1", "ASIAEXAMPLEPODIDENT1")
+        assert pushed.resource and (pushed.resource.id, pushed.entitlement) == ("i-0123", "ec2-user")
+        assert all(event.ends_by_itself and event.expires_at for event in (anywhere, pushed, pod))
+
+    def test_07_temporary_credentials_end_automatically(self, cases: Cases) -> None:
+        (event,), _ = played(cases, "cloudtrail", "07")
+        assert (event.event_type, event.expiry_source, event.ends_by_itself) == ("grant.activated", "native", True)
+
+    def test_a_refused_key_or_certificate_gives_nothing(self) -> None:
+        asked = {"instanceId": "i-1", "instanceOSUser": "root"}
+        events, _ = run(
+            "cloudtrail",
+            aws(1, "ec2-instance-connect", "SendSSHPublicKey", requestParameters=asked, errorCode="AccessDenied"),
+            aws(
+                2,
+                "ec2-instance-connect",
+                "SendSSHPublicKey",
+                requestParameters=asked,
+                responseElements={"success": False},
+            ),
+            aws(3, "rolesanywhere", "CreateSession", requestParameters={}, errorCode="AccessDeniedException"),
+            aws(4, "ec2-instance-connect", "OpenTunnel", requestParameters=asked, errorCode="AccessDenied"),
+        )
+        assert types(events) == ["grant.failed", "grant.failed", "grant.failed", "session.denied"]
+        assert [event.outcome for event in events] == ["denied", "failure", "denied", "denied"]
+
+    def test_several_credentials_of_one_session_are_a_grant_each(self) -> None:
+        given = [{"credentials": {"accessKeyId": f"ASIAEXAMPLE00000000{one}"}} for one in "12"]
+        answer = {"subjectArn": "arn:aws:rolesanywhere:eu-west-1:1:subject/s", "credentialSet": given}
+        events, _ = run("cloudtrail", aws(1, "rolesanywhere", "CreateSession", responseElements=answer))
+        assert [event.grant_id for event in events] == ["ASIAEXAMPLE000000001", "ASIAEXAMPLE000000002"]
+
+    def test_an_access_entry_is_given_and_taken(self) -> None:
+        entry = {"name": "c1", "principalArn": "arn%3Aaws%3Aiam%3A%3A111122223333%3Arole%2Fops"}
+        policy = {
+            **entry,
+            "policyArn": "arn:aws:eks::aws:cluster-access-policy/Admin",
+            "accessScope": {"namespaces": ["web"]},
+        }
+        events, _ = run(
+            "cloudtrail",
+            aws(1, "eks", "CreateAccessEntry", requestParameters={**entry, "kubernetesGroups": ["viewers"]}),
+            aws(2, "eks", "AssociateAccessPolicy", requestParameters=policy),
+            aws(3, "eks", "DisassociateAccessPolicy", requestParameters=policy),
+            aws(4, "eks", "DeleteAccessEntry", requestParameters=entry),
+        )
+        created, associated, taken, deleted = events
+        assert types(events) == ["grant.activated"] * 2 + ["grant.revoked"] * 2
+        assert (created.subject.id, created.entitlement) == ("arn:aws:iam::111122223333:role/ops", "viewers")
+        assert associated.grant_id == taken.grant_id != created.grant_id
+        assert deleted.grant_id is None and {event.request_id for event in events} == {deleted.request_id}
+        node = {**entry, "type": "EC2_LINUX"}
+        assert run("cloudtrail", aws(5, "eks", "CreateAccessEntry", requestParameters=node))[1]
+
+
+class TestObjectsInS3:
+    KEY: ClassVar = {
+        "accessKeyId": "ASIAEXAMPLE000000001",
+        "type": "AssumedRole",
+        "arn": "arn:aws:sts::1:assumed-role/r/alice",
+    }
+
+    def test_24_the_object_is_the_resource(self, cases: Cases) -> None:
+        (event,), _ = played(cases, "cloudtrail", "24")
+        assert event.resource and event.resource.id == "arn:aws:s3:::prod-secrets/a.txt"
+
+    @pytest.mark.parametrize(
+        ("members", "resource"),
+        [
+            ({"requestParameters": {"bucketName": "b", "key": "x/y"}}, ("AWS::S3::Object", "arn:aws:s3:::b/x/y")),
+            ({"requestParameters": {"bucketName": "b"}}, ("AWS::S3::Bucket", "arn:aws:s3:::b")),
+            ({"requestParameters": None}, ("aws_account", "111122223333")),
+            (
+                {
+                    "requestParameters": {"key": "k"},
+                    "resources": [{"type": "AWS::S3::Bucket", "ARN": "arn:aws-cn:s3:::b", "accountId": "1"}],
+                },
+                ("AWS::S3::Object", "arn:aws-cn:s3:::b/k"),
+            ),
+            (
+                {"requestParameters": {}, "resources": [{"type": "AWS::S3::Object", "ARNPrefix": "arn:aws:s3:::b/"}]},
+                ("aws_account", "111122223333"),
+            ),
+        ],
+    )
+    def test_an_object_or_bucket_is_named_however_it_is_spelled(self, members: Any, resource: tuple[str, str]) -> None:
+        events, _ = run("cloudtrail", aws(1, "s3", "DeleteObject", userIdentity=self.KEY, **members))
+        assert places(events) == {resource}
 
 
 def test_31_a_record_with_two_members_of_one_name_fails(cases: Cases) -> None:

@@ -12,6 +12,7 @@ from ...json_fields import Fields
 from ..contract import Adapter, Mapped, Skipped
 from .call import Call
 from .credentials import map_credentials
+from .ephemeral import map_ephemeral
 from .identity_center import map_center
 from .sessions import map_command, map_sessions
 
@@ -50,7 +51,8 @@ class CloudTrailAdapter(Adapter):
             return Skipped("insight", call.name)
         if call.service_linked:
             return Skipped("service_linked_role", call.name)
-        return map_credentials(call) or map_center(call) or map_sessions(call) or map_command(call) or _skipped(call)
+        readings = (map_credentials, map_center, map_ephemeral, map_sessions, map_command)
+        return next((found for reading in readings if (found := reading(call))), None) or _skipped(call)
 
 
 def _skipped(call: Call) -> Skipped:

@@ -70,11 +70,27 @@ class Call:
         return self.identity.session_id or synthesized("session", self.native_id)
 
     def resource_of(self, account: str | None = None) -> Resource:
-        """Return the resource of the call if it names exactly one, else the account."""
+        """Return the resource of the call if it names exactly one, else the account.
+
+        A call on an S3 object names the object and its bucket.
+        """
         named = [item for item in self.record.objects("resources") if item.text("ARN")]
+        objects = [item for item in named if item.text("type") == "AWS::S3::Object"]
+        if account is None and self.service == "s3.amazonaws.com" and len(objects) != 1:
+            return self._in_s3(named)
+        named = objects or named
         if account is None and len(named) == 1:
             return Resource(named[0].text("type") or "aws_resource", named[0].required_text("ARN"))
         return Resource("aws_account", account or self.account or UNKNOWN)
+
+    def _in_s3(self, named: list[Fields]) -> Resource:
+        """Return the object or bucket that the parameters of an S3 call name; they spell it in several ways."""
+        bucket, key = self.asked.text("bucketName"), self.asked.text("key")
+        arns = [item.required_text("ARN") for item in named if item.text("type") == "AWS::S3::Bucket"]
+        arn = arns[0] if len(arns) == 1 else f"arn:aws:s3:::{bucket}"
+        if bucket is None and len(arns) != 1:
+            return Resource("aws_account", self.account or UNKNOWN)
+        return Resource("AWS::S3::Object", f"{arn}/{key}") if key else Resource("AWS::S3::Bucket", arn)
 
     def event(self, event_type: str, **own: Any) -> Event:
         """Return an event of this record: the fields that all of them share, and its own ones."""

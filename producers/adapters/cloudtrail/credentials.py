@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ....schemas.event import Event, Resource, Subject
+from ....schemas.event import Actor, Event, Resource, Subject
 from ....schemas.rules import EARLIEST_YEAR, LATEST_YEAR
 from ...json_fields import Fields
 from ..contract import Mapped
@@ -31,16 +32,31 @@ _REFUSED_RESOURCE = re.compile(r" on resource: (arn:\S+)")
 
 def map_credentials(call: Call) -> Mapped | None:
     """Return the event of a record that issues, refuses or revokes credentials, or None for any other record."""
-    if call.is_one("sts", *ISSUING):
-        return (_refused(call),) if call.error_code else (_issued(call),)
+    if call.is_one("sts", *ISSUING) or call.is_one("eks-auth", "AssumeRoleForPodIdentity"):
+        return (_refused(call),) if call.error_code else (_issued(call, call.answer),)
+    if call.is_one("rolesanywhere", "CreateSession"):
+        return _anywhere(call)
     if call.is_one("iam", "PutRolePolicy") and call.asked.text("policyName") == REVOKE_POLICY:
         return None if call.error_code else (_sessions_revoked(call),)
     return None
 
 
-def _issued(call: Call) -> Event:
-    credentials = call.answer.object("credentials")
-    principal = _principal(call)
+def _anywhere(call: Call) -> Mapped:
+    """Map credentials for the owner of an X.509 certificate, who has no IAM identity."""
+    holder = Subject(call.answer.text("subjectArn") or call.asked.text("trustAnchorArn") or UNKNOWN, "service")
+    actor = Actor(holder.id, holder.kind)
+    if call.error_code:
+        return (replace(_refused(call), subject=holder, actor=actor),)
+    given = call.answer.objects("credentialSet") or (call.answer,)
+    return tuple(
+        replace(_issued(call, one), subject=holder, actor=actor, ordinal=number, event_id="")
+        for number, one in enumerate(given)
+    )
+
+
+def _issued(call: Call, answer: Fields) -> Event:
+    credentials = answer.object("credentials")
+    principal = _principal(call, answer)
     ids = grant_of(credentials.text("accessKeyId"), principal, call.occurred_at)
     if ids["grant_id"] is None:
         ids = grant_ids(None, "credentials", call.native_id)
@@ -48,7 +64,7 @@ def _issued(call: Call) -> Event:
     session = session_of(None, principal, call.occurred_at)
     return _credentials(
         call, "grant.activated", **ids, grant_source=ANY_ACCOUNT, session_id=session, expires_at=until,
-        expiry_source=source, outcome="success",
+        expiry_source=source, ends_by_itself=True if until else None, outcome="success",
     )  # fmt: skip
 
 
@@ -62,9 +78,9 @@ def _credentials(call: Call, event_type: str, **own: Any) -> Event:
     return call.event(event_type, **asked, **own)
 
 
-def _principal(call: Call) -> str | None:
+def _principal(call: Call, answer: Fields) -> str | None:
     """Return the ARN that calls with the new credentials have in ``userIdentity``."""
-    given = call.answer.object("assumedRoleUser").text("arn") or call.answer.object("federatedUser").text("arn")
+    given = answer.object("assumedRoleUser").text("arn") or answer.object("federatedUser").text("arn")
     if given is not None or call.operation == "GetSessionToken":
         return given or call.record.object("userIdentity").text("arn")
     role, session = call.asked.text("roleArn"), call.asked.text("roleSessionName")
@@ -82,13 +98,21 @@ def _entitlement(call: Call) -> str:
         call.asked.object("taskPolicyArn").text("arn") if isinstance(task, dict) else call.asked.text("taskPolicyArn")
     )
     federated = call.answer.object("federatedUser").text("arn")
-    named = call.asked.text("roleArn") or policy or federated
+    assumed = _role_of(call.answer.object("assumedRoleUser").text("arn"))
+    named = call.asked.text("roleArn") or policy or federated or assumed
     if named is None and call.error_code is not None:
         found = _REFUSED_RESOURCE.search(call.error or "")
         named = found[1] if found else None
     if named is None and call.operation == "GetSessionToken":
         named = call.record.object("userIdentity").text("arn")
     return named or UNKNOWN
+
+
+def _role_of(arn: str | None) -> str | None:
+    """Return the role of ``arn:aws:sts::<account>:assumed-role/<role>/<session>``, without the path of the role."""
+    parts = (arn or "").split(":")
+    steps = parts[5].split("/") if len(parts) == 6 else []
+    return f"{parts[0]}:{parts[1]}:iam::{parts[4]}:role/{steps[1]}" if len(steps) > 1 else None
 
 
 def _account(call: Call) -> Resource:
