@@ -93,7 +93,8 @@ def connect(address: StoreAddress, *, create: bool = True, answer_seconds: float
         with _client(address, None, answer_seconds) as first:
             engine = " ENGINE=Atomic" if address.embedded else ""
             first.command(f"CREATE DATABASE IF NOT EXISTS {address.database}{engine}")
-        return _client(address, address.database, answer_seconds)
+            # Before the first client closes: the embedded engine would stop, and start again.
+            return _client(address, address.database, answer_seconds)
     except ClickHouseError as error:
         raise StoreUnavailableError(explain(address, error)) from error
     except (OSError, ValueError, RuntimeError) as error:
