@@ -22,6 +22,7 @@ from grantledger.runtime.keys import create_key
 from grantledger.runtime.settings import Settings, load_settings
 from grantledger.runtime.store_start import OLDEST_VERSION
 from support import confined_engine
+from support.fork_server import REPLACED
 from support.pipeline import Pipeline
 from support.shared_broker import RunningBroker
 from support.waiting import wait_for
@@ -201,7 +202,7 @@ def test_every_thread_is_restricted(engine: Confined) -> None:
 
 @pytest.fixture(scope="module")
 def running(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
-    running = make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_KEY_PASSPHRASE": SECRET})
+    running = make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_KEY_PASSPHRASE": SECRET, REPLACED: "1"})
     running.start()
     return running
 
