@@ -22,11 +22,14 @@ hypothesis.settings.register_profile("quick", deadline=None, derandomize=True, m
 hypothesis.settings.register_profile("slow", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("slow" if os.environ.get("GRANTLEDGER_TEST_SLOW") else "quick")
 
-LONGEST = {
-    "test_up", "test_broker", "test_enforce", "test_store_faults", "test_resume_stops", "test_watch_standby",
-    "test_epochs_opened", "test_watch", "test_kills", "test_grants_command",
-}  # fmt: skip
-"""Files that take longest: many starts of brokers or processes."""
+LONGEST = (
+    "test_epochs_opened", "test_store_faults", "test_grants_command", "test_tamper_columns",
+    "test_resume_stops", "test_up", "test_enforce", "test_watch", "test_access_views", "test_watch_standby",
+    "test_kills", "test_tamper_rows", "test_commands", "test_broker", "test_nothing_there",
+    "test_command_processes", "test_two_of_a_kind", "test_broker_restarts", "test_hostile_rows",
+    "test_alert_process",
+)  # fmt: skip
+"""The files that take longest, the longest first: a file that starts last must not be waited for alone."""
 _numbers = itertools.count(1)
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "test")
 
@@ -44,7 +47,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     folders = ["unit", "stack", "fault"]
     if hasattr(config, "workerinput"):  # pytest-xdist
         folders.reverse()
-        items.sort(key=lambda item: (item.path.stem not in LONGEST, folders.index(item.path.parent.name)))
+        places = {name: place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: (places.get(item.path.stem, len(places)), folders.index(item.path.parent.name)))
     else:
         items.sort(key=lambda item: folders.index(item.path.parent.name))
 
