@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import json
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,6 +23,16 @@ def grant_ids(native: str | None, kind: str, *parts: str) -> dict[str, Any]:
     if native:
         return {"grant_id": native, "grant_id_kind": "native"}
     return {"grant_id": synthesized(kind, *parts), "grant_id_kind": "synthesized"}
+
+
+def ordinal_of(grant_id: str | None) -> int:
+    """Return an ordinal that depends only on the grant, for a record that concerns any number of grants."""
+    return 1 + int.from_bytes(hashlib.sha256((grant_id or "").encode()).digest()[:6], "big")
+
+
+def record_id(values: dict[str, Any]) -> str:
+    """Return an id made from the content of a record without an id: reading it again gives the same id."""
+    return synthesized("record", json.dumps(values, sort_keys=True, ensure_ascii=True))
 
 
 def email_in(name: str | None) -> str | None:

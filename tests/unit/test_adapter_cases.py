@@ -363,6 +363,127 @@ class TestObjectsInS3:
         assert places(events) == {resource}
 
 
+def vault(
+    number: int, path: str, accessor: str | None = "parent", operation: str = "update", **parts: Any
+) -> dict[str, Any]:
+    request = {"id": f"q{number}", "operation": operation, "path": path, "client_token_accessor": accessor}
+    request |= parts.pop("request", {})
+    return {
+        "time": TIME,
+        "type": "response",
+        "auth": {"accessor": accessor},
+        "request": request,
+        "response": {},
+        **parts,
+    }
+
+
+def token(accessor: str, **members: Any) -> dict[str, Any]:
+    return {"auth": {"accessor": accessor, "client_token": f"hmac-{accessor}", "policies": ["db"], **members}}
+
+
+def lease(id: str) -> dict[str, Any]:
+    return {"secret": {"lease_id": f"database/creds/{id}"}}
+
+
+class TestVaultEntries:
+    def test_15_help_is_a_command_and_kmip_is_skipped(self, cases: Cases) -> None:
+        (event,), (skipped,) = played(cases, "vault", "15")
+        assert (event.event_type, event.action and event.action.command) == ("session.command", "help")
+        assert skipped.reason == "kmip"
+
+    def test_an_entry_without_an_id_gets_the_same_id_each_time(self) -> None:
+        entry = vault(1, "ca/roles/a", operation="help")
+        other = vault(1, "ca/roles/b", operation="help")
+        del entry["request"]["id"], other["request"]["id"]
+        ids = [run("vault", one)[0][0].event_id for one in (entry, entry, other)]
+        assert ids[0] == ids[1] != ids[2]
+
+    def test_help_on_the_root_has_no_path(self) -> None:
+        (event,), _ = run("vault", {**vault(1, "x"), "request": {"operation": "help"}})
+        assert event.action and event.action.args == ("/",)
+        with pytest.raises(RecordError, match="request.path: is missing"):
+            run("vault", {**vault(1, "x"), "request": {"operation": "read"}})
+
+    @pytest.mark.parametrize("kind", ["kmip-request", "kmip-response"])
+    def test_kmip_has_neither_path_nor_id(self, kind: str) -> None:
+        _, (skipped,) = run("vault", {"time": TIME, "type": kind, "request": {"data": {"kmip_request": []}}})
+        assert skipped.reason == "kmip"
+
+    def test_16_a_certificate_until_the_year_9999(self, cases: Cases) -> None:
+        (event,), _ = played(cases, "vault", "16")
+        assert event.expires_at == datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+    def test_certificates_and_batch_tokens_end_automatically(self) -> None:
+        issued = {"data": {"serial_number": "aa", "expiration": 253402300799}}
+        batch = {"auth": {"token_type": "batch", "token_ttl": 60}}
+        events, _ = run(
+            "vault",
+            vault(1, "pki/issue/web", response=issued),
+            vault(2, "pki/issue/web", response={**issued, "secret": {"lease_id": "pki/issue/web/l"}}),
+            vault(3, "auth/approle/login", None, response=batch),
+            vault(4, "auth/approle/login", None, response=token("t", token_type="service", token_ttl=60)),
+            vault(5, "ssh/sign/ops", response={"data": {"serial_number": "bb"}}),
+        )
+        assert [event.ends_by_itself for event in events] == [True, True, True, None, None]
+        assert events[1].expires_at == events[0].expires_at
+
+
+class TestParentTokens:
+    GIVEN = (
+        vault(1, "auth/oidc/oidc/callback", response=token("parent")),
+        vault(2, "database/creds/ro", operation="read", response=lease("l1")),
+        vault(3, "auth/token/create", response=token("child")),
+        vault(4, "database/creds/rw", "child", "read", response=lease("l2")),
+        vault(5, "auth/token/create-orphan", response=token("orphan")),
+        vault(6, "auth/token/create", response=token("free"), request={"data": {"no_parent": True}}),
+        vault(7, "auth/token/create/role", response=token("by-role")),
+        vault(8, "auth/oidc/oidc/callback", "other", response=token("other")),
+        vault(9, "database/creds/ro", "other", "read", response=lease("l9")),
+    )
+
+    def revoked(self, *entries: dict[str, Any]) -> list[str | None]:
+        events, _ = run("vault", *self.GIVEN, *entries)
+        return [event.grant_id for event in of_type(events, "grant.revoked")]
+
+    def test_17_children_and_leases_end_with_the_parent(self, cases: Cases) -> None:
+        events, _ = played(cases, "vault", "17")
+        ended = {event.grant_id for event in of_type(events, "grant.revoked")}
+        assert ended == {event.grant_id for event in of_type(events, "grant.activated")}
+
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            vault(20, "auth/token/revoke-self"),
+            vault(20, "auth/token/revoke-accessor", "root", request={"data": {"accessor": "parent"}}),
+        ],
+    )
+    def test_everything_below_ends_in_any_depth(self, entry: dict[str, Any]) -> None:
+        assert self.revoked(entry, vault(21, "auth/token/revoke-self")) == [
+            "parent", "database/creds/l1", "child", "database/creds/l2", "parent",
+        ]  # fmt: skip
+
+    def test_a_token_may_be_named_by_its_hmac(self) -> None:
+        entry = vault(20, "auth/token/revoke", "root", request={"data": {"token": "hmac-child"}})
+        assert self.revoked(entry) == ["hmac-child", "child", "database/creds/l2"]
+
+    def test_an_orphaning_revocation_spares_the_child_tokens(self) -> None:
+        entry = vault(20, "auth/token/revoke-orphan", "root", request={"data": {"token": "hmac-parent"}})
+        assert self.revoked(entry) == ["hmac-parent", "parent", "database/creds/l1"]
+
+    def test_a_prefix_ends_the_leases_below_it(self) -> None:
+        entry = vault(20, "sys/leases/revoke-prefix/database/creds/", "root")
+        assert set(self.revoked(entry)[1:]) == {f"database/creds/l{number}" for number in (1, 2, 9)}
+
+    def test_a_refused_revocation_ends_nothing(self) -> None:
+        entry = vault(20, "auth/token/revoke-self", error="1 error occurred: * permission denied")
+        assert self.revoked(entry) == []
+
+    def test_a_lease_that_ended_before_ends_once(self) -> None:
+        first = vault(19, "sys/leases/revoke/database/creds/l1", "root")
+        assert self.revoked(first, vault(20, "auth/token/revoke-self")).count("database/creds/l1") == 1
+
+
 def test_31_a_record_with_two_members_of_one_name_fails(cases: Cases) -> None:
     with pytest.raises(RecordError, match="'event', 'user'"):
         played(cases, "teleport", "31")

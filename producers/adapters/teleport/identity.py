@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from ....schemas.event import Actor, IssuingSource, Resource, Source, Subject
 from ...json_fields import Fields
-from ..values import UNKNOWN, email_in, ip_address_in, synthesized
+from ..values import UNKNOWN, email_in, ip_address_in, record_id, synthesized
 from .event_types import MCP_PREFIX
 
 SYSTEM = "teleport"
@@ -41,9 +39,7 @@ def source_of(record: Fields, instance: str | None) -> Source:
     """
     event = record.required_text("event")
     code = record.text("code")
-    native_id = record.text("uid")
-    if native_id is None:
-        native_id = synthesized("record", json.dumps(record.values, sort_keys=True, ensure_ascii=True))
+    native_id = record.text("uid") or record_id(record.values)
     native_type = f"{event}/{code}" if code else event
     return Source(SYSTEM, instance or record.text("cluster_name") or SYSTEM, native_id, native_type)
 

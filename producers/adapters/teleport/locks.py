@@ -11,9 +11,9 @@ from typing import Any
 from ....schemas.event import Event, Subject
 from ...json_fields import Fields
 from ..contract import Mapped, Skipped
-from ..values import UNKNOWN
+from ..values import UNKNOWN, ordinal_of
 from .identity import actor_of, cluster_of
-from .seen import Seen, ordinal_of
+from .seen import Seen
 
 
 def map_lock(event: str, record: Fields, base: dict[str, Any], seen: Seen) -> Mapped | Skipped | None:
@@ -105,4 +105,4 @@ def _again(grant: Event, base: dict[str, Any], record: Fields, event_type: str, 
     """Return an event about a grant that an earlier record gave."""
     ended = {"starts_at": None, "expires_at": None, "expiry_source": None, "ends_by_itself": None}
     fields = {**ended, **base, **own, "actor": actor_of(record), "event_type": event_type, "outcome": "success"}
-    return replace(grant, ordinal=ordinal_of(grant), event_id="", salt=secrets.token_bytes(16), **fields)
+    return replace(grant, ordinal=ordinal_of(grant.grant_id), event_id="", salt=secrets.token_bytes(16), **fields)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime
@@ -55,11 +54,6 @@ class Seen:
             for (place, _), one in self.grants.items()
             if place == cluster and concerned(one) and (one.expires_at is None or one.expires_at > at)
         )
-
-
-def ordinal_of(grant: Event) -> int:
-    """Return an ordinal that depends only on the grant, however many others the record concerns."""
-    return 1 + int.from_bytes(hashlib.sha256((grant.grant_id or "").encode()).digest()[:6], "big")
 
 
 def _ends_later(known: Event, other: Event) -> bool:

@@ -9,9 +9,10 @@ from typing import ClassVar
 
 from ...json_fields import Fields
 from ..contract import Adapter, Mapped, Skipped
-from .entry import Entry
+from .entry import Entry, path_of
 from .grants import map_grant
 from .request_kind import RequestKind
+from .seen import Seen
 
 
 class VaultAdapter(Adapter):
@@ -27,15 +28,22 @@ class VaultAdapter(Adapter):
     VERSION: ClassVar[str] = "2"
     MARKS: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"type", "request"}),)
     SKIP_REASONS: ClassVar[dict[str, str]] = {
+        "kmip": "an operation by KMIP: machines with a client certificate, without token, path or id",
         "request_half": "the request entry; the response entry with the same request id is mapped",
         "ui_lookup": "a successful lookup of mounts by the command line or the web page",
     }
+
+    def __init__(self, *, instance: str | None = None, tenant: str = "default") -> None:
+        super().__init__(instance=instance, tenant=tenant)
+        self._seen = Seen()
 
     def map(self, record: Fields) -> Mapped | Skipped:
         """Return the events of one record, or the reason to skip it."""
         kind = record.required_text("type")
         request = record.object("request")
-        path = request.required_text("path")
+        if kind.startswith("kmip-"):
+            return Skipped("kmip", kind)
+        path = path_of(request)
         if kind == "request":
             return Skipped("request_half", f"{request.text('operation') or ''} {path}".strip())
         if kind != "response":
@@ -48,5 +56,5 @@ class VaultAdapter(Adapter):
         if not entry.failed:
             granted = map_grant(entry)
             if granted is not None:
-                return granted
+                return self._seen.add(entry, granted)
         return (entry.session_event("session.command", "failure" if entry.failed else "success"),)

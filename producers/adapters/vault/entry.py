@@ -7,7 +7,7 @@ from typing import Any
 
 from ....schemas.event import Action, Actor, Event, Resource, Source, Subject
 from ...json_fields import Fields
-from ..values import UNKNOWN, synthesized, time_after
+from ..values import UNKNOWN, record_id, synthesized, time_after
 from .request_kind import RequestKind, is_login, request_kind_of
 
 _REFUSALS = ("permission denied", "missing client token", "bad token", "invalid token", "access denied")
@@ -21,14 +21,16 @@ class Entry:
         self.request = record.object("request")
         self.response = record.object("response")
         self.data = self.response.object("data")
-        self.path = self.request.required_text("path")
         self.operation = self.request.text("operation") or UNKNOWN
+        self.path = path_of(self.request)
         self.kind = request_kind_of(self.path, self.operation, self.response)
         self.occurred_at: datetime = record.required_time("time")
         self.error = record.text("error")
         space = self.request.object("namespace")
         self.namespace = (space.text("path") or space.text("id") or "root").rstrip("/") or "root"
-        self.source = Source("vault", instance or self.namespace, self.request.required_text("id"), "response")
+        self.source = Source(
+            "vault", instance or self.namespace, self.request.text("id") or record_id(record.values), "response"
+        )
         self.accessor = self.auth.text("accessor") or self.request.text("client_token_accessor")
 
     def in_vault(self, path: str) -> str:
@@ -106,6 +108,11 @@ class Entry:
         if seconds <= 0:
             return None
         return time_after(self.occurred_at if renewed else auth.time("token_issue_time") or self.occurred_at, seconds)
+
+
+def path_of(request: Fields) -> str:
+    """Return the path of a request. Vault leaves an empty one out: help on the root."""
+    return request.text("path") or ("/" if request.text("operation") == "help" else request.required_text("path"))
 
 
 def policies(auth: Fields) -> str | None:

@@ -77,7 +77,8 @@ def _token(entry: Entry, event_type: str) -> Event:
     # Batch tokens have no accessor; only the request that created one can identify it.
     ids = grant_ids(auth.text("accessor"), "token", entry.source.native_id)
     until = entry.ends_after(auth, renewed=event_type == "grant.extended")
-    own = {"event_type": event_type, "subject": entry.holder(auth), **ids}
+    batch = True if until and auth.text("token_type") == "batch" else None
+    own = {"event_type": event_type, "subject": entry.holder(auth), "ends_by_itself": batch, **ids}
     return _given(entry, _namespace(entry), policies(auth) or UNKNOWN, until, "derived", **own)
 
 
@@ -92,8 +93,10 @@ def _token_revoked(entry: Entry) -> Event:
 
 def _lease(entry: Entry, event_type: str, lease: str) -> Event:
     path, role = _leased(lease if "/" in lease else entry.path)
-    # Audit entries contain no lease duration.
-    return _given(entry, _path(entry, path), role, None, event_type=event_type, grant_id=entry.in_vault(lease))
+    # Audit entries contain no lease duration; only a certificate that is issued with a lease has an end.
+    until = entry.data.unix_time("expiration") if entry.data.has("serial_number") else None
+    own = {"event_type": event_type, "grant_id": entry.in_vault(lease), "ends_by_itself": True if until else None}
+    return _given(entry, _path(entry, path), role, until, "native", **own)
 
 
 def _lease_revoked(entry: Entry) -> Event:
@@ -126,7 +129,8 @@ def _certificate(entry: Entry) -> Event:
     mount, _, role = entry.path.rpartition("/")
     serial = entry.data.required_text("serial_number")
     until, id = entry.data.unix_time("expiration"), entry.in_vault(serial)
-    return _given(entry, _path(entry, entry.path), role or mount, until, "native", grant_id=id)
+    own = {"grant_id": id, "ends_by_itself": True if until else None}
+    return _given(entry, _path(entry, entry.path), role or mount, until, "native", **own)
 
 
 def _wrapped(entry: Entry) -> Mapped:
