@@ -32,7 +32,7 @@ _NEEDED = (
     "subject_kind", "subject_email", "resource_kind", "resource_id", "resource_environment", "entitlement", "grant_id",
     "grant_id_kind", "request_id", "session_id", "approvals", "starts_at", "expires_at", "expiry_source",
     "removal_evidence", "outcome", "grant_source_system", "grant_source_instance", "request_source_system",
-    "request_source_instance", "session_source_system", "session_source_instance",
+    "request_source_instance", "session_source_system", "session_source_instance", "ends_by_itself",
 )  # fmt: skip
 FACT_SCHEMA = pa.schema(
     [("index", pa.int64()), ("entry", pa.int64()), ("append", pa.int64()), ("content", pa.binary(8))]
@@ -149,7 +149,7 @@ def facts_from(rows: Rows, names: InstanceNames = NO_NAMES) -> Iterator[Fact]:
     for (
         index, entry, append, content, mapping, event_id, event_type, system, instance, occurred, seq, tenant, subject,
         kind, email, resource_kind, resource, environment, entitlement, grant_id, grant_id_kind, request_id, session_id,
-        approvals, starts, expires, expiry_source, removal, outcome, *issuers,
+        approvals, starts, expires, expiry_source, removal, outcome, *issuers, ends_by_itself,
     ) in rows:  # fmt: skip
         yield Fact(
             index=index,
@@ -174,6 +174,7 @@ def facts_from(rows: Rows, names: InstanceNames = NO_NAMES) -> Iterator[Fact]:
             starts=starts,
             expires=expires if expires is None or expires <= LATEST else LATEST,
             native=expiry_source == "native",
+            ends_by_itself=bool(ends_by_itself),
             removal=removal or "none",
             outcome=outcome,
             grant_source=issuer(issuers[0], issuers[1]),

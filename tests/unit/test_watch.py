@@ -22,6 +22,7 @@ from grantledger.processors.policy import (
 )
 from grantledger.processors.watch.core.facts import Decision, Fact
 from grantledger.processors.watch.core.judge import Change, Judge
+from grantledger.processors.watch.core.periods import Activation
 from grantledger.processors.watch.core.rules import REVOKE
 from support.watching import CHECKERS, START, VAULT, Story, at, bare, key, lives, ordered, said
 
@@ -446,6 +447,17 @@ def test_a_second_content_under_one_id_neither_lengthens_access_nor_ends_it() ->
 
 
 Found = dict[tuple[str, str, int], tuple[int, int]]
+
+
+@pytest.mark.parametrize("said", [(True, True), (True, False), (False, True), (False, False)])
+def test_a_credential_ends_by_itself_only_if_all_contents_of_the_event_agree(said: tuple[bool, bool]) -> None:
+    story = Story()
+    first = story.granted(0, "g", 100, ends_by_itself=said[0], native=said[0])
+    story.facts.append(replace(first, index=1, content=b"other", ends_by_itself=said[1], native=said[1]))
+    [activation] = story.watched(10).state.grants[key("g")].activations
+    assert activation.ends_by_itself == activation.native == all(said)
+    endless = replace(first, expires=None)
+    assert not Activation.of(endless).ends_by_itself, "without an end it ends at no time"
 
 
 def everything(facts: list[Fact], policy: WatchPolicy, now: int) -> Found:

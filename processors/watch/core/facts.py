@@ -64,6 +64,7 @@ class Fact:
     starts: int | None = None
     expires: int | None = None
     native: bool = False  # the tool itself ends the access at ``expires``
+    ends_by_itself: bool = False  # the credential stops working at ``expires``, whatever anybody does
     removal: str = "none"
     outcome: str = "unknown"
     # The sources that issued the ids, where the event names them; otherwise its own source issued them.

@@ -23,6 +23,8 @@ class Activation:
     extended: bool
     native: bool
     """Whether the tool itself ends the access at the deadline."""
+    ends_by_itself: bool
+    """Whether the credential stops working at the deadline, whatever anybody does."""
     whole_request: bool
     """Whether it names only the request, and so extends all of its grants that are active."""
     source: Source
@@ -37,8 +39,10 @@ class Activation:
         ends = None if fact.expires is None else max(1, fact.expires - fact.clock_lead)
         packed = (fact.occurred << 64) + int.from_bytes(fact.event_key, "big")
         extended = fact.event_type == "grant.extended"
-        native = fact.native and ends is not None
-        return cls(fact.index, fact.append, starts, ends, extended, native, not fact.grant_id, fact.source, packed)
+        native, by_itself = (one and ends is not None for one in (fact.native, fact.ends_by_itself))
+        return cls(
+            fact.index, fact.append, starts, ends, extended, native, by_itself, not fact.grant_id, fact.source, packed
+        )
 
     @property
     def occurred(self) -> int:
@@ -51,9 +55,11 @@ class Activation:
         return self.packed & ((1 << 64) - 1)
 
     def stricter(self, other: Activation) -> Activation:
-        """Return what is certain of two contents of one event: the earlier end, and that the tool ends the access."""
+        """Return what is certain of two contents of one event: the earlier end, and how it ends if both agree."""
         ends = [one.ends for one in (self, other) if one.ends is not None]
-        return replace(self, ends=min(ends, default=None), native=self.native and other.native)
+        by_itself = self.ends_by_itself and other.ends_by_itself
+        native = self.native and other.native
+        return replace(self, ends=min(ends, default=None), native=native, ends_by_itself=by_itself)
 
     def precedes(self, removal: Removal) -> bool:
         """Whether a removal came later by the clock of their common source, whatever their order in the log.
