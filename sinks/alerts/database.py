@@ -12,7 +12,7 @@ from typing import IO
 from ...base.errors import DependencyError
 from ...base.sqlite import transaction
 
-VERSION = 5
+VERSION = 6
 BUSY_SECONDS = 30.0
 """How long a writer waits for another: channels, the reader and the command line write to one file."""
 
@@ -27,6 +27,11 @@ CREATE TABLE position (
     caught_up INTEGER NOT NULL   -- whether the backlog of the first start has been read
 ) STRICT;
 CREATE TABLE schemas (prefix BLOB PRIMARY KEY, text TEXT NOT NULL, in_force_ms INTEGER NOT NULL) STRICT;
+CREATE TABLE policy (
+    -- The watch policy on record, in one row: it maps other names of installations.
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    content BLOB NOT NULL
+) STRICT;
 CREATE TABLE events (
     -- Every event ever stored, to detect replays.
     replay_key TEXT PRIMARY KEY

@@ -6,7 +6,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
@@ -14,6 +14,7 @@ from ...ledger.batch import micros_of
 from ...schemas.access_key import SourceName
 from ...schemas.finding_event import key_issuer
 from ...schemas.finding_rules import FINDING_RULES, SEVERITIES
+from ...schemas.instance_names import InstanceNames
 
 Change = Literal["opened", "acknowledged", "resolved", "closed"]
 """The change of a finding that an event records. ``closed``: a person ended it."""
@@ -74,6 +75,14 @@ class FindingEvent:
         """The source that issued the id in the key; two empty texts if the event does not name it."""
         fact = self.facts.get
         return key_issuer(self.rule, *((fact(f"{name}_system", ""), fact(f"{name}_instance", "")) for name in _ISSUERS))
+
+    def renamed(self, names: InstanceNames) -> FindingEvent:
+        """Return it with the one name of each installation."""
+        facts = dict(self.facts)
+        for issuer in _ISSUERS:
+            if system := facts.get(f"{issuer}_system", ""):
+                facts[f"{issuer}_instance"] = names.of((system, facts.get(f"{issuer}_instance", "")))[1]
+        return replace(self, facts=facts)
 
     @property
     def replay_key(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from ...base.sqlite import transaction
 from ...schemas.catalog import SchemaCatalog, WriterSchema
 from ...schemas.framing import Prefix
+from ...schemas.instance_names import NO_NAMES, names_in
 from .channel import Route
 from .database import connect
 from .finding import SCOPE, FindingEvent, from_text, message_id
@@ -37,6 +38,8 @@ class Outbox:
     def __init__(self, path: Path, routes: Sequence[Route]) -> None:
         self._database = connect(path)
         self._routes = list(routes)
+        row = self._database.execute("SELECT content FROM policy").fetchone()
+        self._names = names_in(row[0]) if row is not None else NO_NAMES
 
     def close(self) -> None:
         """Close the connection."""
@@ -102,15 +105,21 @@ class Outbox:
         *,
         live: bool,
         now: float,
+        policy: bytes | None = None,
     ) -> int:
         """Store the findings of some batches and move the position past them, in one transaction.
 
         Return how many are new.
 
         While the backlog is read (not ``live``), messages wait until it is known whether their finding ended.
+        ``policy``: the watch policy, if the batches put one on record.
         """
         new = 0
+        if policy is not None:
+            self._names = names_in(policy)
         with transaction(self._database):
+            if policy is not None:
+                self._database.execute("INSERT OR REPLACE INTO policy VALUES (1, ?)", (policy,))
             for schema in schemas:
                 self._database.execute(
                     "INSERT INTO schemas VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
@@ -256,9 +265,15 @@ class Outbox:
         """
         query = "SELECT number, opened FROM findings WHERE ended_at IS NULL AND "
         known = self._database.execute(f"{query} identity = ?", (finding.identity,)).fetchone()
-        if known is not None or finding.change == "opened":
+        if known is not None or (finding.change == "opened" and self._names == NO_NAMES):
             return known
-        same = self._database.execute(f"{query} rule_key = ?", (finding.rule_key,)).fetchall()
+        same = self._database.execute(f"{query} rule_key = ? ORDER BY number", (finding.rule_key,)).fetchall()
+        identity = finding.renamed(self._names).identity
+        for row in same:  # it may have opened under another name of the installation
+            if from_text(row["opened"]).renamed(self._names).identity == identity:
+                return row
+        if finding.change == "opened":
+            return None
         fits = [row for row in same if not (finding.issuer[0] and from_text(row["opened"]).issuer[0])]
         return fits[0] if len(fits) == 1 else None
 

@@ -17,6 +17,7 @@ from ...schemas.catalog import SchemaCatalog, SchemaConflictError, WriterSchema,
 from ...schemas.codec import DecodeError, EventEncoder, decode
 from ...schemas.event import FINDINGS_TOPIC
 from ...schemas.framing import FramingError
+from ...schemas.instance_names import names_from
 from .finding import FindingEvent, InvalidFindingError, finding_of
 from .outbox import Position
 
@@ -32,6 +33,7 @@ class Read:
     schemas: list[WriterSchema] = field(default_factory=list)
     unreadable: int = 0  # entries that could not be decoded; each may be a finding
     unsigned: int = 0  # entries that claim to be the pipeline's and are not signed by it
+    policy: bytes | None = None  # the watch policy, if it was put on record in them
     missed: int = 0  # entries of the log that Kafka has deleted
     oldest_sealed_at: int | None = None  # in microseconds since 1970; None without batches
 
@@ -64,6 +66,8 @@ class FindingsReader:
                     log.error("entry_unsigned", origin=batch.origin, index=index)
                     read.unsigned += 1
                     continue
+                if names_from(datum, self._deployment) is not None:
+                    read.policy = datum["raw"]
                 finding = finding_of(datum, self._deployment, f"{batch.origin}#{index}", appended)
             except (DecodeError, FramingError, InvalidFindingError) as error:
                 log.error("entry_unreadable", origin=batch.origin, index=index, reason=type(error).__name__)

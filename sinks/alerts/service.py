@@ -165,7 +165,7 @@ class Alerting:
         now = self._clock()
         if read.oldest_sealed_at is not None and now - read.oldest_sealed_at / 1_000_000 > BACKLOG_SECONDS:
             self._live = False
-        new = outbox.take(read.position, read.findings, read.schemas, live=self._live, now=now)
+        new = outbox.take(read.position, read.findings, read.schemas, live=self._live, now=now, policy=read.policy)
         metrics.POSITION.set(read.position.next_offset)
         metrics.UNREADABLE.inc(read.unreadable)
         metrics.UNSIGNED.inc(read.unsigned)

@@ -15,6 +15,8 @@ from grantledger.kafka.sealed_log_findings import finding_about
 from grantledger.ledger.batch import Head, SealedBatch
 from grantledger.ledger.entry import Genesis
 from grantledger.ledger.source_keys import SourceKeys
+from grantledger.processors.policy import SourceLimits, WatchPolicy
+from grantledger.processors.watch.findings import config_event
 from grantledger.producers import Event
 from grantledger.schemas.catalog import SchemaCatalog
 from grantledger.schemas.event import Finding, IssuingSource
@@ -57,6 +59,15 @@ def test_only_signed_findings_are_believed() -> None:
     forged, opened = event("resolved", "g-1"), event("opened", "g-1")
     found = read_batch(log.batch(opened, forged, signers=(watch, None)), registrar.keys)
     assert [(one.change, one.key) for one in found.findings] == [("opened", "g-1")] and found.unsigned == 1
+
+
+def test_the_last_signed_policy_of_the_watch_is_read() -> None:
+    registrar = Registrar(DEPLOYMENT)
+    watch, log = registrar.init("grantledger-watch")["grantledger-watch"], FindingsLog()
+    old, new = (config_event(DEPLOYMENT, WatchPolicy(source=(SourceLimits(system=name),)), NOON) for name in "ab")
+    forged, other = config_event(DEPLOYMENT, WatchPolicy(), NOON), config_event("other.example", WatchPolicy(), NOON)
+    found = read_batch(log.batch(old, new, other, forged, signers=(watch, watch, watch, None)), registrar.keys)
+    assert found.policy == new.raw and read(event("opened", "g-1")).policy is None
 
 
 def test_a_finding_is_read_with_everything_that_an_alert_needs() -> None:

@@ -78,9 +78,9 @@ class Process:
         for one in self.out.values():
             one.close()
 
-    def take(self, *findings: FindingEvent, live: bool = True) -> int:
+    def take(self, *findings: FindingEvent, live: bool = True, policy: bytes | None = None) -> int:
         self.offset += 1
-        return self.outbox.take(Position(TOPIC, self.offset), findings, [], live=live, now=self.now)
+        return self.outbox.take(Position(TOPIC, self.offset), findings, [], live=live, now=self.now, policy=policy)
 
     def release(self, hours: float = 168.0) -> dict[str, int]:
         return self.outbox.release(Position(TOPIC, self.offset), self.now, hours)
@@ -458,3 +458,26 @@ def test_an_end_is_matched_although_only_one_of_the_events_names_the_grant_sourc
         process.take(scoped(one, **vault) if change == known_at else one)
     assert read_status(process.path, process.now)["open"] == []
     assert process.drain("hook") == ["opened g-1", "resolved g-1"]
+
+
+def test_an_end_under_another_name_of_the_installation_ends_the_finding(process: Process) -> None:
+    named = json.dumps({"installation": [{"system": "vault", "instance": "prod", "other_names": ["root"]}]}).encode()
+    old, new, other = (
+        {"grant_source_system": "vault", "grant_source_instance": name} for name in ("root", "prod", "dr")
+    )
+    process.take(scoped(finding("opened"), **old))
+    assert process.drain("hook") == ["opened g-1"]
+    process.take(scoped(finding("opened", telling=1), **new), scoped(finding("resolved"), **new))
+    assert process.drain("hook") == ["opened g-1", "resolved g-1"], "without a policy they are two"
+    process.take(policy=named)
+    process.outbox.close()
+    process.start()  # it is remembered
+    process.take(scoped(finding("opened", telling=2), **new))
+    assert process.drain("hook") == ["opened g-1"], "once more, because it is said again: of the same finding"
+    process.take(scoped(finding("resolved", telling=1), **other))
+    assert process.drain("hook") == []
+    process.take(scoped(finding("resolved", telling=2), **new))
+    assert process.drain("hook") == ["resolved g-1"]
+    process.take(policy=b"{}")
+    process.take(scoped(finding("opened", telling=3), **old), scoped(finding("resolved", telling=3), **new))
+    assert process.drain("hook") == ["opened g-1"]
