@@ -305,6 +305,23 @@ class TestTemporaryAccessInAws:
         events, _ = run("cloudtrail", aws(1, "rolesanywhere", "CreateSession", responseElements=answer))
         assert [event.grant_id for event in events] == ["ASIAEXAMPLE000000001", "ASIAEXAMPLE000000002"]
 
+    def test_credentials_in_any_response_are_a_grant(self) -> None:
+        given = {"accessKeyId": "ASIAEXAMPLE000000001", "expiration": "Mar 1, 2026, 1:00:00 PM"}
+        password = {"dbUser": "IAM:alice", "expiration": "Mar 1, 2026, 1:00:00 PM"}
+        asked = {"clusterIdentifier": "dw", "dbUser": "alice", "durationSeconds": 900}
+        events, skipped = run(
+            "cloudtrail",
+            aws(1, "cognito-identity", "GetCredentialsForIdentity", responseElements={"credentials": given}),
+            aws(2, "redshift", "GetClusterCredentials", requestParameters=asked, responseElements=password),
+            aws(3, "redshift", "GetClusterCredentials", requestParameters=asked),
+            aws(4, "redshift", "GetClusterCredentials", requestParameters=asked, errorCode="AccessDenied"),
+            aws(5, "glue", "GetConnection", responseElements={"credentials": ["text"]}),
+        )
+        assert types(events) == ["grant.activated"] * 3 + ["grant.failed"] and len(skipped) == 1
+        ends = [f"{event.expires_at:%H:%M} {event.expiry_source}" for event in events[:3]]
+        assert ends == ["13:00 native", "13:00 native", "12:15 derived"]
+        assert [event.entitlement for event in events[1:]] == ["IAM:alice", "alice", "alice"]
+
     def test_an_access_entry_is_given_and_taken(self) -> None:
         entry = {"name": "c1", "principalArn": "arn%3Aaws%3Aiam%3A%3A111122223333%3Arole%2Fops"}
         policy = {

@@ -13,7 +13,7 @@ from ...json_fields import Fields
 from ..contract import Mapped
 from ..values import UNKNOWN, grant_ids, time_after
 from .call import ANY_ACCOUNT, Call
-from .identity import grant_of, session_of
+from .identity import TEMPORARY_KEY, grant_of, session_of
 
 ISSUING = (
     "AssumeRole",
@@ -32,7 +32,7 @@ _REFUSED_RESOURCE = re.compile(r" on resource: (arn:\S+)")
 
 def map_credentials(call: Call) -> Mapped | None:
     """Return the event of a record that issues, refuses or revokes credentials, or None for any other record."""
-    if call.is_one("sts", *ISSUING) or call.is_one("eks-auth", "AssumeRoleForPodIdentity"):
+    if call.is_one("sts", *ISSUING) or call.is_one("eks-auth", "AssumeRoleForPodIdentity") or _gives_key(call):
         return (_refused(call),) if call.error_code else (_issued(call, call.answer),)
     if call.is_one("rolesanywhere", "CreateSession"):
         return _anywhere(call)
@@ -52,6 +52,13 @@ def _anywhere(call: Call) -> Mapped:
         replace(_issued(call, one), subject=holder, actor=actor, ordinal=number, event_id="")
         for number, one in enumerate(given)
     )
+
+
+def _gives_key(call: Call) -> bool:
+    """Return whether the response to any other call has temporary credentials, as those of Cognito and S3 do."""
+    given = call.answer.values.get("credentials")
+    key = given.get("accessKeyId") if isinstance(given, dict) else None
+    return isinstance(key, str) and TEMPORARY_KEY.fullmatch(key) is not None
 
 
 def _issued(call: Call, answer: Fields) -> Event:
@@ -131,12 +138,12 @@ def _end(call: Call, credentials: Fields) -> tuple[datetime | None, str]:
     """Return the end of the credentials and the origin of that time."""
     text = credentials.text("expiration")
     if text is not None:
-        return _expiration(credentials, text), "native"
+        return expiration(credentials, text), "native"
     until = time_after(call.occurred_at, _seconds(call))
     return until, "derived" if until else "unknown"
 
 
-def _expiration(credentials: Fields, text: str) -> datetime:
+def expiration(credentials: Fields, text: str) -> datetime:
     """Parse ``Jul 10, 2023, 12:09:47 PM`` (UTC) or RFC 3339."""
     found = _EXPIRATION.fullmatch(text.strip())
     if found is None or found[1].lower() not in _MONTHS:

@@ -1,4 +1,4 @@
-"""CloudTrail: access that other services than STS and Identity Center give: EC2 Instance Connect and EKS."""
+"""CloudTrail: access that other services than STS and Identity Center give: EC2 Instance Connect, EKS and Redshift."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from urllib.parse import unquote
 
 from ....schemas.event import Event, Resource, Subject
 from ..contract import Mapped
-from ..values import UNKNOWN, grant_ids, synthesized
+from ..values import UNKNOWN, grant_ids, synthesized, time_after
 from .call import Call
+from .credentials import expiration
 
 KEY_LIFETIME = timedelta(seconds=60)
 """How long EC2 Instance Connect leaves a pushed SSH public key on the instance."""
 _PUSHES = ("SendSSHPublicKey", "SendSerialConsoleSSHPublicKey")
+_PASSWORDS = ("GetClusterCredentials", "GetClusterCredentialsWithIAM", "GetCredentials")
 _ENTRY_GIVEN = ("CreateAccessEntry", "UpdateAccessEntry", "AssociateAccessPolicy")
 _ENTRY_TAKEN = ("DeleteAccessEntry", "DisassociateAccessPolicy")
 
@@ -24,6 +26,8 @@ def map_ephemeral(call: Call) -> Mapped | None:
         return (_key_pushed(call),)
     if call.is_one("ec2-instance-connect", "OpenTunnel"):
         return (_tunnel(call),)
+    if call.is_one("redshift", *_PASSWORDS) or call.is_one("redshift-serverless", *_PASSWORDS):
+        return (_password(call),)
     if call.is_one("eks", *_ENTRY_GIVEN) and (call.asked.text("type") or "STANDARD") == "STANDARD":
         return (_entry(call),)
     if call.is_one("eks", *_ENTRY_TAKEN) and call.error_code is None:
@@ -53,6 +57,24 @@ def _key_pushed(call: Call) -> Event:
     return call.event(
         "grant.activated", **own, expires_at=until, expiry_source="derived", ends_by_itself=True, requested_seconds=60
     )
+
+
+def _password(call: Call) -> Event:
+    """Map a temporary password of a database user."""
+    cluster = call.asked.first_text("clusterIdentifier", "workgroupName", "customDomainName") or UNKNOWN
+    own: dict[str, Any] = {
+        "resource": Resource("redshift_cluster", cluster),
+        "entitlement": call.answer.text("dbUser") or call.asked.text("dbUser") or UNKNOWN,
+        **grant_ids(None, "database_password", call.native_id),
+        "session_id": call.identity.session_id,
+    }
+    if call.error_code is not None:
+        return call.event("grant.failed", **own)
+    text, seconds = call.answer.text("expiration"), call.asked.integer("durationSeconds")
+    until = expiration(call.answer, text) if text else time_after(call.occurred_at, seconds)
+    source = ("native" if text else "derived") if until else "unknown"
+    ends = True if until else None
+    return call.event("grant.activated", **own, expires_at=until, expiry_source=source, ends_by_itself=ends)
 
 
 def _refusal(call: Call) -> dict[str, Any]:
