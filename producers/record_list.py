@@ -78,6 +78,7 @@ class RecordList:
         self._more = more
         self._member = member
         self._head = _head(member)
+        self._again = re.compile(rb'\s*,\s*"' + re.escape(member.encode()) + rb'"\s*:')
         self._limit = limit
         self._reject = reject
         self._line = 1
@@ -126,6 +127,10 @@ class RecordList:
                 raise _BrokenError("not JSON: expected a record")
             first = False
             yield self._record()
+        while len(self._data) - self._at < _HEAD_BYTES and self._fill():
+            pass
+        if self._again.match(self._data, self._at):
+            raise _BrokenError(f"has two members of the same name: {self._member!r}")
         # Other members after the list are not records.
         self._skip(1, wanted=False)
 

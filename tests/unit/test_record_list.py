@@ -89,3 +89,12 @@ def test_any_bytes_are_read_or_reported_as_damaged(content: bytes) -> None:
 def test_recognizing_the_shape_never_fails(head: bytes) -> None:
     assert is_record_list(head, "Records") in (True, False, None)
     assert is_record_list(b' {\n"Records" : [' + head, "Records") is True
+
+
+@given(st.integers(1, 200))
+def test_a_second_list_of_the_same_name_is_refused_and_not_lost(size: int) -> None:
+    content = b'{"Records": [{"a": 1}], "Records": [{"a": 2}]}'
+    found, rejected = cut(content, size)
+    assert found[0].raw == b'{"a": 1}'
+    assert found[1].raw is None and found[1].problem.startswith("has two members of the same name: 'Records'")
+    assert b'{"a": 2}' in rejected
