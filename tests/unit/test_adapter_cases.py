@@ -161,6 +161,13 @@ class TestResources:
         assert granted[2].entitlement == "dba,ops on pod web/pod-1"
         assert all(event.ends_by_itself for event in granted)
 
+    def test_resources_with_constraints_are_read_alike(self) -> None:
+        wrapped = [{"id": one, "ssh": {"logins_count": 1}} for one in self.ASKED]
+        created = teleport(1, "access_request.create", id="r1", user="alice", RequestedResourceAccessIDs=wrapped)
+        events, _ = run("teleport", created, certificate(2, "r1", AllowedResourceAccessIDs=wrapped))
+        plain, _ = run("teleport", certificate(2, "r1", allowed_resource_ids=self.ASKED))
+        assert places(events[:4]) == places(events[4:]) == places(plain)
+
     def test_two_certificates_of_one_request_are_the_same_grants(self) -> None:
         events, _ = run("teleport", *(certificate(number, "r1", allowed_resource_ids=self.ASKED) for number in (1, 2)))
         assert len({event.grant_id for event in events}) == 4

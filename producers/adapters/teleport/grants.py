@@ -9,11 +9,13 @@ from ...json_fields import Fields
 from ..contract import Mapped, Skipped
 from ..values import UNKNOWN
 from .access_lists import map_access_list
-from .identity import actor_of, cluster_of, entitlement_on, requested, subject_of
+from .identity import actor_of, all_requested, cluster_of, entitlement_on, subject_of
 from .locks import map_lock
 from .seen import Seen
 
 _DECISIONS = {"APPROVED": "approved", "DENIED": "denied", "PROMOTED": "approved"}
+_REQUESTED = ("resource_ids", "RequestedResourceAccessIDs", "requested_resource_access_ids")
+_ALLOWED = ("allowed_resource_ids", "AllowedResourceAccessIDs", "allowed_resource_access_ids")
 _TYPES = {"approved": "request.approved", "denied": "request.denied"}
 
 
@@ -34,7 +36,7 @@ def map_access(event: str, record: Fields, base: dict[str, Any], seen: Seen) -> 
 
 def _each_resource(record: Fields, event_type: str, base: dict[str, Any], **more: Any) -> Mapped:
     """Return one event per requested resource, or one for the cluster if the request names only roles."""
-    asked = tuple(requested(item) for item in record.objects("resource_ids")) or ((cluster_of(record), None),)
+    asked = all_requested(record, *_REQUESTED) or ((cluster_of(record), None),)
     role = ",".join(record.texts("roles")) or UNKNOWN
     fields = {
         "event_type": event_type,
@@ -164,7 +166,7 @@ def _of_resource(ids: dict[str, Any], number: int, allowed: tuple[Resource, str 
 
 def _certified(identity: Fields, record: Fields) -> tuple[tuple[Resource, str | None], ...]:
     """Return the resources that a certificate is good for, each with the part of it, if it is limited to one."""
-    allowed = tuple(dict.fromkeys(requested(item) for item in identity.objects("allowed_resource_ids")))
+    allowed = all_requested(identity, *_ALLOWED)
     if allowed:
         return allowed
     targets = {

@@ -85,6 +85,15 @@ def requested(item: Fields) -> tuple[Resource, str | None]:
     return Resource(_KINDS.get(kind, kind), name), inner
 
 
+def all_requested(record: Fields, *names: str) -> tuple[tuple[Resource, str | None], ...]:
+    """Return the resources in the first of several members that has some. Newer ones wrap each id with constraints."""
+    for name in names:
+        items = record.objects(name)
+        if items:
+            return tuple(dict.fromkeys(requested(one.object("id") if one.has("id") else one) for one in items))
+    return ()
+
+
 def entitlement_on(role: str, inner: str | None) -> str:
     """Return the entitlement on a resource, or on a part of it."""
     return f"{role} on {inner}" if inner else role
