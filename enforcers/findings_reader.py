@@ -12,7 +12,7 @@ import structlog
 from ..kafka.offsets import end_offset
 from ..kafka.records import SignedRecord
 from ..kafka.sealed_log import SealedLogs
-from ..kafka.source_keys_reader import SourceKeysReader
+from ..kafka.source_keys_reader import SourceKeysReader, check_registrations
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.codec import decode
 from ..schemas.event import FINDINGS_TOPIC
@@ -44,6 +44,7 @@ class FindingsReader:
             self._apply(datum)
         for _, datum in self._believed(self._reader.read_unsealed()):
             self._apply(datum)
+        check_registrations(logs, self._reader, self._sources)
 
     def update(self) -> None:
         """Read what was sealed meanwhile: requests, the watch policy, and the decisions of people.

@@ -182,6 +182,8 @@ class SealedBatchVerifier:
         self._topic, self._partition, self._on_problem = sealed(topic), partition, logs.on_problem
         self._begin, self._last_epoch = begin, last_epoch
         self._epoch = 0
+        self.first: tuple[int, int] | None = None
+        """Epoch and first index of the first batch that was accepted."""
         self.stopped = False
         """Whether a batch did not continue the log. No later record is accepted."""
 
@@ -195,7 +197,10 @@ class SealedBatchVerifier:
         if self.stopped:
             return None
         expired = self._begin > 0 and self.head is None
-        return self._verified(message, self._verifier.start_at if expired else self._verifier.accept)
+        found = self._verified(message, self._verifier.start_at if expired else self._verifier.accept)
+        if found is not None and self.first is None:
+            self.first = epoch_of(found.batch.origin), found.batch.first_index
+        return found
 
     def start_after(self, records: Iterable[Message]) -> VerifiedBatch | None:
         """Continue after the first record that has a valid note, without the head before it, and return its batch.
@@ -247,7 +252,7 @@ class SealedLogReader:
     ) -> None:
         self._cluster, self._input = logs.cluster, topic
         self.topic, self.partition = sealed(topic), partition
-        begin = first_offset(logs.cluster, self.topic, partition)
+        begin = self._begin = first_offset(logs.cluster, self.topic, partition)
         self._verifier = logs.verifier(topic, partition, check=check, begin=begin)
         self.position = max(begin, start or 0)
         """Offset in the sealed topic at which reading continues."""
@@ -356,6 +361,19 @@ class SealedLogReader:
     def _next_offset(self) -> int:
         begin = first_offset(self._cluster, self._input, self.partition)
         return max(begin, self.head.next_offset if self.head is not None else 0)
+
+    def check_whole(self) -> None:
+        """Raise SealedLogStoppedError if the beginning of the log is missing. Call it after reading everything."""
+        first = self._verifier.first
+        if first is None and self._begin == 0:  # nothing is sealed yet, so the input topic must have everything
+            is_whole = first_offset(self._cluster, self._input, self.partition) == 0
+        else:
+            is_whole = first == (0, 0)
+        if not is_whole:
+            raise SealedLogStoppedError(
+                f"{self._cluster.physical(self.topic)} partition {self.partition} does not begin with the first entry "
+                "of the log, and a registration may be missing: restore the topic from a copy"
+            )
 
     def check_not_stopped(self) -> None:
         """Raise SealedLogStoppedError if a batch did not continue the log."""

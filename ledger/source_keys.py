@@ -80,6 +80,8 @@ class SourceKeys:
         self._deployment = deployment
         self._sources: dict[tuple[bytes, bytes], list[Registration]] = {}
         self._operator = (OPERATOR.encode(), deployment.encode())
+        self._applied: set[str] = set()
+        """Ids of the registrations. A copy of one changes nothing: old keys must not come back."""
 
     @property
     def complete(self) -> bool:
@@ -154,6 +156,9 @@ class SourceKeys:
         if datum.get("event_type") != "source.registered" or not isinstance(stated, Mapping):
             return False
         try:
+            id = datum["event_id"]
+            if id in self._applied:
+                return False
             source = (stated["system"].encode(), stated["instance"].encode())
             own = source[0].startswith(OWN)
             # Only ``init`` registers the pipeline's own sources for the first time.
@@ -166,10 +171,8 @@ class SourceKeys:
                 return False
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             return False
-        known = self._sources.setdefault(source, [])
-        if new in known:
-            return False
-        known.append(new)
+        self._applied.add(id)
+        self._sources.setdefault(source, []).append(new)
         return True
 
     def _is_self_signed(self, record: SignedRecord, registration: Registration) -> bool:

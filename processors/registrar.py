@@ -9,6 +9,7 @@ import structlog
 
 from ..kafka.publisher import Publisher, Record
 from ..kafka.sealed_log import SealedLogs, SealedLogStoppedError
+from ..kafka.source_keys_reader import check_registrations
 from ..ledger.registered_schemas import registered_key
 from ..ledger.source_keys import SourceKeys
 from ..schemas.catalog import WriterSchema
@@ -23,7 +24,7 @@ def register_schemas(logs: SealedLogs, schemas: Iterable[WriterSchema]) -> None:
     """Publish ``schema.registered`` for the schemas that are not registered yet.
 
     The first registration in the ledger is marked initial: its schemas are valid for every entry. If the sealed
-    findings are discontinuous, nothing is published: the sealer stops that log until a person has examined it.
+    findings are discontinuous or registrations are missing, nothing is published: a person must examine that log.
 
     Raises:
         KafkaUnavailableError: the brokers do not acknowledge the record.
@@ -41,6 +42,7 @@ def register_schemas(logs: SealedLogs, schemas: Iterable[WriterSchema]) -> None:
                     missing.pop(key, None)
                 if not missing:
                     return
+            check_registrations(logs, reader, sources)
     except SealedLogStoppedError as error:
         log.error("schemas_not_registered", reason=str(error))
         return

@@ -79,7 +79,9 @@ class Settings(BaseModel):
     schema_registry_user: str = Field("", description="User for the schema registry, if it requires one.")
     schema_registry_password: SecretStr = Field(SecretStr(""), description="Password for the schema registry.")
     activity_partitions: int = Field(4, ge=1, le=256, description="Number of partitions of a new access.activity.")
-    payload_retention_days: int = Field(0, ge=0, description="How long sealed topics keep their batches; 0: forever.")
+    payload_retention_days: int = Field(
+        0, ge=0, description="How long sealed topics keep their batches, except access.findings; 0: forever."
+    )
     query_retention_days: int = Field(0, ge=0, description="The same for access.queries.sealed: statements of people.")
     clickhouse_url: str = Field(
         "", description="ClickHouse server, http(s)://host:port. Empty: the embedded engine in the data folder."

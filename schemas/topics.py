@@ -55,7 +55,8 @@ def topic_specs(
 
     Args:
         activity_partitions: partitions of ``access.activity`` and of its sealed topic.
-        payload_retention_days: how long sealed topics keep batches; 0 means forever.
+        payload_retention_days: how long sealed topics keep batches; 0 means forever. ``access.findings.sealed`` keeps
+            them forever.
         query_retention_days: the same for ``access.queries.sealed``.
     """
     append_time = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
@@ -72,7 +73,8 @@ def topic_specs(
     specs = []
     for topic in INPUT_TOPICS:
         partitions = activity_partitions if topic == ACTIVITY_TOPIC else 1
-        days = query_retention_days if topic == QUERIES_TOPIC else payload_retention_days
+        # access.findings registers schemas and sources: a reader that misses a registration believes unsigned events.
+        days = {QUERIES_TOPIC: query_retention_days, FINDINGS_TOPIC: 0}.get(topic, payload_retention_days)
         retention = {"retention.ms": str(days * 86_400_000) if days else "-1"}
         specs += [TopicSpec(topic, partitions, source), TopicSpec(sealed(topic), partitions, batches | retention)]
     specs += [TopicSpec(ANCHORS_TOPIC, 1, forever), TopicSpec(RECEIPTS_TOPIC, 1, forever)]

@@ -36,7 +36,7 @@ _NEEDED = (
 )  # fmt: skip
 FACT_SCHEMA = pa.schema(
     [("index", pa.int64()), ("entry", pa.int64()), ("append", pa.int64()), ("content", pa.binary(8))]
-    + [("mapping", pa.binary(2))]
+    + [("mapping", pa.binary(2)), ("signed", pa.bool_())]
     + [DECODED_SCHEMA.field(name) for name in _NEEDED]
 )
 """A fact table: the first fields of a fact (times in microseconds since 1970), and the event's columns."""
@@ -119,10 +119,11 @@ def _facts(
     contents = _digests(8, [column for name, column in values.items() if name not in _NOT_CONTENT])
     mappings = _digests(2, [values["mapping_adapter"], values["mapping_version"]])
     numbers = [entries + before, entries, times]
-    firsts = [*map(pa.array, numbers), pa.array(contents, pa.binary(8)), pa.array(mappings, pa.binary(2))]
+    signed = pc.equal(table.column("signature"), b"valid")
+    firsts = [*map(pa.array, numbers), pa.array(contents, pa.binary(8)), pa.array(mappings, pa.binary(2)), signed]
     facts = pa.RecordBatch.from_arrays([*firsts, *(table.column(name) for name in _NEEDED)], schema=FACT_SCHEMA)
     plain = [column.tolist() for column in numbers]
-    rows = zip(*plain, contents, mappings, *(values[name] for name in _NEEDED), strict=True)
+    rows = zip(*plain, contents, mappings, as_values(signed), *(values[name] for name in _NEEDED), strict=True)
     return facts, rows
 
 
@@ -147,9 +148,9 @@ def facts_from(rows: Rows, names: InstanceNames = NO_NAMES) -> Iterator[Fact]:
         return source(system, instance) if system else None
 
     for (
-        index, entry, append, content, mapping, event_id, event_type, system, instance, occurred, seq, tenant, subject,
-        kind, email, resource_kind, resource, environment, entitlement, grant_id, grant_id_kind, request_id, session_id,
-        approvals, starts, expires, expiry_source, removal, outcome, *issuers, ends_by_itself,
+        index, entry, append, content, mapping, signed, event_id, event_type, system, instance, occurred, seq, tenant,
+        subject, kind, email, resource_kind, resource, environment, entitlement, grant_id, grant_id_kind, request_id,
+        session_id, approvals, starts, expires, expiry_source, removal, outcome, *issuers, ends_by_itself,
     ) in rows:  # fmt: skip
         yield Fact(
             index=index,
@@ -161,6 +162,7 @@ def facts_from(rows: Rows, names: InstanceNames = NO_NAMES) -> Iterator[Fact]:
             source=source(system, instance),
             content=content,
             mapping=mapping,
+            signed=signed,
             seq=seq,
             access=_access(tenant, subject, resource_kind, resource, entitlement),
             environment=environment,

@@ -19,7 +19,7 @@ from ...kafka.identity import identify_topics
 from ...kafka.offsets import end_offset, first_offset, wait_without_open_transaction
 from ...kafka.records import read_range
 from ...kafka.sealed_log import SealedBatchVerifier, SealedLogReader, SealedLogs
-from ...kafka.source_keys_reader import SourceKeysReader
+from ...kafka.source_keys_reader import SourceKeysReader, check_registrations
 from ...kafka.transactional_writer import TransactionalWriter
 from ...ledger.decoded_entries import believed_rows, decode_entries
 from ...ledger.source_keys import OPERATOR, SignedRecord, SourceKeys
@@ -78,6 +78,7 @@ class KafkaFindings:
         records = self._read(self._reader.read_records())
         while chunk := list(islice(records, CHUNK)):
             self._add(known, chunk)
+        check_registrations(self._logs, self._reader, self._sources.keys)
         event = config_event(self._deployment, self._policy, datetime.now(UTC))
         if policy_digest(event.source.native_id) != self._policy_on_record:
             self.publish([Outgoing(FINDINGS_TOPIC, event, EventEncoder().encode(event))])

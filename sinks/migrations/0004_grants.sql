@@ -14,6 +14,9 @@
 -- Some tools do not write in order. An activation or extension that stands after a confirmed removal, but is older by the
 -- clock of their common source, grants nothing. A clock without fractions of a second, or with milliseconds only, cannot
 -- order two events within that unit. A record that the broker has is in the past, even if a fast clock disagrees.
+--
+-- A removal or extension that a registered source signed is a replay if it is older, by the clock of the source, than access
+-- that the source gave before it in the log. It changes nothing: anyone who can write to the topic can send it again.
 CREATE VIEW reporters
 (
     system String COMMENT 'System of a source that may report about grants and requests of another one; patterns have % and _',
@@ -92,6 +95,7 @@ FROM
 (
     SELECT
         tenant, issuer, grant_id, grant_key, given,
+        arrayFilter(each -> NOT has(replayed, each.place), removals) AS acting,
         arrayMap(event -> arrayFilter(
             each -> each.place < event.place AND each.source_system = event.source_system AND each.source_instance = event.source_instance
                 AND event.occurred + multiIf(event.occurred % 1000000 = 0, 1000000, event.occurred % 1000 = 0, 1000, 1) <= least(each.occurred, each.taken),
@@ -102,16 +106,16 @@ FROM
             AND NOT arrayExists(
                 each -> each.evidence = 3 AND each.place < event.place
                     AND NOT arrayExists(again -> NOT again.whole_request AND again.place > each.place AND again.place < event.place, prompt),
-                removals)
+                acting)
         ), prompt) AS live,
         if(empty(live), arrayFilter(event -> NOT event.whole_request, given), live) AS turns,
         turns[-1] AS latest,
-        arrayConcat(missed[indexOf(given.place, latest.place)], arrayFilter(each -> each.place > latest.place, removals)) AS after,
+        arrayConcat(missed[indexOf(given.place, latest.place)], arrayFilter(each -> each.place > latest.place, acting)) AS after,
         arrayFirst(event -> event.evidence = 3, after) AS removal,
         has(after.evidence, 3) AS gone,
         arrayLast(
             (event, before) -> before.2 = 0
-                OR arrayExists(each -> each.evidence = 3 AND each.place > before.1 AND each.place < event.place, removals),
+                OR arrayExists(each -> each.evidence = 3 AND each.place > before.1 AND each.place < event.place, acting),
             turns,
             arrayZip(arrayPushFront(arrayPopBack(turns.place), (0, 0)), arrayMap(nth -> nth > 1, arrayEnumerate(turns)))
         ) AS stretch,
@@ -124,12 +128,12 @@ FROM
         SELECT
             tenant, issuer, grant_id, grant_key,
             arraySort(event -> event.place, groupArrayIf(CAST(
-                (place, event_id, (source_system, source_instance), own, whole_request, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, origin, subject_id, subject_kind, resource_kind, resource_id, resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at, expires_at, expiry_source),
-                'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, whole_request Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, origin String, subject_id String, subject_kind String, resource_kind String, resource_id String, resource_environment String, entitlement String, request_id String, request_key String, reason String, ticket String, source_system String, source_instance String, starts_at Nullable(DateTime64(6, \'UTC\')), expires_at Nullable(DateTime64(6, \'UTC\')), expiry_source String)'
+                (place, event_id, (source_system, source_instance), own, whole_request, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, signed, event_type = 'grant.extended', origin, subject_id, subject_kind, resource_kind, resource_id, resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at, expires_at, expiry_source),
+                'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, whole_request Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, signed Bool, extended Bool, origin String, subject_id String, subject_kind String, resource_kind String, resource_id String, resource_environment String, entitlement String, request_id String, request_key String, reason String, ticket String, source_system String, source_instance String, starts_at Nullable(DateTime64(6, \'UTC\')), expires_at Nullable(DateTime64(6, \'UTC\')), expiry_source String)'
             ), event_type IN ('grant.activated', 'grant.extended'))) AS all_given,
             arraySort(event -> (event.source, event.id, event.evidence, event.place), groupArrayIf(CAST(
-                (place, event_id, (source_system, source_instance), own, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, transform(removal_evidence, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0), source_system, source_instance),
-                'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, evidence UInt8, source_system String, source_instance String)'
+                (place, event_id, (source_system, source_instance), own, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, signed, transform(removal_evidence, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0), source_system, source_instance),
+                'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, signed Bool, evidence UInt8, source_system String, source_instance String)'
             ), event_type IN ('grant.revoked', 'grant.expired'))) AS all_removals,
             arrayFirst(event -> event.own AND NOT event.whole_request, all_given) AS first,
             arrayFilter(
@@ -137,17 +141,28 @@ FROM
                     OR (event.place > first.place AND (event.own OR event.access = first.access)),
                 all_given
             ) AS every_given,
-            arrayFilter((event, nth) -> nth = 1, every_given, arrayEnumerateUniq(every_given.source, every_given.id)) AS given,
+            arrayFilter((event, nth) -> nth = 1, every_given, arrayEnumerateUniq(every_given.source, every_given.id)) AS each_given,
             -- The weakest content of each event, unless another content of it is no removal.
             arraySort(event -> event.place, arrayFilter(
                 (event, nth) -> nth = 1 AND (event.own OR (event.place > first.place AND event.access = first.access))
                     AND NOT arrayExists(other -> other.id = event.id AND other.source = event.source, every_given),
                 all_removals, arrayEnumerateUniq(all_removals.source, all_removals.id)
-            )) AS removals
+            )) AS removals,
+            -- By source and place: when the source gave the grant, whether the report may be a replay, and the end of its moment.
+            arraySort(arrayConcat(
+                arrayMap(event -> (event.source, event.place, least(event.occurred, event.taken), event.signed AND event.extended, event.occurred + multiIf(event.occurred % 1000000 = 0, 1000000, event.occurred % 1000 = 0, 1000, 1)), each_given),
+                arrayMap(event -> (event.source, event.place, toInt64(-9223372036854775808), event.signed, event.occurred + multiIf(event.occurred % 1000000 = 0, 1000000, event.occurred % 1000 = 0, 1000, 1)), removals)
+            )) AS reports,
+            arrayMap((nth, nth_of_source) -> (toInt64(nth - nth_of_source + 1), toUInt64(nth_of_source - 1)), arrayEnumerate(reports), arrayEnumerateUniq(reports.1)) AS earlier,
+            arrayMap(report -> report.2, arrayFilter(
+                (report, before, given_at) -> report.4 AND before.2 > 0 AND report.5 <= given_at,
+                reports, earlier, arrayReduceInRanges('max', earlier, reports.3)
+            )) AS replayed,
+            arrayFilter(event -> NOT has(replayed, event.place), each_given) AS given
         FROM
         (
             SELECT
-                *, (epoch, `index`) AS place, toUnixTimestamp64Micro(occurred_at) AS occurred,
+                *, (epoch, `index`) AS place, signature = 'valid' AS signed, toUnixTimestamp64Micro(occurred_at) AS occurred,
                 toUnixTimestamp64Micro(recorded_at) AS taken,
                 source_system = issuer.1 AND issuer.2 IN ('', source_instance) AS own,
                 multiIf(event_type IN ('grant.revoked', 'grant.expired'), 'remove', event_type = 'grant.extended', 'extend', '') AS report,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
 
 from grantledger.kafka.sealed_log import SealedLogProblem, SealedLogReader, SealedLogs, SealedLogStoppedError
 from grantledger.kafka.sealed_log_findings import ProblemPublisher
@@ -130,3 +130,33 @@ def test_a_log_that_begins_in_the_middle_has_no_tail(topic: SealedTopic) -> None
     topic.append(BATCHES[1])
     with pytest.raises(SealedLogStoppedError, match="does not continue"):
         topic.logs.tail(LIFECYCLE_TOPIC)
+
+
+@pytest.mark.parametrize("deleted", [0, 1, 4])
+def test_a_log_without_its_beginning_is_not_whole(topic: SealedTopic, deleted: int) -> None:
+    topic.append(*BATCHES)
+    where = TopicPartition(topic.cluster.physical(f"{LIFECYCLE_TOPIC}.sealed"), 0, deleted)
+    topic.cluster.admin.delete_records([where])[where].result(20)
+    with topic.logs.open(LIFECYCLE_TOPIC) as reader:
+        assert to_end(reader) == BATCHES[deleted:]
+        if deleted:
+            with pytest.raises(SealedLogStoppedError, match="does not begin with the first entry"):
+                reader.check_whole()
+        else:
+            reader.check_whole()
+
+
+@pytest.mark.parametrize("deleted", [0, 1])
+def test_before_anything_is_sealed_the_input_topic_must_be_whole(topic: SealedTopic, deleted: int) -> None:
+    producer, name = Producer(topic.cluster.options), topic.cluster.physical(LIFECYCLE_TOPIC)
+    producer.produce(name, b"v", b"k", 0)
+    assert producer.flush(20) == 0
+    where = TopicPartition(name, 0, deleted)
+    topic.cluster.admin.delete_records([where])[where].result(20)
+    with topic.logs.open(LIFECYCLE_TOPIC) as reader:
+        assert to_end(reader) == []
+        if deleted:
+            with pytest.raises(SealedLogStoppedError, match="restore the topic from a copy"):
+                reader.check_whole()
+        else:
+            reader.check_whole()

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from grantledger.ledger.batch import Head, Records, seal
-from grantledger.ledger.entry import NO_HEADERS, Genesis, origin_of
+from grantledger.ledger.entry import Genesis, origin_of
+from grantledger.ledger.keys import LocalSigner
+from grantledger.ledger.source_keys import SourceKeys
 from grantledger.processors.access import SECOND
 from grantledger.processors.policy import AccessLimits, AccessRule, Reporter, WatchPolicy
 from grantledger.processors.sweep import compare as sweep
@@ -20,13 +22,13 @@ from grantledger.processors.watch.findings import config_event
 from grantledger.runtime.settings import Settings
 from grantledger.schemas.access_key import id_of
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
-from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import LIFECYCLE_TOPIC, IssuingSource, Resource
 from support.access_store import DEPLOYMENT, SIGNER, Record, Story, fill, opened_elsewhere
 from support.decoded import facts_of
 from support.pipeline import Pipeline
 from support.reading import read_rows
 from support.shared_broker import RunningBroker
+from support.sources import Registrar, key_of
 from support.waiting import wait_for
 
 REPORTERS = (Reporter(system="check*", source="vau?t", may=frozenset({"remove", "extend"})),)
@@ -45,9 +47,22 @@ POLICIES = {
 }
 
 
+def registered() -> tuple[SourceKeys, dict[str, LocalSigner]]:
+    """Return registered sources and their keys: one tool, and those of the pipeline that report about its grants."""
+    registrar = Registrar(DEPLOYMENT)
+    signers = {"vault": LocalSigner.generate(), "grantledger-enforcer": LocalSigner.generate()}
+    signers |= registrar.init("grantledger-watch")
+    for system in ("vault", "grantledger-enforcer"):
+        assert registrar.register(system, "eu-1", [key_of(signers[system])], 0, initial=True)
+    return registrar.keys, signers
+
+
+KEYS, SIGNERS = registered()
+
+
 def lives(draw: random.Random, count: int) -> Story:
     """Grants of every kind, some of which share their access. Some events are long on their way, past removals too."""
-    story = Story()
+    story = Story(signers=SIGNERS)
     told: list[tuple[float, Callable[[], Any]]] = []
     for number in range(count):
         name = f"g{number // 2}"  # the same id in two tenants
@@ -74,7 +89,8 @@ def lives(draw: random.Random, count: int) -> Story:
         for _ in range(draw.choice([0, 1, 1, 2])):
             when = draw.uniform(begin, -1)
             evidence = draw.choice(["confirmed", "confirmed", "api_accepted", "deadline", "none"])
-            told.append((when, lambda n=name, w=when, v=evidence, a=about: story.remove(n, w, v, **a)))
+            come = min(when + draw.choice([0, 0, 0, 40]), -1)
+            told.append((come, lambda n=name, c=come, w=when, v=evidence, a=about: story.remove(n, c, v, seen=w, **a)))
         for claim in range(draw.choice([0, 0, 1, 2])):
             when = draw.uniform(begin, -1)
             by = draw.choice(["evil", "checker", "grantledger-enforcer"])
@@ -104,8 +120,9 @@ def lives(draw: random.Random, count: int) -> Story:
 
 def policy_record(story: Story) -> Record:
     """Return the record by which the watch puts its policy on record."""
-    event = config_event("test", WatchPolicy(reporter=REPORTERS), story.now)
-    return Record(event.topic, event.key.encode(), EventEncoder().encode(event), int(story.now.timestamp() * 1000))
+    told = Story(story.now, signers=SIGNERS)
+    told.add(config_event(DEPLOYMENT, WatchPolicy(reporter=REPORTERS), story.now), 0)
+    return told.records[0]
 
 
 def disordered() -> Story:
@@ -141,12 +158,12 @@ def open_overdue(story: Story, policy: WatchPolicy, now: int) -> set[str]:
         append_times=[record.time_ms for record in story.records],
         keys=[record.key for record in story.records],
         values=[record.value for record in story.records],
-        headers=[NO_HEADERS] * size,
+        headers=[record.headers for record in story.records],
     )
     head = Head.at_genesis(Genesis(origin_of(DEPLOYMENT, LIFECYCLE_TOPIC, 0), bytes(range(16)), 0))
     batch, _ = seal(head, records, size, story.now, SIGNER)
     judge = Judge(policy)
-    for fact in facts_of(batch, SchemaCatalog((event_schema(),)), policy.names):
+    for fact in facts_of(batch, SchemaCatalog((event_schema(),)), policy.names, KEYS):
         judge.add(fact)
     said: dict[tuple[str, int], bool] = {}
     for change in judge.judge(now):
@@ -175,7 +192,7 @@ def ask(data_dir: Path, sql: str, **values: object) -> list[dict[str, Any]]:
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Story, Path]]:
     story = lives(random.Random(7), 900)
     folder = tmp_path_factory.mktemp("lives")
-    fill(folder, [*story.records, policy_record(story)], cuts=(97, 5, 300))
+    fill(folder, [*story.records, policy_record(story)], cuts=(97, 5, 300), sources=KEYS)
     with opened_elsewhere(folder):
         yield story, folder
 
@@ -204,6 +221,36 @@ def test_removals_that_are_stored_before_their_activations(tmp_path: Path) -> No
     assert (rows["only-accepted"]["evidence"], rows["back"]["evidence"]) == ("api_accepted", "none")
 
 
+def replayed() -> Story:
+    """One grant for each replay of a report that its registered source signed; each had an end an hour ago."""
+    story = Story(signers=SIGNERS)
+    ends = dict.fromkeys(("removal", "same-second", "fast-clock", "unsigned"), -60) | {"extension": 60}
+    for name, end in ends.items():
+        system = "bot" if name == "unsigned" else "vault"
+        story.give(name, -170, -120, system=system)
+        story.remove(name, -150.5, system=system)
+        story.give(name, -140, -60, system=system, seen=-100 if name == "fast-clock" else -140)
+        if name == "extension":
+            story.give(name, -130, end, seen=-160, again=True, system=system)
+        else:
+            seen = {"same-second": -140, "fast-clock": -130}.get(name, -145)
+            story.remove(name, -130, seen=seen, system=system)
+    story.remove("extension", -61, "api_accepted", system="vault")
+    return story
+
+
+def test_an_old_record_of_a_registered_source_changes_nothing(tmp_path: Path) -> None:
+    story, policy = replayed(), POLICIES["plain"]
+    fill(tmp_path, story.records, sources=KEYS)
+    now = int(story.now.timestamp()) * SECOND
+    with opened_elsewhere(tmp_path):
+        found = ask(tmp_path, sweep.OPEN_GRANTS, now=now, ending="[]", endless=0)
+    view = sweep.view_of_store(found, policy, now)
+    assert {id_of(name) for name in view.overdue} == {"removal", "extension"}
+    assert {round((due - now) / SECOND / 60) for due in view.overdue.values()} == {-60}
+    assert set(view.overdue) == open_overdue(story, policy, now)
+
+
 @pytest.mark.parametrize("name", POLICIES)
 def test_sql_and_the_rules_find_the_same(told: tuple[Story, Path], name: str) -> None:
     (story, folder), policy = told, POLICIES[name]
@@ -215,7 +262,7 @@ def test_sql_and_the_rules_find_the_same(told: tuple[Story, Path], name: str) ->
     view = sweep.view_of_store(rows, policy, now)
     watch = open_overdue(story, policy, now)
     assert set(view.overdue) == watch - view.undecided
-    assert len(view.overdue) > 30 and len(view.undecided) < len(view.overdue) / 4
+    assert len(view.overdue) >= 30 and len(view.undecided) < len(view.overdue) / 4
 
 
 def test_only_lasting_differences_are_reported() -> None:

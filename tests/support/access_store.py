@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,9 +15,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from grantledger.ledger.batch import Head, Records, SealedBatch, micros_of, seal
-from grantledger.ledger.entry import NO_HEADERS, Genesis, origin_of
+from grantledger.ledger.entry import NO_HEADERS, Genesis, encode_headers, origin_of
 from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.source_keys import SourceKeys
+from grantledger.ledger.source_signature import SourceSigner
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Action, Actor, Event, Finding, IssuingSource, Resource, Source, Subject
@@ -33,21 +34,26 @@ SIGNER = LocalSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 
 @dataclass(frozen=True)
 class Record:
-    """One Kafka record: which log, its key and value, its time in ms, and whether the broker set that time."""
+    """One Kafka record: which log, its key and value, its time in ms, whether the broker set that time, its headers."""
 
     topic: str
     key: bytes
     value: bytes
     time_ms: int
     by_broker: bool = True
+    headers: bytes = NO_HEADERS
 
 
 @dataclass
 class Story:
-    """Events in the order in which Kafka appended them. Times are minutes from ``now``, negative in the past."""
+    """Events in the order in which Kafka appended them. Times are minutes from ``now``, negative in the past.
+
+    ``signers``: the keys of the systems that sign.
+    """
 
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     records: list[Record] = field(default_factory=list)
+    signers: Mapping[str, LocalSigner] = field(default_factory=dict)
 
     def at(self, minutes: float) -> datetime:
         return self.now + timedelta(minutes=minutes)
@@ -55,8 +61,10 @@ class Story:
     def add(self, event: Event, taken: float, *, topic: str | None = None, by_broker: bool = True) -> Event:
         """Append an event, at ``taken`` by the broker's clock. The same event may be added again."""
         time_ms = micros_of(self.at(taken)) // 1000
-        value = EventEncoder().encode(event)
-        self.records.append(Record(topic or event.topic, event.key.encode(), value, time_ms, by_broker))
+        value, topic, key = EventEncoder().encode(event), topic or event.topic, event.key.encode()
+        signer = self.signers.get(event.source.system)
+        signed = SourceSigner(DEPLOYMENT, signer).headers(topic, key, value) if signer else []
+        self.records.append(Record(topic, key, value, time_ms, by_broker, encode_headers(signed)))
         return event
 
     def event(self, event_type: str, minutes: float, native_id: str, **fields: Any) -> Event:
@@ -139,12 +147,20 @@ class Story:
         )
 
 
-def fill(data_dir: Path, records: Sequence[Record], *, cuts: Sequence[int] = (1000,), merge: bool = False) -> Path:
+def fill(
+    data_dir: Path,
+    records: Sequence[Record],
+    *,
+    cuts: Sequence[int] = (1000,),
+    merge: bool = False,
+    sources: SourceKeys | None = None,
+) -> Path:
     """Make a data folder with a store of these records, and return the store's folder.
 
     Args:
         cuts: sizes of the sealed batches of a log, repeated as long as needed: each batch is one part of the table.
         merge: merge all parts into one.
+        sources: the registered sources.
     """
     folder = data_dir / "clickhouse"
     folder.mkdir(parents=True)
@@ -156,7 +172,7 @@ def fill(data_dir: Path, records: Sequence[Record], *, cuts: Sequence[int] = (10
             genesis = Genesis(origin_of(DEPLOYMENT, topic, 0), bytes(range(16)), 0)
             insert_origin(client, genesis)
             for batch in _sealed(genesis, [record for record in records if record.topic == topic], cuts):
-                table = entries_table(batch, catalog, SourceKeys(DEPLOYMENT))
+                table = entries_table(batch, catalog, sources or SourceKeys(DEPLOYMENT))
                 insert_entries(client, table, f"{batch.origin}:{batch.first_index}")
         if merge:
             client.command("SYSTEM START MERGES entries")
@@ -174,7 +190,7 @@ def _sealed(genesis: Genesis, records: Sequence[Record], cuts: Sequence[int]) ->
             append_times=[record.time_ms for record in part],
             keys=[record.key for record in part],
             values=[record.value for record in part],
-            headers=[NO_HEADERS] * len(part),
+            headers=[record.headers for record in part],
         )
         at += len(part)
         set_by_broker = [record.time_ms for record in part if record.by_broker]

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from grantledger.ledger.batch import SealedBatch
+from grantledger.ledger.source_keys import SourceKeys
 from grantledger.processors.watch.core.facts import Fact
 from grantledger.processors.watch.decoding import decode_batch, facts_from
 from grantledger.schemas.catalog import SchemaCatalog
 from grantledger.schemas.instance_names import NO_NAMES, InstanceNames
 
 
-def facts_of(batch: SealedBatch, catalog: SchemaCatalog, names: InstanceNames = NO_NAMES) -> Iterator[Fact]:
+def facts_of(
+    batch: SealedBatch, catalog: SchemaCatalog, names: InstanceNames = NO_NAMES, sources: SourceKeys | None = None
+) -> Iterator[Fact]:
     """Yield the facts of a batch of ``access.lifecycle``."""
-    return facts_from(decode_batch(batch, catalog).rows, names)
+    return facts_from(decode_batch(batch, catalog, source_keys=lambda _: sources or SourceKeys("")).rows, names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from grantledger.ledger.entry import encode_headers
@@ -72,6 +73,7 @@ class Registrar:
 
     def register(self, system: str, instance: str, keys: Sequence[SourceKey], time_ms: int, **fields: object) -> bool:
         event = registered(self.deployment, system, instance, keys, **fields)  # type: ignore[arg-type]
+        event = replace(event, event_id="", source=replace(event.source, native_id=f"{event.key}:{time_ms}"))
         return self.keys.learn(record_of(event, self.operator, self.deployment, time_ms))
 
     def init(self, *systems: str) -> dict[str, LocalSigner]:

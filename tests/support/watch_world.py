@@ -188,14 +188,20 @@ class World:
         return int((1000 + self.seconds) * SECOND)
 
     def batch(
-        self, *events: Event, change: Callable[[bytes], bytes] = bytes, encode: Callable[[Event], bytes] | None = None
+        self,
+        *events: Event,
+        change: Callable[[bytes], bytes] = bytes,
+        encode: Callable[[Event], bytes] | None = None,
+        at: float | None = None,
     ) -> bytes:
+        """Seal events, appended when they happened, or all at so many seconds after the start."""
         records = batches.Records()
         encode = encode or EventEncoder().encode
         for event in events:
             records.flags.append(1)
             records.offsets.append(self.records)
-            records.append_times.append(int(event.occurred_at.timestamp() * 1000))
+            appended = event.occurred_at.timestamp() if at is None else START / SECOND + at
+            records.append_times.append(int(appended * 1000))
             key, value = event.key.encode(), change(encode(event))
             records.keys.append(key)
             records.values.append(value)
@@ -208,6 +214,10 @@ class World:
 
     def hears(self, *events: Event) -> None:
         self.take(self.batch(*events))
+
+    def hears_at(self, at: float, *events: Event) -> None:
+        """Hear events that the broker appended at so many seconds after the start."""
+        self.take(self.batch(*events, at=at))
 
     def take(self, value: bytes) -> None:
         """Append a record to the sealed topic and deliver it."""

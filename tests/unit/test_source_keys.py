@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from grantledger.kafka.cluster import Cluster
+from grantledger.kafka.sealed_log import SealedLogReader, SealedLogs, SealedLogStoppedError
+from grantledger.kafka.source_keys_reader import check_registrations
 from grantledger.ledger.entry import NO_HEADERS, encode_headers
-from grantledger.ledger.keys import LocalSigner
+from grantledger.ledger.keys import LocalSigner, LogKeys
 from grantledger.ledger.source_keys import OPERATOR, SignedRecord, SourceKeys
 from grantledger.ledger.source_signature import HEADER, SourceSigner, key_id_of, signature_in, signed_bytes
-from grantledger.schemas.event import Event, Finding, Source, Subject
+from grantledger.schemas.event import NEVER_ERASED, Event, Finding, Source, Subject
+from grantledger.schemas.topics import topic_specs
 from support.events import event
 from support.sources import Registrar, at_ms, key_of, record_of, registered
 
@@ -198,3 +203,62 @@ def test_a_registration_that_makes_no_sense_is_ignored(registrar: Registrar, dam
         assert not registrar.keys.add(record_of(one, registrar.operator, HERE, 0), datum)
     else:
         assert not registrar.keys.learn(record_of(one, registrar.operator, HERE, 0))
+
+
+def test_an_old_registration_that_is_sent_again_changes_nothing(registrar: Registrar) -> None:
+    """An old key does not come back, and a source that was removed once is not removed again."""
+    old, new = LocalSigner.generate(), LocalSigner.generate()
+    stories = [
+        registered(HERE, "vault", "eu-1", [key_of(old)]),
+        registered(HERE, "vault", "eu-1", [], removed=True),
+        registered(HERE, "vault", "eu-1", [key_of(new)]),
+    ]
+    sent = [replace(one, event_id="", source=replace(one.source, native_id=str(at))) for at, one in enumerate(stories)]
+    for at, one in enumerate(sent):
+        assert registrar.keys.learn(record_of(one, registrar.operator, HERE, at * HOUR))
+    for at, one in enumerate(sent, 4):
+        assert not registrar.keys.learn(record_of(one, registrar.operator, HERE, at * HOUR))
+    late = grant()
+    assert status(registrar.keys, late, record_of(late, new, HERE, 9 * HOUR)) == "valid"
+    assert status(registrar.keys, late, record_of(late, old, HERE, 9 * HOUR)) == "invalid"
+    assert status(registrar.keys, late, record_of(late, None, HERE, 9 * HOUR)) == "missing"
+
+
+class WholeLog:
+    """A reader that found the beginning of the log, or not."""
+
+    def __init__(self, *, whole: bool) -> None:
+        self.whole = whole
+
+    def check_whole(self) -> None:
+        if not self.whole:
+            raise SealedLogStoppedError("the beginning is missing")
+
+
+@pytest.mark.parametrize(
+    ("signs", "whole", "complete", "stops"),
+    [(True, True, True, ""), (False, True, False, ""), (True, True, False, "does not register"),
+     (True, False, True, "beginning"), (False, False, True, "beginning")],
+)  # fmt: skip
+def test_missing_registrations_stop_a_process(
+    registrar: Registrar, signs: bool, whole: bool, complete: bool, stops: str
+) -> None:
+    """Otherwise unsigned events of a registered source would count, once retention has deleted its registration."""
+    signer = SourceSigner(HERE, LocalSigner.generate()) if signs else None
+    logs = SealedLogs(Cluster({}), HERE, LogKeys.single(bytes(32)), print, signer)
+    keys = registrar.keys if complete else SourceKeys(HERE)
+    findings = cast(SealedLogReader, WholeLog(whole=whole))
+    if stops:
+        with pytest.raises(SealedLogStoppedError, match=stops):
+            check_registrations(logs, findings, keys)
+    else:
+        check_registrations(logs, findings, keys)
+
+
+def test_no_retention_deletes_registrations() -> None:
+    kept = {spec.name: spec.config["retention.ms"] for spec in topic_specs(4, 30, 7) if "sealed" in spec.name}
+    assert kept == {
+        "access.lifecycle.sealed": str(30 * 86_400_000), "access.activity.sealed": str(30 * 86_400_000),
+        "access.queries.sealed": str(7 * 86_400_000), "access.findings.sealed": "-1",
+    }  # fmt: skip
+    assert {"source.registered", "schema.registered"} <= NEVER_ERASED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -30,6 +30,8 @@ class Activation:
     source: Source
     packed: int
     """``occurred`` and ``event_key`` in one integer: there may be a million of these."""
+    signed: bool
+    """Whether its source is registered and signed it."""
 
     @classmethod
     def of(cls, fact: Fact) -> Activation:
@@ -41,8 +43,9 @@ class Activation:
         extended = fact.event_type == "grant.extended"
         native, by_itself = (one and ends is not None for one in (fact.native, fact.ends_by_itself))
         return cls(
-            fact.index, fact.append, starts, ends, extended, native, by_itself, not fact.grant_id, fact.source, packed
-        )
+            fact.index, fact.append, starts, ends, extended, native, by_itself, not fact.grant_id, fact.source, packed,
+            fact.signed,
+        )  # fmt: skip
 
     @property
     def occurred(self) -> int:
@@ -62,13 +65,8 @@ class Activation:
         return replace(self, ends=min(ends, default=None), native=native, ends_by_itself=by_itself)
 
     def precedes(self, removal: Removal) -> bool:
-        """Whether a removal came later by the clock of their common source, whatever their order in the log.
-
-        Times in whole seconds or milliseconds may have been truncated, so they order events no more finely than that.
-        """
-        occurred = self.occurred
-        precision = SECOND if occurred % SECOND == 0 else 1000 if occurred % 1000 == 0 else 1
-        return self.source == removal.source and occurred + precision <= removal.left
+        """Whether a removal came later by the clock of their common source, whatever their order in the log."""
+        return self.source == removal.source and end_of_moment(self.occurred) <= removal.left
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -81,16 +79,41 @@ class Removal:
     evidence: str
     source: Source
     event_key: bytes = b""
+    signed: bool = False
+    """Whether its source is registered and signed it."""
 
     @classmethod
     def of(cls, fact: Fact) -> Removal:
         """Return the removal that a fact reports."""
-        return cls(fact.index, fact.append, fact.occurred, fact.removal, fact.source, fact.event_key)
+        return cls(fact.index, fact.append, fact.occurred, fact.removal, fact.source, fact.event_key, fact.signed)
 
     @property
     def left(self) -> int:
         """When the subject lost the access: by the source's clock, but not after the broker received the report."""
         return min(self.occurred, self.append)
+
+
+def end_of_moment(occurred: int) -> int:
+    """Return when a later moment begins: a time in whole seconds or milliseconds may have been truncated."""
+    return occurred + (SECOND if occurred % SECOND == 0 else 1000 if occurred % 1000 == 0 else 1)
+
+
+def is_replayed(report: Activation | Removal, given: Mapping[Source, int]) -> bool:
+    """Whether a removal or extension is older than access that its registered source gave since: it changes nothing.
+
+    Anyone who can write to the topic can send an old signed record again.
+
+    Args:
+        given: by source, the latest time, by its own clock, at which it gave this grant earlier in the log.
+    """
+    acts = isinstance(report, Removal) or report.extended
+    return acts and report.signed and end_of_moment(report.occurred) <= given.get(report.source, -NEVER)
+
+
+def note_given(given: dict[Source, int], activation: Activation) -> None:
+    """Note when a source gave a grant, by its own clock, but not after the broker received the report."""
+    time = min(activation.occurred, activation.append)
+    given[activation.source] = max(time, given.get(activation.source, -NEVER))
 
 
 class Period(NamedTuple):
@@ -159,9 +182,15 @@ def with_removal(removals: tuple[Removal, ...], new: Removal, activations: Seque
     """Return the removals with the next one, without those that cannot matter, however often a tool repeats them.
 
     Since the last activation, the first of each source and evidence matters, and the last by the source's clock.
+    Replayed ones count apart.
     """
     begin = activations[-1].index if activations else -1
     same = [one for one in removals if one.index > begin and (one.source, one.evidence) == (new.source, new.evidence)]
+    if same and new.signed:
+        given: dict[Source, int] = {}
+        for activation in activations:
+            note_given(given, activation)
+        same = [one for one in same if is_replayed(one, given) == is_replayed(new, given)]
     if same and new.left <= same[-1].left:
         return removals
     if len(same) > 1:
@@ -204,23 +233,28 @@ def _assign_removals(
 ) -> tuple[list[tuple[Activation, list[Removal]]], list[Period]]:
     """Return the activations, each with its removals up to the next; and the periods that were reported too late.
 
-    A removal belongs to the activation before it in the log. It also belongs to a later activation that came before it
-    by the clock of their common source, because some tools do not keep order. If such a removal counts, the activation
-    grants nothing and supersedes nothing. Otherwise the activation counts from when it was reported, as usual.
+    A removal belongs to the activation before it in the log, unless it is replayed. It also belongs to a later
+    activation that came before it by the clock of their common source, because some tools do not keep order. If such a
+    removal counts, the activation grants nothing and supersedes nothing. Otherwise the activation counts from when it
+    was reported, as usual. Replayed extensions are left out.
 
     An extension that names only the request does not bring back a grant with a confirmed removal.
     """
     live: list[tuple[Activation, list[Removal]]] = []
     late: list[Period] = []
     latest: dict[tuple[Source, str], Removal] = {}  # by source and evidence: the latest so far by the source's clock
+    given: dict[Source, int] = {}
     reports: list[Activation | Removal] = sorted((*activations, *removals), key=lambda one: one.index)
     for one in reports:
         if isinstance(one, Removal):
-            if live:
+            if live and not is_replayed(one, given):
                 live[-1][1].append(one)
             if one.left > latest.setdefault((one.source, one.evidence), one).left:
                 latest[one.source, one.evidence] = one
             continue
+        if is_replayed(one, given):
+            continue
+        note_given(given, one)
         if one.whole_request and (not live or any(removal.evidence == "confirmed" for removal in live[-1][1])):
             continue
         preceded = sorted(removal for removal in latest.values() if one.precedes(removal))
