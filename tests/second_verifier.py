@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import fastavro
 from cryptography.exceptions import InvalidSignature
@@ -292,6 +292,16 @@ def check_note(note: str, body: str, public_key: bytes, batch: tuple[int, int, i
 # --- one log -------------------------------------------------------------------------------------------------------
 
 
+class Record(NamedTuple):
+    """What a source signs, and what the headers say of it; ``headers`` as in the payload hash."""
+
+    topic: str
+    time: int
+    key: bytes | None
+    value: bytes | None
+    headers: bytes
+
+
 class Log:
     """The state of one log after the batches so far."""
 
@@ -300,11 +310,9 @@ class Log:
         self.tree = Tree()
         self.last = self.genesis_hash = sha(b"GLG1" + b"".join(self.genesis))
         self.roots: dict[int, bytes] = {}
-        self.entries: list[tuple[int, bytes | None, bytes | None]] = []
-        """(append time, key, value), of the findings only."""
 
-    def add(self, batch: dict[str, Any], public_key: bytes) -> Iterator[tuple[int, bytes | None, bytes | None]]:
-        """Check one batch and yield (append time, key, value) of its entries."""
+    def add(self, batch: dict[str, Any], public_key: bytes) -> Iterator[Record]:
+        """Check one batch and yield its entries."""
         log, first, count = batch["origin"], batch["first_index"], batch["count"]
         if genesis_of(batch) != self.genesis:
             raise UnsoundError(log, first, "the batch names another genesis")  # Step 2, Genesis
@@ -330,7 +338,7 @@ class Log:
                 raise UnsoundError(log, first + at, "offsets do not increase")  # Step 3, Order
             offset_before, self.last = offset, leaf
             self.tree.append(leaf)
-            yield time, key, value
+            yield Record(batch["origin"].split("/")[1], time, key, value, headers)
         end = first + count - 1
         if batch["frontier"] != self.tree.frontier():
             raise UnsoundError(log, end, "the frontier is not that of the entries")  # Step 7, Checkpoint
@@ -487,11 +495,14 @@ class Schemas:
         self.found: dict[bytes, tuple[str, int]] = {}
         self.released = released
 
-    def learn(self, log: str, index: int, time: int, key: bytes | None, value: bytes | None) -> None:  # Step 9, Schemas
+    def learn(self, log: str, index: int, record: Record, sources: Sources) -> None:  # Step 9, Schemas
+        time, key, value = record.time, record.key, record.value
         if key is None or value is None or not key.startswith(b"schema/"):
             return
         event = self._event(value, time)
         if event is None or event["event_type"] != b"schema.registered" or not event["registered_schema"]:
+            return
+        if not sources.believes(record, event, b"grantledger-seal"):
             return
         stated = event["registered_schema"]
         text = stated["json"].decode()
@@ -520,8 +531,17 @@ class Schemas:
             raise ValueError("schema_unknown")
         return read_datum(value[len(prefix) :], text)
 
-    def columns(self, value: bytes | None, time: int) -> dict[str, Any]:  # Step 10, Decoded columns
-        """Return the decoded columns of one entry, and the code of its ``decode_error``."""
+    def row(self, record: Record, sources: Sources) -> dict[str, Any]:  # Step 10, Decoded columns
+        """Return the columns of one entry, its ``signature``, and the code of its ``decode_error``."""
+        found = self.columns(record.value, record.time)
+        if found["decode_error"]:
+            return found | {"signature": b""}
+        named = (found["source_system"], found["source_instance"], found["tenant"])
+        code = "" if is_valid_event(found, record.topic) else "event_invalid"
+        return found | {"decode_error": code, "signature": sources.status(record, *named)}
+
+    def columns(self, value: bytes | None, time: int) -> dict[str, Any]:
+        """Return the decoded columns of one entry, and the code of its ``decode_error`` if it cannot be decoded."""
         try:
             datum, word = self.decode(value, time), ""
         except ValueError as error:
@@ -538,6 +558,165 @@ class Schemas:
             for one in found["approvals"]
         ]
         return found
+
+
+PERSON = (b"finding.acknowledged", b"finding.closed", b"source.registered", b"payload.erased", b"epoch.opened")
+TYPES = {
+    "access.lifecycle": b"request.created request.approved request.denied request.cancelled request.expired "
+    b"grant.activated grant.extended grant.revoked grant.expired grant.failed session.started session.ended",
+    "access.activity": b"session.command session.query session.denied session.recording_failed",
+    "access.findings": b"finding.opened finding.resolved finding.acknowledged finding.closed revoke.requested "
+    b"revoke.attempted revoke.confirmed revoke.failed key.changed schema.registered source.registered config.changed "
+    b"payload.erased epoch.opened",
+    "access.queries": b"query.executed",
+}
+KIND = b"human service agent system unknown"
+VALUES = {
+    "subject_kind": KIND, "actor_kind": KIND, "outcome": b"success failure denied pending unknown",
+    "expiry_source": b"native derived policy unknown", "grant_id_kind": b"native synthesized",
+    "removal_evidence": b"none deadline api_accepted confirmed", "finding_severity": b"info warning critical",
+}  # fmt: skip
+GIVEN = {
+    "request.": ("request_id", "resource", "entitlement"), "grant.": ("grant_id", "resource", "entitlement"),
+    "session.": ("session_id",), "config.changed": ("resource", "raw"), "finding.": ("finding",),
+    "revoke.": ("finding",),
+    "grant.activated": ("expiry_source",), "grant.extended": ("expiry_source",),
+    "grant.revoked": ("removal_evidence",), "grant.expired": ("removal_evidence",),
+}  # fmt: skip
+EITHER = {
+    "resource": ("resource_kind", "resource_id"), "finding": ("finding_rule", "finding_key", "finding_severity"),
+}  # fmt: skip
+YEAR_2300 = 10_413_792_000_000_000
+
+
+def is_valid_event(row: dict[str, Any], topic: str) -> bool:
+    """Whether the columns of a decoded entry keep the rules of "Valid events"."""
+    kind = row["event_type"]
+    if kind not in TYPES[topic].split():
+        return False
+    if any(row[name] not in (b"", *values.split()) for name, values in VALUES.items()):
+        return False
+    if any(one["decision"] not in (b"approved", b"denied", b"pending") for one in row["approvals"]):
+        return False
+    if not all(row[name] for name in ("source_system", "source_instance", "native_id", "native_type", "tenant")):
+        return False
+    for issuer in ("grant", "request", "session"):
+        if row[f"{issuer}_source_instance"] and not row[f"{issuer}_source_system"]:
+            return False
+    times = [row[name] for name in ("occurred_at", "starts_at", "expires_at", "received_at")]
+    times += [one["at"] for one in row["approvals"]]
+    if any(time is not None and not 0 <= time < YEAR_2300 for time in times):
+        return False
+    if row["requested_seconds"] is not None and row["requested_seconds"] < 0:
+        return False
+    needed = [name for start, names in GIVEN.items() if kind.startswith(start.encode()) for name in names]
+    needed += ["grant_id_kind"] if row["grant_id"] else []
+    needed += ["reason", "actor_id"] if kind in PERSON else []
+    if not all(any(row[column] for column in EITHER.get(name, (name,))) for name in needed):
+        return False
+    endless = row["expires_at"] is None and row["expiry_source"] != b"unknown"
+    if kind in (b"grant.activated", b"grant.extended") and endless:
+        return False
+    if kind in PERSON and row["actor_kind"] != b"human":
+        return False
+    return row["finding_accept_index"] is None or kind == b"finding.closed"
+
+
+# --- signatures of sources -----------------------------------------------------------------------------------------
+
+OWN_TOPICS = ("access.findings", "access.queries", "access.commands")
+
+
+class Sources:
+    """The registered sources of a deployment: per source, when each registration comes into force, and its content."""
+
+    def __init__(self, deployment: str, released: Mapping[bytes, str]) -> None:
+        self.deployment, self.released = deployment, released
+        self.operator = (b"grantledger-operator", deployment.encode())
+        self.found: dict[tuple[bytes, bytes], list[dict[str, Any]]] = {}
+        self.applied: set[bytes] = set()
+
+    def names(self) -> list[str]:
+        return sorted(b"/".join(name).decode("utf-8", "replace") for name in self.found)
+
+    def learn(self, record: Record) -> None:
+        """Apply an entry of the findings, if it is a registration."""
+        if not (record.key or b"").startswith(b"source/") or (record.value or b"")[:10] not in self.released:
+            return
+        try:
+            event = read_datum((record.value or b"")[10:], self.released[(record.value or b"")[:10]])
+        except ValueError:
+            return
+        stated = event.get("registered_source")
+        if event["event_type"] != b"source.registered" or not stated or event["event_id"] in self.applied:
+            return
+        source = (_utf8(stated["system"]), _utf8(stated["instance"]))
+        own = source[0].startswith(b"grantledger-")
+        keys = {}
+        for one in stated["keys"]:
+            public = one["public_key"]
+            if len(public) != 32 or one["key_id"] != sha(public)[:8].hex().encode():
+                return
+            keys[sha(public)[:8]] = (public, one["valid_from"], one["valid_until"])
+        always = stated["initial"] and own and source not in self.found
+        if self.operator not in self.found:
+            signature = self._signature(record) or b""
+            first = source == self.operator and always and signature[:8] in keys
+            if not first or not self._verifies(record, signature, keys[signature[:8]][0]):
+                return
+        elif not self.believes(record, event, self.operator[0]):
+            return
+        self.applied.add(event["event_id"])
+        tenant = None if stated["tenant"] is None else _utf8(stated["tenant"])
+        new = {"from": -(2**63) if always else record.time + 60_000, "tenant": tenant, "keys": keys}
+        self.found.setdefault(source, []).append(new | {"removed": stated["removed"] and not own})
+
+    def believes(self, record: Record, event: dict[str, Any], by: bytes) -> bool:
+        """Whether an entry of the findings counts: from this system, once sources are registered."""
+        if self.operator not in self.found:
+            return True
+        source = event["source"]
+        status = self.status(record, *map(_utf8, (source["system"], source["instance"], event["tenant"])))
+        return status == b"valid" and source["system"] == by
+
+    def status(self, record: Record, system: bytes, instance: bytes, tenant: bytes) -> bytes:
+        own, restricted = system.startswith(b"grantledger-"), record.topic in OWN_TOPICS
+        if self.operator not in self.found:
+            return b"unregistered"
+        in_force = [one for one in self.found.get((system, instance), ()) if one["from"] <= record.time]
+        last = in_force[-1] if in_force and not in_force[-1]["removed"] else None
+        if last is None and not own and not restricted:
+            return b"unregistered"
+        signature = self._signature(record)
+        if signature is None:
+            return b"missing"
+        public, since, until = (last or {"keys": {}})["keys"].get(signature[:8], (b"", 0, 0))
+        in_time = since <= record.time * 1000 and (until is None or record.time * 1000 < until)
+        if last is None or not public or not in_time or last["tenant"] not in (None, tenant):
+            return b"invalid"
+        good = (own or not restricted) and self._verifies(record, signature, public)
+        return b"valid" if good else b"invalid"
+
+    def _signature(self, record: Record) -> bytes | None:
+        data, at, found = record.headers, 4, []
+        for _ in range(struct.unpack_from(">I", data)[0] * 2):
+            (size,) = struct.unpack_from(">I", data, at)
+            size, at = 0 if size == NULL else size, at + 4
+            found.append(data[at : at + size])
+            at += size
+        return next((v for n, v in zip(found[::2], found[1::2], strict=True) if n == b"grantledger-signature"), None)
+
+    def _verifies(self, record: Record, signature: bytes, public: bytes) -> bool:
+        parts = (self.deployment.encode(), record.topic.encode(), record.key, record.value)
+        try:
+            Ed25519PublicKey.from_public_bytes(public).verify(signature[8:], b"GLS1" + b"".join(map(length_and, parts)))
+        except (InvalidSignature, ValueError):
+            return False
+        return len(signature) == 72
+
+
+def _utf8(text: bytes) -> bytes:
+    return text.decode("utf-8", "replace").encode()
 
 
 def prefix_of(value: bytes) -> bytes:
@@ -697,6 +876,7 @@ def verify(
     logs: dict[str, Log] = {}
     anchors: list[dict[str, Any]] = []
     schemas = Schemas(released)
+    sources: Sources | None = None
     for number, value in enumerate(values):
         if value[:10] == ANCHOR:
             try:
@@ -710,9 +890,11 @@ def verify(
             raise UnsoundError(f"value {number}", None, str(error)) from error
         log = logs.setdefault(batch["origin"], Log(batch))
         of_findings = batch["origin"].split("/")[1] == "access.findings"
-        for at, (time, key, content) in enumerate(log.add(batch, public_key)):
+        for at, record in enumerate(log.add(batch, public_key)):
             if of_findings:
-                schemas.learn(batch["origin"], batch["first_index"] + at, time, key, content)
+                sources = sources or Sources(batch["origin"].split("/")[0], released)
+                sources.learn(record)
+                schemas.learn(batch["origin"], batch["first_index"] + at, record, sources)
     check_epochs(logs)
     count = check_anchors(anchors, public_key, logs)
     inside = {(anchor["origin"], anchor["index"]): anchor for anchor in anchors}
@@ -726,7 +908,8 @@ def verify(
             raise UnsoundError(anchor["origin"], anchor["index"], f"outside: {error}") from error
         check_covered(anchor, logs)
     heads = {origin: (log.tree.size, log.tree.root().hex()) for origin, log in logs.items()}
-    return {"heads": heads, "anchors": count, "schemas": {p.hex(): since for p, (_, since) in schemas.found.items()}}
+    registered = {p.hex(): since for p, (_, since) in schemas.found.items()}
+    return {"heads": heads, "anchors": count, "schemas": registered, "sources": sources.names() if sources else []}
 
 
 def check_epochs(logs: dict[str, Log]) -> None:
