@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -27,6 +28,7 @@ from support.events import written
 from support.sources import registered
 
 HERE = "test.example"
+SLOW = "GRANTLEDGER_TEST_SLOW" in os.environ
 TOPICS = ("access.lifecycle", "access.activity", "access.findings", "access.queries")
 SIGNERS = [LocalSigner(Ed25519PrivateKey.from_private_bytes(bytes([at] * 32))) for at in range(1, 5)]
 OPERATES = SIGNERS[0]
@@ -42,7 +44,8 @@ def encoded(datum: dict[str, Any]) -> bytes:
 
 
 def mostly(usual: Sequence[Any], others: Sequence[Any]) -> st.SearchStrategy[Any]:
-    return st.one_of(*[st.sampled_from(usual)] * 9, st.sampled_from(others))
+    """Draw one of the usual values nine times out of ten."""
+    return st.sampled_from([*list(usual) * (1 + 9 * len(others) // len(usual)), *others])
 
 
 KINDS = ("human", "service", "unknown")
@@ -66,6 +69,7 @@ APPROVAL = st.fixed_dictionaries(
     {"reviewer": TEXT.map(str), "group": st.none(), "decision": mostly(("approved", "denied", "pending"), ("", "yes")),
      "at": OPTIONAL_TIME, "reason": st.none(), "forced": st.booleans()}
 )  # fmt: skip
+RESOURCE = {"kind": "db", "id": "x", "environment": "p"}
 DATUM = st.fixed_dictionaries(
     {
         "event_id": st.just("e"), "event_type": mostly(sorted(EVENT_TYPES), ("grant.made", "")), "occurred_at": TIME,
@@ -75,8 +79,7 @@ DATUM = st.fixed_dictionaries(
         ),
         "mapping": st.none(), "grant_source": ISSUER, "request_source": ISSUER, "session_source": ISSUER,
         "tenant": REQUIRED_TEXT, "subject": person("email"), "actor": person("on_behalf_of"),
-        "resource": mostly(({"kind": "db", "id": "x", "environment": None},),
-                           (None, {"kind": "", "id": "", "environment": "p"}, {"kind": "", "id": "x", "environment": None})),
+        "resource": mostly((RESOURCE,), (None, RESOURCE | {"kind": ""}, RESOURCE | {"kind": "", "id": ""})),
         "entitlement": TEXT, "grant_id": TEXT, "grant_id_kind": mostly(("native", "synthesized"), (None, "", "other")),
         "request_id": TEXT, "session_id": TEXT, "approvals": st.lists(APPROVAL, max_size=2), "starts_at": OPTIONAL_TIME,
         "expires_at": mostly(MOMENTS, (None, -1)), "requested_seconds": mostly((None, 0, 60), (-1,)),
@@ -114,7 +117,7 @@ def second_record(one: SignedRecord) -> second_verifier.Record:
     return second_verifier.Record(one.topic, one.append_time_ms, one.key, one.value, one.headers)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3000 if SLOW else 60, deadline=None)
 @given(DATUM, st.sampled_from(TOPICS))
 def test_they_agree_which_events_are_valid(datum: dict[str, Any], topic: str) -> None:
     record = SignedRecord(topic, b"k", encoded(datum), NO_HEADERS, 1)
@@ -125,7 +128,7 @@ def test_they_agree_which_events_are_valid(datum: dict[str, Any], topic: str) ->
 @st.composite
 def signed(draw: st.DrawFn, topic: str, key: bytes, value: bytes, time: int, usual: LocalSigner) -> SignedRecord:
     """A record with its signature, mostly the right one."""
-    by = draw(mostly((usual,), (None, *SIGNERS)))
+    by = draw(st.sampled_from([*[usual] * 8, None, None, *SIGNERS]))
     deployment, of_topic = draw(mostly(((HERE, topic),), (("other.example", topic), (HERE, "access.activity"))))
     headers = SourceSigner(deployment, by).headers(of_topic, key, value) if by is not None else []
     damaged = [(HEADER, b"short"), (HEADER, None), (HEADER, bytes(72)), ("other", b"x")]
@@ -134,10 +137,11 @@ def signed(draw: st.DrawFn, topic: str, key: bytes, value: bytes, time: int, usu
 
 
 @st.composite
-def registration(draw: st.DrawFn, time: int, number: int) -> SignedRecord:
-    """A registration of a source, mostly by the operator."""
-    system, instance = draw(st.sampled_from(SOURCES))
-    event = registered(HERE, system, instance, [], removed=draw(mostly((False,), (True,))), initial=draw(st.booleans()))
+def registration(draw: st.DrawFn, time: int, number: int, source: tuple[str, str] | None = None) -> SignedRecord:
+    """A registration of a source, mostly by the operator. With ``source``: as ``init`` makes it."""
+    system, instance = source or draw(st.sampled_from(SOURCES))
+    removed, initial = draw(mostly((False,), (True,))), source is not None or draw(st.booleans())
+    event = registered(HERE, system, instance, [], removed=removed, initial=initial)
     datum = event.to_datum()
     datum["event_id"] = f"r{draw(mostly((number,), (0, 1, 2)))}"
     datum["source"]["system"] = draw(mostly((OPERATOR,), ("grantledger-watch", "vault")))
@@ -167,9 +171,14 @@ def story(draw: st.DrawFn) -> list[SignedRecord]:
     whole = {"key_id": key_id_of(public).hex(), "public_key": public, "valid_from": datetime(1970, 1, 1, tzinfo=UTC)}
     first["registered_source"]["keys"] = [whole | {"valid_until": None}]
     found, time = [], 1000
-    if draw(mostly((True,), (False,))):
+    if draw(st.booleans()):
+        headers = SourceSigner(HERE, OPERATES).headers("access.findings", b"source/x", encoded(first))
+        found.append(SignedRecord("access.findings", b"source/x", encoded(first), encode_headers(headers), time))
+    else:
         found.append(draw(signed("access.findings", b"source/x", encoded(first), time, OPERATES)))
-    for number in range(draw(st.integers(3, 14))):
+    for number, source in enumerate(draw(st.sampled_from((SOURCES[1:], SOURCES[1:], ()))), 100):
+        found.append(draw(registration(time, number, source)))
+    for number in range(draw(st.integers(3, 12))):
         time += draw(st.sampled_from((0, 1, 30_000, 60_000, 61_000)))
         what = draw(st.sampled_from(("source", "source", "schema", "event", "event", "event")))
         if what == "source":
@@ -187,12 +196,14 @@ def story(draw: st.DrawFn) -> list[SignedRecord]:
             continue
         datum = draw(DATUM)
         datum["source"] |= {"system": system, "instance": instance}
+        if draw(st.booleans()):
+            datum |= {"event_type": "session.ended", "session_id": "s", "tenant": "default"}
         topic = draw(st.sampled_from(TOPICS))
         found.append(draw(signed(topic, b"k", encoded(datum), time, usual)))
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=2000 if SLOW else 40, deadline=None)
 @given(story())
 def test_they_agree_who_is_registered_and_what_is_signed(records: list[SignedRecord]) -> None:
     sources, catalog = SourceKeys(HERE), SchemaCatalog((SCHEMA,))
@@ -218,7 +229,7 @@ def test_the_stories_have_every_status() -> None:
     """Otherwise the agreement would show little."""
     seen: dict[str, int] = {}
 
-    @settings(max_examples=150, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=40, deadline=None, database=None, derandomize=True)
     @given(story())
     def count(records: list[SignedRecord]) -> None:
         sources = SourceKeys(HERE)
@@ -232,4 +243,4 @@ def test_the_stories_have_every_status() -> None:
 
     count()
     for status in ("valid", "missing", "invalid", "unregistered"):
-        assert min(seen[f"{status} "], seen[f"{status} event_invalid"]) > 10, seen
+        assert min(seen[f"{status} "], seen[f"{status} event_invalid"]) >= 3, seen
