@@ -179,7 +179,7 @@ FROM
                     CAST(false, 'Bool') AS whole_request, CAST((0, 0), 'Tuple(UInt32, UInt64)') AS known,
                     event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
                     resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at,
-                    expires_at, expiry_source, removal_evidence
+                    expires_at, expiry_source, removal_evidence, signature
                 FROM events
                 WHERE believed AND grant_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
                     AND event_type IN ('grant.activated', 'grant.extended', 'grant.revoked', 'grant.expired')
@@ -188,7 +188,7 @@ FROM
                     tenant, grant_id, grant_key, issuer, CAST(true, 'Bool') AS whole_request, known,
                     event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
                     resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at,
-                    expires_at, expiry_source, removal_evidence
+                    expires_at, expiry_source, removal_evidence, signature
                 FROM
                 (
                     SELECT
@@ -209,7 +209,7 @@ FROM
                         tenant,
                         event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
                     resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at,
-                    expires_at, expiry_source, removal_evidence
+                    expires_at, expiry_source, removal_evidence, signature
                     FROM events
                     WHERE believed AND grant_id = '' AND request_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
                         AND event_type IN ('grant.extended', 'grant.revoked', 'grant.expired')
