@@ -17,13 +17,20 @@ from .resume import PartitionState, SealingStoppedError
 
 def identify(cluster: Cluster) -> dict[str, TopicIdentity]:
     """Return the identities of the topics. A topic that is deleted and created again gets another id."""
-    identities = identify_topics(cluster, INPUT_TOPICS + tuple(map(sealed, INPUT_TOPICS)))
-    for topic in INPUT_TOPICS:
-        ours, theirs = identities[topic].partitions, identities[sealed(topic)].partitions
-        if ours != theirs:
-            reason = f"{topic} has {ours} partitions, {sealed(topic)} has {theirs}: they must be the same"
-            raise SealingStoppedError("partition_count", reason)
-    return identities
+    return identify_topics(cluster, INPUT_TOPICS + tuple(map(sealed, INPUT_TOPICS)))
+
+
+def check_partition_counts(identities: Mapping[str, TopicIdentity], topic: str) -> None:
+    """Check that an input topic has as many partitions as its sealed topic.
+
+    Raises:
+        SealingStoppedError: it does not. None of its partitions may be sealed: a record's key decides its partition, so
+            records of one grant may now be in two of them. Other topics are not concerned.
+    """
+    ours, theirs = identities[topic].partitions, identities[sealed(topic)].partitions
+    if ours != theirs:
+        reason = f"{topic} has {ours} partitions, {sealed(topic)} has {theirs}: they must be the same"
+        raise SealingStoppedError("partition_count", reason)
 
 
 def read_state(

@@ -41,7 +41,7 @@ from ..schemas.topics import INPUT_TOPICS, seal_group, sealed
 from . import metrics
 from .notices import SEALER, finding_opened
 from .partition_buffer import PartitionBuffer, RecordOrderError, linger_of
-from .partition_state import anchored_heads, identify, read_state
+from .partition_state import anchored_heads, check_partition_counts, identify, read_state
 from .resume import SealingStoppedError, resume
 
 log = structlog.get_logger("grantledger.seal")
@@ -138,9 +138,10 @@ class Sealer:
         """Make sure that the records came from the topics that were assigned.
 
         Clients do not notice when a topic is deleted and created again: they continue at the old offset. Topic ids are
-        never reused, so an id that is unchanged now was unchanged while we read.
+        never reused, so an id that is unchanged now was unchanged while we read. Stopped topics may change.
         """
-        if identify(self._cluster) != self._identities:
+        now, sealing = identify(self._cluster), {topic for topic, _ in self._buffers}
+        if any(now[name] != self._identities[name] for topic in sealing for name in (topic, sealed(topic))):
             raise SealerLostError("a topic was deleted and created again, or its partitions changed: restart")
 
     def _record_stop(self, stop: SealingStoppedError) -> None:
@@ -329,6 +330,7 @@ class Sealer:
         for partition in committed:
             topic, number = partition
             try:
+                check_partition_counts(self._identities, topic)
                 state = read_state(
                     self._logs,
                     partition,
@@ -362,11 +364,12 @@ class Sealer:
     def _resume_reopened(self) -> None:
         """Take over all partitions again once a person has opened the next epoch of a stopped one."""
         self._recheck_at = self._clock() + RECHECK_SECONDS
-        anchored = anchored_heads(self._logs)
+        anchored, identities = anchored_heads(self._logs), identify(self._cluster)
         partitions = [self._cluster.partition(*partition) for partition in self._stopped]
         for partition, committed in committed_offsets(self._cluster, self._consumer, partitions).items():
-            topic_id = self._identities[partition[0]].topic_id
+            topic_id = identities[partition[0]].topic_id
             try:
+                check_partition_counts(identities, partition[0])
                 resume(read_state(self._logs, partition, topic_id=topic_id, committed=committed, anchored=anchored))
             except SealingStoppedError:
                 continue

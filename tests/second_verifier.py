@@ -577,16 +577,17 @@ VALUES = {
     "removal_evidence": b"none deadline api_accepted confirmed", "finding_severity": b"info warning critical",
 }  # fmt: skip
 GIVEN = {
-    "request.": ("request_id", "resource", "entitlement"), "grant.": ("grant_id", "resource", "entitlement"),
+    "request.": ("request_id", "resource", "entitlement"), "grant.": ("grant or request", "resource", "entitlement"),
     "session.": ("session_id",), "config.changed": ("resource", "raw"), "finding.": ("finding",),
     "revoke.": ("finding",),
-    "grant.activated": ("expiry_source",), "grant.extended": ("expiry_source",),
+    "grant.activated": ("grant_id", "expiry_source"), "grant.extended": ("expiry_source",),
     "grant.revoked": ("removal_evidence",), "grant.expired": ("removal_evidence",),
 }  # fmt: skip
 EITHER = {
+    "grant or request": ("grant_id", "request_id"),
     "resource": ("resource_kind", "resource_id"), "finding": ("finding_rule", "finding_key", "finding_severity"),
 }  # fmt: skip
-YEAR_2300 = 10_413_792_000_000_000
+YEAR_10000 = 253_402_300_800_000_000
 
 
 def is_valid_event(row: dict[str, Any], topic: str) -> bool:
@@ -605,7 +606,7 @@ def is_valid_event(row: dict[str, Any], topic: str) -> bool:
             return False
     times = [row[name] for name in ("occurred_at", "starts_at", "expires_at", "received_at")]
     times += [one["at"] for one in row["approvals"]]
-    if any(time is not None and not 0 <= time < YEAR_2300 for time in times):
+    if any(time is not None and not 0 <= time < YEAR_10000 for time in times):
         return False
     if row["requested_seconds"] is not None and row["requested_seconds"] < 0:
         return False

@@ -168,8 +168,17 @@ def test_a_truncated_tail(ledger: Ledger) -> None:
 def test_a_changed_partition_count(ledger: Ledger) -> None:
     topic = ledger.pipeline.cluster.physical("access.activity")
     ledger.admin.create_partitions([NewPartitions(topic, 6)])[topic].result(20)
-    ledger.refuses("access.activity has 6 partitions", rule="partition_count")
+    pipeline = ledger.pipeline
+    pipeline.start("seal")
+    wait_for(
+        lambda: pipeline.metric("seal", "grantledger_seal_stopped") == 6, "all partitions of the topic are stopped"
+    )
+    wait_for(lambda: ledger.findings("partition_count"), "the finding is on record")
+    before = head_of(ledger)[1]
+    Load(pipeline.cluster, 40, 2000, seed=12, odd=False).start().finish()
+    wait_for(lambda: head_of(ledger)[1] > before, "the other topics are sealed")
     opens(ledger, "partition_count", stopped="access.activity")
+    wait_for(lambda: pipeline.metric("seal", "grantledger_seal_stopped") == 0, "the topic goes on without a restart")
     goes_on(ledger)
 
 

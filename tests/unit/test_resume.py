@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grantledger.kafka.identity import TopicIdentity
 from grantledger.kafka.sealed_log import VerifiedBatch
 from grantledger.ledger import batch as batches
 from grantledger.ledger.batch import Head, Records
 from grantledger.ledger.entry import NO_HEADERS, Genesis
 from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.note import Checkpoint
+from grantledger.processors.partition_state import check_partition_counts
 from grantledger.processors.resume import PartitionState, SealingStoppedError, resume
 
 SIGNER = LocalSigner.generate()
@@ -119,3 +121,16 @@ def test_an_anchor_of_an_older_head_or_an_earlier_epoch_contradicts_nothing() ->
     assert resume(replace(sealed(5), anchored=Checkpoint(ORIGIN, 4, bytes(32)))).size == 5
     later_epoch = sealed(5, origin="d.example/access.lifecycle/0/1")
     assert resume(replace(later_epoch, anchored=Checkpoint(ORIGIN, 99, bytes(32)))).size == 5
+
+
+@pytest.mark.parametrize(("of_input", "of_sealed"), [(6, 4), (4, 6), (0, 4)])
+def test_another_partition_count_stops_that_topic_only(of_input: int, of_sealed: int) -> None:
+    identities = {
+        "access.activity": TopicIdentity(TOPIC_ID, of_input),
+        "access.activity.sealed": TopicIdentity(TOPIC_ID, of_sealed),
+        "access.lifecycle": TopicIdentity(TOPIC_ID, 1), "access.lifecycle.sealed": TopicIdentity(TOPIC_ID, 1),
+    }  # fmt: skip
+    check_partition_counts(identities, "access.lifecycle")
+    with pytest.raises(SealingStoppedError, match=f"has {of_input} partitions, access.activity.sealed has") as stop:
+        check_partition_counts(identities, "access.activity")
+    assert stop.value.rule == "partition_count"

@@ -51,8 +51,8 @@ def mostly(usual: Sequence[Any], others: Sequence[Any]) -> st.SearchStrategy[Any
 KINDS = ("human", "service", "unknown")
 TEXT = mostly(("a", "default"), ("", None))
 REQUIRED_TEXT = mostly(("a", "default"), ("",))
-MOMENTS = (0, 1, 1_700_000_000_000_000, 10_413_791_999_999_999)
-TIME = mostly(MOMENTS, (-1, 10_413_792_000_000_000, 2**63 - 1, -(2**63)))
+MOMENTS = (0, 1, 1_700_000_000_000_000, 253_402_300_799_999_999)
+TIME = mostly(MOMENTS, (-1, 253_402_300_800_000_000, 2**63 - 1, -(2**63)))
 OPTIONAL_TIME = st.one_of(st.none(), TIME)
 SOURCE_NAME = mostly(("vault", "bot"), ("", "grantledger-watch"))
 
