@@ -182,6 +182,16 @@ def test_a_changed_partition_count(ledger: Ledger) -> None:
     goes_on(ledger)
 
 
+def test_records_that_expired_before_they_were_sealed(ledger: Ledger) -> None:
+    pipeline, (origin, size) = ledger.pipeline, head_of(ledger)
+    Load(pipeline.cluster, 40, 2000, seed=13, odd=False).start().finish()
+    where = TopicPartition(ledger.lifecycle, 0, -1)  # all of them, as retention does after a long outage
+    ledger.admin.delete_records([where])[where].result(20)
+    opens(ledger, "input_expired", found="lost: ")
+    heads = goes_on(ledger)
+    assert heads[origin][0] == size and after(origin) in heads
+
+
 def test_a_running_sealer_goes_on(ledger: Ledger) -> None:
     """It seals the other logs meanwhile, and continues the stopped one without a restart."""
     pipeline = ledger.pipeline
