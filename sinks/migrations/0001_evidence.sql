@@ -1,5 +1,7 @@
 -- The evidence: logs, entries, anchors and receipts. Only the sink writes here, and nothing is ever changed except that
 -- an erasure empties a payload.
+-- No skip indexes: an index that is built over something else hides rows from some queries, and no check of definitions
+-- and rows shows it.
 CREATE TABLE entries
 (
     origin LowCardinality(String) COMMENT 'Name of the log: deployment/topic/partition/epoch',
@@ -80,11 +82,7 @@ CREATE TABLE entries
     received_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When the gateway received the record',
     raw String COMMENT 'The tool''s own record, unchanged',
     raw_sha256 FixedString(32) COMMENT 'SHA-256 of the tool''s own record',
-    signature LowCardinality(String) COMMENT 'valid; missing or invalid: not believed; unregistered: the source need not sign; empty: not decoded',
-
-    INDEX by_grant grant_id TYPE bloom_filter(0.01) GRANULARITY 1,
-    INDEX by_subject subject_id TYPE bloom_filter(0.01) GRANULARITY 1,
-    INDEX by_session session_id TYPE bloom_filter(0.01) GRANULARITY 1
+    signature LowCardinality(String) COMMENT 'valid; missing or invalid: not believed; unregistered: the source need not sign; empty: not decoded'
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(sealed_at)
