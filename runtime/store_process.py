@@ -69,7 +69,3 @@ def main() -> None:
     except GrantledgerError as error:
         print(f"grantledger: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-
-
-if __name__ == "__main__":
-    main()

@@ -36,8 +36,8 @@ _READ_SYSTEM = (
     "/sys/fs/cgroup", "/sys/kernel/mm", "/proc/sys", "/proc/meminfo", "/proc/cpuinfo", "/proc/stat", "/proc/version",
 )  # fmt: skip
 # Of the process itself: never its environment, memory or open files. A file that the kernel forgets meanwhile becomes
-# unreadable, which only costs a metric.
-_READ_SELF = ("stat", "statm", "status", "limits", "cgroup", "mountinfo", "maps")
+# unreadable, which only costs a metric. For `auxv`, see `store_program`.
+_READ_SELF = ("auxv", "stat", "statm", "status", "limits", "cgroup", "mountinfo", "maps")
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
 # Options of librdkafka that name files with secrets, and those that take the content instead.
 _CONTENT_OPTION: Final = {"ssl.key.location": "ssl.key.pem", "ssl.certificate.location": "ssl.certificate.pem"}

@@ -1,6 +1,6 @@
 """Starts the process that owns the embedded store, in its sandbox.
 
-`start` reads keys and secrets, closes the sandbox and executes `store_process` in it: the new program has one
+`start` reads keys and secrets, closes the sandbox and executes `store_program` in it: the new program has one
 restricted thread, from which all others descend, and an environment without secrets. It receives its settings in a
 file in memory. It imports the engine and the web server; this module does not.
 """
@@ -30,7 +30,9 @@ SOURCE = "grantledger-store"
 
 # Older versions cannot allow a rename from one folder to another.
 OLDEST_VERSION = 2
-PROGRAM = f"{__package__}.store_process"
+PROGRAM = f"{__package__}.store_program"
+# Python must not add a variable to the environment at its start: see `store_program`.
+PYTHON = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "1"}
 _NOT_NEEDED = frozenset({
     "config", "key_file", "public_key_file", "key_passphrase", "key_passphrase_file", "clickhouse_password",
     "schema_registry_password", "source_key_folder", "source_key_file", "source_key_passphrase_file",
@@ -55,7 +57,9 @@ def start(settings: Settings) -> NoReturn:
     if version:
         landlock.restrict(file_rules(settings), port_rules(settings, remembered.port if remembered else None))
     descriptor = _in_memory(given, keys, remembered, version)
-    environment = kept_environment(os.environ) | {"PYTHONDONTWRITEBYTECODE": "1"}
+    own_temporary = temporary_folder(settings) / str(os.getpid())
+    make_folder(own_temporary)
+    environment = kept_environment(os.environ) | PYTHON | {"TMPDIR": str(own_temporary)}
     # The folder is an argument only so that people recognize the process.
     program = [sys.executable, "-m", PROGRAM, str(descriptor), str(settings.data_dir)]
     os.execve(sys.executable, program, environment)  # noqa: S606 - our own program

@@ -63,18 +63,24 @@ class StoreLock:
 def private_temp(path: Path) -> None:
     """Put temporary files next to the store and delete those of killed processes.
 
-    The embedded engine writes each insert to a file first, and the file survives ``kill -9``.
+    The embedded engine writes each insert to a file first, and the file survives ``kill -9``. A process that has a
+    folder of its own there already keeps it.
     """
     folder = path.parent / f"{path.name}.tmp"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    given = Path(os.environ.get("TMPDIR", ""))
+    own = given if given.parent == folder else folder
     # The folder itself stays: a sandbox may allow only what is in it.
     for left in folder.iterdir():
+        if left == own:
+            continue
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
-    tempfile.tempdir = str(folder)
-    os.environ["TMPDIR"] = str(folder)
+    tempfile.tempdir = str(own)
+    if own != given:
+        os.environ["TMPDIR"] = str(own)
 
 
 def connect(address: StoreAddress, *, create: bool = True, answer_seconds: float = 120.0) -> Client:

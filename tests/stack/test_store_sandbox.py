@@ -193,6 +193,11 @@ def test_other_processes_cannot_be_signalled(engine: Confined) -> None:
     assert not ran and "PermissionError" in text
 
 
+def test_the_auxiliary_vector_can_be_read(engine: Confined) -> None:
+    """The engine reads it while it loads; without it, it may crash."""
+    assert engine.run("python:open('/proc/self/auxv', 'rb').read()") == (True, "")
+
+
 def test_every_thread_is_restricted(engine: Confined) -> None:
     engine.run("SELECT count() FROM numbers_mt(10000000)")
     statuses = thread_statuses(engine.process.pid)

@@ -11,9 +11,12 @@ import sys
 import threading
 from pathlib import Path
 
+import chdb  # before all other libraries, as in the store
+
 from grantledger.runtime import landlock
 from grantledger.runtime.settings import Settings
 from grantledger.runtime.store_sandbox import file_rules, kept_environment, port_rules
+from grantledger.runtime.store_start import PYTHON, temporary_folder
 from grantledger.sinks.clickhouse import private_temp
 
 
@@ -23,10 +26,11 @@ def main() -> None:
         own = (Path(__file__), landlock.READ)  # the store's own program is in the package
         landlock.restrict([*file_rules(settings), own], port_rules(settings, None))
         arguments = [sys.executable, __file__, "confined", str(settings.store_path)]
-        os.execve(sys.executable, arguments, kept_environment(os.environ))
+        temporary = temporary_folder(settings) / str(os.getpid())
+        temporary.mkdir()
+        environment = kept_environment(os.environ) | PYTHON | {"TMPDIR": str(temporary)}
+        os.execve(sys.executable, arguments, environment)
     private_temp(Path(sys.argv[2]))
-    import chdb
-
     connection = chdb.connect(sys.argv[2])
     connection.query("CREATE DATABASE IF NOT EXISTS audit ENGINE = Atomic")
 

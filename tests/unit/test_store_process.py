@@ -8,6 +8,7 @@ from pathlib import Path
 
 from grantledger.runtime.keys import create_key
 from grantledger.runtime.settings import Settings
+from grantledger.runtime.store_start import PYTHON
 
 SCRIPT = """
 import sys, threading
@@ -24,6 +25,33 @@ data = Path(sys.argv[1])
 (data / "clickhouse").mkdir()
 serve(Settings(data_dir=data, deployment="test.example"), {}, None, 0)
 """
+
+
+ENVIRONMENT = """
+import ctypes, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "chdb":
+            at = ctypes.c_void_p.in_dll(ctypes.CDLL(None), "environ").value
+            spans = [line.split() for line in open("/proc/self/maps")]
+            for span in spans:
+                first, end = (int(one, 16) for one in span[0].split("-"))
+                if first <= at < end:
+                    print(span[-1], flush=True)
+
+sys.meta_path.insert(0, Finder())
+import grantledger.runtime.store_program
+"""
+
+
+def test_the_engine_is_loaded_before_the_environment_is_changed() -> None:
+    """It may read what the kernel put behind the environment, on the stack. A changed environment is elsewhere."""
+    done = subprocess.run(
+        [sys.executable, "-c", ENVIRONMENT], env={**PYTHON, "PATH": ""}, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "[stack]\n"), done.stderr
 
 
 def test_the_engine_is_loaded_before_the_first_thread_starts(tmp_path: Path) -> None:
