@@ -16,13 +16,12 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from ..schemas.access_key import ENFORCER, SourceName, access_key, is_issuer, issuer_of
+from ..schemas.rules import FAILED
 from .command_rules import Activation
 from .contract import Key, RevokeCommand
 
 GIVEN = ("grant.activated", "grant.extended")
 TAKEN = ("grant.revoked", "grant.expired")
-FAILED = ("failure", "denied")
-"""Outcomes of an event that changed nothing."""
 LATEST = datetime.max.replace(tzinfo=UTC)
 KEPT = timedelta(days=1)
 """How long after its end a grant is kept that has a request: an extension of the request may arrive late."""

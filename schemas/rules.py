@@ -33,6 +33,8 @@ EARLIEST_YEAR, LATEST_YEAR = 1970, 9999
 """The years that every part of the pipeline can represent exactly."""
 BY_PERSON = frozenset({"finding.acknowledged", "finding.closed", "source.registered", "payload.erased", "epoch.opened"})
 """Types that record a person's decision: they name the person and the reason."""
+FAILED = frozenset({"failure", "denied"})
+"""Outcomes of events that changed nothing: a failed removal removes nothing, a denied activation gives nothing."""
 GIVING = frozenset({"grant.activated", "grant.extended"})
 REQUIRED: Mapping[str, Collection[str]] = {
     "request_id": REQUEST_TYPES,

@@ -24,8 +24,10 @@ from ...ledger.source_keys import SourceKeys, signed_records
 from ...schemas.arrow import DECODED_SCHEMA, MICROS
 from ...schemas.catalog import SchemaCatalog
 from ...schemas.instance_names import NO_NAMES, InstanceNames
+from ...schemas.rules import FAILED
 from ..access import LATEST, Access, Source
 from .core.facts import Decision, Fact
+from .core.grants import GIVING, REMOVING
 
 _NEEDED = (
     "event_id", "event_type", "source_system", "source_instance", "occurred_at", "source_seq", "tenant", "subject_id",
@@ -41,6 +43,8 @@ FACT_SCHEMA = pa.schema(
 )
 """A fact table: the first fields of a fact (times in microseconds since 1970), and the event's columns."""
 
+_CHANGING = frozenset(GIVING + REMOVING)
+"""Types that change nothing if their outcome is failure or denied."""
 Numbers = npt.NDArray[np.int64]
 Rows = Iterator[tuple[Any, ...]]
 
@@ -158,7 +162,7 @@ def facts_from(rows: Rows, names: InstanceNames = NO_NAMES) -> Iterator[Fact]:
             append=append,
             occurred=occurred,
             event_id=event_id,
-            event_type=event_type,
+            event_type="grant.failed" if outcome in FAILED and event_type in _CHANGING else event_type,
             source=source(system, instance),
             content=content,
             mapping=mapping,
@@ -172,12 +176,12 @@ def facts_from(rows: Rows, names: InstanceNames = NO_NAMES) -> Iterator[Fact]:
             grant_id_kind=grant_id_kind,
             request_id=grant_id if request_id == grant_id else request_id,
             session_id=session_id,
-            decisions=_decisions(approvals) if approvals else (),
+            decisions=_decisions(approvals, event_type, occurred) if approvals else (),
             starts=starts,
             expires=expires if expires is None or expires <= LATEST else LATEST,
             native=expiry_source == "native",
             ends_by_itself=bool(ends_by_itself),
-            removal=removal or "none",
+            removal="api_accepted" if removal == "confirmed" and outcome != "success" else removal or "none",
             outcome=outcome,
             grant_source=issuer(issuers[0], issuers[1]),
             request_source=issuer(issuers[2], issuers[3]),
@@ -236,10 +240,16 @@ _APPROVALS_AS_INTEGERS = pa.list_(
 """The same type with integers for times."""
 
 
-def _decisions(approvals: list[dict[str, Any]]) -> tuple[Decision, ...]:
+def _decisions(approvals: list[dict[str, Any]], event_type: str, occurred: int) -> tuple[Decision, ...]:
+    """Return the decisions of an event. Events of requests report new ones; those of grants may repeat old ones."""
+    at = occurred if event_type.startswith("request.") else None
     return tuple(
-        Decision(_text(one["reviewer"] or b""), _text(one["decision"] or b""), bool(one["forced"])) for one in approvals
-    )
+        Decision(
+            _text(one["reviewer"] or b""), _text(one["decision"] or b""), bool(one["forced"]),
+            at if one["at"] is None else one["at"],
+        )
+        for one in approvals
+    )  # fmt: skip
 
 
 def _text(value: bytes | str) -> str:

@@ -11,6 +11,8 @@
 -- read twice, both entries have the same event_id, and the first one counts; of two ends the earlier one, of two kinds of
 -- evidence the weaker one, unless a person accepted one of them. The first activation names the holder and the resource.
 --
+-- An activation, extension or removal that failed or was denied changes nothing; only a removal with success is confirmed.
+--
 -- Some tools do not write in order. An activation or extension that stands after a confirmed removal, but is older by the
 -- clock of their common source, grants nothing. A clock without fractions of a second, or with milliseconds only, cannot
 -- order two events within that unit. A record that the broker has is in the past, even if a fast clock disagrees.
@@ -130,9 +132,9 @@ FROM
             arraySort(event -> event.place, groupArrayIf(CAST(
                 (place, event_id, (source_system, source_instance), own, whole_request, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, signed, event_type = 'grant.extended', origin, subject_id, subject_kind, resource_kind, resource_id, resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at, expires_at, expiry_source),
                 'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, whole_request Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, signed Bool, extended Bool, origin String, subject_id String, subject_kind String, resource_kind String, resource_id String, resource_environment String, entitlement String, request_id String, request_key String, reason String, ticket String, source_system String, source_instance String, starts_at Nullable(DateTime64(6, \'UTC\')), expires_at Nullable(DateTime64(6, \'UTC\')), expiry_source String)'
-            ), event_type IN ('grant.activated', 'grant.extended'))) AS all_given,
+            ), event_type IN ('grant.activated', 'grant.extended') AND NOT failed)) AS all_given,
             arraySort(event -> (event.source, event.id, event.evidence, event.place), groupArrayIf(CAST(
-                (place, event_id, (source_system, source_instance), own, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, signed, transform(removal_evidence, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0), source_system, source_instance),
+                (place, event_id, (source_system, source_instance), own, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, signed, multiIf(failed, 0, removal_evidence = 'confirmed' AND outcome != 'success', 2, transform(removal_evidence, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0)), source_system, source_instance),
                 'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, signed Bool, evidence UInt8, source_system String, source_instance String)'
             ), event_type IN ('grant.revoked', 'grant.expired'))) AS all_removals,
             arrayFirst(event -> event.own AND NOT event.whole_request, all_given) AS first,
@@ -164,6 +166,7 @@ FROM
             SELECT
                 *, (epoch, `index`) AS place, signature = 'valid' AS signed, toUnixTimestamp64Micro(occurred_at) AS occurred,
                 toUnixTimestamp64Micro(recorded_at) AS taken,
+                outcome IN ('failure', 'denied') AS failed,
                 source_system = issuer.1 AND issuer.2 IN ('', source_instance) AS own,
                 multiIf(event_type IN ('grant.revoked', 'grant.expired'), 'remove', event_type = 'grant.extended', 'extend', '') AS report,
                 (report = 'remove' AND source_system = 'grantledger-enforcer') OR arrayExists(
@@ -179,7 +182,7 @@ FROM
                     CAST(false, 'Bool') AS whole_request, CAST((0, 0), 'Tuple(UInt32, UInt64)') AS known,
                     event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
                     resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at,
-                    expires_at, expiry_source, removal_evidence, signature
+                    expires_at, expiry_source, removal_evidence, signature, outcome
                 FROM events
                 WHERE believed AND grant_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
                     AND event_type IN ('grant.activated', 'grant.extended', 'grant.revoked', 'grant.expired')
@@ -188,7 +191,7 @@ FROM
                     tenant, grant_id, grant_key, issuer, CAST(true, 'Bool') AS whole_request, known,
                     event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
                     resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at,
-                    expires_at, expiry_source, removal_evidence, signature
+                    expires_at, expiry_source, removal_evidence, signature, outcome
                 FROM
                 (
                     SELECT
@@ -209,7 +212,7 @@ FROM
                         tenant,
                         event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
                     resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at,
-                    expires_at, expiry_source, removal_evidence, signature
+                    expires_at, expiry_source, removal_evidence, signature, outcome
                     FROM events
                     WHERE believed AND grant_id = '' AND request_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
                         AND event_type IN ('grant.extended', 'grant.revoked', 'grant.expired')

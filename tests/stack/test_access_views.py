@@ -481,6 +481,12 @@ class Opinion:
             return
         self.seen.add(event.event_id)
         gives = event.event_type in ("grant.activated", "grant.extended")
+        if event.outcome in ("failure", "denied"):
+            if gives:
+                return
+            event = replace(event, removal_evidence="none")
+        elif event.outcome != "success" and event.removal_evidence == "confirmed":
+            event = replace(event, removal_evidence="api_accepted")
         kept = self.given.setdefault(event.grant_id, []) if gives else self.removals[event.grant_id]
         kept.append(Taken(len(self.seen), at, event))
 
@@ -517,7 +523,8 @@ def test_random_grants_are_judged_as_a_second_opinion_does(tmp_path: Path) -> No
     for step in range(1200):
         taken = -200 + step / 10
         grant = f"g{rng.randrange(150)}"
-        who = {"subject": f"user{int(grant[1:]) % 40}", "entitlement": rng.choice(["rw", "ro"])}
+        outcome = rng.choice([*["success"] * 12, "failure", "denied", "pending", "unknown"])
+        who = {"subject": f"user{int(grant[1:]) % 40}", "entitlement": rng.choice(["rw", "ro"]), "outcome": outcome}
         kind = rng.random()
         if kind < 0.15 and sent:
             event = story.add(rng.choice(sent)[0], taken)

@@ -75,6 +75,23 @@ def test_04_the_end_of_a_session_on_another_bastion_ends_nothing(cases: Cases) -
     assert opened(watch, 100) == {("session_outlived_grant", "default/bastion/a/s-1")}
 
 
+def test_11_a_revocation_that_failed_is_no_removal(cases: Cases) -> None:
+    assert opened(judge(cases.emitted("11", NOW)), 100) == {("overdue", "default/emit/host/f-1")}
+
+
+def test_13_the_last_word_of_a_reviewer_counts(cases: Cases) -> None:
+    assert opened(judge(cases.emitted("13", NOW)), 100) == {("no_approval", "approve1/emit/host/c02b-g")}
+
+
+def test_14_a_session_before_the_start_has_no_grant(cases: Cases) -> None:
+    assert opened(judge(cases.emitted("14", NOW)), 100) == {("used_without_grant", "default/emit/host/c04-s")}
+
+
+def test_27_one_person_in_two_unicode_forms_approves_nothing(cases: Cases) -> None:
+    found = {rule for rule, _ in opened(judge(cases.emitted("27", NOW)), 100)}
+    assert found == {"self_approved", "no_approval"}
+
+
 def test_10_one_role_assumed_is_one_event_by_file_and_by_bus(cases: Cases) -> None:
     events: list[Event] = []
     for name in ("10_one_assumerole_s3", "10_one_assumerole_eventbridge"):

@@ -69,6 +69,29 @@ def test_fields_of_a_fact() -> None:
     assert timed_by_its_sender.append == micros_of(NOW + timedelta(hours=9))
 
 
+def test_what_failed_or_was_denied_changes_nothing() -> None:
+    revoked = {
+        "event_type": "grant.revoked",
+        "removal_evidence": "confirmed",
+        "expires_at": None,
+        "expiry_source": None,
+    }
+    events = [event(outcome="denied"), *(event(**revoked, outcome=one) for one in ("failure", "pending", "success"))]
+    facts = list(facts_of(sealed(map(EventEncoder().encode, events)), CATALOG))
+    assert [(one.event_type, one.removal) for one in facts[:1]] == [("grant.failed", "none")]
+    assert facts[1].event_type == "grant.failed"
+    assert [(one.event_type, one.removal) for one in facts[2:]] == [
+        ("grant.revoked", "api_accepted"), ("grant.revoked", "confirmed"),
+    ]  # fmt: skip
+
+
+def test_decisions_of_requests_have_times_and_those_of_grants_may_repeat_them() -> None:
+    undated = (Approval("bob", "approved"),)
+    asked = event(event_type="request.approved", approvals=undated, request_id="r", grant_id=None, grant_id_kind=None)
+    facts = list(facts_of(sealed(map(EventEncoder().encode, [asked, event(approvals=undated)])), CATALOG))
+    assert [one.decisions[0].at for one in facts] == [micros_of(NOW), None]
+
+
 def test_the_content_of_an_event_is_all_of_it_but_the_salt() -> None:
     first = event()
     again = replace(first, salt=bytes(16))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 
 from ....schemas.access_key import access_key, issuer_of
+from ....schemas.names import plain_name
 from ...access import Access, Source
 
 
@@ -17,6 +17,8 @@ class Decision(NamedTuple):
     reviewer: str
     decision: str
     forced: bool = False
+    at: int | None = None
+    """When, by the source's clock. None where a grant repeats the decisions about its request without times."""
 
 
 PLACEHOLDER_NAMES = ("", "unknown")
@@ -30,12 +32,12 @@ def names_someone(person: tuple[str, ...]) -> bool:
 
 def is_same_person(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     """Whether two subjects share a name, in any Unicode form and case."""
-    shared = {_plain(name) for name in one} & {_plain(name) for name in other}
-    return bool(shared - set(PLACEHOLDER_NAMES))
+    return bool(plain_names(one) & plain_names(other))
 
 
-def _plain(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold().strip()
+def plain_names(person: tuple[str, ...]) -> frozenset[str]:
+    """Return the names of a subject as they are compared, without placeholders."""
+    return frozenset(map(plain_name, person)).difference(PLACEHOLDER_NAMES)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -48,6 +48,11 @@ class Activation:
         )  # fmt: skip
 
     @property
+    def begins(self) -> int:
+        """From when it gives the access, as far as is known: not before it was reported."""
+        return max(self.append, self.starts)
+
+    @property
     def occurred(self) -> int:
         """When it happened, by the source's clock."""
         return self.packed >> 64
@@ -154,7 +159,7 @@ class Period(NamedTuple):
 
     def cover(self, limits: AccessLimits) -> tuple[int, int]:
         """Return from when to when it rightly gives its subject the access."""
-        return self.activation.append, min(self.removed(limits), self.superseded, self.overdue_after(limits))
+        return self.activation.begins, min(self.removed(limits), self.superseded, self.overdue_after(limits))
 
     @property
     def best_evidence(self) -> str:

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 from ....schemas.access_key import id_of
 from ....schemas.finding_rules import Severity
+from ....schemas.names import plain_name
 from ...access import NEVER, SECOND
 from ...policy import AccessLimits
-from .facts import PLACEHOLDER_NAMES, Decision
+from .approvals import approved
+from .facts import Decision, plain_names
 from .grants import Grant
 from .periods import Period, add_grace
 from .sessions import Request, Session
@@ -155,7 +157,7 @@ def _session_spans(grant: Grant, limits: AccessLimits) -> Iterator[tuple[int, in
     for period in sorted(grant.periods(limits), key=lambda one: one.activation.index):
         end = min(add_grace(period.removed(limits), limits), period.overdue_after(limits))
         deadline = 0 if period.deadline == NEVER else period.deadline
-        begin = period.activation.append
+        begin = period.activation.begins
         if span is None or begin > span[1]:
             if span is not None:
                 yield span
@@ -199,18 +201,11 @@ def _too_long(grant: Grant, period: Period, longest: float, over: int) -> Iterat
 def _no_approval(
     grant: Grant, period: Period, request: Request | None, limits: AccessLimits, removed: int
 ) -> Iterator[Candidate]:
-    own = {name.casefold() for name in grant.person}
-    decisions = sorted(grant.decisions + (request.decisions if request is not None else ()))
-    reviewers: set[str] = set()
-    enough = NEVER
-    for _, append, decision in decisions:
-        reviewer = decision.reviewer.casefold()
-        if decision.decision == "approved" and reviewer not in own and reviewer not in PLACEHOLDER_NAMES:
-            reviewers.add(reviewer)
-            if len(reviewers) >= limits.approvals:
-                enough = append
-                break
     opens = period.activation.append + _micros(limits.approval_wait_seconds)
+    decisions = grant.decisions + (request.decisions if request is not None else ())
+    reviewers, enough = approved(decisions, plain_names(grant.person), limits.approvals, opens)
+    if request is not None and request.is_denied(opens):
+        enough = NEVER
     evidence = {"needed": limits.approvals, "approved_by": sorted(reviewers)}
     yield _about("no_approval", grant, period.activation.append, (opens, min(enough, removed)), evidence)
 
@@ -218,9 +213,9 @@ def _no_approval(
 def _self_approved(
     key: str, person: tuple[str, ...], decisions: tuple[tuple[int, int, Decision], ...]
 ) -> Iterator[Candidate]:
-    own = {name.casefold() for name in person} - set(PLACEHOLDER_NAMES)
+    own = plain_names(person)
     for _, append, decision in decisions:
-        if decision.decision == "approved" and decision.reviewer.casefold() in own:
+        if decision.decision == "approved" and plain_name(decision.reviewer) in own:
             evidence = {"reviewer": decision.reviewer, "forced": decision.forced}
             yield Candidate("self_approved", key, 0, append, NEVER, evidence)
             return

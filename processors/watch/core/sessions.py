@@ -10,6 +10,8 @@ from ...access import NEVER, Access, Source
 from .facts import Decision, Fact, is_same_person, names_someone
 from .grants import agreed_decisions
 
+OUTCOMES = ("request.approved", "request.denied")
+
 
 @dataclass(slots=True)
 class Request:
@@ -22,6 +24,8 @@ class Request:
     """(index, append time, decision)."""
     others: tuple[tuple[int, int, Decision, tuple[str, ...]], ...] = ()
     """Decisions that another system reported, each with the person whose request it decided."""
+    outcomes: tuple[tuple[int, int, bool], ...] = ()
+    """Index and time of each event that approved or denied it as a whole, and whether it denied."""
     about_grants: Sequence[Fact] = ()
     """The facts about all its grants: they name no grant."""
     last_append: int = 0
@@ -39,11 +43,18 @@ class Request:
         found = [one[:3] for one in self.others if is_same_person(one[3], self.person)]
         return tuple(sorted((*self.own_decisions, *found)))
 
+    def is_denied(self, until: int) -> bool:
+        """Whether it was last denied, not approved, up to a time or since then."""
+        ordered = sorted((at, denied) for _, at, denied in self.outcomes if not denied or at <= until)
+        return bool(ordered) and ordered[-1][1]
+
     def add(self, fact: Fact) -> None:
         """Add the next fact of its source."""
         if not names_someone(self.person):
             self.person = fact.person
         self.last_append = max(self.last_append, fact.append)
+        if fact.event_type in OUTCOMES:
+            self.outcomes += ((fact.index, fact.occurred, fact.event_type == "request.denied"),)
         self.own_decisions += tuple((fact.index, fact.append, one) for one in fact.decisions)
 
     def add_other(self, fact: Fact) -> None:
@@ -65,6 +76,10 @@ class Request:
         """Add a fact whose event had other contents before: approvals count only where all contents agree."""
         self.last_append = max(self.last_append, fact.append)
         self.own_decisions = agreed_decisions(self.own_decisions, fact, earlier)
+        if fact.event_type != "request.approved":
+            self.outcomes = tuple(one for one in self.outcomes if one[0] not in earlier or one[2])
+        if fact.event_type == "request.denied":
+            self.outcomes += ((fact.index, fact.occurred, True),)
         self.others = tuple(one for one in self.others if one[0] not in earlier or one[2] in fact.decisions)
 
     def reports(self, indexes: Collection[int]) -> bool:
@@ -74,11 +89,13 @@ class Request:
 
     def withdraw(self, indexes: Collection[int]) -> bool:
         """Forget the facts at some indexes. Return whether there was anything."""
-        before = self.own_decisions, self.others, self.about_grants
+        before = self.own_decisions, self.others, self.outcomes, self.about_grants
         self.about_grants = [one for one in self.about_grants if one.index not in indexes]
         self.own_decisions = tuple(one for one in self.own_decisions if one[0] not in indexes)
         self.others = tuple(one for one in self.others if one[0] not in indexes)
-        return before[:2] != (self.own_decisions, self.others) or len(before[2]) != len(self.about_grants)
+        self.outcomes = tuple(one for one in self.outcomes if one[0] not in indexes)
+        decided = self.own_decisions, self.others, self.outcomes
+        return before[:3] != decided or len(before[3]) != len(self.about_grants)
 
 
 @dataclass(slots=True)
