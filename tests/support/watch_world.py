@@ -267,6 +267,7 @@ def grant(event_type: str, at: float, name: str = "g", **more: Any) -> Event:
         "entitlement": "rw",
         "grant_id": name,
         "grant_id_kind": "native",
+        "outcome": "success",
     }
     return Event(**given | more)
 
