@@ -211,7 +211,7 @@ def main() -> None:
         pass
     else:
         return
-    sys.modules[sys.argv[0]].main()
+    importlib.import_module(sys.argv[0]).main()  # a module that imports the engine, which starts threads
 
 
 if __name__ == "__main__":
