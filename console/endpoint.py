@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -23,19 +23,16 @@ from starlette.routing import Route
 from ..base.errors import UsageError
 from .address import EndpointAddress, EndpointCredential
 from .engine import EngineConnection
-from .http_protocol import SECONDS_TO_STAY_IDLE, Connections
+from .http_protocol import MOST_HEADER_BYTES, SECONDS_TO_STAY_IDLE, Connections
 from .policy import SqlPolicy
 from .query_log import QueryLog
 from .query_spool import QuerySpool
 from .roles import ANALYST, AUDITOR, READER, Role
 from .runner import QueryRunner
 from .service import Account, AllowedPage, QueryService, ping
-from .sql_gate import MAX_QUERY_BYTES, SqlGate
+from .sql_gate import SqlGate
 
 logger = logging.getLogger(__name__)
-
-# A query in the URL takes up to three bytes per byte.
-_MAX_HEADER_BYTES: Final = 4 * MAX_QUERY_BYTES
 
 
 class SqlEndpoint:
@@ -88,7 +85,7 @@ class SqlEndpoint:
             lifespan="off",
             http=cast("Any", connections.protocol),
             ws="none",
-            h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+            h11_max_incomplete_event_size=MOST_HEADER_BYTES,
             timeout_keep_alive=SECONDS_TO_STAY_IDLE,
             server_header=False,
         )

@@ -11,6 +11,7 @@ import re
 from typing import Any, Final
 
 import h11
+from h11._receivebuffer import ReceiveBuffer
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 # From the connection, or from the end of the last answer, to the end of the next header, without a password.
@@ -19,6 +20,13 @@ SECONDS_TO_SEND_A_HEADER: Final = 10
 SECONDS_TO_STAY_IDLE: Final = 60
 # The process needs file descriptors for the store.
 MOST_CONNECTIONS: Final = 200
+# Of a request line and its headers, and of trailers. Clients send queries in the body, and long parameters in a form.
+MOST_HEADER_BYTES: Final = 32 << 10
+MOST_HEADER_LINES: Final = 100
+# The largest body in chunks of 1 KiB.
+MOST_CHUNKS: Final = 4096
+# h11 takes quadratic time for some chunk extensions, which no client uses.
+_MOST_CHUNK_LINE_BYTES: Final = 32
 
 _END_OF_HEADER = re.compile(rb"\r?\n\r?\n")
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
@@ -27,20 +35,67 @@ _FOLDED = re.compile(rb"\n[ \t]")
 _LENGTHS = re.compile(rb"\ncontent-length:[^\r]*,|\ncontent-length:.*\ncontent-length:", re.IGNORECASE | re.DOTALL)
 
 
+class StrictBuffer(ReceiveBuffer):
+    """The received bytes of a connection. Rejects headers and chunks that are too large or have two readings.
+
+    Each byte is searched once, in however many packets it arrives.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._searched = 0
+        self._chunks = 0
+
+    def maybe_extract_lines(self) -> list[bytearray] | None:
+        """As in h11: the lines of a complete header, or of trailers; None if they are incomplete."""
+        if self._data.startswith(b"\r\n"):
+            return super().maybe_extract_lines()
+        if self._data.startswith(b"\n"):
+            raise _rejected("a bare line feed")
+        end = _END_OF_HEADER.search(self._data, self._searched)
+        size = end.end() if end else len(self._data)
+        if size > MOST_HEADER_BYTES:
+            raise _rejected(f"a header of more than {MOST_HEADER_BYTES} bytes", 431)
+        # The end of a header may arrive in two packets.
+        self._searched = 0 if end else max(0, size - 3)
+        if end is None:
+            return super().maybe_extract_lines()
+        self._chunks = 0
+        header = self._data[:size]
+        if header.count(b"\n") > MOST_HEADER_LINES:
+            raise _rejected(f"a header of more than {MOST_HEADER_LINES} lines", 431)
+        if any(form.search(header) for form in (_BARE_LINE_FEED, _FOLDED, _LENGTHS)):
+            raise _rejected("a bare line feed, a folded header or two lengths")
+        return super().maybe_extract_lines()
+
+    def maybe_extract_next_line(self) -> bytearray | None:
+        """As in h11: the line before a chunk; None if it is incomplete."""
+        line = super().maybe_extract_next_line()
+        if len(self if line is None else line) > _MOST_CHUNK_LINE_BYTES:
+            raise _rejected("a long chunk header")
+        self._chunks += line is not None
+        if self._chunks > MOST_CHUNKS:
+            raise _rejected(f"a body of more than {MOST_CHUNKS} chunks", 413)
+        return line
+
+
 class StrictConnection(h11.Connection):
     """The parser of a server's connection, without the forms that two parsers may read differently."""
 
+    def __init__(self) -> None:
+        super().__init__(h11.SERVER, MOST_HEADER_BYTES)
+        self._receive_buffer = StrictBuffer()
+        self.error: h11.RemoteProtocolError | None = None
+
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        """As in h11. Also rejects bare line feeds, folded headers, and two ways to state the length of a body."""
-        if self.their_state is h11.IDLE:
-            _check_header(self.trailing_data[0])
-        event = super().next_event()
-        if isinstance(event, h11.Request):
-            names = [name for name, _ in event.headers]
-            if names.count(b"content-length") + names.count(b"transfer-encoding") > 1:
-                raise h11.RemoteProtocolError("Content-Length and Transfer-Encoding", error_status_hint=400)
-            if names.count(b"host") != 1 or (event.http_version == b"1.0" and b"transfer-encoding" in names):
-                raise h11.RemoteProtocolError("one Host, and no Transfer-Encoding in HTTP/1.0", error_status_hint=400)
+        """As in h11. Also rejects two ways to state the length of a body, and keeps its `error`."""
+        try:
+            event = super().next_event()
+            if isinstance(event, h11.Request):
+                _check_framing(event)
+        except h11.RemoteProtocolError as error:
+            self.error = error
+            raise
         return event
 
 
@@ -78,7 +133,7 @@ class LimitedProtocol(H11Protocol):
 
     def __init__(self, registry: Connections, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.conn = StrictConnection(h11.SERVER, self.config.h11_max_incomplete_event_size or 0)
+        self.conn = StrictConnection()
         self.is_authenticated = False
         self._registry = registry
         self._deadline: asyncio.TimerHandle | None = None
@@ -106,6 +161,21 @@ class LimitedProtocol(H11Protocol):
         self._wait_for_request()
         super().on_response_complete()
 
+    def send_400_response(self, msg: str) -> None:
+        """Reject a malformed request with the status and reason of its error, and close the connection."""
+        error = self.conn.error if isinstance(self.conn, StrictConnection) else None
+        if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+            # Part of an answer was sent already.
+            self.end()
+            return
+        status = error.error_status_hint if error else 400
+        reason = f"{str(error or msg)[:200]}\n".encode("ascii", "replace")
+        headers = [("content-type", "text/plain; charset=utf-8"), ("connection", "close")]
+        events = (h11.Response(status_code=status, headers=headers), h11.Data(data=reason), h11.EndOfMessage())
+        for event in events:
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
     def end(self) -> None:
         """Close the connection now, without sending the rest of an answer."""
         self.transport.abort()
@@ -122,10 +192,13 @@ class LimitedProtocol(H11Protocol):
             self.end()
 
 
-def _check_header(data: bytes) -> None:
-    end = _END_OF_HEADER.search(data)
-    if end is None:
-        return
-    header = data[: end.end()]
-    if any(form.search(header) for form in (_BARE_LINE_FEED, _FOLDED, _LENGTHS)):
-        raise h11.RemoteProtocolError("a bare line feed, a folded header or two lengths", error_status_hint=400)
+def _check_framing(request: h11.Request) -> None:
+    names = [name for name, _ in request.headers]
+    if names.count(b"content-length") + names.count(b"transfer-encoding") > 1:
+        raise _rejected("Content-Length and Transfer-Encoding")
+    if names.count(b"host") != 1 or (request.http_version == b"1.0" and b"transfer-encoding" in names):
+        raise _rejected("one Host, and no Transfer-Encoding in HTTP/1.0")
+
+
+def _rejected(reason: str, status: int = 400) -> h11.RemoteProtocolError:
+    return h11.RemoteProtocolError(reason, error_status_hint=status)

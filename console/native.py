@@ -21,6 +21,8 @@ _HEADER = struct.Struct("<BII")
 _CHECKSUM = struct.Struct("<QQ")
 _NONE: Final = 0x02
 _LZ4: Final = 0x82
+# Clients fill their frames: with 64 KiB or more, as a server does.
+_MOST_FRAMES: Final = 1000
 
 
 def compress(data: bytes) -> bytes:
@@ -36,10 +38,11 @@ def decompress(data: bytes, max_bytes: int) -> bytes:
     """Return the content of frames that use LZ4 or no compression.
 
     Raises:
-        QueryRefusedError: a frame is damaged, uses another method (271), or the content exceeds `max_bytes` (229).
+        QueryRefusedError: a frame is damaged or uses another method (271), or there are more than `max_bytes` of
+            content or more than 1000 frames (229).
     """
     parts: list[bytes] = []
-    position = size = 0
+    position = size = frames = 0
     while position < len(data):
         start = position + _CHECKSUM.size
         if len(data) < start + _HEADER.size:
@@ -51,6 +54,9 @@ def decompress(data: bytes, max_bytes: int) -> bytes:
         if data[start - _CHECKSUM.size : start] != _checksum(data[start:position]):
             raise _damaged("the checksum of a frame does not match")
         size += content_size
+        frames += 1
+        if frames > _MOST_FRAMES:
+            raise QueryRefusedError(ErrorCode.QUERY_IS_TOO_LARGE, f"Query exceeds the limit of {_MOST_FRAMES} frames.")
         if size > max_bytes:
             raise QueryRefusedError(ErrorCode.QUERY_IS_TOO_LARGE, f"Query exceeds the limit of {max_bytes} bytes.")
         content = data[start + _HEADER.size : position]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import email.parser
-import email.policy
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from .address import EndpointCredential
 from .encoders import FRAMES, HTTP_ENCODINGS
 from .errors import ErrorCode, QueryRefusedError
 from .execution import Query
+from .form import form_fields
 from .roles import Role
 from .sql_gate import MAX_QUERY_BYTES
 
@@ -73,7 +72,7 @@ def read_statement(headers: Mapping[str, str], parameters: Iterable[tuple[str, s
     `headers` have lower-case names.
 
     Raises:
-        QueryRefusedError: an HTTP-compressed or damaged body, or external data.
+        QueryRefusedError: an HTTP-compressed, malformed or damaged body, or external data.
     """
     fields = dict(parameters)
     encoding = headers.get("content-encoding", "identity")
@@ -87,7 +86,7 @@ def read_statement(headers: Mapping[str, str], parameters: Iterable[tuple[str, s
     content_type = headers.get("content-type", "")
     try:
         if content_type.lower().startswith("multipart/form-data"):
-            fields |= _form_fields(content_type, body)
+            fields |= form_fields(content_type, body)
             body = b""
         sql = "\n".join(part for part in (fields.pop("query", ""), body.decode()) if part)
     except UnicodeDecodeError as error:
@@ -149,19 +148,3 @@ def _is_lower(value: str, ceiling: str) -> bool:
 
 def _is_true(value: str) -> bool:
     return value.lower() in {"1", "true"}
-
-
-def _form_fields(content_type: str, body: bytes) -> dict[str, str]:
-    parser = email.parser.BytesParser(policy=email.policy.HTTP)
-    message = parser.parsebytes(b"Content-Type: " + content_type.encode("latin-1") + b"\r\n\r\n" + body)
-    fields: dict[str, str] = {}
-    for part in message.iter_parts() if message.is_multipart() else ():
-        if part.get_filename() is not None:
-            raise QueryRefusedError(ErrorCode.NOT_IMPLEMENTED, "External data (an uploaded file) is not supported.")
-        payload = part.get_payload(decode=True)
-        name = part.get_param("name", header="content-disposition")
-        if isinstance(name, str) and isinstance(payload, bytes):
-            fields[name] = payload.decode()
-    if not fields:
-        raise QueryRefusedError(ErrorCode.BAD_ARGUMENTS, "The form in the request body cannot be parsed.")
-    return fields

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from .address import EndpointCredential
 from .errors import ErrorCode, QueryRefusedError, SqlError
 from .execution import Query
+from .form import MOST_FIELDS
 from .http_protocol import Connections
 from .metrics import UNAUTHENTICATED
 from .person_statement import PersonStatement
@@ -81,6 +82,10 @@ class QueryService:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. All exceptions end here, because they may quote the query."""
+        if scope["query_string"].count(b"&") >= MOST_FIELDS:
+            error = QueryRefusedError(ErrorCode.BAD_ARGUMENTS, f"The URL has more than {MOST_FIELDS} parameters.")
+            await QueryResponse(send, None, self.version).fail(error)
+            return
         request = Request(scope, receive)
         response = QueryResponse(send, request.query_params.get("query_id"), self.version)
         try:
@@ -88,6 +93,8 @@ class QueryService:
         except SqlError as error:
             logger.info("query %s: code %d %s", response.query_id, error.code, error.name)
             await response.fail(error)
+        except ClientDisconnect:
+            logger.info("query %s: the client closed its connection before the end of the request", response.query_id)
         except Exception as error:
             # The message may quote the query: log only the type and the lines of code.
             lines = "".join(traceback.format_tb(error.__traceback__))
@@ -108,7 +115,8 @@ class QueryService:
             return
         self.connections.authenticated(request.scope["client"])
         body = await _body(request)
-        sent = read_statement(request.headers, request.query_params.items(), body)
+        # In a thread: a large body must not delay the answers to others.
+        sent = await asyncio.to_thread(read_statement, request.headers, request.query_params.items(), body)
         if not sent.text:
             await response.plain(200, _OK)
             return

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import h11
 import pytest
 
-from grantledger.console.http_protocol import StrictConnection
+from grantledger.console import http_protocol
+from grantledger.console.http_protocol import MOST_CHUNKS, MOST_HEADER_BYTES, MOST_HEADER_LINES, StrictConnection
 
 GOOD = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nSELECT 1"
 
 
 def events(data: bytes) -> list[object]:
-    connection = StrictConnection(h11.SERVER)
+    connection = StrictConnection()
     connection.receive_data(data)
     found: list[object] = []
     while (event := connection.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
@@ -33,7 +36,7 @@ def events(data: bytes) -> list[object]:
 def test_usual_requests_are_read(data: bytes) -> None:
     assert isinstance(events(data)[-1], h11.EndOfMessage)
     # A byte at a time gives the same.
-    connection = StrictConnection(h11.SERVER)
+    connection = StrictConnection()
     for index in range(len(data)):
         connection.receive_data(data[index : index + 1])
         while (event := connection.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
@@ -68,6 +71,8 @@ def test_usual_requests_are_read(data: bytes) -> None:
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n8\nSELECT 1\r\n0\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x8\r\nSELECT 1\r\n0\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nSELECT 1XX0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: 1\nY: 2\r\n\r\n",
         # The second request of a connection is read as strictly.
         GOOD.replace(b"Host: a\r\n", b"Host: a\n"),
     ],
@@ -75,3 +80,84 @@ def test_usual_requests_are_read(data: bytes) -> None:
 def test_a_request_that_can_be_read_in_two_ways_is_rejected(data: bytes) -> None:
     with pytest.raises(h11.RemoteProtocolError):
         events(data)
+
+
+HEADER = b"POST / HTTP/1.1\r\nHost: a\r\n"
+CHUNKED = HEADER + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+class CountingPattern:
+    """A pattern that counts the bytes that it searches."""
+
+    def __init__(self, pattern: re.Pattern[bytes]) -> None:
+        self.pattern = pattern
+        self.bytes = 0
+
+    def search(self, data: bytes, start: int = 0) -> re.Match[bytes] | None:
+        found = self.pattern.search(data, start)
+        self.bytes += (found.end() if found else len(data)) - start
+        return found
+
+
+@pytest.mark.parametrize("packet", [1, 7, 64])
+def test_a_header_in_small_packets_is_searched_once(monkeypatch: pytest.MonkeyPatch, packet: int) -> None:
+    """Every packet cost a search of all bytes before it: 20 s of CPU for half a mebibyte."""
+    counting = CountingPattern(http_protocol._END_OF_HEADER)
+    monkeypatch.setattr(http_protocol, "_END_OF_HEADER", counting)
+    data = HEADER + b"X: " + b"a" * 30_000 + b"\r\n\r\n"
+    connection = StrictConnection()
+    for start in range(0, len(data), packet):
+        connection.receive_data(data[start : start + packet])
+        event = connection.next_event()
+    assert isinstance(event, h11.Request)
+    # The last three bytes of a packet are searched again.
+    assert counting.bytes <= len(data) * (1 + 3 / packet)
+
+
+@pytest.mark.parametrize("packet", [64, 1 << 20])
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (HEADER + b"X: " + b"a" * MOST_HEADER_BYTES + b"\r\n\r\n", 431),
+        (HEADER + b"X: " + b"a" * MOST_HEADER_BYTES, 431),
+        (b"GET /?" + b"a" * MOST_HEADER_BYTES, 431),
+        (HEADER + b"a:\r\n" * MOST_HEADER_LINES + b"\r\n", 431),
+        (CHUNKED + b"0\r\n" + b"a:\r\n" * MOST_HEADER_LINES + b"\r\n", 431),
+        (CHUNKED + b"0\r\nX: " + b"a" * MOST_HEADER_BYTES, 431),
+        (CHUNKED + b"1\r\na\r\n" * (MOST_CHUNKS + 1), 413),
+        # h11 takes 1.6 s for these 32 KiB, and 100 s for 256 KiB.
+        (CHUNKED + b"1;" + b" " * 32_000 + b"\nx\r\na\r\n", 400),
+        (CHUNKED + b"1;" + b"x" * 32_000, 400),
+    ],
+)
+def test_what_costs_time_is_rejected(data: bytes, status: int, packet: int) -> None:
+    connection = StrictConnection()
+    with pytest.raises(h11.RemoteProtocolError) as caught:
+        for start in range(0, len(data), packet):
+            connection.receive_data(data[start : start + packet])
+            while connection.next_event() not in (h11.NEED_DATA, h11.PAUSED):
+                pass
+    assert caught.value.error_status_hint == status
+    assert connection.error is caught.value
+
+
+def test_the_largest_request_is_read() -> None:
+    lines = b"a:\r\n" * (MOST_HEADER_LINES - 5)
+    room = MOST_HEADER_BYTES - len(CHUNKED) - len(lines)
+    header = CHUNKED.removesuffix(b"\r\n") + lines + b"X:" + b"a" * (room - 4) + b"\r\n\r\n"
+    assert len(header) == MOST_HEADER_BYTES
+    body = b"1\r\na\r\n" * (MOST_CHUNKS - 1) + b"0\r\n\r\n"
+    assert isinstance(events(header + body)[-1], h11.EndOfMessage)
+
+
+def test_the_limits_apply_to_each_request_of_a_connection() -> None:
+    connection = StrictConnection()
+    request = CHUNKED + b"1\r\na\r\n" * (MOST_CHUNKS - 1) + b"0\r\n\r\n"
+    connection.receive_data(request * 3)
+    for _ in range(3):
+        while connection.next_event() is not h11.PAUSED:
+            if connection.their_state is h11.DONE:
+                break
+        connection.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
+        connection.send(h11.EndOfMessage())
+        connection.start_next_cycle()
