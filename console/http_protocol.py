@@ -164,6 +164,10 @@ class LimitedProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Reject a malformed request with the status and reason of its error, and close the connection."""
         error = self.conn.error if isinstance(self.conn, StrictConnection) else None
+        if self.cycle is not None:
+            # The application may be about to answer the start of this request.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             # Part of an answer was sent already.
             self.end()

@@ -147,6 +147,84 @@ def test_ambiguous_requests_are_rejected_and_the_connection_closed(owner: Owner,
     assert answer.count(b"HTTP/1.1 200 ") == request_bytes.count(b"\r\n\r\nGET")
 
 
+HEADER = b"POST /?query=SELECT+1 HTTP/1.1\r\nHost: a\r\n"
+CHUNKED = HEADER + b"Transfer-Encoding: chunked\r\n\r\n"
+FIELD = b'--b\r\nContent-Disposition: form-data; name="param_%d"\r\n\r\n1\r\n'
+NESTED = b"--b%d\r\nContent-Type: multipart/mixed; boundary=b%d\r\n\r\n"
+
+
+def form(owner: Owner, body: bytes, boundary: bytes = b"b") -> bytes:
+    """Return the POST of a form by an analyst."""
+    user = owner.address.analyst
+    secret = f"X-ClickHouse-User: {user.user}\r\nX-ClickHouse-Key: {user.password}\r\n".encode()
+    kind = b"Content-Type: multipart/form-data; boundary=%s\r\nContent-Length: %d\r\n\r\n" % (boundary, len(body))
+    return HEADER + secret + kind + body
+
+
+def status_of(owner: Owner, data: bytes, packet: int) -> bytes:
+    """Send bytes in packets until the endpoint answers or closes the connection; return the status of its answer."""
+    with opened(owner, 1) as [connection]:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.settimeout(30)
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            for start in range(0, len(data), packet):
+                connection.sendall(data[start : start + packet])
+        with contextlib.suppress(ConnectionResetError):
+            return connection.recv(4096)[9:12]
+    return b""
+
+
+ATTACKS = {
+    "a header in small packets": (lambda owner: HEADER + b"X: " + b"a" * 500_000, 64, b"431"),
+    "many headers": (lambda owner: HEADER + b"a:\r\n" * 5000 + b"\r\n", 1 << 20, b"431"),
+    "a long URL": (lambda owner: b"GET /?" + b"a=1&" * 100_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 1 << 20, b"431"),
+    "many parameters": (lambda owner: b"GET /?" + b"a&" * 15_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 1 << 20, b"400"),
+    "a chunk extension": (lambda owner: CHUNKED + b"1;" + b" " * 30_000 + b"\nx\r\n", 1 << 20, b"400"),
+    "small chunks": (lambda owner: CHUNKED + b"1\r\na\r\n" * 100_000, 1 << 20, b"413"),
+    "trailers": (lambda owner: CHUNKED + b"0\r\n" + b"a:\r\n" * 60_000 + b"\r\n", 1 << 20, b"431"),
+    "a flat form": (lambda owner: form(owner, b"".join(FIELD % i for i in range(45_000)) + b"--b--"), 1 << 20, b"400"),
+    "a nested form": (
+        lambda owner: form(owner, b"".join(NESTED % (i, i + 1) for i in range(3000)), b"b0"),
+        1 << 20,
+        b"400",
+    ),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_expensive_requests_are_rejected_and_delay_nobody(owner: Owner, attack: str) -> None:
+    """Some took a minute, in which nobody was answered; most need no password."""
+    build, packet, expected = ATTACKS[attack]
+    data = build(owner)
+    statuses: list[bytes] = []
+    threads = [threading.Thread(target=lambda: statuses.append(status_of(owner, data, packet))) for _ in range(8)]
+    size = owner.log.stat().st_size
+    for thread in threads:
+        thread.start()
+    answered(owner, 5)
+    for thread in threads:
+        thread.join()
+    answered(owner, 5)
+    # A client that still sends when the connection closes may lose the answer.
+    assert set(statuses) <= {expected, b""}
+    assert expected in statuses
+    log = owner.log.read_bytes()[size:]
+    assert b"Traceback" not in log and b"ERROR" not in log, log[-2000:]
+
+
+def test_a_malformed_rest_of_a_body_after_the_answer_closes_the_connection(owner: Owner) -> None:
+    size = owner.log.stat().st_size
+    with opened(owner, 1, CHUNKED) as [connection]:
+        connection.settimeout(5)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 401 ")
+        connection.sendall(b"x\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            while connection.recv(4096):
+                pass
+    answered(owner, 5)
+    assert b"Traceback" not in owner.log.read_bytes()[size:]
+
+
 def test_the_allowed_names_are_listed(owner: Owner) -> None:
     with opened(owner, 1, b"GET /allowed HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n") as [connection]:
         answer = b""
