@@ -23,8 +23,9 @@ MOST_CONNECTIONS: Final = 200
 # Of a request line and its headers, and of trailers. Clients send queries in the body, and long parameters in a form.
 MOST_HEADER_BYTES: Final = 32 << 10
 MOST_HEADER_LINES: Final = 100
-# The largest body in chunks of 1 KiB.
-MOST_CHUNKS: Final = 4096
+# Of any size; further ones must have 1 KiB on average, because each costs as much time.
+MOST_SMALL_CHUNKS: Final = 256
+_BYTES_OF_A_CHUNK: Final = 1 << 10
 # h11 takes quadratic time for some chunk extensions, which no client uses.
 _MOST_CHUNK_LINE_BYTES: Final = 32
 
@@ -44,7 +45,7 @@ class StrictBuffer(ReceiveBuffer):
     def __init__(self) -> None:
         super().__init__()
         self._searched = 0
-        self._chunks = 0
+        self._chunks = self._body_bytes = 0
 
     def maybe_extract_lines(self) -> list[bytearray] | None:
         """As in h11: the lines of a complete header, or of trailers; None if they are incomplete."""
@@ -60,7 +61,7 @@ class StrictBuffer(ReceiveBuffer):
         self._searched = 0 if end else max(0, size - 3)
         if end is None:
             return super().maybe_extract_lines()
-        self._chunks = 0
+        self._chunks = self._body_bytes = 0
         header = self._data[:size]
         if header.count(b"\n") > MOST_HEADER_LINES:
             raise _rejected(f"a header of more than {MOST_HEADER_LINES} lines", 431)
@@ -74,9 +75,15 @@ class StrictBuffer(ReceiveBuffer):
         if len(self if line is None else line) > _MOST_CHUNK_LINE_BYTES:
             raise _rejected("a long chunk header")
         self._chunks += line is not None
-        if self._chunks > MOST_CHUNKS:
-            raise _rejected(f"a body of more than {MOST_CHUNKS} chunks", 413)
+        if self._chunks > MOST_SMALL_CHUNKS + self._body_bytes // _BYTES_OF_A_CHUNK:
+            raise _rejected("a body in too many small chunks", 413)
         return line
+
+    def maybe_extract_at_most(self, count: int) -> bytearray | None:
+        """As in h11: the next bytes of a body; None if there are none."""
+        data = super().maybe_extract_at_most(count)
+        self._body_bytes += len(data or b"")
+        return data
 
 
 class StrictConnection(h11.Connection):
