@@ -18,6 +18,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 SECONDS_TO_SEND_A_HEADER: Final = 10
 # The same once a request had the right password: pools of database drivers keep connections.
 SECONDS_TO_STAY_IDLE: Final = 60
+# A client that is still sending when its request is rejected would lose the answer if the connection closed at once.
+SECONDS_TO_READ_A_REJECTION: Final = 5
 # The process needs file descriptors for the store.
 MOST_CONNECTIONS: Final = 200
 # Of a request line and its headers, and of trailers. Clients send queries in the body, and long parameters in a form.
@@ -142,13 +144,14 @@ class LimitedProtocol(H11Protocol):
         super().__init__(*arguments, **options)
         self.conn = StrictConnection()
         self.is_authenticated = False
+        self._is_rejected = False
         self._registry = registry
         self._deadline: asyncio.TimerHandle | None = None
 
     @property
     def is_busy(self) -> bool:
         """Whether a request is being answered."""
-        return self.cycle is not None and not self.cycle.response_complete
+        return self.cycle is not None and not self.cycle.response_complete and not self._is_rejected
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """As in uvicorn. Starts the first deadline."""
@@ -163,6 +166,11 @@ class LimitedProtocol(H11Protocol):
             self._deadline.cancel()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """As in uvicorn. Discards the rest of a rejected request."""
+        if not self._is_rejected:
+            super().data_received(data)
+
     def on_response_complete(self) -> None:
         """As in uvicorn. Starts the deadline of the next request."""
         self._wait_for_request()
@@ -171,6 +179,7 @@ class LimitedProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Reject a malformed request with the status and reason of its error, and close the connection."""
         error = self.conn.error if isinstance(self.conn, StrictConnection) else None
+        self._is_rejected = True
         if self.cycle is not None:
             # The application may be about to answer the start of this request.
             self.cycle.disconnected = True
@@ -185,16 +194,19 @@ class LimitedProtocol(H11Protocol):
         events = (h11.Response(status_code=status, headers=headers), h11.Data(data=reason), h11.EndOfMessage())
         for event in events:
             self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
+        self.transport.write_eof()
+        self._set_deadline(SECONDS_TO_READ_A_REJECTION)
 
     def end(self) -> None:
         """Close the connection now, without sending the rest of an answer."""
         self.transport.abort()
 
     def _wait_for_request(self) -> None:
+        self._set_deadline(SECONDS_TO_STAY_IDLE if self.is_authenticated else SECONDS_TO_SEND_A_HEADER)
+
+    def _set_deadline(self, seconds: float) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        seconds = SECONDS_TO_STAY_IDLE if self.is_authenticated else SECONDS_TO_SEND_A_HEADER
         self._deadline = self.loop.call_later(seconds, self._expire)
 
     def _expire(self) -> None:
