@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import pyarrow as pa
@@ -52,6 +53,8 @@ ANSWER_SECONDS = 30.0
 """Seconds that a ClickHouse server may take to answer. After that, the store queries whether the insert happened."""
 FLUSH_SECONDS = 10.0
 """Limit for storing the batches that wait when the store stops."""
+MOST_WAITING = 8
+"""Records in memory that wait for their turn; each may be 8 MiB. Then the partitions are paused."""
 RECHECK_SECONDS = 10.0
 """Seconds between checks whether a person has opened the next epoch of a stopped log."""
 
@@ -81,6 +84,7 @@ class Store:
         """The epochs of stopped logs, by sealed partition."""
         self._recheck_at = 0.0
         self._waiting: deque[Message] = deque()
+        self._paused = False
         self._generation = 0
         self._stopping = False
         self._failure: BaseException | None = None
@@ -132,6 +136,8 @@ class Store:
         self._consumer.subscribe(names, on_assign=self._on_assign, on_revoke=on_revoke, on_lost=on_revoke)
         while not self._stopping:
             self._step()
+        with suppress(_GivenUpError):
+            self._flush()
 
     def _step(self) -> None:
         if self._failure is not None:
@@ -143,10 +149,9 @@ class Store:
                 self._take(message)
                 if generation != self._generation:  # the rest belongs to the old assignment and is read again
                     return
+            if self._paused and len(self._waiting) < MOST_WAITING:
+                self._pause(paused=False)
             self._inserts.step()
-            if self._stopping:
-                self._flush()
-                return
             self._store_covered_anchors()
             self._resume_reopened()
         except _GivenUpError as reason:
@@ -159,10 +164,17 @@ class Store:
 
     def _poll(self, seconds: float) -> bool:
         """Add the next record to those that wait, one at a time: a sealed batch may be 8 MiB."""
+        if len(self._waiting) >= MOST_WAITING and not self._paused:
+            self._pause(paused=True)
         message = self._consumer.poll(seconds)
         if message is not None:
             self._waiting.append(message)
         return message is not None
+
+    def _pause(self, *, paused: bool) -> None:
+        """Stop taking records, or take them again. Callbacks are served all the same."""
+        self._paused = paused
+        (self._consumer.pause if paused else self._consumer.resume)(self._consumer.assignment())
 
     def _flush(self) -> None:
         """Store the batches that wait. Those that take longer than the limit are read again after the next start."""
@@ -295,8 +307,7 @@ class Store:
             _GivenUpError: a stop was requested, or the partitions were reassigned meanwhile.
         """
         generation, until = self._generation, time.monotonic() + seconds
-        assigned = self._consumer.assignment()
-        self._consumer.pause(assigned)
+        self._pause(paused=True)
         while not self._stopping and time.monotonic() < until:
             self._poll(min(0.1, seconds))  # what was fetched before the pause
             if self._failure is not None:
@@ -305,7 +316,7 @@ class Store:
                 raise _GivenUpError("the partitions were reassigned")
         if self._stopping:
             raise _GivenUpError("stopped while waiting")
-        self._consumer.resume(assigned)
+        self._pause(paused=False)
 
     def _store_covered_anchors(self) -> None:
         while (found := self._anchors.next(self._is_stored)) is not None:
@@ -352,6 +363,7 @@ class Store:
             log.info("partition_assigned", topic=where[0], partition=where[1], start=start)
         consumer.assign(starts)
         consumer.resume(starts)  # a partition that was revoked while paused returns paused
+        self._paused = False
 
     def _start_log(self, where: Partition, begin: int, position: TopicPartition) -> int:
         """Take over a sealed partition, and return where to continue."""
