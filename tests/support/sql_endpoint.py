@@ -143,6 +143,8 @@ def own(data_dir: Path) -> None:
 
     import pandas
 
+    # Only answers go to standard output; structlog would print there.
+    answers, sys.stdout = sys.stdout, sys.stderr
     logging.basicConfig(level=logging.DEBUG)
     path = data_dir / "engine"
     client = clickhouse_connect.get_client(interface="chdb", path=str(path))
@@ -165,10 +167,10 @@ def own(data_dir: Path) -> None:
     spool = QuerySpool(data_dir / "queries", MOST_STATEMENTS, 1 << 30)
     endpoint = SqlEndpoint(path, spool, roles=(analyst, AUDITOR, READER))
     with published(data_dir, endpoint.address):
-        print("ready", flush=True)
+        print("ready", file=answers, flush=True)
         for line in sys.stdin:
             operation, text = json.loads(line)
-            print(json.dumps(obey(client, path, spool, operation, text)), flush=True)
+            print(json.dumps(obey(client, path, spool, operation, text)), file=answers, flush=True)
     endpoint.stop(grace_seconds=0.5)
     spool.close()
     client.close()
