@@ -38,6 +38,10 @@ class Source(NamedTuple):
         return f"{self.system}/{self.instance}"
 
 
+OTHER_SOURCES = Source("*", "*")
+"""Stands for all sources beyond the number that the watch follows one by one."""
+
+
 def to_datetime(micros: int) -> datetime:
     """Return a time as a datetime, limited to the years 1970 to 9999."""
     return _EPOCH + timedelta(microseconds=min(max(micros, 0), LATEST))
@@ -49,3 +53,10 @@ def shorten(name: str) -> str:
         return name
     digest = sha256(name.encode("utf-8", "replace")).hexdigest()[:32]
     return f"{name[: MAX_NAME_LENGTH - 33]}~{digest}"
+
+
+def shorten_source(source: Source) -> Source:
+    """Return a source with names that fit into a record."""
+    if len(source.system) <= MAX_NAME_LENGTH and len(source.instance) <= MAX_NAME_LENGTH:
+        return source
+    return Source(shorten(source.system), shorten(source.instance))

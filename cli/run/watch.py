@@ -11,8 +11,10 @@ from ...processors.access import SECOND
 from ...processors.policy import load_policy
 from ...processors.watch.app import make_app, run_app
 from ...processors.watch.clock import Clock
+from ...processors.watch.findings import SYSTEM, digest_of
 from ...processors.watch.kafka_findings import KafkaFindings
 from ...processors.watch.kafka_snapshots import KafkaSnapshots
+from ...processors.watch.manifest_signature import ManifestSignature
 from ...processors.watch.watcher import Watcher
 from ...runtime.data_folder import make_folder
 from ...runtime.event_schemas import schema_catalog
@@ -20,6 +22,7 @@ from ...runtime.memory import return_freed_memory
 from ...runtime.process import serving
 from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings, SettingsError
+from ...runtime.source_keys import own_signer
 
 
 def command(settings: Settings) -> None:
@@ -45,8 +48,10 @@ async def _run(settings: Settings) -> None:
     return_freed_memory()
     catalog = schema_catalog(settings)
     stop = asyncio.Event()
-    findings = KafkaFindings(sealed_logs(settings, "grantledger-watch"), catalog, policy, stopping=stop.is_set)
-    snapshots = KafkaSnapshots(cluster, deployment, catalog, stopping=stop.is_set)
+    logs = sealed_logs(settings, SYSTEM)
+    findings = KafkaFindings(logs, catalog, policy, stopping=stop.is_set)
+    signature = ManifestSignature(deployment, own_signer(settings, SYSTEM).signer, findings.own_public_keys)
+    snapshots = KafkaSnapshots(cluster, catalog, signature, policy=digest_of(policy), stopping=stop.is_set)
     bound = int(settings.watch_lag_bound_seconds * SECOND)
     watcher = Watcher(
         policy, deployment, findings, snapshots, catalog, lag_bound=bound,

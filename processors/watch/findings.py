@@ -170,17 +170,21 @@ def published_key(rule: str, key: str) -> str:
 def config_event(deployment: str, policy: WatchPolicy, at: datetime) -> Event:
     """Return the event that puts the policy in force on record, as JSON: judgements can be made again from it."""
     content = policy.model_dump_json().encode()
-    digest = sha256(content).hexdigest()
     return Event(
         event_type="config.changed",
         occurred_at=at,
-        source=events.Source(SYSTEM, deployment, f"{POLICY_NAME}:{digest}:{at.isoformat()}", "config"),
+        source=events.Source(SYSTEM, deployment, f"{POLICY_NAME}:{digest_of(policy)}:{at.isoformat()}", "config"),
         subject=Subject(POLICY_NAME, "system"),
         actor=Actor(SYSTEM, "system"),
         resource=Resource("config", POLICY_NAME),
         outcome="success",
         raw=content,
     )
+
+
+def digest_of(policy: WatchPolicy) -> str:
+    """Return the digest of a policy."""
+    return sha256(policy.model_dump_json().encode()).hexdigest()
 
 
 def policy_digest(native_id: str) -> str:

@@ -6,6 +6,7 @@ read back are all there are.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
@@ -141,6 +142,18 @@ class KafkaFindings:
                 known.add(
                     event_type, (rule, scoped_key(self._policy.names, rule, key, *scope), deadline or 0), accept_index
                 )
+
+    def own_public_keys(self) -> set[bytes]:
+        """Return the public keys by which the watch's own records count now: registered ones, or else our own."""
+        registered = self._sources.keys.stated().get((SYSTEM, self._deployment))
+        if registered is not None:
+            now = time.time() * 1000
+            return {one.public_key for one in registered.keys.values() if one.valid_from_ms <= now < one.valid_until_ms}
+        return {self._logs.signer.signer.public_key} if self._logs.signer is not None else set()
+
+    def sealed_end(self) -> int:
+        """Return the offset after the last record of the sealed topic of ``access.lifecycle``."""
+        return end_offset(self._cluster, sealed(LIFECYCLE_TOPIC), 0)
 
     def batch_verifier(self, start: int) -> SealedBatchVerifier:
         """Return the verifier of the sealed log of ``access.lifecycle``, with the head before a sealed record."""

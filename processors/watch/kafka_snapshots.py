@@ -1,6 +1,7 @@
 """Snapshots in Kafka: one transaction each, in the compacted topic ``access.watch``. Readers see all of it or nothing.
 
-The last two stay. The key of a manifest contains what this module needs to find and delete them.
+The last two stay. The key of a manifest contains what this module needs to find and delete them. Only manifests that
+the watch has signed count (:mod:`.manifest_signature`); any other record is ignored.
 """
 
 from __future__ import annotations
@@ -9,19 +10,21 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 
 import structlog
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from ...kafka.cluster import Cluster
 from ...kafka.errors import PATIENCE, KafkaUnavailableError
 from ...kafka.identity import identify_topics
 from ...kafka.offsets import wait_without_open_transaction
-from ...kafka.records import last_record, read_range
+from ...kafka.records import read_backward, read_range
 from ...kafka.transactional_writer import TransactionalWriter
 from ...schemas.catalog import SchemaCatalog
 from ...schemas.event import LIFECYCLE_TOPIC
 from ...schemas.topics import WATCH_TOPIC, sealed
+from .manifest_signature import ManifestSignature, SnapshotUnusableError
 
 log = structlog.get_logger("grantledger.watch")
 
@@ -29,7 +32,9 @@ IN_FLIGHT = 8
 """Parts handed to the producer at once, so that it does not copy all of them into its queue."""
 TRANSACTION_TIMEOUT_MS = 60_000
 """Long enough for a snapshot of some hundred MiB."""
-_KEY = re.compile(r"snapshot-(\d+)/manifest/(\d+)/(-?\d+)")
+LOOK_BACK = 2_000
+"""Records at the end of the topic among which a start looks for snapshots."""
+_KEY = re.compile(r"snapshot-([0-9]{1,18})/manifest/([0-9]{1,6})/(-1|[0-9]{1,18})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +68,22 @@ class _Stored:
 class KafkaSnapshots:
     """Stores and reads snapshots. It has its own producer, so findings never wait for a snapshot.
 
+    ``policy``: digest of the policy in force, which snapshots name.
+
     Its calls block. They raise KafkaException or KafkaUnavailableError if the brokers do not answer, or if another
     watch has taken over.
     """
 
     def __init__(
-        self, cluster: Cluster, deployment: str, catalog: SchemaCatalog, *, stopping: Callable[[], bool] = lambda: False
+        self,
+        cluster: Cluster,
+        catalog: SchemaCatalog,
+        signature: ManifestSignature,
+        *,
+        policy: str = "",
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._cluster, self._deployment, self._catalog = cluster, deployment, catalog
+        self._cluster, self._catalog, self._signature, self.policy = cluster, catalog, signature, policy
         self._stopping = stopping
         self._writer: TransactionalWriter | None = None
         self._stored: list[_Stored] = []
@@ -84,19 +97,40 @@ class KafkaSnapshots:
         return blake2b("/".join((topic_id, *schemas)).encode(), digest_size=16).hexdigest()
 
     def manifests(self) -> Iterator[bytes]:
-        """Take the snapshots over from any other process, and yield the last two manifests, newest first."""
+        """Take the snapshots over from any other process, and yield the contents of manifests, newest first."""
+        self._writer, self._stored = self._take_over(), []
+        later = set[str]()
+        for record in islice(self._read_backward(), LOOK_BACK):
+            if (key := _Stored.of(record)) is None or key.manifest_key in later:  # replaced or deleted
+                continue
+            later.add(key.manifest_key)
+            if (found := self._verified(record)) is None:
+                continue
+            stored, content = found
+            if not self._stored:
+                before = self._read(stored.previous, stored.previous + 1) if stored.previous >= 0 else iter(())
+                self._stored = [stored, *(one[0] for one in map(self._verified, before) if one is not None)]
+            yield content
+
+    def _verified(self, record: Message) -> tuple[_Stored, bytes] | None:
+        """Return the snapshot of a manifest and the manifest's content; None if the record is not one of ours."""
+        stored = _Stored.of(record)
+        if stored is None or record.value() is None:
+            return None
+        try:
+            return stored, self._signature.verified(stored.manifest_key, record.value() or b"")
+        except SnapshotUnusableError as error:
+            log.warning("snapshot_ignored", snapshot=stored.number, offset=stored.offset, reason=str(error))
+            return None
+
+    def _take_over(self) -> TransactionalWriter:
         writer = TransactionalWriter(
-            self._cluster, f"{self._deployment}-watch-snapshots", timeout_ms=TRANSACTION_TIMEOUT_MS,
+            self._cluster, f"{self._signature.deployment}-watch-snapshots", timeout_ms=TRANSACTION_TIMEOUT_MS,
             stopping=self._stopping,
         )  # fmt: skip
         writer.init()
-        self._writer, self._stored = writer, []
         wait_without_open_transaction(self._cluster, WATCH_TOPIC, 0)
-        record = last_record(self._cluster, WATCH_TOPIC, 0)
-        while record is not None and len(self._stored) < 2 and (stored := _Stored.of(record)) is not None:
-            self._stored.append(stored)
-            yield record.value() or b""
-            record = next(self._read(stored.previous, stored.previous + 1), None) if stored.previous >= 0 else None
+        return writer
 
     def read_parts(self, locations: Sequence[int]) -> list[bytes]:
         """Return the parts at these offsets; parts that no longer exist are missing from the list."""
@@ -105,12 +139,31 @@ class KafkaSnapshots:
         return [record.value() or b"" for record in records if record.offset() in wanted]
 
     def write_snapshot(self, parts: Sequence[bytes], manifest: Callable[[Sequence[int]], bytes]) -> None:
-        """Store a snapshot in one transaction, and delete the one before the last."""
+        """Store a snapshot in one transaction, and delete the one before the last.
+
+        ``manifest`` returns the content of the manifest, from the offsets of the parts.
+        """
         if (writer := self._writer) is None:
             raise RuntimeError("read the manifests first")
         new = _Stored(0, len(parts))
         if self._stored:
             new = _Stored(self._stored[0].number + 1, len(parts), self._stored[0].offset)
+        try:
+            offset = self._write(writer, new, parts, manifest)
+        except Exception:
+            self._abort(writer)  # else the next one cannot begin
+            raise
+        new = _Stored(new.number, new.parts, new.previous, offset)
+        self._stored = [new, *self._stored[:1]]
+
+    def _write(
+        self,
+        writer: TransactionalWriter,
+        new: _Stored,
+        parts: Sequence[bytes],
+        manifest: Callable[[Sequence[int]], bytes],
+    ) -> int:
+        """Write a snapshot and return the offset of its manifest."""
         offsets: dict[str, int] = {}
 
         def delivered(error: KafkaError | None, message: Message) -> None:
@@ -129,11 +182,20 @@ class KafkaSnapshots:
         if len(offsets) < len(parts):
             raise KafkaUnavailableError(f"{WATCH_TOPIC} does not accept records (kafka_bootstrap_servers)")
         # The manifest is the last record of the transaction: that is how a start finds it.
-        value = manifest([offsets[key] for key in new.part_keys])
+        content = manifest([offsets[key] for key in new.part_keys])
+        value = self._signature.sign(new.manifest_key, content)
         writer.produce(WATCH_TOPIC, value, new.manifest_key, on_delivery=delivered)
         writer.commit()
-        new = _Stored(new.number, new.parts, new.previous, offsets[new.manifest_key])
-        self._stored = [new, *self._stored[:1]]
+        return offsets[new.manifest_key]
+
+    def _abort(self, writer: TransactionalWriter) -> None:
+        try:
+            writer.abort()
+        except KafkaException as error:
+            log.warning("snapshots_end", reason=str(error), action="no snapshot is written before the next start")
+
+    def _read_backward(self) -> Iterator[Message]:
+        return read_backward(self._cluster, WATCH_TOPIC, 0)
 
     def _read(self, begin: int, end: int) -> Iterator[Message]:
         return read_range(self._cluster, WATCH_TOPIC, 0, begin, end)

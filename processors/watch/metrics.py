@@ -15,6 +15,7 @@ UNCONFIRMED = Gauge(
 FINDINGS = Counter("grantledger_watch_findings_total", "Findings opened, by rule.", ["rule"])
 RESOLVED = Counter("grantledger_watch_resolved_total", "Findings resolved, by rule.", ["rule"])
 COMMANDS = Counter("grantledger_watch_commands_total", "Revoke commands published.")
+SNAPSHOT_FAILURES = Counter("grantledger_watch_snapshot_failures_total", "Snapshots that could not be written.")
 FAULTS = Counter("grantledger_watch_faults_total", "Sealed records or events that could not be judged.")
 GRANTS = Gauge("grantledger_watch_grants", "Grants that the watch follows.")
 ACTIVE = Gauge("grantledger_watch_active", "1 if this process watches, 0 if it stands by.")

@@ -1,7 +1,8 @@
 """Snapshots: all facts that the state needs, so that a start does not read the whole log.
 
 The facts stay in memory, compressed. A snapshot can be computed again from the sealed log, so an unusable one is
-ignored: the previous one replaces it, or else the whole log is read.
+ignored: the previous one replaces it, or else the whole log is read. An older snapshot leads to the same state, because
+the log is read from its position.
 """
 
 from __future__ import annotations
@@ -10,32 +11,48 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 import structlog
+from confluent_kafka import KafkaException
 
+from ...base.errors import GrantledgerError
+from ...kafka.sealed_log import SealedBatchVerifier
+from ...ledger.entry import epoch_of
 from ...schemas.access_key import access_key, issuer_of
 from ...schemas.arrow import DECODED_SCHEMA
 from ...schemas.instance_names import NO_NAMES, InstanceNames
+from . import metrics
 from .core.entities import Entity, FactKey, entity_of
 from .core.state import AccessState
 from .decoding import FACT_SCHEMA, as_values, empty_table
 from .kafka_snapshots import KafkaSnapshots
+from .manifest_signature import SnapshotUnusableError
 
 log = structlog.get_logger("grantledger.watch")
 
 PART_ROWS = 8_000
 MAX_PART_BYTES = 1 << 20
+MAX_RECENT_BYTES = 32 << 20
+"""Facts are compressed earlier if they are that large: a name may have megabytes."""
 MANY_ROWS = 100_000
 """The fewest new facts that are worth a snapshot before its time."""
-FORMAT = "5-" + hashlib.sha256(f"{FACT_SCHEMA} {DECODED_SCHEMA}".encode()).hexdigest()[:16]
+FORMAT = "6-" + hashlib.sha256(f"{FACT_SCHEMA} {DECODED_SCHEMA}".encode()).hexdigest()[:16]
 """Identifies the format, content digests included. Snapshots of other formats are ignored."""
 _WRITE = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
-class SnapshotUnusableError(ValueError):
-    """A snapshot is damaged, incomplete, or of another log or format."""
+class SealedTopic(Protocol):
+    """The sealed topic of ``access.lifecycle``."""
+
+    def sealed_end(self) -> int:
+        """Return the offset after its last record."""
+        ...
+
+    def batch_verifier(self, start: int) -> SealedBatchVerifier:
+        """Return a verifier that continues after the last valid batch before an offset."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +74,28 @@ class Position:
         """Return how people read about entries of the current epoch."""
         return f"{entries} of epoch {self.epoch}" if self.epoch else entries
 
+    def check(self, sealed_topic: SealedTopic) -> None:
+        """Raise SnapshotUnusableError if the position is not within the verified log."""
+        if min(asdict(self).values()) < 0 or self.sealed_offset > sealed_topic.sealed_end():
+            raise SnapshotUnusableError(f"its position {self.sealed_offset} lies beyond the sealed log")
+        head = sealed_topic.batch_verifier(self.sealed_offset).head
+        if head is None:  # retention has deleted the batches before the position
+            return
+        last = (epoch_of(head.genesis.origin), head.size)
+        if (self.epoch, self.entry) > last and not (self.epoch > last[0] and self.entry == 0):
+            raise SnapshotUnusableError(f"its entry {self.entry} lies beyond the verified entries, {head.size}")
+
 
 class Part(NamedTuple):
     """A compressed fact table and its number of rows."""
 
     rows: int
     value: bytes
+
+    @property
+    def is_small(self) -> bool:
+        """Whether facts should be added to it."""
+        return self.rows < PART_ROWS // 2 and len(self.value) < MAX_PART_BYTES // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +107,43 @@ class Snapshot:
     parts: tuple[Part, ...] = ()
 
     def store(self, port: KafkaSnapshots) -> None:
-        """Write the snapshot."""
+        """Write the snapshot. A failure is logged and counted: without it, only the next start takes longer."""
+        try:
+            self._write(port)
+        except Exception as error:
+            metrics.SNAPSHOT_FAILURES.inc()
+            reason = f"{type(error).__name__}: {error}"
+            log.error("snapshot_not_written", reason=reason, action="the next start reads more of the log")
+            return
+        facts = sum(part.rows for part in self.parts)
+        log.info("snapshot", entries=self.position.size, parts=len(self.parts), facts=facts)
+
+    def _write(self, port: KafkaSnapshots) -> None:
         log_id = port.log_id()
+        sources = json.dumps(self.sources).encode()
+        pieces = [sources[at : at + MAX_PART_BYTES] for at in range(0, len(sources), MAX_PART_BYTES)]
+        rows = [part.rows for part in self.parts] + [0] * len(pieces)
+        values = [part.value for part in self.parts] + pieces
 
         def manifest(locations: Sequence[int]) -> bytes:
-            parts = [
-                (location, part.rows, _digest(part.value)) for location, part in zip(locations, self.parts, strict=True)
-            ]
-            content = {"position": asdict(self.position), "sources": self.sources, "parts": parts}
-            return json.dumps({"format": FORMAT, "log": log_id, **content}).encode()
+            parts = list(zip(locations, rows, map(_digest, values), strict=True))
+            content = {"format": FORMAT, "log": log_id, "policy": port.policy, "position": asdict(self.position)}
+            return json.dumps({**content, "facts": len(self.parts), "parts": parts}).encode()
 
-        port.write_snapshot([part.value for part in self.parts], manifest)
+        port.write_snapshot(values, manifest)
 
     @classmethod
-    def load(cls, port: KafkaSnapshots) -> Snapshot:
+    def load(cls, port: KafkaSnapshots, sealed_topic: SealedTopic) -> Snapshot:
         """Return the newest usable snapshot, or an empty one."""
         log_id = port.log_id()
         for value in port.manifests():
             try:
-                return cls._from_manifest(value, log_id, port)
-            except (ValueError, KeyError, TypeError) as error:
+                snapshot = cls._from_manifest(value, log_id, port)
+                snapshot.position.check(sealed_topic)
+                return snapshot
+            except (GrantledgerError, KafkaException):
+                raise
+            except Exception as error:  # however malformed it is, the log replaces it
                 log.warning("snapshot_unusable", reason=f"{type(error).__name__}: {error}")
         return cls()
 
@@ -103,14 +153,16 @@ class Snapshot:
         for name, expected in (("format", FORMAT), ("log", log_id)):
             if content[name] != expected:
                 raise SnapshotUnusableError(f"it is of another {name}")
-        values = port.read_parts([location for location, _, _ in content["parts"]])
-        digests = [digest for _, _, digest in content["parts"]]
-        if [_digest(part) for part in values] != digests:
+        if content["policy"] != port.policy:
+            log.info("snapshot_of_another_policy", policy=content["policy"])
+        parts, facts = content["parts"], content["facts"]
+        values = port.read_parts([location for location, _, _ in parts])
+        if [_digest(part) for part in values] != [digest for _, _, digest in parts]:
             raise SnapshotUnusableError("parts are missing or damaged")
         return cls(
             Position(**content["position"]),
-            tuple(content["sources"]),
-            tuple(Part(rows, part) for (_, rows, _), part in zip(content["parts"], values, strict=True)),
+            tuple(json.loads(b"".join(values[facts:]))),
+            tuple(Part(rows, part) for (_, rows, _), part in zip(parts[:facts], values, strict=False)),
         )
 
 
@@ -141,7 +193,7 @@ class FactArchive:
         self.new_rows += facts.num_rows
         self.unpruned_rows += facts.num_rows
         self.latest = max(self.latest, facts.column("append")[-1].as_py())
-        if self._recent_rows >= PART_ROWS:
+        if _is_large(self._recent):
             self._pack()
 
     @property
@@ -151,7 +203,7 @@ class FactArchive:
     def _pack(self) -> None:
         """Compress recent facts, together with the last part if that is small."""
         tables, self._recent = self._recent, []
-        if tables and self._parts and self._parts[-1].rows < PART_ROWS // 2:
+        if tables and self._parts and self._parts[-1].is_small:
             tables.insert(0, decode_part(self._parts.pop().value))
         self._parts += encode_parts(tables)
 
@@ -183,11 +235,11 @@ class FactArchive:
                 for key in _fact_keys(facts, self._names)
             ]
             yield
-            if all(stay) and not remaining and part.rows >= PART_ROWS // 2:
+            if all(stay) and not remaining and not part.is_small:
                 kept.append(part)
                 continue
             remaining.append(facts.filter(pa.array(stay, pa.bool_())))
-            if sum(one.num_rows for one in remaining) >= PART_ROWS:
+            if _is_large(remaining):
                 kept += encode_parts(remaining)
                 remaining = []
             yield
@@ -199,6 +251,12 @@ class FactArchive:
         self._pack()
         for part in self._parts:
             yield decode_part(part.value)
+
+
+def _is_large(tables: Sequence[pa.RecordBatch]) -> bool:
+    """Whether fact tables are enough for a part."""
+    rows, size = sum(int(one.num_rows) for one in tables), sum(int(one.nbytes) for one in tables)
+    return rows >= PART_ROWS or size >= MAX_RECENT_BYTES
 
 
 def encode_parts(tables: Sequence[pa.RecordBatch]) -> list[Part]:
@@ -230,7 +288,7 @@ def join_tables(tables: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def _digest(value: bytes) -> str:
-    return hashlib.blake2b(value, digest_size=16).hexdigest()
+    return hashlib.sha256(value).hexdigest()
 
 
 _KEY_COLUMNS = (

@@ -97,7 +97,7 @@ class Watcher:
         self._applying = asyncio.Lock()
         """While a batch is applied, facts, sources and position do not fit together: no snapshot is made of them."""
         self._failure: Exception | None = None
-        """Why this process must end: something was not published or not stored."""
+        """Why this process must end: something was not published."""
         self._asked = -NEVER
         self._decided = -NEVER
         self._faults = Faults()
@@ -113,7 +113,7 @@ class Watcher:
         self.judge.restore(known)
         asked = self._boot()
         self._clock.start_from(await self._blocking(self._findings.time), asked)
-        self._snapshot = await self._blocking(lambda: Snapshot.load(self._snapshots))
+        self._snapshot = await self._blocking(lambda: Snapshot.load(self._snapshots, self._findings))
         self._position = self._snapshot.position
         verifier = await self._blocking(lambda: self._findings.batch_verifier(self.position))
         self._topic_id = verifier.head.genesis.topic_id if verifier.head is not None else None
@@ -241,7 +241,6 @@ class Watcher:
                 self._snapshot_at = self._boot()
                 snapshot = self._archive.snapshot(self._position, self.judge.state)
             await call_in_daemon(lambda: snapshot.store(self._snapshots))
-            log.info("snapshot", entries=snapshot.position.size, parts=len(snapshot.parts), facts=self._archive.rows)
         except Exception as error:  # Faust passes over errors of tasks and agents: the timer raises it
             self._failure = error
 

@@ -14,7 +14,9 @@ from confluent_kafka import KafkaException, Producer
 
 from grantledger.kafka.options import transactional_options
 from grantledger.kafka.topics import create_topics
+from grantledger.ledger.keys import LocalSigner
 from grantledger.processors.watch.kafka_snapshots import KafkaSnapshots
+from grantledger.processors.watch.manifest_signature import ManifestSignature
 from grantledger.producers import Event
 from grantledger.schemas.catalog import SchemaCatalog, WriterSchema, event_schema
 from grantledger.schemas.codec import EventEncoder
@@ -200,10 +202,11 @@ def test_without_snapshots_it_rebuilds_its_state_from_the_log(pipeline: Pipeline
 
 def test_a_fenced_watch_cannot_write_snapshots(pipeline: Pipeline) -> None:
     pipeline.stop("watch")  # it writes to the same topic
-    catalog = SchemaCatalog((event_schema(),))
+    catalog, signer = SchemaCatalog((event_schema(),)), LocalSigner.generate()
+    signature = ManifestSignature("fenced.example", signer, lambda: {signer.public_key})
 
     def taken_over() -> tuple[KafkaSnapshots, list[bytes]]:
-        made = KafkaSnapshots(pipeline.cluster, "fenced.example", catalog)
+        made = KafkaSnapshots(pipeline.cluster, catalog, signature)
         return made, list(made.manifests())
 
     locations: dict[bytes, list[int]] = {}
@@ -219,7 +222,7 @@ def test_a_fenced_watch_cannot_write_snapshots(pipeline: Pipeline) -> None:
     for name in (b"one", b"two", b"three"):
         first.write_snapshot([name + b"-a", name + b"-b"], manifest(name))
     second, found = taken_over()
-    assert found == [b"three", b"two"], before
+    assert (before, found) == ([], [b"three", b"two"])
     for name in found:
         assert second.read_parts(locations[name]) == [name + b"-a", name + b"-b"]
     with pytest.raises(KafkaException):
@@ -228,7 +231,7 @@ def test_a_fenced_watch_cannot_write_snapshots(pipeline: Pipeline) -> None:
     assert taken_over()[1] == [b"four", b"three"]
     assert second.read_parts([max(locations[b"three"]) + 1000]) == []
     other = SchemaCatalog((event_schema(), WriterSchema(Prefix(b"other"), "{}")))
-    assert KafkaSnapshots(pipeline.cluster, "fenced.example", other).log_id() != second.log_id(), "it may decode more"
+    assert KafkaSnapshots(pipeline.cluster, other, signature).log_id() != second.log_id(), "it may decode more"
 
 
 def test_an_invalid_policy_is_reported(pipeline: Pipeline, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ class Paper(MemorySnapshots):
             known.add(event.event_type, (finding.rule, about, deadline), finding.accept_index)
         return known
 
-    def append(self, value: bytes) -> Message:
+    def append_sealed(self, value: bytes) -> Message:
         """Append a record to the sealed topic; a transaction marker follows it."""
         message = FaustMessage(value=value, offset=self.next_record, timestamp=0.0, timestamp_type=1)
         self.sealed_log[self.next_record] = cast(Message, DeliveredRecord(message))
@@ -114,6 +114,9 @@ class Paper(MemorySnapshots):
         verifier.start_after(reversed(list(self.sealed_records(0, start))))
         self.reads.clear()
         return verifier
+
+    def sealed_end(self) -> int:
+        return self.next_record
 
     def sealed_records(self, start: int, end: int) -> Iterator[Message]:
         if self.unreachable:
@@ -221,7 +224,7 @@ class World:
 
     def take(self, value: bytes) -> None:
         """Append a record to the sealed topic and deliver it."""
-        self.deliver(self.paper.append(value))
+        self.deliver(self.paper.append_sealed(value))
 
     def deliver(self, record: Message) -> None:
         async def take() -> None:

@@ -210,7 +210,7 @@ def test_a_failed_publication_is_not_lost_in_the_snapshot() -> None:
     world.hears(given_until(100))
     world.at(0)
     world.hears_unchecked(replace(given_until(100, "odd"), outcome="perhaps"))
-    kept = list(world.paper.stored)
+    kept = world.paper.stored
     world.paper.deaf = True
     world.hears(given_until(100, "other"))
     world.hears(given_until(100, "third"))

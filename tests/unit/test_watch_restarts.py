@@ -41,7 +41,7 @@ def test_a_restart_publishes_nothing_twice_and_repeats_have_the_same_id() -> Non
 def test_a_snapshot_never_contains_half_a_batch() -> None:
     world = World()
     world.hears(started(0, "first"))
-    record = world.paper.append(world.batch(*(started(1 + at, f"g{at}") for at in range(1_200))))
+    record = world.paper.append_sealed(world.batch(*(started(1 + at, f"g{at}") for at in range(1_200))))
 
     async def take_and_maintain() -> None:
         taking = asyncio.create_task(world.watch.take(record))
@@ -54,7 +54,7 @@ def test_a_snapshot_never_contains_half_a_batch() -> None:
         await world.watch.maintenance
 
     asyncio.run(take_and_maintain())
-    snapshot = Snapshot.load(world.paper)
+    snapshot = Snapshot.load(world.paper, world.paper)
     [source] = snapshot.sources
     assert source["last"] == START + (snapshot.position.size - 1) * SECOND
 
@@ -62,12 +62,12 @@ def test_a_snapshot_never_contains_half_a_batch() -> None:
 def test_a_snapshot_is_written_when_the_end_of_the_log_is_reached() -> None:
     world = World(snapshot_every=NEVER)
     world.hears(*(started(0, f"g{at}") for at in range(PART_ROWS)))
-    assert Snapshot.load(world.paper).position.size == 0
+    assert Snapshot.load(world.paper, world.paper).position.size == 0
     world.at(1)
-    assert Snapshot.load(world.paper).position.size == PART_ROWS
+    assert Snapshot.load(world.paper, world.paper).position.size == PART_ROWS
     world.hears(started(2, "one more"))
     world.at(3)
-    assert Snapshot.load(world.paper).position.size == PART_ROWS
+    assert Snapshot.load(world.paper, world.paper).position.size == PART_ROWS
 
 
 def test_it_continues_from_a_snapshot_and_publishes_nothing_twice() -> None:
@@ -127,11 +127,11 @@ def test_a_start_falls_back_to_the_snapshot_before_and_then_to_the_whole_log() -
     world = World()
     world.hears(given_until(100))
     world.hears(given_until(100, "other"))
-    first, second = sorted(world.paper.parts)
-    world.paper.parts[second] = b"nothing of ours"
+    first, _, second, _ = sorted(world.paper.parts)
+    world.paper.change(second, b"nothing of ours")
     again = World(world.paper)
     assert again.watch.position == 1 and ids(again) == {"g"}
-    world.paper.parts[first] = b"nothing of ours"
+    world.paper.change(first, b"nothing of ours")
     again = World(world.paper)
     assert again.watch.position == 0 and again.watch.judge.state.grants == {}
 

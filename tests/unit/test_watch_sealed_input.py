@@ -111,7 +111,7 @@ def test_a_record_that_is_delivered_before_earlier_ones_is_applied_after_them(fi
         world = World(world.paper)
         world.head, world.records = head, records
     later = [given_until(5000, "later"), removed(50), given_until(5000, "third"), given_until(5000, "last")]
-    delivered = [world.paper.append(world.batch(event)) for event in later]
+    delivered = [world.paper.append_sealed(world.batch(event)) for event in later]
     order = [delivered[first], *world.paper.sealed_log.values()]  # the seek takes effect
     for record in order:
         world.deliver(record)
@@ -127,9 +127,9 @@ def test_a_skipped_record_that_is_delivered_first_hides_none_before_it(junk: Cal
     world = World()
     world.hears(given_until(100))
     bad = junk(world)
-    world.paper.append(world.batch(removed(50)))
-    skipped = world.paper.append(bad)
-    world.paper.append(world.batch(given_until(5000, "later")))
+    world.paper.append_sealed(world.batch(removed(50)))
+    skipped = world.paper.append_sealed(bad)
+    world.paper.append_sealed(world.batch(given_until(5000, "later")))
     for record in (skipped, *world.paper.sealed_log.values()):
         world.deliver(record)
     world.at(200)
@@ -140,8 +140,8 @@ def test_a_skipped_record_that_is_delivered_first_hides_none_before_it(junk: Cal
 def test_a_gap_that_cannot_be_read_now_ends_the_watch_and_is_no_discontinuity() -> None:
     world = World()
     world.hears(given_until(100))
-    world.paper.append(world.batch(removed(50)))
-    last = world.paper.append(world.batch(given_until(5000, "later")))
+    world.paper.append_sealed(world.batch(removed(50)))
+    last = world.paper.append_sealed(world.batch(given_until(5000, "later")))
     world.paper.unreachable = True
     world.deliver(last)
     with pytest.raises(KafkaUnavailableError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -27,11 +28,12 @@ from grantledger.processors.watch.snapshot import (
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.simulator.faults import FAULTS
 from support.simulation import LONG_AFTER, LOOK, Watched, differences, policy_in, sealed_batches
-from support.snapshot_memory import MemorySnapshots
+from support.snapshot_memory import SIGNATURE, EndlessSealedTopic, MemorySnapshots, WatchRecord
 from support.virtual_time import Simulation
 
 CATALOG = SchemaCatalog((event_schema(),))
 MINUTE = 60 * 1_000_000
+SEALED_TOPIC = EndlessSealedTopic()
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ class Restarting:
 
     def start(self) -> None:
         self.judge = Judge(self.policy, self.known)
-        snapshot = Snapshot.load(self.port)
+        snapshot = Snapshot.load(self.port, SEALED_TOPIC)
         self.position = snapshot.position
         self.archive = FactArchive(snapshot)
         restore(self.judge, self.archive, snapshot)
@@ -110,7 +112,7 @@ class Restarting:
                 if draw.random() < 0.3:
                     self.port.lose()
                 elif draw.random() < 0.5 and self.port.stored:
-                    self.port.stored[0] = b"{"
+                    self.port.change(self.port.manifest_records[0].at, b"{")
                 self.start()
         while (look := max(now, self.judge.next_time + LOOK)) < now + LONG_AFTER:
             self.find(look)
@@ -163,6 +165,8 @@ def test_facts_are_the_same_after_encoding(monkeypatch: pytest.MonkeyPatch) -> N
 
 def stored(port: MemorySnapshots, facts: pa.RecordBatch, size: int) -> None:
     """Store a snapshot of the first facts."""
+    if not port.records:
+        Snapshot.load(port, SEALED_TOPIC)  # takes over
     judge, archive = Judge(), FactArchive(Snapshot())
     for fact in facts_from(rows_of(facts.slice(0, size))):
         judge.add(fact)
@@ -170,29 +174,47 @@ def stored(port: MemorySnapshots, facts: pa.RecordBatch, size: int) -> None:
     archive.snapshot(Position(size, size, size), judge.state).store(port)
 
 
-@pytest.mark.parametrize(
-    "damage", ["no json", "json of something else", "another format", "a part is changed", "a part is gone"]
-)
+def content_of(record: WatchRecord) -> bytes:
+    """Return the content of a manifest."""
+    return SIGNATURE.verified(record.name.decode(), record.content or b"")
+
+
+def changed(**fields: Any) -> Callable[[dict[str, Any]], bytes]:
+    return lambda manifest: json.dumps(manifest | fields).encode()
+
+
+CONTENTS: dict[str, Callable[[dict[str, Any]], bytes]] = {
+    "no json": lambda _: b"{",
+    "json of something else": lambda _: b"[1, 2]",
+    "nested json": lambda _: b"[" * 200_000,
+    "another format": changed(format="0"),
+    "a position of text": changed(position={"sealed_offset": "x"}),
+    "a negative position": changed(position={"sealed_offset": -5}),
+    "no parts": changed(parts=[], facts=0),
+    "parts of text": changed(parts=["x"]),
+    "facts of text": changed(facts="x"),
+    "a position too far": changed(position={"sealed_offset": 1 << 63}),
+}
+
+
+@pytest.mark.parametrize("damage", [*CONTENTS, "a part is changed", "a part is gone"])
 def test_an_unusable_snapshot_falls_back_to_the_one_before_and_then_to_the_log(damage: str) -> None:
     port, facts = MemorySnapshots(), some_facts(40)
     for size in (50, 100):
         stored(port, facts, size)
-    assert Snapshot.load(port).position.size == 100
+    assert Snapshot.load(port, SEALED_TOPIC).position.size == 100
     for expected in (50, 0):
         at = 0 if expected else 1
-        manifest = json.loads(port.stored[at])
-        if damage == "no json":
-            port.stored[at] = b"{"
-        elif damage == "json of something else":
-            port.stored[at] = b"[1, 2]"
-        elif damage == "another format":
-            port.stored[at] = json.dumps(manifest | {"format": "0"}).encode()
+        record = port.manifest_records[at]
+        manifest = json.loads(content_of(record))
+        location = manifest["parts"][0][0]
+        if damage in CONTENTS:
+            port.change_content(record, CONTENTS[damage](manifest))
         elif damage == "a part is changed":
-            location = manifest["parts"][0][0]
-            port.parts[location] = port.parts[location][:-1] + b"?"
+            port.change(location, port.parts[location][:-1] + b"?")
         else:
-            del port.parts[manifest["parts"][0][0]]
-        snapshot = Snapshot.load(port)
+            del port.records[location]
+        snapshot = Snapshot.load(port, SEALED_TOPIC)
         assert snapshot.position == Position(expected, expected, expected)
         judge = Judge()
         restore(judge, FactArchive(snapshot), snapshot)
@@ -203,7 +225,7 @@ def test_a_snapshot_of_another_log_is_not_used() -> None:
     port = MemorySnapshots()
     stored(port, some_facts(), 50)
     port.log = "another"
-    assert Snapshot.load(port) == Snapshot()
+    assert Snapshot.load(port, SEALED_TOPIC) == Snapshot()
 
 
 def test_facts_that_arrive_while_others_are_dropped_stay(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from ....schemas.access_key import access_key
+from ...access import OTHER_SOURCES, shorten_source
 from .facts import Fact
 
 _MAPPING_BITS, _TIME_BITS, _INDEX_BITS = 16, 52, 44
@@ -66,7 +67,9 @@ class EventIdentities:
         """Add the next fact, and return how to read it."""
         event, content = digest_of(fact), int.from_bytes(fact.content, "big")
         mapping = int.from_bytes(fact.mapping, "big")
-        is_accepted = bool(self.accepted) and (str(fact.source), fact.entry) in self.accepted
+        is_accepted = bool(self.accepted) and any(
+            (str(source), fact.entry) in self.accepted for source in (shorten_source(fact.source), OTHER_SOURCES)
+        )
         known = self._first.get(event)
         if known is None:
             time = min(max(fact.append, 0), _TIMES)

@@ -264,7 +264,7 @@ class Judge:
             return rules.request_candidates(state.requests[key]) if key in state.requests else iter(())
         if kind == "session":
             return self._session_candidates(state.sessions[key]) if key in state.sessions else iter(())
-        return state.source(key).candidates()
+        return state.source(key).candidates() if state.has_source(key) else iter(())
 
     def _grant_candidates(self, grant: Grant) -> Iterator[Candidate]:
         state = self.state

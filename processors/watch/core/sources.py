@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ....schemas.finding_rules import FINDING_RULES
-from ...access import NEVER, SECOND, Source
+from ...access import NEVER, OTHER_SOURCES, SECOND, Source, shorten
 from ...policy import SourceLimits
 from .facts import Fact
 from .intervals import IntervalUnion
@@ -19,6 +19,8 @@ CONFLICT = "event_conflict"
 REMAPPED = "event_conflict by mapping"
 """Counted like a rule: events that another version of the adapter made, with the same content."""
 SKEW = "clock_skew"
+MAX_SOURCES = 10_000
+"""Sources that are followed one by one, besides those that sign. Any sender can invent more."""
 
 
 @dataclass(slots=True)
@@ -43,6 +45,8 @@ class SourceHistory:
     """Append time of the latest fact."""
     violations: dict[tuple[str, int], Violations] = field(default_factory=dict)
     """By rule and hour."""
+    signed: bool = False
+    """Whether it is registered and has signed an event: the operator limits the number of such sources."""
 
     @classmethod
     def of(cls, source: Source, limits: SourceLimits) -> SourceHistory:
@@ -54,10 +58,12 @@ class SourceHistory:
     def add(self, fact: Fact, limits: SourceLimits) -> None:
         """Add the next fact."""
         self.last = max(self.last, fact.append)
-        if self.active is not None:
-            self.active.add(fact.append)
-        if fact.seq is not None:
-            self.sequence.add(fact.seq, fact.append)
+        if self.source != OTHER_SOURCES:  # the silences and numbers of several sources mean nothing together
+            self.signed |= fact.signed
+            if self.active is not None:
+                self.active.add(fact.append)
+            if fact.seq is not None:
+                self.sequence.add(fact.seq, fact.append)
         if fact.clock_lead > limits.clock_skew_seconds * SECOND:
             example = self.count(SKEW, fact).example
             example["ahead_seconds"] = max(example.get("ahead_seconds", 0), fact.clock_lead / SECOND)
@@ -66,9 +72,10 @@ class SourceHistory:
         """Count a fact that breaks a rule which is about its source."""
         found = self.violations.get((rule, fact.append // HOUR))
         if found is None:
-            example = {"first_entry": fact.entry, "first_type": fact.event_type, "tenant": fact.tenant}
+            example: dict[str, Any] = {"first_entry": fact.entry}
+            example |= {"first_type": shorten(fact.event_type), "tenant": shorten(fact.tenant)}
             about = {"grant": fact.grant_key, "request": fact.request_key, "session": fact.session_key}
-            example |= {name: key for name, key in about.items() if key}
+            example |= {name: shorten(key) for name, key in about.items() if key}
             found = self.violations[rule, fact.append // HOUR] = Violations(fact.append, 0, example)
         found.count += 1
         found.first = min(found.first, fact.append)
@@ -118,6 +125,10 @@ class SourceHistory:
             if over:
                 self.active = IntervalUnion(self.active.reach, spells[over:])
 
+    def is_idle(self, before: int) -> bool:
+        """Whether the source has sent nothing since a time, has not signed, and has no finding left."""
+        return not (self.signed or self.last >= before or self.violations or self.active or self.sequence.gaps())
+
     def to_json(self) -> dict[str, Any]:
         """Return the history as JSON."""
         return {
@@ -126,6 +137,7 @@ class SourceHistory:
             "last": self.last,
             "sequence": self.sequence.to_json(),
             "violations": [(*key, one.first, one.count, one.example) for key, one in self.violations.items()],
+            "signed": self.signed,
         }
 
     @classmethod
@@ -135,7 +147,7 @@ class SourceHistory:
         if history.active is not None:
             spells = stored["active"] if stored["active"] is not None else [(stored["last"], stored["last"])]
             history.active = IntervalUnion(history.active.reach, spells)
-        history.last = stored["last"]
+        history.last, history.signed = stored["last"], stored["signed"]
         history.sequence = NumberSequence(int(limits.gap_wait_seconds * SECOND), stored["sequence"])
         history.violations = {(rule, hour): Violations(*rest) for rule, hour, *rest in stored["violations"]}
         return history

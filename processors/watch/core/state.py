@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, get_args
 
 from ....schemas.access_key import is_issuer, issuer_of
-from ...access import NEVER, Access, Source
+from ...access import NEVER, OTHER_SOURCES, Access, Source, shorten_source
 from ...policy import AccessLimits, PolicyLookup
 from .claims import FOREIGN, UNSIGNED, Claims
 from .entities import Entity, FactKey, Kind, entity_of
@@ -20,7 +20,7 @@ from .identities import EventIdentities, Reading
 from .intervals import IntervalUnion
 from .links import Links
 from .sessions import Request, Session
-from .sources import CONFLICT, REMAPPED, SourceHistory
+from .sources import CONFLICT, MAX_SOURCES, REMAPPED, SourceHistory
 
 
 class AccessState:
@@ -55,18 +55,23 @@ class AccessState:
         """Add the next fact of the log; one that was added before changes nothing."""
         if fact.index < self.size:
             return
-        rule, history = self.restore(fact), self._history(fact.source)
-        history.add(fact, self._lookup.source_limits(fact.source))
+        rule, history = self.restore(fact), self._history(fact)
+        history.add(fact, self._lookup.source_limits(history.source))
         if rule is not None:
             history.count(rule, fact)
-        self.mark("source", str(fact.source))
+        self.mark("source", str(history.source))
 
     def add_unsigned(self, fact: Fact) -> None:
         """Count an event that its registered source did not sign. It changes nothing else."""
-        self._history(fact.source).count(UNSIGNED, fact)
-        self.mark("source", str(fact.source))
+        history = self._history(fact)
+        history.count(UNSIGNED, fact)
+        self.mark("source", str(history.source))
 
-    def _history(self, source: Source) -> SourceHistory:
+    def _history(self, fact: Fact) -> SourceHistory:
+        """Return the history of a fact's source, or the common one of all sources that are too many."""
+        source = shorten_source(fact.source)
+        if source not in self.sources and len(self.sources) >= MAX_SOURCES and not fact.signed:
+            source = OTHER_SOURCES
         history = self.sources.get(source)
         if history is None:
             history = self.sources[source] = SourceHistory.of(source, self._lookup.source_limits(source))
@@ -129,6 +134,10 @@ class AccessState:
     def source(self, key: str) -> SourceHistory:
         """Return the history of the source that a finding's key names."""
         return self.sources[self._source_by_key[key]]
+
+    def has_source(self, key: str) -> bool:
+        """Whether there is a history of the source that a finding's key names."""
+        return key in self._source_by_key
 
     def is_alone(self, grant: Grant) -> bool:
         """Whether no other grant of the same access is known."""
@@ -346,8 +355,13 @@ class AccessState:
             yield "request", key
         for _ in self.events.forget(before, self.grants.__contains__):
             yield None
-        for source in self.sources.values():
-            source.forget(before)
+        for history in self.sources.values():
+            history.forget(before)
+        if len(self.sources) > MAX_SOURCES // 2:  # make room for others
+            idle = [(source, str(source)) for source, history in self.sources.items() if history.is_idle(before)]
+            for source, key in idle:
+                if not is_needed(("source", key)) and self._source_by_key.get(key) == source:
+                    del self.sources[source], self._source_by_key[key]
 
     def _is_over(self, session: Session, before: int) -> bool:
         # Without a reported end it lasts as long as its grant is known; without a start it needs no judgement.
