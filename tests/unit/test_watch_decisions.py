@@ -46,6 +46,9 @@ class Log:
     def close(self) -> None:
         self.open_readers -= 1
 
+    def check_whole(self) -> None:
+        """It has its beginning."""
+
     def read_sealed(self) -> Iterator[tuple[int, SignedRecord]]:
         taken, self.sealed = self.sealed, []
         return iter(taken)
