@@ -12,12 +12,13 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import faust
 import structlog
-from confluent_kafka import Message
+from confluent_kafka import KafkaException, Message
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types import TP
 
@@ -25,6 +26,8 @@ from ...base.errors import DependencyError, GrantledgerError
 from ...kafka.cluster import Cluster
 from ...schemas.event import LIFECYCLE_TOPIC
 from ...schemas.topics import MAX_SEALED_BYTES, sealed
+from .daemon_call import call_in_daemon
+from .standby import CHECK_SECONDS, StandbyGuard, has_owner
 from .transport import Transport
 from .watcher import Watcher
 
@@ -95,7 +98,8 @@ def make_app(cluster: Cluster, deployment: str, folder: Path, watcher: Watcher, 
         web_enabled=False,
         debug=False,
     )
-    taken_over = asyncio.Event()
+    taken_over, standing_by = asyncio.Event(), asyncio.Event()
+    guard = StandbyGuard(partial(has_owner, cluster, f"{deployment}-watch", LOG))
 
     async def begin() -> int:
         await taken_over.wait()
@@ -114,11 +118,28 @@ def make_app(cluster: Cluster, deployment: str, folder: Path, watcher: Watcher, 
     async def tick() -> None:
         await watcher.tick()
 
+    @app.timer(CHECK_SECONDS)  # type: ignore[untyped-decorator]
+    async def check_standby() -> None:
+        if not standing_by.is_set():
+            return
+        forgotten: list[bool] = []
+        try:
+            await call_in_daemon(lambda: forgotten.append(guard.is_forgotten()))
+        except KafkaException as error:
+            log.warning("group_unknown", reason=error.args[0].str())
+            return
+        if forgotten == [True] and standing_by.is_set():
+            await app.crash(DependencyError("this process stands by, and no other one watches: it must join again"))
+
     @app.on_partitions_assigned.connect  # type: ignore[arg-type]
     async def assigned(_app: Any, assigned: Any = (), *_: Any, **_more: Any) -> None:
+        guard.reset()
         if mine not in assigned:
             log.info("standing_by")
-        elif taken_over.is_set():
+            standing_by.set()
+            return
+        standing_by.clear()
+        if taken_over.is_set():
             watcher.resume()
         else:
             await watcher.take_over()

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from grantledger.processors.watch.standby import has_owner
 from support.on_time import FOUND, activated, commands, judged_until, recorded, revoked, send, watching
 from support.pipeline import Pipeline
 from support.waiting import wait_for
@@ -91,3 +92,14 @@ def test_a_suspended_watch_publishes_nothing_after_another_took_over(pipeline: P
     wait_for(lambda: judged_until(pipeline, second) > awake, "the standby judges")
     assert all_recorded(pipeline, grants, ENDED)
     assert all(commands(pipeline).count(name) == 1 for name in grants)
+
+
+def test_the_owner_of_the_log_is_known_while_one_watches(pipeline: Pipeline) -> None:
+    """A process that stands by for nobody joins again."""
+    group, topic = f"{pipeline.deployment}-watch", "access.lifecycle.sealed"
+    wait_for(lambda: has_owner(pipeline.cluster, group, topic), "a watch has the log")
+    assert not has_owner(pipeline.cluster, group, "access.activity.sealed")
+    for name in NAMES:
+        if name in pipeline.children:
+            pipeline.kill(name)
+    wait_for(lambda: not has_owner(pipeline.cluster, group, topic), "nobody has the log")
