@@ -147,8 +147,17 @@ def _lease_overdue(trace: Trace) -> ExpectedFinding:
     return overdue(trace.lease, known + LEASE, known, trace.find(StepKind.LEASE_CHECKED))
 
 
+def _lease_unconfirmed(trace: Trace) -> Iterator[ExpectedFinding]:
+    """Yield the finding that the end of its token, which Vault accepted, is no proof of the end of the lease."""
+    opens = trace.arrived(StepKind.REVOKED) + CONFIRM_WAIT
+    ends = trace.arrived_if_any(StepKind.LEASE_CHECKED)
+    if ends is None or opens < ends:
+        yield ExpectedFinding("removal_unconfirmed", trace.lease, _lease_overdue(trace).deadline, opens, ends)
+
+
 @expected
 def _lease_stays(trace: Trace) -> Iterator[ExpectedFinding]:
+    yield from _lease_unconfirmed(trace)
     yield _lease_overdue(trace)
 
 
@@ -162,6 +171,7 @@ def _lease_only_accepted(trace: Trace) -> Iterator[ExpectedFinding]:
 
 @expected
 def _renewed_while_overdue(trace: Trace) -> Iterator[ExpectedFinding]:
+    yield from _lease_unconfirmed(trace)
     yield _lease_overdue(trace)
 
 
