@@ -240,7 +240,7 @@ def told(facts: list[Fact], policy: WatchPolicy, *, looks: int, every: bool = Fa
     judge, words = Judge(policy), []
     with pytest.MonkeyPatch.context() as patch:
         if every:
-            patch.setattr(grants, "with_removal", lambda removals, new, _: (*removals, new))
+            patch.setattr(grants, "with_removal", lambda removals, new, *_: [*removals, new])
         for number, fact in enumerate(facts, 1):
             judge.add(fact)
             if number % looks == 0 or number == len(facts):

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from ....schemas.access_key import AccessKey, id_of, parse_access_key
 from ...access import Access, Source
 from ...policy import AccessLimits
-from .facts import Decision, Fact, names_someone
-from .periods import Activation, Period, Removal, periods_of, weaker, with_removal
+from .facts import Fact, names_someone
+from .many import ManyReports
+from .periods import Activation, Period, Removal, note_given, periods_of, weaker, with_removal
+from .reports import (
+    FEW,
+    Timed,
+    agreed_decisions,
+    appended,
+    decision_index,
+    decisions_of,
+    positions_of,
+    replaced,
+    with_decisions,
+    without,
+)
 
 GIVING = ("grant.activated", "grant.extended")
 REMOVING = ("grant.revoked", "grant.expired")
@@ -31,11 +44,13 @@ class Grant:
     """Kind of the subject, and kind of the grant id."""
     request_key: str = ""
     """Access key of the request that the earliest event names, or empty."""
-    # Tuples, because an empty one takes no memory, and most grants have few items.
-    activations: tuple[Activation, ...] = ()
-    removals: tuple[Removal, ...] = ()
-    decisions: tuple[tuple[int, int, Decision], ...] = ()
+    # Empty tuples take no memory, and most grants have few items (:mod:`.reports`).
+    activations: Sequence[Activation] = ()
+    removals: Sequence[Removal] = ()
+    decisions: Sequence[Timed] = ()
     """(index, append time, decision)."""
+    many: ManyReports | None = None
+    """Saves the search through many activations and removals."""
     last_append: int = 0
 
     @classmethod
@@ -66,14 +81,45 @@ class Grant:
         self.last_append = max(self.last_append, fact.append)
         if fact.event_type in GIVING:
             activation = Activation.of(fact)
-            if not self.activations or all(one.event_key != activation.event_key for one in self.activations):
-                self.activations += (activation,)
-        elif fact.event_type in REMOVING:
+            if self._activation_of(fact) is None:
+                self._append(activation)
+        elif fact.event_type in REMOVING and self._removal_of(fact) is None:
             removal = Removal.of(fact)
-            if all(one.event_key != removal.event_key for one in self.removals):
-                self.removals = with_removal(self.removals, removal, self.activations)
+            begin = self.activations[-1].index if self.activations else -1
+            self.removals = with_removal(self.removals, removal, begin, self._given)
+            if self.many is not None:
+                self.many.add_removal(removal)
         if fact.decisions:
-            self.decisions += tuple((fact.index, fact.append, one) for one in fact.decisions)
+            self.decisions = with_decisions(self.decisions, decisions_of(fact))
+        if self.many is None and len(self.activations) + len(self.removals) > 2 * FEW:
+            self.many = ManyReports(self.activations, self.removals)
+
+    def _append(self, activation: Activation) -> None:
+        self.activations = appended(self.activations, activation)
+        if self.many is not None:
+            self.many.add_activation(activation)
+
+    def _activation_of(self, fact: Fact) -> int | None:
+        """Return the position of the activation that the event of a fact reported."""
+        event = int.from_bytes(fact.event_key, "big")
+        if self.many is not None:
+            return self.many.position_of_activation(event, self.activations)
+        return next((at for at, one in enumerate(self.activations) if one.event_key == event), None)
+
+    def _removal_of(self, fact: Fact) -> int | None:
+        """Return the position of the removal that the event of a fact reported."""
+        event = fact.event_key
+        if self.many is not None:
+            return self.many.position_of_removal(event, self.removals)
+        return next((at for at, one in enumerate(self.removals) if one.event_key == event), None)
+
+    def _given(self) -> dict[Source, int]:
+        if self.many is not None:
+            return self.many.given
+        given: dict[Source, int] = {}
+        for activation in self.activations:
+            note_given(given, activation)
+        return given
 
     def add_earlier(self, facts: Iterable[Fact], known: int) -> None:
         """Add the removals among earlier facts that named only the request. ``known``: since when that is its request.
@@ -82,7 +128,9 @@ class Grant:
         """
         found = [Removal.of(one) for one in facts if one.event_type in REMOVING]
         found = [replace(one, occurred=one.left, append=max(one.append, known)) for one in found]
-        self.removals = tuple(sorted((*self.removals, *found)))
+        if found:
+            self.removals = sorted((*self.removals, *found))
+            self.many = None
 
     def add_disputed(self, fact: Fact, earlier: Collection[int]) -> None:
         """Add a fact whose event had other contents before, at the indexes ``earlier``: the stricter reading counts.
@@ -90,45 +138,71 @@ class Grant:
         Of several ends the earliest counts. Removals and approvals count only where all contents agree.
         """
         self.last_append = max(self.last_append, fact.append)
-        same = [one for one in self.removals if one.index in earlier]
         if fact.event_type in GIVING:
-            mine = Activation.of(fact)
-            if not any(one.index in earlier for one in self.activations):
-                self.activations += (mine,)
-            self.activations = tuple(
-                one.stricter(mine) if one.index in earlier else one for one in self.activations
-            )  # fmt: skip
-        agreed: tuple[Removal, ...] = ()
-        if fact.event_type in REMOVING:
-            agreed = tuple(weaker(one, fact.removal, fact.append, fact.occurred) for one in same)
-        self.removals = tuple(sorted((*(one for one in self.removals if one.index not in earlier), *agreed)))
+            mine, at = Activation.of(fact), self._activation_of(fact)
+            if at is None:
+                self._append(mine)
+            else:
+                self.activations = replaced(self.activations, at, (self.activations[at].stricter(mine),))
+        if (at := self._removal_of(fact)) is not None:
+            agreed = weaker(self.removals[at], fact.removal, fact.append, fact.occurred)
+            self.removals = replaced(self.removals, at, (agreed,) if fact.event_type in REMOVING else ())
+        if self.many is not None:
+            self.many.walk = None
         self.decisions = agreed_decisions(self.decisions, fact, earlier)
 
     def withdraw(self, indexes: Collection[int]) -> bool:
         """Forget what the facts at some indexes reported. Return whether there was anything."""
-        before = self.activations, self.removals, self.decisions
-        self.activations = tuple(one for one in self.activations if one.index not in indexes)
-        self.removals = tuple(one for one in self.removals if one.index not in indexes)
-        self.decisions = tuple(one for one in self.decisions if one[0] not in indexes)
-        return before != (self.activations, self.removals, self.decisions)
+        found = positions_of(self.activations, indexes, _index)
+        if found:
+            gone = frozenset(found)
+            self.activations = tuple(one for at, one in enumerate(self.activations) if at not in gone)
+            self.many = None
+        return self.doubt(indexes) or bool(found)
 
     def reports(self, indexes: Collection[int]) -> bool:
         """Whether it has anything from the facts at some indexes."""
-        own = [one.index for one in self.activations]
-        own += [one.index for one in self.removals]
-        return any(index in indexes for index in own) or any(one[0] in indexes for one in self.decisions)
+        return bool(
+            positions_of(self.activations, indexes, _index)
+            or positions_of(self.removals, indexes, _index)
+            or positions_of(self.decisions, indexes, decision_index)
+        )
 
-    def doubt(self, indexes: Collection[int]) -> None:
-        """Forget the removals and approvals of the facts at some indexes; their activations count."""
-        self.removals = tuple(one for one in self.removals if one.index not in indexes)
-        self.decisions = tuple(one for one in self.decisions if one[0] not in indexes)
+    def doubt(self, indexes: Collection[int]) -> bool:
+        """Forget the removals and approvals of the facts at some indexes; their activations count.
+
+        Return whether there were any.
+        """
+        found, decisions = positions_of(self.removals, indexes, _index), self.decisions
+        if found:
+            gone = frozenset(found)
+            self.removals = tuple(one for at, one in enumerate(self.removals) if at not in gone)
+            self.many = None
+        self.decisions = without(decisions, indexes)
+        return bool(found) or self.decisions is not decisions
 
     def periods(self, limits: AccessLimits) -> list[Period]:
         """Return the grant's periods in order."""
-        return periods_of(self.activations, self.removals, limits)
+        if self.many is None:
+            return periods_of(self.activations, self.removals, limits)
+        return self.many.walk_of(self.activations, self.removals, limits).periods()
+
+    def unsettled(self, limits: AccessLimits) -> list[Period]:
+        """Return the periods that can still cause or resolve a finding, and perhaps others."""
+        if self.many is None:
+            return periods_of(self.activations, self.removals, limits)
+        return self.many.walk_of(self.activations, self.removals, limits).unsettled()
+
+    def settle(self, limits: AccessLimits, is_settled: Callable[[Period], bool]) -> None:
+        """Leave out of ``unsettled`` the periods that can neither change nor cause a finding."""
+        if self.many is not None:
+            self.many.walk_of(self.activations, self.removals, limits).settle(is_settled)
 
     def removed(self, limits: AccessLimits) -> int:
         """Return when a removal that counts ended the last period, or ``NEVER``; 0 if the grant was never active."""
+        if self.many is not None:
+            last = self.many.walk_of(self.activations, self.removals, limits).last()
+            return last.removed(limits) if last is not None else 0
         periods = self.periods(limits)
         return periods[-1].removed(limits) if periods else 0
 
@@ -136,17 +210,11 @@ class Grant:
         """Whether the grant still uses the fact at an index: it drops most repeated removals."""
         if event_type not in REMOVING:
             return True
-        return any(removal.index == index for removal in self.removals)
+        return bool(positions_of(self.removals, (index,), _index))
 
 
-def agreed_decisions(
-    decisions: tuple[tuple[int, int, Decision], ...], fact: Fact, earlier: Collection[int]
-) -> tuple[tuple[int, int, Decision], ...]:
-    """Return decisions without the approvals of earlier contents that the fact does not repeat; with its other ones."""
-    kept = [one for one in decisions if one[0] not in earlier or one[2].decision != "approved"
-            or one[2] in fact.decisions]  # fmt: skip
-    new = ((fact.index, fact.append, one) for one in fact.decisions if one.decision != "approved")
-    return (*kept, *new)
+def _index(report: Activation | Removal) -> int:
+    return report.index
 
 
 def _description(fact: Fact) -> tuple[Access, str, Source, tuple[str, ...], tuple[str, str]]:

@@ -7,7 +7,7 @@ stricter reading counts; :mod:`.state` applies it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -24,13 +24,13 @@ _TIMES, _INDEXES = (1 << _TIME_BITS) - 1, (1 << _INDEX_BITS) - 1
 
 
 class Reading(NamedTuple):
-    """How a fact is read. ``earlier``: the indexes of other contents of the same event.
+    """How a fact is read. ``earlier``: the indexes of other contents of the same event, until the next one.
 
     ``remapped``: the same content, made by another version of the adapter.
     """
 
     status: Literal["first", "repeated", "remapped", "conflicting", "accepted", "rejected"]
-    earlier: tuple[int, ...] = ()
+    earlier: Collection[int] = ()
 
 
 @dataclass(slots=True)
@@ -38,7 +38,9 @@ class Conflict:
     """An event with several contents."""
 
     contents: set[int]
-    indexes: tuple[int, ...]
+    indexes: dict[int, None]
+    """In order, without the newest: a copy for every content would take too long."""
+    newest: int
     last_append: int
     decided: bool
     """Whether a person accepted one of them."""
@@ -75,7 +77,7 @@ class EventIdentities:
             time = min(max(fact.append, 0), _TIMES)
             self._first[event] = ((content << _MAPPING_BITS | mapping) << _TIME_BITS | time) << _INDEX_BITS | fact.index
             if is_accepted:
-                self.conflicts[event] = Conflict({content}, (fact.index,), fact.append, decided=True)
+                self.conflicts[event] = Conflict({content}, {}, fact.index, fact.append, decided=True)
                 self._conflicting[fact.index] = event
             return Reading("first")
         conflict = self.conflicts.get(event)
@@ -87,19 +89,20 @@ class EventIdentities:
                 return Reading("remapped" if changed else "repeated")
             first = known & _INDEXES
             contents = {known_content}
-            conflict = self.conflicts[event] = Conflict(contents, (first,), fact.append, decided=False)
+            conflict = self.conflicts[event] = Conflict(contents, {}, first, fact.append, decided=False)
             self._conflicting[first] = event
         elif content in conflict.contents and not (is_accepted and not conflict.decided):
             return Reading("repeated")
         earlier = conflict.indexes
+        earlier[conflict.newest] = None
+        conflict.newest = fact.index
         conflict.contents.add(content)
-        conflict.indexes += (fact.index,)
         conflict.last_append = max(conflict.last_append, fact.append)
         self._conflicting[fact.index] = event
         if conflict.decided:
             return Reading("rejected")
         conflict.decided = is_accepted
-        return Reading("accepted" if is_accepted else "conflicting", earlier)
+        return Reading("accepted" if is_accepted else "conflicting", earlier.keys())
 
     def dispute(self, index: int, grant_key: str) -> None:
         """Record that a conflicting event concerns a grant."""

@@ -130,7 +130,7 @@ class Judge:
     @property
     def next_time(self) -> int:
         """When something falls due next, or ``NEVER``; 0 if something has changed."""
-        if any(self.state.changed.values()):
+        if self.state.changed:
             return 0
         return self._schedule[0][0] if self._schedule else NEVER
 
@@ -143,7 +143,7 @@ class Judge:
             past: the log is still being read: a finding on record stays open although its cause was not read yet.
         """
         self.judged_until = now
-        changed = self.state.changed
+        changed = self.state.changed.by_kind
         while self._schedule and self._schedule[0][0] < now and sum(map(len, changed.values())) < limit:
             _, kind, key = heapq.heappop(self._schedule)
             if kind == "source":
@@ -155,10 +155,17 @@ class Judge:
             del changed[entity[0]][entity[1]]
             try:
                 changes += self._judge_entity(entity, now, past=past)
+                if entity[0] == "grant" and (grant := self.state.grants.get(entity[1])) is not None:
+                    self._settle(grant, now)
             except Exception as error:  # one entity must not stop the judgement of the others
                 self.faults.append((entity, error))
         changes.sort(key=lambda change: (change.at, change.identity, change.kind))
         return changes
+
+    def _settle(self, grant: Grant, now: int) -> None:
+        """Let later judgements of a grant with many periods leave out those that are over."""
+        limits, alone = self.state.limits_of(grant), self.state.is_alone(grant)
+        grant.settle(limits, lambda period: rules.is_settled(grant, period, limits, alone=alone, now=now))
 
     def _judge_entity(self, entity: Entity, now: int, *, past: bool) -> Iterator[Change]:
         open_before = self._open.get(entity, set())
@@ -239,7 +246,7 @@ class Judge:
 
     def _is_needed(self, entity: Entity) -> bool:
         return (
-            self.state.is_marked(entity)
+            entity in self.state.changed
             or any(not FINDING_RULES[one[0]].persists for one in self._open.get(entity, ()))
             or (entity[0] == "grant" and self._would_hide_a_finding(self.state.grants[entity[1]]))
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ...access import NEVER, SECOND, Source
 from ...policy import AccessLimits
 from .facts import Fact
+from .reports import appended, replaced
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -183,60 +184,39 @@ def add_grace(time: int, limits: AccessLimits) -> int:
     return NEVER if time >= NEVER else time + int(limits.grace_seconds * SECOND)
 
 
-def with_removal(removals: tuple[Removal, ...], new: Removal, activations: Sequence[Activation]) -> tuple[Removal, ...]:
+def with_removal(
+    removals: Sequence[Removal], new: Removal, begin: int, given: Callable[[], Mapping[Source, int]]
+) -> Sequence[Removal]:
     """Return the removals with the next one, without those that cannot matter, however often a tool repeats them.
 
     Since the last activation, the first of each source and evidence matters, and the last by the source's clock.
     Replayed ones count apart.
+
+    Args:
+        begin: index of the last activation, or -1.
+        given: returns when each source gave the grant, by its own clock.
     """
-    begin = activations[-1].index if activations else -1
-    same = [one for one in removals if one.index > begin and (one.source, one.evidence) == (new.source, new.evidence)]
+    same: list[int] = []
+    for at in range(len(removals) - 1, -1, -1):
+        if removals[at].index <= begin:
+            break
+        if (removals[at].source, removals[at].evidence) == (new.source, new.evidence):
+            same.insert(0, at)
     if same and new.signed:
-        given: dict[Source, int] = {}
-        for activation in activations:
-            note_given(given, activation)
-        same = [one for one in same if is_replayed(one, given) == is_replayed(new, given)]
-    if same and new.left <= same[-1].left:
+        times = given()
+        same = [at for at in same if is_replayed(removals[at], times) == is_replayed(new, times)]
+    if same and new.left <= removals[same[-1]].left:
         return removals
     if len(same) > 1:
-        removals = tuple(one for one in removals if one is not same[-1])
-    return (*removals, new)
+        removals = replaced(removals, same[-1])
+    return appended(removals, new)
 
 
-def periods_of(activations: Sequence[Activation], removals: Sequence[Removal], limits: AccessLimits) -> list[Period]:
-    """Return the periods of a grant in order. A grant that returns after its removal starts anew.
+class PeriodWalk:
+    """Computes the periods of a grant, report by report in the order of the log.
 
-    An activation that repeats the current end starts no new period: otherwise overdue access would look settled.
-    """
-    if len(activations) == 1 and not removals and not activations[0].whole_request:  # nearly all active grants
-        only = activations[0]
-        deadline = _deadline(only, only, limits)
-        return [Period(only, only, deadline, NEVER, (), 0 if deadline == NEVER else deadline)]
-    live, periods = _assign_removals(activations, removals, limits)
-    first: Activation | None = None
-    before: Period | None = None
-    deadlines: set[int] = set()
-    for at, (activation, own) in enumerate(live):
-        if before is not None and before.removed(limits) <= activation.append:
-            first = None
-        first = activation if first is None else first  # a repeated activation does not restart the longest time
-        deadline = _deadline(activation, first, limits)
-        superseded = live[at + 1][0].append if at + 1 < len(live) else NEVER
-        if before is not None and before.is_repeated_by(activation, deadline, limits):
-            before = periods[-1] = before._replace(superseded=superseded, removals=(*before.removals, *own))
-        else:
-            own_deadline = 0 if deadline == NEVER else deadline
-            finding_deadline = activation.append if deadline in deadlines else own_deadline
-            deadlines.add(deadline)
-            before = Period(activation, first, deadline, superseded, tuple(own), finding_deadline)
-            periods.append(before)
-    return periods
-
-
-def _assign_removals(
-    activations: Sequence[Activation], removals: Sequence[Removal], limits: AccessLimits
-) -> tuple[list[tuple[Activation, list[Removal]]], list[Period]]:
-    """Return the activations, each with its removals up to the next; and the periods that were reported too late.
+    A grant that returns after its removal starts anew. An activation that repeats the current end starts no new period:
+    otherwise overdue access would look settled.
 
     A removal belongs to the activation before it in the log, unless it is replayed. It also belongs to a later
     activation that came before it by the clock of their common source, because some tools do not keep order. If such a
@@ -245,30 +225,118 @@ def _assign_removals(
 
     An extension that names only the request does not bring back a grant with a confirmed removal.
     """
-    live: list[tuple[Activation, list[Removal]]] = []
-    late: list[Period] = []
-    latest: dict[tuple[Source, str], Removal] = {}  # by source and evidence: the latest so far by the source's clock
-    given: dict[Source, int] = {}
-    reports: list[Activation | Removal] = sorted((*activations, *removals), key=lambda one: one.index)
-    for one in reports:
-        if isinstance(one, Removal):
-            if live and not is_replayed(one, given):
-                live[-1][1].append(one)
-            if one.left > latest.setdefault((one.source, one.evidence), one).left:
-                latest[one.source, one.evidence] = one
-            continue
-        if is_replayed(one, given):
-            continue
-        note_given(given, one)
-        if one.whole_request and (not live or any(removal.evidence == "confirmed" for removal in live[-1][1])):
-            continue
-        preceded = sorted(removal for removal in latest.values() if one.precedes(removal))
-        if any(removal.evidence in limits.removal for removal in preceded):
-            deadline = _deadline(one, one, limits)
-            late.append(Period(one, one, deadline, one.append, tuple(preceded), deadline, late=True))
-        else:
-            live.append((one, preceded))
-    return live, late
+
+    def __init__(self, limits: AccessLimits, reports: Iterable[Activation | Removal]) -> None:
+        self.limits = limits
+        self.spans: list[tuple[int, int, int]] | None = None
+        """The spans of :mod:`.rules`, since the last report."""
+        self._late: list[Period] = []
+        self._final: list[Period] = []
+        self._unsettled: list[Period] = []
+        """Those of the former that can still cause a finding."""
+        self._before: Period | None = None
+        """The one before the last activation, which may merely repeat its end."""
+        self._last: Activation | None = None
+        self._removals: tuple[Removal, ...] = ()
+        self._first: Activation | None = None
+        self._deadlines: set[int] = set()
+        self._latest: dict[tuple[Source, str], Removal] = {}
+        """By source and evidence: the latest so far by the source's clock."""
+        self._given: dict[Source, int] = {}
+        for one in sorted(reports, key=lambda one: one.index):
+            self.add(one)
+
+    def add(self, report: Activation | Removal) -> None:
+        """Add the next report."""
+        self.spans = None
+        if isinstance(report, Removal):
+            if self._last is not None and not is_replayed(report, self._given):
+                self._removals = _first_of_each(*self._removals, report)
+            if report.left > self._latest.setdefault((report.source, report.evidence), report).left:
+                self._latest[report.source, report.evidence] = report
+            return
+        if is_replayed(report, self._given):
+            return
+        note_given(self._given, report)
+        gone = self._last is None or any(removal.evidence == "confirmed" for removal in self._removals)
+        if report.whole_request and gone:
+            return
+        preceded = sorted(removal for removal in self._latest.values() if report.precedes(removal))
+        if any(removal.evidence in self.limits.removal for removal in preceded):
+            deadline = _deadline(report, report, self.limits)
+            late = Period(report, report, deadline, report.append, tuple(preceded), deadline, late=True)
+            self._late.append(late)
+            self._unsettled.append(late)
+            return
+        if self._last is not None:
+            self._end_period(self._last, report.append)
+        self._last, self._removals = report, _first_of_each(*preceded)
+
+    def _end_period(self, last: Activation, superseded: int) -> None:
+        period = self._period(last, superseded)
+        if self._before is not None and period.activation is not self._before.activation:
+            self._final.append(self._before)
+            self._unsettled.append(self._before)
+        self._before, self._first = period, self._first_of(last)
+        self._deadlines.add(period.deadline)
+
+    def _first_of(self, last: Activation) -> Activation:
+        """Return the activation with which the access began: a repeated one does not restart the longest time."""
+        before, first = self._before, self._first
+        return last if first is None or before is None or before.removed(self.limits) <= last.append else first
+
+    def _period(self, last: Activation, superseded: int) -> Period:
+        first, before = self._first_of(last), self._before
+        deadline = _deadline(last, first, self.limits)
+        if before is not None and before.is_repeated_by(last, deadline, self.limits):
+            return before._replace(
+                superseded=superseded, removals=_first_of_each(*before.removals, *self._removals)
+            )  # fmt: skip
+        own_deadline = 0 if deadline == NEVER else deadline
+        finding_deadline = last.append if deadline in self._deadlines else own_deadline
+        return Period(last, first, deadline, superseded, self._removals, finding_deadline)
+
+    def _newest(self) -> list[Period]:
+        """Return the periods that the next report may change."""
+        before = [self._before] if self._before is not None else []
+        if self._last is None:
+            return before
+        period = self._period(self._last, NEVER)
+        return [period] if before and period.activation is before[0].activation else [*before, period]
+
+    def periods(self) -> list[Period]:
+        """Return all periods, those first that were reported too late."""
+        return [*self._late, *self._final, *self._newest()]
+
+    def unsettled(self) -> list[Period]:
+        """Return the periods that can still cause or resolve a finding."""
+        return [*self._unsettled, *self._newest()]
+
+    def last(self) -> Period | None:
+        """Return the last period."""
+        return next(reversed(self._newest() or self._late), None)
+
+    def settle(self, is_settled: Callable[[Period], bool]) -> None:
+        """Leave out, from now on, the periods that can neither change nor cause a finding."""
+        if self._unsettled:
+            self._unsettled = [one for one in self._unsettled if not is_settled(one)]
+
+
+def _first_of_each(*removals: Removal) -> tuple[Removal, ...]:
+    """Return the first removal of each evidence: the others of one period do not matter."""
+    first: dict[str, Removal] = {}
+    for one in removals:
+        first.setdefault(one.evidence, one)
+    return tuple(first.values())
+
+
+def periods_of(activations: Sequence[Activation], removals: Sequence[Removal], limits: AccessLimits) -> list[Period]:
+    """Return the periods of a grant in order."""
+    if len(activations) == 1 and not removals and not activations[0].whole_request:  # nearly all active grants
+        only = activations[0]
+        deadline = _deadline(only, only, limits)
+        return [Period(only, only, deadline, NEVER, (), 0 if deadline == NEVER else deadline)]
+    return PeriodWalk(limits, (*activations, *removals)).periods() if activations else []
 
 
 def _deadline(activation: Activation, first: Activation, limits: AccessLimits) -> int:

@@ -11,15 +11,17 @@ from typing import Any, NamedTuple
 
 from ....schemas.access_key import id_of
 from ....schemas.finding_rules import Severity
-from ....schemas.names import plain_name
 from ...access import NEVER, SECOND
 from ...policy import AccessLimits
 from .approvals import approved
-from .facts import Decision, plain_names
+from .facts import plain_names
 from .grants import Grant
 from .periods import Period, add_grace
+from .reports import Timed, first_approvals
 from .sessions import Request, Session
 
+Approvals = Callable[[int], tuple[set[str], int]]
+"""Returns, for the time until which denials count, who has approved, and since when that is enough, or ``NEVER``."""
 REVOKE = "revoke"
 """Not a finding, but a command to the enforcers."""
 
@@ -65,30 +67,55 @@ def grant_candidates(
         covered_until: until when all grants of the same access cover it without a break, from a time on.
         alone: no other grant of the same access is known.
     """
-    for period in grant.periods(limits):
-        removed = period.removed(limits)
-        over = min(removed, period.superseded)
-        yield from _overdue(grant, period, limits, over, covered_until, alone=alone)
-        if period.removals:
-            yield from _unconfirmed(grant, period, limits, over)
-        if limits.max_seconds is not None and period.activation.ends is not None:
-            yield from _too_long(grant, period, limits.max_seconds, over)
-        if period.deadline == NEVER:
-            evidence = {"index": period.activation.index}
-            yield _about("no_deadline", grant, period.finding_deadline, (period.activation.append, over), evidence)
-        if limits.approvals and not period.activation.extended:
-            yield from _no_approval(grant, period, request, limits, removed)
+    approvals = [first_approvals(grant.decisions)] if grant.decisions else []
+    asked = request.approvals if request is not None else []
+    for period in grant.unsettled(limits):
+        yield from _period_candidates(
+            grant, period, limits, covered_until, lambda until: _approved(grant, request, limits, until), alone=alone
+        )
     # Some tools use one id for request and grant: then the two share one finding, and the first decision counts.
-    decisions = grant.decisions
-    if request is not None and grant.request_key == grant.key and request.decisions:
-        decisions = tuple(sorted(decisions + request.decisions))
-    if decisions:
-        yield from _self_approved(grant.key, grant.person, decisions)
+    yield from _self_approved(
+        grant.key, grant.person, approvals + asked if grant.request_key == grant.key else approvals
+    )
+
+
+def is_settled(grant: Grant, period: Period, limits: AccessLimits, *, alone: bool, now: int) -> bool:
+    """Whether no later fact can change what is wrong with a period that was superseded, and all of it was judged.
+
+    Other grants of the same access can only make it less. Decisions may still come, so none of them counts.
+    """
+    candidates = _period_candidates(
+        grant, period, limits, lambda time: time, lambda _: (set(), NEVER), alone=True
+    )  # fmt: skip
+    return all(not one.is_real or (alone and one.ends <= now) for one in candidates)
+
+
+def _period_candidates(
+    grant: Grant,
+    period: Period,
+    limits: AccessLimits,
+    covered_until: Callable[[int], int],
+    approved_until: Approvals,
+    *,
+    alone: bool,
+) -> Iterator[Candidate]:
+    removed = period.removed(limits)
+    over = min(removed, period.superseded)
+    yield from _overdue(grant, period, limits, over, covered_until, alone=alone)
+    if period.removals:
+        yield from _unconfirmed(grant, period, limits, over)
+    if limits.max_seconds is not None and period.activation.ends is not None:
+        yield from _too_long(grant, period, limits.max_seconds, over)
+    if period.deadline == NEVER:
+        evidence = {"index": period.activation.index}
+        yield _about("no_deadline", grant, period.finding_deadline, (period.activation.append, over), evidence)
+    if limits.approvals and not period.activation.extended:
+        yield from _no_approval(grant, period, limits, approved_until, removed)
 
 
 def request_candidates(request: Request) -> Iterator[Candidate]:
     """Yield every possible finding about a request."""
-    yield from _self_approved(request.key, request.person, request.decisions)
+    yield from _self_approved(request.key, request.person, request.approvals)
 
 
 def session_candidates(
@@ -151,10 +178,19 @@ def _without_grant(session: Session, opens: int, evidence: Mapping[str, object])
     return Candidate("used_without_grant", session.key, 0, opens, ends, evidence)
 
 
-def _session_spans(grant: Grant, limits: AccessLimits) -> Iterator[tuple[int, int, int]]:
-    """Yield (from, until, deadline) of each span in which sessions may run: adjacent periods form one span."""
+def _session_spans(grant: Grant, limits: AccessLimits) -> list[tuple[int, int, int]]:
+    """Return (from, until, deadline) of each span in which sessions may run: adjacent periods form one span."""
+    if grant.many is None:
+        return list(_spans(grant.periods(limits), limits))
+    walk = grant.many.walk_of(grant.activations, grant.removals, limits)
+    if walk.spans is None:
+        walk.spans = list(_spans(walk.periods(), limits))
+    return walk.spans
+
+
+def _spans(periods: list[Period], limits: AccessLimits) -> Iterator[tuple[int, int, int]]:
     span: tuple[int, int, int] | None = None
-    for period in sorted(grant.periods(limits), key=lambda one: one.activation.index):
+    for period in sorted(periods, key=lambda one: one.activation.index):
         end = min(add_grace(period.removed(limits), limits), period.overdue_after(limits))
         deadline = 0 if period.deadline == NEVER else period.deadline
         begin = period.activation.begins
@@ -198,27 +234,28 @@ def _too_long(grant: Grant, period: Period, longest: float, over: int) -> Iterat
         )
 
 
+def _approved(grant: Grant, request: Request | None, limits: AccessLimits, until: int) -> tuple[set[str], int]:
+    """Return who has approved, and since when there are enough of them."""
+    decisions = (*grant.decisions, *(request.decisions if request is not None else ()))
+    reviewers, enough = approved(decisions, plain_names(grant.person), limits.approvals, until)
+    return reviewers, NEVER if request is not None and request.is_denied(until) else enough
+
+
 def _no_approval(
-    grant: Grant, period: Period, request: Request | None, limits: AccessLimits, removed: int
+    grant: Grant, period: Period, limits: AccessLimits, approved_until: Approvals, removed: int
 ) -> Iterator[Candidate]:
     opens = period.activation.append + _micros(limits.approval_wait_seconds)
-    decisions = grant.decisions + (request.decisions if request is not None else ())
-    reviewers, enough = approved(decisions, plain_names(grant.person), limits.approvals, opens)
-    if request is not None and request.is_denied(opens):
-        enough = NEVER
+    reviewers, enough = approved_until(opens)
     evidence = {"needed": limits.approvals, "approved_by": sorted(reviewers)}
     yield _about("no_approval", grant, period.activation.append, (opens, min(enough, removed)), evidence)
 
 
-def _self_approved(
-    key: str, person: tuple[str, ...], decisions: tuple[tuple[int, int, Decision], ...]
-) -> Iterator[Candidate]:
-    own = plain_names(person)
-    for _, append, decision in decisions:
-        if decision.decision == "approved" and plain_name(decision.reviewer) in own:
-            evidence = {"reviewer": decision.reviewer, "forced": decision.forced}
-            yield Candidate("self_approved", key, 0, append, NEVER, evidence)
-            return
+def _self_approved(key: str, person: tuple[str, ...], approvals: list[Mapping[str, Timed]]) -> Iterator[Candidate]:
+    found = [one[name] for one in approvals for name in plain_names(person) if name in one]
+    if found:
+        _, append, decision = min(found, key=lambda one: one[:2])
+        evidence = {"reviewer": decision.reviewer, "forced": decision.forced}
+        yield Candidate("self_approved", key, 0, append, NEVER, evidence)
 
 
 def _about(rule: str, grant: Grant, deadline: int, span: tuple[int, int], evidence: Mapping[str, object]) -> Candidate:

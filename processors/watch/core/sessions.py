@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ....schemas.access_key import AccessKey, id_of, parse_access_key
 from ...access import NEVER, Access, Source
-from .facts import Decision, Fact, is_same_person, names_someone
-from .grants import agreed_decisions
+from .facts import Fact, is_same_person, names_someone
+from .reports import (
+    Timed,
+    agreed_decisions,
+    appended,
+    decision_index,
+    decisions_of,
+    first_approvals,
+    positions_of,
+    with_decisions,
+    without,
+)  # fmt: skip
 
 OUTCOMES = ("request.approved", "request.denied")
 
@@ -20,11 +30,11 @@ class Request:
     key: str
     """Its access key."""
     person: tuple[str, ...] = ()
-    own_decisions: tuple[tuple[int, int, Decision], ...] = ()
+    own_decisions: Sequence[Timed] = ()
     """(index, append time, decision)."""
-    others: tuple[tuple[int, int, Decision, tuple[str, ...]], ...] = ()
-    """Decisions that another system reported, each with the person whose request it decided."""
-    outcomes: tuple[tuple[int, int, bool], ...] = ()
+    others: dict[tuple[str, ...], Sequence[Timed]] | None = None
+    """Decisions that another system reported, by the person whose request it decided."""
+    outcomes: Sequence[tuple[int, int, bool]] = ()
     """Index and time of each event that approved or denied it as a whole, and whether it denied."""
     about_grants: Sequence[Fact] = ()
     """The facts about all its grants: they name no grant."""
@@ -36,17 +46,27 @@ class Request:
         return parse_access_key(self.key)
 
     @property
-    def decisions(self) -> tuple[tuple[int, int, Decision], ...]:
+    def decisions(self) -> Sequence[Timed]:
         """Index, append time and decision of each decision that counts: those of other systems for the same person."""
-        if not self.others:
-            return self.own_decisions
-        found = [one[:3] for one in self.others if is_same_person(one[3], self.person)]
-        return tuple(sorted((*self.own_decisions, *found)))
+        counting = self._counting()
+        if len(counting) == 1:
+            return counting[0]
+        return sorted((one for known in counting for one in known), key=lambda one: one[:2])
+
+    @property
+    def approvals(self) -> list[Mapping[str, Timed]]:
+        """The first approvals by each reviewer among the decisions that count."""
+        return [first_approvals(known) for known in self._counting() if known]
+
+    def _counting(self) -> list[Sequence[Timed]]:
+        others = self.others or {}
+        return [self.own_decisions, *(known for who, known in others.items() if is_same_person(who, self.person))]
 
     def is_denied(self, until: int) -> bool:
         """Whether it was last denied, not approved, up to a time or since then."""
-        ordered = sorted((at, denied) for _, at, denied in self.outcomes if not denied or at <= until)
-        return bool(ordered) and ordered[-1][1]
+        return max(((at, denied) for _, at, denied in self.outcomes if not denied or at <= until), default=(0, False))[
+            1
+        ]
 
     def add(self, fact: Fact) -> None:
         """Add the next fact of its source."""
@@ -54,48 +74,65 @@ class Request:
             self.person = fact.person
         self.last_append = max(self.last_append, fact.append)
         if fact.event_type in OUTCOMES:
-            self.outcomes += ((fact.index, fact.occurred, fact.event_type == "request.denied"),)
-        self.own_decisions += tuple((fact.index, fact.append, one) for one in fact.decisions)
+            self.outcomes = appended(self.outcomes, (fact.index, fact.occurred, fact.event_type == "request.denied"))
+        if fact.decisions:
+            self.own_decisions = with_decisions(self.own_decisions, decisions_of(fact))
 
     def add_other(self, fact: Fact) -> None:
         """Add the decisions that another system reports."""
         self.last_append = max(self.last_append, fact.append)
-        self.others += tuple((fact.index, fact.append, one, fact.person) for one in fact.decisions)
+        if fact.decisions:
+            self.others = self.others or {}
+            self.others[fact.person] = with_decisions(self.others.get(fact.person, ()), decisions_of(fact))
 
     def add_about_grants(self, fact: Fact, earlier: Collection[int]) -> None:
         """Add a fact about all its grants. If its event had other contents before, later grants get none of them."""
         self.last_append = max(self.last_append, fact.append)
         if earlier:
             self.about_grants = [one for one in self.about_grants if one.index not in earlier]
-        elif isinstance(self.about_grants, list):
-            self.about_grants.append(fact)
-        else:  # most requests have none, and an empty tuple takes no memory
-            self.about_grants = [fact]
+        else:
+            self.about_grants = appended(self.about_grants, fact)
 
     def add_disputed(self, fact: Fact, earlier: Collection[int]) -> None:
         """Add a fact whose event had other contents before: approvals count only where all contents agree."""
         self.last_append = max(self.last_append, fact.append)
         self.own_decisions = agreed_decisions(self.own_decisions, fact, earlier)
-        if fact.event_type != "request.approved":
-            self.outcomes = tuple(one for one in self.outcomes if one[0] not in earlier or one[2])
+        if fact.event_type != "request.approved" and positions_of(self.outcomes, earlier, _outcome_index):
+            self.outcomes = [one for one in self.outcomes if one[0] not in earlier or one[2]]
         if fact.event_type == "request.denied":
-            self.outcomes += ((fact.index, fact.occurred, True),)
-        self.others = tuple(one for one in self.others if one[0] not in earlier or one[2] in fact.decisions)
+            self.outcomes = appended(self.outcomes, (fact.index, fact.occurred, True))
+        for who, known in (self.others or {}).items():
+            disputed = [known[at] for at in positions_of(known, earlier, decision_index)]
+            if self.others is not None and any(one[2] not in fact.decisions for one in disputed):
+                kept = tuple(one for one in known if one[0] not in earlier or one[2] in fact.decisions)
+                self.others[who] = with_decisions((), kept)
 
     def reports(self, indexes: Collection[int]) -> bool:
         """Whether it has anything from the facts at some indexes."""
-        decided = any(one[0] in indexes for one in (*self.own_decisions, *self.others))
-        return decided or any(one.index in indexes for one in self.about_grants)
+        decided = (self.own_decisions, *(self.others or {}).values())
+        return bool(
+            positions_of(self.about_grants, indexes, _index)
+            or any(positions_of(known, indexes, decision_index) for known in decided)
+        )
 
     def withdraw(self, indexes: Collection[int]) -> bool:
         """Forget the facts at some indexes. Return whether there was anything."""
-        before = self.own_decisions, self.others, self.outcomes, self.about_grants
+        if not self.reports(indexes) and not positions_of(self.outcomes, indexes, _outcome_index):
+            return False
         self.about_grants = [one for one in self.about_grants if one.index not in indexes]
-        self.own_decisions = tuple(one for one in self.own_decisions if one[0] not in indexes)
-        self.others = tuple(one for one in self.others if one[0] not in indexes)
-        self.outcomes = tuple(one for one in self.outcomes if one[0] not in indexes)
-        decided = self.own_decisions, self.others, self.outcomes
-        return before[:3] != decided or len(before[3]) != len(self.about_grants)
+        self.own_decisions = without(self.own_decisions, indexes)
+        self.outcomes = [one for one in self.outcomes if one[0] not in indexes]
+        if self.others is not None:
+            self.others = {who: without(known, indexes) for who, known in self.others.items()}
+        return True
+
+
+def _index(fact: Fact) -> int:
+    return fact.index
+
+
+def _outcome_index(outcome: tuple[int, int, bool]) -> int:
+    return outcome[0]
 
 
 @dataclass(slots=True)

@@ -7,11 +7,12 @@ their facts the rest would be judged wrongly.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any, get_args
+from typing import Any
 
 from ....schemas.access_key import is_issuer, issuer_of
 from ...access import NEVER, OTHER_SOURCES, Access, Source, shorten_source
 from ...policy import AccessLimits, PolicyLookup
+from .changed import ChangedEntities
 from .claims import FOREIGN, UNSIGNED, Claims
 from .entities import Entity, FactKey, Kind, entity_of
 from .facts import Fact
@@ -33,8 +34,6 @@ class AccessState:
         self.sessions: dict[str, Session] = {}
         self.sources: dict[Source, SourceHistory] = {}
         self.events = EventIdentities()
-        self.changed: dict[Kind, dict[str, None]] = {kind: {} for kind in get_args(Kind)}
-        """Entities to judge, by kind and in order of arrival."""
         self.size = 0
         """The number of entries up to the last fact: the next one has at least this index."""
         self._source_by_key: dict[str, Source] = {}
@@ -43,11 +42,12 @@ class AccessState:
         """Without grants that have the same key as their request."""
         self._sessions_of_link = Links[str]()
         """By the grant that a session names, or else the request."""
+        self.changed = ChangedEntities(self._grants_of_request, self._sessions_of_link)
         self._coverage: dict[Access, IntervalUnion] = {}
         self._waiting: dict[Access, set[str]] = {}
         """Grants whose finding waits until another grant of the same access ends."""
         self._unlocated: set[int] = set()
-        """Indexes of facts that are in conflict with facts about other entities."""
+        """Indexes of the first contents of events whose other contents are about other entities."""
         self._searched_at = -NEVER
         """Index of the fact at which they were last searched: a search takes as long as there are entities."""
 
@@ -91,7 +91,7 @@ class AccessState:
             self._withdraw(reading.earlier)
             reading = Reading("first")
         elif reading.status == "conflicting" and not self._has_reports(fact, reading.earlier):
-            self._unlocated.update(reading.earlier)
+            self._unlocated.add(next(iter(reading.earlier)))  # later contents removed and approved nothing
         family = fact.event_type.partition(".")[0]
         broken = None
         if family == "grant" and fact.grant_id:
@@ -121,11 +121,12 @@ class AccessState:
 
     def mark(self, kind: Kind, key: str) -> None:
         """Have an entity judged."""
-        self.changed[kind][key] = None
+        self.changed.mark(kind, key)
 
-    def is_marked(self, entity: Entity) -> bool:
-        """Whether an entity is still to be judged."""
-        return entity[1] in self.changed[entity[0]]
+    def _mark_grants_of(self, request: str) -> None:
+        if request in self.grants:
+            self.mark("grant", request)
+        self.changed.mark_dependents("grant", request)
 
     def limits_of(self, grant: Grant) -> AccessLimits:
         """Return the limits of a grant."""
@@ -163,11 +164,6 @@ class AccessState:
         link = session.access_link
         keys = [link] if session.grant_key else [link, *self._grants_of_request.of(link)]
         return [self.grants[key] for key in keys if key in self.grants]
-
-    def _mark_grants_of(self, request_key: str) -> None:
-        for key in (request_key, *self._grants_of_request.of(request_key)):
-            if key in self.grants:
-                self.mark("grant", key)
 
     def _add_to_grant(self, fact: Fact, reading: Reading) -> str | None:
         """Add a fact about a grant, if its source may report it. Return the rule that was broken."""
@@ -234,8 +230,7 @@ class AccessState:
             self._grants_of_request.add(grant.request_key, grant.key)
         self.mark("grant", grant.key)
         for link in (grant.key, grant.request_key):
-            for session_key in self._sessions_of_link.of(link):
-                self.mark("session", session_key)
+            self.changed.mark_dependents("session", link)
 
     def _add_to_request(self, fact: Fact, reading: Reading) -> str | None:
         key, issuer = fact.request_key, issuer_of(fact.source, fact.request_source)
