@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import structlog
 
-from ..access import shorten
+from ..access import OTHER_SOURCES, shorten
 from . import metrics
 from .core.judge import Identity
+from .core.sources import MOST_SOURCES
 from .findings import FAULT, Fault
 
 log = structlog.get_logger("grantledger.watch")
@@ -24,6 +26,8 @@ class Faults:
     def __init__(self) -> None:
         self._waiting: list[Fault] = []
         self._reported: set[Identity] = set()
+        self._sources = Counter[int]()
+        """How many sources have a finding, by hour; a fault that no source caused has none."""
 
     def __len__(self) -> int:
         """Return how many are not reported yet."""
@@ -31,7 +35,9 @@ class Faults:
 
     def restore(self, known: Iterable[Identity]) -> None:
         """Continue with the findings on record."""
-        self._reported.update(one for one in known if one[0] == FAULT)
+        for identity in known:
+            if identity[0] == FAULT:
+                self._note(identity)
 
     def add(self, fault: Fault) -> None:
         """Add a fault, and log it."""
@@ -45,7 +51,20 @@ class Faults:
         faults, self._waiting = self._waiting, []
         new: dict[Identity, list[Fault]] = {}
         for fault in faults:
-            if fault.identity not in self._reported:
-                new.setdefault(fault.identity, []).append(fault)
-        self._reported.update(new)
+            identity = self._own_or_others(fault.identity)
+            if identity not in self._reported or identity in new:
+                new.setdefault(identity, []).append(fault)
+                self._note(identity)
         return new
+
+    def _own_or_others(self, identity: Identity) -> Identity:
+        """Return the identity, or that of all further sources if enough have a finding in its hour."""
+        rule, _, hour = identity
+        if hour == 0 or identity in self._reported or self._sources[hour] < MOST_SOURCES:
+            return identity
+        return rule, str(OTHER_SOURCES), hour
+
+    def _note(self, identity: Identity) -> None:
+        if identity not in self._reported:
+            self._reported.add(identity)
+            self._sources[identity[2]] += 1

@@ -21,6 +21,8 @@ REMAPPED = "event_conflict by mapping"
 SKEW = "clock_skew"
 MAX_SOURCES = 10_000
 """Sources that are followed one by one, besides those that sign. Any sender can invent more."""
+MOST_SOURCES = 10
+"""Sources with findings of one rule in one hour: a sender may invent any number of sources."""
 
 
 @dataclass(slots=True)
@@ -55,7 +57,7 @@ class SourceHistory:
         active = IntervalUnion(int(silence * SECOND)) if silence is not None else None
         return cls(source, active, NumberSequence(int(limits.gap_wait_seconds * SECOND)))
 
-    def add(self, fact: Fact, limits: SourceLimits) -> None:
+    def add(self, fact: Fact) -> None:
         """Add the next fact."""
         self.last = max(self.last, fact.append)
         if self.source != OTHER_SOURCES:  # the silences and numbers of several sources mean nothing together
@@ -64,11 +66,8 @@ class SourceHistory:
                 self.active.add(fact.append)
             if fact.seq is not None:
                 self.sequence.add(fact.seq, fact.append)
-        if fact.clock_lead > limits.clock_skew_seconds * SECOND:
-            example = self.count(SKEW, fact).example
-            example["ahead_seconds"] = max(example.get("ahead_seconds", 0), fact.clock_lead / SECOND)
 
-    def count(self, rule: str, fact: Fact) -> Violations:
+    def count(self, rule: str, fact: Fact) -> None:
         """Count a fact that breaks a rule which is about its source."""
         found = self.violations.get((rule, fact.append // HOUR))
         if found is None:
@@ -79,7 +78,8 @@ class SourceHistory:
             found = self.violations[rule, fact.append // HOUR] = Violations(fact.append, 0, example)
         found.count += 1
         found.first = min(found.first, fact.append)
-        return found
+        if rule == SKEW:
+            found.example["ahead_seconds"] = max(found.example.get("ahead_seconds", 0), fact.clock_lead / SECOND)
 
     def candidates(self) -> Iterator[Candidate]:
         """Yield every possible finding about the source."""
@@ -145,7 +145,8 @@ class SourceHistory:
         """Return the history that was stored. The policy may have changed meanwhile."""
         history = cls.of(source, limits)
         if history.active is not None:
-            spells = stored["active"] if stored["active"] is not None else [(stored["last"], stored["last"])]
+            last = [(stored["last"], stored["last"])] if stored["last"] else []
+            spells = stored["active"] if stored["active"] is not None else last
             history.active = IntervalUnion(history.active.reach, spells)
         history.last, history.signed = stored["last"], stored["signed"]
         history.sequence = NumberSequence(int(limits.gap_wait_seconds * SECOND), stored["sequence"])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from ....schemas.access_key import is_issuer, issuer_of
-from ...access import NEVER, OTHER_SOURCES, Access, Source, shorten_source
+from ...access import NEVER, OTHER_SOURCES, SECOND, Access, Source, shorten_source
 from ...policy import AccessLimits, PolicyLookup
 from .changed import ChangedEntities
 from .claims import FOREIGN, UNSIGNED, Claims
@@ -21,7 +21,8 @@ from .identities import EventIdentities, Reading
 from .intervals import IntervalUnion
 from .links import Links
 from .sessions import Request, Session
-from .sources import CONFLICT, MAX_SOURCES, REMAPPED, SourceHistory
+from .sources import CONFLICT, MAX_SOURCES, REMAPPED, SKEW, SourceHistory
+from .violations import ViolationSources
 
 
 class AccessState:
@@ -33,6 +34,7 @@ class AccessState:
         self.requests: dict[str, Request] = {}
         self.sessions: dict[str, Session] = {}
         self.sources: dict[Source, SourceHistory] = {}
+        self._violations = ViolationSources()
         self.events = EventIdentities()
         self.size = 0
         """The number of entries up to the last fact: the next one has at least this index."""
@@ -56,22 +58,30 @@ class AccessState:
         if fact.index < self.size:
             return
         rule, history = self.restore(fact), self._history(fact)
-        history.add(fact, self._lookup.source_limits(history.source))
-        if rule is not None:
-            history.count(rule, fact)
+        history.add(fact)
         self.mark("source", str(history.source))
+        if fact.clock_lead > self._lookup.source_limits(history.source).clock_skew_seconds * SECOND:
+            self._count(SKEW, fact)
+        if rule is not None:
+            self._count(rule, fact)
 
     def add_unsigned(self, fact: Fact) -> None:
         """Count an event that its registered source did not sign. It changes nothing else."""
-        history = self._history(fact)
-        history.count(UNSIGNED, fact)
-        self.mark("source", str(history.source))
+        self._count(UNSIGNED, fact)
+
+    def _count(self, rule: str, fact: Fact) -> None:
+        source = self._violations.source_for(rule, fact, self._history(fact).source)
+        self._history_of(source).count(rule, fact)
+        self.mark("source", str(source))
 
     def _history(self, fact: Fact) -> SourceHistory:
         """Return the history of a fact's source, or the common one of all sources that are too many."""
         source = shorten_source(fact.source)
         if source not in self.sources and len(self.sources) >= MAX_SOURCES and not fact.signed:
             source = OTHER_SOURCES
+        return self._history_of(source)
+
+    def _history_of(self, source: Source) -> SourceHistory:
         history = self.sources.get(source)
         if history is None:
             history = self.sources[source] = SourceHistory.of(source, self._lookup.source_limits(source))
@@ -118,6 +128,7 @@ class AccessState:
             self.sources[source] = SourceHistory.from_json(stored, source, self._lookup.source_limits(source))
             self._source_by_key[str(source)] = source
             self.mark("source", str(source))
+        self._violations.restore(self.sources.values())
 
     def mark(self, kind: Kind, key: str) -> None:
         """Have an entity judged."""
@@ -357,6 +368,7 @@ class AccessState:
             for source, key in idle:
                 if not is_needed(("source", key)) and self._source_by_key.get(key) == source:
                     del self.sources[source], self._source_by_key[key]
+        self._violations.restore(self.sources.values())
 
     def _is_over(self, session: Session, before: int) -> bool:
         # Without a reported end it lasts as long as its grant is known; without a start it needs no judgement.
