@@ -22,10 +22,22 @@ RULE = "sweep_difference"
 Deadlines = dict[str, int]
 """Grants by shortened access key, and the deadline that each has outlived, in microseconds since 1970."""
 
+NAMES = (
+    "grant_id", "tenant", "subject_id", "resource_kind", "resource_id", "entitlement", "resource_environment",
+    "source_system", "source_instance",
+)  # fmt: skip
 OPEN_GRANTS = """
+WITH
+    [
+        toString(grant_id), toString(tenant), toString(subject_id), toString(resource_kind), toString(resource_id),
+        toString(entitlement), toString(resource_environment), toString(source_system), toString(source_instance)
+    ] AS names
 SELECT
     grant_id, tenant, subject_id, resource_kind, resource_id, entitlement, resource_environment, source_system,
-    source_instance, removal_evidence, sharing, toUnixTimestamp64Micro(deadline) AS deadline_us,
+    source_instance,
+    if(arrayAll(one -> isValidUTF8(one), names), '', arrayStringConcat(arrayMap(one -> hex(one), names), ','))
+        AS hex_names,
+    removal_evidence, sharing, toUnixTimestamp64Micro(deadline) AS deadline_us,
     toUnixTimestamp64Micro(given_recorded_at) AS given, toUnixTimestamp64Micro(stretch_recorded_at) AS stretch
 FROM
 (
@@ -36,7 +48,10 @@ FROM
 WHERE source_system NOT IN {ending:Array(String)}
     AND (toUnixTimestamp64Micro(deadline) < {now:Int64} OR (deadline IS NULL AND {endless:UInt8}))
 """
-"""Grants without a confirmed removal that may be overdue."""
+"""Grants without a confirmed removal that may be overdue.
+
+``hex_names``: the bytes of the names if any of them is not UTF-8; :func:`named` decodes them like the watch does.
+"""
 OPEN_FINDINGS = """
 SELECT
     rule, key, tenant, grant_source_system AS source_system, grant_source_instance AS source_instance,
@@ -74,7 +89,7 @@ def view_of_store(rows: Iterable[Mapping[str, Any]], policy: WatchPolicy, now: i
     lookup = PolicyLookup(policy)
     overdue: Deadlines = {}
     undecided: set[str] = set()
-    for row in rows:
+    for row in map(named, rows):
         access = Access(row["tenant"], row["subject_id"], row["resource_kind"], row["resource_id"], row["entitlement"])
         source = Source(row["source_system"], row["source_instance"])
         limits = lookup.limits(source, access, row["resource_environment"])
@@ -90,6 +105,14 @@ def view_of_store(rows: Iterable[Mapping[str, Any]], policy: WatchPolicy, now: i
         else:
             overdue[name] = deadline
     return StoreView(overdue, undecided)
+
+
+def named(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a row of ``OPEN_GRANTS`` with names that are valid text. ClickHouse would replace other bytes."""
+    if not row.get("hex_names"):
+        return row
+    texts = (bytes.fromhex(one).decode("utf-8", "replace") for one in row["hex_names"].split(","))
+    return {**row, **dict(zip(NAMES, texts, strict=True))}
 
 
 def name_of(row: Mapping[str, Any], grant_id: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,20 @@ def test_removals_that_are_stored_before_their_activations(tmp_path: Path) -> No
     assert [row["late"] for row in rows.values() if row["gone"]] == [0, 0]
     assert {name for name, row in rows.items() if row["gone"]} == {"first-removed", "extended-late"}
     assert (rows["only-accepted"]["evidence"], rows["back"]["evidence"]) == ("api_accepted", "none")
+
+
+def test_names_that_are_not_text_are_no_difference(tmp_path: Path) -> None:
+    story, policy = Story(), POLICIES["plain"]
+    story.give("GRANT", -90, -60)
+    story.give("g", -90, -60)
+    bad = b"\xc0\x80\xff\xe2\x82x"[:5]
+    story.records = [replace(one, value=one.value.replace(b"GRANT", bad)) for one in story.records]
+    fill(tmp_path, story.records)
+    now = int(story.now.timestamp()) * SECOND
+    with opened_elsewhere(tmp_path):
+        view = sweep.view_of_store(ask(tmp_path, sweep.OPEN_GRANTS, now=now, ending="[]", endless=0), policy, now)
+    assert set(view.overdue) == open_overdue(story, policy, now)
+    assert ids(view.overdue) == {bad.decode("utf-8", "replace"), "g"}
 
 
 def replayed() -> Story:

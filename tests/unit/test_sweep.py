@@ -8,7 +8,8 @@ import pytest
 
 from grantledger.processors.access import SECOND
 from grantledger.processors.policy import WatchPolicy
-from grantledger.processors.sweep.compare import Differences, difference, view_of_store
+from grantledger.processors.sweep.compare import NAMES, Differences, difference, view_of_store
+from grantledger.schemas.access_key import access_key
 from grantledger.schemas.codec import EventEncoder
 
 NOON = 1_772_366_400 * SECOND
@@ -41,3 +42,12 @@ def test_a_difference_about_any_grant_fits_into_a_record(name: str, deadline: in
 def test_names_that_are_cut_stay_apart() -> None:
     view = view_of_store([open_grant("x" * 9_000 + end) for end in "ab"], WatchPolicy(), NOON + 3600 * SECOND)
     assert len(view.overdue) == 2
+
+
+def test_names_that_are_not_text_are_read_like_the_watch_reads_them() -> None:
+    raw = dict.fromkeys(NAMES, b"x") | {"grant_id": b"g\xff", "tenant": b"\xc0\x80", "source_system": b"a\xed\xa0\x80"}
+    hexadecimal = {name: value.hex() for name, value in raw.items()}  # so does the client return such a name
+    row = open_grant("", **hexadecimal, hex_names=",".join(hexadecimal.values()))
+    view = view_of_store([row], WatchPolicy(), NOON + 3600 * SECOND)
+    source = ("a\ufffd\ufffd\ufffd", "x")
+    assert set(view.overdue) == {access_key("\ufffd\ufffd", source, "g\ufffd")}
