@@ -21,6 +21,7 @@ from grantledger.processors.sweep import compare as sweep
 from grantledger.processors.watch.core.judge import Judge
 from grantledger.processors.watch.findings import config_event
 from grantledger.runtime.settings import Settings
+from grantledger.runtime.store_access import ask_store
 from grantledger.schemas.access_key import id_of
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.event import LIFECYCLE_TOPIC, IssuingSource, Resource
@@ -191,7 +192,7 @@ def ask(data_dir: Path, sql: str, **values: object) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Story, Path]]:
-    story = lives(random.Random(11), 900)
+    story = lives(random.Random(7), 900)
     folder = tmp_path_factory.mktemp("lives")
     fill(folder, [*story.records, policy_record(story)], cuts=(97, 5, 300), sources=KEYS)
     with opened_elsewhere(folder):
@@ -230,8 +231,8 @@ def test_names_that_are_not_text_are_no_difference(tmp_path: Path) -> None:
     story.records = [replace(one, value=one.value.replace(b"GRANT", bad)) for one in story.records]
     fill(tmp_path, story.records)
     now = int(story.now.timestamp()) * SECOND
-    with opened_elsewhere(tmp_path):
-        view = sweep.view_of_store(ask(tmp_path, sweep.OPEN_GRANTS, now=now, ending="[]", endless=0), policy, now)
+    with opened_elsewhere(tmp_path), ask_store(Settings(data_dir=tmp_path)) as query:
+        view = sweep.view_of_store(query(sweep.OPEN_GRANTS, now=now, ending=[], endless=0), policy, now)
     assert set(view.overdue) == open_overdue(story, policy, now)
     assert ids(view.overdue) == {bad.decode("utf-8", "replace"), "g"}
 
@@ -277,7 +278,7 @@ def test_sql_and_the_rules_find_the_same(told: tuple[Story, Path], name: str) ->
     view = sweep.view_of_store(rows, policy, now)
     watch = open_overdue(story, policy, now)
     assert set(view.overdue) == watch - view.undecided
-    assert len(view.overdue) >= 30 and len(view.undecided) < len(view.overdue) / 4
+    assert len(view.overdue) > 30 and len(view.undecided) < len(view.overdue) / 4
 
 
 def test_only_lasting_differences_are_reported() -> None:

@@ -35,6 +35,17 @@ def test_a_removal_that_stands_before_its_activation_ends_it() -> None:
     assert judge.state.grants[key("g")].removed(GRACE) < NEVER
 
 
+def test_the_activation_names_the_holder_and_not_a_removal_before_it() -> None:
+    story = Story()
+    story.removed(50, "g", occurred=at(10), who="carol", what="host")
+    story.granted(100, "g", 200, occurred=at(90))
+    story.granted(120, "g", 300, occurred=at(110), who="bob")
+    judge = story.watched(5000, PLAIN)
+    opened = [one.finding for one in judge.judge(at(5000)) if one.finding.rule == "overdue"]
+    assert [(one.evidence["subject"], one.evidence["resource"]) for one in opened] == [("alice", "db")]
+    assert judge.state.grants[key("g")].person == ("alice", "alice@example.com")
+
+
 def test_one_that_comes_back_in_the_same_second_or_later_is_not_taken_for_removed() -> None:
     for back in (90, 91):
         story = Story()

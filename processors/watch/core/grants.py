@@ -32,7 +32,7 @@ NO_ACCESS = Access("", "", "", "", "")
 
 @dataclass(slots=True)
 class Grant:
-    """The facts of one grant. Subject and resource come from its source's earliest event that names a subject."""
+    """The facts of one grant. Subject and resource come from its source's first activation that names a subject."""
 
     key: str
     """Its access key."""
@@ -69,8 +69,12 @@ class Grant:
         return parse_access_key(self.key)
 
     def describe(self, fact: Fact) -> None:
-        """Take from a fact of its own source what earlier facts did not name."""
-        if not names_someone(self.person) and names_someone(fact.person):
+        """Take from a fact of its own source what earlier facts did not name.
+
+        The first activation or extension names the access. What a removal before it names is provisional.
+        """
+        unnamed = not names_someone(self.person) or (fact.event_type in GIVING and not self.activations)
+        if unnamed and names_someone(fact.person):
             self.access, self.environment, self.source, self.person, self.kinds = _description(fact)
         if not self.request_key and fact.request_id:
             request = fact.request_key

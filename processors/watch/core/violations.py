@@ -1,4 +1,4 @@
-"""Which source has the finding about a violation: a sender that invents sources must not cause one with each of them."""
+"""Which source has the finding about a violation: a sender may invent sources, and each must not cause one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ...access import OTHER_SOURCES, Source
 from .facts import Fact
-from .sources import HOUR, MOST_SOURCES, SourceHistory
+from .sources import CONFLICT, HOUR, MOST_SOURCES, SourceHistory
 
 
 class ViolationSources:
@@ -25,6 +25,8 @@ class ViolationSources:
 
     def source_for(self, rule: str, fact: Fact, source: Source) -> Source:
         """Return the source whose history counts a violation by a source."""
+        if rule == CONFLICT:  # a person decides each of them
+            return source
         known = self._sources.setdefault((rule, fact.append // HOUR), set())
         if source == OTHER_SOURCES or (source not in known and len(known) >= MOST_SOURCES):
             return OTHER_SOURCES
