@@ -38,7 +38,7 @@ def approved(
         if before is not None and (at, denies) < before:
             continue
         last[reviewer] = at, denies
-        now = sum(not denied for _, denied in last.values())
+        now = count + (not denies) - (before is not None and not before[1])
         if now < needed:
             enough = NEVER
         elif count < needed:

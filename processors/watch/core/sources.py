@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,3 +152,12 @@ class SourceHistory:
         history.sequence = NumberSequence(int(limits.gap_wait_seconds * SECOND), stored["sequence"])
         history.violations = {(rule, hour): Violations(*rest) for rule, hour, *rest in stored["violations"]}
         return history
+
+
+def idle_sources(histories: Mapping[Source, SourceHistory], before: int) -> list[Source]:
+    """Have the histories forget what ended before a time; return the idle sources, if others need their place."""
+    for history in histories.values():
+        history.forget(before)
+    if len(histories) <= MAX_SOURCES // 2:
+        return []
+    return [source for source, history in histories.items() if history.is_idle(before)]

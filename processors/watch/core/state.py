@@ -21,7 +21,7 @@ from .identities import EventIdentities, Reading
 from .intervals import IntervalUnion
 from .links import Links
 from .sessions import Request, Session
-from .sources import CONFLICT, MAX_SOURCES, REMAPPED, SKEW, SourceHistory
+from .sources import CONFLICT, MAX_SOURCES, REMAPPED, SKEW, SourceHistory, idle_sources
 from .violations import ViolationSources
 
 
@@ -48,10 +48,9 @@ class AccessState:
         self._coverage: dict[Access, IntervalUnion] = {}
         self._waiting: dict[Access, set[str]] = {}
         """Grants whose finding waits until another grant of the same access ends."""
-        self._unlocated: set[int] = set()
-        """Indexes of the first contents of events whose other contents are about other entities."""
-        self._searched_at = -NEVER
-        """Index of the fact at which they were last searched: a search takes as long as there are entities."""
+        self._unlocated, self._searched_at = set[int](), -NEVER
+        """Indexes of the first contents of events whose other contents are about other entities; and index of the fact
+        at which they were last searched."""
 
     def add(self, fact: Fact) -> None:
         """Add the next fact of the log; one that was added before changes nothing."""
@@ -60,10 +59,9 @@ class AccessState:
         rule, history = self.restore(fact), self._history(fact)
         history.add(fact)
         self.mark("source", str(history.source))
-        if fact.clock_lead > self._lookup.source_limits(history.source).clock_skew_seconds * SECOND:
-            self._count(SKEW, fact)
-        if rule is not None:
-            self._count(rule, fact)
+        is_fast = fact.clock_lead > self._lookup.source_limits(history.source).clock_skew_seconds * SECOND
+        for broken in filter(None, (SKEW if is_fast else None, rule)):
+            self._count(broken, fact)
 
     def add_unsigned(self, fact: Fact) -> None:
         """Count an event that its registered source did not sign. It changes nothing else."""
@@ -123,8 +121,7 @@ class AccessState:
         """Continue after a snapshot of so many entries, all facts of which were restored."""
         self.size = size
         for stored in histories:
-            system, instance = stored["source"]
-            source = Source(system, instance)
+            source = Source(*stored["source"])
             self.sources[source] = SourceHistory.from_json(stored, source, self._lookup.source_limits(source))
             self._source_by_key[str(source)] = source
             self.mark("source", str(source))
@@ -135,9 +132,9 @@ class AccessState:
         self.changed.mark(kind, key)
 
     def _mark_grants_of(self, request: str) -> None:
+        self.changed.mark_dependents("grant", request)
         if request in self.grants:
             self.mark("grant", request)
-        self.changed.mark_dependents("grant", request)
 
     def limits_of(self, grant: Grant) -> AccessLimits:
         """Return the limits of a grant."""
@@ -361,13 +358,9 @@ class AccessState:
             yield "request", key
         for _ in self.events.forget(before, self.grants.__contains__):
             yield None
-        for history in self.sources.values():
-            history.forget(before)
-        if len(self.sources) > MAX_SOURCES // 2:  # make room for others
-            idle = [(source, str(source)) for source, history in self.sources.items() if history.is_idle(before)]
-            for source, key in idle:
-                if not is_needed(("source", key)) and self._source_by_key.get(key) == source:
-                    del self.sources[source], self._source_by_key[key]
+        for source in idle_sources(self.sources, before):
+            if not is_needed(("source", str(source))) and self._source_by_key.get(str(source)) == source:
+                del self.sources[source], self._source_by_key[str(source)]
         self._violations.restore(self.sources.values())
 
     def _is_over(self, session: Session, before: int) -> bool:
