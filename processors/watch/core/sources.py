@@ -154,10 +154,10 @@ class SourceHistory:
         return history
 
 
-def idle_sources(histories: Mapping[Source, SourceHistory], before: int) -> list[Source]:
-    """Have the histories forget what ended before a time; return the idle sources, if others need their place."""
+def idle_sources(histories: Mapping[Source, SourceHistory], before: int, few: int) -> list[Source]:
+    """Have the histories forget what ended before a time; return the idle ones, unless there are few."""
     for history in histories.values():
         history.forget(before)
-    if len(histories) <= MAX_SOURCES // 2:
+    if len(histories) <= few:
         return []
     return [source for source, history in histories.items() if history.is_idle(before)]

@@ -358,7 +358,7 @@ class AccessState:
             yield "request", key
         for _ in self.events.forget(before, self.grants.__contains__):
             yield None
-        for source in idle_sources(self.sources, before):
+        for source in idle_sources(self.sources, before, MAX_SOURCES // 2):
             if not is_needed(("source", str(source))) and self._source_by_key.get(str(source)) == source:
                 del self.sources[source], self._source_by_key[str(source)]
         self._violations.restore(self.sources.values())
