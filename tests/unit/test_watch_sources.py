@@ -152,38 +152,38 @@ def test_pauses_and_filled_gaps_do_not_pile_up() -> None:
 def test_invented_sources_cause_few_findings() -> None:
     story = Story()
     story.granted(0, "g", 9000)
-    for number in range(40):
+    for number in range(130):
         source, when = Source(f"invented-{number}", ""), 10 + number
         story.removed(when, "g", source=source, grant_source=None)  # an id of another source
         story.say(when, "request.created", request_id="r", source=source, occurred=at(when + 900))
         story.say(when, "request.created", request_id="x", source=source, event_id=f"e{number}")
         story.say(when, "request.created", request_id="y", source=source, event_id=f"e{number}")
-    judge = story.watched(100, PLAIN)
-    found = [one.finding for one in judge.judge(at(100))]
-    assert sum(one.rule == "event_conflict" for one in found) == 40, "a person decides each of them"
+    judge = story.watched(200, PLAIN)
+    found = [one.finding for one in judge.judge(at(200))]
+    assert sum(one.rule == "event_conflict" for one in found) == 130, "a person decides each of them"
     for rule in ("foreign_claim", "clock_skew"):
         counts = {one.key: one.evidence["count"] for one in found if one.rule == rule}
-        assert counts == {**{f"invented-{number}/": 1 for number in range(10)}, "*/*": 30}, rule
+        assert counts == {**{f"invented-{number}/": 1 for number in range(100)}, "*/*": 30}, rule
     again = Judge(PLAIN, judge.known)
     again.state.restore_sources(
         judge.state.size, json.loads(json.dumps([one.to_json() for one in judge.state.sources.values()]))
     )
-    assert again.judge(at(101)) == []
-    later = story.removed(101, "g", source=Source("invented-99", ""), grant_source=None)
+    assert again.judge(at(201)) == []
+    later = story.removed(201, "g", source=Source("invented-999", ""), grant_source=None)
     again.state.restore(story.facts[0])
     again.state.size = later.index
     again.add(later)
-    assert again.judge(at(102)) == [], "it is one of the others"
+    assert again.judge(at(202)) == [], "it is one of the others"
 
 
 def test_invented_sources_cause_few_findings_about_faults() -> None:
     faults = Faults()
     faults.restore([("watch_fault", "known/", at(0) // (HOUR * SECOND) * HOUR * SECOND)])
-    for number in range(40):
+    for number in range(130):
         faults.add(Fault(f"entry {number}", ValueError(), Source(f"invented-{number}", ""), at(number)))
     faults.add(Fault("entry 41", ValueError(), Source("known", ""), at(41)))
     faults.add(Fault("a grant", ValueError()))
     found = faults.take()
     assert {key: len(faults) for (_, key, _), faults in found.items()} == {
-        **{f"invented-{number}/": 1 for number in range(9)}, "*/*": 31, "a grant": 1
+        **{f"invented-{number}/": 1 for number in range(99)}, "*/*": 31, "a grant": 1
     }  # fmt: skip

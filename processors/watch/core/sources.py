@@ -21,7 +21,7 @@ REMAPPED = "event_conflict by mapping"
 SKEW = "clock_skew"
 MAX_SOURCES = 10_000
 """Sources that are followed one by one, besides those that sign. Any sender can invent more."""
-MOST_SOURCES = 10
+MOST_SOURCES = 100
 """Sources with findings of one rule in one hour: a sender may invent any number of sources."""
 
 
@@ -57,8 +57,8 @@ class SourceHistory:
         active = IntervalUnion(int(silence * SECOND)) if silence is not None else None
         return cls(source, active, NumberSequence(int(limits.gap_wait_seconds * SECOND)))
 
-    def add(self, fact: Fact) -> None:
-        """Add the next fact."""
+    def add(self, fact: Fact, limits: SourceLimits) -> bool:
+        """Add the next fact. Return whether the clock of its source is fast."""
         self.last = max(self.last, fact.append)
         if self.source != OTHER_SOURCES:  # the silences and numbers of several sources mean nothing together
             self.signed |= fact.signed
@@ -66,6 +66,7 @@ class SourceHistory:
                 self.active.add(fact.append)
             if fact.seq is not None:
                 self.sequence.add(fact.seq, fact.append)
+        return fact.clock_lead > limits.clock_skew_seconds * SECOND
 
     def count(self, rule: str, fact: Fact) -> None:
         """Count a fact that breaks a rule which is about its source."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from ....schemas.access_key import is_issuer, issuer_of
-from ...access import NEVER, OTHER_SOURCES, SECOND, Access, Source, shorten_source
+from ...access import NEVER, OTHER_SOURCES, Access, Source, shorten_source
 from ...policy import AccessLimits, PolicyLookup
 from .changed import ChangedEntities
 from .claims import FOREIGN, UNSIGNED, Claims
@@ -57,9 +57,8 @@ class AccessState:
         if fact.index < self.size:
             return
         rule, history = self.restore(fact), self._history(fact)
-        history.add(fact)
+        is_fast = history.add(fact, self._lookup.source_limits(history.source))
         self.mark("source", str(history.source))
-        is_fast = fact.clock_lead > self._lookup.source_limits(history.source).clock_skew_seconds * SECOND
         for broken in filter(None, (SKEW if is_fast else None, rule)):
             self._count(broken, fact)
 
