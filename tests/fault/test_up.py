@@ -123,7 +123,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 def runs(command: str, name: str) -> bool:
     """Whether a command line is that of a process of the pipeline. The store replaces itself in its sandbox."""
-    return f"grantledger.cli run {name}" in command or f"grantledger.runtime.{name}_process" in command
+    return f"grantledger.cli run {name}" in command or f"grantledger.runtime.{name}_program" in command
 
 
 def pid_of(up: Up, word: str) -> int:
