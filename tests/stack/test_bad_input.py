@@ -110,7 +110,7 @@ INVALID: dict[str, tuple[bytes, str]] = {
         datum_of(1, occurred_at=2**63 - 1, expires_at=2**63 - 1, starts_at=2**63 - 1),
         "occurred_at",
     ),
-    "year-2300": (datum_of(1, expires_at=331 * YEAR), "expires_at"),
+    "year-10000": (datum_of(1, expires_at=8040 * YEAR), "expires_at"),
     "unknown-type": (datum_of(1, event_type="coffee.brewed"), "event_type"),
     "unknown-outcome": (datum_of(1, outcome="perhaps"), "outcome"),
     "numbers": (datum_of(1, requested_seconds=-(2**63)), "requested_seconds"),
