@@ -37,8 +37,9 @@ CREATE VIEW accepted_versions
     event_id String COMMENT 'The event with several versions',
     place Tuple(UInt32, UInt64) COMMENT 'Epoch and index in access.lifecycle of the version that a person accepted'
 )
-AS SELECT
-    tenant, source_system, if((SELECT count() FROM instance_names) = 0, entries.source_instance, CAST(transform(concat(entries.source_system, '\0', entries.source_instance), (SELECT groupArray(concat(system, '\0', name)) FROM instance_names), (SELECT groupArray(instance) FROM instance_names), toString(entries.source_instance)), 'LowCardinality(String)')) AS source_instance, event_id,
+AS WITH (SELECT (arrayPushBack(groupArray(concat(system, '\0', name)), '\0'), arrayPushBack(groupArray(instance), '')) FROM instance_names) AS names
+SELECT
+    tenant, source_system, CAST(transform(concat(entries.source_system, '\0', entries.source_instance), names.1, names.2, toString(entries.source_instance)), 'LowCardinality(String)') AS source_instance, event_id,
     min((toUInt32OrZero(splitByChar('/', origin)[-1]), `index`)) AS place
 FROM entries
 WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND splitByChar('/', origin)[-3] = 'access.lifecycle'
@@ -145,11 +146,12 @@ FROM
         toUInt32OrZero(splitByChar('/', origin)[-1]) AS epoch
     FROM
     (
+        WITH (SELECT (arrayPushBack(groupArray(concat(system, '\0', name)), '\0'), arrayPushBack(groupArray(instance), '')) FROM instance_names) AS names
         SELECT * REPLACE (
-            if((SELECT count() FROM instance_names) = 0, source_instance, CAST(transform(concat(source_system, '\0', source_instance), (SELECT groupArray(concat(system, '\0', name)) FROM instance_names), (SELECT groupArray(instance) FROM instance_names), toString(source_instance)), 'LowCardinality(String)')) AS source_instance,
-            if((SELECT count() FROM instance_names) = 0, grant_source_instance, CAST(transform(concat(grant_source_system, '\0', grant_source_instance), (SELECT groupArray(concat(system, '\0', name)) FROM instance_names), (SELECT groupArray(instance) FROM instance_names), toString(grant_source_instance)), 'LowCardinality(String)')) AS grant_source_instance,
-            if((SELECT count() FROM instance_names) = 0, request_source_instance, CAST(transform(concat(request_source_system, '\0', request_source_instance), (SELECT groupArray(concat(system, '\0', name)) FROM instance_names), (SELECT groupArray(instance) FROM instance_names), toString(request_source_instance)), 'LowCardinality(String)')) AS request_source_instance,
-            if((SELECT count() FROM instance_names) = 0, session_source_instance, CAST(transform(concat(session_source_system, '\0', session_source_instance), (SELECT groupArray(concat(system, '\0', name)) FROM instance_names), (SELECT groupArray(instance) FROM instance_names), toString(session_source_instance)), 'LowCardinality(String)')) AS session_source_instance
+            CAST(transform(concat(source_system, '\0', source_instance), names.1, names.2, toString(source_instance)), 'LowCardinality(String)') AS source_instance,
+            CAST(transform(concat(grant_source_system, '\0', grant_source_instance), names.1, names.2, toString(grant_source_instance)), 'LowCardinality(String)') AS grant_source_instance,
+            CAST(transform(concat(request_source_system, '\0', request_source_instance), names.1, names.2, toString(request_source_instance)), 'LowCardinality(String)') AS request_source_instance,
+            CAST(transform(concat(session_source_system, '\0', session_source_instance), names.1, names.2, toString(session_source_instance)), 'LowCardinality(String)') AS session_source_instance
         )
         FROM entries
         WHERE decode_error = '' AND event_type != 'query.executed'

@@ -80,7 +80,8 @@ CREATE VIEW finding_events
     origin LowCardinality(String) COMMENT 'Log of the entry',
     `index` UInt64 COMMENT 'Position in that log'
 )
-AS SELECT
+AS WITH (SELECT (arrayPushBack(groupArray(concat(system, '\0', name)), '\0'), arrayPushBack(groupArray(instance), '')) FROM instance_names) AS names
+SELECT
     append_time, occurred_at, event_type, finding_rule AS rule, finding_key AS key, finding_deadline AS deadline, tenant,
     CAST(multiIf(
         rule IN (SELECT rule FROM finding_rules WHERE about = 'session'), session_source,
@@ -89,9 +90,9 @@ AS SELECT
         request_source
     ), 'Tuple(system String, instance String)') AS issuer,
     finding_severity AS severity, finding_evidence AS evidence, actor_id, reason,
-    CAST((grant_source_system, if((SELECT count() FROM instance_names) = 0, grant_source_instance, CAST(transform(concat(grant_source_system, '\0', grant_source_instance), (SELECT groupArray(concat(system, '\0', name)) FROM instance_names), (SELECT groupArray(instance) FROM instance_names), toString(grant_source_instance)), 'LowCardinality(String)'))), 'Tuple(system String, instance String)') AS grant_source,
-    CAST((request_source_system, if((SELECT count() FROM instance_names) = 0, request_source_instance, CAST(transform(concat(request_source_system, '\0', request_source_instance), (SELECT groupArray(concat(system, '\0', name)) FROM instance_names), (SELECT groupArray(instance) FROM instance_names), toString(request_source_instance)), 'LowCardinality(String)'))), 'Tuple(system String, instance String)') AS request_source,
-    CAST((session_source_system, if((SELECT count() FROM instance_names) = 0, session_source_instance, CAST(transform(concat(session_source_system, '\0', session_source_instance), (SELECT groupArray(concat(system, '\0', name)) FROM instance_names), (SELECT groupArray(instance) FROM instance_names), toString(session_source_instance)), 'LowCardinality(String)'))), 'Tuple(system String, instance String)') AS session_source,
+    CAST((grant_source_system, CAST(transform(concat(grant_source_system, '\0', grant_source_instance), names.1, names.2, toString(grant_source_instance)), 'LowCardinality(String)')), 'Tuple(system String, instance String)') AS grant_source,
+    CAST((request_source_system, CAST(transform(concat(request_source_system, '\0', request_source_instance), names.1, names.2, toString(request_source_instance)), 'LowCardinality(String)')), 'Tuple(system String, instance String)') AS request_source,
+    CAST((session_source_system, CAST(transform(concat(session_source_system, '\0', session_source_instance), names.1, names.2, toString(session_source_instance)), 'LowCardinality(String)')), 'Tuple(system String, instance String)') AS session_source,
     grant_id, request_id, session_id, subject_id, resource_kind, resource_id, resource_environment, entitlement, event_id,
     toUInt32OrZero(splitByChar('/', origin)[-1]) AS epoch, origin, `index`
 FROM entries

@@ -93,28 +93,24 @@ SELECT
     if(gone, fromUnixTimestamp64Micro(removal.taken, 'UTC'), NULL) AS removal_recorded_at,
     if(gone AND due IS NOT NULL, round(greatest(0, removal.taken - assumeNotNull(due)) / 1e6, 3), NULL) AS late_seconds,
     given[1].origin AS origin, given[1].place.2 AS `index`
+-- One subquery per step: ClickHouse expands an alias wherever it is used in its SELECT, and the aliases in it again.
 FROM
 (
     SELECT
-        tenant, issuer, grant_id, grant_key, given,
-        arrayFilter(each -> NOT has(replayed, each.place), removals) AS acting,
-        arrayMap(event -> arrayFilter(
-            each -> each.place < event.place AND each.source_system = event.source_system AND each.source_instance = event.source_instance
-                AND event.occurred + multiIf(event.occurred % 1000000 = 0, 1000000, event.occurred % 1000 = 0, 1000, 1) <= least(each.occurred, each.taken),
-            removals), given) AS missed,
-        arrayFilter((event, own) -> NOT arrayExists(each -> each.evidence = 3, own), given, missed) AS prompt,
-        arrayFilter(event -> NOT event.whole_request OR (
-            arrayExists(each -> NOT each.whole_request AND each.place < event.place, prompt)
-            AND NOT arrayExists(
-                each -> each.evidence = 3 AND each.place < event.place
-                    AND NOT arrayExists(again -> NOT again.whole_request AND again.place > each.place AND again.place < event.place, prompt),
-                acting)
-        ), prompt) AS live,
-        if(empty(live), arrayFilter(event -> NOT event.whole_request, given), live) AS turns,
-        turns[-1] AS latest,
-        arrayConcat(missed[indexOf(given.place, latest.place)], arrayFilter(each -> each.place > latest.place, acting)) AS after,
+        *,
+        if(latest_end IS NULL, NULL, greatest(0, assumeNotNull(latest_end) - greatest(0, latest.occurred - latest.taken))) AS due
+    FROM
+    (
+    SELECT
+        *,
         arrayFirst(event -> event.evidence = 3, after) AS removal,
         has(after.evidence, 3) AS gone,
+        nullIf(if(earliest = 9223372036854775807, -1, earliest), -1) AS latest_end
+    FROM
+    (
+    SELECT
+        *,
+        arrayConcat(missed[indexOf(given.place, latest.place)], arrayFilter(each -> each.place > latest.place, acting)) AS after,
         arrayLast(
             (event, before) -> before.2 = 0
                 OR arrayExists(each -> each.evidence = 3 AND each.place > before.1 AND each.place < event.place, acting),
@@ -122,108 +118,183 @@ FROM
             arrayZip(arrayPushFront(arrayPopBack(turns.place), (0, 0)), arrayMap(nth -> nth > 1, arrayEnumerate(turns)))
         ) AS stretch,
         -- The earliest end of all contents with this event id.
-        arrayMin(event -> if(event.source = latest.source AND event.id = latest.id, ifNull(toUnixTimestamp64Micro(event.expires_at), 9223372036854775807), 9223372036854775807), every_given) AS earliest,
-        nullIf(if(earliest = 9223372036854775807, -1, earliest), -1) AS latest_end,  -- clients read the number below a null too
-        if(latest_end IS NULL, NULL, greatest(0, assumeNotNull(latest_end) - greatest(0, latest.occurred - latest.taken))) AS due
+        arrayMin(event -> if(event.source = latest.source AND event.id = latest.id, ifNull(toUnixTimestamp64Micro(event.expires_at), 9223372036854775807), 9223372036854775807), every_given) AS earliest
+    FROM
+    (
+    SELECT
+        *,
+        turns[-1] AS latest
+    FROM
+    (
+    SELECT
+        *,
+        if(empty(live), arrayFilter(event -> NOT event.whole_request, given), live) AS turns
+    FROM
+    (
+    SELECT
+        *,
+        arrayFilter(event -> NOT event.whole_request OR (
+            arrayExists(each -> NOT each.whole_request AND each.place < event.place, prompt)
+            AND NOT arrayExists(
+                each -> each.evidence = 3 AND each.place < event.place
+                    AND NOT arrayExists(again -> NOT again.whole_request AND again.place > each.place AND again.place < event.place, prompt),
+                acting)
+        ), prompt) AS live
+    FROM
+    (
+    SELECT
+        *,
+        arrayFilter((event, own) -> NOT arrayExists(each -> each.evidence = 3, own), given, missed) AS prompt
+    FROM
+    (
+    SELECT
+        *,
+        arrayMap(event -> arrayFilter(
+            each -> each.place < event.place AND each.source_system = event.source_system AND each.source_instance = event.source_instance
+                AND event.occurred + multiIf(event.occurred % 1000000 = 0, 1000000, event.occurred % 1000 = 0, 1000, 1) <= least(each.occurred, each.taken),
+            removals), given) AS missed
+    FROM
+    (
+    SELECT
+        *,
+        arrayFilter(event -> NOT has(replayed, event.place), each_given) AS given,
+        arrayFilter(each -> NOT has(replayed, each.place), removals) AS acting
+    FROM
+    (
+    SELECT
+        *,
+        arrayMap(report -> report.2, arrayFilter(
+            (report, before, given_at) -> report.4 AND before.2 > 0 AND report.5 <= given_at,
+            reports, earlier, arrayReduceInRanges('max', earlier, reports.3)
+        )) AS replayed
+    FROM
+    (
+    SELECT
+        *,
+        arrayMap((nth, nth_of_source) -> (toInt64(nth - nth_of_source + 1), toUInt64(nth_of_source - 1)), arrayEnumerate(reports), arrayEnumerateUniq(reports.1)) AS earlier
+    FROM
+    (
+    SELECT
+        *,
+        -- By source and place: when the source gave the grant, whether the report may be a replay, and the end of its moment.
+        arraySort(arrayConcat(
+            arrayMap(event -> (event.source, event.place, least(event.occurred, event.taken), event.signed AND event.extended, event.occurred + multiIf(event.occurred % 1000000 = 0, 1000000, event.occurred % 1000 = 0, 1000, 1)), each_given),
+            arrayMap(event -> (event.source, event.place, toInt64(-9223372036854775808), event.signed, event.occurred + multiIf(event.occurred % 1000000 = 0, 1000000, event.occurred % 1000 = 0, 1000, 1)), removals)
+        )) AS reports
+    FROM
+    (
+    SELECT
+        *,
+        arrayFilter((event, nth) -> nth = 1, every_given, arrayEnumerateUniq(every_given.source, every_given.id)) AS each_given,
+        -- The weakest content of each event, unless another content of it is no removal.
+        arraySort(event -> event.place, arrayFilter(
+            (event, nth) -> nth = 1 AND (event.own OR (event.place > first.place AND event.access = first.access))
+                AND NOT arrayExists(other -> other.id = event.id AND other.source = event.source, every_given),
+            all_removals, arrayEnumerateUniq(all_removals.source, all_removals.id)
+        )) AS removals
+    FROM
+    (
+    SELECT
+        *,
+        arrayFilter(
+            event -> (event.own AND NOT event.whole_request)
+                OR (event.place > first.place AND (event.own OR event.access = first.access)),
+            all_given
+        ) AS every_given
+    FROM
+    (
+    SELECT
+        *,
+        arrayFirst(event -> event.own AND NOT event.whole_request, all_given) AS first
+    FROM
+    (
+    SELECT
+        tenant, issuer, grant_id, grant_key,
+        arraySort(event -> event.place, groupArrayIf(CAST(
+            (place, event_id, (source_system, source_instance), own, whole_request, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, signed, event_type = 'grant.extended', origin, subject_id, subject_kind, resource_kind, resource_id, resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at, expires_at, expiry_source),
+            'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, whole_request Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, signed Bool, extended Bool, origin String, subject_id String, subject_kind String, resource_kind String, resource_id String, resource_environment String, entitlement String, request_id String, request_key String, reason String, ticket String, source_system String, source_instance String, starts_at Nullable(DateTime64(6, \'UTC\')), expires_at Nullable(DateTime64(6, \'UTC\')), expiry_source String)'
+        ), event_type IN ('grant.activated', 'grant.extended') AND NOT failed)) AS all_given,
+        arraySort(event -> (event.source, event.id, event.evidence, event.place), groupArrayIf(CAST(
+            (place, event_id, (source_system, source_instance), own, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, signed, multiIf(failed, 0, removal_evidence = 'confirmed' AND outcome != 'success', 2, transform(removal_evidence, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0)), source_system, source_instance),
+            'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, signed Bool, evidence UInt8, source_system String, source_instance String)'
+        ), event_type IN ('grant.revoked', 'grant.expired'))) AS all_removals
     FROM
     (
         SELECT
-            tenant, issuer, grant_id, grant_key,
-            arraySort(event -> event.place, groupArrayIf(CAST(
-                (place, event_id, (source_system, source_instance), own, whole_request, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, signed, event_type = 'grant.extended', origin, subject_id, subject_kind, resource_kind, resource_id, resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at, expires_at, expiry_source),
-                'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, whole_request Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, signed Bool, extended Bool, origin String, subject_id String, subject_kind String, resource_kind String, resource_id String, resource_environment String, entitlement String, request_id String, request_key String, reason String, ticket String, source_system String, source_instance String, starts_at Nullable(DateTime64(6, \'UTC\')), expires_at Nullable(DateTime64(6, \'UTC\')), expiry_source String)'
-            ), event_type IN ('grant.activated', 'grant.extended') AND NOT failed)) AS all_given,
-            arraySort(event -> (event.source, event.id, event.evidence, event.place), groupArrayIf(CAST(
-                (place, event_id, (source_system, source_instance), own, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, signed, multiIf(failed, 0, removal_evidence = 'confirmed' AND outcome != 'success', 2, transform(removal_evidence, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0)), source_system, source_instance),
-                'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, signed Bool, evidence UInt8, source_system String, source_instance String)'
-            ), event_type IN ('grant.revoked', 'grant.expired'))) AS all_removals,
-            arrayFirst(event -> event.own AND NOT event.whole_request, all_given) AS first,
-            arrayFilter(
-                event -> (event.own AND NOT event.whole_request)
-                    OR (event.place > first.place AND (event.own OR event.access = first.access)),
-                all_given
-            ) AS every_given,
-            arrayFilter((event, nth) -> nth = 1, every_given, arrayEnumerateUniq(every_given.source, every_given.id)) AS each_given,
-            -- The weakest content of each event, unless another content of it is no removal.
-            arraySort(event -> event.place, arrayFilter(
-                (event, nth) -> nth = 1 AND (event.own OR (event.place > first.place AND event.access = first.access))
-                    AND NOT arrayExists(other -> other.id = event.id AND other.source = event.source, every_given),
-                all_removals, arrayEnumerateUniq(all_removals.source, all_removals.id)
-            )) AS removals,
-            -- By source and place: when the source gave the grant, whether the report may be a replay, and the end of its moment.
-            arraySort(arrayConcat(
-                arrayMap(event -> (event.source, event.place, least(event.occurred, event.taken), event.signed AND event.extended, event.occurred + multiIf(event.occurred % 1000000 = 0, 1000000, event.occurred % 1000 = 0, 1000, 1)), each_given),
-                arrayMap(event -> (event.source, event.place, toInt64(-9223372036854775808), event.signed, event.occurred + multiIf(event.occurred % 1000000 = 0, 1000000, event.occurred % 1000 = 0, 1000, 1)), removals)
-            )) AS reports,
-            arrayMap((nth, nth_of_source) -> (toInt64(nth - nth_of_source + 1), toUInt64(nth_of_source - 1)), arrayEnumerate(reports), arrayEnumerateUniq(reports.1)) AS earlier,
-            arrayMap(report -> report.2, arrayFilter(
-                (report, before, given_at) -> report.4 AND before.2 > 0 AND report.5 <= given_at,
-                reports, earlier, arrayReduceInRanges('max', earlier, reports.3)
-            )) AS replayed,
-            arrayFilter(event -> NOT has(replayed, event.place), each_given) AS given
+            *, (epoch, `index`) AS place, signature = 'valid' AS signed, toUnixTimestamp64Micro(occurred_at) AS occurred,
+            toUnixTimestamp64Micro(recorded_at) AS taken,
+            outcome IN ('failure', 'denied') AS failed,
+            source_system = issuer.1 AND issuer.2 IN ('', source_instance) AS own,
+            multiIf(event_type IN ('grant.revoked', 'grant.expired'), 'remove', event_type = 'grant.extended', 'extend', '') AS report,
+            (report = 'remove' AND source_system = 'grantledger-enforcer') OR arrayExists(
+                one -> has(one.5, report) AND source_system LIKE one.1 AND source_instance LIKE one.2
+                    AND issuer.1 LIKE one.3 AND issuer.2 LIKE one.4,
+                (SELECT groupArray((system, instance, source, source_instance, may)) FROM reporters)
+            ) AS reported
         FROM
         (
             SELECT
-                *, (epoch, `index`) AS place, signature = 'valid' AS signed, toUnixTimestamp64Micro(occurred_at) AS occurred,
-                toUnixTimestamp64Micro(recorded_at) AS taken,
-                outcome IN ('failure', 'denied') AS failed,
-                source_system = issuer.1 AND issuer.2 IN ('', source_instance) AS own,
-                multiIf(event_type IN ('grant.revoked', 'grant.expired'), 'remove', event_type = 'grant.extended', 'extend', '') AS report,
-                (report = 'remove' AND source_system = 'grantledger-enforcer') OR arrayExists(
-                    one -> has(one.5, report) AND source_system LIKE one.1 AND source_instance LIKE one.2
-                        AND issuer.1 LIKE one.3 AND issuer.2 LIKE one.4,
-                    (SELECT groupArray((system, instance, source, source_instance, may)) FROM reporters)
-                ) AS reported
+                tenant, grant_id, grant_key,
+                CAST((grant_source_system, grant_source_instance), 'Tuple(String, String)') AS issuer,
+                CAST(false, 'Bool') AS whole_request, CAST((0, 0), 'Tuple(UInt32, UInt64)') AS known,
+                event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
+                resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at,
+                expires_at, expiry_source, removal_evidence, signature, outcome
+            FROM events
+            WHERE believed AND grant_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
+                AND event_type IN ('grant.activated', 'grant.extended', 'grant.revoked', 'grant.expired')
+            UNION ALL
+            SELECT
+                tenant, grant_id, grant_key, issuer, CAST(true, 'Bool') AS whole_request, known,
+                event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
+                resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at,
+                expires_at, expiry_source, removal_evidence, signature, outcome
             FROM
             (
                 SELECT
-                    tenant, grant_id, grant_key,
+                    grant_id, grant_key,
                     CAST((grant_source_system, grant_source_instance), 'Tuple(String, String)') AS issuer,
-                    CAST(false, 'Bool') AS whole_request, CAST((0, 0), 'Tuple(UInt32, UInt64)') AS known,
-                    event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
-                    resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at,
-                    expires_at, expiry_source, removal_evidence, signature, outcome
+                    argMin(request_key, (epoch, `index`)) AS request_key,
+                    CAST(min((epoch, `index`)), 'Tuple(UInt32, UInt64)') AS known
                 FROM events
-                WHERE believed AND grant_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
-                    AND event_type IN ('grant.activated', 'grant.extended', 'grant.revoked', 'grant.expired')
-                UNION ALL
+                WHERE believed AND grant_id != '' AND request_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
+                    AND startsWith(event_type, 'grant.') AND source_system = grant_source_system
+                    AND grant_source_instance IN ('', source_instance)
+                    AND 0 < (SELECT count() FROM events WHERE grant_id = '' AND event_type IN ('grant.extended', 'grant.revoked', 'grant.expired'))
+                GROUP BY grant_id, grant_key, issuer
+            ) AS link
+            INNER JOIN
+            (
                 SELECT
-                    tenant, grant_id, grant_key, issuer, CAST(true, 'Bool') AS whole_request, known,
+                    tenant,
                     event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
-                    resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at,
-                    expires_at, expiry_source, removal_evidence, signature, outcome
-                FROM
-                (
-                    SELECT
-                        grant_id, grant_key,
-                        CAST((grant_source_system, grant_source_instance), 'Tuple(String, String)') AS issuer,
-                        argMin(request_key, (epoch, `index`)) AS request_key,
-                        CAST(min((epoch, `index`)), 'Tuple(UInt32, UInt64)') AS known
-                    FROM events
-                    WHERE believed AND grant_id != '' AND request_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
-                        AND startsWith(event_type, 'grant.') AND source_system = grant_source_system
-                        AND grant_source_instance IN ('', source_instance)
-                        AND 0 < (SELECT count() FROM events WHERE grant_id = '' AND event_type IN ('grant.extended', 'grant.revoked', 'grant.expired'))
-                    GROUP BY grant_id, grant_key, issuer
-                ) AS link
-                INNER JOIN
-                (
-                    SELECT
-                        tenant,
-                        event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
-                    resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at,
-                    expires_at, expiry_source, removal_evidence, signature, outcome
-                    FROM events
-                    WHERE believed AND grant_id = '' AND request_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
-                        AND event_type IN ('grant.extended', 'grant.revoked', 'grant.expired')
-                ) AS of_request USING request_key
-            )
-            WHERE (own OR reported) AND (NOT whole_request OR place > known OR (own AND report = 'remove'))
+                resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at,
+                expires_at, expiry_source, removal_evidence, signature, outcome
+                FROM events
+                WHERE believed AND grant_id = '' AND request_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
+                    AND event_type IN ('grant.extended', 'grant.revoked', 'grant.expired')
+            ) AS of_request USING request_key
         )
-        GROUP BY tenant, issuer, grant_id, grant_key
+        WHERE (own OR reported) AND (NOT whole_request OR place > known OR (own AND report = 'remove'))
     )
-    WHERE arrayExists(event -> event.own AND NOT event.whole_request, given)
+    GROUP BY tenant, issuer, grant_id, grant_key
+    )
+    )
+    )
+    )
+    )
+    )
+    )
+    )
+    )
+    )
+    )
+    )
+    )
+    )
+    )
 )
+WHERE arrayExists(event -> event.own AND NOT event.whole_request, given)
 COMMENT 'One row per grant: its access, its deadline, and its removal';
 
 CREATE VIEW grants
