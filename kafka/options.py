@@ -9,7 +9,6 @@ from .cluster import Cluster
 
 TRANSACTION_TIMEOUT_MS = 10_000
 """The broker aborts the open transaction of a dead process after this long, and readers go on."""
-METADATA_REFRESH_MS = 20_000
 
 
 def reader_options(cluster: Cluster, group: str, *, member: str = "") -> dict[str, Any]:
@@ -35,8 +34,8 @@ def reader_options(cluster: Cluster, group: str, *, member: str = "") -> dict[st
         "queued.max.messages.kbytes": 64 << 10,
         "session.timeout.ms": 10_000,
         "enable.partition.eof": False,
-        # New partitions are noticed after this long; librdkafka's own value is five minutes.
-        "topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS,
+        # librdkafka looks for new partitions every five minutes by default.
+        "topic.metadata.refresh.interval.ms": 20_000,
     }
 
 

@@ -39,7 +39,7 @@ _READERS: dict[str, Callable[[Fields, str], Any]] = {
 }
 """How a member is read, by the type of the field in :class:`Event` and its parts."""
 _COMPUTED = frozenset({"event_id", "raw_sha256", "salt"})
-IDS = ("grant_id", "request_id", "session_id")
+_IDS = ("grant_id", "request_id", "session_id")
 _MEMBERS = {
     field.name: str(field.type)
     for field in dataclasses.fields(Event)
@@ -89,7 +89,7 @@ def _check_names(record: Fields, members: Collection[str]) -> None:
         if name not in members:
             near = difflib.get_close_matches(name, members, 1)
             record.fail(name, "is not a field of the event" + (f"; did you mean {near[0]}?" if near else ""))
-        if name in IDS and record.values[name] == "":
+        if name in _IDS and record.values[name] == "":
             record.fail(name, "must not be empty")
 
 

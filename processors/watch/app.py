@@ -24,10 +24,11 @@ from faust.types import TP
 
 from ...base.errors import DependencyError, GrantledgerError
 from ...kafka.cluster import Cluster
+from ...kafka.offsets import has_owner
 from ...schemas.event import LIFECYCLE_TOPIC
 from ...schemas.topics import MAX_SEALED_BYTES, sealed
 from .daemon_call import call_in_daemon
-from .standby import CHECK_SECONDS, StandbyGuard, has_owner
+from .standby import CHECK_SECONDS, StandbyGuard
 from .transport import Transport
 from .watcher import Watcher
 

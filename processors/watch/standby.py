@@ -8,20 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ...kafka.cluster import Cluster
-from ...kafka.errors import REQUEST_TIMEOUT
-
 CHECK_SECONDS = 15.0
 """Seconds between two checks."""
 MOST_MISSES = 2
 """Checks in a row without an owner after which the process ends: a handover takes less than one."""
-
-
-def has_owner(cluster: Cluster, group: str, topic: str) -> bool:
-    """Return whether a member of a consumer group has a partition of a topic. Raises KafkaException."""
-    found = cluster.admin.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT)[group].result()
-    assigned = [member.assignment for member in found.members if member.assignment is not None]
-    return any(one.topic == cluster.physical(topic) for own in assigned for one in own.topic_partitions)
 
 
 class StandbyGuard:

@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 
-from grantledger.processors.watch.standby import has_owner
+from grantledger.kafka.offsets import has_owner
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.topics import seal_group
 from support.load import Load

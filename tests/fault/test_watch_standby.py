@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from grantledger.processors.watch.standby import has_owner
+from grantledger.kafka.offsets import has_owner
 from support.on_time import FOUND, activated, commands, judged_until, recorded, revoked, send, watching
 from support.pipeline import Pipeline
 from support.waiting import wait_for

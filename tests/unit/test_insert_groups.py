@@ -43,7 +43,7 @@ def partition(stored: Stored | None = None, attempted: Attempt | None = None) ->
 
 
 class ClickHouse:
-    """A server that deduplicates inserts by token, and loses, delays or half completes the next one as it is told."""
+    """A server that deduplicates inserts by token. ``fate`` is what happens to the next insert."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, bytes]] = []

@@ -206,7 +206,7 @@ def test_a_registration_that_makes_no_sense_is_ignored(registrar: Registrar, dam
 
 
 def test_an_old_registration_that_is_sent_again_changes_nothing(registrar: Registrar) -> None:
-    """An old key does not come back, and a source that was removed once is not removed again."""
+    """A repeated registration does not restore an old key, and a repeated removal does not remove the source."""
     old, new = LocalSigner.generate(), LocalSigner.generate()
     stories = [
         registered(HERE, "vault", "eu-1", [key_of(old)]),

@@ -1,4 +1,4 @@
-"""Vault: which tokens and leases hang on which token. A revocation names only the token, and ends all of them."""
+"""Vault: the leases and child tokens of each token. A revocation names only the token, and ends all of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PREFIXES = tuple(path for path in (*LEASE_REVOKES, *OLD_LEASE_REVOKES) if path.
 
 
 class _Node(NamedTuple):
-    """A token or lease, by the event that gave it, and the token that it hangs on."""
+    """A token or lease: the event that gave it, and the token that requested it."""
 
     event: Event
     parent: str | None
@@ -94,7 +94,7 @@ class Seen:
         return found
 
     def _below(self, grant: str, *, orphaning: bool) -> set[str]:
-        """Return a token with everything that hangs on it. Child tokens survive if they become orphans."""
+        """Return a token with its leases and child tokens. Child tokens are left out if they become orphans."""
         taken, waiting = {grant}, [grant]
         while waiting:
             for child in tuple(self._children.get(waiting.pop(), ())):
