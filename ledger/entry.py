@@ -104,11 +104,12 @@ def encode_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> bytes:
     """Encode a record's headers for the payload hash: u32 count, then name and value of each, in record order."""
     if not headers:
         return NO_HEADERS
-    parts = [_bytes(name.encode()) + _bytes(value) for name, value in headers]
+    parts = [with_length(name.encode()) + with_length(value) for name, value in headers]
     return _u32(len(parts)) + b"".join(parts)
 
 
-def _bytes(data: bytes | None) -> bytes:
+def with_length(data: bytes | None) -> bytes:
+    """Return ``bytes(x)`` of docs/ledger.md: u32 length, then the data; FFFFFFFF for null."""
     return NULL_LENGTH if data is None else _u32(len(data)) + data
 
 

@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ..schemas.topics import COMMANDS_TOPIC, INPUT_TOPICS
-from .entry import NO_HEADERS, NULL_LENGTH
+from .entry import NO_HEADERS, with_length
 from .keys import Signer
 
 HEADER = "grantledger-signature"
@@ -30,11 +30,7 @@ def key_id_of(public_key: bytes) -> bytes:
 
 def signed_bytes(deployment: str, topic: str, key: bytes | None, value: bytes | None) -> bytes:
     """Return the message that a source signs. ``topic`` is the name without a prefix."""
-    return b"GLS1" + b"".join(map(_bytes, (deployment.encode(), topic.encode(), key, value)))
-
-
-def _bytes(data: bytes | None) -> bytes:
-    return NULL_LENGTH if data is None else _u32.pack(len(data)) + data
+    return b"GLS1" + b"".join(map(with_length, (deployment.encode(), topic.encode(), key, value)))
 
 
 @dataclass(frozen=True, slots=True)

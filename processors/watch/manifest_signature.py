@@ -7,10 +7,10 @@ SHA-256 of every part.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from ...ledger.entry import with_length
 from ...ledger.keys import Signer
 from ...ledger.source_signature import KEY_ID_SIZE, SIGNATURE_SIZE, is_signed_by, key_id_of
 from ...schemas.topics import WATCH_TOPIC
@@ -61,4 +61,4 @@ class ManifestSignature:
 
     def _message(self, key: str, content: bytes) -> bytes:
         values = (self.deployment.encode(), WATCH_TOPIC.encode(), key.encode(), content)
-        return PREFIX + b"".join(struct.pack(">I", len(value)) + value for value in values)
+        return PREFIX + b"".join(map(with_length, values))
