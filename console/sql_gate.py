@@ -105,7 +105,7 @@ class SqlGate:
                 raise aggregate_state_refused()
             if in_braces or index in defined or after.text != "(" or token.name is None:
                 continue
-            if index > 0 and tokens[index - 1].keyword == "AS" and _is_name_list(tokens[index + 1 :]):
+            if index > 0 and tokens[index - 1].keyword == "AS" and _is_name_list(tokens, index + 1):
                 continue
             if token.keyword not in BEFORE_BRACKET and token.name.lower() not in TABLE_FUNCTIONS:
                 self.policy.admit_function(token.name, lambdas)
@@ -228,12 +228,13 @@ def _identifiers(tokens: Sequence[Token]) -> Iterator[str]:
             yield name.name
 
 
-def _is_name_list(tokens: Sequence[Token]) -> bool:
-    """Return whether the tokens begin with the columns of a table's alias: `(a, b)`."""
-    for index, token in enumerate(tokens):
+def _is_name_list(tokens: Sequence[Token], start: int) -> bool:
+    """Return whether the columns of a table's alias, `(a, b)`, begin at token `start`."""
+    for index in range(start, len(tokens)):
+        token = tokens[index]
         if token.text == ")":
             return True
-        if token.name is None if index % 2 else token.text not in {"(", ","}:
+        if token.name is None if (index - start) % 2 else token.text not in {"(", ","}:
             return False
     return False
 

@@ -107,11 +107,6 @@ class GrantEvent(NamedTuple):
         """Whether the grant has not ended after this event."""
         return self.kind in GIVEN and (self.until is None or self.until > now)
 
-    def may_run(self, now: datetime) -> bool:
-        """Whether the grant has not ended, or an extension of its request may still bring it back."""
-        kept = KEPT if self.request_key else timedelta(0)
-        return self.kind in GIVEN and (self.until is None or self.until > now - kept)
-
 
 class _Known(NamedTuple):
     """A grant that runs, or would seem to run if an old record of it was sent again.
@@ -155,8 +150,8 @@ class RunningGrants:
             return
         known = self._grants.get(event.key)
         if known is None:
-            if event.may_run(now):
-                first = _Known(event, event.request_key, event.kind == "grant.activated", event.until)
+            first = _Known(event, event.request_key, event.kind == "grant.activated", event.until)
+            if event.kind in GIVEN and first.may_run(now):
                 self._set(event.key, first)
         elif event.own or event.access == known.last.access:
             self._apply(event.key, known, event)
