@@ -36,6 +36,8 @@ PART_ROWS = 8_000
 MAX_PART_BYTES = 1 << 20
 MAX_RECENT_BYTES = 32 << 20
 """Facts are compressed earlier if they are that large: a name may have megabytes."""
+MANY_TABLES = 256
+"""Tables that are joined into one: a batch of the log is a table, often of a single row, which takes 10 KB and more."""
 MANY_ROWS = 100_000
 """The fewest new facts that are worth a snapshot before its time."""
 FORMAT = "6-" + hashlib.sha256(f"{FACT_SCHEMA} {DECODED_SCHEMA}".encode()).hexdigest()[:16]
@@ -166,13 +168,39 @@ class Snapshot:
         )
 
 
+class _Collected:
+    """Fact tables that are not compressed yet. The cost of adding one does not depend on how many there are."""
+
+    def __init__(self) -> None:
+        self._tables: list[pa.RecordBatch] = []
+        self.rows = self._bytes = 0
+
+    def add(self, table: pa.RecordBatch) -> None:
+        self._tables.append(table)
+        self.rows += table.num_rows
+        self._bytes += table.nbytes
+        if len(self._tables) >= MANY_TABLES:
+            self._tables = [join_tables(self._tables)]
+
+    @property
+    def is_large(self) -> bool:
+        """Whether they are enough for a part."""
+        return self.rows >= PART_ROWS or self._bytes >= MAX_RECENT_BYTES
+
+    def take(self) -> list[pa.RecordBatch]:
+        """Return the tables, and begin anew."""
+        tables, self._tables, self.rows, self._bytes = self._tables, [], 0, 0
+        return tables
+
+
 class FactArchive:
     """The facts that the state needs, compressed."""
 
     def __init__(self, snapshot: Snapshot, names: InstanceNames = NO_NAMES) -> None:
         self._names = names
         self._parts = list(snapshot.parts)
-        self._recent: list[pa.RecordBatch] = []
+        self._packed_rows = sum(part.rows for part in self._parts)
+        self._recent = _Collected()
         self.latest = 0
         """Append time of the latest fact since the start."""
         self.new_rows = 0
@@ -183,26 +211,23 @@ class FactArchive:
     @property
     def rows(self) -> int:
         """The number of facts."""
-        return sum(part.rows for part in self._parts) + self._recent_rows
+        return self._packed_rows + self._recent.rows
 
     def add(self, facts: pa.RecordBatch) -> None:
         """Add facts that the state has taken."""
         if not facts.num_rows:
             return
-        self._recent.append(facts)
+        self._recent.add(facts)
         self.new_rows += facts.num_rows
         self.unpruned_rows += facts.num_rows
         self.latest = max(self.latest, facts.column("append")[-1].as_py())
-        if _is_large(self._recent):
+        if self._recent.is_large:
             self._pack()
-
-    @property
-    def _recent_rows(self) -> int:
-        return sum(int(table.num_rows) for table in self._recent)
 
     def _pack(self) -> None:
         """Compress recent facts, together with the last part if that is small."""
-        tables, self._recent = self._recent, []
+        self._packed_rows += self._recent.rows
+        tables = self._recent.take()
         if tables and self._parts and self._parts[-1].is_small:
             tables.insert(0, decode_part(self._parts.pop().value))
         self._parts += encode_parts(tables)
@@ -227,7 +252,7 @@ class FactArchive:
         self._pack()
         old, self._parts = self._parts, []  # facts that arrive meanwhile go into new parts
         kept: list[Part] = []
-        remaining: list[pa.RecordBatch] = []
+        remaining = _Collected()
         for part in old:
             facts = decode_part(part.value)
             stay = [
@@ -235,15 +260,15 @@ class FactArchive:
                 for key in _fact_keys(facts, self._names)
             ]
             yield
-            if all(stay) and not remaining and not part.is_small:
+            if all(stay) and not remaining.rows and not part.is_small:
                 kept.append(part)
                 continue
-            remaining.append(facts.filter(pa.array(stay, pa.bool_())))
-            if _is_large(remaining):
-                kept += encode_parts(remaining)
-                remaining = []
+            remaining.add(facts.filter(pa.array(stay, pa.bool_())))
+            if remaining.is_large:
+                kept += encode_parts(remaining.take())
             yield
-        self._parts = [*kept, *encode_parts(remaining), *self._parts]
+        self._parts = [*kept, *encode_parts(remaining.take()), *self._parts]
+        self._packed_rows = sum(part.rows for part in self._parts)
         self.unpruned_rows = 0
 
     def tables(self) -> Iterator[pa.RecordBatch]:
@@ -251,12 +276,6 @@ class FactArchive:
         self._pack()
         for part in self._parts:
             yield decode_part(part.value)
-
-
-def _is_large(tables: Sequence[pa.RecordBatch]) -> bool:
-    """Whether fact tables are enough for a part."""
-    rows, size = sum(int(one.num_rows) for one in tables), sum(int(one.nbytes) for one in tables)
-    return rows >= PART_ROWS or size >= MAX_RECENT_BYTES
 
 
 def encode_parts(tables: Sequence[pa.RecordBatch]) -> list[Part]:

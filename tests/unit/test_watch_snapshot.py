@@ -228,6 +228,38 @@ def test_a_snapshot_of_another_log_is_not_used() -> None:
     assert Snapshot.load(port, SEALED_TOPIC) == Snapshot()
 
 
+class MeasuredTable:
+    """A fact table of one row, that counts how often its size is computed: this takes a quarter of a millisecond."""
+
+    num_rows = 1
+    measured = 0
+
+    def __init__(self, table: pa.RecordBatch) -> None:
+        self.column = table.column
+
+    @property
+    def nbytes(self) -> int:
+        MeasuredTable.measured += 1
+        return 1000
+
+
+def test_a_batch_costs_the_same_however_many_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    joined: list[int] = []
+
+    def join(tables: list[Any]) -> Any:
+        joined.append(len(tables))
+        return tables[0]
+
+    monkeypatch.setattr(snapshots, "join_tables", join)
+    monkeypatch.setattr(MeasuredTable, "measured", 0)
+    archive, table = FactArchive(Snapshot()), MeasuredTable(some_facts().slice(0, 1))
+    for _ in range(5000):
+        archive.add(table)  # type: ignore[arg-type]
+    assert archive.rows == 5000 < snapshots.PART_ROWS
+    assert MeasuredTable.measured == 5000
+    assert sum(joined) < 2 * 5000 and max(joined) <= snapshots.MANY_TABLES
+
+
 def test_facts_that_arrive_while_others_are_dropped_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots, "PART_ROWS", 40)
     facts = some_facts(40)
