@@ -10,7 +10,7 @@ import structlog
 from ..access import OTHER_SOURCES, shorten
 from . import metrics
 from .core.judge import Identity
-from .core.sources import MOST_SOURCES
+from .core.source_histories import MOST_SOURCES
 from .findings import FAULT, Fault
 
 log = structlog.get_logger("grantledger.watch")

@@ -240,7 +240,7 @@ class FactArchive:
         """Return a snapshot. The state must have taken everything before the position, and nothing else."""
         self._pack()
         self.new_rows = 0
-        sources = tuple(history.to_json() for history in state.sources.values())
+        sources = tuple(state.sources.to_json())
         return Snapshot(position, sources, tuple(self._parts))
 
     def prune(self, forgotten: set[Entity], index: int, state: AccessState) -> Iterator[None]:

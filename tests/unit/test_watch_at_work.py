@@ -185,13 +185,13 @@ def test_what_a_person_accepts_resolves_a_finding_and_everything_else_stays() ->
     world.hears(given_until(100), replace(given_until(5000), salt=bytes(16)), given_until(90, "h"), started(10, "s"))
     world.at(150)
     assert overdue(world) == ["h", "g"]
-    sources = {source: one.to_json() for source, one in world.watch.judge.state.sources.items()}
+    sources = world.watch.judge.state.sources.to_json()
     world.paper.said.append(("access.findings", closed("event_conflict", "vault/prod", accept=1)))
     world.at(160)
     resolved = [event.finding.key for _, event in world.paper.said if event.event_type == "finding.resolved"]  # type: ignore[union-attr]
     assert resolved == ["g"] and overdue(world) == ["h", "g"]
     state = world.watch.judge.state
-    assert {source: one.to_json() for source, one in state.sources.items()} == sources
+    assert state.sources.to_json() == sources
     assert set(state.grants) == {key("g"), key("h"), key("s")}
     world.hears(removed(170))
     world.at(6000)

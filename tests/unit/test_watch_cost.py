@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pytest
@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grantledger.processors.policy import AccessLimits, WatchPolicy
-from grantledger.processors.watch.core import grants, reports
+from grantledger.processors.watch.core import grants, reports, sessions
 from grantledger.processors.watch.core.facts import Decision, Fact
 from grantledger.processors.watch.core.judge import Judge
-from support.watching import CHECKERS, Story, at, lives
+from support.watching import CHECKERS, VAULT, Story, at, lives
 
 LAST = 10**7
 POLICY = WatchPolicy(default=AccessLimits(grace_seconds=10, max_seconds=100), reporter=CHECKERS)
@@ -96,6 +96,42 @@ def test_the_cost_of_an_event_does_not_grow(tell: Callable[[Story, int], None], 
         if ratios[-1] < 6:
             return
     pytest.fail(f"four times as many events take {ratios} times as long")
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["grants first", "grants last"])
+@pytest.mark.parametrize("kind", ["grant.revoked", "grant.extended"])
+def test_the_work_for_events_that_name_only_a_request_is_linear(
+    kind: str, late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports = 0
+
+    def counted(grant: grants.Grant, added: Fact | Iterable[Fact], *rest: int) -> None:
+        nonlocal reports
+        found = [added] if isinstance(added, Fact) else list(added)
+        reports += len(found)
+        (add_earlier if rest else add)(grant, found if rest else found[0], *rest)  # type: ignore[operator]
+
+    add, add_earlier = grants.Grant.add, grants.Grant.add_earlier
+    monkeypatch.setattr(grants.Grant, "add", counted)
+    monkeypatch.setattr(grants.Grant, "add_earlier", counted)
+    most, count = 100 * 5, 500
+    monkeypatch.setattr(sessions, "MOST_SEARCHED", most)
+    story, refused = Story(), 0
+    about = [{"event_type": kind, "request_id": "r", "ends": LAST - number} for number in range(count)]
+    given = [{"event_type": "grant.activated", "grant": f"g{number}", "request_id": "r", "ends": LAST} for number in
+             range(count)]  # fmt: skip
+    for now, one in enumerate([*about, *given] if late else [*given, *about]):
+        story.say(now, **one)
+    watch = Judge(POLICY)
+    for fact in story.facts:
+        try:
+            watch.add(fact)
+        except sessions.TooManyReportsError:
+            refused += 1
+    assert reports <= most + 8 * count + 2 * count + (sessions.MOST_EARLIER * count if late else 0)
+    assert refused == (0 if late else count - 8)
+    assert watch.state.sources.of(str(VAULT)).last == at(2 * count - 1), "what is refused was still received"
+    assert all(one.activations for one in watch.state.grants.values())
 
 
 def test_a_judgement_looks_only_at_the_periods_that_can_still_matter() -> None:

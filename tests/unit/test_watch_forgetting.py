@@ -130,10 +130,8 @@ def test_a_source_of_any_name_is_judged_and_kept() -> None:
     judge = state_of(given(0, 0, 100, source=Source("a/b", "c/d")), policy=WatchPolicy(source=(SILENT,)))
     assert said(judge, 51 * SECOND) == [("opened", "source_silent")]
     again = Judge(WatchPolicy(source=(SILENT,)))
-    again.state.restore_sources(1, [one.to_json() for one in judge.state.sources.values()])
-    assert [one.to_json() for one in again.state.sources.values()] == [
-        one.to_json() for one in judge.state.sources.values()
-    ]
+    again.state.restore_sources(1, judge.state.sources.to_json())
+    assert again.state.sources.to_json() == judge.state.sources.to_json()
     assert said(again, 51 * SECOND) == [("opened", "source_silent")]
 
 
@@ -167,7 +165,7 @@ def test_old_silences_and_skews_of_a_source_are_forgotten() -> None:
         time = index * 86_400
         judge.add(fact(index, time, "grant.other", grant_id="g", occurred=(time + 400) * SECOND))
     said(judge, 59 * DAY + SECOND)
-    life = judge.state.sources[VAULT]
+    life = judge.state.sources.of(str(VAULT))
     life.forget(50 * DAY)
     assert list(life.active or ()) == [(day * DAY, day * DAY) for day in range(49, 60)]
     assert sorted(hour // 24 for _, hour in life.violations) == list(range(50, 60))

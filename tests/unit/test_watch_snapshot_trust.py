@@ -125,7 +125,7 @@ def test_an_old_snapshot_that_is_sent_again_costs_reading_only() -> None:
     world.hears(given_until(5000, "last"))
     world.hears(given_until(5000, "very last"))
     assert overdue(world) == []
-    expected = {source: one.to_json() for source, one in world.watch.judge.state.sources.items()}
+    expected = world.watch.judge.state.sources.to_json()
     world.paper.records |= old  # its parts are deleted by now
     [manifest] = [one for one in old.values() if b"/manifest/" in one.name]
     world.paper.append(manifest.name.decode(), manifest.content)

@@ -160,20 +160,40 @@ def test_invented_sources_cause_few_findings() -> None:
         story.say(when, "request.created", request_id="y", source=source, event_id=f"e{number}")
     judge = story.watched(200, PLAIN)
     found = [one.finding for one in judge.judge(at(200))]
-    assert sum(one.rule == "event_conflict" for one in found) == 130, "a person decides each of them"
-    for rule in ("foreign_claim", "clock_skew"):
+    for rule in ("foreign_claim", "clock_skew", "event_conflict"):
         counts = {one.key: one.evidence["count"] for one in found if one.rule == rule}
         assert counts == {**{f"invented-{number}/": 1 for number in range(100)}, "*/*": 30}, rule
     again = Judge(PLAIN, judge.known)
-    again.state.restore_sources(
-        judge.state.size, json.loads(json.dumps([one.to_json() for one in judge.state.sources.values()]))
-    )
+    again.state.restore_sources(judge.state.size, json.loads(json.dumps(judge.state.sources.to_json())))
     assert again.judge(at(201)) == []
     later = story.removed(201, "g", source=Source("invented-999", ""), grant_source=None)
     again.state.restore(story.facts[0])
     again.state.size = later.index
     again.add(later)
     assert again.judge(at(202)) == [], "it is one of the others"
+
+
+def test_gaps_of_invented_sources_are_few_findings_and_never_hide_one_of_a_source_that_signs() -> None:
+    story = Story()
+    for number in range(130):
+        for seq in (1, 3):
+            source = Source(f"invented-{number}", "")
+            story.say(number, "request.created", request_id="r", source=source, seq=seq)
+    for seq in (1, 3):
+        story.say(140, "request.created", request_id="r", seq=seq, signed=True)
+    judge = story.watched(300, PLAIN)
+    found = [one.finding for one in judge.judge(at(300)) if one.finding.rule == "sequence_gap"]
+    assert {one.key for one in found} == {
+        *(f"invented-{number}/#2" for number in range(100)), "vault/prod#2", "*/*#0"
+    }  # fmt: skip
+    assert [one.evidence["count"] for one in found if one.key == "*/*#0"] == [30]
+    again = Judge(PLAIN, judge.known)
+    again.state.restore_sources(judge.state.size, json.loads(json.dumps(judge.state.sources.to_json())))
+    for seq in (1, 3, 2):
+        again.add(story.say(301, "request.created", request_id="r", source=Source("late", ""), seq=seq))
+    again.add(story.say(301, "request.created", request_id="r", source=Source("invented-1", ""), seq=2))
+    assert again.judge(at(400)) == [], "of a further source, and of one whose gap is filled"
+    assert {change.kind for change in again.judge(at(2 * HOUR))} == {"resolved"}
 
 
 def test_invented_sources_cause_few_findings_about_faults() -> None:

@@ -121,7 +121,7 @@ class Judge:
         old = self.state
         self.state = AccessState(self.lookup)
         self.state.events.accepted |= old.events.accepted.union(accepted)
-        return [history.to_json() for history in old.sources.values()]
+        return old.sources.to_json()
 
     def add(self, fact: Fact) -> None:
         """Add a fact from the log."""
@@ -209,12 +209,12 @@ class Judge:
             rule, key, deadline = identity
             if FINDING_RULES[rule].persists:
                 continue
-            if rule == "sequence_gap" and int(key.rpartition("#")[2]) not in self.state.source(entity[1]).sequence:
+            if rule == "sequence_gap" and int(key.rpartition("#")[2]) not in self.state.sources.of(entity[1]).sequence:
                 # Its part of the log is lost.
                 open_now.add(identity)
                 continue
             self.known[identity] = False
-            since = self.state.source(entity[1]).last if entity[0] == "source" else now
+            since = self.state.sources.of(entity[1]).last if entity[0] == "source" else now
             yield Change("resolved", since, Candidate(rule, key, deadline, since, since, {}))
         if open_now:
             self._open[entity] = open_now
@@ -271,7 +271,7 @@ class Judge:
             return rules.request_candidates(state.requests[key]) if key in state.requests else iter(())
         if kind == "session":
             return self._session_candidates(state.sessions[key]) if key in state.sessions else iter(())
-        return state.source(key).candidates() if state.has_source(key) else iter(())
+        return state.sources.of(key).candidates() if key in state.sources else iter(())
 
     def _grant_candidates(self, grant: Grant) -> Iterator[Candidate]:
         state = self.state

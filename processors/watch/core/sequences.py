@@ -65,6 +65,20 @@ class NumberSequence:
         elif (at := self._gap_at(number)) is not None:
             self._missing[at : at + 1] = self._split(self._missing[at], number, time)
 
+    def is_next(self, number: int) -> bool:
+        """Whether a number neither leaves a gap nor fills one."""
+        return self._lowest is None or number in (self._lowest - 1, self._highest + 1) or number in self
+
+    def skip(self, number: int) -> bool:
+        """Continue after a number as if all before it had arrived. Return whether some had not."""
+        found: bool = number > self._highest
+        self._highest = max(self._highest, number)
+        return found
+
+    def hours_of_gaps(self, hour: int) -> set[int]:
+        """Return the hours in which its gaps began. ``hour``: its length."""
+        return {(gap.opens - self._wait) // hour for gap in self.gaps()}
+
     def gaps(self) -> list[Gap]:
         """Return every gap that is open or was not forgotten, in order; an open one ends ``NEVER``."""
         return sorted([*self._late, *(Gap(one.first, one.last_found, one.since + self._wait, NEVER)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from ....schemas.access_key import AccessKey, id_of, parse_access_key
+from ....schemas.access_key import AccessKey, id_of, is_issuer, parse_access_key
 from ...access import NEVER, Access, Source
 from .facts import Fact, is_same_person, names_someone
 from .reports import (
@@ -21,6 +21,14 @@ from .reports import (
 )  # fmt: skip
 
 OUTCOMES = ("request.approved", "request.denied")
+MOST_EARLIER = 100
+"""Facts about all grants of a request that count for its later grants: the newest."""
+MOST_SEARCHED = 10_000
+"""Grants of a request that facts about all of them may concern in all, besides eight times as many as it has."""
+
+
+class TooManyReportsError(ValueError):
+    """Too many events name only a request with many grants: one sender could occupy the watch."""
 
 
 @dataclass(slots=True)
@@ -37,7 +45,9 @@ class Request:
     outcomes: Sequence[tuple[int, int, bool]] = ()
     """Index and time of each event that approved or denied it as a whole, and whether it denied."""
     about_grants: Sequence[Fact] = ()
-    """The facts about all its grants: they name no grant."""
+    """The newest facts about all its grants: they name no grant."""
+    searched: tuple[int, int] = (0, 0)
+    """How many grants such facts may have concerned: those of its own source, and those of others."""
     last_append: int = 0
 
     @property
@@ -91,7 +101,19 @@ class Request:
         if earlier:
             self.about_grants = [one for one in self.about_grants if one.index not in earlier]
         else:
-            self.about_grants = appended(self.about_grants, fact)
+            self.about_grants = appended(self.about_grants[1 - MOST_EARLIER :], fact)
+
+    def search(self, fact: Fact, grants: int) -> None:
+        """Count the grants that a fact may concern.
+
+        Raises:
+            TooManyReportsError: they are so many that the fact counts for none.
+        """
+        own = is_issuer(fact.source, self.address.issuer)
+        searched = self.searched[not own] + grants
+        if searched > MOST_SEARCHED + 8 * grants:
+            raise TooManyReportsError("too many events name only this request, which has many grants")
+        self.searched = (searched, self.searched[1]) if own else (self.searched[0], searched)
 
     def add_disputed(self, fact: Fact, earlier: Collection[int]) -> None:
         """Add a fact whose event had other contents before: approvals count only where all contents agree."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +19,7 @@ CONFLICT = "event_conflict"
 REMAPPED = "event_conflict by mapping"
 """Counted like a rule: events that another version of the adapter made, with the same content."""
 SKEW = "clock_skew"
-MAX_SOURCES = 10_000
-"""Sources that are followed one by one, besides those that sign. Any sender can invent more."""
-MOST_SOURCES = 100
-"""Sources with findings of one rule in one hour: a sender may invent any number of sources."""
+GAP = "sequence_gap"
 
 
 @dataclass(slots=True)
@@ -57,16 +54,13 @@ class SourceHistory:
         active = IntervalUnion(int(silence * SECOND)) if silence is not None else None
         return cls(source, active, NumberSequence(int(limits.gap_wait_seconds * SECOND)))
 
-    def add(self, fact: Fact, limits: SourceLimits) -> bool:
-        """Add the next fact. Return whether the clock of its source is fast."""
+    def add(self, fact: Fact) -> None:
+        """Add the next fact. Its number is added to the sequence apart."""
         self.last = max(self.last, fact.append)
-        if self.source != OTHER_SOURCES:  # the silences and numbers of several sources mean nothing together
+        if self.source != OTHER_SOURCES:  # the silences of several sources mean nothing together
             self.signed |= fact.signed
             if self.active is not None:
                 self.active.add(fact.append)
-            if fact.seq is not None:
-                self.sequence.add(fact.seq, fact.append)
-        return fact.clock_lead > limits.clock_skew_seconds * SECOND
 
     def count(self, rule: str, fact: Fact) -> None:
         """Count a fact that breaks a rule which is about its source."""
@@ -98,7 +92,7 @@ class SourceHistory:
                 evidence["gaps"] = len(gaps)
             # A gap that opens later in this hour belongs to this finding, so it lasts until the hour is over.
             ends = max((hour + 1) * HOUR, *(gap.ends for gap in gaps))
-            yield Candidate("sequence_gap", f"{key}#{first.first}", 0, first.opens, ends, evidence)
+            yield Candidate(GAP, f"{key}#{first.first}", 0, first.opens, ends, evidence)
         for (rule, hour), one in self.violations.items():
             counted: dict[str, Any] = {"count": one.count, **one.example}
             if rule == REMAPPED:
@@ -106,7 +100,13 @@ class SourceHistory:
                 yield Candidate(CONFLICT, f"{key}#mapping", hour * HOUR, one.first, (hour + 1) * HOUR, counted, "info")
                 continue
             ends = NEVER if FINDING_RULES[rule].persists else (hour + 1) * HOUR
-            yield Candidate(rule, key, hour * HOUR, one.first, ends, counted)
+            about = f"{key}#0" if rule == GAP else key
+            yield Candidate(rule, about, hour * HOUR, one.first, ends, counted)
+
+    def broken_rules(self) -> Iterator[tuple[str, int]]:
+        """Yield each rule that the source broke, and the hour."""
+        yield from self.violations
+        yield from ((GAP, hour) for hour in self.sequence.hours_of_gaps(HOUR))
 
     def _gaps_by_hour(self) -> dict[int, list[Gap]]:
         """Return the gaps by the hour in which they open, each hour in the order in which they open."""
@@ -153,12 +153,3 @@ class SourceHistory:
         history.sequence = NumberSequence(int(limits.gap_wait_seconds * SECOND), stored["sequence"])
         history.violations = {(rule, hour): Violations(*rest) for rule, hour, *rest in stored["violations"]}
         return history
-
-
-def idle_sources(histories: Mapping[Source, SourceHistory], before: int, few: int) -> list[Source]:
-    """Have the histories forget what ended before a time; return the idle ones, unless there are few."""
-    for history in histories.values():
-        history.forget(before)
-    if len(histories) <= few:
-        return []
-    return [source for source, history in histories.items() if history.is_idle(before)]

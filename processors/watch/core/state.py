@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from ....schemas.access_key import is_issuer, issuer_of
-from ...access import NEVER, OTHER_SOURCES, Access, Source, shorten_source
+from ...access import NEVER, Access
 from ...policy import AccessLimits, PolicyLookup
 from .changed import ChangedEntities
 from .claims import FOREIGN, UNSIGNED, Claims
@@ -21,8 +21,8 @@ from .identities import EventIdentities, Reading
 from .intervals import IntervalUnion
 from .links import Links
 from .sessions import Request, Session
-from .sources import CONFLICT, MAX_SOURCES, REMAPPED, SKEW, SourceHistory, idle_sources
-from .violations import ViolationSources
+from .source_histories import SourceHistories
+from .sources import CONFLICT, REMAPPED
 
 
 class AccessState:
@@ -33,18 +33,16 @@ class AccessState:
         self.grants: dict[str, Grant] = {}
         self.requests: dict[str, Request] = {}
         self.sessions: dict[str, Session] = {}
-        self.sources: dict[Source, SourceHistory] = {}
-        self._violations = ViolationSources()
         self.events = EventIdentities()
         self.size = 0
         """The number of entries up to the last fact: the next one has at least this index."""
-        self._source_by_key: dict[str, Source] = {}
         self._grants_of_access = Links[Access]()
         self._grants_of_request = Links[str]()
         """Without grants that have the same key as their request."""
         self._sessions_of_link = Links[str]()
         """By the grant that a session names, or else the request."""
         self.changed = ChangedEntities(self._grants_of_request, self._sessions_of_link)
+        self.sources = SourceHistories(lookup, self.changed)
         self._coverage: dict[Access, IntervalUnion] = {}
         self._waiting: dict[Access, set[str]] = {}
         """Grants whose finding waits until another grant of the same access ends."""
@@ -56,34 +54,15 @@ class AccessState:
         """Add the next fact of the log; one that was added before changes nothing."""
         if fact.index < self.size:
             return
-        rule, history = self.restore(fact), self._history(fact)
-        is_fast = history.add(fact, self._lookup.source_limits(history.source))
-        self.mark("source", str(history.source))
-        for broken in filter(None, (SKEW if is_fast else None, rule)):
-            self._count(broken, fact)
+        broken = None
+        try:
+            broken = self.restore(fact)
+        finally:  # it was received, even if it cannot be judged
+            self.sources.add(fact, broken)
 
     def add_unsigned(self, fact: Fact) -> None:
         """Count an event that its registered source did not sign. It changes nothing else."""
-        self._count(UNSIGNED, fact)
-
-    def _count(self, rule: str, fact: Fact) -> None:
-        source = self._violations.source_for(rule, fact, self._history(fact).source)
-        self._history_of(source).count(rule, fact)
-        self.mark("source", str(source))
-
-    def _history(self, fact: Fact) -> SourceHistory:
-        """Return the history of a fact's source, or the common one of all sources that are too many."""
-        source = shorten_source(fact.source)
-        if source not in self.sources and len(self.sources) >= MAX_SOURCES and not fact.signed:
-            source = OTHER_SOURCES
-        return self._history_of(source)
-
-    def _history_of(self, source: Source) -> SourceHistory:
-        history = self.sources.get(source)
-        if history is None:
-            history = self.sources[source] = SourceHistory.of(source, self._lookup.source_limits(source))
-            self._source_by_key[str(source)] = source
-        return history
+        self.sources.count(UNSIGNED, fact)
 
     def restore(self, fact: Fact) -> str | None:
         """Add a fact from a snapshot, whose source histories already include it.
@@ -119,12 +98,7 @@ class AccessState:
     def restore_sources(self, size: int, histories: Iterable[dict[str, Any]]) -> None:
         """Continue after a snapshot of so many entries, all facts of which were restored."""
         self.size = size
-        for stored in histories:
-            source = Source(*stored["source"])
-            self.sources[source] = SourceHistory.from_json(stored, source, self._lookup.source_limits(source))
-            self._source_by_key[str(source)] = source
-            self.mark("source", str(source))
-        self._violations.restore(self.sources.values())
+        self.sources.restore(histories)
 
     def mark(self, kind: Kind, key: str) -> None:
         """Have an entity judged."""
@@ -138,14 +112,6 @@ class AccessState:
     def limits_of(self, grant: Grant) -> AccessLimits:
         """Return the limits of a grant."""
         return self._lookup.limits(grant.source, grant.access, grant.environment)
-
-    def source(self, key: str) -> SourceHistory:
-        """Return the history of the source that a finding's key names."""
-        return self.sources[self._source_by_key[key]]
-
-    def has_source(self, key: str) -> bool:
-        """Whether there is a history of the source that a finding's key names."""
-        return key in self._source_by_key
 
     def is_alone(self, grant: Grant) -> bool:
         """Whether no other grant of the same access is known."""
@@ -211,9 +177,14 @@ class AccessState:
         """Add a fact that names only a request: it is about all grants of the request that its source may report about.
 
         Return the rule that was broken: it may report about none of them.
+
+        Raises:
+            TooManyReportsError: facts about this request cost too much.
         """
         key = fact.request_key
-        self.requests.setdefault(key, Request(key)).add_about_grants(fact, reading.earlier)
+        request = self.requests.setdefault(key, Request(key))
+        request.search(fact, 1 + len(self._grants_of_request.of(key)))
+        request.add_about_grants(fact, reading.earlier)
         grants = [one for name in (key, *self._grants_of_request.of(key))
                   if (one := self.grants.get(name)) is not None and one.request_key == key]  # fmt: skip
         if not grants:
@@ -357,10 +328,7 @@ class AccessState:
             yield "request", key
         for _ in self.events.forget(before, self.grants.__contains__):
             yield None
-        for source in idle_sources(self.sources, before, MAX_SOURCES // 2):
-            if not is_needed(("source", str(source))) and self._source_by_key.get(str(source)) == source:
-                del self.sources[source], self._source_by_key[str(source)]
-        self._violations.restore(self.sources.values())
+        self.sources.forget(before, is_needed)
 
     def _is_over(self, session: Session, before: int) -> bool:
         # Without a reported end it lasts as long as its grant is known; without a start it needs no judgement.
