@@ -94,13 +94,6 @@ def committed_positions(
     return {(cluster.logical(at.topic), at.partition): at for at in found}
 
 
-def has_owner(cluster: Cluster, group: str, topic: str) -> bool:
-    """Return whether a member of a consumer group has a partition of a topic. Raises KafkaException."""
-    found = cluster.admin.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT)[group].result()
-    assigned = [member.assignment for member in found.members if member.assignment is not None]
-    return any(one.topic == cluster.physical(topic) for own in assigned for one in own.topic_partitions)
-
-
 def wait_without_open_transaction(
     cluster: Cluster,
     topic: str,

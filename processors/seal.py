@@ -27,6 +27,7 @@ from confluent_kafka import (
 from ..base.errors import DependencyError
 from ..kafka.errors import is_fatal, raised_for_people, unavailable
 from ..kafka.identity import TopicIdentity
+from ..kafka.membership import GroupMember
 from ..kafka.offsets import Partition, committed_offsets
 from ..kafka.options import reader_options
 from ..kafka.sealed_log import SealedLogs
@@ -89,7 +90,9 @@ class Sealer:
         self._clock, self._now = clock, now
         member = f"{logs.deployment}-seal-{config.instance}"
         self._writer = TransactionalWriter(self._cluster, member, signer=logs.signer, stopping=lambda: self._stopping)
-        self._consumer = Consumer(reader_options(self._cluster, seal_group(logs.deployment), member=member))
+        group = seal_group(logs.deployment)
+        self._consumer = Consumer(reader_options(self._cluster, group, member=member))
+        self._member = GroupMember(self._cluster, group, self._consumer, INPUT_TOPICS)
         self._topics = {self._cluster.physical(topic): topic for topic in INPUT_TOPICS}
         self._encoder = EventEncoder()
         self._buffers: dict[Partition, PartitionBuffer] = {}
@@ -128,10 +131,10 @@ class Sealer:
     def _run(self) -> None:
         self._writer.init()
         self._identities = identify(self._cluster)
-        names, on_revoke = list(self._topics), self._on_revoke
-        self._consumer.subscribe(names, on_assign=self._on_assign, on_revoke=on_revoke, on_lost=on_revoke)
+        self._member.subscribe(self._on_assign, self._on_revoke)
         while not self._stopping:
             self._step()
+            self._member.rejoin_if_forgotten()
         self._flush()
 
     def _check_topics(self) -> None:
@@ -385,3 +388,6 @@ class Sealer:
         self._rebalanced = True
         for partition in partitions:
             self._buffers.pop((self._topics[partition.topic], partition.partition), None)
+        for topic, number in self._stopped:
+            metrics.SEAL_STOPPED.labels(topic, str(number)).set(0)
+        self._stopped = []

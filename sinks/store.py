@@ -21,6 +21,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from ..base.retry import retry
 from ..kafka.errors import KafkaUnavailableError, is_fatal, raised_for_people
 from ..kafka.identity import identify_topics
+from ..kafka.membership import GroupMember
 from ..kafka.offsets import Partition, committed_positions, first_offset
 from ..kafka.options import reader_options
 from ..kafka.sealed_log import SealedLogProblem, SealedLogs
@@ -47,6 +48,7 @@ from .schemas_reader import SchemasReader
 
 log = structlog.get_logger("grantledger.store")
 
+TOPICS = (*SEALED_TOPICS, ANCHORS_TOPIC, RECEIPTS_TOPIC)
 LONGEST_WAIT = 30.0
 """Seconds between attempts while ClickHouse keeps failing."""
 ANSWER_SECONDS = 30.0
@@ -75,9 +77,10 @@ class Store:
         self._client: Client = connect(address, answer_seconds=ANSWER_SECONDS)
         # The embedded engine has one owner, which rejoins the group at once after a restart.
         member = f"{logs.deployment}-store" if address.embedded else ""
-        options = reader_options(self._cluster, store_group(logs.deployment), member=member)
+        group = store_group(logs.deployment)
         own = {"queued.max.messages.kbytes": 32 << 10, "on_commit": self._on_commit}
-        self._consumer = Consumer({**options, **own})
+        self._consumer = Consumer({**reader_options(self._cluster, group, member=member), **own})
+        self._member = GroupMember(self._cluster, group, self._consumer, TOPICS)
         self._partitions: dict[Partition, StoredPartition] = {}
         self._anchors = AnchorQueue(logs)
         self._stopped: dict[Partition, int] = {}
@@ -130,12 +133,11 @@ class Store:
         self._schemas = SchemasReader(self._logs, catalog, SourceKeysReader(self._logs))
         self._erasures = Erasures(self._client, self._deployment)
         self._on_ready()  # SQL queries do not depend on Kafka
-        topics = (*SEALED_TOPICS, ANCHORS_TOPIC, RECEIPTS_TOPIC)
-        identify_topics(self._cluster, topics)  # a consumer would wait for missing topics forever
-        names, on_revoke = [self._cluster.physical(topic) for topic in topics], self._on_revoke
-        self._consumer.subscribe(names, on_assign=self._on_assign, on_revoke=on_revoke, on_lost=on_revoke)
+        identify_topics(self._cluster, TOPICS)  # a consumer would wait for missing topics forever
+        self._member.subscribe(self._on_assign, self._on_revoke)
         while not self._stopping:
             self._step()
+            self._member.rejoin_if_forgotten()
         with suppress(_GivenUpError):
             self._flush()
 

@@ -12,7 +12,6 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,11 +23,10 @@ from faust.types import TP
 
 from ...base.errors import DependencyError, GrantledgerError
 from ...kafka.cluster import Cluster
-from ...kafka.offsets import has_owner
+from ...kafka.membership import CHECK_SECONDS, GroupState, group_state
 from ...schemas.event import LIFECYCLE_TOPIC
 from ...schemas.topics import MAX_SEALED_BYTES, sealed
 from .daemon_call import call_in_daemon
-from .standby import CHECK_SECONDS, StandbyGuard
 from .transport import Transport
 from .watcher import Watcher
 
@@ -100,7 +98,6 @@ def make_app(cluster: Cluster, deployment: str, folder: Path, watcher: Watcher, 
         debug=False,
     )
     taken_over, standing_by = asyncio.Event(), asyncio.Event()
-    guard = StandbyGuard(partial(has_owner, cluster, f"{deployment}-watch", LOG))
 
     async def begin() -> int:
         await taken_over.wait()
@@ -123,18 +120,17 @@ def make_app(cluster: Cluster, deployment: str, folder: Path, watcher: Watcher, 
     async def check_standby() -> None:
         if not standing_by.is_set():
             return
-        forgotten: list[bool] = []
+        found: list[GroupState] = []
         try:
-            await call_in_daemon(lambda: forgotten.append(guard.is_forgotten()))
+            await call_in_daemon(lambda: found.append(group_state(cluster, f"{deployment}-watch")))
         except KafkaException as error:
             log.warning("group_unknown", reason=error.args[0].str())
             return
-        if forgotten == [True] and standing_by.is_set():
+        if any(state.forgotten([(LOG, 0)]) for state in found) and standing_by.is_set():
             await app.crash(DependencyError("this process stands by, and no other one watches: it must join again"))
 
     @app.on_partitions_assigned.connect  # type: ignore[arg-type]
     async def assigned(_app: Any, assigned: Any = (), *_: Any, **_more: Any) -> None:
-        guard.reset()
         if mine not in assigned:
             log.info("standing_by")
             standing_by.set()

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from grantledger.kafka.offsets import has_owner
+from grantledger.kafka.membership import group_state
 from support.on_time import FOUND, activated, commands, judged_until, recorded, revoked, send, watching
 from support.pipeline import Pipeline
 from support.waiting import wait_for
@@ -96,10 +96,13 @@ def test_a_suspended_watch_publishes_nothing_after_another_took_over(pipeline: P
 
 def test_the_owner_of_the_log_is_known_while_one_watches(pipeline: Pipeline) -> None:
     """A process that stands by for nobody joins again."""
-    group, topic = f"{pipeline.deployment}-watch", "access.lifecycle.sealed"
-    wait_for(lambda: has_owner(pipeline.cluster, group, topic), "a watch has the log")
-    assert not has_owner(pipeline.cluster, group, "access.activity.sealed")
+    parts(pipeline)
+    group = f"{pipeline.deployment}-watch"
+    state = group_state(pipeline.cluster, group)
+    assert state.stable and len(state.assigned) == 2
+    log, unread = [("access.lifecycle.sealed", 0)], [("access.activity.sealed", 0)]
+    assert state.forgotten(log) == set()
+    assert state.forgotten(unread) == set(unread)
     for name in NAMES:
-        if name in pipeline.children:
-            pipeline.kill(name)
-    wait_for(lambda: not has_owner(pipeline.cluster, group, topic), "nobody has the log")
+        pipeline.kill(name)
+    wait_for(lambda: not group_state(pipeline.cluster, group).assigned, "nobody has the log")

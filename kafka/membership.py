@@ -1,0 +1,112 @@
+"""Partitions that a consumer group has forgotten, and how a member makes the group assign them.
+
+The leader of a group assigns the partitions that it sees at that moment. Partitions that were added later, or that it
+did not see after a broker restart, belong to no member until the group rebalances. A static member that restarts within
+its session does not cause a rebalance: the group returns its old assignment (Kafka's issue 13435).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, TopicCollection
+
+from .cluster import Cluster
+from .errors import REQUEST_TIMEOUT
+from .offsets import Partition
+
+log = structlog.get_logger("grantledger.kafka")
+
+CHECK_SECONDS = 10.0
+"""Seconds between two checks for forgotten partitions."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """The members of a consumer group.
+
+    Attributes:
+        stable: every member has received its assignment. Otherwise the group is empty or rebalances.
+        assigned: the partitions of each member, by member id.
+    """
+
+    stable: bool
+    assigned: Mapping[str, frozenset[Partition]]
+
+    def forgotten(self, partitions: Collection[Partition]) -> frozenset[Partition]:
+        """Return the partitions that belong to no member; none while the group rebalances."""
+        return frozenset(partitions).difference(*self.assigned.values()) if self.stable else frozenset()
+
+    def is_first(self, member_id: str) -> bool:
+        """Whether a member comes first in an order that all members agree on."""
+        return member_id == min(self.assigned, default=None)
+
+
+def group_state(cluster: Cluster, group: str) -> GroupState:
+    """Return the state of a consumer group. Raises KafkaException."""
+    found = cluster.admin.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT)[group].result()
+    assigned = {
+        member.member_id: frozenset(
+            (cluster.logical(one.topic), one.partition)
+            for one in (member.assignment.topic_partitions if member.assignment is not None else ())
+        )
+        for member in found.members
+    }
+    return GroupState(found.state == ConsumerGroupState.STABLE, assigned)
+
+
+def partitions_of(cluster: Cluster, topics: Collection[str]) -> list[Partition]:
+    """Return the partitions that topics have now. Raises KafkaException."""
+    names = TopicCollection([cluster.physical(topic) for topic in topics])
+    futures = cluster.admin.describe_topics(names, request_timeout=REQUEST_TIMEOUT)
+    return [(cluster.logical(name), one.id) for name, found in futures.items() for one in found.result().partitions]
+
+
+class GroupMember:
+    """A consumer that subscribes to topics, and joins its group again if the group has forgotten partitions of them.
+
+    Of several members only one does so. Two rebalances follow, in which all members lose their partitions for a moment.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        group: str,
+        consumer: Consumer,
+        topics: Collection[str],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cluster, self._group, self._consumer, self._topics, self._clock = cluster, group, consumer, topics, clock
+        self._check_at = clock() + CHECK_SECONDS
+        self._callbacks: tuple[Callable[..., Any], Callable[..., Any]]
+
+    def subscribe(self, on_assign: Callable[..., Any], on_revoke: Callable[..., Any]) -> None:
+        """Join the group.
+
+        Args:
+            on_assign, on_revoke: as in ``Consumer.subscribe``; lost partitions are revoked.
+        """
+        self._callbacks = on_assign, on_revoke
+        names = [self._cluster.physical(topic) for topic in self._topics]
+        self._consumer.subscribe(names, on_assign=on_assign, on_revoke=on_revoke, on_lost=on_revoke)
+
+    def rejoin_if_forgotten(self) -> None:
+        """If a check is due and the group has forgotten partitions, leave it and join again."""
+        if self._clock() < self._check_at:
+            return
+        try:
+            state = group_state(self._cluster, self._group)
+            forgotten = state.forgotten(partitions_of(self._cluster, self._topics))
+        except KafkaException as error:
+            log.warning("group_unknown", group=self._group, reason=error.args[0].str())
+            forgotten = frozenset()
+        self._check_at = self._clock() + CHECK_SECONDS
+        if forgotten and state.is_first(self._consumer.memberid()):
+            log.warning("group_joined_again", group=self._group, forgotten=[f"{topic}/{n}" for topic, n in forgotten])
+            self._consumer.unsubscribe()  # a static member leaves its group in no other way: closing is not enough
+            self.subscribe(*self._callbacks)

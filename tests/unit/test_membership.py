@@ -1,0 +1,74 @@
+"""Partitions that a consumer group has forgotten: one member joins the group again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from grantledger.kafka import membership
+from grantledger.kafka.cluster import Cluster
+from grantledger.kafka.membership import CHECK_SECONDS, GroupMember, GroupState
+
+TOPIC = "access.activity"
+ALL = [(TOPIC, 0), (TOPIC, 1), (TOPIC, 2)]
+COMPLETE = GroupState(True, {"a": frozenset(ALL[:2]), "b": frozenset(ALL[2:])})
+FORGOTTEN = GroupState(True, {"a": frozenset(ALL[:1]), "b": frozenset(ALL[1:2])})
+
+
+def test_a_partition_without_a_member_is_forgotten_once_the_group_is_stable() -> None:
+    assert COMPLETE.forgotten(ALL) == frozenset()
+    assert FORGOTTEN.forgotten(ALL) == {(TOPIC, 2)}
+    assert GroupState(False, FORGOTTEN.assigned).forgotten(ALL) == frozenset()
+    assert GroupState(True, {"a": frozenset()}).forgotten(ALL) == set(ALL)
+
+
+def test_one_member_is_the_first() -> None:
+    assert [FORGOTTEN.is_first(name) for name in ("", "a", "b")] == [False, True, False]
+    assert not GroupState(True, {}).is_first("a")
+
+
+class FakeConsumer:
+    """Records what its owner calls."""
+
+    def __init__(self, member_id: str) -> None:
+        self.member_id, self.calls = member_id, []
+
+    def memberid(self) -> str:
+        return self.member_id
+
+    def subscribe(self, names: list[str], **callbacks: Any) -> None:
+        self.calls.append(("subscribe", names, callbacks))
+
+    def unsubscribe(self) -> None:
+        self.calls.append("unsubscribe")
+
+
+@pytest.mark.parametrize(
+    ("member_id", "state", "rejoins"),
+    [("a", FORGOTTEN, True), ("b", FORGOTTEN, False), ("a", COMPLETE, False), ("a", None, False)],
+)
+def test_the_first_member_joins_again_with_the_same_callbacks(
+    monkeypatch: pytest.MonkeyPatch, member_id: str, state: GroupState | None, rejoins: bool
+) -> None:
+    now, asked, consumer = [100.0], [], FakeConsumer(member_id)
+
+    def found(cluster: Cluster, group: str) -> GroupState:
+        asked.append(group)
+        if state is None:
+            raise KafkaException(KafkaError(KafkaError.COORDINATOR_NOT_AVAILABLE))
+        return state
+
+    monkeypatch.setattr(membership, "group_state", found)
+    monkeypatch.setattr(membership, "partitions_of", lambda cluster, topics: ALL)
+    member = GroupMember(Cluster({}, "p-"), "group", consumer, [TOPIC], clock=lambda: now[0])  # type: ignore[arg-type]
+    member.subscribe(print, repr)
+    joined = ("subscribe", ["p-access.activity"], {"on_assign": print, "on_revoke": repr, "on_lost": repr})
+    member.rejoin_if_forgotten()
+    assert (asked, consumer.calls) == ([], [joined])  # not due yet
+    now[0] += CHECK_SECONDS
+    member.rejoin_if_forgotten()
+    member.rejoin_if_forgotten()
+    assert asked == ["group"]
+    assert consumer.calls == [joined, *(["unsubscribe", joined] if rejoins else [])]
