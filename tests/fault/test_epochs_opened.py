@@ -13,7 +13,9 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 
+from grantledger.kafka.membership import group_state
 from grantledger.runtime.broker import LocalBroker
+from grantledger.schemas.topics import seal_group
 from support.load import Load
 from support.oracle import committed_records
 from support.pipeline import ANCHORED_OFTEN, PROCESSES, Pipeline
@@ -165,16 +167,40 @@ def test_a_truncated_tail(ledger: Ledger) -> None:
     assert origin in pipeline.verify("--from", "kafka")[1]["lost"]
 
 
+def add_partitions(ledger: Ledger, total: int, *topics: str) -> None:
+    for topic in map(ledger.pipeline.cluster.physical, topics):
+        ledger.admin.create_partitions([NewPartitions(topic, total)])[topic].result(20)
+
+
 def test_a_changed_partition_count(ledger: Ledger) -> None:
-    """Two sealers restart within their sessions, so the group returns their old partitions and forgets the new ones."""
+    """The sealer restarts within its session, so the group returns its old partitions and forgets the new ones."""
+    pipeline = ledger.pipeline
+    pipeline.start("seal")
+    wait_for(lambda: "access.activity/3/" in pipeline.log("seal"), "all partitions are sealed")
+    pipeline.kill("seal")
+    add_partitions(ledger, 6, "access.activity")
+    pipeline.start("seal")
+    wait_for(
+        lambda: pipeline.metric("seal", "grantledger_seal_stopped") == 6, "all partitions of the topic are stopped"
+    )
+    assert '"group_joined_again"' in pipeline.log("seal")
+    wait_for(lambda: ledger.findings("partition_count"), "the finding is on record")
+    before = head_of(ledger)[1]
+    Load(pipeline.cluster, 40, 2000, seed=12, odd=False).start().finish()
+    wait_for(lambda: head_of(ledger)[1] > before, "the other topics are sealed")
+    opens(ledger, "partition_count", stopped="access.activity")
+    wait_for(lambda: pipeline.metric("seal", "grantledger_seal_stopped") == 0, "the topic goes on without a restart")
+    assert "access.activity/5/" in pipeline.log("seal")
+    goes_on(ledger)
+
+
+def test_of_two_sealers_one_joins_the_group_again(ledger: Ledger) -> None:
+    """Both restart within their sessions after a topic got more partitions."""
     pipeline, names = ledger.pipeline, ("seal", "other")
 
     def start() -> None:
         pipeline.start("seal")
         pipeline.twin("other", "seal", GRANTLEDGER_SEALER_INSTANCE="1")
-
-    def stopped() -> float:
-        return sum(pipeline.metric(name, "grantledger_seal_stopped") for name in names)
 
     def logs() -> str:
         return "".join(map(pipeline.log, names))
@@ -183,21 +209,16 @@ def test_a_changed_partition_count(ledger: Ledger) -> None:
     wait_for(lambda: all('"partition_assigned"' in pipeline.log(name) for name in names), "both seal")
     for name in names:
         pipeline.kill(name)
-    topic = pipeline.cluster.physical("access.activity")
-    ledger.admin.create_partitions([NewPartitions(topic, 6)])[topic].result(20)
+    add_partitions(ledger, 8, "access.activity.sealed", "access.activity")
     start()
-    wait_for(lambda: stopped() == 6, "all partitions of the topic are stopped")
+    wait_for(lambda: "access.activity/7/" in logs(), "the new partitions are sealed")
+    group, added = seal_group(pipeline.deployment), [("access.activity", number) for number in range(8)]
+    state = wait_for(
+        lambda: found if (found := group_state(pipeline.cluster, group)).stable else None, "all have joined"
+    )
+    assert state.forgotten(added) == set()  # so that none will join again
     assert logs().count('"group_joined_again"') == 1
-    wait_for(lambda: ledger.findings("partition_count"), "the finding is on record")
-    before = head_of(ledger)[1]
-    Load(pipeline.cluster, 40, 2000, seed=12, odd=False).start().finish()
-    wait_for(lambda: head_of(ledger)[1] > before, "the other topics are sealed")
-    opens(ledger, "partition_count", stopped="access.activity")
-    wait_for(lambda: stopped() == 0, "the topic goes on without a restart")
-    assert "access.activity/5/" in logs()
-    assert logs().count('"group_joined_again"') == 1
-    pipeline.stop("other")
-    goes_on(ledger)
+    assert all(pipeline.children[name].alive() for name in names)
 
 
 def test_records_that_expired_before_they_were_sealed(ledger: Ledger) -> None:
