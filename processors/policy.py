@@ -52,6 +52,8 @@ class AccessLimits(_Strict):
     approval_wait_seconds: float = Field(default=60, ge=0)
     removal: Annotated[frozenset[Evidence], InOrder] = frozenset({"confirmed"})
     """Evidence that counts as removal. ``deadline``: the credential stops working at its deadline."""
+    ends_by_itself: bool = False
+    """Whether a passed deadline counts as removal where the event itself says that the credential stops working."""
     confirm_wait_seconds: float = Field(default=900, ge=0)
     sessions_need_grant: bool = False
     """Whether a session that names no grant is a finding."""
@@ -167,9 +169,11 @@ def _contradictions(installations: Sequence[Installation]) -> Iterator[str]:
                 yield f"{text} is a name of {one.system}/{known[one.system, name]} and of {one.system}/{one.instance}"
 
 
+CREDENTIALS = tuple(AccessRule(source=system, ends_by_itself=True) for system in ("cloudtrail", "teleport", "vault"))
+"""Tools that give credentials which stop working without a record of it, and that record every renewal."""
 CERTIFICATES = AccessRule(source="teleport", removal=frozenset({"confirmed", "deadline"}))
 """Teleport grants access by certificates, which expire without a record."""
-BUILT_IN = WatchPolicy(rule=(CERTIFICATES,))
+BUILT_IN = WatchPolicy(rule=(*CREDENTIALS, CERTIFICATES))
 
 
 class PolicyLookup:
@@ -218,8 +222,8 @@ class PolicyLookup:
 
 
 def load_policy(path: Path | None) -> WatchPolicy:
-    """Read a policy file, or return the built-in policy. The built-in rule comes first, so the file can override it."""
+    """Read a policy file after the built-in rules, which it can override; without one, return the built-in policy."""
     if path is None:
         return BUILT_IN
     found = load_toml(path, WatchPolicy)
-    return found.model_copy(update={"rule": (CERTIFICATES, *found.rule)})
+    return found.model_copy(update={"rule": (*BUILT_IN.rule, *found.rule)})

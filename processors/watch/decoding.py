@@ -180,7 +180,7 @@ def facts_from(rows: Rows, names: InstanceNames = NO_NAMES) -> Iterator[Fact]:
             starts=starts,
             expires=expires if expires is None or expires <= LATEST else LATEST,
             native=expiry_source == "native",
-            ends_by_itself=bool(ends_by_itself),
+            ends_by_itself=bool(ends_by_itself) and expiry_source in ("native", "derived"),
             removal="api_accepted" if removal == "confirmed" and outcome != "success" else removal or "none",
             outcome=outcome,
             grant_source=issuer(issuers[0], issuers[1]),

@@ -108,7 +108,8 @@ def bare(text: str) -> str:
 
 
 def lives(draw: random.Random, count: int) -> list[Fact]:
-    """Return the facts of random lives: overlaps, extensions, weak, late and repeated removals, sessions, approvals.
+    """Return the facts of random lives: overlaps, extensions, credentials that end by themselves, weak, late and
+    repeated removals, sessions, approvals.
 
     Some arrive late, so that the sequence has temporary gaps, and a removal may arrive before its activation.
     """
@@ -119,10 +120,12 @@ def lives(draw: random.Random, count: int) -> list[Fact]:
         common = {"grant": grant, "who": who, "what": what, "request_id": draw.choice(["", f"r{number}", "r0"])}
         begin = draw.randint(0, 400)
         ends = draw.choice([None, begin + draw.randint(-50, 300), begin + 200])
-        events.append((begin, "grant.activated", common | {"ends": ends}))
+        by_itself = draw.choice([0.0, 0.0, 0.8])
+        events.append((begin, "grant.activated", common | {"ends": ends, "ends_by_itself": draw.random() < by_itself}))
         for _ in range(draw.randint(0, 2)):
             kind = draw.choice(["grant.extended", "grant.extended", "grant.activated"])
-            events.append((begin + draw.randint(0, 400), kind, common | {"ends": begin + draw.randint(0, 600)}))
+            again = {"ends": begin + draw.randint(0, 600), "ends_by_itself": draw.random() < by_itself}
+            events.append((begin + draw.randint(0, 400), kind, common | again))
         for _ in range(draw.randint(0, 3)):
             evidence = draw.choice(["none", "deadline", "api_accepted", "confirmed", "confirmed"])
             removed = common | {"removal": evidence, "source": draw.choice([VAULT, VAULT, VAULT, CHECKER])}

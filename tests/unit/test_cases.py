@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from grantledger.ledger import batch as batches
 from grantledger.ledger.entry import NO_HEADERS, Genesis
 from grantledger.processors.access import SECOND
-from grantledger.processors.policy import AccessLimits, AccessRule, WatchPolicy
+from grantledger.processors.policy import BUILT_IN, AccessLimits, AccessRule, WatchPolicy
 from grantledger.processors.watch.core.judge import Judge
 from grantledger.processors.watch.core.rules import REVOKE
 from grantledger.producers.adapters import make_adapter
@@ -30,6 +31,8 @@ POLICY = WatchPolicy(
     rule=(AccessRule(tenant="approve1", approvals=1),),
 )
 """What the cases need of the policy in their folder."""
+CERTAIN = POLICY.model_copy(update={"rule": (*BUILT_IN.rule, *POLICY.rule)})
+"""The same with the built-in rules, which a policy file cannot leave out."""
 
 
 def judge(events: Iterable[Event], policy: WatchPolicy = POLICY) -> Judge:
@@ -48,6 +51,18 @@ def judge(events: Iterable[Event], policy: WatchPolicy = POLICY) -> Judge:
     for fact in facts_of(batch, SchemaCatalog((event_schema(),))):
         watch.add(fact)
     return watch
+
+
+def imported(cases: Cases, name: str, tool: str, folder: Path) -> list[Event]:
+    """Return the events that `grantledger import` sends for a file."""
+    file = folder / name
+    file.write_text(cases.text(name, NOW))
+    events: list[Event] = []
+    importer = Importer(make_adapter(tool), events.append)
+    with InputFile(str(file)) as records:
+        importer.run(records)
+    assert importer.report.failed == 0
+    return events
 
 
 def opened(watch: Judge, seconds: float) -> set[tuple[str, str]]:
@@ -73,6 +88,24 @@ def test_03_an_approval_in_another_tenant_approves_nothing(cases: Cases) -> None
 def test_04_the_end_of_a_session_on_another_bastion_ends_nothing(cases: Cases) -> None:
     watch = judge(cases.emitted("04", NOW))
     assert opened(watch, 100) == {("session_outlived_grant", "default/bastion/a/s-1")}
+
+
+def test_05_a_certificate_for_one_session_does_not_shorten_the_grant(cases: Cases, tmp_path: Path) -> None:
+    events = imported(cases, "05_", "teleport", tmp_path)
+    late = imported(cases, "05b", "teleport", tmp_path)
+    late = [replace(one, occurred_at=one.occurred_at + timedelta(seconds=25), event_id="") for one in late]
+    assert {one.session_id for one in (*events, *late)} >= {"s-mfa-1", "s-mfa-2"}
+    running = [*events, *late]
+    assert opened(judge(running, CERTAIN), 8 * 3600) == set()
+    outlived = {("session_outlived_grant", f"default/teleport/tp.example.com/s-mfa-{one}") for one in (1, 2)}
+    assert opened(judge(running, CERTAIN), 8 * 3600 + 9) == outlived
+
+
+def test_07_temporary_credentials_end_by_themselves(cases: Cases, tmp_path: Path) -> None:
+    watch = judge(imported(cases, "07", "cloudtrail", tmp_path), CERTAIN)
+    assert watch.state.grants
+    until = int((NOW + timedelta(days=1)).timestamp() * SECOND)
+    assert watch.judge(until) == [], "no finding, and no command"
 
 
 def test_11_a_revocation_that_failed_is_no_removal(cases: Cases) -> None:

@@ -18,6 +18,7 @@ from grantledger.processors.watch.core.facts import Fact
 from grantledger.processors.watch.core.identities import EventIdentities, Reading
 from grantledger.processors.watch.core.judge import Judge
 from grantledger.processors.watch.core.periods import Activation, Period
+from grantledger.processors.watch.core.source_histories import SourceHistories
 from grantledger.processors.watch.core.sources import SourceHistory
 from grantledger.processors.watch.core.state import AccessState
 from grantledger.simulator import policy as constants
@@ -144,8 +145,8 @@ def the_plan_is_a_revocation(patch: pytest.MonkeyPatch) -> None:
 
 
 def gaps_are_not_seen(patch: pytest.MonkeyPatch) -> None:
-    real = SourceHistory.add
-    patch.setattr(SourceHistory, "add", lambda self, fact, limits: real(self, replace(fact, seq=None), limits))
+    real = SourceHistories.add
+    patch.setattr(SourceHistories, "add", lambda self, fact, broken: real(self, replace(fact, seq=None), broken))
 
 
 def silence_is_golden(patch: pytest.MonkeyPatch) -> None:

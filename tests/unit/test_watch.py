@@ -28,6 +28,7 @@ from support.watching import CHECKERS, START, VAULT, Story, at, bare, key, lives
 
 GRACE = AccessLimits(grace_seconds=10, confirm_wait_seconds=100, approval_wait_seconds=5)
 PLAIN = WatchPolicy(default=GRACE, reporter=CHECKERS)
+BELIEVED = GRACE.model_copy(update={"ends_by_itself": True})
 
 
 def of_rule(found: list[tuple[str, str, str, float]], rule: str) -> list[tuple[str, str, float]]:
@@ -486,6 +487,7 @@ POLICIES = st.sampled_from(
             rule=(AccessRule(resource="host", removal=frozenset({"api_accepted", "confirmed"})),),
             reporter=CHECKERS,
         ),
+        WatchPolicy(default=BELIEVED, reporter=CHECKERS),
     ]
 )
 
@@ -570,27 +572,38 @@ def overdue_by_definition(facts: list[Fact], limits: AccessLimits, now: int) -> 
             for fact in grants[grant]
         )
 
+    def deadline_of(given: Fact) -> int:
+        return NEVER if given.expires is None else given.expires - max(0, given.occurred - given.append)
+
     def holding(grant: str, time: int) -> tuple[Fact | None, bool]:
-        """The activation or extension that counts at a time, and whether it was removed since."""
+        """The activation or extension that counts at a time, and whether it was removed since or ended by itself."""
         given, removed, confirmed = None, False, False
+        asked: Fact | None = None  # of the credentials since, one must be removed
         for fact in grants[grant]:
             if fact.append > time:
                 break
             if fact.event_type in ("grant.activated", "grant.extended"):
                 if not fact.grant_id and (given is None or confirmed):
                     continue  # an extension of the request extends what is active
-                if not told_too_late(grant, fact):
+                if told_too_late(grant, fact):
+                    continue
+                ends = fact.ends_by_itself and limits.ends_by_itself and fact.expires is not None
+                running = given is not None and not removed and (asked or deadline_of(given) > fact.append)
+                if fact.event_type == "grant.extended" or not running:
+                    asked = None
+                adds = ends and given is not None and fact.event_type == "grant.activated" and not removed
+                if not ends:
+                    asked = fact
+                if not (adds and deadline_of(fact) < deadline_of(given)):
                     given, removed, confirmed = fact, False, False
             else:
                 removed |= fact.removal in limits.removal
                 confirmed |= fact.removal == "confirmed"
-        return given, removed
+        return given, removed or (given is not None and asked is None and deadline_of(given) < time)
 
     def last_moment(given: Fact) -> int:
-        if given.expires is None:
-            return NEVER
-        deadline = given.expires - max(0, given.occurred - given.append)
-        return max(deadline, given.append) + int(limits.grace_seconds * SECOND)
+        deadline = deadline_of(given)
+        return deadline if deadline == NEVER else max(deadline, given.append) + int(limits.grace_seconds * SECOND)
 
     found: set[tuple[str, int]] = set()
     told: set[tuple[str, int]] = set()
@@ -616,12 +629,12 @@ def overdue_by_definition(facts: list[Fact], limits: AccessLimits, now: int) -> 
     return found
 
 
-@given(st.randoms(use_true_random=False))
-def test_overdue_matches_the_definition(draw: random.Random) -> None:
+@given(st.randoms(use_true_random=False), st.sampled_from([GRACE, BELIEVED]))
+def test_overdue_matches_the_definition(draw: random.Random, limits: AccessLimits) -> None:
     facts = lives(draw, 25)
-    found = everything(facts, PLAIN, at(1500))
+    found = everything(facts, WatchPolicy(default=limits, reporter=CHECKERS), at(1500))
     ours = {(bare(name), opens // SECOND - START) for (rule, name, _), (opens, _) in found.items() if rule == "overdue"}
-    assert ours == overdue_by_definition(facts, GRACE, at(1500))
+    assert ours == overdue_by_definition(facts, limits, at(1500))
 
 
 def test_a_million_grants_of_one_subject_are_judged_in_bounded_work() -> None:

@@ -25,7 +25,7 @@ class Activation:
     native: bool
     """Whether the tool itself ends the access at the deadline."""
     ends_by_itself: bool
-    """Whether the credential stops working at the deadline, whatever anybody does."""
+    """Whether, by its source, the credential stops working at the deadline, whatever anybody does."""
     whole_request: bool
     """Whether it names only the request, and so extends all of its grants that are active."""
     source: Source
@@ -135,15 +135,23 @@ class Period(NamedTuple):
     period had the same, the append time of its activation."""
     late: bool = False
     """Already over when it was reported: by the source's clock, a removal earlier in the log came after it."""
+    ends_by_itself: bool = False
+    """Whether all credentials of the period stop working by its deadline, and the policy believes that."""
 
-    def is_repeated_by(self, activation: Activation, deadline: int, limits: AccessLimits) -> bool:
-        """Whether the next activation or extension only repeats the same end."""
-        gone = any(one.evidence in limits.removal for one in self.removals)
-        return deadline == self.deadline and not gone and (activation.extended or not self.activation.extended)
+    def includes(self, activation: Activation, deadline: int, limits: AccessLimits, *, by_itself: bool) -> bool:
+        """Whether the next activation or extension only repeats the same end, or adds a credential that ends earlier.
+
+        ``by_itself``: whether it ends by itself.
+        """
+        if any(one.evidence in limits.removal for one in self.removals):
+            return False
+        if deadline == self.deadline:
+            return activation.extended or not self.activation.extended
+        return by_itself and not activation.extended and deadline < self.deadline
 
     def removed(self, limits: AccessLimits) -> int:
         """Return when a removal that counts was reported, or ``NEVER``."""
-        ends_by_itself = self.deadline if "deadline" in limits.removal else NEVER
+        ends_by_itself = self.deadline if self.ends_by_itself or "deadline" in limits.removal else NEVER
         if not self.removals:
             return ends_by_itself
         reported = next((one.append for one in self.removals if one.evidence in limits.removal), NEVER)
@@ -224,6 +232,8 @@ class PeriodWalk:
     was reported, as usual. Replayed extensions are left out.
 
     An extension that names only the request does not bring back a grant with a confirmed removal.
+
+    Credentials that end by themselves add up: the grant lasts as long as the last of them. An extension replaces them.
     """
 
     def __init__(self, limits: AccessLimits, reports: Iterable[Activation | Removal]) -> None:
@@ -288,13 +298,20 @@ class PeriodWalk:
     def _period(self, last: Activation, superseded: int) -> Period:
         first, before = self._first_of(last), self._before
         deadline = _deadline(last, first, self.limits)
-        if before is not None and before.is_repeated_by(last, deadline, self.limits):
+        by_itself = last.ends_by_itself and self.limits.ends_by_itself
+        if before is not None and before.includes(last, deadline, self.limits, by_itself=by_itself):
+            together = before.ends_by_itself and (by_itself or deadline < before.deadline)
             return before._replace(
-                superseded=superseded, removals=_first_of_each(*before.removals, *self._removals)
+                superseded=superseded, removals=_first_of_each(*before.removals, *self._removals),
+                ends_by_itself=together,
             )  # fmt: skip
+        if before is not None and not last.extended and before.removed(self.limits) > last.append:
+            by_itself = by_itself and before.ends_by_itself  # an earlier credential may outlast its own end
         own_deadline = 0 if deadline == NEVER else deadline
         finding_deadline = last.append if deadline in self._deadlines else own_deadline
-        return Period(last, first, deadline, superseded, self._removals, finding_deadline)
+        return Period(
+            last, first, deadline, superseded, self._removals, finding_deadline, ends_by_itself=by_itself
+        )  # fmt: skip
 
     def _newest(self) -> list[Period]:
         """Return the periods that the next report may change."""
@@ -335,7 +352,8 @@ def periods_of(activations: Sequence[Activation], removals: Sequence[Removal], l
     if len(activations) == 1 and not removals and not activations[0].whole_request:  # nearly all active grants
         only = activations[0]
         deadline = _deadline(only, only, limits)
-        return [Period(only, only, deadline, NEVER, (), 0 if deadline == NEVER else deadline)]
+        by_itself = only.ends_by_itself and limits.ends_by_itself
+        return [Period(only, only, deadline, NEVER, (), 0 if deadline == NEVER else deadline, ends_by_itself=by_itself)]
     return PeriodWalk(limits, (*activations, *removals)).periods() if activations else []
 
 
