@@ -55,6 +55,7 @@ class Story:
             "grant_id": grant,
             "expires": None if ends is None else at(ends),
             "grant_source": VAULT if more.get("source") == CHECKER else None,
+            "request_source": VAULT if more.get("source") == CHECKER else None,
         }
         fact = Fact(**fields | more)
         self.facts.append(fact)

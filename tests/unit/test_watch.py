@@ -69,6 +69,30 @@ def test_only_evidence_that_the_policy_accepts_is_a_removal(evidence: str) -> No
     assert of_rule(story.findings(1000, PLAIN), "removal_unconfirmed")[1] == ("resolved", "g", 180)
 
 
+def test_a_lock_that_was_lifted_is_no_unconfirmed_removal() -> None:
+    story = Story()
+    story.granted(0, "g", 5000)
+    story.removed(50, "g", "api_accepted")
+    story.granted(100, "g", 5000)
+    assert story.findings(4000, PLAIN) == []
+    story.removed(200, "g", "api_accepted")
+    story.granted(400, "g", 5000, occurred=at(400), starts=at(450))
+    story.say(500, "grant.extended", "g", ends=5000)
+    found = [("opened", "removal_unconfirmed", "g", 300), ("resolved", "removal_unconfirmed", "g", 450)]
+    assert story.findings(4000, PLAIN) == found
+    judge = story.watched(350, PLAIN)
+    assert said(judge.judge(at(350))) == found[:1], "however late the watch looks"
+    assert of_rule(story.findings(6000, PLAIN), "overdue") == [("opened", "g", 5010)]
+
+
+def test_an_extension_does_not_hide_that_a_removal_is_unconfirmed() -> None:
+    story = Story()
+    story.granted(0, "g", 5000)
+    story.removed(50, "g", "api_accepted")
+    story.say(60, "grant.extended", "g", ends=5000)
+    assert story.findings(4000, PLAIN) == [("opened", "removal_unconfirmed", "g", 150)]
+
+
 def test_a_credential_that_expires_needs_no_removal() -> None:
     story = Story()
     story.granted(0, "g", 100, source=Source("teleport", "prod"))
@@ -594,7 +618,13 @@ def overdue_by_definition(facts: list[Fact], limits: AccessLimits, now: int) -> 
                 adds = ends and given is not None and fact.event_type == "grant.activated" and not removed
                 if not ends:
                     asked = fact
-                if not (adds and deadline_of(fact) < deadline_of(given)):
+                repeats = (
+                    given is not None
+                    and not removed
+                    and deadline_of(fact) == deadline_of(given)
+                    and (fact.event_type == "grant.extended" or given.event_type == "grant.activated")
+                )
+                if not repeats and not (adds and deadline_of(fact) < deadline_of(given)):
                     given, removed, confirmed = fact, False, False
             else:
                 removed |= fact.removal in limits.removal

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -137,6 +137,8 @@ class Period(NamedTuple):
     """Already over when it was reported: by the source's clock, a removal earlier in the log came after it."""
     ends_by_itself: bool = False
     """Whether all credentials of the period stop working by its deadline, and the policy believes that."""
+    undone: tuple[Removal, int] | None = None
+    """The first removal that was unconfirmed for too long before the access was given back, and when it was."""
 
     def includes(self, activation: Activation, deadline: int, limits: AccessLimits, *, by_itself: bool) -> bool:
         """Whether the next activation or extension only repeats the same end, or adds a credential that ends earlier.
@@ -148,6 +150,34 @@ class Period(NamedTuple):
         if deadline == self.deadline:
             return activation.extended or not self.activation.extended
         return by_itself and not activation.extended and deadline < self.deadline
+
+    def continued(
+        self, activation: Activation, deadline: int, superseded: int, removals: tuple[Removal, ...],
+        limits: AccessLimits, *, by_itself: bool,
+    ) -> Period:  # fmt: skip
+        """Return the period with an activation or extension that it includes, and the removals since that.
+
+        An activation with the same end gives the access back, for example when a lock is lifted.
+        """
+        earlier = deadline < self.deadline
+        together = self.ends_by_itself and (by_itself or earlier)
+        kept, undone = self.removals, self.undone
+        if kept and not earlier and not activation.extended:
+            kept, until = (), activation.begins
+            undone = undone or next(((one, until) for one in self.unconfirmed(limits, until)), None)
+        return self._replace(
+            superseded=superseded, removals=_first_of_each(*kept, *removals), ends_by_itself=together, undone=undone
+        )  # fmt: skip
+
+    def unconfirmed(self, limits: AccessLimits, until: int) -> Iterator[Removal]:
+        """Yield the first removal that does not count if it stays unconfirmed for too long before a time."""
+        weak = next((one for one in self.removals if one.evidence not in limits.removal), None)
+        if weak is not None and self.is_unconfirmed_from(weak, limits) < until:
+            yield weak
+
+    def is_unconfirmed_from(self, weak: Removal, limits: AccessLimits) -> int:
+        """Return when a removal that does not count has been unconfirmed for too long."""
+        return max(weak.append, self.activation.append) + int(limits.confirm_wait_seconds * SECOND)
 
     def removed(self, limits: AccessLimits) -> int:
         """Return when a removal that counts was reported, or ``NEVER``."""
@@ -300,11 +330,7 @@ class PeriodWalk:
         deadline = _deadline(last, first, self.limits)
         by_itself = last.ends_by_itself and self.limits.ends_by_itself
         if before is not None and before.includes(last, deadline, self.limits, by_itself=by_itself):
-            together = before.ends_by_itself and (by_itself or deadline < before.deadline)
-            return before._replace(
-                superseded=superseded, removals=_first_of_each(*before.removals, *self._removals),
-                ends_by_itself=together,
-            )  # fmt: skip
+            return before.continued(last, deadline, superseded, self._removals, self.limits, by_itself=by_itself)
         if before is not None and not last.extended and before.removed(self.limits) > last.append:
             by_itself = by_itself and before.ends_by_itself  # an earlier credential may outlast its own end
         own_deadline = 0 if deadline == NEVER else deadline

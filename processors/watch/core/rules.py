@@ -102,7 +102,7 @@ def _period_candidates(
     removed = period.removed(limits)
     over = min(removed, period.superseded)
     yield from _overdue(grant, period, limits, over, covered_until, alone=alone)
-    if period.removals:
+    if period.removals or period.undone:
         yield from _unconfirmed(grant, period, limits, over)
     if limits.max_seconds is not None and period.activation.ends is not None:
         yield from _too_long(grant, period, limits.max_seconds, over)
@@ -219,10 +219,10 @@ def _lateness_evidence(grant: Grant, period: Period, limits: AccessLimits, over:
 
 
 def _unconfirmed(grant: Grant, period: Period, limits: AccessLimits, over: int) -> Iterator[Candidate]:
-    weak = next((one for one in period.removals if one.evidence not in limits.removal), None)
-    if weak is not None:
-        opens = max(weak.append, period.activation.append) + _micros(limits.confirm_wait_seconds)
-        yield _about("removal_unconfirmed", grant, period.finding_deadline, (opens, over), {"evidence": weak.evidence})
+    found = (period.undone,) if period.undone else ((one, NEVER) for one in period.unconfirmed(limits, over))
+    for weak, until in found:
+        span = (period.is_unconfirmed_from(weak, limits), min(over, until))
+        yield _about("removal_unconfirmed", grant, period.finding_deadline, span, {"evidence": weak.evidence})
 
 
 def _too_long(grant: Grant, period: Period, longest: float, over: int) -> Iterator[Candidate]:
