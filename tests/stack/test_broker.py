@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -162,20 +163,52 @@ def running(pid: int) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class FirstStart:
+    """A folder in which a broker has run once, with 1,000 records in the topic ``kept``, and what was seen meanwhile.
+
+    The formatting of the folder had been interrupted before. A thread started the broker, and ended.
+    """
+
+    folder: Path
+    address: str
+    formatting_left: bool
+    alive: bool
+    alive_after_stop: bool
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder of a broker that is stopped, with 1,000 records in the topic ``kept``."""
-    path = tmp_path_factory.mktemp("stopped")
-    with LocalBroker(path) as broker:
+def first(tmp_path_factory: pytest.TempPathFactory) -> FirstStart:
+    folder = tmp_path_factory.mktemp("stopped")
+    (folder / "formatting" / "__cluster_metadata-0").mkdir(parents=True)
+    broker = LocalBroker(folder)
+    thread = threading.Thread(target=broker.start)
+    thread.start()
+    thread.join()
+    try:
         create_topic(broker, "kept")
         produce(broker, "kept", VALUES[:1000])
-    return path
+        address, formatting_left, alive = broker.bootstrap_servers, (folder / "formatting").exists(), broker.alive()
+    finally:
+        broker.stop()
+    return FirstStart(folder, address, formatting_left, alive, broker.alive())
 
 
-def test_kill_9_loses_no_acknowledged_record(folder: Path) -> None:
+@pytest.fixture
+def folder(first: FirstStart) -> Path:
+    return first.folder
+
+
+def test_it_outlives_the_thread_that_started_it_and_repeats_an_interrupted_formatting(first: FirstStart) -> None:
+    assert first.alive and not first.formatting_left
+    assert not first.alive_after_stop
+
+
+def test_neither_a_stop_nor_kill_9_loses_an_acknowledged_record(folder: Path, first: FirstStart) -> None:
     with LocalBroker(folder) as broker:
         first_pid, address = broker.pid, broker.bootstrap_servers
-        assert first_pid is not None
+        assert first_pid is not None and address == first.address
+        assert consume(broker, "kept", 1000) == VALUES[:1000]
         with pytest.raises(BrokerError, match="is already running"):
             broker.start()
         produce(broker, "kept", VALUES[1000:4000])
@@ -188,13 +221,11 @@ def test_kill_9_loses_no_acknowledged_record(folder: Path) -> None:
         assert broker.bootstrap_servers == address and broker.pid != first_pid
         produce(broker, "kept", VALUES[4000:])
         assert consume(broker, "kept", 5000) == VALUES
-        broker.stop()
-        broker.start()
-        assert broker.bootstrap_servers == address
-        assert consume(broker, "kept", 5000) == VALUES
 
 
-def test_it_dies_with_a_killed_parent_and_frees_its_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_dies_with_a_killed_parent_and_frees_its_folder_whose_port_is_taken(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = (
         "import sys, time; from pathlib import Path\n"
         "from grantledger.runtime.broker import LocalBroker\n"
@@ -212,8 +243,16 @@ def test_it_dies_with_a_killed_parent_and_frees_its_folder(folder: Path, monkeyp
     while running(child) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not running(child)
-    with LocalBroker(folder) as broker:
-        os.kill(broker.pid, 0)  # it still runs
+    port, _ = json.loads((folder / "ports.json").read_text())
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        with pytest.raises(BrokerError, match=f"port {port} on 127.0.0.1 is taken"):
+            LocalBroker(folder, port).start()  # it was requested
+        with LocalBroker(folder) as broker:
+            assert port_of(broker) != port
+            assert consume(broker, "kept", 1000)[:1000] == VALUES[:1000]
 
 
 def test_a_failed_start_shows_the_log_and_leaves_nothing_running(folder: Path) -> None:
@@ -225,19 +264,6 @@ def test_a_failed_start_shows_the_log_and_leaves_nothing_running(folder: Path) -
     with pytest.raises(BrokerError, match=r"did not answer on 127\.0\.0\.1:\d+ within 0\.2 s"):
         slow.start()
     assert not slow.alive()
-
-
-def test_a_taken_port_is_replaced_unless_it_was_requested(folder: Path) -> None:
-    port, _ = json.loads((folder / "ports.json").read_text())
-    with socket.socket() as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        other.bind(("127.0.0.1", port))
-        other.listen()
-        with pytest.raises(BrokerError, match=f"port {port} on 127.0.0.1 is taken"):
-            LocalBroker(folder, port).start()
-        with LocalBroker(folder) as broker:
-            assert port_of(broker) != port
-            assert consume(broker, "kept", 1000)[:1000] == VALUES[:1000]
 
 
 def test_the_first_clean_stop_saves_a_class_archive_that_the_next_start_uses(folder: Path, tmp_path: Path) -> None:
@@ -254,20 +280,6 @@ def test_the_first_clean_stop_saves_a_class_archive_that_the_next_start_uses(fol
         assert f"-XX:AOTCache={archive}" in command
         assert str(archive) not in (folder / "logs" / "console.log").read_text()
     assert [line for line in lines if "archive" in line] == lines[-1:]
-
-
-def test_it_outlives_the_thread_that_started_it_and_repeats_an_interrupted_formatting(tmp_path: Path) -> None:
-    (tmp_path / "formatting" / "__cluster_metadata-0").mkdir(parents=True)
-    broker = LocalBroker(tmp_path)
-    thread = threading.Thread(target=broker.start)
-    thread.start()
-    thread.join()
-    try:
-        time.sleep(0.5)
-        assert broker.alive() and not (tmp_path / "formatting").exists()
-    finally:
-        broker.stop()
-    assert not broker.alive()
 
 
 @pytest.mark.slow

@@ -94,7 +94,9 @@ def _skipping(step: Callable[[], None]) -> None:
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    columns = [Column(name, lambda row, name=name: _shown(row[name])) for name in rows[0]] if rows else []
+    """Print the columns that have a value: each cell takes rich as long as a column takes our decoder."""
+    names = [name for name in rows[0] if any(row[name] for row in rows)] if rows else []
+    columns = [Column(name, lambda row, name=name: _shown(row[name])) for name in names]
     console = Console(file=io.StringIO(), width=20_000)
     print_table(console, rows, columns)
     text = console.file.getvalue()  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from grantledger.producers.adapters import (
@@ -31,6 +31,7 @@ from grantledger.schemas.codec import EventEncoder, decode
 from grantledger.schemas.event import Event
 from grantledger.schemas.rules import check
 from support.adapters import HERE, assert_maps_or_fails, one
+from support.examples import few
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SAMPLES = Path(os.environ.get("GRANTLEDGER_SAMPLES", REPOSITORY.parent / "shared" / "samples"))
@@ -306,7 +307,7 @@ MEMBERS = {
 
 
 @pytest.mark.parametrize("tool", sorted(ADAPTERS))
-@settings(max_examples=1000 if os.environ.get("GRANTLEDGER_TEST_SLOW") else 100, deadline=None)
+@few(40)
 @given(data=st.data())
 def test_no_json_value_raises_anything_but_a_record_error(tool: str, data: st.DataObject) -> None:
     record = data.draw(JSON | st.dictionaries(st.sampled_from(MEMBERS[tool]) | TEXTS, JSON, max_size=5))

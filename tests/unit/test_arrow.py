@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 import second_verifier
 from fastavro.utils import generate_one
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from grantledger.schemas import arrow
@@ -26,6 +26,7 @@ from grantledger.schemas.catalog import SchemaCatalog, WriterSchema, event_schem
 from grantledger.schemas.framing import compact_json, confluent_prefix
 from grantledger.sinks.migrate import available
 from support.columns import comparable
+from support.examples import few
 from support.mutated import plain
 
 SCHEMA = event_schema()
@@ -37,8 +38,8 @@ def decoded(values: Sequence[bytes | None], times: Sequence[int], catalog: Schem
 
 
 INT64 = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([-(2**63), 2**63 - 1, -1, 0, 1, 253_402_300_799_999_999])
-quick = settings(suppress_health_check=[HealthCheck.too_slow])
-"""Events are large to draw."""
+quick = few(25, suppress_health_check=[HealthCheck.too_slow])
+"""Events are large to draw: ``make test-slow`` tries more of them."""
 
 
 def values_of(schema: Any, named: dict[str, st.SearchStrategy[Any]] | None = None) -> st.SearchStrategy[Any]:
@@ -245,7 +246,7 @@ OTHER_SCHEMAS = {
 
 
 @pytest.mark.parametrize("what", OTHER_SCHEMAS)
-@quick
+@few(10, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_schemas_of_other_versions(what: str, data: st.DataObject) -> None:
     schema, values_of_it = _other_version(what)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from grantledger.schemas.arrow import decode_values
@@ -31,6 +31,7 @@ from grantledger.schemas.event import (
 )
 from grantledger.schemas.rules import InvalidEventError, check
 from support.events import event, written
+from support.examples import few
 
 SCHEMA = event_schema()
 CATALOG = SchemaCatalog((SCHEMA,))
@@ -109,8 +110,8 @@ def table_of(some: list[Event]) -> pa.RecordBatch:
     return decode_values(pa.array(values, pa.binary()), [0] * len(values), CATALOG)
 
 
+@few(60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(events(), min_size=1, max_size=12))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_columns_and_single_events_have_the_same_bad_fields(some: list[Event]) -> None:
     expected = {row: field for row, one in enumerate(some) if (field := wrong_field(one)) is not None}
     assert forbidden(table_of(some)) == expected

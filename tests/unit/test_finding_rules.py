@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ RULE_ARGUMENTS = {"Finding": 0, "SealingStoppedError": 0, "Candidate": 0, "findi
 """Calls whose argument at this position is a rule."""
 
 
+@cache
 def product_trees() -> list[tuple[Path, ast.Module]]:
     paths = [path for room in PRODUCT for path in sorted((ROOT / room).rglob("*.py")) if path != TABLE]
     return [(path, ast.parse(path.read_text("utf-8"))) for path in paths]

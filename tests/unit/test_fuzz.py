@@ -20,7 +20,7 @@ CORPUS = sorted((Path(__file__).parents[1] / "fuzz" / "corpus").iterdir())
 SLOW = "GRANTLEDGER_TEST_SLOW" in os.environ
 
 
-@settings(max_examples=3000 if SLOW else 60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=3000 if SLOW else 30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.lists(EVENTS, min_size=1, max_size=4))
 def test_hostile_fields_stop_nothing(events: list[dict[str, Any]]) -> None:
     follow([framed(event) for event in events])

@@ -68,22 +68,22 @@ def test_a_hundred_thousand_lives(policy: WatchPolicy) -> None:
 
 
 def test_lives_in_order_are_no_finding(policy: WatchPolicy) -> None:
-    played(policy, 250, 0.0)
+    played(policy, 150, 0.0)
 
 
 @pytest.mark.parametrize("name", sorted(FAULTS))
 def test_each_fault_alone(policy: WatchPolicy, name: str) -> None:
-    simulation = Simulation(3, 8, share=1.0, faults={name: FAULTS[name]})
+    simulation = Simulation(3, 4, share=1.0, faults={name: FAULTS[name]})
     watched = watch(simulation, policy)
     assert not differences(simulation.expected, watched)
-    assert simulation.planted == {name: 8}
+    assert simulation.planted == {name: 4}
     assert (simulation.expected == []) == FAULTS[name].__module__.endswith(".harmless")
 
 
 def test_the_rhythm_of_batches_and_looks_changes_nothing(policy: WatchPolicy) -> None:
     found: list[Watched] = []
     for seconds in (0.5, 20.0):
-        simulation = Simulation(4, 80, share=0.5, faults=FAULTS)
+        simulation = Simulation(4, 40, share=0.5, faults=FAULTS)
         found.append(watch(simulation, policy, seconds))
         assert not differences(simulation.expected, found[-1])
     assert found[0].findings == found[1].findings

@@ -1,4 +1,7 @@
-"""The pure verifier: a sound ledger passes with any batch boundaries; any changed cell is found and located."""
+"""The pure verifier: a sound ledger passes with any batch boundaries; any changed cell is found and located.
+
+A ledger takes long to make and to verify: ``make test-slow`` tries a thousand per property.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from grantledger.ledger.source_keys import SourceKeys
 from grantledger.schemas.catalog import SchemaCatalog
 from grantledger.verifier.chunks import ChunkTask, check_chunk
 from grantledger.verifier.logs import ChunkJoiner, VerifiedLog
+from support.examples import few
 from support.small_ledger import GENESIS, SIGNER, Rows, cut, entries, records_of, seal_parts
 
 KEY = SIGNER.public_key
@@ -45,6 +49,7 @@ def ledgers(draw: st.DrawFn, min_size: int = 1) -> tuple[Rows, int]:
     return Rows.of(batches), head.size
 
 
+@few(25)
 @given(entries(max_size=40), st.lists(st.integers(0, 9), min_size=1, max_size=4))
 def test_a_sound_ledger_passes_in_chunks_and_as_a_whole(found, sizes: list[int]) -> None:
     batches, head = seal_parts(cut(found, sizes))
@@ -89,6 +94,7 @@ COLUMNS = tuple(Rows().columns())
 
 
 @pytest.mark.parametrize("column", COLUMNS)
+@few(25)
 @given(ledgers(), st.data())
 def test_any_change_of_any_cell_is_found_and_located(
     column: str, ledger: tuple[Rows, int], data: st.DataObject
@@ -110,6 +116,7 @@ def test_any_change_of_any_cell_is_found_and_located(
         assert problem.index == at
 
 
+@few(25)
 @given(ledgers(min_size=2), st.data())
 def test_a_row_that_is_gone_doubled_or_swapped_is_found_where_it_is(
     ledger: tuple[Rows, int], data: st.DataObject
@@ -132,6 +139,7 @@ def test_a_row_that_is_gone_doubled_or_swapped_is_found_where_it_is(
         assert (problem.index, problem.check) == (at, "index")
 
 
+@few(25)
 @given(ledgers(min_size=2), st.data())
 def test_rows_rewritten_with_hashes_that_fit_are_found_by_the_signature(ledger, data: st.DataObject) -> None:
     """An attacker who can write to the store can also compute hashes, but cannot sign."""
@@ -150,6 +158,7 @@ def test_rows_rewritten_with_hashes_that_fit_are_found_by_the_signature(ledger, 
     assert problem.index == next(index for index in range(at, size) if rows.note[index])
 
 
+@few(25)
 @given(ledgers(min_size=2), st.integers(1, 29))
 def test_a_log_cut_off_inside_a_batch_is_found(ledger: tuple[Rows, int], keep: int) -> None:
     rows, size = ledger
@@ -165,6 +174,7 @@ def test_a_log_cut_off_inside_a_batch_is_found(ledger: tuple[Rows, int], keep: i
         assert problem.check == "checkpoint"
 
 
+@few(25)
 @given(ledgers())
 def test_another_key_another_genesis(ledger: tuple[Rows, int]) -> None:
     rows, size = ledger
@@ -179,6 +189,7 @@ def test_another_key_another_genesis(ledger: tuple[Rows, int]) -> None:
         assert (problem.index, problem.check) == (0, "chain")
 
 
+@few(25)
 @given(ledgers(), st.data())
 def test_an_erased_payload_leaves_the_ledger_sound(ledger: tuple[Rows, int], data: st.DataObject) -> None:
     rows, size = ledger

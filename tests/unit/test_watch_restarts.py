@@ -9,8 +9,9 @@ import pytest
 
 from grantledger.processors.access import NEVER, SECOND
 from grantledger.processors.policy import AccessLimits, Reporter, WatchPolicy
+from grantledger.processors.watch import watcher
 from grantledger.processors.watch.daemon_call import call_in_daemon
-from grantledger.processors.watch.snapshot import PART_ROWS, Snapshot
+from grantledger.processors.watch.snapshot import Snapshot
 from support.watch_world import (
     START,
     World,
@@ -59,15 +60,16 @@ def test_a_snapshot_never_contains_half_a_batch() -> None:
     assert source["last"] == START + (snapshot.position.size - 1) * SECOND
 
 
-def test_a_snapshot_is_written_when_the_end_of_the_log_is_reached() -> None:
+def test_a_snapshot_is_written_when_the_end_of_the_log_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher, "PART_ROWS", rows := 800)
     world = World(snapshot_every=NEVER)
-    world.hears(*(started(0, f"g{at}") for at in range(PART_ROWS)))
+    world.hears(*(started(0, f"g{at}") for at in range(rows)))
     assert Snapshot.load(world.paper, world.paper).position.size == 0
     world.at(1)
-    assert Snapshot.load(world.paper, world.paper).position.size == PART_ROWS
+    assert Snapshot.load(world.paper, world.paper).position.size == rows
     world.hears(started(2, "one more"))
     world.at(3)
-    assert Snapshot.load(world.paper, world.paper).position.size == PART_ROWS
+    assert Snapshot.load(world.paper, world.paper).position.size == rows
 
 
 def test_it_continues_from_a_snapshot_and_publishes_nothing_twice() -> None:

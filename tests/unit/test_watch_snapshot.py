@@ -126,16 +126,16 @@ def restore(judge: Judge, archive: FactArchive, snapshot: Snapshot) -> None:
     judge.state.restore_sources(snapshot.position.size, snapshot.sources)
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("seed", "lives"), [(1, 400), pytest.param(2, 1200, marks=pytest.mark.slow)])
 def test_it_finds_the_same_however_often_it_is_restarted(
-    policy: WatchPolicy, monkeypatch: pytest.MonkeyPatch, seed: int
+    policy: WatchPolicy, monkeypatch: pytest.MonkeyPatch, seed: int, lives: int
 ) -> None:
-    monkeypatch.setattr(snapshots, "PART_ROWS", 300)
-    monkeypatch.setattr(snapshots, "MANY_ROWS", 1500)
+    monkeypatch.setattr(snapshots, "PART_ROWS", lives // 4)
+    monkeypatch.setattr(snapshots, "MANY_ROWS", lives * 5 // 4)
     # What is sent again after it was forgotten counts as new.
     repeated = {"imported_twice", "first_half_imported_again", "record_altered"}
     faults = {name: fault for name, fault in FAULTS.items() if name not in repeated}
-    simulation, port = Simulation(seed, 1200, share=0.07, rate=1.0, faults=faults), MemorySnapshots()
+    simulation, port = Simulation(seed, lives, share=0.07, rate=lives / 1200, faults=faults), MemorySnapshots()
     watch = Restarting(policy, port)
     watch.run(simulation, random.Random(seed))
     assert not differences(simulation.expected, watch.watched)
