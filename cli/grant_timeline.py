@@ -57,11 +57,15 @@ def _print_head(console: Console, output: Output, history: History) -> None:
         return
     # Some of these are empty where only a finding names the grant.
     access = (access_of(state), printable(state["entitlement"]))
+    person = f", known as {state['person']}" if state["person"] != state["subject_id"] else ""
+    ticket = state["ticket"] if state["ticket"] not in state["reason"] else ""
     lines = {
-        "who": printable(f"{state['subject_id']} ({state['subject_kind'] or 'unknown'})"),
+        "who": printable(f"{state['subject_id']} ({state['subject_kind'] or 'unknown'}){person}"),
         "what": ", ".join(part for part in access if part),
         "from": printable(source_of(state)),
-        "why": printable(", ".join(part for part in (state["reason"], state["ticket"]) if part)),
+        "why": printable(", ".join(part for part in (state["reason"], ticket) if part)),
+        "for": printable(f"customer {state['customer']}") if state["customer"] else "",
+        "approval": printable(state["approvals"]),
         "deadline": until(output, state, datetime.now(UTC)),
         "state": _state(output, state),
     }

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, model_validator
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
 from ..base.toml import load_toml
 from ..schemas.access_key import ENFORCER, SourceName
 from ..schemas.finding_rules import FINDING_RULES, Severity
 from ..schemas.instance_names import InstanceNames
 from .access import Access, Source
+from .naming import Environment, Installation, Naming, Person, Strict, contradictions, matches_pattern
 
 Revoke = Literal["auto", "never", "deadline", "overdue"]
 Evidence = Literal["none", "deadline", "api_accepted", "confirmed"]
 Report = Literal["remove", "extend", "approve"]
+MOST_BYTES = 1 << 20
+"""Size of the policy as JSON: it is one record, and the views of the store read it in each query."""
 MOST_PAIRS = 10_000
 """Pairs of sources that are remembered: anyone can send events in the name of new sources."""
 WATCH_RULES = frozenset(rule.name for rule in FINDING_RULES.values() if rule.process == "watch")
@@ -37,11 +40,7 @@ RuleName = Annotated[str, AfterValidator(_watch_rule)]
 InOrder = PlainSerializer(sorted, return_type=list[str])
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class AccessLimits(_Strict):
+class AccessLimits(Strict):
     """The limits of one access; docs/watch.md explains them. Times in seconds."""
 
     grace_seconds: float = Field(default=60, ge=0)
@@ -80,10 +79,10 @@ class AccessRule(AccessLimits):
             (access.resource_kind, self.resource_kind), (access.resource, self.resource),
             (environment, self.environment), (access.entitlement, self.entitlement),
         )  # fmt: skip
-        return all(fnmatchcase(value, pattern) for value, pattern in pairs)
+        return all(matches_pattern(value, pattern) for value, pattern in pairs)
 
 
-class SourceLimits(_Strict):
+class SourceLimits(Strict):
     """The limits of matching sources."""
 
     system: str = "*"
@@ -96,10 +95,10 @@ class SourceLimits(_Strict):
 
     def matches(self, source: Source) -> bool:
         """Whether the limits apply to a source."""
-        return fnmatchcase(source.system, self.system) and fnmatchcase(source.instance, self.instance)
+        return matches_pattern(source.system, self.system) and matches_pattern(source.instance, self.instance)
 
 
-class Reporter(_Strict):
+class Reporter(Strict):
     """A source that may report about the grants and requests of another one. Patterns use ``*`` and ``?``."""
 
     system: str
@@ -115,58 +114,51 @@ class Reporter(_Strict):
             (source.system, self.system), (source.instance, self.instance),
             (issuer[0], self.source), (issuer[1], self.source_instance),
         )  # fmt: skip
-        return all(fnmatchcase(value, pattern) for value, pattern in pairs)
+        return all(matches_pattern(value, pattern) for value, pattern in pairs)
 
 
-Name = Annotated[str, Field(min_length=1)]
+def _pattern(text: str) -> str:
+    """Check a regular expression as ClickHouse does, which uses the same library as Arrow."""
+    try:
+        pc.match_substring_regex(pa.array([""]), text)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"is not a regular expression of RE2: {error}") from error
+    return text
 
 
-class Installation(_Strict):
-    """An installation of a tool that reports under several names. Everything else in the policy uses ``instance``."""
-
-    system: Name
-    instance: Name
-    other_names: Annotated[tuple[Name, ...], Field(min_length=1)]
-
-
-class WatchPolicy(_Strict):
+class WatchPolicy(Strict):
     """The whole policy. Rules apply in order; later ones win."""
 
     default: AccessLimits = AccessLimits()
+    ticket_pattern: Annotated[str, Field(max_length=1000), AfterValidator(_pattern)] = r"\b[A-Z][A-Z0-9]+-[0-9]+\b"
+    """Finds the ticket in a reason, for events that name none. Empty: no ticket is taken from reasons."""
     installation: tuple[Installation, ...] = ()
+    person: tuple[Person, ...] = ()
+    environment: tuple[Environment, ...] = ()
     rule: tuple[AccessRule, ...] = ()
     source: tuple[SourceLimits, ...] = ()
     reporter: tuple[Reporter, ...] = ()
-    severity: dict[RuleName, Severity] = {}
+    severity: dict[RuleName, Severity] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _one_name_each(self) -> WatchPolicy:
-        problems = list(_contradictions(self.installation))
+    def _one_meaning_each(self) -> WatchPolicy:
+        problems = list(contradictions(self.installation, self.person))
         if problems:
-            raise ValueError("installation: " + "; ".join(problems))
+            raise ValueError("; ".join(problems))
+        size = len(self.model_dump_json())
+        if size > MOST_BYTES:
+            raise ValueError(f"the policy has {size} bytes as JSON; at most {MOST_BYTES} go on record")
         return self
 
     @cached_property
+    def naming(self) -> Naming:
+        """The names of installations, people and environments."""
+        return Naming(self.installation, self.person, self.environment)
+
+    @property
     def names(self) -> InstanceNames:
         """The other names of installations."""
-        return InstanceNames(
-            {(one.system, name): one.instance for one in self.installation for name in one.other_names}
-        )
-
-
-def _contradictions(installations: Sequence[Installation]) -> Iterator[str]:
-    """Yield each name that stands for two installations, or for another one and itself."""
-    known: dict[SourceName, str] = {}
-    instances = {(one.system, one.instance) for one in installations}
-    for one in installations:
-        for name in one.other_names:
-            text = f"{one.system}/{name}"
-            if name == one.instance:
-                yield f"{text} is another name of itself"
-            elif (one.system, name) in instances:
-                yield f"{text} has other names, and is one of {one.system}/{one.instance}"
-            elif known.setdefault((one.system, name), one.instance) != one.instance:
-                yield f"{text} is a name of {one.system}/{known[one.system, name]} and of {one.system}/{one.instance}"
+        return self.naming.installations
 
 
 CREDENTIALS = tuple(AccessRule(source=system, ends_by_itself=True) for system in ("cloudtrail", "teleport", "vault"))

@@ -23,9 +23,9 @@ from ...ledger.entry import topic_of_origin
 from ...ledger.source_keys import SourceKeys, signed_records
 from ...schemas.arrow import DECODED_SCHEMA, MICROS
 from ...schemas.catalog import SchemaCatalog
-from ...schemas.instance_names import NO_NAMES, InstanceNames
 from ...schemas.rules import FAILED
 from ..access import LATEST, Access, Source
+from ..naming import NO_NAMING, Naming
 from .core.facts import Decision, Fact
 from .core.grants import GIVING, REMOVING
 
@@ -141,11 +141,12 @@ def rows_of(table: pa.RecordBatch) -> Rows:
     return zip(*(as_values(table.column(name)) for name in FACT_SCHEMA.names), strict=True)
 
 
-def facts_from(rows: Rows, names: InstanceNames = NO_NAMES) -> Iterator[Fact]:
+def facts_from(rows: Rows, naming: Naming = NO_NAMING) -> Iterator[Fact]:
     """Yield the facts of rows, one at a time: a list of them between long-lived objects would fragment memory.
 
-    ``names``: facts name each source by the one name of its installation.
+    ``naming``: facts use the names of the policy for installations and people, and its environments of resources.
     """
+    names = naming.installations
     source = lru_cache(maxsize=1 << 12)(lambda system, instance: Source(*names.of((system, instance))))
 
     def issuer(system: str, instance: str) -> Source | None:
@@ -156,6 +157,7 @@ def facts_from(rows: Rows, names: InstanceNames = NO_NAMES) -> Iterator[Fact]:
         subject, kind, email, resource_kind, resource, environment, entitlement, grant_id, grant_id_kind, request_id,
         session_id, approvals, starts, expires, expiry_source, removal, outcome, *issuers, ends_by_itself,
     ) in rows:  # fmt: skip
+        issued_by = source(system, instance)
         yield Fact(
             index=index,
             entry=entry,
@@ -163,20 +165,20 @@ def facts_from(rows: Rows, names: InstanceNames = NO_NAMES) -> Iterator[Fact]:
             occurred=occurred,
             event_id=event_id,
             event_type="grant.failed" if outcome in FAILED and event_type in _CHANGING else event_type,
-            source=source(system, instance),
+            source=issued_by,
             content=content,
             mapping=mapping,
             signed=signed,
             seq=seq,
             access=_access(tenant, subject, resource_kind, resource, entitlement),
-            environment=environment,
+            environment=environment or naming.environment_of(issued_by, resource_kind, resource),
             subject_kind=kind,
-            person=_person(subject, email),
+            person=naming.person_of(subject, email),
             grant_id=grant_id,
             grant_id_kind=grant_id_kind,
             request_id=grant_id if request_id == grant_id else request_id,
             session_id=session_id,
-            decisions=_decisions(approvals, event_type, occurred) if approvals else (),
+            decisions=_decisions(approvals, event_type, occurred, naming) if approvals else (),
             starts=starts,
             expires=expires if expires is None or expires <= LATEST else LATEST,
             native=expiry_source == "native",
@@ -240,12 +242,12 @@ _APPROVALS_AS_INTEGERS = pa.list_(
 """The same type with integers for times."""
 
 
-def _decisions(approvals: list[dict[str, Any]], event_type: str, occurred: int) -> tuple[Decision, ...]:
+def _decisions(approvals: list[dict[str, Any]], event_type: str, occurred: int, naming: Naming) -> tuple[Decision, ...]:
     """Return the decisions of an event. Events of requests report new ones; those of grants may repeat old ones."""
     at = occurred if event_type.startswith("request.") else None
     return tuple(
         Decision(
-            _text(one["reviewer"] or b""), _text(one["decision"] or b""), bool(one["forced"]),
+            naming.reviewer(_text(one["reviewer"] or b"")), _text(one["decision"] or b""), bool(one["forced"]),
             at if one["at"] is None else one["at"],
         )
         for one in approvals
@@ -263,8 +265,3 @@ _source = lru_cache(maxsize=1 << 12)(Source)
 
 
 _access = lru_cache(maxsize=1 << 17)(Access)
-
-
-@lru_cache(maxsize=1 << 17)
-def _person(subject: str, email: str) -> tuple[str, ...]:
-    return (subject, email) if email and email != subject else (subject,)

@@ -87,8 +87,8 @@ class Watcher:
         """Whether ``access.lifecycle`` is now another topic than that."""
         self._snapshot: Snapshot | None = None
         """The snapshot to restore, until that is done."""
-        self._names = policy.names
-        self._archive = FactArchive(Snapshot(), self._names)
+        self._naming = policy.naming
+        self._archive = FactArchive(Snapshot(), policy.names)
         self._restored = asyncio.Event()
         self._snapshot_at = clock.boot()
         self._forgot_day = -1
@@ -140,7 +140,7 @@ class Watcher:
     async def restore(self) -> None:
         """Restore the snapshot. Nothing is applied or judged before."""
         snapshot, self._snapshot = self._snapshot or Snapshot(), None
-        self._archive = FactArchive(snapshot, self._names)
+        self._archive = FactArchive(snapshot, self._naming.installations)
         await self._restore_state(snapshot.position.size, snapshot.sources)
         self.gate.advance(snapshot.position.next_offset)
         metrics.GRANTS.set(len(self.judge.state.grants))
@@ -199,7 +199,7 @@ class Watcher:
             await self._start_maintenance()
 
     async def _add_all(self, rows: Rows, add: Callable[[Fact], object]) -> None:
-        for number, fact in enumerate(facts_from(rows, self._names)):
+        for number, fact in enumerate(facts_from(rows, self._naming)):
             try:
                 add(fact)
             except Exception as error:

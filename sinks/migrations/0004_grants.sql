@@ -41,6 +41,101 @@ FROM
 )
 COMMENT 'The reporters of the watch policy in force';
 
+CREATE VIEW people
+(
+    identity String COMMENT 'A name or id of the person, as compared: without outer white space, in one Unicode form and one case',
+    person String COMMENT 'The person'
+)
+AS SELECT
+    caseFoldUTF8(normalizeUTF8NFC(replaceRegexpAll(each, '^[\\s\\p{Z}]+|[\\s\\p{Z}]+$', ''))) AS identity,
+    JSONExtractString(one, 'name') AS person
+FROM (SELECT arrayJoin(JSONExtractArrayRaw(policy, 'person')) AS one FROM watch_policy)
+ARRAY JOIN arrayPushFront(JSONExtract(one, 'identities', 'Array(String)'), JSONExtractString(one, 'name')) AS each
+COMMENT 'The people of the watch policy in force, by each of their identities';
+
+CREATE VIEW environments
+(
+    `order` UInt32 COMMENT 'The highest one that matches counts',
+    system String COMMENT 'The tool; patterns have % and _',
+    instance String COMMENT 'Its installation',
+    resource_kind String COMMENT 'Kind of the resource',
+    resource_id String COMMENT 'The resource',
+    environment String COMMENT 'Its environment'
+)
+AS SELECT
+    `order`, patterns[1] AS system, patterns[2] AS instance, patterns[3] AS resource_kind, patterns[4] AS resource_id,
+    environment
+FROM
+(
+    SELECT
+        `order`, JSONExtractString(one, 'environment') AS environment,
+        arrayMap(
+            name -> replaceAll(replaceAll(replaceAll(replaceAll(JSONExtractString(one, name), '_', '\\_'), '%', '\\%'), '*', '%'), '?', '_'),
+            ['system', 'instance', 'resource_kind', 'resource']
+        ) AS patterns
+    FROM (SELECT JSONExtractArrayRaw(policy, 'environment') AS every FROM watch_policy)
+    ARRAY JOIN every AS one, arrayEnumerate(every) AS `order`
+)
+COMMENT 'The environments of resources in the watch policy in force';
+
+CREATE VIEW requests
+(
+    request_id String COMMENT 'The request',
+    request_key String COMMENT 'Its access key: joins with the other views',
+    state String COMMENT 'created, approved, denied, cancelled or expired: its latest event by the clock of the source',
+    requested_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Time of the request, by the clock of the source; null if only a decision is on record',
+    requested_by String COMMENT 'Requester',
+    subject_id String COMMENT 'Who would get the access',
+    resource_kind String COMMENT 'database, host, role …',
+    resource_id String COMMENT 'Requested resource',
+    entitlement String COMMENT 'Role or permission',
+    reason String COMMENT 'Reason',
+    ticket String COMMENT 'Ticket or incident; not taken from the reason',
+    customer String COMMENT 'Customer on whose data support staff would work',
+    decisions Array(Tuple(at Nullable(DateTime64(6, 'UTC')), reviewer String, decision String, forced Bool)) COMMENT 'All decisions on record',
+    source_system String COMMENT 'Source that issued the request: the tool',
+    source_instance String COMMENT 'Its installation; empty: any',
+    tenant String COMMENT 'Tenant'
+)
+AS SELECT
+    any(id) AS request_id, request_key,
+    substring(argMaxIf(type, (occurred, place), own OR type IN ('request.approved', 'request.denied')), 9) AS state,
+    minIf(toNullable(occurred), own AND type = 'request.created') AS requested_at,
+    argMinIf(if(actor = '', subject, actor), place, own AND type = 'request.created') AS requested_by,
+    argMinIf(subject, place, own AND subject NOT IN ('', 'unknown')) AS subject_id,
+    argMinIf(kind, place, own AND resource != '') AS resource_kind,
+    argMinIf(resource, place, own AND resource != '') AS resource_id,
+    argMinIf(role, place, own AND role != '') AS entitlement,
+    argMinIf(why, place, own AND type = 'request.created' AND why != '') AS reason,
+    argMinIf(incident, place, own AND incident != '') AS ticket,
+    argMinIf(for_customer, place, own AND for_customer != '') AS customer,
+    groupUniqArrayArray(made) AS decisions,
+    any(issuer_system) AS source_system, any(issuer_instance) AS source_instance, any(of_tenant) AS tenant
+FROM
+(
+    SELECT
+        request_key, request_id AS id, event_type AS type, occurred_at AS occurred, (epoch, `index`) AS place,
+        actor_id AS actor, subject_id AS subject, toString(resource_kind) AS kind, resource_id AS resource,
+        entitlement AS role, reason AS why, ticket AS incident, customer AS for_customer,
+        arrayMap(
+            each -> CAST((each.at, each.reviewer, each.decision, each.forced), 'Tuple(at Nullable(DateTime64(6, \'UTC\')), reviewer String, decision String, forced Bool)'),
+            if(empty(approvals) AND event_type IN ('request.approved', 'request.denied'),
+                [CAST((actor_id, '', substring(event_type, 9), occurred_at, '', false), 'Tuple(reviewer String, group String, decision String, at Nullable(DateTime64(6, \'UTC\')), reason String, forced Bool)')],
+                approvals)
+        ) AS made,
+        toString(request_source_system) AS issuer_system, toString(request_source_instance) AS issuer_instance,
+        toString(tenant) AS of_tenant,
+        source_system = request_source_system AND request_source_instance IN ('', source_instance) AS own
+    FROM events
+    WHERE believed AND request_id != '' AND startsWith(event_type, 'request.') AND splitByChar('/', origin)[-3] = 'access.lifecycle'
+        AND (own OR arrayExists(
+            one -> has(one.5, 'approve') AND source_system LIKE one.1 AND source_instance LIKE one.2
+                AND request_source_system LIKE one.3 AND request_source_instance LIKE one.4,
+            (SELECT groupArray((system, instance, source, source_instance, may)) FROM reporters)))
+)
+GROUP BY request_key
+COMMENT 'One row per request: who asked for what and why, and every decision';
+
 CREATE VIEW grant_states
 (
     grant_id String COMMENT 'The grant; filter on it',
@@ -50,12 +145,14 @@ CREATE VIEW grant_states
     subject_kind String COMMENT 'human, service, agent, system, unknown',
     resource_kind String COMMENT 'database, host, role …',
     resource_id String COMMENT 'Accessed resource',
-    resource_environment String COMMENT 'production, staging …, if known',
+    resource_environment String COMMENT 'production, staging …, from the tool, otherwise from the watch policy',
     entitlement String COMMENT 'Role or permission',
     request_id String COMMENT 'The request, if an activation or extension names it',
     request_key String COMMENT 'Access key of that request: joins with events; empty without a request',
     reason String COMMENT 'Reason in the latest activation or extension that gives one',
     ticket String COMMENT 'Ticket or incident in the latest activation or extension that gives one',
+    customer String COMMENT 'Customer in the latest activation or extension that gives one',
+    decisions Array(Tuple(at Nullable(DateTime64(6, 'UTC')), reviewer String, decision String, forced Bool)) COMMENT 'Decisions that activations and extensions repeat',
     source_system String COMMENT 'Source that issued the grant: the tool',
     source_instance String COMMENT 'Its installation; empty: any',
     activated_at DateTime64(6, 'UTC') COMMENT 'First activation, by the clock of the source',
@@ -77,10 +174,17 @@ AS WITH arrayFirst(event -> event.request_id != '', arrayReverse(given)) AS aske
 SELECT
     grant_id, grant_key, tenant, given[1].subject_id AS subject_id, given[1].subject_kind AS subject_kind,
     given[1].resource_kind AS resource_kind, given[1].resource_id AS resource_id,
-    given[1].resource_environment AS resource_environment, given[1].entitlement AS entitlement,
+    -- Of several matching environments the last one counts.
+    if(given[1].resource_environment != '', given[1].resource_environment, arrayLast(
+        one -> issuer.1 LIKE one.2 AND given[1].source.2 LIKE one.3 AND given[1].resource_kind LIKE one.4 AND given[1].resource_id LIKE one.5,
+        (SELECT arraySort(groupArray((`order`, system, instance, resource_kind, resource_id, environment))) FROM environments)
+    ).6) AS resource_environment,
+    given[1].entitlement AS entitlement,
     asked.request_id AS request_id, asked.request_key AS request_key,
     arrayFirst(text -> text != '', arrayReverse(given.reason)) AS reason,
-    arrayFirst(text -> text != '', arrayReverse(given.ticket)) AS ticket, issuer.1 AS source_system,
+    arrayFirst(text -> text != '', arrayReverse(given.ticket)) AS ticket,
+    arrayFirst(text -> text != '', arrayReverse(given.customer)) AS customer,
+    arrayDistinct(arrayFlatten(arrayFilter(event -> event.own, given).decisions)) AS decisions, issuer.1 AS source_system,
     issuer.2 AS source_instance,
     fromUnixTimestamp64Micro(given[1].occurred, 'UTC') AS activated_at,
     fromUnixTimestamp64Micro(latest.occurred, 'UTC') AS given_at,
@@ -211,8 +315,8 @@ FROM
     SELECT
         tenant, issuer, grant_id, grant_key,
         arraySort(event -> event.place, groupArrayIf(CAST(
-            (place, event_id, (source_system, source_instance), own, whole_request, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, signed, event_type = 'grant.extended', origin, subject_id, subject_kind, resource_kind, resource_id, resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at, expires_at, expiry_source),
-            'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, whole_request Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, signed Bool, extended Bool, origin String, subject_id String, subject_kind String, resource_kind String, resource_id String, resource_environment String, entitlement String, request_id String, request_key String, reason String, ticket String, source_system String, source_instance String, starts_at Nullable(DateTime64(6, \'UTC\')), expires_at Nullable(DateTime64(6, \'UTC\')), expiry_source String)'
+            (place, event_id, (source_system, source_instance), own, whole_request, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, signed, event_type = 'grant.extended', origin, subject_id, subject_kind, resource_kind, resource_id, resource_environment, entitlement, request_id, request_key, reason, ticket, customer, arrayMap(each -> (each.at, each.reviewer, each.decision, each.forced), approvals), source_system, source_instance, starts_at, expires_at, expiry_source),
+            'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, whole_request Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, signed Bool, extended Bool, origin String, subject_id String, subject_kind String, resource_kind String, resource_id String, resource_environment String, entitlement String, request_id String, request_key String, reason String, ticket String, customer String, decisions Array(Tuple(at Nullable(DateTime64(6, \'UTC\')), reviewer String, decision String, forced Bool)), source_system String, source_instance String, starts_at Nullable(DateTime64(6, \'UTC\')), expires_at Nullable(DateTime64(6, \'UTC\')), expiry_source String)'
         ), event_type IN ('grant.activated', 'grant.extended') AND NOT failed)) AS all_given,
         arraySort(event -> (event.source, event.id, event.evidence, event.place), groupArrayIf(CAST(
             (place, event_id, (source_system, source_instance), own, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, signed, multiIf(failed, 0, removal_evidence = 'confirmed' AND outcome != 'success', 2, transform(removal_evidence, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0)), source_system, source_instance),
@@ -238,7 +342,7 @@ FROM
                 CAST((grant_source_system, grant_source_instance), 'Tuple(String, String)') AS issuer,
                 CAST(false, 'Bool') AS whole_request, CAST((0, 0), 'Tuple(UInt32, UInt64)') AS known,
                 event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
-                resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at,
+                resource_environment, entitlement, request_id, request_key, reason, ticket, customer, approvals, source_system, source_instance, starts_at,
                 expires_at, expiry_source, removal_evidence, signature, outcome
             FROM events
             WHERE believed AND grant_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
@@ -247,7 +351,7 @@ FROM
             SELECT
                 tenant, grant_id, grant_key, issuer, CAST(true, 'Bool') AS whole_request, known,
                 event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
-                resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at,
+                resource_environment, entitlement, request_id, request_key, reason, ticket, customer, approvals, source_system, source_instance, starts_at,
                 expires_at, expiry_source, removal_evidence, signature, outcome
             FROM
             (
@@ -260,7 +364,7 @@ FROM
                 WHERE believed AND grant_id != '' AND request_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
                     AND startsWith(event_type, 'grant.') AND source_system = grant_source_system
                     AND grant_source_instance IN ('', source_instance)
-                    AND 0 < (SELECT count() FROM events WHERE grant_id = '' AND event_type IN ('grant.extended', 'grant.revoked', 'grant.expired'))
+                    AND 0 < (SELECT count() FROM entries WHERE grant_id = '' AND event_type IN ('grant.extended', 'grant.revoked', 'grant.expired'))
                 GROUP BY grant_id, grant_key, issuer
             ) AS link
             INNER JOIN
@@ -268,7 +372,7 @@ FROM
                 SELECT
                     tenant,
                     event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
-                resource_environment, entitlement, request_id, request_key, reason, ticket, source_system, source_instance, starts_at,
+                resource_environment, entitlement, request_id, request_key, reason, ticket, customer, approvals, source_system, source_instance, starts_at,
                 expires_at, expiry_source, removal_evidence, signature, outcome
                 FROM events
                 WHERE believed AND grant_id = '' AND request_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
@@ -309,14 +413,21 @@ CREATE VIEW grants
     tenant String COMMENT 'Tenant',
     subject_id String COMMENT 'Holder of the access',
     subject_kind String COMMENT 'human, service, agent, system, unknown',
+    person String COMMENT 'The holder by the name in the watch policy, otherwise subject_id',
     resource_kind String COMMENT 'database, host, role …',
     resource_id String COMMENT 'Accessed resource',
-    resource_environment String COMMENT 'production, staging …, if known',
+    resource_environment String COMMENT 'production, staging …, from the tool, otherwise from the watch policy',
     entitlement String COMMENT 'Role or permission',
     request_id String COMMENT 'The request, if an activation or extension names it',
-    request_key String COMMENT 'Access key of that request: joins with events; empty without a request',
-    reason String COMMENT 'Reason in the latest activation or extension that gives one',
-    ticket String COMMENT 'Ticket or incident in the latest activation or extension that gives one',
+    request_key String COMMENT 'Access key of that request: joins with requests and events; empty without a request',
+    requested_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Time of the request, by the clock of the source; null if no request is on record',
+    requested_by String COMMENT 'Requester',
+    reason String COMMENT 'Reason in the latest activation or extension that gives one, otherwise that of the request',
+    ticket String COMMENT 'Ticket or incident, likewise; otherwise the one that the ticket_pattern of the watch policy finds in the reason',
+    customer String COMMENT 'Customer on whose data support staff worked, likewise',
+    approvals String COMMENT 'Reviewer, decision and time of every decision, separated by semicolons',
+    approved_by Array(String) COMMENT 'Everyone whose last decision approves, by the names in the watch policy',
+    forced Bool COMMENT 'Break-glass: somebody approved it by force',
     source_system String COMMENT 'Source that issued the grant: the tool',
     source_instance String COMMENT 'Its installation; empty: any',
     activated_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First activation, by the clock of the source; null if only a finding names the grant',
@@ -334,7 +445,13 @@ CREATE VIEW grants
     origin String COMMENT 'Log of the first activation',
     `index` UInt64 COMMENT 'Position in that log'
 )
-AS SELECT
+AS WITH
+    (
+        SELECT (arrayPushBack(groupArray(identity), '\0'), arrayPushBack(groupArray(person), ''))
+        FROM people
+    ) AS known_people,
+    ifNull((SELECT JSONExtractString(policy, 'ticket_pattern') FROM watch_policy), '') AS ticket_pattern
+SELECT
     if(known, state_of.grant_id, overdue.key) AS grant_id,
     if(known, state_of.grant_key, overdue.grant_key) AS grant_key,
     multiIf(
@@ -344,10 +461,31 @@ AS SELECT
     multiIf(overdue.open_count > 0, 'open', ifNull(overdue.last_ended > state_of.given_recorded_at, false), 'resolved', 'none') AS finding,
     overdue.found_deadline AS found_deadline, overdue.found_at AS found_at, state_of.running AS running,
     if(known, state_of.tenant, overdue.tenant) AS tenant, if(known, state_of.subject_id, overdue.subject_id) AS subject_id,
-    subject_kind, if(known, state_of.resource_kind, overdue.resource_kind) AS resource_kind,
+    subject_kind,
+    transform(caseFoldUTF8(normalizeUTF8NFC(replaceRegexpAll(subject_id, '^[\\s\\p{Z}]+|[\\s\\p{Z}]+$', ''))), known_people.1, known_people.2, subject_id) AS person,
+    if(known, state_of.resource_kind, overdue.resource_kind) AS resource_kind,
     if(known, state_of.resource_id, overdue.resource_id) AS resource_id,
     if(known, state_of.resource_environment, overdue.resource_environment) AS resource_environment,
-    if(known, state_of.entitlement, overdue.entitlement) AS entitlement, request_id, request_key, reason, ticket,
+    if(known, state_of.entitlement, overdue.entitlement) AS entitlement, request_id, request_key,
+    requested_at, requested_by, reason,
+    multiIf(ticket_given != '', ticket_given, ticket_pattern = '', '', extract(reason, ticket_pattern)) AS ticket, customer,
+    arrayStringConcat(arrayMap(
+        each -> concat(each.2, ' ', each.3, if(each.4, ' (forced)', ''), ifNull(concat(' ', formatDateTime(each.1, '%Y-%m-%d %H:%i:%S'), ' UTC'), '')),
+        arraySort(each -> (ifNull(toUnixTimestamp64Micro(each.1), 9223372036854775807), each.2, each.3), arrayFilter(
+            each -> NOT (each.3 = 'pending' AND arrayExists(other -> other.2 = each.2 AND other.3 != 'pending', every_decision))
+                AND NOT (each.1 IS NULL AND arrayExists(other -> other.2 = each.2 AND other.3 = each.3 AND other.1 IS NOT NULL, every_decision)),
+            every_decision
+        ))
+    ), '; ') AS approvals,
+    -- Of each person the last decision counts, and a denial wins if two have the same time.
+    arraySort(arrayDistinct(arrayMap(each -> each.2, arrayFilter(
+        each -> each.3 = 'approved' AND NOT arrayExists(other -> other.2 = each.2 AND other.3 = 'denied' AND ifNull(other.1 >= each.1, false), decisions_of_people),
+        arrayMap(
+            each -> (each.1, transform(caseFoldUTF8(normalizeUTF8NFC(replaceRegexpAll(each.2, '^[\\s\\p{Z}]+|[\\s\\p{Z}]+$', ''))), known_people.1, known_people.2, each.2), each.3),
+            every_decision
+        ) AS decisions_of_people
+    )))) AS approved_by,
+    arrayExists(each -> each.4 AND each.3 = 'approved', every_decision) AS forced,
     if(known, state_of.source_system, overdue.issuer_system) AS source_system,
     if(known, state_of.source_instance, overdue.issuer_instance) AS source_instance,
     if(known, state_of.activated_at, NULL) AS activated_at, if(known, state_of.given_at, NULL) AS given_at,
@@ -358,14 +496,21 @@ AS SELECT
 FROM
 (
     SELECT
-        *, true AS known,
-        -- Not a window function: it would sort every column of every grant.
-        (tenant, subject_id, resource_kind, resource_id, entitlement) IN (
-            SELECT tenant, subject_id, resource_kind, resource_id, entitlement
-            FROM grant_states
-            WHERE removed_at IS NULL AND ifNull(deadline >= now64(6, 'UTC'), true) AND ifNull(starts_at <= now64(6, 'UTC'), true)
-        ) AS running
-    FROM grant_states
+        granted.* EXCEPT (reason, ticket, customer, decisions), true AS known, requested_at, requested_by,
+        if(granted.reason = '', asked_reason, granted.reason) AS reason,
+        if(granted.ticket = '', asked_ticket, granted.ticket) AS ticket_given,
+        if(granted.customer = '', asked_customer, granted.customer) AS customer,
+        arrayDistinct(arrayConcat(asked_decisions, granted.decisions)) AS every_decision,
+        countIf(removed_at IS NULL AND ifNull(deadline >= now64(6, 'UTC'), true) AND ifNull(starts_at <= now64(6, 'UTC'), true))
+            OVER (PARTITION BY tenant, subject_id, resource_kind, resource_id, entitlement) > 0 AS running
+    FROM grant_states AS granted
+    LEFT JOIN
+    (
+        SELECT
+            request_key AS asked_key, requested_at, requested_by, reason AS asked_reason, ticket AS asked_ticket,
+            customer AS asked_customer, decisions AS asked_decisions
+        FROM requests
+    ) AS asked ON asked.asked_key = granted.request_key
 ) AS state_of
 FULL OUTER JOIN
 (

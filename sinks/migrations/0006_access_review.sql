@@ -52,17 +52,23 @@ CREATE VIEW access_review
     grant_id String COMMENT 'The grant',
     state String COMMENT 'As in grants',
     subject_id String COMMENT 'Holder of the access',
+    subject_kind String COMMENT 'human, service, agent, system, unknown',
+    person String COMMENT 'The holder by the name in the watch policy, otherwise subject_id',
     resource_kind String COMMENT 'database, host, role …',
     resource_id String COMMENT 'Accessed resource',
-    resource_environment String COMMENT 'production, staging …, if known',
+    resource_environment String COMMENT 'production, staging …, from the tool or the watch policy, otherwise from a session under the grant',
     entitlement String COMMENT 'Role or permission',
     request_id String COMMENT 'The request',
     requested_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Time of the request, by the clock of the source; null if no request is on record',
     requested_by String COMMENT 'Requester',
-    reason String COMMENT 'Reason',
-    ticket String COMMENT 'Ticket or incident',
+    reason String COMMENT 'Reason, as in grants',
+    ticket String COMMENT 'Ticket or incident, as in grants',
+    customer String COMMENT 'Customer on whose data support staff worked',
     approvals String COMMENT 'Reviewer, decision and time of every decision, separated by semicolons',
+    approved_by Array(String) COMMENT 'Everyone whose last decision approves, by the names in the watch policy',
+    forced Bool COMMENT 'Break-glass: somebody approved it by force',
     activated_at DateTime64(6, 'UTC') COMMENT 'First activation, by the clock of the source',
+    starts_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Start of the access, if later than its activation',
     deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Deadline; null if the tool gives no end',
     removed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source; null while open',
     removal_evidence String COMMENT 'Best evidence of a removal: none, deadline, api_accepted, confirmed',
@@ -78,34 +84,6 @@ CREATE VIEW access_review
     `index` UInt64 COMMENT 'Position in that log'
 )
 AS WITH
-    requests AS
-    (
-        SELECT
-            request_key,
-            minIf(toNullable(occurred_at), own AND event_type = 'request.created') AS requested_at,
-            argMinIf(if(actor_id = '', subject_id, actor_id), (recorded_at, `index`), own AND event_type = 'request.created') AS requested_by,
-            groupUniqArrayArray(arrayMap(
-                each -> (each.at, each.reviewer, each.decision, each.forced),
-                if(empty(approvals) AND event_type IN ('request.approved', 'request.denied'),
-                    [CAST((actor_id, '', substring(event_type, 9), occurred_at, '', false), 'Tuple(reviewer String, group String, decision String, at Nullable(DateTime64(6, \'UTC\')), reason String, forced Bool)')],
-                    approvals)
-            )) AS decisions
-        FROM (SELECT *, source_system = request_source_system AND request_source_instance IN ('', source_instance) AS own FROM events)
-        WHERE believed AND request_id != '' AND startsWith(event_type, 'request.')
-            AND (own OR arrayExists(
-                one -> has(one.5, 'approve') AND source_system LIKE one.1 AND source_instance LIKE one.2
-                    AND request_source_system LIKE one.3 AND request_source_instance LIKE one.4,
-                (SELECT groupArray((system, instance, source, source_instance, may)) FROM reporters)))
-        GROUP BY request_key
-    ),
-    carried AS
-    (
-        SELECT grant_key, groupUniqArrayArray(arrayMap(each -> (each.at, each.reviewer, each.decision, each.forced), approvals)) AS decisions
-        FROM events
-        WHERE believed AND grant_id != '' AND event_type IN ('grant.activated', 'grant.extended') AND notEmpty(approvals)
-            AND source_system = grant_source_system AND grant_source_instance IN ('', source_instance)
-        GROUP BY grant_key
-    ),
     used AS
     (
         SELECT grant_key, session_key
@@ -146,24 +124,27 @@ AS WITH
         )
         GROUP BY grant_key
     ),
-    had AS (SELECT grant_key, uniqExact(session_key) AS sessions FROM used GROUP BY grant_key)
+    had AS
+    (
+        SELECT grant_key, uniqExact(session_key) AS sessions, max(environment) AS used_environment
+        FROM used
+        LEFT JOIN
+        (
+            SELECT session_key, max(resource_environment) AS environment
+            FROM events
+            WHERE believed AND session_id != '' AND resource_environment != ''
+            GROUP BY session_key
+        ) AS there ON there.session_key = used.session_key
+        GROUP BY grant_key
+    )
 SELECT
-    state.grant_id AS grant_id, state.state AS state, subject_id, resource_kind, resource_id, resource_environment, entitlement,
-    state.request_id AS request_id, requests.requested_at AS requested_at, requests.requested_by AS requested_by, reason,
-    ticket,
-    arrayStringConcat(arrayMap(
-        each -> concat(each.2, ' ', each.3, if(each.4, ' (forced)', ''), ifNull(concat(' ', formatDateTime(each.1, '%Y-%m-%d %H:%i:%S'), ' UTC'), '')),
-        arraySort(each -> (ifNull(toUnixTimestamp64Micro(each.1), 9223372036854775807), each.2, each.3), arrayFilter(
-            each -> NOT (each.3 = 'pending' AND arrayExists(other -> other.2 = each.2 AND other.3 != 'pending', every))
-                AND NOT (each.1 IS NULL AND arrayExists(other -> other.2 = each.2 AND other.3 = each.3 AND other.1 IS NOT NULL, every)),
-            arrayDistinct(arrayConcat(requests.decisions, carried.decisions) AS every)
-        ))
-    ), '; ') AS approvals,
-    assumeNotNull(state.activated_at) AS activated_at, deadline, removed_at, removal_evidence, removal_recorded_at, late_seconds, had.sessions AS sessions,
-    did.commands AS commands, source_system, source_instance, tenant, state.grant_key AS grant_key, origin, `index`
+    state.grant_id AS grant_id, state, subject_id, subject_kind, person, resource_kind, resource_id,
+    if(resource_environment = '', used_environment, resource_environment) AS resource_environment, entitlement,
+    request_id, requested_at, requested_by, reason, ticket, customer, approvals, approved_by, forced,
+    assumeNotNull(state.activated_at) AS activated_at, starts_at, deadline, removed_at, removal_evidence, removal_recorded_at,
+    late_seconds, had.sessions AS sessions, did.commands AS commands, source_system, source_instance, tenant,
+    state.grant_key AS grant_key, origin, `index`
 FROM (SELECT * FROM grants WHERE activated_at IS NOT NULL) AS state
-LEFT JOIN requests ON requests.request_key = state.request_key
-LEFT JOIN carried ON carried.grant_key = state.grant_key
 LEFT JOIN had ON had.grant_key = state.grant_key
 LEFT JOIN did ON did.grant_key = state.grant_key
 SETTINGS join_use_nulls = 0

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-from grantledger.ledger.batch import Head, Records, seal
-from grantledger.ledger.entry import Genesis, origin_of
 from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.source_keys import SourceKeys
 from grantledger.processors.access import SECOND
@@ -24,8 +22,8 @@ from grantledger.runtime.settings import Settings
 from grantledger.runtime.store_access import ask_store
 from grantledger.schemas.access_key import id_of
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
-from grantledger.schemas.event import LIFECYCLE_TOPIC, IssuingSource, Resource
-from support.access_store import DEPLOYMENT, SIGNER, Record, Story, fill, opened_elsewhere
+from grantledger.schemas.event import IssuingSource, Resource
+from support.access_store import DEPLOYMENT, Record, Story, fill, opened_elsewhere
 from support.decoded import facts_of
 from support.pipeline import Pipeline
 from support.reading import read_rows
@@ -153,19 +151,8 @@ def disordered() -> Story:
 
 def open_overdue(story: Story, policy: WatchPolicy, now: int) -> set[str]:
     """What the watch says is overdue and not resolved at a time."""
-    size = len(story.records)
-    records = Records(
-        flags=[1] * size,
-        offsets=list(range(size)),
-        append_times=[record.time_ms for record in story.records],
-        keys=[record.key for record in story.records],
-        values=[record.value for record in story.records],
-        headers=[record.headers for record in story.records],
-    )
-    head = Head.at_genesis(Genesis(origin_of(DEPLOYMENT, LIFECYCLE_TOPIC, 0), bytes(range(16)), 0))
-    batch, _ = seal(head, records, size, story.now, SIGNER)
     judge = Judge(policy)
-    for fact in facts_of(batch, SchemaCatalog((event_schema(),)), policy.names, KEYS):
+    for fact in facts_of(story.batch(), SchemaCatalog((event_schema(),)), policy.naming, KEYS):
         judge.add(fact)
     said: dict[tuple[str, int], bool] = {}
     for change in judge.judge(now):

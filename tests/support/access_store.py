@@ -21,7 +21,17 @@ from grantledger.ledger.source_keys import SourceKeys
 from grantledger.ledger.source_signature import SourceSigner
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import Action, Actor, Event, Finding, IssuingSource, Resource, Source, Subject
+from grantledger.schemas.event import (
+    LIFECYCLE_TOPIC,
+    Action,
+    Actor,
+    Event,
+    Finding,
+    IssuingSource,
+    Resource,
+    Source,
+    Subject,
+)
 from grantledger.sinks.clickhouse import StoreAddress, connect
 from grantledger.sinks.evidence import insert_entries, insert_origin
 from grantledger.sinks.migrate import migrate
@@ -145,6 +155,20 @@ class Story:
         return self.add(
             self.event(kind, taken, native_id, finding=finding, actor=actor, reason=reason, **fields), taken
         )
+
+    def batch(self) -> SealedBatch:
+        """Return all records as one sealed batch of ``access.lifecycle``."""
+        size = len(self.records)
+        records = Records(
+            flags=[1] * size,
+            offsets=list(range(size)),
+            append_times=[record.time_ms for record in self.records],
+            keys=[record.key for record in self.records],
+            values=[record.value for record in self.records],
+            headers=[record.headers for record in self.records],
+        )
+        head = Head.at_genesis(Genesis(origin_of(DEPLOYMENT, LIFECYCLE_TOPIC, 0), bytes(range(16)), 0))
+        return seal(head, records, size, self.now, SIGNER)[0]
 
 
 def fill(

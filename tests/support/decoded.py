@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from grantledger.ledger.batch import SealedBatch
 from grantledger.ledger.source_keys import SourceKeys
+from grantledger.processors.naming import NO_NAMING, Naming
 from grantledger.processors.watch.core.facts import Fact
 from grantledger.processors.watch.decoding import decode_batch, facts_from
 from grantledger.schemas.catalog import SchemaCatalog
-from grantledger.schemas.instance_names import NO_NAMES, InstanceNames
 
 
 def facts_of(
-    batch: SealedBatch, catalog: SchemaCatalog, names: InstanceNames = NO_NAMES, sources: SourceKeys | None = None
+    batch: SealedBatch, catalog: SchemaCatalog, naming: Naming = NO_NAMING, sources: SourceKeys | None = None
 ) -> Iterator[Fact]:
     """Yield the facts of a batch of ``access.lifecycle``."""
-    return facts_from(decode_batch(batch, catalog, source_keys=lambda _: sources or SourceKeys("")).rows, names)
+    return facts_from(decode_batch(batch, catalog, source_keys=lambda _: sources or SourceKeys("")).rows, naming)

@@ -11,7 +11,8 @@ import pytest
 
 from grantledger.kafka.sealed_log import SealedLogs
 from grantledger.ledger.source_keys import SignedRecord
-from grantledger.processors.policy import Installation, WatchPolicy
+from grantledger.processors.naming import Installation
+from grantledger.processors.policy import WatchPolicy
 from grantledger.processors.watch import kafka_findings as module
 from grantledger.processors.watch.core.judge import KnownFindings
 from grantledger.processors.watch.kafka_findings import KafkaFindings
