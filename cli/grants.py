@@ -41,9 +41,9 @@ _NOTHING = {
 _FIELDS = (
     "grant_id", "state", "subject_id", "subject_kind", "person", "resource_kind", "resource_id",
     "resource_environment", "entitlement", "activated_at", "expires_at", "deadline", "removal_evidence", "removed_at",
-    "removal_recorded_at", "late_seconds", "finding", "found_deadline", "found_at", "reason", "ticket", "customer", "request_id", "requested_at",
-    "requested_by", "approvals", "approved_by", "forced", "source_system", "source_instance", "tenant",
-    "grant_key", "origin", "index",
+    "removal_recorded_at", "late_seconds", "finding", "found_deadline", "found_at", "reason", "ticket", "customer",
+    "request_id", "requested_at", "requested_by", "approvals", "approved_by", "forced", "source_system",
+    "source_instance", "tenant", "grant_key", "origin", "index",
 )  # fmt: skip
 TenantOption = Annotated[str, typer.Option(help="Only this tenant.")]
 SourceOption = Annotated[
