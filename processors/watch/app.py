@@ -27,6 +27,7 @@ from ...kafka.membership import CHECK_SECONDS, GroupState, group_state
 from ...schemas.event import LIFECYCLE_TOPIC
 from ...schemas.topics import MAX_SEALED_BYTES, sealed
 from .daemon_call import call_in_daemon
+from .joining import JOIN_SECONDS, JoiningGroup
 from .transport import Transport
 from .watcher import Watcher
 
@@ -97,7 +98,7 @@ def make_app(cluster: Cluster, deployment: str, folder: Path, watcher: Watcher, 
         web_enabled=False,
         debug=False,
     )
-    taken_over, standing_by = asyncio.Event(), asyncio.Event()
+    taken_over, standing_by, joining = asyncio.Event(), asyncio.Event(), JoiningGroup()
 
     async def begin() -> int:
         await taken_over.wait()
@@ -117,7 +118,9 @@ def make_app(cluster: Cluster, deployment: str, folder: Path, watcher: Watcher, 
         await watcher.tick()
 
     @app.timer(CHECK_SECONDS)  # type: ignore[untyped-decorator]
-    async def check_standby() -> None:
+    async def check_membership() -> None:
+        if joining.is_overdue:
+            await app.crash(DependencyError(f"Kafka has not let this process join its group for {JOIN_SECONDS:.0f} s"))
         if not standing_by.is_set():
             return
         found: list[GroupState] = []
@@ -131,6 +134,7 @@ def make_app(cluster: Cluster, deployment: str, folder: Path, watcher: Watcher, 
 
     @app.on_partitions_assigned.connect  # type: ignore[arg-type]
     async def assigned(_app: Any, assigned: Any = (), *_: Any, **_more: Any) -> None:
+        joining.ended()
         if mine not in assigned:
             log.info("standing_by")
             standing_by.set()
@@ -144,6 +148,7 @@ def make_app(cluster: Cluster, deployment: str, folder: Path, watcher: Watcher, 
 
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]
     async def revoked(_app: Any, revoked: Any = (), *_: Any, **_more: Any) -> None:
+        joining.began()
         if mine in revoked:
             watcher.stand_by()
 
