@@ -3,6 +3,7 @@ PYTHON ?= python3
 DATA ?= data
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+COMPILED := .venv/.compiled
 
 .PHONY: demo test test-slow lint bench lock clean
 
@@ -14,10 +15,10 @@ demo: $(INSTALLED)
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder
 
-test: $(INSTALLED)
+test: $(INSTALLED) $(COMPILED)
 	$(PYTEST)
 
-test-slow: $(INSTALLED)
+test-slow: $(INSTALLED) $(COMPILED)
 	GRANTLEDGER_TEST_SLOW=1 $(PYTEST)
 
 lint: $(INSTALLED)
@@ -37,6 +38,12 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(INSTALLED)
+
+# pytest compiles each test file with its assertions rewritten: here once, and not again in each of its processes.
+$(COMPILED): $(INSTALLED) $(wildcard tests/*.py tests/*/*.py)
+	@$(BIN)/pytest --collect-only -qq tests/unit >/dev/null 2>&1 & \
+	  $(BIN)/pytest --collect-only -qq tests/stack tests/fault >/dev/null 2>&1; wait
+	@touch $(COMPILED)
 
 # Needs uv (pip install uv): resolves the ranges in pyproject.toml and pins them with hashes.
 lock:

@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -95,8 +95,11 @@ def data_dir(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield folder
 
 
+@cache
 def run(data_dir: Path, *arguments: str, width: int = 0) -> tuple[int, str, str]:
     """Return exit code, output and complaints of a command, and see that nothing in them can steer a terminal.
+
+    No store here changes once a command has read it, so the same command is run once only.
 
     Args:
         width: let it take its output for a terminal of so many columns that knows no colours.

@@ -11,18 +11,21 @@ from grantledger.ledger.entry import Genesis
 from grantledger.ledger.note import NoteError, open_sealed_checkpoint
 from grantledger.schemas.arrow import DECODED_SCHEMA
 from grantledger.schemas.evidence import EVIDENCE_SCHEMA
-from support.tamper import TABLES, other_value, replaced
+from support.tamper import TABLES, other_value, replaced, replaced_each
 from support.tampered_ledger import (
     ANCHORS,
     ERASED_INDEX,
     LIFECYCLE,
     Ledger,
-    first_message,
     problems,
     raw,
     row,
     rows,
 )
+
+DECODED = [*DECODED_SCHEMA.names, "signature"]
+LOGS = 5
+"""Logs of access systems in the ledger."""
 
 
 def test_the_untouched_ledger_is_sound_and_has_every_kind_of_entry(ledger: Ledger) -> None:
@@ -39,29 +42,42 @@ def test_the_untouched_ledger_is_sound_and_has_every_kind_of_entry(ledger: Ledge
 class TestEveryColumn:
     """A change to any column of the evidence is detected."""
 
-    ENTRIES: ClassVar = {
+    SEALED: ClassVar = {
         "origin": "index", "index": "index", "offset": "leaf", "append_time": "leaf", "flags": "leaf",
         "previous_leaf_hash": "chain", "leaf_hash": "leaf", "payload_hash": "payload", "key": "payload",
         "value": "payload", "headers": "payload", "sealed_at": "sealed_at", "note": "checkpoint", "erased_at": "erased",
-    } | dict.fromkeys([*DECODED_SCHEMA.names, "signature"], "columns")  # fmt: skip
+    }  # fmt: skip
+    ENTRIES: ClassVar = SEALED | dict.fromkeys(DECODED, "columns")
     ORIGINS = ("origin", "topic_id", "first_offset", "previous_size", "previous_root", "genesis_hash")
     ANCHORS = ("origin", "index", "time", "bodies", "entry", "frontier", "note")
 
     def test_every_column_is_covered(self, ledger: Ledger) -> None:
         assert set(ledger.types["entries"]) == set(self.ENTRIES)
-        assert set(ledger.types["entries"]) == {*EVIDENCE_SCHEMA.names, *DECODED_SCHEMA.names, "signature"}
+        assert set(ledger.types["entries"]) == {*EVIDENCE_SCHEMA.names, *DECODED}
         assert set(ledger.types["origins"]) == set(self.ORIGINS)
         assert set(ledger.types["anchors"]) == set(self.ANCHORS)
 
-    @pytest.mark.parametrize("column", ENTRIES)
-    def test_entries(self, ledger: Ledger, column: str) -> None:
+    @pytest.mark.parametrize("column", SEALED)
+    def test_sealed_columns(self, ledger: Ledger, column: str) -> None:
         value = other_value(ledger.types["entries"][column], column)
         report = ledger.store.verify({"entries": replaced("entries", row(ledger.middle), **{column: value})})
         found = problems(report)
         assert (LIFECYCLE, ledger.middle, self.ENTRIES[column]) in found
         assert {origin for origin, _, _ in found} <= {LIFECYCLE, LIFECYCLE[:-1] + "1"}
-        if self.ENTRIES[column] == "columns":
-            assert f"column {column} " in first_message(report)
+
+    @pytest.mark.parametrize("first", range(0, len(DECODED), LOGS))
+    def test_decoded_columns(self, ledger: Ledger, first: int) -> None:
+        """Another column in each of several logs: verification goes on with the next log after a problem."""
+        assert len(ledger.events) == LOGS
+        places = dict(zip(DECODED[first : first + LOGS], ledger.events.items(), strict=False))
+        changes = {
+            column: (row(index, origin), other_value(ledger.types["entries"][column], column))
+            for column, (origin, index) in places.items()
+        }
+        report = ledger.store.verify({"entries": replaced_each("entries", changes)})
+        assert sorted(problems(report)) == sorted((*place, "columns") for place in places.values())
+        messages = {problem["origin"]: problem["message"] for problem in report["problems"]}
+        assert all(f"column {column} " in messages[origin] for column, (origin, _) in places.items())
 
     @pytest.mark.parametrize(
         "column",

@@ -99,7 +99,12 @@ def copied(folder: Path, to: Path) -> Path:
 
 def replaced(table: str, where: str, **values: str) -> str:
     """Return the query for a table in which some rows have other values (SQL expressions)."""
-    items = ", ".join(f"if({where}, {value}, `{name}`) AS `{name}`" for name, value in values.items())
+    return replaced_each(table, {name: (where, value) for name, value in values.items()})
+
+
+def replaced_each(table: str, changes: Mapping[str, tuple[str, str]]) -> str:
+    """Return the same query where each column has its own rows: by column, the condition and the value."""
+    items = ", ".join(f"if({where}, {value}, `{name}`) AS `{name}`" for name, (where, value) in changes.items())
     return f"SELECT * REPLACE ({items}) FROM {table}"
 
 

@@ -93,6 +93,15 @@ class Ledger:
         return self.full[0] + 4
 
     @cached_property
+    def events(self) -> dict[str, int]:
+        """By log of access systems: an event inside a batch."""
+        where = (
+            "match(origin, '/access.(lifecycle|activity)/') AND note = '' AND decode_error = '' AND erased_at IS NULL"
+        )
+        found = self.store.rows(f"SELECT origin, max(index) AS last FROM entries WHERE {where} GROUP BY origin")
+        return {row["origin"]: row["last"] for row in found} | {LIFECYCLE: self.middle}
+
+    @cached_property
     def rejected(self) -> int:
         """The first entry whose value is not an event."""
         where = f"origin = '{LIFECYCLE}' AND decode_error != '' AND erased_at IS NULL"
