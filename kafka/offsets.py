@@ -43,7 +43,7 @@ def offsets_at(
                     cluster.admin.list_topics(name, timeout=REQUEST_TIMEOUT)
             raise
 
-    return retry_transient(list_offsets)
+    return retry_transient(list_offsets) if specs else {}
 
 
 def end_offsets(cluster: Cluster, partitions: Iterable[Partition], *, committed: bool = True) -> dict[Partition, int]:
@@ -57,23 +57,33 @@ def end_offset(cluster: Cluster, topic: str, partition: int, *, committed: bool 
     return end_offsets(cluster, [(topic, partition)], committed=committed)[topic, partition]
 
 
+def first_offsets(cluster: Cluster, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    """Return the earliest offset that each partition still has."""
+    earliest: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+    return offsets_at(cluster, partitions, earliest, committed=False)
+
+
 def first_offset(cluster: Cluster, topic: str, partition: int) -> int:
     """Return the earliest offset that the partition still has."""
-    earliest: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-    return offsets_at(cluster, [(topic, partition)], earliest, committed=False)[topic, partition]
+    return first_offsets(cluster, [(topic, partition)])[topic, partition]
 
 
-def committed_offset(cluster: Cluster, group: str, topic: str, partition: int) -> int:
-    """Return the offset that a consumer group has committed; negative if none.
+def group_offsets(cluster: Cluster, group: str, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    """Return the offset that a consumer group has committed for each partition; negative if none.
 
     The request comes from a consumer of the group that never joins it: the corresponding admin call crashes librdkafka
     2.16.0 while the group's coordinator is loading.
     """
     consumer = Consumer(reader_options(cluster, group))
     try:
-        return committed_offsets(cluster, consumer, [cluster.partition(topic, partition)])[topic, partition]
+        return committed_offsets(cluster, consumer, [cluster.partition(*partition) for partition in partitions])
     finally:
         consumer.close()
+
+
+def committed_offset(cluster: Cluster, group: str, topic: str, partition: int) -> int:
+    """Return the offset that a consumer group has committed for one partition; negative if none."""
+    return group_offsets(cluster, group, [(topic, partition)])[topic, partition]
 
 
 def committed_offsets(cluster: Cluster, consumer: Consumer, partitions: list[TopicPartition]) -> dict[Partition, int]:
@@ -96,26 +106,26 @@ def committed_positions(
 
 def wait_without_open_transaction(
     cluster: Cluster,
-    topic: str,
-    partition: int,
-    *,
+    *partitions: Partition,
     limit: float = TRANSACTION_PATIENCE,
     sleep: Callable[[float], None] = time.sleep,
-) -> int:
-    """Wait until no transaction is open at the partition's end and return the end offset.
+) -> dict[Partition, int]:
+    """Wait until no transaction is open at the end of each partition, and return the end offsets.
 
     Raises:
         KafkaUnavailableError: a transaction stays open longer than ``limit`` seconds.
     """
     waited = 0.0
     while True:
-        stable = end_offset(cluster, topic, partition, committed=True)
-        if stable == end_offset(cluster, topic, partition, committed=False):
+        stable = end_offsets(cluster, partitions, committed=True)
+        ends = end_offsets(cluster, partitions, committed=False)
+        still_open = [f"{cluster.physical(at[0])} partition {at[1]}" for at in ends if stable[at] != ends[at]]
+        if not still_open:
             return stable
         if waited >= limit:
             raise KafkaUnavailableError(
-                f"a transaction has been open on {cluster.physical(topic)} partition {partition} for {limit:.0f} s: "
-                "another process still writes there, or the broker does not abort the transaction of a dead one"
+                f"a transaction has been open on {', '.join(still_open)} for {limit:.0f} s: another process still "
+                "writes there, or the broker does not abort the transaction of a dead one"
             )
         sleep(0.2)
         waited += 0.2

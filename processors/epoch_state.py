@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from confluent_kafka import Consumer
 
 from ..kafka.identity import TopicIdentity
-from ..kafka.offsets import Partition, committed_offset, end_offset, first_offset
+from ..kafka.offsets import Partition, end_offset, first_offset, group_offsets
 from ..kafka.options import reader_options
 from ..kafka.records import read_backward, read_range
 from ..kafka.sealed_log import SealedLogs
@@ -22,40 +23,57 @@ from ..ledger.log_verifier import LogVerifier, check_hashes
 from ..ledger.note import Checkpoint
 from ..ledger.packing import U64, unpack, unpack_hashes
 from ..ledger.source_signature import SourceSigner
-from ..schemas.topics import seal_group, sealed
+from ..schemas.topics import INPUT_TOPICS, seal_group, sealed
 from .epochs import IN_KAFKA, EpochPlan, EpochRefusedError, KnownHead
-from .partition_state import read_offsets, read_state
+from .partition_state import read_offsets, read_tail
 from .resume import PartitionState, SealingStoppedError, resume
 
 
-def find_stop(
-    logs: SealedLogs, where: Partition, identities: Mapping[str, TopicIdentity], anchored: Mapping[str, Checkpoint]
-) -> tuple[PartitionState, SealingStoppedError | None]:
-    """Return the state of a partition, and why sealing of it is stopped; None if a sealer would continue.
+@dataclass(frozen=True, slots=True)
+class FoundStop:
+    """A stopped log: its state, and why sealing must not go on."""
+
+    state: PartitionState
+    stop: SealingStoppedError
+
+    def sealed_until(self) -> tuple[int | None, int | None]:
+        """Return the sealers' committed offset, and the offset of the last sealed batch."""
+        return self.state.committed, self.state.tail.offset if self.state.tail is not None else None
+
+
+def find_stops(
+    logs: SealedLogs, identities: Mapping[str, TopicIdentity], anchored: Mapping[str, Checkpoint]
+) -> list[FoundStop]:
+    """Return the stopped logs.
 
     A sealer at work changes the state between two reads of it, which looks like a stop. A stopped log does not change.
     """
-    before = None
-    while True:
-        state, stop = _read_stop(logs, where, identities, anchored)
-        sealed_until = (state.committed, state.tail.offset if state.tail is not None else None)
-        if stop is None or sealed_until == before:
-            return state, stop
-        before = sealed_until
+    partitions = [(topic, number) for topic in INPUT_TOPICS for number in range(identities[topic].partitions)]
+    confirmed: dict[Partition, FoundStop] = {}
+    before = _read_stops(logs, partitions, identities, anchored)
+    while before:
+        now = _read_stops(logs, before, identities, anchored)
+        confirmed |= {at: one for at, one in now.items() if one.sealed_until() == before[at].sealed_until()}
+        before = {at: one for at, one in now.items() if at not in confirmed}
+    return [confirmed[at] for at in partitions if at in confirmed]
 
 
-def _read_stop(
-    logs: SealedLogs, where: Partition, identities: Mapping[str, TopicIdentity], anchored: Mapping[str, Checkpoint]
-) -> tuple[PartitionState, SealingStoppedError | None]:
-    topic_id = identities[where[0]].topic_id
-    committed = committed_offset(logs.cluster, seal_group(logs.deployment), *where)
-    state = read_offsets(logs, where, topic_id=topic_id, committed=committed, anchored=anchored)
-    try:
-        state = read_state(logs, where, topic_id=topic_id, committed=committed, anchored=anchored)
-        resume(state)
-    except SealingStoppedError as stop:
-        return state, stop
-    return state, None
+def _read_stops(
+    logs: SealedLogs,
+    partitions: Iterable[Partition],
+    identities: Mapping[str, TopicIdentity],
+    anchored: Mapping[str, Checkpoint],
+) -> dict[Partition, FoundStop]:
+    committed = group_offsets(logs.cluster, seal_group(logs.deployment), partitions)
+    stops = {}
+    for at, offsets in read_offsets(logs, committed, identities, anchored).items():
+        state = offsets
+        try:
+            state = read_tail(logs, state)
+            resume(state)
+        except SealingStoppedError as stop:
+            stops[at] = FoundStop(state, stop)
+    return stops
 
 
 def kafka_head(logs: SealedLogs, where: Partition, known: Collection[Checkpoint]) -> KnownHead | None:

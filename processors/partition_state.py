@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 
 from ..kafka.anchor_log import last_anchor
 from ..kafka.cluster import Cluster
 from ..kafka.identity import TopicIdentity, identify_topics
-from ..kafka.offsets import Partition, committed_offset, end_offset, first_offset, wait_without_open_transaction
+from ..kafka.offsets import Partition, end_offsets, first_offsets, group_offsets, wait_without_open_transaction
 from ..kafka.sealed_log import SealedLogs, SealedLogStoppedError
+from ..ledger.batch import Head
 from ..ledger.note import Checkpoint
 from ..schemas.topics import INPUT_TOPICS, sealed, store_group
-from .resume import PartitionState, SealingStoppedError
+from .resume import PartitionState, SealingStoppedError, resume
 
 
 def identify(cluster: Cluster) -> dict[str, TopicIdentity]:
@@ -33,42 +35,85 @@ def check_partition_counts(identities: Mapping[str, TopicIdentity], topic: str) 
         raise SealingStoppedError("partition_count", reason)
 
 
-def read_state(
-    logs: SealedLogs, where: Partition, *, topic_id: bytes, committed: int, anchored: Mapping[str, Checkpoint]
-) -> PartitionState:
-    """Return the state of an input partition and of its sealed partition.
+def read_heads(
+    logs: SealedLogs,
+    committed: Mapping[Partition, int],
+    identities: Mapping[str, TopicIdentity],
+    anchored: Mapping[str, Checkpoint],
+) -> dict[Partition, tuple[Head, datetime | None] | SealingStoppedError]:
+    """Return where sealing of each input partition resumes, and when that head was sealed; or why it must not resume.
+
+    Args: as for :func:`read_offsets`.
+    """
+    found: dict[Partition, tuple[Head, datetime | None] | SealingStoppedError] = {}
+    for partition in committed:
+        try:
+            check_partition_counts(identities, partition[0])
+        except SealingStoppedError as stop:
+            found[partition] = stop
+    # The missing sealed partitions of those have no offsets to read.
+    counted = {partition: offset for partition, offset in committed.items() if partition not in found}
+    for partition, state in read_offsets(logs, counted, identities, anchored).items():
+        try:
+            whole = read_tail(logs, state)
+            found[partition] = resume(whole), whole.tail.batch.sealed_at if whole.tail is not None else None
+        except SealingStoppedError as stop:
+            found[partition] = stop
+    return found
+
+
+def read_offsets(
+    logs: SealedLogs,
+    committed: Mapping[Partition, int],
+    identities: Mapping[str, TopicIdentity],
+    anchored: Mapping[str, Checkpoint],
+) -> dict[Partition, PartitionState]:
+    """Return the states of input partitions without the tails of their sealed partitions.
+
+    Args:
+        committed: the sealers' committed offset of each partition.
+        anchored: the heads in the last anchor, by origin without the epoch.
+
+    Raises:
+        KafkaUnavailableError: a transaction stays open, or the brokers do not answer.
+    """
+    if not committed:
+        return {}
+    cluster, deployment = logs.cluster, logs.deployment
+    outputs = {partition: (sealed(partition[0]), partition[1]) for partition in committed}
+    wait_without_open_transaction(cluster, *outputs.values())
+    stored = group_offsets(cluster, store_group(deployment), outputs.values())
+    begins, ends = first_offsets(cluster, (*committed, *outputs.values())), end_offsets(cluster, committed)
+    return {
+        at: PartitionState(
+            deployment=deployment,
+            topic=at[0],
+            partition=at[1],
+            topic_id=identities[at[0]].topic_id,
+            tail=None,
+            sealed_begin=begins[outputs[at]],
+            committed=offset if offset >= 0 else None,
+            stored=stored[outputs[at]] > 0,
+            anchored=anchored.get(f"{deployment}/{at[0]}/{at[1]}"),
+            input_begin=begins[at],
+            input_end=ends[at],
+        )
+        for at, offset in committed.items()
+    }
+
+
+def read_tail(logs: SealedLogs, state: PartitionState) -> PartitionState:
+    """Return a state with the tail of its sealed partition.
 
     Raises:
         SealingStoppedError: no record of the sealed partition has a valid note, or the last batch does not continue
             the one before it.
-        KafkaUnavailableError: a transaction stays open there, or the brokers do not answer.
+        KafkaUnavailableError: the brokers do not answer.
     """
-    state = read_offsets(logs, where, topic_id=topic_id, committed=committed, anchored=anchored)
     try:
-        return replace(state, tail=logs.tail(*where))
+        return replace(state, tail=logs.tail(state.topic, state.partition))
     except SealedLogStoppedError as error:
         raise SealingStoppedError("head_mismatch", str(error)) from error
-
-
-def read_offsets(
-    logs: SealedLogs, where: Partition, *, topic_id: bytes, committed: int, anchored: Mapping[str, Checkpoint]
-) -> PartitionState:
-    """Return the state of a partition without the tail of its sealed partition."""
-    cluster, sealed_topic = logs.cluster, sealed(where[0])
-    wait_without_open_transaction(cluster, sealed_topic, where[1])
-    return PartitionState(
-        deployment=logs.deployment,
-        topic=where[0],
-        partition=where[1],
-        topic_id=topic_id,
-        tail=None,
-        sealed_begin=first_offset(cluster, sealed_topic, where[1]),
-        committed=committed if committed >= 0 else None,
-        stored=committed_offset(cluster, store_group(logs.deployment), sealed_topic, where[1]) > 0,
-        anchored=anchored.get(f"{logs.deployment}/{where[0]}/{where[1]}"),
-        input_begin=first_offset(cluster, *where),
-        input_end=end_offset(cluster, *where),
-    )
 
 
 def anchored_heads(logs: SealedLogs) -> dict[str, Checkpoint]:

@@ -42,8 +42,8 @@ from ..schemas.topics import INPUT_TOPICS, seal_group, sealed
 from . import metrics
 from .notices import SEALER, finding_opened
 from .partition_buffer import PartitionBuffer, RecordOrderError, linger_of
-from .partition_state import anchored_heads, check_partition_counts, identify, read_state
-from .resume import SealingStoppedError, resume
+from .partition_state import anchored_heads, identify, read_heads
+from .resume import SealingStoppedError
 
 log = structlog.get_logger("grantledger.seal")
 
@@ -330,32 +330,22 @@ class Sealer:
         self._identities = identify(self._cluster)
         anchored = anchored_heads(self._logs)
         committed = committed_offsets(self._cluster, consumer, partitions)
-        for partition in committed:
+        for partition, found in read_heads(self._logs, committed, self._identities, anchored).items():
             topic, number = partition
-            try:
-                check_partition_counts(self._identities, topic)
-                state = read_state(
-                    self._logs,
-                    partition,
-                    topic_id=self._identities[topic].topic_id,
-                    committed=committed[partition],
-                    anchored=anchored,
-                )
-                head = resume(state)
-            except SealingStoppedError as error:
-                stopped.append(error)
+            if isinstance(found, SealingStoppedError):
+                stopped.append(found)
                 self._stopped.append(partition)
                 metrics.SEAL_STOPPED.labels(topic, str(number)).set(1)
-                log.error("partition_stopped", topic=topic, partition=number, rule=error.rule, reason=str(error))
+                log.error("partition_stopped", topic=topic, partition=number, rule=found.rule, reason=str(found))
                 origin = origin_of(self._logs.deployment, *partition)
-                self._report(error.rule, origin, {"reason": str(error)}, self._now().isoformat())
+                self._report(found.rule, origin, {"reason": str(found)}, self._now().isoformat())
                 continue
+            head, sealed_at = found
             metrics.SEAL_STOPPED.labels(topic, str(number)).set(0)
             # Seconds since any sealer stated the head: many short runs must not postpone the next statement forever.
-            sealed_at = state.tail.batch.sealed_at if state.tail is not None else self._now()
-            age = max(0.0, (self._now() - sealed_at).total_seconds())
+            age = max(0.0, (self._now() - sealed_at).total_seconds()) if sealed_at is not None else 0.0
             linger = linger_of(topic, self._config.linger)
-            self._buffers[partition] = PartitionBuffer(head, self._clock() - age, linger, is_new=state.tail is None)
+            self._buffers[partition] = PartitionBuffer(head, self._clock() - age, linger, is_new=sealed_at is None)
             metrics.show_head(partition, head.size, head.next_offset)
             starts.append(self._cluster.partition(*partition, head.next_offset))
             log.info("partition_assigned", origin=head.genesis.origin, size=head.size, next_offset=head.next_offset)
@@ -369,18 +359,13 @@ class Sealer:
         self._recheck_at = self._clock() + RECHECK_SECONDS
         anchored, identities = anchored_heads(self._logs), identify(self._cluster)
         partitions = [self._cluster.partition(*partition) for partition in self._stopped]
-        for partition, committed in committed_offsets(self._cluster, self._consumer, partitions).items():
-            topic_id = identities[partition[0]].topic_id
-            try:
-                check_partition_counts(identities, partition[0])
-                resume(read_state(self._logs, partition, topic_id=topic_id, committed=committed, anchored=anchored))
-            except SealingStoppedError:
-                continue
-            log.info("partition_reopened", topic=partition[0], partition=partition[1])
+        committed = committed_offsets(self._cluster, self._consumer, partitions)
+        heads = read_heads(self._logs, committed, identities, anchored)
+        if reopened := [at for at, found in heads.items() if not isinstance(found, SealingStoppedError)]:
+            log.info("partitions_reopened", partitions=[f"{topic}/{number}" for topic, number in reopened])
             everything = [self._cluster.partition(*each) for each in (*self._buffers, *self._stopped)]
             self._buffers.clear()  # the records are read again
             self._assign(self._consumer, everything)
-            return
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Discard the buffers: the next owner reads the records again."""

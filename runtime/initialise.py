@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..base.user import user_name
 from ..kafka.cluster import Cluster
 from ..kafka.identity import identify_topics
-from ..kafka.offsets import committed_offset, end_offset
+from ..kafka.offsets import end_offsets, group_offsets
 from ..kafka.records import read_whole, signed_record
 from ..kafka.topics import create_topics
 from ..ledger.source_keys import SourceKeys
@@ -51,8 +51,8 @@ def ensure_topics(settings: Settings) -> int:
 
 def ledger_exists(cluster: Cluster, deployment: str) -> bool:
     """Return whether sealed batches or anchors exist or have existed, or sealers have committed an offset."""
-    for topic, identity in identify_topics(cluster, (*SEALED_TOPICS, ANCHORS_TOPIC)).items():
-        for partition in range(identity.partitions):
-            if end_offset(cluster, topic, partition, committed=False) > 0:
-                return True
-    return any(committed_offset(cluster, seal_group(deployment), topic, 0) >= 0 for topic in INPUT_TOPICS)
+    identities = identify_topics(cluster, (*SEALED_TOPICS, ANCHORS_TOPIC)).items()
+    written = [(topic, partition) for topic, identity in identities for partition in range(identity.partitions)]
+    read = group_offsets(cluster, seal_group(deployment), [(topic, 0) for topic in INPUT_TOPICS])
+    ends = end_offsets(cluster, written, committed=False)
+    return any(end > 0 for end in ends.values()) or any(offset >= 0 for offset in read.values())

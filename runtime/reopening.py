@@ -17,9 +17,8 @@ from ..ledger.keys import Signer
 from ..ledger.source_signature import SourceSigner
 from ..processors.anchor_epochs import AnchorEpochPlan, AnchorEpochWriter, Place, plan_anchor_epoch
 from ..processors.anchor_state import lost_anchors
-from ..processors.epoch_state import EpochWriter, find_stop, first_unsealed, kafka_head
+from ..processors.epoch_state import EpochWriter, FoundStop, find_stops, first_unsealed, kafka_head
 from ..processors.epochs import IN_ANCHORS, IN_FILE, IN_STORE, EpochPlan, EpochRefusedError, KnownHead, plan_epoch
-from ..processors.resume import PartitionState, SealingStoppedError
 from ..schemas.codec import EventEncoder
 from ..schemas.event import ACTIVITY_TOPIC, OpenedEpoch
 from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, sealed
@@ -84,17 +83,13 @@ class Reopening:
             return counts
         anchors = self._anchors()
         anchored = anchors[IN_ANCHORS].heads() if IN_ANCHORS in anchors else {}
-        found: list[Plan] = []
-        for topic in INPUT_TOPICS:
-            for partition in range(identities[topic].partitions):
-                state, stop = find_stop(self._logs, (topic, partition), identities, anchored)
-                if stop is not None:
-                    found.append(self._plan(state, stop, anchors))
+        found: list[Plan] = [self._plan(one, anchors) for one in find_stops(self._logs, identities, anchored)]
         if (plan := self._plan_anchors(anchors)) is not None:
             found.append(plan)
         return found
 
-    def _plan(self, state: PartitionState, stop: SealingStoppedError, anchors: dict[str, Anchor]) -> EpochPlan:
+    def _plan(self, found: FoundStop, anchors: dict[str, Anchor]) -> EpochPlan:
+        state = found.state
         log = f"{self._deployment}/{state.topic}/{state.partition}"
         heads = [
             KnownHead(place, head) for place, anchor in anchors.items() if (head := anchor.heads().get(log)) is not None
@@ -108,7 +103,7 @@ class Reopening:
         heads += [head for head in (stored, in_kafka) if head is not None]
         truncated = any(head.next_offset is not None and head.next_offset > state.input_end for head in heads)
         unsealed = first_unsealed(self._logs, state) if truncated else state.input_end
-        return plan_epoch(state, stop, heads, unsealed)
+        return plan_epoch(state, found.stop, heads, unsealed)
 
     def _anchors(self) -> dict[str, Anchor]:
         """Return the last verified anchor of each copy."""

@@ -22,7 +22,7 @@ from ..base.retry import retry
 from ..kafka.errors import KafkaUnavailableError, is_fatal, raised_for_people
 from ..kafka.identity import identify_topics
 from ..kafka.membership import GroupMember
-from ..kafka.offsets import Partition, committed_positions, first_offset
+from ..kafka.offsets import Partition, committed_positions, first_offset, first_offsets
 from ..kafka.options import reader_options
 from ..kafka.sealed_log import SealedLogProblem, SealedLogs
 from ..kafka.source_keys_reader import SourceKeysReader
@@ -352,8 +352,10 @@ class Store:
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         starts = []
-        for where, committed in committed_positions(self._cluster, consumer, partitions).items():
-            begin = first_offset(self._cluster, *where)
+        positions = committed_positions(self._cluster, consumer, partitions)
+        begins = first_offsets(self._cluster, positions)
+        for where, committed in positions.items():
+            begin = begins[where]
             if where[0] in SEALED_TOPICS:
                 start = self._start_log(where, begin, committed)
             else:

@@ -72,7 +72,7 @@ class KafkaFindings:
         )
         writer.init()
         self._writer = writer
-        wait_without_open_transaction(self._cluster, FINDINGS_TOPIC, 0)
+        wait_without_open_transaction(self._cluster, (FINDINGS_TOPIC, 0))
         known = KnownFindings()
         self.close()
         self._reader = self._logs.open(FINDINGS_TOPIC)

@@ -129,7 +129,7 @@ class KafkaSnapshots:
             stopping=self._stopping,
         )  # fmt: skip
         writer.init()
-        wait_without_open_transaction(self._cluster, WATCH_TOPIC, 0)
+        wait_without_open_transaction(self._cluster, (WATCH_TOPIC, 0))
         return writer
 
     def read_parts(self, locations: Sequence[int]) -> list[bytes]:

@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 
 from grantledger.kafka.membership import group_state
+from grantledger.kafka.offsets import end_offset
+from grantledger.kafka.options import reader_options
+from grantledger.kafka.transactional_writer import TransactionalWriter
+from grantledger.ledger import batch as batches
+from grantledger.ledger.batch import Records
+from grantledger.ledger.entry import NO_HEADERS
+from grantledger.ledger.keys import LocalSigner
 from grantledger.runtime.broker import LocalBroker
-from grantledger.schemas.topics import seal_group
+from grantledger.schemas.topics import ANCHORS_TOPIC, seal_group
 from support.load import Load
 from support.oracle import committed_records
 from support.pipeline import ANCHORED_OFTEN, PROCESSES, Pipeline
@@ -229,6 +237,40 @@ def test_records_that_expired_before_they_were_sealed(ledger: Ledger) -> None:
     opens(ledger, "input_expired", found="lost: ")
     heads = goes_on(ledger)
     assert heads[origin][0] == size and after(origin) in heads
+
+
+def test_an_input_topic_that_lost_sealed_records(ledger: Ledger) -> None:
+    """As after an unclean election: a new record has the offset of the first of three records that are sealed."""
+    pipeline, last = ledger.pipeline, ledger.logs().last(LIFECYCLE)
+    assert last is not None
+    end, now = end_offset(pipeline.cluster, LIFECYCLE, 0), datetime.now(UTC)
+    lost = Records([1] * 3, [end, end + 1, end + 2], [7] * 3, [b"k"] * 3, [b"lost"] * 3, [NO_HEADERS] * 3)
+    batch, _ = batches.seal(last.head, lost, end + 3, now, LocalSigner.from_pem(ledger.pem(), None))
+    consumer = Consumer(reader_options(pipeline.cluster, ledger.group))
+    writer = TransactionalWriter(pipeline.cluster, f"{pipeline.deployment}-lost")
+    writer.init()
+    writer.begin()
+    writer.produce(SEALED, batches.encode(batch), b"k", 0)
+    writer.send_offsets({(LIFECYCLE, 0): end + 3}, consumer.consumer_group_metadata())
+    writer.commit()
+    consumer.close()
+    Load(pipeline.cluster, 1, 2000, seed=14, odd=False).start().finish()
+    assert end_offset(pipeline.cluster, LIFECYCLE, 0) < end + 3
+    pipeline.start("seal")
+    wait_for(lambda: pipeline.metric("seal", "grantledger_seal_stopped") == 1, "one log is stopped")
+    wait_for(lambda: ledger.findings("input_truncated"), "the finding is on record")
+    opens(ledger, "input_truncated", found=f"sealing continues at offset {end}")
+    heads = goes_on(ledger)
+    assert heads[batch.origin][0] == batch.size and after(batch.origin) in heads
+
+
+def test_an_anchors_topic_that_was_created_again(ledger: Ledger) -> None:
+    pipeline = ledger.pipeline
+    pipeline.remake_topics(ANCHORS_TOPIC)
+    assert pipeline.run("run", "anchor").returncode == 3
+    assert ledger.findings("anchors_lost")
+    opens(ledger, "anchors_lost", stopped=ANCHORS_TOPIC, found="the new epoch binds")
+    goes_on(ledger)
 
 
 def test_a_running_sealer_goes_on(ledger: Ledger) -> None:

@@ -29,7 +29,7 @@ class QuickSealer:
         signer = LocalSigner.from_pem(self._pipeline.settings().private_key_path.read_bytes(), None)
         for topic in topics:
             head = self._heads.get(topic) or self._new(topic)
-            end = wait_without_open_transaction(cluster, topic, 0)
+            end = wait_without_open_transaction(cluster, (topic, 0))[topic, 0]
             records = Records()
             for message in read_range(cluster, topic, 0, head.next_offset, end):
                 one = signed_record(topic, message)

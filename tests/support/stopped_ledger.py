@@ -63,10 +63,13 @@ class Ledger:
         )
         self.pipeline.stop()
 
+    def pem(self) -> bytes:
+        """Return the private key of the logs."""
+        return load_settings(self.pipeline.data_dir).private_key_path.read_bytes()
+
     def logs(self) -> SealedLogs:
         """Return the reader of this ledger's sealed logs."""
-        pem = load_settings(self.pipeline.data_dir).private_key_path.read_bytes()
-        keys = LogKeys.single(LocalSigner.from_pem(pem, None).public_key)
+        keys = LogKeys.single(LocalSigner.from_pem(self.pem(), None).public_key)
         return SealedLogs(self.pipeline.cluster, self.pipeline.deployment, keys, on_problem=print)
 
     def _records(self, *topics: str) -> int:
@@ -127,8 +130,7 @@ class Ledger:
 
 def foreign_batch(ledger: Ledger, topic: str, partition: int) -> bytes:
     """Return a batch with a valid note that does not continue the log: its predecessor was never written."""
-    settings = load_settings(ledger.pipeline.data_dir)
-    signer = LocalSigner.from_pem(settings.private_key_path.read_bytes(), None)
+    signer = LocalSigner.from_pem(ledger.pem(), None)
     last = ledger.logs().last(topic, partition)
     assert last is not None
     head = last.head
