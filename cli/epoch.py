@@ -64,7 +64,7 @@ def open_command(  # noqa: PLR0917 - one parameter per flag
     before it can be changed later. The command shows what it found and what is lost, and asks. The decision is a sealed
     event, epoch.opened, with your name and reason. It needs the private key.
 
-    Sealers, stores and anchoring continue within seconds; start those that have ended. Restart watch and alert.
+    All processes continue within seconds; start those that have ended.
 
     Exit codes: 0 opened; 1 Kafka does not answer, or you declined; 2 nothing is stopped, the store cannot be read, or
     an option is wrong; 3 the copies of a log contradict one another, or changed meanwhile: a person must investigate.

@@ -19,9 +19,9 @@ from ..ledger.keys import LogKeys
 from ..runtime.keys import load_public_key
 from ..runtime.settings import Settings
 from ..runtime.store_access import is_live, load_engine_early, open_store
-from ..verifier.anchors import OutsideAnchors, read_outside
 from ..verifier.clickhouse_source import ClickHouseEvidence
 from ..verifier.kafka_source import KafkaEvidence
+from ..verifier.outside import OutsideAnchors, read_outside
 from ..verifier.procedure import verify
 from ..verifier.report import Report
 from ..verifier.state import State, read_state, write_state

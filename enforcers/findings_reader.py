@@ -63,7 +63,10 @@ class FindingsReader:
 
     def end(self) -> int:
         """Return an offset of the findings. The request of a command that was read before is below it."""
-        return end_offset(self._cluster, FINDINGS_TOPIC, 0, committed=False)
+        end = end_offset(self._cluster, FINDINGS_TOPIC, 0, committed=False)
+        if end < self._complete_below:  # the topic was created again
+            self._complete_below = 0
+        return end
 
     def has_read_below(self, offset: int) -> bool:
         """Whether everything below an offset of the findings is sealed, and was read."""

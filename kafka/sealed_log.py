@@ -25,6 +25,7 @@ from ..ledger.source_signature import SourceSigner
 from ..schemas.topics import sealed
 from .cluster import Cluster
 from .errors import PATIENCE, KafkaUnavailableError, ends_reading
+from .identity import identify_topics
 from .offsets import end_offset, first_offset
 from .options import reader_options
 from .records import read_backward, read_range, signed_record
@@ -352,15 +353,15 @@ class SealedLogReader:
         False while a transaction is open below it. Markers of transactions and aborted records are not sealed.
         """
         begin = self._next_offset()
-        if begin >= offset:
-            return True
-        if end_offset(self._cluster, self._input, self.partition) < offset:
-            return False
+        if begin >= offset or end_offset(self._cluster, self._input, self.partition) < offset:
+            return begin >= offset
         return next(read_range(self._cluster, self._input, self.partition, begin, offset), None) is None
 
     def _next_offset(self) -> int:
-        begin = first_offset(self._cluster, self._input, self.partition)
-        return max(begin, self.head.next_offset if self.head is not None else 0)
+        """Return the first offset of the input topic that is not sealed, or was not read; of a new topic, its first."""
+        begin, head = first_offset(self._cluster, self._input, self.partition), self.head
+        topic_id = identify_topics(self._cluster, (self._input,))[self._input].topic_id
+        return max(begin, head.next_offset) if head is not None and head.genesis.topic_id == topic_id else begin
 
     def check_whole(self) -> None:
         """Raise SealedLogStoppedError if the beginning of the log is missing. Call it after reading everything."""
@@ -388,11 +389,10 @@ class SealedLogReader:
         if error is None:
             self.at_end = False
             return True
-        if error.code() == KafkaError._PARTITION_EOF and not self.stopped:
-            self.position = max(self.position, message.offset() or 0)  # transaction markers end the partition
-            self.at_end = True
-        elif error.code() == KafkaError._PARTITION_EOF:
-            pass
+        if error.code() == KafkaError._PARTITION_EOF:
+            if not self.stopped:
+                self.position = max(self.position, message.offset() or 0)  # transaction markers end the partition
+                self.at_end = True
         elif ends_reading(error):
             name = self._cluster.physical(self.topic)
             raise KafkaUnavailableError(f"reading {name}: {error.str()} (kafka_bootstrap_servers)")

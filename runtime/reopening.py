@@ -20,7 +20,7 @@ from ..processors.anchor_state import lost_anchors
 from ..processors.epoch_state import EpochWriter, FoundStop, find_stops, first_unsealed, kafka_head
 from ..processors.epochs import IN_ANCHORS, IN_FILE, IN_STORE, EpochPlan, EpochRefusedError, KnownHead, plan_epoch
 from ..schemas.codec import EventEncoder
-from ..schemas.event import ACTIVITY_TOPIC, OpenedEpoch
+from ..schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, OpenedEpoch
 from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, sealed
 from ..sinks.file_target import FileTarget, read_anchor_file
 from .operator_events import epoch_opened
@@ -187,10 +187,19 @@ def select(plans: Sequence[Plan], wanted: Collection[str]) -> list[Plan]:
 
     Raises:
         UsageError: a named log is not stopped.
+        EpochRefusedError: a chosen log cannot continue as a new epoch.
     """
     if unknown := set(wanted) - {name_of(plan) for plan in plans}:
         raise UsageError(f"{', '.join(sorted(unknown))}: not stopped. `grantledger epoch show` lists the stopped logs")
-    return [plan for plan in plans if not wanted or name_of(plan) in wanted]
+    chosen = [plan for plan in plans if not wanted or name_of(plan) in wanted]
+    for plan in chosen:
+        if isinstance(plan, EpochPlan) and plan.topic == FINDINGS_TOPIC and plan.stop.rule == "sealed_topic_lost":
+            raise EpochRefusedError(
+                f"{name_of(plan)} registers the sources of the deployment, and no process continues without its first "
+                f'entry: restore {sealed(plan.topic)} from a copy (docs/operations.md, "Losing the findings"). Name '
+                "the other logs to open only them"
+            )
+    return chosen
 
 
 def _essence(plan: Plan) -> object:

@@ -130,10 +130,18 @@ def read_anchor_file(path: Path) -> Iterator[Anchor]:
     return (anchor for anchor in scan_anchor_file(path) if anchor is not None)
 
 
-def scan_anchor_file(path: Path) -> Iterator[Anchor | None]:
-    """Yield the anchor of each line that is not blank, None if it is not an anchor. As :func:`read_anchor_file`."""
+def scan_anchor_file(path: Path, size: int | None = None) -> Iterator[Anchor | None]:
+    """Yield the anchor of each line that is not blank, None if it is not an anchor. As :func:`read_anchor_file`.
+
+    Args:
+        size: end with the last line in the first so many bytes; None for the whole file.
+    """
+    done = 0
     with path.open("rb") as file:
         for line in file:
+            done += len(line)
+            if size is not None and done > size:
+                return
             if line.strip():
                 yield _parse(line)
 

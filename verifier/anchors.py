@@ -1,19 +1,21 @@
-"""Steps 11 to 13: the anchor log, and the logs compared with the checkpoints that anchors cover. Pure."""
+"""Steps 11 and 12: the anchor log, and the logs compared with the checkpoints that anchors cover.
+
+Anchors are read one after the other, and twice: first for the sizes at which logs are compared, then to verify them.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from pathlib import Path
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from ..ledger.anchor import Anchor, AnchorError, anchor_log, check_anchor, check_extends
-from ..ledger.entry import epoch_of, split_origin
+from ..ledger.entry import split_origin
 from ..ledger.keys import LogKeys
-from ..ledger.note import Checkpoint
-from ..sinks.file_target import scan_anchor_file
-from .logs import VerifiedLog, kind_of
+from ..ledger.note import Checkpoint, NoteError
+from .logs import VerifiedLog, VerifiedRoots, kind_of
+from .scratch import Scratch
 from .steps import Problem
 
 Logs = Mapping[str, VerifiedLog]
@@ -22,47 +24,85 @@ RECENT = 2
 """Stored anchors that a file from outside may lack: targets receive an anchor after the ledger."""
 
 
-@dataclass(frozen=True, slots=True)
-class OutsideAnchors:
-    """The anchors from outside.
+@dataclass(slots=True)
+class Survey:
+    """What is known of anchors once they have been read for the first time.
 
     Attributes:
-        unknown_lines: lines of the file that are not anchors.
-        missing: why there are none.
-        read_at_ms: when they were read, in milliseconds since 1970. The ledger may have later ones.
+        first: epoch and index of the first anchor. (0, 0) unless a person opened an epoch of the anchor log: nothing
+            else explains a missing beginning.
+        reopened: whether a person did.
+        last: the last anchor that was read.
+        unreadable: lines that are not anchors.
     """
 
-    anchors: Sequence[Anchor] = ()
-    unknown_lines: int = 0
-    missing: str = "no anchors from outside were given (--anchors)"
-    read_at_ms: int = 1 << 63
+    first: tuple[int, int] = (0, 0)
+    reopened: bool = False
+    last: Anchor | None = None
+    unreadable: int = 0
+
+    def covered_sizes(self) -> dict[str, int]:
+        """Return the sizes of the logs that the last anchor covers; none if it is malformed."""
+        try:
+            return {head.origin: head.size for head in self.last.checkpoints()} if self.last is not None else {}
+        except NoteError:  # step 13 reports it
+            return {}
 
 
-def read_outside(path: Path) -> OutsideAnchors:
-    """Read the file of the anchor target ``file``; without a readable one, there are no anchors from outside."""
-    read_at_ms = time.time_ns() // 1_000_000
-    try:
-        lines = list(scan_anchor_file(path))
-    except OSError as error:
-        return OutsideAnchors(missing=f"the file of anchors {path} cannot be read: {error.strerror}")
-    anchors = [anchor for anchor in lines if anchor is not None]
-    return OutsideAnchors(anchors, len(lines) - len(anchors), f"the file {path} contains no anchor", read_at_ms)
+def survey(anchors: Iterable[Anchor | None], deployment: str, scratch: Scratch) -> Survey:
+    """Read anchors for the first time, and keep the sizes that they cover."""
+    found, log, first = Survey(), anchor_log(deployment), (1 << 63, 0)
+    for anchor in anchors:
+        if anchor is None:
+            found.unreadable += 1
+            continue
+        with suppress(NoteError):  # steps 11 and 13 report it
+            for head in anchor.checkpoints():
+                scratch.want(head.origin, head.size)
+        if (epoch := epoch_in(log, anchor)) >= 0:
+            found.reopened |= epoch > 0
+            first = min(first, (epoch, anchor.index))
+        found.last = anchor
+    if found.reopened:
+        found.first = first
+    return found
+
+
+@dataclass(slots=True)
+class StoredAnchors:
+    """The anchors stored in the ledger, recorded while they are read.
+
+    Attributes:
+        before_ms: later ones were stored after the anchors from outside were read, in milliseconds since 1970.
+        recent: the last of the others.
+    """
+
+    scratch: Scratch
+    before_ms: int
+    recent: deque[Anchor] = field(default_factory=lambda: deque(maxlen=RECENT + 1))
+
+    def recorded(self, anchors: Iterable[Anchor]) -> Iterator[Anchor]:
+        """Record and yield each anchor."""
+        for anchor in anchors:
+            self.scratch.add_anchor(anchor)
+            if anchor.time_ms <= self.before_ms:
+                self.recent.append(anchor)
+            yield anchor
 
 
 @dataclass(slots=True)
 class VerifiedAnchors:
-    """The anchors stored in the ledger, up to the first problem: how many, and the heads of the anchor log."""
+    """The anchors stored in the ledger, up to the first problem.
+
+    Attributes:
+        roots: the heads of the anchor log, by origin.
+        covered: the logs that the anchors cover.
+    """
 
     count: int = 0
     problem: Problem | None = None
-    roots: dict[str, dict[int, bytes]] = field(default_factory=dict)
-    """By origin and size."""
-
-    def add(self, anchor: Anchor) -> None:
-        """Count a sound anchor."""
-        head = anchor.head()
-        self.roots.setdefault(head.origin, {})[head.size] = head.root
-        self.count += 1
+    roots: dict[str, VerifiedRoots] = field(default_factory=dict)
+    covered: set[str] = field(default_factory=set)
 
 
 def lost_heads(logs: Logs) -> dict[str, Checkpoint | None]:
@@ -86,15 +126,22 @@ def lost_heads(logs: Logs) -> dict[str, Checkpoint | None]:
 
 
 def verify_anchors(
-    anchors: Sequence[Anchor], keys: LogKeys, logs: Logs, deployment: str, lost: Lost | None = None
+    anchors: Iterable[Anchor],
+    keys: LogKeys,
+    logs: Logs,
+    deployment: str,
+    scratch: Scratch,
+    *,
+    lost: Lost | None = None,
+    reopened: bool = False,
 ) -> VerifiedAnchors:
     """Verify the anchor log of a deployment from its beginning, and the logs against it.
 
     Args:
         lost: see :func:`lost_heads`; None if nothing may be missing, the beginning of the anchor log included.
+        reopened: whether a person opened an epoch of the anchor log.
     """
-    log = anchor_log(deployment)
-    reopened = lost is not None and any(_epoch(anchor, log) > 0 for anchor in anchors)
+    log, reopened = anchor_log(deployment), reopened and lost is not None
     last: Anchor | None = None
     verified = VerifiedAnchors()
     for anchor in anchors:
@@ -103,14 +150,19 @@ def verify_anchors(
         )
         if verified.problem is not None:
             break
-        verified.add(anchor)
+        if last is None or last.origin != anchor.origin:
+            verified.roots[anchor.origin] = VerifiedRoots(scratch.roots_of(anchor.origin))
+        head = anchor.head()
+        verified.roots[anchor.origin].add(head.size, head.root)
+        verified.covered |= origins_in(anchor)
+        verified.count += 1
         last = anchor
     return verified
 
 
 def _anchor_problem(last: Anchor | None, anchor: Anchor, keys: LogKeys, log: str, *, reopened: bool) -> Problem | None:
     """Step 11, Anchors: dense indices, and every anchor is signed and continues the ones before."""
-    if _epoch(anchor, log) < 0:
+    if epoch_in(log, anchor) < 0:
         message = f"an anchor of {anchor.origin} is among them"
         return Problem(f"{log}/0", last.index + 1 if last else 0, "anchor", message, "deployment")
     if (problem := _index_problem(last, anchor, log, reopened=reopened)) is not None:
@@ -124,7 +176,7 @@ def _anchor_problem(last: Anchor | None, anchor: Anchor, keys: LogKeys, log: str
     return None
 
 
-def _epoch(anchor: Anchor, log: str) -> int:
+def epoch_in(log: str, anchor: Anchor) -> int:
     """Return the epoch of an anchor; -1 if it belongs to another log."""
     try:
         name, epoch = split_origin(anchor.origin)
@@ -174,99 +226,26 @@ def check_covered(anchor: Anchor, logs: Logs, lost: Lost | None = None) -> Itera
             if size:
                 message = f"anchor {anchor.index} covers this log, and none of it is here"
                 yield Problem(origin, 0, "truncated", message)
-        elif log.problem is None and log.roots.get(size) != checkpoint.root:
-            yield differing(log.roots, log.head[0], checkpoint, f"anchor {anchor.index} covers", "anchored_head")
+        elif log.problem is None and (root := log.roots.at(size)) != checkpoint.root:
+            yield differing(root, log.head[0], checkpoint, f"anchor {anchor.index} covers", "anchored_head")
 
 
-def differing(roots: Mapping[int, bytes], here: int, head: Checkpoint, covers: str, check: str) -> Problem:
-    """Return the problem that a log does not contain a head: it is shorter, or another one."""
+def differing(root: bytes | None, here: int, head: Checkpoint, covers: str, check: str) -> Problem:
+    """Return the problem that a log does not contain a head: it is shorter, or another one.
+
+    Args:
+        root: of the log at that size, if it has a checkpoint there.
+        here: the size of the log.
+    """
     if head.size > here:
         return Problem(head.origin, here, "truncated", f"{covers} {head.size} entries, only {here} are here")
-    if head.size not in roots:
+    if root is None:
         message = f"{covers} a checkpoint of {head.size} entries that is not here"
     else:
         message = f"{covers} {head.size} entries with another root: history was rewritten"
     return Problem(head.origin, head.size - 1, check, message)
 
 
-def verify_outside(
-    outside: Sequence[Anchor],
-    inside: Mapping[tuple[str, int], Anchor],
-    keys: LogKeys,
-    logs: Logs,
-    deployment: str,
-    *,
-    lost: Lost | None,
-    complete: bool,
-    stored_by: int = 0,
-) -> tuple[int, list[Problem]]:
-    """Step 13, Outside anchors: each one is signed, is the one stored here, and is covered by the logs.
-
-    Args:
-        inside: the anchors stored here, by origin and index.
-        lost: see :func:`lost_heads`; None if nothing may be missing.
-        complete: every anchor outside must be stored here as well, from the first one stored here on.
-        stored_by: whatever anchors before this time cover must be stored, in milliseconds since 1970.
-
-    Returns:
-        The number of sound anchors, and the problems: the first one, and before it, the last one of each log of which
-        a store has not stored everything that the anchors cover.
-    """
-    log = anchor_log(deployment)
-    behind: dict[str, Problem] = {}
-    first = min(((epoch_of(origin), index) for origin, index in inside), default=(0, 0))
-    if first[0] == 0 and not any(epoch_of(origin) for origin, _ in inside):
-        first = (0, 0)  # only an opened epoch explains a missing beginning
-    for count, anchor in enumerate(outside):
-        stored = inside.get((anchor.origin, anchor.index))
-        problem = _outside_problem(anchor, stored, keys, log)
-        for missing in check_covered(anchor, logs, lost) if problem is None else ():
-            if missing.check == "truncated" and stored is None and not complete:
-                if anchor.time_ms < stored_by:
-                    behind[missing.origin] = _removed(missing, anchor)
-                elif missing.origin not in behind or behind[missing.origin].kind == "behind":
-                    behind[missing.origin] = replace(missing, kind="behind")
-            else:
-                problem = problem or missing
-        if problem is None and stored is None and complete and (_epoch(anchor, log), anchor.index) >= first:
-            message = f"anchor {anchor.index} is outside and is missing here"
-            problem = Problem(anchor.origin, anchor.index, "anchor_index", message)
-        if problem is not None:
-            return count, [*behind.values(), problem]
-    return len(outside), list(behind.values())
-
-
-def _removed(missing: Problem, anchor: Anchor) -> Problem:
-    """Return the problem that a running store still lacks entries although their anchor is old."""
-    since = datetime.fromtimestamp(anchor.time_ms / 1000, UTC)
-    message = f"{missing.message}, although this anchor is from {since:%Y-%m-%d %H:%M} UTC and the store is running"
-    return replace(missing, message=message)
-
-
-def _outside_problem(anchor: Anchor, stored: Anchor | None, keys: LogKeys, log: str) -> Problem | None:
-    index, epoch = anchor.index, _epoch(anchor, log)
-    origin = f"{log}/{max(0, epoch)}"
-    try:
-        check_anchor(anchor, keys.at(anchor.origin, index + 1))
-    except AnchorError as error:
-        return Problem(origin, index, "outside_anchor", f"in the copy from outside, {error}", kind_of(error))
-    if epoch < 0:
-        message = f"the anchor from outside belongs to {anchor.origin}"
-        return Problem(origin, index, "outside_anchor", message, "deployment")
-    if stored is not None and stored != anchor:
-        message = f"anchor {index} from outside is not the one stored here: two histories"
-        return Problem(origin, index, "outside_anchor", message)
-    return None
-
-
-def gap_outside(outside: OutsideAnchors, stored: Sequence[Anchor]) -> str:
-    """Return why the anchors from outside do not cover what those stored here cover; empty if they do."""
-    if not outside.anchors:
-        return outside.missing
-    last = outside.anchors[-1]
-    order = (len(last.origin), last.origin, last.index)
-    stored = [anchor for anchor in stored if anchor.time_ms <= outside.read_at_ms]
-    after = sum((len(anchor.origin), anchor.origin, anchor.index) > order for anchor in stored[-RECENT - 1 :])
-    if after <= RECENT:
-        return ""
-    return f"the anchors from outside end at anchor {last.index} of {last.origin}: the ledger has {stored[-1].index}"
+def origins_in(anchor: Anchor) -> set[str]:
+    """Return the logs that a sound anchor covers."""
+    return {body.partition("\n")[0] for body in anchor.bodies}

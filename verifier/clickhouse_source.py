@@ -5,33 +5,33 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
-from ..ledger.anchor import Anchor, anchor_origin
-from ..ledger.batch import micros_of
+from ..ledger.anchor import Anchor
 from ..ledger.entry import Genesis, split_entry_name
 from ..ledger.keys import LogKeys
 from ..ledger.source_keys import SourceKeys
 from ..schemas.catalog import SchemaCatalog, SchemaConflictError
 from ..schemas.event import FINDINGS_TOPIC
-from ..schemas.evidence import ANCHORS_SCHEMA, ORIGINS_SCHEMA
+from ..schemas.evidence import ORIGINS_SCHEMA
 from ..sinks.clickhouse import is_embedded
 from ..sinks.evidence import ARROW, read_catalog
-from .chunks import COLUMNS, CheckedChunk, ChunkTask, wrong_type
+from .chunks import COLUMNS, CheckedChunk, ChunkTask
 from .definitions import check_definitions, read_definitions
-from .logs import ChunkJoiner, VerifiedLog
-from .procedure import Progress, Wanted
+from .logs import ChunkJoiner, VerifiedLog, VerifiedRoots
+from .procedure import Progress
 from .report import Report
+from .scratch import Scratch
 from .steps import Problem
+from .tables import AnchorRows, read_rows, text_of
 from .workers import check_file, pool
 
 READ = 1 << 16
@@ -72,8 +72,8 @@ class ClickHouseEvidence:
     complete_epochs: ClassVar[bool] = True
     complete_anchors: ClassVar[bool] = False
 
-    def read_anchors(self, report: Report) -> Sequence[Anchor]:
-        """Check that the tables are tables, and read the table ``anchors``."""
+    def read_anchors(self, report: Report) -> Iterable[Anchor]:
+        """Check that the tables are tables, and return the anchors that the table ``anchors`` has now."""
         # Step 1, Format: the tables, and the views that analysts read, are those of the migrations.
         definitions = read_definitions(self.client, server=self.server)
         for problem in definitions.unreadable():
@@ -83,30 +83,17 @@ class ClickHouseEvidence:
                 report.add(difference)
             else:
                 report.unchecked.append(difference)
-        rows = self._read_table("anchors", ANCHORS_SCHEMA, "origin, index", anchor_origin(self.deployment), report)
-        found = [
-            Anchor(
-                _text(row["origin"]),
-                row["index"],
-                micros_of(row["time"]) // 1000,
-                tuple(map(_text, row["bodies"])),
-                row["entry"],
-                row["frontier"],
-                _text(row["note"]),
-            )
-            for row in rows
-        ]
-        return sorted(found, key=lambda anchor: (len(anchor.origin), anchor.origin, anchor.index))  # epoch 2 before 10
+        return AnchorRows(self.client, self.deployment, report)
 
     def verify_logs(
-        self, keys: LogKeys, covered: Mapping[str, int], wanted: Wanted, report: Report, progress: Progress
+        self, keys: LogKeys, covered: Mapping[str, int], scratch: Scratch, report: Report, progress: Progress
     ) -> Mapping[str, VerifiedLog]:
         """Check all rows in chunks, in several processes, and join them log by log."""
         if self.patience:
             report.behind = await_covered(self._sizes, covered, self.patience)
         sizes = self._sizes()
         # Step 2, Genesis: one row per log in origins, and its hash is right.
-        logs = self._read_logs(sizes, wanted, report)
+        logs = self._read_logs(sizes, scratch, report)
         if (other := self._other_deployment(logs.keys() | sizes.keys())) is not None:
             report.add(other)
             return {}
@@ -152,27 +139,17 @@ class ClickHouseEvidence:
         table = self.client.query_arrow(
             "SELECT origin, max(index) AS last, count() AS entries FROM entries GROUP BY origin", settings=ARROW
         )
-        return {_text(row["origin"]): (row["last"] + 1, row["entries"]) for row in table.to_pylist()}
+        return {text_of(row["origin"]): (row["last"] + 1, row["entries"]) for row in table.to_pylist()}
 
-    def _read_table(
-        self, table: str, schema: pa.Schema, order: str, origin: str, report: Report
-    ) -> list[dict[str, Any]]:
-        """Return all rows of a table of evidence; none, and a problem, if its columns have other types (step 1)."""
-        sql = f"SELECT {', '.join(schema.names)} FROM {table} ORDER BY {order}"  # noqa: S608 - our names
-        stored = self.client.query_arrow(sql, settings=ARROW)
-        if (column := wrong_type(stored, schema)) is not None:
-            message = f"column {column} of the table {table} has another type than the ledger's, or nulls"
-            report.add(Problem(origin, None, "format", message))
-            return []
-        rows: list[dict[str, Any]] = stored.to_pylist()
-        return rows
-
-    def _read_logs(self, sizes: Sizes, wanted: Wanted, report: Report) -> dict[str, VerifiedLog]:
+    def _read_logs(self, sizes: Sizes, scratch: Scratch, report: Report) -> dict[str, VerifiedLog]:
         """Read the table ``origins`` and compare it with the logs that have entries."""
         logs: dict[str, VerifiedLog] = {}
         listed = set()
-        for row in self._read_table("origins", ORIGINS_SCHEMA, "origin", self.deployment, report):
-            origin, genesis_hash = _text(row["origin"]), row.pop("genesis_hash")
+        rows, problem = read_rows(self.client, "origins", ORIGINS_SCHEMA, "ORDER BY origin")
+        if problem:
+            report.add(Problem(self.deployment, None, "format", problem))
+        for row in rows:
+            origin, genesis_hash = text_of(row["origin"]), row.pop("genesis_hash")
             if origin in listed:
                 report.add(Problem(origin, None, "genesis", "the log is in the table origins more than once"))
                 continue
@@ -187,7 +164,7 @@ class ClickHouseEvidence:
             if not origin.startswith(self.deployment + "/"):
                 message = f"the log is not of deployment {self.deployment}"
                 report.add(Problem(origin, None, "origin", message, "deployment"))
-            logs[origin] = VerifiedLog(genesis, wanted=wanted.get(origin, frozenset()))
+            logs[origin] = VerifiedLog(genesis, VerifiedRoots(scratch.roots_of(origin)))
         for origin in sizes.keys() - listed:
             report.add(Problem(origin, 0, "origin", "entries are stored of a log that is not in the table origins"))
         return logs
@@ -266,10 +243,6 @@ def await_covered(sizes: Callable[[], Sizes], covered: Mapping[str, int], patien
         if not missing or time.monotonic() >= deadline:
             return missing
         time.sleep(pause)
-
-
-def _text(stored: bytes) -> str:
-    return stored.decode("utf-8", "replace")
 
 
 def _check_all(client: Client, tasks: Iterable[ChunkTask], executor: Executor, folder: Path) -> Iterator[CheckedChunk]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from ..kafka.cluster import Cluster
 from ..kafka.identity import identify_topics
-from ..kafka.records import read_whole
+from ..kafka.offsets import end_offset, first_offset
+from ..kafka.records import read_range
 from ..ledger.anchor import Anchor, AnchorError, decode_anchor
 from ..ledger.batch import BatchError, decode
 from ..ledger.keys import LogKeys
 from ..ledger.log_verifier import DiscontinuityError, LogVerifier
 from ..schemas.topics import ANCHORS_TOPIC, SEALED_TOPICS
-from .logs import VerifiedLog, kind_of
-from .procedure import Progress, Wanted
+from .logs import VerifiedLog, VerifiedRoots, kind_of
+from .procedure import Progress
 from .report import Report
+from .scratch import Scratch
 from .steps import Kind, Problem
 
 
@@ -32,9 +34,43 @@ class Record(NamedTuple):
         return f"{self.topic}/{self.partition} offset {self.offset}"
 
 
+@dataclass(slots=True)
+class PartitionRecords:
+    """The records that a partition has when they are first read. Iterating again returns the same ones."""
+
+    cluster: Cluster
+    topic: str
+    partition: int
+    _end: int | None = None
+
+    def __iter__(self) -> Iterator[Record]:
+        begin = first_offset(self.cluster, self.topic, self.partition)
+        if self._end is None:
+            self._end = end_offset(self.cluster, self.topic, self.partition)
+        for message in read_range(self.cluster, self.topic, self.partition, begin, self._end):
+            yield Record(self.topic, self.partition, message.offset() or 0, message.value() or b"")
+
+
+@dataclass(slots=True)
+class DecodedAnchors:
+    """The anchors in records. When they are first read, each record without an anchor is reported as a problem."""
+
+    records: Iterable[Record]
+    report: Report | None
+
+    def __iter__(self) -> Iterator[Anchor]:
+        report, self.report = self.report, None
+        for record in self.records:
+            try:
+                yield decode_anchor(record.value)
+            except AnchorError as error:
+                if report is not None:
+                    report.add(Problem(str(record), None, "anchor", str(error)))
+
+
 @dataclass(frozen=True, slots=True)
 class KafkaEvidence:
-    """Records of the sealed topics, each partition in order of offset, and of the anchor topic."""
+    """Records of the sealed topics, each partition in order of offset, and of the anchor topic, to be read twice."""
 
     deployment: str
     sealed: Iterable[Record]
@@ -50,22 +86,16 @@ class KafkaEvidence:
         def sealed() -> Iterator[Record]:
             for topic, identity in identify_topics(cluster, SEALED_TOPICS).items():
                 for partition in range(identity.partitions):
-                    yield from _records(cluster, topic, partition)
+                    yield from PartitionRecords(cluster, topic, partition)
 
-        return cls(deployment, sealed(), _records(cluster, ANCHORS_TOPIC, 0))
+        return cls(deployment, sealed(), PartitionRecords(cluster, ANCHORS_TOPIC, 0))
 
-    def read_anchors(self, report: Report) -> Sequence[Anchor]:
-        """Decode the anchors."""
-        found = []
-        for record in self.anchors:
-            try:
-                found.append(decode_anchor(record.value))
-            except AnchorError as error:
-                report.add(Problem(str(record), None, "anchor", str(error)))
-        return found
+    def read_anchors(self, report: Report) -> Iterable[Anchor]:
+        """Return the anchors, which are decoded each time they are read."""
+        return DecodedAnchors(self.anchors, report)
 
     def verify_logs(
-        self, keys: LogKeys, covered: Mapping[str, int], wanted: Wanted, report: Report, progress: Progress
+        self, keys: LogKeys, covered: Mapping[str, int], scratch: Scratch, report: Report, progress: Progress
     ) -> Mapping[str, VerifiedLog]:
         """Verify every record as all readers of sealed topics do, and keep the roots for the anchors."""
         verifiers: dict[tuple[str, int], LogVerifier] = {}
@@ -93,13 +123,8 @@ class KafkaEvidence:
                 report.add(Problem(where, error.index, error.check, str(error), kind))
             else:
                 if batch.origin not in logs:
-                    logs[batch.origin] = VerifiedLog(batch.genesis, wanted=wanted.get(batch.origin, frozenset()))
-                logs[batch.origin].add_checkpoint(head.size, head.frontier.root())
+                    logs[batch.origin] = VerifiedLog(batch.genesis, VerifiedRoots(scratch.roots_of(batch.origin)))
+                logs[batch.origin].roots.add(head.size, head.frontier.root())
                 report.entries += batch.count
                 progress(report.entries, 0)
         return logs
-
-
-def _records(cluster: Cluster, topic: str, partition: int) -> Iterator[Record]:
-    for message in read_whole(cluster, topic, partition):
-        yield Record(topic, partition, message.offset() or 0, message.value() or b"")

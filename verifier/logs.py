@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from ..ledger.batch import Head
 from ..ledger.entry import Genesis, split_origin
@@ -25,34 +26,49 @@ def kind_of(error: BaseException) -> Kind:
     return "changed"
 
 
+class RootsBySize(Protocol):
+    """Roots of one log: a dict, or a part of the scratch file."""
+
+    def __setitem__(self, size: int, root: bytes, /) -> None: ...
+
+    def get(self, size: int, /) -> bytes | None:
+        """Return the root at a size; None if it is not kept."""
+        ...
+
+
+@dataclass(slots=True)
+class VerifiedRoots:
+    """The verified checkpoints of one log: how many, the last one, and the roots that are compared later."""
+
+    kept: RootsBySize = field(default_factory=dict[int, bytes])
+    count: int = 0
+    head: tuple[int, bytes] = (0, EMPTY_ROOT)
+
+    def add(self, size: int, root: bytes) -> None:
+        """Add the next verified checkpoint."""
+        self.kept[size] = root
+        self.head = size, root
+        self.count += 1
+
+    def at(self, size: int) -> bytes | None:
+        """Return the root at a size; None if no verified checkpoint has it."""
+        if size == self.head[0]:
+            return self.head[1]
+        return self.kept.get(size) or (EMPTY_ROOT if size == 0 else None)
+
+
 @dataclass(slots=True)
 class VerifiedLog:
-    """One log: its roots by size of verified checkpoint, and the first problem; nothing after it is checked.
-
-    Attributes:
-        wanted: sizes whose roots are kept, besides the last one: a log has many more checkpoints than anchors. None
-            keeps all.
-    """
+    """One log: its verified checkpoints, and the first problem; nothing after it is checked."""
 
     genesis: Genesis
-    roots: dict[int, bytes] = field(default_factory=lambda: {0: EMPTY_ROOT})
-    checkpoints: int = 0
+    roots: VerifiedRoots = field(default_factory=VerifiedRoots)
     problem: Problem | None = None
-    wanted: Set[int] | None = None
-
-    def add_checkpoint(self, size: int, root: bytes) -> None:
-        """Record the next verified checkpoint."""
-        last = next(reversed(self.roots))
-        if self.wanted is not None and 0 < last < size and last not in self.wanted:
-            del self.roots[last]
-        self.roots[size] = root
-        self.checkpoints += 1
 
     @property
     def head(self) -> tuple[int, bytes]:
-        """Size and root of the last verified checkpoint. Asked once per anchor: sizes are in ascending order."""
-        size = next(reversed(self.roots))
-        return size, self.roots[size]
+        """Size and root of the last verified checkpoint."""
+        return self.roots.head
 
 
 @dataclass(slots=True)
@@ -120,7 +136,7 @@ class ChunkJoiner:
         if facts.sealed_at not in self._times:
             message = "the time of sealing of the batch that ends here is not the signed one"
             return Problem(origin, size - 1, "sealed_at", message)
-        self.log.add_checkpoint(size, computed.root)
+        self.log.roots.add(size, computed.root)
         self._noted = size
         self._times = {}
         return None

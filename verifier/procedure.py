@@ -19,24 +19,21 @@ The steps are numbered as in docs/ledger.md, "How to verify". :mod:`.steps` list
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence, Set
-from contextlib import suppress
-from itertools import chain
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Protocol
 
 from ..ledger.anchor import Anchor
 from ..ledger.keys import LogKeys
-from ..ledger.note import NoteError
-from .anchors import OutsideAnchors, gap_outside, lost_heads, verify_anchors, verify_outside
+from .anchors import StoredAnchors, lost_heads, survey, verify_anchors
 from .logs import VerifiedLog, check_epochs
+from .outside import OutsideAnchors, gap_outside, verify_outside
 from .report import Report
+from .scratch import Scratch, new_scratch
 from .state import State, check_remembered
 
 Progress = Callable[[int, int], None]
 """Called with the number of entries checked, and of all entries or 0 if it is not known."""
-Wanted = Mapping[str, Set[int]]
-"""Sizes by origin."""
 
 
 class Evidence(Protocol):
@@ -51,16 +48,16 @@ class Evidence(Protocol):
         """The deployment's name, as given by the caller."""
         ...
 
-    def read_anchors(self, report: Report) -> Sequence[Anchor]:
-        """Return all anchors; record those that cannot be read as problems."""
+    def read_anchors(self, report: Report) -> Iterable[Anchor]:
+        """Return all anchors that there are now, to be read twice; record those that cannot be read as problems."""
         ...
 
     def verify_logs(
-        self, keys: LogKeys, covered: Mapping[str, int], wanted: Wanted, report: Report, progress: Progress
+        self, keys: LogKeys, covered: Mapping[str, int], scratch: Scratch, report: Report, progress: Progress
     ) -> Mapping[str, VerifiedLog]:
         """Perform those of steps 1 to 10 that this copy allows, and return the logs by origin.
 
-        ``covered``: the sizes that they must reach. ``wanted``: the sizes whose roots are compared later.
+        ``covered``: the sizes that they must reach. ``scratch``: where the roots are kept that are compared later.
         """
         ...
 
@@ -82,18 +79,41 @@ def verify(
             lacks were removed; younger ones may not be stored yet.
     """
     started = time.monotonic()
-    report = Report(evidence.name, evidence.deployment, unknown_lines=outside.unknown_lines)
+    with new_scratch() as scratch:
+        report = _verify(
+            evidence, keys, scratch, outside=outside, remembered=remembered, stored_by=stored_by, progress=progress
+        )
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _verify(
+    evidence: Evidence,
+    keys: LogKeys,
+    scratch: Scratch,
+    *,
+    outside: OutsideAnchors,
+    remembered: State | None,
+    stored_by: int,
+    progress: Progress,
+) -> Report:
+    report, deployment = Report(evidence.name, evidence.deployment), evidence.deployment
     # Anchors are written after the entries that they cover. So anchors are read first: the entries read next must
     # reach them, also while the pipeline runs.
     anchors = evidence.read_anchors(report)
+    of_inside = survey(anchors, deployment, scratch)
+    of_outside = survey(outside.anchors, deployment, scratch)
+    report.unknown_lines = of_outside.unreadable
+    for heads in remembered.heads.values() if remembered is not None else ():
+        for origin, (size, _root) in heads.items():
+            scratch.want(origin, size)
     # Steps 1 to 10: each log on its own, from the genesis to the last checkpoint.
-    wanted = wanted_sizes(anchors, outside.anchors, remembered)
-    logs = evidence.verify_logs(keys, covered_sizes(outside.anchors), wanted, report, progress)
+    logs = evidence.verify_logs(keys, of_outside.covered_sizes(), scratch, report, progress)
     # Step 2, Genesis: each epoch binds the one before.
     check_epochs(logs, complete=evidence.complete_epochs)
     for origin, log in logs.items():
         report.logs += 1
-        report.checkpoints += log.checkpoints
+        report.checkpoints += log.roots.count
         report.add(log.problem)
         if log.problem is None:
             size, root = log.head
@@ -105,60 +125,35 @@ def verify(
         for origin, head in (lost or {}).items()
         if head is not None
     }
-    verified = verify_anchors(anchors, keys, logs, evidence.deployment, lost)
-    report.anchors = verified.count
-    report.anchor_heads = {
-        origin: (size, root.hex())
-        for origin, roots in verified.roots.items()
-        for size, root in list(roots.items())[-1:]
-    }
-    report.add(verified.problem)
-    if remembered is not None and verified.problem is None:
-        missing = list(
-            check_remembered(remembered, evidence.name, logs, verified.roots, complete=evidence.complete_epochs)
-        )
+    stored = StoredAnchors(scratch, outside.read_at_ms)
+    recorded = stored.recorded(anchors)
+    inside = verify_anchors(recorded, keys, logs, deployment, scratch, lost=lost, reopened=of_inside.reopened)
+    deque(recorded, maxlen=0)  # anchors after the first problem are compared with those from outside as well
+    report.anchors = inside.count
+    report.anchor_heads = {origin: (roots.head[0], roots.head[1].hex()) for origin, roots in inside.roots.items()}
+    report.add(inside.problem)
+    if remembered is not None and inside.problem is None:
+        complete = evidence.complete_epochs
+        missing = list(check_remembered(remembered, evidence.name, logs, inside.roots, complete=complete))
         for problem in missing:
             report.add(problem)
         report.remembered = sum(map(len, remembered.heads.values())) - len(missing)
     # Step 13: the same against anchors that no one with access to the ledger can change.
-    stored = {(anchor.origin, anchor.index): anchor for anchor in anchors}
-    report.outside_anchors, problems = verify_outside(
+    compared = verify_outside(
         outside.anchors,
         stored,
         keys,
         logs,
-        evidence.deployment,
+        deployment,
         lost=lost,
         complete=evidence.complete_anchors,
+        first=of_inside.first,
         stored_by=stored_by,
     )
-    sound = outside.anchors[: report.outside_anchors]
-    report.outside_only = sum((anchor.origin, anchor.index) not in stored for anchor in sound)
-    report.nothing_outside = gap_outside(outside, anchors)
-    for problem in problems:
+    report.outside_anchors, report.outside_only = compared.count, compared.only
+    report.nothing_outside = gap_outside(outside, of_outside, stored)
+    for problem in compared.problems:
         report.add(problem)
-    covered = {head.origin for anchor in (*anchors[: report.anchors], *sound) for head in anchor.checkpoints()}
+    covered = inside.covered | compared.covered
     report.unanchored = sorted(origin for origin, log in logs.items() if log.head[0] and origin not in covered)
-    report.seconds = time.monotonic() - started
     return report
-
-
-def wanted_sizes(inside: Sequence[Anchor], outside: Sequence[Anchor], remembered: State | None) -> Wanted:
-    """Return the sizes of the logs that anchors cover, or that an earlier verification found."""
-    wanted: dict[str, set[int]] = defaultdict(set)
-    for anchor in chain(inside, outside):
-        with suppress(NoteError):  # steps 11 and 13 report it
-            for head in anchor.checkpoints():
-                wanted[head.origin].add(head.size)
-    for heads in remembered.heads.values() if remembered is not None else ():
-        for origin, (size, _root) in heads.items():
-            wanted[origin].add(size)
-    return wanted
-
-
-def covered_sizes(outside: Sequence[Anchor]) -> dict[str, int]:
-    """Return the sizes of the logs that the last anchor from outside covers; none if it is malformed."""
-    try:
-        return {head.origin: head.size for anchor in outside[-1:] for head in anchor.checkpoints()}
-    except NoteError:  # step 13 reports it
-        return {}

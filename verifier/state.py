@@ -14,6 +14,7 @@ from ..base.errors import UsageError
 from ..ledger.entry import split_origin
 from ..ledger.note import Checkpoint
 from .anchors import Logs, differing
+from .logs import VerifiedRoots
 from .steps import Problem
 
 VERSION = 1
@@ -97,14 +98,14 @@ def write_state(path: Path, state: State) -> None:
 
 
 def check_remembered(
-    state: State, source: str, logs: Logs, anchor_roots: Mapping[str, Mapping[int, bytes]], *, complete: bool
+    state: State, source: str, logs: Logs, anchor_roots: Mapping[str, VerifiedRoots], *, complete: bool
 ) -> Iterator[Problem]:
     """Yield a problem for each remembered head that a log no longer contains (step 12).
 
     Logs with a problem are left out.
 
     Args:
-        anchor_roots: of the anchor log, by origin and size.
+        anchor_roots: of the anchor log, by origin.
         complete: every epoch must be here. In Kafka, a person may have opened a new one because the old one was lost.
     """
     newest: dict[str, int] = {}
@@ -116,14 +117,14 @@ def check_remembered(
             log, head = logs.get(origin), Checkpoint(origin, size, bytes.fromhex(root))
             if log is not None and log.problem is not None:
                 continue
-            roots = log.roots if log is not None else anchor_roots.get(origin, {})
-            here = max(roots, default=0)
-            if size == 0 or roots.get(size) == head.root:
+            roots = log.roots if log is not None else anchor_roots.get(origin, VerifiedRoots())
+            here, found = roots.head[0], roots.at(size)
+            if size == 0 or found == head.root:
                 continue
             name, epoch = split_origin(origin)
             if size > here and not complete and newest.get(name, 0) > epoch:
                 continue
-            problem = differing(roots, here, head, "an earlier verification found", "remembered_head")
+            problem = differing(found, here, head, "an earlier verification found", "remembered_head")
             # The store may be behind the topics, but never behind itself.
             late = problem.check == "truncated" and source == "clickhouse" and remembered != source
             yield replace(problem, kind="behind") if late else problem

@@ -44,9 +44,9 @@ class LagGate:
         """Note that the records below an offset are applied."""
         self.applied = max(applied, self.applied)
 
-    def restart(self) -> None:
-        """Begin again at offset 0: a new epoch may have a new topic."""
-        self.applied, self.question = 0, None
+    def restart(self, first_offset: int) -> None:
+        """Begin again at the first offset of a new epoch, which may have a new topic."""
+        self.applied, self.question = first_offset, None
 
     @property
     def lag(self) -> int:

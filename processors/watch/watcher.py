@@ -171,7 +171,7 @@ class Watcher:
         epoch = split_origin(batch.origin)[1]
         if epoch > at.epoch:  # its entries and perhaps its offsets begin at 0 again
             at = self._position = Position(at.size, 0, at.sealed_offset, epoch, at.size)
-            self.gate.restart()
+            self.gate.restart(batch.genesis.first_offset)
         if batch.size <= at.entry:
             return
         try:

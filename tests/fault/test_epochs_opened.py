@@ -25,7 +25,7 @@ from grantledger.ledger.keys import LocalSigner
 from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.topics import ANCHORS_TOPIC, seal_group
 from support.load import Load
-from support.oracle import committed_records
+from support.oracle import Row, committed_records
 from support.pipeline import ANCHORED_OFTEN, PROCESSES, Pipeline
 from support.stopped_ledger import LIFECYCLE, Ledger, foreign_batch
 from support.waiting import wait_for
@@ -106,6 +106,16 @@ def head_of(ledger: Ledger) -> tuple[str, int]:
     return last.batch.origin, last.head.size
 
 
+def restore(ledger: Ledger, topic: str, batches: list[Row]) -> None:
+    """Write sealed batches to an empty topic again."""
+    producer = Producer(ledger.pipeline.options)
+    for _, key, value in batches:
+        producer.produce(
+            ledger.pipeline.cluster.physical(topic), bytes.fromhex(value or ""), bytes.fromhex(key or ""), 0
+        )
+    assert producer.flush(20) == 0
+
+
 def after(origin: str) -> str:
     """Return the origin of the next epoch."""
     name, _, epoch = origin.rpartition("/")
@@ -162,13 +172,10 @@ def test_sealed_records_that_were_deleted(ledger: Ledger) -> None:
 def test_a_truncated_tail(ledger: Ledger) -> None:
     """The sealed topic comes back from a copy without its last batches. The store has them."""
     pipeline, (origin, size) = ledger.pipeline, head_of(ledger)
-    batches = committed_records(pipeline.cluster, [SEALED])[SEALED, 0]
-    assert len(batches) > 1
+    copied = committed_records(pipeline.cluster, [SEALED])[SEALED, 0]
+    assert len(copied) > 1
     pipeline.remake_topics(SEALED)
-    producer = Producer(pipeline.options)
-    for _, key, value in batches[: len(batches) // 2]:
-        producer.produce(pipeline.cluster.physical(SEALED), bytes.fromhex(value or ""), bytes.fromhex(key or ""), 0)
-    assert producer.flush(20) == 0
+    restore(ledger, SEALED, copied[: len(copied) // 2])
     opens(ledger, "head_mismatch", found="are only in the store, no longer in Kafka")
     heads = goes_on(ledger)
     assert heads[origin][0] == size
@@ -178,6 +185,23 @@ def test_a_truncated_tail(ledger: Ledger) -> None:
 def add_partitions(ledger: Ledger, total: int, *topics: str) -> None:
     for topic in map(ledger.pipeline.cluster.physical, topics):
         ledger.admin.create_partitions([NewPartitions(topic, total)])[topic].result(20)
+
+
+def test_lost_findings_come_back_from_a_copy_only(ledger: Ledger) -> None:
+    """They register the sources, and the input topic has forgotten them. A new epoch would not bring them back."""
+    pipeline, lost = ledger.pipeline, "access.findings.sealed"
+    copied = committed_records(pipeline.cluster, [lost])[lost, 0]
+    pipeline.remake_topics(lost)
+    where = TopicPartition(pipeline.cluster.physical("access.findings"), 0, -1)
+    ledger.admin.delete_records([where])[where].result(20)
+    answer = pipeline.run("sources")
+    assert answer.returncode == 3 and "restore" in answer.stderr
+    for logs in ((), ("access.findings/0",)):
+        refused = pipeline.run("epoch", "open", *logs, "--reason", "no copy", "--yes")
+        assert refused.returncode == 3 and "restore access.findings.sealed" in refused.stderr
+    restore(ledger, lost, copied)
+    goes_on(ledger)
+    assert pipeline.run("sources").returncode == 0
 
 
 def test_a_changed_partition_count(ledger: Ledger) -> None:

@@ -7,7 +7,7 @@ from confluent_kafka import Producer
 from grantledger.kafka.records import read_whole
 from grantledger.schemas.event import LIFECYCLE_TOPIC
 from grantledger.schemas.topics import sealed
-from support.on_time import about, activated, recorded, revoked, send
+from support.on_time import FOUND, about, activated, recorded, revoked, send, supervised
 from support.pipeline import Pipeline
 from support.waiting import wait_for
 
@@ -19,6 +19,24 @@ def append(pipeline: Pipeline, value: bytes) -> None:
     producer = Producer(pipeline.options)
     producer.produce(pipeline.cluster.physical(LOG), value)
     assert producer.flush(30) == 0
+
+
+def test_the_watch_goes_on_after_its_input_topic_was_created_again(pipeline: Pipeline) -> None:
+    """A person opens the next epoch. The sealer and the watch need no hand."""
+    send(pipeline, activated("before", 6.0))
+    wait_for(lambda: pipeline.metric("watch", "grantledger_watch_grants") >= 1, "it is applied")
+    with supervised(pipeline.children) as seen:
+        pipeline.remake_topics(LIFECYCLE_TOPIC)
+        send(pipeline, activated("unsealed", 0.5))
+        wait_for(lambda: pipeline.metric("seal", "grantledger_seal_stopped") == 1, "the log is stopped")
+        opened = pipeline.run("epoch", "open", "--without-store", "--reason", "a test", "--yes")
+        assert opened.returncode == 0, opened.stderr
+        send(pipeline, activated("after", 0.5))
+        for name in ("before", "unsealed", "after"):
+            wait_for(lambda name=name: about(pipeline, name)[:2] == FOUND, f"{name} is found")
+        send(pipeline, revoked("before"))
+        wait_for(lambda: "finding.resolved" in about(pipeline, "before"), "the removal counts")
+    assert "watch" not in seen.ends
 
 
 def test_a_forged_record_is_skipped_and_a_discontinuity_stops_the_watch(pipeline: Pipeline) -> None:

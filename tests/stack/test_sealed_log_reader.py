@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
 
+from grantledger.kafka.identity import identify_topics
 from grantledger.kafka.sealed_log import SealedLogProblem, SealedLogReader, SealedLogs, SealedLogStoppedError
 from grantledger.kafka.sealed_log_findings import ProblemPublisher
 from grantledger.ledger.batch import SealedBatch, encode
@@ -16,7 +18,7 @@ from grantledger.schemas.topics import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from support.oracle import committed_records
 from support.pipeline import Pipeline
 from support.shared_broker import RunningBroker
-from support.small_ledger import SIGNER, Entry, seal_parts
+from support.small_ledger import GENESIS, SIGNER, Entry, seal_parts
 
 ENTRIES: list[Entry] = [(1, offset, 5, b"k", b"v", NO_HEADERS) for offset in range(8, 20)]
 BATCHES, _ = seal_parts([ENTRIES[at : at + 3] for at in range(0, 12, 3)])
@@ -160,3 +162,23 @@ def test_before_anything_is_sealed_the_input_topic_must_be_whole(topic: SealedTo
                 reader.check_whole()
         else:
             reader.check_whole()
+
+
+def test_records_of_a_topic_that_was_created_again_are_not_sealed(
+    broker: RunningBroker, make_pipeline: Callable[..., Pipeline]
+) -> None:
+    pipeline = make_pipeline(broker.bootstrap_servers)
+    topic, name = SealedTopic(pipeline), pipeline.cluster.physical(LIFECYCLE_TOPIC)
+    topic_id = identify_topics(pipeline.cluster, (LIFECYCLE_TOPIC,))[LIFECYCLE_TOPIC].topic_id
+    batches, _ = seal_parts([ENTRIES[:3]], replace(GENESIS, topic_id=topic_id))
+    topic.append(*batches)
+    with topic.logs.open(LIFECYCLE_TOPIC) as reader:
+        assert to_end(reader) == batches
+        assert list(reader.read_unsealed()) == [] and reader.has_read_below(5)
+        pipeline.remake_topics(LIFECYCLE_TOPIC)
+        assert reader.has_read_below(0)
+        producer = Producer(topic.cluster.options)
+        producer.produce(name, b"new", b"k", 0)
+        assert producer.flush(20) == 0
+        assert not reader.has_read_below(1)
+        assert [record.value for _, record in reader.read_unsealed()] == [b"new"]

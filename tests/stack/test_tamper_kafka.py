@@ -14,8 +14,8 @@ from grantledger.ledger.anchor import decode_anchor, encode_anchor
 from grantledger.ledger.batch import SealedBatch, leaf_at, micros_of
 from grantledger.ledger.keys import LocalSigner, LogKeys
 from grantledger.ledger.note import BatchFacts, Checkpoint, sign_checkpoint
-from grantledger.verifier.anchors import OutsideAnchors
 from grantledger.verifier.kafka_source import KafkaEvidence, Record
+from grantledger.verifier.outside import OutsideAnchors
 from grantledger.verifier.procedure import verify
 from support.events import produce
 from support.tampered_ledger import (

@@ -192,8 +192,8 @@ class _Engine:
 
     def _verify(self, request: dict[str, Any]) -> dict[str, Any]:
         from grantledger.ledger.keys import LogKeys
-        from grantledger.verifier.anchors import OutsideAnchors, read_outside
         from grantledger.verifier.clickhouse_source import ClickHouseEvidence
+        from grantledger.verifier.outside import OutsideAnchors, read_outside
         from grantledger.verifier.procedure import verify
 
         with ExitStack() as undo:

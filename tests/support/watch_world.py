@@ -182,10 +182,12 @@ class World:
         await self.watch.take_over()
         await self.watch.restore()
 
-    def opens_epoch(self) -> None:
-        """Open a new epoch on a topic that was created again: its entries and its offsets begin at 0."""
-        epoch = Genesis("test/access.lifecycle/0/1", bytes([1]) * 16, 0, self.head.size, self.head.frontier.root())
-        self.head, self.records, self.paper.topic_id = batches.Head.at_genesis(epoch), 0, epoch.topic_id
+    def opens_epoch(self, first_offset: int = 0) -> None:
+        """Open a new epoch on a topic that was created again: its entries begin at 0, and usually its offsets."""
+        root = self.head.frontier.root()
+        epoch = Genesis("test/access.lifecycle/0/1", bytes([1]) * 16, first_offset, self.head.size, root)
+        self.head, self.records = batches.Head.at_genesis(epoch), first_offset
+        self.paper.topic_id = epoch.topic_id
 
     def boot(self) -> int:
         return int((1000 + self.seconds) * SECOND)

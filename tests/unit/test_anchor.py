@@ -30,6 +30,7 @@ from grantledger.ledger.merkle import EMPTY_ROOT, Frontier, root_of
 from grantledger.ledger.note import Checkpoint, open_own_checkpoint
 from grantledger.verifier.anchors import check_covered, verify_anchors
 from grantledger.verifier.logs import VerifiedLog
+from grantledger.verifier.scratch import new_scratch
 from grantledger.verifier.steps import Problem
 from support.small_ledger import SIGNER
 
@@ -117,10 +118,12 @@ def test_truncated_and_prolonged_anchors_are_refused() -> None:
 
 def logs_of(roots: dict[str, dict[int, bytes]], unsound: str = "") -> dict[str, VerifiedLog]:
     problem = Problem(unsound, 0, "leaf", "it is not sound")
-    return {
-        origin: VerifiedLog(Genesis(origin, bytes(16), 0), known, problem=problem if origin == unsound else None)
-        for origin, known in roots.items()
-    }
+    logs = {}
+    for origin, known in roots.items():
+        log = logs[origin] = VerifiedLog(Genesis(origin, bytes(16), 0), problem=problem if origin == unsound else None)
+        for size, root in known.items():
+            log.roots.add(size, root)
+    return logs
 
 
 def verify(
@@ -128,7 +131,8 @@ def verify(
 ) -> tuple[int, Problem | None]:
     """Return the number of sound anchors, and the first problem."""
     logs = logs_of(roots, unsound)
-    found = verify_anchors(made, LogKeys.single(KEY), logs, "test.example")
+    with new_scratch() as scratch:
+        found = verify_anchors(made, LogKeys.single(KEY), logs, "test.example", scratch)
     return found.count, found.problem
 
 

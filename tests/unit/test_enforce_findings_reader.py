@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from grantledger.enforcers import findings_reader
 from grantledger.enforcers.command_rules import Breaker, Circuit
 from grantledger.enforcers.events import Recorder
 from grantledger.enforcers.findings_reader import FindingsReader
@@ -33,6 +34,7 @@ class Log:
     def __init__(self) -> None:
         self.sealed: list[SignedRecord] = []
         self.unsealed: list[SignedRecord] = []
+        self.read_below = 0
 
     def open(self, topic: str) -> Log:
         assert topic == "access.findings"
@@ -40,6 +42,9 @@ class Log:
 
     def check_whole(self) -> None:
         pass
+
+    def has_read_below(self, offset: int) -> bool:
+        return offset <= self.read_below
 
     def read_sealed(self) -> Iterator[tuple[int, SignedRecord]]:
         taken, self.sealed = self.sealed, []
@@ -104,3 +109,14 @@ def test_an_open_breaker_is_found_again_and_a_copy_of_its_closing_does_nothing(s
     log.sealed = [record(RECORDER.breaker_closed(NOON + timedelta(hours=3), CIRCUIT, "carol", "looked"), 3)]
     found.update()
     assert set(found.history.open_since) == {elsewhere}
+
+
+def test_after_the_topic_was_created_again_nothing_counts_as_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command whose request is not sealed yet would otherwise pass for forged."""
+    log = Log()
+    found, ends = reader(log), iter([500, 2])
+    monkeypatch.setattr(findings_reader, "end_offset", lambda *_, **__: next(ends))
+    log.read_below = 500
+    assert found.has_read_below(found.end())
+    log.read_below = 0
+    assert not found.has_read_below(found.end())

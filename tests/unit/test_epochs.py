@@ -17,6 +17,7 @@ from grantledger.verifier.anchors import verify_anchors
 from grantledger.verifier.kafka_source import KafkaEvidence, Record
 from grantledger.verifier.logs import VerifiedLog, check_epochs
 from grantledger.verifier.procedure import verify
+from grantledger.verifier.scratch import new_scratch
 from support.small_ledger import GENESIS, SIGNER, Entry, seal_parts
 
 KEY = SIGNER.public_key
@@ -129,10 +130,12 @@ def test_a_new_epoch_of_the_anchor_log_covers_the_head_of_the_one_before() -> No
 def test_in_the_store_nothing_of_the_anchor_log_may_be_missing() -> None:
     first = anchor_log(2, BOUND)
     good = anchor_log(1, BOUND, first[-1].head(), epoch=1)
-    logs = {GENESIS.origin: VerifiedLog(GENESIS, roots={0: EMPTY_ROOT, HEAD.size: HEAD.frontier.root()})}
+    log = VerifiedLog(GENESIS)
+    log.roots.add(HEAD.size, HEAD.frontier.root())
     for made, sound in ((first + good, True), (good, False), (first[1:] + good, False)):
-        problem = verify_anchors(made, LogKeys.single(KEY), logs, "test.example").problem
-        assert (problem is None) == sound
+        with new_scratch() as scratch:
+            verified = verify_anchors(made, LogKeys.single(KEY), {GENESIS.origin: log}, "test.example", scratch)
+        assert (verified.problem is None) == sound
 
 
 def test_an_epoch_after_an_empty_one_binds_the_empty_tree() -> None:

@@ -14,14 +14,17 @@ import pytest
 from grantledger.ledger.anchor import Anchor, anchor_origin, append_anchor, encode_anchor
 from grantledger.ledger.batch import encode
 from grantledger.ledger.keys import LocalSigner, LogKeys
-from grantledger.ledger.merkle import Frontier
+from grantledger.ledger.merkle import EMPTY_ROOT, Frontier
 from grantledger.ledger.note import Checkpoint
-from grantledger.verifier.anchors import OutsideAnchors, read_outside, verify_anchors
+from grantledger.sinks.file_target import FileTarget
+from grantledger.verifier.anchors import survey, verify_anchors
 from grantledger.verifier.clickhouse_source import GROUP, cut_by_bytes
 from grantledger.verifier.kafka_source import KafkaEvidence, Record
-from grantledger.verifier.logs import VerifiedLog
-from grantledger.verifier.procedure import Progress, Wanted, verify, wanted_sizes
+from grantledger.verifier.logs import VerifiedLog, VerifiedRoots
+from grantledger.verifier.outside import OutsideAnchors, read_outside
+from grantledger.verifier.procedure import Progress, verify
 from grantledger.verifier.report import Report
+from grantledger.verifier.scratch import Scratch, new_scratch
 from grantledger.verifier.state import State, StateError, read_state, write_state
 from grantledger.verifier.steps import Problem
 from grantledger.verifier.verdict import Verdict
@@ -71,11 +74,13 @@ class Stored:
         return self.anchors
 
     def verify_logs(
-        self, keys: LogKeys, covered: Mapping[str, int], wanted: Wanted, report: Report, progress: Progress
+        self, keys: LogKeys, covered: Mapping[str, int], scratch: Scratch, report: Report, progress: Progress
     ) -> Mapping[str, VerifiedLog]:
-        log = VerifiedLog(GENESIS, problem=self.problem)
-        log.roots |= {size: root for size, root in self.roots.items() if size <= self.size}
-        log.checkpoints, report.entries = len(log.roots) - 1, self.size
+        log = VerifiedLog(GENESIS, VerifiedRoots(scratch.roots_of(GENESIS.origin)), self.problem)
+        for size, root in self.roots.items():
+            if size <= self.size:
+                log.roots.add(size, root)
+        report.entries = self.size
         return {GENESIS.origin: log} if self.size else {}
 
 
@@ -146,12 +151,24 @@ def test_one_good_signature_makes_a_record_of_another_key_tampering() -> None:
 def test_lines_of_the_anchor_file_that_are_no_anchors_are_counted(tmp_path: Path) -> None:
     file = tmp_path / "anchors.jsonl"
     file.write_text('{"origin": "x"}\nnonsense\n')
-    outside = read_outside(file)
-    assert outside.unknown_lines == 2
-    report = verify(in_kafka(), KEYS, outside=outside)
+    report = verify(in_kafka(), KEYS, outside=read_outside(file))
     assert report.verdict is Verdict.sound_alone and report.as_json()["unknown_lines"] == 2
     assert "contains no anchor" in report.nothing_outside
     assert "cannot be read" in read_outside(tmp_path / "missing").missing
+
+
+def test_anchors_that_are_added_to_the_file_while_it_is_read_are_not_compared(tmp_path: Path) -> None:
+    """Not even the rest of a line whose beginning was there."""
+    target = FileTarget(tmp_path / "anchors.jsonl")
+    for anchor in ANCHORS:
+        target.publish(anchor)
+    text = target.path.read_bytes()
+    lines = text.splitlines(keepends=True)
+    target.path.write_bytes(b"".join(lines[:2]) + lines[2][:-9])
+    outside = read_outside(target.path)
+    target.path.write_bytes(text)
+    report = verify(in_kafka(), KEYS, outside=outside)
+    assert report.verdict is Verdict.sound and report.outside_anchors == 2
 
 
 def test_a_file_that_was_cut_is_compared_with_nothing_outside() -> None:
@@ -229,22 +246,12 @@ class TestState:
 
 
 class Counted(dict[int, bytes]):
-    """Roots that count how many of them were looked at."""
+    """Roots that count how often they are looked at."""
 
     looked = 0
 
-    def __iter__(self):
-        for key in super().__iter__():
-            type(self).looked += 1
-            yield key
-
-    def __reversed__(self):
-        for key in super().__reversed__():
-            type(self).looked += 1
-            yield key
-
     def get(self, key, default=None):
-        type(self).looked += 1
+        self.looked += 1
         return super().get(key, default)
 
 
@@ -253,24 +260,31 @@ def test_anchors_cost_the_same_however_many_checkpoints_there_are(lost: dict[str
     """One look at the roots per anchor and log: a search for the last one made months of anchors take hours."""
     costs = []
     for checkpoints in (100, 1_000):
-        log = VerifiedLog(GENESIS, roots=Counted({0: b"", **dict.fromkeys(range(1, checkpoints + 1), ROOTS[6])}))
-        log.roots[6], Counted.looked = ROOTS[6], 0
-        verified = verify_anchors(anchors_over([6] * 50), KEYS, {GENESIS.origin: log}, DEPLOYMENT, lost)
+        counted = Counted()
+        log = VerifiedLog(GENESIS, VerifiedRoots(counted))
+        for size in range(1, checkpoints + 1):
+            log.roots.add(size, ROOTS[6])
+        with new_scratch() as scratch:
+            made = anchors_over([6] * 50)
+            verified = verify_anchors(made, KEYS, {GENESIS.origin: log}, DEPLOYMENT, scratch, lost=lost)
         assert verified.count == 50
-        costs.append(Counted.looked)
+        costs.append(counted.looked)
     assert costs[0] == costs[1] <= 100
 
 
 def test_only_the_roots_that_are_compared_later_are_kept() -> None:
-    """A log has a checkpoint per second and an anchor per minute: memory grows with the anchors."""
-    state = State(DEPLOYMENT, {"kafka": {GENESIS.origin: (7, "00" * 32)}})
-    wanted = wanted_sizes(ANCHORS[:1], ANCHORS[1:2], state)[GENESIS.origin]
-    assert wanted == {2, 4, 7}
-    log = VerifiedLog(GENESIS, wanted=wanted)
-    for size in range(1, 1000):
-        log.add_checkpoint(size, b"%d" % size)
-        assert log.head == (size, b"%d" % size)
-    assert set(log.roots) == {0, 2, 4, 7, 999} and log.checkpoints == 999
+    """A log has a checkpoint per second and an anchor per minute."""
+    with new_scratch() as scratch:
+        survey([*ANCHORS[:1], None, *ANCHORS[1:2]], DEPLOYMENT, scratch)
+        scratch.want(GENESIS.origin, 7)
+        log = VerifiedLog(GENESIS, VerifiedRoots(scratch.roots_of(GENESIS.origin)))
+        for size in range(1, 1000):
+            log.roots.add(size, b"%d" % size)
+            assert log.head == (size, b"%d" % size)
+        assert {size: root for size in range(1001) if (root := log.roots.at(size)) is not None} == {
+            0: EMPTY_ROOT, 2: b"2", 4: b"4", 7: b"7", 999: b"999",
+        }  # fmt: skip
+        assert log.roots.count == 999 and log.roots.at(1 << 64) is None
 
 
 def test_many_forged_records_are_counted_not_kept() -> None:

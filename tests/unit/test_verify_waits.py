@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from grantledger.ledger.anchor import Anchor, anchor_origin, append_anchor
 from grantledger.ledger.merkle import Frontier
 from grantledger.ledger.note import Checkpoint
+from grantledger.verifier.anchors import survey
 from grantledger.verifier.clickhouse_source import await_covered
-from grantledger.verifier.procedure import covered_sizes
+from grantledger.verifier.scratch import new_scratch
 from support.small_ledger import SIGNER
 
 LOGS = ("test.example/access.lifecycle/0/0", "test.example/access.activity/0/0")
@@ -18,6 +19,11 @@ def anchor(*sizes: int) -> Anchor:
     heads = [Checkpoint(log, size, bytes(32)) for log, size in zip(LOGS, sizes, strict=True)]
     made, _ = append_anchor(Frontier(), anchor_origin("test.example"), 1_000, heads, SIGNER)
     return made
+
+
+def covered_sizes(anchors: list[Anchor]) -> dict[str, int]:
+    with new_scratch() as scratch:
+        return survey(anchors, "test.example", scratch).covered_sizes()
 
 
 class Store:

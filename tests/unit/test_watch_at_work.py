@@ -247,6 +247,18 @@ def test_a_topic_that_was_created_again_hides_the_answer_before_its_epoch_is_ope
     assert overdue(world) == []
 
 
+def test_an_epoch_in_the_middle_of_a_topic_keeps_no_finding_back() -> None:
+    """The records before it are in the epoch before, and nothing may come after the genesis."""
+    world = World()
+    world.hears(given_until(100))
+    world.at(50)
+    world.opens_epoch(first_offset=500)
+    world.hears()
+    world.at(111)
+    world.at(112)
+    assert overdue(world) == ["g"]
+
+
 def test_an_empty_topic_that_was_created_again_keeps_no_finding_back() -> None:
     world = World()
     world.hears(given_until(100))

@@ -1,0 +1,133 @@
+"""What a verification remembers per anchor, in a temporary file: a ledger has an anchor every few seconds for years."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import Any
+
+from ..ledger.anchor import Anchor
+
+MOST = 1 << 63
+"""Sizes and indices from here on cannot be stored. No log has so many entries; a forged anchor can claim it."""
+ROWS = 1000
+"""Rows read or written at a time."""
+
+
+class Scratch:
+    """The roots of logs at the sizes that are compared later, and the hashes of the anchors stored in the ledger.
+
+    Its memory is constant. It is used on one thread.
+    """
+
+    def __init__(self) -> None:
+        # A temporary database, which SQLite deletes when it is closed. One transaction that never ends: nothing is
+        # ever synced, and nothing is rolled back.
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.executescript(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+            "CREATE TABLE roots (log INTEGER, size INTEGER, root BLOB, PRIMARY KEY (log, size)) WITHOUT ROWID;"
+            "CREATE TABLE anchors (log INTEGER, i INTEGER, hash BLOB, PRIMARY KEY (log, i)) WITHOUT ROWID; BEGIN"
+        )
+        self._logs: dict[str, int] = {}
+        self._last_wanted: dict[str, int] = {}
+        self._writes: dict[str, list[tuple[object, ...]]] = {}
+
+    def close(self) -> None:
+        """Delete the file."""
+        self._database.close()
+
+    def want(self, origin: str, size: int) -> None:
+        """Keep the root of a log at this size once it is known."""
+        if size < MOST and self._last_wanted.get(origin) != size:
+            self._last_wanted[origin] = size
+            self.write("INSERT OR IGNORE INTO roots VALUES (?, ?, NULL)", self._log(origin), size)
+
+    def roots_of(self, origin: str) -> ScratchRoots:
+        """Return the place for the roots of a log, after all wanted sizes are given."""
+        return ScratchRoots(self, self._log(origin))
+
+    def add_anchor(self, anchor: Anchor) -> None:
+        """Remember an anchor that is stored in the ledger."""
+        if anchor.index < MOST:
+            row = (self._log(anchor.origin), anchor.index, _hash(anchor))
+            self.write("INSERT OR REPLACE INTO anchors VALUES (?, ?, ?)", *row)
+
+    def compare(self, anchor: Anchor) -> bool | None:
+        """Return whether the anchor stored in the ledger in the same place is the same one; None if none is."""
+        if anchor.origin not in self._logs or anchor.index >= MOST:
+            return None
+        where = (self._logs[anchor.origin], anchor.index)
+        rows = self.read("SELECT hash FROM anchors WHERE log = ? AND i = ?", *where)
+        return rows[0][0] == _hash(anchor) if rows else None
+
+    def write(self, sql: str, *row: object) -> None:
+        """Execute a statement, with others of its kind, before the next read."""
+        rows = self._writes.setdefault(sql, [])
+        rows.append(row)
+        if len(rows) >= ROWS:
+            self._flush()
+
+    def read(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a query."""
+        self._flush()
+        return self._database.execute(sql, parameters).fetchall()
+
+    def _flush(self) -> None:
+        for sql, rows in self._writes.items():
+            self._database.executemany(sql, rows)
+        self._writes.clear()
+
+    def _log(self, origin: str) -> int:
+        return self._logs.setdefault(origin, len(self._logs))
+
+
+class ScratchRoots:
+    """The roots of one log by size. They are set in ascending order, and those at wanted sizes are kept."""
+
+    def __init__(self, scratch: Scratch, log: int) -> None:
+        self._scratch, self._log = scratch, log
+        self._wanted: deque[int] = deque()
+        """The next wanted sizes."""
+        self._after: int | None = -1
+        """The last wanted size that was read; None at their end."""
+        self._asked: tuple[int, bytes | None] = (-1, None)
+        """The last size that was asked for, and its root: an idle log has the same size in all anchors."""
+
+    def __setitem__(self, size: int, root: bytes) -> None:
+        while (wanted := self._next_wanted()) is not None and wanted < size:
+            self._wanted.popleft()
+        if wanted == size:
+            self._scratch.write("UPDATE roots SET root = ? WHERE log = ? AND size = ?", root, self._log, size)
+
+    def get(self, size: int) -> bytes | None:
+        """Return the root at a size; None if no root was set there, or it was not wanted."""
+        if size != self._asked[0]:
+            sql = "SELECT root FROM roots WHERE log = ? AND size = ?"
+            rows = self._scratch.read(sql, self._log, size) if size < MOST else []
+            self._asked = size, rows[0][0] if rows else None
+        return self._asked[1]
+
+    def _next_wanted(self) -> int | None:
+        if not self._wanted and self._after is not None:
+            sql = "SELECT size FROM roots WHERE log = ? AND size > ? ORDER BY size LIMIT ?"
+            self._wanted.extend(row[0] for row in self._scratch.read(sql, self._log, self._after, ROWS))
+            self._after = self._wanted[-1] if self._wanted else None
+        return self._wanted[0] if self._wanted else None
+
+
+def _hash(anchor: Anchor) -> bytes:
+    return sha256(repr(anchor).encode()).digest()
+
+
+@contextmanager
+def new_scratch() -> Iterator[Scratch]:
+    """Return an empty scratch file, and delete it at the end."""
+    made = Scratch()
+    try:
+        yield made
+    finally:
+        made.close()
