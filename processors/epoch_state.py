@@ -92,7 +92,7 @@ def kafka_head(logs: SealedLogs, where: Partition, known: Collection[Checkpoint]
     begin, end = first_offset(logs.cluster, name, partition), end_offset(logs.cluster, name, partition)
     start, trusted = _newest_known(logs, where, known) or (begin, None)
     verifier = LogVerifier(f"{logs.deployment}/{topic}/{partition}", logs.keys, trusted, check_hashes)
-    roots: dict[int, bytes] = {}
+    roots = {trusted.size: trusted.frontier.root()} if trusted is not None else {}
     problem, records = "", 0
     for message in read_range(logs.cluster, name, partition, start, end):
         records += 1

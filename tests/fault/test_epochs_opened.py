@@ -54,7 +54,7 @@ def opens(ledger: Ledger, rule: str, *logs: str, stopped: str = f"{LIFECYCLE}/0"
     """Show the stop, open the epoch, and go on: the new epoch takes records, and both copies verify."""
     pipeline = ledger.pipeline
     shown = pipeline.run("epoch", "show", "-o", "json")
-    assert shown.returncode == 3, shown.stderr
+    assert shown.returncode == 3 and shown.stdout, shown.stderr
     rows = json.loads(shown.stdout)
     assert [(row["log"], row["rule"]) for row in rows] == [(stopped, rule)]
     declined = pipeline.run("epoch", "open", *logs, "--reason", "no", stdin="n\n")
