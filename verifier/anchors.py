@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ..ledger.anchor import Anchor, AnchorError, anchor_log, check_anchor, check_extends
@@ -56,9 +55,8 @@ def survey(anchors: Iterable[Anchor | None], deployment: str, scratch: Scratch) 
         if anchor is None:
             found.unreadable += 1
             continue
-        with suppress(NoteError):  # steps 11 and 13 report it
-            for head in anchor.checkpoints():
-                scratch.want(head.origin, head.size)
+        for origin, size in _sizes_in(anchor):
+            scratch.want(origin, size)
         if (epoch := epoch_in(log, anchor)) >= 0:
             found.reopened |= epoch > 0
             first = min(first, (epoch, anchor.index))
@@ -66,6 +64,15 @@ def survey(anchors: Iterable[Anchor | None], deployment: str, scratch: Scratch) 
     if found.reopened:
         found.first = first
     return found
+
+
+def _sizes_in(anchor: Anchor) -> Iterator[tuple[str, int]]:
+    """Yield the sizes that an anchor may cover. Steps 11 and 13 report a malformed body."""
+    for body in anchor.bodies:
+        origin, _, rest = body.partition("\n")
+        size = rest.partition("\n")[0]
+        if len(size) < 20 and size.isascii() and size.isdigit():
+            yield origin, int(size)
 
 
 @dataclass(slots=True)

@@ -15,6 +15,9 @@ MOST = 1 << 63
 """Sizes and indices from here on cannot be stored. No log has so many entries; a forged anchor can claim it."""
 ROWS = 1000
 """Rows read or written at a time."""
+_WANT = "INSERT OR IGNORE INTO roots VALUES (?, ?, NULL)"
+_SET = "UPDATE roots SET root = ? WHERE log = ? AND size = ?"
+_ADD = "INSERT OR REPLACE INTO anchors VALUES (?, ?, ?)"
 
 
 class Scratch:
@@ -34,7 +37,8 @@ class Scratch:
         )
         self._logs: dict[str, int] = {}
         self._last_wanted: dict[str, int] = {}
-        self._writes: dict[str, list[tuple[object, ...]]] = {}
+        self._waiting: dict[str, list[tuple[object, ...]]] = {_WANT: [], _SET: [], _ADD: []}
+        """Rows to be written, by statement."""
 
     def close(self) -> None:
         """Delete the file."""
@@ -44,7 +48,7 @@ class Scratch:
         """Keep the root of a log at this size once it is known."""
         if size < MOST and self._last_wanted.get(origin) != size:
             self._last_wanted[origin] = size
-            self.write("INSERT OR IGNORE INTO roots VALUES (?, ?, NULL)", self._log(origin), size)
+            self._write(_WANT, self._log(origin), size)
 
     def roots_of(self, origin: str) -> ScratchRoots:
         """Return the place for the roots of a log, after all wanted sizes are given."""
@@ -53,33 +57,36 @@ class Scratch:
     def add_anchor(self, anchor: Anchor) -> None:
         """Remember an anchor that is stored in the ledger."""
         if anchor.index < MOST:
-            row = (self._log(anchor.origin), anchor.index, _hash(anchor))
-            self.write("INSERT OR REPLACE INTO anchors VALUES (?, ?, ?)", *row)
+            self._write(_ADD, self._log(anchor.origin), anchor.index, _hash(anchor))
 
     def compare(self, anchor: Anchor) -> bool | None:
         """Return whether the anchor stored in the ledger in the same place is the same one; None if none is."""
         if anchor.origin not in self._logs or anchor.index >= MOST:
             return None
+        self._flush(_ADD)
         where = (self._logs[anchor.origin], anchor.index)
-        rows = self.read("SELECT hash FROM anchors WHERE log = ? AND i = ?", *where)
-        return rows[0][0] == _hash(anchor) if rows else None
+        row = self._database.execute("SELECT hash FROM anchors WHERE log = ? AND i = ?", where).fetchone()
+        return row[0] == _hash(anchor) if row is not None else None
 
-    def write(self, sql: str, *row: object) -> None:
-        """Execute a statement, with others of its kind, before the next read."""
-        rows = self._writes.setdefault(sql, [])
-        rows.append(row)
-        if len(rows) >= ROWS:
-            self._flush()
+    def set_root(self, log: int, size: int, root: bytes) -> None:
+        """Set the root at a wanted size."""
+        self._write(_SET, root, log, size)
 
-    def read(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Return the rows of a query."""
-        self._flush()
+    def query_roots(self, sql: str, *parameters: int) -> list[tuple[Any, ...]]:
+        """Return the rows of a query of the table ``roots``."""
+        self._flush(_WANT)
+        self._flush(_SET)
         return self._database.execute(sql, parameters).fetchall()
 
-    def _flush(self) -> None:
-        for sql, rows in self._writes.items():
-            self._database.executemany(sql, rows)
-        self._writes.clear()
+    def _write(self, sql: str, *row: object) -> None:
+        self._waiting[sql].append(row)
+        if len(self._waiting[sql]) >= ROWS:
+            self._flush(sql)
+
+    def _flush(self, sql: str) -> None:
+        if self._waiting[sql]:
+            self._database.executemany(sql, self._waiting[sql])
+            self._waiting[sql].clear()
 
     def _log(self, origin: str) -> int:
         return self._logs.setdefault(origin, len(self._logs))
@@ -101,20 +108,20 @@ class ScratchRoots:
         while (wanted := self._next_wanted()) is not None and wanted < size:
             self._wanted.popleft()
         if wanted == size:
-            self._scratch.write("UPDATE roots SET root = ? WHERE log = ? AND size = ?", root, self._log, size)
+            self._scratch.set_root(self._log, size, root)
 
     def get(self, size: int) -> bytes | None:
         """Return the root at a size; None if no root was set there, or it was not wanted."""
         if size != self._asked[0]:
             sql = "SELECT root FROM roots WHERE log = ? AND size = ?"
-            rows = self._scratch.read(sql, self._log, size) if size < MOST else []
+            rows = self._scratch.query_roots(sql, self._log, size) if size < MOST else []
             self._asked = size, rows[0][0] if rows else None
         return self._asked[1]
 
     def _next_wanted(self) -> int | None:
         if not self._wanted and self._after is not None:
             sql = "SELECT size FROM roots WHERE log = ? AND size > ? ORDER BY size LIMIT ?"
-            self._wanted.extend(row[0] for row in self._scratch.read(sql, self._log, self._after, ROWS))
+            self._wanted.extend(row[0] for row in self._scratch.query_roots(sql, self._log, self._after, ROWS))
             self._after = self._wanted[-1] if self._wanted else None
         return self._wanted[0] if self._wanted else None
 
