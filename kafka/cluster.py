@@ -17,10 +17,10 @@ from confluent_kafka.admin import AdminClient
 
 from .errors import KafkaUnavailableError
 
-# librdkafka logs each refused connection. Our own errors report the relevant ones.
-_quiet = logging.getLogger("grantledger.librdkafka")
-_quiet.addHandler(logging.NullHandler())
-_quiet.propagate = False
+QUIET_LOG = logging.getLogger("grantledger.librdkafka")
+"""librdkafka logs each refused connection, in a form of its own. Our own errors report the relevant ones."""
+QUIET_LOG.addHandler(logging.NullHandler())
+QUIET_LOG.propagate = False
 _REFUSED = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED})
 """Errors that a retry does not change."""
 
@@ -57,7 +57,7 @@ class Cluster:
         """
         errors: list[KafkaError] = []
         options: dict[str, Any] = {**self.options, "error_cb": errors.append}
-        admin = AdminClient(options, logger=_quiet)
+        admin = AdminClient(options, logger=QUIET_LOG)
         try:
             admin.list_topics(timeout=limit)
         except KafkaException as error:
@@ -76,4 +76,4 @@ class Cluster:
     @cached_property
     def admin(self) -> AdminClient:
         """The admin client, created on first use. Threads may share it."""
-        return AdminClient(dict(self.options), logger=_quiet)
+        return AdminClient(dict(self.options), logger=QUIET_LOG)

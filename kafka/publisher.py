@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, Message, Producer
 
 from ..ledger.source_signature import SourceSigner
-from .cluster import Cluster
+from .cluster import QUIET_LOG, Cluster
 from .errors import PATIENCE, KafkaUnavailableError
 
 
@@ -39,7 +39,7 @@ class Publisher:
 
     def __init__(self, cluster: Cluster, signer: SourceSigner | None = None) -> None:
         self._cluster, self._signer = cluster, signer
-        self._producer = Producer({**cluster.options, "enable.idempotence": True, "acks": "all"})
+        self._producer = Producer({**cluster.options, "enable.idempotence": True, "acks": "all"}, logger=QUIET_LOG)
 
     def publish(self, records: Iterable[Record], timeout: float = PATIENCE) -> int:
         """Send records and wait until the brokers have acknowledged all of them; return their number.

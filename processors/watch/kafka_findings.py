@@ -7,6 +7,7 @@ read back are all there are.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
@@ -128,9 +129,10 @@ class KafkaFindings:
         accepted = rows.column("finding_accept_index").to_pylist()
         texts = (rows.column(name).to_pylist() for name in _COLUMNS)
         every = zip(believed, errors, deadlines, accepted, *texts, strict=True)
+        unreadable = Counter[str]()
         for is_believed, error, deadline, accept_index, *columns in every:
             if error or not is_believed:
-                log.warning("finding_unreadable", reason=error.decode().partition(":")[0] or "unsigned")
+                unreadable[error.decode().partition(":")[0] or "unsigned"] += 1
                 continue
             event_type, system, instance, native_id, rule, key, *scope = ((one or b"").decode() for one in columns)
             if (system, instance) == (SYSTEM, self._deployment):
@@ -142,6 +144,8 @@ class KafkaFindings:
                 known.add(
                     event_type, (rule, scoped_key(self._policy.names, rule, key, *scope), deadline or 0), accept_index
                 )
+        for reason, count in unreadable.items():
+            log.warning("findings_unreadable", reason=reason, count=count)
 
     def own_public_keys(self) -> set[bytes]:
         """Return the public keys by which the watch's own records count now: registered ones, or else our own."""
