@@ -89,7 +89,7 @@ class Story:
             "event_type": event_type,
             "occurred_at": self.at(minutes),
             "source": Source(system, "eu-1", native_id, "record"),
-            "subject": Subject(subject, "human"),
+            "subject": subject if isinstance(subject, Subject) else Subject(subject, "human"),
             "actor": Actor("robot", "service"),
             "outcome": "success",
             "grant_id_kind": "native" if fields.get("grant_id") else None,
