@@ -23,10 +23,10 @@ hypothesis.settings.register_profile("slow", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("slow" if os.environ.get("GRANTLEDGER_TEST_SLOW") else "quick")
 
 LONGEST = (
-    "test_epochs_opened", "test_store_faults", "test_grants_command", "test_tamper_columns",
-    "test_resume_stops", "test_up", "test_enforce", "test_watch", "test_access_views", "test_watch_standby",
-    "test_kills", "test_tamper_rows", "test_commands", "test_broker", "test_nothing_there",
-    "test_command_processes", "test_two_of_a_kind", "test_broker_restarts", "test_hostile_rows",
+    "test_epochs_opened", "test_grants_command", "test_store_faults", "test_access_views", "test_tamper_columns",
+    "test_hostile_rows", "test_resume_stops", "test_up", "test_command_processes", "test_enforce", "test_watch",
+    "test_commands", "test_tamper_rows", "test_sweep", "test_watch_standby", "test_kills", "test_broker",
+    "test_nothing_there", "test_two_of_a_kind", "test_broker_restarts", "test_on_time", "test_sql_escapes",
     "test_alert_process",
 )  # fmt: skip
 """The files that take longest, the longest first: a file that starts last must not be waited for alone."""

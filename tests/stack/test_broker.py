@@ -21,7 +21,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from grantledger.runtime import broker as module
 from grantledger.runtime.broker import BrokerError, LocalBroker
 from grantledger.runtime.jars import KAFKA_VERSION, default_cache, ensure_jars
+from grantledger.runtime.loopback_ports import is_free
 from support.shared_broker import RunningBroker
+from support.waiting import wait_for
 
 QUIET = {"log_level": 0}
 VALUES = [b"%d:" % number + bytes(500) for number in range(5000)]
@@ -244,6 +246,7 @@ def test_it_dies_with_a_killed_parent_and_frees_its_folder_whose_port_is_taken(
         time.sleep(0.05)
     assert not running(child)
     port, _ = json.loads((folder / "ports.json").read_text())
+    wait_for(lambda: is_free(port), "its last thread has ended")
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", port))
