@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import AfterValidator, Field, PlainSerializer, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from ..base.toml import load_toml
 from ..schemas.access_key import ENFORCER, SourceName
@@ -70,6 +77,11 @@ class AccessRule(AccessLimits):
     resource: str = "*"
     environment: str = "*"
     entitlement: str = "*"
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_set(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what the rule does not limit, so that the policy on record means the same."""
+        return {name: value for name, value in serialize(self).items() if name in self.model_fields_set}
 
     def matches(self, source: Source, access: Access | None, environment: str) -> bool:
         """Whether the rule applies to an access."""
@@ -161,11 +173,10 @@ class WatchPolicy(Strict):
         return self.naming.installations
 
 
-CREDENTIALS = tuple(AccessRule(source=system, ends_by_itself=True) for system in ("cloudtrail", "teleport", "vault"))
-"""Tools that give credentials which stop working without a record of it, and that record every renewal."""
-CERTIFICATES = AccessRule(source="teleport", removal=frozenset({"confirmed", "deadline"}))
-"""Teleport grants access by certificates, which expire without a record."""
-BUILT_IN = WatchPolicy(rule=(*CREDENTIALS, CERTIFICATES))
+BUILT_IN = WatchPolicy(
+    rule=tuple(AccessRule(source=system, ends_by_itself=True) for system in ("cloudtrail", "teleport", "vault"))
+)
+"""Believes the tools whose adapters mark credentials that stop working without a record, and record every renewal."""
 
 
 class PolicyLookup:

@@ -32,13 +32,20 @@ from support.sources import Registrar, key_of
 from support.waiting import wait_for
 
 REPORTERS = (Reporter(system="check*", source="vau?t", may=frozenset({"remove", "extend"})),)
+BELIEVED = (
+    AccessRule(source="va?l*", ends_by_itself=True),
+    AccessRule(source="vault", tenant="globex", resource="r0", ends_by_itself=False),
+)
 POLICIES = {
-    "plain": WatchPolicy(default=AccessLimits(grace_seconds=120), reporter=REPORTERS),
-    "endless": WatchPolicy(default=AccessLimits(grace_seconds=0, max_seconds=1800), reporter=REPORTERS),
+    "plain": WatchPolicy(default=AccessLimits(grace_seconds=120), reporter=REPORTERS, rule=BELIEVED),
+    "endless": WatchPolicy(
+        default=AccessLimits(grace_seconds=0, max_seconds=1800, ends_by_itself=True), reporter=REPORTERS
+    ),
     "lenient": WatchPolicy(
         default=AccessLimits(grace_seconds=60),
         reporter=REPORTERS,
         rule=(
+            *BELIEVED,
             AccessRule(resource="r1", removal=frozenset({"confirmed", "api_accepted"})),
             AccessRule(resource="r2", removal=frozenset({"confirmed", "deadline"}), grace_seconds=600),
             AccessRule(source="teleport", removal=frozenset({"confirmed", "deadline"})),
@@ -78,7 +85,14 @@ def lives(draw: random.Random, count: int) -> Story:
         ends = draw.choice([None, begin + draw.uniform(-5, 150), 60.0])
         seen = begin + draw.choice([0, 0, -3, 30])
         come = min(begin + draw.choice([0, 0, 0, 70]), -1)
-        told.append((come, lambda n=name, b=come, e=ends, s=seen, a=about: story.give(n, b, e, seen=s, **a)))
+        by_itself = draw.choice([0.0, 0.9, 1.0])
+        ends_first = {**about, "ends_by_itself": draw.random() < by_itself}
+        told.append((come, lambda n=name, b=come, e=ends, s=seen, a=ends_first: story.give(n, b, e, seen=s, **a)))
+        for _ in range(draw.choice([1, 2]) if by_itself else 0):  # another credential of the same grant
+            more = draw.uniform(begin, -1)
+            end = draw.choice([ends, more + draw.uniform(-5, 60)])
+            ends_so = {**about, "ends_by_itself": draw.random() < by_itself}
+            told.append((more, lambda n=name, b=more, e=end, a=ends_so: story.give(n, b, e, **a)))
         for _ in range(draw.choice([0, 0, 1, 2])):
             again = draw.uniform(begin, -1)
             longer = draw.choice([None, again + draw.uniform(-10, 60), 90.0])
@@ -118,10 +132,10 @@ def lives(draw: random.Random, count: int) -> Story:
     return story
 
 
-def policy_record(story: Story) -> Record:
+def policy_record(story: Story, policy: WatchPolicy) -> Record:
     """Return the record by which the watch puts its policy on record."""
     told = Story(story.now, signers=SIGNERS)
-    told.add(config_event(DEPLOYMENT, WatchPolicy(reporter=REPORTERS), story.now), 0)
+    told.add(config_event(DEPLOYMENT, policy, story.now), 0)
     return told.records[0]
 
 
@@ -177,13 +191,14 @@ def ask(data_dir: Path, sql: str, **values: object) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Story, Path]]:
+@pytest.fixture(scope="module", params=POLICIES)
+def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Story, Path]]:
+    name = str(request.param)
     story = lives(random.Random(7), 900)
     folder = tmp_path_factory.mktemp("lives")
-    fill(folder, [*story.records, policy_record(story)], cuts=(97, 5, 300), sources=KEYS)
+    fill(folder, [*story.records, policy_record(story, POLICIES[name])], cuts=(97, 5, 300), sources=KEYS)
     with opened_elsewhere(folder):
-        yield story, folder
+        yield name, story, folder
 
 
 def test_removals_that_are_stored_before_their_activations(tmp_path: Path) -> None:
@@ -254,9 +269,9 @@ def test_an_old_record_of_a_registered_source_changes_nothing(tmp_path: Path) ->
     assert set(view.overdue) == open_overdue(story, policy, now)
 
 
-@pytest.mark.parametrize("name", POLICIES)
-def test_sql_and_the_rules_find_the_same(told: tuple[Story, Path], name: str) -> None:
-    (story, folder), policy = told, POLICIES[name]
+def test_sql_and_the_rules_find_the_same(told: tuple[str, Story, Path]) -> None:
+    name, story, folder = told
+    policy = POLICIES[name]
     now = int(story.now.timestamp()) * SECOND
     ending = sweep.systems_that_expire(policy)
     assert ending == (["teleport"] if name == "lenient" else [])
@@ -265,6 +280,10 @@ def test_sql_and_the_rules_find_the_same(told: tuple[Story, Path], name: str) ->
     view = sweep.view_of_store(rows, policy, now)
     watch = open_overdue(story, policy, now)
     assert set(view.overdue) == watch - view.undecided
+    ended = ask(
+        folder, "SELECT count() AS n FROM grant_states WHERE removed_at = deadline AND removal_evidence = 'deadline'"
+    )
+    assert int(ended[0]["n"]) >= 10, "credentials that ended by themselves"
     assert len(view.overdue) > 30 and len(view.undecided) < len(view.overdue) / 4
 
 

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grantledger.base.toml import ConfigError
-from grantledger.processors.access import NEVER, SECOND, Source
+from grantledger.processors.access import NEVER, SECOND, Access, Source
 from grantledger.processors.policy import (
     BUILT_IN,
     AccessLimits,
     AccessRule,
+    PolicyLookup,
     SourceLimits,
     WatchPolicy,
     load_policy,
@@ -93,12 +94,13 @@ def test_an_extension_does_not_hide_that_a_removal_is_unconfirmed() -> None:
     assert story.findings(4000, PLAIN) == [("opened", "removal_unconfirmed", "g", 150)]
 
 
-def test_a_credential_that_expires_needs_no_removal() -> None:
+def test_a_deadline_that_counts_as_removal_needs_no_other() -> None:
     story = Story()
     story.granted(0, "g", 100, source=Source("teleport", "prod"))
-    assert story.findings(1000, BUILT_IN) == []
+    expires = AccessRule(source="teleport", removal=frozenset({"confirmed", "deadline"}))
+    assert story.findings(1000, WatchPolicy(rule=(expires,))) == []
     story.granted(0, "h", 100)
-    assert of_rule(story.findings(1000, BUILT_IN), "overdue") == [("opened", "h", 160)]
+    assert of_rule(story.findings(1000, WatchPolicy(rule=(expires,))), "overdue") == [("opened", "h", 160)]
 
 
 def test_a_fast_clock_cannot_lengthen_access() -> None:
@@ -615,7 +617,7 @@ def overdue_by_definition(facts: list[Fact], limits: AccessLimits, now: int) -> 
                 running = given is not None and not removed and (asked or deadline_of(given) > fact.append)
                 if fact.event_type == "grant.extended" or not running:
                     asked = None
-                adds = ends and given is not None and fact.event_type == "grant.activated" and not removed
+                adds = ends and given is not None and given.expires is not None and fact.event_type == "grant.activated" and not removed
                 if not ends:
                     asked = fact
                 repeats = (
@@ -688,7 +690,12 @@ def test_a_policy_from_a_file(tmp_path: Path) -> None:
     )
     policy = load_policy(path)
     assert policy.default.grace_seconds == 5 and policy.severity == {"overdue": "warning"}
-    assert policy.rule[0] == BUILT_IN.rule[0]
+    assert policy.rule[: len(BUILT_IN.rule)] == BUILT_IN.rule
+    on_record = WatchPolicy.model_validate_json(policy.model_dump_json())
+    for access in (None, Access("t", "alice", "database", "payments", "rw")):
+        limits = [PolicyLookup(one).limits(VAULT, access, "production") for one in (policy, on_record)]
+        assert limits[0] == limits[1], "the policy on record is the policy in force"
+    assert limits[1].approvals == 2 and limits[1].grace_seconds == 5 and limits[1].ends_by_itself
 
 
 @pytest.mark.parametrize(

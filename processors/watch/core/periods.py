@@ -149,7 +149,8 @@ class Period(NamedTuple):
             return False
         if deadline == self.deadline:
             return activation.extended or not self.activation.extended
-        return by_itself and not activation.extended and deadline < self.deadline
+        earlier = self.activation.ends is not None and deadline < self.deadline
+        return by_itself and not activation.extended and earlier
 
     def continued(
         self, activation: Activation, deadline: int, superseded: int, removals: tuple[Removal, ...],
