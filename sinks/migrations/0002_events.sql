@@ -77,6 +77,7 @@ CREATE VIEW events
     starts_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Start of the access',
     expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End of the access',
     expiry_source LowCardinality(String) COMMENT 'native, derived, policy, unknown',
+    ends_by_itself Nullable(Bool) COMMENT 'Whether the credential stops working at expires_at, whatever anybody does',
     removal_evidence LowCardinality(String) COMMENT 'none, deadline, api_accepted, confirmed',
     reason String COMMENT 'Reason',
     ticket String COMMENT 'Ticket or incident',
@@ -115,7 +116,7 @@ CREATE VIEW events
 AS SELECT
     append_time, occurred_at, event_type, outcome, subject_id, subject_kind, actor_id, actor_kind, actor_on_behalf_of,
     resource_kind, resource_id, resource_environment, entitlement, grant_id, request_id, session_id, approvals, starts_at,
-    expires_at, expiry_source, removal_evidence, reason, ticket, customer, error, client_ip, command, args, query,
+    expires_at, expiry_source, ends_by_itself, removal_evidence, reason, ticket, customer, error, client_ip, command, args, query,
     exit_code, finding_rule, source_system, source_instance, native_type, native_id, tenant, grant_key, request_key,
     session_key, grant_system AS grant_source_system, grant_instance AS grant_source_instance,
     request_system AS request_source_system, request_instance AS request_source_instance,

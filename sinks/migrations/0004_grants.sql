@@ -136,6 +136,30 @@ FROM
 GROUP BY request_key
 COMMENT 'One row per request: who asked for what and why, and every decision';
 
+CREATE VIEW removal_rules
+(
+    nth UInt64 COMMENT 'Later rules win',
+    patterns Array(String) COMMENT 'Tenant, source, instance, resource kind, resource, environment, entitlement; patterns have % and _',
+    counting Array(UInt8) COMMENT 'Evidence that counts as removal: 0 none, 1 deadline, 2 api_accepted, 3 confirmed',
+    has_counting Bool COMMENT 'Whether the rule sets that',
+    ends_by_itself Nullable(Bool) COMMENT 'Whether a credential that ends automatically is believed to; null if the rule does not set it'
+)
+AS SELECT
+    nth,
+    arrayMap(
+        name -> if(JSONHas(one, name), replaceAll(replaceAll(replaceAll(replaceAll(JSONExtractString(one, name), '_', '\\_'), '%', '\\%'), '*', '%'), '?', '_'), '%'),
+        ['tenant', 'source', 'instance', 'resource_kind', 'resource', 'environment', 'entitlement']
+    ) AS patterns,
+    arrayMap(name -> toUInt8(transform(name, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0)), JSONExtract(one, 'removal', 'Array(String)')) AS counting,
+    toBool(JSONHas(one, 'removal')) AS has_counting,
+    if(JSONHas(one, 'ends_by_itself'), toBool(JSONExtractBool(one, 'ends_by_itself')), NULL) AS ends_by_itself
+FROM
+(
+    SELECT arrayConcat([JSONExtractRaw(policy, 'default')], JSONExtractArrayRaw(policy, 'rule')) AS rules FROM watch_policy
+)
+ARRAY JOIN rules AS one, arrayEnumerate(rules) AS nth
+COMMENT 'The rules about removal in the watch policy in force';
+
 CREATE VIEW grant_states
 (
     grant_id String COMMENT 'The grant; filter on it',
@@ -160,12 +184,12 @@ CREATE VIEW grant_states
     given_recorded_at DateTime64(6, 'UTC') COMMENT 'Append time of that activation or extension',
     stretch_recorded_at DateTime64(6, 'UTC') COMMENT 'Append time of the first activation or extension since the last removal',
     starts_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Start of the access, if later than its activation',
-    expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End in the latest activation or extension; null if the tool gives none',
+    expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End in the latest activation or extension, or the latest end of several credentials that end automatically; null if the tool gives none',
     expiry_source String COMMENT 'native, derived, policy, unknown',
     deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'expires_at minus the lead of the source clock over the broker; null if there is no end',
     removal_evidence String COMMENT 'Best evidence of a removal after the latest activation or extension: none, deadline, api_accepted, confirmed',
-    removed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source; null while open',
-    removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal',
+    removed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source, or the passed deadline if all credentials of the grant end automatically and the watch policy believes that; null while open',
+    removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal, or that deadline',
     late_seconds Nullable(Float64) COMMENT 'From the deadline to removal_recorded_at, 0 if in time; null while open or without a deadline',
     origin String COMMENT 'Log of the first activation',
     `index` UInt64 COMMENT 'Position in that log'
@@ -174,12 +198,7 @@ AS WITH arrayFirst(event -> event.request_id != '', arrayReverse(given)) AS aske
 SELECT
     grant_id, grant_key, tenant, given[1].subject_id AS subject_id, given[1].subject_kind AS subject_kind,
     given[1].resource_kind AS resource_kind, given[1].resource_id AS resource_id,
-    -- Of several matching environments the last one counts.
-    if(given[1].resource_environment != '', given[1].resource_environment, arrayLast(
-        one -> issuer.1 LIKE one.2 AND given[1].source.2 LIKE one.3 AND given[1].resource_kind LIKE one.4 AND given[1].resource_id LIKE one.5,
-        (SELECT arraySort(groupArray((`order`, system, instance, resource_kind, resource_id, environment))) FROM environments)
-    ).6) AS resource_environment,
-    given[1].entitlement AS entitlement,
+    environment AS resource_environment, given[1].entitlement AS entitlement,
     asked.request_id AS request_id, asked.request_key AS request_key,
     arrayFirst(text -> text != '', arrayReverse(given.reason)) AS reason,
     arrayFirst(text -> text != '', arrayReverse(given.ticket)) AS ticket,
@@ -189,20 +208,25 @@ SELECT
     fromUnixTimestamp64Micro(given[1].occurred, 'UTC') AS activated_at,
     fromUnixTimestamp64Micro(latest.occurred, 'UTC') AS given_at,
     fromUnixTimestamp64Micro(latest.taken, 'UTC') AS given_recorded_at,
-    fromUnixTimestamp64Micro(stretch.taken, 'UTC') AS stretch_recorded_at,
-    latest.starts_at AS starts_at, fromUnixTimestamp64Micro(latest_end, 'UTC') AS expires_at, latest.expiry_source AS expiry_source,
+    fromUnixTimestamp64Micro(greatest(stretch.taken, since_ended), 'UTC') AS stretch_recorded_at,
+    effective.starts_at AS starts_at, fromUnixTimestamp64Micro(latest_end, 'UTC') AS expires_at, effective.expiry_source AS expiry_source,
     fromUnixTimestamp64Micro(due, 'UTC') AS deadline,
-    ['none', 'deadline', 'api_accepted', 'confirmed'][1 + arrayMax(arrayPushBack(after.evidence, 0))] AS removal_evidence,
-    if(gone, fromUnixTimestamp64Micro(removal.occurred, 'UTC'), NULL) AS removed_at,
-    if(gone, fromUnixTimestamp64Micro(removal.taken, 'UTC'), NULL) AS removal_recorded_at,
-    if(gone AND due IS NOT NULL, round(greatest(0, removal.taken - assumeNotNull(due)) / 1e6, 3), NULL) AS late_seconds,
+    ['none', 'deadline', 'api_accepted', 'confirmed'][1 + arrayMax(arrayPushBack(after.evidence, if(lapsed, 1, 0)))] AS removal_evidence,
+    multiIf(lapsed AND NOT (gone AND removal.taken <= assumeNotNull(due)), fromUnixTimestamp64Micro(due, 'UTC'), gone, fromUnixTimestamp64Micro(removal.occurred, 'UTC'), NULL) AS removed_at,
+    multiIf(lapsed AND NOT (gone AND removal.taken <= assumeNotNull(due)), fromUnixTimestamp64Micro(due, 'UTC'), gone, fromUnixTimestamp64Micro(removal.taken, 'UTC'), NULL) AS removal_recorded_at,
+    multiIf(lapsed, 0, gone AND due IS NOT NULL, round(greatest(0, removal.taken - assumeNotNull(due)) / 1e6, 3), NULL) AS late_seconds,
     given[1].origin AS origin, given[1].place.2 AS `index`
 -- One subquery per step: ClickHouse expands an alias wherever it is used in its SELECT, and the aliases in it again.
 FROM
 (
     SELECT
         *,
-        if(latest_end IS NULL, NULL, greatest(0, assumeNotNull(latest_end) - greatest(0, latest.occurred - latest.taken))) AS due
+        ends_by_itself AND ifNull(due < toUnixTimestamp64Micro(now64(6, 'UTC')), false) AS lapsed
+    FROM
+    (
+    SELECT
+        *,
+        if(latest_end IS NULL, NULL, greatest(0, assumeNotNull(latest_end) - greatest(0, effective.occurred - effective.taken))) AS due
     FROM
     (
     SELECT
@@ -222,12 +246,62 @@ FROM
             arrayZip(arrayPushFront(arrayPopBack(turns.place), (0, 0)), arrayMap(nth -> nth > 1, arrayEnumerate(turns)))
         ) AS stretch,
         -- The earliest end of all contents with this event id.
-        arrayMin(event -> if(event.source = latest.source AND event.id = latest.id, ifNull(toUnixTimestamp64Micro(event.expires_at), 9223372036854775807), 9223372036854775807), every_given) AS earliest
+        arrayMin(event -> if(event.source = effective.source AND event.id = effective.id, ifNull(toUnixTimestamp64Micro(event.expires_at), 9223372036854775807), 9223372036854775807), every_given) AS earliest
     FROM
     (
     SELECT
         *,
-        turns[-1] AS latest
+        turns[-1] AS latest,
+        if(lasting.1 = 0, turns[-1], turns[lasting.1]) AS effective,
+        lasting.1 > 0 AND lasting.3 AS ends_by_itself,
+        if(lasting.5 > 1, turns[lasting.5].taken, 0) AS since_ended
+    FROM
+    (
+    SELECT
+        *,
+        -- Which turn the deadline comes from, its end, whether all credentials since the last removal end by themselves,
+        -- whether it is an extension, and the first turn since they did. A credential with an earlier end, and a repeated
+        -- end, change nothing.
+        arrayFold(
+            (so_far, turn) -> multiIf(
+                so_far.1 = 0 OR turn.5, (turn.1, turn.2, turn.3, turn.4, turn.1),
+                turn.2 = so_far.2 AND (turn.4 OR NOT so_far.4),
+                    (so_far.1, so_far.2, so_far.3 AND turn.3, so_far.4, if(so_far.3 AND so_far.2 <= turn.6, turn.1, so_far.5)),
+                turn.3 AND NOT turn.4 AND turn.2 < so_far.2 AND so_far.2 < 9223372036854775807,
+                    (so_far.1, so_far.2, so_far.3, so_far.4, if(so_far.3 AND so_far.2 <= turn.6, turn.1, so_far.5)),
+                (turn.1, turn.2, turn.3 AND (turn.4 OR so_far.3), turn.4, if(so_far.3 AND so_far.2 <= turn.6, turn.1, so_far.5))
+            ),
+            steps, CAST((0, 0, false, false, 0), 'Tuple(UInt32, Int64, Bool, Bool, UInt32)')
+        ) AS lasting
+    FROM
+    (
+    SELECT
+        *,
+        -- By turn: its number, its end, whether it ends by itself, whether it extends, whether a removal that counts
+        -- precedes, and when it was recorded.
+        arrayMap(
+            (event, nth, before) -> CAST((
+                nth,
+                if(event.ends = 9223372036854775807, event.ends, greatest(1, event.ends - greatest(0, event.occurred - event.taken))),
+                event.ends_by_itself, event.extended,
+                nth > 1 AND arrayExists(each -> has(counting, each.evidence) AND each.place > before AND each.place < event.place, acting),
+                event.taken
+            ), 'Tuple(UInt32, Int64, Bool, Bool, Bool, Int64)'),
+            agreed, arrayEnumerate(agreed), arraySlice(arrayPushFront(agreed.place, CAST((0, 0), 'Tuple(UInt32, UInt64)')), 1, length(agreed))
+        ) AS steps
+    FROM
+    (
+    SELECT
+        *,
+        -- The turns of a grant with credentials that end by themselves, as all contents of each event agree.
+        arrayMap(
+            event -> CAST((
+                event.place, event.occurred, event.taken, event.extended,
+                arrayMin(each -> if(each.source = event.source AND each.id = event.id, ifNull(toUnixTimestamp64Micro(each.expires_at), 9223372036854775807), 9223372036854775807), every_given),
+                NOT arrayExists(each -> each.source = event.source AND each.id = event.id AND NOT each.ends_by_itself, every_given)
+            ), 'Tuple(place Tuple(UInt32, UInt64), occurred Int64, taken Int64, extended Bool, ends Int64, ends_by_itself Bool)'),
+            if(ifNull(arrayLast(rule -> rule.5 IS NOT NULL, matching).5, false), turns, [])
+        ) AS agreed
     FROM
     (
     SELECT
@@ -248,7 +322,33 @@ FROM
     (
     SELECT
         *,
-        arrayFilter((event, own) -> NOT arrayExists(each -> each.evidence = 3, own), given, missed) AS prompt
+        arrayFilter((event, own) -> NOT arrayExists(each -> has(counting, each.evidence), own), given, missed) AS prompt
+    FROM
+    (
+    SELECT
+        *,
+        if(arrayExists(rule -> rule.4, matching), arrayLast(rule -> rule.4, matching).3, [3]) AS counting
+    FROM
+    (
+    SELECT
+        *,
+        -- Looked up only where it matters: it takes as long as all the rest.
+        arrayFilter(
+            rule -> tenant LIKE rule.2[1] AND given[1].source_system LIKE rule.2[2] AND given[1].source_instance LIKE rule.2[3]
+                AND given[1].resource_kind LIKE rule.2[4] AND given[1].resource_id LIKE rule.2[5]
+                AND environment LIKE rule.2[6] AND given[1].entitlement LIKE rule.2[7],
+            if(has(given.ends_by_itself, true) OR arrayExists(own -> arrayExists(each -> each.evidence IN (1, 2), own), missed),
+                (SELECT arraySort(groupArray((nth, patterns, counting, has_counting, ends_by_itself))) FROM removal_rules), [])
+        ) AS matching
+    FROM
+    (
+    SELECT
+        *,
+        -- Of several matching environments the last one counts.
+        if(given[1].resource_environment != '', given[1].resource_environment, arrayLast(
+            one -> issuer.1 LIKE one.2 AND given[1].source.2 LIKE one.3 AND given[1].resource_kind LIKE one.4 AND given[1].resource_id LIKE one.5,
+            (SELECT arraySort(groupArray((`order`, system, instance, resource_kind, resource_id, environment))) FROM environments)
+        ).6) AS environment
     FROM
     (
     SELECT
@@ -315,8 +415,8 @@ FROM
     SELECT
         tenant, issuer, grant_id, grant_key,
         arraySort(event -> event.place, groupArrayIf(CAST(
-            (place, event_id, (source_system, source_instance), own, whole_request, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, signed, event_type = 'grant.extended', origin, subject_id, subject_kind, resource_kind, resource_id, resource_environment, entitlement, request_id, request_key, reason, ticket, customer, arrayMap(each -> (each.at, each.reviewer, each.decision, each.forced), approvals), source_system, source_instance, starts_at, expires_at, expiry_source),
-            'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, whole_request Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, signed Bool, extended Bool, origin String, subject_id String, subject_kind String, resource_kind String, resource_id String, resource_environment String, entitlement String, request_id String, request_key String, reason String, ticket String, customer String, decisions Array(Tuple(at Nullable(DateTime64(6, \'UTC\')), reviewer String, decision String, forced Bool)), source_system String, source_instance String, starts_at Nullable(DateTime64(6, \'UTC\')), expires_at Nullable(DateTime64(6, \'UTC\')), expiry_source String)'
+            (place, event_id, (source_system, source_instance), own, whole_request, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, signed, event_type = 'grant.extended', origin, subject_id, subject_kind, resource_kind, resource_id, resource_environment, entitlement, request_id, request_key, reason, ticket, customer, arrayMap(each -> (each.at, each.reviewer, each.decision, each.forced), approvals), source_system, source_instance, starts_at, expires_at, expiry_source, ends_by_itself),
+            'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, whole_request Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, signed Bool, extended Bool, origin String, subject_id String, subject_kind String, resource_kind String, resource_id String, resource_environment String, entitlement String, request_id String, request_key String, reason String, ticket String, customer String, decisions Array(Tuple(at Nullable(DateTime64(6, \'UTC\')), reviewer String, decision String, forced Bool)), source_system String, source_instance String, starts_at Nullable(DateTime64(6, \'UTC\')), expires_at Nullable(DateTime64(6, \'UTC\')), expiry_source String, ends_by_itself Bool)'
         ), event_type IN ('grant.activated', 'grant.extended') AND NOT failed)) AS all_given,
         arraySort(event -> (event.source, event.id, event.evidence, event.place), groupArrayIf(CAST(
             (place, event_id, (source_system, source_instance), own, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, signed, multiIf(failed, 0, removal_evidence = 'confirmed' AND outcome != 'success', 2, transform(removal_evidence, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0)), source_system, source_instance),
@@ -328,6 +428,7 @@ FROM
             *, (epoch, `index`) AS place, signature = 'valid' AS signed, toUnixTimestamp64Micro(occurred_at) AS occurred,
             toUnixTimestamp64Micro(recorded_at) AS taken,
             outcome IN ('failure', 'denied') AS failed,
+            ifNull(said_to_end, false) AND expires_at IS NOT NULL AND expiry_source IN ('native', 'derived') AS ends_by_itself,
             source_system = issuer.1 AND issuer.2 IN ('', source_instance) AS own,
             multiIf(event_type IN ('grant.revoked', 'grant.expired'), 'remove', event_type = 'grant.extended', 'extend', '') AS report,
             (report = 'remove' AND source_system = 'grantledger-enforcer') OR arrayExists(
@@ -343,7 +444,7 @@ FROM
                 CAST(false, 'Bool') AS whole_request, CAST((0, 0), 'Tuple(UInt32, UInt64)') AS known,
                 event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
                 resource_environment, entitlement, request_id, request_key, reason, ticket, customer, approvals, source_system, source_instance, starts_at,
-                expires_at, expiry_source, removal_evidence, signature, outcome
+                expires_at, expiry_source, ends_by_itself AS said_to_end, removal_evidence, signature, outcome
             FROM events
             WHERE believed AND grant_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
                 AND event_type IN ('grant.activated', 'grant.extended', 'grant.revoked', 'grant.expired')
@@ -352,7 +453,7 @@ FROM
                 tenant, grant_id, grant_key, issuer, CAST(true, 'Bool') AS whole_request, known,
                 event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
                 resource_environment, entitlement, request_id, request_key, reason, ticket, customer, approvals, source_system, source_instance, starts_at,
-                expires_at, expiry_source, removal_evidence, signature, outcome
+                expires_at, expiry_source, said_to_end, removal_evidence, signature, outcome
             FROM
             (
                 SELECT
@@ -373,7 +474,7 @@ FROM
                     tenant,
                     event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
                 resource_environment, entitlement, request_id, request_key, reason, ticket, customer, approvals, source_system, source_instance, starts_at,
-                expires_at, expiry_source, removal_evidence, signature, outcome
+                expires_at, expiry_source, ends_by_itself AS said_to_end, removal_evidence, signature, outcome
                 FROM events
                 WHERE believed AND grant_id = '' AND request_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
                     AND event_type IN ('grant.extended', 'grant.revoked', 'grant.expired')
@@ -382,6 +483,13 @@ FROM
         WHERE (own OR reported) AND (NOT whole_request OR place > known OR (own AND report = 'remove'))
     )
     GROUP BY tenant, issuer, grant_id, grant_key
+    )
+    )
+    )
+    )
+    )
+    )
+    )
     )
     )
     )

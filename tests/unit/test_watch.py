@@ -617,7 +617,8 @@ def overdue_by_definition(facts: list[Fact], limits: AccessLimits, now: int) -> 
                 running = given is not None and not removed and (asked or deadline_of(given) > fact.append)
                 if fact.event_type == "grant.extended" or not running:
                     asked = None
-                adds = ends and given is not None and given.expires is not None and fact.event_type == "grant.activated" and not removed
+                adds = ends and given is not None and given.expires is not None and not removed
+                adds = adds and fact.event_type == "grant.activated"
                 if not ends:
                     asked = fact
                 repeats = (
