@@ -41,11 +41,15 @@ class Survey:
     unreadable: int = 0
 
     def covered_sizes(self) -> dict[str, int]:
-        """Return the sizes of the logs that the last anchor covers; none if it is malformed."""
+        """Return the sizes of the logs of entries that the last anchor covers; none if it is malformed."""
+        if self.last is None:
+            return {}
+        own, _, _ = self.last.origin.rpartition("/")  # an anchor also covers the epoch before of its own log
         try:
-            return {head.origin: head.size for head in self.last.checkpoints()} if self.last is not None else {}
+            heads = self.last.checkpoints()
         except NoteError:  # step 13 reports it
             return {}
+        return {head.origin: head.size for head in heads if head.origin.rpartition("/")[0] != own}
 
 
 def survey(anchors: Iterable[Anchor | None], deployment: str, scratch: Scratch) -> Survey:

@@ -51,6 +51,12 @@ def test_it_does_not_wait_without_anchors_outside() -> None:
     assert await_covered(Store((1, 1)).sizes, covered_sizes([]), 3600.0) == 0
 
 
+def test_it_does_not_wait_for_anchors_of_an_earlier_epoch() -> None:
+    before = Checkpoint(anchor_origin("test.example"), 1_000, bytes(32))
+    made, _ = append_anchor(Frontier(), anchor_origin("test.example", 1), 1_000, [before], SIGNER)
+    assert covered_sizes([made]) == {}
+
+
 def test_it_waits_much_longer_than_its_patience_during_progress() -> None:
     steps = [*((size, 0) for size in range(30)), *((30, size) for size in range(1, 40))]
     store = Store(*steps)
