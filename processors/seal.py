@@ -54,7 +54,7 @@ BATCHES_PER_TRANSACTION = 4
 UNREADABLE_HEADERS: list[tuple[str, bytes | None]] = [("grantledger/unreadable-headers", None)]
 """Sealed instead of headers that the client library cannot read. Such a record blocks nothing."""
 RECHECK_SECONDS = 10.0
-"""Seconds between checks whether a person has opened the next epoch of a stopped log."""
+"""Seconds between checks of the topics, and whether a person has opened the next epoch of a stopped log."""
 SAME_INSTANCE = "If another sealer runs, give each its own GRANTLEDGER_SEALER_INSTANCE."
 _headers_of = operator.methodcaller("headers")
 """If a header name is not UTF-8, confluent-kafka 2.16 returns a tuple with a null pointer and leaves an exception set.
@@ -102,7 +102,7 @@ class Sealer:
         self._failure: BaseException | None = None
         self._rebalanced = False
         self._stopped: list[Partition] = []
-        self._recheck_at = 0.0
+        self._recheck_at = self._check_topics_at = 0.0
         self._identities: dict[str, TopicIdentity] = {}
 
     def stop(self) -> None:
@@ -135,6 +135,9 @@ class Sealer:
         while not self._stopping:
             self._step()
             self._member.rejoin_if_forgotten()
+            if self._clock() >= self._check_topics_at:  # an idle log would commit nothing, and notice nothing
+                self._check_topics_at = self._clock() + RECHECK_SECONDS
+                self._check_topics()
         self._flush()
 
     def _check_topics(self) -> None:

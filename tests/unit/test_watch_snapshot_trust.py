@@ -17,10 +17,10 @@ from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.sealed_log import SealedLogs
 from grantledger.ledger.keys import LocalSigner, LogKeys
 from grantledger.ledger.source_signature import SourceSigner
-from grantledger.processors.access import OTHER_SOURCES, Source
+from grantledger.processors.access import OTHER_SOURCES
 from grantledger.processors.policy import WatchPolicy
 from grantledger.processors.watch import metrics, snapshot
-from grantledger.processors.watch.core import state
+from grantledger.processors.watch.core import source_histories
 from grantledger.processors.watch.decoding import FACT_SCHEMA
 from grantledger.processors.watch.findings import SYSTEM
 from grantledger.processors.watch.kafka_findings import KafkaFindings
@@ -134,7 +134,7 @@ def test_an_old_snapshot_that_is_sent_again_costs_reading_only() -> None:
     again.head, again.records = world.head, world.records
     again.hears_again()
     assert ids(again) == {"g", "other", "later", "last", "very last"}
-    assert {source: one.to_json() for source, one in again.watch.judge.state.sources.items()} == expected
+    assert again.watch.judge.state.sources.to_json() == expected
     again.paper.end_offset = again.records
     for second in (161, 162):
         again.at(second)
@@ -222,8 +222,7 @@ def test_names_of_megabytes_stop_neither_the_watch_nor_its_snapshots() -> None:
     assert len(json.dumps(sources)) < 20_000
     again = World(world.paper)
     assert again.watch.position == world.watch.position and ids(again) == ids(world)
-    histories = [one.to_json() for one in again.watch.judge.state.sources.values()]
-    assert histories == [one.to_json() for one in world.watch.judge.state.sources.values()]
+    assert again.watch.judge.state.sources.to_json() == world.watch.judge.state.sources.to_json()
 
 
 def test_histories_of_many_sources_are_split(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,11 +233,11 @@ def test_histories_of_many_sources_are_split(monkeypatch: pytest.MonkeyPatch) ->
     assert max(map(len, world.paper.stored)) < 10_000
     assert len(world.paper.parts) > 4
     again = World(world.paper)
-    assert list(again.watch.judge.state.sources) == list(world.watch.judge.state.sources)
+    assert again.watch.judge.state.sources.to_json() == world.watch.judge.state.sources.to_json()
 
 
 def test_invented_sources_beyond_a_number_share_a_history(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "MAX_SOURCES", 3)
+    monkeypatch.setattr(source_histories, "MAX_SOURCES", 3)
     registrar, vault = Registrar("test"), LocalSigner.generate()
     registrar.init()
     registrar.register("vault", "prod", [key_of(vault)], 0)
@@ -252,25 +251,25 @@ def test_invented_sources_beyond_a_number_share_a_history(monkeypatch: pytest.Mo
     world.signer = vault
     world.hears(given_until(5000, "true"))
     sources = world.watch.judge.state.sources
-    assert [one.instance for one in sources] == ["source-0", "source-1", "source-2", "*", "prod"]
+    assert [one.source.instance for one in sources] == ["source-0", "source-1", "source-2", "*", "prod"]
     assert len(ids(world)) == 22, "the grants of all are followed, the one that source-19 never gave included"
     world.paper.end_offset = world.records
     for second in (10, 12):
         world.at(second)
     claims = [event.finding for _, event in world.paper.said if event.finding and event.finding.rule == "foreign_claim"]
     assert [one.key for one in claims if one] == [str(OTHER_SOURCES)]
-    assert world.watch.judge.faults == [] and sources[Source("vault", "prod")].signed
+    assert world.watch.judge.faults == [] and sources.of("vault/prod").signed
 
 
 def test_idle_sources_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "MAX_SOURCES", 4)
+    monkeypatch.setattr(source_histories, "MAX_SOURCES", 4)
     world = World()
     for number in range(3):
         world.hears(named(f"source-{number}", f"g{number}"))
     world.at(1)
     judge = world.watch.judge
-    list(judge.forget(judge.state.sources[Source("x", "source-0")].last))
-    assert len(judge.state.sources) == 3, "they have sent something since"
+    list(judge.forget(judge.state.sources.of("x/source-0").last))
+    assert len(list(judge.state.sources)) == 3, "they have sent something since"
     list(judge.forget(judge.judged_until + 1))
     assert list(judge.state.sources) == []
     world.at(3600)
