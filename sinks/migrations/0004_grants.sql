@@ -32,7 +32,7 @@ FROM
 (
     SELECT
         arrayMap(
-            text -> replaceAll(replaceAll(replaceAll(replaceAll(text, '_', '\\_'), '%', '\\%'), '*', '%'), '?', '_'),
+            text -> replaceAll(replaceAll(replaceAll(replaceAll(replaceAll(text, '\\', '\\\\'), '_', '\\_'), '%', '\\%'), '*', '%'), '?', '_'),
             [JSONExtractString(one, 'system'), JSONExtractString(one, 'instance'), JSONExtractString(one, 'source'), JSONExtractString(one, 'source_instance')]
         ) AS patterns,
         JSONExtract(one, 'may', 'Array(String)') AS may,
@@ -70,7 +70,7 @@ FROM
     SELECT
         `order`, JSONExtractString(one, 'environment') AS environment,
         arrayMap(
-            name -> replaceAll(replaceAll(replaceAll(replaceAll(JSONExtractString(one, name), '_', '\\_'), '%', '\\%'), '*', '%'), '?', '_'),
+            name -> replaceAll(replaceAll(replaceAll(replaceAll(replaceAll(JSONExtractString(one, name), '\\', '\\\\'), '_', '\\_'), '%', '\\%'), '*', '%'), '?', '_'),
             ['system', 'instance', 'resource_kind', 'resource']
         ) AS patterns
     FROM (SELECT JSONExtractArrayRaw(policy, 'environment') AS every FROM watch_policy)
@@ -147,7 +147,7 @@ CREATE VIEW removal_rules
 AS SELECT
     nth,
     arrayMap(
-        name -> if(JSONHas(one, name), replaceAll(replaceAll(replaceAll(replaceAll(JSONExtractString(one, name), '_', '\\_'), '%', '\\%'), '*', '%'), '?', '_'), '%'),
+        name -> if(JSONHas(one, name), replaceAll(replaceAll(replaceAll(replaceAll(replaceAll(JSONExtractString(one, name), '\\', '\\\\'), '_', '\\_'), '%', '\\%'), '*', '%'), '?', '_'), '%'),
         ['tenant', 'source', 'instance', 'resource_kind', 'resource', 'environment', 'entitlement']
     ) AS patterns,
     arrayMap(name -> toUInt8(transform(name, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0)), JSONExtract(one, 'removal', 'Array(String)')) AS counting,

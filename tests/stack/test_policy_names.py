@@ -69,6 +69,7 @@ def test_views_name_people_environments_and_tickets(tmp_path: Path) -> None:
         environment=(
             Environment(environment="production", resource="*-prod"),
             Environment(environment="sand[box]", resource="play_?", system="bot"),
+            Environment(environment="corp", resource="corp\\db?"),
         ),
     )
     story = Story()
@@ -88,6 +89,7 @@ def test_views_name_people_environments_and_tickets(tmp_path: Path) -> None:
         "own", -120, 60, subject="carol", reason="INC-1", ticket="CHG-2", resource=Resource("database", "x", "dev")
     )
     story.give("play", -120, 60, resource=Resource("database", "play_1"))
+    story.give("corp", -120, 60, resource=Resource("database", "corp\\db1"))
     story.give("no-play", -120, 60, resource=Resource("database", "playx1"))
     in_session = {"grant_id": "no-play", "session_id": "s", "resource": Resource("database", "playx1", "test")}
     story.add(story.event("session.started", -119, "s", subject="user-no-play", **in_session), -119)
@@ -107,6 +109,7 @@ def test_views_name_people_environments_and_tickets(tmp_path: Path) -> None:
     }  # fmt: skip
     assert (grants["own"]["ticket"], grants["own"]["resource_environment"]) == ("CHG-2", "dev")
     assert grants["play"]["resource_environment"] == "sand[box]"
+    assert grants["corp"]["resource_environment"] == "corp"
     assert grants["no-play"]["resource_environment"] == "" and review["no-play"]["resource_environment"] == "test"
     del grants["no-play"], review["no-play"]
     assert grants == review
