@@ -21,6 +21,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from typing import ClassVar, Protocol
 
 from ..ledger.anchor import Anchor
@@ -29,7 +30,7 @@ from .anchors import StoredAnchors, lost_heads, survey, verify_anchors
 from .logs import VerifiedLog, check_epochs
 from .outside import OutsideAnchors, gap_outside, verify_outside
 from .report import Report
-from .scratch import Scratch, new_scratch
+from .scratch import Scratch
 from .state import State, check_remembered
 
 Progress = Callable[[int, int], None]
@@ -79,7 +80,7 @@ def verify(
             lacks were removed; younger ones may not be stored yet.
     """
     started = time.monotonic()
-    with new_scratch() as scratch:
+    with closing(Scratch()) as scratch:
         report = _verify(
             evidence, keys, scratch, outside=outside, remembered=remembered, stored_by=stored_by, progress=progress
         )

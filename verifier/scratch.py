@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
 
@@ -23,7 +21,7 @@ _ADD = "INSERT OR REPLACE INTO anchors VALUES (?, ?, ?)"
 class Scratch:
     """The roots of logs at the sizes that are compared later, and the hashes of the anchors stored in the ledger.
 
-    Its memory is constant. It is used on one thread.
+    Its memory is constant. It is used on one thread. Open it with ``contextlib.closing``.
     """
 
     def __init__(self) -> None:
@@ -128,13 +126,3 @@ class ScratchRoots:
 
 def _hash(anchor: Anchor) -> bytes:
     return sha256(repr(anchor).encode()).digest()
-
-
-@contextmanager
-def new_scratch() -> Iterator[Scratch]:
-    """Return an empty scratch file, and delete it at the end."""
-    made = Scratch()
-    try:
-        yield made
-    finally:
-        made.close()

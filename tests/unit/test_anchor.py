@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import struct
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -30,7 +31,7 @@ from grantledger.ledger.merkle import EMPTY_ROOT, Frontier, root_of
 from grantledger.ledger.note import Checkpoint, open_own_checkpoint
 from grantledger.verifier.anchors import check_covered, verify_anchors
 from grantledger.verifier.logs import VerifiedLog
-from grantledger.verifier.scratch import new_scratch
+from grantledger.verifier.scratch import Scratch
 from grantledger.verifier.steps import Problem
 from support.small_ledger import SIGNER
 
@@ -131,7 +132,7 @@ def verify(
 ) -> tuple[int, Problem | None]:
     """Return the number of sound anchors, and the first problem."""
     logs = logs_of(roots, unsound)
-    with new_scratch() as scratch:
+    with closing(Scratch()) as scratch:
         found = verify_anchors(made, LogKeys.single(KEY), logs, "test.example", scratch)
     return found.count, found.problem
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,7 @@ from grantledger.verifier.anchors import verify_anchors
 from grantledger.verifier.kafka_source import KafkaEvidence, Record
 from grantledger.verifier.logs import VerifiedLog, check_epochs
 from grantledger.verifier.procedure import verify
-from grantledger.verifier.scratch import new_scratch
+from grantledger.verifier.scratch import Scratch
 from support.small_ledger import GENESIS, SIGNER, Entry, seal_parts
 
 KEY = SIGNER.public_key
@@ -133,7 +134,7 @@ def test_in_the_store_nothing_of_the_anchor_log_may_be_missing() -> None:
     log = VerifiedLog(GENESIS)
     log.roots.add(HEAD.size, HEAD.frontier.root())
     for made, sound in ((first + good, True), (good, False), (first[1:] + good, False)):
-        with new_scratch() as scratch:
+        with closing(Scratch()) as scratch:
             verified = verify_anchors(made, LogKeys.single(KEY), {GENESIS.origin: log}, "test.example", scratch)
         assert (verified.problem is None) == sound
 

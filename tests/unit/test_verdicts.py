@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -24,7 +25,7 @@ from grantledger.verifier.logs import VerifiedLog, VerifiedRoots
 from grantledger.verifier.outside import OutsideAnchors, read_outside
 from grantledger.verifier.procedure import Progress, verify
 from grantledger.verifier.report import Report
-from grantledger.verifier.scratch import Scratch, new_scratch
+from grantledger.verifier.scratch import Scratch
 from grantledger.verifier.state import State, StateError, read_state, write_state
 from grantledger.verifier.steps import Problem
 from grantledger.verifier.verdict import Verdict
@@ -264,7 +265,7 @@ def test_anchors_cost_the_same_however_many_checkpoints_there_are(lost: dict[str
         log = VerifiedLog(GENESIS, VerifiedRoots(counted))
         for size in range(1, checkpoints + 1):
             log.roots.add(size, ROOTS[6])
-        with new_scratch() as scratch:
+        with closing(Scratch()) as scratch:
             made = anchors_over([6] * 50)
             verified = verify_anchors(made, KEYS, {GENESIS.origin: log}, DEPLOYMENT, scratch, lost=lost)
         assert verified.count == 50
@@ -274,7 +275,7 @@ def test_anchors_cost_the_same_however_many_checkpoints_there_are(lost: dict[str
 
 def test_only_the_roots_that_are_compared_later_are_kept() -> None:
     """A log has a checkpoint per second and an anchor per minute."""
-    with new_scratch() as scratch:
+    with closing(Scratch()) as scratch:
         survey([*ANCHORS[:1], None, *ANCHORS[1:2]], DEPLOYMENT, scratch)
         scratch.want(GENESIS.origin, 7)
         log = VerifiedLog(GENESIS, VerifiedRoots(scratch.roots_of(GENESIS.origin)))

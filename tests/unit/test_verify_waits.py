@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 
 from grantledger.ledger.anchor import Anchor, anchor_origin, append_anchor
 from grantledger.ledger.merkle import Frontier
 from grantledger.ledger.note import Checkpoint
 from grantledger.verifier.anchors import survey
 from grantledger.verifier.clickhouse_source import await_covered
-from grantledger.verifier.scratch import new_scratch
+from grantledger.verifier.scratch import Scratch
 from support.small_ledger import SIGNER
 
 LOGS = ("test.example/access.lifecycle/0/0", "test.example/access.activity/0/0")
@@ -22,7 +23,7 @@ def anchor(*sizes: int) -> Anchor:
 
 
 def covered_sizes(anchors: list[Anchor]) -> dict[str, int]:
-    with new_scratch() as scratch:
+    with closing(Scratch()) as scratch:
         return survey(anchors, "test.example", scratch).covered_sizes()
 
 
