@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from grantledger.kafka.membership import group_state
+from grantledger.kafka.membership import GroupState, group_state
 from support.on_time import FOUND, activated, commands, judged_until, recorded, revoked, send, watching
 from support.pipeline import Pipeline
 from support.waiting import wait_for
@@ -98,8 +98,12 @@ def test_the_owner_of_the_log_is_known_while_one_watches(pipeline: Pipeline) -> 
     """A process that stands by for nobody joins again."""
     parts(pipeline)
     group = f"{pipeline.deployment}-watch"
-    state = group_state(pipeline.cluster, group)
-    assert state.stable and len(state.assigned) == 2
+
+    def complete() -> GroupState | None:
+        state = group_state(pipeline.cluster, group)
+        return state if state.stable and len(state.assigned) == 2 else None
+
+    state = wait_for(complete, "both are members of the group")
     log, unread = [("access.lifecycle.sealed", 0)], [("access.activity.sealed", 0)]
     assert state.forgotten(log) == set()
     assert state.forgotten(unread) == set(unread)

@@ -24,6 +24,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -51,16 +52,18 @@ class ForkedProcess:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection, self._answer = connection, b""
+        self._lock = threading.Lock()  # tests poll it while a thread restarts what has failed
         self.pid = json.loads(self._line())
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
         """Return the exit code; None while the process runs."""
-        if self.returncode is None and _readable(self._connection, 0):
-            line = self._line()  # nothing: the server is gone, and the kernel has killed its children
-            self.returncode = json.loads(line) if line else -signal.SIGKILL
-            self._connection.close()
-        return self.returncode
+        with self._lock:
+            if self.returncode is None and _readable(self._connection, 0):
+                line = self._line()  # nothing: the server is gone, and the kernel has killed its children
+                self.returncode = json.loads(line) if line else -signal.SIGKILL
+                self._connection.close()
+            return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end of the process, and return its exit code."""

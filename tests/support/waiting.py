@@ -9,7 +9,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def wait_for(condition: Callable[[], Result | None], what: str, *, limit: float = 60.0, pause: float = 0.3) -> Result:
+def wait_for(condition: Callable[[], Result | None], what: str, *, limit: float = 120.0, pause: float = 0.3) -> Result:
     """Return the first truthy value of ``condition``; fail, naming ``what``, after ``limit`` seconds.
 
     Args:
