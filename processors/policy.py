@@ -32,15 +32,17 @@ MOST_BYTES = 1 << 20
 MOST_PAIRS = 10_000
 """Pairs of sources that are remembered: anyone can send events in the name of new sources."""
 WATCH_RULES = frozenset(rule.name for rule in FINDING_RULES.values() if rule.process == "watch")
+POLICY_RULES = WATCH_RULES | {"sequence_gap"}
+"""The rules whose severity the policy may set."""
 
 
-def _watch_rule(name: str) -> str:
-    if name not in WATCH_RULES:
-        raise ValueError("is not a rule of the watch")
+def _policy_rule(name: str) -> str:
+    if name not in POLICY_RULES:
+        raise ValueError("is not a rule whose severity the policy can set")
     return name
 
 
-RuleName = Annotated[str, AfterValidator(_watch_rule)]
+RuleName = Annotated[str, AfterValidator(_policy_rule)]
 
 
 # The policy is put on record as JSON. A set has another order in each process.

@@ -30,7 +30,7 @@ from .core.facts import Decision, Fact
 from .core.grants import GIVING, REMOVING
 
 _NEEDED = (
-    "event_id", "event_type", "source_system", "source_instance", "occurred_at", "source_seq", "tenant", "subject_id",
+    "event_id", "event_type", "source_system", "source_instance", "occurred_at", "tenant", "subject_id",
     "subject_kind", "subject_email", "resource_kind", "resource_id", "resource_environment", "entitlement", "grant_id",
     "grant_id_kind", "request_id", "session_id", "approvals", "starts_at", "expires_at", "expiry_source",
     "removal_evidence", "outcome", "grant_source_system", "grant_source_instance", "request_source_system",
@@ -153,7 +153,7 @@ def facts_from(rows: Rows, naming: Naming = NO_NAMING) -> Iterator[Fact]:
         return source(system, instance) if system else None
 
     for (
-        index, entry, append, content, mapping, signed, event_id, event_type, system, instance, occurred, seq, tenant,
+        index, entry, append, content, mapping, signed, event_id, event_type, system, instance, occurred, tenant,
         subject, kind, email, resource_kind, resource, environment, entitlement, grant_id, grant_id_kind, request_id,
         session_id, approvals, starts, expires, expiry_source, removal, outcome, *issuers, ends_by_itself,
     ) in rows:  # fmt: skip
@@ -169,7 +169,6 @@ def facts_from(rows: Rows, naming: Naming = NO_NAMING) -> Iterator[Fact]:
             content=content,
             mapping=mapping,
             signed=signed,
-            seq=seq,
             access=_access(tenant, subject, resource_kind, resource, entitlement),
             environment=environment or naming.environment_of(issued_by, resource_kind, resource),
             subject_kind=kind,

@@ -148,11 +148,10 @@ def lives(draw: random.Random, count: int) -> list[Fact]:
             if draw.random() < 0.7:
                 events.append((begun + draw.choice([3, draw.randint(0, 500)]), "session.ended", session))
     events.sort(key=lambda one: one[0])
-    sent, seq = [], 0
+    sent = []
     for when, kind, more in events[:count]:
-        seq += draw.choice([1, 1, 1, 2])
         late = draw.choice([0, 0, 0, 0, 1, 45, 300])
-        sent.append((when + late, kind, more | {"seq": seq, "occurred": at(when + draw.choice([0, 0, 0, -40, 500]))}))
+        sent.append((when + late, kind, more | {"occurred": at(when + draw.choice([0, 0, 0, -40, 500]))}))
     story = Story()
     for when, kind, more in sorted(sent, key=lambda one: one[0]):
         story.say(when, kind, **more)

@@ -173,14 +173,6 @@ def test_old_silences_and_skews_of_a_source_are_forgotten() -> None:
     assert said(judge, 59 * DAY + SECOND) == []
 
 
-def test_a_gap_whose_part_of_the_log_is_lost_stays_open() -> None:
-    known: dict[Identity, bool] = {("sequence_gap", "vault/prod#5", 0): True}
-    judge = state_of(fact(0, 0, "grant.other", grant_id="g", seq=9), known=known)
-    assert said(judge, DAY) == []
-    judge.add(fact(1, 2 * 86_400, "grant.other", grant_id="g", seq=5))
-    assert said(judge, 3 * DAY) == [("resolved", "sequence_gap"), ("opened", "sequence_gap")]  # 5; 6 to 8
-
-
 def test_access_without_an_end_that_comes_back_is_found_again() -> None:
     judge = state_of(given(0, 0), removed(1, 50))
     assert said(judge, LONG) == [("opened", "no_deadline"), ("resolved", "no_deadline")]

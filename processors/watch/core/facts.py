@@ -54,7 +54,6 @@ class Fact:
     content: bytes = b""  # digest of the mapped fields; two contents of one event are a conflict
     mapping: bytes = b""  # digest of the adapter and its version
     signed: bool = False  # its source is registered and signed it
-    seq: int | None = None  # the source's own counter
     access: Access | None = None
     environment: str = ""
     subject_kind: str = "unknown"

@@ -52,7 +52,7 @@ EARLY_RULES = ("no_deadline", "removal_unconfirmed", "extended_beyond_policy")
 """Rules that open findings before a deadline has passed."""
 ABOUT_ACCESS = frozenset({REVOKE, *(rule.name for rule in FINDING_RULES.values() if rule.about)})
 """Rules whose findings have an access key."""
-_SOURCE_RULES = ("source_silent", "sequence_gap", "foreign_claim", "unsigned_source")
+_SOURCE_RULES = ("source_silent", "foreign_claim", "unsigned_source")
 """Rules whose findings the history of a source resolves."""
 
 
@@ -72,7 +72,7 @@ class Change(NamedTuple):
 def entity_of_finding(rule: str, key: str) -> Entity | None:
     """Return the entity that can resolve a finding; None if nothing resolves it, or another process does."""
     if rule in _SOURCE_RULES:
-        return "source", key.rpartition("#")[0] if rule == "sequence_gap" else key
+        return "source", key
     known = FINDING_RULES.get(rule)
     return (known.about, key) if known is not None and known.about and not known.persists else None
 
@@ -208,10 +208,6 @@ class Judge:
         for identity in unexplained:  # opened under another policy
             rule, key, deadline = identity
             if FINDING_RULES[rule].persists:
-                continue
-            if rule == "sequence_gap" and int(key.rpartition("#")[2]) not in self.state.sources.of(entity[1]).sequence:
-                # Its part of the log is lost.
-                open_now.add(identity)
                 continue
             self.known[identity] = False
             since = self.state.sources.of(entity[1]).last if entity[0] == "source" else now

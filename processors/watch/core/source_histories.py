@@ -10,7 +10,7 @@ from ...policy import PolicyLookup
 from .changed import ChangedEntities
 from .entities import Entity
 from .facts import Fact
-from .sources import GAP, HOUR, SKEW, SourceHistory
+from .sources import HOUR, SKEW, SourceHistory
 
 MAX_SOURCES = 10_000
 """Sources that are followed one by one, besides those that sign."""
@@ -45,11 +45,6 @@ class SourceHistories:
         history = self._history(fact)
         limits = self._lookup.source_limits(history.source)
         history.add(fact)
-        if fact.seq is not None and history.source != OTHER_SOURCES:
-            if history.sequence.is_next(fact.seq) or self._has_own_finding(GAP, fact, history.source):
-                history.sequence.add(fact.seq, fact.append)
-            elif history.sequence.skip(fact.seq):
-                self.count(GAP, fact)
         self._changed.mark("source", str(history.source))
         if fact.clock_lead > limits.clock_skew_seconds * SECOND:
             self.count(SKEW, fact)
@@ -112,5 +107,5 @@ class SourceHistories:
         self._violators = {}
         for history in self:
             if history.source != OTHER_SOURCES:
-                for named in history.broken_rules():
+                for named in history.violations:
                     self._violators.setdefault(named, set()).add(history.source)

@@ -1,4 +1,4 @@
-"""One source: whether it is silent, its clock is fast, or numbers of its sequence are missing."""
+"""One source: whether it is silent, its clock is fast, or it broke a rule."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from ...policy import SourceLimits
 from .facts import Fact
 from .intervals import IntervalUnion
 from .rules import Candidate
-from .sequences import Gap, NumberSequence
 
 HOUR = 3600 * SECOND
 CONFLICT = "event_conflict"
 REMAPPED = "event_conflict by mapping"
 """Counted like a rule: events that another version of the adapter made, with the same content."""
 SKEW = "clock_skew"
-GAP = "sequence_gap"
 
 
 @dataclass(slots=True)
@@ -38,8 +36,6 @@ class SourceHistory:
     source: Source
     active: IntervalUnion | None
     """Append times, merged if the silence between them is normal. None if no silence is too long."""
-    sequence: NumberSequence
-    """The numbers of its counter."""
     last: int = 0
     """Append time of the latest fact."""
     violations: dict[tuple[str, int], Violations] = field(default_factory=dict)
@@ -52,10 +48,10 @@ class SourceHistory:
         """Return the history of a source that has reported nothing."""
         silence = limits.silent_after_seconds
         active = IntervalUnion(int(silence * SECOND)) if silence is not None else None
-        return cls(source, active, NumberSequence(int(limits.gap_wait_seconds * SECOND)))
+        return cls(source, active)
 
     def add(self, fact: Fact) -> None:
-        """Add the next fact. Its number is added to the sequence apart."""
+        """Add the next fact."""
         self.last = max(self.last, fact.append)
         if self.source != OTHER_SOURCES:  # the silences of several sources mean nothing together
             self.signed |= fact.signed
@@ -85,14 +81,6 @@ class SourceHistory:
                 opens = last + self.active.reach
                 ends = spells[at + 1][0] if at + 1 < len(spells) else NEVER
                 yield Candidate("source_silent", key, opens, opens, ends, {"last_event": last})
-        for gaps in self._gaps_by_hour().values():
-            first, hour = gaps[0], gaps[0].opens // HOUR
-            evidence = {"first_missing": first.first, "last_missing": first.last}
-            if len(gaps) > 1:
-                evidence["gaps"] = len(gaps)
-            # A gap that opens later in this hour belongs to this finding, so it lasts until the hour is over.
-            ends = max((hour + 1) * HOUR, *(gap.ends for gap in gaps))
-            yield Candidate(GAP, f"{key}#{first.first}", 0, first.opens, ends, evidence)
         for (rule, hour), one in self.violations.items():
             counted: dict[str, Any] = {"count": one.count, **one.example}
             if rule == REMAPPED:
@@ -100,25 +88,10 @@ class SourceHistory:
                 yield Candidate(CONFLICT, f"{key}#mapping", hour * HOUR, one.first, (hour + 1) * HOUR, counted, "info")
                 continue
             ends = NEVER if FINDING_RULES[rule].persists else (hour + 1) * HOUR
-            about = f"{key}#0" if rule == GAP else key
-            yield Candidate(rule, about, hour * HOUR, one.first, ends, counted)
-
-    def broken_rules(self) -> Iterator[tuple[str, int]]:
-        """Yield each rule that the source broke, and the hour."""
-        yield from self.violations
-        yield from ((GAP, hour) for hour in self.sequence.hours_of_gaps(HOUR))
-
-    def _gaps_by_hour(self) -> dict[int, list[Gap]]:
-        """Return the gaps by the hour in which they open, each hour in the order in which they open."""
-        hours: dict[int, list[Gap]] = {}
-        for gap in sorted(self.sequence.gaps(), key=lambda one: (one.opens, one.first)):
-            hours.setdefault(gap.opens // HOUR, []).append(gap)
-        return hours
+            yield Candidate(rule, key, hour * HOUR, one.first, ends, counted)
 
     def forget(self, before: int) -> None:
-        """Forget gaps, silences and violations that ended before a time. Everything up to it must have been judged."""
-        needed = [gaps for gaps in self._gaps_by_hour().values() if any(gap.ends >= before for gap in gaps)]
-        self.sequence.forget(before, {gap for gaps in needed for gap in gaps})  # the first one names their finding
+        """Forget silences and violations that ended before a time. Everything up to it must have been judged."""
         self.violations = {key: one for key, one in self.violations.items() if (key[1] + 1) * HOUR >= before}
         if self.active is not None:
             spells = list(self.active)
@@ -128,7 +101,7 @@ class SourceHistory:
 
     def is_idle(self, before: int) -> bool:
         """Whether the source has sent nothing since a time, has not signed, and has no finding left."""
-        return not (self.signed or self.last >= before or self.violations or self.active or self.sequence.gaps())
+        return not (self.signed or self.last >= before or self.violations or self.active)
 
     def to_json(self) -> dict[str, Any]:
         """Return the history as JSON."""
@@ -136,7 +109,6 @@ class SourceHistory:
             "source": list(self.source),
             "active": list(self.active) if self.active is not None else None,
             "last": self.last,
-            "sequence": self.sequence.to_json(),
             "violations": [(*key, one.first, one.count, one.example) for key, one in self.violations.items()],
             "signed": self.signed,
         }
@@ -150,6 +122,5 @@ class SourceHistory:
             spells = stored["active"] if stored["active"] is not None else last
             history.active = IntervalUnion(history.active.reach, spells)
         history.last, history.signed = stored["last"], stored["signed"]
-        history.sequence = NumberSequence(int(limits.gap_wait_seconds * SECOND), stored["sequence"])
         history.violations = {(rule, hour): Violations(*rest) for rule, hour, *rest in stored["violations"]}
         return history
