@@ -15,6 +15,8 @@ LATEST = 253_402_300_799_999_999
 """The last microsecond of the year 9999, where the calendar ends."""
 MAX_NAME_LENGTH = 500
 """Characters of a name that a sender chose; a longer one might not fit into a Kafka record."""
+LONGEST_REASON = 300
+"""Characters of a reason: findings repeat it, and a state of a million grants keeps it in memory."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any, Literal
 
 from .access_key import NO_ISSUER, SourceName
@@ -46,6 +47,15 @@ def finding_event(
         finding=Finding(rule, key, severity or FINDING_RULES[rule].severity, deadline, text),
         **defaults | fields,
     )
+
+
+def finding_id(rule: str, key: str, deadline: datetime | None, tenant: str, issuer: SourceName) -> str:
+    """Return the id of a finding: the beginning of the hash of what identifies it, short enough to type.
+
+    ``grantledger findings`` computes the same in SQL.
+    """
+    due = f"{deadline.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}" if deadline is not None else ""
+    return sha256("\n".join((rule, key, due, tenant, *issuer)).encode("utf-8", "replace")).hexdigest()[:10]
 
 
 def key_issuer(rule: str, grant: SourceName, request: SourceName, session: SourceName) -> SourceName:

@@ -24,7 +24,7 @@ from ...ledger.source_keys import SourceKeys, signed_records
 from ...schemas.arrow import DECODED_SCHEMA, MICROS
 from ...schemas.catalog import SchemaCatalog
 from ...schemas.rules import FAILED
-from ..access import LATEST, Access, Source
+from ..access import LATEST, LONGEST_REASON, Access, Source
 from ..naming import NO_NAMING, Naming
 from .core.facts import Decision, Fact
 from .core.grants import GIVING, REMOVING
@@ -34,7 +34,7 @@ _NEEDED = (
     "subject_kind", "subject_email", "resource_kind", "resource_id", "resource_environment", "entitlement", "grant_id",
     "grant_id_kind", "request_id", "session_id", "approvals", "starts_at", "expires_at", "expiry_source",
     "removal_evidence", "outcome", "grant_source_system", "grant_source_instance", "request_source_system",
-    "request_source_instance", "session_source_system", "session_source_instance", "ends_by_itself",
+    "request_source_instance", "session_source_system", "session_source_instance", "ends_by_itself", "reason",
 )  # fmt: skip
 FACT_SCHEMA = pa.schema(
     [("index", pa.int64()), ("entry", pa.int64()), ("append", pa.int64()), ("content", pa.binary(8))]
@@ -155,7 +155,7 @@ def facts_from(rows: Rows, naming: Naming = NO_NAMING) -> Iterator[Fact]:
     for (
         index, entry, append, content, mapping, signed, event_id, event_type, system, instance, occurred, tenant,
         subject, kind, email, resource_kind, resource, environment, entitlement, grant_id, grant_id_kind, request_id,
-        session_id, approvals, starts, expires, expiry_source, removal, outcome, *issuers, ends_by_itself,
+        session_id, approvals, starts, expires, expiry_source, removal, outcome, *issuers, ends_by_itself, reason,
     ) in rows:  # fmt: skip
         issued_by = source(system, instance)
         yield Fact(
@@ -187,6 +187,7 @@ def facts_from(rows: Rows, naming: Naming = NO_NAMING) -> Iterator[Fact]:
             grant_source=issuer(issuers[0], issuers[1]),
             request_source=issuer(issuers[2], issuers[3]),
             session_source=issuer(issuers[4], issuers[5]),
+            reason=_reason(reason) if reason else "",
         )
 
 
@@ -258,6 +259,12 @@ def _text(value: bytes | str) -> str:
 
 
 _shared = lru_cache(maxsize=1 << 17)(_text)
+
+
+@lru_cache(maxsize=1 << 14)
+def _reason(text: str) -> str:
+    """Return one object for the reason of a request and of its grant, of bounded length."""
+    return text[:LONGEST_REASON]
 
 
 _source = lru_cache(maxsize=1 << 12)(Source)

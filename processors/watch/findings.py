@@ -10,23 +10,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from ...schemas import event as events
 from ...schemas.access_key import access_key, id_of, parse_access_key
 from ...schemas.codec import EventEncoder
-from ...schemas.event import FINDINGS_TOPIC, Actor, Event, IssuingSource, Resource, Subject
+from ...schemas.event import FINDINGS_TOPIC, Actor, Event, Resource, Subject
 from ...schemas.finding_event import FindingEventType, finding_event, key_issuer
 from ...schemas.instance_names import POLICY_NAME, POLICY_SOURCE, InstanceNames
 from ...schemas.rules import InvalidEventError
 from ...schemas.topics import COMMANDS_TOPIC, MAX_RECORD_BYTES
-from ..access import Access, Source, shorten, to_datetime
+from ..access import Source, shorten, to_datetime
 from ..policy import PolicyLookup, WatchPolicy
-from .core.grants import Grant
 from .core.judge import ABOUT_ACCESS, Change, Identity, entity_of_finding
 from .core.rules import REVOKE
 from .core.sources import HOUR
 from .core.state import AccessState
+from .finding_fields import context_of, fields_of
 
 SYSTEM = POLICY_SOURCE
 """``source.system`` of every event of the watch."""
@@ -87,7 +87,7 @@ class FindingEvents:
         found = change.finding
         is_command = found.rule == REVOKE
         rule = "overdue" if is_command else found.rule
-        about = _about(change, state)
+        about = fields_of(change, state)
         if is_command and "grant_id" not in about:
             return []
         source = self._source(change.identity)
@@ -96,7 +96,7 @@ class FindingEvents:
         event = finding_event(
             event_type, source, (rule, key), to_datetime(change.at),
             severity=found.severity or self.lookup.severity(rule), deadline=_due(change.identity),
-            evidence={**found.evidence, **remark}, **about,
+            evidence={**found.evidence, **remark}, **about, **({} if is_command else context_of(change, state)),
         )  # fmt: skip
         topics = (COMMANDS_TOPIC, FINDINGS_TOPIC) if is_command else (FINDINGS_TOPIC,)
         return [self._outgoing(topic, event) for topic in topics]
@@ -194,49 +194,3 @@ def policy_digest(native_id: str) -> str:
 
 def _due(identity: Identity) -> datetime | None:
     return to_datetime(identity[2]) if identity[2] else None
-
-
-def _about(change: Change, state: AccessState) -> dict[str, Any]:
-    """Return the event fields that name the access that a change concerns."""
-    rule, key, _ = change.identity
-    entity = ("grant", key) if rule in (REVOKE, "self_approved") else entity_of_finding(rule, key)
-    if entity == ("grant", key) and (grant := state.grants.get(key)) is not None:
-        subject_kind, _ = grant.kinds
-        fields = _access_fields(grant.access, subject_kind, grant.environment) | _grant_fields(grant)
-        if grant.request_key:
-            request = parse_access_key(grant.request_key)
-            fields |= {"request_id": request.id, "request_source": IssuingSource(*request.issuer)}
-        return fields
-    if entity == ("session", key) and (session := state.sessions.get(key)) is not None:
-        address = session.address
-        fields = {"session_id": address.id, "session_source": IssuingSource(*address.issuer), "tenant": address.tenant}
-        fields |= {"subject": Subject(address.id, "system")}
-        if session.access is not None:
-            fields |= _access_fields(session.access, session.subject_kind, session.environment)
-        grants = state.grants_of(session)
-        return fields | (_grant_fields(grants[0]) if grants else {})
-    if rule == "self_approved" and (found := state.requests.get(key)) is not None:
-        address = found.address
-        return {
-            "request_id": address.id,
-            "request_source": IssuingSource(*address.issuer),
-            "tenant": address.tenant,
-            "subject": Subject(next(iter(found.person), "")),
-        }
-    return {"subject": Subject(key, "system")}
-
-
-def _grant_fields(grant: Grant) -> dict[str, Any]:
-    address = grant.address
-    return {
-        "grant_id": address.id, "grant_id_kind": grant.kinds[1], "grant_source": IssuingSource(*address.issuer),
-    }  # fmt: skip
-
-
-def _access_fields(access: Access, subject_kind: str, environment: str) -> dict[str, Any]:
-    return {
-        "tenant": access.tenant,
-        "subject": Subject(access.subject, subject_kind),
-        "resource": Resource(access.resource_kind, access.resource, environment or None),
-        "entitlement": access.entitlement or None,
-    }

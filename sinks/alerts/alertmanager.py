@@ -21,6 +21,7 @@ from ...webhooks.sender import Sender
 from .channel import USER_AGENT, Envelope, Exchange
 from .config import OWN_LABELS, AlertmanagerChannel
 from .finding import FindingEvent, label, printable, rfc3339
+from .page import description, headline, page_of
 
 API_PATH = "/api/v2"
 ANNOTATION_LENGTH = 2000
@@ -116,37 +117,24 @@ def labels_of(finding: FindingEvent) -> dict[str, str]:
 
 
 def annotations_of(finding: FindingEvent, runbook_base_url: str = "") -> dict[str, str]:
-    """Return the information for a person: summary, runbook, evidence, and the position in the ledger."""
+    """Return the information for a person: everything that a page needs, evidence, and the position in the ledger."""
     facts = finding.facts
     found = {
         "summary": headline(finding),
+        **page_of(finding),
         "runbook_url": finding.runbook_at(runbook_base_url),
         "evidence": evidence_of(finding),
         "opened_at": rfc3339(finding.at),
         "event_id": finding.event_id,
         **{name: facts.get(name, "") for name in ("entry", "grant_id", "request_id", "session_id", "subject_email")},
     }
-    return {name: printable(text, ANNOTATION_LENGTH) for name, text in found.items() if text}
+    shown = {name: printable(text, ANNOTATION_LENGTH) for name, text in found.items() if text}
+    return shown | {"description": description(finding, runbook_base_url)}
 
 
 def evidence_of(finding: FindingEvent) -> str:
     """Return the evidence as one line."""
     return printable(json.dumps(finding.facts.get("evidence", {}), ensure_ascii=False), ANNOTATION_LENGTH)
-
-
-def headline(finding: FindingEvent) -> str:
-    """Return one sentence: the rule's summary, who, on which resource, since when."""
-    facts = finding.facts
-    where = " ".join(facts.get(name, "") for name in ("entitlement", "resource") if facts.get(name))
-    environment = f" ({facts['environment']})" if facts.get("environment") else ""
-    parts = [f"{finding.summary}: {facts.get('subject') or finding.key}"]
-    if where:
-        parts.append(f"{where}{environment}")
-    if finding.deadline:
-        parts.append(f"deadline {finding.deadline[:19]}Z")
-    if finding.key != facts.get("subject"):
-        parts.append(f"key {finding.key}")
-    return ", ".join(parts)
 
 
 def _explained(answer: Answer) -> Answer:

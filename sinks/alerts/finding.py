@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 from ...ledger.batch import micros_of
 from ...schemas.access_key import SourceName
-from ...schemas.finding_event import key_issuer
+from ...schemas.finding_event import finding_id, key_issuer
 from ...schemas.finding_rules import FINDING_RULES, SEVERITIES
 from ...schemas.instance_names import InstanceNames
 
@@ -76,6 +76,12 @@ class FindingEvent:
         fact = self.facts.get
         return key_issuer(self.rule, *((fact(f"{name}_system", ""), fact(f"{name}_instance", "")) for name in _ISSUERS))
 
+    @property
+    def finding_id(self) -> str:
+        """The id by which commands name the finding."""
+        at = datetime.fromisoformat(self.deadline) if self.deadline else None
+        return finding_id(self.rule, self.key, at, self.facts.get("tenant", ""), self.issuer)
+
     def renamed(self, names: InstanceNames) -> FindingEvent:
         """Return it with the one name of each installation."""
         facts = dict(self.facts)
@@ -127,6 +133,7 @@ def finding_of(datum: Mapping[str, Any], deployment: str, place: str, appended: 
         facts = {name: _fact(datum, path) for name, path in _FACTS.items()} | {"deployment": deployment, "entry": place}
         if change in ("acknowledged", "closed"):
             facts["actor"] = _fact(datum, ("actor", "id"))
+        facts["approved_by"] = _approved_by(datum.get("approvals") or [])
         return FindingEvent(
             event_id=_text(datum["event_id"]),
             change=change,
@@ -172,6 +179,13 @@ def at_least(severity: str, least: str) -> bool:
     """Whether a severity is at least another. An unknown severity counts as the highest."""
     rank: dict[str, int] = {name: number for number, name in enumerate(SEVERITIES)}
     return rank.get(severity, len(SEVERITIES)) >= rank[least]
+
+
+def _approved_by(approvals: Sequence[Mapping[str, Any]]) -> str:
+    """Return the reviewers whose last decision approved; ``forced`` marks break-glass."""
+    last = {_text(one["reviewer"]): one for one in approvals}
+    approving = (one for one in last.items() if one[1]["decision"] == "approved")
+    return ", ".join(f"{name} (forced)" if one["forced"] else name for name, one in approving)[:4096]
 
 
 def _evidence(text: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from ...webhooks.signing import parse_signing_keys
 from .channel import USER_AGENT, Envelope, Exchange
 from .config import WebhookChannel
 from .finding import FindingEvent, rfc3339
+from .page import description, late_seconds, page_of
 
 
 class Webhook:
@@ -27,6 +28,7 @@ class Webhook:
         """Return the body. It does not depend on the text of the opening."""
         del opened
         facts = {name: value for name, value in finding.facts.items() if name != "evidence"}
+        late = late_seconds(finding)
         data = {
             "event_id": finding.event_id,
             "rule": finding.rule,
@@ -35,6 +37,9 @@ class Webhook:
             "deadline": finding.deadline or None,
             "summary": finding.summary,
             "runbook": finding.runbook_at(self._runbook_base_url),
+            "description": description(finding, self._runbook_base_url),
+            **page_of(finding),
+            **({} if late is None else {"late_seconds": late}),
             **facts,
             "evidence": finding.facts.get("evidence", {}),
         }

@@ -39,6 +39,7 @@ from support.receiver import SECRET
 from support.sources import Registrar
 
 NOWHERE = Position("00", 0)
+LINES = {"person", "grant", "about", "late", "deadline", "approved by", "reason", "next", "runbook"}
 
 
 def read(*values: Event | bytes | None) -> Read:
@@ -87,7 +88,7 @@ def test_a_finding_is_read_with_everything_that_an_alert_needs() -> None:
     }  # fmt: skip
     assert annotations_of(one)["summary"] == (
         "Access is past its deadline and no removal is on record: alice@example.com, readwrite orders "
-        "(production), deadline 2026-03-01T12:00:00Z, key g-1"
+        "(production), deadline 2026-03-01 12:00:00 UTC, grant g-1"
     )
     assert from_text(one.as_text()) == one
     assert found.position == Position("00", 1, ORIGIN, 2) and len(found.schemas) == 1
@@ -220,8 +221,10 @@ def test_an_alert_is_bounded_whatever_a_sender_wrote(rule: str, key: str, subjec
     )
     for text in labels_of(one).values():
         assert 0 < len(text) <= LABEL_LENGTH
-    for text in annotations_of(one).values():
-        assert 0 < len(text) <= 2000 and text.isprintable()
+    for name, text in annotations_of(one).items():
+        lines = text.split("\n") if name == "description" else [text]  # its line ends are ours
+        assert 0 < len(text) <= 2000 and all(line.isprintable() for line in lines)
+        assert all(line.partition(": ")[0] in LINES for line in lines if name == "description")
 
 
 @pytest.mark.parametrize("evidence", ["no json", "[1]", "[" * 100_000, '{"a": "' + "x" * 5000 + '"}'])

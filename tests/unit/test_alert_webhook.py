@@ -16,6 +16,7 @@ from grantledger.sinks.alerts.database import connect, prepare
 from grantledger.sinks.alerts.delivery import Worker
 from grantledger.sinks.alerts.finding import FindingEvent, message_id
 from grantledger.sinks.alerts.outbox import Outbox, Position
+from grantledger.sinks.alerts.page import description
 from grantledger.sinks.alerts.routes import build_routes
 from grantledger.sinks.alerts.status import read_status
 from support.alerting import finding, webhook_toml
@@ -99,6 +100,10 @@ def test_a_message_is_signed_as_standard_webhooks_requires(tmp_path: Path, recei
             "deadline": "2026-03-01T12:00:00.000000Z", "deployment": "test.example", "tenant": "default",
             "subject": "alice", "resource": "orders", "runbook": "docs/runbooks/overdue.md",
             "summary": "Access is past its deadline and no removal is on record", "evidence": {},
+            "finding_id": "ac4b74e99c", "person": "alice", "late_seconds": 0.0,
+            "late": "0:00:00 when the finding opened", "approved_by": "no approval on record",
+            "reason": "none on record", "next_command": "grantledger findings show ac4b74e99c",
+            "description": description(finding("opened", at=1_700_000_000), ""),
         },
     }  # fmt: skip
 

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from grantledger.schemas.event import Actor, Event, Finding, IssuingSource, Resource, Source, Subject
+from grantledger.processors.access import LONGEST_REASON
+from grantledger.schemas.event import Actor, Approval, Event, Finding, IssuingSource, Resource, Source, Subject
 from grantledger.schemas.topics import COMMANDS_TOPIC
 from support.watch_world import (
     NOON,
@@ -41,6 +42,43 @@ def test_a_finding_a_command_and_the_resolution() -> None:
     assert world.paper.findings()[-1] == ("finding.resolved", "overdue")
     evidence = json.loads(world.paper.said[-1][1].finding.evidence)  # type: ignore[union-attr]
     assert evidence["late_seconds"] == 50
+
+
+def test_a_finding_has_the_context_of_its_grant_and_a_command_has_not() -> None:
+    """The reason and the decisions: of the grant, otherwise of its request; for a person only."""
+    world, at = World(), NOON - timedelta(minutes=5)
+    bob, carol = Approval("bob", "approved", at=at, forced=True), Approval("carol", "denied", at=at)
+    request = {"request_id": "r", "expiry_source": None}
+    world.hears(
+        grant("request.created", -300, grant_id=None, grant_id_kind=None, reason="INC-1: " + "x" * 1000, **request)
+    )
+    world.hears(grant("request.approved", -300, grant_id=None, grant_id_kind=None, approvals=(bob, carol), **request))
+    subject = Subject("00u17", "human", "alice@example.com")
+    world.hears(replace(given_until(100), request_id="r", subject=subject, approvals=(Approval("bob", "approved"),)))
+    world.at(110.2)
+    opened, command, _ = (event for _, event in world.paper.said)
+    assert opened.reason is not None and opened.reason.startswith("INC-1: x") and len(opened.reason) == LONGEST_REASON
+    assert (opened.subject, opened.approvals) == (subject, (bob, carol)), "what the grant repeats counts once"
+    assert (command.event_type, command.reason, command.approvals) == ("revoke.requested", None, ())
+
+
+def test_the_finding_of_a_session_names_the_person_and_the_access_of_its_grant() -> None:
+    world = World()
+    world.hears(replace(given_until(100), reason="INC-1"))
+    bare = {"subject": Subject("unknown"), "resource": None, "entitlement": None, "session_id": "s"}
+    world.hears(grant("session.started", 10, outcome="unknown", **bare))
+    world.at(111)
+    (found,) = (
+        event
+        for _, event in world.paper.said
+        if event.finding is not None and event.finding.rule == "session_outlived_grant"
+    )
+    assert (found.subject.id, found.resource, found.entitlement) == (
+        "alice",
+        Resource("database", "db-g", "production"),
+        "rw",
+    )
+    assert (found.session_id, found.grant_id, found.reason) == ("s", "g", "INC-1")
 
 
 def test_lag_hides_the_answer_and_no_alarm_is_false() -> None:

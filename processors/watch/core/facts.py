@@ -73,6 +73,7 @@ class Fact:
     grant_source: Source | None = None
     request_source: Source | None = None
     session_source: Source | None = None
+    reason: str = ""  # why the access was requested or given; only for the person who is paged
 
     @property
     def tenant(self) -> str:

@@ -52,6 +52,8 @@ class Grant:
     many: ManyReports | None = None
     """Saves the search through many activations and removals."""
     last_append: int = 0
+    reason: str = ""
+    """In the latest activation or extension that gives one."""
 
     @classmethod
     def of(cls, fact: Fact) -> Grant:
@@ -87,6 +89,7 @@ class Grant:
             activation = Activation.of(fact)
             if self._activation_of(fact) is None:
                 self._append(activation)
+                self.reason = fact.reason or self.reason
         elif fact.event_type in REMOVING and self._removal_of(fact) is None:
             removal = Removal.of(fact)
             begin = self.activations[-1].index if self.activations else -1

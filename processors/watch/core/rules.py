@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ....schemas.access_key import id_of
 from ....schemas.finding_rules import Severity
-from ...access import NEVER, SECOND
+from ...access import NEVER, SECOND, to_datetime
 from ...policy import AccessLimits
 from .approvals import approved
 from .facts import plain_names
@@ -144,7 +144,7 @@ def session_candidates(
     # Of one grant, a span that begins after this one leaves a gap between the two.
     _, end, deadline = min(covering) if len(grants) == 1 else max(covering, key=lambda one: one[1])
     if end < NEVER:
-        evidence = {"grant": named, "session_started": session.started}
+        evidence = {"grant": named, "session_started": to_datetime(session.started).isoformat()}
         yield Candidate("session_outlived_grant", session.key, deadline, end, session.ended, evidence)
 
 
@@ -214,7 +214,7 @@ def _lateness_evidence(grant: Grant, period: Period, limits: AccessLimits, over:
     if over < NEVER:
         evidence["late_seconds"] = (min(over, period.left(limits)) - period.deadline) / SECOND
     if period.finding_deadline != period.deadline:
-        evidence["deadline"] = period.deadline
+        evidence["deadline"] = to_datetime(period.deadline).isoformat()
     return evidence
 
 

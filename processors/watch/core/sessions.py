@@ -49,6 +49,7 @@ class Request:
     searched: tuple[int, int] = (0, 0)
     """How many grants such facts may have concerned: those of its own source, and those of others."""
     last_append: int = 0
+    reason: str = ""
 
     @property
     def address(self) -> AccessKey:
@@ -83,6 +84,8 @@ class Request:
         if not names_someone(self.person):
             self.person = fact.person
         self.last_append = max(self.last_append, fact.append)
+        if fact.event_type == "request.created":
+            self.reason = self.reason or fact.reason
         if fact.event_type in OUTCOMES:
             self.outcomes = appended(self.outcomes, (fact.index, fact.occurred, fact.event_type == "request.denied"))
         if fact.decisions:
@@ -176,6 +179,7 @@ class Session:
     last_append: int = 0
     ended_index: int = -1
     """Index of the event that reported the end."""
+    reason: str = ""
 
     @property
     def session_id(self) -> str:
@@ -197,6 +201,7 @@ class Session:
         self.last_append = max(self.last_append, fact.append)
         self.grant_key = self.grant_key or fact.grant_key
         self.request_key = self.request_key or fact.request_key
+        self.reason = self.reason or fact.reason
         if fact.event_type == "session.started":
             self.started = min(self.started, fact.append)
         elif fact.event_type == "session.ended" and fact.append < self.ended:
