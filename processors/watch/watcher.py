@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 from confluent_kafka import Message
@@ -18,7 +17,6 @@ from confluent_kafka import Message
 from ...kafka.sealed_log import SealedLogStoppedError, VerifiedBatch
 from ...ledger.entry import split_origin
 from ...schemas.catalog import SchemaCatalog
-from ...schemas.codec import EventEncoder
 from ...schemas.rules import InvalidEventError
 from ..access import DAY, NEVER, SECOND
 from ..policy import WatchPolicy
@@ -26,19 +24,18 @@ from . import metrics
 from .clock import Clock
 from .core.entities import Entity
 from .core.facts import Fact
-from .core.judge import Change, Identity, Judge
-from .core.rules import REVOKE
+from .core.judge import Judge
 from .daemon_call import call_in_daemon
 from .decoding import Rows, decode_batch, facts_from, rows_of
-from .faults import Faults, MissingEntriesError
-from .findings import Fault, FindingEvents, Outgoing, subject_of
+from .faults import MissingEntriesError
+from .findings import Fault
 from .kafka_findings import KafkaFindings
 from .kafka_snapshots import KafkaSnapshots
 from .lag_gate import LagGate, Permission
+from .publication import Publication
 from .sealed_input import SealedInput
 from .snapshot import PART_ROWS, FactArchive, Position, Snapshot
 
-Answer = TypeVar("Answer")
 log = structlog.get_logger("grantledger.watch")
 
 SLICE = 500
@@ -78,7 +75,8 @@ class Watcher:
         self._snapshot_every, self._keep_days = snapshot_every, keep_days
         self.gate = LagGate(lag_bound)
         self.judge = Judge(policy)
-        self._events = FindingEvents(deployment, self.judge.lookup, EventEncoder())
+        self._publication = Publication(deployment, self.judge.lookup, findings, clock)
+        self._faults, self._blocking = self._publication.faults, self._publication.in_thread
         self._position = Position()
         self._input: SealedInput | None = None
         self._topic_id: bytes | None = None
@@ -100,12 +98,7 @@ class Watcher:
         """Why this process must end: something was not published."""
         self._asked = -NEVER
         self._decided = -NEVER
-        self._faults = Faults()
-        self._unpublished: set[Identity] = set()
-        """Findings that could not be published; neither are their resolutions."""
         self.active = False
-        self._publish_thread = ThreadPoolExecutor(1, "watch-publish")
-        """One thread, because transactions must not overlap."""
 
     async def take_over(self) -> None:
         """Begin to watch: from now on no other process can publish."""
@@ -237,7 +230,7 @@ class Watcher:
                 await self._forget()
             async with self._applying:
                 while self._faults:  # a skipped record is not read again: the finding comes before the snapshot
-                    await self._report_faults(self._clock.now())
+                    await self._publication.new_faults(self._clock.now())
                 self._snapshot_at = self._boot()
                 snapshot = self._archive.snapshot(self._position, self.judge.state)
             await call_in_daemon(lambda: snapshot.store(self._snapshots))
@@ -297,8 +290,8 @@ class Watcher:
         if boot - self._decided >= DECISIONS_EVERY:
             self._decided = boot
             await self._follow_decisions()
-        await self._report_jumps()
-        await self._report_faults(now)
+        await self._publication.jumps()
+        await self._publication.new_faults(now)
         due = self.judge.next_time < now
         if self.gate.question is None and (due or boot - self._asked >= ASK_EVERY):
             self._asked = boot
@@ -334,31 +327,11 @@ class Watcher:
             for entity, error in self.judge.faults:
                 self._faults.add(Fault(" ".join(entity), error))
             self.judge.faults.clear()
-            await self._publish_changes(changes, remark)
+            await self._publication.changes(changes, self.judge.state, remark)
             if self.judge.next_time >= permission.moment:
                 break
             await asyncio.sleep(0)
         metrics.JUDGED_UNTIL.set(permission.moment / SECOND)
-
-    async def _publish_changes(self, changes: list[Change], remark: dict[str, object]) -> None:
-        records: list[Outgoing] = []
-        for change in changes:
-            rule, opened = change.finding.rule, change.kind == "opened"
-            if not opened and change.identity in self._unpublished:
-                self._unpublished.discard(change.identity)
-                continue
-            try:
-                records += self._events.of_change(change, self.judge.state, remark if opened else {})
-            except Exception as error:  # one finding must not keep the others back
-                self._unpublished.add(change.identity)
-                self._faults.add(Fault(" ".join(subject_of(change)), error))
-                continue
-            if rule == REVOKE:
-                metrics.COMMANDS.inc()
-            else:
-                (metrics.FINDINGS if opened else metrics.RESOLVED).labels(rule).inc()
-            log.info("finding", change=change.kind, rule=rule, key=change.finding.key)
-        await self._publish(records)
 
     async def _follow_decisions(self) -> None:
         """Apply what people have decided meanwhile: as a start does, from the facts if they accepted a content."""
@@ -372,28 +345,3 @@ class Watcher:
         async with self._applying:
             sources = self.judge.forget_all(known.accepted)
             await self._restore_state(self._position.size, sources)
-
-    async def _report_jumps(self) -> None:
-        jumps, self._clock.jumps = self._clock.jumps, []
-        for jump in jumps:
-            metrics.JUMPS.labels(jump.kind).inc()
-            log.warning("clock_jumped", kind=jump.kind, seconds=jump.seconds)
-            if jump.kind == "step":
-                # Publishing also confirms the time: the brokers stamp the records.
-                await self._publish([self._events.of_clock_jump("opened", jump.at, jump.seconds)])
-                await self._publish([self._events.of_clock_jump("resolved", jump.at, jump.seconds)])
-
-    async def _report_faults(self, now: int) -> None:
-        new = self._faults.take()
-        await self._publish([self._events.of_faults(identity, now, found) for identity, found in new.items()])
-
-    async def _publish(self, records: list[Outgoing]) -> None:
-        if not records:
-            return
-        asked = self._boot()
-        stamp = await self._blocking(lambda: self._findings.publish(records))
-        if stamp is not None:
-            self._clock.confirm(stamp, asked)
-
-    async def _blocking(self, call: Callable[[], Answer]) -> Answer:
-        return await asyncio.get_running_loop().run_in_executor(self._publish_thread, call)

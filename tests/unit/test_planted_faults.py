@@ -14,10 +14,11 @@ import pytest
 from grantledger.processors.access import NEVER
 from grantledger.processors.policy import WATCH_RULES, AccessLimits, PolicyLookup, WatchPolicy
 from grantledger.processors.watch.core import rules
+from grantledger.processors.watch.core.activations import Activation
 from grantledger.processors.watch.core.facts import Fact
 from grantledger.processors.watch.core.identities import EventIdentities, Reading
 from grantledger.processors.watch.core.judge import Judge
-from grantledger.processors.watch.core.periods import Activation, Period
+from grantledger.processors.watch.core.periods import Period
 from grantledger.processors.watch.core.sources import SourceHistory
 from grantledger.processors.watch.core.state import AccessState
 from grantledger.simulator import policy as constants

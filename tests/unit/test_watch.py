@@ -21,9 +21,9 @@ from grantledger.processors.policy import (
     WatchPolicy,
     load_policy,
 )
+from grantledger.processors.watch.core.activations import Activation
 from grantledger.processors.watch.core.facts import Decision, Fact
 from grantledger.processors.watch.core.judge import Change, Judge
-from grantledger.processors.watch.core.periods import Activation
 from grantledger.processors.watch.core.rules import REVOKE
 from support.watching import CHECKERS, START, VAULT, Story, at, bare, key, lives, ordered, said
 

@@ -9,9 +9,11 @@ from functools import lru_cache
 from ....schemas.access_key import AccessKey, id_of, parse_access_key
 from ...access import Access, Source
 from ...policy import AccessLimits
+from .activations import Activation, Removal, note_given, weaker, with_removal
 from .facts import Fact, names_someone
 from .many import ManyReports
-from .periods import Activation, Period, Removal, note_given, periods_of, weaker, with_removal
+from .period_walk import periods_of
+from .periods import Period
 from .reports import (
     FEW,
     Timed,

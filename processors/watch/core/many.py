@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from ...access import Source
 from ...policy import AccessLimits
-from .periods import Activation, PeriodWalk, Removal, note_given
+from .activations import Activation, Removal, note_given
+from .period_walk import PeriodWalk
 
 Report = TypeVar("Report", Activation, Removal)
 
