@@ -63,6 +63,17 @@ def read_whole(cluster: Cluster, topic: str, partition: int) -> Iterator[Message
     return read_range(cluster, topic, partition, begin, end)
 
 
+def is_empty(cluster: Cluster, topic: str, partition: int, start: int, end: int) -> bool:
+    """Whether start <= offset < end contains nothing that will be sealed: only markers and aborted records.
+
+    False while a transaction is open in it.
+    """
+    if end_offset(cluster, topic, partition, committed=True) < end:
+        return False
+    begin = max(start, first_offset(cluster, topic, partition))
+    return next(read_range(cluster, topic, partition, begin, end), None) is None
+
+
 def read_range(cluster: Cluster, topic: str, partition: int, start: int, end: int) -> Iterator[Message]:
     """Yield the committed records of a partition with start <= offset < end, in order.
 

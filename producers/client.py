@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -117,6 +118,8 @@ class Client:
         checked = safe_options(options)
         self._system = system
         self._instance = instance
+        self._sender = f"{os.getpid()}-{secrets.token_hex(8)}"
+        """Unique: every client counts from 1, and another sender's numbers are no gap in its own."""
         self._tenant = tenant
         self._topic_prefix = topic_prefix
         self._registry = registry
@@ -143,8 +146,9 @@ class Client:
     def send(self, event: Event) -> Event:
         """Check, encode and queue one event; return it as sent.
 
-        An event without a source, as the constructors return it, gets this client's ``system`` and ``instance`` and the
-        next ``seq``. That is a counter per topic, starting at 1 with each client, which makes a gap visible.
+        An event without a source, as the constructors return it, gets this client's ``system`` and ``instance``, a
+        ``sender`` that no other client has, and the next ``seq``. That is a counter per topic, starting at 1 with each
+        client, which makes a gap visible.
 
         Raises:
             InvalidEventError: the event breaks a rule. The message names the field. The event was not queued.
@@ -218,7 +222,8 @@ class Client:
         if self._system is None:
             raise InvalidEventError("source.system", "the event has no source; pass system=… to Client")
         seq = self._seqs.get(event.topic, 0) + 1
-        source = Source(self._system, self._instance, event.source.native_id, event.source.native_type, seq=seq)
+        native = event.source
+        source = Source(self._system, self._instance, native.native_id, native.native_type, seq, self._sender)
         tenant = self._tenant if event.tenant == "default" else event.tenant
         return replace(event, source=source, tenant=tenant, event_id="")
 

@@ -16,7 +16,7 @@ def command(settings: Settings) -> None:
     """Query the store for overdue access every minute, and compare the result with the findings of the watch.
 
     If they differ in two sweeps in a row, that is a finding: sweep_difference. Access that several grants share is left
-    to the watch.
+    to the watch. Numbers of senders that are missing are a finding as well: sequence_gap.
 
     Exit codes: 0 stopped on request; 1 lost Kafka: restart it; 2 a setting or the policy is wrong.
     """

@@ -1,23 +1,28 @@
-"""Runs the sweep: reads the ends of the sealed logs, waits until the store has them, and compares."""
+"""Runs the sweep: reads the ends of the sealed logs, waits until the store has them, compares and counts."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
 
 import structlog
 from prometheus_client import Counter, Gauge
 
 from ...base.errors import DependencyError
+from ...kafka.membership import partitions_of
+from ...kafka.offsets import Partition, end_offsets
 from ...kafka.publisher import Publisher, Record
+from ...kafka.records import is_empty
 from ...kafka.sealed_log import SealedLogs
 from ...schemas.codec import EventEncoder
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event
-from ..policy import WatchPolicy
-from . import compare
+from ..access import SECOND
+from ..policy import PolicyLookup, WatchPolicy
+from . import compare, gaps
+from .counters import Counters
+from .numbered_events import TOPICS, Ask, NumberedEvents, erased_until
 
 log = structlog.get_logger("grantledger.sweep")
 
@@ -29,16 +34,18 @@ LAST_SWEEP = Gauge("grantledger_last_sweep_timestamp_seconds", "Time of the last
 STORE_WAIT_SECONDS = 50.0
 """How long to wait until the store has caught up with the sealed logs."""
 
-Ask = Callable[..., list[dict[str, Any]]]
-"""``ask(sql, name=value, …)`` returns the rows of one query. Raises DependencyError if the store does not answer."""
+SEAL_WAIT_SECONDS = 10.0
+"""How long to wait until the records that carry numbers are sealed. Meanwhile no number is missing."""
 
 
 class Sweeper:
     """The sweeping process. ``run`` returns after ``stop``.
 
     Args:
+        logs: the sealed logs; they sign the findings.
         is_live: whether a process writes to the store now.
-        open_store: opens the store for reading. Passed in, because a processor imports no sink.
+        open_store: opens the store for reading. Passed in, because a processor imports no sink. Queries raise
+            DependencyError if the store does not answer.
         interval: seconds between two sweeps.
     """
 
@@ -54,6 +61,10 @@ class Sweeper:
         self._logs, self._deployment = logs, logs.deployment
         self._is_live, self._open_store = is_live, open_store
         self._policy, self._interval = policy, interval
+        self._lookup = PolicyLookup(policy)
+        self._counters = Counters(lambda source: int(self._lookup.source_limits(source).gap_wait_seconds * SECOND))
+        self._numbered = NumberedEvents(self._counters, policy.names)
+        self._gaps: gaps.GapFindings | None = None
         self._expiring = compare.systems_that_expire(policy)
         longest = (policy.default.max_seconds, *(rule.max_seconds for rule in policy.rule))
         self._endless = any(seconds is not None for seconds in longest)
@@ -72,6 +83,7 @@ class Sweeper:
             except DependencyError as error:  # the next sweep may succeed
                 log.error("store_fault", reason=str(error).split("\n", 1)[0][:500])
                 result = "the store does not answer"
+                self._differences = self._gaps = None  # what was not published is found again
             SWEEPS.labels(result).inc()
             if result == "done":
                 LAST_SWEEP.set_to_current_time()
@@ -84,6 +96,7 @@ class Sweeper:
         if not self._is_live():
             return "no store is running"
         now = time.time_ns() // 1000
+        inputs = end_offsets(self._logs.cluster, partitions_of(self._logs.cluster, TOPICS), committed=False)
         ends = [self._logs.last(topic) for topic in (LIFECYCLE_TOPIC, FINDINGS_TOPIC)]
         sizes = [(end.batch.origin, end.head.size) for end in ends if end is not None]
         with self._open_store() as ask:
@@ -96,6 +109,7 @@ class Sweeper:
                 # The key of a difference is an access key already.
                 name = row["key"] if row["rule"] == compare.RULE else compare.name_of(row, row["key"])
                 open_findings[row["rule"]][name] = row["deadline_us"]
+            gap_changes = self._count(ask, inputs, now)
         if self._differences is None:
             self._differences = compare.Differences(open_findings[compare.RULE])
         found = open_findings["overdue"]
@@ -103,10 +117,39 @@ class Sweeper:
         self._publish(
             [compare.difference(self._deployment, (key, deadline), now, by=by) for key, deadline, by in opened]
             + [compare.difference(self._deployment, grant, now, resolved=True) for grant in resolved]
+            + [gaps.gap_event(self._deployment, one, now, self._lookup.severity(gaps.RULE)) for one in gap_changes]
         )
         DIFFERENCES.set(len(self._differences.open))
         log.info("swept", overdue=len(view.overdue), found=len(found), undecided=len(view.undecided), new=len(opened))
         return "done"
+
+    def _count(self, ask: Ask, inputs: Mapping[Partition, int], now: int) -> list[gaps.Change]:
+        """Read the numbers of senders up to the ends of the inputs, and return how the findings about gaps change."""
+        sizes = self._sealed_sizes(inputs)
+        if sizes is None or not self._stored(ask, sizes):
+            log.warning("numbers_not_judged", reason="not everything is sealed and stored yet")
+            return []
+        self._numbered.read(ask)
+        if self._gaps is None:
+            known = {(row["key"], row["hour"]): bool(row["open"]) for row in ask(gaps.KNOWN)}
+            self._gaps = gaps.GapFindings(known)
+        return self._gaps.judge(self._counters.missing(), self._counters.forgotten, now, erased_until(ask))
+
+    def _sealed_sizes(self, inputs: Mapping[Partition, int]) -> list[tuple[str, int]] | None:
+        """Return the size of each sealed log, or None if a log lacks records of its input."""
+        until = time.monotonic() + SEAL_WAIT_SECONDS
+        sizes = []
+        for (topic, partition), end in inputs.items():
+            while True:
+                last = self._logs.last(topic, partition)
+                sealed = last.head.next_offset if last is not None else 0
+                if sealed >= end or is_empty(self._logs.cluster, topic, partition, sealed, end):
+                    break
+                if time.monotonic() > until or self._stop.wait(0.5):
+                    return None
+            if last is not None:
+                sizes.append((last.batch.origin, last.head.size))
+        return sizes
 
     def _stored(self, ask: Ask, sizes: list[tuple[str, int]]) -> bool:
         until = time.monotonic() + STORE_WAIT_SECONDS

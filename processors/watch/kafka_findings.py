@@ -19,7 +19,7 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, Message
 from ...kafka.errors import PATIENCE, KafkaUnavailableError
 from ...kafka.identity import identify_topics
 from ...kafka.offsets import end_offset, first_offset, wait_without_open_transaction
-from ...kafka.records import read_range
+from ...kafka.records import is_empty, read_range
 from ...kafka.sealed_log import SealedBatchVerifier, SealedLogReader, SealedLogs
 from ...kafka.source_keys_reader import SourceKeysReader, check_registrations
 from ...kafka.transactional_writer import TransactionalWriter
@@ -211,12 +211,5 @@ class KafkaFindings:
         return identify_topics(self._cluster, (LIFECYCLE_TOPIC,))[LIFECYCLE_TOPIC].topic_id, end
 
     def is_empty(self, start: int, end: int) -> bool:
-        """Whether a range of ``access.lifecycle`` contains nothing that will be sealed: only markers, aborted records.
-
-        False while a transaction is open in it.
-        """
-        if end_offset(self._cluster, LIFECYCLE_TOPIC, 0, committed=True) < end:
-            return False
-        first = first_offset(self._cluster, LIFECYCLE_TOPIC, 0)
-        records = read_range(self._cluster, LIFECYCLE_TOPIC, 0, max(start, first), end)
-        return next(iter(records), None) is None
+        """Whether a range of ``access.lifecycle`` contains nothing that will be sealed."""
+        return is_empty(self._cluster, LIFECYCLE_TOPIC, 0, start, end)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +21,7 @@ from grantledger.processors.watch.core.judge import Judge
 from grantledger.processors.watch.findings import config_event
 from grantledger.runtime.settings import Settings
 from grantledger.runtime.store_access import ask_store
+from grantledger.schemas import event as events
 from grantledger.schemas.access_key import id_of
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.event import IssuingSource, Resource
@@ -312,7 +314,7 @@ def test_the_sweep_reports_a_watch_that_does_not_run(
     broker: RunningBroker, make_pipeline: Callable[..., Pipeline], tmp_path: Path
 ) -> None:
     policy = tmp_path / "policy.toml"
-    policy.write_text("[default]\ngrace_seconds = 1\n")
+    policy.write_text('[default]\ngrace_seconds = 1\n[[source]]\nsystem = "counting"\ngap_wait_seconds = 1\n')
     settings = {"GRANTLEDGER_WATCH_POLICY": str(policy), "GRANTLEDGER_SWEEP_INTERVAL_SECONDS": "1"}
     pipeline = make_pipeline(broker.bootstrap_servers, settings)
     pipeline.start("seal", "store")
@@ -321,7 +323,12 @@ def test_the_sweep_reports_a_watch_that_does_not_run(
         "--entitlement", "rw", "--grant-id", "g-1", "--expires-in", "1s",
     )  # fmt: skip
     assert sent.returncode == 0, sent.stderr
-    pipeline.wait_stored(1)
+    story = Story()
+    with pipeline.client(system="other") as client:
+        for number, event_type in ((1, "session.started"), (2, "session.command"), (4, "session.command")):
+            about = {"source": events.Source("counting", "eu-1", str(number), "record", seq=number), "session_id": "s"}
+            client.send(story.event(event_type, 0, "", **about, action=events.Action(command="ls")))
+    pipeline.wait_stored(4)
     pipeline.start("sweep")
 
     def differences() -> list[tuple[bool, str]]:
@@ -329,6 +336,11 @@ def test_the_sweep_reports_a_watch_that_does_not_run(
         return [(row["open"], id_of(row["key"])) for row in rows]
 
     wait_for(lambda: differences() == [(True, "g-1")], "the sweep says what the watch did not", limit=120)
+    gaps = "SELECT key, severity, open, evidence FROM findings WHERE rule = 'sequence_gap'"
+    [gap] = wait_for(lambda: pipeline.query(gaps), "the sweep says which number is missing", limit=120)
+    evidence = json.loads(gap["evidence"])
+    assert (gap["key"], gap["severity"], gap["open"]) == ("counting/eu-1", "critical", True)
+    assert (evidence["count"], evidence["first_missing"], evidence["last_missing"]) == (1, 3, 3)
     assert pipeline.metric("sweep", "grantledger_watch_sweep_differences") == 1
     pipeline.start("watch")
     wait_for(lambda: differences() == [(False, "g-1")], "the watch has said it, and they agree", limit=120)

@@ -318,7 +318,8 @@ def _falls_silent(*traces: Trace) -> Iterator[ExpectedFinding]:
 @expected
 def _record_lost(trace: Trace) -> Iterator[ExpectedFinding]:
     renewed, lifecycle = trace.last(StepKind.RENEWED), trace.writer.lifecycle
-    yield ExpectedFinding("sequence_gap", f"{DEPLOY_BOT}/{lifecycle.instance}#3", 0, renewed.append + GAP_WAIT)
+    opens = renewed.append + GAP_WAIT
+    yield ExpectedFinding("sequence_gap", f"{DEPLOY_BOT}/{lifecycle.instance}", opens // HOUR * HOUR, opens)
     deadline = renewed.occurred + round(lifecycle.grant_ends * SECOND)
     opens = trace.arrived(StepKind.CHECKED) + GRACE
     yield ExpectedFinding("session_outlived_grant", trace.session, deadline, opens)
@@ -328,7 +329,8 @@ def _record_lost(trace: Trace) -> Iterator[ExpectedFinding]:
 def _record_late(trace: Trace) -> Iterator[ExpectedFinding]:
     opens, arrived = trace.arrived(StepKind.SESSION_ENDED) + GAP_WAIT, trace.arrived(StepKind.SESSION_STARTED)
     ends = max(arrived, (opens // HOUR + 1) * HOUR)  # one finding has all gaps of the hour
-    yield ExpectedFinding("sequence_gap", f"{DEPLOY_BOT}/{trace.writer.lifecycle.instance}#2", 0, opens, ends)
+    source = f"{DEPLOY_BOT}/{trace.writer.lifecycle.instance}"
+    yield ExpectedFinding("sequence_gap", source, opens // HOUR * HOUR, opens, ends)
 
 
 @expected

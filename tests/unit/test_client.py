@@ -170,6 +170,10 @@ def test_send_stamps_source_and_seq_and_uses_topic_and_key() -> None:
         second = client.send(session_command(subject="alice", session_id="s1", command="ls"))
     assert (first.source.system, first.source.instance, first.source.seq) == ("deploy-bot", "eu-1", 1)
     assert second.source.seq == 1  # each topic has a counter of its own: who reads one sees its gaps
+    restarted, _ = make_client()
+    with restarted:
+        other = restarted.send(an_event(grant_id="g1"))
+    assert first.source.sender == second.source.sender != other.source.sender is not None
     assert [(topic, key) for topic, key, _ in producer.sent] == [
         ("access.lifecycle", b"g1"),
         ("access.activity", b"s1"),

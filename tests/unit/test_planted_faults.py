@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from grantledger.processors.access import NEVER
+from grantledger.processors.access import NEVER, Source
 from grantledger.processors.policy import WATCH_RULES, AccessLimits, PolicyLookup, WatchPolicy
+from grantledger.processors.sweep.counters import Counters, Run, Sender
 from grantledger.processors.watch.core import rules
 from grantledger.processors.watch.core.activations import Activation
 from grantledger.processors.watch.core.facts import Fact
@@ -89,6 +90,24 @@ def test_the_rhythm_of_batches_and_looks_changes_nothing(policy: WatchPolicy) ->
         found.append(watch(simulation, policy, seconds))
         assert not differences(simulation.expected, found[-1])
     assert found[0].findings == found[1].findings
+
+
+def test_the_numbers_of_programs_show_lost_and_late_records_and_no_others() -> None:
+    faults = {name: FAULTS[name] for name in ("record_lost", "record_late", "session_outlives_grant")}
+    simulation = Simulation(6, 120, share=0.4, faults=faults)
+    reader, counters = Reader(), Counters(lambda _: constants.GAP_WAIT)
+    late: set[str] = set()
+    for append, tool, raw in simulation:
+        for event in reader.events(tool, raw):
+            if event.source.seq is not None:
+                source = Source(event.source.system, event.source.instance)
+                run = Run(event.source.seq, event.source.seq, append * 1000)
+                counters.add(Sender(*source, ""), source, event.topic, run, signed=False)
+        late |= {str(one.counter.source) for one in counters.missing() if one.opens < append * 1000}
+    left = {(str(one.counter.source), one.opens) for one in counters.missing()}
+    expected = [one for one in simulation.expected if one.rule == "sequence_gap"]
+    assert left == {(one.key, one.opens) for one in expected if one.ends is None}
+    assert late == {one.key for one in expected} and len(late) > len(left) > 0
 
 
 # What a wrong watch would do. Each must be noticed, and by the stories that are about it.

@@ -1,0 +1,114 @@
+"""Findings about missing numbers of senders: one per source and hour, with the number of gaps."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from typing import Literal, NamedTuple
+
+from ...schemas import event as events
+from ...schemas.event import Event, Subject
+from ...schemas.finding_event import finding_event
+from ...schemas.finding_rules import Severity
+from ..access import OTHER_SOURCES, Source, to_datetime
+from .compare import SYSTEM
+from .counters import HOUR, MissingNumbers
+
+RULE = "sequence_gap"
+MOST_SOURCES = 100
+"""Unsigned sources with a finding of their own in one hour. All further sources share one finding."""
+Identity = tuple[str, int]
+"""The source, and the hour in which the gaps opened, in microseconds since 1970."""
+
+KNOWN = """
+SELECT key, toUnixTimestamp64Micro(assumeNotNull(deadline)) AS hour, open
+FROM findings
+WHERE rule = 'sequence_gap' AND deadline IS NOT NULL
+"""
+
+
+class Change(NamedTuple):
+    """A finding that opens or is resolved."""
+
+    kind: Literal["opened", "resolved"]
+    identity: Identity
+    evidence: Mapping[str, object]
+
+
+class GapFindings:
+    """The findings on record, each open or not. A finding opens once and resolves once."""
+
+    def __init__(self, known: Mapping[Identity, bool]) -> None:
+        self._known = dict(known)
+        self._before: Collection[Identity] = ()
+
+    def judge(
+        self,
+        missing: Iterable[MissingNumbers],
+        forgotten: Collection[tuple[Source, int]],
+        now: int,
+        erased_until: int = 0,
+    ) -> list[Change]:
+        """Return the changes. A finding opens if two calls in a row find that numbers are late.
+
+        Args:
+            forgotten: source and hour of gaps that are no longer followed: their findings stay open.
+            erased_until: gaps that opened before this time open no finding, because their events may be erased ones.
+        """
+        found: dict[Identity, list[MissingNumbers]] = {}
+        own = Counter(hour for name, hour in self._known if name != str(OTHER_SOURCES))
+        for one in sorted((one for one in missing if one.opens <= now), key=lambda one: (one.opens, one.gap)):
+            hour = one.opens // HOUR * HOUR
+            identity = (str(one.counter.source), hour)
+            if identity not in found and identity not in self._known:
+                if own[hour] >= MOST_SOURCES and not one.counter.signed:
+                    identity = (str(OTHER_SOURCES), hour)
+                else:
+                    own[hour] += 1
+            found.setdefault(identity, []).append(one)
+        lasting = [one for one in found if one in self._before and one not in self._known]
+        self._before = found.keys()
+        changes = [
+            Change("opened", one, _evidence(found[one])) for one in lasting if found[one][-1].opens >= erased_until
+        ]
+        left = found.keys() | {(str(source), hour) for source, hour in forgotten}
+        if forgotten:
+            left |= {(str(OTHER_SOURCES), hour) for _, hour in forgotten}
+        changes += [
+            Change("resolved", one, {})
+            for one, is_open in self._known.items()
+            if is_open and one not in left and one[1] + HOUR <= now
+        ]
+        self._known |= {one.identity: one.kind == "opened" for one in changes}
+        return changes
+
+
+def gap_event(deployment: str, change: Change, at: int, severity: Severity) -> Event:
+    """Return the event about a change."""
+    key, hour = change.identity
+    return finding_event(
+        "finding.opened" if change.kind == "opened" else "finding.resolved",
+        events.Source(SYSTEM, deployment, json.dumps([RULE, key, hour]), "finding"),
+        (RULE, key),
+        to_datetime(at),
+        severity=severity,
+        deadline=to_datetime(hour),
+        evidence=change.evidence,
+        subject=Subject(key, "system"),
+    )
+
+
+def _evidence(gaps: list[MissingNumbers]) -> dict[str, object]:
+    first = gaps[0]
+    evidence: dict[str, object] = {
+        "count": len(gaps),
+        "missing": sum(one.gap.last - one.gap.first + 1 for one in gaps),
+        "first_missing": first.gap.first,
+        "last_missing": first.gap.last,
+        "topics": sorted(first.counter.topics),
+    }
+    if first.counter.sender.name:
+        evidence["sender"] = first.counter.sender.name
+    sources = len({one.counter.source for one in gaps})
+    return evidence | ({"sources": sources} if sources > 1 else {})
