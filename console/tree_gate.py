@@ -36,7 +36,8 @@ class TreeGate:
         if ROOTS.get(root.kind) != kind:
             raise not_a_read(root.kind)
         if kind == "EXPLAIN" and root.label not in EXPLAINS:
-            raise refused(f"{root.label} is not supported, only: {', '.join(sorted(EXPLAINS))}")
+            name = "EXPLAIN PLAN" if root.label == "EXPLAIN" else root.label
+            raise refused(f"{name} is not supported, only: {', '.join(sorted(EXPLAINS))}")
         if kind == "SELECT" and any(child.kind != "ExpressionList" for child in root.children[1:]):
             # Apart from the select list, a root contains only an output file, a format or settings. All are refused.
             raise refused("the statement has an output clause (INTO OUTFILE, FORMAT or SETTINGS)")

@@ -507,6 +507,8 @@ FROM
     )
 )
 WHERE arrayExists(event -> event.own AND NOT event.whole_request, given)
+-- The analysis of the many conditions above would take longer than all the rest, and find nothing.
+SETTINGS optimize_and_compare_chain = 0
 COMMENT 'One row per grant: its access, its deadline, and its removal';
 
 CREATE VIEW grants
@@ -636,7 +638,7 @@ FULL OUTER JOIN
 ) AS overdue ON overdue.key = state_of.grant_id AND overdue.tenant = state_of.tenant
     AND overdue.issuer_system = state_of.source_system AND overdue.issuer_instance = state_of.source_instance
 WHERE known OR overdue.open_count > 0
-SETTINGS join_use_nulls = 0
+SETTINGS join_use_nulls = 0, optimize_and_compare_chain = 0
 COMMENT 'One row per grant: its access, state, deadline and removal, and the finding of the watch';
 
 CREATE VIEW overdue_grants

@@ -147,7 +147,7 @@ SELECT
 FROM (SELECT * FROM grants WHERE activated_at IS NOT NULL) AS state
 LEFT JOIN had ON had.grant_key = state.grant_key
 LEFT JOIN did ON did.grant_key = state.grant_key
-SETTINGS join_use_nulls = 0
+SETTINGS join_use_nulls = 0, optimize_and_compare_chain = 0
 COMMENT 'Access review: one row per grant with its request, approvals, end and activity';
 
 CREATE VIEW removal_latency

@@ -137,7 +137,7 @@ def test_statements_other_than_select(owner: Owner) -> None:
     assert post(owner, "EXISTS events")[2] == b"1\n"
     assert b"CREATE VIEW" in post(owner, "SHOW CREATE TABLE audit.events")[2]
     assert b"id" in post(owner, "SHOW COLUMNS FROM events")[2]
-    assert b"ReadFromMergeTree" in post(owner, "EXPLAIN indexes = 1 SELECT * FROM events WHERE id = 3")[2]
+    assert b"ReadFromMergeTree" in post(owner, "EXPLAIN PIPELINE SELECT * FROM events WHERE id = 3")[2]
     assert b"events" in post(owner, "SELECT table_name FROM information_schema.tables")[2]
 
 

@@ -114,7 +114,7 @@ def test_only_auditors_read_the_query_log(owner: Owner) -> None:
         "SELECT 1 IN query_log",
         "SELECT * FROM view(SELECT * FROM audit.query_log)",
         "SELECT * FROM (SELECT 1) AS a, query_log",
-        "EXPLAIN SELECT * FROM query_log",
+        "EXPLAIN PIPELINE SELECT * FROM query_log",
     ):
         assert "query_log" in assert_refused(owner, statement, 497)
         if not statement.startswith("SELECT 1 IN"):
