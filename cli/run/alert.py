@@ -34,6 +34,7 @@ def command(settings: Settings) -> None:
             routes,
             first_start_hours=config.first_start_hours,
             keep=config.keep_days * 86_400,
+            storm_after=config.storm_after,
         )
         run_process("alert", settings, alerting.run, alerting.stop)
     finally:

@@ -106,7 +106,9 @@ class Alertmanager:
 def labels_of(finding: FindingEvent) -> dict[str, str]:
     """Return the labels, which identify an alert. Alertmanager accepts no empty label."""
     name = "".join(part[0].upper() + part[1:] for part in re.findall(r"[A-Za-z0-9]+", finding.rule))
+    page = page_of(finding)
     found = finding.facts | {
+        **{name: page.get(name, "") for name in ("person", "tool")},
         "alertname": f"Grantledger{name}",
         "rule": finding.rule,
         "severity": finding.severity,

@@ -19,7 +19,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 OWN_LABELS = (
     "alertname", "rule", "severity", "key", "deadline", "deployment", *SCOPE, "subject", "resource",
-    "resource_kind", "environment", "entitlement",
+    "resource_kind", "environment", "entitlement", "person", "tool",
 )  # fmt: skip
 """Labels of every alert whose finding has the fact. Another value in one of them would make it another alert."""
 
@@ -113,6 +113,8 @@ class AlertConfig(BaseModel):
     """Findings that opened longer ago than this before the very first start are not sent."""
     keep_days: float = Field(90.0, ge=1)
     """Retention of deliveries and of settled messages."""
+    storm_after: int = Field(20, ge=1)
+    """Findings of one rule and tool in an hour that are sent one by one. One message stands for more."""
     runbook_base_url: WebAddress = ""
     """Where people read this repository's files; alerts link to ``docs/findings.md`` under it."""
     channels: dict[str, AnyChannel] = Field(min_length=1)

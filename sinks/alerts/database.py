@@ -12,7 +12,7 @@ from typing import IO
 from ...base.errors import DependencyError
 from ...base.sqlite import transaction
 
-VERSION = 6
+VERSION = 7
 BUSY_SECONDS = 30.0
 """How long a writer waits for another: channels, the reader and the command line write to one file."""
 
@@ -40,6 +40,8 @@ CREATE TABLE findings (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     identity TEXT NOT NULL,      -- JSON: rule, key, deadline, tenant, issuer
     rule_key TEXT NOT NULL,      -- JSON: rule, key, deadline
+    rule TEXT NOT NULL,
+    tool TEXT NOT NULL,          -- the source that issued the grant or session
     opened TEXT NOT NULL,        -- the finding as it opened, JSON
     appended REAL NOT NULL,      -- seconds since 1970, as all times below
     ended_at REAL,
@@ -49,6 +51,16 @@ CREATE TABLE findings (
 CREATE INDEX findings_by_identity ON findings (identity);
 CREATE INDEX open_findings_by_key ON findings (rule_key) WHERE ended_at IS NULL;
 CREATE UNIQUE INDEX one_open_finding ON findings (identity) WHERE ended_at IS NULL;
+CREATE INDEX open_findings_by_tool ON findings (rule, tool) WHERE ended_at IS NULL;
+CREATE TABLE storms (
+    -- How many findings opened in an hour, and the finding that stands for them if they are too many.
+    rule TEXT NOT NULL,
+    tool TEXT NOT NULL,
+    hour INTEGER NOT NULL,       -- hours since 1970
+    count INTEGER NOT NULL,
+    page INTEGER REFERENCES findings (number) ON DELETE CASCADE,
+    PRIMARY KEY (rule, tool, hour)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE messages (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,     -- the idempotency key

@@ -15,10 +15,12 @@ from .channel import Route
 from .database import connect
 from .finding import SCOPE, FindingEvent, from_text, message_id
 from .schedule import State
+from .storms import LONGEST_QUIET_SECONDS, QUIET_SECONDS, STORM, Storms, tool_of
 
 ENDED_BEFORE = "ended before it was sent"
 TOO_OLD = "open for longer than first_start_hours at the first start"
 NOT_SENT = "its opening was not sent"
+STORM_AFTER = 20
 REMOVED = "its channel was removed from the configuration"
 
 
@@ -33,10 +35,17 @@ class Position:
 
 
 class Outbox:
-    """The writing side, for one thread. Times are seconds since 1970."""
+    """The writing side, for one thread. Times are seconds since 1970.
 
-    def __init__(self, path: Path, routes: Sequence[Route]) -> None:
+    Args:
+        storm_after: findings of one rule and tool in an hour that have messages of their own.
+    """
+
+    def __init__(self, path: Path, routes: Sequence[Route], *, storm_after: int = STORM_AFTER) -> None:
         self._database = connect(path)
+        self._storms = Storms(self._database, storm_after)
+        self._new: list[int] = []
+        """The findings that opened in this transaction."""
         self._routes = list(routes)
         row = self._database.execute("SELECT content FROM policy").fetchone()
         self._names = names_in(row[0]) if row is not None else NO_NAMES
@@ -82,6 +91,8 @@ class Outbox:
                     ).fetchall():
                         state: State = "due" if self.caught_up else "backlog"
                         self._open_on(route, number, from_text(opened), state, now)
+                        self._new += [number] if state == "due" else []
+            self._group(now)
             self._database.execute(
                 "UPDATE messages SET state = 'due', send_at = ?, failures = 0, refused_since = NULL "
                 "WHERE state = 'given_up' AND finding IN (SELECT number FROM findings WHERE ended_at IS NULL)",
@@ -135,6 +146,9 @@ class Outbox:
                         self._opened(finding, "due" if live else "backlog", now)
                     else:
                         self._changed(finding, now)
+            if not live:
+                self._new.clear()  # they are counted at the end of the backlog
+            self._group(now)
             self._move(position)
         return new
 
@@ -155,7 +169,10 @@ class Outbox:
                     (now - first_start_hours * 3600,),
                     TOO_OLD,
                 )
+            opened = "SELECT DISTINCT finding FROM messages WHERE state = 'backlog' AND change = 'opened'"
+            self._new = [row[0] for row in self._database.execute(opened)]
             self._database.execute("UPDATE messages SET state = 'due', send_at = ? WHERE state = 'backlog'", (now,))
+            self._group(now)
             self._move(position)  # the backlog may have been empty
             self._database.execute("UPDATE position SET caught_up = 1")
         return {ENDED_BEFORE: ended, TOO_OLD: too_old}
@@ -198,13 +215,49 @@ class Outbox:
             (position.topic_id, position.next_offset, position.origin, position.size),
         )
 
+    def _group(self, now: float) -> None:
+        """Let one message stand for those about many new findings, and end it after all of them have ended."""
+        numbers, self._new = self._new, []
+        for page in self._storms.count(numbers, now) if numbers else ():
+            self._storms.absorb(page, numbers)
+            if page.number is None:
+                number = self._add(page.finding, STORM + page.finding.rule)
+                self._storms.began(page, number)
+                for route in self._routes:
+                    self._open_on(route, number, page.finding, "due", now)
+            else:
+                self._database.execute(
+                    "UPDATE findings SET opened = ? WHERE number = ?", (page.finding.as_text(), page.number)
+                )
+            for route in self._routes:
+                self._database.execute(
+                    "UPDATE messages SET text = ?, send_at = CASE state WHEN 'due' THEN min(created + ?, ?) "
+                    "ELSE send_at END WHERE finding = ? AND channel = ? AND change = 'opened' "
+                    "AND (state = 'repeating' OR state = 'due' AND attempts = 0)",
+                    (
+                        route.channel.message(page.finding, ""), LONGEST_QUIET_SECONDS, now + QUIET_SECONDS,
+                        page.number or number, route.name,
+                    ),
+                )  # fmt: skip
+        for end in self._storms.over(now):
+            self._changed(end, now)
+
+    def _add(self, finding: FindingEvent, rule: str) -> int:
+        (number,) = self._database.execute(
+            "INSERT INTO findings (identity, rule_key, rule, tool, opened, appended) VALUES (?, ?, ?, ?, ?, ?) "
+            "RETURNING number",
+            (
+                finding.identity, finding.rule_key, rule, tool_of(finding), finding.as_text(),
+                finding.appended / 1_000_000,
+            ),
+        ).fetchone()  # fmt: skip
+        return int(number)
+
     def _opened(self, finding: FindingEvent, state: State, now: float) -> None:
         known = self._open_finding(finding)
         if known is None:
-            (number,) = self._database.execute(
-                "INSERT INTO findings (identity, rule_key, opened, appended) VALUES (?, ?, ?, ?) RETURNING number",
-                (finding.identity, finding.rule_key, finding.as_text(), finding.appended / 1_000_000),
-            ).fetchone()
+            number = self._add(finding, finding.rule)
+            self._new.append(number)
         else:
             number = known["number"]
         for route in self._routes:

@@ -17,6 +17,11 @@ LONGEST_TEXT = 300
 def page_of(finding: FindingEvent) -> dict[str, str]:
     """Return the fields of a page besides the facts. Empty ones are left out."""
     facts, late = finding.facts, late_seconds(finding)
+    if "findings" in facts:
+        tool = "/".join(filter(None, finding.issuer))
+        return {"findings": facts["findings"], "next_command": list_command(finding.rule, tool)} | (
+            {"tool": tool} if tool else {}
+        )
     is_access = finding.rule in FINDING_RULES and bool(FINDING_RULES[finding.rule].about)
     person = (facts.get("subject_email") or facts.get("subject") or "not known") if is_access else ""
     page = {
@@ -33,10 +38,17 @@ def page_of(finding: FindingEvent) -> dict[str, str]:
 
 def late_seconds(finding: FindingEvent) -> float | None:
     """Return how late the access was when the finding opened; None if its deadline is not the end of an access."""
-    if finding.change != "opened" or finding.rule not in LATE_RULES or not finding.deadline:
+    if finding.change != "opened" or finding.rule not in LATE_RULES or not finding.deadline or finding.key == "*":
         return None
     late = finding.at / 1_000_000 - datetime.fromisoformat(finding.deadline).timestamp()
     return round(max(0.0, late), 3)
+
+
+def list_command(rule: str, tool: str) -> str:
+    """Return the command that lists the open findings of a rule, about the access that a tool issued."""
+    usable = tool and printable(tool, LONGEST_TEXT) == tool and tool[:1] != "-"
+    source = ["--source", tool] if usable else []
+    return shlex.join(["grantledger", "findings", "list", "--rule", rule, *source, "--limit", "100000"])
 
 
 def next_command(finding: FindingEvent) -> str:
@@ -62,6 +74,7 @@ def description(finding: FindingEvent, runbook_base_url: str) -> str:
     if not page.get("person"):
         resource, environment = "", ""
     lines = {
+        "findings": page.get("findings", ""),
         "person": page.get("person", ""),
         "tool": page.get("tool", ""),
         "resource": resource,
@@ -69,11 +82,13 @@ def description(finding: FindingEvent, runbook_base_url: str) -> str:
         "entitlement": facts.get("entitlement", ""),
         "grant": facts.get("grant_id", ""),
         "session": facts.get("session_id", ""),
-        "deadline": f"{finding.deadline[:10]} {finding.deadline[11:19]} UTC" if finding.rule in LATE_RULES else "",
+        "deadline": f"{finding.deadline[:10]} {finding.deadline[11:19]} UTC"
+        if finding.rule in LATE_RULES and "findings" not in page
+        else "",
         "late": page.get("late", ""),
         "approved by": page.get("approved_by", ""),
         "reason": page.get("reason", ""),
-        "about": finding.key if "person" not in page else "",
+        "about": finding.key if not {"person", "findings"} & page.keys() else "",
         "next": page["next_command"],
         "runbook": finding.runbook_at(runbook_base_url),
     }
@@ -86,6 +101,9 @@ def description(finding: FindingEvent, runbook_base_url: str) -> str:
 def headline(finding: FindingEvent) -> str:
     """Return one sentence: the rule's summary, who, on which resource, and since when."""
     facts, page = finding.facts, page_of(finding)
+    if "findings" in page:
+        about = f" of {page['tool']}" if "tool" in page else ""
+        return f"{page['findings']} findings{about} within an hour, one page for all: {finding.summary}"
     where = " ".join(facts.get(name, "") for name in ("entitlement", "resource") if facts.get(name))
     environment = f" ({facts['environment']})" if facts.get("environment") else ""
     about = page.get("person") or facts.get("subject") or finding.key

@@ -63,13 +63,14 @@ class Alerting:
         *,
         first_start_hours: float,
         keep: float,
+        storm_after: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._problems: list[SealedLogProblem] = []
         self._logs, self._path = replace(logs, on_problem=self._on_problem), path
         self._publish_problem = logs.on_problem
         self._routes, self._clock = list(routes), clock
-        self._first_start_hours, self._keep = first_start_hours, keep
+        self._first_start_hours, self._keep, self._storm_after = first_start_hours, keep, storm_after
         self._stopping = threading.Event()
         self._workers: list[Worker] = []
         self._live = False
@@ -92,7 +93,7 @@ class Alerting:
         """
         try:
             prepare(self._path)
-            outbox = Outbox(self._path, self._routes)
+            outbox = Outbox(self._path, self._routes, storm_after=self._storm_after)
             try:
                 outbox.configure(self._clock())
                 self._workers = [Worker(self._path, route, self._keep, self._clock) for route in self._routes]

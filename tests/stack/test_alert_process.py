@@ -52,7 +52,8 @@ def pipeline(
     secret.chmod(0o600)
     config = folder / "alerts.toml"
     config.write_text(
-        webhook_toml("tickets", receiver.url, str(secret), backoff_seconds=0.1, timeout_seconds=20)
+        "storm_after = 1000\n"
+        + webhook_toml("tickets", receiver.url, str(secret), backoff_seconds=0.1, timeout_seconds=20)
         + alertmanager_toml("oncall", alertmanager.url, interval_seconds=0.5, ends_after_seconds=60)
     )
     made = make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_ALERT_CONFIG": str(config)})

@@ -80,7 +80,7 @@ def test_an_alert_is_shown_repeated_and_resolved(tmp_path: Path, alertmanager: A
         assert alert["labels"] == {
             "alertname": "GrantledgerOverdue", "rule": "overdue", "severity": "critical", "key": key,
             "deadline": "2026-03-01T12:00:00.000000Z", "deployment": "test.example", "tenant": "default",
-            "subject": "alice", "resource": "orders", "team": "access",
+            "subject": "alice", "person": "alice", "resource": "orders", "team": "access",
         }  # fmt: skip
         assert alert["annotations"]["summary"].startswith("Access is past its deadline")
         assert alert["generatorURL"] == "https://console.example/overdue/grant%2F1%20%C3%BC"
@@ -183,5 +183,5 @@ def test_who_we_are_and_where_it_goes(path: str, monkeypatch: pytest.MonkeyPatch
 def test_a_finding_without_a_subject_has_a_summary() -> None:
     one = FindingEvent("e", "opened", "source_silent", "vault/eu-1", "", "warning", 0, 0, {})
     alert = json.loads(channel("http://127.0.0.1:9").message(one))
-    assert alert["annotations"]["summary"] == "A source that used to report is silent: vault/eu-1, key vault/eu-1"
+    assert alert["annotations"]["summary"] == "A source that used to report is silent: vault/eu-1"
     assert "deadline" not in alert["labels"] and "" not in alert["labels"].values()

@@ -85,6 +85,7 @@ def test_a_finding_is_read_with_everything_that_an_alert_needs() -> None:
         "alertname": "GrantledgerOverdue", "rule": "overdue", "severity": "critical", "key": "g-1",
         "deadline": one.deadline, "deployment": DEPLOYMENT, "tenant": "default", "subject": "alice@example.com",
         "resource": "orders", "resource_kind": "database", "environment": "production", "entitlement": "readwrite",
+        "person": "alice@example.com",
     }  # fmt: skip
     assert annotations_of(one)["summary"] == (
         "Access is past its deadline and no removal is on record: alice@example.com, readwrite orders "
@@ -106,7 +107,7 @@ def test_equal_ids_of_two_tenants_or_two_sources_are_different_findings() -> Non
     ).findings
     assert len({one.identity for one in found}) == len({tuple(labels_of(one).values()) for one in found}) == 6
     assert labels_of(found[2]) == labels_of(found[0]) | {
-        "grant_source_system": "teleport", "grant_source_instance": "root",
+        "grant_source_system": "teleport", "grant_source_instance": "root", "tool": "teleport/root",
     }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
+from grantledger.sinks.alerts.config import OWN_LABELS
 from support.alertmanager import programs_or_skip
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +38,14 @@ def test_the_rules_are_rules() -> None:
     done = promtool("check", "rules", FOLDER / "prometheus-rules.yml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{RULES.count('- alert:')} rules found" in done.stdout + done.stderr
+
+
+def test_alertmanager_groups_by_person_and_tool() -> None:
+    file = FOLDER / "alertmanager.yml"
+    done = subprocess.run([programs_or_skip()["amtool"], "check-config", file], capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [labels] = re.findall(r"group_by: \[(.*)\]", file.read_text("utf-8"))
+    assert set(labels.split(", ")) == {"person", "tool"} <= set(OWN_LABELS)
 
 
 def test_the_rules_fire_when_they_must_and_only_then() -> None:
