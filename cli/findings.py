@@ -33,14 +33,14 @@ _FIELDS = (
     "origin", "index",
 )  # fmt: skip
 # The id is the beginning of the hash of what identifies a finding, short enough to type.
-_WITH_ID = """
+WITH_ID = """
 SELECT lower(substring(hex(SHA256(arrayStringConcat(
     [rule, key, ifNull(toString(deadline), ''), tenant, issuer_system, issuer_instance], '\\n'
 ))), 1, 10)) AS id, *
 FROM findings
 """
 _LIST = f"""
-SELECT *, count() OVER () AS total FROM ({_WITH_ID})
+SELECT *, count() OVER () AS total FROM ({WITH_ID})
 WHERE (open OR {{all:Bool}}) AND (empty({{rule:String}}) OR rule = {{rule:String}})
     AND (empty({{severities:Array(String)}}) OR has({{severities:Array(String)}}, severity))
     AND (empty({{tenant:String}}) OR tenant = {{tenant:String}})
@@ -49,7 +49,7 @@ WHERE (open OR {{all:Bool}}) AND (empty({{rule:String}}) OR rule = {{rule:String
 ORDER BY open DESC, indexOf(['critical', 'warning', 'info'], severity), opened_at DESC
 LIMIT {{limit:UInt32}}
 """  # noqa: S608 - our own text
-_ONE = f"SELECT * FROM ({_WITH_ID}) WHERE startsWith(id, {{id:String}}) LIMIT 20"  # noqa: S608 - our own text
+_ONE = f"SELECT * FROM ({WITH_ID}) WHERE startsWith(id, {{id:String}}) LIMIT 20"  # noqa: S608 - our own text
 _EVENTS = """
 SELECT occurred_at, event_type, actor_id, reason, origin, `index` FROM finding_events
 WHERE rule = {rule:String} AND key = {key:String} AND tenant = {tenant:String}

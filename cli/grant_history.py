@@ -1,4 +1,4 @@
-"""Everything in the ledger about one grant."""
+"""Everything in the ledger about one grant, and the open findings about it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any
 
 from ..runtime.store_access import Ask, Row
 from ..schemas.access_key import id_of
+from . import grant_revocations
+from .findings import WITH_ID
 
 MOST_EVENTS = 1000
 FIRST_COMMANDS = 3
 MOST_SESSIONS = 1000
+MOST_FINDINGS = 1000
 
 _MINE = "grant_id = {id:String} AND grant_key = {grant:String}"  # the id finds them by its index, the key decides
-_STATE = f"SELECT * FROM grants WHERE {_MINE}"  # noqa: S608 - our own text
+STATE = f"SELECT * FROM grants WHERE {_MINE}"  # noqa: S608 - our own text
 _REQUESTS = f"""
 SELECT DISTINCT request_key FROM events
 WHERE {_MINE} AND request_id != '' AND event_type IN ('grant.activated', 'grant.extended')
@@ -62,6 +65,15 @@ FROM
 ORDER BY append_time, origin, `index`
 LIMIT {{limit:UInt32}} BY session_key
 """  # noqa: S608 - our own text
+_FINDINGS = f"""
+SELECT id, rule, severity, summary, key, session_id, deadline, opened_at, acknowledged_at, acknowledged_by
+FROM ({WITH_ID})
+WHERE open AND issuer_system != '' AND (grant_key = {{grant:String}} OR has({{keys:Array(String)}},
+    concat(arrayStringConcat(arrayMap(part -> replaceAll(replaceAll(part, '%', '%25'), '/', '%2F'),
+        [tenant, issuer_system, issuer_instance]), '/'), '/', key)))
+ORDER BY rule, opened_at, key
+LIMIT {{limit:UInt32}}
+"""  # noqa: S608 - our own text
 _CHECKPOINT = "SELECT min(size) AS covering FROM checkpoints WHERE origin = {origin:String} AND size >= {needed:UInt64}"
 
 
@@ -102,6 +114,8 @@ class History:
         events: its own and those of its request and sessions, without commands, in the order of the log. Each event id
             occurs once; ``again`` lists the duplicates.
         sessions: by access key.
+        findings: the open ones of the grant, its request and its sessions, by rule.
+        revocations: rows of ``QUERY`` in :mod:`.grant_revocations`.
         cut: there are more than ``MOST_EVENTS``.
     """
 
@@ -111,6 +125,8 @@ class History:
     sessions: dict[str, Session]
     proof: list[Proof]
     cut: bool
+    findings: list[Row] = field(default_factory=list)
+    revocations: list[Row] = field(default_factory=list)
 
     @property
     def grant_id(self) -> str:
@@ -123,6 +139,8 @@ class History:
             "grant_id": self.grant_id,
             "grant_key": self.grant_key,
             "grant": self.state,
+            "findings": self.findings,
+            "revocations": self.revocations,
             "events": self.events,
             "events_cut": self.cut,
             "sessions": [asdict(session) for session in self.sessions.values()],
@@ -134,7 +152,7 @@ class History:
 def read_history(ask: Ask, grant: str) -> History:
     """Read one grant by its access key."""
     mine = {"grant": grant, "id": id_of(grant)}
-    state = ask(_STATE, **mine)
+    state = ask(STATE, **mine)
     requests = [row["request_key"] for row in ask(_REQUESTS, **mine)]
     found = ask(_SESSIONS, **mine, requests=requests, limit=MOST_SESSIONS)
     bound = {**mine, "requests": requests, "sessions": [row["session_key"] for row in found]}
@@ -149,7 +167,10 @@ def read_history(ask: Ask, grant: str) -> History:
         session.entries.append({name: row[name] for name in ("origin", "commands", "first_index", "last_index")})
     for row in ask(_FIRST, **bound, limit=FIRST_COMMANDS):
         sessions[row["session_key"]].first.append(row["what"])
-    return History(grant, state[0] if state else None, _once(rows), sessions, _proof(ask, rows, counted), cut)
+    findings = ask(_FINDINGS, grant=grant, keys=[*requests, *bound["sessions"]], limit=MOST_FINDINGS)
+    revocations = ask(grant_revocations.QUERY, **mine, limit=grant_revocations.MOST_ROWS)
+    proof = _proof(ask, rows, counted)
+    return History(grant, state[0] if state else None, _once(rows), sessions, proof, cut, findings, revocations)
 
 
 def _once(rows: list[Row]) -> list[Row]:

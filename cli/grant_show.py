@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -10,10 +13,12 @@ from ..base.errors import EXIT_USAGE
 from ..base.text import printable
 from ..runtime.settings import Settings
 from ..runtime.store_access import Ask, Row, ask_store
+from ..runtime.watch_liveness import read_watch_liveness
 from .errors import exit_code, fail
 from .grant_history import read_history
+from .grant_state import PastEnd, limits_in, options_of, past_end
 from .grant_timeline import print_history
-from .grants import OF_SOURCE, SourceOption, TenantOption, source_of
+from .grants import OF_SOURCE, PAST_END, SourceOption, TenantOption
 from .lag_note import noting_lag
 from .output import Output, shortened
 from .shrinking import ELLIPSIS
@@ -22,6 +27,7 @@ UNKNOWN = 1
 CANDIDATES = 20
 """How many candidates of an ambiguous prefix are listed."""
 
+_POLICY = "SELECT policy FROM watch_policy"
 _CANDIDATES = f"""
 SELECT *, count() OVER () AS total
 FROM
@@ -68,18 +74,35 @@ def command(
     2 the store cannot be read.
     """
     with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_store(settings) as ask:
-        history = read_history(ask, _resolved(ask, grant, tenant, source))
-    output.record(history.as_json(), lambda console: print_history(console, output, history), identity="grant_id")
+        history = read_history(ask, resolved(ask, grant, tenant, source))
+        now = datetime.now(UTC)
+        ended = _past_end(settings, ask, history.state, now)
+    record = history.as_json() | {"past_end": asdict(ended) if ended is not None else None}
+    output.record(record, lambda console: print_history(console, output, history, ended, now), identity="grant_id")
 
 
-def _resolved(ask: Ask, prefix: str, tenant: str, source: str) -> str:
-    """Return the access key of the only grant with this id or prefix; otherwise list them and end the command."""
+def _past_end(settings: Settings, ask: Ask, state: Row | None, now: datetime) -> PastEnd | None:
+    if state is None or state["state"] != PAST_END:
+        return None
+    limits = limits_in(ask(_POLICY)[0]["policy"], state)
+    found = past_end(state, limits, None, now)
+    if found is None or found.kind != "watch_unknown":
+        return found
+    return past_end(state, limits, read_watch_liveness(settings), now)
+
+
+def resolved(ask: Ask, prefix: str, tenant: str, source: str, *, whole: bool = False) -> str:
+    """Return the access key of the only grant with this id; otherwise list the candidates and end the command.
+
+    Args:
+        whole: the beginning of an id is not enough, only the id or its short form in a list.
+    """
     head, short, tail = prefix.partition(ELLIPSIS)  # as lists shorten it
     names = {"prefix": prefix, "short": bool(short), "head": head, "tail": tail}
     found = ask(_CANDIDATES, **names, tenant=tenant, source=source, limit=CANDIDATES)
     exact = [row for row in found if row["grant_id"] == prefix]
     exact = [row for row in exact if row["known"]] or exact
-    for fits in (exact, found):
+    for fits in (exact, found if short or not whole else []):
         if len(fits) == 1:
             return str(fits[0]["grant_key"])
     shown = shortened(prefix, 80)
@@ -89,7 +112,8 @@ def _resolved(ask: Ask, prefix: str, tenant: str, source: str) -> str:
         lines = [f"{len(exact):,} grants have the id {shown!r}; give --source or --tenant:"]
         fail("\n".join([*lines, *map(_candidate, exact)]), UNKNOWN)
     total = found[0]["total"]
-    lines = [f"{total:,} grant ids begin with {shown!r}; give more of the id:", *map(_candidate, found)]
+    begin = "1 grant id begins" if total == 1 else f"{total:,} grant ids begin"
+    lines = [f"{begin} with {shown!r}; give {'the whole' if whole else 'more of the'} id:", *map(_candidate, found)]
     if total > len(found):
         lines.append(f"  … and {total - len(found):,} more")
     fail("\n".join(lines), UNKNOWN)
@@ -97,4 +121,4 @@ def _resolved(ask: Ask, prefix: str, tenant: str, source: str) -> str:
 
 def _candidate(row: Row) -> str:
     about = f"{shortened(row['subject'], 60)}, {shortened(row['resource'], 60)}"
-    return f"  {printable(row['grant_id'])}  {about}  ({printable(source_of(row))})"
+    return f"  {printable(row['grant_id'])}  {about}  {printable(shlex.join(options_of(row)))}"

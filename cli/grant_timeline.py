@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
@@ -11,20 +11,20 @@ from rich.text import Text
 from ..base.text import printable
 from ..schemas.finding_rules import FINDING_RULES
 from .grant_history import History, Session
+from .grant_revocations import revocations_of
+from .grant_state import PastEnd, next_step, state_text
 from .grants import PAST_END, access_of, lateness, source_of, until
 from .output import Output, Row, print_fields, shortened
 
 _LONGEST_COMMAND = 60
-_NO_FINDING = {
-    "none": "no finding: ended under the policy, within the grace period, or not judged yet",
-    "resolved": "the finding is resolved: ended under the policy",
-}
+MOST_REVOCATIONS = 3
+MOST_FINDINGS = 20
 _STYLES = {"grant.activated": "green", "grant.extended": "yellow", "grant.revoked": "cyan", "grant.expired": "cyan"}
 
 
-def print_history(console: Console, output: Output, history: History) -> None:
+def print_history(console: Console, output: Output, history: History, ended: PastEnd | None, now: datetime) -> None:
     """Print one grant. All text from senders is escaped."""
-    _print_head(console, output, history)
+    _print_head(console, output, history, ended, now)
     when = f"when ({output.zone_name})"
     table = Table(when, "event", "who", "what", "entry", box=None, pad_edge=False, header_style="dim")
     for column in table.columns:
@@ -47,7 +47,7 @@ def print_history(console: Console, output: Output, history: History) -> None:
     _print_proof(console, history)
 
 
-def _print_head(console: Console, output: Output, history: History) -> None:
+def _print_head(console: Console, output: Output, history: History, ended: PastEnd | None, now: datetime) -> None:
     state = history.state
     console.print(Text(f"grant {printable(history.grant_id)}", style="bold"))
     if state is None or state["activated_at"] is None:
@@ -66,33 +66,27 @@ def _print_head(console: Console, output: Output, history: History) -> None:
         "why": printable(", ".join(part for part in (state["reason"], ticket) if part)),
         "for": printable(f"customer {state['customer']}") if state["customer"] else "",
         "approval": printable(state["approvals"]),
-        "deadline": until(output, state, datetime.now(UTC)),
-        "state": _state(output, state),
+        "deadline": until(output, state, now),
+        "state": state_text(output, state, ended),
     }
     print_fields(console, lines)
+    requests = revocations_of(history.revocations)
+    for request in requests[:MOST_REVOCATIONS]:
+        print_fields(console, {"revoke": request.text(output, now)})
+    for finding in history.findings[:MOST_FINDINGS]:
+        print_fields(console, {"finding": _finding(output, finding)})
+    more = len(history.findings) - MOST_FINDINGS
+    print_fields(console, {"": f"and {more:,} more open findings: see `grantledger findings`" if more > 0 else ""})
+    if state["state"] in ("overdue", PAST_END) and not any(one.is_pending(now) for one in requests):
+        print_fields(console, {"next": next_step(state, ended)})
     console.print()
 
 
-def _state(output: Output, state: Row) -> str:
-    if state["state"] == "removed":
-        return _removed(output, state)
-    if state["state"] == "overdue" and state["removed_at"] is not None:
-        return f"overdue: the finding is not resolved yet; {_removed(output, state)}"
-    evidence = state["removal_evidence"]
-    known = "no removal on record" if evidence == "none" else f"best evidence of a removal: {evidence}"
-    if state["state"] == "overdue":
-        return f"overdue, found {output.moment(state['found_at'])}; {known}"
-    if state["state"] == PAST_END:
-        return f"past its end; {_NO_FINDING[state['finding']]}; {known}"
-    texts = {
-        "covered": "past its deadline, but another open grant covers the same access",
-        "no deadline": "open, without a deadline",
-    }
-    return f"{texts.get(state['state'], 'active')}; {known}"
-
-
-def _removed(output: Output, state: Row) -> str:
-    return f"removed {output.moment(state['removed_at'])}, confirmed"
+def _finding(output: Output, row: Row) -> str:
+    session = f", session {row['session_id']}" if row["session_id"] else ""
+    acknowledged = f", acknowledged by {row['acknowledged_by']}" if row["acknowledged_at"] else ""
+    about = f"{row['rule']} ({row['severity']}, {row['id']}{session})"
+    return f"{about}: open since {output.moment(row['opened_at'])}{acknowledged}"
 
 
 def _detail(output: Output, event: Row, state: Row | None) -> str:

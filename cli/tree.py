@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Command | Group] = {
         {
             "list": Command("List grants.", "grants:list_command"),
             "show": Command("Show one grant from its request to its removal.", "grant_show:command"),
+            "revoke": Command("Request the revocation of a grant, with a reason.", "grant_revoke:command"),
         },
         default="list",
     ),

@@ -33,7 +33,7 @@ from .command_matcher import MOST_WAITING, CommandMatcher
 from .command_rules import Admission, History
 from .contract import InvalidCommandError, Plugin, RevokeCommand
 from .dry_run import DryRun
-from .events import COMMANDER, Recorder, command_of
+from .events import COMMANDER, COMMANDERS, OPERATOR, Recorder, command_of
 from .findings_reader import FindingsReader
 from .journal import TransactionalEventWriter, enforce_group, kafka_errors
 from .lifecycle_reader import LifecycleReader
@@ -65,7 +65,7 @@ class CommandHandler(Protocol):
         """Skip an invalid command that was sent in the name of a source."""
 
     def take(self, command: RevokeCommand, offset: int, requested: datetime) -> Admission:
-        """Accept a command that the watch requested at some time."""
+        """Accept a command that was requested at some time."""
 
 
 class Enforcer:
@@ -194,7 +194,8 @@ class Enforcer:
                 handler.refuse(str(error), error.source, offset)
         for command, offset, requested in matcher.matched():
             if requested is None:
-                handler.refuse(NOT_REQUESTED, f"{COMMANDER}/{self._deployment}", offset)
+                name = OPERATOR if command.requested_by else COMMANDER
+                handler.refuse(NOT_REQUESTED, f"{name}/{self._deployment}", offset)
             else:
                 # By the watch policy that is on record before the request.
                 self._lifecycle.rename(history.names)
@@ -234,8 +235,9 @@ class Enforcer:
         except (KeyError, TypeError) as error:  # a foreign schema
             raise InvalidCommandError(f"is not an access event: {type(error).__name__} {error}") from error
         record = signed_record(COMMANDS_TOPIC, message)
-        if not self._sources.until(time_ms).is_believed(record, datum, by=COMMANDER):
-            raise InvalidCommandError(f"is not signed by {COMMANDER}", source)
+        sources = self._sources.until(time_ms)
+        if not any(sources.is_believed(record, datum, by=system) for system in COMMANDERS):
+            raise InvalidCommandError(f"is signed by neither {' nor '.join(COMMANDERS)}", source)
         try:
             return command_of(datum)
         except InvalidCommandError as error:

@@ -2,7 +2,7 @@
 
 Whoever can write ``access.commands`` can forge a command, or send an old one again. The watch writes each command to
 ``access.findings`` as well, in the same transaction. Only a command that is in the sealed log is carried out, and its
-age counts from there.
+age counts from there. What a person requests is written by ``grantledger grants revoke``, to both topics too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Requests(Protocol):
         """Read what was sealed meanwhile."""
 
     def requested(self, value: bytes) -> datetime | None:
-        """Return when the watch requested what a command contains, byte for byte; None if that is not sealed."""
+        """Return when the contents of a command were requested, byte for byte; None if that is not sealed."""
 
     def end(self) -> int:
         """Return an offset that is above the requests of all commands that were read before."""
@@ -41,7 +41,7 @@ class _Waiting(NamedTuple):
 
 
 class MatchedCommand(NamedTuple):
-    """A command, its offset, and when the watch requested it; None if it never did."""
+    """A command, its offset, and when it was requested; None if it never was."""
 
     command: RevokeCommand
     offset: int

@@ -205,10 +205,10 @@ class Activation:
 
 
 def refusal(command: RevokeCommand, activation: Activation | None, history_after: timedelta) -> str | None:
-    """Return why a command must not be carried out although the watch requested it; None if it may."""
+    """Return why a command must not be carried out although it was requested; None if it may."""
     if activation is None:
         return "the sealed log has no activation of this grant, by its own source, with the access of the command"
-    late = activation.received - command.key.deadline
+    late = activation.received - command.due
     if late > history_after:
         return f"the grant is historical: it was first reported {late} after its deadline"
     return None

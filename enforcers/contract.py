@@ -27,7 +27,7 @@ class InvalidCommandError(ValueError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
-    """Identifies a command: the grant, and the deadline that it has passed (UTC)."""
+    """Identifies a command: the grant, and the deadline that it has passed (UTC); of a person's, when they asked."""
 
     grant_id: str
     deadline: datetime
@@ -59,14 +59,26 @@ class RevokeCommand:
     grant_id_kind: str
     request_id: str | None
     requested_at: datetime
+    requested_by: str = ""
+    """The person who requests the revocation; empty if the watch does."""
+    reason: str = ""
+    """Why this person does."""
+    grant_deadline: datetime | None = None
+    """On a person's request, the deadline of the grant, if it has one."""
+
+    @property
+    def due(self) -> datetime:
+        """When the access should have ended: if the grant has no deadline, when a person requested its end."""
+        return self.grant_deadline or self.key.deadline
 
     def as_json(self) -> dict[str, Any]:
         """Return the command for other programs. Dumped with sorted keys, it has the same bytes at every attempt."""
         system, instance = self.key.issuer
+        by_person = {"requested_by": self.requested_by, "reason": self.reason} if self.requested_by else {}
         return {
             "command_id": self.command_id,
             "grant_id": self.key.grant_id,
-            "deadline": as_text(self.key.deadline),
+            "deadline": as_text(self.due),
             "rule": self.rule,
             "tenant": self.key.tenant,
             "grant_source": {"system": system, "instance": instance} if system else None,
@@ -75,6 +87,7 @@ class RevokeCommand:
             "entitlement": self.entitlement,
             "request_id": self.request_id,
             "requested_at": as_text(self.requested_at),
+            **by_person,
         }
 
 

@@ -24,9 +24,10 @@ SYSTEM = ENFORCER
 """``source.system`` of all events of the enforcer."""
 COMMAND_TYPE = "revoke.requested"
 COMMANDER = "grantledger-watch"
-"""The source of commands."""
+"""The source of most commands."""
 OPERATOR = "grantledger-operator"
-"""``source.system`` of what people do by command."""
+"""``source.system`` of what people do by command, and so of the revocations that they request."""
+COMMANDERS = (COMMANDER, OPERATOR)
 BREAKER_RULE = "enforcer_breaker"
 INVALID_RULE = "enforcer_command_invalid"
 LOST_RULE = "enforcer_commands_lost"
@@ -51,6 +52,11 @@ def command_of(datum: Mapping[str, Any]) -> RevokeCommand:
     if not subject["id"]:
         raise InvalidCommandError("subject.id is empty")
     key = _key(datum["grant_id"], datum)
+    person, reason, due = "", datum.get("reason") or "", datum.get("expires_at")
+    if datum["source"]["system"] == OPERATOR:
+        person = datum["actor"]["id"] if datum["actor"]["kind"] == "human" else ""
+        if not person or not reason:
+            raise InvalidCommandError("actor or reason is missing: a person's request names both")
     command = RevokeCommand(
         key=key,
         command_id=make_event_id(Source(SYSTEM, "", _identity(key), "command"), COMMAND_TYPE),
@@ -62,6 +68,9 @@ def command_of(datum: Mapping[str, Any]) -> RevokeCommand:
         grant_id_kind=datum["grant_id_kind"],
         request_id=datum["request_id"],
         requested_at=datum["occurred_at"].astimezone(UTC),
+        requested_by=person,
+        reason=reason if person else "",
+        grant_deadline=due.astimezone(UTC) if person and due is not None else None,
     )
     try:
         # The sender may use values or types that our schema rejects. A command that cannot be recorded is not started.
@@ -127,6 +136,8 @@ class Recorder:
         common: dict[str, Any] = {"outcome": "success", "removal_evidence": "confirmed"}
         confirmation = self._event("revoke.confirmed", command, number, at, evidence, **common)
         reason = f"removed after its deadline ({command.rule})"
+        if command.requested_by:
+            reason = f"requested by {command.requested_by}: {command.reason}"[:LONGEST_TEXT]
         return confirmation, self._event("grant.revoked", command, number, at, None, reason=reason, **common)
 
     def failed(

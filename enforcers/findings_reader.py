@@ -1,4 +1,4 @@
-"""Reads the log of ``access.findings``: the history of the enforcer, and the revocations that the watch requested."""
+"""Reads the log of ``access.findings``: the history of the enforcer, and the requested revocations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.instance_names import names_from
 from .command_rules import History
 from .contract import UNREADABLE
-from .events import COMMAND_TYPE, COMMANDER, OPERATOR, apply
+from .events import COMMAND_TYPE, COMMANDERS, OPERATOR, apply
 
 log = structlog.get_logger("grantledger.enforce")
 
@@ -32,7 +32,7 @@ class FindingsReader:
 
     def __init__(self, logs: SealedLogs, catalog: SchemaCatalog) -> None:
         self._cluster, self._deployment, self._catalog = logs.cluster, logs.deployment, catalog
-        self._commander = (COMMANDER, logs.deployment)
+        self._commanders = {(system, logs.deployment) for system in COMMANDERS}
         self._sources = SourceKeysReader(logs).keys
         self._requests: dict[bytes, datetime] = {}
         self._complete_below = 0
@@ -58,7 +58,7 @@ class FindingsReader:
                 self._apply(datum)
 
     def requested(self, value: bytes) -> datetime | None:
-        """Return when the watch requested the revocation that a command has, byte for byte, if that is sealed."""
+        """Return when the revocation that a command has, byte for byte, was requested, if that is sealed."""
         return self._requests.get(_digest(value))
 
     def end(self) -> int:
@@ -80,7 +80,7 @@ class FindingsReader:
 
     def _add_request(self, record: SignedRecord, datum: Mapping[str, Any]) -> None:
         source = datum["source"]
-        if datum["event_type"] == COMMAND_TYPE and (source["system"], source["instance"]) == self._commander:
+        if datum["event_type"] == COMMAND_TYPE and (source["system"], source["instance"]) in self._commanders:
             # Of copies, the first counts.
             requested = datetime.fromtimestamp(record.append_time_ms / 1000, UTC)
             self._requests.setdefault(_digest(record.value or b""), requested)

@@ -119,7 +119,7 @@ class Revoker:
         self._offsets.wait(offset)
 
     def take(self, command: RevokeCommand, offset: int, requested: datetime) -> Admission:
-        """Accept a command that the watch requested at some time."""
+        """Accept a command that was requested at some time."""
         key, now = command.key, self._now()
         admission = admit(self._history, self._work, key, age=now - requested, max_age=self._limits.max_age)
         metrics.COMMANDS.labels(admission).inc()

@@ -188,7 +188,7 @@ class RunningGrants:
         """Return the last event of the running grant that covers the access of a command: its own, else the longest.
 
         Args:
-            requested: when the watch requested the revocation.
+            requested: when the revocation was requested.
             shared: whether the revocation would also remove the access of another grant. A grant counts only if the
                 policy lets its source decide about that access.
         """
@@ -199,6 +199,8 @@ class RunningGrants:
             own = one.is_grant_of(key)
             if not one.runs(now) or known.is_foreign_claim(key) or not (own or shared(one)):
                 return False
+            if own and command.requested_by and one.appended <= requested:
+                return False  # the person knew that it runs
             # The watch policy may give a grant an end: the watch considered it when it sent the command.
             return one.until is not None or not (own or one.access == access) or one.appended > requested
 

@@ -1,4 +1,4 @@
-"""Events that people cause by command: a finding acknowledged or closed, a payload erased."""
+"""Events that people cause by command: a finding acknowledged or closed, a revocation requested, a payload erased."""
 
 from __future__ import annotations
 
@@ -8,8 +8,21 @@ from typing import Any, Literal
 
 from ..kafka.publisher import Publisher, Record
 from ..ledger.source_keys import OPERATOR
+from ..schemas.access_key import parse_access_key
 from ..schemas.codec import EventEncoder
-from ..schemas.event import Actor, Event, Finding, IssuingSource, OpenedEpoch, Resource, Source, Subject
+from ..schemas.event import (
+    FINDINGS_TOPIC,
+    Actor,
+    Event,
+    Finding,
+    IssuingSource,
+    OpenedEpoch,
+    Resource,
+    Source,
+    Subject,
+)
+from ..schemas.finding_event import PERSON_REQUEST
+from ..schemas.topics import COMMANDS_TOPIC
 from .settings import Settings
 from .source_keys import own_signer
 
@@ -65,6 +78,42 @@ def settle_finding(
     publish(settings, event)
 
 
+def request_revocation(settings: Settings, grant: Mapping[str, Any], *, person: str, reason: str) -> None:
+    """Publish that a person requests the revocation of a grant: for the record, and then for the enforcers.
+
+    Each request is a command of its own, also if an earlier one failed.
+
+    Args:
+        grant: its row of the view ``grants``.
+    """
+    now = datetime.now(UTC)
+    grant_id, deadline = grant["grant_id"], grant["found_deadline"] or grant["deadline"]
+    request = parse_access_key(grant["request_key"]) if grant["request_key"] else None
+    event = Event(
+        event_type="revoke.requested",
+        occurred_at=now,
+        source=_source(settings, f"{grant['grant_key']}:{now.isoformat()}"),
+        subject=Subject(grant["subject_id"], grant["subject_kind"] or "unknown"),
+        actor=Actor(person, "human"),
+        tenant=grant["tenant"],
+        grant_id=grant_id,
+        grant_id_kind="native",
+        grant_source=IssuingSource(grant["source_system"], grant["source_instance"]),
+        request_id=request.id if request is not None else None,
+        request_source=IssuingSource(*request.issuer) if request is not None else None,
+        resource=Resource(grant["resource_kind"], grant["resource_id"], grant["resource_environment"] or None),
+        entitlement=grant["entitlement"],
+        expires_at=deadline,
+        outcome="pending",
+        reason=reason,
+        finding=Finding(PERSON_REQUEST, grant_id, "critical", now),
+    )
+    value, publisher = EventEncoder().encode(event), _publisher(settings)
+    # An enforcer rejects a command that is not on record.
+    for topic in (FINDINGS_TOPIC, COMMANDS_TOPIC):
+        publisher.publish([Record(topic, value, event.key)])
+
+
 def erase_payload(settings: Settings, origin: str, index: int, *, person: str, legal_basis: str) -> None:
     """Publish that the payload of an entry must be erased; the stores act on this event."""
     now = datetime.now(UTC)
@@ -101,5 +150,8 @@ def _source(settings: Settings, native_id: str) -> Source:
 
 def publish(settings: Settings, event: Event) -> None:
     """Publish an event that a person causes, signed by the operator."""
-    publisher = Publisher(settings.cluster(), own_signer(settings, OPERATOR))
-    publisher.publish([Record(event.topic, EventEncoder().encode(event), event.key)])
+    _publisher(settings).publish([Record(event.topic, EventEncoder().encode(event), event.key)])
+
+
+def _publisher(settings: Settings) -> Publisher:
+    return Publisher(settings.cluster(), own_signer(settings, OPERATOR))

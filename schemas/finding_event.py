@@ -12,6 +12,8 @@ from .access_key import NO_ISSUER, SourceName
 from .event import Actor, Event, Finding, Source, Subject
 from .finding_rules import FINDING_RULES, Severity
 
+PERSON_REQUEST = "person_request"
+"""``finding.rule`` of a revocation that a person requests. Its ``finding.deadline`` is the time of the request."""
 FindingEventType = Literal["finding.opened", "finding.resolved", "finding.closed", "revoke.requested"]
 _OUTCOMES = {"finding.opened": "failure", "revoke.requested": "pending"}
 

@@ -1,0 +1,111 @@
+"""The one state of a grant, as a sentence. Of a grant past its end, the policy on record and the watch decide which."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from ..processors.access import Access, Source
+from ..processors.policy import AccessLimits, PolicyLookup, WatchPolicy
+from ..runtime.watch_liveness import WatchLiveness
+from .grants import PAST_END
+from .output import Output, Row
+
+
+@dataclass(frozen=True, slots=True)
+class PastEnd:
+    """Why a grant past its end, without a confirmed removal, is not overdue.
+
+    Attributes:
+        since: the end of the grace; when the finding resolved; when a watch that is down last wrote its state.
+    """
+
+    kind: Literal["inside_grace", "taken_for_gone", "watch_down", "no_policy", "watch_unknown", "judged_soon"]
+    since: datetime | None = None
+
+
+def limits_in(policy: str, row: Row) -> AccessLimits | None:
+    """Return the limits of a grant by the watch policy on record; None if there is none."""
+    try:
+        found = WatchPolicy.model_validate_json(policy)
+    except ValueError:  # none, or one that another version wrote
+        return None
+    names = ("tenant", "subject_id", "resource_kind", "resource_id", "entitlement")
+    access = Access(*(row[name] for name in names))
+    source = Source(row["source_system"], row["source_instance"])
+    return PolicyLookup(found).limits(source, access, row["resource_environment"])
+
+
+def past_end(row: Row, limits: AccessLimits | None, watch: WatchLiveness | None, now: datetime) -> PastEnd | None:
+    """Return why a grant is not overdue although its end has passed; None for a grant in another state."""
+    if row["state"] != PAST_END:
+        return None
+    if row["finding"] == "resolved":
+        return PastEnd("taken_for_gone")
+    if limits is None:
+        return PastEnd("no_policy")
+    if row["removal_evidence"] in limits.removal or "deadline" in limits.removal:
+        return PastEnd("taken_for_gone")
+    # A grant that was reported after its end counts from then.
+    grace_ends = max(row["deadline"], row["given_recorded_at"]) + timedelta(seconds=limits.grace_seconds)
+    if now <= grace_ends:
+        return PastEnd("inside_grace", grace_ends)
+    if watch is None:
+        return PastEnd("watch_unknown")
+    return PastEnd("judged_soon") if watch.running else PastEnd("watch_down", watch.last_written)
+
+
+def state_text(output: Output, state: Row, ended: PastEnd | None) -> str:
+    """Return the state of a grant: exactly one, and the evidence of its removal."""
+    name, evidence = state["state"], state["removal_evidence"]
+    if name == "removed":
+        return _removed(output, state)
+    if name == "overdue" and state["removed_at"] is not None:
+        return f"overdue: the finding is not resolved yet; {_removed(output, state)}"
+    known = "no removal on record" if evidence == "none" else f"best evidence of a removal: {evidence}"
+    if name == "overdue":
+        return f"overdue, found {output.moment(state['found_at'])}; {known}"
+    if ended is not None:
+        return f"past its end, {_past_end_text(output, state, ended)}; {known}"
+    texts = {
+        "covered": "past its deadline, but another open grant covers the same access",
+        "no deadline": "open, without a deadline",
+    }
+    return f"{texts.get(name, name)}; {known}"
+
+
+def _past_end_text(output: Output, state: Row, ended: PastEnd) -> str:
+    if ended.kind == "inside_grace":
+        return f"inside the grace: overdue after {output.moment(ended.since)}"
+    if ended.kind == "taken_for_gone":
+        return "and the policy takes the access for gone"
+    if ended.kind == "watch_down":
+        since = f"since {output.moment(ended.since)} or later" if ended.since else "and has written no state"
+        return f"not judged: the watch is down {since}"
+    if ended.kind == "no_policy":
+        return "not judged: no watch policy is on record, so no watch has run"
+    if ended.kind == "watch_unknown":
+        return "not judged, and Kafka does not answer: the watch may be down"
+    return "not judged yet: the watch runs; it reports within seconds, or `grantledger status` shows why not"
+
+
+def _removed(output: Output, state: Row) -> str:
+    return f"removed {output.moment(state['removed_at'])}, confirmed"
+
+
+def options_of(row: Row) -> list[str]:
+    """Return the options that distinguish a grant from others with the same id."""
+    tool = "/".join(filter(None, (row["source_system"], row["source_instance"])))
+    tenant = ["--tenant", row["tenant"]] if row["tenant"] != "default" else []
+    return [*(["--source", tool] if tool else []), *tenant]
+
+
+def next_step(state: Row, ended: PastEnd | None) -> str:
+    """Return the advice for a grant past its end, for which nobody has requested the revocation."""
+    if ended is not None and ended.kind in ("inside_grace", "taken_for_gone", "judged_soon"):
+        return ""
+    options = shlex.join(options_of(state))
+    command = f"grantledger grants revoke {shlex.quote(state['grant_id'])} {options} --reason '…'"
+    return f"check in the tool whether the access exists. To have it revoked: {command}"
