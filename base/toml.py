@@ -76,6 +76,12 @@ class _Source:
             message = "unknown key" + self._suggestion(keys)
         elif error["type"] == "missing":
             message = "is required"
+        elif error["type"] == "union_tag_invalid":
+            tags = [one.strip(" '") for one in error["ctx"]["expected_tags"].split(",")]
+            name = error["ctx"]["discriminator"].strip("'")
+            where = f"{where}.{name}"
+            line = self._lines.get((*keys, name), line)
+            message = f"is not one of {', '.join(tags)}{_similar(error['ctx']['tag'], tags)}"
         return line, f"{where}: {message}" if where else message
 
     def _keys(self, location: Sequence[str | int]) -> _Keys:
@@ -95,8 +101,7 @@ class _Source:
             nodes = [child for node in nodes for child in self._children(node, value, part)]
             value = _child(value, part)
         known = {name for node in nodes for one in self._variants(node, value) for name in one.get("properties", {})}
-        near = difflib.get_close_matches(str(keys[-1]), sorted(known), n=1)
-        return f"; did you mean {near[0]}?" if near else ""
+        return _similar(str(keys[-1]), sorted(known))
 
     def _variants(self, node: Mapping[str, Any], value: Any) -> Iterator[Mapping[str, Any]]:
         """Yield the variants of a schema. Of a discriminated union, only the one that fits the value."""
@@ -155,3 +160,8 @@ def _child(value: Any, part: str | int) -> Any:
         return value[part]
     except (KeyError, IndexError, TypeError):
         return None
+
+
+def _similar(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -71,6 +71,7 @@ def close(
 
 def _open_breakers(settings: Settings) -> dict[Circuit, datetime]:
     configure_logs(settings)
+    settings.cluster().check_answers()
     with (
         kafka_errors("the breakers cannot be read"),
         closing(FindingsReader(sealed_logs(settings, OPERATOR), schema_catalog(settings))) as findings,

@@ -45,6 +45,10 @@ class Revocation:
         accepted = self.answer is not None and self.answer["outcome"] == "success"
         return not self.ended and not accepted and now - self.requested_at < MAX_AGE
 
+    def is_late(self, now: datetime) -> bool:
+        """Whether no enforcer has begun although it should have."""
+        return self.answer is None and now - self.requested_at > PATIENCE
+
     def text(self, output: Output, now: datetime) -> str:
         """Return who asked and when, and the answer."""
         by = f" by {self.person} ({self.reason})" if self.person else " by the watch"
@@ -52,8 +56,7 @@ class Revocation:
 
     def _answer(self, output: Output, now: datetime) -> str:
         if self.answer is None:
-            waited = now - self.requested_at > PATIENCE
-            return "no enforcer has attempted it" if waited else "waiting for an enforcer"
+            return "no enforcer has attempted it" if self.is_late(now) else "waiting for an enforcer"
         kind, outcome = self.answer["event_type"], self.answer["outcome"]
         when, error = output.moment(self.answer["append_time"]), self.answer["error"]
         if kind == "revoke.confirmed":

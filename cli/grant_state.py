@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -10,6 +11,7 @@ from typing import Literal
 from ..processors.access import Access, Source
 from ..processors.policy import AccessLimits, PolicyLookup, WatchPolicy
 from ..runtime.watch_liveness import WatchLiveness
+from .grant_revocations import Revocation
 from .grants import PAST_END
 from .output import Output, Row
 
@@ -102,10 +104,13 @@ def options_of(row: Row) -> list[str]:
     return [*(["--source", tool] if tool else []), *tenant]
 
 
-def next_step(state: Row, ended: PastEnd | None) -> str:
-    """Return the advice for a grant past its end, for which nobody has requested the revocation."""
+def next_step(state: Row, ended: PastEnd | None, requests: Sequence[Revocation], now: datetime) -> str:
+    """Return the advice for a grant that is overdue or past its end; empty if it is best to wait."""
     if ended is not None and ended.kind in ("inside_grace", "taken_for_gone", "judged_soon"):
         return ""
+    if pending := [one for one in requests if one.is_pending(now)]:
+        late = any(one.is_late(now) for one in pending)
+        return "no enforcer acts: check in the tool whether the access exists, and end it there" if late else ""
     options = shlex.join(options_of(state))
     command = f"grantledger grants revoke {shlex.quote(state['grant_id'])} {options} --reason '…'"
     return f"check in the tool whether the access exists. To have it revoked: {command}"

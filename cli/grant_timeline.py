@@ -77,8 +77,8 @@ def _print_head(console: Console, output: Output, history: History, ended: PastE
         print_fields(console, {"finding": _finding(output, finding)})
     more = len(history.findings) - MOST_FINDINGS
     print_fields(console, {"": f"and {more:,} more open findings: see `grantledger findings`" if more > 0 else ""})
-    if state["state"] in ("overdue", PAST_END) and not any(one.is_pending(now) for one in requests):
-        print_fields(console, {"next": next_step(state, ended)})
+    if state["state"] in ("overdue", PAST_END):
+        print_fields(console, {"next": next_step(state, ended, requests, now)})
     console.print()
 
 

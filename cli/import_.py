@@ -68,13 +68,13 @@ def command(  # noqa: PLR0917 - one parameter per flag
                         importer.run(source)
         except GrantledgerError as error:
             problem = plain(error)
-    _print(importer.report, client, problem, output)
+    _print(tool, importer.report, client, problem, output)
     if problem is not None:
         fail(problem)
     raise typer.Exit(SOME_REFUSED if importer.report.failed else 0)
 
 
-def _print(report: Report, client: Client | None, problem: str | None, output: Output) -> None:
+def _print(tool: str, report: Report, client: Client | None, problem: str | None, output: Output) -> None:
     acknowledged = client.acknowledged if client else 0
     counts = [("records", report.records), ("mapped", report.mapped)]
     counts += [(f"skipped: {reason}", count) for reason, count in report.skipped.most_common()]
@@ -98,16 +98,22 @@ def _print(report: Report, client: Client | None, problem: str | None, output: O
         "error": problem,
     }
     rows = [{"name": name, "count": count} for name, count in counts]
-    output.record(result, lambda console: print_table(console, rows, columns))
-    for (file, tool), count in report.of_other_tools.items():
+    if problem is None or report.records or not output.for_people:  # a file that cannot be opened has no counts
+        output.record(result, lambda console: print_table(console, rows, columns))
+    for (file, other), count in report.of_other_tools.items():
         path = "-" if file == STANDARD_INPUT else shlex.quote(file)
         records = "1 record looks" if count == 1 else f"{count:,} records look"
-        whose, command = f"those of {tool}", f"import {tool} {path}"
-        if tool == EVENT:
+        whose, command = f"those of {other}", f"import {other} {path}"
+        if other == EVENT:
             whose, command = "events of our own", "emit --stdin" + (f" < {path}" if path != "-" else "")
         echo(f"failed: {file}: {records} like {whose}: use `grantledger {command}`", err=True)
+    others = report.of_other_tools.total()
+    if report.failed > others + 1 and report.failed - others == report.records and report.failures:
+        first = report.failures[0]
+        none = f"none of the {report.failed:,} records is one of {tool}"
+        echo(f"failed: {none}; the first: {first.location}: {first.problem}", err=True)
+        return
     for failure in report.failures:
         echo(f"failed: {failure.location}: {failure.problem}", err=True)
-    more = report.failed - len(report.failures) - report.of_other_tools.total()
-    if more:
+    if more := report.failed - len(report.failures) - others:
         echo(f"failed: and {more:,} more; see --rejects", err=True)

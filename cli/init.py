@@ -18,6 +18,7 @@ def command(settings: Settings, output: Output, name: PersonOption = "") -> None
 
     Exit codes: 0 created; 1 Kafka does not answer; 2 a ledger or a key exists, or a setting is wrong.
     """
+    settings.cluster().check_answers()
     created = initialise(settings, person(name))
     print_verifier_keys(settings, output, load_public_key(settings))
     output.note(f"created {created} topics and the private key {settings.private_key_path}: back it up now")

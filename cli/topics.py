@@ -17,6 +17,7 @@ def create(settings: Settings, output: Output) -> None:
 
     Exit codes: 0 all match; 1 something differs, or Kafka does not answer; 2 a topic cannot be created.
     """
+    settings.cluster().check_answers()
     output.note(f"created {ensure_topics(settings)} topics")
     check(settings, output)
 
@@ -26,6 +27,7 @@ def check(settings: Settings, output: Output) -> None:
 
     Exit codes: 0 all match; 1 something differs, or Kafka does not answer; 2 a topic is missing.
     """
+    settings.cluster().check_answers()
     specs = topic_specs(settings.activity_partitions, settings.payload_retention_days, settings.query_retention_days)
     differences = check_topics(settings.cluster(), specs)
     output.rows(

@@ -182,7 +182,9 @@ class LocalBroker:
         except (OSError, ValueError, TypeError):
             client, controller = None, None
         if self._wanted_port is not None and not is_free(self._wanted_port):
-            raise BrokerError(f"port {self._wanted_port} on {HOST} is taken: choose another one, or none for any")
+            raise BrokerError(
+                f"port {self._wanted_port} on {HOST} is taken: choose another kafka_port, or none for any"
+            )
         port = free_port(self._wanted_port, client, self._preferred_port)
         controller_port = free_port(controller, taken=port)
         file.write_text(json.dumps([port, controller_port]), encoding="utf-8")

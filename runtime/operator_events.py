@@ -154,4 +154,5 @@ def publish(settings: Settings, event: Event) -> None:
 
 
 def _publisher(settings: Settings) -> Publisher:
+    settings.cluster().check_answers()
     return Publisher(settings.cluster(), own_signer(settings, OPERATOR))

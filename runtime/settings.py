@@ -365,7 +365,9 @@ def _problems(error: ValidationError, prefix: str) -> list[str]:
     lines = []
     for problem in error.errors(include_input=False, include_url=False):
         name = str(problem["loc"][0]) if problem["loc"] else "settings"
-        lines.append(f"{prefix}{name.upper() if prefix else name}: {problem['msg'].removeprefix('Value error, ')}")
+        kinds = {"dict_type": "must be a JSON object", "tuple_type": "must be a JSON list"}
+        text = kinds.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+        lines.append(f"{prefix}{name.upper() if prefix else name}: {text}")
     return lines
 
 

@@ -21,6 +21,7 @@ from .children import LONGEST_PAUSE, SHORTEST_PAUSE, Child, ChildSpec
 from .data_folder import close_to_others, make_folder
 from .initialise import ensure_topics, initialise
 from .keys import load_signer
+from .loopback_ports import HOST, is_free
 from .open_findings import OpenFindings
 from .settings import DEPLOYMENT_FILE, FROM_STACK, STACK_FILE, Settings, SettingsError, read_stack
 from .source_keys import register_own_sources, registered_sources
@@ -64,6 +65,8 @@ class Stack:
         """Start Kafka, unless the settings name brokers, and all processes."""
         data = self._given.data_dir
         self._lock = _lock_folder(data)
+        if not self._given.clickhouse_url and (port := self._given.sql_port) and not is_free(port):
+            raise SettingsError(f"port {port} on {HOST} is taken: choose another sql_port, or none for any")
         deployment = self._deployment(data)
         servers = self._given.kafka_bootstrap_servers or self._start_broker(data)
         self.settings = self._given.model_copy(update={"deployment": deployment, "kafka_bootstrap_servers": servers})

@@ -19,6 +19,7 @@ from confluent_kafka import Consumer, Producer
 from grantledger.enforcers.journal import TransactionalEventWriter
 from grantledger.kafka.offsets import committed_offset, end_offset
 from grantledger.kafka.options import reader_options, transactional_options
+from grantledger.runtime.operator_events import request_revocation
 from grantledger.runtime.sealed_logs import sealed_logs
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
@@ -32,7 +33,7 @@ from grantledger.schemas.event import (
     Subject,
 )
 from grantledger.schemas.topics import COMMANDS_TOPIC
-from support.enforcing import DEADLINE, Enforcement, revocation
+from support.enforcing import DEADLINE, Enforcement, activation, revocation
 from support.events import event, produce, written
 from support.oracle import wait_until_stored
 from support.pipeline import Pipeline, samples
@@ -66,6 +67,19 @@ def deploy(pipeline: Pipeline, tmp_path: Path) -> Iterator[Callable[..., Enforce
 Deploy = Callable[..., Enforcement]
 
 
+def row_of(command: Event) -> dict[str, Any]:
+    """Return the grant of a command as the view ``grants`` has it."""
+    assert command.resource is not None and command.grant_source is not None and command.finding is not None
+    return {
+        "grant_id": command.grant_id, "grant_key": f"default/bot/eu-1/{command.grant_id}", "tenant": command.tenant,
+        "subject_id": command.subject.id, "subject_kind": command.subject.kind, "request_key": "",
+        "resource_kind": command.resource.kind, "resource_id": command.resource.id,
+        "resource_environment": command.resource.environment, "entitlement": command.entitlement,
+        "source_system": command.grant_source.system, "source_instance": command.grant_source.instance,
+        "found_deadline": None, "deadline": command.finding.deadline,
+    }  # fmt: skip
+
+
 def test_a_command_through_a_program_to_a_confirmed_removal(deploy: Deploy) -> None:
     here = deploy()
     here.pipeline.start("seal", "store")
@@ -95,6 +109,15 @@ def test_a_command_through_a_program_to_a_confirmed_removal(deploy: Deploy) -> N
         if name == "grantledger_enforce_outcomes_total"
     }
     assert outcomes == {"outcome=confirmed,target=files": 3.0}
+    # A person requests the revocation of a grant that still runs.
+    running = revocation("g4", datetime.now(UTC) + timedelta(hours=1))
+    produce(here.cluster, LIFECYCLE_TOPIC, [{"value": EventEncoder().encode(activation(running)), "key": "g4"}])
+    (here.folder / "access" / "g4").touch()
+    request_revocation(here.pipeline.settings(), row_of(running), person="dana", reason="laptop stolen")
+    wait_for(lambda: here.history("g4") == CONFIRMED, "the enforcer has revoked it")
+    wait_for(lambda: here.removals()[-1] == "g4", "the removal is committed")
+    assert here.present() == set() and here.requested() == ["g1", "g2", "g4"]
+    assert here.recorded(LIFECYCLE_TOPIC)[-1]["reason"] == "requested by dana: laptop stolen"
     here.end(child)
 
     # For the rest of the pipeline it is a removal like any other: sealed and stored.

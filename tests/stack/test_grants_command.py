@@ -29,7 +29,8 @@ from grantledger.console.address import read_address
 from grantledger.runtime.open_findings import OpenFindings
 from grantledger.runtime.settings import load_settings
 from grantledger.runtime.store_access import open_store
-from grantledger.schemas.event import Actor, Approval
+from grantledger.schemas.event import Actor, Approval, Finding, IssuingSource
+from grantledger.schemas.finding_event import finding_id
 from grantledger.schemas.finding_rules import FINDING_RULES
 from grantledger.sinks.clickhouse import StoreAddress, StoreUnavailableError, connect
 from support.access_store import DEPLOYMENT, Story, fill, opened_elsewhere
@@ -78,6 +79,14 @@ def told() -> Story:
     story.give(f"evil-2{EVIL}", -50, 30, subject=EVIL)
     story.give(AWKWARD, -50, 30, subject="erin")
     story.remove("only-removed", -40)
+    story.add(story.event("session.started", -85, "s-9", session_id="s-9", grant_id="g-raced", subject="mallory"), -85)
+    story.find("session_outlived_grant", "s-9", -49, session_id="s-9", session_source=IssuingSource("bot", "eu-1"))
+    request = Finding("person_request", "g-policy", "critical", story.at(-20))
+    story.add(story.event(
+        "revoke.requested", -20, "r-9", system="grantledger-operator", grant_id="g-policy", finding=request,
+        actor=Actor("dana", "human"), reason="laptop stolen", outcome="pending",
+        grant_source=IssuingSource("bot", "eu-1"),
+    ), -20)  # fmt: skip
     return story
 
 
@@ -259,12 +268,18 @@ def test_texts_are_shortened_in_the_middle(width: int) -> None:
 def test_findings_are_listed_and_shown(story: Story, data_dir: Path) -> None:
     code, out, _ = run(data_dir, "findings", "-o", "json")
     found = {row["grant_id"]: row for row in json.loads(out)}
-    assert code == 0 and set(found) == {"g-overdue", "g-policy", "g-raced", "g-lost"}
+    assert code == 0 and set(found) == {"g-overdue", "g-policy", "g-raced", "g-lost", ""}
     assert all(set(_FINDING_FIELDS) <= set(row) for row in found.values())
+    for row in found.values():
+        due = datetime.fromisoformat(row["deadline"]) if row["deadline"] else None
+        issuer = (row["issuer_system"], row["issuer_instance"])
+        assert row["id"] == finding_id(row["rule"], row["key"], due, row["tenant"], issuer), (
+            "an alert names the same id"
+        )
     ids = run(data_dir, "findings", "-q")[1].split()
     assert sorted(ids) == sorted(row["id"] for row in found.values())
     assert len(run(data_dir, "findings", "--severity", "critical", "-q")[1].split()) == 3
-    assert len(run(data_dir, "findings", "--all", "-q")[1].split()) == 5
+    assert len(run(data_dir, "findings", "--all", "-q")[1].split()) == 6
     assert run(data_dir, "findings", "--rule", "no_deadline")[1] == "No open findings.\n"
     assert "overdue" in line_of(run(data_dir, "findings")[1], "g-policy")
     lost = found["g-overdue"]["id"]
@@ -351,13 +366,47 @@ def test_the_state_of_an_open_grant(story: Story, data_dir: Path) -> None:
     lost = run(data_dir, "grants", "show", "g-lost")[1]
     assert "no activation on record" in lost and "overdue, found" in lost and "mallory" in lost
     certificate = line_of(run(data_dir, "grants", "show", "g-certificate")[1], "state")
-    assert "past its end; no finding: ended under the policy, within the grace period, or not" in certificate
+    assert "past its end, not judged: no watch policy is on record, so no watch has run; no removal" in certificate
     locked = line_of(run(data_dir, "grants", "show", "g-locked")[1], "state")
-    assert "past its end; the finding is resolved: ended under the policy; best evidence" in locked
+    assert "past its end, and the policy takes the access for gone; best evidence" in locked
     assert "another open grant covers the same access" in run(data_dir, "grants", "show", "g-covered")[1]
     assert "open, without a deadline; no removal on record" in run(data_dir, "grants", "show", "g-endless")[1]
+    found = run(data_dir, "findings", "--rule", "overdue", "-o", "json")[1]
+    [number] = [row["id"] for row in json.loads(found) if row["grant_id"] == "g-overdue"]
+    since = f"open since {moment(story.at(-124))}"
+    assert line_of(overdue, "finding  ") == f"  finding  overdue (critical, {number}): {since}"
+    command = "grantledger grants revoke g-overdue --source bot/eu-1 --reason '…'"
+    assert line_of(overdue, "next  ").endswith(f"To have it revoked: {command}")
     code, out, _ = run(data_dir, "grants", "show", "only-removed")
     assert code == 0 and "no activation on record" in out and "evidence: confirmed" in out
+
+
+def test_the_findings_of_its_sessions_and_the_requested_revocations_are_shown(story: Story, data_dir: Path) -> None:
+    raced = run(data_dir, "grants", "show", "g-raced")[1]
+    first, second = (line for line in raced.splitlines() if line.startswith("  finding  "))
+    assert "overdue (critical, " in first and "session_outlived_grant (warning, " in second, "by rule"
+    assert ", session s-9): open since" in second
+    policy = run(data_dir, "grants", "show", "g-policy")[1]
+    asked_at = moment(story.at(-20))
+    text = f"asked for by dana (laptop stolen) at {asked_at}: no enforcer has attempted it"
+    assert line_of(policy, "  revoke") == f"  revoke   {text}"
+    assert line_of(policy, "  next") == (
+        "  next     no enforcer acts: check in the tool whether the access exists, and end it there"
+    )
+    code, out, complaint = run(data_dir, "grants", "revoke", "g-policy", "--reason", "x")
+    assert (code, out, complaint) == (1, "", f"grantledger: grant g-policy: {text}\n")
+
+
+def test_only_a_whole_id_of_a_grant_that_is_not_removed_is_revoked(story: Story, data_dir: Path) -> None:
+    code, out, complaint = run(data_dir, "grants", "revoke", "g-end", "--reason", "x")
+    assert (code, out) == (1, "") and "1 grant id begins with 'g-end'; give the whole id:" in complaint
+    assert "  g-endless  carol, orders  --source bot/eu-1\n" in complaint
+    _, _, complaint = run(data_dir, "grants", "revoke", "g-late-1", "--reason", "x")
+    assert f"grant g-late-1 is removed already, at {moment(story.at(-50))} UTC" in complaint
+    code, _, complaint = run(data_dir, "grants", "revoke", "only-removed", "--reason", "x")
+    assert code == 1 and "has no activation on record" in complaint
+    code, _, complaint = run(data_dir, "grants", "revoke", "g-soon", "--reason", " ")
+    assert code == 2 and "--reason must not be empty" in complaint
 
 
 def test_an_ambiguous_beginning_lists_the_candidates(data_dir: Path) -> None:
@@ -420,7 +469,7 @@ def test_open_findings_are_counted_through_the_owner_of_the_store(data_dir: Path
         pass
     counted = OpenFindings(load_settings(data_dir))
     try:
-        assert wait_for(lambda: counted.count, "the findings are counted") == (4, 3)
+        assert wait_for(lambda: counted.count, "the findings are counted") == (5, 3)
     finally:
         counted.stop()
 

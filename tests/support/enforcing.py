@@ -215,7 +215,7 @@ class Enforcement:
         return [
             (datum["event_type"], datum["outcome"], datum["evidence"]["attempt"])
             for datum in self.findings()
-            if datum["grant_id"] == grant
+            if datum["grant_id"] == grant and datum["source"]["system"] == "grantledger-enforcer"
         ]
 
     def removals(self) -> list[str]:

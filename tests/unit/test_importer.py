@@ -161,6 +161,17 @@ def test_the_file_of_another_tool_is_recognized(tmp_path: Path, asked: str, writ
     assert (summary["failed"], summary["failures"]) == (records, [])
 
 
+def test_a_file_of_no_known_tool_is_one_line_and_one_that_cannot_be_opened_has_no_table(tmp_path: Path) -> None:
+    path = tmp_path / "okta.jsonl"
+    path.write_bytes(b'{"eventType":"x"}\n' * 37)
+    result = run("import", "teleport", str(path), "--dry-run", "-q")
+    problem = f"the first: {path}:1: event: is missing"
+    assert result.stderr == f"failed: none of the 37 records is one of teleport; {problem}\n"
+    result = run("import", "teleport", str(tmp_path / "nothing"), "--dry-run")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"grantledger: {tmp_path / 'nothing'}: cannot be read (No such file or directory)\n"
+
+
 def test_events_of_our_own_are_recognized() -> None:
     result = run("import", "vault", "-", "--dry-run", stdin=b'{"event_type":"session.started","subject":"a"}\n')
     assert result.exit_code == 1

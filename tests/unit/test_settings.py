@@ -117,6 +117,15 @@ def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, valu
     assert name in str(caught.value).upper()
 
 
+def test_a_bad_json_option_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, problem in (("{bad", "is not JSON: Expecting property name"), ("[1]", "must be a JSON object")):
+        monkeypatch.setenv("GRANTLEDGER_KAFKA_OPTIONS", value)
+        with pytest.raises(SettingsError) as raised:
+            load_settings()
+        assert str(raised.value).startswith(f"GRANTLEDGER_KAFKA_OPTIONS: {problem}")
+        assert "\n" not in str(raised.value)
+
+
 def test_an_unknown_name_in_the_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         SettingsError,

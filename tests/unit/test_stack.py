@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
+from grantledger.base.errors import GrantledgerError
 from grantledger.runtime import stack as module
 from grantledger.runtime.broker import BrokerError
 from grantledger.runtime.settings import STACK_FILE, Settings
@@ -59,3 +61,18 @@ def test_a_command_leaves_the_store_of_a_running_stack_to_it(tmp_path: Path) -> 
     with pytest.raises(StoreUnavailableError, match="does not answer yet"), open_store(settings):
         pass
     assert not list(settings.store_path.iterdir())
+
+
+def test_a_taken_port_is_reported_before_anything_starts(tmp_path: Path) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        for name, settings in (
+            ("sql_port", Settings(data_dir=tmp_path, sql_port=port)),
+            ("kafka_port", Settings(data_dir=tmp_path, kafka_port=port, sql_port=0)),
+        ):
+            stack = Stack(settings, lambda _: None)
+            with pytest.raises(GrantledgerError, match=f"port {port} on 127.0.0.1 is taken: choose another {name}"):
+                stack.start()
+            stack.stop()

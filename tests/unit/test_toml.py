@@ -101,6 +101,11 @@ def test_a_suggestion_comes_from_the_right_variant(tmp_path: Path) -> None:
     assert found == "4: channels.a.urll: unknown key"
 
 
+def test_a_wrong_kind_gets_a_suggestion_and_is_not_printed(tmp_path: Path) -> None:
+    (found,) = errors(tmp_path, '[channels.a]\nnumber = 1\nkind = "pagr"\n')
+    assert found == "3: channels.a.kind: is not one of hook, pager; did you mean pager?"
+
+
 def test_a_file_without_a_required_key(tmp_path: Path) -> None:
     assert errors(tmp_path, "# nothing\n") == ["1: channels: is required"]
 

@@ -1,0 +1,132 @@
+"""What ``grants show`` says about a grant past its end: exactly one state; and about requested revocations."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from grantledger.cli.grant_revocations import revocations_of
+from grantledger.cli.grant_state import limits_in, next_step, past_end, state_text
+from grantledger.cli.output import Output
+from grantledger.processors.policy import AccessRule, WatchPolicy
+from grantledger.runtime.watch_liveness import WatchLiveness
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+POLICY = WatchPolicy(rule=(AccessRule(resource="certs", removal=frozenset({"api_accepted", "confirmed"})),))
+DOWN, RUNS = WatchLiveness(running=False, last_written=NOON - 60 * SECOND), WatchLiveness(running=True)
+SENTENCES = ("inside the grace", "takes the access for gone", "not judged")
+
+
+def row(**fields: Any) -> dict[str, Any]:
+    return {
+        "grant_id": "g 1", "state": "past its end", "finding": "none", "deadline": NOON, "removed_at": None,
+        "given_recorded_at": NOON - 600 * SECOND, "removal_evidence": "none", "tenant": "acme", "subject_id": "alice",
+        "resource_kind": "database", "resource_id": "orders", "resource_environment": "", "entitlement": "rw",
+        "source_system": "vault", "source_instance": "prod", **fields,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "policy", "watch", "seconds", "text"),
+    [
+        ({}, POLICY, RUNS, 60, "past its end, inside the grace: overdue after 2026-03-01 12:01:00"),
+        (
+            {"given_recorded_at": NOON + 30 * SECOND},
+            POLICY,
+            DOWN,
+            61,
+            "inside the grace: overdue after 2026-03-01 12:01:30",
+        ),
+        ({"finding": "resolved"}, POLICY, DOWN, 61, "past its end, and the policy takes the access for gone"),
+        ({"removal_evidence": "api_accepted", "resource_id": "certs"}, POLICY, DOWN, 61, "takes the access for gone"),
+        (
+            {"removal_evidence": "api_accepted"},
+            POLICY,
+            DOWN,
+            61,
+            "the watch is down since 2026-03-01 11:59:00 or later",
+        ),
+        ({}, POLICY, WatchLiveness(running=False), 61, "not judged: the watch is down and has written no state"),
+        ({}, POLICY, None, 61, "not judged, and Kafka does not answer: the watch may be down"),
+        ({}, POLICY, RUNS, 61, "not judged yet: the watch runs"),
+        ({}, None, RUNS, 61, "not judged: no watch policy is on record"),
+    ],
+)
+def test_a_grant_past_its_end_has_one_of_several_states(
+    fields: dict[str, Any], policy: WatchPolicy | None, watch: WatchLiveness | None, seconds: int, text: str
+) -> None:
+    grant = row(**fields)
+    limits = limits_in(policy.model_dump_json() if policy else "", grant)
+    ended = past_end(grant, limits, watch, NOON + seconds * SECOND)
+    found = state_text(Output(), grant, ended)
+    assert text in found and sum(sentence in found for sentence in SENTENCES) == 1
+    advice = next_step(grant, ended, (), NOON)
+    assert bool(advice) == ("not judged" in found and "not judged yet" not in found)
+    if advice:
+        assert advice.endswith("grantledger grants revoke 'g 1' --source vault/prod --tenant acme --reason '…'")
+
+
+def test_a_policy_of_another_version_is_none() -> None:
+    assert limits_in('{"unknown": 1}', row()) is None and limits_in("{", row()) is None
+    assert past_end(row(state="overdue"), None, None, NOON) is None
+
+
+def event(kind: str, seconds: int, asked: int = 0, **fields: Any) -> dict[str, Any]:
+    return {
+        "append_time": NOON + seconds * SECOND, "event_type": f"revoke.{kind}", "outcome": "pending", "error": "",
+        "actor_id": "dana", "reason": "stolen", "finding_rule": "person_request",
+        "finding_deadline": NOON + asked * SECOND, **fields,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answers", "after", "text", "pending"),
+    [
+        ([], 60, "waiting for an enforcer", True),
+        ([], 61, "no enforcer has attempted it", True),
+        ([], 86_400, "no enforcer has attempted it", False),
+        ([event("attempted", 2)], 90, "an attempt began at 2026-03-01 12:00:02 and has no result yet", True),
+        (
+            [event("attempted", 3, outcome="failure", error="busy")],
+            90,
+            "an attempt failed at 2026-03-01 12:00:03: busy",
+            True,
+        ),
+        ([event("attempted", 3, outcome="success")], 90, "the target accepted it at 2026-03-01 12:00:03", False),
+        (
+            [event("failed", 4, outcome="failure", error="no route")],
+            90,
+            "given up at 2026-03-01 12:00:04: no route",
+            False,
+        ),
+        ([event("attempted", 2), event("confirmed", 4)], 90, "confirmed at 2026-03-01 12:00:04", False),
+        ([event("confirmed", 4, asked=-9)], 90, "no enforcer has attempted it", True),
+    ],
+)
+def test_a_request_and_its_answer(answers: list[dict[str, Any]], after: int, text: str, pending: bool) -> None:
+    rows = [*reversed(answers), event("requested", 0)]
+    (found,) = revocations_of(rows)
+    now = NOON + after * SECOND
+    shown = found.text(Output(), now)
+    assert shown.startswith("asked for by dana (stolen) at 2026-03-01 12:00:00: ") and text in shown
+    assert found.is_pending(now) == pending
+    advice = next_step(row(state="overdue"), None, (found,), now)
+    unattempted = pending and "no enforcer" in text
+    assert advice.startswith("no enforcer acts") == unattempted and ("To have it revoked" in advice) == (not pending)
+
+
+def test_the_newest_request_comes_first_and_each_has_its_own_answer() -> None:
+    watch = {"finding_rule": "overdue", "actor_id": "grantledger-watch", "reason": ""}
+    rows = [
+        event("confirmed", 9, asked=8), event("requested", 8, asked=8),
+        event("failed", 3, asked=-60, outcome="failure", error="no route", **watch),
+        event("requested", 1, asked=-60, **watch),
+    ]  # fmt: skip
+    first, second = revocations_of(rows)
+    assert "by dana" in first.text(Output(), NOON) and "confirmed" in first.text(Output(), NOON)
+    assert second.text(Output(), NOON) == (
+        "asked for by the watch at 2026-03-01 12:00:01: given up at 2026-03-01 12:00:03: no route"
+    )
