@@ -389,8 +389,8 @@ def test_the_findings_of_its_sessions_and_the_requested_revocations_are_shown(st
     policy = run(data_dir, "grants", "show", "g-policy")[1]
     asked_at = moment(story.at(-20))
     text = f"asked for by dana (laptop stolen) at {asked_at}: no enforcer has attempted it"
-    assert line_of(policy, "  revoke") == f"  revoke   {text}"
-    assert line_of(policy, "  next") == (
+    assert line_of(policy, "  revoke   ") == f"  revoke   {text}"
+    assert line_of(policy, "  next     ") == (
         "  next     no enforcer acts: check in the tool whether the access exists, and end it there"
     )
     code, out, complaint = run(data_dir, "grants", "revoke", "g-policy", "--reason", "x")
