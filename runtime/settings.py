@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_origin
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..kafka.cluster import Cluster
 
 PREFIX = "GRANTLEDGER_"
+_TYPES = {"dict_type": "must be a JSON object", "tuple_type": "must be a JSON list"}
 DEFAULT_DATA_DIR = Path("data")
 STACK_FILE = Path("run") / "stack.json"
 DEPLOYMENT_FILE = Path("deployment")
@@ -360,15 +361,12 @@ def _from_environment(problems: list[str]) -> dict[str, Any]:
         return {}
 
 
-def _problems(error: ValidationError, prefix: str) -> list[str]:
-    """Return one line per problem, without values: they may be secrets."""
-    lines = []
+def _problems(error: ValidationError, prefix: str) -> Iterator[str]:
+    """Yield one line per problem, without values: they may be secrets."""
     for problem in error.errors(include_input=False, include_url=False):
         name = str(problem["loc"][0]) if problem["loc"] else "settings"
-        kinds = {"dict_type": "must be a JSON object", "tuple_type": "must be a JSON list"}
-        text = kinds.get(problem["type"], problem["msg"].removeprefix("Value error, "))
-        lines.append(f"{prefix}{name.upper() if prefix else name}: {text}")
-    return lines
+        text = _TYPES.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
+        yield f"{prefix}{name.upper() if prefix else name}: {text}"
 
 
 def read_deployment(data_dir: Path) -> dict[str, Any]:
