@@ -41,7 +41,8 @@ class GapFindings:
 
     def __init__(self, known: Mapping[Identity, bool]) -> None:
         self._known = dict(known)
-        self._before: Collection[Identity] = ()
+        self._before: set[Identity] = set()
+        """Source and hour of all gaps at the last call, late or not."""
 
     def judge(
         self,
@@ -50,7 +51,7 @@ class GapFindings:
         now: int,
         erased_until: int = 0,
     ) -> list[Change]:
-        """Return the changes. A finding opens if two calls in a row find that numbers are late.
+        """Return the changes. A finding opens if its numbers were missing at the call before, and are late now.
 
         Args:
             forgotten: source and hour of gaps that are no longer followed: their findings stay open.
@@ -58,20 +59,23 @@ class GapFindings:
         """
         found: dict[Identity, list[MissingNumbers]] = {}
         own = Counter(hour for name, hour in self._known if name != str(OTHER_SOURCES))
-        for one in sorted((one for one in missing if one.opens <= now), key=lambda one: (one.opens, one.gap)):
+        before, self._before = self._before, set()
+        lasting: set[Identity] = set()
+        for one in sorted(missing, key=lambda one: (one.opens, one.gap)):
             hour = one.opens // HOUR * HOUR
-            identity = (str(one.counter.source), hour)
+            source = identity = (str(one.counter.source), hour)
+            self._before.add(source)
+            if one.opens > now:
+                continue
             if identity not in found and identity not in self._known:
                 if own[hour] >= MOST_SOURCES and not one.counter.signed:
                     identity = (str(OTHER_SOURCES), hour)
                 else:
                     own[hour] += 1
             found.setdefault(identity, []).append(one)
-        lasting = [one for one in found if one in self._before and one not in self._known]
-        self._before = found.keys()
-        changes = [
-            Change("opened", one, _evidence(found[one])) for one in lasting if found[one][-1].opens >= erased_until
-        ]
+            if source in before and one.opens >= erased_until and identity not in self._known:
+                lasting.add(identity)
+        changes = [Change("opened", one, _evidence(found[one])) for one in found if one in lasting]
         left = found.keys() | {(str(source), hour) for source, hour in forgotten}
         if forgotten:
             left |= {(str(OTHER_SOURCES), hour) for _, hour in forgotten}
