@@ -29,8 +29,8 @@ Evidence = Literal["none", "deadline", "api_accepted", "confirmed"]
 Report = Literal["remove", "extend", "approve"]
 MOST_BYTES = 1 << 20
 """Size of the policy as JSON: it is one record, and the views of the store read it in each query."""
-MOST_PAIRS = 10_000
-"""Pairs of sources that are remembered: anyone can send events in the name of new sources."""
+MOST_REMEMBERED = 10_000
+"""Sources, and pairs of them, that are remembered: anyone can send events in the name of new sources."""
 WATCH_RULES = frozenset(rule.name for rule in FINDING_RULES.values() if rule.process == "watch")
 POLICY_RULES = WATCH_RULES | {"sequence_gap"}
 """The rules whose severity the policy may set."""
@@ -205,10 +205,13 @@ class PolicyLookup:
 
     def source_limits(self, source: Source) -> SourceLimits:
         """Return the limits of a source: the last entry that matches."""
-        if source not in self._sources:
+        found = self._sources.get(source)
+        if found is None:
             matching = [one for one in self.policy.source if one.matches(source)]
-            self._sources[source] = matching[-1] if matching else SourceLimits()
-        return self._sources[source]
+            found = matching[-1] if matching else SourceLimits()
+            if len(self._sources) < MOST_REMEMBERED:
+                self._sources[source] = found
+        return found
 
     def reports(self, source: Source, issuer: SourceName) -> frozenset[Report]:
         """Return what a source may report about the grants and requests that another one issued."""
@@ -217,7 +220,7 @@ class PolicyLookup:
             found = frozenset(what for one in self.policy.reporter if one.matches(source, issuer) for what in one.may)
             if source.system == ENFORCER:
                 found |= {"remove"}
-            if len(self._reports) < MOST_PAIRS:
+            if len(self._reports) < MOST_REMEMBERED:
                 self._reports[source, issuer] = found
         return found
 

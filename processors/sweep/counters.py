@@ -95,6 +95,8 @@ class Counter:
     topics: dict[str, Numbers] = field(default_factory=dict)
     restarted: bool = False
     """Whether it used a number for several events of a topic."""
+    asked: bool = False
+    """Whether the store was asked that after the last of its numbers."""
 
     @property
     def size(self) -> int:
@@ -109,8 +111,13 @@ class Counter:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether it depends on ``restarted`` which numbers are missing."""
-        return not self.restarted and self.counts_per_topic and any(one.gaps() for one in self.topics.values())
+        """Whether the store must be asked if it restarted: which numbers are missing depends on that."""
+        return (
+            not self.restarted
+            and not self.asked
+            and self.counts_per_topic
+            and any(one.gaps() for one in self.topics.values())
+        )
 
     def gaps(self) -> list[Gap]:
         """Return the numbers that are missing."""
@@ -158,6 +165,7 @@ class Counters:
         counters[sender] = counter
         before, numbers = counter.size, counter.topics.setdefault(topic, Numbers())
         numbers.add(run)
+        counter.asked = False
         if len(numbers.runs) > MOST_RUNS:
             self._note_forgotten(counter, numbers.forget_lower_half())
         self._sizes[signed] += counter.size - before

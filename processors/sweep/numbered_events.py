@@ -101,7 +101,7 @@ class NumberedEvents:
             first = min(numbers.runs[0].first for numbers in counter.topics.values())
             last = min(first + FIRST_NUMBERS, (1 << 63) - 1)
             [found] = ask(REUSED, topics=TOPICS, first=first, last=last, **counter.sender._asdict())
-            counter.restarted = bool(found["reused"])
+            counter.restarted, counter.asked = bool(found["reused"]), True
 
     def _read_some(self, ask: Ask, origin: str) -> bool:
         """Add the numbers of the next entries of a log. Return whether there may be more."""

@@ -8,14 +8,17 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
 import structlog
+from confluent_kafka import KafkaException
 from prometheus_client import Counter, Gauge
 
 from ...base.errors import DependencyError
+from ...kafka.errors import KafkaUnavailableError
 from ...kafka.membership import partitions_of
 from ...kafka.offsets import Partition, end_offsets
 from ...kafka.publisher import Publisher, Record
 from ...kafka.records import is_empty
-from ...kafka.sealed_log import SealedLogs
+from ...kafka.sealed_log import SealedLogs, SealedLogStoppedError
+from ...ledger.batch import Head
 from ...schemas.codec import EventEncoder
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event
 from ..access import SECOND
@@ -65,6 +68,8 @@ class Sweeper:
         self._counters = Counters(lambda source: int(self._lookup.source_limits(source).gap_wait_seconds * SECOND))
         self._numbered = NumberedEvents(self._counters, policy.names)
         self._gaps: gaps.GapFindings | None = None
+        self._heads: dict[Partition, Head] = {}
+        """The heads of the sealed logs that have numbers, as last read."""
         self._expiring = compare.systems_that_expire(policy)
         longest = (policy.default.max_seconds, *(rule.max_seconds for rule in policy.rule))
         self._endless = any(seconds is not None for seconds in longest)
@@ -96,7 +101,7 @@ class Sweeper:
         if not self._is_live():
             return "no store is running"
         now = time.time_ns() // 1000
-        inputs = end_offsets(self._logs.cluster, partitions_of(self._logs.cluster, TOPICS), committed=False)
+        inputs = self._input_ends()
         ends = [self._logs.last(topic) for topic in (LIFECYCLE_TOPIC, FINDINGS_TOPIC)]
         sizes = [(end.batch.origin, end.head.size) for end in ends if end is not None]
         with self._open_store() as ask:
@@ -125,7 +130,11 @@ class Sweeper:
 
     def _count(self, ask: Ask, inputs: Mapping[Partition, int], now: int) -> list[gaps.Change]:
         """Read the numbers of senders up to the ends of the inputs, and return how the findings about gaps change."""
-        sizes = self._sealed_sizes(inputs)
+        try:
+            sizes = self._sealed_sizes(inputs)
+        except SealedLogStoppedError as error:  # access is compared all the same
+            log.error("numbers_not_judged", reason=str(error))
+            return []
         if sizes is None or not self._stored(ask, sizes):
             log.warning("numbers_not_judged", reason="not everything is sealed and stored yet")
             return []
@@ -135,21 +144,30 @@ class Sweeper:
             self._gaps = gaps.GapFindings(known)
         return self._gaps.judge(self._counters.missing(), self._counters.forgotten, now, erased_until(ask))
 
+    def _input_ends(self) -> dict[Partition, int]:
+        """Return the ends of the topics that have numbers."""
+        cluster = self._logs.cluster
+        try:
+            return end_offsets(cluster, partitions_of(cluster, TOPICS), committed=False)
+        except KafkaException as error:
+            raise KafkaUnavailableError(f"no ends of {' and '.join(TOPICS)}: {error.args[0].str()}") from error
+
     def _sealed_sizes(self, inputs: Mapping[Partition, int]) -> list[tuple[str, int]] | None:
         """Return the size of each sealed log, or None if a log lacks records of its input."""
         until = time.monotonic() + SEAL_WAIT_SECONDS
-        sizes = []
-        for (topic, partition), end in inputs.items():
+        for where, end in inputs.items():
+            if (head := self._heads.get(where)) is not None and head.next_offset == end:
+                continue
             while True:
-                last = self._logs.last(topic, partition)
+                last = self._logs.last(*where)
                 sealed = last.head.next_offset if last is not None else 0
-                if sealed >= end or is_empty(self._logs.cluster, topic, partition, sealed, end):
+                if last is not None:
+                    self._heads[where] = last.head
+                if sealed >= end or is_empty(self._logs.cluster, *where, sealed, end):
                     break
                 if time.monotonic() > until or self._stop.wait(0.5):
                     return None
-            if last is not None:
-                sizes.append((last.batch.origin, last.head.size))
-        return sizes
+        return [(head.genesis.origin, head.size) for head in self._heads.values()]
 
     def _stored(self, ask: Ask, sizes: list[tuple[str, int]]) -> bool:
         until = time.monotonic() + STORE_WAIT_SECONDS
@@ -165,4 +183,5 @@ class Sweeper:
         encoder, publisher = EventEncoder(), Publisher(self._logs.cluster, self._logs.signer)
         publisher.publish(Record(event.topic, encoder.encode(event), event.key) for event in found)
         for event in found:
-            log.warning("difference", change=event.event_type, key=event.key)
+            rule = event.finding.rule if event.finding is not None else ""
+            log.warning("published", rule=rule, change=event.event_type, key=event.key)

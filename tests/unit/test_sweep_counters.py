@@ -83,7 +83,7 @@ def test_a_restart_is_no_gap() -> None:
     unnamed.add((2, 4, 3), topic=ACTIVITY)
     [counter] = unnamed.counters
     assert counter.is_doubtful
-    counter.restarted = True
+    counter.restarted = counter.asked = True
     assert (unnamed.missing(), counter.is_doubtful) == ([], False)
     unnamed.add((7,))
     assert unnamed.missing() == [(6, 6)]
