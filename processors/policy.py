@@ -69,6 +69,14 @@ class AccessLimits(Strict):
     """When to ask enforcers. ``auto``: ``overdue`` if the tool itself ends the access, else ``deadline``."""
 
 
+class GrantLimits(AccessLimits):
+    """The limits of one access, with what the policy has about its source and about history."""
+
+    delivery_seconds: float = 0
+    """How long the records of the sources that may report its end take to arrive."""
+    history_after_seconds: float = 3600
+
+
 class AccessRule(AccessLimits):
     """Limits for matching accesses. Patterns use ``*`` and ``?``; only the limits that are set apply."""
 
@@ -106,6 +114,8 @@ class SourceLimits(Strict):
     clock_skew_seconds: float = Field(default=300, ge=0)
     gap_wait_seconds: float = Field(default=60, ge=0)
     """How long a missing number of the sequence may be late."""
+    delivery_seconds: float = Field(default=0, ge=0)
+    """How long its records normally take to arrive."""
 
     def matches(self, source: Source) -> bool:
         """Whether the limits apply to a source."""
@@ -124,10 +134,12 @@ class Reporter(Strict):
 
     def matches(self, source: Source, issuer: SourceName) -> bool:
         """Whether this is about events of a source about the ids of another one."""
-        pairs = (
-            (source.system, self.system), (source.instance, self.instance),
-            (issuer[0], self.source), (issuer[1], self.source_instance),
-        )  # fmt: skip
+        pairs = ((source.system, self.system), (source.instance, self.instance))
+        return all(matches_pattern(value, pattern) for value, pattern in pairs) and self.is_about(issuer)
+
+    def is_about(self, issuer: SourceName) -> bool:
+        """Whether this is about the ids of a source."""
+        pairs = ((issuer[0], self.source), (issuer[1], self.source_instance))
         return all(matches_pattern(value, pattern) for value, pattern in pairs)
 
 
@@ -140,23 +152,31 @@ def _pattern(text: str) -> str:
     return text
 
 
+KNOWN_DELAYS = (SourceLimits(system="cloudtrail", delivery_seconds=900),)
+"""AWS delivers most records of CloudTrail within 15 minutes."""
+
+
 class WatchPolicy(Strict):
     """The whole policy. Rules apply in order; later ones win."""
 
     default: AccessLimits = AccessLimits()
+    history_after_seconds: float = Field(default=3600, ge=0)
+    """A grant is historical if nothing of it was received until so long after its deadline."""
     ticket_pattern: Annotated[str, Field(max_length=1000), AfterValidator(_pattern)] = r"\b[A-Z][A-Z0-9]+-[0-9]+\b"
     """Finds the ticket in a reason, for events that name none. Empty: no ticket is taken from reasons."""
     installation: tuple[Installation, ...] = ()
     person: tuple[Person, ...] = ()
     environment: tuple[Environment, ...] = ()
     rule: tuple[AccessRule, ...] = ()
-    source: tuple[SourceLimits, ...] = ()
+    source: tuple[SourceLimits, ...] = KNOWN_DELAYS
     reporter: tuple[Reporter, ...] = ()
     severity: dict[RuleName, Severity] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_meaning_each(self) -> WatchPolicy:
         problems = list(contradictions(self.installation, self.person))
+        if any(one.delivery_seconds > self.history_after_seconds for one in self.source if one not in KNOWN_DELAYS):
+            problems.append("delivery_seconds of a source is longer than history_after_seconds")
         if problems:
             raise ValueError("; ".join(problems))
         size = len(self.model_dump_json())
@@ -186,11 +206,11 @@ class PolicyLookup:
 
     def __init__(self, policy: WatchPolicy = BUILT_IN) -> None:
         self.policy = policy
-        self._limits: dict[tuple[Source, tuple[str, ...] | None, str], AccessLimits] = {}
+        self._limits: dict[tuple[Source, tuple[str, ...] | None, str], GrantLimits] = {}
         self._sources: dict[Source, SourceLimits] = {}
         self._reports: dict[tuple[Source, SourceName], frozenset[Report]] = {}
 
-    def limits(self, source: Source, access: Access | None, environment: str) -> AccessLimits:
+    def limits(self, source: Source, access: Access | None, environment: str) -> GrantLimits:
         """Return the limits of an access, whoever has it."""
         # Everything except the subject; None if no event names the resource.
         key = (source, access and (access[0], access[2], access[3], access[4]), environment)
@@ -200,15 +220,26 @@ class PolicyLookup:
             for rule in self.policy.rule:
                 if rule.matches(source, access, environment):
                     values |= rule.model_dump(include=set(values), exclude_unset=True)
-            limits = self._limits[key] = AccessLimits.model_validate(values)
+            values |= {"delivery_seconds": self._delivery(source)}
+            values |= {"history_after_seconds": self.policy.history_after_seconds}
+            limits = self._limits[key] = GrantLimits.model_validate(values)
         return limits
 
+    def _delivery(self, source: Source) -> float:
+        """Return how long a report of the end of a grant may take, from its source or from one that may remove it."""
+        others = (one for one in self.policy.reporter if "remove" in one.may)
+        named = (Source(one.system, one.instance) for one in others if one.is_about(source))
+        return max(self.source_limits(one).delivery_seconds for one in (source, *named))
+
     def source_limits(self, source: Source) -> SourceLimits:
-        """Return the limits of a source: the last entry that matches."""
+        """Return the limits of a source. Entries apply in order; later ones win."""
         found = self._sources.get(source)
         if found is None:
-            matching = [one for one in self.policy.source if one.matches(source)]
-            found = matching[-1] if matching else SourceLimits()
+            values: dict[str, Any] = {}
+            for one in self.policy.source:
+                if one.matches(source):
+                    values |= one.model_dump(exclude_unset=True)
+            found = SourceLimits.model_validate(values)
             if len(self._sources) < MOST_REMEMBERED:
                 self._sources[source] = found
         return found
@@ -234,4 +265,5 @@ def load_policy(path: Path | None) -> WatchPolicy:
     if path is None:
         return BUILT_IN
     found = load_toml(path, WatchPolicy)
-    return found.model_copy(update={"rule": (*BUILT_IN.rule, *found.rule)})
+    source = (*KNOWN_DELAYS, *(one for one in found.source if one not in KNOWN_DELAYS))
+    return found.model_copy(update={"rule": (*BUILT_IN.rule, *found.rule), "source": source})

@@ -23,6 +23,7 @@ from ...ledger.entry import topic_of_origin
 from ...ledger.source_keys import SourceKeys, signed_records
 from ...schemas.arrow import DECODED_SCHEMA, MICROS
 from ...schemas.catalog import SchemaCatalog
+from ...schemas.history import HISTORY_HEADER
 from ...schemas.rules import FAILED
 from ..access import LATEST, LONGEST_REASON, Access, Source
 from ..naming import NO_NAMING, Naming
@@ -38,14 +39,16 @@ _NEEDED = (
 )  # fmt: skip
 FACT_SCHEMA = pa.schema(
     [("index", pa.int64()), ("entry", pa.int64()), ("append", pa.int64()), ("content", pa.binary(8))]
-    + [("mapping", pa.binary(2)), ("signed", pa.bool_())]
+    + [("mapping", pa.binary(2)), ("signed", pa.bool_()), ("received", pa.int64()), ("imported", pa.bool_())]
     + [DECODED_SCHEMA.field(name) for name in _NEEDED]
 )
 """A fact table: the first fields of a fact (times in microseconds since 1970), and the event's columns."""
 
 _CHANGING = frozenset(GIVING + REMOVING)
 """Types that change nothing if their outcome is failure or denied."""
+_MARK = HISTORY_HEADER.encode()
 Numbers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 Rows = Iterator[tuple[Any, ...]]
 
 
@@ -95,11 +98,13 @@ def decode_batch(
     )  # fmt: skip
     times = np.array(batch.times(), np.int64)
     entries = np.arange(batch.first_index, batch.size, dtype=np.int64)
+    imported = np.array([_MARK in one for one in records.headers], np.bool_)
     invalid = list(_invalid(table, entries, times))
     valid = pc.equal(pc.binary_length(table.column("decode_error")), 0).to_numpy(zero_copy_only=False)
     believed = believed_rows(table)
-    facts, rows = _facts(table, believed, entries, times, before)
-    _, unsigned = _facts(table, valid & ~believed, entries, times, before)
+    places = _Places(entries, times, before, imported)
+    facts, rows = _facts(table, places, believed)
+    _, unsigned = _facts(table, places, valid & ~believed)
     return DecodedBatch(facts, rows, invalid, unsigned)
 
 
@@ -111,23 +116,35 @@ def _invalid(table: pa.RecordBatch, entries: Numbers, times: Numbers) -> Iterato
         yield InvalidEntry(int(entries[row]), int(times[row]), source, errors[row].as_py().decode()[len(INVALID) + 2 :])
 
 
-def _facts(
-    table: pa.RecordBatch, chosen: npt.NDArray[np.bool_], entries: Numbers, times: Numbers, before: int
-) -> tuple[pa.RecordBatch, Rows]:
+class _Places(NamedTuple):
+    """Entries of a batch by index and append time, the number of entries in earlier epochs, and which are marked."""
+
+    entries: Numbers
+    times: Numbers
+    before: int
+    imported: Flags
+
+
+def _facts(table: pa.RecordBatch, places: _Places, chosen: Flags) -> tuple[pa.RecordBatch, Rows]:
     """Return the chosen rows of a decoded batch as a fact table, and as Python values."""
     if not chosen.any():
         return empty_table(), iter(())
     if not chosen.all():
-        table, entries, times = table.filter(pa.array(chosen)), entries[chosen], times[chosen]
+        table = table.filter(pa.array(chosen))
+    entries, times, imported = places.entries[chosen], places.times[chosen], places.imported[chosen]
     values = {name: as_values(table.column(name)) for name in DECODED_SCHEMA.names[:-1]}
     contents = _digests(8, [column for name, column in values.items() if name not in _NOT_CONTENT])
     mappings = _digests(2, [values["mapping_adapter"], values["mapping_version"]])
-    numbers = [entries + before, entries, times]
+    numbers = [entries + places.before, entries, times]
     signed = pc.equal(table.column("signature"), b"valid")
+    by_gateway = pc.if_else(signed, table.column("received_at").cast(pa.int64()), None)
+    received = pc.min_element_wise(pa.array(times), by_gateway)
     firsts = [*map(pa.array, numbers), pa.array(contents, pa.binary(8)), pa.array(mappings, pa.binary(2)), signed]
+    firsts += [received, pa.array(imported)]
     facts = pa.RecordBatch.from_arrays([*firsts, *(table.column(name) for name in _NEEDED)], schema=FACT_SCHEMA)
     plain = [column.tolist() for column in numbers]
-    rows = zip(*plain, contents, mappings, as_values(signed), *(values[name] for name in _NEEDED), strict=True)
+    more = (as_values(signed), as_values(received), imported.tolist())
+    rows = zip(*plain, contents, mappings, *more, *(values[name] for name in _NEEDED), strict=True)
     return facts, rows
 
 
@@ -153,9 +170,10 @@ def facts_from(rows: Rows, naming: Naming = NO_NAMING) -> Iterator[Fact]:
         return source(system, instance) if system else None
 
     for (
-        index, entry, append, content, mapping, signed, event_id, event_type, system, instance, occurred, tenant,
-        subject, kind, email, resource_kind, resource, environment, entitlement, grant_id, grant_id_kind, request_id,
-        session_id, approvals, starts, expires, expiry_source, removal, outcome, *issuers, ends_by_itself, reason,
+        index, entry, append, content, mapping, signed, received, imported, event_id, event_type, system, instance,
+        occurred, tenant, subject, kind, email, resource_kind, resource, environment, entitlement, grant_id,
+        grant_id_kind, request_id, session_id, approvals, starts, expires, expiry_source, removal, outcome, *issuers,
+        ends_by_itself, reason,
     ) in rows:  # fmt: skip
         issued_by = source(system, instance)
         yield Fact(
@@ -169,6 +187,8 @@ def facts_from(rows: Rows, naming: Naming = NO_NAMING) -> Iterator[Fact]:
             content=content,
             mapping=mapping,
             signed=signed,
+            received_at=received,
+            imported=imported,
             access=_access(tenant, subject, resource_kind, resource, entitlement),
             environment=environment or naming.environment_of(issued_by, resource_kind, resource),
             subject_kind=kind,

@@ -35,13 +35,13 @@ CERTAIN = POLICY.model_copy(update={"rule": (*BUILT_IN.rule, *POLICY.rule)})
 """The same with the built-in rules, which a policy file cannot leave out."""
 
 
-def judge(events: Iterable[Event], policy: WatchPolicy = POLICY) -> Judge:
-    """Return a watch that read the events, appended at the times at which they occurred."""
+def judge(events: Iterable[Event], policy: WatchPolicy = POLICY, received: datetime | None = None) -> Judge:
+    """Return a watch that read the events, appended when they occurred, or at a later time."""
     records = batches.Records()
     for number, event in enumerate(events):
         records.flags.append(1)
         records.offsets.append(number)
-        records.append_times.append(int(event.occurred_at.timestamp() * 1000))
+        records.append_times.append(int((received or event.occurred_at).timestamp() * 1000))
         records.keys.append(event.key.encode())
         records.values.append(EventEncoder().encode(event))
         records.headers.append(NO_HEADERS)
@@ -99,6 +99,30 @@ def test_05_a_certificate_for_one_session_does_not_shorten_the_grant(cases: Case
     assert opened(judge(running, CERTAIN), 8 * 3600) == set()
     outlived = {("session_outlived_grant", f"default/teleport/tp.example.com/s-mfa-{one}") for one in (1, 2)}
     assert opened(judge(running, CERTAIN), 8 * 3600 + 9) == outlived
+
+
+@pytest.mark.parametrize("policy", [POLICY, CERTAIN], ids=["plain", "built in"])
+def test_06_a_consistent_file_of_yesterday_is_no_alarm_at_any_moment(
+    cases: Cases, tmp_path: Path, policy: WatchPolicy
+) -> None:
+    watch = judge(imported(cases, "06_", "teleport", tmp_path), policy, NOW)
+    assert len(watch.state.grants) == len(watch.state.sessions) == 1
+    found = set().union(*(opened(watch, seconds) for seconds in (1, 10, 59, 70, 3600, 86_400)))
+    late = ("late_records", "teleport/tp.example.com")  # a policy that believes no deadline has no removal
+    assert found == ({late} if policy is POLICY else set())
+
+
+def test_06b_a_session_read_after_the_end_of_its_grant_began_inside_it(cases: Cases, tmp_path: Path) -> None:
+    for policy in (POLICY, CERTAIN):
+        watch = judge(imported(cases, "06b", "cloudtrail", tmp_path), policy, NOW)
+        assert len(watch.state.sessions) == 1
+        assert opened(watch, 600) == set()
+
+
+def test_22_an_upload_after_a_crash_ends_the_session(cases: Cases, tmp_path: Path) -> None:
+    watch = judge(imported(cases, "22", "teleport", tmp_path), CERTAIN)
+    assert len(watch.state.sessions) == 1
+    assert opened(watch, 3600) == set()
 
 
 def test_07_temporary_credentials_end_by_themselves(cases: Cases, tmp_path: Path) -> None:

@@ -411,7 +411,7 @@ def test_a_session_needs_the_grant_that_it_names() -> None:
     story.say(10, "session.started", "g", session_id="unheard")
     story.say(11, "session.ended", "g", session_id="unheard")
     story.say(20, "session.started", "g", session_id="early")
-    story.granted(24, "g", 100)  # a moment later, as events of two tools come
+    story.granted(24, "g", 100, occurred=at(19))  # a moment later, as events of two tools come
     story.removed(90, "g")
     story.say(95, "session.ended", "g", session_id="early")
     story.say(200, "session.started", "g", session_id="after")
@@ -430,7 +430,7 @@ def test_a_short_session_without_a_grant_is_found_and_is_over_at_once() -> None:
     assert story.findings(15, PLAIN) == []  # its grant may be on its way
     changes = story.watched(16, PLAIN).judge(at(16))
     assert [(change.kind, change.at - at(15)) for change in changes] == [("opened", 0), ("resolved", 1)]
-    story.granted(14, "g", 100)
+    story.granted(14, "g", 100, occurred=at(9))
     assert story.findings(16, PLAIN) == []
 
 
@@ -603,10 +603,15 @@ def overdue_by_definition(facts: list[Fact], limits: AccessLimits, now: int) -> 
         """The activation or extension that counts at a time, and whether it was removed since or ended by itself."""
         given, removed, confirmed = None, False, False
         asked: Fact | None = None  # of the credentials since, one must be removed
+        latest = -NEVER
         for fact in grants[grant]:
             if fact.append > time:
                 break
             if fact.event_type in ("grant.activated", "grant.extended"):
+                past = -NEVER < latest <= fact.append and deadline_of(fact) <= fact.append
+                if fact.event_type == "grant.extended" and past:
+                    continue  # it was past its end already
+                latest = max(latest, deadline_of(fact))
                 if not fact.grant_id and (given is None or confirmed):
                     continue  # an extension of the request extends what is active
                 if told_too_late(grant, fact):

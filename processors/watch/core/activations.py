@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...access import NEVER, SECOND, Source
+from ...policy import GrantLimits
 from .facts import Fact
 from .reports import appended, replaced
 
@@ -31,6 +32,7 @@ class Activation:
     """``occurred`` and ``event_key`` in one integer: there may be a million of these."""
     signed: bool
     """Whether its source is registered and signed it."""
+    received: int
 
     @classmethod
     def of(cls, fact: Fact) -> Activation:
@@ -43,13 +45,23 @@ class Activation:
         native, by_itself = (one and ends is not None for one in (fact.native, fact.ends_by_itself))
         return cls(
             fact.index, fact.append, starts, ends, extended, native, by_itself, not fact.grant_id, fact.source, packed,
-            fact.signed,
+            fact.signed, fact.append if fact.received_at >= fact.append else fact.received_at,
         )  # fmt: skip
 
     @property
     def begins(self) -> int:
         """From when it gives the access, as far as is known: not before it was reported."""
         return max(self.append, self.starts)
+
+    @property
+    def began(self) -> int:
+        """From when it gives the access, by the source's clock, but not after the broker received the report."""
+        return self.happened if self.starts == self.append else max(self.happened, self.starts)
+
+    @property
+    def happened(self) -> int:
+        """When it happened, by the source's clock, but not after the broker received the report."""
+        return min(self.occurred, self.append)
 
     @property
     def occurred(self) -> int:
@@ -60,6 +72,11 @@ class Activation:
     def event_key(self) -> int:
         """Digest of the event id. Of duplicates, the first in the log counts."""
         return self.packed & ((1 << 64) - 1)
+
+    def is_stale(self, limits: GrantLimits) -> bool:
+        """Whether it was received so long after its end that only history has it."""
+        end = last_end(self.ends or 0, self.happened, limits, endless=self.ends is None)
+        return self.received >= history_begins(end, limits)
 
     def stricter(self, other: Activation) -> Activation:
         """Return what is certain of two contents of one event: the earlier end, and how it ends if both agree."""
@@ -95,6 +112,20 @@ class Removal:
     def left(self) -> int:
         """When the subject lost the access: by the source's clock, but not after the broker received the report."""
         return min(self.occurred, self.append)
+
+
+def last_end(end: int, newest: int, limits: GrantLimits, *, endless: bool) -> int:
+    """Return the end by which lateness counts: the latest deadline, but not before the access was last given.
+
+    ``newest``: when it was last given, by the source's clock. ``endless``: whether some of it has no end.
+    """
+    longest = limits.max_seconds if endless and limits.max_seconds is not None else 0
+    return max(end, newest + int(longest * SECOND))
+
+
+def history_begins(end: int, limits: GrantLimits) -> int:
+    """Return when records about access that ended at a time are history if none was received before."""
+    return end + int(limits.history_after_seconds * SECOND)
 
 
 def end_of_moment(occurred: int) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-Kind = Literal["grant", "request", "session", "source"]
+Kind = Literal["grant", "request", "session", "source", "late"]
 Entity = tuple[Kind, str]
-"""Kind of something that is judged, and its access key; of a source, its name."""
+"""Kind of something that is judged, and its access key; of a source and of its late records, the key of findings."""
 FactKey = tuple[int, str, str, str, str]
 """Index, event type, and the access keys of grant, request and session: enough to find the entity of a fact."""
 

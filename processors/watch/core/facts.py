@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ....schemas.access_key import access_key, issuer_of
 from ....schemas.names import plain_name
-from ...access import Access, Source
+from ...access import NEVER, Access, Source
 
 
 class Decision(NamedTuple):
@@ -54,6 +54,8 @@ class Fact:
     content: bytes = b""  # digest of the mapped fields; two contents of one event are a conflict
     mapping: bytes = b""  # digest of the adapter and its version
     signed: bool = False  # its source is registered and signed it
+    received_at: int = NEVER  # when a gateway received it, where it is signed
+    imported: bool = False  # its sender marked it as an import of history
     access: Access | None = None
     environment: str = ""
     subject_kind: str = "unknown"
@@ -103,6 +105,11 @@ class Fact:
         """Digest of what identifies the event, 8 bytes. Of duplicates, the first in the log counts."""
         identity = access_key(self.tenant, self.source, self.event_id)
         return blake2b(identity.encode("utf-8", "replace"), digest_size=8).digest()
+
+    @property
+    def received(self) -> int:
+        """When the pipeline received it: when the broker did, or a gateway before."""
+        return min(self.append, self.received_at)
 
     @property
     def clock_lead(self) -> int:

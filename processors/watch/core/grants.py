@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from ....schemas.access_key import AccessKey, id_of, parse_access_key
-from ...access import Access, Source
-from ...policy import AccessLimits
-from .activations import Activation, Removal, note_given, weaker, with_removal
+from ...access import NEVER, Access, Source
+from ...policy import GrantLimits
+from .activations import Activation, Removal, history_begins, last_end, note_given, weaker, with_removal
 from .facts import Fact, names_someone
 from .many import ManyReports
-from .period_walk import periods_of
+from .period_walk import LateReports, PeriodWalk, periods_of
 from .periods import Period
 from .reports import (
     FEW,
@@ -54,6 +54,15 @@ class Grant:
     many: ManyReports | None = None
     """Saves the search through many activations and removals."""
     last_append: int = 0
+    first_received: int = NEVER
+    """When the first of its reports was received."""
+    imported: bool = False
+    """Whether that report was marked as an import of history."""
+    newest: int = 0
+    """When it was last given, by its source's clock."""
+    latest_end: int = 0
+    endless: bool = False
+    """Whether an activation or extension has no end."""
     reason: str = ""
     """In the latest activation or extension that gives one."""
 
@@ -84,9 +93,29 @@ class Grant:
             request = fact.request_key
             self.request_key = self.key if request == self.key else request
 
+    def _note(self, fact: Fact) -> None:
+        """Note when a fact was received."""
+        self.last_append = max(self.last_append, fact.append)
+        if fact.received < self.first_received:
+            self.first_received, self.imported = fact.received, fact.imported
+
+    def is_historical(self, limits: GrantLimits) -> bool:
+        """Whether nothing of it was received until long after its last deadline: it never pages or revokes."""
+        return bool(self.activations) and self.lateness(limits) >= history_begins(0, limits)
+
+    def lateness(self, limits: GrantLimits) -> int:
+        """Return how long after its end the first report of it was received."""
+        return self.first_received - last_end(self.latest_end, self.newest, limits, endless=self.endless)
+
+    def _late_reports(self, limits: GrantLimits) -> LateReports:
+        """Return how late activations and extensions count."""
+        if len(self.activations) == 1 or self.is_historical(limits):
+            return "all"
+        return "activations" if all(one.is_stale(limits) for one in self.activations) else "none"
+
     def add(self, fact: Fact) -> None:
         """Add what the next fact reports."""
-        self.last_append = max(self.last_append, fact.append)
+        self._note(fact)
         if fact.event_type in GIVING:
             activation = Activation.of(fact)
             if self._activation_of(fact) is None:
@@ -104,6 +133,9 @@ class Grant:
             self.many = ManyReports(self.activations, self.removals)
 
     def _append(self, activation: Activation) -> None:
+        self.endless |= activation.ends is None
+        self.newest = max(self.newest, activation.happened)
+        self.latest_end = max(self.latest_end, activation.ends or 0)
         self.activations = appended(self.activations, activation)
         if self.many is not None:
             self.many.add_activation(activation)
@@ -135,7 +167,10 @@ class Grant:
 
         Before, nobody could know that they concern it, so they end no finding earlier.
         """
-        found = [Removal.of(one) for one in facts if one.event_type in REMOVING]
+        removing = [one for one in facts if one.event_type in REMOVING]
+        for one in removing:
+            self._note(one)
+        found = [Removal.of(one) for one in removing]
         found = [replace(one, occurred=one.left, append=max(one.append, known)) for one in found]
         if found:
             self.removals = sorted((*self.removals, *found))
@@ -146,7 +181,7 @@ class Grant:
 
         Of several ends the earliest counts. Removals and approvals count only where all contents agree.
         """
-        self.last_append = max(self.last_append, fact.append)
+        self._note(fact)
         if fact.event_type in GIVING:
             mine, at = Activation.of(fact), self._activation_of(fact)
             if at is None:
@@ -190,27 +225,33 @@ class Grant:
         self.decisions = without(decisions, indexes)
         return bool(found) or self.decisions is not decisions
 
-    def periods(self, limits: AccessLimits) -> list[Period]:
+    def periods(self, limits: GrantLimits) -> list[Period]:
         """Return the grant's periods in order."""
         if self.many is None:
-            return periods_of(self.activations, self.removals, limits)
-        return self.many.walk_of(self.activations, self.removals, limits).periods()
+            return periods_of(self.activations, self.removals, limits, self._late_reports(limits))
+        return self.walk(limits).periods()
 
-    def unsettled(self, limits: AccessLimits) -> list[Period]:
+    def unsettled(self, limits: GrantLimits) -> list[Period]:
         """Return the periods that can still cause or resolve a finding, and perhaps others."""
         if self.many is None:
-            return periods_of(self.activations, self.removals, limits)
-        return self.many.walk_of(self.activations, self.removals, limits).unsettled()
+            return self.periods(limits)
+        return self.walk(limits).unsettled()
 
-    def settle(self, limits: AccessLimits, is_settled: Callable[[Period], bool]) -> None:
+    def walk(self, limits: GrantLimits) -> PeriodWalk:
+        """Return the periods of many reports."""
+        if self.many is None:
+            raise RuntimeError("few reports have no index")
+        return self.many.walk_of(self.activations, self.removals, limits, self._late_reports(limits))
+
+    def settle(self, limits: GrantLimits, is_settled: Callable[[Period], bool]) -> None:
         """Leave out of ``unsettled`` the periods that can neither change nor cause a finding."""
         if self.many is not None:
-            self.many.walk_of(self.activations, self.removals, limits).settle(is_settled)
+            self.walk(limits).settle(is_settled)
 
-    def removed(self, limits: AccessLimits) -> int:
+    def removed(self, limits: GrantLimits) -> int:
         """Return when a removal that counts ended the last period, or ``NEVER``; 0 if the grant was never active."""
         if self.many is not None:
-            last = self.many.walk_of(self.activations, self.removals, limits).last()
+            last = self.walk(limits).last()
             return last.removed(limits) if last is not None else 0
         periods = self.periods(limits)
         return periods[-1].removed(limits) if periods else 0

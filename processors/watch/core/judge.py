@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Literal, NamedTuple
 
 from ....schemas.finding_rules import FINDING_RULES
@@ -19,7 +19,9 @@ from . import rules
 from .entities import Entity, Kind
 from .facts import Fact
 from .grants import Grant
+from .late_records import LATE
 from .rules import REVOKE, Candidate
+from .session_rules import session_candidates
 from .sessions import Session
 from .state import AccessState
 
@@ -69,8 +71,16 @@ class Change(NamedTuple):
         return self.finding.rule, self.finding.key, self.finding.deadline
 
 
+def marked_by_grants(changed: Mapping[Kind, Mapping[str, None]]) -> Iterator[Entity]:
+    """Yield the counts of late records to judge, once no grant is left to judge."""
+    if not any(keys for kind, keys in changed.items() if kind != "late"):
+        yield from [("late", key) for key in changed["late"]]
+
+
 def entity_of_finding(rule: str, key: str) -> Entity | None:
     """Return the entity that can resolve a finding; None if nothing resolves it, or another process does."""
+    if rule == LATE:
+        return "late", key
     if rule in _SOURCE_RULES:
         return "source", key
     known = FINDING_RULES.get(rule)
@@ -151,7 +161,8 @@ class Judge:
             self.state.mark(kind, key)
         changes: list[Change] = []
         marked = ((kind, key) for kind, keys in changed.items() for key in keys)
-        for entity in list(islice(marked, limit)):
+        # What a grant marks is judged after all grants.
+        for entity in chain(list(islice(marked, limit)), marked_by_grants(changed)):
             del changed[entity[0]][entity[1]]
             try:
                 changes += self._judge_entity(entity, now, past=past)
@@ -264,13 +275,17 @@ class Judge:
         if kind == "grant":
             return self._grant_candidates(state.grants[key]) if key in state.grants else iter(())
         if kind == "request":
-            return rules.request_candidates(state.requests[key]) if key in state.requests else iter(())
+            history_after = self.lookup.policy.history_after_seconds
+            return rules.request_candidates(state.requests[key], history_after) if key in state.requests else iter(())
         if kind == "session":
             return self._session_candidates(state.sessions[key]) if key in state.sessions else iter(())
+        if kind == "late":
+            return state.late.candidates(key)
         return state.sources.of(key).candidates() if key in state.sources else iter(())
 
     def _grant_candidates(self, grant: Grant) -> Iterator[Candidate]:
         state = self.state
+        state.late.update(grant, state.limits_of(grant))
         request = state.requests.get(grant.request_key) if grant.request_key else None
         found = rules.grant_candidates(
             grant, request, state.limits_of(grant), lambda time: state.covered_until(grant, time),
@@ -283,4 +298,4 @@ class Judge:
     def _session_candidates(self, session: Session) -> Iterator[Candidate]:
         limits = self.lookup.limits(session.source, session.access, session.environment)
         grants = [(grant, self.state.limits_of(grant)) for grant in self.state.grants_of(session)]
-        return rules.session_candidates(session, limits, grants)
+        return session_candidates(session, limits, grants)

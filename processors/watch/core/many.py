@@ -8,9 +8,9 @@ from operator import attrgetter
 from typing import TypeVar
 
 from ...access import Source
-from ...policy import AccessLimits
+from ...policy import GrantLimits
 from .activations import Activation, Removal, note_given
-from .period_walk import PeriodWalk
+from .period_walk import LateReports, PeriodWalk
 
 Report = TypeVar("Report", Activation, Removal)
 
@@ -45,11 +45,11 @@ class ManyReports:
             self.walk.add(removal)
 
     def walk_of(
-        self, activations: Sequence[Activation], removals: Sequence[Removal], limits: AccessLimits
+        self, activations: Sequence[Activation], removals: Sequence[Removal], limits: GrantLimits, late: LateReports
     ) -> PeriodWalk:
         """Return the periods of these reports so far."""
-        if self.walk is None or self.walk.limits != limits:
-            self.walk = PeriodWalk(limits, (*activations, *removals))
+        if self.walk is None or (self.walk.limits, self.walk.late_reports) != (limits, late):
+            self.walk = PeriodWalk(limits, (*activations, *removals), late)
         return self.walk
 
     def position_of_activation(self, event: int, activations: Sequence[Activation]) -> int | None:

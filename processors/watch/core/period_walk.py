@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from ...access import NEVER, SECOND, Source
-from ...policy import AccessLimits
+from ...policy import GrantLimits
 from .activations import Activation, Removal, is_replayed, note_given
 from .periods import Period, first_of_each
+
+if TYPE_CHECKING:
+    from .session_rules import Span
+
+LateReports = Literal["all", "activations", "none"]
+"""Which late activations and extensions of a grant count. ``all``: the grant is historical. ``activations``: not
+extensions that were past their end when they were received. ``none``: also no activation so old that it is history,
+because a newer one was received in time."""
 
 
 class PeriodWalk:
@@ -24,12 +33,18 @@ class PeriodWalk:
     An extension that names only the request does not bring back a grant with a confirmed removal.
 
     Credentials that end by themselves add up: the grant lasts as long as the last of them. An extension replaces them.
+
+    Reports that arrive late must not hide that access lasts (:data:`LateReports`).
     """
 
-    def __init__(self, limits: AccessLimits, reports: Iterable[Activation | Removal]) -> None:
-        self.limits = limits
-        self.spans: list[tuple[int, int, int]] | None = None
-        """The spans of :mod:`.rules`, since the last report."""
+    def __init__(
+        self, limits: GrantLimits, reports: Iterable[Activation | Removal], late_reports: LateReports = "all"
+    ) -> None:
+        self.limits, self.late_reports = limits, late_reports
+        self._latest_end = -NEVER
+        """Of the activations and extensions so far."""
+        self.spans: list[Span] | None = None
+        """The spans of :mod:`.session_rules`, since the last report."""
         self._late: list[Period] = []
         self._final: list[Period] = []
         self._unsettled: list[Period] = []
@@ -55,8 +70,9 @@ class PeriodWalk:
             if report.left > self._latest.setdefault((report.source, report.evidence), report).left:
                 self._latest[report.source, report.evidence] = report
             return
-        if is_replayed(report, self._given):
+        if is_replayed(report, self._given) or self._is_too_late(report):
             return
+        self._latest_end = max(self._latest_end, NEVER if report.ends is None else report.ends)
         note_given(self._given, report)
         gone = self._last is None or any(removal.evidence == "confirmed" for removal in self._removals)
         if report.whole_request and gone:
@@ -71,6 +87,14 @@ class PeriodWalk:
         if self._last is not None:
             self._end_period(self._last, report.append)
         self._last, self._removals = report, first_of_each(*preceded)
+
+    def _is_too_late(self, report: Activation) -> bool:
+        """Whether an activation or extension changes nothing, because it was received too late."""
+        if self.late_reports == "all":
+            return False
+        if report.extended and report.ends is not None and report.ends <= report.received:
+            return -NEVER < self._latest_end <= report.received
+        return self.late_reports == "none" and report.is_stale(self.limits)
 
     def _end_period(self, last: Activation, superseded: int) -> None:
         period = self._period(last, superseded)
@@ -125,17 +149,19 @@ class PeriodWalk:
             self._unsettled = [one for one in self._unsettled if not is_settled(one)]
 
 
-def periods_of(activations: Sequence[Activation], removals: Sequence[Removal], limits: AccessLimits) -> list[Period]:
+def periods_of(
+    activations: Sequence[Activation], removals: Sequence[Removal], limits: GrantLimits, late_reports: LateReports
+) -> list[Period]:
     """Return the periods of a grant in order."""
     if len(activations) == 1 and not removals and not activations[0].whole_request:  # nearly all active grants
         only = activations[0]
         deadline = _deadline(only, only, limits)
         by_itself = only.ends_by_itself and limits.ends_by_itself
         return [Period(only, only, deadline, NEVER, (), 0 if deadline == NEVER else deadline, ends_by_itself=by_itself)]
-    return PeriodWalk(limits, (*activations, *removals)).periods() if activations else []
+    return PeriodWalk(limits, (*activations, *removals), late_reports).periods() if activations else []
 
 
-def _deadline(activation: Activation, first: Activation, limits: AccessLimits) -> int:
+def _deadline(activation: Activation, first: Activation, limits: GrantLimits) -> int:
     """Return when access must have ended: the reported end without the clock's lead, or else the policy's limit."""
     if activation.ends is not None:
         return activation.ends

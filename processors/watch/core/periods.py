@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ...access import NEVER, SECOND
-from ...policy import AccessLimits
+from ...policy import GrantLimits
 from .activations import STRENGTH, Activation, Removal
 
 
@@ -28,7 +28,7 @@ class Period(NamedTuple):
     undone: tuple[Removal, int] | None = None
     """The first removal that was unconfirmed for too long before the access was given back, and when it was."""
 
-    def includes(self, activation: Activation, deadline: int, limits: AccessLimits, *, by_itself: bool) -> bool:
+    def includes(self, activation: Activation, deadline: int, limits: GrantLimits, *, by_itself: bool) -> bool:
         """Whether the next activation or extension only repeats the same end, or adds a credential that ends earlier.
 
         ``by_itself``: whether it ends by itself.
@@ -42,7 +42,7 @@ class Period(NamedTuple):
 
     def continued(
         self, activation: Activation, deadline: int, superseded: int, removals: tuple[Removal, ...],
-        limits: AccessLimits, *, by_itself: bool,
+        limits: GrantLimits, *, by_itself: bool,
     ) -> Period:  # fmt: skip
         """Return the period with an activation or extension that it includes, and the removals since that.
 
@@ -58,17 +58,17 @@ class Period(NamedTuple):
             superseded=superseded, removals=first_of_each(*kept, *removals), ends_by_itself=together, undone=undone
         )  # fmt: skip
 
-    def unconfirmed(self, limits: AccessLimits, until: int) -> Iterator[Removal]:
+    def unconfirmed(self, limits: GrantLimits, until: int) -> Iterator[Removal]:
         """Yield the first removal that does not count if it stays unconfirmed for too long before a time."""
         weak = next((one for one in self.removals if one.evidence not in limits.removal), None)
         if weak is not None and self.is_unconfirmed_from(weak, limits) < until:
             yield weak
 
-    def is_unconfirmed_from(self, weak: Removal, limits: AccessLimits) -> int:
+    def is_unconfirmed_from(self, weak: Removal, limits: GrantLimits) -> int:
         """Return when a removal that does not count has been unconfirmed for too long."""
         return max(weak.append, self.activation.append) + int(limits.confirm_wait_seconds * SECOND)
 
-    def removed(self, limits: AccessLimits) -> int:
+    def removed(self, limits: GrantLimits) -> int:
         """Return when a removal that counts was reported, or ``NEVER``."""
         ends_by_itself = self.deadline if self.ends_by_itself or "deadline" in limits.removal else NEVER
         if not self.removals:
@@ -76,16 +76,22 @@ class Period(NamedTuple):
         reported = next((one.append for one in self.removals if one.evidence in limits.removal), NEVER)
         return min(ends_by_itself, max(reported, self.activation.append))  # both reports must have arrived
 
-    def left(self, limits: AccessLimits) -> int:
+    def left(self, limits: GrantLimits) -> int:
         """Return when the subject lost the access, by the source that removed it, or ``NEVER``."""
         counting = (one for one in self.removals if one.evidence in limits.removal)
         return next((one.left for one in counting), NEVER)
 
-    def overdue_after(self, limits: AccessLimits) -> int:
-        """Return the last moment at which a removal is on time. If the grant arrived late, it counts from then."""
-        return add_grace(max(self.deadline, self.activation.append), limits)
+    def ended(self, limits: GrantLimits) -> int:
+        """Return when the access ended, or had to, by the clock of the source that reported it; ``NEVER`` without."""
+        return min(self.left(limits), max(self.deadline, self.activation.happened))
 
-    def cover(self, limits: AccessLimits) -> tuple[int, int]:
+    def overdue_after(self, limits: GrantLimits) -> int:
+        """Return the last moment at which a removal is on time. If the grant arrived late, it counts from then."""
+        if self.deadline >= NEVER:
+            return NEVER
+        return add_grace(max(self.deadline + int(limits.delivery_seconds * SECOND), self.activation.append), limits)
+
+    def cover(self, limits: GrantLimits) -> tuple[int, int]:
         """Return from when to when it rightly gives its subject the access."""
         return self.activation.begins, min(self.removed(limits), self.superseded, self.overdue_after(limits))
 
@@ -95,7 +101,7 @@ class Period(NamedTuple):
         return max((removal.evidence for removal in self.removals), key=STRENGTH.__getitem__, default="")
 
 
-def add_grace(time: int, limits: AccessLimits) -> int:
+def add_grace(time: int, limits: GrantLimits) -> int:
     """Return a time plus the grace."""
     return NEVER if time >= NEVER else time + int(limits.grace_seconds * SECOND)
 

@@ -1,4 +1,4 @@
-"""The rules: what is wrong with a grant, a request or a session, given everything reported so far.
+"""The rules: what is wrong with a grant or a request, given everything reported so far; :mod:`.session_rules` has more.
 
 Each rule yields candidates: from when something is wrong, and when that ended. :mod:`.judge` decides which of them are
 findings at a given time. A later fact may end a finding, but never undoes it.
@@ -6,19 +6,18 @@ findings at a given time. A later fact may end a finding, but never undoes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ....schemas.access_key import id_of
 from ....schemas.finding_rules import Severity
 from ...access import NEVER, SECOND, to_datetime
-from ...policy import AccessLimits
+from ...policy import GrantLimits
 from .approvals import approved
 from .facts import plain_names
 from .grants import Grant
-from .periods import Period, add_grace
+from .periods import Period
 from .reports import Timed, first_approvals
-from .sessions import Request, Session
+from .sessions import Request
 
 Approvals = Callable[[int], tuple[set[str], int]]
 """Returns, for the time until which denials count, who has approved, and since when that is enough, or ``NEVER``."""
@@ -55,7 +54,7 @@ class Candidate(NamedTuple):
 def grant_candidates(
     grant: Grant,
     request: Request | None,
-    limits: AccessLimits,
+    limits: GrantLimits,
     covered_until: Callable[[int], int],
     *,
     alone: bool = False,
@@ -67,6 +66,8 @@ def grant_candidates(
         covered_until: until when all grants of the same access cover it without a break, from a time on.
         alone: no other grant of the same access is known.
     """
+    if grant.is_historical(limits):  # old records never page: :mod:`.late_records` counts them
+        return
     approvals = [first_approvals(grant.decisions)] if grant.decisions else []
     asked = request.approvals if request is not None else []
     for period in grant.unsettled(limits):
@@ -79,7 +80,7 @@ def grant_candidates(
     )
 
 
-def is_settled(grant: Grant, period: Period, limits: AccessLimits, *, alone: bool, now: int) -> bool:
+def is_settled(grant: Grant, period: Period, limits: GrantLimits, *, alone: bool, now: int) -> bool:
     """Whether no later fact can change what is wrong with a period that was superseded, and all of it was judged.
 
     Other grants of the same access can only make it less. Decisions may still come, so none of them counts.
@@ -93,7 +94,7 @@ def is_settled(grant: Grant, period: Period, limits: AccessLimits, *, alone: boo
 def _period_candidates(
     grant: Grant,
     period: Period,
-    limits: AccessLimits,
+    limits: GrantLimits,
     covered_until: Callable[[int], int],
     approved_until: Approvals,
     *,
@@ -113,45 +114,17 @@ def _period_candidates(
         yield from _no_approval(grant, period, limits, approved_until, removed)
 
 
-def request_candidates(request: Request) -> Iterator[Candidate]:
-    """Yield every possible finding about a request."""
+def request_candidates(request: Request, history_after_seconds: float) -> Iterator[Candidate]:
+    """Yield every possible finding about a request. One that is history has none."""
+    if request.receipt.is_historical(history_after_seconds):
+        return
     yield from _self_approved(request.key, request.person, request.approvals)
-
-
-def session_candidates(
-    session: Session, limits: AccessLimits, grants: Sequence[tuple[Grant, AccessLimits]]
-) -> Iterator[Candidate]:
-    """Yield every possible finding about a session. However short it was, it needed a grant.
-
-    ``limits`` are those of the session's own resource. ``grants`` are the known grants that it may use, with theirs.
-    """
-    if session.started == NEVER:
-        return
-    began = min(session.started, session.ended)  # the end may have arrived first
-    wait = max((own.approval_wait_seconds for _, own in grants), default=limits.approval_wait_seconds)
-    latest = began + _micros(wait)  # an earlier grant may arrive until then
-    opens = max(session.started, latest)
-    named = session.access_link and id_of(session.access_link)
-    if not named:
-        if limits.sessions_need_grant:
-            yield _without_grant(session, opens, {"named": "no grant"})
-        return
-    spans = [span for grant, own in grants for span in _session_spans(grant, own)]
-    covering = [(begin, end, deadline) for begin, end, deadline in spans if begin <= latest and began <= end]
-    if not covering:
-        yield _without_grant(session, opens, {"grant": named, "known": bool(spans)})
-        return
-    # Of one grant, a span that begins after this one leaves a gap between the two.
-    _, end, deadline = min(covering) if len(grants) == 1 else max(covering, key=lambda one: one[1])
-    if end < NEVER:
-        evidence = {"grant": named, "session_started": to_datetime(session.started).isoformat()}
-        yield Candidate("session_outlived_grant", session.key, deadline, end, session.ended, evidence)
 
 
 def _overdue(
     grant: Grant,
     period: Period,
-    limits: AccessLimits,
+    limits: GrantLimits,
     over: int,
     covered_until: Callable[[int], int],
     *,
@@ -173,43 +146,12 @@ def _overdue(
         yield Candidate(REVOKE, grant.key, period.finding_deadline, due, over, (_access_evidence, grant))
 
 
-def _without_grant(session: Session, opens: int, evidence: Mapping[str, object]) -> Candidate:
-    ends = max(session.ended, opens + 1)
-    return Candidate("used_without_grant", session.key, 0, opens, ends, evidence)
-
-
-def _session_spans(grant: Grant, limits: AccessLimits) -> list[tuple[int, int, int]]:
-    """Return (from, until, deadline) of each span in which sessions may run: adjacent periods form one span."""
-    if grant.many is None:
-        return list(_spans(grant.periods(limits), limits))
-    walk = grant.many.walk_of(grant.activations, grant.removals, limits)
-    if walk.spans is None:
-        walk.spans = list(_spans(walk.periods(), limits))
-    return walk.spans
-
-
-def _spans(periods: list[Period], limits: AccessLimits) -> Iterator[tuple[int, int, int]]:
-    span: tuple[int, int, int] | None = None
-    for period in sorted(periods, key=lambda one: one.activation.index):
-        end = min(add_grace(period.removed(limits), limits), period.overdue_after(limits))
-        deadline = 0 if period.deadline == NEVER else period.deadline
-        begin = period.activation.begins
-        if span is None or begin > span[1]:
-            if span is not None:
-                yield span
-            span = (begin, end, deadline)
-        elif not period.late or end > span[1]:  # a period that was reported too late does not end another one
-            span = (span[0], end, deadline)
-    if span is not None:
-        yield span
-
-
 def _access_evidence(grant: Grant) -> dict[str, object]:
     access = grant.access
     return {"subject": access.subject, "resource": access.resource, "entitlement": access.entitlement}
 
 
-def _lateness_evidence(grant: Grant, period: Period, limits: AccessLimits, over: int) -> dict[str, object]:
+def _lateness_evidence(grant: Grant, period: Period, limits: GrantLimits, over: int) -> dict[str, object]:
     evidence = {**_access_evidence(grant), "removal": period.best_evidence or "not reported"}
     if over < NEVER:
         evidence["late_seconds"] = (min(over, period.left(limits)) - period.deadline) / SECOND
@@ -218,7 +160,7 @@ def _lateness_evidence(grant: Grant, period: Period, limits: AccessLimits, over:
     return evidence
 
 
-def _unconfirmed(grant: Grant, period: Period, limits: AccessLimits, over: int) -> Iterator[Candidate]:
+def _unconfirmed(grant: Grant, period: Period, limits: GrantLimits, over: int) -> Iterator[Candidate]:
     found = (period.undone,) if period.undone else ((one, NEVER) for one in period.unconfirmed(limits, over))
     for weak, until in found:
         span = (period.is_unconfirmed_from(weak, limits), min(over, until))
@@ -227,14 +169,14 @@ def _unconfirmed(grant: Grant, period: Period, limits: AccessLimits, over: int) 
 
 def _too_long(grant: Grant, period: Period, longest: float, over: int) -> Iterator[Candidate]:
     begin = min(period.first.starts, period.first.append)
-    if period.deadline > begin + _micros(longest):
+    if period.deadline > begin + micros(longest):
         evidence = {"allowed_seconds": longest, "seconds": (period.deadline - begin) / SECOND}
         yield _about(
             "extended_beyond_policy", grant, period.finding_deadline, (period.activation.append, over), evidence
         )
 
 
-def _approved(grant: Grant, request: Request | None, limits: AccessLimits, until: int) -> tuple[set[str], int]:
+def _approved(grant: Grant, request: Request | None, limits: GrantLimits, until: int) -> tuple[set[str], int]:
     """Return who has approved, and since when there are enough of them."""
     decisions = (*grant.decisions, *(request.decisions if request is not None else ()))
     reviewers, enough = approved(decisions, plain_names(grant.person), limits.approvals, until)
@@ -242,9 +184,9 @@ def _approved(grant: Grant, request: Request | None, limits: AccessLimits, until
 
 
 def _no_approval(
-    grant: Grant, period: Period, limits: AccessLimits, approved_until: Approvals, removed: int
+    grant: Grant, period: Period, limits: GrantLimits, approved_until: Approvals, removed: int
 ) -> Iterator[Candidate]:
-    opens = period.activation.append + _micros(limits.approval_wait_seconds)
+    opens = period.activation.append + micros(limits.approval_wait_seconds)
     reviewers, enough = approved_until(opens)
     evidence = {"needed": limits.approvals, "approved_by": sorted(reviewers)}
     yield _about("no_approval", grant, period.activation.append, (opens, min(enough, removed)), evidence)
@@ -262,5 +204,6 @@ def _about(rule: str, grant: Grant, deadline: int, span: tuple[int, int], eviden
     return Candidate(rule, grant.key, deadline, *span, {**_access_evidence(grant), **evidence})
 
 
-def _micros(seconds: float) -> int:
+def micros(seconds: float) -> int:
+    """Return seconds as microseconds."""
     return int(seconds * SECOND)

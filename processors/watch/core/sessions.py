@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ....schemas.access_key import AccessKey, id_of, is_issuer, parse_access_key
 from ...access import NEVER, Access, Source
 from .facts import Fact, is_same_person, names_someone
+from .receipts import NO_RECEIPT, Receipt
 from .reports import (
     Timed,
     agreed_decisions,
@@ -49,6 +50,7 @@ class Request:
     searched: tuple[int, int] = (0, 0)
     """How many grants such facts may have concerned: those of its own source, and those of others."""
     last_append: int = 0
+    receipt: Receipt = NO_RECEIPT
     reason: str = ""
 
     @property
@@ -86,6 +88,7 @@ class Request:
         self.last_append = max(self.last_append, fact.append)
         if fact.event_type == "request.created":
             self.reason = self.reason or fact.reason
+        self.receipt = self.receipt.with_fact(fact)
         if fact.event_type in OUTCOMES:
             self.outcomes = appended(self.outcomes, (fact.index, fact.occurred, fact.event_type == "request.denied"))
         if fact.decisions:
@@ -94,6 +97,7 @@ class Request:
     def add_other(self, fact: Fact) -> None:
         """Add the decisions that another system reports."""
         self.last_append = max(self.last_append, fact.append)
+        self.receipt = self.receipt.with_fact(fact)
         if fact.decisions:
             self.others = self.others or {}
             self.others[fact.person] = with_decisions(self.others.get(fact.person, ()), decisions_of(fact))
@@ -121,6 +125,7 @@ class Request:
     def add_disputed(self, fact: Fact, earlier: Collection[int]) -> None:
         """Add a fact whose event had other contents before: approvals count only where all contents agree."""
         self.last_append = max(self.last_append, fact.append)
+        self.receipt = self.receipt.with_fact(fact)
         self.own_decisions = agreed_decisions(self.own_decisions, fact, earlier)
         if fact.event_type != "request.approved" and positions_of(self.outcomes, earlier, _outcome_index):
             self.outcomes = [one for one in self.outcomes if one[0] not in earlier or one[2]]
@@ -162,7 +167,7 @@ def _outcome_index(outcome: tuple[int, int, bool]) -> int:
 
 @dataclass(slots=True)
 class Session:
-    """The facts of one session; the first event describes it. Times are append times, ``NEVER`` if not reported."""
+    """The facts of one session; the first event describes it. Times are ``NEVER`` if not reported."""
 
     key: str
     """Its access key."""
@@ -175,8 +180,13 @@ class Session:
     request_key: str = ""
     """Access key of the request that the earliest event names, or empty."""
     started: int = NEVER
+    """Append time of the report."""
     ended: int = NEVER
+    began: int = NEVER
+    """By the source's clock, but not after the broker received the report."""
+    over: int = NEVER
     last_append: int = 0
+    receipt: Receipt = NO_RECEIPT
     ended_index: int = -1
     """Index of the event that reported the end."""
     reason: str = ""
@@ -202,10 +212,12 @@ class Session:
         self.grant_key = self.grant_key or fact.grant_key
         self.request_key = self.request_key or fact.request_key
         self.reason = self.reason or fact.reason
+        self.receipt = self.receipt.with_fact(fact)
+        happened = min(fact.occurred, fact.append)
         if fact.event_type == "session.started":
-            self.started = min(self.started, fact.append)
+            self.started, self.began = min(self.started, fact.append), min(self.began, happened)
         elif fact.event_type == "session.ended" and fact.append < self.ended:
-            self.ended, self.ended_index = fact.append, fact.index
+            self.ended, self.over, self.ended_index = fact.append, happened, fact.index
 
     def add_disputed(self, fact: Fact, earlier: Collection[int]) -> None:
         """Add a fact whose event had other contents before: an end counts only where all contents agree."""
@@ -214,6 +226,7 @@ class Session:
             self.add(fact)
         elif self.ended_index in earlier:
             self.ended = max(self.ended, fact.append)
+            self.over = max(self.over, min(fact.occurred, fact.append))
 
     def reports(self, indexes: Collection[int]) -> bool:
         """Whether the fact at one of some indexes reported its end."""
@@ -223,5 +236,5 @@ class Session:
         """Forget the end if the fact at one of some indexes reported it. Return whether it did."""
         found = self.ended_index in indexes
         if found:
-            self.ended, self.ended_index = NEVER, -1
+            self.ended, self.over, self.ended_index = NEVER, NEVER, -1
         return found

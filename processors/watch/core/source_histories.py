@@ -45,6 +45,8 @@ class SourceHistories:
         history = self._history(fact)
         limits = self._lookup.source_limits(history.source)
         history.add(fact)
+        if fact.received - fact.occurred < self._lookup.policy.history_after_seconds * SECOND:
+            history.note_activity(fact)
         self._changed.mark("source", str(history.source))
         if fact.clock_lead > limits.clock_skew_seconds * SECOND:
             self.count(SKEW, fact)

@@ -55,8 +55,11 @@ class SourceHistory:
         self.last = max(self.last, fact.append)
         if self.source != OTHER_SOURCES:  # the silences of several sources mean nothing together
             self.signed |= fact.signed
-            if self.active is not None:
-                self.active.add(fact.append)
+
+    def note_activity(self, fact: Fact) -> None:
+        """Note that the source reported something when it happened: it is not silent."""
+        if self.active is not None and self.source != OTHER_SOURCES:
+            self.active.add(fact.append)
 
     def count(self, rule: str, fact: Fact) -> None:
         """Count a fact that breaks a rule which is about its source."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from ....schemas.access_key import is_issuer, issuer_of
 from ...access import NEVER, Access
-from ...policy import AccessLimits, PolicyLookup
+from ...policy import GrantLimits, PolicyLookup
 from .changed import ChangedEntities
 from .claims import FOREIGN, UNSIGNED, Claims
 from .entities import Entity, FactKey, Kind, entity_of
@@ -19,6 +19,7 @@ from .facts import Fact
 from .grants import Grant
 from .identities import EventIdentities, Reading
 from .intervals import IntervalUnion
+from .late_records import LateRecords
 from .links import Links
 from .sessions import Request, Session
 from .source_histories import SourceHistories
@@ -43,6 +44,7 @@ class AccessState:
         """By the grant that a session names, or else the request."""
         self.changed = ChangedEntities(self._grants_of_request, self._sessions_of_link)
         self.sources = SourceHistories(lookup, self.changed)
+        self.late = LateRecords(self.changed)
         self._coverage: dict[Access, IntervalUnion] = {}
         self._waiting: dict[Access, set[str]] = {}
         """Grants whose finding waits until another grant of the same access ends."""
@@ -109,7 +111,7 @@ class AccessState:
         if request in self.grants:
             self.mark("grant", request)
 
-    def limits_of(self, grant: Grant) -> AccessLimits:
+    def limits_of(self, grant: Grant) -> GrantLimits:
         """Return the limits of a grant."""
         return self._lookup.limits(grant.source, grant.access, grant.environment)
 
@@ -125,7 +127,7 @@ class AccessState:
         if coverage is None:
             grants = [self.grants[name] for name in self._grants_of_access.of(grant.access)]
             spans = [period.cover(limits) for one in grants for limits in (self.limits_of(one),)
-                     for period in one.periods(limits)]  # fmt: skip
+                     if not one.is_historical(limits) for period in one.periods(limits)]  # fmt: skip
             coverage = self._coverage[grant.access] = IntervalUnion(0, (span for span in spans if span[0] < span[1]))
         until = coverage.end_of(time)
         if until > time:
@@ -359,6 +361,7 @@ class AccessState:
 
     def _forget_grant(self, grant: Grant) -> None:
         del self.grants[grant.key]
+        self.late.discard(grant.key)
         self._grants_of_access.discard(grant.access, grant.key)
         self._coverage.pop(grant.access, None)
         if grant.access not in self._grants_of_access:

@@ -1,0 +1,26 @@
+"""When the reports about something were received, and when it happened: late reports are history."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ...access import NEVER, SECOND
+from .facts import Fact
+
+
+class Receipt(NamedTuple):
+    """Of the reports about something without a deadline: when the first was received, and the newest time in them."""
+
+    first: int = NEVER
+    newest: int = 0
+
+    def with_fact(self, fact: Fact) -> Receipt:
+        """Return the receipt with the next fact."""
+        return Receipt(min(self.first, fact.received), max(self.newest, min(fact.occurred, fact.append)))
+
+    def is_historical(self, history_after_seconds: float) -> bool:
+        """Whether nothing was received until long after all of it."""
+        return self.first < NEVER and self.first >= self.newest + int(history_after_seconds * SECOND)
+
+
+NO_RECEIPT = Receipt()

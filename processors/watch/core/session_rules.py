@@ -1,0 +1,107 @@
+"""The rules about sessions: each needs a grant, and must end with it.
+
+Whether a session lies inside its grant is decided by the clocks of the sources, however late the records arrive. When a
+finding opens is decided by the broker's clock: not before the records that may explain the session should be there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from ....schemas.access_key import id_of
+from ...access import NEVER, SECOND, to_datetime
+from ...policy import GrantLimits
+from .grants import Grant
+from .periods import Period, add_grace
+from .rules import Candidate, micros
+from .sessions import Session
+
+ONE_CLOCK = 2 * SECOND
+"""Microseconds by which two times of one source may be in the wrong order."""
+
+
+class Span(NamedTuple):
+    """When sessions may run: adjacent periods of a grant form one span."""
+
+    begin: int
+    end: int
+    deadline: int
+    judged: int
+    """When its end is certain, by the broker's clock: the earliest time at which a session outlives it."""
+
+
+def session_candidates(
+    session: Session, limits: GrantLimits, grants: Sequence[tuple[Grant, GrantLimits]]
+) -> Iterator[Candidate]:
+    """Yield every possible finding about a session. However short it was, it needed a grant.
+
+    ``limits`` are those of the session's own resource. ``grants`` are the known grants that it may use, with theirs.
+    """
+    if session.started == NEVER:
+        return
+    delivery = micros(max(limits.delivery_seconds, *(own.delivery_seconds for _, own in grants), 0))
+    wait = micros(max((own.approval_wait_seconds for _, own in grants), default=limits.approval_wait_seconds))
+    opens = max(session.started, min(session.started, session.ended) + max(wait, delivery))
+    historical = session.receipt.is_historical(limits.history_after_seconds)
+    named = session.access_link and id_of(session.access_link)
+    if not named:
+        if limits.sessions_need_grant and not historical:
+            yield _without_grant(session, opens, {"named": "no grant"})
+        return
+    began = min(session.began, session.over)  # the end may have arrived first
+    known = [(span, _tolerance(session, grant, own, limits)) for grant, own in grants for span in _spans_of(grant, own)]
+    covering = [(one, within) for one, within in known if one.begin - within <= began <= one.end + within]
+    if not covering:
+        if not historical:
+            yield _without_grant(session, opens, {"grant": named, "known": bool(known)})
+        return
+    # Of one grant, a span that begins after this one leaves a gap between the two.
+    span, within = min(covering) if len(grants) == 1 else max(covering, key=lambda one: one[0].end)
+    if span.judged >= NEVER or session.over <= span.end + within:
+        return
+    if session.receipt.first >= span.end + micros(limits.history_after_seconds):
+        return
+    evidence = {"grant": named, "session_started": to_datetime(session.began).isoformat()}
+    opens = max(span.judged, span.end + micros(limits.delivery_seconds))
+    if session.started > span.end:  # it was reported late, and so may its end be
+        opens = max(opens, session.started + wait)
+    yield Candidate("session_outlived_grant", session.key, span.deadline, opens, session.ended, evidence)
+
+
+def _tolerance(session: Session, grant: Grant, own: GrantLimits, limits: GrantLimits) -> int:
+    """Return by how much a session may lie outside of a grant: clocks of two sources differ, and so do their delays."""
+    if session.source == grant.source:
+        return ONE_CLOCK
+    return ONE_CLOCK + micros(max(own.approval_wait_seconds, own.delivery_seconds + limits.delivery_seconds))
+
+
+def _without_grant(session: Session, opens: int, evidence: Mapping[str, object]) -> Candidate:
+    ends = max(session.ended, opens + 1)
+    return Candidate("used_without_grant", session.key, 0, opens, ends, evidence)
+
+
+def _spans_of(grant: Grant, limits: GrantLimits) -> list[Span]:
+    """Return the spans in which sessions of a grant may run."""
+    if grant.many is None:
+        return list(_spans(grant.periods(limits), limits))
+    walk = grant.walk(limits)
+    if walk.spans is None:
+        walk.spans = list(_spans(walk.periods(), limits))
+    return walk.spans
+
+
+def _spans(periods: list[Period], limits: GrantLimits) -> Iterator[Span]:
+    span: Span | None = None
+    for period in sorted(periods, key=lambda one: one.activation.index):
+        judged = min(add_grace(period.removed(limits), limits), period.overdue_after(limits))
+        deadline = 0 if period.deadline == NEVER else period.deadline
+        begin, end = period.activation.began, min(judged, add_grace(period.ended(limits), limits))
+        if span is None or begin > span.end:
+            if span is not None:
+                yield span
+            span = Span(begin, end, deadline, judged)
+        elif not period.late or end > span.end:  # a period that was reported too late does not end another one
+            span = Span(span.begin, end, deadline, judged)
+    if span is not None:
+        yield span

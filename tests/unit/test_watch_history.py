@@ -1,0 +1,204 @@
+"""Old records never page or revoke, and nobody hides live access by sending it late."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grantledger.processors.access import SECOND, Source
+from grantledger.processors.policy import BUILT_IN, AccessLimits, Reporter, SourceLimits, WatchPolicy
+from grantledger.processors.watch.core.facts import Decision
+from grantledger.processors.watch.core.judge import Judge
+from support.watching import START, VAULT, Story, at, bare, ordered, said
+
+HOUR = 3600
+POLICY = WatchPolicy(default=AccessLimits(grace_seconds=10, approvals=1, approval_wait_seconds=5))
+LATE = 2 * HOUR
+"""When the late records of a story arrive that begins at 0, with deadlines in its first minutes."""
+
+
+def judged(story: Story, until: float, policy: WatchPolicy = POLICY) -> list[tuple[str, str]]:
+    return [one[:2] for one in story.findings(until, policy)]
+
+
+def unresolved(judge: Judge) -> set[str]:
+    return {bare(key) for key, one in judge.state.grants.items() if one.is_historical(judge.state.limits_of(one))}
+
+
+def test_an_old_grant_without_a_removal_is_one_late_record_and_nothing_else() -> None:
+    story = Story()
+    for number in range(3):
+        approval = (Decision("alice", "approved"),)
+        story.granted(LATE + number, f"g{number}", 100, occurred=at(0), decisions=approval)
+    story.removed(LATE + 3, "g0", occurred=at(90))
+    story.removed(LATE + 4, "g1", "api_accepted", occurred=at(90))
+    story.say(LATE + 5, "session.started", "g2", session_id="s", occurred=at(5))
+    judge = story.watched(10 * LATE, POLICY)
+    assert judge.judge(at(LATE + 61)) == []
+    changes = judge.judge(at(10 * LATE))
+    assert [(one.kind, one.finding.rule, one.finding.key) for one in changes] == [
+        ("opened", "late_records", "vault/prod")
+    ]
+    assert changes[0].finding.severity is None  # that of the table: warning
+    assert changes[0].finding.evidence == {
+        "grants": 3, "unresolved": 2, "without_any_removal": 1, "latest_seconds": LATE + 2 - 100
+    }  # fmt: skip
+    story.removed(10 * LATE + 1, "g1")
+    story.removed(10 * LATE + 2, "g2")
+    assert said(story.watched(11 * LATE, POLICY).judge(at(11 * LATE)))[-1] == (
+        "resolved", "late_records", "vault/prod", 10 * LATE + 2,
+    )  # fmt: skip
+
+
+def test_a_clean_import_says_nothing() -> None:
+    story = Story()
+    for number in range(3):
+        story.granted(LATE, f"g{number}", 100, occurred=at(0))
+        story.removed(LATE, f"g{number}", occurred=at(5000))
+    assert story.watched(9 * LATE, POLICY).judge(at(9 * LATE)) == []
+
+
+def test_a_marked_import_is_a_remark() -> None:
+    story = Story()
+    story.granted(LATE, "g", 100, occurred=at(0), imported=True)
+    story.granted(LATE, "h", 100, occurred=at(0))
+    found = [one.finding for one in story.watched(2 * LATE, POLICY).judge(at(2 * LATE))]
+    assert {(one.key, one.severity) for one in found} == {("vault/prod#import", "info"), ("vault/prod", None)}
+
+
+@pytest.mark.parametrize("received", [100 + HOUR - 1, 100 + HOUR], ids=["in time", "too late"])
+def test_the_first_report_of_a_grant_decides(received: int) -> None:
+    story = Story()
+    story.granted(received, "g", 100, occurred=at(0))
+    judge = story.watched(3 * HOUR, POLICY)
+    changes = judge.judge(at(3 * HOUR))
+    if received < 100 + HOUR:
+        assert "overdue" in {one.finding.rule for one in changes}
+        assert ordered(changes) == [("g", received + 10)] or ordered(changes) == [("g", received)]
+    else:
+        assert {one.finding.rule for one in changes} == {"late_records"}
+
+
+def test_the_gateway_received_it_in_time() -> None:
+    story = Story()
+    story.granted(LATE, "g", 100, occurred=at(0), received_at=at(1))
+    assert ("opened", "overdue") in judged(story, 2 * LATE)
+
+
+def test_without_a_deadline_the_time_of_the_grant_decides() -> None:
+    story = Story()
+    story.granted(LATE, "old", None, occurred=at(0))
+    story.granted(LATE, "new", None, occurred=at(LATE - HOUR + 1), what="host")
+    found = {(rule, key) for _, rule, key, _ in story.findings(2 * LATE, POLICY)}
+    assert ("no_deadline", "new") in found and ("late_records", "vault/prod") in found
+    assert not any(key == "old" for _, key in found)
+    longest = WatchPolicy(default=AccessLimits(grace_seconds=10, max_seconds=LATE))
+    assert unresolved(story.watched(2 * LATE, longest)) == set()  # the policy lets it last until it was sent
+
+
+def test_a_late_extension_that_was_past_its_end_resolves_nothing() -> None:
+    story = Story()
+    story.granted(0, "g", 100)
+    story.say(5 * HOUR, "grant.extended", "g", ends=4 * HOUR, occurred=at(90))
+    found = [one for one in story.findings(9 * HOUR, WatchPolicy()) if one[1] != "no_approval"]
+    assert found == [("opened", "overdue", "g", 160)]
+
+
+def test_an_extension_that_ends_the_access_now_is_not_too_late() -> None:
+    story = Story()
+    story.granted(0, "g", HOUR)
+    story.say(100, "grant.extended", "g", ends=99)
+    assert ("opened", "overdue", "g", 160) in story.findings(200, WatchPolicy())
+
+
+def test_old_records_do_not_disturb_a_grant_that_is_followed() -> None:
+    story = Story()
+    story.granted(LATE, "g", 9 * HOUR)
+    story.granted(LATE + 60, "g", 100, occurred=at(0))  # last year's, by a file
+    story.removed(LATE + 61, "g", occurred=at(90))
+    assert judged(story, 8 * HOUR, WatchPolicy()) == []
+
+
+def test_late_grants_cover_no_overdue_access() -> None:
+    story = Story()
+    story.granted(0, "g", 100)
+    for number in range(40):
+        story.granted(2 * HOUR + 50 * number, f"late{number}", 100, occurred=at(0))
+    policy = WatchPolicy(default=AccessLimits(grace_seconds=3 * HOUR, revoke="overdue"))
+    assert ("opened", "overdue", "g", 3 * HOUR + 100) in story.findings(9 * HOUR, policy)
+
+
+def test_historical_events_do_not_end_a_silence() -> None:
+    policy = POLICY.model_copy(update={"source": (SourceLimits(system="vault", silent_after_seconds=60),)})
+    story = Story()
+    story.granted(0, "g", 9 * HOUR)
+    story.granted(LATE, "h", 100, occurred=at(0))
+    silent = [one for one in story.findings(LATE + 10, policy) if one[1] == "source_silent"]
+    assert silent == [("opened", "source_silent", "vault/prod", 60)]
+    story.say(LATE + 20, "request.created", request_id="r")
+    assert ("resolved", "source_silent", "vault/prod", LATE + 20) in story.findings(LATE + 30, policy)
+
+
+def test_an_old_request_that_its_holder_approved_opens_nothing() -> None:
+    story = Story()
+    story.say(LATE, "request.approved", request_id="r", occurred=at(0), decisions=(Decision("alice", "approved"),))
+    assert judged(story, 2 * LATE) == []
+    story.say(3 * LATE, "request.approved", request_id="s", decisions=(Decision("alice", "approved"),))
+    assert judged(story, 4 * LATE) == [("opened", "self_approved")]
+
+
+def test_a_session_lies_inside_its_grant_by_the_clocks_of_the_sources() -> None:
+    story = Story()
+    story.granted(600, "g", 500, occurred=at(0))
+    story.say(601, "session.started", "g", session_id="inside", occurred=at(400))
+    story.say(602, "session.ended", "g", session_id="inside", occurred=at(450))
+    story.say(603, "session.started", "g", session_id="before", occurred=at(-3))
+    story.say(604, "session.ended", "g", session_id="before", occurred=at(3))
+    story.say(605, "session.started", "g", session_id="skewed", occurred=at(-2))
+    story.say(606, "session.ended", "g", session_id="skewed", occurred=at(3))
+    story.removed(607, "g", occurred=at(499))
+    found = {one for one in story.findings(2000, WatchPolicy()) if one[1] != "no_approval"}
+    assert {(rule, key) for _, rule, key, _ in found} == {("used_without_grant", "before")}
+
+
+def test_sources_with_delays_are_given_time() -> None:
+    slow = Source("cloudtrail", "")
+    story = Story()
+    story.granted(0, "g", 100, source=slow, grant_source=slow)
+    story.granted(0, "fast", 100, what="host")
+    story.removed(800, "g", source=slow, grant_source=slow, occurred=at(99))
+    found = [one for one in story.findings(5000, BUILT_IN) if one[1] == "overdue"]
+    assert found == [("opened", "overdue", "fast", 160)]
+    reporter = Reporter(system="checker", source="vault", may=frozenset({"remove"}))
+    delayed = WatchPolicy(source=(SourceLimits(system="checker", delivery_seconds=300),), reporter=(reporter,))
+    found = [one for one in story.findings(5000, delayed) if one[1] == "overdue" and one[2] == "fast"]
+    assert found == [("opened", "overdue", "fast", 460)]
+
+
+@given(st.randoms(use_true_random=False))
+def test_a_grant_of_which_anything_was_received_in_time_is_never_historical(draw: random.Random) -> None:
+    """However its reports are ordered: the first one received decides, and one more can only make it live."""
+    story, deadlines, given = Story(), list[int](), list[int]()
+    when = draw.randint(0, 3 * HOUR)
+    for number in range(draw.randint(1, 6)):
+        when += draw.choice([0, 1, 1800, 4000])
+        occurred = when - draw.choice([0, 10, HOUR, LATE, 9 * HOUR])
+        kind = draw.choice(["grant.activated", "grant.extended", "grant.revoked"]) if number else "grant.activated"
+        if kind == "grant.revoked":
+            story.removed(when, "g", draw.choice(["confirmed", "api_accepted"]), occurred=at(occurred))
+            continue
+        ends = occurred + draw.choice([-HOUR, 0, 100, HOUR, 12 * HOUR])
+        deadlines.append(ends)
+        given.append(occurred)
+        story.say(when, kind, "g", ends=ends, occurred=at(occurred))
+    judge = story.watched(when, POLICY)
+    (grant,) = judge.state.grants.values()
+    first = min(one.append for one in story.facts) // SECOND - START
+    historical = first >= max(*deadlines, *given) + HOUR
+    assert grant.is_historical(judge.state.limits_of(grant)) == historical
+    changes = judge.judge(at(10**6))
+    assert not historical or {one.finding.rule for one in changes} <= {"late_records"}
+    assert grant.source == VAULT
