@@ -43,7 +43,7 @@ FROM
 (
     SELECT *, count() OVER (PARTITION BY tenant, subject_id, resource_kind, resource_id, entitlement) AS sharing
     FROM grant_states
-    WHERE removed_at IS NULL
+    WHERE removed_at IS NULL AND NOT historical
 )
 WHERE source_system NOT IN {ending:Array(String)}
     AND (toUnixTimestamp64Micro(deadline) < {now:Int64} OR (deadline IS NULL AND {endless:UInt8}))
@@ -97,7 +97,8 @@ def view_of_store(rows: Iterable[Mapping[str, Any]], policy: WatchPolicy, now: i
         if deadline is None:
             deadline = row["stretch"] + int(limits.max_seconds * SECOND) if limits.max_seconds is not None else NEVER
         ends_by_itself = "deadline" in limits.removal or row["removal_evidence"] in limits.removal
-        if ends_by_itself or max(deadline, row["given"]) + int(limits.grace_seconds * SECOND) >= now:
+        due = max(deadline + int(limits.delivery_seconds * SECOND), row["given"])
+        if ends_by_itself or due + int(limits.grace_seconds * SECOND) >= now:
             continue
         name = name_of(row, row["grant_id"])
         if row["sharing"] > 1:

@@ -106,6 +106,7 @@ CREATE VIEW events
     signature LowCardinality(String) COMMENT 'valid; missing or invalid: not believed; unregistered: the source need not sign',
     believed Bool COMMENT 'Counts for grants: signed where it must be, and not another version of an event than the accepted one',
     recorded_at DateTime64(6, 'UTC') COMMENT 'Time that judges: append time if the broker set it, otherwise the time of sealing',
+    arrived_at DateTime64(6, 'UTC') COMMENT 'When the pipeline received it: recorded_at, or earlier by a gateway whose event is signed',
     epoch UInt32 COMMENT 'Epoch of the log; order is by epoch and index',
     event_id String COMMENT 'uuid5 of the source record',
     raw String COMMENT 'The tool''s own record, unchanged',
@@ -125,7 +126,8 @@ AS SELECT
         one -> one.4 = event_id AND one.1 = tenant AND one.2 = source_system AND one.3 = source_instance AND one.5 != (epoch, `index`),
         (SELECT groupArray((tenant, source_system, source_instance, event_id, place)) FROM accepted_versions)
     ) AS believed,
-    recorded_at, epoch, event_id, raw, origin, `index`, sealed_at
+    recorded_at, if(signature = 'valid', least(ifNull(received_at, recorded_at), recorded_at), recorded_at) AS arrived_at,
+    epoch, event_id, raw, origin, `index`, sealed_at
 FROM
 (
     SELECT

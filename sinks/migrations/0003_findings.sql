@@ -21,6 +21,7 @@ FROM
         ('self_approved', 'critical', 'grant', true, 'The holder approved their own access', 'docs/runbooks/self_approved.md'),
         ('extended_beyond_policy', 'warning', 'grant', false, 'Access was extended beyond the longest time that the policy allows', 'docs/runbooks/extended_beyond_policy.md'),
         ('removal_unconfirmed', 'warning', 'grant', false, 'A removal was requested and is not confirmed', 'docs/runbooks/removal_unconfirmed.md'),
+        ('late_records', 'warning', '', false, 'Records of access arrived long after the access had to end, and some of it has no removal on record', 'docs/runbooks/late_records.md'),
         ('clock_skew', 'warning', '', false, 'A clock is ahead by more than the policy allows', 'docs/runbooks/clock_skew.md'),
         ('source_silent', 'warning', '', false, 'A source that used to report is silent', 'docs/runbooks/source_silent.md'),
         ('sequence_gap', 'critical', '', false, 'Events of a source are missing', 'docs/runbooks/sequence_gap.md'),

@@ -142,7 +142,9 @@ CREATE VIEW removal_rules
     patterns Array(String) COMMENT 'Tenant, source, instance, resource kind, resource, environment, entitlement; patterns have % and _',
     counting Array(UInt8) COMMENT 'Evidence that counts as removal: 0 none, 1 deadline, 2 api_accepted, 3 confirmed',
     has_counting Bool COMMENT 'Whether the rule sets that',
-    ends_by_itself Nullable(Bool) COMMENT 'Whether a credential that ends automatically is believed to; null if the rule does not set it'
+    ends_by_itself Nullable(Bool) COMMENT 'Whether a credential that ends automatically is believed to; null if the rule does not set it',
+    has_longest Bool COMMENT 'Whether the rule sets the longest access',
+    longest Nullable(Float64) COMMENT 'Longest access in seconds; null: none'
 )
 AS SELECT
     nth,
@@ -152,13 +154,14 @@ AS SELECT
     ) AS patterns,
     arrayMap(name -> toUInt8(transform(name, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0)), JSONExtract(one, 'removal', 'Array(String)')) AS counting,
     toBool(JSONHas(one, 'removal')) AS has_counting,
-    if(JSONHas(one, 'ends_by_itself'), toBool(JSONExtractBool(one, 'ends_by_itself')), NULL) AS ends_by_itself
+    if(JSONHas(one, 'ends_by_itself'), toBool(JSONExtractBool(one, 'ends_by_itself')), NULL) AS ends_by_itself,
+    toBool(JSONHas(one, 'max_seconds')) AS has_longest, JSONExtract(one, 'max_seconds', 'Nullable(Float64)') AS longest
 FROM
 (
     SELECT arrayConcat([JSONExtractRaw(policy, 'default')], JSONExtractArrayRaw(policy, 'rule')) AS rules FROM watch_policy
 )
 ARRAY JOIN rules AS one, arrayEnumerate(rules) AS nth
-COMMENT 'The rules about removal in the watch policy in force';
+COMMENT 'The rules about removal and the longest access in the watch policy in force';
 
 CREATE VIEW grant_states
 (
@@ -190,7 +193,8 @@ CREATE VIEW grant_states
     removal_evidence String COMMENT 'Best evidence of a removal after the latest activation or extension: none, deadline, api_accepted, confirmed',
     removed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source, or the passed deadline if all credentials of the grant end automatically and the watch policy believes that; null while open',
     removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal, or that deadline',
-    late_seconds Nullable(Float64) COMMENT 'From the deadline to removal_recorded_at, 0 if in time; null while open or without a deadline',
+    late_seconds Nullable(Float64) COMMENT 'From the deadline to removal_recorded_at, 0 if in time; null while open or without a deadline. Of a historical grant, to removed_at',
+    historical Bool COMMENT 'Nothing of it was received until history_after_seconds of the watch policy after its deadline',
     origin String COMMENT 'Log of the first activation',
     `index` UInt64 COMMENT 'Position in that log'
 )
@@ -214,7 +218,8 @@ SELECT
     ['none', 'deadline', 'api_accepted', 'confirmed'][1 + arrayMax(arrayPushBack(after.evidence, if(lapsed, 1, 0)))] AS removal_evidence,
     multiIf(lapsed AND NOT (gone AND removal.taken <= assumeNotNull(due)), fromUnixTimestamp64Micro(due, 'UTC'), gone, fromUnixTimestamp64Micro(removal.occurred, 'UTC'), NULL) AS removed_at,
     multiIf(lapsed AND NOT (gone AND removal.taken <= assumeNotNull(due)), fromUnixTimestamp64Micro(due, 'UTC'), gone, fromUnixTimestamp64Micro(removal.taken, 'UTC'), NULL) AS removal_recorded_at,
-    multiIf(lapsed, 0, gone AND due IS NOT NULL, round(greatest(0, removal.taken - assumeNotNull(due)) / 1e6, 3), NULL) AS late_seconds,
+    multiIf(lapsed, 0, gone AND due IS NOT NULL, round(greatest(0, if(historical, least(removal.occurred, removal.taken), removal.taken) - assumeNotNull(due)) / 1e6, 3), NULL) AS late_seconds,
+    toBool(historical) AS historical,
     given[1].origin AS origin, given[1].place.2 AS `index`
 -- One subquery per step: ClickHouse expands an alias wherever it is used in its SELECT, and the aliases in it again.
 FROM
@@ -322,12 +327,32 @@ FROM
     (
     SELECT
         *,
-        arrayFilter((event, own) -> NOT arrayExists(each -> has(counting, each.evidence), own), given, missed) AS prompt
+        arrayFilter((event, own, late) -> NOT late AND NOT arrayExists(each -> has(counting, each.evidence), own), given, missed, too_late) AS prompt
     FROM
     (
     SELECT
         *,
-        if(arrayExists(rule -> rule.4, matching), arrayLast(rule -> rule.4, matching).3, [3]) AS counting
+        -- What changes nothing because it was received too late: an extension past its end, if what it extends was too; and
+        -- what is history, if something else was given in time.
+        arrayMap((event, ends, old) -> NOT historical AND length(given) > 1 AND (
+            (event.extended AND ends > 0 AND ends <= event.received
+                AND arrayExists(each -> each.place < event.place, given)
+                AND NOT arrayExists((each, end) -> each.place < event.place AND (end = 0 OR end > event.received), given, given_ends))
+            OR (old AND has(given_old, 0))
+        ), given, given_ends, given_old) AS too_late
+    FROM
+    (
+    SELECT
+        *,
+        arrayMap((event, ends) -> event.received >= greatest(ends, least(event.occurred, event.taken) + if(ends = 0, longest, 0)) + history_after, given, given_ends) AS given_old,
+        first_received >= greatest(arrayMax(given_ends), arrayMax(event -> least(event.occurred, event.taken), given) + longest) + history_after AS historical
+    FROM
+    (
+    SELECT
+        *,
+        if(arrayExists(rule -> rule.4, matching), arrayLast(rule -> rule.4, matching).3, [3]) AS counting,
+        if(has(given_ends, 0), toInt64(ifNull(arrayLast(rule -> rule.6, matching).7, 0) * 1e6), 0) AS longest,
+        toInt64(1e6 * ifNull((SELECT if(JSONHas(policy, 'history_after_seconds'), JSONExtractFloat(policy, 'history_after_seconds'), 3600) FROM watch_policy), 3600)) AS history_after
     FROM
     (
     SELECT
@@ -337,8 +362,8 @@ FROM
             rule -> tenant LIKE rule.2[1] AND given[1].source_system LIKE rule.2[2] AND given[1].source_instance LIKE rule.2[3]
                 AND given[1].resource_kind LIKE rule.2[4] AND given[1].resource_id LIKE rule.2[5]
                 AND environment LIKE rule.2[6] AND given[1].entitlement LIKE rule.2[7],
-            if(has(given.ends_by_itself, true) OR arrayExists(own -> arrayExists(each -> each.evidence IN (1, 2), own), missed),
-                (SELECT arraySort(groupArray((nth, patterns, counting, has_counting, ends_by_itself))) FROM removal_rules), [])
+            if(has(given.ends_by_itself, true) OR has(given_ends, 0) OR arrayExists(own -> arrayExists(each -> each.evidence IN (1, 2), own), missed),
+                (SELECT arraySort(groupArray((nth, patterns, counting, has_counting, ends_by_itself, has_longest, longest))) FROM removal_rules), [])
         ) AS matching
     FROM
     (
@@ -356,7 +381,10 @@ FROM
         arrayMap(event -> arrayFilter(
             each -> each.place < event.place AND each.source_system = event.source_system AND each.source_instance = event.source_instance
                 AND event.occurred + multiIf(event.occurred % 1000000 = 0, 1000000, event.occurred % 1000 = 0, 1000, 1) <= least(each.occurred, each.taken),
-            removals), given) AS missed
+            removals), given) AS missed,
+        -- The deadline of each, 0 without one.
+        arrayMap(event -> if(event.expires_at IS NULL, 0, greatest(1, assumeNotNull(toUnixTimestamp64Micro(event.expires_at)) - greatest(0, event.occurred - event.taken))), given) AS given_ends,
+        arrayMin(arrayConcat(given.received, acting.received)) AS first_received
     FROM
     (
     SELECT
@@ -415,18 +443,18 @@ FROM
     SELECT
         tenant, issuer, grant_id, grant_key,
         arraySort(event -> event.place, groupArrayIf(CAST(
-            (place, event_id, (source_system, source_instance), own, whole_request, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, signed, event_type = 'grant.extended', origin, subject_id, subject_kind, resource_kind, resource_id, resource_environment, entitlement, request_id, request_key, reason, ticket, customer, arrayMap(each -> (each.at, each.reviewer, each.decision, each.forced), approvals), source_system, source_instance, starts_at, expires_at, expiry_source, ends_by_itself),
-            'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, whole_request Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, signed Bool, extended Bool, origin String, subject_id String, subject_kind String, resource_kind String, resource_id String, resource_environment String, entitlement String, request_id String, request_key String, reason String, ticket String, customer String, decisions Array(Tuple(at Nullable(DateTime64(6, \'UTC\')), reviewer String, decision String, forced Bool)), source_system String, source_instance String, starts_at Nullable(DateTime64(6, \'UTC\')), expires_at Nullable(DateTime64(6, \'UTC\')), expiry_source String, ends_by_itself Bool)'
+            (place, event_id, (source_system, source_instance), own, whole_request, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, signed, event_type = 'grant.extended', origin, subject_id, subject_kind, resource_kind, resource_id, resource_environment, entitlement, request_id, request_key, reason, ticket, customer, arrayMap(each -> (each.at, each.reviewer, each.decision, each.forced), approvals), source_system, source_instance, starts_at, expires_at, expiry_source, ends_by_itself, received),
+            'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, whole_request Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, signed Bool, extended Bool, origin String, subject_id String, subject_kind String, resource_kind String, resource_id String, resource_environment String, entitlement String, request_id String, request_key String, reason String, ticket String, customer String, decisions Array(Tuple(at Nullable(DateTime64(6, \'UTC\')), reviewer String, decision String, forced Bool)), source_system String, source_instance String, starts_at Nullable(DateTime64(6, \'UTC\')), expires_at Nullable(DateTime64(6, \'UTC\')), expiry_source String, ends_by_itself Bool, received Int64)'
         ), event_type IN ('grant.activated', 'grant.extended') AND NOT failed)) AS all_given,
         arraySort(event -> (event.source, event.id, event.evidence, event.place), groupArrayIf(CAST(
-            (place, event_id, (source_system, source_instance), own, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, signed, multiIf(failed, 0, removal_evidence = 'confirmed' AND outcome != 'success', 2, transform(removal_evidence, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0)), source_system, source_instance),
-            'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, signed Bool, evidence UInt8, source_system String, source_instance String)'
+            (place, event_id, (source_system, source_instance), own, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, signed, multiIf(failed, 0, removal_evidence = 'confirmed' AND outcome != 'success', 2, transform(removal_evidence, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0)), source_system, source_instance, received),
+            'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, signed Bool, evidence UInt8, source_system String, source_instance String, received Int64)'
         ), event_type IN ('grant.revoked', 'grant.expired'))) AS all_removals
     FROM
     (
         SELECT
             *, (epoch, `index`) AS place, signature = 'valid' AS signed, toUnixTimestamp64Micro(occurred_at) AS occurred,
-            toUnixTimestamp64Micro(recorded_at) AS taken,
+            toUnixTimestamp64Micro(recorded_at) AS taken, toUnixTimestamp64Micro(arrived_at) AS received,
             outcome IN ('failure', 'denied') AS failed,
             ifNull(said_to_end, false) AND expires_at IS NOT NULL AND expiry_source IN ('native', 'derived') AS ends_by_itself,
             source_system = issuer.1 AND issuer.2 IN ('', source_instance) AS own,
@@ -442,7 +470,7 @@ FROM
                 tenant, grant_id, grant_key,
                 CAST((grant_source_system, grant_source_instance), 'Tuple(String, String)') AS issuer,
                 CAST(false, 'Bool') AS whole_request, CAST((0, 0), 'Tuple(UInt32, UInt64)') AS known,
-                event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
+                event_type, event_id, occurred_at, recorded_at, arrived_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
                 resource_environment, entitlement, request_id, request_key, reason, ticket, customer, approvals, source_system, source_instance, starts_at,
                 expires_at, expiry_source, ends_by_itself AS said_to_end, removal_evidence, signature, outcome
             FROM events
@@ -451,7 +479,7 @@ FROM
             UNION ALL
             SELECT
                 tenant, grant_id, grant_key, issuer, CAST(true, 'Bool') AS whole_request, known,
-                event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
+                event_type, event_id, occurred_at, recorded_at, arrived_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
                 resource_environment, entitlement, request_id, request_key, reason, ticket, customer, approvals, source_system, source_instance, starts_at,
                 expires_at, expiry_source, said_to_end, removal_evidence, signature, outcome
             FROM
@@ -472,7 +500,7 @@ FROM
             (
                 SELECT
                     tenant,
-                    event_type, event_id, occurred_at, recorded_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
+                    event_type, event_id, occurred_at, recorded_at, arrived_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
                 resource_environment, entitlement, request_id, request_key, reason, ticket, customer, approvals, source_system, source_instance, starts_at,
                 expires_at, expiry_source, ends_by_itself AS said_to_end, removal_evidence, signature, outcome
                 FROM events
@@ -505,6 +533,8 @@ FROM
     )
     )
     )
+    )
+    )
 )
 WHERE arrayExists(event -> event.own AND NOT event.whole_request, given)
 -- The analysis of the many conditions above would take longer than all the rest, and find nothing.
@@ -515,7 +545,7 @@ CREATE VIEW grants
 (
     grant_id String COMMENT 'The grant; filter on it',
     grant_key String COMMENT 'Its access key: joins with the other views',
-    state String COMMENT 'overdue: the watch has an open finding. Otherwise from the log: removed; no deadline; active; covered: past its end while another grant of the same access is open; past its end: no confirmed removal and no open finding',
+    state String COMMENT 'overdue: the watch has an open finding. Otherwise from the log: removed; no deadline; active; covered: past its end while another grant of the same access is open; past its end: no confirmed removal and no open finding; unresolved: historical, and no confirmed removal',
     finding String COMMENT 'Overdue finding of the grant: open; resolved (or closed) since the latest activation or extension; none',
     found_deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Deadline of the open finding; null if there is none',
     found_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When the finding opened, after the grace; null if there is none',
@@ -551,7 +581,8 @@ CREATE VIEW grants
     removal_evidence String COMMENT 'Best evidence of a removal after the latest activation or extension: none, deadline, api_accepted, confirmed',
     removed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source; null while open',
     removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal',
-    late_seconds Nullable(Float64) COMMENT 'From the deadline to removal_recorded_at, 0 if in time; null while open or without a deadline',
+    late_seconds Nullable(Float64) COMMENT 'From the deadline to removal_recorded_at, 0 if in time; null while open or without a deadline. Of a historical grant, to removed_at',
+    historical Bool COMMENT 'Nothing of it was received until history_after_seconds of the watch policy after its deadline',
     origin String COMMENT 'Log of the first activation',
     `index` UInt64 COMMENT 'Position in that log'
 )
@@ -565,7 +596,7 @@ SELECT
     if(known, state_of.grant_id, overdue.key) AS grant_id,
     if(known, state_of.grant_key, overdue.grant_key) AS grant_key,
     multiIf(
-        finding = 'open', 'overdue', removed_at IS NOT NULL, 'removed', deadline IS NULL, 'no deadline',
+        finding = 'open', 'overdue', removed_at IS NOT NULL, 'removed', historical, 'unresolved', deadline IS NULL, 'no deadline',
         deadline >= now64(6, 'UTC'), 'active', running, 'covered', 'past its end'
     ) AS state,
     multiIf(overdue.open_count > 0, 'open', ifNull(overdue.last_ended > state_of.given_recorded_at, false), 'resolved', 'none') AS finding,
@@ -601,8 +632,8 @@ SELECT
     if(known, state_of.activated_at, NULL) AS activated_at, if(known, state_of.given_at, NULL) AS given_at,
     if(known, state_of.given_recorded_at, NULL) AS given_recorded_at,
     if(known, state_of.stretch_recorded_at, NULL) AS stretch_recorded_at, starts_at, expires_at, expiry_source, deadline,
-    if(known, state_of.removal_evidence, 'none') AS removal_evidence, removed_at, removal_recorded_at, late_seconds, origin,
-    `index`
+    if(known, state_of.removal_evidence, 'none') AS removal_evidence, removed_at, removal_recorded_at, late_seconds, historical,
+    origin, `index`
 FROM
 (
     SELECT
@@ -611,7 +642,7 @@ FROM
         if(granted.ticket = '', asked_ticket, granted.ticket) AS ticket_given,
         if(granted.customer = '', asked_customer, granted.customer) AS customer,
         arrayDistinct(arrayConcat(asked_decisions, granted.decisions)) AS every_decision,
-        countIf(removed_at IS NULL AND ifNull(deadline >= now64(6, 'UTC'), true) AND ifNull(starts_at <= now64(6, 'UTC'), true))
+        countIf(removed_at IS NULL AND NOT historical AND ifNull(deadline >= now64(6, 'UTC'), true) AND ifNull(starts_at <= now64(6, 'UTC'), true))
             OVER (PARTITION BY tenant, subject_id, resource_kind, resource_id, entitlement) > 0 AS running
     FROM grant_states AS granted
     LEFT JOIN
@@ -692,7 +723,7 @@ AS SELECT
     grant_id, subject_id, resource_kind, resource_id, resource_environment, entitlement, assumeNotNull(due) AS deadline,
     round(dateDiff('microsecond', due, now64(6, 'UTC')) / 1e6, 3) AS past_seconds, finding, removal_evidence,
     source_system, source_instance, tenant, grant_key, origin, `index`
-FROM (SELECT *, deadline AS due FROM grants WHERE removed_at IS NULL AND deadline < now64(6, 'UTC') AND NOT running)
+FROM (SELECT *, deadline AS due FROM grants WHERE removed_at IS NULL AND deadline < now64(6, 'UTC') AND NOT running AND NOT historical)
 COMMENT 'Access past its deadline without a confirmed removal and not covered by another open grant, regardless of policy';
 
 CREATE VIEW active_grants
@@ -722,5 +753,5 @@ AS SELECT
     expiry_source, ifNull(deadline < now64(6, 'UTC'), found_deadline IS NOT NULL) AS past_deadline, removal_evidence, reason,
     ticket, request_id, source_system, source_instance, tenant, grant_key
 FROM grants
-WHERE state != 'removed'
-COMMENT 'Grants without a confirmed removal, as `grantledger grants` lists them';
+WHERE state NOT IN ('removed', 'unresolved')
+COMMENT 'Grants without a confirmed removal, except historical ones, as `grantledger grants` lists them';

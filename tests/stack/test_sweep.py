@@ -86,7 +86,7 @@ def lives(draw: random.Random, count: int) -> Story:
         begin = draw.uniform(-200, -5)
         ends = draw.choice([None, begin + draw.uniform(-5, 150), 60.0])
         seen = begin + draw.choice([0, 0, -3, 30])
-        come = min(begin + draw.choice([0, 0, 0, 70]), -1)
+        come = min(begin + draw.choice([0, 0, 0, 70, 190]), -1)
         by_itself = draw.choice([0.0, 0.9, 1.0])
         ends_first = {**about, "ends_by_itself": draw.random() < by_itself}
         told.append((come, lambda n=name, b=come, e=ends, s=seen, a=ends_first: story.give(n, b, e, seen=s, **a)))
@@ -98,7 +98,7 @@ def lives(draw: random.Random, count: int) -> Story:
         for _ in range(draw.choice([0, 0, 1, 2])):
             again = draw.uniform(begin, -1)
             longer = draw.choice([None, again + draw.uniform(-10, 60), 90.0])
-            come = min(again + draw.choice([0, 0, 50]), -1)
+            come = min(again + draw.choice([0, 0, 50, 190]), -1)
             told.append(
                 (come, lambda n=name, b=come, e=longer, s=again, a=about: story.give(n, b, e, seen=s, again=True, **a))
             )
@@ -165,11 +165,16 @@ def disordered() -> Story:
     return story
 
 
-def open_overdue(story: Story, policy: WatchPolicy, now: int) -> set[str]:
-    """What the watch says is overdue and not resolved at a time."""
+def watched(story: Story, policy: WatchPolicy) -> Judge:
     judge = Judge(policy)
     for fact in facts_of(story.batch(), SchemaCatalog((event_schema(),)), policy.naming, KEYS):
         judge.add(fact)
+    return judge
+
+
+def open_overdue(story: Story, policy: WatchPolicy, now: int) -> set[str]:
+    """What the watch says is overdue and not resolved at a time."""
+    judge = watched(story, policy)
     said: dict[tuple[str, int], bool] = {}
     for change in judge.judge(now):
         if change.finding.rule == "overdue":
@@ -282,6 +287,11 @@ def test_sql_and_the_rules_find_the_same(told: tuple[str, Story, Path]) -> None:
     view = sweep.view_of_store(rows, policy, now)
     watch = open_overdue(story, policy, now)
     assert set(view.overdue) == watch - view.undecided
+    state = watched(story, policy).state
+    old = {key for key, one in state.grants.items() if one.is_historical(state.limits_of(one))}
+    found = ask(folder, "SELECT grant_key, removed_at IS NULL AS unresolved FROM grant_states WHERE historical")
+    assert {row["grant_key"] for row in found} == old
+    assert sum(bool(row["unresolved"]) for row in found) > 2
     ended = ask(
         folder, "SELECT count() AS n FROM grant_states WHERE removed_at = deadline AND removal_evidence = 'deadline'"
     )

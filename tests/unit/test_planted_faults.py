@@ -14,7 +14,7 @@ import pytest
 from grantledger.processors.access import NEVER, Source
 from grantledger.processors.policy import WATCH_RULES, AccessLimits, PolicyLookup, WatchPolicy
 from grantledger.processors.sweep.counters import Counters, Run, Sender
-from grantledger.processors.watch.core import rules
+from grantledger.processors.watch.core import judge, rules
 from grantledger.processors.watch.core.activations import Activation
 from grantledger.processors.watch.core.facts import Fact
 from grantledger.processors.watch.core.identities import EventIdentities, Reading
@@ -54,7 +54,11 @@ def test_every_planted_fault_is_found_and_nothing_else(policy: WatchPolicy) -> N
     watched = watch(simulation, policy)
     assert not differences(simulation.expected, watched)
     assert len(simulation.expected) > 50
-    elsewhere = {"watch_fault", "unsigned_source"}  # faults of records, not of lives: they have tests of their own
+    elsewhere = {
+        "watch_fault",
+        "unsigned_source",
+        "late_records",
+    }  # faults of records, not of lives: they have tests of their own
     assert {one.rule for one in simulation.expected} - {"sequence_gap"} == WATCH_RULES - elsewhere, (
         "every rule is needed"
     )
@@ -141,16 +145,16 @@ def anybody_may_approve(patch: pytest.MonkeyPatch) -> None:
 
 
 def sessions_are_not_watched(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(rules, "session_candidates", lambda *_: iter(()))
+    patch.setattr(judge, "session_candidates", lambda *_: iter(()))
 
 
 def sessions_end_at_the_deadline(patch: pytest.MonkeyPatch) -> None:
-    real = rules.session_candidates
+    real = judge.session_candidates
 
     def strict(session, limits, grants):
         return real(session, limits, [(one, own.model_copy(update={"grace_seconds": 0.0})) for one, own in grants])
 
-    patch.setattr(rules, "session_candidates", strict)
+    patch.setattr(judge, "session_candidates", strict)
 
 
 def the_plan_is_a_revocation(patch: pytest.MonkeyPatch) -> None:
