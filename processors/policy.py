@@ -77,7 +77,16 @@ class GrantLimits(AccessLimits):
     history_after_seconds: float = 3600
 
 
-class AccessRule(AccessLimits):
+class Entry(Strict):
+    """An entry of a list in which later entries win."""
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_set(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what the entry does not limit, so that the policy on record means the same."""
+        return {name: value for name, value in serialize(self).items() if name in self.model_fields_set}
+
+
+class AccessRule(AccessLimits, Entry):
     """Limits for matching accesses. Patterns use ``*`` and ``?``; only the limits that are set apply."""
 
     tenant: str = "*"
@@ -87,11 +96,6 @@ class AccessRule(AccessLimits):
     resource: str = "*"
     environment: str = "*"
     entitlement: str = "*"
-
-    @model_serializer(mode="wrap")
-    def _only_what_is_set(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what the rule does not limit, so that the policy on record means the same."""
-        return {name: value for name, value in serialize(self).items() if name in self.model_fields_set}
 
     def matches(self, source: Source, access: Access | None, environment: str) -> bool:
         """Whether the rule applies to an access."""
@@ -104,7 +108,7 @@ class AccessRule(AccessLimits):
         return all(matches_pattern(value, pattern) for value, pattern in pairs)
 
 
-class SourceLimits(Strict):
+class SourceLimits(Entry):
     """The limits of matching sources."""
 
     system: str = "*"
