@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from .errors import exit_code, fail
 from .grant_history import STATE
 from .grant_revocations import revocations_of
 from .grant_show import resolved
+from .grant_state import options_of
 from .grants import SourceOption, TenantOption, access_of
 from .output import Output, echo
 from .person import PersonOption, person, required
@@ -54,7 +56,8 @@ def command(  # noqa: PLR0917 - one parameter per flag
 
     def show(_console: object) -> None:
         echo(f"requested the revocation of grant {shown} ({about}) as {who}")
-        echo("`grantledger grants show` shows what the enforcers do")
+        command = shlex.join(["grantledger", "grants", "show", row["grant_id"], *options_of(row)])
+        echo(f"next: {command}   (what the enforcers do)")
 
     output.record({"grant_id": row["grant_id"], "grant_key": row["grant_key"], "requested_by": who}, show)
     if row["running"] and row["state"] == "covered":

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..base.text import printable
+from ..schemas.finding_event import PERSON_REQUEST
 from ..schemas.finding_rules import FINDING_RULES
 from .grant_history import History, Session
 from .grant_revocations import revocations_of
@@ -77,8 +78,10 @@ def _print_head(console: Console, output: Output, history: History, ended: PastE
         print_fields(console, {"finding": _finding(output, finding)})
     more = len(history.findings) - MOST_FINDINGS
     print_fields(console, {"": f"and {more:,} more open findings: see `grantledger findings`" if more > 0 else ""})
-    if state["state"] in ("overdue", PAST_END):
-        print_fields(console, {"next": next_step(state, ended, requests, now)})
+    steps = [next_step(state, ended, requests, now) if state["state"] in ("overdue", PAST_END) else ""]
+    if any(row["session_id"] for row in history.findings):
+        steps.append("end in the tool the sessions that the findings name")
+    print_fields(console, {"next": "; ".join(filter(None, steps))})
     console.print()
 
 
@@ -91,7 +94,8 @@ def _finding(output: Output, row: Row) -> str:
 
 def _detail(output: Output, event: Row, state: Row | None) -> str:
     """Return the details of an event, not yet escaped."""
-    kind = event["event_type"]
+    kind, rule = event["event_type"], event["finding_rule"]
+    repeats = kind in ("finding.opened", "finding.resolved")  # the reason and the approvals of the grant
     parts = []
     if kind in ("grant.activated", "grant.extended"):
         parts.append(f"until {output.moment(event['expires_at'])}" if event["expires_at"] else "no end given")
@@ -102,21 +106,25 @@ def _detail(output: Output, event: Row, state: Row | None) -> str:
         first = state is not None and state["removed_at"] == event["occurred_at"]
         if state and first and event["removal_evidence"] == "confirmed" and state["late_seconds"] is not None:
             parts.append(lateness(state["late_seconds"]))
-    if event["approvals"]:
+    if event["approvals"] and not repeats:
         parts.append(", ".join(_decision(output, each) for each in event["approvals"]))
     if kind.startswith("session."):
         parts.append(f"session {event['session_id']}" + (f" from {event['client_ip']}" if event["client_ip"] else ""))
-    if event["reason"]:
+    if event["reason"] and not repeats:
         parts.append(event["reason"])
     if event["error"]:
         parts.append(f"error: {event['error']}")
-    if rule := event["finding_rule"]:
-        parts.append(f"{rule}: {FINDING_RULES[rule].summary}" if rule in FINDING_RULES else rule)
+    if rule:
+        parts.append("" if rule == PERSON_REQUEST else _rule(rule))
     elif event["outcome"] in ("failure", "denied", "pending"):
         parts.append(f"outcome: {event['outcome']}")
     if not event["believed"]:
         parts.append("NOT BELIEVED: unsigned, or another version was accepted")
-    return "; ".join(parts)
+    return "; ".join(filter(None, parts))
+
+
+def _rule(rule: str) -> str:
+    return f"{rule}: {FINDING_RULES[rule].summary}" if rule in FINDING_RULES else rule
 
 
 def _decision(output: Output, approval: Row) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import structlog
@@ -35,6 +35,8 @@ from .running_grants import LATEST, GrantEvent, RunningGrants
 
 log = structlog.get_logger("grantledger.enforce")
 
+ACCEPTED_SINCE = "the target has accepted another command about this grant since this one was requested"
+EARLIEST = datetime.min.replace(tzinfo=UTC)
 TOO_OLD = "the command is too old to be carried out: remove the access by hand"
 LONGEST_PAUSE = timedelta(seconds=60)
 """Longest pause until the revoker checks again whether a grant covers the access of a command."""
@@ -110,6 +112,8 @@ class Revoker:
         self._committed = position
         self._stated: datetime | None = None
         self._work: dict[Key, _Task] = {}
+        self._accepted: dict[str, datetime] = {}
+        """By access key of a grant: when its target last accepted a command that cannot be read back."""
         self._served: dict[Circuit, int] = {}
         """The number of the last step for a circuit: a source with many commands delays only its own."""
         self._steps = 0
@@ -200,6 +204,9 @@ class Revoker:
         if not number and self._now() - work.requested > self._limits.max_age:
             self._fail(command, target, TOO_OLD)  # it expired while it waited behind others
             return
+        if not number and self._accepted.get(key.grant_key, EARLIEST) > work.requested:
+            self._fail(command, target, ACCEPTED_SINCE, status=FinalStatus.superseded)
+            return
         before = _read_back(plugin, command)
         if before.presence is Presence.absent:
             self._confirm(command, target, number, before)
@@ -277,6 +284,8 @@ class Revoker:
         self._offsets.ended(key)
         self._write(*events)
         self._history.add_end(key, status)
+        if status is FinalStatus.accepted:
+            self._accepted[key.grant_key] = self._now()
         self._work.pop(key, None)
         metrics.OUTCOMES.labels(target, status).inc()
         log.info("ended", grant=key.grant_id, target=target, outcome=status)

@@ -105,6 +105,22 @@ def test_a_grant_that_runs_is_revoked_on_request_and_one_extended_since_is_not()
     assert revoker.step() and world.calls == [], "what the watch requests waits"
 
 
+def test_the_watch_and_a_person_cause_one_attempt_where_nothing_can_be_read_back() -> None:
+    ledger, world, clock = Ledger(), World({"g1"}, readable=False), Clock()
+    clock.at = AFTER
+    revoker = start(ledger, world, clock)
+    revoker.take(command_about(grant_source=BOT, deadline=NOON - HOUR), 0, BEFORE)
+    revoker.take(command(), 1, NOON)
+    while revoker.step():
+        pass
+    assert world.calls == ["g1"] and ledger.kinds()[-1] == "revoke.failed" and ledger.position == 2
+    assert "accepted another command" in (ledger.events[-1].error or "")
+    clock.at += timedelta(seconds=1)
+    revoker.take(command(clock.at), 2, clock.at)
+    revoker.step()
+    assert world.calls == ["g1", "g1"], "who asks later, because the tool does not confirm it, gets another attempt"
+
+
 def test_the_limits_of_other_commands_hold() -> None:
     late = Activation(NOON + timedelta(seconds=1), signed=True)  # more than an hour after the deadline of the grant
     ledger, world, clock = Ledger(), World({"g1"}), Clock()
