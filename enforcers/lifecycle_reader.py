@@ -8,7 +8,8 @@ from typing import Any
 
 import structlog
 
-from ..kafka.offsets import end_offset
+from ..kafka.identity import all_partitions
+from ..kafka.offsets import end_offsets
 from ..kafka.records import SignedRecord
 from ..kafka.sealed_log import SealedLogReader, SealedLogs
 from ..kafka.source_keys_reader import SourceKeysReader
@@ -44,7 +45,8 @@ class LifecycleReader:
         self._logs, self._sources, self._catalog = logs, sources, catalog
         self._policy, self._now = policy, now
         self._running, self._activations = RunningGrants(), SealedActivations()
-        self._reader: SealedLogReader | None = None
+        self._readers: list[SealedLogReader] = []
+        """One per partition. All events of a tenant are in one of them, so their order is that of the log."""
         self._names = NO_NAMES
 
     def rename(self, names: InstanceNames) -> None:
@@ -52,7 +54,6 @@ class LifecycleReader:
         if names != self._names:
             self._names = names
             self.close()
-            self._reader = None
 
     def running(self) -> RunningGrants:
         """Return the running grants, however old, according to every record that the log has now.
@@ -60,12 +61,13 @@ class LifecycleReader:
         The first call reads the whole log: the access of a command may be shared with a grant of any age. A record that
         was read before it was sealed is read again, which changes nothing.
         """
-        reader, now = self._open(), self._now()
-        for event, received in self._events(reader.read_sealed()):
-            self._activations.add(event, received)
-            self._running.add(event, now)
-        for event, _ in self._events(reader.read_unsealed()):
-            self._running.add(event, now)
+        readers, now = self._open(), self._now()
+        for reader in readers:
+            for event, received in self._events(reader.read_sealed()):
+                self._activations.add(event, received)
+                self._running.add(event, now)
+            for event, _ in self._events(reader.read_unsealed()):
+                self._running.add(event, now)
         self._running.prune(now)
         return self._running
 
@@ -78,18 +80,20 @@ class LifecycleReader:
         return found
 
     def close(self) -> None:
-        """Close the reader."""
-        if self._reader is not None:
-            self._reader.close()
+        """Close the readers."""
+        for reader in self._readers:
+            reader.close()
+        self._readers = []
 
-    def _open(self) -> SealedLogReader:
-        """Return the open reader; a new one on the first call and if the topic was recreated."""
-        end = end_offset(self._logs.cluster, sealed(LIFECYCLE_TOPIC), 0)
-        if self._reader is None or self._reader.position > end:
+    def _open(self) -> list[SealedLogReader]:
+        """Return the open readers; new ones on the first call, and if the topic is recreated or gets partitions."""
+        ends = end_offsets(self._logs.cluster, all_partitions(self._logs.cluster, [sealed(LIFECYCLE_TOPIC)]))
+        positions = {(sealed(LIFECYCLE_TOPIC), one.partition): one.position for one in self._readers}
+        if positions.keys() != ends.keys() or any(positions[where] > end for where, end in ends.items()):
             self.close()
-            self._reader = self._logs.open(LIFECYCLE_TOPIC)
+            self._readers = [self._logs.open(LIFECYCLE_TOPIC, partition) for _, partition in sorted(ends)]
             self._running, self._activations = RunningGrants(), SealedActivations()
-        return self._reader
+        return self._readers
 
     def _events(self, records: Iterator[tuple[int, SignedRecord]]) -> Iterator[tuple[GrantEvent, datetime]]:
         """Yield what the records report about grants, and when each arrived."""

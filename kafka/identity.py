@@ -12,6 +12,7 @@ from confluent_kafka.admin import TopicDescription
 
 from .cluster import Cluster
 from .errors import REQUEST_TIMEOUT, KafkaUnavailableError, retry_transient
+from .offsets import Partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,12 @@ class TopicIdentity:
 
     topic_id: bytes
     partitions: int
+
+
+def all_partitions(cluster: Cluster, topics: Iterable[str]) -> list[Partition]:
+    """Return every partition that the topics have now. Raises like :func:`identify_topics`."""
+    found = identify_topics(cluster, topics)
+    return [(topic, partition) for topic, identity in found.items() for partition in range(identity.partitions)]
 
 
 def identify_topics(cluster: Cluster, topics: Iterable[str]) -> dict[str, TopicIdentity]:

@@ -196,7 +196,7 @@ class Stack:
 
     def _let_seal_drain(self, seal: Child, limit: float = 20.0) -> int:
         """Wait until all events are sealed, at most ``limit`` seconds. Returns the number of sealed entries."""
-        events = events_in_kafka(self.settings, self._cluster) if self._cluster is not None else 0
+        events = events_in_kafka(self._cluster) if self._cluster is not None else 0
         deadline = time.monotonic() + limit
         while True:
             samples = seal.metrics()

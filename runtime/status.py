@@ -11,6 +11,7 @@ from typing import Any
 
 from ..kafka.cluster import Cluster
 from ..kafka.errors import KafkaUnavailableError
+from ..kafka.identity import all_partitions
 from ..kafka.offsets import end_offsets
 from ..schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC, QUERIES_TOPIC
 from .open_findings import FindingCount
@@ -84,7 +85,7 @@ def read_status(
     stopped = [labels for (name, labels), value in samples.items() if name == "grantledger_seal_stopped" and value]
     troubles |= {f"sealing on {labels}": f"sealing is stopped on {labels}" for labels in stopped}
     return Status(
-        events=events_in_kafka(settings, cluster) if cluster is not None else 0,
+        events=events_in_kafka(cluster) if cluster is not None else 0,
         sealed=_reported(samples, "grantledger_log_size_entries"),
         stored=_reported(samples, "grantledger_stored_log_size_entries"),
         last_checkpoint=_time(samples, "grantledger_last_checkpoint_timestamp_seconds"),
@@ -123,11 +124,10 @@ def write_processes(data_dir: Path, processes: Sequence[ProcessStatus]) -> None:
     draft.replace(path)
 
 
-def events_in_kafka(settings: Settings, cluster: Cluster) -> int:
+def events_in_kafka(cluster: Cluster) -> int:
     """Return the number of events from access systems in Kafka, without the findings of the pipeline."""
-    partitions = [(LIFECYCLE_TOPIC, 0), *((ACTIVITY_TOPIC, p) for p in range(settings.activity_partitions))]
     try:
-        return sum(end_offsets(cluster, partitions).values())
+        return sum(end_offsets(cluster, all_partitions(cluster, (LIFECYCLE_TOPIC, ACTIVITY_TOPIC))).values())
     except KafkaUnavailableError:
         return 0
 

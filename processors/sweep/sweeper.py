@@ -8,12 +8,10 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
 import structlog
-from confluent_kafka import KafkaException
 from prometheus_client import Counter, Gauge
 
 from ...base.errors import DependencyError
-from ...kafka.errors import KafkaUnavailableError
-from ...kafka.membership import partitions_of
+from ...kafka.identity import all_partitions
 from ...kafka.offsets import Partition, end_offsets
 from ...kafka.publisher import Publisher, Record
 from ...kafka.records import is_empty
@@ -101,8 +99,9 @@ class Sweeper:
         if not self._is_live():
             return "no store is running"
         now = time.time_ns() // 1000
-        inputs = self._input_ends()
-        ends = [self._logs.last(topic) for topic in (LIFECYCLE_TOPIC, FINDINGS_TOPIC)]
+        partitions = all_partitions(self._logs.cluster, (*TOPICS, FINDINGS_TOPIC))
+        inputs = end_offsets(self._logs.cluster, [one for one in partitions if one[0] in TOPICS], committed=False)
+        ends = [self._logs.last(*one) for one in partitions if one[0] in (LIFECYCLE_TOPIC, FINDINGS_TOPIC)]
         sizes = [(end.batch.origin, end.head.size) for end in ends if end is not None]
         with self._open_store() as ask:
             if not self._stored(ask, sizes):
@@ -143,14 +142,6 @@ class Sweeper:
             known = {(row["key"], row["hour"]): bool(row["open"]) for row in ask(gaps.KNOWN)}
             self._gaps = gaps.GapFindings(known)
         return self._gaps.judge(self._counters.missing(), self._counters.forgotten, now, erased_until(ask))
-
-    def _input_ends(self) -> dict[Partition, int]:
-        """Return the ends of the topics that have numbers."""
-        cluster = self._logs.cluster
-        try:
-            return end_offsets(cluster, partitions_of(cluster, TOPICS), committed=False)
-        except KafkaException as error:
-            raise KafkaUnavailableError(f"no ends of {' and '.join(TOPICS)}: {error.args[0].str()}") from error
 
     def _sealed_sizes(self, inputs: Mapping[Partition, int]) -> list[tuple[str, int]] | None:
         """Return the size of each sealed log, or None if a log lacks records of its input."""

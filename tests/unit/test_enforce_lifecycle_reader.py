@@ -33,6 +33,7 @@ class Log:
         self.calls: list[list[tuple[int, Event]]] = []
         self.unsealed: list[tuple[int, Event]] = []
         self.signer: LocalSigner | None = None
+        self.partition, self.position = 0, 1
 
     def read_sealed(self) -> Iterator[tuple[int, SignedRecord]]:
         return self._records(self.calls.pop(0) if self.calls else [])
@@ -73,7 +74,7 @@ def reader_of(
 ) -> LifecycleReader:
     sources = cast(SourceKeysReader, Sources(keys))
     reader = LifecycleReader(cast(SealedLogs, None), sources, SchemaCatalog((event_schema(),)), policy, lambda: now)
-    setattr(reader, "_open", lambda: log)  # noqa: B010
+    setattr(reader, "_open", lambda: [log])  # noqa: B010
     return reader
 
 
@@ -128,25 +129,31 @@ def test_only_signed_events_of_a_registered_source_count() -> None:
         assert covers(reader.running(), now) == counts
 
 
-def test_a_grant_of_any_age_is_found() -> None:
-    opened: list[tuple[str, dict[str, Any]]] = []
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_a_grant_of_any_age_and_in_any_partition_is_found(partitions: int) -> None:
+    opened: list[int] = []
+    made = [Log() for _ in range(partitions)]
 
     class Logs:
         cluster = None
 
-        def open(self, topic: str, **more: Any) -> Log:
-            opened.append((topic, more))
-            return log
+        def open(self, topic: str, partition: int) -> Log:
+            assert topic == "access.lifecycle"
+            opened.append(partition)
+            made[partition].partition = partition
+            return made[partition]
 
-    log, old = Log(), timedelta(days=400)
-    log.calls = [[(0, event("grant.activated", -400 * 24 * 60, expires_at=NOON + old, expiry_source="native"))]]
+    old = timedelta(days=400)
+    made[-1].calls = [[(0, event("grant.activated", -400 * 24 * 60, expires_at=NOON + old, expiry_source="native"))]]
+    made[0].calls += [[(0, event("session.started", 0, session_id="s"))]] if partitions > 1 else []
     sources = cast(SourceKeysReader, Sources())
     reader = LifecycleReader(cast(SealedLogs, Logs()), sources, SchemaCatalog((event_schema(),)), VAULT, lambda: NOON)
+    where = [("access.lifecycle.sealed", partition) for partition in range(partitions)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("grantledger.enforcers.lifecycle_reader.end_offset", lambda *_: 1)
-        found = reader.running()
-    assert opened == [("access.lifecycle", {})], "from the beginning of the log"
-    assert covers(found, NOON)
+        patch.setattr("grantledger.enforcers.lifecycle_reader.all_partitions", lambda *_: where)
+        patch.setattr("grantledger.enforcers.lifecycle_reader.end_offsets", lambda *_: dict.fromkeys(where, 1))
+        assert covers(reader.running(), NOON) and covers(reader.running(), NOON)
+    assert opened == list(range(partitions)), "each once, from its beginning"
 
 
 def asked() -> RevokeCommand:
