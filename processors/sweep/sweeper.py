@@ -32,6 +32,9 @@ DIFFERENCES = Gauge(
 )
 SWEEPS = Counter("grantledger_sweeps_total", "Sweeps by result: done, or the reason why not.", ["result"])
 LAST_SWEEP = Gauge("grantledger_last_sweep_timestamp_seconds", "Time of the last completed sweep.")
+LAST_COUNT = Gauge(
+    "grantledger_last_count_timestamp_seconds", "Time of the last sweep that judged the numbers of senders."
+)
 STORE_WAIT_SECONDS = 50.0
 """How long to wait until the store has caught up with the sealed logs."""
 
@@ -141,6 +144,7 @@ class Sweeper:
         if self._gaps is None:
             known = {(row["key"], row["hour"]): bool(row["open"]) for row in ask(gaps.KNOWN)}
             self._gaps = gaps.GapFindings(known)
+        LAST_COUNT.set_to_current_time()
         return self._gaps.judge(self._counters.missing(), self._counters.forgotten, now, erased_until(ask))
 
     def _sealed_sizes(self, inputs: Mapping[Partition, int]) -> list[tuple[str, int]] | None:

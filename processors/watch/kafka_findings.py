@@ -22,6 +22,7 @@ from ...kafka.offsets import end_offset, first_offset, wait_without_open_transac
 from ...kafka.records import is_empty, read_range
 from ...kafka.sealed_log import SealedBatchVerifier, SealedLogReader, SealedLogs
 from ...kafka.source_keys_reader import SourceKeysReader, check_registrations
+from ...kafka.topics import TopicError
 from ...kafka.transactional_writer import TransactionalWriter
 from ...ledger.decoded_entries import believed_rows, decode_entries
 from ...ledger.source_keys import OPERATOR, SignedRecord, SourceKeys
@@ -206,9 +207,18 @@ class KafkaFindings:
         """Return the id of ``access.lifecycle``, and the offset after its last record, committed or not.
 
         The id is read last: of a topic that is created again meanwhile, the id is the new one.
+
+        Raises:
+            TopicError: the topic has several partitions, which this watch would not judge.
         """
         end = end_offset(self._cluster, LIFECYCLE_TOPIC, 0, committed=False)
-        return identify_topics(self._cluster, (LIFECYCLE_TOPIC,))[LIFECYCLE_TOPIC].topic_id, end
+        identity = identify_topics(self._cluster, (LIFECYCLE_TOPIC,))[LIFECYCLE_TOPIC]
+        if identity.partitions != 1:
+            raise TopicError(
+                f"{self._cluster.physical(LIFECYCLE_TOPIC)} has {identity.partitions} partitions, and the watch judges "
+                "one: create the topic again with one partition (`grantledger topics check`, `grantledger epoch open`)"
+            )
+        return identity.topic_id, end
 
     def is_empty(self, start: int, end: int) -> bool:
         """Whether a range of ``access.lifecycle`` contains nothing that will be sealed."""

@@ -9,7 +9,10 @@ from typing import Any, cast
 
 import pytest
 
+from grantledger.kafka.cluster import Cluster
+from grantledger.kafka.identity import TopicIdentity
 from grantledger.kafka.sealed_log import SealedLogs
+from grantledger.kafka.topics import TopicError
 from grantledger.ledger.source_keys import SignedRecord
 from grantledger.processors.naming import Installation
 from grantledger.processors.policy import WatchPolicy
@@ -98,3 +101,17 @@ def test_decisions_about_another_name_of_an_installation(monkeypatch: pytest.Mon
     decided = watch.decisions()
     assert ("overdue", "default/vault/main/a", MICROS) in decided.findings
     assert decided.accepted == {("vault/main", 4)}
+
+
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_a_watch_refuses_a_log_of_which_it_would_judge_a_part(monkeypatch: pytest.MonkeyPatch, partitions: int) -> None:
+    logs = SimpleNamespace(cluster=Cluster({}, "eu-"), deployment=HERE, signer=None)
+    findings = KafkaFindings(cast(SealedLogs, logs), SchemaCatalog((event_schema(),)), WatchPolicy())
+    identity = TopicIdentity(bytes(16), partitions)
+    monkeypatch.setattr(module, "end_offset", lambda *_, **__: 7)
+    monkeypatch.setattr(module, "identify_topics", lambda _, topics: dict.fromkeys(topics, identity))
+    if partitions == 1:
+        assert findings.log_end() == (bytes(16), 7)
+    else:
+        with pytest.raises(TopicError, match=r"^eu-access\.lifecycle has 2 partitions, and the watch judges one"):
+            findings.log_end()
