@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from ..processors.access import Access, Source
-from ..processors.policy import AccessLimits, PolicyLookup, WatchPolicy
+from ..processors.policy import GrantLimits, PolicyLookup, WatchPolicy
 from ..runtime.watch_liveness import WatchLiveness
 from .grant_revocations import Revocation
-from .grants import PAST_END
+from .grants import PAST_END, UNRESOLVED
 from .output import Output, Row
 
 
@@ -28,7 +28,7 @@ class PastEnd:
     since: datetime | None = None
 
 
-def limits_in(policy: str, row: Row) -> AccessLimits | None:
+def limits_in(policy: str, row: Row) -> GrantLimits | None:
     """Return the limits of a grant by the watch policy on record; None if there is none."""
     try:
         found = WatchPolicy.model_validate_json(policy)
@@ -40,7 +40,7 @@ def limits_in(policy: str, row: Row) -> AccessLimits | None:
     return PolicyLookup(found).limits(source, access, row["resource_environment"])
 
 
-def past_end(row: Row, limits: AccessLimits | None, watch: WatchLiveness | None, now: datetime) -> PastEnd | None:
+def past_end(row: Row, limits: GrantLimits | None, watch: WatchLiveness | None, now: datetime) -> PastEnd | None:
     """Return why a grant is not overdue although its end has passed; None for a grant in another state."""
     if row["state"] != PAST_END:
         return None
@@ -51,7 +51,8 @@ def past_end(row: Row, limits: AccessLimits | None, watch: WatchLiveness | None,
     if row["removal_evidence"] in limits.removal or "deadline" in limits.removal:
         return PastEnd("taken_for_gone")
     # A grant that was reported after its end counts from then.
-    grace_ends = max(row["deadline"], row["given_recorded_at"]) + timedelta(seconds=limits.grace_seconds)
+    reported = max(row["deadline"] + timedelta(seconds=limits.delivery_seconds), row["given_recorded_at"])
+    grace_ends = reported + timedelta(seconds=limits.grace_seconds)
     if now <= grace_ends:
         return PastEnd("inside_grace", grace_ends)
     if watch is None:
@@ -74,6 +75,7 @@ def state_text(output: Output, state: Row, ended: PastEnd | None) -> str:
     texts = {
         "covered": "past its deadline, but another open grant covers the same access",
         "no deadline": "open, without a deadline",
+        UNRESOLVED: "unresolved: its records arrived long after its end, so it is not judged",
     }
     return f"{texts.get(name, name)}; {known}"
 

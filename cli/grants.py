@@ -23,26 +23,30 @@ from .shrinking import print_shrunk, width_of_table
 
 PAST_END = "past its end"
 """State of a grant that has ended, whose removal is not confirmed, and that has no open finding."""
+UNRESOLVED = "unresolved"
+"""State of a historical grant: nothing of it was received until long after its end, and no removal is confirmed."""
 _COLOURS = {
     "overdue": "red", "active": "green", "covered": "yellow", PAST_END: "yellow", "no deadline": "yellow",
-    "removed": "dim",
+    UNRESOLVED: "dim", "removed": "dim",
 }  # fmt: skip
 _STATES = {
     "active": ["overdue", PAST_END, "covered", "active", "no deadline"],
     "overdue": ["overdue"],
     "past end": [PAST_END],
+    "unresolved": [UNRESOLVED],
 }
 _NOTHING = {
     "active": "No open grant",
     "overdue": "No overdue grant",
     "past end": "No grant past its end without a finding",
+    "unresolved": "No unresolved grant",
     "all": "No grant",
 }
 _FIELDS = (
     "grant_id", "state", "subject_id", "subject_kind", "person", "resource_kind", "resource_id",
     "resource_environment", "entitlement", "activated_at", "expires_at", "deadline", "removal_evidence", "removed_at",
-    "removal_recorded_at", "late_seconds", "finding", "found_deadline", "found_at", "reason", "ticket", "customer",
-    "request_id", "requested_at", "requested_by", "approvals", "approved_by", "forced", "source_system",
+    "removal_recorded_at", "late_seconds", "historical", "finding", "found_deadline", "found_at", "reason", "ticket",
+    "customer", "request_id", "requested_at", "requested_by", "approvals", "approved_by", "forced", "source_system",
     "source_instance", "tenant", "grant_key", "origin", "index",
 )  # fmt: skip
 TenantOption = Annotated[str, typer.Option(help="Only this tenant.")]
@@ -80,6 +84,10 @@ def list_command(  # noqa: PLR0917 - one parameter per flag
         bool,
         typer.Option("--past-end", help="Only grants past their end, neither removed nor overdue."),
     ] = False,
+    unresolved: Annotated[
+        bool,
+        typer.Option("--unresolved", help="Only grants whose records arrived long after their end, without a removal."),
+    ] = False,
     everything: Annotated[bool, typer.Option("--all", help="All grants, including removed ones.")] = False,
     subject: Annotated[str, typer.Option(help="Only grants whose holder contains this text.")] = "",
     resource: Annotated[str, typer.Option(help="Only grants whose resource contains this text.")] = "",
@@ -91,13 +99,16 @@ def list_command(  # noqa: PLR0917 - one parameter per flag
 
     A grant is overdue when the watch has an open finding about it under the policy. It is removed only when its removal
     is confirmed. It is past its end when its removal is not confirmed and there is no finding: it ended under the
-    policy, the grace period is not over, or the watch has not judged it yet.
+    policy, the grace period is not over, or the watch has not judged it yet. It is unresolved when nothing of it was
+    received until long after its end, and no removal is confirmed. Such grants are not judged, and listed only with
+    --unresolved or --all.
 
     Exit codes: 0 listed, even if nothing matches; 2 the store cannot be read, or the options contradict each other.
     """
-    if active + overdue + past_end + everything > 1:
-        fail("give only one of --active, --overdue, --past-end and --all")
-    which = "overdue" if overdue else "past end" if past_end else "all" if everything else "active"
+    chosen = {"active": active, "overdue": overdue, "past end": past_end, "unresolved": unresolved, "all": everything}
+    if sum(chosen.values()) > 1:
+        fail("give only one of --active, --overdue, --past-end, --unresolved and --all")
+    which = next((name for name, given in chosen.items() if given), "active")
     filters = {"subject": subject, "resource": resource, "tenant": tenant, "source": source}
     with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_store(settings) as ask:
         rows = ask(_QUERY, **filters, states=_STATES.get(which, []), limit=limit)

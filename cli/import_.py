@@ -36,17 +36,21 @@ def command(  # noqa: PLR0917 - one parameter per flag
     tenant: Annotated[str, typer.Option(help="Tenant of the events.")] = "default",
     rejects: Annotated[Path | None, typer.Option(help="Write the records that failed to this file.")] = None,
     source_key: SourceKeyOption = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="Mark the events as history: their late_records findings are info.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and count; send nothing.")] = False,
 ) -> None:
     """Import a tool's audit files.
 
     Each record is mapped to events, skipped for a stated reason, or fails; a table at the end has the counts. You can
-    import a file twice: its events have the same ids and count once.
+    import a file twice: its events have the same ids and count once. Old access never pages and is never revoked,
+    with or without `--history`: docs/watch.md, "History".
 
     Exit codes: 0 all read and acknowledged; 1 some records failed; 2 a file cannot be read, or nothing can be sent.
     """
     adapter = make_adapter(tool, instance=instance, tenant=tenant)
-    client = None if dry_run else open_client(settings, source_key=source_key)
+    client = None if dry_run else open_client(settings, source_key=source_key, history=history)
     problem: str | None = None
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True), disable=output.quiet or not sys.stderr.isatty())

@@ -11,6 +11,7 @@ import typer
 
 from ..base.errors import EXIT_USAGE, GrantledgerError
 from ..producers.client import Client, DeliveryError, QueueFullError, RecordSigner
+from ..producers.history import HistoryMark
 from ..runtime.event_schemas import schema_registry
 from ..runtime.settings import Settings
 from .errors import exit_code, fail
@@ -30,9 +31,18 @@ SourceKeyOption = Annotated[
 
 
 def open_client(
-    settings: Settings, *, system: str | None = None, instance: str = "default", source_key: Path | None = None
+    settings: Settings,
+    *,
+    system: str | None = None,
+    instance: str = "default",
+    source_key: Path | None = None,
+    history: bool = False,
 ) -> Client:
-    """Return a client for the brokers in the settings. If they do not answer, the command ends with exit code 2."""
+    """Return a client for the brokers in the settings. If they do not answer, the command ends with exit code 2.
+
+    ``history``: mark every event as an import of history.
+    """
+    signer = _signer(settings, source_key)
     with exit_code(EXIT_USAGE):
         settings.cluster().check_answers()
         return Client(
@@ -41,7 +51,7 @@ def open_client(
             instance=instance,
             registry=schema_registry(settings),
             topic_prefix=settings.topic_prefix,
-            signer=_signer(settings, source_key),
+            signer=HistoryMark(signer) if history else signer,
         )
 
 

@@ -299,7 +299,7 @@ def test_an_empty_result_is_stated(data_dir: Path) -> None:
 
 def test_options_that_contradict_each_other_are_refused(data_dir: Path) -> None:
     code, out, complaint = run(data_dir, "grants", "--all", "--overdue")
-    assert (code, out) == (2, "") and "only one of --active, --overdue, --past-end and --all" in complaint
+    assert (code, out) == (2, "") and "only one of --active, --overdue, --past-end, --unresolved and --all" in complaint
 
 
 def test_the_history_of_a_grant_is_in_order(story: Story, data_dir: Path) -> None:

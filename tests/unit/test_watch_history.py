@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grantledger.ledger import batch as batches
+from grantledger.ledger.entry import NO_HEADERS, Genesis, encode_headers
 from grantledger.processors.access import SECOND, Source
 from grantledger.processors.policy import BUILT_IN, AccessLimits, Reporter, SourceLimits, WatchPolicy
 from grantledger.processors.watch.core.facts import Decision
 from grantledger.processors.watch.core.judge import Judge
+from grantledger.producers.history import HistoryMark
+from grantledger.schemas.catalog import SchemaCatalog, event_schema
+from grantledger.schemas.codec import EventEncoder
+from support.decoded import facts_of
+from support.watch_world import SIGNER, given_until
 from support.watching import START, VAULT, Story, at, bare, ordered, said
 
 HOUR = 3600
@@ -202,3 +210,20 @@ def test_a_grant_of_which_anything_was_received_in_time_is_never_historical(draw
     changes = judge.judge(at(10**6))
     assert not historical or {one.finding.rule for one in changes} <= {"late_records"}
     assert grant.source == VAULT
+
+
+def test_the_mark_of_an_import_is_read_from_its_sealed_header() -> None:
+    records = batches.Records()
+    event = given_until(100)
+    for number, headers in enumerate((NO_HEADERS, encode_headers(HistoryMark().headers("access.lifecycle", b"", b"")))):
+        records.flags.append(1)
+        records.offsets.append(number)
+        records.append_times.append(START * 1000)
+        records.keys.append(event.key.encode())
+        records.values.append(EventEncoder().encode(event))
+        records.headers.append(headers)
+    head = batches.Head.at_genesis(Genesis("test/access.lifecycle/0/0", bytes(16), 0))
+    batch, _ = batches.seal(head, records, 2, datetime(2026, 3, 1, tzinfo=UTC), SIGNER)
+    plain, marked = facts_of(batch, SchemaCatalog((event_schema(),)))
+    assert (plain.imported, marked.imported) == (False, True)
+    assert (plain.content, plain.received) == (marked.content, marked.append)
