@@ -99,6 +99,7 @@ CASES: dict[str, tuple[Arguments, str]] = {
     "query": (fixed("SELECT grant_id FROM active_grants"), "g-1"),
     "grants list": (fixed(), "g-1"),
     "grants show": (fixed("g-1"), "grant.activated"),
+    "grants revoke": (fixed("g-1", "--reason", "stolen", "--as", "carol"), "as carol"),
     "findings list": (fixed(), "head_mismatch"),
     "findings show": (lambda ledger: (ledger.finding,), "head_mismatch"),
     "findings ack": (lambda ledger: (ledger.finding, "--as", "carol"), "as carol"),
