@@ -43,9 +43,9 @@ def command(  # noqa: PLR0917 - one parameter per flag
 
     This writes to access.findings and access.commands, with the credentials of the pipeline.
 
-    Exit codes: 0 requested; 1 no grant has this id, or several have it: they are listed; or the grant is removed, was
-    requested already, or lacks what an enforcer needs; or Kafka does not answer; 2 the store cannot be read, or an
-    option is wrong.
+    Exit codes: 0 requested; 1 no grant has this id, or several have it: they are listed; or the grant is removed or
+    historical, was requested already, or lacks what an enforcer needs; or Kafka does not answer; 2 the store cannot be
+    read, or an option is wrong.
     """
     reason, who = required(reason, "--reason"), person(name)
     with exit_code(EXIT_USAGE), ask_store(settings) as ask:
@@ -73,6 +73,11 @@ def _revocable(output: Output, ask: Ask, key: str, now: datetime) -> Row:
         fail(f"grant {shown} has no activation on record: no enforcer would revoke it. Use the tool", REFUSED)
     if row["state"] == "removed":
         fail(f"grant {shown} is removed already, at {output.moment(row['removed_at'])} {output.zone_name}", REFUSED)
+    if row["state"] == "unresolved":
+        fail(
+            f"grant {shown} was reported long after its end: no enforcer revokes historical access. Use the tool",
+            REFUSED,
+        )
     if not row["entitlement"] or not row["resource_id"]:
         fail(f"grant {shown} names no entitlement or resource: no enforcer can revoke it. Use the tool", REFUSED)
     for request in revocations_of(ask(grant_revocations.QUERY, **mine, limit=grant_revocations.MOST_ROWS)):

@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import typer
 
 from grantledger.cli.grant_revocations import revocations_of
+from grantledger.cli.grant_revoke import _revocable
 from grantledger.cli.grant_state import limits_in, next_step, past_end, state_text
 from grantledger.cli.output import Output
 from grantledger.processors.policy import AccessRule, WatchPolicy
@@ -72,6 +74,24 @@ def test_a_grant_past_its_end_has_one_of_several_states(
 def test_a_policy_of_another_version_is_none() -> None:
     assert limits_in('{"unknown": 1}', row()) is None and limits_in("{", row()) is None
     assert past_end(row(state="overdue"), None, None, NOON) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"state": "unresolved"}, "was reported long after its end: no enforcer revokes historical access"),
+        ({"state": "removed", "removed_at": NOON}, "is removed already, at 2026-03-01 12:00:00 UTC"),
+        ({"entitlement": ""}, "names no entitlement or resource"),
+        ({"activated_at": None}, "has no activation on record"),
+    ],
+)
+def test_a_request_that_no_enforcer_would_carry_out_is_refused(
+    fields: dict[str, Any], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {"activated_at": NOON, "state": "overdue", **fields}
+    with pytest.raises(typer.Exit) as ended:
+        _revocable(Output(), lambda _sql, **_values: [row(**found)], "acme/vault/prod/g 1", NOON)
+    assert ended.value.exit_code == 1 and f"grant g 1 {problem}" in capsys.readouterr().err
 
 
 def event(kind: str, seconds: int, asked: int = 0, **fields: Any) -> dict[str, Any]:
