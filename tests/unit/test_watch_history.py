@@ -19,7 +19,7 @@ from grantledger.producers.history import HistoryMark
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
 from support.decoded import facts_of
-from support.watch_world import SIGNER, given_until
+from support.watch_world import NOON, SIGNER, World, given_until, grant
 from support.watching import START, VAULT, Story, at, bare, ordered, said
 
 HOUR = 3600
@@ -227,3 +227,23 @@ def test_the_mark_of_an_import_is_read_from_its_sealed_header() -> None:
     plain, marked = facts_of(batch, SchemaCatalog((event_schema(),)))
     assert (plain.imported, marked.imported) == (False, True)
     assert (plain.content, plain.received) == (marked.content, marked.append)
+
+
+def test_late_records_are_published_once_and_survive_a_restart() -> None:
+    world = World()
+    late = [grant("grant.activated", 0, name, expires_at=NOON, expiry_source="native") for name in ("g", "h")]
+    world.at(0)
+    world.hears_at(LATE, *late)
+    world.at(LATE + 1)
+    world.at(LATE + 61)
+    opened = ("finding.opened", "late_records")
+    assert world.paper.findings() == [opened]
+    again = World(world.paper)
+    again.head, again.records = world.head, world.records
+    again.at(LATE + 100)
+    limits = again.watch.judge.state.limits_of
+    assert [one.is_historical(limits(one)) for one in again.watch.judge.state.grants.values()] == [True, True]
+    confirmed = {"removal_evidence": "confirmed"}
+    again.hears_at(LATE + 200, *(grant("grant.revoked", LATE + 200, name, **confirmed) for name in ("g", "h")))
+    again.at(LATE + 201)
+    assert world.paper.findings() == [opened, ("finding.resolved", "late_records")]
