@@ -175,10 +175,15 @@ def label(text: str) -> str:
     return f"{shown[: LABEL_LENGTH - 13]}~{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:12]}"
 
 
-def at_least(severity: str, least: str) -> bool:
-    """Whether a severity is at least another. An unknown severity counts as the highest."""
+def severity_rank(severity: str) -> int:
+    """Return the rank of a severity, 0 for the least. An unknown severity counts as the highest."""
     rank: dict[str, int] = {name: number for number, name in enumerate(SEVERITIES)}
-    return rank.get(severity, len(SEVERITIES)) >= rank[least]
+    return rank.get(severity, len(SEVERITIES))
+
+
+def at_least(severity: str, least: str) -> bool:
+    """Whether a severity is at least another."""
+    return severity_rank(severity) >= severity_rank(least)
 
 
 def _approved_by(approvals: Sequence[Mapping[str, Any]]) -> str:

@@ -223,20 +223,20 @@ class Outbox:
             if page.number is None:
                 number = self._add(page.finding, STORM + page.finding.rule)
                 self._storms.began(page, number)
-                for route in self._routes:
-                    self._open_on(route, number, page.finding, "due", now)
             else:
+                number = page.number
                 self._database.execute(
-                    "UPDATE findings SET opened = ? WHERE number = ?", (page.finding.as_text(), page.number)
+                    "UPDATE findings SET opened = ? WHERE number = ?", (page.finding.as_text(), number)
                 )
             for route in self._routes:
+                self._open_on(route, number, page.finding, "due", now)  # once, but its severity may have risen
                 self._database.execute(
                     "UPDATE messages SET text = ?, send_at = CASE state WHEN 'due' THEN min(created + ?, ?) "
                     "ELSE send_at END WHERE finding = ? AND channel = ? AND change = 'opened' "
                     "AND (state = 'repeating' OR state = 'due' AND attempts = 0)",
                     (
                         route.channel.message(page.finding, ""), LONGEST_QUIET_SECONDS, now + QUIET_SECONDS,
-                        page.number or number, route.name,
+                        number, route.name,
                     ),
                 )  # fmt: skip
         for end in self._storms.over(now):

@@ -38,7 +38,12 @@ def page_of(finding: FindingEvent) -> dict[str, str]:
 
 def late_seconds(finding: FindingEvent) -> float | None:
     """Return how late the access was when the finding opened; None if its deadline is not the end of an access."""
-    if finding.change != "opened" or finding.rule not in LATE_RULES or not finding.deadline or finding.key == "*":
+    if (
+        finding.change != "opened"
+        or finding.rule not in LATE_RULES
+        or not finding.deadline
+        or "findings" in finding.facts
+    ):
         return None
     late = finding.at / 1_000_000 - datetime.fromisoformat(finding.deadline).timestamp()
     return round(max(0.0, late), 3)

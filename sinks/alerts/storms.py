@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ...schemas.finding_rules import FINDING_RULES
-from .finding import FindingEvent, from_text, rfc3339
+from .finding import FindingEvent, from_text, rfc3339, severity_rank
 
 HOUR = 3600
 MOST_TOOLS = 20
@@ -45,8 +45,11 @@ class Storms:
     def __init__(self, database: sqlite3.Connection, most: int) -> None:
         self._database, self._most = database, most
 
-    def count(self, numbers: Sequence[int], now: float) -> list[StormPage]:
-        """Count the findings in these rows, and return the pages that now stand for others."""
+    def count(self, numbers: Sequence[int], now: float) -> Iterator[StormPage]:
+        """Count the findings in these rows, and yield the pages that now stand for others.
+
+        Each page must be stored before the next one is taken, which may be the same.
+        """
         hour = int(now // HOUR)
         self._database.execute("DELETE FROM storms WHERE hour < ? AND page IS NULL", (hour,))
         groups = self._database.execute(
@@ -54,7 +57,6 @@ class Storms:
             "AND rule NOT LIKE ? AND number IN (SELECT value FROM json_each(?)) GROUP BY rule, tool",
             (f"{STORM}%", json.dumps(list(numbers))),
         ).fetchall()
-        pages = []
         for rule, tool, count, first in groups:
             counted = self._counted_as(rule, tool, hour)
             total, page = self._database.execute(
@@ -63,10 +65,11 @@ class Storms:
                 (rule, counted, hour, count),
             ).fetchone()
             if total > self._most:
-                (text,) = self._database.execute("SELECT opened FROM findings WHERE number = ?", (first,)).fetchone()
-                finding = self._page(from_text(text), counted, hour, total, now)
-                pages.append(StormPage(finding, page, (rule, tool)))
-        return pages
+                severity = self._severity(rule, tool, numbers, page)
+                finding = self._finding(page) if page is not None else self._page(first, counted, hour, now)
+                number = {"findings": str(total), "evidence": {"findings": total}}
+                finding = replace(finding, severity=severity, facts=finding.facts | number)
+                yield StormPage(finding, page, (rule, tool))
 
     def began(self, page: StormPage, number: int) -> None:
         """Note the row of a page."""
@@ -86,18 +89,35 @@ class Storms:
         )
 
     def over(self, now: float) -> list[FindingEvent]:
-        """Return the ends of the pages that no open finding needs any more."""
+        """Return the ends of the pages that no open finding needs any more. Their findings are counted from 0 again."""
         rows = self._database.execute(
-            "SELECT pages.opened FROM storms JOIN findings pages ON pages.number = storms.page "
+            "SELECT pages.number FROM storms JOIN findings pages ON pages.number = storms.page "
             "WHERE pages.ended_at IS NULL AND NOT EXISTS (SELECT 1 FROM findings one WHERE one.ended_at IS NULL "
             "AND one.rule = storms.rule AND (one.tool = storms.tool OR storms.tool = ?))",
             (OTHER_TOOLS,),
         ).fetchall()
-        opened = [from_text(text) for (text,) in rows]
+        opened = [self._finding(number) for (number,) in rows]
+        self._database.execute(
+            "DELETE FROM storms WHERE page IN (SELECT value FROM json_each(?))", (json.dumps([row[0] for row in rows]),)
+        )
         at = int(now * 1_000_000)
         return [
             replace(one, change="resolved", at=at, appended=at, event_id=f"{one.event_id}:resolved") for one in opened
         ]
+
+    def _severity(self, rule: str, tool: str, numbers: Sequence[int], page: int | None) -> str:
+        """Return the highest severity of the findings that a page stands for: it must reach all their channels."""
+        only = json.dumps([*numbers, page]) if page is not None else None
+        found = self._database.execute(
+            "SELECT DISTINCT json_extract(opened, '$.severity') FROM findings WHERE ended_at IS NULL AND "
+            "(number = ?4 OR rule = ?1 AND tool = ?2) AND (?3 IS NULL OR number IN (SELECT value FROM json_each(?3)))",
+            (rule, tool, only, page),
+        )
+        return max((str(severity) for (severity,) in found), key=severity_rank)
+
+    def _finding(self, number: int) -> FindingEvent:
+        (text,) = self._database.execute("SELECT opened FROM findings WHERE number = ?", (number,)).fetchone()
+        return from_text(text)
 
     def _counted_as(self, rule: str, tool: str, hour: int) -> str:
         known = {
@@ -106,24 +126,24 @@ class Storms:
         }
         return tool if tool in known or len(known) < MOST_TOOLS else OTHER_TOOLS
 
-    def _page(self, one: FindingEvent, tool: str, hour: int, total: int, now: float) -> FindingEvent:
-        """Return the page that stands for a finding and others."""
+    def _page(self, first: int, tool: str, hour: int, now: float) -> FindingEvent:
+        """Return the page that stands for the finding in a row and others, without their number."""
+        one = self._finding(first)
         about = FINDING_RULES[one.rule].about if one.rule in FINDING_RULES else ""
-        facts = {"deployment": one.facts.get("deployment", ""), "findings": str(total)}
-        facts |= {"tools": tool, "hour": str(hour)}
+        facts = {"deployment": one.facts.get("deployment", ""), "tools": tool, "hour": str(hour)}
         if about and tool != OTHER_TOOLS:
             issuer = "session_source" if about == "session" else "grant_source"
             facts |= {f"{issuer}_system": one.issuer[0], f"{issuer}_instance": one.issuer[1]}
         return FindingEvent(
-            event_id=f"storm:{one.rule}:{tool}:{hour}",
+            event_id=f"storm:{one.rule}:{tool}:{first}",  # a later storm of the hour is another page
             change="opened",
             rule=one.rule,
-            key="*",
+            key="*" if tool != OTHER_TOOLS else "*/*",
             deadline=rfc3339(hour * HOUR * 1_000_000),
             severity=one.severity,
             at=int(now * 1_000_000),
             appended=int(now * 1_000_000),
-            facts=facts | {"evidence": {"findings": total}},
+            facts=facts,
         )
 
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
+from grantledger.sinks.alerts.channel import Route
 from grantledger.sinks.alerts.config import AlertConfig
 from grantledger.sinks.alerts.finding import FindingEvent
 from grantledger.sinks.alerts.routes import build_routes
 from grantledger.sinks.alerts.status import read_status
 from support.alerting import finding
 
-from .test_alert_outbox import START, Process
+from .test_alert_outbox import START, Process, Texts
 
 TELEPORT = {"grant_source_system": "teleport", "grant_source_instance": "root.example.com"}
 
@@ -95,6 +96,11 @@ def test_a_storm_ends_with_the_last_of_its_findings(process: Process) -> None:
     assert [one["type"] for one in drained(process, "hook")] == ["finding.resolved"]
     assert {json.dumps(one["labels"]) for one in drained(process, "oncall")} == {json.dumps(alert["labels"])}
     assert read_status(process.path, process.now)["open"] == []
+    process.take(overdue(31))
+    assert [one["data"]["key"] for one in drained(process, "hook")] == ["g-31"], "nothing stands for it any more"
+    process.take(*(overdue(number) for number in range(40, 70)))
+    process.now += 31
+    assert [one["data"]["findings"] for one in drained(process, "hook")] == ["31"], "another storm, another page"
 
 
 def test_a_storm_grows_and_other_tools_and_hours_have_their_own_pages(process: Process) -> None:
@@ -114,14 +120,18 @@ def test_a_storm_grows_and_other_tools_and_hours_have_their_own_pages(process: P
     assert [one["data"]["key"] for one in drained(process, "hook")] == ["g-30"], "the next hour"
 
 
-def test_invented_tools_are_few_pages(process: Process) -> None:
-    for number in range(300):
-        process.take(overdue(number, grant_source_system=f"invented-{number}"))
+@pytest.mark.parametrize("at_once", [1, 300])
+def test_invented_tools_are_few_pages(process: Process, at_once: int) -> None:
+    every = [overdue(number, grant_source_system=f"invented-{number:03}") for number in range(300)]
+    for first in range(0, 300, at_once):
+        process.take(*every[first : first + at_once])
     process.now += 31
     found = [one["data"]["key"] for one in drained(process, "hook")]
-    assert sorted(found) == sorted([*(f"g-{number}" for number in range(40)), "*"])
-    [page] = [one for one in read_status(process.path, process.now)["open"] if one["key"] == "*"]
+    assert sorted(found) == sorted([*(f"g-{number}" for number in range(40)), "*/*"])
+    [page] = [one for one in read_status(process.path, process.now)["open"] if one["key"] == "*/*"]
     assert page["rule"] == "overdue"
+    process.take(*(overdue(number, "resolved", grant_source_system=f"invented-{number:03}") for number in range(300)))
+    assert read_status(process.path, process.now)["open"] == []
 
 
 def test_what_ended_in_the_backlog_makes_no_storm(process: Process) -> None:
@@ -135,6 +145,20 @@ def test_what_ended_in_the_backlog_makes_no_storm(process: Process) -> None:
     process.now += 6
     [page] = drained(process, "hook")
     assert page["data"]["findings"] == "35"
+
+
+def test_the_page_of_a_storm_reaches_every_channel_of_its_findings(tmp_path: Path) -> None:
+    hook = {"kind": "webhook", "url": "https://hook.example/", "secret": {"env": "X"}, "min_severity": "critical"}
+    config = AlertConfig.model_validate({"channels": {"hook": hook}})
+    routes = [Route("hook", config.channels["hook"], Texts())]
+    with closing(Process(tmp_path / "alerts" / "outbox.sqlite3", routes)) as process:
+        process.release()
+        process.take(*(replace(overdue(number), severity="info") for number in range(30)))
+        process.now += 31
+        assert process.drain("hook") == []
+        process.take(overdue(30))
+        process.now += 31
+        assert process.drain("hook") == ["opened *"]
 
 
 def test_old_storms_are_forgotten(process: Process) -> None:
