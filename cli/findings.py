@@ -18,6 +18,7 @@ from ..runtime.store_access import Ask, ask_store
 from ..runtime.unstored_findings import next_stored_offset, read_unstored_events
 from ..schemas.finding_rules import FINDING_RULES, SEVERITIES
 from .errors import exit_code, fail, suggestion
+from .grant_command import grant_command
 from .grants import SourceOption, TenantOption, access_of
 from .lag_note import noting_lag
 from .output import Column, Output, Row, echo, print_fields, print_table, shortened, text_column
@@ -220,6 +221,7 @@ def _print(console: Console, output: Output, row: Row, events: list[dict[str, An
         "deadline": f"{output.moment(row['deadline'])} {output.zone_name}" if row["deadline"] else "",
         "state": _state(row),
         "evidence": printable(_compact(row["evidence"])),
+        "next": grant_command("show", _grant_of(row)) if row["grant_id"] else "",
     }
     console.print(Text(f"finding {row['id']}: {printable(row['rule'])}", style="bold"))
     print_fields(console, lines)
@@ -234,6 +236,11 @@ def _print(console: Console, output: Output, row: Row, events: list[dict[str, An
     if known:
         console.print(Text(f"What it means: {known.meaning}"), soft_wrap=True)
         console.print(Text(f"What to do: {known.action}"), soft_wrap=True)
+
+
+def _grant_of(row: Row) -> Row:
+    source = {"source_system": row["grant_source_system"], "source_instance": row["grant_source_instance"]}
+    return {"grant_id": row["grant_id"], "tenant": row["tenant"], **source}
 
 
 def _compact(evidence: str) -> str:

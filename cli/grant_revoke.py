@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -16,11 +15,11 @@ from ..runtime.store_access import Ask, Row, ask_store
 from ..schemas.access_key import id_of
 from . import grant_revocations
 from .errors import exit_code, fail
+from .grant_command import grant_command
 from .grant_history import STATE
 from .grant_revocations import revocations_of
 from .grant_show import resolved
-from .grant_state import options_of
-from .grants import SourceOption, TenantOption, access_of
+from .grants import UNRESOLVED, SourceOption, TenantOption, access_of
 from .output import Output, echo
 from .person import PersonOption, person, required
 
@@ -56,8 +55,7 @@ def command(  # noqa: PLR0917 - one parameter per flag
 
     def show(_console: object) -> None:
         echo(f"requested the revocation of grant {shown} ({about}) as {who}")
-        command = shlex.join(["grantledger", "grants", "show", row["grant_id"], *options_of(row)])
-        echo(f"next: {command}   (what the enforcers do)")
+        echo(f"next: {grant_command('show', row)}   (what the enforcers do)")
 
     output.record({"grant_id": row["grant_id"], "grant_key": row["grant_key"], "requested_by": who}, show)
     if row["running"] and row["state"] == "covered":
@@ -73,7 +71,7 @@ def _revocable(output: Output, ask: Ask, key: str, now: datetime) -> Row:
         fail(f"grant {shown} has no activation on record: no enforcer would revoke it. Use the tool", REFUSED)
     if row["state"] == "removed":
         fail(f"grant {shown} is removed already, at {output.moment(row['removed_at'])} {output.zone_name}", REFUSED)
-    if row["state"] == "unresolved":
+    if row["state"] == UNRESOLVED:
         fail(
             f"grant {shown} was reported long after its end: no enforcer revokes historical access. Use the tool",
             REFUSED,

@@ -15,8 +15,9 @@ from ..runtime.settings import Settings
 from ..runtime.store_access import Ask, Row, ask_store
 from ..runtime.watch_liveness import read_watch_liveness
 from .errors import exit_code, fail
+from .grant_command import options_of
 from .grant_history import read_history
-from .grant_state import PastEnd, limits_in, options_of, past_end
+from .grant_state import PastEnd, limits_in, past_end
 from .grant_timeline import print_history
 from .grants import OF_SOURCE, PAST_END, SourceOption, TenantOption
 from .lag_note import noting_lag

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from ..processors.access import Access, Source
-from ..processors.policy import GrantLimits, PolicyLookup, WatchPolicy
 from ..runtime.watch_liveness import WatchLiveness
+from .grant_command import grant_command
 from .grant_revocations import Revocation
 from .grants import PAST_END, UNRESOLVED
 from .output import Output, Row
+
+if TYPE_CHECKING:
+    from ..processors.policy import GrantLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,9 @@ class PastEnd:
 
 def limits_in(policy: str, row: Row) -> GrantLimits | None:
     """Return the limits of a grant by the watch policy on record; None if there is none."""
+    from ..processors.access import Access, Source
+    from ..processors.policy import PolicyLookup, WatchPolicy  # needs Arrow: most grants are in a state without it
+
     try:
         found = WatchPolicy.model_validate_json(policy)
     except ValueError:  # none, or one that another version wrote
@@ -99,13 +103,6 @@ def _removed(output: Output, state: Row) -> str:
     return f"removed {output.moment(state['removed_at'])}, confirmed"
 
 
-def options_of(row: Row) -> list[str]:
-    """Return the options that distinguish a grant from others with the same id."""
-    tool = "/".join(filter(None, (row["source_system"], row["source_instance"])))
-    tenant = ["--tenant", row["tenant"]] if row["tenant"] != "default" else []
-    return [*(["--source", tool] if tool else []), *tenant]
-
-
 def next_step(state: Row, ended: PastEnd | None, requests: Sequence[Revocation], now: datetime) -> str:
     """Return the advice for a grant that is overdue or past its end; empty if it is best to wait."""
     if ended is not None and ended.kind in ("inside_grace", "taken_for_gone", "judged_soon"):
@@ -113,6 +110,5 @@ def next_step(state: Row, ended: PastEnd | None, requests: Sequence[Revocation],
     if pending := [one for one in requests if one.is_pending(now)]:
         late = any(one.is_late(now) for one in pending)
         return "no enforcer acts: check in the tool whether the access exists, and end it there" if late else ""
-    options = shlex.join(options_of(state))
-    command = f"grantledger grants revoke {shlex.quote(state['grant_id'])} {options} --reason '…'"
+    command = f"{grant_command('revoke', state)} --reason '…'"
     return f"check in the tool whether the access exists. To have it revoked: {command}"

@@ -286,6 +286,7 @@ def test_findings_are_listed_and_shown(story: Story, data_dir: Path) -> None:
     code, out, _ = run(data_dir, "findings", "show", lost[:6])
     assert code == 0 and f"finding {lost}: overdue" in out and "What to do: Run `grantledger grants show" in out
     assert f"  deadline {moment(story.at(-125.5))} UTC" in out
+    assert line_of(out, "  next     ") == "  next     grantledger grants show g-overdue --source bot/eu-1"
     code, _, complaint = run(data_dir, "findings", "show", "zzz")
     assert code == 1 and "no finding has the id 'zzz'" in complaint
     code, _, complaint = run(data_dir, "findings", "close", lost, "--reason", "x", "--accept", "3")
