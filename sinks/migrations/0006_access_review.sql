@@ -73,7 +73,7 @@ CREATE VIEW access_review
     removed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source; null while open',
     removal_evidence String COMMENT 'Best evidence of a removal: none, deadline, api_accepted, confirmed',
     removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal',
-    late_seconds Nullable(Float64) COMMENT 'From the deadline to removal_recorded_at, 0 if in time; null while open or without a deadline',
+    late_seconds Nullable(Float64) COMMENT 'From the deadline to removal_recorded_at, 0 if in time; null while open or without a deadline. Of a historical grant, to removed_at',
     sessions UInt64 COMMENT 'Sessions under the grant',
     commands UInt64 COMMENT 'Commands and statements in them',
     source_system String COMMENT 'Source that issued the grant: the tool',
@@ -155,7 +155,7 @@ CREATE VIEW removal_latency
     source_system String COMMENT 'The tool',
     confirmed UInt64 COMMENT 'Grants with a deadline and a confirmed removal: the base of the quantiles',
     late UInt64 COMMENT 'Of these, the ones removed after their deadline',
-    p50_seconds Nullable(Float64) COMMENT 'Median of the seconds from the deadline to the append time of the removal; negative: before the deadline',
+    p50_seconds Nullable(Float64) COMMENT 'Median of the seconds from the deadline to the append time of the removal, of a historical grant to removed_at; negative: before the deadline',
     p95_seconds Nullable(Float64) COMMENT '95th percentile',
     p99_seconds Nullable(Float64) COMMENT '99th percentile',
     confirmed_without_deadline UInt64 COMMENT 'Grants with a confirmed removal and no deadline',
@@ -170,7 +170,7 @@ AS SELECT
     countIf(removal_evidence = 'api_accepted') AS accepted_only
 FROM
 (
-    SELECT *, dateDiff('microsecond', deadline, removal_recorded_at) / 1e6 AS seconds
+    SELECT *, dateDiff('microsecond', deadline, if(historical, removed_at, removal_recorded_at)) / 1e6 AS seconds
     FROM grants
     WHERE activated_at IS NOT NULL
 )
