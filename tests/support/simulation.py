@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +23,7 @@ from grantledger.simulator.policy import POLICY
 from support.decoded import facts_of
 from support.expected import ExpectedFinding
 from support.small_ledger import SIGNER
-from support.virtual_time import ArrivedRecord, Simulation
+from support.virtual_time import ArrivedRecord
 
 GENESIS = Genesis("sim.example/access.lifecycle/0/0", bytes(16), 0)
 LOOK = 1_000_000
@@ -141,14 +141,20 @@ def policy_in(folder: Path) -> WatchPolicy:
     return load_policy(path)
 
 
-def watch(simulation: Simulation, policy: WatchPolicy, seconds: float = 5.0) -> Watched:
+def watch(
+    arrivals: Iterable[ArrivedRecord],
+    policy: WatchPolicy,
+    seconds: float = 5.0,
+    make: Callable[[Judge], Watched] = lambda judge: Watched({}, set(), judge),
+) -> Watched:
     """Return the findings and commands of the watch for a simulation.
 
-    It judges after every batch, when something falls due before the next one, and long after the end.
+    It judges after every batch, when something falls due before the next one, and long after the end. ``make`` returns
+    the record of what the judge finds.
     """
     catalog, judge = SchemaCatalog((event_schema(),)), Judge(policy)
-    watched, now = Watched({}, set(), judge), 0
-    for batch, now in sealed_batches(simulation, seconds):
+    watched, now = make(judge), 0
+    for batch, now in sealed_batches(arrivals, seconds):
         facts = list(facts_of(batch, catalog))
         while (look := judge.next_time + LOOK) < facts[0].append:
             watched.note(judge.judge(look))

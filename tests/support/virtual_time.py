@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import NamedTuple
 
 from grantledger.simulator.company import Person
@@ -48,6 +49,18 @@ class ArrivedRecord(NamedTuple):
     raw: bytes
 
 
+class Outage(NamedTuple):
+    """The collector of a tool hangs from one time until another, in milliseconds since 1970, and then sends all it has."""
+
+    tool: Tool
+    starts: int
+    ends: int
+
+    def arrival(self, append: int) -> int:
+        """Return when a record arrives that would otherwise arrive at ``append``."""
+        return self.ends if self.starts <= append < self.ends else append
+
+
 @dataclass(slots=True, eq=False)
 class _Run:
     """A scenario in progress.
@@ -69,6 +82,9 @@ class Simulation:
         count: the number of scenarios; some have more than one lifecycle.
         share: the share of scenarios with a fault.
         rate: scenarios started per second of virtual time.
+        planted: faults by the number of their scenario, in addition to ``share``.
+        staff: the number of people, who take turns; 0: as many as are needed.
+        outage: a tool, and from when until when its records wait at their collector.
     """
 
     def __init__(
@@ -81,6 +97,9 @@ class Simulation:
         start: datetime = START,
         faults: Mapping[str, Fault] = FAULTS,
         tools: tuple[Tool, ...] = TOOLS,
+        planted: Mapping[int, str] = MappingProxyType({}),
+        staff: int = 0,
+        outage: Outage | None = None,
     ) -> None:
         self.expected: list[ExpectedFinding] = []
         self.planted: Counter[str] = Counter()
@@ -92,8 +111,9 @@ class Simulation:
         self._scenarios = scenarios(random.Random(seed), tools, share, faults)
         self._checker = Program()
         self._order = itertools.count()
-        self._people = 0
-        self._resting: deque[tuple[datetime, Person]] = deque()
+        self._people = staff
+        self._resting = deque((start, person_number(number)) for number in range(staff))
+        self._plan, self._outage = planted, outage
         self._steps: list[tuple[datetime, int, _Run, Trace, Step]] = []
         self._in_flight: list[tuple[int, int, _Run, NativeRecord]] = []
         self._last_check = 0
@@ -103,7 +123,10 @@ class Simulation:
         for number in range(self._count):
             start = self._start + timedelta(seconds=number / self._rate)
             yield from self._advance(start)
-            self._begin(next(self._scenarios), start)
+            if fault := self._plan.get(number):
+                self._begin(Scenario(FAULTS[fault].scenario(self._rng), FAULTS[fault]), start)
+            else:
+                self._begin(next(self._scenarios), start)
         yield from self._advance(None)
 
     def _begin(self, scenario: Scenario, start: datetime) -> None:
@@ -147,6 +170,8 @@ class Simulation:
             append = self._last_check = max(append, self._last_check)
         elif step.kind in _SESSION_STEPS:
             stream = f"{run.traces.index(trace)} sessions"
+        if self._outage and record.tool == self._outage.tool:
+            append = self._outage.arrival(append)
         append = run.last_append[stream] = max(append, run.last_append.get(stream, 0))
         run.pending += 1
         trace.records.append(RecordTimes(step.kind, trace.writer.written_time(step.kind, at), append * 1000))
