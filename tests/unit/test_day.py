@@ -20,7 +20,7 @@ from grantledger.processors.policy import WatchPolicy, load_policy
 from grantledger.simulator.policy import POLICY
 from grantledger.sinks.alerts.database import prepare
 from support.pages import Paged, Pager
-from support.simulation import Reader, watch
+from support.simulation import Reader, differences, watch
 from support.virtual_time import START, ArrivedRecord, Outage, Simulation
 
 PEOPLE = 500
@@ -75,13 +75,13 @@ def pager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pager]:
 
 
 def day() -> Simulation:
-    return Simulation(
-        20, LIVES, share=0.0, rate=LIVES / SECONDS, planted=PLANTED, staff=PEOPLE, outage=OUTAGE
-    )  # fmt: skip
+    return Simulation(20, LIVES, share=0.0, rate=LIVES / SECONDS, planted=PLANTED, staff=PEOPLE, outage=OUTAGE)
 
 
-def merged(*streams: Iterable[ArrivedRecord]) -> Iterator[ArrivedRecord]:
-    return heapq.merge(*streams, key=attrgetter("append_ms"))
+def old(seed: int, days: int, arrives: int, *, faults: float) -> list[ArrivedRecord]:
+    """Return the records of lives that began some days ago. All of them arrive at once."""
+    simulation = Simulation(seed, 150, share=faults, rate=0.02, start=START - timedelta(days=days))
+    return [record._replace(append_ms=arrives) for record in simulation]
 
 
 def rules(pager: Pager) -> Counter[str]:
@@ -89,13 +89,14 @@ def rules(pager: Pager) -> Counter[str]:
 
 
 def test_ten_faults_are_ten_pages(policy: WatchPolicy, pager: Pager) -> None:
-    simulation = day()
-    watched = watch(simulation, policy, 30.0, partial(Paged.by, policy, pager, at(24)))
-    from datetime import datetime, UTC
-    for k,v in watched.findings.items():
-        if k[0]=="used_without_grant": print(k[1], k[2] and datetime.fromtimestamp(k[2]/1e6,UTC), datetime.fromtimestamp(v.opens/1e6,UTC), datetime.fromtimestamp(v.ends/1e6,UTC) if v.ends else None)
-    assert rules(pager) == PAGES
-    assert simulation._people == PEOPLE
+    today = day()
+    late, last_year = old(21, 3, at(10), faults=0.1), old(22, 365, at(14), faults=0.3)
+    records = heapq.merge(today, late, last_year, key=attrgetter("append_ms"))
+    watched = watch(records, policy, 30.0, partial(Paged.by, policy, pager, at(24)))
+    assert rules(pager) == PAGES, differences(today.expected, watched)
+    assert {key for rule, key, _ in watched.findings if rule == "late_records"}
+    pages = {page["key"] for page in pager.pages}
+    assert {one.key for one in today.expected if one.rule in PAGES} == pages
 
 
 def test_the_day_is_one_of_all_people_and_tools() -> None:
