@@ -45,9 +45,10 @@ FROM entries
 WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND splitByChar('/', origin)[-3] = 'access.lifecycle'
     AND (concat(source_system, '/', source_instance), `index`) IN (
         SELECT
-            transform(finding_key, (SELECT groupArray(concat(system, '/', name)) FROM instance_names), (SELECT groupArray(concat(system, '/', instance)) FROM instance_names), finding_key),
+            transform(source, (SELECT groupArray(concat(system, '/', name)) FROM instance_names), (SELECT groupArray(concat(system, '/', instance)) FROM instance_names), source),
             toUInt64(assumeNotNull(finding_accept_index))
         FROM entries
+        ARRAY JOIN [finding_key, replaceRegexpOne(finding_key, '#history$', '')] AS source
         WHERE finding_accept_index IS NOT NULL AND decode_error = '' AND signature NOT IN ('missing', 'invalid')
             AND event_type = 'finding.closed' AND finding_rule = 'event_conflict'
             AND splitByChar('/', origin)[-3] = 'access.findings'

@@ -1,4 +1,4 @@
-"""The pages that findings of the watch cause: through its own events and the outbox of alerts, without Kafka and HTTP."""
+"""The pages that findings of the watch cause: through its events and the outbox of alerts, without Kafka and HTTP."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ class Pager:
     """A webhook for critical findings. ``pages``: the data of every message about an opened finding."""
 
     def __init__(self, path: Path, **channel: Any) -> None:
-        hook = {"kind": "webhook", "url": "https://hook.example/", "secret": {"env": "PAGER"}, "min_severity": "critical"}
-        [route] = build_routes(AlertConfig.model_validate({"channels": {"hook": hook | channel}}))
+        hook: dict[str, Any] = {"kind": "webhook", "url": "https://hook.example/", "secret": {"env": "PAGER"}}
+        hook |= {"min_severity": "critical"} | channel
+        [route] = build_routes(AlertConfig.model_validate({"channels": {"hook": hook}}))
         self.pages: list[dict[str, Any]] = []
         self._outbox, self._offset = Outbox(path, [route]), 0
         self._outbox.configure(0.0)

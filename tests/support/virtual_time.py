@@ -50,7 +50,7 @@ class ArrivedRecord(NamedTuple):
 
 
 class Outage(NamedTuple):
-    """The collector of a tool hangs from one time until another, in milliseconds since 1970, and then sends all it has."""
+    """The collector of a tool hangs for a time, and then sends all it has. Times in milliseconds since 1970."""
 
     tool: Tool
     starts: int

@@ -14,7 +14,7 @@ from grantledger.ledger.entry import NO_HEADERS, Genesis, encode_headers
 from grantledger.processors.access import SECOND, Source
 from grantledger.processors.policy import BUILT_IN, AccessLimits, Reporter, SourceLimits, WatchPolicy
 from grantledger.processors.watch.core.facts import Decision
-from grantledger.processors.watch.core.judge import Judge
+from grantledger.processors.watch.core.judge import Judge, KnownFindings
 from grantledger.producers.history import HistoryMark
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
@@ -34,6 +34,22 @@ def judged(story: Story, until: float, policy: WatchPolicy = POLICY) -> list[tup
 
 def unresolved(judge: Judge) -> set[str]:
     return {bare(key) for key, one in judge.state.grants.items() if one.is_historical(judge.state.limits_of(one))}
+
+
+@pytest.mark.parametrize("in_time", [False, True])
+def test_two_contents_of_an_old_event_are_a_warning_unless_anything_of_the_grant_came_in_time(in_time: bool) -> None:
+    story = Story()
+    if in_time:
+        story.say(50, "grant.extended", "g", ends=100, event_id="in time")
+    for content in (b"a", b"b"):
+        story.granted(LATE, "g", 100, occurred=at(0), event_id="given", content=content)
+    changes = story.watched(2 * LATE, POLICY).judge(at(2 * LATE))
+    [conflict] = [one.finding for one in changes if one.finding.rule == "event_conflict"]
+    wanted = ("vault/prod", None) if in_time else ("vault/prod#history", "warning")
+    assert (conflict.key, conflict.severity) == wanted
+    accepted = KnownFindings()
+    accepted.add("finding.closed", ("event_conflict", conflict.key, 0), accept_index=7)
+    assert ("vault/prod", 7) in accepted.accepted
 
 
 def test_an_old_grant_without_a_removal_is_one_late_record_and_nothing_else() -> None:

@@ -23,6 +23,7 @@ from .late_records import LATE
 from .rules import REVOKE, Candidate
 from .session_rules import session_candidates
 from .sessions import Session
+from .sources import HISTORY_SUFFIX
 from .state import AccessState
 
 Identity = tuple[str, str, int]
@@ -47,7 +48,7 @@ class KnownFindings:
         elif event_type in ("finding.resolved", "finding.closed"):
             self.findings[identity] = False
         if accept_index is not None and rule == "event_conflict":
-            self.accepted.add((key, accept_index))
+            self.accepted |= {(source, accept_index) for source in (key, key.removesuffix(HISTORY_SUFFIX))}
 
 
 EARLY_RULES = ("no_deadline", "removal_unconfirmed", "extended_beyond_policy")

@@ -17,6 +17,9 @@ HOUR = 3600 * SECOND
 CONFLICT = "event_conflict"
 REMAPPED = "event_conflict by mapping"
 """Counted like a rule: events that another version of the adapter made, with the same content."""
+OLD_CONFLICT = "event_conflict about history"
+"""Counted like a rule: conflicts of events about access that is history. Old records never page anybody."""
+HISTORY_SUFFIX = "#history"
 SKEW = "clock_skew"
 
 
@@ -89,6 +92,11 @@ class SourceHistory:
             if rule == REMAPPED:
                 counted["differs"] = "mapping"
                 yield Candidate(CONFLICT, f"{key}#mapping", hour * HOUR, one.first, (hour + 1) * HOUR, counted, "info")
+                continue
+            if rule == OLD_CONFLICT:
+                yield Candidate(
+                    CONFLICT, f"{key}{HISTORY_SUFFIX}", hour * HOUR, one.first, NEVER, counted, "warning"
+                )  # fmt: skip
                 continue
             ends = NEVER if FINDING_RULES[rule].persists else (hour + 1) * HOUR
             yield Candidate(rule, key, hour * HOUR, one.first, ends, counted)

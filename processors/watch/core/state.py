@@ -23,7 +23,7 @@ from .late_records import LateRecords
 from .links import Links
 from .sessions import Request, Session
 from .source_histories import SourceHistories
-from .sources import CONFLICT, REMAPPED
+from .sources import CONFLICT, OLD_CONFLICT, REMAPPED
 
 
 class AccessState:
@@ -94,8 +94,20 @@ class AccessState:
             self._mark_grants_of(fact.request_key)
         if self._unlocated and fact.index - self._searched_at >= len(self.grants) // 10:
             self._doubt_unlocated(fact.index)
-        # Counted once per event, however many contents it has.
-        return CONFLICT if len(reading.earlier) == 1 else broken
+        if len(reading.earlier) != 1:  # counted once per event, however many contents it has
+            return broken
+        return OLD_CONFLICT if self._concerns_history(fact) else CONFLICT
+
+    def _concerns_history(self, fact: Fact) -> bool:
+        """Whether a fact is about access, all reports about which were received long after its end."""
+        known: list[bool] = []
+        history_after = self._lookup.policy.history_after_seconds
+        if grant := self.grants.get(fact.grant_key):
+            known.append(grant.is_historical(self.limits_of(grant)))
+        for about in (self.sessions.get(fact.session_key), self.requests.get(fact.request_key)):
+            if about is not None:
+                known.append(about.receipt.is_historical(history_after))
+        return bool(known) and all(known)
 
     def restore_sources(self, size: int, histories: Iterable[dict[str, Any]]) -> None:
         """Continue after a snapshot of so many entries, all facts of which were restored."""
