@@ -43,6 +43,8 @@ def command(
     Exit codes: 0 answered; 1 ClickHouse refused or failed; 2 the store cannot be reached.
     """
     text = sys.stdin.read() if sql == "-" else sql
+    if not text.strip():
+        fail("there is no statement: give one, or - to read it from standard input")
     native = native_format or _FORMATS.get(output_format)
     role: Role = "auditor" if auditor else "analyst"
     with noting_lag(settings), exit_code(EXIT_USAGE), open_store(settings, read_only=True, role=role) as client:

@@ -67,6 +67,7 @@ class Stack:
         self._lock = _lock_folder(data)
         if not self._given.clickhouse_url and (port := self._given.sql_port) and not is_free(port):
             raise SettingsError(f"port {port} on {HOST} is taken: choose another sql_port, or none for any")
+        _check_files(self._given)
         deployment = self._deployment(data)
         servers = self._given.kafka_bootstrap_servers or self._start_broker(data)
         self.settings = self._given.model_copy(update={"deployment": deployment, "kafka_bootstrap_servers": servers})
@@ -217,6 +218,19 @@ def _let_store_drain(store: Child, sealed: int, limit: float = 30.0) -> None:
             return
         before = now
         time.sleep(1.0)
+
+
+def _check_files(settings: Settings) -> None:
+    """Report every error in the files that the processes read, before anything starts."""
+    if settings.watch_policy is not None:
+        from ..processors.policy import load_policy
+
+        load_policy(settings.watch_policy)
+    if settings.alert_config is not None:
+        from ..base.toml import load_toml
+        from ..sinks.alerts.config import AlertConfig
+
+        load_toml(settings.alert_config, AlertConfig)
 
 
 def _lock_folder(data: Path) -> IO[str]:

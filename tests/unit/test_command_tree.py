@@ -196,3 +196,10 @@ def test_closing_needs_a_reason(command: tuple[str, ...]) -> None:
     result = invoke(*command, "--reason", " ")
     assert result.exit_code == 2
     assert "--reason must not be empty" in result.stderr
+
+
+@pytest.mark.parametrize("statement", ["", " \n"])
+def test_an_empty_statement_is_named_as_such(statement: str) -> None:
+    result = invoke("query", statement)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "grantledger: there is no statement: give one, or - to read it from standard input\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from grantledger.base.errors import GrantledgerError
+from grantledger.base.toml import ConfigError
 from grantledger.runtime import stack as module
 from grantledger.runtime.broker import BrokerError
 from grantledger.runtime.settings import STACK_FILE, Settings
@@ -76,3 +77,17 @@ def test_a_taken_port_is_reported_before_anything_starts(tmp_path: Path) -> None
             with pytest.raises(GrantledgerError, match=f"port {port} on 127.0.0.1 is taken: choose another {name}"):
                 stack.start()
             stack.stop()
+
+
+def test_a_wrong_file_is_reported_before_anything_starts(tmp_path: Path) -> None:
+    policy, alerts = tmp_path / "policy.toml", tmp_path / "alerts.toml"
+    policy.write_text("[default]\ngrace_second = 3\n")
+    alerts.write_text('[channels.a]\nkind = "webhok"\n')
+    for settings, problem in (
+        (Settings(data_dir=tmp_path / "a", sql_port=0, watch_policy=policy), "policy.toml:2: default.grace_second"),
+        (Settings(data_dir=tmp_path / "a", sql_port=0, alert_config=alerts), "alerts.toml:2: channels.a.kind"),
+    ):
+        stack = Stack(settings, lambda _: None)
+        with pytest.raises(ConfigError, match=problem):
+            stack.start()
+        stack.stop()
