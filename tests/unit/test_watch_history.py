@@ -68,13 +68,13 @@ def test_an_old_grant_without_a_removal_is_one_late_record_and_nothing_else() ->
     ]
     assert changes[0].finding.severity is None  # that of the table: warning
     assert changes[0].finding.evidence == {
-        "grants": 3, "unresolved": 2, "without_any_removal": 1, "latest_seconds": LATE + 2 - 100
+        "grants": 3, "unresolved": 2, "without_any_removal": 1, "sessions_without_grant": 0,
+        "latest_seconds": LATE + 2 - 100
     }  # fmt: skip
-    story.removed(10 * LATE + 1, "g1")
-    story.removed(10 * LATE + 2, "g2")
-    assert said(story.watched(11 * LATE, POLICY).judge(at(11 * LATE)))[-1] == (
-        "resolved", "late_records", "vault/prod", 10 * LATE + 2,
-    )  # fmt: skip
+    judge.add(story.removed(10 * LATE + 1, "g1"))
+    assert judge.judge(at(10 * LATE + 2)) == []
+    judge.add(story.removed(10 * LATE + 3, "g2"))
+    assert said(judge.judge(at(11 * LATE))) == [("resolved", "late_records", "vault/prod", 11 * LATE)]
 
 
 def test_a_clean_import_says_nothing() -> None:
@@ -82,6 +82,8 @@ def test_a_clean_import_says_nothing() -> None:
     for number in range(3):
         story.granted(LATE, f"g{number}", 100, occurred=at(0))
         story.removed(LATE, f"g{number}", occurred=at(5000))
+    story.granted(2 * LATE, "hours later", 100, occurred=at(0))
+    story.removed(2 * LATE, "hours later", occurred=at(5000))
     assert story.watched(9 * LATE, POLICY).judge(at(9 * LATE)) == []
 
 
@@ -263,3 +265,18 @@ def test_late_records_are_published_once_and_survive_a_restart() -> None:
     again.hears_at(LATE + 200, *(grant("grant.revoked", LATE + 200, name, **confirmed) for name in ("g", "h")))
     again.at(LATE + 201)
     assert world.paper.findings() == [opened, ("finding.resolved", "late_records")]
+
+
+def test_late_sessions_that_no_grant_covers_are_counted() -> None:
+    story = Story()
+    story.say(LATE, "session.started", "unknown", session_id="s", occurred=at(5))
+    story.say(LATE, "session.started", "given later", session_id="g", occurred=at(5))
+    story.granted(LATE + 30, "given later", 100, occurred=at(0))
+    story.removed(LATE + 31, "given later", occurred=at(60))
+    found = story.watched(2 * LATE, POLICY).judge(at(2 * LATE))
+    assert [(one.finding.rule, one.finding.evidence["sessions_without_grant"]) for one in found] == [
+        ("late_records", 1)
+    ]
+    story.granted(3 * LATE, "unknown", 100, occurred=at(0))
+    story.removed(3 * LATE, "unknown", occurred=at(60))
+    assert story.watched(4 * LATE, POLICY).judge(at(4 * LATE)) == []

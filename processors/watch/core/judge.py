@@ -21,7 +21,7 @@ from .facts import Fact
 from .grants import Grant
 from .late_records import LATE
 from .rules import REVOKE, Candidate
-from .session_rules import session_candidates
+from .session_rules import WITHOUT_GRANT, session_candidates
 from .sessions import Session
 from .sources import HISTORY_SUFFIX
 from .state import AccessState
@@ -299,4 +299,16 @@ class Judge:
     def _session_candidates(self, session: Session) -> Iterator[Candidate]:
         limits = self.lookup.limits(session.source, session.access, session.environment)
         grants = [(grant, self.state.limits_of(grant)) for grant in self.state.grants_of(session)]
-        return session_candidates(session, limits, grants)
+        found = session_candidates(session, limits, grants)
+        if not session.receipt.is_historical(limits.history_after_seconds):
+            self.state.late.discard(("session", session.key))
+            return found
+        return self._without_history(session, list(found))
+
+    def _without_history(self, session: Session, found: list[Candidate]) -> Iterator[Candidate]:
+        """Return the findings of a historical session: that no grant covers it is only counted."""
+        if any(one.rule == WITHOUT_GRANT for one in found):
+            self.state.late.add_session(session)
+        else:
+            self.state.late.discard(("session", session.key))
+        return (one for one in found if one.rule != WITHOUT_GRANT)

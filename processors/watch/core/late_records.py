@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from ...access import DAY, NEVER, OTHER_SOURCES, SECOND, shorten_source
+from ...access import DAY, NEVER, OTHER_SOURCES, SECOND, Source, shorten_source
 from ...policy import GrantLimits
 from .changed import ChangedEntities
+from .entities import Entity
 from .grants import Grant
 from .rules import Candidate
+from .sessions import Session
 
 LATE = "late_records"
 IMPORTED = "#import"
@@ -24,9 +27,17 @@ MOST_SOURCES = 100
 """Sources with findings of their own on one day. All further sources share one finding."""
 
 
+class Received(NamedTuple):
+    """From which source, when first, and whether that record was marked as an import of history."""
+
+    source: Source
+    first: int
+    imported: bool
+
+
 @dataclass(slots=True)
 class LateDay:
-    """The historical grants of one source that were received on one day."""
+    """What was received from one source on one day, and is historical."""
 
     first: int = NEVER
     last: int = 0
@@ -34,19 +45,20 @@ class LateDay:
     """How late the latest was."""
     unresolved: dict[str, bool] = field(default_factory=dict)
     """By access key, whether there was a removal that does not count."""
-    removed: dict[str, int] = field(default_factory=dict)
-    """By access key, when a removal was reported."""
+    removed: set[str] = field(default_factory=set)
+    """Access keys of grants with a removal that counts."""
+    sessions: set[str] = field(default_factory=set)
+    """Access keys of sessions that no grant covers."""
 
     def candidate(self, key: str, day: int) -> Candidate:
         """Return the finding."""
         evidence: dict[str, object] = {
             "grants": len(self.unresolved) + len(self.removed), "unresolved": len(self.unresolved),
             "without_any_removal": sum(not weak for weak in self.unresolved.values()),
-            "latest_seconds": self.latest / SECOND,
+            "sessions_without_grant": len(self.sessions), "latest_seconds": self.latest / SECOND,
         }  # fmt: skip
         opens = min(self.last + QUIET, self.first + LONGEST_QUIET)
-        ends = NEVER if self.unresolved else max(self.removed.values(), default=0)
-        return Candidate(LATE, key, day * DAY, opens, ends, evidence, "info" if key.endswith(IMPORTED) else None)
+        return Candidate(LATE, key, day * DAY, opens, NEVER, evidence, "info" if key.endswith(IMPORTED) else None)
 
 
 class LateRecords:
@@ -55,39 +67,44 @@ class LateRecords:
     def __init__(self, changed: ChangedEntities) -> None:
         self._changed = changed
         self._days: dict[str, dict[int, LateDay]] = {}
-        self._places: dict[str, tuple[str, int]] = {}
-        """By access key of the grant."""
+        self._places: dict[Entity, tuple[str, int]] = {}
         self._sources: dict[int, set[str]] = {}
         """The keys with findings of their own, by day."""
 
     def update(self, grant: Grant, limits: GrantLimits) -> None:
         """Count a grant that has changed, or count it no longer."""
+        entity: Entity = ("grant", grant.key)
         if not grant.is_historical(limits):
-            self.discard(grant.key)
+            self.discard(entity)
             return
-        place = self._places.get(grant.key) or self._place(grant)
-        self._places[grant.key] = place
-        day = self._days.setdefault(place[0], {}).setdefault(place[1], LateDay())
-        day.first, day.last = min(day.first, grant.first_received), max(day.last, grant.first_received)
-        day.latest = max(day.latest, grant.lateness(limits))
+        received = Received(grant.source, grant.first_received, grant.imported)
+        day = self._day(entity, received, grant.lateness(limits))
         removed = grant.removed(limits)
         day.unresolved.pop(grant.key, None)
-        day.removed.pop(grant.key, None)
+        day.removed.discard(grant.key)
         if removed < NEVER:
-            day.removed[grant.key] = removed
+            day.removed.add(grant.key)
         else:
             day.unresolved[grant.key] = bool(grant.removals)
-        self._changed.mark("late", place[0])
 
-    def discard(self, grant: str) -> None:
-        """Count a grant no longer: it was forgotten, or is not historical."""
-        place = self._places.pop(grant, None)
+    def add_session(self, session: Session) -> None:
+        """Count a historical session that no grant covers."""
+        first, newest, imported = session.receipt
+        received = Received(session.source, first, imported)
+        self._day(("session", session.key), received, first - newest).sessions.add(session.key)
+
+    def discard(self, entity: Entity) -> None:
+        """Count a grant or session no longer: it was forgotten, or does not belong here."""
+        place = self._places.pop(entity, None)
         if place is None:
             return
         day = self._days[place[0]][place[1]]
-        day.unresolved.pop(grant, None)
-        day.removed.pop(grant, None)
-        if not day.unresolved and not day.removed:
+        if entity[0] == "session":
+            day.sessions.discard(entity[1])
+        else:
+            day.unresolved.pop(entity[1], None)
+            day.removed.discard(entity[1])
+        if not (day.unresolved or day.removed or day.sessions):
             del self._days[place[0]][place[1]]
             self._sources[place[1]].discard(place[0])
         self._changed.mark("late", place[0])
@@ -95,13 +112,24 @@ class LateRecords:
     def candidates(self, key: str) -> Iterator[Candidate]:
         """Yield every possible finding of a source."""
         for number, day in self._days.get(key, {}).items():
-            yield day.candidate(key, number)
+            if day.unresolved or day.sessions:
+                yield day.candidate(key, number)
 
-    def _place(self, grant: Grant) -> tuple[str, int]:
-        """Return the key of the finding that counts a grant, and its day. A sender may invent sources."""
-        key, day = str(shorten_source(grant.source)), grant.first_received // DAY
+    def _day(self, entity: Entity, received: Received, late: int) -> LateDay:
+        """Return the day that counts something, and note how late it was."""
+        place = self._places.get(entity) or self._place(received)
+        self._places[entity] = place
+        day = self._days.setdefault(place[0], {}).setdefault(place[1], LateDay())
+        day.first, day.last = min(day.first, received.first), max(day.last, received.first)
+        day.latest = max(day.latest, late)
+        self._changed.mark("late", place[0])
+        return day
+
+    def _place(self, received: Received) -> tuple[str, int]:
+        """Return the key of the finding that counts something, and its day. A sender may invent sources."""
+        key, day = str(shorten_source(received.source)), received.first // DAY
         known = self._sources.setdefault(day, set())
-        mark = IMPORTED if grant.imported else ""
+        mark = IMPORTED if received.imported else ""
         if key + mark not in known and len(known) >= MOST_SOURCES:
             key = str(OTHER_SOURCES)
         known.add(key + mark)

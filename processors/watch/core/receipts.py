@@ -13,10 +13,14 @@ class Receipt(NamedTuple):
 
     first: int = NEVER
     newest: int = 0
+    imported: bool = False
+    """Whether the first report was marked as an import of history."""
 
     def with_fact(self, fact: Fact) -> Receipt:
         """Return the receipt with the next fact."""
-        return Receipt(min(self.first, fact.received), max(self.newest, min(fact.occurred, fact.append)))
+        imported = fact.imported if fact.received < self.first else self.imported
+        newest = max(self.newest, min(fact.occurred, fact.append))
+        return Receipt(min(self.first, fact.received), newest, imported)
 
     def is_historical(self, history_after_seconds: float) -> bool:
         """Whether nothing was received until long after all of it."""

@@ -17,6 +17,7 @@ from .periods import Period, add_grace
 from .rules import Candidate, micros
 from .sessions import Session
 
+WITHOUT_GRANT = "used_without_grant"
 ONE_CLOCK = 2 * SECOND
 """Microseconds by which two times of one source may be in the wrong order."""
 
@@ -43,18 +44,16 @@ def session_candidates(
     delivery = micros(max(limits.delivery_seconds, *(own.delivery_seconds for _, own in grants), 0))
     wait = micros(max((own.approval_wait_seconds for _, own in grants), default=limits.approval_wait_seconds))
     opens = max(session.started, min(session.started, session.ended) + max(wait, delivery))
-    historical = session.receipt.is_historical(limits.history_after_seconds)
     named = session.access_link and id_of(session.access_link)
     if not named:
-        if limits.sessions_need_grant and not historical:
+        if limits.sessions_need_grant:
             yield _without_grant(session, opens, {"named": "no grant"})
         return
     began = min(session.began, session.over)  # the end may have arrived first
     known = [(span, _tolerance(session, grant, own, limits)) for grant, own in grants for span in _spans_of(grant, own)]
     covering = [(one, within) for one, within in known if one.begin - within <= began <= one.end + within]
     if not covering:
-        if not historical:
-            yield _without_grant(session, opens, {"grant": named, "known": bool(known)})
+        yield _without_grant(session, opens, {"grant": named, "known": bool(known)})
         return
     # Of one grant, a span that begins after this one leaves a gap between the two.
     span, within = min(covering) if len(grants) == 1 else max(covering, key=lambda one: one[0].end)
@@ -78,7 +77,7 @@ def _tolerance(session: Session, grant: Grant, own: GrantLimits, limits: GrantLi
 
 def _without_grant(session: Session, opens: int, evidence: Mapping[str, object]) -> Candidate:
     ends = max(session.ended, opens + 1)
-    return Candidate("used_without_grant", session.key, 0, opens, ends, evidence)
+    return Candidate(WITHOUT_GRANT, session.key, 0, opens, ends, evidence)
 
 
 def _spans_of(grant: Grant, limits: GrantLimits) -> list[Span]:

@@ -326,6 +326,7 @@ class AccessState:
                 yield None
                 continue
             del self.sessions[session.key]
+            self.late.discard(("session", session.key))
             self._sessions_of_link.discard(session.access_link, session.key)
             yield "session", session.key
         for access in list(self._grants_of_access):
@@ -373,7 +374,7 @@ class AccessState:
 
     def _forget_grant(self, grant: Grant) -> None:
         del self.grants[grant.key]
-        self.late.discard(grant.key)
+        self.late.discard(("grant", grant.key))
         self._grants_of_access.discard(grant.access, grant.key)
         self._coverage.pop(grant.access, None)
         if grant.access not in self._grants_of_access:
