@@ -56,7 +56,9 @@ def finding_id(rule: str, key: str, deadline: datetime | None, tenant: str, issu
 
     ``grantledger findings`` computes the same in SQL.
     """
-    due = f"{deadline.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}" if deadline is not None else ""
+    due = ""
+    if deadline is not None:
+        due = deadline.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
     return sha256("\n".join((rule, key, due, tenant, *issuer)).encode("utf-8", "replace")).hexdigest()[:10]
 
 

@@ -158,7 +158,8 @@ def message_id(finding: FindingEvent, channel: str) -> str:
 def rfc3339(micros: int) -> str:
     """Return microseconds since 1970 as RFC 3339 in UTC, with a fixed length."""
     seconds, rest = divmod(micros, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:06d}Z"
+    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest, tzinfo=None)
+    return f"{moment.isoformat(timespec='microseconds')}Z"
 
 
 def printable(text: str, limit: int) -> str:

@@ -678,7 +678,9 @@ def test_shared_ids_are_listed_and_chosen_by_source_or_tenant(shared_ids: Path) 
     with opened_elsewhere(shared_ids):
         both = run("grants", "show", "g-1")
         assert both.exit_code == 1 and "2 grants have the id 'g-1'; give --source or --tenant:" in both.stderr
-        assert "(bot/eu-1, tenant acme)" in both.stderr and "evil" not in both.stderr, "a false claim is a candidate"
+        assert "--source bot/eu-1 --tenant acme" in both.stderr and "evil" not in both.stderr, (
+            "a false claim is a candidate"
+        )
         one = run("grants", "show", "g-1", "--tenant", "globex", "-o", "json")
         assert json.loads(one.stdout)["grant_key"] == "globex/bot/eu-1/g-1"
         assert {event["subject_id"] for event in json.loads(one.stdout)["events"]} == {"user@globex"}

@@ -45,6 +45,11 @@ NOW = datetime.fromtimestamp(NOW_MS / 1000, UTC)
 GENESIS = Genesis(f"{DEPLOYMENT}/access.lifecycle/0/0", bytes(16), 0)
 CATALOG = SchemaCatalog((event_schema(),))
 DAY = 86_400_000_000
+DESCRIBED = {
+    "findings", "person", "tool", "resource", "environment", "entitlement", "grant", "session", "deadline", "late",
+    "approved by", "reason", "about", "next", "runbook",
+}  # fmt: skip
+"""The names of the lines of an alert's description."""
 SKIPPED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 """The errors that make an enforcer skip an event."""
 
@@ -145,4 +150,6 @@ def _alert(datum: dict[str, Any]) -> None:
     if finding is not None:
         assert from_text(finding.as_text()) == finding
         found = labels_of(finding) | annotations_of(finding, "https://example.com")
-        assert all(text.isprintable() for text in found.values()), found
+        lines = found.pop("description").split("\n")
+        assert all(text.isprintable() for text in (*found.values(), *lines)), found
+        assert {line.partition(": ")[0] for line in lines} <= DESCRIBED, lines

@@ -447,6 +447,16 @@ def test_a_session_end_may_arrive_before_its_start() -> None:
     assert other.findings(301, PLAIN)[0] == ("opened", "used_without_grant", "s", 300)  # nobody knew before
 
 
+def test_a_grant_that_is_reported_late_resolves_the_finding_about_its_session() -> None:
+    story = Story()
+    story.say(1, "session.started", "g", session_id="s")
+    story.granted(100, "g", 300, occurred=at(0))
+    wait = PLAIN.default.approval_wait_seconds
+    assert story.findings(101, PLAIN) == [
+        ("opened", "used_without_grant", "s", 1 + wait), ("resolved", "used_without_grant", "s", 100),
+    ]  # fmt: skip
+
+
 def test_one_id_with_two_contents() -> None:
     story = Story()
     story.say(0, "request.created", request_id="r", event_id="e", content=b"a")

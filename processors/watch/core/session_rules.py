@@ -6,6 +6,7 @@ finding opens is decided by the broker's clock: not before the records that may 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -30,6 +31,12 @@ class Span(NamedTuple):
     deadline: int
     judged: int
     """When its end is certain, by the broker's clock: the earliest time at which a session outlives it."""
+    reports: list[tuple[int, int]]
+    """How far it reached at most, and since which report (append time), in order."""
+
+    def known_since(self, began: int) -> int:
+        """Return since when it is known that a session which began then lies inside."""
+        return self.reports[min(bisect_left(self.reports, (began,)), len(self.reports) - 1)][1]
 
 
 def session_candidates(
@@ -55,6 +62,10 @@ def session_candidates(
     if not covering:
         yield _without_grant(session, opens, {"grant": named, "known": bool(known)})
         return
+    known_since = min(one.known_since(began - within) for one, within in covering)
+    historical = session.receipt.is_historical(limits.history_after_seconds)
+    if known_since > opens and not historical:  # the report of its grant arrived late, and resolves the finding
+        yield _without_grant(session, opens, {"grant": named, "known": False}, known_since)
     # Of one grant, a span that begins after this one leaves a gap between the two.
     span, within = min(covering) if len(grants) == 1 else max(covering, key=lambda one: one[0].end)
     if span.judged >= NEVER or session.over <= span.end + within:
@@ -75,8 +86,8 @@ def _tolerance(session: Session, grant: Grant, own: GrantLimits, limits: GrantLi
     return ONE_CLOCK + micros(max(own.approval_wait_seconds, own.delivery_seconds + limits.delivery_seconds))
 
 
-def _without_grant(session: Session, opens: int, evidence: Mapping[str, object]) -> Candidate:
-    ends = max(session.ended, opens + 1)
+def _without_grant(session: Session, opens: int, evidence: Mapping[str, object], known_since: int = NEVER) -> Candidate:
+    ends = min(max(session.ended, opens + 1), known_since)
     return Candidate(WITHOUT_GRANT, session.key, 0, opens, ends, evidence)
 
 
@@ -99,8 +110,11 @@ def _spans(periods: list[Period], limits: GrantLimits) -> Iterator[Span]:
         if span is None or begin > span.end:
             if span is not None:
                 yield span
-            span = Span(begin, end, deadline, judged)
-        elif not period.late or end > span.end:  # a period that was reported too late does not end another one
-            span = Span(span.begin, end, deadline, judged)
+            span = Span(begin, end, deadline, judged, [(end, period.activation.append)])
+            continue
+        if end > span.reports[-1][0]:
+            span.reports.append((end, period.activation.append))
+        if not period.late or end > span.end:  # a period that was reported too late does not end another one
+            span = span._replace(end=end, deadline=deadline, judged=judged)
     if span is not None:
         yield span
