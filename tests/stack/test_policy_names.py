@@ -12,9 +12,9 @@ from grantledger.processors.policy import AccessLimits, WatchPolicy
 from grantledger.processors.sweep import compare as sweep
 from grantledger.processors.watch.findings import config_event
 from grantledger.schemas.event import Approval, IssuingSource, Resource, Source
-from support.access_store import Story, fill, opened_elsewhere
+from support.access_store import Story, stored
 
-from .test_sweep import ask, open_overdue
+from .test_sweep import open_overdue, watched
 
 NAMED = Installation(system="bot", instance="prod", other_names=("eu-1", "default"))
 POLICY = WatchPolicy(default=AccessLimits(grace_seconds=60), installation=(NAMED,))
@@ -44,14 +44,12 @@ def test_watch_and_views_agree(tmp_path: Path) -> None:
         story, folder = story_with(policy), tmp_path / str(number)
         now = int(story.now.timestamp()) * SECOND
         plain = WatchPolicy(default=AccessLimits(grace_seconds=60))
-        with opened_elsewhere(fill(folder, story.records).parent):
-            rows = ask(folder, sweep.OPEN_GRANTS, now=now, ending="[]", endless=0)
-            found = ask(folder, "SELECT issuer_instance, grant_key FROM findings")
-            events = ask(
-                folder, "SELECT DISTINCT source_instance AS name FROM events WHERE grant_id != '' ORDER BY name"
-            )
+        with stored(folder, story.records) as ask:
+            rows = ask(sweep.OPEN_GRANTS, now=now, ending=[], endless=0)
+            found = ask("SELECT issuer_instance, grant_key FROM findings")
+            events = ask("SELECT DISTINCT source_instance AS name FROM events WHERE grant_id != '' ORDER BY name")
         view = sweep.view_of_store(rows, policy or plain, now)
-        assert set(view.overdue) | view.undecided == open_overdue(story, policy or plain, now)
+        assert set(view.overdue) | view.undecided == open_overdue(watched(story, policy or plain), now)
         if policy is not None:
             keys = {"default/bot/prod/still-there", "default/bot/us-1/of-another"}
             assert set(view.overdue) | view.undecided == keys
@@ -98,10 +96,10 @@ def test_views_name_people_environments_and_tickets(tmp_path: Path) -> None:
     story.add(story.event("request.denied", -109, "lost-no", **lost), -109)
     story.add(config_event("test", policy, story.now - timedelta(minutes=1)), -1)
     columns = "person, resource_environment, reason, ticket, customer, approved_by, forced, subject_kind"
-    with opened_elsewhere(fill(tmp_path, story.records).parent):
-        grants = {row["grant_id"]: row for row in ask(tmp_path, f"SELECT grant_id, {columns} FROM grants")}
-        review = {row["grant_id"]: row for row in ask(tmp_path, f"SELECT grant_id, {columns} FROM access_review")}
-        requests = ask(tmp_path, "SELECT request_id, state, reason, subject_id FROM requests ORDER BY request_id")
+    with stored(tmp_path, story.records) as ask:
+        grants = {row["grant_id"]: row for row in ask(f"SELECT grant_id, {columns} FROM grants")}
+        review = {row["grant_id"]: row for row in ask(f"SELECT grant_id, {columns} FROM access_review")}
+        requests = ask("SELECT request_id, state, reason, subject_id FROM requests ORDER BY request_id")
     assert grants["g"] == {
         "grant_id": "g", "person": "alice@example.com", "resource_environment": "production",
         "reason": "stuck, see INC-12 and INC-13", "ticket": "INC-12", "customer": "acme",

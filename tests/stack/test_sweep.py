@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,13 @@ from grantledger.processors.policy import AccessLimits, AccessRule, Reporter, Wa
 from grantledger.processors.sweep import compare as sweep
 from grantledger.processors.watch.core.judge import Judge
 from grantledger.processors.watch.findings import config_event
-from grantledger.runtime.settings import Settings
-from grantledger.runtime.store_access import ask_store
 from grantledger.schemas import event as events
 from grantledger.schemas.access_key import id_of
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.event import IssuingSource, Resource
-from support.access_store import DEPLOYMENT, Record, Story, fill, opened_elsewhere
+from support.access_store import DEPLOYMENT, Record, Story, stored
 from support.decoded import facts_of
 from support.pipeline import Pipeline
-from support.reading import read_rows
 from support.shared_broker import RunningBroker
 from support.sources import Registrar, key_of
 from support.waiting import wait_for
@@ -172,50 +168,25 @@ def watched(story: Story, policy: WatchPolicy) -> Judge:
     return judge
 
 
-def open_overdue(story: Story, policy: WatchPolicy, now: int) -> set[str]:
-    """What the watch says is overdue and not resolved at a time."""
-    judge = watched(story, policy)
-    said: dict[tuple[str, int], bool] = {}
+def open_overdue(judge: Judge, now: int) -> set[str]:
+    """Return what the watch reports as overdue and not resolved at a time."""
+    is_open: dict[tuple[str, int], bool] = {}
     for change in judge.judge(now):
         if change.finding.rule == "overdue":
-            said[change.finding.key, change.finding.deadline] = change.kind == "opened"
-    return {key for (key, _), is_open in said.items() if is_open}
+            is_open[change.finding.key, change.finding.deadline] = change.kind == "opened"
+    return {key for (key, _), found in is_open.items() if found}
 
 
-def ids(keys: Iterable[str]) -> set[str]:
-    """Return the ids of access keys."""
-    return {id_of(key) for key in keys}
-
-
-def ask(data_dir: Path, sql: str, **values: object) -> list[dict[str, Any]]:
-    for name, value in values.items():
-        sql = re.sub("{" + name + ":[^}]*}", str(value), sql)
-    numbers = ("deadline_us", "given", "stretch", "sharing")
-    rows = read_rows(Settings(data_dir=data_dir), sql)
-    return [
-        {name: int(value) if name in numbers and value is not None else value for name, value in row.items()}
-        for row in rows
-    ]
-
-
-@pytest.fixture(scope="module", params=POLICIES)
-def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Story, Path]]:
-    name = str(request.param)
-    story = lives(random.Random(7), 900)
-    folder = tmp_path_factory.mktemp("lives")
-    fill(folder, [*story.records, policy_record(story, POLICIES[name])], cuts=(97, 5, 300), sources=KEYS)
-    with opened_elsewhere(folder):
-        yield name, story, folder
-
-
-def test_removals_that_are_stored_before_their_activations(tmp_path: Path) -> None:
+def test_removals_that_are_stored_before_their_activations_and_names_that_are_not_text(tmp_path: Path) -> None:
     story, policy = disordered(), POLICIES["plain"]
-    fill(tmp_path, story.records)
+    bad = b"\xc0\x80\xff\xe2\x82x"[:5]
+    story.give("GRANT", -90, -60)
+    story.records = [replace(one, value=one.value.replace(b"GRANT", bad)) for one in story.records]
     now = int(story.now.timestamp()) * SECOND
-    told = "removal_evidence AS evidence, removed_at IS NOT NULL AS gone, late_seconds AS late"
-    with opened_elsewhere(tmp_path):
-        found = ask(tmp_path, sweep.OPEN_GRANTS, now=now, ending="[]", endless=0)
-        rows = {row["grant_id"]: row for row in ask(tmp_path, f"SELECT grant_id, {told} FROM grant_states")}
+    with stored(tmp_path, story.records) as ask:
+        found = ask(sweep.OPEN_GRANTS, now=now, ending=[], endless=0)
+        wanted = "grant_id, removal_evidence AS evidence, removed_at IS NOT NULL AS gone, late_seconds AS late"
+        rows = {row["grant_id"]: row for row in ask(f"SELECT {wanted} FROM grant_states")}
     view = sweep.view_of_store(found, policy, now)
     minutes = {id_of(name): round((due - now) / SECOND / 60) for name, due in view.overdue.items()}
     expected = {
@@ -224,26 +195,13 @@ def test_removals_that_are_stored_before_their_activations(tmp_path: Path) -> No
         "of-another-source": -60,
         "by-a-fast-clock": -60,
         "only-accepted": -60,
+        bad.decode("utf-8", "replace"): -60,
     }
     assert (minutes, view.undecided) == (expected, set())
-    assert ids(open_overdue(story, policy, now)) == set(expected)
+    assert open_overdue(watched(story, policy), now) == set(view.overdue)
     assert [row["late"] for row in rows.values() if row["gone"]] == [0, 0]
     assert {name for name, row in rows.items() if row["gone"]} == {"first-removed", "extended-late"}
     assert (rows["only-accepted"]["evidence"], rows["back"]["evidence"]) == ("api_accepted", "none")
-
-
-def test_names_that_are_not_text_are_no_difference(tmp_path: Path) -> None:
-    story, policy = Story(), POLICIES["plain"]
-    story.give("GRANT", -90, -60)
-    story.give("g", -90, -60)
-    bad = b"\xc0\x80\xff\xe2\x82x"[:5]
-    story.records = [replace(one, value=one.value.replace(b"GRANT", bad)) for one in story.records]
-    fill(tmp_path, story.records)
-    now = int(story.now.timestamp()) * SECOND
-    with opened_elsewhere(tmp_path), ask_store(Settings(data_dir=tmp_path)) as query:
-        view = sweep.view_of_store(query(sweep.OPEN_GRANTS, now=now, ending=[], endless=0), policy, now)
-    assert set(view.overdue) == open_overdue(story, policy, now)
-    assert ids(view.overdue) == {bad.decode("utf-8", "replace"), "g"}
 
 
 def replayed() -> Story:
@@ -266,41 +224,41 @@ def replayed() -> Story:
 
 def test_an_old_record_of_a_registered_source_changes_nothing(tmp_path: Path) -> None:
     story, policy = replayed(), POLICIES["plain"]
-    fill(tmp_path, story.records, sources=KEYS)
     now = int(story.now.timestamp()) * SECOND
-    with opened_elsewhere(tmp_path):
-        found = ask(tmp_path, sweep.OPEN_GRANTS, now=now, ending="[]", endless=0)
-    view = sweep.view_of_store(found, policy, now)
+    with stored(tmp_path, story.records, sources=KEYS) as ask:
+        view = sweep.view_of_store(ask(sweep.OPEN_GRANTS, now=now, ending=[], endless=0), policy, now)
     assert {id_of(name) for name in view.overdue} == {"removal", "extension"}
     assert {round((due - now) / SECOND / 60) for due in view.overdue.values()} == {-60}
-    assert set(view.overdue) == open_overdue(story, policy, now)
+    assert set(view.overdue) == open_overdue(watched(story, policy), now)
 
 
-def test_sql_and_the_rules_find_the_same(told: tuple[str, Story, Path]) -> None:
-    name, story, folder = told
-    policy = POLICIES[name]
+@pytest.mark.parametrize("name", POLICIES)
+def test_sql_and_the_rules_find_the_same(name: str, tmp_path: Path) -> None:
+    story, policy = lives(random.Random(7), 900), POLICIES[name]
     now = int(story.now.timestamp()) * SECOND
     ending = sweep.systems_that_expire(policy)
     assert ending == (["teleport"] if name == "lenient" else [])
     endless = int(policy.default.max_seconds is not None)
-    rows = ask(folder, sweep.OPEN_GRANTS, now=now, ending=str(ending), endless=endless)
+    with stored(tmp_path, [*story.records, policy_record(story, policy)], cuts=(97, 5, 300), sources=KEYS) as ask:
+        rows = ask(sweep.OPEN_GRANTS, now=now, ending=ending, endless=endless)
+        found = ask(
+            "SELECT grant_key, historical, removed_at IS NULL AS unresolved, "
+            "ifNull(removed_at = deadline AND removal_evidence = 'deadline', false) AS expired FROM grant_states"
+        )
+        listed = "SELECT grant_key, state, running FROM grants WHERE historical AND state != 'removed'"
+        left = ask(listed) if name == "plain" else None
     view = sweep.view_of_store(rows, policy, now)
-    watch = open_overdue(story, policy, now)
+    judge = watched(story, policy)
+    old = {key for key, one in judge.state.grants.items() if one.is_historical(judge.state.limits_of(one))}
+    watch = open_overdue(judge, now)
     assert set(view.overdue) == watch - view.undecided
-    state = watched(story, policy).state
-    old = {key for key, one in state.grants.items() if one.is_historical(state.limits_of(one))}
-    found = ask(folder, "SELECT grant_key, removed_at IS NULL AS unresolved FROM grant_states WHERE historical")
-    assert {row["grant_key"] for row in found} == old
-    unresolved = {row["grant_key"] for row in found if row["unresolved"]}
+    assert {row["grant_key"] for row in found if row["historical"]} == old
+    unresolved = {row["grant_key"] for row in found if row["historical"] and row["unresolved"]}
     assert len(unresolved) > 2
-    if name == "plain":
-        listed = ask(folder, "SELECT grant_key, state, running FROM grants WHERE historical AND state != 'removed'")
-        assert {row["grant_key"] for row in listed if row["state"] == "unresolved"} == unresolved
-        assert len(listed) == len(unresolved)
-    ended = ask(
-        folder, "SELECT count() AS n FROM grant_states WHERE removed_at = deadline AND removal_evidence = 'deadline'"
-    )
-    assert int(ended[0]["n"]) >= 10, "credentials that ended by themselves"
+    if left is not None:
+        assert {row["grant_key"] for row in left if row["state"] == "unresolved"} == unresolved
+        assert len(left) == len(unresolved)
+    assert sum(bool(row["expired"]) for row in found) >= 10, "credentials that ended automatically"
     assert len(view.overdue) > 30 and len(view.undecided) < len(view.overdue) / 4
 
 

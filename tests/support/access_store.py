@@ -23,6 +23,8 @@ from grantledger.ledger.entry import NO_HEADERS, Genesis, encode_headers, origin
 from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.source_keys import SourceKeys
 from grantledger.ledger.source_signature import SourceSigner
+from grantledger.runtime.settings import Settings
+from grantledger.runtime.store_access import Ask, ask_store
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import (
@@ -253,6 +255,14 @@ def columns_with(text: str, query: Callable[[str], list[dict[str, Any]]]) -> lis
         selects.append(f"SELECT '{table}' AS table, [{', '.join(found)}] AS counts FROM {table}")
     counts = {row["table"]: list(row["counts"]) for row in query(" UNION ALL ".join(selects))}
     return [f"{one['table']}.{one['name']}" for one in columns if int(counts[one["table"]].pop(0))]
+
+
+@contextmanager
+def stored(data_dir: Path, records: Sequence[Record], **arguments: Any) -> Iterator[Ask]:
+    """Fill a store and open it once for several queries, as readers do. Arguments as for :func:`fill`."""
+    fill(data_dir, records, **arguments)
+    with ask_store(Settings(data_dir=data_dir)) as ask:
+        yield ask
 
 
 @contextmanager
