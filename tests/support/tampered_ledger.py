@@ -8,6 +8,8 @@ it is not in others.
 from __future__ import annotations
 
 import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +29,7 @@ from grantledger.sinks.file_target import read_anchor_file
 from support.events import event, produce
 from support.pipeline import ANCHORED_OFTEN, Pipeline
 from support.shared_broker import locked
-from support.tamper import TABLES, TamperedStore, replaced
+from support.tamper import TABLES, TamperedStore, replaced, replaced_each
 from support.waiting import wait_for
 
 DEPLOYMENT = "tamper.example"
@@ -94,18 +96,52 @@ class Ledger:
 
     @cached_property
     def events(self) -> dict[str, int]:
-        """By log of access systems: an event inside a batch."""
-        where = (
-            "match(origin, '/access.(lifecycle|activity)/') AND note = '' AND decode_error = '' AND erased_at IS NULL"
+        """By log of access systems: an event inside a batch that has a value in every column for events."""
+        found = self._in_each_log(
+            "max", "note = '' AND decode_error = '' AND erased_at IS NULL AND notEmpty(approvals)"
         )
-        found = self.store.rows(f"SELECT origin, max(index) AS last FROM entries WHERE {where} GROUP BY origin")
-        return {row["origin"]: row["last"] for row in found} | {LIFECYCLE: self.middle}
+        return found | {LIFECYCLE: self.middle}
 
     @cached_property
+    def unreadable(self) -> dict[str, int]:
+        """By log of access systems: the first entry whose value is not an event, if it has one."""
+        return self._in_each_log("min", "startsWith(decode_error, 'framing_unknown') AND erased_at IS NULL")
+
+    @property
     def rejected(self) -> int:
-        """The first entry whose value is not an event."""
-        where = f"origin = '{LIFECYCLE}' AND decode_error != '' AND erased_at IS NULL"
-        return int(self.store.rows(f"SELECT min(index) AS first FROM entries WHERE {where}")[0]["first"])
+        return self.unreadable[LIFECYCLE]
+
+    def _in_each_log(self, which: str, where: str) -> dict[str, int]:
+        logs = "match(origin, '/access.(lifecycle|activity)/')"
+        found = self.store.rows(
+            f"SELECT origin, {which}(index) AS i FROM entries WHERE {logs} AND {where} GROUP BY origin"
+        )
+        return {row["origin"]: row["i"] for row in found}
+
+    def changed_in_each_log(
+        self, places: Mapping[str, int], changes: Iterable[tuple[str, str, str]]
+    ) -> Iterator[tuple[str, str, str]]:
+        """Verify with each of several changes to entries, as many at a time as there are logs.
+
+        A log's verification ends with its first problem, so each log has one change at a time.
+
+        Args:
+            places: the entry to change, by log.
+            changes: column, value, and the check that fails.
+
+        Yields:
+            Column, value, and the problem's message, which is the only one of its log and in the right place.
+        """
+        left = deque(changes)
+        while left:
+            group = {place: left.popleft() for place in places.items() if left}
+            changed = [(column, row(index, log), value) for (log, index), (column, value, _) in group.items()]
+            report = self.store.verify({"entries": replaced_each("entries", changed)})
+            expected = {(log, index, check): change for (log, index), (*change, check) in group.items()}
+            assert sorted(problems(report)) == sorted(expected), group
+            for found, problem in zip(problems(report), report["problems"], strict=True):
+                column, value = expected[found]
+                yield column, value, problem["message"]
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
