@@ -519,6 +519,8 @@ FROM
     )
     )
     )
+    -- Here, not further out: what follows takes for granted that there is one.
+    WHERE arrayExists(event -> event.own AND NOT event.whole_request, given)
     )
     )
     )
@@ -536,7 +538,6 @@ FROM
     )
     )
 )
-WHERE arrayExists(event -> event.own AND NOT event.whole_request, given)
 -- The analysis of the many conditions above would take longer than all the rest, and find nothing.
 SETTINGS optimize_and_compare_chain = 0
 COMMENT 'One row per grant: its access, its deadline, and its removal';
