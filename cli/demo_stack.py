@@ -24,9 +24,9 @@ from .traffic import Traffic
 
 LASTS = timedelta(seconds=5)
 """Duration of the planted grant. It is overdue after the grace period of the policy, 10 s later."""
-_FINDING = (  # several times cheaper than the view findings, which is asked again and again
-    "SELECT 1 FROM finding_events WHERE event_type = 'finding.opened' AND rule = 'overdue' AND grant_id = {grant:String}"
-)
+_FINDING = """
+SELECT 1 FROM finding_events WHERE event_type = 'finding.opened' AND rule = 'overdue' AND grant_id = {grant:String}
+"""
 _SUBJECT = "mallory@demo.example"
 _RESOURCE = Resource("database", "payments", "production")
 
