@@ -22,7 +22,7 @@ from grantledger.schemas import event as events
 from grantledger.schemas.access_key import id_of
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.event import IssuingSource, Resource
-from support.access_store import DEPLOYMENT, Record, Story, stored
+from support.access_store import DEPLOYMENT, Record, Story, fill, stored
 from support.decoded import facts_of
 from support.pipeline import Pipeline
 from support.shared_broker import RunningBroker
@@ -232,14 +232,21 @@ def test_an_old_record_of_a_registered_source_changes_nothing(tmp_path: Path) ->
     assert set(view.overdue) == open_overdue(watched(story, policy), now)
 
 
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Story, Path]:
+    """Return lives, and the folder of a store that has them and no policy."""
+    story = lives(random.Random(7), 900)
+    return story, fill(tmp_path_factory.mktemp("lives"), story.records, cuts=(97, 5, 300), sources=KEYS)
+
+
 @pytest.mark.parametrize("name", POLICIES)
-def test_sql_and_the_rules_find_the_same(name: str, tmp_path: Path) -> None:
-    story, policy = lives(random.Random(7), 900), POLICIES[name]
+def test_sql_and_the_rules_find_the_same(name: str, lived: tuple[Story, Path], tmp_path: Path) -> None:
+    (story, filled), policy = lived, POLICIES[name]
     now = int(story.now.timestamp()) * SECOND
     ending = sweep.systems_that_expire(policy)
     assert ending == (["teleport"] if name == "lenient" else [])
     endless = int(policy.default.max_seconds is not None)
-    with stored(tmp_path, [*story.records, policy_record(story, policy)], cuts=(97, 5, 300), sources=KEYS) as ask:
+    with stored(tmp_path, [policy_record(story, policy)], sources=KEYS, onto=filled) as ask:
         rows = ask(sweep.OPEN_GRANTS, now=now, ending=ending, endless=endless)
         found = ask(
             "SELECT grant_key, historical, removed_at IS NULL AS unresolved, "

@@ -184,6 +184,7 @@ def fill(
     cuts: Sequence[int] = (1000,),
     merge: bool = False,
     sources: SourceKeys | None = None,
+    onto: Path | None = None,
 ) -> Path:
     """Make a data folder with a store of these records, and return the store's folder.
 
@@ -191,9 +192,10 @@ def fill(
         cuts: sizes of the sealed batches of a log, repeated as long as needed: each batch is one part of the table.
         merge: merge all parts into one.
         sources: the registered sources.
+        onto: a store's folder to copy, which has other logs; an empty store by default.
     """
     folder = data_dir / "clickhouse"
-    shutil.copytree(_migrated(), folder, symlinks=True)
+    shutil.copytree(onto or _migrated(), folder, symlinks=True)
     with connect(StoreAddress(folder)) as client:
         client.command("SYSTEM STOP MERGES entries")
         catalog = SchemaCatalog((event_schema(),))
