@@ -96,16 +96,15 @@ class Ledger:
 
     @cached_property
     def events(self) -> dict[str, int]:
-        """By log of access systems: an event inside a batch that has a value in every column for events."""
-        found = self._in_each_log(
-            "max", "note = '' AND decode_error = '' AND erased_at IS NULL AND notEmpty(approvals)"
-        )
+        """By log of access systems: an event with approvals and arguments, inside a batch if there is one."""
+        where = "decode_error = '' AND erased_at IS NULL AND notEmpty(approvals) AND notEmpty(args)"
+        found = self._in_each_log("argMax(index, (note = '', index))", where)
         return found | {LIFECYCLE: self.middle}
 
     @cached_property
     def unreadable(self) -> dict[str, int]:
         """By log of access systems: the first entry whose value is not an event, if it has one."""
-        return self._in_each_log("min", "startsWith(decode_error, 'framing_unknown') AND erased_at IS NULL")
+        return self._in_each_log("min(index)", "startsWith(decode_error, 'framing_unknown') AND erased_at IS NULL")
 
     @property
     def rejected(self) -> int:
@@ -114,9 +113,9 @@ class Ledger:
     def _in_each_log(self, which: str, where: str) -> dict[str, int]:
         logs = "match(origin, '/access.(lifecycle|activity)/')"
         found = self.store.rows(
-            f"SELECT origin, {which}(index) AS i FROM entries WHERE {logs} AND {where} GROUP BY origin"
+            f"SELECT origin, {which} AS found FROM entries WHERE {logs} AND {where} GROUP BY origin"
         )
-        return {row["origin"]: row["i"] for row in found}
+        return {row["origin"]: row["found"] for row in found}
 
     def changed_in_each_log(
         self, places: Mapping[str, int], changes: Iterable[tuple[str, str, str]]
