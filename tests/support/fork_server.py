@@ -35,8 +35,9 @@ from grantledger.runtime.children import Child
 MODULES = (
     "grantledger.cli.app", *(f"grantledger.cli.run.{name}" for name in ("seal", "anchor", "watch", "sweep", "alert")),
     "grantledger.cli.run.enforce", "grantledger.cli.run.store", "grantledger.runtime.store_start",
-    "grantledger.runtime.store_process",
+    "grantledger.runtime.store_process", "pandas", "faust.app",
 )  # fmt: skip
+"""What processes import, some of them only with the first batch: pyarrow imports pandas for arrays from Python."""
 PR_SET_PDEATHSIG = 1
 REPLACED = "TEST_STORE_REPLACED"
 """Variable in the environment of a forked process: the store replaces itself by a new program."""
