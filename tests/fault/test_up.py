@@ -30,7 +30,6 @@ class Up:
         names = ("DEPLOYMENT", "KAFKA_BOOTSTRAP_SERVERS", "DATA_DIR", "CONFIG")
         self.environment = {n: v for n, v in os.environ.items() if n.removeprefix("GRANTLEDGER_") not in names}
         self.environment["GRANTLEDGER_ANCHOR_INTERVAL_SECONDS"] = "3"
-        self.environment["GRANTLEDGER_SEAL_LINGER_SECONDS"] = "0.2"
         self.environment |= {"GRANTLEDGER_KAFKA_PORT": "0", "GRANTLEDGER_SQL_PORT": "0"}  # others test at the same time
         self.process: subprocess.Popen[str] | None = None
         self.output = data_dir.parent / f"{data_dir.name}.out"
@@ -149,7 +148,7 @@ def test_ctrl_c_while_kafka_formats_its_folder_is_no_failure(up: Up) -> None:
 
 def test_demo_leads_from_the_finding_to_its_resolution(up: Up) -> None:
     """The commands that it prints work as they stand."""
-    up.start("demo", "--rate", "5", "--lives", "30", "--seed", "3")
+    up.start("demo", "--rate", "5", "--lives", "12", "--seed", "3")
     assert any("kafka.Kafka" in command for command in up.family().values())
     up.wait_printed("FINDING overdue: ")
     [grant] = set(re.findall(r"\bdemo-[0-9a-f]{6}\b", up.printed()))
@@ -177,7 +176,7 @@ def test_the_next_start_continues_with_the_same_data(up: Up) -> None:
     up.start()
     assert up.entries() == before
     up.send(10)
-    wait_for(lambda: up.entries() > before, "the new events are stored")
+    wait_for(lambda: up.entries() > before, "the new events are stored", pause=1.0)
     up.assert_sound()
 
 
@@ -216,7 +215,8 @@ def test_a_killed_kafka_is_restarted(up: Up) -> None:
     wait_for(lambda: up.run("topics", "check").returncode == 0, "it answers")
     before = up.entries()
     up.send(5)
-    wait_for(lambda: up.entries() > before, "the new events are stored", limit=120)  # processes restart after pauses
+    # Processes restart after pauses.
+    wait_for(lambda: up.entries() > before, "the new events are stored", limit=120, pause=1.0)
     assert up.process is not None and up.process.poll() is None, up.printed()
 
 
@@ -226,7 +226,7 @@ def test_a_killed_stack_leaves_no_orphan_and_recovers(up: Up) -> None:
     assert up.end(signal.SIGKILL) == -signal.SIGKILL
     wait_for(lambda: up.family() == {}, "no process is left", limit=15)
     up.start()
-    wait_for(lambda: up.entries() >= before + 20, "the new events are stored")
+    wait_for(lambda: up.entries() >= before + 20, "the new events are stored", pause=1.0)
     up.assert_sound()
     assert up.end(signal.SIGTERM) == 0, up.printed()
     assert up.family() == {}
