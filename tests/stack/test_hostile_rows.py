@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from grantledger.schemas.catalog import event_schema
+from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC, QUERIES_TOPIC
 from support.access_store import Record, fill, opened_elsewhere
+from support.cases import Cases
 from support.command import invoke
 from support.mutated import mutated
 
@@ -57,3 +60,19 @@ def test_commands_list_and_show(data_dir: Path, output: str) -> None:
         assert run(data_dir, "grants", "show", "-o", output, "--", line)[0] in (0, 1)
     for line in run(data_dir, "findings", "-q")[1].splitlines()[:2]:
         assert run(data_dir, "findings", "show", line, "-o", output)[0] in (0, 1)
+
+
+def test_the_sequences_of_the_field_reach_no_terminal(cases: Cases, tmp_path: Path) -> None:
+    now, encoder = datetime.now(UTC), EventEncoder()
+    events = list(cases.emitted("28", now))
+    at = int(now.timestamp() * 1000)
+    fill(tmp_path, [Record(one.topic, b"k", encoder.encode(one), at + number) for number, one in enumerate(events)])
+    ids = {one.grant_id for one in events if one.event_type == "grant.activated"}
+    assert ids and any("\x1b" in one.subject.id for one in events)
+    with opened_elsewhere(tmp_path):
+        for output in ("table", "wide", "json"):
+            code, out = run(tmp_path, "query", "-o", output, "SELECT subject_id, reason, raw FROM events")
+            assert code == 0 and "mallory" in out
+        assert run(tmp_path, "grants", "--all")[0] == 0
+        for grant in ids:
+            assert run(tmp_path, "grants", "show", str(grant))[0] == 0
