@@ -295,7 +295,7 @@ def test_the_sweep_reports_a_watch_that_does_not_run(
 ) -> None:
     policy = tmp_path / "policy.toml"
     policy.write_text('[default]\ngrace_seconds = 1\n[[source]]\nsystem = "counting"\ngap_wait_seconds = 1\n')
-    settings = {"GRANTLEDGER_WATCH_POLICY": str(policy), "GRANTLEDGER_SWEEP_INTERVAL_SECONDS": "1"}
+    settings = {"GRANTLEDGER_WATCH_POLICY": str(policy), "GRANTLEDGER_SWEEP_INTERVAL_SECONDS": "3"}
     pipeline = make_pipeline(broker.bootstrap_servers, settings)
     pipeline.start("seal", "store")
     sent = pipeline.run(
