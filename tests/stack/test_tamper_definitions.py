@@ -125,7 +125,8 @@ def test_nothing_is_derived_that_could_drift(store: Client) -> None:
 def test_an_attack_is_named(store: Client, attack: str) -> None:
     statements, undo, expected = ATTACKS[attack]
     with ExitStack() as after:
-        after.callback(migrate_again, store)
+        if any(statement.startswith(("CREATE OR REPLACE VIEW", "DROP VIEW")) for statement in statements):
+            after.callback(migrate_again, store)
         for statement in reversed(undo):
             after.callback(store.command, statement)
         for statement in statements:
