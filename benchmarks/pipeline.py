@@ -9,10 +9,13 @@ from pathlib import Path
 
 from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.topics import create_topics
+from grantledger.ledger.source_keys import SourceKeys
 from grantledger.runtime.children import Child, ChildSpec
 from grantledger.runtime.keys import create_key
 from grantledger.runtime.process import status_path
 from grantledger.runtime.settings import Settings
+from grantledger.runtime.source_keys import register_own_sources
+from grantledger.schemas.event import FINDINGS_TOPIC
 from grantledger.schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_TOPICS, topic_specs
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -46,7 +49,7 @@ def resident_mib(pid: int) -> float:
 def fresh_topics(servers: str) -> None:
     """Create the topics, and empty those that an earlier run has written."""
     cluster = Cluster({"bootstrap.servers": servers})
-    written = [*SEALED_TOPICS, ANCHORS_TOPIC, RECEIPTS_TOPIC]
+    written = [FINDINGS_TOPIC, *SEALED_TOPICS, ANCHORS_TOPIC, RECEIPTS_TOPIC]
     present = cluster.admin.list_topics(timeout=30).topics
     for future in cluster.admin.delete_topics([name for name in written if name in present] or ["none"]).values():
         try:
@@ -59,10 +62,16 @@ def fresh_topics(servers: str) -> None:
     create_topics(cluster, topic_specs(PARTITIONS, 0))
 
 
+def init(settings: Settings) -> None:
+    """Create the keys and register the pipeline's own sources, as ``grantledger init`` does."""
+    create_key(settings)
+    register_own_sources(settings, SourceKeys(settings.deployment), "benchmark")
+
+
 def run(servers: str, folder: Path, deployment: str, events: int, broker_pid: int, *, store: bool) -> Measured:
     """Seal everything in the input topics once, with ``store`` also store it, and measure."""
     fresh_topics(servers)
-    create_key(Settings(data_dir=folder))
+    init(Settings(data_dir=folder, deployment=deployment, kafka_bootstrap_servers=servers))
     environment = {
         **os.environ,
         "GRANTLEDGER_DATA_DIR": str(folder),

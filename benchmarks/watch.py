@@ -32,14 +32,13 @@ from grantledger.kafka.records import read_range
 from grantledger.kafka.topics import create_topics
 from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.children import Child, ChildSpec
-from grantledger.runtime.keys import create_key
 from grantledger.runtime.settings import Settings
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder, decode
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Actor, Event, Resource, Source, Subject
 from grantledger.schemas.topics import topic_specs
 
-from .pipeline import cpu_seconds, resident_mib
+from .pipeline import cpu_seconds, init, resident_mib
 
 ROOT = Path(__file__).resolve().parents[1]
 GRACE = 1.0
@@ -98,7 +97,6 @@ class Bench:
     def __init__(self, folder: Path, servers: str, console: Console) -> None:
         self.folder, self.servers, self.console = folder, servers, console
         self.cluster = Cluster({"bootstrap.servers": servers})
-        create_key(Settings(data_dir=folder))
         policy = folder / "policy.toml"
         policy.write_text(f"[default]\ngrace_seconds = {GRACE}\n")
         environment = {
@@ -122,6 +120,7 @@ class Bench:
     def run(self, grants: int, seconds: int) -> Measured:
         """Measure everything."""
         create_topics(self.cluster, topic_specs(4, 0))
+        init(Settings(data_dir=self.folder, deployment="bench", kafka_bootstrap_servers=self.servers))
         self.seal.start()
         producer = Producer(
             self.cluster.options | {"acks": "all", "linger.ms": 20, "queue.buffering.max.messages": 500_000}
