@@ -1,0 +1,28 @@
+"""The benchmarks run: small, because their figures mean something only on a quiet machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("benchmarks.main", "--events", "20000", "--repeat", "1", "--no-memory"),
+        ("benchmarks.watch", "--grants", "2000", "--seconds", "5"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_benchmark_measures(command: tuple[str, ...]) -> None:
+    call = [sys.executable, "-m", *command]
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert re.search(r"\d", done.stdout)
