@@ -89,7 +89,7 @@ class Sweeper:
             except DependencyError as error:  # the next sweep may succeed
                 log.error("store_fault", reason=str(error).split("\n", 1)[0][:500])
                 result = "the store does not answer"
-                self._differences = self._gaps = None  # what was not published is found again
+                self._differences = self._gaps = None  # the next sweep finds unpublished changes again
             SWEEPS.labels(result).inc()
             if result == "done":
                 LAST_SWEEP.set_to_current_time()
@@ -134,7 +134,7 @@ class Sweeper:
         """Read the numbers of senders up to the ends of the inputs, and return how the findings about gaps change."""
         try:
             sizes = self._sealed_sizes(inputs)
-        except SealedLogStoppedError as error:  # access is compared all the same
+        except SealedLogStoppedError as error:  # the comparison of access continues
             log.error("numbers_not_judged", reason=str(error))
             return []
         if sizes is None or not self._stored(ask, sizes):

@@ -332,8 +332,8 @@ FROM
     (
     SELECT
         *,
-        -- What changes nothing because it was received too late: an extension past its end, if what it extends was too; and
-        -- what is history, if something else was given in time.
+        -- Reports that were received too late to change anything: an extension that was past its end and past the end that it
+        -- extends; and an old activation or extension, of a grant that another one reported in time.
         arrayMap((event, ends, old) -> NOT historical AND length(given) > 1 AND (
             (event.extended AND ends > 0 AND ends <= event.received
                 AND arrayExists(each -> each.place < event.place, given)

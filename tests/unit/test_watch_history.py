@@ -143,7 +143,7 @@ def test_an_extension_that_ends_the_access_now_is_not_too_late() -> None:
 def test_old_records_do_not_disturb_a_grant_that_is_followed() -> None:
     story = Story()
     story.granted(LATE, "g", 9 * HOUR)
-    story.granted(LATE + 60, "g", 100, occurred=at(0))  # last year's, by a file
+    story.granted(LATE + 60, "g", 100, occurred=at(0))  # from an imported old file
     story.removed(LATE + 61, "g", occurred=at(90))
     assert judged(story, 8 * HOUR, WatchPolicy()) == []
 

@@ -24,9 +24,9 @@ class Activation:
     native: bool
     """Whether the tool itself ends the access at the deadline."""
     ends_by_itself: bool
-    """Whether, by its source, the credential stops working at the deadline, whatever anybody does."""
+    """Whether its source reports that the credential stops working at the deadline without any action."""
     whole_request: bool
-    """Whether it names only the request, and so extends all of its grants that are active."""
+    """Whether it names only a request. It then extends every active grant of that request."""
     source: Source
     packed: int
     """``occurred`` and ``event_key`` in one integer: there may be a million of these."""
@@ -38,7 +38,7 @@ class Activation:
     def of(cls, fact: Fact) -> Activation:
         """Return the activation that a fact reports."""
         starts = fact.append if fact.starts is None else fact.starts
-        # At least 1: 0 stands for no deadline, and a finding has no field for a deadline before 1970.
+        # At least 1, because 0 means no deadline. Findings cannot represent a deadline before 1970.
         ends = None if fact.expires is None else max(1, fact.expires - fact.clock_lead)
         packed = (fact.occurred << 64) + int.from_bytes(fact.event_key, "big")
         extended = fact.event_type == "grant.extended"
@@ -79,7 +79,7 @@ class Activation:
         return self.received >= history_begins(end, limits)
 
     def stricter(self, other: Activation) -> Activation:
-        """Return what is certain of two contents of one event: the earlier end, and how it ends if both agree."""
+        """Combine two contents of one event: the earlier end; ``native`` and ``ends_by_itself`` only if both agree."""
         ends = [one.ends for one in (self, other) if one.ends is not None]
         by_itself = self.ends_by_itself and other.ends_by_itself
         native = self.native and other.native
@@ -156,7 +156,7 @@ STRENGTH = {"none": 0, "deadline": 1, "api_accepted": 2, "confirmed": 3}
 
 
 def weaker(removal: Removal, evidence: str, append: int, occurred: int) -> Removal:
-    """Return what is certain of two contents of one removal: the weaker evidence, and the later times."""
+    """Combine two contents of one removal: the weaker evidence and the later times."""
     evidence = min(removal.evidence, evidence, key=STRENGTH.__getitem__)
     return replace(
         removal, evidence=evidence, append=max(removal.append, append), occurred=max(removal.occurred, occurred)

@@ -37,7 +37,7 @@ class Received(NamedTuple):
 
 @dataclass(slots=True)
 class LateDay:
-    """What was received from one source on one day, and is historical."""
+    """The historical grants and sessions that were received from one source on one day."""
 
     first: int = NEVER
     last: int = 0
