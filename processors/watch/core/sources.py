@@ -94,9 +94,7 @@ class SourceHistory:
                 yield Candidate(CONFLICT, f"{key}#mapping", hour * HOUR, one.first, (hour + 1) * HOUR, counted, "info")
                 continue
             if rule == OLD_CONFLICT:
-                yield Candidate(
-                    CONFLICT, f"{key}{HISTORY_SUFFIX}", hour * HOUR, one.first, NEVER, counted, "warning"
-                )  # fmt: skip
+                yield Candidate(CONFLICT, key + HISTORY_SUFFIX, hour * HOUR, one.first, NEVER, counted, "warning")
                 continue
             ends = NEVER if FINDING_RULES[rule].persists else (hour + 1) * HOUR
             yield Candidate(rule, key, hour * HOUR, one.first, ends, counted)
