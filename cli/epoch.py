@@ -18,6 +18,7 @@ from ..runtime.sealed_logs import sealed_logs
 from ..runtime.settings import Settings
 from ..runtime.source_keys import own_signer
 from ..runtime.store_access import ask_store, load_engine_early
+from ..schemas.event import ACTIVITY_TOPIC
 from ..schemas.finding_rules import RUNBOOKS
 from ..sinks.clickhouse import StoreUnavailableError
 from .errors import fail
@@ -86,7 +87,9 @@ def open_command(  # noqa: PLR0917 - one parameter per flag
         done = f"{plan.smaller} has {plan.wanted} partitions" if isinstance(plan, PartitionCountPlan) else "continues"
         typer.echo(f"{name_of(plan)}: {done}")
     if any(isinstance(plan, PartitionCountPlan) for plan in plans):
-        typer.echo("Set activity_partitions to the new number. Run `grantledger epoch show` again.")
+        if any(plan.topic == ACTIVITY_TOPIC for plan in plans if isinstance(plan, PartitionCountPlan)):
+            typer.echo("Set activity_partitions to the new number.")
+        typer.echo("Run `grantledger epoch show` again.")
 
 
 @contextmanager

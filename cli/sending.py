@@ -51,6 +51,7 @@ def open_client(
             instance=instance,
             registry=schema_registry(settings),
             topic_prefix=settings.topic_prefix,
+            lifecycle_shards=settings.lifecycle_shards,
             signer=HistoryMark(signer) if history else signer,
         )
 

@@ -14,7 +14,7 @@ from ..ledger.source_keys import NOTICE_MS, Registration, ValidKey
 from ..runtime.settings import Settings
 from ..runtime.source_keys import (
     key_file,
-    publish_registrations,
+    publish_as_operator,
     registered_sources,
     registration,
     source_key,
@@ -175,7 +175,7 @@ def _new_key(settings: Settings, path: Path | None, public: Path | None) -> Sour
 
 
 def _register(settings: Settings, stated: RegisteredSource, reason: str, who: str) -> None:
-    publish_registrations(settings, [registration(settings.require_deployment(), stated, person=who, reason=reason)])
+    publish_as_operator(settings, [registration(settings.require_deployment(), stated, person=who, reason=reason)])
 
 
 def _kept(key: ValidKey, until: datetime) -> SourceKey:

@@ -6,9 +6,8 @@ import typer
 
 from ..base.errors import EXIT_DEPENDENCY
 from ..kafka.topics import check_topics
-from ..runtime.initialise import ensure_topics
+from ..runtime.initialise import ensure_topics, required_topics
 from ..runtime.settings import Settings
-from ..schemas.topics import topic_specs
 from .output import Output, text_column
 
 
@@ -28,8 +27,7 @@ def check(settings: Settings, output: Output) -> None:
     Exit codes: 0 all match; 1 something differs, or Kafka does not answer; 2 a topic is missing.
     """
     settings.cluster().check_answers()
-    specs = topic_specs(settings.activity_partitions, settings.payload_retention_days, settings.query_retention_days)
-    differences = check_topics(settings.cluster(), specs)
+    differences = check_topics(settings.cluster(), required_topics(settings))
     output.rows(
         [{"difference": difference} for difference in differences],
         identity="difference",

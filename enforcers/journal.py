@@ -12,6 +12,7 @@ from ..kafka.sealed_log import SealedLogs
 from ..kafka.transactional_writer import TransactionalWriter
 from ..schemas.codec import EventEncoder
 from ..schemas.event import Event
+from ..schemas.placement import placement_of
 from ..schemas.topics import COMMANDS_TOPIC
 
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
@@ -36,7 +37,7 @@ class TransactionalEventWriter:
     ) -> None:
         group = enforce_group(logs.deployment)
         self._writer = TransactionalWriter(logs.cluster, group, signer=logs.signer, stopping=stopping)
-        self._encoder = EventEncoder()
+        self._encoder, self._shards = EventEncoder(), logs.cluster.lifecycle_shards
         self.consumer: Consumer | None = None
         self._writer.init()
 
@@ -44,7 +45,8 @@ class TransactionalEventWriter:
         """Write events and commit the position; return when the brokers have both. After an error, restart."""
         self._writer.begin()
         for event in events:
-            self._writer.produce(event.topic, self._encoder.encode(event), event.key)
+            key, partition = placement_of(event, self._shards)
+            self._writer.produce(event.topic, self._encoder.encode(event), key, partition)
         if self.consumer is not None:
             self._writer.send_offsets({(COMMANDS_TOPIC, 0): position}, self.consumer.consumer_group_metadata())
         self._writer.commit()

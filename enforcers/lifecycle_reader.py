@@ -17,6 +17,7 @@ from ..schemas.catalog import SchemaCatalog
 from ..schemas.codec import decode
 from ..schemas.event import LIFECYCLE_TOPIC
 from ..schemas.instance_names import NO_NAMES, InstanceNames
+from ..schemas.placement import shard_of
 from ..schemas.topics import sealed
 from .command_rules import Activation
 from .contract import UNREADABLE, RevokeCommand
@@ -63,10 +64,10 @@ class LifecycleReader:
         """
         readers, now = self._open(), self._now()
         for reader in readers:
-            for event, received in self._events(reader.read_sealed()):
+            for event, received in self._events(reader.read_sealed(), reader.partition):
                 self._activations.add(event, received)
                 self._running.add(event, now)
-            for event, _ in self._events(reader.read_unsealed()):
+            for event, _ in self._events(reader.read_unsealed(), reader.partition):
                 self._running.add(event, now)
         self._running.prune(now)
         return self._running
@@ -95,14 +96,16 @@ class LifecycleReader:
             self._running, self._activations = RunningGrants(), SealedActivations()
         return self._readers
 
-    def _events(self, records: Iterator[tuple[int, SignedRecord]]) -> Iterator[tuple[GrantEvent, datetime]]:
-        """Yield what the records report about grants, and when each arrived."""
+    def _events(
+        self, records: Iterator[tuple[int, SignedRecord]], partition: int
+    ) -> Iterator[tuple[GrantEvent, datetime]]:
+        """Yield what the records of a partition report about grants, and when each arrived."""
         for offset, record in records:
             if not any(kind in (record.value or b"") for kind in _KINDS):  # a scan costs a hundredth of decoding
                 continue
             try:
                 datum = decode(record.value or b"", self._catalog, record.append_time_ms)
-                event, received = self._event(record, datum)
+                event, received = self._event(record, datum, partition)
             except UNREADABLE as error:
                 # It is sealed, stored and shown elsewhere. The watch skips it too.
                 log.warning("event_unreadable", offset=offset, reason=type(error).__name__)
@@ -110,10 +113,13 @@ class LifecycleReader:
             if event is not None and (not event.own or self._policy.admits(event.source, signed=event.signed)):
                 yield event, received
 
-    def _event(self, record: SignedRecord, datum: dict[str, Any]) -> tuple[GrantEvent | None, datetime]:
+    def _event(self, record: SignedRecord, datum: dict[str, Any], partition: int) -> tuple[GrantEvent | None, datetime]:
         appended = datetime.fromtimestamp(record.append_time_ms / 1000, UTC)
-        status = self._sources.until(record.append_time_ms).status_of(record, datum)
+        sources = self._sources.until(record.append_time_ms)
+        status = sources.status_of(record, datum)
         if status not in ("valid", "unregistered"):
+            return None, appended
+        if shard_of(datum["tenant"].encode("utf-8", "replace"), sources.lifecycle_shards) != partition:
             return None, appended
         event = GrantEvent.of(self._names.in_event(datum), appended, signed=status == "valid")
         received = datum["received_at"] if status == "valid" else None

@@ -32,10 +32,12 @@ class Cluster:
     Attributes:
         options: librdkafka options that every client starts from; at least ``bootstrap.servers``.
         topic_prefix: stands before each topic name on the brokers.
+        lifecycle_shards: number of partitions of ``access.lifecycle``.
     """
 
     options: Mapping[str, Any]
     topic_prefix: str = ""
+    lifecycle_shards: int = 1
 
     def physical(self, topic: str) -> str:
         """Return the name that a topic has on the brokers."""

@@ -10,7 +10,8 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import ClusterMetadata, ConfigResource, NewPartitions, NewTopic, ResourceType
 
 from ..base.errors import UsageError
-from ..schemas.topics import TopicSpec
+from ..schemas.event import LIFECYCLE_TOPIC
+from ..schemas.topics import TopicSpec, sealed
 from .cluster import Cluster
 from .errors import unavailable
 
@@ -81,6 +82,24 @@ def check_topics(cluster: Cluster, specs: Iterable[TopicSpec]) -> list[str]:
             if name in actual and actual[name].value != value:
                 differences.append(f"{resource.name} has {name}={actual[name].value}; it must be {value}")
     return differences
+
+
+def check_lifecycle_shards(cluster: Cluster) -> None:
+    """Check that ``access.lifecycle`` and its sealed topic have as many partitions as the settings state.
+
+    Raises:
+        TopicError: a topic has another number of partitions, or is missing.
+        KafkaUnavailableError: the brokers do not answer.
+    """
+    present = _metadata(cluster).topics
+    for name in map(cluster.physical, (LIFECYCLE_TOPIC, sealed(LIFECYCLE_TOPIC))):
+        if name not in present:
+            raise TopicError(f"topic {name} does not exist: run `grantledger topics create`")
+        if (partitions := len(present[name].partitions)) != cluster.lifecycle_shards:
+            raise TopicError(
+                f"{name} has {partitions} partitions, and lifecycle_shards is {cluster.lifecycle_shards}. The number "
+                'is fixed for each ledger: see "Several lifecycle shards" in docs/operations.md'
+            )
 
 
 def add_partitions(cluster: Cluster, topic: str, total: int) -> None:

@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 from ..schemas.arrow import DECODED_SCHEMA, decode_values
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.column_rules import forbidden
+from ..schemas.event import LIFECYCLE_TOPIC
+from ..schemas.placement import shard_of
 from .source_keys import SignedRecord, SourceKeys
 
 ENTRY_COLUMNS = DECODED_SCHEMA.append(pa.field("signature", pa.binary()))
@@ -27,6 +29,7 @@ def decode_entries(
     records: Callable[[], Sequence[SignedRecord]],
     *,
     topic: str,
+    partition: int = 0,
     catalog: SchemaCatalog,
     sources: SourceKeys,
 ) -> pa.RecordBatch:
@@ -35,6 +38,7 @@ def decode_entries(
     Args:
         records: returns the whole records; called only if one of them may have to be signed.
         topic: the input topic without a prefix.
+        partition: the input partition.
         sources: with every registration appended up to ``NOTICE_MS`` before the newest record.
     """
     decoded = decode_values(values, append_times_ms, catalog)
@@ -42,7 +46,10 @@ def decode_entries(
     is_decoded = pc.equal(pc.binary_length(errors), 0)
     rows = np.flatnonzero(is_decoded.to_numpy(zero_copy_only=False))
     whole = len(rows) == len(decoded)
-    broken = forbidden(decoded if whole else decoded.filter(is_decoded), topic)
+    events = decoded if whole else decoded.filter(is_decoded)
+    broken = forbidden(events, topic)
+    if topic == LIFECYCLE_TOPIC and (partition or sources.lifecycle_shards > 1):
+        broken = _misplaced(events, partition, sources.lifecycle_shards) | broken
     if broken:
         texts = errors.to_pylist()
         for at, field in broken.items():
@@ -59,6 +66,15 @@ def believed_rows(entries: pa.RecordBatch) -> npt.NDArray[np.bool_]:
         signed, pc.equal(pc.binary_length(entries.column("decode_error")), 0)
     ).to_numpy(zero_copy_only=False)
     return believed
+
+
+def _misplaced(events: pa.RecordBatch, partition: int, shards: int) -> dict[int, str]:
+    """Return the rows whose tenant belongs in another partition, each with the field and that partition."""
+    tenants = events.column("tenant").dictionary_encode()
+    shard_by_tenant = np.array([shard_of(one, shards) for one in tenants.dictionary.to_pylist()], np.int64)
+    belongs = shard_by_tenant[tenants.indices.to_numpy(zero_copy_only=False)]
+    rows = np.flatnonzero(belongs != partition).tolist()
+    return {row: f"tenant (belongs in partition {belongs[row]})" for row in rows}
 
 
 def _signatures(

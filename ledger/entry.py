@@ -66,6 +66,11 @@ def origin_of(deployment: str, topic: str, partition: int, epoch: int = 0) -> st
     return f"{deployment}/{topic}/{partition}/{epoch}"
 
 
+def partition_of_origin(origin: str) -> int:
+    """Return the partition in an origin."""
+    return int(split_origin(origin)[0].split("/")[-1])
+
+
 def split_origin(origin: str) -> tuple[str, int]:
     """Return an origin without its epoch, and the epoch.
 

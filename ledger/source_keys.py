@@ -1,10 +1,12 @@
 """The registered sources and their public keys, folded from the ``source.registered`` entries of ``access.findings``.
 
-The rules are in docs/ledger.md, "Signatures of sources". All times are append times in milliseconds since 1970.
+The rules are in docs/ledger.md, "Signatures of sources" and "Lifecycle shards". All times are append times in
+milliseconds since 1970.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,6 +32,9 @@ OWN_TOPICS = frozenset({FINDINGS_TOPIC, QUERIES_TOPIC, COMMANDS_TOPIC})
 """Topics in which only the pipeline's own sources are believed."""
 KEY_PREFIX = b"source/"
 """The Kafka key of a registration begins with this."""
+SHARDS_KEY = b"lifecycle-shards"
+"""Kafka key and resource of the ``config.changed`` in which ``init`` states the number of lifecycle shards."""
+SHARDS_STATED = re.compile(rb"[1-9][0-9]{0,3}")
 _ALWAYS = -(2**63)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -74,7 +79,7 @@ class Registration:
 
 
 class SourceKeys:
-    """Which source signs with which keys at which time."""
+    """Which source signs with which keys at which time, and in which shard each tenant belongs."""
 
     def __init__(self, deployment: str) -> None:
         self._deployment = deployment
@@ -82,6 +87,8 @@ class SourceKeys:
         self._operator = (OPERATOR.encode(), deployment.encode())
         self._applied: set[str] = set()
         """Ids of the registrations. A copy of one changes nothing: old keys must not come back."""
+        self.lifecycle_shards = 1
+        """Number of partitions of ``access.lifecycle``."""
 
     @property
     def complete(self) -> bool:
@@ -138,14 +145,28 @@ class SourceKeys:
             return "invalid"
 
     def learn(self, record: SignedRecord) -> bool:
-        """Apply an entry of ``access.findings``, if it is a registration. Registrations use a released event schema."""
-        if record.value is None or not (record.key or b"").startswith(KEY_PREFIX):
+        """Apply an entry of ``access.findings``, if it is a registration or states the number of lifecycle shards.
+
+        Both use a released event schema. Return whether it changes anything.
+        """
+        key = record.key or b""
+        if record.value is None or not (key.startswith(KEY_PREFIX) or key == SHARDS_KEY):
             return False
         try:
             datum = decode(record.value, own_schemas(), record.append_time_ms)
         except (DecodeError, FramingError):
             return False
-        return self.add(record, datum)
+        return self._learn_shards(record, datum) if key == SHARDS_KEY else self.add(record, datum)
+
+    def _learn_shards(self, record: SignedRecord, datum: Mapping[str, Any]) -> bool:
+        """Apply the first number that the operator states: events must not change their place afterwards."""
+        if self.lifecycle_shards > 1 or not self.complete or self.status_of(record, datum) != "valid":
+            return False
+        stated, by = datum.get("raw") or b"", datum["source"]["system"]
+        if datum.get("event_type") != "config.changed" or by != OPERATOR or not SHARDS_STATED.fullmatch(stated):
+            return False
+        self.lifecycle_shards = int(stated)
+        return True
 
     def add(self, record: SignedRecord, datum: Mapping[str, Any]) -> bool:
         """Apply a decoded ``source.registered`` entry, in log order; return whether it changes anything.

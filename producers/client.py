@@ -20,6 +20,7 @@ from ..schemas.catalog import event_schema
 from ..schemas.codec import EventEncoder
 from ..schemas.event import PIPELINE_TYPES, Event, Source
 from ..schemas.framing import confluent_prefix
+from ..schemas.placement import placement_of
 from ..schemas.rules import InvalidEventError
 from .options import OptionError, safe_options
 from .registry import SchemaRegistry
@@ -90,6 +91,8 @@ class Client:
         instance: the installation of that sender; ``source.instance``.
         tenant: the tenant of events that do not name one.
         topic_prefix: the deployment's prefix of all topic names on the brokers.
+        lifecycle_shards: the deployment's number of partitions of ``access.lifecycle``. With another number than that,
+            events are not delivered, or rejected.
         registry: if given, values use the Confluent framing with schema ids from this registry; otherwise Avro
             single-object encoding.
         on_delivery: called once per event with its delivery report, in a thread that is using this client.
@@ -109,6 +112,7 @@ class Client:
         instance: str = "default",
         tenant: str = "default",
         topic_prefix: str = "",
+        lifecycle_shards: int = 1,
         registry: SchemaRegistry | None = None,
         signer: RecordSigner | None = None,
         on_delivery: Callable[[Delivery], None] | None = None,
@@ -122,6 +126,7 @@ class Client:
         """Unique: every client counts from 1, and another sender's numbers are no gap in its own."""
         self._tenant = tenant
         self._topic_prefix = topic_prefix
+        self._shards = lifecycle_shards
         self._registry = registry
         self._signer = signer
         self._on_delivery = on_delivery
@@ -241,12 +246,13 @@ class Client:
         self._token += 1
         token = self._token
         self._pending[token] = (event.event_id, event.topic)
-        report, key = partial(self._reported, token), event.key.encode()
+        report, placement = partial(self._reported, token), placement_of(event, self._shards)
+        name, key = self._topic_prefix + event.topic, placement.key.encode()
         headers = self._signer.headers(event.topic, key, value) if self._signer is not None else []
         while True:
             try:
                 self._producer.produce(
-                    self._topic_prefix + event.topic, value=value, key=key, headers=headers, on_delivery=report
+                    name, value=value, key=key, partition=placement.partition, headers=headers, on_delivery=report
                 )
                 return
             except BufferError:

@@ -7,11 +7,12 @@ from ..kafka.cluster import Cluster
 from ..kafka.identity import identify_topics
 from ..kafka.offsets import end_offsets, group_offsets
 from ..kafka.records import read_whole, signed_record
-from ..kafka.topics import create_topics
+from ..kafka.topics import check_lifecycle_shards, create_topics
 from ..ledger.source_keys import SourceKeys
 from ..schemas.event import FINDINGS_TOPIC
-from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, SEALED_TOPICS, seal_group, topic_specs
+from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, SEALED_TOPICS, TopicSpec, seal_group, topic_specs
 from .keys import KeyUnavailableError, create_key
+from .lifecycle_shards import put_on_record
 from .settings import Settings
 from .source_keys import register_own_sources
 
@@ -39,14 +40,31 @@ def initialise(settings: Settings, person: str = "") -> int:
     for record in read_whole(settings.cluster(), FINDINGS_TOPIC, 0):
         keys.learn(signed_record(FINDINGS_TOPIC, record))
     register_own_sources(settings, keys, person or user_name())
+    put_on_record(settings, keys, person or user_name())
     create_key(settings)
     return created
 
 
 def ensure_topics(settings: Settings) -> int:
-    """Create the topics that are missing, and return their number."""
-    specs = topic_specs(settings.activity_partitions, settings.payload_retention_days, settings.query_retention_days)
-    return len(create_topics(settings.cluster(), specs, settings.kafka_replication))
+    """Create the topics that are missing, and return their number.
+
+    Raises:
+        TopicError: ``access.lifecycle`` has another number of partitions than the settings state.
+    """
+    cluster = settings.cluster()
+    created = create_topics(cluster, required_topics(settings), settings.kafka_replication)
+    check_lifecycle_shards(cluster)
+    return len(created)
+
+
+def required_topics(settings: Settings) -> tuple[TopicSpec, ...]:
+    """Return every topic of the deployment."""
+    return topic_specs(
+        settings.activity_partitions,
+        settings.payload_retention_days,
+        settings.query_retention_days,
+        settings.lifecycle_shards,
+    )
 
 
 def ledger_exists(cluster: Cluster, deployment: str) -> bool:

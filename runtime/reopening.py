@@ -20,7 +20,7 @@ from ..processors.anchor_state import lost_anchors
 from ..processors.epoch_state import EpochWriter, FoundStop, find_stops, first_unsealed, kafka_head
 from ..processors.epochs import IN_ANCHORS, IN_FILE, IN_STORE, EpochPlan, EpochRefusedError, KnownHead, plan_epoch
 from ..schemas.codec import EventEncoder
-from ..schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, OpenedEpoch
+from ..schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC, OpenedEpoch
 from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, sealed
 from ..sinks.file_target import FileTarget, read_anchor_file
 from .operator_events import epoch_opened
@@ -72,10 +72,11 @@ class Reopening:
         for topic in INPUT_TOPICS:
             of_input, of_sealed = identities[topic].partitions, identities[sealed(topic)].partitions
             if of_input != of_sealed:
-                if topic != ACTIVITY_TOPIC and of_input > 1:
+                wanted = self._cluster.lifecycle_shards if topic == LIFECYCLE_TOPIC else 1
+                if topic != ACTIVITY_TOPIC and of_input > wanted:
                     raise EpochRefusedError(
-                        f"{topic} must have 1 partition and has {of_input}: create it again with 1 partition, send the "
-                        "records of the others again, and run this command then"
+                        f"{topic} must have {wanted} partition(s) and has {of_input}: create it again with {wanted}, "
+                        "send the records of the others again, and run this command then"
                     )
                 smaller = topic if of_input < of_sealed else sealed(topic)
                 counts.append(PartitionCountPlan(topic, smaller, min(of_input, of_sealed), max(of_input, of_sealed)))

@@ -23,7 +23,7 @@ _TYPES = {"dict_type": "must be a JSON object", "tuple_type": "must be a JSON li
 DEFAULT_DATA_DIR = Path("data")
 STACK_FILE = Path("run") / "stack.json"
 DEPLOYMENT_FILE = Path("deployment")
-FROM_STACK = ("deployment", "kafka_bootstrap_servers", "topic_prefix")
+FROM_STACK = ("deployment", "kafka_bootstrap_servers", "topic_prefix", "lifecycle_shards")
 """Settings that a running local stack passes on to commands in its data folder."""
 
 _FOR_TESTS = (f"{PREFIX}TEST_", f"{PREFIX}SAMPLES")
@@ -63,10 +63,7 @@ class Settings(BaseModel):
         SecretStr(""), description="Password for SASL. It is not in kafka_options, so that it is never printed."
     )
     kafka_replication: int = Field(
-        0,
-        ge=0,
-        le=9,
-        description="Replication factor of new topics; 0: 3, or 1 with a single broker.",
+        0, ge=0, le=9, description="Replication factor of new topics; 0: 3, or 1 with a single broker."
     )
     topic_prefix: str = Field(
         "",
@@ -79,6 +76,10 @@ class Settings(BaseModel):
     )
     schema_registry_user: str = Field("", description="User for the schema registry, if it requires one.")
     schema_registry_password: SecretStr = Field(SecretStr(""), description="Password for the schema registry.")
+    lifecycle_shards: int = Field(
+        1, ge=1, le=64, description="Number of partitions of access.lifecycle, which tenants are distributed over. "
+        "Fixed by `init`; all processes and senders of a deployment need the same value.",
+    )  # fmt: skip
     activity_partitions: int = Field(4, ge=1, le=256, description="Number of partitions of a new access.activity.")
     payload_retention_days: int = Field(
         0, ge=0, description="How long sealed topics keep their batches, except access.findings; 0: forever."
@@ -250,7 +251,7 @@ class Settings(BaseModel):
         """Return the Kafka cluster of this deployment."""
         from ..kafka.cluster import Cluster
 
-        return Cluster(self.kafka_client_options(), self.topic_prefix)
+        return Cluster(self.kafka_client_options(), self.topic_prefix, self.lifecycle_shards)
 
     def require_deployment(self) -> str:
         """Return the name of the deployment."""
@@ -323,7 +324,7 @@ def load_settings(data_dir: Path | None = None, config: Path | None = None) -> S
     try:
         settings = Settings(**values)
         stack = read_deployment(settings.data_dir) | read_stack(settings.data_dir)
-        missing = {name: stack[name] for name in FROM_STACK if name in stack and not getattr(settings, name)}
+        missing = {name: stack[name] for name in FROM_STACK if name in stack and not values.get(name)}
         return Settings(**(values | missing)) if missing else settings
     except ValidationError as error:
         raise SettingsError("\n".join(_problems(error, ""))) from None

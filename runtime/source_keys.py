@@ -88,7 +88,7 @@ def register_own_sources(settings: Settings, known: SourceKeys, person: str) -> 
         keys = (source_key(file.read().public_key, _FIRST),)
         stated = RegisteredSource(source, deployment, None, keys, initial=True)
         events.append(registration(deployment, stated, person=person, reason="a source of the pipeline"))
-    publish_registrations(settings, events)
+    publish_as_operator(settings, events)
     return len(missing)
 
 
@@ -113,8 +113,8 @@ def registration(deployment: str, stated: RegisteredSource, *, person: str, reas
     )
 
 
-def publish_registrations(settings: Settings, events: Iterable[Event]) -> None:
-    """Publish registrations, signed by the operator, in this order."""
+def publish_as_operator(settings: Settings, events: Iterable[Event]) -> None:
+    """Publish events, signed by the operator, in this order."""
     encoder = EventEncoder()
     publisher = Publisher(settings.cluster(), own_signer(settings, OPERATOR))
     publisher.publish(Record(event.topic, encoder.encode(event), event.key) for event in events)

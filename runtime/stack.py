@@ -21,6 +21,7 @@ from .children import LONGEST_PAUSE, SHORTEST_PAUSE, Child, ChildSpec
 from .data_folder import close_to_others, make_folder
 from .initialise import ensure_topics, initialise
 from .keys import load_signer
+from .lifecycle_shards import check_on_record
 from .loopback_ports import HOST, is_free
 from .open_findings import OpenFindings
 from .settings import DEPLOYMENT_FILE, FROM_STACK, STACK_FILE, Settings, SettingsError, read_stack
@@ -99,7 +100,9 @@ class Stack:
     def _register_own_sources(self) -> None:
         """Register the sources of the pipeline that this version adds."""
         try:
-            if count := register_own_sources(self.settings, registered_sources(self.settings), user_name()):
+            known = registered_sources(self.settings)
+            check_on_record(self.settings, known)
+            if count := register_own_sources(self.settings, known, user_name()):
                 self._report(f"registered {count} of the pipeline's own sources")
         except SealedLogStoppedError as error:
             self._report(f"the pipeline's own sources cannot be checked: {error}")

@@ -49,7 +49,7 @@ class TopicSpec:
 
 
 def topic_specs(
-    activity_partitions: int, payload_retention_days: int, query_retention_days: int = 0
+    activity_partitions: int, payload_retention_days: int, query_retention_days: int = 0, lifecycle_shards: int = 1
 ) -> tuple[TopicSpec, ...]:
     """Return every topic of a deployment.
 
@@ -58,6 +58,7 @@ def topic_specs(
         payload_retention_days: how long sealed topics keep batches; 0 means forever. ``access.findings.sealed`` keeps
             them forever.
         query_retention_days: the same for ``access.queries.sealed``.
+        lifecycle_shards: partitions of ``access.lifecycle`` and of its sealed topic.
     """
     append_time = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
     # Records must not expire before they are sealed: a week covers a long outage.
@@ -72,7 +73,7 @@ def topic_specs(
     forever = append_time | {"retention.ms": "-1", "retention.bytes": "-1"}
     specs = []
     for topic in INPUT_TOPICS:
-        partitions = activity_partitions if topic == ACTIVITY_TOPIC else 1
+        partitions = {ACTIVITY_TOPIC: activity_partitions, LIFECYCLE_TOPIC: lifecycle_shards}.get(topic, 1)
         # access.findings registers schemas and sources: a reader that misses a registration believes unsigned events.
         days = {QUERIES_TOPIC: query_retention_days, FINDINGS_TOPIC: 0}.get(topic, payload_retention_days)
         retention = {"retention.ms": str(days * 86_400_000) if days else "-1"}

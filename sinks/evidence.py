@@ -16,7 +16,7 @@ from ..ledger.anchor import Anchor, Receipt
 from ..ledger.entry import Genesis, epoch_of
 from ..ledger.registered_schemas import KEY_PREFIX, collect_schemas
 from ..ledger.source_keys import KEY_PREFIX as SOURCE_KEY_PREFIX
-from ..ledger.source_keys import SourceKeys
+from ..ledger.source_keys import SHARDS_KEY, SourceKeys
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.evidence import ANCHORS_SCHEMA, ORIGINS_SCHEMA, RECEIPTS_SCHEMA
 
@@ -203,9 +203,15 @@ def read_catalog(client: Client, findings_origins: str, sources: SourceKeys) -> 
     """
     table = client.query_arrow(
         "SELECT key, value, headers, append_time FROM entries WHERE startsWith(origin, {prefix:String}) "
-        "AND (startsWith(ifNull(key, ''), {schema:String}) OR startsWith(ifNull(key, ''), {source:String})) "
+        "AND (startsWith(ifNull(key, ''), {schema:String}) OR startsWith(ifNull(key, ''), {source:String}) "
+        "OR key = {shards:String}) "
         "ORDER BY origin, index",
-        parameters={"prefix": findings_origins, "schema": KEY_PREFIX.decode(), "source": SOURCE_KEY_PREFIX.decode()},
+        parameters={
+            "prefix": findings_origins,
+            "schema": KEY_PREFIX.decode(),
+            "source": SOURCE_KEY_PREFIX.decode(),
+            "shards": SHARDS_KEY.decode(),
+        },
         settings=ARROW,
     )
     catalog = SchemaCatalog()

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from ..ledger.batch import BatchError, SealedBatch
 from ..ledger.decoded_entries import ENTRY_COLUMNS, decode_entries
-from ..ledger.entry import topic_of_origin
+from ..ledger.entry import partition_of_origin, topic_of_origin
 from ..ledger.packing import NULL
 from ..ledger.source_keys import SourceKeys, signed_records
 from ..schemas.arrow import MICROS
@@ -33,6 +33,7 @@ def entries_table(batch: SealedBatch, catalog: SchemaCatalog, sources: SourceKey
         np.frombuffer(batch.append_times, dtype=">i8"),
         cache(lambda: signed_records(topic, batch.records())),
         topic=topic,
+        partition=partition_of_origin(batch.origin),
         catalog=catalog,
         sources=sources,
     )

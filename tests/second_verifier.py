@@ -300,6 +300,7 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: bytes
+    partition: int = 0
 
 
 class Log:
@@ -338,7 +339,8 @@ class Log:
                 raise UnsoundError(log, first + at, "offsets do not increase")  # Step 3, Order
             offset_before, self.last = offset, leaf
             self.tree.append(leaf)
-            yield Record(batch["origin"].split("/")[1], time, key, value, headers)
+            _, topic, partition, _ = batch["origin"].split("/")
+            yield Record(topic, time, key, value, headers, int(partition))
         end = first + count - 1
         if batch["frontier"] != self.tree.frontier():
             raise UnsoundError(log, end, "the frontier is not that of the entries")  # Step 7, Checkpoint
@@ -537,7 +539,7 @@ class Schemas:
         if found["decode_error"]:
             return found | {"signature": b""}
         named = (found["source_system"], found["source_instance"], found["tenant"])
-        code = "" if is_valid_event(found, record.topic) else "event_invalid"
+        code = "" if is_valid_event(found, record.topic, record.partition, sources.shards) else "event_invalid"
         return found | {"decode_error": code, "signature": sources.status(record, *named)}
 
     def columns(self, value: bytes | None, time: int) -> dict[str, Any]:
@@ -590,8 +592,22 @@ EITHER = {
 YEAR_10000 = 253_402_300_800_000_000
 
 
-def is_valid_event(row: dict[str, Any], topic: str) -> bool:
+def murmur2(data: bytes) -> int:
+    """The hash of Kafka's default partitioner."""
+    found = 0x9747B28C ^ len(data)
+    for at in range(0, len(data) - 3, 4):
+        word = struct.unpack_from("<I", data, at)[0] * 0x5BD1E995 % 2**32
+        found = (found * 0x5BD1E995 % 2**32) ^ ((word ^ word >> 24) * 0x5BD1E995 % 2**32)
+    if tail := len(data) % 4:
+        found = (found ^ int.from_bytes(data[-tail:], "little")) * 0x5BD1E995 % 2**32
+    found = (found ^ found >> 13) * 0x5BD1E995 % 2**32
+    return found ^ found >> 15
+
+
+def is_valid_event(row: dict[str, Any], topic: str, partition: int, shards: int) -> bool:
     """Whether the columns of a decoded entry keep the rules of "Valid events"."""
+    if topic == "access.lifecycle" and murmur2(row["tenant"]) % 2**31 % shards != partition:
+        return False
     kind = row["event_type"]
     if kind not in TYPES[topic].split():
         return False
@@ -636,17 +652,27 @@ class Sources:
         self.operator = (b"grantledger-operator", deployment.encode())
         self.found: dict[tuple[bytes, bytes], list[dict[str, Any]]] = {}
         self.applied: set[bytes] = set()
+        self.shards = 1
 
     def names(self) -> list[str]:
         return sorted(b"/".join(name).decode("utf-8", "replace") for name in self.found)
 
     def learn(self, record: Record) -> None:
-        """Apply an entry of the findings, if it is a registration."""
-        if not (record.key or b"").startswith(b"source/") or (record.value or b"")[:10] not in self.released:
+        """Apply an entry of the findings, if it is a registration or states the number of shards."""
+        of_shards = record.key == b"lifecycle-shards"
+        if not (of_shards or (record.key or b"").startswith(b"source/")):
+            return
+        if (record.value or b"")[:10] not in self.released:
             return
         try:
             event = read_datum((record.value or b"")[10:], self.released[(record.value or b"")[:10]])
         except ValueError:
+            return
+        if of_shards:
+            raw, kind, by = event.get("raw") or b"", event["event_type"], self.operator[0]
+            said = self.operator in self.found and kind == b"config.changed" and self.believes(record, event, by)
+            if said and self.shards == 1 and re.fullmatch(rb"[1-9][0-9]{0,3}", raw):
+                self.shards = int(raw)
             return
         stated = event.get("registered_source")
         if event["event_type"] != b"source.registered" or not stated or event["event_id"] in self.applied:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..ledger.decoded_entries import ENTRY_COLUMNS, decode_entries
-from ..ledger.entry import NO_HEADERS, EntryError, first_difference, topic_of_origin
+from ..ledger.entry import NO_HEADERS, EntryError, first_difference, partition_of_origin, topic_of_origin
 from ..ledger.merkle import subtrees
 from ..ledger.source_keys import SignedRecord, SourceKeys
 from ..ledger.vectorized import check_leaves, check_payloads
@@ -137,7 +137,10 @@ def check_chunk(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog, source
             columns = (column.to_pylist() for column in (keys, values, headers))
             return [SignedRecord(topic, *row) for row in zip(*columns, append_times.tolist(), strict=True)]
 
-        decoded = decode_entries(values, append_times, records, topic=topic, catalog=catalog, sources=sources)
+        partition = partition_of_origin(task.origin)
+        decoded = decode_entries(
+            values, append_times, records, topic=topic, partition=partition, catalog=catalog, sources=sources
+        )
         if (difference := _decoded_difference(table, decoded, frozenset(erased))) is not None:
             position, column = difference
             message = f"column {column} is not what the sealed payload contains"

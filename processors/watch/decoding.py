@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from ...ledger.batch import SealedBatch
 from ...ledger.decoded_entries import INVALID, believed_rows, decode_entries
-from ...ledger.entry import topic_of_origin
+from ...ledger.entry import partition_of_origin, topic_of_origin
 from ...ledger.source_keys import SourceKeys, signed_records
 from ...schemas.arrow import DECODED_SCHEMA, MICROS
 from ...schemas.catalog import SchemaCatalog
@@ -94,7 +94,8 @@ def decode_batch(
     records, topic = batch.records(), topic_of_origin(batch.origin)
     table = decode_entries(
         pa.array(records.values, pa.binary()), records.append_times, lambda: signed_records(topic, records),
-        topic=topic, catalog=catalog, sources=source_keys(batch.newest_append_time_ms()),
+        topic=topic, partition=partition_of_origin(batch.origin), catalog=catalog,
+        sources=source_keys(batch.newest_append_time_ms()),
     )  # fmt: skip
     times = np.array(batch.times(), np.int64)
     entries = np.arange(batch.first_index, batch.size, dtype=np.int64)

@@ -63,6 +63,7 @@ class FakeProducer:
         self.fail_next = False
         self.silent = False
         self.headers: list[list[tuple[str, bytes]]] = []
+        self.partitions: list[int] = []
 
     def produce(
         self,
@@ -70,6 +71,7 @@ class FakeProducer:
         *,
         value: bytes,
         key: bytes,
+        partition: int,
         headers: list[tuple[str, bytes]],
         on_delivery: Callable[[Any, Any], None],
     ) -> None:
@@ -80,6 +82,7 @@ class FakeProducer:
             raise self.refuse
         self.sent.append((topic, key, value))
         self.headers.append(headers)
+        self.partitions.append(partition)
         self.waiting.append(on_delivery)
 
     def poll(self, timeout: float) -> int:
@@ -483,3 +486,13 @@ def test_errors_have_an_exit_code_and_state_whether_a_retry_helps(
     error: GrantledgerError, exit_code: int, retryable: bool
 ) -> None:
     assert (error.exit_code, error.retryable) == (exit_code, retryable)
+
+
+def test_lifecycle_shards_place_events_by_their_tenant() -> None:
+    client, producer = make_client(lifecycle_shards=2)
+    client.send(an_event(grant_id="g1", tenant="globex"))
+    client.send(session_command(subject="alice", session_id="s1", command="ls"))
+    client.close()
+    assert [(key, partition) for (_, key, _), partition in zip(producer.sent, producer.partitions, strict=True)] == [
+        (b"globex", 1), (b"s1", -1),
+    ]  # fmt: skip

@@ -18,9 +18,10 @@ from grantledger.ledger.decoded_entries import decode_entries
 from grantledger.ledger.entry import NO_HEADERS, encode_headers
 from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.registered_schemas import collect_schemas
-from grantledger.ledger.source_keys import OPERATOR, SEALER, SignedRecord, SourceKeys
+from grantledger.ledger.source_keys import OPERATOR, SEALER, SHARDS_KEY, SignedRecord, SourceKeys
 from grantledger.ledger.source_signature import HEADER, SourceSigner, key_id_of
 from grantledger.processors.notices import schema_key, schema_registered
+from grantledger.runtime.lifecycle_shards import shards_event
 from grantledger.schemas.catalog import SchemaCatalog, WriterSchema, event_schema
 from grantledger.schemas.framing import confluent_prefix
 from grantledger.schemas.rules import EVENT_TYPES
@@ -99,10 +100,14 @@ DATUM = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-def product_rows(topic: str, records: list[SignedRecord], sources: SourceKeys) -> list[dict[str, Any]]:
+def product_rows(
+    topic: str, records: list[SignedRecord], sources: SourceKeys, partition: int = 0
+) -> list[dict[str, Any]]:
     values = pa.array([one.value for one in records], pa.binary())
     times = [one.append_time_ms for one in records]
-    table = decode_entries(values, times, lambda: records, topic=topic, catalog=CATALOG, sources=sources)
+    table = decode_entries(
+        values, times, lambda: records, topic=topic, partition=partition, catalog=CATALOG, sources=sources
+    )
     signatures = table.column("signature").to_pylist()
     rows = comparable(table.drop_columns(["signature"]))
     return [row | {"signature": one} for row, one in zip(rows, signatures, strict=True)]
@@ -119,11 +124,13 @@ def second_record(one: SignedRecord) -> second_verifier.Record:
 
 
 @settings(max_examples=3000 if SLOW else 60, deadline=None)
-@given(DATUM, st.sampled_from(TOPICS))
-def test_they_agree_which_events_are_valid(datum: dict[str, Any], topic: str) -> None:
+@given(DATUM, st.sampled_from(TOPICS), mostly((0,), (1, 2)), mostly((1,), (2, 3)))
+def test_they_agree_which_events_are_valid(datum: dict[str, Any], topic: str, partition: int, shards: int) -> None:
     record = SignedRecord(topic, b"k", encoded(datum), NO_HEADERS, 1)
-    [row] = product_rows(topic, [record], SourceKeys(HERE))
-    assert second_schemas().row(second_record(record), second_verifier.Sources(HERE, RELEASED)) == row
+    mine, other = SourceKeys(HERE), second_verifier.Sources(HERE, RELEASED)
+    mine.lifecycle_shards = other.shards = shards
+    [row] = product_rows(topic, [record], mine, partition)
+    assert second_schemas().row(second_record(record)._replace(partition=partition), other) == row
 
 
 @st.composite
@@ -165,6 +172,17 @@ def registration(draw: st.DrawFn, time: int, number: int, source: tuple[str, str
 
 
 @st.composite
+def stated_shards(draw: st.DrawFn, time: int) -> SignedRecord:
+    """The number of lifecycle shards, mostly as ``init`` states it."""
+    datum = shards_event(HERE, draw(st.integers(1, 3)), "carol").to_datum()
+    datum["source"]["system"] = draw(mostly((OPERATOR,), ("grantledger-watch", "vault")))
+    datum["raw"] = draw(mostly((datum["raw"],), (b"", b"0", b"02", b"many", None)))
+    datum["event_type"] = draw(mostly(("config.changed",), ("source.registered",)))
+    key = draw(mostly((SHARDS_KEY,), (b"source/x",)))
+    return draw(signed("access.findings", key, encoded(datum), time, OPERATES))
+
+
+@st.composite
 def story(draw: st.DrawFn) -> list[SignedRecord]:
     """Registrations of sources and schemas, and events of every source in every topic, in order of time."""
     first = registered(HERE, OPERATOR, HERE, [], initial=True).to_datum()
@@ -179,6 +197,7 @@ def story(draw: st.DrawFn) -> list[SignedRecord]:
         found.append(draw(signed("access.findings", b"source/x", encoded(first), time, OPERATES)))
     for number, source in enumerate(draw(st.sampled_from((SOURCES[1:], SOURCES[1:], ()))), 100):
         found.append(draw(registration(time, number, source)))
+    found += draw(st.lists(stated_shards(time), max_size=2))
     for number in range(draw(st.integers(3, 12))):
         time += draw(st.sampled_from((0, 1, 30_000, 60_000, 61_000)))
         what = draw(st.sampled_from(("source", "source", "schema", "event", "event", "event")))
@@ -230,6 +249,7 @@ def agreed(records: list[SignedRecord]) -> list[dict[str, Any]]:
             )
             others.learn(second_record(one))
             schemas.learn("findings", at, second_record(one), others)
+    assert others.shards == sources.lifecycle_shards
     assert others.names() == sorted("/".join(name) for name in sources.stated())
     assert {bytes(one.prefix): one.in_force_ms for one in catalog} == {
         prefix: since for prefix, (_, since) in schemas.found.items()
