@@ -187,7 +187,13 @@ def anybody_may_remove(patch: pytest.MonkeyPatch) -> None:
 
 
 def tenants_share_ids(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Fact, "grant_key", property(lambda self: self.grant_id and f"default/a/b/{self.grant_id}"))
+    real = Fact.__post_init__
+
+    def keyed(fact: Fact) -> None:
+        real(fact)
+        fact.grant_key = fact.grant_id and f"default/a/b/{fact.grant_id}"
+
+    patch.setattr(Fact, "__post_init__", keyed)
 
 
 def renewals_are_not_heard(patch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from .facts import Fact
 from .reports import appended, replaced
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(slots=True, order=True)  # frozen, it takes twice as long to make, and there may be a million
 class Activation:
     """An activation or extension."""
 
@@ -28,8 +28,10 @@ class Activation:
     whole_request: bool
     """Whether it names only a request. It then extends every active grant of that request."""
     source: Source
-    packed: int
-    """``occurred`` and ``event_key`` in one integer: there may be a million of these."""
+    occurred: int
+    """When it happened, by the source's clock."""
+    event: int
+    """Digest of the event's identity. Of duplicates, the first in the log counts."""
     signed: bool
     """Whether its source is registered and signed it."""
     received: int
@@ -40,12 +42,11 @@ class Activation:
         starts = fact.append if fact.starts is None else fact.starts
         # At least 1, because 0 means no deadline. Findings cannot represent a deadline before 1970.
         ends = None if fact.expires is None else max(1, fact.expires - fact.clock_lead)
-        packed = (fact.occurred << 64) + int.from_bytes(fact.event_key, "big")
-        extended = fact.event_type == "grant.extended"
-        native, by_itself = (one and ends is not None for one in (fact.native, fact.ends_by_itself))
+        has_end = ends is not None
         return cls(
-            fact.index, fact.append, starts, ends, extended, native, by_itself, not fact.grant_id, fact.source, packed,
-            fact.signed, fact.append if fact.received_at >= fact.append else fact.received_at,
+            fact.index, fact.append, starts, ends, fact.event_type == "grant.extended", fact.native and has_end,
+            fact.ends_by_itself and has_end, not fact.grant_id, fact.source, fact.occurred, fact.event, fact.signed,
+            fact.received,
         )  # fmt: skip
 
     @property
@@ -62,16 +63,6 @@ class Activation:
     def happened(self) -> int:
         """When it happened, by the source's clock, but not after the broker received the report."""
         return min(self.occurred, self.append)
-
-    @property
-    def occurred(self) -> int:
-        """When it happened, by the source's clock."""
-        return self.packed >> 64
-
-    @property
-    def event_key(self) -> int:
-        """Digest of the event id. Of duplicates, the first in the log counts."""
-        return self.packed & ((1 << 64) - 1)
 
     def is_stale(self, limits: GrantLimits) -> bool:
         """Whether it was received so long after its end that only history has it."""
@@ -99,14 +90,15 @@ class Removal:
     occurred: int
     evidence: str
     source: Source
-    event_key: bytes = b""
+    event: int = 0
+    """Digest of the event's identity."""
     signed: bool = False
     """Whether its source is registered and signed it."""
 
     @classmethod
     def of(cls, fact: Fact) -> Removal:
         """Return the removal that a fact reports."""
-        return cls(fact.index, fact.append, fact.occurred, fact.removal, fact.source, fact.event_key, fact.signed)
+        return cls(fact.index, fact.append, fact.occurred, fact.removal, fact.source, fact.event, fact.signed)
 
     @property
     def left(self) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
 
-from ....schemas.access_key import access_key, issuer_of
+from ....schemas.access_key import scope_prefix
 from ....schemas.names import plain_name
 from ...access import NEVER, Access, Source
 
@@ -77,39 +77,32 @@ class Fact:
     session_source: Source | None = None
     reason: str = ""  # why the access was requested or given; only for the person who is paged
 
-    @property
-    def tenant(self) -> str:
-        """The tenant."""
-        return self.access.tenant if self.access is not None else ""
+    # They follow from the others, and are computed once. The keys are access keys, empty without an id.
+    tenant: str = field(init=False)
+    grant_key: str = field(init=False)
+    request_key: str = field(init=False)
+    session_key: str = field(init=False)
+    event: int = field(init=False)
+    """Digest of what identifies the event: 60 bits, a small integer. Of duplicates, the first in the log counts."""
+    received: int = field(init=False)
+    """When the pipeline received it: when the broker did, or a gateway before."""
 
-    @property
-    def grant_key(self) -> str:
-        """Access key of the grant, empty without one."""
-        return self._key(self.grant_source, self.grant_id)
+    def __post_init__(self) -> None:
+        """Compute the other fields."""
+        tenant = self.tenant = "" if self.access is None else self.access[0]
+        own = scope_prefix(tenant, *self.source)
+        self.grant_key = self._key(own, self.grant_source, self.grant_id)
+        same = self.request_id == self.grant_id and self.request_source == self.grant_source
+        self.request_key = self.grant_key if same else self._key(own, self.request_source, self.request_id)
+        self.session_key = self._key(own, self.session_source, self.session_id)
+        identity = (own + self.event_id).encode("utf-8", "replace")
+        self.event = int.from_bytes(blake2b(identity, digest_size=8).digest(), "big") >> 4
+        self.received = self.append if self.append < self.received_at else self.received_at
 
-    @property
-    def request_key(self) -> str:
-        """Access key of the request, empty without one."""
-        return self._key(self.request_source, self.request_id)
-
-    @property
-    def session_key(self) -> str:
-        """Access key of the session, empty without one."""
-        return self._key(self.session_source, self.session_id)
-
-    def _key(self, named: Source | None, id: str) -> str:
-        return access_key(self.tenant, issuer_of(self.source, named), id) if id else ""
-
-    @property
-    def event_key(self) -> bytes:
-        """Digest of what identifies the event, 8 bytes. Of duplicates, the first in the log counts."""
-        identity = access_key(self.tenant, self.source, self.event_id)
-        return blake2b(identity.encode("utf-8", "replace"), digest_size=8).digest()
-
-    @property
-    def received(self) -> int:
-        """When the pipeline received it: when the broker did, or a gateway before."""
-        return min(self.append, self.received_at)
+    def _key(self, own: str, named: Source | None, id: str) -> str:
+        if not id:
+            return ""
+        return (scope_prefix(self.tenant, *named) if named is not None and named[0] else own) + id
 
     @property
     def clock_lead(self) -> int:

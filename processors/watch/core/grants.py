@@ -69,7 +69,9 @@ class Grant:
     @classmethod
     def of(cls, fact: Fact) -> Grant:
         """Return a new grant that the fact describes, without the fact itself."""
-        return cls(fact.grant_key, *_description(fact))
+        grant = cls(fact.grant_key, *_description(fact))
+        grant.request_key = fact.request_key
+        return grant
 
     @property
     def grant_id(self) -> str:
@@ -89,9 +91,7 @@ class Grant:
         unnamed = not names_someone(self.person) or (fact.event_type in GIVING and not self.activations)
         if unnamed and names_someone(fact.person):
             self.access, self.environment, self.source, self.person, self.kinds = _description(fact)
-        if not self.request_key and fact.request_id:
-            request = fact.request_key
-            self.request_key = self.key if request == self.key else request
+        self.request_key = self.request_key or fact.request_key
 
     def _note(self, fact: Fact) -> None:
         """Note when a fact was received."""
@@ -101,6 +101,8 @@ class Grant:
 
     def is_historical(self, limits: GrantLimits) -> bool:
         """Whether nothing of it was received until long after its last deadline: it never pages or revokes."""
+        if self.first_received < self.latest_end:  # nearly all grants
+            return False
         return bool(self.activations) and self.lateness(limits) >= history_begins(0, limits)
 
     def lateness(self, limits: GrantLimits) -> int:
@@ -117,9 +119,8 @@ class Grant:
         """Add what the next fact reports."""
         self._note(fact)
         if fact.event_type in GIVING:
-            activation = Activation.of(fact)
             if self._activation_of(fact) is None:
-                self._append(activation)
+                self._append(Activation.of(fact))
                 self.reason = fact.reason or self.reason
         elif fact.event_type in REMOVING and self._removal_of(fact) is None:
             removal = Removal.of(fact)
@@ -142,17 +143,19 @@ class Grant:
 
     def _activation_of(self, fact: Fact) -> int | None:
         """Return the position of the activation that the event of a fact reported."""
-        event = int.from_bytes(fact.event_key, "big")
+        if not self.activations:
+            return None
+        event = fact.event
         if self.many is not None:
             return self.many.position_of_activation(event, self.activations)
-        return next((at for at, one in enumerate(self.activations) if one.event_key == event), None)
+        return next((at for at, one in enumerate(self.activations) if one.event == event), None)
 
     def _removal_of(self, fact: Fact) -> int | None:
         """Return the position of the removal that the event of a fact reported."""
-        event = fact.event_key
+        event = fact.event
         if self.many is not None:
             return self.many.position_of_removal(event, self.removals)
-        return next((at for at, one in enumerate(self.removals) if one.event_key == event), None)
+        return next((at for at, one in enumerate(self.removals) if one.event == event), None)
 
     def _given(self) -> dict[Source, int]:
         if self.many is not None:

@@ -6,12 +6,10 @@ stricter reading counts; :mod:`.state` applies it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from ....schemas.access_key import access_key
 from ...access import OTHER_SOURCES, shorten_source
 from .facts import Fact
 
@@ -31,6 +29,9 @@ class Reading(NamedTuple):
 
     status: Literal["first", "repeated", "remapped", "conflicting", "accepted", "rejected"]
     earlier: Collection[int] = ()
+
+
+FIRST = Reading("first")
 
 
 @dataclass(slots=True)
@@ -67,7 +68,7 @@ class EventIdentities:
 
     def add(self, fact: Fact) -> Reading:
         """Add the next fact, and return how to read it."""
-        event, content = digest_of(fact), int.from_bytes(fact.content, "big")
+        event, content = fact.event, int.from_bytes(fact.content, "big")
         mapping = int.from_bytes(fact.mapping, "big")
         is_accepted = bool(self.accepted) and any(
             (str(source), fact.entry) in self.accepted for source in (shorten_source(fact.source), OTHER_SOURCES)
@@ -79,7 +80,7 @@ class EventIdentities:
             if is_accepted:
                 self.conflicts[event] = Conflict({content}, {}, fact.index, fact.append, decided=True)
                 self._conflicting[fact.index] = event
-            return Reading("first")
+            return FIRST
         conflict = self.conflicts.get(event)
         if conflict is None:
             known_content = known >> _CONTENT_AT
@@ -131,9 +132,3 @@ class EventIdentities:
         self._conflicting = {index: event for index, event in self._conflicting.items() if event in self.conflicts}
         known = self.conflicts.keys()
         self._disputed = {grant: left for grant, events in self._disputed.items() if (left := events & known)}
-
-
-def digest_of(fact: Fact) -> int:
-    """Return a digest of what identifies an event, of 60 bits because that makes a small integer."""
-    identity = access_key(fact.tenant, fact.source, fact.event_id)
-    return int.from_bytes(hashlib.blake2b(identity.encode("utf-8", "replace"), digest_size=8).digest(), "big") >> 4

@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain, islice
 from typing import Any, Literal, NamedTuple
 
 from ....schemas.finding_rules import FINDING_RULES
@@ -28,6 +27,7 @@ from .state import AccessState
 
 Identity = tuple[str, str, int]
 """Rule, key and deadline: together they identify a finding."""
+NO_FINDINGS = frozenset[Identity]()
 
 
 @dataclass(slots=True)
@@ -70,12 +70,6 @@ class Change(NamedTuple):
     def identity(self) -> Identity:
         """Rule, key and deadline of the finding."""
         return self.finding.rule, self.finding.key, self.finding.deadline
-
-
-def marked_by_grants(changed: Mapping[Kind, Mapping[str, None]]) -> Iterator[Entity]:
-    """Yield the counts of late records to judge, once no grant is left to judge."""
-    if not any(keys for kind, keys in changed.items() if kind != "late"):
-        yield from [("late", key) for key in changed["late"]]
 
 
 def entity_of_finding(rule: str, key: str) -> Entity | None:
@@ -154,64 +148,70 @@ class Judge:
             past: the log is still being read: a finding on record stays open although its cause was not read yet.
         """
         self.judged_until = now
-        changed = self.state.changed.by_kind
-        while self._schedule and self._schedule[0][0] < now and sum(map(len, changed.values())) < limit:
+        changed = self.state.changed
+        for _ in range(len(changed), limit):
+            if not self._schedule or self._schedule[0][0] >= now:
+                break
             _, kind, key = heapq.heappop(self._schedule)
             if kind == "source":
                 self._source_times.pop(key, None)
-            self.state.mark(kind, key)
+            changed.mark(kind, key)
         changes: list[Change] = []
-        marked = ((kind, key) for kind, keys in changed.items() for key in keys)
-        # What a grant marks is judged after all grants.
-        for entity in chain(list(islice(marked, limit)), marked_by_grants(changed)):
-            del changed[entity[0]][entity[1]]
+        for entity in changed.take(limit):
             try:
                 changes += self._judge_entity(entity, now, past=past)
-                if entity[0] == "grant" and (grant := self.state.grants.get(entity[1])) is not None:
-                    self._settle(grant, now)
+                if entity[0] == "grant":
+                    self._settle(entity[1], now)
             except Exception as error:  # one entity must not stop the judgement of the others
                 self.faults.append((entity, error))
         changes.sort(key=lambda change: (change.at, change.identity, change.kind))
         return changes
 
-    def _settle(self, grant: Grant, now: int) -> None:
+    def _settle(self, key: str, now: int) -> None:
         """Let later judgements of a grant with many periods leave out those that are over."""
+        grant = self.state.grants.get(key)
+        if grant is None or grant.many is None:
+            return
         limits, alone = self.state.limits_of(grant), self.state.is_alone(grant)
         grant.settle(limits, lambda period: rules.is_settled(grant, period, limits, alone=alone, now=now))
 
     def _judge_entity(self, entity: Entity, now: int, *, past: bool) -> Iterator[Change]:
-        open_before = self._open.get(entity, set())
+        open_before = self._open.get(entity, NO_FINDINGS)
         open_now: set[Identity] = set()
         possible: set[Identity] = set()
         next_time = NEVER
         for candidate in self.candidates(entity):
-            if not candidate.is_real:
+            rule, key, deadline, opens, ends, *_ = candidate
+            if opens >= ends:
                 continue
-            identity = (candidate.rule, candidate.key, candidate.deadline)
+            if opens >= now and not open_before:  # nearly all grants
+                next_time = min(next_time, opens)
+                continue
+            identity = (rule, key, deadline)
             possible.add(identity)
-            if candidate.opens >= now:
-                next_time = min(next_time, candidate.opens)
+            if opens >= now:
+                next_time = min(next_time, opens)
                 if identity in open_before:  # opened by a clock that was ahead, or under another policy
                     open_now.add(identity)
                 continue
-            if candidate.rule == REVOKE:  # sent once and never withdrawn; pointless if the access is gone
-                if identity in self.known or candidate.ends <= now:
+            if rule == REVOKE:  # sent once and never withdrawn; pointless if the access is gone
+                if identity in self.known or ends <= now:
                     continue
                 if past:  # the access may be gone by a record that was not read yet
                     next_time = min(next_time, now)
                     continue
                 self.known[identity] = False
-                yield Change("opened", candidate.opens, candidate)
+                yield Change("opened", opens, candidate)
                 continue
             if identity not in self.known:
                 self.known[identity] = True
-                yield Change("opened", candidate.opens, candidate)
-            if candidate.ends <= now and self.known[identity]:
+                yield Change("opened", opens, candidate)
+            if ends <= now and self.known[identity]:
                 self.known[identity] = False
-                yield Change("resolved", candidate.ends, candidate)
+                yield Change("resolved", ends, candidate)
             if self.known[identity]:
                 open_now.add(identity)
-                next_time = min(next_time, candidate.ends)
+                next_time = min(next_time, ends)
         unexplained = open_before - possible
         if past and unexplained:  # judged again later
             open_now |= open_before
@@ -286,10 +286,12 @@ class Judge:
 
     def _grant_candidates(self, grant: Grant) -> Iterator[Candidate]:
         state = self.state
-        state.late.update(grant, state.limits_of(grant))
+        limits = state.limits_of(grant)
+        if state.late.update(grant, limits):  # old records never page: they are counted
+            return iter(())
         request = state.requests.get(grant.request_key) if grant.request_key else None
         found = rules.grant_candidates(
-            grant, request, state.limits_of(grant), lambda time: state.covered_until(grant, time),
+            grant, request, limits, lambda time: state.covered_until(grant, time),
             alone=state.is_alone(grant),
         )  # fmt: skip
         if not state.events.is_disputed(grant.key):

@@ -71,12 +71,12 @@ class LateRecords:
         self._sources: dict[int, set[str]] = {}
         """The keys with findings of their own, by day."""
 
-    def update(self, grant: Grant, limits: GrantLimits) -> None:
-        """Count a grant that has changed, or count it no longer."""
+    def update(self, grant: Grant, limits: GrantLimits) -> bool:
+        """Count a grant that has changed, or count it no longer. Return whether it is historical."""
         entity: Entity = ("grant", grant.key)
         if not grant.is_historical(limits):
             self.discard(entity)
-            return
+            return False
         received = Received(grant.source, grant.first_received, grant.imported)
         day = self._day(entity, received, grant.lateness(limits))
         removed = grant.removed(limits)
@@ -86,6 +86,7 @@ class LateRecords:
             day.removed.add(grant.key)
         else:
             day.unresolved[grant.key] = bool(grant.removals)
+        return True
 
     def add_session(self, session: Session) -> None:
         """Count a historical session that no grant covers."""

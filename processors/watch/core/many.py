@@ -24,7 +24,7 @@ class ManyReports:
         self.walk: PeriodWalk | None = None
         """The periods so far; None before they are needed, and after reports have changed."""
         self._activations: dict[int, int] = {}
-        self._removals: dict[bytes, int] = {}
+        self._removals: dict[int, int] = {}
         """From the event to the index. Some of the removals were dropped."""
         for activation in activations:
             self.add_activation(activation)
@@ -34,13 +34,13 @@ class ManyReports:
     def add_activation(self, activation: Activation) -> None:
         """Add the next activation."""
         note_given(self.given, activation)
-        self._activations[activation.event_key] = activation.index
+        self._activations[activation.event] = activation.index
         if self.walk is not None:
             self.walk.add(activation)
 
     def add_removal(self, removal: Removal) -> None:
         """Add the next removal, whether it was dropped at once or not: one that is dropped changes no period."""
-        self._removals[removal.event_key] = removal.index
+        self._removals[removal.event] = removal.index
         if self.walk is not None:
             self.walk.add(removal)
 
@@ -56,7 +56,7 @@ class ManyReports:
         """Return the position of the activation that an event reported."""
         return _position(self._activations.get(event), activations)
 
-    def position_of_removal(self, event: bytes, removals: Sequence[Removal]) -> int | None:
+    def position_of_removal(self, event: int, removals: Sequence[Removal]) -> int | None:
         """Return the position of the removal that an event reported."""
         return _position(self._removals.get(event), removals)
 

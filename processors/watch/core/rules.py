@@ -32,15 +32,10 @@ class Candidate(NamedTuple):
     key: str  # the access key of the grant, session or request, or the source
     deadline: int  # the deadline concerned, or 0 without one
     opens: int  # from when it is wrong; it is reported after that moment
-    ends: int  # since when it is no longer wrong, or ``NEVER``
+    ends: int  # since when it is no longer wrong, or ``NEVER``; if that is not after ``opens``, nothing was wrong
     evidence_source: Mapping[str, object] | tuple[Any, ...]
     """The evidence, or a function and its arguments that return it: most candidates are never reported."""
     severity: Severity | None = None  # None for that of the policy
-
-    @property
-    def is_real(self) -> bool:
-        """Whether it is wrong at any time."""
-        return self.opens < self.ends
 
     @property
     def evidence(self) -> Mapping[str, object]:
@@ -59,15 +54,13 @@ def grant_candidates(
     *,
     alone: bool = False,
 ) -> Iterator[Candidate]:
-    """Yield every possible finding about a grant, and the commands to the enforcers.
+    """Yield every possible finding about a grant that is not historical, and the commands to the enforcers.
 
     Args:
         request: the request that led to the grant, if known.
         covered_until: until when all grants of the same access cover it without a break, from a time on.
         alone: no other grant of the same access is known.
     """
-    if grant.is_historical(limits):  # old records never page: :mod:`.late_records` counts them
-        return
     approvals = [first_approvals(grant.decisions)] if grant.decisions else []
     asked = request.approvals if request is not None else []
     for period in grant.unsettled(limits):
@@ -88,7 +81,7 @@ def is_settled(grant: Grant, period: Period, limits: GrantLimits, *, alone: bool
     candidates = _period_candidates(
         grant, period, limits, lambda time: time, lambda _: (set(), NEVER), alone=True
     )  # fmt: skip
-    return all(not one.is_real or (alone and one.ends <= now) for one in candidates)
+    return all(one.opens >= one.ends or (alone and one.ends <= now) for one in candidates)
 
 
 def _period_candidates(

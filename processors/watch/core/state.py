@@ -160,8 +160,10 @@ class AccessState:
         if is_issuer(fact.source, issuer):
             if grant is None:
                 grant = self.grants[key] = Grant.of(fact)
-            access, request_key = grant.access, grant.request_key
-            grant.describe(fact)
+                access, request_key = grant.access, ""
+            else:
+                access, request_key = grant.access, grant.request_key
+                grant.describe(fact)
             if grant.request_key != request_key and (request := self.requests.get(grant.request_key)) is not None:
                 earlier = (one for one in request.about_grants if is_issuer(one.source, issuer))
                 grant.add_earlier(earlier, fact.append)
@@ -216,13 +218,14 @@ class AccessState:
 
     def _grant_changed(self, grant: Grant) -> None:
         """Have a grant judged, with everything that depends on it."""
-        self._grants_of_access.add(grant.access, grant.key)
+        key, request_key = grant.key, grant.request_key
+        self._grants_of_access.add(grant.access, key)
         self._access_changed(grant.access)
-        if grant.request_key and grant.request_key != grant.key:
-            self._grants_of_request.add(grant.request_key, grant.key)
-        self.mark("grant", grant.key)
-        for link in (grant.key, grant.request_key):
-            self.changed.mark_dependents("session", link)
+        self.mark("grant", key)
+        self.changed.mark_dependents("session", key)
+        if request_key and request_key != key:
+            self._grants_of_request.add(request_key, key)
+            self.changed.mark_dependents("session", request_key)
 
     def _add_to_request(self, fact: Fact, reading: Reading) -> str | None:
         key, issuer = fact.request_key, issuer_of(fact.source, fact.request_source)
@@ -301,9 +304,11 @@ class AccessState:
 
     def _access_changed(self, access: Access) -> None:
         """Discard the coverage of an access; judge the grants again that waited for another one."""
-        self._coverage.pop(access, None)
-        for grant_id in self._waiting.pop(access, ()):
-            self.mark("grant", grant_id)
+        if self._coverage:
+            self._coverage.pop(access, None)
+        if self._waiting:
+            for grant_id in self._waiting.pop(access, ()):
+                self.mark("grant", grant_id)
 
     def keeps(self, key: FactKey) -> bool:
         """Whether anything here still uses a fact."""
