@@ -33,7 +33,8 @@ from typing import Any, NoReturn
 from grantledger.runtime.children import Child
 
 MODULES = (
-    "grantledger.cli.app", *(f"grantledger.cli.run.{name}" for name in ("seal", "anchor", "watch", "sweep", "alert")),
+    "grantledger.cli.app", "grantledger.cli.common_options",
+    *(f"grantledger.cli.run.{name}" for name in ("seal", "anchor", "watch", "sweep", "alert")),
     "grantledger.cli.run.enforce", "grantledger.cli.run.store", "grantledger.runtime.store_start",
     "grantledger.runtime.store_process", "pandas", "faust.app",
 )  # fmt: skip

@@ -55,6 +55,14 @@ def test_the_root_lists_every_command_without_importing_it() -> None:
             assert all(f"\n  {each} " in shown for each in entry.commands)
 
 
+def test_help_imports_neither_settings_nor_commands() -> None:
+    program = (
+        "import sys; from grantledger.cli.app import app; app(['grants', '--help'], standalone_mode=False); "
+        "sys.exit(any(name in sys.modules for name in ('rich', 'grantledger.runtime.settings')))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "suggested"),
     [

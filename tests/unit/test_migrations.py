@@ -19,17 +19,17 @@ class Fake:
         self.applied: list[list] = []
         self.fail_at = fail_at
 
-    def command(self, statement: str) -> None:
+    def command(self, statement: str, parameters: dict | None = None) -> None:
+        if statement.startswith("INSERT INTO migrations "):
+            assert parameters is not None and list(parameters) == ["version", "name", "sha256"]
+            self.applied.append(list(parameters.values()))
+            return
         if self.fail_at and self.fail_at in statement:
             raise ConnectionError(statement)
         self.commands.append(statement)
 
     def query(self, _sql: str) -> SimpleNamespace:
         return SimpleNamespace(result_rows=[tuple(row[:3]) for row in self.applied])
-
-    def insert(self, table: str, rows: list[list], column_names: list[str]) -> None:
-        assert (table, column_names) == ("migrations", ["version", "name", "sha256", "applied_at"])
-        self.applied += rows
 
 
 def test_statements_end_with_a_semicolon_at_the_end_of_a_line() -> None:
