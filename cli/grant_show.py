@@ -89,7 +89,7 @@ def _past_end(settings: Settings, ask: Ask, state: Row | None, now: datetime) ->
     found = past_end(state, limits, None, now)
     if found is None or found.kind != "watch_unknown":
         return found
-    return past_end(state, limits, read_watch_liveness(settings), now)
+    return past_end(state, limits, read_watch_liveness(settings, state["tenant"]), now)
 
 
 def resolved(ask: Ask, prefix: str, tenant: str, source: str, *, whole: bool = False) -> str:

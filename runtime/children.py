@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..base.errors import EXIT_OK, EXIT_STOPPED, EXIT_USAGE
@@ -28,12 +28,14 @@ class ChildSpec:
         arguments: those of ``grantledger``.
         drain: limit of a stop, in seconds.
         ends: exit code 0 means that its work is done. Other processes are restarted after any exit.
+        environment: what it needs besides the environment of all.
     """
 
     name: str
     arguments: tuple[str, ...]
     drain: float = 20.0
     ends: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class Child:
@@ -41,7 +43,7 @@ class Child:
 
     def __init__(self, spec: ChildSpec, data_dir: Path, environment: Mapping[str, str]) -> None:
         self.spec = spec
-        self._data_dir, self._environment = data_dir, dict(environment)
+        self._data_dir, self._environment = data_dir, {**environment, **spec.environment}
         self._process: subprocess.Popen[bytes] | None = None
         self._not_before = 0.0
         self._pause = SHORTEST_PAUSE

@@ -149,6 +149,9 @@ class Settings(BaseModel):
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
         description="Name of this watch process within its group. Two with the same name fence each other off.",
     )
+    watch_shard: int = Field(
+        0, ge=0, le=63, description="Partition of access.lifecycle that this watch process judges: each needs a watch."
+    )
     watch_policy: Path | None = Field(
         None, description="TOML file with the watch policy: grace, longest access, approvals, evidence of removal."
     )
@@ -160,18 +163,13 @@ class Settings(BaseModel):
         "unconfirmed.",
     )
     watch_snapshot_seconds: float = Field(
-        300.0,
-        ge=0.1,
-        le=86_400.0,
-        description="Time between snapshots of the watch. After a start, it replays the log from the last snapshot.",
-    )
+        300.0, ge=0.1, le=86_400.0, description="Time between snapshots of the watch. After a start, it replays the "
+        "log from the last snapshot.",
+    )  # fmt: skip
     watch_keep_days: int = Field(
-        30,
-        ge=1,
-        le=3650,
-        description="Days that the watch keeps grants and sessions after their end. Later records of them count as "
-        "new.",
-    )
+        30, ge=1, le=3650, description="Days that the watch keeps grants and sessions after their end. Later records "
+        "of them count as new.",
+    )  # fmt: skip
     alert_config: Path | None = Field(None, description="TOML file with the alert channels: Alertmanager and webhooks.")
     alert_outbox: Path | None = Field(
         None,

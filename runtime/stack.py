@@ -27,12 +27,13 @@ from .open_findings import OpenFindings
 from .settings import DEPLOYMENT_FILE, FROM_STACK, STACK_FILE, Settings, SettingsError, read_stack
 from .source_keys import register_own_sources, registered_sources
 from .status import SUPERVISOR_FILE, ProcessStatus, Status, events_in_kafka, read_status, total, write_processes
+from .watches import watch_children, watch_names
 
 DEFAULT_KAFKA_PORT = 19092
 _DRAIN = {"store": 40.0}
 _START_ORDER = ("seal", "store", "anchor", "watch", "sweep")
-_STOP_ORDER = ("sweep", "alert", "watch", "seal", "anchor")
-"""In the order of the stream. The store is stopped last."""
+_BEFORE_WATCH, _AFTER_WATCH = ("sweep", "alert"), ("seal", "anchor")
+"""In this order they are stopped, before and after the watches. The store is stopped last."""
 
 
 class Stack:
@@ -88,7 +89,12 @@ class Stack:
         given |= {name: path for name in ("config", "watch_policy") if (path := getattr(self.settings, name))}
         environment = os.environ | {f"GRANTLEDGER_{name.upper()}": str(value) for name, value in given.items()}
         names = [*_START_ORDER, *(["alert"] if self.settings.alert_config is not None else [])]
-        children = [ChildSpec(name, ("run", name), _DRAIN.get(name, 20.0)) for name in names]
+        children: list[ChildSpec] = []
+        for name in names:
+            if name == "watch":
+                children += watch_children(self.settings.lifecycle_shards)
+            else:
+                children.append(ChildSpec(name, ("run", name), _DRAIN.get(name, 20.0)))
         for spec in (*children, *self._more):
             child = Child(spec, data, environment)
             child.start()
@@ -178,7 +184,8 @@ class Stack:
             self._findings.stop()
         by_name = {child.spec.name: child for child in self._children}
         sealed = 0
-        for name in (*(spec.name for spec in self._more), *_STOP_ORDER):
+        order = (*_BEFORE_WATCH, *watch_names(self.settings.lifecycle_shards), *_AFTER_WATCH)
+        for name in (*(spec.name for spec in self._more), *order):
             if (child := by_name.get(name)) is not None:
                 if name == "seal":
                     sealed = self._let_seal_drain(child)

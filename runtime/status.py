@@ -17,8 +17,8 @@ from ..schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC, QUE
 from .open_findings import FindingCount
 from .process import Samples, read_samples, status_path
 from .settings import Settings, is_running, read_stack
+from .watches import watch_names
 
-PROCESSES = ("seal", "store", "anchor", "watch", "sweep", "alert", "enforce")
 NO_SANDBOX = (
     "the store has no sandbox, because this kernel has no Landlock (Linux 5.19 or later): a hole in the SQL gate could "
     "read the files of its user"
@@ -106,7 +106,8 @@ def processes_here(settings: Settings) -> list[ProcessStatus]:
         except (OSError, ValueError, TypeError):
             return []  # it is still starting
     alone = []
-    for name in PROCESSES:
+    watches = watch_names(settings.lifecycle_shards)
+    for name in ("seal", "store", "anchor", *watches, "sweep", "alert", "enforce"):
         try:
             pid = int(json.loads(status_path(settings.data_dir, name).read_text())["pid"])
         except (OSError, ValueError, KeyError, TypeError):

@@ -11,7 +11,8 @@ from confluent_kafka import KafkaException
 from ..base.errors import GrantledgerError
 from ..kafka.membership import group_state
 from ..kafka.records import last_record
-from ..schemas.topics import WATCH_TOPIC
+from ..schemas.placement import shard_of
+from ..schemas.topics import WATCH_TOPIC, watch_group
 from .settings import Settings
 
 _PATIENCE = 4.0
@@ -26,15 +27,15 @@ class WatchLiveness:
     last_written: datetime | None = None
 
 
-def read_watch_liveness(settings: Settings) -> WatchLiveness | None:
-    """Return it; None if Kafka is unknown here, does not answer in time, or refuses."""
+def read_watch_liveness(settings: Settings, tenant: str) -> WatchLiveness | None:
+    """Return it for the watch that judges a tenant; None if Kafka is unknown here, is too slow, or refuses."""
     if not settings.kafka_bootstrap_servers or not settings.deployment:
         return None
     found: list[WatchLiveness] = []
 
     def read() -> None:
         try:
-            found.append(_read(settings))
+            found.append(_read(settings, shard_of(tenant.encode(), settings.lifecycle_shards)))
         except (GrantledgerError, KafkaException):
             return
 
@@ -44,10 +45,10 @@ def read_watch_liveness(settings: Settings) -> WatchLiveness | None:
     return found[0] if found else None
 
 
-def _read(settings: Settings) -> WatchLiveness:
+def _read(settings: Settings, shard: int) -> WatchLiveness:
     cluster = settings.cluster()
-    if group_state(cluster, f"{settings.deployment}-watch").assigned:
+    if group_state(cluster, watch_group(settings.deployment, shard, settings.lifecycle_shards)).assigned:
         return WatchLiveness(running=True)
-    last = last_record(cluster, WATCH_TOPIC, 0)
+    last = last_record(cluster, WATCH_TOPIC, shard)
     written = datetime.fromtimestamp(last.timestamp()[1] / 1000, UTC) if last is not None else None
     return WatchLiveness(running=False, last_written=written)

@@ -12,7 +12,7 @@ ANCHORS_TOPIC = "access.anchors"
 RECEIPTS_TOPIC = "access.receipts"
 COMMANDS_TOPIC = "access.commands"
 WATCH_TOPIC = "access.watch"
-"""Snapshots of the watch. The sealed log can rebuild all of them."""
+"""Snapshots of the watch, those of each shard in a partition. The sealed log can rebuild all of them."""
 MAX_INPUT_BYTES = 4 << 20
 """Largest batch of records in an input topic, as stored: uncompressed."""
 MAX_RECORD_BYTES = MAX_INPUT_BYTES - 1024
@@ -32,6 +32,11 @@ SEALED_TOPICS = tuple(sealed(topic) for topic in INPUT_TOPICS)
 def seal_group(deployment: str) -> str:
     """Return the consumer group of the sealers."""
     return f"{deployment}-seal"
+
+
+def watch_group(deployment: str, shard: int, shards: int) -> str:
+    """Return the consumer group of the watches of one of the partitions of ``access.lifecycle``."""
+    return f"{deployment}-watch" if shards == 1 else f"{deployment}-watch-{shard}"
 
 
 def store_group(deployment: str) -> str:
@@ -88,5 +93,5 @@ def topic_specs(
         "segment.ms": str(3_600_000),
         "max.message.bytes": str(MAX_SEALED_BYTES),
     }
-    specs += [TopicSpec(COMMANDS_TOPIC, 1, source), TopicSpec(WATCH_TOPIC, 1, latest)]
+    specs += [TopicSpec(COMMANDS_TOPIC, 1, source), TopicSpec(WATCH_TOPIC, lifecycle_shards, latest)]
     return tuple(specs)

@@ -15,6 +15,7 @@ from ...processors.watch.findings import SYSTEM, digest_of
 from ...processors.watch.kafka_findings import KafkaFindings
 from ...processors.watch.kafka_snapshots import KafkaSnapshots
 from ...processors.watch.manifest_signature import ManifestSignature
+from ...processors.watch.shard import Shard
 from ...processors.watch.watcher import Watcher
 from ...runtime.data_folder import make_folder
 from ...runtime.event_schemas import schema_catalog
@@ -23,18 +24,20 @@ from ...runtime.process import serving
 from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings, SettingsError
 from ...runtime.source_keys import own_signer
+from ...runtime.watches import watch_name
 
 
 def command(settings: Settings) -> None:
     """Follow every grant and report access that did not end on time.
 
     Findings go to access.findings, revoke commands to access.commands. Several may run, each with its own
-    GRANTLEDGER_WATCH_INSTANCE: one watches, the others stand by and take over within seconds.
+    GRANTLEDGER_WATCH_INSTANCE: one watches, the others stand by and take over within seconds. With several lifecycle
+    shards, each shard needs a watch, with its own GRANTLEDGER_WATCH_SHARD.
 
     Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting or the policy is wrong;
     3 the sealed log contradicts itself.
     """
-    with serving("watch", settings):
+    with serving(watch_name(settings), settings):
         for name in ("faust", "mode", "aiokafka"):  # they log every step; our own log has what matters
             logging.getLogger(name).setLevel(logging.CRITICAL)
         asyncio.run(_run(settings))
@@ -49,14 +52,15 @@ async def _run(settings: Settings) -> None:
     catalog = schema_catalog(settings)
     stop = asyncio.Event()
     logs = sealed_logs(settings, SYSTEM)
-    findings = KafkaFindings(logs, catalog, policy, stopping=stop.is_set)
+    shard = Shard(settings.watch_shard, settings.lifecycle_shards)
+    findings = KafkaFindings(logs, catalog, policy, shard=shard, stopping=stop.is_set)
     signature = ManifestSignature(deployment, own_signer(settings, SYSTEM).signer, findings.own_public_keys)
-    snapshots = KafkaSnapshots(cluster, catalog, signature, policy=digest_of(policy), stopping=stop.is_set)
+    snapshots = KafkaSnapshots(cluster, catalog, signature, policy=digest_of(policy), shard=shard, stopping=stop.is_set)
     bound = int(settings.watch_lag_bound_seconds * SECOND)
     watcher = Watcher(
         policy, deployment, findings, snapshots, catalog, lag_bound=bound,
         snapshot_every=int(settings.watch_snapshot_seconds * SECOND), keep_days=settings.watch_keep_days,
-        clock=Clock(),
+        clock=Clock(), shard=shard,
     )  # fmt: skip
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -64,7 +68,7 @@ async def _run(settings: Settings) -> None:
     folder = settings.data_dir / "run" / "faust"  # Faust requires one and stores nothing of ours in it
     make_folder(folder)
     try:
-        app = make_app(cluster, deployment, folder, watcher, instance=settings.watch_instance)
+        app = make_app(cluster, deployment, folder, watcher, instance=settings.watch_instance, shard=shard)
     except (ValueError, OSError) as error:
         raise SettingsError(str(error)) from error
     try:

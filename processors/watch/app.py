@@ -1,7 +1,7 @@
 """The watch as a Faust app.
 
-Faust provides the consumer group, in which one process watches and the others stand by (the log has one partition), the
-delivery of sealed batches to an agent, and a timer. Everything else is ours: reading committed records only, from the
+Faust provides the consumer group, in which one process watches a partition and the others stand by, the delivery of
+sealed batches to an agent, and a timer. Everything else is ours: reading committed records only, from the
 position of a snapshot (:mod:`.transport`); snapshots instead of Faust's tables and offsets (:mod:`.snapshot`); and
 fenced transactions, so that a finding is published once although Faust delivers at least once (:mod:`.kafka_findings`).
 """
@@ -28,6 +28,7 @@ from ...schemas.event import LIFECYCLE_TOPIC
 from ...schemas.topics import MAX_SEALED_BYTES, sealed
 from .daemon_call import call_in_daemon
 from .joining import JOIN_SECONDS, JoiningGroup
+from .shard import ONLY_SHARD, Shard
 from .transport import Transport
 from .watcher import Watcher
 
@@ -64,7 +65,9 @@ class DeliveredRecord:
         return self.message.timestamp_type, round(self.message.timestamp * 1000)
 
 
-def make_app(cluster: Cluster, deployment: str, folder: Path, watcher: Watcher, *, instance: str = "") -> faust.App:
+def make_app(
+    cluster: Cluster, deployment: str, folder: Path, watcher: Watcher, *, instance: str = "", shard: Shard = ONLY_SHARD
+) -> faust.App:
     """Return the app; nothing runs yet. A ValueError names an option that Faust does not support.
 
     Args:
@@ -72,10 +75,12 @@ def make_app(cluster: Cluster, deployment: str, folder: Path, watcher: Watcher, 
         folder: where Faust may write temporary files.
         instance: a name that this process keeps across restarts, so that it resumes at once. Two processes with one
             name fence each other off.
+        shard: the partition that is watched; the group's other partitions are not read.
     """
+    group = shard.group(deployment)
     servers = str(cluster.options["bootstrap.servers"]).split(",")
     app = faust.App(
-        f"{deployment}-watch",
+        group,
         broker=[f"kafka://{server.strip()}" for server in servers],
         broker_credentials=credentials_of(cluster.options),
         datadir=str(folder),
@@ -104,9 +109,9 @@ def make_app(cluster: Cluster, deployment: str, folder: Path, watcher: Watcher, 
         await taken_over.wait()
         return watcher.position
 
-    app.transport = Transport(app.conf.broker_consumer, app, loop=app.loop, begin=begin)
+    mine = TP(cluster.physical(LOG), shard.number)
+    app.transport = Transport(app.conf.broker_consumer, app, loop=app.loop, mine=mine, begin=begin)
     records = app.topic(cluster.physical(LOG), key_type=bytes, value_type=bytes)
-    mine = TP(cluster.physical(LOG), 0)
 
     @app.agent(records, concurrency=1)
     async def follow(stream: Any) -> None:
@@ -125,11 +130,11 @@ def make_app(cluster: Cluster, deployment: str, folder: Path, watcher: Watcher, 
             return
         found: list[GroupState] = []
         try:
-            await call_in_daemon(lambda: found.append(group_state(cluster, f"{deployment}-watch")))
+            await call_in_daemon(lambda: found.append(group_state(cluster, group)))
         except KafkaException as error:
             log.warning("group_unknown", reason=error.args[0].str())
             return
-        if any(state.forgotten([(LOG, 0)]) for state in found) and standing_by.is_set():
+        if any(state.forgotten([(LOG, shard.number)]) for state in found) and standing_by.is_set():
             await app.crash(DependencyError("this process stands by, and no other one watches: it must join again"))
 
     @app.on_partitions_assigned.connect  # type: ignore[arg-type]

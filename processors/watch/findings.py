@@ -27,6 +27,7 @@ from .core.rules import REVOKE
 from .core.sources import HOUR
 from .core.state import AccessState
 from .finding_fields import context_of, fields_of
+from .shard import ONLY_SHARD, Shard
 
 SYSTEM = POLICY_SOURCE
 """``source.system`` of every event of the watch."""
@@ -75,6 +76,7 @@ class FindingEvents:
     deployment: str
     lookup: PolicyLookup
     encoder: EventEncoder
+    shard: Shard = ONLY_SHARD
 
     def of_change(self, change: Change, state: AccessState, remark: Mapping[str, object]) -> list[Outgoing]:
         """Return the records that report a change.
@@ -92,7 +94,7 @@ class FindingEvents:
             return []
         source = self._source(change.identity)
         event_type = "revoke.requested" if is_command else _TYPES[change.kind]
-        key = published_key(found.rule, found.key)
+        key = published_key(found.rule, found.key, self.shard)
         event = finding_event(
             event_type, source, (rule, key), to_datetime(change.at),
             severity=found.severity or self.lookup.severity(rule), deadline=_due(change.identity),
@@ -114,15 +116,15 @@ class FindingEvents:
 
     def _own(self, kind: Kind, identity: Identity, at: int, evidence: Mapping[str, object]) -> Outgoing:
         event = finding_event(
-            _TYPES[kind], self._source(identity), identity[:2], to_datetime(at), severity="critical",
+            _TYPES[kind], self._source(identity), (identity[0], self.shard.published(identity[1])), to_datetime(at),
+            severity="critical",
             deadline=_due(identity), evidence=evidence, subject=Subject(SYSTEM, "system"),
         )  # fmt: skip
         return self._outgoing(FINDINGS_TOPIC, event)
 
     def _source(self, identity: Identity) -> events.Source:
-        return events.Source(
-            SYSTEM, self.deployment, json.dumps(identity, separators=(",", ":"), ensure_ascii=False), "finding"
-        )
+        native_id = json.dumps([*identity, *self.shard.mark], separators=(",", ":"), ensure_ascii=False)
+        return events.Source(SYSTEM, self.deployment, native_id, "finding")
 
     def _outgoing(self, topic: str, event: Event) -> Outgoing:
         value = self.encoder.encode(event)
@@ -138,33 +140,41 @@ def subject_of(change: Change) -> tuple[str, str]:
     return ("grant", key) if rule == REVOKE else entity_of_finding(rule, key) or (rule, key)
 
 
-def identity_from(native_id: str, names: InstanceNames) -> Identity:
+def identity_from(native_id: str, names: InstanceNames, shard: Shard = ONLY_SHARD) -> Identity | None:
     """Return the identity that the source of a published finding names, by the names that are in force now.
 
+    None if the watch of another shard published it.
+
     Raises:
-        ValueError: this process did not write it.
+        ValueError: no watch wrote it.
     """
-    rule, key, deadline = json.loads(native_id)
+    rule, key, deadline, *mark = json.loads(native_id)
+    if mark != shard.mark:
+        return None
     if rule in ABOUT_ACCESS:
         address = parse_access_key(key)
         key = access_key(address.tenant, names.of(address.issuer), address.id)
     return str(rule), str(key), int(deadline)
 
 
-def scoped_key(names: InstanceNames, rule: str, key: str, tenant: str, *issuers: str) -> str:
+def scoped_key(
+    names: InstanceNames, rule: str, key: str, tenant: str, *issuers: str, shard: Shard = ONLY_SHARD
+) -> str | None:
     """Return the access key of a published finding, or the key of one that is not about access.
+
+    None for the latter if the watch of another shard published it.
 
     ``issuers``: system and instance of the sources that issued its grant, its request and its session.
     """
     if rule not in ABOUT_ACCESS:
-        return names.of_text(key)
+        return names.of_text(own) if (own := shard.own(key)) is not None else None
     grant, request, session = zip(issuers[::2], issuers[1::2], strict=True)
     return access_key(tenant, names.of(key_issuer(rule, grant, request, session)), key)
 
 
-def published_key(rule: str, key: str) -> str:
+def published_key(rule: str, key: str, shard: Shard = ONLY_SHARD) -> str:
     """Return the key of a published finding: of an access key only the id, because other fields have the rest."""
-    return id_of(key) if rule in ABOUT_ACCESS else key
+    return id_of(key) if rule in ABOUT_ACCESS else shard.published(key)
 
 
 def config_event(deployment: str, policy: WatchPolicy, at: datetime) -> Event:

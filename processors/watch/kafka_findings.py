@@ -23,7 +23,7 @@ from ...kafka.records import is_empty, read_range
 from ...kafka.sealed_log import SealedBatchVerifier, SealedLogReader, SealedLogs
 from ...kafka.source_keys_reader import SourceKeysReader, check_registrations
 from ...kafka.topics import TopicError
-from ...kafka.transactional_writer import TransactionalWriter
+from ...kafka.transactional_writer import ANY_PARTITION, TransactionalWriter
 from ...ledger.decoded_entries import believed_rows, decode_entries
 from ...ledger.source_keys import OPERATOR, SignedRecord, SourceKeys
 from ...schemas.catalog import SchemaCatalog
@@ -33,6 +33,7 @@ from ...schemas.topics import WATCH_TOPIC, sealed
 from ..policy import WatchPolicy
 from .core.judge import KnownFindings
 from .findings import SYSTEM, Outgoing, config_event, identity_from, policy_digest, scoped_key
+from .shard import ONLY_SHARD, Shard
 
 CHUNK = 5_000
 """Findings that are decoded at once."""
@@ -58,9 +59,11 @@ class KafkaFindings:
         catalog: SchemaCatalog,
         policy: WatchPolicy,
         *,
+        shard: Shard = ONLY_SHARD,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._policy, self._policy_on_record = policy, ""
+        self._shard, self._partition = shard, shard.number
         self._logs, self._cluster, self._deployment, self._catalog = logs, logs.cluster, logs.deployment, catalog
         self._sources, self._stopping = SourceKeysReader(logs), stopping
         self._writer: TransactionalWriter | None = None
@@ -70,7 +73,7 @@ class KafkaFindings:
     def take_over(self) -> KnownFindings:
         """Fence off the previous watch, put the policy on record, and return the findings on record."""
         writer = TransactionalWriter(
-            self._cluster, f"{self._deployment}-watch", signer=self._logs.signer, stopping=self._stopping
+            self._cluster, self._shard.group(self._deployment), signer=self._logs.signer, stopping=self._stopping
         )
         writer.init()
         self._writer = writer
@@ -82,6 +85,11 @@ class KafkaFindings:
         while chunk := list(islice(records, CHUNK)):
             self._add(known, chunk)
         check_registrations(self._logs, self._reader, self._sources.keys)
+        if (stated := self._sources.keys.lifecycle_shards) != self._shard.count:
+            raise TopicError(
+                f'lifecycle_shards is {self._shard.count}, and this ledger was created with {stated}: see "Several '
+                'lifecycle shards" in docs/operations.md'
+            )
         event = config_event(self._deployment, self._policy, datetime.now(UTC))
         if policy_digest(event.source.native_id) != self._policy_on_record:
             self.publish([Outgoing(FINDINGS_TOPIC, event, EventEncoder().encode(event))])
@@ -139,12 +147,12 @@ class KafkaFindings:
             if (system, instance) == (SYSTEM, self._deployment):
                 if event_type == "config.changed":
                     self._policy_on_record = policy_digest(native_id)
-                else:
-                    known.add(event_type, identity_from(native_id, self._policy.names))
+                elif (identity := identity_from(native_id, self._policy.names, self._shard)) is not None:
+                    known.add(event_type, identity)
             elif event_type == "finding.closed" and (system == OPERATOR or not self._sources.keys.complete):
-                known.add(
-                    event_type, (rule, scoped_key(self._policy.names, rule, key, *scope), deadline or 0), accept_index
-                )
+                about = scoped_key(self._policy.names, rule, key, *scope, shard=self._shard)
+                if about is not None:
+                    known.add(event_type, (rule, about, deadline or 0), accept_index)
         for reason, count in unreadable.items():
             log.warning("findings_unreadable", reason=reason, count=count)
 
@@ -158,28 +166,30 @@ class KafkaFindings:
 
     def sealed_end(self) -> int:
         """Return the offset after the last record of the sealed topic of ``access.lifecycle``."""
-        return end_offset(self._cluster, sealed(LIFECYCLE_TOPIC), 0)
+        return end_offset(self._cluster, sealed(LIFECYCLE_TOPIC), self._partition)
 
     def batch_verifier(self, start: int) -> SealedBatchVerifier:
         """Return the verifier of the sealed log of ``access.lifecycle``, with the head before a sealed record."""
-        last = self._logs.last(LIFECYCLE_TOPIC, before=start)
-        begin = first_offset(self._cluster, sealed(LIFECYCLE_TOPIC), 0)
+        last = self._logs.last(LIFECYCLE_TOPIC, self._partition, before=start)
+        begin = first_offset(self._cluster, sealed(LIFECYCLE_TOPIC), self._partition)
         head = last.head if last is not None else None
-        return self._logs.verifier(LIFECYCLE_TOPIC, 0, begin=begin, head=head)
+        return self._logs.verifier(LIFECYCLE_TOPIC, self._partition, begin=begin, head=head)
 
     def sealed_records(self, start: int, end: int) -> Iterator[Message]:
         """Yield the committed records of the sealed topic with start <= offset < end."""
-        return read_range(self._cluster, sealed(LIFECYCLE_TOPIC), 0, start, end)
+        return read_range(self._cluster, sealed(LIFECYCLE_TOPIC), self._partition, start, end)
 
     def publish(self, records: Sequence[Outgoing]) -> int | None:
         """Publish records, all or none; return the brokers' time in microseconds since 1970, None without records."""
-        writer, stamps = self._produce([(record.topic, record.value, record.event.key) for record in records])
+        writer, stamps = self._produce(
+            [(record.topic, record.value, record.event.key, ANY_PARTITION) for record in records]
+        )
         writer.commit()
         return max((time_ms for _, time_ms in stamps), default=0) * 1000 or None
 
     def time(self) -> int:
         """Return the brokers' time in microseconds since 1970: the timestamp of a record that is then aborted."""
-        writer, stamps = self._produce([(WATCH_TOPIC, None, "time")])
+        writer, stamps = self._produce([(WATCH_TOPIC, None, "time", self._partition)])
         writer.flush(PATIENCE)
         writer.abort()
         if not stamps or stamps[0][0] != TIMESTAMP_LOG_APPEND_TIME:
@@ -187,7 +197,7 @@ class KafkaFindings:
         return stamps[0][1] * 1000
 
     def _produce(
-        self, records: Sequence[tuple[str, bytes | None, str]]
+        self, records: Sequence[tuple[str, bytes | None, str, int]]
     ) -> tuple[TransactionalWriter, list[tuple[int, int]]]:
         """Begin a transaction with records. The list gets the timestamp of each one that the brokers acknowledge."""
         if self._writer is None:
@@ -199,8 +209,8 @@ class KafkaFindings:
                 stamps.append(message.timestamp())
 
         self._writer.begin()
-        for topic, value, key in records:
-            self._writer.produce(topic, value, key, on_delivery=delivered)
+        for topic, value, key, partition in records:
+            self._writer.produce(topic, value, key, partition, on_delivery=delivered)
         return self._writer, stamps
 
     def log_end(self) -> tuple[bytes, int]:
@@ -209,17 +219,18 @@ class KafkaFindings:
         The id is read last: of a topic that is created again meanwhile, the id is the new one.
 
         Raises:
-            TopicError: the topic has several partitions, which this watch would not judge.
+            TopicError: the topic has another number of partitions than there are shards.
         """
-        end = end_offset(self._cluster, LIFECYCLE_TOPIC, 0, committed=False)
+        end = end_offset(self._cluster, LIFECYCLE_TOPIC, self._partition, committed=False)
         identity = identify_topics(self._cluster, (LIFECYCLE_TOPIC,))[LIFECYCLE_TOPIC]
-        if identity.partitions != 1:
+        if identity.partitions != self._shard.count:
             raise TopicError(
-                f"{self._cluster.physical(LIFECYCLE_TOPIC)} has {identity.partitions} partitions, and the watch judges "
-                "one: create the topic again with one partition (`grantledger topics check`, `grantledger epoch open`)"
+                f"{self._cluster.physical(LIFECYCLE_TOPIC)} has {identity.partitions} partitions, and lifecycle_shards "
+                f"is {self._shard.count}: create the topic again with {self._shard.count} (`grantledger topics check`, "
+                "`grantledger epoch open`)"
             )
         return identity.topic_id, end
 
     def is_empty(self, start: int, end: int) -> bool:
         """Whether a range of ``access.lifecycle`` contains nothing that will be sealed."""
-        return is_empty(self._cluster, LIFECYCLE_TOPIC, 0, start, end)
+        return is_empty(self._cluster, LIFECYCLE_TOPIC, self._partition, start, end)

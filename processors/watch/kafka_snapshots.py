@@ -1,7 +1,8 @@
-"""Snapshots in Kafka: one transaction each, in the compacted topic ``access.watch``. Readers see all of it or nothing.
+"""Snapshots in Kafka, in the compacted topic ``access.watch``. Each shard has its own in its partition.
 
-The last two stay. The key of a manifest contains what this module needs to find and delete them. Only manifests that
-the watch has signed count (:mod:`.manifest_signature`); any other record is ignored.
+A snapshot is one transaction: readers see all of it or nothing. The last two stay. The key of a manifest contains what
+this module needs to find and delete them. Only manifests that the watch has signed count (:mod:`.manifest_signature`);
+any other record is ignored.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ...schemas.catalog import SchemaCatalog
 from ...schemas.event import LIFECYCLE_TOPIC
 from ...schemas.topics import WATCH_TOPIC, sealed
 from .manifest_signature import ManifestSignature, SnapshotUnusableError
+from .shard import ONLY_SHARD, Shard
 
 log = structlog.get_logger("grantledger.watch")
 
@@ -81,20 +83,21 @@ class KafkaSnapshots:
         signature: ManifestSignature,
         *,
         policy: str = "",
+        shard: Shard = ONLY_SHARD,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._cluster, self._catalog, self._signature, self.policy = cluster, catalog, signature, policy
-        self._stopping = stopping
+        self._stopping, self._shard, self._partition = stopping, shard, shard.number
         self._writer: TransactionalWriter | None = None
         self._stored: list[_Stored] = []
         """The last snapshots, newest first."""
 
     def log_id(self) -> str:
-        """Return an id of the sealed topic and the registered schemas: a new schema may decode more of the log."""
+        """Return an id of the sealed partition and the registered schemas: a new schema may decode more of the log."""
         log_topic = sealed(LIFECYCLE_TOPIC)
         topic_id = identify_topics(self._cluster, (log_topic,))[log_topic].topic_id.hex()
         schemas = sorted(schema.prefix.hex() for schema in self._catalog)
-        return blake2b("/".join((topic_id, *schemas)).encode(), digest_size=16).hexdigest()
+        return blake2b("/".join((topic_id, *map(str, self._shard.mark), *schemas)).encode(), digest_size=16).hexdigest()
 
     def manifests(self) -> Iterator[bytes]:
         """Take the snapshots over from any other process, and yield the contents of manifests, newest first."""
@@ -125,11 +128,11 @@ class KafkaSnapshots:
 
     def _take_over(self) -> TransactionalWriter:
         writer = TransactionalWriter(
-            self._cluster, f"{self._signature.deployment}-watch-snapshots", timeout_ms=TRANSACTION_TIMEOUT_MS,
-            stopping=self._stopping,
+            self._cluster, f"{self._shard.group(self._signature.deployment)}-snapshots",
+            timeout_ms=TRANSACTION_TIMEOUT_MS, stopping=self._stopping,
         )  # fmt: skip
         writer.init()
-        wait_without_open_transaction(self._cluster, (WATCH_TOPIC, 0))
+        wait_without_open_transaction(self._cluster, (WATCH_TOPIC, self._partition))
         return writer
 
     def read_parts(self, locations: Sequence[int]) -> list[bytes]:
@@ -173,9 +176,9 @@ class KafkaSnapshots:
         writer.begin()
         for old in self._stored[1:]:
             for key in (*old.part_keys, old.manifest_key):
-                writer.produce(WATCH_TOPIC, None, key)
+                writer.produce(WATCH_TOPIC, None, key, self._partition)
         for number, (key, part) in enumerate(zip(new.part_keys, parts, strict=True), 1):
-            writer.produce(WATCH_TOPIC, part, key, on_delivery=delivered)
+            writer.produce(WATCH_TOPIC, part, key, self._partition, on_delivery=delivered)
             if number % IN_FLIGHT == 0:
                 writer.flush(PATIENCE)
         writer.flush(PATIENCE)
@@ -184,7 +187,7 @@ class KafkaSnapshots:
         # The manifest is the last record of the transaction: that is how a start finds it.
         content = manifest([offsets[key] for key in new.part_keys])
         value = self._signature.sign(new.manifest_key, content)
-        writer.produce(WATCH_TOPIC, value, new.manifest_key, on_delivery=delivered)
+        writer.produce(WATCH_TOPIC, value, new.manifest_key, self._partition, on_delivery=delivered)
         writer.commit()
         return offsets[new.manifest_key]
 
@@ -195,7 +198,7 @@ class KafkaSnapshots:
             log.warning("snapshots_end", reason=str(error), action="no snapshot is written before the next start")
 
     def _read_backward(self) -> Iterator[Message]:
-        return read_backward(self._cluster, WATCH_TOPIC, 0)
+        return read_backward(self._cluster, WATCH_TOPIC, self._partition)
 
     def _read(self, begin: int, end: int) -> Iterator[Message]:
-        return read_range(self._cluster, WATCH_TOPIC, 0, begin, end)
+        return read_range(self._cluster, WATCH_TOPIC, self._partition, begin, end)

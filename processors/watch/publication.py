@@ -19,6 +19,7 @@ from .core.state import AccessState
 from .faults import Faults
 from .findings import Fault, FindingEvents, Outgoing, subject_of
 from .kafka_findings import KafkaFindings
+from .shard import Shard
 
 Answer = TypeVar("Answer")
 log = structlog.get_logger("grantledger.watch")
@@ -27,9 +28,11 @@ log = structlog.get_logger("grantledger.watch")
 class Publication:
     """Publishes findings and commands. Publishing also confirms the time, because the brokers stamp the records."""
 
-    def __init__(self, deployment: str, lookup: PolicyLookup, findings: KafkaFindings, clock: Clock) -> None:
+    def __init__(
+        self, deployment: str, shard: Shard, lookup: PolicyLookup, findings: KafkaFindings, clock: Clock
+    ) -> None:
         self._findings, self._clock = findings, clock
-        self._events = FindingEvents(deployment, lookup, EventEncoder())
+        self._events = FindingEvents(deployment, lookup, EventEncoder(), shard)
         self.faults = Faults()
         self._unpublished: set[Identity] = set()
         """Findings that could not be published; neither are their resolutions."""

@@ -7,7 +7,7 @@ contain its position, and it publishes in transactions of its own.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, cast
 
@@ -31,10 +31,22 @@ class _Consumer(driver.Consumer):
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek to the record that the watch needs next, once it is known."""
         begin = await cast(Transport, self.transport).begin()
-        positions = dict.fromkeys(self.assignment(), begin)
+        positions = {tp: begin for tp in self.assignment() if tp == self._mine}
         if positions:
             await self.seek_wait(positions)
         return positions
+
+    @property
+    def _mine(self) -> TP:
+        return cast(Transport, self.transport).mine
+
+    def _set_active_tps(self, tps: set[TP]) -> set[TP]:
+        """Read our partition only. The group assigns all of them, because Faust subscribes to topics."""
+        return super()._set_active_tps({tp for tp in tps if tp == self._mine})
+
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        """Read our partition again, if it is among these."""
+        super().resume_partitions([tp for tp in tps if tp == self._mine])
 
     async def commit(self, topics: AbstractSet[str | TP] | None = None, start_new_transaction: bool = True) -> bool:
         """Commit nothing: snapshots contain the position."""
@@ -45,10 +57,13 @@ class _Consumer(driver.Consumer):
 
 
 class Transport(driver.Transport):
-    """Faust's transport with the consumer above. ``begin`` returns the offset of the first record to read."""
+    """Faust's transport with the consumer above.
+
+    ``mine`` is the partition to read; ``begin`` returns the offset of the first record.
+    """
 
     Consumer = _Consumer
 
-    def __init__(self, *args: Any, begin: Callable[[], Awaitable[int]], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, mine: TP, begin: Callable[[], Awaitable[int]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.begin = begin
+        self.mine, self.begin = mine, begin

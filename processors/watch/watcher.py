@@ -34,6 +34,7 @@ from .kafka_snapshots import KafkaSnapshots
 from .lag_gate import LagGate, Permission
 from .publication import Publication
 from .sealed_input import SealedInput
+from .shard import ONLY_SHARD, Shard
 from .snapshot import PART_ROWS, FactArchive, Position, Snapshot
 
 log = structlog.get_logger("grantledger.watch")
@@ -69,13 +70,14 @@ class Watcher:
         snapshot_every: int,
         keep_days: int,
         clock: Clock,
+        shard: Shard = ONLY_SHARD,
     ) -> None:
         self._findings, self._snapshots, self._catalog = findings, snapshots, catalog
         self._clock, self._boot = clock, clock.boot
         self._snapshot_every, self._keep_days = snapshot_every, keep_days
         self.gate = LagGate(lag_bound)
         self.judge = Judge(policy)
-        self._publication = Publication(deployment, self.judge.lookup, findings, clock)
+        self._publication = Publication(deployment, shard, self.judge.lookup, findings, clock)
         self._faults, self._blocking = self._publication.faults, self._publication.in_thread
         self._position = Position()
         self._input: SealedInput | None = None

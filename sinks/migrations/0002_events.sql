@@ -43,12 +43,18 @@ SELECT
     min((toUInt32OrZero(splitByChar('/', origin)[-1]), `index`)) AS place
 FROM entries
 WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND splitByChar('/', origin)[-3] = 'access.lifecycle'
-    AND (concat(source_system, '/', source_instance), `index`) IN (
+    AND (concat(source_system, '/', source_instance), splitByChar('/', origin)[-2], `index`) IN (
         SELECT
-            transform(source, (SELECT groupArray(concat(system, '/', name)) FROM instance_names), (SELECT groupArray(concat(system, '/', instance)) FROM instance_names), source),
+            transform(source.1, (SELECT groupArray(concat(system, '/', name)) FROM instance_names), (SELECT groupArray(concat(system, '/', instance)) FROM instance_names), source.1),
+            source.2,
             toUInt64(assumeNotNull(finding_accept_index))
         FROM entries
-        ARRAY JOIN [finding_key, replaceRegexpOne(finding_key, '#history$', '')] AS source
+        -- Where the lifecycle has several partitions, the key ends with the one that the index is in.
+        ARRAY JOIN [
+            (finding_key, '0'), (replaceRegexpOne(finding_key, '#history$', ''), '0'),
+            (replaceRegexpOne(finding_key, '#shard-[0-9]+$', ''), extract(finding_key, '#shard-([0-9]+)$')),
+            (replaceRegexpOne(finding_key, '(#history)?#shard-[0-9]+$', ''), extract(finding_key, '#shard-([0-9]+)$'))
+        ] AS source
         WHERE finding_accept_index IS NOT NULL AND decode_error = '' AND signature NOT IN ('missing', 'invalid')
             AND event_type = 'finding.closed' AND finding_rule = 'event_conflict'
             AND splitByChar('/', origin)[-3] = 'access.findings'

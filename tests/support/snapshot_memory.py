@@ -113,7 +113,7 @@ class MemoryWriter:
         assert self.before is None, "a transaction is open"
         self.before = (dict(self.topic.records), self.topic.end)
 
-    def produce(self, topic: str, value: bytes | None, key: str, on_delivery: Any = None) -> None:
+    def produce(self, topic: str, value: bytes | None, key: str, partition: int = 0, on_delivery: Any = None) -> None:
         if self.topic.broken:
             raise OSError(self.topic.broken)
         offset = self.topic.append(key, value)

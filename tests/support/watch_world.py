@@ -26,6 +26,7 @@ from grantledger.processors.watch.clock import Clock
 from grantledger.processors.watch.core.judge import KnownFindings
 from grantledger.processors.watch.findings import SYSTEM, Outgoing, identity_from, scoped_key
 from grantledger.processors.watch.kafka_findings import KafkaFindings
+from grantledger.processors.watch.shard import ONLY_SHARD, Shard
 from grantledger.processors.watch.watcher import Watcher
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
@@ -53,8 +54,9 @@ class FaustMessage(NamedTuple):
 class Paper(MemorySnapshots):
     """Published findings in a list. ``end_offset`` is that of the log in Kafka."""
 
-    def __init__(self) -> None:
+    def __init__(self, shard: Shard = ONLY_SHARD) -> None:
         super().__init__()
+        self.shard = shard
         self.begin = 0
         self.sealed_log: dict[int, Message] = {}
         self.next_record = 0
@@ -67,6 +69,7 @@ class Paper(MemorySnapshots):
         self.only_markers = False
         self.deaf = False
         self.keys = SourceKeys("test")
+        self.keys.lifecycle_shards = shard.count
         self.heard = 0
         """How many of the events the watch has read back."""
 
@@ -87,12 +90,16 @@ class Paper(MemorySnapshots):
             finding = event.finding
             assert finding is not None
             if event.source.system == SYSTEM:
-                known.add(event.event_type, identity_from(event.source.native_id, NO_NAMES))
+                identity = identity_from(event.source.native_id, NO_NAMES, self.shard)
+                if identity is not None:
+                    known.add(event.event_type, identity)
                 continue
             deadline = round(finding.deadline.timestamp() * SECOND) if finding.deadline else 0
             issuers = (event.grant_source, event.request_source, event.session_source)
             scope = [name for one in issuers for name in ((one.system, one.instance) if one else ("", ""))]
-            about = scoped_key(NO_NAMES, finding.rule, finding.key, event.tenant, *scope)
+            about = scoped_key(NO_NAMES, finding.rule, finding.key, event.tenant, *scope, shard=self.shard)
+            if about is None:
+                continue
             known.add(event.event_type, (finding.rule, about, deadline), finding.accept_index)
         return known
 
@@ -109,7 +116,7 @@ class Paper(MemorySnapshots):
 
         keys = LogKeys.single(SIGNER.public_key)
         verifier = SealedBatchVerifier(
-            SealedLogs(Cluster({}), "test", keys, note), LIFECYCLE_TOPIC, 0, begin=self.begin
+            SealedLogs(Cluster({}), "test", keys, note), LIFECYCLE_TOPIC, self.shard.number, begin=self.begin
         )
         verifier.start_after(reversed(list(self.sealed_records(0, start))))
         self.reads.clear()
@@ -171,8 +178,10 @@ class World:
             snapshot_every=snapshot_every,
             keep_days=30,
             clock=clock,
+            shard=self.paper.shard,
         )
-        self.head = batches.Head.at_genesis(Genesis("test/access.lifecycle/0/0", bytes(16), 0))
+        origin = f"test/access.lifecycle/{self.paper.shard.number}/0"
+        self.head = batches.Head.at_genesis(Genesis(origin, bytes(16), 0))
         self.records = 0
         self.signer: LocalSigner | None = None
         """Signs the events that it receives."""

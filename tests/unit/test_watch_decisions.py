@@ -19,6 +19,7 @@ from grantledger.processors.policy import WatchPolicy
 from grantledger.processors.watch import kafka_findings as module
 from grantledger.processors.watch.core.judge import KnownFindings
 from grantledger.processors.watch.kafka_findings import KafkaFindings
+from grantledger.processors.watch.shard import ONLY_SHARD, Shard
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from support.sources import record_of
 from support.watch_world import NOON
@@ -65,11 +66,16 @@ def record(*about: Any, offset: int, **more: Any) -> tuple[int, SignedRecord]:
     return offset, record_of(closed(*about, **more), None, HERE, round(NOON.timestamp() * 1000))
 
 
-def findings(log: Log, monkeypatch: pytest.MonkeyPatch, policy: WatchPolicy = WatchPolicy()) -> KafkaFindings:  # noqa: B008
+def findings(
+    log: Log,
+    monkeypatch: pytest.MonkeyPatch,
+    policy: WatchPolicy = WatchPolicy(),  # noqa: B008
+    shard: Shard = ONLY_SHARD,
+) -> KafkaFindings:
     writer = SimpleNamespace(init=lambda: None)
     monkeypatch.setattr(module, "TransactionalWriter", lambda *_, **__: writer)
     monkeypatch.setattr(module, "wait_without_open_transaction", lambda *_: None)
-    made = KafkaFindings(cast(SealedLogs, log), SchemaCatalog((event_schema(),)), policy)
+    made = KafkaFindings(cast(SealedLogs, log), SchemaCatalog((event_schema(),)), policy, shard=shard)
     monkeypatch.setattr(made, "publish", lambda _: None)
     return made
 
@@ -113,5 +119,7 @@ def test_a_watch_refuses_a_log_of_which_it_would_judge_a_part(monkeypatch: pytes
     if partitions == 1:
         assert findings.log_end() == (bytes(16), 7)
     else:
-        with pytest.raises(TopicError, match=r"^eu-access\.lifecycle has 2 partitions, and the watch judges one"):
+        with pytest.raises(
+            TopicError, match=r"^eu-access\.lifecycle has 2 partitions, and lifecycle_shards is 1: create"
+        ):
             findings.log_end()
