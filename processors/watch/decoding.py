@@ -166,14 +166,11 @@ def facts_from(rows: Rows, naming: Naming = NO_NAMING) -> Iterator[Fact]:
     """
     names = naming.installations
     source = lru_cache(maxsize=1 << 12)(lambda system, instance: Source(*names.of((system, instance))))
-
-    def issuer(system: str, instance: str) -> Source | None:
-        return source(system, instance) if system else None
-
     for (
         index, entry, append, content, mapping, signed, received, imported, event_id, event_type, system, instance,
         occurred, tenant, subject, kind, email, resource_kind, resource, environment, entitlement, grant_id,
-        grant_id_kind, request_id, session_id, approvals, starts, expires, expiry_source, removal, outcome, *issuers,
+        grant_id_kind, request_id, session_id, approvals, starts, expires, expiry_source, removal, outcome,
+        grant_system, grant_instance, request_system, request_instance, session_system, session_instance,
         ends_by_itself, reason,
     ) in rows:  # fmt: skip
         issued_by = source(system, instance)
@@ -205,9 +202,9 @@ def facts_from(rows: Rows, naming: Naming = NO_NAMING) -> Iterator[Fact]:
             ends_by_itself=bool(ends_by_itself) and expiry_source in ("native", "derived"),
             removal="api_accepted" if removal == "confirmed" and outcome != "success" else removal or "none",
             outcome=outcome,
-            grant_source=issuer(issuers[0], issuers[1]),
-            request_source=issuer(issuers[2], issuers[3]),
-            session_source=issuer(issuers[4], issuers[5]),
+            grant_source=source(grant_system, grant_instance) if grant_system else None,
+            request_source=source(request_system, request_instance) if request_system else None,
+            session_source=source(session_system, session_instance) if session_system else None,
             reason=_reason(reason) if reason else "",
         )
 
@@ -233,15 +230,16 @@ def _digests(size: int, columns_of: list[list[Any]]) -> list[bytes]:
 def as_values(column: pa.Array) -> list[Any]:
     """Return a column as Python values: text as str, times as microseconds, lists as lists or None if empty."""
     kind = column.type
-    if pa.types.is_fixed_size_binary(kind):
-        return list(column.to_pylist())
     if pa.types.is_binary(kind) or pa.types.is_string(kind):
         encoded = column.dictionary_encode()
-        known = encoded.dictionary.to_pylist()
-        # Repeated names become one object for all grants; unique ids would only evict them from the cache.
-        text = _shared if len(known) * 2 < len(column) else _text
-        values = [text(value) for value in known]
-        return [values[at] for at in encoded.indices.to_numpy(zero_copy_only=False).tolist()]
+        values = _texts(encoded.dictionary)
+        if len(values) == len(column):
+            return values
+        if len(values) * 4 < len(column) * 3:  # one object for all grants; ids would only evict them from the cache
+            values = list(map(_shared, values))
+        if len(values) == 1:
+            return values * len(column)
+        return [values[at] for at in _plain(encoded.indices)]
     if pa.types.is_nested(kind):
         lengths = column.value_lengths() if pa.types.is_list(kind) else None
         if lengths is not None and (pc.max(lengths).as_py() or 0) == 0:
@@ -252,8 +250,19 @@ def as_values(column: pa.Array) -> list[Any]:
         return [value or None for value in column.to_pylist()]
     if pa.types.is_timestamp(kind):
         column = column.cast(pa.int64())
-    plain: list[Any] = column.to_pylist() if column.null_count else column.to_numpy(zero_copy_only=False).tolist()
-    return plain
+    return _plain(column) if pa.types.is_fixed_size_binary(kind) or not column.null_count else column.to_pylist()
+
+
+def _plain(column: pa.Array) -> list[Any]:
+    values: list[Any] = column.to_numpy(zero_copy_only=False).tolist()  # many times as fast as ``to_pylist``
+    return values
+
+
+def _texts(column: pa.Array) -> list[str]:
+    try:
+        return _plain(column.cast(pa.string()))
+    except pa.ArrowInvalid:  # not UTF-8
+        return list(map(_text, column.to_pylist()))
 
 
 _APPROVALS = FACT_SCHEMA.field("approvals").type
@@ -279,7 +288,10 @@ def _text(value: bytes | str) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-_shared = lru_cache(maxsize=1 << 17)(_text)
+@lru_cache(maxsize=1 << 17)
+def _shared(text: str) -> str:
+    """Return one object for all equal names."""
+    return text
 
 
 @lru_cache(maxsize=1 << 14)

@@ -113,8 +113,10 @@ class EventIdentities:
 
     def is_disputed(self, grant_key: str) -> bool:
         """Whether an undecided conflict concerns a grant."""
-        events = self._disputed.get(grant_key, ())
-        return any(event in self.conflicts and not self.conflicts[event].decided for event in events)
+        events = self._disputed.get(grant_key)
+        return events is not None and any(
+            event in self.conflicts and not self.conflicts[event].decided for event in events
+        )
 
     def is_conflicting(self, index: int) -> bool:
         """Whether the event at an index is one of several contents."""

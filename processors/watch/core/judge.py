@@ -7,7 +7,7 @@ what is wrong and for how long; this module turns that into findings that open a
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -176,12 +176,12 @@ class Judge:
         grant.settle(limits, lambda period: rules.is_settled(grant, period, limits, alone=alone, now=now))
 
     def _judge_entity(self, entity: Entity, now: int, *, past: bool) -> Iterator[Change]:
-        open_before = self._open.get(entity, NO_FINDINGS)
+        open_before: Set[Identity] = self._open.get(entity, NO_FINDINGS)
         open_now: set[Identity] = set()
         possible: set[Identity] = set()
         next_time = NEVER
         for candidate in self.candidates(entity):
-            rule, key, deadline, opens, ends, *_ = candidate
+            rule, key, deadline, opens, ends, _, _ = candidate
             if opens >= ends:
                 continue
             if opens >= now and not open_before:  # nearly all grants
@@ -212,10 +212,10 @@ class Judge:
             if self.known[identity]:
                 open_now.add(identity)
                 next_time = min(next_time, ends)
-        unexplained = open_before - possible
+        unexplained = open_before - possible if open_before else open_before
         if past and unexplained:  # judged again later
             open_now |= open_before
-            unexplained = set()
+            unexplained = NO_FINDINGS
             next_time = min(next_time, now)
         for identity in unexplained:  # opened under another policy
             rule, key, deadline = identity
@@ -226,8 +226,8 @@ class Judge:
             yield Change("resolved", since, Candidate(rule, key, deadline, since, since, {}))
         if open_now:
             self._open[entity] = open_now
-        else:
-            self._open.pop(entity, None)
+        elif open_before is not NO_FINDINGS:
+            del self._open[entity]
         if next_time < NEVER:
             self._schedule_at(next_time, entity)
 

@@ -6,7 +6,7 @@ findings at a given time. A later fact may end a finding, but never undoes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ....schemas.finding_rules import Severity
@@ -61,16 +61,16 @@ def grant_candidates(
         covered_until: until when all grants of the same access cover it without a break, from a time on.
         alone: no other grant of the same access is known.
     """
-    approvals = [first_approvals(grant.decisions)] if grant.decisions else []
-    asked = request.approvals if request is not None else []
     for period in grant.unsettled(limits):
         yield from _period_candidates(
             grant, period, limits, covered_until, lambda until: _approved(grant, request, limits, until), alone=alone
         )
+    approvals = [first_approvals(grant.decisions)] if grant.decisions else []
     # Some tools use one id for request and grant: then the two share one finding, and the first decision counts.
-    yield from _self_approved(
-        grant.key, grant.person, approvals + asked if grant.request_key == grant.key else approvals
-    )
+    if request is not None and grant.request_key == grant.key:
+        approvals += request.approvals
+    if approvals:
+        yield from _self_approved(grant.key, grant.person, approvals)
 
 
 def is_settled(grant: Grant, period: Period, limits: GrantLimits, *, alone: bool, now: int) -> bool:
@@ -122,21 +122,21 @@ def _overdue(
     covered_until: Callable[[int], int],
     *,
     alone: bool,
-) -> Iterator[Candidate]:
+) -> Sequence[Candidate]:
     """Judge a deadline: access is overdue if nothing ended it (``over``) by the deadline plus the grace."""
     due = period.overdue_after(limits)
     if due < over:  # while another grant of this access lasts, the access may still be there
         due = covered_until(due)
     if due == NEVER:
-        return
-    yield Candidate(
-        "overdue", grant.key, period.finding_deadline, due, over, (_lateness_evidence, grant, period, limits, over)
-    )
+        return ()
+    evidence = (_lateness_evidence, grant, period, limits, over)
+    overdue = Candidate("overdue", grant.key, period.finding_deadline, due, over, evidence)
+    if limits.revoke == "never":
+        return (overdue,)
     # Before the grace is over, only if no other grant can cover the access meanwhile.
     if alone and (limits.revoke == "deadline" or (limits.revoke == "auto" and not period.activation.native)):
         due = max(period.deadline, period.activation.append)
-    if limits.revoke != "never":
-        yield Candidate(REVOKE, grant.key, period.finding_deadline, due, over, (_access_evidence, grant))
+    return overdue, Candidate(REVOKE, grant.key, period.finding_deadline, due, over, (_access_evidence, grant))
 
 
 def _access_evidence(grant: Grant) -> dict[str, object]:
