@@ -9,14 +9,15 @@ import signal
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import structlog
-from prometheus_client import start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, Metric, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 
 from ..base.text import printable_lines
@@ -57,20 +58,39 @@ def _printable(_logger: object, _method: str, event: MutableMapping[str, Any]) -
 
 
 @contextmanager
-def serving(name: str, settings: Settings) -> Iterator[None]:
-    """Run a process with log lines, a metrics endpoint, and a status file in the data folder."""
+def serving(name: str, settings: Settings, labels: Mapping[str, str] = MappingProxyType({})) -> Iterator[None]:
+    """Run a process with log lines, a metrics endpoint, and a status file in the data folder.
+
+    ``labels``: of all its metrics, where others of its kind do another part of the work.
+    """
     configure_logs(settings)
     path = status_path(settings.data_dir, name)
     make_folder(path.parent)
     close_to_others(settings.data_dir)
     with only_process(settings.data_dir, name):
-        yield from _serving(name, path, settings)
+        yield from _serving(name, path, settings, labels)
 
 
-def _serving(name: str, path: Path, settings: Settings) -> Iterator[None]:
+class _LabeledRegistry(CollectorRegistry):
+    """All metrics of this process, with more labels."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        super().__init__()
+        self._labels = labels
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics."""
+        for metric in REGISTRY.collect():
+            metric.samples = [one._replace(labels={**one.labels, **self._labels}) for one in metric.samples]
+            yield metric
+
+
+def _serving(name: str, path: Path, settings: Settings, labels: Mapping[str, str]) -> Iterator[None]:
     host = settings.metrics_host
     try:
-        server, _thread = start_http_server(settings.metrics_port, addr=host)
+        server, _thread = start_http_server(
+            settings.metrics_port, addr=host, registry=_LabeledRegistry(labels) if labels else REGISTRY
+        )
     except OSError as error:
         raise SettingsError(
             f"metrics cannot be served on {host}:{settings.metrics_port}: {error.strerror or error} (metrics_host, "

@@ -37,7 +37,8 @@ def command(settings: Settings) -> None:
     Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting or the policy is wrong;
     3 the sealed log contradicts itself.
     """
-    with serving(watch_name(settings), settings):
+    labels = {"shard": str(settings.watch_shard)} if settings.lifecycle_shards > 1 else {}
+    with serving(watch_name(settings), settings, labels):
         for name in ("faust", "mode", "aiokafka"):  # they log every step; our own log has what matters
             logging.getLogger(name).setLevel(logging.CRITICAL)
         asyncio.run(_run(settings))

@@ -58,6 +58,7 @@ class Record:
     time_ms: int
     by_broker: bool = True
     headers: bytes = NO_HEADERS
+    partition: int = 0
 
 
 @dataclass
@@ -199,10 +200,11 @@ def fill(
     with connect(StoreAddress(folder)) as client:
         client.command("SYSTEM STOP MERGES entries")
         catalog = SchemaCatalog((event_schema(),))
-        for topic in sorted({record.topic for record in records}):
-            genesis = Genesis(origin_of(DEPLOYMENT, topic, 0), bytes(range(16)), 0)
+        for topic, partition in sorted({(record.topic, record.partition) for record in records}):
+            genesis = Genesis(origin_of(DEPLOYMENT, topic, partition), bytes(range(16)), 0)
             insert_origin(client, genesis)
-            for batch in _sealed(genesis, [record for record in records if record.topic == topic], cuts):
+            here = [record for record in records if (record.topic, record.partition) == (topic, partition)]
+            for batch in _sealed(genesis, here, cuts):
                 table = entries_table(batch, catalog, sources or SourceKeys(DEPLOYMENT))
                 insert_entries(client, table, f"{batch.origin}:{batch.first_index}")
         if merge:

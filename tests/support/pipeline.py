@@ -24,6 +24,7 @@ from grantledger.runtime.children import Child, ChildSpec
 from grantledger.runtime.keys import create_key
 from grantledger.runtime.settings import Settings, load_settings
 from grantledger.runtime.source_keys import OWN_SOURCES, own_key_file, own_signer, register_own_sources
+from grantledger.runtime.watches import watch_children
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Event
 from grantledger.schemas.topics import topic_specs
@@ -63,7 +64,8 @@ class Pipeline:
         self.data_dir = data_dir
         self.bootstrap_servers = bootstrap_servers
         self.options = {"bootstrap.servers": bootstrap_servers}
-        self.cluster = Cluster(self.options, topic_prefix)
+        shards = int((environment or {}).get("GRANTLEDGER_LIFECYCLE_SHARDS", "1"))
+        self.cluster = Cluster(self.options, topic_prefix, shards)
         self.environment = {
             **os.environ,
             "GRANTLEDGER_DATA_DIR": str(data_dir),
@@ -86,7 +88,10 @@ class Pipeline:
 
     def client(self, **options: Any) -> Client:
         """Return a producer client for this pipeline's topics."""
-        return Client(self.options, topic_prefix=self.cluster.topic_prefix, **options)
+        topics: dict[str, Any] = {
+            "topic_prefix": self.cluster.topic_prefix, "lifecycle_shards": self.cluster.lifecycle_shards,
+        }  # fmt: skip
+        return Client(self.options, **topics, **options)
 
     def make_topics(self, activity_partitions: int = 4) -> None:
         """Create the topics and the keys, and register the pipeline's sources, as ``grantledger init`` does."""
@@ -97,7 +102,7 @@ class Pipeline:
     def settings(self) -> Settings:
         """Return the settings of this pipeline's processes."""
         names = ("data_dir", "deployment", "kafka_bootstrap_servers", "topic_prefix", "key_passphrase", "key_file",
-                 "source_key_folder")  # fmt: skip
+                 "source_key_folder", "lifecycle_shards")  # fmt: skip
         given = {name: self.environment.get(f"GRANTLEDGER_{name.upper()}") for name in names}
         return Settings(**{name: value for name, value in given.items() if value})
 
@@ -139,9 +144,9 @@ class Pipeline:
         for name in names or PROCESSES:
             if name in ("seal", "anchor"):
                 self.make_key()
-            child = self.children.get(name) or ForkedChild(
-                ChildSpec(name, ("run", name)), self.data_dir, self.environment
-            )
+            known = {spec.name: spec for spec in watch_children(self.cluster.lifecycle_shards)}
+            spec = known.get(name, ChildSpec(name, ("run", name)))
+            child = self.children.get(name) or ForkedChild(spec, self.data_dir, self.environment)
             self.children[name] = child
             child.start()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import chdb
 import pyarrow as pa
@@ -11,6 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grantledger.base.errors import UsageError
+from grantledger.enforcers import journal
+from grantledger.kafka.cluster import Cluster
+from grantledger.kafka.sealed_log import SealedLogs
 from grantledger.ledger.decoded_entries import decode_entries
 from grantledger.ledger.entry import encode_headers
 from grantledger.ledger.keys import LocalSigner
@@ -19,7 +24,7 @@ from grantledger.runtime.lifecycle_shards import check_on_record, shards_event
 from grantledger.runtime.settings import Settings
 from grantledger.schemas.catalog import own_schemas
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import Event, Source
+from grantledger.schemas.event import Event, Finding, Source
 from grantledger.schemas.placement import ANY_PARTITION, murmur2, placement_of, shard_of
 from support.events import event
 from support.sources import Registrar, key_of, record_of
@@ -143,3 +148,24 @@ def test_another_number_than_the_one_on_record_is_refused() -> None:
     for given_, known in ((1, sharded(2).keys), (3, sharded(2).keys), (2, SourceKeys(HERE))):
         with pytest.raises(UsageError, match=f"lifecycle_shards is {given_}, and this ledger was created with"):
             check_on_record(Settings(lifecycle_shards=given_), known)
+
+
+def test_removals_of_the_enforcer_are_in_the_shard_of_the_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[tuple[str, str, int]] = []
+
+    class Writer:
+        init = begin = commit = staticmethod(lambda: None)
+
+        def produce(self, topic: str, _value: bytes, key: str, partition: int) -> None:
+            written.append((topic, key, partition))
+
+    monkeypatch.setattr(journal, "TransactionalWriter", lambda *_, **__: Writer())
+    removal = event("grant.revoked", 1, tenant="globex")
+    confirmed = event("revoke.confirmed", 1, tenant="globex", finding=Finding("overdue", "grant-1", "critical"))
+    for shards in (1, 2):
+        logs = SimpleNamespace(deployment=HERE, cluster=Cluster({}, lifecycle_shards=shards), signer=None)
+        journal.TransactionalEventWriter(cast(SealedLogs, logs)).write([confirmed, removal], 0)
+    assert written == [
+        ("access.findings", "grant-1", ANY_PARTITION), ("access.lifecycle", "grant-1", ANY_PARTITION),
+        ("access.findings", "grant-1", ANY_PARTITION), ("access.lifecycle", "globex", 1),
+    ]  # fmt: skip

@@ -89,3 +89,13 @@ def test_a_name_in_a_log_line_controls_no_terminal(log_format: str, capsys: pyte
     structlog.get_logger("test").info("command", grant="\x1b[2J\x9b1A\u202eg1")
     printed = capsys.readouterr().err
     assert "g1" in printed and printed.strip().isprintable()
+
+
+def test_labels_tell_the_metrics_of_shards_apart(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    with serving("watch-1", settings, {"shard": "1"}):
+        labeled = read_samples(tmp_path, "watch-1")
+    with serving("watch", settings):
+        plain = read_samples(tmp_path, "watch")
+    assert {labels for name, labels in labeled if name == "process_open_fds"} == {"shard=1"}
+    assert {labels for name, labels in plain if name == "process_open_fds"} == {""}
