@@ -134,8 +134,9 @@ def _facts(table: pa.RecordBatch, places: _Places, chosen: Flags) -> tuple[pa.Re
         table = table.filter(pa.array(chosen))
     entries, times, imported = places.entries[chosen], places.times[chosen], places.imported[chosen]
     values = {name: as_values(table.column(name)) for name in DECODED_SCHEMA.names[:-1]}
-    contents = _digests(8, [column for name, column in values.items() if name not in _NOT_CONTENT])
-    mappings = _digests(2, [values["mapping_adapter"], values["mapping_version"]])
+    columns = (_hashable(table, name, values[name]) for name in values if name not in _NOT_CONTENT)
+    contents = [_digest(8, row) for row in zip(*columns, strict=True)]
+    mappings = list(map(_mapping, values["mapping_adapter"], values["mapping_version"]))
     numbers = [entries + places.before, entries, times]
     signed = pc.equal(table.column("signature"), b"valid")
     by_gateway = pc.if_else(signed, table.column("received_at").cast(pa.int64()), None)
@@ -215,16 +216,21 @@ _NOT_CONTENT = frozenset(
 """Columns that may differ between two readings of one record."""
 
 
-def _digests(size: int, columns_of: list[list[Any]]) -> list[bytes]:
-    """Return a digest of each row of some columns."""
-    flat = [
-        [str(value) if type(value) is list else value for value in one]
-        if any(type(value) is list for value in one)
-        else one
-        for one in columns_of
-    ]
+def _digest(size: int, row: tuple[Any, ...]) -> bytes:
     # Version 2 of the format encodes equal values equally, whatever objects they share.
-    return [blake2b(marshal.dumps(row, 2), digest_size=size).digest() for row in zip(*flat, strict=True)]
+    return blake2b(marshal.dumps(row, 2), digest_size=size).digest()
+
+
+@lru_cache(maxsize=1 << 10)
+def _mapping(adapter: str, version: str) -> bytes:
+    """Return a digest of an adapter and its version."""
+    return _digest(2, (adapter, version))
+
+
+def _hashable(table: pa.RecordBatch, name: str, values: list[Any]) -> list[Any]:
+    """Return the values of a column with texts in place of lists."""
+    is_nested = pa.types.is_nested(table.schema.field(name).type)
+    return [str(value) if type(value) is list else value for value in values] if is_nested else values
 
 
 def as_values(column: pa.Array) -> list[Any]:
