@@ -97,7 +97,7 @@ class Fact:
         self.session_key = self._key(own, self.session_source, self.session_id)
         identity = (own + self.event_id).encode("utf-8", "replace")
         self.event = int.from_bytes(blake2b(identity, digest_size=8).digest(), "big") >> 4
-        self.received = self.append if self.append < self.received_at else self.received_at
+        self.received = self.append if self.append <= self.received_at else self.received_at
 
     def _key(self, own: str, named: Source | None, id: str) -> str:
         if not id:
