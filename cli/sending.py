@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ..base.errors import EXIT_USAGE, GrantledgerError
+from ..kafka.topics import check_lifecycle_shards
 from ..producers.client import Client, DeliveryError, QueueFullError, RecordSigner
 from ..producers.history import HistoryMark
 from ..runtime.event_schemas import schema_registry
@@ -44,7 +45,9 @@ def open_client(
     """
     signer = _signer(settings, source_key)
     with exit_code(EXIT_USAGE):
-        settings.cluster().check_answers()
+        cluster = settings.cluster()
+        cluster.check_answers()
+        check_lifecycle_shards(cluster)
         return Client(
             settings.kafka_client_options(),
             system=system,

@@ -85,17 +85,17 @@ def check_topics(cluster: Cluster, specs: Iterable[TopicSpec]) -> list[str]:
 
 
 def check_lifecycle_shards(cluster: Cluster) -> None:
-    """Check that ``access.lifecycle`` and its sealed topic have as many partitions as the settings state.
+    """Check the number of partitions of ``access.lifecycle`` and its sealed topic, if they exist.
+
+    A sender may have no right to know the sealed topic.
 
     Raises:
-        TopicError: a topic has another number of partitions, or is missing.
+        TopicError: a topic has another number of partitions.
         KafkaUnavailableError: the brokers do not answer.
     """
     present = _metadata(cluster).topics
     for name in map(cluster.physical, (LIFECYCLE_TOPIC, sealed(LIFECYCLE_TOPIC))):
-        if name not in present:
-            raise TopicError(f"topic {name} does not exist: run `grantledger topics create`")
-        if (partitions := len(present[name].partitions)) != cluster.lifecycle_shards:
+        if name in present and (partitions := len(present[name].partitions)) != cluster.lifecycle_shards:
             raise TopicError(
                 f"{name} has {partitions} partitions, and lifecycle_shards is {cluster.lifecycle_shards}. The number "
                 'is fixed for each ledger: see "Several lifecycle shards" in docs/operations.md'

@@ -90,8 +90,9 @@ def test_two_shards(pipeline: Pipeline) -> None:
     assert {one["name"] for one in status["processes"]} == {*PROCESSES, "sweep"}
     for shards in ("1", "3"):
         environment = {**pipeline.environment, "GRANTLEDGER_LIFECYCLE_SHARDS": shards}
-        refused = pipeline.run("topics", "create", environment=environment)
-        assert refused.returncode == 2 and f"has 2 partitions, and lifecycle_shards is {shards}" in refused.stderr
+        for command in (("topics", "create"), ("import", "vault", "/dev/null")):
+            refused = pipeline.run(*command, environment=environment)
+            assert refused.returncode == 2 and f"has 2 partitions, and lifecycle_shards is {shards}" in refused.stderr
     pipeline.stop()
     _, report = pipeline.verify()
     assert report["verdict"] == "sound_compared_with_nothing_outside", report["problems"]  # no anchor process runs
