@@ -8,6 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from ..base.imports import without_pandas
 from .errors import missing_packages
 from .tree import COMMANDS, Command, Group
 
@@ -85,4 +86,5 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 
 def main() -> None:
     """Run the command line."""
+    without_pandas()
     app(prog_name="grantledger")

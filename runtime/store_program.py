@@ -7,7 +7,9 @@ there, and the engine can crash.
 
 import chdb  # noqa: F401 - see above
 
+from ..base.imports import without_pandas
 from .store_process import main
 
 if __name__ == "__main__":
+    without_pandas()
     main()
