@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from grantledger.ledger.keys import LogKeys, read_public_pem
-from grantledger.sinks.clickhouse import StoreAddress, connect
+from grantledger.sinks.clickhouse import StoreAddress, connect, stop_merges
 from grantledger.verifier.clickhouse_source import ClickHouseEvidence
 from grantledger.verifier.procedure import verify
 
@@ -17,6 +17,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     key = read_public_pem((folder / "keys" / "log.pub").read_bytes())
     with connect(StoreAddress(folder / "clickhouse")) as client:
+        stop_merges(client)
         origin = client.query("SELECT any(origin) FROM origins").result_rows[0][0]
         result = verify(ClickHouseEvidence(client, origin.split("/")[0]), LogKeys.single(key))
     if not result.sound:

@@ -13,7 +13,15 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from ..console.address import AddressFileError, EndpointAddress, read_address
-from ..sinks.clickhouse import StoreAddress, StoreLock, StoreUnavailableError, connect, explain, load_engine
+from ..sinks.clickhouse import (
+    StoreAddress,
+    StoreLock,
+    StoreUnavailableError,
+    connect,
+    explain,
+    load_engine,
+    stop_merges,
+)
 from .settings import Settings, read_stack
 
 Row = dict[str, Any]
@@ -100,6 +108,7 @@ def open_store(
     lock = StoreLock(address.path)
     try:
         with connect(address) as owner:
+            stop_merges(owner)
             if not read_only:
                 yield owner
                 return

@@ -125,6 +125,11 @@ def _client(address: StoreAddress, database: str | None, answer_seconds: float) 
     )
 
 
+def stop_merges(client: Client) -> None:
+    """Merge nothing in this process: it opened the store for a short time, and would throw unfinished merges away."""
+    client.command("SYSTEM STOP MERGES")
+
+
 def load_engine() -> None:
     """Load the embedded engine. A process that has several threads later must call this before the first one starts.
 

@@ -29,6 +29,13 @@ Number = TypeVar("Number", np.uint8, np.uint64, np.int64)
 
 COLUMNS = (*(name for name in EVIDENCE_SCHEMA.names if name != "origin"), *ENTRY_COLUMNS.names)
 """The columns of ``entries`` that a chunk needs, strings as bytes, times with their zone."""
+VARIABLE_COLUMNS = tuple(
+    name
+    for schema in (EVIDENCE_SCHEMA, ENTRY_COLUMNS)
+    for name, kind in zip(schema.names, schema.types, strict=True)
+    if name in COLUMNS and (pa.types.is_binary(kind) or pa.types.is_string(kind) or pa.types.is_list(kind))
+)
+"""Those of them whose values may have any size."""
 NULLABLE = ("key", "value", "erased_at")
 
 

@@ -6,7 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.evidence import ORIGINS_SCHEMA
 from ..sinks.clickhouse import is_embedded
 from ..sinks.evidence import ARROW, read_catalog
-from .chunks import COLUMNS, CheckedChunk, ChunkTask
+from .chunks import COLUMNS, VARIABLE_COLUMNS, CheckedChunk, ChunkTask
 from .definitions import check_definitions, read_definitions
 from .logs import ChunkJoiner, VerifiedLog, VerifiedRoots
 from .procedure import Progress
@@ -37,7 +37,8 @@ from .workers import check_file, pool
 READ = 1 << 16
 """Most rows per query."""
 READ_BYTES = 64 << 20
-"""Most bytes per query, beyond a group of rows: a record can have 4 MiB, so rows do not bound the memory."""
+"""Most bytes of texts and lists per query, beyond a group of rows: a record can have 4 MiB, so rows do not bound the
+memory."""
 GROUP = 16
 """Rows whose bytes are counted together."""
 READ_SETTINGS = ARROW | {
@@ -74,18 +75,31 @@ class ClickHouseEvidence:
 
     def read_anchors(self, report: Report) -> Iterable[Anchor]:
         """Check that the tables are tables, and return the anchors that the table ``anchors`` has now."""
-        # Step 1, Format: the tables, and the views that analysts read, are those of the migrations.
-        definitions = read_definitions(self.client, server=self.server)
-        for problem in definitions.unreadable():
+        # Step 1, Format: the tables of evidence are tables.
+        for problem in read_definitions(self.client, server=self.server).unreadable():
             report.add(problem)
-        for difference in check_definitions(definitions):
-            if isinstance(difference, Problem):
-                report.add(difference)
-            else:
-                report.unchecked.append(difference)
         return AnchorRows(self.client, self.deployment, report)
 
     def verify_logs(
+        self, keys: LogKeys, covered: Mapping[str, int], scratch: Scratch, report: Report, progress: Progress
+    ) -> Mapping[str, VerifiedLog]:
+        """Check the definitions and all rows."""
+        # Step 1, Format: the tables, and the views that analysts read, are those of the migrations. Meanwhile, rows are
+        # read: an engine has to start and to make all definitions.
+        definitions = read_definitions(self.client, server=self.server)
+        with ThreadPoolExecutor(1) as aside:
+            differences = aside.submit(lambda: list(check_definitions(definitions)))
+            logs = self._verify_rows(keys, covered, scratch, report, progress)
+            for difference in differences.result():
+                if isinstance(difference, Problem):
+                    report.add(difference)
+                else:
+                    report.unchecked.append(difference)
+        for problem in read_definitions(self.client, server=self.server).unreadable():  # also not exchanged meanwhile
+            report.add(problem)
+        return logs
+
+    def _verify_rows(
         self, keys: LogKeys, covered: Mapping[str, int], scratch: Scratch, report: Report, progress: Progress
     ) -> Mapping[str, VerifiedLog]:
         """Check all rows in chunks, in several processes, and join them log by log."""
@@ -106,16 +120,17 @@ class ClickHouseEvidence:
             report.add(Problem(prefix, None, "schema", str(error)))
             catalog = SchemaCatalog()
         joiners = {origin: ChunkJoiner(log, keys) for origin, log in logs.items()}
-        total = sum(rows for origin, (_, rows) in sizes.items() if origin in logs)
-        processes = 1 if total < PARALLEL_FROM else self.workers or os.cpu_count() or 1
-        with TemporaryDirectory(prefix="grantledger-verify-") as folder, pool(processes, catalog, sources) as executor:
-            # The findings first: they contain the schemas. If these are not sound, decoded columns cannot be judged.
-            for of_findings in (True, False):
-                group = {o: log for o, log in logs.items() if o.startswith(prefix) is of_findings}
-                found = report.problems + [log.problem for log in logs.values() if log.problem is not None]
-                decoded = not any(problem.origin.startswith(prefix) for problem in found)
-                report.schemas = len(catalog) if decoded else None
-                tasks = self._tasks(group, sizes, decoded=decoded)
+        total = _rows_of(logs, sizes)
+        # The findings first: they contain the schemas. If these are not sound, decoded columns cannot be judged.
+        for of_findings in (True, False):
+            group = {o: log for o, log in logs.items() if o.startswith(prefix) is of_findings}
+            found = report.problems + [log.problem for log in logs.values() if log.problem is not None]
+            decoded = not any(problem.origin.startswith(prefix) for problem in found)
+            report.schemas = len(catalog) if decoded else None
+            tasks = self._tasks(group, sizes, decoded=decoded)
+            processes = 1 if _rows_of(group, sizes) < PARALLEL_FROM else self.workers or os.cpu_count() or 1
+            executor = pool(processes, catalog, sources)
+            with TemporaryDirectory(prefix="grantledger-verify-") as folder, executor:
                 for checked in _check_all(self.client, tasks, executor, Path(folder)):
                     joiners[checked.origin].add(checked)
                     report.erased += [f"{checked.origin}#{index}" for index in checked.erased]
@@ -123,8 +138,6 @@ class ClickHouseEvidence:
                     progress(report.entries, total)
         for joiner in joiners.values():
             joiner.finish()
-        for problem in read_definitions(self.client, server=self.server).unreadable():  # also not exchanged meanwhile
-            report.add(problem)
         return logs
 
     def _other_deployment(self, origins: Set[str]) -> Problem | None:
@@ -182,7 +195,7 @@ class ClickHouseEvidence:
 
     def _group_bytes(self, origin: str, first: int) -> Mapping[int, int]:
         """Return the bytes of each group of rows of the next :data:`READ` rows."""
-        columns = ", ".join(f"`{name}`" for name in COLUMNS)
+        columns = ", ".join(f"`{name}`" for name in VARIABLE_COLUMNS)
         rows = self.client.query(
             f"SELECT intDiv(index - {{first:UInt64}}, {GROUP}) AS g, sum(byteSize({columns})) FROM entries "  # noqa: S608 - our names
             f"WHERE origin = {{origin:String}} AND index >= {{first:UInt64}} AND index - {{first:UInt64}} < {READ} "
@@ -208,6 +221,10 @@ class ClickHouseEvidence:
                 origin, index = split_entry_name(str(subject))
                 found.setdefault(origin, set()).add(index)
         return {origin: frozenset(indices) for origin, indices in found.items()}
+
+
+def _rows_of(logs: Iterable[str], sizes: Sizes) -> int:
+    return sum(sizes[origin][1] for origin in logs if origin in sizes)
 
 
 def cut_by_bytes(sizes: Mapping[int, int], rows: int, limit: int) -> Iterator[int]:

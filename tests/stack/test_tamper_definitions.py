@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from grantledger.ledger.keys import LogKeys
 from grantledger.sinks.clickhouse import StoreAddress, connect
 from grantledger.sinks.migrate import migrate
 from grantledger.verifier.clickhouse_source import ClickHouseEvidence
 from grantledger.verifier.definitions import check_definitions, read_definitions
 from grantledger.verifier.report import Report
+from grantledger.verifier.scratch import Scratch
 from grantledger.verifier.steps import Problem
 from grantledger.verifier.verdict import Verdict
 
@@ -165,7 +167,9 @@ def test_an_unknown_level_cannot_be_checked(store: Client, change: str) -> None:
             "the definitions of the store: its recorded migrations are not those of this version"
         ]
         report = Report("clickhouse", "test.example", anchors=1)
-        ClickHouseEvidence(store, "test.example").read_anchors(report)
+        with closing(Scratch()) as scratch:
+            evidence = ClickHouseEvidence(store, "test.example")
+            evidence.verify_logs(LogKeys.single(bytes(32)), {}, scratch, report, lambda done, total: None)
         assert report.verdict is Verdict.could_not_check
     finally:
         migrate_again(store)
