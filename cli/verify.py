@@ -25,6 +25,7 @@ from ..verifier.outside import OutsideAnchors, read_outside
 from ..verifier.procedure import verify
 from ..verifier.report import Report
 from ..verifier.state import State, read_state, write_state
+from ..verifier.states import check_states
 from ..verifier.verdict import EXIT_COULD_NOT_CHECK, Verdict
 from .errors import fail
 from .output import Output
@@ -153,4 +154,9 @@ def _verify(
             live = is_live(settings)
             patience, stored_by = (STORE_PATIENCE, int((time.time() - STORE_DELAY) * 1000)) if live else (0.0, 0)
             stored = ClickHouseEvidence(client, deployment, patience, server=bool(settings.clickhouse_url))
-            return verify(stored, keys, outside=outside, remembered=state, stored_by=stored_by, progress=progress)
+            report = verify(stored, keys, outside=outside, remembered=state, stored_by=stored_by, progress=progress)
+            if report.sound:
+                check_states(client, report, patience)
+            else:
+                report.unchecked_states = "the entries are not sound"
+            return report

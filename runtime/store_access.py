@@ -22,6 +22,7 @@ from ..sinks.clickhouse import (
     load_engine,
     stop_merges,
 )
+from ..sinks.states import States
 from .settings import Settings, read_stack
 
 Row = dict[str, Any]
@@ -112,12 +113,23 @@ def open_store(
             if not read_only:
                 yield owner
                 return
+            refresh_states(owner)
             from .sql_endpoint import temporary_endpoint  # the web server: most readers find one running
 
             with temporary_endpoint(settings) as endpoint, _endpoint_client(endpoint, address, role) as client:
                 yield client
     finally:
         lock.release()
+
+
+def refresh_states(owner: Client) -> None:
+    """Bring the states up to date: the last owner may have been killed before it did."""
+    states = States(owner)
+    try:
+        while states.refresh():
+            pass
+    except (ClickHouseError, OSError) as error:
+        raise StoreUnavailableError(_for_people(error)) from error
 
 
 @contextmanager
@@ -129,12 +141,16 @@ def ask_store(settings: Settings, *, read_only: bool = True, shared: bool = Fals
             try:
                 return list(client.query(sql, parameters=values, tz_mode="aware").named_results())
             except (ClickHouseError, OSError) as error:
-                message = clickhouse_message(error)
-                if "UNKNOWN_TABLE" in message or "Code: 60" in message:
-                    message = "an earlier version made this store; start `grantledger up` or `run store` to migrate it"
-                raise StoreUnavailableError(message) from error
+                raise StoreUnavailableError(_for_people(error)) from error
 
         yield ask
+
+
+def _for_people(error: Exception) -> str:
+    message = clickhouse_message(error)
+    if "UNKNOWN_TABLE" in message or "Code: 60" in message:
+        return "an earlier version made this store; start `grantledger up` or `run store` to migrate it"
+    return message
 
 
 def clickhouse_message(error: Exception) -> str:

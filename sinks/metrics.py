@@ -18,3 +18,8 @@ STORE_STOPPED = Gauge(
 STORED_ANCHORS = Counter("grantledger_stored_anchors_total", "Anchors stored.")
 SCHEMA_CONFLICTS = Counter("grantledger_schema_conflicts_total", "Schema ids registered twice with different schemas.")
 LAST_STORED = Gauge("grantledger_last_stored_timestamp_seconds", "When the last batch was stored.")
+REFRESHED_AT = Gauge(
+    "grantledger_states_refreshed_timestamp_seconds",
+    "When the states of requests, grants and findings were up to date.",
+)
+REFRESH_FAILURES = Counter("grantledger_state_refresh_failures_total", "Refreshes of these states that failed.")

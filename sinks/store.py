@@ -45,12 +45,12 @@ from .insert_attempt import Attempt
 from .inserts import Inserts
 from .migrate import migrate
 from .schemas_reader import SchemasReader
+from .state_refresher import LONGEST_WAIT, StateRefresher
 
 log = structlog.get_logger("grantledger.store")
 
 TOPICS = (*SEALED_TOPICS, ANCHORS_TOPIC, RECEIPTS_TOPIC)
-LONGEST_WAIT = 30.0
-"""Seconds between attempts while ClickHouse keeps failing."""
+_FINDINGS = FINDINGS_TOPIC + SEALED_SUFFIX, 0
 ANSWER_SECONDS = 30.0
 """Seconds that a ClickHouse server may take to answer. After that, the store queries whether the insert happened."""
 FLUSH_SECONDS = 10.0
@@ -99,6 +99,8 @@ class Store:
             on_failure=self._failed,
             on_stored=self._carry_out_erasures,
         )
+        # Of several stores of one server, the one that reads the findings refreshes the states.
+        self._states = StateRefresher(address, lambda: address.embedded or _FINDINGS in self._partitions)
 
     def stop(self) -> None:
         """Ask ``run`` to finish the current insert and to return. Safe in a signal handler."""
@@ -119,6 +121,7 @@ class Store:
         except ClickHouseError as error:
             raise StoreUnavailableError(explain(self._address, error)) from error
         finally:
+            self._states.stop()
             self._inserts.close()
             self._consumer.close()
             self._client.close()
@@ -127,6 +130,7 @@ class Store:
         for migration in migrate(self._client):
             log.info("migrated", migration=migration.name)
         evidence.check_visible(self._client)
+        self._states.start()
         # Sources are registered by what Kafka has, never by what ClickHouse has.
         prefix = f"{self._deployment}/{FINDINGS_TOPIC}/0/"
         catalog = evidence.read_catalog(self._client, prefix, SourceKeys(self._deployment))
@@ -303,11 +307,7 @@ class Store:
         )
 
     def _wait(self, seconds: float) -> None:
-        """Wait without taking records, and stay a member of the group.
-
-        Raises:
-            _GivenUpError: a stop was requested, or the partitions were reassigned meanwhile.
-        """
+        """Wait without taking records, and stay a member of the group. Raises :class:`_GivenUpError`."""
         generation, until = self._generation, time.monotonic() + seconds
         self._pause(paused=True)
         while not self._stopping and time.monotonic() < until:
@@ -391,8 +391,8 @@ class Store:
         del consumer
         self._generation += 1
         self._waiting.clear()
-        for partition in partitions:
-            self._partitions.pop((self._cluster.logical(partition.topic), partition.partition), None)
-            self._stopped.pop((self._cluster.logical(partition.topic), partition.partition), None)
+        for where in ((self._cluster.logical(one.topic), one.partition) for one in partitions):
+            self._partitions.pop(where, None)
+            self._stopped.pop(where, None)
         self._anchors.clear()
         self._inserts.drop()

@@ -30,6 +30,8 @@ class Report:
         heads: size and root of each sound log.
         anchor_heads: size and root of each epoch of the anchor log, up to the first problem.
         unchecked: reasons why a part of the evidence could not be checked.
+        states: rows of computed states, which are no evidence, that were compared with the entries.
+        unchecked_states: why they were not.
         nothing_outside: why anchors from outside could not be compared, or only an old part of them.
         unknown_lines: lines of the outside anchor file that are not anchors.
         remembered: heads of earlier verifications that are still contained.
@@ -56,6 +58,8 @@ class Report:
     lost: dict[str, int] = field(default_factory=dict)
     anchor_heads: dict[str, tuple[int, str]] = field(default_factory=dict)
     unchecked: list[str] = field(default_factory=list)
+    states: int = 0
+    unchecked_states: str = ""
     nothing_outside: str = "no anchors from outside were given (--anchors)"
     unknown_lines: int = 0
     remembered: int = 0
@@ -205,3 +209,5 @@ class Report:
             yield f"  and {len(self.erased) - MOST_LINES:,} more erased payloads"
         for reason in self.unchecked:
             yield f"  not checked: {reason}"
+        if self.unchecked_states:
+            yield f"  states not checked: {self.unchecked_states}"

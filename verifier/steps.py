@@ -34,6 +34,7 @@ STEPS = (
     Step(11, "Anchors", "anchors", ("anchor", "anchor_index")),
     Step(12, "Anchored heads", "anchors", ("truncated", "anchored_head", "remembered_head")),
     Step(13, "Outside anchors", "outside_anchors", ("outside_anchor",)),
+    Step(14, "States", "states", ("state",)),
 )
 _STEP_OF = {check: step for step in STEPS for check in step.checks}
 

@@ -107,7 +107,7 @@ class Sweeper:
         ends = [self._logs.last(*one) for one in partitions if one[0] in (LIFECYCLE_TOPIC, FINDINGS_TOPIC)]
         sizes = [(end.batch.origin, end.head.size) for end in ends if end is not None]
         with self._open_store() as ask:
-            if not self._stored(ask, sizes):
+            if not self._stored(ask, sizes, compare.SHOWN):
                 return "the store lags"
             values = {"now": now, "ending": self._expiring, "endless": int(self._endless)}
             view = compare.view_of_store(ask(compare.OPEN_GRANTS, **values), self._policy, now)
@@ -137,7 +137,7 @@ class Sweeper:
         except SealedLogStoppedError as error:  # the comparison of access continues
             log.error("numbers_not_judged", reason=str(error))
             return []
-        if sizes is None or not self._stored(ask, sizes):
+        if sizes is None or not self._stored(ask, sizes, compare.STORED):
             log.warning("numbers_not_judged", reason="not everything is sealed and stored yet")
             return []
         self._numbered.read(ask)
@@ -164,10 +164,11 @@ class Sweeper:
                     return None
         return [(head.genesis.origin, head.size) for head in self._heads.values()]
 
-    def _stored(self, ask: Ask, sizes: list[tuple[str, int]]) -> bool:
+    def _stored(self, ask: Ask, sizes: list[tuple[str, int]], query: str) -> bool:
         until = time.monotonic() + STORE_WAIT_SECONDS
         while True:
-            if all(size == 0 or ask(compare.STORED, origin=origin)[0]["size"] >= size for origin, size in sizes):
+            reached = ((size, ask(query, origin=origin)) for origin, size in sizes if size > 0)
+            if all(rows and rows[0]["size"] >= size for size, rows in reached):
                 return True
             if time.monotonic() > until or self._stop.wait(0.5):
                 return False

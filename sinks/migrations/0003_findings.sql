@@ -101,7 +101,7 @@ WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND splitByC
     AND event_type IN ('finding.opened', 'finding.resolved', 'finding.acknowledged', 'finding.closed')
 COMMENT 'Every event about a finding. Only the log of findings counts: access systems cannot write to it';
 
-CREATE VIEW findings
+CREATE VIEW computed_findings
 (
     rule String COMMENT 'Rule that opened the finding',
     key String COMMENT 'Object of the finding: a grant, session, source, log …',
@@ -188,4 +188,4 @@ FROM
 ) AS story
 LEFT JOIN finding_rules ON finding_rules.rule = story.rule
 SETTINGS join_use_nulls = 0
-COMMENT 'One row per finding: rule, key, deadline, tenant, and the issuer of the id in key';
+COMMENT 'One row per finding, computed: the rows of findings';

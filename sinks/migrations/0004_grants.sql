@@ -1,4 +1,5 @@
--- Grants by access key (0002_events.sql). `grants` has one row per grant; every view of grants derives from it.
+-- Requests and grants by access key (0002_events.sql), as computed from the entries. These views take seconds for a
+-- large ledger, so the store keeps their rows in tables (0005_states.sql), which every other view reads.
 --
 -- Only the issuer activates a grant. Enforcers, and the reporters that the watch policy names, may remove it too; they must
 -- repeat subject, resource and entitlement.
@@ -19,6 +20,67 @@
 --
 -- A removal or extension that a registered source signed is a replay if it is older, by the clock of the source, than access
 -- that the source gave before it in the log. It changes nothing: anyone who can write to the topic can send it again.
+CREATE TABLE state_refreshes
+(
+    generation UInt64 COMMENT 'Number of the computation of all states; the highest complete one is shown',
+    complete Bool COMMENT 'Whether it has reached the end of the entries',
+    version UInt64 COMMENT 'Number of entries that it has processed',
+    sizes Map(String, UInt64) COMMENT 'That number by log',
+    basis String COMMENT 'What the states depend on besides these entries; if it changes, a new generation begins',
+    refreshed_at DateTime64(6, 'UTC') COMMENT 'When, by the clock of the store'
+)
+ENGINE = ReplacingMergeTree(version)
+ORDER BY (generation, complete)
+COMMENT 'How far the tables of access_events, stored_requests, stored_grants and stored_findings are';
+
+CREATE TABLE access_events
+(
+    generation UInt64 COMMENT 'As in state_refreshes',
+    version UInt64 COMMENT 'As in state_refreshes: of the refresh that added the row',
+    access_key String COMMENT 'Access key of the grant, of an event without a grant that of the request',
+    epoch UInt32 COMMENT 'Epoch of the log; order is by epoch and index',
+    `index` UInt64 COMMENT 'Position in that log',
+    origin LowCardinality(String) COMMENT 'Log of the entry',
+    event_type LowCardinality(String) COMMENT 'request.* or grant.*',
+    event_id String COMMENT 'uuid5 of the source record',
+    occurred_at DateTime64(6, 'UTC') COMMENT 'Time of the event, by the clock of the source',
+    recorded_at DateTime64(6, 'UTC') COMMENT 'Time that judges, as in events',
+    arrived_at DateTime64(6, 'UTC') COMMENT 'When the pipeline received it, as in events',
+    outcome LowCardinality(String) COMMENT 'success, failure, denied, pending, unknown',
+    signature LowCardinality(String) COMMENT 'valid or unregistered',
+    tenant LowCardinality(String) COMMENT 'Tenant',
+    subject_id String COMMENT 'Holder of the access',
+    subject_kind LowCardinality(String) COMMENT 'human, service, agent, system, unknown',
+    actor_id String COMMENT 'Principal that caused the event',
+    resource_kind LowCardinality(String) COMMENT 'database, host, role …',
+    resource_id String COMMENT 'Accessed resource',
+    resource_environment LowCardinality(String) COMMENT 'production, staging …, if known',
+    entitlement String COMMENT 'Role or permission',
+    grant_id String COMMENT 'Grant of the event',
+    grant_key String COMMENT 'Its access key',
+    grant_source_system LowCardinality(String) COMMENT 'Source that issued grant_id: the tool',
+    grant_source_instance LowCardinality(String) COMMENT 'Its installation; empty: any',
+    request_id String COMMENT 'Request of the event',
+    request_key String COMMENT 'Its access key',
+    request_source_system LowCardinality(String) COMMENT 'Source that issued request_id: the tool',
+    request_source_instance LowCardinality(String) COMMENT 'Its installation; empty: any',
+    source_system LowCardinality(String) COMMENT 'The tool',
+    source_instance LowCardinality(String) COMMENT 'Installation of the tool, as in events',
+    approvals Array(Tuple(reviewer String, group String, decision String, at Nullable(DateTime64(6, 'UTC')), reason String, forced Bool)) COMMENT 'All decisions known at this event',
+    starts_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Start of the access',
+    expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End of the access',
+    expiry_source LowCardinality(String) COMMENT 'native, derived, policy, unknown',
+    ends_by_itself Nullable(Bool) COMMENT 'Whether the credential stops working at expires_at, whatever anybody does',
+    removal_evidence LowCardinality(String) COMMENT 'none, deadline, api_accepted, confirmed',
+    reason String COMMENT 'Reason',
+    ticket String COMMENT 'Ticket or incident',
+    customer String COMMENT 'Customer on whose data support staff worked'
+)
+ENGINE = ReplacingMergeTree
+PARTITION BY generation
+ORDER BY (generation, access_key, epoch, `index`, origin)
+COMMENT 'Believed events of requests and grants in access.lifecycle, by access key: computed_requests and computed_grants read them';
+
 CREATE VIEW reporters
 (
     system String COMMENT 'System of a source that may report about grants and requests of another one; patterns have % and _',
@@ -78,7 +140,7 @@ FROM
 )
 COMMENT 'The environments of resources in the watch policy in force';
 
-CREATE VIEW requests
+CREATE VIEW computed_requests
 (
     request_id String COMMENT 'The request',
     request_key String COMMENT 'Its access key: joins with the other views',
@@ -126,15 +188,15 @@ FROM
         toString(request_source_system) AS issuer_system, toString(request_source_instance) AS issuer_instance,
         toString(tenant) AS of_tenant,
         source_system = request_source_system AND request_source_instance IN ('', source_instance) AS own
-    FROM events
-    WHERE believed AND request_id != '' AND startsWith(event_type, 'request.') AND splitByChar('/', origin)[-3] = 'access.lifecycle'
+    FROM access_events
+    WHERE generation = (SELECT max(generation) FROM state_refreshes) AND request_id != '' AND startsWith(event_type, 'request.')
         AND (own OR arrayExists(
             one -> has(one.5, 'approve') AND source_system LIKE one.1 AND source_instance LIKE one.2
                 AND request_source_system LIKE one.3 AND request_source_instance LIKE one.4,
             (SELECT groupArray((system, instance, source, source_instance, may)) FROM reporters)))
 )
 GROUP BY request_key
-COMMENT 'One row per request: who asked for what and why, and every decision';
+COMMENT 'One row per request, computed: the rows of requests';
 
 CREATE VIEW removal_rules
 (
@@ -163,7 +225,7 @@ FROM
 ARRAY JOIN rules AS one, arrayEnumerate(rules) AS nth
 COMMENT 'The rules about removal and the longest access in the watch policy in force';
 
-CREATE VIEW grant_states
+CREATE VIEW computed_grants
 (
     grant_id String COMMENT 'The grant; filter on it',
     grant_key String COMMENT 'Its access key: joins with the other views',
@@ -190,10 +252,10 @@ CREATE VIEW grant_states
     expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End in the latest activation or extension, or the latest end of several credentials that end automatically; null if the tool gives none',
     expiry_source String COMMENT 'native, derived, policy, unknown',
     deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'expires_at minus the lead of the source clock over the broker; null if there is no end',
-    removal_evidence String COMMENT 'Best evidence of a removal after the latest activation or extension: none, deadline, api_accepted, confirmed',
-    removed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source, or the passed deadline if all credentials of the grant end automatically and the watch policy believes that; null while open',
-    removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal, or that deadline',
-    late_seconds Nullable(Float64) COMMENT 'From the deadline to removal_recorded_at, 0 if in time; null while open or without a deadline. Of a historical grant, to removed_at',
+    ends_by_itself Bool COMMENT 'All credentials of the grant end automatically, and the watch policy believes that',
+    reported_evidence String COMMENT 'Best evidence of a reported removal after the latest activation or extension: none, deadline, api_accepted, confirmed',
+    confirmed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source',
+    confirmed_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal',
     historical Bool COMMENT 'Nothing of it was received until history_after_seconds of the watch policy after its deadline',
     origin String COMMENT 'Log of the first activation',
     `index` UInt64 COMMENT 'Position in that log'
@@ -215,20 +277,15 @@ SELECT
     fromUnixTimestamp64Micro(greatest(stretch.taken, since_ended), 'UTC') AS stretch_recorded_at,
     effective.starts_at AS starts_at, fromUnixTimestamp64Micro(latest_end, 'UTC') AS expires_at, effective.expiry_source AS expiry_source,
     fromUnixTimestamp64Micro(due, 'UTC') AS deadline,
-    ['none', 'deadline', 'api_accepted', 'confirmed'][1 + arrayMax(arrayPushBack(after.evidence, if(lapsed, 1, 0)))] AS removal_evidence,
-    multiIf(lapsed AND NOT (gone AND removal.taken <= assumeNotNull(due)), fromUnixTimestamp64Micro(due, 'UTC'), gone, fromUnixTimestamp64Micro(removal.occurred, 'UTC'), NULL) AS removed_at,
-    multiIf(lapsed AND NOT (gone AND removal.taken <= assumeNotNull(due)), fromUnixTimestamp64Micro(due, 'UTC'), gone, fromUnixTimestamp64Micro(removal.taken, 'UTC'), NULL) AS removal_recorded_at,
-    multiIf(lapsed, 0, gone AND due IS NOT NULL, round(greatest(0, if(historical, least(removal.occurred, removal.taken), removal.taken) - assumeNotNull(due)) / 1e6, 3), NULL) AS late_seconds,
+    toBool(ends_by_itself) AS ends_by_itself,
+    ['none', 'deadline', 'api_accepted', 'confirmed'][1 + arrayMax(arrayPushBack(after.evidence, 0))] AS reported_evidence,
+    if(gone, fromUnixTimestamp64Micro(removal.occurred, 'UTC'), NULL) AS confirmed_at,
+    if(gone, fromUnixTimestamp64Micro(removal.taken, 'UTC'), NULL) AS confirmed_recorded_at,
     toBool(historical) AS historical,
     given[1].origin AS origin, given[1].place.2 AS `index`
 -- One subquery per step: ClickHouse expands an alias wherever it is used in its SELECT, and the aliases in it again.
 FROM
 (
-    SELECT
-        *,
-        ends_by_itself AND ifNull(due < toUnixTimestamp64Micro(now64(6, 'UTC')), false) AS lapsed
-    FROM
-    (
     SELECT
         *,
         if(latest_end IS NULL, NULL, greatest(0, assumeNotNull(latest_end) - greatest(0, effective.occurred - effective.taken))) AS due
@@ -473,8 +530,8 @@ FROM
                 event_type, event_id, occurred_at, recorded_at, arrived_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
                 resource_environment, entitlement, request_id, request_key, reason, ticket, customer, approvals, source_system, source_instance, starts_at,
                 expires_at, expiry_source, ends_by_itself AS said_to_end, removal_evidence, signature, outcome
-            FROM events
-            WHERE believed AND grant_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
+            FROM access_events
+            WHERE generation = (SELECT max(generation) FROM state_refreshes) AND grant_id != ''
                 AND event_type IN ('grant.activated', 'grant.extended', 'grant.revoked', 'grant.expired')
             UNION ALL
             SELECT
@@ -489,11 +546,11 @@ FROM
                     CAST((grant_source_system, grant_source_instance), 'Tuple(String, String)') AS issuer,
                     argMin(request_key, (epoch, `index`)) AS request_key,
                     CAST(min((epoch, `index`)), 'Tuple(UInt32, UInt64)') AS known
-                FROM events
-                WHERE believed AND grant_id != '' AND request_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
+                FROM access_events
+                WHERE generation = (SELECT max(generation) FROM state_refreshes) AND grant_id != '' AND request_id != ''
                     AND startsWith(event_type, 'grant.') AND source_system = grant_source_system
                     AND grant_source_instance IN ('', source_instance)
-                    AND 0 < (SELECT count() FROM entries WHERE grant_id = '' AND event_type IN ('grant.extended', 'grant.revoked', 'grant.expired'))
+                    AND 0 < (SELECT count() FROM access_events WHERE generation = (SELECT max(generation) FROM state_refreshes) AND grant_id = '' AND event_type IN ('grant.extended', 'grant.revoked', 'grant.expired'))
                 GROUP BY grant_id, grant_key, issuer
             ) AS link
             INNER JOIN
@@ -503,8 +560,8 @@ FROM
                     event_type, event_id, occurred_at, recorded_at, arrived_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
                 resource_environment, entitlement, request_id, request_key, reason, ticket, customer, approvals, source_system, source_instance, starts_at,
                 expires_at, expiry_source, ends_by_itself AS said_to_end, removal_evidence, signature, outcome
-                FROM events
-                WHERE believed AND grant_id = '' AND request_id != '' AND splitByChar('/', origin)[-3] = 'access.lifecycle'
+                FROM access_events
+                WHERE generation = (SELECT max(generation) FROM state_refreshes) AND grant_id = '' AND request_id != ''
                     AND event_type IN ('grant.extended', 'grant.revoked', 'grant.expired')
             ) AS of_request USING request_key
         )
@@ -536,223 +593,7 @@ FROM
     )
     )
     )
-    )
 )
 -- The analysis of the many conditions above would take longer than all the rest, and find nothing.
 SETTINGS optimize_and_compare_chain = 0
-COMMENT 'One row per grant: its access, its deadline, and its removal';
-
-CREATE VIEW grants
-(
-    grant_id String COMMENT 'The grant; filter on it',
-    grant_key String COMMENT 'Its access key: joins with the other views',
-    state String COMMENT 'overdue: the watch has an open finding. Otherwise from the log: removed; no deadline; active; covered: past its end while another grant of the same access is open; past its end: no confirmed removal and no open finding; unresolved: historical, and no confirmed removal',
-    finding String COMMENT 'Overdue finding of the grant: open; resolved (or closed) since the latest activation or extension; none',
-    found_deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Deadline of the open finding; null if there is none',
-    found_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When the finding opened, after the grace; null if there is none',
-    running Bool COMMENT 'This grant or another one of the same tenant, subject, resource and entitlement is open and running',
-    tenant String COMMENT 'Tenant',
-    subject_id String COMMENT 'Holder of the access',
-    subject_kind String COMMENT 'human, service, agent, system, unknown',
-    person String COMMENT 'The holder by the name in the watch policy, otherwise subject_id',
-    resource_kind String COMMENT 'database, host, role …',
-    resource_id String COMMENT 'Accessed resource',
-    resource_environment String COMMENT 'production, staging …, from the tool, otherwise from the watch policy',
-    entitlement String COMMENT 'Role or permission',
-    request_id String COMMENT 'The request, if an activation or extension names it',
-    request_key String COMMENT 'Access key of that request: joins with requests and events; empty without a request',
-    requested_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Time of the request, by the clock of the source; null if no request is on record',
-    requested_by String COMMENT 'Requester',
-    reason String COMMENT 'Reason in the latest activation or extension that gives one, otherwise that of the request',
-    ticket String COMMENT 'Ticket or incident, likewise; otherwise the one that the ticket_pattern of the watch policy finds in the reason',
-    customer String COMMENT 'Customer on whose data support staff worked, likewise',
-    approvals String COMMENT 'Reviewer, decision and time of every decision, separated by semicolons',
-    approved_by Array(String) COMMENT 'Everyone whose last decision approves, by the names in the watch policy',
-    forced Bool COMMENT 'Break-glass: somebody approved it by force',
-    source_system String COMMENT 'Source that issued the grant: the tool',
-    source_instance String COMMENT 'Its installation; empty: any',
-    activated_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First activation, by the clock of the source; null if only a finding names the grant',
-    given_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Latest activation or extension in log order, by the clock of the source',
-    given_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that activation or extension',
-    stretch_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of the first activation or extension since the last removal',
-    starts_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Start of the access, if later than its activation',
-    expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End in the latest activation or extension; null if the tool gives none',
-    expiry_source String COMMENT 'native, derived, policy, unknown',
-    deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'expires_at minus the lead of the source clock over the broker; null if there is no end',
-    removal_evidence String COMMENT 'Best evidence of a removal after the latest activation or extension: none, deadline, api_accepted, confirmed',
-    removed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source; null while open',
-    removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal',
-    late_seconds Nullable(Float64) COMMENT 'From the deadline to removal_recorded_at, 0 if in time; null while open or without a deadline. Of a historical grant, to removed_at',
-    historical Bool COMMENT 'Nothing of it was received until history_after_seconds of the watch policy after its deadline',
-    origin String COMMENT 'Log of the first activation',
-    `index` UInt64 COMMENT 'Position in that log'
-)
-AS WITH
-    (
-        SELECT (arrayPushBack(groupArray(identity), '\0'), arrayPushBack(groupArray(person), ''))
-        FROM people
-    ) AS known_people,
-    ifNull((SELECT JSONExtractString(policy, 'ticket_pattern') FROM watch_policy), '') AS ticket_pattern
-SELECT
-    if(known, state_of.grant_id, overdue.key) AS grant_id,
-    if(known, state_of.grant_key, overdue.grant_key) AS grant_key,
-    multiIf(
-        finding = 'open', 'overdue', removed_at IS NOT NULL, 'removed', historical, 'unresolved', deadline IS NULL, 'no deadline',
-        deadline >= now64(6, 'UTC'), 'active', running, 'covered', 'past its end'
-    ) AS state,
-    multiIf(overdue.open_count > 0, 'open', ifNull(overdue.last_ended > state_of.given_recorded_at, false), 'resolved', 'none') AS finding,
-    overdue.found_deadline AS found_deadline, overdue.found_at AS found_at, state_of.running AS running,
-    if(known, state_of.tenant, overdue.tenant) AS tenant, if(known, state_of.subject_id, overdue.subject_id) AS subject_id,
-    subject_kind,
-    transform(caseFoldUTF8(normalizeUTF8NFC(replaceRegexpAll(subject_id, '^[\\s\\p{Z}]+|[\\s\\p{Z}]+$', ''))), known_people.1, known_people.2, subject_id) AS person,
-    if(known, state_of.resource_kind, overdue.resource_kind) AS resource_kind,
-    if(known, state_of.resource_id, overdue.resource_id) AS resource_id,
-    if(known, state_of.resource_environment, overdue.resource_environment) AS resource_environment,
-    if(known, state_of.entitlement, overdue.entitlement) AS entitlement, request_id, request_key,
-    requested_at, requested_by, reason,
-    multiIf(ticket_given != '', ticket_given, ticket_pattern = '', '', extract(reason, ticket_pattern)) AS ticket, customer,
-    arrayStringConcat(arrayMap(
-        each -> concat(each.2, ' ', each.3, if(each.4, ' (forced)', ''), ifNull(concat(' ', formatDateTime(each.1, '%Y-%m-%d %H:%i:%S'), ' UTC'), '')),
-        arraySort(each -> (ifNull(toUnixTimestamp64Micro(each.1), 9223372036854775807), each.2, each.3), arrayFilter(
-            each -> NOT (each.3 = 'pending' AND arrayExists(other -> other.2 = each.2 AND other.3 != 'pending', every_decision))
-                AND NOT (each.1 IS NULL AND arrayExists(other -> other.2 = each.2 AND other.3 = each.3 AND other.1 IS NOT NULL, every_decision)),
-            every_decision
-        ))
-    ), '; ') AS approvals,
-    -- Of each person the last decision counts, and a denial wins if two have the same time.
-    arraySort(arrayDistinct(arrayMap(each -> each.2, arrayFilter(
-        each -> each.3 = 'approved' AND NOT arrayExists(other -> other.2 = each.2 AND other.3 = 'denied' AND ifNull(other.1 >= each.1, false), decisions_of_people),
-        arrayMap(
-            each -> (each.1, transform(caseFoldUTF8(normalizeUTF8NFC(replaceRegexpAll(each.2, '^[\\s\\p{Z}]+|[\\s\\p{Z}]+$', ''))), known_people.1, known_people.2, each.2), each.3),
-            every_decision
-        ) AS decisions_of_people
-    )))) AS approved_by,
-    arrayExists(each -> each.4 AND each.3 = 'approved', every_decision) AS forced,
-    if(known, state_of.source_system, overdue.issuer_system) AS source_system,
-    if(known, state_of.source_instance, overdue.issuer_instance) AS source_instance,
-    if(known, state_of.activated_at, NULL) AS activated_at, if(known, state_of.given_at, NULL) AS given_at,
-    if(known, state_of.given_recorded_at, NULL) AS given_recorded_at,
-    if(known, state_of.stretch_recorded_at, NULL) AS stretch_recorded_at, starts_at, expires_at, expiry_source, deadline,
-    if(known, state_of.removal_evidence, 'none') AS removal_evidence, removed_at, removal_recorded_at, late_seconds, historical,
-    origin, `index`
-FROM
-(
-    SELECT
-        granted.* EXCEPT (reason, ticket, customer, decisions), true AS known, requested_at, requested_by,
-        if(granted.reason = '', asked_reason, granted.reason) AS reason,
-        if(granted.ticket = '', asked_ticket, granted.ticket) AS ticket_given,
-        if(granted.customer = '', asked_customer, granted.customer) AS customer,
-        arrayDistinct(arrayConcat(asked_decisions, granted.decisions)) AS every_decision,
-        countIf(removed_at IS NULL AND NOT historical AND ifNull(deadline >= now64(6, 'UTC'), true) AND ifNull(starts_at <= now64(6, 'UTC'), true))
-            OVER (PARTITION BY tenant, subject_id, resource_kind, resource_id, entitlement) > 0 AS running
-    FROM grant_states AS granted
-    LEFT JOIN
-    (
-        SELECT
-            request_key AS asked_key, requested_at, requested_by, reason AS asked_reason, ticket AS asked_ticket,
-            customer AS asked_customer, decisions AS asked_decisions
-        FROM requests
-    ) AS asked ON asked.asked_key = granted.request_key
-) AS state_of
-FULL OUTER JOIN
-(
-    SELECT
-        key, countIf(open) AS open_count, maxIf(ifNull(resolved_at, closed_at), NOT open) AS last_ended,
-        minIf(opened_at, open) AS found_at, minIf(findings.deadline, open) AS found_deadline,
-        tenant, issuer_system, issuer_instance, any(findings.grant_key) AS grant_key,
-        argMax(findings.subject_id, open) AS subject_id,
-        argMax(findings.resource_kind, open) AS resource_kind, argMax(findings.resource_id, open) AS resource_id,
-        argMax(findings.resource_environment, open) AS resource_environment,
-        argMax(findings.entitlement, open) AS entitlement
-    FROM findings
-    WHERE rule = 'overdue'
-    GROUP BY key, tenant, issuer_system, issuer_instance
-) AS overdue ON overdue.key = state_of.grant_id AND overdue.tenant = state_of.tenant
-    AND overdue.issuer_system = state_of.source_system AND overdue.issuer_instance = state_of.source_instance
-WHERE known OR overdue.open_count > 0
-SETTINGS join_use_nulls = 0, optimize_and_compare_chain = 0
-COMMENT 'One row per grant: its access, state, deadline and removal, and the finding of the watch';
-
-CREATE VIEW overdue_grants
-(
-    grant_id String COMMENT 'The grant',
-    subject_id String COMMENT 'Holder of the access',
-    resource_kind String COMMENT 'database, host, role …',
-    resource_id String COMMENT 'Accessed resource',
-    resource_environment String COMMENT 'production, staging …, if known',
-    entitlement String COMMENT 'Role or permission',
-    deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Deadline, from the tool or from the policy',
-    found_at DateTime64(6, 'UTC') COMMENT 'When the finding opened, after the grace',
-    late_seconds Nullable(Float64) COMMENT 'From the deadline to now',
-    removal_evidence String COMMENT 'Best evidence of a removal so far: none, deadline, api_accepted; confirmed if the watch has not judged it yet',
-    source_system String COMMENT 'The tool',
-    source_instance String COMMENT 'Installation of the tool',
-    tenant String COMMENT 'Tenant',
-    grant_key String COMMENT 'Access key of the grant: joins with the other views',
-    origin String COMMENT 'Log of the first activation',
-    `index` UInt64 COMMENT 'Position in that log'
-)
-AS SELECT
-    grant_id, subject_id, resource_kind, resource_id, resource_environment, entitlement, found_deadline AS deadline,
-    assumeNotNull(grants.found_at) AS found_at,
-    round(dateDiff('microsecond', found_deadline, now64(6, 'UTC')) / 1e6, 3) AS late_seconds, removal_evidence,
-    source_system, source_instance, tenant, grant_key, origin, `index`
-FROM grants
-WHERE finding = 'open'
-COMMENT 'Access that should have ended under the policy: the watch has an open finding';
-
-CREATE VIEW past_deadline_grants
-(
-    grant_id String COMMENT 'The grant',
-    subject_id String COMMENT 'Holder of the access',
-    resource_kind String COMMENT 'database, host, role …',
-    resource_id String COMMENT 'Accessed resource',
-    resource_environment String COMMENT 'production, staging …, if known',
-    entitlement String COMMENT 'Role or permission',
-    deadline DateTime64(6, 'UTC') COMMENT 'Deadline from the tool',
-    past_seconds Float64 COMMENT 'From the deadline to now',
-    finding String COMMENT 'Finding of the watch: open; resolved: ended under the policy; none: within the grace, ended under the policy, or not judged yet',
-    removal_evidence String COMMENT 'Best evidence of a removal so far: none, deadline, api_accepted',
-    source_system String COMMENT 'The tool',
-    source_instance String COMMENT 'Installation of the tool',
-    tenant String COMMENT 'Tenant',
-    grant_key String COMMENT 'Access key of the grant: joins with the other views',
-    origin String COMMENT 'Log of the first activation',
-    `index` UInt64 COMMENT 'Position in that log'
-)
-AS SELECT
-    grant_id, subject_id, resource_kind, resource_id, resource_environment, entitlement, assumeNotNull(due) AS deadline,
-    round(dateDiff('microsecond', due, now64(6, 'UTC')) / 1e6, 3) AS past_seconds, finding, removal_evidence,
-    source_system, source_instance, tenant, grant_key, origin, `index`
-FROM (SELECT *, deadline AS due FROM grants WHERE removed_at IS NULL AND deadline < now64(6, 'UTC') AND NOT running AND NOT historical)
-COMMENT 'Access past its deadline without a confirmed removal and not covered by another open grant, regardless of policy';
-
-CREATE VIEW active_grants
-(
-    grant_id String COMMENT 'The grant',
-    subject_id String COMMENT 'Holder of the access',
-    resource_kind String COMMENT 'database, host, role …',
-    resource_id String COMMENT 'Accessed resource',
-    resource_environment String COMMENT 'production, staging …, if known',
-    entitlement String COMMENT 'Role or permission',
-    state String COMMENT 'active, no deadline, covered, past its end or overdue',
-    activated_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First activation, by the clock of the source; null if only a finding names the grant',
-    expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End of the access; null if the tool gives none',
-    expiry_source String COMMENT 'native, derived, policy, unknown',
-    past_deadline Bool COMMENT 'The deadline has passed',
-    removal_evidence String COMMENT 'Best evidence of a removal so far: none, deadline, api_accepted',
-    reason String COMMENT 'Reason for the access',
-    ticket String COMMENT 'Ticket or incident',
-    request_id String COMMENT 'The request, if known',
-    source_system String COMMENT 'Source that issued the grant: the tool',
-    source_instance String COMMENT 'Its installation; empty: any',
-    tenant String COMMENT 'Tenant',
-    grant_key String COMMENT 'Access key of the grant: joins with the other views'
-)
-AS SELECT
-    grant_id, subject_id, resource_kind, resource_id, resource_environment, entitlement, state, activated_at, expires_at,
-    expiry_source, ifNull(deadline < now64(6, 'UTC'), found_deadline IS NOT NULL) AS past_deadline, removal_evidence, reason,
-    ticket, request_id, source_system, source_instance, tenant, grant_key
-FROM grants
-WHERE state NOT IN ('removed', 'unresolved')
-COMMENT 'Grants without a confirmed removal, except historical ones, as `grantledger grants` lists them';
+COMMENT 'One row per grant, computed: the rows of grant_states, except for what follows from the time';

@@ -7,12 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from grantledger.ledger.batch import micros_of
 from grantledger.ledger.entry import origin_of
 from grantledger.processors.notices import schema_key, schema_registered
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Actor, Event, Source, Subject
+from grantledger.sinks import states
 from grantledger.sinks.clickhouse import StoreAddress, connect
 from grantledger.sinks.erasure import Erasures
 from support.access_store import DEPLOYMENT, SIGNER, Record, Story, columns_with, fill
@@ -47,9 +50,15 @@ def told() -> Story:
 
 
 def carry_out(data_dir: Path) -> None:
-    """Erase payloads in a filled store, as the start of the store does."""
+    """Erase payloads in a filled store, and in what is computed from them, as the store does."""
     with connect(StoreAddress(data_dir / "clickhouse")) as client:
         Erasures(client, DEPLOYMENT)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(states, "KEEP_SECONDS", 0.0)
+            refresher = states.States(client)
+            while refresher.refresh():
+                pass
+            refresher.refresh()  # drops the former generation
 
 
 def report(data_dir: Path, changed: dict[str, str] | None = None) -> list[tuple[str, int, str]]:

@@ -24,7 +24,7 @@ from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.source_keys import SourceKeys
 from grantledger.ledger.source_signature import SourceSigner
 from grantledger.runtime.settings import Settings
-from grantledger.runtime.store_access import Ask, ask_store
+from grantledger.runtime.store_access import Ask, ask_store, refresh_states
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import (
@@ -210,6 +210,7 @@ def fill(
         if merge:
             client.command("SYSTEM START MERGES entries")
             client.command("OPTIMIZE TABLE entries FINAL")
+        refresh_states(client)
     return folder
 
 

@@ -247,3 +247,12 @@ class Pipeline:
             return sum(sizes) >= entries
 
         wait_for(stored, f"{entries} entries are stored", limit=limit)
+
+    def wait_shown(self, entries: int) -> None:
+        """Wait until so many entries are stored, and the views of grants and findings contain them."""
+        self.wait_stored(entries)
+        now = time.time()
+        wait_for(
+            lambda: self.metric("store", "grantledger_states_refreshed_timestamp_seconds") > now,
+            f"the states of {entries} entries are shown",
+        )

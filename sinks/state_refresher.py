@@ -1,0 +1,70 @@
+"""The thread of the store that refreshes the states of requests, grants and findings."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from . import metrics
+from .clickhouse import StoreAddress, connect, explain
+from .states import States
+
+log = structlog.get_logger("grantledger.store")
+
+INTERVAL = 1.0
+"""Seconds between two refreshes, at least."""
+SHARE = 8
+"""Pause in multiples of the time that a refresh took, so that refreshing takes a small share of a processor."""
+LONGEST_PAUSE = 5.0
+LONGEST_WAIT = 30.0
+"""Seconds between attempts while ClickHouse keeps failing."""
+
+
+class StateRefresher:
+    """Refreshes until stopped. The store does its work without it; only what people see becomes older.
+
+    Args:
+        is_mine: whether this process refreshes: of the stores of one server, the one that reads the findings.
+    """
+
+    def __init__(self, address: StoreAddress, is_mine: Callable[[], bool]) -> None:
+        self._address, self._is_mine = address, is_mine
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="refresh-states", daemon=True)
+
+    def start(self) -> None:
+        """Begin, once the tables exist."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the current refresh and return."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                self._refresh_until_stopped()
+            except (ClickHouseError, OSError) as error:
+                failures += 1
+                metrics.REFRESH_FAILURES.inc()
+                log.error("states_not_refreshed", reason=explain(self._address, error), action="retried")
+                self._stop.wait(min(LONGEST_WAIT, 2.0**failures))
+            else:
+                failures = 0
+
+    def _refresh_until_stopped(self) -> None:
+        with connect(self._address) as client:
+            states = States(client)
+            while not self._stop.is_set():
+                started, began_at, more = time.monotonic(), time.time(), False
+                if self._is_mine() and not (more := states.refresh()):
+                    metrics.REFRESHED_AT.set(began_at)
+                took = time.monotonic() - started
+                self._stop.wait(0 if more else min(max(INTERVAL, SHARE * took), LONGEST_PAUSE))

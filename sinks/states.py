@@ -1,0 +1,224 @@
+"""The states of requests, grants and findings as rows, so that queries do not compute them from the whole ledger.
+
+The views ``computed_requests``, ``computed_grants`` and ``computed_findings`` are the definition. A refresh computes
+the rows that the entries since the last refresh concern. If something changes that all states depend on, such as the
+watch policy, a new generation of all rows is computed, and shown once it is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+
+from clickhouse_connect.driver.client import Client
+
+from ..ledger.entry import topic_of_origin
+from ..schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
+from .migrate import available
+
+Range = tuple[str, int, int]
+"""Entries of a log: origin, first index, and the index after the last one."""
+
+TABLES = ("access_events", "stored_requests", "stored_grants", "stored_findings")
+"""The tables that :func:`refresh` fills, by generation."""
+MAX_ENTRIES = 200_000
+"""Entries that one refresh processes, so that memory is bounded."""
+
+_SIZES = f"""
+SELECT origin, max(`index`) + 1 AS size FROM entries
+WHERE splitByChar('/', origin)[-3] IN ('{LIFECYCLE_TOPIC}', '{FINDINGS_TOPIC}') GROUP BY origin ORDER BY origin
+"""  # noqa: S608 - our own text
+_BASIS = f"""
+SELECT
+    countIf(event_type = 'config.changed' AND resource_id = 'watch-policy') AS policies,
+    countIf(event_type = 'finding.closed' AND finding_accept_index IS NOT NULL) AS acceptances,
+    countIf(event_type = 'payload.erased') AS erasures,
+    if(erasures = 0, 0, (SELECT count() FROM entries WHERE erased_at IS NOT NULL)) AS erased
+FROM entries
+WHERE splitByChar('/', origin)[-3] = '{FINDINGS_TOPIC}'
+"""  # noqa: S608 - our own text
+_SHOWN = "SELECT max(generation) FROM state_refreshes WHERE complete"
+_FORMER = """
+SELECT DISTINCT partition FROM system.parts
+WHERE database = currentDatabase() AND `table` = {table:String} AND active AND toUInt64(partition) < {shown:UInt64}
+"""
+_SETTINGS = {"max_threads": 1, "max_insert_threads": 1}
+"""A refresh leaves the other processors to inserts and queries."""
+_LAST = """
+SELECT generation, complete, sizes, basis FROM state_refreshes
+ORDER BY generation DESC, complete DESC, version DESC LIMIT 1
+"""
+_EVENTS = (
+    "epoch, `index`, origin, event_type, event_id, occurred_at, recorded_at, arrived_at, outcome, signature, tenant, "
+    "subject_id, subject_kind, actor_id, resource_kind, resource_id, resource_environment, entitlement, grant_id, "
+    "grant_key, grant_source_system, grant_source_instance, request_id, request_key, request_source_system, "
+    "request_source_instance, source_system, source_instance, approvals, starts_at, expires_at, expiry_source, "
+    "ends_by_itself, removal_evidence, reason, ticket, customer"
+)
+ACCESS_EVENTS = f"""
+SELECT if(grant_id != '' AND startsWith(event_type, 'grant.'), grant_key, request_key) AS access_key, {_EVENTS}
+FROM events
+WHERE believed AND splitByChar('/', origin)[-3] = '{LIFECYCLE_TOPIC}'
+    AND (grant_id != '' OR request_id != '') AND match(event_type, '^(request|grant)\\.')
+"""  # noqa: S608 - our own text
+"""The columns of ``access_events`` after the first two."""
+_ADD_EVENTS = f"""
+INSERT INTO access_events (generation, version, access_key, {_EVENTS})
+SELECT {{generation:UInt64}}, {{version:UInt64}}, * FROM ({ACCESS_EVENTS})
+WHERE origin = {{origin:String}} AND `index` >= {{first:UInt64}} AND `index` < {{end:UInt64}}
+"""  # noqa: S608 - our own text
+_NEW = "generation = {generation:UInt64} AND version = {version:UInt64}"
+_KINDS = f"SELECT DISTINCT splitByChar('.', event_type)[1] FROM access_events WHERE {_NEW}"  # noqa: S608 - our own text
+_ADD_REQUESTS = f"""
+INSERT INTO stored_requests SELECT {{generation:UInt64}}, {{version:UInt64}}, * FROM computed_requests
+WHERE request_key IN (SELECT request_key FROM access_events WHERE {_NEW} AND startsWith(event_type, 'request.'))
+"""  # noqa: S608 - our own text
+_ADD_GRANTS = f"""
+INSERT INTO stored_grants SELECT {{generation:UInt64}}, {{version:UInt64}}, * FROM computed_grants
+WHERE grant_key IN (
+    SELECT grant_key FROM access_events WHERE {_NEW} AND grant_key != ''
+    UNION DISTINCT
+    SELECT grant_key FROM access_events
+    WHERE generation = {{generation:UInt64}} AND grant_key != '' AND request_key IN (
+        SELECT request_key FROM access_events WHERE {_NEW} AND grant_key = '' AND startsWith(event_type, 'grant.')
+    )
+)
+"""  # noqa: S608 - our own text
+_ADD_FINDINGS = """
+INSERT INTO stored_findings SELECT {generation:UInt64}, {version:UInt64}, * FROM computed_findings
+WHERE (rule, key, tenant) IN (
+    SELECT finding_rule, finding_key, tenant FROM entries
+    WHERE origin = {origin:String} AND `index` >= {first:UInt64} AND `index` < {end:UInt64} AND finding_rule != ''
+)
+"""
+
+
+KEEP_SECONDS = 10.0
+"""How long the rows of the previous generation stay for queries that have begun to read them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a generation is: one row of ``state_refreshes``.
+
+    Attributes:
+        complete: whether it has reached the end of the entries once.
+        sizes: number of processed entries, by log.
+        basis: what the states depend on besides these entries.
+    """
+
+    generation: int = 0
+    complete: bool = False
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    basis: str = ""
+
+    @property
+    def version(self) -> int:
+        """Number of processed entries of all logs. Of two rows with one key, the higher version is the newer one."""
+        return sum(self.sizes.values())
+
+
+class States:
+    """Refreshes the states of one store. One instance at a time should do so; a second one only repeats the work."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._entries = -1
+        """Number of entries when everything was last up to date."""
+        self._erasures = False
+        """Whether entries may be erased: that changes no number of entries."""
+        self._drop_at: float | None = time.monotonic() + KEEP_SECONDS
+
+    def refresh(self) -> bool:
+        """Process entries that are stored and not processed yet. Return whether some are left."""
+        self._drop_former()
+        entries = self._client.query("SELECT count() FROM entries").result_rows[0][0]
+        if entries == self._entries and not self._erasures:
+            return False
+        done, basis = self._last(), self._basis()
+        if done.basis != basis:
+            done = Progress(done.generation + 1, basis=basis)
+            for table in TABLES:
+                self._client.command(f"ALTER TABLE {table} DROP PARTITION {done.generation}")
+            self._record(done)  # the computed views read the latest generation
+        sizes = {str(origin): int(size) for origin, size in self._client.query(_SIZES).result_rows}
+        ranges = _next_ranges(done.sizes, sizes)
+        reached = {**done.sizes, **{origin: end for origin, _, end in ranges}}
+        complete = done.complete or reached == sizes
+        now = Progress(done.generation, complete, reached, basis)
+        if ranges:
+            self._compute(now, ranges)
+        if ranges or complete != done.complete:
+            self._record(now)
+        if complete and not done.complete:
+            self._drop_at = time.monotonic() + KEEP_SECONDS
+        if reached == sizes:
+            self._entries = entries
+        return reached != sizes
+
+    def current(self) -> bool:
+        """Return whether the states are those of all entries that are stored now."""
+        done = self._last()
+        sizes = {str(origin): int(size) for origin, size in self._client.query(_SIZES).result_rows}
+        return done.complete and done.basis == self._basis() and done.sizes == sizes
+
+    def _compute(self, now: Progress, ranges: Sequence[Range]) -> None:
+        values = {"generation": now.generation, "version": now.version}
+        for origin, first, end in ranges:
+            statement = _ADD_EVENTS if topic_of_origin(origin) == LIFECYCLE_TOPIC else _ADD_FINDINGS
+            self._insert(statement, **values, origin=origin, first=first, end=end)
+        kinds = {row[0] for row in self._client.query(_KINDS, parameters=values).result_rows}
+        if "request" in kinds:
+            self._insert(_ADD_REQUESTS, **values)
+        if "grant" in kinds:
+            self._insert(_ADD_GRANTS, **values)
+
+    def _insert(self, statement: str, **values: object) -> None:
+        self._client.command(statement, parameters=values, settings=_SETTINGS)
+
+    def _last(self) -> Progress:
+        for generation, complete, sizes, basis in self._client.query(_LAST).result_rows:
+            return Progress(generation, complete, sizes, basis)
+        return Progress()
+
+    def _basis(self) -> str:
+        policies, acceptances, erasures, erased = self._client.query(_BASIS).result_rows[0]
+        self._erasures = erasures > 0
+        return f"{_definitions()} {policies} {acceptances} {erasures} {erased}"
+
+    def _record(self, progress: Progress) -> None:
+        row = [progress.generation, progress.complete, progress.version, dict(progress.sizes), progress.basis]
+        names = ["generation", "complete", "version", "sizes", "basis", "refreshed_at"]
+        self._client.insert("state_refreshes", [[*row, datetime.now(UTC)]], column_names=names)
+
+    def _drop_former(self) -> None:
+        """Drop the rows of former generations once no query reads them any more."""
+        if self._drop_at is None or time.monotonic() < self._drop_at:
+            return
+        shown = self._client.query(_SHOWN).result_rows[0][0]
+        for table in TABLES:
+            for (generation,) in self._client.query(_FORMER, parameters={"table": table, "shown": shown}).result_rows:
+                self._client.command(f"ALTER TABLE {table} DROP PARTITION {int(generation)}")
+        self._drop_at = None
+
+
+def _next_ranges(done: Mapping[str, int], sizes: Mapping[str, int]) -> list[Range]:
+    """Return the next entries to process, at most ``MAX_ENTRIES``."""
+    ranges, room = [], MAX_ENTRIES
+    for origin, size in sorted(sizes.items()):
+        first = done.get(origin, 0)
+        end = min(size, first + room)
+        if end > first:
+            ranges.append((origin, first, end))
+            room -= end - first
+    return ranges
+
+
+@cache
+def _definitions() -> str:
+    """Return a hash of this version's views: another version computes everything again."""
+    return hashlib.sha256("".join(migration.sha256 for migration in available()).encode()).hexdigest()[:16]

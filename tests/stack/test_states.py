@@ -1,0 +1,106 @@
+"""The stored states of requests, grants and findings: those that the entries give, and verify names each other row."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from grantledger.sinks import states
+from grantledger.sinks.clickhouse import StoreAddress, connect
+from grantledger.sinks.states import TABLES, States
+from grantledger.verifier.report import Report
+from grantledger.verifier.states import check_states
+from support.access_store import DEPLOYMENT, Story, fill
+from support.lives import KEYS, POLICIES, SIGNERS, lives, policy_record
+
+
+def report_of(client: Client) -> Report:
+    report = Report("clickhouse", DEPLOYMENT)
+    check_states(client, report, 0.0)
+    return report
+
+
+def refresh(client: Client) -> None:
+    refresher = States(client)
+    while refresher.refresh():
+        pass
+    refresher.refresh()  # drops former generations
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a store of lives that was refreshed in many steps, and then got a watch policy."""
+    story = lives(random.Random(4711), 300)
+    for number in range(60):
+        story.add(story.event("request.created", -190, f"q{number}", request_id=f"q{number}"), -4)
+    first = tmp_path_factory.mktemp("lives")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(states, "MAX_ENTRIES", 300)
+        filled = fill(first, story.records, cuts=(97, 5), sources=KEYS)
+        with connect(StoreAddress(filled)) as client:
+            assert client.query("SELECT count() FROM state_refreshes FINAL").result_rows[0][0] == 2
+            report = report_of(client)
+            assert (report.problems, report.unchecked_states) == ([], "") and report.states > 1000
+    found = Story(story.now, [policy_record(story, POLICIES["lenient"])], SIGNERS)
+    found.find("overdue", "g-1", -5, deadline=-20, system="grantledger-watch")
+    return fill(tmp_path_factory.mktemp("policy"), found.records, sources=KEYS, onto=filled)
+
+
+@pytest.fixture
+def client(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    monkeypatch.setattr(states, "KEEP_SECONDS", 0.0)
+    with connect(StoreAddress(folder)) as client:
+        yield client
+
+
+def test_another_policy_is_another_generation(client: Client) -> None:
+    refresh(client)
+    kept = {table: client.query(f"SELECT DISTINCT generation FROM {table}").result_rows for table in TABLES}
+    assert kept == {table: [(2,)] for table in TABLES}
+    report = report_of(client)
+    assert (report.problems, report.unchecked_states) == ([], "")
+    assert client.query("SELECT count() FROM grants").result_rows[0][0] > 250
+
+
+CHANGES = {
+    "stored_grants: the row of": (
+        "ALTER TABLE stored_grants UPDATE subject_id = 'somebody' WHERE cityHash64(grant_key) % 97 = 3"
+    ),
+    "stored_requests: the row of": "ALTER TABLE stored_requests DELETE WHERE cityHash64(request_key) % 7 = 3",
+    "stored_findings: the row of overdue g-1": "ALTER TABLE stored_findings DELETE WHERE key = 'g-1'",
+    "access_events: the row of": "ALTER TABLE access_events DELETE WHERE cityHash64(access_key) % 97 = 5",
+    "stored_grants: the row of default/made/up/g": (
+        "INSERT INTO stored_grants (generation, version, grant_key, grant_id) "
+        "SELECT max(generation), 9999999, 'default/made/up/g', 'g' FROM state_refreshes"
+    ),
+}
+
+
+@pytest.mark.parametrize("message", CHANGES)
+def test_a_changed_row_is_named(message: str, client: Client) -> None:
+    client.command(CHANGES[message], settings={"mutations_sync": 2})
+    report = report_of(client)
+    assert any(problem.message.startswith(message) for problem in report.problems), report.problems[:3]
+    assert {problem.check for problem in report.problems} == {"state"} and not report.sound
+    # As docs/ledger.md explains: the store computes all of them again.
+    client.command("TRUNCATE TABLE state_refreshes")
+    refresh(client)
+    assert report_of(client).problems == []
+
+
+def test_states_that_were_not_refreshed_are_not_called_right(client: Client, folder: Path) -> None:
+    client.command("TRUNCATE TABLE state_refreshes")
+    assert report_of(client).unchecked_states == "the store has not computed any yet"
+    assert client.query("SELECT count() FROM grants").result_rows == [(0,)]
+    refresher = States(client)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(states, "MAX_ENTRIES", 500)
+        assert refresher.refresh()
+        assert client.query("SELECT count() FROM grants").result_rows == [(0,)], "an incomplete generation is shown"
+        assert "not processed its latest entries" in report_of(client).unchecked_states
+    refresh(client)
+    assert report_of(client).problems == []
