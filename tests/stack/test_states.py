@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from grantledger.schemas.event import Finding, IssuingSource, Source
 from grantledger.sinks import states
 from grantledger.sinks.clickhouse import StoreAddress, connect
 from grantledger.sinks.states import TABLES, States
@@ -46,7 +48,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             report = report_of(client)
             assert (report.problems, report.unchecked_states) == ([], "") and report.states > 1000
     found = Story(story.now, [policy_record(story, POLICIES["lenient"])], SIGNERS)
-    found.find("overdue", "g-1", -5, deadline=-20, system="grantledger-watch")
+    finding = Finding("overdue", "g-1", "critical", story.at(-20))
+    event = found.event("finding.opened", -5, "g-1", finding=finding, grant_source=IssuingSource("bot", "eu-1"))
+    found.add(replace(event, source=Source("grantledger-watch", DEPLOYMENT, "g-1", "finding")), -5)
     return fill(tmp_path_factory.mktemp("policy"), found.records, sources=KEYS, onto=filled)
 
 
@@ -80,11 +84,12 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("message", CHANGES)
-def test_a_changed_row_is_named(message: str, client: Client) -> None:
-    client.command(CHANGES[message], settings={"mutations_sync": 2})
+def test_changed_rows_are_named(client: Client) -> None:
+    for statement in CHANGES.values():
+        client.command(statement, settings={"mutations_sync": 2})
     report = report_of(client)
-    assert any(problem.message.startswith(message) for problem in report.problems), report.problems[:3]
+    for message in CHANGES:
+        assert any(problem.message.startswith(message) for problem in report.problems), message
     assert {problem.check for problem in report.problems} == {"state"} and not report.sound
     # As docs/ledger.md explains: the store computes all of them again.
     client.command("TRUNCATE TABLE state_refreshes")
@@ -102,5 +107,3 @@ def test_states_that_were_not_refreshed_are_not_called_right(client: Client, fol
         assert refresher.refresh()
         assert client.query("SELECT count() FROM grants").result_rows == [(0,)], "an incomplete generation is shown"
         assert "not processed its latest entries" in report_of(client).unchecked_states
-    refresh(client)
-    assert report_of(client).problems == []
