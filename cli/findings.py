@@ -14,7 +14,7 @@ from ..base.text import printable
 from ..runtime.event_schemas import schema_catalog
 from ..runtime.operator_events import settle_finding
 from ..runtime.settings import Settings
-from ..runtime.store_access import Ask, ask_store
+from ..runtime.store_access import Ask, ask_states
 from ..runtime.unstored_findings import next_stored_offset, read_unstored_events
 from ..schemas.finding_rules import FINDING_RULES, SEVERITIES
 from .errors import exit_code, fail, suggestion
@@ -90,7 +90,7 @@ def list_command(  # noqa: PLR0917 - one parameter per flag
     if severity and severity not in SEVERITIES:
         fail(f"--severity: {severity!r} is not one of {', '.join(SEVERITIES)}")
     severities = list(SEVERITIES[SEVERITIES.index(severity) :]) if severity else []
-    with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_store(settings) as ask:
+    with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_states(settings) as ask:
         rows = ask(_LIST, all=everything, rule=rule, severities=severities, tenant=tenant, source=source, limit=limit)
     total = rows[0]["total"] if rows else 0
     for row in rows:
@@ -115,7 +115,7 @@ def show(settings: Settings, output: Output, finding: IdArgument) -> None:
     Exit codes: 0 shown; 1 no finding has this id, or several ids begin with it: they are listed; 2 the store cannot be
     read.
     """
-    with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_store(settings) as ask:
+    with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_states(settings) as ask:
         row = _resolved(ask, finding)
         events = ask(_EVENTS, **{name: row[name] for name in _IDENTITY})
     record = {**row, "events": events}
@@ -136,8 +136,8 @@ def acknowledge(
     ended meanwhile.
     """
     reason = required(reason, "--reason")
-    with exit_code(EXIT_USAGE), ask_store(settings) as ask:
-        row, start = _resolved(ask, finding), next_stored_offset(ask, settings.deployment)
+    with exit_code(EXIT_USAGE), ask_states(settings) as ask:
+        start, row = next_stored_offset(ask, settings.deployment), _resolved(ask, finding)
     _check_unstored(settings, row, start)
     who = person(name)
     settle_finding(settings, row, "acknowledged", person=who, reason=reason)
@@ -163,8 +163,8 @@ def close(
     wrong.
     """
     reason = required(reason, "--reason")
-    with exit_code(EXIT_USAGE), ask_store(settings) as ask:
-        row, start = _resolved(ask, finding), next_stored_offset(ask, settings.deployment)
+    with exit_code(EXIT_USAGE), ask_states(settings) as ask:
+        start, row = next_stored_offset(ask, settings.deployment), _resolved(ask, finding)
     if accept is not None and row["rule"] != "event_conflict":
         fail(f"--accept decides an event_conflict; {row['id']} is a finding of the rule {printable(row['rule'])}")
     if not row["open"]:

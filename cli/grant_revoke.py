@@ -11,7 +11,7 @@ from ..base.errors import EXIT_USAGE
 from ..base.text import printable
 from ..runtime.operator_events import request_revocation
 from ..runtime.settings import Settings
-from ..runtime.store_access import Ask, Row, ask_store
+from ..runtime.store_access import Ask, Row, ask_states
 from ..schemas.access_key import id_of
 from . import grant_revocations
 from .errors import exit_code, fail
@@ -47,7 +47,7 @@ def command(  # noqa: PLR0917 - one parameter per flag
     read, or an option is wrong.
     """
     reason, who = required(reason, "--reason"), person(name)
-    with exit_code(EXIT_USAGE), ask_store(settings) as ask:
+    with exit_code(EXIT_USAGE), ask_states(settings) as ask:
         row = _revocable(output, ask, resolved(ask, grant, tenant, source, whole=True), datetime.now(UTC))
     request_revocation(settings, row, person=who, reason=reason)
     shown = printable(row["grant_id"])

@@ -12,7 +12,7 @@ import typer
 from ..base.errors import EXIT_USAGE
 from ..base.text import printable
 from ..runtime.settings import Settings
-from ..runtime.store_access import Ask, Row, ask_store
+from ..runtime.store_access import Ask, Row, ask_states
 from ..runtime.watch_liveness import read_watch_liveness
 from .errors import exit_code, fail
 from .grant_command import options_of
@@ -74,7 +74,7 @@ def command(
     Exit codes: 0 shown; 1 no grant has this id, or several grants have it or ids that begin with it: they are listed;
     2 the store cannot be read.
     """
-    with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_store(settings) as ask:
+    with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_states(settings) as ask:
         history = read_history(ask, resolved(ask, grant, tenant, source))
         now = datetime.now(UTC)
         ended = _past_end(settings, ask, history.state, now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -23,8 +24,11 @@ from ..sinks.clickhouse import (
     stop_merges,
 )
 from ..sinks.states import States
+from ..sinks.states import CURRENT, States
 from .settings import Settings, read_stack
 
+STATES_SECONDS = 10.0
+"""How long commands wait for the states of what is stored."""
 Row = dict[str, Any]
 Role = Literal["reader", "analyst", "auditor"]
 """Whose credential of the SQL endpoint to use."""
@@ -143,6 +147,20 @@ def ask_store(settings: Settings, *, read_only: bool = True, shared: bool = Fals
             except (ClickHouseError, OSError) as error:
                 raise StoreUnavailableError(_for_people(error)) from error
 
+        yield ask
+
+
+@contextmanager
+def ask_states(settings: Settings) -> Iterator[Ask]:
+    """Open the store for queries of requests, grants and findings.
+
+    The store computes their states some seconds after it stored an event. The queries wait for the states of everything
+    that is stored now, but not for a store that has much to catch up with.
+    """
+    with ask_store(settings) as ask:
+        until = time.monotonic() + STATES_SECONDS
+        while not ask(CURRENT)[0]["current"] and time.monotonic() < until:
+            time.sleep(0.1)
         yield ask
 
 

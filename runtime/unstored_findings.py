@@ -14,14 +14,18 @@ from ..schemas.codec import DecodeError, decode
 from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.finding_event import key_issuer
 from ..schemas.framing import FramingError
+from ..sinks.states import PROCESSED
 from .store_access import Ask
 
 _IDENTITY = ("rule", "key", "deadline", "tenant", "issuer_system", "issuer_instance")
-_STORED = "SELECT origin, max(`offset`) AS last FROM entries WHERE startsWith(origin, {log:String}) GROUP BY origin"
+_STORED = f"""
+SELECT origin, max(`offset`) AS last FROM entries
+WHERE startsWith(origin, {{log:String}}) AND `index` < {PROCESSED}[origin] GROUP BY origin
+"""  # noqa: S608 - our own text
 
 
 def next_stored_offset(ask: Ask, deployment: str) -> int:
-    """Return the offset in ``access.findings`` of the first record that the store does not contain."""
+    """Return the offset in ``access.findings`` of the first record that the view ``findings`` does not contain."""
     logs = ask(_STORED, log=f"{deployment}/{FINDINGS_TOPIC}/0/")
     return max(((epoch_of(log["origin"]), int(log["last"]) + 1) for log in logs), default=(0, 0))[1]
 

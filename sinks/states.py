@@ -28,10 +28,14 @@ TABLES = ("access_events", "stored_requests", "stored_grants", "stored_findings"
 MAX_ENTRIES = 200_000
 """Entries that one refresh processes, so that memory is bounded."""
 
+PROCESSED = "(SELECT argMax(sizes, (generation, version)) FROM state_refreshes WHERE complete)"
+"""SQL: the number of entries of each log that the shown states contain, a map by origin."""
 _SIZES = f"""
 SELECT origin, max(`index`) + 1 AS size FROM entries
 WHERE splitByChar('/', origin)[-3] IN ('{LIFECYCLE_TOPIC}', '{FINDINGS_TOPIC}') GROUP BY origin ORDER BY origin
 """  # noqa: S608 - our own text
+CURRENT = f"SELECT countIf({PROCESSED}[origin] < size) = 0 AS current FROM ({_SIZES})"  # noqa: S608 - our own text
+"""Whether the shown states contain all entries that are stored."""
 _BASIS = f"""
 SELECT
     countIf(event_type = 'config.changed' AND resource_id = 'watch-policy') AS policies,

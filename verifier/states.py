@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from clickhouse_connect.driver.client import Client
 
-from ..sinks.states import ACCESS_EVENTS, States
+from ..sinks.states import ACCESS_EVENTS, PROCESSED, States
 from .report import Report
 from .steps import Problem
 
@@ -32,13 +32,10 @@ class _Table:
     key: str
 
 
-_PROCESSED = """
-    `index` < (SELECT sizes FROM state_refreshes WHERE complete ORDER BY generation DESC, version DESC LIMIT 1)[origin]
-"""
 _TABLES = (
     _Table(
         "access_events",
-        f"(SELECT * FROM ({ACCESS_EVENTS}) WHERE {_PROCESSED})",  # noqa: S608 - our own text
+        f"(SELECT * FROM ({ACCESS_EVENTS}) WHERE `index` < {PROCESSED}[origin])",  # noqa: S608 - our own text
         "concat(origin, '#', toString(`index`))",
     ),
     _Table("stored_requests", "computed_requests", "request_key"),

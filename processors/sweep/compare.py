@@ -59,10 +59,7 @@ SELECT
 FROM findings
 WHERE open AND deadline IS NOT NULL AND rule IN ('overdue', 'sweep_difference')
 """
-SHOWN = """
-SELECT sizes[{origin:String}] AS size FROM state_refreshes
-WHERE complete ORDER BY generation DESC, version DESC LIMIT 1
-"""
+SHOWN = "SELECT argMax(sizes, (generation, version))[{origin:String}] AS size FROM state_refreshes WHERE complete"
 """Number of entries of a log that the states of grants and findings contain."""
 STORED = "SELECT max(`index`) + 1 AS size FROM entries WHERE origin = {origin:String}"
 

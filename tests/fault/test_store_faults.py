@@ -149,7 +149,7 @@ def test_a_full_disk_is_reported_and_loses_nothing(pipeline: Pipeline, sent: lis
     pipeline.start("store")
     wait_for(again, "it is reported again")
     ballast.unlink()
-    wait_until_stored(pipeline, watch=True)
+    wait_until_stored(pipeline, watch=True, shown=True)
     assert_exactly_once(pipeline, sent)
     # Grants are views over the entries: an insert that failed halfway cannot leave any of them out.
     activated = "decode_error = '' AND event_type = 'grant.activated' AND outcome NOT IN ('failure', 'denied')"

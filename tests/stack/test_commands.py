@@ -51,7 +51,8 @@ def pipeline(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> P
     ]  # fmt: skip
     sent = running.run("emit", "--stdin", stdin="\n".join(map(json.dumps, events)))
     assert sent.returncode == 0, sent.stderr
-    running.wait_shown(6)
+    running.wait_stored(6)
+    running.wait_shown()
     return running
 
 

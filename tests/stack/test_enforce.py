@@ -121,7 +121,7 @@ def test_a_command_through_a_program_to_a_confirmed_removal(deploy: Deploy) -> N
     here.end(child)
 
     # For the rest of the pipeline it is a removal like any other: sealed and stored.
-    wait_until_stored(here.pipeline)
+    wait_until_stored(here.pipeline, shown=True)
     [row] = here.pipeline.query(
         "SELECT groupArray(event_type) AS kinds, (SELECT count() FROM active_grants) AS active FROM "
         "(SELECT event_type FROM entries WHERE grant_id = 'g1' AND decode_error = '' ORDER BY append_time)"

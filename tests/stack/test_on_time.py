@@ -303,7 +303,7 @@ def test_finally_no_finding_is_open_and_the_ledger_is_sound(
     ]
     published = [(one.event_type, one.rule, one.key) for one in recorded(pipeline) if one.system == WATCH]
     assert len(published) == len(set(published)), "a finding was published twice"
-    wait_until_stored(pipeline)
+    wait_until_stored(pipeline, shown=True)
     assert pipeline.query("SELECT rule, key FROM findings WHERE open") == []
     for log in (child.log_path.read_text(), *(pipeline.log(name) for name in ("watch", "alert"))):
         assert "Traceback" not in log and PASSWORD not in log

@@ -52,13 +52,14 @@ def _hex(data: object) -> str | None:
     return data.hex() if isinstance(data, bytes) else None
 
 
-def wait_until_stored(pipeline: Pipeline, limit: float = 120.0, *, watch: bool = False) -> int:
+def wait_until_stored(pipeline: Pipeline, limit: float = 120.0, *, watch: bool = False, shown: bool = False) -> int:
     """Wait until ClickHouse holds as many entries as Kafka has committed records; return how many.
 
     The pipeline may itself add findings meanwhile, so both sides are asked each time.
 
     Args:
         watch: restart processes that end meanwhile, as the supervisor does.
+        shown: wait also until the views of grants and findings contain them.
     """
 
     counted = -1.0
@@ -76,7 +77,10 @@ def wait_until_stored(pipeline: Pipeline, limit: float = 120.0, *, watch: bool =
         wanted = sum(map(len, committed_records(pipeline.cluster, INPUT_TOPICS).values()))
         return wanted if counted >= wanted else 0
 
-    return wait_for(stored, "everything committed is stored", limit=limit, pause=0.3)
+    entries = wait_for(stored, "everything committed is stored", limit=limit, pause=0.3)
+    if shown:
+        pipeline.wait_shown()
+    return entries
 
 
 def assert_exactly_once(pipeline: Pipeline, sent: Iterable[Sent] = ()) -> int:

@@ -248,11 +248,10 @@ class Pipeline:
 
         wait_for(stored, f"{entries} entries are stored", limit=limit)
 
-    def wait_shown(self, entries: int) -> None:
-        """Wait until so many entries are stored, and the views of grants and findings contain them."""
-        self.wait_stored(entries)
+    def wait_shown(self) -> None:
+        """Wait until the views of grants and findings contain everything that is stored."""
         now = time.time()
         wait_for(
             lambda: self.metric("store", "grantledger_states_refreshed_timestamp_seconds") > now,
-            f"the states of {entries} entries are shown",
+            "the states of everything stored are shown",
         )
