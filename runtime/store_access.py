@@ -23,7 +23,6 @@ from ..sinks.clickhouse import (
     load_engine,
     stop_merges,
 )
-from ..sinks.states import States
 from ..sinks.states import CURRENT, States
 from .settings import Settings, read_stack
 
