@@ -33,16 +33,18 @@ class Role:
 
 
 QUERY_LOG: Final = "query_log"
+# Definitions of what other views show at once; each computes the whole ledger.
+COMPUTED: Final = frozenset({"computed_requests", "computed_grants", "computed_findings"})
 ANALYST: Final = Role(
     user="analyst",
     reads_tables=False,
-    hidden_views=frozenset({QUERY_LOG}),
+    hidden_views=COMPUTED | {QUERY_LOG},
     logged=True,
     limits={**QUERY_LIMITS, "max_execution_time": "30"},
     ceilings={"max_execution_time": "300"},
     places=3,
 )
-AUDITOR: Final = replace(ANALYST, user="auditor", hidden_views=frozenset(), places=2)
+AUDITOR: Final = replace(ANALYST, user="auditor", hidden_views=COMPUTED, places=2)
 # For verify, status, sweep, grants, findings and erase.
 READER: Final = Role(
     user="reader",
