@@ -18,7 +18,7 @@ from grantledger.runtime.loopback_ports import free_port
 from support.faulty_proxy import FaultyProxy
 from support.load import Load, Sent
 from support.oracle import assert_exactly_once, wait_until_stored
-from support.pipeline import ANCHORED_OFTEN, Pipeline
+from support.pipeline import Pipeline
 from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
@@ -27,7 +27,7 @@ SERVER = Path(__file__).parents[1] / "support" / "clickhouse_server.py"
 
 @pytest.fixture(scope="module")
 def pipeline(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
-    running = make_pipeline(broker.bootstrap_servers, ANCHORED_OFTEN)
+    running = make_pipeline(broker.bootstrap_servers, {"GRANTLEDGER_ANCHOR_INTERVAL_SECONDS": "3"})
     running.start()
     return running
 
