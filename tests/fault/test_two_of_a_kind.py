@@ -28,7 +28,7 @@ def assigned(child: Child) -> int:
 def test_sealers_replace_each_other_and_share_partitions(pipeline: Pipeline) -> None:
     first = pipeline.children["seal"]
     wait_for(lambda: assigned(first) >= 7, "the first sealer has its partitions")
-    load = Load(pipeline.cluster, count=100_000, rate=300, seed=3).start()
+    load = Load(pipeline.cluster, count=100_000, rate=100, seed=3).start()
 
     # The same name twice: the newer sealer fences the older one, which ends with the reason.
     same = pipeline.twin("same", "seal")
@@ -51,7 +51,7 @@ def test_sealers_replace_each_other_and_share_partitions(pipeline: Pipeline) -> 
     pipeline.kill("same")
     total = "grantledger_sealed_entries_total"
     lately = len(load.sent)
-    wait_for(lambda: len(load.sent) > lately + 300, "the load goes on")
+    wait_for(lambda: len(load.sent) > lately + 100, "the load goes on")
     sent = load.stop().finish()
     wait_until_stored(pipeline)
     assert_exactly_once(pipeline, sent)
