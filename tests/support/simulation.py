@@ -144,7 +144,7 @@ def policy_in(folder: Path) -> WatchPolicy:
 def watch(
     arrivals: Iterable[ArrivedRecord],
     policy: WatchPolicy,
-    seconds: float = 5.0,
+    seconds: float = 20.0,
     make: Callable[[Judge], Watched] = lambda judge: Watched({}, set(), judge),
 ) -> Watched:
     """Return the findings and commands of the watch for a simulation.
