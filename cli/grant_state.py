@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
+from ..processors.access import Access, Source, to_datetime, to_micros
 from ..runtime.watch_liveness import WatchLiveness
 from .grant_command import grant_command
 from .grant_revocations import Revocation
@@ -31,7 +32,6 @@ class PastEnd:
 
 def limits_in(policy: str, row: Row) -> GrantLimits | None:
     """Return the limits of a grant by the watch policy on record; None if there is none."""
-    from ..processors.access import Access, Source
     from ..processors.policy import PolicyLookup, WatchPolicy  # needs Arrow: most grants are in a state without it
 
     try:
@@ -54,9 +54,7 @@ def past_end(row: Row, limits: GrantLimits | None, watch: WatchLiveness | None, 
         return PastEnd("no_policy")
     if row["removal_evidence"] in limits.removal or "deadline" in limits.removal:
         return PastEnd("taken_for_gone")
-    # A grant that was reported after its end counts from then.
-    reported = max(row["deadline"] + timedelta(seconds=limits.delivery_seconds), row["given_recorded_at"])
-    grace_ends = reported + timedelta(seconds=limits.grace_seconds)
+    grace_ends = to_datetime(limits.overdue_after(to_micros(row["deadline"]), to_micros(row["given_recorded_at"])))
     if now <= grace_ends:
         return PastEnd("inside_grace", grace_ends)
     if watch is None:

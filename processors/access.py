@@ -49,6 +49,11 @@ def to_datetime(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=min(max(micros, 0), LATEST))
 
 
+def to_micros(time: datetime) -> int:
+    """Return a time in microseconds since 1970."""
+    return (time - _EPOCH) // timedelta(microseconds=1)
+
+
 def shorten(name: str) -> str:
     """Return a name that fits into a record. A name that was cut ends with a digest of the whole name."""
     if len(name) <= MAX_NAME_LENGTH:

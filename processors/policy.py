@@ -21,7 +21,7 @@ from ..base.toml import load_toml
 from ..schemas.access_key import ENFORCER, SourceName
 from ..schemas.finding_rules import FINDING_RULES, Severity
 from ..schemas.instance_names import InstanceNames
-from .access import Access, Source
+from .access import NEVER, SECOND, Access, Source
 from .naming import Environment, Installation, Naming, Person, Strict, contradictions, matches_pattern
 
 Revoke = Literal["auto", "never", "deadline", "overdue"]
@@ -75,6 +75,21 @@ class GrantLimits(AccessLimits):
     delivery_seconds: float = 0
     """How long the records of the sources that may report its end take to arrive."""
     history_after_seconds: float = 3600
+
+    def overdue_after(self, deadline: int, reported: int) -> int:
+        """Return the last moment at which a removal is on time. Access that was reported late counts from then.
+
+        Args:
+            deadline: in microseconds since 1970, like all times here, or ``NEVER``.
+            reported: append time of the event that set the deadline.
+        """
+        if deadline >= NEVER:
+            return NEVER
+        return self.with_grace(max(deadline + int(self.delivery_seconds * SECOND), reported))
+
+    def with_grace(self, time: int) -> int:
+        """Return a time plus the grace."""
+        return NEVER if time >= NEVER else time + int(self.grace_seconds * SECOND)
 
 
 class Entry(Strict):

@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 
 from ...schemas import event as events
 from ...schemas.access_key import access_key
-from ...schemas.event import Event, Subject
+from ...schemas.event import Event, IssuingSource, Resource, Subject
 from ...schemas.finding_event import finding_event
 from ..access import NEVER, SECOND, Access, Source, shorten, to_datetime
 from ..policy import PolicyLookup, WatchPolicy
 
 SYSTEM = "grantledger-sweep"
 RULE = "sweep_difference"
+SUBJECT = Subject(SYSTEM, "system")
+"""Of a finding about a grant whose holder is not known."""
 Deadlines = dict[str, int]
 """Grants by shortened access key, and the deadline that each has outlived, in microseconds since 1970."""
 
@@ -54,7 +56,8 @@ WHERE source_system NOT IN {ending:Array(String)}
 """
 OPEN_FINDINGS = """
 SELECT
-    rule, key, tenant, grant_source_system AS source_system, grant_source_instance AS source_instance,
+    rule, key, grant_id, tenant, subject_id, resource_kind, resource_id, entitlement, resource_environment,
+    grant_source_system AS source_system, grant_source_instance AS source_instance,
     toUnixTimestamp64Micro(assumeNotNull(deadline)) AS deadline_us
 FROM findings
 WHERE open AND deadline IS NOT NULL AND rule IN ('overdue', 'sweep_difference')
@@ -69,6 +72,8 @@ class StoreView(NamedTuple):
 
     overdue: Deadlines
     undecided: set[str]
+    rows: Mapping[str, Mapping[str, Any]] = {}
+    """The names of each overdue grant."""
 
 
 def systems_that_expire(policy: WatchPolicy) -> list[str]:
@@ -91,6 +96,7 @@ def view_of_store(rows: Iterable[Mapping[str, Any]], policy: WatchPolicy, now: i
     lookup = PolicyLookup(policy)
     overdue: Deadlines = {}
     undecided: set[str] = set()
+    known: dict[str, Mapping[str, Any]] = {}
     for row in map(named, rows):
         access = Access(row["tenant"], row["subject_id"], row["resource_kind"], row["resource_id"], row["entitlement"])
         source = Source(row["source_system"], row["source_instance"])
@@ -99,15 +105,14 @@ def view_of_store(rows: Iterable[Mapping[str, Any]], policy: WatchPolicy, now: i
         if deadline is None:
             deadline = row["stretch"] + int(limits.max_seconds * SECOND) if limits.max_seconds is not None else NEVER
         ends_by_itself = "deadline" in limits.removal or row["removal_evidence"] in limits.removal
-        due = max(deadline + int(limits.delivery_seconds * SECOND), row["given"])
-        if ends_by_itself or due + int(limits.grace_seconds * SECOND) >= now:
+        if ends_by_itself or limits.overdue_after(deadline, row["given"]) >= now:
             continue
         name = name_of(row, row["grant_id"])
         if row["sharing"] > 1:
             undecided.add(name)
         else:
-            overdue[name] = deadline
-    return StoreView(overdue, undecided)
+            overdue[name], known[name] = deadline, row
+    return StoreView(overdue, undecided, known)
 
 
 def named(row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -151,8 +156,16 @@ class Differences:
         return opened, resolved
 
 
-def difference(deployment: str, grant: tuple[str, int], at: int, *, by: str = "", resolved: bool = False) -> Event:
-    """Return the finding about one difference. ``by``: who reports the grant as overdue, ``store`` or ``watch``."""
+def difference(
+    deployment: str, grant: tuple[str, int], at: int, row: Mapping[str, Any], *, by: str = "", resolved: bool = False
+) -> Event:
+    """Return the finding about one difference.
+
+    Args:
+        grant: its shortened access key, and its deadline.
+        row: the names of the grant and its access, as far as they are known. The same ones resolve the finding.
+        by: who reports the grant as overdue, ``store`` or ``watch``.
+    """
     grant_id, deadline = grant
     # Within an hour, the same difference is the same finding; one that returns later is a new finding.
     identity = json.dumps([grant_id, deadline, at // (3600 * SECOND)])
@@ -163,5 +176,21 @@ def difference(deployment: str, grant: tuple[str, int], at: int, *, by: str = ""
         to_datetime(at),
         deadline=to_datetime(deadline),
         evidence={} if resolved else {"overdue_by": by},
-        subject=Subject(SYSTEM, "system"),
+        **_fields_of(row),
     )
+
+
+def _fields_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the event fields that name a grant and its access."""
+    names = {name: shorten(row.get(name) or "") for name in NAMES}
+    fields: dict[str, Any] = {"subject": Subject(names["subject_id"]) if names["subject_id"] else SUBJECT}
+    if names["tenant"]:
+        fields["tenant"] = names["tenant"]
+    if names["grant_id"]:
+        fields |= {"grant_id": names["grant_id"], "grant_id_kind": "native"}
+    if names["source_system"]:
+        fields["grant_source"] = IssuingSource(names["source_system"], names["source_instance"])
+    if names["resource_id"]:
+        environment = names["resource_environment"] or None
+        fields["resource"] = Resource(names["resource_kind"], names["resource_id"], environment)
+    return fields | {"entitlement": names["entitlement"] or None}

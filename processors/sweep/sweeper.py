@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -75,6 +77,8 @@ class Sweeper:
         longest = (policy.default.max_seconds, *(rule.max_seconds for rule in policy.rule))
         self._endless = any(seconds is not None for seconds in longest)
         self._differences: compare.Differences | None = None
+        self._named: dict[str, Mapping[str, Any]] = {}
+        """The names of the grants in open differences."""
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -112,18 +116,21 @@ class Sweeper:
             values = {"now": now, "ending": self._expiring, "endless": int(self._endless)}
             view = compare.view_of_store(ask(compare.OPEN_GRANTS, **values), self._policy, now)
             open_findings: dict[str, compare.Deadlines] = {"overdue": {}, compare.RULE: {}}
+            rows: dict[str, dict[str, Mapping[str, Any]]] = {"overdue": {}, compare.RULE: {}}
             for row in ask(compare.OPEN_FINDINGS):
                 # The key of a difference is an access key already.
                 name = row["key"] if row["rule"] == compare.RULE else compare.name_of(row, row["key"])
-                open_findings[row["rule"]][name] = row["deadline_us"]
+                open_findings[row["rule"]][name], rows[row["rule"]][name] = row["deadline_us"], row
             gap_changes = self._count(ask, inputs, now)
         if self._differences is None:
-            self._differences = compare.Differences(open_findings[compare.RULE])
+            self._differences, self._named = compare.Differences(open_findings[compare.RULE]), rows[compare.RULE]
         found = open_findings["overdue"]
         opened, resolved = self._differences.compare(view, found)
+        self._named |= {key: view.rows.get(key) or rows["overdue"].get(key, {}) for key, _, _ in opened}
+        difference = partial(compare.difference, self._deployment)
         self._publish(
-            [compare.difference(self._deployment, (key, deadline), now, by=by) for key, deadline, by in opened]
-            + [compare.difference(self._deployment, grant, now, resolved=True) for grant in resolved]
+            [difference((key, deadline), now, self._named[key], by=by) for key, deadline, by in opened]
+            + [difference(one, now, self._named.pop(one[0], {}), resolved=True) for one in resolved]
             + [gaps.gap_event(self._deployment, one, now, self._lookup.severity(gaps.RULE)) for one in gap_changes]
         )
         DIFFERENCES.set(len(self._differences.open))

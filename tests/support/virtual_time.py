@@ -129,6 +129,11 @@ class Simulation:
                 self._begin(next(self._scenarios), start)
         yield from self._advance(None)
 
+    @property
+    def people(self) -> int:
+        """The number of people who have had access so far."""
+        return self._people
+
     def _begin(self, scenario: Scenario, start: datetime) -> None:
         run = _Run(scenario, self._free_person(start))
         if scenario.fault is not None:

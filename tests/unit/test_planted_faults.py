@@ -285,7 +285,7 @@ def test_all_tools_play_and_people_come_back() -> None:
     simulation = Simulation(9, 400, share=0.0, rate=0.2)
     tools = {delivery.tool for delivery in simulation}
     assert tools == {"teleport", "vault", "hoop", "cloudtrail", "emit"}
-    assert simulation._people < 390, "some people return for a second lifecycle"
+    assert simulation.people < 390, "some people return for a second lifecycle"
 
 
 def test_no_fault_leaves_a_seed_its_lives() -> None:

@@ -11,6 +11,7 @@ from grantledger.processors.policy import WatchPolicy
 from grantledger.processors.sweep.compare import NAMES, Differences, difference, view_of_store
 from grantledger.schemas.access_key import access_key
 from grantledger.schemas.codec import EventEncoder
+from grantledger.schemas.event import IssuingSource, Resource
 
 NOON = 1_772_366_400 * SECOND
 FITS = 1_000_000
@@ -33,10 +34,26 @@ def test_a_difference_about_any_grant_fits_into_a_record(name: str, deadline: in
     differences = Differences()
     assert differences.compare(view, {}) == ([], [])
     [(grant, deadline, by)], [] = differences.compare(view, {})
-    event = difference("test", (grant, deadline), NOON, by=by)
+    event = difference("test", (grant, deadline), NOON, view.rows[grant], by=by)
     assert len(EventEncoder().encode(event)) + len(event.key) < FITS
     known = Differences({grant: deadline})
     assert known.compare(view, {grant: deadline}) == ([], [(grant, deadline)])
+
+
+def test_a_difference_names_the_grant_and_its_access() -> None:
+    row = open_grant(
+        "g-1", tenant="acme", subject_id="alice", resource_kind="database", resource_id="orders", entitlement="read",
+        source_system="vault", source_instance="prod",
+    )  # fmt: skip
+    view = view_of_store([row], WatchPolicy(), NOON + 3600 * SECOND)
+    [(key, deadline)] = view.overdue.items()
+    opened = difference("test", (key, deadline), NOON, view.rows[key], by="store")
+    resolved = difference("test", (key, deadline), NOON, view.rows[key], resolved=True)
+    for event in (opened, resolved):
+        EventEncoder().encode(event)
+        assert (event.tenant, event.grant_id, event.grant_source) == ("acme", "g-1", IssuingSource("vault", "prod"))
+        assert (event.subject.id, event.entitlement) == ("alice", "read")
+        assert event.resource == Resource("database", "orders")
 
 
 def test_names_that_are_cut_stay_apart() -> None:

@@ -86,10 +86,8 @@ class Period(NamedTuple):
         return min(self.left(limits), max(self.deadline, self.activation.happened))
 
     def overdue_after(self, limits: GrantLimits) -> int:
-        """Return the last moment at which a removal is on time. If the grant arrived late, it counts from then."""
-        if self.deadline >= NEVER:
-            return NEVER
-        return add_grace(max(self.deadline + int(limits.delivery_seconds * SECOND), self.activation.append), limits)
+        """Return the last moment at which a removal is on time."""
+        return limits.overdue_after(self.deadline, self.activation.append)
 
     def cover(self, limits: GrantLimits) -> tuple[int, int]:
         """Return from when to when it rightly gives its subject the access."""
@@ -99,11 +97,6 @@ class Period(NamedTuple):
     def best_evidence(self) -> str:
         """The strongest evidence of a removal so far."""
         return max((removal.evidence for removal in self.removals), key=STRENGTH.__getitem__, default="")
-
-
-def add_grace(time: int, limits: GrantLimits) -> int:
-    """Return a time plus the grace."""
-    return NEVER if time >= NEVER else time + int(limits.grace_seconds * SECOND)
 
 
 def first_of_each(*removals: Removal) -> tuple[Removal, ...]:

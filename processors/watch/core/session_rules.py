@@ -14,7 +14,7 @@ from ....schemas.access_key import id_of
 from ...access import NEVER, SECOND, to_datetime
 from ...policy import GrantLimits
 from .grants import Grant
-from .periods import Period, add_grace
+from .periods import Period
 from .rules import Candidate, micros
 from .sessions import Session
 
@@ -104,9 +104,9 @@ def _spans_of(grant: Grant, limits: GrantLimits) -> list[Span]:
 def _spans(periods: list[Period], limits: GrantLimits) -> Iterator[Span]:
     span: Span | None = None
     for period in sorted(periods, key=lambda one: one.activation.index):
-        judged = min(add_grace(period.removed(limits), limits), period.overdue_after(limits))
+        judged = min(limits.with_grace(period.removed(limits)), period.overdue_after(limits))
         deadline = 0 if period.deadline == NEVER else period.deadline
-        begin, end = period.activation.began, min(judged, add_grace(period.ended(limits), limits))
+        begin, end = period.activation.began, min(judged, limits.with_grace(period.ended(limits)))
         if span is None or begin > span.end:
             if span is not None:
                 yield span

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ....schemas.finding_rules import FINDING_RULES
+from ....schemas.finding_rules import FINDING_RULES, Severity
 from ...access import NEVER, OTHER_SOURCES, SECOND, Source, shorten
 from ...policy import SourceLimits
 from .facts import Fact
@@ -21,6 +21,31 @@ OLD_CONFLICT = "event_conflict about history"
 """Counted like a rule: conflicts of events about historical access. They are warnings: old records never page."""
 HISTORY_SUFFIX = "#history"
 SKEW = "clock_skew"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountedRule:
+    """The finding about what a source did within an hour.
+
+    Attributes:
+        suffix: the end of its key.
+        severity: None for that of the policy.
+    """
+
+    rule: str
+    persists: bool
+    suffix: str = ""
+    severity: Severity | None = None
+    evidence: Mapping[str, object] = field(default_factory=dict)
+
+
+SPECIAL_CONFLICTS = {
+    REMAPPED: CountedRule(
+        rule=CONFLICT, persists=False, suffix="#mapping", severity="info", evidence={"differs": "mapping"}
+    ),
+    OLD_CONFLICT: CountedRule(rule=CONFLICT, persists=True, suffix=HISTORY_SUFFIX, severity="warning"),
+}
+"""By what is counted: conflicts that are findings of their own. Everything else is counted by its rule."""
 
 
 @dataclass(slots=True)
@@ -87,17 +112,11 @@ class SourceHistory:
                 opens = last + self.active.reach
                 ends = spells[at + 1][0] if at + 1 < len(spells) else NEVER
                 yield Candidate("source_silent", key, opens, opens, ends, {"last_event": last})
-        for (rule, hour), one in self.violations.items():
-            counted: dict[str, Any] = {"count": one.count, **one.example}
-            if rule == REMAPPED:
-                counted["differs"] = "mapping"
-                yield Candidate(CONFLICT, f"{key}#mapping", hour * HOUR, one.first, (hour + 1) * HOUR, counted, "info")
-                continue
-            if rule == OLD_CONFLICT:
-                yield Candidate(CONFLICT, key + HISTORY_SUFFIX, hour * HOUR, one.first, NEVER, counted, "warning")
-                continue
-            ends = NEVER if FINDING_RULES[rule].persists else (hour + 1) * HOUR
-            yield Candidate(rule, key, hour * HOUR, one.first, ends, counted)
+        for (counted, hour), one in self.violations.items():
+            kind = SPECIAL_CONFLICTS.get(counted) or CountedRule(rule=counted, persists=FINDING_RULES[counted].persists)
+            ends = NEVER if kind.persists else (hour + 1) * HOUR
+            evidence = {"count": one.count, **one.example, **kind.evidence}
+            yield Candidate(kind.rule, key + kind.suffix, hour * HOUR, one.first, ends, evidence, kind.severity)
 
     def forget(self, before: int) -> None:
         """Forget silences and violations that ended before a time. Everything up to it must have been judged."""
