@@ -20,6 +20,8 @@ INTERVAL = 1.0
 SHARE = 8
 """Pause in multiples of the time that a refresh took, so that refreshing takes a small share of a processor."""
 LONGEST_PAUSE = 5.0
+BUSY_ENTRIES = 20_000
+"""Entries per refresh while entries wait to be stored."""
 LONGEST_WAIT = 30.0
 """Seconds between attempts while ClickHouse keeps failing."""
 
@@ -29,10 +31,11 @@ class StateRefresher:
 
     Args:
         is_mine: whether this process refreshes: of the stores of one server, the one that reads the findings.
+        is_busy: whether entries wait to be stored. They come first: the states catch up later.
     """
 
-    def __init__(self, address: StoreAddress, is_mine: Callable[[], bool]) -> None:
-        self._address, self._is_mine = address, is_mine
+    def __init__(self, address: StoreAddress, is_mine: Callable[[], bool], is_busy: Callable[[], bool]) -> None:
+        self._address, self._is_mine, self._is_busy = address, is_mine, is_busy
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="refresh-states", daemon=True)
 
@@ -63,8 +66,8 @@ class StateRefresher:
         with connect(self._address) as client:
             states = States(client)
             while not self._stop.is_set():
-                started, began_at, more = time.monotonic(), time.time(), False
-                if self._is_mine() and not (more := states.refresh()):
+                started, began_at, busy, more = time.monotonic(), time.time(), self._is_busy(), False
+                if self._is_mine() and not (more := states.refresh(BUSY_ENTRIES if busy else None)):
                     metrics.REFRESHED_AT.set(began_at)
                 took = time.monotonic() - started
-                self._stop.wait(0 if more else min(max(INTERVAL, SHARE * took), LONGEST_PAUSE))
+                self._stop.wait(0 if more and not busy else min(max(INTERVAL, SHARE * took), LONGEST_PAUSE))

@@ -25,7 +25,7 @@ Range = tuple[str, int, int]
 
 TABLES = ("access_events", "stored_requests", "stored_grants", "stored_findings")
 """The tables that :func:`refresh` fills, by generation."""
-MAX_ENTRIES = 200_000
+MAX_ENTRIES = 100_000
 """Entries that one refresh processes, so that memory is bounded."""
 
 PROCESSED = "(SELECT argMax(sizes, (generation, version)) FROM state_refreshes WHERE complete)"
@@ -137,8 +137,8 @@ class States:
         """Whether entries may be erased: that changes no number of entries."""
         self._drop_at: float | None = time.monotonic() + KEEP_SECONDS
 
-    def refresh(self) -> bool:
-        """Process entries that are stored and not processed yet. Return whether some are left."""
+    def refresh(self, most: int | None = None) -> bool:
+        """Process entries that are stored and not processed yet, at most ``most``. Return whether some are left."""
         self._drop_former()
         entries = self._client.query("SELECT count() FROM entries").result_rows[0][0]
         if entries == self._entries and not self._erasures:
@@ -150,7 +150,7 @@ class States:
                 self._client.command(f"ALTER TABLE {table} DROP PARTITION {done.generation}")
             self._record(done)  # the computed views read the latest generation
         sizes = {str(origin): int(size) for origin, size in self._client.query(_SIZES).result_rows}
-        ranges = _next_ranges(done.sizes, sizes)
+        ranges = _next_ranges(done.sizes, sizes, most or MAX_ENTRIES)
         reached = {**done.sizes, **{origin: end for origin, _, end in ranges}}
         complete = done.complete or reached == sizes
         now = Progress(done.generation, complete, reached, basis)
@@ -210,9 +210,9 @@ class States:
         self._drop_at = None
 
 
-def _next_ranges(done: Mapping[str, int], sizes: Mapping[str, int]) -> list[Range]:
-    """Return the next entries to process, at most ``MAX_ENTRIES``."""
-    ranges, room = [], MAX_ENTRIES
+def _next_ranges(done: Mapping[str, int], sizes: Mapping[str, int], room: int) -> list[Range]:
+    """Return the next entries to process, at most ``room``."""
+    ranges = []
     for origin, size in sorted(sizes.items()):
         first = done.get(origin, 0)
         end = min(size, first + room)

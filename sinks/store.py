@@ -99,8 +99,11 @@ class Store:
             on_failure=self._failed,
             on_stored=self._carry_out_erasures,
         )
-        # Of several stores of one server, the one that reads the findings refreshes the states.
-        self._states = StateRefresher(address, lambda: address.embedded or _FINDINGS in self._partitions)
+        self._states = StateRefresher(
+            address,
+            is_mine=lambda: address.embedded or _FINDINGS in self._partitions,
+            is_busy=lambda: bool(self._waiting) or not self._inserts.idle,
+        )
 
     def stop(self) -> None:
         """Ask ``run`` to finish the current insert and to return. Safe in a signal handler."""
@@ -387,8 +390,7 @@ class Store:
         metrics.STORE_STOPPED.labels(topic, str(number)).set(0)
         return max(begin, committed) if resumes else begin
 
-    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        del consumer
+    def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._generation += 1
         self._waiting.clear()
         for where in ((self._cluster.logical(one.topic), one.partition) for one in partitions):
