@@ -294,7 +294,7 @@ def _text(value: bytes | str) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-@lru_cache(maxsize=1 << 17)
+@lru_cache(maxsize=1 << 16)
 def _shared(text: str) -> str:
     """Return one object for all equal names."""
     return text
@@ -309,4 +309,4 @@ def _reason(text: str) -> str:
 _source = lru_cache(maxsize=1 << 12)(Source)
 
 
-_access = lru_cache(maxsize=1 << 17)(Access)
+_access = lru_cache(maxsize=1 << 15)(Access)

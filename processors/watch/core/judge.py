@@ -269,12 +269,13 @@ class Judge:
         lasting = {one for one in deadlines if one == 0 or one > self.judged_until}
         return any((rule, grant.key, one) in self.known for rule in EARLY_RULES for one in lasting)
 
-    def candidates(self, entity: Entity) -> Iterator[Candidate]:
+    def candidates(self, entity: Entity) -> Iterable[Candidate]:
         """Return everything that is, was or will be wrong with an entity."""
         kind, key = entity
         state = self.state
         if kind == "grant":
-            return self._grant_candidates(state.grants[key]) if key in state.grants else iter(())
+            grant = state.grants.get(key)
+            return () if grant is None else self._grant_candidates(grant)
         if kind == "request":
             history_after = self.lookup.policy.history_after_seconds
             return rules.request_candidates(state.requests[key], history_after) if key in state.requests else iter(())
@@ -284,11 +285,11 @@ class Judge:
             return state.late.candidates(key)
         return state.sources.of(key).candidates() if key in state.sources else iter(())
 
-    def _grant_candidates(self, grant: Grant) -> Iterator[Candidate]:
+    def _grant_candidates(self, grant: Grant) -> Iterable[Candidate]:
         state = self.state
         limits = state.limits_of(grant)
         if state.late.update(grant, limits):  # old records never page: they are counted
-            return iter(())
+            return ()
         request = state.requests.get(grant.request_key) if grant.request_key else None
         found = rules.grant_candidates(
             grant, request, limits, lambda time: state.covered_until(grant, time),

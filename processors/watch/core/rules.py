@@ -6,7 +6,7 @@ findings at a given time. A later fact may end a finding, but never undoes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ....schemas.finding_rules import Severity
@@ -53,16 +53,17 @@ def grant_candidates(
     covered_until: Callable[[int], int],
     *,
     alone: bool = False,
-) -> Iterator[Candidate]:
-    """Yield every possible finding about a grant that is not historical, and the commands to the enforcers.
+) -> list[Candidate]:
+    """Return every possible finding about a grant that is not historical, and the commands to the enforcers.
 
     Args:
         request: the request that led to the grant, if known.
         covered_until: until when all grants of the same access cover it without a break, from a time on.
         alone: no other grant of the same access is known.
     """
+    found: list[Candidate] = []
     for period in grant.unsettled(limits):
-        yield from _period_candidates(
+        found += _period_candidates(
             grant, period, limits, covered_until, lambda until: _approved(grant, request, limits, until), alone=alone
         )
     approvals = [first_approvals(grant.decisions)] if grant.decisions else []
@@ -70,7 +71,8 @@ def grant_candidates(
     if request is not None and grant.request_key == grant.key:
         approvals += request.approvals
     if approvals:
-        yield from _self_approved(grant.key, grant.person, approvals)
+        found += _self_approved(grant.key, grant.person, approvals)
+    return found
 
 
 def is_settled(grant: Grant, period: Period, limits: GrantLimits, *, alone: bool, now: int) -> bool:
@@ -92,19 +94,20 @@ def _period_candidates(
     approved_until: Approvals,
     *,
     alone: bool,
-) -> Iterator[Candidate]:
+) -> list[Candidate]:
     removed = period.removed(limits)
     over = min(removed, period.superseded)
-    yield from _overdue(grant, period, limits, over, covered_until, alone=alone)
+    found = _overdue(grant, period, limits, over, covered_until, alone=alone)
     if period.removals or period.undone:
-        yield from _unconfirmed(grant, period, limits, over)
+        found += _unconfirmed(grant, period, limits, over)
     if limits.max_seconds is not None and period.activation.ends is not None:
-        yield from _too_long(grant, period, limits.max_seconds, over)
+        found += _too_long(grant, period, limits.max_seconds, over)
     if period.deadline == NEVER:
         evidence = {"index": period.activation.index}
-        yield _about("no_deadline", grant, period.finding_deadline, (period.activation.append, over), evidence)
+        found.append(_about("no_deadline", grant, period.finding_deadline, (period.activation.append, over), evidence))
     if limits.approvals and not period.activation.extended:
-        yield from _no_approval(grant, period, limits, approved_until, removed)
+        found += _no_approval(grant, period, limits, approved_until, removed)
+    return found
 
 
 def request_candidates(request: Request, history_after_seconds: float) -> Iterator[Candidate]:
@@ -122,21 +125,21 @@ def _overdue(
     covered_until: Callable[[int], int],
     *,
     alone: bool,
-) -> Sequence[Candidate]:
+) -> list[Candidate]:
     """Judge a deadline: access is overdue if nothing ended it (``over``) by the deadline plus the grace."""
     due = period.overdue_after(limits)
     if due < over:  # while another grant of this access lasts, the access may still be there
         due = covered_until(due)
     if due == NEVER:
-        return ()
+        return []
     evidence = (_lateness_evidence, grant, period, limits, over)
     overdue = Candidate("overdue", grant.key, period.finding_deadline, due, over, evidence)
     if limits.revoke == "never":
-        return (overdue,)
+        return [overdue]
     # Before the grace is over, only if no other grant can cover the access meanwhile.
     if alone and (limits.revoke == "deadline" or (limits.revoke == "auto" and not period.activation.native)):
         due = max(period.deadline, period.activation.append)
-    return overdue, Candidate(REVOKE, grant.key, period.finding_deadline, due, over, (_access_evidence, grant))
+    return [overdue, Candidate(REVOKE, grant.key, period.finding_deadline, due, over, (_access_evidence, grant))]
 
 
 def _access_evidence(grant: Grant) -> dict[str, object]:

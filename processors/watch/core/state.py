@@ -220,8 +220,9 @@ class AccessState:
         """Have a grant judged, with everything that depends on it."""
         key, request_key = grant.key, grant.request_key
         self._grants_of_access.add(grant.access, key)
-        self._access_changed(grant.access)
-        self.mark("grant", key)
+        if self._coverage or self._waiting:
+            self._access_changed(grant.access)
+        self.changed.mark("grant", key)
         self.changed.mark_dependents("session", key)
         if request_key and request_key != key:
             self._grants_of_request.add(request_key, key)
@@ -304,11 +305,9 @@ class AccessState:
 
     def _access_changed(self, access: Access) -> None:
         """Discard the coverage of an access; judge the grants again that waited for another one."""
-        if self._coverage:
-            self._coverage.pop(access, None)
-        if self._waiting:
-            for grant_id in self._waiting.pop(access, ()):
-                self.mark("grant", grant_id)
+        self._coverage.pop(access, None)
+        for grant_id in self._waiting.pop(access, ()):
+            self.mark("grant", grant_id)
 
     def keeps(self, key: FactKey) -> bool:
         """Whether anything here still uses a fact."""
