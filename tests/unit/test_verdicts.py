@@ -19,6 +19,7 @@ from grantledger.ledger.merkle import EMPTY_ROOT, Frontier
 from grantledger.ledger.note import Checkpoint
 from grantledger.sinks.file_target import FileTarget
 from grantledger.verifier.anchors import survey, verify_anchors
+from grantledger.verifier.chunks import VARIABLE_COLUMNS
 from grantledger.verifier.clickhouse_source import GROUP, cut_by_bytes
 from grantledger.verifier.kafka_source import KafkaEvidence, Record
 from grantledger.verifier.logs import VerifiedLog, VerifiedRoots
@@ -319,3 +320,8 @@ def test_text_of_the_ledger_is_neither_markup_nor_a_line_of_its_own(text: str) -
     assert all(line.isprintable() for line in lines)
     assert sum(line.startswith(("SOUND", "TAMPERED")) for line in lines) == 1
     assert json.loads(json.dumps(report.as_json()))["unanchored"] == [text]
+
+
+def test_every_column_of_any_size_is_measured() -> None:
+    assert {"key", "value", "headers", "note", "raw", "reason", "args", "approvals"} <= set(VARIABLE_COLUMNS)
+    assert not {"index", "leaf_hash", "raw_sha256", "occurred_at", "erased_at"} & set(VARIABLE_COLUMNS)
