@@ -107,6 +107,7 @@ COMMANDS: Mapping[str, Command | Group] = {
     ),
     "settings": Command("Print every setting with its value and meaning.", "settings:command"),
     "init": Command("Create a new ledger on your own Kafka cluster.", "init:command"),
+    "recompute": Command("Compute the states of requests, grants and findings again.", "recompute:command"),
     "erase": Command("Erase the payload of one entry, as the law may require.", "erase:command"),
 }
 """Every command, in the order in which a newcomer needs them."""

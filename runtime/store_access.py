@@ -136,6 +136,28 @@ def refresh_states(owner: Client) -> None:
 
 
 @contextmanager
+def open_store_to_write(settings: Settings) -> Iterator[Client]:
+    """Open the store as the store's process does, for the few commands that change it.
+
+    Raises:
+        StoreUnavailableError: it cannot be opened, or another process has it open.
+    """
+    address = store_address(settings)
+    if not address.embedded:
+        with connect(address, create=False) as client:
+            yield client
+        return
+    if not address.path.exists():
+        raise StoreUnavailableError(f"there is no store in {address.path} (--data): start one with `grantledger up`")
+    lock = StoreLock(address.path)
+    try:
+        with connect(address) as client:
+            yield client
+    finally:
+        lock.release()
+
+
+@contextmanager
 def ask_store(settings: Settings, *, read_only: bool = True, shared: bool = False) -> Iterator[Ask]:
     """Open the store for queries. Arguments as for :func:`open_store`; times in rows have their zone, UTC."""
     with open_store(settings, read_only=read_only, shared=shared) as client:

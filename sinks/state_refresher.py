@@ -22,8 +22,8 @@ SHARE = 8
 LONGEST_PAUSE = 5.0
 BUSY_ENTRIES = 20_000
 """Entries per refresh while entries wait to be stored."""
-LONGEST_WAIT = 30.0
-"""Seconds between attempts while ClickHouse keeps failing."""
+RETRY_SECONDS = 5.0
+"""Seconds until the next attempt if ClickHouse fails."""
 
 
 class StateRefresher:
@@ -50,17 +50,13 @@ class StateRefresher:
             self._thread.join()
 
     def _run(self) -> None:
-        failures = 0
         while not self._stop.is_set():
             try:
                 self._refresh_until_stopped()
             except (ClickHouseError, OSError) as error:
-                failures += 1
                 metrics.REFRESH_FAILURES.inc()
                 log.error("states_not_refreshed", reason=explain(self._address, error), action="retried")
-                self._stop.wait(min(LONGEST_WAIT, 2.0**failures))
-            else:
-                failures = 0
+                self._stop.wait(RETRY_SECONDS)
 
     def _refresh_until_stopped(self) -> None:
         with connect(self._address) as client:

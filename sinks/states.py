@@ -145,11 +145,8 @@ class States:
             return False
         done, basis = self._last(), self._basis()
         if done.basis != basis:
-            done = Progress(done.generation + 1, basis=basis)
-            for table in TABLES:
-                self._client.command(f"ALTER TABLE {table} DROP PARTITION {done.generation}")
-            self._record(done)  # the computed views read the latest generation
-        sizes = {str(origin): int(size) for origin, size in self._client.query(_SIZES).result_rows}
+            done = self._begin(done.generation + 1, basis)
+        sizes = self._sizes()
         ranges = _next_ranges(done.sizes, sizes, most or MAX_ENTRIES)
         reached = {**done.sizes, **{origin: end for origin, _, end in ranges}}
         complete = done.complete or reached == sizes
@@ -167,8 +164,26 @@ class States:
     def current(self) -> bool:
         """Return whether the states are those of all entries that are stored now."""
         done = self._last()
-        sizes = {str(origin): int(size) for origin, size in self._client.query(_SIZES).result_rows}
-        return done.complete and done.basis == self._basis() and done.sizes == sizes
+        return done.complete and done.basis == self._basis() and done.sizes == self._sizes()
+
+    def begin_again(self) -> None:
+        """Begin another generation, which :meth:`refresh` computes. The views show the last one meanwhile."""
+        self._begin(self._last().generation + 1, self._basis())
+        self._entries = -1
+
+    def progress(self) -> tuple[int, int]:
+        """Return how many entries the latest generation contains, and how many it must."""
+        return self._last().version, sum(self._sizes().values())
+
+    def _begin(self, generation: int, basis: str) -> Progress:
+        for table in TABLES:  # an attempt that was not recorded may have left rows
+            self._client.command(f"ALTER TABLE {table} DROP PARTITION {generation}")
+        begun = Progress(generation, basis=basis)
+        self._record(begun)  # the computed views read the latest generation
+        return begun
+
+    def _sizes(self) -> dict[str, int]:
+        return {str(origin): int(size) for origin, size in self._client.query(_SIZES).result_rows}
 
     def _compute(self, now: Progress, ranges: Sequence[Range]) -> None:
         values = {"generation": now.generation, "version": now.version}

@@ -45,7 +45,7 @@ from .insert_attempt import Attempt
 from .inserts import Inserts
 from .migrate import migrate
 from .schemas_reader import SchemasReader
-from .state_refresher import LONGEST_WAIT, StateRefresher
+from .state_refresher import StateRefresher
 
 log = structlog.get_logger("grantledger.store")
 
@@ -304,7 +304,7 @@ class Store:
             lambda: attempt(self._client),
             retryable=lambda error: isinstance(error, ClickHouseError | OSError),
             first_wait=0.2,
-            longest_wait=LONGEST_WAIT,
+            longest_wait=30.0,
             on_retry=self._failed,
             sleep=self._wait,
         )

@@ -139,5 +139,21 @@ def test_no_command_is_left_out() -> None:
     names: set[str] = set()
     for name, entry in COMMANDS.items():
         names |= {f"{name} {each}" for each in entry.commands} if isinstance(entry, Group) else {name}
-    elsewhere = {"init", "emit", "up", "demo", "epoch open", *(f"run {name}" for name in COMMANDS["run"].commands)}  # type: ignore[union-attr]
+    elsewhere = {
+        "init",
+        "emit",
+        "up",
+        "demo",
+        "epoch open",
+        "recompute",
+        *(f"run {name}" for name in COMMANDS["run"].commands),
+    }  # type: ignore[union-attr]
     assert names == {*CASES, *elsewhere}, json.dumps(sorted(names))
+
+
+def test_recompute_needs_a_store_that_no_process_has_open(ledger: Ledger) -> None:
+    refused = ledger.run("recompute")
+    assert refused.returncode == 2 and "in use by another process" in refused.stderr
+    ledger.pipeline.kill("store")
+    done = ledger.run("recompute")
+    assert done.returncode == 0 and "the states are those of" in done.stdout, done.stderr
