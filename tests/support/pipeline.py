@@ -199,9 +199,20 @@ class Pipeline:
         timeout: float = 180.0,
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command. Commands that run until they are stopped get their own process."""
+        """Run a command. Commands that run until they are stopped get their own process.
+
+        A process of ``run`` must end by an error; its whole output is returned as that on standard error.
+        """
         if arguments[0] not in LONG_RUNNING or "--lives" in arguments:
             return run_command(*arguments, environment=environment or self.environment, stdin=stdin)
+        if arguments[0] == "run":
+            once = ForkedChild(
+                ChildSpec(f"{arguments[1]}-once", arguments), self.data_dir, environment or self.environment
+            )
+            once.start()
+            wait_for(lambda: not once.alive(), f"{' '.join(arguments)} ends", limit=timeout)
+            output = once.log_path.read_text("utf-8", "replace")
+            return subprocess.CompletedProcess(list(arguments), once.exit_code or 0, "", output)
         return self.run_process(*arguments, stdin=stdin, timeout=timeout, environment=environment)
 
     def run_process(
