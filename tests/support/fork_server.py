@@ -30,15 +30,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
+from grantledger.base.imports import without_pandas
 from grantledger.runtime.children import Child
 
 MODULES = (
     "grantledger.cli.app", "grantledger.cli.common_options",
     *(f"grantledger.cli.run.{name}" for name in ("seal", "anchor", "watch", "sweep", "alert")),
     "grantledger.cli.run.enforce", "grantledger.cli.run.store", "grantledger.runtime.store_start",
-    "grantledger.runtime.store_process", "pandas", "faust.app",
+    "grantledger.runtime.store_process", "faust.app",
 )  # fmt: skip
-"""What processes import, some of them only with the first batch: pyarrow imports pandas for arrays from Python."""
+"""What processes import."""
 PR_SET_PDEATHSIG = 1
 REPLACED = "TEST_STORE_REPLACED"
 """Variable in the environment of a forked process: the store replaces itself by a new program."""
@@ -202,6 +203,7 @@ def _end_with(parent: int) -> None:
 def main() -> None:
     """Serve on a listening socket, and become what is asked for. Arguments: its descriptor, and the parent's pid."""
     _end_with(int(sys.argv[2]))
+    without_pandas()  # as in all of our processes
     for name in MODULES:
         importlib.import_module(name)
     assert _threads() == 1, f"an import has started threads: {_threads()}"
