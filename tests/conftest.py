@@ -23,9 +23,9 @@ hypothesis.settings.register_profile("slow", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("slow" if os.environ.get("GRANTLEDGER_TEST_SLOW") else "quick")
 
 LONGEST = (
-    "test_epochs_opened", "test_grants_command", "test_store_faults", "test_access_views", "test_tamper_columns",
-    "test_hostile_rows", "test_resume_stops", "test_up", "test_command_processes", "test_enforce", "test_watch",
-    "test_commands", "test_tamper_rows", "test_sweep", "test_watch_standby", "test_kills", "test_broker",
+    "test_grants_command", "test_epochs_opened", "test_access_views", "test_up", "test_store_faults",
+    "test_hostile_rows", "test_resume_stops", "test_tamper_columns", "test_command_processes", "test_enforce",
+    "test_watch", "test_commands", "test_tamper_rows", "test_sweep", "test_watch_standby", "test_kills", "test_broker",
     "test_nothing_there", "test_two_of_a_kind", "test_broker_restarts", "test_on_time", "test_sql_escapes",
     "test_alert_process",
 )  # fmt: skip
