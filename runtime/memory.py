@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import sys
-from importlib.abc import MetaPathFinder
 
 import pyarrow as pa
 
@@ -25,15 +23,3 @@ def return_freed_memory() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_THRESHOLD, _LARGE)
         library.mallopt(_M_ARENA_MAX, 1)
-
-
-class _WithoutPandas(MetaPathFinder):
-    def find_spec(self, fullname: str, *_: object) -> None:
-        """Make the import of pandas fail as if it were not installed."""
-        if fullname == "pandas":
-            raise ModuleNotFoundError(fullname, name=fullname)
-
-
-def skip_pandas() -> None:
-    """Have pyarrow do without pandas, which it imports with its first array if it is installed: that takes 47 MiB."""
-    sys.meta_path.insert(0, _WithoutPandas())

@@ -16,7 +16,7 @@ from ..kafka.sealed_log_findings import SYSTEM as READER
 from ..kafka.signing import source_signer
 from ..sinks.clickhouse import StoreLock, load_engine, private_temp
 from ..sinks.store import Store
-from .memory import return_freed_memory, skip_pandas
+from .memory import return_freed_memory
 from .process import configure_logs, on_stop_signal, serving
 from .query_publisher import published_statements
 from .remembered_endpoint import RememberedEndpoint
@@ -40,7 +40,6 @@ def serve(settings: Settings, keys: Mapping[str, str], remembered: RememberedEnd
         private_temp(address.path)
         load_engine()
         return_freed_memory()
-        skip_pandas()
         stack.enter_context(serving("store", settings))
         SANDBOX.set(version)
         if not version:

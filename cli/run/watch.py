@@ -19,7 +19,7 @@ from ...processors.watch.shard import Shard
 from ...processors.watch.watcher import Watcher
 from ...runtime.data_folder import make_folder
 from ...runtime.event_schemas import schema_catalog
-from ...runtime.memory import return_freed_memory, skip_pandas
+from ...runtime.memory import return_freed_memory
 from ...runtime.process import serving
 from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings, SettingsError
@@ -50,7 +50,6 @@ async def _run(settings: Settings) -> None:
     # Scanning a million live grants for garbage again and again would cost more than everything else.
     gc.set_threshold(200_000, 50, 1_000)
     return_freed_memory()
-    skip_pandas()
     catalog = schema_catalog(settings)
     stop = asyncio.Event()
     logs = sealed_logs(settings, SYSTEM)

@@ -1,4 +1,4 @@
-"""Processes with much state do without what only takes memory."""
+"""Our processes do without what only takes memory and time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 
 SCRIPT = """
 import sys
-from grantledger.runtime.memory import skip_pandas
-skip_pandas()
+from grantledger.base.imports import without_pandas
+without_pandas()
 import numpy as np, pyarrow as pa
 assert pa.array(np.arange(3)).to_numpy().tolist() == [0, 1, 2]
 assert pa.array([b"a"], pa.binary()).to_numpy(zero_copy_only=False).tolist() == [b"a"]
