@@ -9,11 +9,13 @@ from pathlib import Path
 from grantledger.runtime.keys import create_key
 from grantledger.runtime.settings import Settings
 from grantledger.runtime.store_start import PYTHON
+from support.access_store import fill
 
 SCRIPT = """
 import sys, threading
 from pathlib import Path
 from grantledger.runtime.settings import Settings
+from support.access_store import fill
 from grantledger.runtime.store_process import serve
 
 def start(thread):
@@ -79,7 +81,7 @@ app(sys.argv[1:])
 def test_a_command_that_opens_the_store_loads_the_engine_first(tmp_path: Path) -> None:
     """The thread that reads how far the store lags starts after it."""
     settings = Settings(data_dir=tmp_path)
-    settings.store_path.mkdir()
+    fill(tmp_path, ())
     create_key(settings)
     (tmp_path / "deployment").write_text("test.example")
     done = subprocess.run(
