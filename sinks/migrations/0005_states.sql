@@ -2,6 +2,9 @@
 -- seconds after it stored them, by the views computed_requests, computed_grants and computed_findings. If something
 -- changes that all states depend on, such as the watch policy, it computes all of them under the next generation.
 --
+-- The keys of the tables contain the ids, so that a condition on them is tested before other columns are read
+-- (optimize_move_to_prewhere_if_final).
+--
 -- What follows from the time alone, such as an access that has ended with its credential, is computed when it is asked.
 -- Findings: the store does not know the grace, nor which evidence counts as a removal. So overdue access is the access with
 -- an open finding, and only the pipeline can write findings.
@@ -143,6 +146,7 @@ AS SELECT
     reason, ticket, customer, decisions, source_system, source_instance, tenant
 FROM stored_requests FINAL
 WHERE generation = (SELECT max(generation) FROM state_refreshes WHERE complete)
+SETTINGS optimize_move_to_prewhere_if_final = 1
 COMMENT 'One row per request: who asked for what and why, and every decision';
 
 CREATE VIEW findings
@@ -191,6 +195,7 @@ AS SELECT
     resource_kind, resource_id, resource_environment, entitlement, origin, `index`
 FROM stored_findings FINAL
 WHERE generation = (SELECT max(generation) FROM state_refreshes WHERE complete)
+SETTINGS optimize_move_to_prewhere_if_final = 1
 COMMENT 'One row per finding: rule, key, deadline, tenant, and the issuer of the id in key';
 
 CREATE VIEW grant_states
@@ -251,6 +256,7 @@ FROM
     FROM stored_grants FINAL
     WHERE generation = (SELECT max(generation) FROM state_refreshes WHERE complete)
 )
+SETTINGS optimize_move_to_prewhere_if_final = 1
 COMMENT 'One row per grant: its access, its deadline, and its removal';
 
 CREATE VIEW grants
