@@ -15,7 +15,6 @@ SCRIPT = """
 import sys, threading
 from pathlib import Path
 from grantledger.runtime.settings import Settings
-from support.access_store import fill
 from grantledger.runtime.store_process import serve
 
 def start(thread):
