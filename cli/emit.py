@@ -106,7 +106,7 @@ def command(  # noqa: PLR0917 - one parameter per flag
     if stdin and event_type is not None:
         fail("give one event with flags, or --stdin, not both: each line names its event_type")
     if stdin or event_type == "-":
-        records: Iterable[_Record] = InputFile("-").records(None, MAX_RECORD_BYTES, lambda _piece: None)
+        records: Iterable[_Record] = InputFile("-").lines(MAX_RECORD_BYTES)
     elif event_type is None:
         fail(f"name the event type, or --stdin; types: {', '.join(ACCESS_TYPES)}")
     else:

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from ..base.errors import GrantledgerError
 from ..producers.adapters import ADAPTERS, EVENT, make_adapter
 from ..producers.client import Client
-from ..producers.importer import Importer, Report
-from ..producers.input_files import STANDARD_INPUT, InputFile
+from ..producers.importer import Failure, Importer, Report
+from ..producers.input_files import STANDARD_INPUT, InputFile, files_in
 from ..runtime.settings import Settings
 from .errors import fail, open_to_write
 from .output import Column, Output, echo, print_table, text_column
@@ -28,7 +28,8 @@ def command(  # noqa: PLR0917 - one parameter per flag
     output: Output,
     tool: Annotated[str, typer.Argument(metavar="TOOL", help=f"One of {', '.join(sorted(ADAPTERS))}.")],
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Files to read, plain or gzip; - is standard input.")
+        list[str],
+        typer.Argument(metavar="FILE...", help="Files or folders to read, also compressed; - is standard input."),
     ],
     instance: Annotated[
         str | None, typer.Option(help="Name of the installation of the tool. Default: the one in each record.")
@@ -43,9 +44,10 @@ def command(  # noqa: PLR0917 - one parameter per flag
 ) -> None:
     """Import a tool's audit files.
 
-    Each record is mapped to events, skipped for a stated reason, or fails; a table at the end has the counts. You can
-    import a file twice: its events have the same ids and count once. Old access never pages and is never revoked,
-    with or without `--history`: docs/watch.md, "History".
+    What collectors wrap around a record is removed: docs/envelopes.md. Each record is mapped to events, skipped for a
+    stated reason, or fails; a table at the end has the counts. You can import a file twice: its events have the same
+    ids and count once. Old access never pages and is never revoked, with or without `--history`: docs/watch.md,
+    "History".
 
     Exit codes: 0 all read and acknowledged; 1 some records failed; 2 a file cannot be read, or nothing can be sent.
     """
@@ -64,7 +66,7 @@ def command(  # noqa: PLR0917 - one parameter per flag
         )
         try:
             with client or nullcontext():
-                for source in map(InputFile, files):
+                for source in map(InputFile, files_in(files)):
                     with source:
                         if bar.disable:
                             output.note(f"reading {source.name}")
@@ -91,7 +93,16 @@ def _print(tool: str, report: Report, client: Client | None, problem: str | None
         "mapped": report.mapped,
         "skipped": dict(sorted(report.skipped.items())),
         "failed": report.failed,
-        "failures": [{"place": str(failure.location), "problem": failure.problem} for failure in report.failures],
+        "failures": [
+            {
+                "place": str(failure.location),
+                "problem": failure.problem,
+                "looks_like": failure.looks_like or None,
+                "records": failure.count,
+            }
+            for failure in report.failures
+        ],
+        "unwrapped": dict(sorted(report.unwrapped.items())),
         "of_other_tools": [
             {"file": file, "tool": tool, "records": count} for (file, tool), count in report.of_other_tools.items()
         ],
@@ -112,12 +123,17 @@ def _print(tool: str, report: Report, client: Client | None, problem: str | None
             whose, command = "events of our own", "emit --stdin" + (f" < {path}" if path != "-" else "")
         echo(f"failed: {file}: {records} like {whose}: use `grantledger {command}`", err=True)
     others = report.of_other_tools.total()
-    if report.failed > others + 1 and report.failed - others == report.records and report.failures:
-        first = report.failures[0]
+    if len(report.failures) == 1 and 1 < report.failures[0].count == report.records - others:
         none = f"none of the {report.failed:,} records is one of {tool}"
-        echo(f"failed: {none}; the first: {first.location}: {first.problem}", err=True)
+        echo(f"failed: {none}; the first: {_described(report.failures[0])}", err=True)
         return
     for failure in report.failures:
-        echo(f"failed: {failure.location}: {failure.problem}", err=True)
-    if more := report.failed - len(report.failures) - others:
+        alike = f"; {failure.count - 1:,} more of this file do, too" if failure.count > 1 else ""
+        echo(f"failed: {_described(failure)}{alike}", err=True)
+    if more := report.failed - sum(failure.count for failure in report.failures) - others:
         echo(f"failed: and {more:,} more; see --rejects", err=True)
+
+
+def _described(failure: Failure) -> str:
+    looks = f"; it looks like {failure.looks_like}" if failure.looks_like else ""
+    return f"{failure.location}: {failure.problem}{looks}"

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ..schemas.event import Action, Event
 from ..schemas.rules import InvalidEventError
 from .adapters import Adapter, Location, RecordError, Skipped, recognise
 from .client import EventTooLargeError
+from .envelopes import Envelopes, Record
+from .envelopes.looks import looks_like
 from .input_files import InputFile
-from .json_fields import parse_object
 
 MAX_RECORD_BYTES = 1024 * 1024
 """A longer record is rejected before parsing, so that no file can exhaust the memory."""
@@ -20,12 +22,19 @@ KEPT_TEXT, KEPT_ARGUMENT, KEPT_ARGUMENTS = 65_536, 1024, 100
 """Limits of an action that does not fit into one Kafka record: characters of a text and of an argument, arguments."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Failure:
-    """One record that could not be read."""
+    """A record that could not be read, or the first of the records of a file that no adapter reads and that look alike.
+
+    Attributes:
+        looks_like: the kind of such records, or an empty string if the record is one of the tool.
+        count: the number of such records in the file.
+    """
 
     location: Location
     problem: str
+    looks_like: str = ""
+    count: int = 1
 
 
 @dataclass(slots=True)
@@ -34,7 +43,9 @@ class Report:
 
     Attributes:
         without_raw: events that were sent without ``raw`` because they were too large.
-        failures: the first ``KEPT_FAILURES`` failed records, without those of another tool.
+        failures: the first ``KEPT_FAILURES`` failed records, without those of another tool. Records that no adapter
+            reads and that look alike are one failure per file.
+        unwrapped: the number of records by envelope.
         of_other_tools: the number of failed records that look like another tool's, by file and tool.
     """
 
@@ -45,6 +56,7 @@ class Report:
     failed: int = 0
     failures: list[Failure] = field(default_factory=list)
     of_other_tools: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unwrapped: Counter[str] = field(default_factory=Counter)
 
     @property
     def records(self) -> int:
@@ -74,7 +86,7 @@ class Importer:
         self._send = send
         self._reject = reject or (lambda piece: None)
         self._progress = progress or (lambda position: None)
-        self._limit = max_record_bytes
+        self._envelopes = Envelopes(self._is_own, limit=max_record_bytes, reject=self._reject)
         self.report = Report()
 
     def run(self, file: InputFile) -> None:
@@ -83,41 +95,44 @@ class Importer:
         Raises:
             InputError: the file is damaged. The records before the damage were imported.
         """
-        records = file.records(self._adapter.LIST_MEMBER, self._limit, self._reject)
-        for number, (location, raw, problem) in enumerate(records, 1):
-            if raw is None:
-                self._fail(location, problem)
+        for number, record in enumerate(file.records(self._envelopes), 1):
+            if record.envelopes:
+                self.report.unwrapped[" > ".join(record.envelopes)] += 1
+            if record.skipped:
+                self.report.skipped["collector_message"] += 1
+            elif record.problem:
+                self._fail(record.location, record.problem)
             else:
-                self._import(raw, location)
+                self._import(record)
             if number % 500 == 0:
                 self._progress(file.position())
         self._progress(file.position())
 
-    def _import(self, raw: bytes, location: Location) -> None:
+    def _is_own(self, values: dict[str, Any]) -> bool:
+        return self._adapter.owns(values) or recognise(values) is not None
+
+    def _import(self, record: Record) -> None:
+        location = record.location
         try:
-            mapped = self._adapter.read(raw, location)
+            mapped = self._adapter.read(record.raw, location, record.values)
             if isinstance(mapped, Skipped):
                 self.report.skipped[mapped.reason] += 1
                 return
             for event in mapped:
                 self._send_event(event)
         except (RecordError, InvalidEventError) as error:
-            if (tool := self._other_tool(raw, location)) is not None:
+            problem = f"{error.field}: {error.problem}" if error.field else error.problem
+            tool = recognise(record.values or {})
+            if tool is not None and tool != self._adapter.SYSTEM:
                 self.report.failed += 1
                 self.report.of_other_tools[location.file, tool] += 1
+            elif record.values is not None and self._adapter.owns(record.values):
+                self._fail(location, problem)
             else:
-                self._fail(location, f"{error.field}: {error.problem}" if error.field else error.problem)
-            self._reject(raw + b"\n")
+                self._fail(location, problem, looks_like(record))
+            self._reject(record.raw + b"\n")
         else:
             self.report.mapped += 1
-
-    def _other_tool(self, raw: bytes, location: Location) -> str | None:
-        """Return the other tool that probably wrote a record, or None."""
-        try:
-            tool = recognise(parse_object(raw, location))
-        except RecordError:
-            return None
-        return tool if tool != self._adapter.SYSTEM else None
 
     def _send_event(self, event: Event) -> None:
         try:
@@ -131,10 +146,15 @@ class Importer:
                 self._send(replace(event, raw=None, action=_truncated(event.action)))
         self.report.events += 1
 
-    def _fail(self, location: Location, problem: str) -> None:
+    def _fail(self, location: Location, problem: str, kind: str = "") -> None:
         self.report.failed += 1
+        if kind:
+            for failure in self.report.failures:
+                if (failure.location.file, failure.looks_like) == (location.file, kind):
+                    failure.count += 1
+                    return
         if len(self.report.failures) < KEPT_FAILURES:
-            self.report.failures.append(Failure(location, problem))
+            self.report.failures.append(Failure(location, problem, kind))
 
 
 def _truncated(action: Action | None) -> Action | None:

@@ -196,7 +196,7 @@ def parse_object(raw: bytes, location: Location) -> Fields:
         RecordError: not UTF-8, not JSON (RFC 8259, so no NaN), nested too deeply, a repeated member, or not an object.
     """
     try:
-        value = json.loads(raw.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_members)
+        value = DECODER.decode(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise RecordError(location, None, f"not UTF-8 at byte {error.start}") from error
     except _RepeatedMemberError as error:
@@ -227,6 +227,10 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value")
+
+
+DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_members)
+"""RFC 8259 and no more: no NaN, and no repeated member."""
 
 
 def _kind(value: Any) -> str:

@@ -10,6 +10,7 @@ Shared by all adapters: ``contract.py`` (the base class), ``values.py`` (ids, ad
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 from ...base.errors import UsageError
 from ..json_fields import Fields, Location, RecordError
@@ -48,13 +49,11 @@ class UnknownToolError(UsageError):
         super().__init__(f"no adapter for {tool!r}. {hint}Available: {', '.join(sorted(ADAPTERS))}")
 
 
-def recognise(record: Fields) -> str | None:
+def recognise(record: dict[str, Any]) -> str | None:
     """Return the tool that probably wrote a record, ``EVENT`` for one of our own events as JSON, or None."""
-    members = record.values.keys()
-    if {"event_type", "subject"} <= members:
+    if {"event_type", "subject"} <= record.keys():
         return EVENT
-    found = (tool for tool, adapter in ADAPTERS.items() if any(marks <= members for marks in adapter.MARKS))
-    return next(found, None)
+    return next((tool for tool, adapter in ADAPTERS.items() if adapter.owns(record)), None)
 
 
 def make_adapter(tool: str, *, instance: str | None = None, tenant: str = "default") -> Adapter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 from ...schemas.event import Event, Mapping
 from ...schemas.rules import InvalidEventError, check
@@ -26,6 +26,12 @@ class Skipped:
 
 Mapped = tuple[Event, ...]
 """The events made from one record, in the order to send them. Never empty."""
+
+
+COMMON_REASONS = {
+    "blank_line": "an empty line",
+    "collector_message": "a message of a collector about itself, such as a CloudWatch Logs control message",
+}
 
 
 class Adapter(ABC):
@@ -49,17 +55,19 @@ class Adapter(ABC):
     VERSION: ClassVar[str]
     """``mapping.version``: increase it whenever a record is mapped differently."""
     SKIP_REASONS: ClassVar[dict[str, str]]
-    """Every possible ``Skipped.reason``, with its meaning. ``blank_line`` is added automatically."""
-    LIST_MEMBER: ClassVar[str | None] = None
-    """If the tool writes files of the form ``{"<member>": [record, …]}``: the member. Such a file is recognized by its
-    beginning; any other file has one record per line."""
-
+    """Every possible ``Skipped.reason``, with its meaning. Those of ``COMMON_REASONS`` are added automatically."""
     MARKS: ClassVar[tuple[frozenset[str], ...]] = ()
-    """Sets of members. A JSON object with all members of one set is probably a record of this tool, so `import` can
-    name the right tool for a file that was given to another adapter."""
+    """Sets of members. A JSON object with all members of one set is probably a record of this tool: it is not opened as
+    an envelope, and `import` can name the right tool for a file that was given to another adapter."""
 
     def __init_subclass__(cls) -> None:
-        cls.SKIP_REASONS = {"blank_line": "an empty line", **cls.SKIP_REASONS}
+        cls.SKIP_REASONS = {**COMMON_REASONS, **cls.SKIP_REASONS}
+
+    @classmethod
+    def owns(cls, record: dict[str, Any]) -> bool:
+        """Return whether a JSON object is probably a record of this tool."""
+        members = record.keys()
+        return any(marks <= members for marks in cls.MARKS)
 
     def __init__(self, *, instance: str | None = None, tenant: str = "default") -> None:
         self.instance = instance
@@ -67,15 +75,20 @@ class Adapter(ABC):
         self._mapping = Mapping(self.SYSTEM, self.VERSION)
 
     @final
-    def read(self, raw: bytes, location: Location) -> Mapped | Skipped:
+    def read(self, raw: bytes, location: Location, values: dict[str, Any] | None = None) -> Mapped | Skipped:
         """Return the events of one record, given without its line end, or the reason to skip it.
+
+        Args:
+            raw: the record.
+            location: its position, for errors.
+            values: the same as parsed JSON, if it was parsed.
 
         Raises:
             RecordError: the record is not valid for this tool, or an event breaks a rule. Nothing else is raised.
         """
         if not raw.strip():
             return Skipped("blank_line", "an empty line")
-        mapped = self.map(parse_object(raw, location))
+        mapped = self.map(parse_object(raw, location) if values is None else Fields(values, location))
         if isinstance(mapped, Skipped):
             return mapped
         digest = hashlib.sha256(raw).digest()

@@ -115,15 +115,6 @@ def test_every_call_named_in_the_code_is_documented() -> None:
 
 
 class TestShapes:
-    def test_an_eventbridge_envelope(self) -> None:
-        inner = record("ec2", "RunInstances", userIdentity=TAKEN)
-        event = one(read({"version": "0", "id": "x", "detail-type": "AWS API Call via CloudTrail", "detail": inner}))
-        assert (event.event_type, event.source.native_id) == ("session.command", "e1")
-
-    def test_a_whole_file_in_a_line_is_reported(self) -> None:
-        with pytest.raises(RecordError, match=r"^records.jsonl:7: Records: this is a whole log file"):
-            read({"Records": [record("ec2", "RunInstances")]})
-
     @pytest.mark.parametrize("name", ["eventName", "eventSource", "eventTime", "eventID"])
     def test_a_missing_member_is_reported(self, name: str) -> None:
         with pytest.raises(RecordError, match=rf"^records.jsonl:7: {name}: is missing$"):

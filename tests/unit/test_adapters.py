@@ -353,7 +353,7 @@ class TestDocumentation:
         assert granted.grant_id == removed.grant_id and granted.event_id != removed.event_id
         assert (granted.tenant, granted.raw) == ("acme", lines[0])
         assert tested == Skipped("door_test", "a test of vault-2")
-        assert set(adapter.SKIP_REASONS) == {"blank_line", "door_test"}
+        assert set(adapter.SKIP_REASONS) == {"blank_line", "collector_message", "door_test"}
         for raw in (b'{"kind": "slammed"}', b'{"kind": "opened"}', b'{"kind": "opened", "person": 7}'):
             with pytest.raises(RecordError, match="^records.jsonl:7: "):
                 adapter.read(raw, HERE)

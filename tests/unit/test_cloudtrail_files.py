@@ -58,7 +58,9 @@ class TestFiles:
             path = tmp_path / name
             path.write_bytes(content)
             report, sent = feed(path)
-            assert (report.mapped, report.failed, report.records) == (5, 0, 5), name
+            blank = 1 if name == "joined_lines" else 0
+            assert (report.mapped, report.failed, report.records) == (5, 0, 5 + blank), name
+            assert report.skipped == ({"blank_line": blank} if blank else {})
             ids[name] = [event.event_id for event in sent]
         assert all(found == ids["lines"] for found in ids.values())
 
@@ -82,7 +84,7 @@ class TestFiles:
 
     def test_lines_are_counted_within_a_file(self, tmp_path: Path) -> None:
         path = tmp_path / "a.json"
-        path.write_text('\n{"Records": [\n{"eventName": 1},\n\n{"eventName": 2}\n]}')
+        path.write_text('\n{"Records": [\n{"eventName": 1},\n\n{"eventName": 2, "x": 1}\n]}')
         report, _ = feed(path)
         assert [str(failure.location) for failure in report.failures] == [
             f"{path}:3 (record 1)",
@@ -101,24 +103,27 @@ class TestFiles:
         assert b"".join(rejected) == json.dumps(records[1]).encode() + b"\n"
 
     @pytest.mark.parametrize(
-        ("end", "problem"),
+        ("end", "problem", "number"),
         [
-            (b"", "the file ends inside Records; the rest of the file was not read"),
-            (b',{"eventName": "x', "the file ends inside Records; the rest of the file was not read"),
-            (b" 7]}", "not JSON: expected a comma or ]; the rest of the file was not read"),
-            (b",7]}", "not JSON: expected a record; the rest of the file was not read"),
-            (b"]} rubbish", 'not JSON: expected {"Records": [; the rest of the file was not read'),
+            (b"", "the file ends inside Records; the rest of the file was not read", 2),
+            (b',{"eventName": "x', "the file ends inside Records; the rest of the file was not read", 2),
+            (b" 7]}", "not JSON: expected a comma or ]; the rest of the file was not read", 2),
+            (b",7]} x", "not JSON: expected a record; the rest of the file was not read", 2),
+            (b",7]}", "must be a JSON object, is a number", 2),
+            (b"]} rubbish", "not JSON: Expecting value at character 1", None),
         ],
     )
-    def test_a_damaged_file_fails_after_its_readable_records(self, tmp_path: Path, end: bytes, problem: str) -> None:
+    def test_a_damaged_file_fails_after_its_readable_records(
+        self, tmp_path: Path, end: bytes, problem: str, number: int | None
+    ) -> None:
         path = tmp_path / "a.json"
         path.write_bytes(b'{"Records":[' + json.dumps(calls(1)[0]).encode() + end)
         report, sent = feed(path)
         assert (len(sent), report.failed, report.records) == (1, 1, 2)
         assert report.failures[0].problem == problem
-        assert report.failures[0].location.record == 2
+        assert report.failures[0].location.record == number
 
-    @pytest.mark.parametrize("content", [b"", b"\n\n", b"{", b'{"Rec', b'{"records": []}', b"[]", b"{\n}\n", b"\xff"])
+    @pytest.mark.parametrize("content", [b"", b"\n\n", b"{", b'{"Rec', b'{"records": []}', b"\xff"])
     def test_other_files_are_read_by_line(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "a"
         path.write_bytes(content)
@@ -126,6 +131,13 @@ class TestFiles:
         assert not sent
         assert report.records == len(content.removesuffix(b"\n").split(b"\n") if content else [])
         assert all(failure.location.record is None for failure in report.failures)
+
+    @pytest.mark.parametrize(("content", "records"), [(b"[]", 0), (b"[\n]\n", 0), (b"{\n}\n", 1), (b"[7]", 1)])
+    def test_json_may_span_lines(self, tmp_path: Path, content: bytes, records: int) -> None:
+        path = tmp_path / "a"
+        path.write_bytes(content)
+        report, _ = feed(path)
+        assert (report.failed, report.records) == (records, records)
 
     def test_leading_blank_lines_are_counted(self, tmp_path: Path) -> None:
         path = tmp_path / "a"

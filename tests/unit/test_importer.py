@@ -125,8 +125,23 @@ def test_a_refused_event_is_a_failure(tmp_path: Path) -> None:
 
 
 def test_only_the_first_failures_are_kept(tmp_path: Path) -> None:
-    report = feed(write(tmp_path / "a", *[b"x"] * 100))
+    report = feed(write(tmp_path / "a", *(record(number, time="x") for number in range(100))))
     assert (report.failed, len(report.failures)) == (100, 20)
+
+
+def test_what_no_adapter_reads_is_named_once_per_file(tmp_path: Path) -> None:
+    importer = Importer(make_adapter("teleport"), lambda event: None)
+    for name in ("a", "b"):
+        lines = (record(1), *[b"x"] * 50, *[b'{"@timestamp":"t","message":"hello"}'] * 30, b'{"a":1}', record(2))
+        with InputFile(str(write(tmp_path / name, *lines))) as source:
+            importer.run(source)
+    named = [(str(one.location), one.looks_like, one.count) for one in importer.report.failures]
+    assert named[:3] == [
+        (f"{tmp_path / 'a'}:2", "text", 50),
+        (f"{tmp_path / 'a'}:52", "collector message containing text", 30),
+        (f"{tmp_path / 'a'}:82", "a JSON object with 'a'", 1),
+    ]
+    assert (len(named), importer.report.failed, importer.report.mapped) == (6, 162, 4)
 
 
 def test_import_command_dry_run(tmp_path: Path) -> None:
@@ -165,7 +180,7 @@ def test_a_file_of_no_known_tool_is_one_line_and_one_that_cannot_be_opened_has_n
     path = tmp_path / "okta.jsonl"
     path.write_bytes(b'{"eventType":"x"}\n' * 37)
     result = run("import", "teleport", str(path), "--dry-run", "-q")
-    problem = f"the first: {path}:1: event: is missing"
+    problem = f"the first: {path}:1: event: is missing; it looks like a JSON object with 'eventType'"
     assert result.stderr == f"failed: none of the 37 records is one of teleport; {problem}\n"
     result = run("import", "teleport", str(tmp_path / "nothing"), "--dry-run")
     assert (result.exit_code, result.stdout) == (2, "")
@@ -188,7 +203,7 @@ def test_import_command_reads_standard_input() -> None:
     [
         (("import", "telepor", "x", "--dry-run"), "Did you mean 'teleport'?"),
         (("import", "teleport", "/no/such/file", "--dry-run"), "/no/such/file: cannot be read"),
-        (("import", "teleport", "/", "--dry-run"), "/: cannot be read"),
+        (("import", "teleport", "/dev/null/x", "--dry-run"), "/dev/null/x: cannot be read"),
         (("import", "teleport", "/dev/null", "--dry-run", "--rejects", "/no/such/dir/x"), "--rejects"),
         (("emit",), "name the event type"),
         (("emit", "session.started", "--subject", "a", "--expires-in", "soon"), "is not a duration"),
@@ -342,5 +357,5 @@ def test_input_is_standard_input_only_for_a_dash(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("sys.stdin", Stdin())
     with InputFile("-") as source:
         assert source.name == "standard input"
-        assert source.line(10) == b"a\n"
+        assert [line for _, line, _ in source.lines(10)] == [b"a"]
         assert source.position() == 0

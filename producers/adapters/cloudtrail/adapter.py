@@ -1,4 +1,4 @@
-"""AWS CloudTrail: log files as stored in S3, or one record per line.
+"""AWS CloudTrail: one JSON object per record, in any envelope.
 
 Sources: "CloudTrail record contents" and "userIdentity element" in the CloudTrail user guide, and the pages about
 logging in the guides of IAM, STS, IAM Identity Center and Session Manager.
@@ -27,8 +27,7 @@ class CloudTrailAdapter(Adapter):
 
     SYSTEM: ClassVar[str] = "cloudtrail"
     VERSION: ClassVar[str] = "2"
-    LIST_MEMBER: ClassVar[str | None] = "Records"
-    MARKS: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"eventName", "eventSource"}), frozenset({"Records"}))
+    MARKS: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"eventName", "eventSource"}),)
     SKIP_REASONS: ClassVar[dict[str, str]] = {
         "authentication": "sign-ins, second factors and passwords: identity, not access",
         "aws_service": "an AWS service acting on its own behalf",
@@ -41,11 +40,6 @@ class CloudTrailAdapter(Adapter):
 
     def map(self, record: Fields) -> Mapped | Skipped:
         """Return the events of one record, or the reason to skip it."""
-        if record.has("Records") and not record.has("eventName"):
-            record.fail("Records", "this is a whole log file on one line; import it as a separate file")
-        if record.has("detail") and not record.has("eventName"):
-            # EventBridge wraps the same record in an envelope.
-            record = record.object("detail")
         call = Call(record, self.instance)
         if call.event_type == "AwsCloudTrailInsight":
             return Skipped("insight", call.name)

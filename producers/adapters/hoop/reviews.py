@@ -45,7 +45,8 @@ def map_decision(hoop: HoopRecord) -> Mapped:
 
 def is_review(record: Fields) -> bool:
     """Return whether this is a review as ``GET /api/reviews`` returns it: it has no event type."""
-    return not record.has("event_type") and record.has("review_owner") and record.has("status")
+    is_kind = record.has("review_owner") or record.values.get("type") in ("jit", "onetime")
+    return not record.has("event_type") and is_kind and record.has("status")
 
 
 def map_review(record: Fields, instance: str | None) -> Mapped | Skipped:

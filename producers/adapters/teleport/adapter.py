@@ -42,6 +42,11 @@ class TeleportAdapter(Adapter):
         super().__init__(instance=instance, tenant=tenant)
         self._seen = Seen()
 
+    @classmethod
+    def owns(cls, record: dict[str, Any]) -> bool:
+        """Return whether this is a Teleport event. Collectors use the member ``event`` too, for an object."""
+        return isinstance(record.get("event"), str) and super().owns(record)
+
     def map(self, record: Fields) -> Mapped | Skipped:
         """Return the events of one record, or the reason to skip it."""
         event = record.required_text("event")

@@ -1,0 +1,257 @@
+"""Unwraps the record of a tool: text and JSON in, the tool's own record out, with the kinds of its envelopes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .json_spans import elements, member_text, parse, parse_list
+from .jsonx import JsonxError, is_jsonx, json_of
+from .member_envelopes import MemberEnvelope, envelopes_of
+from .prefixes import prefix_of
+
+MAX_DEPTH = 12
+"""The maximum number of envelopes around a record."""
+MAX_EXPANDED_BYTES = 64 * 1024 * 1024
+"""Of one compressed member."""
+MAX_STREAMS = 1024
+"""The maximum number of streams whose lines are being joined at one time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unwrapped:
+    """A record without its envelopes.
+
+    Attributes:
+        raw: the record, with the exact bytes that the innermost envelope contains.
+        values: the record, if it is a JSON object.
+        kinds: the kinds of the envelopes, the outermost first.
+        listed: it is an element of a list.
+        problem: why it cannot be unwrapped, or an empty string.
+        skipped: it is a message of the collector itself.
+    """
+
+    raw: bytes
+    values: dict[str, Any] | None
+    kinds: tuple[str, ...] = ()
+    listed: bool = False
+    problem: str = ""
+    skipped: bool = False
+
+
+class Unwrapper:
+    """Unwraps the records of one file or connection. Joins the parts of lines that a container runtime has split.
+
+    Args:
+        is_own: returns whether a JSON object is the record of a known tool. Such a record is never opened.
+        limit: the maximum length of a record in bytes.
+        split: splits the text of a compressed member into its JSON values and lines.
+    """
+
+    def __init__(
+        self,
+        is_own: Callable[[dict[str, Any]], bool],
+        limit: int,
+        split: Callable[[Callable[[int], bytes]], Iterator[bytes | None]],
+    ) -> None:
+        self._is_own = is_own
+        self._limit = limit
+        self._split = split
+        self._parts: dict[tuple[str, ...], bytes | None] = {}
+
+    def unwrap(self, raw: bytes, values: dict[str, Any] | None = None) -> Iterator[Unwrapped]:
+        """Yield the records in a line or JSON object; none if it is a part whose end is still missing.
+
+        Args:
+            raw: the line or object without surrounding white space.
+            values: the same as parsed JSON, if it was parsed.
+        """
+        return self._open(Unwrapped(raw, values))
+
+    def unfinished(self) -> Iterator[Unwrapped]:
+        """Yield the parts of lines whose end is missing. To be called at the end of the input."""
+        for key, part in self._parts.items():
+            yield Unwrapped(part or b"", None, key[:1], problem="the last part of the line is missing")
+        self._parts.clear()
+
+    def _open(self, outer: Unwrapped) -> Iterator[Unwrapped]:
+        if outer.values is None:
+            text = outer.raw.strip()
+            # White space at the end of a line belongs to it, if the next line continues it.
+            outer = replace(outer, raw=text if text[:1] in (b"{", b"[", b"<") else outer.raw.strip(b"\r\n"))
+        values = parse(outer.raw) if outer.values is None else outer.values
+        if values is None and outer.kinds and len(outer.kinds) < MAX_DEPTH and (listed := parse_list(outer.raw)):
+            kinds = (*outer.kinds, "list of records")
+            for element, raw in listed:
+                yield from self._open(_element(element, raw, kinds))
+            return
+        if values is None:
+            yield from self._line(outer)
+            return
+        outer = replace(outer, values=values)
+        if self._is_own(values):
+            yield outer
+            return
+        if len(outer.kinds) >= MAX_DEPTH:
+            yield replace(outer, problem=f"more than {MAX_DEPTH} envelopes around a record")
+            return
+        if values.get("messageType") == "CONTROL_MESSAGE" and "logEvents" in values:
+            yield replace(outer, skipped=True)
+            return
+        for envelope, value in envelopes_of(values):
+            inner = self._inner(envelope, value, outer)
+            if envelope.is_certain(values):
+                yield from inner
+                return
+            found = list(inner)
+            if any(map(self._is_understood, found)):
+                yield from found
+                return
+        yield outer
+
+    def _is_understood(self, found: Unwrapped) -> bool:
+        return found.skipped or (found.values is not None and self._is_own(found.values))
+
+    def contains_record(self, values: dict[str, Any]) -> bool:
+        """Return whether a JSON object is a record of a known tool, or an envelope of one."""
+        return any(map(self._is_understood, self.unwrap(json.dumps(values).encode())))
+
+    def _inner(self, envelope: MemberEnvelope, value: Any, outer: Unwrapped) -> Iterator[Unwrapped]:
+        """Yield the records in an envelope."""
+        kinds = (*outer.kinds, envelope.kind)
+        if envelope.several:
+            text = member_text(outer.raw.decode(), envelope.path)
+            for element, start, end in elements(text):
+                yield from self._open(_element(element, text[start:end].encode(), kinds))
+        elif isinstance(value, dict):
+            raw = member_text(outer.raw.decode(), envelope.path).encode()
+            yield from self._open(replace(outer, raw=raw, values=value, kinds=kinds))
+        elif envelope.base64:
+            yield from self._decoded(value, replace(outer, kinds=kinds))
+        elif isinstance(value, list):
+            yield from self._open(replace(outer, raw=bytes(value), values=None, kinds=kinds))
+        else:
+            raw = _content(value)
+            if envelope.path == ("log",) and outer.values is not None:
+                source = _stream_of(outer.values)
+                if source is not None:
+                    marked = outer.values.get("_p") or outer.values.get("logtag")
+                    more = marked == "P" if marked in ("P", "F") else not _is_whole(raw)
+                    joined = self._join((envelope.kind, *source), raw, more)
+                    yield from self._joined(joined, kinds, outer)
+                    return
+            yield from self._open(replace(outer, raw=raw, values=None, kinds=kinds))
+
+    def _line(self, outer: Unwrapped) -> Iterator[Unwrapped]:
+        line = outer.raw
+        if is_jsonx(line):
+            outer = replace(outer, kinds=(*outer.kinds, "JSONx"))
+            try:
+                raw = json_of(line)
+            except JsonxError as error:
+                yield replace(outer, problem=str(error))
+            else:
+                yield from self._open(replace(outer, raw=raw))
+            return
+        prefix = prefix_of(line) if len(outer.kinds) < MAX_DEPTH else None
+        if prefix is None:
+            yield outer
+            return
+        kinds = (*outer.kinds, prefix.kind)
+        if prefix.part_of is not None:
+            joined = self._join((prefix.kind, prefix.part_of.decode()), prefix.rest, prefix.more)
+            yield from self._joined(joined, kinds, outer)
+        else:
+            yield from self._open(replace(outer, raw=prefix.rest, kinds=kinds))
+
+    def _joined(self, line: bytes | str | None, kinds: tuple[str, ...], outer: Unwrapped) -> Iterator[Unwrapped]:
+        if isinstance(line, str):
+            yield replace(outer, kinds=kinds, problem=line)
+        elif line is not None:
+            yield from self._open(replace(outer, raw=line, values=None, kinds=kinds))
+
+    def _join(self, stream: tuple[str, ...], part: bytes, more: bool) -> bytes | str | None:
+        """Return a whole line, None if its end is still missing, or a problem."""
+        before = self._parts.get(stream, b"")
+        too_long = before is None or len(before) + len(part) > self._limit
+        line = None if before is None or too_long else before + part
+        if more and not (before and line is not None and parse(line.strip())):
+            if stream not in self._parts and len(self._parts) >= MAX_STREAMS:
+                return f"parts of more than {MAX_STREAMS} lines at one time"
+            self._parts[stream] = line
+            return None
+        self._parts.pop(stream, None)
+        return f"longer than {self._limit} bytes" if line is None else line
+
+    def _decoded(self, value: str, outer: Unwrapped) -> Iterator[Unwrapped]:
+        """Yield the records in a Base64 text."""
+        try:
+            data = base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError):
+            yield replace(outer, problem="not Base64")
+            return
+        read = io.BytesIO(data).read if data[:2] != b"\x1f\x8b" else _bounded_gzip(data)
+        try:
+            for raw in self._split(read):
+                if raw is None:
+                    yield replace(outer, problem=f"longer than {self._limit} bytes")
+                else:
+                    yield from self._open(replace(outer, raw=raw, values=None))
+        except (OSError, EOFError, zlib.error) as error:
+            yield replace(outer, problem=f"damaged gzip ({error})")
+
+
+def _bounded_gzip(data: bytes) -> Callable[[int], bytes]:
+    decoder = zlib.decompressobj(wbits=31)
+    left, given = data, 0
+
+    def read(limit: int) -> bytes:
+        nonlocal left, given, decoder
+        while left or not decoder.eof:
+            piece = decoder.decompress(left, limit)
+            left = decoder.unconsumed_tail or decoder.unused_data
+            given += len(piece)
+            if given > MAX_EXPANDED_BYTES:
+                raise zlib.error(f"more than {MAX_EXPANDED_BYTES} bytes")
+            if decoder.eof and left:
+                decoder = zlib.decompressobj(wbits=31)
+            if piece:
+                return piece
+            if not left and not decoder.eof:
+                raise EOFError("it ends early")
+        return b""
+
+    return read
+
+
+def _is_whole(log: bytes) -> bool:
+    """Return whether Docker's ``log`` is a whole line: Docker keeps the line end, and collectors may cut it off."""
+    return log.endswith(b"\n") or parse(log.strip()) is not None
+
+
+def _stream_of(values: dict[str, Any]) -> tuple[str, ...] | None:
+    """Return what identifies the stream of a container's line, or None if the object names none."""
+    if not isinstance(values.get("stream"), str):
+        return None
+    pod = values.get("kubernetes")
+    names = [values["stream"], *(values.get(name) for name in ("container_id", "filename", "tag", "pod"))]
+    if isinstance(pod, dict):
+        names += [pod.get("pod_id"), pod.get("pod_name"), pod.get("container_name")]
+    return tuple(str(name)[:256] for name in names if name is not None)
+
+
+def _element(value: Any, raw: bytes, kinds: tuple[str, ...]) -> Unwrapped:
+    """Return an element of a list: an object, or the content of a string."""
+    if isinstance(value, dict):
+        return Unwrapped(raw, value, kinds, True)
+    return Unwrapped(_content(value) if isinstance(value, str) else raw, None, kinds, True)
+
+
+def _content(string: str) -> bytes:
+    return string.encode("utf-8", "surrogatepass")

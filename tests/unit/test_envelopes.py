@@ -1,0 +1,330 @@
+"""What collectors wrap around a record costs nothing: the same events, and where possible the same bytes."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grantledger.producers.adapters import ADAPTERS, make_adapter, recognise
+from grantledger.producers.envelopes import Envelopes, Record
+from grantledger.producers.importer import Importer, Report
+from grantledger.producers.input_files import InputError, InputFile, files_in
+from grantledger.schemas.event import Event
+from support.cases import Cases
+from support.cloudtrail import TAKEN, record
+from support.wrapping import ENCODINGS, OBJECTS, STRINGS, WRAPS, Wrap
+
+TELEPORT = (
+    b'{"ei":0,"event":"session.start","uid":"u-\\u00e9\xc3\xa9","code":"T2000I","time":"2026-11-28T05:00:00.123Z",'
+    b'"cluster_name":"c","user":"alice","sid":"s\\"1","message":"{\\"event\\":\\"x\\",\\"time\\":\\"y\\"}"}'
+)
+VAULT = (
+    b'{"time":"2026-11-28T05:00:00.1Z","type":"response","auth":{"accessor":"a","display_name":"oidc-alice",'
+    b'"policies":["default"],"token_type":"service"},"request":{"id":"r-1","operation":"read",'
+    b'"client_token_accessor":"a","namespace":{"id":"root"},"path":"secret/data/x"},"response":{}}'
+)
+HOOP = b'{"event_type":"session.opened","payload":{"session_id":"s","user":"a","occurred_at":"2026-05-04T14:30:00Z"}}'
+CLOUDTRAIL = json.dumps(record("ec2", "RunInstances", userIdentity=TAKEN)).encode()
+RECORDS = {"teleport": TELEPORT, "vault": VAULT, "hoop": HOOP, "cloudtrail": CLOUDTRAIL}
+
+
+def read(content: bytes, limit: int = 1 << 20) -> list[Record]:
+    envelopes = Envelopes(lambda values: recognise(values) is not None, limit=limit, reject=lambda piece: None)
+    return list(envelopes.records(io.BytesIO(content).read, "file"))
+
+
+def feed(path: Path, tool: str, **more: Any) -> tuple[Report, list[Event]]:
+    events: list[Event] = []
+    importer = Importer(make_adapter(tool), events.append, **more)
+    with InputFile(str(path)) as file:
+        importer.run(file)
+    return importer.report, events
+
+
+@pytest.mark.parametrize("tool", sorted(RECORDS))
+@pytest.mark.parametrize("name", WRAPS)
+def test_every_envelope_of_a_record_of_every_tool(name: str, tool: str) -> None:
+    wrapped = WRAPS[name](RECORDS[tool])
+    found = read(wrapped + b"\n" + wrapped + b"\n")
+    assert [one.raw for one in found] == [RECORDS[tool]] * 2
+    assert not any(one.problem for one in found)
+    assert found[0].envelopes or name in ("list", "list of strings", "journald export")
+
+
+@pytest.mark.parametrize("outer", ["cri in parts", "docker", "message", "kinesis", "syslog 5424"])
+@pytest.mark.parametrize("inner", WRAPS)
+def test_one_envelope_in_another(inner: str, outer: str) -> None:
+    if inner in ("journald export", "cri in parts", "docker in parts"):
+        pytest.skip("several lines: nothing puts them into one")
+    if outer.startswith("syslog") and inner in ("kubectl --prefix", "docker compose"):
+        pytest.skip("output for people, which no program sends")
+    wrapped = WRAPS[outer](WRAPS[inner](VAULT))
+    assert [one.raw for one in read(wrapped)] == [VAULT]
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+@pytest.mark.parametrize("wrap", ["cri", "records after others", "docker in parts"])
+def test_every_encoding(name: str, wrap: str) -> None:
+    assert [one.raw for one in read(ENCODINGS[name](WRAPS[wrap](TELEPORT)))] == [TELEPORT]
+
+
+def test_zstandard() -> None:
+    zstd = _zstd()
+    content = WRAPS["records"](TELEPORT)
+    skippable = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"
+    for data in (
+        zstd.compress(content),
+        skippable + zstd.compress(content),
+        zstd.compress(content[:9]) + zstd.compress(content[9:]),
+        gzip.compress(zstd.compress(content)),
+        zstd.compress(content.decode().encode("utf-16")),
+    ):
+        assert [one.raw for one in read(data)] == [TELEPORT]
+
+
+def _zstd() -> Any:
+    import sys
+
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd
+
+
+@functools.cache
+def sample_lines(tool: str, folder: Path) -> list[bytes]:
+    files = {
+        "cloudtrail": "aws_cloudtrail/cloudtrail.jsonl",
+        "hoop": "hoop/events.jsonl",
+        "teleport": "teleport/audit_fixtures.jsonl",
+        "vault": "vault/audit.log",
+    }
+    return (folder / files[tool]).read_bytes().splitlines()
+
+
+@pytest.mark.parametrize("tool", sorted(ADAPTERS))
+@given(data=st.data())
+def test_wrapped_samples_have_the_same_ids(
+    samples: Path, tmp_path_factory: Any, tool: str, data: st.DataObject
+) -> None:
+    lines = sample_lines(tool, samples)
+    chosen = [lines[at] for at in data.draw(st.lists(st.integers(0, len(lines) - 1), min_size=1, max_size=4))]
+    wraps: list[Wrap] = [WRAPS[name] for name in data.draw(st.lists(st.sampled_from(sorted(WRAPS)), max_size=2))]
+    encoding = ENCODINGS[data.draw(st.sampled_from(sorted(ENCODINGS)))]
+    folder = tmp_path_factory.getbasetemp()
+    results = []
+    for name, content in (
+        ("bare", b"\n".join(chosen)),
+        (
+            "wrapped",
+            encoding(b"\n".join(functools.reduce(lambda one, wrap: wrap(one), wraps[:1], one) for one in chosen)),
+        ),
+    ):
+        (folder / name).write_bytes(content)
+        report, events = feed(folder / name, tool)
+        outcome = (report.records, report.mapped, report.skipped, report.failed)
+        results.append((outcome, [(one.event_id, one.raw_sha256, one.raw) for one in events]))
+    assert results[0] == results[1]
+
+
+def test_the_samples_of_every_tool_are_recognized_as_its_own(samples: Path) -> None:
+    """Otherwise a record with a member such as ``payload`` might be taken for an envelope."""
+    for tool in ADAPTERS:
+        for line in sample_lines(tool, samples):
+            assert recognise(json.loads(line)) == tool
+
+
+ENVELOPE_CASES = {
+    "ct_elastic_message": "cloudtrail", "ct_records_scalar_first": "cloudtrail", "tp_elastic": "teleport",
+    "tp_eventhandler_wrap": "teleport", "tp_fluentd": "teleport", "va_cee": "vault", "va_hcp": "vault",
+    "va_k8s_cri": "vault", "va_syslog": "vault",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ENVELOPE_CASES)
+def test_the_cases(cases: Cases, name: str) -> None:
+    (path,) = (cases.folder / "envelopes").glob(f"{name}.*")
+    report, events = feed(path, ENVELOPE_CASES[name])
+    assert (report.mapped, report.failed, len(events)) == (1, 0, 1)
+    assert report.unwrapped.total() == 1
+    assert events[0].raw is not None and events[0].raw.startswith((b'{"eventV', b'{"ei', b'{"time'))
+
+
+def test_the_case_of_jsonx_is_read_and_lacks_members(cases: Cases) -> None:
+    report, _ = feed(cases.folder / "envelopes" / "va_jsonx.log", "vault")
+    assert [one.looks_like for one in report.failures] == ["JSONx containing a JSON object with 'type'"]
+
+
+@pytest.mark.parametrize(("name", "tool", "mapped"), [
+    ("25_bom_records", "cloudtrail", 1), ("26_array_pretty", "cloudtrail", 2), ("26_hoop_reviews_array", "hoop", 0),
+])  # fmt: skip
+def test_the_cases_of_layouts(cases: Cases, name: str, tool: str, mapped: int) -> None:
+    report, _ = feed(cases.path(name), tool)
+    assert (report.mapped, report.failed) == (mapped, 0)
+    assert report.skipped == ({} if mapped else {"no_time": 1})
+
+
+JSONX = (
+    b'<?xml version="1.0"?><json:object xmlns:json="http://www.ibm.com/xmlns/prod/2009/jsonx">'
+    b'<json:object name="auth"><json:array name="policies"><json:string>a&amp;b</json:string><json:null/></json:array>'
+    b'</json:object><json:number name="n">-1.5e3</json:number><json:boolean name="b">true</json:boolean>'
+    b'<json:string name="type">request</json:string><json:object name="request"/></json:object>'
+)
+
+
+def test_jsonx() -> None:
+    (found,) = read(JSONX)
+    assert found.raw == b'{"auth":{"policies":["a&b",null]},"n":-1500.0,"b":true,"type":"request","request":{}}'
+    assert found.envelopes == ("JSONx",)
+    assert [one.envelopes for one in read(STRINGS["cri"](JSONX))] == [("Kubernetes (CRI)", "JSONx")]
+
+
+@pytest.mark.parametrize("line", [
+    b'<json:object><json:string name="a">x</json:object>',
+    b'<json:object><json:string>x</json:string></json:object>',
+    b'<json:object><json:string name="a"/><json:string name="a"/></json:object>',
+    b'<json:object><json:number name="a">NaN</json:number></json:object>',
+    b'<json:object><json:other name="a"/></json:object>',
+    b"<json:object>" * 200,
+    b'<?xml version="1.0"?><json:object><json:string name="a">&x;</json:string></json:object>',
+    b'<json:object><json:string name="a"><json:string name="b"/></json:string></json:object>',
+])  # fmt: skip
+def test_damaged_jsonx_is_a_problem(line: bytes) -> None:
+    (found,) = read(line)
+    assert found.problem
+
+
+def test_a_record_of_a_tool_is_never_opened() -> None:
+    inner = TELEPORT.decode()
+    for outer in (
+        {"event": "user.login", "time": "t", "message": inner, "payload": json.loads(inner), "log": inner},
+        {"event_type": "x", "payload": json.loads(VAULT), "Records": [json.loads(inner)]},
+        {"type": "response", "request": {}, "message": inner, "detail": json.loads(inner)},
+    ):
+        raw = json.dumps(outer).encode()
+        assert [(one.raw, one.envelopes) for one in read(raw)] == [(raw, ())]
+
+
+@pytest.mark.parametrize("line", [
+    b"Nov 28 05:00:00 host sshd[1]: Invalid user " + TELEPORT,
+    b"2026-11-28T05:00:00Z GET /x " + TELEPORT,
+    b'{"level":"info","user_agent":' + json.dumps(TELEPORT.decode()).encode() + b"}",
+    b"level=info msg=" + TELEPORT,
+])  # fmt: skip
+def test_a_record_inside_the_message_of_another_program_is_none(line: bytes) -> None:
+    assert [one.raw for one in read(line)] == [line]
+
+
+def test_parts_of_several_streams_and_the_limit() -> None:
+    def part(stream: str, mark: str, text: bytes) -> bytes:
+        return f"2026-11-28T05:00:00Z {stream} {mark} ".encode() + text
+
+    half = len(VAULT) // 2
+    content = b"\n".join([
+        part("stdout", "P", VAULT[:half]), part("stderr", "P", b'{"a":'), part("stdout", "F", VAULT[half:]),
+        part("stderr", "F", b"1}"), part("stdout", "P", b"x" * 300), part("stdout", "P", b"x" * 300),
+        part("stdout", "F", b"x"), part("stdout", "F", VAULT), part("stderr", "P", b"lost"),
+    ])  # fmt: skip
+    found = read(content, limit=500)
+    assert [one.raw for one in found if not one.problem] == [VAULT, b'{"a":1}', VAULT]
+    assert [(one.location.line, one.problem) for one in found if one.problem] == [
+        (7, "longer than 500 bytes"),
+        (9, "the last part of the line is missing"),
+    ]
+
+
+def test_a_message_of_the_collector_is_skipped(tmp_path: Path) -> None:
+    control = {"messageType": "CONTROL_MESSAGE", "logEvents": [{"id": "", "timestamp": 1, "message": "CWL CONTROL"}]}
+    data = base64.b64encode(gzip.compress(json.dumps(control).encode())).decode()
+    path = tmp_path / "a"
+    path.write_text(json.dumps({"records": [{"data": data}], "requestId": "r"}))
+    report, _ = feed(path, "vault")
+    assert (report.failed, report.skipped) == (0, {"collector_message": 1})
+
+
+@pytest.mark.parametrize("name", ["firehose", "lookup-events", "filter-log-events", "records", "event list", "list"])
+def test_a_long_list_is_read_record_by_record(name: str) -> None:
+    wrapped = WRAPS[name](VAULT)
+    at = wrapped.index(b"[", 0 if name == "list" else wrapped.index(b":"))
+    element = wrapped[at + 1 : wrapped.rindex(b"]", 0, None if name == "list" else wrapped.rindex(b"]") + 1)]
+    if name == "filter-log-events":
+        element = wrapped[at + 1 : wrapped.index(b"}]") + 1]
+    content = wrapped[: at + 1] + b",".join([element] * 50) + wrapped[at + 1 + len(element) :]
+    found = read(content, limit=2000)
+    assert [one.raw for one in found] == [VAULT] * 50
+    assert [one.location.record for one in found] == list(range(1, 51))
+
+
+def test_hostile_envelopes_are_bounded() -> None:
+    deep = VAULT
+    for _ in range(15):
+        deep = OBJECTS["hcp payload"](deep)
+    (found,) = read(deep)
+    assert found.problem == "more than 12 envelopes around a record"
+    bomb = base64.b64encode(gzip.compress(b"0" * (70 << 20))).decode()
+    (found,) = read(json.dumps({"awslogs": {"data": bomb}}).encode())
+    assert found.problem.startswith("damaged gzip (more than")
+    (found,) = read(b'{"message":' + b"[" * 500_000 + b"]" * 500_000 + b"}", limit=2 << 20)
+    assert found.values is None
+
+
+def test_damage_is_a_problem_and_never_an_exception() -> None:
+    for bad in (
+        "!",
+        "aGk",
+        base64.b64encode(gzip.compress(VAULT)[:-20]).decode(),
+        base64.b64encode(b"\x1f\x8bx").decode(),
+    ):
+        found = read(json.dumps({"awslogs": {"data": bad}}).encode())
+        assert found
+    (found,) = read(b'{"@timestamp":"t","message":"\\ud800{"}')
+    assert found.values is None
+
+
+@given(st.recursive(
+    st.none() | st.integers() | st.text(max_size=5) | st.just(VAULT.decode()) | st.just(STRINGS["cri"](VAULT).decode()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from(["message", "log", "stream", "event", "original", "Records", "items", "data", "MESSAGE", "body",
+                         "payload", "detail", "awslogs", "logEvents", "type", "request", "_p", "kubernetes", "hits"]),
+        inner, max_size=3),
+    max_leaves=8,
+))  # fmt: skip
+def test_any_json_value_is_read(value: Any) -> None:
+    content = json.dumps(value).encode()
+    for one in read(content + b"\n" + content):
+        assert isinstance(one.raw, bytes)
+
+
+def test_damaged_files_are_reported(tmp_path: Path) -> None:
+    zstd = _zstd()
+    lines = b"".join(TELEPORT.replace(b"s\\", b"%d\\" % number) + b"\n" for number in range(3000))
+    for content in (zstd.compress(lines)[:-50], gzip.compress(lines)[:-50], lines.decode().encode("utf-16")[:-1]):
+        (tmp_path / "a").write_bytes(content)
+        with pytest.raises(InputError, match="damaged"):
+            feed(tmp_path / "a", "teleport")
+
+
+def test_folders_are_read_in_order(tmp_path: Path) -> None:
+    for name in ("b/2", "b/10", "a/x/1", ".hidden/1", "b/.part", "c"):
+        path = tmp_path / "logs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    root = tmp_path / "logs"
+    assert list(files_in(["-", "x", str(root)])) == [
+        "-",
+        "x",
+        *(str(root / name) for name in ("a/x/1", "b/10", "b/2", "c")),
+    ]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="contains no file"):
+        list(files_in([str(tmp_path / "empty")]))
