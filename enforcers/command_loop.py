@@ -30,7 +30,7 @@ from ..schemas.framing import FramingError
 from ..schemas.topics import COMMANDS_TOPIC
 from . import metrics
 from .command_matcher import MOST_WAITING, CommandMatcher
-from .command_rules import Admission, History
+from .command_rules import Admission, History, Limits
 from .contract import InvalidCommandError, Plugin, RevokeCommand
 from .dry_run import DryRun
 from .events import COMMANDER, COMMANDERS, OPERATOR, Recorder, command_of
@@ -38,7 +38,7 @@ from .findings_reader import FindingsReader
 from .journal import TransactionalEventWriter, enforce_group, kafka_errors
 from .lifecycle_reader import LifecycleReader
 from .policy import EnforcementPolicy
-from .revoker import Limits, Revoker
+from .revoker import Revoker
 
 log = structlog.get_logger("grantledger.enforce")
 
@@ -66,6 +66,9 @@ class CommandHandler(Protocol):
 
     def take(self, command: RevokeCommand, offset: int, requested: datetime) -> Admission:
         """Accept a command that was requested at some time."""
+
+    def look(self, command: RevokeCommand, offset: int, requested: datetime) -> None:
+        """Accept a request to look whether the access exists."""
 
 
 class Enforcer:
@@ -199,7 +202,8 @@ class Enforcer:
             else:
                 # By the watch policy that is on record before the request.
                 self._lifecycle.rename(history.names)
-                handler.take(replace(command, key=history.key(command.key)), offset, requested)
+                take = handler.look if command.looks_only else handler.take
+                take(replace(command, key=history.key(command.key)), offset, requested)
         return bool(messages), end
 
     def _seek(self, consumer: Consumer) -> tuple[int, int]:

@@ -68,6 +68,8 @@ class History:
     """When commands started since a person last closed the breaker of their circuit."""
     open_since: dict[Circuit, datetime] = field(default_factory=dict)
     """The open breakers, and when each opened."""
+    looked: set[Key] = field(default_factory=set)
+    """The lookups that were answered."""
     breaker_events: set[str] = field(default_factory=set)
     """Ids of the events that opened or closed a breaker. A copy of one changes nothing."""
     invalid: dict[datetime, set[str]] = field(default_factory=dict)
@@ -86,6 +88,7 @@ class History:
             self.attempts[self.key(key)] = max(number, self.attempts.get(self.key(key), 0))
         for key, status in ended.items():
             self.add_end(self.key(key), status)
+        self.looked = set(map(self.key, self.looked))
         for circuit, times in begun.items():
             self.begun.setdefault(self.circuit(circuit), []).extend(times)
         for circuit, at in since.items():
@@ -194,14 +197,28 @@ class Breaker:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of the work."""
+
+    attempts: int
+    breaker: Breaker
+    backoff: Backoff
+    max_age: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class Activation:
     """The activation of a command's grant in the sealed log, with the access of the command.
 
-    ``received``: when the first record with that access arrived. ``signed``: whether a registered source signed it.
+    Attributes:
+        received: when the first record with that access arrived.
+        signed: whether a registered source signed it.
+        observed: whether an enforcer read back, after its end, that the access exists.
     """
 
     received: datetime
     signed: bool
+    observed: bool = False
 
 
 def refusal(command: RevokeCommand, activation: Activation | None, history_after: timedelta) -> str | None:
@@ -209,7 +226,7 @@ def refusal(command: RevokeCommand, activation: Activation | None, history_after
     if activation is None:
         return "the sealed log has no activation of this grant, by its own source, with the access of the command"
     late = activation.received - command.due
-    if late > history_after:
+    if late > history_after and not activation.observed:
         return f"the grant is historical: it was first reported {late} after its deadline"
     return None
 

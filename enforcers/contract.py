@@ -63,6 +63,8 @@ class RevokeCommand:
     """The person who requests the revocation; empty if the watch does."""
     reason: str = ""
     """Why this person does."""
+    looks_only: bool = False
+    """Whether the watch only asks whether the access exists."""
     grant_deadline: datetime | None = None
     """On a person's request, the deadline of the grant, if it has one."""
 

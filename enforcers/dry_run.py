@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 import structlog
 
 from . import metrics
-from .command_rules import Admission, History, admit, refusal
+from .command_rules import Admission, History, Limits, admit, refusal
 from .contract import Key, RevokeCommand
+from .lookups import Grants, route_of
 from .policy import EnforcementPolicy
-from .revoker import Grants, Limits
 
 log = structlog.get_logger("grantledger.enforce")
 
@@ -50,6 +50,12 @@ class DryRun:
         else:
             log.info("command", grant=key.grant_id, admission=admission, offset=offset)
         return admission
+
+    def look(self, command: RevokeCommand, offset: int, requested: datetime) -> None:
+        """Report what would be looked up."""
+        route = route_of(command, self._policy, self._grants)
+        if route is not None:
+            log.info("would_look", grant=command.key.grant_id, target=route.target)
 
     def _report(self, command: RevokeCommand, requested: datetime) -> None:
         grant = command.key.grant_id

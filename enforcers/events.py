@@ -14,15 +14,17 @@ from typing import Any
 
 from ..schemas.access_key import ENFORCER
 from ..schemas.codec import EventEncoder
-from ..schemas.event import Actor, Event, Finding, IssuingSource, Resource, Source, Subject, make_event_id
+from ..schemas.event import OBSERVED, Actor, Event, Finding, IssuingSource, Resource, Source, Subject, make_event_id
 from ..schemas.finding_event import FindingEventType, finding_event
 from ..schemas.rules import InvalidEventError
 from .command_rules import Breaker, Circuit, FinalStatus, History
-from .contract import InvalidCommandError, Key, RevokeCommand, as_text
+from .contract import InvalidCommandError, Key, Observation, Presence, RevokeCommand, as_text
 
 SYSTEM = ENFORCER
 """``source.system`` of all events of the enforcer."""
 COMMAND_TYPE = "revoke.requested"
+LOOKUP_TYPE = "lookup.requested"
+COMMAND_TYPES = (COMMAND_TYPE, LOOKUP_TYPE)
 COMMANDER = "grantledger-watch"
 """The source of most commands."""
 OPERATOR = "grantledger-operator"
@@ -39,8 +41,8 @@ _ENCODER = EventEncoder()
 
 def command_of(datum: Mapping[str, Any]) -> RevokeCommand:
     """Return the command that a decoded event contains. An InvalidCommandError names the wrong field."""
-    if datum.get("event_type") != COMMAND_TYPE:
-        raise InvalidCommandError(f"event_type is {datum.get('event_type')!r}, not {COMMAND_TYPE}")
+    if datum.get("event_type") not in COMMAND_TYPES:
+        raise InvalidCommandError(f"event_type is {datum.get('event_type')!r}, not {' or '.join(COMMAND_TYPES)}")
     for name in ("finding", "resource", "entitlement", "grant_id", "grant_id_kind"):
         if not datum.get(name):
             raise InvalidCommandError(f"{name} is missing")
@@ -54,6 +56,8 @@ def command_of(datum: Mapping[str, Any]) -> RevokeCommand:
     key = _key(datum["grant_id"], datum)
     person, reason, due = "", datum.get("reason") or "", datum.get("expires_at")
     if datum["source"]["system"] == OPERATOR:
+        if datum["event_type"] == LOOKUP_TYPE:
+            raise InvalidCommandError("only the watch asks to look whether access exists")
         person = datum["actor"]["id"] if datum["actor"]["kind"] == "human" else ""
         if not person or not reason:
             raise InvalidCommandError("actor or reason is missing: a person's request names both")
@@ -70,6 +74,7 @@ def command_of(datum: Mapping[str, Any]) -> RevokeCommand:
         requested_at=datum["occurred_at"].astimezone(UTC),
         requested_by=person,
         reason=reason if person else "",
+        looks_only=datum["event_type"] == LOOKUP_TYPE,
         grant_deadline=due.astimezone(UTC) if person and due is not None else None,
     )
     try:
@@ -140,6 +145,25 @@ class Recorder:
             reason = f"requested by {command.requested_by}: {command.reason}"[:LONGEST_TEXT]
         return confirmation, self._event("grant.revoked", command, number, at, None, reason=reason, **common)
 
+    def looked(
+        self, command: RevokeCommand, number: int, target: str, at: datetime, found: Observation
+    ) -> tuple[Event, ...]:
+        """``lookup.answered`` for the record, and for readers of the grant's lifecycle what was found.
+
+        That is ``grant.revoked`` if the access is gone, and ``grant.observed`` if it exists.
+        """
+        evidence = {"attempt": number, "target": target, "observed": found.detail}
+        if found.presence not in (Presence.absent, Presence.present):
+            fields: dict[str, Any] = {"outcome": "failure", "error": found.detail}
+            return (self._event("lookup.answered", command, number, at, evidence, native_type="lookup", **fields),)
+        gone = found.presence is Presence.absent
+        common: dict[str, Any] = {"native_type": "lookup", "outcome": "success"}
+        common["removal_evidence"] = "confirmed" if gone else "none"
+        reason = "read back, because its records arrived long after its end"
+        kind = "grant.revoked" if gone else OBSERVED
+        answer = self._event("lookup.answered", command, number, at, evidence, **common)
+        return answer, self._event(kind, command, number, at, None, reason=reason, **common)
+
     def failed(
         self, command: RevokeCommand, number: int, target: str, at: datetime, reason: str, *, superseded: bool = False
     ) -> Event:
@@ -192,6 +216,8 @@ class Recorder:
         number: int,
         at: datetime,
         evidence: dict[str, Any] | None,
+        *,
+        native_type: str = "revocation",
         **fields: Any,
     ) -> Event:
         key, finding = command.key, None
@@ -204,7 +230,7 @@ class Recorder:
         return Event(
             event_type=event_type,
             occurred_at=at,
-            source=Source(SYSTEM, self.deployment, _identity(key, number), "revocation"),
+            source=Source(SYSTEM, self.deployment, _identity(key, number), native_type),
             actor=Actor(SYSTEM, "system"),
             tenant=key.tenant,
             grant_source=IssuingSource(*key.issuer) if any(key.issuer) else None,
@@ -242,9 +268,12 @@ def apply(history: History, deployment: str, datum: Mapping[str, Any]) -> None:
         return
     if finding["rule"] == INVALID_RULE:
         history.add_invalid(finding["key"], at)
-    if not kind.startswith("revoke.") or finding["deadline"] is None:
+    if not kind.startswith(("revoke.", "lookup.")) or finding["deadline"] is None:
         return
     key = history.key(_key(finding["key"], datum))
+    if kind == "lookup.answered":
+        history.looked.add(key)
+        return
     evidence = json.loads(finding["evidence"])
     if kind == "revoke.attempted":
         history.add_attempt(Circuit(*key.issuer, evidence["target"]), key, int(evidence["attempt"]), at)

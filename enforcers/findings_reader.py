@@ -19,7 +19,7 @@ from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.instance_names import names_from
 from .command_rules import History
 from .contract import UNREADABLE
-from .events import COMMAND_TYPE, COMMANDERS, OPERATOR, apply
+from .events import COMMAND_TYPES, COMMANDERS, OPERATOR, apply
 
 log = structlog.get_logger("grantledger.enforce")
 
@@ -80,7 +80,7 @@ class FindingsReader:
 
     def _add_request(self, record: SignedRecord, datum: Mapping[str, Any]) -> None:
         source = datum["source"]
-        if datum["event_type"] == COMMAND_TYPE and (source["system"], source["instance"]) in self._commanders:
+        if datum["event_type"] in COMMAND_TYPES and (source["system"], source["instance"]) in self._commanders:
             # Of copies, the first counts.
             requested = datetime.fromtimestamp(record.append_time_ms / 1000, UTC)
             self._requests.setdefault(_digest(record.value or b""), requested)

@@ -22,11 +22,11 @@ from ..schemas.topics import sealed
 from .command_rules import Activation
 from .contract import UNREADABLE, RevokeCommand
 from .policy import EnforcementPolicy
-from .running_grants import GIVEN, TAKEN, GrantEvent, RunningGrants, SealedActivations
+from .running_grants import KINDS, GrantEvent, RunningGrants, SealedActivations
 
 log = structlog.get_logger("grantledger.enforce")
 
-_KINDS = tuple(kind.encode() for kind in GIVEN + TAKEN)
+_KINDS = tuple(kind.encode() for kind in KINDS)
 
 
 class LifecycleReader:

@@ -19,6 +19,11 @@ OUTCOMES = Counter(
     "Ended commands: confirmed, accepted, failed or superseded.",
     ["target", "outcome"],
 )
+LOOKUPS = Counter(
+    "grantledger_enforce_lookups_total",
+    "Requests to look whether the access of a historical grant exists, by result: absent, present, unknown, skipped.",
+    ["result"],
+)
 WOULD_REVOKE = Counter(
     "grantledger_enforce_dry_run_total", "Commands that a dry run would have carried out.", ["target"]
 )

@@ -16,13 +16,11 @@ import structlog
 from ..schemas.event import Event
 from . import metrics
 from .command_rules import (
-    Activation,
     Admission,
-    Backoff,
-    Breaker,
     Circuit,
     FinalStatus,
     History,
+    Limits,
     Offsets,
     admit,
     final_status,
@@ -30,8 +28,9 @@ from .command_rules import (
 )
 from .contract import Attempt, AttemptStatus, Key, Observation, Plugin, Presence, RevokeCommand, as_text
 from .events import LONGEST_TEXT, Recorder
+from .lookups import Grants, Lookups, read_back
 from .policy import EnforcementPolicy, Route
-from .running_grants import LATEST, GrantEvent, RunningGrants
+from .running_grants import LATEST, GrantEvent
 
 log = structlog.get_logger("grantledger.enforce")
 
@@ -49,26 +48,6 @@ class EventWriter(Protocol):
 
     def write(self, events: Sequence[Event], position: int) -> None:
         """Record events together with the command offset from which a restart must read."""
-
-
-class Grants(Protocol):
-    """The grants in ``access.lifecycle``."""
-
-    def running(self) -> RunningGrants:
-        """Return the grants that are running now."""
-
-    def activation(self, command: RevokeCommand) -> Activation | None:
-        """Return the activation of the grant of a command, with the same access, from the sealed log."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The limits of the work."""
-
-    attempts: int
-    breaker: Breaker
-    backoff: Backoff
-    max_age: timedelta
 
 
 @dataclass(slots=True)
@@ -112,6 +91,10 @@ class Revoker:
         self._committed = position
         self._stated: datetime | None = None
         self._work: dict[Key, _Task] = {}
+        self._lookups = Lookups(
+            self._write, self._offsets, recorder=recorder, policy=policy, plugins=plugins, grants=grants,
+            limits=limits, history=history, now=now,
+        )  # fmt: skip
         self._accepted: dict[str, datetime] = {}
         """By access key of a grant: when its target last accepted a command that cannot be read back."""
         self._served: dict[Circuit, int] = {}
@@ -142,6 +125,10 @@ class Revoker:
         metrics.OPEN.set(len(self._work))
         return admission
 
+    def look(self, command: RevokeCommand, offset: int, requested: datetime) -> None:
+        """Accept a request to look whether the access exists."""
+        self._lookups.take(command, offset, requested)
+
     def refuse(self, reason: str, source: str, offset: int) -> None:
         """Skip an invalid command in the name of a source, and record that once an hour."""
         metrics.COMMANDS.labels("invalid").inc()
@@ -163,7 +150,7 @@ class Revoker:
     def wait(self, longest: float) -> float:
         """Return the seconds until a task may be tried, at most ``longest``."""
         now = self._now()
-        return min([longest, *(task.wait(now) for task in self._allowed())])
+        return min([longest, self._lookups.wait(), *(task.wait(now) for task in self._allowed())])
 
     def step(self) -> bool:
         """Process the task that has waited longest of the circuit whose turn it is. Return whether there was one."""
@@ -174,6 +161,8 @@ class Revoker:
             self._steps += 1
             self._served[task.circuit] = self._steps
             self._try(task)
+        else:
+            self._lookups.step()
         metrics.OPEN.set(len(self._work))
         metrics.POSTPONED.set(sum(task.postponed for task in self._work.values()))
         metrics.BREAKER_OPEN.set(len(self._history.open_since))
@@ -207,7 +196,7 @@ class Revoker:
         if not number and self._accepted.get(key.grant_key, EARLIEST) > work.requested:
             self._fail(command, target, ACCEPTED_SINCE, status=FinalStatus.superseded)
             return
-        before = _read_back(plugin, command)
+        before = read_back(plugin, command)
         if before.presence is Presence.absent:
             self._confirm(command, target, number, before)
             return
@@ -222,7 +211,7 @@ class Revoker:
         self._write(self._recorder.begun(command, number, target, begun))
         self._history.add_attempt(work.circuit, key, number, begun)
         attempt = _attempt(plugin, command)
-        after = _read_back(plugin, command)
+        after = read_back(plugin, command)
         metrics.ATTEMPTS.labels(target, attempt.status).inc()
         final = final_status(attempt, after, number, self._limits.attempts)
         log.info(
@@ -302,14 +291,6 @@ def superseded(command: RevokeCommand, own: GrantEvent, requested: datetime) -> 
     The watch considered everything before the command. That such a grant seems to run may be a clock difference.
     """
     return own.appended > requested and (own.until is None or own.until > command.key.deadline)
-
-
-def _read_back(plugin: Plugin, command: RevokeCommand) -> Observation:
-    try:
-        return plugin.read_back(command)
-    except Exception as error:  # a fault in one plug-in must not block the commands of others
-        log.error("read_back_fault", plugin=plugin.kind, fault=type(error).__name__)
-        return Observation(Presence.unknown, f"fault in the plug-in: {type(error).__name__}")
 
 
 def _attempt(plugin: Plugin, command: RevokeCommand) -> Attempt:

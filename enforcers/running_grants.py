@@ -16,12 +16,15 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from ..schemas.access_key import ENFORCER, SourceName, access_key, is_issuer, issuer_of
+from ..schemas.event import OBSERVED
 from ..schemas.rules import FAILED
 from .command_rules import Activation
 from .contract import Key, RevokeCommand
 
 GIVEN = ("grant.activated", "grant.extended")
 TAKEN = ("grant.revoked", "grant.expired")
+KINDS = (*GIVEN, *TAKEN, OBSERVED)
+"""Types of the events that matter here."""
 LATEST = datetime.max.replace(tzinfo=UTC)
 KEPT = timedelta(days=1)
 """How long after its end a grant is kept that has a request: an extension of the request may arrive late."""
@@ -75,15 +78,15 @@ class GrantEvent(NamedTuple):
     def of(cls, datum: Mapping[str, Any], appended: datetime, *, signed: bool) -> GrantEvent | None:
         """Return what a decoded event reports, None if it is not about a grant, or changed nothing."""
         kind, grant_id, request_id = datum["event_type"], datum["grant_id"] or "", datum["request_id"] or ""
-        if not (grant_id or request_id) or kind not in GIVEN + TAKEN or datum["outcome"] in FAILED:
+        if not (grant_id or request_id) or kind not in KINDS or datum["outcome"] in FAILED:
             return None
         source, tenant = _name(datum["source"]), datum["tenant"]
         issuer = _issuer(datum, "grant_source") if grant_id else source
         resource = datum["resource"] or {"kind": "", "id": "", "environment": None}
         own, confirmed = is_issuer(source, issuer), datum["removal_evidence"] == "confirmed"
         if not own:
-            read_back = confirmed and datum["outcome"] == "success"
-            if source[0] != ENFORCER or kind not in TAKEN or not read_back:
+            read_back = datum["outcome"] == "success" and (confirmed if kind in TAKEN else kind == OBSERVED)
+            if source[0] != ENFORCER or not read_back:
                 return None
         access = AccessIdentity(
             tenant, datum["subject"]["id"], resource["kind"], resource["id"], datum["entitlement"] or ""
@@ -145,6 +148,8 @@ class RunningGrants:
 
     def add(self, event: GrantEvent, now: datetime) -> None:
         """Apply an event."""
+        if event.kind == OBSERVED:
+            return
         if not event.key:
             self._add_to_grants_of_request(event)
             return
@@ -221,23 +226,25 @@ class SealedActivations:
     def __init__(self) -> None:
         self._seed = os.urandom(16)
         self._found: dict[int, int] = {}
-        """By grant and access: when the first record arrived, in milliseconds, and two bits: activated, signed."""
+        """By grant and access: when the first record arrived, in milliseconds; bits: observed, activated, signed."""
 
     def add(self, event: GrantEvent, received: datetime) -> None:
         """Apply an event of the sealed log that arrived at some time."""
+        place, time_ms = self._place(event.key, event.access), int(received.timestamp() * 1000)
+        if event.kind == OBSERVED and not event.own and place in self._found:
+            self._found[place] |= 4
         if not event.own or not event.key or event.kind not in GIVEN:
             return
-        place, time_ms = self._place(event.key, event.access), int(received.timestamp() * 1000)
-        found = self._found.get(place, time_ms << 2)
+        found = self._found.get(place, time_ms << 3)
         activated = event.kind == "grant.activated"
-        self._found[place] = min(found >> 2, time_ms) << 2 | found & 3 | activated << 1 | (activated and event.signed)
+        self._found[place] = min(found >> 3, time_ms) << 3 | found & 7 | activated << 1 | (activated and event.signed)
 
     def find(self, command: RevokeCommand) -> Activation | None:
         """Return the activation of the grant of a command, with the same access."""
         found = self._found.get(self._place(command.key.grant_key, access_of(command)), 0)
         if not found & 2:
             return None
-        return Activation(datetime.fromtimestamp((found >> 2) / 1000, UTC), bool(found & 1))
+        return Activation(datetime.fromtimestamp((found >> 3) / 1000, UTC), bool(found & 1), bool(found & 4))
 
     def _place(self, key: str, access: AccessIdentity) -> int:
         text = "\0".join((key, *access)).encode("utf-8", "replace")

@@ -181,6 +181,8 @@ class WatchPolicy(Strict):
     default: AccessLimits = AccessLimits()
     history_after_seconds: float = Field(default=3600, ge=0)
     """A grant is historical if nothing of it was received until so long after its deadline."""
+    lookups_per_minute: float = Field(default=60, ge=0)
+    """How many historical grants per minute enforcers are asked to look up. 0: none."""
     ticket_pattern: Annotated[str, Field(max_length=1000), AfterValidator(_pattern)] = r"\b[A-Z][A-Z0-9]+-[0-9]+\b"
     """Finds the ticket in a reason, for events that name none. Empty: no ticket is taken from reasons."""
     installation: tuple[Installation, ...] = ()

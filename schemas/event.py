@@ -26,6 +26,9 @@ SESSION_TYPES = (
 ACCESS_TYPES = REQUEST_TYPES + GRANT_TYPES + SESSION_TYPES
 """Types that access systems report. Only the pipeline's own credentials can write the other types."""
 
+OBSERVED = "grant.observed"
+"""An enforcer, or a checker that the policy names, read back that the access of a grant exists. No tool reports it."""
+
 PIPELINE_TYPES = (
     "finding.opened",
     "finding.resolved",
@@ -35,6 +38,8 @@ PIPELINE_TYPES = (
     "revoke.attempted",
     "revoke.confirmed",
     "revoke.failed",
+    "lookup.requested",
+    "lookup.answered",
     "key.changed",
     "schema.registered",
     "source.registered",

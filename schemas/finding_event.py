@@ -14,8 +14,10 @@ from .finding_rules import FINDING_RULES, Severity
 
 PERSON_REQUEST = "person_request"
 """``finding.rule`` of a revocation that a person requests. Its ``finding.deadline`` is the time of the request."""
-FindingEventType = Literal["finding.opened", "finding.resolved", "finding.closed", "revoke.requested"]
-_OUTCOMES = {"finding.opened": "failure", "revoke.requested": "pending"}
+FindingEventType = Literal[
+    "finding.opened", "finding.resolved", "finding.closed", "revoke.requested", "lookup.requested"
+]  # fmt: skip
+_OUTCOMES = {"finding.opened": "failure", "revoke.requested": "pending", "lookup.requested": "pending"}
 
 
 def finding_event(

@@ -9,10 +9,10 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from operator import attrgetter
 
-from .event import ACCESS_TYPES, GRANT_TYPES, PIPELINE_TYPES, REQUEST_TYPES, SESSION_TYPES, Event
+from .event import ACCESS_TYPES, GRANT_TYPES, OBSERVED, PIPELINE_TYPES, REQUEST_TYPES, SESSION_TYPES, Event
 from .finding_rules import SEVERITIES
 
-EVENT_TYPES = frozenset(ACCESS_TYPES + PIPELINE_TYPES)
+EVENT_TYPES = frozenset((*ACCESS_TYPES, OBSERVED, *PIPELINE_TYPES))
 DECISIONS = frozenset({"approved", "denied", "pending"})
 _PRINCIPAL_KINDS = frozenset({"human", "service", "agent", "system", "unknown"})
 ALLOWED: Mapping[str, Collection[str]] = {
@@ -38,14 +38,14 @@ FAILED = frozenset({"failure", "denied"})
 GIVING = frozenset({"grant.activated", "grant.extended"})
 REQUIRED: Mapping[str, Collection[str]] = {
     "request_id": REQUEST_TYPES,
-    "grant_id": ("grant.activated",),
+    "grant_id": ("grant.activated", OBSERVED),
     "session_id": SESSION_TYPES,
-    "resource": (*REQUEST_TYPES, *GRANT_TYPES, "config.changed"),
-    "entitlement": (*REQUEST_TYPES, *GRANT_TYPES),
+    "resource": (*REQUEST_TYPES, *GRANT_TYPES, OBSERVED, "config.changed"),
+    "entitlement": (*REQUEST_TYPES, *GRANT_TYPES, OBSERVED),
     "expiry_source": GIVING,
     "removal_evidence": ("grant.revoked", "grant.expired"),
     "action": ("session.command", "session.query", "query.executed"),
-    "finding": tuple(one for one in PIPELINE_TYPES if one.startswith(("finding.", "revoke."))),
+    "finding": tuple(one for one in PIPELINE_TYPES if one.startswith(("finding.", "revoke.", "lookup."))),
     "registered_schema": ("schema.registered",),
     "registered_source": ("source.registered",),
     "opened_epoch": ("epoch.opened",),

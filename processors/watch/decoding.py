@@ -23,6 +23,7 @@ from ...ledger.entry import partition_of_origin, topic_of_origin
 from ...ledger.source_keys import SourceKeys, signed_records
 from ...schemas.arrow import DECODED_SCHEMA, MICROS
 from ...schemas.catalog import SchemaCatalog
+from ...schemas.event import OBSERVED
 from ...schemas.history import HISTORY_HEADER
 from ...schemas.rules import FAILED
 from ..access import LATEST, LONGEST_REASON, Access, Source
@@ -44,7 +45,7 @@ FACT_SCHEMA = pa.schema(
 )
 """A fact table: the first fields of a fact (times in microseconds since 1970), and the event's columns."""
 
-_CHANGING = frozenset(GIVING + REMOVING)
+_CHANGING = frozenset((*GIVING, *REMOVING, OBSERVED))
 """Types that change nothing if their outcome is failure or denied."""
 _MARK = HISTORY_HEADER.encode()
 Numbers = npt.NDArray[np.int64]

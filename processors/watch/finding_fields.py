@@ -12,7 +12,7 @@ from .core.facts import names_someone
 from .core.grants import Grant
 from .core.judge import Change, entity_of_finding
 from .core.reports import Timed
-from .core.rules import REVOKE
+from .core.rules import COMMANDS
 from .core.sessions import Request, Session
 from .core.state import AccessState
 
@@ -51,7 +51,7 @@ def context_of(change: Change, state: AccessState) -> dict[str, Any]:
 def _entities(change: Change, state: AccessState) -> tuple[Grant | None, Session | None, Request | None]:
     """Return the grant, the session and the request that a change is about: of a session, also its grant."""
     rule, key, _ = change.identity
-    entity = ("grant", key) if rule in (REVOKE, "self_approved") else entity_of_finding(rule, key)
+    entity = ("grant", key) if rule in (*COMMANDS, "self_approved") else entity_of_finding(rule, key)
     if entity == ("session", key) and (session := state.sessions.get(key)) is not None:
         return next(iter(state.grants_of(session)), None), session, state.requests.get(session.request_key)
     grant = state.grants.get(key) if entity == ("grant", key) else None

@@ -23,7 +23,8 @@ from ...schemas.topics import COMMANDS_TOPIC, MAX_RECORD_BYTES
 from ..access import Source, shorten, to_datetime
 from ..policy import PolicyLookup, WatchPolicy
 from .core.judge import ABOUT_ACCESS, Change, Identity, entity_of_finding
-from .core.rules import REVOKE
+from .core.late_records import LATE
+from .core.rules import COMMANDS, LOOK, REVOKE
 from .core.sources import HOUR
 from .core.state import AccessState
 from .finding_fields import context_of, fields_of
@@ -34,6 +35,9 @@ SYSTEM = POLICY_SOURCE
 FAULT = "watch_fault"
 """The rule of findings about records that could not be judged."""
 Kind = Literal["opened", "resolved"]
+_RULES = {REVOKE: "overdue", LOOK: LATE}
+"""The finding rules of commands."""
+_COMMAND_TYPES: dict[str, FindingEventType] = {REVOKE: "revoke.requested", LOOK: "lookup.requested"}
 _TYPES: dict[Kind, FindingEventType] = {"opened": "finding.opened", "resolved": "finding.resolved"}
 
 
@@ -87,13 +91,13 @@ class FindingEvents:
             InvalidEventError: the event breaks a rule of the schema, or is too large for a record; names the field.
         """
         found = change.finding
-        is_command = found.rule == REVOKE
-        rule = "overdue" if is_command else found.rule
+        is_command = found.rule in COMMANDS
+        rule = _RULES.get(found.rule, found.rule)
         about = fields_of(change, state)
         if is_command and "grant_id" not in about:
             return []
         source = self._source(change.identity)
-        event_type = "revoke.requested" if is_command else _TYPES[change.kind]
+        event_type = _COMMAND_TYPES.get(found.rule) or _TYPES[change.kind]
         key = published_key(found.rule, found.key, self.shard)
         event = finding_event(
             event_type, source, (rule, key), to_datetime(change.at),

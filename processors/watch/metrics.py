@@ -14,7 +14,7 @@ UNCONFIRMED = Gauge(
 )
 FINDINGS = Counter("grantledger_watch_findings_total", "Findings opened, by rule.", ["rule"])
 RESOLVED = Counter("grantledger_watch_resolved_total", "Findings resolved, by rule.", ["rule"])
-COMMANDS = Counter("grantledger_watch_commands_total", "Revoke commands published.")
+COMMANDS = Counter("grantledger_watch_commands_total", "Commands published: to revoke access, or to look it up.")
 SNAPSHOT_FAILURES = Counter("grantledger_watch_snapshot_failures_total", "Snapshots that could not be written.")
 FAULTS = Counter("grantledger_watch_faults_total", "Sealed records or events that could not be judged.")
 GRANTS = Gauge("grantledger_watch_grants", "Grants that the watch follows.")

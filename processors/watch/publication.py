@@ -14,7 +14,7 @@ from ..policy import PolicyLookup
 from . import metrics
 from .clock import Clock
 from .core.judge import Change, Identity
-from .core.rules import REVOKE
+from .core.rules import COMMANDS
 from .core.state import AccessState
 from .faults import Faults
 from .findings import Fault, FindingEvents, Outgoing, subject_of
@@ -53,7 +53,7 @@ class Publication:
                 self._unpublished.add(change.identity)
                 self.faults.add(Fault(" ".join(subject_of(change)), error))
                 continue
-            if rule == REVOKE:
+            if rule in COMMANDS:
                 metrics.COMMANDS.inc()
             else:
                 (metrics.FINDINGS if opened else metrics.RESOLVED).labels(rule).inc()

@@ -402,7 +402,8 @@ FROM
     SELECT
         *,
         arrayMap((event, ends) -> event.received >= greatest(ends, least(event.occurred, event.taken) + if(ends = 0, longest, 0)) + history_after, given, given_ends) AS given_old,
-        first_received >= greatest(arrayMax(given_ends), arrayMax(event -> least(event.occurred, event.taken), given) + longest) + history_after AS historical
+        first_received >= greatest(arrayMax(given_ends), arrayMax(event -> least(event.occurred, event.taken), given) + longest) + history_after
+            AND NOT arrayExists(each -> each.place > first.place AND each.access = first.access, observed) AS historical
     FROM
     (
     SELECT
@@ -506,7 +507,9 @@ FROM
         arraySort(event -> (event.source, event.id, event.evidence, event.place), groupArrayIf(CAST(
             (place, event_id, (source_system, source_instance), own, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, signed, multiIf(failed, 0, removal_evidence = 'confirmed' AND outcome != 'success', 2, transform(removal_evidence, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0)), source_system, source_instance, received),
             'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, signed Bool, evidence UInt8, source_system String, source_instance String, received Int64)'
-        ), event_type IN ('grant.revoked', 'grant.expired'))) AS all_removals
+        ), event_type IN ('grant.revoked', 'grant.expired'))) AS all_removals,
+        -- Where another source read back that the access exists, and which access.
+        groupArrayIf(CAST((place, (subject_id, resource_kind, resource_id, entitlement)), 'Tuple(place Tuple(UInt32, UInt64), access Tuple(String, String, String, String))'), event_type = 'grant.observed' AND NOT own AND NOT failed) AS observed
     FROM
     (
         SELECT
@@ -515,7 +518,7 @@ FROM
             outcome IN ('failure', 'denied') AS failed,
             ifNull(said_to_end, false) AND expires_at IS NOT NULL AND expiry_source IN ('native', 'derived') AS ends_by_itself,
             source_system = issuer.1 AND issuer.2 IN ('', source_instance) AS own,
-            multiIf(event_type IN ('grant.revoked', 'grant.expired'), 'remove', event_type = 'grant.extended', 'extend', '') AS report,
+            multiIf(event_type IN ('grant.revoked', 'grant.expired', 'grant.observed'), 'remove', event_type = 'grant.extended', 'extend', '') AS report,
             (report = 'remove' AND source_system = 'grantledger-enforcer') OR arrayExists(
                 one -> has(one.5, report) AND source_system LIKE one.1 AND source_instance LIKE one.2
                     AND issuer.1 LIKE one.3 AND issuer.2 LIKE one.4,
@@ -532,7 +535,7 @@ FROM
                 expires_at, expiry_source, ends_by_itself AS said_to_end, removal_evidence, signature, outcome
             FROM access_events
             WHERE generation = (SELECT max(generation) FROM state_refreshes) AND grant_id != ''
-                AND event_type IN ('grant.activated', 'grant.extended', 'grant.revoked', 'grant.expired')
+                AND event_type IN ('grant.activated', 'grant.extended', 'grant.revoked', 'grant.expired', 'grant.observed')
             UNION ALL
             SELECT
                 tenant, grant_id, grant_key, issuer, CAST(true, 'Bool') AS whole_request, known,

@@ -199,18 +199,24 @@ def test_the_sweep_reports_a_watch_that_does_not_run(
     pipeline.wait_stored(4)
     pipeline.start("sweep")
 
-    def differences() -> list[tuple[bool, str]]:
-        rows = pipeline.query("SELECT open, key, evidence FROM findings WHERE rule = 'sweep_difference'")
-        return [(row["open"], id_of(row["key"])) for row in rows]
+    def differences() -> list[tuple[bool, str, str, str]]:
+        names = "key, grant_id, subject_id, resource_id"
+        rows = pipeline.query(f"SELECT open, {names} FROM findings WHERE rule = 'sweep_difference'")
+        assert all(id_of(row["key"]) == row["grant_id"] for row in rows)
+        return [(row["open"], row["grant_id"], row["subject_id"], row["resource_id"]) for row in rows]
+
+    def shows(is_open: bool) -> bool:  # the states follow the entries after some seconds
+        return differences() == [(is_open, "g-1", "eve", "orders")]
 
     def stored(rule: str, event_type: str) -> bool:  # far cheaper than the view
         sql = f"SELECT 1 FROM entries WHERE event_type = '{event_type}' AND finding_rule = '{rule}' LIMIT 1"
         return bool(pipeline.query(sql))
 
     wait_for(lambda: stored("sweep_difference", "finding.opened"), "the sweep reports what the watch did not")
-    assert differences() == [(True, "g-1")]
+    wait_for(lambda: shows(True), "the view has the difference")
     wait_for(lambda: stored("sequence_gap", "finding.opened"), "the sweep reports which number is missing")
     gaps = "SELECT key, severity, open, evidence FROM findings WHERE rule = 'sequence_gap'"
+    wait_for(lambda: bool(pipeline.query(gaps)), "the view has the gap")
     [gap] = pipeline.query(gaps)
     evidence = json.loads(gap["evidence"])
     assert (gap["key"], gap["severity"], gap["open"]) == ("counting/eu-1", "critical", True)
@@ -218,6 +224,6 @@ def test_the_sweep_reports_a_watch_that_does_not_run(
     assert pipeline.metric("sweep", "grantledger_watch_sweep_differences") == 1
     pipeline.start("watch")
     wait_for(lambda: stored("sweep_difference", "finding.resolved"), "the watch has reported it, and they agree")
-    assert differences() == [(False, "g-1")]
+    wait_for(lambda: shows(False), "the view has the resolution")
     assert pipeline.metric("sweep", "grantledger_watch_sweep_differences") == 0
     assert "Traceback" not in pipeline.log("sweep")

@@ -129,6 +129,11 @@ class Story:
         event = self.event(kind, seen, f"{grant}-{len(self.records)}", **(given | fields))
         return self.add(event, taken, topic=topic)
 
+    def observe(self, grant: str, taken: float, **fields: Any) -> Event:
+        """Report that the access of a grant was read back, and exists."""
+        event = self.event("grant.observed", taken, f"{grant}-{len(self.records)}", **({"grant_id": grant} | fields))
+        return self.add(event, taken)
+
     def act(self, session: str, taken: float, command: str, **fields: Any) -> Event:
         """Run a command in a session."""
         action = Action(command=command)

@@ -55,6 +55,7 @@ def lives(draw: random.Random, count: int) -> Story:
     """Grants of every kind, some of which share their access. Some events are long on their way, past removals too."""
     story = Story(signers=SIGNERS)
     told: list[tuple[float, Callable[[], Any]]] = []
+    looks = random.Random(count)
     for number in range(count):
         name = f"g{number // 2}"  # the same id in two tenants
         who = {
@@ -108,6 +109,13 @@ def lives(draw: random.Random, count: int) -> Story:
             else:
                 later = when + draw.uniform(-10, 90)
                 told.append((when, lambda w=when, e=later, a=whole: story.give("", w, e, again=True, **a)))
+        if looks.random() < 0.3:
+            when = looks.uniform(begin, -1)
+            wrong = looks.choice([{}, {}, {}, {"entitlement": "ro"}, {"outcome": "failure"}])
+            named = IssuingSource(str(about["system"]), "eu-1")
+            by = looks.choice(["grantledger-enforcer", "grantledger-enforcer", "checker", "evil", about["system"]])
+            seen = {**about, "grant_source": named, "system": by, **wrong}
+            told.append((when, lambda n=name, w=when, a=seen: story.observe(n, w, **a)))
         if draw.random() < 0.1:
             back = draw.uniform(begin, -1)
             told.append((back, lambda n=name, b=back, a=about: story.give(n, b, b + 20, **a)))

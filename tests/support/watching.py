@@ -10,7 +10,7 @@ from grantledger.processors.access import SECOND, Access, Source
 from grantledger.processors.policy import Reporter, WatchPolicy
 from grantledger.processors.watch.core.facts import Decision, Fact
 from grantledger.processors.watch.core.judge import Change, Judge
-from grantledger.processors.watch.core.rules import REVOKE
+from grantledger.processors.watch.core.rules import COMMANDS, LOOK, REVOKE
 from grantledger.schemas.access_key import access_key
 
 VAULT = Source("vault", "prod")
@@ -87,7 +87,7 @@ def said(changes: list[Change]) -> list[tuple[str, str, str, float]]:
     return [
         (change.kind, change.finding.rule, bare(change.finding.key), change.at / SECOND - START)
         for change in changes
-        if change.finding.rule != REVOKE
+        if change.finding.rule not in COMMANDS
     ]
 
 
@@ -96,6 +96,11 @@ def ordered(changes: list[Change]) -> list[tuple[str, float]]:
     return [
         (bare(change.finding.key), change.at / SECOND - START) for change in changes if change.finding.rule == REVOKE
     ]
+
+
+def looked_up(changes: list[Change]) -> list[str]:
+    """Return the grants that enforcers are asked to look up."""
+    return [bare(change.finding.key) for change in changes if change.finding.rule == LOOK]
 
 
 def key(id: str, source: Source = VAULT, tenant: str = "default") -> str:

@@ -14,7 +14,7 @@ from grantledger.ledger.entry import NO_HEADERS, Genesis
 from grantledger.processors.access import SECOND
 from grantledger.processors.policy import BUILT_IN, AccessLimits, AccessRule, WatchPolicy
 from grantledger.processors.watch.core.judge import Judge
-from grantledger.processors.watch.core.rules import REVOKE
+from grantledger.processors.watch.core.rules import COMMANDS
 from grantledger.producers.adapters import make_adapter
 from grantledger.producers.importer import Importer
 from grantledger.producers.input_files import InputFile
@@ -69,7 +69,7 @@ def opened(watch: Judge, seconds: float) -> set[tuple[str, str]]:
     """Return rule and access key of the findings that open within seconds, commands left out."""
     until = int((NOW + timedelta(seconds=seconds)).timestamp() * SECOND)
     found = {(one.finding.rule, one.finding.key) for one in watch.judge(until) if one.kind == "opened"}
-    return {one for one in found if one[0] != REVOKE}
+    return {one for one in found if one[0] not in COMMANDS}
 
 
 def test_01_a_revocation_in_one_tenant_does_not_touch_the_grant_of_another(cases: Cases) -> None:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grantledger.enforcers.command_rules import Activation, Backoff, Breaker, Circuit, History
+from grantledger.enforcers.command_rules import Activation, Backoff, Breaker, Circuit, History, Limits
 from grantledger.enforcers.contract import Attempt, AttemptStatus, Observation, Presence, RevokeCommand
 from grantledger.enforcers.events import Recorder, apply
 from grantledger.enforcers.policy import EnforcementPolicy
-from grantledger.enforcers.revoker import Limits, Revoker
+from grantledger.enforcers.revoker import Revoker
 from grantledger.enforcers.running_grants import RunningGrants
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Event, IssuingSource, Resource

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ....schemas.access_key import SourceName, is_issuer, scope_prefix
+from ....schemas.event import OBSERVED
 from ...policy import PolicyLookup
 from .facts import Fact
 from .grants import GIVING, REMOVING, Grant
@@ -12,7 +13,7 @@ from .links import Links
 
 FOREIGN = "foreign_claim"
 UNSIGNED = "unsigned_source"
-_REPORTS = {**dict.fromkeys(REMOVING, "remove"), "grant.extended": "extend"}
+_REPORTS = {**dict.fromkeys((*REMOVING, OBSERVED), "remove"), "grant.extended": "extend"}
 """What the policy must allow other sources, by event type."""
 MOST_SCOPES = 1000
 """Issuing sources of a tenant in which the grant of a removal is looked up that names no source."""

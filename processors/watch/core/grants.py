@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from ....schemas.access_key import AccessKey, id_of, parse_access_key
+from ....schemas.access_key import AccessKey, id_of, is_issuer, parse_access_key
+from ....schemas.event import OBSERVED
 from ...access import NEVER, Access, Source
 from ...policy import GrantLimits
 from .activations import Activation, Removal, history_begins, last_end, note_given, weaker, with_removal
@@ -63,6 +64,8 @@ class Grant:
     latest_end: int = 0
     endless: bool = False
     """Whether an activation or extension has no end."""
+    observed: int = 0
+    """When another source first reported that it read the access back, and that it exists; 0 if none did."""
     reason: str = ""
     """In the latest activation or extension that gives one."""
 
@@ -100,7 +103,15 @@ class Grant:
             self.first_received, self.imported = fact.received, fact.imported
 
     def is_historical(self, limits: GrantLimits) -> bool:
-        """Whether nothing of it was received until long after its last deadline: it never pages or revokes."""
+        """Whether it was reported too late, and the access is not known to exist: it never pages or revokes."""
+        return not self.observed and self._is_late(limits)
+
+    def observed_since(self, limits: GrantLimits) -> int:
+        """Return since when a grant that was reported too late is known to exist; 0 for any other grant."""
+        return self.observed if self.observed and self._is_late(limits) else 0
+
+    def _is_late(self, limits: GrantLimits) -> bool:
+        """Whether nothing of it was received until long after its last deadline."""
         if self.first_received < self.latest_end:  # nearly all grants
             return False
         return bool(self.activations) and self.lateness(limits) >= history_begins(0, limits)
@@ -128,6 +139,8 @@ class Grant:
             self.removals = with_removal(self.removals, removal, begin, self._given)
             if self.many is not None:
                 self.many.add_removal(removal)
+        elif fact.event_type == OBSERVED and not is_issuer(fact.source, self.address.issuer):
+            self.observed = self.observed or fact.append
         if fact.decisions:
             self.decisions = with_decisions(self.decisions, decisions_of(fact))
         if self.many is None and len(self.activations) + len(self.removals) > 2 * FEW:

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from ....schemas.finding_rules import FINDING_RULES
-from ...access import NEVER
+from ...access import NEVER, SECOND
 from ...policy import BUILT_IN, PolicyLookup, WatchPolicy
 from . import rules
 from .entities import Entity, Kind
 from .facts import Fact
 from .grants import Grant
 from .late_records import LATE
-from .rules import REVOKE, Candidate
+from .rules import COMMANDS, LOOK, REVOKE, Candidate
 from .session_rules import WITHOUT_GRANT, session_candidates
 from .sessions import Session
 from .sources import HISTORY_SUFFIX
@@ -41,8 +41,8 @@ class KnownFindings:
     def add(self, event_type: str, identity: Identity, accept_index: int | None = None) -> None:
         """Add one event about a finding, in the order of the log."""
         rule, key, deadline = identity
-        if event_type == "revoke.requested":
-            self.findings[REVOKE, key, deadline] = True
+        if event_type in ("revoke.requested", "lookup.requested"):
+            self.findings[REVOKE if event_type == "revoke.requested" else LOOK, key, deadline] = True
         elif event_type == "finding.opened":
             self.findings[identity] = True
         elif event_type in ("finding.resolved", "finding.closed"):
@@ -53,7 +53,7 @@ class KnownFindings:
 
 EARLY_RULES = ("no_deadline", "removal_unconfirmed", "extended_beyond_policy")
 """Rules that open findings before a deadline has passed."""
-ABOUT_ACCESS = frozenset({REVOKE, *(rule.name for rule in FINDING_RULES.values() if rule.about)})
+ABOUT_ACCESS = frozenset({*COMMANDS, *(rule.name for rule in FINDING_RULES.values() if rule.about)})
 """Rules whose findings have an access key."""
 _SOURCE_RULES = ("source_silent", "foreign_claim", "unsigned_source")
 """Rules whose findings the history of a source resolves."""
@@ -82,6 +82,27 @@ def entity_of_finding(rule: str, key: str) -> Entity | None:
     return (known.about, key) if known is not None and known.about and not known.persists else None
 
 
+class LookupTimes:
+    """When enforcers are asked to look whether the access of historical grants exists: an import may bring many."""
+
+    def __init__(self, per_minute: float) -> None:
+        self._pause = int(60 * SECOND / per_minute) if per_minute else NEVER
+        self._next = -NEVER if per_minute else NEVER
+        self._turns: dict[str, int] = {}
+
+    def turn(self, key: str, now: int) -> int:
+        """Return when it is a grant's turn: now, or a later time that is then its own."""
+        turn = self._turns.get(key)
+        if turn is None:
+            turn = max(now, self._next)
+            self._next = min(turn + self._pause, NEVER)
+        if turn > now:
+            self._turns[key] = turn
+        else:
+            self._turns.pop(key, None)
+        return turn
+
+
 class Judge:
     """Holds the state and the findings on record, which are not reported again."""
 
@@ -97,6 +118,7 @@ class Judge:
         self._open: dict[Entity, set[Identity]] = {}
         self._schedule: list[tuple[int, Kind, str]] = []
         """Heap of times at which entities are to be judged again."""
+        self._looks = LookupTimes(policy.lookups_per_minute)
         self._source_times: dict[str, int] = {}
         """The earliest scheduled time per source: each event postpones it, and old times must not pile up."""
         self.restore(KnownFindings(dict(known or {})))
@@ -194,11 +216,14 @@ class Judge:
                 if identity in open_before:  # opened by a clock that was ahead, or under another policy
                     open_now.add(identity)
                 continue
-            if rule == REVOKE:  # sent once and never withdrawn; pointless if the access is gone
+            if rule in COMMANDS:  # sent once and never withdrawn; pointless if the access is gone
                 if identity in self.known or ends <= now:
                     continue
                 if past:  # the access may be gone by a record that was not read yet
                     next_time = min(next_time, now)
+                    continue
+                if rule == LOOK and (turn := self._looks.turn(key, now)) > now:
+                    next_time = min(next_time, turn)
                     continue
                 self.known[identity] = False
                 yield Change("opened", opens, candidate)
@@ -289,7 +314,7 @@ class Judge:
         state = self.state
         limits = state.limits_of(grant)
         if state.late.update(grant, limits):  # old records never page: they are counted
-            return ()
+            return () if state.events.is_disputed(grant.key) else rules.lookup_candidates(grant, limits)
         request = state.requests.get(grant.request_key) if grant.request_key else None
         found = rules.grant_candidates(
             grant, request, limits, lambda time: state.covered_until(grant, time),
@@ -297,7 +322,8 @@ class Judge:
         )  # fmt: skip
         if not state.events.is_disputed(grant.key):
             return found
-        return (one for one in found if one.rule != REVOKE)  # no command while a person has not decided the conflict
+        # No command while a person has not decided the conflict.
+        return (one for one in found if one.rule not in COMMANDS)
 
     def _session_candidates(self, session: Session) -> Iterator[Candidate]:
         limits = self.lookup.limits(session.source, session.access, session.environment)

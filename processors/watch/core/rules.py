@@ -23,12 +23,15 @@ Approvals = Callable[[int], tuple[set[str], int]]
 """Returns, for the time until which denials count, who has approved, and since when that is enough, or ``NEVER``."""
 REVOKE = "revoke"
 """Not a finding, but a command to the enforcers."""
+LOOK = "look"
+"""Not a finding, but a command to the enforcers: to read back whether the access of a historical grant exists."""
+COMMANDS = frozenset({REVOKE, LOOK})
 
 
 class Candidate(NamedTuple):
     """Something that is, was or will be wrong. Rule, key and deadline identify the finding."""
 
-    rule: str  # its name, or ``REVOKE``
+    rule: str  # its name, or one of ``COMMANDS``
     key: str  # the access key of the grant, session or request, or the source
     deadline: int  # the deadline concerned, or 0 without one
     opens: int  # from when it is wrong; it is reported after that moment
@@ -110,6 +113,16 @@ def _period_candidates(
     return found
 
 
+def lookup_candidates(grant: Grant, limits: GrantLimits) -> Sequence[Candidate]:
+    """Return the command to look whether the access of a historical grant exists, if it has no removal that counts."""
+    period = next(reversed(grant.periods(limits)), None)
+    if period is None or period.deadline == NEVER or period.removed(limits) < NEVER:
+        return ()
+    # Late records of a removal may follow.
+    opens = grant.last_append + micros(limits.confirm_wait_seconds)
+    return (Candidate(LOOK, grant.key, period.finding_deadline, opens, NEVER, (_access_evidence, grant)),)
+
+
 def request_candidates(request: Request, history_after_seconds: float) -> Iterator[Candidate]:
     """Yield every possible finding about a request. One that is history has none."""
     if request.receipt.is_historical(history_after_seconds):
@@ -132,13 +145,15 @@ def _overdue(
         due = covered_until(due)
     if due == NEVER:
         return []
+    since = grant.observed_since(limits)
+    due = max(due, since)
     evidence = (_lateness_evidence, grant, period, limits, over)
     overdue = Candidate("overdue", grant.key, period.finding_deadline, due, over, evidence)
     if limits.revoke == "never":
         return [overdue]
     # Before the grace is over, only if no other grant can cover the access meanwhile.
     if alone and (limits.revoke == "deadline" or (limits.revoke == "auto" and not period.activation.native)):
-        due = max(period.deadline, period.activation.append)
+        due = max(period.deadline, period.activation.append, since)
     return [overdue, Candidate(REVOKE, grant.key, period.finding_deadline, due, over, (_access_evidence, grant))]
 
 

@@ -1,0 +1,162 @@
+"""Looks whether the access of historical grants exists, as the watch asks, and records the answer. Removes nothing.
+
+Records of such a grant arrived long after its end, and none of them reports a removal. If the access is gone, that
+confirms its removal. If it exists, the watch judges the grant from then on like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from ..schemas.event import Event
+from . import metrics
+from .command_rules import Activation, Circuit, History, Limits, Offsets
+from .contract import Key, Observation, Plugin, Presence, RevokeCommand
+from .events import Recorder
+from .policy import EnforcementPolicy, Route
+from .running_grants import RunningGrants
+
+log = structlog.get_logger("grantledger.enforce")
+
+
+class Grants(Protocol):
+    """The grants in ``access.lifecycle``."""
+
+    def running(self) -> RunningGrants:
+        """Return the grants that are running now."""
+
+    def activation(self, command: RevokeCommand) -> Activation | None:
+        """Return the activation of the grant of a command, with the same access, from the sealed log."""
+
+
+@dataclass(slots=True)
+class _Lookup:
+    command: RevokeCommand
+    route: Route
+    offset: int
+    requested: datetime
+    not_before: datetime
+    number: int = 0
+
+
+class Lookups:
+    """Accepts requests to look, and carries them out one at a time.
+
+    A request that cannot be answered ends without a record: no route, no way to read the access back, or another grant
+    gives the same access. An open breaker stops the lookups of its circuit too.
+
+    Args:
+        write: records events with the position of the commands.
+        offsets: a request stays open there until it has ended.
+    """
+
+    def __init__(
+        self,
+        write: Callable[..., None],
+        offsets: Offsets,
+        *,
+        recorder: Recorder,
+        policy: EnforcementPolicy,
+        plugins: Mapping[str, Plugin],
+        grants: Grants,
+        limits: Limits,
+        history: History,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._write, self._offsets, self._recorder, self._policy = write, offsets, recorder, policy
+        self._plugins, self._grants, self._limits, self._history, self._now = plugins, grants, limits, history, now
+        self._work: dict[Key, _Lookup] = {}
+
+    def take(self, command: RevokeCommand, offset: int, requested: datetime) -> None:
+        """Accept a request that was made at some time."""
+        now = self._now()
+        reason, route = "", None
+        if command.key in self._history.looked or command.key in self._work:
+            reason = "done or accepted before"
+        elif now - requested > self._limits.max_age:
+            reason = "too old"
+        else:
+            route = route_of(command, self._policy, self._grants)
+            reason = "" if route is not None else "no activation in the sealed log, or no route"
+        if route is None:
+            self._skip(command, offset, reason)
+        else:
+            self._work[command.key] = _Lookup(command, route, offset, requested, now)
+
+    def wait(self) -> float:
+        """Return the seconds until something can be looked up; infinity if nothing waits."""
+        now = self._now()
+        return min((max(0.0, (one.not_before - now).total_seconds()) for one in self._allowed()), default=float("inf"))
+
+    def step(self) -> None:
+        """Carry out the lookup that has waited longest, if there is one."""
+        now = self._now()
+        ready = [one for one in self._allowed() if one.not_before <= now]
+        if ready:
+            self._look(min(ready, key=lambda one: (one.not_before, one.offset)))
+
+    def _allowed(self) -> list[_Lookup]:
+        """Return the lookups that no open breaker stops."""
+        if not self._history.open_since:
+            return list(self._work.values())
+        return [
+            one for one in self._work.values()
+            if Circuit(*one.command.key.issuer, one.route.target) not in self._history.open_since
+        ]  # fmt: skip
+
+    def _look(self, work: _Lookup) -> None:
+        command, target = work.command, work.route.target
+        covering = self._grants.running().covering(
+            command, work.requested, self._now(), lambda one: self._policy.shared(command, work.route, one)
+        )
+        if covering is not None:
+            self._skip(command, work.offset, f"grant {covering.grant_id} gives the same access")
+            return
+        work.number += 1
+        found = read_back(self._plugins[target], command)
+        log.info("looked", grant=command.key.grant_id, target=target, presence=found.presence, attempt=work.number)
+        if found.presence is Presence.unreadable:
+            self._skip(command, work.offset, "the target cannot be read back")
+        elif found.presence is Presence.unknown and work.number < self._limits.attempts:
+            pause = self._limits.backoff.delay(command.key, work.number)
+            work.not_before = self._now() + timedelta(seconds=pause)
+        else:
+            self._end(work, found)
+
+    def _end(self, work: _Lookup, found: Observation) -> None:
+        events: tuple[Event, ...] = self._recorder.looked(
+            work.command, work.number, work.route.target, self._now(), found
+        )
+        del self._work[work.command.key]
+        self._offsets.add(work.offset, None)
+        self._write(*events)
+        self._history.looked.add(work.command.key)
+        metrics.LOOKUPS.labels(found.presence).inc()
+
+    def _skip(self, command: RevokeCommand, offset: int, reason: str) -> None:
+        work = self._work.get(command.key)
+        if work is not None and work.offset == offset:
+            del self._work[command.key]
+        self._offsets.add(offset, None)
+        metrics.LOOKUPS.labels("skipped").inc()
+        log.info("lookup_skipped", grant=command.key.grant_id, reason=reason)
+
+
+def route_of(command: RevokeCommand, policy: EnforcementPolicy, grants: Grants) -> Route | None:
+    """Return the route of a command about a grant that the sealed log has; None if there is none."""
+    activation = grants.activation(command)
+    return None if activation is None else policy.route(command, signed=activation.signed)
+
+
+def read_back(plugin: Plugin, command: RevokeCommand) -> Observation:
+    """Check whether the access exists. A fault in one plug-in must not block the commands of others."""
+    try:
+        return plugin.read_back(command)
+    except Exception as error:
+        log.error("read_back_fault", plugin=plugin.kind, fault=type(error).__name__)
+        return Observation(Presence.unknown, f"fault in the plug-in: {type(error).__name__}")
