@@ -62,6 +62,13 @@ WHERE rule = {rule:String} AND key = {key:String} AND tenant = {tenant:String}
 ORDER BY append_time, origin, `index` LIMIT 1000
 """
 
+_HISTORICAL = """
+SELECT
+    count() AS grants, countIf(removed_at IS NULL) AS unresolved,
+    countIf(removed_at IS NULL AND removal_evidence = 'none') AS without_any_removal
+FROM grant_states
+WHERE historical AND concat(source_system, '/', source_instance) = {source:String}
+"""
 _IDENTITY = ("rule", "key", "tenant", "issuer_system", "issuer_instance", "origin", "index")
 _ENDS = {"finding.closed": "closed", "finding.resolved": "resolved"}
 _SOON = "; lists show it once the store has it"
@@ -118,8 +125,9 @@ def show(settings: Settings, output: Output, finding: IdArgument) -> None:
     with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_states(settings) as ask:
         row = _resolved(ask, finding)
         events = ask(_EVENTS, **{name: row[name] for name in _IDENTITY})
-    record = {**row, "events": events}
-    output.record(record, lambda console: _print(console, output, row, events), identity="id")
+        now = _historical_grants(ask, row)
+    record = {**row, **now, "events": events}
+    output.record(record, lambda console: _print(console, output, record, events), identity="id")
 
 
 def acknowledge(
@@ -186,6 +194,13 @@ def _check_unstored(settings: Settings, row: Row, start: int) -> None:
         )
 
 
+def _historical_grants(ask: Ask, row: Row) -> Row:
+    """Return how many historical grants a source has now: the evidence has the numbers of the opening."""
+    if row["rule"] != "late_records":
+        return {}
+    return {"historical_grants": ask(_HISTORICAL, source=row["key"].partition("#")[0])[0]}
+
+
 def _resolved(ask: Ask, prefix: str) -> Row:
     """Return the only finding with this id or prefix; otherwise end the command."""
     found = ask(_ONE, id=prefix.lower()) if prefix else []
@@ -221,6 +236,7 @@ def _print(console: Console, output: Output, row: Row, events: list[dict[str, An
         "deadline": f"{output.moment(row['deadline'])} {output.zone_name}" if row["deadline"] else "",
         "state": _state(row),
         "evidence": printable(_compact(row["evidence"])),
+        "now": _numbers(row.get("historical_grants")),
         "next": grant_command("show", _grant_of(row)) if row["grant_id"] else "",
     }
     console.print(Text(f"finding {row['id']}: {printable(row['rule'])}", style="bold"))
@@ -236,6 +252,13 @@ def _print(console: Console, output: Output, row: Row, events: list[dict[str, An
     if known:
         console.print(Text(f"What it means: {known.meaning}"), soft_wrap=True)
         console.print(Text(f"What to do: {known.action}"), soft_wrap=True)
+
+
+def _numbers(now: Row | None) -> str:
+    if now is None:
+        return ""
+    unresolved = f"{now['unresolved']:,} unresolved, {now['without_any_removal']:,} of them without any removal"
+    return f"{now['grants']:,} historical grants of this source, of all days: {unresolved}"
 
 
 def _grant_of(row: Row) -> Row:

@@ -529,3 +529,19 @@ def test_a_deadline_in_the_year_9999_is_shown_exactly(tmp_path: Path) -> None:
     assert (row["state"], row["expires_at"], row["deadline"]) == ("active", *["9999-12-31T23:59:59.999999+00:00"] * 2)
     code, out, _ = run(tmp_path, "grants", "show", "g-9999")
     assert code == 0 and "9999-12-31 23:59:59" in out
+
+
+def test_a_finding_about_late_records_shows_the_numbers_of_now(tmp_path: Path) -> None:
+    story = Story()
+    for name in ("gone", "weak", "open"):
+        story.give(name, -100, -500, seen=-510, system="archive")
+    story.give("of-another-source", -100, -500, seen=-510)
+    story.find("late_records", "archive/eu-1#import", -99, deadline=-100, severity="info")
+    story.remove("gone", -98, seen=-505, system="archive")
+    story.remove("weak", -98, "api_accepted", seen=-505, system="archive")
+    fill(tmp_path, story.records)
+    [found] = run(tmp_path, "findings", "--rule", "late_records", "-q")[1].split()
+    code, out, _ = run(tmp_path, "findings", "show", found)
+    assert code == 0 and line_of(out, "  now") == (
+        "  now      3 historical grants of this source, of all days: 2 unresolved, 1 of them without any removal"
+    )
