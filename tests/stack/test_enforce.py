@@ -27,6 +27,7 @@ from grantledger.schemas.event import (
     FINDINGS_TOPIC,
     LIFECYCLE_TOPIC,
     Event,
+    Finding,
     IssuingSource,
     Resource,
     Source,
@@ -118,6 +119,17 @@ def test_a_command_through_a_program_to_a_confirmed_removal(deploy: Deploy) -> N
     wait_for(lambda: here.removals()[-1] == "g4", "the removal is committed")
     assert here.present() == set() and here.requested() == ["g1", "g2", "g4"]
     assert here.recorded(LIFECYCLE_TOPIC)[-1]["reason"] == "requested by dana: laptop stolen"
+    # The watch asks whether the access of historical grants exists: nothing is removed.
+    (here.folder / "access" / "g6").touch()
+    for name in ("g5", "g6"):
+        finding = Finding("late_records", name, "warning", DEADLINE)
+        here.send(revocation(name, event_type="lookup.requested", finding=finding))
+    answers = [("g5", "grant.revoked"), ("g6", "grant.observed")]
+    wait_for(
+        lambda: [(one["grant_id"], one["event_type"]) for one in here.recorded(LIFECYCLE_TOPIC)[-2:]] == answers,
+        "both lookups are answered",
+    )
+    assert here.present() == {"g6"} and here.requested() == ["g1", "g2", "g4"]
     here.end(child)
 
     # For the rest of the pipeline it is a removal like any other: sealed and stored.
@@ -127,7 +139,8 @@ def test_a_command_through_a_program_to_a_confirmed_removal(deploy: Deploy) -> N
         "(SELECT event_type FROM entries WHERE grant_id = 'g1' AND decode_error = '' ORDER BY append_time)"
     )
     kinds = ["revoke.requested", *(kind for kind, _, _ in CONFIRMED)]
-    assert sorted(row["kinds"]) == sorted(["grant.activated", *kinds, "grant.revoked"]) and row["active"] == 0
+    assert sorted(row["kinds"]) == sorted(["grant.activated", *kinds, "grant.revoked"])
+    assert row["active"] == 1, "g6 is no longer historical"
     here.pipeline.stop()
 
 

@@ -150,6 +150,8 @@ def test_sql_and_the_rules_find_the_same(name: str, lived: tuple[Story, Path], t
     assert {row["grant_key"] for row in found if row["historical"]} == old
     unresolved = {row["grant_key"] for row in found if row["historical"] and row["unresolved"]}
     assert len(unresolved) > 2
+    limits_of = judge.state.limits_of
+    assert sum(bool(one.observed_since(limits_of(one))) for one in judge.state.grants.values()) > 5, "looked up"
     if left is not None:
         assert {row["grant_key"] for row in left if row["state"] == "unresolved"} == unresolved
         assert len(left) == len(unresolved)

@@ -119,6 +119,20 @@ def lives(draw: random.Random, count: int) -> Story:
         if draw.random() < 0.1:
             back = draw.uniform(begin, -1)
             told.append((back, lambda n=name, b=back, a=about: story.give(n, b, b + 20, **a)))
+    for number in range(40):  # reported long after their end, and looked up
+        about = {"system": "vault", "resource": Resource("database", f"old-{number % 3}"), "subject": f"old-{number}"}
+        wrong = looks.choice([{}, {}, {}, {"entitlement": "ro"}, {"outcome": "failure"}])
+        by = looks.choice([*["grantledger-enforcer"] * 3, "checker", "evil", "vault"])
+        seen = {**about, "grant_source": IssuingSource("vault", "eu-1"), "system": by, **wrong}
+        name, end, when = f"old-{number}", looks.choice([-190, -185, None]), looks.uniform(-80, -5)
+        told.append((-70, lambda n=name, e=end, a=about: story.give(n, -70, e, seen=-195, **a)))
+        told.append((when, lambda n=name, w=when, a=seen: story.observe(n, w, **a)))
+        if looks.random() < 0.3:
+            gone = looks.uniform(-80, -5)
+            told.append((gone, lambda n=name, w=gone, a=about: story.remove(n, w, **a)))
+        if looks.random() < 0.2:
+            again = looks.uniform(-60, -5)
+            told.append((again, lambda n=name, b=again, a=about: story.give(n, b, -190, seen=-194, again=True, **a)))
     for _, tell in sorted(told, key=lambda one: one[0]):
         tell()
     return story

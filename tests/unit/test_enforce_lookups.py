@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
-from grantledger.enforcers.command_rules import Activation, History, refusal
+from grantledger.enforcers.command_rules import Activation, Backoff, Breaker, History, Limits, refusal
 from grantledger.enforcers.contract import InvalidCommandError, Observation, Presence, RevokeCommand
+from grantledger.enforcers.dry_run import DryRun
 from grantledger.enforcers.events import apply, command_of
 from grantledger.enforcers.running_grants import GrantEvent, RunningGrants, SealedActivations
 from grantledger.schemas.codec import EventEncoder
@@ -15,7 +17,7 @@ from grantledger.schemas.event import Event, IssuingSource, Resource, Source
 from support.events import read_datum
 
 from .test_enforce_command_rules import HOUR, NOON, command_event
-from .test_enforce_revoker import Clock, Ledger, World, start
+from .test_enforce_revoker import POLICY, Clock, Ledger, Lifecycle, World, start
 from .test_enforce_running_grants import given
 
 BOT = IssuingSource("bot", "eu-1")
@@ -156,6 +158,15 @@ def test_an_open_breaker_stops_the_lookups_of_its_circuit() -> None:
     for _ in range(5):
         revoker.step()
     assert ledger.kinds() == ["finding.opened"]
+
+
+def test_a_dry_run_only_reports_what_it_would_look_up() -> None:
+    limits = Limits(3, Breaker(9, HOUR), Backoff(1, 60), HOUR)
+    dry = DryRun(POLICY, grants=Lifecycle(), limits=limits, history=History(), now=Clock())
+    with capture_logs() as logs:
+        dry.look(lookup(), 0, NOON)
+        dry.look(lookup(resource=Resource("host", "h")), 1, NOON)
+    assert [(one["event"], one["grant"], one["target"]) for one in logs] == [("would_look", "g1", "here")]
 
 
 def test_only_the_watch_asks() -> None:
