@@ -565,11 +565,12 @@ class Schemas:
 PERSON = (b"finding.acknowledged", b"finding.closed", b"source.registered", b"payload.erased", b"epoch.opened")
 TYPES = {
     "access.lifecycle": b"request.created request.approved request.denied request.cancelled request.expired "
-    b"grant.activated grant.extended grant.revoked grant.expired grant.failed session.started session.ended",
+    b"grant.activated grant.extended grant.revoked grant.expired grant.failed "
+    b"grant.observed session.started session.ended",
     "access.activity": b"session.command session.query session.denied session.recording_failed",
     "access.findings": b"finding.opened finding.resolved finding.acknowledged finding.closed revoke.requested "
-    b"revoke.attempted revoke.confirmed revoke.failed key.changed schema.registered source.registered config.changed "
-    b"payload.erased epoch.opened",
+    b"revoke.attempted revoke.confirmed revoke.failed lookup.requested lookup.answered key.changed schema.registered "
+    b"source.registered config.changed payload.erased epoch.opened",
     "access.queries": b"query.executed",
 }
 KIND = b"human service agent system unknown"
@@ -581,7 +582,8 @@ VALUES = {
 GIVEN = {
     "request.": ("request_id", "resource", "entitlement"), "grant.": ("grant or request", "resource", "entitlement"),
     "session.": ("session_id",), "config.changed": ("resource", "raw"), "finding.": ("finding",),
-    "revoke.": ("finding",),
+    "revoke.": ("finding",), "lookup.": ("finding",),
+    "grant.observed": ("grant_id",),
     "grant.activated": ("grant_id", "expiry_source"), "grant.extended": ("expiry_source",),
     "grant.revoked": ("removal_evidence",), "grant.expired": ("removal_evidence",),
 }  # fmt: skip
