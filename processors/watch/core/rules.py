@@ -113,7 +113,7 @@ def _period_candidates(
     return found
 
 
-def lookup_candidates(grant: Grant, limits: GrantLimits) -> Sequence[Candidate]:
+def lookup_candidates(grant: Grant, limits: GrantLimits) -> tuple[Candidate, ...]:
     """Return the command to look whether the access of a historical grant exists, if it has no removal that counts."""
     period = next(reversed(grant.periods(limits)), None)
     if period is None or period.deadline == NEVER or period.removed(limits) < NEVER:
