@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from ....schemas.access_key import AccessKey, id_of, is_issuer, parse_access_key
-from ....schemas.event import OBSERVED
 from ...access import NEVER, Access, Source
 from ...policy import GrantLimits
 from .activations import Activation, Removal, history_begins, last_end, note_given, weaker, with_removal
@@ -30,6 +29,8 @@ from .reports import (
 
 GIVING = ("grant.activated", "grant.extended")
 REMOVING = ("grant.revoked", "grant.expired")
+OBSERVED = "grant.observed"
+"""The access was read back, and exists."""
 NO_ACCESS = Access("", "", "", "", "")
 
 
