@@ -131,7 +131,7 @@ def assert_sound(pipeline: Pipeline) -> None:
     """Both verifications succeed with the same heads: ClickHouse and Kafka store one history."""
     heads = []
     for source in ("clickhouse", "kafka"):
-        code, report = pipeline.verify("--from", source)
+        code, report = pipeline.verify("--from", source, "--states")
         assert code in (0, 4), (source, report["problems"], report["unchecked"])  # 4: there may be no anchor yet
         assert report["sound"] and report["problems"] == []
         heads.append({origin: tuple(head) for origin, head in report["heads"].items() if head[0]})

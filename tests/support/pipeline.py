@@ -238,8 +238,9 @@ class Pipeline:
         return read_rows_with(self.environment, sql)
 
     def verify(self, *arguments: str) -> tuple[int, dict[str, Any]]:
-        """Return the exit code and report of ``grantledger verify``."""
-        answer = self.run("verify", "-o", "json", *arguments)
+        """Return the exit code and report of ``grantledger verify``; states are compared if ``--states`` is given."""
+        states = () if "--states" in arguments else ("--no-states",)
+        answer = self.run("verify", "-o", "json", *states, *arguments)
         if not answer.stdout.strip():
             raise AssertionError(f"verify printed nothing, exit {answer.returncode}: {answer.stderr}")
         return answer.returncode, json.loads(answer.stdout)
