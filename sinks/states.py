@@ -16,7 +16,6 @@ from functools import cache
 
 from clickhouse_connect.driver.client import Client
 
-from ..ledger.entry import topic_of_origin
 from ..schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from .migrate import available
 
@@ -46,10 +45,6 @@ FROM entries
 WHERE splitByChar('/', origin)[-3] = '{FINDINGS_TOPIC}'
 """  # noqa: S608 - our own text
 _SHOWN = "SELECT max(generation) FROM state_refreshes WHERE complete"
-_FORMER = """
-SELECT DISTINCT partition FROM system.parts
-WHERE database = currentDatabase() AND `table` = {table:String} AND active AND toUInt64(partition) < {shown:UInt64}
-"""
 _SETTINGS = {"max_threads": 1, "max_insert_threads": 1}
 """A refresh leaves the other processors to inserts and queries."""
 _LAST = """
@@ -143,10 +138,10 @@ class States:
         entries = self._client.query("SELECT count() FROM entries").result_rows[0][0]
         if entries == self._entries and not self._erasures:
             return False
-        done, basis = self._last(), self._basis()
+        # In this order: an entry that changes the basis is never processed under the old one.
+        sizes, basis, done = self._sizes(), self._basis(), self._last()
         if done.basis != basis:
             done = self._begin(done.generation + 1, basis)
-        sizes = self._sizes()
         ranges = _next_ranges(done.sizes, sizes, most or MAX_ENTRIES)
         reached = {**done.sizes, **{origin: end for origin, _, end in ranges}}
         complete = done.complete or reached == sizes
@@ -188,7 +183,7 @@ class States:
     def _compute(self, now: Progress, ranges: Sequence[Range]) -> None:
         values = {"generation": now.generation, "version": now.version}
         for origin, first, end in ranges:
-            statement = _ADD_EVENTS if topic_of_origin(origin) == LIFECYCLE_TOPIC else _ADD_FINDINGS
+            statement = _ADD_EVENTS if f"/{LIFECYCLE_TOPIC}/" in origin else _ADD_FINDINGS
             self._insert(statement, **values, origin=origin, first=first, end=end)
         kinds = {row[0] for row in self._client.query(_KINDS, parameters=values).result_rows}
         if "request" in kinds:
@@ -218,9 +213,9 @@ class States:
         """Drop the rows of former generations once no query reads them any more."""
         if self._drop_at is None or time.monotonic() < self._drop_at:
             return
-        shown = self._client.query(_SHOWN).result_rows[0][0]
         for table in TABLES:
-            for (generation,) in self._client.query(_FORMER, parameters={"table": table, "shown": shown}).result_rows:
+            former = f"SELECT DISTINCT generation FROM {table} WHERE generation < ({_SHOWN})"  # noqa: S608 - our names
+            for (generation,) in self._client.query(former).result_rows:
                 self._client.command(f"ALTER TABLE {table} DROP PARTITION {int(generation)}")
         self._drop_at = None
 
