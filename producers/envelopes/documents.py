@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ..json_fields import DECODER
 from .json_spans import parse
 from .list_start import list_start
+from .member_envelopes import list_named
 
 PIECE_BYTES = 64 * 1024
 MIN_HEAD_BYTES = 512
@@ -41,6 +42,8 @@ class Piece(NamedTuple):
     values: dict[str, Any] | None = None
     problem: str = ""
     listed: bool = False
+    kind: str = ""
+    """Of the list that contains the record, if it is in a member of an object."""
 
 
 class _EndError(Exception):
@@ -181,6 +184,7 @@ class Splitter:
                 return self._data[end : end + 1] in (b"{", b"]") or self._data[end : end + 2] == b'"{'
 
     def _list(self, name: str) -> Iterator[Piece]:
+        envelope = list_named(name)
         try:
             first = True
             while (mark := self._next_byte()) != b"]":
@@ -196,7 +200,7 @@ class Splitter:
                 if raw is not None and mark == b'"':
                     raw = _content(raw)
                 problem = "" if raw is not None else f"longer than {self._limit} bytes"
-                yield Piece(number, raw, None, problem, listed=True)
+                yield Piece(number, raw, None, problem, listed=True, kind=envelope.kind if envelope else "")
             self._at += 1
         except _EndError:
             raise _BrokenError(f"the file ends inside {name}") from None

@@ -67,12 +67,19 @@ LISTS = (
     _list("list of records", "data"),
     _list("SQS", "Messages"),
     _list("Elasticsearch search", "hits/hits"),
+    _list("Loki", "data/result"),
+    _list("Loki", "streams"),
+    _list("Loki", "values"),
+    _list("Okta event hook", "data/events"),
+    _list("CloudTrail Lake", "QueryResultRows"),
     _list("OTLP", "resourceLogs", certain=True),
     _list("OTLP", "scopeLogs", certain=True),
     _list("OTLP", "logRecords", certain=True),
 )
 ENVELOPES = (
     _one("Elastic event.original", "event/original", certain=True),
+    _one("Elastic event.original", "event.original", certain=True),
+    _one("Elastic log.original", "log/original", certain=True),
     _one("CloudTrail lookup-events", "CloudTrailEvent", certain=True),
     _one("EventBridge", "detail", "detail-type"),
     _one("CloudWatch Logs for Lambda", "awslogs/data", certain=True, base64=True),
@@ -81,6 +88,10 @@ ENVELOPES = (
     _one("Kinesis", "Data", "PartitionKey SequenceNumber", base64=True),
     _one("Firehose", "data", base64=True),
     _one("CloudEvents", "data", "specversion"),
+    _one("CloudEvents", "data_base64", "specversion", base64=True),
+    _one("CloudTrail Lake", "eventJson"),
+    _one("CloudWatch Logs Insights", "@message", "@timestamp @ptr"),
+    _one("AKS", "properties/log", certain=True),
     _one("SNS", "Sns/Message", certain=True),
     _one("SNS", "Message", "TopicArn"),
     _one("SQS", "body", "receiptHandle"),
@@ -102,17 +113,28 @@ ENVELOPES = (
         _one("payload", "payload", "hvc_organization_id") if name == "payload" else _one(f"member {name!r}", name)
         for name in (
             "payload", "resp", "event", "detail", "data", "record", "json", "parsed", "log_processed", "audit",
-            "msg", "line", "text", "body", "content", "original", "event_data", "structured", "structuredData",
+            "msg", "line", "text", "body", "content", "original", "event_data", "attributes",
         )
     ),
 )  # fmt: skip
 """In the order of preference: an object may be several of them."""
 
 
+_BY_MEMBER: dict[str, list[tuple[int, MemberEnvelope]]] = {}
+for _number, _envelope in enumerate((*LISTS, *ENVELOPES)):
+    _BY_MEMBER.setdefault(_envelope.path[0], []).append((_number, _envelope))
+
+
 def envelopes_of(members: Mapping[str, Any]) -> Iterator[tuple[MemberEnvelope, Any]]:
     """Yield each envelope that an object may be, the certain ones first, with the wrapped value."""
-    possible = [(one, value) for one in (*LISTS, *ENVELOPES) if (value := one.value(members)) is not None]
-    yield from sorted(possible, key=lambda found: not found[0].is_certain(members))
+    possible = [
+        (not envelope.is_certain(members), number, envelope, value)
+        for name in members.keys() & _BY_MEMBER.keys()
+        for number, envelope in _BY_MEMBER[name]
+        if (value := envelope.value(members)) is not None
+    ]
+    for _, _, envelope, value in sorted(possible, key=lambda found: found[:2]):
+        yield envelope, value
 
 
 def list_named(name: str) -> MemberEnvelope | None:

@@ -17,6 +17,7 @@ class Prefix(NamedTuple):
 
 _DATE = rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?: ?(?:Z|[+-]\d\d:?\d\d))?"
 _SYSLOG_DATE = rb"[A-Z][a-z]{2} [ \d]\d(?: \d{4})? \d\d:\d\d:\d\d(?:\.\d{1,6})?"
+_JOURNAL_DATE = rb"(?:[A-Z][a-z]{2} )?" + _DATE + rb"(?: [A-Z]{2,5})?|\d{10}\.\d{6}|\[ *\d{1,10}\.\d{6}\]"
 _CRI = re.compile(rb"(" + _DATE + rb") (stdout|stderr) ([PF])(?::\S{0,64})? (.*)", re.DOTALL)
 _BODY = rb"(?=[{<@\d]|\[[{\"]|[A-Z][a-z]{2} [ \d]\d \d)"
 """What may follow a prefix: a record, or another prefix. Anything else is a message of another program."""
@@ -25,18 +26,16 @@ _PREFIXES = (
     ("Fluentd", re.compile(_DATE + rb"\t[^\t]{1,256}\t" + _BODY)),
     ("Fluentd", re.compile(_DATE + rb" [\w.*/-]{1,256}: (?=\{)")),
     (
-        "syslog (RFC 5424)",
+        "syslog (RFC 5424)",  # Heroku leaves out the structured data
         re.compile(
             rb"(?:\d{1,7} )?<\d{1,3}>\d{1,2} \S{1,64} \S{1,255} \S{1,48} \S{1,128} \S{1,32} "
-            rb'(?:-|(?:\[[^\s\]="]{1,32}(?: [^\s\]="]{1,32}="(?:[^"\\]|\\.)*+")*+\])++) ?(?:\xef\xbb\xbf)?' + _BODY
+            rb'(?:-|(?:\[[^\s\]="]{1,32}(?: [^\s\]="]{1,32}="(?:[^"\\]|\\.)*+")*+\])++)? ?(?:\xef\xbb\xbf)?' + _BODY
         ),
     ),
     (
-        "syslog (RFC 3164)",
+        "syslog (RFC 3164)",  # and what journalctl prints
         re.compile(
-            rb"(?:\d{1,7} )?(?:<\d{1,3}>)?(?:[A-Z][a-z]{2} [ \d]\d(?: \d{4})? \d\d:\d\d:\d\d(?:\.\d{1,6})?|"
-            + _DATE
-            + rb") "
+            rb"(?:\d{1,7} )?(?:<\d{1,3}>)?(?:" + _SYSLOG_DATE + rb"|" + _JOURNAL_DATE + rb") "
             rb"(?:[\w.:%-]{1,255} )?[\w./@()-]{1,128}(?:\[\w{1,32}\])?: ?" + _BODY
         ),
     ),
@@ -44,6 +43,8 @@ _PREFIXES = (
     ("a time before the record", re.compile(_DATE + rb"(?: [\w.:$-]{1,128}/[\w./:$-]{1,384})?[ \t]" + _BODY)),
     ("kubectl logs --prefix", re.compile(rb"\[pod/[\w./-]{1,512}\] (?=[{\d])")),
     ("docker compose logs", re.compile(rb"[\w.-]{1,128} +\| (?=[{\d])")),
+    ("Fluent Bit file", re.compile(rb"[\w.*/-]{1,256}: (?=\[[\d\[])")),
+    ("a tag before the record", re.compile(rb"[\w@.+/-]{1,64}: ?(?=\{)")),
     ("syslog priority", re.compile(rb"<\d{1,3}>(?=[{@])")),
 )
 

@@ -63,7 +63,7 @@ class Envelopes:
                 number += piece.listed
                 yield Record(Location(file, line, number if piece.listed else None), b"", problem=piece.problem)
                 continue
-            for found in unwrapper.unwrap(piece.raw, piece.values):
+            for found in unwrapper.unwrap(piece.raw, piece.values, (piece.kind,) if piece.kind else ()):
                 listed = piece.listed or found.listed
                 number += listed
                 yield self._record(found, Location(file, line, number if listed else None))

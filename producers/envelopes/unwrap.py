@@ -65,14 +65,17 @@ class Unwrapper:
         self._split = split
         self._parts: dict[tuple[str, ...], bytes | None] = {}
 
-    def unwrap(self, raw: bytes, values: dict[str, Any] | None = None) -> Iterator[Unwrapped]:
+    def unwrap(
+        self, raw: bytes, values: dict[str, Any] | None = None, kinds: tuple[str, ...] = ()
+    ) -> Iterator[Unwrapped]:
         """Yield the records in a line or JSON object; none if it is a part whose end is still missing.
 
         Args:
             raw: the line or object without surrounding white space.
             values: the same as parsed JSON, if it was parsed.
+            kinds: the envelopes that were already removed.
         """
-        return self._open(Unwrapped(raw, values))
+        return self._open(Unwrapped(raw, values, kinds))
 
     def unfinished(self) -> Iterator[Unwrapped]:
         """Yield the parts of lines whose end is missing. To be called at the end of the input."""
@@ -86,11 +89,14 @@ class Unwrapper:
             # White space at the end of a line belongs to it, if the next line continues it.
             outer = replace(outer, raw=text if text[:1] in (b"{", b"[", b"<") else outer.raw.strip(b"\r\n"))
         values = parse(outer.raw) if outer.values is None else outer.values
-        if values is None and outer.kinds and len(outer.kinds) < MAX_DEPTH and (listed := parse_list(outer.raw)):
-            kinds = (*outer.kinds, "list of records")
-            for element, raw in listed:
-                yield from self._open(_element(element, raw, kinds))
-            return
+        if values is None and len(outer.kinds) < MAX_DEPTH and (listed := parse_list(outer.raw)):
+            if (record := _of_fluent(listed)) is not None:
+                yield from self._open(replace(outer, raw=record, kinds=(*outer.kinds, "Fluent")))
+                return
+            if outer.kinds:
+                for element, raw in listed:
+                    yield from self._open(_element(element, raw, (*outer.kinds, "list of records")))
+                return
         if values is None:
             yield from self._line(outer)
             return
@@ -101,11 +107,11 @@ class Unwrapper:
         if len(outer.kinds) >= MAX_DEPTH:
             yield replace(outer, problem=f"more than {MAX_DEPTH} envelopes around a record")
             return
-        if values.get("messageType") == "CONTROL_MESSAGE" and "logEvents" in values:
+        if _is_of_collector(values):
             yield replace(outer, skipped=True)
             return
         for envelope, value in envelopes_of(values):
-            inner = self._inner(envelope, value, outer)
+            inner = self._checked(envelope, value, outer)
             if envelope.is_certain(values):
                 yield from inner
                 return
@@ -121,6 +127,12 @@ class Unwrapper:
     def contains_record(self, values: dict[str, Any]) -> bool:
         """Return whether a JSON object is a record of a known tool, or an envelope of one."""
         return any(map(self._is_understood, self.unwrap(json.dumps(values).encode())))
+
+    def _checked(self, envelope: MemberEnvelope, value: Any, outer: Unwrapped) -> Iterator[Unwrapped]:
+        try:
+            yield from self._inner(envelope, value, outer)
+        except ValueError as error:  # the text is parsed again, deeper in the stack: it may be nested too deeply now
+            yield replace(outer, problem=f"not JSON: {error}")
 
     def _inner(self, envelope: MemberEnvelope, value: Any, outer: Unwrapped) -> Iterator[Unwrapped]:
         """Yield the records in an envelope."""
@@ -150,6 +162,9 @@ class Unwrapper:
 
     def _line(self, outer: Unwrapped) -> Iterator[Unwrapped]:
         line = outer.raw
+        if outer.kinds and line.startswith(b"CWL CONTROL MESSAGE:"):
+            yield replace(outer, skipped=True)
+            return
         if is_jsonx(line):
             outer = replace(outer, kinds=(*outer.kinds, "JSONx"))
             try:
@@ -246,10 +261,29 @@ def _stream_of(values: dict[str, Any]) -> tuple[str, ...] | None:
     return tuple(str(name)[:256] for name in names if name is not None)
 
 
+def _is_of_collector(values: dict[str, Any]) -> bool:
+    """Return whether an object is CloudWatch's test of a subscription, or a line of Elasticsearch's bulk format."""
+    if values.get("messageType") == "CONTROL_MESSAGE":
+        return "logEvents" in values
+    action = values.get("index", values.get("create"))
+    return len(values) == 1 and isinstance(action, dict) and action.keys() <= {"_index", "_id", "_type", "routing"}
+
+
+def _of_fluent(listed: list[tuple[Any, bytes]]) -> bytes | None:
+    """Return the record in ``[time, record]``, ``[[time, metadata], record]`` or ``[tag, time, record]``, or None."""
+    *before, (record, raw) = listed
+    times = [one[0] if isinstance(one, list) and one else one for one, _ in before]
+    if not isinstance(record, dict) or not times or len(times) > 2:
+        return None
+    return raw if type(times[-1]) in (int, float) and all(isinstance(one, str) for one in times[:-1]) else None
+
+
 def _element(value: Any, raw: bytes, kinds: tuple[str, ...]) -> Unwrapped:
     """Return an element of a list: an object, or the content of a string."""
     if isinstance(value, dict):
         return Unwrapped(raw, value, kinds, True)
+    if isinstance(value, list) and len(value) > 1 and all(isinstance(one, str) for one in value[:2]):
+        value = value[1]  # Loki: [time, line]
     return Unwrapped(_content(value) if isinstance(value, str) else raw, None, kinds, True)
 
 

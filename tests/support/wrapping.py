@@ -116,6 +116,23 @@ STRINGS: dict[str, Wrap] = {
     "otlp": lambda one: _json(
         resourceLogs=[{"scopeLogs": [{"logRecords": [{"timeUnixNano": "1", "body": {"stringValue": _text(one)}}]}]}]
     ),
+    "heroku": lambda one: b"83 <40>1 2026-11-28T05:00:00+00:00 host app web.1 - " + one,
+    "journalctl short-full": lambda one: b"Sat 2026-11-28 05:00:00 UTC vault1 vault[1]: " + one,
+    "journalctl short-iso": lambda one: b"2026-11-28T05:00:00+0000 vault1 vault[1]: " + one,
+    "journalctl short-unix": lambda one: b"1764306000.123456 vault1 vault[1]: " + one,
+    "vault prefix": lambda one: b"audit: " + one,
+    "fluent bit file": lambda one: b"tag.a: [1764306000.123000, " + _json(log=_text(one)) + b"]",
+    "fluent bit 2 file": lambda one: b"tag.a: [[1764306000.123000, {}], " + _json(log=_text(one)) + b"]",
+    "fluentd forward": lambda one: b'["tag",1764306000,' + one + b"]",
+    "elastic flattened": lambda one: _json(**{"@timestamp": TIME, "event.original": _text(one)}),
+    "logs insights": lambda one: _json(**{"@timestamp": TIME, "@message": _text(one)}),
+    "aks": lambda one: _json(records=[{"category": "kube-audit", "properties": {"log": _text(one)}}]),
+    "loki": lambda one: _json(status="success", data={"result": [{"stream": {}, "values": [["1", _text(one)]]}]}),
+    "logcli": lambda one: _json(labels={}, line=_text(one), timestamp=TIME),
+    "elasticsearch bulk": lambda one: (
+        b'{"index":{"_index":"i"}}\n' + _json(**{"@timestamp": TIME, "message": _text(one)})
+    ),
+    "cloudtrail lake": lambda one: _json(QueryResultRows=[[{"eventJson": _text(one)}]]),
     "cri with elastic with syslog": lambda one: f"{TIME} stdout F ".encode() + _json(
         **{"@timestamp": TIME, "message": "Nov 28 05:00:00 h p[1]: " + _text(one)}
     ),
