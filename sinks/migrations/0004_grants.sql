@@ -18,6 +18,8 @@
 -- clock of their common source, grants nothing. A clock without fractions of a second, or with milliseconds only, cannot
 -- order two events within that unit. A record that the broker has is in the past, even if a fast clock disagrees.
 --
+-- A grant is not historical if an enforcer, or a reporter that may remove it, has read its access back (grant.observed).
+--
 -- A removal or extension that a registered source signed is a replay if it is older, by the clock of the source, than access
 -- that the source gave before it in the log. It changes nothing: anyone who can write to the topic can send it again.
 CREATE TABLE state_refreshes
@@ -256,7 +258,7 @@ CREATE VIEW computed_grants
     reported_evidence String COMMENT 'Best evidence of a reported removal after the latest activation or extension: none, deadline, api_accepted, confirmed',
     confirmed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source',
     confirmed_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal',
-    historical Bool COMMENT 'Nothing of it was received until history_after_seconds of the watch policy after its deadline',
+    historical Bool COMMENT 'Nothing of it was received until history_after_seconds of the watch policy after its deadline, and its access was not read back since',
     origin String COMMENT 'Log of the first activation',
     `index` UInt64 COMMENT 'Position in that log'
 )

@@ -219,11 +219,11 @@ class Judge:
             if rule in COMMANDS:  # sent once and never withdrawn; pointless if the access is gone
                 if identity in self.known or ends <= now:
                     continue
-                if past:  # the access may be gone by a record that was not read yet
-                    next_time = min(next_time, now)
-                    continue
                 if rule == LOOK and (turn := self._looks.turn(key, now)) > now:
                     next_time = min(next_time, turn)
+                    continue
+                if past:  # the access may be gone by a record that was not read yet
+                    next_time = min(next_time, now)
                     continue
                 self.known[identity] = False
                 yield Change("opened", opens, candidate)
