@@ -67,7 +67,7 @@ CREATE TABLE stored_grants
     reported_evidence String COMMENT 'Best evidence of a reported removal after the latest activation or extension: none, deadline, api_accepted, confirmed',
     confirmed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source',
     confirmed_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal',
-    historical Bool COMMENT 'Nothing of it was received until history_after_seconds of the watch policy after its deadline, and its access was not read back since',
+    historical Bool COMMENT 'Nothing of it was received until history_after_seconds of the watch policy after its deadline, and no read-back has shown that its access exists',
     origin String COMMENT 'Log of the first activation',
     `index` UInt64 COMMENT 'Position in that log'
 )
@@ -229,7 +229,7 @@ CREATE VIEW grant_states
     removed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source, or the passed deadline if all credentials of the grant end automatically and the watch policy believes that; null while open',
     removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal, or that deadline',
     late_seconds Nullable(Float64) COMMENT 'From the deadline to removal_recorded_at, 0 if in time; null while open or without a deadline. Of a historical grant, to removed_at',
-    historical Bool COMMENT 'Nothing of it was received until history_after_seconds of the watch policy after its deadline, and its access was not read back since',
+    historical Bool COMMENT 'Nothing of it was received until history_after_seconds of the watch policy after its deadline, and no read-back has shown that its access exists',
     origin String COMMENT 'Log of the first activation',
     `index` UInt64 COMMENT 'Position in that log'
 )
@@ -300,7 +300,7 @@ CREATE VIEW grants
     removed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source; null while open',
     removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal',
     late_seconds Nullable(Float64) COMMENT 'From the deadline to removal_recorded_at, 0 if in time; null while open or without a deadline. Of a historical grant, to removed_at',
-    historical Bool COMMENT 'Nothing of it was received until history_after_seconds of the watch policy after its deadline, and its access was not read back since',
+    historical Bool COMMENT 'Nothing of it was received until history_after_seconds of the watch policy after its deadline, and no read-back has shown that its access exists',
     origin String COMMENT 'Log of the first activation',
     `index` UInt64 COMMENT 'Position in that log'
 )
