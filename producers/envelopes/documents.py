@@ -266,7 +266,8 @@ class Splitter:
             _EndError: the file ends first.
             _BrokenError: the value is broken; the position is still its start.
         """
-        scan, in_string, whole = self._at, False, wanted
+        in_string = not opened and self._data.startswith(b'"', self._at)
+        scan, whole = self._at + in_string, wanted
         stack = [opened] if opened else []
         marks = (_MARK_OR_LINE, _MARK_OR_LINE_IN_STRING) if by_line else (_MARK, _MARK_IN_STRING)
         while True:

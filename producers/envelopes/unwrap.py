@@ -15,13 +15,12 @@ from .json_spans import elements, member_text, parse, parse_list
 from .jsonx import JsonxError, is_jsonx, json_of
 from .member_envelopes import MemberEnvelope, envelopes_of
 from .prefixes import prefix_of
+from .split_lines import END_MISSING, SplitLines, Stream, ends_line
 
 MAX_DEPTH = 12
 """The maximum number of envelopes around a record."""
 MAX_EXPANDED_BYTES = 64 * 1024 * 1024
 """Of one compressed member."""
-MAX_STREAMS = 1024
-"""The maximum number of streams whose lines are being joined at one time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ class Unwrapper:
         self._is_own = is_own
         self._limit = limit
         self._split = split
-        self._parts: dict[tuple[str, ...], bytes | None] = {}
+        self._split_lines = SplitLines(limit)
 
     def unwrap(
         self, raw: bytes, values: dict[str, Any] | None = None, kinds: tuple[str, ...] = ()
@@ -79,9 +78,8 @@ class Unwrapper:
 
     def unfinished(self) -> Iterator[Unwrapped]:
         """Yield the parts of lines whose end is missing. To be called at the end of the input."""
-        for key, part in self._parts.items():
-            yield Unwrapped(part or b"", None, key[:1], problem="the last part of the line is missing")
-        self._parts.clear()
+        for stream, part in self._split_lines.unfinished():
+            yield Unwrapped(part, None, stream[:1], problem=END_MISSING)
 
     def _open(self, outer: Unwrapped) -> Iterator[Unwrapped]:
         if outer.values is None:
@@ -150,14 +148,13 @@ class Unwrapper:
             yield from self._open(replace(outer, raw=bytes(value), values=None, kinds=kinds))
         else:
             raw = _content(value)
-            if envelope.path == ("log",) and outer.values is not None:
-                source = _stream_of(outer.values)
-                if source is not None:
-                    marked = outer.values.get("_p") or outer.values.get("logtag")
-                    more = marked == "P" if marked in ("P", "F") else not _is_whole(raw)
-                    joined = self._join((envelope.kind, *source), raw, more)
-                    yield from self._joined(joined, kinds, outer)
-                    return
+            source = _stream_of(outer.values or {}) if envelope.path == ("log",) else None
+            if source is not None:
+                marked = (outer.values or {}).get("_p", (outer.values or {}).get("logtag"))
+                stream = (envelope.kind, *source)
+                is_end = marked == "F" if marked in ("P", "F") else ends_line(raw, self._split_lines.has(stream))
+                yield from self._join(stream, raw, not is_end, replace(outer, kinds=kinds))
+                return
             yield from self._open(replace(outer, raw=raw, values=None, kinds=kinds))
 
     def _line(self, outer: Unwrapped) -> Iterator[Unwrapped]:
@@ -180,29 +177,15 @@ class Unwrapper:
             return
         kinds = (*outer.kinds, prefix.kind)
         if prefix.part_of is not None:
-            joined = self._join((prefix.kind, prefix.part_of.decode()), prefix.rest, prefix.more)
-            yield from self._joined(joined, kinds, outer)
+            stream = (prefix.kind, prefix.part_of.decode())
+            yield from self._join(stream, prefix.rest, prefix.more, replace(outer, kinds=kinds))
         else:
             yield from self._open(replace(outer, raw=prefix.rest, kinds=kinds))
 
-    def _joined(self, line: bytes | str | None, kinds: tuple[str, ...], outer: Unwrapped) -> Iterator[Unwrapped]:
-        if isinstance(line, str):
-            yield replace(outer, kinds=kinds, problem=line)
-        elif line is not None:
-            yield from self._open(replace(outer, raw=line, values=None, kinds=kinds))
-
-    def _join(self, stream: tuple[str, ...], part: bytes, more: bool) -> bytes | str | None:
-        """Return a whole line, None if its end is still missing, or a problem."""
-        before = self._parts.get(stream, b"")
-        too_long = before is None or len(before) + len(part) > self._limit
-        line = None if before is None or too_long else before + part
-        if more and not (before and line is not None and parse(line.strip())):
-            if stream not in self._parts and len(self._parts) >= MAX_STREAMS:
-                return f"parts of more than {MAX_STREAMS} lines at one time"
-            self._parts[stream] = line
-            return None
-        self._parts.pop(stream, None)
-        return f"longer than {self._limit} bytes" if line is None else line
+    def _join(self, stream: Stream, part: bytes, more: bool, outer: Unwrapped) -> Iterator[Unwrapped]:
+        for line, problem in self._split_lines.add(stream, part, more):
+            found = replace(outer, raw=line, values=None, problem=problem)
+            yield from (found,) if problem else self._open(found)
 
     def _decoded(self, value: str, outer: Unwrapped) -> Iterator[Unwrapped]:
         """Yield the records in a Base64 text."""
@@ -243,11 +226,6 @@ def _bounded_gzip(data: bytes) -> Callable[[int], bytes]:
         return b""
 
     return read
-
-
-def _is_whole(log: bytes) -> bool:
-    """Return whether Docker's ``log`` is a whole line: Docker keeps the line end, and collectors may cut it off."""
-    return log.endswith(b"\n") or parse(log.strip()) is not None
 
 
 def _stream_of(values: dict[str, Any]) -> tuple[str, ...] | None:

@@ -167,6 +167,14 @@ def test_nesting_is_cheap() -> None:
     assert [each.line for each in cut(b"[" * 100_000 + b'\n{"a":1}')[0]] == [1, 2]
 
 
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("start", ["[", '{"a": 1, "logEvents": ['])
+def test_a_list_of_strings(start: str, size: int) -> None:
+    texts = ['{"a": 1}', "{}", '{"b": "c ] }"}', "{text"]
+    found, _ = cut((start + ", ".join(map(json.dumps, texts)) + ("]}" if start[0] == "{" else "]")).encode(), size, 30)
+    assert [each.raw for each in found] == [text.encode() for text in texts]
+
+
 @pytest.mark.parametrize("size", [1, 5, 1000])
 def test_journald_export(size: int) -> None:
     def binary(name: bytes, value: bytes) -> bytes:

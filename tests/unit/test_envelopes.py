@@ -353,3 +353,55 @@ def test_folders_are_read_in_order(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="contains no file"):
         list(files_in([str(tmp_path / "empty")]))
+
+
+def test_a_line_that_is_never_finished_takes_no_other_with_it() -> None:
+    """A collector may cut off Docker's line ends, and a part may be lost."""
+
+    def docker(log: bytes) -> bytes:
+        return json.dumps({"log": log.decode(), "stream": "stdout", "time": "t"}).encode()
+
+    logs = [
+        b"==> started",
+        VAULT,
+        VAULT[:50],
+        VAULT,
+        VAULT[:50],
+        VAULT + b"\n",
+        b"text\n",
+        VAULT[:9],
+        VAULT[9:] + b"\n",
+    ]
+    found = read(b"\n".join(map(docker, logs)))
+    assert [(one.raw, one.problem) for one in found] == [
+        (b"==> started", ""),
+        (VAULT, ""),
+        (VAULT[:50], "the last part of the line is missing"),
+        (VAULT, ""),
+        (VAULT[:50], "the last part of the line is missing"),
+        (VAULT, ""),
+        (b"text", ""),
+        (VAULT, ""),
+    ]
+
+
+def test_parts_are_bounded_and_cheap() -> None:
+    lines = [b'{"log":"{%d","stream":"s%d"}' % (number, number) for number in range(1100)]
+    found = read(b"\n".join(lines))
+    assert [one.problem for one in found[:76]] == ["too many lines are in parts at one time"] * 76
+    assert len(found) == 1100
+    (found_one,) = read(b"2026-11-28T05:00:00Z stdout P }\n" * 20_000, limit=100_000)
+    assert len(found_one.raw) == 20_000
+
+
+@given(st.data())
+def test_damaged_envelopes_raise_nothing(data: st.DataObject) -> None:
+    wraps = data.draw(st.lists(st.sampled_from(sorted(WRAPS)), min_size=1, max_size=3))
+    content = bytearray(b"\n".join(WRAPS[name](RECORDS["vault"]) for name in wraps))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content)))
+        end = at + data.draw(st.integers(0, 20))
+        content[at:end] = data.draw(
+            st.sampled_from([b"", b"{", b"}", b"[", b"]", b'"', b"\n", b"\\", b"\0", b"\xff", b","])
+        )
+    read(bytes(content), limit=data.draw(st.sampled_from([100, 1 << 20])))
