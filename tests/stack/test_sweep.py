@@ -124,7 +124,7 @@ def test_an_old_record_of_a_registered_source_changes_nothing(tmp_path: Path) ->
 def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Story, Path]:
     """Return lives, and the folder of a store that has them and no policy."""
     story = lives(random.Random(7), 900)
-    return story, fill(tmp_path_factory.mktemp("lives"), story.records, cuts=(97, 5, 300), sources=KEYS)
+    return story, fill(tmp_path_factory.mktemp("lives"), story.records, cuts=(97, 5, 300), sources=KEYS, states=False)
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -61,7 +61,7 @@ def test_gaps_of_numbers(tmp_path: Path, monkeypatch: Any) -> None:
     twice = story.records[0]
     story.records += [twice, replace(story.records[3], value=b"\xc3\x01nothing")]
     story.number("late", (1, 3), minute=-0.5)
-    fill(tmp_path, story.records, cuts=(7, 3, 11), sources=registrar.keys)
+    fill(tmp_path, story.records, cuts=(7, 3, 11), sources=registrar.keys, states=False)
     counters = Counters(lambda source: 45 * SECOND if source.system == "late" else 60 * SECOND)
     monkeypatch.setattr(numbered_events, "MOST_ENTRIES", 5)
     with ask_store(Settings(data_dir=tmp_path)) as ask:
@@ -90,7 +90,7 @@ def test_30_a_counter_over_both_topics_is_no_gap(cases: Cases, tmp_path: Path) -
     for number, event in enumerate(cases.emitted("30", story.now - timedelta(minutes=20))):
         story.add(event, number - 20)
     assert len({record.topic for record in story.records}) == 2
-    fill(tmp_path, story.records)
+    fill(tmp_path, story.records, states=False)
     counters = Counters(lambda _: 0)
     with ask_store(Settings(data_dir=tmp_path)) as ask:
         NumberedEvents(counters, InstanceNames()).read(ask)

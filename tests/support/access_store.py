@@ -191,6 +191,7 @@ def fill(
     merge: bool = False,
     sources: SourceKeys | None = None,
     onto: Path | None = None,
+    states: bool = True,
 ) -> Path:
     """Make a data folder with a store of these records, and return the store's folder.
 
@@ -199,6 +200,7 @@ def fill(
         merge: merge all parts into one.
         sources: the registered sources.
         onto: a store's folder to copy, which has other logs; an empty store by default.
+        states: compute the states of grants, requests and findings.
     """
     folder = data_dir / "clickhouse"
     shutil.copytree(onto or _migrated(), folder, symlinks=True)
@@ -215,7 +217,8 @@ def fill(
         if merge:
             client.command("SYSTEM START MERGES entries")
             client.command("OPTIMIZE TABLE entries FINAL")
-        refresh_states(client)
+        if states:
+            refresh_states(client)
     return folder
 
 
