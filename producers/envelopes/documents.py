@@ -10,8 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from ..json_fields import DECODER
-from .json_spans import parse
+from .json_spans import content_of, parse
 from .list_start import list_start
 from .member_envelopes import list_named
 
@@ -198,7 +197,7 @@ class Splitter:
                 first = False
                 number, raw = self._line, self._skip(b"")
                 if raw is not None and mark == b'"':
-                    raw = _content(raw)
+                    raw = content_of(raw) or raw
                 problem = "" if raw is not None else f"longer than {self._limit} bytes"
                 yield Piece(number, raw, None, problem, listed=True, kind=envelope.kind if envelope else "")
             self._at += 1
@@ -367,11 +366,3 @@ class Splitter:
         if piece:
             self._data, self._at = self._data[self._at :] + piece, 0
         return bool(piece)
-
-
-def _content(string: bytes) -> bytes | None:
-    """Return the content of a JSON string; the string itself if it is not valid."""
-    try:
-        return str(DECODER.decode(string.decode())).encode().strip()
-    except ValueError:
-        return string

@@ -35,6 +35,15 @@ def parse_list(raw: bytes) -> list[tuple[Any, bytes]] | None:
     return [(value, text[start:end].encode()) for value, start, end in found] if end == len(text) else None
 
 
+def content_of(string: bytes) -> bytes | None:
+    """Return the content of a JSON string, or None if the bytes are not exactly one valid string."""
+    try:
+        content = DECODER.decode(string.decode())
+        return content.encode().strip() if isinstance(content, str) else None
+    except (ValueError, RecursionError):
+        return None
+
+
 def members(text: str, at: int = 0) -> Iterator[tuple[str, Any, int, int]]:
     """Yield name, value, start and end of each member of the JSON object that starts at ``at``.
 

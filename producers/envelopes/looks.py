@@ -19,7 +19,6 @@ _BEGINNINGS = (
     (re.compile(rb"CEF:\d"), "CEF (ArcSight)"),
     (re.compile(rb"LEEF:\d"), "LEEF (QRadar)"),
     (re.compile(rb"\s*<[?\w]"), "XML"),
-    (re.compile(rb"\s*\{"), "JSON that is damaged"),
     (re.compile(rb"\s*\["), "a list, or text in brackets"),
     (re.compile(rb'\s*"'), "a JSON string, or quoted text"),
     (re.compile(rb"<\d{1,3}>|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d "), "a syslog message without a record"),
@@ -29,7 +28,12 @@ _BEGINNINGS = (
 
 
 def looks_like(record: Record) -> str:
-    """Return a description of one line: the envelopes that were opened, and what they contain."""
+    """Return a description of one line: the envelopes that were opened, and what they contain.
+
+    It is empty for a damaged JSON object, which is probably a record of the tool.
+    """
+    if record.values is None and record.raw.startswith(b"{"):
+        return ""
     content = _object(record) if record.values is not None else _text(record.raw)
     return " containing ".join([*record.envelopes, content])
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .json_spans import elements, member_text, parse, parse_list
+from .json_spans import content_of, elements, member_text, parse, parse_list
 from .jsonx import JsonxError, is_jsonx, json_of
 from .member_envelopes import MemberEnvelope, envelopes_of
 from .prefixes import prefix_of
@@ -108,16 +108,20 @@ class Unwrapper:
         if _is_of_collector(values):
             yield replace(outer, skipped=True)
             return
+        fallback = [outer]
         for envelope, value in envelopes_of(values):
             inner = self._checked(envelope, value, outer)
-            if envelope.is_certain(values):
-                yield from inner
+            certain = envelope.is_certain(values)
+            if certain and (envelope.several or envelope.base64):
+                yield from inner  # one at a time
                 return
             found = list(inner)
-            if any(map(self._is_understood, found)):
+            if any(map(self._is_understood, found)) or (certain and not found):
                 yield from found
                 return
-        yield outer
+            if certain and fallback == [outer]:
+                fallback = found
+        yield from fallback
 
     def _is_understood(self, found: Unwrapped) -> bool:
         return found.skipped or (found.values is not None and self._is_own(found.values))
@@ -170,6 +174,10 @@ class Unwrapper:
                 yield replace(outer, problem=str(error))
             else:
                 yield from self._open(replace(outer, raw=raw))
+            return
+        if line.startswith(b'"') and (content := content_of(line)) is not None and len(outer.kinds) < MAX_DEPTH:
+            found = list(self._open(replace(outer, raw=content, kinds=(*outer.kinds, "JSON string"))))
+            yield from found if any(map(self._is_understood, found)) else (outer,)
             return
         prefix = prefix_of(line) if len(outer.kinds) < MAX_DEPTH else None
         if prefix is None:

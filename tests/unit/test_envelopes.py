@@ -405,3 +405,31 @@ def test_damaged_envelopes_raise_nothing(data: st.DataObject) -> None:
             st.sampled_from([b"", b"{", b"}", b"[", b"]", b'"', b"\n", b"\\", b"\0", b"\xff", b","])
         )
     read(bytes(content), limit=data.draw(st.sampled_from([100, 1 << 20])))
+
+
+def test_the_text_that_is_the_record_is_preferred() -> None:
+    wrapped = {"@timestamp": "t", "message": "alice logged in", "event": {"original": VAULT.decode()}}
+    assert [one.raw for one in read(json.dumps(wrapped).encode())] == [VAULT]
+    wrapped = {"@timestamp": "t", "message": VAULT.decode(), "event": {"original": "alice logged in"}}
+    assert [one.raw for one in read(json.dumps(wrapped).encode())] == [VAULT]
+    wrapped = {"@timestamp": "t", "message": "b", "event": {"original": "a"}}
+    assert [one.raw for one in read(json.dumps(wrapped).encode())] == [b"a"]
+
+
+def test_a_record_as_a_json_string() -> None:
+    string = json.dumps(VAULT.decode())
+    for content in (string, json.dumps({"@timestamp": "t", "message": string})):
+        assert [one.raw for one in read(content.encode())] == [VAULT]
+    assert [one.raw for one in read(b'"quoted" text')] == [b'"quoted" text']
+
+
+def test_two_members_of_one_name_are_named_in_any_envelope(tmp_path: Path) -> None:
+    twice = VAULT.replace(b'"type":"response"', b'"type":"response","type":"request"')
+    for name in WRAPS:
+        (tmp_path / "a").write_bytes(WRAPS[name](twice))
+        report, events = feed(tmp_path / "a", "vault")
+        assert (report.failed, events) == (1, []), name
+    for name in ("cri", "message", "eventbridge", "records"):
+        (tmp_path / "a").write_bytes(WRAPS[name](twice) + b"\n" + WRAPS[name](twice))
+        problems = [one.problem for one in feed(tmp_path / "a", "vault")[0].failures]
+        assert problems == ["has two members of the same name: 'type'"] * 2
