@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
-from ..base.errors import DependencyError
+from ..base.errors import DependencyError, UsageError
 from ..base.retry import retry
 
 Returned = TypeVar("Returned")
@@ -41,6 +41,10 @@ _STALE_LEADER = frozenset({KafkaError._NOENT, KafkaError.FENCED_LEADER_EPOCH, Ka
 
 class KafkaUnavailableError(DependencyError):
     """The brokers did not answer, or refused. The message names the setting to check."""
+
+
+class KafkaOptionsError(UsageError):
+    """librdkafka rejects the options of the settings. The message names the option and ``kafka_options``."""
 
 
 def is_transient(error: BaseException) -> bool:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from confluent_kafka import Consumer, KafkaException, Producer
+
 from ..schemas.topics import MAX_SEALED_BYTES
-from .cluster import Cluster
+from .cluster import QUIET_LOG, Cluster
+from .errors import KafkaOptionsError
 
 TRANSACTION_TIMEOUT_MS = 10_000
 """The broker aborts the open transaction of a dead process after this long, and readers go on."""
@@ -54,3 +58,34 @@ def transactional_options(cluster: Cluster, transactional_id: str) -> dict[str, 
         "linger.ms": 0,
         "compression.type": "lz4",
     }
+
+
+def checked(cluster: Cluster) -> Cluster:
+    """Return the cluster if librdkafka accepts its options, for consumers and producers. Waits for no broker.
+
+    Raises:
+        KafkaOptionsError: it rejects an option: its name, its value, or a file that it names.
+    """
+    if cluster.options.keys() <= {"bootstrap.servers"}:
+        return cluster
+    try:
+        Consumer(reader_options(cluster, "unused"), logger=QUIET_LOG).close()
+        Producer(transactional_options(cluster, "unused"), logger=QUIET_LOG)
+    except KafkaException as error:
+        raise KafkaOptionsError(f"kafka_options: {_reason(cluster, error.args[0].str())}") from error
+    except (TypeError, ValueError) as error:  # an option of the Python client
+        raise KafkaOptionsError(f"kafka_options: {error}") from error
+    return cluster
+
+
+def _reason(cluster: Cluster, text: str) -> str:
+    """Return a reason for people. OpenSSL's own text about a file does not contain why it is unreadable."""
+    text = text.strip().removeprefix("Failed to create consumer: ").removeprefix("Failed to create producer: ")
+    for name, value in cluster.options.items():
+        if name.endswith(".location") and name in text:
+            try:
+                Path(value).open("rb").close()
+            except OSError as error:
+                return f"{name}: {value} cannot be read: {error.strerror}"
+            return f"{name}: {value} is not usable: {text}"
+    return text

@@ -246,10 +246,11 @@ class Settings(BaseModel):
         return options
 
     def cluster(self) -> Cluster:
-        """Return the Kafka cluster of this deployment."""
+        """Return the Kafka cluster of this deployment. A KafkaOptionsError names an option that librdkafka rejects."""
         from ..kafka.cluster import Cluster
+        from ..kafka.options import checked
 
-        return Cluster(self.kafka_client_options(), self.topic_prefix, self.lifecycle_shards)
+        return checked(Cluster(self.kafka_client_options(), self.topic_prefix, self.lifecycle_shards))
 
     def require_deployment(self) -> str:
         """Return the name of the deployment."""

@@ -21,7 +21,7 @@ from confluent_kafka import KafkaException, Message
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types import TP
 
-from ...base.errors import DependencyError, GrantledgerError
+from ...base.errors import DependencyError, GrantledgerError, UsageError
 from ...kafka.cluster import Cluster
 from ...kafka.membership import CHECK_SECONDS, GroupState, group_state
 from ...schemas.event import LIFECYCLE_TOPIC
@@ -189,10 +189,10 @@ async def run_app(app: faust.App, stop: asyncio.Event, before_stop: Callable[[],
 
 
 def credentials_of(options: Mapping[str, Any]) -> SSLCredentials | SASLCredentials | None:
-    """Return the TLS and SASL options in the form that Faust expects. A ValueError names an unsupported option."""
+    """Return the TLS and SASL options in the form that Faust expects. A UsageError names an unsupported option."""
     protocol = str(options.get("security.protocol", "plaintext")).lower()
     if protocol not in ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl"):
-        raise ValueError(f"kafka_options: security.protocol {protocol} is not supported by the watch")
+        raise UsageError(f"kafka_options: security.protocol {protocol} is not supported by the watch")
     context = None
     if protocol.endswith("ssl"):
         context = ssl.create_default_context(cafile=options.get("ssl.ca.location"))
@@ -208,7 +208,7 @@ def credentials_of(options: Mapping[str, Any]) -> SSLCredentials | SASLCredentia
         return SSLCredentials(context) if context is not None else None
     mechanism = str(options.get("sasl.mechanism", options.get("sasl.mechanisms", "PLAIN"))).upper()
     if mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
-        raise ValueError(
+        raise UsageError(
             f"kafka_options: sasl.mechanism {mechanism} is not supported by the watch (PLAIN, SCRAM-SHA-…)"
         )
     return SASLCredentials(
