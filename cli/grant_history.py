@@ -10,6 +10,7 @@ from ..runtime.store_access import Ask, Row
 from ..schemas.access_key import id_of
 from . import grant_revocations
 from .findings import WITH_ID
+from .grant_event_text import EVIDENCE
 
 MOST_EVENTS = 1000
 FIRST_COMMANDS = 3
@@ -169,6 +170,11 @@ def read_history(ask: Ask, grant: str) -> History:
         sessions[row["session_key"]].first.append(row["what"])
     findings = ask(_FINDINGS, grant=grant, keys=[*requests, *bound["sessions"]], limit=MOST_FINDINGS)
     revocations = ask(grant_revocations.QUERY, **mine, limit=grant_revocations.MOST_ROWS)
+    evidence = {
+        (row["origin"], row["index"]): row["finding_evidence"]
+        for row in ask(EVIDENCE, id=mine["id"], limit=MOST_EVENTS)
+    }
+    rows = [{**row, "finding_evidence": evidence.get((row["origin"], row["index"]), "")} for row in rows]
     proof = _proof(ask, rows, counted)
     return History(grant, state[0] if state else None, _once(rows), sessions, proof, cut, findings, revocations)
 

@@ -9,8 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..base.text import printable
-from ..schemas.finding_event import PERSON_REQUEST
-from ..schemas.finding_rules import FINDING_RULES
+from .grant_event_text import finding_text
 from .grant_history import History, Session
 from .grant_revocations import revocations_of
 from .grant_state import PastEnd, next_step, state_text
@@ -112,19 +111,15 @@ def _detail(output: Output, event: Row, state: Row | None) -> str:
         parts.append(f"session {event['session_id']}" + (f" from {event['client_ip']}" if event["client_ip"] else ""))
     if event["reason"] and not repeats:
         parts.append(event["reason"])
+    if rule:
+        parts.append(finding_text(event))
     if event["error"]:
         parts.append(f"error: {event['error']}")
-    if rule:
-        parts.append("" if rule == PERSON_REQUEST else _rule(rule))
-    elif event["outcome"] in ("failure", "denied", "pending"):
+    if not rule and event["outcome"] in ("failure", "denied", "pending"):
         parts.append(f"outcome: {event['outcome']}")
     if not event["believed"]:
         parts.append("NOT BELIEVED: unsigned, or another version was accepted")
     return "; ".join(filter(None, parts))
-
-
-def _rule(rule: str) -> str:
-    return f"{rule}: {FINDING_RULES[rule].summary}" if rule in FINDING_RULES else rule
 
 
 def _decision(output: Output, approval: Row) -> str:

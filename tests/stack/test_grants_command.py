@@ -87,6 +87,17 @@ def told() -> Story:
         actor=Actor("dana", "human"), reason="laptop stolen", outcome="pending",
         grant_source=IssuingSource("bot", "eu-1"),
     ), -20)  # fmt: skip
+    for number, (kind, outcome, evidence) in enumerate([
+        ("revoke.attempted", "pending", {"attempt": 1, "target": "orders-db"}),
+        ("revoke.attempted", "success", {"attempt": 1, "target": "orders-db", "answer": "role removed"}),
+        ("revoke.confirmed", "success", {"attempt": 1, "target": "orders-db", "observed": "no member"}),
+        ("finding.resolved", "success", {"removal": "api_accepted"}),
+    ]):  # fmt: skip
+        about = Finding("overdue", "g-locked", "critical", story.at(-60), json.dumps(evidence))
+        story.add(story.event(
+            kind, -54, f"r-{number}", system="grantledger-enforcer", grant_id="g-locked", finding=about,
+            outcome=outcome, grant_source=IssuingSource("bot", "eu-1"),
+        ), -54)  # fmt: skip
     return story
 
 
@@ -368,7 +379,13 @@ def test_the_state_of_an_open_grant(story: Story, data_dir: Path) -> None:
     assert "no activation on record" in lost and "overdue, found" in lost and "mallory" in lost
     certificate = line_of(run(data_dir, "grants", "show", "g-certificate")[1], "state")
     assert "past its end, not judged: no watch policy is on record, so no watch has run; no removal" in certificate
-    locked = line_of(run(data_dir, "grants", "show", "g-locked")[1], "state")
+    shown = run(data_dir, "grants", "show", "g-locked")[1]
+    for text in ("attempt 1 at the target orders-db begins", "orders-db was accepted: role removed",
+                 "the access is gone after attempt 1, as read back at the target orders-db: no member",
+                 "overdue is resolved: a removal is on record (api_accepted)"):  # fmt: skip
+        assert text in shown
+    assert shown.count(FINDING_RULES["overdue"].summary) == 1, "of finding.opened only"
+    locked = line_of(shown, "state")
     assert "past its end, and the policy takes the access for gone; best evidence" in locked
     assert "another open grant covers the same access" in run(data_dir, "grants", "show", "g-covered")[1]
     assert "open, without a deadline; no removal on record" in run(data_dir, "grants", "show", "g-endless")[1]
