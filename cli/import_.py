@@ -46,8 +46,8 @@ def command(  # noqa: PLR0917 - one parameter per flag
 
     What collectors wrap around a record is removed: docs/envelopes.md. Each record is mapped to events, skipped for a
     stated reason, or fails; a table at the end has the counts. You can import a file twice: its events have the same
-    ids and count once. Old access never pages and is never revoked, with or without `--history`: docs/watch.md,
-    "History".
+    ids and count once. Old access opens no overdue finding and is not revoked, with or without `--history`:
+    docs/watch.md, "History".
 
     Exit codes: 0 all read and acknowledged; 1 some records failed; 2 a file cannot be read, or nothing can be sent.
     """

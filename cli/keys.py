@@ -12,7 +12,7 @@ from ..ledger.keys import public_pem
 from ..ledger.note import verifier_key
 from ..runtime.keys import load_public_key
 from ..runtime.settings import Settings
-from ..schemas.event import ACTIVITY_TOPIC
+from ..schemas.event import ACTIVITY_TOPIC, LIFECYCLE_TOPIC
 from ..schemas.topics import INPUT_TOPICS
 from .output import Output, text_column
 
@@ -40,8 +40,8 @@ def command(
 def print_verifier_keys(settings: Settings, output: Output, public_key: bytes, epoch: int = 0) -> None:
     """Print the verifier key of every log of the deployment."""
     deployment = settings.require_deployment()
-    partitions = {topic: settings.activity_partitions if topic == ACTIVITY_TOPIC else 1 for topic in INPUT_TOPICS}
-    logs = [(topic, partition) for topic, count in partitions.items() for partition in range(count)]
+    partitions = {ACTIVITY_TOPIC: settings.activity_partitions, LIFECYCLE_TOPIC: settings.lifecycle_shards}
+    logs = [(topic, partition) for topic in INPUT_TOPICS for partition in range(partitions.get(topic, 1))]
     origins = [origin_of(deployment, topic, partition, epoch) for topic, partition in logs]
     origins.append(anchor_origin(deployment))
     rows = [{"origin": origin, "verifier_key": verifier_key(origin, public_key)} for origin in origins]

@@ -164,7 +164,9 @@ def _verify(
             if not states:
                 report.unchecked_states = "--no-states"
             elif report.sound:
+                started = time.monotonic()
                 check_states(client, report, patience)
+                report.states_seconds = time.monotonic() - started
             else:
                 report.unchecked_states = "the entries are not sound"
             return report

@@ -59,6 +59,7 @@ class Report:
     anchor_heads: dict[str, tuple[int, str]] = field(default_factory=dict)
     unchecked: list[str] = field(default_factory=list)
     states: int = 0
+    states_seconds: float = 0.0
     unchecked_states: str = ""
     nothing_outside: str = "no anchors from outside were given (--anchors)"
     unknown_lines: int = 0
@@ -164,7 +165,8 @@ class Report:
 
     def _lines(self) -> Iterator[str]:
         rate = f", {self.entries / self.seconds:,.0f} entries/s" if self.entries >= 10_000 else ""
-        yield f"Verified {self.deployment} from {self.source} in {self.seconds:.1f} s{rate}"
+        states = f"; the states in {self.states_seconds:.1f} s" if self.states else ""
+        yield f"Verified {self.deployment} from {self.source} in {self.seconds:.1f} s{rate}{states}"
         for step in STEPS:
             count = f"{self._count(step):,} {step.unit.replace('_', ' ')}"
             yield f"  {step.number:>2} {step.name:<16} {self.result_of(step):<12} {count}"
