@@ -26,7 +26,7 @@ class PastEnd:
         since: the end of the grace; when the finding resolved; when a watch that is down last wrote its state.
     """
 
-    kind: Literal["inside_grace", "taken_for_gone", "watch_down", "no_policy", "watch_unknown", "judged_soon"]
+    kind: Literal["inside_grace", "closed", "taken_for_gone", "watch_down", "no_policy", "watch_unknown", "judged_soon"]
     since: datetime | None = None
 
 
@@ -48,6 +48,8 @@ def past_end(row: Row, limits: GrantLimits | None, watch: WatchLiveness | None, 
     """Return why a grant is not overdue although its end has passed; None for a grant in another state."""
     if row["state"] != PAST_END:
         return None
+    if row["finding"] == "closed":
+        return PastEnd("closed")
     if row["finding"] == "resolved":
         return PastEnd("taken_for_gone")
     if limits is None:
@@ -85,6 +87,8 @@ def state_text(output: Output, state: Row, ended: PastEnd | None) -> str:
 def _past_end_text(output: Output, state: Row, ended: PastEnd) -> str:
     if ended.kind == "inside_grace":
         return f"inside the grace: overdue after {output.moment(ended.since)}"
+    if ended.kind == "closed":
+        return "and a person closed its finding"
     if ended.kind == "taken_for_gone":
         return "and the policy takes the access for gone"
     if ended.kind == "watch_down":

@@ -17,7 +17,7 @@ from ..base.text import printable
 from ..runtime.settings import Settings
 from ..runtime.store_access import ask_states
 from .errors import exit_code, fail
-from .lag_note import noting_lag
+from .lag_note import note_old_states, noting_lag
 from .output import Column, Format, Output, Row, print_table, span, text_column
 from .shrinking import print_shrunk, width_of_table
 
@@ -110,7 +110,7 @@ def list_command(  # noqa: PLR0917 - one parameter per flag
         fail("give only one of --active, --overdue, --past-end, --unresolved and --all")
     which = next((name for name, given in chosen.items() if given), "active")
     filters = {"subject": subject, "resource": resource, "tenant": tenant, "source": source}
-    with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_states(settings) as ask:
+    with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_states(settings, note_old_states) as ask:
         rows = ask(_QUERY, **filters, states=_STATES.get(which, []), limit=limit)
         others = ask(_COUNT, **filters, states=[PAST_END])[0]["count"] if overdue else 0
     total = rows[0]["total"] if rows else 0

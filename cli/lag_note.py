@@ -20,3 +20,8 @@ def noting_lag(settings: Settings, *, quiet: bool = False) -> Iterator[None]:
     yield
     if reading is not None and (lag := reading.result()) is not None and lag.seconds > NOTED_SECONDS:
         typer.echo(lag.note, err=True)
+
+
+def note_old_states() -> None:
+    """Print that the answer has older states of grants and findings than the store has events."""
+    typer.echo("The store has not computed the states of its latest events: this answer lacks them.", err=True)

@@ -23,7 +23,7 @@ from ..sinks.clickhouse import (
     load_engine,
     stop_merges,
 )
-from ..sinks.states import CURRENT, States
+from ..sinks.states import SHOWN_SIZES, STORED_SIZES, States, reaches
 from .settings import Settings, read_stack
 
 STATES_SECONDS = 10.0
@@ -172,16 +172,19 @@ def ask_store(settings: Settings, *, read_only: bool = True, shared: bool = Fals
 
 
 @contextmanager
-def ask_states(settings: Settings) -> Iterator[Ask]:
+def ask_states(settings: Settings, on_old: Callable[[], None] = lambda: None) -> Iterator[Ask]:
     """Open the store for queries of requests, grants and findings.
 
     The store computes their states some seconds after it stored an event. The queries wait for the states of everything
-    that is stored now, but not for a store that has much to catch up with.
+    that is stored now, but not for a store that has much to catch up with: then ``on_old`` is called.
     """
     with ask_store(settings) as ask:
-        until = time.monotonic() + STATES_SECONDS
-        while not ask(CURRENT)[0]["current"] and time.monotonic() < until:
-            time.sleep(0.1)
+        stored, until = ask(STORED_SIZES)[0]["sizes"], time.monotonic() + STATES_SECONDS
+        while not reaches(ask(SHOWN_SIZES)[0]["sizes"], stored):
+            if time.monotonic() >= until:
+                on_old()
+                break
+            time.sleep(0.2)
         yield ask
 
 

@@ -33,8 +33,10 @@ _SIZES = f"""
 SELECT origin, max(`index`) + 1 AS size FROM entries
 WHERE splitByChar('/', origin)[-3] IN ('{LIFECYCLE_TOPIC}', '{FINDINGS_TOPIC}') GROUP BY origin ORDER BY origin
 """  # noqa: S608 - our own text
-CURRENT = f"SELECT countIf({PROCESSED}[origin] < size) = 0 AS current FROM ({_SIZES})"  # noqa: S608 - our own text
-"""Whether the shown states contain all entries that are stored."""
+STORED_SIZES = f"SELECT mapFromArrays(groupArray(origin), groupArray(size)) AS sizes FROM ({_SIZES})"  # noqa: S608 - our own text
+"""The number of stored entries of each log that the states depend on, as one map."""
+SHOWN_SIZES = f"SELECT {PROCESSED} AS sizes"
+"""The number of those entries that the shown states contain, as one map."""
 _BASIS = f"""
 SELECT
     countIf(event_type = 'config.changed' AND resource_id = 'watch-policy') AS policies,
@@ -139,7 +141,7 @@ class States:
         if entries == self._entries and not self._erasures:
             return False
         # In this order: an entry that changes the basis is never processed under the old one.
-        sizes, basis, done = self._sizes(), self._basis(), self._last()
+        sizes, basis, done = self.sizes(), self._basis(), self._last()
         if done.basis != basis:
             done = self._begin(done.generation + 1, basis)
         ranges = _next_ranges(done.sizes, sizes, most or MAX_ENTRIES)
@@ -156,10 +158,14 @@ class States:
             self._entries = entries
         return reached != sizes
 
-    def current(self) -> bool:
-        """Return whether the states are those of all entries that are stored now."""
+    def sizes(self) -> dict[str, int]:
+        """Return how many entries of each log are stored."""
+        return {str(origin): int(size) for origin, size in self._client.query(_SIZES).result_rows}
+
+    def contain(self, sizes: Mapping[str, int]) -> bool:
+        """Return whether the states are those of so many entries of each log, or more, and of what is in force now."""
         done = self._last()
-        return done.complete and done.basis == self._basis() and done.sizes == self._sizes()
+        return done.complete and done.basis == self._basis() and reaches(done.sizes, sizes)
 
     def begin_again(self) -> None:
         """Begin another generation, which :meth:`refresh` computes. The views show the last one meanwhile."""
@@ -168,7 +174,7 @@ class States:
 
     def progress(self) -> tuple[int, int]:
         """Return how many entries the latest generation contains, and how many it must."""
-        return self._last().version, sum(self._sizes().values())
+        return self._last().version, sum(self.sizes().values())
 
     def _begin(self, generation: int, basis: str) -> Progress:
         for table in TABLES:  # an attempt that was not recorded may have left rows
@@ -176,9 +182,6 @@ class States:
         begun = Progress(generation, basis=basis)
         self._record(begun)  # the computed views read the latest generation
         return begun
-
-    def _sizes(self) -> dict[str, int]:
-        return {str(origin): int(size) for origin, size in self._client.query(_SIZES).result_rows}
 
     def _compute(self, now: Progress, ranges: Sequence[Range]) -> None:
         values = {"generation": now.generation, "version": now.version}
@@ -218,6 +221,11 @@ class States:
             for (generation,) in self._client.query(former).result_rows:
                 self._client.command(f"ALTER TABLE {table} DROP PARTITION {int(generation)}")
         self._drop_at = None
+
+
+def reaches(sizes: Mapping[str, int], wanted: Mapping[str, int]) -> bool:
+    """Return whether every log has at least so many entries."""
+    return all(sizes.get(origin, 0) >= size for origin, size in wanted.items())
 
 
 def _next_ranges(done: Mapping[str, int], sizes: Mapping[str, int], room: int) -> list[Range]:

@@ -59,10 +59,11 @@ def check_states(client: Client, report: Report, patience: float) -> None:
     if not client.query("SELECT count() FROM state_refreshes").result_rows[0][0]:
         report.unchecked_states = "the store has not computed any yet"
         return
-    until = time.monotonic() + patience
-    while not States(client).current():
+    until, states = time.monotonic() + patience, States(client)
+    stored = states.sizes()
+    while not states.contain(stored):
         if time.monotonic() >= until:
-            report.unchecked_states = "the store has not processed its latest entries: start it, and verify again"
+            report.unchecked_states = "the store has not computed those of its latest entries"
             return
         time.sleep(PAUSE)
     for table in _TABLES:

@@ -56,12 +56,14 @@ WHERE source_system NOT IN {ending:Array(String)}
 """
 OPEN_FINDINGS = """
 SELECT
-    rule, key, grant_id, tenant, subject_id, resource_kind, resource_id, entitlement, resource_environment,
+    open, rule, key, grant_id, tenant, subject_id, resource_kind, resource_id, entitlement, resource_environment,
     grant_source_system AS source_system, grant_source_instance AS source_instance,
     toUnixTimestamp64Micro(assumeNotNull(deadline)) AS deadline_us
 FROM findings
-WHERE open AND deadline IS NOT NULL AND rule IN ('overdue', 'sweep_difference')
+WHERE deadline IS NOT NULL
+    AND (open AND rule IN ('overdue', 'sweep_difference') OR rule = 'overdue' AND closed_at IS NOT NULL)
 """
+"""The open findings of the watch and the sweep, and those of the watch that a person has closed."""
 SHOWN = "SELECT argMax(sizes, (generation, version))[{origin:String}] AS size FROM state_refreshes WHERE complete"
 """Number of entries of a log that the states of grants and findings contain."""
 STORED = "SELECT max(`index`) + 1 AS size FROM entries WHERE origin = {origin:String}"
@@ -74,6 +76,11 @@ class StoreView(NamedTuple):
     undecided: set[str]
     rows: Mapping[str, Mapping[str, Any]] = {}
     """The names of each overdue grant."""
+
+    def leave_out(self, name: str, deadline: int) -> None:
+        """Leave out a grant if it is overdue since a deadline about which a person has closed the finding."""
+        if self.overdue.get(name) == deadline:
+            del self.overdue[name]
 
 
 def systems_that_expire(policy: WatchPolicy) -> list[str]:

@@ -120,6 +120,9 @@ class Sweeper:
             for row in ask(compare.OPEN_FINDINGS):
                 # The key of a difference is an access key already.
                 name = row["key"] if row["rule"] == compare.RULE else compare.name_of(row, row["key"])
+                if not row["open"]:  # the watch does not report this end again
+                    view.leave_out(name, row["deadline_us"])
+                    continue
                 open_findings[row["rule"]][name], rows[row["rule"]][name] = row["deadline_us"], row
             gap_changes = self._count(ask, inputs, now)
         if self._differences is None:

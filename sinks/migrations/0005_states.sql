@@ -264,7 +264,7 @@ CREATE VIEW grants
     grant_id String COMMENT 'The grant; filter on it',
     grant_key String COMMENT 'Its access key: joins with the other views',
     state String COMMENT 'overdue: the watch has an open finding. Otherwise from the log: removed; no deadline; active; covered: past its end while another grant of the same access is open; past its end: no confirmed removal and no open finding; unresolved: historical, and no confirmed removal',
-    finding String COMMENT 'Overdue finding of the grant: open; resolved (or closed) since the latest activation or extension; none',
+    finding String COMMENT 'Overdue finding of the grant: open; resolved, or closed by a person, since the latest activation or extension; none',
     found_deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Deadline of the open finding; null if there is none',
     found_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When the finding opened, after the grace; null if there is none',
     running Bool COMMENT 'This grant or another one of the same tenant, subject, resource and entitlement is open and running',
@@ -315,6 +315,7 @@ AS WITH
         SELECT
             key, tenant, issuer_system, issuer_instance, any(findings.grant_key) AS grant_key,
             countIf(open) AS open_count, maxIf(ifNull(resolved_at, closed_at), NOT open) AS last_ended,
+            argMaxIf(resolved_at IS NULL, ifNull(resolved_at, closed_at), NOT open) AS by_person,
             minIf(opened_at, open) AS found_at, minIf(findings.deadline, open) AS found_deadline,
             argMax(findings.subject_id, open) AS subject_id,
             argMax(findings.resource_kind, open) AS resource_kind, argMax(findings.resource_id, open) AS resource_id,
@@ -331,7 +332,7 @@ SELECT
         finding = 'open', 'overdue', removed_at IS NOT NULL, 'removed', historical, 'unresolved', deadline IS NULL, 'no deadline',
         deadline >= now64(6, 'UTC'), 'active', running, 'covered', 'past its end'
     ) AS state,
-    multiIf(open_count > 0, 'open', ifNull(last_ended > one.given_recorded_at, false), 'resolved', 'none') AS finding,
+    multiIf(open_count > 0, 'open', NOT ifNull(last_ended > one.given_recorded_at, false), 'none', by_person, 'closed', 'resolved') AS finding,
     found_deadline, found_at, running,
     tenant, subject_id,
     subject_kind,
@@ -380,7 +381,7 @@ FROM
             WHERE removed_at IS NULL AND NOT historical AND ifNull(deadline >= now64(6, 'UTC'), true)
                 AND ifNull(starts_at <= now64(6, 'UTC'), true)
         ) AS running,
-        open_count, last_ended, found_at, found_deadline
+        open_count, last_ended, by_person, found_at, found_deadline
     FROM
     (
         SELECT *, true AS known FROM grant_states
@@ -411,7 +412,7 @@ FROM
     ) AS asked ON asked.asked_key = granted.request_key
     LEFT JOIN
     (
-        SELECT key, tenant AS of_tenant, issuer_system, issuer_instance, open_count, last_ended, found_at, found_deadline
+        SELECT key, tenant AS of_tenant, issuer_system, issuer_instance, open_count, last_ended, by_person, found_at, found_deadline
         FROM overdue
     ) AS found ON found.key = granted.grant_id AND found.of_tenant = granted.tenant
         AND found.issuer_system = granted.source_system AND found.issuer_instance = granted.source_instance
@@ -457,7 +458,7 @@ CREATE VIEW past_deadline_grants
     entitlement String COMMENT 'Role or permission',
     deadline DateTime64(6, 'UTC') COMMENT 'Deadline from the tool',
     past_seconds Float64 COMMENT 'From the deadline to now',
-    finding String COMMENT 'Finding of the watch: open; resolved: ended under the policy; none: within the grace, ended under the policy, or not judged yet',
+    finding String COMMENT 'Finding of the watch: open; resolved: ended under the policy; closed: by a person; none: within the grace, ended under the policy, or not judged yet',
     removal_evidence String COMMENT 'Best evidence of a removal so far: none, deadline, api_accepted',
     source_system String COMMENT 'The tool',
     source_instance String COMMENT 'Installation of the tool',

@@ -108,4 +108,4 @@ def test_states_that_were_not_refreshed_are_not_called_right(client: Client, fol
         patched.setattr(states, "MAX_ENTRIES", 500)
         assert refresher.refresh()
         assert client.query("SELECT count() FROM grants").result_rows == [(0,)], "an incomplete generation is shown"
-        assert "not processed its latest entries" in report_of(client).unchecked_states
+        assert "has not computed those of its latest entries" in report_of(client).unchecked_states

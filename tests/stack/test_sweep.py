@@ -180,6 +180,25 @@ def test_a_rule_that_may_take_it_back_counts() -> None:
     assert sweep.systems_that_expire(WatchPolicy(rule=(AccessRule(source="a", removal=ends), stricter))) == []
 
 
+def test_a_finding_that_a_person_closed_is_no_difference(tmp_path: Path) -> None:
+    story = Story()
+    story.give("g-1", -120, -60)
+    opened = story.find("overdue", "g-1", -50, deadline=-60)
+    by_carol = {"finding": opened.finding, "grant_source": opened.grant_source, "actor": events.Actor("carol", "human")}
+    story.add(story.event("finding.closed", -40, "closed", reason="still needed", **by_carol), -40)
+    now = int(story.now.timestamp()) * SECOND
+    with stored(tmp_path, story.records) as ask:
+        view = sweep.view_of_store(ask(sweep.OPEN_GRANTS, now=now, ending=[], endless=0), POLICIES["plain"], now)
+        [row] = ask(sweep.OPEN_FINDINGS)
+        assert ask("SELECT state, finding FROM grants") == [{"state": "past its end", "finding": "closed"}]
+    name = sweep.name_of(row, row["key"])
+    assert not row["open"] and set(view.overdue) == {name}
+    view.leave_out(name, row["deadline_us"] + 1)
+    assert view.overdue, "the finding was about another end"
+    view.leave_out(name, row["deadline_us"])
+    assert not view.overdue
+
+
 def test_the_sweep_reports_a_watch_that_does_not_run(
     broker: RunningBroker, make_pipeline: Callable[..., Pipeline], tmp_path: Path
 ) -> None:
