@@ -19,7 +19,7 @@ from ..runtime.store_access import ask_store
 from ..simulator.policy import POLICY
 from .output import moment
 from .sending import open_client
-from .stack_view import executable, run_stack
+from .stack_view import demo_policy, executable, run_stack
 from .traffic import Traffic
 
 LASTS = timedelta(seconds=5)
@@ -37,11 +37,8 @@ def run_demo(settings: Settings, traffic: Traffic, tool: str) -> None:
     for name, value in (("--lives", traffic.lives), ("--seed", traffic.seed)):
         arguments += [name, str(value)] if value is not None else []
     if settings.watch_policy is None:
-        # Under another policy the simulated lives would be full of findings.
         make_folder(settings.data_dir)
-        policy = settings.data_dir.resolve() / "demo-policy.toml"
-        policy.write_text(POLICY)
-        settings = settings.model_copy(update={"watch_policy": policy})
+        demo_policy(settings).write_text(POLICY)
     run_stack(settings, (ChildSpec("traffic", tuple(arguments), ends=True),), _show_overdue_grant)
 
 

@@ -164,8 +164,8 @@ def close(
 ) -> None:
     """Close a finding that nothing resolves automatically. The decision is sealed, with your name and reason.
 
-    A finding opens again if its cause occurs again. This writes to access.findings, with the credentials of the
-    pipeline.
+    Closing a finding ends no access. The same finding, with its key and deadline, does not open again; with another
+    deadline, it is another finding. This writes to access.findings, with the credentials of the pipeline.
 
     Exit codes: 0 on record; 1 no such finding, or Kafka does not answer; 2 the store cannot be read, or an option is
     wrong.

@@ -33,6 +33,22 @@ SENDING = (
 _LINE_SECONDS = 10.0
 
 
+def demo_policy(settings: Settings) -> Path:
+    """Return the file with the policy under which the simulated traffic of a data folder is judged."""
+    return settings.data_dir.resolve() / "demo-policy.toml"
+
+
+def with_demo_policy(settings: Settings) -> Settings:
+    """Return settings with the policy of the demo if its traffic is in the data folder, and no policy is set.
+
+    Under another policy, the simulated lives would be full of findings.
+    """
+    policy = demo_policy(settings)
+    if settings.watch_policy is None and policy.exists():
+        return settings.model_copy(update={"watch_policy": policy})
+    return settings
+
+
 def run_stack(
     settings: Settings,
     more: tuple[ChildSpec, ...] = (),
@@ -45,6 +61,9 @@ def run_stack(
         on_ready: called once the store answers.
     """
     console = Console(highlight=False)
+    settings = with_demo_policy(settings)
+    if settings.watch_policy == demo_policy(settings):
+        console.print(f"  the watch policy is that of the demo, {settings.watch_policy}", markup=False, soft_wrap=True)
     request = StopRequest()
     stop = request.event
     spinner = console.status("starting")  # shows nothing where there is no terminal

@@ -11,6 +11,7 @@ import pytest
 
 from grantledger.base.errors import GrantledgerError
 from grantledger.base.toml import ConfigError
+from grantledger.cli.stack_view import demo_policy, with_demo_policy
 from grantledger.runtime import stack as module
 from grantledger.runtime.broker import BrokerError
 from grantledger.runtime.settings import STACK_FILE, Settings
@@ -91,3 +92,12 @@ def test_a_wrong_file_is_reported_before_anything_starts(tmp_path: Path) -> None
         with pytest.raises(ConfigError, match=problem):
             stack.start()
         stack.stop()
+
+
+def test_simulated_traffic_stays_under_the_policy_of_the_demo(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    assert with_demo_policy(settings).watch_policy is None
+    demo_policy(settings).write_text("")
+    assert with_demo_policy(settings).watch_policy == tmp_path / "demo-policy.toml"
+    own = Settings(data_dir=tmp_path, watch_policy=tmp_path / "own.toml")
+    assert with_demo_policy(own).watch_policy == tmp_path / "own.toml"
