@@ -17,11 +17,10 @@ log = structlog.get_logger("grantledger.store")
 
 INTERVAL = 1.0
 """Seconds between two refreshes, at least."""
-SHARE = 8
-"""Pause in multiples of the time that a refresh took, so that refreshing takes a small share of a processor."""
-LONGEST_PAUSE = 5.0
-BUSY_ENTRIES = 20_000
-"""Entries per refresh while entries wait to be stored."""
+SHARE, LONGEST_PAUSE = 8, 5.0
+"""Pause in multiples of the time that a refresh took, and at most in seconds."""
+SHARE_BEHIND, LONGEST_PAUSE_BEHIND, ENTRIES_BEHIND = 16, 15.0, 20_000
+"""The same while more entries arrive than a refresh processes, and how many it then processes: entries come first."""
 RETRY_SECONDS = 5.0
 """Seconds until the next attempt if ClickHouse fails."""
 
@@ -31,11 +30,10 @@ class StateRefresher:
 
     Args:
         is_mine: whether this process refreshes: of the stores of one server, the one that reads the findings.
-        is_busy: whether entries wait to be stored. They come first: the states catch up later.
     """
 
-    def __init__(self, address: StoreAddress, is_mine: Callable[[], bool], is_busy: Callable[[], bool]) -> None:
-        self._address, self._is_mine, self._is_busy = address, is_mine, is_busy
+    def __init__(self, address: StoreAddress, is_mine: Callable[[], bool]) -> None:
+        self._address, self._is_mine = address, is_mine
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="refresh-states", daemon=True)
 
@@ -62,8 +60,13 @@ class StateRefresher:
         with connect(self._address) as client:
             states = States(client)
             while not self._stop.is_set():
-                started, began_at, busy, more = time.monotonic(), time.time(), self._is_busy(), False
-                if self._is_mine() and not (more := states.refresh(BUSY_ENTRIES if busy else None)):
+                began_at, more, grows = time.time(), False, states.grows()
+                started = time.monotonic()
+                if self._is_mine() and not (more := states.refresh(ENTRIES_BEHIND if grows else None)):
                     metrics.REFRESHED_AT.set(began_at)
                 took = time.monotonic() - started
-                self._stop.wait(0 if more and not busy else min(max(INTERVAL, SHARE * took), LONGEST_PAUSE))
+                if not more:
+                    pause = min(max(INTERVAL, SHARE * took), LONGEST_PAUSE)
+                else:
+                    pause = min(SHARE_BEHIND * took, LONGEST_PAUSE_BEHIND) if grows else 0.0
+                self._stop.wait(pause)

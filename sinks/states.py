@@ -128,8 +128,8 @@ class States:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._entries = -1
-        """Number of entries when everything was last up to date."""
+        self._entries = self._counted = -1
+        """Number of entries when everything was last up to date; when :meth:`grows` was last called."""
         self._erasures = False
         """Whether entries may be erased: that changes no number of entries."""
         self._drop_at: float | None = time.monotonic() + KEEP_SECONDS
@@ -137,7 +137,7 @@ class States:
     def refresh(self, most: int | None = None) -> bool:
         """Process entries that are stored and not processed yet, at most ``most``. Return whether some are left."""
         self._drop_former()
-        entries = self._client.query("SELECT count() FROM entries").result_rows[0][0]
+        entries = self._count()
         if entries == self._entries and not self._erasures:
             return False
         # In this order: an entry that changes the basis is never processed under the old one.
@@ -157,6 +157,14 @@ class States:
         if reached == sizes:
             self._entries = entries
         return reached != sizes
+
+    def grows(self) -> bool:
+        """Return whether entries were stored since the last call."""
+        before, self._counted = self._counted, self._count()
+        return self._counted != before
+
+    def _count(self) -> int:
+        return int(self._client.query("SELECT count() FROM entries").result_rows[0][0])
 
     def sizes(self) -> dict[str, int]:
         """Return how many entries of each log are stored."""

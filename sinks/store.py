@@ -99,11 +99,7 @@ class Store:
             on_failure=self._failed,
             on_stored=self._carry_out_erasures,
         )
-        self._states = StateRefresher(
-            address,
-            is_mine=lambda: address.embedded or _FINDINGS in self._partitions,
-            is_busy=lambda: bool(self._waiting) or not self._inserts.idle,
-        )
+        self._states = StateRefresher(address, lambda: address.embedded or _FINDINGS in self._partitions)
 
     def stop(self) -> None:
         """Ask ``run`` to finish the current insert and to return. Safe in a signal handler."""
