@@ -55,6 +55,8 @@ UNREADABLE_HEADERS: list[tuple[str, bytes | None]] = [("grantledger/unreadable-h
 """Sealed instead of headers that the client library cannot read. Such a record blocks nothing."""
 RECHECK_SECONDS = 10.0
 """Seconds between checks of the topics, and whether a person has opened the next epoch of a stopped log."""
+SHOW_SECONDS = 1.0
+"""Seconds between two updates of the positions while no records arrive."""
 SAME_INSTANCE = "If another sealer runs, give each its own GRANTLEDGER_SEALER_INSTANCE."
 _headers_of = operator.methodcaller("headers")
 """If a header name is not UTF-8, confluent-kafka 2.16 returns a tuple with a null pointer and leaves an exception set.
@@ -102,7 +104,7 @@ class Sealer:
         self._failure: BaseException | None = None
         self._rebalanced = False
         self._stopped: list[Partition] = []
-        self._recheck_at = self._check_topics_at = 0.0
+        self._recheck_at = self._check_topics_at = self._show_at = 0.0
         self._identities: dict[str, TopicIdentity] = {}
 
     def stop(self) -> None:
@@ -169,6 +171,9 @@ class Sealer:
             raise self._failure
         if messages:
             self._take(messages)
+        elif self._clock() >= self._show_at:
+            self._show_at = self._clock() + SHOW_SECONDS
+            self._show_positions()
         if self._rebalanced:  # the membership above is outdated: write with the next one
             self._rebalanced = False
         elif self._stopped and self._clock() >= self._recheck_at:
@@ -226,8 +231,7 @@ class Sealer:
         """
         # 1. Seal the buffers that are due. All records before a consumer position are in the buffers.
         now = self._clock()
-        partitions = [self._cluster.partition(*partition) for partition in self._buffers]
-        positions = {(self._topics[at.topic], at.partition): at.offset for at in self._consumer.position(partitions)}
+        positions = self._positions()
         for partition, buffer in self._buffers.items():
             records_due = buffer.records.offsets and buffer.due_at() <= due_by
             if records_due or buffer.must_state_head(now, self._config.restate):
@@ -258,6 +262,18 @@ class Sealer:
             metrics.SEALED_BATCHES.labels(topic).inc(len(buffer.batches))
             buffer.committed(now)
             metrics.show_head((topic, number), buffer.head.size, buffer.head.next_offset)
+
+    def _positions(self) -> dict[Partition, int]:
+        """Return the offset from which each partition is read next; negative before the first record."""
+        partitions = [self._cluster.partition(*partition) for partition in self._buffers]
+        return {(self._topics[at.topic], at.partition): at.offset for at in self._consumer.position(partitions)}
+
+    def _show_positions(self) -> None:
+        """Let the gauge pass transaction markers after the last record, which no batch contains."""
+        positions = self._positions()
+        for partition, buffer in self._buffers.items():
+            if not buffer.records.offsets and not buffer.batches:
+                metrics.show_head(partition, buffer.head.size, max(positions[partition], buffer.head.next_offset))
 
     def _transact(self, sealed_buffers: dict[Partition, PartitionBuffer], membership: Any) -> None:
         writer = self._writer

@@ -26,7 +26,7 @@ from .loopback_ports import HOST, is_free
 from .open_findings import OpenFindings
 from .settings import DEPLOYMENT_FILE, FROM_STACK, STACK_FILE, Settings, SettingsError, read_stack
 from .source_keys import register_own_sources, registered_sources
-from .status import SUPERVISOR_FILE, ProcessStatus, Status, events_in_kafka, read_status, total, write_processes
+from .status import SUPERVISOR_FILE, ProcessStatus, Status, ends_in_kafka, read_status, total, write_processes
 from .watches import watch_children, watch_names
 
 DEFAULT_KAFKA_PORT = 19092
@@ -207,12 +207,12 @@ class Stack:
 
     def _let_seal_drain(self, seal: Child, limit: float = 20.0) -> int:
         """Wait until all events are sealed, at most ``limit`` seconds. Returns the number of sealed entries."""
-        events = events_in_kafka(self._cluster) if self._cluster is not None else 0
+        end = sum(ends_in_kafka(self._cluster).values()) if self._cluster is not None else 0
         deadline = time.monotonic() + limit
         while True:
             samples = seal.metrics()
             stopped = any(value for (name, _), value in samples.items() if name == "grantledger_seal_stopped")
-            done = total(samples, "grantledger_seal_position_offset") >= events
+            done = total(samples, "grantledger_seal_position_offset") >= end
             if done or stopped or not seal.alive() or time.monotonic() > deadline:
                 return total(samples, "grantledger_log_size_entries")
             time.sleep(0.2)

@@ -12,7 +12,7 @@ from typing import Any
 from ..kafka.cluster import Cluster
 from ..kafka.errors import KafkaUnavailableError
 from ..kafka.identity import all_partitions
-from ..kafka.offsets import end_offsets
+from ..kafka.offsets import Partition, end_offsets
 from ..schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC, QUERIES_TOPIC
 from .open_findings import FindingCount
 from .process import Samples, read_samples, status_path
@@ -85,7 +85,7 @@ def read_status(
     stopped = [labels for (name, labels), value in samples.items() if name == "grantledger_seal_stopped" and value]
     troubles |= {f"sealing on {labels}": f"sealing is stopped on {labels}" for labels in stopped}
     return Status(
-        events=events_in_kafka(cluster) if cluster is not None else 0,
+        events=count_events(ends_in_kafka(cluster), samples) if cluster is not None else 0,
         sealed=_reported(samples, "grantledger_log_size_entries"),
         stored=_reported(samples, "grantledger_stored_log_size_entries"),
         last_checkpoint=_time(samples, "grantledger_last_checkpoint_timestamp_seconds"),
@@ -125,12 +125,25 @@ def write_processes(data_dir: Path, processes: Sequence[ProcessStatus]) -> None:
     draft.replace(path)
 
 
-def events_in_kafka(cluster: Cluster) -> int:
-    """Return the number of events from access systems in Kafka, without the findings of the pipeline."""
+def ends_in_kafka(cluster: Cluster) -> dict[Partition, int]:
+    """Return the end offsets of the events from access systems, without the findings of the pipeline."""
     try:
-        return sum(end_offsets(cluster, all_partitions(cluster, (LIFECYCLE_TOPIC, ACTIVITY_TOPIC))).values())
+        return end_offsets(cluster, all_partitions(cluster, (LIFECYCLE_TOPIC, ACTIVITY_TOPIC)))
     except KafkaUnavailableError:
-        return 0
+        return {}
+
+
+def count_events(ends: Mapping[Partition, int], samples: Samples) -> int:
+    """Return the number of events up to these offsets.
+
+    Offsets also count transaction markers. So count the sealed entries, and offsets from the sealer's position on.
+    """
+    events = 0
+    for (topic, number), end in ends.items():
+        labels = f"partition={number},topic={topic}"
+        position = samples.get(("grantledger_seal_position_offset", labels), 0.0)
+        events += int(samples.get(("grantledger_log_size_entries", labels), 0.0)) + max(0, end - int(position))
+    return events
 
 
 def total(samples: Samples, name: str) -> int:
