@@ -7,15 +7,23 @@ import time
 from typing import NamedTuple
 
 from ..base.errors import GrantledgerError
+from ..schemas.event import FINDINGS_TOPIC
 from .settings import Settings
-from .store_access import Ask, ask_store
+from .store_access import Ask, Row, ask_store
 
 PAUSE = 5.0
 SHARE = 0.05
-"""Upper bound of the share of time that counting takes: the store has other work."""
+"""Share of time that counting takes, until the pause is the longest: the store has other work."""
+LONGEST_PAUSE = 8.0
+"""The store itself takes some seconds to compute the states of findings. The sum must stay below 15 s."""
 _COUNT = "SELECT count() AS total, countIf(severity = 'critical') AS critical FROM findings WHERE open"
-_EVENTS = "SELECT count() AS total FROM finding_events"
-"""Costs a fraction of the other query. Only these events change the findings."""
+_PROCESSED = f"""
+SELECT
+    generation, arraySum((origin, size) -> if(splitByChar('/', origin)[-3] = '{FINDINGS_TOPIC}', size, 0),
+        mapKeys(sizes), mapValues(sizes)) AS processed
+FROM state_refreshes WHERE complete ORDER BY generation DESC, version DESC LIMIT 1
+"""  # noqa: S608 - our own text
+"""What the view ``findings`` contains. It is some seconds behind the stored entries, so their number is no sign."""
 
 
 class FindingCount(NamedTuple):
@@ -45,7 +53,7 @@ class OpenFindings:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stop = threading.Event()
-        self._events = -1
+        self._processed: Row | None = None
         self.count: FindingCount | None = None
         """The latest count; None while the store does not answer."""
         threading.Thread(target=self._run, name="open-findings", daemon=True).start()
@@ -59,15 +67,20 @@ class OpenFindings:
             began = time.monotonic()
             self.count = self._counted()
             took = time.monotonic() - began
-            self._stop.wait(max(PAUSE, took / SHARE) if self.count is not None else 1.0)
+            self._stop.wait(pause_after(took) if self.count is not None else 1.0)
 
     def _counted(self) -> FindingCount | None:
-        """Count open findings, unless no event has changed them since the last count."""
+        """Count open findings, unless the view has not changed since the last count."""
         try:
             with ask_store(self._settings, shared=True) as ask:
-                events = ask(_EVENTS)[0]["total"]
-                if self.count is None or events != self._events:
-                    self.count, self._events = _count(ask), events
+                processed = next(iter(ask(_PROCESSED)), None)
+                if self.count is None or processed is None or processed != self._processed:
+                    self.count, self._processed = _count(ask), processed
                 return self.count
         except GrantledgerError:
             return None
+
+
+def pause_after(took: float) -> float:
+    """Return the seconds between a count that took some seconds and the next one."""
+    return min(max(PAUSE, took / SHARE), LONGEST_PAUSE)

@@ -28,17 +28,21 @@ class Store:
 
     def __init__(self) -> None:
         self.count = (3, 1)
+        self.processed = 7
         self.answers = threading.Event()
-        self.asked = 0
+        self.asked = self.counted = 0
 
     @contextmanager
     def ask_store(self, _settings: object, **_how: object) -> Iterator[Ask]:
         yield self.ask
 
-    def ask(self, _sql: str) -> list[Row]:
+    def ask(self, sql: str) -> list[Row]:
         self.asked += 1
         if not self.answers.is_set():
             raise StoreUnavailableError("starting")
+        if "state_refreshes" in sql:
+            return [{"generation": 1, "processed": self.processed}]
+        self.counted += 1
         return [{"total": self.count[0], "critical": self.count[1]}]
 
 
@@ -58,12 +62,21 @@ def test_it_is_known_once_the_store_answers(store: Store, tmp_path: Path, monkey
         assert counted.count is None
         store.answers.set()
         wait_for(lambda: counted.count == (3, 1), "the count is known")
-        store.count = (0, 0)
+        asked = store.asked
+        wait_for(lambda: store.asked > asked + 3, "the store is asked again")
+        assert store.counted == 1, "nothing has changed"
+        store.count, store.processed = (3, 2), 8
+        wait_for(lambda: counted.count == (3, 2), "the view has changed, although no finding is new")
+        store.count, store.processed = (0, 0), 9
         wait_for(lambda: counted.count == (0, 0), "the count is a new one")
         store.answers.clear()
         wait_for(lambda: counted.count is None, "an old count is not shown for ever")
     finally:
         counted.stop()
+
+
+def test_a_slow_store_delays_the_count_by_seconds_only() -> None:
+    assert [module.pause_after(took) for took in (0.01, 0.3, 4.0)] == pytest.approx([5, 6, 8])
 
 
 @pytest.mark.parametrize(
