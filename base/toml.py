@@ -18,6 +18,8 @@ from .errors import UsageError
 
 M = TypeVar("M", bound=BaseModel)
 _Keys = tuple[str | int, ...]
+_LIST_ERRORS = frozenset({"tuple_type", "list_type", "set_type", "frozen_set_type"})
+_TABLE_ERRORS = frozenset({"dict_type", "mapping_type", "model_type", "model_attributes_type", "dataclass_type"})
 _POSITION = re.compile(r" \(at line (\d+), column (\d+)\)$")
 
 
@@ -42,7 +44,8 @@ def load_toml(path: Path, model: type[M]) -> M:
         return model.model_validate(value)
     except ValidationError as error:
         source = _Source(text, value, model.model_json_schema())
-        problems = sorted(source.problem(one) for one in error.errors(include_input=False, include_url=False))
+        errors = error.errors(include_input=False, include_url=False)
+        problems = sorted(source.problem(one) for one in errors if not source.is_consequence(one))
         raise ConfigError("\n".join(f"{path}:{line}: {problem}" for line, problem in problems)) from None
 
 
@@ -82,7 +85,35 @@ class _Source:
             where = f"{where}.{name}"
             line = self._lines.get((*keys, name), line)
             message = f"is not one of {', '.join(tags)}{_similar(error['ctx']['tag'], tags)}"
+        elif error["type"] == "union_tag_not_found":
+            name = error["ctx"]["discriminator"].strip("'")
+            table = _child_at(self._value, keys)
+            near = difflib.get_close_matches(name, table, n=1) if isinstance(table, dict) else []
+            where, line = ".".join(map(str, (*keys, *(near or [name])))), self._lines.get((*keys, *near), line)
+            message = f"unknown key; did you mean {name}? It is required" if near else "is required"
+            tags = [tag for node in self._nodes(keys) for tag in node.get("discriminator", {}).get("mapping", ())]
+            message += f": one of {', '.join(tags)}"
+        elif error["type"] in _LIST_ERRORS:
+            message = f"must be a list{self._items(keys)}"
+        elif error["type"] in _TABLE_ERRORS:
+            message = "must be a table"
+        elif error["type"] == "too_short":
+            least = error["ctx"]["min_length"]
+            message = "must not be empty" if least == 1 else f"must have at least {least} items"
         return line, f"{where}: {message}" if where else message
+
+    def is_consequence(self, error: Mapping[str, Any]) -> bool:
+        """Whether an error follows from others: pydantic does not count the items that have errors of their own."""
+        if error["type"] != "too_short":
+            return False
+        value = _child_at(self._value, self._keys(error["loc"]))
+        return isinstance(value, list) and len(value) >= error["ctx"]["min_length"]
+
+    def _items(self, keys: _Keys) -> str:
+        """Return what a list contains, if it is one kind: texts or tables."""
+        items = [node["items"] for node in self._nodes(keys) if isinstance(node.get("items"), dict)]
+        types = {one.get("type") for item in items for one in self._variants(item, None)}
+        return {"string": " of texts", "object": " of tables"}.get(str(types.pop()), "") if len(types) == 1 else ""
 
     def _keys(self, location: Sequence[str | int]) -> _Keys:
         """Return a pydantic location as keys of the file: without the tags of unions, and without ``[key]``."""
@@ -96,12 +127,17 @@ class _Source:
         return keys
 
     def _suggestion(self, keys: Sequence[str | int]) -> str:
-        nodes, value = [self._schema], self._value
-        for part in keys[:-1]:
+        known = {name for node in self._nodes(keys[:-1]) for name in node.get("properties", {})}
+        return _similar(str(keys[-1]), sorted(known))
+
+    def _nodes(self, keys: Sequence[str | int]) -> list[Mapping[str, Any]]:
+        """Return the schemas of the value of a key, variants included."""
+        nodes: list[Mapping[str, Any]] = [self._schema]
+        value: Any = self._value
+        for part in keys:
             nodes = [child for node in nodes for child in self._children(node, value, part)]
             value = _child(value, part)
-        known = {name for node in nodes for one in self._variants(node, value) for name in one.get("properties", {})}
-        return _similar(str(keys[-1]), sorted(known))
+        return [variant for node in nodes for variant in self._variants(node, value)]
 
     def _variants(self, node: Mapping[str, Any], value: Any) -> Iterator[Mapping[str, Any]]:
         """Yield the variants of a schema. Of a discriminated union, only the one that fits the value."""
@@ -160,6 +196,12 @@ def _child(value: Any, part: str | int) -> Any:
         return value[part]
     except (KeyError, IndexError, TypeError):
         return None
+
+
+def _child_at(value: Any, keys: Sequence[str | int]) -> Any:
+    for part in keys:
+        value = _child(value, part)
+    return value
 
 
 def _similar(name: str, known: Sequence[str]) -> str:

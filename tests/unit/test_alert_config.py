@@ -34,7 +34,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("", ":1: channels: is required"),
-        ("[channels]", "channels: Dictionary should have at least 1 item"),
+        ("[channels]", "channels: must not be empty"),
         (HOOK + "colour = 1", ":5: channels.hook.colour: unknown key"),
         (HOOK.replace("[channels.hook]", '[channels."Hook 1"]'), "'Hook 1' must be lower-case"),
         (HOOK.replace("https", "http"), "http is for loopback addresses only"),

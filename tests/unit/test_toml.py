@@ -41,6 +41,8 @@ class Rule(Part):
 
 class Whole(Part):
     keep_days: float = 90
+    people: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
+    groups: frozenset[Literal["a", "b"]] = frozenset()
     channels: dict[str, Annotated[Hook | Pager, Field(discriminator="kind")]]
     rules: tuple[Rule, ...] = ()
 
@@ -104,6 +106,32 @@ def test_a_suggestion_comes_from_the_right_variant(tmp_path: Path) -> None:
 def test_a_wrong_kind_gets_a_suggestion_and_is_not_printed(tmp_path: Path) -> None:
     (found,) = errors(tmp_path, '[channels.a]\nnumber = 1\nkind = "pagr"\n')
     assert found == "3: channels.a.kind: is not one of hook, pager; did you mean pager?"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '[channels.a]\nnumber = 1\nkid = "pager"\n',
+            "3: channels.a.kid: unknown key; did you mean kind? It is required",
+        ),
+        ("[channels.a]\nnumber = 1\n", "1: channels.a.kind: is required"),
+    ],
+)
+def test_without_its_kind_the_valid_ones_are_listed(text: str, message: str, tmp_path: Path) -> None:
+    assert errors(tmp_path, text) == [f"{message}: one of hook, pager"]
+
+
+def test_a_value_of_the_wrong_type_is_described_in_terms_of_the_file(tmp_path: Path) -> None:
+    text = 'rules = "x"\ngroups = "a"\n[people]\nann = "a"\nbob = []\ncid = [1]\n[channels]\na = 3\n'
+    assert errors(tmp_path, text) == [
+        "1: rules: must be a list of tables",
+        "2: groups: must be a list of texts",
+        "4: people.ann: must be a list of texts",
+        "5: people.bob: must not be empty",
+        "6: people.cid.0: Input should be a valid string",
+        "8: channels.a: must be a table",
+    ]
 
 
 def test_a_file_without_a_required_key(tmp_path: Path) -> None:
