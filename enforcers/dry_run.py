@@ -53,7 +53,7 @@ class DryRun:
 
     def look(self, command: RevokeCommand, offset: int, requested: datetime) -> None:
         """Report what would be looked up."""
-        route = route_of(command, self._policy, self._grants)
+        route, _ = route_of(command, self._policy, self._grants)
         if route is not None:
             log.info("would_look", grant=command.key.grant_id, target=route.target)
 

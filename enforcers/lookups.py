@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Literal, Protocol
 
 import structlog
 
@@ -22,6 +22,9 @@ from .policy import EnforcementPolicy, Route
 from .running_grants import RunningGrants
 
 log = structlog.get_logger("grantledger.enforce")
+
+SKIPPED_EVERY = timedelta(minutes=1)
+"""Time between two log lines about lookups that are skipped for one reason."""
 
 
 class Grants(Protocol):
@@ -42,6 +45,35 @@ class _Lookup:
     requested: datetime
     not_before: datetime
     number: int = 0
+
+
+@dataclass(slots=True)
+class _Skipped:
+    """The lookups skipped for one reason since the last line about it. ``example``: the fields of the latest."""
+
+    written: datetime
+    count: int
+    example: dict[str, str]
+
+
+class _SkippedLog:
+    """Logs skipped lookups: the first of a reason at once, then one line per reason and minute with their number."""
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, _Skipped] = {}
+
+    def add(self, reason: str, now: datetime, **example: str) -> None:
+        """Count a skipped lookup."""
+        found = self._reasons.setdefault(reason, _Skipped(now - SKIPPED_EVERY, 0, example))
+        found.count, found.example = found.count + 1, example
+        self.write(now)
+
+    def write(self, now: datetime) -> None:
+        """Write the lines that are due."""
+        for reason, found in self._reasons.items():
+            if found.count and now - found.written >= SKIPPED_EVERY:
+                log.info("lookup_skipped", reason=reason, count=found.count, **found.example)
+                found.written, found.count = now, 0
 
 
 class Lookups:
@@ -71,6 +103,7 @@ class Lookups:
         self._write, self._offsets, self._recorder, self._policy = write, offsets, recorder, policy
         self._plugins, self._grants, self._limits, self._history, self._now = plugins, grants, limits, history, now
         self._work: dict[Key, _Lookup] = {}
+        self._skipped = _SkippedLog()
 
     def take(self, command: RevokeCommand, offset: int, requested: datetime) -> None:
         """Accept a request that was made at some time."""
@@ -81,8 +114,7 @@ class Lookups:
         elif now - requested > self._limits.max_age:
             reason = "too old"
         else:
-            route = route_of(command, self._policy, self._grants)
-            reason = "" if route is not None else "no activation in the sealed log, or no route"
+            route, reason = route_of(command, self._policy, self._grants)
         if route is None:
             self._skip(command, offset, reason)
         else:
@@ -96,6 +128,7 @@ class Lookups:
     def step(self) -> None:
         """Carry out the lookup that has waited longest, if there is one."""
         now = self._now()
+        self._skipped.write(now)
         ready = [one for one in self._allowed() if one.not_before <= now]
         if ready:
             self._look(min(ready, key=lambda one: (one.not_before, one.offset)))
@@ -115,7 +148,7 @@ class Lookups:
             command, work.requested, self._now(), lambda one: self._policy.shared(command, work.route, one)
         )
         if covering is not None:
-            self._skip(command, work.offset, f"grant {covering.grant_id} gives the same access")
+            self._skip(command, work.offset, "another grant gives the same access", covered_by=covering.grant_id)
             return
         work.number += 1
         found = read_back(self._plugins[target], command)
@@ -138,19 +171,24 @@ class Lookups:
         self._history.looked.add(work.command.key)
         metrics.LOOKUPS.labels(found.presence).inc()
 
-    def _skip(self, command: RevokeCommand, offset: int, reason: str) -> None:
+    def _skip(self, command: RevokeCommand, offset: int, reason: str, **more: str) -> None:
         work = self._work.get(command.key)
         if work is not None and work.offset == offset:
             del self._work[command.key]
         self._offsets.add(offset, None)
         metrics.LOOKUPS.labels("skipped").inc()
-        log.info("lookup_skipped", grant=command.key.grant_id, reason=reason)
+        self._skipped.add(reason, self._now(), grant=command.key.grant_id, **more)
 
 
-def route_of(command: RevokeCommand, policy: EnforcementPolicy, grants: Grants) -> Route | None:
-    """Return the route of a command about a grant that the sealed log has; None if there is none."""
+def route_of(
+    command: RevokeCommand, policy: EnforcementPolicy, grants: Grants
+) -> tuple[Route, Literal[""]] | tuple[None, str]:
+    """Return the route of a command about a grant that the sealed log has; without one, None and the reason."""
     activation = grants.activation(command)
-    return None if activation is None else policy.route(command, signed=activation.signed)
+    if activation is None:
+        return None, "no activation in the sealed log"
+    route = policy.route(command, signed=activation.signed)
+    return (route, "") if route is not None else (None, "no route of the policy matches")
 
 
 def read_back(plugin: Plugin, command: RevokeCommand) -> Observation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import count
 
 import pytest
 from structlog.testing import capture_logs
@@ -145,6 +146,30 @@ def test_what_cannot_be_answered_leaves_no_record() -> None:
     clock.at += 2 * HOUR
     looked(ledger, World(set()), lookup(), clock=clock)
     assert (ledger.kinds(), ledger.position) == ([], 1)
+
+
+def test_skipped_lookups_are_logged_once_per_reason_and_minute() -> None:
+    clock, ledger = Clock(), Ledger()
+    activations = {f"g{number}": None for number in range(40)}
+    revoker = start(ledger, World(set()), clock, activations=activations)
+    offsets = count()
+
+    def skipped(*commands: RevokeCommand, after: float) -> list[tuple[str, str, int]]:
+        clock.at += timedelta(seconds=after)
+        with capture_logs() as logs:
+            for command in commands:
+                offset = next(offsets)
+                revoker.expect(offset)
+                revoker.look(command, offset, NOON)
+            revoker.step()
+        return [(one["reason"], one["grant"], one["count"]) for one in logs if one["event"] == "lookup_skipped"]
+
+    unknown, elsewhere = "no activation in the sealed log", "no route of the policy matches"
+    many = [lookup(f"g{number}") for number in range(40)]
+    assert skipped(*many, after=0) == [(unknown, "g0", 1)]
+    assert skipped(lookup("other", resource=Resource("host", "h")), after=30) == [(elsewhere, "other", 1)]
+    assert skipped(after=31) == [(unknown, "g39", 39)], "without another skipped lookup"
+    assert skipped(after=61) == []
 
 
 def test_an_open_breaker_stops_the_lookups_of_its_circuit() -> None:
