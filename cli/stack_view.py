@@ -62,8 +62,6 @@ def run_stack(
     """
     console = Console(highlight=False)
     settings = with_demo_policy(settings)
-    if settings.watch_policy == demo_policy(settings):
-        console.print(f"  the watch policy is that of the demo, {settings.watch_policy}", markup=False, soft_wrap=True)
     request = StopRequest()
     stop = request.event
     spinner = console.status("starting")  # shows nothing where there is no terminal
@@ -79,6 +77,8 @@ def run_stack(
         with spinner:
             stack.start()
             started = True
+            if settings.watch_policy == demo_policy(settings):
+                report(f"the watch policy is that of the demo, {settings.watch_policy}")
             report("waiting until the store answers")
             _wait_until_ready(stack, troubles, stop)
         if not stop.is_set():
