@@ -132,7 +132,7 @@ def test_a_disconnected_client_frees_its_thread(owner: Owner) -> None:
 def test_a_client_that_does_not_read_is_disconnected(owner: Owner) -> None:
     """The engine waits for room in the pipe, where neither its time limit nor a cancellation reaches it."""
     credential = owner.address.analyst
-    address = f"/?user={credential.user}&password={credential.password}&max_execution_time=4"
+    address = f"/?user={credential.user}&password={credential.password}&max_execution_time=8"
     clients = [http.client.HTTPConnection(owner.address.host, owner.address.port) for _ in range(4)]
     for client in clients:
         client.request("POST", address, "SELECT number FROM numbers(1e13)")
