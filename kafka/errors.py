@@ -55,6 +55,12 @@ def is_transient(error: BaseException) -> bool:
     return bool(problem.retriable()) or problem.code() in _TRANSIENT or problem.code() in _STALE_LEADER
 
 
+def is_missing_topic(error: BaseException) -> bool:
+    """Whether a topic or partition does not exist: also for a moment while a person deletes and creates a topic."""
+    cause = error.__cause__ if isinstance(error, KafkaUnavailableError) else error
+    return isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+
+
 def has_stale_leader(error: KafkaException) -> bool:
     """Whether an admin client still uses leaders from before a restart. It never refreshes them automatically."""
     return error.args[0].code() in _STALE_LEADER

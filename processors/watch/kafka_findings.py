@@ -16,7 +16,8 @@ import pyarrow as pa
 import structlog
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, Message
 
-from ...kafka.errors import PATIENCE, KafkaUnavailableError
+from ...base.retry import retry
+from ...kafka.errors import PATIENCE, KafkaUnavailableError, is_missing_topic
 from ...kafka.identity import identify_topics
 from ...kafka.offsets import end_offset, first_offset, wait_without_open_transaction
 from ...kafka.records import is_empty, read_range
@@ -216,11 +217,16 @@ class KafkaFindings:
     def log_end(self) -> tuple[bytes, int]:
         """Return the id of ``access.lifecycle``, and the offset after its last record, committed or not.
 
-        The id is read last: of a topic that is created again meanwhile, the id is the new one.
+        The id is read last: of a topic that is created again meanwhile, the id is the new one. The topic is missing for
+        a moment while a person does that.
 
         Raises:
             TopicError: the topic has another number of partitions than there are shards.
+            KafkaUnavailableError, KafkaException: the topic stays missing, or the brokers do not answer.
         """
+        return retry(self._log_end, retryable=is_missing_topic, timeout=PATIENCE)
+
+    def _log_end(self) -> tuple[bytes, int]:
         end = end_offset(self._cluster, LIFECYCLE_TOPIC, self._partition, committed=False)
         identity = identify_topics(self._cluster, (LIFECYCLE_TOPIC,))[LIFECYCLE_TOPIC]
         if identity.partitions != self._shard.count:
