@@ -28,7 +28,7 @@ AT = datetime(2026, 7, 1, 12, 0, 0, 123456, UTC)
 DONE = Completion("success", 3, 12)
 
 
-def statement(text: str = "SELECT 1", **parameters: str) -> PersonStatement:
+def statement(text: str = "SELECT 1", /, **parameters: str) -> PersonStatement:
     return PersonStatement.shortened(AT, "analyst", text, parameters, "127.0.0.1")
 
 
