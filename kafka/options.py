@@ -64,7 +64,7 @@ def checked(cluster: Cluster) -> Cluster:
     """Return the cluster if librdkafka accepts its options, for consumers and producers. Waits for no broker.
 
     Raises:
-        KafkaOptionsError: it rejects an option: its name, its value, or a file that it names.
+        KafkaOptionsError: librdkafka rejects the name or the value of an option, or cannot read a file.
     """
     if cluster.options.keys() <= {"bootstrap.servers"}:
         return cluster

@@ -171,7 +171,7 @@ class States:
         return {str(origin): int(size) for origin, size in self._client.query(_SIZES).result_rows}
 
     def contain(self, sizes: Mapping[str, int]) -> bool:
-        """Return whether the states are those of so many entries of each log, or more, and of what is in force now."""
+        """Return whether the states contain at least these entries, under the policy and decisions now in force."""
         done = self._last()
         return done.complete and done.basis == self._basis() and reaches(done.sizes, sizes)
 

@@ -391,8 +391,8 @@ FROM
     (
     SELECT
         *,
-        -- Reports that were received too late to change anything: an extension that was past its end and past the end that it
-        -- extends; and an old activation or extension, of a grant that another one reported in time.
+        -- Reports that arrived too late to change anything. First, an extension that arrived after its own end and after the
+        -- end that it extends. Second, an old activation or extension of a grant for which another report arrived in time.
         arrayMap((event, ends, old) -> NOT historical AND length(given) > 1 AND (
             (event.extended AND ends > 0 AND ends <= event.received
                 AND arrayExists(each -> each.place < event.place, given)

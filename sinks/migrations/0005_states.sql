@@ -5,9 +5,7 @@
 -- The keys of the tables contain the ids, so that a condition on them is tested before other columns are read
 -- (optimize_move_to_prewhere_if_final).
 --
--- What follows from the time alone, such as an access that has ended with its credential, is computed when it is asked.
--- Findings: the store does not know the grace, nor which evidence counts as a removal. So overdue access is the access with
--- an open finding, and only the pipeline can write findings.
+-- Each query computes what depends on the current time, such as access that has ended with its credential.
 CREATE TABLE stored_requests
 (
     generation UInt64 COMMENT 'As in state_refreshes',

@@ -96,14 +96,14 @@ class Ledger:
 
     @cached_property
     def events(self) -> dict[str, int]:
-        """Per log of an access system, an event with approvals and arguments, inside a batch where possible."""
+        """For each log of an access system, an event with approvals and arguments, if possible inside a batch."""
         where = "decode_error = '' AND erased_at IS NULL AND notEmpty(approvals) AND notEmpty(args)"
         found = self._in_each_log("argMax(index, (note = '', index))", where)
         return found | {LIFECYCLE: self.middle}
 
     @cached_property
     def unreadable(self) -> dict[str, int]:
-        """Per log of an access system, the first entry whose value is not an event, if there is one."""
+        """For each log of an access system, the first entry whose value is not an event, if there is one."""
         return self._in_each_log("min(index)", "startsWith(decode_error, 'framing_unknown') AND erased_at IS NULL")
 
     @property

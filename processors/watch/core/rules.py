@@ -22,9 +22,9 @@ from .sessions import Request
 Approvals = Callable[[int], tuple[set[str], int]]
 """Returns, for the time until which denials count, who has approved, and since when that is enough, or ``NEVER``."""
 REVOKE = "revoke"
-"""Not a finding, but a command to the enforcers."""
+"""The rule of commands to revoke access. They are published like findings, to the enforcers."""
 LOOK = "look"
-"""Not a finding, but a command to the enforcers: to read back whether the access of a historical grant exists."""
+"""The rule of commands to check whether the access of a historical grant still exists."""
 COMMANDS = frozenset({REVOKE, LOOK})
 
 

@@ -18,7 +18,7 @@ CONFLICT = "event_conflict"
 REMAPPED = "event_conflict by mapping"
 """Counted like a rule: events that another version of the adapter made, with the same content."""
 OLD_CONFLICT = "event_conflict about history"
-"""Counted like a rule: conflicts of events about historical access. They are warnings: old records never page."""
+"""Counted like a rule: conflicts of events about historical access. They are warnings."""
 HISTORY_SUFFIX = "#history"
 SKEW = "clock_skew"
 
