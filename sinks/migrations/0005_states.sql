@@ -135,13 +135,23 @@ CREATE VIEW requests
     ticket String COMMENT 'Ticket or incident; not taken from the reason',
     customer String COMMENT 'Customer on whose data support staff would work',
     decisions Array(Tuple(at Nullable(DateTime64(6, 'UTC')), reviewer String, decision String, forced Bool)) COMMENT 'All decisions on record',
+    approvals String COMMENT 'The same as text: reviewer, decision and time, separated by semicolons',
     source_system String COMMENT 'Source that issued the request: the tool',
     source_instance String COMMENT 'Its installation; empty: any',
     tenant String COMMENT 'Tenant'
 )
 AS SELECT
     request_id, request_key, state, requested_at, requested_by, subject_id, resource_kind, resource_id, entitlement,
-    reason, ticket, customer, decisions, source_system, source_instance, tenant
+    reason, ticket, customer, decisions,
+    arrayStringConcat(arrayDistinct(arrayMap(
+        each -> concat(each.2, ' ', each.3, if(each.4, ' (forced)', ''), ifNull(concat(' ', formatDateTime(each.1, '%Y-%m-%d %H:%i:%S'), ' UTC'), '')),
+        arraySort(each -> (ifNull(toUnixTimestamp64Micro(each.1), 9223372036854775807), each.2, each.3), arrayFilter(
+            each -> NOT (each.3 = 'pending' AND (each.2 = 'unknown' OR arrayExists(other -> other.2 = each.2 AND other.3 != 'pending', decisions)))
+                AND NOT (each.1 IS NULL AND arrayExists(other -> other.2 = each.2 AND other.3 = each.3 AND other.1 IS NOT NULL, decisions)),
+            decisions
+        ))
+    )), '; ') AS approvals,
+    source_system, source_instance, tenant
 FROM stored_requests FINAL
 WHERE generation = (SELECT max(generation) FROM state_refreshes WHERE complete)
 SETTINGS optimize_move_to_prewhere_if_final = 1
@@ -341,14 +351,14 @@ SELECT
     entitlement, request_id, request_key,
     requested_at, requested_by, reason,
     multiIf(ticket_given != '', ticket_given, ticket_pattern = '', '', extract(reason, ticket_pattern)) AS ticket, customer,
-    arrayStringConcat(arrayMap(
+    arrayStringConcat(arrayDistinct(arrayMap(
         each -> concat(each.2, ' ', each.3, if(each.4, ' (forced)', ''), ifNull(concat(' ', formatDateTime(each.1, '%Y-%m-%d %H:%i:%S'), ' UTC'), '')),
         arraySort(each -> (ifNull(toUnixTimestamp64Micro(each.1), 9223372036854775807), each.2, each.3), arrayFilter(
-            each -> NOT (each.3 = 'pending' AND arrayExists(other -> other.2 = each.2 AND other.3 != 'pending', every_decision))
+            each -> NOT (each.3 = 'pending' AND (each.2 = 'unknown' OR arrayExists(other -> other.2 = each.2 AND other.3 != 'pending', every_decision)))
                 AND NOT (each.1 IS NULL AND arrayExists(other -> other.2 = each.2 AND other.3 = each.3 AND other.1 IS NOT NULL, every_decision)),
             every_decision
         ))
-    ), '; ') AS approvals,
+    )), '; ') AS approvals,
     -- Of each person the last decision counts, and a denial wins if two have the same time.
     arraySort(arrayDistinct(arrayMap(each -> each.2, arrayFilter(
         each -> each.3 = 'approved' AND NOT arrayExists(other -> other.2 = each.2 AND other.3 = 'denied' AND ifNull(other.1 >= each.1, false), decisions_of_people),

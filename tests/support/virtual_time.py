@@ -76,7 +76,12 @@ class _Run:
 
 
 class Simulation:
-    """A number of scenarios from a seed. Iterate over it once; ``expected`` and ``planted`` are complete afterwards.
+    """A number of scenarios from a seed. Iterate over it once; its attributes are complete afterwards.
+
+    Attributes:
+        expected: the findings that the watch must report.
+        planted: how often each fault occurs.
+        traces: every lifecycle as it was written.
 
     Args:
         count: the number of scenarios; some have more than one lifecycle.
@@ -104,6 +109,7 @@ class Simulation:
         self.expected: list[ExpectedFinding] = []
         self.planted: Counter[str] = Counter()
         self.lifecycles = 0
+        self.traces: list[Trace] = []
         self._count = count
         self._rate = rate
         self._start = start
@@ -143,6 +149,7 @@ class Simulation:
             begins = start + timedelta(seconds=offset)
             trace = Trace(WRITERS[lifecycle.tool](lifecycle.of(run.person), begins, self._rng, self._checker))
             run.traces.append(trace)
+            self.traces.append(trace)
             for step in lifecycle.steps:
                 run.pending += 1
                 at = begins + timedelta(seconds=step.after)
