@@ -141,7 +141,7 @@ def lateness_is_when_we_heard(patch: pytest.MonkeyPatch) -> None:
 
 
 def anybody_may_approve(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(rules, "_self_approved", lambda *_: iter(()))
+    patch.setattr(rules, "_own_approvals", lambda *_: [])
 
 
 def sessions_are_not_watched(patch: pytest.MonkeyPatch) -> None:

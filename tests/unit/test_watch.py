@@ -369,6 +369,27 @@ def test_self_approval_is_found(reviewer: str) -> None:
     story.granted(3, "g", 100, request_id="r")
     story.removed(4, "g")
     assert story.findings(10, PLAIN) == [("opened", "self_approved", "r", 0)]
+
+
+def test_one_self_approval_is_one_finding_about_what_the_log_names_first() -> None:
+    own = approve("alice")
+    asked = Story()
+    asked.say(0, "request.approved", request_id="r", decisions=own)
+    asked.granted(3, "g", 100, request_id="r", decisions=own)
+    asked.granted(4, "other", 100, request_id="r", decisions=own)
+    assert of_rule(asked.findings(10, PLAIN), "self_approved") == [("opened", "r", 0)]
+    given = Story()
+    given.granted(3, "g", 100, request_id="r", decisions=own)
+    given.say(5, "request.approved", request_id="r", decisions=own)
+    assert of_rule(given.findings(10, PLAIN), "self_approved") == [("opened", "g", 3)]
+    by_another = Story()
+    by_another.say(0, "request.approved", request_id="r", decisions=approve("bob"))
+    by_another.granted(3, "g", 100, request_id="r", decisions=own)
+    assert of_rule(by_another.findings(10, PLAIN), "self_approved") == [("opened", "g", 3)]
+
+
+@pytest.mark.parametrize("reviewer", ["alice", "alice@example.com"])
+def test_a_late_self_approval_is_found(reviewer: str) -> None:
     one = WatchPolicy(default=GRACE.model_copy(update={"approvals": 1}))
     late = Story()
     late.say(0, "request.approved", request_id="r", decisions=approve(reviewer))

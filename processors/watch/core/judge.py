@@ -21,7 +21,7 @@ from .grants import Grant
 from .late_records import LATE
 from .rules import COMMANDS, LOOK, REVOKE, Candidate
 from .session_rules import WITHOUT_GRANT, session_candidates
-from .sessions import Session
+from .sessions import Request, Session
 from .sources import HISTORY_SUFFIX
 from .state import AccessState
 
@@ -302,8 +302,7 @@ class Judge:
             grant = state.grants.get(key)
             return () if grant is None else self._grant_candidates(grant)
         if kind == "request":
-            history_after = self.lookup.policy.history_after_seconds
-            return rules.request_candidates(state.requests[key], history_after) if key in state.requests else iter(())
+            return self._request_candidates(state.requests[key]) if key in state.requests else iter(())
         if kind == "session":
             return self._session_candidates(state.sessions[key]) if key in state.sessions else iter(())
         if kind == "late":
@@ -324,6 +323,12 @@ class Judge:
             return found
         # No command while a person has not decided the conflict.
         return (one for one in found if one.rule not in COMMANDS)
+
+    def _request_candidates(self, request: Request) -> Iterator[Candidate]:
+        grants = (
+            one for one in self.state.grants_of_request(request.key) if not one.is_historical(self.state.limits_of(one))
+        )
+        return rules.request_candidates(request, grants, self.lookup.policy.history_after_seconds)
 
     def _session_candidates(self, session: Session) -> Iterator[Candidate]:
         limits = self.lookup.limits(session.source, session.access, session.environment)

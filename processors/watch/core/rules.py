@@ -6,7 +6,7 @@ findings at a given time. A later fact may end a finding, but never undoes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ....schemas.finding_rules import Severity
@@ -16,7 +16,7 @@ from .approvals import approved
 from .facts import plain_names
 from .grants import Grant
 from .periods import Period
-from .reports import Timed, first_approvals
+from .reports import Timed, decision_index, first_approvals
 from .sessions import Request
 
 Approvals = Callable[[int], tuple[set[str], int]]
@@ -69,12 +69,8 @@ def grant_candidates(
         found += _period_candidates(
             grant, period, limits, covered_until, lambda until: _approved(grant, request, limits, until), alone=alone
         )
-    approvals = [first_approvals(grant.decisions)] if grant.decisions else []
-    # Some tools use one id for request and grant: then the two share one finding, and the first decision counts.
-    if request is not None and grant.request_key == grant.key:
-        approvals += request.approvals
-    if approvals:
-        found += _self_approved(grant.key, grant.person, approvals)
+    if grant.decisions or request is not None:
+        found += _self_approved_grant(grant, request, limits)
     return found
 
 
@@ -123,11 +119,17 @@ def lookup_candidates(grant: Grant, limits: GrantLimits) -> tuple[Candidate, ...
     return (Candidate(LOOK, grant.key, period.finding_deadline, opens, NEVER, (_access_evidence, grant)),)
 
 
-def request_candidates(request: Request, history_after_seconds: float) -> Iterator[Candidate]:
-    """Yield every possible finding about a request. One that is history has none."""
+def request_candidates(request: Request, grants: Iterable[Grant], history_after_seconds: float) -> Iterator[Candidate]:
+    """Yield every possible finding about a request. One that is history has none.
+
+    Args:
+        grants: the grants that name the request, except historical ones.
+    """
     if request.receipt.is_historical(history_after_seconds):
         return
-    yield from _self_approved(request.key, request.person, request.approvals)
+    own = _own_approvals(request.person, request.approvals)
+    if own and not any(_is_before(_approvals_of_grant(one), own) for one in grants):
+        yield _self_approved(request.key, own)
 
 
 def _overdue(
@@ -203,12 +205,37 @@ def _no_approval(
     yield _about("no_approval", grant, period.activation.append, (opens, min(enough, removed)), evidence)
 
 
-def _self_approved(key: str, person: tuple[str, ...], approvals: list[Mapping[str, Timed]]) -> Iterator[Candidate]:
+def _self_approved_grant(grant: Grant, request: Request | None, limits: GrantLimits) -> Iterator[Candidate]:
+    """Judge the approvals of a grant. If the log had one in its request first, the request has the finding."""
+    own = _approvals_of_grant(grant)
+    if request is not None:
+        asked = _own_approvals(request.person, request.approvals)
+        if grant.request_key == grant.key:  # some tools use one id for both: they share one finding
+            own = sorted((*own, *_own_approvals(grant.person, request.approvals)), key=decision_index)
+        elif _is_before(asked, own) and not request.receipt.is_historical(limits.history_after_seconds):
+            return
+    if own:
+        yield _self_approved(grant.key, own)
+
+
+def _approvals_of_grant(grant: Grant) -> list[Timed]:
+    return _own_approvals(grant.person, [first_approvals(grant.decisions)]) if grant.decisions else []
+
+
+def _own_approvals(person: tuple[str, ...], approvals: list[Mapping[str, Timed]]) -> list[Timed]:
+    """Return the first approvals of people for themselves, in the order of the log."""
     found = [one[name] for one in approvals for name in plain_names(person) if name in one]
-    if found:
-        _, append, decision = min(found, key=lambda one: one[:2])
-        evidence = {"reviewer": decision.reviewer, "forced": decision.forced}
-        yield Candidate("self_approved", key, 0, append, NEVER, evidence)
+    return sorted(found, key=decision_index)
+
+
+def _is_before(some: list[Timed], others: list[Timed]) -> bool:
+    return bool(some) and (not others or decision_index(some[0]) < decision_index(others[0]))
+
+
+def _self_approved(key: str, own: list[Timed]) -> Candidate:
+    _, append, decision = own[0]
+    evidence = {"reviewer": decision.reviewer, "forced": decision.forced}
+    return Candidate("self_approved", key, 0, append, NEVER, evidence)
 
 
 def _about(rule: str, grant: Grant, deadline: int, span: tuple[int, int], evidence: Mapping[str, object]) -> Candidate:

@@ -146,6 +146,10 @@ class AccessState:
             self._waiting.setdefault(grant.access, set()).add(grant.key)
         return until
 
+    def grants_of_request(self, key: str) -> list[Grant]:
+        """Return the known grants with ids of their own that name a request."""
+        return [self.grants[one] for one in self._grants_of_request.of(key) if one in self.grants and one != key]
+
     def grants_of(self, session: Session) -> list[Grant]:
         """Return the known grants that a session may use: the one that it names, or else those of its request."""
         link = session.access_link
