@@ -20,7 +20,7 @@ from ..schemas.finding_rules import FINDING_RULES, SEVERITIES
 from .errors import exit_code, fail, suggestion
 from .grant_command import grant_command
 from .grants import SourceOption, TenantOption, access_of
-from .lag_note import note_old_states, noting_lag
+from .lag_note import asking_states
 from .output import Column, Output, Row, echo, print_fields, print_table, shortened, text_column
 from .person import PersonOption, person, required
 
@@ -64,8 +64,8 @@ ORDER BY append_time, origin, `index` LIMIT 1000
 
 _HISTORICAL = """
 SELECT
-    count() AS grants, countIf(removed_at IS NULL) AS unresolved,
-    countIf(removed_at IS NULL AND removal_evidence = 'none') AS without_any_removal
+    count() AS grants, countIf(NOT ended) AS unresolved,
+    countIf(NOT ended AND removal_evidence = 'none') AS without_any_removal
 FROM grant_states
 WHERE historical AND concat(source_system, '/', source_instance) = {source:String}
 """
@@ -97,7 +97,7 @@ def list_command(  # noqa: PLR0917 - one parameter per flag
     if severity and severity not in SEVERITIES:
         fail(f"--severity: {severity!r} is not one of {', '.join(SEVERITIES)}")
     severities = list(SEVERITIES[SEVERITIES.index(severity) :]) if severity else []
-    with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_states(settings, note_old_states) as ask:
+    with asking_states(settings, output) as ask:
         rows = ask(_LIST, all=everything, rule=rule, severities=severities, tenant=tenant, source=source, limit=limit)
     total = rows[0]["total"] if rows else 0
     for row in rows:
@@ -122,7 +122,7 @@ def show(settings: Settings, output: Output, finding: IdArgument) -> None:
     Exit codes: 0 shown; 1 no finding has this id, or several ids begin with it: they are listed; 2 the store cannot be
     read.
     """
-    with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_states(settings, note_old_states) as ask:
+    with asking_states(settings, output) as ask:
         row = _resolved(ask, finding)
         events = ask(_EVENTS, **{name: row[name] for name in _IDENTITY})
         now = _historical_grants(ask, row)

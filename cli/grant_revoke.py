@@ -19,7 +19,7 @@ from .grant_command import grant_command
 from .grant_history import STATE
 from .grant_revocations import revocations_of
 from .grant_show import resolved
-from .grants import UNRESOLVED, SourceOption, TenantOption, access_of
+from .grants import ENDED, UNRESOLVED, SourceOption, TenantOption, access_of
 from .output import Output, echo
 from .person import PersonOption, person, required
 
@@ -58,7 +58,7 @@ def command(  # noqa: PLR0917 - one parameter per flag
         echo(f"next: {grant_command('show', row)}   (what the enforcers do)")
 
     output.record({"grant_id": row["grant_id"], "grant_key": row["grant_key"], "requested_by": who}, show)
-    if row["running"] and row["state"] == "covered":
+    if row["running"] and row["state"] in ("covered", ENDED):
         output.note("another grant of the same access is running: an enforcer waits for its end, at most a day")
 
 

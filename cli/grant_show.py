@@ -9,18 +9,17 @@ from typing import Annotated
 
 import typer
 
-from ..base.errors import EXIT_USAGE
 from ..base.text import printable
 from ..runtime.settings import Settings
-from ..runtime.store_access import Ask, Row, ask_states
+from ..runtime.store_access import Ask, Row
 from ..runtime.watch_liveness import read_watch_liveness
-from .errors import exit_code, fail
+from .errors import fail
 from .grant_command import options_of
 from .grant_history import read_history
 from .grant_state import PastEnd, limits_in, past_end
 from .grant_timeline import print_history
 from .grants import OF_SOURCE, PAST_END, SourceOption, TenantOption
-from .lag_note import note_old_states, noting_lag
+from .lag_note import asking_states
 from .output import Output, shortened
 from .shrinking import ELLIPSIS
 
@@ -74,7 +73,7 @@ def command(
     Exit codes: 0 shown; 1 no grant has this id, or several grants have it or ids that begin with it: they are listed;
     2 the store cannot be read.
     """
-    with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_states(settings, note_old_states) as ask:
+    with asking_states(settings, output) as ask:
         history = read_history(ask, resolved(ask, grant, tenant, source))
         now = datetime.now(UTC)
         ended = _past_end(settings, ask, history.state, now)

@@ -11,7 +11,7 @@ from ..processors.access import Access, Source, to_datetime, to_micros
 from ..runtime.watch_liveness import WatchLiveness
 from .grant_command import grant_command
 from .grant_revocations import Revocation
-from .grants import PAST_END, UNRESOLVED
+from .grants import ENDED, PAST_END, UNRESOLVED
 from .output import Output, Row
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PastEnd:
-    """Why a grant past its end, without a confirmed removal, is not overdue.
+    """Why a grant that is past its end, and has not ended under the policy, is not overdue.
 
     Attributes:
         since: the end of the grace; when the finding resolved; when a watch that is down last wrote its state.
     """
 
-    kind: Literal["inside_grace", "closed", "taken_for_gone", "watch_down", "no_policy", "watch_unknown", "judged_soon"]
+    kind: Literal["inside_grace", "closed", "watch_down", "no_policy", "watch_unknown", "judged_soon"]
     since: datetime | None = None
 
 
@@ -50,12 +50,8 @@ def past_end(row: Row, limits: GrantLimits | None, watch: WatchLiveness | None, 
         return None
     if row["finding"] == "closed":
         return PastEnd("closed")
-    if row["finding"] == "resolved":
-        return PastEnd("taken_for_gone")
     if limits is None:
         return PastEnd("no_policy")
-    if row["removal_evidence"] in limits.removal or "deadline" in limits.removal:
-        return PastEnd("taken_for_gone")
     grace_ends = to_datetime(limits.overdue_after(to_micros(row["deadline"]), to_micros(row["given_recorded_at"])))
     if now <= grace_ends:
         return PastEnd("inside_grace", grace_ends)
@@ -79,6 +75,7 @@ def state_text(output: Output, state: Row, ended: PastEnd | None) -> str:
     texts = {
         "covered": "past its deadline, but another open grant covers the same access",
         "no deadline": "open, without a deadline",
+        ENDED: "ended under the policy, without a confirmed removal",
         UNRESOLVED: "unresolved: its records arrived long after its end, so it is not judged",
     }
     return f"{texts.get(name, name)}; {known}"
@@ -89,8 +86,6 @@ def _past_end_text(output: Output, state: Row, ended: PastEnd) -> str:
         return f"inside the grace: overdue after {output.moment(ended.since)}"
     if ended.kind == "closed":
         return "and a person closed its finding"
-    if ended.kind == "taken_for_gone":
-        return "and the policy takes the access for gone"
     if ended.kind == "watch_down":
         since = f"since {output.moment(ended.since)} or later" if ended.since else "and has written no state"
         return f"not judged: the watch is down {since}"
@@ -107,7 +102,7 @@ def _removed(output: Output, state: Row) -> str:
 
 def next_step(state: Row, ended: PastEnd | None, requests: Sequence[Revocation], now: datetime) -> str:
     """Return the advice for a grant that is overdue or past its end; empty if it is best to wait."""
-    if ended is not None and ended.kind in ("inside_grace", "taken_for_gone", "judged_soon"):
+    if ended is not None and ended.kind in ("inside_grace", "judged_soon"):
         return ""
     if pending := [one for one in requests if one.is_pending(now)]:
         late = any(one.is_late(now) for one in pending)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from functools import partial
 from textwrap import indent
 from typing import Annotated
@@ -12,36 +13,40 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ..base.errors import EXIT_USAGE
 from ..base.text import printable
 from ..runtime.settings import Settings
-from ..runtime.store_access import ask_states
-from .errors import exit_code, fail
-from .lag_note import note_old_states, noting_lag
+from .errors import fail
+from .lag_note import asking_states
 from .output import Column, Format, Output, Row, print_table, span, text_column
 from .shrinking import print_shrunk, width_of_table
 
 PAST_END = "past its end"
-"""State of a grant that has ended, whose removal is not confirmed, and that has no open finding."""
+"""State of a grant whose end has passed, that has not ended under the policy, and that has no open finding."""
+ENDED = "ended"
+"""State of a grant whose removal is not confirmed, and that has ended under the policy."""
 UNRESOLVED = "unresolved"
-"""State of a historical grant: nothing of it was received until long after its end, and no removal is confirmed."""
+"""State of a historical grant that has not ended: nothing of it was received until long after its end."""
 _COLOURS = {
-    "overdue": "red", "active": "green", "covered": "yellow", PAST_END: "yellow", "no deadline": "yellow",
-    UNRESOLVED: "dim", "removed": "dim",
+    "active": "green", "no deadline": "yellow", "overdue": "red", PAST_END: "yellow", "covered": "yellow",
+    ENDED: "dim", UNRESOLVED: "dim", "removed": "dim",
 }  # fmt: skip
-_STATES = {
-    "active": ["overdue", PAST_END, "covered", "active", "no deadline"],
-    "overdue": ["overdue"],
-    "past end": [PAST_END],
-    "unresolved": [UNRESOLVED],
-}
-_NOTHING = {
-    "active": "No open grant",
-    "overdue": "No overdue grant",
-    "past end": "No grant past its end without a finding",
-    "unresolved": "No unresolved grant",
-    "all": "No grant",
-}
+HAVE_ACCESS = ("active", "no deadline", "overdue", PAST_END)
+"""The states of the default list, and of the view ``active_grants``."""
+
+
+class State(StrEnum):
+    """The states as values of an option."""
+
+    active = "active"
+    no_deadline = "no-deadline"
+    overdue = "overdue"
+    past_its_end = "past-its-end"
+    covered = "covered"
+    ended = "ended"
+    unresolved = "unresolved"
+    removed = "removed"
+
+
 _FIELDS = (
     "grant_id", "state", "subject_id", "subject_kind", "person", "resource_kind", "resource_id",
     "resource_environment", "entitlement", "activated_at", "expires_at", "deadline", "removal_evidence", "removed_at",
@@ -49,6 +54,7 @@ _FIELDS = (
     "customer", "request_id", "requested_at", "requested_by", "approvals", "approved_by", "forced", "source_system",
     "source_instance", "tenant", "grant_key", "origin", "index",
 )  # fmt: skip
+MAP_THEM = "map their resources in `[[environment]]` of the watch policy (docs/watch.md#names)"
 TenantOption = Annotated[str, typer.Option(help="Only this tenant.")]
 SourceOption = Annotated[
     str, typer.Option(metavar="SYSTEM[/INSTANCE]", help="Only what this tool, or this installation of it, issued.")
@@ -62,68 +68,72 @@ OF_SOURCE = """
 _FILTER = f"""
 WHERE {OF_SOURCE} AND positionCaseInsensitiveUTF8(subject_id, {{subject:String}}) > 0
     AND positionCaseInsensitiveUTF8(resource_id, {{resource:String}}) > 0
-    AND (empty({{states:Array(String)}}) OR has({{states:Array(String)}}, state))
 """
+_ENVIRONMENT = "(empty({environment:String}) OR resource_environment = {environment:String})"
 _QUERY = f"""
 SELECT {", ".join(f"`{name}`" for name in _FIELDS)},
-    if(state = 'overdue', found_deadline, deadline) AS due, count() OVER () AS total
+    if(state = 'overdue', found_deadline, deadline) AS due
 FROM grants
-{_FILTER}
+{_FILTER} AND {_ENVIRONMENT} AND has({{states:Array(String)}}, state)
 ORDER BY state = 'removed', if(state = 'removed', removed_at, NULL) DESC, due IS NULL, due, grant_id
 LIMIT {{limit:UInt32}}
 """  # noqa: S608 - our own text
-_COUNT = f"SELECT count() AS count FROM grants {_FILTER}"  # noqa: S608 - our own text
+_COUNTS = f"""
+SELECT state, countIf({_ENVIRONMENT}) AS count, countIf(resource_environment = '') AS unnamed
+FROM grants {_FILTER} GROUP BY state
+"""  # noqa: S608 - our own text
 
 
 def list_command(  # noqa: PLR0917 - one parameter per flag
     settings: Settings,
     output: Output,
-    active: Annotated[bool, typer.Option("--active", help="Grants without a confirmed removal (default).")] = False,
-    overdue: Annotated[bool, typer.Option("--overdue", help="Only overdue grants.")] = False,
-    past_end: Annotated[
-        bool,
-        typer.Option("--past-end", help="Only grants past their end, neither removed nor overdue."),
-    ] = False,
-    unresolved: Annotated[
-        bool,
-        typer.Option("--unresolved", help="Only grants whose records arrived long after their end, without a removal."),
-    ] = False,
-    everything: Annotated[bool, typer.Option("--all", help="All grants, including removed ones.")] = False,
+    state: Annotated[
+        list[State] | None, typer.Option(help="Only grants in this state; repeatable. Default: those that have access.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Grants in every state.")] = False,
     subject: Annotated[str, typer.Option(help="Only grants whose holder contains this text.")] = "",
     resource: Annotated[str, typer.Option(help="Only grants whose resource contains this text.")] = "",
+    environment: Annotated[str, typer.Option(help="Only grants of resources in this environment.")] = "",
     tenant: TenantOption = "",
     source: SourceOption = "",
     limit: Annotated[int, typer.Option(help="Maximum number of rows.", min=1, max=100_000)] = 50,
 ) -> None:
-    """List grants: who has access to what, until when, and whether it was removed. The next deadline comes first.
+    """List who has access to what, and until when. The next deadline comes first.
 
-    A grant is overdue when the watch has an open finding about it under the policy. It is removed only when its removal
-    is confirmed. It is past its end when its removal is not confirmed and there is no finding: it ended under the
-    policy, the grace period is not over, or the watch has not judged it yet. It is unresolved when nothing of it was
-    received until long after its end, and no removal is confirmed. Such grants are not judged, and listed only with
-    --unresolved or --all.
+    The list has grants that are active or have no deadline, grants that are overdue, and grants past their end. A line
+    under it says how many others there are; --state and --all list them.
+
+    active: before its deadline. no-deadline: without an end. overdue: the watch has an open finding about it.
+    past-its-end: past its deadline, not ended under the policy, and without an open finding: the grace period is not
+    over, the watch has not judged it yet, or a person closed the finding. covered: the same, but another running grant
+    gives the same access. ended: under the policy, a passed deadline or an accepted removal is enough. removed: the
+    removal is confirmed. unresolved: received only long after its end, and not ended under the policy.
 
     Exit codes: 0 listed, even if nothing matches; 2 the store cannot be read, or the options contradict each other.
     """
-    chosen = {"active": active, "overdue": overdue, "past end": past_end, "unresolved": unresolved, "all": everything}
-    if sum(chosen.values()) > 1:
-        fail("give only one of --active, --overdue, --past-end, --unresolved and --all")
-    which = next((name for name, given in chosen.items() if given), "active")
+    if state and everything:
+        fail("give --state or --all, not both")
+    shown = [one.replace("-", " ") for one in state] if state else list(_COLOURS if everything else HAVE_ACCESS)
     filters = {"subject": subject, "resource": resource, "tenant": tenant, "source": source}
-    with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_states(settings, note_old_states) as ask:
-        rows = ask(_QUERY, **filters, states=_STATES.get(which, []), limit=limit)
-        others = ask(_COUNT, **filters, states=[PAST_END])[0]["count"] if overdue else 0
-    total = rows[0]["total"] if rows else 0
+    values = {**filters, "environment": environment}
+    with asking_states(settings, output) as ask:
+        rows = ask(_QUERY, **values, states=shown, limit=limit)
+        counts = {row["state"]: row for row in ask(_COUNTS, **values)} if not output.quiet else {}
     for row in rows:
-        del row["total"], row["due"]
-    given = [printable(f"{name} {text}") for name, text in filters.items() if text]
-    empty = f"{_NOTHING[which]} on record{' for ' + ' and '.join(given) if given else ''}."
+        del row["due"]
+    given = [printable(f"{name} {text}") for name, text in values.items() if text]
+    kind = " or ".join(state) if state else "" if everything else "running, overdue or unconfirmed"
+    empty = f"No {kind} grant on record{' for ' + ' and '.join(given) if given else ''}.".replace("  ", " ")
     output.rows(rows, identity="grant_id", fields=_FIELDS, show=partial(_print, output, rows), empty=empty)
+    total = sum(row["count"] for name, row in counts.items() if name in shown)
     if total > len(rows):
         output.note(f"{len(rows):,} of {total:,}: --limit shows more")
-    if others:
-        past = "is past its" if others == 1 else "are past their"
-        output.note(f"{others:,} more {past} end, not confirmed as removed, without a finding: see --past-end")
+    others = [f"{counts[name]['count']:,} {name}" for name in _COLOURS if name not in shown and name in counts]
+    if others := [one for one in others if not one.startswith("0 ")]:
+        output.note(f"Left out: {', '.join(others)}. --all or --state shows them.")
+    unnamed = sum(row["unnamed"] for name, row in counts.items() if name in shown)
+    if environment and unnamed:
+        output.note(f"{unnamed:,} more without an environment: {MAP_THEM}")
 
 
 def _print(output: Output, rows: Sequence[Row], console: Console) -> None:

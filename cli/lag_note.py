@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import typer
 
+from ..base.errors import EXIT_USAGE
 from ..runtime.settings import Settings
-from ..runtime.store_access import load_engine_early
+from ..runtime.store_access import Ask, ask_states, load_engine_early
 from ..runtime.store_lag import NOTED_SECONDS, StoreLagReading
+from .errors import exit_code
+from .output import Output
 
 
 @contextmanager
@@ -22,6 +26,9 @@ def noting_lag(settings: Settings, *, quiet: bool = False) -> Iterator[None]:
         typer.echo(lag.note, err=True)
 
 
-def note_old_states() -> None:
-    """Print that the answer has older states of grants and findings than the store has events."""
-    typer.echo("The store has not computed the states of its latest events: this answer lacks them.", err=True)
+@contextmanager
+def asking_states(settings: Settings, output: Output) -> Iterator[Ask]:
+    """Open the store for queries of requests, grants and findings. Notes say what the answer may lack."""
+    old = partial(output.note, "The store has not computed the states of its latest events: this answer lacks them.")
+    with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_states(settings, old) as ask:
+        yield ask

@@ -258,6 +258,8 @@ CREATE VIEW computed_grants
     reported_evidence String COMMENT 'Best evidence of a reported removal after the latest activation or extension: none, deadline, api_accepted, confirmed',
     confirmed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source',
     confirmed_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal',
+    report_counts Bool COMMENT 'The watch policy takes a reported removal after the latest activation or extension for a removal',
+    deadline_counts Bool COMMENT 'The watch policy takes a passed deadline for a removal; false if the removal is confirmed',
     historical Bool COMMENT 'Nothing of it was received until history_after_seconds of the watch policy after its deadline, and no read-back has shown that its access exists',
     origin String COMMENT 'Log of the first activation',
     `index` UInt64 COMMENT 'Position in that log'
@@ -283,6 +285,8 @@ SELECT
     ['none', 'deadline', 'api_accepted', 'confirmed'][1 + arrayMax(arrayPushBack(after.evidence, 0))] AS reported_evidence,
     if(gone, fromUnixTimestamp64Micro(removal.occurred, 'UTC'), NULL) AS confirmed_at,
     if(gone, fromUnixTimestamp64Micro(removal.taken, 'UTC'), NULL) AS confirmed_recorded_at,
+    toBool(arrayExists(each -> has(sufficient, each.evidence), after)) AS report_counts,
+    toBool(has(sufficient, 1) AND NOT gone) AS deadline_counts,
     toBool(historical) AS historical,
     given[1].origin AS origin, given[1].place.2 AS `index`
 -- One subquery per step: ClickHouse expands an alias wherever it is used in its SELECT, and the aliases in it again.
@@ -411,8 +415,23 @@ FROM
     SELECT
         *,
         if(arrayExists(rule -> rule.4, matching), arrayLast(rule -> rule.4, matching).3, [3]) AS counting,
+        if(arrayExists(rule -> rule.4, removing), arrayLast(rule -> rule.4, removing).3, [3]) AS sufficient,
         if(has(given_ends, 0), toInt64(ifNull(arrayLast(rule -> rule.6, matching).7, 0) * 1e6), 0) AS longest,
         toInt64(1e6 * ifNull((SELECT if(JSONHas(policy, 'history_after_seconds'), JSONExtractFloat(policy, 'history_after_seconds'), 3600) FROM watch_policy), 3600)) AS history_after
+    FROM
+    (
+    SELECT
+        *,
+        -- The rules that say which evidence is sufficient: looked up only for grants that have no confirmed removal, and
+        -- only if a rule takes less than that.
+        if(empty(matching), arrayFilter(
+            rule -> tenant LIKE rule.2[1] AND given[1].source_system LIKE rule.2[2] AND given[1].source_instance LIKE rule.2[3]
+                AND given[1].resource_kind LIKE rule.2[4] AND given[1].resource_id LIKE rule.2[5]
+                AND environment LIKE rule.2[6] AND given[1].entitlement LIKE rule.2[7],
+            if((SELECT max(has_counting AND counting != [3]) FROM removal_rules)
+                    AND NOT arrayExists(each -> each.evidence = 3 AND each.place > given[-1].place, acting),
+                (SELECT arraySort(groupArray((nth, patterns, counting, has_counting, ends_by_itself, has_longest, longest))) FROM removal_rules), [])
+        ), matching) AS removing
     FROM
     (
     SELECT
@@ -583,6 +602,7 @@ FROM
     )
     -- Here, not further out: what follows takes for granted that there is one.
     WHERE arrayExists(event -> event.own AND NOT event.whole_request, given)
+    )
     )
     )
     )

@@ -65,6 +65,8 @@ CREATE TABLE stored_grants
     reported_evidence String COMMENT 'Best evidence of a reported removal after the latest activation or extension: none, deadline, api_accepted, confirmed',
     confirmed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source',
     confirmed_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal',
+    report_counts Bool COMMENT 'The watch policy takes a reported removal after the latest activation or extension for a removal',
+    deadline_counts Bool COMMENT 'The watch policy takes a passed deadline for a removal; false if the removal is confirmed',
     historical Bool COMMENT 'Nothing of it was received until history_after_seconds of the watch policy after its deadline, and no read-back has shown that its access exists',
     origin String COMMENT 'Log of the first activation',
     `index` UInt64 COMMENT 'Position in that log'
@@ -237,6 +239,7 @@ CREATE VIEW grant_states
     removed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source, or the passed deadline if all credentials of the grant end automatically and the watch policy believes that; null while open',
     removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal, or that deadline',
     late_seconds Nullable(Float64) COMMENT 'From the deadline to removal_recorded_at, 0 if in time; null while open or without a deadline. Of a historical grant, to removed_at',
+    ended Bool COMMENT 'The access has ended under the watch policy: its removal is confirmed, or the policy takes the evidence or the passed deadline for a removal',
     historical Bool COMMENT 'Nothing of it was received until history_after_seconds of the watch policy after its deadline, and no read-back has shown that its access exists',
     origin String COMMENT 'Log of the first activation',
     `index` UInt64 COMMENT 'Position in that log'
@@ -254,6 +257,7 @@ AS SELECT
             round(greatest(0, dateDiff('microsecond', deadline, if(historical, least(confirmed_at, confirmed_recorded_at), confirmed_recorded_at))) / 1e6, 3),
         NULL
     ) AS late_seconds,
+    toBool(lapsed OR report_counts OR confirmed_at IS NOT NULL OR (deadline_counts AND ifNull(deadline < now64(6, 'UTC'), false))) AS ended,
     historical, origin, `index`
 FROM
 (
@@ -271,7 +275,7 @@ CREATE VIEW grants
 (
     grant_id String COMMENT 'The grant; filter on it',
     grant_key String COMMENT 'Its access key: joins with the other views',
-    state String COMMENT 'overdue: the watch has an open finding. Otherwise from the log: removed; no deadline; active; covered: past its end while another grant of the same access is open; past its end: no confirmed removal and no open finding; unresolved: historical, and no confirmed removal',
+    state String COMMENT 'overdue: the watch has an open finding. Otherwise from the log: removed: confirmed; ended: not confirmed, but ended under the watch policy; unresolved: historical, and not ended; no deadline; active; covered: past its end while another grant of the same access is open; past its end: not ended under the policy, and no open finding',
     finding String COMMENT 'Overdue finding of the grant: open; resolved, or closed by a person, since the latest activation or extension; none',
     found_deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Deadline of the open finding; null if there is none',
     found_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When the finding opened, after the grace; null if there is none',
@@ -308,6 +312,7 @@ CREATE VIEW grants
     removed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source; null while open',
     removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal',
     late_seconds Nullable(Float64) COMMENT 'From the deadline to removal_recorded_at, 0 if in time; null while open or without a deadline. Of a historical grant, to removed_at',
+    ended Bool COMMENT 'The access has ended under the watch policy: its removal is confirmed, or the policy takes the evidence or the passed deadline for a removal',
     historical Bool COMMENT 'Nothing of it was received until history_after_seconds of the watch policy after its deadline, and no read-back has shown that its access exists',
     origin String COMMENT 'Log of the first activation',
     `index` UInt64 COMMENT 'Position in that log'
@@ -337,8 +342,8 @@ SELECT
     grant_id,
     grant_key,
     multiIf(
-        finding = 'open', 'overdue', removed_at IS NOT NULL, 'removed', historical, 'unresolved', deadline IS NULL, 'no deadline',
-        deadline >= now64(6, 'UTC'), 'active', running, 'covered', 'past its end'
+        finding = 'open', 'overdue', removed_at IS NOT NULL, 'removed', one.ended OR finding = 'resolved', 'ended', historical, 'unresolved',
+        deadline IS NULL, 'no deadline', deadline >= now64(6, 'UTC'), 'active', running, 'covered', 'past its end'
     ) AS state,
     multiIf(open_count > 0, 'open', NOT ifNull(last_ended > one.given_recorded_at, false), 'none', by_person, 'closed', 'resolved') AS finding,
     found_deadline, found_at, running,
@@ -373,7 +378,7 @@ SELECT
     if(known, one.activated_at, NULL) AS activated_at, if(known, one.given_at, NULL) AS given_at,
     if(known, one.given_recorded_at, NULL) AS given_recorded_at,
     if(known, one.stretch_recorded_at, NULL) AS stretch_recorded_at, starts_at, expires_at, expiry_source, deadline,
-    removal_evidence, removed_at, removal_recorded_at, late_seconds, historical,
+    removal_evidence, removed_at, removal_recorded_at, late_seconds, one.ended OR finding = 'resolved' AS ended, historical,
     origin, `index`
 FROM
 (
@@ -386,7 +391,7 @@ FROM
         known AND (granted.tenant, granted.subject_id, granted.resource_kind, granted.resource_id, granted.entitlement) IN (
             SELECT tenant, subject_id, resource_kind, resource_id, entitlement
             FROM grant_states
-            WHERE removed_at IS NULL AND NOT historical AND ifNull(deadline >= now64(6, 'UTC'), true)
+            WHERE NOT ended AND NOT historical AND ifNull(deadline >= now64(6, 'UTC'), true)
                 AND ifNull(starts_at <= now64(6, 'UTC'), true)
         ) AS running,
         open_count, last_ended, by_person, found_at, found_deadline
@@ -401,8 +406,8 @@ FROM
             fromUnixTimestamp64Micro(0, 'UTC') AS activated_at, fromUnixTimestamp64Micro(0, 'UTC') AS given_at,
             fromUnixTimestamp64Micro(0, 'UTC') AS given_recorded_at, fromUnixTimestamp64Micro(0, 'UTC') AS
             stretch_recorded_at, NULL AS starts_at, NULL AS expires_at, '' AS expiry_source, NULL AS deadline,
-            'none' AS removal_evidence, NULL AS removed_at, NULL AS removal_recorded_at, NULL AS late_seconds, false
-            AS historical, '' AS origin, 0 AS `index`,
+            'none' AS removal_evidence, NULL AS removed_at, NULL AS removal_recorded_at, NULL AS late_seconds,
+            false AS ended, false AS historical, '' AS origin, 0 AS `index`,
             false AS known
         FROM overdue
         WHERE open_count > 0 AND (key, tenant, issuer_system, issuer_instance) NOT IN (
@@ -490,7 +495,7 @@ CREATE VIEW active_grants
     resource_id String COMMENT 'Accessed resource',
     resource_environment String COMMENT 'production, staging …, if known',
     entitlement String COMMENT 'Role or permission',
-    state String COMMENT 'active, no deadline, covered, past its end or overdue',
+    state String COMMENT 'active, no deadline, overdue or past its end',
     activated_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First activation, by the clock of the source; null if only a finding names the grant',
     expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End of the access; null if the tool gives none',
     expiry_source String COMMENT 'native, derived, policy, unknown',
@@ -509,5 +514,5 @@ AS SELECT
     expiry_source, ifNull(deadline < now64(6, 'UTC'), found_deadline IS NOT NULL) AS past_deadline, removal_evidence, reason,
     ticket, request_id, source_system, source_instance, tenant, grant_key
 FROM grants
-WHERE state NOT IN ('removed', 'unresolved')
-COMMENT 'Grants without a confirmed removal, except historical ones, as `grantledger grants` lists them';
+WHERE state IN ('active', 'no deadline', 'overdue', 'past its end')
+COMMENT 'Who has access: grants that run, are overdue, or whose end is not confirmed, as `grantledger grants` lists them';

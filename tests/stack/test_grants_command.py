@@ -163,7 +163,7 @@ def test_every_grant_has_its_state(story: Story, data_dir: Path) -> None:
         "g-raced": "overdue",
         "g-lost": "overdue",
         "g-certificate": "past its end",
-        "g-locked": "past its end",
+        "g-locked": "ended",
         "g-soon": "active",
         "g-endless": "no deadline",
         "g-covered": "covered",
@@ -171,10 +171,11 @@ def test_every_grant_has_its_state(story: Story, data_dir: Path) -> None:
         AWKWARD: "active",
     }
     assert datetime.fromisoformat(rows["g-overdue"]["deadline"]) == story.at(-125.5)
-    assert set(listed(data_dir)) == set(rows) - {"g-late-1"} == set(listed(data_dir, "--active"))
-    overdue = listed(data_dir, "--overdue")
+    assert set(listed(data_dir)) == set(rows) - {"g-late-1", "g-locked", "g-covered"}
+    overdue = listed(data_dir, "--state", "overdue")
     assert list(overdue) == ["g-overdue", "g-lost", "g-raced", "g-policy"], "the earliest deadline comes first"
-    assert set(listed(data_dir, "--past-end")) == {"g-certificate", "g-locked"}
+    chosen = listed(data_dir, "--state", "past-its-end", "--state", "no-deadline")
+    assert set(chosen) == {"g-certificate", "g-endless"}
     policy, lost = overdue["g-policy"], overdue["g-lost"]
     assert (policy["deadline"], datetime.fromisoformat(policy["found_deadline"])) == (None, story.at(-30.5))
     assert datetime.fromisoformat(policy["found_at"]) == story.at(-29)
@@ -188,29 +189,38 @@ def test_every_grant_has_its_state(story: Story, data_dir: Path) -> None:
 def test_the_page_names_the_fields_of_the_json(data_dir: Path) -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "queries.md").read_text("utf-8")
     section = page[page.index("## In a terminal") :]
-    answer = json.loads(run(data_dir, "grants", "--overdue", "-o", "json")[1])
+    answer = json.loads(run(data_dir, "grants", "--state", "overdue", "-o", "json")[1])
     [columns] = [line for line in section.splitlines() if line.startswith("| `grants` |")]
     assert re.findall(r"`(\w+)`", columns)[1:] == list(answer[0]) == list(_FIELDS)
 
 
-def test_overdue_counts_the_other_grants_past_their_end(data_dir: Path) -> None:
-    code, _, note = run(data_dir, "grants", "--overdue")
-    assert code == 0
-    assert note == "2 more are past their end, not confirmed as removed, without a finding: see --past-end\n"
-    _, out, note = run(data_dir, "grants", "--overdue", "--subject", "trent")
+def test_a_line_says_which_grants_were_left_out(data_dir: Path) -> None:
+    code, _, note = run(data_dir, "grants")
+    assert code == 0 and note == "Left out: 1 covered, 1 ended, 1 removed. --all or --state shows them.\n"
+    _, out, note = run(data_dir, "grants", "--state", "overdue", "--subject", "trent")
     assert out == "No overdue grant on record for subject trent.\n"
-    assert note == "1 more is past its end, not confirmed as removed, without a finding: see --past-end\n"
-    assert run(data_dir, "grants", "--overdue", "--subject", "mallory")[2] == ""
-    assert run(data_dir, "grants", "--overdue", "-q")[1:] == ("g-overdue\ng-lost\ng-raced\ng-policy\n", "")
+    assert note == "Left out: 1 past its end. --all or --state shows them.\n"
+    assert run(data_dir, "grants", "--all")[2] == run(data_dir, "grants", "--subject", "mallory")[2] == ""
+    assert run(data_dir, "grants", "--state", "overdue", "-q")[1:] == ("g-overdue\ng-lost\ng-raced\ng-policy\n", "")
+
+
+def test_a_filter_by_environment_says_how_many_grants_have_none(data_dir: Path) -> None:
+    code, _, note = run(data_dir, "grants", "--environment", "production")
+    assert code == 0 and note.endswith(
+        "1 more without an environment: map their resources in `[[environment]]` of the watch policy "
+        "(docs/watch.md#names)\n"
+    )
+    assert "g-lost" not in listed(data_dir, "--environment", "production")
+    assert "without an environment" not in run(data_dir, "grants")[2]
 
 
 def test_grants_are_filtered_and_cut(data_dir: Path) -> None:
-    assert set(listed(data_dir, "--subject", "DAVE")) == {"g-covered", "g-covering"}
+    assert set(listed(data_dir, "--all", "--subject", "DAVE")) == {"g-covered", "g-covering"}
     assert set(listed(data_dir, "--all", "--subject", "alice", "--resource", "ord")) == {"g-late-1"}
     assert listed(data_dir, "--resource", "billing") == listed(data_dir, "--subject", "' OR ''='") == {}
     assert list(listed(data_dir, "--limit", "2")) == ["g-overdue", "g-lost"]
-    assert "2 of 13: --limit shows more" in run(data_dir, "grants", "--limit", "2")[2]
-    assert "more" not in run(data_dir, "grants", "--limit", "13")[2]
+    assert "2 of 11: --limit shows more" in run(data_dir, "grants", "--limit", "2")[2]
+    assert "more" not in run(data_dir, "grants", "--limit", "11")[2]
 
 
 def test_the_table_shows_the_distance_of_a_deadline(story: Story, data_dir: Path) -> None:
@@ -219,19 +229,19 @@ def test_the_table_shows_the_distance_of_a_deadline(story: Story, data_dir: Path
     overdue = line_of(out, "g-overdue")
     assert re.search(distances(story, -125.5, "{} late"), overdue) and "overdue, api_accepted" in overdue
     assert "mallory" in overdue and "database orders" in overdue and moment(story.at(-200)) in overdue
-    assert "database orders (production)" in line_of(run(data_dir, "grants", "--overdue")[1], "g-overdue")
+    assert "database orders (production)" in line_of(run(data_dir, "grants", "--state", "overdue")[1], "g-overdue")
     assert re.search(distances(story, 52.5, "in {}"), line_of(out, "g-soon"))
     assert re.search(distances(story, -10, "{} ago"), line_of(out, "g-covered "))
     assert "none given" in line_of(out, "g-endless")
     assert re.search(distances(story, -30.5, "{} late"), line_of(out, "g-policy"))
     assert re.search(distances(story, -90.5, "{} late"), line_of(out, "g-lost"))
     past = line_of(out, "g-locked")
-    assert re.search(distances(story, -60, "{} ago"), past) and "past its end, api_accepted" in past
+    assert re.search(distances(story, -60, "{} ago"), past) and "ended, api_accepted" in past
     assert f"{moment(story.at(-60))}, removed 10 min late" in line_of(out, "g-late-1")
 
 
 def test_a_very_narrow_terminal_has_no_cell_cut_to_pieces(story: Story, data_dir: Path) -> None:
-    _, out, _ = run(data_dir, "grants", "--overdue", "--subject", "mallory", width=50)
+    _, out, _ = run(data_dir, "grants", "--state", "overdue", "--subject", "mallory", width=50)
     lines = out.splitlines()
     assert lines[:3] == [
         "g-overdue  overdue, api_accepted",
@@ -305,13 +315,13 @@ def test_findings_are_listed_and_shown(story: Story, data_dir: Path) -> None:
 
 
 def test_an_empty_result_is_stated(data_dir: Path) -> None:
-    code, out, _ = run(data_dir, "grants", "--overdue", "--subject", "nobody\x1b[2J", "--resource", "x")
+    code, out, _ = run(data_dir, "grants", "--state", "overdue", "--subject", "nobody\x1b[2J", "--resource", "x")
     assert (code, out) == (0, "No overdue grant on record for subject nobody\\x1b[2J and resource x.\n")
 
 
 def test_options_that_contradict_each_other_are_refused(data_dir: Path) -> None:
-    code, out, complaint = run(data_dir, "grants", "--all", "--overdue")
-    assert (code, out) == (2, "") and "only one of --active, --overdue, --past-end, --unresolved and --all" in complaint
+    code, out, complaint = run(data_dir, "grants", "--all", "--state", "overdue")
+    assert (code, out) == (2, "") and "give --state or --all, not both" in complaint
 
 
 def test_the_history_of_a_grant_is_in_order(story: Story, data_dir: Path) -> None:
@@ -386,7 +396,7 @@ def test_the_state_of_an_open_grant(story: Story, data_dir: Path) -> None:
         assert text in shown
     assert shown.count(FINDING_RULES["overdue"].summary) == 1, "of finding.opened only"
     locked = line_of(shown, "state")
-    assert "past its end, and the policy takes the access for gone; best evidence" in locked
+    assert "ended under the policy, without a confirmed removal; best evidence" in locked
     assert "another open grant covers the same access" in run(data_dir, "grants", "show", "g-covered")[1]
     assert "open, without a deadline; no removal on record" in run(data_dir, "grants", "show", "g-endless")[1]
     found = run(data_dir, "findings", "--rule", "overdue", "-o", "json")[1]

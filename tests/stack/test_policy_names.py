@@ -8,9 +8,10 @@ from typing import Any
 
 from grantledger.processors.access import SECOND
 from grantledger.processors.naming import Environment, Installation, Person
-from grantledger.processors.policy import AccessLimits, WatchPolicy
+from grantledger.processors.policy import AccessLimits, AccessRule, WatchPolicy
 from grantledger.processors.sweep import compare as sweep
 from grantledger.processors.watch.findings import config_event
+from grantledger.schemas.access_key import id_of
 from grantledger.schemas.event import Approval, IssuingSource, Resource, Source
 from support.access_store import Story, stored
 
@@ -114,3 +115,40 @@ def test_views_name_people_environments_and_tickets(tmp_path: Path) -> None:
     assert [tuple(row.values()) for row in requests] == [
         ("lost", "denied", "curious", "carol"), ("r", "approved", "stuck, see INC-12 and INC-13", "corp\\ALICE"),
     ]  # fmt: skip
+
+
+def test_views_know_which_access_has_ended_under_the_policy(tmp_path: Path) -> None:
+    def at(resource: str) -> dict[str, Any]:
+        return {"resource": Resource("database", resource)}
+
+    policy = WatchPolicy(
+        rule=(
+            AccessRule(resource="token", removal=frozenset({"confirmed", "api_accepted", "deadline"})),
+            AccessRule(resource="lock", removal=frozenset({"confirmed", "api_accepted"})),
+            AccessRule(resource="strict-*", removal=frozenset({"confirmed"})),
+        )
+    )
+    story = Story()
+    story.give("token-past", -100, -50, **at("token"))
+    story.give("token-runs", -100, 50, **at("token"))
+    story.give("token-old", -1, -500, seen=-600, **at("token"))
+    for grant, end, resource in (("lock-runs", 50, "lock"), ("lock-back", 50, "lock"), ("strict", -50, "strict-1")):
+        story.give(grant, -100, end, **at(resource))
+        story.remove(grant, -60, "api_accepted", **at(resource))
+    story.give("lock-back", -40, 50, **at("lock"))
+    story.give("old", -1, -500, seen=-600, **at("strict-1"))
+    story.give("gone", -100, -50, **at("token"))
+    story.remove("gone", -60, **at("token"))
+    story.add(config_event("test", policy, story.now - timedelta(minutes=1)), -1)
+    with stored(tmp_path, story.records) as ask:
+        states = {row["grant_id"]: row["state"] for row in ask("SELECT grant_id, state FROM grants")}
+        active = {row["grant_id"] for row in ask("SELECT grant_id FROM active_grants")}
+        ended = {row["grant_id"] for row in ask("SELECT grant_id FROM grant_states WHERE ended")}
+    assert states == {
+        "token-past": "ended", "token-runs": "active", "token-old": "ended", "lock-runs": "ended",
+        "lock-back": "active", "strict": "past its end", "old": "unresolved", "gone": "removed",
+    }  # fmt: skip
+    assert active == {"token-runs", "lock-back", "strict"}
+    now = int(story.now.timestamp()) * SECOND
+    state = watched(story, policy).state
+    assert ended == {id_of(key) for key, grant in state.grants.items() if grant.removed(state.limits_of(grant)) <= now}
