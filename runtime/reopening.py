@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from ..base.errors import StoppedError, UsageError
 from ..kafka.anchor_log import last_anchor
 from ..kafka.identity import identify_topics
 from ..kafka.sealed_log import SealedLogs, SealedLogStoppedError
+from ..kafka.source_keys_reader import SourceKeysReader
 from ..kafka.topics import add_partitions
 from ..ledger.anchor import Anchor, AnchorError, anchor_log, check_anchor
 from ..ledger.entry import epoch_of
@@ -72,14 +74,16 @@ class Reopening:
         for topic in INPUT_TOPICS:
             of_input, of_sealed = identities[topic].partitions, identities[sealed(topic)].partitions
             if of_input != of_sealed:
-                wanted = self._cluster.lifecycle_shards if topic == LIFECYCLE_TOPIC else 1
-                if topic != ACTIVITY_TOPIC and of_input > wanted:
+                fewer, more = sorted((of_input, of_sealed))
+                if topic != ACTIVITY_TOPIC and more > (wanted := self._on_record(topic)):
+                    name, remedy = topic, f"create it again with {wanted}, send the records of the others again"
+                    if of_sealed == more:
+                        name, remedy = sealed(topic), f"restore it from a copy, with {wanted}"
                     raise EpochRefusedError(
-                        f"{topic} must have {wanted} partition(s) and has {of_input}: create it again with {wanted}, "
-                        "send the records of the others again, and run this command then"
+                        f"{name} must have {wanted} partition(s) and has {more}: {remedy}, and run this command then"
                     )
                 smaller = topic if of_input < of_sealed else sealed(topic)
-                counts.append(PartitionCountPlan(topic, smaller, min(of_input, of_sealed), max(of_input, of_sealed)))
+                counts.append(PartitionCountPlan(topic, smaller, fewer, more))
         if counts:
             return counts
         anchors = self._anchors()
@@ -88,6 +92,18 @@ class Reopening:
         if (plan := self._plan_anchors(anchors)) is not None:
             found.append(plan)
         return found
+
+    def _on_record(self, topic: str) -> int:
+        """Return how many partitions the ledger was created with; of the lifecycle, that is a sealed entry."""
+        if topic != LIFECYCLE_TOPIC:
+            return 1
+        reader = SourceKeysReader(self._logs)
+        try:
+            return reader.until(int(time.time() * 1000)).lifecycle_shards
+        except SealedLogStoppedError as error:
+            raise EpochRefusedError(f"the number of lifecycle shards on record cannot be read: {error}") from error
+        finally:
+            reader.close()
 
     def _plan(self, found: FoundStop, anchors: dict[str, Anchor]) -> EpochPlan:
         state = found.state

@@ -80,8 +80,7 @@ class Stack:
             if created := create(self.settings):
                 self._report(f"created {created} topics")
         load_signer(self.settings)
-        if self._broker is not None:
-            self._register_own_sources()
+        self._check_record()
         stack = {name: getattr(self.settings, name) for name in FROM_STACK}
         (data / STACK_FILE).write_text(json.dumps({"pid": os.getpid(), **stack}))
         # With one metrics port for all, the second process would not start.
@@ -103,12 +102,13 @@ class Stack:
         self._findings = OpenFindings(self.settings)
         self._report(f"started {', '.join(child.spec.name for child in self._children)}")
 
-    def _register_own_sources(self) -> None:
-        """Register the sources of the pipeline that this version adds."""
+    def _check_record(self) -> None:
+        """Check the settings against the record, and register the sources of the pipeline that this version adds."""
         try:
             known = registered_sources(self.settings)
             check_on_record(self.settings, known)
-            if count := register_own_sources(self.settings, known, user_name()):
+            # On another cluster only `grantledger init` registers sources.
+            if self._broker is not None and (count := register_own_sources(self.settings, known, user_name())):
                 self._report(f"registered {count} of the pipeline's own sources")
         except SealedLogStoppedError as error:
             self._report(f"the pipeline's own sources cannot be checked: {error}")

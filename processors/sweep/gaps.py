@@ -88,16 +88,16 @@ class GapFindings:
         return changes
 
 
-def gap_event(deployment: str, change: Change, at: int, severity: Severity) -> Event:
-    """Return the event about a change."""
-    key, hour = change.identity
+def source_event(deployment: str, rule: str, change: Change, at: int, severity: Severity) -> Event:
+    """Return the event about a change of a finding about a source."""
+    key, since = change.identity
     return finding_event(
         "finding.opened" if change.kind == "opened" else "finding.resolved",
-        events.Source(SYSTEM, deployment, json.dumps([RULE, key, hour]), "finding"),
-        (RULE, key),
+        events.Source(SYSTEM, deployment, json.dumps([rule, key, since]), "finding"),
+        (rule, key),
         to_datetime(at),
         severity=severity,
-        deadline=to_datetime(hour),
+        deadline=to_datetime(since),
         evidence=change.evidence,
         subject=Subject(key, "system"),
     )

@@ -23,7 +23,7 @@ from ...schemas.codec import EventEncoder
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event
 from ..access import SECOND
 from ..policy import PolicyLookup, WatchPolicy
-from . import compare, gaps
+from . import compare, gaps, silences
 from .counters import Counters
 from .numbered_events import TOPICS, Ask, NumberedEvents, erased_until
 
@@ -71,6 +71,7 @@ class Sweeper:
         self._counters = Counters(lambda source: int(self._lookup.source_limits(source).gap_wait_seconds * SECOND))
         self._numbered = NumberedEvents(self._counters, policy.names)
         self._gaps: gaps.GapFindings | None = None
+        self._silences = silences.Silences(self._lookup)
         self._heads: dict[Partition, Head] = {}
         """The heads of the sealed logs that have numbers, as last read."""
         self._expiring = compare.systems_that_expire(policy)
@@ -94,6 +95,7 @@ class Sweeper:
                 log.error("store_fault", reason=str(error).split("\n", 1)[0][:500])
                 result = "the store does not answer"
                 self._differences = self._gaps = None  # the next sweep finds unpublished changes again
+                self._silences.forget()
             SWEEPS.labels(result).inc()
             if result == "done":
                 LAST_SWEEP.set_to_current_time()
@@ -124,7 +126,7 @@ class Sweeper:
                     view.leave_out(name, row["deadline_us"])
                     continue
                 open_findings[row["rule"]][name], rows[row["rule"]][name] = row["deadline_us"], row
-            gap_changes = self._count(ask, inputs, now)
+            about_sources = self._judge_sources(ask, inputs, now)
         if self._differences is None:
             self._differences, self._named = compare.Differences(open_findings[compare.RULE]), rows[compare.RULE]
         found = open_findings["overdue"]
@@ -134,28 +136,37 @@ class Sweeper:
         self._publish(
             [difference((key, deadline), now, self._named[key], by=by) for key, deadline, by in opened]
             + [difference(one, now, self._named.pop(one[0], {}), resolved=True) for one in resolved]
-            + [gaps.gap_event(self._deployment, one, now, self._lookup.severity(gaps.RULE)) for one in gap_changes]
+            + [
+                gaps.source_event(self._deployment, rule, one, now, self._lookup.severity(rule))
+                for rule, changes in about_sources.items()
+                for one in changes
+            ]
         )
         DIFFERENCES.set(len(self._differences.open))
         log.info("swept", overdue=len(view.overdue), found=len(found), undecided=len(view.undecided), new=len(opened))
         return "done"
 
-    def _count(self, ask: Ask, inputs: Mapping[Partition, int], now: int) -> list[gaps.Change]:
-        """Read the numbers of senders up to the ends of the inputs, and return how the findings about gaps change."""
+    def _judge_sources(self, ask: Ask, inputs: Mapping[Partition, int], now: int) -> dict[str, list[gaps.Change]]:
+        """Read what sources sent up to the ends of the inputs, and return how the findings change, by their rule."""
         try:
             sizes = self._sealed_sizes(inputs)
         except SealedLogStoppedError as error:  # the comparison of access continues
-            log.error("numbers_not_judged", reason=str(error))
-            return []
+            log.error("sources_not_judged", reason=str(error))
+            return {}
         if sizes is None or not self._stored(ask, sizes, compare.STORED):
-            log.warning("numbers_not_judged", reason="not everything is sealed and stored yet")
-            return []
+            log.warning("sources_not_judged", reason="not everything is sealed and stored yet")
+            return {}
         self._numbered.read(ask)
         if self._gaps is None:
             known = {(row["key"], row["hour"]): bool(row["open"]) for row in ask(gaps.KNOWN)}
             self._gaps = gaps.GapFindings(known)
         LAST_COUNT.set_to_current_time()
-        return self._gaps.judge(self._counters.missing(), self._counters.forgotten, now, erased_until(ask))
+        found = {
+            gaps.RULE: self._gaps.judge(self._counters.missing(), self._counters.forgotten, now, erased_until(ask))
+        }
+        if sum(topic == LIFECYCLE_TOPIC for topic, _ in inputs) > 1:
+            found[silences.RULE] = self._silences.judge(ask, now)
+        return found
 
     def _sealed_sizes(self, inputs: Mapping[Partition, int]) -> list[tuple[str, int]] | None:
         """Return the size of each sealed log, or None if a log lacks records of its input."""

@@ -76,7 +76,8 @@ class Watcher:
         self._clock, self._boot = clock, clock.boot
         self._snapshot_every, self._keep_days = snapshot_every, keep_days
         self.gate = LagGate(lag_bound)
-        self.judge = Judge(policy)
+        # A source that is silent here may report about tenants of other shards: the sweep sees them all.
+        self.judge = Judge(policy, silences=shard.count == 1)
         self._publication = Publication(deployment, shard, self.judge.lookup, findings, clock)
         self._faults, self._blocking = self._publication.faults, self._publication.in_thread
         self._position = Position()

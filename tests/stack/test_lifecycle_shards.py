@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from grantledger.kafka.topics import add_partitions
 from grantledger.ledger.source_keys import SourceKeys
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import LIFECYCLE_TOPIC, Actor, Event, Finding
@@ -27,7 +28,7 @@ PROCESSES = ("seal", "store", "watch-0", "watch-1")
 @pytest.fixture
 def pipeline(broker: RunningBroker, tmp_path: Path) -> Iterator[Pipeline]:
     policy = tmp_path / "policy.toml"
-    policy.write_text(POLICY)
+    policy.write_text(POLICY + '[[source]]\nsystem = "quiet"\nsilent_after_seconds = 1\n')
     settings = {"LIFECYCLE_SHARDS": "2", "WATCH_POLICY": str(policy), "SWEEP_INTERVAL_SECONDS": "1"}
     environment = {f"GRANTLEDGER_{name}": value for name, value in settings.items()}
     made = Pipeline(
@@ -72,12 +73,18 @@ def test_two_shards(pipeline: Pipeline) -> None:
 
     wait_until_stored(pipeline)
     pipeline.start("sweep")
+    with pipeline.client(system="quiet", instance="test") as client:
+        for tenant in SHARDS:
+            client.send(of(tenant, activated("quiet", 3600)))
+    wait_for(lambda: opened(pipeline, "source_silent"), "the sweep reports the silent source")
     wait_for(lambda: swept(pipeline, 2), "two sweeps")
+    assert opened(pipeline, "source_silent") == [("default", "quiet/test")], "one finding, not one per shard"
     assert not opened(pipeline, "sweep_difference")
     states = {(row["tenant"], row["grant_id"]): row["state"] for row in pipeline.query("SELECT * FROM grants")}
     assert states == {
         ("acme", "late"): "overdue", ("globex", "late"): "overdue",
         ("acme", "gone"): "active", ("globex", "gone"): "removed",
+        ("acme", "quiet"): "active", ("globex", "quiet"): "active",
     }  # fmt: skip
     places = pipeline.query("SELECT DISTINCT tenant, key, origin FROM entries WHERE origin LIKE '%/access.lifecycle/%'")
     assert {(row["tenant"], row["key"], row["origin"][-3:]) for row in places} == {
@@ -96,6 +103,17 @@ def test_two_shards(pipeline: Pipeline) -> None:
     pipeline.stop()
     _, report = pipeline.verify()
     assert report["verdict"] == "sound_compared_with_nothing_outside", report["problems"]  # no anchor process runs
+    the_record_counts(pipeline)
+
+
+def the_record_counts(pipeline: Pipeline) -> None:
+    """With another setting than the sealed number, nothing starts, and no epoch opens by that setting."""
+    environment = {**pipeline.environment, "GRANTLEDGER_LIFECYCLE_SHARDS": "3"}
+    refused = pipeline.run("up", environment=environment)
+    assert refused.returncode == 2 and "lifecycle_shards is 3, and this ledger was created with 2" in refused.stderr
+    add_partitions(pipeline.cluster, LIFECYCLE_TOPIC, 3)
+    refused = pipeline.run("epoch", "show", "--without-store", environment=environment)
+    assert refused.returncode == 3 and "access.lifecycle must have 2 partition(s) and has 3" in refused.stderr
 
 
 def test_an_accepted_entry_is_one_of_the_shard_in_the_key(tmp_path: Path) -> None:

@@ -171,11 +171,7 @@ def the_plan_is_a_revocation(patch: pytest.MonkeyPatch) -> None:
 
 def silence_is_golden(patch: pytest.MonkeyPatch) -> None:
     real = SourceHistory.of
-    patch.setattr(
-        SourceHistory,
-        "of",
-        lambda source, limits: real(source, limits.model_copy(update={"silent_after_seconds": None})),
-    )
+    patch.setattr(SourceHistory, "of", lambda source, silence: real(source, None))
 
 
 def conflicts_are_not_compared(patch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from grantledger.processors.access import SECOND, Source
 from grantledger.processors.sweep import counters as limits
 from grantledger.processors.sweep.counters import Counters, Gap, Numbers, Run, Sender
-from grantledger.processors.sweep.gaps import Change, GapFindings, gap_event
+from grantledger.processors.sweep.gaps import Change, GapFindings, source_event
 from grantledger.schemas.codec import EventEncoder
 
 HOUR = 3600 * SECOND
@@ -199,6 +199,6 @@ def test_a_finding_about_any_gap_fits_into_a_record() -> None:
     sent.add((-(1 << 63), (1 << 63) - 1), source=Source("s" * 500, "\0" * 500), name="\0" * 200)
     sent.sweep(100)
     [opened] = sent.sweep(200)
-    event = gap_event("test", opened, at(200), "critical")
+    event = source_event("test", "sequence_gap", opened, at(200), "critical")
     assert len(EventEncoder().encode(event)) < 10_000
     assert Gap(-(1 << 63) + 1, (1 << 63) - 2, 0) == next(sent.counters.missing()).gap

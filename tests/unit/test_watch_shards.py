@@ -12,6 +12,7 @@ import pytest
 
 from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.topics import TopicError
+from grantledger.processors.policy import SourceLimits, WatchPolicy
 from grantledger.processors.watch.kafka_snapshots import KafkaSnapshots
 from grantledger.processors.watch.shard import ONLY_SHARD, Shard
 from grantledger.runtime.settings import Settings, SettingsError
@@ -79,6 +80,16 @@ def test_findings_about_a_source_are_different_ones_in_each_shard(worlds: list[W
     conflicts = opened(worlds[0], "event_conflict")
     assert [one.finding.key for one in conflicts if one.finding] == ["vault/prod#shard-0", "vault/prod#shard-1"]
     assert len({one.event_id for one in conflicts}) == 2
+
+
+def test_no_watch_of_several_judges_silence_because_it_sees_one_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = WatchPolicy(source=(SourceLimits(silent_after_seconds=10),))
+    monkeypatch.setattr("support.watch_world.POLICY", policy)
+    for shard, found in ((ONLY_SHARD, 1), (Shard(0, 2), 0)):
+        world = World(Paper(shard))
+        world.hears(of_tenant("acme", 5000))
+        world.at(120)
+        assert len(opened(world, "source_silent")) == found
 
 
 def test_a_restarted_watch_repeats_none_of_its_findings_and_takes_up_no_others(worlds: list[World]) -> None:

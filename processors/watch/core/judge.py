@@ -104,11 +104,17 @@ class LookupTimes:
 
 
 class Judge:
-    """Holds the state and the findings on record, which are not reported again."""
+    """Holds the state and the findings on record, which are not reported again.
 
-    def __init__(self, policy: WatchPolicy = BUILT_IN, known: Mapping[Identity, bool] | None = None) -> None:
-        self.lookup = PolicyLookup(policy)
-        self.state = AccessState(self.lookup)
+    Args:
+        silences: whether to judge the silence of sources.
+    """
+
+    def __init__(
+        self, policy: WatchPolicy = BUILT_IN, known: Mapping[Identity, bool] | None = None, *, silences: bool = True
+    ) -> None:
+        self.lookup, self._silences = PolicyLookup(policy), silences
+        self.state = AccessState(self.lookup, silences=silences)
         self.known: dict[Identity, bool] = {}
         """The findings on record, and whether each is open."""
         self.judged_until = -NEVER
@@ -146,7 +152,7 @@ class Judge:
         Return the histories of the sources, with which, and with all facts, the state must be restored.
         """
         old = self.state
-        self.state = AccessState(self.lookup)
+        self.state = AccessState(self.lookup, silences=self._silences)
         self.state.events.accepted |= old.events.accepted.union(accepted)
         return old.sources.to_json()
 

@@ -19,10 +19,14 @@ MOST_SOURCES = 100
 
 
 class SourceHistories:
-    """The history of each source, and which sources have findings of their own in an hour."""
+    """The history of each source, and which sources have findings of their own in an hour.
 
-    def __init__(self, lookup: PolicyLookup, changed: ChangedEntities) -> None:
-        self._lookup, self._changed = lookup, changed
+    Args:
+        silences: whether to judge silence. No watch that sees one shard of several can.
+    """
+
+    def __init__(self, lookup: PolicyLookup, changed: ChangedEntities, *, silences: bool = True) -> None:
+        self._lookup, self._changed, self._silences = lookup, changed, silences
         self._histories: dict[Source, SourceHistory] = {}
         self._by_key: dict[str, Source] = {}
         self._violators: dict[tuple[str, int], set[Source]] = {}
@@ -78,9 +82,12 @@ class SourceHistories:
     def _history_of(self, source: Source) -> SourceHistory:
         history = self._histories.get(source)
         if history is None:
-            history = self._histories[source] = SourceHistory.of(source, self._lookup.source_limits(source))
+            history = self._histories[source] = SourceHistory.of(source, self._silence_of(source))
             self._by_key[str(source)] = source
         return history
+
+    def _silence_of(self, source: Source) -> float | None:
+        return self._lookup.source_limits(source).silent_after_seconds if self._silences else None
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the histories as JSON."""
@@ -90,7 +97,7 @@ class SourceHistories:
         """Continue with stored histories."""
         for one in stored:
             source = Source(*one["source"])
-            self._histories[source] = SourceHistory.from_json(one, source, self._lookup.source_limits(source))
+            self._histories[source] = SourceHistory.from_json(one, source, self._silence_of(source))
             self._by_key[str(source)] = source
             self._changed.mark("source", str(source))
         self._find_violators()

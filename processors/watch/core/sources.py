@@ -8,7 +8,6 @@ from typing import Any
 
 from ....schemas.finding_rules import FINDING_RULES, Severity
 from ...access import NEVER, OTHER_SOURCES, SECOND, Source, shorten
-from ...policy import SourceLimits
 from .facts import Fact
 from .intervals import IntervalUnion
 from .rules import Candidate
@@ -72,9 +71,8 @@ class SourceHistory:
     """Whether it is registered and has signed an event: the operator limits the number of such sources."""
 
     @classmethod
-    def of(cls, source: Source, limits: SourceLimits) -> SourceHistory:
-        """Return the history of a source that has reported nothing."""
-        silence = limits.silent_after_seconds
+    def of(cls, source: Source, silence: float | None) -> SourceHistory:
+        """Return the history of a source that has reported nothing. ``silence``: how many seconds are too long."""
         active = IntervalUnion(int(silence * SECOND)) if silence is not None else None
         return cls(source, active)
 
@@ -142,9 +140,9 @@ class SourceHistory:
         }
 
     @classmethod
-    def from_json(cls, stored: dict[str, Any], source: Source, limits: SourceLimits) -> SourceHistory:
+    def from_json(cls, stored: dict[str, Any], source: Source, silence: float | None) -> SourceHistory:
         """Return the history that was stored. The policy may have changed meanwhile."""
-        history = cls.of(source, limits)
+        history = cls.of(source, silence)
         if history.active is not None:
             last = [(stored["last"], stored["last"])] if stored["last"] else []
             spells = stored["active"] if stored["active"] is not None else last

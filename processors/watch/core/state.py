@@ -27,9 +27,13 @@ from .sources import CONFLICT, OLD_CONFLICT, REMAPPED
 
 
 class AccessState:
-    """Everything that is known, and which entities have changed since they were last judged."""
+    """Everything that is known, and which entities have changed since they were last judged.
 
-    def __init__(self, lookup: PolicyLookup) -> None:
+    Args:
+        silences: whether to judge the silence of sources.
+    """
+
+    def __init__(self, lookup: PolicyLookup, *, silences: bool = True) -> None:
         self._lookup, self._claims = lookup, Claims(lookup)
         self.grants: dict[str, Grant] = {}
         self.requests: dict[str, Request] = {}
@@ -43,7 +47,7 @@ class AccessState:
         self._sessions_of_link = Links[str]()
         """By the grant that a session names, or else the request."""
         self.changed = ChangedEntities(self._grants_of_request, self._sessions_of_link)
-        self.sources = SourceHistories(lookup, self.changed)
+        self.sources = SourceHistories(lookup, self.changed, silences=silences)
         self.late = LateRecords(self.changed)
         self._coverage: dict[Access, IntervalUnion] = {}
         self._waiting: dict[Access, set[str]] = {}
