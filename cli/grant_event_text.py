@@ -13,7 +13,8 @@ EVIDENCE = """
 SELECT origin, `index`, finding_evidence
 FROM entries
 WHERE grant_id = {id:String} AND event_type IN (
-    'finding.resolved', 'lookup.answered', 'revoke.attempted', 'revoke.confirmed', 'revoke.failed'
+    'finding.resolved', 'lookup.answered', 'revoke.attempted', 'revoke.confirmed', 'revoke.failed',
+    'revoke.dry_run'
 )
 ORDER BY append_time, origin, `index`
 LIMIT {limit:UInt32}
@@ -58,6 +59,11 @@ def _failed(event: Row, evidence: dict[str, Any]) -> str:
     return f"given up{f' after attempt {number}' if number else ''}{_at(evidence)}"
 
 
+def _rehearsed(_event: Row, evidence: dict[str, Any]) -> str:
+    obstacle = evidence.get("obstacle")
+    return f"dry run: would not revoke{_colon(obstacle)}" if obstacle else f"dry run: would revoke{_at(evidence)}"
+
+
 def _answered(event: Row, evidence: dict[str, Any]) -> str:
     if event["outcome"] != "success":
         return f"no answer{_at(evidence)}"  # the event's error has the reason
@@ -77,6 +83,7 @@ _TEXTS = {
     "revoke.attempted": _attempted,
     "revoke.confirmed": _confirmed,
     "revoke.failed": _failed,
+    "revoke.dry_run": _rehearsed,
 }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ..schemas.finding_event import PERSON_REQUEST
+from .grant_event_text import finding_text
 from .output import Output, Row
 
 MOST_ROWS = 200
@@ -15,7 +16,7 @@ PATIENCE = timedelta(minutes=1)
 MAX_AGE = timedelta(days=1)
 """An enforcer starts no older request."""
 QUERY = """
-SELECT append_time, event_type, outcome, actor_id, reason, error, finding_rule, finding_deadline
+SELECT append_time, event_type, outcome, actor_id, reason, error, finding_rule, finding_deadline, finding_evidence
 FROM entries
 WHERE grant_id = {id:String} AND startsWith(event_type, 'revoke.') AND (origin, `index`) IN (
     SELECT origin, `index` FROM events
@@ -28,12 +29,16 @@ LIMIT {limit:UInt32}
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """One request. ``person`` and ``reason`` are empty if the watch made it. ``answer``: the latest event about it."""
+    """One request. ``person`` and ``reason`` are empty if the watch made it. ``answer``: the latest event about it.
+
+    ``rehearsed``: the answer of an enforcer in dry run.
+    """
 
     requested_at: datetime
     person: str
     reason: str
     answer: Row | None
+    rehearsed: Row | None = None
 
     @property
     def ended(self) -> bool:
@@ -46,8 +51,8 @@ class Revocation:
         return not self.ended and not accepted and now - self.requested_at < MAX_AGE
 
     def is_late(self, now: datetime) -> bool:
-        """Whether no enforcer has begun although it should have."""
-        return self.answer is None and now - self.requested_at > PATIENCE
+        """Whether no enforcer has begun although it should have, or only one in dry run has answered."""
+        return self.answer is None and (self.rehearsed is not None or now - self.requested_at > PATIENCE)
 
     def text(self, output: Output, now: datetime) -> str:
         """Return who asked and when, and the answer."""
@@ -55,6 +60,10 @@ class Revocation:
         return f"asked for{by} at {output.moment(self.requested_at)}: {self._answer(output, now)}"
 
     def _answer(self, output: Output, now: datetime) -> str:
+        if self.answer is None and self.rehearsed is not None:
+            return f"an enforcer in dry run answered at {output.moment(self.rehearsed['append_time'])}: " + (
+                finding_text(self.rehearsed).removeprefix("dry run: ") + "; only `run enforce --carry-out` acts"
+            )
         if self.answer is None:
             return "no enforcer has attempted it" if self.is_late(now) else "waiting for an enforcer"
         kind, outcome = self.answer["event_type"], self.answer["outcome"]
@@ -73,11 +82,14 @@ class Revocation:
 def revocations_of(rows: Sequence[Row]) -> list[Revocation]:
     """Return the requests, the newest first. ``rows``: those of ``QUERY``."""
     answers: dict[tuple[object, bool], Row] = {}
+    rehearsed: dict[tuple[object, bool], Row] = {}
     for row in reversed(rows):
-        if row["event_type"] != "revoke.requested":
+        if row["event_type"] == "revoke.dry_run":
+            rehearsed[_request(row)] = row
+        elif row["event_type"] != "revoke.requested":
             answers[_request(row)] = row
     return [
-        Revocation(row["append_time"], *_asker(row), answers.get(_request(row)))
+        Revocation(row["append_time"], *_asker(row), answers.get(_request(row)), rehearsed.get(_request(row)))
         for row in rows
         if row["event_type"] == "revoke.requested"
     ]

@@ -35,7 +35,7 @@ from .contract import InvalidCommandError, Plugin, RevokeCommand
 from .dry_run import DryRun
 from .events import COMMANDER, COMMANDERS, OPERATOR, Recorder, command_of
 from .findings_reader import FindingsReader
-from .journal import TransactionalEventWriter, enforce_group, kafka_errors
+from .journal import TransactionalEventWriter, answering, enforce_group, kafka_errors
 from .lifecycle_reader import LifecycleReader
 from .policy import EnforcementPolicy
 from .revoker import Revoker
@@ -72,7 +72,7 @@ class CommandHandler(Protocol):
 
 
 class Enforcer:
-    """The enforcing process. ``run`` returns after ``stop``. Without ``carry_out`` it only logs and counts commands."""
+    """The enforcing process. ``run`` returns after ``stop``. Without ``carry_out`` it only answers commands."""
 
     def __init__(
         self,
@@ -168,7 +168,10 @@ class Enforcer:
                 hint="nothing is carried out without --carry-out",
             )  # fmt: skip
             grants, limits = self._lifecycle, self._limits
-            handler = DryRun(self._policy, grants=grants, limits=limits, history=history, now=self._now)
+            handler = DryRun(
+                self._policy, recorder=Recorder(self._deployment), answer=answering(self._logs), grants=grants,
+                limits=limits, history=history, now=self._now,
+            )  # fmt: skip
             matcher = CommandMatcher(findings)
             while not self._stopping:
                 self._read(consumer, matcher, handler, history, LONGEST_WAIT)

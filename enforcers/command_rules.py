@@ -70,6 +70,8 @@ class History:
     """The open breakers, and when each opened."""
     looked: set[Key] = field(default_factory=set)
     """The lookups that were answered."""
+    rehearsed: set[Key] = field(default_factory=set)
+    """The commands that a dry run has answered."""
     breaker_events: set[str] = field(default_factory=set)
     """Ids of the events that opened or closed a breaker. A copy of one changes nothing."""
     invalid: dict[datetime, set[str]] = field(default_factory=dict)
@@ -88,7 +90,7 @@ class History:
             self.attempts[self.key(key)] = max(number, self.attempts.get(self.key(key), 0))
         for key, status in ended.items():
             self.add_end(self.key(key), status)
-        self.looked = set(map(self.key, self.looked))
+        self.looked, self.rehearsed = set(map(self.key, self.looked)), set(map(self.key, self.rehearsed))
         for circuit, times in begun.items():
             self.begun.setdefault(self.circuit(circuit), []).extend(times)
         for circuit, at in since.items():

@@ -1,4 +1,4 @@
-"""Reports what would be revoked, and changes nothing."""
+"""Reports and records what would be revoked, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from ..schemas.event import Event
 from . import metrics
 from .command_rules import Admission, History, Limits, admit, refusal
 from .contract import Key, RevokeCommand
+from .events import Recorder
 from .lookups import Grants, route_of
 from .policy import EnforcementPolicy
 
@@ -17,18 +19,21 @@ log = structlog.get_logger("grantledger.enforce")
 
 
 class DryRun:
-    """Handles commands as the revoker does, but only logs and counts them."""
+    """Handles commands as the revoker does, but only logs, counts and answers them. ``answer`` records an event."""
 
     def __init__(
         self,
         policy: EnforcementPolicy,
         *,
+        recorder: Recorder,
+        answer: Callable[[Event], None],
         grants: Grants,
         limits: Limits,
         history: History,
         now: Callable[[], datetime],
     ) -> None:
         self._policy, self._grants, self._limits, self._history, self._now = policy, grants, limits, history, now
+        self._recorder, self._answer = recorder, answer
         self._known: set[Key] = set()
 
     def expect(self, offset: int) -> None:
@@ -62,15 +67,28 @@ class DryRun:
         activation = self._grants.activation(command)
         reason = refusal(command, activation, timedelta(seconds=self._policy.history_after_seconds))
         route = self._policy.route(command, signed=activation is not None and activation.signed)
+        if reason is None and route is None:
+            reason = "no route of the policy matches"
+        target = route.target if route is not None else ""
         if reason is not None or route is None:
-            log.warning("would_fail", grant=grant, reason=reason or "no route of the policy matches")
+            log.warning("would_fail", grant=grant, reason=reason)
+            self._record(command, target, reason or "")
             return
         covering = self._grants.running().covering(
             command, requested, self._now(), lambda one: self._policy.shared(command, route, one)
         )
         if covering is not None:
-            log.warning("would_postpone", grant=grant, target=route.target, covered_by=covering.grant_id)
+            log.warning("would_postpone", grant=grant, target=target, covered_by=covering.grant_id)
+            self._record(command, target, f"the running grant {covering.grant_id} covers the access")
             return
-        metrics.WOULD_REVOKE.labels(route.target).inc()
-        plugin = self._policy.targets[route.target].plugin
-        log.warning("would_revoke", grant=grant, target=route.target, plugin=plugin)
+        metrics.WOULD_REVOKE.labels(target).inc()
+        plugin = self._policy.targets[target].plugin
+        log.warning("would_revoke", grant=grant, target=target, plugin=plugin)
+        self._record(command, target, "")
+
+    def _record(self, command: RevokeCommand, target: str, obstacle: str) -> None:
+        """Record the first answer to a command: each start reads the commands again."""
+        key = self._history.key(command.key)
+        if key not in self._history.rehearsed:
+            self._history.rehearsed.add(key)
+            self._answer(self._recorder.rehearsed(command, self._now(), target, obstacle))

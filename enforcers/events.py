@@ -171,6 +171,11 @@ class Recorder:
         evidence = {"attempt": number, "target": target} | ({"superseded": True} if superseded else {})
         return self._event("revoke.failed", command, number, at, evidence, outcome="failure", error=reason)
 
+    def rehearsed(self, command: RevokeCommand, at: datetime, target: str, obstacle: str) -> Event:
+        """``revoke.dry_run``: what a dry run would do with a command. ``obstacle``: why it would not carry it out."""
+        evidence = {"target": target, "obstacle": obstacle}
+        return self._event("revoke.dry_run", command, 0, at, evidence, outcome="success")
+
     def breaker_opened(self, at: datetime, circuit: Circuit, breaker: Breaker, reason: str) -> Event:
         """``finding.opened`` of the breaker of a circuit."""
         evidence = {
@@ -273,6 +278,9 @@ def apply(history: History, deployment: str, datum: Mapping[str, Any]) -> None:
     key = history.key(_key(finding["key"], datum))
     if kind == "lookup.answered":
         history.looked.add(key)
+        return
+    if kind == "revoke.dry_run":
+        history.rehearsed.add(key)
         return
     evidence = json.loads(finding["evidence"])
     if kind == "revoke.attempted":

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from ..kafka.errors import KafkaUnavailableError, unavailable
+from ..kafka.publisher import Publisher, Record
 from ..kafka.sealed_log import SealedLogs
 from ..kafka.transactional_writer import TransactionalWriter
 from ..schemas.codec import EventEncoder
 from ..schemas.event import Event
 from ..schemas.placement import placement_of
 from ..schemas.topics import COMMANDS_TOPIC
+
+log = structlog.get_logger("grantledger.enforce")
 
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 
@@ -50,6 +54,22 @@ class TransactionalEventWriter:
         if self.consumer is not None:
             self._writer.send_offsets({(COMMANDS_TOPIC, 0): position}, self.consumer.consumer_group_metadata())
         self._writer.commit()
+
+
+def answering(logs: SealedLogs) -> Callable[[Event], None]:
+    """Return a function that records the answers of a dry run, as long as the brokers let it. It fences no enforcer."""
+    publisher, encoder, refused = Publisher(logs.cluster, logs.signer), EventEncoder(), list[str]()
+
+    def answer(event: Event) -> None:
+        if refused:
+            return
+        try:
+            publisher.publish([Record(event.topic, encoder.encode(event), event.key)])
+        except KafkaUnavailableError as error:
+            refused.append(str(error))
+            log.warning("dry_run_not_recorded", reason=str(error))
+
+    return answer
 
 
 @contextmanager

@@ -38,6 +38,7 @@ PIPELINE_TYPES = (
     "revoke.attempted",
     "revoke.confirmed",
     "revoke.failed",
+    "revoke.dry_run",
     "lookup.requested",
     "lookup.answered",
     "key.changed",

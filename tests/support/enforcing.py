@@ -215,7 +215,9 @@ class Enforcement:
         return [
             (datum["event_type"], datum["outcome"], datum["evidence"]["attempt"])
             for datum in self.findings()
-            if datum["grant_id"] == grant and datum["source"]["system"] == "grantledger-enforcer"
+            if datum["grant_id"] == grant
+            and datum["source"]["system"] == "grantledger-enforcer"
+            and datum["event_type"] != "revoke.dry_run"
         ]
 
     def removals(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from itertools import count
 
@@ -11,13 +12,13 @@ from structlog.testing import capture_logs
 from grantledger.enforcers.command_rules import Activation, Backoff, Breaker, History, Limits, refusal
 from grantledger.enforcers.contract import InvalidCommandError, Observation, Presence, RevokeCommand
 from grantledger.enforcers.dry_run import DryRun
-from grantledger.enforcers.events import apply, command_of
+from grantledger.enforcers.events import Recorder, apply, command_of
 from grantledger.enforcers.running_grants import GrantEvent, RunningGrants, SealedActivations
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Event, IssuingSource, Resource, Source
 from support.events import read_datum
 
-from .test_enforce_command_rules import HOUR, NOON, command_event
+from .test_enforce_command_rules import HOUR, NOON, command, command_event
 from .test_enforce_revoker import POLICY, Clock, Ledger, Lifecycle, World, start
 from .test_enforce_running_grants import given
 
@@ -133,14 +134,14 @@ def test_what_cannot_be_answered_leaves_no_record() -> None:
     )
     assert other is not None
     running.add(other, NOON)
-    for world, command, more in (
+    for world, asked, more in (
         (World(set(), readable=False), lookup(), {}),
         (World(set()), lookup(resource=Resource("host", "h")), {}),
         (World(set()), lookup(), {"activations": {"g1": None}}),
         (World({"g1"}), lookup(), {"running": running}),
     ):
         ledger = Ledger()
-        looked(ledger, world, command, **more)
+        looked(ledger, world, asked, **more)
         assert (ledger.kinds(), ledger.position) == ([], 1)
     clock, ledger = Clock(), Ledger()
     clock.at += 2 * HOUR
@@ -187,11 +188,38 @@ def test_an_open_breaker_stops_the_lookups_of_its_circuit() -> None:
 
 def test_a_dry_run_only_reports_what_it_would_look_up() -> None:
     limits = Limits(3, Breaker(9, HOUR), Backoff(1, 60), HOUR)
-    dry = DryRun(POLICY, grants=Lifecycle(), limits=limits, history=History(), now=Clock())
+    answers: list[Event] = []
+    dry = DryRun(
+        POLICY, recorder=Recorder("test.example"), answer=answers.append, grants=Lifecycle(), limits=limits,
+        history=History(), now=Clock(),
+    )  # fmt: skip
     with capture_logs() as logs:
         dry.look(lookup(), 0, NOON)
         dry.look(lookup(resource=Resource("host", "h")), 1, NOON)
     assert [(one["event"], one["grant"], one["target"]) for one in logs] == [("would_look", "g1", "here")]
+    assert answers == []
+
+
+def test_a_dry_run_answers_each_command_once() -> None:
+    limits, history, answers = Limits(3, Breaker(9, HOUR), Backoff(1, 60), HOUR), History(), list[Event]()
+    commands = [command(), command("g2", resource=Resource("host", "h"))]
+    for _ in range(2):  # each start reads the commands again
+        dry = DryRun(
+            POLICY, recorder=Recorder("test.example"), answer=answers.append, grants=Lifecycle(), limits=limits,
+            history=history, now=Clock(),
+        )  # fmt: skip
+        for offset, one in enumerate(commands):
+            dry.take(one, offset, NOON)
+    evidence = [json.loads(one.finding.evidence) for one in answers if one.finding and one.finding.evidence]
+    assert evidence == [
+        {"target": "here", "obstacle": ""},
+        {"target": "", "obstacle": "no route of the policy matches"},
+    ]
+    assert {one.event_type for one in answers} == {"revoke.dry_run"}
+    known = History()
+    for one in answers:
+        apply(known, "test.example", read_datum(EventEncoder().encode(one)))
+    assert known.rehearsed == history.rehearsed and not known.attempts and not known.ended
 
 
 def test_only_the_watch_asks() -> None:

@@ -47,6 +47,8 @@ TARGET = '"attempt": 2, "target": "orders-db"'
             f'{{{TARGET}, "observed": "member"}}',
             "the access exists, as read back at the target orders-db: member",
         ),
+        ("revoke.dry_run", "success", '{"target": "db", "obstacle": ""}', "dry run: would revoke at the target db"),
+        ("revoke.dry_run", "success", '{"obstacle": "no route"}', "dry run: would not revoke: no route"),
         ("lookup.answered", "failure", f"{{{TARGET}}}", "no answer at the target orders-db"),
         (
             "finding.resolved",
