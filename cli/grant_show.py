@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,17 +17,21 @@ from ..runtime.watch_liveness import read_watch_liveness
 from .errors import fail
 from .grant_command import options_of
 from .grant_history import read_history
-from .grant_state import PastEnd, limits_in, past_end
+from .grant_state import PastEnd, limit_text, limits_in, past_end, policy_end
 from .grant_timeline import print_history
 from .grants import OF_SOURCE, PAST_END, SourceOption, TenantOption
 from .lag_note import asking_states
 from .output import Output, shortened
 from .shrinking import ELLIPSIS
 
+if TYPE_CHECKING:
+    from ..processors.policy import GrantLimits
+
 UNKNOWN = 1
 CANDIDATES = 20
 """How many candidates of an ambiguous prefix are listed."""
 
+_LONGEST = re.compile(r'"max_seconds": ?[0-9]')
 _POLICY = "SELECT policy FROM watch_policy"
 _CANDIDATES = f"""
 SELECT *, count() OVER () AS total
@@ -75,16 +80,27 @@ def command(
     """
     with asking_states(settings, output) as ask:
         history = read_history(ask, resolved(ask, grant, tenant, source))
-        now = datetime.now(UTC)
-        ended = _past_end(settings, ask, history.state, now)
-    record = history.as_json() | {"past_end": asdict(ended) if ended is not None else None}
-    output.record(record, lambda console: print_history(console, output, history, ended, now), identity="grant_id")
+        now, state = datetime.now(UTC), history.state
+        limits = _limits(ask, state) if state is not None else None
+        ended = _past_end(settings, state, limits, now) if state is not None else None
+    limit = limit_text(output, state, limits) if state is not None else ""
+    record = history.as_json() | {
+        "past_end": asdict(ended) if ended is not None else None,
+        "max_seconds": limits.max_seconds if limits is not None else None,
+        "policy_end": policy_end(state, limits) if state is not None else None,
+    }
+    output.record(
+        record, lambda console: print_history(console, output, history, ended, now, limit=limit), identity="grant_id"
+    )  # fmt: skip
 
 
-def _past_end(settings: Settings, ask: Ask, state: Row | None, now: datetime) -> PastEnd | None:
-    if state is None or state["state"] != PAST_END:
-        return None
-    limits = limits_in(ask(_POLICY)[0]["policy"], state)
+def _limits(ask: Ask, state: Row) -> GrantLimits | None:
+    """Return the limits of a grant by the policy on record. Most grants need none: reading a policy takes a while."""
+    policy = ask(_POLICY)[0]["policy"]
+    return limits_in(policy, state) if state["state"] == PAST_END or _LONGEST.search(policy) else None
+
+
+def _past_end(settings: Settings, state: Row, limits: GrantLimits | None, now: datetime) -> PastEnd | None:
     found = past_end(state, limits, None, now)
     if found is None or found.kind != "watch_unknown":
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from ..processors.access import Access, Source, to_datetime, to_micros
@@ -12,7 +12,7 @@ from ..runtime.watch_liveness import WatchLiveness
 from .grant_command import grant_command
 from .grant_revocations import Revocation
 from .grants import ENDED, PAST_END, UNRESOLVED
-from .output import Output, Row
+from .output import Output, Row, span
 
 if TYPE_CHECKING:
     from ..processors.policy import GrantLimits
@@ -42,6 +42,27 @@ def limits_in(policy: str, row: Row) -> GrantLimits | None:
     access = Access(*(row[name] for name in names))
     source = Source(row["source_system"], row["source_instance"])
     return PolicyLookup(found).limits(source, access, row["resource_environment"])
+
+
+def policy_end(row: Row, limits: GrantLimits | None) -> datetime | None:
+    """Return when access must end at the latest by ``max_seconds`` of the policy; None if it does not limit it."""
+    begin: datetime | None = row["stretch_recorded_at"]
+    if limits is None or limits.max_seconds is None or begin is None:
+        return None
+    if row["deadline"] is not None:  # the tool gives an end: as the watch counts
+        begin = min(begin, row["starts_at"] or begin)
+    return begin + timedelta(seconds=limits.max_seconds)
+
+
+def limit_text(output: Output, row: Row, limits: GrantLimits | None) -> str:
+    """Return the limit of the policy on how long access lasts; empty without one."""
+    end = policy_end(row, limits)
+    if end is None or limits is None or limits.max_seconds is None:
+        return ""
+    text = f"{span(limits.max_seconds)} by the watch policy (max_seconds), until {output.moment(end)}"
+    if row["deadline"] is None:
+        return f"{text}: the deadline, because the tool gives none"
+    return f"{text}: the deadline is later" if row["deadline"] > end else text
 
 
 def past_end(row: Row, limits: GrantLimits | None, watch: WatchLiveness | None, now: datetime) -> PastEnd | None:

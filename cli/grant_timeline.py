@@ -22,9 +22,11 @@ MOST_FINDINGS = 20
 _STYLES = {"grant.activated": "green", "grant.extended": "yellow", "grant.revoked": "cyan", "grant.expired": "cyan"}
 
 
-def print_history(console: Console, output: Output, history: History, ended: PastEnd | None, now: datetime) -> None:
-    """Print one grant. All text from senders is escaped."""
-    _print_head(console, output, history, ended, now)
+def print_history(
+    console: Console, output: Output, history: History, ended: PastEnd | None, now: datetime, *, limit: str
+) -> None:
+    """Print one grant. All text from senders is escaped. ``limit``: that of the policy, as text."""
+    _print_head(console, output, history, ended, now, limit=limit)
     when = f"when ({output.zone_name})"
     table = Table(when, "event", "who", "what", "entry", box=None, pad_edge=False, header_style="dim")
     for column in table.columns:
@@ -47,7 +49,9 @@ def print_history(console: Console, output: Output, history: History, ended: Pas
     _print_proof(console, history)
 
 
-def _print_head(console: Console, output: Output, history: History, ended: PastEnd | None, now: datetime) -> None:
+def _print_head(
+    console: Console, output: Output, history: History, ended: PastEnd | None, now: datetime, *, limit: str
+) -> None:
     state = history.state
     console.print(Text(f"grant {printable(history.grant_id)}", style="bold"))
     if state is None or state["activated_at"] is None:
@@ -67,6 +71,7 @@ def _print_head(console: Console, output: Output, history: History, ended: PastE
         "for": printable(f"customer {state['customer']}") if state["customer"] else "",
         "approval": printable(state["approvals"]),
         "deadline": until(output, state, now),
+        "limit": limit,
         "state": state_text(output, state, ended),
     }
     print_fields(console, lines)

@@ -10,7 +10,7 @@ import typer
 
 from grantledger.cli.grant_revocations import revocations_of
 from grantledger.cli.grant_revoke import _revocable
-from grantledger.cli.grant_state import limits_in, next_step, past_end, state_text
+from grantledger.cli.grant_state import limit_text, limits_in, next_step, past_end, state_text
 from grantledger.cli.output import Output
 from grantledger.processors.policy import AccessRule, WatchPolicy
 from grantledger.runtime.watch_liveness import WatchLiveness
@@ -71,6 +71,24 @@ def test_a_grant_past_its_end_has_one_of_several_states(
         assert advice.endswith("grantledger grants revoke 'g 1' --source vault/prod --tenant acme --reason '…'")
 
 
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({}, "5 min by the watch policy (max_seconds), until 2026-03-01 11:55:00: the deadline is later"),
+        ({"deadline": NOON - 400 * SECOND}, "5 min by the watch policy (max_seconds), until 2026-03-01 11:55:00"),
+        ({"deadline": None}, "until 2026-03-01 11:55:00: the deadline, because the tool gives none"),
+        ({"starts_at": NOON - 660 * SECOND}, "until 2026-03-01 11:54:00: the deadline is later"),
+        ({"resource_id": "certs"}, ""),
+        ({"stretch_recorded_at": None}, ""),
+    ],
+)
+def test_the_longest_access_of_the_policy_is_shown(fields: dict[str, Any], text: str) -> None:
+    policy = WatchPolicy(rule=(AccessRule(resource="orders", max_seconds=300),))
+    given = row(**({"stretch_recorded_at": NOON - 600 * SECOND, "starts_at": None} | fields))
+    shown = limit_text(Output(), given, limits_in(policy.model_dump_json(), given))
+    assert shown.endswith(text) and bool(shown) == bool(text)
+
+
 def test_a_policy_of_another_version_is_none() -> None:
     assert limits_in('{"unknown": 1}', row()) is None and limits_in("{", row()) is None
     assert past_end(row(state="overdue"), None, None, NOON) is None
@@ -123,6 +141,13 @@ def event(kind: str, seconds: int, asked: int = 0, **fields: Any) -> dict[str, A
             False,
         ),
         ([event("attempted", 2), event("confirmed", 4)], 90, "confirmed at 2026-03-01 12:00:04", False),
+        (
+            [event("dry_run", 2, outcome="success", finding_evidence='{"target": "db"}')],
+            9,
+            "an enforcer in dry run answered at 2026-03-01 12:00:02: would revoke at the target db; only `run enforce",
+            True,
+        ),
+        ([event("attempted", 3, outcome="success"), event("dry_run", 4)], 90, "the target accepted it", False),
         ([event("confirmed", 4, asked=-9)], 90, "no enforcer has attempted it", True),
     ],
 )
@@ -134,7 +159,7 @@ def test_a_request_and_its_answer(answers: list[dict[str, Any]], after: int, tex
     assert shown.startswith("asked for by dana (stolen) at 2026-03-01 12:00:00: ") and text in shown
     assert found.is_pending(now) == pending
     advice = next_step(row(state="overdue"), None, (found,), now)
-    unattempted = pending and "no enforcer" in text
+    unattempted = pending and ("no enforcer" in text or "dry run" in text)
     assert advice.startswith("no enforcer acts") == unattempted and ("To have it revoked" in advice) == (not pending)
 
 
