@@ -21,11 +21,13 @@ from ..schemas.event import ACCESS_TYPES, Event
 from ..schemas.rules import InvalidEventError
 from .errors import fail
 from .output import Output, echo
-from .sending import SOME_REFUSED, SourceKeyOption, open_client, sending_errors
+from .sending import SOME_REFUSED, SourceKeyOption, key_path, open_client, sending_errors
 
 _Record = tuple[Location, bytes | Fields | None, str]
 """Location, content, and the reason if there is no content."""
 _IDS = ("event_id", "event_type", "grant_id", "request_id", "session_id")
+MOST_PRINTED = 100
+"""Problems of refused events that are printed for people."""
 _FLAGS = {
     "event_type": "the event type",
     "subject.id": "--subject",
@@ -98,8 +100,9 @@ def command(  # noqa: PLR0917 - one parameter per flag
 ) -> None:
     """Send events about access to the ledger.
 
-    Give one event with flags, or any number with --stdin: one JSON object per line, with the fields of an event. An
-    invalid line is reported with its number and field, and the others are sent, unless --strict is given.
+    Give one event with flags, or any number with --stdin: one JSON object per line, with the fields of an event. Each
+    problem of an invalid line is reported with its number and field. The other lines are sent, unless --strict is
+    given.
 
     Exit codes: 0 all sent and acknowledged; 1 some refused; 2 could not send.
     """
@@ -146,9 +149,11 @@ def command(  # noqa: PLR0917 - one parameter per flag
     if dry_run:
         for _, event in events:
             typer.echo(json.dumps(event_to_json(_stamped(event, system, instance)), ensure_ascii=False))
+        result.count_more()
         raise typer.Exit(result.exit_code)
     # The ids of a long input are kept only if they will be printed.
     keep = output.quiet or not output.for_people
+    signed = key_path(settings, source_key) is not None
     with sending_errors(), open_client(settings, system=system, instance=instance, source_key=source_key) as client:
         for place, event in events:
             try:
@@ -159,38 +164,50 @@ def command(  # noqa: PLR0917 - one parameter per flag
             result.sent += 1
             if keep or not result.ids:
                 result.ids.append({name: value for name in _IDS if (value := getattr(sent, name))})
+    result.count_more()
 
     def show(_console: object) -> None:
         if result.sent == 1:
             typer.echo(" ".join(f"{name}={value}" for name, value in result.ids[0].items()))
-        typer.echo(f"sent {result.sent}, refused {len(result.refused)}")
+        unsigned = "" if signed or not result.sent else " (unsigned)"
+        typer.echo(f"sent {result.sent}{unsigned}, refused {result.refused}")
 
     if output.quiet:
         for ids in result.ids:
             typer.echo(ids["event_id"])
     else:
-        output.record({"sent": result.sent, "refused": result.refused, "events": result.ids}, show)
+        output.record({"sent": result.sent, "signed": signed, "refused": result.problems, "events": result.ids}, show)
     raise typer.Exit(result.exit_code)
 
 
 class _Result:
-    """The numbers and ids of the events that were sent, and the refused ones in the order of the input."""
+    """The numbers and ids of the events that were sent, and the problems of the refused ones, as in the input."""
 
     def __init__(self) -> None:
         self.sent = 0
+        self.refused = 0
         self.ids: list[dict[str, str]] = []
-        self.refused: list[dict[str, Any]] = []
+        self.problems: list[dict[str, Any]] = []
 
     @property
     def exit_code(self) -> int:
         return SOME_REFUSED if self.refused else 0
 
     def refuse(self, place: Location, error: RecordError | InvalidEventError) -> None:
-        self.refused.append({"line": place.line, "field": error.field, "problem": error.problem})
+        """Name every problem of an event, for people at most ``MOST_PRINTED`` of all events."""
+        self.refused += 1
         by_flags = place.file == "flags"
-        where = "" if by_flags else f"line {place.line}: "
-        name = ", ".join(map(flag_of, error.field.split(", "))) if by_flags and error.field else error.field
-        echo(f"refused: {where}{f'{name}: ' if name else ''}{error.problem}", err=True)
+        for one in (error, *error.more):
+            self.problems.append({"line": place.line, "field": one.field, "problem": one.problem})
+            if len(self.problems) <= MOST_PRINTED:
+                where = "" if by_flags else f"line {place.line}: "
+                name = ", ".join(map(flag_of, one.field.split(", "))) if by_flags and one.field else one.field
+                echo(f"refused: {where}{f'{name}: ' if name else ''}{one.problem}", err=True)
+
+    def count_more(self) -> None:
+        """Say how many problems were not printed."""
+        if (more := len(self.problems) - MOST_PRINTED) > 0:
+            echo(f"refused: and {more:,} more problems", err=True)
 
 
 def flag_of(field: str) -> str:

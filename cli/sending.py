@@ -26,7 +26,8 @@ SourceKeyOption = Annotated[
     typer.Option(
         "--source-key",
         dir_okay=False,
-        help="Private key of a registered source, which signs the events. [GRANTLEDGER_SOURCE_KEY_FILE]",
+        help="Private key of a registered source, which signs the events. Unsigned events in the name of a registered "
+        "source are not believed. [GRANTLEDGER_SOURCE_KEY_FILE]",
     ),
 ]
 
@@ -59,9 +60,14 @@ def open_client(
         )
 
 
+def key_path(settings: Settings, given: Path | None) -> Path | None:
+    """Return the private key that signs the events; None if they are unsigned."""
+    return given or settings.source_key_file
+
+
 def _signer(settings: Settings, given: Path | None) -> RecordSigner | None:
     """Return the signer of a registered source; None without a key."""
-    path = given or settings.source_key_file
+    path = key_path(settings, given)
     if path is None:
         return None
     from ..runtime.source_keys import sender_signer  # needs cryptography, which other senders do not install

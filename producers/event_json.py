@@ -10,14 +10,14 @@ from __future__ import annotations
 import base64
 import dataclasses
 import difflib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
 from ..schemas.event import ACCESS_TYPES, Action, Actor, Approval, Event, IssuingSource, Resource, Source, Subject
 from ..schemas.rules import GIVING, REQUIRED, InvalidEventError
 from .constructors import NEW_IDS, draft
-from .json_fields import Fields
+from .json_fields import Fields, RecordError
 
 Part = TypeVar("Part", Action, Actor, Approval, IssuingSource, Resource, Source, Subject)
 
@@ -39,6 +39,7 @@ _READERS: dict[str, Callable[[Fields, str], Any]] = {
 }
 """How a member is read, by the type of the field in :class:`Event` and its parts."""
 _COMPUTED = frozenset({"event_id", "raw_sha256", "salt"})
+_SOURCE_MEMBERS = [field.name for field in dataclasses.fields(Source)]
 _IDS = ("grant_id", "request_id", "session_id")
 _MEMBERS = {
     field.name: str(field.type)
@@ -51,22 +52,42 @@ def event_from_json(record: Fields) -> Event:
     """Return the checked event that a JSON object describes.
 
     Raises:
-        RecordError: an unknown member, a wrong type or a broken rule. The message names the member.
+        RecordError: an unknown member, a wrong type or a broken rule. The message names the member; ``more`` has the
+            other problems.
     """
-    _check_names(record, _MEMBERS)
-    event_type = record.required_text("event_type")
-    if event_type not in ACCESS_TYPES:
-        record.fail("event_type", f"{event_type!r} is not one of {', '.join(ACCESS_TYPES)}")
-    _check_missing(record, event_type)
-    given = {name: kind for name, kind in _MEMBERS.items() if name not in ("event_type", "source") and record.has(name)}
-    fields = {name: _READERS[kind](record, name) for name, kind in given.items()}
-    source = record.object("source")
-    _check_names(source, [field.name for field in dataclasses.fields(Source)])
+    problems = list(_wrong_names(record, _MEMBERS))
+    event_type = record.values.get("event_type")
+    if event_type in ACCESS_TYPES:
+        problems += _missing(record, event_type, {one for name in record.values for one in _near(name, _MEMBERS)})
+    else:
+        try:
+            record.fail("event_type", f"{record.required_text('event_type')!r} is not one of {', '.join(ACCESS_TYPES)}")
+        except RecordError as error:
+            problems.append(error)
+    fields: dict[str, Any] = {}
+    for name, kind in _MEMBERS.items():
+        if name not in ("event_type", "source") and record.has(name):
+            try:
+                fields[name] = _READERS[kind](record, name)
+            except RecordError as error:
+                problems += error, *error.more
+    source, native_id = None, None
     try:
-        event = draft(event_type, fields, native_id=source.text("native_id"))
+        given = record.object("source")
+        problems += _wrong_names(given, _SOURCE_MEMBERS)
+        native_id = given.text("native_id")
+        source = _part(given, Source) if given.has("system") else None
+    except RecordError as error:
+        problems += (one for one in (error, *error.more) if one not in problems)
+    _raise(problems)
+    try:
+        event = draft(str(event_type), fields, native_id=native_id)
     except InvalidEventError as error:
-        record.fail(error.field, error.problem)
-    return dataclasses.replace(event, source=_part(source, Source), event_id="") if source.has("system") else event
+        # Without an actor, it is the subject: the same problem again.
+        own = [one for one in error.more if record.has("actor") or not one.field.startswith("actor.")]
+        _raise([RecordError(record.location, one.field, one.problem) for one in (error, *own)])
+        raise
+    return dataclasses.replace(event, source=source, event_id="") if source is not None else event
 
 
 def event_to_json(event: Event) -> dict[str, Any]:
@@ -82,38 +103,64 @@ def event_to_json(event: Event) -> dict[str, Any]:
     return shown
 
 
-def _check_names(record: Fields, members: Collection[str]) -> None:
+def _raise(problems: Sequence[RecordError]) -> None:
+    """Raise the first of some problems, with the others, if there are any."""
+    if problems:
+        problems[0].more = tuple(problems[1:])
+        raise problems[0]
+
+
+def _near(name: str, members: Collection[str]) -> list[str]:
+    """Return the field that an unknown member may mean, if any."""
+    return [] if name in members else difflib.get_close_matches(name, members, 1)
+
+
+def _wrong_names(record: Fields, members: Collection[str]) -> Iterator[RecordError]:
     for name in record.values:
+        problem = ""
         if name in _COMPUTED and not record.path:
-            record.fail(name, "is computed and cannot be given")
-        if name not in members:
-            near = difflib.get_close_matches(name, members, 1)
-            record.fail(name, "is not a field of the event" + (f"; did you mean {near[0]}?" if near else ""))
-        if name in _IDS and record.values[name] == "":
-            record.fail(name, "must not be empty")
+            problem = "is computed and cannot be given"
+        elif name not in members:
+            problem = "is not a field of the event" + "".join(f"; did you mean {one}?" for one in _near(name, members))
+        elif name in _IDS and record.values[name] == "":
+            problem = "must not be empty"
+        if problem:
+            yield RecordError(record.location, record.path + name, problem)
 
 
-def _check_missing(record: Fields, event_type: str) -> None:
-    """Check that all fields are given that this type requires and that have no default."""
+def _missing(record: Fields, event_type: str, meant: Collection[str]) -> Iterator[RecordError]:
+    """Yield the problem that fields are missing that this type requires and that have no default.
+
+    Args:
+        meant: fields that members with a wrong name probably mean.
+    """
     required = ["subject", *(name for name, types in REQUIRED.items() if event_type in types and name in _MEMBERS)]
     if event_type in GIVING and not record.has("expiry_source"):
         required.append("expires_at")
-    defaults = {NEW_IDS.get(event_type), "expiry_source"}
+    defaults = {NEW_IDS.get(event_type), "expiry_source", *meant}
     missing = [name for name in required if name not in defaults and not record.has(name)]
     if missing:
-        record.fail(", ".join(missing), "is missing" if len(missing) == 1 else "are missing")
+        yield RecordError(
+            record.location, ", ".join(record.path + name for name in missing),
+            "is missing" if len(missing) == 1 else "are missing",
+        )  # fmt: skip
 
 
 def _part(record: Fields, kind: type[Part]) -> Part:
     """Return a part of the event, with its defaults for absent and empty members."""
     fields = dataclasses.fields(kind)
-    _check_names(record, [field.name for field in fields])
+    problems = list(_wrong_names(record, [field.name for field in fields]))
     values: dict[str, Any] = {}
     for field in fields:
         required = field.default is dataclasses.MISSING
-        value = record.required_text(field.name) if required else _READERS[str(field.type)](record, field.name)
+        try:
+            value = record.required_text(field.name) if required else _READERS[str(field.type)](record, field.name)
+        except RecordError as error:
+            problems.append(error)
+            continue
         if value is not None:
             values[field.name] = value
+    _raise(problems)
     return kind(**values)
 
 

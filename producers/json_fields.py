@@ -33,13 +33,19 @@ class Location:
 
 
 class RecordError(UsageError):
-    """A record that cannot be read. ``field`` is the faulty member, if there is one."""
+    """A record that cannot be read.
+
+    Attributes:
+        field: the faulty member, if there is one.
+        more: the other problems of the record, where they are known.
+    """
 
     def __init__(self, location: Location, field: str | None, problem: str) -> None:
         super().__init__(f"{location}: {field}: {problem}" if field else f"{location}: {problem}")
         self.location = location
         self.field = field
         self.problem = problem
+        self.more: tuple[RecordError, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from operator import attrgetter
 
@@ -61,52 +61,60 @@ _VALUE = {field: attrgetter(field) for field in (*ALLOWED, *NOT_EMPTY)}
 
 
 class InvalidEventError(ValueError):
-    """An event that breaks a rule. ``field`` is the dotted path of the bad field, ``problem`` the reason."""
+    """An event that breaks a rule.
+
+    Attributes:
+        field: the dotted path of the bad field.
+        problem: the reason.
+        more: the other problems of the event.
+    """
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
         self.field = field
         self.problem = problem
+        self.more: tuple[InvalidEventError, ...] = ()
 
 
 def check(event: Event) -> None:
     """Check one event against the rules of its type.
 
     Raises:
-        InvalidEventError: names the first bad field and what it must be.
+        InvalidEventError: names the first bad field and what it must be; ``more`` has the others.
     """
     if event.event_type not in EVENT_TYPES:
         raise InvalidEventError("event_type", f"{event.event_type!r} is not a known type")
-    _check_values(event)
-    _check_times(event)
-    _check_required(event)
+    if problems := [*_wrong_values(event), *_wrong_times(event), *_missing(event)]:
+        first, *more = problems
+        first.more = tuple(more)
+        raise first
 
 
-def _one_of(field: str, value: str | None, allowed: Collection[str]) -> None:
+def _one_of(field: str, value: str | None, allowed: Collection[str]) -> Iterator[InvalidEventError]:
     if value is not None and value not in allowed:
-        raise InvalidEventError(field, f"{value!r} is not one of {', '.join(sorted(allowed))}")
+        yield InvalidEventError(field, f"{value!r} is not one of {', '.join(sorted(allowed))}")
 
 
-def _check_values(event: Event) -> None:
+def _wrong_values(event: Event) -> Iterator[InvalidEventError]:
     for field, allowed in ALLOWED.items():
         if field != "finding.severity" or event.finding is not None:
-            _one_of(field, _VALUE[field](event), allowed)
+            yield from _one_of(field, _VALUE[field](event), allowed)
     for number, approval in enumerate(event.approvals):
-        _one_of(f"approvals[{number}].decision", approval.decision, DECISIONS)
+        yield from _one_of(f"approvals[{number}].decision", approval.decision, DECISIONS)
     for field in NOT_EMPTY:
         if not _VALUE[field](event):
-            raise InvalidEventError(field, "must not be empty")
+            yield InvalidEventError(field, "must not be empty")
     for name in ISSUERS:
         issuer = getattr(event, name)
         if issuer is not None and not issuer.system:
-            raise InvalidEventError(f"{name}.system", "must not be empty")
+            yield InvalidEventError(f"{name}.system", "must not be empty")
     if len(event.salt) != 16:
-        raise InvalidEventError("salt", f"must be 16 bytes, is {len(event.salt)}")
+        yield InvalidEventError("salt", f"must be 16 bytes, is {len(event.salt)}")
     if len(event.raw_sha256) != 32:
-        raise InvalidEventError("raw_sha256", f"must be 32 bytes, is {len(event.raw_sha256)}")
+        yield InvalidEventError("raw_sha256", f"must be 32 bytes, is {len(event.raw_sha256)}")
 
 
-def _check_times(event: Event) -> None:
+def _wrong_times(event: Event) -> Iterator[InvalidEventError]:
     times: list[tuple[str, datetime | None]] = [
         *((field, getattr(event, field)) for field in TIMES),
         *((f"approvals[{number}].at", approval.at) for number, approval in enumerate(event.approvals)),
@@ -115,12 +123,13 @@ def _check_times(event: Event) -> None:
         if time is None:
             continue
         if time.tzinfo is None:
-            raise InvalidEventError(field, f"{time.isoformat()} has no time zone; give UTC or an offset")
+            yield InvalidEventError(field, f"{time.isoformat()} has no time zone; give UTC or an offset")
+            continue
         year = _year_in_utc(time)
         if not EARLIEST_YEAR <= year <= LATEST_YEAR:
-            raise InvalidEventError(field, f"year {year} is outside {EARLIEST_YEAR} to {LATEST_YEAR}")
+            yield InvalidEventError(field, f"year {year} is outside {EARLIEST_YEAR} to {LATEST_YEAR}")
     if event.requested_seconds is not None and event.requested_seconds < 0:
-        raise InvalidEventError("requested_seconds", f"must not be negative, is {event.requested_seconds}")
+        yield InvalidEventError("requested_seconds", f"must not be negative, is {event.requested_seconds}")
 
 
 def _year_in_utc(time: datetime) -> int:
@@ -131,17 +140,17 @@ def _year_in_utc(time: datetime) -> int:
         return 0 if time.year == 1 else LATEST_YEAR + 1
 
 
-def _check_required(event: Event) -> None:
+def _missing(event: Event) -> Iterator[InvalidEventError]:
     for field in _REQUIRED_BY_TYPE[event.event_type]:
         if getattr(event, field) in (None, ""):
-            raise InvalidEventError(field, f"is required on {event.event_type}")
+            yield InvalidEventError(field, f"is required on {event.event_type}")
     if event.event_type in ABOUT_GRANTS and not event.grant_id and not event.request_id:
-        raise InvalidEventError("grant_id", f"is required on {event.event_type}, unless request_id is given")
+        yield InvalidEventError("grant_id", f"is required on {event.event_type}, unless request_id is given")
     if event.grant_id and event.grant_id_kind is None:
-        raise InvalidEventError("grant_id_kind", "is required where grant_id is given: native or synthesized")
+        yield InvalidEventError("grant_id_kind", "is required where grant_id is given: native or synthesized")
     if event.event_type in GIVING and event.expires_at is None and event.expiry_source != "unknown":
-        raise InvalidEventError("expires_at", "is required unless expiry_source is unknown")
+        yield InvalidEventError("expires_at", "is required unless expiry_source is unknown")
     if event.event_type in BY_PERSON and (event.actor.kind != "human" or not event.actor.id):
-        raise InvalidEventError("actor", f"must be a person (kind human) on {event.event_type}")
+        yield InvalidEventError("actor", f"must be a person (kind human) on {event.event_type}")
     if event.finding is not None and event.finding.accept_index is not None and event.event_type != "finding.closed":
-        raise InvalidEventError("finding.accept_index", "is allowed on finding.closed only")
+        yield InvalidEventError("finding.accept_index", "is allowed on finding.closed only")
