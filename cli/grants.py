@@ -17,7 +17,7 @@ from ..base.text import printable
 from ..runtime.settings import Settings
 from .errors import fail
 from .lag_note import asking_states
-from .output import Column, Format, Output, Row, print_table, span, text_column
+from .output import MAP_THEM, Column, Format, Output, Row, print_table, span, text_column
 from .shrinking import print_shrunk, width_of_table
 
 PAST_END = "past its end"
@@ -54,7 +54,6 @@ _FIELDS = (
     "customer", "request_id", "requested_at", "requested_by", "approvals", "approved_by", "forced", "source_system",
     "source_instance", "tenant", "grant_key", "origin", "index",
 )  # fmt: skip
-MAP_THEM = "map their resources in `[[environment]]` of the watch policy (docs/watch.md#names)"
 TenantOption = Annotated[str, typer.Option(help="Only this tenant.")]
 SourceOption = Annotated[
     str, typer.Option(metavar="SYSTEM[/INSTANCE]", help="Only what this tool, or this installation of it, issued.")
@@ -133,7 +132,7 @@ def list_command(  # noqa: PLR0917 - one parameter per flag
         output.note(f"Left out: {', '.join(others)}. --all or --state shows them.")
     unnamed = sum(row["unnamed"] for name, row in counts.items() if name in shown)
     if environment and unnamed:
-        output.note(f"{unnamed:,} more without an environment: {MAP_THEM}")
+        output.note(f"{unnamed:,} more without an environment; {MAP_THEM}")
 
 
 def _print(output: Output, rows: Sequence[Row], console: Console) -> None:

@@ -19,8 +19,8 @@ from ..producers.importer import Failure, Importer, Report
 from ..producers.input_files import STANDARD_INPUT, InputFile, files_in
 from ..runtime.settings import Settings
 from .errors import fail, open_to_write
-from .output import Column, Output, echo, print_table, text_column
-from .sending import SOME_REFUSED, SourceKeyOption, open_client, plain
+from .output import MAP_THEM, Column, Output, echo, print_table, text_column
+from .sending import SOME_REFUSED, SourceKeyOption, key_path, open_client, plain
 
 
 def command(  # noqa: PLR0917 - one parameter per flag
@@ -74,19 +74,24 @@ def command(  # noqa: PLR0917 - one parameter per flag
                         importer.run(source)
         except GrantledgerError as error:
             problem = plain(error)
-    _print(tool, importer.report, client, problem, output)
+    signed = key_path(settings, source_key) is not None
+    _print(tool, importer.report, client, problem, output, signed=signed)
     if problem is not None:
         fail(problem)
     raise typer.Exit(SOME_REFUSED if importer.report.failed else 0)
 
 
-def _print(tool: str, report: Report, client: Client | None, problem: str | None, output: Output) -> None:
+def _print(
+    tool: str, report: Report, client: Client | None, problem: str | None, output: Output, *, signed: bool
+) -> None:
     acknowledged = client.acknowledged if client else 0
     counts = [("records", report.records), ("mapped", report.mapped)]
     counts += [(f"skipped: {reason}", count) for reason, count in report.skipped.most_common()]
     counts += [("failed", report.failed), ("events" if client else "events that would be sent", report.events)]
-    counts += [("acknowledged", acknowledged)] if client else []
+    if client:
+        counts.append(("acknowledged" if signed else "acknowledged (unsigned)", acknowledged))
     counts += [("sent without raw (too large)", report.without_raw)] if report.without_raw else []
+    without_environment = list(report.resources.values()).count(False)
     columns = [text_column("records and events", "name"), Column("count", lambda row: f"{row['count']:,}", right=True)]
     result = {
         "records": report.records,
@@ -108,13 +113,20 @@ def _print(tool: str, report: Report, client: Client | None, problem: str | None
         ],
         "events": report.events,
         "acknowledged": acknowledged,
+        "signed": signed,
         "without_raw": report.without_raw,
         "dry_run": client is None,
+        "resources": len(report.resources),
+        "resources_without_environment": without_environment,
         "error": problem,
     }
     rows = [{"name": name, "count": count} for name, count in counts]
     if problem is None or report.records or not output.for_people:  # a file that cannot be opened has no counts
         output.record(result, lambda console: print_table(console, rows, columns))
+    if without_environment:
+        have = "resource has" if len(report.resources) == 1 else "resources have"
+        several = f"{without_environment:,} of {len(report.resources):,} {have}"
+        output.note(f"{several} no environment in the records; {MAP_THEM}")
     for (file, other), count in report.of_other_tools.items():
         path = "-" if file == STANDARD_INPUT else shlex.quote(file)
         records = "1 record looks" if count == 1 else f"{count:,} records look"

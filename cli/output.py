@@ -32,6 +32,10 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 Row = Mapping[str, Any]
 
 
+MAP_THEM = "the watch policy can map them: `[[environment]]`, docs/watch.md#policy"
+"""What to do about resources without an environment."""
+
+
 class Format(StrEnum):
     """How a command prints its result. ``wide`` is a table that shortens nothing."""
 

@@ -18,6 +18,7 @@ from .input_files import InputFile
 MAX_RECORD_BYTES = 1024 * 1024
 """A longer record is rejected before parsing, so that no file can exhaust the memory."""
 KEPT_FAILURES = 20
+MOST_RESOURCES = 100_000
 KEPT_TEXT, KEPT_ARGUMENT, KEPT_ARGUMENTS = 65_536, 1024, 100
 """Limits of an action that does not fit into one Kafka record: characters of a text and of an argument, arguments."""
 
@@ -47,6 +48,7 @@ class Report:
             reads and that look alike are one failure per file.
         unwrapped: the number of records by envelope.
         of_other_tools: the number of failed records that look like another tool's, by file and tool.
+        resources: the first ``MOST_RESOURCES`` resources, and whether a record names the environment of each.
     """
 
     mapped: int = 0
@@ -57,6 +59,14 @@ class Report:
     failures: list[Failure] = field(default_factory=list)
     of_other_tools: Counter[tuple[str, str]] = field(default_factory=Counter)
     unwrapped: Counter[str] = field(default_factory=Counter)
+    resources: dict[tuple[str, str], bool] = field(default_factory=dict)
+
+    def add_resource(self, event: Event) -> None:
+        """Count the resource of an event."""
+        if event.resource is not None and event.resource.id:
+            name = event.resource.kind, event.resource.id
+            if name in self.resources or len(self.resources) < MOST_RESOURCES:
+                self.resources[name] = bool(event.resource.environment) or self.resources.get(name, False)
 
     @property
     def records(self) -> int:
@@ -145,6 +155,7 @@ class Importer:
             except EventTooLargeError:
                 self._send(replace(event, raw=None, action=_truncated(event.action)))
         self.report.events += 1
+        self.report.add_resource(event)
 
     def _fail(self, location: Location, problem: str, kind: str = "") -> None:
         self.report.failed += 1

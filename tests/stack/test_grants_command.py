@@ -207,8 +207,7 @@ def test_a_line_says_which_grants_were_left_out(data_dir: Path) -> None:
 def test_a_filter_by_environment_says_how_many_grants_have_none(data_dir: Path) -> None:
     code, _, note = run(data_dir, "grants", "--environment", "production")
     assert code == 0 and note.endswith(
-        "1 more without an environment: map their resources in `[[environment]]` of the watch policy "
-        "(docs/watch.md#names)\n"
+        "1 more without an environment; the watch policy can map them: `[[environment]]`, docs/watch.md#policy\n"
     )
     assert "g-lost" not in listed(data_dir, "--environment", "production")
     assert "without an environment" not in run(data_dir, "grants")[2]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from grantledger.producers import EventTooLargeError, InvalidEventError
+from grantledger.cli.emit import MOST_PRINTED
+from grantledger.producers import EventTooLargeError, InvalidEventError, Resource, session_started
 from grantledger.producers.adapters import make_adapter
 from grantledger.producers.importer import Importer, Report
 from grantledger.producers.input_files import InputError, InputFile
@@ -187,6 +188,17 @@ def test_a_file_of_no_known_tool_is_one_line_and_one_that_cannot_be_opened_has_n
     assert result.stderr == f"grantledger: {tmp_path / 'nothing'}: cannot be read (No such file or directory)\n"
 
 
+def test_import_says_how_many_resources_have_no_environment(tmp_path: Path) -> None:
+    path = write(tmp_path / "t", *(record(number, db_service=name) for number, name in enumerate("aab")))
+    result = run("import", "teleport", str(path), "--dry-run")
+    assert "2 of 2 resources have no environment in the records; the watch policy can map them" in result.stderr
+    assert "environment" not in run("import", "teleport", str(path), "--dry-run", "-q").stderr
+    report = Report()
+    for environment in (None, "prod", None):
+        report.add_resource(session_started(subject="b", resource=Resource("database", "a", environment)))
+    assert list(report.resources.values()) == [True]
+
+
 def test_events_of_our_own_are_recognized() -> None:
     result = run("import", "vault", "-", "--dry-run", stdin=b'{"event_type":"session.started","subject":"a"}\n')
     assert result.exit_code == 1
@@ -299,6 +311,31 @@ def test_emit_lines_names_line_and_field_and_keeps_the_good() -> None:
     assert "line 6: event_id: is computed" in said[3]
     assert "line 7: event_type" in said[4]
     assert "line 8: must be a JSON object" in said[5]
+
+
+def test_emit_names_every_problem_of_a_line() -> None:
+    line = {
+        "event_type": "grant.activated", "subject": {"id": "bob", "kind": "robot"}, "resorce": {}, "entitlement": 7,
+        "expires_at": "soon", "approvals": [{"reviewer": "x", "decision": "maybe", "at": 5}],
+    }  # fmt: skip
+    result = run("emit", "--stdin", "--dry-run", stdin=json.dumps(line).encode())
+    assert [one.partition(": line 1: ")[2].partition(":")[0] for one in result.stderr.splitlines()] == [
+        "resorce", "entitlement", "approvals[0].at", "expires_at",
+    ]  # fmt: skip
+    line = {**line, "entitlement": "rw", "expires_at": "2030-01-01T00:00:00Z", "resource": {"kind": "db", "id": "x"}}
+    line["approvals"] = [{"reviewer": "x", "decision": "maybe"}]
+    del line["resorce"]
+    result = run("emit", "--stdin", "--dry-run", "-o", "json", stdin=json.dumps(line).encode())
+    assert [one.partition(": line 1: ")[2].partition(":")[0] for one in result.stderr.splitlines()] == [
+        "subject.kind", "approvals[0].decision",
+    ]  # fmt: skip
+
+
+def test_emit_prints_a_limited_number_of_problems() -> None:
+    result = run("emit", "--stdin", "--dry-run", stdin=b"[]\n" * (MOST_PRINTED + 3))
+    said = result.stderr.splitlines()
+    assert len(said) == MOST_PRINTED + 1
+    assert said[-1] == "refused: and 3 more problems"
 
 
 def test_emit_strict_sends_nothing_when_a_line_is_wrong() -> None:
