@@ -22,7 +22,7 @@ This page is the `--help` of every command. `grantledger --install-completion` t
 - `--tz` sets the time zone of the output; the default is UTC.
 - `-q` prints ids only, one per line.
 - A finding or a grant can be named by the beginning of its id, a grant also by its short form in a list (`data…9f3`).
-- If the store is over 10 seconds behind the sealed topics, `grants`, `findings`, `query` and `status` print a note.
+- If the store lacks an entry that was sealed over 10 seconds ago, `grants`, `findings` and `query` print a note.
 """
 
 

@@ -12,7 +12,7 @@ from ..base.text import printable
 from ..runtime.open_findings import count_open_findings
 from ..runtime.settings import Settings
 from ..runtime.status import processes_here, read_status
-from ..runtime.store_lag import NOTED_SECONDS, StoreLagReading
+from ..runtime.store_lag import StoreLagReading
 from .errors import fail
 from .output import Column, Output, echo, print_table, text_column
 from .stack_view import status_table
@@ -48,11 +48,9 @@ def command(settings: Settings, output: Output) -> None:
         def show(console: Console) -> None:
             console.print(status_table(status))
             print_table(console, [asdict(process) for process in processes], columns)
-            console.print(lag.note if lag is not None else "It is unknown how far the store is behind.")
+            console.print(lag.text if lag is not None else "It is unknown how far the store is behind.")
 
         behind = {"entries": lag.entries, "seconds": round(lag.seconds, 1)} if lag is not None else None
         output.record(status.as_json() | {"store_behind": behind}, show)
-        if lag is not None and lag.seconds > NOTED_SECONDS:
-            output.note(lag.note)
     if status.troubles:
         raise typer.Exit(EXIT_DEPENDENCY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -79,8 +80,9 @@ def command(
     computes all hashes itself, not the database. docs/ledger.md explains each numbered step.
 
     Exit codes: 0 sound; 1 tampered: the first bad entry of each checked log is named; 2 could not check: for example a
-    wrong key or deployment name; 3 behind: the store lacks entries that anchors from outside cover, and is stopped or
-    not an hour late; 4 sound, compared with nothing outside: the anchor file is missing, cut or unreadable.
+    wrong key or deployment name, or a file of --anchors that cannot be read; 3 behind: the store lacks entries that
+    anchors from outside cover, and is stopped or not an hour late; 4 sound, compared with nothing outside: the anchor
+    file is missing, empty or cut off.
     """
     try:
         report = _run(settings, source, public_key, anchors, state, states=states, quiet=output.quiet)
@@ -102,8 +104,8 @@ def _run(
     quiet: bool,
 ) -> Report:
     deployment, key = settings.require_deployment(), load_public_key(settings, public_key)
-    if anchors is not None and not anchors.is_file():
-        raise UsageError(f"the anchor file {anchors} does not exist (--anchors)")
+    if anchors is not None and not (anchors.is_file() and os.access(anchors, os.R_OK)):
+        raise UsageError(f"the anchor file {anchors} cannot be read (--anchors)")
     state = read_state(state_file, deployment) if state_file is not None else None
     # Outside anchors first: everything that they cover was stored before.
     file = anchors or settings.anchor_path

@@ -38,12 +38,22 @@ class StoreLag:
     seconds: float
 
     @property
-    def note(self) -> str:
+    def text(self) -> str:
         """The lag in one line, for people."""
+        return self._text("")
+
+    @property
+    def note(self) -> str:
+        """The same, under an answer of the store."""
+        return self._text(f": this answer lacks {'it' if self.entries == 1 else 'them'}")
+
+    def _text(self, so: str) -> str:
         if not self.entries:
             return "The store contains every sealed entry."
-        entries = "1 entry" if self.entries == 1 else f"{self.entries:,} entries"
-        return f"The store is {self.seconds:,.0f} s ({entries}) behind: newer events are missing from this answer."
+        entries = "1 sealed entry" if self.entries == 1 else f"{self.entries:,} sealed entries"
+        which = "It was" if self.entries == 1 else "The oldest of them was"
+        age = f"{self.seconds:,.0f} s" if self.seconds >= 1 else "less than a second"
+        return f"The store does not contain {entries} yet{so}. {which} sealed {age} ago."
 
 
 class StoreLagReading:

@@ -132,7 +132,7 @@ class Report:
         other = (
             "that ClickHouse stores the same: run `grantledger verify` without --from"
             if self.source == "kafka"
-            else "that the receipts are right: only entries, origins, anchors and the definitions of views were checked"
+            else f"that the receipts are right: only {self._checked()} were checked"
         )
         return [
             f"that the public key and the name {self.deployment} are the right ones: compare both with a copy that you "
@@ -142,6 +142,10 @@ class Report:
             "that the events are true and complete: the ledger contains the events that were sent",
             "that the clocks were right: times are signed, but no outside party confirmed them",
         ]
+
+    def _checked(self) -> str:
+        states = "" if self.unchecked_states else "the states, "
+        return f"entries, origins, anchors, {states}and the definitions of tables and views"
 
     def as_json(self) -> dict[str, Any]:
         """Return the report for programs."""

@@ -17,6 +17,7 @@ from grantledger.processors.partition_buffer import PartitionBuffer
 from grantledger.runtime import status
 from grantledger.runtime.process import Samples
 from grantledger.runtime.settings import Settings
+from grantledger.runtime.store_lag import StoreLag
 from grantledger.schemas.event import ACTIVITY_TOPIC, LIFECYCLE_TOPIC
 
 SIZE, POSITION = "grantledger_log_size_entries", "grantledger_seal_position_offset"
@@ -103,3 +104,17 @@ def test_the_position_of_an_idle_sealer_passes_markers(monkeypatch: pytest.Monke
     sealer._consumer.at, now = 44, 9.0  # type: ignore[attr-defined]
     sealer._step()
     assert shown() == 43, "a record waits to be sealed"
+
+
+@pytest.mark.parametrize(
+    ("entries", "seconds", "text"),
+    [
+        (0, 0.0, "The store contains every sealed entry."),
+        (1, 0.2, "The store does not contain 1 sealed entry yet. It was sealed less than a second ago."),
+        (5, 12.4, "The store does not contain 5 sealed entries yet. The oldest of them was sealed 12 s ago."),
+    ],
+)
+def test_the_lag_of_the_store_is_a_true_sentence(entries: int, seconds: float, text: str) -> None:
+    lag = StoreLag(entries, seconds)
+    assert lag.text == text
+    assert lag.note == text.replace(" yet.", f" yet: this answer lacks {'it' if entries == 1 else 'them'}.")

@@ -71,6 +71,11 @@ def test_the_report_states_what_it_does_not_prove() -> None:
     report.outside_anchors, report.nothing_outside = 3, ""
     assert not any("no anchors from outside" in line for line in report.as_text())
     assert report.not_proved() == report.as_json()["not_proved"]
+    assert any("ClickHouse stores the same" in line for line in report.as_text())
+    stored = Report("clickhouse", "test.example", entries=1)
+    assert any("origins, anchors, the states, and" in line for line in stored.as_text())
+    stored.unchecked_states = "--no-states"
+    assert any("origins, anchors, and the definitions" in line for line in stored.as_text())
 
 
 def test_names_in_the_report_cannot_write_to_the_terminal() -> None:
