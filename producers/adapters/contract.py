@@ -56,6 +56,8 @@ class Adapter(ABC):
     """``mapping.version``: increase it whenever a record is mapped differently."""
     SKIP_REASONS: ClassVar[dict[str, str]]
     """Every possible ``Skipped.reason``, with its meaning. Those of ``COMMON_REASONS`` are added automatically."""
+    REMEMBERS: ClassVar[bool] = False
+    """Whether a record may be mapped with what earlier records said. Then `follow` reads them again after a start."""
     MARKS: ClassVar[tuple[frozenset[str], ...]] = ()
     """Sets of members. A JSON object with all members of one set is probably a record of this tool: it is not opened as
     an envelope, and `import` can name the right tool for a file that was given to another adapter."""

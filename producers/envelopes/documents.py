@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
+from .brackets import CLOSING, MARK, MARK_IN_STRING, MARK_OR_LINE, MARK_OR_LINE_IN_STRING
 from .json_spans import content_of, parse
 from .list_start import list_start
 from .member_envelopes import list_named
+from .pieces import Boundary, Piece
 
 PIECE_BYTES = 64 * 1024
 MIN_HEAD_BYTES = 512
@@ -25,24 +27,6 @@ _BLANK = b" \t\r\x1e"
 """White space in a line, and the separator of RFC 7464."""
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _BETWEEN = re.compile(rb"[ \t\r,\x1e]*\n?")
-_MARK = re.compile(rb'(?:[^"{}\[\]]++|"[^"\\]*+")*+(["{}\[\]])')
-"""The next bracket. Strings without escapes are skipped at once; a quotation mark starts any other string."""
-_MARK_OR_LINE = re.compile(rb'(?:[^"{}\[\]\n]++|"[^"\\\n]*+")*+(["{}\[\]\n])')
-_MARK_IN_STRING = re.compile(rb'[^"\\]*+(["\\])')
-_MARK_OR_LINE_IN_STRING = re.compile(rb'[^"\\\n]*+(["\\\n])')
-_CLOSING = {b"{": b"}", b"[": b"]"}
-
-
-class Piece(NamedTuple):
-    """A JSON value or a line. ``raw`` is None and ``problem`` set if the file or the length is at fault."""
-
-    line: int
-    raw: bytes | None
-    values: dict[str, Any] | None = None
-    problem: str = ""
-    listed: bool = False
-    kind: str = ""
-    """Of the list that contains the record, if it is in a member of an object."""
 
 
 class _EndError(Exception):
@@ -62,6 +46,13 @@ class Splitter:
         reject: receives the bytes of unreadable records, in pieces.
         is_record: returns whether a JSON object is a record or its envelope. It decides whether a list in a member of
             a common name, such as ``items``, is a list of records.
+        ahead: only for a stream that grows. Like ``more``, but empty if nothing is there yet, where ``more`` waits or
+            raises an error. Then no piece is yielded before the end of its line, and damage costs only a line.
+        start: where the stream begins.
+        as_line: the first line is no JSON, whatever it looks like.
+
+    Attributes:
+        boundary: the start of the latest piece, or of the list that contains it.
     """
 
     def __init__(
@@ -71,23 +62,44 @@ class Splitter:
         limit: int,
         reject: Callable[[bytes], object],
         is_record: Callable[[dict[str, Any]], bool],
+        ahead: Callable[[int], bytes] | None = None,
+        start: Boundary = Boundary(),  # noqa: B008 - it cannot change
+        as_line: bool = False,
     ) -> None:
+        self.boundary = start
         self._more = more
+        self._ahead = ahead or more
+        self._grows = ahead is not None
+        self._as_line = as_line
         self._limit = limit
         self._reject = reject
         self._is_record = is_record
+        self._before = start.offset
         self._data = b""
         self._at = 0
-        self._line = 1
+        self._line = start.lines + 1
         self._head_bytes = PIECE_BYTES
 
     def __iter__(self) -> Iterator[Piece]:
         """Yield the pieces. Damage to a list ends the iteration: the start of the next record is unknown."""
-        try:
-            while self._at < len(self._data) or self._fill():
-                yield from self._next()
-        except _BrokenError as error:
-            yield self._damage(str(error))
+        if self.boundary.in_line:
+            yield self._rest_of_line(f"longer than {self._limit} bytes")
+        while self._mark() and (self._at < len(self._data) or self._fill()):
+            try:
+                if self._as_line:
+                    yield self._whole_line()
+                    self._as_line = False
+                else:
+                    yield from self._next()
+            except _BrokenError as error:
+                if not self._grows:
+                    yield self._damage(str(error))
+                    return
+                yield self._rest_of_line(f"{error}; the rest of the line was not read")
+
+    def _mark(self, *, in_line: bool = False) -> bool:
+        self.boundary = Boundary(self._before + self._at, self._line - 1, in_line)
+        return True
 
     def _next(self) -> Iterator[Piece]:
         end = self._line_end()
@@ -105,6 +117,7 @@ class Splitter:
         elif text[:1] == b"[" and self._is_list(self._at + line.index(b"[")):
             self._go(self._at + line.index(b"[") + 1)
             yield from self._list(TOP_LEVEL_LIST)
+            self._await_line_end()
             self._between()
         elif line.startswith(b"__CURSOR="):
             yield from self._journal_entry()
@@ -122,6 +135,10 @@ class Splitter:
                 return len(self._data)
         return end
 
+    def _await_line_end(self) -> None:
+        if self._grows:
+            self._line_end()
+
     def _whole_line(self) -> Piece:
         """Return the line as it is."""
         end, number = self._line_end(), self._line
@@ -133,14 +150,22 @@ class Splitter:
                 # White space at the end of a line belongs to it, if the next line continues it.
                 return Piece(number, text if text[:1] in (b"", b"{", b"[") else line.removesuffix(b"\r").lstrip())
             self._reject(line + b"\n")
-        else:
-            while end < 0:
-                self._reject(self._data[self._at :])
-                self._at = len(self._data)
-                end = self._data.find(b"\n") if self._fill() else len(self._data)
-            self._reject(self._data[self._at : end] + b"\n")
-            self._end_line(end)
-        return Piece(number, None, problem=f"longer than {self._limit} bytes")
+            return Piece(number, None, problem=f"longer than {self._limit} bytes")
+        return self._rest_of_line(f"longer than {self._limit} bytes")
+
+    def _rest_of_line(self, problem: str) -> Piece:
+        """Go to the next line."""
+        while (end := self._data.find(b"\n", self._at)) < 0:
+            self._reject(self._data[self._at :])
+            self._at = len(self._data)
+            self._mark(in_line=True)
+            if not self._fill():
+                end = self._at
+                break
+        self._reject(self._data[self._at : end] + b"\n")
+        number = self._line
+        self._end_line(end)
+        return Piece(number, None, problem=problem)
 
     def _end_line(self, end: int) -> None:
         self._at = end
@@ -150,7 +175,7 @@ class Splitter:
 
     def _object(self) -> Iterator[Piece]:
         """Read an object that is not alone on its line: a list of records, several objects, or a longer one."""
-        while len(self._data) - self._at < self._head_bytes and self._fill():
+        while len(self._data) - self._at < self._head_bytes and self._fill(wait=False):
             pass
         # In Latin-1 every byte is one character, so positions in the text are positions in the data.
         found = list_start(self._data[self._at : self._at + self._head_bytes].decode("latin-1"), self._is_record)
@@ -160,6 +185,7 @@ class Splitter:
             self._go(self._at + start)
             yield from self._list(name)
             self._rest_of_object(name)
+            self._await_line_end()
             self._between()
             return
         try:
@@ -169,6 +195,7 @@ class Splitter:
             self._head_bytes = max(MIN_HEAD_BYTES, self._head_bytes // 4)
             yield self._whole_line()
             return
+        self._await_line_end()
         self._head_bytes = min(PIECE_BYTES, self._head_bytes * 2)
         yield Piece(number, raw, problem="" if raw is not None else f"longer than {self._limit} bytes")
         self._between()
@@ -206,7 +233,7 @@ class Splitter:
 
     def _rest_of_object(self, name: str) -> None:
         """Skip the members after the list."""
-        while len(self._data) - self._at < PIECE_BYTES and self._fill():
+        while len(self._data) - self._at < PIECE_BYTES and self._fill(wait=False):
             pass
         if re.compile(rb'\s*,\s*"' + re.escape(name.encode()) + rb'"\s*:').match(self._data, self._at):
             raise _BrokenError(f"has two members of the same name: {name!r}")
@@ -241,7 +268,7 @@ class Splitter:
                 self._take(1)
             if name == b"MESSAGE":
                 message = value
-        while self._line_end() == self._at < len(self._data):
+        while (self._at < len(self._data) or self._fill(wait=False)) and self._line_end() == self._at:
             self._end_line(self._at)
         yield Piece(number, None if too_long else message.strip(), problem="longer than the limit" if too_long else "")
 
@@ -268,7 +295,7 @@ class Splitter:
         in_string = not opened and self._data.startswith(b'"', self._at)
         scan, whole = self._at + in_string, wanted
         stack = [opened] if opened else []
-        marks = (_MARK_OR_LINE, _MARK_OR_LINE_IN_STRING) if by_line else (_MARK, _MARK_IN_STRING)
+        marks = (MARK_OR_LINE, MARK_OR_LINE_IN_STRING) if by_line else (MARK, MARK_IN_STRING)
         while True:
             found = marks[in_string].match(self._data, scan)
             if found is None:
@@ -298,12 +325,12 @@ class Splitter:
                     self._reject(self._data[self._at : scan])
                     self._go(scan)
                     return None
-            elif mark in _CLOSING:
+            elif mark in CLOSING:
                 stack.append(mark)
                 if by_line and len(stack) > MAX_DEPTH and whole:
                     raise _BrokenError
             else:
-                if by_line and whole and _CLOSING[stack[-1]] != mark:
+                if by_line and whole and CLOSING[stack[-1]] != mark:
                     raise _BrokenError
                 stack.pop()
                 if not stack:
@@ -344,7 +371,11 @@ class Splitter:
 
     def _between(self) -> None:
         """Go to the next value on this line, or to the next line."""
-        while (found := _BETWEEN.match(self._data, self._at)) and found.end() == len(self._data) and self._fill():
+        while (
+            (found := _BETWEEN.match(self._data, self._at))
+            and found.end() == len(self._data)
+            and self._fill(wait=False)
+        ):
             pass
         self._go(found.end() if found else self._at)
 
@@ -361,8 +392,9 @@ class Splitter:
         self._line += self._data.count(b"\n", self._at, at)
         self._at = at
 
-    def _fill(self) -> bool:
-        piece = self._more(PIECE_BYTES)
+    def _fill(self, *, wait: bool = True) -> bool:
+        piece = (self._more if wait else self._ahead)(PIECE_BYTES)
         if piece:
+            self._before += self._at
             self._data, self._at = self._data[self._at :] + piece, 0
         return bool(piece)

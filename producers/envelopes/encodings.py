@@ -31,6 +31,11 @@ class EncodingError(UsageError):
     """The data cannot be decoded."""
 
 
+def is_encoded(head: bytes) -> bool:
+    """Return whether data is compressed or not UTF-8. ``head``: its first 4 bytes, or all if there are less."""
+    return head.startswith(_GZIP) or _is_zstd(head) or _encoding(head)[0] is not None
+
+
 def decoded(read: Read) -> Read:
     """Return a reader of the UTF-8 text in the data, without compression.
 
@@ -40,13 +45,17 @@ def decoded(read: Read) -> Read:
         head, read = _head(read)
         if head.startswith(_GZIP):
             read = cast("Read", gzip.GzipFile(fileobj=io.BufferedReader(_Raw(read))).read1)
-        elif head == _ZSTD or (head[1:] == _ZSTD_SKIPPABLE and head[0] & 0xF0 == 0x50):
+        elif _is_zstd(head):
             read = _zstd(read)
         else:
             break
     head, read = _head(read)
     encoding, mark = _encoding(head)
     return read if encoding is None else _utf_8(read, encoding, mark)
+
+
+def _is_zstd(head: bytes) -> bool:
+    return head == _ZSTD or (head[1:] == _ZSTD_SKIPPABLE and head[0] & 0xF0 == 0x50)
 
 
 def _encoding(head: bytes) -> tuple[str | None, int]:

@@ -56,6 +56,11 @@ class SplitLines:
         """Return whether the end of a line of the stream is missing."""
         return stream in self._parts
 
+    @property
+    def waiting(self) -> bool:
+        """Whether the end of any line is missing."""
+        return bool(self._parts)
+
     def unfinished(self) -> Iterator[tuple[Stream, bytes]]:
         """Yield the parts whose end is missing, by stream, and forget them."""
         for stream in list(self._parts):

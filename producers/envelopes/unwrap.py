@@ -76,6 +76,11 @@ class Unwrapper:
         """
         return self._open(Unwrapped(raw, values, kinds))
 
+    @property
+    def waiting(self) -> bool:
+        """Whether parts of lines wait for their end."""
+        return self._split_lines.waiting
+
     def unfinished(self) -> Iterator[Unwrapped]:
         """Yield the parts of lines whose end is missing. To be called at the end of the input."""
         for stream, part in self._split_lines.unfinished():

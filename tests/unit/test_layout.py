@@ -94,6 +94,13 @@ def test_the_core_of_the_watch_is_pure() -> None:
         assert outside <= {"access", "policy"} | shared, f"{path} imports an edge or another folder"
 
 
+def test_the_core_of_follow_is_pure() -> None:
+    """It decides about files and reads none."""
+    for name in ("position", "decisions", "rotated_names"):
+        packages = {one.split(".")[0] for one in imported(ROOT / "producers" / "follow" / f"{name}.py")}
+        assert not packages & (NEVER_IN_WATCH_CORE | {"glob", "io", "prometheus_client"}), name
+
+
 def test_a_file_has_one_subject() -> None:
     lines = {str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for _, path in MODULES}
     assert {name: count for name, count in lines.items() if count > MAX_LINES} == {}

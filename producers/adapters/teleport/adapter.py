@@ -36,6 +36,7 @@ class TeleportAdapter(Adapter):
     SYSTEM: ClassVar[str] = SYSTEM
     VERSION: ClassVar[str] = "2"
     MARKS: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"event", "time"}),)
+    REMEMBERS: ClassVar[bool] = True
     SKIP_REASONS: ClassVar[dict[str, str]] = event_types.SKIP_REASONS
 
     def __init__(self, *, instance: str | None = None, tenant: str = "default") -> None:

@@ -27,6 +27,7 @@ class VaultAdapter(Adapter):
     SYSTEM: ClassVar[str] = "vault"
     VERSION: ClassVar[str] = "2"
     MARKS: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"type", "request"}),)
+    REMEMBERS: ClassVar[bool] = True
     SKIP_REASONS: ClassVar[dict[str, str]] = {
         "kmip": "an operation by KMIP: machines with a client certificate, without token, path or id",
         "request_half": "the request entry; the response entry with the same request id is mapped",
