@@ -20,7 +20,7 @@ class SourceKeysReader:
     """
 
     def __init__(self, logs: SealedLogs) -> None:
-        self._logs, self.keys = logs, SourceKeys(logs.deployment)
+        self._logs, self.keys = logs, SourceKeys(logs.deployment, logs.cluster.topic_prefix)
         """What was read so far; a process that reads the findings itself may add to it."""
         self._reader: SealedLogReader | None = None
         self._complete_until_ms = 0

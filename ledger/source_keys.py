@@ -79,10 +79,13 @@ class Registration:
 
 
 class SourceKeys:
-    """Which source signs with which keys at which time, and in which shard each tenant belongs."""
+    """Which source signs with which keys at which time, and in which shard each tenant belongs.
 
-    def __init__(self, deployment: str) -> None:
-        self._deployment = deployment
+    ``topic_prefix``: that of the deployment. No signature covers it; it explains wrong ones.
+    """
+
+    def __init__(self, deployment: str, topic_prefix: str = "") -> None:
+        self.deployment, self.topic_prefix = deployment, topic_prefix
         self._sources: dict[tuple[bytes, bytes], list[Registration]] = {}
         self._operator = (OPERATOR.encode(), deployment.encode())
         self._applied: set[str] = set()
@@ -108,7 +111,7 @@ class SourceKeys:
         """
         if not self.concerns(record.topic, system, instance):
             return "unregistered"
-        found = self._at((system, instance), record.append_time_ms)
+        found = self.registered_at((system, instance), record.append_time_ms)
         own = system.startswith(OWN)
         if found is None and not own and record.topic not in OWN_TOPICS:
             return "unregistered"
@@ -121,7 +124,7 @@ class SourceKeys:
         in_time = key is not None and key.valid_from_ms <= record.append_time_ms < key.valid_until_ms
         if key is None or not in_time or found.tenant not in (None, tenant):
             return "invalid"
-        message = signed_bytes(self._deployment, record.topic, record.key, record.value)
+        message = signed_bytes(self.deployment, record.topic, record.key, record.value)
         return "valid" if is_signed_by(key.public_key, signature, message) else "invalid"
 
     def is_believed(self, record: SignedRecord, datum: Mapping[str, Any], *, by: str | None = None) -> bool:
@@ -199,10 +202,10 @@ class SourceKeys:
     def _is_self_signed(self, record: SignedRecord, registration: Registration) -> bool:
         signature = signature_in(record.headers) or b""
         key = registration.keys.get(signature[:8])
-        message = signed_bytes(self._deployment, record.topic, record.key, record.value)
+        message = signed_bytes(self.deployment, record.topic, record.key, record.value)
         return key is not None and is_signed_by(key.public_key, signature, message)
 
-    def _at(self, source: tuple[bytes, bytes], time_ms: int) -> Registration | None:
+    def registered_at(self, source: tuple[bytes, bytes], time_ms: int) -> Registration | None:
         """Return the registration in force then: of those that were, the last in log order."""
         in_force = [one for one in self._sources.get(source, ()) if one.in_force_ms <= time_ms]
         return in_force[-1] if in_force and not in_force[-1].removed else None

@@ -7,7 +7,7 @@ facts from a snapshot and facts from the log go through the same code.
 from __future__ import annotations
 
 import marshal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 from ...ledger.batch import SealedBatch
 from ...ledger.decoded_entries import INVALID, believed_rows, decode_entries
 from ...ledger.entry import partition_of_origin, topic_of_origin
-from ...ledger.source_keys import SourceKeys, signed_records
+from ...ledger.signature_mistakes import mistake_in
+from ...ledger.source_keys import SignedRecord, SourceKeys, signed_records
 from ...schemas.arrow import DECODED_SCHEMA, MICROS
 from ...schemas.catalog import SchemaCatalog
 from ...schemas.history import HISTORY_HEADER
@@ -46,6 +47,8 @@ FACT_SCHEMA = pa.schema(
 
 _CHANGING = frozenset((*GIVING, *REMOVING, OBSERVED))
 """Types that change nothing if their outcome is failure or denied."""
+MOST_EXPLAINED = 3
+"""Events of a batch whose signatures are examined to explain what is wrong: that takes milliseconds each."""
 _MARK = HISTORY_HEADER.encode()
 Numbers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -64,14 +67,15 @@ class InvalidEntry(NamedTuple):
 class DecodedBatch(NamedTuple):
     """A sealed batch as a fact table, its rows as Python values, and the entries that the schema's rules forbid.
 
-    ``unsigned``: the events that are not signed although their source is registered.
-    The facts include neither.
+    ``unsigned``: the events that are not signed although their source is registered; ``mistakes``: what is wrong with
+    the first of them, by entry. The facts include neither.
     """
 
     table: pa.RecordBatch
     rows: Rows
     invalid: list[InvalidEntry]
     unsigned: Rows
+    mistakes: Mapping[int, str]
 
 
 def decode_batch(
@@ -90,12 +94,12 @@ def decode_batch(
         source_keys: returns the keys of the sources, for records appended up to a time.
     """
     if not batch.count:
-        return DecodedBatch(empty_table(), iter(()), [], iter(()))
-    records, topic = batch.records(), topic_of_origin(batch.origin)
+        return DecodedBatch(empty_table(), iter(()), [], iter(()), {})
+    records, topic, keys = batch.records(), topic_of_origin(batch.origin), source_keys(batch.newest_append_time_ms())
     table = decode_entries(
         pa.array(records.values, pa.binary()), records.append_times, lambda: signed_records(topic, records),
         topic=topic, partition=partition_of_origin(batch.origin), catalog=catalog,
-        sources=source_keys(batch.newest_append_time_ms()),
+        sources=keys,
     )  # fmt: skip
     times = np.array(batch.times(), np.int64)
     entries = np.arange(batch.first_index, batch.size, dtype=np.int64)
@@ -105,8 +109,23 @@ def decode_batch(
     believed = believed_rows(table)
     places = _Places(entries, times, before, imported)
     facts, rows = _facts(table, places, believed)
-    _, unsigned = _facts(table, places, valid & ~believed)
-    return DecodedBatch(facts, rows, invalid, unsigned)
+    refused = valid & ~believed
+    _, unsigned = _facts(table, places, refused)
+    mistakes = dict(_mistakes(batch, table, np.flatnonzero(refused)[:MOST_EXPLAINED], keys))
+    return DecodedBatch(facts, rows, invalid, unsigned, mistakes)
+
+
+def _mistakes(batch: SealedBatch, table: pa.RecordBatch, rows: Numbers, keys: SourceKeys) -> Iterator[tuple[int, str]]:
+    """Yield the entries in some rows, and why they are not signed as they must be."""
+    if not len(rows):
+        return
+    records, topic = batch.records(), topic_of_origin(batch.origin)
+    for row in rows.tolist():
+        columns = records.keys, records.values, records.headers, records.append_times
+        record = SignedRecord(topic, *(column[row] for column in columns))
+        names = (table.column(name)[row].as_py() or b"" for name in ("source_system", "source_instance", "tenant"))
+        source = (name.encode() if isinstance(name, str) else name for name in names)
+        yield batch.first_index + row, mistake_in(keys, record, *source)
 
 
 def _invalid(table: pa.RecordBatch, entries: Numbers, times: Numbers) -> Iterator[InvalidEntry]:

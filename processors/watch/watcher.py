@@ -181,7 +181,10 @@ class Watcher:
                 self._faults.add(Fault(at.name(f"entry {one.entry}"), fault, one.source, one.append))
             async with self._applying:
                 await self._add_all(decoded.rows, self.judge.add)
-                await self._add_all(decoded.unsigned, self.judge.state.add_unsigned)
+                await self._add_all(
+                    decoded.unsigned,
+                    lambda fact: self.judge.state.add_unsigned(fact, decoded.mistakes.get(fact.entry, "")),
+                )
                 self._position = replace(
                     at, size=at.before + batch.size, next_offset=batch.next_offset, sealed_offset=found.offset + 1
                 )

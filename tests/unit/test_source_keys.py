@@ -13,6 +13,7 @@ from grantledger.kafka.sealed_log import SealedLogReader, SealedLogs, SealedLogS
 from grantledger.kafka.source_keys_reader import check_registrations
 from grantledger.ledger.entry import NO_HEADERS, encode_headers
 from grantledger.ledger.keys import LocalSigner, LogKeys
+from grantledger.ledger.signature_mistakes import mistake_in
 from grantledger.ledger.source_keys import OPERATOR, SignedRecord, SourceKeys
 from grantledger.ledger.source_signature import HEADER, SourceSigner, key_id_of, signature_in, signed_bytes
 from grantledger.schemas.event import NEVER_ERASED, Event, Finding, Source, Subject
@@ -262,3 +263,50 @@ def test_no_retention_deletes_registrations() -> None:
         "access.queries.sealed": str(7 * 86_400_000), "access.findings.sealed": "-1",
     }  # fmt: skip
     assert {"source.registered", "schema.registered"} <= NEVER_ERASED
+
+
+@pytest.mark.parametrize(
+    ("deployment", "topic", "key", "said"),
+    [
+        ("", None, None, f"the signer has the deployment name '', not '{HERE}'"),
+        (HERE.partition(".")[0], None, None, f"the signer has the deployment name '{HERE.partition('.')[0]}', not"),
+        (HERE, "eu-access.lifecycle", None, "it signs the topic 'eu-access.lifecycle', with the topic prefix"),
+        (HERE, "access.activity", None, "it signs the topic 'access.activity'; the record is in 'access.lifecycle'"),
+        (HERE, None, b"", "it signs another key of the record"),
+        ("elsewhere.example", None, None, f"another deployment name than '{HERE}', signs other bytes, or"),
+    ],
+)
+def test_a_wrong_signature_is_explained(deployment: str, topic: str | None, key: bytes | None, said: str) -> None:
+    signer, registrar = LocalSigner.generate(), Registrar(HERE)
+    registrar.init()
+    registrar.register("vault", "eu-1", [key_of(signer)], 0)
+    registrar.keys.topic_prefix = "eu-"
+    record = SignedRecord("access.lifecycle", b"g-1", b"value", NO_HEADERS, HOUR)
+    message_key = record.key if key is None else key
+    headers = SourceSigner(deployment, signer).signer.sign(
+        signed_bytes(deployment, topic or record.topic, message_key, record.value)
+    )
+    signed = record._replace(headers=encode_headers([(HEADER, key_id_of(signer.public_key) + headers)]))
+    assert registrar.keys.status(signed, b"vault", b"eu-1", b"default") == "invalid"
+    assert said in mistake_in(registrar.keys, signed, b"vault", b"eu-1", b"default")
+
+
+def test_a_missing_signature_and_a_wrong_key_are_explained() -> None:
+    signer, other, registrar = LocalSigner.generate(), LocalSigner.generate(), Registrar(HERE)
+    registrar.init()
+    registrar.register("vault", "eu-1", [key_of(signer, valid_until=at_ms(HOUR))], 0, tenant="acme")
+    plain = SignedRecord("access.lifecycle", b"g-1", b"value", NO_HEADERS, HOUR - 1)
+
+    def mistake(by: LocalSigner | None, time_ms: int = HOUR - 1, tenant: bytes = b"acme", size: int = 72) -> str:
+        headers = SourceSigner(HERE, by).headers(plain.topic, plain.key, plain.value) if by else []
+        cut = encode_headers([(name, value[:size]) for name, value in headers])
+        record = plain._replace(headers=cut if by else NO_HEADERS, append_time_ms=time_ms)
+        return mistake_in(registrar.keys, record, b"vault", b"eu-1", tenant)
+
+    assert mistake(None) == "the record has no signature"
+    assert mistake(signer, size=9) == "the signature has 9 bytes, not 72"
+    assert mistake(other).startswith(
+        f"the key {key_id_of(other.public_key).hex()} is not one of this source (registered:"
+    )
+    assert "was not valid then: it is valid from 1970-01-01T00:00:00+00:00, until 1970" in mistake(signer, HOUR)
+    assert mistake(signer, tenant=b"other") == "the source is registered for another tenant"

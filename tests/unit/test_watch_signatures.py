@@ -47,6 +47,8 @@ def test_nobody_else_removes_or_extends_the_grant_of_a_registered_source(world: 
         if topic == "access.findings" and event.finding and event.finding.rule == "unsigned_source"
     ]  # fmt: skip
     assert found.finding is not None and '"count": 2' in found.finding.evidence
+    mistake = "the record has no signature" if by is None else "is not one of this source (registered: "
+    assert mistake in found.finding.evidence
 
 
 def test_the_source_itself_does(world: World) -> None:

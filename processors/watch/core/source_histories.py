@@ -57,12 +57,12 @@ class SourceHistories:
         if broken is not None:
             self.count(broken, fact)
 
-    def count(self, rule: str, fact: Fact) -> None:
-        """Count a fact that breaks a rule which is about its source."""
+    def count(self, rule: str, fact: Fact, mistake: str = "") -> None:
+        """Count a fact that breaks a rule which is about its source. ``mistake``: what is wrong, if known."""
         source = self._history(fact).source
         if not self._has_own_finding(rule, fact, source):
             source = OTHER_SOURCES
-        self._history_of(source).count(rule, fact)
+        self._history_of(source).count(rule, fact, mistake)
         self._changed.mark("source", str(source))
 
     def _has_own_finding(self, rule: str, fact: Fact, source: Source) -> bool:

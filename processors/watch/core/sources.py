@@ -20,6 +20,8 @@ OLD_CONFLICT = "event_conflict about history"
 """Counted like a rule: conflicts of events about historical access. They are warnings."""
 HISTORY_SUFFIX = "#history"
 SKEW = "clock_skew"
+MOST_MISTAKES = 5
+"""Different mistakes of a source that one finding names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +89,8 @@ class SourceHistory:
         if self.active is not None and self.source != OTHER_SOURCES:
             self.active.add(fact.append)
 
-    def count(self, rule: str, fact: Fact) -> None:
-        """Count a fact that breaks a rule which is about its source."""
+    def count(self, rule: str, fact: Fact, mistake: str = "") -> None:
+        """Count a fact that breaks a rule which is about its source. ``mistake``: what is wrong, if known."""
         found = self.violations.get((rule, fact.append // HOUR))
         if found is None:
             example: dict[str, Any] = {"first_entry": fact.entry}
@@ -98,6 +100,9 @@ class SourceHistory:
             found = self.violations[rule, fact.append // HOUR] = Violations(fact.append, 0, example)
         found.count += 1
         found.first = min(found.first, fact.append)
+        mistakes = found.example.get("mistakes", [])
+        if mistake and mistake not in mistakes and len(mistakes) < MOST_MISTAKES:
+            found.example["mistakes"] = [*mistakes, mistake]
         if rule == SKEW:
             found.example["ahead_seconds"] = max(found.example.get("ahead_seconds", 0), fact.clock_lead / SECOND)
 

@@ -66,9 +66,9 @@ class AccessState:
         finally:  # it was received, even if it cannot be judged
             self.sources.add(fact, broken)
 
-    def add_unsigned(self, fact: Fact) -> None:
-        """Count an event that its registered source did not sign. It changes nothing else."""
-        self.sources.count(UNSIGNED, fact)
+    def add_unsigned(self, fact: Fact, mistake: str = "") -> None:
+        """Count an event that its registered source did not sign, and why if known. It changes nothing else."""
+        self.sources.count(UNSIGNED, fact, mistake)
 
     def restore(self, fact: Fact) -> str | None:
         """Add a fact from a snapshot, whose source histories already include it.
