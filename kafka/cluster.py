@@ -6,7 +6,6 @@ prefix and the logical name. Origins, consumer groups and transactional ids do n
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,12 +14,9 @@ from typing import Any
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from .client_log import CLIENT_LOG
 from .errors import KafkaUnavailableError
 
-QUIET_LOG = logging.getLogger("grantledger.librdkafka")
-"""librdkafka logs each refused connection, in a form of its own. Our own errors report the relevant ones."""
-QUIET_LOG.addHandler(logging.NullHandler())
-QUIET_LOG.propagate = False
 _REFUSED = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED})
 """Errors that a retry does not change."""
 
@@ -59,7 +55,7 @@ class Cluster:
         """
         errors: list[KafkaError] = []
         options: dict[str, Any] = {**self.options, "error_cb": errors.append}
-        admin = AdminClient(options, logger=QUIET_LOG)
+        admin = AdminClient(options, logger=CLIENT_LOG)
         try:
             admin.list_topics(timeout=limit)
         except KafkaException as error:
@@ -78,4 +74,4 @@ class Cluster:
     @cached_property
     def admin(self) -> AdminClient:
         """The admin client, created on first use. Threads may share it."""
-        return AdminClient(dict(self.options), logger=QUIET_LOG)
+        return AdminClient(dict(self.options), logger=CLIENT_LOG)

@@ -8,7 +8,8 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Producer
 
 from ..schemas.topics import MAX_SEALED_BYTES
-from .cluster import QUIET_LOG, Cluster
+from .client_log import CLIENT_LOG
+from .cluster import Cluster
 from .errors import KafkaOptionsError
 
 TRANSACTION_TIMEOUT_MS = 10_000
@@ -25,6 +26,7 @@ def reader_options(cluster: Cluster, group: str, *, member: str = "") -> dict[st
     """
     return {
         **cluster.options,
+        "logger": CLIENT_LOG,
         **({"group.instance.id": member} if member else {}),
         "group.id": group,
         "isolation.level": "read_committed",
@@ -47,6 +49,7 @@ def transactional_options(cluster: Cluster, transactional_id: str) -> dict[str, 
     """Return the options of a transactional producer."""
     return {
         **cluster.options,
+        "logger": CLIENT_LOG,
         "transactional.id": transactional_id,
         "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
         "enable.idempotence": True,
@@ -69,8 +72,8 @@ def checked(cluster: Cluster) -> Cluster:
     if cluster.options.keys() <= {"bootstrap.servers"}:
         return cluster
     try:
-        Consumer(reader_options(cluster, "unused"), logger=QUIET_LOG).close()
-        Producer(transactional_options(cluster, "unused"), logger=QUIET_LOG)
+        Consumer(reader_options(cluster, "unused")).close()
+        Producer(transactional_options(cluster, "unused"))
     except KafkaException as error:
         raise KafkaOptionsError(f"kafka_options: {_reason(cluster, error.args[0].str())}") from error
     except (TypeError, ValueError) as error:  # an option of the Python client

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, Message, Producer
 
 from ..ledger.source_signature import SourceSigner
-from .cluster import QUIET_LOG, Cluster
+from .client_log import CLIENT_LOG
+from .cluster import Cluster
 from .errors import PATIENCE, KafkaUnavailableError
 
 
@@ -39,7 +40,7 @@ class Publisher:
 
     def __init__(self, cluster: Cluster, signer: SourceSigner | None = None) -> None:
         self._cluster, self._signer = cluster, signer
-        self._producer = Producer({**cluster.options, "enable.idempotence": True, "acks": "all"}, logger=QUIET_LOG)
+        self._producer = Producer({**cluster.options, "enable.idempotence": True, "acks": "all"}, logger=CLIENT_LOG)
 
     def publish(self, records: Iterable[Record], timeout: float = PATIENCE) -> int:
         """Send records and wait until the brokers have acknowledged all of them; return their number.

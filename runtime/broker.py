@@ -23,6 +23,7 @@ from confluent_kafka.admin import AdminClient
 
 from ..base.errors import DependencyError, UsageError
 from ..base.retry import retry
+from ..kafka.client_log import CLIENT_LOG
 from .broker_files import jvm_flags, log4j_properties, server_properties
 from .jars import Progress, default_cache, ensure_jars
 from .java import find_java
@@ -218,8 +219,8 @@ class LocalBroker:
                 "bootstrap.servers": self.bootstrap_servers,
                 "reconnect.backoff.ms": 20,
                 "reconnect.backoff.max.ms": 100,
-                "log_level": 0,  # librdkafka would log each refused connection
-            }
+            },
+            logger=CLIENT_LOG,
         )
         deadline = time.monotonic() + self._start_seconds
         while time.monotonic() < deadline:

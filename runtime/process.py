@@ -21,6 +21,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Metric, start_http_se
 from prometheus_client.parser import text_string_to_metric_families
 
 from ..base.text import printable_lines
+from ..kafka.client_log import CLIENT_LOG
 from .data_folder import close_to_others, make_folder, only_process
 from .settings import Settings, SettingsError
 
@@ -49,7 +50,17 @@ def configure_logs(settings: Settings) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, handlers=[_LibraryLog()])
+
+
+class _LibraryLog(logging.Handler):
+    """Writes the log lines of libraries in the form of our own."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        kind = "kafka_client" if record.name == CLIENT_LOG.name else "library"
+        fields = {"exc_info": record.exc_info} if record.exc_info else {}
+        structlog.get_logger().log(record.levelno, kind, logger=record.name, text=record.getMessage(), **fields)
 
 
 def _printable(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
