@@ -86,6 +86,10 @@ COMMANDS: Mapping[str, Command | Group] = {
         },
         default="show",
     ),
+    "policy": Group(
+        "Check policy files.",
+        {"check": Command("Check a policy file, and show what it sets for which access.", "policy:check")},
+    ),
     "topics": Group(
         "Create the Kafka topics, or check their configuration.",
         {
