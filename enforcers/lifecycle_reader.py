@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -19,7 +19,7 @@ from ..schemas.event import LIFECYCLE_TOPIC
 from ..schemas.instance_names import NO_NAMES, InstanceNames
 from ..schemas.placement import shard_of
 from ..schemas.topics import sealed
-from .command_rules import Activation
+from .command_rules import Activation, refusal
 from .contract import UNREADABLE, RevokeCommand
 from .policy import EnforcementPolicy
 from .running_grants import KINDS, GrantEvent, RunningGrants, SealedActivations
@@ -75,7 +75,8 @@ class LifecycleReader:
     def activation(self, command: RevokeCommand) -> Activation | None:
         """Return the activation of the grant of a command from the sealed log."""
         found = self._activations.find(command)
-        if found is None:
+        # Since the last call the grant may have been activated, or its access read back.
+        if refusal(command, found, timedelta(seconds=self._policy.history_after_seconds)) is not None:
             self.running()
             found = self._activations.find(command)
         return found

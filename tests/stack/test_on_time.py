@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 
+from grantledger.producers.history import HistoryMark
 from grantledger.runtime.children import Child
+from grantledger.schemas.event import LIFECYCLE_TOPIC
 from support.alerting import webhook_toml
 from support.enforcing import Enforcement
 from support.on_time import (
@@ -36,6 +39,7 @@ from support.receiver import SECRET, Receiver, receiving
 from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
+OLD = ("g-gone", "g-there")
 ATTEMPTED = ["revoke.attempted", "revoke.attempted"]
 ROUTES = """
 [targets.files]
@@ -114,7 +118,7 @@ def pipeline(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Pipeline:
     folder = tmp_path_factory.mktemp("on-time")
-    (folder / "policy.toml").write_text(POLICY)
+    (folder / "policy.toml").write_text(f"{POLICY}[[rule]]\nresource_kind = 'archive'\nconfirm_wait_seconds = 0.2\n")
     (folder / "secret").write_text(SECRET)
     (folder / "secret").chmod(0o600)
     (folder / "alerts.toml").write_text(webhook_toml("oncall", pager.url, str(folder / "secret")))
@@ -149,7 +153,8 @@ def enforcing(
             look=here.program("look"),
             broker=access_broker.url,
             conninfo=server.conninfo("grantledger_enforcer"),
-        )
+        ),
+        history_after=3600,
     )
     yield here, here.acting()
     here.stop()
@@ -186,7 +191,7 @@ def test_from_the_deadline_to_the_proof(
     assert here.present() == {"g-late"} and about(pipeline, "g-late") == [*FOUND, "revoke.attempted"]
 
     def listed() -> list[str]:
-        answer = pipeline.run("grants", "--overdue", "-o", "json")
+        answer = pipeline.run("grants", "--state", "overdue", "-o", "json")
         assert answer.returncode == 0, answer.stderr
         return [row["grant_id"] for row in json.loads(answer.stdout)]
 
@@ -296,13 +301,38 @@ def test_a_role_in_a_real_database_is_revoked(
     }  # fmt: skip
 
 
+def test_old_access_is_looked_up_and_what_still_exists_is_overdue_at_once(
+    pipeline: Pipeline, enforcing: tuple[Enforcement, Child], pager: Receiver
+) -> None:
+    here, _ = enforcing
+    (here.folder / "access" / "g-there").touch()
+    begun = datetime.now(UTC) - timedelta(hours=3)
+    with pipeline.client(system="bot", instance="test", signer=HistoryMark()) as client:
+        for name in ("g-gone", "g-there"):
+            client.send(replace(activated(name, -7200, kind="archive"), occurred_at=begun))
+    wait_for(lambda: pages(pager, "g-there")[1:] == ["finding.resolved"], "the access that existed is removed")
+    looked = ["lookup.requested", "lookup.answered"]
+    assert about(pipeline, "g-gone") == looked and pages(pager, "g-gone") == []
+    after = [*FOUND, *ATTEMPTED, "revoke.confirmed", "finding.resolved"]
+    assert about(pipeline, "g-there") == [*looked, *after]
+    told = [one for one in recorded(pipeline, LIFECYCLE_TOPIC) if one.system == ENFORCER and one.key in OLD]
+    assert [(one.key, one.event_type, one.datum["removal_evidence"]) for one in told] == [
+        ("g-gone", "grant.revoked", "confirmed"), ("g-there", "grant.observed", "none"),
+        ("g-there", "grant.revoked", "confirmed"),
+    ]  # fmt: skip
+    opened, seen = the_only(pipeline, "finding.opened", "g-there"), told[1]
+    assert opened.datum["occurred_at"] == seen.appended, "overdue since it was seen, with no grace"
+    assert [one for one in commands(pipeline) if one in OLD] == ["g-gone", "g-there", "g-there"]
+    assert here.requested()[-1] == "g-there" and "g-gone" not in here.requested() and here.present() == set()
+
+
 def test_finally_no_finding_is_open_and_the_ledger_is_sound(
     pipeline: Pipeline, enforcing: tuple[Enforcement, Child]
 ) -> None:
     here, child = enforcing
     ended = {labels: value for (name, labels), value in samples(child).items() if name.endswith("outcomes_total")}
     assert ended == {
-        "outcome=accepted,target=broker": 1.0, "outcome=confirmed,target=files": 1.0,
+        "outcome=accepted,target=broker": 1.0, "outcome=confirmed,target=files": 2.0,
         "outcome=confirmed,target=orders": 1.0,
     }  # fmt: skip
     assert not [

@@ -142,9 +142,9 @@ class Enforcement:
         """Return the command line of the program that revokes (``take``) or looks up (``look``), for the policy."""
         return json.dumps([sys.executable, "-I", "-S", str(self.folder / "program.py"), what, str(self.folder)])
 
-    def policy(self, text: str) -> None:
-        # The deadlines of the tests have long passed when the grants are reported.
-        head = "backoff_seconds = 0.2\nhistory_after_seconds = 1e9\n"
+    def policy(self, text: str, history_after: float = 1e9) -> None:
+        # The deadlines of most tests have long passed when the grants are reported.
+        head = f"backoff_seconds = 0.2\nhistory_after_seconds = {history_after}\n"
         (self.folder / "enforce.toml").write_text(head + text)
 
     # --- events in Kafka

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -170,6 +171,19 @@ def test_only_a_sealed_activation_justifies_a_command() -> None:
     assert reader.activation(asked()) is None
     log.calls, log.unsealed = [[(0, activated(0))]], []
     assert reader.activation(asked()) == Activation(NOON, signed=False)
+
+
+def test_access_that_was_read_back_since_the_last_call_is_no_longer_historical() -> None:
+    """The command follows the read-back within a second, and no other call reads the log in between."""
+    day = 24 * 60
+    late = event("grant.activated", day, expires_at=NOON - timedelta(days=1), expiry_source="native")
+    seen = event("grant.observed", day + 1, outcome="success", grant_source=IssuingSource("vault", "prod"))
+    seen = replace(seen, source=Source("grantledger-enforcer", HERE, "seen", "lookup"))
+    log = Log()
+    reader = reader_of(log, NOON)
+    for log.calls, observed in (([[(0, late)]], False), ([[(1, seen)]], True)):
+        found = reader.activation(asked())
+        assert found is not None and found.observed == observed
 
 
 def test_sources_without_a_route_take_no_memory() -> None:
