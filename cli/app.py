@@ -27,7 +27,7 @@ class LazyCommand(TyperCommand):
     def load(self) -> Any:
         """Import the command."""
         module_name, _, function_name = self._command.target.partition(":")
-        with missing_packages(str(self.name)):
+        with missing_packages(str(self.name), self._command.extra):
             from .common_options import with_common_options
 
             module = importlib.import_module(f".{module_name}", __package__)

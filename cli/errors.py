@@ -30,14 +30,14 @@ def exit_code(code: int) -> Iterator[None]:
 
 
 @contextmanager
-def missing_packages(command: str) -> Iterator[None]:
-    """End the command if one of its imports needs a package that is not installed."""
+def missing_packages(command: str, extra: str = "embedded") -> Iterator[None]:
+    """End the command if one of its imports needs a package that is not installed. ``extra``: has it."""
     try:
         yield
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("grantledger"):
             raise
-        fail(f"`{command}` needs the package {error.name}: pip install 'grantledger[embedded]'")
+        fail(f"`{command}` needs the package {error.name}: pip install 'grantledger[{extra}]'")
 
 
 def open_to_write(path: Path, option: str) -> IO[bytes]:

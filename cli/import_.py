@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,13 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ..base.errors import GrantledgerError
-from ..producers.adapters import ADAPTERS, EVENT, make_adapter
-from ..producers.client import Client
-from ..producers.importer import Failure, Importer, Report
-from ..producers.input_files import STANDARD_INPUT, InputFile, files_in
+from ..producers.adapters import ADAPTERS, make_adapter
+from ..producers.importer import Importer
+from ..producers.input_files import InputFile, files_in
 from ..runtime.settings import Settings
 from .errors import fail, open_to_write
-from .output import MAP_THEM, Column, Output, echo, print_table, text_column
+from .import_summary import print_summary
+from .output import Output
 from .sending import SOME_REFUSED, SourceKeyOption, key_path, open_client, plain
 
 
@@ -75,77 +74,8 @@ def command(  # noqa: PLR0917 - one parameter per flag
         except GrantledgerError as error:
             problem = plain(error)
     signed = key_path(settings, source_key) is not None
-    _print(tool, importer.report, client, problem, output, signed=signed)
+    acknowledged = client.acknowledged if client else None
+    print_summary(tool, importer.report, acknowledged, problem, output, signed=signed)
     if problem is not None:
         fail(problem)
     raise typer.Exit(SOME_REFUSED if importer.report.failed else 0)
-
-
-def _print(
-    tool: str, report: Report, client: Client | None, problem: str | None, output: Output, *, signed: bool
-) -> None:
-    acknowledged = client.acknowledged if client else 0
-    counts = [("records", report.records), ("mapped", report.mapped)]
-    counts += [(f"skipped: {reason}", count) for reason, count in report.skipped.most_common()]
-    counts += [("failed", report.failed), ("events" if client else "events that would be sent", report.events)]
-    if client:
-        counts.append(("acknowledged" if signed else "acknowledged (unsigned)", acknowledged))
-    counts += [("sent without raw (too large)", report.without_raw)] if report.without_raw else []
-    without_environment = list(report.resources.values()).count(False)
-    columns = [text_column("records and events", "name"), Column("count", lambda row: f"{row['count']:,}", right=True)]
-    result = {
-        "records": report.records,
-        "mapped": report.mapped,
-        "skipped": dict(sorted(report.skipped.items())),
-        "failed": report.failed,
-        "failures": [
-            {
-                "place": str(failure.location),
-                "problem": failure.problem,
-                "looks_like": failure.looks_like or None,
-                "records": failure.count,
-            }
-            for failure in report.failures
-        ],
-        "unwrapped": dict(sorted(report.unwrapped.items())),
-        "of_other_tools": [
-            {"file": file, "tool": tool, "records": count} for (file, tool), count in report.of_other_tools.items()
-        ],
-        "events": report.events,
-        "acknowledged": acknowledged,
-        "signed": signed,
-        "without_raw": report.without_raw,
-        "dry_run": client is None,
-        "resources": len(report.resources),
-        "resources_without_environment": without_environment,
-        "error": problem,
-    }
-    rows = [{"name": name, "count": count} for name, count in counts]
-    if problem is None or report.records or not output.for_people:  # a file that cannot be opened has no counts
-        output.record(result, lambda console: print_table(console, rows, columns))
-    if without_environment:
-        have = "resource has" if len(report.resources) == 1 else "resources have"
-        several = f"{without_environment:,} of {len(report.resources):,} {have}"
-        output.note(f"{several} no environment in the records; {MAP_THEM}")
-    for (file, other), count in report.of_other_tools.items():
-        path = "-" if file == STANDARD_INPUT else shlex.quote(file)
-        records = "1 record looks" if count == 1 else f"{count:,} records look"
-        whose, command = f"those of {other}", f"import {other} {path}"
-        if other == EVENT:
-            whose, command = "events of our own", "emit --stdin" + (f" < {path}" if path != "-" else "")
-        echo(f"failed: {file}: {records} like {whose}: use `grantledger {command}`", err=True)
-    others = report.of_other_tools.total()
-    if len(report.failures) == 1 and 1 < report.failures[0].count == report.records - others:
-        none = f"none of the {report.failed:,} records is one of {tool}"
-        echo(f"failed: {none}; the first: {_described(report.failures[0])}", err=True)
-        return
-    for failure in report.failures:
-        alike = f"; {failure.count - 1:,} more of this file do, too" if failure.count > 1 else ""
-        echo(f"failed: {_described(failure)}{alike}", err=True)
-    if more := report.failed - sum(failure.count for failure in report.failures) - others:
-        echo(f"failed: and {more:,} more; see --rejects", err=True)
-
-
-def _described(failure: Failure) -> str:
-    looks = f"; it looks like {failure.looks_like}" if failure.looks_like else ""
-    return f"{failure.location}: {failure.problem}{looks}"

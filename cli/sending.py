@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import typer
 
@@ -44,20 +45,33 @@ def open_client(
 
     ``history``: mark every event as an import of history.
     """
-    signer = _signer(settings, source_key)
     with exit_code(EXIT_USAGE):
-        cluster = settings.cluster()
-        cluster.check_answers()
-        check_lifecycle_shards(cluster)
-        return Client(
-            settings.kafka_client_options(),
-            system=system,
-            instance=instance,
-            registry=schema_registry(settings),
-            topic_prefix=settings.topic_prefix,
-            lifecycle_shards=settings.lifecycle_shards,
-            signer=HistoryMark(signer) if history else signer,
-        )
+        return make_client(settings, system=system, instance=instance, source_key=source_key, history=history)
+
+
+def make_client(
+    settings: Settings,
+    *,
+    system: str | None = None,
+    instance: str = "default",
+    source_key: Path | None = None,
+    history: bool = False,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> Client:
+    """Return a client for the brokers in the settings, which must answer. ``options``: further ones of librdkafka."""
+    signer = _signer(settings, source_key)
+    cluster = settings.cluster()
+    cluster.check_answers()
+    check_lifecycle_shards(cluster)
+    return Client(
+        {**settings.kafka_client_options(), **options},
+        system=system,
+        instance=instance,
+        registry=schema_registry(settings),
+        topic_prefix=settings.topic_prefix,
+        lifecycle_shards=settings.lifecycle_shards,
+        signer=HistoryMark(signer) if history else signer,
+    )
 
 
 def key_path(settings: Settings, given: Path | None) -> Path | None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command. ``target`` is ``module:function`` in this package."""
+    """A command. ``target`` is ``module:function`` in this package, ``extra`` what to install for it."""
 
     summary: str
     target: str
+    extra: str = "embedded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,9 @@ COMMANDS: Mapping[str, Command | Group] = {
     "status": Command("Show the progress of the pipeline and the state of its processes.", "status:command"),
     "emit": Command("Send events, given as flags or as JSON lines.", "emit:command"),
     "import": Command("Send the records of a tool's audit files through its adapter.", "import_:command"),
+    "follow": Command(
+        "Send the records of a tool as it writes them, across rotations and restarts.", "follow:command", "follow"
+    ),
     "query": Command("Query the store in SQL, read-only.", "query:command"),
     "grants": Group(
         "Show who has access, until when, and which access is overdue.",

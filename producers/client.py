@@ -193,6 +193,17 @@ class Client:
         self._producer.flush(timeout)
         self._raise_failures(include_pending=timeout)
 
+    def wait(self, timeout: float = FLUSH_SECONDS) -> bool:
+        """Wait up to ``timeout`` seconds for all acknowledgements; return whether they are there.
+
+        Raises:
+            DeliveryError: events failed.
+        """
+        self._check_usable()
+        self._producer.flush(timeout)
+        self._raise_failures()
+        return not self._pending
+
     def close(self, timeout: float = FLUSH_SECONDS) -> None:
         """Flush, as :meth:`flush` does, and close the client. Events without an acknowledgement may be lost."""
         if self._closed or os.getpid() != self._pid:
@@ -260,7 +271,7 @@ class Client:
                     del self._pending[token]
                     raise QueueFullError(
                         f"event {event.event_id} was not queued: the queue stayed full for {self._queue_timeout:g} s"
-                        + self._broker_hint()
+                        + self.broker_hint()
                     ) from None
                 self._producer.poll(_POLL_SECONDS)
             except KafkaException as error:
@@ -285,7 +296,7 @@ class Client:
             failures, self._failures = self._failures, []
             pending = list(self._pending.values()) if include_pending is not None else []
         if pending:
-            problem = f"not acknowledged within {include_pending:g} s{self._broker_hint()}"
+            problem = f"not acknowledged within {include_pending:g} s{self.broker_hint()}"
             failures += [Delivery(event_id, topic, error=problem) for event_id, topic in pending]
         if failures:
             raise DeliveryError(tuple(failures))
@@ -296,5 +307,6 @@ class Client:
             self._last_error = error.str()
         _kafka_log.warning("%s", error.str())
 
-    def _broker_hint(self) -> str:
+    def broker_hint(self) -> str:
+        """Return the last error of the connection to Kafka as the end of a sentence; empty without one."""
         return f" (last error: {self._last_error})" if self._last_error else ""

@@ -73,6 +73,33 @@ class Report:
         """The number of records read."""
         return self.mapped + self.skipped.total() + self.failed
 
+    def fail(self, failure: Failure) -> None:
+        """Count failed records that are not those of another tool, and keep the first of those that look alike."""
+        self.failed += failure.count
+        if failure.looks_like:
+            for known in self.failures:
+                if (known.location.file, known.looks_like) == (failure.location.file, failure.looks_like):
+                    known.count += failure.count
+                    return
+        if len(self.failures) < KEPT_FAILURES:
+            self.failures.append(failure)
+
+    def add(self, other: Report) -> None:
+        """Add the results of another report, which is not used any more."""
+        self.mapped += other.mapped
+        self.events += other.events
+        self.without_raw += other.without_raw
+        self.skipped += other.skipped
+        self.of_other_tools += other.of_other_tools
+        self.unwrapped += other.unwrapped
+        for name, named_environment in other.resources.items():
+            if name in self.resources or len(self.resources) < MOST_RESOURCES:
+                self.resources[name] = named_environment or self.resources.get(name, False)
+        named = sum(failure.count for failure in other.failures)
+        self.failed += other.failed - named
+        for failure in other.failures:
+            self.fail(failure)
+
 
 class Importer:
     """Feeds files to an adapter, and its events to ``send``. Keeps one record in memory at a time.
@@ -96,7 +123,7 @@ class Importer:
         self._send = send
         self._reject = reject or (lambda piece: None)
         self._progress = progress or (lambda position: None)
-        self._envelopes = Envelopes(self._is_own, limit=max_record_bytes, reject=self._reject)
+        self.envelopes = Envelopes(self._is_own, limit=max_record_bytes, reject=self._reject)
         self.report = Report()
 
     def run(self, file: InputFile) -> None:
@@ -105,18 +132,22 @@ class Importer:
         Raises:
             InputError: the file is damaged. The records before the damage were imported.
         """
-        for number, record in enumerate(file.records(self._envelopes), 1):
-            if record.envelopes:
-                self.report.unwrapped[" > ".join(record.envelopes)] += 1
-            if record.skipped:
-                self.report.skipped["collector_message"] += 1
-            elif record.problem:
-                self._fail(record.location, record.problem)
-            else:
-                self._import(record)
+        for number, record in enumerate(file.records(self.envelopes), 1):
+            self.take(record)
             if number % 500 == 0:
                 self._progress(file.position())
         self._progress(file.position())
+
+    def take(self, record: Record) -> None:
+        """Import one record; ``report`` is updated."""
+        if record.envelopes:
+            self.report.unwrapped[" > ".join(record.envelopes)] += 1
+        if record.skipped:
+            self.report.skipped["collector_message"] += 1
+        elif record.problem:
+            self._fail(record.location, record.problem)
+        else:
+            self._import(record)
 
     def _is_own(self, values: dict[str, Any]) -> bool:
         return self._adapter.owns(values) or recognise(values) is not None
@@ -158,14 +189,7 @@ class Importer:
         self.report.add_resource(event)
 
     def _fail(self, location: Location, problem: str, kind: str = "") -> None:
-        self.report.failed += 1
-        if kind:
-            for failure in self.report.failures:
-                if (failure.location.file, failure.looks_like) == (location.file, kind):
-                    failure.count += 1
-                    return
-        if len(self.report.failures) < KEPT_FAILURES:
-            self.report.failures.append(Failure(location, problem, kind))
+        self.report.fail(Failure(location, problem, kind))
 
 
 def _truncated(action: Action | None) -> Action | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .settings import SettingsError
 
-FOLDERS = ("run", "keys", "logs", "clickhouse", "clickhouse.tmp", "clickhouse.queries", "kafka", "alerts")
+FOLDERS = ("run", "keys", "logs", "clickhouse", "clickhouse.tmp", "clickhouse.queries", "kafka", "alerts", "follow")
 _MARKS = ("keys", "run", "kafka", "clickhouse", "deployment")
 """Entries that show that an existing folder is a data folder, not a home folder."""
 

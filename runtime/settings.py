@@ -115,7 +115,7 @@ class Settings(BaseModel):
     )
     source_key_file: Path | None = Field(
         None,
-        description="Private key by which `emit` and `import` sign, mode 0600: made by `grantledger sources add`.",
+        description="Private key by which `emit`, `import` and `follow` sign, 0600, from `grantledger sources add`.",
     )
     source_key_passphrase_file: Path | None = Field(
         None, description="File whose first line is the passphrase of source keys."

@@ -34,7 +34,7 @@ from grantledger.base.imports import without_pandas
 from grantledger.runtime.children import Child
 
 MODULES = (
-    "grantledger.cli.app", "grantledger.cli.common_options",
+    "grantledger.cli.app", "grantledger.cli.common_options", "grantledger.cli.follow",
     *(f"grantledger.cli.run.{name}" for name in ("seal", "anchor", "watch", "sweep", "alert")),
     "grantledger.cli.run.enforce", "grantledger.cli.run.store", "grantledger.runtime.store_start",
     "grantledger.runtime.store_process", "faust.app",

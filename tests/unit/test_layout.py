@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -172,9 +173,22 @@ def test_the_sending_commands_run_on_the_light_install() -> None:
     assert all(str(arguments) in done.stdout for arguments in SENDING)
 
 
-def test_the_other_commands_say_what_to_install() -> None:
-    program = BLOCKED + "sys.argv = ['grantledger', 'verify']\nfrom grantledger.cli import main\nmain()"
+@pytest.mark.parametrize("command, extra", [("verify", "embedded"), ("follow", "follow")])
+def test_the_other_commands_say_what_to_install(command: str, extra: str) -> None:
+    program = BLOCKED + f"sys.argv = ['grantledger', {command!r}]\nfrom grantledger.cli import main\nmain()"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "pip install 'grantledger[embedded]'" in done.stderr
+    assert f"pip install 'grantledger[{extra}]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_follow_needs_only_its_extra() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    others = {
+        re.split(r"[>=\[]", one)[0].replace("-", "_") for name in ("pipeline", "embedded") for one in extras[name]
+    }
+    own = {re.split(r"[>=\[]", one)[0].replace("-", "_") for one in extras["follow"]}
+    program = BLOCKED.replace(repr(HEAVY), repr(tuple(sorted({*HEAVY, *others, "faust"} - own - {"grantledger"}))))
+    program += "import grantledger.cli.follow"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,117 @@
+"""The loop of ``grantledger follow``: look, read a portion, wait for Kafka, write the positions."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from ...schemas.event import Event
+from ..client import Client
+from ..importer import Report
+from .config import FollowedTool
+from .sender import InterruptedWaitError, Sender
+from .state_file import StateFile, ToolState
+from .tool_follower import ToolFollower
+
+LOOK_SECONDS = 0.5
+WRITE_SECONDS = 1.0
+"""The positions are written this often while more is there to read."""
+ONCE_SECONDS = 30.0
+"""How long ``once`` waits for Kafka."""
+
+
+class Follower:
+    """Follows several tools in one thread.
+
+    Args:
+        tools: what to follow.
+        state_file: has the positions. The caller holds its lock.
+        open_client: returns the client for the events of a tool. Tools with the same client share it.
+        once: read to the ends and stop there.
+    """
+
+    def __init__(
+        self,
+        tools: Sequence[FollowedTool],
+        state_file: StateFile,
+        open_client: Callable[[FollowedTool], Client],
+        *,
+        once: bool = False,
+    ) -> None:
+        self._stop = threading.Event()
+        self._once = once
+        self._state_file = state_file
+        self._kept: dict[str, ToolState] = state_file.read()
+        self._senders: list[Sender] = []
+        self._tools = [
+            ToolFollower(tool, self._kept.get(tool.name), self._send_with(open_client(tool)), once=once)
+            for tool in tools
+        ]
+
+    @property
+    def acknowledged(self) -> int:
+        """The number of events acknowledged so far."""
+        return sum(sender.client.acknowledged for sender in self._senders)
+
+    def report(self) -> Report:
+        """Return what was read."""
+        report = Report()
+        for tool in self._tools:
+            report.add(tool.report)
+        return report
+
+    def problems(self) -> list[str]:
+        """Return what cannot be read, one sentence each."""
+        return [problem for tool in self._tools for problem in tool.problems]
+
+    def stop(self) -> None:
+        """Let :meth:`run` return soon, as a signal handler may do."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Follow until :meth:`stop`, or to the ends.
+
+        Raises:
+            DeliveryError, ClientError: Kafka refused an event, or did not answer in time. The positions are those of
+                the last acknowledgement.
+            StateNotWrittenError: the positions cannot be written.
+        """
+        look_at = written = 0.0
+        unwritten = False
+        try:
+            while not self._stop.is_set():
+                now = time.time()
+                if time.monotonic() >= look_at:
+                    for tool in self._tools:
+                        tool.look(now)
+                    look_at = time.monotonic() + LOOK_SECONDS
+                busy = max([tool.turn(now) for tool in self._tools])
+                for sender in self._senders:
+                    sender.settle()
+                unwritten |= max([tool.advance(now) for tool in self._tools])
+                if unwritten and (not busy or time.monotonic() - written >= WRITE_SECONDS):
+                    self._write()
+                    written, unwritten = time.monotonic(), False
+                if busy:
+                    continue
+                if self._once or all(tool.ended for tool in self._tools):
+                    break
+                self._stop.wait(max(0.0, look_at - time.monotonic()))
+            if unwritten:
+                self._write()
+        except InterruptedWaitError:
+            pass  # what is not acknowledged is read again after the next start
+        finally:
+            for tool in self._tools:
+                tool.close()
+
+    def _write(self) -> None:
+        self._state_file.write(self._kept | {tool.name: tool.state() for tool in self._tools})
+
+    def _send_with(self, client: Client) -> Callable[[Event], None]:
+        sender = next((one for one in self._senders if one.client is client), None)
+        if sender is None:
+            sender = Sender(client, self._stop.is_set, ONCE_SECONDS if self._once else None)
+            self._senders.append(sender)
+        return sender.send

@@ -1,0 +1,81 @@
+"""Sends events, and waits for their acknowledgements: nothing is read while too many are on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import structlog
+
+from ...schemas.event import Event
+from ..client import Client, ClientError
+from . import metrics
+
+KAFKA_OPTIONS = {"message.timeout.ms": 0}
+"""An event waits for Kafka without limit: while it waits, nothing is read."""
+MOST_EVENTS = 5_000
+MOST_BYTES = 16 * 1024 * 1024
+"""Events on the way, and the bytes of their records."""
+TELL_SECONDS = 5.0
+STOP_SECONDS = 10.0
+"""How long a stop waits for acknowledgements. Without them the positions stay where they are."""
+
+log = structlog.get_logger("grantledger.follow")
+
+
+class InterruptedWaitError(Exception):
+    """A stop was requested while Kafka did not answer."""
+
+
+class Sender:
+    """Sends events with a client.
+
+    Args:
+        stopping: returns whether a stop was requested.
+        limit: seconds to wait for acknowledgements before it is an error; None: no limit.
+    """
+
+    def __init__(self, client: Client, stopping: Callable[[], bool], limit: float | None = None) -> None:
+        self.client = client
+        self._stopping = stopping
+        self._limit = limit
+        self._events = 0
+        self._bytes = 0
+
+    def send(self, event: Event) -> None:
+        """Send an event.
+
+        Raises:
+            InvalidEventError: the event cannot be sent.
+            DeliveryError: Kafka refused an event.
+            InterruptedWaitError: a stop was requested, and Kafka does not answer.
+        """
+        self.client.send(event)
+        self._events += 1
+        self._bytes += len(event.raw or b"")
+        if self._events >= MOST_EVENTS or self._bytes >= MOST_BYTES:
+            self.settle()
+
+    def settle(self) -> None:
+        """Wait until everything sent is acknowledged. Errors as of :meth:`send`."""
+        if not self._events:
+            return
+        metrics.WAITING.set(self._events)
+        began, told = time.monotonic(), False
+        while not self.client.wait(0.5):
+            waited = time.monotonic() - began
+            if self._stopping() and waited > STOP_SECONDS:
+                raise InterruptedWaitError
+            if self._limit is not None and waited > self._limit:
+                raise ClientError(
+                    f"{self._events} event(s) not acknowledged within {self._limit:g} s{self.client.broker_hint()}"
+                )
+            if not told and waited > TELL_SECONDS:
+                told = True
+                log.warning("kafka_away", unacknowledged=self._events, reason=self.client.broker_hint().strip(" ()"))
+        if told:
+            log.info("kafka_back", acknowledged=self._events, seconds=round(time.monotonic() - began, 1))
+        metrics.EVENTS.inc(self._events)
+        metrics.LAST_ACKNOWLEDGEMENT.set_to_current_time()
+        metrics.WAITING.set(0)
+        self._events = self._bytes = 0

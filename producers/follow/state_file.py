@@ -1,0 +1,127 @@
+"""The file with the positions: read at the start, and replaced as a whole after acknowledgements."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ...base.errors import DependencyError, UsageError
+from .position import Position
+
+
+class StateError(UsageError):
+    """The file with the positions cannot be used. The message names the remedy."""
+
+
+class StateNotWrittenError(DependencyError):
+    """The positions cannot be written, for example because the disk is full."""
+
+
+class ToolState(BaseModel):
+    """What is kept of one tool.
+
+    Attributes:
+        since: time of the first look at its files, in nanoseconds since 1970.
+        positions: of its files.
+        cursors: the last acknowledged entry of each journald unit.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    since: int
+    positions: list[Position] = []
+    cursors: dict[str, str] = {}
+
+
+class _State(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    version: Literal[1]
+    tools: dict[str, ToolState]
+
+
+class StateFile:
+    """The file, and the lock beside it that keeps a second process away."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the file. The kernel frees it however the process ends.
+
+        Raises:
+            StateError: another process holds it, or the folder cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StateError(f"{error.filename}: {error.strerror} (--state)") from error
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StateError(
+                    f"another process follows with the positions in {self.path}; give this one a file of its own "
+                    "(--state)"
+                ) from None
+            yield
+        finally:
+            os.close(lock)
+
+    def read(self) -> dict[str, ToolState]:
+        """Return what is kept of each tool; nothing before the first start.
+
+        Raises:
+            StateError: the file is damaged or cannot be read.
+        """
+        try:
+            content = json.loads(self.path.read_bytes())
+            return _State.model_validate_json(json.dumps(content)).tools
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise StateError(f"{self.path}: cannot be read: {error.strerror} (--state)") from error
+        except (ValueError, ValidationError) as error:
+            problem = str(error).splitlines()[0]
+            raise StateError(
+                f"{self.path}: not a file of positions ({problem}). Move it away and start again: all files are read "
+                "from their beginnings. Their events have the same ids, so nothing counts twice"
+            ) from None
+
+    def write(self, tools: Mapping[str, ToolState]) -> None:
+        """Replace the file. It is on disk when this returns, or unchanged.
+
+        Raises:
+            StateNotWrittenError: it cannot be written.
+        """
+        body = {"version": 1, "tools": {name: _plain(state) for name, state in tools.items()}}
+        new = self.path.with_name(f"{self.path.name}.new")
+        try:
+            new.unlink(missing_ok=True)
+            file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(file, "wb") as stream:
+                stream.write(json.dumps(body, separators=(",", ":")).encode())
+                stream.flush()
+                os.fsync(file)
+            new.replace(self.path)
+            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise StateNotWrittenError(f"{self.path}: cannot be written: {error.strerror} (--state)") from error
+
+
+def _plain(state: ToolState) -> dict[str, object]:
+    return {"since": state.since, "positions": [asdict(one) for one in state.positions], "cursors": state.cursors}
