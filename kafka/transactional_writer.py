@@ -1,26 +1,24 @@
 """Kafka transactions: records and consumer offsets, written together or not at all.
 
 The result of a transactional call is unknown until it returns. So calls are retried, but a stop request shortens the
-wait, and a call that can never return ends the process.
+wait, and a call that can never return is given up. Then the process ends, or continues with a new writer.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from ..base.errors import EXIT_DEPENDENCY
 from ..base.retry import retry
 from ..ledger.source_signature import SourceSigner
 from .cluster import Cluster
+from .errors import KafkaUnavailableError
 from .offsets import Partition
 from .options import TRANSACTION_TIMEOUT_MS, transactional_options
 from .publisher import Record, produce, signature_headers
@@ -38,6 +36,10 @@ STOP_RETRY_SECONDS = 10.0
 ANY_PARTITION = -1
 
 Delivered = Callable[[KafkaError | None, Message], None]
+
+
+class TransactionHangsError(KafkaUnavailableError):
+    """A call can never return. Whether its transaction is committed is unknown until a new writer called ``init``."""
 
 
 class TransactionalWriter:
@@ -69,7 +71,8 @@ class TransactionalWriter:
         """Fence off earlier writers with the same id and abort the transactions that they left open.
 
         Raises:
-            KafkaException: it failed for good, or did not succeed in time. The same holds for all methods below.
+            KafkaException: it failed for good, or did not succeed in time.
+            TransactionHangsError: only a new writer can continue. The same holds for all methods below.
         """
         self._retry(self._producer.init_transactions)
 
@@ -110,8 +113,7 @@ class TransactionalWriter:
         began = time.monotonic()
 
         def attempt() -> None:
-            with _end_process_if_hung():
-                call(CALL_SECONDS)
+            _bounded(call)
 
         def retryable(error: BaseException) -> bool:
             limit = STOP_RETRY_SECONDS if self._stopping() else RETRY_SECONDS
@@ -125,23 +127,23 @@ class TransactionalWriter:
         retry(attempt, retryable=retryable, on_retry=report, first_wait=0.1, longest_wait=0.1)
 
 
-@contextmanager
-def _end_process_if_hung() -> Iterator[None]:
-    """End the process if a call does not return long after its timeout.
+def _bounded(call: Callable[[float], Any]) -> None:
+    """Make a call, but do not wait for it for ever.
 
     After a restart of the group coordinator librdkafka may wait forever and ignore its timeout and signals (its issues
-    5456 and 5511). Ending the process is as safe as ``kill -9``: the next start resumes.
+    5456 and 5511). The call keeps its thread and its producer then: nothing else may use them.
     """
-    timer = threading.Timer(HANG_SECONDS, _end_process)
-    timer.daemon = True
-    timer.start()
+    outcome = Future[Any]()
+
+    def run() -> None:
+        try:
+            outcome.set_result(call(CALL_SECONDS))
+        except BaseException as error:  # raised to the caller
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="transaction", daemon=True).start()
     try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def _end_process() -> None:
-    log.error("transaction_hangs", seconds=HANG_SECONDS, action="the process ends; restart it")
-    print("grantledger: a transaction hangs after a restart of the brokers: restart", file=sys.stderr, flush=True)
-    os._exit(EXIT_DEPENDENCY)
+        outcome.result(HANG_SECONDS)
+    except TimeoutError:
+        log.error("transaction_hangs", seconds=HANG_SECONDS)
+        raise TransactionHangsError("a transaction hangs after a restart of the brokers: restart") from None

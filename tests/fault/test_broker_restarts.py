@@ -8,10 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from grantledger.runtime.broker import LocalBroker
+from support.enforcing import Enforcement
 from support.load import Load
 from support.oracle import assert_exactly_once, wait_until_stored
 from support.pipeline import Pipeline
@@ -79,3 +81,39 @@ def test_kafka_fails_under_load(own_broker: LocalBroker, pipeline: Pipeline, way
     for name, child in pipeline.children.items():
         assert child.gave_up is None, (name, child.gave_up)
         assert "Traceback" not in pipeline.log(name), pipeline.log(name)
+
+
+def test_an_enforcer_goes_on_by_itself(own_broker: LocalBroker, pipeline: Pipeline, tmp_path: Path) -> None:
+    """Nothing restarts it. Kafka fails while it waits, and between the two transactions of an attempt."""
+    pipeline.stop()
+    here = Enforcement(pipeline, "enforced.example", tmp_path / "here")
+
+    def done(*grants: str) -> None:
+        here.grant(*grants)
+        wait_for(lambda: here.lag() == 0, "all commands are done", limit=25)
+
+    try:
+        child = here.acting()
+        done("g1")
+        own_broker.kill()
+        own_broker.start()
+        done("g2")
+        here.hold("before")
+        here.grant("g3")
+        here.wait_held()
+        own_broker.stop()
+        own_broker.start()
+        here.release()
+        wait_for(lambda: here.lag() == 0, "the attempt has its result", limit=25)
+        done("g4")
+        assert child.alive(), child.last_error()
+        assert "Traceback" not in child.log_path.read_text()
+        here.end(child)
+    finally:
+        here.stop()
+    grants = ["g1", "g2", "g3", "g4"]
+    assert here.requested() == here.removals() == grants
+    for grant in grants:
+        assert here.history(grant) == [
+            ("revoke.attempted", "pending", 1), ("revoke.attempted", "success", 1), ("revoke.confirmed", "success", 1)
+        ]  # fmt: skip

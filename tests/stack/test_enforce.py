@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaException, Producer
 
-from grantledger.enforcers.journal import TransactionalEventWriter
+from grantledger.enforcers.events import Recorder
+from grantledger.enforcers.journal import TransactionalEventWriter, kafka_errors
+from grantledger.kafka.errors import KafkaUnavailableError
 from grantledger.kafka.offsets import committed_offset, end_offset
 from grantledger.kafka.options import reader_options, transactional_options
+from grantledger.kafka.transactional_writer import TransactionalWriter, TransactionHangsError
 from grantledger.runtime.operator_events import request_revocation
 from grantledger.runtime.sealed_logs import sealed_logs
 from grantledger.schemas.catalog import event_schema
@@ -424,6 +427,40 @@ def test_a_committed_offset_that_expired_is_committed_again(deploy: Deploy) -> N
     child = here.acting()
     wait_for(lambda: committed_offset(here.cluster, group, COMMANDS_TOPIC, 0) == end, "it is committed at the start")
     here.end(child)
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_what_a_lost_transaction_contained_is_written_once(
+    deploy: Deploy, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    """After a restart of the brokers a call may never return, and nobody knows what it did."""
+    here, commit = deploy(), TransactionalWriter.commit
+    logs, recorder = sealed_logs(here.pipeline.settings(), "grantledger-enforcer", bytes(32)), Recorder(here.deployment)
+
+    def event_of(number: int) -> Event:
+        return recorder.commands_lost(number, datetime.now(UTC), "a test")
+
+    def written_numbers() -> list[int]:
+        return [one["evidence"]["offset"] for one in here.findings()]
+
+    def lose(writer: TransactionalWriter) -> None:
+        monkeypatch.setattr(TransactionalWriter, "commit", commit)
+        if committed:
+            commit(writer)
+        raise TransactionHangsError("it hangs")
+
+    journal = TransactionalEventWriter(logs)
+    journal.write([event_of(1)], 0)
+    monkeypatch.setattr(TransactionalWriter, "commit", lose)
+    journal.write([event_of(2)], 0)
+    journal.write([event_of(3)], 0)
+    wait_for(lambda: written_numbers() == [1, 2, 3], "each is there, once")
+    TransactionalEventWriter(logs).write([event_of(4)], 0)
+    monkeypatch.setattr(TransactionalWriter, "commit", lose)
+    with pytest.raises((KafkaUnavailableError, KafkaException)), kafka_errors("a test"):
+        journal.write([event_of(5)], 0)
+    # What the other one has done is not known here, so this one must not go on.
+    wait_for(lambda: written_numbers() == [1, 2, 3, 4], "only the other enforcer's event is there")
 
 
 def test_a_breaker_stays_open_until_a_person_closes_it_and_stops_no_other_source(deploy: Deploy) -> None:
