@@ -569,8 +569,8 @@ TYPES = {
     b"grant.observed session.started session.ended",
     "access.activity": b"session.command session.query session.denied session.recording_failed",
     "access.findings": b"finding.opened finding.resolved finding.acknowledged finding.closed revoke.requested "
-    b"revoke.attempted revoke.confirmed revoke.failed lookup.requested lookup.answered key.changed schema.registered "
-    b"source.registered config.changed payload.erased epoch.opened",
+    b"revoke.attempted revoke.confirmed revoke.failed revoke.dry_run lookup.requested lookup.answered key.changed "
+    b"schema.registered source.registered config.changed payload.erased epoch.opened",
     "access.queries": b"query.executed",
 }
 KIND = b"human service agent system unknown"
