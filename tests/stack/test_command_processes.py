@@ -68,6 +68,12 @@ class Ledger:
         return "vault", "--instance", "vault-1", *(("--key", str(self.pipeline.data_dir / key)) if key else ())
 
     @cached_property
+    def policy(self) -> str:
+        path = self.pipeline.data_dir / "policy.toml"
+        path.write_text(self.pipeline.run("demo", "--policy").stdout)
+        return str(path)
+
+    @cached_property
     def vault_log(self) -> str:
         path = self.pipeline.data_dir / "vault.log"
         written = self.pipeline.run("demo", "--tool", "vault", "--lives", "2", "--write", str(path))
@@ -112,6 +118,7 @@ CASES: dict[str, tuple[Arguments, str]] = {
     "sources add": (lambda ledger: (*ledger.source("first.pem"), "--reason", "new"), "registered vault/vault-1"),
     "sources rotate": (lambda ledger: (*ledger.source("next.pem"), "--reason", "yearly"), "of vault/vault-1 is valid"),
     "sources remove": (lambda ledger: (*ledger.source(), "--reason", "gone"), "removed vault/vault-1"),
+    "policy check": (lambda ledger: (ledger.policy,), "everything (default)"),
     "epoch show": (fixed(), "o log is stopped"),
     "erase": (
         fixed("commands.example/access.lifecycle/0/0:0", "--legal-basis", "a request", "--as", "carol", "--yes"),
@@ -132,7 +139,7 @@ def test_a_command_as_a_process(ledger: Ledger, name: str) -> None:
 
 def test_init_and_emit(ledger: Ledger) -> None:
     assert ledger.created.returncode == 0 and "commands.example/" in ledger.created.stdout, ledger.created.stderr
-    assert ledger.sent.returncode == 0 and "sent 1, refused 0" in ledger.sent.stdout, ledger.sent.stderr
+    assert ledger.sent.returncode == 0 and "sent 1 (unsigned), refused 0" in ledger.sent.stdout, ledger.sent.stderr
 
 
 def test_no_command_is_left_out() -> None:
