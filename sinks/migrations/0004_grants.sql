@@ -311,7 +311,7 @@ FROM
             (event, before) -> before.2 = 0
                 OR arrayExists(each -> each.evidence = 3 AND each.place > before.1 AND each.place < event.place, acting),
             turns,
-            arrayZip(arrayPushFront(arrayPopBack(turns.place), (0, 0)), arrayMap(nth -> nth > 1, arrayEnumerate(turns)))
+            arrayZip(arraySlice(arrayPushFront(turns.place, CAST((0, 0), 'Tuple(UInt32, UInt64)')), 1, length(turns)), arrayMap(nth -> nth > 1, arrayEnumerate(turns)))
         ) AS stretch,
         -- The earliest end of all contents with this event id.
         arrayMin(event -> if(event.source = effective.source AND event.id = effective.id, ifNull(toUnixTimestamp64Micro(event.expires_at), 9223372036854775807), 9223372036854775807), every_given) AS earliest
