@@ -77,6 +77,20 @@ class FileReader(ABC):
         """Whether it reads what was acknowledged before the start."""
         return self._stream.at.offset < self.position.offset and not self.changed and not self.problem
 
+    @property
+    def at_end(self) -> bool:
+        """Whether everything that was there is read."""
+        return self._records is None
+
+    @abstractmethod
+    def rests(self, *, final: bool) -> bool:
+        """Whether nothing has changed since everything was read."""
+
+    @property
+    @abstractmethod
+    def is_open(self) -> bool:
+        """Whether the file is open."""
+
     @abstractmethod
     def turn(self, count: int, now: float, *, final: bool) -> bool:
         """Read up to ``count`` records; return whether there may be more.
@@ -115,13 +129,24 @@ class GrowingFile(FileReader):
         self._read_at = self._start.offset
         self._before: bytes | None = None
         """What lies before ``_read_at``. If the file has something else there, it was truncated and written again."""
-        self._ended_at = -1
+        self._ended_at = self._finally_ended_at = -1
         self._grew = 0.0
         self._final = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the file is open."""
+        return self._file is not None
+
+    def rests(self, *, final: bool) -> bool:
+        """Whether nothing has changed since everything was read."""
+        return self._size() == (self._finally_ended_at if final else self._ended_at)
 
     def turn(self, count: int, now: float, *, final: bool) -> bool:
         """Read up to ``count`` records."""
         self._final = final
+        if final and self.rests(final=True):
+            return False
         try:
             if self._records is None:
                 self._records = self._begin(now)
@@ -130,6 +155,7 @@ class GrowingFile(FileReader):
             if self._pass_on(self._records, count):
                 return True
             self._end()
+            self._finally_ended_at = self._ended_at
         except _AtEndError:
             self._end()
             if final:
@@ -248,6 +274,15 @@ class EncodedFile(FileReader):
         self._as_opened = (-1, -1)
         self._failed_at: float | None = None
         self._finished: Position | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the file is open."""
+        return self._file is not None
+
+    def rests(self, *, final: bool) -> bool:
+        """Whether nothing has changed since everything was read."""
+        return self._is_read or (self.found.size, self.found.modified) == self._as_opened
 
     def turn(self, count: int, now: float, *, final: bool) -> bool:
         """Read up to ``count`` records."""

@@ -17,8 +17,10 @@ from .position import Position
 
 FORGET_SECONDS = 7 * 86_400.0
 """How long a position is kept whose content is in no file."""
-_COARSE_CLOCK = 2_000_000_000
-"""Nanoseconds by which the time of a file's last change may be too early."""
+MOST_OPEN = 256
+"""Files that are open at one time; less than the usual limit of a process."""
+_CLOCKS_DIFFER = 60_000_000_000
+"""Nanoseconds by which the clock of a file server may be behind."""
 
 log = structlog.get_logger("grantledger.follow")
 
@@ -82,7 +84,7 @@ class FollowedFiles:
         if stats == self._last and not changed:
             return
         positions = [one.current() for one in self._tracks]
-        decision = decide(look.found, positions, self._since - _COARSE_CLOCK, int(now * 1e9))
+        decision = decide(look.found, positions, self._since - _CLOCKS_DIFFER, int(now * 1e9))
         self._last = None if decision.waits else stats
         tracks = [self._missing(self._tracks[index], {one.inode for one in look.found}) for index in decision.missing]
         tracks = [track for track in tracks if now - track.current().seen < FORGET_SECONDS]
@@ -93,12 +95,18 @@ class FollowedFiles:
     def turn(self, count: int, now: float, *, final: bool) -> bool:
         """Read up to ``count`` records of each file; return whether there may be more."""
         busy = False
+        opened = sum(track.reader is not None and track.reader.is_open for track in self._tracks)
         for track in self._tracks:
             if (reader := track.reader) is None:
                 continue
+            if opened >= MOST_OPEN and not reader.is_open and not reader.rests(final=final):
+                busy = True  # `advance` closes those at their ends
+                continue
+            opened -= reader.is_open
             before = reader.lines
             more = reader.turn(count, now, final=final)
             busy |= more
+            opened += reader.is_open
             metrics.LINES.labels(self._name).inc(max(0, reader.lines - before))
             if reader.problem and not track.missing:
                 self.problems[reader.found.path] = reader.problem
@@ -109,6 +117,7 @@ class FollowedFiles:
     def advance(self, now: float) -> bool:
         """Move the positions, as everything read is acknowledged; return whether one moved."""
         moved = False
+        at_end = []
         for track in self._tracks:
             if (reader := track.reader) is None:
                 continue
@@ -118,6 +127,12 @@ class FollowedFiles:
             path = reader.found.path
             metrics.LAG_BYTES.labels(self._name, path).set(lag)
             metrics.LAG_SECONDS.labels(self._name, path).set(now - (track.behind_since or now))
+            if reader.is_open and reader.at_end:
+                at_end.append(reader)
+        if len(at_end) > MOST_OPEN // 2:
+            at_end.sort(key=lambda reader: reader.found.modified)
+            for reader in at_end[: -MOST_OPEN // 2]:
+                reader.close()
         return moved
 
     def positions(self) -> list[Position]:

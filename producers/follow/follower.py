@@ -17,6 +17,8 @@ from .tool_follower import ToolFollower
 LOOK_SECONDS = 0.5
 WRITE_SECONDS = 1.0
 """The positions are written this often while more is there to read."""
+_SHARE = 10
+"""A look, or writing the positions, takes a tenth of the time at most, however many files there are."""
 ONCE_SECONDS = 30.0
 """How long ``once`` waits for Kafka."""
 
@@ -77,22 +79,20 @@ class Follower:
                 the last acknowledgement.
             StateNotWrittenError: the positions cannot be written.
         """
-        look_at = written = 0.0
-        unwritten = False
+        look_at = write_at = 0.0
+        # The time of the first look must be known later, also if there is nothing to read yet.
+        unwritten = any(tool.name not in self._kept for tool in self._tools)
         try:
             while not self._stop.is_set():
                 now = time.time()
                 if time.monotonic() >= look_at:
-                    for tool in self._tools:
-                        tool.look(now)
-                    look_at = time.monotonic() + LOOK_SECONDS
+                    look_at = self._next(LOOK_SECONDS, self._look)
                 busy = max([tool.turn(now) for tool in self._tools])
                 for sender in self._senders:
                     sender.settle()
                 unwritten |= max([tool.advance(now) for tool in self._tools])
-                if unwritten and (not busy or time.monotonic() - written >= WRITE_SECONDS):
-                    self._write()
-                    written, unwritten = time.monotonic(), False
+                if unwritten and time.monotonic() >= write_at:
+                    write_at, unwritten = self._next(WRITE_SECONDS, self._write), False
                 if busy:
                     continue
                 if self._once or all(tool.ended for tool in self._tools):
@@ -105,6 +105,18 @@ class Follower:
         finally:
             for tool in self._tools:
                 tool.close()
+
+    def _look(self) -> None:
+        for tool in self._tools:
+            tool.look(time.time())
+
+    @staticmethod
+    def _next(pause: float, step: Callable[[], object]) -> float:
+        """Do a step, and return when to do it again."""
+        began = time.monotonic()
+        step()
+        ended = time.monotonic()
+        return ended + max(pause, (ended - began) * _SHARE)
 
     def _write(self) -> None:
         self._state_file.write(self._kept | {tool.name: tool.state() for tool in self._tools})

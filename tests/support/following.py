@@ -66,8 +66,11 @@ class Follow:
         """Look, read everything, and write the positions."""
         self.now += seconds
         self.follower.look(self.now)
-        while self.follower.turn(self.now):
-            pass
+        for _ in range(100):
+            if not self.follower.turn(self.now):
+                break
+            self._sender.settle()
+            self.follower.advance(self.now)
         self._sender.settle()
         if self.follower.advance(self.now) and write:
             self.state_file.write({self._tool.name: self.follower.state()})

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from backports import zstd
 
-from support.following import Follow
+from support.following import Follow, run_once
 
 
 def line(name: str) -> bytes:
@@ -319,3 +319,39 @@ def test_what_kafka_has_not_acknowledged_is_read_again(tmp_path: Path, log: Path
     follow.restart()
     follow.step()
     assert follow.kafka.ids == first[2:]
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_few_files_are_open_at_one_time(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("grantledger.producers.follow.followed_files.MOST_OPEN", 4)
+    names = [f"s{number}" for number in range(20)]
+    for name in names:
+        append(log.with_name(f"{name}.log"), name)
+    before = open_files()
+    follow = Follow(tmp_path, str(log.parent))
+    for round_number in range(2):
+        for _ in range(20):
+            follow.step()
+            assert open_files() - before <= 4
+        assert sorted(follow.taken()) == sorted(names), round_number
+        for name in names:
+            append(log.with_name(f"{name}.log"), name)
+    follow.restart()
+    for _ in range(20):
+        follow.step()
+    assert sorted(follow.taken()) == sorted(names)
+    kafka, _ = run_once(tmp_path, str(log.parent))
+    assert sorted(kafka.sessions()) == sorted(names * 3)
+
+
+def test_the_time_of_the_first_look_is_kept_without_any_record(tmp_path: Path, log: Path) -> None:
+    """Lines that are written and rotated away before the second start are after the first look."""
+    log.touch()
+    run_once(tmp_path, str(log))
+    append(log, "a")
+    gzipped(log)
+    kafka, _ = run_once(tmp_path, str(log))
+    assert kafka.sessions() == ["a", "new"]
