@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from ..base.errors import EXIT_USAGE
+from ..base.toml import load_toml
 from ..runtime.settings import Settings
+from ..sinks.alerts.config import AlertConfig
 from ..sinks.alerts.outbox import Outbox
 from ..sinks.alerts.status import read_status
 from .errors import exit_code, fail, suggestion
@@ -45,6 +48,39 @@ def enable(
     with exit_code(EXIT_USAGE), closing(Outbox(settings.alert_outbox_path, [])) as outbox:
         enabled = outbox.enable(channel, time.time())
     echo(f"{channel} is enabled" if enabled else f"{channel} was not disabled")
+
+
+def check(
+    settings: Settings,
+    output: Output,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="TOML file. Default: the one in the settings.")
+    ] = None,
+) -> None:
+    """Check a file with alert channels, and show which findings each channel gets. Nothing is sent.
+
+    Each error is named with file and line. Secrets are not read.
+
+    Exit codes: 0 the file is valid; 2 it is not, or it cannot be read.
+    """
+    path = file or settings.alert_config
+    if path is None:
+        fail("give a FILE, or set GRANTLEDGER_ALERT_CONFIG")
+    rows = [
+        {
+            "name": name, "kind": channel.kind, "url": channel.url, "min_severity": channel.min_severity,
+            "rules": list(channel.rules),
+        }
+        for name, channel in load_toml(path, AlertConfig).channels.items()
+    ]  # fmt: skip
+    columns = [
+        text_column("channel", "name"),
+        text_column("kind", "kind"),
+        text_column("url", "url"),
+        text_column("from severity", "min_severity"),
+        Column("rules", lambda row: ", ".join(row["rules"])),
+    ]
+    output.rows(rows, identity="name", show=columns)
 
 
 def _status(settings: Settings) -> dict[str, Any]:

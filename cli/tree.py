@@ -75,10 +75,11 @@ COMMANDS: Mapping[str, Command | Group] = {
         default="show",
     ),
     "channels": Group(
-        "Show the alert channels, or enable one again.",
+        "Show or check the alert channels, or enable one again.",
         {
             "list": Command("List channels, undelivered alerts and failures.", "channels:list_command"),
             "enable": Command("Resume the deliveries of a disabled channel.", "channels:enable"),
+            "check": Command("Check a file with alert channels. Nothing is sent.", "channels:check"),
         },
         default="list",
     ),

@@ -29,11 +29,12 @@ class Ledger:
     def __init__(self, bootstrap_servers: str, folder: Path) -> None:
         (folder / "secret").write_text(SECRET)
         (folder / "secret").chmod(0o600)
+        self.alerts = str(folder / "alerts.toml")
         (folder / "alerts.toml").write_text(webhook_toml("pager", "http://127.0.0.1:1/", str(folder / "secret")))
         self.pipeline = Pipeline(
             bootstrap_servers,
             folder / "data",
-            {"GRANTLEDGER_ALERT_CONFIG": str(folder / "alerts.toml")},
+            {"GRANTLEDGER_ALERT_CONFIG": self.alerts},
             deployment="commands.example",
             topic_prefix="commands-",
         )
@@ -111,6 +112,7 @@ CASES: dict[str, tuple[Arguments, str]] = {
     "findings ack": (lambda ledger: (ledger.finding, "--as", "carol"), "as carol"),
     "findings close": (lambda ledger: (ledger.finding, "--reason", "restored", "--as", "carol"), "as carol"),
     "channels list": (fixed(), "pager"),
+    "channels check": (lambda ledger: (ledger.alerts,), "pager"),
     "channels enable": (fixed("pager"), "pager was not disabled"),
     "breaker show": (fixed(), "all are closed"),
     "breaker close": (fixed("--reason", "none"), "no such breaker is open"),

@@ -1,4 +1,4 @@
-"""``grantledger policy check``: every error with its line, and what a valid policy sets for which access."""
+"""``policy check`` and ``channels check``: every error with its line, and what a valid file sets."""
 
 from __future__ import annotations
 
@@ -66,6 +66,14 @@ def test_an_enforcement_policy_is_checked_too(tmp_path: Path) -> None:
     assert result.exit_code == 0 and "target db, resource_kind database" in result.stdout, result.stderr
     result = invoke("policy", "check", "--enforcement", written(tmp_path, good + "resorce_id = 1\n"))
     assert result.exit_code == 2 and ":7: routes.0.resorce_id: unknown key" in result.stderr
+
+
+def test_a_file_with_alert_channels_is_checked_without_its_secrets(tmp_path: Path) -> None:
+    good = '[channels.pager]\nkind = "webhook"\nurl = "https://x.example/"\nsecret = { file = "/no/such/file" }\n'
+    result = invoke("channels", "check", written(tmp_path, good))
+    assert result.exit_code == 0 and "https://x.example/" in result.stdout, result.stderr
+    result = invoke("channels", "check", written(tmp_path, good + "rule = []\n"))
+    assert result.exit_code == 2 and ":5: channels.pager.rule: unknown key; did you mean rules?" in result.stderr
 
 
 @pytest.mark.parametrize(
