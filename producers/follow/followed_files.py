@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -37,9 +38,16 @@ class _Track:
     cold: bool = False
     missing: bool = False
     behind_since: float | None = None
+    shown: str = ""
+    """The file in the metrics."""
 
     def current(self) -> Position:
         return self.position if self.reader is None else self.reader.position
+
+    def seconds_behind(self) -> float:
+        """Return for how long something of the file has not been acknowledged."""
+        since = self.behind_since
+        return 0.0 if since is None else max(0.0, time.time() - since)
 
 
 class FollowedFiles:
@@ -107,6 +115,7 @@ class FollowedFiles:
             more = reader.turn(count, now, final=final)
             busy |= more
             opened += reader.is_open
+            self._show_lag(track, reader, now)  # Kafka may be away for long now
             metrics.LINES.labels(self._name).inc(max(0, reader.lines - before))
             if reader.problem and not track.missing:
                 self.problems[reader.found.path] = reader.problem
@@ -122,11 +131,7 @@ class FollowedFiles:
             if (reader := track.reader) is None:
                 continue
             moved |= reader.advance()
-            lag = reader.lag()
-            track.behind_since = None if not lag else track.behind_since or now
-            path = reader.found.path
-            metrics.LAG_BYTES.labels(self._name, path).set(lag)
-            metrics.LAG_SECONDS.labels(self._name, path).set(now - (track.behind_since or now))
+            self._show_lag(track, reader, now)
             if reader.is_open and reader.at_end:
                 at_end.append(reader)
         if len(at_end) > MOST_OPEN // 2:
@@ -151,7 +156,7 @@ class FollowedFiles:
         if choice.origin is Origin.SAME and old is not None and old.reader is not None and not old.reader.changed:
             if old.reader.found.path != found.path:
                 log.info("renamed", tool=self._name, file=old.reader.found.path, to=found.path)
-                self._forget_lag(old.reader.found.path)
+                self._forget_lag(old)
             old.missing = False
             old.reader.seen(found, now)
             return old
@@ -188,9 +193,19 @@ class FollowedFiles:
     def _close(self, track: _Track) -> None:
         if track.reader is not None:
             track.reader.close()
-            self._forget_lag(track.reader.found.path)
+            self._forget_lag(track)
 
-    def _forget_lag(self, path: str) -> None:
+    def _show_lag(self, track: _Track, reader: FileReader, now: float) -> None:
+        lag = reader.lag()
+        track.behind_since = None if not lag else track.behind_since or now
+        path = reader.found.path
+        metrics.LAG_BYTES.labels(self._name, path).set(lag)
+        if track.shown != path:
+            metrics.LAG_SECONDS.labels(self._name, path).set_function(track.seconds_behind)
+            track.shown = path
+
+    def _forget_lag(self, track: _Track) -> None:
+        path, track.shown = track.shown, ""
         for gauge in (metrics.LAG_BYTES, metrics.LAG_SECONDS):
             with suppress(KeyError):
                 gauge.remove(self._name, path)

@@ -10,7 +10,7 @@ from ...schemas.event import Event
 from ..client import Client
 from ..importer import Report
 from .config import FollowedTool
-from .sender import InterruptedWaitError, Sender
+from .sender import STOP_SECONDS, InterruptedWaitError, Sender
 from .state_file import StateFile, ToolState
 from .tool_follower import ToolFollower
 
@@ -79,11 +79,14 @@ class Follower:
                 the last acknowledgement.
             StateNotWrittenError: the positions cannot be written.
         """
-        look_at = write_at = 0.0
+        look_at = write_at = stop_at = 0.0
         # The time of the first look must be known later, also if there is nothing to read yet.
         unwritten = any(tool.name not in self._kept for tool in self._tools)
         try:
-            while not self._stop.is_set():
+            while not stop_at or time.monotonic() < stop_at:
+                if self._stop.is_set() and not stop_at:
+                    # What was written before the stop is still read: a sidecar is stopped after its program.
+                    stop_at, look_at = time.monotonic() + STOP_SECONDS, 0.0
                 now = time.time()
                 if time.monotonic() >= look_at:
                     look_at = self._next(LOOK_SECONDS, self._look)
@@ -95,7 +98,7 @@ class Follower:
                     write_at, unwritten = self._next(WRITE_SECONDS, self._write), False
                 if busy:
                     continue
-                if self._once or all(tool.ended for tool in self._tools):
+                if stop_at or self._once or all(tool.ended for tool in self._tools):
                     break
                 self._stop.wait(max(0.0, look_at - time.monotonic()))
             if unwritten:

@@ -18,7 +18,7 @@ MOST_BYTES = 16 * 1024 * 1024
 """Events on the way, and the bytes of their records."""
 TELL_SECONDS = 5.0
 STOP_SECONDS = 10.0
-"""How long a stop waits for acknowledgements. Without them the positions stay where they are."""
+"""How long a stop reads what is left, and waits for acknowledgements. Without them the positions stay as they are."""
 
 log = structlog.get_logger("grantledger.follow")
 

@@ -21,7 +21,7 @@ TESTS = (FOLDER / "prometheus-rules-test.yml").read_text("utf-8")
 SCRIPT = FOLDER / "verify-textfile.sh"
 EXPORTING = (
     "processors.metrics", "processors.watch.metrics", "sinks.metrics", "sinks.alerts.metrics", "enforcers.metrics",
-    "processors.sweep.sweeper", "console.metrics",
+    "processors.sweep.sweeper", "console.metrics", "producers.follow.metrics",
 )  # fmt: skip
 
 

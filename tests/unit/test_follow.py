@@ -14,7 +14,8 @@ import pytest
 from grantledger.base.toml import ConfigError
 from grantledger.producers.adapters import make_adapter
 from grantledger.producers.client import ClientError
-from grantledger.producers.follow.config import load_follow_config
+from grantledger.producers.follow.config import FollowedTool, load_follow_config
+from grantledger.producers.follow.follower import Follower
 from grantledger.producers.follow.sender import InterruptedWaitError, Sender
 from grantledger.producers.follow.state_file import StateError, StateFile, ToolState
 from grantledger.producers.follow.streams import StreamReader
@@ -157,6 +158,28 @@ def test_positions_are_written_after_the_acknowledgement_only(tmp_path: Path) ->
     run_once(tmp_path, str(log), kafka=kafka)
     assert written == [False] * 4
     assert (tmp_path / "positions.json").exists()
+
+
+def test_what_was_written_before_a_stop_is_sent(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(RECORD + b"\n")
+    kafka = Kafka()
+    follower = Follower(
+        [FollowedTool(tool="teleport", files=(str(log),))],
+        StateFile(tmp_path / "positions.json"),
+        lambda _tool: kafka,  # type: ignore[arg-type,return-value]
+    )
+
+    def last_line() -> None:
+        if len(kafka.events) == 1:
+            with log.open("ab") as file:
+                file.write(RECORD.replace(b'"a"', b'"b"') + b"\n")
+            follower.stop()
+
+    kafka.on_wait = last_line
+    follower.run()
+    assert kafka.sessions() == ["a", "b"]
+    assert StateFile(tmp_path / "positions.json").read()["teleport"].positions[0].lines == 2
 
 
 def test_reading_stops_while_kafka_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
