@@ -44,6 +44,8 @@ class OncePerMinute(logging.Filter):
 
 
 CLIENT_LOG = logging.getLogger("grantledger.librdkafka")
-"""The logger of every Kafka client."""
+"""The logger of every Kafka client of the pipeline."""
+KAFKA_LOGS = frozenset({CLIENT_LOG.name, "grantledger.kafka"})
+"""The names of all loggers of Kafka clients: the client library for senders has one of its own."""
 CLIENT_LOG.addFilter(OncePerMinute())
 CLIENT_LOG.addHandler(logging.NullHandler())

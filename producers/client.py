@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from ..base.errors import DependencyError
+from ..kafka.client_log import OncePerMinute
 from ..schemas.catalog import event_schema
 from ..schemas.codec import EventEncoder
 from ..schemas.event import PIPELINE_TYPES, Event, Source
@@ -36,6 +37,7 @@ _RECORD_OVERHEAD = 512
 # Silent unless the application configures logging; librdkafka would write to standard error.
 _kafka_log = logging.getLogger("grantledger.kafka")
 _kafka_log.addHandler(logging.NullHandler())
+_kafka_log.addFilter(OncePerMinute())
 
 
 @dataclass(frozen=True, slots=True)

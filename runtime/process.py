@@ -21,7 +21,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Metric, start_http_se
 from prometheus_client.parser import text_string_to_metric_families
 
 from ..base.text import printable_lines
-from ..kafka.client_log import CLIENT_LOG
+from ..kafka.client_log import KAFKA_LOGS
 from .data_folder import close_to_others, make_folder, only_process
 from .settings import Settings, SettingsError
 
@@ -58,7 +58,7 @@ class _LibraryLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
-        kind = "kafka_client" if record.name == CLIENT_LOG.name else "library"
+        kind = "kafka_client" if record.name in KAFKA_LOGS else "library"
         fields = {"exc_info": record.exc_info} if record.exc_info else {}
         structlog.get_logger().log(record.levelno, kind, logger=record.name, text=record.getMessage(), **fields)
 

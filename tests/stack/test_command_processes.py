@@ -1,6 +1,7 @@
 """Every command once as its users run it: a process of its own. Other tests run most commands in their own process.
 
-``up`` and ``demo`` are in fault/test_up.py; all stack tests start the processes of ``run``.
+``up`` and ``demo`` are in fault/test_up.py, ``follow`` is in fault/test_follow_kills.py. All stack tests start the
+processes of ``run``.
 """
 
 from __future__ import annotations
@@ -153,6 +154,7 @@ def test_no_command_is_left_out() -> None:
         "emit",
         "up",
         "demo",
+        "follow",
         "epoch open",
         "recompute",
         *(f"run {name}" for name in COMMANDS["run"].commands),
