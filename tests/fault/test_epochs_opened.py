@@ -27,7 +27,7 @@ from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.topics import ANCHORS_TOPIC, seal_group
 from support.load import Load
 from support.oracle import Row, committed_records
-from support.pipeline import ANCHORED_OFTEN, PROCESSES, Pipeline
+from support.pipeline import ANCHORED_OFTEN, PROCESSES, WITHOUT_STATES, Pipeline
 from support.stopped_ledger import LIFECYCLE, Ledger, foreign_batch
 from support.waiting import wait_for
 
@@ -37,7 +37,7 @@ SEALED = f"{LIFECYCLE}.sealed"
 @pytest.fixture(scope="module")
 def ledger(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Ledger:
     """A ledger whose entries are sealed, stored and anchored, with nothing running."""
-    ledger = Ledger(make_pipeline(broker.bootstrap_servers, ANCHORED_OFTEN))
+    ledger = Ledger(make_pipeline(broker.bootstrap_servers, ANCHORED_OFTEN | WITHOUT_STATES))
     ledger.pipeline.start("store", "anchor")
     wait_for(ledger.all_stored, "everything is stored")
     wait_for(lambda: ledger.pipeline.metric("anchor", "grantledger_anchors_total") >= 2, "everything is anchored")

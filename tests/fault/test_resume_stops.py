@@ -15,7 +15,7 @@ from grantledger.runtime.settings import load_settings
 from grantledger.schemas.topics import SEALED_TOPICS
 from support.load import Load
 from support.oracle import committed_records
-from support.pipeline import Pipeline
+from support.pipeline import WITHOUT_STATES, Pipeline
 from support.shared_broker import RunningBroker
 from support.stopped_ledger import LIFECYCLE, SINGLE, Ledger, foreign_batch
 from support.waiting import wait_for
@@ -24,7 +24,7 @@ from support.waiting import wait_for
 @pytest.fixture(scope="module")
 def make(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Callable[..., Ledger]:
     def ledger(**environment: str) -> Ledger:
-        return Ledger(make_pipeline(broker.bootstrap_servers, environment))
+        return Ledger(make_pipeline(broker.bootstrap_servers, WITHOUT_STATES | environment))
 
     return ledger
 

@@ -28,7 +28,7 @@ from grantledger.schemas.catalog import WriterSchema, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.framing import confluent_prefix
 from support.events import NOON, event, produce, produce_raw_header, read_datum, written
-from support.pipeline import Pipeline, samples
+from support.pipeline import WITHOUT_STATES, Pipeline, samples
 from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
@@ -158,7 +158,7 @@ class Sent:
 @pytest.fixture(scope="module")
 def sent(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Sent:
     """All bad values in both topics, each between two good events, stored when the tests begin."""
-    pipeline = make_pipeline(broker.bootstrap_servers)
+    pipeline = make_pipeline(broker.bootstrap_servers, WITHOUT_STATES)
     pipeline.start()
     everything = Sent(pipeline)
     for topic in TOPICS:

@@ -10,13 +10,13 @@ import pytest
 
 from grantledger.runtime.source_keys import OWN_SOURCES
 from support.oracle import wait_until_stored
-from support.pipeline import Pipeline
+from support.pipeline import WITHOUT_STATES, Pipeline
 from support.shared_broker import RunningBroker
 
 
 @pytest.fixture(scope="module")
 def pipeline(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
-    running = make_pipeline(broker.bootstrap_servers)
+    running = make_pipeline(broker.bootstrap_servers, WITHOUT_STATES)
     running.start()
     return running
 

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from grantledger.processors.notices import ANCHOR, finding_opened
-from support.pipeline import Pipeline
+from support.pipeline import WITHOUT_STATES, Pipeline
 from support.shared_broker import RunningBroker
 
 
 def test_events_before_the_first_seal_are_decoded_even_after_a_finding(
     broker: RunningBroker, make_pipeline: Callable[..., Pipeline]
 ) -> None:
-    pipeline = make_pipeline(broker.bootstrap_servers)
+    pipeline = make_pipeline(broker.bootstrap_servers, WITHOUT_STATES)
     finding = finding_opened(
         pipeline.deployment,
         ANCHOR,

@@ -21,7 +21,7 @@ from grantledger.schemas.codec import decode
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from support.cloudtrail import ISSUED, ROLE, record
 from support.events import event
-from support.pipeline import Pipeline
+from support.pipeline import WITHOUT_STATES, Pipeline
 from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
@@ -33,7 +33,7 @@ GRANT = {
 
 @pytest.fixture(scope="module")
 def pipeline(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
-    running = make_pipeline(broker.bootstrap_servers)
+    running = make_pipeline(broker.bootstrap_servers, WITHOUT_STATES)
     running.start()
     return running
 

@@ -9,7 +9,7 @@ from grantledger.producers import grant_activated
 from grantledger.schemas.event import Resource
 from grantledger.schemas.topics import topic_specs
 from support.oracle import wait_until_stored
-from support.pipeline import Pipeline
+from support.pipeline import WITHOUT_STATES, Pipeline
 from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
@@ -27,7 +27,11 @@ def test_two_prefixes_on_one_cluster(broker: RunningBroker, tmp_path: Path) -> N
     try:
         for prefix, count in SENT.items():
             name = prefix[:-1]
-            environment = {"GRANTLEDGER_DEPLOYMENT": f"{name}.example", "GRANTLEDGER_TOPIC_PREFIX": prefix}
+            environment = {
+                "GRANTLEDGER_DEPLOYMENT": f"{name}.example",
+                "GRANTLEDGER_TOPIC_PREFIX": prefix,
+                **WITHOUT_STATES,
+            }
             (tmp_path / name).mkdir()
             running = Pipeline(broker.bootstrap_servers, tmp_path / name, environment, topic_prefix=prefix)
             pipelines[prefix] = running

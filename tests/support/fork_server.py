@@ -6,7 +6,8 @@ one test per command) begin with Python as usual.
 
 The store replaces itself by a new program once its sandbox is closed. Here the program begins in the same process, with
 the environment that it would have had, so that it does not import everything again either. Tests of the sandbox set
-``REPLACED`` in the environment: then it is replaced as usual, and so it is in ``up``.
+``REPLACED`` in the environment: then it is replaced as usual, and so it is in ``up``. Tests that read no states of
+requests, grants and findings set ``STATELESS``: to compute these states takes most of the CPU time of a store.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from typing import Any, NoReturn
 
 from grantledger.base.imports import without_pandas
 from grantledger.runtime.children import Child
+from grantledger.sinks.state_refresher import StateRefresher
 
 MODULES = (
     "grantledger.cli.app", "grantledger.cli.common_options", "grantledger.cli.follow",
@@ -43,6 +45,8 @@ MODULES = (
 PR_SET_PDEATHSIG = 1
 REPLACED = "TEST_STORE_REPLACED"
 """Variable in the environment of a forked process: the store replaces itself by a new program."""
+STATELESS = "TEST_STORE_STATELESS"
+"""Variable in the environment of a forked process: the store computes no states."""
 _execve = os.execve
 
 
@@ -212,6 +216,8 @@ def main() -> None:
     sys.argv = ["grantledger", *arguments]
     if REPLACED not in os.environ:
         os.execve = _replace
+    if STATELESS in os.environ:
+        StateRefresher.start = lambda self: None  # type: ignore[method-assign]
     try:
         sys.modules["grantledger.cli.app"].app(list(arguments), prog_name="grantledger")
     except ReplacedError:

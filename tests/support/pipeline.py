@@ -30,13 +30,15 @@ from grantledger.schemas.event import Event
 from grantledger.schemas.topics import topic_specs
 
 from .command import run_command
-from .fork_server import ForkedChild
+from .fork_server import STATELESS, ForkedChild
 from .reading import read_rows_with
 from .waiting import wait_for
 
 PROCESSES = ("seal", "store", "anchor")
 ANCHORED_OFTEN = {"GRANTLEDGER_ANCHOR_INTERVAL_SECONDS": "1"}
 """For tests that wait for anchors. Each anchor costs the store 50 ms of CPU time."""
+WITHOUT_STATES = {STATELESS: "1"}
+"""For tests that read entries, anchors and the like, but no states of requests, grants and findings."""
 LONG_RUNNING = ("run", "up", "demo")
 """Commands that run until they are stopped; ``demo`` with ``--lives`` ends when its traffic has ended."""
 
