@@ -11,7 +11,7 @@ from ..processors.access import Access, Source, to_datetime, to_micros
 from ..runtime.watch_liveness import WatchLiveness
 from .grant_command import grant_command
 from .grant_revocations import Revocation
-from .grants import ENDED, PAST_END, UNRESOLVED
+from .grants import ENDED, PAST_END, UNRESOLVED, due_of
 from .output import Output, Row, span
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def past_end(row: Row, limits: GrantLimits | None, watch: WatchLiveness | None, 
         return PastEnd("closed")
     if limits is None:
         return PastEnd("no_policy")
-    grace_ends = to_datetime(limits.overdue_after(to_micros(row["deadline"]), to_micros(row["given_recorded_at"])))
+    grace_ends = to_datetime(limits.overdue_after(to_micros(due_of(row) or now), to_micros(row["given_recorded_at"])))
     if now <= grace_ends:
         return PastEnd("inside_grace", grace_ends)
     if watch is None:

@@ -48,8 +48,8 @@ class State(StrEnum):
 
 
 _FIELDS = (
-    "grant_id", "state", "subject_id", "subject_kind", "person", "resource_kind", "resource_id",
-    "resource_environment", "entitlement", "activated_at", "expires_at", "deadline", "removal_evidence", "removed_at",
+    "grant_id", "state", "subject_id", "subject_kind", "person", "resource_kind", "resource_id", "resource_environment",
+    "entitlement", "activated_at", "expires_at", "deadline", "policy_deadline", "removal_evidence", "removed_at",
     "removal_recorded_at", "late_seconds", "historical", "finding", "found_deadline", "found_at", "reason", "ticket",
     "customer", "request_id", "requested_at", "requested_by", "approvals", "approved_by", "forced", "source_system",
     "source_instance", "tenant", "grant_key", "origin", "index",
@@ -71,7 +71,7 @@ WHERE {OF_SOURCE} AND positionCaseInsensitiveUTF8(subject_id, {{subject:String}}
 _ENVIRONMENT = "(empty({environment:String}) OR resource_environment = {environment:String})"
 _QUERY = f"""
 SELECT {", ".join(f"`{name}`" for name in _FIELDS)},
-    if(state = 'overdue', found_deadline, deadline) AS due
+    if(state = 'overdue', found_deadline, ifNull(deadline, policy_deadline)) AS due
 FROM grants
 {_FILTER} AND {_ENVIRONMENT} AND has({{states:Array(String)}}, state)
 ORDER BY state = 'removed', if(state = 'removed', removed_at, NULL) DESC, due IS NULL, due, grant_id
@@ -206,11 +206,18 @@ def _short_access(row: Row) -> str:
 def until(output: Output, row: Row, now: datetime) -> str:
     """Return the deadline of a row and its distance, or how late the removal was."""
     deadline = _deadline(row)
-    return f"{output.moment(deadline)}, {_distance(row, now)}" if deadline is not None else "none given"
+    by = " (policy)" if row["deadline"] is None and row["activated_at"] is not None else ""
+    return f"{output.moment(deadline)}, {_distance(row, now)}{by}" if deadline is not None else "none given"
+
+
+def due_of(row: Row) -> datetime | None:
+    """Return when a grant must end by its tool, or else by the watch policy; None without an end."""
+    due: datetime | None = row["deadline"] or row["policy_deadline"]
+    return due
 
 
 def _deadline(row: Row) -> datetime | None:
-    deadline: datetime | None = row["found_deadline"] if row["state"] == "overdue" else row["deadline"]
+    deadline: datetime | None = row["found_deadline"] if row["state"] == "overdue" else due_of(row)
     return deadline
 
 

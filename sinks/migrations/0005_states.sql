@@ -61,6 +61,7 @@ CREATE TABLE stored_grants
     expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End in the latest activation or extension, or the latest end of several credentials that end automatically; null if the tool gives none',
     expiry_source String COMMENT 'native, derived, policy, unknown',
     deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'expires_at minus the lead of the source clock over the broker; null if there is no end',
+    policy_deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Where the tool gives no end: the end by max_seconds of the watch policy; null without one',
     ends_by_itself Bool COMMENT 'All credentials of the grant end automatically, and the watch policy believes that',
     reported_evidence String COMMENT 'Best evidence of a reported removal after the latest activation or extension: none, deadline, api_accepted, confirmed',
     confirmed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source',
@@ -235,6 +236,7 @@ CREATE VIEW grant_states
     expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End in the latest activation or extension, or the latest end of several credentials that end automatically; null if the tool gives none',
     expiry_source String COMMENT 'native, derived, policy, unknown',
     deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'expires_at minus the lead of the source clock over the broker; null if there is no end',
+    policy_deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Where the tool gives no end: the end by max_seconds of the watch policy; null without one',
     removal_evidence String COMMENT 'Best evidence of a removal after the latest activation or extension: none, deadline, api_accepted, confirmed',
     removed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source, or the passed deadline if all credentials of the grant end automatically and the watch policy believes that; null while open',
     removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal, or that deadline',
@@ -248,6 +250,7 @@ AS SELECT
     grant_id, grant_key, tenant, subject_id, subject_kind, resource_kind, resource_id, resource_environment,
     entitlement, request_id, request_key, reason, ticket, customer, decisions, source_system, source_instance,
     activated_at, given_at, given_recorded_at, stretch_recorded_at, starts_at, expires_at, expiry_source, deadline,
+    policy_deadline,
     if(lapsed AND reported_evidence = 'none', 'deadline', reported_evidence) AS removal_evidence,
     if(ended_first, deadline, confirmed_at) AS removed_at,
     if(ended_first, deadline, confirmed_recorded_at) AS removal_recorded_at,
@@ -257,7 +260,7 @@ AS SELECT
             round(greatest(0, dateDiff('microsecond', deadline, if(historical, least(confirmed_at, confirmed_recorded_at), confirmed_recorded_at))) / 1e6, 3),
         NULL
     ) AS late_seconds,
-    toBool(lapsed OR report_counts OR confirmed_at IS NOT NULL OR (deadline_counts AND ifNull(deadline < now64(6, 'UTC'), false))) AS ended,
+    toBool(lapsed OR report_counts OR confirmed_at IS NOT NULL OR (deadline_counts AND ifNull(ifNull(deadline, policy_deadline) < now64(6, 'UTC'), false))) AS ended,
     historical, origin, `index`
 FROM
 (
@@ -308,6 +311,7 @@ CREATE VIEW grants
     expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End in the latest activation or extension; null if the tool gives none',
     expiry_source String COMMENT 'native, derived, policy, unknown',
     deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'expires_at minus the lead of the source clock over the broker; null if there is no end',
+    policy_deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Where the tool gives no end: the end by max_seconds of the watch policy; null without one',
     removal_evidence String COMMENT 'Best evidence of a removal after the latest activation or extension: none, deadline, api_accepted, confirmed',
     removed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source; null while open',
     removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal',
@@ -343,7 +347,7 @@ SELECT
     grant_key,
     multiIf(
         finding = 'open', 'overdue', removed_at IS NOT NULL, 'removed', one.ended OR finding = 'resolved', 'ended', historical, 'unresolved',
-        deadline IS NULL, 'no deadline', deadline >= now64(6, 'UTC'), 'active', running, 'covered', 'past its end'
+        ifNull(deadline, policy_deadline) IS NULL, 'no deadline', ifNull(deadline, policy_deadline) >= now64(6, 'UTC'), 'active', running, 'covered', 'past its end'
     ) AS state,
     multiIf(open_count > 0, 'open', NOT ifNull(last_ended > one.given_recorded_at, false), 'none', by_person, 'closed', 'resolved') AS finding,
     found_deadline, found_at, running,
@@ -378,7 +382,7 @@ SELECT
     if(known, one.activated_at, NULL) AS activated_at, if(known, one.given_at, NULL) AS given_at,
     if(known, one.given_recorded_at, NULL) AS given_recorded_at,
     if(known, one.stretch_recorded_at, NULL) AS stretch_recorded_at, starts_at, expires_at, expiry_source, deadline,
-    removal_evidence, removed_at, removal_recorded_at, late_seconds, one.ended OR finding = 'resolved' AS ended, historical,
+    policy_deadline, removal_evidence, removed_at, removal_recorded_at, late_seconds, one.ended OR finding = 'resolved' AS ended, historical,
     origin, `index`
 FROM
 (
@@ -391,7 +395,7 @@ FROM
         known AND (granted.tenant, granted.subject_id, granted.resource_kind, granted.resource_id, granted.entitlement) IN (
             SELECT tenant, subject_id, resource_kind, resource_id, entitlement
             FROM grant_states
-            WHERE NOT ended AND NOT historical AND ifNull(deadline >= now64(6, 'UTC'), true)
+            WHERE NOT ended AND NOT historical AND ifNull(ifNull(deadline, policy_deadline) >= now64(6, 'UTC'), true)
                 AND ifNull(starts_at <= now64(6, 'UTC'), true)
         ) AS running,
         open_count, last_ended, by_person, found_at, found_deadline
@@ -406,7 +410,7 @@ FROM
             fromUnixTimestamp64Micro(0, 'UTC') AS activated_at, fromUnixTimestamp64Micro(0, 'UTC') AS given_at,
             fromUnixTimestamp64Micro(0, 'UTC') AS given_recorded_at, fromUnixTimestamp64Micro(0, 'UTC') AS
             stretch_recorded_at, NULL AS starts_at, NULL AS expires_at, '' AS expiry_source, NULL AS deadline,
-            'none' AS removal_evidence, NULL AS removed_at, NULL AS removal_recorded_at, NULL AS late_seconds,
+            NULL AS policy_deadline, 'none' AS removal_evidence, NULL AS removed_at, NULL AS removal_recorded_at, NULL AS late_seconds,
             false AS ended, false AS historical, '' AS origin, 0 AS `index`,
             false AS known
         FROM overdue
@@ -499,7 +503,7 @@ CREATE VIEW active_grants
     activated_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First activation, by the clock of the source; null if only a finding names the grant',
     expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End of the access; null if the tool gives none',
     expiry_source String COMMENT 'native, derived, policy, unknown',
-    past_deadline Bool COMMENT 'The deadline has passed',
+    past_deadline Bool COMMENT 'The deadline has passed, of the tool or of the watch policy',
     removal_evidence String COMMENT 'Best evidence of a removal so far: none, deadline, api_accepted',
     reason String COMMENT 'Reason for the access',
     ticket String COMMENT 'Ticket or incident',
@@ -511,7 +515,7 @@ CREATE VIEW active_grants
 )
 AS SELECT
     grant_id, subject_id, resource_kind, resource_id, resource_environment, entitlement, state, activated_at, expires_at,
-    expiry_source, ifNull(deadline < now64(6, 'UTC'), found_deadline IS NOT NULL) AS past_deadline, removal_evidence, reason,
+    expiry_source, ifNull(ifNull(deadline, policy_deadline) < now64(6, 'UTC'), found_deadline IS NOT NULL) AS past_deadline, removal_evidence, reason,
     ticket, request_id, source_system, source_instance, tenant, grant_key
 FROM grants
 WHERE state IN ('active', 'no deadline', 'overdue', 'past its end')

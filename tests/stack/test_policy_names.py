@@ -123,9 +123,12 @@ def test_views_know_which_access_has_ended_under_the_policy(tmp_path: Path) -> N
 
     policy = WatchPolicy(
         rule=(
-            AccessRule(resource="token", removal=frozenset({"confirmed", "api_accepted", "deadline"})),
+            AccessRule(
+                resource="token", removal=frozenset({"confirmed", "api_accepted", "deadline"}), max_seconds=1800
+            ),
             AccessRule(resource="lock", removal=frozenset({"confirmed", "api_accepted"})),
             AccessRule(resource="strict-*", removal=frozenset({"confirmed"})),
+            AccessRule(resource="strict-2", max_seconds=1800),
         )
     )
     story = Story()
@@ -137,6 +140,10 @@ def test_views_know_which_access_has_ended_under_the_policy(tmp_path: Path) -> N
         story.remove(grant, -60, "api_accepted", **at(resource))
     story.give("lock-back", -40, 50, **at("lock"))
     story.give("old", -1, -500, seen=-600, **at("strict-1"))
+    story.give("token-endless", -100, None, **at("token"))
+    story.give("token-fresh", -5, None, **at("token"))
+    story.give("strict-endless", -100, None, **at("strict-2"))
+    story.give("endless", -100, None, **at("strict-1"))
     story.give("gone", -100, -50, **at("token"))
     story.remove("gone", -60, **at("token"))
     story.add(config_event("test", policy, story.now - timedelta(minutes=1)), -1)
@@ -147,8 +154,9 @@ def test_views_know_which_access_has_ended_under_the_policy(tmp_path: Path) -> N
     assert states == {
         "token-past": "ended", "token-runs": "active", "token-old": "ended", "lock-runs": "ended",
         "lock-back": "active", "strict": "past its end", "old": "unresolved", "gone": "removed",
+        "token-endless": "ended", "token-fresh": "active", "strict-endless": "past its end", "endless": "no deadline",
     }  # fmt: skip
-    assert active == {"token-runs", "lock-back", "strict"}
+    assert active == {"token-runs", "lock-back", "strict", "token-fresh", "strict-endless", "endless"}
     now = int(story.now.timestamp()) * SECOND
     state = watched(story, policy).state
     assert ended == {id_of(key) for key, grant in state.grants.items() if grant.removed(state.limits_of(grant)) <= now}

@@ -24,10 +24,10 @@ SENTENCES = ("inside the grace", "not judged", "closed its finding")
 
 def row(**fields: Any) -> dict[str, Any]:
     return {
-        "grant_id": "g 1", "state": "past its end", "finding": "none", "deadline": NOON, "removed_at": None,
-        "given_recorded_at": NOON - 600 * SECOND, "removal_evidence": "none", "tenant": "acme", "subject_id": "alice",
-        "resource_kind": "database", "resource_id": "orders", "resource_environment": "", "entitlement": "rw",
-        "source_system": "vault", "source_instance": "prod", **fields,
+        "grant_id": "g 1", "state": "past its end", "finding": "none", "deadline": NOON, "policy_deadline": None,
+        "removed_at": None, "given_recorded_at": NOON - 600 * SECOND, "removal_evidence": "none", "tenant": "acme",
+        "subject_id": "alice", "resource_kind": "database", "resource_id": "orders", "resource_environment": "",
+        "entitlement": "rw", "source_system": "vault", "source_instance": "prod", **fields,
     }  # fmt: skip
 
 
@@ -42,6 +42,7 @@ def row(**fields: Any) -> dict[str, Any]:
             61,
             "inside the grace: overdue after 2026-03-01 12:01:30",
         ),
+        ({"deadline": None, "policy_deadline": NOON}, POLICY, RUNS, 60, "the grace: overdue after 2026-03-01 12:01:00"),
         ({"finding": "closed"}, POLICY, DOWN, 61, "past its end, and a person closed its finding"),
         (
             {"removal_evidence": "api_accepted"},
