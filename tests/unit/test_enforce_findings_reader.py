@@ -12,6 +12,7 @@ from grantledger.enforcers import findings_reader
 from grantledger.enforcers.command_rules import Breaker, Circuit
 from grantledger.enforcers.events import Recorder
 from grantledger.enforcers.findings_reader import FindingsReader
+from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.sealed_log import SealedLogs
 from grantledger.ledger.source_keys import SignedRecord
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
@@ -29,7 +30,7 @@ RECORDER = Recorder(HERE)
 class Log:
     """The log of findings: sealed records until the next call, and those that are not sealed yet."""
 
-    cluster, deployment, signer = None, HERE, None
+    cluster, deployment, signer = Cluster({}), HERE, None
 
     def __init__(self) -> None:
         self.sealed: list[SignedRecord] = []

@@ -156,10 +156,11 @@ def test_removals_of_the_enforcer_are_in_the_shard_of_the_tenant(monkeypatch: py
     class Writer:
         init = begin = commit = staticmethod(lambda: None)
 
-        def produce(self, topic: str, _value: bytes, key: str, partition: int) -> None:
+        def produce(self, topic: str, _value: bytes, key: str, partition: int, on_delivery: object) -> None:
             written.append((topic, key, partition))
 
     monkeypatch.setattr(journal, "TransactionalWriter", lambda *_, **__: Writer())
+    monkeypatch.setattr(journal, "end_offset", lambda *_, **__: 0)
     removal = event("grant.revoked", 1, tenant="globex")
     confirmed = event("revoke.confirmed", 1, tenant="globex", finding=Finding("overdue", "grant-1", "critical"))
     for shards in (1, 2):
