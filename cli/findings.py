@@ -67,7 +67,7 @@ SELECT
     count() AS grants, countIf(NOT ended) AS unresolved,
     countIf(NOT ended AND removal_evidence = 'none') AS without_any_removal
 FROM grant_states
-WHERE historical AND concat(source_system, '/', source_instance) = {source:String}
+WHERE historical AND tenant = {tenant:String} AND concat(source_system, '/', source_instance) = {source:String}
 """
 _IDENTITY = ("rule", "key", "tenant", "issuer_system", "issuer_instance", "origin", "index")
 _ENDS = {"finding.closed": "closed", "finding.resolved": "resolved"}
@@ -195,10 +195,11 @@ def _check_unstored(settings: Settings, row: Row, start: int) -> None:
 
 
 def _historical_grants(ask: Ask, row: Row) -> Row:
-    """Return how many historical grants a source has now: the evidence has the numbers of the opening."""
+    """Return how many historical grants a source has now in a tenant: the evidence has the numbers of the opening."""
     if row["rule"] != "late_records":
         return {}
-    return {"historical_grants": ask(_HISTORICAL, source=row["key"].partition("#")[0])[0]}
+    source = row["key"].partition("#")[0]
+    return {"historical_grants": ask(_HISTORICAL, tenant=row["tenant"], source=source)[0]}
 
 
 def _resolved(ask: Ask, prefix: str) -> Row:

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import NamedTuple
 
+from ..schemas.access_key import join_parts, split_parts
+
 SECOND = 1_000_000
 """Microseconds."""
 DAY = 86_400 * SECOND
@@ -42,6 +44,19 @@ class Source(NamedTuple):
 
 OTHER_SOURCES = Source("*", "*")
 """Stands for all sources beyond the number that the watch follows one by one."""
+EVERY_TENANT = "*"
+"""Stands for all tenants in a finding about them."""
+
+
+def tenant_key(tenant: str, name: str) -> str:
+    """Return the key of a finding about a source, or something else with a name, within one tenant."""
+    return f"{join_parts(tenant)}/{name}"
+
+
+def split_tenant_key(key: str) -> tuple[str, str]:
+    """Return tenant and name of a key of :func:`tenant_key`."""
+    tenant, _, name = key.partition("/")
+    return split_parts(tenant)[0], name
 
 
 def to_datetime(micros: int) -> datetime:

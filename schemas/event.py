@@ -55,6 +55,8 @@ NEVER_ERASED = frozenset(
 )
 """Types whose payload a verifier needs: an erasure of one is refused."""
 
+DEFAULT_TENANT = "default"
+"""The tenant where none is named."""
 LIFECYCLE_TOPIC = "access.lifecycle"
 ACTIVITY_TOPIC = "access.activity"
 FINDINGS_TOPIC = "access.findings"
@@ -234,7 +236,7 @@ class Event:
     grant_source: IssuingSource | None = None
     request_source: IssuingSource | None = None
     session_source: IssuingSource | None = None
-    tenant: str = "default"
+    tenant: str = DEFAULT_TENANT
     resource: Resource | None = None
     entitlement: str | None = None
     grant_id: str | None = None

@@ -24,6 +24,7 @@ from ...ledger.signature_mistakes import mistake_in
 from ...ledger.source_keys import SignedRecord, SourceKeys, signed_records
 from ...schemas.arrow import DECODED_SCHEMA, MICROS
 from ...schemas.catalog import SchemaCatalog
+from ...schemas.event import DEFAULT_TENANT
 from ...schemas.history import HISTORY_HEADER
 from ...schemas.rules import FAILED
 from ..access import LATEST, LONGEST_REASON, Access, Source
@@ -61,6 +62,7 @@ class InvalidEntry(NamedTuple):
     entry: int
     append: int
     source: Source
+    tenant: str
     field: str
 
 
@@ -129,11 +131,13 @@ def _mistakes(batch: SealedBatch, table: pa.RecordBatch, rows: Numbers, keys: So
 
 
 def _invalid(table: pa.RecordBatch, entries: Numbers, times: Numbers) -> Iterator[InvalidEntry]:
-    named = (table.column(name) for name in ("decode_error", "source_system", "source_instance"))
-    errors, systems, instances = named
+    named = (table.column(name) for name in ("decode_error", "source_system", "source_instance", "tenant"))
+    errors, systems, instances, tenants = named
     for row in np.flatnonzero(pc.starts_with(errors, INVALID).to_numpy(zero_copy_only=False)).tolist():
         source = _source(*(_text(column[row].as_py() or b"") for column in (systems, instances)))
-        yield InvalidEntry(int(entries[row]), int(times[row]), source, errors[row].as_py().decode()[len(INVALID) + 2 :])
+        tenant = _text(tenants[row].as_py() or b"") or DEFAULT_TENANT
+        field = errors[row].as_py().decode()[len(INVALID) + 2 :]
+        yield InvalidEntry(int(entries[row]), int(times[row]), source, tenant, field)
 
 
 class _Places(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import structlog
 
-from ..access import OTHER_SOURCES, shorten
+from ..access import EVERY_TENANT, OTHER_SOURCES, shorten, tenant_key
 from . import metrics
 from .core.judge import Identity
 from .core.source_histories import MOST_SOURCES
@@ -27,7 +27,7 @@ class Faults:
         self._waiting: list[Fault] = []
         self._reported: set[Identity] = set()
         self._sources = Counter[int]()
-        """How many sources have a finding, by hour; a fault that no source caused has none."""
+        """How many sources have a finding in a tenant, by hour; a fault that no source caused has none."""
 
     def __len__(self) -> int:
         """Return how many are not reported yet."""
@@ -62,7 +62,7 @@ class Faults:
         rule, _, hour = identity
         if hour == 0 or identity in self._reported or self._sources[hour] < MOST_SOURCES:
             return identity
-        return rule, str(OTHER_SOURCES), hour
+        return rule, tenant_key(EVERY_TENANT, str(OTHER_SOURCES)), hour
 
     def _note(self, identity: Identity) -> None:
         if identity not in self._reported:

@@ -7,10 +7,10 @@ from typing import Any
 
 from ...schemas.access_key import AccessKey, parse_access_key
 from ...schemas.event import Approval, IssuingSource, Resource, Subject
-from ..access import Access, shorten, to_datetime
+from ..access import Access, shorten, split_tenant_key, to_datetime
 from .core.facts import names_someone
 from .core.grants import Grant
-from .core.judge import Change, entity_of_finding
+from .core.judge import ABOUT_TENANT, Change, entity_of_finding
 from .core.reports import Timed
 from .core.rules import COMMANDS
 from .core.sessions import Request, Session
@@ -32,6 +32,9 @@ def fields_of(change: Change, state: AccessState) -> dict[str, Any]:
         address = request.address
         subject = Subject(next(iter(request.person), ""))
         return _request_fields(address) | {"tenant": address.tenant, "subject": subject}
+    if change.finding.rule in ABOUT_TENANT:
+        tenant, name = split_tenant_key(key)
+        return {"subject": Subject(name, "system"), "tenant": tenant}
     return {"subject": Subject(key, "system")}
 
 

@@ -15,17 +15,17 @@ from typing import Literal, NamedTuple
 from ...schemas import event as events
 from ...schemas.access_key import access_key, id_of, parse_access_key
 from ...schemas.codec import EventEncoder
-from ...schemas.event import FINDINGS_TOPIC, Actor, Event, Resource, Subject
+from ...schemas.event import DEFAULT_TENANT, FINDINGS_TOPIC, Actor, Event, Resource, Subject
 from ...schemas.finding_event import FindingEventType, finding_event, key_issuer
 from ...schemas.instance_names import POLICY_NAME, POLICY_SOURCE, InstanceNames
 from ...schemas.rules import InvalidEventError
 from ...schemas.topics import COMMANDS_TOPIC, MAX_RECORD_BYTES
-from ..access import Source, shorten, to_datetime
+from ..access import Source, shorten, split_tenant_key, tenant_key, to_datetime
 from ..policy import PolicyLookup, WatchPolicy
-from .core.judge import ABOUT_ACCESS, Change, Identity, entity_of_finding
+from .core.judge import ABOUT_ACCESS, ABOUT_TENANT, Change, Identity, entity_of_finding
 from .core.late_records import LATE
 from .core.rules import COMMANDS, LOOK, REVOKE
-from .core.sources import HOUR
+from .core.sources import HOUR, SKEW
 from .core.state import AccessState
 from .finding_fields import context_of, fields_of
 from .shard import ONLY_SHARD, Shard
@@ -58,13 +58,15 @@ class Fault(NamedTuple):
     source: Source | None = None
     """The source of an entry that could not be read; None if the fault concerns one access or a part of the log."""
     append: int = 0
+    tenant: str = DEFAULT_TENANT
+    """The tenant of such an entry."""
 
     @property
     def identity(self) -> Identity:
-        """Identity of its finding: any sender can cause faults, so one finding has all of a source within an hour."""
+        """Identity of its finding: any sender can cause faults, so one has all of a tenant and source in an hour."""
         if self.source is None:
-            return FAULT, self.where, 0
-        return FAULT, shorten(str(self.source)), self.append // HOUR * HOUR
+            return FAULT, tenant_key(self.tenant, self.where), 0
+        return FAULT, tenant_key(shorten(self.tenant), shorten(str(self.source))), self.append // HOUR * HOUR
 
     @property
     def reason(self) -> str:
@@ -110,19 +112,21 @@ class FindingEvents:
     def of_faults(self, identity: Identity, at: int, faults: Sequence[Fault]) -> Outgoing:
         """Return the finding that something could not be judged or reported. It contains nothing of the payload."""
         evidence: dict[str, object] = {"error": faults[0].reason}
-        if len(faults) > 1 or identity[1] != faults[0].where:
+        if len(faults) > 1 or split_tenant_key(identity[1])[1] != faults[0].where:
             evidence |= {"first": faults[0].where, "count": len(faults)}
         return self._own("opened", identity, at, evidence)
 
     def of_clock_jump(self, kind: Kind, at: int, seconds: float) -> Outgoing:
         """Return the finding that this machine's clock jumped, or that the brokers have confirmed the time since."""
-        return self._own(kind, ("clock_skew", f"{SYSTEM}/{self.deployment}", at), at, {"jumped_seconds": seconds})
+        machine = tenant_key(DEFAULT_TENANT, f"{SYSTEM}/{self.deployment}")
+        return self._own(kind, (SKEW, machine, at), at, {"jumped_seconds": seconds})
 
     def _own(self, kind: Kind, identity: Identity, at: int, evidence: Mapping[str, object]) -> Outgoing:
+        rule, key, _ = identity
         event = finding_event(
-            _TYPES[kind], self._source(identity), (identity[0], self.shard.published(identity[1])), to_datetime(at),
-            severity="critical",
-            deadline=_due(identity), evidence=evidence, subject=Subject(SYSTEM, "system"),
+            _TYPES[kind], self._source(identity), (rule, published_key(rule, key, self.shard)), to_datetime(at),
+            severity="critical", deadline=_due(identity), evidence=evidence, subject=Subject(SYSTEM, "system"),
+            tenant=split_tenant_key(key)[0],
         )  # fmt: skip
         return self._outgoing(FINDINGS_TOPIC, event)
 
@@ -171,14 +175,19 @@ def scoped_key(
     ``issuers``: system and instance of the sources that issued its grant, its request and its session.
     """
     if rule not in ABOUT_ACCESS:
-        return names.of_text(own) if (own := shard.own(key)) is not None else None
+        if (own := shard.own(key)) is None:
+            return None
+        named = names.of_text(own)
+        return tenant_key(tenant, named) if rule in ABOUT_TENANT else named
     grant, request, session = zip(issuers[::2], issuers[1::2], strict=True)
     return access_key(tenant, names.of(key_issuer(rule, grant, request, session)), key)
 
 
 def published_key(rule: str, key: str, shard: Shard = ONLY_SHARD) -> str:
-    """Return the key of a published finding: of an access key only the id, because other fields have the rest."""
-    return id_of(key) if rule in ABOUT_ACCESS else shard.published(key)
+    """Return the key of a published finding: only what other fields do not have, of an access key the id."""
+    if rule in ABOUT_ACCESS:
+        return id_of(key)
+    return shard.published(split_tenant_key(key)[1] if rule in ABOUT_TENANT else key)
 
 
 def config_event(deployment: str, policy: WatchPolicy, at: datetime) -> Event:

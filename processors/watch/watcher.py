@@ -178,7 +178,7 @@ class Watcher:
                 self._faults.add(Fault(missing, MissingEntriesError("no readable sealed record contains them")))
             for one in decoded.invalid:
                 fault = InvalidEventError(one.field, "forbidden by the schema's rules")
-                self._faults.add(Fault(at.name(f"entry {one.entry}"), fault, one.source, one.append))
+                self._faults.add(Fault(at.name(f"entry {one.entry}"), fault, one.source, one.append, one.tenant))
             async with self._applying:
                 await self._add_all(decoded.rows, self.judge.add)
                 await self._add_all(
@@ -202,7 +202,8 @@ class Watcher:
             try:
                 add(fact)
             except Exception as error:
-                self._faults.add(Fault(self._position.name(f"entry {fact.entry}"), error, fact.source, fact.append))
+                where = self._position.name(f"entry {fact.entry}")
+                self._faults.add(Fault(where, error, fact.source, fact.append, fact.tenant))
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
 

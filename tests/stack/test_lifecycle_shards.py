@@ -69,7 +69,7 @@ def test_two_shards(pipeline: Pipeline) -> None:
     expected = [(tenant, "late") for tenant in SHARDS]
     wait_for(lambda: opened(pipeline, "overdue") == expected, "both watches have reported their tenant's grant")
     wait_for(lambda: opened(pipeline, "watch_fault"), "the misplaced removal is reported")
-    assert opened(pipeline, "watch_fault") == [("default", "bot/test#shard-1")]
+    assert opened(pipeline, "watch_fault") == [("acme", "bot/test#shard-1")]
 
     wait_until_stored(pipeline)
     pipeline.start("sweep")

@@ -282,7 +282,9 @@ def _clock_skew(trace: Trace, source: str) -> Iterator[ExpectedFinding]:
     for append in sorted(times.append for times in records if times is not None and times.ahead):
         hours.setdefault(append // HOUR, append)
     for hour, first in hours.items():
-        yield ExpectedFinding("clock_skew", source, hour * HOUR, first, (hour + 1) * HOUR)
+        yield ExpectedFinding(
+            "clock_skew", f"{trace.writer.lifecycle.tenant}/{source}", hour * HOUR, first, (hour + 1) * HOUR
+        )
 
 
 @expected
@@ -337,14 +339,20 @@ def _record_late(trace: Trace) -> Iterator[ExpectedFinding]:
 def _record_altered(trace: Trace) -> Iterator[ExpectedFinding]:
     found = trace.arrived(StepKind.GRANTED)
     account = cast(CloudTrailWriter, trace.writer).account
-    yield ExpectedFinding("event_conflict", f"cloudtrail/{account}", found // HOUR * HOUR, found)
+    yield ExpectedFinding(
+        "event_conflict", f"{trace.writer.lifecycle.tenant}/cloudtrail/{account}", found // HOUR * HOUR, found
+    )
 
 
 def _foreign_claim(trace: Trace, kind: StepKind) -> ExpectedFinding:
     claimed = trace.arrived(kind)
     hour = claimed // HOUR * HOUR
     return ExpectedFinding(
-        "foreign_claim", f"{INTRUDER}/{trace.writer.lifecycle.intruder[0]}", hour, claimed, hour + HOUR
+        "foreign_claim",
+        f"{trace.writer.lifecycle.tenant}/{INTRUDER}/{trace.writer.lifecycle.intruder[0]}",
+        hour,
+        claimed,
+        hour + HOUR,
     )
 
 

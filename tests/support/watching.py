@@ -109,8 +109,9 @@ def key(id: str, source: Source = VAULT, tenant: str = "default") -> str:
 
 
 def bare(text: str) -> str:
-    """Return a key without the scope of the story, if it has that."""
-    return text.removeprefix(key(""))
+    """Return a key without the scope of the story, if it has that; of a finding about a source, without its tenant."""
+    about_source = text.startswith("default/") and text.count("/") == 2
+    return text.removeprefix("default/" if about_source else key(""))
 
 
 def lives(draw: random.Random, count: int) -> list[Fact]:

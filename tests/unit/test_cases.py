@@ -108,7 +108,7 @@ def test_06_a_consistent_file_of_yesterday_is_no_alarm_at_any_moment(
     watch = judge(imported(cases, "06_", "teleport", tmp_path), policy, NOW)
     assert len(watch.state.grants) == len(watch.state.sessions) == 1
     found = set().union(*(opened(watch, seconds) for seconds in (1, 10, 59, 70, 3600, 86_400)))
-    late = ("late_records", "teleport/tp.example.com")  # a policy that believes no deadline has no removal
+    late = ("late_records", "default/teleport/tp.example.com")  # a policy that believes no deadline has no removal
     assert found == ({late} if policy is POLICY else set())
 
 
@@ -173,7 +173,7 @@ def test_a_record_that_a_newer_mapping_reads_alike_is_a_remark_and_no_dispute(ca
     later = int((events[0].occurred_at + timedelta(hours=2)).timestamp() * SECOND)
     found = [(one.kind, one.finding) for one in watch.judge(later) if one.finding.rule == "event_conflict"]
     assert [(kind, one.severity, one.key) for kind, one in found] == [
-        (kind, "info", "cloudtrail/111122223333#mapping") for kind in ("opened", "resolved")
+        (kind, "info", "default/cloudtrail/111122223333#mapping") for kind in ("opened", "resolved")
     ]
     assert found[0][1].evidence["count"] == 1, "the newest mapping is remembered"
     assert not watch.state.events.conflicts

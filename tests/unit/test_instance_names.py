@@ -81,7 +81,8 @@ def test_findings_on_record_under_another_name_are_known() -> None:
     assert identity_from(f'["overdue","{old}",5]', NAMES) == ("overdue", new, 5)
     assert identity_from('["source_silent","bot/eu-1",0]', NAMES) == ("source_silent", "bot/eu-1", 0)
     assert scoped_key(NAMES, "overdue", "g", "default", "bot", "eu-1", "", "", "", "") == new
-    assert scoped_key(NAMES, "event_conflict", "bot/eu-1", "default") == "bot/prod"
+    assert scoped_key(NAMES, "event_conflict", "bot/eu-1", "acme/eu") == "acme%2Feu/bot/prod"
+    assert scoped_key(NAMES, "source_silent", "bot/eu-1", "default") == "bot/prod"
 
 
 def test_enforcers_take_two_names_for_one_installation() -> None:

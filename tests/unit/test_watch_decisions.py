@@ -36,7 +36,7 @@ NAMED = Installation(system="vault", instance="main", other_names=("prod",))
 class Log:
     """The log of findings, as its reader gives it: a record that is not sealed yet is read again when it is."""
 
-    cluster, deployment, signer = None, HERE, None
+    cluster, deployment, signer = Cluster({}), HERE, None
 
     def __init__(self) -> None:
         self.sealed: list[tuple[int, SignedRecord]] = []
@@ -90,7 +90,7 @@ def test_each_decision_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert watch.decisions() == KnownFindings()
     log.sealed = [*log.unsealed, record("event_conflict", "vault/prod", offset=7, accept=4)]
     decided = watch.decisions()
-    assert decided.findings == {("event_conflict", "vault/prod", 0): False}, "the other one is known"
+    assert decided.findings == {("event_conflict", "default/vault/prod", 0): False}, "the other one is known"
     assert decided.accepted == {("vault/prod", 4)}
     assert watch.decisions() == KnownFindings()
     watch.take_over()

@@ -168,7 +168,7 @@ def test_old_silences_and_skews_of_a_source_are_forgotten() -> None:
     life = judge.state.sources.of(str(VAULT))
     life.forget(50 * DAY)
     assert list(life.active or ()) == [(day * DAY, day * DAY) for day in range(49, 60)]
-    assert sorted(hour // 24 for _, hour in life.violations) == list(range(50, 60))
+    assert sorted(hour // 24 for _, hour, _ in life.violations) == list(range(50, 60))
     judge.state.mark("source", str(VAULT))
     assert said(judge, 59 * DAY + SECOND) == []
 

@@ -46,7 +46,7 @@ def test_two_contents_of_an_old_event_are_a_warning_unless_anything_of_the_grant
         story.granted(LATE, "g", 100, occurred=at(0), event_id="given", content=content)
     changes = story.watched(2 * LATE, POLICY).judge(at(2 * LATE))
     [conflict] = [one.finding for one in changes if one.finding.rule == "event_conflict"]
-    wanted = ("vault/prod", None) if in_time else ("vault/prod#history", "warning")
+    wanted = ("default/vault/prod", None) if in_time else ("default/vault/prod#history", "warning")
     assert (conflict.key, conflict.severity) == wanted
     accepted = KnownFindings()
     accepted.add("finding.closed", ("event_conflict", conflict.key, 0), accept_index=7)
@@ -65,7 +65,7 @@ def test_an_old_grant_without_a_removal_is_one_late_record_and_nothing_else() ->
     assert judge.judge(at(LATE + 61)) == []
     changes = [one for one in judge.judge(at(10 * LATE)) if one.finding.rule != LOOK]
     assert [(one.kind, one.finding.rule, one.finding.key) for one in changes] == [
-        ("opened", "late_records", "vault/prod")
+        ("opened", "late_records", "default/vault/prod")
     ]
     assert changes[0].finding.severity is None  # that of the table: warning
     assert changes[0].finding.evidence == {
@@ -93,7 +93,9 @@ def test_a_marked_import_is_a_remark() -> None:
     story.granted(LATE, "g", 100, occurred=at(0), imported=True)
     story.granted(LATE, "h", 100, occurred=at(0))
     found = [one.finding for one in story.watched(2 * LATE, POLICY).judge(at(2 * LATE)) if one.finding.rule != LOOK]
-    assert {(one.key, one.severity) for one in found} == {("vault/prod#import", "info"), ("vault/prod", None)}
+    assert {(one.key, one.severity) for one in found} == {
+        ("default/vault/prod#import", "info"), ("default/vault/prod", None),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("received", [100 + HOUR - 1, 100 + HOUR], ids=["in time", "too late"])

@@ -20,7 +20,7 @@ GRACE = AccessLimits(grace_seconds=10, approval_wait_seconds=5)
 PLAIN = WatchPolicy(default=GRACE)
 CHECKED = WatchPolicy(default=GRACE, reporter=(Reporter(system="checker", source="vault"),))
 HOUR = 3600
-FOREIGN = ("foreign_claim", "emit/evil")
+FOREIGN = ("foreign_claim", "default/emit/evil")
 
 
 def found(story: Story, policy: WatchPolicy = PLAIN, until: float = 5000) -> list[tuple[str, str]]:
@@ -83,7 +83,7 @@ def test_a_checker_of_another_system_may_not() -> None:
     story = Story()
     story.granted(0, "g", 100, source=Source("teleport", "root"))
     story.removed(50, "g", source=CHECKER, grant_source=Source("teleport", "root"))
-    assert ("foreign_claim", "checker/a") in found(story, CHECKED)
+    assert ("foreign_claim", "default/checker/a") in found(story, CHECKED)
 
 
 @pytest.mark.parametrize("other", [{"tenant": "globex"}, {"source": Source("vault", "dr")}])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from grantledger.processors.access import SECOND, Source
+import pytest
+
+from grantledger.processors.access import SECOND, Access, Source
 from grantledger.processors.policy import AccessLimits, SourceLimits, WatchPolicy
 from grantledger.processors.watch.core.judge import Judge
 from grantledger.processors.watch.faults import Faults
-from grantledger.processors.watch.findings import Fault
+from grantledger.processors.watch.findings import Fault, FindingEvents
+from grantledger.schemas.codec import EventEncoder
 from support.watching import Story, at
 
 GRACE = AccessLimits(grace_seconds=10)
@@ -50,7 +54,7 @@ def test_invented_sources_cause_few_findings() -> None:
     found = [one.finding for one in judge.judge(at(200))]
     for rule in ("foreign_claim", "clock_skew", "event_conflict"):
         counts = {one.key: one.evidence["count"] for one in found if one.rule == rule}
-        assert counts == {**{f"invented-{number}/": 1 for number in range(100)}, "*/*": 30}, rule
+        assert counts == {**{f"default/invented-{number}/": 1 for number in range(100)}, "*/*/*": 30}, rule
     again = Judge(PLAIN, judge.known)
     again.state.restore_sources(judge.state.size, json.loads(json.dumps(judge.state.sources.to_json())))
     assert again.judge(at(201)) == []
@@ -61,14 +65,40 @@ def test_invented_sources_cause_few_findings() -> None:
     assert again.judge(at(202)) == [], "it is one of the others"
 
 
+@pytest.mark.parametrize("signed", [True, False])
+def test_no_tenants_finding_tells_of_another_tenant(signed: bool) -> None:
+    """And invented tenants cause few findings, also of a source that signs."""
+    story = Story()
+    for number in range(130):
+        about: dict[str, Any] = {
+            "access": Access(f"tenant-{number}", "bob", "database", "db", "admin"),
+            "signed": signed,
+        }
+        for event_type in ("request.created", "request.denied"):
+            when = 10 + number
+            story.say(when, event_type, request_id="r", occurred=at(when + 900), **about)
+    judge = story.watched(200, PLAIN)
+    found = [one for one in judge.judge(at(200)) if one.finding.rule == "clock_skew"]
+    assert {one.finding.key: one.finding.evidence["count"] for one in found} == {
+        **{f"tenant-{number}/vault/prod": 2 for number in range(100)}, "*/*/*": 60
+    }  # fmt: skip
+    events = FindingEvents("test", judge.lookup, EventEncoder())
+    told = [one.event for change in found for one in events.of_change(change, judge.state, {})]
+    assert sorted(one.tenant for one in told) == sorted(["*", *(f"tenant-{number}" for number in range(100))])
+    for one in told:
+        assert one.finding is not None
+        assert one.finding.key == one.subject.id == ("*/*" if one.tenant == "*" else "vault/prod")
+        assert "tenant-" not in one.finding.evidence.replace(f"{one.tenant}/", "") or one.tenant == "*"
+
+
 def test_invented_sources_cause_few_findings_about_faults() -> None:
     faults = Faults()
-    faults.restore([("watch_fault", "known/", at(0) // (HOUR * SECOND) * HOUR * SECOND)])
+    faults.restore([("watch_fault", "default/known/", at(0) // (HOUR * SECOND) * HOUR * SECOND)])
     for number in range(130):
         faults.add(Fault(f"entry {number}", ValueError(), Source(f"invented-{number}", ""), at(number)))
     faults.add(Fault("entry 41", ValueError(), Source("known", ""), at(41)))
     faults.add(Fault("a grant", ValueError()))
     found = faults.take()
     assert {key: len(faults) for (_, key, _), faults in found.items()} == {
-        **{f"invented-{number}/": 1 for number in range(99)}, "*/*": 31, "a grant": 1
+        **{f"default/invented-{number}/": 1 for number in range(99)}, "*/*/*": 31, "default/a grant": 1
     }  # fmt: skip

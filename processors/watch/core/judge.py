@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from ....schemas.finding_rules import FINDING_RULES
-from ...access import NEVER, SECOND
+from ...access import NEVER, SECOND, split_tenant_key
 from ...policy import BUILT_IN, PolicyLookup, WatchPolicy
 from . import rules
+from .claims import FOREIGN, UNSIGNED
 from .entities import Entity, Kind
 from .facts import Fact
 from .grants import Grant
@@ -22,7 +23,7 @@ from .late_records import LATE
 from .rules import COMMANDS, LOOK, REVOKE, Candidate
 from .session_rules import WITHOUT_GRANT, session_candidates
 from .sessions import Request, Session
-from .sources import HISTORY_SUFFIX
+from .sources import CONFLICT, HISTORY_SUFFIX, SKEW
 from .state import AccessState
 
 Identity = tuple[str, str, int]
@@ -48,15 +49,17 @@ class KnownFindings:
         elif event_type in ("finding.resolved", "finding.closed"):
             self.findings[identity] = False
         if accept_index is not None and rule == "event_conflict":
-            self.accepted |= {(source, accept_index) for source in (key, key.removesuffix(HISTORY_SUFFIX))}
+            source = split_tenant_key(key)[1]
+            self.accepted |= {(name, accept_index) for name in (source, source.removesuffix(HISTORY_SUFFIX))}
 
 
 EARLY_RULES = ("no_deadline", "removal_unconfirmed", "extended_beyond_policy")
 """Rules that open findings before a deadline has passed."""
 ABOUT_ACCESS = frozenset({*COMMANDS, *(rule.name for rule in FINDING_RULES.values() if rule.about)})
 """Rules whose findings have an access key."""
-_SOURCE_RULES = ("source_silent", "foreign_claim", "unsigned_source")
-"""Rules whose findings the history of a source resolves."""
+ABOUT_TENANT = frozenset({CONFLICT, FOREIGN, UNSIGNED, SKEW, LATE, "watch_fault"})
+"""Rules whose findings are about what a source did in one tenant: their key is a ``tenant_key``. Whoever may see only
+that tenant must not learn about others from them."""
 
 
 class Change(NamedTuple):
@@ -76,7 +79,9 @@ def entity_of_finding(rule: str, key: str) -> Entity | None:
     """Return the entity that can resolve a finding; None if nothing resolves it, or another process does."""
     if rule == LATE:
         return "late", key
-    if rule in _SOURCE_RULES:
+    if rule in (FOREIGN, UNSIGNED):  # the history of the source resolves them
+        return "source", split_tenant_key(key)[1]
+    if rule == "source_silent":
         return "source", key
     known = FINDING_RULES.get(rule)
     return (known.about, key) if known is not None and known.about and not known.persists else None

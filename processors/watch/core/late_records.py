@@ -1,6 +1,6 @@
 """Historical grants: nothing of them was received until long after the deadline. They are counted, not judged.
 
-Per source and day of receipt there is one finding, while some of its grants have no removal that counts.
+Per tenant, source and day of receipt there is one finding, while some of its grants have no removal that counts.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ...access import DAY, NEVER, OTHER_SOURCES, SECOND, Source, shorten_source
+from ...access import DAY, EVERY_TENANT, NEVER, OTHER_SOURCES, SECOND, Source, shorten, shorten_source, tenant_key
 from ...policy import GrantLimits
 from .changed import ChangedEntities
 from .entities import Entity
@@ -24,12 +24,13 @@ QUIET = 60 * SECOND
 LONGEST_QUIET = 3600 * SECOND
 """A finding opens when no further late grant was received for a minute, and at the latest after an hour."""
 MOST_SOURCES = 100
-"""Sources with findings of their own on one day. All further sources share one finding."""
+"""Tenants of sources with findings of their own on one day. All further ones share one finding."""
 
 
 class Received(NamedTuple):
-    """From which source, when first, and whether that record was marked as an import of history."""
+    """For which tenant, from which source, when first, and whether that record was marked as an import of history."""
 
+    tenant: str
     source: Source
     first: int
     imported: bool
@@ -37,7 +38,7 @@ class Received(NamedTuple):
 
 @dataclass(slots=True)
 class LateDay:
-    """The historical grants and sessions that were received from one source on one day."""
+    """The historical grants and sessions of one tenant that were received from one source on one day."""
 
     first: int = NEVER
     last: int = 0
@@ -62,7 +63,7 @@ class LateDay:
 
 
 class LateRecords:
-    """The historical grants by source and day."""
+    """The historical grants by tenant, source and day."""
 
     def __init__(self, changed: ChangedEntities) -> None:
         self._changed = changed
@@ -77,7 +78,7 @@ class LateRecords:
         if not grant.is_historical(limits):
             self.discard(entity)
             return False
-        received = Received(grant.source, grant.first_received, grant.imported)
+        received = Received(grant.address.tenant, grant.source, grant.first_received, grant.imported)
         day = self._day(entity, received, grant.lateness(limits))
         removed = grant.removed(limits)
         day.unresolved.pop(grant.key, None)
@@ -91,7 +92,7 @@ class LateRecords:
     def add_session(self, session: Session) -> None:
         """Count a historical session that no grant covers."""
         first, newest, imported = session.receipt
-        received = Received(session.source, first, imported)
+        received = Received(session.address.tenant, session.source, first, imported)
         self._day(("session", session.key), received, first - newest).sessions.add(session.key)
 
     def discard(self, entity: Entity) -> None:
@@ -111,7 +112,7 @@ class LateRecords:
         self._changed.mark("late", place[0])
 
     def candidates(self, key: str) -> Iterator[Candidate]:
-        """Yield every possible finding of a source."""
+        """Yield every possible finding of a source in a tenant."""
         for number, day in self._days.get(key, {}).items():
             if day.unresolved or day.sessions:
                 yield day.candidate(key, number)
@@ -127,11 +128,12 @@ class LateRecords:
         return day
 
     def _place(self, received: Received) -> tuple[str, int]:
-        """Return the key of the finding that counts something, and its day. A sender may invent sources."""
-        key, day = str(shorten_source(received.source)), received.first // DAY
+        """Return the key of the finding that counts something, and its day. A sender may invent sources and tenants."""
+        key = tenant_key(shorten(received.tenant), str(shorten_source(received.source)))
+        day = received.first // DAY
         known = self._sources.setdefault(day, set())
         mark = IMPORTED if received.imported else ""
         if key + mark not in known and len(known) >= MOST_SOURCES:
-            key = str(OTHER_SOURCES)
+            key = tenant_key(EVERY_TENANT, str(OTHER_SOURCES))
         known.add(key + mark)
         return key + mark, day

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from ...access import OTHER_SOURCES, SECOND, Source, shorten_source
+from ...access import EVERY_TENANT, OTHER_SOURCES, SECOND, Source, shorten, shorten_source
 from ...policy import PolicyLookup
 from .changed import ChangedEntities
 from .entities import Entity
@@ -15,7 +15,8 @@ from .sources import HOUR, SKEW, SourceHistory
 MAX_SOURCES = 10_000
 """Sources that are followed one by one, besides those that sign."""
 MOST_SOURCES = 100
-"""Sources with findings of one rule in one hour. All further sources share one finding."""
+"""Tenants of sources with findings of one rule in one hour: of unsigned sources together, of others each. All further
+ones share one finding."""
 
 
 class SourceHistories:
@@ -29,8 +30,8 @@ class SourceHistories:
         self._lookup, self._changed, self._silences = lookup, changed, silences
         self._histories: dict[Source, SourceHistory] = {}
         self._by_key: dict[str, Source] = {}
-        self._violators: dict[tuple[str, int], set[Source]] = {}
-        """The sources that have findings of their own, by rule and hour."""
+        self._violators: dict[tuple[str, int], dict[Source, set[str]]] = {}
+        """The tenants of each source that have findings of their own, by rule and hour."""
 
     def __iter__(self) -> Iterator[SourceHistory]:
         """Yield the histories."""
@@ -59,17 +60,22 @@ class SourceHistories:
 
     def count(self, rule: str, fact: Fact, mistake: str = "") -> None:
         """Count a fact that breaks a rule which is about its source. ``mistake``: what is wrong, if known."""
-        source = self._history(fact).source
-        if not self._has_own_finding(rule, fact, source):
-            source = OTHER_SOURCES
-        self._history_of(source).count(rule, fact, mistake)
+        source, tenant = self._history(fact).source, shorten(fact.tenant)
+        if not self._has_own_finding(rule, fact, source, tenant):
+            source, tenant = OTHER_SOURCES, EVERY_TENANT
+        self._history_of(source).count(rule, fact, tenant, mistake)
         self._changed.mark("source", str(source))
 
-    def _has_own_finding(self, rule: str, fact: Fact, source: Source) -> bool:
-        known = self._violators.setdefault((rule, fact.append // HOUR), set())
-        if source == OTHER_SOURCES or (source not in known and len(known) >= MOST_SOURCES and not fact.signed):
+    def _has_own_finding(self, rule: str, fact: Fact, source: Source, tenant: str) -> bool:
+        if source == OTHER_SOURCES:
             return False
-        known.add(source)
+        known = self._violators.setdefault((rule, fact.append // HOUR), {})
+        tenants = known.get(source, set())
+        if tenant not in tenants:  # anyone can invent tenants as well
+            count = len(tenants) if fact.signed else sum(map(len, known.values()))
+            if count >= MOST_SOURCES:
+                return False
+        known.setdefault(source, set()).add(tenant)
         return True
 
     def _history(self, fact: Fact) -> SourceHistory:
@@ -116,5 +122,6 @@ class SourceHistories:
         self._violators = {}
         for history in self:
             if history.source != OTHER_SOURCES:
-                for named in history.violations:
-                    self._violators.setdefault(named, set()).add(history.source)
+                for rule, hour, tenant in history.violations:
+                    known = self._violators.setdefault((rule, hour), {})
+                    known.setdefault(history.source, set()).add(tenant)

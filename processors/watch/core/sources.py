@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ....schemas.finding_rules import FINDING_RULES, Severity
-from ...access import NEVER, OTHER_SOURCES, SECOND, Source, shorten
+from ...access import NEVER, OTHER_SOURCES, SECOND, Source, shorten, tenant_key
 from .facts import Fact
 from .intervals import IntervalUnion
 from .rules import Candidate
@@ -26,7 +26,7 @@ MOST_MISTAKES = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedRule:
-    """The finding about what a source did within an hour.
+    """The finding about what a source did within an hour in one tenant.
 
     Attributes:
         suffix: the end of its key.
@@ -51,7 +51,10 @@ SPECIAL_CONFLICTS = {
 
 @dataclass(slots=True)
 class Violations:
-    """How often a source broke a rule within an hour: any sender can do that, so it makes one finding, not many."""
+    """How often a source broke a rule within an hour in one tenant.
+
+    Any sender can do that, so it makes one finding, not many. No tenant's finding tells of another tenant.
+    """
 
     first: int  # append time
     count: int
@@ -67,8 +70,8 @@ class SourceHistory:
     """Append times, merged if the silence between them is normal. None if no silence is too long."""
     last: int = 0
     """Append time of the latest fact."""
-    violations: dict[tuple[str, int], Violations] = field(default_factory=dict)
-    """By rule and hour."""
+    violations: dict[tuple[str, int, str], Violations] = field(default_factory=dict)
+    """By rule, hour and tenant."""
     signed: bool = False
     """Whether it is registered and has signed an event: the operator limits the number of such sources."""
 
@@ -89,15 +92,15 @@ class SourceHistory:
         if self.active is not None and self.source != OTHER_SOURCES:
             self.active.add(fact.append)
 
-    def count(self, rule: str, fact: Fact, mistake: str = "") -> None:
+    def count(self, rule: str, fact: Fact, tenant: str, mistake: str = "") -> None:
         """Count a fact that breaks a rule which is about its source. ``mistake``: what is wrong, if known."""
-        found = self.violations.get((rule, fact.append // HOUR))
+        place = rule, fact.append // HOUR, tenant
+        found = self.violations.get(place)
         if found is None:
-            example: dict[str, Any] = {"first_entry": fact.entry}
-            example |= {"first_type": shorten(fact.event_type), "tenant": shorten(fact.tenant)}
+            example: dict[str, Any] = {"first_entry": fact.entry, "first_type": shorten(fact.event_type)}
             about = {"grant": fact.grant_key, "request": fact.request_key, "session": fact.session_key}
             example |= {name: shorten(key) for name, key in about.items() if key}
-            found = self.violations[rule, fact.append // HOUR] = Violations(fact.append, 0, example)
+            found = self.violations[place] = Violations(fact.append, 0, example)
         found.count += 1
         found.first = min(found.first, fact.append)
         mistakes = found.example.get("mistakes", [])
@@ -115,11 +118,12 @@ class SourceHistory:
                 opens = last + self.active.reach
                 ends = spells[at + 1][0] if at + 1 < len(spells) else NEVER
                 yield Candidate("source_silent", key, opens, opens, ends, {"last_event": last})
-        for (counted, hour), one in self.violations.items():
+        for (counted, hour, tenant), one in self.violations.items():
             kind = SPECIAL_CONFLICTS.get(counted) or CountedRule(rule=counted, persists=FINDING_RULES[counted].persists)
             ends = NEVER if kind.persists else (hour + 1) * HOUR
             evidence = {"count": one.count, **one.example, **kind.evidence}
-            yield Candidate(kind.rule, key + kind.suffix, hour * HOUR, one.first, ends, evidence, kind.severity)
+            of_tenant = tenant_key(tenant, key + kind.suffix)
+            yield Candidate(kind.rule, of_tenant, hour * HOUR, one.first, ends, evidence, kind.severity)
 
     def forget(self, before: int) -> None:
         """Forget silences and violations that ended before a time. Everything up to it must have been judged."""
@@ -153,5 +157,7 @@ class SourceHistory:
             spells = stored["active"] if stored["active"] is not None else last
             history.active = IntervalUnion(history.active.reach, spells)
         history.last, history.signed = stored["last"], stored["signed"]
-        history.violations = {(rule, hour): Violations(*rest) for rule, hour, *rest in stored["violations"]}
+        history.violations = {
+            (rule, hour, tenant): Violations(*rest) for rule, hour, tenant, *rest in stored["violations"]
+        }
         return history
