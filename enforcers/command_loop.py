@@ -31,6 +31,7 @@ from ..schemas.topics import COMMANDS_TOPIC
 from . import metrics
 from .command_matcher import MOST_WAITING, CommandMatcher
 from .command_rules import Admission, History, Limits
+from .context import Context
 from .contract import InvalidCommandError, Plugin, RevokeCommand
 from .dry_run import DryRun
 from .events import COMMANDER, COMMANDERS, OPERATOR, Recorder, command_of
@@ -125,17 +126,7 @@ class Enforcer:
             start, committed = self._seek(consumer)
             writer.consumer = consumer
             history = findings.history
-            revoker = Revoker(
-                writer,
-                recorder=Recorder(self._deployment),
-                policy=self._policy,
-                plugins=self._plugins,
-                grants=self._lifecycle,
-                limits=self._limits,
-                history=history,
-                position=start,
-                now=self._now,
-            )
+            revoker = Revoker(self._context(history), writer, start)
             if 0 <= committed < start:
                 log.error("commands_lost", before=start, offsets=start - committed)
                 lost = f"{start - committed} offsets of {COMMANDS_TOPIC} below {start}"
@@ -157,6 +148,10 @@ class Enforcer:
             if not at_end and not matcher:
                 _commit_end(consumer, revoker)
 
+    def _context(self, history: History) -> Context:
+        recorder = Recorder(self._deployment)
+        return Context(recorder, self._policy, self._plugins, self._lifecycle, self._limits, history, self._now)
+
     def _dry_run(self, consumer: Consumer) -> None:
         """Read from the position of the group and commit nothing, so that carrying out later starts there too."""
         with closing(FindingsReader(self._logs, self._catalog)) as findings:
@@ -167,11 +162,7 @@ class Enforcer:
                 "dry_run", position=start, breaker_open=bool(history.open_since),
                 hint="nothing is carried out without --carry-out",
             )  # fmt: skip
-            grants, limits = self._lifecycle, self._limits
-            handler = DryRun(
-                self._policy, recorder=Recorder(self._deployment), answer=answering(self._logs), grants=grants,
-                limits=limits, history=history, now=self._now,
-            )  # fmt: skip
+            handler = DryRun(self._context(history), answering(self._logs))
             matcher = CommandMatcher(findings)
             while not self._stopping:
                 self._read(consumer, matcher, handler, history, LONGEST_WAIT)

@@ -6,35 +6,24 @@ confirms its removal. If it exists, the watch judges the grant from then on like
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, Protocol
+from typing import Literal
 
 import structlog
 
 from ..schemas.event import Event
 from . import metrics
-from .command_rules import Activation, Circuit, History, Limits, Offsets
+from .command_rules import Circuit, Offsets
+from .context import Context
 from .contract import Key, Observation, Plugin, Presence, RevokeCommand
-from .events import Recorder
-from .policy import EnforcementPolicy, Route
-from .running_grants import RunningGrants
+from .policy import Route
 
 log = structlog.get_logger("grantledger.enforce")
 
 SKIPPED_EVERY = timedelta(minutes=1)
 """Time between two log lines about lookups that are skipped for one reason."""
-
-
-class Grants(Protocol):
-    """The grants in ``access.lifecycle``."""
-
-    def running(self) -> RunningGrants:
-        """Return the grants that are running now."""
-
-    def activation(self, command: RevokeCommand) -> Activation | None:
-        """Return the activation of the grant of a command, with the same access, from the sealed log."""
 
 
 @dataclass(slots=True)
@@ -87,34 +76,21 @@ class Lookups:
         offsets: a request stays open there until it has ended.
     """
 
-    def __init__(
-        self,
-        write: Callable[..., None],
-        offsets: Offsets,
-        *,
-        recorder: Recorder,
-        policy: EnforcementPolicy,
-        plugins: Mapping[str, Plugin],
-        grants: Grants,
-        limits: Limits,
-        history: History,
-        now: Callable[[], datetime],
-    ) -> None:
-        self._write, self._offsets, self._recorder, self._policy = write, offsets, recorder, policy
-        self._plugins, self._grants, self._limits, self._history, self._now = plugins, grants, limits, history, now
+    def __init__(self, context: Context, write: Callable[..., None], offsets: Offsets) -> None:
+        self._context, self._write, self._offsets = context, write, offsets
         self._work: dict[Key, _Lookup] = {}
         self._skipped = _SkippedLog()
 
     def take(self, command: RevokeCommand, offset: int, requested: datetime) -> None:
         """Accept a request that was made at some time."""
-        now = self._now()
+        now = self._context.now()
         reason, route = "", None
-        if command.key in self._history.looked or command.key in self._work:
+        if command.key in self._context.history.looked or command.key in self._work:
             reason = "done or accepted before"
-        elif now - requested > self._limits.max_age:
+        elif now - requested > self._context.limits.max_age:
             reason = "too old"
         else:
-            route, reason = route_of(command, self._policy, self._grants)
+            route, reason = route_of(command, self._context)
         if route is None:
             self._skip(command, offset, reason)
         else:
@@ -122,12 +98,12 @@ class Lookups:
 
     def wait(self) -> float:
         """Return the seconds until something can be looked up; infinity if nothing waits."""
-        now = self._now()
+        now = self._context.now()
         return min((max(0.0, (one.not_before - now).total_seconds()) for one in self._allowed()), default=float("inf"))
 
     def step(self) -> None:
         """Carry out the lookup that has waited longest, if there is one."""
-        now = self._now()
+        now = self._context.now()
         self._skipped.write(now)
         ready = [one for one in self._allowed() if one.not_before <= now]
         if ready:
@@ -135,40 +111,38 @@ class Lookups:
 
     def _allowed(self) -> list[_Lookup]:
         """Return the lookups that no open breaker stops."""
-        if not self._history.open_since:
+        if not self._context.history.open_since:
             return list(self._work.values())
         return [
             one for one in self._work.values()
-            if Circuit(*one.command.key.issuer, one.route.target) not in self._history.open_since
+            if Circuit(*one.command.key.issuer, one.route.target) not in self._context.history.open_since
         ]  # fmt: skip
 
     def _look(self, work: _Lookup) -> None:
         command, target = work.command, work.route.target
-        covering = self._grants.running().covering(
-            command, work.requested, self._now(), lambda one: self._policy.shared(command, work.route, one)
-        )
+        covering = self._context.covering(command, work.route, work.requested)
         if covering is not None:
             self._skip(command, work.offset, "another grant gives the same access", covered_by=covering.grant_id)
             return
         work.number += 1
-        found = read_back(self._plugins[target], command)
+        found = read_back(self._context.plugins[target], command)
         log.info("looked", grant=command.key.grant_id, target=target, presence=found.presence, attempt=work.number)
         if found.presence is Presence.unreadable:
             self._skip(command, work.offset, "the target cannot be read back")
-        elif found.presence is Presence.unknown and work.number < self._limits.attempts:
-            pause = self._limits.backoff.delay(command.key, work.number)
-            work.not_before = self._now() + timedelta(seconds=pause)
+        elif found.presence is Presence.unknown and work.number < self._context.limits.attempts:
+            pause = self._context.limits.backoff.delay(command.key, work.number)
+            work.not_before = self._context.now() + timedelta(seconds=pause)
         else:
             self._end(work, found)
 
     def _end(self, work: _Lookup, found: Observation) -> None:
-        events: tuple[Event, ...] = self._recorder.looked(
-            work.command, work.number, work.route.target, self._now(), found
+        events: tuple[Event, ...] = self._context.recorder.looked(
+            work.command, work.number, work.route.target, self._context.now(), found
         )
         del self._work[work.command.key]
         self._offsets.add(work.offset, None)
         self._write(*events)
-        self._history.looked.add(work.command.key)
+        self._context.history.looked.add(work.command.key)
         metrics.LOOKUPS.labels(found.presence).inc()
 
     def _skip(self, command: RevokeCommand, offset: int, reason: str, **more: str) -> None:
@@ -177,17 +151,15 @@ class Lookups:
             del self._work[command.key]
         self._offsets.add(offset, None)
         metrics.LOOKUPS.labels("skipped").inc()
-        self._skipped.add(reason, self._now(), grant=command.key.grant_id, **more)
+        self._skipped.add(reason, self._context.now(), grant=command.key.grant_id, **more)
 
 
-def route_of(
-    command: RevokeCommand, policy: EnforcementPolicy, grants: Grants
-) -> tuple[Route, Literal[""]] | tuple[None, str]:
+def route_of(command: RevokeCommand, context: Context) -> tuple[Route, Literal[""]] | tuple[None, str]:
     """Return the route of a command about a grant that the sealed log has; without one, None and the reason."""
-    activation = grants.activation(command)
+    activation = context.grants.activation(command)
     if activation is None:
         return None, "no activation in the sealed log"
-    route = policy.route(command, signed=activation.signed)
+    route = context.policy.route(command, signed=activation.signed)
     return (route, "") if route is not None else (None, "no route of the policy matches")
 
 

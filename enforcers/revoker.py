@@ -6,7 +6,7 @@ any point the next start reads back first, and retries only if the access still 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -19,17 +19,16 @@ from .command_rules import (
     Admission,
     Circuit,
     FinalStatus,
-    History,
-    Limits,
     Offsets,
     admit,
     final_status,
     refusal,
 )
+from .context import Context
 from .contract import Attempt, AttemptStatus, Key, Observation, Plugin, Presence, RevokeCommand, as_text
-from .events import LONGEST_TEXT, Recorder
-from .lookups import Grants, Lookups, read_back
-from .policy import EnforcementPolicy, Route
+from .events import LONGEST_TEXT
+from .lookups import Lookups, read_back
+from .policy import Route
 from .running_grants import LATEST, GrantEvent
 
 log = structlog.get_logger("grantledger.enforce")
@@ -70,31 +69,15 @@ class _Task:
 
 
 class Revoker:
-    """Accepts commands and carries them out."""
+    """Accepts commands and carries them out. ``position``: the command offset from which they are read."""
 
-    def __init__(
-        self,
-        writer: EventWriter,
-        *,
-        recorder: Recorder,
-        policy: EnforcementPolicy,
-        plugins: Mapping[str, Plugin],
-        grants: Grants,
-        limits: Limits,
-        history: History,
-        position: int,
-        now: Callable[[], datetime],
-    ) -> None:
-        self._writer, self._recorder, self._policy, self._plugins = writer, recorder, policy, plugins
-        self._limits, self._history, self._now, self._grants = limits, history, now, grants
+    def __init__(self, context: Context, writer: EventWriter, position: int) -> None:
+        self._context, self._writer = context, writer
         self._offsets = Offsets(position)
         self._committed = position
         self._stated: datetime | None = None
         self._work: dict[Key, _Task] = {}
-        self._lookups = Lookups(
-            self._write, self._offsets, recorder=recorder, policy=policy, plugins=plugins, grants=grants,
-            limits=limits, history=history, now=now,
-        )  # fmt: skip
+        self._lookups = Lookups(context, self._write, self._offsets)
         self._accepted: dict[str, datetime] = {}
         """By access key of a grant: when its target last accepted a command that cannot be read back."""
         self._served: dict[Circuit, int] = {}
@@ -107,17 +90,19 @@ class Revoker:
 
     def take(self, command: RevokeCommand, offset: int, requested: datetime) -> Admission:
         """Accept a command that was requested at some time."""
-        key, now = command.key, self._now()
-        admission = admit(self._history, self._work, key, age=now - requested, max_age=self._limits.max_age)
+        key, now = command.key, self._context.now()
+        admission = admit(
+            self._context.history, self._work, key, age=now - requested, max_age=self._context.limits.max_age
+        )
         metrics.COMMANDS.labels(admission).inc()
         log.info("command", grant=key.grant_id, admission=admission, offset=offset)
         self._offsets.add(offset, key if admission in (Admission.work, Admission.joined) else None)
         if admission is Admission.stale:
             self._fail(command, "", TOO_OLD)
         elif admission is Admission.work:
-            activation = self._grants.activation(command)
-            reason = refusal(command, activation, timedelta(seconds=self._policy.history_after_seconds))
-            route = self._policy.route(command, signed=activation is not None and activation.signed)
+            activation = self._context.grants.activation(command)
+            reason = refusal(command, activation, timedelta(seconds=self._context.policy.history_after_seconds))
+            route = self._context.policy.route(command, signed=activation is not None and activation.signed)
             if reason is not None or route is None:
                 self._fail(command, "", reason or "no route of the policy matches the access and the grant's source")
             else:
@@ -133,15 +118,15 @@ class Revoker:
         """Skip an invalid command in the name of a source, and record that once an hour."""
         metrics.COMMANDS.labels("invalid").inc()
         self._offsets.add(offset, None)
-        now = self._now()
-        name = self._history.add_invalid(source[:LONGEST_TEXT], now)
+        now = self._context.now()
+        name = self._context.history.add_invalid(source[:LONGEST_TEXT], now)
         if name is not None:
             log.error("command_invalid", offset=offset, source=name, reason=reason)
-            self._write(self._recorder.command_invalid(name, offset, now, reason))
+            self._write(self._context.recorder.command_invalid(name, offset, now, reason))
 
     def report_lost(self, reason: str) -> None:
         """Record that commands below the position expired."""
-        self._write(self._recorder.commands_lost(self._committed, self._now(), reason))
+        self._write(self._context.recorder.commands_lost(self._committed, self._context.now(), reason))
 
     def reached(self, end: int) -> None:
         """The end of the topic was reached, and everything below it was read."""
@@ -149,12 +134,12 @@ class Revoker:
 
     def wait(self, longest: float) -> float:
         """Return the seconds until a task may be tried, at most ``longest``."""
-        now = self._now()
+        now = self._context.now()
         return min([longest, self._lookups.wait(), *(task.wait(now) for task in self._allowed())])
 
     def step(self) -> bool:
         """Process the task that has waited longest of the circuit whose turn it is. Return whether there was one."""
-        now = self._now()
+        now = self._context.now()
         ready = [task for task in self._allowed() if not task.wait(now)]
         if ready:
             task = min(ready, key=lambda one: (self._served.get(one.circuit, 0), one.not_before))
@@ -165,32 +150,30 @@ class Revoker:
             self._lookups.step()
         metrics.OPEN.set(len(self._work))
         metrics.POSTPONED.set(sum(task.postponed for task in self._work.values()))
-        metrics.BREAKER_OPEN.set(len(self._history.open_since))
+        metrics.BREAKER_OPEN.set(len(self._context.history.open_since))
         return bool(ready)
 
     def _allowed(self) -> list[_Task]:
         """Return the tasks that no open breaker stops."""
-        return [task for task in self._work.values() if task.circuit not in self._history.open_since]
+        return [task for task in self._work.values() if task.circuit not in self._context.history.open_since]
 
     def settle(self) -> None:
         """Commit the position past records without events of their own, such as copies; at least once a day."""
         # Also if the clock was set back.
-        fresh = self._stated is not None and timedelta(0) <= self._now() - self._stated < RESTATE
+        fresh = self._stated is not None and timedelta(0) <= self._context.now() - self._stated < RESTATE
         if self._offsets.committable() > self._committed or not fresh:
             self._write()
 
     def _try(self, work: _Task) -> None:
         command, target = work.command, work.route.target
-        key, plugin = command.key, self._plugins[target]
-        covering = self._grants.running().covering(
-            command, work.requested, self._now(), lambda one: self._policy.shared(command, work.route, one)
-        )
+        key, plugin = command.key, self._context.plugins[target]
+        covering = self._context.covering(command, work.route, work.requested)
         if covering is not None:
             self._postpone(work, covering)
             return
         work.postponed = False
-        number = self._history.attempts.get(key, 0)
-        if not number and self._now() - work.requested > self._limits.max_age:
+        number = self._context.history.attempts.get(key, 0)
+        if not number and self._context.now() - work.requested > self._context.limits.max_age:
             self._fail(command, target, TOO_OLD)  # it expired while it waited behind others
             return
         if not number and self._accepted.get(key.grant_key, EARLIEST) > work.requested:
@@ -200,27 +183,27 @@ class Revoker:
         if before.presence is Presence.absent:
             self._confirm(command, target, number, before)
             return
-        if number >= self._limits.attempts:  # the last one was interrupted, or the limit was lowered
+        if number >= self._context.limits.attempts:  # the last one was interrupted, or the limit was lowered
             self._fail(command, target, f"given up after {number} attempts: {before.detail}")
             return
-        if not self._limits.breaker.allows(self._history, work.circuit, key, self._now()):
+        if not self._context.limits.breaker.allows(self._context.history, work.circuit, key, self._context.now()):
             self._open_breaker(work.circuit)
             return
         number += 1
-        begun = self._now()
-        self._write(self._recorder.begun(command, number, target, begun))
-        self._history.add_attempt(work.circuit, key, number, begun)
+        begun = self._context.now()
+        self._write(self._context.recorder.begun(command, number, target, begun))
+        self._context.history.add_attempt(work.circuit, key, number, begun)
         attempt = _attempt(plugin, command)
         after = read_back(plugin, command)
         metrics.ATTEMPTS.labels(target, attempt.status).inc()
-        final = final_status(attempt, after, number, self._limits.attempts)
+        final = final_status(attempt, after, number, self._context.limits.attempts)
         log.info(
             "attempted", grant=key.grant_id, target=target, attempt=number, result=attempt.status,
             presence=after.presence, final=final,
         )  # fmt: skip
         accepted = attempt.status is AttemptStatus.accepted
-        event = self._recorder.attempted(
-            command, number, target, self._now(), ok=accepted, final=final is FinalStatus.accepted,
+        event = self._context.recorder.attempted(
+            command, number, target, self._context.now(), ok=accepted, final=final is FinalStatus.accepted,
             details=(attempt.detail, after.detail),
         )  # fmt: skip
         if final is FinalStatus.confirmed:
@@ -231,18 +214,18 @@ class Revoker:
             self._fail(command, target, f"attempt {number}: {(after if accepted else attempt).detail}", event)
         else:
             self._write(event)
-            pause = self._limits.backoff.delay(key, number, attempt.retry_after)
-            work.since = self._now()
+            pause = self._context.limits.backoff.delay(key, number, attempt.retry_after)
+            work.since = self._context.now()
             work.not_before = work.since + timedelta(seconds=pause)
 
     def _postpone(self, work: _Task, covering: GrantEvent) -> None:
         """Do not remove access that a grant covers. If the command's own grant was renewed, end the command."""
-        key, now = work.command.key, self._now()
+        key, now = work.command.key, self._context.now()
         until = "no end is known" if covering.until is None else f"until {as_text(covering.until)}"
         if covering.is_grant_of(key) and superseded(work.command, covering, work.requested):
             reason = f"the grant was extended or given again, {until}"
             self._fail(work.command, work.route.target, reason, status=FinalStatus.superseded)
-        elif now - work.requested > self._limits.max_age:
+        elif now - work.requested > self._context.limits.max_age:
             self._fail(work.command, work.route.target, f"grant {covering.grant_id} still covers the access, {until}")
         else:
             work.since, work.not_before, work.postponed = now, min(now + LONGEST_PAUSE, covering.until or LATEST), True
@@ -251,30 +234,34 @@ class Revoker:
             )
 
     def _open_breaker(self, circuit: Circuit) -> None:
-        breaker, now = self._limits.breaker, self._now()
+        breaker, now = self._context.limits.breaker, self._context.now()
         seconds = breaker.window.total_seconds()
         reason = f"more than {breaker.limit} revocations in {seconds:g} s"
-        self._write(self._recorder.breaker_opened(now, circuit, breaker, reason))
-        self._history.open_since[circuit] = now
+        self._write(self._context.recorder.breaker_opened(now, circuit, breaker, reason))
+        self._context.history.open_since[circuit] = now
         log.error("breaker_opened", circuit=str(circuit), limit=breaker.limit, window_seconds=seconds)
 
     def _confirm(self, command: RevokeCommand, target: str, number: int, after: Observation, *before: Event) -> None:
-        confirmation, removal = self._recorder.confirmed(command, number, target, self._now(), after.detail)
+        confirmation, removal = self._context.recorder.confirmed(
+            command, number, target, self._context.now(), after.detail
+        )
         self._end(command.key, target, FinalStatus.confirmed, *before, confirmation, removal)
 
     def _fail(
         self, command: RevokeCommand, target: str, reason: str, *before: Event, status: FinalStatus = FinalStatus.failed
     ) -> None:
-        number, now = self._history.attempts.get(command.key, 0), self._now()
-        event = self._recorder.failed(command, number, target, now, reason, superseded=status is FinalStatus.superseded)
+        number, now = self._context.history.attempts.get(command.key, 0), self._context.now()
+        event = self._context.recorder.failed(
+            command, number, target, now, reason, superseded=status is FinalStatus.superseded
+        )
         self._end(command.key, target, status, *before, event)
 
     def _end(self, key: Key, target: str, status: FinalStatus, *events: Event) -> None:
         self._offsets.ended(key)
         self._write(*events)
-        self._history.add_end(key, status)
+        self._context.history.add_end(key, status)
         if status is FinalStatus.accepted:
-            self._accepted[key.grant_key] = self._now()
+            self._accepted[key.grant_key] = self._context.now()
         self._work.pop(key, None)
         metrics.OUTCOMES.labels(target, status).inc()
         log.info("ended", grant=key.grant_id, target=target, outcome=status)
@@ -282,7 +269,7 @@ class Revoker:
     def _write(self, *events: Event) -> None:
         position = self._offsets.committable()
         self._writer.write(events, position)
-        self._committed, self._stated = position, self._now()
+        self._committed, self._stated = position, self._context.now()
 
 
 def superseded(command: RevokeCommand, own: GrantEvent, requested: datetime) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from grantledger.enforcers.command_rules import Activation, Backoff, Breaker, History, Limits, refusal
+from grantledger.enforcers.context import Context
 from grantledger.enforcers.contract import InvalidCommandError, Observation, Presence, RevokeCommand
 from grantledger.enforcers.dry_run import DryRun
 from grantledger.enforcers.events import Recorder, apply, command_of
@@ -186,13 +187,15 @@ def test_an_open_breaker_stops_the_lookups_of_its_circuit() -> None:
     assert ledger.kinds() == ["finding.opened"]
 
 
-def test_a_dry_run_only_reports_what_it_would_look_up() -> None:
+def dry_run(history: History, answers: list[Event]) -> DryRun:
     limits = Limits(3, Breaker(9, HOUR), Backoff(1, 60), HOUR)
+    context = Context(Recorder("test.example"), POLICY, {}, Lifecycle(), limits, history, Clock())
+    return DryRun(context, answers.append)
+
+
+def test_a_dry_run_only_reports_what_it_would_look_up() -> None:
     answers: list[Event] = []
-    dry = DryRun(
-        POLICY, recorder=Recorder("test.example"), answer=answers.append, grants=Lifecycle(), limits=limits,
-        history=History(), now=Clock(),
-    )  # fmt: skip
+    dry = dry_run(History(), answers)
     with capture_logs() as logs:
         dry.look(lookup(), 0, NOON)
         dry.look(lookup(resource=Resource("host", "h")), 1, NOON)
@@ -201,13 +204,10 @@ def test_a_dry_run_only_reports_what_it_would_look_up() -> None:
 
 
 def test_a_dry_run_answers_each_command_once() -> None:
-    limits, history, answers = Limits(3, Breaker(9, HOUR), Backoff(1, 60), HOUR), History(), list[Event]()
+    history, answers = History(), list[Event]()
     commands = [command(), command("g2", resource=Resource("host", "h"))]
     for _ in range(2):  # each start reads the commands again
-        dry = DryRun(
-            POLICY, recorder=Recorder("test.example"), answer=answers.append, grants=Lifecycle(), limits=limits,
-            history=history, now=Clock(),
-        )  # fmt: skip
+        dry = dry_run(history, answers)
         for offset, one in enumerate(commands):
             dry.take(one, offset, NOON)
     evidence = [json.loads(one.finding.evidence) for one in answers if one.finding and one.finding.evidence]

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grantledger.enforcers.command_rules import Activation, Backoff, Breaker, Circuit, History, Limits
+from grantledger.enforcers.context import Context
 from grantledger.enforcers.contract import Attempt, AttemptStatus, Observation, Presence, RevokeCommand
 from grantledger.enforcers.events import Recorder, apply
 from grantledger.enforcers.policy import EnforcementPolicy
@@ -121,17 +122,9 @@ def start(
     for event in ledger.events:
         apply(history, "test.example", read_datum(EventEncoder().encode(event)))
     limits = Limits(attempts, Breaker(limit, HOUR), Backoff(1, 60), HOUR)
-    return Revoker(
-        ledger,
-        recorder=Recorder("test.example"),
-        policy=policy,
-        plugins=dict.fromkeys(policy.targets, world),
-        grants=Lifecycle(running, activations),
-        limits=limits,
-        history=history,
-        position=ledger.position,
-        now=clock,
-    )
+    plugins, grants = dict.fromkeys(policy.targets, world), Lifecycle(running, activations)
+    context = Context(Recorder("test.example"), policy, plugins, grants, limits, history, clock)
+    return Revoker(context, ledger, ledger.position)
 
 
 def run(
