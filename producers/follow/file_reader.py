@@ -67,6 +67,10 @@ class FileReader(ABC):
         self.found = found
         self.position = replace(self.position, path=found.path, inode=found.inode, seen=now)
 
+    def reads(self, found: Found) -> bool:
+        """Whether this reader can go on with the file: it has the same content, and is as encoded as before."""
+        return not self.changed and isinstance(self, EncodedFile) == found.encoded
+
     @property
     def lines(self) -> int:
         """How many lines were read."""

@@ -7,16 +7,20 @@ import os
 import stat
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
 from ..envelopes.encodings import EncodingError, decoded, is_encoded
 from .decisions import Found
 from .position import Position
-from .rotated_names import is_alike, is_rotated
+from .rotated_names import is_alike, originals
 
 DAMAGE = (OSError, EOFError, EncodingError, zlib.error)
 """What reading a damaged file, or one that is still being written, can raise."""
+
+
+_HEAD_BYTES = 4
 
 
 class Look(NamedTuple):
@@ -45,33 +49,47 @@ class Folders:
         for path in named:
             self._add(look, path, named=True)
         inodes = {one.inode for one in known} - {0}
-        bases: dict[str, set[str]] = {}
+        names: dict[str, set[str]] = {}
         alike: dict[str, set[str]] = {}
         for path in (*named, *(one.path for one in known)):
-            folder, base = os.path.split(path)
-            bases.setdefault(folder, set()).add(base)
-            if Path(path).is_symlink():
-                folder, base = os.path.split(os.path.realpath(path))
-                bases.setdefault(folder, set()).add(base)
-                alike.setdefault(folder, set()).add(base)
-        for folder, names in bases.items():
+            folder, name = os.path.split(path)
+            names.setdefault(folder, set()).add(name)
+            if os.path.islink(path):  # noqa: PTH114 - False, not an error, without access
+                folder, name = os.path.split(os.path.realpath(path))
+                names.setdefault(folder, set()).add(name)
+                alike.setdefault(folder, set()).add(name)
+        patterns = self._patterns()
+        for folder in names.keys() | patterns.keys():
             for name, inode in _entries(folder):
                 path = os.path.join(folder, name)  # noqa: PTH118 - as the user wrote it
-                if path in named:
-                    continue
                 if (
-                    inode in inodes
-                    or any(is_rotated(name, base) for base in names)
-                    or any(is_alike(name, base) for base in alike.get(folder, ()))
+                    path not in named
+                    and not name.startswith(".")
+                    and (
+                        inode in inodes
+                        or any(one in names.get(folder, ()) for one in originals(name))
+                        or any(fnmatch(one, pattern) for pattern in patterns.get(folder, ()) for one in originals(name))
+                        or any(is_alike(name, one) for one in alike.get(folder, ()))
+                    )
                 ):
                     self._add(look, path, named=False)
         self._kinds = {one.inode: (one.size, one.modified, one.encoded) for one in look.found}
         return look
 
+    def _patterns(self) -> dict[str, set[str]]:
+        """Return the patterns of names, by folder: a file may be rotated before a look finds it."""
+        patterns: dict[str, set[str]] = {}
+        for name in filter(glob.has_magic, self._names):
+            folders, pattern = os.path.split(name)
+            found = glob.iglob(folders, recursive=True) if glob.has_magic(folders) else [folders]  # noqa: PTH207
+            for folder in found:
+                patterns.setdefault(folder.rstrip("/") or folder, set()).add(pattern)
+        return patterns
+
     def _paths(self, name: str, look: Look) -> Iterator[str]:
         if glob.has_magic(name):
             yield from sorted(glob.iglob(name, recursive=True))  # noqa: PTH207 - keeps the path as the user wrote it
-        elif Path(name).is_dir():
+        elif os.path.isdir(name):  # noqa: PTH112 - False, not an error, without access
             yield from _files_below(name, look)
         else:
             yield name
@@ -83,11 +101,13 @@ class Folders:
                 if named and not stat.S_ISDIR(status.st_mode):
                     look.problems[path] = "is no regular file"
                 return
+            if not named and status.st_size < _HEAD_BYTES:
+                return  # perhaps the beginning of a compressed file
             kind = self._kinds.get(status.st_ino)
             if kind is not None and kind[:2] == (status.st_size, status.st_mtime_ns):
                 encoded = kind[2]
             else:
-                encoded = is_encoded(_read(path, status.st_ino, 0, 4))
+                encoded = is_encoded(_read(path, status.st_ino, 0, _HEAD_BYTES))
         except FileNotFoundError:
             if named and not glob.has_magic(path):
                 look.problems[path] = "there is no such file yet"

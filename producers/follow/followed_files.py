@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from ...base.text import printable
 from ..envelopes import Envelopes
 from . import metrics
 from .decisions import Choice, Origin, decide
@@ -88,20 +89,24 @@ class FollowedFiles:
         look = self._folders.look(track.current() for track in self._tracks)
         self.problems = look.problems
         stats = [(one.path, one.inode, one.size, one.modified) for one in look.found]
-        changed = any(track.reader is not None and track.reader.changed for track in self._tracks)
-        if stats == self._last and not changed:
+        if stats == self._last and not self._has_changed():
             return
         positions = [one.current() for one in self._tracks]
         decision = decide(look.found, positions, self._since - _CLOCKS_DIFFER, int(now * 1e9))
         self._last = None if decision.waits else stats
-        tracks = [self._missing(self._tracks[index], {one.inode for one in look.found}) for index in decision.missing]
-        tracks = [track for track in tracks if now - track.current().seen < FORGET_SECONDS]
+        inodes = {one.inode for one in look.found}
+        tracks = [self._missing(self._tracks[index], inodes, now) for index in decision.missing]
+        for track in [one for one in tracks if now - one.current().seen >= FORGET_SECONDS]:
+            self._close(track)
+            tracks.remove(track)
         for choice in decision.choices:
             tracks.append(self._track(choice, now))
         self._tracks = tracks
 
     def turn(self, count: int, now: float, *, final: bool) -> bool:
         """Read up to ``count`` records of each file; return whether there may be more."""
+        if self._has_changed():
+            self.look(now)
         busy = False
         opened = sum(track.reader is not None and track.reader.is_open for track in self._tracks)
         for track in self._tracks:
@@ -121,7 +126,7 @@ class FollowedFiles:
                 self.problems[reader.found.path] = reader.problem
             if reader.catching_up and not track.missing and (more or not final):
                 break  # the adapter must know the records of this file before those of the next
-        return busy
+        return busy or self._has_changed()
 
     def advance(self, now: float) -> bool:
         """Move the positions, as everything read is acknowledged; return whether one moved."""
@@ -149,11 +154,15 @@ class FollowedFiles:
         for track in self._tracks:
             self._close(track)
 
+    def _has_changed(self) -> bool:
+        """Whether a file has other content than at the last look."""
+        return any(track.reader is not None and track.reader.changed for track in self._tracks)
+
     def _track(self, choice: Choice, now: float) -> _Track:
         """Return the track of a file, with a reader."""
         found = choice.found
         old = self._tracks[choice.position] if choice.position is not None else None
-        if choice.origin is Origin.SAME and old is not None and old.reader is not None and not old.reader.changed:
+        if choice.origin is Origin.SAME and old is not None and old.reader is not None and old.reader.reads(found):
             if old.reader.found.path != found.path:
                 log.info("renamed", tool=self._name, file=old.reader.found.path, to=found.path)
                 self._forget_lag(old)
@@ -179,8 +188,10 @@ class FollowedFiles:
         reader.seen(found, now)
         return _Track(position, reader)
 
-    def _missing(self, track: _Track, inodes: set[int]) -> _Track:
+    def _missing(self, track: _Track, inodes: set[int], now: float) -> _Track:
         """Note that no file has the content of a position. If its file was removed, it is still read to its end."""
+        if not track.missing and track.reader is not None:
+            track.reader.seen(track.reader.found, now)  # a look without any change does not note this
         position = track.current()
         if not track.missing:
             log.info("gone", tool=self._name, file=position.path, acknowledged=position.offset)
@@ -198,7 +209,7 @@ class FollowedFiles:
     def _show_lag(self, track: _Track, reader: FileReader, now: float) -> None:
         lag = reader.lag()
         track.behind_since = None if not lag else track.behind_since or now
-        path = reader.found.path
+        path = printable(reader.found.path)
         metrics.LAG_BYTES.labels(self._name, path).set(lag)
         if track.shown != path:
             metrics.LAG_SECONDS.labels(self._name, path).set_function(track.seconds_behind)

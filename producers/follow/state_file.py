@@ -34,7 +34,7 @@ class ToolState(BaseModel):
         cursors: the last acknowledged entry of each journald unit.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid")
 
     since: int
     positions: list[Position] = []
@@ -42,7 +42,7 @@ class ToolState(BaseModel):
 
 
 class _State(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid")
 
     version: Literal[1]
     tools: dict[str, ToolState]
@@ -85,8 +85,7 @@ class StateFile:
             StateError: the file is damaged or cannot be read.
         """
         try:
-            content = json.loads(self.path.read_bytes())
-            return _State.model_validate_json(json.dumps(content)).tools
+            return _State.model_validate(json.loads(self.path.read_bytes())).tools
         except FileNotFoundError:
             return {}
         except OSError as error:

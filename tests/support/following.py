@@ -66,13 +66,14 @@ class Follow:
         """Look, read everything, and write the positions."""
         self.now += seconds
         self.follower.look(self.now)
+        moved = False
         for _ in range(100):
-            if not self.follower.turn(self.now):
-                break
+            busy = self.follower.turn(self.now)
             self._sender.settle()
-            self.follower.advance(self.now)
-        self._sender.settle()
-        if self.follower.advance(self.now) and write:
+            moved |= self.follower.advance(self.now)
+            if not busy:
+                break
+        if moved and write:
             self.state_file.write({self._tool.name: self.follower.state()})
 
     def kill(self) -> None:

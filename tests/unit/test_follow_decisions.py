@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from grantledger.producers.follow.decisions import COMPRESSING_NANOSECONDS, Decision, Found, Origin, decide
 from grantledger.producers.follow.position import SAMPLE_BYTES, Position, digests_at
-from grantledger.producers.follow.rotated_names import is_alike, is_rotated
+from grantledger.producers.follow.rotated_names import is_alike, originals
 
 
 @dataclasses.dataclass
@@ -232,8 +232,9 @@ OTHERS = ("audit.log", "audit.log.tmp", "audit.log.lock", "audit-2.log", "audit-
 
 
 def test_names_of_rotated_files() -> None:
-    assert [name for name in ROTATED if not is_rotated(name, "audit.log")] == []
-    assert [name for name in OTHERS if is_rotated(name, "audit.log")] == []
-    assert is_rotated("audit.1", "audit")
+    assert [name for name in ROTATED if "audit.log" not in originals(name)] == []
+    assert [name for name in OTHERS if "audit.log" in originals(name)] == []
+    assert list(originals("audit.1")) == ["audit"]
+    assert list(originals("0.log.20261128-050000.gz")) == ["0.log.20261128-050000", "0.log"]
     assert is_alike("2026-11-28.00:00:00.log", "2026-11-29.00:00:00.log")
     assert not is_alike("a.1.log", "b.2.log")

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from backports import zstd
+from prometheus_client import generate_latest
 
+from grantledger.producers.follow.followed_files import FORGET_SECONDS
 from support.following import Follow, run_once
 
 
@@ -355,3 +357,33 @@ def test_the_time_of_the_first_look_is_kept_without_any_record(tmp_path: Path, l
     gzipped(log)
     kafka, _ = run_once(tmp_path, str(log))
     assert kafka.sessions() == ["a", "new"]
+
+
+def test_names_of_any_bytes(tmp_path: Path, log: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(log) + b"\xff"))
+    append(odd, "a")
+    follow = Follow(tmp_path, str(log.parent), str(log.with_name("x" * 300)))
+    follow.step()
+    follow.restart()
+    append(odd, "b")
+    follow.step()
+    assert follow.taken() == ["a", "b"]
+    assert [problem[-30:] for problem in follow.follower.problems] == ["cannot be read (File name too long)"[-30:]]
+    assert b"audit.log\\\\udcff" in generate_latest()
+
+
+def test_a_file_that_was_idle_for_long_is_still_read_to_its_end(tmp_path: Path, log: Path) -> None:
+    append(log, "a")
+    follow = Follow(tmp_path, str(log))
+    follow.step()
+    follow.now += FORGET_SECONDS * 2
+    append(log, "late")
+    log.unlink()
+    follow.step()
+    assert follow.taken() == ["a", "late"]
+    assert len(follow.follower.state().positions) == 1
+    follow.now += FORGET_SECONDS * 2
+    append(log, "new")
+    follow.step()
+    assert follow.taken() == ["new"]
+    assert [one.path for one in follow.follower.state().positions] == [str(log)]
