@@ -18,7 +18,7 @@ from support.pipeline import Pipeline
 from support.shared_broker import RunningBroker, shared_broker, shared_folder
 
 # The same examples every time, and no time limit per example. GRANTLEDGER_TEST_SLOW tries more.
-hypothesis.settings.register_profile("quick", deadline=None, derandomize=True, max_examples=60)
+hypothesis.settings.register_profile("quick", deadline=None, derandomize=True, max_examples=25)
 hypothesis.settings.register_profile("slow", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("slow" if os.environ.get("GRANTLEDGER_TEST_SLOW") else "quick")
 

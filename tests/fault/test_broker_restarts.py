@@ -16,13 +16,13 @@ from grantledger.runtime.broker import LocalBroker
 from support.enforcing import Enforcement
 from support.load import Load
 from support.oracle import assert_exactly_once, wait_until_stored
-from support.pipeline import WITHOUT_STATES, Pipeline
+from support.pipeline import FEW_BATCHES, WITHOUT_STATES, Pipeline
 from support.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
 def pipeline(own_broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
-    running = make_pipeline(own_broker.bootstrap_servers, WITHOUT_STATES)
+    running = make_pipeline(own_broker.bootstrap_servers, WITHOUT_STATES | FEW_BATCHES)
     running.start()
     return running
 

@@ -1,6 +1,7 @@
 """A person opens each kind of stop again: the log goes on as a new epoch, and everything verifies afterwards.
 
-One ledger goes through all of them, one after the other: each test opens one more epoch.
+One ledger goes through all of them, one after the other: each test opens one more epoch. Verification reads every epoch,
+so only the last tests verify: the last but one what Kafka has, the last one what the store has.
 """
 
 from __future__ import annotations
@@ -168,7 +169,6 @@ def test_an_input_topic_that_was_created_again(ledger: Ledger) -> None:
     heads = goes_on(ledger)
     assert heads[origin] == size and after(origin) in heads
     assert opened_by(ledger) == [f"alice {after(origin)} examined: ticket 17"]
-    assert_sound(ledger)
 
 
 def test_an_emptied_sealed_topic(ledger: Ledger) -> None:
@@ -180,7 +180,6 @@ def test_an_emptied_sealed_topic(ledger: Ledger) -> None:
     heads = goes_on(ledger)
     more = len(committed_records(ledger.pipeline.cluster, [LIFECYCLE])[LIFECYCLE, 0]) - sent
     assert (heads[origin], heads[after(origin)]) == (size, more)
-    assert_sound(ledger)
 
 
 def test_sealed_records_that_were_deleted(ledger: Ledger) -> None:
@@ -188,7 +187,6 @@ def test_sealed_records_that_were_deleted(ledger: Ledger) -> None:
     ledger.admin.delete_records([where])[where].result(20)
     opens(with_store(ledger), "sealed_topic_lost", f"{LIFECYCLE}/0")
     goes_on(ledger)
-    sound_in_kafka(ledger)
 
 
 def test_a_truncated_tail(ledger: Ledger) -> None:
@@ -202,7 +200,6 @@ def test_a_truncated_tail(ledger: Ledger) -> None:
     heads = goes_on(ledger)
     assert heads[origin] == size
     assert origin in sound_in_kafka(ledger)["lost"]
-    assert_sound(ledger)
 
 
 def add_partitions(ledger: Ledger, total: int, *topics: str) -> None:
@@ -224,7 +221,6 @@ def test_lost_findings_come_back_from_a_copy_only(ledger: Ledger) -> None:
         assert refused.returncode == 3 and "restore access.findings.sealed" in refused.stderr
     restore(ledger, lost, copied)
     goes_on(ledger)
-    sound_in_kafka(ledger)
     assert pipeline.run("sources").returncode == 0
 
 
@@ -248,7 +244,6 @@ def test_a_changed_partition_count(ledger: Ledger) -> None:
     wait_for(lambda: pipeline.metric("seal", "grantledger_seal_stopped") == 0, "the topic goes on without a restart")
     assert "access.activity/5/" in pipeline.log("seal")
     goes_on(ledger)
-    sound_in_kafka(ledger)
 
 
 def test_of_two_sealers_one_joins_the_group_again(ledger: Ledger) -> None:
@@ -286,7 +281,6 @@ def test_records_that_expired_before_they_were_sealed(ledger: Ledger) -> None:
     opens(with_store(ledger), "input_expired", found="lost: ")
     heads = goes_on(ledger)
     assert heads[origin] == size and after(origin) in heads
-    sound_in_kafka(ledger)
 
 
 def test_an_input_topic_that_lost_sealed_records(ledger: Ledger) -> None:
@@ -312,10 +306,10 @@ def test_an_input_topic_that_lost_sealed_records(ledger: Ledger) -> None:
     opens(ledger, "input_truncated", found=f"sealing continues at offset {end}")
     heads = goes_on(ledger)
     assert heads[batch.origin] == batch.size and after(batch.origin) in heads
-    sound_in_kafka(ledger)
 
 
 def test_an_anchors_topic_that_was_created_again(ledger: Ledger) -> None:
+    """Afterwards, everything in Kafka is sound: the logs with the epochs of all tests before this one."""
     pipeline = ledger.pipeline
     pipeline.remake_topics(ANCHORS_TOPIC)
     assert pipeline.run("run", "anchor").returncode == 3
@@ -323,7 +317,6 @@ def test_an_anchors_topic_that_was_created_again(ledger: Ledger) -> None:
     opens(with_store(ledger), "anchors_lost", stopped=ANCHORS_TOPIC, found="the new epoch binds")
     goes_on(ledger)
     sound_in_kafka(ledger)
-    assert_sound(ledger)
 
 
 def test_a_forged_tail_record(ledger: Ledger) -> None:

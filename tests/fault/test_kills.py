@@ -13,14 +13,14 @@ from grantledger.sinks.file_target import read_anchor_file
 from support.kill_campaign import KillCampaign, assert_anchors_once
 from support.load import Load
 from support.oracle import assert_exactly_once, assert_sound, chain_by_hand, committed_records, wait_until_stored
-from support.pipeline import ANCHORED_OFTEN, Pipeline
+from support.pipeline import ANCHORED_OFTEN, FEW_BATCHES, Pipeline
 from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
 def pipeline(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
-    running = make_pipeline(broker.bootstrap_servers, ANCHORED_OFTEN | {"GRANTLEDGER_SEAL_LINGER_SECONDS": "1"})
+    running = make_pipeline(broker.bootstrap_servers, ANCHORED_OFTEN | FEW_BATCHES)
     running.start()
     return running
 

@@ -9,14 +9,14 @@ import pytest
 from grantledger.runtime.children import Child
 from support.load import Load
 from support.oracle import assert_exactly_once, wait_until_stored
-from support.pipeline import WITHOUT_STATES, Pipeline
+from support.pipeline import FEW_BATCHES, WITHOUT_STATES, Pipeline
 from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
 def pipeline(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
-    running = make_pipeline(broker.bootstrap_servers, WITHOUT_STATES)
+    running = make_pipeline(broker.bootstrap_servers, WITHOUT_STATES | FEW_BATCHES)
     running.start("seal", "store")
     return running
 

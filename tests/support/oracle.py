@@ -84,8 +84,8 @@ def wait_until_stored(pipeline: Pipeline, limit: float = 120.0, *, watch: bool =
     return entries
 
 
-def assert_exactly_once(pipeline: Pipeline, sent: Iterable[Sent] = ()) -> int:
-    """Compare the input topics with ``entries`` row by row, and verify ClickHouse and Kafka.
+def assert_exactly_once(pipeline: Pipeline, sent: Iterable[Sent] = (), *, verified: bool = True) -> int:
+    """Compare the input topics with ``entries`` row by row, and verify ClickHouse and Kafka if ``verified``.
 
     Returns:
         The number of entries.
@@ -109,7 +109,8 @@ def assert_exactly_once(pipeline: Pipeline, sent: Iterable[Sent] = ()) -> int:
         assert indices[where] == list(range(len(records))), f"{where}: indices are not dense"
         assert stored[where] == records, f"{where}: {_difference(records, stored[where])}"
     assert sum(map(len, stored.values())) == sum(map(len, inputs.values())), "entries of no input record"
-    assert_sound(pipeline)
+    if verified:
+        assert_sound(pipeline)
     return len(rows)
 
 

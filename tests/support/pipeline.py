@@ -37,6 +37,8 @@ from .waiting import wait_for
 PROCESSES = ("seal", "store", "anchor")
 ANCHORED_OFTEN = {"GRANTLEDGER_ANCHOR_INTERVAL_SECONDS": "1"}
 """For tests that wait for anchors. Each anchor costs the store 50 ms of CPU time."""
+FEW_BATCHES = {"GRANTLEDGER_SEAL_LINGER_SECONDS": "1"}
+"""The default, for tests under load. Each batch costs the store 50 ms of CPU time."""
 WITHOUT_STATES = {STATELESS: "1"}
 """For tests that read entries, anchors and the like, but no states of requests, grants and findings."""
 LONG_RUNNING = ("run", "up", "demo")

@@ -123,7 +123,7 @@ def second_record(one: SignedRecord) -> second_verifier.Record:
     return second_verifier.Record(one.topic, one.append_time_ms, one.key, one.value, one.headers)
 
 
-@settings(max_examples=3000 if SLOW else 60, deadline=None)
+@settings(max_examples=3000 if SLOW else 25, deadline=None)
 @given(DATUM, st.sampled_from(TOPICS), mostly((0,), (1, 2)), mostly((1,), (2, 3)))
 def test_they_agree_which_events_are_valid(datum: dict[str, Any], topic: str, partition: int, shards: int) -> None:
     record = SignedRecord(topic, b"k", encoded(datum), NO_HEADERS, 1)
@@ -227,7 +227,7 @@ def test_they_agree_who_is_registered_and_what_is_signed() -> None:
     """The stories have every status: otherwise the agreement would show little."""
     seen: Counter[str] = Counter()
 
-    @settings(max_examples=2000 if SLOW else 40, deadline=None)
+    @settings(max_examples=2000 if SLOW else 30, deadline=None)
     @given(story())
     def agree(records: list[SignedRecord]) -> None:
         for row in agreed(records):
