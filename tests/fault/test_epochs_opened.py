@@ -1,7 +1,7 @@
 """A person opens each kind of stop again: the log goes on as a new epoch, and everything verifies afterwards.
 
-One ledger goes through all of them, one after the other: each test opens one more epoch. Verification reads every epoch,
-so only the last tests verify: the last but one what Kafka has, the last one what the store has.
+One ledger goes through all of them, one after the other: each test opens one more epoch. Verification reads every
+epoch, so only the last tests verify: the last but one what Kafka has, the last one what the store has.
 """
 
 from __future__ import annotations
