@@ -31,7 +31,10 @@ PROCESSED = "(SELECT argMax(sizes, (generation, version)) FROM state_refreshes W
 """SQL: the number of entries of each log that the shown states contain, a map by origin."""
 _SIZES = f"""
 SELECT origin, max(`index`) + 1 AS size FROM entries
-WHERE splitByChar('/', origin)[-3] IN ('{LIFECYCLE_TOPIC}', '{FINDINGS_TOPIC}') GROUP BY origin ORDER BY origin
+WHERE origin IN (
+    SELECT origin FROM origins WHERE splitByChar('/', origin)[-3] IN ('{LIFECYCLE_TOPIC}', '{FINDINGS_TOPIC}')
+)
+GROUP BY origin ORDER BY origin
 """  # noqa: S608 - our own text
 STORED_SIZES = f"SELECT mapFromArrays(groupArray(origin), groupArray(size)) AS sizes FROM ({_SIZES})"  # noqa: S608 - our own text
 """The number of stored entries of each log that the states depend on, as one map."""
@@ -44,7 +47,7 @@ SELECT
     countIf(event_type = 'payload.erased') AS erasures,
     if(erasures = 0, 0, (SELECT count() FROM entries WHERE erased_at IS NOT NULL)) AS erased
 FROM entries
-WHERE splitByChar('/', origin)[-3] = '{FINDINGS_TOPIC}'
+WHERE origin IN (SELECT origin FROM origins WHERE splitByChar('/', origin)[-3] = '{FINDINGS_TOPIC}')
 """  # noqa: S608 - our own text
 _SHOWN = "SELECT max(generation) FROM state_refreshes WHERE complete"
 _SETTINGS = {
@@ -66,7 +69,7 @@ _EVENTS = (
 ACCESS_EVENTS = f"""
 SELECT if(grant_id != '' AND startsWith(event_type, 'grant.'), grant_key, request_key) AS access_key, {_EVENTS}
 FROM events
-WHERE believed AND splitByChar('/', origin)[-3] = '{LIFECYCLE_TOPIC}'
+WHERE believed AND origin IN (SELECT origin FROM origins WHERE splitByChar('/', origin)[-3] = '{LIFECYCLE_TOPIC}')
     AND (grant_id != '' OR request_id != '') AND match(event_type, '^(request|grant)\\.')
 """  # noqa: S608 - our own text
 """The columns of ``access_events`` after the first two."""

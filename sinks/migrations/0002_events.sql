@@ -15,7 +15,7 @@ AS SELECT argMax(raw, (toUInt32OrZero(splitByChar('/', origin)[-1]), `index`)) A
 FROM entries
 WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND event_type = 'config.changed'
     AND resource_id = 'watch-policy' AND source_system = 'grantledger-watch'
-    AND splitByChar('/', origin)[-3] = 'access.findings'
+    AND origin IN (SELECT origin FROM origins WHERE splitByChar('/', origin)[-3] = 'access.findings')
 COMMENT 'The watch policy in force';
 
 CREATE VIEW instance_names
@@ -42,7 +42,7 @@ SELECT
     tenant, source_system, CAST(transform(concat(entries.source_system, '\0', entries.source_instance), names.1, names.2, toString(entries.source_instance)), 'LowCardinality(String)') AS source_instance, event_id,
     min((toUInt32OrZero(splitByChar('/', origin)[-1]), `index`)) AS place
 FROM entries
-WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND splitByChar('/', origin)[-3] = 'access.lifecycle'
+WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND origin IN (SELECT origin FROM origins WHERE splitByChar('/', origin)[-3] = 'access.lifecycle')
     AND (concat(source_system, '/', source_instance), splitByChar('/', origin)[-2], `index`) IN (
         SELECT
             transform(source.1, (SELECT groupArray(concat(system, '/', name)) FROM instance_names), (SELECT groupArray(concat(system, '/', instance)) FROM instance_names), source.1),
@@ -57,7 +57,7 @@ WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND splitByC
         ] AS source
         WHERE finding_accept_index IS NOT NULL AND decode_error = '' AND signature NOT IN ('missing', 'invalid')
             AND event_type = 'finding.closed' AND finding_rule = 'event_conflict'
-            AND splitByChar('/', origin)[-3] = 'access.findings'
+            AND origin IN (SELECT origin FROM origins WHERE splitByChar('/', origin)[-3] = 'access.findings')
     )
 GROUP BY tenant, source_system, source_instance, event_id
 COMMENT 'Events that a source sent in several versions, of which a person accepted one with findings close --accept';

@@ -97,7 +97,7 @@ SELECT
     grant_id, request_id, session_id, subject_id, resource_kind, resource_id, resource_environment, entitlement, event_id,
     toUInt32OrZero(splitByChar('/', origin)[-1]) AS epoch, origin, `index`
 FROM entries
-WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND splitByChar('/', origin)[-3] = 'access.findings'
+WHERE decode_error = '' AND signature NOT IN ('missing', 'invalid') AND origin IN (SELECT origin FROM origins WHERE splitByChar('/', origin)[-3] = 'access.findings')
     AND event_type IN ('finding.opened', 'finding.resolved', 'finding.acknowledged', 'finding.closed')
 COMMENT 'Every event about a finding. Only the log of findings counts: access systems cannot write to it';
 
