@@ -40,7 +40,7 @@ MANY_TABLES = 256
 """Tables that are joined into one: a batch of the log is a table, often of a single row, which takes 10 KB and more."""
 MANY_ROWS = 100_000
 """The fewest new facts that are worth a snapshot before its time."""
-FORMAT = "7-" + hashlib.sha256(f"{FACT_SCHEMA} {DECODED_SCHEMA}".encode()).hexdigest()[:16]
+FORMAT = "8-" + hashlib.sha256(f"{FACT_SCHEMA} {DECODED_SCHEMA}".encode()).hexdigest()[:16]
 """Identifies the format, content digests included. Snapshots of other formats are ignored."""
 _WRITE = pa.ipc.IpcWriteOptions(compression="zstd")
 
