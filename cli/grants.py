@@ -102,11 +102,12 @@ def list_command(  # noqa: PLR0917 - one parameter per flag
     The list has grants that are active or have no deadline, grants that are overdue, and grants past their end. A line
     under it says how many others there are; --state and --all list them.
 
-    active: before its deadline. no-deadline: without an end. overdue: the watch has an open finding about it.
-    past-its-end: past its deadline, not ended under the policy, and without an open finding: the grace period is not
-    over, the watch has not judged it yet, or a person closed the finding. covered: the same, but another running grant
-    gives the same access. ended: under the policy, a passed deadline or an accepted removal is enough. removed: the
-    removal is confirmed. unresolved: received only long after its end, and not ended under the policy.
+    active: before its deadline. no-deadline: without an end from the tool or the policy. overdue: the watch has an open
+    finding about it. past-its-end: past its deadline, not ended under the policy, and without an open finding: the
+    grace period is not over, the watch has not judged it yet, or a person closed the finding. covered: the same, but
+    another running grant gives the same access. ended: under the policy, its passed deadline or accepted removal is
+    enough. removed: the removal is confirmed, or the credentials ended automatically. unresolved: received only long
+    after its end, and not ended under the policy.
 
     Exit codes: 0 listed, even if nothing matches; 2 the store cannot be read, or the options contradict each other.
     """
