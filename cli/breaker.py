@@ -15,7 +15,6 @@ from ..enforcers.journal import kafka_errors
 from ..ledger.source_keys import OPERATOR
 from ..runtime.event_schemas import schema_catalog
 from ..runtime.operator_events import publish
-from ..runtime.process import configure_logs
 from ..runtime.sealed_logs import sealed_logs
 from ..runtime.settings import Settings
 from .output import Output, echo
@@ -70,7 +69,6 @@ def close(
 
 
 def _open_breakers(settings: Settings) -> dict[Circuit, datetime]:
-    configure_logs(settings)
     settings.cluster().check_answers()
     with (
         kafka_errors("the breakers cannot be read"),

@@ -156,7 +156,9 @@ def _verify(
 
         deployment, keys = settings.require_deployment(), LogKeys.single(key)
         if source is EvidenceSource.kafka:
-            evidence = KafkaEvidence.on_brokers(deployment, settings.cluster())
+            cluster = settings.cluster()
+            cluster.check_answers()
+            evidence = KafkaEvidence.on_brokers(deployment, cluster)
             return verify(evidence, keys, outside=outside, remembered=state, progress=progress)
         with open_store(settings) as client:
             live = is_live(settings)

@@ -57,8 +57,9 @@ def registered_sources(settings: Settings) -> SourceKeys:
         KafkaUnavailableError: the brokers do not answer.
         SealedLogStoppedError: the sealed log of findings is discontinuous.
     """
-    keys = LogKeys.single(load_public_key(settings))
-    logs = SealedLogs(settings.cluster(), settings.require_deployment(), keys, on_problem=lambda _: None)
+    keys, cluster = LogKeys.single(load_public_key(settings)), settings.cluster()
+    cluster.check_answers()
+    logs = SealedLogs(cluster, settings.require_deployment(), keys, on_problem=lambda _: None)
     reader = SourceKeysReader(logs)
     try:
         return reader.until(int(time.time() * 1000))
