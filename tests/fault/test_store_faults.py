@@ -21,7 +21,7 @@ from grantledger.runtime.loopback_ports import free_port
 from support.faulty_proxy import FaultyProxy
 from support.load import Load, Sent
 from support.oracle import assert_exactly_once, wait_until_stored
-from support.pipeline import FEW_BATCHES, Pipeline
+from support.pipeline import FEW_BATCHES, WITHOUT_STATES, Pipeline
 from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
@@ -197,7 +197,7 @@ def test_lost_answers_and_a_killed_server_duplicate_nothing(
     pipeline.stop("store")
     with FaultyProxy(server.url, seed=5, lose=0.3) as proxy:
         login = {"GRANTLEDGER_CLICKHOUSE_USER": "ledger", "GRANTLEDGER_CLICKHOUSE_PASSWORD": "right"}
-        environment = {**pipeline.environment, **login, "GRANTLEDGER_CLICKHOUSE_URL": proxy.url}
+        environment = {**pipeline.environment, **login, **WITHOUT_STATES, "GRANTLEDGER_CLICKHOUSE_URL": proxy.url}
         prefix = pipeline.cluster.topic_prefix
         second = Pipeline(pipeline.bootstrap_servers, pipeline.data_dir, environment, topic_prefix=prefix)
         second.start("store")
@@ -236,7 +236,7 @@ def test_a_hanging_server_does_not_block_a_stop(pipeline: Pipeline, sent: list[S
     """Slow, because the store waits half a minute for the answer."""
     pipeline.stop("store")
     login = {"GRANTLEDGER_CLICKHOUSE_USER": "ledger", "GRANTLEDGER_CLICKHOUSE_PASSWORD": "right"}
-    environment = {**pipeline.environment, **login, "GRANTLEDGER_CLICKHOUSE_URL": server.url}
+    environment = {**pipeline.environment, **login, **WITHOUT_STATES, "GRANTLEDGER_CLICKHOUSE_URL": server.url}
     prefix = pipeline.cluster.topic_prefix
     second = Pipeline(pipeline.bootstrap_servers, pipeline.data_dir, environment, topic_prefix=prefix)
     second.start("store")

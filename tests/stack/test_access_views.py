@@ -445,9 +445,9 @@ def test_neither_parts_nor_records_read_twice_change_an_answer(
         )
         folder = fill(tmp_path, told.records, cuts=(97,))
     else:
-        cuts = (1, 7, 3) if how == "small parts" else (5,)
+        cuts = (1, 17, 3) if how == "small parts" else (40,)
         if how == "small parts":
-            monkeypatch.setattr("grantledger.sinks.states.MAX_ENTRIES", 60)
+            monkeypatch.setattr("grantledger.sinks.states.MAX_ENTRIES", 150)
         folder = fill(tmp_path, story.records, cuts=cuts, merge=how == "one part")
     found = rows_of_views(folder)
 

@@ -35,6 +35,7 @@ from grantledger.schemas.finding_rules import FINDING_RULES
 from grantledger.sinks.clickhouse import StoreAddress, StoreUnavailableError, connect
 from support.access_store import DEPLOYMENT, Story, fill, opened_elsewhere
 from support.command import invoke
+from support.tamper import copied
 from support.waiting import wait_for
 
 EVIL = "\x1b]0;pwned\x07\x1b[2J\r\n\u202egnp.\u2066 [red]bold[/red] \x9b31m"
@@ -107,10 +108,17 @@ def story() -> Story:
 
 
 @pytest.fixture(scope="module")
-def data_dir(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A store in use, so that not every command has to start the engine."""
-    folder = tmp_path_factory.mktemp("data")
+def at_rest(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that no process has open."""
+    folder = tmp_path_factory.mktemp("at-rest")
     fill(folder, story.records, cuts=(4,))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data_dir(at_rest: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The same store in use, so that not every command has to start the engine."""
+    folder = copied(at_rest, tmp_path_factory.mktemp("data") / "data")
     with opened_elsewhere(folder):
         yield folder
 
@@ -351,13 +359,13 @@ def test_the_proof_names_the_checkpoints_and_claims_no_verification(data_dir: Pa
     assert "SOUND" not in out
 
 
-def test_an_entry_without_a_checkpoint_is_not_called_covered(story: Story, tmp_path: Path) -> None:
-    folder = fill(tmp_path, story.records)
-    with connect(StoreAddress(folder)) as client:
+def test_an_entry_without_a_checkpoint_is_not_called_covered(at_rest: Path, tmp_path: Path) -> None:
+    folder = copied(at_rest, tmp_path / "data")
+    with connect(StoreAddress(folder / "clickhouse")) as client:
         client.command("ALTER TABLE entries UPDATE note = '' WHERE 1", settings={"mutations_sync": 2})
-    _, out, _ = run(tmp_path, "grants", "show", "g-soon")
+    _, out, _ = run(folder, "grants", "show", "g-soon")
     assert "NO signed checkpoint in the store covers" in line_of(out, "access.lifecycle/0/0:")
-    assert json.loads(run(tmp_path, "grants", "show", "g-soon", "-o", "json")[1])["proof"][0]["checkpoint_size"] is None
+    assert json.loads(run(folder, "grants", "show", "g-soon", "-o", "json")[1])["proof"][0]["checkpoint_size"] is None
 
 
 def test_the_same_as_json(story: Story, data_dir: Path) -> None:
@@ -471,14 +479,13 @@ def test_there_is_no_store_yet(tmp_path: Path) -> None:
         assert code == 2 and "there is no store" in complaint
 
 
-def test_a_store_at_rest_answers_the_same(story: Story, data_dir: Path, tmp_path: Path) -> None:
-    fill(tmp_path, story.records, cuts=(4,))
+def test_a_store_at_rest_answers_the_same(at_rest: Path, data_dir: Path) -> None:
     for arguments in (
         ("grants", "show", "g-late-1"),
         ("grants", "show", "evil-1", "-o", "json"),
         ("grants", "--all", "-o", "json"),
     ):
-        assert run(tmp_path, *arguments) == run(data_dir, *arguments)
+        assert run(at_rest, *arguments) == run(data_dir, *arguments)
 
 
 def test_an_auditors_file_has_every_grant(data_dir: Path) -> None:

@@ -46,9 +46,10 @@ def test_server_mode_stores_queries_and_verifies(pipeline: Pipeline) -> None:
     pipeline.wait_stored(events)
     rows = pipeline.query("SELECT count() AS c FROM events WHERE origin NOT LIKE '%/access.findings/%'")
     assert int(rows[0]["c"]) == events
-    wait_until_stored(pipeline)
-    _, report = pipeline.verify()
+    wait_until_stored(pipeline, shown=True)
+    _, report = pipeline.verify("--states")
     assert report["sound"], report["problems"] or report["unchecked"]
+    assert report["states"] > 0 and not report["unchecked_states"]
     assert report["entries"] == int(pipeline.query("SELECT count() AS c FROM entries")[0]["c"]) > events
     refused = pipeline.run("query", "DROP TABLE entries")
     assert refused.returncode == 1 and "readonly" in refused.stderr
