@@ -9,11 +9,12 @@ from typing import Annotated
 
 import structlog
 import typer
+from pydantic import ValidationError
 
 from ..base.errors import EXIT_USAGE, GrantledgerError
 from ..base.retry import retry
 from ..kafka.errors import KafkaUnavailableError
-from ..producers.adapters import ADAPTERS, UnknownToolError
+from ..producers.adapters import ADAPTERS
 from ..producers.client import Client, ClientError
 from ..producers.follow.config import FollowConfig, FollowedTool, load_follow_config
 from ..producers.follow.follower import Follower
@@ -105,13 +106,14 @@ def _followed(tool: str | None, files: list[str], instance: str | None, tenant: 
     """Return what the arguments name."""
     if tool is None or not files:
         fail("name a tool and its files, for example `grantledger follow vault audit.log`, or --tools FILE")
-    if tool not in ADAPTERS:
-        raise UnknownToolError(tool)
-    if "journald:" in files:
-        fail("journald: needs the name of a unit, as in journald:vault.service")
-    if not instance and instance is not None:
-        fail("--instance must not be empty")
-    return FollowConfig(follow=(FollowedTool(tool=tool, instance=instance, tenant=tenant, files=tuple(files)),))
+    try:
+        return FollowConfig(follow=(FollowedTool(tool=tool, instance=instance, tenant=tenant, files=tuple(files)),))
+    except ValidationError as error:
+        fail("; ".join(_problem(one["loc"], one["msg"]) for one in error.errors(include_input=False)))
+
+
+def _problem(location: tuple[int | str, ...], message: str) -> str:
+    return f"{str(location[0]).upper()}: {message.removeprefix('Value error, ')}"
 
 
 def _follow(

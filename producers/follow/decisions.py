@@ -22,6 +22,7 @@ class Found:
         modified: time of the last change of its content, in nanoseconds since 1970; a program may set it.
         changed: time of its last change of any kind, in nanoseconds.
         named: the user named it, directly or by a pattern. The others are rotated files of those.
+        rotated: its name is that of a rotated file, so it may be a copy of another one.
         encoded: it is compressed, or UTF-16 or UTF-32.
         sample: of its content. Of an encoded file, only of the beginning of the decoded content.
     """
@@ -32,6 +33,7 @@ class Found:
     modified: int
     changed: int
     named: bool
+    rotated: bool
     encoded: bool
     sample: Sample
 
@@ -100,11 +102,11 @@ def decide(found: Iterable[Found], positions: Sequence[Position], since: int, no
                 choices[file.inode] = Choice(file, Origin.COPY, index)
                 break
     for file in files:
-        if file.inode not in choices and file.named:
+        if file.inode not in choices and not file.rotated:
             choices[file.inode] = Choice(file, Origin.NEW)
     originals, waits = [choice.found for choice in choices.values()], False
     for file in files:
-        if file.inode in choices or file.modified < since:
+        if file.inode in choices or (file.modified < since and not file.named):
             continue
         if any(_repeats(file, one, now) for one in originals):
             waits = True

@@ -47,7 +47,9 @@ class Folders:
         known = list(positions)
         named = {path: None for name in self._names for path in self._paths(name, look)}
         for path in named:
-            self._add(look, path, named=True)
+            folder, name = os.path.split(path)
+            rotated = any(os.path.join(folder, one) in named for one in originals(name))  # noqa: PTH118
+            self._add(look, path, named=True, rotated=rotated)
         inodes = {one.inode for one in known} - {0}
         names: dict[str, set[str]] = {}
         alike: dict[str, set[str]] = {}
@@ -72,7 +74,7 @@ class Folders:
                         or any(is_alike(name, one) for one in alike.get(folder, ()))
                     )
                 ):
-                    self._add(look, path, named=False)
+                    self._add(look, path, named=False, rotated=True)
         self._kinds = {one.inode: (one.size, one.modified, one.encoded) for one in look.found}
         return look
 
@@ -94,14 +96,14 @@ class Folders:
         else:
             yield name
 
-    def _add(self, look: Look, path: str, *, named: bool) -> None:
+    def _add(self, look: Look, path: str, *, named: bool, rotated: bool) -> None:
         try:
             status = Path(path).stat()
             if not stat.S_ISREG(status.st_mode):
                 if named and not stat.S_ISDIR(status.st_mode):
                     look.problems[path] = "is no regular file"
                 return
-            if not named and status.st_size < _HEAD_BYTES:
+            if rotated and status.st_size < _HEAD_BYTES:
                 return  # perhaps the beginning of a compressed file
             kind = self._kinds.get(status.st_ino)
             if kind is not None and kind[:2] == (status.st_size, status.st_mtime_ns):
@@ -115,10 +117,10 @@ class Folders:
         except OSError as error:
             look.problems[path] = f"cannot be read ({error.strerror})"
             return
-        look.found.append(_found(path, status, named, encoded))
+        look.found.append(_found(path, status, encoded, named=named, rotated=rotated))
 
 
-def _found(path: str, status: os.stat_result, named: bool, encoded: bool) -> Found:
+def _found(path: str, status: os.stat_result, encoded: bool, *, named: bool, rotated: bool) -> Found:
     def sample(start: int, length: int) -> bytes:
         try:
             if not encoded:
@@ -127,7 +129,9 @@ def _found(path: str, status: os.stat_result, named: bool, encoded: bool) -> Fou
         except OSError:
             return b""  # it went away since the look
 
-    return Found(path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, named, encoded, sample)
+    return Found(
+        path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, named, rotated, encoded, sample
+    )
 
 
 def _read(path: str, inode: int, start: int, length: int) -> bytes:

@@ -139,5 +139,5 @@ def test_reading_goes_on_after_kafka_was_away(
     own_broker.start()
     expected = log.imported_ids()
     wait_for(lambda: set(sent_ids(pipeline)) >= expected, "every line is in Kafka")
-    assert "kafka_back" in follow.log_path.read_text()
+    wait_for(lambda: "kafka_back" in follow.log_path.read_text(), "it says that Kafka is back")
     assert follow.alive()

@@ -30,6 +30,13 @@ GRANT = {
     "resource": {"kind": "database", "id": "orders"}, "expiry_source": "unknown",
 }  # fmt: skip
 
+CERTIFICATE = {
+    "event": "cert.create", "code": "TC000I", "uid": "u1", "time": "2026-03-01T12:00:00Z", "cluster_name": "prod",
+    "cert_type": "user", "identity": {
+        "user": "alice", "roles": ["dba"], "access_requests": ["r1"], "expires": "2026-03-01T20:00:00Z"
+    },
+}  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def pipeline(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
@@ -116,13 +123,16 @@ def test_a_sender_signs_with_its_key(pipeline: Pipeline, tmp_path: Path) -> None
     assert sent.returncode == 0, sent.stderr
     imported = pipeline.run("import", "cloudtrail", str(file), "--source-key", str(key))
     assert imported.returncode == 0, imported.stderr
+    (log := tmp_path / "audit.log").write_text(json.dumps(CERTIFICATE))
+    followed = pipeline.run("follow", "teleport", str(log), "--source-key", str(key), "--once")
+    assert followed.returncode == 0, followed.stderr
     with pipeline.client(
         system="vault", instance="eu-2", signer=source_signer(pipeline.deployment, key.read_bytes())
     ) as client:
         client.send(event("grant.activated", 1))
     records = [signed_record(LIFECYCLE_TOPIC, one) for one in read_whole(pipeline.cluster, LIFECYCLE_TOPIC, 0)][before:]
     systems = {decode(one.value or b"", own_schemas(), 0)["source"]["system"] for one in records}
-    assert len(systems) == 3  # of emit, import and the client
+    assert len(systems) == 4  # of emit, import, follow and the client
     for one in records:
         message = signed_bytes(pipeline.deployment, LIFECYCLE_TOPIC, one.key, one.value)
         assert is_signed_by(signer.public_key, signature_in(one.headers) or b"", message)

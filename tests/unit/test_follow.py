@@ -334,6 +334,8 @@ COMMAND_ERRORS = {
     "no file": (("vault",), "name a tool and its files"),
     "unknown tool": (("vualt", "a.log"), "Did you mean 'vault'?"),
     "no unit": (("vault", "journald:"), "journald: needs the name of a unit"),
+    "no name": (("vault", ""), "FILES: String should have at least 1 character"),
+    "no instance": (("vault", "a.log", "--instance", ""), "INSTANCE: String should have at least 1 character"),
     "tool and file": (("vault", "a.log", "--tools", "follow.toml"), "--tools names everything"),
     "no such file": (("--tools", "follow.toml"), "follow.toml: cannot be read: No such file or directory"),
     "damaged state": (("vault", "a.log", "--state", "damaged"), "damaged: not a file of positions"),

@@ -133,7 +133,17 @@ class World:
             return file.content[start : start + length] if not file.encoded or start == 0 else b""
 
         size = len(file.content) // (3 if file.encoded else 1)
-        return Found(name, file.inode, size, file.modified, file.modified, name == "audit.log", file.encoded, sample)
+        return Found(
+            name,
+            file.inode,
+            size,
+            file.modified,
+            file.modified,
+            name == "audit.log",
+            name != "audit.log",
+            file.encoded,
+            sample,
+        )
 
 
 def steps(*names: str) -> st.SearchStrategy[list[tuple[str, int | None]]]:
@@ -171,16 +181,10 @@ def test_a_look_after_each_step_reads_each_line_once(done: list[tuple[str, int |
 
 
 def found(path: str, inode: int, content: bytes, *, named: bool = True, modified: int = 1) -> Found:
-    return Found(
-        path,
-        inode,
-        len(content),
-        modified,
-        modified,
-        named,
-        False,
-        lambda start, length: content[start : start + length],
-    )
+    def sample(start: int, length: int) -> bytes:
+        return content[start : start + length]
+
+    return Found(path, inode, len(content), modified, modified, named, not named, False, sample)
 
 
 def position(content: bytes, inode: int) -> Position:

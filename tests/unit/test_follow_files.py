@@ -249,6 +249,19 @@ def test_compressed_files_that_arrive_are_read_when_they_are_whole(tmp_path: Pat
     assert follow.taken() == []
 
 
+def test_a_copy_that_a_pattern_matches_is_not_sent_again(tmp_path: Path, log: Path) -> None:
+    append(log, "a", "b")
+    follow = Follow(tmp_path, str(log) + "*")
+    follow.step()
+    append(log, "late")
+    shutil.copy(log, log.with_name("audit.log.1"))
+    follow.step()
+    os.truncate(log, 0)
+    append(log, "new")
+    follow.step()
+    assert follow.taken() == ["a", "b", "late", "new"]
+
+
 def test_a_damaged_file_is_one_sentence_and_the_others_go_on(tmp_path: Path, log: Path) -> None:
     log.with_name("bad.log.gz").write_bytes(gzip.compress(line("x"))[:-9])
     append(log, "a")

@@ -131,7 +131,7 @@ STEPS = st.lists(
 
 @few(30)
 @pytest.mark.parametrize("form", (in_one_line, in_parts, in_many_lines))
-@given(steps=STEPS, pattern=st.sampled_from(["audit.log", "*.log"]))
+@given(steps=STEPS, pattern=st.sampled_from(["audit.log", "*.log", "audit*"]))
 def test_every_record_is_sent_and_none_again_after_the_last(
     form: Callable[[str], bytes], steps: list[str], pattern: str
 ) -> None:
