@@ -3,11 +3,13 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -496,3 +498,22 @@ def test_lifecycle_shards_place_events_by_their_tenant() -> None:
     assert [(key, partition) for (_, key, _), partition in zip(producer.sent, producer.partitions, strict=True)] == [
         (b"globex", 1), (b"s1", -1),
     ]  # fmt: skip
+
+
+def test_the_example_of_the_page_sends_the_life_of_a_grant(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    producers: list[FakeProducer] = []
+
+    def make(options: dict[str, Any]) -> FakeProducer:
+        producers.append(FakeProducer(options))
+        return producers[-1]
+
+    monkeypatch.setattr(Client.__init__, "__kwdefaults__", {**Client.__init__.__kwdefaults__, "make_producer": make})
+    exec(compile(example, "docs/client.md", "exec"), {"password": "secret"})
+    events = [decode(value, SchemaCatalog((event_schema(),)), 0) for _, _, value in producers[0].sent]
+    assert [event["event_type"] for event in events] == [
+        "request.created", "request.approved", "grant.activated", "session.started", "session.command", "session.ended",
+        "grant.revoked",
+    ]  # fmt: skip
+    assert {event["grant_id"] for event in events[2:]} == {"g-17"}
