@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -274,9 +275,9 @@ class EncodedFile(FileReader):
         self._file: IO[bytes] | None = None
         self._content = _Content(lambda _length: b"")
         self._is_read = position.whole is not None and not remember
-        self._remember = remember
         self._as_opened = (-1, -1)
-        self._failed_at: float | None = None
+        self._damage: tuple[str, float] | None = None
+        """The damage and its time: the file may still be being written."""
         self._finished: Position | None = None
 
     @property
@@ -295,16 +296,15 @@ class EncodedFile(FileReader):
         try:
             if self._records is None:
                 if (self.found.size, self.found.modified) == self._as_opened:
-                    self._tell(now, final=final)
+                    self._report_damage(now, final=final)
                     return False
                 self._records = self._begin()
             if self._pass_on(self._records, count):
                 return True
         except DAMAGE as error:
             self.close()
-            self._problem = f"damaged; reading stopped ({error})"
-            self._failed_at = now  # perhaps it is still being written
-            self._tell(now, final=final)
+            self._damage = f"damaged; reading stopped ({error})", now
+            self._report_damage(now, final=final)
             return False
         self._is_read, self.problem = True, ""
         head, tail = self._content.digests()
@@ -352,14 +352,14 @@ class EncodedFile(FileReader):
         self.close()
         self._file = Path(self.found.path).open("rb")  # noqa: SIM115 - closed by close
         status = os.fstat(self._file.fileno())
+        if status.st_ino != self.found.inode:
+            raise FileNotFoundError(errno.ENOENT, "it was renamed")  # the next look finds it under another name
         self._as_opened = status.st_size, status.st_mtime_ns
         self._content = _Content(decoded(self._file.read))
 
-    def _tell(self, now: float, *, final: bool) -> None:
-        if self._failed_at is not None and (final or now - self._failed_at >= PATIENCE_SECONDS):
-            self.problem = self._problem
-
-    _problem = ""
+    def _report_damage(self, now: float, *, final: bool) -> None:
+        if self._damage is not None and (final or now - self._damage[1] >= PATIENCE_SECONDS):
+            self.problem = self._damage[0]
 
 
 class _Content:
