@@ -93,7 +93,7 @@ def test_ten_faults_are_ten_pages(policy: WatchPolicy, pager: Pager) -> None:
     today = day()
     late, last_year = old(21, 3, at(10), faults=0.1), old(22, 365, at(14), faults=0.3)
     records = heapq.merge(today, late, last_year, key=attrgetter("append_ms"))
-    watched = watch(records, policy, 120.0, partial(Paged.by, policy, pager, at(24)))
+    watched = watch(records, policy, 600.0, partial(Paged.by, policy, pager, at(24)))
     assert rules(pager) == PAGES, differences(today.expected, watched)
     assert {key for rule, key, _ in watched.findings if rule == "late_records"}
     planted = {(one.rule, published_key(one.rule, one.key)) for one in today.expected if one.rule in PAGES}
