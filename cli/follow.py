@@ -123,7 +123,8 @@ def _follow(
     settings: Settings,
     name: str,
 ) -> None:
-    state_file.read()  # an error in it is told before the process starts
+    state_file.read()
+    settings.kafka_client_options()  # errors are told before the process starts
     with serving(name, settings):
         stop = StopRequest()
 
