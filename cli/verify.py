@@ -24,9 +24,9 @@ from ..verifier.clickhouse_source import ClickHouseEvidence
 from ..verifier.kafka_source import KafkaEvidence
 from ..verifier.outside import OutsideAnchors, read_outside
 from ..verifier.procedure import verify
+from ..verifier.remembered_heads import State, read_state, write_state
 from ..verifier.report import Report
-from ..verifier.state import State, read_state, write_state
-from ..verifier.states import check_states
+from ..verifier.stored_states import check_states
 from ..verifier.verdict import EXIT_COULD_NOT_CHECK, Verdict
 from .errors import fail
 from .output import Output

@@ -145,7 +145,7 @@ class SealedBatch:
         appended = packing.unpack(packing.I64, self.append_times)
         return max((time for flags, time in zip(self.flags, appended, strict=True) if flags & 1), default=0)
 
-    def head(self, public_key: bytes) -> Head:
+    def verified_head(self, public_key: bytes) -> Head:
         """Verify the note over this batch's head and return the head. The entries are not hashed here.
 
         Raises:

@@ -136,7 +136,7 @@ class LogVerifier:
             raise InvalidNoteError(f"batch of {batch.origin} in the partition of {self.log}", "origin")
         try:
             # Steps 7 and 8, Checkpoint and Batch: the log signed this head, and the extent and time of this batch.
-            head = batch.head(self.keys.at(batch.origin, batch.size))
+            head = batch.verified_head(self.keys.at(batch.origin, batch.size))
             # Steps 4 to 6, Payload, Leaf and Chain: the signed last leaf covers these entries and no others.
             self.check(batch)
         except EntryError as error:

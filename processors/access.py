@@ -69,6 +69,11 @@ def to_micros(time: datetime) -> int:
     return (time - _EPOCH) // timedelta(microseconds=1)
 
 
+def in_micros(seconds: float) -> int:
+    """Return a duration in microseconds."""
+    return int(seconds * SECOND)
+
+
 def shorten(name: str) -> str:
     """Return a name that fits into a record. A name that was cut ends with a digest of the whole name."""
     if len(name) <= MAX_NAME_LENGTH:

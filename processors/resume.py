@@ -72,7 +72,7 @@ def _begin(state: PartitionState) -> Head:
         raise SealingStoppedError(
             "sealed_topic_lost",
             f"the sealed partition of {where} is empty, yet {' and '.join(known)}: its batches are lost. "
-            'Restore them (docs/operations.md, "What stops a partition").',
+            'Restore them (docs/operations.md, "Stopped partitions").',
         )
     origin = origin_of(state.deployment, state.topic, state.partition)
     return Head.at_genesis(Genesis(origin, state.topic_id, state.input_begin))
@@ -91,7 +91,7 @@ def _continue(state: PartitionState, head: Head) -> Head:
         raise SealingStoppedError(
             "topic_replaced",
             f"{where} was deleted and created again after it was sealed (topic id {head.genesis.topic_id.hex()}, now "
-            f'{state.topic_id.hex()}). See docs/operations.md, "What stops a partition".',
+            f'{state.topic_id.hex()}). See docs/operations.md, "Stopped partitions".',
         )
     if state.committed is not None and state.committed != head.next_offset:
         raise SealingStoppedError(

@@ -12,8 +12,8 @@ import pyarrow as pa
 from confluent_kafka import Message
 
 from ..ledger.batch import SealedBatch
+from .continuity import StoredPartition
 from .evidence import StoringStoppedError
-from .follow import StoredPartition
 from .insert_attempt import Attempt
 
 MAX_ROWS = 100_000

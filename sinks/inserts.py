@@ -19,8 +19,8 @@ from ..ledger.batch import SealedBatch
 from ..ledger.entry import split_origin
 from ..schemas.topics import SEALED_SUFFIX
 from . import evidence, metrics
+from .continuity import StoredPartition
 from .evidence import Stored, StoringStoppedError
-from .follow import StoredPartition
 from .insert_group import MAX_BYTES, InsertGroup
 from .rows import rejected_codes
 

@@ -38,9 +38,9 @@ from ..schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_SUFFIX, SEALE
 from . import evidence, metrics
 from .anchor_queue import AnchorQueue, continue_at, insert_receipt
 from .clickhouse import StoreAddress, StoreUnavailableError, connect, explain
+from .continuity import StoredPartition, check_begins, contains, follows, reaches
 from .erasure import Erasures
 from .evidence import Stored, StoringStoppedError
-from .follow import StoredPartition, check_begins, contains, follows, reaches
 from .insert_attempt import Attempt
 from .inserts import Inserts
 from .migrate import migrate

@@ -29,9 +29,9 @@ from ..ledger.keys import LogKeys
 from .anchors import StoredAnchors, lost_heads, survey, verify_anchors
 from .logs import VerifiedLog, check_epochs
 from .outside import OutsideAnchors, gap_outside, verify_outside
+from .remembered_heads import State, check_remembered
 from .report import Report
 from .scratch import Scratch
-from .state import State, check_remembered
 
 Progress = Callable[[int, int], None]
 """Called with the number of entries checked, and of all entries or 0 if it is not known."""

@@ -8,11 +8,11 @@ from typing import Any
 from ...schemas.access_key import AccessKey, parse_access_key
 from ...schemas.event import Approval, IssuingSource, Resource, Subject
 from ..access import Access, shorten, split_tenant_key, to_datetime
+from .core.commands import COMMANDS
 from .core.facts import names_someone
 from .core.grants import Grant
 from .core.judge import ABOUT_TENANT, Change, entity_of_finding
 from .core.reports import Timed
-from .core.rules import COMMANDS
 from .core.sessions import Request, Session
 from .core.state import AccessState
 

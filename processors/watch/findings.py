@@ -22,9 +22,9 @@ from ...schemas.rules import InvalidEventError
 from ...schemas.topics import COMMANDS_TOPIC, MAX_RECORD_BYTES
 from ..access import Source, shorten, split_tenant_key, tenant_key, to_datetime
 from ..policy import PolicyLookup, WatchPolicy
+from .core.commands import COMMANDS, LOOK, REVOKE
 from .core.judge import ABOUT_ACCESS, ABOUT_TENANT, Change, Identity, entity_of_finding
 from .core.late_records import LATE
-from .core.rules import COMMANDS, LOOK, REVOKE
 from .core.sources import HOUR, SKEW
 from .core.state import AccessState
 from .finding_fields import context_of, fields_of

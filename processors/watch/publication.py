@@ -13,8 +13,8 @@ from ...schemas.codec import EventEncoder
 from ..policy import PolicyLookup
 from . import metrics
 from .clock import Clock
+from .core.commands import COMMANDS
 from .core.judge import Change, Identity
-from .core.rules import COMMANDS
 from .core.state import AccessState
 from .faults import Faults
 from .findings import Fault, FindingEvents, Outgoing, subject_of

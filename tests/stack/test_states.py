@@ -15,7 +15,7 @@ from grantledger.sinks import states
 from grantledger.sinks.clickhouse import StoreAddress, connect
 from grantledger.sinks.states import TABLES, States
 from grantledger.verifier.report import Report
-from grantledger.verifier.states import check_states
+from grantledger.verifier.stored_states import check_states
 from support.access_store import DEPLOYMENT, Story, fill
 from support.lives import KEYS, POLICIES, SIGNERS, lives, policy_record
 

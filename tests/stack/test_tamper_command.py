@@ -88,7 +88,9 @@ class TestCommandLine:
         before = state.read_bytes()
         (folder / "anchors.jsonl").unlink()
         execute(folder, f"DELETE FROM entries WHERE {rows(ledger.full[0], ledger.size())}")
-        covered = f"toUInt64OrZero(splitByChar('\\n', arrayFirst(body -> startsWith(body, '{LIFECYCLE}\\n'), bodies))[2])"
+        covered = (
+            f"toUInt64OrZero(splitByChar('\\n', arrayFirst(body -> startsWith(body, '{LIFECYCLE}\\n'), bodies))[2])"
+        )
         execute(folder, f"DELETE FROM anchors WHERE {covered} > {ledger.full[0]}")
         assert self.verify(ledger, folder)[0] == 4
         code, printed = self.verify(ledger, folder, "--state", str(state))

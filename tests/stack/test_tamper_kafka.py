@@ -147,7 +147,7 @@ class TestKafka:
     def test_restated_head(self, ledger: Ledger, sealed: dict[str, list[bytes]]) -> None:
         """An empty batch restates the head of the log and nothing else."""
         last = batches.decode(sealed[self.LOG][-1])
-        head = last.head(ledger.signer.public_key)
+        head = last.verified_head(ledger.signer.public_key)
         empty, _ = batches.seal(head, batches.Records(), head.next_offset, last.sealed_at, ledger.signer)
         assert leaf_at(last, last.size - 1) == empty.previous_leaf_hash
         restated = sealed | {self.LOG: [*sealed[self.LOG], batches.encode(empty)]}

@@ -8,9 +8,9 @@ from typing import Any
 
 from grantledger.processors.access import SECOND, Access, Source
 from grantledger.processors.policy import Reporter, WatchPolicy
+from grantledger.processors.watch.core.commands import COMMANDS, LOOK, REVOKE
 from grantledger.processors.watch.core.facts import Decision, Fact
 from grantledger.processors.watch.core.judge import Change, Judge
-from grantledger.processors.watch.core.rules import COMMANDS, LOOK, REVOKE
 from grantledger.schemas.access_key import access_key
 
 VAULT = Source("vault", "prod")

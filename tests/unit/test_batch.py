@@ -41,7 +41,7 @@ def test_a_batch_comes_back_as_it_was_written(found) -> None:
     again = decode(encode(batch))
     assert again == batch
     assert again.records() == records_of(found)
-    assert again.head(KEY).checkpoint() == head.checkpoint()
+    assert again.verified_head(KEY).checkpoint() == head.checkpoint()
     assert again.sealed_at.tzinfo is UTC
 
 
@@ -57,7 +57,7 @@ def test_entries_and_roots_do_not_depend_on_where_batches_are_cut(found, sizes: 
         assert head.last_leaf == expected.last_leaf
     leaves = packing.unpack_hashes(whole.leaf_hashes)
     for batch in batches:
-        assert batch.head(KEY).checkpoint().root == root_of(leaves[: batch.size])
+        assert batch.verified_head(KEY).checkpoint().root == root_of(leaves[: batch.size])
 
 
 @given(entries(min_size=1), st.integers(0, 20))
@@ -65,7 +65,7 @@ def test_sealing_goes_on_from_a_batch_that_was_read_back(found, at: int) -> None
     """A new process has nothing but the last batch."""
     at = min(at, len(found))
     (first,), _ = seal_parts([found[:at]])
-    head = decode(encode(first)).head(KEY)
+    head = decode(encode(first)).verified_head(KEY)
     second, head = seal(head, records_of(found[at:]), found[-1][1] + 1, START, SIGNER)
     _, expected = seal_parts([found])
     assert head.checkpoint() == expected.checkpoint()
@@ -74,11 +74,11 @@ def test_sealing_goes_on_from_a_batch_that_was_read_back(found, at: int) -> None
 
 def test_an_empty_batch_restates_the_head() -> None:
     batch = small()
-    head = batch.head(KEY)
+    head = batch.verified_head(KEY)
     empty, after = seal(head, Records(), head.next_offset, START + timedelta(days=1), SIGNER)
     assert (empty.count, empty.size, empty.last_leaf) == (0, 2, batch.last_leaf)
     assert after == dataclasses.replace(head, frontier=after.frontier)
-    assert decode(encode(empty)).head(KEY).checkpoint() == head.checkpoint()
+    assert decode(encode(empty)).verified_head(KEY).checkpoint() == head.checkpoint()
 
 
 def test_a_log_begins_with_its_genesis_hash() -> None:
@@ -86,7 +86,7 @@ def test_a_log_begins_with_its_genesis_hash() -> None:
     assert (head.size, head.last_leaf, head.next_offset) == (0, GENESIS.hash(), 7)
     empty, _ = seal(head, Records(), 7, START, SIGNER)
     assert empty.last_leaf == GENESIS.hash()
-    assert empty.head(KEY).checkpoint().size == 0
+    assert empty.verified_head(KEY).checkpoint().size == 0
 
 
 def test_times_are_exact_to_the_microsecond_and_do_not_depend_on_the_zone() -> None:
@@ -108,7 +108,7 @@ def test_a_changed_batch_is_refused_or_reads_as_another(data: st.DataObject) -> 
         batch = decode(changed)
         batch.records()
         batch.genesis.hash()
-        batch.head(KEY)
+        batch.verified_head(KEY)
     except BatchError:
         return
     assert (batch == small()) == (changed == value)
@@ -179,12 +179,12 @@ def test_lengths_that_do_not_add_up_are_refused(changes: dict) -> None:
 )
 def test_a_head_that_is_not_the_signed_one_is_refused(changes: dict) -> None:
     with pytest.raises(BatchError):
-        decode(encode(dataclasses.replace(small(), **changes))).head(KEY)
+        decode(encode(dataclasses.replace(small(), **changes))).verified_head(KEY)
 
 
 def test_a_head_signed_with_another_key_is_refused() -> None:
     with pytest.raises(BatchError, match="has no signature by the given key"):
-        small().head(LocalSigner.generate().public_key)
+        small().verified_head(LocalSigner.generate().public_key)
 
 
 def test_another_schema_is_no_sealed_batch() -> None:

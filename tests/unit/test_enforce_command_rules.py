@@ -29,7 +29,7 @@ from grantledger.enforcers.contract import (
     RevokeCommand,
 )
 from grantledger.enforcers.events import command_of
-from grantledger.processors.watch.core.rules import REVOKE
+from grantledger.processors.watch.core.commands import REVOKE
 from grantledger.processors.watch.findings import FindingEvents
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder

@@ -92,7 +92,11 @@ BOUND = Checkpoint(GENESIS.origin, HEAD.size, HEAD.frontier.root())
 def test_anchors_cover_the_end_of_an_epoch_that_kafka_lost() -> None:
     lost = BEFORE[:1] + AFTER
     assert both(lost, []) and both(AFTER, [])
-    for head in (BOUND, BEFORE[0].head(KEY).checkpoint(), Checkpoint(GENESIS.origin, HEAD.size - 1, bytes(32))):
+    for head in (
+        BOUND,
+        BEFORE[0].verified_head(KEY).checkpoint(),
+        Checkpoint(GENESIS.origin, HEAD.size - 1, bytes(32)),
+    ):
         assert both(lost, anchor_log(2, head))
     for head in (replace(BOUND, root=bytes(32)), replace(BOUND, size=BOUND.size + 1)):
         assert not both(lost, anchor_log(2, head))

@@ -19,8 +19,8 @@ from grantledger.ledger.batch import SealedBatch, seal
 from grantledger.ledger.source_keys import SourceKeys
 from grantledger.schemas.catalog import SchemaCatalog
 from grantledger.sinks import evidence, insert_group
+from grantledger.sinks.continuity import StoredPartition
 from grantledger.sinks.evidence import Stored, StoringStoppedError, check_visible, stored_log
-from grantledger.sinks.follow import StoredPartition
 from grantledger.sinks.insert_attempt import Attempt
 from grantledger.sinks.insert_group import InsertGroup
 from grantledger.sinks.inserts import Inserts

@@ -108,8 +108,8 @@ def test_a_fork_by_the_keys_holder_stops_the_partition() -> None:
             reader(1).accept(batch)
         assert caught.value.check == check
     other, _ = seal_parts([[(1, 8, 0, b"k", b"other", NO_HEADERS), *ENTRIES[1:3]]])
-    forged, _ = seal(replace(other[0].head(SIGNER.public_key), last_leaf=head.last_leaf), records_of(ENTRIES[3:6]), 30,
-                     START, SIGNER)  # fmt: skip
+    forked = replace(other[0].verified_head(SIGNER.public_key), last_leaf=head.last_leaf)
+    forged, _ = seal(forked, records_of(ENTRIES[3:6]), 30, START, SIGNER)
     with pytest.raises(DiscontinuityError, match="not the head of the entries"):
         reader(1).accept(forged)
 

@@ -103,7 +103,7 @@ def test_readers_with_different_heads_report_one_finding() -> None:
 
 def test_a_discontinuity_is_skipped_once_a_person_has_opened_a_later_epoch() -> None:
     """The forged batch stays in the topic. The genesis of the new epoch shows which branch the person chose."""
-    head = BATCHES[1].head(SIGNER.public_key)
+    head = BATCHES[1].verified_head(SIGNER.public_key)
     fork, _ = seal_parts([ENTRIES[:8], ENTRIES[8:]], replace(GENESIS, first_offset=9))
     forged = replace(fork[1], genesis=GENESIS)
     stray = BATCHES[2]

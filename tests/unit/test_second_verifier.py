@@ -124,7 +124,7 @@ def test_it_finds_an_end_cut_off_only_by_an_anchor(tmp_path: Path) -> None:
     anchors, frontier = [], Frontier()
     for time, batch in enumerate(batches):
         anchor, frontier = append_anchor(
-            frontier, anchor_origin("test.example"), time, [batch.head(KEY).checkpoint()], SIGNER
+            frontier, anchor_origin("test.example"), time, [batch.verified_head(KEY).checkpoint()], SIGNER
         )
         anchors.append(anchor)
     assert check(values + [encode_anchor(anchor) for anchor in anchors])["anchors"] == 4
@@ -146,7 +146,9 @@ def test_it_finds_an_end_cut_off_only_by_an_anchor(tmp_path: Path) -> None:
 @pytest.mark.parametrize("field", ["origin", "index", "time_ms", "bodies", "entry", "frontier", "note"])
 def test_it_finds_a_change_of_any_field_of_an_anchor(field: str) -> None:
     batches = ledger()
-    anchor, _ = append_anchor(Frontier(), anchor_origin("test.example"), 5, [batches[0].head(KEY).checkpoint()], SIGNER)
+    anchor, _ = append_anchor(
+        Frontier(), anchor_origin("test.example"), 5, [batches[0].verified_head(KEY).checkpoint()], SIGNER
+    )
     new = {"origin": "test.example/anchors/0/1", "index": 1, "time_ms": 6, "bodies": (), "note": anchor.note + "x"}
     forged = dataclasses.replace(anchor, **{field: new.get(field, bytes(48))})
     with pytest.raises(UnsoundError):
@@ -155,7 +157,7 @@ def test_it_finds_a_change_of_any_field_of_an_anchor(field: str) -> None:
 
 def test_it_binds_an_epoch_to_the_one_before() -> None:
     values = [encode(batch) for batch in ledger()]
-    head = ledger()[-1].head(KEY)
+    head = ledger()[-1].verified_head(KEY)
     name = GENESIS.origin[:-1] + "1"
     for size, root, sound in ((head.size, head.frontier.root(), True), (head.size - 1, head.frontier.root(), False)):
         genesis = Genesis(name, GENESIS.topic_id, 40, size, root)

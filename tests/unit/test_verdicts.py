@@ -25,9 +25,9 @@ from grantledger.verifier.kafka_source import KafkaEvidence, Record
 from grantledger.verifier.logs import VerifiedLog, VerifiedRoots
 from grantledger.verifier.outside import OutsideAnchors, read_outside
 from grantledger.verifier.procedure import Progress, verify
+from grantledger.verifier.remembered_heads import State, StateError, read_state, write_state
 from grantledger.verifier.report import Report
 from grantledger.verifier.scratch import Scratch
-from grantledger.verifier.state import State, StateError, read_state, write_state
 from grantledger.verifier.steps import Problem
 from grantledger.verifier.verdict import Verdict
 from support.small_ledger import GENESIS, SIGNER, Entry, seal_parts
@@ -36,7 +36,7 @@ KEYS = LogKeys.single(SIGNER.public_key)
 DEPLOYMENT = "test.example"
 ENTRIES: list[Entry] = [(1, 10 + at, 0, b"k", b"v", b"\0\0\0\0") for at in range(6)]
 BATCHES, HEAD = seal_parts([ENTRIES[:2], ENTRIES[2:4], ENTRIES[4:]])
-ROOTS = {batch.size: batch.head(SIGNER.public_key).frontier.root() for batch in BATCHES}
+ROOTS = {batch.size: batch.verified_head(SIGNER.public_key).frontier.root() for batch in BATCHES}
 
 
 def anchors_over(sizes: Sequence[int], signer: LocalSigner = SIGNER) -> list[Anchor]:

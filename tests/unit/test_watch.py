@@ -22,9 +22,9 @@ from grantledger.processors.policy import (
     load_policy,
 )
 from grantledger.processors.watch.core.activations import Activation
+from grantledger.processors.watch.core.commands import COMMANDS, REVOKE
 from grantledger.processors.watch.core.facts import Decision, Fact
 from grantledger.processors.watch.core.judge import Change, Judge
-from grantledger.processors.watch.core.rules import COMMANDS, REVOKE
 from support.watching import CHECKERS, START, VAULT, Story, at, bare, key, lives, ordered, said
 
 GRACE = AccessLimits(grace_seconds=10, confirm_wait_seconds=100, approval_wait_seconds=5)

@@ -6,9 +6,9 @@ import pytest
 
 from grantledger.processors.access import SECOND, Source
 from grantledger.processors.policy import AccessLimits, WatchPolicy
+from grantledger.processors.watch.core.commands import LOOK
 from grantledger.processors.watch.core.facts import Fact
 from grantledger.processors.watch.core.judge import Judge, KnownFindings
-from grantledger.processors.watch.core.rules import LOOK
 from grantledger.processors.watch.findings import FindingEvents
 from grantledger.schemas.codec import EventEncoder
 from support.watching import VAULT, Story, at, looked_up, ordered, said

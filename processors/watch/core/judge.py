@@ -15,12 +15,13 @@ from ....schemas.finding_rules import FINDING_RULES
 from ...access import NEVER, SECOND, split_tenant_key
 from ...policy import BUILT_IN, PolicyLookup, WatchPolicy
 from . import rules
+from .candidate import Candidate
 from .claims import FOREIGN, UNSIGNED
+from .commands import COMMANDS, LOOK, REVOKE, look_commands
 from .entities import Entity, Kind
 from .facts import Fact
 from .grants import Grant
 from .late_records import LATE
-from .rules import COMMANDS, LOOK, REVOKE, Candidate
 from .session_rules import WITHOUT_GRANT, session_candidates
 from .sessions import Request, Session
 from .sources import CONFLICT, HISTORY_SUFFIX, SKEW
@@ -324,7 +325,7 @@ class Judge:
         state = self.state
         limits = state.limits_of(grant)
         if state.late.update(grant, limits):  # old records never page: they are counted
-            return () if state.events.is_disputed(grant.key) else rules.lookup_candidates(grant, limits)
+            return () if state.events.is_disputed(grant.key) else look_commands(grant, limits)
         request = state.requests.get(grant.request_key) if grant.request_key else None
         found = rules.grant_candidates(
             grant, request, limits, lambda time: state.covered_until(grant, time),

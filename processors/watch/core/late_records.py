@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from ...access import DAY, EVERY_TENANT, NEVER, OTHER_SOURCES, SECOND, Source, shorten, shorten_source, tenant_key
 from ...policy import GrantLimits
+from .candidate import Candidate
 from .changed import ChangedEntities
 from .entities import Entity
 from .grants import Grant
-from .rules import Candidate
 from .sessions import Session
 
 LATE = "late_records"

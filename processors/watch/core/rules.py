@@ -7,12 +7,12 @@ findings at a given time. A later fact may end a finding, but never undoes it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
 
-from ....schemas.finding_rules import Severity
-from ...access import NEVER, SECOND, to_datetime
+from ...access import NEVER, SECOND, in_micros, to_datetime
 from ...policy import GrantLimits
 from .approvals import approved
+from .candidate import Candidate
+from .commands import access_evidence, revoke_commands
 from .facts import plain_names
 from .grants import Grant
 from .periods import Period
@@ -21,32 +21,6 @@ from .sessions import Request
 
 Approvals = Callable[[int], tuple[set[str], int]]
 """Returns, for the time until which denials count, who has approved, and since when that is enough, or ``NEVER``."""
-REVOKE = "revoke"
-"""The rule of commands to revoke access. They are published like findings, to the enforcers."""
-LOOK = "look"
-"""The rule of commands to check whether the access of a historical grant still exists."""
-COMMANDS = frozenset({REVOKE, LOOK})
-
-
-class Candidate(NamedTuple):
-    """Something that is, was or will be wrong. Rule, key and deadline identify the finding."""
-
-    rule: str  # its name, or one of ``COMMANDS``
-    key: str  # the access key of the grant, session or request, or the source
-    deadline: int  # the deadline concerned, or 0 without one
-    opens: int  # from when it is wrong; it is reported after that moment
-    ends: int  # since when it is no longer wrong, or ``NEVER``; if that is not after ``opens``, nothing was wrong
-    evidence_source: Mapping[str, object] | tuple[Any, ...]
-    """The evidence, or a function and its arguments that return it: most candidates are never reported."""
-    severity: Severity | None = None  # None for that of the policy
-
-    @property
-    def evidence(self) -> Mapping[str, object]:
-        """The facts that a person needs."""
-        if not isinstance(self.evidence_source, tuple):
-            return self.evidence_source
-        evidence: Mapping[str, object] = self.evidence_source[0](*self.evidence_source[1:])
-        return evidence
 
 
 def grant_candidates(
@@ -109,16 +83,6 @@ def _period_candidates(
     return found
 
 
-def lookup_candidates(grant: Grant, limits: GrantLimits) -> tuple[Candidate, ...]:
-    """Return the command to look whether the access of a historical grant exists, if it has no removal that counts."""
-    period = next(reversed(grant.periods(limits)), None)
-    if period is None or period.deadline == NEVER or period.removed(limits) < NEVER:
-        return ()
-    # Late records of a removal may follow.
-    opens = grant.last_append + micros(limits.confirm_wait_seconds)
-    return (Candidate(LOOK, grant.key, period.finding_deadline, opens, NEVER, (_access_evidence, grant)),)
-
-
 def request_candidates(request: Request, grants: Iterable[Grant], history_after_seconds: float) -> Iterator[Candidate]:
     """Yield every possible finding about a request. One that is history has none.
 
@@ -147,25 +111,14 @@ def _overdue(
         due = covered_until(due)
     if due == NEVER:
         return []
-    since = grant.observed_since(limits)
-    due = max(due, since)
+    due = max(due, grant.observed_since(limits))
     evidence = (_lateness_evidence, grant, period, limits, over)
     overdue = Candidate("overdue", grant.key, period.finding_deadline, due, over, evidence)
-    if limits.revoke == "never":
-        return [overdue]
-    # Before the grace is over, only if no other grant can cover the access meanwhile.
-    if alone and (limits.revoke == "deadline" or (limits.revoke == "auto" and not period.activation.native)):
-        due = max(period.deadline, period.activation.append, since)
-    return [overdue, Candidate(REVOKE, grant.key, period.finding_deadline, due, over, (_access_evidence, grant))]
-
-
-def _access_evidence(grant: Grant) -> dict[str, object]:
-    access = grant.access
-    return {"subject": access.subject, "resource": access.resource, "entitlement": access.entitlement}
+    return [overdue, *revoke_commands(grant, period, limits, overdue, alone=alone)]
 
 
 def _lateness_evidence(grant: Grant, period: Period, limits: GrantLimits, over: int) -> dict[str, object]:
-    evidence = {**_access_evidence(grant), "removal": period.best_evidence or "not reported"}
+    evidence = {**access_evidence(grant), "removal": period.best_evidence or "not reported"}
     if over < NEVER:
         evidence["late_seconds"] = (min(over, period.left(limits)) - period.deadline) / SECOND
     if period.finding_deadline != period.deadline:
@@ -182,7 +135,7 @@ def _unconfirmed(grant: Grant, period: Period, limits: GrantLimits, over: int) -
 
 def _too_long(grant: Grant, period: Period, longest: float, over: int) -> Iterator[Candidate]:
     begin = min(period.first.starts, period.first.append)
-    if period.deadline > begin + micros(longest):
+    if period.deadline > begin + in_micros(longest):
         evidence = {"allowed_seconds": longest, "seconds": (period.deadline - begin) / SECOND}
         yield _about(
             "extended_beyond_policy", grant, period.finding_deadline, (period.activation.append, over), evidence
@@ -199,7 +152,7 @@ def _approved(grant: Grant, request: Request | None, limits: GrantLimits, until:
 def _no_approval(
     grant: Grant, period: Period, limits: GrantLimits, approved_until: Approvals, removed: int
 ) -> Iterator[Candidate]:
-    opens = period.activation.append + micros(limits.approval_wait_seconds)
+    opens = period.activation.append + in_micros(limits.approval_wait_seconds)
     reviewers, enough = approved_until(opens)
     evidence = {"needed": limits.approvals, "approved_by": sorted(reviewers)}
     yield _about("no_approval", grant, period.activation.append, (opens, min(enough, removed)), evidence)
@@ -239,9 +192,4 @@ def _self_approved(key: str, own: list[Timed]) -> Candidate:
 
 
 def _about(rule: str, grant: Grant, deadline: int, span: tuple[int, int], evidence: Mapping[str, object]) -> Candidate:
-    return Candidate(rule, grant.key, deadline, *span, {**_access_evidence(grant), **evidence})
-
-
-def micros(seconds: float) -> int:
-    """Return seconds as microseconds."""
-    return int(seconds * SECOND)
+    return Candidate(rule, grant.key, deadline, *span, {**access_evidence(grant), **evidence})

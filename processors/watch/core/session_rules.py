@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ....schemas.access_key import id_of
-from ...access import NEVER, SECOND, to_datetime
+from ...access import NEVER, SECOND, in_micros, to_datetime
 from ...policy import GrantLimits
+from .candidate import Candidate
 from .grants import Grant
 from .periods import Period
-from .rules import Candidate, micros
 from .sessions import Session
 
 WITHOUT_GRANT = "used_without_grant"
@@ -48,8 +48,8 @@ def session_candidates(
     """
     if session.started == NEVER:
         return
-    delivery = micros(max(limits.delivery_seconds, *(own.delivery_seconds for _, own in grants), 0))
-    wait = micros(max((own.approval_wait_seconds for _, own in grants), default=limits.approval_wait_seconds))
+    delivery = in_micros(max(limits.delivery_seconds, *(own.delivery_seconds for _, own in grants), 0))
+    wait = in_micros(max((own.approval_wait_seconds for _, own in grants), default=limits.approval_wait_seconds))
     opens = max(session.started, min(session.started, session.ended) + max(wait, delivery))
     named = session.access_link and id_of(session.access_link)
     if not named:
@@ -70,10 +70,10 @@ def session_candidates(
     span, within = min(covering) if len(grants) == 1 else max(covering, key=lambda one: one[0].end)
     if span.judged >= NEVER or session.over <= span.end + within:
         return
-    if session.receipt.first >= span.end + micros(limits.history_after_seconds):
+    if session.receipt.first >= span.end + in_micros(limits.history_after_seconds):
         return
     evidence = {"grant": named, "session_started": to_datetime(session.began).isoformat()}
-    opens = max(span.judged, span.end + micros(limits.delivery_seconds))
+    opens = max(span.judged, span.end + in_micros(limits.delivery_seconds))
     if session.started > span.end:  # it was reported late, and so may its end be
         opens = max(opens, session.started + wait)
     yield Candidate("session_outlived_grant", session.key, span.deadline, opens, session.ended, evidence)
@@ -83,7 +83,7 @@ def _tolerance(session: Session, grant: Grant, own: GrantLimits, limits: GrantLi
     """Return by how much a session may lie outside of a grant: clocks of two sources differ, and so do their delays."""
     if session.source == grant.source:
         return ONE_CLOCK
-    return ONE_CLOCK + micros(max(own.approval_wait_seconds, own.delivery_seconds + limits.delivery_seconds))
+    return ONE_CLOCK + in_micros(max(own.approval_wait_seconds, own.delivery_seconds + limits.delivery_seconds))
 
 
 def _without_grant(session: Session, opens: int, evidence: Mapping[str, object], known_since: int = NEVER) -> Candidate:

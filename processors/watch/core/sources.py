@@ -8,9 +8,9 @@ from typing import Any
 
 from ....schemas.finding_rules import FINDING_RULES, Severity
 from ...access import NEVER, OTHER_SOURCES, SECOND, Source, shorten, tenant_key
+from .candidate import Candidate
 from .facts import Fact
 from .intervals import IntervalUnion
-from .rules import Candidate
 
 HOUR = 3600 * SECOND
 CONFLICT = "event_conflict"
