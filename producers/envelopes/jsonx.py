@@ -1,4 +1,7 @@
-"""Vault's audit format ``jsonx``: JSON as XML. Source: "JSONx" in IBM's and Vault's documentation."""
+"""Vault's audit format ``jsonx``: JSON as XML. Source: "JSONx" in IBM's documentation.
+
+Vault writes the members of a record without the object around them: https://github.com/jefferai/jsonx, EncodeJSONBytes.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from typing import Any
 from xml.parsers import expat
 
 MAX_DEPTH = 128
-_TAG = re.compile(rb"\s*(?:<\?xml[^>]{0,256}\?>\s*)?<json:object[\s>/]")
+_TAG = re.compile(rb"\s*(?:<\?xml[^>]{0,256}\?>\s*)?<json:(?:object[\s>/]|\w+\s+name=)")
+_MEMBER = re.compile(rb"<json:\w+\s+name=")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 
 
@@ -35,8 +39,13 @@ def json_of(line: bytes) -> bytes:
     # No document type: no entities, so the text cannot expand.
     parser.StartDoctypeDeclHandler = builder.doctype
     try:
-        parser.Parse(line.strip(), True)
-        return json.dumps(builder.result, separators=(",", ":"), ensure_ascii=False).encode()
+        line = line.strip()
+        members = _MEMBER.match(line) is not None
+        parser.Parse(b"<json:object>%b</json:object>" % line if members else line, True)
+        result = builder.result
+        if members and len(result) == 1 and isinstance(one := next(iter(result.values())), dict):
+            result = one  # an object with a name is the record
+        return json.dumps(result, separators=(",", ":"), ensure_ascii=False).encode()
     except (expat.ExpatError, UnicodeEncodeError, KeyError) as error:
         raise JsonxError(f"not JSONx: {error}") from error
 

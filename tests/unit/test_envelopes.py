@@ -194,7 +194,39 @@ def test_jsonx() -> None:
     assert [one.envelopes for one in read(STRINGS["cri"](JSONX))] == [("Kubernetes (CRI)", "JSONx")]
 
 
+def test_jsonx_as_vault_writes_it() -> None:
+    """Members without an object around them, in the order of their names."""
+    members = JSONX[JSONX.index(b"<json:object name=") : -len(b"</json:object>")]
+    for line in (members, b'<json:string name="error">e</json:string>' + members):
+        for name in ("cri", "syslog 5424"):
+            (found,) = read(STRINGS[name](line))
+            assert found.values is not None and found.envelopes[-1] == "JSONx"
+            assert (found.values["auth"], found.values["type"]) == ({"policies": ["a&b", None]}, "request")
+    (found,) = read(b'<json:object name="x">' + members + b"</json:object>")
+    assert found.values is not None and found.values["type"] == "request"
+
+
+def test_a_record_of_vault_in_jsonx_gives_the_event_of_its_json(tmp_path: Path) -> None:
+    (tmp_path / "json").write_bytes(VAULT)
+    (tmp_path / "jsonx").write_bytes(b"".join(jsonx(name, value) for name, value in sorted(json.loads(VAULT).items())))
+    (of_json,), (of_jsonx,) = (feed(tmp_path / name, "vault")[1] for name in ("json", "jsonx"))
+    assert of_json.event_id == of_jsonx.event_id
+
+
+def jsonx(name: str | None, value: Any) -> bytes:
+    attribute = f' name="{name}"'.encode() if name else b""
+    if isinstance(value, dict):
+        kind, text = b"object", b"".join(jsonx(key, value[key]) for key in sorted(value))
+    elif isinstance(value, list):
+        kind, text = b"array", b"".join(jsonx(None, one) for one in value)
+    else:
+        kind, text = b"string", value.encode()
+    return b"<json:%b%b>%b</json:%b>" % (kind, attribute, text, kind)
+
+
 @pytest.mark.parametrize("line", [
+    b'<json:object name="a"/></json:object><json:object><json:object name="b"/>',
+    b'<json:string name="a">x</json:string><json:string name="a">x</json:string>',
     b'<json:object><json:string name="a">x</json:object>',
     b'<json:object><json:string>x</json:string></json:object>',
     b'<json:object><json:string name="a"/><json:string name="a"/></json:object>',
