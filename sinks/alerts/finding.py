@@ -15,6 +15,7 @@ from ...schemas.access_key import SourceName
 from ...schemas.finding_event import finding_id, key_issuer
 from ...schemas.finding_rules import FINDING_RULES, SEVERITIES
 from ...schemas.instance_names import InstanceNames
+from ...schemas.names import plain_name
 
 Change = Literal["opened", "acknowledged", "resolved", "closed"]
 """The change of a finding that an event records. ``closed``: a person ended it."""
@@ -25,6 +26,8 @@ LABEL_LENGTH = 200
 EVIDENCE_LENGTH = 4000
 EVIDENCE_DEPTH = 20
 TYPES: dict[str, Change] = {f"finding.{change}": change for change in get_args(Change)}
+_DECIDED = ("approved", "denied")
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _ISSUERS = ("grant_source", "request_source", "session_source")
 SCOPE = ("tenant", *(f"{issuer}_{part}" for issuer in _ISSUERS for part in ("system", "instance")))
 """Facts that distinguish findings with equal keys: an id belongs to its issuing source."""
@@ -188,10 +191,16 @@ def at_least(severity: str, least: str) -> bool:
 
 
 def _approved_by(approvals: Sequence[Mapping[str, Any]]) -> str:
-    """Return the reviewers whose last decision approved; ``forced`` marks break-glass."""
-    last = {_text(one["reviewer"]): one for one in approvals}
-    approving = (one for one in last.items() if one[1]["decision"] == "approved")
-    return ", ".join(f"{name} (forced)" if one["forced"] else name for name, one in approving)[:4096]
+    """Return the reviewers whose last decision approved, as the watch counts them; ``forced`` marks break-glass.
+
+    Decisions count by their own times, and a denial wins a tie. One without a time only repeats a dated one.
+    """
+    decided = [(plain_name(_text(one["reviewer"])), one) for one in approvals if one["decision"] in _DECIDED]
+    dated = {reviewer for reviewer, one in decided if one["at"]}
+    of_dated = [(reviewer, one) for reviewer, one in decided if one["at"] or reviewer not in dated]
+    last = dict(sorted(of_dated, key=lambda each: (each[1]["at"] or _LONG_AGO, each[1]["decision"] == "denied")))
+    approving = (one for one in last.values() if one["decision"] == "approved")
+    return ", ".join(_text(one["reviewer"]) + (" (forced)" if one["forced"] else "") for one in approving)[:4096]
 
 
 def _evidence(text: str) -> dict[str, Any]:

@@ -75,6 +75,16 @@ def test_a_page_has_everything_that_the_engineer_needs_and_the_next_command(tmp_
     assert notes["person"] == "alice@example.com" and notes["approved_by"] == "bob (forced), carol"
 
 
+def test_of_each_reviewer_the_last_decision_by_its_own_time_counts() -> None:
+    decisions = (
+        Approval("Bob ", "denied", at=NOON), Approval("bob", "approved", at=NOON - timedelta(hours=1)),
+        Approval("carol", "denied", at=NOON - timedelta(hours=1)), Approval("Carol", "approved", at=NOON),
+        Approval("carol", "denied"),
+        Approval("dave", "denied", at=NOON), Approval("dave", "approved", at=NOON), Approval("erin", "pending"),
+    )  # fmt: skip
+    assert opened(approvals=decisions).facts["approved_by"] == "Carol"
+
+
 def test_the_page_of_a_session_names_the_person_and_the_grant() -> None:
     found = opened("s-1", rule="session_outlived_grant", session_id="s-1", session_source=ROOT, grant_id="g-1")
     lines = description(found, "").splitlines()
