@@ -1,4 +1,4 @@
-"""``grantledger breaker``: the enforcer's circuit breakers, one per source of grants and route."""
+"""``grantledger breaker``: the enforcer's circuit breakers, one per source of grants and target."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ..enforcers.command_rules import Circuit
 from ..enforcers.events import Recorder
 from ..enforcers.findings_reader import FindingsReader
 from ..enforcers.journal import kafka_errors
-from ..ledger.source_keys import OPERATOR
 from ..runtime.event_schemas import schema_catalog
 from ..runtime.operator_events import publish
 from ..runtime.sealed_logs import sealed_logs
 from ..runtime.settings import Settings
+from ..schemas.own_sources import OPERATOR
 from .output import Output, echo
 from .person import PersonOption, person, required
 
 
 def show(settings: Settings, output: Output) -> None:
-    """Show the open breakers. One opens when too many grants of a source would be revoked by a route at once.
+    """Show the open breakers. One opens when too many grants of a source would be revoked at a target at once.
 
     Exit codes: 0 shown; 1 Kafka does not answer; 2 a setting is wrong.
     """
@@ -30,7 +30,7 @@ def show(settings: Settings, output: Output) -> None:
     limit, seconds = settings.enforce_max_per_window, settings.enforce_window_seconds
     record = {
         "state": "open" if breakers else "closed",
-        "open": [{"source": _source(one), "route": one.target, "opened_at": at} for one, at in breakers],
+        "open": [{"source": _source(one), "target": one.target, "opened_at": at} for one, at in breakers],
         "max_per_window": limit,
         "window_seconds": seconds,
     }
@@ -50,7 +50,7 @@ def close(
     settings: Settings,
     reason: Annotated[str, typer.Option(help="Why the revocations may continue, for the record.")],
     source: Annotated[str, typer.Option(help="Only for grants of this source: system/instance.")] = "",
-    route: Annotated[str, typer.Option(help="Only for the routes to this target of the policy.")] = "",
+    target: Annotated[str, typer.Option(help="Only for this target of the policy.")] = "",
     name: PersonOption = "",
 ) -> None:
     """Close all open breakers, or some, so that the enforcer continues. This is sealed, with your name and reason.
@@ -60,7 +60,7 @@ def close(
     reason, who = required(reason, "--reason"), person(name)
     recorder, closed = Recorder(settings.require_deployment()), 0
     for circuit in sorted(_open_breakers(settings)):
-        if source in ("", _source(circuit)) and route in ("", circuit.target):
+        if source in ("", _source(circuit)) and target in ("", circuit.target):
             publish(settings, recorder.breaker_closed(datetime.now(UTC), circuit, who, reason))
             echo(f"closed for {_about(circuit)}")
             closed += 1
@@ -82,4 +82,4 @@ def _source(circuit: Circuit) -> str:
 
 
 def _about(circuit: Circuit) -> str:
-    return f"grants of {_source(circuit)} by the route to {circuit.target}"
+    return f"grants of {_source(circuit)} at the target {circuit.target}"

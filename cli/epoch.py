@@ -10,7 +10,6 @@ import typer
 
 from ..base.errors import UsageError
 from ..base.text import printable
-from ..ledger.source_keys import OPERATOR
 from ..processors.anchor_epochs import AnchorEpochPlan
 from ..runtime.keys import load_signer
 from ..runtime.reopening import PartitionCountPlan, Plan, Reopening, name_of, open_epochs, select
@@ -20,6 +19,7 @@ from ..runtime.source_keys import own_signer
 from ..runtime.store_access import ask_store, load_engine_early
 from ..schemas.event import ACTIVITY_TOPIC
 from ..schemas.finding_rules import RUNBOOKS
+from ..schemas.own_sources import OPERATOR
 from ..sinks.clickhouse import StoreUnavailableError
 from .errors import fail
 from .output import Output, text_column

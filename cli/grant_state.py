@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from ..processors.access import Access, Source, to_datetime, to_micros
+from ..base.times import micros_of
+from ..processors.access import Access, Source, to_datetime
 from ..runtime.watch_liveness import WatchLiveness
 from .grant_command import grant_command
 from .grant_revocations import Revocation
@@ -73,7 +74,7 @@ def past_end(row: Row, limits: GrantLimits | None, watch: WatchLiveness | None, 
         return PastEnd("closed")
     if limits is None:
         return PastEnd("no_policy")
-    grace_ends = to_datetime(limits.overdue_after(to_micros(due_of(row) or now), to_micros(row["given_recorded_at"])))
+    grace_ends = to_datetime(limits.overdue_after(micros_of(due_of(row) or now), micros_of(row["given_recorded_at"])))
     if now <= grace_ends:
         return PastEnd("inside_grace", grace_ends)
     if watch is None:

@@ -20,6 +20,7 @@ from ..runtime.source_keys import (
     source_key,
 )
 from ..schemas.event import RegisteredSource, SourceKey
+from ..schemas.own_sources import PREFIX
 from .errors import fail
 from .output import Column, Output, Row, echo, text_column
 from .person import PersonOption, person, required
@@ -95,7 +96,7 @@ def add(  # noqa: PLR0917 - one parameter per flag
 
     Exit codes: 0 on record; 1 Kafka does not answer; 2 the source is registered already, or an option is wrong.
     """
-    if system.startswith("grantledger-"):
+    if system.startswith(PREFIX):
         fail("names that begin with grantledger- are for the pipeline's own sources; `grantledger init` registers them")
     if "/" in system:
         fail(f"SYSTEM must not contain '/': {printable(system)}")
@@ -141,7 +142,7 @@ def remove(
 
     Exit codes: 0 on record; 1 Kafka does not answer; 2 the source is not registered, or is the pipeline's own.
     """
-    if system.startswith("grantledger-"):
+    if system.startswith(PREFIX):
         fail("the pipeline's own sources cannot be removed; `sources rotate` replaces a key")
     text, who = required(reason, "--reason"), person(name)
     stated = _required(settings, system, instance)

@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Final
 
 from ..schemas.event import Action, Actor, Event, ExecutedQuery, Source, Subject
+from ..schemas.own_sources import STORE
 
-SYSTEM: Final = "grantledger-store"
+SYSTEM: Final = STORE
 """`source.system` of the events. The store signs them."""
 MAX_TEXT_BYTES: Final = 16 << 10
 """Longest recorded text of a statement, together with the values of its parameters, as UTF-8."""

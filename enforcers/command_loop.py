@@ -27,6 +27,7 @@ from ..schemas.catalog import SchemaCatalog
 from ..schemas.codec import DecodeError, decode
 from ..schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from ..schemas.framing import FramingError
+from ..schemas.own_sources import OPERATOR, WATCH
 from ..schemas.topics import COMMANDS_TOPIC
 from . import metrics
 from .command_matcher import MOST_WAITING, CommandMatcher
@@ -34,7 +35,7 @@ from .command_rules import Admission, History, Limits
 from .context import Context
 from .contract import InvalidCommandError, Plugin, RevokeCommand
 from .dry_run import DryRun
-from .events import COMMANDER, COMMANDERS, OPERATOR, Recorder, command_of
+from .events import COMMANDERS, Recorder, command_of
 from .findings_reader import FindingsReader
 from .journal import TransactionalEventWriter, answering, enforce_group, kafka_errors
 from .lifecycle_reader import LifecycleReader
@@ -191,7 +192,7 @@ class Enforcer:
                 handler.refuse(str(error), error.source, offset)
         for command, offset, requested in matcher.matched():
             if requested is None:
-                name = OPERATOR if command.requested_by else COMMANDER
+                name = OPERATOR if command.requested_by else WATCH
                 handler.refuse(NOT_REQUESTED, f"{name}/{self._deployment}", offset)
             else:
                 # By the watch policy that is on record before the request.

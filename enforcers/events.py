@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from ..schemas.access_key import ENFORCER
 from ..schemas.codec import EventEncoder
 from ..schemas.event import OBSERVED, Actor, Event, Finding, IssuingSource, Resource, Source, Subject, make_event_id
 from ..schemas.finding_event import FindingEventType, finding_event
+from ..schemas.own_sources import ENFORCER, OPERATOR, WATCH
 from ..schemas.rules import InvalidEventError
 from .command_rules import Breaker, Circuit, FinalStatus, History
 from .contract import InvalidCommandError, Key, Observation, Presence, RevokeCommand, as_text
@@ -25,11 +25,8 @@ SYSTEM = ENFORCER
 COMMAND_TYPE = "revoke.requested"
 LOOKUP_TYPE = "lookup.requested"
 COMMAND_TYPES = (COMMAND_TYPE, LOOKUP_TYPE)
-COMMANDER = "grantledger-watch"
-"""The source of most commands."""
-OPERATOR = "grantledger-operator"
-"""``source.system`` of what people do by command, and so of the revocations that they request."""
-COMMANDERS = (COMMANDER, OPERATOR)
+COMMANDERS = (WATCH, OPERATOR)
+"""Who may command: the watch, and people."""
 BREAKER_RULE = "enforcer_breaker"
 INVALID_RULE = "enforcer_command_invalid"
 LOST_RULE = "enforcer_commands_lost"

@@ -17,9 +17,10 @@ from ..schemas.catalog import SchemaCatalog
 from ..schemas.codec import decode
 from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.instance_names import names_from
+from ..schemas.own_sources import OPERATOR
 from .command_rules import History
 from .contract import UNREADABLE
-from .events import COMMAND_TYPES, COMMANDERS, OPERATOR, apply
+from .events import COMMAND_TYPES, COMMANDERS, apply
 
 log = structlog.get_logger("grantledger.enforce")
 

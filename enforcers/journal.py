@@ -14,11 +14,11 @@ from ..kafka.publisher import Publisher, Record
 from ..kafka.records import read_range
 from ..kafka.sealed_log import SealedLogs
 from ..kafka.transactional_writer import TransactionalWriter, TransactionHangsError
-from ..schemas.access_key import ENFORCER
 from ..schemas.catalog import own_schemas
 from ..schemas.codec import DecodeError, EventEncoder, decode
 from ..schemas.event import FINDINGS_TOPIC, Event
 from ..schemas.framing import FramingError
+from ..schemas.own_sources import ENFORCER
 from ..schemas.placement import placement_of
 from ..schemas.topics import COMMANDS_TOPIC
 

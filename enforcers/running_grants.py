@@ -15,15 +15,14 @@ from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from ..schemas.access_key import ENFORCER, SourceName, access_key, is_issuer, issuer_of
-from ..schemas.event import OBSERVED
+from ..schemas.access_key import SourceName, access_key, is_issuer, issuer_of
+from ..schemas.event import GIVING, OBSERVED, REMOVING
+from ..schemas.own_sources import ENFORCER
 from ..schemas.rules import FAILED
 from .command_rules import Activation
 from .contract import Key, RevokeCommand
 
-GIVEN = ("grant.activated", "grant.extended")
-TAKEN = ("grant.revoked", "grant.expired")
-KINDS = (*GIVEN, *TAKEN, OBSERVED)
+KINDS = (*GIVING, *REMOVING, OBSERVED)
 """Types of the events that matter here."""
 LATEST = datetime.max.replace(tzinfo=UTC)
 KEPT = timedelta(days=1)
@@ -85,7 +84,7 @@ class GrantEvent(NamedTuple):
         resource = datum["resource"] or {"kind": "", "id": "", "environment": None}
         own, confirmed = is_issuer(source, issuer), datum["removal_evidence"] == "confirmed"
         if not own:
-            read_back = datum["outcome"] == "success" and (confirmed if kind in TAKEN else kind == OBSERVED)
+            read_back = datum["outcome"] == "success" and (confirmed if kind in REMOVING else kind == OBSERVED)
             if source[0] != ENFORCER or not read_back:
                 return None
         access = AccessIdentity(
@@ -108,7 +107,7 @@ class GrantEvent(NamedTuple):
 
     def runs(self, now: datetime) -> bool:
         """Whether the grant has not ended after this event."""
-        return self.kind in GIVEN and (self.until is None or self.until > now)
+        return self.kind in GIVING and (self.until is None or self.until > now)
 
 
 class _Known(NamedTuple):
@@ -156,7 +155,7 @@ class RunningGrants:
         known = self._grants.get(event.key)
         if known is None:
             first = _Known(event, event.request_key, event.kind == "grant.activated", event.until)
-            if event.kind in GIVEN and first.may_run(now):
+            if event.kind in GIVING and first.may_run(now):
                 self._set(event.key, first)
         elif event.own or event.access == known.last.access:
             self._apply(event.key, known, event)
@@ -166,7 +165,7 @@ class RunningGrants:
         for key in self._of_request.get(event.request_key, ()):
             known = self._grants[key]
             last = known.last
-            back = event.kind in GIVEN and last.kind in TAKEN and last.confirmed
+            back = event.kind in GIVING and last.kind in REMOVING and last.confirmed
             if is_issuer(event.source, last.source) and not back:
                 about = last._replace(
                     kind=event.kind, event_id=event.event_id, own=True, signed=event.signed, confirmed=event.confirmed,
@@ -177,7 +176,7 @@ class RunningGrants:
     def _apply(self, key: str, known: _Known, event: GrantEvent) -> None:
         if _is_old(event, known.last):
             return
-        ends = (known.until, event.until if event.kind in GIVEN else known.until)
+        ends = (known.until, event.until if event.kind in GIVING else known.until)
         until = max((end for end in ends if end is not None), default=None) if None not in ends else None
         activated = known.activated or event.kind == "grant.activated"
         self._set(key, _Known(event, known.request_key or (event.own and event.request_key) or "", activated, until))
@@ -233,7 +232,7 @@ class SealedActivations:
         place, time_ms = self._place(event.key, event.access), int(received.timestamp() * 1000)
         if event.kind == OBSERVED and not event.own and place in self._found:
             self._found[place] |= 4
-        if not event.own or not event.key or event.kind not in GIVEN:
+        if not event.own or not event.key or event.kind not in GIVING:
             return
         found = self._found.get(place, time_ms << 3)
         activated = event.kind == "grant.activated"
@@ -255,7 +254,7 @@ def _is_old(event: GrantEvent, last: GrantEvent) -> bool:
     """Whether an event happened before the last one, is the same, or gives at the moment when that one took."""
     if event.occurred != last.occurred:
         return event.occurred < last.occurred
-    return event.event_id == last.event_id or (event.kind in GIVEN and last.kind in TAKEN)
+    return event.event_id == last.event_id or (event.kind in GIVING and last.kind in REMOVING)
 
 
 def _issuer(datum: Mapping[str, Any], name: str) -> SourceName:

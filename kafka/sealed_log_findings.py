@@ -10,6 +10,7 @@ from ..ledger.source_signature import SourceSigner
 from ..schemas.codec import EventEncoder
 from ..schemas.event import Event, Source, Subject
 from ..schemas.finding_event import finding_event
+from ..schemas.own_sources import READER
 from .cluster import Cluster
 from .errors import KafkaUnavailableError
 from .publisher import Publisher, Record
@@ -17,7 +18,7 @@ from .sealed_log import SealedLogProblem
 
 log = structlog.get_logger("grantledger.kafka")
 
-SYSTEM = "grantledger-reader"
+SYSTEM = READER
 """``source.system`` of the findings of every reader."""
 
 

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from ..base.times import micros_of
 from . import single_object
-from .batch import micros_of
 from .entry import leaf_hash, split_origin
 from .keys import Signer
 from .merkle import Frontier, root_of

@@ -6,8 +6,9 @@ Bytes: docs/ledger.md, "Sealed batch".
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
+from ..base.times import micros_of
 from . import packing, single_object
 from .entry import NO_HEADERS, Genesis, chain, payload_hashes
 from .keys import Signer
@@ -172,11 +173,6 @@ _WIDTHS = {
     "payload_hashes": 32, "leaf_hashes": 32,
 }  # fmt: skip
 """Bytes per entry of the columns that have one member per entry."""
-
-
-def micros_of(time: datetime) -> int:
-    """Return microseconds since 1970 without rounding."""
-    return (time - _EPOCH) // timedelta(microseconds=1)
 
 
 def seal(

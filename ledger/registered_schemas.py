@@ -1,4 +1,4 @@
-"""Writer schemas on record in the ledger: its ``schema.registered`` entries (docs/ledger.md, "Schemas")."""
+"""Writer schemas on record: ``schema.registered`` entries (docs/ledger.md, "Schemas and decoded columns")."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from ..schemas.catalog import ALWAYS, SchemaCatalog, WriterSchema, own_schemas
 from ..schemas.codec import DecodeError, decode
 from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.framing import SINGLE_OBJECT_MARKER, FramingError, Prefix, single_object_prefix
+from ..schemas.own_sources import SEALER
 from .entry import NO_HEADERS
-from .source_keys import SEALER, SignedRecord, SourceKeys
+from .source_keys import SignedRecord, SourceKeys
 
 KEY_PREFIX = b"schema/"
 

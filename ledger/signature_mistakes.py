@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from .source_keys import OWN, OWN_TOPICS, Registration, SignedRecord, SourceKeys, ValidKey
+from ..schemas.own_sources import PREFIX
+from .source_keys import OWN_TOPICS, Registration, SignedRecord, SourceKeys, ValidKey
 from .source_signature import KEY_ID_SIZE, SIGNATURE_SIZE, SIGNED_TOPICS, is_signed_by, signature_in, signed_bytes
 
 _REST = (
@@ -21,7 +22,7 @@ def mistake_in(keys: SourceKeys, record: SignedRecord, system: bytes, instance: 
     another deployment name, another key of the record.
     """
     signature, registered = signature_in(record.headers), keys.registered_at((system, instance), record.append_time_ms)
-    if record.topic in OWN_TOPICS and not system.startswith(OWN):
+    if record.topic in OWN_TOPICS and not system.startswith(PREFIX.encode()):
         return "only the pipeline's own sources are believed in this topic"
     if signature is None:
         return "the record has no signature"

@@ -16,18 +16,14 @@ from ..schemas.catalog import own_schemas
 from ..schemas.codec import DecodeError, decode
 from ..schemas.event import FINDINGS_TOPIC, QUERIES_TOPIC
 from ..schemas.framing import FramingError
+from ..schemas.own_sources import OPERATOR, PREFIX
 from ..schemas.topics import COMMANDS_TOPIC
 from .batch import Records
 from .source_signature import is_signed_by, key_id_of, signature_in, signed_bytes
 
 NOTICE_MS = 60_000
 """A registration is in force this long after its append time, so that every reader has it by then."""
-OWN = b"grantledger-"
-"""The beginning of the names of the pipeline's own sources."""
-OPERATOR = "grantledger-operator"
-"""The source of what people do by command. It registers all sources, itself included."""
-SEALER = "grantledger-seal"
-"""The source of what the sealers report. It registers the writer schemas."""
+_OWN = PREFIX.encode()
 OWN_TOPICS = frozenset({FINDINGS_TOPIC, QUERIES_TOPIC, COMMANDS_TOPIC})
 """Topics in which only the pipeline's own sources are believed."""
 KEY_PREFIX = b"source/"
@@ -102,7 +98,7 @@ class SourceKeys:
         """Whether records of a source in a topic have another status than unregistered, at any time."""
         if not self.complete:
             return False
-        return topic in OWN_TOPICS or system.startswith(OWN) or (system, instance) in self._sources
+        return topic in OWN_TOPICS or system.startswith(_OWN) or (system, instance) in self._sources
 
     def status(self, record: SignedRecord, system: bytes, instance: bytes, tenant: bytes) -> Status:
         """Return the status of a record, whose value names this source and tenant.
@@ -112,7 +108,7 @@ class SourceKeys:
         if not self.concerns(record.topic, system, instance):
             return "unregistered"
         found = self.registered_at((system, instance), record.append_time_ms)
-        own = system.startswith(OWN)
+        own = system.startswith(_OWN)
         if found is None and not own and record.topic not in OWN_TOPICS:
             return "unregistered"
         signature = signature_in(record.headers)
@@ -184,7 +180,7 @@ class SourceKeys:
             if id in self._applied:
                 return False
             source = (stated["system"].encode(), stated["instance"].encode())
-            own = source[0].startswith(OWN)
+            own = source[0].startswith(_OWN)
             # Only ``init`` registers the pipeline's own sources for the first time.
             initial = bool(stated["initial"]) and own and source not in self._sources
             new = _registration(stated, _ALWAYS if initial else record.append_time_ms + NOTICE_MS, removable=not own)

@@ -1,4 +1,4 @@
-"""Names and times that the watch and the sweep share. Times are microseconds since 1970, by UTC."""
+"""The access, source and time types that the watch and the sweep share. Times are microseconds since 1970, by UTC."""
 
 from __future__ import annotations
 
@@ -62,11 +62,6 @@ def split_tenant_key(key: str) -> tuple[str, str]:
 def to_datetime(micros: int) -> datetime:
     """Return a time as a datetime, limited to the years 1970 to 9999."""
     return _EPOCH + timedelta(microseconds=min(max(micros, 0), LATEST))
-
-
-def to_micros(time: datetime) -> int:
-    """Return a time in microseconds since 1970."""
-    return (time - _EPOCH) // timedelta(microseconds=1)
 
 
 def in_micros(seconds: float) -> int:

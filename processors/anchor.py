@@ -43,7 +43,7 @@ from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, RECEIPTS_TOPIC, SEALED_TOPICS, sealed
 from . import metrics
 from .anchor_state import lost_anchors
-from .notices import ANCHOR, finding_opened
+from .notices import ANCHORING, finding_opened
 from .resume import contradicts
 
 log = structlog.get_logger("grantledger.anchor")
@@ -200,7 +200,7 @@ class Anchorer:
         """Publish a finding about a log or a target."""
         at = self._now()
         finding = finding_opened(
-            self._deployment, ANCHOR, rule=rule, key=key, evidence={"reason": reason}, at=at, identity=at.isoformat()
+            self._deployment, ANCHORING, rule=rule, key=key, evidence={"reason": reason}, at=at, identity=at.isoformat()
         )
         self._write(FINDINGS_TOPIC, EventEncoder().encode(finding), finding.key)
 

@@ -8,9 +8,10 @@ from ..ledger.registered_schemas import KEY_PREFIX
 from ..schemas.catalog import WriterSchema
 from ..schemas.event import Actor, Event, RegisteredSchema, Source, Subject
 from ..schemas.finding_event import finding_event
+from ..schemas.own_sources import ANCHOR, SEALER
 
-SEALER = Actor("grantledger-seal", "system")
-ANCHOR = Actor("grantledger-anchor", "system")
+SEALING = Actor(SEALER, "system")
+ANCHORING = Actor(ANCHOR, "system")
 
 
 def finding_opened(
@@ -33,9 +34,9 @@ def schema_registered(deployment: str, schema: WriterSchema, initial: bool, at: 
     return Event(
         event_type="schema.registered",
         occurred_at=at,
-        source=Source(SEALER.id, deployment, f"{schema.prefix.hex()}:{schema.sha256}", "schema"),
+        source=Source(SEALER, deployment, f"{schema.prefix.hex()}:{schema.sha256}", "schema"),
         subject=Subject(schema_key(schema), "system"),
-        actor=SEALER,
+        actor=SEALING,
         outcome="success",
         registered_schema=RegisteredSchema(schema.prefix.hex(), schema.sha256, schema.text, initial),
     )

@@ -18,9 +18,10 @@ from pydantic import (
 )
 
 from ..base.toml import load_toml
-from ..schemas.access_key import ENFORCER, SourceName
+from ..schemas.access_key import SourceName
 from ..schemas.finding_rules import FINDING_RULES, Severity
 from ..schemas.instance_names import InstanceNames
+from ..schemas.own_sources import ENFORCER
 from .access import NEVER, SECOND, Access, Source
 from .naming import Environment, Installation, Naming, Person, Strict, contradictions, matches_pattern
 

@@ -40,7 +40,7 @@ from ..schemas.codec import EventEncoder
 from ..schemas.event import FINDINGS_TOPIC, Event
 from ..schemas.topics import INPUT_TOPICS, seal_group, sealed
 from . import metrics
-from .notices import SEALER, finding_opened
+from .notices import SEALING, finding_opened
 from .partition_buffer import PartitionBuffer, RecordOrderError, linger_of
 from .partition_state import anchored_heads, identify, read_heads
 from .resume import SealingStoppedError
@@ -332,7 +332,7 @@ class Sealer:
             self._reported.add((rule, key))
             deployment, at = self._logs.deployment, self._now()
             self._findings.append(
-                finding_opened(deployment, SEALER, rule=rule, key=key, evidence=evidence, at=at, identity=identity)
+                finding_opened(deployment, SEALING, rule=rule, key=key, evidence=evidence, at=at, identity=identity)
             )
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

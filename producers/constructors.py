@@ -13,8 +13,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal, NotRequired, TypedDict, Unpack
 
-from ..schemas.event import Action, Actor, Approval, Event, Resource, Source, Subject
-from ..schemas.rules import GIVING, InvalidEventError, check
+from ..schemas.event import GIVING, Action, Actor, Approval, Event, Resource, Source, Subject
+from ..schemas.rules import InvalidEventError, check
 
 NATIVE_TYPE = "event"
 """``source.native_type`` of events without a native record."""

@@ -14,8 +14,19 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from ..schemas.event import ACCESS_TYPES, Action, Actor, Approval, Event, IssuingSource, Resource, Source, Subject
-from ..schemas.rules import GIVING, REQUIRED, InvalidEventError
+from ..schemas.event import (
+    ACCESS_TYPES,
+    GIVING,
+    Action,
+    Actor,
+    Approval,
+    Event,
+    IssuingSource,
+    Resource,
+    Source,
+    Subject,
+)
+from ..schemas.rules import REQUIRED, InvalidEventError
 from .constructors import NEW_IDS, draft
 from .json_fields import Fields, RecordError
 

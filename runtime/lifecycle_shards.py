@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from ..base.errors import UsageError
-from ..ledger.source_keys import OPERATOR, SHARDS_KEY, SourceKeys
+from ..ledger.source_keys import SHARDS_KEY, SourceKeys
 from ..schemas.event import Actor, Event, Resource, Source, Subject
+from ..schemas.own_sources import OPERATOR
 from .settings import Settings
 from .source_keys import publish_as_operator
 

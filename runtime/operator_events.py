@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from ..kafka.publisher import Publisher, Record
-from ..ledger.source_keys import OPERATOR
 from ..schemas.access_key import parse_access_key
 from ..schemas.codec import EventEncoder
 from ..schemas.event import (
@@ -22,6 +21,7 @@ from ..schemas.event import (
     Subject,
 )
 from ..schemas.finding_event import PERSON_REQUEST
+from ..schemas.own_sources import OPERATOR
 from ..schemas.topics import COMMANDS_TOPIC
 from .settings import Settings
 from .source_keys import own_signer

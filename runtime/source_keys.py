@@ -9,21 +9,16 @@ from pathlib import Path
 
 from ..kafka.publisher import Publisher, Record
 from ..kafka.sealed_log import SealedLogs
-from ..kafka.sealed_log_findings import SYSTEM as READER
 from ..kafka.source_keys_reader import SourceKeysReader
 from ..ledger.keys import LocalSigner, LogKeys
-from ..ledger.source_keys import OPERATOR, SEALER, SourceKeys, registration_key
+from ..ledger.source_keys import SourceKeys, registration_key
 from ..ledger.source_signature import SourceSigner, key_id_of
 from ..schemas.codec import EventEncoder
 from ..schemas.event import Actor, Event, RegisteredSource, Source, SourceKey, Subject
+from ..schemas.own_sources import OPERATOR, OWN_SOURCES
 from .keys import PrivateKeyFile, load_public_key, read_passphrase
 from .settings import Settings
 
-OWN_SOURCES = (
-    OPERATOR, SEALER, READER, "grantledger-anchor", "grantledger-store", "grantledger-watch", "grantledger-sweep",
-    "grantledger-alert", "grantledger-enforcer",
-)  # fmt: skip
-"""The pipeline's own sources; the operator first, because it signs all registrations."""
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 
 

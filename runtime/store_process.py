@@ -12,8 +12,8 @@ import structlog
 from prometheus_client import Gauge
 
 from ..base.errors import GrantledgerError
-from ..kafka.sealed_log_findings import SYSTEM as READER
 from ..kafka.signing import source_signer
+from ..schemas.own_sources import READER, STORE
 from ..sinks.clickhouse import StoreLock, load_engine, private_temp
 from ..sinks.store import Store
 from .memory import return_freed_memory
@@ -25,7 +25,6 @@ from .settings import Settings
 from .sql_endpoint import published_endpoint, query_spool
 from .status import NO_SANDBOX
 from .store_access import store_address
-from .store_start import SOURCE
 
 log = structlog.get_logger("grantledger.store")
 
@@ -46,14 +45,14 @@ def serve(settings: Settings, keys: Mapping[str, str], remembered: RememberedEnd
             log.warning("no_sandbox", reason=NO_SANDBOX)
 
         deployment = settings.require_deployment()
-        signers = {name: source_signer(deployment, keys[name].encode()) for name in (READER, SOURCE)}
+        signers = {name: source_signer(deployment, keys[name].encode()) for name in (READER, STORE)}
         spool = stack.enter_context(closing(query_spool(settings)))
-        stack.enter_context(published_statements(spool, settings.cluster(), deployment, signers[SOURCE]))
+        stack.enter_context(published_statements(spool, settings.cluster(), deployment, signers[STORE]))
 
         def open_endpoint() -> None:
             stack.enter_context(published_endpoint(settings, remembered, spool))
 
-        logs = sealed_logs(settings, SOURCE, bytes.fromhex(keys["log"]), signers)
+        logs = sealed_logs(settings, STORE, bytes.fromhex(keys["log"]), signers)
         store = Store(logs, address, on_ready=open_endpoint)
         on_stop_signal(store.stop)
         store.run()

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from pydantic import SecretStr
 
-from ..kafka.sealed_log_findings import SYSTEM as READER
+from ..schemas.own_sources import READER, STORE
 from . import landlock
 from .data_folder import close_to_others, make_folder
 from .keys import load_public_key
@@ -24,9 +24,6 @@ from .remembered_endpoint import RememberedEndpoint, recall_endpoint
 from .settings import Settings, SettingsError
 from .source_keys import own_key_file
 from .store_sandbox import file_rules, kept_environment, port_rules, without_key_files
-
-SOURCE = "grantledger-store"
-"""The name by which the store signs its own events."""
 
 # Older versions cannot allow a rename from one folder to another.
 OLDEST_VERSION = 2
@@ -72,7 +69,7 @@ def temporary_folder(settings: Settings) -> Path:
 
 def _keys(settings: Settings) -> dict[str, str]:
     """Return the public key of the logs, and the private keys by which the store signs its own events."""
-    own = {name: own_key_file(settings, name).read().to_pem(None).decode() for name in (READER, SOURCE)}
+    own = {name: own_key_file(settings, name).read().to_pem(None).decode() for name in (READER, STORE)}
     return {"log": load_public_key(settings).hex(), **own}
 
 

@@ -8,9 +8,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-ENFORCER = "grantledger-enforcer"
-"""``source.system`` of the enforcers. They read access back, so they may report the removal of any grant."""
-
 SourceName = tuple[str, str]
 """System and instance of a source. An issuing source without an instance means any installation of the tool."""
 NO_ISSUER: SourceName = ("", "")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .event import topic_of
+from .event import GIVING, topic_of
 from .rules import (
     ABOUT_GRANTS,
     ALLOWED,
@@ -19,7 +19,6 @@ from .rules import (
     DECISIONS,
     EARLIEST_YEAR,
     EVENT_TYPES,
-    GIVING,
     ISSUERS,
     LATEST_YEAR,
     NOT_EMPTY,

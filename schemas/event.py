@@ -15,6 +15,8 @@ EVENT_ID_NAMESPACE = uuid.UUID("6f1c0b52-5a0e-5d7c-9c55-0b8f0e6d3a41")
 
 REQUEST_TYPES = ("request.created", "request.approved", "request.denied", "request.cancelled", "request.expired")
 GRANT_TYPES = ("grant.activated", "grant.extended", "grant.revoked", "grant.expired", "grant.failed")
+GIVING = ("grant.activated", "grant.extended")
+REMOVING = ("grant.revoked", "grant.expired")
 SESSION_TYPES = (
     "session.started",
     "session.command",

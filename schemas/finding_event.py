@@ -1,4 +1,4 @@
-"""The one constructor of the events by which the pipeline's own processes open and end findings, and their scope."""
+"""Makes the events by which processes open and end findings. ``operator_events`` makes those of people."""
 
 from __future__ import annotations
 

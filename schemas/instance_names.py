@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from .access_key import SourceName
+from .own_sources import WATCH
 from .rules import ISSUERS
 
 POLICY_NAME = "watch-policy"
 """``resource.id`` of the events that contain the watch policy."""
-POLICY_SOURCE = "grantledger-watch"
-"""``source.system`` of these events."""
 INSTALLATIONS = "installation"
 """Key of the policy: a list of objects with ``system``, ``instance`` and ``other_names``."""
 
@@ -74,6 +73,6 @@ def names_from(datum: Mapping[str, Any], deployment: str) -> InstanceNames | Non
     if datum.get("event_type") != "config.changed" or (datum.get("resource") or {}).get("id") != POLICY_NAME:
         return None
     source = datum["source"]
-    if (source["system"], source["instance"]) != (POLICY_SOURCE, deployment):
+    if (source["system"], source["instance"]) != (WATCH, deployment):
         return None
     return names_in(datum.get("raw") or b"")

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from operator import attrgetter
 
-from .event import ACCESS_TYPES, GRANT_TYPES, OBSERVED, PIPELINE_TYPES, REQUEST_TYPES, SESSION_TYPES, Event
+from .event import ACCESS_TYPES, GIVING, GRANT_TYPES, OBSERVED, PIPELINE_TYPES, REQUEST_TYPES, SESSION_TYPES, Event
 from .finding_rules import SEVERITIES
 
 EVENT_TYPES = frozenset((*ACCESS_TYPES, OBSERVED, *PIPELINE_TYPES))
@@ -35,7 +35,6 @@ BY_PERSON = frozenset({"finding.acknowledged", "finding.closed", "source.registe
 """Types that record a person's decision: they name the person and the reason."""
 FAILED = frozenset({"failure", "denied"})
 """Outcomes of events that changed nothing: a failed removal removes nothing, a denied activation gives nothing."""
-GIVING = frozenset({"grant.activated", "grant.extended"})
 REQUIRED: Mapping[str, Collection[str]] = {
     "request_id": REQUEST_TYPES,
     "grant_id": ("grant.activated", OBSERVED),

@@ -1,1 +1,1 @@
-"""The ways out: ClickHouse and anchor targets."""
+"""The ways out: the ClickHouse store with its views, anchor targets, and alerts."""

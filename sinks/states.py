@@ -23,7 +23,7 @@ Range = tuple[str, int, int]
 """Entries of a log: origin, first index, and the index after the last one."""
 
 TABLES = ("access_events", "stored_requests", "stored_grants", "stored_findings")
-"""The tables that :func:`refresh` fills, by generation."""
+"""The tables that :meth:`States.refresh` fills, by generation."""
 MAX_ENTRIES = 100_000
 """Entries that one refresh processes, so that memory is bounded."""
 

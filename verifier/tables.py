@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
+from ..base.times import micros_of
 from ..ledger.anchor import Anchor, anchor_origin
-from ..ledger.batch import micros_of
 from ..schemas.evidence import ANCHORS_SCHEMA
 from ..sinks.evidence import ARROW
 from .chunks import wrong_type

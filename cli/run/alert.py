@@ -6,6 +6,7 @@ from ...base.toml import load_toml
 from ...runtime.process import run_process
 from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings, SettingsError
+from ...schemas.own_sources import ALERT
 from ...sinks.alerts.config import AlertConfig
 from ...sinks.alerts.database import OutboxLock
 from ...sinks.alerts.routes import build_routes
@@ -24,7 +25,7 @@ def command(settings: Settings) -> None:
     if settings.alert_config is None:
         raise SettingsError("there are no alert channels: set GRANTLEDGER_ALERT_CONFIG to the TOML file that has them")
     config = load_toml(settings.alert_config, AlertConfig)
-    logs = sealed_logs(settings, "grantledger-alert")
+    logs = sealed_logs(settings, ALERT)
     routes = build_routes(config)
     lock = OutboxLock(settings.alert_outbox_path)  # before anything else: a second process must not fence the first
     try:

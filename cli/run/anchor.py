@@ -7,6 +7,7 @@ from ...runtime.keys import load_signer
 from ...runtime.process import run_process
 from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings
+from ...schemas.own_sources import ANCHOR
 from ...sinks.file_target import FileTarget
 
 
@@ -21,7 +22,7 @@ def command(settings: Settings) -> None:
     anchor or every log does not verify: a person must investigate.
     """
     signer = load_signer(settings)
-    logs = sealed_logs(settings, "grantledger-anchor", signer.public_key)
+    logs = sealed_logs(settings, ANCHOR, signer.public_key)
     targets = [FileTarget(settings.anchor_path)] if "file" in settings.anchor_targets else []
     anchorer = Anchorer(logs, signer, targets, interval=settings.anchor_interval_seconds)
     run_process("anchor", settings, anchorer.run, anchorer.stop)

@@ -16,6 +16,7 @@ from ...runtime.event_schemas import schema_catalog
 from ...runtime.process import run_process
 from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings, SettingsError
+from ...schemas.own_sources import ENFORCER
 
 
 def command(
@@ -31,7 +32,7 @@ def command(
     Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting or the policy is wrong;
     3 a sealed log is discontinuous: run `grantledger verify --from kafka`.
     """
-    logs = sealed_logs(settings, "grantledger-enforcer")
+    logs = sealed_logs(settings, ENFORCER)
     if settings.enforce_config is None:
         raise SettingsError("there is no enforcement policy: set GRANTLEDGER_ENFORCE_CONFIG to its TOML file")
     policy = load_toml(settings.enforce_config, EnforcementPolicy)

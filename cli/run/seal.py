@@ -9,6 +9,7 @@ from ...runtime.keys import load_signer
 from ...runtime.process import on_stop_signal, serving
 from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings
+from ...schemas.own_sources import SEALER
 
 
 def command(settings: Settings) -> None:
@@ -21,7 +22,7 @@ def command(settings: Settings) -> None:
     contradicts Kafka: a person must investigate.
     """
     signer = load_signer(settings)
-    logs = sealed_logs(settings, "grantledger-seal", signer.public_key)
+    logs = sealed_logs(settings, SEALER, signer.public_key)
     with serving("seal", settings):
         register_schemas(logs, writer_schemas(settings))
         config = SealerConfig(

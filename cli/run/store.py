@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...runtime.settings import Settings
+from ...schemas.own_sources import STORE
 
 
 def command(settings: Settings) -> None:
@@ -25,6 +26,6 @@ def command(settings: Settings) -> None:
     from ...sinks.store import Store
 
     with serving("store", settings):
-        store = Store(sealed_logs(settings, "grantledger-store"), store_address(settings))
+        store = Store(sealed_logs(settings, STORE), store_address(settings))
         on_stop_signal(store.stop)
         store.run()

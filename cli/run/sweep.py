@@ -10,6 +10,7 @@ from ...runtime.process import run_process
 from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings
 from ...runtime.store_access import ask_store, is_live
+from ...schemas.own_sources import SWEEP
 
 
 def command(settings: Settings) -> None:
@@ -21,7 +22,7 @@ def command(settings: Settings) -> None:
     Exit codes: 0 stopped on request; 1 lost Kafka: restart it; 2 a setting or the policy is wrong.
     """
     sweeper = Sweeper(
-        sealed_logs(settings, "grantledger-sweep"),
+        sealed_logs(settings, SWEEP),
         is_live=partial(is_live, settings),
         open_store=partial(ask_store, settings, read_only=False),
         policy=load_policy(settings.watch_policy),

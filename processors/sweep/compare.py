@@ -14,10 +14,11 @@ from ...schemas import event as events
 from ...schemas.access_key import access_key
 from ...schemas.event import Event, IssuingSource, Resource, Subject
 from ...schemas.finding_event import finding_event
+from ...schemas.own_sources import SWEEP
 from ..access import NEVER, SECOND, Access, Source, shorten, to_datetime
 from ..policy import PolicyLookup, WatchPolicy
 
-SYSTEM = "grantledger-sweep"
+SYSTEM = SWEEP
 RULE = "sweep_difference"
 SUBJECT = Subject(SYSTEM, "system")
 """Of a finding about a grant whose holder is not known."""

@@ -24,13 +24,12 @@ from ...ledger.signature_mistakes import mistake_in
 from ...ledger.source_keys import SignedRecord, SourceKeys, signed_records
 from ...schemas.arrow import DECODED_SCHEMA, MICROS
 from ...schemas.catalog import SchemaCatalog
-from ...schemas.event import DEFAULT_TENANT
+from ...schemas.event import DEFAULT_TENANT, GIVING, OBSERVED, REMOVING
 from ...schemas.history import HISTORY_HEADER
 from ...schemas.rules import FAILED
 from ..access import LATEST, LONGEST_REASON, Access, Source
 from ..naming import NO_NAMING, Naming
 from .core.facts import Decision, Fact
-from .core.grants import GIVING, OBSERVED, REMOVING
 
 _NEEDED = (
     "event_id", "event_type", "source_system", "source_instance", "occurred_at", "tenant", "subject_id",

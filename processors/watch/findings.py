@@ -17,7 +17,8 @@ from ...schemas.access_key import access_key, id_of, parse_access_key
 from ...schemas.codec import EventEncoder
 from ...schemas.event import DEFAULT_TENANT, FINDINGS_TOPIC, Actor, Event, Resource, Subject
 from ...schemas.finding_event import FindingEventType, finding_event, key_issuer
-from ...schemas.instance_names import POLICY_NAME, POLICY_SOURCE, InstanceNames
+from ...schemas.instance_names import POLICY_NAME, InstanceNames
+from ...schemas.own_sources import WATCH
 from ...schemas.rules import InvalidEventError
 from ...schemas.topics import COMMANDS_TOPIC, MAX_RECORD_BYTES
 from ..access import Source, shorten, split_tenant_key, tenant_key, to_datetime
@@ -30,7 +31,7 @@ from .core.state import AccessState
 from .finding_fields import context_of, fields_of
 from .shard import ONLY_SHARD, Shard
 
-SYSTEM = POLICY_SOURCE
+SYSTEM = WATCH
 """``source.system`` of every event of the watch."""
 FAULT = "watch_fault"
 """The rule of findings about records that could not be judged."""

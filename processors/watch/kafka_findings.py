@@ -26,10 +26,11 @@ from ...kafka.source_keys_reader import SourceKeysReader, check_registrations
 from ...kafka.topics import TopicError
 from ...kafka.transactional_writer import ANY_PARTITION, TransactionalWriter
 from ...ledger.decoded_entries import believed_rows, decode_entries
-from ...ledger.source_keys import OPERATOR, SignedRecord, SourceKeys
+from ...ledger.source_keys import SignedRecord, SourceKeys
 from ...schemas.catalog import SchemaCatalog
 from ...schemas.codec import EventEncoder
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
+from ...schemas.own_sources import OPERATOR
 from ...schemas.topics import WATCH_TOPIC, sealed
 from ..policy import WatchPolicy
 from .core.judge import KnownFindings

@@ -55,7 +55,7 @@ def members(text: str, at: int = 0) -> Iterator[tuple[str, Any, int, int]]:
         if text[at : at + 1] != '"':
             raise ValueError("expected a member")
         name, at = DECODER.raw_decode(text, at)
-        start = _skip(text, _space(text, at), ":")
+        start = _skip(text, skip_space(text, at), ":")
         value, at = _value(text, start)
         yield name, value, start, at
         at = _separator(text, at, "}")
@@ -74,7 +74,7 @@ def elements(text: str, at: int = 0) -> Iterator[tuple[Any, int, int]]:
 def member_text(text: str, path: tuple[str, ...]) -> str:
     """Return the exact text of the value at a path of members that is present in the JSON object."""
     for name in path:
-        text = next(text[start:end] for found, _, start, end in members(text, _space(text, 0)) if found == name)
+        text = next(text[start:end] for found, _, start, end in members(text, skip_space(text, 0)) if found == name)
     return text
 
 
@@ -86,7 +86,7 @@ def _value(text: str, at: int) -> tuple[Any, int]:
 
 
 def _separator(text: str, at: int, end: str) -> int:
-    at = _space(text, at)
+    at = skip_space(text, at)
     return at if text[at : at + 1] == end else _skip(text, at, ",")
 
 
@@ -94,9 +94,10 @@ def _skip(text: str, at: int, character: str) -> int:
     """Return the position of the next token after a character that must be here."""
     if text[at : at + 1] != character:
         raise ValueError(f"expected {character}")
-    return _space(text, at + 1)
+    return skip_space(text, at + 1)
 
 
-def _space(text: str, at: int) -> int:
+def skip_space(text: str, at: int) -> int:
+    """Return the position of the next character that is no JSON white space."""
     found = _SPACE.match(text, at)
     return found.end() if found else at

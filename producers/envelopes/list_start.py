@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 from ..json_fields import DECODER
+from .json_spans import skip_space
 from .member_envelopes import list_named
-
-_JSON_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def list_start(text: str, is_record: Callable[[dict[str, Any]], bool]) -> tuple[str, int] | None:
@@ -18,16 +16,16 @@ def list_start(text: str, is_record: Callable[[dict[str, Any]], bool]) -> tuple[
     A member of a common name, such as ``items``, is such a list only if its first element ``is_record``.
     """
     try:
-        at = _space(text, 1)
+        at = skip_space(text, 1)
         while text[at] == '"':
             name, at = DECODER.raw_decode(text, at)
-            at = _space(text, at)
+            at = skip_space(text, at)
             if text[at] != ":":
                 return None
-            at = _space(text, at + 1)
+            at = skip_space(text, at + 1)
             envelope = list_named(name) if text[at] == "[" else None
             if envelope is not None:
-                first = _space(text, at + 1)
+                first = skip_space(text, at + 1)
                 if envelope.certain and text[first : first + 1] in ("", "{", "]", '"'):
                     return name, at + 1
                 if text[first] == "{":
@@ -35,15 +33,10 @@ def list_start(text: str, is_record: Callable[[dict[str, Any]], bool]) -> tuple[
                     if is_record(value):
                         return name, at + 1
             _, at = DECODER.raw_decode(text, at)
-            at = _space(text, at)
+            at = skip_space(text, at)
             if text[at] != ",":
                 return None
-            at = _space(text, at + 1)
+            at = skip_space(text, at + 1)
     except (ValueError, IndexError, RecursionError):
         pass
     return None
-
-
-def _space(text: str, at: int) -> int:
-    found = _JSON_SPACE.match(text, at)
-    return found.end() if found else at

@@ -6,12 +6,13 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import Any
 
+from ...base.times import micros_of
 from ...producers.adapters.values import synthesized
 from ...schemas.event import Resource
 from ..company import AWS_REGION
 from ..lifecycle import Step, StepKind
 from .program import Grant
-from .writer import RecordWriter, micros, rfc3339, truncate
+from .writer import RecordWriter, rfc3339, truncate
 
 _CENTER = "arn:aws:sso:::instance/ssoins-62c8d1f07ab394e5"
 _ELEVATION_ROLE = "AccessElevation"
@@ -54,7 +55,7 @@ class CloudTrailWriter(RecordWriter):
     @property
     def until(self) -> int:
         """The end of the credentials, in microseconds since 1970."""
-        return micros(truncate(self._issued, 0)) + round(self.lifecycle.grant_ends) * 1_000_000
+        return micros_of(truncate(self._issued, 0)) + round(self.lifecycle.grant_ends) * 1_000_000
 
     def grant(self, kind: StepKind) -> Grant:
         """Return the grant as the access checker identifies it."""

@@ -6,11 +6,12 @@ import base64
 from datetime import datetime
 from typing import Any
 
+from ...base.times import micros_of
 from ...schemas.event import Resource
 from ..company import Person
 from ..lifecycle import Step, StepKind
 from .program import Grant
-from .writer import RecordWriter, micros, rfc3339, truncate
+from .writer import RecordWriter, rfc3339, truncate
 
 _TYPE_OF = {"ledger-mysql": "mysql"}
 _STATES = {
@@ -43,7 +44,7 @@ class HoopWriter(RecordWriter):
     @property
     def until(self) -> int:
         """The planned end in the approved review, in microseconds since 1970."""
-        return micros(truncate(self._until or self.ends, self.DIGITS))
+        return micros_of(truncate(self._until or self.ends, self.DIGITS))
 
     def grant(self, kind: StepKind) -> Grant:
         """Return the grant as the access checker identifies it."""

@@ -6,11 +6,12 @@ import hashlib
 from datetime import datetime
 from typing import Any
 
+from ...base.times import micros_of
 from ...schemas.event import Resource
 from ..company import VAULT_NAMESPACE
 from ..lifecycle import Step, StepKind
 from .program import Grant
-from .writer import RecordWriter, micros, rfc3339, truncate
+from .writer import RecordWriter, rfc3339, truncate
 
 UNREACHABLE = "failed to revoke entry: dial tcp 10.20.40.7:5432: connect: connection refused"
 """The detail of a revocation that Vault could not execute."""
@@ -43,7 +44,7 @@ class VaultWriter(RecordWriter):
     @property
     def until(self) -> int:
         """The end of the token according to the login response, in microseconds since 1970."""
-        return micros(truncate(self.clock(self.start), 0)) + self.seconds * 1_000_000
+        return micros_of(truncate(self.clock(self.start), 0)) + self.seconds * 1_000_000
 
     def grant(self, kind: StepKind) -> Grant:
         """Return the lease, or the token, as the access checker identifies it."""

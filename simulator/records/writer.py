@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, NamedTuple
 
+from ...base.times import micros_of
 from ...schemas.event import Resource
 from ..lifecycle import CHECKS, CLAIMS, Lifecycle, Step, StepKind, Tool
 from .program import INTRUDER, Grant, Program
@@ -96,7 +97,7 @@ class RecordWriter(ABC):
 
     def written_time(self, kind: StepKind, moment: datetime) -> int:
         """Return the time in the records of a step at a given moment, in microseconds since 1970."""
-        return micros(moment if kind in (*CHECKS, *CLAIMS) else truncate(self.clock(moment), self.DIGITS))
+        return micros_of(moment if kind in (*CHECKS, *CLAIMS) else truncate(self.clock(moment), self.DIGITS))
 
     @property
     def ends(self) -> datetime:
@@ -106,7 +107,7 @@ class RecordWriter(ABC):
     @property
     def until(self) -> int:
         """When the access must end according to the tool's records, in microseconds since 1970."""
-        return micros(self.ends)
+        return micros_of(self.ends)
 
     def new_id(self) -> str:
         """Return a random id, as the tool would generate it."""
@@ -147,8 +148,3 @@ def truncate(at: datetime, digits: int) -> datetime:
     """Return a time truncated to a number of digits after the second."""
     unit: int = 10 ** (6 - digits)
     return at.replace(microsecond=at.microsecond // unit * unit)
-
-
-def micros(at: datetime) -> int:
-    """Return a time in microseconds since 1970."""
-    return (at - _EPOCH) // timedelta(microseconds=1)

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from ...ledger.batch import micros_of
+from ...base.times import micros_of
 from ...webhooks.answer import Answer, Delivery
 from ...webhooks.sender import Sender
 from .channel import USER_AGENT, Envelope, Exchange

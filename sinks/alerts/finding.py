@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
-from ...ledger.batch import micros_of
+from ...base.times import micros_of
 from ...schemas.access_key import SourceName
 from ...schemas.finding_event import finding_id, key_issuer
 from ...schemas.finding_rules import FINDING_RULES, SEVERITIES

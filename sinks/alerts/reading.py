@@ -8,9 +8,10 @@ from typing import Any
 
 import structlog
 
+from ...base.times import micros_of
 from ...kafka.sealed_log import SealedLogProblem, VerifiedBatch
 from ...kafka.sealed_log_findings import finding_about
-from ...ledger.batch import SealedBatch, micros_of
+from ...ledger.batch import SealedBatch
 from ...ledger.registered_schemas import KEY_PREFIX, collect_schemas
 from ...ledger.source_keys import SignedRecord, SourceKeys, signed_records
 from ...schemas.catalog import SchemaCatalog, SchemaConflictError, WriterSchema, own_schemas

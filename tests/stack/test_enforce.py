@@ -485,18 +485,18 @@ def test_a_breaker_stays_open_until_a_person_closes_it_and_stops_no_other_source
     code, _, errors = here.run("breaker", "close", "--reason", "  ")
     assert code == 2 and "reason" in errors
     shown = json.loads(here.run("breaker", "-o", "json")[1])
-    assert shown["state"] == "open" and [(one["source"], one["route"]) for one in shown["open"]] == [
+    assert shown["state"] == "open" and [(one["source"], one["target"]) for one in shown["open"]] == [
         ("bot/eu-1", "files")
     ]
-    assert "open for grants of bot/eu-1 by the route to files since 20" in here.run("breaker")[1]
+    assert "open for grants of bot/eu-1 at the target files since 20" in here.run("breaker")[1]
     # A person closes it from anywhere, without the policy and the secrets in it.
     policy = here.environment.pop("GRANTLEDGER_ENFORCE_CONFIG")
     here.environment["LOGNAME"] = "carol"
     reason = "clock of vault-2 was wrong, fixed"
     nothing = here.run("breaker", "close", "--reason", reason, "--source", "bot/us-1")
     assert nothing[:2] == (0, "no such breaker is open\n")
-    closed = here.run("breaker", "close", "--reason", reason, "--source", "bot/eu-1", "--route", "files")
-    assert closed[:2] == (0, "closed for grants of bot/eu-1 by the route to files\n")
+    closed = here.run("breaker", "close", "--reason", reason, "--source", "bot/eu-1", "--target", "files")
+    assert closed[:2] == (0, "closed for grants of bot/eu-1 at the target files\n")
     resolved = here.findings()[-1]
     assert (resolved["event_type"], resolved["reason"]) == ("finding.closed", reason)
     assert resolved["actor"] == {"id": "carol", "kind": "human", "on_behalf_of": None}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from grantledger.ledger.batch import micros_of
+from grantledger.base.times import micros_of
 from grantledger.ledger.entry import origin_of
 from grantledger.processors.notices import schema_key, schema_registered
 from grantledger.schemas.catalog import event_schema

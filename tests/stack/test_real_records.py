@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from grantledger.runtime.source_keys import OWN_SOURCES
+from grantledger.schemas.own_sources import OWN_SOURCES
 from support.oracle import wait_until_stored
 from support.pipeline import WITHOUT_STATES, Pipeline
 from support.shared_broker import RunningBroker

@@ -15,10 +15,10 @@ from grantledger.kafka.records import read_whole, signed_record
 from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.source_signature import is_signed_by, signature_in, signed_bytes
 from grantledger.producers.signing import source_signer
-from grantledger.runtime.source_keys import OWN_SOURCES
 from grantledger.schemas.catalog import own_schemas
 from grantledger.schemas.codec import decode
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
+from grantledger.schemas.own_sources import OWN_SOURCES
 from support.cloudtrail import ISSUED, ROLE, record
 from support.events import event
 from support.pipeline import WITHOUT_STATES, Pipeline

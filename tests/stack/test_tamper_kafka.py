@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 import pytest
 
+from grantledger.base.times import micros_of
 from grantledger.ledger import batch as batches
 from grantledger.ledger.anchor import decode_anchor, encode_anchor
-from grantledger.ledger.batch import SealedBatch, leaf_at, micros_of
+from grantledger.ledger.batch import SealedBatch, leaf_at
 from grantledger.ledger.keys import LocalSigner, LogKeys
 from grantledger.ledger.note import BatchFacts, Checkpoint, sign_checkpoint
 from grantledger.verifier.kafka_source import KafkaEvidence, Record

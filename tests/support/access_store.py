@@ -18,7 +18,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from grantledger.ledger.batch import Head, Records, SealedBatch, micros_of, seal
+from grantledger.base.times import micros_of
+from grantledger.ledger.batch import Head, Records, SealedBatch, seal
 from grantledger.ledger.entry import NO_HEADERS, Genesis, encode_headers, origin_of
 from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.source_keys import SourceKeys

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from grantledger.ledger.batch import Head, SealedBatch, micros_of, seal
+from grantledger.base.times import micros_of
+from grantledger.ledger.batch import Head, SealedBatch, seal
 from grantledger.ledger.entry import Genesis, encode_headers
 from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.source_signature import SourceSigner

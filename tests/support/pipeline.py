@@ -23,10 +23,11 @@ from grantledger.producers import Client
 from grantledger.runtime.children import Child, ChildSpec
 from grantledger.runtime.keys import create_key
 from grantledger.runtime.settings import Settings, load_settings
-from grantledger.runtime.source_keys import OWN_SOURCES, own_key_file, own_signer, register_own_sources
+from grantledger.runtime.source_keys import own_key_file, own_signer, register_own_sources
 from grantledger.runtime.watches import watch_children
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Event
+from grantledger.schemas.own_sources import OWN_SOURCES
 from grantledger.schemas.topics import topic_specs
 
 from .command import run_command

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from grantledger.ledger.batch import Head, Records, SealedBatch, micros_of, seal
+from grantledger.base.times import micros_of
+from grantledger.ledger.batch import Head, Records, SealedBatch, seal
 from grantledger.ledger.entry import Genesis, encode_headers
 from grantledger.ledger.packing import unpack_hashes
 from grantledger.schemas.evidence import EVIDENCE_SCHEMA

@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 from grantledger.ledger.entry import encode_headers
 from grantledger.ledger.keys import LocalSigner
-from grantledger.ledger.source_keys import OPERATOR, SignedRecord, SourceKeys, registration_key
+from grantledger.ledger.source_keys import SignedRecord, SourceKeys, registration_key
 from grantledger.ledger.source_signature import SourceSigner, key_id_of
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Actor, Event, RegisteredSource, Source, SourceKey, Subject
+from grantledger.schemas.own_sources import OPERATOR
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

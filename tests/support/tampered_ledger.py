@@ -20,9 +20,8 @@ from grantledger.kafka.offsets import end_offset
 from grantledger.kafka.records import read_range
 from grantledger.ledger.anchor import Anchor, anchor_origin
 from grantledger.ledger.keys import LocalSigner
-from grantledger.ledger.source_keys import OPERATOR
 from grantledger.producers import Actor, Event, Source, Subject
-from grantledger.runtime.source_keys import OWN_SOURCES
+from grantledger.schemas.own_sources import OPERATOR, OWN_SOURCES
 from grantledger.schemas.topics import SEALED_TOPICS
 from grantledger.sinks.clickhouse import StoreAddress, connect
 from grantledger.sinks.file_target import read_anchor_file

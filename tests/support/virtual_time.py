@@ -16,12 +16,13 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
 
+from grantledger.base.times import micros_of
 from grantledger.simulator.company import Person
 from grantledger.simulator.faults import FAULTS, Fault
 from grantledger.simulator.lifecycle import CHECKS, TOOLS, Step, StepKind, Tool
 from grantledger.simulator.records import WRITERS
 from grantledger.simulator.records.program import Program
-from grantledger.simulator.records.writer import NativeRecord, micros
+from grantledger.simulator.records.writer import NativeRecord
 from grantledger.simulator.scenario import DEFAULT_SHARE, Scenario, scenarios
 
 from .expected import EXPECTED, ExpectedFinding, RecordTimes, Trace
@@ -165,15 +166,15 @@ class Simulation:
         """Let time pass until ``end``; yield the records that arrive."""
         while self._steps and (end is None or self._steps[0][0] < end):
             at, _, run, trace, step = heapq.heappop(self._steps)
-            yield from self._arrivals(micros(at) // 1000)
+            yield from self._arrivals(micros_of(at) // 1000)
             run.pending -= 1
             for record in trace.writer.write(step, at):
                 self._send(run, trace, step, at, record)
             self._finish(run, at)
-        yield from self._arrivals(None if end is None else micros(end) // 1000)
+        yield from self._arrivals(None if end is None else micros_of(end) // 1000)
 
     def _send(self, run: _Run, trace: Trace, step: Step, at: datetime, record: NativeRecord) -> None:
-        append = micros(at) // 1000 + 20 + round(self._latency() * 1000) + round(step.delay * 1000)
+        append = micros_of(at) // 1000 + 20 + round(self._latency() * 1000) + round(step.delay * 1000)
         stream = f"{run.traces.index(trace)} access"
         if step.delay:
             stream = "late"

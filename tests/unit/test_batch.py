@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grantledger.base.times import micros_of
 from grantledger.ledger import packing
 from grantledger.ledger.batch import (
     BatchError,
@@ -18,7 +19,6 @@ from grantledger.ledger.batch import (
     decode,
     encode,
     leaf_at,
-    micros_of,
     seal,
 )
 from grantledger.ledger.entry import NO_HEADERS, Genesis

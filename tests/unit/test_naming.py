@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from grantledger.base.errors import UsageError
-from grantledger.ledger.batch import micros_of
+from grantledger.base.times import micros_of
 from grantledger.processors.access import Source
 from grantledger.processors.naming import Environment, Naming, Person, matches_pattern
 from grantledger.processors.policy import AccessLimits, AccessRule, PolicyLookup, WatchPolicy, load_policy

@@ -19,12 +19,13 @@ from grantledger.kafka.sealed_log import SealedLogs
 from grantledger.ledger.decoded_entries import decode_entries
 from grantledger.ledger.entry import encode_headers
 from grantledger.ledger.keys import LocalSigner
-from grantledger.ledger.source_keys import OPERATOR, SEALER, SignedRecord, SourceKeys
+from grantledger.ledger.source_keys import SignedRecord, SourceKeys
 from grantledger.runtime.lifecycle_shards import check_on_record, shards_event
 from grantledger.runtime.settings import Settings
 from grantledger.schemas.catalog import own_schemas
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Event, Finding, Source
+from grantledger.schemas.own_sources import OPERATOR, SEALER
 from grantledger.schemas.placement import ANY_PARTITION, murmur2, placement_of, shard_of
 from support.events import event
 from support.sources import Registrar, key_of, record_of

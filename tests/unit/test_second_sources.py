@@ -18,12 +18,13 @@ from grantledger.ledger.decoded_entries import decode_entries
 from grantledger.ledger.entry import NO_HEADERS, encode_headers
 from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.registered_schemas import collect_schemas
-from grantledger.ledger.source_keys import OPERATOR, SEALER, SHARDS_KEY, SignedRecord, SourceKeys
+from grantledger.ledger.source_keys import SHARDS_KEY, SignedRecord, SourceKeys
 from grantledger.ledger.source_signature import HEADER, SourceSigner, key_id_of
 from grantledger.processors.notices import schema_key, schema_registered
 from grantledger.runtime.lifecycle_shards import shards_event
 from grantledger.schemas.catalog import SchemaCatalog, WriterSchema, event_schema
 from grantledger.schemas.framing import confluent_prefix
+from grantledger.schemas.own_sources import OPERATOR, SEALER
 from grantledger.schemas.rules import EVENT_TYPES
 from support.columns import comparable
 from support.events import written

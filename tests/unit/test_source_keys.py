@@ -14,9 +14,10 @@ from grantledger.kafka.source_keys_reader import check_registrations
 from grantledger.ledger.entry import NO_HEADERS, encode_headers
 from grantledger.ledger.keys import LocalSigner, LogKeys
 from grantledger.ledger.signature_mistakes import mistake_in
-from grantledger.ledger.source_keys import OPERATOR, SignedRecord, SourceKeys
+from grantledger.ledger.source_keys import SignedRecord, SourceKeys
 from grantledger.ledger.source_signature import HEADER, SourceSigner, key_id_of, signature_in, signed_bytes
 from grantledger.schemas.event import NEVER_ERASED, Event, Finding, Source, Subject
+from grantledger.schemas.own_sources import OPERATOR
 from grantledger.schemas.topics import topic_specs
 from support.events import event
 from support.sources import Registrar, at_ms, key_of, record_of, registered

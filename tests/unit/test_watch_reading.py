@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from grantledger.ledger.batch import Head, Records, SealedBatch, decode, encode, micros_of, seal
+from grantledger.base.times import micros_of
+from grantledger.ledger.batch import Head, Records, SealedBatch, decode, encode, seal
 from grantledger.ledger.entry import NO_HEADERS, Genesis
 from grantledger.processors.access import Access
 from grantledger.processors.policy import BUILT_IN

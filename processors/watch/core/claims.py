@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ....schemas.access_key import SourceName, is_issuer, scope_prefix
+from ....schemas.event import GIVING, OBSERVED, REMOVING
 from ...policy import PolicyLookup
 from .facts import Fact
-from .grants import GIVING, OBSERVED, REMOVING, Grant
+from .grants import Grant
 from .links import Links
 
 FOREIGN = "foreign_claim"

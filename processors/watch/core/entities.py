@@ -1,4 +1,4 @@
-"""What is judged, and which of it a fact is about."""
+"""The kinds of things that are judged (grant, request, session, source), and which of them a fact concerns."""
 
 from __future__ import annotations
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from ....schemas.access_key import AccessKey, id_of, is_issuer, parse_access_key
+from ....schemas.event import GIVING, OBSERVED, REMOVING
 from ...access import NEVER, Access, Source
 from ...policy import GrantLimits
 from .activations import Activation, Removal, history_begins, last_end, note_given, weaker, with_removal
 from .facts import Fact, names_someone
-from .many import ManyReports
 from .period_walk import LateReports, PeriodWalk, periods_of
 from .periods import Period
+from .report_index import ManyReports
 from .reports import (
     FEW,
     Timed,
@@ -27,9 +28,6 @@ from .reports import (
     without,
 )
 
-GIVING = ("grant.activated", "grant.extended")
-REMOVING = ("grant.revoked", "grant.expired")
-OBSERVED = "grant.observed"
 """The access was read back, and exists."""
 NO_ACCESS = Access("", "", "", "", "")
 

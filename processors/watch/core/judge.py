@@ -178,7 +178,7 @@ class Judge:
 
         Args:
             now: every fact appended up to then must have been added.
-            limit: the number of entities to judge. More remain while ``next_time`` is before ``now``.
+            limit: the number of entities to judge. If ``next_time`` is then still before ``now``, call again.
             past: the log is still being read: a finding on record stays open although its cause was not read yet.
         """
         self.judged_until = now

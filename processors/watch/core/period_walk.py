@@ -48,7 +48,7 @@ class PeriodWalk:
         self._late: list[Period] = []
         self._final: list[Period] = []
         self._unsettled: list[Period] = []
-        """Those of the former that can still cause a finding."""
+        """The periods in ``_final`` that can still cause a finding."""
         self._before: Period | None = None
         """The one before the last activation, which may merely repeat its end."""
         self._last: Activation | None = None

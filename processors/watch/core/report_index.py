@@ -1,4 +1,4 @@
-"""Saves the search through the reports of a grant with many of them: each new one takes constant time."""
+"""An index for grants with many reports, so that each new report takes constant time."""
 
 from __future__ import annotations
 
