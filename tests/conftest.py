@@ -23,11 +23,12 @@ hypothesis.settings.register_profile("slow", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("slow" if os.environ.get("GRANTLEDGER_TEST_SLOW") else "quick")
 
 LONGEST = (
-    "test_grants_command", "test_epochs_opened", "test_access_views", "test_up", "test_store_faults",
-    "test_hostile_rows", "test_resume_stops", "test_tamper_columns", "test_command_processes", "test_enforce",
-    "test_watch", "test_commands", "test_tamper_rows", "test_sweep", "test_watch_standby", "test_kills", "test_broker",
-    "test_nothing_there", "test_two_of_a_kind", "test_broker_restarts", "test_on_time", "test_sql_escapes",
-    "test_alert_process",
+    "test_epochs_opened", "test_grants_command", "test_store_faults", "test_up", "test_access_views", "test_enforce",
+    "test_broker_restarts", "test_resume_stops", "test_watch", "test_on_time", "test_broker", "test_tamper_command",
+    "test_kills", "test_watch_standby", "test_states", "test_commands", "test_command_processes",
+    "test_tamper_definitions", "test_tamper_columns", "test_store_sandbox", "test_two_of_a_kind", "test_sweep",
+    "test_questions", "test_watch_clocks", "test_endpoint_limits", "test_lifecycle_shards", "test_enforce_kills",
+    "test_endpoint_availability", "test_hostile_rows", "test_nothing_there", "test_erasure", "test_tamper_rows",
 )  # fmt: skip
 """The files that take longest, the longest first: a file that starts last must not be waited for alone."""
 _numbers = itertools.count(1)
