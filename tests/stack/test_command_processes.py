@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from grantledger.cli.tree import COMMANDS, Group
-from grantledger.processors.notices import SEALER, finding_opened
+from grantledger.processors.notices import SEALING, finding_opened
 from support.alerting import webhook_toml
 from support.pipeline import Pipeline
 from support.receiver import SECRET
@@ -48,7 +48,7 @@ class Ledger:
         # So that the first event in the findings is the sealer's registration of the schema.
         self.pipeline.wait_stored(1)
         event = finding_opened(
-            "commands.example", SEALER, rule="head_mismatch", key="access.activity/0", evidence={},
+            "commands.example", SEALING, rule="head_mismatch", key="access.activity/0", evidence={},
             at=datetime.now(UTC), identity="1",
         )  # fmt: skip
         self.pipeline.publish(event)

@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from grantledger.ledger.note import open_checkpoint
-from grantledger.processors.notices import SEALER, finding_opened
+from grantledger.processors.notices import SEALING, finding_opened
 from grantledger.runtime.store_lag import NOTED_SECONDS, read_store_lag
 from support.access_store import columns_with, opened_elsewhere
 from support.command import run_command
@@ -149,7 +149,9 @@ def test_topics_check_reports_differences(pipeline: Pipeline) -> None:
 def stored_finding(pipeline: Pipeline, key: str) -> str:
     """Publish a finding; return its id once it is the only open one in the store."""
     at = datetime.now(UTC)
-    event = finding_opened(pipeline.deployment, SEALER, rule="head_mismatch", key=key, evidence={}, at=at, identity=key)
+    event = finding_opened(
+        pipeline.deployment, SEALING, rule="head_mismatch", key=key, evidence={}, at=at, identity=key
+    )
     pipeline.publish(event)
 
     def listed() -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from grantledger.processors.notices import ANCHOR, finding_opened
+from grantledger.processors.notices import ANCHORING, finding_opened
 from support.pipeline import WITHOUT_STATES, Pipeline
 from support.shared_broker import RunningBroker
 
@@ -16,7 +16,7 @@ def test_events_before_the_first_seal_are_decoded_even_after_a_finding(
     pipeline = make_pipeline(broker.bootstrap_servers, WITHOUT_STATES)
     finding = finding_opened(
         pipeline.deployment,
-        ANCHOR,
+        ANCHORING,
         rule="anchoring_stopped",
         key="log",
         evidence={},
