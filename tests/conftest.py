@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -52,6 +53,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: (places.get(item.path.stem, len(places)), folders.index(item.path.parent.name)))
     else:
         items.sort(key=lambda item: folders.index(item.path.parent.name))
+
+
+def pytest_collection_finish() -> None:
+    """Leave thousands of collected tests out of garbage collection: it takes a tenth of the unit tests' time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)
