@@ -151,6 +151,13 @@ def test_old_records_do_not_disturb_a_grant_that_is_followed() -> None:
     assert judged(story, 8 * HOUR, WatchPolicy()) == []
 
 
+def test_an_extension_of_long_ago_shortens_no_access() -> None:
+    story = Story()
+    story.granted(LATE, "g", 9 * HOUR)
+    story.say(LATE + 60, "grant.extended", "g", ends=100, occurred=at(50))
+    assert judged(story, 8 * HOUR, WatchPolicy()) == []
+
+
 def test_late_grants_cover_no_overdue_access() -> None:
     story = Story()
     story.granted(0, "g", 100)

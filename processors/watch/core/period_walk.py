@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 LateReports = Literal["all", "activations", "none"]
 """Which late activations and extensions of a grant count. ``all``: the grant is historical. ``activations``: not
-extensions that were past their end when they were received. ``none``: also no activation so old that it is history,
+extensions that were past their end when they were received. ``none``: also none that is so old that it is history,
 because a newer one was received in time."""
 
 
@@ -92,8 +92,9 @@ class PeriodWalk:
         """Whether an activation or extension changes nothing, because it was received too late."""
         if self.late_reports == "all":
             return False
-        if report.extended and report.ends is not None and report.ends <= report.received:
-            return -NEVER < self._latest_end <= report.received
+        passed = report.extended and report.ends is not None and report.ends <= report.received
+        if passed and -NEVER < self._latest_end <= report.received:
+            return True
         return self.late_reports == "none" and report.is_stale(self.limits)
 
     def _end_period(self, last: Activation, superseded: int) -> None:
