@@ -401,8 +401,10 @@ FROM
         -- end that it extends. Second, an old activation or extension of a grant for which another report arrived in time.
         arrayMap((event, ends, old) -> NOT historical AND length(given) > 1 AND (
             (event.extended AND ends > 0 AND ends <= event.received
-                AND arrayExists(each -> each.place < event.place, given)
-                AND NOT arrayExists((each, end) -> each.place < event.place AND (end = 0 OR end > event.received), given, given_ends))
+                AND arrayExists((each, of_old) -> each.place < event.place AND NOT (of_old AND has(given_old, 0)), given, given_old)
+                AND NOT arrayExists(
+                    (each, end, of_old) -> each.place < event.place AND NOT (of_old AND has(given_old, 0)) AND (end = 0 OR end > event.received),
+                    given, given_ends, given_old))
             OR (old AND has(given_old, 0))
         ), given, given_ends, given_old) AS too_late
     FROM
