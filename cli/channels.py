@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +15,7 @@ from ..runtime.settings import Settings
 from ..sinks.alerts.config import AlertConfig
 from ..sinks.alerts.outbox import Outbox
 from ..sinks.alerts.status import read_status
+from .config_file import ConfigFile
 from .errors import exit_code, fail, suggestion
 from .output import Column, Format, Output, echo, print_table, shortened, span, text_column
 
@@ -53,9 +53,7 @@ def enable(
 def check(
     settings: Settings,
     output: Output,
-    file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="TOML file. Default: the one in the settings.")
-    ] = None,
+    file: ConfigFile = None,
 ) -> None:
     """Check a file with alert channels, and show which findings each channel gets. Nothing is sent.
 

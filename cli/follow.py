@@ -124,7 +124,7 @@ def _follow(
     name: str,
 ) -> None:
     state_file.read()
-    settings.kafka_client_options()  # errors are told before the process starts
+    settings.kafka_client_options()  # a wrong option is reported before the process starts
     with serving(name, settings):
         stop = StopRequest()
 

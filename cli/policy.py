@@ -14,6 +14,7 @@ from ..base.toml import load_toml
 from ..enforcers.policy import EnforcementPolicy
 from ..processors.policy import BUILT_IN, AccessLimits, AccessRule, WatchPolicy, load_policy
 from ..runtime.settings import Settings
+from .config_file import ConfigFile
 from .errors import fail
 from .output import Column, Output, Row, print_table, span
 
@@ -29,9 +30,7 @@ _TITLES = {
 def check(
     settings: Settings,
     output: Output,
-    file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="TOML file. Default: the one in the settings.")
-    ] = None,
+    file: ConfigFile = None,
     enforcement: Annotated[
         bool, typer.Option("--enforcement", help="FILE is an enforcement policy, not a watch policy.")
     ] = False,

@@ -80,7 +80,7 @@ def command(
     computes all hashes itself, not the database. docs/ledger.md explains each numbered step.
 
     Exit codes: 0 sound; 1 tampered: the first bad entry of each checked log is named; 2 could not check: for example a
-    wrong key or deployment name, or a file of --anchors that cannot be read; 3 behind: the store lacks entries that
+    wrong key or deployment name, or an unreadable --anchors file; 3 behind: the store lacks entries that
     anchors from outside cover, and is stopped or not an hour late; 4 sound, compared with nothing outside: the anchor
     file is missing, empty or cut off.
     """

@@ -1,8 +1,8 @@
 """Silent sources of a ledger with several lifecycle shards: one finding per source, over all shards.
 
-Each watch sees one shard only, and a source is silent if nothing of it arrives in any shard. The sweep reads all shards
-and waits until everything in them is stored, so it can judge although the watches share nothing. With one shard the
-watch judges silence, by the same rule (``processors/watch/core/sources.py``).
+A source is silent if none of its events arrive in any shard. Each watch reads one shard and shares no state with the
+others, so the sweep judges: it reads all shards, once everything in them is stored. With a single shard, the watch
+judges by the same rule (``processors/watch/core/sources.py``).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FROM
 GROUP BY system, instance
 ORDER BY min(place)
 """
-"""When each source last reported something that was not history yet, in a log from an index on."""
+"""By source, when its latest event that is not historical was appended, from an index of a log on."""
 
 
 class Silences:
