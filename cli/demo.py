@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from ..runtime.settings import Settings
+from ..simulator.company_policy import POLICY
 from ..simulator.lifecycle import TOOLS
-from ..simulator.policy import POLICY
 from .errors import missing_packages
 from .traffic import DEFAULT_LIVES, Traffic, send_traffic, tools_named
 

@@ -16,7 +16,7 @@ from ..runtime.data_folder import make_folder
 from ..runtime.settings import Settings
 from ..runtime.stack import Stack
 from ..runtime.store_access import ask_store
-from ..simulator.policy import POLICY
+from ..simulator.company_policy import POLICY
 from .output import moment
 from .sending import open_client
 from .stack_view import demo_policy, executable, run_stack

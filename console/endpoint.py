@@ -24,13 +24,13 @@ from ..base.errors import UsageError
 from .address import EndpointAddress, EndpointCredential
 from .engine import EngineConnection
 from .http_protocol import MOST_HEADER_BYTES, SECONDS_TO_STAY_IDLE, Connections
-from .policy import SqlPolicy
 from .query_log import QueryLog
 from .query_spool import QuerySpool
 from .roles import ANALYST, AUDITOR, READER, Role
 from .runner import QueryRunner
 from .service import Account, AllowedPage, QueryService, ping
 from .sql_gate import SqlGate
+from .sql_policy import SqlPolicy
 
 logger = logging.getLogger(__name__)
 

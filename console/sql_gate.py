@@ -25,7 +25,7 @@ from typing import Protocol
 
 from .errors import ErrorCode, QueryRefusedError
 from .lexer import Token, tokenize
-from .policy import BEFORE_BRACKET, FIRST_WORDS, SHOWN, TABLE_FUNCTIONS, SqlPolicy, refused
+from .sql_policy import BEFORE_BRACKET, FIRST_WORDS, SHOWN, TABLE_FUNCTIONS, SqlPolicy, refused
 from .syntax_tree import read_tree
 from .tree_gate import TreeGate, aggregate_state_refused, lambda_names, not_a_read, settings_refused
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from .errors import ErrorCode, QueryRefusedError
-from .policy import EXPLAINS, NODES, ROOTS, SqlPolicy, refused
+from .sql_policy import EXPLAINS, NODES, ROOTS, SqlPolicy, refused
 from .syntax_tree import Node
 
 # Functions that read a table if their last argument is its name, also through an alias: WITH entries AS e … x IN e.

@@ -35,11 +35,11 @@ from .command_rules import Admission, History, Limits
 from .context import Context
 from .contract import InvalidCommandError, Plugin, RevokeCommand
 from .dry_run import DryRun
+from .enforcement_policy import EnforcementPolicy
 from .events import COMMANDERS, Recorder, command_of
 from .findings_reader import FindingsReader
 from .journal import TransactionalEventWriter, answering, enforce_group, kafka_errors
 from .lifecycle_reader import LifecycleReader
-from .policy import EnforcementPolicy
 from .revoker import Revoker
 
 log = structlog.get_logger("grantledger.enforce")

@@ -9,8 +9,8 @@ from typing import Protocol
 
 from .command_rules import Activation, History, Limits
 from .contract import Plugin, RevokeCommand
+from .enforcement_policy import EnforcementPolicy, Route
 from .events import Recorder
-from .policy import EnforcementPolicy, Route
 from .running_grants import GrantEvent, RunningGrants
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..base.toml import ConfigError
 from .contract import Attempt, AttemptStatus, Observation, Presence, RevokeCommand
-from .policy import ExecTarget
+from .enforcement_policy import ExecTarget
 
 DONE, GONE, RETRY = 0, 3, 75
 PLAIN_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}

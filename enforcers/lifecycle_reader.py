@@ -21,7 +21,7 @@ from ..schemas.placement import shard_of
 from ..schemas.topics import sealed
 from .command_rules import Activation, refusal
 from .contract import UNREADABLE, RevokeCommand
-from .policy import EnforcementPolicy
+from .enforcement_policy import EnforcementPolicy
 from .running_grants import KINDS, GrantEvent, RunningGrants, SealedActivations
 
 log = structlog.get_logger("grantledger.enforce")

@@ -18,7 +18,7 @@ from . import metrics
 from .command_rules import Circuit, Offsets
 from .context import Context
 from .contract import Key, Observation, Plugin, Presence, RevokeCommand
-from .policy import Route
+from .enforcement_policy import Route
 
 log = structlog.get_logger("grantledger.enforce")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..base.toml import ConfigError
 from .contract import Plugin
+from .enforcement_policy import EnforcementPolicy, ExecTarget, WebhookTarget
 from .exec_ import ExecPlugin
-from .policy import EnforcementPolicy, ExecTarget, WebhookTarget
 from .webhook import WebhookPlugin
 
 

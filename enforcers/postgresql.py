@@ -21,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ..base.toml import ConfigError
 from .contract import Attempt, AttemptStatus, Key, Observation, Presence, RevokeCommand
-from .policy import PostgresqlAction, PostgresqlTarget, Privileges
+from .enforcement_policy import PostgresqlAction, PostgresqlTarget, Privileges
 
 TRANSIENT = ("08", "40", "53", "55", "57")
 """Classes of SQLSTATE worth a retry: connection, rollback, resources, locks, operator intervention."""

@@ -26,9 +26,9 @@ from .command_rules import (
 )
 from .context import Context
 from .contract import Attempt, AttemptStatus, Key, Observation, Plugin, Presence, RevokeCommand, as_text
+from .enforcement_policy import Route
 from .events import LONGEST_TEXT
 from .lookups import Lookups, read_back
-from .policy import Route
 from .running_grants import LATEST, GrantEvent
 
 log = structlog.get_logger("grantledger.enforce")

@@ -15,7 +15,7 @@ from ..webhooks.answer import Delivery
 from ..webhooks.sender import Sender, SignedSender
 from ..webhooks.signing import parse_signing_keys
 from .contract import Attempt, AttemptStatus, Observation, Presence, RevokeCommand, as_text
-from .policy import WebhookTarget
+from .enforcement_policy import WebhookTarget
 
 EVENT_TYPE = "grantledger.revoke.requested"
 LOOKUP_TYPE = "grantledger.access.lookup"

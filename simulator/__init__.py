@@ -6,7 +6,7 @@
   company's own programs.
 - ``faults/``: the faults that can be planted in a lifecycle.
 - ``scenario.py``: a stream of scenarios, some of them with a fault. ``playback.py`` sends them in real time.
-- ``policy.py``: the watch policy under which only faults cause findings.
+- ``company_policy.py``: the watch policy under which only faults cause findings.
 
 The simulator never builds events: the adapters read the native records. ``docs/simulator.md`` lists all scenarios.
 """

@@ -10,8 +10,8 @@ import typer
 from ...base.toml import load_toml
 from ...enforcers.command_loop import Enforcer
 from ...enforcers.command_rules import Backoff, Breaker, Limits
+from ...enforcers.enforcement_policy import EnforcementPolicy
 from ...enforcers.plugins import build_plugins
-from ...enforcers.policy import EnforcementPolicy
 from ...runtime.event_schemas import schema_catalog
 from ...runtime.process import run_process
 from ...runtime.sealed_logs import sealed_logs

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+from ..company_policy import ASSIGNMENT, GRACE, LEASE, SECOND
 from ..lifecycle import Ending, Lifecycle, Step, StepKind
-from ..policy import ASSIGNMENT, GRACE, LEASE, SECOND
 from ..records.vault import UNREACHABLE
 from .fault import Fault, Part
 

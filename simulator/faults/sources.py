@@ -6,8 +6,8 @@ import itertools
 import random
 from dataclasses import replace
 
+from ..company_policy import SECOND, SILENCE
 from ..lifecycle import Ending, Lifecycle, Step, StepKind
-from ..policy import SECOND, SILENCE
 from ..records.cloudtrail import ALTERED
 from ..records.deploy_bot import LOST
 from .fault import Fault, Part

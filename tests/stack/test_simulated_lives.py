@@ -18,7 +18,7 @@ from grantledger.processors.watch.core.judge import Identity, Judge
 from grantledger.runtime.keys import load_signer
 from grantledger.runtime.settings import load_settings
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
-from grantledger.simulator.policy import POLICY
+from grantledger.simulator.company_policy import POLICY
 from support.events import produce, read_datum
 from support.oracle import committed_records
 from support.pipeline import Pipeline

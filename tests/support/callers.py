@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from grantledger.enforcers.contract import AttemptStatus, Key, RevokeCommand
-from grantledger.enforcers.policy import WebhookTarget
+from grantledger.enforcers.enforcement_policy import WebhookTarget
 from grantledger.enforcers.webhook import WebhookPlugin
 from grantledger.schemas.event import Resource, Subject
 from grantledger.sinks.alerts.channel import Envelope

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
-from grantledger.simulator.lifecycle import StepKind
-from grantledger.simulator.policy import (
+from grantledger.simulator.company_policy import (
     APPROVAL_WAIT,
     ASSIGNMENT,
     CONFIRM_WAIT,
@@ -20,6 +19,7 @@ from grantledger.simulator.policy import (
     SECOND,
     SILENCE,
 )
+from grantledger.simulator.lifecycle import StepKind
 from grantledger.simulator.records.cloudtrail import CloudTrailWriter
 from grantledger.simulator.records.deploy_bot import DEPLOY_BOT
 from grantledger.simulator.records.program import INTRUDER
@@ -29,7 +29,7 @@ HOUR = 3600 * SECOND
 
 
 class ExpectedFinding(NamedTuple):
-    """A finding that the watch must report under the policy in ``policy.py``. Times are microseconds since 1970.
+    """A finding that the watch must report under the simulated policy. Times are microseconds since 1970.
 
     Attributes:
         rule: the rule of the finding.

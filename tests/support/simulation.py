@@ -19,7 +19,7 @@ from grantledger.producers.json_fields import parse_object
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import LIFECYCLE_TOPIC, Event
-from grantledger.simulator.policy import POLICY
+from grantledger.simulator.company_policy import POLICY
 from support.decoded import facts_of
 from support.expected import ExpectedFinding
 from support.small_ledger import SIGNER

@@ -18,7 +18,7 @@ import pytest
 
 from grantledger.processors.policy import WatchPolicy, load_policy
 from grantledger.processors.watch.findings import published_key
-from grantledger.simulator.policy import POLICY
+from grantledger.simulator.company_policy import POLICY
 from grantledger.sinks.alerts.database import prepare
 from support.pages import Paged, Pager
 from support.simulation import Reader, differences, watch

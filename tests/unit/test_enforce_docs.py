@@ -16,8 +16,8 @@ import pytest
 from grantledger.base.toml import load_toml
 from grantledger.enforcers import metrics
 from grantledger.enforcers.contract import AttemptStatus, Presence, RevokeCommand
+from grantledger.enforcers.enforcement_policy import EnforcementPolicy, PostgresqlTarget
 from grantledger.enforcers.events import BREAKER_RULE, INVALID_RULE, LOST_RULE
-from grantledger.enforcers.policy import EnforcementPolicy, PostgresqlTarget
 from grantledger.enforcers.postgresql import PostgresqlPlugin
 from grantledger.enforcers.webhook import EVENT_TYPE, LOOKUP_TYPE, cloud_event
 from grantledger.runtime.settings import Settings

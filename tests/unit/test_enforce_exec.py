@@ -12,8 +12,8 @@ import pytest
 
 from grantledger.base.toml import ConfigError
 from grantledger.enforcers.contract import AttemptStatus, Presence
+from grantledger.enforcers.enforcement_policy import ExecTarget
 from grantledger.enforcers.exec_ import ExecPlugin
-from grantledger.enforcers.policy import ExecTarget
 from support.waiting import wait_for
 
 from .test_enforce_command_rules import command

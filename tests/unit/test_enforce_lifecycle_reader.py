@@ -11,8 +11,8 @@ import pytest
 
 from grantledger.enforcers.command_rules import Activation
 from grantledger.enforcers.contract import RevokeCommand
+from grantledger.enforcers.enforcement_policy import EnforcementPolicy
 from grantledger.enforcers.lifecycle_reader import LifecycleReader
-from grantledger.enforcers.policy import EnforcementPolicy
 from grantledger.enforcers.running_grants import RunningGrants
 from grantledger.kafka.sealed_log import SealedLogs
 from grantledger.kafka.source_keys_reader import SourceKeysReader

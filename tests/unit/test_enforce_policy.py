@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from grantledger.base.toml import ConfigError, load_toml
+from grantledger.enforcers.enforcement_policy import EnforcementPolicy, Route
 from grantledger.enforcers.plugins import build_plugins
-from grantledger.enforcers.policy import EnforcementPolicy, Route
 from grantledger.schemas.event import Resource
 
 from .test_enforce_command_rules import command
@@ -142,7 +142,7 @@ def test_the_client_of_the_database_is_needed_only_by_those_who_use_it() -> None
         "import sys; sys.modules['psycopg'] = None\n"
         "from grantledger.enforcers.plugins import build_plugins\n"
         "from grantledger.base.toml import ConfigError, load_toml\n"
-        "from grantledger.enforcers.policy import EnforcementPolicy as Policy\n"
+        "from grantledger.enforcers.enforcement_policy import EnforcementPolicy as Policy\n"
         "def policy(target): return Policy.model_validate({'targets': {'t': target}, 'routes': [{'target': 't'}]})\n"
         "build_plugins(policy({'plugin': 'exec', 'command': ['/bin/true']}), 'd')\n"
         "try: build_plugins(policy({'plugin': 'postgresql', 'conninfo': '', 'actions': "

@@ -14,7 +14,7 @@ import pytest
 
 from grantledger.base.toml import ConfigError
 from grantledger.enforcers.contract import Attempt, AttemptStatus, Presence, RevokeCommand
-from grantledger.enforcers.policy import PostgresqlTarget
+from grantledger.enforcers.enforcement_policy import PostgresqlTarget
 from grantledger.enforcers.postgresql import PostgresqlPlugin
 from grantledger.schemas.event import Subject
 from support.postgresql_server import PASSWORD, PostgresqlServer, running

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from grantledger.enforcers.command_rules import Activation, Backoff, Breaker, Circuit, History, Limits
 from grantledger.enforcers.context import Context
 from grantledger.enforcers.contract import Attempt, AttemptStatus, Observation, Presence, RevokeCommand
+from grantledger.enforcers.enforcement_policy import EnforcementPolicy
 from grantledger.enforcers.events import Recorder, apply
-from grantledger.enforcers.policy import EnforcementPolicy
 from grantledger.enforcers.revoker import Revoker
 from grantledger.enforcers.running_grants import RunningGrants
 from grantledger.schemas.codec import EventEncoder

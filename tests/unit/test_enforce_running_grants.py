@@ -9,8 +9,8 @@ import pytest
 
 from grantledger.enforcers.command_rules import FinalStatus, History
 from grantledger.enforcers.contract import Attempt, AttemptStatus, RevokeCommand
+from grantledger.enforcers.enforcement_policy import EnforcementPolicy, Route
 from grantledger.enforcers.events import apply
-from grantledger.enforcers.policy import EnforcementPolicy, Route
 from grantledger.enforcers.running_grants import GrantEvent, RunningGrants, SealedActivations, access_of
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Actor, Event, IssuingSource, Resource, Source, Subject

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from grantledger.enforcers.contract import Attempt, AttemptStatus, Presence
-from grantledger.enforcers.policy import WebhookTarget
+from grantledger.enforcers.enforcement_policy import WebhookTarget
 from grantledger.enforcers.webhook import WebhookPlugin
 from grantledger.webhooks.sender import MAX_ANSWER_BYTES
 from support.receiver import PATH, SECRET, Receiver, status

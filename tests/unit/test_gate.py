@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from grantledger.console.errors import EngineError, ErrorCode, QueryRefusedError
 from grantledger.console.lexer import tokenize
-from grantledger.console.policy import SqlPolicy
 from grantledger.console.sql_gate import SqlGate
+from grantledger.console.sql_policy import SqlPolicy
 from grantledger.console.syntax_tree import read_tree
 from grantledger.console.tree_gate import TreeGate
 

@@ -22,7 +22,7 @@ from grantledger.processors.watch.core.judge import Judge
 from grantledger.processors.watch.core.periods import Period
 from grantledger.processors.watch.core.sources import SourceHistory
 from grantledger.processors.watch.core.state import AccessState
-from grantledger.simulator import policy as constants
+from grantledger.simulator import company_policy as constants
 from grantledger.simulator.faults import FAULTS
 from grantledger.simulator.generator import lifecycles
 from grantledger.simulator.scenario import scenarios
