@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..base.file_lock import lock_file
 from .settings import SettingsError
 
 FOLDERS = ("run", "keys", "logs", "clickhouse", "clickhouse.tmp", "clickhouse.queries", "kafka", "alerts", "follow")
@@ -52,12 +52,12 @@ def only_process(data_dir: Path, name: str) -> Iterator[None]:
     Raises:
         SettingsError: another process has it. Its files are left alone.
     """
-    with (data_dir / "run" / f"{name}.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SettingsError(
-                f"`run {name}` is already running for the data folder {data_dir}; another one needs a data folder of "
-                "its own (GRANTLEDGER_DATA_DIR)"
-            ) from None
+    try:
+        lock = lock_file(data_dir / "run" / f"{name}.lock")
+    except BlockingIOError:
+        raise SettingsError(
+            f"`run {name}` is already running for the data folder {data_dir}; another one needs a data folder of "
+            "its own (GRANTLEDGER_DATA_DIR)"
+        ) from None
+    with lock:
         yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -10,8 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
+from ..base.file_lock import lock_file
 from ..base.user import user_name
 from ..console.address import read_address
 from ..kafka.cluster import Cluster
@@ -59,7 +59,7 @@ class Stack:
         self._broker_not_before, self._broker_pause = 0.0, SHORTEST_PAUSE
         self._children: list[Child] = []
         self._cluster: Cluster | None = None
-        self._lock: IO[str] | None = None
+        self._lock: BinaryIO | None = None
         self._findings: OpenFindings | None = None
         self.settings = settings
 
@@ -243,18 +243,15 @@ def _check_files(settings: Settings) -> None:
         load_toml(settings.alert_config, AlertConfig)
 
 
-def _lock_folder(data: Path) -> IO[str]:
+def _lock_folder(data: Path) -> BinaryIO:
     make_folder(data)
     close_to_others(data)
     make_folder(data / "run")
-    lock = (data / "run" / "up.lock").open("w")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock_file(data / "run" / "up.lock")
     except BlockingIOError:
-        lock.close()
         pid = read_stack(data).get("pid")
         raise SettingsError(
             f"a stack is already running in {data}{f' (pid {pid})' if pid else ''}: `grantledger status` shows it; "
             "--data names another folder"
         ) from None
-    return lock

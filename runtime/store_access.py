@@ -16,13 +16,13 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from ..console.address import AddressFileError, EndpointAddress, read_address
 from ..sinks.clickhouse import (
     StoreAddress,
-    StoreLock,
     StoreUnavailableError,
     connect,
     explain,
     load_engine,
+    lock_store,
     stop_merges,
-)
+)  # fmt: skip
 from ..sinks.states import SHOWN_SIZES, STORED_SIZES, States, reaches
 from .settings import Settings, read_stack
 
@@ -109,20 +109,16 @@ def open_store(
         raise StoreUnavailableError(f"no process has the store in {address.path} open")
     if not address.path.exists():
         raise StoreUnavailableError(f"there is no store in {address.path} (--data): start one with `grantledger up`")
-    lock = StoreLock(address.path)
-    try:
-        with connect(address) as owner:
-            stop_merges(owner)
-            if not read_only:
-                yield owner
-                return
-            refresh_states(owner)
-            from .sql_endpoint import temporary_endpoint  # the web server: most readers find one running
+    with lock_store(address.path), connect(address) as owner:
+        stop_merges(owner)
+        if not read_only:
+            yield owner
+            return
+        refresh_states(owner)
+        from .sql_endpoint import temporary_endpoint  # the web server: most readers find one running
 
-            with temporary_endpoint(settings) as endpoint, _endpoint_client(endpoint, address, role) as client:
-                yield client
-    finally:
-        lock.release()
+        with temporary_endpoint(settings) as endpoint, _endpoint_client(endpoint, address, role) as client:
+            yield client
 
 
 def refresh_states(owner: Client) -> None:
@@ -149,12 +145,8 @@ def open_store_to_write(settings: Settings) -> Iterator[Client]:
         return
     if not address.path.exists():
         raise StoreUnavailableError(f"there is no store in {address.path} (--data): start one with `grantledger up`")
-    lock = StoreLock(address.path)
-    try:
-        with connect(address) as client:
-            yield client
-    finally:
-        lock.release()
+    with lock_store(address.path), connect(address) as client:
+        yield client
 
 
 @contextmanager

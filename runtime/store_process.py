@@ -14,7 +14,7 @@ from prometheus_client import Gauge
 from ..base.errors import GrantledgerError
 from ..kafka.signing import source_signer
 from ..schemas.own_sources import READER, STORE
-from ..sinks.clickhouse import StoreLock, load_engine, private_temp
+from ..sinks.clickhouse import load_engine, lock_store, private_temp
 from ..sinks.store import Store
 from .memory import return_freed_memory
 from .process import configure_logs, on_stop_signal, serving
@@ -35,7 +35,7 @@ def serve(settings: Settings, keys: Mapping[str, str], remembered: RememberedEnd
     """Store and serve SQL until a stop signal."""
     address = store_address(settings)
     with ExitStack() as stack:
-        stack.callback(StoreLock(address.path).release)
+        stack.enter_context(lock_store(address.path))
         private_temp(address.path)
         load_engine()
         return_freed_memory()

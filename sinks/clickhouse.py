@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib
 import os
 import shutil
@@ -10,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import clickhouse_connect
@@ -18,6 +17,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from ..base.errors import DependencyError
+from ..base.file_lock import lock_file
 
 
 class StoreUnavailableError(DependencyError):
@@ -41,23 +41,15 @@ class StoreAddress:
         return not self.url
 
 
-class StoreLock:
-    """Makes this process the only owner of the embedded engine, from before it is opened until the process ends."""
-
-    def __init__(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file = (path.parent / f"{path.name}.lock").open("a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise StoreUnavailableError(
-                f"the store in {path} is in use by another process (a running stack?); only one can open it"
-            ) from None
-
-    def release(self) -> None:
-        """Let the next process open the store."""
-        self._file.close()
+def lock_store(path: Path) -> BinaryIO:
+    """Make this process the only owner of the embedded engine, from before it is opened until the file is closed."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        return lock_file(path.parent / f"{path.name}.lock")
+    except BlockingIOError:
+        raise StoreUnavailableError(
+            f"the store in {path} is in use by another process (a running stack?); only one can open it"
+        ) from None
 
 
 def private_temp(path: Path) -> None:

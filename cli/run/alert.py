@@ -8,7 +8,7 @@ from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings, SettingsError
 from ...schemas.own_sources import ALERT
 from ...sinks.alerts.config import AlertConfig
-from ...sinks.alerts.database import OutboxLock
+from ...sinks.alerts.database import lock_outbox
 from ...sinks.alerts.routes import build_routes
 from ...sinks.alerts.service import Alerting
 
@@ -27,8 +27,7 @@ def command(settings: Settings) -> None:
     config = load_toml(settings.alert_config, AlertConfig)
     logs = sealed_logs(settings, ALERT)
     routes = build_routes(config)
-    lock = OutboxLock(settings.alert_outbox_path)  # before anything else: a second process must not fence the first
-    try:
+    with lock_outbox(settings.alert_outbox_path):  # before anything else: a second process must not fence the first
         alerting = Alerting(
             logs,
             settings.alert_outbox_path,
@@ -38,5 +37,3 @@ def command(settings: Settings) -> None:
             storm_after=config.storm_after,
         )
         run_process("alert", settings, alerting.run, alerting.stop)
-    finally:
-        lock.release()

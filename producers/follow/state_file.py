@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...base.errors import DependencyError, UsageError
+from ...base.file_lock import lock_file
 from .position import Position
 
 
@@ -63,20 +63,15 @@ class StateFile:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = lock_file(self.path.with_name(f"{self.path.name}.lock"))
+        except BlockingIOError:
+            raise StateError(
+                f"another process follows with the positions in {self.path}; give this one a file of its own (--state)"
+            ) from None
         except OSError as error:
             raise StateError(f"{error.filename}: {error.strerror} (--state)") from error
-        try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StateError(
-                    f"another process follows with the positions in {self.path}; give this one a file of its own "
-                    "(--state)"
-                ) from None
+        with lock:
             yield
-        finally:
-            os.close(lock)
 
     def read(self) -> dict[str, ToolState]:
         """Return what is kept of each tool; nothing before the first start.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from ...base.errors import DependencyError
+from ...base.file_lock import lock_file
 from ...base.sqlite import transaction
 
 VERSION = 7
@@ -106,21 +106,13 @@ class OutboxError(DependencyError):
     """The outbox cannot be used. The message names its file and the remedy."""
 
 
-class OutboxLock:
-    """Taken by the delivering process until it exits. Two processes would deliver everything twice."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file: IO[str] = path.with_name(path.name + ".lock").open("a")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise OutboxError(f"the outbox {path} is in use by another alert process") from None
-
-    def release(self) -> None:
-        """Allow another process to deliver."""
-        self._file.close()
+def lock_outbox(path: Path) -> BinaryIO:
+    """Make this process the only one that delivers, until the file is closed: two would deliver everything twice."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        return lock_file(path.with_name(path.name + ".lock"))
+    except BlockingIOError:
+        raise OutboxError(f"the outbox {path} is in use by another alert process") from None
 
 
 def prepare(path: Path) -> None:

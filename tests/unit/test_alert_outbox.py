@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from grantledger.sinks.alerts.channel import Envelope, Exchange, Route
 from grantledger.sinks.alerts.config import AlertConfig
-from grantledger.sinks.alerts.database import OutboxError, OutboxLock, connect, prepare
+from grantledger.sinks.alerts.database import OutboxError, connect, lock_outbox, prepare
 from grantledger.sinks.alerts.delivery import Deliveries
 from grantledger.sinks.alerts.finding import FindingEvent
 from grantledger.sinks.alerts.outbox import Outbox, Position
@@ -121,11 +121,10 @@ def test_the_file_is_ours_alone(process: Process) -> None:
 
 
 def test_two_processes_do_not_share_an_outbox(tmp_path: Path) -> None:
-    lock = OutboxLock(tmp_path / "outbox.sqlite3")
-    with pytest.raises(OutboxError, match="in use"):
-        OutboxLock(tmp_path / "outbox.sqlite3")
-    lock.release()
-    OutboxLock(tmp_path / "outbox.sqlite3").release()
+    path = tmp_path / "outbox.sqlite3"
+    with lock_outbox(path), pytest.raises(OutboxError, match="in use"):
+        lock_outbox(path)
+    lock_outbox(path).close()
 
 
 def test_another_versions_file_is_left_alone(tmp_path: Path) -> None:
