@@ -209,7 +209,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Activation:
+class SealedActivation:
     """The activation of a command's grant in the sealed log, with the access of the command.
 
     Attributes:
@@ -223,7 +223,7 @@ class Activation:
     observed: bool = False
 
 
-def refusal(command: RevokeCommand, activation: Activation | None, history_after: timedelta) -> str | None:
+def refusal(command: RevokeCommand, activation: SealedActivation | None, history_after: timedelta) -> str | None:
     """Return why a command must not be carried out although it was requested; None if it may."""
     if activation is None:
         return "the sealed log has no activation of this grant, by its own source, with the access of the command"

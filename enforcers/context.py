@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from .command_rules import Activation, History, Limits
+from .command_rules import History, Limits, SealedActivation
 from .contract import Plugin, RevokeCommand
 from .enforcement_policy import EnforcementPolicy, Route
 from .events import Recorder
@@ -20,7 +20,7 @@ class Grants(Protocol):
     def running(self) -> RunningGrants:
         """Return the grants that are running now."""
 
-    def activation(self, command: RevokeCommand) -> Activation | None:
+    def activation(self, command: RevokeCommand) -> SealedActivation | None:
         """Return the activation of the grant of a command, with the same access, from the sealed log."""
 
 

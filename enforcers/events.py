@@ -176,7 +176,7 @@ class Recorder:
     def breaker_opened(self, at: datetime, circuit: Circuit, breaker: Breaker, reason: str) -> Event:
         """``finding.opened`` of the breaker of a circuit."""
         evidence = {
-            "source": f"{circuit.system}/{circuit.instance}", "route": circuit.target, "reason": reason,
+            "source": f"{circuit.system}/{circuit.instance}", "target": circuit.target, "reason": reason,
             "max_per_window": breaker.limit, "window_seconds": breaker.window.total_seconds(),
         }  # fmt: skip
         return self._finding(BREAKER_RULE, str(circuit), at, as_text(at), evidence=evidence, reason=reason)

@@ -19,7 +19,7 @@ from ..schemas.event import LIFECYCLE_TOPIC
 from ..schemas.instance_names import NO_NAMES, InstanceNames
 from ..schemas.placement import shard_of
 from ..schemas.topics import sealed
-from .command_rules import Activation, refusal
+from .command_rules import SealedActivation, refusal
 from .contract import UNREADABLE, RevokeCommand
 from .enforcement_policy import EnforcementPolicy
 from .running_grants import KINDS, GrantEvent, RunningGrants, SealedActivations
@@ -72,7 +72,7 @@ class LifecycleReader:
         self._running.prune(now)
         return self._running
 
-    def activation(self, command: RevokeCommand) -> Activation | None:
+    def activation(self, command: RevokeCommand) -> SealedActivation | None:
         """Return the activation of the grant of a command from the sealed log."""
         found = self._activations.find(command)
         # Since the last call the grant may have been activated, or its access read back.

@@ -29,4 +29,4 @@ WOULD_REVOKE = Counter(
 )
 OPEN = Gauge("grantledger_enforce_open_commands", "Commands accepted and not ended.")
 POSTPONED = Gauge("grantledger_enforce_postponed_commands", "Open commands whose access is covered by a running grant.")
-BREAKER_OPEN = Gauge("grantledger_enforce_breaker_open", "Open breakers, one per source of grants and route.")
+BREAKER_OPEN = Gauge("grantledger_enforce_breaker_open", "Open breakers, one per source of grants and target.")

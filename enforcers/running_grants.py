@@ -19,7 +19,7 @@ from ..schemas.access_key import SourceName, access_key, is_issuer, issuer_of
 from ..schemas.event import GIVING, OBSERVED, REMOVING
 from ..schemas.own_sources import ENFORCER
 from ..schemas.rules import FAILED
-from .command_rules import Activation
+from .command_rules import SealedActivation
 from .contract import Key, RevokeCommand
 
 KINDS = (*GIVING, *REMOVING, OBSERVED)
@@ -238,12 +238,12 @@ class SealedActivations:
         activated = event.kind == "grant.activated"
         self._found[place] = min(found >> 3, time_ms) << 3 | found & 7 | activated << 1 | (activated and event.signed)
 
-    def find(self, command: RevokeCommand) -> Activation | None:
+    def find(self, command: RevokeCommand) -> SealedActivation | None:
         """Return the activation of the grant of a command, with the same access."""
         found = self._found.get(self._place(command.key.grant_key, access_of(command)), 0)
         if not found & 2:
             return None
-        return Activation(datetime.fromtimestamp((found >> 3) / 1000, UTC), bool(found & 1), bool(found & 4))
+        return SealedActivation(datetime.fromtimestamp((found >> 3) / 1000, UTC), bool(found & 1), bool(found & 4))
 
     def _place(self, key: str, access: AccessIdentity) -> int:
         text = "\0".join((key, *access)).encode("utf-8", "replace")

@@ -188,7 +188,7 @@ class Settings(BaseModel):
         20,
         ge=1,
         le=100_000,
-        description="Maximum number of revocations per window, source of grants and route. One more opens a breaker: "
+        description="Maximum number of revocations per window, source of grants and target. One more opens a breaker: "
         "the enforcer revokes no more of these until a person closes it.",
     )
     enforce_window_seconds: float = Field(3600.0, ge=1.0, le=604_800.0, description="Length of that window.")

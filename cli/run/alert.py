@@ -7,9 +7,9 @@ from ...runtime.process import run_process
 from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings, SettingsError
 from ...schemas.own_sources import ALERT
+from ...sinks.alerts.channel_builder import build_channels
 from ...sinks.alerts.config import AlertConfig
 from ...sinks.alerts.database import lock_outbox
-from ...sinks.alerts.routes import build_routes
 from ...sinks.alerts.service import Alerting
 
 
@@ -26,12 +26,12 @@ def command(settings: Settings) -> None:
         raise SettingsError("there are no alert channels: set GRANTLEDGER_ALERT_CONFIG to the TOML file that has them")
     config = load_toml(settings.alert_config, AlertConfig)
     logs = sealed_logs(settings, ALERT)
-    routes = build_routes(config)
+    channels = build_channels(config)
     with lock_outbox(settings.alert_outbox_path):  # before anything else: a second process must not fence the first
         alerting = Alerting(
             logs,
             settings.alert_outbox_path,
-            routes,
+            channels,
             first_start_hours=config.first_start_hours,
             keep=config.keep_days * 86_400,
             storm_after=config.storm_after,

@@ -11,7 +11,7 @@ from ..access import EVERY_TENANT, OTHER_SOURCES, shorten, tenant_key
 from . import metrics
 from .core.judge import Identity
 from .core.source_histories import MOST_SOURCES
-from .findings import FAULT, Fault
+from .findings import FAULT, WatchFault
 
 log = structlog.get_logger("grantledger.watch")
 
@@ -24,7 +24,7 @@ class Faults:
     """The faults that are not reported yet, and the findings about faults that are on record."""
 
     def __init__(self) -> None:
-        self._waiting: list[Fault] = []
+        self._waiting: list[WatchFault] = []
         self._reported: set[Identity] = set()
         self._sources = Counter[int]()
         """How many sources have a finding in a tenant, by hour; a fault that no source caused has none."""
@@ -39,17 +39,17 @@ class Faults:
             if identity[0] == FAULT:
                 self._note(identity)
 
-    def add(self, fault: Fault) -> None:
+    def add(self, fault: WatchFault) -> None:
         """Add a fault, and log it."""
         fault = fault._replace(where=shorten(fault.where))
         log.error("fault", where=fault.where, fault=type(fault.error).__name__, exc_info=fault.error)
         metrics.FAULTS.inc()
         self._waiting.append(fault)
 
-    def take(self) -> dict[Identity, list[Fault]]:
+    def take(self) -> dict[Identity, list[WatchFault]]:
         """Return the faults to report, by the identity of their finding."""
         faults, self._waiting = self._waiting, []
-        new: dict[Identity, list[Fault]] = {}
+        new: dict[Identity, list[WatchFault]] = {}
         for fault in faults:
             identity = self._own_or_others(fault.identity)
             if identity not in self._reported or identity in new:

@@ -50,7 +50,7 @@ class Outgoing(NamedTuple):
     value: bytes
 
 
-class Fault(NamedTuple):
+class WatchFault(NamedTuple):
     """Something that could not be judged or reported."""
 
     where: str
@@ -110,7 +110,7 @@ class FindingEvents:
         topics = (COMMANDS_TOPIC, FINDINGS_TOPIC) if is_command else (FINDINGS_TOPIC,)
         return [self._outgoing(topic, event) for topic in topics]
 
-    def of_faults(self, identity: Identity, at: int, faults: Sequence[Fault]) -> Outgoing:
+    def of_faults(self, identity: Identity, at: int, faults: Sequence[WatchFault]) -> Outgoing:
         """Return the finding that something could not be judged or reported. It contains nothing of the payload."""
         evidence: dict[str, object] = {"error": faults[0].reason}
         if len(faults) > 1 or split_tenant_key(identity[1])[1] != faults[0].where:

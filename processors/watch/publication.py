@@ -17,7 +17,7 @@ from .core.commands import COMMANDS
 from .core.judge import Change, Identity
 from .core.state import AccessState
 from .faults import Faults
-from .findings import Fault, FindingEvents, Outgoing, subject_of
+from .findings import FindingEvents, Outgoing, WatchFault, subject_of
 from .kafka_findings import KafkaFindings
 from .shard import Shard
 
@@ -51,7 +51,7 @@ class Publication:
                 records += self._events.of_change(change, state, remark if opened else {})
             except Exception as error:  # one finding must not keep the others back
                 self._unpublished.add(change.identity)
-                self.faults.add(Fault(" ".join(subject_of(change)), error))
+                self.faults.add(WatchFault(" ".join(subject_of(change)), error))
                 continue
             if rule in COMMANDS:
                 metrics.COMMANDS.inc()

@@ -58,7 +58,7 @@ class SealedTopic(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class LogPosition:
     """How far the partition was applied."""
 
     size: int = 0  # number of entries applied, in all epochs
@@ -104,7 +104,7 @@ class Part(NamedTuple):
 class Snapshot:
     """Everything that a start needs: the position, the source histories as JSON, and the facts."""
 
-    position: Position = Position()
+    position: LogPosition = LogPosition()
     sources: tuple[dict[str, Any], ...] = ()
     parts: tuple[Part, ...] = ()
 
@@ -162,7 +162,7 @@ class Snapshot:
         if [_digest(part) for part in values] != [digest for _, _, digest in parts]:
             raise SnapshotUnusableError("parts are missing or damaged")
         return cls(
-            Position(**content["position"]),
+            LogPosition(**content["position"]),
             tuple(json.loads(b"".join(values[facts:]))),
             tuple(Part(rows, part) for (_, rows, _), part in zip(parts[:facts], values, strict=False)),
         )
@@ -236,7 +236,7 @@ class FactArchive:
         """Whether so many new facts justify an early snapshot, or an early search for facts to drop."""
         return rows >= max(MANY_ROWS, self.rows // 3)
 
-    def snapshot(self, position: Position, state: AccessState) -> Snapshot:
+    def snapshot(self, position: LogPosition, state: AccessState) -> Snapshot:
         """Return a snapshot. The state must have taken everything before the position, and nothing else."""
         self._pack()
         self.new_rows = 0

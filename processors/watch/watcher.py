@@ -28,14 +28,14 @@ from .core.judge import Judge
 from .daemon_call import call_in_daemon
 from .decoding import Rows, decode_batch, facts_from, rows_of
 from .faults import MissingEntriesError
-from .findings import Fault
+from .findings import WatchFault
 from .kafka_findings import KafkaFindings
 from .kafka_snapshots import KafkaSnapshots
 from .lag_gate import LagGate, Permission
 from .publication import Publication
 from .sealed_input import SealedInput
 from .shard import ONLY_SHARD, Shard
-from .snapshot import PART_ROWS, FactArchive, Position, Snapshot
+from .snapshot import PART_ROWS, FactArchive, LogPosition, Snapshot
 
 log = structlog.get_logger("grantledger.watch")
 
@@ -80,7 +80,7 @@ class Watcher:
         self.judge = Judge(policy, silences=shard.count == 1)
         self._publication = Publication(deployment, shard, self.judge.lookup, findings, clock)
         self._faults, self._blocking = self._publication.faults, self._publication.in_thread
-        self._position = Position()
+        self._position = LogPosition()
         self._input: SealedInput | None = None
         self._topic_id: bytes | None = None
         """Kafka's id of the topic that the current epoch covers."""
@@ -166,7 +166,7 @@ class Watcher:
         self._topic_id = batch.genesis.topic_id
         epoch = split_origin(batch.origin)[1]
         if epoch > at.epoch:  # its entries and perhaps its offsets begin at 0 again
-            at = self._position = Position(at.size, 0, at.sealed_offset, epoch, at.size)
+            at = self._position = LogPosition(at.size, 0, at.sealed_offset, epoch, at.size)
             self.gate.restart(batch.genesis.first_offset)
         if batch.size <= at.entry:
             return
@@ -175,10 +175,10 @@ class Watcher:
             decoded = await asyncio.to_thread(decode_batch, batch, self._catalog, at.before, keys)
             if batch.first_index > at.entry:
                 missing = at.name(f"entries {at.entry} to {batch.first_index - 1}")
-                self._faults.add(Fault(missing, MissingEntriesError("no readable sealed record contains them")))
+                self._faults.add(WatchFault(missing, MissingEntriesError("no readable sealed record contains them")))
             for one in decoded.invalid:
                 fault = InvalidEventError(one.field, "forbidden by the schema's rules")
-                self._faults.add(Fault(at.name(f"entry {one.entry}"), fault, one.source, one.append, one.tenant))
+                self._faults.add(WatchFault(at.name(f"entry {one.entry}"), fault, one.source, one.append, one.tenant))
             async with self._applying:
                 await self._add_all(decoded.rows, self.judge.add)
                 await self._add_all(
@@ -190,7 +190,7 @@ class Watcher:
                 )
                 self._archive.add(decoded.table)
         except Exception as error:
-            self._faults.add(Fault(f"sealed record {found.offset}", error))
+            self._faults.add(WatchFault(f"sealed record {found.offset}", error))
             return
         self.gate.advance(batch.next_offset)
         metrics.GRANTS.set(len(self.judge.state.grants))
@@ -203,7 +203,7 @@ class Watcher:
                 add(fact)
             except Exception as error:
                 where = self._position.name(f"entry {fact.entry}")
-                self._faults.add(Fault(where, error, fact.source, fact.append, fact.tenant))
+                self._faults.add(WatchFault(where, error, fact.source, fact.append, fact.tenant))
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
 
@@ -332,7 +332,7 @@ class Watcher:
         while True:
             changes = self.judge.judge(permission.moment, SLICE, past=past)
             for entity, error in self.judge.faults:
-                self._faults.add(Fault(" ".join(entity), error))
+                self._faults.add(WatchFault(" ".join(entity), error))
             self.judge.faults.clear()
             await self._publication.changes(changes, self.judge.state, remark)
             if self.judge.next_time >= permission.moment:

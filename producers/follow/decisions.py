@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from .position import SAMPLE_BYTES, Position, Sample
+from .position import SAMPLE_BYTES, FilePosition, Sample
 
 COMPRESSING_NANOSECONDS = 60_000_000_000
 """How long the compressed copy of a file waits for its completion and the removal of the file."""
@@ -73,7 +73,7 @@ class Decision:
     waits: bool = False
 
 
-def decide(found: Iterable[Found], positions: Sequence[Position], since: int, now: int) -> Decision:
+def decide(found: Iterable[Found], positions: Sequence[FilePosition], since: int, now: int) -> Decision:
     """Return what to read.
 
     Args:
@@ -130,7 +130,7 @@ def _age(file: Found) -> tuple[object, ...]:
     return file.modified, file.named, numbers, file.path
 
 
-def _is_same(position: Position, file: Found) -> bool:
+def _is_same(position: FilePosition, file: Found) -> bool:
     if position.encoded != file.encoded and position.offset:
         return False
     if file.encoded:
@@ -138,7 +138,7 @@ def _is_same(position: Position, file: Found) -> bool:
     return file.size >= position.offset and position.is_in(file.sample)
 
 
-def _is_copy(position: Position, file: Found) -> bool:
+def _is_copy(position: FilePosition, file: Found) -> bool:
     """Return whether a file continues a position. Of an encoded file, its reader checks the rest."""
     if not position.offset:
         return False

@@ -15,7 +15,7 @@ from ..envelopes.encodings import Read, decoded
 from ..envelopes.pieces import Boundary
 from .decisions import Found
 from .folders import DAMAGE
-from .position import SAMPLE_BYTES, Position, digest, digests_at
+from .position import SAMPLE_BYTES, FilePosition, digest, digests_at
 
 PATIENCE_SECONDS = 10.0
 """After this time without growth, an object or list whose end is missing is taken for a damaged line."""
@@ -52,7 +52,9 @@ class FileReader(ABC):
         changed: it has other content now; the next look decides what it is.
     """
 
-    def __init__(self, found: Found, position: Position, envelopes: Envelopes, take: Take, *, remember: bool) -> None:
+    def __init__(
+        self, found: Found, position: FilePosition, envelopes: Envelopes, take: Take, *, remember: bool
+    ) -> None:
         self.found = found
         self.position = position
         self.problem = ""
@@ -128,7 +130,9 @@ class FileReader(ABC):
 class GrowingFile(FileReader):
     """Reads a file in plain text as it grows. It is kept open, so a rename or a removal hides nothing."""
 
-    def __init__(self, found: Found, position: Position, envelopes: Envelopes, take: Take, *, remember: bool) -> None:
+    def __init__(
+        self, found: Found, position: FilePosition, envelopes: Envelopes, take: Take, *, remember: bool
+    ) -> None:
         super().__init__(found, position, envelopes, take, remember=remember)
         self._file: int | None = None
         self._read_at = self._start.offset
@@ -270,7 +274,9 @@ class GrowingFile(FileReader):
 class EncodedFile(FileReader):
     """Reads a compressed file from its beginning to its end. It counts as read when its end was read."""
 
-    def __init__(self, found: Found, position: Position, envelopes: Envelopes, take: Take, *, remember: bool) -> None:
+    def __init__(
+        self, found: Found, position: FilePosition, envelopes: Envelopes, take: Take, *, remember: bool
+    ) -> None:
         super().__init__(found, position, envelopes, take, remember=remember)
         self._file: IO[bytes] | None = None
         self._content = _Content(lambda _length: b"")
@@ -278,7 +284,7 @@ class EncodedFile(FileReader):
         self._as_opened = (-1, -1)
         self._damage: tuple[str, float] | None = None
         """The damage and its time: the file may still be being written."""
-        self._finished: Position | None = None
+        self._finished: FilePosition | None = None
 
     @property
     def is_open(self) -> bool:
@@ -308,7 +314,7 @@ class EncodedFile(FileReader):
             return False
         self._is_read, self.problem = True, ""
         head, tail = self._content.digests()
-        self._finished = Position(
+        self._finished = FilePosition(
             self.found.path, self.found.inode, self._content.length, self._stream.at.lines, head=head, tail=tail,
             encoded=True, whole=self._as_opened, seen=self.position.seen,
         )  # fmt: skip
@@ -336,7 +342,7 @@ class EncodedFile(FileReader):
     def _begin(self) -> Iterator[Record]:
         if self.position.offset and self.position.whole is None and not self._is_continued():
             # It only has the same beginning.
-            self.position = Position(self.found.path, self.found.inode, encoded=True, seen=self.position.seen)
+            self.position = FilePosition(self.found.path, self.found.inode, encoded=True, seen=self.position.seen)
             self._start = Boundary()
         self._open()
         self._stream = self._envelopes.stream(self.found.path, self._start)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..envelopes.encodings import EncodingError, decoded, is_encoded
 from .decisions import Found
-from .position import Position
+from .position import FilePosition
 from .rotated_names import is_alike, originals
 
 DAMAGE = (OSError, EOFError, EncodingError, zlib.error)
@@ -41,7 +41,7 @@ class Folders:
         self._names = names
         self._kinds: dict[int, tuple[int, int, bool]] = {}
 
-    def look(self, positions: Iterable[Position]) -> Look:
+    def look(self, positions: Iterable[FilePosition]) -> Look:
         """Return the named files, those of the positions, and those with the name of a rotated file."""
         look = Look([], {})
         known = list(positions)

@@ -15,7 +15,7 @@ from . import metrics
 from .decisions import Choice, Origin, decide
 from .file_reader import EncodedFile, FileReader, GrowingFile, Take
 from .folders import Folders
-from .position import Position
+from .position import FilePosition
 
 FORGET_SECONDS = 7 * 86_400.0
 """How long a position is kept whose content is in no file."""
@@ -34,7 +34,7 @@ class _Track:
     ``cold``: what lies before the position was read before the start only.
     """
 
-    position: Position
+    position: FilePosition
     reader: FileReader | None = None
     cold: bool = False
     missing: bool = False
@@ -42,7 +42,7 @@ class _Track:
     shown: str = ""
     """The file in the metrics."""
 
-    def current(self) -> Position:
+    def current(self) -> FilePosition:
         return self.position if self.reader is None else self.reader.position
 
     def seconds_behind(self) -> float:
@@ -72,7 +72,7 @@ class FollowedFiles:
         *,
         remember: bool,
         since: int,
-        positions: Sequence[Position],
+        positions: Sequence[FilePosition],
     ) -> None:
         self.problems: dict[str, str] = {}
         self._name = name
@@ -145,7 +145,7 @@ class FollowedFiles:
                 reader.close()
         return moved
 
-    def positions(self) -> list[Position]:
+    def positions(self) -> list[FilePosition]:
         """Return the positions to keep."""
         return [track.current() for track in self._tracks]
 
@@ -170,7 +170,7 @@ class FollowedFiles:
             old.reader.seen(found, now)
             return old
         if old is None:
-            position = Position(found.path, found.inode, encoded=found.encoded)
+            position = FilePosition(found.path, found.inode, encoded=found.encoded)
             known = any(one.current().inode == found.inode for one in self._tracks)
             log.info("truncated" if known else "new_file", tool=self._name, file=found.path, size=found.size)
         else:

@@ -15,7 +15,7 @@ Sample = Callable[[int, int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class FilePosition:
     """How far a file was read and acknowledged.
 
     A file has no lasting name. Its inode changes when it is compressed, and a truncated file keeps it with other

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...base.errors import DependencyError, UsageError
 from ...base.file_lock import lock_file
-from .position import Position
+from .position import FilePosition
 
 
 class StateError(UsageError):
@@ -37,7 +37,7 @@ class ToolState(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     since: int
-    positions: list[Position] = []
+    positions: list[FilePosition] = []
     cursors: dict[str, str] = {}
 
 

@@ -45,7 +45,7 @@ class Channel(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class NamedChannel:
     """A configured channel with its name."""
 
     name: str

@@ -16,7 +16,7 @@ import structlog
 from ...base.sqlite import transaction
 from ...webhooks.answer import Answer, Delivery
 from . import metrics
-from .channel import Envelope, Exchange, Route
+from .channel import Envelope, Exchange, NamedChannel
 from .database import connect
 from .schedule import FOREVER, ChannelState, DeliveryRules, Message, Plan, channel_after, message_after, plan
 
@@ -182,18 +182,18 @@ class Worker(threading.Thread):
     def __init__(
         self,
         path: Path,
-        route: Route,
+        named: NamedChannel,
         keep: float,
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(name=f"alert-{route.name}", daemon=True)
-        self._path, self._route, self._keep = path, route, keep
+        super().__init__(name=f"alert-{named.name}", daemon=True)
+        self._path, self._named, self._keep = path, named, keep
         self._clock, self._steady = clock, steady
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self.failure: BaseException | None = None
-        metrics.GIVEN_UP.labels(route.name)  # start at 0, so that the first one is an increase
+        metrics.GIVEN_UP.labels(named.name)  # start at 0, so that the first one is an increase
 
     def wake(self) -> None:
         """Check for messages now."""
@@ -207,7 +207,7 @@ class Worker(threading.Thread):
     def run(self) -> None:
         """Deliver until stopped. An exception ends the thread and is kept in ``failure``."""
         try:
-            deliveries = Deliveries(self._path, self._route.name, self._route.config.delivery())
+            deliveries = Deliveries(self._path, self._named.name, self._named.config.delivery())
             try:
                 self._deliver(deliveries)
             finally:
@@ -222,7 +222,7 @@ class Worker(threading.Thread):
             now = self._clock()
             before, ahead = ahead, now - self._steady()
             if before - ahead > SET_BACK:
-                log.warning("clock_set_back", channel=self._route.name, seconds=round(before - ahead, 1))
+                log.warning("clock_set_back", channel=self._named.name, seconds=round(before - ahead, 1))
                 deliveries.set_back(before - ahead)
             if not 0 <= now - pruned <= 3600:
                 deliveries.prune(now - self._keep)
@@ -236,9 +236,9 @@ class Worker(threading.Thread):
 
     def _send(self, deliveries: Deliveries, messages: Sequence[Message]) -> None:
         """Send the planned messages, one exchange after the other, until one fails for the whole channel."""
-        batch = self._route.config.delivery().batch
+        batch = self._named.config.delivery().batch
         for first in range(0, len(messages), batch):
-            exchanges = self._route.channel.send(deliveries.envelopes(messages[first : first + batch]))
+            exchanges = self._named.channel.send(deliveries.envelopes(messages[first : first + batch]))
             for exchange in exchanges:
                 self._report(exchange.answer, deliveries.record(exchange, self._clock()))
             failed = any(one.answer.delivery in (Delivery.retry, Delivery.gone) for one in exchanges)
@@ -246,7 +246,7 @@ class Worker(threading.Thread):
                 return
 
     def _report(self, answer: Answer, messages: Sequence[Message]) -> None:
-        name = self._route.name
+        name = self._named.name
         metrics.DELIVERIES.labels(name, answer.delivery).inc()
         if answer.delivery is Delivery.delivered:
             metrics.LAST_DELIVERY.labels(name).set(self._clock())
@@ -265,7 +265,7 @@ class Worker(threading.Thread):
                 log.error("given_up", channel=name, message=message.number, attempts=message.attempts)
 
     def _measure(self, deliveries: Deliveries) -> None:
-        name = self._route.name
+        name = self._named.name
         count, since = deliveries.undelivered()
         metrics.PENDING.labels(name).set(count)
         metrics.OLDEST.labels(name).set(max(0.0, self._clock() - since) if since is not None else 0.0)

@@ -11,7 +11,7 @@ from ...base.sqlite import transaction
 from ...schemas.catalog import SchemaCatalog, WriterSchema
 from ...schemas.framing import Prefix
 from ...schemas.instance_names import NO_NAMES, names_in
-from .channel import Route
+from .channel import NamedChannel
 from .database import connect
 from .finding import SCOPE, FindingEvent, from_text, message_id
 from .schedule import State
@@ -25,7 +25,7 @@ REMOVED = "its channel was removed from the configuration"
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class OutboxPosition:
     """The next offset to read, and the state of the log there."""
 
     topic_id: str  # in hex; a recreated topic has another
@@ -41,12 +41,12 @@ class Outbox:
         storm_after: findings of one rule and tool in an hour that have messages of their own.
     """
 
-    def __init__(self, path: Path, routes: Sequence[Route], *, storm_after: int = STORM_AFTER) -> None:
+    def __init__(self, path: Path, channels: Sequence[NamedChannel], *, storm_after: int = STORM_AFTER) -> None:
         self._database = connect(path)
         self._storms = Storms(self._database, storm_after)
         self._new: list[int] = []
         """The findings that opened in this transaction."""
-        self._routes = list(routes)
+        self._channels = list(channels)
         row = self._database.execute("SELECT content FROM policy").fetchone()
         self._names = names_in(row[0]) if row is not None else NO_NAMES
 
@@ -54,10 +54,10 @@ class Outbox:
         """Close the connection."""
         self._database.close()
 
-    def position(self) -> Position | None:
+    def position(self) -> OutboxPosition | None:
         """Return the next position to read, None before the first start."""
         row = self._database.execute("SELECT topic_id, next_offset, origin, size FROM position").fetchone()
-        return Position(*row) if row is not None else None
+        return OutboxPosition(*row) if row is not None else None
 
     @property
     def caught_up(self) -> bool:
@@ -75,22 +75,22 @@ class Outbox:
 
         Messages of open findings that were given up are retried, because a restart often follows a repair.
         """
-        kinds = {route.name: route.config.kind for route in self._routes}
+        kinds = {named.name: named.config.kind for named in self._channels}
         with transaction(self._database):
             for name, kind in self._database.execute("SELECT name, kind FROM channels").fetchall():
                 if kinds.get(name) != kind:
                     self._remove(name)
-            for route in self._routes:
+            for named in self._channels:
                 added = self._database.execute(
                     "INSERT INTO channels (name, kind) VALUES (?, ?) ON CONFLICT DO NOTHING",
-                    (route.name, route.config.kind),
+                    (named.name, named.config.kind),
                 ).rowcount
                 if added:
                     for number, opened in self._database.execute(
                         "SELECT number, opened FROM findings WHERE ended_at IS NULL ORDER BY number"
                     ).fetchall():
                         state: State = "due" if self.caught_up else "backlog"
-                        self._open_on(route, number, from_text(opened), state, now)
+                        self._open_on(named, number, from_text(opened), state, now)
                         self._new += [number] if state == "due" else []
             self._group(now)
             self._database.execute(
@@ -110,7 +110,7 @@ class Outbox:
 
     def take(
         self,
-        position: Position,
+        position: OutboxPosition,
         findings: Sequence[FindingEvent],
         schemas: Sequence[WriterSchema],
         *,
@@ -152,7 +152,7 @@ class Outbox:
             self._move(position)
         return new
 
-    def release(self, position: Position, now: float, first_start_hours: float) -> dict[str, int]:
+    def release(self, position: OutboxPosition, now: float, first_start_hours: float) -> dict[str, int]:
         """Release the messages of the backlog, which has been read up to a position.
 
         Return the skipped messages by reason.
@@ -207,7 +207,7 @@ class Outbox:
         ).fetchone()
         return bool(row[0])
 
-    def _move(self, position: Position) -> None:
+    def _move(self, position: OutboxPosition) -> None:
         self._database.execute(
             "INSERT INTO position VALUES (1, ?, ?, ?, ?, 0) ON CONFLICT (one) DO UPDATE SET "
             "topic_id = excluded.topic_id, next_offset = excluded.next_offset, origin = excluded.origin, "
@@ -228,15 +228,15 @@ class Outbox:
                 self._database.execute(
                     "UPDATE findings SET opened = ? WHERE number = ?", (page.finding.as_text(), number)
                 )
-            for route in self._routes:
-                self._open_on(route, number, page.finding, "due", now)  # once, but its severity may have risen
+            for named in self._channels:
+                self._open_on(named, number, page.finding, "due", now)  # once, but its severity may have risen
                 self._database.execute(
                     "UPDATE messages SET text = ?, send_at = CASE state WHEN 'due' THEN min(created + ?, ?) "
                     "ELSE send_at END WHERE finding = ? AND channel = ? AND change = 'opened' "
                     "AND (state = 'repeating' OR state = 'due' AND attempts = 0)",
                     (
-                        route.channel.message(page.finding, ""), LONGEST_QUIET_SECONDS, now + QUIET_SECONDS,
-                        number, route.name,
+                        named.channel.message(page.finding, ""), LONGEST_QUIET_SECONDS, now + QUIET_SECONDS,
+                        number, named.name,
                     ),
                 )  # fmt: skip
         for end in self._storms.over(now):
@@ -260,17 +260,17 @@ class Outbox:
             self._new.append(number)
         else:
             number = known["number"]
-        for route in self._routes:
-            repeats = route.config.delivery().repeat is not None
+        for named in self._channels:
+            repeats = named.config.delivery().repeat is not None
             if repeats and known is not None:
                 continue  # the channel shows the state, which has not changed
             if repeats:  # the end of an earlier finding with this identity must not end this one
-                self._settle_repeats(route.name, finding.identity)
-            self._open_on(route, number, finding, state, now)
+                self._settle_repeats(named.name, finding.identity)
+            self._open_on(named, number, finding, state, now)
 
-    def _open_on(self, route: Route, number: int, finding: FindingEvent, state: State, now: float) -> None:
-        if route.config.accepts(finding):
-            self._insert(route.name, number, finding, route.channel.message(finding, ""), state=state, now=now)
+    def _open_on(self, named: NamedChannel, number: int, finding: FindingEvent, state: State, now: float) -> None:
+        if named.config.accepts(finding):
+            self._insert(named.name, number, finding, named.channel.message(finding, ""), state=state, now=now)
 
     def _changed(self, finding: FindingEvent, now: float) -> None:
         """Store the acknowledgement or the end of an open finding, and the messages about it."""
@@ -291,7 +291,7 @@ class Outbox:
         merged = replace(
             finding, facts=opened.facts | finding.facts | {name: opened.facts.get(name, "") for name in SCOPE}
         )
-        routes = {route.name: route for route in self._routes}
+        channels = {named.name: named for named in self._channels}
         # A channel without a message about the opening does not accept such findings.
         openings: dict[str, list[Any]] = {}
         for row in self._database.execute(
@@ -299,15 +299,15 @@ class Outbox:
             (known["number"],),
         ):
             openings.setdefault(row["channel"], []).append(row)
-        for name in (name for name in openings if name in routes):
-            route, states = routes[name], {row["state"] for row in openings[name]}
+        for name in (name for name in openings if name in channels):
+            named, states = channels[name], {row["state"] for row in openings[name]}
             state: State = "due"
             if states == {"skipped"}:
                 state = "skipped"
             elif states <= {"backlog", "skipped"}:
                 state = "backlog"
-            text = route.channel.message(merged, openings[name][0]["text"])
-            posts = route.config.delivery().ending_posts if ended else 1
+            text = named.channel.message(merged, openings[name][0]["text"])
+            posts = named.config.delivery().ending_posts if ended else 1
             note = NOT_SENT if state == "skipped" else ""
             self._insert(name, known["number"], merged, text, state=state, now=now, posts=posts, note=note)
 

@@ -20,7 +20,7 @@ from ...schemas.event import FINDINGS_TOPIC
 from ...schemas.framing import FramingError
 from ...schemas.instance_names import names_from
 from .finding import FindingEvent, InvalidFindingError, finding_of
-from .outbox import Position
+from .outbox import OutboxPosition
 
 log = structlog.get_logger("grantledger.alert")
 
@@ -29,7 +29,7 @@ log = structlog.get_logger("grantledger.alert")
 class Read:
     """The contents of a few sealed batches."""
 
-    position: Position  # after the last of them
+    position: OutboxPosition  # after the last of them
     findings: list[FindingEvent] = field(default_factory=list)
     schemas: list[WriterSchema] = field(default_factory=list)
     unreadable: int = 0  # entries that could not be decoded; each may be a finding
@@ -112,12 +112,12 @@ def _entries(batch: SealedBatch) -> Iterator[tuple[int, int, SignedRecord]]:
     yield from zip(indices, batch.times(), signed_records(FINDINGS_TOPIC, batch.records()), strict=True)
 
 
-def starting_at(known: Position | None, topic_id: str, first: int, end: int) -> Position:
+def starting_at(known: OutboxPosition | None, topic_id: str, first: int, end: int) -> OutboxPosition:
     """Return the position to read from. ``first`` and ``end`` are the current offsets of the topic."""
     if known is None:
-        return Position(topic_id, first)
+        return OutboxPosition(topic_id, first)
     if known.topic_id != topic_id or known.next_offset > end:
         # The topic was recreated or restored from a copy. Read all of it; the outbox detects the duplicates.
         log.warning("topic_replaced", position=known.next_offset, reading_from=first)
-        return Position(topic_id, first)
+        return OutboxPosition(topic_id, first)
     return replace(known, next_offset=max(known.next_offset, first))

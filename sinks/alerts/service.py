@@ -25,11 +25,11 @@ from ...kafka.source_keys_reader import SourceKeysReader
 from ...schemas.event import FINDINGS_TOPIC
 from ...schemas.topics import sealed
 from . import metrics
-from .channel import Route
+from .channel import NamedChannel
 from .database import OutboxError, prepare
 from .delivery import Worker
 from .finding import printable
-from .outbox import Outbox, Position
+from .outbox import Outbox, OutboxPosition
 from .reading import FindingsReader, Read, finding_of_problem, starting_at
 
 log = structlog.get_logger("grantledger.alert")
@@ -59,7 +59,7 @@ class Alerting:
         self,
         logs: SealedLogs,
         path: Path,
-        routes: Sequence[Route],
+        channels: Sequence[NamedChannel],
         *,
         first_start_hours: float,
         keep: float,
@@ -69,7 +69,7 @@ class Alerting:
         self._problems: list[SealedLogProblem] = []
         self._logs, self._path = replace(logs, on_problem=self._on_problem), path
         self._publish_problem = logs.on_problem
-        self._routes, self._clock = list(routes), clock
+        self._channels, self._clock = list(channels), clock
         self._first_start_hours, self._keep, self._storm_after = first_start_hours, keep, storm_after
         self._stopping = threading.Event()
         self._workers: list[Worker] = []
@@ -93,10 +93,10 @@ class Alerting:
         """
         try:
             prepare(self._path)
-            outbox = Outbox(self._path, self._routes, storm_after=self._storm_after)
+            outbox = Outbox(self._path, self._channels, storm_after=self._storm_after)
             try:
                 outbox.configure(self._clock())
-                self._workers = [Worker(self._path, route, self._keep, self._clock) for route in self._routes]
+                self._workers = [Worker(self._path, named, self._keep, self._clock) for named in self._channels]
                 for worker in self._workers:
                     worker.start()
                 while not self._stopping.is_set():
@@ -161,7 +161,7 @@ class Alerting:
                     metrics.READING.set(1)
                     metrics.LAG.set(max(0, end_offset(cluster, TOPIC, 0) - reader.position))
 
-    def _store(self, outbox: Outbox, read: Read) -> Position:
+    def _store(self, outbox: Outbox, read: Read) -> OutboxPosition:
         """Store the read findings in the outbox; return the position after them."""
         now = self._clock()
         if read.oldest_sealed_at is not None and now - read.oldest_sealed_at / 1_000_000 > BACKLOG_SECONDS:
@@ -178,7 +178,7 @@ class Alerting:
             self._wake()
         return read.position
 
-    def _release(self, outbox: Outbox, position: Position) -> None:
+    def _release(self, outbox: Outbox, position: OutboxPosition) -> None:
         """Release the messages of the backlog at its end."""
         if not self._live:
             for reason, count in outbox.release(position, self._clock(), self._first_start_hours).items():
@@ -186,7 +186,7 @@ class Alerting:
             self._live = True
             self._wake()
 
-    def _alert_and_stop(self, outbox: Outbox, position: Position, reader: SealedLogReader) -> None:
+    def _alert_and_stop(self, outbox: Outbox, position: OutboxPosition, reader: SealedLogReader) -> None:
         """Alert that the log of findings cannot be read any more, wait until all channels have it, and stop."""
         problems = [finding_of_problem(self._logs.deployment, one) for one in self._problems]
         outbox.take(position, problems, [], live=True, now=self._clock())

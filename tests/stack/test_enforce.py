@@ -479,7 +479,7 @@ def test_a_breaker_stays_open_until_a_person_closes_it_and_stops_no_other_source
     [opened] = [datum for datum in here.findings() if datum["finding"]["rule"] == "enforcer_breaker"]
     assert (opened["event_type"], opened["finding"]["severity"]) == ("finding.opened", "critical")
     assert opened["finding"]["key"] == "bot/eu-1/files"
-    assert (opened["evidence"]["source"], opened["evidence"]["route"]) == ("bot/eu-1", "files")
+    assert (opened["evidence"]["source"], opened["evidence"]["target"]) == ("bot/eu-1", "files")
 
     # Without a reason it stays open.
     code, _, errors = here.run("breaker", "close", "--reason", "  ")

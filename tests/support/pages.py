@@ -15,11 +15,11 @@ from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder, decode
 from grantledger.schemas.event import FINDINGS_TOPIC
 from grantledger.sinks.alerts.channel import Envelope, Exchange
+from grantledger.sinks.alerts.channel_builder import build_channels
 from grantledger.sinks.alerts.config import AlertConfig
 from grantledger.sinks.alerts.delivery import Deliveries
 from grantledger.sinks.alerts.finding import finding_of
-from grantledger.sinks.alerts.outbox import Outbox, Position
-from grantledger.sinks.alerts.routes import build_routes
+from grantledger.sinks.alerts.outbox import Outbox, OutboxPosition
 from grantledger.webhooks.answer import Answer, Delivery
 from support.simulation import Watched
 
@@ -35,12 +35,12 @@ class Pager:
     def __init__(self, path: Path, **channel: Any) -> None:
         hook: dict[str, Any] = {"kind": "webhook", "url": "https://hook.example/", "secret": {"env": "PAGER"}}
         hook |= {"min_severity": "critical"} | channel
-        [route] = build_routes(AlertConfig.model_validate({"channels": {"hook": hook}}))
+        [named] = build_channels(AlertConfig.model_validate({"channels": {"hook": hook}}))
         self.pages: list[dict[str, Any]] = []
-        self._outbox, self._offset = Outbox(path, [route]), 0
+        self._outbox, self._offset = Outbox(path, [named]), 0
         self._outbox.configure(0.0)
-        self._outbox.release(Position(TOPIC, 0), 0.0, 1.0)
-        self._out = Deliveries(path, route.name, route.config.delivery(), lambda: 0.5)
+        self._outbox.release(OutboxPosition(TOPIC, 0), 0.0, 1.0)
+        self._out = Deliveries(path, named.name, named.config.delivery(), lambda: 0.5)
 
     def take(self, value: bytes, now: float) -> None:
         """Receive an event of the watch."""
@@ -48,7 +48,7 @@ class Pager:
         datum = decode(value, SchemaCatalog((event_schema(),)), int(now * 1000))
         found = finding_of(datum, DEPLOYMENT, f"findings/{self._offset}", int(now * 1_000_000))
         assert found is not None
-        self._outbox.take(Position(TOPIC, self._offset), [found], [], live=True, now=now)
+        self._outbox.take(OutboxPosition(TOPIC, self._offset), [found], [], live=True, now=now)
 
     def send(self, now: float) -> None:
         """Deliver everything that is due."""

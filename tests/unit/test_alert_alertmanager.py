@@ -16,12 +16,12 @@ import pytest
 from grantledger.base.toml import load_toml
 from grantledger.sinks.alerts.alertmanager import Alertmanager as Channel
 from grantledger.sinks.alerts.channel import Envelope
+from grantledger.sinks.alerts.channel_builder import build_channels
 from grantledger.sinks.alerts.config import AlertConfig
 from grantledger.sinks.alerts.database import prepare
 from grantledger.sinks.alerts.delivery import Worker
 from grantledger.sinks.alerts.finding import FindingEvent, rfc3339
-from grantledger.sinks.alerts.outbox import Outbox, Position
-from grantledger.sinks.alerts.routes import build_routes
+from grantledger.sinks.alerts.outbox import Outbox, OutboxPosition
 from grantledger.webhooks.answer import Delivery
 from support.alerting import alertmanager_toml, finding
 from support.alertmanager import Alertmanager, running
@@ -62,19 +62,19 @@ def test_an_alert_is_shown_repeated_and_resolved(tmp_path: Path, alertmanager: A
     )
     path = tmp_path / "outbox.sqlite3"
     prepare(path)
-    routes = build_routes(load_toml(config, AlertConfig))
+    channels = build_channels(load_toml(config, AlertConfig))
     key = "grant/1 ü"
 
     def ends_at() -> str:
         alert = shown(alertmanager, key)
         return alert["endsAt"] if alert else ""
 
-    with closing(Outbox(path, routes)) as outbox:
+    with closing(Outbox(path, channels)) as outbox:
         outbox.configure(time.time())
-        worker = Worker(path, routes[0], 86_400.0)
+        worker = Worker(path, channels[0], 86_400.0)
         worker.start()
         opened = time.time()
-        outbox.take(Position("00", 1), [finding("opened", key, at=opened)], [], live=True, now=opened)
+        outbox.take(OutboxPosition("00", 1), [finding("opened", key, at=opened)], [], live=True, now=opened)
         worker.wake()
         alert = wait_for(lambda: shown(alertmanager, key), "amtool shows the alert")
         assert alert["labels"] == {
@@ -91,7 +91,7 @@ def test_an_alert_is_shown_repeated_and_resolved(tmp_path: Path, alertmanager: A
         assert shown(alertmanager, key) is not None
 
         ended = time.time()
-        outbox.take(Position("00", 2), [finding("resolved", key, at=ended)], [], live=True, now=ended)
+        outbox.take(OutboxPosition("00", 2), [finding("resolved", key, at=ended)], [], live=True, now=ended)
         worker.wake()
         wait_for(
             lambda: shown(alertmanager, key) is None,

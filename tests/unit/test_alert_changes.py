@@ -10,32 +10,32 @@ from pathlib import Path
 
 import pytest
 
-from grantledger.sinks.alerts.channel import Envelope, Exchange, Route
+from grantledger.sinks.alerts.channel import Envelope, Exchange, NamedChannel
 from grantledger.sinks.alerts.database import connect, prepare
 from grantledger.sinks.alerts.delivery import LONGEST_WAIT, ONE_RECORD, Worker
-from grantledger.sinks.alerts.outbox import Outbox, Position
+from grantledger.sinks.alerts.outbox import Outbox, OutboxPosition
 from grantledger.sinks.alerts.schedule import ChannelState, DeliveryRules, Message, channel_after, message_after
 from grantledger.webhooks.answer import Answer, Delivery
 from support.alerting import finding
 
-from .test_alert_outbox import HOUR, START, TOPIC, Process, Texts, routes
+from .test_alert_outbox import HOUR, START, TOPIC, Process, Texts, channels
 
 
 @pytest.fixture
 def process(tmp_path: Path) -> Iterator[Process]:
-    with closing(Process(tmp_path / "alerts" / "outbox.sqlite3", routes())) as running:
+    with closing(Process(tmp_path / "alerts" / "outbox.sqlite3", channels())) as running:
         running.release()
         yield running
 
 
-def restarted(process: Process, configured: Sequence[Route]) -> None:
+def restarted(process: Process, configured: Sequence[NamedChannel]) -> None:
     process.close()
-    process.routes = list(configured)
+    process.channels = list(configured)
     process.start()
 
 
 def test_a_returning_channel_gets_the_open_findings_only(process: Process) -> None:
-    hook, oncall = process.routes
+    hook, oncall = process.channels
     process.take(finding("opened", "told"), finding("opened", "over"))
     assert process.drain("hook") == ["opened told", "opened over"]
     process.take(finding("opened", "waits"), finding("opened", "waits, and is over"))
@@ -49,7 +49,7 @@ def test_a_returning_channel_gets_the_open_findings_only(process: Process) -> No
 
 
 def test_a_state_is_shown_again_on_a_channel_that_comes_back(process: Process) -> None:
-    hook, oncall = process.routes
+    hook, oncall = process.channels
     process.take(finding("opened", "g-1"), finding("opened", "g-2"))
     assert process.texts("oncall") == ["opened g-1", "opened g-2"]
     restarted(process, [hook])
@@ -67,7 +67,7 @@ def test_a_channel_of_another_kind_is_a_new_one(process: Process) -> None:
         def message(self, finding: object, opened: str) -> str:
             return json.dumps(json.loads(opened)["labels"] if opened else {"labels": 1})
 
-    [oncall] = process.routes[1:]
+    [oncall] = process.channels[1:]
     process.take(finding("opened", "delivered"))
     assert process.drain("hook") == ["opened delivered"]
     process.take(finding("opened", "waiting"))
@@ -84,7 +84,7 @@ def test_a_start_retries_open_findings_that_were_given_up(process: Process) -> N
         process.now += 24 * HOUR
     assert process.texts("oncall") == []
     process.take(finding("resolved", "g-1"))
-    restarted(process, process.routes)  # somebody has put the token right
+    restarted(process, process.channels)  # somebody has put the token right
     assert sorted(process.drain("oncall")) == ["opened g-2", "resolved g-1"]
 
 
@@ -160,13 +160,13 @@ def test_a_throttled_channel_gets_nothing_that_was_planned(
     path = tmp_path / "outbox.sqlite3"
     prepare(path)
     sender = Answers(*answers)
-    route = replace(routes()[0], channel=sender)
-    with closing(Outbox(path, [route])) as outbox:
+    named = replace(channels()[0], channel=sender)
+    with closing(Outbox(path, [named])) as outbox:
         outbox.configure(START)
         new = [finding("opened", f"g-{number}") for number in range(4)]
-        outbox.take(Position(TOPIC, 1), new, [], live=True, now=START)
+        outbox.take(OutboxPosition(TOPIC, 1), new, [], live=True, now=START)
     # Clocks that stand: no rest ever ends.
-    worker = Worker(path, route, keep=HOUR, clock=lambda: START, steady=lambda: 0.0)
+    worker = Worker(path, named, keep=HOUR, clock=lambda: START, steady=lambda: 0.0)
     worker.wake()
     looked = 0
 
@@ -190,12 +190,12 @@ def test_a_clock_that_is_set_back_while_it_runs_makes_no_rest_longer(
     path = tmp_path / "outbox.sqlite3"
     prepare(path)
     sender = Answers(answer)
-    route = replace(routes()[channel], channel=sender)
-    with closing(Outbox(path, [route])) as outbox:
+    named = replace(channels()[channel], channel=sender)
+    with closing(Outbox(path, [named])) as outbox:
         outbox.configure(START)
-        outbox.take(Position(TOPIC, 1), [finding("opened", "g-1")], [], live=True, now=START)
+        outbox.take(OutboxPosition(TOPIC, 1), [finding("opened", "g-1")], [], live=True, now=START)
     passed, ahead = 0.0, START
-    worker = Worker(path, route, keep=HOUR, clock=lambda: ahead + passed, steady=lambda: passed)
+    worker = Worker(path, named, keep=HOUR, clock=lambda: ahead + passed, steady=lambda: passed)
 
     def wait(longest: float) -> bool:
         """Time passes; at the first rest the clock is set back."""

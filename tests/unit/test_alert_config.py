@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from grantledger.base.toml import ConfigError, load_toml
+from grantledger.sinks.alerts.channel_builder import build_channels
 from grantledger.sinks.alerts.config import AlertConfig
-from grantledger.sinks.alerts.routes import build_routes
 from grantledger.webhooks.signing import parse_signing_keys
 from support.alerting import alertmanager_toml, webhook_toml
 from support.receiver import KEY, SECRET
@@ -76,15 +76,15 @@ def test_a_secret_that_others_may_read_is_refused(tmp_path: Path) -> None:
     config = load_toml(written(tmp_path, webhook_toml("hook", "https://hook.example/x", str(secret))), AlertConfig)
     secret.chmod(0o640)
     with pytest.raises(ConfigError, match="channels.hook.secret: others can access .*chmod 600"):
-        build_routes(config)
+        build_channels(config)
     secret.chmod(0o600)
-    assert [route.name for route in build_routes(config)] == ["hook"]
+    assert [named.name for named in build_channels(config)] == ["hook"]
     secret.write_text("\n")
     with pytest.raises(ConfigError, match="is not a secret"):
-        build_routes(config)
+        build_channels(config)
     secret.unlink()
     with pytest.raises(ConfigError, match="cannot be read"):
-        build_routes(config)
+        build_channels(config)
 
 
 def test_a_secret_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,20 +92,20 @@ def test_a_secret_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyP
     config = load_toml(written(tmp_path, text), AlertConfig)
     monkeypatch.delenv("HOOK_SECRET", raising=False)
     with pytest.raises(ConfigError, match="HOOK_SECRET is not set"):
-        build_routes(config)
+        build_channels(config)
     monkeypatch.setenv("HOOK_SECRET", "hunter2")
     with pytest.raises(ConfigError, match="channels.hook.secret: must be whsec_") as caught:
-        build_routes(config)
+        build_channels(config)
     assert "hunter2" not in str(caught.value)
     monkeypatch.setenv("HOOK_SECRET", SECRET)
-    assert build_routes(config)
+    assert build_channels(config)
 
 
 def test_tls_files_that_are_not_there_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("T", "a token")
     text = alertmanager_toml("oncall", "https://am.example", ca_file="/nowhere/ca.pem") + 'token = { env = "T" }'
     with pytest.raises(ConfigError, match="channels.oncall: the TLS files cannot be used"):
-        build_routes(load_toml(written(tmp_path, text), AlertConfig))
+        build_channels(load_toml(written(tmp_path, text), AlertConfig))
 
 
 def test_secrets_of_a_change_are_all_used() -> None:

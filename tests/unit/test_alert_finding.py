@@ -21,6 +21,7 @@ from grantledger.producers import Event
 from grantledger.schemas.catalog import SchemaCatalog
 from grantledger.schemas.event import Finding, IssuingSource
 from grantledger.sinks.alerts.alertmanager import annotations_of, labels_of
+from grantledger.sinks.alerts.channel_builder import build_channels
 from grantledger.sinks.alerts.config import AlertConfig
 from grantledger.sinks.alerts.finding import (
     EVIDENCE_LENGTH,
@@ -31,14 +32,13 @@ from grantledger.sinks.alerts.finding import (
     message_id,
     rfc3339,
 )
-from grantledger.sinks.alerts.outbox import Position
+from grantledger.sinks.alerts.outbox import OutboxPosition
 from grantledger.sinks.alerts.reading import FindingsReader, Read, finding_of_problem, starting_at
-from grantledger.sinks.alerts.routes import build_routes
 from support.alerting import DEPLOYMENT, NOON, ORIGIN, FindingsLog, event, finding
 from support.receiver import SECRET
 from support.sources import Registrar
 
-NOWHERE = Position("00", 0)
+NOWHERE = OutboxPosition("00", 0)
 LINES = {"person", "grant", "about", "late", "deadline", "approved by", "reason", "next", "runbook"}
 
 
@@ -92,7 +92,7 @@ def test_a_finding_is_read_with_everything_that_an_alert_needs() -> None:
         "(production), deadline 2026-03-01 12:00:00 UTC, grant g-1"
     )
     assert from_text(one.as_text()) == one
-    assert found.position == Position("00", 1, ORIGIN, 2) and len(found.schemas) == 1
+    assert found.position == OutboxPosition("00", 1, ORIGIN, 2) and len(found.schemas) == 1
 
 
 def test_equal_ids_of_two_tenants_or_two_sources_are_different_findings() -> None:
@@ -173,12 +173,12 @@ def test_a_new_epoch_is_read_from_its_first_entry() -> None:
 
 
 def test_the_position_from_which_reading_continues() -> None:
-    known = Position("aa", 10, ORIGIN, 7)
-    assert starting_at(None, "aa", 3, 20) == Position("aa", 3)
+    known = OutboxPosition("aa", 10, ORIGIN, 7)
+    assert starting_at(None, "aa", 3, 20) == OutboxPosition("aa", 3)
     assert starting_at(known, "aa", 3, 20) == known
     assert starting_at(known, "aa", 15, 20) == replace(known, next_offset=15), "the index shows missing entries"
-    assert starting_at(known, "bb", 0, 20) == Position("bb", 0), "recreated"
-    assert starting_at(known, "aa", 0, 9) == Position("aa", 0), "restored from an older copy"
+    assert starting_at(known, "bb", 0, 20) == OutboxPosition("bb", 0), "recreated"
+    assert starting_at(known, "aa", 0, 9) == OutboxPosition("aa", 0), "restored from an older copy"
 
 
 def scoped(one: FindingEvent, **scope: str) -> FindingEvent:
@@ -248,5 +248,5 @@ def test_evidence_that_is_not_valid_json_is_kept_as_text(evidence: str, monkeypa
     channel = {"kind": "webhook", "url": "https://hook.example/", "secret": {"env": "HOOK_SECRET"}}
     config = AlertConfig.model_validate({"channels": {"hook": channel}})
     monkeypatch.setenv("HOOK_SECRET", SECRET)
-    webhook = build_routes(config)[0].channel
+    webhook = build_channels(config)[0].channel
     json.loads(webhook.message(one, "").encode(), parse_constant=pytest.fail)

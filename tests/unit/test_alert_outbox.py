@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grantledger.sinks.alerts.channel import Envelope, Exchange, Route
+from grantledger.sinks.alerts.channel import Envelope, Exchange, NamedChannel
 from grantledger.sinks.alerts.config import AlertConfig
 from grantledger.sinks.alerts.database import OutboxError, connect, lock_outbox, prepare
 from grantledger.sinks.alerts.delivery import Deliveries
 from grantledger.sinks.alerts.finding import FindingEvent
-from grantledger.sinks.alerts.outbox import Outbox, Position
+from grantledger.sinks.alerts.outbox import Outbox, OutboxPosition
 from grantledger.sinks.alerts.status import read_status
 from grantledger.webhooks.answer import Answer, Delivery
 from support.alerting import finding
@@ -45,7 +45,7 @@ class Texts:
         raise AssertionError("nothing is sent here")
 
 
-def routes(**more: object) -> list[Route]:
+def channels(**more: object) -> list[NamedChannel]:
     config = AlertConfig.model_validate(
         {
             "channels": {
@@ -54,23 +54,24 @@ def routes(**more: object) -> list[Route]:
             }
         }
     )
-    return [Route(name, channel, Texts()) for name, channel in config.channels.items()]
+    return [NamedChannel(name, channel, Texts()) for name, channel in config.channels.items()]
 
 
 class Process:
     """The alerting process without Kafka and HTTP, over a folder; ``crash`` leaves only what is on disk."""
 
-    def __init__(self, path: Path, routes: list[Route]) -> None:
-        self.path, self.routes, self.now = path, routes, START
+    def __init__(self, path: Path, channels: list[NamedChannel]) -> None:
+        self.path, self.channels, self.now = path, channels, START
         self.offset = 0
         prepare(path)
         self.start()
 
     def start(self) -> None:
-        self.outbox = Outbox(self.path, self.routes)
+        self.outbox = Outbox(self.path, self.channels)
         self.outbox.configure(self.now)
         self.out = {
-            route.name: Deliveries(self.path, route.name, route.config.delivery(), lambda: 0.5) for route in self.routes
+            named.name: Deliveries(self.path, named.name, named.config.delivery(), lambda: 0.5)
+            for named in self.channels
         }
 
     def close(self) -> None:
@@ -80,10 +81,12 @@ class Process:
 
     def take(self, *findings: FindingEvent, live: bool = True, policy: bytes | None = None) -> int:
         self.offset += 1
-        return self.outbox.take(Position(TOPIC, self.offset), findings, [], live=live, now=self.now, policy=policy)
+        return self.outbox.take(
+            OutboxPosition(TOPIC, self.offset), findings, [], live=live, now=self.now, policy=policy
+        )
 
     def release(self, hours: float = 168.0) -> dict[str, int]:
-        return self.outbox.release(Position(TOPIC, self.offset), self.now, hours)
+        return self.outbox.release(OutboxPosition(TOPIC, self.offset), self.now, hours)
 
     def send(self, channel: str, result: Delivery = Delivery.delivered, *, record: bool = True) -> list[Envelope]:
         """Deliver the messages that are due, and return them."""
@@ -106,7 +109,7 @@ class Process:
 
 @pytest.fixture
 def process(tmp_path: Path) -> Iterator[Process]:
-    with closing(Process(tmp_path / "alerts" / "outbox.sqlite3", routes())) as running:
+    with closing(Process(tmp_path / "alerts" / "outbox.sqlite3", channels())) as running:
         yield running
 
 
@@ -152,7 +155,7 @@ def test_a_replay_enqueues_nothing(process: Process) -> None:
 def test_position_and_findings_move_together(process: Process) -> None:
     process.take(finding("opened"))
     with pytest.raises(AttributeError):  # in the midst: the second finding is none
-        process.outbox.take(Position(TOPIC, 9), [finding("opened", "g-2"), None], [], live=True, now=START)  # type: ignore[list-item]
+        process.outbox.take(OutboxPosition(TOPIC, 9), [finding("opened", "g-2"), None], [], live=True, now=START)  # type: ignore[list-item]
     known = process.outbox.position()
     assert known is not None and known.next_offset == 1
     assert process.drain("hook") == ["opened g-1"]
@@ -250,7 +253,7 @@ def test_a_new_channel_gets_the_open_findings(process: Process) -> None:
     more = AlertConfig.model_validate(
         {"channels": {"second": {"kind": "webhook", "url": "https://x.example/", "secret": {"env": "X"}}}}
     )
-    process.routes = [*process.routes, Route("second", more.channels["second"], Texts())]
+    process.channels = [*process.channels, NamedChannel("second", more.channels["second"], Texts())]
     process.start()
     assert process.drain("second") == ["opened g-2"]
     assert process.drain("hook") == []
@@ -261,7 +264,7 @@ def test_a_new_channel_gets_the_open_findings(process: Process) -> None:
     [({"rules": ["over*"]}, ["opened a"]), ({"min_severity": "critical"}, ["opened a", "opened b"])],
 )
 def test_a_channel_gets_the_findings_of_its_routes(tmp_path: Path, filter_: dict[str, object], told: list[str]) -> None:
-    with closing(Process(tmp_path / "outbox.sqlite3", routes(**filter_))) as process:
+    with closing(Process(tmp_path / "outbox.sqlite3", channels(**filter_))) as process:
         mild = finding("opened", "c", rule="clock_skew")
         object.__setattr__(mild, "severity", "warning")
         process.take(finding("opened", "a"), finding("opened", "b", rule="self_approved"), mild)
@@ -368,7 +371,7 @@ _step = st.one_of(
 def test_whatever_happens_each_finding_goes_out_and_under_one_id(steps: list[tuple[str, object, object]]) -> None:
     """``lost``: delivered, and killed before that was on record. ``crash``: killed, and a few events come again."""
     with TemporaryDirectory(dir=os.environ.get("XDG_RUNTIME_DIR")) as folder:
-        process = Process(Path(folder) / "outbox.sqlite3", routes())
+        process = Process(Path(folder) / "outbox.sqlite3", channels())
         process.release()
         try:
             told: list[tuple[str, str, str]] = []  # channel, id, text

@@ -13,11 +13,11 @@ from grantledger.base.toml import load_toml
 from grantledger.kafka.sealed_log import SealedLogProblem
 from grantledger.schemas.event import Approval, IssuingSource, Resource, Subject
 from grantledger.sinks.alerts.alertmanager import annotations_of
+from grantledger.sinks.alerts.channel_builder import build_channels
 from grantledger.sinks.alerts.config import AlertConfig
 from grantledger.sinks.alerts.finding import FindingEvent
 from grantledger.sinks.alerts.page import LONGEST_TEXT, description, late_seconds, next_command
 from grantledger.sinks.alerts.reading import finding_of_problem
-from grantledger.sinks.alerts.routes import build_routes
 from support.alerting import DEPLOYMENT, NOON, event, webhook_toml
 from support.receiver import SECRET
 
@@ -60,8 +60,8 @@ def test_a_page_has_everything_that_the_engineer_needs_and_the_next_command(tmp_
     (tmp_path / "secret").write_text(SECRET)
     (tmp_path / "secret").chmod(0o600)
     (tmp_path / "alerts.toml").write_text(webhook_toml("hook", "http://127.0.0.1:1/", str(tmp_path / "secret")))
-    (route,) = build_routes(load_toml(tmp_path / "alerts.toml", AlertConfig))
-    data = json.loads(route.channel.message(found, ""))["data"]
+    (named,) = build_channels(load_toml(tmp_path / "alerts.toml", AlertConfig))
+    data = json.loads(named.channel.message(found, ""))["data"]
     expected = {
         "person": "alice@example.com", "subject": "00u17", "tool": "teleport/root.example.com", "resource": "orders",
         "environment": "production", "entitlement": "readwrite", "late_seconds": 600.0,

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from grantledger.sinks.alerts.channel import Route
+from grantledger.sinks.alerts.channel import NamedChannel
+from grantledger.sinks.alerts.channel_builder import build_channels
 from grantledger.sinks.alerts.config import AlertConfig
 from grantledger.sinks.alerts.finding import FindingEvent
-from grantledger.sinks.alerts.routes import build_routes
 from grantledger.sinks.alerts.status import read_status
 from support.alerting import finding
 
@@ -35,7 +35,7 @@ def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process
             }
         }
     )
-    with closing(Process(tmp_path / "alerts" / "outbox.sqlite3", build_routes(config))) as running:
+    with closing(Process(tmp_path / "alerts" / "outbox.sqlite3", build_channels(config))) as running:
         running.release()
         yield running
 
@@ -56,7 +56,7 @@ def drained(process: Process, channel: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("count", [2000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_thousands_of_overdue_grants_are_one_page_that_says_so(process: Process, count: int) -> None:
     process.close()
-    process.routes = process.routes[:1]
+    process.channels = process.channels[:1]
     process.start()
     begin = time.process_time()
     for first in range(0, count, 1000):
@@ -151,8 +151,8 @@ def test_what_ended_in_the_backlog_makes_no_storm(process: Process) -> None:
 def test_the_page_of_a_storm_reaches_every_channel_of_its_findings(tmp_path: Path) -> None:
     hook = {"kind": "webhook", "url": "https://hook.example/", "secret": {"env": "X"}, "min_severity": "critical"}
     config = AlertConfig.model_validate({"channels": {"hook": hook}})
-    routes = [Route("hook", config.channels["hook"], Texts())]
-    with closing(Process(tmp_path / "alerts" / "outbox.sqlite3", routes)) as process:
+    channels = [NamedChannel("hook", config.channels["hook"], Texts())]
+    with closing(Process(tmp_path / "alerts" / "outbox.sqlite3", channels)) as process:
         process.release()
         process.take(*(replace(overdue(number), severity="info") for number in range(30)))
         process.now += 31

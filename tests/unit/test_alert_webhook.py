@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from grantledger.base.toml import load_toml
+from grantledger.sinks.alerts.channel_builder import build_channels
 from grantledger.sinks.alerts.config import AlertConfig
 from grantledger.sinks.alerts.database import connect, prepare
 from grantledger.sinks.alerts.delivery import Worker
 from grantledger.sinks.alerts.finding import FindingEvent, message_id
-from grantledger.sinks.alerts.outbox import Outbox, Position
+from grantledger.sinks.alerts.outbox import Outbox, OutboxPosition
 from grantledger.sinks.alerts.page import description
-from grantledger.sinks.alerts.routes import build_routes
 from grantledger.sinks.alerts.status import read_status
 from support.alerting import finding, webhook_toml
 from support.receiver import PATH, SECRET, Receiver, receiving, status
@@ -36,16 +36,16 @@ class Channel:
         secret.chmod(0o600)
         text = webhook_toml("hook", url, str(secret), **{"backoff_seconds": BACKOFF, "timeout_seconds": 30, **more})
         (folder / "alerts.toml").write_text(text)
-        self.routes = build_routes(load_toml(folder / "alerts.toml", AlertConfig))
+        self.channels = build_channels(load_toml(folder / "alerts.toml", AlertConfig))
         prepare(self.path)
-        self.outbox = Outbox(self.path, self.routes)
+        self.outbox = Outbox(self.path, self.channels)
         self.outbox.configure(time.time())
-        self.worker = Worker(self.path, self.routes[0], 86_400.0)
+        self.worker = Worker(self.path, self.channels[0], 86_400.0)
         self.worker.start()
 
     def take(self, *findings: FindingEvent) -> None:
         self.offset += 1
-        self.outbox.take(Position("00", self.offset), findings, [], live=True, now=time.time())
+        self.outbox.take(OutboxPosition("00", self.offset), findings, [], live=True, now=time.time())
         self.worker.wake()
 
     def states(self) -> list[str]:

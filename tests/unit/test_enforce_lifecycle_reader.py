@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from grantledger.enforcers.command_rules import Activation
+from grantledger.enforcers.command_rules import SealedActivation
 from grantledger.enforcers.contract import RevokeCommand
 from grantledger.enforcers.enforcement_policy import EnforcementPolicy
 from grantledger.enforcers.lifecycle_reader import LifecycleReader
@@ -170,7 +170,7 @@ def test_only_a_sealed_activation_justifies_a_command() -> None:
     log.unsealed = [(0, activated(0))]
     assert reader.activation(asked()) is None
     log.calls, log.unsealed = [[(0, activated(0))]], []
-    assert reader.activation(asked()) == Activation(NOON, signed=False)
+    assert reader.activation(asked()) == SealedActivation(NOON, signed=False)
 
 
 def test_access_that_was_read_back_since_the_last_call_is_no_longer_historical() -> None:
@@ -199,9 +199,9 @@ def test_without_named_sources_only_signed_grants_count_and_by_the_gateways_time
     registrar.register("vault", "prod", [key_of(signer)], 0)
     late = event("grant.activated", 60, expires_at=NOON, expiry_source="native", received_at=NOON)
     for policy, by, keys, found in (
-        (policy_for(), signer, registrar.keys, Activation(NOON, signed=True)),
+        (policy_for(), signer, registrar.keys, SealedActivation(NOON, signed=True)),
         (policy_for(), None, None, None),
-        (VAULT, None, None, Activation(NOON + timedelta(hours=1), signed=False)),
+        (VAULT, None, None, SealedActivation(NOON + timedelta(hours=1), signed=False)),
     ):
         log = Log()
         log.signer, log.calls = by, [[(0, late)]]

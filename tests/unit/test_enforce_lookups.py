@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 from structlog.testing import capture_logs
 
-from grantledger.enforcers.command_rules import Activation, Backoff, Breaker, History, Limits, refusal
+from grantledger.enforcers.command_rules import Backoff, Breaker, History, Limits, SealedActivation, refusal
 from grantledger.enforcers.context import Context
 from grantledger.enforcers.contract import InvalidCommandError, Observation, Presence, RevokeCommand
 from grantledger.enforcers.dry_run import DryRun
@@ -64,9 +64,9 @@ def test_access_that_exists_is_reported_and_then_revoked() -> None:
         "g1", "alice", Resource("database", "orders", "production"),
     )  # fmt: skip
     assert (ledger.position, world.calls, world.there) == (1, [], {"g1"})
-    late = Activation(NOON + 9 * HOUR, signed=False)
+    late = SealedActivation(NOON + 9 * HOUR, signed=False)
     assert refusal(lookup(), late, HOUR) is not None
-    assert refusal(lookup(), Activation(NOON + 9 * HOUR, signed=False, observed=True), HOUR) is None
+    assert refusal(lookup(), SealedActivation(NOON + 9 * HOUR, signed=False, observed=True), HOUR) is None
 
 
 def test_the_sealed_log_shows_that_the_access_exists() -> None:

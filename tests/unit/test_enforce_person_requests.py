@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from grantledger.enforcers.command_rules import Activation
+from grantledger.enforcers.command_rules import SealedActivation
 from grantledger.enforcers.contract import InvalidCommandError, RevokeCommand
 from grantledger.enforcers.events import COMMANDERS
 from grantledger.schemas.event import Actor, Finding, Source
@@ -122,7 +122,9 @@ def test_the_watch_and_a_person_cause_one_attempt_where_nothing_can_be_read_back
 
 
 def test_the_limits_of_other_commands_hold() -> None:
-    late = Activation(NOON + timedelta(seconds=1), signed=True)  # more than an hour after the deadline of the grant
+    late = SealedActivation(
+        NOON + timedelta(seconds=1), signed=True
+    )  # more than an hour after the deadline of the grant
     ledger, world, clock = Ledger(), World({"g1"}), Clock()
     revoker = start(ledger, world, clock, activations={"g1": late})
     revoker.take(command(), 0, NOON)

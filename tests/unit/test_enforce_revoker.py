@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grantledger.enforcers.command_rules import Activation, Backoff, Breaker, Circuit, History, Limits
+from grantledger.enforcers.command_rules import Backoff, Breaker, Circuit, History, Limits, SealedActivation
 from grantledger.enforcers.context import Context
 from grantledger.enforcers.contract import Attempt, AttemptStatus, Observation, Presence, RevokeCommand
 from grantledger.enforcers.enforcement_policy import EnforcementPolicy
@@ -89,19 +89,21 @@ class Clock:
         return self.at
 
 
-GIVEN_BEFORE = Activation(NOON - HOUR, signed=False)
+GIVEN_BEFORE = SealedActivation(NOON - HOUR, signed=False)
 
 
 class Lifecycle:
     """Grants that are all activated, or some of them, and those that run."""
 
-    def __init__(self, running: RunningGrants | None = None, activations: dict[str, Activation | None] | None = None):
+    def __init__(
+        self, running: RunningGrants | None = None, activations: dict[str, SealedActivation | None] | None = None
+    ):
         self._running, self._activations = running or RunningGrants(), activations or {}
 
     def running(self) -> RunningGrants:
         return self._running
 
-    def activation(self, command: RevokeCommand) -> Activation | None:
+    def activation(self, command: RevokeCommand) -> SealedActivation | None:
         return self._activations.get(command.key.grant_id, GIVEN_BEFORE)
 
 
@@ -113,7 +115,7 @@ def start(
     limit: int = 1000,
     attempts: int = 3,
     running: RunningGrants | None = None,
-    activations: dict[str, Activation | None] | None = None,
+    activations: dict[str, SealedActivation | None] | None = None,
     policy: EnforcementPolicy = POLICY,
     history: History | None = None,
 ) -> Revoker:
@@ -348,7 +350,7 @@ def of(source: str, grant: str) -> RevokeCommand:
     return command(grant, grant_source=IssuingSource("bot", source))
 
 
-def test_a_breaker_stops_one_source_and_route_and_no_other() -> None:
+def test_a_breaker_stops_one_source_and_target_and_no_other() -> None:
     grants = [f"fake{number}" for number in range(50)] + ["g1", "g2", "cluster"]
     ledger, world, clock = Ledger(), World(set(grants)), Clock()
     policy = EnforcementPolicy.model_validate(
@@ -378,7 +380,7 @@ def test_a_breaker_stops_one_source_and_route_and_no_other() -> None:
     [opened] = [event for event in ledger.events if event.event_type == "finding.opened"]
     circuit = Circuit("bot", "evil", "here")
     assert opened.finding is not None and opened.finding.key == str(circuit) == "bot/evil/here"
-    assert json.loads(opened.finding.evidence) | {"source": "bot/evil", "route": "here"} == json.loads(
+    assert json.loads(opened.finding.evidence) | {"source": "bot/evil", "target": "here"} == json.loads(
         opened.finding.evidence
     )
     clock.at += timedelta(minutes=1)
@@ -425,11 +427,11 @@ def test_a_source_with_many_commands_delays_only_its_own() -> None:
     ("activation", "reason"),
     [
         (None, "no activation"),
-        (Activation(NOON + HOUR + timedelta(seconds=1), signed=True), "historical"),
+        (SealedActivation(NOON + HOUR + timedelta(seconds=1), signed=True), "historical"),
     ],
 )
 def test_a_request_without_an_activation_and_one_about_a_historical_grant_fail(
-    activation: Activation | None, reason: str
+    activation: SealedActivation | None, reason: str
 ) -> None:
     ledger, world, clock = Ledger(), World({"g1"}), Clock()
     revoker = start(ledger, world, clock, limit=1, activations={"g1": activation})
@@ -443,7 +445,7 @@ def test_a_request_without_an_activation_and_one_about_a_historical_grant_fail(
 
 def test_a_grant_that_was_first_reported_soon_after_its_deadline_is_not_historical() -> None:
     ledger, world = Ledger(), World({"g1"})
-    revoker = start(ledger, world, Clock(), activations={"g1": Activation(NOON + HOUR, signed=False)})
+    revoker = start(ledger, world, Clock(), activations={"g1": SealedActivation(NOON + HOUR, signed=False)})
     revoker.take(command(), 0, NOON)
     assert revoker.step() and world.calls == ["g1"]
 
@@ -463,7 +465,9 @@ def test_only_a_source_of_the_route_has_access_removed() -> None:
         ("eu-1", "admin", True, True),
     ):
         ledger, world = Ledger(), World({"g1"})
-        revoker = start(ledger, world, Clock(), activations={"g1": Activation(NOON, signed=signed)}, policy=policy)
+        revoker = start(
+            ledger, world, Clock(), activations={"g1": SealedActivation(NOON, signed=signed)}, policy=policy
+        )
         revoker.take(command(grant_source=IssuingSource("bot", source), entitlement=entitlement), 0, NOON)
         assert revoker.step() == carried_out and (world.calls == ["g1"]) == carried_out
         assert carried_out or "source" in (ledger.events[-1].error or "")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grantledger.producers.follow.decisions import COMPRESSING_NANOSECONDS, Decision, Found, Origin, decide
-from grantledger.producers.follow.position import SAMPLE_BYTES, Position, digests_at
+from grantledger.producers.follow.position import SAMPLE_BYTES, FilePosition, digests_at
 from grantledger.producers.follow.rotated_names import is_alike, originals
 
 
@@ -26,7 +26,7 @@ class World:
 
     def __init__(self, line_bytes: int) -> None:
         self.files: dict[str, File] = {}
-        self.positions: list[Position] = []
+        self.positions: list[FilePosition] = []
         self.written: list[bytes] = []
         self.read: list[bytes] = []
         self.decision = Decision((), ())
@@ -101,7 +101,9 @@ class World:
             head, tail = digests_at(end, lambda at, length, file=file: file.content[at : at + length])
             whole = (choice.found.size, choice.found.modified) if file.encoded else None
             kept.append(
-                Position(choice.found.path, file.inode, end, head=head, tail=tail, encoded=file.encoded, whole=whole)
+                FilePosition(
+                    choice.found.path, file.inode, end, head=head, tail=tail, encoded=file.encoded, whole=whole
+                )
             )
         self.positions = kept
 
@@ -187,9 +189,9 @@ def found(path: str, inode: int, content: bytes, *, named: bool = True, modified
     return Found(path, inode, len(content), modified, modified, named, not named, False, sample)
 
 
-def position(content: bytes, inode: int) -> Position:
+def position(content: bytes, inode: int) -> FilePosition:
     head, tail = digests_at(len(content), lambda start, length: content[start : start + length])
-    return Position("a.log", inode, len(content), head=head, tail=tail)
+    return FilePosition("a.log", inode, len(content), head=head, tail=tail)
 
 
 def test_old_rotated_files_are_not_read_at_the_first_start() -> None:

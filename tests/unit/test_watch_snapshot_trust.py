@@ -29,7 +29,7 @@ from grantledger.processors.watch.manifest_signature import (
     ManifestSignature,
     SnapshotUnusableError,
 )
-from grantledger.processors.watch.snapshot import FactArchive, Part, Position, Snapshot, decode_part, encode_parts
+from grantledger.processors.watch.snapshot import FactArchive, LogPosition, Part, Snapshot, decode_part, encode_parts
 from grantledger.schemas.catalog import SchemaCatalog
 from grantledger.schemas.event import Source as EventSource
 from grantledger.schemas.topics import MAX_SEALED_BYTES
@@ -187,7 +187,7 @@ def test_a_position_beyond_the_verified_log_is_not_used(position: dict[str, int]
     world.hears(given_until(5000, "other"))
     newest = world.paper.manifest_records[0]
     content = json.loads(content_of(newest))
-    assert content["position"] == asdict(Position(2, 2, 3))
+    assert content["position"] == asdict(LogPosition(2, 2, 3))
     content["position"] |= position
     world.paper.change_content(newest, json.dumps(content).encode())
     again = World(world.paper)
@@ -197,9 +197,9 @@ def test_a_position_beyond_the_verified_log_is_not_used(position: dict[str, int]
 def test_a_position_in_an_epoch_without_entries_is_used() -> None:
     world = World()
     world.hears(given_until(100))
-    Position(1, 0, 1, 1, 1).check(world.paper)
+    LogPosition(1, 0, 1, 1, 1).check(world.paper)
     with pytest.raises(SnapshotUnusableError, match="beyond the verified entries, 1"):
-        Position(2, 0, 1, 1, 1).check(world.paper)
+        LogPosition(2, 0, 1, 1, 1).check(world.paper)
 
 
 def named(instance: str, name: str = "g") -> Any:
@@ -294,7 +294,9 @@ def test_a_snapshot_that_cannot_be_written_does_not_end_the_watch() -> None:
 
 def test_after_a_failed_snapshot_the_next_one_is_written() -> None:
     port = MemorySnapshots()
-    made = FactArchive(Snapshot.load(port, EndlessSealedTopic())).snapshot(Position(1, 1, 1), World().watch.judge.state)
+    made = FactArchive(Snapshot.load(port, EndlessSealedTopic())).snapshot(
+        LogPosition(1, 1, 1), World().watch.judge.state
+    )
     port.broken = "too large"
     made.store(port)
     assert port.records == {}

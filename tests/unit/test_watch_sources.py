@@ -11,7 +11,7 @@ from grantledger.processors.access import SECOND, Access, Source
 from grantledger.processors.policy import AccessLimits, SourceLimits, WatchPolicy
 from grantledger.processors.watch.core.judge import Judge
 from grantledger.processors.watch.faults import Faults
-from grantledger.processors.watch.findings import Fault, FindingEvents
+from grantledger.processors.watch.findings import FindingEvents, WatchFault
 from grantledger.schemas.codec import EventEncoder
 from support.watching import Story, at
 
@@ -95,9 +95,9 @@ def test_invented_sources_cause_few_findings_about_faults() -> None:
     faults = Faults()
     faults.restore([("watch_fault", "default/known/", at(0) // (HOUR * SECOND) * HOUR * SECOND)])
     for number in range(130):
-        faults.add(Fault(f"entry {number}", ValueError(), Source(f"invented-{number}", ""), at(number)))
-    faults.add(Fault("entry 41", ValueError(), Source("known", ""), at(41)))
-    faults.add(Fault("a grant", ValueError()))
+        faults.add(WatchFault(f"entry {number}", ValueError(), Source(f"invented-{number}", ""), at(number)))
+    faults.add(WatchFault("entry 41", ValueError(), Source("known", ""), at(41)))
+    faults.add(WatchFault("a grant", ValueError()))
     found = faults.take()
     assert {key: len(faults) for (_, key, _), faults in found.items()} == {
         **{f"default/invented-{number}/": 1 for number in range(99)}, "*/*/*": 31, "default/a grant": 1

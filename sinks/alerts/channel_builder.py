@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 
 from .alertmanager import Alertmanager
-from .channel import Channel, Route
+from .channel import Channel, NamedChannel
 from .config import AlertConfig, AlertmanagerChannel
 from .webhook import Webhook
 
 
-def build_routes(config: AlertConfig, clock: Callable[[], float] = time.time) -> list[Route]:
+def build_channels(config: AlertConfig, clock: Callable[[], float] = time.time) -> list[NamedChannel]:
     """Return every channel of a configuration. A ConfigError names the key of an unusable secret or TLS file."""
-    routes = []
+    channels = []
     for name, given in config.channels.items():
         key = f"channels.{name}"
         channel: Channel
@@ -21,5 +21,5 @@ def build_routes(config: AlertConfig, clock: Callable[[], float] = time.time) ->
             channel = Alertmanager(key, given, clock, config.runbook_base_url)
         else:
             channel = Webhook(key, given, clock, config.runbook_base_url)
-        routes.append(Route(name, given, channel))
-    return routes
+        channels.append(NamedChannel(name, given, channel))
+    return channels
