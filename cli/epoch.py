@@ -10,9 +10,9 @@ import typer
 
 from ..base.errors import UsageError
 from ..base.text import printable
-from ..processors.anchor_epochs import AnchorEpochPlan
+from ..runtime.epochs.anchors import AnchorEpochPlan
+from ..runtime.epochs.reopening import PartitionCountPlan, Plan, Reopening, name_of, open_epochs, select
 from ..runtime.keys import load_signer
-from ..runtime.reopening import PartitionCountPlan, Plan, Reopening, name_of, open_epochs, select
 from ..runtime.sealed_logs import sealed_logs
 from ..runtime.settings import Settings
 from ..runtime.source_keys import own_signer

@@ -14,9 +14,10 @@ from ..base.text import printable
 from ..runtime.event_schemas import schema_catalog
 from ..runtime.operator_events import settle_finding
 from ..runtime.settings import Settings
-from ..runtime.store_access import Ask, ask_states
+from ..runtime.store_access import ask_states
 from ..runtime.unstored_findings import next_stored_offset, read_unstored_events
 from ..schemas.finding_rules import FINDING_RULES, SEVERITIES
+from ..sinks.clickhouse import Ask
 from .errors import exit_code, fail, suggestion
 from .grant_command import grant_command
 from .grants import SourceOption, TenantOption, access_of

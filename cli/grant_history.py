@@ -6,8 +6,8 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..runtime.store_access import Ask, Row
 from ..schemas.access_key import id_of
+from ..sinks.clickhouse import Ask, Row
 from . import grant_revocations
 from .findings import WITH_ID
 from .grant_event_text import EVIDENCE

@@ -11,8 +11,9 @@ from ..base.errors import EXIT_USAGE
 from ..base.text import printable
 from ..runtime.operator_events import request_revocation
 from ..runtime.settings import Settings
-from ..runtime.store_access import Ask, Row, ask_states
+from ..runtime.store_access import ask_states
 from ..schemas.access_key import id_of
+from ..sinks.clickhouse import Ask, Row
 from . import grant_revocations
 from .errors import exit_code, fail
 from .grant_command import grant_command

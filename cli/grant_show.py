@@ -12,8 +12,8 @@ import typer
 
 from ..base.text import printable
 from ..runtime.settings import Settings
-from ..runtime.store_access import Ask, Row
 from ..runtime.watch_liveness import read_watch_liveness
+from ..sinks.clickhouse import Ask, Row
 from .errors import fail
 from .grant_command import options_of
 from .grant_history import read_history

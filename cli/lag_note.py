@@ -10,8 +10,9 @@ import typer
 
 from ..base.errors import EXIT_USAGE
 from ..runtime.settings import Settings
-from ..runtime.store_access import Ask, ask_states, load_engine_early
+from ..runtime.store_access import ask_states, load_engine_early
 from ..runtime.store_lag import NOTED_SECONDS, StoreLagReading
+from ..sinks.clickhouse import Ask
 from .errors import exit_code
 from .output import Output
 

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from ..base.errors import GrantledgerError
 from ..schemas.event import FINDINGS_TOPIC
+from ..sinks.clickhouse import Ask, Row
 from .settings import Settings
-from .store_access import Ask, Row, ask_store
+from .store_access import ask_store
 
 PAUSE = 5.0
 SHARE = 0.05

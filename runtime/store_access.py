@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import clickhouse_connect
 from clickhouse_connect import common
@@ -15,24 +15,24 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from ..console.address import AddressFileError, EndpointAddress, read_address
 from ..sinks.clickhouse import (
+    Ask,
+    Row,
     StoreAddress,
     StoreUnavailableError,
+    asking,
     connect,
     explain,
     load_engine,
     lock_store,
     stop_merges,
-)  # fmt: skip
+)
 from ..sinks.states import SHOWN_SIZES, STORED_SIZES, States, reaches
 from .settings import Settings, read_stack
 
 STATES_SECONDS = 10.0
 """How long commands wait for the states of what is stored."""
-Row = dict[str, Any]
 Role = Literal["reader", "analyst", "auditor"]
 """Whose credential of the SQL endpoint to use."""
-Ask = Callable[..., list[Row]]
-"""``ask(sql, name=value, …)`` returns the rows of one query. Values are bound to its ``{name:Type}``."""
 
 
 def store_address(settings: Settings) -> StoreAddress:
@@ -156,7 +156,7 @@ def ask_store(settings: Settings, *, read_only: bool = True, shared: bool = Fals
 
         def ask(sql: str, **values: object) -> list[Row]:
             try:
-                return list(client.query(sql, parameters=values, tz_mode="aware").named_results())
+                return asking(client)(sql, **values)
             except (ClickHouseError, OSError) as error:
                 raise StoreUnavailableError(_for_people(error)) from error
 

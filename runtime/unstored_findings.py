@@ -14,8 +14,8 @@ from ..schemas.codec import DecodeError, decode
 from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.finding_event import key_issuer
 from ..schemas.framing import FramingError
+from ..sinks.clickhouse import Ask
 from ..sinks.states import PROCESSED
-from .store_access import Ask
 
 _IDENTITY = ("rule", "key", "deadline", "tenant", "issuer_system", "issuer_instance")
 _STORED = f"""

@@ -18,6 +18,7 @@ from ..ledger.entry import epoch_of
 from ..ledger.note import Checkpoint
 from ..schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC
 from . import evidence, metrics
+from .clickhouse import asking
 
 log = structlog.get_logger("grantledger.store")
 
@@ -57,13 +58,13 @@ class AnchorQueue:
         Raises:
             AnchorDiscontinuityError: it does not extend the last stored anchor, or another one is stored in its place.
         """
-        last = evidence.last_anchor(client, self._log)
+        last = evidence.stored_anchor(asking(client), self._log)
         if last is None or (epoch_of(anchor.origin), anchor.index) > (epoch_of(last.origin), last.index):
             if last is not None or epoch_of(anchor.origin) == 0:  # a new store may begin with a later epoch
                 check_extends(last, anchor)
             evidence.insert_anchor(client, anchor)
             metrics.STORED_ANCHORS.inc()
-        elif evidence.stored_note(client, anchor.origin, anchor.index) != anchor.note:
+        elif evidence.stored_anchor_note(asking(client), anchor.origin, anchor.index) != anchor.note:
             raise AnchorDiscontinuityError(
                 f"anchor {anchor.index} of {anchor.origin} is not the one that the store has: two histories"
             )
@@ -98,7 +99,8 @@ def continue_at(logs: SealedLogs, client: Client, where: Partition, begin: int, 
                 stored = evidence.has_receipt(client, decode_receipt(record.value() or b""))
             else:
                 anchor = open_anchor(logs, record)
-                stored = evidence.stored_note(client, anchor.origin, anchor.index) == anchor.note
+                ask = asking(client)
+                stored = evidence.stored_anchor_note(ask, anchor.origin, anchor.index) == anchor.note
         except AnchorError:  # reported when it was read
             continue
         return committed if stored else begin

@@ -6,7 +6,7 @@ import importlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,6 +39,16 @@ class StoreAddress:
     def embedded(self) -> bool:
         """Whether the engine runs inside this process."""
         return not self.url
+
+
+Row = dict[str, Any]
+Ask = Callable[..., list[Row]]
+"""``ask(sql, name=value, …)`` returns the rows of one query. Values are bound to its ``{name:Type}``."""
+
+
+def asking(client: Client) -> Ask:
+    """Return the function that queries with a client. Times in rows have their zone, UTC."""
+    return lambda sql, **values: list(client.query(sql, parameters=values, tz_mode="aware").named_results())
 
 
 def lock_store(path: Path) -> BinaryIO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,14 @@ import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
 from ..base.errors import StoppedError
-from ..ledger.anchor import Anchor, Receipt
+from ..ledger.anchor import Anchor, Receipt, anchor_entry
 from ..ledger.entry import Genesis, epoch_of
 from ..ledger.registered_schemas import KEY_PREFIX, collect_schemas
 from ..ledger.source_keys import KEY_PREFIX as SOURCE_KEY_PREFIX
 from ..ledger.source_keys import SHARDS_KEY, SourceKeys
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.evidence import ANCHORS_SCHEMA, ORIGINS_SCHEMA, RECEIPTS_SCHEMA
+from .clickhouse import Ask, asking
 
 SYNCHRONOUS = {
     "async_insert": 0,
@@ -37,6 +39,12 @@ ARROW = {"output_format_arrow_string_as_string": 0, "output_format_arrow_low_car
 """Strings are returned as bytes, valid UTF-8 or not."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_ANCHOR = """
+SELECT origin, `index`, toUnixTimestamp64Milli(time) AS time_ms, bodies, base64Encode(frontier) AS frontier, note
+FROM anchors WHERE startsWith(origin, {log:String})
+ORDER BY length(origin) DESC, origin DESC, `index` DESC LIMIT 1
+"""
+_ANCHOR_NOTE = "SELECT note FROM anchors WHERE origin = {origin:String} AND `index` = {index:UInt64}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,38 +116,27 @@ def insert_origin(client: Client, genesis: Genesis) -> None:
     _insert(client, "origins", _row(ORIGINS_SCHEMA, (*values, genesis.hash())), genesis.origin, is_stored)
 
 
-def last_anchor(client: Client, log: str) -> Anchor | None:
-    """Return the last stored anchor of the newest epoch; ``log`` is the origin without its epoch."""
-    table = client.query_arrow(
-        f"SELECT {', '.join(ANCHORS_SCHEMA.names)} FROM anchors WHERE startsWith(origin, {{prefix:String}}) "  # noqa: S608 - our names
-        "ORDER BY length(origin) DESC, origin DESC, index DESC LIMIT 1",
-        parameters={"prefix": log + "/"},
-        settings=ARROW,
-    )
-    if table.num_rows == 0:
+def stored_anchor(ask: Ask, log: str) -> Anchor | None:
+    """Return the last stored anchor of the newest epoch, unverified; ``log`` is the origin without its epoch."""
+    rows = ask(_LAST_ANCHOR, log=log + "/")
+    if not rows:
         return None
-    row = table.to_pylist()[0]
-    time_ms = (row["time"] - _EPOCH) // timedelta(milliseconds=1)
-    bodies = tuple(body.decode() for body in row["bodies"])
-    return Anchor(
-        row["origin"].decode(), row["index"], time_ms, bodies, row["entry"], row["frontier"], row["note"].decode()
-    )
+    row, bodies = rows[0], tuple(rows[0]["bodies"])
+    entry, frontier = anchor_entry(row["time_ms"], bodies), base64.b64decode(row["frontier"])
+    return Anchor(row["origin"], row["index"], row["time_ms"], bodies, entry, frontier, row["note"])
 
 
-def stored_note(client: Client, origin: str, index: int) -> str | None:
+def stored_anchor_note(ask: Ask, origin: str, index: int) -> str | None:
     """Return the note of a stored anchor, or None if there is no such anchor."""
-    rows = client.query(
-        "SELECT note FROM anchors WHERE origin = {origin:String} AND index = {index:UInt64}",
-        parameters={"origin": origin, "index": index},
-    ).result_rows
-    return str(rows[0][0]) if rows else None
+    rows = ask(_ANCHOR_NOTE, origin=origin, index=index)
+    return str(rows[0]["note"]) if rows else None
 
 
 def insert_anchor(client: Client, anchor: Anchor) -> None:
     """Store one anchor."""
     at = _EPOCH + timedelta(milliseconds=anchor.time_ms)
     values = (anchor.origin, anchor.index, at, list(anchor.bodies), anchor.entry, anchor.frontier, anchor.note)
-    is_stored = lambda: stored_note(client, anchor.origin, anchor.index) is not None  # noqa: E731
+    is_stored = lambda: stored_anchor_note(asking(client), anchor.origin, anchor.index) is not None  # noqa: E731
     _insert(client, "anchors", _row(ANCHORS_SCHEMA, values), f"{anchor.origin}:{anchor.index}", is_stored)
 
 

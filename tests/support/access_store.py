@@ -25,7 +25,7 @@ from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.source_keys import SourceKeys
 from grantledger.ledger.source_signature import SourceSigner
 from grantledger.runtime.settings import Settings
-from grantledger.runtime.store_access import Ask, ask_store, refresh_states
+from grantledger.runtime.store_access import ask_store, refresh_states
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import (
@@ -39,7 +39,7 @@ from grantledger.schemas.event import (
     Source,
     Subject,
 )
-from grantledger.sinks.clickhouse import StoreAddress, connect
+from grantledger.sinks.clickhouse import Ask, StoreAddress, connect
 from grantledger.sinks.evidence import insert_entries, insert_origin
 from grantledger.sinks.migrate import migrate
 from grantledger.sinks.rows import entries_table

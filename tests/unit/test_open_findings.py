@@ -18,8 +18,7 @@ from grantledger.runtime import open_findings as module
 from grantledger.runtime.open_findings import FindingCount, OpenFindings
 from grantledger.runtime.settings import load_settings
 from grantledger.runtime.status import Status
-from grantledger.runtime.store_access import Ask, Row
-from grantledger.sinks.clickhouse import StoreUnavailableError
+from grantledger.sinks.clickhouse import Ask, Row, StoreUnavailableError
 from support.waiting import wait_for
 
 

@@ -19,7 +19,7 @@ from grantledger.processors.watch.core.judge import Identity, Judge
 from grantledger.processors.watch.decoding import decode_batch, facts_from, rows_of
 from grantledger.processors.watch.snapshot import (
     FactArchive,
-    Position,
+    LogPosition,
     Snapshot,
     decode_part,
     encode_parts,
@@ -80,7 +80,7 @@ class Restarting:
         table, decoded = self.decoded[number]
         for fact in facts_from(iter(decoded)):
             self.judge.add(fact)
-        self.position = Position(batch.size, batch.next_offset, number + 1)
+        self.position = LogPosition(batch.size, batch.next_offset, number + 1)
         self.archive.add(table)
         self.most = max(self.most, len(self.judge.state.grants))
 
@@ -174,7 +174,7 @@ def stored(port: MemorySnapshots, facts: pa.RecordBatch, size: int) -> None:
     for fact in facts_from(rows_of(facts.slice(0, size))):
         judge.add(fact)
     archive.add(facts.slice(0, size))
-    archive.snapshot(Position(size, size, size), judge.state).store(port)
+    archive.snapshot(LogPosition(size, size, size), judge.state).store(port)
 
 
 def content_of(record: WatchRecord) -> bytes:
@@ -218,7 +218,7 @@ def test_an_unusable_snapshot_falls_back_to_the_one_before_and_then_to_the_log(d
         else:
             del port.records[location]
         snapshot = Snapshot.load(port, SEALED_TOPIC)
-        assert snapshot.position == Position(expected, expected, expected)
+        assert snapshot.position == LogPosition(expected, expected, expected)
         judge = Judge()
         restore(judge, FactArchive(snapshot), snapshot)
         assert bool(judge.state.grants) == bool(expected)
@@ -279,7 +279,7 @@ def test_facts_that_arrive_while_others_are_dropped_stay(monkeypatch: pytest.Mon
         next(pruning, None)
         archive.add(facts.slice(at, min(7, facts.num_rows - at)))
     list(pruning)
-    left = [fact for table in FactArchive(archive.snapshot(Position(), judge.state)).tables()
+    left = [fact for table in FactArchive(archive.snapshot(LogPosition(), judge.state)).tables()
             for fact in facts_from(rows_of(table))]  # fmt: skip
     expected = [
         fact for fact in facts_from(rows_of(facts)) if fact.index >= half or ("grant", fact.grant_key) not in forgotten

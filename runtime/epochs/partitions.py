@@ -1,4 +1,4 @@
-"""Reads from Kafka what the plan of a new epoch needs, and writes the new epoch. The rules are in ``epochs``."""
+"""Reads from Kafka what the plan of a new epoch needs, and writes the new epoch. The rules are in ``plan``."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 
 from confluent_kafka import Consumer
 
-from ..kafka.identity import TopicIdentity
-from ..kafka.offsets import Partition, end_offset, first_offset, group_offsets
-from ..kafka.options import reader_options
-from ..kafka.records import read_backward, read_range
-from ..kafka.sealed_log import SealedLogs
-from ..kafka.transactional_writer import TransactionalWriter
-from ..ledger import batch as batches
-from ..ledger.batch import BatchError, Head, Records
-from ..ledger.entry import NO_HEADERS, encode_headers, payload_hashes
-from ..ledger.keys import Signer
-from ..ledger.log_verifier import LogVerifier, check_hashes
-from ..ledger.note import Checkpoint
-from ..ledger.packing import U64, unpack, unpack_hashes
-from ..ledger.source_signature import SourceSigner
-from ..schemas.topics import INPUT_TOPICS, seal_group, sealed
-from .epochs import IN_KAFKA, EpochPlan, EpochRefusedError, KnownHead
-from .partition_state import read_offsets, read_tail
-from .resume import PartitionState, SealingStoppedError, resume
+from ...kafka.identity import TopicIdentity
+from ...kafka.offsets import Partition, end_offset, first_offset, group_offsets
+from ...kafka.options import reader_options
+from ...kafka.records import read_backward, read_range
+from ...kafka.sealed_log import SealedLogs
+from ...kafka.transactional_writer import TransactionalWriter
+from ...ledger import batch as batches
+from ...ledger.batch import BatchError, Head, Records
+from ...ledger.entry import NO_HEADERS, encode_headers, payload_hashes
+from ...ledger.keys import Signer
+from ...ledger.log_verifier import LogVerifier, check_hashes
+from ...ledger.note import Checkpoint
+from ...ledger.packing import U64, unpack, unpack_hashes
+from ...ledger.source_signature import SourceSigner
+from ...processors.partition_state import read_offsets, read_tail
+from ...processors.resume import PartitionState, SealingStoppedError, resume
+from ...schemas.topics import INPUT_TOPICS, seal_group, sealed
+from .plan import IN_KAFKA, EpochPlan, EpochRefusedError, KnownHead
 
 
 @dataclass(frozen=True, slots=True)

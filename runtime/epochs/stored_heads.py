@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Collection
 
-from ..ledger.anchor import Anchor, AnchorError, anchor_entry, anchor_log, check_anchor
-from ..ledger.keys import LogKeys
-from ..ledger.note import NoteError, open_checkpoint, open_sealed_checkpoint
-from ..processors.epochs import IN_STORE, EpochRefusedError, KnownHead
-from .store_access import Ask
+from ...ledger.keys import LogKeys
+from ...ledger.note import NoteError, open_checkpoint, open_sealed_checkpoint
+from ...sinks.clickhouse import Ask
+from .plan import IN_STORE, EpochRefusedError, KnownHead
 
 _LAST = """
 SELECT origin, `index`, note, hex(leaf_hash) AS leaf FROM entries
@@ -18,12 +16,6 @@ ORDER BY length(origin) DESC, origin DESC, `index` DESC LIMIT 2
 """
 _NOTES = "SELECT `index`, note FROM entries WHERE origin = {origin:String} AND `index` IN {indices:Array(UInt64)}"
 _TOPIC_ID = "SELECT hex(topic_id) AS id FROM origins WHERE origin = {origin:String}"
-_ANCHOR = """
-SELECT origin, `index`, toUnixTimestamp64Milli(time) AS time_ms, bodies, base64Encode(frontier) AS frontier, note
-FROM anchors WHERE startsWith(origin, {log:String})
-ORDER BY length(origin) DESC, origin DESC, `index` DESC LIMIT 1
-"""
-_ANCHOR_NOTE = "SELECT note FROM anchors WHERE origin = {origin:String} AND `index` = {index:UInt64}"
 
 
 def stored_head(ask: Ask, keys: LogKeys, log: str, sizes: Collection[int]) -> KnownHead | None:
@@ -58,29 +50,3 @@ def stored_head(ask: Ask, keys: LogKeys, log: str, sizes: Collection[int]) -> Kn
     topic_ids = ask(_TOPIC_ID, origin=origin)
     topic_id = bytes.fromhex(topic_ids[0]["id"]) if topic_ids else None
     return KnownHead(IN_STORE, head, facts.next_offset, topic_id, roots, complete_from=0)
-
-
-def stored_anchor(ask: Ask, keys: LogKeys, deployment: str) -> Anchor | None:
-    """Return the last anchor in the store.
-
-    Raises:
-        EpochRefusedError: it does not verify.
-    """
-    rows = ask(_ANCHOR, log=f"{anchor_log(deployment)}/")
-    if not rows:
-        return None
-    row, bodies = rows[0], tuple(rows[0]["bodies"])
-    frontier = base64.b64decode(row["frontier"])
-    entry = anchor_entry(row["time_ms"], bodies)
-    anchor = Anchor(row["origin"], row["index"], row["time_ms"], bodies, entry, frontier, row["note"])
-    try:
-        check_anchor(anchor, keys.at(anchor.origin, anchor.index + 1))
-    except AnchorError as error:
-        raise EpochRefusedError(f"the store's last anchor does not verify: {error}") from error
-    return anchor
-
-
-def stored_anchor_note(ask: Ask, origin: str, index: int) -> str | None:
-    """Return the note of an anchor in the store, or None if there is none."""
-    rows = ask(_ANCHOR_NOTE, origin=origin, index=index)
-    return str(rows[0]["note"]) if rows else None

@@ -7,28 +7,29 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ..base.errors import StoppedError, UsageError
-from ..kafka.anchor_log import last_anchor
-from ..kafka.identity import identify_topics
-from ..kafka.sealed_log import SealedLogs, SealedLogStoppedError
-from ..kafka.source_keys_reader import SourceKeysReader
-from ..kafka.topics import add_partitions
-from ..ledger.anchor import Anchor, AnchorError, anchor_log, check_anchor
-from ..ledger.entry import epoch_of
-from ..ledger.keys import Signer
-from ..ledger.source_signature import SourceSigner
-from ..processors.anchor_epochs import AnchorEpochPlan, AnchorEpochWriter, Place, plan_anchor_epoch
-from ..processors.anchor_state import lost_anchors
-from ..processors.epoch_state import EpochWriter, FoundStop, find_stops, first_unsealed, kafka_head
-from ..processors.epochs import IN_ANCHORS, IN_FILE, IN_STORE, EpochPlan, EpochRefusedError, KnownHead, plan_epoch
-from ..schemas.codec import EventEncoder
-from ..schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC, OpenedEpoch
-from ..schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, sealed
-from ..sinks.file_target import FileTarget, read_anchor_file
-from .operator_events import epoch_opened
-from .settings import Settings
-from .store_access import Ask
-from .stored_heads import stored_anchor, stored_anchor_note, stored_head
+from ...base.errors import StoppedError, UsageError
+from ...kafka.anchor_log import last_anchor
+from ...kafka.identity import identify_topics
+from ...kafka.sealed_log import SealedLogs, SealedLogStoppedError
+from ...kafka.source_keys_reader import SourceKeysReader
+from ...kafka.topics import add_partitions
+from ...ledger.anchor import Anchor, AnchorError, anchor_log, check_anchor
+from ...ledger.entry import epoch_of
+from ...ledger.keys import Signer
+from ...ledger.source_signature import SourceSigner
+from ...processors.anchor_state import lost_anchors
+from ...schemas.codec import EventEncoder
+from ...schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC, OpenedEpoch
+from ...schemas.topics import ANCHORS_TOPIC, INPUT_TOPICS, sealed
+from ...sinks.clickhouse import Ask
+from ...sinks.evidence import stored_anchor, stored_anchor_note
+from ...sinks.file_target import FileTarget, read_anchor_file
+from ..operator_events import epoch_opened
+from ..settings import Settings
+from .anchors import AnchorEpochPlan, AnchorEpochWriter, Place, plan_anchor_epoch
+from .partitions import EpochWriter, FoundStop, find_stops, first_unsealed, kafka_head
+from .plan import IN_ANCHORS, IN_FILE, IN_STORE, EpochPlan, EpochRefusedError, KnownHead, plan_epoch
+from .stored_heads import stored_head
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,21 +127,25 @@ class Reopening:
         """Return the last verified anchor of each copy."""
         found = {}
         # Anchors reach the topic first. Read last, it is not behind the copies while anchoring goes on.
-        in_file = FileTarget(self._path).last()
-        if in_file is not None:
-            try:
-                check_anchor(in_file, self._logs.keys.at(in_file.origin, in_file.index + 1))
-            except AnchorError as error:
-                raise EpochRefusedError(f"the last anchor in {self._path} does not verify: {error}") from error
-        in_store = stored_anchor(self._ask, self._logs.keys, self._deployment) if self._ask is not None else None
+        in_file = self._verified(FileTarget(self._path).last(), str(self._path))
+        log = anchor_log(self._deployment)
+        in_store = self._verified(stored_anchor(self._ask, log), "the store") if self._ask is not None else None
         try:
             in_topic = last_anchor(self._logs)
         except SealedLogStoppedError:
             in_topic = None
         for place, anchor in ((IN_ANCHORS, in_topic), (IN_FILE, in_file), (IN_STORE, in_store)):
-            if anchor is not None and anchor.origin.startswith(f"{anchor_log(self._deployment)}/"):
+            if anchor is not None and anchor.origin.startswith(f"{log}/"):
                 found[place] = anchor
         return found
+
+    def _verified(self, anchor: Anchor | None, place: str) -> Anchor | None:
+        try:
+            if anchor is not None:
+                check_anchor(anchor, self._logs.keys.at(anchor.origin, anchor.index + 1))
+        except AnchorError as error:
+            raise EpochRefusedError(f"the last anchor in {place} does not verify: {error}") from error
+        return anchor
 
     def _plan_anchors(self, anchors: dict[str, Anchor]) -> AnchorEpochPlan | None:
         last = anchors.get(IN_ANCHORS)

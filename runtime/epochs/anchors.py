@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..kafka.sealed_log import SealedLogs
-from ..kafka.transactional_writer import TransactionalWriter
-from ..ledger.anchor import Anchor, anchor_log, anchor_origin, append_anchor, encode_anchor
-from ..ledger.entry import epoch_of
-from ..ledger.keys import Signer
-from ..ledger.merkle import EMPTY_ROOT, Frontier
-from ..ledger.note import Checkpoint
-from ..ledger.source_signature import SourceSigner
-from ..schemas.topics import ANCHORS_TOPIC
-from .epochs import EpochRefusedError
+from ...kafka.sealed_log import SealedLogs
+from ...kafka.transactional_writer import TransactionalWriter
+from ...ledger.anchor import Anchor, anchor_log, anchor_origin, append_anchor, encode_anchor
+from ...ledger.entry import epoch_of
+from ...ledger.keys import Signer
+from ...ledger.merkle import EMPTY_ROOT, Frontier
+from ...ledger.note import Checkpoint
+from ...ledger.source_signature import SourceSigner
+from ...schemas.topics import ANCHORS_TOPIC
+from .plan import EpochRefusedError
 
 Place = tuple[str, int]
 """Origin and index of an anchor."""

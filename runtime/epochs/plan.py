@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..base.errors import StoppedError
-from ..ledger.entry import Genesis, epoch_of, origin_of
-from ..ledger.merkle import EMPTY_ROOT
-from ..ledger.note import Checkpoint
-from .resume import PartitionState, SealingStoppedError
+from ...base.errors import StoppedError
+from ...ledger.entry import Genesis, epoch_of, origin_of
+from ...ledger.merkle import EMPTY_ROOT
+from ...ledger.note import Checkpoint
+from ...processors.resume import PartitionState, SealingStoppedError
 
 IN_KAFKA, IN_STORE, IN_ANCHORS, IN_FILE = "the sealed topic", "the store", "the last anchor", "the anchor file"
 
