@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from confluent_kafka import Producer
 
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import ACTIVITY_TOPIC, Action, Actor, Event, Resource, Source, Subject
+from grantledger.schemas.event import ACTIVITY_TOPIC, Action, Actor, Event, EventSource, Resource, Subject
 
 DISTINCT = 50_000
 """Number of different events. They repeat, because encoding a million takes longer than the measurement."""
@@ -29,7 +29,9 @@ def encoded_events(count: int = DISTINCT) -> list[tuple[bytes, bytes]]:
         event = Event(
             event_type="session.command",
             occurred_at=start + timedelta(milliseconds=37 * number),
-            source=Source("teleport", "prod.example.com", str(uuid.UUID(int=rng.getrandbits(128))), "session.command"),
+            source=EventSource(
+                "teleport", "prod.example.com", str(uuid.UUID(int=rng.getrandbits(128))), "session.command"
+            ),
             subject=Subject(user, "human"),
             actor=Actor(user, "human"),
             resource=Resource("host", f"db-{number % 60:02d}.prod", "production"),

@@ -35,7 +35,7 @@ from grantledger.runtime.children import Child, ChildSpec
 from grantledger.runtime.settings import Settings
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder, decode
-from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Actor, Event, Resource, Source, Subject
+from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Actor, Event, EventSource, Resource, Subject
 from grantledger.schemas.topics import topic_specs
 
 from .pipeline import cpu_seconds, init, resident_mib
@@ -67,7 +67,7 @@ def activation(name: str, user: str, resource: str, ends: datetime) -> Event:
     return Event(
         event_type="grant.activated",
         occurred_at=datetime.now(UTC),
-        source=Source("bench", "prod.example.com", name, "grant"),
+        source=EventSource("bench", "prod.example.com", name, "grant"),
         subject=Subject(user, "human"),
         actor=Actor("bot@example.com", "service"),
         resource=Resource("database", resource, "production"),

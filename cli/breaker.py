@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from ..enforcers.command_rules import Circuit
+from ..enforcers.event_writer import kafka_errors
 from ..enforcers.events import Recorder
 from ..enforcers.findings_reader import FindingsReader
-from ..enforcers.journal import kafka_errors
 from ..runtime.event_schemas import schema_catalog
 from ..runtime.operator_events import publish
 from ..runtime.sealed_logs import sealed_logs

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from ..schemas.event import Action, Actor, Event, ExecutedQuery, Source, Subject
+from ..schemas.event import Action, Actor, Event, EventSource, ExecutedQuery, Subject
 from ..schemas.own_sources import STORE
 
 SYSTEM: Final = STORE
@@ -93,7 +93,7 @@ def executed_event(deployment: str, spooled: SpooledStatement) -> Event:
     return Event(
         event_type="query.executed",
         occurred_at=statement.received_at,
-        source=Source(SYSTEM, deployment, native_id, "statement", seq=spooled.number, sender=spooled.spool),
+        source=EventSource(SYSTEM, deployment, native_id, "statement", seq=spooled.number, sender=spooled.spool),
         # A credential, which people and their tools share.
         subject=Subject(statement.user),
         actor=Actor(statement.user),

@@ -36,9 +36,9 @@ from .context import Context
 from .contract import InvalidCommandError, Plugin, RevokeCommand
 from .dry_run import DryRun
 from .enforcement_policy import EnforcementPolicy
+from .event_writer import TransactionalEventWriter, answering, enforce_group, kafka_errors
 from .events import COMMANDERS, Recorder, command_of
 from .findings_reader import FindingsReader
-from .journal import TransactionalEventWriter, answering, enforce_group, kafka_errors
 from .lifecycle_reader import LifecycleReader
 from .revoker import Revoker
 

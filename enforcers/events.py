@@ -13,7 +13,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..schemas.codec import EventEncoder
-from ..schemas.event import OBSERVED, Actor, Event, Finding, IssuingSource, Resource, Source, Subject, make_event_id
+from ..schemas.event import (
+    OBSERVED,
+    Actor,
+    Event,
+    EventSource,
+    Finding,
+    IssuingSource,
+    Resource,
+    Subject,
+    make_event_id,
+)
 from ..schemas.finding_event import FindingEventType, finding_event
 from ..schemas.own_sources import ENFORCER, OPERATOR, WATCH
 from ..schemas.rules import InvalidEventError
@@ -60,7 +70,7 @@ def command_of(datum: Mapping[str, Any]) -> RevokeCommand:
             raise InvalidCommandError("actor or reason is missing: a person's request names both")
     command = RevokeCommand(
         key=key,
-        command_id=make_event_id(Source(SYSTEM, "", _identity(key), "command"), COMMAND_TYPE),
+        command_id=make_event_id(EventSource(SYSTEM, "", _identity(key), "command"), COMMAND_TYPE),
         rule=finding["rule"],
         severity=finding["severity"],
         subject=Subject(**subject),
@@ -208,7 +218,7 @@ class Recorder:
         system: str = SYSTEM,
         **fields: Any,
     ) -> Event:
-        source = Source(system, self.deployment, f"{rule}:{key}:{identity}", "finding")
+        source = EventSource(system, self.deployment, f"{rule}:{key}:{identity}", "finding")
         return finding_event(event_type, source, (rule, key), at, **fields)
 
     def _event(
@@ -232,7 +242,7 @@ class Recorder:
         return Event(
             event_type=event_type,
             occurred_at=at,
-            source=Source(SYSTEM, self.deployment, _identity(key, number), native_type),
+            source=EventSource(SYSTEM, self.deployment, _identity(key, number), native_type),
             actor=Actor(SYSTEM, "system"),
             tenant=key.tenant,
             grant_source=IssuingSource(*key.issuer) if any(key.issuer) else None,

@@ -8,7 +8,7 @@ import structlog
 
 from ..ledger.source_signature import SourceSigner
 from ..schemas.codec import EventEncoder
-from ..schemas.event import Event, Source, Subject
+from ..schemas.event import Event, EventSource, Subject
 from ..schemas.finding_event import finding_event
 from ..schemas.own_sources import READER
 from .cluster import Cluster
@@ -28,7 +28,7 @@ def finding_about(deployment: str, problem: SealedLogProblem) -> Event:
     key = f"{place}@{problem.offset}"
     return finding_event(
         "finding.opened",
-        Source(SYSTEM, deployment, f"{problem.rule}:{key}", "finding"),
+        EventSource(SYSTEM, deployment, f"{problem.rule}:{key}", "finding"),
         (problem.rule, key),
         datetime.fromtimestamp(max(problem.append_time_ms, 0) / 1000, UTC),
         subject=Subject(place, "system"),

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from ..ledger.registered_schemas import KEY_PREFIX
 from ..schemas.catalog import WriterSchema
-from ..schemas.event import Actor, Event, RegisteredSchema, Source, Subject
+from ..schemas.event import Actor, Event, EventSource, RegisteredSchema, Subject
 from ..schemas.finding_event import finding_event
 from ..schemas.own_sources import ANCHOR, SEALER
 
@@ -25,7 +25,7 @@ def finding_opened(
     identity: str,
 ) -> Event:
     """Return the event that opens a finding. Events with the same rule, key and identity have the same id."""
-    source = Source(actor.id, deployment, f"{rule}:{key}:{identity}", "finding")
+    source = EventSource(actor.id, deployment, f"{rule}:{key}:{identity}", "finding")
     return finding_event("finding.opened", source, (rule, key), at, evidence=evidence, actor=actor)
 
 
@@ -34,7 +34,7 @@ def schema_registered(deployment: str, schema: WriterSchema, initial: bool, at: 
     return Event(
         event_type="schema.registered",
         occurred_at=at,
-        source=Source(SEALER, deployment, f"{schema.prefix.hex()}:{schema.sha256}", "schema"),
+        source=EventSource(SEALER, deployment, f"{schema.prefix.hex()}:{schema.sha256}", "schema"),
         subject=Subject(schema_key(schema), "system"),
         actor=SEALING,
         outcome="success",

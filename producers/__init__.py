@@ -15,7 +15,7 @@ Example::
         )
 """
 
-from ..schemas.event import Action, Actor, Approval, Event, Resource, Source, Subject
+from ..schemas.event import Action, Actor, Approval, Event, EventSource, Resource, Subject
 from ..schemas.rules import InvalidEventError
 from .client import Client, ClientError, Delivery, DeliveryError, EventTooLargeError, QueueFullError
 from .constructors import (
@@ -48,6 +48,7 @@ __all__ = [
     "Delivery",
     "DeliveryError",
     "Event",
+    "EventSource",
     "EventTooLargeError",
     "InvalidEventError",
     "OptionError",
@@ -55,7 +56,6 @@ __all__ = [
     "RegistryError",
     "Resource",
     "SchemaRegistry",
-    "Source",
     "Subject",
     "grant_activated",
     "grant_expired",

@@ -19,7 +19,7 @@ from ..base.errors import DependencyError
 from ..kafka.client_log import OncePerMinute
 from ..schemas.catalog import event_schema
 from ..schemas.codec import EventEncoder
-from ..schemas.event import PIPELINE_TYPES, Event, Source
+from ..schemas.event import PIPELINE_TYPES, Event, EventSource
 from ..schemas.framing import confluent_prefix
 from ..schemas.placement import placement_of
 from ..schemas.rules import InvalidEventError
@@ -241,7 +241,7 @@ class Client:
             raise InvalidEventError("source.system", "the event has no source; pass system=… to Client")
         seq = self._seqs.get(event.topic, 0) + 1
         native = event.source
-        source = Source(self._system, self._instance, native.native_id, native.native_type, seq, self._sender)
+        source = EventSource(self._system, self._instance, native.native_id, native.native_type, seq, self._sender)
         tenant = self._tenant if event.tenant == "default" else event.tenant
         return replace(event, source=source, tenant=tenant, event_id="")
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal, NotRequired, TypedDict, Unpack
 
-from ..schemas.event import GIVING, Action, Actor, Approval, Event, Resource, Source, Subject
+from ..schemas.event import GIVING, Action, Actor, Approval, Event, EventSource, Resource, Subject
 from ..schemas.rules import InvalidEventError, check
 
 NATIVE_TYPE = "event"
@@ -46,7 +46,7 @@ NEW_IDS = {
 }
 """The id that an event of this type introduces. It is generated if not given. Later events must carry it."""
 
-_PLACEHOLDER = Source("sender", "sender", "sender", NATIVE_TYPE)
+_PLACEHOLDER = EventSource("sender", "sender", "sender", NATIVE_TYPE)
 
 Outcome = Literal["success", "failure", "denied", "pending", "unknown"]
 ExpirySource = Literal["native", "derived", "policy", "unknown"]
@@ -307,7 +307,7 @@ def draft(event_type: str, common: Mapping[str, Any], **own: Any) -> Event:
     event = Event(
         event_type=event_type,
         occurred_at=fields.pop("occurred_at", None) or datetime.now(UTC),
-        source=Source("", "", fields.pop("native_id", None) or _new_id(), NATIVE_TYPE),
+        source=EventSource("", "", fields.pop("native_id", None) or _new_id(), NATIVE_TYPE),
         subject=holder,
         actor=Actor(actor) if isinstance(actor, str) else actor,
         **fields,

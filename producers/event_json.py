@@ -21,16 +21,16 @@ from ..schemas.event import (
     Actor,
     Approval,
     Event,
+    EventSource,
     IssuingSource,
     Resource,
-    Source,
     Subject,
 )
 from ..schemas.rules import REQUIRED, InvalidEventError
 from .constructors import NEW_IDS, draft
 from .json_fields import Fields, RecordError
 
-Part = TypeVar("Part", Action, Actor, Approval, IssuingSource, Resource, Source, Subject)
+Part = TypeVar("Part", Action, Actor, Approval, IssuingSource, Resource, EventSource, Subject)
 
 _READERS: dict[str, Callable[[Fields, str], Any]] = {
     "str": Fields.text,
@@ -50,7 +50,7 @@ _READERS: dict[str, Callable[[Fields, str], Any]] = {
 }
 """How a member is read, by the type of the field in :class:`Event` and its parts."""
 _COMPUTED = frozenset({"event_id", "raw_sha256", "salt"})
-_SOURCE_MEMBERS = [field.name for field in dataclasses.fields(Source)]
+_SOURCE_MEMBERS = [field.name for field in dataclasses.fields(EventSource)]
 _IDS = ("grant_id", "request_id", "session_id")
 _MEMBERS = {
     field.name: str(field.type)
@@ -87,7 +87,7 @@ def event_from_json(record: Fields) -> Event:
         given = record.object("source")
         problems += _wrong_names(given, _SOURCE_MEMBERS)
         native_id = given.text("native_id")
-        source = _part(given, Source) if given.has("system") else None
+        source = _part(given, EventSource) if given.has("system") else None
     except RecordError as error:
         problems += (one for one in (error, *error.more) if one not in problems)
     _raise(problems)

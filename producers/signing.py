@@ -7,6 +7,6 @@ Example::
         …
 """
 
-from ..kafka.signing import source_signer
+from ..kafka.source_signer import source_signer
 
 __all__ = ["source_signer"]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from ..base.errors import UsageError
 from ..ledger.source_keys import SHARDS_KEY, SourceKeys
-from ..schemas.event import Actor, Event, Resource, Source, Subject
+from ..schemas.event import Actor, Event, EventSource, Resource, Subject
 from ..schemas.own_sources import OPERATOR
 from .settings import Settings
 from .source_keys import publish_as_operator
@@ -31,7 +31,7 @@ def shards_event(deployment: str, shards: int, person: str) -> Event:
     return Event(
         event_type="config.changed",
         occurred_at=now,
-        source=Source(OPERATOR, deployment, f"{name}:{now.isoformat()}", "config"),
+        source=EventSource(OPERATOR, deployment, f"{name}:{now.isoformat()}", "config"),
         subject=Subject(name, "system"),
         actor=Actor(person, "human"),
         resource=Resource("config", name),

@@ -13,11 +13,11 @@ from ..schemas.event import (
     FINDINGS_TOPIC,
     Actor,
     Event,
+    EventSource,
     Finding,
     IssuingSource,
     OpenedEpoch,
     Resource,
-    Source,
     Subject,
 )
 from ..schemas.finding_event import PERSON_REQUEST
@@ -56,7 +56,7 @@ def settle_finding(
     event = Event(
         event_type=f"finding.{status}",
         occurred_at=now,
-        source=Source(
+        source=EventSource(
             OPERATOR, settings.require_deployment(), f"{rule}:{key}:{deadline}:{now.isoformat()}", "decision"
         ),
         subject=Subject(finding["subject_id"] or key),
@@ -135,7 +135,7 @@ def epoch_opened(deployment: str, opened: OpenedEpoch, *, person: str, reason: s
     return Event(
         event_type="epoch.opened",
         occurred_at=datetime.now(UTC),
-        source=Source(OPERATOR, deployment, opened.new_origin, "decision"),
+        source=EventSource(OPERATOR, deployment, opened.new_origin, "decision"),
         subject=Subject(opened.new_origin, "system"),
         actor=Actor(person, "human"),
         outcome="success",
@@ -144,8 +144,8 @@ def epoch_opened(deployment: str, opened: OpenedEpoch, *, person: str, reason: s
     )
 
 
-def _source(settings: Settings, native_id: str) -> Source:
-    return Source(OPERATOR, settings.require_deployment(), native_id, "decision")
+def _source(settings: Settings, native_id: str) -> EventSource:
+    return EventSource(OPERATOR, settings.require_deployment(), native_id, "decision")
 
 
 def publish(settings: Settings, event: Event) -> None:

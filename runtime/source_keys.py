@@ -14,7 +14,7 @@ from ..ledger.keys import LocalSigner, LogKeys
 from ..ledger.source_keys import SourceKeys, registration_key
 from ..ledger.source_signature import SourceSigner, key_id_of
 from ..schemas.codec import EventEncoder
-from ..schemas.event import Actor, Event, RegisteredSource, Source, SourceKey, Subject
+from ..schemas.event import Actor, Event, EventSource, RegisteredSource, SourceKey, Subject
 from ..schemas.own_sources import OPERATOR, OWN_SOURCES
 from .keys import PrivateKeyFile, load_public_key, read_passphrase
 from .settings import Settings
@@ -100,7 +100,7 @@ def registration(deployment: str, stated: RegisteredSource, *, person: str, reas
     return Event(
         event_type="source.registered",
         occurred_at=now,
-        source=Source(OPERATOR, deployment, f"{key}:{now.isoformat()}", "decision"),
+        source=EventSource(OPERATOR, deployment, f"{key}:{now.isoformat()}", "decision"),
         subject=Subject(key, "system"),
         actor=Actor(person, "human"),
         outcome="success",

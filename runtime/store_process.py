@@ -12,7 +12,7 @@ import structlog
 from prometheus_client import Gauge
 
 from ..base.errors import GrantledgerError
-from ..kafka.signing import source_signer
+from ..kafka.source_signer import source_signer
 from ..schemas.own_sources import READER, STORE
 from ..sinks.clickhouse import load_engine, lock_store, private_temp
 from ..sinks.store import Store

@@ -29,7 +29,7 @@ ACCESS_TYPES = REQUEST_TYPES + GRANT_TYPES + SESSION_TYPES
 """Types that access systems report. Only the pipeline's own credentials can write the other types."""
 
 OBSERVED = "grant.observed"
-"""An enforcer, or a checker that the policy names, read back that the access of a grant exists. No tool reports it."""
+"""An enforcer, or a reporter that the policy names, read back that the access of a grant exists. No tool reports it."""
 
 PIPELINE_TYPES = (
     "finding.opened",
@@ -68,7 +68,7 @@ ACTIVITY_TYPES = frozenset({"session.command", "session.query", "session.denied"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class EventSource:
     """The tool that reported an event. ``native_id`` and ``native_type`` are its own names for the record."""
 
     system: str
@@ -231,7 +231,7 @@ class Event:
 
     event_type: str
     occurred_at: datetime
-    source: Source
+    source: EventSource
     subject: Subject
     actor: Actor
     mapping: Mapping | None = None
@@ -309,7 +309,7 @@ def topic_of(event_type: str) -> str:
     return ACTIVITY_TOPIC if event_type in ACTIVITY_TYPES else LIFECYCLE_TOPIC
 
 
-def make_event_id(source: Source, event_type: str, ordinal: int = 0) -> str:
+def make_event_id(source: EventSource, event_type: str, ordinal: int = 0) -> str:
     """Return the uuid5 over a record's identity, so that reading the same record twice gives the same id."""
     name = json.dumps(
         [source.system, source.instance, source.native_type, source.native_id, event_type, ordinal],

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any, Literal
 
 from .access_key import NO_ISSUER, SourceName
-from .event import Actor, Event, Finding, Source, Subject
+from .event import Actor, Event, EventSource, Finding, Subject
 from .finding_rules import FINDING_RULES, Severity
 
 PERSON_REQUEST = "person_request"
@@ -22,7 +22,7 @@ _OUTCOMES = {"finding.opened": "failure", "revoke.requested": "pending", "lookup
 
 def finding_event(
     event_type: FindingEventType,
-    source: Source,
+    source: EventSource,
     finding: tuple[str, str],
     at: datetime,
     *,

@@ -179,7 +179,7 @@ def difference(
     identity = json.dumps([grant_id, deadline, at // (3600 * SECOND)])
     return finding_event(
         "finding.resolved" if resolved else "finding.opened",
-        events.Source(SYSTEM, deployment, identity, "finding"),
+        events.EventSource(SYSTEM, deployment, identity, "finding"),
         (RULE, grant_id),
         to_datetime(at),
         deadline=to_datetime(deadline),

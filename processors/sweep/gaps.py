@@ -93,7 +93,7 @@ def source_event(deployment: str, rule: str, change: Change, at: int, severity: 
     key, since = change.identity
     return finding_event(
         "finding.opened" if change.kind == "opened" else "finding.resolved",
-        events.Source(SYSTEM, deployment, json.dumps([rule, key, since]), "finding"),
+        events.EventSource(SYSTEM, deployment, json.dumps([rule, key, since]), "finding"),
         (rule, key),
         to_datetime(at),
         severity=severity,

@@ -131,9 +131,9 @@ class FindingEvents:
         )  # fmt: skip
         return self._outgoing(FINDINGS_TOPIC, event)
 
-    def _source(self, identity: Identity) -> events.Source:
+    def _source(self, identity: Identity) -> events.EventSource:
         native_id = json.dumps([*identity, *self.shard.mark], separators=(",", ":"), ensure_ascii=False)
-        return events.Source(SYSTEM, self.deployment, native_id, "finding")
+        return events.EventSource(SYSTEM, self.deployment, native_id, "finding")
 
     def _outgoing(self, topic: str, event: Event) -> Outgoing:
         value = self.encoder.encode(event)
@@ -197,7 +197,7 @@ def config_event(deployment: str, policy: WatchPolicy, at: datetime) -> Event:
     return Event(
         event_type="config.changed",
         occurred_at=at,
-        source=events.Source(SYSTEM, deployment, f"{POLICY_NAME}:{digest_of(policy)}:{at.isoformat()}", "config"),
+        source=events.EventSource(SYSTEM, deployment, f"{POLICY_NAME}:{digest_of(policy)}:{at.isoformat()}", "config"),
         subject=Subject(POLICY_NAME, "system"),
         actor=Actor(SYSTEM, "system"),
         resource=Resource("config", POLICY_NAME),

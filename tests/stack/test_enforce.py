@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer
 
+from grantledger.enforcers.event_writer import TransactionalEventWriter, kafka_errors
 from grantledger.enforcers.events import Recorder
-from grantledger.enforcers.journal import TransactionalEventWriter, kafka_errors
 from grantledger.kafka.errors import KafkaUnavailableError
 from grantledger.kafka.offsets import committed_offset, end_offset
 from grantledger.kafka.options import reader_options, transactional_options
@@ -30,10 +30,10 @@ from grantledger.schemas.event import (
     FINDINGS_TOPIC,
     LIFECYCLE_TOPIC,
     Event,
+    EventSource,
     Finding,
     IssuingSource,
     Resource,
-    Source,
     Subject,
 )
 from grantledger.schemas.topics import COMMANDS_TOPIC
@@ -324,7 +324,7 @@ def test_access_that_was_granted_again_meanwhile_is_not_revoked(deploy: Deploy) 
 
 def test_invalid_commands_are_skipped_and_recorded(deploy: Deploy) -> None:
     here, schema = deploy(), event_schema()
-    datum = revocation("g9", source=Source("grantledger-watch", here.deployment, "g9", "command")).to_datum()
+    datum = revocation("g9", source=EventSource("grantledger-watch", here.deployment, "g9", "command")).to_datum()
 
     def odd(**fields: Any) -> bytes:
         return written(datum | fields, schema.definition, schema.prefix)
@@ -415,10 +415,10 @@ def test_a_committed_offset_that_expired_is_committed_again(deploy: Deploy) -> N
     group = f"{here.deployment}-enforce"
     end = end_offset(here.cluster, COMMANDS_TOPIC, 0)
     consumer = Consumer(reader_options(here.cluster, group))
-    journal = TransactionalEventWriter(sealed_logs(here.pipeline.settings(), "grantledger-enforcer", bytes(32)))
-    journal.consumer = consumer
+    writer = TransactionalEventWriter(sealed_logs(here.pipeline.settings(), "grantledger-enforcer", bytes(32)))
+    writer.consumer = consumer
     for _ in range(2):
-        journal.write([], end)
+        writer.write([], end)
         assert committed_offset(here.cluster, group, COMMANDS_TOPIC, 0) == end
         for future in here.cluster.admin.delete_consumer_groups([group]).values():  # as after 7 idle days
             future.result(30)
@@ -449,16 +449,16 @@ def test_what_a_lost_transaction_contained_is_written_once(
             commit(writer)
         raise TransactionHangsError("it hangs")
 
-    journal = TransactionalEventWriter(logs)
-    journal.write([event_of(1)], 0)
+    writer = TransactionalEventWriter(logs)
+    writer.write([event_of(1)], 0)
     monkeypatch.setattr(TransactionalWriter, "commit", lose)
-    journal.write([event_of(2)], 0)
-    journal.write([event_of(3)], 0)
+    writer.write([event_of(2)], 0)
+    writer.write([event_of(3)], 0)
     wait_for(lambda: written_numbers() == [1, 2, 3], "each is there, once")
     TransactionalEventWriter(logs).write([event_of(4)], 0)
     monkeypatch.setattr(TransactionalWriter, "commit", lose)
     with pytest.raises((KafkaUnavailableError, KafkaException)), kafka_errors("a test"):
-        journal.write([event_of(5)], 0)
+        writer.write([event_of(5)], 0)
     # What the other one has done is not known here, so this one must not go on.
     wait_for(lambda: written_numbers() == [1, 2, 3, 4], "only the other enforcer's event is there")
 
@@ -534,7 +534,7 @@ def test_forged_and_copied_commands_are_never_carried_out(deploy: Deploy) -> Non
     And whoever has the key of the watch, but not that of the sealer.
     """
     here = deploy(max_per_window="1")
-    command = revocation("g1", source=Source("grantledger-watch", here.deployment, "g1", "command"))
+    command = revocation("g1", source=EventSource("grantledger-watch", here.deployment, "g1", "command"))
     for grant in ("g1", "g2"):
         (here.folder / "access" / grant).touch()
     value = EventEncoder().encode(command)

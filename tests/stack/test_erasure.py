@@ -14,7 +14,7 @@ from grantledger.ledger.entry import origin_of
 from grantledger.processors.notices import schema_key, schema_registered
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import Actor, Event, Source, Subject
+from grantledger.schemas.event import Actor, Event, EventSource, Subject
 from grantledger.sinks import states
 from grantledger.sinks.clickhouse import StoreAddress, connect
 from grantledger.sinks.erasure import Erasures
@@ -29,7 +29,7 @@ def erased(story: Story, place: str, taken: float) -> Event:
     event = Event(
         event_type="payload.erased",
         occurred_at=story.now,
-        source=Source("grantledger", DEPLOYMENT, f"{place}:{taken}", "decision"),
+        source=EventSource("grantledger", DEPLOYMENT, f"{place}:{taken}", "decision"),
         subject=Subject(place, "system"),
         actor=Actor("privacy-officer", "human"),
         reason="GDPR Art. 17",

@@ -12,7 +12,7 @@ from grantledger.processors.policy import AccessLimits, AccessRule, WatchPolicy
 from grantledger.processors.sweep import compare as sweep
 from grantledger.processors.watch.findings import config_event
 from grantledger.schemas.access_key import id_of
-from grantledger.schemas.event import Approval, IssuingSource, Resource, Source
+from grantledger.schemas.event import Approval, EventSource, IssuingSource, Resource
 from support.access_store import Story, stored
 
 from .test_sweep import open_overdue, watched
@@ -25,7 +25,7 @@ def story_with(policy: WatchPolicy | None) -> Story:
     story = Story()
 
     def by(instance: str) -> dict[str, Any]:
-        return {"source": Source("bot", instance, f"r{len(story.records)}", "record"), "subject": "alice"}
+        return {"source": EventSource("bot", instance, f"r{len(story.records)}", "record"), "subject": "alice"}
 
     story.give("renamed", -100, -50, **by("eu-1"))
     story.remove("renamed", -60, **by("prod"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from grantledger.schemas.event import Finding, IssuingSource, Source
+from grantledger.schemas.event import EventSource, Finding, IssuingSource
 from grantledger.sinks import states
 from grantledger.sinks.clickhouse import StoreAddress, connect
 from grantledger.sinks.states import TABLES, States
@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = Story(story.now, [policy_record(story, POLICIES["lenient"])], SIGNERS)
     finding = Finding("overdue", "g-1", "critical", story.at(-20))
     event = found.event("finding.opened", -5, "g-1", finding=finding, grant_source=IssuingSource("bot", "eu-1"))
-    found.add(replace(event, source=Source("grantledger-watch", DEPLOYMENT, "g-1", "finding")), -5)
+    found.add(replace(event, source=EventSource("grantledger-watch", DEPLOYMENT, "g-1", "finding")), -5)
     return fill(tmp_path_factory.mktemp("policy"), found.records, sources=KEYS, onto=filled)
 
 

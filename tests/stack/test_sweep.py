@@ -215,7 +215,10 @@ def test_the_sweep_reports_a_watch_that_does_not_run(
     story = Story()
     with pipeline.client(system="other") as client:
         for number, event_type in ((1, "session.started"), (2, "session.command"), (4, "session.command")):
-            about = {"source": events.Source("counting", "eu-1", str(number), "record", seq=number), "session_id": "s"}
+            about = {
+                "source": events.EventSource("counting", "eu-1", str(number), "record", seq=number),
+                "session_id": "s",
+            }
             client.send(story.event(event_type, 0, "", **about, action=events.Action(command="ls")))
     pipeline.wait_stored(4)
     pipeline.start("sweep")

@@ -33,7 +33,7 @@ class Senders(Story):
         for event_type, numbers in (("session.started", lifecycle), ("session.command", activity)):
             for number in numbers:
                 native_id = f"{system}-{len(self.records)}"
-                source = events.Source(system, instance, native_id, "record", seq=number, sender=name)
+                source = events.EventSource(system, instance, native_id, "record", seq=number, sender=name)
                 fields: dict[str, Any] = {"session_id": "s", "source": source}
                 if event_type == "session.command":
                     fields["action"] = events.Action(command="x")

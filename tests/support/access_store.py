@@ -33,10 +33,10 @@ from grantledger.schemas.event import (
     Action,
     Actor,
     Event,
+    EventSource,
     Finding,
     IssuingSource,
     Resource,
-    Source,
     Subject,
 )
 from grantledger.sinks.clickhouse import Ask, StoreAddress, connect
@@ -92,7 +92,7 @@ class Story:
         given: dict[str, Any] = {
             "event_type": event_type,
             "occurred_at": self.at(minutes),
-            "source": Source(system, "eu-1", native_id, "record"),
+            "source": EventSource(system, "eu-1", native_id, "record"),
             "subject": subject if isinstance(subject, Subject) else Subject(subject, "human"),
             "actor": Actor("robot", "service"),
             "outcome": "success",

@@ -14,7 +14,7 @@ from grantledger.ledger.entry import Genesis, encode_headers
 from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.source_signature import SourceSigner
 from grantledger.processors.notices import schema_key, schema_registered
-from grantledger.producers import Actor, Event, Resource, Source, Subject
+from grantledger.producers import Actor, Event, EventSource, Resource, Subject
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import FINDINGS_TOPIC, Finding
@@ -50,7 +50,7 @@ def event(change: Change, key: str, *, rule: str = "overdue", at: datetime = NOO
     given: dict[str, Any] = {
         "event_type": f"finding.{change}",
         "occurred_at": at,
-        "source": Source("grantledger-watch", DEPLOYMENT, f"{rule}:{key}", "finding"),
+        "source": EventSource("grantledger-watch", DEPLOYMENT, f"{rule}:{key}", "finding"),
         "subject": Subject("alice@example.com", "human"),
         "actor": Actor("grantledger-watch", "system"),
         "resource": Resource("database", "orders", "production"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from grantledger.producers.adapters import Location
 from grantledger.producers.event_json import event_from_json
 from grantledger.producers.json_fields import parse_object
-from grantledger.schemas.event import Event, Source
+from grantledger.schemas.event import Event, EventSource
 
 
 @dataclass(frozen=True)
@@ -40,5 +40,5 @@ class Cases:
         """Yield the events that `grantledger emit --stdin` sends for a file, a second after each other."""
         for number, line in enumerate(self.text(name, now).splitlines()):
             event = event_from_json(parse_object(line.encode(), Location(name, number + 1)))
-            source = event.source if event.source.system else Source("emit", "host", f"{name}-{number}", "emit")
+            source = event.source if event.source.system else EventSource("emit", "host", f"{name}-{number}", "emit")
             yield replace(event, occurred_at=now + timedelta(seconds=number), source=source, event_id="")

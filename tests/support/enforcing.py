@@ -23,10 +23,10 @@ from grantledger.schemas.event import (
     LIFECYCLE_TOPIC,
     Actor,
     Event,
+    EventSource,
     Finding,
     IssuingSource,
     Resource,
-    Source,
     Subject,
 )
 from grantledger.schemas.topics import COMMANDS_TOPIC
@@ -68,7 +68,7 @@ def revocation(grant: str, deadline: datetime = DEADLINE, **fields: Any) -> Even
     given: dict[str, Any] = {
         "event_type": "revoke.requested",
         "occurred_at": datetime.now(UTC),
-        "source": Source("grantledger-watch", "test.example", f"{grant}:{deadline.isoformat()}", "command"),
+        "source": EventSource("grantledger-watch", "test.example", f"{grant}:{deadline.isoformat()}", "command"),
         "subject": Subject("alice@example.com", "human", "alice@example.com"),
         "actor": Actor("grantledger-watch", "system"),
         "resource": Resource("database", "orders", "production"),
@@ -88,7 +88,7 @@ def activation(command: Event) -> Event:
     return Event(
         event_type="grant.activated",
         occurred_at=finding.deadline - timedelta(hours=1),
-        source=Source(issuer.system, issuer.instance, f"{command.grant_id}:{finding.deadline}", "record"),
+        source=EventSource(issuer.system, issuer.instance, f"{command.grant_id}:{finding.deadline}", "record"),
         actor=Actor(command.subject.id, "human"),
         expires_at=finding.deadline,
         expiry_source="native",

@@ -17,7 +17,7 @@ import pytest
 from confluent_kafka import Producer
 
 from grantledger.kafka.cluster import Cluster
-from grantledger.producers import Action, Actor, Approval, Event, Resource, Source, Subject
+from grantledger.producers import Action, Actor, Approval, Event, EventSource, Resource, Subject
 from grantledger.schemas.catalog import event_schema
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -28,7 +28,7 @@ def event(event_type: str, number: int, **fields: Any) -> Event:
     given: dict[str, Any] = {
         "event_type": event_type,
         "occurred_at": NOON + timedelta(seconds=number),
-        "source": Source("bot", "eu-1", f"{event_type}-{number}", "record", seq=number),
+        "source": EventSource("bot", "eu-1", f"{event_type}-{number}", "record", seq=number),
         "subject": Subject(f"alice-{number}", "human", "alice@example.com"),
         "actor": Actor("bob", "human"),
         "tenant": "blue",

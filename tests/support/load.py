@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from grantledger.kafka.cluster import Cluster
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC, Finding, Source
+from grantledger.schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC, EventSource, Finding
 
 from .events import event
 
@@ -107,7 +107,7 @@ class Load:
 
     def _record(self, number: int) -> tuple[str, bytes | None, bytes | None, list[tuple[str, bytes | None]]]:
         draw = self._random.random()
-        source = Source("bot", "eu-1", f"load-{number}", "record")  # not counted, so that a watch finds no gaps
+        source = EventSource("bot", "eu-1", f"load-{number}", "record")  # not counted, so that a watch finds no gaps
         if draw < 0.30:
             made = event("grant.activated", number, source=source, expires_at=NEVER)
         elif draw < 0.40:

@@ -11,7 +11,7 @@ from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.source_keys import SignedRecord, SourceKeys, registration_key
 from grantledger.ledger.source_signature import SourceSigner, key_id_of
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import Actor, Event, RegisteredSource, Source, SourceKey, Subject
+from grantledger.schemas.event import Actor, Event, EventSource, RegisteredSource, SourceKey, Subject
 from grantledger.schemas.own_sources import OPERATOR
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,7 +40,7 @@ def registered(
     return Event(
         event_type="source.registered",
         occurred_at=EPOCH,
-        source=Source(OPERATOR, deployment, f"{system}/{instance}", "decision"),
+        source=EventSource(OPERATOR, deployment, f"{system}/{instance}", "decision"),
         subject=Subject(registration_key(system, instance), "system"),
         actor=Actor("carol", "human"),
         outcome="success",

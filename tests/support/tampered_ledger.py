@@ -20,7 +20,7 @@ from grantledger.kafka.offsets import end_offset
 from grantledger.kafka.records import read_range
 from grantledger.ledger.anchor import Anchor, anchor_origin
 from grantledger.ledger.keys import LocalSigner
-from grantledger.producers import Actor, Event, Source, Subject
+from grantledger.producers import Actor, Event, EventSource, Subject
 from grantledger.schemas.own_sources import OPERATOR, OWN_SOURCES
 from grantledger.schemas.topics import SEALED_TOPICS
 from grantledger.sinks.clickhouse import StoreAddress, connect
@@ -194,7 +194,7 @@ def make(pipeline: Pipeline) -> None:
     erased = Event(
         event_type="payload.erased",
         occurred_at=event("grant.activated", 0).occurred_at,
-        source=Source(OPERATOR, DEPLOYMENT, "erasure-1", "erasure"),
+        source=EventSource(OPERATOR, DEPLOYMENT, "erasure-1", "erasure"),
         subject=Subject(f"{LIFECYCLE}#{ERASED_INDEX}", "system"),
         actor=Actor("privacy-officer", "human"),
         reason="GDPR Article 17",

@@ -30,7 +30,7 @@ from grantledger.processors.watch.shard import ONLY_SHARD, Shard
 from grantledger.processors.watch.watcher import Watcher
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import LIFECYCLE_TOPIC, Actor, Event, Resource, Source, Subject
+from grantledger.schemas.event import LIFECYCLE_TOPIC, Actor, Event, EventSource, Resource, Subject
 from grantledger.schemas.instance_names import NO_NAMES
 from grantledger.schemas.topics import COMMANDS_TOPIC
 from support.events import written
@@ -274,7 +274,7 @@ def grant(event_type: str, at: float, name: str = "g", **more: Any) -> Event:
     given: dict[str, Any] = {
         "event_type": event_type,
         "occurred_at": NOON + timedelta(seconds=at),
-        "source": Source("vault", "prod", f"{name}:{event_type}:{at}", "lease"),
+        "source": EventSource("vault", "prod", f"{name}:{event_type}:{at}", "lease"),
         "subject": Subject("alice", "human"),
         "actor": Actor("alice"),
         "resource": Resource("database", f"db-{name}", "production"),

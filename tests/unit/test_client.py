@@ -21,6 +21,7 @@ from grantledger.producers import (
     ClientError,
     Delivery,
     DeliveryError,
+    EventSource,
     EventTooLargeError,
     InvalidEventError,
     OptionError,
@@ -28,7 +29,6 @@ from grantledger.producers import (
     RegistryError,
     Resource,
     SchemaRegistry,
-    Source,
     Subject,
     grant_activated,
     session_command,
@@ -192,7 +192,7 @@ def test_an_event_of_another_tool_keeps_its_source() -> None:
     native = Event(
         event_type="session.started",
         occurred_at=datetime.now(UTC),
-        source=Source("teleport", "t1", "u1", "session.start"),
+        source=EventSource("teleport", "t1", "u1", "session.start"),
         subject=Subject("alice"),
         actor=Actor("alice"),
         session_id="s",
@@ -220,7 +220,7 @@ def test_an_invalid_event_is_refused_and_uses_no_number() -> None:
     broken = Event(
         event_type="grant.activated",
         occurred_at=datetime.now(UTC),
-        source=Source("", "", "n", "event"),
+        source=EventSource("", "", "n", "event"),
         subject=Subject("a"),
         actor=Actor("a"),
     )
@@ -246,7 +246,7 @@ def test_pipeline_types_are_not_for_senders() -> None:
     event = Event(
         event_type="key.changed",
         occurred_at=datetime.now(UTC),
-        source=Source("x", "y", "n", "event"),
+        source=EventSource("x", "y", "n", "event"),
         subject=Subject("a"),
         actor=Actor("a"),
     )

@@ -19,6 +19,7 @@ from grantledger.schemas.event import (
     Actor,
     Approval,
     Event,
+    EventSource,
     ExecutedQuery,
     Finding,
     IssuingSource,
@@ -26,7 +27,6 @@ from grantledger.schemas.event import (
     RegisteredSchema,
     RegisteredSource,
     Resource,
-    Source,
     Subject,
 )
 from grantledger.schemas.rules import InvalidEventError, check
@@ -54,7 +54,7 @@ CHANGES: dict[str, st.SearchStrategy[Any]] = {
     "occurred_at": TIMES,
     "starts_at": st.none() | TIMES,
     "expires_at": st.none() | TIMES,
-    "source": st.builds(Source, NAMES, NAMES, NAMES, NAMES),
+    "source": st.builds(EventSource, NAMES, NAMES, NAMES, NAMES),
     "grant_source": st.none() | ISSUERS,
     "session_source": st.none() | ISSUERS,
     "subject": st.builds(Subject, NAMES, KINDS),

@@ -12,9 +12,9 @@ from grantledger.producers import (
     Actor,
     Approval,
     Event,
+    EventSource,
     InvalidEventError,
     Resource,
-    Source,
     Subject,
     constructors,
     grant_activated,
@@ -59,7 +59,7 @@ def test_every_access_type_has_a_constructor_whose_required_arguments_suffice(ev
     event = function(**{name: VALUES[name] for name in (*required(function), *named)})
     assert isinstance(event, Event)
     assert event.event_type == event_type
-    EventEncoder().encode(replace(event, source=Source("x", "y", "z", "event")))
+    EventEncoder().encode(replace(event, source=EventSource("x", "y", "z", "event")))
 
 
 @pytest.mark.parametrize("event_type", ACCESS_TYPES)

@@ -33,7 +33,7 @@ from grantledger.processors.watch.core.commands import REVOKE
 from grantledger.processors.watch.findings import FindingEvents
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import Actor, Event, Finding, Resource, Source, Subject
+from grantledger.schemas.event import Actor, Event, EventSource, Finding, Resource, Subject
 from grantledger.schemas.topics import COMMANDS_TOPIC
 from support.events import read_datum, written
 from support.watching import START, Story, at
@@ -46,7 +46,7 @@ def command_event(grant: str = "g1", deadline: datetime = NOON, **fields: object
     given: dict[str, object] = {
         "event_type": "revoke.requested",
         "occurred_at": NOON,
-        "source": Source("grantledger", "test.example", f"{grant}:{deadline}", "command"),
+        "source": EventSource("grantledger", "test.example", f"{grant}:{deadline}", "command"),
         "subject": Subject("alice", "human", "alice@example.com"),
         "actor": Actor("grantledger-watch", "system"),
         "resource": Resource("database", "orders", "production"),
@@ -120,7 +120,7 @@ def test_a_command_of_another_schema_with_a_number_for_a_text_is_none() -> None:
 
 
 def test_the_id_of_a_command_follows_from_grant_and_deadline_alone() -> None:
-    one = command(occurred_at=NOON + HOUR, source=Source("other", "x", "y", "z"))
+    one = command(occurred_at=NOON + HOUR, source=EventSource("other", "x", "y", "z"))
     assert one.command_id == command().command_id
     assert len({one.command_id, command("g2").command_id, command(deadline=NOON + HOUR).command_id}) == 3
 

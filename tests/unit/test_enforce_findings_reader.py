@@ -17,7 +17,7 @@ from grantledger.kafka.sealed_log import SealedLogs
 from grantledger.ledger.source_keys import SignedRecord
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import Event, Source
+from grantledger.schemas.event import Event, EventSource
 from support.sources import record_of
 
 from .test_enforce_command_rules import HOUR, NOON, command_event
@@ -64,7 +64,7 @@ def record(event: Event, hours: int = 0) -> SignedRecord:
 
 
 def request(**fields: Any) -> Event:
-    return command_event(**({"source": Source("grantledger-watch", HERE, "g1", "finding")} | fields))
+    return command_event(**({"source": EventSource("grantledger-watch", HERE, "g1", "finding")} | fields))
 
 
 def test_only_sealed_requests_of_this_watch_count_and_the_first_time() -> None:
@@ -78,8 +78,8 @@ def test_only_sealed_requests_of_this_watch_count_and_the_first_time() -> None:
     assert found.requested(value) == NOON, "a copy makes it no younger"
     assert found.requested(EventEncoder().encode(request())) is None, "the same in other bytes"
     for other in (
-        request(source=Source("grantledger-watch", "other.example", "g1", "finding")),
-        request(source=Source("emit", HERE, "g1", "finding")),
+        request(source=EventSource("grantledger-watch", "other.example", "g1", "finding")),
+        request(source=EventSource("emit", HERE, "g1", "finding")),
         request(event_type="revoke.attempted"),
     ):
         foreign = record(other)

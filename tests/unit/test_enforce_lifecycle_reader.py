@@ -19,7 +19,7 @@ from grantledger.kafka.source_keys_reader import SourceKeysReader
 from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.source_keys import SignedRecord, SourceKeys
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
-from grantledger.schemas.event import Actor, Event, IssuingSource, Resource, Source, Subject
+from grantledger.schemas.event import Actor, Event, EventSource, IssuingSource, Resource, Subject
 from support.sources import Registrar, key_of, record_of
 
 from .test_enforce_command_rules import NOON, command
@@ -83,7 +83,7 @@ def event(event_type: str, minute: int, **more: Any) -> Event:
     return Event(
         event_type=event_type,
         occurred_at=NOON + timedelta(minutes=minute),
-        source=Source("vault", "prod", f"{event_type}:{minute}", "lease"),
+        source=EventSource("vault", "prod", f"{event_type}:{minute}", "lease"),
         subject=Subject("alice", "human"),
         actor=Actor("alice"),
         resource=Resource("database", "orders", "production"),
@@ -178,7 +178,7 @@ def test_access_that_was_read_back_since_the_last_call_is_no_longer_historical()
     day = 24 * 60
     late = event("grant.activated", day, expires_at=NOON - timedelta(days=1), expiry_source="native")
     seen = event("grant.observed", day + 1, outcome="success", grant_source=IssuingSource("vault", "prod"))
-    seen = replace(seen, source=Source("grantledger-enforcer", HERE, "seen", "lookup"))
+    seen = replace(seen, source=EventSource("grantledger-enforcer", HERE, "seen", "lookup"))
     log = Log()
     reader = reader_of(log, NOON)
     for log.calls, observed in (([[(0, late)]], False), ([[(1, seen)]], True)):

@@ -16,7 +16,7 @@ from grantledger.enforcers.dry_run import DryRun
 from grantledger.enforcers.events import Recorder, apply, command_of
 from grantledger.enforcers.running_grants import GrantEvent, RunningGrants, SealedActivations
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import Event, IssuingSource, Resource, Source
+from grantledger.schemas.event import Event, EventSource, IssuingSource, Resource
 from support.events import read_datum
 
 from .test_enforce_command_rules import HOUR, NOON, command, command_event
@@ -87,7 +87,7 @@ def test_the_sealed_log_shows_that_the_access_exists() -> None:
     assert (before.observed, after.observed, after.received) == (False, True, NOON)
     other = activations.find(lookup(entitlement="readonly"))
     assert other is None
-    evil = Source("evil", "eu-1", "n", "record")
+    evil = EventSource("evil", "eu-1", "n", "record")
     unbelieved = Event(**{name: getattr(report, name) for name in report.__slots__ if name != "source"}, source=evil)
     assert GrantEvent.of(read_datum(EventEncoder().encode(unbelieved)), NOON, signed=True) is None
 
@@ -224,4 +224,4 @@ def test_a_dry_run_answers_each_command_once() -> None:
 
 def test_only_the_watch_asks() -> None:
     with pytest.raises(InvalidCommandError, match="only the watch"):
-        lookup(source=Source("grantledger-operator", "test.example", "g1", "command"))
+        lookup(source=EventSource("grantledger-operator", "test.example", "g1", "command"))

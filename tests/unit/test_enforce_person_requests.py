@@ -10,7 +10,7 @@ import pytest
 from grantledger.enforcers.command_rules import SealedActivation
 from grantledger.enforcers.contract import InvalidCommandError, RevokeCommand
 from grantledger.enforcers.events import COMMANDERS
-from grantledger.schemas.event import Actor, Finding, Source
+from grantledger.schemas.event import Actor, EventSource, Finding
 from support.sources import Registrar, record_of
 
 from .test_enforce_command_rules import HOUR, NOON, command_event
@@ -24,7 +24,7 @@ def asked(at: datetime = NOON, **fields: Any) -> dict[str, Any]:
     """Return the fields of a person's request at some time, about grant g1, whose deadline was an hour before."""
     return {
         "grant_source": BOT,
-        "source": Source("grantledger-operator", HERE, f"g1:{at}", "decision"),
+        "source": EventSource("grantledger-operator", HERE, f"g1:{at}", "decision"),
         "actor": Actor("dana", "human"),
         "reason": "laptop stolen",
         "expires_at": NOON - HOUR,
@@ -70,7 +70,7 @@ def test_only_a_request_in_the_sealed_log_that_the_operator_signed_counts() -> N
         believed = found.requested(one.value or b"") is not None
         assert believed == (system == "grantledger-operator"), system
     log = Log()
-    other = record(command_event(**asked(source=Source("grantledger-operator", "other.example", "x", "decision"))))
+    other = record(command_event(**asked(source=EventSource("grantledger-operator", "other.example", "x", "decision"))))
     log.sealed = [other]
     assert reader(log).requested(other.value or b"") is None
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from grantledger.schemas.event import Event, IssuingSource, Resource, Source
+from grantledger.schemas.event import Event, EventSource, IssuingSource, Resource
 
 from .test_enforce_command_rules import HOUR, NOON
 from .test_enforce_revoker import Clock, Ledger, World, start
@@ -23,7 +23,7 @@ from .test_enforce_running_grants import (
     running,
 )
 
-US = Source("bot", "us-1", "x", "record")
+US = EventSource("bot", "us-1", "x", "record")
 
 
 def whole(until: datetime | None, kind: str = "grant.extended", **fields: object) -> Event:
@@ -46,7 +46,11 @@ def test_a_removal_of_a_request_removes_its_grants(kind: str) -> None:
     assert holder(granted, (whole(None, kind), AFTER)) is None
     assert holder(granted, (whole(None, kind, request_id="other"), AFTER)) == "g2"
     assert holder(granted, (whole(None, kind, tenant="blue"), AFTER)) == "g2"
-    for source in (US, Source("rogue", "eu-1", "x", "record"), Source("grantledger-enforcer", "test", "x", "record")):
+    for source in (
+        US,
+        EventSource("rogue", "eu-1", "x", "record"),
+        EventSource("grantledger-enforcer", "test", "x", "record"),
+    ):
         for named in (None, IssuingSource("bot", "eu-1")):
             removal = whole(None, kind, source=source, request_source=named, outcome="success")
             assert holder(granted, (removal, AFTER)) == "g2", "it is not the source of the grant"

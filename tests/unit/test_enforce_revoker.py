@@ -36,7 +36,7 @@ class Crash(BaseException):
 
 
 class Ledger:
-    """A journal that survives: events and position go in together, or a crash comes before or after."""
+    """A writer that survives: events and position go in together, or a crash comes before or after."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -272,7 +272,7 @@ def test_a_clock_that_is_set_back_delays_nothing(seconds: int) -> None:
 
 
 class Told(Ledger):
-    """A journal that records each offset it gets."""
+    """A writer that records each offset it gets."""
 
     def __init__(self) -> None:
         super().__init__()

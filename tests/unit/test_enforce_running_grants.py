@@ -13,7 +13,7 @@ from grantledger.enforcers.enforcement_policy import EnforcementPolicy, Route
 from grantledger.enforcers.events import apply
 from grantledger.enforcers.running_grants import GrantEvent, RunningGrants, SealedActivations, access_of
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import Actor, Event, IssuingSource, Resource, Source, Subject
+from grantledger.schemas.event import Actor, Event, EventSource, IssuingSource, Resource, Subject
 from support.events import read_datum
 
 from .test_enforce_command_rules import HOUR, NOON
@@ -36,7 +36,7 @@ def given(grant: str, until: datetime | None, kind: str = "grant.extended", **fi
     about: dict[str, object] = {
         "event_type": kind,
         "occurred_at": NOON - HOUR,
-        "source": Source("bot", "eu-1", f"{grant}-{kind}-{until}", "record"),
+        "source": EventSource("bot", "eu-1", f"{grant}-{kind}-{until}", "record"),
         "subject": Subject("alice", "human"),
         "actor": Actor("bob", "human"),
         "resource": Resource("database", "orders"),  # another environment is no other access
@@ -163,7 +163,7 @@ def test_a_command_needs_an_activation_with_its_own_content() -> None:
         (given("g1", NOON, "grant.activated", outcome="denied"), False),
         (given("g2", NOON, "grant.activated"), False),
         (given("g1", NOON, "grant.activated", tenant="blue"), False),
-        (given("g1", NOON, "grant.activated", source=Source("bot", "us-1", "x", "record")), False),
+        (given("g1", NOON, "grant.activated", source=EventSource("bot", "us-1", "x", "record")), False),
         (given("g1", NOON, "grant.activated", source=ROGUE, grant_source=BOT), False),
         (given("g1", NOON, "grant.activated", subject=Subject("carol")), False),
         (given("g1", NOON, "grant.activated", resource=Resource("database", "billing")), False),
@@ -181,8 +181,8 @@ def test_a_command_needs_an_activation_with_its_own_content() -> None:
     assert both is not None and both.received == BEFORE
 
 
-ROGUE = Source("rogue", "r-1", "x", "record")
-ENFORCER = Source("grantledger-enforcer", "test.example", "x", "revocation")
+ROGUE = EventSource("rogue", "r-1", "x", "record")
+ENFORCER = EventSource("grantledger-enforcer", "test.example", "x", "revocation")
 
 
 @pytest.mark.parametrize("named", [BOT, None])
@@ -202,13 +202,13 @@ def test_a_foreign_extension_stops_no_revocation(named: IssuingSource | None) ->
 @pytest.mark.parametrize("named", [BOT, None])
 @pytest.mark.parametrize("by", ["rogue", "grantledger-enforcers", "bot-2"])
 def test_a_foreign_removal_hides_no_running_grant(kind: str, named: IssuingSource | None, by: str) -> None:
-    source = Source(by, "eu-1", "x", "record")
+    source = EventSource(by, "eu-1", "x", "record")
     foreign = given("g2", None, kind, source=source, grant_source=named, removal_evidence="confirmed")
     assert holder((given("g2", LATER), AFTER), (foreign, AFTER)) == "g2"
 
 
 def test_another_installation_of_the_tool_is_foreign() -> None:
-    other = Source("bot", "us-1", "x", "record")
+    other = EventSource("bot", "us-1", "x", "record")
     removal = given("g2", None, "grant.revoked", source=other, grant_source=BOT, removal_evidence="confirmed")
     assert holder((given("g2", LATER), AFTER), (removal, AFTER)) == "g2"
     everywhere = IssuingSource("bot", "")
@@ -243,7 +243,7 @@ def test_two_tenants_and_two_installations_may_share_an_id() -> None:
     removal = (given("g1", None, "grant.revoked", tenant="blue", removal_evidence="confirmed"), AFTER)
     assert holder((given("g1", LATER), AFTER), blue, removal) == "g1"
     # The other installation gave the same access under the same id: it is another grant, for which the command waits.
-    us = Source("bot", "us-1", "x", "record")
+    us = EventSource("bot", "us-1", "x", "record")
     found = running(asked, (given("g1", LATER, "grant.activated", source=us), AFTER)).covering(
         command(), NOON, AFTER, is_same
     )

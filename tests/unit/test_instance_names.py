@@ -16,8 +16,7 @@ from grantledger.processors.policy import WatchPolicy, load_policy
 from grantledger.processors.watch.findings import config_event, identity_from, scoped_key
 from grantledger.schemas.access_key import access_key
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import IssuingSource
-from grantledger.schemas.event import Source as EventSource
+from grantledger.schemas.event import EventSource, IssuingSource
 from grantledger.schemas.instance_names import NO_NAMES, InstanceNames, names_from, names_in
 from support.events import read_datum
 

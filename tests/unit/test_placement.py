@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grantledger.base.errors import UsageError
-from grantledger.enforcers import journal
+from grantledger.enforcers import event_writer
 from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.sealed_log import SealedLogs
 from grantledger.ledger.decoded_entries import decode_entries
@@ -24,7 +24,7 @@ from grantledger.runtime.lifecycle_shards import check_on_record, shards_event
 from grantledger.runtime.settings import Settings
 from grantledger.schemas.catalog import own_schemas
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import Event, Finding, Source
+from grantledger.schemas.event import Event, EventSource, Finding
 from grantledger.schemas.own_sources import OPERATOR, SEALER
 from grantledger.schemas.placement import ANY_PARTITION, murmur2, placement_of, shard_of
 from support.events import event
@@ -135,7 +135,7 @@ def test_nobody_else_states_the_number() -> None:
     by_sealer = replace(stated, source=replace(stated.source, system=SEALER), event_id="")
     assert not state(registrar, by_sealer, signers[SEALER])
     registrar.register("vault", "eu-1", [key_of(signers[SEALER])], 0)
-    by_sender = replace(stated, source=Source("vault", "eu-1", "1", "config"), event_id="")
+    by_sender = replace(stated, source=EventSource("vault", "eu-1", "1", "config"), event_id="")
     assert not state(registrar, by_sender, signers[SEALER])
     assert not state(registrar, replace(stated, raw=b"0", raw_sha256=b""), registrar.operator)
     assert not state(registrar, replace(stated, raw=b"two", raw_sha256=b""), registrar.operator)
@@ -160,13 +160,13 @@ def test_removals_of_the_enforcer_are_in_the_shard_of_the_tenant(monkeypatch: py
         def produce(self, topic: str, _value: bytes, key: str, partition: int, on_delivery: object) -> None:
             written.append((topic, key, partition))
 
-    monkeypatch.setattr(journal, "TransactionalWriter", lambda *_, **__: Writer())
-    monkeypatch.setattr(journal, "end_offset", lambda *_, **__: 0)
+    monkeypatch.setattr(event_writer, "TransactionalWriter", lambda *_, **__: Writer())
+    monkeypatch.setattr(event_writer, "end_offset", lambda *_, **__: 0)
     removal = event("grant.revoked", 1, tenant="globex")
     confirmed = event("revoke.confirmed", 1, tenant="globex", finding=Finding("overdue", "grant-1", "critical"))
     for shards in (1, 2):
         logs = SimpleNamespace(deployment=HERE, cluster=Cluster({}, lifecycle_shards=shards), signer=None)
-        journal.TransactionalEventWriter(cast(SealedLogs, logs)).write([confirmed, removal], 0)
+        event_writer.TransactionalEventWriter(cast(SealedLogs, logs)).write([confirmed, removal], 0)
     assert written == [
         ("access.findings", "grant-1", ANY_PARTITION), ("access.lifecycle", "grant-1", ANY_PARTITION),
         ("access.findings", "grant-1", ANY_PARTITION), ("access.lifecycle", "globex", 1),

@@ -16,7 +16,7 @@ from grantledger.ledger.keys import LocalSigner, LogKeys
 from grantledger.ledger.signature_mistakes import mistake_in
 from grantledger.ledger.source_keys import SignedRecord, SourceKeys
 from grantledger.ledger.source_signature import HEADER, SourceSigner, key_id_of, signature_in, signed_bytes
-from grantledger.schemas.event import NEVER_ERASED, Event, Finding, Source, Subject
+from grantledger.schemas.event import NEVER_ERASED, Event, EventSource, Finding, Subject
 from grantledger.schemas.own_sources import OPERATOR
 from grantledger.schemas.topics import topic_specs
 from support.events import event
@@ -27,7 +27,7 @@ HOUR = 3_600_000
 
 
 def grant(system: str = "vault", **changes: object) -> Event:
-    return replace(event("grant.activated", 1), source=Source(system, "eu-1", "lease/1", "lease"), **changes)
+    return replace(event("grant.activated", 1), source=EventSource(system, "eu-1", "lease/1", "lease"), **changes)
 
 
 def status(keys: SourceKeys, one: Event, record: SignedRecord) -> str:
@@ -135,7 +135,7 @@ def test_only_the_operator_registers(registrar: Registrar) -> None:
         record_of(stolen, signer, HERE, HOUR),
         record_of(stolen, None, HERE, HOUR),
         record_of(stolen, registrar.operator, "other.example", HOUR),
-        record_of(replace(stolen, source=Source(WATCH, HERE, "x", "decision")), registrar.operator, HERE, HOUR),
+        record_of(replace(stolen, source=EventSource(WATCH, HERE, "x", "decision")), registrar.operator, HERE, HOUR),
     ):
         assert not registrar.keys.learn(forged)
     takeover = registered(HERE, OPERATOR, HERE, [key_of(other.operator)], initial=True)
@@ -165,7 +165,7 @@ def test_names_of_the_pipeline_and_its_topics_are_never_unregistered(registrar: 
     signer = LocalSigner.generate()
     finding = replace(
         event("finding.opened", 1),
-        source=Source(WATCH, HERE, "n", "finding"),
+        source=EventSource(WATCH, HERE, "n", "finding"),
         subject=Subject("g"),
         finding=Finding("overdue", "g", "critical"),
     )
@@ -173,7 +173,7 @@ def test_names_of_the_pipeline_and_its_topics_are_never_unregistered(registrar: 
     assert status(registrar.keys, finding, record_of(finding, signer, HERE, HOUR)) == "invalid"
     removal = grant("grantledger-enforcer")
     assert status(registrar.keys, removal, record_of(removal, None, HERE, HOUR)) == "missing"
-    foreign = replace(finding, source=Source("vault", "eu-1", "n", "finding"))
+    foreign = replace(finding, source=EventSource("vault", "eu-1", "n", "finding"))
     assert status(registrar.keys, foreign, record_of(foreign, None, HERE, HOUR)) == "missing"
     registrar.register("vault", "eu-1", [key_of(signer)], 0)
     assert status(registrar.keys, foreign, record_of(foreign, signer, HERE, HOUR)) == "invalid"
@@ -185,7 +185,7 @@ def test_replaying_a_command_as_a_finding_or_the_other_way_round(registrar: Regi
     registrar.register(WATCH, HERE, [key_of(signer)], 0, initial=True)
     command = replace(
         event("revoke.requested", 1),
-        source=Source(WATCH, HERE, "n", "finding"),
+        source=EventSource(WATCH, HERE, "n", "finding"),
         finding=Finding("overdue", "g", "critical"),
     )
     assert status(registrar.keys, command, record_of(command, signer, HERE, HOUR)) == "valid"

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from grantledger.processors.access import LONGEST_REASON
-from grantledger.schemas.event import Actor, Approval, Event, Finding, IssuingSource, Resource, Source, Subject
+from grantledger.schemas.event import Actor, Approval, Event, EventSource, Finding, IssuingSource, Resource, Subject
 from grantledger.schemas.topics import COMMANDS_TOPIC
 from support.watch_world import (
     NOON,
@@ -177,7 +177,7 @@ def closed(rule: str, key: str, deadline: datetime | None = None, accept: int | 
     return Event(
         event_type="finding.closed",
         occurred_at=NOON,
-        source=Source("grantledger-operator", "test", f"{rule}:{key}", "finding"),
+        source=EventSource("grantledger-operator", "test", f"{rule}:{key}", "finding"),
         subject=Subject(key, "system"),
         actor=Actor("dana", "human"),
         reason="checked",

@@ -13,7 +13,7 @@ from grantledger.ledger import decoded_entries
 from grantledger.processors.access import SECOND
 from grantledger.processors.watch.core.judge import Change, Judge
 from grantledger.processors.watch.findings import FindingEvents
-from grantledger.schemas.event import Actor, Approval, Resource, Source, Subject
+from grantledger.schemas.event import Actor, Approval, EventSource, Resource, Subject
 from grantledger.schemas.topics import COMMANDS_TOPIC
 from support.watch_world import (
     NOON,
@@ -76,7 +76,7 @@ def test_a_fault_about_one_grant_keeps_no_other_back(where: type, method: str, m
         ("tenant", {"tenant": ""}),
         ("resource", {"resource": None}),
         ("entitlement", {"entitlement": ""}),
-        ("source.instance", {"source": Source("vault", "", "1", "lease")}),
+        ("source.instance", {"source": EventSource("vault", "", "1", "lease")}),
         ("event_type", {"event_type": "grant.given"}),
         ("session_id", {"event_type": "session.started"}),
         ("requested_seconds", {"requested_seconds": -1}),
@@ -130,7 +130,7 @@ def test_invalid_events_of_a_source_are_one_finding_per_hour_with_a_count() -> N
         {"subject": Subject("")},
         {"resource": Resource("", "db", "")},
         {"request_id": "r" * 100_000},
-        {"source": Source("vault", "prod", "é" * 10_000, "\0")},
+        {"source": EventSource("vault", "prod", "é" * 10_000, "\0")},
         {"expires_at": NOON - timedelta(days=20_000)},
     ],
     ids=["a NUL", "nobody", "no kind of resource", "a long id", "a long name", "an end long ago"],
@@ -155,7 +155,7 @@ def test_a_report_that_cannot_be_encoded_is_one_fault_and_the_others_are_written
     assert faults(world) == [(f"grant {key('odd')}", "InvalidEventError: grant_id_kind")]
     assert ("finding.opened", "overdue") in world.paper.findings()
     again = World(world.paper)
-    world.hears(replace(removed(210), grant_id="odd", source=Source("vault", "prod", "odd:removed", "lease")))
+    world.hears(replace(removed(210), grant_id="odd", source=EventSource("vault", "prod", "odd:removed", "lease")))
     for one in (world, again):
         one.at(300)
         one.at(301)

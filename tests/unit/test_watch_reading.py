@@ -20,7 +20,7 @@ from grantledger.processors.watch.core.judge import Judge
 from grantledger.producers.adapters import Location, Skipped, make_adapter
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import LIFECYCLE_TOPIC, Actor, Approval, Event, Resource, Source, Subject
+from grantledger.schemas.event import LIFECYCLE_TOPIC, Actor, Approval, Event, EventSource, Resource, Subject
 from support.decoded import facts_of
 from support.small_ledger import SIGNER
 
@@ -44,7 +44,7 @@ def event(**more: object) -> Event:
     made = Event(
         event_type="grant.activated",
         occurred_at=NOW,
-        source=Source("emit", "test", "1", "grant"),
+        source=EventSource("emit", "test", "1", "grant"),
         subject=Subject("alice", "human"),
         actor=Actor("alice", "human"),
         resource=Resource("database", "orders", "production"),

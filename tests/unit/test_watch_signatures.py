@@ -8,7 +8,7 @@ import pytest
 
 from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.source_keys import SourceKeys
-from grantledger.schemas.event import Event, IssuingSource, Source
+from grantledger.schemas.event import Event, EventSource, IssuingSource
 from support.sources import Registrar, at_ms, key_of
 from support.watch_world import START, Paper, World, grant
 
@@ -66,7 +66,7 @@ def test_nobody_reports_a_removal_as_the_enforcer(world: World) -> None:
     world.signer = VAULT
     world.hears(grant("grant.activated", 0, expires_at=at_ms(START // 1000 + 60_000), expiry_source="native"))
     forged = grant("grant.revoked", 20, removal_evidence="confirmed")
-    world.hears(replace(forged, event_id="", source=Source("grantledger-enforcer", "test", "x", "revocation")))
+    world.hears(replace(forged, event_id="", source=EventSource("grantledger-enforcer", "test", "x", "revocation")))
     for second in (100, 102):
         world.at(second)
     assert opened(world) == ["overdue", "unsigned_source"]
@@ -141,7 +141,7 @@ def test_the_removal_of_an_enforcer_has_another_clock(world: World) -> None:
     world.paper.keys = registrar.keys
     world.hears(given(30, 60))
     world.signer = enforcer
-    by = Source("grantledger-enforcer", "test", "x", "revocation")
+    by = EventSource("grantledger-enforcer", "test", "x", "revocation")
     world.hears_at(
         40, replace(revoked(29), event_id="", source=by, grant_source=IssuingSource("vault", "prod"), outcome="success")
     )

@@ -31,7 +31,7 @@ from grantledger.processors.watch.manifest_signature import (
 )
 from grantledger.processors.watch.snapshot import FactArchive, LogPosition, Part, Snapshot, decode_part, encode_parts
 from grantledger.schemas.catalog import SchemaCatalog
-from grantledger.schemas.event import Source as EventSource
+from grantledger.schemas.event import EventSource
 from grantledger.schemas.topics import MAX_SEALED_BYTES
 from support.snapshot_memory import SIGNATURE, WATCH_KEY, EndlessSealedTopic, MemorySnapshots, WatchRecord
 from support.sources import Registrar, key_of

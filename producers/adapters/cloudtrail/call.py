@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ....schemas.event import Event, IssuingSource, Resource, Source
+from ....schemas.event import Event, EventSource, IssuingSource, Resource
 from ...json_fields import Fields
 from ..values import UNKNOWN, ip_address_in, synthesized
 from .identity import Identity, is_service_linked, read_identity
@@ -96,7 +96,7 @@ class Call:
         """Return an event of this record: the fields that all of them share, and its own ones."""
         shared = {
             "occurred_at": self.occurred_at,
-            "source": Source("cloudtrail", self.instance, self.native_id, f"{self.service}/{self.operation}"),
+            "source": EventSource("cloudtrail", self.instance, self.native_id, f"{self.service}/{self.operation}"),
             "subject": self.identity.subject,
             "actor": self.identity.actor,
             "outcome": self.outcome,

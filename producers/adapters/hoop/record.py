@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from ....schemas.event import Action, Actor, Event, Resource, Source, Subject
+from ....schemas.event import Action, Actor, Event, EventSource, Resource, Subject
 from ...json_fields import Fields
 from ..values import UNKNOWN, email_in
 
@@ -35,9 +35,9 @@ class HoopRecord:
         """The accessed resource."""
         return Resource("connection", self.payload.text("connection") or UNKNOWN)
 
-    def source(self, native_id: str, native_type: str | None = None) -> Source:
+    def source(self, native_id: str, native_type: str | None = None) -> EventSource:
         """Return the source. hoop publishes each event type once per session or review, whose id is ``native_id``."""
-        return Source(SYSTEM, self.instance, native_id, native_type or self.event_type)
+        return EventSource(SYSTEM, self.instance, native_id, native_type or self.event_type)
 
     @property
     def required_time(self) -> datetime:

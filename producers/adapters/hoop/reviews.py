@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from ....schemas.event import Actor, Approval, Event, Resource, Source
+from ....schemas.event import Actor, Approval, Event, EventSource, Resource
 from ...json_fields import Fields
 from ..contract import Mapped, Skipped
 from ..values import UNKNOWN, time_after
@@ -81,7 +81,7 @@ class _Review:
         self.status = status
         self.id = record.required_text("id")
         self.jit = record.text("type") == "jit"
-        self.source = Source(SYSTEM, instance or SYSTEM, self.id, f"review/{status}")
+        self.source = EventSource(SYSTEM, instance or SYSTEM, self.id, f"review/{status}")
         self.owner = record.object("review_owner")
         self.groups = record.objects("review_groups_data")
 

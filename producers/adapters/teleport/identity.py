@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ....schemas.event import Actor, IssuingSource, Resource, Source, Subject
+from ....schemas.event import Actor, EventSource, IssuingSource, Resource, Subject
 from ...json_fields import Fields
 from ..values import UNKNOWN, email_in, ip_address_in, record_id, synthesized
 from .event_types import MCP_PREFIX
@@ -32,7 +32,7 @@ _IN_KUBERNETES = frozenset({
 _LABELS = ("db_labels", "kubernetes_labels", "kube_labels", "app_labels", "desktop_labels", "server_labels")
 
 
-def source_of(record: Fields, instance: str | None) -> Source:
+def source_of(record: Fields, instance: str | None) -> EventSource:
     """Return the source. Event and code form ``native_type``; ``uid`` is ``native_id``.
 
     Old records have no ``uid``: their id is made from the content, so reading them again gives the same id.
@@ -41,7 +41,7 @@ def source_of(record: Fields, instance: str | None) -> Source:
     code = record.text("code")
     native_id = record.text("uid") or record_id(record.values)
     native_type = f"{event}/{code}" if code else event
-    return Source(SYSTEM, instance or record.text("cluster_name") or SYSTEM, native_id, native_type)
+    return EventSource(SYSTEM, instance or record.text("cluster_name") or SYSTEM, native_id, native_type)
 
 
 def issuer_of_requests(record: Fields) -> IssuingSource | None:
@@ -135,7 +135,7 @@ def grant_of(record: Fields) -> str | None:
     return requests[0] if len(requests) == 1 else None
 
 
-def session_id_of(record: Fields, source: Source) -> str:
+def session_id_of(record: Fields, source: EventSource) -> str:
     """Return the session's id, or a synthesized one if Teleport records the action without a session."""
     native = record.first_text("sid", "session_chunk_id", "command_id")
     return native or synthesized("session", source.native_type, source.native_id)

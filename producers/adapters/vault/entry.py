@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from ....schemas.event import Action, Actor, Event, Resource, Source, Subject
+from ....schemas.event import Action, Actor, Event, EventSource, Resource, Subject
 from ...json_fields import Fields
 from ..values import UNKNOWN, record_id, synthesized, time_after
 from .request_kind import RequestKind, is_login, request_kind_of
@@ -28,7 +28,7 @@ class Entry:
         self.error = record.text("error")
         space = self.request.object("namespace")
         self.namespace = (space.text("path") or space.text("id") or "root").rstrip("/") or "root"
-        self.source = Source(
+        self.source = EventSource(
             "vault", instance or self.namespace, self.request.text("id") or record_id(record.values), "response"
         )
         self.accessor = self.auth.text("accessor") or self.request.text("client_token_accessor")
