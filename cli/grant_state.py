@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from ..base.times import micros_of
@@ -52,7 +52,7 @@ def policy_end(row: Row, limits: GrantLimits | None) -> datetime | None:
         return None
     if row["deadline"] is not None:  # the tool gives an end: as the watch counts
         begin = min(begin, row["starts_at"] or begin)
-    return begin + timedelta(seconds=limits.max_seconds)
+    return to_datetime(limits.longest_end(micros_of(begin)))
 
 
 def limit_text(output: Output, row: Row, limits: GrantLimits | None) -> str:

@@ -88,6 +88,10 @@ class GrantLimits(AccessLimits):
             return NEVER
         return self.with_grace(max(deadline + int(self.delivery_seconds * SECOND), reported))
 
+    def longest_end(self, begin: int) -> int:
+        """Return when access that began at a time must end at the latest, by ``max_seconds``; ``NEVER`` without it."""
+        return NEVER if self.max_seconds is None else begin + int(self.max_seconds * SECOND)
+
     def with_grace(self, time: int) -> int:
         """Return a time plus the grace."""
         return NEVER if time >= NEVER else time + int(self.grace_seconds * SECOND)

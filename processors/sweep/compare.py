@@ -15,7 +15,7 @@ from ...schemas.access_key import access_key
 from ...schemas.event import Event, IssuingSource, Resource, Subject
 from ...schemas.finding_event import finding_event
 from ...schemas.own_sources import SWEEP
-from ..access import NEVER, SECOND, Access, Source, shorten, to_datetime
+from ..access import SECOND, Access, Source, shorten, to_datetime
 from ..policy import PolicyLookup, WatchPolicy
 
 SYSTEM = SWEEP
@@ -109,9 +109,7 @@ def view_of_store(rows: Iterable[Mapping[str, Any]], policy: WatchPolicy, now: i
         access = Access(row["tenant"], row["subject_id"], row["resource_kind"], row["resource_id"], row["entitlement"])
         source = Source(row["source_system"], row["source_instance"])
         limits = lookup.limits(source, access, row["resource_environment"])
-        deadline = row["deadline_us"]
-        if deadline is None:
-            deadline = row["stretch"] + int(limits.max_seconds * SECOND) if limits.max_seconds is not None else NEVER
+        deadline = row["deadline_us"] if row["deadline_us"] is not None else limits.longest_end(row["stretch"])
         ends_by_itself = "deadline" in limits.removal or row["removal_evidence"] in limits.removal
         if ends_by_itself or limits.overdue_after(deadline, row["given"]) >= now:
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from ...access import NEVER, SECOND, Source
+from ...access import NEVER, Source
 from ...policy import GrantLimits
 from .activations import Activation, Removal, is_replayed, note_given
 from .periods import Period, first_of_each
@@ -164,8 +164,4 @@ def periods_of(
 
 def _deadline(activation: Activation, first: Activation, limits: GrantLimits) -> int:
     """Return when access must have ended: the reported end without the clock's lead, or else the policy's limit."""
-    if activation.ends is not None:
-        return activation.ends
-    if limits.max_seconds is not None:
-        return first.append + int(limits.max_seconds * SECOND)
-    return NEVER
+    return activation.ends if activation.ends is not None else limits.longest_end(first.append)

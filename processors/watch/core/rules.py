@@ -73,8 +73,8 @@ def _period_candidates(
     found = _overdue(grant, period, limits, over, covered_until, alone=alone)
     if period.removals or period.undone:
         found += _unconfirmed(grant, period, limits, over)
-    if limits.max_seconds is not None and period.activation.ends is not None:
-        found += _too_long(grant, period, limits.max_seconds, over)
+    if period.activation.ends is not None:
+        found += _too_long(grant, period, limits, over)
     if period.deadline == NEVER:
         evidence = {"index": period.activation.index}
         found.append(_about("no_deadline", grant, period.finding_deadline, (period.activation.append, over), evidence))
@@ -133,10 +133,10 @@ def _unconfirmed(grant: Grant, period: Period, limits: GrantLimits, over: int) -
         yield _about("removal_unconfirmed", grant, period.finding_deadline, span, {"evidence": weak.evidence})
 
 
-def _too_long(grant: Grant, period: Period, longest: float, over: int) -> Iterator[Candidate]:
+def _too_long(grant: Grant, period: Period, limits: GrantLimits, over: int) -> Iterator[Candidate]:
     begin = min(period.first.starts, period.first.append)
-    if period.deadline > begin + in_micros(longest):
-        evidence = {"allowed_seconds": longest, "seconds": (period.deadline - begin) / SECOND}
+    if period.deadline > limits.longest_end(begin):
+        evidence = {"allowed_seconds": limits.max_seconds, "seconds": (period.deadline - begin) / SECOND}
         yield _about(
             "extended_beyond_policy", grant, period.finding_deadline, (period.activation.append, over), evidence
         )
