@@ -64,7 +64,12 @@ COMMANDS: Mapping[str, Command | Group] = {
             "sweep": Command("Compare the findings of the watch with the store, in SQL.", "run.sweep:command"),
             "alert": Command("Deliver findings to Alertmanager and webhooks.", "run.alert:command"),
             "enforce": Command("Revoke overdue access. A dry run unless --carry-out is given.", "run.enforce:command"),
+            "gateway": Command("Take events and the records of tools by HTTP.", "run.gateway:command", "gateway"),
         },
+    ),
+    "gateway": Group(
+        "Manage the tokens of the sources that send to the gateway.",
+        {"token": Command("Make a token for a source, and print it once.", "gateway:token", "gateway")},
     ),
     "breaker": Group(
         "Show or close the circuit breaker of the enforcer.",

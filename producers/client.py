@@ -11,28 +11,31 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from ..base.errors import DependencyError
 from ..kafka.client_log import OncePerMinute
-from ..schemas.catalog import event_schema
-from ..schemas.codec import EventEncoder
-from ..schemas.event import PIPELINE_TYPES, Event, EventSource
-from ..schemas.framing import confluent_prefix
-from ..schemas.placement import placement_of
+from ..schemas.event import Event, EventSource
 from ..schemas.rules import InvalidEventError
+from .kafka_record import EventTooLargeError, KafkaRecord, KafkaRecords, RecordSigner
 from .options import OptionError, safe_options
 from .registry import SchemaRegistry
+
+__all__ = [
+    "Client",
+    "ClientError",
+    "Delivery",
+    "DeliveryError",
+    "EventTooLargeError",
+    "QueueFullError",
+    "RecordSigner",
+]
 
 FLUSH_SECONDS = 30.0
 QUEUE_SECONDS = 30.0
 _POLL_SECONDS = 0.1
-_LARGEST_RECORD = 1_000_000
-"""The default of librdkafka's ``message.max.bytes``."""
-_RECORD_OVERHEAD = 512
-"""An upper bound for the bytes that Kafka adds to key and value."""
 
 # Silent unless the application configures logging; librdkafka would write to standard error.
 _kafka_log = logging.getLogger("grantledger.kafka")
@@ -51,20 +54,8 @@ class Delivery:
     error: str | None = None
 
 
-class RecordSigner(Protocol):
-    """Signs records; :func:`.signing.source_signer` makes one."""
-
-    def headers(self, topic: str, key: bytes | None, value: bytes | None) -> list[tuple[str, bytes]]:
-        """Return the Kafka headers of a record. ``topic`` is the name without a prefix."""
-        ...
-
-
 class ClientError(DependencyError):
     """The client could not accept or deliver events."""
-
-
-class EventTooLargeError(InvalidEventError):
-    """The event does not fit into one Kafka record and was not queued. It may fit without ``raw``."""
 
 
 class QueueFullError(ClientError):
@@ -127,17 +118,13 @@ class Client:
         self._sender = f"{os.getpid()}-{secrets.token_hex(8)}"
         """Unique: every client counts from 1, and another sender's numbers are no gap in its own."""
         self._tenant = tenant
-        self._topic_prefix = topic_prefix
-        self._shards = lifecycle_shards
-        self._registry = registry
+        self._records = KafkaRecords(checked, topic_prefix, lifecycle_shards, registry)
         self._signer = signer
         self._on_delivery = on_delivery
         self._queue_timeout = queue_timeout
-        self._largest = int(checked.get("message.max.bytes", _LARGEST_RECORD)) - _RECORD_OVERHEAD
         self._pid = os.getpid()
         # Re-entrant: the delivery callback may send events.
         self._lock = threading.RLock()
-        self._encoders: dict[str, EventEncoder] = {}
         self._seqs: dict[str, int] = {}
         self._token = 0
         self._pending: dict[int, tuple[str, str]] = {}
@@ -170,12 +157,7 @@ class Client:
         # One lock around numbering and queueing keeps seq in the order of the records.
         with self._lock:
             stamped = self._stamp(event)
-            if stamped.event_type in PIPELINE_TYPES:
-                raise InvalidEventError("event_type", f"{stamped.event_type} is reserved for the pipeline")
-            value = self._encoder(stamped.topic).encode(stamped)
-            if len(value) > self._largest:
-                raise EventTooLargeError("raw", f"the event has {len(value)} bytes; the limit is {self._largest}")
-            self._queue(stamped, value)
+            self._queue(stamped, self._records.of(stamped, self._signer))
             if stamped is not event and stamped.source.seq is not None:
                 self._seqs[stamped.topic] = stamped.source.seq
         return stamped
@@ -245,27 +227,21 @@ class Client:
         tenant = self._tenant if event.tenant == "default" else event.tenant
         return replace(event, source=source, tenant=tenant, event_id="")
 
-    def _encoder(self, topic: str) -> EventEncoder:
-        encoder = self._encoders.get(topic)
-        if encoder is None:
-            prefix = None
-            if self._registry is not None:
-                prefix = confluent_prefix(self._registry.register(self._topic_prefix + topic, event_schema().text))
-            encoder = self._encoders[topic] = EventEncoder(prefix)
-        return encoder
-
-    def _queue(self, event: Event, value: bytes) -> None:
+    def _queue(self, event: Event, record: KafkaRecord) -> None:
         deadline = time.monotonic() + self._queue_timeout
         self._token += 1
         token = self._token
         self._pending[token] = (event.event_id, event.topic)
-        report, placement = partial(self._reported, token), placement_of(event, self._shards)
-        name, key = self._topic_prefix + event.topic, placement.key.encode()
-        headers = self._signer.headers(event.topic, key, value) if self._signer is not None else []
+        report = partial(self._reported, token)
         while True:
             try:
                 self._producer.produce(
-                    name, value=value, key=key, partition=placement.partition, headers=headers, on_delivery=report
+                    record.topic,
+                    value=record.value,
+                    key=record.key,
+                    partition=record.partition,
+                    headers=record.headers,
+                    on_delivery=report,
                 )
                 return
             except BufferError:

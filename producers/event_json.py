@@ -55,8 +55,9 @@ _IDS = ("grant_id", "request_id", "session_id")
 _MEMBERS = {
     field.name: str(field.type)
     for field in dataclasses.fields(Event)
-    if field.name not in _COMPUTED | {"ordinal", "finding", "registered_schema"}
+    if field.name == "source" or (field.name not in _COMPUTED | {"ordinal"} and str(field.type) in _READERS)
 }
+"""What access systems say. The other fields are those of the pipeline's own events, and of adapters."""
 
 
 def event_from_json(record: Fields) -> Event:

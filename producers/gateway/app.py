@@ -1,0 +1,186 @@
+"""The ASGI application of the gateway: its routes, and the way of a request through it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from ...base.errors import GrantledgerError
+from ...schemas.rules import InvalidEventError
+from ..kafka_record import KafkaRecords
+from . import metrics, openapi
+from .answers import Outcome, Stamp, own_events_answer
+from .body import Bodies
+from .credentials import Credentials, refused
+from .delivery import Delivery
+from .own_events import Refused, given_events, read_events
+from .problems import MEDIA_TYPE, ProblemError
+from .source import SourceAtWork
+
+INLINE_BYTES = 64 * 1024
+"""A larger body is read in a thread, so that it does not delay others."""
+
+log = structlog.get_logger("grantledger.gateway")
+
+
+class Gateway:
+    """Answers requests.
+
+    Args:
+        sources: by name.
+        records: makes Kafka records.
+        on_authenticated: is called with the ASGI scope of a request that has a valid credential.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, SourceAtWork],
+        credentials: Credentials,
+        bodies: Bodies,
+        *,
+        records: KafkaRecords,
+        delivery: Delivery,
+        on_authenticated: Callable[[Mapping[str, Any]], None] = lambda scope: None,
+    ) -> None:
+        self._sources, self._credentials, self._bodies = sources, credentials, bodies
+        self._records, self._delivery, self._on_authenticated = records, delivery, on_authenticated
+
+    def app(self) -> Any:
+        """Return the ASGI application."""
+        app = FastAPI(
+            title="grantledger gateway",
+            description=openapi.DESCRIPTION,
+            version="1",
+            docs_url=None,
+            redoc_url=None,
+            redirect_slashes=False,
+        )
+        app.add_api_route("/v1/events", self.events, methods=["POST"], response_model=None, **openapi.EVENTS)
+        app.add_api_route("/livez", self.livez, methods=["GET"], response_model=None, **openapi.LIVEZ)
+        app.add_api_route("/readyz", self.readyz, methods=["GET"], response_model=None, **openapi.READYZ)
+        app.add_exception_handler(HTTPException, _http_problem)
+        return app
+
+    async def livez(self) -> Response:
+        """Answer while the process serves requests."""
+        return PlainTextResponse("alive\n")
+
+    async def readyz(self) -> Response:
+        """Answer 200 while events are accepted, and say where they go."""
+        problem = self._delivery.problem()
+        if problem:
+            return PlainTextResponse(f"not ready: {problem}\n", 503, {"Retry-After": "10"})
+        return PlainTextResponse(f"ready: {self._delivery.state()}\n")
+
+    async def events(self, request: Request) -> Response:
+        """Take our own events: one or a list, as JSON, JSON lines or CloudEvents."""
+        return await self._answered(request, "/v1/events", self._events)
+
+    async def _events(self, request: Request, source: SourceAtWork, body: bytes) -> Response:
+        if source.config.system is None:
+            raise ProblemError(403, f"this credential is for the records of a tool: POST /ingest/{source.config.tool}")
+        stamp = Stamp(self._records, source.signer, datetime.now(UTC))
+        outcome = await _in_thread(body, lambda: self._own_events(request.headers, source, body, stamp))
+        where = await self._stored(source, outcome)
+        return JSONResponse(own_events_answer(outcome, where), 207 if outcome.refused_count else 200)
+
+    def _own_events(self, headers: Mapping[str, str], source: SourceAtWork, body: bytes, stamp: Stamp) -> Outcome:
+        outcome = Outcome()
+        for index, found in read_events(given_events(self._bodies.decoded(body), headers), source.config):
+            outcome.given += 1
+            event_id, refusal = None, found
+            if not isinstance(found, Refused):
+                try:
+                    outcome.records.append(stamp.record(found))
+                    event_id = found.event_id
+                except InvalidEventError as error:
+                    refusal = Refused(index, error.problem, error.field)
+            outcome.event_ids.append(event_id)
+            if event_id is None and isinstance(refusal, Refused):
+                outcome.refuse(refusal.shown())
+        return outcome
+
+    async def _stored(self, source: SourceAtWork, outcome: Outcome) -> str:
+        """Store the events of a request, count them, and return where they are."""
+        name = source.config.name
+        metrics.RECORDS.labels(name, "refused").inc(outcome.refused_count)
+        if outcome.is_refused:
+            raise ProblemError(422, f"all {outcome.given} records are refused", errors=outcome.refused)
+        where = await self._delivery.deliver(outcome.records)
+        skipped = outcome.skipped.total()
+        metrics.RECORDS.labels(name, "mapped").inc(outcome.given - outcome.refused_count - skipped)
+        for reason, count in outcome.skipped.items():
+            metrics.SKIPPED.labels(name, reason).inc(count)
+        if outcome.records:
+            metrics.EVENTS.labels(name, where).inc(len(outcome.records))
+            metrics.LAST_EVENT.labels(name).set_to_current_time()
+        return where
+
+    async def _answered(
+        self, request: Request, route: str, handle: Callable[[Request, SourceAtWork, bytes], Awaitable[Response]]
+    ) -> Response:
+        """Return the answer of a route. All errors end here, because their texts may quote a record."""
+        began = time.monotonic()
+        try:
+            with self._bodies.room() as taken:
+                source, body = await self._admitted(request, taken)
+                response = await handle(request, source, body)
+            metrics.SECONDS.labels(route).observe(time.monotonic() - began)
+        except ProblemError as error:
+            if error.status == 401:
+                metrics.UNAUTHENTICATED.inc()
+            response = problem_response(error)
+        except GrantledgerError as error:  # the schema registry does not answer
+            log.error("request_failed", route=route, reason=str(error))
+            response = problem_response(ProblemError(503, str(error), retry_after=10))
+        except Exception as error:
+            lines = "".join(traceback.format_tb(error.__traceback__))
+            log.error("request_failed", route=route, error=type(error).__name__, lines=lines)
+            response = problem_response(ProblemError(500, "an error of the gateway; its log has the place"))
+        metrics.REQUESTS.labels(route, response.status_code).inc()
+        return response
+
+    async def _admitted(self, request: Request, taken: list[int]) -> tuple[SourceAtWork, bytes]:
+        """Return the source of a request, and its body. Without a token or certificate, nothing is parsed."""
+        given = self._credentials
+        certificate = request.scope.get("state", {}).get("client_certificate")
+        name = given.by_header(request.headers.get("authorization")) or given.by_certificate(certificate)
+        if name is None and not given.is_webhook(request.headers):
+            raise refused("a token is required: Authorization: Bearer …, or basic authentication; or a certificate")
+        if name is not None:
+            self._begin(name, request)
+        body = await self._bodies.read(request, taken)
+        if name is None:
+            name = given.by_signature(request.query_params.get("source"), request.headers, body)
+            self._begin(name, request)
+        return self._sources[name], body
+
+    def _begin(self, name: str, request: Request) -> None:
+        self._on_authenticated(request.scope)
+        self._sources[name].rate.take()
+
+
+async def _in_thread(body: bytes, work: Callable[[], Outcome]) -> Outcome:
+    return await asyncio.to_thread(work) if len(body) > INLINE_BYTES else work()
+
+
+def problem_response(error: ProblemError) -> Response:
+    """Return an error as an answer."""
+    return JSONResponse(error.body(), error.status, error.headers, MEDIA_TYPE)
+
+
+async def _http_problem(_request: Request, error: Exception) -> Response:
+    """Answer an unknown path or method."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    return problem_response(ProblemError(status, "there is no such route: /openapi.json lists them", headers=headers))

@@ -1,0 +1,115 @@
+"""What ``/openapi.json`` says about each route."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .own_events import BATCH, LINES, STRUCTURED
+from .problems import MEDIA_TYPE
+
+DESCRIPTION = """Takes events and the audit records of tools, and stores them durably before it answers 2xx.
+
+Errors are `application/problem+json`. After 408, 429 and 503, send the same again; Retry-After says when."""
+
+_PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "errors": {"type": "array", "items": {"type": "object"}},
+    },
+}
+_REFUSED = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["index", "problem"],
+        "properties": {
+            "index": {"type": "integer"},
+            "field": {"type": "string"},
+            "problem": {"type": "string"},
+        },
+    },
+}
+_STORED = {"type": "string", "enum": ["kafka", "spool"]}
+_EVENT = {
+    "type": "object",
+    "description": "An event, as `grantledger emit --stdin` takes it.",
+    "required": ["event_type", "subject"],
+    "properties": {"event_type": {"type": "string"}},
+}
+_EVENTS_ANSWER = {
+    "type": "object",
+    "required": ["accepted", "stored", "event_ids", "refused"],
+    "properties": {
+        "accepted": {"type": "integer"},
+        "stored": _STORED,
+        "event_ids": {"type": "array", "items": {"type": ["string", "null"]}},
+        "refused": _REFUSED,
+    },
+}
+_PROBLEMS = {
+    400: "The body is damaged.",
+    401: "There is no valid credential.",
+    403: "The credential is for another route.",
+    408: "The body came too slowly.",
+    413: "The body is too large.",
+    415: "The media type or the encoding is not known.",
+    422: "Nothing in the body is accepted; `errors` says why.",
+    429: "The source sends too many requests.",
+    503: "Nothing can be stored now.",
+}
+_SECURITY: dict[str, Any] = {
+    "security": [{"token": []}, {"basic": []}],
+}
+
+
+def _problems() -> dict[int | str, dict[str, Any]]:
+    return {
+        status: {"description": text, "content": {MEDIA_TYPE: {"schema": _PROBLEM}}}
+        for status, text in _PROBLEMS.items()
+    }
+
+
+def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+EVENTS: dict[str, Any] = {
+    "summary": "Send our own events.",
+    "responses": {
+        200: _json("All events are stored.", _EVENTS_ANSWER),
+        207: _json("Some events are stored; `refused` names the others.", _EVENTS_ANSWER),
+        **_problems(),
+    },
+    "openapi_extra": {
+        **_SECURITY,
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"oneOf": [_EVENT, {"type": "array", "items": _EVENT}]}},
+                **{one: {"schema": {"type": "string"}} for one in LINES},
+                STRUCTURED: {"schema": {"type": "object"}},
+                BATCH: {"schema": {"type": "array", "items": {"type": "object"}}},
+            },
+        },
+    },
+}
+LIVEZ: dict[str, Any] = {
+    "summary": "Whether the process serves requests.",
+    "responses": {200: {"description": "It does.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
+}
+READYZ: dict[str, Any] = {
+    "summary": "Whether events are accepted, and where they go.",
+    "responses": {
+        200: {"description": "They are.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+        503: {"description": "They are not.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+    },
+}
+SECURITY_SCHEMES: dict[str, Any] = {
+    "token": {"type": "http", "scheme": "bearer"},
+    "basic": {"type": "http", "scheme": "basic"},
+}

@@ -1,0 +1,50 @@
+"""The sources of the gateway at work: their signers, adapters and rates."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from ..adapters import Adapter, make_adapter
+from ..kafka_record import RecordSigner
+from .config import GatewaySource
+from .problems import ProblemError
+
+
+class Rate:
+    """A limit of requests per second, with a burst of one second."""
+
+    def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_second, self._clock = per_second, clock
+        self._most = max(1.0, per_second)
+        self._left, self._at = self._most, clock()
+
+    def take(self) -> None:
+        """Count a request.
+
+        Raises:
+            ProblemError: 429, there were too many.
+        """
+        now = self._clock()
+        self._left = min(self._most, self._left + (now - self._at) * self._per_second)
+        self._at = now
+        if self._left < 1:
+            wait = (1 - self._left) / self._per_second
+            raise ProblemError(
+                429, f"more than {self._per_second:g} requests per second (requests_per_second)", retry_after=wait
+            )
+        self._left -= 1
+
+
+class SourceAtWork:
+    """A source, its signer if it has one, and the adapter of its tool."""
+
+    def __init__(self, config: GatewaySource, signer: RecordSigner | None) -> None:
+        self.config, self.signer = config, signer
+        self.rate = Rate(config.requests_per_second)
+        self.lock = asyncio.Lock()
+        """One request at a time: an adapter may remember earlier records."""
+        self.adapter: Adapter | None = None
+        if config.tool is not None:
+            self.adapter = make_adapter(config.tool, instance=config.instance, tenant=config.tenant)

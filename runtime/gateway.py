@@ -1,0 +1,213 @@
+"""The gateway as a process: its keys, its producer, and its HTTP server."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, cast
+
+import structlog
+import uvicorn
+from confluent_kafka import KafkaException, Producer
+
+from ..base.errors import GrantledgerError
+from ..base.toml import ConfigError
+from ..console.http_protocol import MOST_HEADER_BYTES, SECONDS_TO_STAY_IDLE, Connections, LimitedProtocol
+from ..kafka.client_log import CLIENT_LOG
+from ..kafka.topics import check_lifecycle_shards
+from ..producers.gateway.app import Gateway
+from ..producers.gateway.body import Bodies
+from ..producers.gateway.config import MIB, GatewayConfig
+from ..producers.gateway.credentials import Credentials, Verify
+from ..producers.gateway.delivery import Delivery
+from ..producers.gateway.source import SourceAtWork
+from ..producers.gateway.spool import SpoolFile
+from ..producers.kafka_record import KafkaRecords
+from ..producers.options import safe_options
+from ..webhooks.signing import parse_signing_keys, verifies
+from .event_schemas import schema_registry
+from .settings import Settings, SettingsError
+from .source_keys import sender_signer
+
+MOST_CONNECTIONS = 1_000
+SECONDS_TO_ANSWER = 10
+"""At a stop, for requests that have begun."""
+SECONDS_TO_FLUSH = 5.0
+KAFKA_OPTIONS = {"message.timeout.ms": 0, "linger.ms": 5}
+"""An event waits for Kafka without limit: after two seconds it is also on the spool."""
+
+log = structlog.get_logger("grantledger.gateway")
+
+
+class GatewayServer:
+    """Serves the gateway.
+
+    Raises:
+        SettingsError, ConfigError: a file or an address cannot be used.
+        SpoolError, UsageError: the spool cannot be used.
+    """
+
+    def __init__(self, settings: Settings, config: GatewayConfig) -> None:
+        self._settings, self._config = settings, config
+        self._stop = threading.Event()
+        self._failure: GrantledgerError | None = None
+        options = safe_options({**settings.kafka_client_options(), **KAFKA_OPTIONS})
+        cluster = settings.cluster()
+        signers = {path: sender_signer(settings, path) for one in config.source if (path := one.source_key)}
+        sources = {
+            one.name: SourceAtWork(one, signers[one.source_key] if one.source_key else None) for one in config.source
+        }
+        self._tls = _tls(config)
+        credentials = Credentials(config, _webhooks(config))
+        records = KafkaRecords(options, settings.topic_prefix, settings.lifecycle_shards, schema_registry(settings))
+        self._connections = _Connections(MOST_CONNECTIONS)
+        self._listener = _listen(config)
+        try:
+            spool = SpoolFile(config.spool_file or settings.data_dir / "gateway" / "spool.sqlite3")
+            try:
+                producer = Producer({**options, "error_cb": self._broker_error, "logger": CLIENT_LOG})
+            except KafkaException as error:
+                raise SettingsError(f"Kafka options: {error.args[0].str()} (kafka_options)") from error
+            self._delivery = Delivery(
+                producer,
+                spool,
+                config.spool_mebibytes * MIB,
+                check=lambda: check_lifecycle_shards(cluster),
+                on_failure=self._fail,
+            )
+        except BaseException:
+            self._listener.close()
+            raise
+        gateway = Gateway(
+            sources,
+            credentials,
+            Bodies(config.max_body_mebibytes * MIB, config.max_decoded_mebibytes * MIB),
+            records=records,
+            delivery=self._delivery,
+            on_authenticated=lambda scope: self._connections.authenticated(scope["client"]),
+        )
+        self._app = gateway.app()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host, port = self._listener.getsockname()[:2]
+        return f"{'https' if self._tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def run(self) -> None:
+        """Serve until ``stop``.
+
+        Raises:
+            GrantledgerError: the process must be started again.
+        """
+        server = uvicorn.Server(
+            uvicorn.Config(
+                self._app,
+                # No access log, and no logging setup by uvicorn: an address may contain what a sender chose.
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                http=cast("Any", self._connections.protocol),
+                ws="none",
+                h11_max_incomplete_event_size=MOST_HEADER_BYTES,
+                timeout_keep_alive=SECONDS_TO_STAY_IDLE,
+                timeout_graceful_shutdown=SECONDS_TO_ANSWER,
+                server_header=False,
+                ssl_context_factory=(lambda _config, _default: cast("ssl.SSLContext", self._tls))
+                if self._tls
+                else None,
+            )
+        )
+
+        async def serve() -> None:
+            self._delivery.start(asyncio.get_running_loop())
+            await server.serve(sockets=[self._listener])
+
+        thread = threading.Thread(target=lambda: asyncio.run(serve()), name="gateway-http", daemon=True)
+        thread.start()
+        log.info("listening", url=self.url, sources=len(self._config.source))
+        while not self._stop.wait(0.5) and thread.is_alive():
+            pass
+        server.should_exit = True
+        thread.join()
+        self._delivery.close(SECONDS_TO_FLUSH)
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """Let ``run`` answer the requests that have begun, and return."""
+        self._stop.set()
+
+    def _fail(self, error: GrantledgerError) -> None:
+        self._failure = error
+        self._stop.set()
+
+    def _broker_error(self, error: Any) -> None:
+        self._delivery.connection_problem(error)
+
+
+class _Connections(Connections):
+    """Connections that know the certificate of their client."""
+
+    def protocol(self, *arguments: Any, **options: Any) -> LimitedProtocol:
+        """Return the protocol of a new connection."""
+        return _Protocol(self, *arguments, **options)
+
+
+class _Protocol(LimitedProtocol):
+    """A connection whose requests carry the verified certificate of the client, as ``ssl`` describes it."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """As in uvicorn."""
+        super().connection_made(transport)
+        if connection := transport.get_extra_info("ssl_object"):
+            self.app_state = {**self.app_state, "client_certificate": connection.getpeercert()}
+
+
+def _webhooks(config: GatewayConfig) -> Mapping[str, Verify]:
+    found: dict[str, Verify] = {}
+    for number, one in enumerate(config.source):
+        if one.webhook_secret is not None:
+            place = f"source.{number}.webhook_secret"
+            keys = parse_signing_keys(one.webhook_secret.read(place), place)
+            found[one.name] = partial(verifies, keys)
+    return found
+
+
+def _tls(config: GatewayConfig) -> ssl.SSLContext | None:
+    if config.tls_certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    with _named("tls_certificate or tls_key"):
+        context.load_cert_chain(config.tls_certificate, config.tls_key)
+    if config.client_ca is not None:
+        with _named("client_ca"):
+            context.load_verify_locations(config.client_ca)
+        # Other sources have tokens.
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+@contextmanager
+def _named(key: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"{key}: cannot be used: {error.strerror or error}") from error
+
+
+def _listen(config: GatewayConfig) -> socket.socket:
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    try:
+        listener = socket.create_server((config.host, config.port), family=family, backlog=512)
+    except OSError as error:
+        raise SettingsError(f"the gateway cannot listen on {config.listen}: {error.strerror} (listen)") from error
+    # Reopening the socket sets its protocol number, without which asyncio does not disable Nagle's algorithm (40 ms per
+    # answer).
+    return socket.socket(fileno=listener.detach())
