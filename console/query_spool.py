@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,7 @@ import structlog
 
 from ..base.errors import DependencyError
 from ..base.sqlite import transaction
+from ..base.times import EPOCH, micros_of
 from .metrics import SPOOL_BYTES, SPOOL_STATEMENTS
 from .person_statement import KILLED, Completion, PersonStatement, SpooledStatement
 
@@ -30,8 +31,6 @@ log = structlog.get_logger("grantledger.query_log")
 
 VERSION: Final = 1
 FILE: Final = "spool.sqlite3"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 # With WAL and FULL, each commit is on disk when it returns.
 _PRAGMAS: Final = (
     "journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "temp_store = MEMORY",
@@ -106,7 +105,7 @@ class QuerySpool:
                 )
             received, user, text, parameters, truncated, client_ip = astuple(statement)
             values = (
-                self._process, secrets.token_bytes(16), size, (received - _EPOCH) // _MICROSECOND, user, text,
+                self._process, secrets.token_bytes(16), size, micros_of(received), user, text,
                 json.dumps(parameters), int(truncated), client_ip,
             )  # fmt: skip
             number = database.execute(
@@ -218,7 +217,7 @@ class QuerySpool:
     def _read(self, number: int, salt: bytes, received_us: int, *columns: object) -> SpooledStatement:
         user, text, parameters, truncated, client_ip, *completion = columns
         statement = PersonStatement(
-            _EPOCH + received_us * _MICROSECOND,
+            EPOCH + timedelta(microseconds=received_us),
             str(user),
             str(text),
             tuple(json.loads(str(parameters))),

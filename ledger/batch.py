@@ -6,7 +6,7 @@ Bytes: docs/ledger.md, "Sealed batch".
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import datetime
 
 from ..base.times import micros_of
 from . import packing, single_object
@@ -15,7 +15,6 @@ from .keys import Signer
 from .merkle import Frontier
 from .note import BatchFacts, Checkpoint, NoteError, open_sealed_checkpoint, sign_checkpoint
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_ENTRIES = 10_000
 MAX_PAYLOAD_BYTES = 4 << 20
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
+from ..base.times import EPOCH
 from ..schemas.catalog import own_schemas
 from ..schemas.codec import DecodeError, decode
 from ..schemas.event import FINDINGS_TOPIC, QUERIES_TOPIC
@@ -32,7 +33,6 @@ SHARDS_KEY = b"lifecycle-shards"
 """Kafka key and resource of the ``config.changed`` in which ``init`` states the number of lifecycle shards."""
 SHARDS_STATED = re.compile(rb"[1-9][0-9]{0,3}")
 _ALWAYS = -(2**63)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Status = Literal["valid", "missing", "invalid", "unregistered"]
 """Of a record: signed by a key of its source that is valid then; without a signature although the source is registered;
@@ -229,4 +229,4 @@ def _registration(stated: Mapping[str, Any], in_force_ms: int, *, removable: boo
 
 
 def _ms(time: datetime) -> float:
-    return (time - _EPOCH) / timedelta(milliseconds=1)
+    return (time - EPOCH) / timedelta(milliseconds=1)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import NamedTuple
 
+from ..base.times import EPOCH
 from ..schemas.access_key import join_parts, split_parts
 
 SECOND = 1_000_000
@@ -19,7 +20,6 @@ MAX_NAME_LENGTH = 500
 """Characters of a name that a sender chose; a longer one might not fit into a Kafka record."""
 LONGEST_REASON = 300
 """Characters of a reason: findings repeat it, and a state of a million grants keeps it in memory."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Access(NamedTuple):
@@ -61,7 +61,7 @@ def split_tenant_key(key: str) -> tuple[str, str]:
 
 def to_datetime(micros: int) -> datetime:
     """Return a time as a datetime, limited to the years 1970 to 9999."""
-    return _EPOCH + timedelta(microseconds=min(max(micros, 0), LATEST))
+    return EPOCH + timedelta(microseconds=min(max(micros, 0), LATEST))
 
 
 def in_micros(seconds: float) -> int:

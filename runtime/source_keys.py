@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ..base.times import EPOCH
 from ..kafka.publisher import Publisher, Record
 from ..kafka.sealed_log import SealedLogs
 from ..kafka.source_keys_reader import SourceKeysReader
@@ -18,8 +19,6 @@ from ..schemas.event import Actor, Event, EventSource, RegisteredSource, SourceK
 from ..schemas.own_sources import OPERATOR, OWN_SOURCES
 from .keys import PrivateKeyFile, load_public_key, read_passphrase
 from .settings import Settings
-
-_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def key_file(settings: Settings, path: Path, remedy: str) -> PrivateKeyFile:
@@ -81,7 +80,7 @@ def register_own_sources(settings: Settings, known: SourceKeys, person: str) -> 
         file = own_key_file(settings, source)
         if not file.path.exists():
             file.write(LocalSigner.generate())
-        keys = (source_key(file.read().public_key, _FIRST),)
+        keys = (source_key(file.read().public_key, EPOCH),)
         stated = RegisteredSource(source, deployment, None, keys, initial=True)
         events.append(registration(deployment, stated, person=person, reason="a source of the pipeline"))
     publish_as_operator(settings, events)

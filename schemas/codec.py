@@ -11,14 +11,13 @@ from typing import Any
 import fastavro
 from fastavro.schema import parse_schema
 
+from ..base.times import EPOCH
 from .catalog import SchemaCatalog, event_schema
 from .event import Event
 from .framing import prefix_of
 from .readers import named, readers_of
 from .resolved import MICROS, non_null, resolve
 from .rules import InvalidEventError, check
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class DecodeError(ValueError):
@@ -117,6 +116,6 @@ def _each(convert: Callable[[Any], Any], values: list[Any]) -> list[Any]:
 def _time(micros: int) -> datetime:
     """Return a time; one outside of the calendar becomes the calendar's first or last."""
     try:
-        return _EPOCH + timedelta(microseconds=micros)
+        return EPOCH + timedelta(microseconds=micros)
     except OverflowError:
         return (datetime.min if micros < 0 else datetime.max).replace(tzinfo=UTC)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..base.times import micros_of
 from .event import GIVING, topic_of
 from .rules import (
     ABOUT_GRANTS,
@@ -27,10 +28,7 @@ from .rules import (
 )
 
 Rows = npt.NDArray[np.bool_]
-_FIRST, _END = (
-    (datetime(year, 1, 1, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-    for year in (EARLIEST_YEAR, LATEST_YEAR)
-)
+_FIRST, _END = (micros_of(datetime(year, 1, 1, tzinfo=UTC)) for year in (EARLIEST_YEAR, LATEST_YEAR))
 _END += timedelta(days=365) // timedelta(microseconds=1)  # Python cannot represent the end of the last year
 """The allowed times in microseconds since 1970: the first, and the end that is no longer allowed."""
 _NOT_DECODED = ("action", "registered_schema", "registered_source", "opened_epoch", "executed_query")

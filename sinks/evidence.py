@@ -6,13 +6,14 @@ import base64
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
 from ..base.errors import StoppedError
+from ..base.times import EPOCH, micros_of
 from ..ledger.anchor import Anchor, Receipt, anchor_entry
 from ..ledger.entry import Genesis, epoch_of
 from ..ledger.registered_schemas import KEY_PREFIX, collect_schemas
@@ -38,7 +39,6 @@ MOST_TOKENS = 3
 ARROW = {"output_format_arrow_string_as_string": 0, "output_format_arrow_low_cardinality_as_dictionary": 0}
 """Strings are returned as bytes, valid UTF-8 or not."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_ANCHOR = """
 SELECT origin, `index`, toUnixTimestamp64Milli(time) AS time_ms, bodies, base64Encode(frontier) AS frontier, note
 FROM anchors WHERE startsWith(origin, {log:String})
@@ -134,7 +134,7 @@ def stored_anchor_note(ask: Ask, origin: str, index: int) -> str | None:
 
 def insert_anchor(client: Client, anchor: Anchor) -> None:
     """Store one anchor."""
-    at = _EPOCH + timedelta(milliseconds=anchor.time_ms)
+    at = EPOCH + timedelta(milliseconds=anchor.time_ms)
     values = (anchor.origin, anchor.index, at, list(anchor.bodies), anchor.entry, anchor.frontier, anchor.note)
     is_stored = lambda: stored_anchor_note(asking(client), anchor.origin, anchor.index) is not None  # noqa: E731
     _insert(client, "anchors", _row(ANCHORS_SCHEMA, values), f"{anchor.origin}:{anchor.index}", is_stored)
@@ -142,7 +142,7 @@ def insert_anchor(client: Client, anchor: Anchor) -> None:
 
 def has_receipt(client: Client, receipt: Receipt) -> bool:
     """Whether a receipt is stored: a target sends one receipt for an anchor at a time."""
-    at = (receipt.at - _EPOCH) // timedelta(microseconds=1)
+    at = micros_of(receipt.at)
     sql = (
         "SELECT count() FROM receipts WHERE origin = {origin:String} AND index = {index:UInt64} "
         "AND target = {target:String} AND toUnixTimestamp64Micro(at) = {at:Int64}"

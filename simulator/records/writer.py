@@ -14,8 +14,6 @@ from ...schemas.event import Resource
 from ..lifecycle import CHECKS, CLAIMS, Lifecycle, Step, StepKind, Tool
 from .program import INTRUDER, Grant, Program
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 class NativeRecord(NamedTuple):
     """One record as its tool writes it, without a line end."""
