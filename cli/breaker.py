@@ -11,7 +11,7 @@ import typer
 from ..enforcers.command_rules import Circuit
 from ..enforcers.event_writer import kafka_errors
 from ..enforcers.events import Recorder
-from ..enforcers.findings_reader import FindingsReader
+from ..enforcers.history_reader import HistoryReader
 from ..runtime.event_schemas import schema_catalog
 from ..runtime.operator_events import publish
 from ..runtime.sealed_logs import sealed_logs
@@ -72,7 +72,7 @@ def _open_breakers(settings: Settings) -> dict[Circuit, datetime]:
     settings.cluster().check_answers()
     with (
         kafka_errors("the breakers cannot be read"),
-        closing(FindingsReader(sealed_logs(settings, OPERATOR), schema_catalog(settings))) as findings,
+        closing(HistoryReader(sealed_logs(settings, OPERATOR), schema_catalog(settings))) as findings,
     ):
         return findings.history.open_since
 

@@ -79,7 +79,7 @@ _CHECKPOINT = "SELECT min(size) AS covering FROM checkpoints WHERE origin = {ori
 
 
 @dataclass(slots=True)
-class Session:
+class GrantSession:
     """One session: the number of commands and statements, each event id counted once, and the first few of them."""
 
     session_id: str
@@ -106,7 +106,7 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class GrantHistory:
     """One grant.
 
     Attributes:
@@ -123,7 +123,7 @@ class History:
     grant_key: str
     state: Row | None
     events: list[Row]
-    sessions: dict[str, Session]
+    sessions: dict[str, GrantSession]
     proof: list[Proof]
     cut: bool
     findings: list[Row] = field(default_factory=list)
@@ -150,7 +150,7 @@ class History:
         }
 
 
-def read_history(ask: Ask, grant: str) -> History:
+def read_history(ask: Ask, grant: str) -> GrantHistory:
     """Read one grant by its access key."""
     mine = {"grant": grant, "id": id_of(grant)}
     state = ask(STATE, **mine)
@@ -160,10 +160,10 @@ def read_history(ask: Ask, grant: str) -> History:
     rows = ask(_EVENTS, **bound, limit=MOST_EVENTS + 1)
     cut, rows = len(rows) > MOST_EVENTS, rows[:MOST_EVENTS]
     counted = ask(_COUNTED, **bound)
-    sessions: dict[str, Session] = {}
+    sessions: dict[str, GrantSession] = {}
     for row in counted:
         key = row["session_key"]
-        session = sessions.setdefault(key, Session(row["session_id"], key))
+        session = sessions.setdefault(key, GrantSession(row["session_id"], key))
         session.commands += row["commands"]
         session.entries.append({name: row[name] for name in ("origin", "commands", "first_index", "last_index")})
     for row in ask(_FIRST, **bound, limit=FIRST_COMMANDS):
@@ -176,7 +176,7 @@ def read_history(ask: Ask, grant: str) -> History:
     }
     rows = [{**row, "finding_evidence": evidence.get((row["origin"], row["index"]), "")} for row in rows]
     proof = _proof(ask, rows, counted)
-    return History(grant, state[0] if state else None, _once(rows), sessions, proof, cut, findings, revocations)
+    return GrantHistory(grant, state[0] if state else None, _once(rows), sessions, proof, cut, findings, revocations)
 
 
 def _once(rows: list[Row]) -> list[Row]:

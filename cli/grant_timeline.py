@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ..base.text import printable
 from .grant_event_text import finding_text
-from .grant_history import History, Session
+from .grant_history import GrantHistory, GrantSession
 from .grant_revocations import revocations_of
 from .grant_state import PastEnd, next_step, state_text
 from .grants import PAST_END, access_of, lateness, source_of, until
@@ -23,7 +23,7 @@ _STYLES = {"grant.activated": "green", "grant.extended": "yellow", "grant.revoke
 
 
 def print_history(
-    console: Console, output: Output, history: History, ended: PastEnd | None, now: datetime, *, limit: str
+    console: Console, output: Output, history: GrantHistory, ended: PastEnd | None, now: datetime, *, limit: str
 ) -> None:
     """Print one grant. All text from senders is escaped. ``limit``: that of the policy, as text."""
     _print_head(console, output, history, ended, now, limit=limit)
@@ -50,7 +50,7 @@ def print_history(
 
 
 def _print_head(
-    console: Console, output: Output, history: History, ended: PastEnd | None, now: datetime, *, limit: str
+    console: Console, output: Output, history: GrantHistory, ended: PastEnd | None, now: datetime, *, limit: str
 ) -> None:
     state = history.state
     console.print(Text(f"grant {printable(history.grant_id)}", style="bold"))
@@ -142,7 +142,7 @@ def _short(origin: str) -> str:
     return "/".join(origin.rsplit("/", 3)[-3:])
 
 
-def _add_session(table: Table, session: Session) -> None:
+def _add_session(table: Table, session: GrantSession) -> None:
     shown = [shortened(command, _LONGEST_COMMAND) for command in session.first]
     rest = session.commands - len(shown)
     more = f" … {rest:,} more" if rest else ""
@@ -157,7 +157,7 @@ def _add_session(table: Table, session: Session) -> None:
     table.add_row(*(Text(cell, style="dim") for cell in cells))
 
 
-def _print_proof(console: Console, history: History) -> None:
+def _print_proof(console: Console, history: GrantHistory) -> None:
     console.print("\nProof:")
     for proof in history.proof:
         entries = f"{proof.entries:,} entr{'y' if proof.entries == 1 else 'ies'}"

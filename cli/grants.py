@@ -34,7 +34,7 @@ HAVE_ACCESS = ("active", "no deadline", "overdue", PAST_END)
 """The states of the default list, and of the view ``active_grants``."""
 
 
-class State(StrEnum):
+class GrantState(StrEnum):
     """The states as values of an option."""
 
     active = "active"
@@ -87,7 +87,8 @@ def list_command(  # noqa: PLR0917 - one parameter per flag
     settings: Settings,
     output: Output,
     state: Annotated[
-        list[State] | None, typer.Option(help="Only grants in this state; repeatable. Default: those that have access.")
+        list[GrantState] | None,
+        typer.Option(help="Only grants in this state; repeatable. Default: those that have access."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Grants in every state.")] = False,
     subject: Annotated[str, typer.Option(help="Only grants whose holder contains this text.")] = "",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 
 from ..producers.adapters import EVENT
-from ..producers.importer import Failure, Report
+from ..producers.importer import Failure, ImportReport
 from ..producers.input_files import STANDARD_INPUT
 from .output import MAP_THEM, Column, Output, echo, print_table, text_column
 
 
 def print_summary(
-    tool: str, report: Report, acknowledged: int | None, problem: str | None, output: Output, *, signed: bool
+    tool: str, report: ImportReport, acknowledged: int | None, problem: str | None, output: Output, *, signed: bool
 ) -> None:
     """Print the counts, and what was not understood.
 

@@ -24,8 +24,8 @@ from ..verifier.clickhouse_source import ClickHouseEvidence
 from ..verifier.kafka_source import KafkaEvidence
 from ..verifier.outside import OutsideAnchors, read_outside
 from ..verifier.procedure import verify
-from ..verifier.remembered_heads import State, read_state, write_state
-from ..verifier.report import Report
+from ..verifier.remembered_heads import RememberedHeads, read_state, write_state
+from ..verifier.report import VerifyReport
 from ..verifier.stored_states import check_states
 from ..verifier.verdict import EXIT_COULD_NOT_CHECK, Verdict
 from .errors import fail
@@ -102,7 +102,7 @@ def _run(
     *,
     states: bool,
     quiet: bool,
-) -> Report:
+) -> VerifyReport:
     deployment, key = settings.require_deployment(), load_public_key(settings, public_key)
     if anchors is not None and not (anchors.is_file() and os.access(anchors, os.R_OK)):
         raise UsageError(f"the anchor file {anchors} cannot be read (--anchors)")
@@ -139,11 +139,11 @@ def _verify(
     source: EvidenceSource,
     key: bytes,
     outside: OutsideAnchors,
-    state: State | None,
+    state: RememberedHeads | None,
     *,
     states: bool,
     quiet: bool,
-) -> Report:
+) -> VerifyReport:
     if source is EvidenceSource.clickhouse:
         load_engine_early(settings)
     columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from .errors import ErrorCode, QueryRefusedError, SqlError
 from .metrics import SPOOL_REFUSALS, STATEMENTS
 from .person_statement import MAX_ERROR_BYTES, Completion, PersonStatement, cut
-from .query_spool import QuerySpool, SpoolError
+from .query_spool import QuerySpool, QuerySpoolError
 from .roles import Role
 
 
 @dataclass
-class Progress:
+class AnswerProgress:
     """What the client has received of an answer. `rows` is set at its end."""
 
     rows: int | None = None
@@ -32,14 +32,14 @@ class QueryLog:
         self._thread = ThreadPoolExecutor(1, "query-log")
 
     @asynccontextmanager
-    async def recorded(self, role: Role, statement: PersonStatement) -> AsyncIterator[Progress]:
+    async def recorded(self, role: Role, statement: PersonStatement) -> AsyncIterator[AnswerProgress]:
         """Run a statement in this context: before it begins, the statement is on disk.
 
         Raises:
             SqlError: the spool is full or cannot be written (status 503).
         """
         begun = self._thread.submit(self._spool.begin, statement) if role.logged else None
-        started, progress, problem = time.monotonic(), Progress(), None
+        started, progress, problem = time.monotonic(), AnswerProgress(), None
         try:
             if begun is not None:
                 await _on_disk(begun)
@@ -63,7 +63,7 @@ class QueryLog:
             self._spool.complete(begun.result(), completion)
 
 
-def completed(error: BaseException | None, progress: Progress, seconds: float) -> Completion:
+def completed(error: BaseException | None, progress: AnswerProgress, seconds: float) -> Completion:
     """Return the completion of a statement that ended with this error; None for success."""
     match error:
         case None:
@@ -87,6 +87,6 @@ async def _on_disk(begun: Future[int]) -> None:
     """Wait until a beginning is on disk. If the waiting is cancelled, the beginning is completed nevertheless."""
     try:
         await asyncio.shield(asyncio.wrap_future(begun))
-    except SpoolError as error:
+    except QuerySpoolError as error:
         SPOOL_REFUSALS.inc()
         raise SqlError(ErrorCode.LIMIT_EXCEEDED, f"Refused: {error}.") from error

@@ -62,11 +62,11 @@ _COMPLETE: Final = (
 )
 
 
-class SpoolError(DependencyError):
+class QuerySpoolError(DependencyError):
     """The spool cannot record a statement now. The message is for the person who sent it."""
 
 
-class SpoolFullError(SpoolError):
+class SpoolFullError(QuerySpoolError):
     """The spool has no room."""
 
 
@@ -94,7 +94,7 @@ class QuerySpool:
 
         Raises:
             SpoolFullError: a limit is reached.
-            SpoolError: the spool cannot be written.
+            QuerySpoolError: the spool cannot be written.
         """
         size = statement.size
         with self._changed, self._open() as database:
@@ -120,11 +120,11 @@ class QuerySpool:
         """Complete a statement. If that cannot be written now, it is written later."""
         with self._changed:
             self._completions[number] = completion
-            with suppress(SpoolError), self._open() as database:
+            with suppress(QuerySpoolError), self._open() as database:
                 self._write_completions(database)
 
     def oldest(self, limit: int) -> list[SpooledStatement]:
-        """Return the statements that were completed first, in this order. Raises SpoolError."""
+        """Return the statements that were completed first, in this order. Raises QuerySpoolError."""
         with self._changed, self._open() as database:
             self._write_completions(database)
             rows = database.execute(
@@ -135,7 +135,7 @@ class QuerySpool:
             return [self._read(*row) for row in rows]
 
     def remove(self, acknowledged: Sequence[SpooledStatement]) -> None:
-        """Remove statements that Kafka has acknowledged. Raises SpoolError."""
+        """Remove statements that Kafka has acknowledged. Raises QuerySpoolError."""
         with self._changed, self._open() as database:
             with transaction(database):
                 database.executemany("DELETE FROM statements WHERE number = ?", [(one.number,) for one in acknowledged])
@@ -157,20 +157,20 @@ class QuerySpool:
         """Close the file. What is on the spool stays there."""
         with self._changed:
             if self._completions:
-                with suppress(SpoolError), self._open() as database:
+                with suppress(QuerySpoolError), self._open() as database:
                     self._write_completions(database)
             self._disconnect()
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """Provide the connection; after an error, the next call opens the file again. Raises SpoolError."""
+        """Provide the connection; after an error, the next call opens the file again. Raises QuerySpoolError."""
         try:
             self._database = self._database or self._connect()
             yield self._database
         except (OSError, sqlite3.Error) as error:
             self._disconnect()
             log.error("query_spool_failed", file=str(self._path), reason=str(error))
-            raise SpoolError("the query log cannot be written; the log of the store has the reason") from error
+            raise QuerySpoolError("the query log cannot be written; the log of the store has the reason") from error
 
     def _connect(self) -> sqlite3.Connection:
         self._path.parent.mkdir(mode=0o700, exist_ok=True)

@@ -25,7 +25,7 @@ from .form import MOST_FIELDS
 from .http_protocol import Connections
 from .metrics import UNAUTHENTICATED
 from .person_statement import PersonStatement
-from .query_log import Progress, QueryLog
+from .query_log import AnswerProgress, QueryLog
 from .request import presented_credential, read_query, read_statement
 from .response import QueryResponse
 from .roles import Role
@@ -139,7 +139,7 @@ class QueryService:
         finally:
             watcher.cancel()
 
-    async def _answer(self, account: Account, query: Query, response: QueryResponse, progress: Progress) -> None:
+    async def _answer(self, account: Account, query: Query, response: QueryResponse, progress: AnswerProgress) -> None:
         started = time.monotonic()
         seconds = float(query.settings.get("max_execution_time", account.role.limits["max_execution_time"]))
         timeout = asyncio.timeout(seconds + _TIME_TO_FAIL_SECONDS)

@@ -31,14 +31,14 @@ from ..schemas.own_sources import OPERATOR, WATCH
 from ..schemas.topics import COMMANDS_TOPIC
 from . import metrics
 from .command_matcher import MOST_WAITING, CommandMatcher
-from .command_rules import Admission, History, Limits
+from .command_rules import Admission, CommandHistory, Limits
 from .context import Context
 from .contract import InvalidCommandError, Plugin, RevokeCommand
 from .dry_run import DryRun
 from .enforcement_policy import EnforcementPolicy
 from .event_writer import TransactionalEventWriter, answering, enforce_group, kafka_errors
 from .events import COMMANDERS, Recorder, command_of
-from .findings_reader import FindingsReader
+from .history_reader import HistoryReader
 from .lifecycle_reader import LifecycleReader
 from .revoker import Revoker
 
@@ -123,7 +123,7 @@ class Enforcer:
     def _run(self, consumer: Consumer) -> None:
         # First, because it fences other enforcers: the history that is read next is complete.
         writer = TransactionalEventWriter(self._logs, lambda: self._stopping)
-        with closing(FindingsReader(self._logs, self._catalog)) as findings:
+        with closing(HistoryReader(self._logs, self._catalog)) as findings:
             start, committed = self._seek(consumer)
             writer.consumer = consumer
             history = findings.history
@@ -149,13 +149,13 @@ class Enforcer:
             if not at_end and not matcher:
                 _commit_end(consumer, revoker)
 
-    def _context(self, history: History) -> Context:
+    def _context(self, history: CommandHistory) -> Context:
         recorder = Recorder(self._deployment)
         return Context(recorder, self._policy, self._plugins, self._lifecycle, self._limits, history, self._now)
 
     def _dry_run(self, consumer: Consumer) -> None:
         """Read from the position of the group and commit nothing, so that carrying out later starts there too."""
-        with closing(FindingsReader(self._logs, self._catalog)) as findings:
+        with closing(HistoryReader(self._logs, self._catalog)) as findings:
             history = findings.history
             metrics.BREAKER_OPEN.set(len(history.open_since))
             start, _committed = self._seek(consumer)
@@ -173,7 +173,7 @@ class Enforcer:
         consumer: Consumer,
         matcher: CommandMatcher,
         handler: CommandHandler,
-        history: History,
+        history: CommandHistory,
         seconds: float,
     ) -> tuple[bool, int | None]:
         """Hand over the commands whose requests are sealed. Return whether any record was read, and the end if reached.

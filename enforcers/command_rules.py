@@ -1,6 +1,6 @@
 """The rules by which commands are admitted, retried and limited: pure, without clock, Kafka or network.
 
-They follow from ``History``, which is rebuilt from the enforcer's own events.
+They follow from ``CommandHistory``, which is rebuilt from the enforcer's own events.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Admission(StrEnum):
 
 
 @dataclass(slots=True)
-class History:
+class CommandHistory:
     """The enforcer's past actions, rebuilt from its own events."""
 
     attempts: dict[Key, int] = field(default_factory=dict)
@@ -131,7 +131,9 @@ class History:
         return source
 
 
-def admit(history: History, working: Iterable[Key], key: Key, *, age: timedelta, max_age: timedelta) -> Admission:
+def admit(
+    history: CommandHistory, working: Iterable[Key], key: Key, *, age: timedelta, max_age: timedelta
+) -> Admission:
     """Decide about a command of a certain age since it was appended, while others (``working``) are in progress.
 
     A command that was started is finished at any age.
@@ -188,7 +190,7 @@ class Breaker:
     limit: int
     window: timedelta
 
-    def allows(self, history: History, circuit: Circuit, key: Key, now: datetime) -> bool:
+    def allows(self, history: CommandHistory, circuit: Circuit, key: Key, now: datetime) -> bool:
         """Whether a command may start or continue."""
         if circuit in history.open_since:
             return False

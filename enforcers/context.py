@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from .command_rules import History, Limits, SealedActivation
+from .command_rules import CommandHistory, Limits, SealedActivation
 from .contract import Plugin, RevokeCommand
 from .enforcement_policy import EnforcementPolicy, Route
 from .events import Recorder
@@ -40,7 +40,7 @@ class Context:
     plugins: Mapping[str, Plugin]
     grants: Grants
     limits: Limits
-    history: History
+    history: CommandHistory
     now: Callable[[], datetime]
 
     def covering(self, command: RevokeCommand, route: Route, requested: datetime) -> GrantEvent | None:

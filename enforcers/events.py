@@ -27,7 +27,7 @@ from ..schemas.event import (
 from ..schemas.finding_event import FindingEventType, finding_event
 from ..schemas.own_sources import ENFORCER, OPERATOR, WATCH
 from ..schemas.rules import InvalidEventError
-from .command_rules import Breaker, Circuit, FinalStatus, History
+from .command_rules import Breaker, Circuit, CommandHistory, FinalStatus
 from .contract import InvalidCommandError, Key, Observation, Presence, RevokeCommand, as_text
 
 SYSTEM = ENFORCER
@@ -257,7 +257,7 @@ class Recorder:
         )
 
 
-def apply(history: History, deployment: str, datum: Mapping[str, Any]) -> None:
+def apply(history: CommandHistory, deployment: str, datum: Mapping[str, Any]) -> None:
     """Apply one decoded event of ``access.findings`` to the history. Events of others change nothing.
 
     The evidence that is parsed here was written by this module.

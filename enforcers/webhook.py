@@ -11,8 +11,8 @@ import time
 import uuid
 from collections.abc import Callable
 
-from ..webhooks.answer import Delivery
-from ..webhooks.sender import Sender, SignedSender
+from ..webhooks.answer import SendResult
+from ..webhooks.sender import SignedSender, WebhookSender
 from ..webhooks.signing import parse_signing_keys
 from .contract import Attempt, AttemptStatus, Observation, Presence, RevokeCommand, as_text
 from .enforcement_policy import WebhookTarget
@@ -47,9 +47,11 @@ class WebhookPlugin:
     ) -> None:
         self._deployment, self._disabled = deployment, False
         keys = parse_signing_keys(target.secret.read(f"{key}.secret"), f"{key}.secret")
-        self._commands = SignedSender(Sender(target, key, clock=clock), keys, HEADERS)
+        self._commands = SignedSender(WebhookSender(target, key, clock=clock), keys, HEADERS)
         self._lookups = (
-            SignedSender(Sender(target, key, target.read_back, clock), keys, HEADERS) if target.read_back else None
+            SignedSender(WebhookSender(target, key, target.read_back, clock), keys, HEADERS)
+            if target.read_back
+            else None
         )
 
     def revoke(self, command: RevokeCommand) -> Attempt:
@@ -58,12 +60,12 @@ class WebhookPlugin:
             return Attempt(AttemptStatus.failed, "the receiver answered 410 before; restart the enforcer to enable it")
         body = cloud_event(command, self._deployment, EVENT_TYPE, command.command_id)
         answer = self._commands.post(command.command_id, body)
-        if answer.delivery is Delivery.delivered:
+        if answer.delivery is SendResult.delivered:
             return Attempt(AttemptStatus.accepted, f"the receiver {answer.detail}")
-        if answer.delivery is Delivery.retry:
+        if answer.delivery is SendResult.retry:
             detail = answer.detail if answer.status is None else f"the receiver {answer.detail}"
             return Attempt(AttemptStatus.retry, detail, answer.retry_after)
-        self._disabled = answer.delivery is Delivery.gone
+        self._disabled = answer.delivery is SendResult.gone
         note = "; nothing more is sent to it until the enforcer restarts" if self._disabled else ""
         return Attempt(AttemptStatus.failed, f"the receiver {answer.detail}{note}")
 

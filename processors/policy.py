@@ -97,7 +97,7 @@ class GrantLimits(AccessLimits):
         return NEVER if time >= NEVER else time + int(self.grace_seconds * SECOND)
 
 
-class Entry(Strict):
+class PolicyEntry(Strict):
     """An entry of a list in which later entries win."""
 
     @model_serializer(mode="wrap")
@@ -106,7 +106,7 @@ class Entry(Strict):
         return {name: value for name, value in serialize(self).items() if name in self.model_fields_set}
 
 
-class AccessRule(AccessLimits, Entry):
+class AccessRule(AccessLimits, PolicyEntry):
     """Limits for matching accesses. Patterns use ``*`` and ``?``; only the limits that are set apply."""
 
     tenant: str = "*"
@@ -128,7 +128,7 @@ class AccessRule(AccessLimits, Entry):
         return all(matches_pattern(value, pattern) for value, pattern in pairs)
 
 
-class SourceLimits(Entry):
+class SourceLimits(PolicyEntry):
     """The limits of matching sources."""
 
     system: str = "*"

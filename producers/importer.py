@@ -11,7 +11,7 @@ from ..schemas.event import Action, Event
 from ..schemas.rules import InvalidEventError
 from .adapters import Adapter, Location, RecordError, Skipped, recognise
 from .client import EventTooLargeError
-from .envelopes import Envelopes, Record
+from .envelopes import Envelopes, ToolRecord
 from .envelopes.looks import looks_like
 from .input_files import InputFile
 
@@ -39,7 +39,7 @@ class Failure:
 
 
 @dataclass(slots=True)
-class Report:
+class ImportReport:
     """The results of an import. Every record counts once, as mapped, skipped (by reason) or failed.
 
     Attributes:
@@ -84,7 +84,7 @@ class Report:
         if len(self.failures) < KEPT_FAILURES:
             self.failures.append(failure)
 
-    def add(self, other: Report) -> None:
+    def add(self, other: ImportReport) -> None:
         """Add the results of another report, which is not used any more."""
         self.mapped += other.mapped
         self.events += other.events
@@ -124,7 +124,7 @@ class Importer:
         self._reject = reject or (lambda piece: None)
         self._progress = progress or (lambda position: None)
         self.envelopes = Envelopes(self._is_own, limit=max_record_bytes, reject=self._reject)
-        self.report = Report()
+        self.report = ImportReport()
 
     def run(self, file: InputFile) -> None:
         """Import one file; ``report`` is updated with every record.
@@ -138,7 +138,7 @@ class Importer:
                 self._progress(file.position())
         self._progress(file.position())
 
-    def take(self, record: Record) -> None:
+    def take(self, record: ToolRecord) -> None:
         """Import one record; ``report`` is updated."""
         if record.envelopes:
             self.report.unwrapped[" > ".join(record.envelopes)] += 1
@@ -152,7 +152,7 @@ class Importer:
     def _is_own(self, values: dict[str, Any]) -> bool:
         return self._adapter.owns(values) or recognise(values) is not None
 
-    def _import(self, record: Record) -> None:
+    def _import(self, record: ToolRecord) -> None:
         location = record.location
         try:
             mapped = self._adapter.read(record.raw, location, record.values)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from ..base.errors import UsageError
-from .envelopes import Envelopes, Record
+from .envelopes import Envelopes, ToolRecord
 from .envelopes.encodings import EncodingError
 from .json_fields import Location
 
@@ -113,7 +113,7 @@ class InputFile(AbstractContextManager["InputFile"]):
                 pass
             yield Location(self.name, number), None, f"longer than {limit} bytes"
 
-    def records(self, envelopes: Envelopes) -> Iterator[Record]:
+    def records(self, envelopes: Envelopes) -> Iterator[ToolRecord]:
         """Yield the records of the file.
 
         Raises:

@@ -12,7 +12,7 @@ import structlog
 
 from ..base.retry import backoff
 from ..console.person_statement import executed_event
-from ..console.query_spool import QuerySpool, SpoolError
+from ..console.query_spool import QuerySpool, QuerySpoolError
 from ..kafka.cluster import Cluster
 from ..kafka.errors import KafkaUnavailableError
 from ..kafka.publisher import Publisher, Record
@@ -57,7 +57,7 @@ class QueryPublisher:
                         return
                     self._spool.wait(_IDLE_SECONDS)
                 failures = 0
-            except (KafkaUnavailableError, SpoolError) as error:
+            except (KafkaUnavailableError, QuerySpoolError) as error:
                 failures += 1
                 # A new producer sends nothing that the failed one still has.
                 self._publisher = None
@@ -71,7 +71,7 @@ class QueryPublisher:
 
         Raises:
             KafkaUnavailableError: they are not acknowledged. They stay on the spool.
-            SpoolError: the spool cannot be read or written.
+            QuerySpoolError: the spool cannot be read or written.
         """
         statements = self._spool.oldest(_BATCH)
         if not statements:

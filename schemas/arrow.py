@@ -40,7 +40,7 @@ _TYPES["approvals"] = pa.list_(_APPROVAL)
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class DecodedColumn:
     """A decoded column: a place, and the column's type."""
 
     place: Place
@@ -62,7 +62,7 @@ class Column:
         return self.place.nullable
 
 
-DECODED: tuple[Column, ...] = tuple(Column(place, _TYPES[place.kind]) for place in PLACES)
+DECODED: tuple[DecodedColumn, ...] = tuple(DecodedColumn(place, _TYPES[place.kind]) for place in PLACES)
 """The columns that an event becomes in the store, in order."""
 
 ERASED = "erased: the payload was erased by law"
@@ -192,7 +192,7 @@ def flatten(batch: pa.RecordBatch) -> pa.RecordBatch:
 _DECODED_ONLY = pa.schema([(column.name, column.type) for column in DECODED])
 
 
-def _take(batch: pa.RecordBatch, column: Column) -> pa.Array:
+def _take(batch: pa.RecordBatch, column: DecodedColumn) -> pa.Array:
     at = batch.schema.get_field_index(column.path[0])
     if at < 0:
         return _empty(column.type, batch.num_rows, nullable=column.nullable)

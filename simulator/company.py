@@ -9,7 +9,7 @@ VAULT_NAMESPACE = "sample/"
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class Employee:
     """An employee."""
 
     login: str
@@ -36,20 +36,20 @@ class Target:
 
 
 PEOPLE = (
-    Person("amara.okafor", "10.20.1.17"),
-    Person("ben.lindqvist", "10.20.1.23"),
-    Person("chiara.rossi", "10.20.2.5"),
-    Person("dmitri.sokolov", "10.20.2.41"),
-    Person("elif.yilmaz", "10.20.3.9"),
-    Person("farid.haddad", "10.20.3.77"),
-    Person("grace.mwangi", "10.20.4.12"),
-    Person("hiro.tanaka", "10.20.4.60"),
+    Employee("amara.okafor", "10.20.1.17"),
+    Employee("ben.lindqvist", "10.20.1.23"),
+    Employee("chiara.rossi", "10.20.2.5"),
+    Employee("dmitri.sokolov", "10.20.2.41"),
+    Employee("elif.yilmaz", "10.20.3.9"),
+    Employee("farid.haddad", "10.20.3.77"),
+    Employee("grace.mwangi", "10.20.4.12"),
+    Employee("hiro.tanaka", "10.20.4.60"),
 )
 
 REVIEWERS = (
-    Person("ines.moreau", "10.20.9.2"),
-    Person("jonas.weber", "10.20.9.3"),
-    Person("kavya.rao", "10.20.9.4"),
+    Employee("ines.moreau", "10.20.9.2"),
+    Employee("jonas.weber", "10.20.9.3"),
+    Employee("kavya.rao", "10.20.9.4"),
 )
 
 _SQL = (

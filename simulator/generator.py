@@ -172,7 +172,7 @@ def _lifecycle(  # noqa: PLR0917 - in the order of the fields
     rng: random.Random,
     tool: Tool,
     target: company.Target,
-    reviewers: tuple[company.Person, ...],
+    reviewers: tuple[company.Employee, ...],
     ending: Ending,
     ends: float,
     plan: _Plan,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Literal
 
-from .company import Person, Target
+from .company import Employee, Target
 
 Tool = Literal["teleport", "vault", "hoop", "cloudtrail", "emit"]
 """The format of a record: that of a tool, or the JSON events that ``grantledger emit --stdin`` reads."""
@@ -94,8 +94,8 @@ class Lifecycle:
     """
 
     tool: Tool
-    person: Person
-    reviewers: tuple[Person, ...]
+    person: Employee
+    reviewers: tuple[Employee, ...]
     target: Target
     reason: str
     ticket: str
@@ -135,7 +135,7 @@ class Lifecycle:
         changed = (replace(step, detail=detail, delay=delay) if step.kind is kind else step for step in self.steps)
         return replace(self, steps=tuple(changed))
 
-    def of(self, person: Person) -> Lifecycle:
+    def of(self, person: Employee) -> Lifecycle:
         """Return a copy for another person, who also becomes the reviewer if the tool needs one and there is none."""
         reviewers = self.reviewers or ((person,) if self.tool in ("teleport", "hoop") else ())
         return replace(self, person=person, reviewers=reviewers)

@@ -10,7 +10,7 @@ from ..ledger.batch import SealedBatch, leaf_at
 from ..ledger.entry import epoch_of
 from ..ledger.note import Checkpoint
 from .evidence import Stored, StoringStoppedError
-from .insert_attempt import Attempt
+from .insert_attempt import InsertAttempt
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class StoredPartition:
     verifier: SealedBatchVerifier
     stored: Stored | None
     read: Stored | None
-    attempted: Attempt | None
+    attempted: InsertAttempt | None
 
     @property
     def where(self) -> Partition:

@@ -13,7 +13,7 @@ from clickhouse_connect.driver.client import Client
 
 from ..ledger.decoded_entries import believed_rows
 from ..ledger.entry import split_entry_name
-from ..schemas.arrow import DECODED, ERASED, Column
+from ..schemas.arrow import DECODED, ERASED, DecodedColumn
 from ..schemas.event import FINDINGS_TOPIC, NEVER_ERASED
 
 log = structlog.get_logger("grantledger.store")
@@ -97,7 +97,7 @@ class Erasures:
                 log.error("erasure_of_another_deployment", subject=subject)
 
 
-def _empty(column: Column) -> str:
+def _empty(column: DecodedColumn) -> str:
     """Return the SQL of the value that stands for nothing in a decoded column."""
     if pa.types.is_timestamp(column.type) and not column.nullable:
         return "fromUnixTimestamp64Micro(0, 'UTC')"

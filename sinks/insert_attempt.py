@@ -16,7 +16,7 @@ _MARK = "insert"
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class InsertAttempt:
     """An insert that may have been started: the entries from ``first_index`` to below ``size``, and its token."""
 
     origin: str
@@ -29,7 +29,7 @@ class Attempt:
         return f"{_MARK} {self.first_index} {self.size} {self.token} {self.origin}"
 
     @classmethod
-    def of_metadata(cls, text: str) -> Attempt | None:
+    def of_metadata(cls, text: str) -> InsertAttempt | None:
         """Return the attempt in committed metadata, or None if there is none."""
         mark, *fields = text.split(" ")
         if mark != _MARK or len(fields) != 4 or not (fields[0].isdecimal() and fields[1].isdecimal()):

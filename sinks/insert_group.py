@@ -14,7 +14,7 @@ from confluent_kafka import Message
 from ..ledger.batch import SealedBatch
 from .continuity import StoredPartition
 from .evidence import StoringStoppedError
-from .insert_attempt import Attempt
+from .insert_attempt import InsertAttempt
 
 MAX_ROWS = 100_000
 MAX_BYTES = 64 << 20
@@ -42,7 +42,7 @@ class InsertGroup:
     begin: int
     last: Message
     due: float
-    attempted: Attempt | None = None
+    attempted: InsertAttempt | None = None
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     size: int = 0
     last_leaf: bytes = b""
@@ -98,9 +98,9 @@ class InsertGroup:
         return self.rows >= LARGE_ROWS or self.bytes >= LARGE_BYTES
 
     @property
-    def attempt(self) -> Attempt:
+    def attempt(self) -> InsertAttempt:
         """What is recorded before the insert."""
-        return Attempt(self.origin, self.first_index, self.size, self.token)
+        return InsertAttempt(self.origin, self.first_index, self.size, self.token)
 
     def table(self) -> pa.Table:
         """Return the rows in one chunk, because ClickHouse may store each chunk as a block of its own."""

@@ -109,7 +109,7 @@ KEEP_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RefreshProgress:
     """How far a generation is: one row of ``state_refreshes``.
 
     Attributes:
@@ -153,7 +153,7 @@ class States:
         ranges = _next_ranges(done.sizes, sizes, most or MAX_ENTRIES)
         reached = {**done.sizes, **{origin: end for origin, _, end in ranges}}
         complete = done.complete or reached == sizes
-        now = Progress(done.generation, complete, reached, basis)
+        now = RefreshProgress(done.generation, complete, reached, basis)
         if ranges:
             self._compute(now, ranges)
         if ranges or complete != done.complete:
@@ -190,14 +190,14 @@ class States:
         """Return how many entries the latest generation contains, and how many it must."""
         return self._last().version, sum(self.sizes().values())
 
-    def _begin(self, generation: int, basis: str) -> Progress:
+    def _begin(self, generation: int, basis: str) -> RefreshProgress:
         for table in TABLES:  # an attempt that was not recorded may have left rows
             self._client.command(f"ALTER TABLE {table} DROP PARTITION {generation}")
-        begun = Progress(generation, basis=basis)
+        begun = RefreshProgress(generation, basis=basis)
         self._record(begun)  # the computed views read the latest generation
         return begun
 
-    def _compute(self, now: Progress, ranges: Sequence[Range]) -> None:
+    def _compute(self, now: RefreshProgress, ranges: Sequence[Range]) -> None:
         values = {"generation": now.generation, "version": now.version}
         for origin, first, end in ranges:
             statement = _ADD_EVENTS if f"/{LIFECYCLE_TOPIC}/" in origin else _ADD_FINDINGS
@@ -211,17 +211,17 @@ class States:
     def _insert(self, statement: str, **values: object) -> None:
         self._client.command(statement, parameters=values, settings=_SETTINGS)
 
-    def _last(self) -> Progress:
+    def _last(self) -> RefreshProgress:
         for generation, complete, sizes, basis in self._client.query(_LAST).result_rows:
-            return Progress(generation, complete, sizes, basis)
-        return Progress()
+            return RefreshProgress(generation, complete, sizes, basis)
+        return RefreshProgress()
 
     def _basis(self) -> str:
         policies, acceptances, erasures, erased = self._client.query(_BASIS).result_rows[0]
         self._erasures = erasures > 0
         return f"{_definitions()} {policies} {acceptances} {erasures} {erased}"
 
-    def _record(self, progress: Progress) -> None:
+    def _record(self, progress: RefreshProgress) -> None:
         row = [progress.generation, progress.complete, progress.version, dict(progress.sizes), progress.basis]
         names = ["generation", "complete", "version", "sizes", "basis", "refreshed_at"]
         self._client.insert("state_refreshes", [[*row, datetime.now(UTC)]], column_names=names)

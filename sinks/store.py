@@ -41,7 +41,7 @@ from .clickhouse import StoreAddress, StoreUnavailableError, connect, explain
 from .continuity import StoredPartition, check_begins, contains, follows, reaches
 from .erasure import Erasures
 from .evidence import Stored, StoringStoppedError
-from .insert_attempt import Attempt
+from .insert_attempt import InsertAttempt
 from .inserts import Inserts
 from .migrate import migrate
 from .schemas_reader import SchemasReader
@@ -378,7 +378,7 @@ class Store:
         # The findings register schemas, so their payloads are verified before they are stored.
         check = check_contents if topic == FINDINGS_TOPIC else check_hashes
         verifier = self._logs.verifier(topic, number, check=check, begin=begin, head=head)
-        attempted = Attempt.of_metadata(position.metadata or "")
+        attempted = InsertAttempt.of_metadata(position.metadata or "")
         if attempted is not None and not attempted.is_open(stored):
             attempted = None
         self._partitions[where] = StoredPartition(*where, verifier, stored, stored, attempted)

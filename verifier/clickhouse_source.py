@@ -28,7 +28,7 @@ from .chunks import COLUMNS, VARIABLE_COLUMNS, CheckedChunk, ChunkTask
 from .definitions import check_definitions, read_definitions
 from .logs import ChunkJoiner, VerifiedLog, VerifiedRoots
 from .procedure import Progress
-from .report import Report
+from .report import VerifyReport
 from .scratch import Scratch
 from .steps import Problem
 from .tables import AnchorRows, read_rows, text_of
@@ -73,7 +73,7 @@ class ClickHouseEvidence:
     complete_epochs: ClassVar[bool] = True
     complete_anchors: ClassVar[bool] = False
 
-    def read_anchors(self, report: Report) -> Iterable[Anchor]:
+    def read_anchors(self, report: VerifyReport) -> Iterable[Anchor]:
         """Check that the tables are tables, and return the anchors that the table ``anchors`` has now."""
         # Step 1, Format: the tables of evidence are tables.
         for problem in read_definitions(self.client, server=self.server).unreadable():
@@ -81,7 +81,7 @@ class ClickHouseEvidence:
         return AnchorRows(self.client, self.deployment, report)
 
     def verify_logs(
-        self, keys: LogKeys, covered: Mapping[str, int], scratch: Scratch, report: Report, progress: Progress
+        self, keys: LogKeys, covered: Mapping[str, int], scratch: Scratch, report: VerifyReport, progress: Progress
     ) -> Mapping[str, VerifiedLog]:
         """Check the definitions and all rows."""
         # Step 1, Format: the tables, and the views that analysts read, are those of the migrations. Meanwhile, rows are
@@ -100,7 +100,7 @@ class ClickHouseEvidence:
         return logs
 
     def _verify_rows(
-        self, keys: LogKeys, covered: Mapping[str, int], scratch: Scratch, report: Report, progress: Progress
+        self, keys: LogKeys, covered: Mapping[str, int], scratch: Scratch, report: VerifyReport, progress: Progress
     ) -> Mapping[str, VerifiedLog]:
         """Check all rows in chunks, in several processes, and join them log by log."""
         if self.patience:
@@ -154,7 +154,7 @@ class ClickHouseEvidence:
         )
         return {text_of(row["origin"]): (row["last"] + 1, row["entries"]) for row in table.to_pylist()}
 
-    def _read_logs(self, sizes: Sizes, scratch: Scratch, report: Report) -> dict[str, VerifiedLog]:
+    def _read_logs(self, sizes: Sizes, scratch: Scratch, report: VerifyReport) -> dict[str, VerifiedLog]:
         """Read the table ``origins`` and compare it with the logs that have entries."""
         logs: dict[str, VerifiedLog] = {}
         listed = set()

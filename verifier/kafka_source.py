@@ -17,12 +17,12 @@ from ..ledger.log_verifier import DiscontinuityError, LogVerifier
 from ..schemas.topics import ANCHORS_TOPIC, SEALED_TOPICS
 from .logs import VerifiedLog, VerifiedRoots, kind_of
 from .procedure import Progress
-from .report import Report
+from .report import VerifyReport
 from .scratch import Scratch
 from .steps import Kind, Problem
 
 
-class Record(NamedTuple):
+class KafkaRecord(NamedTuple):
     """One Kafka record: its place and its value."""
 
     topic: str
@@ -43,20 +43,20 @@ class PartitionRecords:
     partition: int
     _end: int | None = None
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[KafkaRecord]:
         begin = first_offset(self.cluster, self.topic, self.partition)
         if self._end is None:
             self._end = end_offset(self.cluster, self.topic, self.partition)
         for message in read_range(self.cluster, self.topic, self.partition, begin, self._end):
-            yield Record(self.topic, self.partition, message.offset() or 0, message.value() or b"")
+            yield KafkaRecord(self.topic, self.partition, message.offset() or 0, message.value() or b"")
 
 
 @dataclass(slots=True)
 class DecodedAnchors:
     """The anchors in records. When they are first read, each record without an anchor is reported as a problem."""
 
-    records: Iterable[Record]
-    report: Report | None
+    records: Iterable[KafkaRecord]
+    report: VerifyReport | None
 
     def __iter__(self) -> Iterator[Anchor]:
         report, self.report = self.report, None
@@ -73,8 +73,8 @@ class KafkaEvidence:
     """Records of the sealed topics, each partition in order of offset, and of the anchor topic, to be read twice."""
 
     deployment: str
-    sealed: Iterable[Record]
-    anchors: Iterable[Record]
+    sealed: Iterable[KafkaRecord]
+    anchors: Iterable[KafkaRecord]
     name: ClassVar[str] = "kafka"
     complete_epochs: ClassVar[bool] = False
     complete_anchors: ClassVar[bool] = True
@@ -83,19 +83,19 @@ class KafkaEvidence:
     def on_brokers(cls, deployment: str, cluster: Cluster) -> KafkaEvidence:
         """Return the evidence on a cluster, read when it is verified: KafkaUnavailableError is raised then."""
 
-        def sealed() -> Iterator[Record]:
+        def sealed() -> Iterator[KafkaRecord]:
             for topic, identity in identify_topics(cluster, SEALED_TOPICS).items():
                 for partition in range(identity.partitions):
                     yield from PartitionRecords(cluster, topic, partition)
 
         return cls(deployment, sealed(), PartitionRecords(cluster, ANCHORS_TOPIC, 0))
 
-    def read_anchors(self, report: Report) -> Iterable[Anchor]:
+    def read_anchors(self, report: VerifyReport) -> Iterable[Anchor]:
         """Return the anchors, which are decoded each time they are read."""
         return DecodedAnchors(self.anchors, report)
 
     def verify_logs(
-        self, keys: LogKeys, covered: Mapping[str, int], scratch: Scratch, report: Report, progress: Progress
+        self, keys: LogKeys, covered: Mapping[str, int], scratch: Scratch, report: VerifyReport, progress: Progress
     ) -> Mapping[str, VerifiedLog]:
         """Verify every record as all readers of sealed topics do, and keep the roots for the anchors."""
         verifiers: dict[tuple[str, int], LogVerifier] = {}

@@ -29,8 +29,8 @@ from ..ledger.keys import LogKeys
 from .anchors import StoredAnchors, lost_heads, survey, verify_anchors
 from .logs import VerifiedLog, check_epochs
 from .outside import OutsideAnchors, gap_outside, verify_outside
-from .remembered_heads import State, check_remembered
-from .report import Report
+from .remembered_heads import RememberedHeads, check_remembered
+from .report import VerifyReport
 from .scratch import Scratch
 
 Progress = Callable[[int, int], None]
@@ -49,12 +49,12 @@ class Evidence(Protocol):
         """The deployment's name, as given by the caller."""
         ...
 
-    def read_anchors(self, report: Report) -> Iterable[Anchor]:
+    def read_anchors(self, report: VerifyReport) -> Iterable[Anchor]:
         """Return all anchors that there are now, to be read twice; record those that cannot be read as problems."""
         ...
 
     def verify_logs(
-        self, keys: LogKeys, covered: Mapping[str, int], scratch: Scratch, report: Report, progress: Progress
+        self, keys: LogKeys, covered: Mapping[str, int], scratch: Scratch, report: VerifyReport, progress: Progress
     ) -> Mapping[str, VerifiedLog]:
         """Perform those of steps 1 to 10 that this copy allows, and return the logs by origin.
 
@@ -68,10 +68,10 @@ def verify(
     keys: LogKeys,
     *,
     outside: OutsideAnchors = OutsideAnchors(),  # noqa: B008 - frozen
-    remembered: State | None = None,
+    remembered: RememberedHeads | None = None,
     stored_by: int = 0,
     progress: Progress = lambda done, total: None,
-) -> Report:
+) -> VerifyReport:
     """Verify all evidence of a deployment. An exception means that the evidence could not be read.
 
     Args:
@@ -94,11 +94,11 @@ def _verify(
     scratch: Scratch,
     *,
     outside: OutsideAnchors,
-    remembered: State | None,
+    remembered: RememberedHeads | None,
     stored_by: int,
     progress: Progress,
-) -> Report:
-    report, deployment = Report(evidence.name, evidence.deployment), evidence.deployment
+) -> VerifyReport:
+    report, deployment = VerifyReport(evidence.name, evidence.deployment), evidence.deployment
     # Anchors are written after the entries that they cover. So anchors are read first: the entries read next must
     # reach them, also while the pipeline runs.
     anchors = evidence.read_anchors(report)

@@ -22,27 +22,27 @@ Heads = Mapping[str, tuple[int, str]]
 """Size and root, in hex, by origin."""
 
 
-class StateError(UsageError):
+class HeadsFileError(UsageError):
     """The state file cannot be used; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class RememberedHeads:
     """The verified heads of a deployment, by source of the evidence: one source may be behind another."""
 
     deployment: str
     heads: Mapping[str, Heads] = field(default_factory=dict)
 
-    def remember(self, source: str, heads: Heads) -> State:
+    def remember(self, source: str, heads: Heads) -> RememberedHeads:
         """Return the state after a sound verification."""
-        return State(self.deployment, {**self.heads, source: {**self.heads.get(source, {}), **heads}})
+        return RememberedHeads(self.deployment, {**self.heads, source: {**self.heads.get(source, {}), **heads}})
 
 
-def read_state(path: Path, deployment: str) -> State:
+def read_state(path: Path, deployment: str) -> RememberedHeads:
     """Read a state file; without one, nothing is remembered yet.
 
     Raises:
-        StateError: it cannot be read, is not a state file, or belongs to another deployment.
+        HeadsFileError: it cannot be read, is not a state file, or belongs to another deployment.
     """
     try:
         parsed = json.loads(path.read_bytes())
@@ -52,15 +52,15 @@ def read_state(path: Path, deployment: str) -> State:
             str(source): {str(origin): _head(*head) for origin, head in of_source.items()}
             for source, of_source in parsed["heads"].items()
         }
-        found = State(str(parsed["deployment"]), heads)
+        found = RememberedHeads(str(parsed["deployment"]), heads)
     except FileNotFoundError:
-        return State(deployment)
+        return RememberedHeads(deployment)
     except OSError as error:
-        raise StateError(f"the state file {path} cannot be read: {error.strerror} (--state)") from error
+        raise HeadsFileError(f"the state file {path} cannot be read: {error.strerror} (--state)") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise StateError(f"{path} is not a state file of `grantledger verify` (--state)") from None
+        raise HeadsFileError(f"{path} is not a state file of `grantledger verify` (--state)") from None
     if found.deployment != deployment:
-        raise StateError(f"the state file {path} belongs to deployment {found.deployment}, not to {deployment}")
+        raise HeadsFileError(f"the state file {path} belongs to deployment {found.deployment}, not to {deployment}")
     return found
 
 
@@ -70,11 +70,11 @@ def _head(size: object, root: object) -> tuple[int, str]:
     return size, root
 
 
-def write_state(path: Path, state: State) -> None:
+def write_state(path: Path, state: RememberedHeads) -> None:
     """Replace a state file atomically. Only its owner can read and write it.
 
     Raises:
-        StateError: it cannot be written.
+        HeadsFileError: it cannot be written.
     """
     content = {"version": VERSION, "deployment": state.deployment, "heads": state.heads}
     try:
@@ -94,11 +94,11 @@ def write_state(path: Path, state: State) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        raise StateError(f"the state file {path} cannot be written: {error.strerror} (--state)") from error
+        raise HeadsFileError(f"the state file {path} cannot be written: {error.strerror} (--state)") from error
 
 
 def check_remembered(
-    state: State, source: str, logs: Logs, anchor_roots: Mapping[str, VerifiedRoots], *, complete: bool
+    state: RememberedHeads, source: str, logs: Logs, anchor_roots: Mapping[str, VerifiedRoots], *, complete: bool
 ) -> Iterator[Problem]:
     """Yield a problem for each remembered head that a log no longer contains (step 12).
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..base.text import printable
-from .steps import STEPS, Problem, Step
+from .steps import STEPS, Problem, VerifyStep
 from .verdict import Verdict
 
 MOST_PROBLEMS = 1_000
@@ -17,7 +17,7 @@ MOST_LINES = 20
 
 
 @dataclass(slots=True)
-class Report:
+class VerifyReport:
     """The findings of a verification.
 
     Attributes:
@@ -109,7 +109,7 @@ class Report:
         self._known.add(problem)
         self.problems.append(problem)
 
-    def result_of(self, step: Step) -> str:
+    def result_of(self, step: VerifyStep) -> str:
         """Return ``passed``, ``failed``, ``not checked``, or ``incomplete``: checking ended early at a problem."""
         if any(problem.step is step for problem in self.problems):
             return "failed"
@@ -117,7 +117,7 @@ class Report:
             return "not checked"
         return "incomplete" if self.problems else "passed"
 
-    def _count(self, step: Step) -> int:
+    def _count(self, step: VerifyStep) -> int:
         if step.name == "Decoded columns" and self.schemas is None:
             return 0
         return getattr(self, step.unit) or 0

@@ -11,7 +11,7 @@ covers; a note without a signature by the given ``key``; evidence of another ``d
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class VerifyStep:
     """One step: the report's counter of its checks, and the names of those checks in problems."""
 
     number: int
@@ -21,20 +21,20 @@ class Step:
 
 
 STEPS = (
-    Step(1, "Format", "entries", ("batch", "format", "definition")),
-    Step(2, "Genesis", "logs", ("origin", "genesis")),
-    Step(3, "Order", "entries", ("index", "offset")),
-    Step(4, "Payload", "entries", ("payload", "erased")),
-    Step(5, "Leaf", "entries", ("leaf",)),
-    Step(6, "Chain", "entries", ("chain",)),
-    Step(7, "Checkpoint", "checkpoints", ("checkpoint",)),
-    Step(8, "Batch", "checkpoints", ("sealed_at",)),
-    Step(9, "Schemas", "schemas", ("schema",)),
-    Step(10, "Decoded columns", "entries", ("columns",)),
-    Step(11, "Anchors", "anchors", ("anchor", "anchor_index")),
-    Step(12, "Anchored heads", "anchors", ("truncated", "anchored_head", "remembered_head")),
-    Step(13, "Outside anchors", "outside_anchors", ("outside_anchor",)),
-    Step(14, "States", "states", ("state",)),
+    VerifyStep(1, "Format", "entries", ("batch", "format", "definition")),
+    VerifyStep(2, "Genesis", "logs", ("origin", "genesis")),
+    VerifyStep(3, "Order", "entries", ("index", "offset")),
+    VerifyStep(4, "Payload", "entries", ("payload", "erased")),
+    VerifyStep(5, "Leaf", "entries", ("leaf",)),
+    VerifyStep(6, "Chain", "entries", ("chain",)),
+    VerifyStep(7, "Checkpoint", "checkpoints", ("checkpoint",)),
+    VerifyStep(8, "Batch", "checkpoints", ("sealed_at",)),
+    VerifyStep(9, "Schemas", "schemas", ("schema",)),
+    VerifyStep(10, "Decoded columns", "entries", ("columns",)),
+    VerifyStep(11, "Anchors", "anchors", ("anchor", "anchor_index")),
+    VerifyStep(12, "Anchored heads", "anchors", ("truncated", "anchored_head", "remembered_head")),
+    VerifyStep(13, "Outside anchors", "outside_anchors", ("outside_anchor",)),
+    VerifyStep(14, "States", "states", ("state",)),
 )
 _STEP_OF = {check: step for step in STEPS for check in step.checks}
 
@@ -57,6 +57,6 @@ class Problem:
     kind: Kind = "changed"
 
     @property
-    def step(self) -> Step:
+    def step(self) -> VerifyStep:
         """The step that found it."""
         return _STEP_OF[self.check]

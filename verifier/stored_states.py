@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from clickhouse_connect.driver.client import Client
 
 from ..sinks.states import ACCESS_EVENTS, PROCESSED, States
-from .report import Report
+from .report import VerifyReport
 from .steps import Problem
 
 BUCKET = 200_000
@@ -49,7 +49,7 @@ _TABLES = (
 _SHOWN = "generation = (SELECT max(generation) FROM state_refreshes WHERE complete)"
 
 
-def check_states(client: Client, report: Report, patience: float) -> None:
+def check_states(client: Client, report: VerifyReport, patience: float) -> None:
     """Compare every table of states with its definition.
 
     Args:

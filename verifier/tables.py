@@ -14,7 +14,7 @@ from ..ledger.anchor import Anchor, anchor_origin
 from ..schemas.evidence import ANCHORS_SCHEMA
 from ..sinks.evidence import ARROW
 from .chunks import wrong_type
-from .report import Report
+from .report import VerifyReport
 from .steps import Problem
 
 PAGE = 1000
@@ -42,7 +42,7 @@ class AnchorRows:
 
     client: Client
     deployment: str
-    report: Report | None
+    report: VerifyReport | None
     _last: dict[bytes, int] = field(default_factory=dict)
     """The last index of each origin."""
 
@@ -59,7 +59,7 @@ class AnchorRows:
         for origin in sorted(self._last, key=lambda origin: (len(origin), origin)):  # epoch 2 before 10
             yield from self._read(origin, report)
 
-    def _read(self, origin: bytes, report: Report | None) -> Iterator[Anchor]:
+    def _read(self, origin: bytes, report: VerifyReport | None) -> Iterator[Anchor]:
         first = read = 0  # of the rows with the index ``first``, so many are read: there may be several
         while True:
             rows, problem = read_rows(
@@ -77,7 +77,7 @@ class AnchorRows:
             if len(rows) < PAGE:
                 return
 
-    def _add(self, report: Report | None, problem: str) -> None:
+    def _add(self, report: VerifyReport | None, problem: str) -> None:
         if report is not None and problem:
             report.add(Problem(anchor_origin(self.deployment), None, "format", problem))
 

@@ -13,7 +13,7 @@ RETRIED = frozenset({408, 425, 429})
 """Statuses below 500 that allow a retry (RFC 9110 section 15.5.9, RFC 8470, RFC 6585)."""
 
 
-class Delivery(StrEnum):
+class SendResult(StrEnum):
     """Whether a message was delivered, and whether a retry makes sense."""
 
     delivered = "delivered"
@@ -36,7 +36,7 @@ class Answer:
         body: empty if it was too large.
     """
 
-    delivery: Delivery
+    delivery: SendResult
     status: int | None
     detail: str
     retry_after: float | None = None
@@ -52,15 +52,15 @@ def answer_of(status: int, retry_after: str | None, body: bytes, now: float) -> 
     """
     detail = f"answered {status}"
     if 200 <= status < 300:
-        return Answer(Delivery.delivered, status, detail, body=body)
+        return Answer(SendResult.delivered, status, detail, body=body)
     if status == 410:
-        return Answer(Delivery.gone, status, detail, body=body)
+        return Answer(SendResult.gone, status, detail, body=body)
     if status >= 500 or status in RETRIED:
-        return Answer(Delivery.retry, status, detail, parse_retry_after(retry_after, now), body)
+        return Answer(SendResult.retry, status, detail, parse_retry_after(retry_after, now), body)
     if 300 <= status < 400:
         # Following it would send a signed message to whoever can make the receiver redirect.
         detail += ", a redirect, which is not followed"
-    return Answer(Delivery.rejected, status, detail, body=body)
+    return Answer(SendResult.rejected, status, detail, body=body)
 
 
 def parse_retry_after(text: str | None, now: float) -> float | None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import aiohttp
 from yarl import URL
 
-from .answer import Answer, Delivery, answer_of
+from .answer import Answer, SendResult, answer_of
 from .endpoint import Endpoint
 from .signing import sign
 
@@ -22,7 +22,7 @@ MAX_ANSWER_BYTES = 64 << 10
 """A longer body is not read to its end and counts as empty."""
 
 
-class Sender:
+class WebhookSender:
     """POSTs to one URL, with a new connection for each message. ``post`` raises no error that a peer causes.
 
     Args:
@@ -46,12 +46,12 @@ class Sender:
         except aiohttp.ClientConnectorCertificateError as error:
             cause = error.certificate_error
             reason = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else str(cause)
-            return Answer(Delivery.retry, None, f"the certificate is not trusted: {reason}")
+            return Answer(SendResult.retry, None, f"the certificate is not trusted: {reason}")
         except TimeoutError:
-            return Answer(Delivery.retry, None, f"no answer within {self._timeout:g} s")
+            return Answer(SendResult.retry, None, f"no answer within {self._timeout:g} s")
         except (aiohttp.ClientError, OSError) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
-            return Answer(Delivery.retry, None, f"no answer: {reason}")
+            return Answer(SendResult.retry, None, f"no answer: {reason}")
 
     async def _post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         async with asyncio.timeout(self._timeout):
@@ -84,7 +84,7 @@ class SignedSender:
         headers: of every message.
     """
 
-    def __init__(self, sender: Sender, signing_keys: Sequence[bytes], headers: Mapping[str, str]) -> None:
+    def __init__(self, sender: WebhookSender, signing_keys: Sequence[bytes], headers: Mapping[str, str]) -> None:
         self._sender, self._keys, self._headers = sender, tuple(signing_keys), dict(headers)
 
     def post(self, message_id: str, body: bytes) -> Answer:

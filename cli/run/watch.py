@@ -10,7 +10,7 @@ import signal
 from ...processors.access import SECOND
 from ...processors.policy import load_policy
 from ...processors.watch.app import make_app, run_app
-from ...processors.watch.clock import Clock
+from ...processors.watch.clock import WatchClock
 from ...processors.watch.findings import SYSTEM, digest_of
 from ...processors.watch.kafka_findings import KafkaFindings
 from ...processors.watch.kafka_snapshots import KafkaSnapshots
@@ -61,7 +61,7 @@ async def _run(settings: Settings) -> None:
     watcher = Watcher(
         policy, deployment, findings, snapshots, catalog, lag_bound=bound,
         snapshot_every=int(settings.watch_snapshot_seconds * SECOND), keep_days=settings.watch_keep_days,
-        clock=Clock(), shard=shard,
+        clock=WatchClock(), shard=shard,
     )  # fmt: skip
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -31,7 +31,7 @@ def since_boot() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
 
 
-class Clock:
+class WatchClock:
     """Microseconds since 1970; after a jump, never ahead of the time that the brokers confirm.
 
     ``wall`` may be set; ``boot`` and ``awake`` count from the boot, with and without suspension.

@@ -12,7 +12,7 @@ import structlog
 from ...schemas.codec import EventEncoder
 from ..policy import PolicyLookup
 from . import metrics
-from .clock import Clock
+from .clock import WatchClock
 from .core.commands import COMMANDS
 from .core.judge import Change, Identity
 from .core.state import AccessState
@@ -29,7 +29,7 @@ class Publication:
     """Publishes findings and commands. Publishing also confirms the time, because the brokers stamp the records."""
 
     def __init__(
-        self, deployment: str, shard: Shard, lookup: PolicyLookup, findings: KafkaFindings, clock: Clock
+        self, deployment: str, shard: Shard, lookup: PolicyLookup, findings: KafkaFindings, clock: WatchClock
     ) -> None:
         self._findings, self._clock = findings, clock
         self._events = FindingEvents(deployment, lookup, EventEncoder(), shard)

@@ -88,7 +88,7 @@ class LogPosition:
             raise SnapshotUnusableError(f"its entry {self.entry} lies beyond the verified entries, {head.size}")
 
 
-class Part(NamedTuple):
+class SnapshotPart(NamedTuple):
     """A compressed fact table and its number of rows."""
 
     rows: int
@@ -106,7 +106,7 @@ class Snapshot:
 
     position: LogPosition = LogPosition()
     sources: tuple[dict[str, Any], ...] = ()
-    parts: tuple[Part, ...] = ()
+    parts: tuple[SnapshotPart, ...] = ()
 
     def store(self, port: KafkaSnapshots) -> None:
         """Write the snapshot. A failure is logged and counted: without it, only the next start takes longer."""
@@ -164,7 +164,7 @@ class Snapshot:
         return cls(
             LogPosition(**content["position"]),
             tuple(json.loads(b"".join(values[facts:]))),
-            tuple(Part(rows, part) for (_, rows, _), part in zip(parts[:facts], values, strict=False)),
+            tuple(SnapshotPart(rows, part) for (_, rows, _), part in zip(parts[:facts], values, strict=False)),
         )
 
 
@@ -251,7 +251,7 @@ class FactArchive:
         """
         self._pack()
         old, self._parts = self._parts, []  # facts that arrive meanwhile go into new parts
-        kept: list[Part] = []
+        kept: list[SnapshotPart] = []
         remaining = _Collected()
         for part in old:
             facts = decode_part(part.value)
@@ -278,12 +278,12 @@ class FactArchive:
             yield decode_part(part.value)
 
 
-def encode_parts(tables: Sequence[pa.RecordBatch]) -> list[Part]:
+def encode_parts(tables: Sequence[pa.RecordBatch]) -> list[SnapshotPart]:
     """Compress fact tables into as few parts as fit the limit; a single larger fact is a part of its own."""
     return list(_encode(join_tables(tables)))
 
 
-def _encode(facts: pa.RecordBatch) -> Iterator[Part]:
+def _encode(facts: pa.RecordBatch) -> Iterator[SnapshotPart]:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, FACT_SCHEMA, options=_WRITE) as writer:
         writer.write_batch(facts)
@@ -292,7 +292,7 @@ def _encode(facts: pa.RecordBatch) -> Iterator[Part]:
         yield from _encode(facts.slice(0, rows // 2))
         yield from _encode(facts.slice(rows // 2))
     elif rows:
-        yield Part(rows, value)
+        yield SnapshotPart(rows, value)
 
 
 def decode_part(value: bytes) -> pa.RecordBatch:

@@ -21,7 +21,7 @@ from ...schemas.rules import InvalidEventError
 from ..access import DAY, NEVER, SECOND
 from ..policy import WatchPolicy
 from . import metrics
-from .clock import Clock
+from .clock import WatchClock
 from .core.entities import Entity
 from .core.facts import Fact
 from .core.judge import Judge
@@ -69,7 +69,7 @@ class Watcher:
         lag_bound: int,
         snapshot_every: int,
         keep_days: int,
-        clock: Clock,
+        clock: WatchClock,
         shard: Shard = ONLY_SHARD,
     ) -> None:
         self._findings, self._snapshots, self._catalog = findings, snapshots, catalog

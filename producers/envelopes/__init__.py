@@ -4,6 +4,6 @@
 come after it and see the record as the tool wrote it. ``docs/envelopes.md`` lists the envelopes.
 """
 
-from .reader import Envelopes, Record
+from .reader import Envelopes, ToolRecord
 
-__all__ = ["Envelopes", "Record"]
+__all__ = ["Envelopes", "ToolRecord"]

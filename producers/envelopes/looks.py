@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from .member_envelopes import envelopes_of
-from .reader import Record
+from .reader import ToolRecord
 
 _SHOWN_MEMBERS = 5
 _SHOWN_CHARACTERS = 40
@@ -27,7 +27,7 @@ _BEGINNINGS = (
 )
 
 
-def looks_like(record: Record) -> str:
+def looks_like(record: ToolRecord) -> str:
     """Return a description of one line: the envelopes that were opened, and what they contain.
 
     It is empty for a damaged JSON object, which is probably a record of the tool.
@@ -38,7 +38,7 @@ def looks_like(record: Record) -> str:
     return " containing ".join([*record.envelopes, content])
 
 
-def _object(record: Record) -> str:
+def _object(record: ToolRecord) -> str:
     values = record.values or {}
     for envelope, value in envelopes_of(values):
         kind = "text" if isinstance(value, str) else "something else"

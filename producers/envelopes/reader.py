@@ -14,7 +14,7 @@ from .unwrap import Unwrapped, Unwrapper
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class ToolRecord:
     """One record of a tool.
 
     Attributes:
@@ -49,7 +49,7 @@ class Envelopes:
         self._limit = limit
         self._reject = reject
 
-    def records(self, read: Read, file: str) -> Iterator[Record]:
+    def records(self, read: Read, file: str) -> Iterator[ToolRecord]:
         """Yield the records in a stream: of a file, or of a request's body.
 
         Raises:
@@ -66,11 +66,11 @@ class Envelopes:
         """Return an unwrapper for the single lines or objects of one source."""
         return Unwrapper(self._is_own, self._limit, self._split)
 
-    def record(self, found: Unwrapped, location: Location) -> Record:
+    def record(self, found: Unwrapped, location: Location) -> ToolRecord:
         """Return what was unwrapped as a record of a file."""
         if found.problem:
             self._reject(found.raw + b"\n")
-        return Record(location, found.raw, found.values, found.kinds, found.problem, found.skipped)
+        return ToolRecord(location, found.raw, found.values, found.kinds, found.problem, found.skipped)
 
     def pieces(self, read: Read, **growing: Any) -> Splitter:
         """Return the pieces of a stream. ``growing``: the arguments of :class:`Splitter` for a stream that grows."""
@@ -100,7 +100,7 @@ class Stream:
         self._number = 0
         self._line = 1
 
-    def records(self, read: Read, ahead: Read | None = None, *, as_line: bool = False) -> Iterator[Record]:
+    def records(self, read: Read, ahead: Read | None = None, *, as_line: bool = False) -> Iterator[ToolRecord]:
         """Yield the records from ``at`` on.
 
         Without ``ahead``, the stream is read to its end. With it, the stream may grow: ``read`` waits where it ends for
@@ -132,12 +132,12 @@ class Stream:
         if self._pieces is not None:
             self._move(self._pieces.boundary)
 
-    def _records(self, piece: Piece) -> Iterator[Record]:
+    def _records(self, piece: Piece) -> Iterator[ToolRecord]:
         self._line = piece.line
         if piece.raw is None:
             self._number += piece.listed
             number = self._number if piece.listed else None
-            yield Record(Location(self._file, piece.line, number), b"", problem=piece.problem)
+            yield ToolRecord(Location(self._file, piece.line, number), b"", problem=piece.problem)
             return
         for found in self._unwrapper.unwrap(piece.raw, piece.values, (piece.kind,) if piece.kind else ()):
             listed = piece.listed or found.listed

@@ -59,7 +59,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class ReadingPlan:
     """What to read.
 
     Attributes:
@@ -73,7 +73,7 @@ class Decision:
     waits: bool = False
 
 
-def decide(found: Iterable[Found], positions: Sequence[FilePosition], since: int, now: int) -> Decision:
+def decide(found: Iterable[Found], positions: Sequence[FilePosition], since: int, now: int) -> ReadingPlan:
     """Return what to read.
 
     Args:
@@ -112,7 +112,7 @@ def decide(found: Iterable[Found], positions: Sequence[FilePosition], since: int
             waits = True
         else:
             choices[file.inode] = Choice(file, Origin.NEW)
-    return Decision(tuple(choices[file.inode] for file in files if file.inode in choices), tuple(missing), waits)
+    return ReadingPlan(tuple(choices[file.inode] for file in files if file.inode in choices), tuple(missing), waits)
 
 
 def _once(found: Iterable[Found]) -> list[Found]:

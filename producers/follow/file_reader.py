@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from ..envelopes import Envelopes, Record
+from ..envelopes import Envelopes, ToolRecord
 from ..envelopes.encodings import Read, decoded
 from ..envelopes.pieces import Boundary
 from .decisions import Found
@@ -24,7 +24,7 @@ KEEP_OPEN_SECONDS = 600.0
 _CHECKED_BYTES = 1024
 _SEARCHED_BYTES = 64 * 1024
 
-Take = Callable[[Record, bool], None]
+Take = Callable[[ToolRecord, bool], None]
 """Receives a record, and whether its events were acknowledged before the start."""
 
 
@@ -63,7 +63,7 @@ class FileReader(ABC):
         self._start = Boundary() if remember else position.boundary
         self._envelopes = envelopes
         self._stream = envelopes.stream(found.path, self._start)
-        self._records: Iterator[Record] | None = None
+        self._records: Iterator[ToolRecord] | None = None
 
     def seen(self, found: Found, now: float) -> None:
         """Note where the file is now."""
@@ -117,7 +117,7 @@ class FileReader(ABC):
     def close(self) -> None:
         """Close the file."""
 
-    def _pass_on(self, records: Iterator[Record], count: int) -> bool:
+    def _pass_on(self, records: Iterator[ToolRecord], count: int) -> bool:
         """Pass on up to ``count`` records; return whether there may be more."""
         for _ in range(count):
             record = next(records, None)
@@ -207,7 +207,7 @@ class GrowingFile(FileReader):
     def _size(self) -> int:
         return self.found.size if self._file is None else os.fstat(self._file).st_size
 
-    def _begin(self, now: float) -> Iterator[Record] | None:
+    def _begin(self, now: float) -> Iterator[ToolRecord] | None:
         """Return the next records; None if there is nothing to read."""
         size, as_line = self._size(), False
         if size == self._ended_at:
@@ -339,7 +339,7 @@ class EncodedFile(FileReader):
             self._file = None
         self._records = None
 
-    def _begin(self) -> Iterator[Record]:
+    def _begin(self) -> Iterator[ToolRecord]:
         if self.position.offset and self.position.whole is None and not self._is_continued():
             # It only has the same beginning.
             self.position = FilePosition(self.found.path, self.found.inode, encoded=True, seen=self.position.seen)

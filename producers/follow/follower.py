@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 from ...schemas.event import Event
 from ..client import Client
-from ..importer import Report
+from ..importer import ImportReport
 from .config import FollowedTool
-from .sender import STOP_SECONDS, InterruptedWaitError, Sender
+from .sender import STOP_SECONDS, EventSender, InterruptedWaitError
 from .state_file import StateFile, ToolState
 from .tool_follower import ToolFollower
 
@@ -45,7 +45,7 @@ class Follower:
         self._once = once
         self._state_file = state_file
         self._kept: dict[str, ToolState] = state_file.read()
-        self._senders: list[Sender] = []
+        self._senders: list[EventSender] = []
         self._tools = [
             ToolFollower(tool, self._kept.get(tool.name), self._send_with(open_client(tool)), once=once)
             for tool in tools
@@ -56,9 +56,9 @@ class Follower:
         """The number of events acknowledged so far."""
         return sum(sender.client.acknowledged for sender in self._senders)
 
-    def report(self) -> Report:
+    def report(self) -> ImportReport:
         """Return what was read."""
-        report = Report()
+        report = ImportReport()
         for tool in self._tools:
             report.add(tool.report)
         return report
@@ -127,6 +127,6 @@ class Follower:
     def _send_with(self, client: Client) -> Callable[[Event], None]:
         sender = next((one for one in self._senders if one.client is client), None)
         if sender is None:
-            sender = Sender(client, self._stop.is_set, ONCE_SECONDS if self._once else None)
+            sender = EventSender(client, self._stop.is_set, ONCE_SECONDS if self._once else None)
             self._senders.append(sender)
         return sender.send

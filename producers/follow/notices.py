@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping
 import structlog
 
 from ..adapters import EVENT
-from ..importer import Failure, Report
+from ..importer import Failure, ImportReport
 from . import metrics
 
 MOST = 10_000
@@ -27,7 +27,7 @@ class Notices:
         self._known: OrderedDict[Hashable, int] = OrderedDict()
         self._problems: dict[str, str] = {}
 
-    def report(self, report: Report) -> None:
+    def report(self, report: ImportReport) -> None:
         """Count the records of a report, and log what was not understood."""
         metrics.RECORDS.labels(self._name, "mapped").inc(report.mapped)
         metrics.RECORDS.labels(self._name, "failed").inc(report.failed)

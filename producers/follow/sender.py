@@ -27,7 +27,7 @@ class InterruptedWaitError(Exception):
     """A stop was requested while Kafka did not answer."""
 
 
-class Sender:
+class EventSender:
     """Sends events with a client.
 
     Args:

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from typing import IO, NamedTuple, cast
 
-from ..envelopes import Envelopes, Record
+from ..envelopes import Envelopes, ToolRecord
 from ..envelopes.encodings import decoded, is_encoded
 from .folders import DAMAGE
 
@@ -23,7 +23,7 @@ _CURSOR = re.compile(rb'"__CURSOR"\s*:\s*"([^"\\]+)"')
 
 
 class _Item(NamedTuple):
-    record: Record | None
+    record: ToolRecord | None
     safe: int
     """The offset up to which everything is in this item or an earlier one."""
     lines: int
@@ -52,9 +52,9 @@ class StreamReader:
         self._thread = threading.Thread(target=self._run, name=f"follow {name}", daemon=True)
         self._thread.start()
 
-    def take(self, count: int) -> list[Record]:
+    def take(self, count: int) -> list[ToolRecord]:
         """Return the next records, at most ``count``, without waiting."""
-        records: list[Record] = []
+        records: list[ToolRecord] = []
         done = not self._thread.is_alive()
         while len(records) < count:
             try:
@@ -94,7 +94,7 @@ class StreamReader:
         except DAMAGE as error:
             self.problem = f"damaged; reading stopped ({error})"
 
-    def _put(self, record: Record | None) -> None:
+    def _put(self, record: ToolRecord | None) -> None:
         item = _Item(record, self._stream.safe.offset, self._stream.at.lines)
         while not self._stopping.is_set():
             try:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from ...schemas.event import Event
 from ..adapters import make_adapter
-from ..envelopes import Record
-from ..importer import Importer, Report
+from ..envelopes import ToolRecord
+from ..importer import Importer, ImportReport
 from . import metrics
 from .config import FollowedTool
 from .followed_files import FollowedFiles
@@ -33,7 +33,7 @@ class ToolFollower:
     def __init__(
         self, tool: FollowedTool, state: ToolState | None, send: Callable[[Event], object], *, once: bool
     ) -> None:
-        self.report = Report()
+        self.report = ImportReport()
         """What was read; only with ``once``."""
         self.name = tool.name
         self._once = once
@@ -91,7 +91,7 @@ class ToolFollower:
                 reader.close()
             elif reader.problem:
                 self._stream_problems[reader.name] = reader.problem
-        report, self._importer.report = self._importer.report, Report()
+        report, self._importer.report = self._importer.report, ImportReport()
         self._notices.report(report)
         self._notices.problems(self._files.problems | self._stream_problems)
         if self._once:
@@ -127,10 +127,10 @@ class ToolFollower:
         for reader in self._streams.values():
             reader.close()
 
-    def _take(self, record: Record, known: bool) -> None:
+    def _take(self, record: ToolRecord, known: bool) -> None:
         (self._known if known else self._importer).take(record)
         if known:
-            self._known.report = Report()
+            self._known.report = ImportReport()
 
     def _note_cursor(self, unit: str, reader: JournalReader) -> bool:
         cursor = reader.cursor()

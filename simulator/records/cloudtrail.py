@@ -11,7 +11,7 @@ from ...producers.adapters.values import synthesized
 from ...schemas.event import Resource
 from ..company import AWS_REGION
 from ..lifecycle import Step, StepKind
-from .program import Grant
+from .program import GrantName
 from .writer import RecordWriter, rfc3339, truncate
 
 _CENTER = "arn:aws:sso:::instance/ssoins-62c8d1f07ab394e5"
@@ -57,12 +57,12 @@ class CloudTrailWriter(RecordWriter):
         """The end of the credentials, in microseconds since 1970."""
         return micros_of(truncate(self._issued, 0)) + round(self.lifecycle.grant_ends) * 1_000_000
 
-    def grant(self, kind: StepKind) -> Grant:
+    def grant(self, kind: StepKind) -> GrantName:
         """Return the grant as the access checker identifies it."""
         account = Resource("aws_account", self.account)
         if self._is_role:
-            return Grant(self.grant_id, self._caller["arn"], account, self._role, self.source)
-        return Grant(self.grant_id, self._principal, account, self._set, self.source)
+            return GrantName(self.grant_id, self._caller["arn"], account, self._role, self.source)
+        return GrantName(self.grant_id, self._principal, account, self._set, self.source)
 
     @property
     def source(self) -> tuple[str, str]:

@@ -8,9 +8,9 @@ from typing import Any
 
 from ...base.times import micros_of
 from ...schemas.event import Resource
-from ..company import Person
+from ..company import Employee
 from ..lifecycle import Step, StepKind
-from .program import Grant
+from .program import GrantName
 from .writer import RecordWriter, rfc3339, truncate
 
 _TYPE_OF = {"ledger-mysql": "mysql"}
@@ -46,9 +46,9 @@ class HoopWriter(RecordWriter):
         """The planned end in the approved review, in microseconds since 1970."""
         return micros_of(truncate(self._until or self.ends, self.DIGITS))
 
-    def grant(self, kind: StepKind) -> Grant:
+    def grant(self, kind: StepKind) -> GrantName:
         """Return the grant as the access checker identifies it."""
-        return Grant(
+        return GrantName(
             self.grant_id, self.lifecycle.person.email, Resource("connection", self.lifecycle.target.name), "unknown",
             self.source,
         )  # fmt: skip
@@ -139,6 +139,6 @@ class HoopWriter(RecordWriter):
         ]
 
 
-def _user(person: Person) -> dict[str, str]:
+def _user(person: Employee) -> dict[str, str]:
     name = person.login.replace(".", " ").title()
     return {"id": f"oidc|{person.login}", "name": name, "email": person.email}

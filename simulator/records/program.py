@@ -16,7 +16,7 @@ INTRUDER = "intruder"
 """A program that no policy names, and that reports about the access of others."""
 
 
-class Grant(NamedTuple):
+class GrantName(NamedTuple):
     """A grant as the access checker identifies it."""
 
     grant_id: str
@@ -36,15 +36,15 @@ class Program:
         self.instance = instance
         self._sequence = {True: 0, False: 0}
 
-    def removal(self, grant: Grant, at: datetime, native_id: str) -> dict[str, Any]:
+    def removal(self, grant: GrantName, at: datetime, native_id: str) -> dict[str, Any]:
         """Return the event of a check that found the access removed."""
         return {**self._about("grant.revoked", grant, at, native_id), "removal_evidence": "confirmed"}
 
-    def extension(self, grant: Grant, at: datetime, native_id: str, until: datetime) -> dict[str, Any]:
+    def extension(self, grant: GrantName, at: datetime, native_id: str, until: datetime) -> dict[str, Any]:
         """Return the event that access lasts longer."""
         return {**self._about("grant.extended", grant, at, native_id), "expires_at": until.isoformat()}
 
-    def _about(self, event_type: str, grant: Grant, at: datetime, native_id: str) -> dict[str, Any]:
+    def _about(self, event_type: str, grant: GrantName, at: datetime, native_id: str) -> dict[str, Any]:
         record = {
             **self.event(event_type, at, native_id),
             "tenant": grant.tenant,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..company import CLUSTER, Person
+from ..company import CLUSTER, Employee
 from ..lifecycle import Step, StepKind
 from .writer import RecordWriter, rfc3339
 
@@ -82,7 +82,7 @@ class TeleportWriter(RecordWriter):
         self._index += 1
         return {**record, "time": rfc3339(at, self.DIGITS), "cluster_name": self.cluster, **members}
 
-    def _user(self, person: Person) -> dict[str, Any]:
+    def _user(self, person: Employee) -> dict[str, Any]:
         return {"user": person.email, "user_kind": 1, "user_cluster_name": self.cluster}
 
     def _asked(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from ...base.times import micros_of
 from ...schemas.event import Resource
 from ..company import VAULT_NAMESPACE
 from ..lifecycle import Step, StepKind
-from .program import Grant
+from .program import GrantName
 from .writer import RecordWriter, rfc3339, truncate
 
 UNREACHABLE = "failed to revoke entry: dial tcp 10.20.40.7:5432: connect: connection refused"
@@ -46,14 +46,16 @@ class VaultWriter(RecordWriter):
         """The end of the token according to the login response, in microseconds since 1970."""
         return micros_of(truncate(self.clock(self.start), 0)) + self.seconds * 1_000_000
 
-    def grant(self, kind: StepKind) -> Grant:
+    def grant(self, kind: StepKind) -> GrantName:
         """Return the lease, or the token, as the access checker identifies it."""
         subject = f"oidc-{self.lifecycle.person.email}"
         if kind is StepKind.LEASE_CHECKED:
             path = self.lease_path.rpartition("/")[0]
-            return Grant(self.lease_path, subject, Resource("vault_path", path), path.rpartition("/")[2], self.source)
+            return GrantName(
+                self.lease_path, subject, Resource("vault_path", path), path.rpartition("/")[2], self.source
+            )
         space = Resource("vault_namespace", self.namespace.rstrip("/"))
-        return Grant(self.grant_id, subject, space, ",".join(_POLICIES), self.source)
+        return GrantName(self.grant_id, subject, space, ",".join(_POLICIES), self.source)
 
     @property
     def lease_path(self) -> str:

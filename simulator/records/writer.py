@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 from ...base.times import micros_of
 from ...schemas.event import Resource
 from ..lifecycle import CHECKS, CLAIMS, Lifecycle, Step, StepKind, Tool
-from .program import INTRUDER, Grant, Program
+from .program import INTRUDER, GrantName, Program
 
 
 class NativeRecord(NamedTuple):
@@ -111,11 +111,11 @@ class RecordWriter(ABC):
         """Return a random id, as the tool would generate it."""
         return str(uuid.UUID(int=self.rng.getrandbits(128), version=4))
 
-    def grant(self, kind: StepKind) -> Grant:
+    def grant(self, kind: StepKind) -> GrantName:
         """Return the grant, or the lease, as the access checker identifies it."""
         target, tenant = self.lifecycle.target, self.lifecycle.tenant
         resource = Resource(target.kind, target.name)
-        return Grant(self.grant_id, self.lifecycle.person.email, resource, target.role, self.source, tenant)
+        return GrantName(self.grant_id, self.lifecycle.person.email, resource, target.role, self.source, tenant)
 
     @property
     @abstractmethod

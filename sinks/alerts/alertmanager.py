@@ -16,11 +16,11 @@ from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from ...base.times import micros_of
-from ...webhooks.answer import Answer, Delivery
-from ...webhooks.sender import Sender
+from ...webhooks.answer import Answer, SendResult
+from ...webhooks.sender import WebhookSender
 from .channel import USER_AGENT, Envelope, Exchange
 from .config import OWN_LABELS, AlertmanagerChannel
-from .finding import FindingEvent, label, printable, rfc3339
+from .finding import FindingEvent, label, rfc3339, shown_text
 from .page import description, headline, page_of
 
 API_PATH = "/api/v2"
@@ -49,8 +49,8 @@ class Alertmanager:
         parts = urlsplit(config.url)
         path = parts.path.rstrip("/").removesuffix("/alerts").removesuffix(API_PATH) + API_PATH
         address = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
-        self._alerts = Sender(config, key, f"{address}/alerts", clock)
-        self._silences = Sender(config, key, f"{address}/silences", clock)
+        self._alerts = WebhookSender(config, key, f"{address}/alerts", clock)
+        self._silences = WebhookSender(config, key, f"{address}/silences", clock)
 
     def message(self, finding: FindingEvent, opened: str = "") -> str:
         """Return the alert without its end, or ended, or its silence: always with the labels of the opening."""
@@ -71,14 +71,14 @@ class Alertmanager:
                 "startsAt": rfc3339(finding.at),
                 "endsAt": rfc3339(finding.at + SILENCE_SECONDS * 1_000_000),
                 "createdBy": finding.facts.get("actor") or "unknown",
-                "comment": printable(finding.facts.get("reason") or "acknowledged", ANNOTATION_LENGTH),
+                "comment": shown_text(finding.facts.get("reason") or "acknowledged", ANNOTATION_LENGTH),
             }
             return json.dumps(silence, ensure_ascii=False)
         ended = max(rfc3339(min(finding.at, finding.appended)), _just_after(alert["startsAt"]))
         alert["annotations"] |= {"resolved_at": ended, "resolution": evidence_of(finding)}
         if finding.change == "closed":
             alert["annotations"] |= {
-                f"closed_{name}": printable(finding.facts.get(fact, ""), ANNOTATION_LENGTH)
+                f"closed_{name}": shown_text(finding.facts.get(fact, ""), ANNOTATION_LENGTH)
                 for name, fact in (("by", "actor"), ("reason", "reason"))
             }
         return json.dumps(alert | {"endsAt": ended}, ensure_ascii=False)
@@ -97,7 +97,7 @@ class Alertmanager:
         open_until = rfc3339(int((self._clock() + self._config.ends_after_seconds) * 1_000_000))
         alerts = [{"endsAt": open_until} | json.loads(envelope.text) for envelope in envelopes]
         answer = self._alerts.post(json.dumps(alerts, ensure_ascii=False).encode(), self._headers)
-        if answer.delivery is Delivery.rejected and answer.status in SPLIT_ON and len(envelopes) > 1:
+        if answer.delivery is SendResult.rejected and answer.status in SPLIT_ON and len(envelopes) > 1:
             middle = len(envelopes) // 2
             return self._send_alerts(envelopes[:middle]) + self._send_alerts(envelopes[middle:])
         return [Exchange(tuple(envelope.number for envelope in envelopes), _explained(answer))]
@@ -130,13 +130,13 @@ def annotations_of(finding: FindingEvent, runbook_base_url: str = "") -> dict[st
         "event_id": finding.event_id,
         **{name: facts.get(name, "") for name in ("entry", "grant_id", "request_id", "session_id", "subject_email")},
     }
-    shown = {name: printable(text, ANNOTATION_LENGTH) for name, text in found.items() if text}
+    shown = {name: shown_text(text, ANNOTATION_LENGTH) for name, text in found.items() if text}
     return shown | {"description": description(finding, runbook_base_url)}
 
 
 def evidence_of(finding: FindingEvent) -> str:
     """Return the evidence as one line."""
-    return printable(json.dumps(finding.facts.get("evidence", {}), ensure_ascii=False), ANNOTATION_LENGTH)
+    return shown_text(json.dumps(finding.facts.get("evidence", {}), ensure_ascii=False), ANNOTATION_LENGTH)
 
 
 def _explained(answer: Answer) -> Answer:
@@ -144,7 +144,7 @@ def _explained(answer: Answer) -> Answer:
     text = answer.body.decode("utf-8", "replace").strip()
     if (answer.status or 0) < 400 or not text:
         return answer
-    return replace(answer, detail=f"{answer.detail}: {printable(text, 200)}")
+    return replace(answer, detail=f"{answer.detail}: {shown_text(text, 200)}")
 
 
 def _filled(link: str, finding: FindingEvent) -> str:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ...webhooks.answer import Answer
 from .config import AnyChannel
-from .finding import Change, FindingEvent
+from .finding import ChangeKind, FindingEvent
 
 USER_AGENT = "grantledger-alert"
 
@@ -19,7 +19,7 @@ class Envelope:
 
     number: int
     message_id: str
-    change: Change
+    change: ChangeKind
     text: str
 
 

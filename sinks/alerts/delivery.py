@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from ...base.sqlite import transaction
-from ...webhooks.answer import Answer, Delivery
+from ...webhooks.answer import Answer, SendResult
 from . import metrics
 from .channel import Envelope, Exchange, NamedChannel
 from .database import connect
@@ -87,7 +87,7 @@ class Deliveries:
         Each message is read again, because its finding may have ended during the exchange.
         """
         answer = exchange.answer
-        delivered = answer.delivery is Delivery.delivered
+        delivered = answer.delivery is SendResult.delivered
         changed = []
         with transaction(self._database):
             ids, repeats = [], delivered
@@ -241,21 +241,21 @@ class Worker(threading.Thread):
             exchanges = self._named.channel.send(deliveries.envelopes(messages[first : first + batch]))
             for exchange in exchanges:
                 self._report(exchange.answer, deliveries.record(exchange, self._clock()))
-            failed = any(one.answer.delivery in (Delivery.retry, Delivery.gone) for one in exchanges)
+            failed = any(one.answer.delivery in (SendResult.retry, SendResult.gone) for one in exchanges)
             if failed or self._stopping.is_set():
                 return
 
     def _report(self, answer: Answer, messages: Sequence[Message]) -> None:
         name = self._named.name
         metrics.DELIVERIES.labels(name, answer.delivery).inc()
-        if answer.delivery is Delivery.delivered:
+        if answer.delivery is SendResult.delivered:
             metrics.LAST_DELIVERY.labels(name).set(self._clock())
             log.info("delivered", channel=name, messages=len(messages), status=answer.status)
             return
         log.warning(
             "delivery_failed", channel=name, messages=len(messages), result=answer.delivery, reason=answer.detail
         )
-        if answer.delivery is Delivery.gone:
+        if answer.delivery is SendResult.gone:
             log.error(
                 "channel_disabled", channel=name, reason=answer.detail, action=f"grantledger channels enable {name}"
             )

@@ -17,7 +17,7 @@ from ...schemas.finding_rules import FINDING_RULES, SEVERITIES
 from ...schemas.instance_names import InstanceNames
 from ...schemas.names import plain_name
 
-Change = Literal["opened", "acknowledged", "resolved", "closed"]
+ChangeKind = Literal["opened", "acknowledged", "resolved", "closed"]
 """The change of a finding that an event records. ``closed``: a person ended it."""
 MESSAGE_NAMESPACE = uuid.UUID("0f3c8d0e-6a0b-5c63-9f7e-5c1b5a3c2e19")
 """Fixed forever: idempotency keys are uuid5 in this namespace."""
@@ -25,7 +25,7 @@ LABEL_LENGTH = 200
 """Characters of a label. A longer text is cut, and a digest keeps it distinct."""
 EVIDENCE_LENGTH = 4000
 EVIDENCE_DEPTH = 20
-TYPES: dict[str, Change] = {f"finding.{change}": change for change in get_args(Change)}
+TYPES: dict[str, ChangeKind] = {f"finding.{change}": change for change in get_args(ChangeKind)}
 _DECIDED = ("approved", "denied")
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _ISSUERS = ("grant_source", "request_source", "session_source")
@@ -53,7 +53,7 @@ class FindingEvent:
     """One change of a finding. Times in microseconds since 1970."""
 
     event_id: str
-    change: Change
+    change: ChangeKind
     rule: str
     key: str
     deadline: str  # RFC 3339 in UTC, empty if there is none
@@ -165,7 +165,7 @@ def rfc3339(micros: int) -> str:
     return f"{moment.isoformat(timespec='microseconds')}Z"
 
 
-def printable(text: str, limit: int) -> str:
+def shown_text(text: str, limit: int) -> str:
     """Return a text of at most ``limit`` printable characters: no line ends and no direction marks."""
     shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[: limit + 1])
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
@@ -173,7 +173,7 @@ def printable(text: str, limit: int) -> str:
 
 def label(text: str) -> str:
     """Return a text as the value of a label. A changed text ends in a digest to stay unique."""
-    shown = printable(text, LABEL_LENGTH)
+    shown = shown_text(text, LABEL_LENGTH)
     if shown == text:
         return text
     return f"{shown[: LABEL_LENGTH - 13]}~{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:12]}"
@@ -206,7 +206,7 @@ def _approved_by(approvals: Sequence[Mapping[str, Any]]) -> str:
 def _evidence(text: str) -> dict[str, Any]:
     """Return the evidence as an object. Anything that SQLite or JSON cannot represent is kept as plain text."""
     if len(text) > EVIDENCE_LENGTH:
-        return {"cut": printable(text, EVIDENCE_LENGTH)}
+        return {"cut": shown_text(text, EVIDENCE_LENGTH)}
     try:
         found = json.loads(text)
         # SQLite cannot store a lone surrogate, and NaN is not JSON.
@@ -215,7 +215,7 @@ def _evidence(text: str) -> dict[str, Any]:
         found = None
     if isinstance(found, dict) and _flat_enough(found, EVIDENCE_DEPTH):
         return found
-    return {"text": printable(text, EVIDENCE_LENGTH)}
+    return {"text": shown_text(text, EVIDENCE_LENGTH)}
 
 
 def _flat_enough(value: object, levels: int) -> bool:

@@ -6,7 +6,7 @@ import shlex
 from datetime import datetime, timedelta
 
 from ...schemas.finding_rules import FINDING_RULES
-from .finding import FindingEvent, printable
+from .finding import FindingEvent, shown_text
 
 LATE_RULES = frozenset({"overdue", "session_outlived_grant", "removal_unconfirmed"})
 """Rules whose deadline is the end of the access; others use it to distinguish their findings."""
@@ -51,7 +51,7 @@ def late_seconds(finding: FindingEvent) -> float | None:
 
 def list_command(rule: str, tool: str) -> str:
     """Return the command that lists the open findings of a rule, about the access that a tool issued."""
-    usable = tool and printable(tool, LONGEST_TEXT) == tool and tool[:1] != "-"
+    usable = tool and shown_text(tool, LONGEST_TEXT) == tool and tool[:1] != "-"
     source = ["--source", tool] if usable else []
     return shlex.join(["grantledger", "findings", "list", "--rule", rule, *source, "--limit", "100000"])
 
@@ -65,7 +65,7 @@ def next_command(finding: FindingEvent) -> str:
     arguments += ["--source", tool] if tool else []
     arguments += ["--tenant", tenant] if tenant != "default" else []
     # A text that a terminal cannot show unchanged, or that looks like an option, would name something else.
-    usable = all(printable(text, LONGEST_TEXT) == text and text[:1] != "-" for text in (grant, tool, tenant))
+    usable = all(shown_text(text, LONGEST_TEXT) == text and text[:1] != "-" for text in (grant, tool, tenant))
     if grant and usable:
         return shlex.join(arguments)
     return f"grantledger findings show {finding.finding_id}"
@@ -99,7 +99,7 @@ def description(finding: FindingEvent, runbook_base_url: str) -> str:
     }
     whole = {"next", "runbook"}
     return "\n".join(
-        f"{name}: {text if name in whole else printable(text, LONGEST_TEXT)}" for name, text in lines.items() if text
+        f"{name}: {text if name in whole else shown_text(text, LONGEST_TEXT)}" for name, text in lines.items() if text
     )
 
 

@@ -28,7 +28,7 @@ from . import metrics
 from .channel import NamedChannel
 from .database import OutboxError, prepare
 from .delivery import Worker
-from .finding import printable
+from .finding import shown_text
 from .outbox import Outbox, OutboxPosition
 from .reading import FindingsReader, Read, finding_of_problem, starting_at
 
@@ -172,7 +172,7 @@ class Alerting:
         metrics.UNSIGNED.inc(read.unsigned)
         metrics.MISSED.inc(read.missed)
         for finding in read.findings:
-            metrics.FINDINGS.labels(printable(finding.rule, 60), finding.change).inc()
+            metrics.FINDINGS.labels(shown_text(finding.rule, 60), finding.change).inc()
         if new:
             log.info("findings_stored", events=new, live=self._live, position=read.position.next_offset)
             self._wake()

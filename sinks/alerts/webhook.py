@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from ...webhooks.sender import Sender, SignedSender
+from ...webhooks.sender import SignedSender, WebhookSender
 from ...webhooks.signing import parse_signing_keys
 from .channel import USER_AGENT, Envelope, Exchange
 from .config import WebhookChannel
@@ -22,7 +22,7 @@ class Webhook:
         self._runbook_base_url = runbook_base_url
         keys = parse_signing_keys(config.secret.read(f"{key}.secret"), f"{key}.secret")
         headers = {"content-type": "application/json", "user-agent": USER_AGENT}
-        self._sender = SignedSender(Sender(config, key, clock=clock), keys, headers)
+        self._sender = SignedSender(WebhookSender(config, key, clock=clock), keys, headers)
 
     def message(self, finding: FindingEvent, opened: str = "") -> str:
         """Return the body. It does not depend on the text of the opening."""

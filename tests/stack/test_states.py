@@ -14,14 +14,14 @@ from grantledger.schemas.event import EventSource, Finding, IssuingSource
 from grantledger.sinks import states
 from grantledger.sinks.clickhouse import StoreAddress, connect
 from grantledger.sinks.states import TABLES, States
-from grantledger.verifier.report import Report
+from grantledger.verifier.report import VerifyReport
 from grantledger.verifier.stored_states import check_states
 from support.access_store import DEPLOYMENT, Story, fill
 from support.lives import KEYS, POLICIES, SIGNERS, lives, policy_record
 
 
-def report_of(client: Client) -> Report:
-    report = Report("clickhouse", DEPLOYMENT)
+def report_of(client: Client) -> VerifyReport:
+    report = VerifyReport("clickhouse", DEPLOYMENT)
     check_states(client, report, 0.0)
     return report
 

@@ -14,7 +14,7 @@ from grantledger.sinks.migrate import migrate
 from grantledger.sinks.states import TABLES
 from grantledger.verifier.clickhouse_source import ClickHouseEvidence
 from grantledger.verifier.definitions import check_definitions, read_definitions
-from grantledger.verifier.report import Report
+from grantledger.verifier.report import VerifyReport
 from grantledger.verifier.scratch import Scratch
 from grantledger.verifier.steps import Problem
 from grantledger.verifier.verdict import Verdict
@@ -168,7 +168,7 @@ def test_an_unknown_level_cannot_be_checked(store: Client, change: str) -> None:
         assert found_in(store) == [
             "the definitions of the store: its recorded migrations are not those of this version"
         ]
-        report = Report("clickhouse", "test.example", anchors=1)
+        report = VerifyReport("clickhouse", "test.example", anchors=1)
         with closing(Scratch()) as scratch:
             evidence = ClickHouseEvidence(store, "test.example")
             evidence.verify_logs(LogKeys.single(bytes(32)), {}, scratch, report, lambda done, total: None)

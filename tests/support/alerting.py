@@ -18,7 +18,7 @@ from grantledger.producers import Actor, Event, EventSource, Resource, Subject
 from grantledger.schemas.catalog import event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import FINDINGS_TOPIC, Finding
-from grantledger.sinks.alerts.finding import Change, FindingEvent, rfc3339
+from grantledger.sinks.alerts.finding import ChangeKind, FindingEvent, rfc3339
 
 from .small_ledger import SIGNER, records_of
 
@@ -28,7 +28,7 @@ ORIGIN = f"{DEPLOYMENT}/access.findings/0/0"
 
 
 def finding(
-    change: Change, key: str = "g-1", *, at: float = 0.0, rule: str = "overdue", telling: int = 0
+    change: ChangeKind, key: str = "g-1", *, at: float = 0.0, rule: str = "overdue", telling: int = 0
 ) -> FindingEvent:
     """Return a finding's event as the outbox stores it; ``at`` in seconds since 1970."""
     micros = int(at * 1_000_000)
@@ -45,7 +45,7 @@ def finding(
     )
 
 
-def event(change: Change, key: str, *, rule: str = "overdue", at: datetime = NOON, **fields: Any) -> Event:
+def event(change: ChangeKind, key: str, *, rule: str = "overdue", at: datetime = NOON, **fields: Any) -> Event:
     """Return a finding's event as the watch publishes it."""
     given: dict[str, Any] = {
         "event_type": f"finding.{change}",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from grantledger.producers.follow.config import FollowedTool
 from grantledger.producers.follow.follower import Follower
-from grantledger.producers.follow.sender import Sender
+from grantledger.producers.follow.sender import EventSender
 from grantledger.producers.follow.state_file import StateFile
 from grantledger.producers.follow.tool_follower import ToolFollower
 from grantledger.schemas.event import Event
@@ -58,7 +58,7 @@ class Follow:
 
     def start(self) -> None:
         """Start with what the state file has."""
-        self._sender = Sender(self.kafka, lambda: False)  # type: ignore[arg-type]
+        self._sender = EventSender(self.kafka, lambda: False)  # type: ignore[arg-type]
         state = self.state_file.read().get(self._tool.name)
         self.follower = ToolFollower(self._tool, state, self._sender.send, once=self._once)
 

@@ -17,7 +17,7 @@ import second_verifier
 from rich.console import Console
 
 from grantledger.cli.output import Column, print_table
-from grantledger.enforcers.command_rules import History
+from grantledger.enforcers.command_rules import CommandHistory
 from grantledger.enforcers.contract import InvalidCommandError
 from grantledger.enforcers.events import apply, command_of
 from grantledger.enforcers.running_grants import GrantEvent, RunningGrants, SealedActivations
@@ -64,7 +64,7 @@ def follow(values: list[bytes]) -> None:
     _print(rows)
     _watch(values)
     _register(values)
-    running, activations, history = RunningGrants(), SealedActivations(), History()
+    running, activations, history = RunningGrants(), SealedActivations(), CommandHistory()
     for value, row in zip(values, rows, strict=True):
         try:
             datum = decode(value, CATALOG, NOW_MS)

@@ -20,7 +20,7 @@ from grantledger.sinks.alerts.config import AlertConfig
 from grantledger.sinks.alerts.delivery import Deliveries
 from grantledger.sinks.alerts.finding import finding_of
 from grantledger.sinks.alerts.outbox import Outbox, OutboxPosition
-from grantledger.webhooks.answer import Answer, Delivery
+from grantledger.webhooks.answer import Answer, SendResult
 from support.simulation import Watched
 
 DEPLOYMENT = "sim.example"
@@ -55,7 +55,7 @@ class Pager:
         while envelopes := self._out.envelopes(self._out.plan(now).send):
             self.pages += [data for data in map(_opened, envelopes) if data]
             numbers = tuple(one.number for one in envelopes)
-            self._out.record(Exchange(numbers, Answer(Delivery.delivered, 200, "ok")), now)
+            self._out.record(Exchange(numbers, Answer(SendResult.delivered, 200, "ok")), now)
 
     def close(self) -> None:
         """Close the outbox."""

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from grantledger.base.times import micros_of
-from grantledger.simulator.company import Person
+from grantledger.simulator.company import Employee
 from grantledger.simulator.faults import FAULTS, Fault
 from grantledger.simulator.lifecycle import CHECKS, TOOLS, Step, StepKind, Tool
 from grantledger.simulator.records import WRITERS
@@ -36,10 +36,10 @@ _FIRST = ("lena", "milo", "nadia", "omar", "petra", "quinn", "rosa", "sven", "to
 _LAST = ("adler", "bruno", "castro", "dahl", "evers", "fiala", "gruber", "horvat", "ivanov", "jansen", "klein")
 
 
-def person_number(number: int) -> Person:
+def person_number(number: int) -> Employee:
     """Return one of many people; each number is a different person."""
     name = f"{_FIRST[number % len(_FIRST)]}.{_LAST[number % len(_LAST)]}.{number}"
-    return Person(name, f"10.{30 + number // 62_500 % 200}.{number // 250 % 250}.{number % 250 + 1}")
+    return Employee(name, f"10.{30 + number // 62_500 % 200}.{number // 250 % 250}.{number % 250 + 1}")
 
 
 class ArrivedRecord(NamedTuple):
@@ -70,7 +70,7 @@ class _Run:
     """
 
     scenario: Scenario
-    person: Person
+    person: Employee
     traces: list[Trace] = field(default_factory=list)
     pending: int = 0
     last_append: dict[str, int] = field(default_factory=dict)
@@ -156,7 +156,7 @@ class Simulation:
                 at = begins + timedelta(seconds=step.after)
                 heapq.heappush(self._steps, (at, next(self._order), run, trace, step))
 
-    def _free_person(self, now: datetime) -> Person:
+    def _free_person(self, now: datetime) -> Employee:
         if self._resting and self._resting[0][0] <= now:
             return self._resting.popleft()[1]
         self._people += 1

@@ -22,7 +22,7 @@ from grantledger.ledger.source_signature import SourceSigner
 from grantledger.processors.access import SECOND
 from grantledger.processors.policy import AccessLimits, WatchPolicy
 from grantledger.processors.watch.app import DeliveredRecord
-from grantledger.processors.watch.clock import Clock
+from grantledger.processors.watch.clock import WatchClock
 from grantledger.processors.watch.core.judge import KnownFindings
 from grantledger.processors.watch.findings import SYSTEM, Outgoing, identity_from, scoped_key
 from grantledger.processors.watch.kafka_findings import KafkaFindings
@@ -166,7 +166,7 @@ class World:
         self.paper = paper or Paper()
         self.seconds = 0.0
         self.step = step
-        clock = Clock(lambda: START + int((self.seconds + self.step) * SECOND), self.boot, self.boot)
+        clock = WatchClock(lambda: START + int((self.seconds + self.step) * SECOND), self.boot, self.boot)
         catalog = SchemaCatalog((event_schema(),))
         self.watch = Watcher(
             POLICY,

@@ -22,7 +22,7 @@ from grantledger.sinks.alerts.database import prepare
 from grantledger.sinks.alerts.delivery import Worker
 from grantledger.sinks.alerts.finding import FindingEvent, rfc3339
 from grantledger.sinks.alerts.outbox import Outbox, OutboxPosition
-from grantledger.webhooks.answer import Delivery
+from grantledger.webhooks.answer import SendResult
 from support.alerting import alertmanager_toml, finding
 from support.alertmanager import Alertmanager, running
 from support.receiver import receiving
@@ -114,7 +114,7 @@ def _waiting(path: Path) -> int:
 def test_without_posts_an_alert_ends_automatically(alertmanager: Alertmanager) -> None:
     sender = channel(alertmanager.url, interval_seconds=0.2, ends_after_seconds=8.0)
     (post,) = sender.send(envelopes([sender.message(finding("opened", "alone", at=time.time()))]))
-    assert post.answer.delivery is Delivery.delivered
+    assert post.answer.delivery is SendResult.delivered
     assert shown(alertmanager, "alone") is not None
     wait_for(lambda: shown(alertmanager, "alone") is None, "it ends")
 
@@ -123,11 +123,11 @@ def test_many_alerts_go_in_one_post_and_a_bad_one_spoils_no_other(alertmanager: 
     sender = channel(alertmanager.url)
     texts = [sender.message(finding("opened", f"many-{number}", at=time.time())) for number in range(8)]
     posts = sender.send(envelopes(texts))
-    assert [(post.numbers, post.answer.delivery) for post in posts] == [(tuple(range(8)), Delivery.delivered)]
+    assert [(post.numbers, post.answer.delivery) for post in posts] == [(tuple(range(8)), SendResult.delivered)]
     bad = json.loads(texts[5])
     bad["labels"] = {"not a name": "x"}
     posts = sender.send(envelopes([*texts[:5], json.dumps(bad), *texts[6:]]))
-    refused = [post for post in posts if post.answer.delivery is Delivery.rejected]
+    refused = [post for post in posts if post.answer.delivery is SendResult.rejected]
     assert [post.numbers for post in refused] == [(5,)]
     assert "label" in refused[0].answer.detail
     assert sorted(number for post in posts for number in post.numbers) == list(range(8))
@@ -139,7 +139,7 @@ def test_text_of_senders_is_accepted(alertmanager: Alertmanager, key: str) -> No
     odd = finding("opened", key, rule="odd rule-é!", at=time.time())
     text = sender.message(odd)
     (post,) = sender.send(envelopes([text]))
-    assert post.answer.delivery is Delivery.delivered, post.answer.detail
+    assert post.answer.delivery is SendResult.delivered, post.answer.detail
     labels = json.loads(text)["labels"]
     assert labels in [alert["labels"] for alert in alertmanager.alerts()]
     (post,) = sender.send(envelopes([sender.message(finding("resolved", key, at=time.time()), text)]))

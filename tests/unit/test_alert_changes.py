@@ -15,7 +15,7 @@ from grantledger.sinks.alerts.database import connect, prepare
 from grantledger.sinks.alerts.delivery import LONGEST_WAIT, ONE_RECORD, Worker
 from grantledger.sinks.alerts.outbox import Outbox, OutboxPosition
 from grantledger.sinks.alerts.schedule import ChannelState, DeliveryRules, Message, channel_after, message_after
-from grantledger.webhooks.answer import Answer, Delivery
+from grantledger.webhooks.answer import Answer, SendResult
 from support.alerting import finding
 
 from .test_alert_outbox import HOUR, START, TOPIC, Process, Texts, channels
@@ -80,7 +80,7 @@ def test_a_channel_of_another_kind_is_a_new_one(process: Process) -> None:
 def test_a_start_retries_open_findings_that_were_given_up(process: Process) -> None:
     process.take(finding("opened", "g-1"), finding("opened", "g-2"))
     for _ in range(10):
-        process.texts("oncall", Delivery.rejected)
+        process.texts("oncall", SendResult.rejected)
         process.now += 24 * HOUR
     assert process.texts("oncall") == []
     process.take(finding("resolved", "g-1"))
@@ -89,17 +89,21 @@ def test_a_start_retries_open_findings_that_were_given_up(process: Process) -> N
 
 
 def test_a_long_rest_that_is_asked_for_ends_no_open_alert() -> None:
-    asked, state, once = Answer(Delivery.retry, 503, "", 3600.0), DeliveryRules(repeat=60.0, cap=60.0), DeliveryRules()
+    asked, state, once = (
+        Answer(SendResult.retry, 503, "", 3600.0),
+        DeliveryRules(repeat=60.0, cap=60.0),
+        DeliveryRules(),
+    )
     message = Message(1, "a", "opened", "repeating", 0.0)
     for rules, due in ((state, 60.0), (once, 3600.0)):
         assert message_after(message, asked, rules, 0.0, 1.0).send_at == due
         assert channel_after(ChannelState(), asked, rules, 0.0, 1.0).paused_until == due
 
 
-@pytest.mark.parametrize("result", [Delivery.delivered, Delivery.retry])
-def test_a_clock_that_is_set_back_silences_no_channel(process: Process, result: Delivery) -> None:
+@pytest.mark.parametrize("result", [SendResult.delivered, SendResult.retry])
+def test_a_clock_that_is_set_back_silences_no_channel(process: Process, result: SendResult) -> None:
     process.take(finding("opened"))
-    assert process.texts("oncall", result) == process.texts("hook", Delivery.retry) == ["opened g-1"]
+    assert process.texts("oncall", result) == process.texts("hook", SendResult.retry) == ["opened g-1"]
     process.now -= 24 * HOUR
     assert process.texts("oncall") == process.texts("hook") == ["opened g-1"]
     process.now += 59
@@ -109,7 +113,7 @@ def test_a_clock_that_is_set_back_silences_no_channel(process: Process, result: 
 def test_posts_that_only_repeat_share_a_record_for_an_hour(process: Process) -> None:
     process.take(finding("opened", "g-1"), finding("opened", "g-2"))
 
-    def posts(result: Delivery = Delivery.delivered) -> list[tuple[float, str]]:
+    def posts(result: SendResult = SendResult.delivered) -> list[tuple[float, str]]:
         process.texts("oncall", result)
         process.now += 60
         with closing(connect(process.path)) as database:
@@ -125,7 +129,7 @@ def test_posts_that_only_repeat_share_a_record_for_an_hour(process: Process) -> 
     assert len(posts()) == 1
     assert repeated(int(ONE_RECORD / 60)) == 2, "the first delivery, and an hour of repeating it"
     assert repeated(1) == 3
-    assert [result for _, result in posts(Delivery.retry)][-1] == "retry", "what goes wrong is on record each time"
+    assert [result for _, result in posts(SendResult.retry)][-1] == "retry", "what goes wrong is on record each time"
     assert repeated(1) == 5, "and so is that it goes well again"
     process.take(finding("opened", "g-3"))
     assert repeated(1) == 6, "and what is new"
@@ -134,7 +138,7 @@ def test_posts_that_only_repeat_share_a_record_for_an_hour(process: Process) -> 
 class Answers:
     """A channel that gives the configured answers, and then succeeds."""
 
-    def __init__(self, *results: Delivery) -> None:
+    def __init__(self, *results: SendResult) -> None:
         self.results = list(results)
         self.sent: list[str] = []
 
@@ -142,20 +146,20 @@ class Answers:
 
     def send(self, envelopes: Sequence[Envelope]) -> list[Exchange]:
         self.sent += [json.loads(one.text)[1] for one in envelopes]
-        result = self.results.pop(0) if self.results else Delivery.delivered
+        result = self.results.pop(0) if self.results else SendResult.delivered
         return [Exchange(tuple(one.number for one in envelopes), Answer(result, None, "said so"))]
 
 
 @pytest.mark.parametrize(
     ("answers", "sent"),
     [
-        ((Delivery.delivered, Delivery.rejected), ["g-0", "g-1", "g-2", "g-3"]),
-        ((Delivery.delivered, Delivery.retry), ["g-0", "g-1"]),
-        ((Delivery.delivered, Delivery.gone), ["g-0", "g-1"]),
+        ((SendResult.delivered, SendResult.rejected), ["g-0", "g-1", "g-2", "g-3"]),
+        ((SendResult.delivered, SendResult.retry), ["g-0", "g-1"]),
+        ((SendResult.delivered, SendResult.gone), ["g-0", "g-1"]),
     ],
 )
 def test_a_throttled_channel_gets_nothing_that_was_planned(
-    tmp_path: Path, answers: tuple[Delivery, ...], sent: list[str]
+    tmp_path: Path, answers: tuple[SendResult, ...], sent: list[str]
 ) -> None:
     path = tmp_path / "outbox.sqlite3"
     prepare(path)
@@ -183,9 +187,9 @@ def test_a_throttled_channel_gets_nothing_that_was_planned(
 
 
 @pytest.mark.parametrize("seconds", [20, 290, 1800, 3590, 3600, 86_400])
-@pytest.mark.parametrize(("channel", "answer", "rest"), [(0, Delivery.retry, 1.0), (1, Delivery.delivered, 60.0)])
+@pytest.mark.parametrize(("channel", "answer", "rest"), [(0, SendResult.retry, 1.0), (1, SendResult.delivered, 60.0)])
 def test_a_clock_that_is_set_back_while_it_runs_makes_no_rest_longer(
-    tmp_path: Path, seconds: int, channel: int, answer: Delivery, rest: float
+    tmp_path: Path, seconds: int, channel: int, answer: SendResult, rest: float
 ) -> None:
     path = tmp_path / "outbox.sqlite3"
     prepare(path)

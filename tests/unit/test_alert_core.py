@@ -18,14 +18,14 @@ from grantledger.sinks.alerts.schedule import (
     message_after,
     plan,
 )
-from grantledger.webhooks.answer import Answer, Delivery
+from grantledger.webhooks.answer import Answer, SendResult
 
 RULES = DeliveryRules(backoff=1.0, cap=300.0, give_up=100.0)
 STATES = DeliveryRules(repeat=60.0, batch=3)
 FRESH = Message(1, "a", "opened", "due", send_at=0.0)
-AGAIN = Answer(Delivery.retry, 503, "answered 503")
-REFUSED = Answer(Delivery.rejected, 400, "answered 400")
-ACCEPTED = Answer(Delivery.delivered, 200, "answered 200")
+AGAIN = Answer(SendResult.retry, 503, "answered 503")
+REFUSED = Answer(SendResult.rejected, 400, "answered 400")
+ACCEPTED = Answer(SendResult.delivered, 200, "answered 200")
 
 
 def test_pauses_double_up_to_the_cap_and_a_success_forgets_them() -> None:
@@ -46,7 +46,7 @@ def test_jitter_takes_at_most_half_of_a_pause(failures: int, jitter: float) -> N
 
 
 def test_retry_after_is_waited_out_by_the_message_and_by_its_channel() -> None:
-    busy = Answer(Delivery.retry, 429, "answered 429", retry_after=120.0)
+    busy = Answer(SendResult.retry, 429, "answered 429", retry_after=120.0)
     assert message_after(FRESH, busy, RULES, 1000.0, 0.0).send_at == 1120.0
     standing = channel_after(ChannelState(), busy, RULES, 1000.0, 0.0)
     assert standing.paused_until == 1120.0
@@ -103,7 +103,7 @@ def test_pending_messages_delay_later_ones_about_the_same_finding() -> None:
 
 
 def test_a_disabled_channel_stays_disabled_until_a_person_enables_it() -> None:
-    gone = channel_after(ChannelState(), Answer(Delivery.gone, 410, "answered 410"), RULES, 0.0, 0.0)
+    gone = channel_after(ChannelState(), Answer(SendResult.gone, 410, "answered 410"), RULES, 0.0, 0.0)
     assert plan([FRESH], gone, RULES, 1e9).look_again == FOREVER
     assert channel_after(gone, ACCEPTED, RULES, 0.0, 0.0).disabled, "one that was on its way changes nothing"
 

@@ -22,7 +22,7 @@ from grantledger.sinks.alerts.delivery import Deliveries
 from grantledger.sinks.alerts.finding import FindingEvent
 from grantledger.sinks.alerts.outbox import Outbox, OutboxPosition
 from grantledger.sinks.alerts.status import read_status
-from grantledger.webhooks.answer import Answer, Delivery
+from grantledger.webhooks.answer import Answer, SendResult
 from support.alerting import finding
 
 HOUR = 3600.0
@@ -88,7 +88,7 @@ class Process:
     def release(self, hours: float = 168.0) -> dict[str, int]:
         return self.outbox.release(OutboxPosition(TOPIC, self.offset), self.now, hours)
 
-    def send(self, channel: str, result: Delivery = Delivery.delivered, *, record: bool = True) -> list[Envelope]:
+    def send(self, channel: str, result: SendResult = SendResult.delivered, *, record: bool = True) -> list[Envelope]:
         """Deliver the messages that are due, and return them."""
         out = self.out[channel]
         envelopes = out.envelopes(out.plan(self.now).send)
@@ -96,7 +96,7 @@ class Process:
             out.record(Exchange(tuple(one.number for one in envelopes), Answer(result, 200, "said so")), self.now)
         return envelopes
 
-    def texts(self, channel: str, result: Delivery = Delivery.delivered) -> list[str]:
+    def texts(self, channel: str, result: SendResult = SendResult.delivered) -> list[str]:
         return [" ".join(json.loads(one.text)[:2]) for one in self.send(channel, result)]
 
     def drain(self, channel: str) -> list[str]:
@@ -195,7 +195,7 @@ def test_an_end_in_the_backlog_is_sent_where_the_opening_was(process: Process) -
 
 def test_the_end_waits_for_the_opening(process: Process) -> None:
     process.take(finding("opened"), finding("resolved"))
-    assert process.texts("hook", Delivery.retry) == ["opened g-1"]
+    assert process.texts("hook", SendResult.retry) == ["opened g-1"]
     assert process.texts("hook") == []
     process.now += 10
     assert process.drain("hook") == ["opened g-1", "resolved g-1"]
@@ -220,7 +220,7 @@ def test_an_end_that_comes_while_a_post_is_on_its_way_is_sent(process: Process) 
     out = process.out["oncall"]
     leaving = out.plan(process.now).send
     process.take(finding("resolved"))
-    out.record(Exchange((leaving[0].number,), Answer(Delivery.delivered, 200, "")), process.now)
+    out.record(Exchange((leaving[0].number,), Answer(SendResult.delivered, 200, "")), process.now)
     assert process.drain("oncall") == ["resolved g-1"]
     process.now += 60
     assert process.drain("oncall") == ["resolved g-1"]
@@ -275,7 +275,7 @@ def test_a_channel_gets_the_findings_of_its_routes(tmp_path: Path, filter_: dict
 
 def test_410_disables_a_channel_until_it_is_enabled(process: Process) -> None:
     process.take(finding("opened", "g-1"), finding("opened", "g-2"))
-    assert process.texts("hook", Delivery.gone) == ["opened g-1"]
+    assert process.texts("hook", SendResult.gone) == ["opened g-1"]
     process.now += HOUR
     assert process.texts("hook") == []
     process.take(finding("opened", "g-3"), finding("resolved", "g-2"), finding("opened", "g-4"))
@@ -328,7 +328,7 @@ def test_an_acknowledgement_in_the_backlog_follows_its_opening(process: Process)
 
 def test_every_exchange_is_on_record(process: Process) -> None:
     process.take(finding("opened"))
-    (sent,) = process.send("hook", Delivery.retry)
+    (sent,) = process.send("hook", SendResult.retry)
     process.now += 10
     process.send("hook")
     with closing(connect(process.path, read_only=True)) as database:
@@ -360,7 +360,7 @@ def test_settled_findings_are_pruned_and_a_replay_does_not_send_them(process: Pr
 EVENTS = [finding(what, key) for key in ("a", "b", "c") for what in ("opened", "resolved")]  # type: ignore[arg-type]
 _step = st.one_of(
     st.tuples(st.just("take"), st.integers(1, 3), st.booleans()),
-    st.tuples(st.just("send"), st.sampled_from(["hook", "oncall"]), st.sampled_from(list(Delivery))),
+    st.tuples(st.just("send"), st.sampled_from(["hook", "oncall"]), st.sampled_from(list(SendResult))),
     st.tuples(st.just("lost"), st.sampled_from(["hook", "oncall"]), st.none()),
     st.tuples(st.just("crash"), st.integers(0, 2), st.none()),
     st.tuples(st.just("wait"), st.integers(1, 4000), st.none()),
@@ -377,7 +377,7 @@ def test_whatever_happens_each_finding_goes_out_and_under_one_id(steps: list[tup
             told: list[tuple[str, str, str]] = []  # channel, id, text
             done = 0
 
-            def deliver(channel: str, result: Delivery, record: bool) -> None:
+            def deliver(channel: str, result: SendResult, record: bool) -> None:
                 for one in process.send(channel, result, record=record):
                     told.append((channel, one.message_id, one.text))
 
@@ -386,9 +386,9 @@ def test_whatever_happens_each_finding_goes_out_and_under_one_id(steps: list[tup
                     process.take(*EVENTS[done : done + int(str(first))], live=True)
                     done = min(len(EVENTS), done + int(str(first)))
                 elif kind == "send":
-                    deliver(str(first), Delivery(str(second)), True)
+                    deliver(str(first), SendResult(str(second)), True)
                 elif kind == "lost":
-                    deliver(str(first), Delivery.delivered, False)
+                    deliver(str(first), SendResult.delivered, False)
                     process.close()
                     process.start()
                 elif kind == "crash":
@@ -403,7 +403,7 @@ def test_whatever_happens_each_finding_goes_out_and_under_one_id(steps: list[tup
             for _ in range(20):
                 process.now += 400
                 for channel in process.out:
-                    deliver(channel, Delivery.delivered, True)
+                    deliver(channel, SendResult.delivered, True)
             skipped = {
                 (row["channel"], row["id"])
                 for row in process.outbox._database.execute(
@@ -417,8 +417,8 @@ def test_whatever_happens_each_finding_goes_out_and_under_one_id(steps: list[tup
             assert len(every) == 2 * len(EVENTS), "each finding is in the outbox once, however often it was read"
             assert {(channel, id_) for channel, id_, _ in told} | skipped == set(every)
             assert all(every[channel, id_] == text for channel, id_, text in told), "the same words at every try"
-            gone = [step for step in steps if step[0] == "send" and step[2] is Delivery.gone]
-            refused = [step for step in steps if step[0] == "send" and step[2] is Delivery.rejected]
+            gone = [step for step in steps if step[0] == "send" and step[2] is SendResult.gone]
+            refused = [step for step in steps if step[0] == "send" and step[2] is SendResult.rejected]
             assert not skipped or gone or refused
             for channel in process.out:
                 assert process.drain(channel) == [], "what has ended is at rest"

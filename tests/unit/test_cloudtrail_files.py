@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from grantledger.producers.adapters import Skipped, make_adapter
-from grantledger.producers.importer import Importer, Report
+from grantledger.producers.importer import Importer, ImportReport
 from grantledger.producers.input_files import InputFile
 from grantledger.schemas.event import Event
 from support.adapters import Result
@@ -27,7 +27,7 @@ def results(samples: Path) -> list[tuple[dict[str, Any], Result]]:
     return read_samples(samples)
 
 
-def feed(path: Path, **more: Any) -> tuple[Report, list[Event]]:
+def feed(path: Path, **more: Any) -> tuple[ImportReport, list[Event]]:
     sent: list[Event] = []
     importer = Importer(make_adapter("cloudtrail"), sent.append, **more)
     with InputFile(str(path)) as source:

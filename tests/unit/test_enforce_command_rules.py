@@ -13,8 +13,8 @@ from grantledger.enforcers.command_rules import (
     Backoff,
     Breaker,
     Circuit,
+    CommandHistory,
     FinalStatus,
-    History,
     Offsets,
     admit,
     final_status,
@@ -152,7 +152,7 @@ def test_a_wait_asked_for_is_kept_up_to_the_cap(asked: float, number: int) -> No
 
 @given(st.lists(st.integers(0, 5000), max_size=60), st.integers(1, 10), st.integers(1, 600))
 def test_never_more_begin_in_a_window_than_the_breaker_allows(seconds: list[int], limit: int, window: int) -> None:
-    breaker, history = Breaker(limit, timedelta(seconds=window)), History()
+    breaker, history = Breaker(limit, timedelta(seconds=window)), CommandHistory()
     begun: list[int] = []
     for number, second in enumerate(sorted(seconds)):
         now, key = NOON + timedelta(seconds=second), Key(f"g{number}", NOON)
@@ -166,7 +166,7 @@ def test_never_more_begin_in_a_window_than_the_breaker_allows(seconds: list[int]
 
 
 def test_an_open_breaker_stays_open_until_a_person_closes_it() -> None:
-    breaker, history = Breaker(1, HOUR), History()
+    breaker, history = Breaker(1, HOUR), CommandHistory()
     history.add_attempt(HERE, Key("g0", NOON), 1, NOON)
     history.open_since[HERE] = NOON
     later = NOON + timedelta(days=30)
@@ -177,7 +177,7 @@ def test_an_open_breaker_stays_open_until_a_person_closes_it() -> None:
 
 
 def test_attempts_before_the_breaker_was_closed_no_longer_count() -> None:
-    breaker, history = Breaker(1, HOUR), History()
+    breaker, history = Breaker(1, HOUR), CommandHistory()
     history.add_attempt(HERE, Key("g0", NOON), 1, NOON)
     history.open_since[HERE] = NOON
     history.close_breaker(HERE)
@@ -185,7 +185,7 @@ def test_attempts_before_the_breaker_was_closed_no_longer_count() -> None:
 
 
 def test_attempts_by_a_fast_clock_no_longer_count_once_the_breaker_was_closed() -> None:
-    breaker, history = Breaker(1, HOUR), History()
+    breaker, history = Breaker(1, HOUR), CommandHistory()
     history.add_attempt(HERE, Key("g0", NOON), 1, NOON + 2 * HOUR)
     history.open_since[HERE] = NOON + 2 * HOUR  # then the clock is set right
     assert not breaker.allows(history, HERE, Key("g1", NOON), NOON)
@@ -198,14 +198,14 @@ def test_attempts_by_a_fast_clock_no_longer_count_once_the_breaker_was_closed() 
 
 @pytest.mark.parametrize("outcome", FinalStatus)
 def test_an_ended_command_is_done_for_ever(outcome: FinalStatus) -> None:
-    history, key = History(), Key("g1", NOON)
+    history, key = CommandHistory(), Key("g1", NOON)
     history.add_end(key, outcome)
     assert admit(history, [], key, age=10 * HOUR, max_age=HOUR) is Admission.done
     assert admit(history, [], Key("g1", NOON + HOUR), age=HOUR, max_age=HOUR) is Admission.work
 
 
 def test_a_command_too_old_is_not_begun_but_finished_if_it_was() -> None:
-    history, key = History(), Key("g1", NOON)
+    history, key = CommandHistory(), Key("g1", NOON)
     assert admit(history, [], key, age=2 * HOUR, max_age=HOUR) is Admission.stale
     assert admit(history, [key], key, age=2 * HOUR, max_age=HOUR) is Admission.joined
     history.add_attempt(HERE, key, 1, NOON)

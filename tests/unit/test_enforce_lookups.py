@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 from structlog.testing import capture_logs
 
-from grantledger.enforcers.command_rules import Backoff, Breaker, History, Limits, SealedActivation, refusal
+from grantledger.enforcers.command_rules import Backoff, Breaker, CommandHistory, Limits, SealedActivation, refusal
 from grantledger.enforcers.context import Context
 from grantledger.enforcers.contract import InvalidCommandError, Observation, Presence, RevokeCommand
 from grantledger.enforcers.dry_run import DryRun
@@ -97,7 +97,7 @@ def test_a_lookup_is_answered_once() -> None:
     for _ in range(2):
         looked(ledger, World(set()), lookup(), lookup())
         assert ledger.kinds() == ["lookup.answered", "grant.revoked"]
-    history = History()
+    history = CommandHistory()
     for event in ledger.events:
         apply(history, "test.example", read_datum(EventEncoder().encode(event)))
     assert (history.looked, history.ended) == ({lookup().key}, {})
@@ -187,7 +187,7 @@ def test_an_open_breaker_stops_the_lookups_of_its_circuit() -> None:
     assert ledger.kinds() == ["finding.opened"]
 
 
-def dry_run(history: History, answers: list[Event]) -> DryRun:
+def dry_run(history: CommandHistory, answers: list[Event]) -> DryRun:
     limits = Limits(3, Breaker(9, HOUR), Backoff(1, 60), HOUR)
     context = Context(Recorder("test.example"), POLICY, {}, Lifecycle(), limits, history, Clock())
     return DryRun(context, answers.append)
@@ -195,7 +195,7 @@ def dry_run(history: History, answers: list[Event]) -> DryRun:
 
 def test_a_dry_run_only_reports_what_it_would_look_up() -> None:
     answers: list[Event] = []
-    dry = dry_run(History(), answers)
+    dry = dry_run(CommandHistory(), answers)
     with capture_logs() as logs:
         dry.look(lookup(), 0, NOON)
         dry.look(lookup(resource=Resource("host", "h")), 1, NOON)
@@ -204,7 +204,7 @@ def test_a_dry_run_only_reports_what_it_would_look_up() -> None:
 
 
 def test_a_dry_run_answers_each_command_once() -> None:
-    history, answers = History(), list[Event]()
+    history, answers = CommandHistory(), list[Event]()
     commands = [command(), command("g2", resource=Resource("host", "h"))]
     for _ in range(2):  # each start reads the commands again
         dry = dry_run(history, answers)
@@ -216,7 +216,7 @@ def test_a_dry_run_answers_each_command_once() -> None:
         {"target": "", "obstacle": "no route of the policy matches"},
     ]
     assert {one.event_type for one in answers} == {"revoke.dry_run"}
-    known = History()
+    known = CommandHistory()
     for one in answers:
         apply(known, "test.example", read_datum(EventEncoder().encode(one)))
     assert known.rehearsed == history.rehearsed and not known.attempts and not known.ended

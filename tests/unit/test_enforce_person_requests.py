@@ -15,7 +15,7 @@ from support.sources import Registrar, record_of
 
 from .test_enforce_command_rules import HOUR, NOON, command_event
 from .test_enforce_command_rules import command as command_about
-from .test_enforce_findings_reader import HERE, Log, reader, record
+from .test_enforce_history_reader import HERE, Log, reader, record
 from .test_enforce_revoker import Clock, Ledger, World, run, start
 from .test_enforce_running_grants import AFTER, BEFORE, BOT, LATER, given, running
 

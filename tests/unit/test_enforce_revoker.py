@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grantledger.enforcers.command_rules import Backoff, Breaker, Circuit, History, Limits, SealedActivation
+from grantledger.enforcers.command_rules import Backoff, Breaker, Circuit, CommandHistory, Limits, SealedActivation
 from grantledger.enforcers.context import Context
 from grantledger.enforcers.contract import Attempt, AttemptStatus, Observation, Presence, RevokeCommand
 from grantledger.enforcers.enforcement_policy import EnforcementPolicy
@@ -117,10 +117,10 @@ def start(
     running: RunningGrants | None = None,
     activations: dict[str, SealedActivation | None] | None = None,
     policy: EnforcementPolicy = POLICY,
-    history: History | None = None,
+    history: CommandHistory | None = None,
 ) -> Revoker:
     """Return a revoker as it is after a start: it has only what is on record."""
-    history = history or History()
+    history = history or CommandHistory()
     for event in ledger.events:
         apply(history, "test.example", read_datum(EventEncoder().encode(event)))
     limits = Limits(attempts, Breaker(limit, HOUR), Backoff(1, 60), HOUR)
@@ -400,7 +400,7 @@ def test_a_breaker_stops_one_source_and_target_and_no_other() -> None:
 
 def test_a_breaker_that_a_person_closes_lets_the_running_enforcer_continue() -> None:
     ledger, world, clock = Ledger(), World({"g0", "g1"}), Clock()
-    history = History()
+    history = CommandHistory()
     revoker = start(ledger, world, clock, limit=1, history=history)
     for number in range(2):
         revoker.take(command(f"g{number}"), number, NOON)
@@ -506,7 +506,7 @@ def test_a_fault_in_a_plugin_is_an_attempt_that_failed(capfd: pytest.CaptureFixt
 def test_events_of_another_deployment_are_not_ours() -> None:
     ledger = Ledger()
     run(ledger, World({"g1"}), [command()])
-    history = History()
+    history = CommandHistory()
     for event in ledger.events:
         apply(history, "other.example", read_datum(EventEncoder().encode(event)))
-    assert history == History()
+    assert history == CommandHistory()

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from grantledger.enforcers.command_rules import FinalStatus, History
+from grantledger.enforcers.command_rules import CommandHistory, FinalStatus
 from grantledger.enforcers.contract import Attempt, AttemptStatus, RevokeCommand
 from grantledger.enforcers.enforcement_policy import EnforcementPolicy, Route
 from grantledger.enforcers.events import apply
@@ -267,7 +267,7 @@ def test_a_grant_that_was_extended_meanwhile_is_left_alone_for_good() -> None:
     assert (ledger.kinds(), ledger.position, world.calls) == (["revoke.failed"], 1, [])
     [event] = ledger.events
     assert "extended" in (event.error or "") and "13:00:00" in (event.error or "")
-    history = History()
+    history = CommandHistory()
     apply(history, "test.example", read_datum(EventEncoder().encode(event)))
     assert history.ended == {command().key: FinalStatus.superseded}
 

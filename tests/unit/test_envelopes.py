@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grantledger.producers.adapters import ADAPTERS, make_adapter, recognise
-from grantledger.producers.envelopes import Envelopes, Record
-from grantledger.producers.importer import Importer, Report
+from grantledger.producers.envelopes import Envelopes, ToolRecord
+from grantledger.producers.importer import Importer, ImportReport
 from grantledger.producers.input_files import InputError, InputFile, files_in
 from grantledger.schemas.event import Event
 from support.cases import Cases
@@ -41,12 +41,12 @@ RECORDS = {"teleport": TELEPORT, "vault": VAULT, "hoop": HOOP, "cloudtrail": CLO
 MORE_FOR_PEOPLE = ("vault prefix", "fluent bit file", "fluent bit 2 file", "fluentd forward", "journalctl short-full")
 
 
-def read(content: bytes, limit: int = 1 << 20) -> list[Record]:
+def read(content: bytes, limit: int = 1 << 20) -> list[ToolRecord]:
     envelopes = Envelopes(lambda values: recognise(values) is not None, limit=limit, reject=lambda piece: None)
     return list(envelopes.records(io.BytesIO(content).read, "file"))
 
 
-def feed(path: Path, tool: str, **more: Any) -> tuple[Report, list[Event]]:
+def feed(path: Path, tool: str, **more: Any) -> tuple[ImportReport, list[Event]]:
     events: list[Event] = []
     importer = Importer(make_adapter(tool), events.append, **more)
     with InputFile(str(path)) as file:

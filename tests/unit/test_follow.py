@@ -16,7 +16,7 @@ from grantledger.producers.adapters import make_adapter
 from grantledger.producers.client import ClientError
 from grantledger.producers.follow.config import FollowedTool, load_follow_config
 from grantledger.producers.follow.follower import Follower
-from grantledger.producers.follow.sender import InterruptedWaitError, Sender
+from grantledger.producers.follow.sender import EventSender, InterruptedWaitError
 from grantledger.producers.follow.state_file import StateError, StateFile, ToolState
 from grantledger.producers.follow.streams import StreamReader
 from grantledger.producers.importer import Importer
@@ -192,7 +192,7 @@ def test_reading_stops_while_kafka_is_away(monkeypatch: pytest.MonkeyPatch) -> N
         kafka.away = len(waits) < 5
 
     kafka.on_wait = wait
-    sender = Sender(kafka, lambda: False)  # type: ignore[arg-type]
+    sender = EventSender(kafka, lambda: False)  # type: ignore[arg-type]
     for _ in range(4):
         sender.send(event("grant.activated", 1))
     assert waits == [3, 3, 3, 3, 3]
@@ -203,11 +203,11 @@ def test_a_wait_for_kafka_ends_at_a_stop_or_at_its_limit(monkeypatch: pytest.Mon
     monkeypatch.setattr("grantledger.producers.follow.sender.STOP_SECONDS", -1.0)
     kafka = Kafka()
     kafka.away = True
-    stopping = Sender(kafka, lambda: True)  # type: ignore[arg-type]
+    stopping = EventSender(kafka, lambda: True)  # type: ignore[arg-type]
     stopping.send(event("grant.activated", 1))
     with pytest.raises(InterruptedWaitError):
         stopping.settle()
-    limited = Sender(kafka, lambda: False, limit=-1.0)  # type: ignore[arg-type]
+    limited = EventSender(kafka, lambda: False, limit=-1.0)  # type: ignore[arg-type]
     limited.send(event("grant.activated", 1))
     with pytest.raises(ClientError, match=r"1 event\(s\) not acknowledged within .* \(last error: away\)"):
         limited.settle()

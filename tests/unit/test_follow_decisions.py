@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grantledger.producers.follow.decisions import COMPRESSING_NANOSECONDS, Decision, Found, Origin, decide
+from grantledger.producers.follow.decisions import COMPRESSING_NANOSECONDS, Found, Origin, ReadingPlan, decide
 from grantledger.producers.follow.position import SAMPLE_BYTES, FilePosition, digests_at
 from grantledger.producers.follow.rotated_names import is_alike, originals
 
@@ -29,7 +29,7 @@ class World:
         self.positions: list[FilePosition] = []
         self.written: list[bytes] = []
         self.read: list[bytes] = []
-        self.decision = Decision((), ())
+        self.decision = ReadingPlan((), ())
         self._line_bytes = line_bytes
         self._clock = 0
         self._inodes = 0

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from grantledger.producers.envelopes import Envelopes, Record
+from grantledger.producers.envelopes import Envelopes, ToolRecord
 from grantledger.producers.envelopes.pieces import Boundary
 
 LIMIT = 2_000
@@ -49,7 +49,7 @@ def at_once(content: bytes) -> list[tuple[bytes, str]]:
     return [shown(one) for one in envelopes().records(io.BytesIO(content).read, "a")]
 
 
-def shown(record: Record) -> tuple[bytes, str]:
+def shown(record: ToolRecord) -> tuple[bytes, str]:
     return record.raw, record.problem
 
 

@@ -11,7 +11,7 @@ import pytest
 from grantledger.cli.emit import MOST_PRINTED
 from grantledger.producers import EventTooLargeError, InvalidEventError, Resource, session_started
 from grantledger.producers.adapters import make_adapter
-from grantledger.producers.importer import Importer, Report
+from grantledger.producers.importer import Importer, ImportReport
 from grantledger.producers.input_files import InputError, InputFile
 from grantledger.schemas.event import ACCESS_TYPES, Event
 from support.command import invoke as run
@@ -22,7 +22,7 @@ def record(number: int, **members: Any) -> bytes:
     return json.dumps({**base, "time": "2024-05-01T10:00:00Z", **members}).encode()
 
 
-def feed(path: Path, send: Any = lambda event: None, **more: Any) -> Report:
+def feed(path: Path, send: Any = lambda event: None, **more: Any) -> ImportReport:
     importer = Importer(make_adapter("teleport"), send, **more)
     with InputFile(str(path)) as source:
         importer.run(source)
@@ -193,7 +193,7 @@ def test_import_says_how_many_resources_have_no_environment(tmp_path: Path) -> N
     result = run("import", "teleport", str(path), "--dry-run")
     assert "2 of 2 resources have no environment in the records; the watch policy can map them" in result.stderr
     assert "environment" not in run("import", "teleport", str(path), "--dry-run", "-q").stderr
-    report = Report()
+    report = ImportReport()
     for environment in (None, "prod", None):
         report.add_resource(session_started(subject="b", resource=Resource("database", "a", environment)))
     assert list(report.resources.values()) == [True]

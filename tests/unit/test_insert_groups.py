@@ -21,7 +21,7 @@ from grantledger.schemas.catalog import SchemaCatalog
 from grantledger.sinks import evidence, insert_group
 from grantledger.sinks.continuity import StoredPartition
 from grantledger.sinks.evidence import Stored, StoringStoppedError, check_visible, stored_log
-from grantledger.sinks.insert_attempt import Attempt
+from grantledger.sinks.insert_attempt import InsertAttempt
 from grantledger.sinks.insert_group import InsertGroup
 from grantledger.sinks.inserts import Inserts
 from grantledger.sinks.rows import entries_table
@@ -38,7 +38,7 @@ def message(offset: int) -> Any:
     return Mock(offset=lambda: offset)
 
 
-def partition(stored: Stored | None = None, attempted: Attempt | None = None) -> StoredPartition:
+def partition(stored: Stored | None = None, attempted: InsertAttempt | None = None) -> StoredPartition:
     return StoredPartition(TOPIC, 0, Mock(), stored, stored, attempted)
 
 
@@ -112,7 +112,7 @@ class Process:
             on_failure=lambda error: None, on_stored=lambda table: None,
         )  # fmt: skip
         stored = stored_log(client, "")
-        attempted = Attempt.of_metadata(kafka.metadata)
+        attempted = InsertAttempt.of_metadata(kafka.metadata)
         if attempted is not None and not attempted.is_open(stored):
             attempted = None
         self.partition = partition(stored, attempted)
@@ -210,7 +210,7 @@ def test_batches_that_wait_are_one_insert() -> None:
     process.end()
 
 
-def group_of(batch: SealedBatch, table: pa.Table, attempted: Attempt | None = None) -> InsertGroup:
+def group_of(batch: SealedBatch, table: pa.Table, attempted: InsertAttempt | None = None) -> InsertGroup:
     group = InsertGroup.begin_with(partition(None, attempted), batch, message(0), 0.0)
     assert group.takes(batch, table)
     group.add(batch, table, message(0))
@@ -231,7 +231,7 @@ def test_a_group_has_one_log_and_one_month(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_repeated_insert_has_the_same_range_and_token() -> None:
-    attempted = Attempt(GENESIS.origin, 0, BATCHES[1].size, "t")
+    attempted = InsertAttempt(GENESIS.origin, 0, BATCHES[1].size, "t")
     group = group_of(BATCHES[0], TABLES[0], attempted)
     assert not group.complete
     assert group.takes(BATCHES[1], TABLES[1])
@@ -241,7 +241,7 @@ def test_a_repeated_insert_has_the_same_range_and_token() -> None:
 
 
 def test_a_repeated_insert_whose_batches_are_gone_is_a_stop() -> None:
-    attempted = Attempt(GENESIS.origin, 0, BATCHES[1].size - 1, "t")
+    attempted = InsertAttempt(GENESIS.origin, 0, BATCHES[1].size - 1, "t")
     group = group_of(BATCHES[0], TABLES[0], attempted)
     with pytest.raises(StoringStoppedError, match=f"up to index {BATCHES[1].size - 2} was begun"):
         group.takes(BATCHES[1], TABLES[1])
@@ -249,7 +249,7 @@ def test_a_repeated_insert_whose_batches_are_gone_is_a_stop() -> None:
 
 @given(st.text(max_size=40) | st.from_regex("insert .*", fullmatch=True))
 def test_foreign_metadata_is_no_attempt_and_no_error(text: str) -> None:
-    found = Attempt.of_metadata(text)
+    found = InsertAttempt.of_metadata(text)
     assert found is None or found.metadata() == text or found.first_index >= 0
 
 
@@ -258,11 +258,11 @@ def test_foreign_metadata_is_no_attempt_and_no_error(text: str) -> None:
     [(None, 0, True), (None, 3, False), (3, 3, True), (2, 3, False), (5, 3, False), (0, 0, True), (5, 0, False)],
 )
 def test_an_attempt_is_open_if_it_is_the_next_insert(stored: int | None, first_index: int, is_open: bool) -> None:
-    attempt = Attempt("d/t/0/1", first_index, 5, "t")
-    assert Attempt.of_metadata(attempt.metadata()) == attempt
+    attempt = InsertAttempt("d/t/0/1", first_index, 5, "t")
+    assert InsertAttempt.of_metadata(attempt.metadata()) == attempt
     assert attempt.is_open(Stored("d/t/0/1", stored, b"") if stored is not None else None) == is_open
-    assert Attempt("d/t/0/2", 0, 5, "t").is_open(Stored("d/t/0/1", 9, b""))
-    assert not Attempt("d/t/0/0", 0, 5, "t").is_open(Stored("d/t/0/1", 9, b""))
+    assert InsertAttempt("d/t/0/2", 0, 5, "t").is_open(Stored("d/t/0/1", 9, b""))
+    assert not InsertAttempt("d/t/0/0", 0, 5, "t").is_open(Stored("d/t/0/1", 9, b""))
 
 
 def test_rows_that_stay_invisible_are_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:

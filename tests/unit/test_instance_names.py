@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from grantledger.base.errors import UsageError
-from grantledger.enforcers.command_rules import Circuit, FinalStatus, History
+from grantledger.enforcers.command_rules import Circuit, CommandHistory, FinalStatus
 from grantledger.enforcers.contract import Key
 from grantledger.enforcers.running_grants import GrantEvent, RunningGrants
 from grantledger.processors.naming import Installation
@@ -95,7 +95,7 @@ def test_enforcers_take_two_names_for_one_installation() -> None:
             reported = GrantEvent.of(datum, appended, signed=False)
             assert reported is not None
             known.add(reported, AFTER)
-        history = History()
+        history = CommandHistory()
         history.rename(names)
         asked = command(grant_source=IssuingSource("bot", "default"))
         asked = replace(asked, key=history.key(asked.key))
@@ -108,7 +108,7 @@ def test_enforcers_take_two_names_for_one_installation() -> None:
 
 def test_the_history_of_an_enforcer_follows_new_names() -> None:
     old, new = (Key("g", NOON, "default", ("bot", name)) for name in ("eu-1", "prod"))
-    history, circuit = History(), Circuit("bot", "eu-1", "db")
+    history, circuit = CommandHistory(), Circuit("bot", "eu-1", "db")
     history.add_attempt(circuit, old, 2, NOON)
     history.add_end(old, FinalStatus.confirmed)
     history.open_since[circuit] = NOON

@@ -20,7 +20,7 @@ from grantledger.console.person_statement import (
     SpooledStatement,
     executed_event,
 )
-from grantledger.console.query_spool import FILE, QuerySpool, SpoolError, SpoolFullError
+from grantledger.console.query_spool import FILE, QuerySpool, QuerySpoolError, SpoolFullError
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.rules import check
 
@@ -120,7 +120,7 @@ def test_running_statements_survive_an_error_of_the_file(tmp_path: Path, spool: 
     """The file is opened again, and what this process still runs is not completed as unknown."""
     number = spool.begin(statement("running"))
     break_once(spool)
-    with pytest.raises(SpoolError, match="cannot be written"):
+    with pytest.raises(QuerySpoolError, match="cannot be written"):
         spool.begin(statement("refused"))
     assert texts(spool) == []
     spool.complete(number, DONE)
@@ -171,12 +171,12 @@ def test_a_file_that_is_no_spool_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "spool").mkdir()
     path = tmp_path / "spool" / FILE
     path.write_bytes(b"something else" * 1000)
-    with pytest.raises(SpoolError, match="cannot be written"):
+    with pytest.raises(QuerySpoolError, match="cannot be written"):
         spool_in(tmp_path).begin(statement())
     assert path.read_bytes() == b"something else" * 1000
     path.unlink()
     path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(SpoolError):
+    with pytest.raises(QuerySpoolError):
         spool_in(tmp_path).begin(statement())
 
 

@@ -17,7 +17,7 @@ from grantledger.cli.errors import fail
 from grantledger.cli.output import Column, Output, echo, print_fields, print_table, shortened, text_column
 from grantledger.cli.query import print_for_people
 from grantledger.cli.shrinking import print_shrunk, shrunk
-from grantledger.verifier.report import Report
+from grantledger.verifier.report import VerifyReport
 from grantledger.verifier.steps import STEPS, Problem
 
 ATTACKS = (
@@ -64,10 +64,10 @@ PRINTERS: dict[str, Callable[[str], object]] = {
 }
 
 
-def report_about(text: str) -> Report:
+def report_about(text: str) -> VerifyReport:
     """Return the report of a store in which an attacker chose origin, message and the name of the log."""
     problem = Problem(text, 3, next(iter(STEPS[0].checks)), text)
-    return Report("clickhouse", "test.example", 1, 10, problems=[problem], heads={text: (10, "00")})
+    return VerifyReport("clickhouse", "test.example", 1, 10, problems=[problem], heads={text: (10, "00")})
 
 
 @pytest.mark.parametrize("what", PRINTERS)

@@ -21,12 +21,12 @@ from grantledger.sinks.file_target import FileTarget
 from grantledger.verifier.anchors import survey, verify_anchors
 from grantledger.verifier.chunks import VARIABLE_COLUMNS
 from grantledger.verifier.clickhouse_source import GROUP, cut_by_bytes
-from grantledger.verifier.kafka_source import KafkaEvidence, Record
+from grantledger.verifier.kafka_source import KafkaEvidence, KafkaRecord
 from grantledger.verifier.logs import VerifiedLog, VerifiedRoots
 from grantledger.verifier.outside import OutsideAnchors, read_outside
 from grantledger.verifier.procedure import Progress, verify
-from grantledger.verifier.remembered_heads import State, StateError, read_state, write_state
-from grantledger.verifier.report import Report
+from grantledger.verifier.remembered_heads import HeadsFileError, RememberedHeads, read_state, write_state
+from grantledger.verifier.report import VerifyReport
 from grantledger.verifier.scratch import Scratch
 from grantledger.verifier.steps import Problem
 from grantledger.verifier.verdict import Verdict
@@ -53,9 +53,11 @@ ANCHORS = anchors_over([2, 4, 6])
 
 
 def in_kafka(batches: int = 3, deployment: str = DEPLOYMENT, anchors: Sequence[Anchor] = ANCHORS) -> KafkaEvidence:
-    sealed = [Record("access.lifecycle.sealed", 0, at, encode(batch)) for at, batch in enumerate(BATCHES[:batches])]
+    sealed = [
+        KafkaRecord("access.lifecycle.sealed", 0, at, encode(batch)) for at, batch in enumerate(BATCHES[:batches])
+    ]
     return KafkaEvidence(
-        deployment, sealed, [Record("access.anchors", 0, at, encode_anchor(one)) for at, one in enumerate(anchors)]
+        deployment, sealed, [KafkaRecord("access.anchors", 0, at, encode_anchor(one)) for at, one in enumerate(anchors)]
     )
 
 
@@ -72,11 +74,11 @@ class Stored:
     complete_epochs: ClassVar[bool] = True
     complete_anchors: ClassVar[bool] = False
 
-    def read_anchors(self, report: Report) -> Sequence[Anchor]:
+    def read_anchors(self, report: VerifyReport) -> Sequence[Anchor]:
         return self.anchors
 
     def verify_logs(
-        self, keys: LogKeys, covered: Mapping[str, int], scratch: Scratch, report: Report, progress: Progress
+        self, keys: LogKeys, covered: Mapping[str, int], scratch: Scratch, report: VerifyReport, progress: Progress
     ) -> Mapping[str, VerifiedLog]:
         log = VerifiedLog(GENESIS, VerifiedRoots(scratch.roots_of(GENESIS.origin)), self.problem)
         for size, root in self.roots.items():
@@ -110,7 +112,7 @@ def test_each_verdict_has_its_own_exit_code_value_and_sentence() -> None:
         (lambda: verify(Stored(0, []), KEYS), "could_not_check"),
     ],
 )
-def test_the_verdict(made: Callable[[], Report], verdict: str) -> None:
+def test_the_verdict(made: Callable[[], VerifyReport], verdict: str) -> None:
     report = made()
     assert report.as_json()["verdict"] == verdict
     assert list(report.as_text())[-1].startswith(Verdict(verdict).sentence)
@@ -196,8 +198,8 @@ def test_a_log_in_no_anchor_is_named() -> None:
 
 
 class TestState:
-    def state(self, source: str, size: int, root: bytes | None = None) -> State:
-        return State(DEPLOYMENT).remember(source, {GENESIS.origin: (size, (root or ROOTS[size]).hex())})
+    def state(self, source: str, size: int, root: bytes | None = None) -> RememberedHeads:
+        return RememberedHeads(DEPLOYMENT).remember(source, {GENESIS.origin: (size, (root or ROOTS[size]).hex())})
 
     def test_contained(self) -> None:
         report = verify(in_kafka(), KEYS, remembered=self.state("kafka", 4))
@@ -220,17 +222,17 @@ class TestState:
 
     def test_anchors_are_remembered(self) -> None:
         first = verify(Stored(6, ANCHORS), KEYS)
-        state = State(DEPLOYMENT).remember("clickhouse", first.heads | first.anchor_heads)
+        state = RememberedHeads(DEPLOYMENT).remember("clickhouse", first.heads | first.anchor_heads)
         report = verify(Stored(6, ANCHORS[:2]), KEYS, remembered=state)
         assert [(problem.origin, problem.index) for problem in report.problems] == [(anchor_origin(DEPLOYMENT), 2)]
 
     def test_the_file(self, tmp_path: Path) -> None:
         path = tmp_path / "state.json"
-        assert read_state(path, DEPLOYMENT) == State(DEPLOYMENT)
+        assert read_state(path, DEPLOYMENT) == RememberedHeads(DEPLOYMENT)
         write_state(path, self.state("kafka", 4))
         assert stat.S_IMODE(path.stat().st_mode) == 0o600 and list(tmp_path.iterdir()) == [path]
         assert read_state(path, DEPLOYMENT) == self.state("kafka", 4)
-        with pytest.raises(StateError, match="belongs to deployment"):
+        with pytest.raises(HeadsFileError, match="belongs to deployment"):
             read_state(path, "other.example")
 
     @pytest.mark.parametrize(
@@ -239,12 +241,12 @@ class TestState:
     def test_a_file_that_is_no_state(self, tmp_path: Path, text: str) -> None:
         path = tmp_path / "state.json"
         path.write_text(text)
-        with pytest.raises(StateError, match="not a state file"):
+        with pytest.raises(HeadsFileError, match="not a state file"):
             read_state(path, DEPLOYMENT)
 
     def test_a_file_that_cannot_be_written(self, tmp_path: Path) -> None:
-        with pytest.raises(StateError, match="cannot be written"):
-            write_state(tmp_path / "missing" / "state.json", State(DEPLOYMENT))
+        with pytest.raises(HeadsFileError, match="cannot be written"):
+            write_state(tmp_path / "missing" / "state.json", RememberedHeads(DEPLOYMENT))
 
 
 class Counted(dict[int, bytes]):
@@ -290,7 +292,7 @@ def test_only_the_roots_that_are_compared_later_are_kept() -> None:
 
 
 def test_many_forged_records_are_counted_not_kept() -> None:
-    report = Report("kafka", DEPLOYMENT)
+    report = VerifyReport("kafka", DEPLOYMENT)
     for at in range(5_000):
         report.add(Problem(f"record {at}", None, "checkpoint", "forged", "key"))
     report.add(Problem("log", 1, "payload", "changed"))
@@ -314,7 +316,9 @@ def test_rows_that_are_each_larger_than_the_limit_are_read_group_by_group() -> N
 
 @pytest.mark.parametrize("text", ["d/[/x]/0/0", "d/[bold]/0/0", "x\nSOUND: all", "\x1b[2J", "\u202e", "[/]"])
 def test_text_of_the_ledger_is_neither_markup_nor_a_line_of_its_own(text: str) -> None:
-    report = Report("clickhouse", DEPLOYMENT, heads={text: (1, "00")}, unanchored=[text], erased=[text], entries=1)
+    report = VerifyReport(
+        "clickhouse", DEPLOYMENT, heads={text: (1, "00")}, unanchored=[text], erased=[text], entries=1
+    )
     report.add(Problem(text, 0, "origin", text))
     lines = list(report.as_text())
     assert all(line.isprintable() for line in lines)

@@ -13,7 +13,7 @@ from grantledger.schemas.evidence import ANCHORS_SCHEMA
 from grantledger.verifier import tables
 from grantledger.verifier.chunks import wrong_type
 from grantledger.verifier.clickhouse_source import ClickHouseEvidence
-from grantledger.verifier.report import Report
+from grantledger.verifier.report import VerifyReport
 
 
 @dataclass
@@ -89,7 +89,7 @@ def test_anchors_are_read_page_by_page_and_twice_the_same(monkeypatch: pytest.Mo
     rows = [(b"d/anchors/0/10", 0), *((b"d/anchors/0/2", index) for index in (0, 1, *[2] * copies, 3, 4, 2**64 - 1))]
     rows.append((b"\xff", 5))
     database = AnchorTable(list(reversed(rows)))
-    anchors = tables.AnchorRows(database, "d", Report("clickhouse", "d"))  # type: ignore[arg-type]
+    anchors = tables.AnchorRows(database, "d", VerifyReport("clickhouse", "d"))  # type: ignore[arg-type]
     first = [(anchor.origin, anchor.index) for anchor in anchors]
     assert first == [("\ufffd", 5), *((origin.decode(), index) for origin, index in (*rows[1:-1], rows[0]))]
     database.rows += [(b"d/anchors/0/10", 1), (b"d/anchors/0/11", 0)]  # stored meanwhile

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from grantledger.verifier.report import Report
+from grantledger.verifier.report import VerifyReport
 from grantledger.verifier.steps import STEPS, Problem
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +51,7 @@ def test_every_problem_belongs_to_a_step() -> None:
 
 
 def test_the_report_states_the_result_of_every_step() -> None:
-    report = Report("clickhouse", "test.example", logs=1, entries=20_000, checkpoints=3, schemas=1, seconds=0.5)
+    report = VerifyReport("clickhouse", "test.example", logs=1, entries=20_000, checkpoints=3, schemas=1, seconds=0.5)
     results = {step["name"]: step["result"] for step in report.as_json()["steps"]}
     assert results["Payload"] == results["Decoded columns"] == "passed"
     assert results["Anchors"] == results["Outside anchors"] == "not checked"
@@ -66,20 +66,20 @@ def test_the_report_states_the_result_of_every_step() -> None:
 
 
 def test_the_report_states_what_it_does_not_prove() -> None:
-    report = Report("kafka", "test.example", entries=1)
+    report = VerifyReport("kafka", "test.example", entries=1)
     assert any("no anchors from outside" in line for line in report.as_text())
     report.outside_anchors, report.nothing_outside = 3, ""
     assert not any("no anchors from outside" in line for line in report.as_text())
     assert report.not_proved() == report.as_json()["not_proved"]
     assert any("ClickHouse stores the same" in line for line in report.as_text())
-    stored = Report("clickhouse", "test.example", entries=1)
+    stored = VerifyReport("clickhouse", "test.example", entries=1)
     assert any("origins, anchors, the states, and" in line for line in stored.as_text())
     stored.unchecked_states = "--no-states"
     assert any("origins, anchors, and the definitions" in line for line in stored.as_text())
 
 
 def test_names_in_the_report_cannot_write_to_the_terminal() -> None:
-    report = Report("clickhouse", "test.example", heads={"d/\x1b[1A/0/0": (0, "00")})
+    report = VerifyReport("clickhouse", "test.example", heads={"d/\x1b[1A/0/0": (0, "00")})
     report.add(Problem("x\nSOUND: all is well\ud800", None, "origin", "it is not a log"))
     text = list(report.as_text())
     assert all(line.isprintable() for line in text)
@@ -87,7 +87,7 @@ def test_names_in_the_report_cannot_write_to_the_terminal() -> None:
 
 
 def test_exit_codes() -> None:
-    report = Report("kafka", "test.example")
+    report = VerifyReport("kafka", "test.example")
     assert report.verdict.exit_code == 2
     report.anchors = 1
     assert report.verdict.exit_code == 4

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grantledger.processors.access import SECOND
-from grantledger.processors.watch.clock import TOLERANCE, Clock
+from grantledger.processors.watch.clock import TOLERANCE, WatchClock
 from grantledger.processors.watch.lag_gate import LagGate
 
 HOUR = 3600 * SECOND
@@ -18,7 +18,7 @@ class Machine:
 
     def __init__(self) -> None:
         self.wall, self.boot, self.awake, self.brokers = 1000 * HOUR, HOUR, HOUR, 1000 * HOUR
-        self.clock = Clock(lambda: self.wall, lambda: self.boot, lambda: self.awake)
+        self.clock = WatchClock(lambda: self.wall, lambda: self.boot, lambda: self.awake)
 
     def passes(self, micros: int, *, slew: int = 0, asleep: bool = False) -> None:
         self.wall += micros + slew
@@ -50,8 +50,8 @@ def test_a_process_that_is_held_up_while_it_looks_sees_no_step(held_up: str, fir
             machine.passes(waits.pop() if waits else 0)
         return now
 
-    def made() -> Clock:
-        return Clock(wall, lambda: machine.boot, lambda: machine.awake)
+    def made() -> WatchClock:
+        return WatchClock(wall, lambda: machine.boot, lambda: machine.awake)
 
     if first:
         waits = [3 * SECOND, SECOND]
@@ -86,7 +86,7 @@ def test_after_a_step_nothing_is_early_and_the_brokers_decide(step: int) -> None
 def test_a_step_back_that_was_right_waits_for_nothing_once_the_brokers_say_so() -> None:
     machine = Machine()
     machine.wall = machine.wall + HOUR  # fast from the start: the watch begins with a wrong time
-    machine.clock = Clock(lambda: machine.wall, lambda: machine.boot, lambda: machine.awake)
+    machine.clock = WatchClock(lambda: machine.wall, lambda: machine.boot, lambda: machine.awake)
     machine.passes(SECOND)
     assert machine.clock.now() == machine.brokers + HOUR
     machine.clock.confirm(machine.brokers)
@@ -124,7 +124,7 @@ def test_late_answers_of_brokers_cause_neither_findings_nor_early_judgement(off:
     """5 s pass between the request and the answer; it was stamped at an unknown time in between."""
     machine = Machine()
     machine.wall += off
-    clock = Clock(lambda: machine.wall, lambda: machine.boot, lambda: machine.awake)
+    clock = WatchClock(lambda: machine.wall, lambda: machine.boot, lambda: machine.awake)
     asked = machine.boot
     machine.passes(said)
     stamp = machine.brokers

@@ -29,7 +29,14 @@ from grantledger.processors.watch.manifest_signature import (
     ManifestSignature,
     SnapshotUnusableError,
 )
-from grantledger.processors.watch.snapshot import FactArchive, LogPosition, Part, Snapshot, decode_part, encode_parts
+from grantledger.processors.watch.snapshot import (
+    FactArchive,
+    LogPosition,
+    Snapshot,
+    SnapshotPart,
+    decode_part,
+    encode_parts,
+)
 from grantledger.schemas.catalog import SchemaCatalog
 from grantledger.schemas.event import EventSource
 from grantledger.schemas.topics import MAX_SEALED_BYTES
@@ -58,7 +65,7 @@ def forge(world: World, sign: Callable[[str, bytes], bytes], hide: str = "") -> 
     manifest = json.loads(content_of(newest))
     number, parts = int(newest.name.split(b"/")[0].split(b"-")[1]) + 1, []
     for at, (location, rows, _) in enumerate(manifest["parts"]):
-        part = Part(rows, world.paper.parts[location])
+        part = SnapshotPart(rows, world.paper.parts[location])
         if at < manifest["facts"] and hide:
             kept = [row for row in decode_part(part.value).to_pylist() if row["grant_id"] != hide.encode()]
             [part] = encode_parts([pa.RecordBatch.from_pylist(kept, FACT_SCHEMA)])

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from ...json_fields import Fields
 from ..contract import Adapter, Mapped, Skipped
-from .entry import Entry, path_of
+from .entry import AuditEntry, path_of
 from .grants import map_grant
 from .request_kind import RequestKind
 from .seen import Seen
@@ -49,7 +49,7 @@ class VaultAdapter(Adapter):
             return Skipped("request_half", f"{request.text('operation') or ''} {path}".strip())
         if kind != "response":
             record.fail("type", f"{kind[:40]!r} is neither request nor response")
-        entry = Entry(record, self.instance)
+        entry = AuditEntry(record, self.instance)
         if entry.kind is RequestKind.UI_LOOKUP and not entry.refused and not entry.failed:
             return Skipped("ui_lookup", path)
         if entry.refused:

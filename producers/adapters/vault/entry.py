@@ -13,7 +13,7 @@ from .request_kind import RequestKind, is_login, request_kind_of
 _REFUSALS = ("permission denied", "missing client token", "bad token", "invalid token", "access denied")
 
 
-class Entry:
+class AuditEntry:
     """A response entry. The constructor raises RecordError if a required member is missing or wrong."""
 
     def __init__(self, record: Fields, instance: str | None) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 from ....schemas.event import Event, Resource, Subject
 from ..contract import Mapped
 from ..values import UNKNOWN, grant_ids, time_after
-from .entry import Entry, policies
+from .entry import AuditEntry, policies
 from .request_kind import LEASE_RENEWALS, LEASE_REVOKES, OLD_LEASE_REVOKES, RequestKind, below
 
 _HMAC = "hmac-"
 
 
-def map_grant(entry: Entry) -> Mapped | None:
+def map_grant(entry: AuditEntry) -> Mapped | None:
     """Return the events of a successful request that changed access; None for any other request."""
     kind = entry.kind
     if kind in (RequestKind.LOGIN, RequestKind.TOKEN_ISSUED) and entry.response.has("auth"):
@@ -40,7 +40,7 @@ def map_grant(entry: Entry) -> Mapped | None:
     return None
 
 
-def _event(entry: Entry, event_type: str, resource: Resource, entitlement: str, **own: Any) -> Event:
+def _event(entry: AuditEntry, event_type: str, resource: Resource, entitlement: str, **own: Any) -> Event:
     fields: dict[str, Any] = {
         "subject": entry.holder(entry.auth),
         "grant_id_kind": "native",
@@ -53,26 +53,26 @@ def _event(entry: Entry, event_type: str, resource: Resource, entitlement: str, 
 
 
 def _given(
-    entry: Entry, resource: Resource, entitlement: str, until: datetime | None, source: str = UNKNOWN, **own: Any
+    entry: AuditEntry, resource: Resource, entitlement: str, until: datetime | None, source: str = UNKNOWN, **own: Any
 ) -> Event:
     own = {"event_type": "grant.activated", "expires_at": until, "expiry_source": source if until else UNKNOWN, **own}
     return _event(entry, resource=resource, entitlement=entitlement, **own)
 
 
-def _revoked(entry: Entry, resource: Resource, entitlement: str, **own: Any) -> Event:
+def _revoked(entry: AuditEntry, resource: Resource, entitlement: str, **own: Any) -> Event:
     own = {"subject": Subject(UNKNOWN), "removal_evidence": "api_accepted", **own}
     return _event(entry, "grant.revoked", resource, entitlement, **own)
 
 
-def _path(entry: Entry, path: str) -> Resource:
+def _path(entry: AuditEntry, path: str) -> Resource:
     return Resource("vault_path", entry.in_vault(path))
 
 
-def _namespace(entry: Entry) -> Resource:
+def _namespace(entry: AuditEntry) -> Resource:
     return Resource("vault_namespace", entry.namespace)
 
 
-def _token(entry: Entry, event_type: str) -> Event:
+def _token(entry: AuditEntry, event_type: str) -> Event:
     auth = entry.response.object("auth")
     # Batch tokens have no accessor; only the request that created one can identify it.
     ids = grant_ids(auth.text("accessor"), "token", entry.source.native_id)
@@ -82,7 +82,7 @@ def _token(entry: Entry, event_type: str) -> Event:
     return _given(entry, _namespace(entry), policies(auth) or UNKNOWN, until, "derived", **own)
 
 
-def _token_revoked(entry: Entry) -> Event:
+def _token_revoked(entry: AuditEntry) -> Event:
     own = entry.path.endswith("revoke-self")
     asked = entry.request.object("data")
     named = asked.text("accessor") or asked.text("token") or below(entry.path, ("auth/token/revoke",))
@@ -91,7 +91,7 @@ def _token_revoked(entry: Entry) -> Event:
     return _revoked(entry, _namespace(entry), (own and policies(entry.auth)) or UNKNOWN, subject=subject, **ids)
 
 
-def _lease(entry: Entry, event_type: str, lease: str) -> Event:
+def _lease(entry: AuditEntry, event_type: str, lease: str) -> Event:
     path, role = _leased(lease if "/" in lease else entry.path)
     # Audit entries contain no lease duration; only a certificate that is issued with a lease has an end.
     until = entry.data.unix_time("expiration") if entry.data.has("serial_number") else None
@@ -99,7 +99,7 @@ def _lease(entry: Entry, event_type: str, lease: str) -> Event:
     return _given(entry, _path(entry, path), role, until, "native", **own)
 
 
-def _lease_revoked(entry: Entry) -> Event:
+def _lease_revoked(entry: AuditEntry) -> Event:
     lease = _asked(entry, (*LEASE_REVOKES, *OLD_LEASE_REVOKES))
     if lease and ("revoke-prefix" in entry.path or "revoke-force" in entry.path):
         prefix = f"prefix:{entry.in_vault(lease)}"
@@ -112,7 +112,7 @@ def _lease_revoked(entry: Entry) -> Event:
     return _revoked(entry, resource, role, **grant_ids(named, "lease", entry.source.native_id))
 
 
-def _asked(entry: Entry, prefixes: tuple[str, ...]) -> str | None:
+def _asked(entry: AuditEntry, prefixes: tuple[str, ...]) -> str | None:
     """Return the lease that a request names: verbatim in its path, or as an HMAC in its data."""
     data = entry.request.object("data")
     return below(entry.path, prefixes) or data.text("lease_id") or data.text("prefix")
@@ -125,7 +125,7 @@ def _leased(lease: str) -> tuple[str, str]:
     return "/".join(path) or UNKNOWN, (path[-1] if path else UNKNOWN)
 
 
-def _certificate(entry: Entry) -> Event:
+def _certificate(entry: AuditEntry) -> Event:
     mount, _, role = entry.path.rpartition("/")
     serial = entry.data.required_text("serial_number")
     until, id = entry.data.unix_time("expiration"), entry.in_vault(serial)
@@ -133,7 +133,7 @@ def _certificate(entry: Entry) -> Event:
     return _given(entry, _path(entry, entry.path), role or mount, until, "native", **own)
 
 
-def _wrapped(entry: Entry) -> Mapped:
+def _wrapped(entry: AuditEntry) -> Mapped:
     """Map a wrapped response: a token for one unwrapping, and the wrapped token if there is one."""
     wrap = entry.response.object("wrap_info")
     start = wrap.time("creation_time") or entry.occurred_at

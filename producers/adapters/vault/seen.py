@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ....schemas.event import Event
 from ..contract import Mapped
 from ..values import ordinal_of
-from .entry import Entry
+from .entry import AuditEntry
 from .request_kind import LEASE_REVOKES, OLD_LEASE_REVOKES, RequestKind, below
 
 MOST = 100_000
@@ -37,7 +37,7 @@ class Seen:
         self._children: dict[str, set[str]] = {}
         self._tokens: dict[str, str] = {}
 
-    def add(self, entry: Entry, events: Mapped) -> Mapped:
+    def add(self, entry: AuditEntry, events: Mapped) -> Mapped:
         """Return the events of an entry, and the revocations of everything else that it ends."""
         last = events[-1]
         if last.event_type == "grant.activated":
@@ -47,7 +47,7 @@ class Seen:
         taken = self._taken(entry, last)
         return (*events, *(_revocation(one, last) for one in taken if one.grant_id != last.grant_id))
 
-    def _remember(self, entry: Entry, event: Event) -> None:
+    def _remember(self, entry: AuditEntry, event: Event) -> None:
         if event.grant_id is None or entry.kind is RequestKind.CERTIFICATE_ISSUED:
             return
         created = entry.path
@@ -79,7 +79,7 @@ class Seen:
             if not siblings:
                 del self._children[node.parent or ""]
 
-    def _taken(self, entry: Entry, revoked: Event) -> list[Event]:
+    def _taken(self, entry: AuditEntry, revoked: Event) -> list[Event]:
         """Return the grants that a revocation ends, in the order in which they were given, and forget them."""
         if entry.kind is RequestKind.LEASE_REVOKED and (prefix := below(entry.path, _PREFIXES)):
             named = entry.in_vault(prefix).rstrip("/") + "/"

@@ -18,14 +18,14 @@ from ..schemas.codec import decode
 from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.instance_names import names_from
 from ..schemas.own_sources import OPERATOR
-from .command_rules import History
+from .command_rules import CommandHistory
 from .contract import UNREADABLE
 from .events import COMMAND_TYPES, COMMANDERS, apply
 
 log = structlog.get_logger("grantledger.enforce")
 
 
-class FindingsReader:
+class HistoryReader:
     """Reads the whole log when it is created, from the sealed log, which keeps events forever, and the unsealed events.
 
     ``history``: rebuilt from the enforcer's own events and from what people decided.
@@ -37,7 +37,7 @@ class FindingsReader:
         self._sources = SourceKeysReader(logs).keys
         self._requests: dict[bytes, datetime] = {}
         self._complete_below = 0
-        self.history = History()
+        self.history = CommandHistory()
         self._reader = logs.open(FINDINGS_TOPIC)
         for record, datum in self._believed(self._reader.read_sealed()):
             self._add_request(record, datum)

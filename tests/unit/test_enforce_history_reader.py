@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from grantledger.enforcers import findings_reader
+from grantledger.enforcers import history_reader
 from grantledger.enforcers.command_rules import Breaker, Circuit
 from grantledger.enforcers.events import Recorder
-from grantledger.enforcers.findings_reader import FindingsReader
+from grantledger.enforcers.history_reader import HistoryReader
 from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.sealed_log import SealedLogs
 from grantledger.ledger.source_keys import SignedRecord
@@ -55,8 +55,8 @@ class Log:
         return iter(list(enumerate(self.unsealed)))
 
 
-def reader(log: Log) -> FindingsReader:
-    return FindingsReader(cast(SealedLogs, log), SchemaCatalog((event_schema(),)))
+def reader(log: Log) -> HistoryReader:
+    return HistoryReader(cast(SealedLogs, log), SchemaCatalog((event_schema(),)))
 
 
 def record(event: Event, hours: int = 0) -> SignedRecord:
@@ -116,7 +116,7 @@ def test_after_the_topic_was_created_again_nothing_counts_as_read(monkeypatch: p
     """A command whose request is not sealed yet would otherwise pass for forged."""
     log = Log()
     found, ends = reader(log), iter([500, 2])
-    monkeypatch.setattr(findings_reader, "end_offset", lambda *_, **__: next(ends))
+    monkeypatch.setattr(history_reader, "end_offset", lambda *_, **__: next(ends))
     log.read_below = 500
     assert found.has_read_below(found.end())
     log.read_below = 0
