@@ -199,10 +199,22 @@ def parse_object(raw: bytes, location: Location) -> Fields:
     """Parse a JSON object.
 
     Raises:
-        RecordError: not UTF-8, not JSON (RFC 8259, so no NaN), nested too deeply, a repeated member, or not an object.
+        RecordError: as of :func:`parse_value`, or not an object.
+    """
+    value = parse_value(raw, location)
+    if not isinstance(value, dict):
+        raise RecordError(location, None, f"must be a JSON object, is {_kind(value)}")
+    return Fields(value, location)
+
+
+def parse_value(raw: bytes, location: Location) -> Any:
+    """Parse a JSON value.
+
+    Raises:
+        RecordError: not UTF-8, not JSON (RFC 8259, so no NaN), nested too deeply, or a repeated member.
     """
     try:
-        value = DECODER.decode(raw.decode("utf-8"))
+        return DECODER.decode(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise RecordError(location, None, f"not UTF-8 at byte {error.start}") from error
     except _RepeatedMemberError as error:
@@ -213,9 +225,6 @@ def parse_object(raw: bytes, location: Location) -> Fields:
         raise RecordError(location, None, f"not JSON: {error}") from error
     except RecursionError as error:
         raise RecordError(location, None, "nested too deeply") from error
-    if not isinstance(value, dict):
-        raise RecordError(location, None, f"must be a JSON object, is {_kind(value)}")
-    return Fields(value, location)
 
 
 class _RepeatedMemberError(ValueError):

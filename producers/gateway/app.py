@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,14 +19,15 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from ...base.errors import GrantledgerError
 from ...schemas.rules import InvalidEventError
 from ..kafka_record import KafkaRecords
-from . import metrics, openapi
-from .answers import Outcome, Stamp, own_events_answer
+from . import metrics, openapi, otlp
+from .answers import Outcome, Stamp, own_events_answer, tool_records_answer
 from .body import Bodies
 from .credentials import Credentials, refused
 from .delivery import Delivery
 from .own_events import Refused, given_events, read_events
 from .problems import MEDIA_TYPE, ProblemError
 from .source import SourceAtWork
+from .tool_records import RequestMapper, check_media_type
 
 INLINE_BYTES = 64 * 1024
 """A larger body is read in a thread, so that it does not delay others."""
@@ -66,6 +68,10 @@ class Gateway:
             redirect_slashes=False,
         )
         app.add_api_route("/v1/events", self.events, methods=["POST"], response_model=None, **openapi.EVENTS)
+        app.add_api_route("/ingest/{tool}", self.ingest, methods=["POST"], response_model=None, **openapi.INGEST)
+        # Some senders append names, such as Teleport's session.ID.log.
+        app.add_api_route("/ingest/{tool}/{rest:path}", self.ingest, methods=["POST"], include_in_schema=False)
+        app.add_api_route("/v1/logs", self.logs, methods=["POST"], response_model=None, **openapi.LOGS)
         app.add_api_route("/livez", self.livez, methods=["GET"], response_model=None, **openapi.LIVEZ)
         app.add_api_route("/readyz", self.readyz, methods=["GET"], response_model=None, **openapi.READYZ)
         app.add_exception_handler(HTTPException, _http_problem)
@@ -89,14 +95,55 @@ class Gateway:
     async def _events(self, request: Request, source: SourceAtWork, body: bytes) -> Response:
         if source.config.system is None:
             raise ProblemError(403, f"this credential is for the records of a tool: POST /ingest/{source.config.tool}")
-        stamp = Stamp(self._records, source.signer, datetime.now(UTC))
-        outcome = await _in_thread(body, lambda: self._own_events(request.headers, source, body, stamp))
+        text, stamp = self._bodies.decoded(body), self._stamp(source)
+        outcome = await _in_thread(text, lambda: self._own_events(request.headers, source, text, stamp))
         where = await self._stored(source, outcome)
         return JSONResponse(own_events_answer(outcome, where), 207 if outcome.refused_count else 200)
 
-    def _own_events(self, headers: Mapping[str, str], source: SourceAtWork, body: bytes, stamp: Stamp) -> Outcome:
+    async def ingest(self, request: Request, tool: str) -> Response:
+        """Take the records of a tool as it sends them, in any envelope that `import` knows."""
+
+        async def handle(request: Request, source: SourceAtWork, body: bytes) -> Response:
+            adapter = source.adapter_of(tool)
+            check_media_type(request.headers.get("content-type", ""))
+            text = self._bodies.decoded(body)
+            outcome = await self._mapped(source, text, RequestMapper(adapter, self._stamp(source)).read)
+            return JSONResponse(tool_records_answer(outcome, await self._stored(source, outcome)))
+
+        return await self._answered(request, "/ingest", handle)
+
+    async def logs(self, request: Request) -> Response:
+        """Take OTLP logs whose bodies are the records of a tool."""
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+        async def handle(request: Request, source: SourceAtWork, body: bytes) -> Response:
+            records = RequestMapper(source.adapter_of(None), self._stamp(source))
+            text = self._bodies.decoded(body)
+            outcome = await self._mapped(
+                source, text, lambda text: records.read_each(otlp.log_bodies(text, media_type))
+            )
+            await self._stored(source, outcome)
+            first = str(outcome.refused[0]["problem"]) if outcome.refused else ""
+            return Response(otlp.answer(outcome.refused_count, first, media_type), media_type=media_type)
+
+        response = await self._answered(request, "/v1/logs", handle)
+        if media_type == otlp.PROTOBUF and response.status_code != 200:
+            detail = json.loads(bytes(response.body))["detail"]
+            headers = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
+            return Response(otlp.status(detail), response.status_code, headers, otlp.PROTOBUF)
+        return response
+
+    async def _mapped(self, source: SourceAtWork, text: bytes, read: Callable[[bytes], Outcome]) -> Outcome:
+        async with source.lock:
+            return await _in_thread(text, lambda: read(text))
+
+    def _stamp(self, source: SourceAtWork) -> Stamp:
+        return Stamp(self._records, source.signer, datetime.now(UTC))
+
+    @staticmethod
+    def _own_events(headers: Mapping[str, str], source: SourceAtWork, text: bytes, stamp: Stamp) -> Outcome:
         outcome = Outcome()
-        for index, found in read_events(given_events(self._bodies.decoded(body), headers), source.config):
+        for index, found in read_events(given_events(text, headers), source.config):
             outcome.given += 1
             event_id, refusal = None, found
             if not isinstance(found, Refused):

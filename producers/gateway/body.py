@@ -76,8 +76,9 @@ class Bodies:
         Raises:
             ProblemError: it is too long (413) or damaged (400).
         """
-        read, text = decoded(io.BytesIO(body).read), bytearray()
+        text = bytearray()
         try:
+            read = decoded(io.BytesIO(body).read)
             while piece := read(_PIECE_BYTES):
                 text += piece
                 if len(text) > self.most_decoded:

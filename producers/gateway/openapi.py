@@ -29,6 +29,8 @@ _REFUSED = {
         "required": ["index", "problem"],
         "properties": {
             "index": {"type": "integer"},
+            "line": {"type": "integer"},
+            "looks_like": {"type": "string"},
             "field": {"type": "string"},
             "problem": {"type": "string"},
         },
@@ -51,6 +53,18 @@ _EVENTS_ANSWER = {
         "refused": _REFUSED,
     },
 }
+_RECORDS_ANSWER = {
+    "type": "object",
+    "required": ["records", "events", "stored", "skipped", "refused_count", "refused"],
+    "properties": {
+        "records": {"type": "integer"},
+        "events": {"type": "integer"},
+        "stored": _STORED,
+        "skipped": {"type": "object", "additionalProperties": {"type": "integer"}},
+        "refused_count": {"type": "integer"},
+        "refused": _REFUSED,
+    },
+}
 _PROBLEMS = {
     400: "The body is damaged.",
     401: "There is no valid credential.",
@@ -67,11 +81,10 @@ _SECURITY: dict[str, Any] = {
 }
 
 
-def _problems() -> dict[int | str, dict[str, Any]]:
-    return {
-        status: {"description": text, "content": {MEDIA_TYPE: {"schema": _PROBLEM}}}
-        for status, text in _PROBLEMS.items()
-    }
+def _problems(*more: str) -> dict[int | str, dict[str, Any]]:
+    """Return the errors; ``more``: media types without a schema that they may also have."""
+    content = {MEDIA_TYPE: {"schema": _PROBLEM}, **{one: {"schema": {"type": "string"}} for one in more}}
+    return {status: {"description": text, "content": content} for status, text in _PROBLEMS.items()}
 
 
 def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -94,6 +107,53 @@ EVENTS: dict[str, Any] = {
                 **{one: {"schema": {"type": "string"}} for one in LINES},
                 STRUCTURED: {"schema": {"type": "object"}},
                 BATCH: {"schema": {"type": "array", "items": {"type": "object"}}},
+            },
+        },
+    },
+}
+INGEST: dict[str, Any] = {
+    "summary": "Send the records of a tool as they are.",
+    "responses": {
+        200: _json("What is right is stored; `refused` names the rest.", _RECORDS_ANSWER),
+        404: {"description": "There is no such tool.", "content": {MEDIA_TYPE: {"schema": _PROBLEM}}},
+        **_problems(),
+    },
+    "openapi_extra": {
+        **_SECURITY,
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {}},
+                "application/x-ndjson": {"schema": {"type": "string"}},
+                "text/plain": {"schema": {"type": "string"}},
+            },
+        },
+    },
+}
+LOGS: dict[str, Any] = {
+    "summary": "Send OTLP logs whose bodies are the records of a tool.",
+    "responses": {
+        200: {
+            "description": "An ExportLogsServiceResponse. What it counts as rejected must not be sent again.",
+            "content": {
+                "application/json": {"schema": {"type": "object"}},
+                "application/x-protobuf": {"schema": {"type": "string", "format": "binary"}},
+            },
+        },
+        **_problems("application/x-protobuf"),
+    },
+    "openapi_extra": {
+        **_SECURITY,
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "properties": {"resourceLogs": {"type": "array", "items": {"type": "object"}}},
+                    }
+                },
+                "application/x-protobuf": {"schema": {"type": "string", "format": "binary"}},
             },
         },
     },

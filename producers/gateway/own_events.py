@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from ...schemas.event import ACCESS_TYPES, Event, EventSource
 from ...schemas.rules import InvalidEventError
 from ..event_json import event_from_json
-from ..json_fields import DECODER, Fields, Location, RecordError
+from ..json_fields import Fields, Location, RecordError, parse_value
 from .config import GatewaySource
 from .problems import ProblemError
 
@@ -87,13 +87,9 @@ class _Cloud:
 
 def _parsed(text: bytes, place: str) -> Any:
     try:
-        value = DECODER.decode(text.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise ProblemError(400, f"{place} is not UTF-8 at byte {error.start}") from None
-    except ValueError as error:
-        raise ProblemError(400, f"{place} is not JSON: {str(error)[:200]}") from None
-    except RecursionError:
-        raise ProblemError(422, f"{place} is nested more than {MOST_DEPTH} levels deep") from None
+        value = parse_value(text, Location(place, 0))
+    except RecordError as error:
+        raise ProblemError(400, f"{place}: {error.problem}") from None
     if is_deeper(value, MOST_DEPTH):
         raise ProblemError(422, f"{place} is nested more than {MOST_DEPTH} levels deep")
     return value
@@ -182,8 +178,8 @@ def _unwrapped(cloud: _Cloud, location: Location) -> dict[str, Any]:
     data = cloud.data
     if isinstance(data, _Base64):
         try:
-            data = DECODER.decode(base64.b64decode(data.text, validate=True).decode())
-        except (TypeError, ValueError, binascii.Error, RecursionError):
+            data = parse_value(base64.b64decode(data.text, validate=True), location)
+        except (TypeError, ValueError, binascii.Error, RecordError):
             attributes.fail("data_base64", "is not the Base64 of a JSON object")
     if not isinstance(data, dict) or is_deeper(data, MOST_DEPTH):
         attributes.fail("data", "must be an event: a JSON object")

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from ..adapters import Adapter, make_adapter
+from ..adapters import ADAPTERS, Adapter, UnknownToolError, make_adapter
 from ..kafka_record import RecordSigner
 from .config import GatewaySource
 from .problems import ProblemError
@@ -48,3 +48,17 @@ class SourceAtWork:
         self.adapter: Adapter | None = None
         if config.tool is not None:
             self.adapter = make_adapter(config.tool, instance=config.instance, tenant=config.tenant)
+
+    def adapter_of(self, tool: str | None) -> Adapter:
+        """Return the adapter for the records of a tool; None: of whatever tool the source is for.
+
+        Raises:
+            ProblemError: 404, there is no such tool; 403, the source is not for it.
+        """
+        if tool is not None and tool not in ADAPTERS:
+            raise ProblemError(404, str(UnknownToolError(tool)))
+        if self.adapter is None:
+            raise ProblemError(403, "this credential is for our own events: POST /v1/events")
+        if tool not in (None, self.config.tool):
+            raise ProblemError(403, f"this credential is for {self.config.tool}: POST /ingest/{self.config.tool}")
+        return self.adapter

@@ -129,13 +129,13 @@ class SpoolWriter:
         stopping: bool,
     ) -> None:
         log.error("spool_failed", reason=str(error))
-        self._call([written for _, written in writes], lambda written: _set(written, error))
         with self._changed:
             self._problem = str(error)
-            if not stopping:
-                # What is not removed now is sent again after a restart, with the same event ids.
-                self._removals = removals + self._removals
-                self._changed.wait_for(lambda: self._writes or self._stopping, _AGAIN_SECONDS)
+            # What is not removed now is sent again after a restart, with the same event ids.
+            self._removals = [] if stopping else removals + self._removals
+        self._call([written for _, written in writes], lambda written: _set(written, error))
+        with self._changed:
+            self._changed.wait_for(lambda: self._writes or self._stopping, _AGAIN_SECONDS)
 
     def _call(self, futures: list[asyncio.Future[None]], resolve: Callable[[asyncio.Future[None]], None]) -> None:
         if futures and self._loop is not None and not self._loop.is_closed():

@@ -150,8 +150,9 @@ class GatewayInProcess:
             delivery=self.delivery,
         )
         self.app = gateway.app()
-        self._state: dict[str, Any] = {}
         self._runner = asyncio.Runner()
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        self._client = httpx.AsyncClient(transport=transport, base_url="http://gateway")
 
     def __enter__(self) -> GatewayInProcess:
         self.delivery.start(self._runner.get_loop())
@@ -170,11 +171,9 @@ class GatewayInProcess:
         """Answer requests at the same time, each a method, a path and the arguments of httpx."""
 
         async def send() -> list[httpx.Response]:
-            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-                return await asyncio.gather(
-                    *(client.request(method, path, **arguments) for method, path, arguments in requests)
-                )
+            return await asyncio.gather(
+                *(self._client.request(method, path, **arguments) for method, path, arguments in requests)
+            )
 
         return self._runner.run(send())
 
@@ -185,7 +184,6 @@ class GatewayInProcess:
         *,
         source: str | None = "bot",
         headers: Mapping[str, str] | None = None,
-        certificate: Mapping[str, Any] | None = None,
     ) -> httpx.Response:
         """Post bytes, or a value as JSON, with the token of a source."""
         found = {"authorization": f"Bearer {TOKENS[source]}"} if source else {}
@@ -194,6 +192,11 @@ class GatewayInProcess:
             found["content-type"] = "application/json"
         [response] = self.request(("POST", path, {"content": content, "headers": {**found, **(headers or {})}}))
         return response
+
+    def credentials_with(self, changed: Mapping[str, Any]) -> Credentials:
+        """Return the credentials of another configuration."""
+        config = {"client_ca": "/ca.pem", "source": SOURCES, **changed}
+        return Credentials(GatewayConfig.model_validate(config), {})
 
     def get(self, path: str) -> httpx.Response:
         [response] = self.request(("GET", path, {}))
