@@ -74,7 +74,8 @@ def past_end(row: Row, limits: GrantLimits | None, watch: WatchLiveness | None, 
         return PastEnd("closed")
     if limits is None:
         return PastEnd("no_policy")
-    grace_ends = to_datetime(limits.overdue_after(micros_of(due_of(row) or now), micros_of(row["given_recorded_at"])))
+    reported = micros_of(row["deadline_recorded_at"])
+    grace_ends = to_datetime(limits.overdue_after(micros_of(due_of(row) or now), reported))
     if now <= grace_ends:
         return PastEnd("inside_grace", grace_ends)
     if watch is None:

@@ -41,7 +41,7 @@ SELECT
     if(arrayAll(one -> isValidUTF8(one), names), '', arrayStringConcat(arrayMap(one -> hex(one), names), ','))
         AS hex_names,
     removal_evidence, sharing, toUnixTimestamp64Micro(deadline) AS deadline_us,
-    toUnixTimestamp64Micro(given_recorded_at) AS given, toUnixTimestamp64Micro(stretch_recorded_at) AS stretch
+    toUnixTimestamp64Micro(deadline_recorded_at) AS given, toUnixTimestamp64Micro(stretch_recorded_at) AS stretch
 FROM
 (
     SELECT *, count() OVER (PARTITION BY tenant, subject_id, resource_kind, resource_id, entitlement) AS sharing

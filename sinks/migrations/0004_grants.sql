@@ -18,6 +18,9 @@
 -- clock of their common source, grants nothing. A clock without fractions of a second, or with milliseconds only, cannot
 -- order two events within that unit. A record that the broker has is in the past, even if a fast clock disagrees.
 --
+-- An activation or extension that arrives too late sets no deadline, but the access that it gave is known: an older removal
+-- that its registered source signed does not end it, and a later extension of the whole request extends it.
+--
 -- A grant is not historical if an enforcer, or a reporter that may remove it, has read its access back (grant.observed).
 --
 -- A removal or extension that a registered source signed is a replay if it is older, by the clock of the source, than access
@@ -250,6 +253,7 @@ CREATE VIEW computed_grants
     given_at DateTime64(6, 'UTC') COMMENT 'Latest activation or extension in log order, by the clock of the source',
     given_recorded_at DateTime64(6, 'UTC') COMMENT 'Append time of that activation or extension',
     stretch_recorded_at DateTime64(6, 'UTC') COMMENT 'Append time of the first activation or extension since the last removal',
+    deadline_recorded_at DateTime64(6, 'UTC') COMMENT 'Append time of the activation or extension that set the deadline',
     starts_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Start of the access, if later than its activation',
     expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End in the latest activation or extension, or the latest end of several credentials that end automatically; null if the tool gives none',
     expiry_source String COMMENT 'native, derived, policy, unknown',
@@ -280,6 +284,7 @@ SELECT
     fromUnixTimestamp64Micro(latest.occurred, 'UTC') AS given_at,
     fromUnixTimestamp64Micro(latest.taken, 'UTC') AS given_recorded_at,
     fromUnixTimestamp64Micro(greatest(stretch.taken, since_ended), 'UTC') AS stretch_recorded_at,
+    fromUnixTimestamp64Micro(due_taken, 'UTC') AS deadline_recorded_at,
     effective.starts_at AS starts_at, fromUnixTimestamp64Micro(latest_end, 'UTC') AS expires_at, effective.expiry_source AS expiry_source,
     fromUnixTimestamp64Micro(due, 'UTC') AS deadline,
     if(due IS NULL AND longest > 0, fromUnixTimestamp64Micro(least(greatest(stretch.taken, since_ended) + longest, 253402300799000000), 'UTC'), NULL) AS policy_deadline,
@@ -322,8 +327,9 @@ FROM
     SELECT
         *,
         turns[-1] AS latest,
-        if(lasting.1 = 0, turns[-1], turns[lasting.1]) AS effective,
+        if(believed AND lasting.1 > 0, turns[lasting.1], turns[-1]) AS effective,
         lasting.1 > 0 AND lasting.3 AS ends_by_itself,
+        if(lasting.1 = 0, turns[-1], turns[lasting.1]).taken AS due_taken,
         if(lasting.5 > 1, turns[lasting.5].taken, 0) AS since_ended
     FROM
     (
@@ -354,7 +360,7 @@ FROM
                 nth,
                 if(event.ends = 9223372036854775807, event.ends, greatest(1, event.ends - greatest(0, event.occurred - event.taken))),
                 event.ends_by_itself, event.extended,
-                nth > 1 AND arrayExists(each -> has(counting, each.evidence) AND each.place > before AND each.place < event.place, acting),
+                nth > 1 AND arrayExists(each -> has(sufficient, each.evidence) AND each.place > before AND each.place < event.place, acting),
                 event.taken
             ), 'Tuple(UInt32, Int64, Bool, Bool, Bool, Int64)'),
             agreed, arrayEnumerate(agreed), arraySlice(arrayPushFront(agreed.place, CAST((0, 0), 'Tuple(UInt32, UInt64)')), 1, length(agreed))
@@ -363,35 +369,41 @@ FROM
     (
     SELECT
         *,
-        -- The turns of a grant with credentials that end by themselves, as all contents of each event agree.
+        -- The turns of a grant with several of them or with credentials that end by themselves, as all contents of each
+        -- event agree.
         arrayMap(
             event -> CAST((
                 event.place, event.occurred, event.taken, event.extended,
-                arrayMin(each -> if(each.source = event.source AND each.id = event.id, ifNull(toUnixTimestamp64Micro(each.expires_at), 9223372036854775807), 9223372036854775807), every_given),
-                NOT arrayExists(each -> each.source = event.source AND each.id = event.id AND NOT each.ends_by_itself, every_given)
+                arrayMin(each -> if(each.source = event.source AND each.id = event.id, ifNull(toUnixTimestamp64Micro(each.expires_at), 9223372036854775807), 9223372036854775807), arrayPushBack(contents, event)),
+                believed AND event.ends_by_itself AND NOT arrayExists(each -> each.source = event.source AND each.id = event.id AND NOT each.ends_by_itself, contents)
             ), 'Tuple(place Tuple(UInt32, UInt64), occurred Int64, taken Int64, extended Bool, ends Int64, ends_by_itself Bool)'),
-            if(ifNull(arrayLast(rule -> rule.5 IS NOT NULL, matching).5, false), turns, [])
+            if(believed OR length(turns) > 1, turns, [])
         ) AS agreed
     FROM
     (
     SELECT
         *,
-        if(empty(live), arrayFilter(event -> NOT event.whole_request, given), live) AS turns
+        multiIf(notEmpty(live), live, notEmpty(in_time), in_time, arrayFilter(event -> NOT event.whole_request, given)) AS turns,
+        ifNull(arrayLast(rule -> rule.5 IS NOT NULL, matching).5, false) AS believed,
+        if(length(every_given) > length(each_given), every_given, []) AS contents
     FROM
     (
     SELECT
         *,
         arrayFilter(event -> NOT event.whole_request OR (
-            arrayExists(each -> NOT each.whole_request AND each.place < event.place, prompt)
+            arrayExists(each -> NOT each.whole_request AND each.place < event.place, known)
             AND NOT arrayExists(
                 each -> each.evidence = 3 AND each.place < event.place
-                    AND NOT arrayExists(again -> NOT again.whole_request AND again.place > each.place AND again.place < event.place, prompt),
+                    AND NOT arrayExists(again -> NOT again.whole_request AND again.place > each.place AND again.place < event.place, known),
                 acting)
         ), prompt) AS live
     FROM
     (
     SELECT
         *,
+        -- The access that these gave exists, even if they arrived too late to change anything else.
+        arrayFilter((event, own) -> NOT arrayExists(each -> has(counting, each.evidence), own), given, missed) AS known,
+        arrayFilter((event, late) -> NOT late AND NOT event.whole_request, given, too_late) AS in_time,
         arrayFilter((event, own, late) -> NOT late AND NOT arrayExists(each -> has(counting, each.evidence), own), given, missed, too_late) AS prompt
     FROM
     (
@@ -467,7 +479,7 @@ FROM
             removals), given) AS missed,
         -- The deadline of each, 0 without one.
         arrayMap(event -> if(event.expires_at IS NULL, 0, greatest(1, assumeNotNull(toUnixTimestamp64Micro(event.expires_at)) - greatest(0, event.occurred - event.taken))), given) AS given_ends,
-        arrayMin(arrayConcat(given.received, acting.received)) AS first_received
+        least(own_received, arrayMin(arrayConcat(given.received, acting.received))) AS first_received
     FROM
     (
     SELECT
@@ -533,6 +545,8 @@ FROM
             (place, event_id, (source_system, source_instance), own, (subject_id, resource_kind, resource_id, entitlement), occurred, taken, signed, multiIf(failed, 0, removal_evidence = 'confirmed' AND outcome != 'success', 2, transform(removal_evidence, ['deadline', 'api_accepted', 'confirmed'], [1, 2, 3], 0)), source_system, source_instance, received),
             'Tuple(place Tuple(UInt32, UInt64), id String, source Tuple(String, String), own Bool, access Tuple(String, String, String, String), occurred Int64, taken Int64, signed Bool, evidence UInt8, source_system String, source_instance String, received Int64)'
         ), event_type IN ('grant.revoked', 'grant.expired'))) AS all_removals,
+        -- Anything that its own source reported of the grant.
+        minIf(received, own AND NOT whole_request) AS own_received,
         -- Where another source read back that the access exists, and which access.
         groupArrayIf(CAST((place, (subject_id, resource_kind, resource_id, entitlement)), 'Tuple(place Tuple(UInt32, UInt64), access Tuple(String, String, String, String))'), event_type = 'grant.observed' AND NOT own AND NOT failed) AS observed
     FROM
@@ -560,7 +574,7 @@ FROM
                 expires_at, expiry_source, ends_by_itself AS said_to_end, removal_evidence, signature, outcome
             FROM access_events
             WHERE generation = (SELECT max(generation) FROM state_refreshes) AND grant_id != ''
-                AND event_type IN ('grant.activated', 'grant.extended', 'grant.revoked', 'grant.expired', 'grant.observed')
+                AND event_type IN ('grant.activated', 'grant.extended', 'grant.revoked', 'grant.expired', 'grant.failed', 'grant.observed')
             UNION ALL
             SELECT
                 tenant, grant_id, grant_key, issuer, CAST(true, 'Bool') AS whole_request, known,

@@ -57,6 +57,7 @@ CREATE TABLE stored_grants
     given_at DateTime64(6, 'UTC') COMMENT 'Latest activation or extension in log order, by the clock of the source',
     given_recorded_at DateTime64(6, 'UTC') COMMENT 'Append time of that activation or extension',
     stretch_recorded_at DateTime64(6, 'UTC') COMMENT 'Append time of the first activation or extension since the last removal',
+    deadline_recorded_at DateTime64(6, 'UTC') COMMENT 'Append time of the activation or extension that set the deadline',
     starts_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Start of the access, if later than its activation',
     expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End in the latest activation or extension, or the latest end of several credentials that end automatically; null if the tool gives none',
     expiry_source String COMMENT 'native, derived, policy, unknown',
@@ -232,6 +233,7 @@ CREATE VIEW grant_states
     given_at DateTime64(6, 'UTC') COMMENT 'Latest activation or extension in log order, by the clock of the source',
     given_recorded_at DateTime64(6, 'UTC') COMMENT 'Append time of that activation or extension',
     stretch_recorded_at DateTime64(6, 'UTC') COMMENT 'Append time of the first activation or extension since the last removal',
+    deadline_recorded_at DateTime64(6, 'UTC') COMMENT 'Append time of the activation or extension that set the deadline',
     starts_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Start of the access, if later than its activation',
     expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End in the latest activation or extension, or the latest end of several credentials that end automatically; null if the tool gives none',
     expiry_source String COMMENT 'native, derived, policy, unknown',
@@ -249,7 +251,8 @@ CREATE VIEW grant_states
 AS SELECT
     grant_id, grant_key, tenant, subject_id, subject_kind, resource_kind, resource_id, resource_environment,
     entitlement, request_id, request_key, reason, ticket, customer, decisions, source_system, source_instance,
-    activated_at, given_at, given_recorded_at, stretch_recorded_at, starts_at, expires_at, expiry_source, deadline,
+    activated_at, given_at, given_recorded_at, stretch_recorded_at, deadline_recorded_at, starts_at, expires_at,
+    expiry_source, deadline,
     policy_deadline,
     if(lapsed AND reported_evidence = 'none', 'deadline', reported_evidence) AS removal_evidence,
     if(ended_first, deadline, confirmed_at) AS removed_at,
@@ -279,7 +282,7 @@ CREATE VIEW grants
     grant_id String COMMENT 'The grant; filter on it',
     grant_key String COMMENT 'Its access key: joins with the other views',
     state String COMMENT 'overdue: the watch has an open finding. Otherwise from the log: removed: confirmed; ended: not confirmed, but ended under the watch policy; unresolved: historical, and not ended; no deadline; active; covered: past its end while another grant of the same access is open; past its end: not ended under the policy, and no open finding',
-    finding String COMMENT 'Overdue finding of the grant: open; resolved, or closed by a person, since the latest activation or extension; none',
+    finding String COMMENT 'Overdue finding of the grant: open; resolved, or closed by a person, since the activation or extension that set the deadline; none',
     found_deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Deadline of the open finding; null if there is none',
     found_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When the finding opened, after the grace; null if there is none',
     running Bool COMMENT 'This grant or another one of the same tenant, subject, resource and entitlement is open and running',
@@ -307,6 +310,7 @@ CREATE VIEW grants
     given_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Latest activation or extension in log order, by the clock of the source',
     given_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that activation or extension',
     stretch_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of the first activation or extension since the last removal',
+    deadline_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of the activation or extension that set the deadline',
     starts_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Start of the access, if later than its activation',
     expires_at Nullable(DateTime64(6, 'UTC')) COMMENT 'End in the latest activation or extension; null if the tool gives none',
     expiry_source String COMMENT 'native, derived, policy, unknown',
@@ -349,7 +353,7 @@ SELECT
         finding = 'open', 'overdue', removed_at IS NOT NULL, 'removed', one.ended OR finding = 'resolved', 'ended', historical, 'unresolved',
         ifNull(deadline, policy_deadline) IS NULL, 'no deadline', ifNull(deadline, policy_deadline) >= now64(6, 'UTC'), 'active', running, 'covered', 'past its end'
     ) AS state,
-    multiIf(open_count > 0, 'open', NOT ifNull(last_ended > one.given_recorded_at, false), 'none', by_person, 'closed', 'resolved') AS finding,
+    multiIf(open_count > 0, 'open', NOT ifNull(last_ended > one.deadline_recorded_at, false), 'none', by_person, 'closed', 'resolved') AS finding,
     found_deadline, found_at, running,
     tenant, subject_id,
     subject_kind,
@@ -381,7 +385,8 @@ SELECT
     source_instance,
     if(known, one.activated_at, NULL) AS activated_at, if(known, one.given_at, NULL) AS given_at,
     if(known, one.given_recorded_at, NULL) AS given_recorded_at,
-    if(known, one.stretch_recorded_at, NULL) AS stretch_recorded_at, starts_at, expires_at, expiry_source, deadline,
+    if(known, one.stretch_recorded_at, NULL) AS stretch_recorded_at,
+    if(known, one.deadline_recorded_at, NULL) AS deadline_recorded_at, starts_at, expires_at, expiry_source, deadline,
     policy_deadline, removal_evidence, removed_at, removal_recorded_at, late_seconds, one.ended OR finding = 'resolved' AS ended, historical,
     origin, `index`
 FROM
@@ -409,7 +414,7 @@ FROM
             AS customer, [] AS decisions, issuer_system AS source_system, issuer_instance AS source_instance,
             fromUnixTimestamp64Micro(0, 'UTC') AS activated_at, fromUnixTimestamp64Micro(0, 'UTC') AS given_at,
             fromUnixTimestamp64Micro(0, 'UTC') AS given_recorded_at, fromUnixTimestamp64Micro(0, 'UTC') AS
-            stretch_recorded_at, NULL AS starts_at, NULL AS expires_at, '' AS expiry_source, NULL AS deadline,
+            stretch_recorded_at, fromUnixTimestamp64Micro(0, 'UTC') AS deadline_recorded_at, NULL AS starts_at, NULL AS expires_at, '' AS expiry_source, NULL AS deadline,
             NULL AS policy_deadline, 'none' AS removal_evidence, NULL AS removed_at, NULL AS removal_recorded_at, NULL AS late_seconds,
             false AS ended, false AS historical, '' AS origin, 0 AS `index`,
             false AS known

@@ -17,6 +17,7 @@ from grantledger.processors.watch.core.judge import Judge
 from grantledger.schemas import event as events
 from grantledger.schemas.access_key import id_of
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
+from grantledger.schemas.event import IssuingSource
 from support.access_store import Story, fill, stored
 from support.decoded import facts_of
 from support.lives import KEYS, POLICIES, SIGNERS, lives, policy_record
@@ -118,6 +119,46 @@ def test_an_old_record_of_a_registered_source_changes_nothing(tmp_path: Path) ->
     assert {id_of(name) for name in view.overdue} == {"removal", "extension"}
     assert {round((due - now) / SECOND / 60) for due in view.overdue.values()} == {-60}
     assert set(view.overdue) == open_overdue(watched(story, policy), now)
+
+
+def belated() -> tuple[Story, dict[str, float]]:
+    """Reports that arrive late or repeat what is known; and which of the grants are overdue, since when."""
+    story = Story(signers=SIGNERS)
+    vault = {"system": "vault"}
+    story.give("older-removal", -20, -8, seen=-59, **vault)
+    story.give("older-removal", -1, -3, seen=-14, again=True, **vault)  # given since: the removal is no proof
+    story.remove("older-removal", -1, seen=-36, **vault)
+    for name, end in {"request-extended": 60, "request-outlived": -5}.items():
+        story.give(name, -108, -176, seen=-178, request_id=name, **vault)
+        of_request = {"grant_id": None, "request_source": IssuingSource("vault", "eu-1")}
+        story.give("", -13, end, again=True, request_id=name, **of_request, **vault)
+    story.observe("observed-in-time", -145)
+    story.give("observed-in-time", -10, -120, seen=-132)
+    story.give("denied-in-time", -145, -120, outcome="denied")
+    story.give("denied-in-time", -10, -120, seen=-132)
+    story.give("another-credential", -27, -7, **vault)
+    story.give("another-credential", -9, -3, **vault)
+    story.give("another-credential", -1, -15, ends_by_itself=True, **vault)
+    story.give("same-end", -27, -3)
+    story.give("same-end", -1, -3)
+    story.give("replayed-extension", -70, -190, seen=-195, **vault)
+    story.give("replayed-extension", -1, 60, seen=-197, again=True, **vault)
+    story.give("old", -70, -190, seen=-195)
+    overdue = {"older-removal": -8, "request-outlived": -5, "observed-in-time": -120, "denied-in-time": -120}
+    return story, overdue | {"another-credential": -3, "same-end": -3}
+
+
+def test_what_arrives_late_hides_no_access_and_pages_nobody(tmp_path: Path) -> None:
+    (story, overdue), policy = belated(), POLICIES["plain"]
+    now = int(story.now.timestamp()) * SECOND
+    with stored(tmp_path, [*story.records, policy_record(story, policy)], sources=KEYS) as ask:
+        view = sweep.view_of_store(ask(sweep.OPEN_GRANTS, now=now, ending=[], endless=0), policy, now)
+        old = {row["grant_key"] for row in ask("SELECT grant_key FROM grant_states WHERE historical")}
+    judge = watched(story, policy)
+    assert {id_of(name): round((due - now) / SECOND / 60) for name, due in view.overdue.items()} == overdue
+    assert open_overdue(judge, now) == set(view.overdue)
+    assert {id_of(name) for name in old} == {"replayed-extension", "old"}
+    assert old == {key for key, one in judge.state.grants.items() if one.is_historical(judge.state.limits_of(one))}
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ SENTENCES = ("inside the grace", "not judged", "closed its finding")
 def row(**fields: Any) -> dict[str, Any]:
     return {
         "grant_id": "g 1", "state": "past its end", "finding": "none", "deadline": NOON, "policy_deadline": None,
-        "removed_at": None, "given_recorded_at": NOON - 600 * SECOND, "removal_evidence": "none", "tenant": "acme",
+        "removed_at": None, "deadline_recorded_at": NOON - 600 * SECOND, "removal_evidence": "none", "tenant": "acme",
         "subject_id": "alice", "resource_kind": "database", "resource_id": "orders", "resource_environment": "",
         "entitlement": "rw", "source_system": "vault", "source_instance": "prod", **fields,
     }  # fmt: skip
@@ -36,7 +36,7 @@ def row(**fields: Any) -> dict[str, Any]:
     [
         ({}, POLICY, RUNS, 60, "past its end, inside the grace: overdue after 2026-03-01 12:01:00"),
         (
-            {"given_recorded_at": NOON + 30 * SECOND},
+            {"deadline_recorded_at": NOON + 30 * SECOND},
             POLICY,
             DOWN,
             61,

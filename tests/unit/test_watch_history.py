@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -156,6 +157,35 @@ def test_an_extension_of_long_ago_shortens_no_access() -> None:
     story.granted(LATE, "g", 9 * HOUR)
     story.say(LATE + 60, "grant.extended", "g", ends=100, occurred=at(50))
     assert judged(story, 8 * HOUR, WatchPolicy()) == []
+
+
+def test_an_older_removal_is_no_proof_that_access_ended_that_a_late_extension_gave_since() -> None:
+    story = Story()
+    story.granted(0, "g", HOUR, signed=True)
+    story.say(HOUR + 200, "grant.extended", "g", ends=HOUR + 100, occurred=at(HOUR - 50), signed=True)
+    story.removed(HOUR + 300, "g", occurred=at(HOUR - 100), signed=True)
+    assert story.findings(9 * HOUR, WatchPolicy()) == [("opened", "overdue", "g", HOUR + 60)]
+
+
+def test_an_extension_of_the_request_in_time_extends_a_grant_that_was_reported_late() -> None:
+    story = Story()
+    story.granted(LATE, "g", 100, occurred=at(0), request_id="r")
+    story.say(LATE + 10, "grant.extended", ends=LATE + 500, request_id="r")
+    assert unresolved(story.watched(LATE + 9)) == {"g"} and unresolved(story.watched(LATE + 10)) == set()
+    assert story.findings(9 * HOUR, WatchPolicy()) == [("opened", "overdue", "g", LATE + 560)]
+    story.facts.insert(1, story.removed(LATE + 5, "g"))
+    story.facts.pop()
+    story.facts = [replace(one, index=index) for index, one in enumerate(story.facts)]
+    assert story.findings(9 * HOUR, WatchPolicy()) == []  # it does not bring back a grant with a confirmed removal
+
+
+def test_a_replayed_extension_does_not_make_an_old_grant_live() -> None:
+    story = Story()
+    story.granted(LATE, "g", 100, occurred=at(50), signed=True)
+    story.say(LATE + 10, "grant.extended", "g", ends=9 * HOUR, occurred=at(10), signed=True)
+    judge = story.watched(LATE + 10, WatchPolicy())
+    assert unresolved(judge) == {"g"}
+    assert {one.finding.rule for one in judge.judge(at(10 * HOUR))} == {"late_records", LOOK}
 
 
 def test_late_grants_cover_no_overdue_access() -> None:

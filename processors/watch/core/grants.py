@@ -10,7 +10,7 @@ from ....schemas.access_key import AccessKey, id_of, is_issuer, parse_access_key
 from ....schemas.event import GIVING, OBSERVED, REMOVING
 from ...access import NEVER, Access, Source
 from ...policy import GrantLimits
-from .activations import Activation, Removal, history_begins, last_end, note_given, weaker, with_removal
+from .activations import Activation, Removal, history_begins, is_replayed, last_end, note_given, weaker, with_removal
 from .facts import Fact, names_someone
 from .period_walk import LateReports, PeriodWalk, periods_of
 from .periods import Period
@@ -67,6 +67,8 @@ class Grant:
     """When another source first reported that it read the access back, and that it exists; 0 if none did."""
     reason: str = ""
     """In the latest activation or extension that gives one."""
+    replayed: set[int] | None = None
+    """Indexes of replayed extensions, if there are any: they change nothing."""
 
     @classmethod
     def of(cls, fact: Fact) -> Grant:
@@ -121,9 +123,11 @@ class Grant:
 
     def _late_reports(self, limits: GrantLimits) -> LateReports:
         """Return how late activations and extensions count."""
-        if len(self.activations) == 1 or self.is_historical(limits):
+        replayed = self.replayed or ()
+        if len(self.activations) - len(replayed) == 1 or self.is_historical(limits):
             return "all"
-        return "activations" if all(one.is_stale(limits) for one in self.activations) else "none"
+        old = all(one.is_stale(limits) or one.index in replayed for one in self.activations)
+        return "activations" if old else "none"
 
     def add(self, fact: Fact) -> None:
         """Add what the next fact reports."""
@@ -146,9 +150,13 @@ class Grant:
             self.many = ManyReports(self.activations, self.removals)
 
     def _append(self, activation: Activation) -> None:
-        self.endless |= activation.ends is None
-        self.newest = max(self.newest, activation.happened)
-        self.latest_end = max(self.latest_end, activation.ends or 0)
+        if activation.extended and activation.signed and is_replayed(activation, self._given()):
+            self.replayed = self.replayed or set()
+            self.replayed.add(activation.index)
+        else:
+            self.endless |= activation.ends is None
+            self.newest = max(self.newest, activation.happened)
+            self.latest_end = max(self.latest_end, activation.ends or 0)
         self.activations = appended(self.activations, activation)
         if self.many is not None:
             self.many.add_activation(activation)
@@ -216,6 +224,7 @@ class Grant:
         if found:
             gone = frozenset(found)
             self.activations = tuple(one for at, one in enumerate(self.activations) if at not in gone)
+            self.replayed = self.replayed and self.replayed.difference(indexes)
             self.many = None
         return self.doubt(indexes) or bool(found)
 

@@ -34,7 +34,8 @@ class PeriodWalk:
 
     Credentials that end by themselves add up: the grant lasts as long as the last of them. An extension replaces them.
 
-    Reports that arrive late must not hide that access lasts (:data:`LateReports`).
+    Reports that arrive late must not hide that access lasts (:data:`LateReports`). But the access was given: an older
+    removal of the same source does not end it, and an extension that names only the request extends it.
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class PeriodWalk:
         self._last: Activation | None = None
         self._removals: tuple[Removal, ...] = ()
         self._first: Activation | None = None
+        self._exists = False
+        """Whether a report about the grant itself gave it, perhaps too late, and no confirmed removal came since."""
         self._deadlines: set[int] = set()
         self._latest: dict[tuple[Source, str], Removal] = {}
         """By source and evidence: the latest so far by the source's clock."""
@@ -65,20 +68,22 @@ class PeriodWalk:
         """Add the next report."""
         self.spans = None
         if isinstance(report, Removal):
-            if self._last is not None and not is_replayed(report, self._given):
-                self._removals = first_of_each(*self._removals, report)
-            if report.left > self._latest.setdefault((report.source, report.evidence), report).left:
-                self._latest[report.source, report.evidence] = report
+            self._add_removal(report)
             return
-        if is_replayed(report, self._given) or self._is_too_late(report):
+        if is_replayed(report, self._given):
             return
-        self._latest_end = max(self._latest_end, NEVER if report.ends is None else report.ends)
         note_given(self._given, report)
-        gone = self._last is None or any(removal.evidence == "confirmed" for removal in self._removals)
-        if report.whole_request and gone:
+        too_late = self._is_too_late(report)
+        if not too_late:
+            self._latest_end = max(self._latest_end, NEVER if report.ends is None else report.ends)
+        if report.whole_request and (too_late or not self._exists):
             return
         preceded = sorted(removal for removal in self._latest.values() if report.precedes(removal))
-        if any(removal.evidence in self.limits.removal for removal in preceded):
+        gone = any(removal.evidence in self.limits.removal for removal in preceded)
+        self._exists |= not gone
+        if too_late:
+            return
+        if gone:
             deadline = _deadline(report, report, self.limits)
             late = Period(report, report, deadline, report.append, tuple(preceded), deadline, late=True)
             self._late.append(late)
@@ -87,6 +92,14 @@ class PeriodWalk:
         if self._last is not None:
             self._end_period(self._last, report.append)
         self._last, self._removals = report, first_of_each(*preceded)
+
+    def _add_removal(self, report: Removal) -> None:
+        if not is_replayed(report, self._given):
+            if self._last is not None:
+                self._removals = first_of_each(*self._removals, report)
+            self._exists &= report.evidence != "confirmed"
+        if report.left > self._latest.setdefault((report.source, report.evidence), report).left:
+            self._latest[report.source, report.evidence] = report
 
     def _is_too_late(self, report: Activation) -> bool:
         """Whether an activation or extension changes nothing, because it was received too late."""
